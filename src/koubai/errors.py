@@ -1,0 +1,62 @@
+"""The exceptions that koubai raises.
+
+::
+
+    Exception
+    └── KoubaiError
+        ├── InputError (ValueError)         an argument that can't be used; names it, its value and the fix
+        │   ├── UnknownNameError            a name that is not in a registry; names the nearest known one
+        │   └── ExpressionError             text outside the closed grammar of `koubai.parse`
+        └── FunctionError (ValueError)      the user's function returned something that can't be used
+    KeyboardInterrupt
+    └── Interrupted                         Ctrl-C during a descent; carries the run so far
+
+An exception raised inside the user's own function passes through unchanged, with the step and x as a note.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from koubai.descent.record import Run
+
+__all__ = ["ExpressionError", "FunctionError", "InputError", "Interrupted", "KoubaiError", "UnknownNameError"]
+
+
+class KoubaiError(Exception):
+    """Every error that koubai itself raises."""
+
+
+class InputError(KoubaiError, ValueError):
+    """An argument that can't be used. The message names the argument, the value and the fix."""
+
+
+class UnknownNameError(InputError):
+    """A name that is not in a registry. The message suggests the nearest known one."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+        suggestion = next((n for n in names if near and n.lower() == near[0]), None)
+        hint = f"did you mean {suggestion!r}? " if suggestion else ""
+        super().__init__(f"unknown {kind} {name!r}: {hint}known: {', '.join(names)}")
+        self.suggestion = suggestion
+
+
+class ExpressionError(InputError):
+    """Text outside the closed grammar of `koubai.parse`."""
+
+
+class FunctionError(KoubaiError, ValueError):
+    """The user's function returned something that can't be used: not a scalar, not real, not finite at the start."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a descent. `run` is the run so far, with status ``stopped``; its best point is kept."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.message)
+        self.run = run
