@@ -31,7 +31,7 @@ class Layout:
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     def view(self, vector: FloatArray) -> Any:
-        """Show ``vector`` in the caller's form, as views of it, without copying. Leading axes of ``vector`` are kept."""
+        """Show ``vector`` in the caller's form, as views of it. Leading axes of ``vector`` are kept."""
         if self.is_number:
             return vector[..., 0]
         lead = vector.shape[:-1]
@@ -89,9 +89,12 @@ def _real_array(value: Any, argument: str) -> FloatArray:
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     elif array.dtype.kind != "f":
-        what = {"c": "complex; koubai descends over real numbers: stack real and imaginary parts",
-                "O": f"an object array ({type(value).__name__}); every entry must be a number and rows equally long",
-                "b": "boolean; use float(...) if 0 and 1 are meant"}.get(array.dtype.kind, f"of dtype {array.dtype}")  # fmt: skip
+        reasons = {
+            "c": "complex; koubai descends over real numbers: stack the real and imaginary parts",
+            "O": f"of object dtype ({type(value).__name__}); every entry must be a number and all rows equally long",
+            "b": "boolean; use float(...) if 0 and 1 are meant",
+        }
+        what = reasons.get(array.dtype.kind, f"of dtype {array.dtype}, which is not a real number")
         raise InputError(f"{argument} is {what}")
     if array.dtype.itemsize not in (4, 8):
         array = array.astype(np.float64)  # float16 has too few digits to descend with; longdouble has no BLAS
@@ -144,7 +147,8 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
         raise FunctionError(f"{what} returned {shown}, which is not a real number")
     if array.size != 1:
         raise FunctionError(
-            f"{what} returned an array of shape {array.shape}; the function must return one number (sum it or take a mean?)"
+            f"{what} returned an array of shape {array.shape}; the function must return one number: "
+            "sum it or take its mean"
         )
-    scalar = array.reshape(())[()]
-    return scalar if array.dtype.kind == "f" else np.float64(scalar)  # type: ignore[no-any-return]
+    scalar: np.floating[Any] = array.reshape(())[()] if array.dtype.kind == "f" else np.float64(array.item())
+    return scalar
