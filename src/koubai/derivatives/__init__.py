@@ -1,0 +1,1 @@
+"""Derivatives: by differences with an error estimate, and by checking a gradient that someone else wrote."""
