@@ -79,8 +79,8 @@ class History:
 class Recorder:
     """Collects the rows of a History in bounded memory.
 
-    record="auto" keeps every row until ``ROWS`` rows or ``NUMBERS`` numbers are held, then every second one of them, and
-    so on; "all" keeps every row; "off" keeps the first and the last.
+    record="auto" keeps every row until ``ROWS`` rows or ``NUMBERS`` numbers are held, then every second one of them,
+    and so on; "all" keeps every row; "off" keeps the first and the last.
     """
 
     ROWS = 100_000

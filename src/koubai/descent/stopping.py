@@ -1,0 +1,252 @@
+"""When a descent stops, and the sentence that says why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from koubai.descent.optimizers import Optimizer
+from koubai.descent.record import Status
+from koubai.errors import InputError
+from koubai.parameters import FloatArray, Layout
+
+__all__ = ["Point", "Stopping", "Verdict"]
+
+GROWTH = 1e10  # f or x this many times beyond its start has diverged: no rate that works passes through there
+PATIENCE = 10  # steps in a row before "x does not change" or "lost in noise" counts: one can be a coincidence
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluated point: f, the gradient and what is known of the gradient's error (differences only)."""
+
+    t: int
+    x: FloatArray
+    fun: float
+    g: FloatArray
+    grad_norm: float  # largest |component| of the gradient; components that push x out of its bounds count as zero
+    error: float = 0.0  # largest rounding error of a component
+    stuck: tuple[int, ...] = ()  # components in which x + h or x - h rounds to x
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.fun) and bool(np.isfinite(self.g).all())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    status: Status
+    message: str
+
+
+@dataclass
+class Stopping:
+    """The stopping rules of one descent; ``check`` is asked at every point, in the order of the path.
+
+    gtol: largest |gradient component| (≤). ftol: |Δf| and the decrease still to be expected, g·g / (2 × curvature),
+    both ≤ ftol × max(1, |f|). xtol: the step and the distance still to be expected, both ≤ xtol × max(1, largest |x|).
+    The second half of ftol and xtol is what keeps a tiny learning rate from passing for convergence.
+    target: f ≤ target.
+    """
+
+    layout: Layout
+    optimizer: Optimizer
+    max_steps: int
+    gtol: float = 1e-6
+    ftol: float | None = None
+    xtol: float | None = None
+    target: float | None = None
+
+    start: Point = field(init=False)
+    last: Point | None = field(default=None, init=False)
+    unchanged: int = field(default=0, init=False)
+    in_noise: int = field(default=0, init=False)
+    steepest: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
+    travelled: float = field(default=0.0, init=False)  # length of the path
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer) or self.max_steps < 0:
+            raise InputError(f"max_steps must be a whole number ≥ 0, got {self.max_steps!r}")
+        for name, optional in (("gtol", False), ("ftol", True), ("xtol", True)):
+            value = getattr(self, name)
+            if value is None and optional:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                hint = "use 0 to turn it off" if not optional else "use None to turn it off"
+                raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}; {hint}")
+        if self.target is not None and (not isinstance(self.target, Real) or math.isnan(self.target)):
+            raise InputError(f"target must be a number, got {self.target!r}")
+
+    # -- the rules, in the order in which they count ------------------------------------------------------------------
+
+    def check(self, point: Point, lr: float) -> Verdict | None:
+        """Return why the descent stops at ``point``, or None: go on. ``lr`` is the rate that led here."""
+        previous, self.last = self.last, point
+        if previous is None:
+            self.start = point
+        else:
+            self._follow(previous, point)
+        if self.target is not None and point.fun <= self.target:
+            return Verdict(Status.target_reached, f"f = {point.fun:.6g} ≤ target {self.target:g} at step {point.t}")
+        if (verdict := self._gradient_small(point)) or (verdict := self._diverged(point, lr)):
+            return verdict
+        if previous is not None and (verdict := self._change_small(previous, point)):
+            return verdict
+        if self.in_noise >= PATIENCE:
+            return Verdict(
+                Status.noise_floor,
+                f"the gradient, at most {point.grad_norm:.3g}, is within its own rounding error {point.error:.3g} "
+                f"since step {point.t - PATIENCE + 1}; f is not computed precisely enough to go on",
+            )
+        if self.unchanged >= PATIENCE:
+            small = "gtol is off" if self.gtol == 0 else f"gtol is {self.gtol:g}"
+            return Verdict(
+                Status.stalled,
+                f"x has not changed for {PATIENCE} steps: lr × gradient is below the rounding of x "
+                f"(largest |gradient| {point.grad_norm:.3g}, {small})",
+            )
+        if point.t >= self.max_steps:
+            return Verdict(Status.max_steps, self._out_of_steps(point, lr))
+        return None
+
+    def nonfinite(self, point: Point, lr: float) -> Verdict:
+        """Return why the descent can't go on to ``point``, where f, the gradient or x itself is not finite."""
+        x = self.layout.view(point.x)
+        if not np.isfinite(point.x).all() or point.fun == -math.inf:
+            what = "x overflowed" if not np.isfinite(point.x).all() else "f fell to -inf"
+            return Verdict(Status.diverged, f"{what} at step {point.t}{self._stable_rate(lr)}")
+        if not math.isfinite(point.fun):
+            what = f"f = {point.fun} at step {point.t}"
+        else:
+            i = int(np.flatnonzero(~np.isfinite(point.g))[0])
+            what = f"the gradient's component {self.layout.label(i)} is {point.g[i]} at step {point.t}"
+        where = f" (x = {shown(x)})"
+        return Verdict(
+            Status.nonfinite,
+            f"{what}{where}; x, fun and jac are those of step {point.t - 1}, the last good one{self._stable_rate(lr)}",
+        )
+
+    def _gradient_small(self, point: Point) -> Verdict | None:
+        if self.gtol == 0 or point.grad_norm > self.gtol:
+            return None
+        found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {self.gtol:g} at step {point.t}"
+        if point.stuck:
+            return Verdict(
+                Status.stalled,
+                f"the difference is zero only because x ± h rounds to x in {self.layout.label(point.stuck[0])}; "
+                "the true gradient is unknown here: use a larger h",
+            )
+        if point.error > self.gtol:
+            return Verdict(
+                Status.noise_floor,
+                f"{found}, but its rounding error is {point.error:.3g}: it can't be told from zero; "
+                "give the exact gradient or a larger gtol",
+            )
+        return Verdict(Status.converged, found)
+
+    def _diverged(self, point: Point, lr: float) -> Verdict | None:
+        start = self.start
+        if point.fun - start.fun > GROWTH * max(1.0, abs(start.fun)):
+            what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {point.t} steps"
+        elif _largest(point.x) > GROWTH * max(1.0, _largest(start.x)):
+            what = f"|x| grew from {_largest(start.x):.3g} to {_largest(point.x):.3g} in {point.t} steps"
+            if point.fun < start.fun:
+                return Verdict(Status.diverged, f"{what} while f keeps falling: f seems unbounded below")
+        else:
+            return None
+        return Verdict(Status.diverged, f"{what}{self._stable_rate(lr)}")
+
+    def _change_small(self, previous: Point, point: Point) -> Verdict | None:
+        if (self.ftol is None and self.xtol is None) or self.unchanged:
+            return None
+        step = point.x - previous.x
+        curvature = _norm(point.g - previous.g) / _norm(step)
+        if not 0 < curvature < math.inf:
+            return None
+        if self.ftol is not None:
+            change, limit = abs(point.fun - previous.fun), self.ftol * max(1.0, abs(point.fun))
+            ahead = _norm(point.g) ** 2 / (2 * curvature)
+            if change <= limit and ahead <= limit:
+                return Verdict(
+                    Status.converged, f"f changed by {change:.3g}, and about {ahead:.3g} lies ahead; both ≤ {limit:.3g}"
+                )
+        if self.xtol is not None:
+            change, limit = _largest(step), self.xtol * max(1.0, _largest(point.x))
+            ahead = point.grad_norm / curvature
+            if change <= limit and ahead <= limit:
+                return Verdict(
+                    Status.converged, f"x changed by {change:.3g}, and about {ahead:.3g} lies ahead; both ≤ {limit:.3g}"
+                )
+        return None
+
+    # -- what the path tells ------------------------------------------------------------------------------------------
+
+    def _follow(self, previous: Point, point: Point) -> None:
+        """Keep what the messages need: how long x has stood still, the noise, the curvature near the start."""
+        self.unchanged = self.unchanged + 1 if np.array_equal(previous.x, point.x) else 0
+        self.in_noise = self.in_noise + 1 if self.gtol < point.grad_norm <= point.error else 0
+        step = _norm(point.x - previous.x)
+        self.travelled += step
+        near_start = point.fun <= self.start.fun + 10 * max(1.0, abs(self.start.fun))
+        if not self.unchanged and (near_start or previous.t == 0):
+            slope = _norm(point.g - previous.g) / step
+            if self.steepest < slope < math.inf:
+                self.steepest = slope
+
+    def curvature(self) -> float:
+        """Return the curvature along the path, |Δg| / |Δx|; 0.0 where it can't be told.
+
+        The largest over single steps near the start; over the whole path where that is short, since there a single
+        step's Δg drowns in rounding.
+        """
+        if self.last is None or self.last.t == 0:
+            return 0.0
+        moved = _norm(self.last.x - self.start.x)
+        if moved > 0 and self.travelled < 1e-3 * max(1.0, _norm(self.start.x)):
+            return _norm(self.last.g - self.start.g) / moved
+        return self.steepest
+
+    def _stable_rate(self, lr: float) -> str:
+        curvature = self.curvature()
+        stable = self.optimizer.largest_stable_lr(curvature)
+        if stable is None or lr < stable:
+            return ""
+        return f"; the curvature along the path is {curvature:.4g}, so the largest stable lr is about {stable:.4g}"
+
+    def _out_of_steps(self, point: Point, lr: float) -> str:
+        text = f"the step limit {self.max_steps} came first: largest |gradient| {point.grad_norm:.3g}"
+        if self.gtol:
+            text += f" > gtol {self.gtol:g}" if point.grad_norm > self.gtol else f", gtol {self.gtol:g}"
+        curvature = self.curvature()
+        stable = self.optimizer.largest_stable_lr(curvature)
+        if stable is None or self.max_steps == 0:
+            return text
+        if lr < 0.01 * stable:
+            text += (
+                f"; too slow: lr {lr:.3g} is {lr / stable:.2g} of the largest stable rate, about {stable:.4g}: "
+                f"try lr {1 / curvature:.2g}"
+            )
+        elif lr >= 0.95 * stable and point.fun >= 0.5 * self.start.fun:
+            text += f"; lr {lr:.3g} is at the edge of stability, about {stable:.4g}: try lr {1 / curvature:.2g}"
+        return text
+
+
+def shown(x: Any) -> str:
+    """Return parameters as short text for a message."""
+    if isinstance(x, dict):
+        return "{" + ", ".join(f"{name}: {shown(value)}" for name, value in x.items()) + "}"
+    return np.array2string(np.asarray(x), precision=6, threshold=6, edgeitems=2, separator=", ").replace("\n", "")
+
+
+def _largest(x: FloatArray) -> float:
+    return float(np.abs(x).max())
+
+
+def _norm(x: FloatArray) -> float:
+    """Return the Euclidean norm, scaled so that neither 1e200 overflows nor 1e-200 vanishes."""
+    scale = _largest(x)
+    return scale * math.sqrt(float(np.square(x / scale).sum())) if 0 < scale < math.inf else scale
