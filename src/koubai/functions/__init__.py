@@ -1,0 +1,1 @@
+"""Functions to descend on: the catalogue of test functions, and expressions typed as text."""
