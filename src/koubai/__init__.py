@@ -1,8 +1,35 @@
 """koubai (勾配, "gradient"): gradient descent that people can see, trust and use."""
 
+import importlib as _importlib
+from typing import Any as _Any
+
 from koubai.derivatives.differences import Estimate, derivative, numerical_gradient
+from koubai.descent import optimizers
 from koubai.descent.loop import iterate, minimize
 from koubai.descent.optimizers import SGD
 from koubai.descent.record import History, Run, Status, Step
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Estimate",
+    "History",
+    "Run",
+    "Status",
+    "Step",
+    "derivative",
+    "iterate",
+    "minimize",
+    "numerical_gradient",
+    "optimizers",
+    "plot",
+]
+
+_ON_FIRST_USE = ("plot",)  # rooms that need more than NumPy
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _ON_FIRST_USE:
+        return _importlib.import_module(f"koubai.{name}")
+    raise AttributeError(f"module 'koubai' has no attribute {name!r}")

@@ -1,0 +1,393 @@
+"""The command line. Printing only: every number comes from the library.
+
+Data goes to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failure, 2 usage, 3 the descent did not
+succeed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import numpy as np
+import typer
+
+from koubai import __version__
+from koubai.derivatives.differences import Estimate, derivative, numerical_gradient
+from koubai.descent import optimizers
+from koubai.descent.loop import minimize
+from koubai.descent.record import Run
+from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
+from koubai.functions.expression import Expression, parse
+from koubai.functions.problems import Problem, problems
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+DONE, FAILURE, USAGE, NO_SUCCESS, INTERRUPTED = 0, 1, 2, 3, 130
+PICTURES = (".png", ".svg", ".pdf")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Picture = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg or .pdf).")
+]
+
+
+@app.callback(invoke_without_command=True)
+def koubai(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Gradient descent that people can see, trust and use.
+
+    \b
+      koubai minimize "(x-1)**2 + (y-2)**2" --start=-3,4 --lr 0.1 -o path.png
+      koubai derivative "x**3" --at 10 -o tangent.png
+      koubai functions himmelblau
+    """
+    if version:
+        typer.echo(f"koubai {__version__}")
+        raise typer.Exit(DONE)
+
+
+@app.command("derivative")
+def derivative_command(
+    text: Annotated[str, typer.Argument(metavar="EXPRESSION", help='A function of one variable, as "x**3".')],
+    at: Annotated[float, typer.Option("--at", help="The point.")],
+    method: Annotated[str, typer.Option("--method", help="forward, backward or central.")] = "central",
+    h: Annotated[float | None, typer.Option("--h", help="The step, used exactly; the best one if left out.")] = None,
+    output: Picture = None,
+    as_json: Json = False,
+) -> None:
+    """The slope of a function at a point, with its error.
+
+    \b
+      koubai derivative "x**3" --at 10
+      koubai derivative "x**2" --at 2 --method forward --h 1e-4
+      koubai derivative "x**3" --at 10 --h 3 -o tangent.png
+    """
+    _check_picture(output)
+    f = parse(text)
+    if len(f.variables) != 1:
+        raise InputError(
+            f"a derivative needs one variable, {text!r} has {', '.join(f.variables)}: use `koubai gradient` for several"
+        )
+    estimate = derivative(f, at, method=method, h=h)
+    if output is not None:
+        from koubai.plot import tangent
+
+        _save(output, lambda ax: tangent(f, at, h=h, ax=ax))
+    if as_json:
+        _print_json({"function": f.text, "at": at, **_estimate_fields(estimate)})
+        return
+    typer.echo(f"d/d{f.variables[0]} {f.text} at {at:.15g}")
+    typer.echo(f"  {float(estimate)!r} ± {estimate.error:.1e}")
+    _print_estimate(estimate, f"h = {estimate.h:.3g}")
+
+
+@app.command("gradient")
+def gradient_command(
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help="An expression, or the name of a known function.")],
+    at: Annotated[str | None, typer.Option("--at", metavar="X,Y,…", help="The point, as numbers with commas.")] = None,
+    method: Annotated[str, typer.Option("--method", help="forward, backward or central.")] = "central",
+    h: Annotated[float | None, typer.Option("--h", help="The step, used exactly; the best one if left out.")] = None,
+    output: Picture = None,
+    as_json: Json = False,
+) -> None:
+    """The partial derivatives of a function at a point, with their errors.
+
+    \b
+      koubai gradient "x**2 + y**2" --at 3,4
+      koubai gradient rosenbrock -o field.png
+    """
+    _check_picture(output)
+    f, start, _, title = _function(text)
+    x = _point(at, "--at", f) if at is not None else start
+    if x is None:
+        raise InputError(f"give the point: --at with {_numbers_wanted(f)}")
+    estimate = numerical_gradient(f, x, method=method, h=h)
+    if output is not None:
+        if np.size(x) != 2:
+            raise InputError(f"the gradient field is drawn for 2 variables; {text!r} has {np.size(x)}")
+        from koubai.plot import gradient_field
+
+        reach = 2.0 * max(1.0, float(np.abs(x).max()))
+        _save(output, lambda ax: gradient_field(f, ((-reach, reach), (-reach, reach)), ax=ax))
+    if as_json:
+        _print_json({"function": text, "at": x, **_estimate_fields(estimate)})
+        return
+    typer.echo(f"gradient of {title} at {_numbers(x)}")
+    for name, value, error in zip(
+        _variables(f, np.size(x)), np.ravel(estimate.value), np.ravel(estimate.error), strict=True
+    ):
+        typer.echo(f"  d/d{name} = {float(value)!r} ± {error:.1e}")
+    _print_estimate(estimate)
+
+
+@app.command("minimize")
+def minimize_command(
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help="An expression, or the name of a known function.")],
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; 0.1 if left out.")] = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help=f"One of: {', '.join(optimizers.names())}.")] = "sgd",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
+    ] = None,
+    gradient: Annotated[
+        str | None, typer.Option("--grad", help="exact (known functions), forward, backward or central.")
+    ] = None,
+    max_steps: Annotated[int, typer.Option("--max-steps", help="The most updates to make.")] = 10_000,
+    gtol: Annotated[float, typer.Option("--gtol", help="Stop at this largest |gradient|; 0 turns it off.")] = 1e-6,
+    ftol: Annotated[float | None, typer.Option("--ftol", help="Stop when f changes by no more, relatively.")] = None,
+    xtol: Annotated[float | None, typer.Option("--xtol", help="Stop when x changes by no more, relatively.")] = None,
+    target: Annotated[float | None, typer.Option("--target", help="Stop when f is no larger.")] = None,
+    bounds: Annotated[
+        list[str] | None,
+        typer.Option("--bounds", metavar="LOW,HIGH", help="Bounds of all variables, or once for each in turn."),
+    ] = None,
+    output: Picture = None,
+    as_json: Json = False,
+) -> None:
+    """Descend along the gradient, and say why it stopped.
+
+    \b
+      koubai minimize "(x-1)**2 + (y-2)**2" --start=-3,4 --lr 0.1 -o path.png
+      koubai minimize rosenbrock --lr 0.001 --set momentum=0.9
+      koubai minimize "x**4 - 3*x**2 + x" --start 2 --lr 0.02 --json
+    """
+    _check_picture(output)
+    f, own_start, problem, title = _function(text)
+    x0 = _point(start, "--start", f) if start is not None else own_start
+    if x0 is None:
+        raise InputError(f"give the start: --start with {_numbers_wanted(f)}")
+    if gradient == "exact" and problem is None:
+        raise InputError("--grad exact is for known functions (see `koubai functions`); an expression has none")
+    source: Any = gradient or ("exact" if problem is not None else "auto")
+    hyperparameters = _settings(settings or [])
+    try:
+        run = minimize(
+            f, x0, optimizers.resolve(optimizer, lr=0.1 if lr is None else lr, **hyperparameters),
+            grad=problem.grad if source == "exact" and problem is not None else source,
+            max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target, bounds=_bounds(bounds),
+            progress=sys.stderr.isatty(),
+        )  # fmt: skip
+        code = DONE if run.success else NO_SUCCESS
+    except Interrupted as interrupted:
+        run, code = interrupted.run, INTERRUPTED
+    if output is not None:
+        _save(output, lambda ax: run.plot(ax))
+    if as_json:
+        _print_json(_run_fields(text, run) | ({"picture": str(output)} if output else {}))
+    else:
+        _print_run(title, run, output)
+    raise typer.Exit(code)
+
+
+@app.command("functions")
+def functions_command(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The known test functions: formula, domain, start and minima.
+
+    \b
+      koubai functions
+      koubai functions himmelblau
+    """
+    chosen = [problems[n] for n in ([name] if name else problems.names())]
+    if as_json:
+        fields = [_problem_fields(problem) for problem in chosen]
+        _print_json(fields[0] if name else fields)
+        return
+    if name:
+        problem = chosen[0]
+        typer.echo(f"{problem.name}: f = {problem.formula}")
+        typer.echo(f"  source  {problem.source}")
+        typer.echo(f"  bounds  {', '.join(f'[{low:g}, {high:g}]' for low, high in problem.bounds)}")
+        typer.echo(f"  start   {_numbers(problem.x0)}")
+        for minimum in problem.minima:
+            typer.echo(f"  minimum {_numbers(minimum.x)}, f = {minimum.fun:.10g}")
+        return
+    width = max(len(problem.name) for problem in chosen)
+    for problem in chosen:
+        typer.echo(f"{problem.name:<{width}}  {problem.formula}")
+
+
+# -- reading arguments ------------------------------------------------------------------------------------------------
+
+
+def _function(text: str) -> tuple[Callable[[Any], Any], Any, Problem | None, str]:
+    """Return the function that ``text`` names or spells, its own start, its problem, and how to show it."""
+    if text in problems:
+        problem = problems[text]
+        return problem.f, problem.x0, problem, f"{problem.name}: {problem.formula}"
+    try:
+        f = parse(text)
+    except ExpressionError:
+        if text.replace("_", "").replace("-", "").isalnum() and not text.isdigit():
+            raise UnknownNameError("function", text, problems.names()) from None
+        raise
+    if f.variables == (text,) and len(text) > 3:  # a lone word: a misspelt name, hardly a function
+        raise UnknownNameError("function", text, problems.names())
+    return f, None, None, f"f({', '.join(f.variables)}) = {f.text}"
+
+
+def _variables(f: Callable[[Any], Any], n: int) -> tuple[str, ...]:
+    return f.variables if isinstance(f, Expression) else tuple(f"x{i}" for i in range(n))
+
+
+def _numbers_wanted(f: Callable[[Any], Any]) -> str:
+    names = f.variables if isinstance(f, Expression) else ()
+    return f"{len(names)} number{'s' * (len(names) > 1)}, for {', '.join(names)}" if names else "numbers"
+
+
+def _point(text: str, option: str, f: Callable[[Any], Any]) -> Any:
+    """Return the numbers in ``text``: a float for one, else an array; as many as ``f`` has variables."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} must be numbers with commas between them, got {text!r}") from None
+    if isinstance(f, Expression) and len(numbers) != len(f.variables):
+        raise InputError(f"{option} has {len(numbers)} number(s), but the function wants {_numbers_wanted(f)}")
+    return numbers[0] if len(numbers) == 1 else np.array(numbers)
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+    """Return hyperparameters from ``name=value`` texts; values are numbers, true or false."""
+    out: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            if not equals:
+                raise ValueError
+            out[name] = (
+                {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else float(value)
+            )
+        except ValueError:
+            raise InputError(f"--set wants NAME=NUMBER, NAME=true or NAME=false, got {text!r}") from None
+    return out
+
+
+def _bounds(texts: list[str] | None) -> list[tuple[float, ...]] | tuple[float, ...] | None:
+    if not texts:
+        return None
+    try:
+        pairs = [tuple(float(part) for part in text.split(",")) for text in texts]
+    except ValueError:
+        raise InputError(f"--bounds wants LOW,HIGH, got {' '.join(texts)!r}; inf and -inf are allowed") from None
+    return pairs[0] if len(pairs) == 1 else pairs
+
+
+def _check_picture(path: Path | None) -> None:
+    """Refuse a picture that could not be written before any work is done."""
+    if path is None:
+        return
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"-o must end in {', '.join(PICTURES)}, got {str(path)!r}")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"-o: the folder {str(path.absolute().parent)!r} does not exist; make it first")
+
+
+# -- printing ---------------------------------------------------------------------------------------------------------
+
+
+def _save(path: Path, draw: Callable[[Any], Any]) -> None:
+    """Draw and write the picture: whole or not at all."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
+    draw(figure.add_subplot())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        figure.savefig(temporary, format=path.suffix[1:].lower())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _numbers(x: Any) -> str:
+    values = [f"{v:.10g}" for v in np.ravel(x)]
+    if len(values) > 8:
+        values = [*values[:4], "…", *values[-2:]]
+    return values[0] if len(values) == 1 else f"({', '.join(values)})"
+
+
+def _print_run(title: str, run: Run, picture: Path | None) -> None:
+    typer.echo(title)
+    typer.echo(f"{run.status}: {run.message}")
+    typer.echo(f"  x     {_numbers(run.x)}")
+    typer.echo(f"  f(x)  {run.fun:.10g}")
+    if run.best_fun < run.fun:
+        typer.echo(f"  best  {_numbers(run.best_x)}, f = {run.best_fun:.10g}")
+    gradients = f" and {run.njev} of the gradient" if run.njev else ""
+    source = "exact gradient" if run.gradient_source == "user" else f"gradient by {run.gradient_source}"
+    typer.echo(f"  {run.nit} steps, {run.nfev} evaluations of f{gradients}; {source}; {run.optimizer}")
+    if picture is not None:
+        typer.echo(f"  picture in {picture}")
+
+
+def _print_estimate(estimate: Estimate, *more: str) -> None:
+    typer.echo("  " + ", ".join([f"{estimate.method} difference", *more, f"{estimate.nfev} evaluations of f"]))
+    for warning in estimate.warnings:
+        typer.echo(f"  warning: {warning}", err=True)
+
+
+def _estimate_fields(estimate: Estimate) -> dict[str, Any]:
+    names = ("value", "error", "h", "nfev", "method", "noise", "warnings")
+    return {name: getattr(estimate, name) for name in names}
+
+
+def _run_fields(function: str, run: Run) -> dict[str, Any]:
+    names = ("x", "fun", "jac", "nit", "nfev", "njev", "success", "message", "best_x", "best_fun", "gradient_source")
+    fields = {name: getattr(run, name) for name in names}
+    return {
+        "function": function,
+        "status": run.status.name,
+        **fields,
+        "optimizer": repr(run.optimizer),
+        "seed": run.seed,
+    }
+
+
+def _problem_fields(problem: Problem) -> dict[str, Any]:
+    minima = [{"x": minimum.x, "fun": minimum.fun} for minimum in problem.minima]
+    names = ("name", "formula", "source", "bounds", "x0")
+    return {**{name: getattr(problem, name) for name in names}, "minima": minima}
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON types; a number that is not finite becomes null, which JSON can hold."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _print_json(fields: Any) -> None:
+    typer.echo(json.dumps(_plain(fields), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def main() -> NoReturn:
+    """Run the command line; an error of koubai's becomes one line on stderr and an exit code."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"koubai: {error}", err=True)
+        sys.exit(USAGE)
+    except (KoubaiError, OSError) as error:
+        typer.echo(f"koubai: {error}", err=True)
+        sys.exit(FAILURE)
+    sys.exit(DONE)

@@ -1,0 +1,124 @@
+"""The house: a room imports only from rooms above it, a file only from files above it, and there are no cycles."""
+
+import ast
+from pathlib import Path
+
+import koubai
+
+ROOT = Path(koubai.__file__).parent
+
+# Ground floor first, as in CONTRIBUTING.md. A file that is not named here has no place yet: give it one.
+FLOORS = [
+    "errors",
+    "parameters",
+    "functions",
+    "functions.problems",
+    "functions.expression",
+    "graph",
+    "graph.ops",
+    "graph.trace",
+    "graph.reverse",
+    "execute",
+    "execute.floats",
+    "execute.arrays",
+    "execute.choose",
+    "derivatives",
+    "derivatives.differences",
+    "derivatives.gradient",
+    "derivatives.check",
+    "descent",
+    "descent.rules",
+    "descent.optimizers",
+    "descent.record",
+    "descent.stopping",
+    "descent.loop",
+    "plot",
+    "cli",
+    "__init__",
+]
+
+# Run's convenience methods: the only imports from a room below, made inside the method.
+INSIDE_METHODS = {("descent.record", "plot")}
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[-1] == "__init__" and len(parts) > 1:
+        parts.pop()
+    return ".".join(parts)
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(path: Path) -> set[tuple[str, bool]]:
+    """Return (module below koubai, whether the import stands inside a function) for every import that runs."""
+    found = set()
+
+    def visit(node: ast.AST, inside: bool) -> None:
+        if is_type_checking(node):
+            return
+        if isinstance(node, ast.Import):
+            found.update((a.name.removeprefix("koubai."), inside) for a in node.names if a.name.startswith("koubai."))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write it in full"
+            if node.module == "koubai":
+                found.update((a.name if a.name in MODULES else "__init__", inside) for a in node.names)
+            elif (node.module or "").startswith("koubai."):
+                module = node.module.removeprefix("koubai.")
+                submodules = {f"{module}.{a.name}" for a in node.names} & set(MODULES)
+                found.update((name, inside) for name in submodules or {module})
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside or isinstance(node, ast.FunctionDef))
+
+    visit(ast.parse(path.read_text()), False)
+    return found
+
+
+def floor(module: str) -> int:
+    # Files of the plot and lab rooms stand in the order of their imports, which the cycle test guards.
+    while module not in FLOORS and "." in module and module.split(".")[0] in ("plot",):
+        module = module.rpartition(".")[0]
+    assert module in FLOORS, f"{module} has no floor: add it to FLOORS where it belongs"
+    return FLOORS.index(module)
+
+
+def test_every_import_goes_up():
+    wrong = []
+    for module, path in MODULES.items():
+        for imported, inside in imports(path):
+            room_of_own_files = imported.split(".")[0] == module.split(".")[0] == "plot"
+            if imported == "__init__" and module == "cli" and {imported} == {"__init__"}:
+                continue  # the command line prints the version
+            if floor(imported) < floor(module) or room_of_own_files:
+                continue
+            if inside and (module, imported) in INSIDE_METHODS:
+                continue
+            wrong.append(f"{module} imports {imported}, which stands below it")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_import_cycles():
+    graph = {module: {i for i, inside in imports(path) if not inside} for module, path in MODULES.items()}
+    graph["__init__"] = graph["__init__"] - {"__init__"}
+    graph["cli"] = graph["cli"] - {"__init__"}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"import cycle: {' -> '.join((*trail, module))}"
+        if module in done:
+            return
+        for imported in graph.get(module, ()):
+            visit(imported, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_the_floors_name_only_what_exists_in_order():
+    assert [name for name in FLOORS if name not in MODULES] == []

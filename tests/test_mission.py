@@ -1,0 +1,158 @@
+"""The mission, a test a row, named after it, through the public interface, with the numbers that the articles print."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import koubai as kb
+
+mpl.use("Agg")
+
+
+def bowl(x):
+    return x[0] ** 2 + x[1] ** 2
+
+
+def central(f):
+    """The articles' gradient: central differences with h = 1e-4."""
+    return lambda x: kb.numerical_gradient(f, x, method="central", h=1e-4)
+
+
+@pytest.fixture
+def ax():
+    return Figure().add_subplot()
+
+
+def test_d1_three_differences_side_by_side():
+    slopes = [float(kb.derivative(lambda x: x**2, 2, method=m, h=1e-4)) for m in ("forward", "backward", "central")]
+    assert slopes == [4.0001000000078335, 3.999900000000167, 4.000000000004]
+
+
+def test_d2_central_difference_of_a_cube():
+    assert float(kb.derivative(lambda x: x**3, 10, method="central", h=1e-4)) == 300.00000000939053
+
+
+def test_d3_a_step_below_rounding_says_so(ax):
+    estimate = kb.derivative(lambda x: x**2, 2, method="forward", h=1e-50)
+    assert float(estimate) == 0.0
+    assert any("x+h == x" in warning for warning in estimate.warnings)
+    assert estimate.error > 4
+    kb.plot.difference_error(lambda x: x**2, 2, exact=4.0, ax=ax)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    curves = [line for line in ax.lines if len(line.get_xdata()) > 20]
+    assert len(curves) == 3
+    for curve in curves:
+        h, error = (np.asarray(d, dtype=float) for d in curve.get_data())
+        error = error[np.argsort(h)]
+        least = error[error > 0].min()
+        assert error[0] > 100 * least, "rounding error must grow to the left"
+        assert error[-1] >= 100 * least or "central" in curve.get_label(), "truncation error must grow to the right"
+
+
+def test_d4_the_tangent_line(ax):
+    kb.plot.tangent(lambda x: x**3, 10, ax=ax)
+    lines = [line for line in ax.lines if "tangent" in str(line.get_label())]
+    assert len(lines) == 1
+    x, y = (np.asarray(d, dtype=float) for d in lines[0].get_data())
+    slope, intercept = np.polyfit(x, y, 1)
+    assert slope == pytest.approx(300, rel=1e-9)
+    assert intercept == pytest.approx(-2000, rel=1e-9)
+    ax.figure.canvas.draw()
+    assert {"300", "2000"} <= set(
+        str(lines[0].get_label()).replace("−", " ").replace("=", " ").replace("x", " ").split()
+    )
+
+
+def test_d5_partial_derivatives():
+    estimate = kb.numerical_gradient(bowl, np.array([3.0, 4.0]), method="central", h=1e-4)
+    np.testing.assert_allclose(estimate.value, [6, 8], rtol=1e-11)
+    assert (np.abs(estimate.value - [6, 8]) <= estimate.error).all()
+
+
+def test_d7_a_gradient_field_as_arrows(ax):
+    kb.plot.gradient_field(bowl, [(-2, 2), (-2, 2)], ax=ax)
+    (arrows,) = [c for c in ax.collections if type(c).__name__ == "Quiver"]
+    along = np.stack([arrows.U, arrows.V])
+    where = np.stack([arrows.X, arrows.Y])
+    moving = np.hypot(*where) > 1e-9
+    cosine = (along * where).sum(axis=0)[moving] / (np.hypot(*along) * np.hypot(*where))[moving]
+    np.testing.assert_allclose(np.abs(cosine), 1, atol=1e-6)
+    assert len(set(np.sign(cosine))) == 1
+
+
+def test_g1_gradient_descent_until_the_gradient_is_small():
+    run = kb.minimize(lambda x: (x - 1) ** 2, -1.4761195622774732, kb.SGD(lr=0.1), grad=lambda x: 2 * (x - 1), gtol=0.1)
+    steps = kb.iterate(
+        lambda x: (x - 1) ** 2, -1.4761195622774732, kb.SGD(lr=0.1), grad=lambda x: 2 * (x - 1), gtol=0.1
+    )
+    assert [step.g for step in steps][:3] == [-4.952239124554946, -3.961791299643957, -3.1694330397151655]
+    assert run.nit == 18
+    assert run.x == 0.9553941954480096
+    assert run.jac == -0.08921160910398074
+    assert run.status is kb.Status.converged
+
+
+def test_g2_gradient_descent_with_history():
+    start = np.array([0.0, 0.0])
+    run = kb.minimize(
+        lambda x: (x[0] - 1) ** 2 + (x[1] - 2) ** 2, start, kb.SGD(lr=0.1), max_steps=20,
+        grad=central(lambda x: (x[0] - 1) ** 2 + (x[1] - 2) ** 2),
+    )  # fmt: skip
+    assert [f"{v:.8f}" for v in run.x] == ["0.98847078", "1.97694157"]
+    assert len(run.history) == 21  # the start and all 20 points
+    assert len(np.unique(run.history.x, axis=0)) == 21
+    assert start.tolist() == [0.0, 0.0]
+
+
+def test_g3_a_hundred_steps():
+    run = kb.minimize(bowl, [-3.0, 4.0], kb.SGD(lr=0.1), grad=central(bowl), gtol=0, max_steps=100)
+    assert [f"{v:.8e}" for v in run.x] == ["-6.11110793e-10", "8.14814391e-10"]
+
+
+@pytest.mark.parametrize("grad", ["auto", "central", central(bowl), lambda x: 2 * x])
+@pytest.mark.parametrize("max_steps", [100, 10_000])
+def test_g4_a_learning_rate_too_large_has_diverged(grad, max_steps):
+    run = kb.minimize(bowl, [-3.0, 4.0], kb.SGD(lr=10), grad=grad, max_steps=max_steps)
+    assert run.status is kb.Status.diverged
+    assert not run.success
+    assert "largest stable lr is about 1" in run.message
+    assert float(run.message.rsplit("about ", 1)[1]) == 1.0
+
+
+def test_g4_the_naive_loop_does_freeze():
+    """What the articles' loop ends in, so that the row above is about a real failure."""
+    x = np.array([-3.0, 4.0])
+    for _ in range(100):
+        x = x - 10 * central(bowl)(x).value
+    assert abs(x[0]) == pytest.approx(2.59e13, rel=0.01)
+    assert np.array_equal(central(bowl)(x).value, [0, 0])
+
+
+@pytest.mark.parametrize("grad", ["auto", central(bowl), lambda x: 2 * x])
+def test_g5_a_learning_rate_too_small(grad):
+    run = kb.minimize(bowl, [-3.0, 4.0], kb.SGD(lr=1e-10), grad=grad, max_steps=100)
+    assert [f"{v:.8f}" for v in run.x] == ["-2.99999994", "3.99999992"]
+    assert run.status is kb.Status.max_steps
+    assert not run.success
+    assert "step limit 100 came first" in run.message
+    assert "too slow" in run.message
+    assert "try lr 0.5" in run.message
+
+
+def test_g6_the_path_is_drawn(ax):
+    run = kb.minimize(lambda x: (x[0] - 1) ** 2 + (x[1] - 2) ** 2, [0.0, 0.0], kb.SGD(lr=0.1), max_steps=20)
+    run.plot(ax=ax)
+    drawn = [np.column_stack([np.asarray(d, dtype=float) for d in line.get_data()]) for line in ax.lines]
+    assert any(len(d) == 21 and np.allclose(d, run.history.x) for d in drawn)
+    assert any("Contour" in type(c).__name__ for c in ax.collections)
+
+
+def test_g6_the_1d_path_is_arrows_on_the_curve(ax):
+    run = kb.minimize(lambda x: (x - 1) ** 2, -1.4761195622774732, kb.SGD(lr=0.1), gtol=0.1)
+    run.plot(ax=ax)
+    (arrows,) = [c for c in ax.collections if type(c).__name__ == "Quiver"]
+    np.testing.assert_allclose(arrows.X, run.history.x[:-1])
+    np.testing.assert_allclose(arrows.Y, run.history.fun[:-1])
+    np.testing.assert_allclose(arrows.X + arrows.U, run.history.x[1:])
+    np.testing.assert_allclose(arrows.Y + arrows.V, run.history.fun[1:], atol=1e-12)

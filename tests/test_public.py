@@ -1,0 +1,72 @@
+"""The public names: complete, documented, and cheap to import."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import koubai
+
+ROOT = Path(koubai.__file__).parent
+MODULES = sorted(
+    ".".join(("koubai", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+    for path in ROOT.rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_all_is_complete(module):
+    """Every public definition of a module stands in its __all__, and nothing else does."""
+    loaded = importlib.import_module(module)
+    tree = ast.parse(Path(loaded.__file__).read_text())
+    defined = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    if module == "koubai.cli":
+        return  # its functions are commands; `main` is the entry point
+    listed = set(getattr(loaded, "__all__", ()))
+    assert defined <= listed, f"not in __all__: {defined - listed}"
+    assert [name for name in listed if not hasattr(loaded, name)] == []
+
+    tree = ast.parse(Path(loaded.__file__).read_text())
+    defined = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    assert defined <= set(loaded.__all__), f"not in __all__: {defined - set(loaded.__all__)}"
+    assert all(hasattr(loaded, name) for name in loaded.__all__)
+
+
+def test_the_public_names_of_koubai():
+    """What is imported into koubai without an underscore is public, and listed."""
+    listed = set(koubai.__all__)
+    tree = ast.parse(Path(koubai.__file__).read_text())
+    imported = {a.asname or a.name for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names}
+    assert {name for name in imported if not name.startswith("_")} == listed - set(koubai._ON_FIRST_USE)
+
+
+@pytest.mark.parametrize("name", [n for n in koubai.__all__ if not inspect.ismodule(getattr(koubai, n))])
+def test_public_names_are_documented(name):
+    assert len(inspect.getdoc(getattr(koubai, name)) or "") > 20
+
+
+def test_import_pulls_in_numpy_alone():
+    code = (
+        "import sys; import koubai; "
+        "heavy = {'matplotlib', 'rich', 'typer', 'scipy', 'llvmlite', 'pandas'}; "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        koubai.no_such_name  # noqa: B018

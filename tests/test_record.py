@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+import koubai as kb
+from koubai.descent.record import Recorder
+from koubai.parameters import flatten
+
+
+def fill(recorder, rows, n):
+    for t in range(rows):
+        recorder.add(t, np.full(n, float(t)), -float(t), 1.0 / (t + 1), 0.1)
+    return recorder.history()
+
+
+def test_a_long_history_is_thinned_and_its_rows_stay_consistent():
+    layout, _ = flatten(np.zeros(100_000))
+    recorder = Recorder(layout, "auto")
+    history = fill(recorder, 400, 100_000)
+    assert len(recorder.rows) <= recorder.limit + 1 < 400
+    assert history.t[0] == 0
+    assert history.t[-1] == 399
+    assert len(set(np.diff(history.t[:-1]))) == 1
+    assert np.array_equal(history.x[:, 5], history.t)
+    assert np.array_equal(history.fun, -history.t.astype(float))
+    assert np.array_equal(history.grad_norm, 1.0 / (history.t + 1))
+
+
+@pytest.mark.parametrize(("record", "rows"), [("all", 400), ("off", 2)])
+def test_record_all_and_off(record, rows):
+    layout, _ = flatten(np.zeros(100_000))
+    history = fill(Recorder(layout, record), 400, 100_000)
+    assert len(history) == rows
+    assert (history.t[0], history.t[-1]) == (0, 399)
+
+
+def test_a_run_of_no_steps_has_one_row():
+    run = kb.minimize(lambda x: x**2, 0.0)
+    assert len(run.history) == 1
+    assert run.nit == 0
+
+
+def test_the_history_of_a_dict_is_a_dict():
+    run = kb.minimize(lambda p: (p["a"] ** 2).sum() + p["b"] ** 2, {"a": np.ones((2, 3)), "b": 1.0})
+    assert run.history.x["a"].shape == (len(run.history), 2, 3)
+    assert run.history.x["b"].shape == (len(run.history),)
+    assert np.array_equal(run.history.x["a"][-1], run.x["a"])
+
+
+def test_repr_says_how_it_ended():
+    run = kb.minimize(lambda x: x**2, 3.0)
+    assert repr(run).startswith("Run: converged — largest |gradient|")
+    assert "SGD(lr=0.1)" in repr(run)
