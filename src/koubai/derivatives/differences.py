@@ -1,27 +1,35 @@
-"""Derivatives by differences, each with an error estimate: forward, backward and central."""
+"""Derivatives by differences, each with an error estimate: forward, backward, central, complex step, adaptive."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from koubai.errors import FunctionError, InputError, UnknownNameError
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["METHODS", "Estimate", "derivative", "difference_gradient", "numerical_gradient"]
 
-METHODS = ("forward", "backward", "central")
+METHODS = ("forward", "backward", "central", "complex", "adaptive")
 
-# The user's f along one coordinate: the coordinate's value in, f's value out (NaN allowed, float32 kept).
-_Line: TypeAlias = Callable[[float], "np.floating[Any]"]
+Array: TypeAlias = npt.NDArray[np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
 
-_STUCK = "x+h == x and x−h == x in float64: h is below the spacing of numbers at x, the difference says nothing"
-_STUCK_ONE_SIDE = "x+h or x−h rounds to x in float64: the step that was really made is not h"
-_NONFINITE = "f is not finite at x+h or x−h: the difference can't be trusted"
+EPS = float(np.finfo(np.float64).eps)
+
+# The adaptive ladder. Each step is a quarter of the one before: 14 of them reach from half the size of x down to where
+# rounding drowns everything. The odd factor keeps the steps off the periods of functions that people write.
+LEVELS, RATIO, FIRST = 14, 4.0, 0.47
+COLUMNS = 5  # extrapolations of the ladder; more only amplify rounding
+EXTENSION, DEEPEST = 8, 40  # levels added where the ladder did not reach the scale of f, and the most levels of all
+FINEST = 8  # the finest step, in units of the spacing of numbers at x
+ROUNDED = 256  # the finest step where coarser ones have told the slope, in units of the rounding of max(|x|, 1)
+GOOD = 1e-10  # relative error at which the ladder is not extended
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,9 +38,11 @@ class Estimate:
 
         |value − f'(x)| ≤ error   (an estimate, not a proof)
 
-    value, error, h: in the form of x (a float for a number, an array of x's shape, a dict of arrays).
-    noise: how far f's values may be off by rounding, absolute; one float, for elementwise derivatives in x's form.
-    nfev: evaluations of f. warnings: plain sentences; empty when nothing is the matter.
+    value, error, h: in the form of x (a float for a number, an array of x's shape, a dict of arrays). h is the step;
+    for "adaptive" the finest step that the value rests on.
+    noise: how far f's values are off, absolute: by rounding, and for "adaptive" as measured. One float; for
+    elementwise derivatives in the form of x.
+    nfev: points at which f was evaluated. warnings: plain sentences; empty when nothing is the matter.
     """
 
     value: Any
@@ -56,46 +66,47 @@ class Estimate:
         return "\n".join([f"Estimate: {head}", *(f"  warning: {text}" for text in self.warnings)])
 
 
-class _Part(NamedTuple):
-    """What is found out about one component."""
+@dataclass
+class _Found:
+    """What a method found out, one entry a component; ``notes`` maps a sentence to the components it is true of."""
 
-    value: float
-    error: float
-    h: float
-    noise: float
-    nfev: int
-    notes: tuple[str, ...]
+    value: Array
+    error: Array
+    h: Array
+    noise: Array
+    notes: dict[str, Mask]
 
 
-def derivative(f: Callable[[Any], Any], x: Any, *, method: str = "central", h: float | None = None) -> Estimate:
+def derivative(f: Callable[[Any], Any], x: Any, *, method: str = "adaptive", h: float | None = None) -> Estimate:
     """Derivative: the slope of f at x, by differences, with its error.
 
         forward   (f(x+h) − f(x)) / h
         backward  (f(x) − f(x−h)) / h
         central   (f(x+h) − f(x−h)) / (2h)
+        complex   Im f(x + ih) / h
+        adaptive  central differences over a ladder of steps, extrapolated to h = 0
 
-    x: a number, or an array of any shape: then f is elementwise and every element gets its own derivative.
-    h: > 0, used exactly as given. None takes the optimum for the method: eps^(1/2) (forward, backward) or eps^(1/3)
-    (central) times max(|x|, 1), where eps is the rounding of what f returns (float32 or float64).
-    .error is the truncation, measured from a second step h/2 (this doubles the evaluations), plus the rounding bound
-    eps |f| / h. Integers and float32 in x are taken as float64.
+    x: a number, or an array of any shape: then f is elementwise and every element gets its own derivative. f is called
+    with numbers; an array of points is tried where many are wanted, and used only if it gives what the numbers give.
+    h: > 0, used exactly as given ("adaptive" finds its own). None takes the optimum for the method: eps^(1/2) (forward,
+    backward) or eps^(1/3) (central) times max(|x|, 1), eps being the rounding of what f returns (float32 or float64).
+    .error: for the first three the truncation, measured from a second step h/2 (this doubles the evaluations), plus the
+    rounding bound; for "complex", which is checked by a central difference, the measured rounding; for "adaptive" the
+    disagreement of consecutive rows of the ladder plus the measured noise of f. Integers and float32 become float64.
 
     Raises InputError for an x or h that can't be used, UnknownNameError for the method, FunctionError where f does not
-    return one real number or is not finite at x. If f is not finite at x±h, .error is infinite and a warning says so.
+    return one real number or is not finite at x. Where f is not finite at x±h, .error is infinite and a warning says
+    so; "adaptive" keeps to the steps and the side where f is finite, and takes an ArithmeticError or ValueError that f
+    raises away from x as a point outside its domain.
+
+    Richardson, "The approximate arithmetical solution by finite differences", Phil. Trans. A 210, 1911;
+    Squire and Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40, 1998.
     """
-    layout, vector = _start(x, method, h)
-    with np.errstate(all="ignore"):
-        parts = []
-        for i in range(vector.size):
-            line = _elementwise(f)
-            at_x = _value_at(line, vector[i], layout.label(i))
-            parts.append(_fixed(line, vector[i], at_x, method, h))
-    noise = np.array([part.noise for part in parts])
-    return _assemble(layout, parts, method, _show(layout, noise), nfev=len(parts))
+    return _estimate(f, x, method, h, elementwise=True)
 
 
 def numerical_gradient(
-    f: Callable[[Any], Any], x: Parameters, *, method: str = "central", h: float | None = None
+    f: Callable[[Any], Any], x: Parameters, *, method: str = "adaptive", h: float | None = None
 ) -> Estimate:
     """Numerical gradient: all partial derivatives of f at x, by differences, with their errors.
 
@@ -104,12 +115,7 @@ def numerical_gradient(
     f: maps x, in the form it is given here, to one number. x: a number, an array of any shape or a dict of arrays.
     h, .error and what raises: as in `derivative`. f never sees the caller's arrays, only copies.
     """
-    layout, vector = _start(x, method, h)
-    with np.errstate(all="ignore"):
-        at_x = _value_at(lambda _: as_scalar(f(_show(layout, vector.copy()))), vector[0], "x")
-        parts = [_fixed(_coordinate(f, layout, vector, i), vector[i], at_x, method, h) for i in range(vector.size)]
-    noise = max(part.noise for part in parts)
-    return _assemble(layout, parts, method, noise, nfev=1)
+    return _estimate(f, x, method, h, elementwise=False)
 
 
 def difference_gradient(
@@ -119,32 +125,27 @@ def difference_gradient(
     method: str = "central",
     h: float | None = None,
     fun: np.floating[Any] | None = None,
-) -> tuple[FloatArray, FloatArray, np.ndarray[Any, np.dtype[np.bool_]], int]:
+) -> tuple[Array, Array, Mask, int]:
     """Difference gradient: `numerical_gradient` for a descent, without the evaluations that measure truncation.
 
     f takes the caller's form (``layout``); ``vector`` is x, flat, and is not changed. fun: f(x) as `as_scalar` gives
-    it, if it is known; otherwise it is evaluated where it is needed (forward, backward, or h=None).
-    Returns gradient, rounding error (the bound eps |f| / h), stuck (bool: both x+h and x−h round to x, so the component
-    is 0 whatever f does), nfev; the first three flat, in float64. A value of f that is not finite gives a
-    component that is not finite; nothing is raised for it.
+    it, if it is known; otherwise it is evaluated where it is needed (every method but central with a given h).
+    Returns gradient, rounding error (the bound eps |f| / h; for complex and adaptive the whole error), stuck (the
+    differences see no change of x, as x+h and x−h round to x: the component is 0 whatever f does), nfev; the first
+    three flat, in float64. Where f is not finite at x±h the component is not finite; nothing is raised for it.
     """
     _check_method(method)
+    _check_step(h)
     x = vector.astype(np.float64)
-    n = x.size
-    nfev = 0
-    gradient, rounding, stuck = np.empty(n), np.empty(n), np.zeros(n, dtype=bool)
     with np.errstate(all="ignore"):
-        if fun is None and (h is None or method != "central"):
-            fun, nfev = as_scalar(f(_show(layout, x.copy()))), 1
-        for i in range(n):
-            line = _coordinate(f, layout, x, i)
-            step = float(h) if h is not None else _default_step(x[i], fun, method)
-            low, high, f_low, f_high, used = _pair(line, x[i], fun, method, step)
-            gradient[i] = _quotient(f_low, f_high, method, step)
-            rounding[i] = _rounding_error(x[i], f_low, f_high, low, high, gradient[i], step, method)
-            stuck[i] = low == x[i] == high
-            nfev += used
-    return gradient, rounding, stuck, nfev
+        sampler = _Sampler(f, layout, x, elementwise=False)
+        if fun is not None:
+            sampler.know(fun)
+        if method in ("complex", "adaptive"):
+            found = _complex(sampler, h) if method == "complex" else _adaptive(sampler)
+            return found.value, found.error, np.zeros(x.size, dtype=bool), sampler.nfev
+        pair = _pair(sampler, method, _step(sampler, method, h))
+    return pair.slope, pair.rounding, pair.low == pair.high, sampler.nfev
 
 
 def _check_method(method: str) -> None:
@@ -152,10 +153,7 @@ def _check_method(method: str) -> None:
         raise UnknownNameError("method", method, METHODS)
 
 
-def _start(x: Parameters, method: str, h: float | None) -> tuple[Layout, FloatArray]:
-    """Check the arguments; return x's form and its values as float64 (in float32 most steps would round away)."""
-    _check_method(method)
-    layout, vector = flatten(x, "x")
+def _check_step(h: float | None) -> None:
     if h is not None:
         try:
             usable = math.isfinite(h) and h > 0
@@ -163,129 +161,419 @@ def _start(x: Parameters, method: str, h: float | None) -> tuple[Layout, FloatAr
             usable = False
         if not usable:
             raise InputError(f"h must be a finite number > 0, got {h!r}; None takes the optimum for the method")
-    return layout, vector.astype(np.float64)
 
 
-def _show(layout: Layout, vector: FloatArray) -> Any:
-    """Show ``vector`` in the caller's form; a number as np.float64, which is a float whose arithmetic never raises."""
-    return vector[0] if layout.is_number else layout.view(vector)
+def _estimate(f: Callable[[Any], Any], x: Parameters, method: str, h: float | None, elementwise: bool) -> Estimate:
+    _check_method(method)
+    _check_step(h)
+    if method == "adaptive" and h is not None:
+        raise InputError(f"h = {h!r} goes with the methods of one step; method='adaptive' finds its own steps")
+    layout, vector = flatten(x, "x")
+    with np.errstate(all="ignore"):
+        # in float32 most steps would round away, so f sees float64
+        sampler = _Sampler(f, layout, vector.astype(np.float64), elementwise)
+        if method == "adaptive":
+            found = _adaptive(sampler)
+        elif method == "complex":
+            found = _complex(sampler, h)
+        else:
+            found = _fixed(sampler, method, h)
 
+    def show(values: Array) -> Any:
+        return float(values[0]) if layout.is_number else layout.view(values)
 
-def _elementwise(f: Callable[[Any], Any]) -> _Line:
-    return lambda s: as_scalar(f(np.float64(s)))
-
-
-def _coordinate(f: Callable[[Any], Any], layout: Layout, vector: FloatArray, i: int) -> _Line:
-    """Return f as a function of element ``i`` alone. Every call gets its own copy of x, as f may write into it."""
-
-    def line(s: float) -> np.floating[Any]:
-        point = vector.copy()
-        point[i] = s
-        return as_scalar(f(_show(layout, point)))
-
-    return line
-
-
-def _value_at(line: _Line, x: float, label: str) -> np.floating[Any]:
-    """Return f(x), which must be finite: where f has no value it has no derivative."""
-    value = line(x)
-    if not math.isfinite(value):
-        raise FunctionError(f"f(x) = {value} at {label} = {x!r}; f must be finite where its derivative is asked for")
-    return value
-
-
-def _default_step(x: float, fun: np.floating[Any] | None, method: str) -> float:
-    """Return the h that balances truncation and rounding for an f whose scale is max(|x|, 1), with x + h exact."""
-    eps = float(np.finfo(getattr(fun, "dtype", np.float64)).eps)
-    h = eps ** (1 / 3 if method == "central" else 1 / 2) * max(abs(x), 1.0)
-    return float((x + h) - x)
-
-
-def _pair(
-    line: _Line, x: float, at_x: np.floating[Any] | None, method: str, h: float
-) -> tuple[float, float, np.floating[Any], np.floating[Any], int]:
-    """Evaluate f at the two ends of the method's interval: low, high, f(low), f(high), evaluations made."""
-    if method == "central":
-        return x - h, x + h, line(x - h), line(x + h), 2
-    assert at_x is not None
-    if method == "forward":
-        return x, x + h, at_x, line(x + h), 1
-    return x - h, x, line(x - h), at_x, 1
-
-
-def _quotient(f_low: np.floating[Any], f_high: np.floating[Any], method: str, h: float) -> float:
-    return float((np.float64(f_high) - np.float64(f_low)) / (2 * h if method == "central" else h))
-
-
-def _rounding_error(
-    x: float,
-    f_low: np.floating[Any],
-    f_high: np.floating[Any],
-    low: float,
-    high: float,
-    slope: float,
-    h: float,
-    method: str,
-) -> float:
-    """Bound what rounding does to the quotient: in f's two values, and in x±h, which may not be h away from x."""
-    width = 2 * h if method == "central" else h
-    in_f = (_rounding(f_low) + _rounding(f_high)) / width
-    in_x = abs(slope) * abs((high - low) - width) / width
-    return float(in_f + in_x)
-
-
-def _rounding(value: np.floating[Any]) -> float:
-    """Return the rounding of one value of f: one unit in the last place of the type that f returned."""
-    return float(np.finfo(value.dtype).eps) * abs(float(value))
-
-
-def _fixed(line: _Line, x: float, at_x: np.floating[Any], method: str, h: float | None) -> _Part:
-    """Take one difference with the step h, and a second one with h/2 that shows the truncation."""
-    step = float(h) if h is not None else _default_step(x, at_x, method)
-    low, high, f_low, f_high, used = _pair(line, x, at_x, method, step)
-    value = _quotient(f_low, f_high, method, step)
-    noise = max(_rounding(at_x), _rounding(f_low), _rounding(f_high))
-    if low == high:
-        return _Part(value, math.inf, step, noise, used, (_STUCK if method == "central" else _stuck(method),))
-    *_, f_low_half, f_high_half, used_half = _pair(line, x, at_x, method, step / 2)
-    half = _quotient(f_low_half, f_high_half, method, step / 2)
-    # D(h) − D(h/2) is 1/2 of the truncation of a first-order formula and 3/4 of that of a second-order one
-    truncation = abs(value - half) * (4 / 3 if method == "central" else 2)
-    error = truncation + _rounding_error(x, f_low, f_high, low, high, value, step, method)
-    notes: tuple[str, ...] = ()
-    if not (math.isfinite(f_low) and math.isfinite(f_high)):
-        notes = (_NONFINITE,)
-    elif method == "central" and (low == x or high == x):
-        notes = (_STUCK_ONE_SIDE,)
-    return _Part(value, error if math.isfinite(error) else math.inf, step, noise, used + used_half, notes)
-
-
-def _stuck(method: str) -> str:
-    side = "x+h" if method == "forward" else "x−h"
-    return f"{side} == x in float64: h is below the spacing of numbers at x, the difference says nothing"
-
-
-def _assemble(layout: Layout, parts: list[_Part], method: str, noise: Any, nfev: int) -> Estimate:
-    """Put the components together in x's form; ``nfev`` counts the evaluations that they share."""
-
-    def column(values: Iterable[float]) -> Any:
-        vector = np.array(list(values))
-        return float(vector[0]) if layout.is_number else layout.view(vector)
-
-    where: dict[str, list[str]] = {}
-    for i, part in enumerate(parts):
-        for note in part.notes:
-            where.setdefault(note, []).append(layout.label(i))
     return Estimate(
-        value=column(part.value for part in parts),
-        error=column(part.error for part in parts),
-        h=column(part.h for part in parts),
-        nfev=nfev + sum(part.nfev for part in parts),
+        value=show(found.value),
+        error=show(found.error),
+        h=show(found.h),
+        nfev=sampler.nfev,
         method=method,
-        noise=float(noise) if np.ndim(noise) == 0 and not isinstance(noise, dict) else noise,
-        warnings=tuple(note if layout.is_number else f"{_listed(labels)}: {note}" for note, labels in where.items()),
+        noise=show(found.noise) if elementwise else float(found.noise.max()),
+        warnings=tuple(_sentence(layout, note, where) for note, where in found.notes.items() if where.any()),
     )
 
 
-def _listed(labels: list[str]) -> str:
-    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
+def _sentence(layout: Layout, note: str, where: Mask) -> str:
+    if layout.is_number:
+        return note
+    labels = [layout.label(int(i)) for i in np.flatnonzero(where)]
+    more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+    return f"{', '.join(labels[:3])}{more}: {note}"
+
+
+class _Sampler:
+    """The user's f seen along each coordinate: row by row, the values of f where coordinate i of x is ``points[:, i]``.
+
+    Every call of f gets its own copy of x, as f may write into it. ``eps`` is the rounding of the type that f returns.
+    """
+
+    def __init__(self, f: Callable[[Any], Any], layout: Layout, x: Array, elementwise: bool) -> None:
+        self.f, self.layout, self.x, self.elementwise = f, layout, x, elementwise
+        self.nfev = 0
+        self.eps = EPS
+        self.takes_arrays = elementwise
+        self._at_x: Array | None = None
+
+    def at_x(self) -> Array:
+        """Return f(x), once for each component. It must be finite: where f has no value it has no derivative."""
+        if self._at_x is None:
+            count = self.x.size if self.elementwise else 1
+            values = np.array([self._keep_eps(self._scalar(i, self.x[i])) for i in range(count)])
+            for i in np.flatnonzero(~np.isfinite(values))[:1]:
+                label, at = (self.layout.label(int(i)), self.x[i]) if self.elementwise else ("x", self._show(self.x))
+                raise FunctionError(
+                    f"f(x) = {values[i]} at {label} = {at}; f must be finite where it is differentiated"
+                )
+            self._at_x = np.full(self.x.size, values)
+        return self._at_x
+
+    def know(self, fun: np.floating[Any]) -> None:
+        """Take f(x) from the caller."""
+        self._at_x = np.full(self.x.size, self._keep_eps(fun))
+
+    def __call__(self, points: Array, columns: npt.NDArray[np.intp], forgiving: bool = False) -> Array:
+        """Return f at ``points[k, j]``, moving coordinate ``columns[j]``. forgiving: what f raises there means NaN."""
+        if self.takes_arrays and points.size >= LEVELS:
+            values = self._all_at_once(points, columns, forgiving)
+            if values is not None:
+                return values
+        # f at one coordinate after the other: the values of one ladder are computed close together
+        return np.array(
+            [[self._value(i, s, forgiving) for s in points[:, j].tolist()] for j, i in enumerate(columns)]
+        ).T
+
+    def complex_step(self, x: Array, h: Array) -> Array:
+        """Return Im f(x + i h e_j) / h for every component j."""
+        slopes = np.empty(x.size)
+        for i in range(x.size):
+            point: Any = x.astype(np.complex128)
+            if self.elementwise:
+                shown = np.complex128(complex(x[i], h[i]))
+            else:
+                point[i] = complex(x[i], h[i])
+                shown = point[0] if self.layout.is_number else self.layout.view(point)
+            slopes[i] = _imaginary(self._call(shown)) / h[i]
+        return slopes
+
+    def _all_at_once(self, points: Array, columns: npt.NDArray[np.intp], forgiving: bool) -> Array | None:
+        """Call f once with all the points, if f gives there what it gives for single numbers; else return None."""
+        flat = points.ravel()
+        # the outermost points and two of the innermost: a branch on the whole array can't agree with all of them
+        spots = sorted({int(flat.argmin()), int(flat.argmax()), flat.size - 1, flat.size - columns.size})
+        single = np.array([self._value(columns[k % columns.size], flat[k], forgiving) for k in spots])
+        try:
+            values = np.asarray(self._call(flat.copy()))
+        except (
+            Exception
+        ):  # whatever f says to an array, it says it to its author's scalar code too, or it does not matter
+            self.takes_arrays = False
+            return None
+        if values.shape != flat.shape or values.dtype.kind not in "fiu":
+            self.takes_arrays = False
+            return None
+        eps = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else EPS
+        values = values.astype(np.float64)
+        same = np.isclose(values[spots], single, rtol=8 * eps, atol=0.0, equal_nan=True)
+        self.takes_arrays = bool(same.all())
+        if not self.takes_arrays:
+            return None
+        self.nfev += flat.size - 1  # the call itself is counted
+        return values.reshape(points.shape)
+
+    def _value(self, i: int, s: float, forgiving: bool) -> float:
+        if not forgiving:
+            return float(self._scalar(i, s))
+        try:
+            value = self._call(self._point(i, s))
+        except (ArithmeticError, ValueError):
+            return math.nan
+        return float(as_scalar(value))
+
+    def _scalar(self, i: int, s: float) -> np.floating[Any]:
+        return as_scalar(self._call(self._point(i, s)))
+
+    def _point(self, i: int, s: float) -> Any:
+        if self.elementwise:
+            return np.float64(s)  # a float, but one whose arithmetic gives inf and nan rather than raising
+        point = self.x.copy()
+        point[i] = s
+        return self._show(point)
+
+    def _show(self, vector: Array) -> Any:
+        return vector[0] if self.layout.is_number else self.layout.view(vector)
+
+    def _call(self, point: Any) -> Any:
+        self.nfev += 1
+        return self.f(point)
+
+    def _keep_eps(self, value: np.floating[Any]) -> float:
+        self.eps = max(self.eps, float(np.finfo(value.dtype).eps))
+        return float(value)
+
+
+# ---- one step: forward, backward, central --------------------------------------------------------------------------
+
+
+@dataclass
+class _Pair:
+    """One difference a component: the two ends of its interval, f there, the slope and its rounding bound."""
+
+    low: Array
+    high: Array
+    f_low: Array
+    f_high: Array
+    slope: Array
+    rounding: Array
+
+
+def _step(sampler: _Sampler, method: str, h: float | None) -> Array:
+    """Return the caller's h, or the one that balances truncation and rounding if the scale of f is max(|x|, 1)."""
+    x = sampler.x
+    if h is not None:
+        return np.full(x.size, float(h))
+    sampler.at_x()  # tells the type that f computes in
+    step = sampler.eps ** (1 / 3 if method == "central" else 1 / 2) * np.maximum(np.abs(x), 1.0)
+    return (x + step) - x
+
+
+def _pair(sampler: _Sampler, method: str, h: Array) -> _Pair:
+    x = sampler.x
+    columns = np.arange(x.size)
+    low = x if method == "forward" else x - h
+    high = x if method == "backward" else x + h
+    if method == "central":
+        f_low, f_high = sampler(np.stack([low, high]), columns)
+        width = 2 * h
+    else:
+        f_moved = sampler((high if method == "forward" else low)[None], columns)[0]
+        f_low, f_high = (sampler.at_x(), f_moved) if method == "forward" else (f_moved, sampler.at_x())
+        width = h
+    slope = (f_high - f_low) / width
+    in_f = sampler.eps * (np.abs(f_low) + np.abs(f_high)) / width
+    in_x = np.abs(slope) * np.abs((high - low) - width) / width  # x±h need not be h away from x
+    return _Pair(low, high, f_low, f_high, slope, in_f + in_x)
+
+
+def _fixed(sampler: _Sampler, method: str, h: float | None) -> _Found:
+    """Take one difference with the step h, and a second one with h/2 that shows the truncation."""
+    at_x = sampler.at_x()
+    step = _step(sampler, method, h)
+    pair = _pair(sampler, method, step)
+    half = _pair(sampler, method, step / 2)
+    # D(h) − D(h/2) is 1/2 of the truncation of a first-order formula and 3/4 of that of a second-order one
+    error = np.abs(pair.slope - half.slope) * (4 / 3 if method == "central" else 2) + pair.rounding
+    stuck = pair.low == pair.high
+    finite = np.isfinite(pair.f_low) & np.isfinite(pair.f_high)
+    error[stuck | ~np.isfinite(error)] = math.inf
+    one_side = ((pair.low == sampler.x) ^ (pair.high == sampler.x)) & (method == "central")
+    ends = {"forward": "x+h == x", "backward": "x−h == x", "central": "x+h == x and x−h == x"}[method]
+    notes = {
+        f"{ends} in float64: h is below the spacing of numbers at x, so the difference says nothing": stuck,
+        "x+h or x−h rounds to x in float64: the step that was really made is not h": one_side,
+        "f is not finite at x+h or x−h: the difference can't be trusted": ~finite,
+    }
+    noise = sampler.eps * np.maximum(np.abs(at_x), np.maximum(np.abs(pair.f_low), np.abs(pair.f_high)))
+    return _Found(pair.slope, error, step, noise, notes)
+
+
+# ---- complex step --------------------------------------------------------------------------------------------------
+
+
+def _imaginary(value: Any) -> float:
+    array = np.asarray(value)
+    if array.dtype.kind != "c":
+        as_scalar(value)  # raises for what is not one number
+        return 0.0
+    if array.size != 1:
+        raise FunctionError(f"f(x) returned an array of shape {array.shape}; the function must return one number")
+    return float(array.imag.item())
+
+
+def _complex(sampler: _Sampler, h: float | None) -> _Found:
+    """Take the complex step, measure its rounding from two neighbours, and hold it against a central difference."""
+    x = sampler.x
+    check = _fixed(sampler, "central", None)
+    # no difference is taken, so h may be as small as the product h f' can be without underflow
+    step = np.full(x.size, 1e-200 if h is None else float(h))
+    near = np.where(x == 0, 1e-9, 1e-9 * np.abs(x))
+    try:
+        value, above, below = (sampler.complex_step(at, step) for at in (x, x + near, x - near))
+    except TypeError as problem:
+        raise FunctionError(
+            f"f can't be evaluated at a complex x ({problem}); use NumPy's functions instead of math's, "
+            "or method='adaptive'"
+        ) from problem
+    scatter = np.abs(above - 2 * value + below)
+    error = 4 * EPS * np.abs(value) + np.where(np.isfinite(scatter), scatter, 0.0)
+    apart = np.abs(value - check.value)
+    differs = ~(apart <= 4 * check.error + error)
+    error = np.where(differs, apart + check.error, error)
+    error[~np.isfinite(error)] = math.inf
+    notes = {
+        "the complex step disagrees with a central difference: f is not analytic here (abs, real, a comparison or a "
+        "function that drops the imaginary part), so the value can't be trusted": differs,
+        "the central difference that checks the complex step is not finite": ~np.isfinite(check.error) & ~differs,
+    }
+    return _Found(value, error, step, check.noise, notes)
+
+
+# ---- adaptive ------------------------------------------------------------------------------------------------------
+
+
+def _adaptive(sampler: _Sampler) -> _Found:
+    """Climb down a ladder of steps; where it does not reach the scale of f, lengthen it."""
+    x, at_x = sampler.x, sampler.at_x()
+    columns = np.arange(x.size)
+    h = f_low = f_high = np.empty((0, x.size))
+    found: _Found | None = None
+    top, count = FIRST * np.maximum(np.abs(x), 1.0), LEVELS
+    while True:
+        here = x[columns]
+        steps = _representable(here, top * RATIO ** -np.arange(count)[:, None])
+        values = sampler(np.concatenate([here - steps, here + steps]), columns, forgiving=True)
+        h = np.concatenate([h, steps])
+        f_low, f_high = np.concatenate([f_low, values[:count]]), np.concatenate([f_high, values[count:]])
+        part = _climb(here, at_x[columns], sampler.eps, h, f_low, f_high)
+        found = part if found is None else _replace(found, columns, part)
+        target = GOOD * np.maximum(np.abs(part.value), np.abs(at_x[columns]) / np.maximum(np.abs(here), 1.0))
+        # far below the size of x (or 1), f's own constants round away: look there only if nothing was found above
+        size = np.maximum(np.abs(here), 1.0)
+        spread = np.fmax.reduce(np.abs(np.concatenate([f_low, f_high]) - at_x[columns]), axis=0)
+        decent = part.error <= 0.02 * np.where(np.isfinite(spread), spread, 0.0) / size
+        finest = np.where(decent, ROUNDED * EPS * size, FINEST * np.spacing(np.abs(here)))
+        deeper = np.log(h[-1] / finest) / math.log(RATIO)
+        go_on = ~(part.error <= target) & (deeper >= 1) & (len(h) < DEEPEST)
+        if not go_on.any():
+            return found
+        columns, h, f_low, f_high = columns[go_on], h[:, go_on], f_low[:, go_on], f_high[:, go_on]
+        top, count = h[-1] / RATIO, int(min(EXTENSION, deeper[go_on].min()))
+
+
+def _representable(x: Array, h: Array) -> Array:
+    """Round the steps so that x + h and x − h are exact, wherever x and h share enough digits for that."""
+    grid = np.spacing(np.abs(x) + h)
+    return np.round(h / grid) * grid
+
+
+def _replace(found: _Found, columns: npt.NDArray[np.intp], part: _Found) -> _Found:
+    for name in ("value", "error", "h", "noise"):
+        getattr(found, name)[columns] = getattr(part, name)
+    for note, where in found.notes.items():
+        where[columns] = part.notes[note]
+    return found
+
+
+def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Array) -> _Found:
+    """Extrapolate each ladder (coarsest step first) to h = 0 and judge it by the agreement of its rows."""
+    finite_low, finite_high = np.isfinite(f_low), np.isfinite(f_high)
+    f_low, f_high = np.where(finite_low, f_low, np.nan), np.where(finite_high, f_high, np.nan)
+    both = (finite_low & finite_high).sum(axis=0)
+    above = (both < 4) & (finite_high.sum(axis=0) > both)
+    below = (both < 4) & ~above & (finite_low.sum(axis=0) > both)
+    one_sided = above | below
+
+    left, right = np.where(above, at_x, f_low), np.where(below, at_x, f_high)
+    width = np.where(below, x, x + h) - np.where(above, x, x - h)
+    slope = (right - left) / width
+    rounding = eps * ((np.abs(left) + np.abs(right)) / width + np.abs(slope))
+    z = np.where(one_sided, h, h * h)  # the truncation is a power series in z
+    even = f_high + f_low - 2 * at_x
+
+    noise = _noise(slope, even, h, z)
+    grain, jump = _grain(at_x, eps, f_low, f_high)
+    spread = np.fmax(2 * noise, grain)
+    uncertainty = np.fmax(rounding, spread / h)
+
+    value, error, row = _agree(slope, z, uncertainty)
+    kink = _kink(even / h, 2 * uncertainty)
+    endless = _growing(slope, uncertainty)
+    error = np.fmax(error, np.where(one_sided, 0.0, kink / 2))
+    undefined = jump | endless | np.isnan(value)
+    error[undefined | np.isnan(error)] = math.inf
+    sizes = np.fmax(np.abs(at_x), np.fmax(np.abs(f_low), np.abs(f_high)))
+    typical = 1e-6 * np.fmax.reduce(sizes, axis=0) / h[0]  # a slope that is small for an f of this size
+    every = np.arange(x.size)
+    noise = np.fmax(np.fmax(noise, grain), eps * np.abs(at_x))
+    notes = {
+        "f is not finite below x: the slope is that of the right side": above,
+        "f is not finite above x: the slope is that of the left side": below,
+        "f is not finite on either side of x: nothing can be said": np.isnan(value),
+        "f jumps at x: it has no derivative there": jump,
+        "f has a kink at x: the value lies between the slopes of its two sides": (kink > 0) & ~jump & ~one_sided,
+        "the slope grows as the step shrinks: f has no derivative at x, or bends on a finer scale": endless & ~jump,
+        "f is noisy: its values scatter by far more than their rounding (see .noise)": noise
+        > 1e4 * eps * sizes[row, every],
+        "no two step sizes agree: the value is a guess": (error > 0.1 * np.fmax(np.abs(value), 10 * typical))
+        & ~undefined
+        & ~(kink > 0),
+    }
+    return _Found(value, error, h[row, every], noise, notes)
+
+
+def _noise(slope: Array, even: Array, h: Array, z: Array) -> Array:
+    """Measure how far f's values scatter: what the three finest steps show that no smooth f can have there."""
+    fall = z[1:] / z[:-1]
+    first = slope[1:] + (slope[1:] - slope[:-1]) / (1 / fall - 1)
+    expected = first[:-1] + (slope[1:-1] - first[:-1]) * fall[1:]
+    odd = np.abs(slope[2:] - expected) * h[2:]
+    bend = np.abs(even[2:] - even[1:-1] * (h[2:] / h[1:-1]) ** 2) / math.sqrt(6)
+    return np.asarray(np.fmax.reduce(np.fmax(odd, bend)[-3:], axis=0))
+
+
+def _grain(at_x: Array, eps: float, f_low: Array, f_high: Array) -> tuple[Array, Mask]:
+    """Find values that come in steps: the size of the step, and whether it is a jump of f at x itself."""
+    low, high = f_low - at_x, f_high - at_x
+    flat = ((f_low[1:] == f_low[:-1]) & (f_high[1:] == f_high[:-1]))[-2:].all(axis=0)
+    sizes = np.abs(np.concatenate([low, high]))
+    smallest = np.fmin.reduce(np.where(sizes > 0, sizes, np.inf), axis=0)
+    varies = ((low != 0).sum(axis=0) >= 3) & ((high != 0).sum(axis=0) >= 3)
+    grain = np.where(flat & varies & np.isfinite(smallest), smallest, 0.0)
+    gap = np.abs(f_high - f_low)[-1]
+    moves = np.fmax(np.abs(f_low[1:] - f_low[:-1]), np.abs(f_high[1:] - f_high[:-1]))[-2:].max(axis=0)
+    jump = (gap > 16 * eps * np.abs(at_x)) & (moves <= 0.1 * gap) & (gap > 0.02 * np.fmax.reduce(sizes, axis=0))
+    return grain, jump
+
+
+def _agree(slope: Array, z: Array, uncertainty: Array) -> tuple[Array, Array, npt.NDArray[np.intp]]:
+    """Extrapolate (Neville), and take the entry whose rows agree best and that no finer row contradicts."""
+    levels, size = slope.shape
+    values = np.full((COLUMNS + 1, levels, size), np.nan)
+    errors = np.full((COLUMNS + 1, levels, size), np.nan)
+    finer = np.arange(levels)[:, None] < np.arange(levels)
+    row, bound = slope, uncertainty
+    for j in range(min(COLUMNS + 1, levels - 1)):
+        if j:
+            ratio = z[:-j] / z[j:]
+            row, bound = row[1:] + (row[1:] - row[:-1]) / (ratio - 1), (ratio * bound[1:] + bound[:-1]) / (ratio - 1)
+        new, apart = row[1:], np.abs(row[1:] - row[:-1]) + bound[1:]
+        contradiction = np.where(finer[j + 1 :, j + 1 :, None], np.abs(new[:, None] - new) - apart, 0.0)
+        values[j, j + 1 :] = new
+        errors[j, j + 1 :] = np.maximum(apart, np.fmax.reduce(contradiction, axis=1))
+    flat_errors = np.where(np.isfinite(errors), errors, np.inf).reshape(-1, size)
+    best = flat_errors.argmin(axis=0)
+    every = np.arange(size)
+    return values.reshape(-1, size)[best, every], flat_errors[best, every], best % levels
+
+
+def _kink(bend: Array, uncertainty: Array) -> Array:
+    """Return the jump of the slope at x (0 where there is none): (f(x+h) + f(x−h) − 2 f(x)) / h stays as h shrinks."""
+    ratio, last = _last_ratios(bend, 10 * uncertainty, 2)
+    kink = np.where(ratio > 0.7, np.abs(last), 0.0)
+    return np.where(ratio > 1.4, np.inf, kink)
+
+
+def _growing(slope: Array, uncertainty: Array) -> Mask:
+    ratio, _ = _last_ratios(slope, 10 * uncertainty, 3)
+    return ratio > 1.3
+
+
+def _last_ratios(rows: Array, threshold: Array, count: int) -> tuple[Array, Array]:
+    """Return the least of the last ``count`` ratios row / row above, ending at the finest row that is significant."""
+    levels, size = rows.shape
+    significant = np.abs(rows) > threshold
+    last = levels - 1 - significant[::-1].argmax(axis=0)
+    every = np.arange(size)
+    usable = significant.any(axis=0) & (last >= count)
+    ratios = [rows[last - i, every] / rows[last - i - 1, every] for i in range(count)]
+    ratio = np.where(usable, np.min(ratios, axis=0), 0.0)
+    return np.where(np.isfinite(ratio), ratio, 0.0), rows[last, every]
