@@ -1,0 +1,467 @@
+"""Expressions typed as text: "x**2 + 3*sin(y)" becomes a function, and nothing else can come of it.
+
+The text passes three gates. The scanner lets through plain ASCII numbers, names and operators, and no word of Python's.
+Python's own parser gives the tree. The builder accepts a short list of nodes and turns each into a NumPy operation;
+what it doesn't know is refused. No text is ever evaluated or compiled to code.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import itertools
+import keyword
+import math
+import operator
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from koubai.errors import ExpressionError, InputError
+from koubai.parameters import _real_array
+
+__all__ = ["CONSTANTS", "FUNCTIONS", "Expression", "parse"]
+
+CONSTANTS = {"pi": math.pi, "e": math.e}
+
+# name -> (number of arguments, the NumPy function)
+FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
+    "sin": (1, np.sin),
+    "cos": (1, np.cos),
+    "tan": (1, np.tan),
+    "arcsin": (1, np.arcsin),
+    "asin": (1, np.arcsin),
+    "arccos": (1, np.arccos),
+    "acos": (1, np.arccos),
+    "arctan": (1, np.arctan),
+    "atan": (1, np.arctan),
+    "arctan2": (2, np.arctan2),
+    "atan2": (2, np.arctan2),
+    "hypot": (2, np.hypot),
+    "sinh": (1, np.sinh),
+    "cosh": (1, np.cosh),
+    "tanh": (1, np.tanh),
+    "arcsinh": (1, np.arcsinh),
+    "asinh": (1, np.arcsinh),
+    "arccosh": (1, np.arccosh),
+    "acosh": (1, np.arccosh),
+    "arctanh": (1, np.arctanh),
+    "atanh": (1, np.arctanh),
+    "exp": (1, np.exp),
+    "exp2": (1, np.exp2),
+    "expm1": (1, np.expm1),
+    "log": (1, np.log),
+    "log2": (1, np.log2),
+    "log10": (1, np.log10),
+    "log1p": (1, np.log1p),
+    "logaddexp": (2, np.logaddexp),
+    "sqrt": (1, np.sqrt),
+    "cbrt": (1, np.cbrt),
+    "abs": (1, np.abs),
+    "sign": (1, np.sign),
+    "floor": (1, np.floor),
+    "ceil": (1, np.ceil),
+    "minimum": (2, np.minimum),
+    "min": (2, np.minimum),
+    "maximum": (2, np.maximum),
+    "max": (2, np.maximum),
+    "clip": (3, np.clip),
+    "where": (3, np.where),
+}
+
+# The limits keep every text, hostile ones included, far from the limits of Python's own parser and stack.
+MAX_LENGTH = 10_000  # characters
+MAX_TOKENS = 2_000
+MAX_BRACKETS = 100  # open at once
+MAX_DEPTH = 200  # of the tree; a sum of n terms is n deep
+MAX_EXPONENT = 1_000
+MAX_DIGITS = 50  # characters of one number
+MAX_NAME = 32  # characters of one variable
+
+_TOKEN = re.compile(
+    r"(?P<space> +)"
+    r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
+    r"|(?P<operator>\*\*|//|[<>=!]=|[-+*/%(),<>])"
+)
+_CALL = re.compile(r" *\(")
+_NUMBERED = re.compile(r"x([0-9]+)")
+
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+
+_CHARACTER_FIXES = {
+    "^": "write ** for a power",
+    "²": "write **2",
+    "³": "write **3",
+    "×": "write *",
+    "·": "write *",
+    "⋅": "write *",
+    "∗": "write *",
+    "÷": "write /",
+    "∕": "write /",
+    "−": "write - (the ASCII minus)",
+    "–": "write - (the ASCII minus)",
+    "ー": "write - (the ASCII minus)",
+    "π": "write pi",
+    "√": "write sqrt(…)",
+    "≤": "write <=",
+    "≥": "write >=",
+    "≠": "write !=",
+    "．": "write .",
+    "\N{IDEOGRAPHIC SPACE}": "write an ordinary space",
+    ".": "functions go by their name alone, as in sin(x), and numbers look like 0.5",
+    "[": "write x0 for x[0]",
+    "]": "write x0 for x[0]",
+    "=": "write == to compare; arguments go by position",
+    "!": "write != to compare",
+    "&": "comparisons chain, as in where(0 < x < 1, a, b), and where can be nested",
+    "|": "nest one where in another",
+}
+_WORD_FIXES = {
+    "if": "write where(condition, a, b)",
+    "else": "write where(condition, a, b)",
+    "and": "comparisons chain, as in where(0 < x < 1, a, b), and where can be nested",
+    "or": "nest one where in another",
+    "not": "turn the comparison round",
+    "lambda": "write the formula alone; the name can be lambda_",
+}
+_FUNCTION_FIXES = {
+    "ln": "write log(…), the natural logarithm",
+    "lg": "write log10(…)",
+    "pow": "write a**b",
+    "sgn": "write sign(…)",
+    "arctg": "write arctan(…)",
+    "tg": "write tan(…)",
+}
+
+# A built part of the tree: a number, or a function of the tuple of the variables' values.
+_Function: TypeAlias = Callable[[tuple[Any, ...]], Any]
+_Part: TypeAlias = float | _Function
+
+
+@dataclass(frozen=True, repr=False)
+class Expression:
+    """A function made from text by `parse`; equal to another of the same text.
+
+    f(x) with one variable: x is a number or any array, taken elementwise; the result has x's shape.
+    f(x) with n ≥ 2 variables: x has shape (n, …) and the result (…); x[k] is the k-th of ``variables``.
+    The result is float64; floating-point warnings follow NumPy. Both branches of ``where`` are evaluated.
+    Raises InputError where x has the wrong shape or is not an array of real numbers.
+    """
+
+    text: str
+    variables: tuple[str, ...] = field(compare=False)
+    _evaluate: _Function = field(compare=False)
+
+    def __call__(self, x: Any) -> Any:
+        if isinstance(x, float):
+            x = np.float64(x)
+        elif type(x) is np.ndarray or isinstance(x, np.generic) or not hasattr(x, "__array_ufunc__"):
+            # [()] makes a number of an array without axes. Arrays of other kinds (a traced one, say) go through as
+            # they are, for all that follows is NumPy calls.
+            x = _real_array(x, "x").astype(np.float64, copy=False)[()]
+        n = len(self.variables)
+        if n == 1:
+            values = (x,)
+        elif x.shape[:1] != (n,):
+            raise InputError(
+                f"x must have shape ({n}, …), one entry for each of the variables {', '.join(self.variables)}; "
+                f"got shape {x.shape}"
+            )
+        else:
+            values = tuple([x[i] for i in range(n)])
+        result = self._evaluate(values)
+        return result[()] if type(result) is np.ndarray else result
+
+    def __reduce__(self) -> tuple[Callable[[str], Expression], tuple[str]]:
+        return parse, (self.text,)
+
+    def __repr__(self) -> str:
+        return f"<Expression {self.text} of {', '.join(self.variables)}>"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse(text: str) -> Expression:
+    """Parse: turn a formula typed as text into a function, by a closed grammar.
+
+        parse("x**2 + 3*sin(y)")([2, 0]) == 4.0
+
+    Numbers, names, + - * / // % **, parentheses, the functions in FUNCTIONS and the constants pi and e. Comparisons
+    stand only as the first argument of where(condition, a, b) and may be chained: where(0 < x < 1, a, b).
+    Any other ASCII name is a variable. ``.variables`` holds those that occur in natural order (x before y, x2 before
+    x10), and that is the order of x's entries. If all are numbered (x0, x1, … or, as in books, x1, x2, …), no number
+    may be left out. Whole numbers are floats: 7 // 2 is 3.0. A constant part must be finite.
+    Raises ExpressionError for everything else, naming the piece, its position and the fix.
+    """
+    if not isinstance(text, str):
+        raise ExpressionError(f"an expression must be text, as in 'x**2 + y**2'; got {type(text).__name__}")
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(
+            f"the expression has {len(text)} characters; at most {MAX_LENGTH} are accepted: shorten it"
+        )
+    text = text.translate({ord("\t"): " ", ord("\n"): " ", ord("\r"): " "}).strip(" ")
+    if not text:
+        raise ExpressionError("the expression is empty; write a formula, as in 'x**2 + y**2'")
+    variables = _order(text, _scan(text))
+    try:
+        tree = ast.parse(text, mode="eval")
+    except SyntaxError as error:
+        at = max(error.offset or 1, 1) - 1
+        raise _refusal(text, at, text[at:], "it can't stand here", "check the operators and commas") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise ExpressionError("the expression is nested too deeply; simplify it or group its terms") from None
+    built = _Builder(text, variables).build(tree.body, 1)
+    if isinstance(tree.body, ast.Name) and callable(built):
+        built = _after(operator.pos, built)  # a bare "x" must not hand out the caller's own array
+    if not variables or not callable(built):
+        raise ExpressionError(f"{_shorten(text)!r} has no variable; there is nothing to differentiate: use x, y, …")
+    return Expression(text, variables, built)
+
+
+def _shorten(piece: str, limit: int = 40) -> str:
+    return piece if len(piece) <= limit else piece[: limit - 1] + "…"
+
+
+def _refusal(text: str, at: int, piece: str, problem: str, fix: str) -> ExpressionError:
+    around = text if len(text) <= 60 else f"…{text[max(at - 20, 0) : at + 30]}…"
+    return ExpressionError(f"{_shorten(piece)!r} at position {at + 1} of {around!r}: {problem}; {fix}")
+
+
+def _scan(text: str) -> set[str]:
+    """Check the text token by token and return the names of its variables."""
+    names: set[str] = set()
+    opened: list[int] = []  # where the brackets that are still open stand
+    value = ""  # the token before, where a value ends with it
+    token = ""
+    at = count = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise _bad_character(text, at)
+        if match.lastgroup == "space":
+            at = match.end()
+            continue
+        token = match.group()
+        count += 1
+        if count > MAX_TOKENS:
+            raise _refusal(text, at, token, f"more than {MAX_TOKENS} numbers, names and operators", "shorten it")
+        is_called = False
+        if match.lastgroup == "name":
+            is_called = _CALL.match(text, match.end()) is not None
+            _check_name(text, at, token, is_called)
+            if not is_called and token not in CONSTANTS:
+                names.add(token)
+        elif match.lastgroup == "number":
+            _check_number(text, at, token)
+        if value and (match.lastgroup != "operator" or token == "("):
+            raise _refusal(text, at, token, f"there is no operator between {value!r} and it", "write * for a product")
+        value = token if (match.lastgroup != "operator" and not is_called) or token == ")" else ""
+        if token == "(":
+            opened.append(at)
+            if len(opened) > MAX_BRACKETS:
+                raise _refusal(text, at, token, f"more than {MAX_BRACKETS} brackets are open", "simplify it")
+        elif token == ")":
+            if not opened:
+                raise _refusal(text, at, token, "no bracket is open here", "remove it, or open one before")
+            opened.pop()
+        at = match.end()
+    if opened:
+        raise _refusal(text, opened[-1], "(", "this bracket is never closed", "add a )")
+    if not value:
+        raise _refusal(text, len(text) - len(token), token, "the expression ends with it", "write what follows")
+    return names
+
+
+def _bad_character(text: str, at: int) -> ExpressionError:
+    character = text[at]
+    plain = unicodedata.normalize("NFKC", character)
+    if character in _CHARACTER_FIXES:
+        fix = _CHARACTER_FIXES[character]
+    elif character > "\x7f" and plain.isascii() and plain.isprintable():
+        fix = f"write the plain ASCII {plain!r}"
+    else:
+        fix = "use ASCII letters, digits and + - * / % ( ) , < > only"
+    return _refusal(text, at, character, f"this character (U+{ord(character):04X}) is not part of an expression", fix)
+
+
+def _check_name(text: str, at: int, name: str, is_called: bool) -> None:
+    if keyword.iskeyword(name):
+        fix = _WORD_FIXES.get(name, "choose another name")
+        raise _refusal(text, at, name, "this word of Python's is not part of an expression", fix)
+    if name.startswith("_"):
+        raise _refusal(text, at, name, "a name can't start with an underscore", "start it with a letter")
+    if len(name) > MAX_NAME:
+        raise _refusal(text, at, name, f"the name is longer than {MAX_NAME} characters", "shorten it")
+    if name in FUNCTIONS and not is_called:
+        raise _refusal(text, at, name, "this is a function", f"write {name}(…)")
+
+
+def _check_number(text: str, at: int, number: str) -> None:
+    if len(number) > MAX_DIGITS:
+        raise _refusal(text, at, number, f"the number is longer than {MAX_DIGITS} characters", "round it")
+    if number.isdigit() and number.startswith("0") and number.strip("0"):
+        raise _refusal(text, at, number, "a whole number can't start with 0", f"write {number.lstrip('0')}")
+    value = float(number)
+    if math.isinf(value):
+        raise _refusal(text, at, number, "the number is too large for float64", "at most 1.7e308")
+    if value == 0 and re.search("[1-9]", re.split("[eE]", number)[0]):
+        raise _refusal(text, at, number, "the number is too small for float64, it would be 0", "write 0, or rescale")
+
+
+def _order(text: str, names: set[str]) -> tuple[str, ...]:
+    """Return the variables in natural order. Raises ExpressionError where their numbering is ambiguous."""
+    numbers = sorted(int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name)))
+    if numbers and "x" in names:
+        raise ExpressionError(
+            f"x and x{numbers[0]} both occur in {_shorten(text)!r}: x would be the whole and a part; "
+            "write x0, x1, … throughout, or x, y, …"
+        )
+    if numbers and len(numbers) == len(names):
+        missing = set(range(min(numbers[0], 1), numbers[-1])) - set(numbers)
+        if missing:
+            raise ExpressionError(
+                f"x{numbers[-1]} occurs in {_shorten(text)!r} but x{min(missing)} does not, so the order of x's "
+                "entries is in doubt; number the variables x0, x1, … (or x1, x2, …) and leave none out"
+            )
+        if len(set(numbers)) < len(numbers) or names != {f"x{i}" for i in numbers}:
+            raise ExpressionError(f"a variable of {_shorten(text)!r} is numbered with a leading 0; write x1, not x01")
+
+    def natural(name: str) -> tuple[list[str | int], str]:
+        return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)], name
+
+    return tuple(sorted(names, key=natural))
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Turns the nodes of the tree, inside out, into functions of the variables' values; constant parts into numbers."""
+
+    text: str
+    variables: tuple[str, ...]
+
+    def refusal(self, node: ast.expr, problem: str, fix: str) -> ExpressionError:
+        piece = self.text[node.col_offset : node.end_col_offset]
+        return _refusal(self.text, node.col_offset, piece, problem, fix)
+
+    def build(self, node: ast.expr, depth: int) -> _Part:
+        if depth > MAX_DEPTH:
+            raise self.refusal(
+                node, f"nested more than {MAX_DEPTH} deep", "simplify it, or group the terms of a long sum by brackets"
+            )
+        match node:
+            case ast.Constant(value=value) if type(value) in (int, float):
+                return float(value)  # type: ignore[arg-type]
+            case ast.Name(id=name) if name in CONSTANTS:
+                return CONSTANTS[name]
+            case ast.Name(id=name) if name in self.variables:
+                return operator.itemgetter(self.variables.index(name))
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as op, operand=operand):
+                sign = operator.neg if isinstance(op, ast.USub) else operator.pos
+                return self.apply(node, sign, self.build(operand, depth + 1))
+            case ast.BinOp(left=left, op=ast.Pow(), right=right):
+                return self.power(node, self.build(left, depth + 1), self.build(right, depth + 1))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+                return self.apply(node, _OPERATORS[type(op)], self.build(left, depth + 1), self.build(right, depth + 1))
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+                return self.call(node, name, args, depth)
+            case ast.Compare():
+                raise self.refusal(
+                    node, "a comparison stands only as the first argument of where", "write where(condition, a, b)"
+                )
+            case ast.Tuple():
+                raise self.refusal(node, "a comma outside a function's arguments", "write one formula")
+        raise self.refusal(node, "this is not part of an expression", "use numbers, variables, operators and functions")
+
+    def power(self, node: ast.expr, base: _Part, exponent: _Part) -> _Part:
+        if callable(exponent):
+            return self.apply(node, operator.pow, base, exponent)
+        if abs(exponent) > MAX_EXPONENT:
+            raise self.refusal(node, f"the exponent {exponent:g} is beyond ±{MAX_EXPONENT}", "use exp and log instead")
+        if callable(base) and exponent.is_integer():
+            whole = int(exponent)  # as people write it in NumPy: x**2, not x**2.0
+            return lambda values: base(values) ** whole
+        return self.apply(node, operator.pow, base, exponent)
+
+    def call(self, node: ast.expr, name: str, args: list[ast.expr], depth: int) -> _Part:
+        if name not in FUNCTIONS:
+            near = difflib.get_close_matches(name.lower(), FUNCTIONS, n=1)
+            if name in _FUNCTION_FIXES:
+                fix = _FUNCTION_FIXES[name]
+            elif near:
+                fix = f"did you mean {near[0]!r}?"
+            else:
+                fix = f"for a product write {name}*(…); known functions: {', '.join(FUNCTIONS)}"
+            raise self.refusal(node, f"unknown function {name!r}", fix)
+        count, function = FUNCTIONS[name]
+        if len(args) != count:
+            raise self.refusal(node, f"{name} takes {count} argument(s), not {len(args)}", "check the commas")
+        if name != "where":
+            return self.apply(node, function, *(self.build(arg, depth + 1) for arg in args))
+        condition = self.condition(args[0], depth + 1)
+        return self.apply(node, function, condition, *(self.build(arg, depth + 1) for arg in args[1:]))
+
+    def condition(self, node: ast.expr, depth: int) -> _Part:
+        """Build the first argument of where. It is never folded into a number, for it is a truth value."""
+        if not isinstance(node, ast.Compare):
+            raise self.refusal(node, "the first argument of where must be a comparison", "write where(x > 0, a, b)")
+        parts = [_as_function(self.build(operand, depth + 1)) for operand in (node.left, *node.comparators)]
+        pairs = itertools.pairwise(parts)
+        links = [_link(_COMPARISONS[type(op)], a, b) for op, (a, b) in zip(node.ops, pairs, strict=True)]
+        if len(links) == 1:
+            return links[0]
+
+        def all_links(values: tuple[Any, ...]) -> Any:
+            holds = links[0](values)
+            for link in links[1:]:
+                holds = np.logical_and(holds, link(values))
+            return holds
+
+        return all_links
+
+    def apply(self, node: ast.expr, function: Callable[..., Any], *parts: _Part) -> _Part:
+        """Return the function of the parts; a number if all of them are numbers."""
+        if any(callable(part) for part in parts):
+            functions = [_as_function(part) for part in parts]
+            if len(functions) == 1:
+                return _after(function, functions[0])
+            if len(functions) == 2:
+                return _link(function, *functions)
+            return lambda values: function(*[part(values) for part in functions])
+        with np.errstate(all="ignore"):
+            value = float(function(*[np.float64(part) for part in parts]))  # type: ignore[arg-type]
+        if not math.isfinite(value):
+            raise self.refusal(node, f"this constant part is {value}", "every constant part must be finite")
+        return value
+
+
+def _as_function(part: _Part) -> _Function:
+    return part if callable(part) else lambda values: part
+
+
+def _after(function: Callable[[Any], Any], inner: _Function) -> _Function:
+    return lambda values: function(inner(values))
+
+
+def _link(function: Callable[[Any, Any], Any], left: _Function, right: _Function) -> _Function:
+    return lambda values: function(left(values), right(values))
