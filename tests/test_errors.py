@@ -10,7 +10,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
         assert f"{name} " in errors.__doc__ or f"{name}\n" in errors.__doc__
         cls = getattr(errors, name)
         assert inspect.getdoc(cls)
-        assert issubclass(cls, errors.KoubaiError | KeyboardInterrupt)
+        assert issubclass(cls, errors.KoubaiError | KeyboardInterrupt | UserWarning)
 
 
 @pytest.mark.parametrize(("name", "near"), [("rosenbrok", "rosenbrock"), ("Himmelblau", "himmelblau"), ("zzz", None)])

@@ -16,6 +16,7 @@ FLOORS = [
     "functions.expression",
     "graph",
     "graph.ops",
+    "graph.functions",
     "graph.trace",
     "graph.reverse",
     "execute",

@@ -20,28 +20,21 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("module", MODULES)
 def test_all_is_complete(module):
-    """Every public definition of a module stands in its __all__, and nothing else does."""
+    """Every public definition of a module stands in its __all__. Decorated functions are the rows of a table."""
     loaded = importlib.import_module(module)
     tree = ast.parse(Path(loaded.__file__).read_text())
     defined = {
         node.name
         for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if isinstance(node, ast.ClassDef) or not node.decorator_list
     }
     if module == "koubai.cli":
-        return  # its functions are commands; `main` is the entry point
+        assert "main" in defined  # the entry point; the rest are commands
+        return
     listed = set(getattr(loaded, "__all__", ()))
     assert defined <= listed, f"not in __all__: {defined - listed}"
     assert [name for name in listed if not hasattr(loaded, name)] == []
-
-    tree = ast.parse(Path(loaded.__file__).read_text())
-    defined = {
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-    }
-    assert defined <= set(loaded.__all__), f"not in __all__: {defined - set(loaded.__all__)}"
-    assert all(hasattr(loaded, name) for name in loaded.__all__)
 
 
 def test_the_public_names_of_koubai():

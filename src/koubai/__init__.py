@@ -8,13 +8,17 @@ from koubai.descent import optimizers
 from koubai.descent.loop import iterate, minimize
 from koubai.descent.optimizers import SGD
 from koubai.descent.record import History, Run, Status, Step
+from koubai.functions.expression import Expression, parse
+from koubai.functions.problems import Problem, problems
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
     "Estimate",
+    "Expression",
     "History",
+    "Problem",
     "Run",
     "Status",
     "Step",
@@ -23,7 +27,9 @@ __all__ = [
     "minimize",
     "numerical_gradient",
     "optimizers",
+    "parse",
     "plot",
+    "problems",
 ]
 
 _ON_FIRST_USE = ("plot",)  # rooms that need more than NumPy

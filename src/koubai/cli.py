@@ -183,7 +183,9 @@ def minimize_command(
     except Interrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
     if output is not None:
-        _save(output, lambda ax: run.plot(ax))
+        from koubai import plot
+
+        _save(output, lambda ax: plot.run(run, minima=problem.minima if problem is not None else (), ax=ax))
     if as_json:
         _print_json(_run_fields(text, run) | ({"picture": str(output)} if output else {}))
     else:
@@ -209,7 +211,7 @@ def functions_command(
         return
     if name:
         problem = chosen[0]
-        typer.echo(f"{problem.name}: f = {problem.formula}")
+        typer.echo(f"{problem.name}: {problem.formula}")
         typer.echo(f"  source  {problem.source}")
         typer.echo(f"  bounds  {', '.join(f'[{low:g}, {high:g}]' for low, high in problem.bounds)}")
         typer.echo(f"  start   {_numbers(problem.x0)}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from koubai.errors import FunctionError, InputError
 
-__all__ = ["FloatArray", "Layout", "Parameters", "as_scalar", "flatten"]
+__all__ = ["FloatArray", "Layout", "Parameters", "as_scalar", "flatten", "real_array"]
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Parameters: TypeAlias = Any  # a number, an array_like of any shape, or a dict of them
@@ -66,12 +66,12 @@ class Layout:
         Values are not checked for being finite: the caller decides what NaN means there.
         """
         if self.names is None:
-            parts = [_real_array(value, argument)]
+            parts = [real_array(value, argument)]
         else:
             if not isinstance(value, Mapping) or set(value) != set(self.names):
                 got = sorted(value) if isinstance(value, Mapping) else type(value).__name__
                 raise InputError(f"{argument} must be a dict with the keys {sorted(self.names)}, got {got}")
-            parts = [_real_array(value[name], f"{argument}[{name!r}]") for name in self.names]
+            parts = [real_array(value[name], f"{argument}[{name!r}]") for name in self.names]
         for part, shape, name in zip(parts, self.shapes, self.names or ("",), strict=True):
             fits = part.size == 1 if self.is_number else part.shape == shape
             if not fits:
@@ -80,7 +80,7 @@ class Layout:
         return np.concatenate([part.ravel() for part in parts]).astype(self.dtype, copy=False)
 
 
-def _real_array(value: Any, argument: str) -> FloatArray:
+def real_array(value: Any, argument: str) -> FloatArray:
     """Return ``value`` as an array of real numbers; integers become float64."""
     try:
         array = np.asarray(value)
@@ -112,10 +112,10 @@ def flatten(x: Parameters, argument: str = "x0") -> tuple[Layout, FloatArray]:
         if not all(isinstance(name, str) for name in x):
             raise InputError(f"{argument} must have strings as keys, got {list(x)!r}")
         names: tuple[str, ...] | None = tuple(x)
-        parts = [_real_array(value, f"{argument}[{name!r}]") for name, value in x.items()]
+        parts = [real_array(value, f"{argument}[{name!r}]") for name, value in x.items()]
     else:
         names = None
-        parts = [_real_array(x, argument)]
+        parts = [real_array(x, argument)]
     dtype = np.result_type(*parts)
     is_number = names is None and parts[0].ndim == 0
     layout = Layout(names, tuple(part.shape for part in parts), is_number, dtype)

@@ -14,7 +14,7 @@ from koubai.descent.record import Status
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout
 
-__all__ = ["Point", "Stopping", "Verdict"]
+__all__ = ["Point", "Stopping", "Verdict", "shown"]
 
 GROWTH = 1e10  # f or x this many times beyond its start has diverged: no rate that works passes through there
 PATIENCE = 10  # steps in a row before "x does not change" or "lost in noise" counts: one can be a coincidence

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from koubai.errors import ExpressionError, InputError
-from koubai.parameters import _real_array
+from koubai.parameters import real_array
 
 __all__ = ["CONSTANTS", "FUNCTIONS", "Expression", "parse"]
 
@@ -178,7 +178,7 @@ class Expression:
         elif type(x) is np.ndarray or isinstance(x, np.generic) or not hasattr(x, "__array_ufunc__"):
             # [()] makes a number of an array without axes. Arrays of other kinds (a traced one, say) go through as
             # they are, for all that follows is NumPy calls.
-            x = _real_array(x, "x").astype(np.float64, copy=False)[()]
+            x = real_array(x, "x").astype(np.float64, copy=False)[()]
         n = len(self.variables)
         if n == 1:
             values = (x,)

@@ -1,0 +1,220 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import koubai as kb
+from koubai import cli
+
+
+@pytest.fixture
+def koubai(capsys, monkeypatch):
+    """Run the command line in this process; return (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["koubai", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_minimize_says_where_it_ended_why_and_at_what_cost(koubai, tmp_path):
+    picture = tmp_path / "path.png"
+    code, out, err = koubai("minimize", "(x-1)**2 + (y-2)**2", "--start=-3,4", "--lr", "0.1", "-o", str(picture))
+    run = kb.minimize(kb.parse("(x-1)**2 + (y-2)**2"), [-3, 4], kb.SGD(lr=0.1))
+    assert (code, err) == (0, "")
+    assert "f(x, y) = (x-1)**2 + (y-2)**2" in out
+    assert f"converged: {run.message}" in out
+    assert f"{run.nit} steps, {run.nfev} evaluations of f" in out
+    assert str(picture) in out
+    assert is_png(picture)
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_minimize_as_json_holds_the_run(koubai):
+    code, out, _ = koubai("minimize", "(x-1)**2 + (y-2)**2", "--start", "-3,4", "--lr", "0.1", "--json")
+    fields = json.loads(out)
+    run = kb.minimize(kb.parse("(x-1)**2 + (y-2)**2"), [-3, 4], kb.SGD(lr=0.1))
+    assert code == 0
+    assert fields["x"] == run.x.tolist()
+    assert fields["jac"] == run.jac.tolist()
+    assert (fields["status"], fields["success"], fields["nit"]) == ("converged", True, run.nit)
+
+
+def test_a_known_function_brings_its_start_and_its_exact_gradient(koubai):
+    code, out, _ = koubai("minimize", "himmelblau", "--lr", "0.01", "--json")
+    problem = kb.problems["himmelblau"]
+    run = kb.minimize(problem.f, problem.x0, kb.SGD(lr=0.01), grad=problem.grad)
+    assert code == 0
+    assert json.loads(out)["x"] == run.x.tolist()
+    assert json.loads(out)["njev"] == run.njev > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("x**2", "--start", "3", "--lr", "10"), "diverged"),
+        (("x**2", "--start", "3", "--lr", "1e-10", "--max-steps", "10"), "max_steps"),
+        (("log(x)", "--start", "1", "--lr", "1"), "nonfinite"),
+    ],
+)
+def test_a_descent_without_success_exits_with_3(koubai, arguments, status):
+    code, out, err = koubai("minimize", *arguments)
+    assert code == 3
+    assert f"{status}: " in out
+    assert err == ""
+
+
+def test_json_of_a_run_holds_no_nan(koubai):
+    code, out, _ = koubai("minimize", "log(x)", "--start", "1", "--lr", "1", "--json")
+    assert code == 3
+    json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_options_reach_the_descent(koubai):
+    arguments = ("--set", "momentum=0.9", "--set", "nesterov=true", "--bounds", "0.5,3", "--target", "0.3", "--json")
+    code, out, _ = koubai("minimize", "x**2 + y**2", "--start", "2,2.5", "--lr", "0.05", *arguments)
+    fields = json.loads(out)
+    run = kb.minimize(
+        lambda x: x[0] ** 2 + x[1] ** 2, [2, 2.5], kb.SGD(lr=0.05, momentum=0.9, nesterov=True),
+        bounds=(0.5, 3), target=0.3,
+    )  # fmt: skip
+    assert (code, fields["status"]) == (0, run.status.name)
+    assert fields["x"] == pytest.approx(run.x.tolist())
+    assert fields["optimizer"] == "SGD(lr=0.05, momentum=0.9, nesterov=True)"
+    code, out, _ = koubai(
+        "minimize", "x**2 + y**2", "--start", "2,2.5", "--bounds", "1,3", "--bounds", "-1,3", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["x"] == pytest.approx([1, 0], abs=1e-6)
+
+
+def test_derivative(koubai, tmp_path):
+    code, out, _ = koubai("derivative", "x**2", "--at", "2", "--method", "forward", "--h", "1e-4")
+    assert code == 0
+    assert "4.0001000000078335" in out
+    code, out, _ = koubai("derivative", "x**3", "--at", "10", "--json", "-o", str(tmp_path / "t.svg"))
+    assert json.loads(out)["value"] == pytest.approx(300, abs=1e-7)
+    assert b"<svg" in (tmp_path / "t.svg").read_bytes()
+
+
+def test_the_warnings_of_an_estimate_go_to_stderr(koubai):
+    code, out, err = koubai("derivative", "x**2", "--at", "2", "--method", "forward", "--h", "1e-50")
+    assert code == 0
+    assert "x+h == x" in err
+    assert "x+h" not in out
+
+
+def test_gradient(koubai, tmp_path):
+    code, out, _ = koubai("gradient", "x**2 + y**2", "--at", "3,4", "--json", "-o", str(tmp_path / "field.png"))
+    assert code == 0
+    np.testing.assert_allclose(json.loads(out)["value"], [6, 8], rtol=1e-9)
+    assert is_png(tmp_path / "field.png")
+    code, out, _ = koubai("gradient", "rosenbrock")
+    assert code == 0
+    assert "d/dx0" in out
+
+
+def test_functions(koubai):
+    code, out, _ = koubai("functions")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(kb.problems.names())
+    code, out, _ = koubai("functions", "himmelblau", "--json")
+    fields = json.loads(out)
+    assert fields["minima"][0] == {"x": [3.0, 2.0], "fun": 0.0}
+    code, out, _ = koubai("functions", "beale")
+    assert "minimum (3, 0.5), f = 0" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("minimize", "x**2"), "give the start: --start with 1 number, for x"),
+        (("minimize", "x**2 + y", "--start", "1"), "wants 2 numbers, for x, y"),
+        (("minimize", "x**2", "--start", "one"), "--start must be numbers"),
+        (("minimize", "rosenbrok"), "did you mean 'rosenbrock'"),
+        (("functions", "himelblau"), "did you mean 'himmelblau'"),
+        (("minimize", "x**2 + sn(x)", "--start", "1"), "did you mean"),
+        (("minimize", "__import__('os')", "--start", "1"), "__import__"),
+        (("minimize", "x**2", "--start", "1", "--optimizer", "sdg"), "did you mean 'sgd'"),
+        (("minimize", "x**2", "--start", "1", "--lr", "-1"), "lr must lie in (0, inf"),
+        (("minimize", "x**2", "--start", "nan"), "x0 must be finite"),
+        (("minimize", "x**2", "--start", "1", "--set", "momentum"), "--set wants NAME=NUMBER"),
+        (("minimize", "x**2", "--start", "1", "--bounds", "a,b"), "--bounds wants LOW,HIGH"),
+        (("minimize", "x**2", "--start", "1", "--grad", "exact"), "--grad exact is for known functions"),
+        (("minimize", "x**2", "--start", "1", "-o", "path.gif"), "-o must end in .png"),
+        (("minimize", "x**2", "--start", "1", "-o", "no/such/folder/path.png"), "does not exist"),
+        (("derivative", "x*y", "--at", "1"), "koubai gradient"),
+        (("derivative", "x**2", "--at", "1", "--method", "centrl"), "did you mean 'central'"),
+        (("derivative", "x**2", "--at", "1", "--h", "-1"), "h must be"),
+        (("gradient", "x*y"), "give the point: --at with 2 numbers"),
+        (("gradient", "x*y*z", "--at", "1,2,3", "-o", "f.png"), "drawn for 2 variables"),
+    ],
+)
+def test_wrong_usage_is_one_line_on_stderr_and_exit_2(koubai, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = koubai(*arguments)
+    assert code == 2, err
+    assert out == ""
+    assert message in err
+    assert err.startswith("koubai: ")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("minimise", "x"), ("minimize",), ("minimize", "x", "--lr", "fast")])
+def test_words_that_are_no_command_exit_with_2(koubai, arguments):
+    code, out, err = koubai(*arguments)
+    assert (code, out) == (2, "")
+    assert err
+
+
+def test_a_function_that_fails_at_the_start_exits_with_1(koubai):
+    code, _, err = koubai("minimize", "log(x)", "--start=-1")
+    assert code == 1
+    assert "f(x0) = nan" in err
+
+
+def test_ctrl_c_prints_the_best_point_so_far_and_exits_with_130(koubai, monkeypatch, tmp_path):
+    def interrupted(f, *arguments, **options):
+        def on_step(step):
+            if step.t == 40:
+                signal.raise_signal(signal.SIGINT)
+
+        return kb.minimize(f, *arguments, on_step=on_step, **options)
+
+    monkeypatch.setattr(cli, "minimize", interrupted)
+    picture = tmp_path / "path.png"
+    code, out, _ = koubai("minimize", "x**2", "--start", "3", "--lr", "0.001", "-o", str(picture))
+    assert code == 130
+    assert "stopped: interrupted after step 40" in out
+    assert "f(x)" in out
+    assert is_png(picture)
+
+
+def test_help_leads_with_examples(koubai):
+    for command in ("minimize", "derivative", "gradient", "functions"):
+        code, out, _ = koubai(command, "--help")
+        assert code == 0
+        assert out.index(f"koubai {command} ") < out.index("--help")
+        lines = [line.strip() for line in out.splitlines() if line.strip().startswith(f"koubai {command}")]
+        assert lines, "the examples stand on lines of their own"
+
+
+def test_the_installed_command_runs():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("koubai"), "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout == f"koubai {kb.__version__}\n"
