@@ -14,7 +14,7 @@ from koubai.derivatives.differences import Estimate, derivative, numerical_gradi
 from koubai.errors import FunctionError, InputError
 from koubai.parameters import FloatArray, Layout, as_scalar, flatten
 from koubai.plot.field import NO_VALUE, draw_field, height, label_axes, read_ranges, sample_line, set_aspect, shown
-from koubai.plot.style import CURVE, DARK, LIGHT, PATH, THIRD, axes_for, halo, number, place_legend
+from koubai.plot.style import CURVE, DARK, LIGHT, PATH, THIRD, axes_for, halo, number, place_legend, write_title
 
 __all__ = ["difference_error", "gradient_field", "tangent"]
 
@@ -53,7 +53,7 @@ def tangent(
     for i, (step, end) in enumerate(zip(steps, ends, strict=True)):
         secant = (end - at_x) / step
         label = f"secant, h = {number(step)}: slope {number(secant, 6)}"
-        fading = 0.3 + 0.7 * (i + 1) / len(steps)
+        fading = 0.4 + 0.6 * (i + 1) / len(steps)
         ax.plot(
             window, at_x + secant * (window - x), color=THIRD, linewidth=1.8, linestyle="--", alpha=fading, label=label
         )
@@ -64,7 +64,7 @@ def tangent(
     ax.set_xlim(*window)
     ax.set_ylim(*height(curve, np.array([at_x, *ends, *touching])))
     label_axes(ax, f, layout, "f")
-    ax.set_title(f"The tangent of f at {ax.get_xlabel()} = {number(x)}", fontsize="medium", parse_math=False)
+    write_title(ax, f"The tangent of f at {ax.get_xlabel()} = {number(x)}")
     ax.grid(alpha=0.25)
     lines = np.column_stack([np.tile(grid, 2), np.concatenate([curve, at_x + float(slope) * (grid - x)])])
     place_legend(ax, lines, marks=np.array([[x, at_x]]))
@@ -93,11 +93,10 @@ def difference_error(f: Callable[[Any], Any], x: float, *, exact: float | None =
     scale = max(abs(x), 1.0)
     h = scale * np.logspace(-17, 0, 205)
     ax = axes_for(ax)
-    smallest = max(EPS * abs(true) / 8, uncertainty / 8)
+    smallest = max(EPS * abs(true), uncertainty) / 8 or EPS
 
     def error(estimate: Estimate) -> float:
-        # An exact hit has no place on a logarithmic scale: it is drawn at the edge
-        return max(abs(float(estimate) - true), smallest) or math.nan
+        return max(abs(float(estimate) - true), smallest)  # an exact hit has no place on a logarithmic scale
 
     styles = {"forward": (CURVE, "-", "o"), "backward": (PATH, "--", "s"), "central": (THIRD, "-", "D")}
     points, marks = [], []
@@ -124,8 +123,8 @@ def difference_error(f: Callable[[Any], Any], x: float, *, exact: float | None =
         shades.append(Patch(color=PATH, alpha=0.2, label="below what the reference can tell"))
     ax.set_xlabel("h")
     ax.set_ylabel("|difference − f'(x)|")
-    source = f"f'({number(x)}) = {number(true, 6)}" + ("" if exact is not None else f" ± {uncertainty:.0e}")
-    ax.set_title(f"The error of the three differences: {source}", fontsize="medium")
+    source = f"f'({number(x)}) = {number(true, 6)}" + ("" if exact is not None else f" ± {number(uncertainty, 1)}")
+    write_title(ax, f"The error of the three differences: {source}")
     ax.grid(alpha=0.25)
     place_legend(ax, np.vstack(points), marks=np.array(marks), extra=shades)
     return ax
@@ -178,7 +177,7 @@ def gradient_field(
     label_axes(ax, f, layout)
     set_aspect(ax, ranges)
     what = "−∇f, the direction of steepest descent" if downhill else "The gradient ∇f"
-    ax.set_title(what + ("" if proportional else " (direction only)"), fontsize="medium")
+    write_title(ax, what + ("" if proportional else " (direction only)"))
     if field is None or field.has_gaps:
         ax.legend(handles=[Patch(facecolor=NO_VALUE, edgecolor=DARK, label="f not finite")], loc="upper right")
     return ax

@@ -27,12 +27,13 @@ from koubai.plot.style import (
     halo,
     number,
     place_legend,
+    write_title,
 )
 
 __all__ = ["convergence", "path_1d", "path_2d", "run"]
 
 ARROWS = 100  # a path of at most so many steps shows each of them as an arrow; a longer one is a line with a few heads
-HEADS = 8
+HEADS = 8  # at most, and one for each tenth of the picture's width
 MARGIN = 0.2  # of the path's extent, on each side of it
 
 
@@ -195,8 +196,8 @@ def _minima(minima: Iterable[Any], layout: Layout) -> FloatArray:
 def _window(run: Run, points: FloatArray, margin: float) -> FloatArray:
     """Return the ranges (n, 2) that show the path: all of it, or the beginning of one that runs away.
 
-    A path whose steps grow by orders of magnitude has no scale at which all of it can be read. Shown of it are the steps
-    up to eight times as long as the first one, and the best point.
+    A path whose steps grow by orders of magnitude has no scale at which all of it can be read. Shown of it are the
+    steps up to eight times as long as the first one, and the best point.
     """
     start = points[0]
     steps = np.abs(np.diff(points, axis=0)).max(axis=1, initial=0.0)
@@ -276,14 +277,16 @@ def _spaced(ax: Axes, points: FloatArray) -> Any:
     along = np.cumsum(length)
     if not along[-1] > 0:
         return np.array([], dtype=np.int64)
-    return np.unique(np.searchsorted(along, along[-1] * (np.arange(HEADS) + 0.5) / HEADS))
+    count = int(np.clip(along[-1] / 0.1, 1, HEADS))
+    return np.unique(np.searchsorted(along, along[-1] * (np.arange(count) + 0.5) / count))
 
 
 def _mark_ends(ax: Axes, run: Run, points: FloatArray, layout: Layout, inside: Any, zorder: float) -> None:
     """Mark start and end, and the best point where it is neither of them."""
     best = int(np.argmin(run.history.fun))
     marks = [("start", 0, START, "o"), ("end", len(points) - 1, END, "s")]
-    if run.history.fun[best] < min(run.history.fun[0], run.history.fun[-1]):
+    others = min(run.history.fun[0], run.history.fun[-1])
+    if others - run.history.fun[best] > 1e-9 * abs(others):  # else it hides behind them: a path that swings for ever
         marks.insert(1, ("best", best, BEST, "D"))
     for label, row, color, marker in marks:
         where = ", ".join(number(v) for v in points[row, : layout.size])
@@ -325,6 +328,5 @@ def _title(ax: Axes, run: Run, note: str = "") -> None:
     """Say in two or three short lines what ran, where it ended and why."""
     optimizer = textwrap.shorten(repr(run.optimizer), 48, placeholder=" …")
     steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
-    reason = textwrap.fill(f"{run.status.name.replace('_', ' ')}: {run.message.split('; ')[0]}", 90, max_lines=2)
-    lines = [f"{optimizer}, {steps}, f = {number(run.fun)}", reason, note]
-    ax.set_title("\n".join(line for line in lines if line), fontsize="medium", parse_math=False)
+    reason = f"{run.status.name.replace('_', ' ')}: {run.message.split('; ')[0]}"
+    write_title(ax, f"{optimizer}, {steps}, f = {number(run.fun)}", reason, note)

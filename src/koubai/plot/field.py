@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout, as_scalar
@@ -152,8 +152,21 @@ class Levels:
     def norm(self) -> Normalize:
         return (LogNorm if self.log else Normalize)(self.values[0], self.values[-1])
 
+    def ticks(self) -> list[float]:
+        """Return the levels to write beside the colours: powers of ten, also twice and five times, or even steps."""
+        low, high = float(self.values[0]), float(self.values[-1])
+        if not self.log:
+            ticks = list(MaxNLocator(8).tick_values(low, high))
+        else:
+            first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+            powers = range(first, last + 1, max(1, math.ceil((last - first) / 8)))
+            ticks = [digit * 10.0**power for power in powers for digit in ((1, 2, 5) if last - first <= 3 else (1,))]
+        margin = 1e-9 * (high - low)
+        return [tick for tick in ticks if low - margin <= tick <= high + margin]
+
     @property
     def label(self) -> str:
+        """What the levels are of: ``f``, or ``f − base``."""
         if self.base == 0:
             return "f"
         return f"f {'−' if self.base > 0 else '+'} {number(abs(self.base))}"
@@ -218,12 +231,10 @@ def draw_field(ax: Axes, f: Function, layout: Layout, ranges: FloatArray, least:
     figure = ax.get_figure()
     assert figure is not None
     scale = figure.colorbar(filled, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
-    scale.ax.set_title(levels.label, fontsize="medium")
-    if levels.log:
-        _decade_ticks(scale, levels.values)
-    else:
-        scale.locator = MaxNLocator(8)
-        scale.update_ticks()
+    scale.set_label(levels.label)
+    ticks = levels.ticks()
+    scale.set_ticks(ticks, labels=[number(tick) for tick in ticks] if levels.log else None)
+    scale.minorticks_off()
     ax.set_xlim(*ranges[0])
     ax.set_ylim(*ranges[1])
     return Field(values, levels, filled, has_gaps)
@@ -262,14 +273,3 @@ def label_axes(ax: Axes, f: Function, layout: Layout, *others: str) -> None:
     x_label, y_label = [*names, *others]
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
-
-
-def _decade_ticks(scale: Any, levels: FloatArray) -> None:
-    """Mark powers of ten, at most eight of them; where they are few, also twice and five times each."""
-    first, last = math.floor(math.log10(levels[0])), math.ceil(math.log10(levels[-1]))
-    digits = (1, 2, 5) if last - first <= 3 else (1,)
-    ticks = [digit * 10.0**e for e in range(first, last + 1, max(1, math.ceil((last - first) / 8))) for digit in digits]
-    ticks = [tick for tick in ticks if levels[0] * (1 - 1e-9) <= tick <= levels[-1] * (1 + 1e-9)]
-    scale.ax.yaxis.set_major_locator(FixedLocator(ticks))
-    scale.ax.yaxis.set_major_formatter(FixedFormatter([number(tick) for tick in ticks]))
-    scale.ax.yaxis.set_minor_locator(FixedLocator([]))

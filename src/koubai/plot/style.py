@@ -7,6 +7,7 @@ every colour of the field. The field is viridis: its lightness rises evenly from
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -30,9 +31,13 @@ __all__ = [
     "THIRD",
     "axes_for",
     "halo",
+    "inches",
     "number",
     "place_legend",
+    "write_title",
 ]
+
+CHARACTER = 0.085  # inches, of one letter at the usual 10 points
 
 Corner: TypeAlias = Literal["upper right", "upper left", "lower right", "lower left"]
 
@@ -63,6 +68,20 @@ def axes_for(ax: Axes | None) -> Axes:
     return ax
 
 
+def inches(ax: Axes) -> tuple[float, float]:
+    """Return the width and height of ``ax``, before the layout has moved it: near enough to wrap text."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return ax.bbox.width / figure.dpi, ax.bbox.height / figure.dpi
+
+
+def write_title(ax: Axes, *lines: str) -> None:
+    """Write the lines that are not empty over ``ax``, each wrapped to its width."""
+    width = max(30, int(1.15 * inches(ax)[0] / CHARACTER))  # a line may stand out a little on both sides
+    text = "\n".join(textwrap.fill(line, width) for line in lines if line)
+    ax.set_title(text, fontsize="medium", parse_math=False)  # a $ in a name or message is a $
+
+
 def number(value: float, digits: int = 4) -> str:
     """Return ``value`` as a person would write it: 300, −2000, 0.00199, 2.59e13."""
     mantissa, _, exponent = f"{float(value):.{digits}g}".partition("e")
@@ -80,7 +99,8 @@ def place_legend(ax: Axes, points: FloatArray, marks: FloatArray | None = None, 
     to_axes = ax.transData + ax.transAxes.inverted()
     spots = to_axes.transform(points[np.isfinite(points).all(axis=1)])
     marked = to_axes.transform(marks) if marks is not None else np.empty((0, 2))
-    width, height = 0.42, 0.05 + 0.055 * len(handles)  # of the axes, about what a legend takes at 800 × 600
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    width, height = (0.7 + CHARACTER * longest) / inches(ax)[0], (0.2 + 0.25 * len(handles)) / inches(ax)[1]
 
     def hidden(corner: Corner) -> float:
         def inside(rows: FloatArray) -> Any:
