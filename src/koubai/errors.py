@@ -7,9 +7,14 @@
         ├── InputError (ValueError)         an argument that can't be used; names it, its value and the fix
         │   ├── UnknownNameError            a name that is not in a registry; names the nearest known one
         │   └── ExpressionError             text outside the closed grammar of `koubai.parse`
-        └── FunctionError (ValueError)      the user's function returned something that can't be used
+        ├── FunctionError (ValueError)      the user's function returned something that can't be used
+        ├── TraceError                      a function that can't be traced; names file, line, reason and fix
+        ├── GradientError                   a gradient that disagrees with a difference; names both numbers
+        └── CompileError                    a graph that breaks its own rules: a fault of koubai's, please report it
     KeyboardInterrupt
     └── Interrupted                         Ctrl-C during a descent; carries the run so far
+    UserWarning
+    └── FallbackWarning                     differences took the place of backpropagation, and why
 
 An exception raised inside the user's own function passes through unchanged, with the step and x as a note.
 """
@@ -23,7 +28,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from koubai.descent.record import Run
 
-__all__ = ["ExpressionError", "FunctionError", "InputError", "Interrupted", "KoubaiError", "UnknownNameError"]
+__all__ = [
+    "CompileError",
+    "ExpressionError",
+    "FallbackWarning",
+    "FunctionError",
+    "GradientError",
+    "InputError",
+    "Interrupted",
+    "KoubaiError",
+    "TraceError",
+    "UnknownNameError",
+]
 
 
 class KoubaiError(Exception):
@@ -52,6 +68,27 @@ class ExpressionError(InputError):
 
 class FunctionError(KoubaiError, ValueError):
     """The user's function returned something that can't be used: not a scalar, not real, not finite at the start."""
+
+
+class TraceError(KoubaiError):
+    """The function can't be traced. `reason` and `fix` are sentences; `file` and `line` say where in the user's code."""
+
+    def __init__(self, reason: str, fix: str, file: str | None = None, line: int | None = None) -> None:
+        where = f"{file}:{line}: " if file else ""
+        super().__init__(f"{where}{reason}; {fix}")
+        self.reason, self.fix, self.file, self.line = reason, fix, file, line
+
+
+class GradientError(KoubaiError):
+    """A gradient disagrees with a difference beyond the measured noise. The message gives both numbers."""
+
+
+class CompileError(KoubaiError):
+    """A graph breaks its own rules. This is a fault of koubai's, never of the user's function."""
+
+
+class FallbackWarning(UserWarning):
+    """The function could not be differentiated by backpropagation, so numerical differences took its place."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,0 +1,105 @@
+"""The first use of a graph: does it agree with the function it was traced from?
+
+One random directional derivative is compared with differences of the function, at several steps and with the noise of the
+function measured, so that neither a kink nor rounding raises falsely and a wrong derivative can't stay silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from koubai.errors import GradientError, TraceError
+
+__all__ = ["cross_check"]
+
+_STEPS = ((1e-4, 1e-5), (1e-3, 1e-4), (1e-5, 1e-6), (1e-2, 1e-3), (1e-6, 1e-7))
+_STEPS_FLOAT32 = ((1e-2, 3e-3), (3e-2, 1e-2), (1e-1, 3e-2))
+
+
+def cross_check(
+    f: Callable[..., Any],
+    leaves: Sequence[Any],
+    active: Sequence[int],
+    value: float,
+    gradients: Sequence[Any],
+    where: str,
+) -> None:
+    """Compare ``value`` and ``gradients`` with ``f(*leaves)`` and its differences.
+
+    f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``.
+    Raises TraceError where two calls of f differ or its value is not the graph's; GradientError where the derivative
+    is wrong beyond the measured noise.
+    """
+    random = np.random.default_rng(20240229)
+    directions = []
+    for k in active:
+        x = np.asarray(leaves[k], np.float64)
+        scale = np.abs(x)
+        scale = np.where(scale > 0, scale, scale.max() or 1.0)
+        directions.append(random.choice([-1.0, 1.0], x.shape) * random.uniform(0.5, 1.5, x.shape) * scale)
+    eps = max(float(np.finfo(np.asarray(leaves[k]).dtype).eps) for k in active)
+
+    def at(h: float) -> float:
+        moved = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+        for k, v in zip(active, directions, strict=True):
+            x = np.asarray(leaves[k])
+            moved[k] = (x + h * v).astype(x.dtype) if x.ndim else x.dtype.type(x + h * v)
+        return f(*moved)
+
+    with np.errstate(all="ignore"):
+        f0, again = at(0.0), at(0.0)
+        if f0 != again and not (np.isnan(f0) and np.isnan(again)):
+            raise TraceError(
+                f"two calls of {where} at the same x differ: {f0!r} and {again!r}",
+                "a function with randomness or hidden state has no gradient; fix the seed inside it",
+            )
+        if not np.isfinite(f0) or not np.isfinite(value):
+            if np.isnan(f0) and np.isnan(value) or f0 == value:
+                return
+            raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
+        noise = max(abs(at(s * 4 * eps) - f0) for s in (-1.0, 1.0))
+        noise = max(noise if np.isfinite(noise) else 0.0, eps * abs(f0))
+        if abs(value - f0) > 100 * noise + 1e3 * eps * abs(f0):
+            raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
+        slope = float(sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, directions, strict=True)))
+        if not np.isfinite(slope):
+            return
+        resolved: list[float] = []
+        for h, smaller in _STEPS if eps < 1e-10 else _STEPS_FLOAT32:
+            verdict = _compare(at, f0, slope, h, smaller, noise)
+            if verdict is True:
+                return
+            if verdict is not None:
+                resolved.append(verdict)
+        if resolved and not _at_kink(at, f0, slope, noise, eps):
+            raise GradientError(
+                f"backpropagation through {where} gives the directional derivative {slope!r}, a difference gives "
+                f"{resolved[-1]!r}; the measured noise of f is {noise:.2g}. Use method='adaptive', and please report this"
+            )
+
+
+def _compare(at: Callable[[float], float], f0: float, slope: float, h: float, smaller: float, noise: float) -> Any:
+    """True: they agree. A number: this resolved difference disagrees. None: the difference can't tell."""
+    wide, narrow = ((at(s) - at(-s)) / (2 * s) for s in (h, smaller))
+    if not np.isfinite(wide + narrow):
+        wide, narrow = ((at(s) - f0) / s for s in (h, smaller))
+        if not np.isfinite(wide + narrow):
+            wide, narrow = ((f0 - at(-s)) / s for s in (h, smaller))
+            if not np.isfinite(wide + narrow):
+                return None
+    error = abs(wide - narrow) + 4 * noise / smaller
+    size = max(abs(narrow), abs(slope))
+    if abs(narrow - slope) <= 10 * error:
+        return True if error <= 1e-2 * size or size * h <= 100 * noise else None
+    return float(narrow) if error <= 1e-2 * size else None
+
+
+def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float, eps: float) -> bool:
+    """Does the function bend here, with ``slope`` between the two one-sided slopes?"""
+    h = 1e-6 if eps < 1e-10 else 1e-2
+    left, right = (f0 - at(-h)) / h, (at(h) - f0) / h
+    error = 10 * (noise / h) + 1e-4 * max(abs(left), abs(right))
+    return abs(right - left) > error and min(left, right) - error <= slope <= max(left, right) + error

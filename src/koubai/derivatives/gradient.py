@@ -1,0 +1,350 @@
+"""Gradients of plain NumPy functions: by backpropagation through the traced graph, or, aloud, by differences."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from koubai.derivatives.agreement import cross_check
+from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
+from koubai.execute.choose import Program, compile_graph
+from koubai.graph.call import Leaves, Recorded, real, record_call
+from koubai.graph.reverse import pullback, reverse
+from koubai.graph.trace import Graph, evaluate
+from koubai.parameters import as_scalar
+
+__all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
+
+METHODS = ("auto", "backprop", "forward", "backward", "central", "complex", "adaptive")
+_PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
+_FORMS = 64  # forms of the arguments kept for one function
+
+
+class _Path:
+    """One traced path: valid while its guards hold and what it read from outside is unchanged."""
+
+    __slots__ = ("graph", "program", "recorded", "same")
+
+    def __init__(self, recorded: Recorded, graph: Graph) -> None:
+        self.recorded = recorded
+        self.graph = graph
+        self.program: Program = compile_graph(graph)
+        self.same = recorded.surroundings.same
+
+
+class Paths:
+    """The traced paths of one function, found by the form of its arguments, then by what they read, then by their guards.
+
+    derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number.
+    """
+
+    def __init__(self, f: Callable[..., Any], derive: Callable[[Graph, Sequence[int]], Graph], scalar: bool) -> None:
+        self.f = f
+        self.name = getattr(f, "__name__", "f")
+        self.derive = derive
+        self.scalar = scalar
+        self.nfev = 0  # plain evaluations of f: tracing and cross-checks
+        self.executor = ""
+        self._known: dict[Any, list[_Path]] = {}
+        self._lock = threading.RLock()
+
+    def run(self, leaves: Leaves, *extra: Any) -> Any:
+        """Return the outputs of the derived graph for these leaves and the ``extra`` inputs that it has."""
+        known = self._known.get(leaves.form, ())
+        for path in known:
+            if path.same():
+                results = path.program.run(*leaves.values, *extra)
+                if results is not None:
+                    if known[0] is not path:
+                        self._first(known, path)
+                    return results
+        with self._lock:
+            path = self._traced(leaves)
+            results = path.program.run(*leaves.values, *extra)
+        if results is None:
+            raise TraceError(
+                f"the path of {self.name} can't be taken twice", "a function with hidden state has no gradient"
+            )
+        return results
+
+    def _first(self, known: Any, path: _Path) -> None:
+        with self._lock:
+            if path in known:
+                known.remove(path)
+                known.insert(0, path)
+
+    def _traced(self, leaves: Leaves) -> _Path:
+        """Trace, derive, compile and check a new path, and keep it."""
+        recorded = record_call(self.f, leaves, scalar=self.scalar)
+        self.nfev += 1
+        if self.scalar:
+            self._check(recorded, leaves)
+        path = _Path(recorded, self.derive(recorded.graph, leaves.active))
+        known = self._known.setdefault(leaves.form, [])
+        known[:] = [path, *(p for p in known if p.same())][:_PATHS]
+        while len(self._known) > _FORMS:
+            self._known.pop(next(iter(self._known)))
+        self.executor = path.program.executor
+        return path
+
+    def _check(self, recorded: Recorded, leaves: Leaves) -> None:
+        value, *gradients = evaluate(reverse(recorded.graph, leaves.active), *leaves.values)
+        cross_check(self._plain(leaves), leaves.values, leaves.active, float(value), gradients, self.name)
+
+    def _plain(self, leaves: Leaves) -> Callable[..., float]:
+        def f(*values: Any) -> float:
+            args, kwargs = leaves.rebuild(values)
+            self.nfev += 1
+            return float(as_scalar(self.f(*args, **kwargs)))
+
+        return f
+
+
+class Differentiated:
+    """A function together with its derivative program. Calling it returns (value, gradient).
+
+    gradient_source: what the last call used: "backprop" or the name of the numerical method.
+    nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph.
+    """
+
+    def __init__(self, f: Callable[..., Any], argnums: int | Sequence[int], method: str) -> None:
+        if method not in METHODS:
+            raise UnknownNameError("method", method, METHODS)
+        self.f = _function(f)
+        self.one, self.argnums = _argument_numbers(argnums)
+        self.method = method
+        self.gradient_source = "backprop" if method in ("auto", "backprop") else method
+        self._paths = Paths(f, reverse, scalar=True)
+        self._differences = 0
+        self._refused = method not in ("auto", "backprop")
+        self.__name__ = self._paths.name
+        self.__doc__ = getattr(f, "__doc__", None)
+
+    @property
+    def nfev(self) -> int:
+        return self._paths.nfev + self._differences
+
+    @property
+    def executor(self) -> str:
+        return self._paths.executor
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return (f, gradient) at these arguments."""
+        if self._refused:
+            return self._by_differences(args, kwargs)
+        leaves = _leaves(self.f, args, kwargs, self.argnums)
+        try:
+            results = self._paths.run(leaves)
+        except (TraceError, GradientError) as error:
+            if self.method == "backprop":
+                raise
+            self._refused = True
+            self.gradient_source = "adaptive"
+            warnings.warn(
+                f"{error}. Adaptive differences take the place of backpropagation.", FallbackWarning, stacklevel=2
+            )
+            return self._by_differences(args, kwargs)
+        return results[0], self._shaped(args, results[1:])
+
+    def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
+        """Give the gradients the form of the arguments they belong to."""
+        if self.one and len(gradients) == 1 and not isinstance(args[self.argnums[0]], dict):
+            return gradients[0]
+        numbers = [_position(n, args) for n in self.argnums]
+        rest = iter(gradients)
+        by_argument = {n: _like(args[n], rest) for n in sorted(numbers)}
+        shaped = tuple(by_argument[n] for n in numbers)
+        return shaped[0] if self.one else shaped
+
+    def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        from koubai.derivatives.differences import numerical_gradient
+
+        method = "adaptive" if self.method in ("auto", "backprop") else self.method
+        results = []
+        for n in (_position(n, args) for n in self.argnums):
+
+            def along(x: Any, n: int = n) -> Any:
+                return self.f(*[x if i == n else a for i, a in enumerate(args)], **kwargs)
+
+            estimate = numerical_gradient(along, args[n], method=method)
+            self._differences += estimate.nfev
+            results.append(estimate.value)
+        self._differences += 1
+        value = as_scalar(self.f(*args, **kwargs))
+        return value, (results[0] if self.one else tuple(results))
+
+
+def _function(f: Any) -> Callable[..., Any]:
+    if not callable(f):
+        raise InputError(f"f must be a function, got {type(f).__name__}")
+    return f  # type: ignore[no-any-return]
+
+
+def _argument_numbers(argnums: int | Sequence[int]) -> tuple[bool, tuple[int, ...]]:
+    one = isinstance(argnums, int | np.integer)
+    numbers = (argnums,) if isinstance(argnums, int | np.integer) else tuple(argnums)
+    if not numbers or any(not isinstance(n, int | np.integer) for n in numbers) or len(set(numbers)) != len(numbers):
+        raise InputError(f"argnums must be an int or a tuple of different ints, got {argnums!r}")
+    return one, tuple(int(n) for n in numbers)
+
+
+def _position(n: int, args: Sequence[Any]) -> int:
+    if not -len(args) <= n < len(args):
+        raise InputError(f"argnums names argument {n}, but {len(args)} positional arguments were given")
+    return n % len(args)
+
+
+def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequence[int]) -> Leaves:
+    return Leaves.of(f, args, kwargs, [_position(n, args) for n in argnums])
+
+
+def _like(argument: Any, rest: Any) -> Any:
+    if isinstance(argument, dict):
+        return {name: _like(part, rest) for name, part in argument.items()}
+    return next(rest)
+
+
+def value_and_grad(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto"
+) -> Callable[..., tuple[Any, Any]]:
+    """Value and gradient: a function of the same arguments as f that returns (f(x), ∇f(x)).
+
+    argnums: which positional arguments are differentiated; a tuple gives a tuple of gradients. x may be a number, an array of
+    any shape or a dict of arrays, and the gradient has its form; integers become float64. Other arguments may be arrays,
+    dicts of arrays, or anything hashable.
+    method: "auto" backpropagates, and where f can't be traced uses adaptive differences after one FallbackWarning;
+    "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
+    Raises InputError for complex, empty or non-numeric x, FunctionError where f does not return one real number, and
+    GradientError where backpropagation disagrees with a difference.
+    At kinks the convention is JAX's: |x|' = 0 at 0, ties in max share evenly.
+    """
+    return Differentiated(f, argnums, method)
+
+
+class _Gradient:
+    """Calls a `Differentiated` and returns the gradient alone."""
+
+    def __init__(self, source: Differentiated) -> None:
+        self.source = source
+        self.__name__ = f"grad_{source.__name__}"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.source(*args, **kwargs)[1]
+
+
+def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto") -> Callable[..., Any]:
+    """Gradient: a function of the same arguments as f that returns ∇f(x). See `value_and_grad` for everything else."""
+    return _Gradient(Differentiated(f, argnums, method))
+
+
+def _hessian_vector(graph: Graph, active: Sequence[int]) -> Graph:
+    """The gradient, reversed once more with a cotangent v for each part: H v, since H is symmetric."""
+    both = reverse(graph, active)
+    alone = Graph(both.nodes, both.inputs, both.outputs[1:], both.guards, both.kinks, both.name)
+    return pullback(alone, active)
+
+
+def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+    """Hessian-vector product: a function (x, v) → ∇²f(x) v, without forming the Hessian.
+
+    v: of the form of x; f's other arguments follow after v: ``hvp(f)(x, v, data)``. By reverse mode twice; TraceError
+    where f can't be traced.
+
+    Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 1994.
+    """
+    paths = Paths(_function(f), _hessian_vector, scalar=True)
+    number = int(argnums)
+
+    def product(x: Any, v: Any, *rest: Any, **kwargs: Any) -> Any:
+        args = [*rest[:number], x, *rest[number:]]
+        leaves = _leaves(f, args, kwargs, (number,))
+        parts = _matching(v, x)
+        return _like(x, iter(paths.run(leaves, *parts)))
+
+    product.__name__ = f"hvp_{paths.name}"
+    return product
+
+
+def _matching(v: Any, x: Any) -> list[Any]:
+    """Return the arrays of ``v``, which must have the form of ``x``."""
+    if isinstance(x, dict):
+        if not isinstance(v, dict) or set(v) != set(x):
+            raise InputError(f"v must be a dict with the keys {sorted(x)}, as x is")
+        return [part for name in x for part in _matching(v[name], x[name])]
+    value = real(v, "v")
+    if np.shape(value) != np.shape(x):
+        raise InputError(f"v has shape {np.shape(value)}, but x has shape {np.shape(x)}; they must be equal")
+    return [value.astype(real(x, "x").dtype)]
+
+
+def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+    """Hessian: a function of the same arguments as f that returns the matrix of second derivatives of f at x.
+
+        H[i, j] = ∂²f / ∂x[i] ∂x[j]
+
+    For x of shape s the result has shape s + s; for a number it is a number; for a dict of arrays, H[a][b] holds the
+    derivatives with respect to x[a] and x[b]. TraceError where f can't be traced.
+    """
+    paths = Paths(_function(f), _hessian_vector, scalar=True)
+    number = int(argnums)
+
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        leaves = _leaves(f, args, kwargs, (number,))
+        x = args[_position(number, args)]
+        parts = [leaves.values[k] for k in leaves.active]
+        blocks = [[np.empty((*a.shape, *b.shape), np.result_type(a, b)) for b in parts] for a in parts]
+        for i, at, unit in _units(parts):
+            for block, row in zip(blocks[i], paths.run(leaves, *unit), strict=True):
+                block[at] = row
+        if not isinstance(x, dict):
+            return blocks[0][0] if parts[0].ndim else blocks[0][0][()]
+        return {a: dict(zip(x, row, strict=True)) for a, row in zip(x, blocks, strict=True)}
+
+    matrix.__name__ = f"hessian_{paths.name}"
+    return matrix
+
+
+def _units(parts: Sequence[Any]) -> Iterator[tuple[int, tuple[int, ...], list[Any]]]:
+    """Yield (part, index, the arrays of ``parts`` with 1 there and 0 elsewhere) for every element."""
+    zeros = [np.zeros(part.shape, part.dtype) for part in parts]
+    for i, part in enumerate(parts):
+        for at in np.ndindex(*part.shape):
+            unit = list(zeros)
+            unit[i] = zeros[i].copy()
+            unit[i][at] = 1.0
+            yield i, at, [u if u.ndim else u[()] for u in unit]
+
+
+def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+    """Jacobian: a function of the same arguments as f that returns the derivatives of all outputs at x.
+
+        J[i, j] = ∂f[i] / ∂x[j]
+
+    f returns an array of any shape; the result has that shape followed by x's (for a dict of arrays, a dict of such). One
+    reverse pass an output element. TraceError where f can't be traced.
+    """
+    values = Paths(_function(f), lambda graph, active: graph, scalar=False)
+    products = Paths(f, pullback, scalar=False)
+    number = int(argnums)
+
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        leaves = _leaves(f, args, kwargs, (number,))
+        x = args[_position(number, args)]
+        outputs = values.run(leaves)
+        if len(outputs) != 1:
+            raise FunctionError(f"f(x) returned {len(outputs)} arrays; stack them into one")
+        y = outputs[0]
+        parts = [leaves.values[k] for k in leaves.active]
+        blocks = [np.empty((*y.shape, *part.shape), np.result_type(y, part)) for part in parts]
+        for _, at, unit in _units([y]):
+            for block, row in zip(blocks, products.run(leaves, *unit), strict=True):
+                block[at] = row
+        shaped = [block if block.ndim else block[()] for block in blocks]
+        return _like(x, iter(shaped))
+
+    matrix.__name__ = f"jacobian_{values.name}"
+    return matrix

@@ -1,0 +1,1 @@
+"""The executors: each makes a graph run faster, none changes what it means."""

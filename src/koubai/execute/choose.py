@@ -1,0 +1,31 @@
+"""Which executor runs a graph: a fixed rule of the graph alone, never of a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from koubai.graph.trace import Graph, run_nodes
+
+__all__ = ["Program", "compile_graph"]
+
+
+class Program:
+    """A compiled graph. ``run(*inputs)`` returns the outputs as a tuple, or None where a guard fails."""
+
+    def __init__(self, run: Callable[..., Any], executor: str) -> None:
+        self.run = run
+        self.executor = executor
+
+
+def compile_graph(graph: Graph) -> Program:
+    """Compile ``graph`` for the executor that suits it."""
+
+    def run(*inputs: Any) -> Any:
+        values = run_nodes(graph, inputs)
+        for guard in graph.guards:
+            if not guard.holds(values[guard.node]):
+                return None
+        return tuple(values[i] for i in graph.outputs)
+
+    return Program(run, "numpy")

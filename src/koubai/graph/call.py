@@ -1,0 +1,248 @@
+"""One call of a user's function as a graph: arguments become inputs, the answer becomes outputs."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
+from koubai.graph.surroundings import Surroundings
+from koubai.graph.trace import Graph, Trace, Traced, untraceable
+
+__all__ = ["Leaves", "Recorded", "record_call", "trace"]
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """The arrays among the arguments, in order, and what is left of the arguments without them.
+
+    form: hashable; two calls with equal form have the same arrays in the same places and the same other arguments.
+    """
+
+    values: tuple[Any, ...]
+    names: tuple[str, ...]
+    active: tuple[int, ...]  # which of the values are differentiated
+    form: Any
+
+    def rebuild(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return args and kwargs with ``values`` in place of the arrays."""
+        rest = iter(values)
+        positional, named = self.form
+        return [_filled(part, rest) for part in positional], {name: _filled(part, rest) for name, part in named}
+
+    @classmethod
+    def of(cls, f: Any, args: Sequence[Any], kwargs: Mapping[str, Any], active: Collection[int] | None) -> Leaves:
+        """Take the arguments apart. ``active``: the positions that are differentiated; None: every real array."""
+        names = argument_names(f, len(args))
+        values: list[Any] = []
+        labels: list[str] = []
+        chosen: list[int] = []
+
+        def leaf(value: Any, name: str, on: bool) -> Any:
+            if on:
+                chosen.append(len(values))
+            values.append(value)
+            labels.append(name)
+            return _Leaf(value.shape, value.dtype.str)
+
+        def part(value: Any, name: str, on: bool) -> Any:
+            if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+                if on and not value:
+                    raise InputError(f"{name} is an empty dict; give at least one array")
+                return (
+                    "dict",
+                    tuple((k, part(v, k if k.isidentifier() else f"{name}_{k}", on)) for k, v in value.items()),
+                )
+            if on:
+                return leaf(real(value, name), name, True)
+            if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+                differentiated = active is None and value.dtype.kind == "f"
+                return leaf(value, name, differentiated)
+            if active is None and isinstance(value, float):
+                return leaf(np.float64(value), name, True)
+            try:
+                hash(value)
+            except TypeError:
+                if isinstance(value, list | tuple):
+                    return (type(value).__name__, tuple(part(v, f"{name}_{i}", on) for i, v in enumerate(value)))
+                raise untraceable(
+                    f"the argument {name} is a {type(value).__name__}", "pass arrays and numbers"
+                ) from None
+            return _Static(value)
+
+        positional = tuple(part(v, names[i], active is not None and i in active) for i, v in enumerate(args))
+        named = tuple((k, part(kwargs[k], k, False)) for k in sorted(kwargs))
+        return cls(tuple(values), tuple(labels), tuple(chosen), (positional, named))
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class _Static:
+    """An argument that is not an array: equal only to the same value of the same type."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and type(self.value) is type(other.value) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+def _filled(part: Any, rest: Any) -> Any:
+    if isinstance(part, _Leaf):
+        return next(rest)
+    if isinstance(part, _Static):
+        return part.value
+    kind, parts = part
+    if kind == "dict":
+        return {k: _filled(v, rest) for k, v in parts}
+    values = [_filled(v, rest) for v in parts]
+    return values if kind == "list" else tuple(values)
+
+
+def real(value: Any, name: str) -> Any:
+    """Return a differentiated argument as a float64 or float32 array (or scalar), not copied. Raises InputError."""
+    kind = type(value)
+    if kind is float or kind is int:
+        return np.float64(value)
+    try:
+        array = value if kind is np.ndarray or isinstance(value, np.generic) else np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name} is not an array of numbers: {error}") from None
+    if array.dtype.kind in "iu":
+        array = array.astype(np.float64)
+    elif array.dtype.kind != "f":
+        raise InputError(f"{name} is of dtype {array.dtype}; a gradient is taken with respect to real numbers")
+    elif array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float64)
+    if not array.size:
+        raise InputError(f"{name} is empty (shape {array.shape}); give at least one number")
+    return array[()] if array.ndim == 0 else array
+
+
+def argument_names(f: Any, count: int) -> list[str]:
+    """Return the names of the first ``count`` positional arguments, invented where the signature does not tell."""
+    function = getattr(f, "__func__", f)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        code = getattr(getattr(type(f), "__call__", None), "__code__", None)
+        bound = 1
+    else:
+        bound = 0 if function is f else 1
+    known = list(code.co_varnames[bound : code.co_argcount]) if code is not None else []
+    return [known[i] if i < len(known) else ("x" if count == 1 else f"x{i}") for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A traced call: the graph, what was read from outside, and the exact form of its arguments."""
+
+    graph: Graph
+    surroundings: Surroundings
+    leaves: Leaves
+
+
+def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recorded:
+    """Run ``f`` once on traced copies of its arguments. ``scalar``: the answer must be one real number."""
+    tape = Trace(concrete=True, name=getattr(f, "__name__", "f"))
+    surroundings = Surroundings(tape)
+    traced = []
+    for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
+        held = value.copy() if isinstance(value, np.ndarray) else value
+        traced.append(tape.input(held, name, 2 if k in leaves.active else 1))
+    args, kwargs = leaves.rebuild(traced)
+    with tape.running():
+        try:
+            answer = surroundings.inside(f)(*args, **kwargs)
+        except KoubaiError:
+            raise
+        except Exception as error:
+            _blame(f, leaves, error)
+        outputs = [
+            _output(tape, part, scalar) for part in (answer if isinstance(answer, tuple) and not scalar else [answer])
+        ]
+    graph = tape.graph(outputs)
+    surroundings.close()
+    return Recorded(graph, surroundings, leaves)
+
+
+def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
+    """Tell a fault of the function, which passes through, from one that only traced values meet."""
+    args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in leaves.values])
+    f(*args, **kwargs)  # raises what the function itself raises
+    place = traceback.extract_tb(error.__traceback__)
+    outside = [entry for entry in place if "koubai" not in entry.filename.replace("\\", "/").split("/")]
+    where = outside[-1] if outside else place[-1]
+    raise TraceError(
+        f"traced values fail where numbers do not: {type(error).__name__}: {error}",
+        "write this line with NumPy functions of whole arrays",
+        where.filename,
+        where.lineno,
+    ) from error
+
+
+def _output(tape: Trace, answer: Any, scalar: bool) -> int:
+    if answer is None:
+        raise FunctionError("f(x) returned None; the function must return a number (is a `return` missing?)")
+    if isinstance(answer, list | tuple) and not scalar:
+        from koubai.graph.functions import array, holds_traced
+
+        if holds_traced(answer):
+            answer = array(answer)
+    if type(answer) is not Traced:
+        try:
+            answer = np.asarray(answer)
+        except (TypeError, ValueError) as error:
+            raise FunctionError(f"f(x) returned {type(answer).__name__}, which is not a number: {error}") from None
+        if answer.dtype.kind in "iub":
+            answer = answer.astype(np.float64)
+        if answer.dtype.kind != "f":
+            raise FunctionError(f"f(x) returned a value of dtype {answer.dtype}, which is not a real number")
+        if scalar and answer.size != 1:
+            raise FunctionError(_not_scalar(answer.shape))
+        return tape.constant(answer.reshape(())[()] if scalar else answer)
+    if answer._trace is not tape:
+        raise untraceable(
+            "the function returned a value of another trace", "don't keep values of x outside the function"
+        )
+    if answer.dtype.kind not in "fiub":
+        raise FunctionError(f"f(x) returned a value of dtype {answer.dtype}, which is not a real number")
+    if scalar and answer.size != 1:
+        raise FunctionError(_not_scalar(answer.shape))
+    if answer.dtype.kind != "f":
+        answer = answer.astype(np.float64)
+    if scalar and answer.shape:
+        answer = answer.reshape(())
+    return answer._current()
+
+
+def _not_scalar(shape: tuple[int, ...]) -> str:
+    return (
+        f"f(x) returned an array of shape {shape}; a gradient needs one number: sum it or take its mean, "
+        "or use koubai.jacobian"
+    )
+
+
+def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
+    """Trace: the graph of a plain NumPy function, recorded on one call with example arguments.
+
+        trace(f, x)(x) == f(x),  trace(f, x).gradient()(x) == (f(x), f'(x))
+
+    args: numbers, arrays and dicts of arrays; every real one can be differentiated. Integers stay what they are.
+    The graph holds on the path that these arguments take: its ``guards`` list the looks at values that decided it, its
+    ``kinks`` the kinks that the point sits on. Raises TraceError, with file, line, reason and fix, where the function can't be
+    traced. ``print`` shows it as NumPy; ``.source()`` can be pasted and run.
+    """
+    return record_call(f, Leaves.of(f, args, kwargs, None), scalar=False).graph

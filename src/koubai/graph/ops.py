@@ -1,0 +1,979 @@
+"""The primitives: one row each, holding its meaning in NumPy, its derivative, its code and its sampling domain.
+
+How to add a primitive: add one `Op` row to the family where it belongs. Nothing else changes: tracing looks rows up by the
+NumPy function in `UFUNCS`, the reverse pass asks the row for its derivative, the executors ask it for its code, and
+``tests/test_ops.py`` runs every row at order 1 and 2 over its ``domain`` and ``examples``. A NumPy function that is a
+composition of primitives is not a row here; it is an entry in ``graph/functions.py``.
+
+A derivative rule is written in NumPy terms and must run on plain and on traced arrays, because the reversed graph is
+reversed again for second derivatives. ``vjp[i](g, y, *inputs, **params)`` returns the cotangent of input ``i``, where ``y`` is
+the result and ``g`` its cotangent; ``None`` says that the derivative with respect to that input is zero. For an elementwise
+row the rule may forget broadcasting, and for every row casting: the reverse pass sums and casts to the input's shape and dtype.
+
+Conventions at kinks, as JAX and PyTorch choose: |x|' = 0 at 0; maximum and minimum split a tie evenly, so the derivative of
+maximum(x, 0) is 1/2 at 0; a reduction by max or min splits evenly among ties; sign, floor, comparisons have derivative 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+__all__ = ["OPS", "UFUNCS", "Index", "Op", "apply"]
+
+Shape: TypeAlias = tuple[int, ...]
+Interval: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Op:
+    """One primitive.
+
+    call: its meaning, ``call(*inputs, **params)``, on NumPy arrays.
+    vjp: one rule (or None) an input; or, for any number of inputs, one callable ``vjp(i, g, y, *inputs, **params)``.
+    elementwise: the result has the broadcast shape of the inputs.
+    shape: ``shape(*input_shapes, **params)`` where it is not elementwise; without it, the op is run on blank arrays once.
+    code: how the node reads, ``"{0} + {1}"``, or a callable ``code(target, args, params)`` giving a whole statement.
+    scalar: the same in pure Python on floats, bit for bit for arithmetic and within 2 ulp elsewhere; None: not available.
+        It may raise ArithmeticError or ValueError where NumPy gives inf or nan.
+    out: ``call`` is a ufunc, so that it takes a third argument to write into.
+    view: the result shares memory with input 0.
+    domain: an interval for each input, from which tests sample; examples: (input shapes, params) to test.
+    kink: ``kink(*values, **params)`` is true (somewhere) where the derivative jumps.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    vjp: tuple[Callable[..., Any] | None, ...] | Callable[..., Any] = ()
+    elementwise: bool = False
+    shape: Callable[..., Shape] | None = None
+    code: str | Callable[..., str] | None = None
+    scalar: str | None = None
+    out: bool = False
+    view: bool = False
+    domain: tuple[Interval, ...] = ()
+    examples: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = ()
+    kink: Callable[..., Any] | None = None
+
+    @property
+    def differentiable(self) -> bool:
+        return bool(self.vjp)
+
+    def rule(self, i: int) -> Callable[..., Any] | None:
+        """Return the derivative rule for input ``i``: called with (g, y, *inputs, **params)."""
+        if callable(self.vjp):
+            rule = self.vjp
+            return lambda g, y, *inputs, **params: rule(i, g, y, *inputs, **params)
+        return self.vjp[i] if i < len(self.vjp) else None
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name}>"
+
+
+class Index:
+    """An index expression: ints, slices, None and Ellipsis as they are, and a `HOLE` for each array given as an input."""
+
+    HOLE = object()
+    __slots__ = ("holes", "items", "key")
+
+    def __init__(self, items: tuple[Any, ...]) -> None:
+        self.items = items
+        self.holes = sum(item is Index.HOLE for item in items)
+        self.key = tuple(
+            ("slice", i.start, i.stop, i.step) if isinstance(i, slice) else "hole" if i is Index.HOLE else i
+            for i in items
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Index) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def fill(self, arrays: Sequence[Any]) -> Any:
+        """Return the index that NumPy takes, with ``arrays`` in the holes."""
+        if not self.holes:
+            return self.items if len(self.items) != 1 else self.items[0]
+        rest = iter(arrays)
+        items = tuple(next(rest) if item is Index.HOLE else item for item in self.items)
+        return items if len(items) != 1 else items[0]
+
+    def text(self, arrays: Sequence[str]) -> str:
+        """Return the index as source, with the names ``arrays`` in the holes."""
+        rest = iter(arrays)
+
+        def one(item: Any) -> str:
+            if item is Index.HOLE:
+                return next(rest)
+            if isinstance(item, slice):
+                start, stop, step = ("" if v is None else str(v) for v in (item.start, item.stop, item.step))
+                return f"{start}:{stop}" + (f":{step}" if step else "")
+            return "..." if isinstance(item, EllipsisType) else str(item)
+
+        return ", ".join(one(item) for item in self.items) if self.items else "()"
+
+    def __repr__(self) -> str:
+        return f"[{self.text(['·'] * self.holes)}]"
+
+
+def apply(name: str, *args: Any, **params: Any) -> Any:
+    """Run the primitive ``name``: recorded where an argument is traced, else computed at once."""
+    op = OPS[name]
+    for arg in args:
+        record = getattr(type(arg), "_record", None)
+        if record is not None:
+            return record(op, args, params)
+    return op.call(*args, **params)
+
+
+def zeros(like: Any, shape: Shape, dtype: Any) -> Any:
+    """Return zeros: a node where ``like`` is traced, so that the graph holds no array full of them."""
+    make = getattr(type(like), "_zeros", None)
+    return np.zeros(shape, dtype) if make is None else make(like, shape, dtype)
+
+
+OPS: dict[str, Op] = {}
+UFUNCS: dict[Any, Op] = {}  # NumPy ufunc -> its row
+
+
+def _row(op: Op) -> None:
+    if op.name in OPS:
+        raise ValueError(f"the primitive {op.name} has two rows")
+    OPS[op.name] = op
+    if isinstance(op.call, np.ufunc):
+        UFUNCS[op.call] = op
+
+
+def _elementwise(
+    call: Callable[..., Any],
+    *vjp: Callable[..., Any] | None,
+    domain: Sequence[Interval] = (),
+    name: str | None = None,
+    code: str | Callable[..., str] | None = None,
+    scalar: str | None = None,
+    kink: Callable[..., Any] | None = None,
+) -> None:
+    is_ufunc = isinstance(call, np.ufunc)
+    _row(
+        Op(
+            name or call.__name__,
+            call,
+            vjp,
+            elementwise=True,
+            code=code,
+            scalar=scalar,
+            out=is_ufunc,
+            domain=tuple(domain),
+            kink=kink,
+        )
+    )
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+ANY = (-3.0, 3.0)
+POSITIVE = (0.1, 4.0)
+UNIT = (-0.9, 0.9)
+
+
+def _power(a: Any, b: Any) -> Any:
+    return a**b  # not np.power: on arrays NumPy's operator squares and takes roots exactly, and scalars use libm
+
+
+def _power_base(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if isinstance(b, int | float):  # a constant exponent, by far the commonest
+        if b == 2:
+            return g * (2 * a)
+        if b == 1:
+            return g
+        return g * (b * a ** (b - 1)) if b != 0 else g * 0.0
+    return g * np.where(b == 0, 0.0, b * a ** np.where(b == 0, 1.0, b - 1))
+
+
+def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
+    return g * (y * np.log(np.where(a == 0, 1.0, a)))  # 0**b is flat in b
+
+
+_elementwise(
+    np.add, lambda g, y, a, b: g, lambda g, y, a, b: g, domain=(ANY, ANY), code="{0} + {1}", scalar="{0} + {1}"
+)
+_elementwise(
+    np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: -g, domain=(ANY, ANY), code="{0} - {1}", scalar="{0} - {1}"
+)
+_elementwise(
+    np.multiply,
+    lambda g, y, a, b: g * b,
+    lambda g, y, a, b: g * a,
+    domain=(ANY, ANY),
+    code="{0} * {1}",
+    scalar="{0} * {1}",
+)
+_elementwise(
+    np.divide,
+    lambda g, y, a, b: g / b,
+    lambda g, y, a, b: -(g * y) / b,
+    domain=(ANY, POSITIVE),
+    code="{0} / {1}",
+    scalar="{0} / {1}",
+)
+_elementwise(
+    _power,
+    _power_base,
+    _power_exponent,
+    domain=((0.3, 3.0), (-2.0, 3.0)),
+    name="power",
+    code="{0} ** {1}",
+    scalar="power({0}, {1})",
+    kink=lambda a, b: np.any((a == 0) & (np.asarray(b) < 1) & (np.asarray(b) > 0)),
+)
+_elementwise(np.negative, lambda g, y, x: -g, domain=(ANY,), code="-{0}", scalar="-{0}")
+_elementwise(np.positive, lambda g, y, x: g, domain=(ANY,), code="+{0}", scalar="+{0}")
+_elementwise(np.square, lambda g, y, x: g * (2 * x), domain=(ANY,), scalar="{0} * {0}")
+_elementwise(np.reciprocal, lambda g, y, x: -(g * y) * y, domain=(POSITIVE,), scalar="1.0 / {0}")
+_elementwise(
+    np.sqrt, lambda g, y, x: g * 0.5 / y, domain=(POSITIVE,), scalar="math.sqrt({0})", kink=lambda x: np.any(x == 0)
+)
+_elementwise(np.cbrt, lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda x: np.any(x == 0))
+_elementwise(
+    np.absolute,
+    lambda g, y, x: g * np.sign(x),
+    domain=((0.2, 3.0),),
+    scalar="abs({0})",
+    kink=lambda x: np.any(x == 0),
+)
+_elementwise(
+    np.fabs, lambda g, y, x: g * np.sign(x), domain=((0.2, 3.0),), scalar="abs({0})", kink=lambda x: np.any(x == 0)
+)
+_elementwise(
+    np.remainder, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.floor(a / b), domain=((0.2, 0.8), (1.0, 2.0))
+)
+_elementwise(np.fmod, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.trunc(a / b), domain=((0.2, 0.8), (1.0, 2.0)))
+
+# --- steps: derivative zero -------------------------------------------------------------------------------------------
+for _call, _scalar in (
+    (np.sign, "(float(({0} > 0.0) - ({0} < 0.0)) if {0} == {0} else {0})"),
+    (np.floor, None),
+    (np.ceil, None),
+    (np.trunc, None),
+    (np.rint, None),
+    (np.floor_divide, None),
+    (np.heaviside, None),
+    (np.signbit, None),
+    (np.isnan, "({0} != {0})"),
+    (np.isfinite, "math.isfinite({0})"),
+    (np.isinf, "math.isinf({0})"),
+    (np.logical_not, "(not {0})"),
+    (np.logical_and, "bool({0} and {1})"),
+    (np.logical_or, "bool({0} or {1})"),
+    (np.logical_xor, "(bool({0}) is not bool({1}))"),
+    (np.bitwise_and, None),
+    (np.bitwise_or, None),
+    (np.bitwise_xor, None),
+    (np.invert, None),
+    (np.left_shift, None),
+    (np.right_shift, None),
+    (np.gcd, None),
+    (np.lcm, None),
+    (np.spacing, None),
+):
+    _elementwise(_call, scalar=_scalar)
+for _call, _operator in (
+    (np.less, "<"),
+    (np.less_equal, "<="),
+    (np.greater, ">"),
+    (np.greater_equal, ">="),
+    (np.equal, "=="),
+    (np.not_equal, "!="),
+):
+    _elementwise(_call, code=f"{{0}} {_operator} {{1}}", scalar=f"({{0}} {_operator} {{1}})")
+
+# --- exponentials and logarithms --------------------------------------------------------------------------------------
+_LN2 = math.log(2.0)
+_LN10 = math.log(10.0)
+_elementwise(np.exp, lambda g, y, x: g * y, domain=(ANY,), scalar="math.exp({0})")
+_elementwise(np.exp2, lambda g, y, x: g * (_LN2 * y), domain=(ANY,))
+_elementwise(np.expm1, lambda g, y, x: g * (y + 1.0), domain=(ANY,), scalar="math.expm1({0})")
+_elementwise(np.log, lambda g, y, x: g / x, domain=(POSITIVE,), scalar="math.log({0})")
+_elementwise(np.log2, lambda g, y, x: g / (_LN2 * x), domain=(POSITIVE,), scalar="math.log2({0})")
+_elementwise(np.log10, lambda g, y, x: g / (_LN10 * x), domain=(POSITIVE,), scalar="math.log10({0})")
+_elementwise(np.log1p, lambda g, y, x: g / (x + 1.0), domain=(POSITIVE,), scalar="math.log1p({0})")
+_elementwise(
+    np.logaddexp, lambda g, y, a, b: g * np.exp(a - y), lambda g, y, a, b: g * np.exp(b - y), domain=(ANY, ANY)
+)
+_elementwise(
+    np.logaddexp2, lambda g, y, a, b: g * np.exp2(a - y), lambda g, y, a, b: g * np.exp2(b - y), domain=(ANY, ANY)
+)
+
+# --- trigonometry -----------------------------------------------------------------------------------------------------
+_elementwise(np.sin, lambda g, y, x: g * np.cos(x), domain=(ANY,), scalar="math.sin({0})")
+_elementwise(np.cos, lambda g, y, x: -g * np.sin(x), domain=(ANY,), scalar="math.cos({0})")
+_elementwise(np.tan, lambda g, y, x: g * (1.0 + y * y), domain=((-1.2, 1.2),), scalar="math.tan({0})")
+_elementwise(np.arcsin, lambda g, y, x: g / np.sqrt(1.0 - x * x), domain=(UNIT,), scalar="math.asin({0})")
+_elementwise(np.arccos, lambda g, y, x: -g / np.sqrt(1.0 - x * x), domain=(UNIT,), scalar="math.acos({0})")
+_elementwise(np.arctan, lambda g, y, x: g / (1.0 + x * x), domain=(ANY,), scalar="math.atan({0})")
+_elementwise(
+    np.arctan2,
+    lambda g, y, a, b: g * (b / (a * a + b * b)),
+    lambda g, y, a, b: -g * (a / (a * a + b * b)),
+    domain=(POSITIVE, ANY),
+    scalar="math.atan2({0}, {1})",
+)
+_elementwise(
+    np.hypot,
+    lambda g, y, a, b: g * (a / y),
+    lambda g, y, a, b: g * (b / y),
+    domain=(POSITIVE, ANY),
+    kink=lambda a, b: np.any((a == 0) & (b == 0)),
+)
+_elementwise(np.sinh, lambda g, y, x: g * np.cosh(x), domain=(ANY,), scalar="math.sinh({0})")
+_elementwise(np.cosh, lambda g, y, x: g * np.sinh(x), domain=(ANY,), scalar="math.cosh({0})")
+_elementwise(np.tanh, lambda g, y, x: g * (1.0 - y * y), domain=(ANY,), scalar="math.tanh({0})")
+_elementwise(np.arcsinh, lambda g, y, x: g / np.sqrt(x * x + 1.0), domain=(ANY,), scalar="math.asinh({0})")
+_elementwise(np.arccosh, lambda g, y, x: g / np.sqrt(x * x - 1.0), domain=((1.3, 4.0),), scalar="math.acosh({0})")
+_elementwise(np.arctanh, lambda g, y, x: g / (1.0 - x * x), domain=(UNIT,), scalar="math.atanh({0})")
+for _call in (np.deg2rad, np.radians):
+    _elementwise(_call, lambda g, y, x: g * (math.pi / 180.0), domain=(ANY,))
+for _call in (np.rad2deg, np.degrees):
+    _elementwise(_call, lambda g, y, x: g * (180.0 / math.pi), domain=(ANY,))
+
+
+# --- choices ----------------------------------------------------------------------------------------------------------
+def _share(a: Any, b: Any) -> Any:
+    """1 where a > b, 1/2 where a == b, else 0, in the dtype of a and b: the weight of ``a`` in maximum(a, b)."""
+    dtype = np.result_type(a, b)
+    if dtype.kind != "f":
+        dtype = np.dtype(np.float64)
+    twice = np.add(np.greater(a, b), np.greater_equal(a, b), dtype=np.int8)
+    return np.multiply(twice, 0.5, dtype=dtype)
+
+
+_elementwise(_share, name="share", code="np.heaviside({0} - {1}, 0.5)", scalar="0.5 * (({0} > {1}) + ({0} >= {1}))")
+
+
+def _tie(a: Any, b: Any) -> Any:
+    return np.any(np.equal(a, b))
+
+
+for _call, _scalar in (
+    (np.maximum, "({0} if {0} >= {1} or {0} != {0} else {1})"),
+    (np.fmax, None),
+):
+    _elementwise(
+        _call,
+        lambda g, y, a, b: g * apply("share", a, b),
+        lambda g, y, a, b: g * apply("share", b, a),
+        domain=((-3.0, 0.0), (0.1, 3.0)),
+        scalar=_scalar,
+        kink=_tie,
+    )
+for _call, _scalar in (
+    (np.minimum, "({0} if {0} <= {1} or {0} != {0} else {1})"),
+    (np.fmin, None),
+):
+    _elementwise(
+        _call,
+        lambda g, y, a, b: g * apply("share", b, a),
+        lambda g, y, a, b: g * apply("share", a, b),
+        domain=((-3.0, 0.0), (0.1, 3.0)),
+        scalar=_scalar,
+        kink=_tie,
+    )
+_elementwise(
+    np.copysign,
+    lambda g, y, a, b: g * np.where(np.signbit(a) == np.signbit(b), 1.0, -1.0),
+    None,
+    domain=(POSITIVE, POSITIVE),
+    scalar="math.copysign({0}, {1})",
+    kink=lambda a, b: np.any(a == 0),
+)
+_elementwise(
+    lambda c, a, b: np.where(c, a, b),
+    None,
+    lambda g, y, c, a, b: np.where(c, g, 0.0),
+    lambda g, y, c, a, b: np.where(c, 0.0, g),
+    domain=((-1.0, 1.0), ANY, ANY),
+    name="where",
+    code="np.where({0}, {1}, {2})",
+    scalar="({1} if {0} else {2})",
+)
+
+
+def _astype(x: Any, *, dtype: np.dtype[Any]) -> Any:
+    return x.astype(dtype) if isinstance(x, np.ndarray | np.generic) else dtype.type(x)
+
+
+_row(
+    Op(
+        "astype",
+        _astype,
+        (lambda g, y, x, *, dtype: g,),  # the reverse pass casts back
+        elementwise=True,
+        code=lambda y, args, params: f"{y} = {args[0]}.astype(np.{params['dtype'].name})",
+        domain=(ANY,),
+        examples=((((3,),), {"dtype": np.dtype(np.float64)}),),
+    )
+)
+
+
+# --- reductions: axis is None or a tuple of axes ≥ 0 --------------------------------------------------------------------
+def reduced_shape(shape: Shape, *, axis: tuple[int, ...] | None, keepdims: bool = False) -> Shape:
+    if axis is None:
+        return (1,) * len(shape) if keepdims else ()
+    if keepdims:
+        return tuple(1 if i in axis else n for i, n in enumerate(shape))
+    return tuple(n for i, n in enumerate(shape) if i not in axis)
+
+
+def expand(g: Any, shape: Shape, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    """Give a reduced array its lost axes back, with length 1."""
+    if keepdims or g.ndim == len(shape) or g.ndim == 0:
+        return g
+    return apply("reshape", g, shape=reduced_shape(shape, axis=axis, keepdims=True))
+
+
+def _sum(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    return np.add.reduce(x, axis, None, None, keepdims)
+
+
+def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    return np.broadcast_to(expand(g, x.shape, axis, keepdims), x.shape)
+
+
+def _prod(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    return np.multiply.reduce(x, axis, None, None, keepdims)
+
+
+def _prod_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    """Each factor's cotangent is the product of all the others, formed from both sides: exact at zeros too."""
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    order = axes + rest
+    lined = np.transpose(x, order)
+    rows = lined.reshape((math.prod(x.shape[i] for i in axes), *(x.shape[i] for i in rest)))
+    left = _before(apply("cumprod", rows, axis=0))
+    right = _before(apply("cumprod", rows[::-1], axis=0))[::-1]
+    others = (left * right).reshape(lined.shape).transpose(tuple(int(i) for i in np.argsort(order)))
+    return expand(g, x.shape, axis, keepdims) * others
+
+
+def _before(y: Any) -> Any:
+    """Shift a cumulative product by one along axis 0: row i is the product of the rows before it."""
+    return np.concatenate([np.ones((1, *y.shape[1:]), y.dtype), y[:-1]], axis=0)
+
+
+def _max(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    return np.maximum.reduce(x, axis, None, None, keepdims)
+
+
+def _min(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    return np.minimum.reduce(x, axis, None, None, keepdims)
+
+
+def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    hit = (x == expand(y, x.shape, axis, keepdims)).astype(x.dtype)
+    return expand(g, x.shape, axis, keepdims) * hit / np.sum(hit, axis=axis, keepdims=True)
+
+
+def _extreme_tie(reduce: Callable[..., Any]) -> Callable[..., Any]:
+    def kink(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+        y = reduce(x, axis=axis, keepdims=True)
+        return np.any(np.sum(x == y, axis=axis, keepdims=True) > 1)
+
+    return kink
+
+
+def _axis_text(params: dict[str, Any]) -> str:
+    axis, keepdims = params["axis"], params["keepdims"]
+    text = "" if axis is None else f", axis={axis[0] if len(axis) == 1 else axis}"
+    return text + (", keepdims=True" if keepdims else "")
+
+
+_REDUCTIONS: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = (
+    (((5,),), {"axis": None, "keepdims": False}),
+    (((2, 3),), {"axis": (0,), "keepdims": False}),
+    (((2, 3, 2),), {"axis": (0, 2), "keepdims": True}),
+    (((2, 3),), {"axis": (1,), "keepdims": True}),
+    (((2, 3),), {"axis": None, "keepdims": True}),
+)
+
+
+def _reduction(
+    name: str, call: Callable[..., Any], vjp: Callable[..., Any], kink: Callable[..., Any] | None = None
+) -> None:
+    _row(
+        Op(
+            name,
+            call,
+            (vjp,),
+            shape=reduced_shape,
+            code=lambda y, args, params: f"{y} = np.{name}({args[0]}{_axis_text(params)})",
+            domain=(ANY,),
+            examples=_REDUCTIONS,
+            kink=kink,
+        )
+    )
+
+
+_reduction("sum", _sum, _sum_vjp)
+_reduction("prod", _prod, _prod_vjp)
+_reduction("max", _max, _extreme_vjp, _extreme_tie(_max))
+_reduction("min", _min, _extreme_vjp, _extreme_tie(_min))
+for _name, _call in (("any", np.any), ("all", np.all)):
+    _row(
+        Op(
+            _name,
+            _call,
+            shape=reduced_shape,
+            code=lambda y, args, params, name=_name: f"{y} = np.{name}({args[0]}{_axis_text(params)})",
+        )
+    )
+
+
+def _same_shape(x: Shape, **params: Any) -> Shape:
+    return x
+
+
+def _flip(x: Any, axis: int) -> Any:
+    return x[(slice(None),) * axis + (slice(None, None, -1),)]
+
+
+def _cumsum_vjp(g: Any, y: Any, x: Any, *, axis: int) -> Any:
+    return _flip(apply("cumsum", _flip(g, axis), axis=axis), axis)
+
+
+def _cumprod_vjp(g: Any, y: Any, x: Any, *, axis: int) -> Any:
+    """dx[i] = (product before i) · s[i], s[i] = g[i] + x[i+1] s[i+1]: no division, so exact at zeros."""
+    x, y, g = (np.moveaxis(v, axis, 0) for v in (x, y, g))
+    following = np.concatenate([x[1:], np.zeros((1, *x.shape[1:]), x.dtype)], axis=0)
+    s = apply("recurrence", following[::-1], g[::-1])[::-1]
+    return np.moveaxis(_before(y) * s, 0, axis)
+
+
+_CUMULATIVE: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = (
+    (((5,),), {"axis": 0}),
+    (((2, 3),), {"axis": 1}),
+    (((3, 2),), {"axis": 0}),
+)
+for _name, _call, _vjp in (("cumsum", np.cumsum, _cumsum_vjp), ("cumprod", np.cumprod, _cumprod_vjp)):
+    _row(
+        Op(
+            _name,
+            _call,
+            (_vjp,),
+            shape=_same_shape,
+            code=lambda y, args, params, name=_name: f"{y} = np.{name}({args[0]}, axis={params['axis']})",
+            domain=(ANY,),
+            examples=_CUMULATIVE,
+        )
+    )
+
+
+def recurrence(a: Any, b: Any) -> Any:
+    """Linear recurrence along axis 0: y[0] = b[0]; y[i] = b[i] + a[i] y[i-1]."""
+    y = np.empty(b.shape, np.result_type(a, b))
+    y[:1] = b[:1]
+    for i in range(1, len(b)):
+        y[i] = b[i] + a[i] * y[i - 1]
+    return y
+
+
+def _recurrence_total(g: Any, a: Any) -> Any:
+    following = np.concatenate([a[1:], np.zeros((1, *a.shape[1:]), a.dtype)], axis=0)
+    return apply("recurrence", following[::-1], g[::-1])[::-1]
+
+
+def _recurrence_a(g: Any, y: Any, a: Any, b: Any) -> Any:
+    before = np.concatenate([np.zeros((1, *y.shape[1:]), y.dtype), y[:-1]], axis=0)
+    return _recurrence_total(g, a) * before
+
+
+_row(
+    Op(
+        "recurrence",
+        recurrence,
+        (_recurrence_a, lambda g, y, a, b: _recurrence_total(g, a)),
+        shape=lambda a, b: b,
+        code=lambda y, args, params: (
+            f"{y} = {args[1]}.copy(); [{y}.__setitem__(i, {y}[i] + {args[0]}[i] * {y}[i - 1]) for i in range(1, len({y}))]"
+        ),
+        domain=(ANY, ANY),
+        examples=((((5,), (5,)), {}), (((4, 2), (4, 2)), {})),
+    )
+)
+
+# --- reading, writing and rearranging -----------------------------------------------------------------------------------
+
+
+def _getitem(x: Any, *arrays: Any, index: Index) -> Any:
+    return x[index.fill(arrays)]
+
+
+def _getitem_vjp(i: int, g: Any, y: Any, x: Any, *arrays: Any, index: Index) -> Any:
+    return apply("add_at", zeros(g, x.shape, g.dtype), g, *arrays, index=index) if i == 0 else None
+
+
+def _setitem(x: Any, v: Any, *arrays: Any, index: Index) -> Any:
+    y = x.copy()
+    y[index.fill(arrays)] = v
+    return y
+
+
+def _setitem_vjp(i: int, g: Any, y: Any, x: Any, v: Any, *arrays: Any, index: Index) -> Any:
+    if i == 0:
+        return apply("setitem", g, 0.0, *arrays, index=index)
+    if i > 1:
+        return None
+    taken = apply("getitem", g, *arrays, index=index)
+    if arrays:  # where an element is written twice, the last writer wins and the others have no influence
+        count = np.arange(math.prod(taken.shape)).reshape(taken.shape)
+        winner = apply("setitem", zeros(g, x.shape, count.dtype), count, *arrays, index=index)
+        taken = np.where(apply("getitem", winner, *arrays, index=index) == count, taken, 0.0)
+    return unbroadcast(taken, np.shape(v))
+
+
+def _add_at(x: Any, v: Any, *arrays: Any, index: Index) -> Any:
+    y = x.copy()
+    add_into(y, v, index.fill(arrays), bool(arrays))
+    return y
+
+
+def add_into(y: Any, v: Any, where: Any, repeated: bool) -> None:
+    """Add ``v`` into ``y[where]`` in place; ``repeated``: the index holds arrays, whose elements may repeat."""
+    if repeated:
+        np.add.at(y, where, v)
+    else:
+        y[where] += v
+
+
+def _add_at_vjp(i: int, g: Any, y: Any, x: Any, v: Any, *arrays: Any, index: Index) -> Any:
+    if i == 0:
+        return g
+    return unbroadcast(apply("getitem", g, *arrays, index=index), np.shape(v)) if i == 1 else None
+
+
+def unbroadcast(g: Any, shape: Shape) -> Any:
+    """Sum ``g`` over the axes along which ``shape`` was broadcast: the derivative of broadcasting."""
+    if g.shape == shape:
+        return g
+    lead = g.ndim - len(shape)
+    if lead < 0:
+        return np.broadcast_to(g, shape)
+    axes = tuple(range(lead))
+    ones = tuple(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)
+    if axes and not ones:
+        return apply("sum", g, axis=axes if len(axes) < g.ndim else None, keepdims=False)
+    if axes or ones:
+        every = axes + ones
+        g = apply("sum", g, axis=every, keepdims=True)
+    return apply("reshape", g, shape=shape) if g.shape != shape else np.broadcast_to(g, shape)
+
+
+def _index(*items: Any) -> dict[str, Any]:
+    return {"index": Index(items)}
+
+
+_row(
+    Op(
+        "getitem",
+        _getitem,
+        _getitem_vjp,
+        code=lambda y, args, params: f"{y} = {args[0]}[{params['index'].text(args[1:])}]",
+        domain=(ANY,),
+        examples=(
+            (((4,),), _index(1)),
+            (((4,),), _index(slice(1, None))),
+            (((3, 4),), _index(slice(None, None, -2), None, slice(1, 3))),
+            (((2, 3),), _index(Ellipsis, -1)),
+        ),
+    )
+)
+_row(
+    Op(
+        "setitem",
+        _setitem,
+        _setitem_vjp,
+        shape=lambda x, *rest, index: x,
+        code=lambda y, args, params: f"{y} = {args[0]}.copy(); {y}[{params['index'].text(args[2:])}] = {args[1]}",
+        domain=(ANY, ANY),
+        examples=(
+            (((4,), ()), _index(1)),
+            (((4,), (3,)), _index(slice(1, None))),
+            (((3, 4), (4,)), _index(slice(None, None, 2))),
+        ),
+    )
+)
+
+
+def _add_at_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:
+    index = params["index"].text(args[2:])
+    if params["index"].holes:
+        return f"{y} = {args[0]}.copy(); np.add.at({y}, ({index},), {args[1]})"
+    return f"{y} = {args[0]}.copy(); {y}[{index}] += {args[1]}"
+
+
+_row(
+    Op(
+        "add_at",
+        _add_at,
+        _add_at_vjp,
+        shape=lambda x, *rest, index: x,
+        code=_add_at_code,
+        domain=(ANY, ANY),
+        examples=((((4,), ()), _index(1)), (((4,), (3,)), _index(slice(1, None)))),
+    )
+)
+_row(
+    Op(
+        "zeros",
+        lambda *, shape, dtype: np.zeros(shape, dtype),
+        shape=lambda *, shape, dtype: shape,  # type: ignore[misc]
+        code=lambda y, args, params: f"{y} = np.zeros({params['shape']}, np.{params['dtype'].name})",
+    )
+)
+
+
+def _reshape_vjp(g: Any, y: Any, x: Any, *, shape: Shape) -> Any:
+    return apply("reshape", g, shape=x.shape)
+
+
+_row(
+    Op(
+        "reshape",
+        lambda x, *, shape: x.reshape(shape),
+        (_reshape_vjp,),
+        shape=lambda x, *, shape: shape,
+        code=lambda y, args, params: f"{y} = {args[0]}.reshape({params['shape']})",
+        view=True,
+        domain=(ANY,),
+        examples=((((2, 3),), {"shape": (3, 2)}), (((6,),), {"shape": (2, 3)})),
+    )
+)
+
+
+def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+_row(
+    Op(
+        "transpose",
+        lambda x, *, axes: x.transpose(axes),
+        (lambda g, y, x, *, axes: apply("transpose", g, axes=_inverse(axes)),),
+        shape=lambda x, *, axes: tuple(x[i] for i in axes),
+        code=lambda y, args, params: (
+            f"{y} = {args[0]}.T"
+            if params["axes"] == tuple(range(len(params["axes"])))[::-1]
+            else f"{y} = {args[0]}.transpose({params['axes']})"
+        ),
+        view=True,
+        domain=(ANY,),
+        examples=((((2, 3),), {"axes": (1, 0)}), (((2, 3, 2),), {"axes": (2, 0, 1)})),
+    )
+)
+_row(
+    Op(
+        "broadcast_to",
+        lambda x, *, shape: np.broadcast_to(x, shape),
+        (lambda g, y, x, *, shape: unbroadcast(g, np.shape(x)),),
+        shape=lambda x, *, shape: shape,
+        code=lambda y, args, params: f"{y} = np.broadcast_to({args[0]}, {params['shape']})",
+        view=True,
+        domain=(ANY,),
+        examples=((((3,),), {"shape": (2, 3)}), (((2, 1),), {"shape": (2, 3)}), (((),), {"shape": (2,)})),
+    )
+)
+
+
+def _concatenate_vjp(i: int, g: Any, y: Any, *parts: Any, axis: int) -> Any:
+    start = sum(part.shape[axis] for part in parts[:i])
+    return g[(slice(None),) * axis + (slice(start, start + parts[i].shape[axis]),)]
+
+
+def _concatenate_shape(*parts: Shape, axis: int) -> Shape:
+    first = parts[0]
+    return (*first[:axis], sum(part[axis] for part in parts), *first[axis + 1 :])
+
+
+_row(
+    Op(
+        "concatenate",
+        lambda *parts, axis: np.concatenate(parts, axis=axis),
+        _concatenate_vjp,
+        shape=_concatenate_shape,
+        code=lambda y, args, params: f"{y} = np.concatenate([{', '.join(args)}], axis={params['axis']})",
+        domain=(ANY, ANY, ANY),
+        examples=((((2,), (3,)), {"axis": 0}), (((2, 1), (2, 2), (2, 1)), {"axis": 1})),
+    )
+)
+
+
+def _stack_vjp(i: int, g: Any, y: Any, *parts: Any, axis: int) -> Any:
+    return g[(slice(None),) * axis + (i,)]
+
+
+_row(
+    Op(
+        "stack",
+        lambda *parts, axis: np.stack(parts, axis=axis) if axis or np.ndim(parts[0]) else np.array(parts),
+        _stack_vjp,
+        shape=lambda *parts, axis: (*parts[0][:axis], len(parts), *parts[0][axis:]),
+        code=lambda y, args, params: f"{y} = np.stack([{', '.join(args)}], axis={params['axis']})",
+        domain=(ANY, ANY),
+        examples=((((), ()), {"axis": 0}), (((2, 3), (2, 3)), {"axis": 1}), (((3,), (3,)), {"axis": 1})),
+    )
+)
+
+
+_row(
+    Op(
+        "nonzero",
+        lambda mask, *, axis, count: np.nonzero(mask)[axis],
+        shape=lambda mask, *, axis, count: (count,),
+        code=lambda y, args, params: f"{y} = np.nonzero({args[0]})[{params['axis']}]",
+    )
+)
+
+
+def _sorting(name: str, call: Callable[..., Any], code: str) -> None:
+    _row(
+        Op(name, call, shape=_same_shape, code=lambda y, args, params: f"{y} = " + code.format(args[0], params["axis"]))
+    )
+
+
+_sorting(
+    "argsort", lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"), "np.argsort({0}, axis={1}, kind='stable')"
+)
+for _name, _call in (("argmax", np.argmax), ("argmin", np.argmin)):
+    _row(
+        Op(
+            _name,
+            _call,
+            shape=lambda x, *, axis: reduced_shape(x, axis=None if axis is None else (axis,)),
+            code=lambda y, args, params, name=_name: f"{y} = np.{name}({args[0]}, axis={params['axis']})",
+        )
+    )
+_row(
+    Op(
+        "searchsorted",
+        lambda a, v, *, side: np.searchsorted(a, v, side=side),
+        shape=lambda a, v, *, side: v,
+        code=lambda y, args, params: f"{y} = np.searchsorted({args[0]}, {args[1]}, side={params['side']!r})",
+    )
+)
+
+
+# --- products -----------------------------------------------------------------------------------------------------------
+def _matmul_shape(a: Shape, b: Shape) -> Shape:
+    if len(a) == 1 and len(b) == 1:
+        return ()
+    if len(a) == 1:
+        return (*b[:-2], b[-1])
+    if len(b) == 1:
+        return a[:-1]
+    return (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
+
+
+def _swap(x: Any) -> Any:
+    return apply("transpose", x, axes=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1 and b.ndim == 1:
+        return g * b
+    if b.ndim == 1:
+        return unbroadcast(g[..., None] * b, a.shape)
+    if a.ndim == 1:
+        return unbroadcast(np.matmul(b, g[..., None])[..., 0], a.shape)
+    return unbroadcast(np.matmul(g, _swap(b)), a.shape)
+
+
+def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1 and b.ndim == 1:
+        return g * a
+    if a.ndim == 1:
+        return unbroadcast(a[:, None] * g[..., None, :], b.shape)
+    if b.ndim == 1:
+        return unbroadcast(np.matmul(_swap(a), g[..., None])[..., 0], b.shape)
+    return unbroadcast(np.matmul(_swap(a), g), b.shape)
+
+
+_row(
+    Op(
+        "matmul",
+        np.matmul,
+        (_matmul_a, _matmul_b),
+        shape=_matmul_shape,
+        code="{0} @ {1}",
+        out=True,
+        domain=(ANY, ANY),
+        examples=(
+            (((3,), (3,)), {}),
+            (((2, 3), (3,)), {}),
+            (((3,), (3, 2)), {}),
+            (((2, 3), (3, 2)), {}),
+            (((2, 2, 3), (3, 2)), {}),
+            (((3,), (2, 3, 2)), {}),
+            (((2, 2, 3), (3,)), {}),
+        ),
+    )
+)
+
+
+def _einsum_shape(*shapes: Shape, subscripts: str) -> Shape:
+    terms, result = subscripts.split("->")
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms.split(","), shapes, strict=True):
+        for letter, n in zip(term, shape, strict=True):
+            sizes[letter] = max(n, sizes.get(letter, 1))
+    return tuple(sizes[letter] for letter in result)
+
+
+def _einsum_vjp(i: int, g: Any, y: Any, *operands: Any, subscripts: str) -> Any:
+    """Swap operand and result: the cotangent is an einsum of g with the other operands.
+
+    A letter twice in the operand is a diagonal, written back into zeros; a letter that only it has was summed: broadcast.
+    """
+    left, result = subscripts.split("->")
+    terms = left.split(",")
+    target, shape = terms[i], operands[i].shape
+    others = [(t, o) for j, (t, o) in enumerate(zip(terms, operands, strict=True)) if j != i]
+    letters = "".join(dict.fromkeys(target))
+    known = set(result).union(*(t for t, _ in others))
+    have = "".join(c for c in letters if c in known)
+    value = apply(
+        "einsum", g, *(o for _, o in others), subscripts=f"{','.join([result, *(t for t, _ in others)])}->{have}"
+    )
+    sizes = {c: n for c, n in zip(target, shape, strict=True)}
+    full = tuple(sizes[c] for c in letters)
+    value = unbroadcast(value, tuple(sizes[c] for c in have))  # an axis of length 1 that was stretched
+    if have != letters:
+        value = value.reshape(tuple(sizes[c] if c in have else 1 for c in letters))
+        value = np.broadcast_to(value, full)
+    if letters == target:
+        return value
+    grids = np.ix_(*(np.arange(n) for n in full))
+    index = [grids[letters.index(c)] for c in target]
+    return apply("add_at", zeros(g, shape, value.dtype), value, *index, index=Index((Index.HOLE,) * len(index)))
+
+
+_row(
+    Op(
+        "einsum",
+        lambda *operands, subscripts: np.einsum(subscripts, *operands),
+        _einsum_vjp,
+        shape=_einsum_shape,
+        code=lambda y, args, params: f"{y} = np.einsum({params['subscripts']!r}, {', '.join(args)})",
+        domain=(ANY, ANY),
+        examples=(
+            (((2, 3), (3, 2)), {"subscripts": "ij,jk->ik"}),
+            (((3, 3),), {"subscripts": "ii->"}),
+            (((3, 3),), {"subscripts": "ii->i"}),
+            (((2, 3), (2,)), {"subscripts": "ij,i->"}),
+            (((2, 3),), {"subscripts": "ij->i"}),
+        ),
+    )
+)

@@ -1,0 +1,438 @@
+"""What a function reads from outside itself, and the stand-ins it meets there while it is traced.
+
+The function runs as a copy whose globals are looked up through `_Globals`: ``np.zeros`` and its like, ``math.*`` and
+``float`` are then stand-ins that keep the trace; arrays of the caller's are graph inputs that are read anew at every run; the
+user's own helper functions are copied in the same way. Nothing global is patched, so other threads notice nothing.
+
+Everything read is remembered. `Surroundings.same` tells whether a graph still stands: rebinding a global or closure variable,
+or changing a list, dict or attribute that the function could reach, means tracing anew.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import functools
+import math
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from koubai.graph.functions import array, holds_traced, new_array
+from koubai.graph.ops import apply
+from koubai.graph.trace import Trace, Traced, current_trace, untraceable
+
+__all__ = ["Surroundings"]
+
+_LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_ATOMS = (
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    bool,
+    type(None),
+    np.generic,
+    np.dtype,
+    type,
+    types.BuiltinFunctionType,
+    np.ufunc,
+)
+_STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
+_LIMIT = 10_000  # values watched inside lists, dicts and objects
+
+
+def _foreign(module: str | None) -> bool:
+    """Is this module part of a library, whose functions are left alone?"""
+    top = (module or "").partition(".")[0]
+    if top in ("koubai", "numpy", "scipy") or top in sys.stdlib_module_names:
+        return top != "__main__"
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return bool(file and file.startswith(_LIBRARIES))
+
+
+class Surroundings:
+    """The values that one traced call read from outside, and the means to see whether they are still the same."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._globals: dict[int, _Globals] = {}
+        self._copies: dict[int, Any] = {}
+        self.reads: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
+        self.cells: list[tuple[types.CellType, Any]] = []
+        self.defaults: list[tuple[Any, Any, Any]] = []
+        self.containers: dict[int, tuple[Any, Any]] = {}
+        self.arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+
+    # --- while tracing
+    def inside(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``function`` as it is to be run under the trace."""
+        if isinstance(function, types.FunctionType):
+            return function if _foreign(function.__module__) else self._copied(function)
+        if isinstance(function, types.MethodType):
+            self.watch(function.__self__)
+            inner = self.inside(function.__func__)
+            return functools.partial(inner, function.__self__)
+        if isinstance(function, functools.partial):
+            self.watch(list(function.keywords.values()))
+            parts = [self.substitute(a) for a in function.args]
+            named = {k: self.substitute(v) for k, v in function.keywords.items()}
+            return functools.partial(self.inside(function.func), *parts, **named)
+        if not isinstance(function, type | types.BuiltinFunctionType | np.ufunc) and not _foreign(
+            type(function).__module__
+        ):
+            call = getattr(type(function), "__call__", None)
+            if isinstance(call, types.FunctionType):
+                self.watch(function)
+                return functools.partial(self.inside(call), function)
+        return function
+
+    def _copied(self, function: types.FunctionType) -> types.FunctionType:
+        copy = self._copies.get(id(function))
+        if copy is not None:
+            return copy  # type: ignore[no-any-return]
+        if _STORE_GLOBAL in function.__code__.co_code[::2]:
+            raise untraceable(f"{function.__name__} assigns a global variable", "return the value instead")
+        outer = function.__globals__
+        overlay = self._globals.get(id(outer))
+        if overlay is None:
+            overlay = self._globals[id(outer)] = _Globals(self, outer)
+        cells = []
+        copy = types.FunctionType(function.__code__, overlay, function.__name__)
+        self._copies[id(function)] = copy
+        for cell in function.__closure__ or ():
+            try:
+                content = cell.cell_contents
+            except ValueError:  # not filled yet
+                cells.append(cell)
+                continue
+            self.cells.append((cell, content))
+            inside = self.substitute(content)
+            cells.append(cell if inside is content else types.CellType(inside))
+        copy = types.FunctionType(function.__code__, overlay, function.__name__, None, tuple(cells) or None)
+        self._copies[id(function)] = copy
+        self.defaults.append((function, function.__defaults__, function.__kwdefaults__))
+        if function.__defaults__:
+            copy.__defaults__ = tuple(self.substitute(v) for v in function.__defaults__)
+        if function.__kwdefaults__:
+            copy.__kwdefaults__ = {k: self.substitute(v) for k, v in function.__kwdefaults__.items()}
+        copy.__module__ = function.__module__
+        return copy
+
+    def substitute(self, value: Any) -> Any:
+        """Return what the function meets in place of an outside ``value``."""
+        if value is np:
+            return _numpy
+        if value is math:
+            return _math
+        if isinstance(value, _ATOMS) and type(value) is not Traced:
+            try:
+                return STANDINS.get(value, value)
+            except TypeError:
+                return value
+        if type(value) is np.ndarray:
+            if value.dtype.kind in "fiub":
+                return self._trace.captured(value)
+            return value
+        if type(value) is Traced:
+            return value
+        if isinstance(value, types.FunctionType):
+            standin = STANDINS.get(value)
+            return standin if standin is not None else self.inside(value)
+        if isinstance(value, types.ModuleType):
+            return value if _foreign(value.__name__) else _Module(self, value)
+        self.watch(value)
+        return value
+
+    def watch(self, value: Any) -> None:
+        """Remember the present content of a list, dict, set or object, and of what it holds."""
+        stack = [value]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, _ATOMS) or type(item) is Traced or id(item) in self.containers:
+                continue
+            if isinstance(item, np.ndarray):
+                if id(item) not in self.arrays:
+                    self.arrays[id(item)] = (item, item.copy())
+                continue
+            content: Any
+            parts: Iterable[Any]
+            if isinstance(item, list | tuple):
+                content = parts = list(item)
+            elif isinstance(item, dict):
+                content = dict(item)
+                parts = item.values()
+            elif isinstance(item, set | frozenset):
+                content, parts = set(item), ()
+            elif isinstance(item, types.FunctionType | types.ModuleType | types.MethodType):
+                continue
+            elif hasattr(item, "__dict__") and not _foreign(type(item).__module__):
+                item = item.__dict__
+                content = dict(item)
+                parts = item.values()
+                if id(item) in self.containers:
+                    continue
+            else:
+                continue
+            self.containers[id(item)] = (item, content)
+            if len(self.containers) > _LIMIT:
+                raise untraceable(
+                    "the function reaches more outside data than can be watched", "pass it as an argument"
+                )
+            stack.extend(parts)
+
+    # --- afterwards
+    def same(self) -> bool:
+        """Return whether everything read is still what it was."""
+        for outer, name, value in self.reads.values():
+            if outer.get(name, _MISSING) is not value:
+                return False
+        for cell, value in self.cells:
+            try:
+                if cell.cell_contents is not value:
+                    return False
+            except ValueError:
+                return False
+        for function, defaults, kwdefaults in self.defaults:
+            if function.__defaults__ is not defaults or function.__kwdefaults__ is not kwdefaults:
+                return False
+        for item, content in self.containers.values():
+            if not _same_content(item, content):
+                return False
+        return all(_same_array(now, then) for now, then in self.arrays.values())
+
+    def close(self) -> None:
+        """Forget what only the tracing needed."""
+        self._globals.clear()
+        self._copies.clear()
+        self.defaults = [d for d in self.defaults if d[1] or d[2]]
+
+
+_MISSING = object()
+
+
+def _same_content(item: Any, content: Any) -> bool:
+    if len(item) != len(content):
+        return False
+    if isinstance(item, dict):
+        return all(item.get(k, _MISSING) is v for k, v in content.items())
+    if isinstance(item, set | frozenset):
+        return bool(item == content)
+    return all(a is b for a, b in zip(item, content, strict=True))
+
+
+def _same_array(now: np.ndarray[Any, Any], then: np.ndarray[Any, Any]) -> bool:
+    return now.shape == then.shape and now.dtype == then.dtype and now.tobytes() == then.tobytes()
+
+
+class _Globals(dict[str, Any]):
+    """A function's globals, with every look remembered and answered by the stand-in."""
+
+    def __init__(self, owner: Surroundings, outer: dict[str, Any]) -> None:
+        super().__init__(__builtins__=builtins.__dict__, __name__=outer.get("__name__", ""))
+        self._owner = owner
+        self._outer = outer
+
+    def __missing__(self, name: str) -> Any:
+        outer = self._outer
+        if name in outer:
+            value = outer[name]
+            if value is not np and value is not math:
+                self._owner.reads[(id(outer), name)] = (outer, name, value)
+            return self._owner.substitute(value)
+        if name == "float":
+            return _Float
+        raise KeyError(name)
+
+
+class _Module(types.ModuleType):
+    """A module of the user's, with every look remembered and answered by the stand-in."""
+
+    def __init__(self, owner: Surroundings, module: types.ModuleType) -> None:
+        super().__init__(module.__name__)
+        self.__dict__["_owner"], self.__dict__["_module"] = owner, module
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.__dict__["_module"], name)
+        outer = self.__dict__["_module"].__dict__
+        if name in outer and value is not np and value is not math:
+            self.__dict__["_owner"].reads[(id(outer), name)] = (outer, name, value)
+        return self.__dict__["_owner"].substitute(value)
+
+
+class _Library(types.ModuleType):
+    """NumPy or math, with stand-ins in the places where they don't ask the argument."""
+
+    def __init__(self, module: types.ModuleType, standins: dict[str, Any]) -> None:
+        super().__init__(module.__name__)
+        self.__dict__.update(standins)
+        self.__dict__["_module"] = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_module"], name)
+
+
+# --- stand-ins ----------------------------------------------------------------------------------------------------------------
+class _FloatType(type):
+    def __call__(cls, x: Any = 0.0) -> Any:
+        if type(x) is Traced:
+            if x.size != 1:
+                raise TypeError("only length-1 arrays can be converted to Python scalars")
+            scalar = x.reshape(()) if x.shape else x
+            return scalar if scalar.dtype == np.float64 else scalar.astype(np.float64)
+        return float(x)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, float)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, float)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is float or other is cls
+
+    def __hash__(cls) -> int:
+        return hash(float)
+
+
+class _Float(float, metaclass=_FloatType):
+    """``float`` as traced code meets it: of a traced number it gives the traced number."""
+
+    dtype = np.dtype(np.float64)  # np.zeros(3, dtype=float)
+
+
+def _owner() -> Any:
+    """Return a traced value of the running trace, for the constructors that need one."""
+    trace = current_trace()
+    if trace is None:
+        raise untraceable(
+            "a function made while tracing runs after it", "don't keep functions made inside the function"
+        )
+    return Traced(trace, -1, None, (), np.dtype(np.float64))
+
+
+def _zeros(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:
+    return _assignable(shape, dtype, 0.0)
+
+
+def _ones(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:
+    return _assignable(shape, dtype, 1.0)
+
+
+def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **kw: Any) -> Any:
+    return _assignable(shape, np.result_type(array(fill_value).dtype) if dtype is None else dtype, fill_value)
+
+
+def _assignable(shape: Any, dtype: Any, value: Any) -> Any:
+    kind = np.dtype(dtype)
+    if kind.kind not in "fiubc":
+        return np.full(shape, value, kind)
+    return new_array(_owner(), shape, kind, value)
+
+
+def _eye(N: Any, M: Any = None, k: int = 0, dtype: Any = np.float64, **kw: Any) -> Any:
+    return _owner()._wrap(np.eye(int(N), None if M is None else int(M), int(k), np.dtype(dtype)))
+
+
+def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K", ndmin: int = 0, **kw: Any) -> Any:
+    if type(object) is Traced:
+        y = object if dtype is None else object.astype(dtype)
+        y = y.copy() if copy and y is object else y
+    elif holds_traced(object):
+        y = array(object)
+        y = y if dtype is None else y.astype(dtype)
+    else:
+        plain = np.array(object, dtype=None if dtype is None else np.dtype(dtype), copy=True, order=order, ndmin=ndmin)
+        return _owner()._wrap(plain) if plain.dtype.kind in "fiub" and plain.ndim else plain
+    return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
+
+
+def _asarray(a: Any, dtype: Any = None, *args: Any, **kw: Any) -> Any:
+    if type(a) is Traced or holds_traced(a):
+        y = array(a)
+        return y if dtype is None or y.dtype == np.dtype(dtype) else y.astype(dtype)
+    return np.asarray(a, None if dtype is None else np.dtype(dtype), *args, **kw)
+
+
+def _arange(*args: Any, dtype: Any = None, **kw: Any) -> Any:
+    if not holds_traced(args):
+        return np.arange(*args, dtype=None if dtype is None else np.dtype(dtype), **kw)
+    start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
+    n = math.ceil((stop - start) / step)
+    return start + step * np.arange(n)
+
+
+class _vectorize:
+    """``np.vectorize``: the function is traced once for every element."""
+
+    def __init__(self, pyfunc: Any, *args: Any, **kwargs: Any) -> None:
+        self.pyfunc = pyfunc
+        self.plain = np.vectorize(pyfunc, *args, **kwargs)
+        self.simple = not args and set(kwargs) <= {"otypes", "doc", "cache"}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not holds_traced(args) or kwargs or not self.simple:
+            return self.plain(*args, **kwargs)
+        arrays = np.broadcast_arrays(*[array(a) for a in args])
+        if not arrays[0].shape:
+            return array(self.pyfunc(*arrays))
+        rows = zip(*[a.ravel() for a in arrays], strict=True)
+        return array([self.pyfunc(*row) for row in rows]).reshape(arrays[0].shape)
+
+
+def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def standin(*args: Any) -> Any:
+        return function(*args) if holds_traced(args) else original(*args)
+
+    return standin
+
+
+def _fsum(values: Any) -> Any:
+    total: Any = 0.0
+    for value in values:
+        total = total + value
+    return total
+
+
+def _dist(p: Any, q: Any) -> Any:
+    return np.sqrt(_fsum([(a - b) ** 2 for a, b in zip(p, q, strict=True)]))
+
+
+_MATH = {
+    **{
+        name: getattr(np, name)
+        for name in ("exp", "exp2", "expm1", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos")
+    },
+    **{
+        name: getattr(np, name)
+        for name in ("tan", "sinh", "cosh", "tanh", "fabs", "fmod", "copysign", "degrees", "radians")
+    },
+    **{name: getattr(np, name) for name in ("isnan", "isinf", "isfinite")},
+    **{name: getattr(np, "arc" + name[1:]) for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2")},
+    "log": lambda x, base=None: np.log(x) if base is None else np.log(x) / np.log(base),
+    "pow": lambda x, y: x**y,
+    "hypot": lambda *xs: functools.reduce(np.hypot, xs),
+    "prod": lambda values, *, start=1: functools.reduce(lambda a, b: a * b, values, start),
+    "dist": _dist,
+    "fsum": _fsum,
+}
+_math = _Library(math, {n: _by_numpy(getattr(math, n), f) for n, f in _MATH.items() if hasattr(math, n)})
+_CREATION = {
+    **{"zeros": _zeros, "empty": _zeros, "ones": _ones, "full": _full, "eye": _eye, "identity": _eye, "array": _array},
+    **{
+        name: _asarray for name in ("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite")
+    },
+    **{"arange": _arange, "vectorize": _vectorize},
+}
+_numpy = _Library(np, _CREATION)
+STANDINS: dict[Any, Any] = {
+    float: _Float,
+    **{getattr(np, n): f for n, f in _CREATION.items() if hasattr(np, n)},
+    **{getattr(math, n): getattr(_math, n) for n in _MATH if hasattr(math, n)},
+}

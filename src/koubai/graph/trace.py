@@ -1,0 +1,982 @@
+"""Tracing: a plain NumPy function, run once on traced values, leaves a `Graph`.
+
+A traced value carries its number, so ``if``, ``while`` and ``int()`` work; each such look at a number is a *guard*, and a
+graph is only valid where its guards hold. It is not an ndarray: ``np.asarray`` of a subclass would silently drop the trace.
+In-place writes are recorded functionally: the array object is pointed at a new node, and so are the views of it.
+
+A node's level says what it depends on: 0 on constants only, 1 on arguments that are not differentiated, 2 on
+differentiated ones. Looks at levels 0 and 1 lose no derivative, so ``np.asarray`` and ``float`` may have them; at level 2 only
+looks whose answer is locally constant (comparisons, ``int``) are allowed, and every other raises `TraceError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import keyword
+import math
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType, EllipsisType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from koubai.errors import CompileError, TraceError
+from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape, apply
+
+__all__ = ["FUNCTIONS", "Graph", "Guard", "Kink", "Node", "Trace", "Traced", "current_trace", "evaluate"]
+
+# the code object and the offset of the instruction in it; True: the node is part of that instruction's derivative
+Where: TypeAlias = tuple[CodeType, int, bool] | None
+
+INPUT = Op("input", lambda: None)
+CONSTANT = Op("constant", lambda *, value: value)
+CAPTURED = Op("captured", lambda *, value: value)  # an array of the caller's, read anew at each run
+LEAVES = (INPUT, CONSTANT, CAPTURED)
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}  # NumPy function -> how it is written in primitives; graph/functions.py
+_NONE: dict[str, Any] = {}
+
+
+class Node(NamedTuple):
+    """One step of a graph. ``inputs`` are indices of earlier nodes; ``dtype`` None marks a Python number (weak, NEP 50)."""
+
+    op: Op
+    inputs: tuple[int, ...]
+    params: dict[str, Any]
+    shape: Shape
+    dtype: np.dtype[Any] | None
+    where: Where = None
+
+    @property
+    def file(self) -> str | None:
+        return self.where[0].co_filename if self.where else None
+
+    @property
+    def line(self) -> int | None:
+        """The line of the user's code that the node came from."""
+        return _line(self.where) if self.where else None
+
+    @property
+    def name(self) -> str | None:
+        """The user's variable that the value was stored in, if it was."""
+        if self.op is INPUT:
+            return self.params["name"]  # type: ignore[no-any-return]
+        return _stored_name(self.where) if self.where else None
+
+
+class Guard(NamedTuple):
+    """A look at a value while tracing: the graph holds only where ``node`` still has the value ``expected``."""
+
+    node: int
+    expected: Any
+    where: Where
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the look would give the same answer again."""
+        expected = self.expected
+        if type(expected) is bool:
+            return bool(value) is expected
+        return bool(np.array_equal(value, expected, equal_nan=np.asarray(expected).dtype.kind == "f"))
+
+    @property
+    def line(self) -> int | None:
+        return _line(self.where) if self.where else None
+
+
+class Kink(NamedTuple):
+    """A point where the derivative jumps, met at the traced values."""
+
+    node: int
+    op: str
+    where: Where
+
+    @property
+    def line(self) -> int | None:
+        return _line(self.where) if self.where else None
+
+
+def _line(where: tuple[CodeType, int, bool]) -> int | None:
+    code, offset, _ = where
+    for start, stop, line in code.co_lines():
+        if start <= offset < stop:
+            return line
+    return None
+
+
+def _stored_name(where: tuple[CodeType, int, bool]) -> str | None:
+    code, offset, derived = where
+    if derived:
+        return None
+    following = iter(dis.get_instructions(code))
+    for instruction in following:
+        if instruction.offset == offset:
+            after = next((i for i in following if i.opname != "CACHE"), None)
+            if after is not None and after.opname in ("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL"):
+                return str(after.argval)
+            return None
+    return None
+
+
+_inside: dict[CodeType, bool] = {}  # is this code koubai's or NumPy's own?
+
+
+def user_frame() -> Where:
+    """Return where the nearest frame outside koubai and NumPy stands."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        inside = _inside.get(code)
+        if inside is None:
+            module = frame.f_globals.get("__name__", "")
+            inside = _inside[code] = module.partition(".")[0] in ("koubai", "numpy")
+        if not inside:
+            return code, frame.f_lasti, False
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def untraceable(reason: str, fix: str) -> TraceError:
+    """Return a TraceError that points at the user's line."""
+    where = user_frame()
+    return TraceError(reason, fix, where[0].co_filename if where else None, _line(where) if where else None)
+
+
+class Graph:
+    """A function as a flat list of nodes in execution order. Immutable; checked when it is made.
+
+    inputs: the nodes that take the arguments; outputs: the nodes that are the results.
+    guards: the looks at values on which the path depends; kinks: the kinks that the traced point sits on.
+    """
+
+    __slots__ = ("guards", "inputs", "kinks", "name", "nodes", "outputs")
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        guards: Sequence[Guard] = (),
+        kinks: Sequence[Kink] = (),
+        name: str = "f",
+    ) -> None:
+        self.nodes = tuple(nodes)
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.guards = tuple(guards)
+        self.kinks = tuple(kinks)
+        self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
+        self.check()
+
+    def check(self) -> None:
+        """Raise CompileError unless order, shapes and dtypes are consistent."""
+        for i, node in enumerate(self.nodes):
+            if node.op in LEAVES:
+                continue
+            if any(j >= i for j in node.inputs):
+                raise CompileError(f"node {i} ({node.op.name}) reads a later node: {node.inputs}")
+            if node.op.elementwise or node.op.shape is not None:
+                shape, dtype = infer(node.op, [_blank_of(self.nodes[j]) for j in node.inputs], node.params)
+                if shape != node.shape or (dtype is not None and dtype != node.dtype):
+                    raise CompileError(
+                        f"node {i} ({node.op.name}) is recorded as {node.shape} {node.dtype}, but its inputs give {shape} {dtype}"
+                    )
+        for i in (*self.outputs, *self.inputs, *(guard.node for guard in self.guards)):
+            if not 0 <= i < len(self.nodes):
+                raise CompileError(f"node {i} does not exist")
+
+    def pruned(self) -> Graph:
+        """Return the graph without the nodes that nothing needs."""
+        keep = set(self.outputs) | set(self.inputs) | {guard.node for guard in self.guards}
+        for i in range(len(self.nodes) - 1, -1, -1):
+            if i in keep:
+                keep.update(self.nodes[i].inputs)
+        if len(keep) == len(self.nodes):
+            return self
+        new = {old: i for i, old in enumerate(sorted(keep))}
+        nodes = [self.nodes[old]._replace(inputs=tuple(new[j] for j in self.nodes[old].inputs)) for old in new]
+        return Graph(
+            nodes,
+            [new[i] for i in self.inputs],
+            [new[i] for i in self.outputs],
+            [guard._replace(node=new[guard.node]) for guard in self.guards],
+            [kink._replace(node=new.get(kink.node, -1)) for kink in self.kinks],
+            self.name,
+        )
+
+    def gradient(self, wrt: Sequence[int] | None = None) -> Graph:
+        """Return the graph of the value and its gradient with respect to the inputs numbered ``wrt`` (default: all).
+
+        The result is a graph like any other: its own ``gradient`` gives second derivatives.
+        """
+        from koubai.graph.reverse import reverse
+
+        return reverse(self, wrt)
+
+    def __call__(self, *args: Any) -> Any:
+        """Evaluate; one output is returned as it is, several as a tuple."""
+        results = evaluate(self, *args)
+        return results[0] if len(results) == 1 else results
+
+    def names(self) -> list[str]:
+        """Return one Python name a node: the user's own where it can be recovered, never twice."""
+        used: dict[str, int] = {}
+        names = []
+        taken = {"np", self.name}
+        for i, node in enumerate(self.nodes):
+            name = node.name
+            if name is None or not name.isidentifier() or keyword.iskeyword(name):
+                name = f"v{i}"
+            base = name
+            while name in taken:
+                used[base] = used.get(base, 1) + 1
+                name = f"{base}_{used[base]}"
+            taken.add(name)
+            names.append(name)
+        return names
+
+    def source(self) -> str:
+        """Return the graph as NumPy code that can be pasted and run: one line a node, with the user's line as comment."""
+        names = self.names()
+        lines, comments = [], []
+        for i, node in enumerate(self.nodes):
+            if node.op is INPUT:
+                continue
+            if node.op in LEAVES:
+                value = node.params["value"]
+                if node.dtype is None or node.shape == ():
+                    names[i] = _number(value)
+                    continue
+                lines.append(f"{names[i]} = {_array_text(value)}")
+            else:
+                lines.append(statement(node, names[i], [names[j] for j in node.inputs]))
+            comments.append(f"{node.file.rsplit('/', 1)[-1]}:{node.line}" if node.file else "")
+        width = min(60, max((len(line) for line in lines), default=0))
+        body = [
+            f"    {line:<{width}}  # {where}" if where else f"    {line}"
+            for line, where in zip(lines, comments, strict=True)
+        ]
+        arguments = ", ".join(names[i] for i in self.inputs)
+        returned = ", ".join(names[i] for i in self.outputs)
+        return "\n".join(
+            ["import numpy as np", "", "", f"def {self.name}({arguments}):", *body, f"    return {returned}", ""]
+        )
+
+    def __str__(self) -> str:
+        parts = [self.source().partition("\n\n\n")[2].rstrip()]
+        names = self.names()
+        for guard in self.guards:
+            parts.append(f"# holds where {names[guard.node]} is {guard.expected!r}, looked at on line {guard.line}")
+        for kink in self.kinks:
+            parts.append(f"# at a kink of {kink.op} on line {kink.line}")
+        return "\n".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.guards)} guards>"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    text = repr(value.item() if isinstance(value, np.generic | np.ndarray) else value)
+    text = text.replace("inf", "np.inf").replace("nan", "np.nan")
+    if isinstance(value, np.generic | np.ndarray) and value.dtype != np.float64:
+        return f"np.{value.dtype.name}({text})"
+    return f"({text})" if text.startswith("-") else text
+
+
+def _array_text(value: Any) -> str:
+    array = np.asarray(value)
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique", linewidth=sys.maxsize):
+        text = " ".join(np.array2string(array, separator=", ").split())
+    text = text.replace("inf", "np.inf").replace("nan", "np.nan")
+    return f"np.array({text}, np.{array.dtype.name})"
+
+
+def statement(node: Node, target: str, args: Sequence[str]) -> str:
+    """Return the node as one NumPy statement that assigns to ``target``."""
+    code = node.op.code
+    if callable(code):
+        return code(target, args, node.params)
+    if code is None:
+        return f"{target} = np.{node.op.name}({', '.join(args)})"
+    return f"{target} = {code.format(*args)}"
+
+
+def evaluate(graph: Graph, *args: Any) -> tuple[Any, ...]:
+    """Run the graph in plain NumPy: this is what it means. Guards are not looked at."""
+    if len(args) != len(graph.inputs):
+        raise TypeError(f"{graph.name} takes {len(graph.inputs)} arguments, got {len(args)}")
+    return tuple(run_nodes(graph, args)[i] for i in graph.outputs)
+
+
+def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
+    """Return the value of every node."""
+    values: list[Any] = [None] * len(graph.nodes)
+    for i, arg in zip(graph.inputs, args, strict=True):
+        values[i] = arg
+    with np.errstate(all="ignore"):
+        for i, node in enumerate(graph.nodes):
+            if node.op is not INPUT:
+                values[i] = node.op.call(*[values[j] for j in node.inputs], **node.params)
+    return values
+
+
+# --- shapes and dtypes without numbers ----------------------------------------------------------------------------------
+class _Blank(NamedTuple):
+    shape: Shape
+    dtype: np.dtype[Any] | None
+    weak: Any  # the Python number of a weak constant
+
+
+def _blank_of(node: Node) -> _Blank:
+    return _Blank(node.shape, node.dtype, node.params["value"] if node.dtype is None else None)
+
+
+_dtypes: dict[Any, np.dtype[Any]] = {}
+
+
+def _result_dtype(op: Op, blanks: Sequence[_Blank], params: dict[str, Any]) -> np.dtype[Any]:
+    key = (op.name, tuple([b.dtype or type(b.weak) for b in blanks]), params.get("dtype"))
+    dtype = _dtypes.get(key)
+    if dtype is None:
+        ones = [type(b.weak)(1) if b.dtype is None else np.ones((), b.dtype)[()] for b in blanks]
+        if op.elementwise:
+            with np.errstate(all="ignore"):
+                dtype = np.asarray(op.call(*ones, **params)).dtype
+        elif "dtype" in params:
+            dtype = np.dtype(params["dtype"])
+        elif op.name in ("argsort", "argmax", "argmin", "searchsorted", "nonzero"):
+            dtype = np.dtype(np.intp)
+        elif op.name in ("any", "all"):
+            dtype = np.dtype(np.bool_)
+        elif op.name in ("setitem", "add_at"):
+            dtype = blanks[0].dtype or np.dtype(np.float64)
+        else:
+            dtype = np.result_type(*ones)
+            if op.name in ("sum", "prod", "cumsum", "cumprod") and dtype.kind in "bi":
+                dtype = np.dtype(np.int_)
+        _dtypes[key] = dtype
+    return dtype
+
+
+def infer(op: Op, blanks: Sequence[_Blank], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any] | None]:
+    """Return the shape and dtype of the result. Ops without a shape rule are run on blank arrays."""
+    if op.elementwise:
+        shape: Shape = ()
+        for b in blanks:
+            if b.shape != shape and b.shape:
+                shape = b.shape if not shape else np.broadcast_shapes(shape, b.shape)
+        return shape, _result_dtype(op, blanks, params)
+    if op.shape is not None:
+        return op.shape(*[b.shape for b in blanks], **params), _result_dtype(op, blanks, params)
+    blank = [b.weak if b.dtype is None else np.broadcast_to(np.zeros((), b.dtype), b.shape) for b in blanks]
+    result = op.call(*blank, **params)
+    return result.shape, result.dtype
+
+
+# --- the trace ------------------------------------------------------------------------------------------------------------
+class _Active(threading.local):
+    trace: Trace | None = None
+
+
+_active = _Active()
+
+
+def current_trace() -> Trace | None:
+    """Return the trace that this thread is recording, if any."""
+    return _active.trace
+
+
+class Trace:
+    """A graph under construction. ``concrete``: traced values carry numbers; without, only shapes and dtypes."""
+
+    def __init__(self, concrete: bool, name: str = "f") -> None:
+        self.concrete = concrete
+        self.name = name
+        self.nodes: list[Node] = []
+        self.levels: list[int] = []
+        self.table: dict[Any, int] = {}
+        self.inputs: list[int] = []
+        self.guards: dict[tuple[int, Any], Guard] = {}
+        self.kinks: list[Kink] = []
+        self.where: Where = None  # for nodes without a user's line of their own
+        self.closed = False
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Make this the trace of the thread while the user's function runs."""
+        outer, _active.trace = _active.trace, self
+        try:
+            with np.errstate(all="ignore"):
+                yield
+        finally:
+            _active.trace = outer
+            self.closed = True
+
+    def append(self, node: Node, level: int) -> int:
+        self.nodes.append(node)
+        self.levels.append(level)
+        return len(self.nodes) - 1
+
+    def input(self, value: Any, name: str, level: int = 2) -> Traced:
+        """Add an argument. A concrete ``value`` must be a copy that the trace may write into."""
+        i = self.append(Node(INPUT, (), {"name": name}, value.shape, value.dtype), level)
+        self.inputs.append(i)
+        return Traced(self, i, value if self.concrete else None, value.shape, value.dtype)
+
+    def constant(self, value: Any) -> int:
+        """Return the node of a constant: a Python number stays one (weak); an array is copied."""
+        kind = type(value)
+        if kind is float or kind is int or kind is bool:
+            key: Any = (
+                (kind, value, math.copysign(1.0, value) if value == 0 else 0) if value == value else (kind, "nan")
+            )
+            dtype = None
+            shape: Shape = ()
+        else:
+            if not isinstance(value, np.generic):
+                value = np.array(value)
+                if value.ndim == 0:
+                    value = value[()]
+            dtype, shape = value.dtype, value.shape
+            if dtype.kind not in "fiubc":
+                raise untraceable(f"a value of dtype {dtype} meets the traced one", "use real numbers only")
+            key = (dtype, shape, value.tobytes()) if value.size <= 64 else None
+        if key is not None:
+            i = self.table.get(key)
+            if i is not None:
+                return i
+        i = self.append(Node(CONSTANT, (), {"value": value}, shape, dtype, self.where), 0)
+        if key is not None:
+            self.table[key] = i
+        return i
+
+    def captured(self, value: np.ndarray[Any, Any]) -> Traced:
+        """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
+        key = ("captured", id(value))
+        i = self.table.get(key)
+        if i is None:
+            i = self.table[key] = self.append(Node(CAPTURED, (), {"value": value}, value.shape, value.dtype), 1)
+        shown = value.view(np.ndarray)
+        shown.flags.writeable = False
+        return Traced(self, i, shown, value.shape, value.dtype)
+
+    def emit(self, op: Op, inputs: tuple[int, ...], params: dict[str, Any], shape: Shape, dtype: Any) -> int:
+        """Return the node for this call, a new one unless the same stands already."""
+        if self.closed:
+            raise untraceable("a traced value outlived its trace", "don't keep values of x outside the function")
+        key = (op.name, inputs, *params.values()) if params else (op.name, inputs)
+        i = self.table.get(key)
+        if i is None:
+            level = 0
+            levels = self.levels
+            for j in inputs:
+                if levels[j] > level:
+                    level = levels[j]
+            if level == 2 and not op.vjp:
+                level = 1
+            i = len(self.nodes)
+            where = user_frame() if self.concrete else self.where
+            self.nodes.append(Node(op, inputs, params, shape, dtype, where))
+            levels.append(level)
+            self.table[key] = i
+        return i
+
+    def guard(self, node: int, expected: Any) -> None:
+        if self.levels[node] == 0:
+            return  # a constant can't change
+        key = (node, expected.tobytes() if isinstance(expected, np.ndarray) else (type(expected), expected))
+        if key not in self.guards:
+            self.guards[key] = Guard(node, expected, user_frame())
+
+    def graph(self, outputs: Sequence[int]) -> Graph:
+        """Close the trace and return what it recorded, without the dead nodes."""
+        return Graph(self.nodes, self.inputs, outputs, list(self.guards.values()), self.kinks, self.name).pruned()
+
+
+def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
+    """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
+    trace = None
+    for a in args:
+        if type(a) is Traced:
+            if trace is None:
+                trace = a._trace
+            elif a._trace is not trace:
+                raise untraceable(
+                    "values of two different traces meet", "don't use an outer x inside an inner gradient"
+                )
+    assert trace is not None
+    nodes, values = [], []
+    for a in args:
+        if type(a) is Traced:
+            nodes.append(a._node if a._base is None else a._current())
+            values.append(a._value)
+        else:
+            i = trace.constant(a)
+            nodes.append(i)
+            values.append(trace.nodes[i].params["value"])
+    if trace.concrete:
+        value = op.call(*values, **params)
+        shape, dtype = value.shape, value.dtype
+        i = trace.emit(op, tuple(nodes), params, shape, dtype)
+        if op.kink is not None and trace.levels[i] == 2 and op.kink(*values, **params):
+            trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
+        result = Traced(trace, i, value, shape, dtype)
+        if value.ndim and (op.view or op is _GETITEM) and _is_view(value, values[0]):
+            result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
+        return result
+    if op.elementwise and not params:
+        simpler = _simplify(trace, op, args, nodes)
+        if simpler is not None:
+            return simpler
+    shape, inferred = infer(op, [_blank_of(trace.nodes[j]) for j in nodes], params)
+    return Traced(trace, trace.emit(op, tuple(nodes), params, shape, inferred), None, shape, inferred)
+
+
+def _is_view(value: Any, base: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.base is not None and np.may_share_memory(value, base)
+
+
+def _simplify(trace: Trace, op: Op, args: Sequence[Any], nodes: list[int]) -> Traced | None:
+    """Leave out work that changes no bit: multiplying by one, arithmetic on constants, spreading what is spread anyway."""
+    at = trace.nodes
+    spread = None
+    for k, i in enumerate(nodes):
+        if at[i].op is _BROADCAST and all(at[j].shape in ((), at[i].shape) for m, j in enumerate(nodes) if m != k):
+            source = at[i].inputs[0]
+            if at[source].shape == () or len(nodes) == 2:
+                if at[source].shape == () or at[nodes[1 - k]].shape == at[i].shape:
+                    nodes[k], spread = source, at[i].shape
+    if spread is not None and all(at[i].shape == () for i in nodes):  # every operand is one number: spread the result
+        scalar = record(op, [_held(trace, i) for i in nodes], _NONE)
+        return record(_BROADCAST, (scalar,), {"shape": spread})
+    if op is _MULTIPLY:
+        for k in (0, 1):
+            one, other = at[nodes[k]], at[nodes[1 - k]]
+            if one.op is CONSTANT and one.shape == () and one.params["value"] == 1.0 and other.dtype is not None:
+                if one.dtype is None or one.dtype == other.dtype:
+                    return Traced(trace, nodes[1 - k], None, other.shape, other.dtype)
+    elif op is _NEGATIVE and at[nodes[0]].op is _NEGATIVE:
+        i = at[nodes[0]].inputs[0]
+        return Traced(trace, i, None, at[i].shape, at[i].dtype)
+    if all(at[i].op is CONSTANT and at[i].shape == () for i in nodes):
+        with np.errstate(all="ignore"):
+            value = op.call(*[at[i].params["value"] for i in nodes])
+        if isinstance(value, np.generic):
+            return Traced(trace, trace.constant(value), None, (), value.dtype)
+    return None
+
+
+def _held(trace: Trace, i: int) -> Traced:
+    return Traced(trace, i, None, trace.nodes[i].shape, trace.nodes[i].dtype)
+
+
+_GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE = (OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative"))
+
+
+class Traced:
+    """A value of the function being traced. It behaves as a NumPy array, or as a NumPy scalar when 0-d."""
+
+    __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "dtype", "shape")
+    __hash__ = object.__hash__
+    _record = staticmethod(record)
+
+    def __init__(self, trace: Trace, node: int, value: Any, shape: Shape, dtype: Any) -> None:
+        self._trace = trace
+        self._node = node
+        self._value = value
+        self._base: Traced | None = None  # the array that this one is a view of,
+        self._base_node = -1  # the node of the base that `_node` was taken from,
+        self._view: Node | None = None  # and the node that took it
+        self.shape = shape
+        self.dtype = dtype
+
+    def _zeros(self, shape: Shape, dtype: Any) -> Traced:
+        """Return an assignable array of zeros in the same trace."""
+        trace = self._trace
+        i = trace.emit(OPS["zeros"], (), {"shape": shape, "dtype": np.dtype(dtype)}, shape, np.dtype(dtype))
+        return Traced(trace, i, np.zeros(shape, dtype) if trace.concrete else None, shape, np.dtype(dtype))
+
+    # --- aliasing: what is written into an array shows in its views, and the other way round
+    def _current(self) -> int:
+        """Return the node that holds this array's present content; a view's is taken anew when its base was written."""
+        base, view = self._base, self._view
+        if base is not None and view is not None:
+            now = base._current()
+            if now != self._base_node:
+                inputs = (now, *view.inputs[1:])
+                self._node = self._trace.emit(view.op, inputs, view.params, self.shape, self.dtype)
+                self._base_node = now
+        return self._node
+
+    def _assign(self, node: int) -> None:
+        """Point this array, and what it is a view of, at new content."""
+        base, view = self._base, self._view
+        if base is not None and view is not None:
+            emit = self._trace.emit
+            if view.op is _GETITEM:
+                inputs = (base._current(), node, *view.inputs[1:])
+                written = emit(OPS["setitem"], inputs, view.params, base.shape, base.dtype)
+            elif view.op.name == "transpose":
+                axes = view.params["axes"]
+                back = {"axes": tuple(sorted(range(len(axes)), key=axes.__getitem__))}
+                written = emit(view.op, (node,), back, base.shape, base.dtype)
+            elif view.op.name == "reshape":
+                written = emit(view.op, (node,), {"shape": base.shape}, base.shape, base.dtype)
+            else:
+                raise untraceable(f"the function writes into a view made by {view.op.name}", "write into a copy")
+            base._assign(written)
+            self._base_node = base._current()
+        self._node = node
+
+    def _write(self, new: Any) -> Traced:
+        """Overwrite this array with ``new``, as ``out=`` and ``+=`` do."""
+        if np.shape(new) != self.shape:
+            if len(np.shape(new)) > self.ndim or np.broadcast_shapes(np.shape(new), self.shape) != self.shape:
+                raise ValueError(
+                    f"non-broadcastable output operand with shape {self.shape}: the result has {np.shape(new)}"
+                )
+            new = np.broadcast_to(new, self.shape)
+        if not isinstance(new, Traced):
+            new = self._wrap(new)
+        if new.dtype != self.dtype:
+            if not np.can_cast(new.dtype, self.dtype, "same_kind"):
+                raise TypeError(f"cannot cast the result from {new.dtype} to {self.dtype}")
+            new = record(_ASTYPE, (new,), {"dtype": self.dtype})
+        self._writeable()[...] = new._value
+        self._assign(new._current())
+        return self
+
+    def _writeable(self) -> Any:
+        value = self._value
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{type(value).__name__} does not support item assignment")
+        if not value.flags.writeable:
+            raise untraceable("the function writes into an array from outside, or a read-only one", "write into a copy")
+        return value
+
+    def _wrap(self, value: Any) -> Traced:
+        trace = self._trace
+        i = trace.constant(value)
+        held = np.array(value)
+        return Traced(trace, i, held if held.ndim else held[()], held.shape, held.dtype)
+
+    # --- looks
+    def _look(self, what: str, fix: str) -> Any:
+        """Return the number itself, guarded; refused where the derivative would be lost."""
+        if self._value is None:
+            raise CompileError(f"a derivative rule looked at a value: {what}")
+        node = self._current()
+        if self._trace.levels[node] == 2:
+            raise untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+        value = self._value.copy() if isinstance(self._value, np.ndarray) else self._value
+        self._trace.guard(node, value)
+        return value
+
+    def __bool__(self) -> bool:
+        if self._value is None:
+            raise CompileError("a derivative rule looked at a value: bool()")
+        answer = bool(self._value)  # raises for more than one element, as NumPy does
+        asked = self if self.dtype == np.bool_ else record(OPS["not_equal"], (self, 0))
+        self._trace.guard(asked._current(), answer)
+        return answer
+
+    def __int__(self) -> int:
+        whole = record(OPS["trunc"], (self,)) if self.dtype.kind == "f" else self
+        return int(whole._look("int()", "leave int() out"))
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu" or self.shape:
+            raise TypeError("only integer scalar arrays can be converted to a scalar index")
+        return int(self._look("an index", "index with integers"))
+
+    def __float__(self) -> float:
+        return float(self._look("float()", "leave float() out"))
+
+    def __complex__(self) -> complex:
+        return complex(self._look("complex()", "leave complex() out"))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        fix = "build the array inside the function with np.zeros or np.array, and call NumPy as np.name"
+        return np.array(self._look("np.asarray, or a write into an array made elsewhere,", fix), dtype=dtype)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Traced]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d array")
+        return iter([self[i] for i in range(self.shape[0])])
+
+    def __repr__(self) -> str:
+        return f"traced({self._value!r})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self._value, spec)
+
+    def __copy__(self) -> Traced:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Traced:
+        return self.copy()
+
+    def __reduce__(self) -> Any:
+        raise untraceable("the function pickles a traced value", "keep I/O out of the function")
+
+    @property
+    def __class__(
+        self,
+    ) -> Any:  # so that isinstance(x, np.ndarray) and isinstance(x, float) answer as they would outside
+        return np.ndarray if self.shape else self.dtype.type
+
+    # --- NumPy's protocols
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs:
+            op = UFUNCS.get(ufunc)
+            if op is not None:
+                return record(op, inputs)
+        return FUNCTIONS["ufunc"](ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        written = FUNCTIONS.get(function)
+        if written is not None:
+            return written(*args, **kwargs)
+        return FUNCTIONS["unknown"](function, args, kwargs)
+
+    # --- reading and writing
+    def __getitem__(self, index: Any) -> Any:
+        index, arrays = normalized(self, index)
+        return record(_GETITEM, (self, *arrays), {"index": index})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        held = self._writeable()
+        if isinstance(index, Traced) and index.dtype == np.bool_ and index.shape == self.shape and np.ndim(value) == 0:
+            self._write(record(OPS["where"], (index, value, self)))
+            return
+        index, arrays = normalized(self, index)
+        if isinstance(value, list | tuple):
+            value = np.array(value)  # the stand-in, which stacks traced parts
+        values = [a._value if type(a) is Traced else a for a in (value, *arrays)]
+        held[index.fill(values[1:])] = values[0]
+        trace = self._trace
+        nodes = [self._current()]
+        for a in (value, *arrays):
+            nodes.append(a._current() if type(a) is Traced else trace.constant(a))
+        self._assign(trace.emit(OPS["setitem"], tuple(nodes), {"index": index}, self.shape, self.dtype))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        return int(self.dtype.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    @property
+    def T(self) -> Traced:
+        return record(OPS["transpose"], (self,), {"axes": tuple(range(self.ndim))[::-1]}) if self.ndim > 1 else self
+
+    @property
+    def mT(self) -> Any:
+        return np.swapaxes(self, -1, -2)  # type: ignore[call-overload]
+
+    @property
+    def real(self) -> Any:
+        return np.real(self)  # type: ignore[call-overload]
+
+    @property
+    def imag(self) -> Any:
+        return np.imag(self)  # type: ignore[call-overload]
+
+    @property
+    def flat(self) -> Any:
+        return self.ravel()
+
+    def reshape(self, *shape: Any, order: str = "C") -> Any:
+        return FUNCTIONS[np.reshape](self, shape[0] if len(shape) == 1 else shape, order)
+
+    def transpose(self, *axes: Any) -> Any:
+        return FUNCTIONS[np.transpose](self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    def copy(self, order: str = "C") -> Traced:
+        value = None if self._value is None else np.array(self._value)
+        if value is not None and value.ndim == 0:
+            value = value[()]
+        return Traced(self._trace, self._current(), value, self.shape, self.dtype)
+
+    def flatten(self, order: str = "C") -> Any:
+        return self.ravel(order).copy()
+
+    def ravel(self, order: str = "C") -> Any:
+        return FUNCTIONS[np.ravel](self, order)
+
+    def astype(self, dtype: Any, *args: Any, copy: bool = True, **kwargs: Any) -> Traced:
+        wanted = np.dtype(dtype)
+        if wanted == self.dtype:
+            return self.copy() if copy else self
+        return record(_ASTYPE, (self,), {"dtype": wanted})
+
+    def item(self, *index: int) -> Any:
+        if index:
+            return self[index if len(index) > 1 else index[0]] if len(index) > 1 else self.ravel()[index[0]]
+        if self.size != 1:
+            raise ValueError("can only convert an array of size 1 to a Python scalar")
+        return self.reshape(()) if self.shape else self
+
+    def tolist(self) -> Any:
+        return [part.tolist() for part in self] if self.shape else self
+
+    def fill(self, value: Any) -> None:
+        self[...] = value
+
+    def sort(self, axis: int = -1, kind: Any = None) -> None:
+        self._write(np.sort(self, axis=axis))  # type: ignore[call-overload]
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return int(np.rint(self)) if ndigits is None else np.round(self, ndigits)  # type: ignore[call-overload]
+
+    def __floor__(self) -> int:
+        return int(np.floor(self))  # type: ignore[call-overload]
+
+    def __ceil__(self) -> int:
+        return int(np.ceil(self))  # type: ignore[call-overload]
+
+    def __trunc__(self) -> int:
+        return int(self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other  # type: ignore[operator]
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __rpow__(self, other: Any) -> Any:
+        return record(OPS["power"], (other, self))
+
+
+_ASTYPE = OPS["astype"]
+
+
+def _define_operators() -> None:
+    def binary(op: Op) -> tuple[Any, Any, Any]:
+        def forward(self: Traced, other: Any) -> Any:
+            if other is None or isinstance(other, str):
+                return NotImplemented
+            return record(op, (self, _plain(other)))
+
+        def reflected(self: Traced, other: Any) -> Any:
+            return record(op, (_plain(other), self))
+
+        def inplace(self: Traced, other: Any) -> Any:
+            result = record(op, (self, _plain(other)))
+            return self._write(result) if self.shape else result
+
+        return forward, reflected, inplace
+
+    names = {
+        "add": "add",
+        "sub": "subtract",
+        "mul": "multiply",
+        "truediv": "divide",
+        "pow": "power",
+        "floordiv": "floor_divide",
+        "mod": "remainder",
+        "and": "bitwise_and",
+        "or": "bitwise_or",
+        "xor": "bitwise_xor",
+        "lshift": "left_shift",
+        "rshift": "right_shift",
+        "matmul": "matmul",
+    }
+    for short, name in names.items():
+        forward, reflected, inplace = binary(OPS[name])
+        setattr(Traced, f"__{short}__", forward)
+        setattr(Traced, f"__i{short}__", inplace)
+        if short != "pow":
+            setattr(Traced, f"__r{short}__", reflected)
+    compare = {
+        "lt": "less",
+        "le": "less_equal",
+        "gt": "greater",
+        "ge": "greater_equal",
+        "eq": "equal",
+        "ne": "not_equal",
+    }
+    for short, name in compare.items():
+        setattr(Traced, f"__{short}__", binary(OPS[name])[0])
+
+    def unary(op: Op) -> Any:
+        return lambda self: record(op, (self,))
+
+    for short, name in {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}.items():
+        setattr(Traced, f"__{short}__", unary(OPS[name]))
+
+
+def _plain(other: Any) -> Any:
+    return np.array(other) if isinstance(other, list | tuple) else other
+
+
+_define_operators()
+
+
+def _define_methods() -> None:
+    """Give Traced the methods of ndarray that have a function of the same name."""
+
+    def method(function: Any) -> Any:
+        return lambda self, *args, **kwargs: FUNCTIONS[function](self, *args, **kwargs)
+
+    for name in (
+        *("sum", "mean", "prod", "max", "min", "var", "std", "cumsum", "cumprod", "any", "all", "argmax", "argmin"),
+        *("argsort", "dot", "swapaxes", "clip", "round", "take", "repeat", "squeeze", "trace", "diagonal", "nonzero"),
+        *("searchsorted", "conj"),
+    ):
+        setattr(Traced, name, method(getattr(np, name)))
+    Traced.conjugate = Traced.conj  # type: ignore[attr-defined]
+
+
+_define_methods()
+
+
+def normalized(x: Traced, index: Any) -> tuple[Index, list[Any]]:
+    """Return the index with holes for its arrays, and the arrays. A mask becomes the positions that it selects."""
+    items: list[Any] = []
+    arrays: list[Any] = []
+    for item in index if type(index) is tuple else (index,):
+        kind = type(item)
+        if kind is int or item is None or isinstance(item, EllipsisType):
+            items.append(item)
+        elif kind is slice:
+            items.append(slice(*(None if v is None else v.__index__() for v in (item.start, item.stop, item.step))))
+        elif isinstance(item, bool | np.bool_) and kind is not Traced:
+            raise untraceable("an index is a single True or False", "use np.where")
+        elif isinstance(item, int | np.integer) and not (kind is Traced and x.ndim == 1):
+            items.append(item.__index__())
+        else:
+            if kind is not Traced:
+                item = np.asarray(item)
+                if item.size == 0:
+                    item = item.astype(np.intp)
+            if item.dtype == np.bool_:
+                if not item.shape:
+                    raise untraceable("an index is a single True or False", "use np.where")
+                found = FUNCTIONS[np.nonzero](item) if kind is Traced else np.nonzero(item)
+                arrays += found
+                items += [Index.HOLE] * len(found)
+                continue
+            if item.dtype.kind not in "iu":
+                raise IndexError("arrays used as indices must be of integer (or boolean) type")
+            arrays.append(item)
+            items.append(Index.HOLE)
+    return Index(tuple(items)), arrays
