@@ -66,7 +66,7 @@ def test_a_known_function_brings_its_start_and_its_exact_gradient(koubai):
     [
         (("x**2", "--start", "3", "--lr", "10"), "diverged"),
         (("x**2", "--start", "3", "--lr", "1e-10", "--max-steps", "10"), "max_steps"),
-        (("log(x)", "--start", "1", "--lr", "1"), "nonfinite"),
+        (("log(x)", "--start", "1", "--lr", "2"), "nonfinite"),
     ],
 )
 def test_a_descent_without_success_exits_with_3(koubai, arguments, status):
@@ -77,7 +77,7 @@ def test_a_descent_without_success_exits_with_3(koubai, arguments, status):
 
 
 def test_json_of_a_run_holds_no_nan(koubai):
-    code, out, _ = koubai("minimize", "log(x)", "--start", "1", "--lr", "1", "--json")
+    code, out, _ = koubai("minimize", "log(x)", "--start", "1", "--lr", "2", "--json")
     assert code == 3
     json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 

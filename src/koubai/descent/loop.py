@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from koubai.derivatives.differences import METHODS, Estimate, difference_gradient
+from koubai.derivatives.gradient import Differentiated
 from koubai.descent.optimizers import SGD, Optimizer, resolve
 from koubai.descent.record import Recorder, Run, Status, Step
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
-from koubai.errors import FunctionError, InputError, Interrupted, UnknownNameError
+from koubai.errors import (
+    FallbackWarning,
+    FunctionError,
+    GradientError,
+    InputError,
+    Interrupted,
+    TraceError,
+    UnknownNameError,
+)
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["iterate", "minimize"]
@@ -45,8 +55,9 @@ def minimize(
 
     f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict of arrays; integers
     become float64, and nothing that is passed in is changed. optimizer: an object or its name; None is SGD(lr=0.1).
-    grad: "auto" (central differences), "forward", "backward", "central", or your own function of x, which may return
-    an array in the form of x or an Estimate.
+    grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
+    "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
+    your own function of x, which may return an array in the form of x or an Estimate.
     Stops when the largest |gradient component| ≤ gtol (0 turns it off); f ≤ target; ftol or xtol hold (see
     `koubai.descent.stopping`); f or x diverges; f or the gradient is not finite; x no longer changes; the gradient is
     lost in its own rounding error; or max_steps updates were made. Only a met tolerance or target is a success.
@@ -117,36 +128,70 @@ class _Objective:
     layout: Layout
     nfev: int = 0
     njev: int = 0
+    executor: str = "python"
+    program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
 
-    @property
-    def method(self) -> str:
-        return "central" if self.grad == "auto" else str(self.grad)
+    def __post_init__(self) -> None:
+        if self.grad in ("auto", "backprop"):
+            self.program = Differentiated(self.f, 0, "backprop")
 
     @property
     def source(self) -> str:
-        return "user" if callable(self.grad) else f"{self.method} differences"
+        if callable(self.grad):
+            return "user"
+        return "backprop" if self.program is not None else f"{self._method} differences"
+
+    @property
+    def _method(self) -> str:
+        return "adaptive" if self.grad == "auto" else str(self.grad)
+
+    def value(self, x: FloatArray) -> np.floating[Any]:
+        """Return f at ``x``, from the user's function itself."""
+        self.nfev += 1
+        return as_scalar(self.f(self.layout.copy(x)))
 
     def evaluate(self, t: int, x: FloatArray, bounds: _Bounds | None) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
         error, stuck = 0.0, np.zeros(0, dtype=bool)
         with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
-                fun = as_scalar(self.f(self.layout.copy(x)))
-                self.nfev += 1
-                if not np.isfinite(fun):  # differences around such a point are wasted
+                backprop = self._backprop(t, x)
+                if backprop is not None:
+                    fun, g = backprop
+                elif not np.isfinite(fun := self.value(x)):  # differences around such a point are wasted
                     g = np.full_like(x, np.nan)
                 elif callable(self.grad):
                     g, error, stuck = self._own_gradient(x)
                 else:
-                    difference, rounding, stuck, used = difference_gradient(
-                        self.f, self.layout, x, self.method, fun=fun
-                    )
+                    method = self._method
+                    difference, rounding, stuck, used = difference_gradient(self.f, self.layout, x, method, fun=fun)
                     g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
             except Exception as problem:
                 problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
                 raise
         free = g if bounds is None else bounds.free(x, g)
         return Point(t, x, float(fun), g, float(np.abs(free).max()), error, tuple(np.flatnonzero(stuck)))
+
+    def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
+        """Return f and its gradient from the traced program, or None where differences have to do."""
+        if self.program is None:
+            return None
+        if t == 0 and not np.isfinite(self.value(x)):  # tracing can't be checked where f has no value
+            return np.float64(np.nan), np.full_like(x, np.nan)
+        before = self.program.nfev
+        try:
+            fun, g = self.program(self.layout.copy(x))
+        except (TraceError, GradientError) as error:
+            self.nfev += self.program.nfev - before
+            if self.grad == "backprop":
+                raise
+            self.program, self.executor = None, "python"
+            warnings.warn(f"{error}. Adaptive differences take the place of backpropagation.", FallbackWarning, 5)
+            return None
+        self.nfev += 1 + self.program.nfev - before
+        self.njev += 1
+        self.executor = self.program.executor
+        return fun, self.layout.match(g, "the gradient")
 
     def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
         assert callable(self.grad)
@@ -251,8 +296,9 @@ class _Descent:
         """Check every argument before the first evaluation."""
         if not callable(f):
             raise InputError(f"f must be a function of x, got {f!r}; for text use koubai.parse({f!r})")
-        if not callable(grad) and grad not in ("auto", *METHODS):
-            raise UnknownNameError("gradient method", grad, ("auto", *METHODS))
+        known = ("auto", "backprop", *METHODS)
+        if not callable(grad) and grad not in known:
+            raise UnknownNameError("gradient method", grad, known)
         layout, start = flatten(x0)
         chosen = SGD(lr=0.1) if optimizer is None else resolve(optimizer)
         return cls(
@@ -308,12 +354,30 @@ class _Descent:
             raise FunctionError(f"{what} at x0 = {shown(self.layout.view(self.start))}; start where f is finite")
         return point
 
+    def _verified(self, point: Point) -> Point:
+        """Return ``point`` with f from the user's own function: a program may differ from it in the last digits.
+
+        Raises GradientError where they differ by more: what ran was then not the user's function.
+        """
+        if self.objective.executor == "python":
+            return point
+        with np.errstate(all="ignore"):
+            fun = float(self.objective.value(point.x))
+        if abs(fun - point.fun) > np.sqrt(np.finfo(self.layout.dtype).eps) * max(abs(fun), abs(point.fun)):
+            x = shown(self.layout.view(point.x))
+            raise GradientError(
+                f"f({x}) = {fun!r}, but its traced program gave {point.fun!r}: f has a hidden state or is random; "
+                "make it a function of its arguments alone, or give grad='adaptive'"
+            )
+        return replace(point, fun=fun)
+
     def step(self, point: Point, lr: float) -> Step:
         return Step(point.t, self.layout.copy(point.x), point.fun, self.layout.copy(point.g), lr)
 
     def run(self) -> Run:
         """Return the record of the descent so far."""
-        point, best, copy = self.point, self.best, self.layout.copy
+        point, best = self._verified(self.point), self._verified(self.best)
+        copy = self.layout.copy
         return Run(
             x=copy(point.x),
             fun=point.fun,
@@ -326,7 +390,7 @@ class _Descent:
             best_x=copy(best.x),
             best_fun=best.fun,
             history=self.recorder.history(),
-            executor="python",
+            executor=self.objective.executor,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
             seed=self.seed,

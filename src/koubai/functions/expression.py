@@ -173,9 +173,10 @@ class Expression:
     _evaluate: _Function = field(compare=False)
 
     def __call__(self, x: Any) -> Any:
-        if isinstance(x, float):
+        kind = type(x)  # not isinstance: a traced value says of itself that it is a NumPy number
+        if kind is float:
             x = np.float64(x)
-        elif type(x) is np.ndarray or isinstance(x, np.generic) or not hasattr(x, "__array_ufunc__"):
+        elif kind is np.ndarray or issubclass(kind, np.generic) or not hasattr(kind, "__array_ufunc__"):
             # [()] makes a number of an array without axes. Arrays of other kinds (a traced one, say) go through as
             # they are, for all that follows is NumPy calls.
             x = real_array(x, "x").astype(np.float64, copy=False)[()]
