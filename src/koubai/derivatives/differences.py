@@ -28,7 +28,8 @@ LEVELS, RATIO, FIRST = 14, 4.0, 0.47
 COLUMNS = 5  # extrapolations of the ladder; more only amplify rounding
 EXTENSION, DEEPEST = 8, 40  # levels added where the ladder did not reach the scale of f, and the most levels of all
 FINEST = 8  # the finest step, in units of the spacing of numbers at x
-ROUNDED = 256  # the finest step where coarser ones have told the slope, in units of the rounding of max(|x|, 1)
+# the finest step where coarser ones have told the slope (to DECENT of f's spread), in units of the rounding of |x| or 1
+DECENT, ROUNDED = 0.02, 256
 GOOD = 1e-10  # relative error at which the ladder is not extended
 
 
@@ -224,7 +225,7 @@ class _Sampler:
                 raise FunctionError(
                     f"f(x) = {values[i]} at {label} = {at}; f must be finite where it is differentiated"
                 )
-            self._at_x = np.full(self.x.size, values)
+            self._at_x = np.full(self.x.size, values, dtype=np.float64)
         return self._at_x
 
     def know(self, fun: np.floating[Any]) -> None:
@@ -273,8 +274,9 @@ class _Sampler:
             return None
         eps = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else EPS
         values = values.astype(np.float64)
-        same = np.isclose(values[spots], single, rtol=8 * eps, atol=0.0, equal_nan=True)
-        self.takes_arrays = bool(same.all())
+        there = values[spots]
+        same = (np.abs(there - single) <= 8 * eps * np.abs(single)) | (there == single)
+        self.takes_arrays = bool((same | (np.isnan(there) & np.isnan(single))).all())
         if not self.takes_arrays:
             return None
         self.nfev += flat.size - 1  # the call itself is counted
@@ -332,7 +334,7 @@ def _step(sampler: _Sampler, method: str, h: float | None) -> Array:
     if h is not None:
         return np.full(x.size, float(h))
     sampler.at_x()  # tells the type that f computes in
-    step = sampler.eps ** (1 / 3 if method == "central" else 1 / 2) * np.maximum(np.abs(x), 1.0)
+    step: Array = sampler.eps ** (1 / 3 if method == "central" else 1 / 2) * np.maximum(np.abs(x), 1.0)
     return (x + step) - x
 
 
@@ -426,27 +428,25 @@ def _adaptive(sampler: _Sampler) -> _Found:
     columns = np.arange(x.size)
     h = f_low = f_high = np.empty((0, x.size))
     found: _Found | None = None
-    top, count = FIRST * np.maximum(np.abs(x), 1.0), LEVELS
+    size = np.maximum(np.abs(x), 1.0)
+    top, count = FIRST * size, LEVELS
     while True:
-        here = x[columns]
+        here, f_here = x[columns], at_x[columns]
         steps = _representable(here, top * RATIO ** -np.arange(count)[:, None])
         values = sampler(np.concatenate([here - steps, here + steps]), columns, forgiving=True)
         h = np.concatenate([h, steps])
         f_low, f_high = np.concatenate([f_low, values[:count]]), np.concatenate([f_high, values[count:]])
-        part = _climb(here, at_x[columns], sampler.eps, h, f_low, f_high)
+        part = _climb(here, f_here, sampler.eps, h, f_low, f_high)
         found = part if found is None else _replace(found, columns, part)
-        target = GOOD * np.maximum(np.abs(part.value), np.abs(at_x[columns]) / np.maximum(np.abs(here), 1.0))
-        # far below the size of x (or 1), f's own constants round away: look there only if nothing was found above
-        size = np.maximum(np.abs(here), 1.0)
-        spread = np.fmax.reduce(np.abs(np.concatenate([f_low, f_high]) - at_x[columns]), axis=0)
-        decent = part.error <= 0.02 * np.where(np.isfinite(spread), spread, 0.0) / size
-        finest = np.where(decent, ROUNDED * EPS * size, FINEST * np.spacing(np.abs(here)))
-        deeper = np.log(h[-1] / finest) / math.log(RATIO)
-        go_on = ~(part.error <= target) & (deeper >= 1) & (len(h) < DEEPEST)
-        if not go_on.any():
+        bad = ~(part.error <= GOOD * np.maximum(np.abs(part.value), np.abs(f_here) / size[columns]))
+        if len(h) >= DEEPEST or not bad.any():
             return found
-        columns, h, f_low, f_high = columns[go_on], h[:, go_on], f_low[:, go_on], f_high[:, go_on]
-        top, count = h[-1] / RATIO, int(min(EXTENSION, deeper[go_on].min()))
+        deeper = np.log(h[-1] / _finest(here, f_here, f_low, f_high, part.error)) / math.log(RATIO)
+        bad &= deeper >= 1
+        if not bad.any():
+            return found
+        columns, h, f_low, f_high = columns[bad], h[:, bad], f_low[:, bad], f_high[:, bad]
+        top, count = h[-1] / RATIO, int(min(EXTENSION, deeper[bad].min()))
 
 
 def _representable(x: Array, h: Array) -> Array:
@@ -455,125 +455,179 @@ def _representable(x: Array, h: Array) -> Array:
     return np.round(h / grid) * grid
 
 
+def _finest(x: Array, at_x: Array, f_low: Array, f_high: Array, error: Array) -> Array:
+    """Return the finest step worth trying.
+
+    Far below the size of x, or of 1, the numbers inside f round away, and what is left of it may be smooth and wrong:
+    the ladder goes there only if it has found nothing above.
+    """
+    size = np.maximum(np.abs(x), 1.0)
+    spread = np.fmax.reduce(np.abs(np.concatenate([f_low, f_high]) - at_x), axis=0)
+    decent = error <= DECENT * np.where(np.isfinite(spread), spread, 0.0) / size
+    return np.where(decent, ROUNDED * EPS * size, FINEST * np.spacing(np.abs(x)))
+
+
 def _replace(found: _Found, columns: npt.NDArray[np.intp], part: _Found) -> _Found:
     for name in ("value", "error", "h", "noise"):
         getattr(found, name)[columns] = getattr(part, name)
-    for note, where in found.notes.items():
-        where[columns] = part.notes[note]
+    for note in found.notes.keys() | part.notes.keys():
+        found.notes.setdefault(note, np.zeros(found.value.size, dtype=bool))[columns] = part.notes.get(note, False)
     return found
 
 
 def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Array) -> _Found:
     """Extrapolate each ladder (coarsest step first) to h = 0 and judge it by the agreement of its rows."""
-    finite_low, finite_high = np.isfinite(f_low), np.isfinite(f_high)
-    f_low, f_high = np.where(finite_low, f_low, np.nan), np.where(finite_high, f_high, np.nan)
-    both = (finite_low & finite_high).sum(axis=0)
-    above = (both < 4) & (finite_high.sum(axis=0) > both)
-    below = (both < 4) & ~above & (finite_low.sum(axis=0) > both)
-    one_sided = above | below
+    notes: dict[str, Mask] = {}
 
-    left, right = np.where(above, at_x, f_low), np.where(below, at_x, f_high)
-    width = np.where(below, x, x + h) - np.where(above, x, x - h)
+    def note(text: str, where: Mask) -> None:
+        if where.any():
+            notes[text] = where
+
+    every = np.arange(x.size)
+    low, high = x - h, x + h
+    left, right = f_low, f_high
+    z = h * h  # the truncation of a central difference is a power series in h²
+    one_sided: Mask | None = None
+    if not (np.isfinite(f_low).all() and np.isfinite(f_high).all()):
+        f_low, f_high = np.where(np.isfinite(f_low), f_low, np.nan), np.where(np.isfinite(f_high), f_high, np.nan)
+        above, below = _open_side(f_low, f_high)
+        low, left = np.where(above, x, low), np.where(above, at_x, f_low)
+        high, right = np.where(below, x, high), np.where(below, at_x, f_high)
+        one_sided = above | below
+        z = np.where(one_sided, h, z)  # that of a one-sided one is a power series in h
+        note("f is not finite below x: the slope is that of the right side", above)
+        note("f is not finite above x: the slope is that of the left side", below)
+
+    width = high - low
     slope = (right - left) / width
-    rounding = eps * ((np.abs(left) + np.abs(right)) / width + np.abs(slope))
-    z = np.where(one_sided, h, h * h)  # the truncation is a power series in z
+    sizes = np.abs(left) + np.abs(right)
     even = f_high + f_low - 2 * at_x
-
-    noise = _noise(slope, even, h, z)
-    grain, jump = _grain(at_x, eps, f_low, f_high)
-    spread = np.fmax(2 * noise, grain)
-    uncertainty = np.fmax(rounding, spread / h)
+    scatter = _scatter(slope, even, h, z)
+    rough, jump = _grain(at_x, eps, f_low, f_high, scatter)
+    rough = np.fmax(rough, _frozen(slope, even, h, scatter))
+    noise = np.fmax(np.fmax.reduce(scatter[-3:], axis=0), rough)  # as it shows at the three finest steps
+    uncertainty = np.fmax(eps * (sizes / width + np.abs(slope)), 2 * noise / h)
 
     value, error, row = _agree(slope, z, uncertainty)
     kink = _kink(even / h, 2 * uncertainty)
-    endless = _growing(slope, uncertainty)
-    error = np.fmax(error, np.where(one_sided, 0.0, kink / 2))
-    undefined = jump | endless | np.isnan(value)
-    error[undefined | np.isnan(error)] = math.inf
-    sizes = np.fmax(np.abs(at_x), np.fmax(np.abs(f_low), np.abs(f_high)))
-    typical = 1e-6 * np.fmax.reduce(sizes, axis=0) / h[0]  # a slope that is small for an f of this size
-    every = np.arange(x.size)
-    noise = np.fmax(np.fmax(noise, grain), eps * np.abs(at_x))
-    notes = {
-        "f is not finite below x: the slope is that of the right side": above,
-        "f is not finite above x: the slope is that of the left side": below,
-        "f is not finite on either side of x: nothing can be said": np.isnan(value),
-        "f jumps at x: it has no derivative there": jump,
-        "f has a kink at x: the value lies between the slopes of its two sides": (kink > 0) & ~jump & ~one_sided,
-        "the slope grows as the step shrinks: f has no derivative at x, or bends on a finer scale": endless & ~jump,
-        "f is noisy: its values scatter by far more than their rounding (see .noise)": noise
-        > 1e4 * eps * sizes[row, every],
-        "no two step sizes agree: the value is a guess": (error > 0.1 * np.fmax(np.abs(value), 10 * typical))
-        & ~undefined
-        & ~(kink > 0),
-    }
-    return _Found(value, error, h[row, every], noise, notes)
+    if one_sided is not None:
+        kink[one_sided] = 0.0
+    error = np.fmax(error, kink / 2)
+    undefined = ~np.isfinite(value) | jump
+    note("f jumps at x: it has no derivative there", jump)
+    note("f has a kink at x: the value lies between the slopes of its two sides", (kink > 0) & ~jump)
+    wide = ~(error <= 0.1 * np.abs(value))
+    if wide.any():
+        endless = wide & ~jump & (_least_ratio(slope, 10 * uncertainty, 3)[0] > 1.3)
+        note("the slope grows as the step shrinks: f has no derivative at x, or bends on a finer scale", endless)
+        undefined |= endless
+        # a slope that is small for an f of this size may well be 0
+        small = 1e-5 * np.fmax.reduce(np.fmax(sizes, np.abs(at_x)), axis=0) / h[0]
+        note("no two step sizes agree: the value is a guess", wide & ~undefined & (kink == 0) & (error > small))
+    error[undefined] = math.inf
+    note("f is not finite near x on either side: nothing can be said", np.isnan(value))
+    note(
+        "f is noisy: its values scatter by far more than their rounding (see .noise)",
+        noise > 1e4 * eps * (sizes[row, every] + np.abs(at_x)),
+    )
+    return _Found(value, error, h[row, every], np.maximum(noise, eps * np.abs(at_x)), notes)
 
 
-def _noise(slope: Array, even: Array, h: Array, z: Array) -> Array:
-    """Measure how far f's values scatter: what the three finest steps show that no smooth f can have there."""
+def _open_side(f_low: Array, f_high: Array) -> tuple[Mask, Mask]:
+    """Tell where f lives above x only, and where below x only: fewer than four steps have both sides."""
+    has_low, has_high = ~np.isnan(f_low), ~np.isnan(f_high)
+    both = (has_low & has_high).sum(axis=0)
+    above = (both < 4) & (has_high.sum(axis=0) > both)
+    below = (both < 4) & (has_low.sum(axis=0) > both) & ~above
+    return above, below
+
+
+def _scatter(slope: Array, even: Array, h: Array, z: Array) -> Array:
+    """Return what each step but the first two shows of f that no smooth f can have there, if the step is small."""
     fall = z[1:] / z[:-1]
-    first = slope[1:] + (slope[1:] - slope[:-1]) / (1 / fall - 1)
-    expected = first[:-1] + (slope[1:-1] - first[:-1]) * fall[1:]
-    odd = np.abs(slope[2:] - expected) * h[2:]
-    bend = np.abs(even[2:] - even[1:-1] * (h[2:] / h[1:-1]) ** 2) / math.sqrt(6)
-    return np.asarray(np.fmax.reduce(np.fmax(odd, bend)[-3:], axis=0))
+    straight = slope[1:] - (slope[:-1] - slope[1:]) * (fall / (1 - fall))  # extrapolated from two steps to h = 0
+    odd = slope[2:] - straight[:-1] - (slope[1:-1] - straight[:-1]) * fall[1:]
+    bend = even[2:] - even[1:-1] * (h[2:] / h[1:-1]) ** 2
+    return np.fmax(np.abs(odd * h[2:]), np.abs(bend) / math.sqrt(6))
 
 
-def _grain(at_x: Array, eps: float, f_low: Array, f_high: Array) -> tuple[Array, Mask]:
-    """Find values that come in steps: the size of the step, and whether it is a jump of f at x itself."""
-    low, high = f_low - at_x, f_high - at_x
-    flat = ((f_low[1:] == f_low[:-1]) & (f_high[1:] == f_high[:-1]))[-2:].all(axis=0)
-    sizes = np.abs(np.concatenate([low, high]))
-    smallest = np.fmin.reduce(np.where(sizes > 0, sizes, np.inf), axis=0)
-    varies = ((low != 0).sum(axis=0) >= 3) & ((high != 0).sum(axis=0) >= 3)
-    grain = np.where(flat & varies & np.isfinite(smallest), smallest, 0.0)
-    gap = np.abs(f_high - f_low)[-1]
-    moves = np.fmax(np.abs(f_low[1:] - f_low[:-1]), np.abs(f_high[1:] - f_high[:-1]))[-2:].max(axis=0)
-    jump = (gap > 16 * eps * np.abs(at_x)) & (moves <= 0.1 * gap) & (gap > 0.02 * np.fmax.reduce(sizes, axis=0))
-    return grain, jump
+def _grain(at_x: Array, eps: float, f_low: Array, f_high: Array, scatter: Array) -> tuple[Array, Mask]:
+    """Find values that come in steps: how rough f is for it, and whether the step is a jump of f at x itself."""
+    moves = np.maximum(np.abs(np.diff(f_low, axis=0)), np.abs(np.diff(f_high, axis=0)))
+    gap = np.abs(f_high[-1] - f_low[-1])
+    last = moves[-2:].max(axis=0)
+    flat = last <= 0.1 * gap
+    if not flat.any():
+        return np.zeros(at_x.size), flat
+    low, high = np.abs(f_low - at_x), np.abs(f_high - at_x)
+    sizes = np.concatenate([low, high])
+    jump = flat & (gap > 16 * eps * np.abs(at_x)) & (gap > 0.02 * np.fmax.reduce(sizes, axis=0))
+    varies = (last == 0) & ((low > 0).sum(axis=0) >= 3) & ((high > 0).sum(axis=0) >= 3)
+    step = np.where(sizes > 0, sizes, np.inf).min(axis=0)
+    # the three finest steps at which f still changes show its noise
+    shows = (moves > 0)[1:] & ((moves > 0)[1:][::-1].cumsum(axis=0)[::-1] <= 3)
+    return np.where(varies, np.fmax(step / 2, np.where(shows, scatter, 0.0).max(axis=0)), 0.0), jump
+
+
+def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
+    """Return the noise that coarser steps show where the finer ones are smooth only because a part of f is frozen.
+
+    In (1 − cos x)/x² near 1e-6, cos x is one and the same number for all steps below 1e-10: what is left is smooth, and
+    its slope is wrong. Noise ends so in one step, while what is merely fast gets smooth step by step.
+    """
+    drops = scatter[1:] < 1e-5 * scatter[:-1]
+    drops[:6] = False  # that many steps must show whether there was noise
+    noise = np.zeros(slope.shape[1])
+    if drops.any():
+        moves = np.fmax(np.abs(np.diff(even, axis=0)), np.abs(np.diff(slope * h, axis=0)))[1:]
+        for k in np.flatnonzero(drops.any(axis=1)):
+            before = moves[k - 6 : k]
+            top = before.max(axis=0)
+            # noise stays as large as it is; what is smooth or has a kink falls with the step
+            stays = drops[k] & ((before > top / 30).sum(axis=0) >= 4)
+            noise = np.where(stays, np.fmax(noise, top), noise)
+    return noise
 
 
 def _agree(slope: Array, z: Array, uncertainty: Array) -> tuple[Array, Array, npt.NDArray[np.intp]]:
     """Extrapolate (Neville), and take the entry whose rows agree best and that no finer row contradicts."""
     levels, size = slope.shape
     values = np.full((COLUMNS + 1, levels, size), np.nan)
-    errors = np.full((COLUMNS + 1, levels, size), np.nan)
-    finer = np.arange(levels)[:, None] < np.arange(levels)
+    errors = values.copy()
     row, bound = slope, uncertainty
-    for j in range(min(COLUMNS + 1, levels - 1)):
+    for j in range(COLUMNS + 1):
         if j:
             ratio = z[:-j] / z[j:]
             row, bound = row[1:] + (row[1:] - row[:-1]) / (ratio - 1), (ratio * bound[1:] + bound[:-1]) / (ratio - 1)
-        new, apart = row[1:], np.abs(row[1:] - row[:-1]) + bound[1:]
-        contradiction = np.where(finer[j + 1 :, j + 1 :, None], np.abs(new[:, None] - new) - apart, 0.0)
-        values[j, j + 1 :] = new
-        errors[j, j + 1 :] = np.maximum(apart, np.fmax.reduce(contradiction, axis=1))
-    flat_errors = np.where(np.isfinite(errors), errors, np.inf).reshape(-1, size)
-    best = flat_errors.argmin(axis=0)
+        apart = np.abs(row[1:] - row[:-1])
+        if j < 2:  # two rows that rest on so few steps may agree by chance: ask the one above as well
+            apart[1:] = np.maximum(apart[1:], apart[:-1] / 8)
+            apart[0] = np.nan
+        values[j, j + 1 :] = row[1:]
+        errors[j, j + 1 :] = apart + bound[1:]
+    finer = np.arange(levels)[:, None] < np.arange(levels)
+    apart = np.abs(values[:, :, None] - values[:, None]) - errors[:, None]
+    contradiction = np.fmax.reduce(np.where(finer[:, :, None], apart, 0.0), axis=2)
+    errors = np.maximum(errors, contradiction).reshape(-1, size)
+    errors[~np.isfinite(errors)] = math.inf
+    best = errors.argmin(axis=0)
     every = np.arange(size)
-    return values.reshape(-1, size)[best, every], flat_errors[best, every], best % levels
+    return values.reshape(-1, size)[best, every], errors[best, every], best % levels
 
 
 def _kink(bend: Array, uncertainty: Array) -> Array:
     """Return the jump of the slope at x (0 where there is none): (f(x+h) + f(x−h) − 2 f(x)) / h stays as h shrinks."""
-    ratio, last = _last_ratios(bend, 10 * uncertainty, 2)
-    kink = np.where(ratio > 0.7, np.abs(last), 0.0)
-    return np.where(ratio > 1.4, np.inf, kink)
+    ratio, last = _least_ratio(bend, 10 * uncertainty, 2)
+    return np.where(ratio > 1.4, np.inf, np.where(ratio > 0.7, np.abs(last), 0.0))
 
 
-def _growing(slope: Array, uncertainty: Array) -> Mask:
-    ratio, _ = _last_ratios(slope, 10 * uncertainty, 3)
-    return ratio > 1.3
-
-
-def _last_ratios(rows: Array, threshold: Array, count: int) -> tuple[Array, Array]:
+def _least_ratio(rows: Array, threshold: Array, count: int) -> tuple[Array, Array]:
     """Return the least of the last ``count`` ratios row / row above, ending at the finest row that is significant."""
     levels, size = rows.shape
-    significant = np.abs(rows) > threshold
-    last = levels - 1 - significant[::-1].argmax(axis=0)
+    last = levels - 1 - (np.abs(rows) > threshold)[::-1].argmax(axis=0)
+    last[last < count] = count
     every = np.arange(size)
-    usable = significant.any(axis=0) & (last >= count)
-    ratios = [rows[last - i, every] / rows[last - i - 1, every] for i in range(count)]
-    ratio = np.where(usable, np.min(ratios, axis=0), 0.0)
-    return np.where(np.isfinite(ratio), ratio, 0.0), rows[last, every]
+    end = rows[last - np.arange(count + 1)[:, None], every]  # finest first
+    ratio = (end[:-1] / end[1:]).min(axis=0)
+    seen = np.isfinite(ratio) & (np.abs(end[0]) > threshold[last, every])
+    return np.where(seen, ratio, 0.0), end[0]
