@@ -35,8 +35,7 @@ def tangent(
     Returns the axes. Raises InputError for an x or h that can't be used, also where x+h == x, and FunctionError where f
     is not finite at x or x+h.
     """
-    layout, start = _number(x)
-    x = start
+    layout, x = _number(x)
     steps = sorted(_steps(h, x), key=abs, reverse=True)
     slope = derivative(f, x)
     at_x = _value(f, layout, x)
@@ -77,17 +76,19 @@ def difference_error(f: Callable[[Any], Any], x: float, *, exact: float | None =
         truncation  ∝ h (forward, backward), ∝ h² (central)        rounding  ∝ eps |f| / h
 
     A large h cuts off too much of f's bend, a small one leaves nothing but rounding: the sum is a V on logarithmic
-    scales. Marked on each curve is the optimal h that `koubai.derivative` takes when none is given. An error of exactly
+    scales. Marked on each curve is the h that the method takes as the optimum when none is given. An error of exactly
     0 is drawn at the lower edge.
     x: a number. exact: f'(x); None takes `koubai.derivative`'s own best value, and shades what lies below its error
     estimate. Grey on the left: x + h rounds to x.
-    Returns the axes. Raises InputError for an x or exact that can't be used, and FunctionError where f is not finite
-    at x.
+    Returns the axes. Raises InputError for an x or exact that can't be used, or where exact is needed because f'(x)
+    can't be found, and FunctionError where f is not finite at x.
     """
     _, x = _number(x)
     if exact is None:
         reference = derivative(f, x)
         true, uncertainty = float(reference), reference.error
+        if not math.isfinite(true + uncertainty):
+            raise InputError(f"f'({x!r}) can't be found: {'; '.join(reference.warnings)}; give it as exact=")
     else:
         (_, true), uncertainty = _number(exact, "exact"), 0.0
     scale = max(abs(x), 1.0)
@@ -146,28 +147,33 @@ def gradient_field(
     that returns ∇f(x) in shape (2,), or an Estimate; None takes central differences.
     Arrows are as long as the gradient is large, in proportion; where the largest would hide the rest they show its
     direction alone, and the title says so. Grey ground: f has no finite value there.
-    Returns the axes. Raises InputError for unusable bounds or a gradient of another shape, FunctionError where f gives
-    something else than a number in the middle of the window.
+    Returns the axes. Raises InputError for unusable bounds or a gradient of another shape, and where there is no
+    gradient in the whole window what f or gradient itself raises, or FunctionError.
     """
     layout = Layout(None, ((2,),), False, np.dtype(np.float64))
     ranges = read_ranges(bounds, 2)
-    middle = ranges.mean(axis=1)
-    as_scalar(f(middle.copy()))  # raises what is wrong with f; elsewhere in the window a failure is a gap
     tails = [low + (high - low) * (np.arange(ARROWS) + 0.5) / ARROWS for low, high in ranges]
     columns = np.stack(np.meshgrid(*tails)).reshape(2, -1).T
     arrows = np.array([_gradient_at(f, gradient, layout, point) for point in columns])
-    columns, arrows = columns[np.isfinite(arrows).all(axis=1)], arrows[np.isfinite(arrows).all(axis=1)]
+    finite = np.isfinite(arrows).all(axis=1)
+    if not finite.any():
+        with np.errstate(all="ignore"):
+            _value(f, layout, columns[0])
+            if gradient is not None:
+                gradient(columns[0].copy())
+        raise FunctionError(f"the gradient is not finite anywhere in bounds {ranges.tolist()}")
+    columns, arrows = columns[finite], arrows[finite]
     if downhill:
         arrows = -arrows
 
     ax = axes_for(ax)
     field = draw_field(ax, f, layout, ranges)
     lengths = np.linalg.norm(arrows, axis=1)
-    proportional = lengths.size > 0 and lengths.max() <= 6 * np.median(lengths)
+    proportional = lengths.max() <= 6 * np.median(lengths)
     if not proportional:
         arrows = arrows / np.where(lengths > 0, lengths, 1.0)[:, np.newaxis]
         lengths = np.linalg.norm(arrows, axis=1)
-    longest = lengths.max(initial=0.0)
+    longest = lengths.max()
     if longest > 0:
         ax.quiver(
             *columns.T, *arrows.T, angles="xy", scale_units="width", scale=longest * ARROWS / 1.2, units="inches",
@@ -201,11 +207,12 @@ def _steps(h: float | Sequence[float] | None, x: float) -> list[float]:
     return [float(step) for step in steps]
 
 
-def _value(f: Callable[[Any], Any], layout: Layout, x: float) -> float:
+def _value(f: Callable[[Any], Any], layout: Layout, x: Any) -> float:
+    """Return f(x), which must be finite."""
     with np.errstate(all="ignore"):
-        value = float(as_scalar(f(shown(layout, np.array([x])))))
+        value = float(as_scalar(f(shown(layout, np.atleast_1d(x)))))
     if not math.isfinite(value):
-        raise FunctionError(f"f({x!r}) = {value}: no line can be drawn through it")
+        raise FunctionError(f"f is not finite there: f({x!r}) = {value}")
     return value
 
 
@@ -222,7 +229,7 @@ def _gradient_at(
     """Return ∇f at ``point``, NaN where it does not exist. Raises InputError where ``gradient`` has another shape."""
     try:
         with np.errstate(all="ignore"):
-            value = numerical_gradient(f, point) if gradient is None else gradient(point.copy())
+            value = numerical_gradient(f, point, method="central") if gradient is None else gradient(point.copy())
     except Exception:  # outside its domain f may raise anything: no arrow there
         return np.full(2, np.nan)
     return layout.match(value.value if isinstance(value, Estimate) else value, "gradient(x)")

@@ -13,8 +13,17 @@ from matplotlib.ticker import MaxNLocator
 
 from koubai.descent.record import Run, Status
 from koubai.errors import InputError
-from koubai.parameters import FloatArray, Layout, as_scalar, flatten
-from koubai.plot.field import NO_VALUE, draw_field, height, label_axes, read_ranges, sample_line, set_aspect, shown
+from koubai.parameters import FloatArray, Layout, flatten
+from koubai.plot.field import (
+    NO_VALUE,
+    draw_field,
+    height,
+    label_axes,
+    read_ranges,
+    sample_line,
+    sample_points,
+    set_aspect,
+)
 from koubai.plot.style import (
     BEST,
     CURVE,
@@ -65,19 +74,20 @@ def path_1d(run: Run, *, bounds: Any = None, minima: Iterable[Any] = (), ax: Axe
     window = _window(run, x[:, np.newaxis], MARGIN + 0.1)
     low, high = (_include(window, known) if bounds is None else read_ranges(bounds, 1))[0]
     known = known[(known >= low) & (known <= high)]
-    heights = np.array([as_scalar(run.function(shown(layout, np.array([minimum])))) for minimum in known])
+    stars = np.column_stack([known, sample_points(run.function, layout, known[np.newaxis])])
+    stars = stars[np.isfinite(stars[:, 1])]
     ax = axes_for(ax)
     grid, curve = sample_line(run.function, layout, low, high)
     points = np.column_stack([x, fun])
     inside = (x >= low) & (x <= high)
     ax.set_xlim(low, high)
-    ax.set_ylim(*height(curve, np.concatenate([fun[inside], heights])))
+    ax.set_ylim(*height(curve, np.concatenate([fun[inside], stars[:, 1]])))
     ax.plot(
         grid, curve, color=CURVE, linewidth=2, solid_capstyle="butt", path_effects=halo(2, 0.5), label="f", zorder=2
     )
     _draw_path(ax, points, zorder=3)
     _mark_ends(ax, run, points, layout, inside, zorder=5)
-    _mark_minima(ax, np.column_stack([known, heights]), zorder=4)
+    _mark_minima(ax, stars, zorder=4)
     label_axes(ax, run.function, layout, "f")
     _title(ax, run, _beyond(run, inside))
     ax.grid(alpha=0.25)
@@ -312,8 +322,6 @@ def _log_scale(ax: Axes, values: FloatArray) -> None:
         threshold = max(float(sizes.min()), 1e-30 * float(sizes.max()))
         decades = np.log10(float(sizes.max()) / threshold)
         ax.set_yscale("symlog", linthresh=threshold, linscale=max(1.0, decades / 12))
-        if (values >= 0).all():
-            ax.set_ylim(bottom=-threshold / 2)  # room for the line at 0, none for negative ticks
 
 
 def _beyond(run: Run, inside: Any) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "read_ranges",
     "sample_grid",
     "sample_line",
+    "sample_points",
     "set_aspect",
     "shown",
 ]
@@ -42,8 +43,8 @@ Function = Callable[[Any], Any]
 
 
 def shown(layout: Layout, columns: FloatArray) -> Any:
-    """Show ``columns`` (n, …), one entry an element of x, in the form of x; the trailing axes are kept."""
-    columns = columns.astype(layout.dtype)
+    """Show a copy of ``columns`` (n, …), one entry an element of x, in the form of x; the trailing axes are kept."""
+    columns = columns.astype(layout.dtype)  # a copy: f may write into what it is given
     if layout.is_number:
         return columns[0]
     rest = columns.shape[1:]
@@ -63,7 +64,7 @@ def sample_line(f: Function, layout: Layout, low: float, high: float) -> tuple[F
     values = _at_once(f, layout, x[np.newaxis])
     if values is None:
         x = np.linspace(low, high, LINE_POINTWISE)
-        values = _one_by_one(f, layout, x[np.newaxis])
+        values = sample_points(f, layout, x[np.newaxis])
     return x, values
 
 
@@ -71,7 +72,7 @@ def sample_grid(f: Function, layout: Layout, ranges: FloatArray) -> tuple[FloatA
     """Return x0 (W,), x1 (H,) and f there (H, W); NaN where f raises or has no finite value."""
     x0, x1, values = _grid(ranges, GRID, lambda columns: _at_once(f, layout, columns))
     if values is None:
-        x0, x1, values = _grid(ranges, GRID_POINTWISE, lambda columns: _one_by_one(f, layout, columns))
+        x0, x1, values = _grid(ranges, GRID_POINTWISE, lambda columns: sample_points(f, layout, columns))
         assert values is not None
     return x0, x1, values
 
@@ -91,7 +92,7 @@ def _at_once(f: Function, layout: Layout, columns: FloatArray) -> FloatArray | N
     """
     try:
         with np.errstate(all="ignore"):
-            values = np.asarray(f(shown(layout, columns.copy())))
+            values = np.asarray(f(shown(layout, columns)))
     except Exception:
         return None
     if values.shape != columns.shape[1:] or values.dtype.kind not in "fiu":
@@ -100,12 +101,13 @@ def _at_once(f: Function, layout: Layout, columns: FloatArray) -> FloatArray | N
     probes = np.random.default_rng(0).choice(flat.shape[1], PROBES, replace=False)
     rtol = 1e-3 if np.float32 in (values.dtype, layout.dtype) else 1e-8
     values = _finite(values)
-    if not np.allclose(values.ravel()[probes], _one_by_one(f, layout, flat[:, probes]), rtol, 1e-12, equal_nan=True):
+    if not np.allclose(values.ravel()[probes], sample_points(f, layout, flat[:, probes]), rtol, 1e-12, equal_nan=True):
         return None
     return values
 
 
-def _one_by_one(f: Function, layout: Layout, columns: FloatArray) -> FloatArray:
+def sample_points(f: Function, layout: Layout, columns: FloatArray) -> FloatArray:
+    """Return f at each of ``columns`` (n, …), by single calls; NaN where f raises or has no finite value."""
     flat = columns.reshape(len(columns), -1)
     values = np.full(flat.shape[1], np.nan)
     with np.errstate(all="ignore"):
