@@ -1,63 +1,234 @@
-"""The public optimizer objects, made from the rules: ``kb.SGD(lr=0.1, momentum=0.9)``."""
+"""The public optimizer objects, made from the rules: ``kb.Adam(lr=0.1)``, ``kb.Adam(lr=0.1, semantics="keras")``.
+
+`SEMANTICS` is the one table of what each framework does differently; `compare` shows what that amounts to.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
 from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from koubai.descent.rules import INTERVALS, RULES, Rule
-from koubai.errors import InputError, UnknownNameError
-from koubai.parameters import FloatArray
+from koubai.descent.rules import CHOICES, INTERVALS, RULES, Rule
+from koubai.descent.schedules import Memory, Schedule
+from koubai.errors import FunctionError, InputError, UnknownNameError
+from koubai.parameters import FloatArray, Layout, Parameters, flatten
 
-__all__ = ["SGD", "Optimizer", "names", "resolve"]
+Rate: TypeAlias = float | Schedule | Callable[[int], float]
+State: TypeAlias = tuple[Any, ...]
 
-Rate: TypeAlias = float | Callable[[int], float]
+# What every optimizer takes besides its rule's hyperparameters. A rule that names weight_decay itself decays by its own
+# formula, and then there is nothing to choose.
+OPTIONS: dict[str, Any] = {
+    "weight_decay": 0.0,
+    "decoupled_weight_decay": False,
+    "clipvalue": None,
+    "clipnorm": None,
+}
+
+# What a framework does to every optimizer: whether weight decay is apart from the gradient, and how clipnorm clips: to
+# the norm of each array or of all parameters at once, and what is added to that norm.
+FRAMEWORKS: dict[str, dict[str, Any]] = {
+    "torch": {"decoupled_weight_decay": False, "clip_each_array": False, "clip_eps": 1e-6},
+    "keras": {"decoupled_weight_decay": True, "clip_each_array": True, "clip_eps": 0.0},
+    "optax": {"decoupled_weight_decay": False, "clip_each_array": False, "clip_eps": 0.0},
+    "paper": {"decoupled_weight_decay": False, "clip_each_array": False, "clip_eps": 0.0},
+}
+
+# Who has which optimizer, and what differs from the rule's own defaults there. The first one is the default. Read from
+# the sources of torch 2.13, Keras 3.15 and optax 0.2.8; optax has no default lr, so the rule's stands in.
+SEMANTICS: dict[str, dict[str, dict[str, Any]]] = {
+    "sgd": {"torch": {}, "keras": {"lr": 1e-2, "lr_inside": True}, "optax": {}},
+    "asgd": {"torch": {}},
+    "rprop": {"torch": {}, "optax": {}},
+    "lion": {"keras": {}, "optax": {"weight_decay": 1e-3, "decoupled_weight_decay": True}},
+    "adagrad": {
+        "torch": {},
+        "keras": {"lr": 1e-3, "initial_accumulator_value": 0.1, "eps": 1e-7, "eps_in_sqrt": True},
+        "optax": {"initial_accumulator_value": 0.1, "eps": 1e-7, "eps_in_sqrt": True},
+    },
+    "rmsprop": {
+        "torch": {},
+        "keras": {"lr": 1e-3, "alpha": 0.9, "eps": 1e-7, "eps_in_sqrt": True, "lr_inside": True},
+        "optax": {"alpha": 0.9, "eps_in_sqrt": True, "lr_inside": True},
+    },
+    "adadelta": {"torch": {}, "keras": {"lr": 1e-3, "rho": 0.95, "eps": 1e-7}, "optax": {}},
+    "ftrl": {"keras": {}},
+    "adam": {"torch": {}, "keras": {"eps": 1e-7, "eps_in": "raw"}, "optax": {"max_of": "corrected"}},
+    "adamax": {"torch": {}, "keras": {"lr": 1e-3, "eps": 1e-7, "eps_in": "denominator"}, "optax": {}},
+    "nadam": {
+        "torch": {},
+        "keras": {"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0},
+        "optax": {"momentum_decay": math.inf},
+    },
+    "radam": {"torch": {}, "optax": {"eps_in": "corrected"}},
+    "adabelief": {"optax": {}},
+    "adan": {"optax": {"decoupled_weight_decay": True}},
+    "yogi": {"optax": {}},
+}
+
+# Optimizers that are another rule under their own name: the rule, what is set, and what frameworks set besides.
+PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
+    "momentum": ("sgd", {"momentum": 0.9}, {}),
+    "nesterov": ("sgd", {"momentum": 0.9, "nesterov": True}, {}),
+    "amsgrad": ("adam", {"amsgrad": True}, {}),
+    "adamw": (
+        "adam",
+        {"decoupled_weight_decay": True},
+        {"torch": {"weight_decay": 1e-2}, "keras": {"weight_decay": 4e-3}, "optax": {"weight_decay": 1e-4}},
+    ),
+}
+
+
+def _defaults(name: str, semantics: str) -> dict[str, Any]:
+    """Return every hyperparameter and option of an optimizer with its default under one framework's semantics."""
+    rule_name, preset, framework = PRESETS.get(name, (name, {}, {}))
+    rule = RULES[rule_name]
+    own = rule.defaults
+    options = {k: v for k, v in OPTIONS.items() if "weight_decay" not in own or "weight_decay" not in k}
+    if "decoupled_weight_decay" in options:
+        options["decoupled_weight_decay"] = FRAMEWORKS[semantics]["decoupled_weight_decay"]
+    return own | options | SEMANTICS[rule_name][semantics] | preset | framework.get(semantics, {})
 
 
 class Optimizer:
-    """An update rule with its hyperparameters. Holds no state of a descent: one object serves many runs at once.
+    """An update rule with its hyperparameters.
 
-    lr: a positive number, or a function of the step: lr(0) is the rate of the first update. The other hyperparameters
-    are those of the rule, by keyword. Raises InputError for an unknown one or a value outside its range.
+    lr: a positive number, a schedule, or a function of the step: lr(0) is the rate of the first update.
+    semantics: whose formula and defaults: "torch", "keras" or "optax". The other hyperparameters are the rule's, by
+    keyword, and these: weight_decay, added to the gradient, or with decoupled_weight_decay taken off x before the step
+    (x -= lr * weight_decay * x); clipvalue and clipnorm, the largest |component| and the largest norm of a gradient.
+
+    A descent keeps its own state, so one object serves many runs; only `update` uses the state inside the object.
+    Raises InputError for an unknown hyperparameter or a value outside its range.
     """
 
+    name: ClassVar[str]
     rule: ClassVar[Rule]
 
-    def __init__(self, lr: Rate | None = None, **hyperparameters: Any) -> None:
-        defaults = self.rule.defaults
+    def __init__(self, lr: Rate | None = None, *, semantics: str | None = None, **hyperparameters: Any) -> None:
+        frameworks = SEMANTICS[self.rule.name]
+        self.semantics = next(iter(frameworks)) if semantics is None else semantics
+        if self.semantics not in frameworks:
+            if self.semantics in FRAMEWORKS:
+                raise InputError(
+                    f"{self.semantics} has no {type(self).__name__}; use semantics={' or '.join(map(repr, frameworks))}"
+                )
+            raise UnknownNameError("semantics", self.semantics, frameworks)
+        self._configure(_defaults(self.name, self.semantics)["lr"] if lr is None else lr, hyperparameters)
+        self._forget()
+
+    def _configure(self, lr: Rate, hyperparameters: Mapping[str, Any]) -> None:
+        """Check and set every hyperparameter."""
+        owner, defaults = type(self).__name__, _defaults(self.name, self.semantics)
         for name in hyperparameters:
-            if name not in defaults:
-                raise UnknownNameError(f"{type(self).__name__} hyperparameter", name, defaults)
-        self.lr: Rate = defaults["lr"] if lr is None else lr
-        if not callable(self.lr):
-            _check("lr", self.lr, type(self).__name__)
-        self.hyperparameters = {name: value for name, value in (defaults | hyperparameters).items() if name != "lr"}
-        for name, value in self.hyperparameters.items():
-            _check(name, value, type(self).__name__, like=defaults[name])
+            if name not in defaults or name == "lr":
+                raise UnknownNameError(f"{owner} hyperparameter", name, defaults)
+        values = {name: value for name, value in (defaults | dict(hyperparameters)).items() if name != "lr"}
+        self.lr: Rate = lr if callable(lr) else _checked(self.rule.name, "lr", lr, owner)
+        self.hyperparameters = {
+            name: _checked(self.rule.name, name, value, owner, like=defaults[name]) for name, value in values.items()
+        }
+        if values["clipvalue"] is not None and values["clipnorm"] is not None:
+            raise InputError(f"{owner}: give clipvalue or clipnorm, not both")
+        low, high = values.get("step_min"), values.get("step_max")
+        if low is not None and high is not None and not low < high:
+            raise InputError(f"{owner}: step_min {low!r} must be below step_max {high!r}")
+        self._own = {name: value for name, value in self.hyperparameters.items() if name in self.rule.defaults}
+
+    # -- the rate -----------------------------------------------------------------------------------------------------
 
     def lr_at(self, t: int) -> float:
         """Return the rate of the update that follows step ``t`` = 0, 1, … Raises InputError if it is no rate."""
+        return self.rate(t, self.lr.start() if isinstance(self.lr, Schedule) else ())
+
+    def rate(self, t: int, memory: Memory) -> float:
+        """Return the rate of the update that follows step ``t``; memory: what `observe` returned there."""
         if not callable(self.lr):
             return self.lr
-        lr = self.lr(t)
-        if not isinstance(lr, Real) or not (math.isfinite(lr) and lr >= 0):
+        lr = self.lr.rate(t, memory) if isinstance(self.lr, Schedule) else self.lr(t)
+        if isinstance(lr, bool) or not isinstance(lr, Real) or not (math.isfinite(lr) and lr >= 0):
             raise InputError(f"the learning rate schedule gave {lr!r} at step {t}; it must give a finite number ≥ 0")
         return float(lr)
 
-    def init(self, x: FloatArray) -> tuple[FloatArray, ...]:
-        """Return the state before the first update: zeros in the shape of ``x``."""
-        return tuple(np.zeros_like(x) for _ in self.rule.state)
+    def observe(self, memory: Memory | None, t: int, fun: float) -> Memory:
+        """Return what the schedule remembers after f was ``fun`` at step ``t``; memory None: nothing yet."""
+        if not isinstance(self.lr, Schedule):
+            return ()
+        return self.lr.observe(self.lr.start() if memory is None else memory, t, fun)
+
+    # -- one descent's updates: pure, with the state outside ----------------------------------------------------------
+
+    def init(self, x: FloatArray, layout: Layout | None = None) -> State:
+        """Return the state before the first update at the flat ``x``, whose arrays lie as ``layout`` says."""
+        hyper = {"lr": self.lr_at(0), **self._own}
+        parts = _parts(x, layout) if self.rule.scope == "tensor" else [x]
+        return tuple(array for part in parts for array in self.rule.start(part, hyper))
+
+    def state_names(self, layout: Layout | None = None) -> tuple[str, ...]:
+        """Return a name for each array of the state: "m", or "W.m" where each array of a dict has its own."""
+        if self.rule.scope != "tensor" or layout is None or layout.names is None:
+            return self.rule.state
+        return tuple(f"{name}.{array}" for name in layout.names for array in self.rule.state)
 
     def step(
-        self, x: FloatArray, g: FloatArray, state: tuple[FloatArray, ...], t: int, lr: float
-    ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
-        """Return the new x and state of update ``t`` = 1, 2, … Nothing passed in is changed."""
-        return self.rule(x, g, state, t, lr=lr, **self.hyperparameters)
+        self,
+        x: FloatArray,
+        g: FloatArray,
+        state: State,
+        t: int,
+        lr: float,
+        *,
+        fun: float = math.nan,
+        evaluate: Callable[[FloatArray], tuple[float, FloatArray]] | None = None,
+        layout: Layout | None = None,
+    ) -> tuple[FloatArray, State]:
+        """Return the new x and state of update ``t`` = 1, 2, … Nothing passed in is changed.
+
+        x, g: flat. fun: f(x), for the rules that need it. evaluate: a function of a flat x that returns f and the flat
+        gradient, for line searches. layout: the arrays that lie in x, for rules that look at whole arrays.
+        """
+        hyper = self.hyperparameters
+        if hyper["clipvalue"] is not None or hyper["clipnorm"] is not None:
+            g = self._clipped(g, layout)
+        if hyper.get("weight_decay") and "weight_decay" not in self._own:
+            if hyper["decoupled_weight_decay"]:
+                x = x * (1 - lr * hyper["weight_decay"])
+            else:
+                g = g + hyper["weight_decay"] * x
+        needed = {"fun": fun, "evaluate": evaluate}
+        extra = {name: needed[name] for name in self.rule.uses}
+        if self.rule.scope != "tensor":
+            return self.rule(x, g, state, t, lr=lr, **self._own, **extra)
+        k, steps = len(self.rule.state), []
+        for i, (xi, gi) in enumerate(zip(_parts(x, layout), _parts(g, layout), strict=True)):
+            steps.append(self.rule(xi, gi, state[k * i : k * i + k], t, lr=lr, **self._own, **extra))
+        return np.concatenate([xi.ravel() for xi, _ in steps]), tuple(a for _, after in steps for a in after)
+
+    def _clipped(self, g: FloatArray, layout: Layout | None) -> FloatArray:
+        """Return the gradient clipped by value, or by norm as the framework does."""
+        value, norm = self.hyperparameters["clipvalue"], self.hyperparameters["clipnorm"]
+        if value is not None:
+            return np.clip(g, -value, value)
+        how = FRAMEWORKS[self.semantics]
+        parts = _parts(g, layout) if how["clip_each_array"] else [g]
+        scaled = []
+        for part in parts:
+            size = np.sqrt(np.sum(part * part)) + how["clip_eps"]
+            scaled.append(np.where(size > norm, part * (norm / np.where(size > norm, size, 1.0)), part).ravel())
+        return np.concatenate(scaled).astype(g.dtype, copy=False)
+
+    def advice(self, state: State, t: int) -> str | None:
+        """Return what the user should know of the state after ``t`` updates: an estimate that is stuck, say."""
+        if self.rule.advise is None or t == 0:
+            return None
+        return self.rule.advise(state, t, {"lr": self.lr_at(t), **self._own})
 
     def largest_stable_lr(self, curvature: float) -> float | None:
         """Return the lr above which the rule diverges on a quadratic of this largest curvature; None: not known."""
@@ -65,52 +236,213 @@ class Optimizer:
             return None
         return self.rule.stability(**self.hyperparameters) / curvature
 
+    # -- the object's own state: update in place ----------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._layout: Layout | None = None
+        self._state: State = ()
+        self._memory: Memory | None = None
+        self._t = 0
+
+    def update(self, params: Any, grads: Any, fun: float | None = None) -> None:
+        """Update ``params`` in place: a float array, or a dict of float arrays; a number in a dict is replaced.
+
+        grads: the gradient in the same form. fun: f at params, for the rules and schedules that look at it.
+        Raises InputError, with nothing changed, where a gradient is not finite, an array can't be written (integers,
+        read-only), the form differs from the first update's, or the rule needs more than this.
+        """
+        if "evaluate" in self.rule.uses:
+            raise InputError(f"{type(self).__name__} evaluates f itself: use minimize, update has no f to evaluate")
+        if fun is None and ("fun" in self.rule.uses or (self._memory or self.observe(None, 0, math.inf))):
+            raise InputError(f"{type(self).__name__} looks at f: call update(params, grads, fun=f(params))")
+        _check_writable(params)
+        if self._layout is None:
+            layout, x = flatten(params, "params")
+            state = self.init(x, layout)
+        else:
+            layout, state = self._layout, self._state
+            x = layout.match(params, "params")
+        g = layout.match(grads, "grads")
+        if not np.isfinite(g).all():
+            i = int(np.flatnonzero(~np.isfinite(g))[0])
+            raise FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; nothing was updated")
+        memory = self.observe(self._memory, self._t, math.nan if fun is None else float(fun))
+        lr = self.rate(self._t, memory)
+        with np.errstate(all="ignore"):
+            x, state = self.step(
+                x, g, state, self._t + 1, lr, fun=math.nan if fun is None else float(fun), layout=layout
+            )
+        self._layout, self._state, self._memory, self._t = layout, state, memory, self._t + 1
+        if isinstance(params, np.ndarray):
+            params[...] = layout.view(x)
+            return
+        for name, value in layout.view(x).items():
+            if isinstance(params[name], np.ndarray):
+                params[name][...] = value
+            else:
+                params[name] = float(value) if np.ndim(value) == 0 else value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to go on exactly here: hyperparameters, lr, step and state, copied."""
+        return {
+            "optimizer": self.rule.name,
+            "semantics": self.semantics,
+            "lr": self.lr,
+            "hyperparameters": dict(self.hyperparameters),
+            "t": self._t,
+            "memory": self._memory,
+            "layout": self._layout,
+            "state": tuple(np.copy(array) for array in self._state),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, lr and hyperparameters included.
+
+        Raises InputError where it is not the state of such an optimizer; then nothing is changed.
+        """
+        wanted = {"optimizer", "semantics", "lr", "hyperparameters", "t", "memory", "layout", "state"}
+        if not isinstance(saved, Mapping) or set(saved) != wanted:
+            raise InputError(f"load_state_dict needs what state_dict returns: a dict with the keys {sorted(wanted)}")
+        if saved["optimizer"] != self.rule.name:
+            raise InputError(f"this is the state of a {saved['optimizer']}, not of a {self.rule.name}")
+        fresh = type(self)(saved["lr"], semantics=saved["semantics"], **saved["hyperparameters"])
+        layout, state = saved["layout"], tuple(np.copy(array) for array in saved["state"])
+        if layout is not None:
+            like = fresh.init(np.zeros(layout.size, layout.dtype), layout)
+            if [np.shape(a) for a in like] != [np.shape(a) for a in state]:
+                raise InputError(
+                    f"the state has arrays of the shapes {[np.shape(a) for a in state]}, "
+                    f"but {type(self).__name__} keeps {[np.shape(a) for a in like]} for these parameters"
+                )
+        self.semantics = fresh.semantics
+        self._configure(saved["lr"], saved["hyperparameters"])
+        self._layout, self._state, self._memory, self._t = layout, state, saved["memory"], int(saved["t"])
+
+    # -- a value ------------------------------------------------------------------------------------------------------
+
+    def _value(self) -> tuple[Any, ...]:
+        return (self.rule.name, FRAMEWORKS[self.semantics]["clip_each_array"], self.lr, self.hyperparameters)
+
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Optimizer)
-            and type(self) is type(other)
-            and (self.lr, self.hyperparameters) == (other.lr, other.hyperparameters)
-        )
+        return isinstance(other, Optimizer) and self._value() == other._value()
 
     def __hash__(self) -> int:
-        return hash((type(self), self.lr, *self.hyperparameters.items()))
+        return hash((self.rule.name, self.lr, *self.hyperparameters.items()))
 
     def __repr__(self) -> str:
-        lr = getattr(self.lr, "__name__", self.lr) if callable(self.lr) else self.lr
-        changed = [f"{k}={v!r}" for k, v in self.hyperparameters.items() if v != self.rule.defaults[k]]
+        lr = self.lr if not callable(self.lr) or isinstance(self.lr, Schedule) else _function_name(self.lr)
+        defaults = _defaults(self.name, self.semantics)
+        changed = [f"{k}={v!r}" for k, v in self.hyperparameters.items() if v != defaults[k]]
+        if self.semantics != next(iter(SEMANTICS[self.rule.name])):
+            changed.append(f"semantics={self.semantics!r}")
         return f"{type(self).__name__}({', '.join([f'lr={lr}', *changed])})"
 
 
-def _check(name: str, value: Any, owner: str, like: Any = 0.0) -> None:
-    """Raise InputError unless ``value`` may stand for the hyperparameter ``name``."""
+def _function_name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _parts(vector: FloatArray, layout: Layout | None) -> list[FloatArray]:
+    """Return the arrays that lie in the flat ``vector``, as views of it in their own shapes."""
+    if layout is None:
+        return [vector]
+    parts, start = [], 0
+    for shape in layout.shapes:
+        stop = start + math.prod(shape)
+        parts.append(vector[start:stop].reshape(shape))
+        start = stop
+    return parts
+
+
+def _check_writable(params: Any) -> None:
+    """Raise InputError unless ``params`` can be updated in place."""
+    if not isinstance(params, np.ndarray | dict):
+        raise InputError(f"params must be an array or a dict of arrays to be updated in place, got {params!r}")
+    for name, value in params.items() if isinstance(params, dict) else [("params", params)]:
+        if isinstance(value, np.ndarray):
+            if value.dtype.kind != "f":
+                raise InputError(f"{name} is of dtype {value.dtype}, which would cut off every update: make it float64")
+            if not value.flags.writeable:
+                raise InputError(f"{name} is read-only and can't be updated in place; copy it first")
+
+
+def _checked(rule: str, name: str, value: Any, owner: str, like: Any = 0.0) -> Any:
+    """Return ``value`` as a plain Python value; raise InputError unless it may stand for hyperparameter ``name``."""
+    if value is None and like is None:
+        return None
     if isinstance(like, bool):
         if not isinstance(value, bool | np.bool_):
             raise InputError(f"{owner}: {name} must be True or False, got {value!r}")
-        return
-    low, high, low_allowed, high_allowed = INTERVALS[name]
+        return bool(value)
+    if isinstance(like, str):
+        words = CHOICES[f"{rule}.{name}"]
+        if value not in words:
+            raise InputError(f"{owner}: {name} must be {' or '.join(map(repr, words))}, got {value!r}")
+        return value
+    low, high, low_allowed, high_allowed = INTERVALS.get(f"{rule}.{name}") or INTERVALS[name]
     if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
         raise InputError(f"{owner}: {name} must be a real number, got {value!r}")
-    value = float(value)
-    if not ((low < value or (low_allowed and value == low)) and (value < high or (high_allowed and value == high))):
+    if isinstance(like, int) and float(value) != int(float(value)):
+        raise InputError(f"{owner}: {name} must be a whole number, got {value!r}")
+    number = int(float(value)) if isinstance(like, int) else float(value)
+    if not (low < number or (low_allowed and number == low)) or not (
+        number < high or (high_allowed and number == high)
+    ):
         interval = f"{'[' if low_allowed else '('}{low:g}, {high:g}{']' if high_allowed else ')'}"
-        raise InputError(f"{owner}: {name} must lie in {interval}, got {value!r}")
+        raise InputError(f"{owner}: {name} must lie in {interval}, got {number!r}")
+    return number
 
 
-def _public(name: str, rule: Rule) -> type[Optimizer]:
-    """Make the public class of a rule: the signature and the docstring are the rule's own."""
-    cls = type(name, (Optimizer,), {"rule": rule, "__doc__": rule.formula.__doc__, "__module__": __name__})
-    parameters = [
-        inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD if n == "lr" else inspect.Parameter.KEYWORD_ONLY,
-                          default=default)
-        for n, default in rule.defaults.items()
-    ]  # fmt: skip
-    cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+# -- the optimizers by name -------------------------------------------------------------------------------------------
+
+_CLASSES: dict[str, type[Optimizer]] = {}
+
+
+def _public(name: str) -> type[Optimizer]:
+    """Make the public class of a rule or preset: the signature and the docstring are the rule's own."""
+    key = name.lower()
+    rule_name, preset, _ = PRESETS.get(key, (_RULE_NAMES.get(name, key), {}, {}))
+    rule = RULES[rule_name]
+    doc = inspect.cleandoc(rule.formula.__doc__ or "")
+    if preset:
+        settings = ", ".join(f"{k}={v!r}" for k, v in preset.items())
+        doc = f"{name}: {rule_name} with {settings}.\n\n{doc}"
+    body = {"rule": rule, "name": key if preset else rule_name, "__doc__": doc, "__module__": __name__}
+    cls: type[Optimizer] = type(name, (Optimizer,), body)
+    first = next(iter(SEMANTICS[rule_name]))
+    keyword, either = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(n, either if n == "lr" else keyword, default=default)
+            for n, default in (_defaults(cls.name, first) | {"semantics": first}).items()
+        ]
+    )
+    _CLASSES[key] = cls
     return cls
 
 
-SGD = _public("SGD", RULES["sgd"])
+# Rules of more than one word.
+_RULE_NAMES: dict[str, str] = {}
 
-_CLASSES = {cls.__name__.lower(): cls for cls in (SGD,)}
+SGD = _public("SGD")
+Momentum = _public("Momentum")
+Nesterov = _public("Nesterov")
+Adagrad = _public("Adagrad")
+RMSprop = _public("RMSprop")
+Adadelta = _public("Adadelta")
+Adam = _public("Adam")
+AMSGrad = _public("AMSGrad")
+AdamW = _public("AdamW")
+Adamax = _public("Adamax")
+NAdam = _public("NAdam")
+RAdam = _public("RAdam")
+Rprop = _public("Rprop")
+ASGD = _public("ASGD")
+Ftrl = _public("Ftrl")
+Lion = _public("Lion")
+AdaBelief = _public("AdaBelief")
+Adan = _public("Adan")
+Yogi = _public("Yogi")
 
 
 def names() -> tuple[str, ...]:
@@ -123,9 +455,113 @@ def resolve(optimizer: Any, **hyperparameters: Any) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
     if isinstance(optimizer, str):
-        if optimizer.lower() not in _CLASSES:
-            raise UnknownNameError("optimizer", optimizer, names())
-        return _CLASSES[optimizer.lower()](**hyperparameters)
+        return _named(optimizer)(**hyperparameters)
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         raise InputError(f"optimizer must be an object: write {optimizer.__name__}(lr=…), not {optimizer.__name__}")
     raise InputError(f"optimizer must be an optimizer object or a name such as 'sgd', got {optimizer!r}")
+
+
+def _named(name: str) -> type[Optimizer]:
+    if name.lower() not in _CLASSES:
+        raise UnknownNameError("optimizer", name, names())
+    return _CLASSES[name.lower()]
+
+
+# -- comparing the frameworks -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one optimizer's name means in each framework. Printing it shows a table.
+
+    differences: hyperparameter -> {framework: its default or variant}, where they are not all the same.
+    paths: framework -> (steps + 1, n) points with equal numbers, so that only the formulas differ; default_paths: with
+    each framework's own defaults. largest, default_largest: (framework, framework) -> largest |difference| of any
+    component along the two paths.
+    """
+
+    optimizer: str
+    differences: dict[str, dict[str, Any]]
+    paths: dict[str, FloatArray]
+    default_paths: dict[str, FloatArray]
+
+    @property
+    def largest(self) -> dict[tuple[str, str], float]:
+        return _largest(self.paths)
+
+    @property
+    def default_largest(self) -> dict[tuple[str, str], float]:
+        return _largest(self.default_paths)
+
+    def __str__(self) -> str:
+        frameworks = list(self.paths)
+        rows = [["", *frameworks]]
+        rows += [[name, *(str(values[f]) for f in frameworks)] for name, values in self.differences.items()]
+        width = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, width, strict=True)).rstrip() for row in rows]
+        if not self.differences:
+            lines = [f"{self.optimizer} has the same formula and defaults in {', '.join(frameworks)}"]
+        for (a, b), difference in self.largest.items():
+            lines.append(
+                f"{a}-{b}: paths differ by up to {difference:.2g} with equal numbers, "
+                f"{self.default_largest[a, b]:.2g} with each one's defaults"
+            )
+        return "\n".join(lines)
+
+
+def _largest(paths: Mapping[str, FloatArray]) -> dict[tuple[str, str], float]:
+    return {(a, b): float(np.abs(paths[a] - paths[b]).max()) for a, b in combinations(paths, 2)}
+
+
+def _valley_gradient(x: FloatArray) -> FloatArray:
+    """The gradient of x0²/20 + x1², whose two curvatures lie a factor of 20 apart."""
+    return np.array([0.1, 2.0]) * x
+
+
+def compare(
+    name: str,
+    grad: Callable[[Any], Any] = _valley_gradient,
+    x0: Parameters = (-7.0, 2.0),
+    *,
+    steps: int = 50,
+    **hyperparameters: Any,
+) -> Comparison:
+    """Compare: run one optimizer under every framework's semantics, and show where and how far they part.
+
+    name: of the optimizer. grad: the gradient as a function of x, in the form of x0; x0**2/20 + x1**2 by default.
+    hyperparameters: set equally in all of them; in `paths`, numbers that are not given have the first framework's
+    value, and what a framework has no argument for keeps its own.
+    """
+    cls = _named(name)
+    frameworks = [f for f in SEMANTICS[cls.rule.name] if f != "paper"]
+    own = {f: _defaults(cls.name, f) for f in frameworks}
+    first = own[frameworks[0]]
+    # Words, flags and a warm-up that a framework has built in are its formula; other numbers can be made equal.
+    numbers = {n: v for n, v in first.items() if isinstance(v, float) and n != "momentum_decay"}
+    layout, start = flatten(x0)
+
+    def path(optimizer: Optimizer) -> FloatArray:
+        x, state = start, optimizer.init(start, layout)
+        points = [x]
+        for t in range(steps):
+            g = layout.match(grad(layout.copy(x)), "the gradient that grad returned")
+            x, state = optimizer.step(x, g, state, t + 1, optimizer.lr_at(t), layout=layout)
+            points.append(x)
+        return np.array(points)
+
+    return Comparison(
+        cls.__name__,
+        {n: {f: own[f][n] for f in frameworks} for n in first if any(own[f][n] != first[n] for f in frameworks)},
+        {f: path(cls(semantics=f, **(numbers | hyperparameters))) for f in frameworks},
+        {f: path(cls(semantics=f, **hyperparameters)) for f in frameworks},
+    )
+
+
+__all__ = [
+    "Comparison",
+    "Optimizer",
+    "compare",
+    "names",
+    "resolve",
+    *(cls.__name__ for cls in _CLASSES.values()),
+]
