@@ -28,6 +28,7 @@ FLOORS = [
     "derivatives.gradient",
     "derivatives.check",
     "descent",
+    "descent.schedules",
     "descent.rules",
     "descent.optimizers",
     "descent.record",

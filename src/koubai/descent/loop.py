@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -318,33 +319,51 @@ class _Descent:
         A parameter is never updated with a gradient that is not finite, and a point where f or the gradient is not
         finite is never kept.
         """
-        state = self.optimizer.init(self.start)
+        state, memory = self.optimizer.init(self.start, self.layout), None
         lr = self.optimizer.lr_at(0)
         point = self._first()
         while True:
             verdict = self.stopping.check(point, lr)
-            lr = self.optimizer.lr_at(point.t)
+            memory = self.optimizer.observe(memory, point.t, point.fun)
+            lr = self.optimizer.rate(point.t, memory)
             self.recorder.add(point.t, point.x, point.fun, point.grad_norm, lr)
             self.point = point
             if point.fun < self.best.fun:
                 self.best = point
             if verdict is not None:
-                self.verdict = verdict
+                advice = None if verdict.status.success else self.optimizer.advice(state, point.t)
+                self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
                 yield point, lr
                 return
             yield point, lr
+            trials: list[Point] = []  # the points that a line search evaluates on its way
             with np.errstate(all="ignore"):
-                x, state = self.optimizer.step(point.x, point.g, state, point.t + 1, lr)
+                x, state = self.optimizer.step(
+                    point.x, point.g, state, point.t + 1, lr,
+                    fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
+                )  # fmt: skip
             if self.bounds is not None:
                 x = self.bounds.project(x)
-            if np.isfinite(x).all():
-                after = self.objective.evaluate(point.t + 1, x, self.bounds)
-            else:
-                after = Point(point.t + 1, x, np.nan, point.g, np.nan)
+            if (after := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is None:
+                after = self._evaluate(point.t + 1, x)
             if not after.is_finite:
                 self.verdict = self.stopping.nonfinite(after, lr)
                 return
             point = after
+
+    def _evaluate(self, t: int, x: FloatArray) -> Point:
+        """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
+        if np.isfinite(x).all():
+            return self.objective.evaluate(t, x, self.bounds)
+        return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
+
+    def _trial(self, trials: list[Point], t: int, x: FloatArray) -> tuple[float, FloatArray]:
+        """Evaluate a point for a line search. It may be the best one even if the search goes on to another."""
+        trial = self._evaluate(t, x if self.bounds is None else self.bounds.project(x))
+        trials.append(trial)
+        if trial.is_finite and trial.fun < self.best.fun:
+            self.best = trial
+        return trial.fun, trial.g
 
     def _first(self) -> Point:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
