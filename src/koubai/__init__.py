@@ -4,12 +4,14 @@ import importlib as _importlib
 from typing import Any as _Any
 
 from koubai.derivatives.differences import Estimate, derivative, numerical_gradient
+from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_grad
 from koubai.descent import optimizers
 from koubai.descent.loop import iterate, minimize
 from koubai.descent.optimizers import SGD
 from koubai.descent.record import History, Run, Status, Step
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
+from koubai.graph.call import trace
 
 __version__ = "0.1.0"
 
@@ -23,13 +25,19 @@ __all__ = [
     "Status",
     "Step",
     "derivative",
+    "grad",
+    "hessian",
+    "hvp",
     "iterate",
+    "jacobian",
     "minimize",
     "numerical_gradient",
     "optimizers",
     "parse",
     "plot",
     "problems",
+    "trace",
+    "value_and_grad",
 ]
 
 _ON_FIRST_USE = ("plot",)  # rooms that need more than NumPy

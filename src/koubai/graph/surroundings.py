@@ -102,20 +102,18 @@ class Surroundings:
         overlay = self._globals.get(id(outer))
         if overlay is None:
             overlay = self._globals[id(outer)] = _Globals(self, outer)
-        cells = []
-        copy = types.FunctionType(function.__code__, overlay, function.__name__)
-        self._copies[id(function)] = copy
+        cells, contents = [], []
         for cell in function.__closure__ or ():
             try:
-                content = cell.cell_contents
+                contents.append((cell, types.CellType(), cell.cell_contents))
+                cells.append(contents[-1][1])
             except ValueError:  # not filled yet
                 cells.append(cell)
-                continue
-            self.cells.append((cell, content))
-            inside = self.substitute(content)
-            cells.append(cell if inside is content else types.CellType(inside))
         copy = types.FunctionType(function.__code__, overlay, function.__name__, None, tuple(cells) or None)
-        self._copies[id(function)] = copy
+        self._copies[id(function)] = copy  # before its cells are filled: it may be its own closure
+        for cell, inner, content in contents:
+            self.cells.append((cell, content))
+            inner.cell_contents = self.substitute(content)
         self.defaults.append((function, function.__defaults__, function.__kwdefaults__))
         if function.__defaults__:
             copy.__defaults__ = tuple(self.substitute(v) for v in function.__defaults__)

@@ -1,0 +1,291 @@
+"""Value and gradient, a call: koubai beside hand-written NumPy, autograd, JAX and PyTorch, in one run.
+
+    python benchmarks/gradient.py              needs autograd, jax and torch
+    python benchmarks/gradient.py --rounds 31
+
+Every contender does the same work on the same data in float64, NumPy in and NumPy out, and its value and gradient are
+compared with koubai's first. The contenders take turns within every round, and the table shows medians over the rounds:
+µs a call, and the ratio to koubai (above 1: koubai is faster). The first call (trace, reverse, compile) is shown apart,
+and so is the memory that a call of koubai's needs beyond its input and its answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import autograd
+import autograd.numpy as anp
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+import koubai as kb
+
+jax.config.update("jax_enable_x64", True)
+torch.set_default_dtype(torch.float64)
+
+Call = Callable[[], tuple[Any, Any]]
+
+
+# -- the functions, as their users write them in each library --------------------------------------------------------
+
+
+def quad(x):
+    return (x[0] - 1) ** 2 + (x[1] - 2) ** 2
+
+
+def rosenbrock(np):
+    def f(x):
+        return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    return f
+
+
+def mlp(np):
+    def f(p, X, Y):
+        h = np.tanh(X @ p["W1"] + p["b1"])
+        z = h @ p["W2"] + p["b2"]
+        z = z - np.max(z, axis=1, keepdims=True)
+        log_p = z - np.log(np.sum(np.exp(z), axis=1, keepdims=True))
+        return -np.mean(np.sum(Y * log_p, axis=1))
+
+    return f
+
+
+def torch_rosenbrock(x):
+    return torch.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def torch_mlp(p, X, Y):
+    h = torch.tanh(X @ p["W1"] + p["b1"])
+    return -torch.mean(torch.sum(Y * torch.log_softmax(h @ p["W2"] + p["b2"], dim=1), dim=1))
+
+
+# -- by hand, in NumPy with buffers kept from call to call -----------------------------------------------------------
+
+
+def quad_by_hand(x):
+    a, b = x[0] - 1, x[1] - 2
+    return a**2 + b**2, np.array([2 * a, 2 * b])
+
+
+def rosenbrock_by_hand(n):
+    r, s, t, u = (np.empty(n - 1) for _ in range(4))
+
+    def call(x):
+        left, right = x[:-1], x[1:]
+        np.multiply(left, left, out=r)
+        np.subtract(right, r, out=r)
+        np.subtract(1, left, out=s)
+        np.multiply(r, r, out=t)
+        np.multiply(t, 100, out=t)
+        np.multiply(s, s, out=u)
+        np.add(t, u, out=t)
+        value = t.sum()
+        g = np.empty(n)
+        np.multiply(r, 200, out=r)
+        g[0] = 0
+        g[1:] = r
+        np.multiply(r, left, out=t)
+        np.add(t, s, out=t)
+        np.multiply(t, 2, out=t)
+        g[:-1] -= t
+        return value, g
+
+    return call
+
+
+def mlp_by_hand(p, X, Y):
+    rows = len(X)
+    h, dh = np.empty((rows, p["W1"].shape[1])), np.empty((rows, p["W1"].shape[1]))
+    z, e = np.empty((rows, p["W2"].shape[1])), np.empty((rows, p["W2"].shape[1]))
+
+    def call(p):
+        np.matmul(X, p["W1"], out=h)
+        np.add(h, p["b1"], out=h)
+        np.tanh(h, out=h)
+        np.matmul(h, p["W2"], out=z)
+        np.add(z, p["b2"], out=z)
+        np.subtract(z, z.max(axis=1, keepdims=True), out=z)
+        np.exp(z, out=e)
+        total = e.sum(axis=1, keepdims=True)
+        np.subtract(z, np.log(total), out=z)
+        np.multiply(z, Y, out=z)
+        value = -z.sum(axis=1).mean()
+        np.divide(e, total, out=e)
+        np.subtract(e, Y, out=e)
+        np.divide(e, rows, out=e)
+        gradient = {"W2": h.T @ e, "b2": e.sum(axis=0)}
+        np.matmul(e, p["W2"].T, out=dh)
+        np.multiply(h, h, out=h)
+        np.subtract(1, h, out=h)
+        np.multiply(dh, h, out=dh)
+        gradient |= {"W1": X.T @ dh, "b1": dh.sum(axis=0)}
+        return value, {name: gradient[name] for name in p}
+
+    return call
+
+
+# -- the peers, NumPy in and NumPy out -------------------------------------------------------------------------------
+
+
+def by_autograd(f, x, *data) -> Call:
+    call = autograd.value_and_grad(f)
+    return lambda: call(x, *data)
+
+
+def by_jax(f, x, *data) -> Call:
+    call = jax.jit(jax.value_and_grad(f))
+
+    def run():
+        value, gradient = call(x, *data)
+        return float(value), jax.tree.map(np.asarray, gradient)
+
+    return run
+
+
+def by_torch(f, x, *data) -> Call:
+    data = [torch.from_numpy(d) for d in data]
+    is_dict = isinstance(x, dict)
+
+    def run():
+        leaves = {k: torch.from_numpy(v).requires_grad_() for k, v in (x if is_dict else {"x": x}).items()}
+        value = f(leaves, *data) if is_dict else f(leaves["x"])
+        gradients = torch.autograd.grad(value, list(leaves.values()))
+        return value.item(), dict(zip(leaves, (g.numpy() for g in gradients), strict=True)) if is_dict else gradients[
+            0
+        ].numpy()
+
+    return run
+
+
+def cases() -> Iterator[tuple[str, dict[str, Callable[[], Call]]]]:
+    """Yield (name, contender -> a function that makes a fresh call)."""
+    rng = np.random.default_rng(0)
+    x2 = np.array([-3.0, 4.0])
+    yield (
+        "quad 2-D",
+        {
+            "koubai": lambda: (lambda call: lambda: call(x2))(kb.value_and_grad(quad, method="backprop")),
+            "by hand": lambda: lambda: quad_by_hand(x2),
+            "autograd": lambda: by_autograd(quad, x2),
+            "jax jit": lambda: by_jax(quad, x2),
+            "torch": lambda: by_torch(quad, x2),
+        },
+    )
+    for n in (2, 100, 10_000, 1_000_000):
+        x = rng.uniform(-2, 2, n)
+        hand = rosenbrock_by_hand(n)
+        yield (
+            f"Rosenbrock {n:g}",
+            {
+                "koubai": lambda x=x: (lambda call: lambda: call(x))(
+                    kb.value_and_grad(rosenbrock(np), method="backprop")
+                ),
+                "by hand": lambda x=x, hand=hand: lambda: hand(x),
+                "autograd": lambda x=x: by_autograd(rosenbrock(anp), x),
+                "jax jit": lambda x=x: by_jax(rosenbrock(jnp), x),
+                "torch": lambda x=x: by_torch(torch_rosenbrock, x),
+            },
+        )
+    X = rng.standard_normal((64, 64))
+    Y = np.eye(10)[rng.integers(0, 10, 64)]
+    p = {
+        "W1": rng.standard_normal((64, 64)) / 8, "b1": rng.standard_normal(64),
+        "W2": rng.standard_normal((64, 10)) / 8, "b2": rng.standard_normal(10),
+    }  # fmt: skip
+    hand = mlp_by_hand(p, X, Y)
+    yield (
+        "MLP 64-64-10",
+        {
+            "koubai": lambda: (lambda call: lambda: call(p, X, Y))(kb.value_and_grad(mlp(np), method="backprop")),
+            "by hand": lambda: lambda: hand(p),
+            "autograd": lambda: by_autograd(mlp(anp), p, X, Y),
+            "jax jit": lambda: by_jax(mlp(jnp), p, X, Y),
+            "torch": lambda: by_torch(torch_mlp, p, X, Y),
+        },
+    )
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def agree(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return set(a) == set(b) and all(agree(a[k], b[k]) for k in a)
+    return bool(np.allclose(a, b, rtol=1e-9, atol=1e-11))
+
+
+def seconds(call: Call, times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    warnings.simplefilter("ignore")
+    print(f"{'':>18}{'µs a call (median)':<66}first call, ms")
+    for name, makers in cases():
+        first, calls = {}, {}
+        for who, make in makers.items():
+            call = make()
+            start = time.perf_counter()
+            answer = call()
+            first[who] = time.perf_counter() - start
+            calls[who] = call
+            if who != "koubai" and not all(agree(a, b) for a, b in zip(answer, calls["koubai"](), strict=True)):
+                raise SystemExit(f"{name}: {who} and koubai disagree")
+        times = {who: max(1, int(0.01 / max(seconds(call, 3), 1e-7))) for who, call in calls.items()}
+        taken: dict[str, list[float]] = {who: [] for who in calls}
+        for _ in range(rounds):
+            for who, call in calls.items():
+                taken[who].append(seconds(call, times[who]))
+        median = {who: statistics.median(values) for who, values in taken.items()}
+        row = "  ".join(f"{who} {median[who] * 1e6:.4g} ({median[who] / median['koubai']:.2f}×)" for who in calls)
+        print(f"{name:>18}  {row}   first: {'  '.join(f'{who} {first[who] * 1e3:.3g}' for who in calls)}")
+    tracing()
+    memory()
+
+
+def tracing(repeats: int = 51) -> None:
+    """Print what tracing and reversing take, without the check and the compilation of a first call."""
+    x = np.random.default_rng(0).uniform(-2, 2, 10_000)
+    for name, f, at in (
+        ("quad 2-D", quad, x[:2]),
+        ("Rosenbrock 100", rosenbrock(np), x[:100]),
+        ("Rosenbrock 1e4", rosenbrock(np), x),
+    ):
+        taken = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            kb.trace(f, at).gradient()
+            taken.append(time.perf_counter() - start)
+        print(f"{name:>18}  trace and reverse: {statistics.median(taken) * 1e6:.0f} µs")
+
+
+def memory(n: int = 1_000_000) -> None:
+    """Print the peak of a steady call on Rosenbrock, in arrays of x's size beyond x and the gradient."""
+    x = np.random.default_rng(0).uniform(-2, 2, n)
+    tracemalloc.start()
+    call = kb.value_and_grad(rosenbrock(np), method="backprop")
+    call(x)
+    tracemalloc.reset_peak()
+    call(x)
+    peak = tracemalloc.get_traced_memory()[1] - x.nbytes
+    tracemalloc.stop()
+    print(f"{'Rosenbrock 1e6':>18}  peak memory of a call: {peak / x.nbytes:.2f} arrays beyond input and answer")
+
+
+if __name__ == "__main__":
+    main()
