@@ -185,7 +185,7 @@ def _power(a: Any, b: Any) -> Any:
 
 
 def _power_base(g: Any, y: Any, a: Any, b: Any) -> Any:
-    if isinstance(b, int | float):  # a constant exponent, by far the commonest
+    if type(b) in (int, float):  # a constant exponent, by far the commonest
         if b == 2:
             return g * (2 * a)
         if b == 1:
@@ -384,7 +384,7 @@ for _call, _scalar in (
     )
 _elementwise(
     np.copysign,
-    lambda g, y, a, b: g * np.where(np.signbit(a) == np.signbit(b), 1.0, -1.0),
+    lambda g, y, a, b: np.where(np.signbit(a) == np.signbit(b), g, -g),
     None,
     domain=(POSITIVE, POSITIVE),
     scalar="math.copysign({0}, {1})",
@@ -613,7 +613,10 @@ def _getitem(x: Any, *arrays: Any, index: Index) -> Any:
 
 
 def _getitem_vjp(i: int, g: Any, y: Any, x: Any, *arrays: Any, index: Index) -> Any:
-    return apply("add_at", zeros(g, x.shape, g.dtype), g, *arrays, index=index) if i == 0 else None
+    if i > 0:
+        return None
+    write = "add_at" if arrays else "setitem"  # elements chosen by arrays may repeat; by slices they don't
+    return apply(write, zeros(g, x.shape, g.dtype), g, *arrays, index=index)
 
 
 def _setitem(x: Any, v: Any, *arrays: Any, index: Index) -> Any:
@@ -923,6 +926,11 @@ _row(
 )
 
 
+def _einsum(*operands: Any, subscripts: str) -> Any:
+    y = np.einsum(subscripts, *operands)
+    return y if y.base is None else y.copy()  # NumPy gives a view of a diagonal or a transpose
+
+
 def _einsum_shape(*shapes: Shape, subscripts: str) -> Shape:
     terms, result = subscripts.split("->")
     sizes: dict[str, int] = {}
@@ -963,7 +971,7 @@ def _einsum_vjp(i: int, g: Any, y: Any, *operands: Any, subscripts: str) -> Any:
 _row(
     Op(
         "einsum",
-        lambda *operands, subscripts: np.einsum(subscripts, *operands),
+        _einsum,
         _einsum_vjp,
         shape=_einsum_shape,
         code=lambda y, args, params: f"{y} = np.einsum({params['subscripts']!r}, {', '.join(args)})",

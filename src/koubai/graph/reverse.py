@@ -124,10 +124,10 @@ def _joined(total: Traced, part: Traced) -> Traced:
     trace = total._trace
     for a, b in ((total, part), (part, total)):
         node = trace.nodes[b._node]
-        if node.op is _ADD_AT and trace.nodes[node.inputs[0]].op is _ZEROS:
+        if node.op in (_ADD_AT, _SETITEM) and trace.nodes[node.inputs[0]].op is _ZEROS:
             i = trace.emit(_ADD_AT, (a._node, *node.inputs[1:]), node.params, a.shape, a.dtype)
             return Traced(trace, i, None, a.shape, a.dtype)
     return record(OPS["add"], (total, part))
 
 
-_ADD_AT, _ZEROS = OPS["add_at"], OPS["zeros"]
+_ADD_AT, _SETITEM, _ZEROS = OPS["add_at"], OPS["setitem"], OPS["zeros"]

@@ -554,13 +554,29 @@ def _simplify(trace: Trace, op: Op, args: Sequence[Any], nodes: list[int]) -> Tr
         return record(_BROADCAST, (scalar,), {"shape": spread})
     if op is _MULTIPLY:
         for k in (0, 1):
-            one, other = at[nodes[k]], at[nodes[1 - k]]
-            if one.op is CONSTANT and one.shape == () and one.params["value"] == 1.0 and other.dtype is not None:
-                if one.dtype is None or one.dtype == other.dtype:
-                    return Traced(trace, nodes[1 - k], None, other.shape, other.dtype)
-    elif op is _NEGATIVE and at[nodes[0]].op is _NEGATIVE:
-        i = at[nodes[0]].inputs[0]
-        return Traced(trace, i, None, at[i].shape, at[i].dtype)
+            factor, other = _scalar_constant(at[nodes[k]]), at[nodes[1 - k]]
+            if factor is None or other.dtype is None:
+                continue
+            weak = at[nodes[k]].dtype is None
+            if factor == 1.0 and (weak or at[nodes[k]].dtype == other.dtype):
+                return _held(trace, nodes[1 - k])
+            inner = _scaled(trace, nodes[1 - k])
+            if inner is not None and (_exact(factor) or _exact(inner[0])):
+                return record(op, (factor * inner[0], _held(trace, inner[1])))
+        left, right = _scaled(trace, nodes[0]), _scaled(trace, nodes[1])
+        if left is not None and right is not None and (_exact(left[0]) or _exact(right[0])):
+            return record(op, (record(op, (left[0] * right[0], _held(trace, left[1]))), _held(trace, right[1])))
+    elif op is _NEGATIVE:
+        operand = at[nodes[0]]
+        if operand.op is _NEGATIVE:
+            return _held(trace, operand.inputs[0])
+        inner = _scaled(trace, nodes[0])
+        if inner is not None:
+            return record(_MULTIPLY, (-inner[0], _held(trace, inner[1])))
+    elif op is _ADD:
+        for k in (0, 1):
+            if at[nodes[k]].op is _NEGATIVE:
+                return record(_SUBTRACT, (_held(trace, nodes[1 - k]), _held(trace, at[nodes[k]].inputs[0])))
     if all(at[i].op is CONSTANT and at[i].shape == () for i in nodes):
         with np.errstate(all="ignore"):
             value = op.call(*[at[i].params["value"] for i in nodes])
@@ -569,11 +585,41 @@ def _simplify(trace: Trace, op: Op, args: Sequence[Any], nodes: list[int]) -> Tr
     return None
 
 
+def _scalar_constant(node: Node) -> float | None:
+    """Return a finite real constant as a Python float, if the node is one."""
+    if node.op is not CONSTANT or node.shape != ():
+        return None
+    value = node.params["value"]
+    if isinstance(value, bool | np.bool_ | complex | np.complexfloating) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _scaled(trace: Trace, i: int) -> tuple[float, int] | None:
+    """Return (c, node of a) if node ``i`` is a Python number c times a float array or scalar a."""
+    node = trace.nodes[i]
+    if node.op is _MULTIPLY and node.dtype is not None and node.dtype.kind == "f":
+        for k in (0, 1):
+            constant = trace.nodes[node.inputs[k]]
+            factor = _scalar_constant(constant)
+            other = trace.nodes[node.inputs[1 - k]]
+            if factor is not None and other.dtype == node.dtype and (constant.dtype in (None, node.dtype)):
+                return factor, node.inputs[1 - k]
+    return None
+
+
+def _exact(factor: float) -> bool:
+    """Is scaling by ``factor`` free of rounding? Powers of two of moderate size are."""
+    return math.frexp(factor)[0] in (0.5, -0.5) and 1e-6 < abs(factor) < 1e6
+
+
 def _held(trace: Trace, i: int) -> Traced:
     return Traced(trace, i, None, trace.nodes[i].shape, trace.nodes[i].dtype)
 
 
-_GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE = (OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative"))
+_GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE, _ADD, _SUBTRACT = (
+    OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative", "add", "subtract")
+)
 
 
 class Traced:

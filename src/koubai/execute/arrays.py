@@ -1,0 +1,353 @@
+"""Straight-line NumPy: a graph as one generated function whose intermediate results live in reused buffers.
+
+Buffers are planned by liveness: a buffer is free again after the last use of what it holds and of every view of that. A
+result is always fresh memory, never a buffer, so that the next call can't overwrite it. A set of buffers is checked out for
+each call, so threads that call one program at once never share one.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from koubai.graph.ops import OPS, Index, add_into
+from koubai.graph.trace import CAPTURED, INPUT, LEAVES, Graph, Guard, Node, statement
+
+__all__ = ["compile_arrays"]
+
+_GETITEM, _SETITEM, _ADD_AT, _ZEROS, _SUM, _POWER = (
+    OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "sum", "power")
+)
+_OPERATORS = {
+    **{"add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "divide": "{0} / {1}", "negative": "-{0}"},
+    **{"power": "{0} ** {1}", "square": "{0} * {0}"},
+    **{"less": "{0} < {1}", "less_equal": "{0} <= {1}", "greater": "{0} > {1}", "greater_equal": "{0} >= {1}"},
+}
+
+
+def compile_arrays(graph: Graph) -> Callable[..., Any]:
+    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads."""
+    plan = _Plan(graph)
+    compiled: Callable[..., Any] = plan.compiled()
+    pool: list[tuple[contextvars.Context, tuple[Any, ...]]] = []
+
+    def run(*inputs: Any) -> Any:
+        try:
+            held = pool.pop()  # list.pop and list.append are atomic
+        except IndexError:
+            held = _quiet_context(), plan.buffers()
+        results = held[0].run(compiled, held[1], *inputs)
+        pool.append(held)
+        return results
+
+    run.source = plan.source  # type: ignore[attr-defined]
+    return run
+
+
+def _quiet_context() -> contextvars.Context:
+    """Return a context in which NumPy gives inf and nan without a warning; entering it is cheaper than np.errstate."""
+    context = contextvars.copy_context()
+    context.run(np.seterr, all="ignore")
+    return context
+
+
+class _Plan:
+    """Which node is written where, and the source that says so."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes = graph.nodes
+        self.namespace: dict[str, Any] = {"np": np, "add_into": add_into}
+        self.sizes: list[tuple[int, np.dtype[Any]]] = []  # one flat buffer each
+        self.views: dict[tuple[int, tuple[int, ...]], str] = {}  # (buffer, shape) -> its name
+        self.lines: list[str] = []
+        self._plan()
+        self.source = self._text()
+
+    # --- liveness
+    def _root(self, i: int) -> int:
+        """Return the node whose memory node ``i`` may show."""
+        while self._is_view(self.nodes[i]):
+            i = self.nodes[i].inputs[0]
+        return i
+
+    def _is_view(self, node: Node) -> bool:
+        return bool(node.shape) and (node.op.view or (node.op is _GETITEM and not node.params["index"].holes))
+
+    def _plan(self) -> None:
+        nodes, graph = self.nodes, self.graph
+        count = len(nodes)
+        roots = [self._root(i) for i in range(count)]
+        last = [i for i in range(count)]  # the last node that reads what root i holds
+        for i, node in enumerate(nodes):
+            for j in node.inputs:
+                last[roots[j]] = i
+        checks: dict[int, list[Guard]] = {}
+        for guard in graph.guards:
+            checks.setdefault(guard.node, []).append(guard)
+        kept = {roots[i] for i in graph.outputs}
+        for i in kept:
+            last[i] = count
+        for i in range(count - 1, -1, -1):  # what is written on into a result is made in the result's memory
+            if i in kept and self._writes_on(i, roots, last):
+                kept.add(nodes[i].inputs[0])
+        place: dict[int, int] = {}  # root -> the buffer it holds
+        free: dict[tuple[int, np.dtype[Any]], list[int]] = {}
+        name = [f"v{i}" for i in range(count)]
+
+        aims = self._aims()
+        skipped = {target for target, _ in aims.values()} | {nodes[target].inputs[0] for target, _ in aims.values()}
+
+        def take(node: Node) -> int:
+            key = (math.prod(node.shape), node.dtype)
+            if free.get(key):  # type: ignore[call-overload]
+                return free[key].pop()  # type: ignore[index]
+            self.sizes.append(key)  # type: ignore[arg-type]
+            return len(self.sizes) - 1
+
+        def release(buffer: int) -> None:
+            free.setdefault(self.sizes[buffer], []).append(buffer)
+
+        dying: dict[int, list[int]] = {}
+        for i in range(count):
+            dying.setdefault(last[i], []).append(i)
+        for i, node in enumerate(nodes):
+            done = [r for r in dying.get(i, ()) if r in place and r != i]
+            args = [name[j] for j in node.inputs]
+            if node.op in LEAVES:
+                name[i] = self._leaf(i, node)
+            elif i in aims:
+                target, window = aims[i]
+                whole = nodes[target]
+                if target in kept:
+                    name[target] = f"v{target}"
+                    self.lines.append(f"{name[target]} = np.empty({whole.shape}, {self._dtype(whole.dtype)})")
+                else:
+                    place[target] = take(whole)
+                    name[target] = self._view(place[target], whole.shape)
+                before, after = window
+                if before:
+                    self.lines.append(f"{name[target]}[:{before}] = 0.0")
+                if after < whole.shape[0]:
+                    self.lines.append(f"{name[target]}[{after}:] = 0.0")
+                name[i] = f"v{i}"
+                self.lines.append(f"{name[i]} = {name[target]}[{before}:{after}]")
+                self.lines.append(self._into(node, args, name[i]))
+            elif i in skipped:
+                pass
+            elif node.op in (_ADD_AT, _SETITEM) and node.shape:
+                self._write(i, node, name, args, roots, last, place, i in kept, take)
+            elif node.op is _ZEROS:
+                if i in kept or not node.shape:
+                    self.lines.append(f"{name[i]} = np.zeros({node.params['shape']}, {self._dtype(node.dtype)})")
+                else:
+                    place[i] = take(node)
+                    self.lines.append(f"{name[i]} = {self._view(place[i], node.shape)}; {name[i]}.fill(0)")
+            elif self._can_write_out(node) and i not in kept:
+                if (
+                    node.op.elementwise
+                ):  # the operands are read before they are overwritten, so the result may take their place
+                    for r in done:
+                        release(place[r])
+                    done = []
+                place[i] = take(node)
+                name[i] = self._view(place[i], node.shape)
+                self.lines.append(self._into(node, args, name[i]))
+            else:
+                self.lines.append(self._plain(node, name[i], args))
+            for r in done:
+                if r in place:  # it may have passed its buffer on
+                    release(place[r])
+            for guard in checks.get(i, ()):
+                self._check(guard, name[i])
+        returned = []
+        for i in graph.outputs:
+            root = nodes[roots[i]]
+            copy = root.op in LEAVES and root.shape or self._is_view(nodes[i])
+            returned.append(f"{name[i]}.copy()" if copy else name[i])
+        if len(set(graph.outputs)) < len(graph.outputs):  # the same node twice: the caller gets two arrays
+            seen: set[int] = set()
+            for k, i in enumerate(graph.outputs):
+                if i in seen and nodes[i].shape:
+                    returned[k] = f"{name[i]}.copy()"
+                seen.add(i)
+        self.returned = ", ".join(returned)
+        self.arguments = [name[i] for i in graph.inputs]
+
+    # --- code
+    def _leaf(self, i: int, node: Node) -> str:
+        if node.op is INPUT:
+            return f"v{i}"
+        value = node.params["value"]
+        if node.dtype is None and math.isfinite(value):
+            return f"({value!r})"
+        self.namespace[f"c{i}"] = value
+        if node.op is CAPTURED:  # the caller's own array: it must still be the one that was traced
+            self.lines.append(f"if c{i}.shape != {node.shape} or c{i}.dtype != {self._dtype(node.dtype)}: return None")
+        return f"c{i}"
+
+    def _can_write_out(self, node: Node) -> bool:
+        if not node.shape or not math.prod(node.shape):
+            return False
+        if node.op is _POWER:
+            return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
+        return node.op.out
+
+    def _into(self, node: Node, args: list[str], target: str) -> str:
+        """Return the statement that writes the node's result into ``target``."""
+        call, arguments = node.op.call, args
+        if node.op is _POWER:  # the operator's own shortcuts, with out=
+            exponent = self.nodes[node.inputs[1]]
+            known = exponent.params["value"] if exponent.dtype is None else None
+            call = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(known, np.power)
+            arguments = args if call is np.power else args[:1]
+        return f"{self._bind(call)}({', '.join(arguments)}, {target})"
+
+    def _aims(self) -> dict[int, tuple[int, tuple[int, int]]]:
+        """Find results that are only written into a slice of zeros: they are computed in place there.
+
+        Returns {node: (the write, (start, stop))}.
+        """
+        readers: dict[int, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for j in node.inputs:
+                readers.setdefault(j, []).append(i)
+        watched = {guard.node for guard in self.graph.guards} | set(self.graph.outputs)
+        aims = {}
+        for i, node in enumerate(self.nodes):
+            if node.op is not _SETITEM or len(node.shape) != 1 or node.params["index"].holes:
+                continue
+            zeros, value = node.inputs[:2]
+            items = node.params["index"].items
+            if len(items) != 1 or not isinstance(items[0], slice) or self.nodes[zeros].op is not _ZEROS:
+                continue
+            start, stop, step = items[0].indices(node.shape[0])
+            made = self.nodes[value]
+            if (
+                step == 1
+                and made.shape == (stop - start,)
+                and made.dtype == node.dtype
+                and made.op.elementwise
+                and self._can_write_out(made)
+                and readers[value] == [i]
+                and readers[zeros] == [i]
+                and not watched & {value, zeros}
+            ):
+                aims[value] = i, (start, stop)
+        return aims
+
+    def _plain(self, node: Node, target: str, args: list[str]) -> str:
+        op = node.op
+        if not node.shape and op.name in _OPERATORS:
+            return f"{target} = {_OPERATORS[op.name].format(*args)}"
+        if op is _GETITEM:
+            return f"{target} = {args[0]}[{self._index(node.params['index'], args[1:])}]"
+        if op is _SUM and not node.params["keepdims"]:
+            axis = node.params["axis"]
+            if axis is not None and len(axis) == 1:
+                axis = axis[0]
+            return f"{target} = {self._bind(np.add.reduce)}({args[0]}, {axis})"
+        if op.out:
+            return f"{target} = {self._bind(op.call)}({', '.join(args)})"
+        if op.name in ("reshape", "transpose"):
+            return statement(node, target, args)
+        params = "".join(f", {k}={self._bind(v)}" for k, v in node.params.items())
+        return f"{target} = {self._bind(op.call)}({', '.join(args)}{params})"
+
+    def _index(self, index: Index, arrays: list[str]) -> str:
+        text = index.text(arrays)
+        return f"{text}," if len(index.items) == 1 and index.holes else text
+
+    def _writes_on(self, i: int, roots: list[int], last: list[int]) -> bool:
+        """Is node ``i`` a write into an array that nobody needs as it was, so that it can be done in place?"""
+        node = self.nodes[i]
+        if node.op not in (_ADD_AT, _SETITEM):
+            return False
+        base = node.inputs[0]
+        owned = base == roots[base] and self.nodes[base].op not in LEAVES
+        return owned and last[base] == i and all(roots[j] != base for j in node.inputs[1:])
+
+    def _write(
+        self,
+        i: int,
+        node: Node,
+        name: list[str],
+        args: list[str],
+        roots: list[int],
+        last: list[int],
+        place: dict[int, int],
+        kept: bool,
+        take: Callable[[Node], int],
+    ) -> None:
+        """A write into an array: in place where that is allowed, else into a copy."""
+        base = node.inputs[0]
+        target = f"v{i}"
+        if self._writes_on(i, roots, last):
+            target = args[0]
+            if base in place:
+                place[i] = place.pop(base)
+        elif kept:
+            self.lines.append(f"{target} = {args[0]}.copy()")
+        else:
+            place[i] = take(node)
+            target = self._view(place[i], node.shape)
+            self.lines.append(f"np.copyto({target}, {args[0]})")
+        name[i] = target
+        index = self._index(node.params["index"], args[2:])
+        if node.op is _SETITEM:
+            self.lines.append(f"{target}[{index}] = {args[1]}")
+        elif node.params["index"].holes:
+            where = f"({index})" if len(node.params["index"].items) > 1 else index.rstrip(",")
+            self.lines.append(f"add_into({target}, {args[1]}, {where}, True)")
+        elif self._scalar_index(node.params["index"], node.shape):
+            self.lines.append(f"{target}[{index}] += {args[1]}")
+        else:
+            part = f"w{i}"
+            self.lines.append(f"{part} = {target}[{index}]; {self._bind(np.add)}({part}, {args[1]}, {part})")
+
+    @staticmethod
+    def _scalar_index(index: Index, shape: tuple[int, ...]) -> bool:
+        return len(index.items) == len(shape) and all(isinstance(item, int) for item in index.items)
+
+    def _check(self, guard: Guard, name: str) -> None:
+        if type(guard.expected) is bool:
+            self.lines.append(f"if {'not ' if guard.expected else ''}{name}: return None")
+        else:
+            self.namespace[f"g{len(self.lines)}"] = guard.holds
+            self.lines.append(f"if not g{len(self.lines)}({name}): return None")
+
+    def _bind(self, value: Any) -> str:
+        """Return a name for ``value`` in the generated code."""
+        if isinstance(value, bool | int | str | tuple | type(None)) and not isinstance(value, np.generic):
+            return repr(value)
+        text = getattr(value, "__name__", "").replace("<lambda>", "call")
+        name = f"{text if text.isidentifier() else 'k'}"
+        known = self.namespace.get(name)
+        if known is not None and known is not value:
+            name = next((n for n, v in self.namespace.items() if v is value), f"{name}_{len(self.namespace)}")
+        self.namespace[name] = value
+        return name
+
+    def _dtype(self, dtype: Any) -> str:
+        return self._bind(dtype)
+
+    def _view(self, buffer: int, shape: tuple[int, ...]) -> str:
+        return self.views.setdefault((buffer, shape), f"b{len(self.views)}")
+
+    def _text(self) -> str:
+        head = f"def run(buffers{''.join(', ' + a for a in self.arguments)}):"
+        unpack = [f"{', '.join(self.views.values())}, = buffers"] if self.views else []
+        tail = f"return ({self.returned},)"
+        return "\n".join([head, *(f"    {line}" for line in [*unpack, *self.lines, tail]), ""])
+
+    def compiled(self) -> Callable[..., Any]:
+        exec(compile(self.source, "<koubai: straight-line NumPy>", "exec"), self.namespace)
+        return self.namespace["run"]  # type: ignore[no-any-return]
+
+    def buffers(self) -> tuple[Any, ...]:
+        flat = [np.empty(size, dtype) for size, dtype in self.sizes]
+        return tuple(flat[k].reshape(shape) for k, shape in self.views)

@@ -1,0 +1,157 @@
+"""Every row of OPS, over its domain and shapes, against differences at order 1 and 2, in float64 and float32."""
+
+import math
+import zlib
+
+import numpy as np
+import pytest
+
+from koubai.graph.ops import OPS, Index
+from koubai.graph.reverse import pullback, reverse
+from koubai.graph.trace import Graph, Trace, Traced, evaluate, infer, record
+
+SHAPES = {
+    1: (((),), ((3,),), ((2, 3),), ((1, 1),)),
+    2: (((), ()), ((3,), ()), ((2, 3), (3,)), ((2, 1), (1, 3)), ((2, 3), (2, 3))),
+    3: (((3,), (), ()), ((2, 3), (3,), (2, 1)), ((), (3,), (3,))),
+}
+DIFFERENTIABLE = [op for op in OPS.values() if op.differentiable]
+
+
+def cases():
+    for op in DIFFERENTIABLE:
+        assert op.domain, f"{op.name} has derivative rules but no domain to test them on"
+        if op.elementwise and not op.examples:
+            for shapes in SHAPES[len(op.domain)]:
+                yield pytest.param(op, shapes, {}, id=f"{op.name}-{'·'.join(map(str, shapes))}")
+        else:
+            for k, (shapes, params) in enumerate(op.examples):
+                yield pytest.param(op, shapes, params, id=f"{op.name}-{k}")
+
+
+def sample(op, shapes, dtype):
+    random = np.random.default_rng(zlib.crc32(op.name.encode()))
+    values = []
+    for k, shape in enumerate(shapes):
+        low, high = op.domain[min(k, len(op.domain) - 1)]
+        value = random.uniform(low, high, shape).astype(dtype)
+        values.append(value if shape else value[()])
+    return values
+
+
+def recorded(op, values, params, wrap=lambda y: y):
+    """The graph of a weighted sum of the op's result."""
+    tape = Trace(concrete=True, name=op.name)
+    inputs = [tape.input(v.copy(), f"x{k}") for k, v in enumerate(values)]
+    if op.name == "where":
+        inputs[0] = inputs[0] > 0.0
+    with tape.running():
+        y = record(op, inputs, params)
+        weights = np.cos(np.arange(y.size, dtype=y.dtype) + 1).reshape(y.shape)
+        total = record(OPS["sum"], (y * weights,), {"axis": None, "keepdims": False}) if y.shape else y * weights[()]
+    return tape.graph([total._current()])
+
+
+def difference(f, x, direction):
+    """The derivative of f along a direction by central differences, extrapolated four times."""
+    steps = [2.0**-k for k in range(5, 10)]
+    table = [(np.asarray(f(x, h, direction)) - np.asarray(f(x, -h, direction))) / (2 * h) for h in steps]
+    for order in range(1, len(table)):
+        table = [(4**order * b - a) / (4**order - 1) for a, b in zip(table, table[1:], strict=False)]
+    return table[0]
+
+
+def moved(graph, output):
+    def f(values, h, direction):
+        return evaluate(graph, *[v + h * d for v, d in zip(values, direction, strict=True)])[output]
+
+    return f
+
+
+def directions(op, values):
+    random = np.random.default_rng(7)
+    return [random.uniform(-0.02, 0.02, np.shape(v)) for v in values]
+
+
+@pytest.mark.parametrize(("op", "shapes", "params"), list(cases()))
+def test_first_and_second_derivative(op, shapes, params):
+    values = sample(op, shapes, np.float64)
+    graph = recorded(op, values, params)
+    gradient = reverse(graph)
+    value, *g = evaluate(gradient, *values)
+    np.testing.assert_array_equal(value, evaluate(graph, *values)[0])
+    v = directions(op, values)
+    if op.name == "where":
+        v[0] = v[0] * 0.0
+    scale = 0.02
+    along = sum(np.sum(a * b) for a, b in zip(g, v, strict=True))
+    expected = difference(moved(graph, 0), values, v)
+    np.testing.assert_allclose(along, expected, rtol=1e-8, atol=1e-9 * scale)
+    for part, x in zip(g, values, strict=True):
+        assert np.shape(part) == np.shape(x)
+        assert part.dtype == x.dtype
+    alone = Graph(gradient.nodes, gradient.inputs, gradient.outputs[1:])
+    second = evaluate(pullback(alone, range(len(values))), *values, *v)
+    for k, row in enumerate(second):
+        expected = difference(moved(gradient, 1 + k), values, v)
+        np.testing.assert_allclose(row, expected, rtol=1e-7, atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize(("op", "shapes", "params"), list(cases()))
+def test_float32_keeps_its_dtype_and_agrees(op, shapes, params):
+    if op.name == "astype":
+        return  # its row says float64
+    values = sample(op, shapes, np.float32)
+    gradient = reverse(recorded(op, values, params))
+    exact = [np.asarray(v, np.float64)[()] for v in values]
+    wide = reverse(recorded(op, exact, params))
+    for got, expected in zip(evaluate(gradient, *values), evaluate(wide, *exact), strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, expected, rtol=2e-4, atol=2e-5)
+    for node in gradient.nodes:
+        assert node.dtype is None or node.dtype != np.float64 or not node.inputs, f"{node.op.name} went to float64"
+
+
+@pytest.mark.parametrize("op", [op for op in OPS.values() if op.elementwise and op.scalar], ids=lambda op: op.name)
+def test_scalar_code_means_the_same(op):
+    count = op.call.nin if isinstance(op.call, np.ufunc) else {"where": 3}.get(op.name, 2)
+    domain = op.domain or ((-3.0, 3.0),) * count
+    random = np.random.default_rng(11)
+    for _ in range(200):
+        values = [float(random.uniform(*domain[k])) for k in range(count)]
+        if op.name == "where":
+            values[0] = values[0] > 0
+        got = eval(op.scalar.format(*(f"({v!r})" for v in values)), {"math": math, "power": math.pow})
+        assert type(got) in (float, bool)
+        expected = op.call(*[np.float64(v) if isinstance(v, float) else np.bool_(v) for v in values])
+        if type(got) is float and "math." in op.scalar and "sqrt" not in op.scalar:
+            assert abs(got - expected) <= 2 * np.spacing(abs(expected))
+        else:
+            assert got == expected
+
+
+@pytest.mark.parametrize(("op", "shapes", "params"), list(cases()))
+def test_inferred_shape_and_dtype(op, shapes, params):
+    for dtype in (np.float64, np.float32):
+        values = sample(op, shapes, dtype)
+        if op.name == "where":
+            values[0] = values[0] > 0
+        result = op.call(*values, **params)
+        tape = Trace(concrete=False)
+        inputs = [tape.input(np.asarray(v), "x") for v in values]
+        traced = record(op, inputs, params)
+        assert isinstance(traced._node, int)
+        assert traced.shape == np.shape(result)
+        assert traced.dtype == result.dtype
+
+
+def test_index_compares_slices_by_value():
+    assert Index((slice(1, None), 2)) == Index((slice(1, None), 2))
+    assert hash(Index((slice(1, 3),))) == hash(Index((slice(1, 3),)))
+    assert Index((slice(1, None),)) != Index((slice(2, None),))
+
+
+def test_every_name_is_its_key():
+    assert all(op.name == name for name, op in OPS.items())
+    assert type(Traced).__name__ == "type"
+    assert infer.__module__ == "koubai.graph.trace"
