@@ -429,6 +429,15 @@ def test_convergence_survives_zeros():
     assert next(tick for tick in ax.get_yticks() if bottom <= tick <= top) == 0  # shown, and nothing negative
 
 
+def test_legend_stands_where_the_lines_are_not():
+    run = minimize(bowl, [1.0, 1.0], SGD(lr=0.45), grad=lambda x: 2 * x, gtol=0.0, max_steps=300)
+    ax = plot.convergence(run)  # both lines fall at the left and run along the bottom
+    ax.get_figure().canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    middle = ax.transAxes.inverted().transform([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+    assert (middle > 0.5).all()
+
+
 def test_run_with_many_parameters_is_drawn_as_convergence():
     ax = plot.run(RUNS["negative"]())
     assert ax.get_xlabel() == "step"

@@ -96,6 +96,7 @@ def place_legend(ax: Axes, points: FloatArray, marks: FloatArray | None = None, 
     matplotlib's own "best" looks at every vertex, takes seconds on a long path and warns about it.
     """
     handles = [*ax.get_legend_handles_labels()[0], *extra]
+    ax.get_xlim(), ax.get_ylim()  # matplotlib puts off finding limits until they are asked for; transData does not ask
     to_axes = ax.transData + ax.transAxes.inverted()
     spots = to_axes.transform(points[np.isfinite(points).all(axis=1)])
     marked = to_axes.transform(marks) if marks is not None else np.empty((0, 2))
