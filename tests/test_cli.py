@@ -105,7 +105,7 @@ def test_derivative(koubai, tmp_path):
     assert code == 0
     assert "4.0001000000078335" in out
     code, out, _ = koubai("derivative", "x**3", "--at", "10", "--json", "-o", str(tmp_path / "t.svg"))
-    assert json.loads(out)["value"] == pytest.approx(300, abs=1e-7)
+    assert json.loads(out)["value"] == pytest.approx(300, rel=1e-12)
     assert b"<svg" in (tmp_path / "t.svg").read_bytes()
 
 
@@ -119,11 +119,52 @@ def test_the_warnings_of_an_estimate_go_to_stderr(koubai):
 def test_gradient(koubai, tmp_path):
     code, out, _ = koubai("gradient", "x**2 + y**2", "--at", "3,4", "--json", "-o", str(tmp_path / "field.png"))
     assert code == 0
-    np.testing.assert_allclose(json.loads(out)["value"], [6, 8], rtol=1e-9)
+    np.testing.assert_allclose(json.loads(out)["value"], [6, 8], rtol=1e-12)
     assert is_png(tmp_path / "field.png")
     code, out, _ = koubai("gradient", "rosenbrock")
     assert code == 0
     assert "d/dx0" in out
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module of the user's in the current folder."""
+    (tmp_path / "my_losses.py").write_text(
+        "import numpy as np\n"
+        "def f(x):\n    return np.log(np.exp(x).sum())\n"
+        "def right(x):\n    return np.exp(x) / np.exp(x).sum()\n"
+        "def wrong(x):\n    g = right(x)\n    g[1] *= 1.001\n    return g\n"
+        "number = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield "my_losses"
+    sys.modules.pop("my_losses", None)
+
+
+def test_check_names_the_wrong_component(koubai, module):
+    code, out, _ = koubai("check", "my_losses:f", "my_losses:right", "--at", "0.1,0.2,0.3")
+    assert code == 0
+    assert "ok, no wrong component among 3" in out
+    code, out, _ = koubai("check", "my_losses:f", "my_losses:wrong", "--at", "0.1,0.2,0.3")
+    assert code == 1
+    assert "x[1]: given" in out
+    code, out, _ = koubai("check", "my_losses:f", "my_losses:wrong", "--at", "0.1,0.2,0.3", "--json")
+    assert [one["index"] for one in json.loads(out)["wrong"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("my_losses.f", "write MODULE:FUNCTION"),
+        ("my_loses:f", "there is no module 'my_loses'"),
+        ("my_losses:rigth", "did you mean 'right'"),
+        ("my_losses:number", "is int, not a function"),
+    ],
+)
+def test_check_refuses_what_it_can_not_import(koubai, module, function, message):
+    code, _, err = koubai("check", "my_losses:f", function, "--at", "1,2")
+    assert code == 2
+    assert message in err
 
 
 def test_functions(koubai):
@@ -204,7 +245,7 @@ def test_ctrl_c_prints_the_best_point_so_far_and_exits_with_130(koubai, monkeypa
 
 
 def test_help_leads_with_examples(koubai):
-    for command in ("minimize", "derivative", "gradient", "functions"):
+    for command in ("minimize", "derivative", "gradient", "check", "functions"):
         code, out, _ = koubai(command, "--help")
         assert code == 0
         assert out.index(f"koubai {command} ") < out.index("--help")

@@ -3,6 +3,7 @@
 import importlib as _importlib
 from typing import Any as _Any
 
+from koubai.derivatives.check import GradientCheck, check_gradient
 from koubai.derivatives.differences import Estimate, derivative, numerical_gradient
 from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_grad
 from koubai.descent import optimizers
@@ -19,11 +20,13 @@ __all__ = [
     "SGD",
     "Estimate",
     "Expression",
+    "GradientCheck",
     "History",
     "Problem",
     "Run",
     "Status",
     "Step",
+    "check_gradient",
     "derivative",
     "grad",
     "hessian",

@@ -6,6 +6,7 @@ succeed, 130 interrupted.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -18,7 +19,8 @@ import numpy as np
 import typer
 
 from koubai import __version__
-from koubai.derivatives.differences import Estimate, derivative, numerical_gradient
+from koubai.derivatives.check import check_gradient
+from koubai.derivatives.differences import METHODS, Estimate, derivative, numerical_gradient
 from koubai.descent import optimizers
 from koubai.descent.loop import minimize
 from koubai.descent.record import Run
@@ -60,7 +62,7 @@ def koubai(
 def derivative_command(
     text: Annotated[str, typer.Argument(metavar="EXPRESSION", help='A function of one variable, as "x**3".')],
     at: Annotated[float, typer.Option("--at", help="The point.")],
-    method: Annotated[str, typer.Option("--method", help="forward, backward or central.")] = "central",
+    method: Annotated[str, typer.Option("--method", help=f"One of: {', '.join(METHODS)}.")] = "adaptive",
     h: Annotated[float | None, typer.Option("--h", help="The step, used exactly; the best one if left out.")] = None,
     output: Picture = None,
     as_json: Json = False,
@@ -95,7 +97,7 @@ def derivative_command(
 def gradient_command(
     text: Annotated[str, typer.Argument(metavar="FUNCTION", help="An expression, or the name of a known function.")],
     at: Annotated[str | None, typer.Option("--at", metavar="X,Y,…", help="The point, as numbers with commas.")] = None,
-    method: Annotated[str, typer.Option("--method", help="forward, backward or central.")] = "central",
+    method: Annotated[str, typer.Option("--method", help=f"One of: {', '.join(METHODS)}.")] = "adaptive",
     h: Annotated[float | None, typer.Option("--h", help="The step, used exactly; the best one if left out.")] = None,
     output: Picture = None,
     as_json: Json = False,
@@ -130,6 +132,30 @@ def gradient_command(
     _print_estimate(estimate)
 
 
+@app.command("check")
+def check_command(
+    function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function, in a module of yours.")],
+    gradient: Annotated[str, typer.Argument(metavar="MODULE:GRADIENT", help="What is said to be its gradient.")],
+    at: Annotated[str, typer.Option("--at", metavar="X,Y,…", help="The point, as numbers with commas.")],
+    seed: Annotated[int, typer.Option("--seed", help="Of the random directions, above 64 components.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Check a gradient that you wrote against differences; name each component that is wrong.
+
+    \b
+      koubai check losses:logsumexp losses:logsumexp_gradient --at 0.1,0.2,0.3
+    """
+    f, g = _imported(function), _imported(gradient)
+    check = check_gradient(f, g, _point(at, "--at", f), seed=seed)
+    if as_json:
+        names = ("index", "label", "given", "expected", "tolerance")
+        wrong = [{name: getattr(one, name) for name in names} for one in check.wrong]
+        _print_json({"ok": check.ok, "wrong": wrong, "nfev": check.nfev, "tolerance": check.tolerance})
+    else:
+        typer.echo(repr(check))
+    raise typer.Exit(DONE if check.ok else FAILURE)
+
+
 @app.command("minimize")
 def minimize_command(
     text: Annotated[str, typer.Argument(metavar="FUNCTION", help="An expression, or the name of a known function.")],
@@ -142,7 +168,7 @@ def minimize_command(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
     ] = None,
     gradient: Annotated[
-        str | None, typer.Option("--grad", help="exact (known functions), forward, backward or central.")
+        str | None, typer.Option("--grad", help="exact (known functions), backprop, central, adaptive …")
     ] = None,
     max_steps: Annotated[int, typer.Option("--max-steps", help="The most updates to make.")] = 10_000,
     gtol: Annotated[float, typer.Option("--gtol", help="Stop at this largest |gradient|; 0 turns it off.")] = 1e-6,
@@ -242,6 +268,28 @@ def _function(text: str) -> tuple[Callable[[Any], Any], Any, Problem | None, str
     return f, None, None, f"f({', '.join(f.variables)}) = {f.text}"
 
 
+def _imported(text: str) -> Callable[..., Any]:
+    """Return the function that ``module:name`` stands for; modules of the current folder are found too."""
+    module_name, colon, name = text.partition(":")
+    if not colon or not module_name or not name:
+        raise InputError(f"write MODULE:FUNCTION, as in losses:mean_squared_error; got {text!r}")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.split(".")[0] and error.name != module_name:
+            raise
+        raise InputError(f"there is no module {module_name!r} here or among the installed packages") from None
+    finally:
+        sys.path.pop(0)
+    found = getattr(module, name, None)
+    if found is None:
+        raise UnknownNameError(f"function of {module_name}", name, [n for n in vars(module) if not n.startswith("_")])
+    if not callable(found):
+        raise InputError(f"{text} is {type(found).__name__}, not a function")
+    return found  # type: ignore[no-any-return]
+
+
 def _variables(f: Callable[[Any], Any], n: int) -> tuple[str, ...]:
     return f.variables if isinstance(f, Expression) else tuple(f"x{i}" for i in range(n))
 
@@ -330,14 +378,16 @@ def _print_run(title: str, run: Run, picture: Path | None) -> None:
     if run.best_fun < run.fun:
         typer.echo(f"  best  {_numbers(run.best_x)}, f = {run.best_fun:.10g}")
     gradients = f" and {run.njev} of the gradient" if run.njev else ""
-    source = "exact gradient" if run.gradient_source == "user" else f"gradient by {run.gradient_source}"
+    source = {"user": "exact gradient", "backprop": "gradient by backpropagation"}.get(
+        run.gradient_source, f"gradient by {run.gradient_source}"
+    )
     typer.echo(f"  {run.nit} steps, {run.nfev} evaluations of f{gradients}; {source}; {run.optimizer}")
     if picture is not None:
         typer.echo(f"  picture in {picture}")
 
 
 def _print_estimate(estimate: Estimate, *more: str) -> None:
-    typer.echo("  " + ", ".join([f"{estimate.method} difference", *more, f"{estimate.nfev} evaluations of f"]))
+    typer.echo("  " + ", ".join([f"by {estimate.method} differences", *more, f"{estimate.nfev} evaluations of f"]))
     for warning in estimate.warnings:
         typer.echo(f"  warning: {warning}", err=True)
 
