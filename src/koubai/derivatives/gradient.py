@@ -11,7 +11,7 @@ import numpy as np
 
 from koubai.derivatives.agreement import cross_check
 from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
-from koubai.execute.choose import Program, compile_graph
+from koubai.execute.choose import Program
 from koubai.graph.call import Leaves, Recorded, real, record_call
 from koubai.graph.reverse import pullback, reverse
 from koubai.graph.trace import Graph, evaluate
@@ -32,7 +32,7 @@ class _Path:
     def __init__(self, recorded: Recorded, graph: Graph) -> None:
         self.recorded = recorded
         self.graph = graph
-        self.program: Program = compile_graph(graph)
+        self.program = Program(graph)
         self.same = recorded.surroundings.same
 
 

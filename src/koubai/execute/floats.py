@@ -1,0 +1,229 @@
+"""Generated pure-Python arithmetic for graphs of a few numbers: an array element is a Python float in a local variable.
+
+For two or three variables one NumPy call costs more than the whole function in Python. Arithmetic and sqrt give the bits that
+NumPy gives; other functions come from `math`, within 2 ulp. Where Python raises and NumPy gives inf or nan (a zero division,
+exp overflow, log of 0), `run` returns NotImplemented and the caller runs the NumPy program instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from koubai.graph.ops import Index
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
+
+__all__ = ["compile_floats"]
+
+ELEMENTS = 8  # up to here NumPy adds one after the other, so that the order of a sum is the same; and Python is faster
+OPERATIONS = 200  # beyond these, straight-line NumPy is at least as fast and its code is shorter
+
+_STRUCTURE = ("getitem", "setitem", "add_at", "zeros", "reshape", "transpose", "broadcast_to", "concatenate", "stack")
+
+
+def compile_floats(graph: Graph) -> Callable[..., Any] | None:
+    """Return ``run(*inputs)``, or None where the graph is not of this kind.
+
+    run returns the outputs as a tuple, None where a guard fails, NotImplemented where Python's arithmetic raised.
+    """
+    for node in graph.nodes:
+        if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
+            return None
+    writer = _Writer(graph)
+    try:
+        source = writer.source()
+    except _Unsuitable:
+        return None
+    namespace: dict[str, Any] = {"math": math, "np": np, "array": np.array, "float64": np.float64, "power": math.pow}
+    namespace |= {name: getattr(math, name) for name in writer.functions}
+    exec(compile(source, "<koubai: floats>", "exec"), namespace)
+    run: Callable[..., Any] = namespace["run"]
+    run.source = source  # type: ignore[attr-defined]
+    return run
+
+
+class _Unsuitable(Exception):
+    """The graph has a node that this executor has no code for."""
+
+
+def _real_or_bool(node: Node) -> bool:
+    if node.op is CONSTANT:
+        return node.dtype is None or node.dtype in (np.float64, np.bool_) or node.dtype.kind == "i"
+    return node.dtype in (np.float64, np.bool_)
+
+
+class _Writer:
+    """Writes one statement an element. An element is the name of a local variable or a literal."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.lines: list[str] = []
+        self.functions: set[str] = set()
+        self.count = 0
+        self.elements: list[Any] = []  # one object array of names (or literals) a node
+
+    def source(self) -> str:
+        graph = self.graph
+        arguments = [f"x{k}" for k in range(len(graph.inputs))]
+        checks: dict[int, list[Any]] = {}
+        for guard in graph.guards:
+            checks.setdefault(guard.node, []).append(guard)
+        for i, node in enumerate(graph.nodes):
+            self.elements.append(self._node(i, node, arguments))
+            if len(self.lines) > OPERATIONS:
+                raise _Unsuitable
+            for guard in checks.get(i, ()):
+                if type(guard.expected) is not bool or node.shape:
+                    raise _Unsuitable
+                self.lines.append(f"if {'not ' if guard.expected else ''}{self.elements[i][()]}: return None")
+        outputs = [self._output(i) for i in graph.outputs]
+        body = [
+            f"def run({', '.join(arguments)}):",
+            "    try:",
+            *(f"        {line}" for line in self.lines),
+            f"        return ({', '.join(outputs)},)",
+            "    except (ArithmeticError, ValueError):",
+            "        return NotImplemented",
+            "",
+        ]
+        return "\n".join(body)
+
+    def _output(self, i: int) -> str:
+        node, elements = self.graph.nodes[i], self.elements[i]
+        if node.dtype is None or node.dtype != np.float64:
+            raise _Unsuitable
+        if not node.shape:
+            return f"float64({elements[()]})"
+        return f"array({elements.tolist()})".replace("'", "")
+
+    def _new(self, expression: str) -> str:
+        self.count += 1
+        name = f"t{self.count}"
+        self.lines.append(f"{name} = {expression}")
+        return name
+
+    def _node(self, i: int, node: Node, arguments: Sequence[str]) -> Any:
+        op = node.op
+        if op is INPUT:
+            argument = arguments[self.graph.inputs.index(i)]
+            if not node.shape:
+                self.lines.append(f"{argument} = float({argument})")
+                return _filled((), [argument])
+            names = [f"{argument}_{k}" for k in range(math.prod(node.shape))]
+            flat = argument if len(node.shape) == 1 else f"{argument}.ravel()"
+            self.lines.append(f"{', '.join(names)}, = {flat}.tolist()")
+            return _filled(node.shape, names)
+        if op is CONSTANT:
+            value = np.asarray(node.params["value"])
+            return _filled(node.shape, [_literal(v) for v in value.ravel().tolist()])
+        operands = [self.elements[j] for j in node.inputs]
+        if op.name in _STRUCTURE:
+            return self._structure(node, operands)
+        if op.name == "sum":
+            return self._sum(node, operands[0])
+        if op.name == "matmul":
+            raise _Unsuitable  # BLAS may fuse multiplications and additions
+        if op.elementwise:
+            return self._elementwise(node, operands)
+        raise _Unsuitable
+
+    def _elementwise(self, node: Node, operands: Sequence[Any]) -> Any:
+        op = node.op
+        dtypes = [self.graph.nodes[j].dtype for j in node.inputs]
+        boolean = [dtype is not None and dtype == np.bool_ for dtype in dtypes]
+        logical = op.name.startswith("logical_")
+        if op.scalar is None or (any(boolean) and not logical and not (op.name == "where" and boolean == [True, False, False])):
+            raise _Unsuitable
+        if logical and not all(boolean):
+            raise _Unsuitable
+        if any(dtype is not None and dtype.kind == "i" for dtype in dtypes):
+            raise _Unsuitable
+        template = op.scalar
+        if op.name == "power":
+            template = self._power(node)
+        for name in ("sqrt", "exp", "log", "sin", "cos", "tanh"):
+            if f"math.{name}(" in template:
+                self.functions.add(name)
+                template = template.replace(f"math.{name}(", f"{name}(")
+        spread = np.broadcast_arrays(*operands) if node.shape else operands
+        result = np.empty(node.shape, object)
+        for at in np.ndindex(*node.shape):
+            result[at] = self._new(template.format(*(part[at] for part in spread)))
+        return result
+
+    def _power(self, node: Node) -> str:
+        """The operator's shortcuts, as NumPy takes them for arrays; scalars go to libm's pow in both worlds."""
+        exponent = self.graph.nodes[node.inputs[1]]
+        known = exponent.params["value"] if exponent.op is CONSTANT and exponent.dtype is None else None
+        if node.shape and known in (2, 0.5, -1, 1):
+            return {2: "{0} * {0}", 0.5: "math.sqrt({0})", -1: "1.0 / {0}", 1: "{0}"}[known]
+        if node.shape:
+            raise _Unsuitable  # NumPy's vector pow differs from libm's
+        return "{0} ** {1}" if known is not None and float(known).is_integer() else "power({0}, {1})"
+
+    def _sum(self, node: Node, x: Any) -> Any:
+        axis, keepdims = node.params["axis"], node.params["keepdims"]
+        axes = tuple(range(x.ndim)) if axis is None else axis
+        if x.ndim > 1 and len(axes) not in (1, x.ndim):
+            raise _Unsuitable
+        rest = tuple(k for k in range(x.ndim) if k not in axes)
+        lined = x.transpose((*rest, *axes)).reshape((*(x.shape[k] for k in rest), -1))
+        result = np.empty(lined.shape[:-1], object)
+        for at in np.ndindex(*result.shape):
+            parts = lined[at].tolist()
+            if not parts:
+                raise _Unsuitable
+            result[at] = self._new(" + ".join(parts)) if len(parts) > 1 else parts[0]
+        return result.reshape(node.shape) if keepdims else result
+
+    def _structure(self, node: Node, operands: Sequence[Any]) -> Any:
+        name, params = node.op.name, node.params
+        if name == "zeros":
+            if params["dtype"] != np.float64:
+                raise _Unsuitable
+            return _filled(node.shape, ["0.0"] * math.prod(node.shape))
+        if name in ("getitem", "setitem", "add_at"):
+            index: Index = params["index"]
+            if index.holes:
+                raise _Unsuitable
+            where = index.fill(())
+            if name == "getitem":
+                return np.asarray(operands[0][where], object).reshape(node.shape)
+            result = operands[0].copy()
+            if self.graph.nodes[node.inputs[1]].dtype not in (None, node.dtype):
+                raise _Unsuitable
+            if name == "setitem":
+                if self.graph.nodes[node.inputs[1]].dtype is None:
+                    operands = [operands[0], _filled((), [_literal(float(self.graph.nodes[node.inputs[1]].params["value"]))])]
+                result[where] = operands[1][()] if not operands[1].shape else operands[1]
+                return result
+            places = np.arange(result.size).reshape(result.shape)[where]
+            flat, added = result.reshape(-1), np.broadcast_to(operands[1], np.shape(places))
+            for k, at in zip(np.ravel(places), added.ravel(), strict=True):
+                flat[k] = at if flat[k] == "0.0" else self._new(f"{flat[k]} + {at}")
+            return result
+        if name == "concatenate":
+            return np.concatenate(operands, axis=params["axis"])
+        if name == "stack":
+            return np.stack(operands, axis=params["axis"])
+        if name == "reshape":
+            return operands[0].reshape(params["shape"])
+        if name == "transpose":
+            return operands[0].transpose(params["axes"])
+        return np.broadcast_to(operands[0], params["shape"])
+
+
+def _filled(shape: tuple[int, ...], names: Sequence[str]) -> Any:
+    elements = np.empty(len(names), object)
+    elements[:] = names
+    return elements.reshape(shape)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    return f"({value!r})"
+
