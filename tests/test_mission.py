@@ -67,6 +67,27 @@ def test_d5_partial_derivatives():
     assert (np.abs(estimate.value - [6, 8]) <= estimate.error).all()
 
 
+def simple_net(W):
+    """The slides' 2×3 net: x (2) times W (2×3), softmax, cross-entropy with the label t."""
+    x, t = np.array([0.6, 0.9]), np.array([0.0, 0.0, 1.0])
+    z = x @ W
+    y = np.exp(z - np.max(z))
+    return -np.sum(t * np.log(y / np.sum(y)))
+
+
+@pytest.mark.parametrize("method", ["central", "adaptive"])
+def test_d6_the_gradient_of_a_matrix_by_differences(method):
+    W = np.array([[0.47355232, 0.9977393, 0.84668094], [0.85557411, 0.03563661, 0.69422093]])
+    x, t = np.array([0.6, 0.9]), np.array([0.0, 0.0, 1.0])
+    y = np.exp(x @ W) / np.exp(x @ W).sum()
+    kept = W.copy()
+    estimate = kb.numerical_gradient(simple_net, W, method=method)
+    assert estimate.value.shape == (2, 3)
+    np.testing.assert_allclose(estimate.value, np.outer(x, y - t), atol=1e-9)
+    np.testing.assert_allclose(estimate.value.sum(axis=1), 0, atol=1e-9)
+    assert np.array_equal(W, kept)
+
+
 def test_d7_a_gradient_field_as_arrows(ax):
     kb.plot.gradient_field(bowl, [(-2, 2), (-2, 2)], ax=ax)
     (arrows,) = [c for c in ax.collections if type(c).__name__ == "Quiver"]
@@ -155,3 +176,45 @@ def test_g6_the_1d_path_is_arrows_on_the_curve(ax):
     np.testing.assert_allclose(arrows.Y, run.history.fun[:-1])
     np.testing.assert_allclose(arrows.X + arrows.U, run.history.x[1:])
     np.testing.assert_allclose(arrows.Y + arrows.V, run.history.fun[1:], atol=1e-12)
+
+
+def test_n1_the_chain_rule():
+    """z = (x + y)²: dz/dx = dz/dy = 2 (x + y), by backpropagation and by differences."""
+
+    def z(x, y):
+        t = x + y
+        return t**2
+
+    assert kb.grad(z, argnums=(0, 1), method="backprop")(3.0, 4.0) == (14.0, 14.0)
+    for argnum in (0, 1):
+        by_differences = kb.grad(z, argnums=argnum, method="adaptive")(3.0, 4.0)
+        assert by_differences == pytest.approx(14, rel=1e-12)
+    assert "2" in kb.trace(z, 3.0, 4.0).gradient().source()
+
+
+def test_n2_backpropagation_and_differences_agree_on_the_simple_net():
+    W = np.random.default_rng(0).standard_normal((2, 3))
+    by_backprop = kb.grad(simple_net, method="backprop")(W)
+    by_differences = kb.numerical_gradient(simple_net, W).value
+    np.testing.assert_allclose(by_backprop, by_differences, rtol=0, atol=1e-8)
+
+
+def test_n4_backpropagation_gives_the_same_numbers_for_one_evaluation_in_place_of_thousands():
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((20, 8)), np.eye(3)[rng.integers(0, 3, 20)]
+    p = {"W1": rng.standard_normal((8, 16)), "b1": np.zeros(16), "W2": rng.standard_normal((16, 3)), "b2": np.zeros(3)}
+
+    def loss(p):
+        z = np.tanh(X @ p["W1"] + p["b1"]) @ p["W2"] + p["b2"]
+        return np.mean(np.log(np.sum(np.exp(z), axis=1)) - np.sum(Y * z, axis=1))
+
+    estimate = kb.numerical_gradient(loss, p, method="central")
+    gradient = kb.value_and_grad(loss, method="backprop")
+    _, by_backprop = gradient(p)
+    for name in p:
+        np.testing.assert_allclose(by_backprop[name], estimate.value[name], rtol=1e-6, atol=1e-8)
+    n = sum(part.size for part in p.values())
+    assert estimate.nfev >= 2 * n
+    used = gradient.nfev
+    gradient(p)
+    assert gradient.nfev == used  # once traced, the user's function is not called again
