@@ -1,5 +1,6 @@
 """Every row of OPS, over its domain and shapes, against differences at order 1 and 2, in float64 and float32."""
 
+import itertools
 import math
 import zlib
 
@@ -57,7 +58,7 @@ def difference(f, x, direction):
     steps = [2.0**-k for k in range(5, 10)]
     table = [(np.asarray(f(x, h, direction)) - np.asarray(f(x, -h, direction))) / (2 * h) for h in steps]
     for order in range(1, len(table)):
-        table = [(4**order * b - a) / (4**order - 1) for a, b in zip(table, table[1:], strict=False)]
+        table = [(4**order * b - a) / (4**order - 1) for a, b in itertools.pairwise(table)]
     return table[0]
 
 

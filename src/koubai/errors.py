@@ -71,7 +71,9 @@ class FunctionError(KoubaiError, ValueError):
 
 
 class TraceError(KoubaiError):
-    """The function can't be traced. `reason` and `fix` are sentences; `file` and `line` say where in the user's code."""
+    """The function can't be traced. `reason` and `fix` are sentences; `file` and `line` say where in the user's
+    code.
+    """
 
     def __init__(self, reason: str, fix: str, file: str | None = None, line: int | None = None) -> None:
         where = f"{file}:{line}: " if file else ""

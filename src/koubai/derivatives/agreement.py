@@ -1,7 +1,7 @@
 """The first use of a graph: does it agree with the function it was traced from?
 
-One random directional derivative is compared with differences of the function, at several steps and with the noise of the
-function measured, so that neither a kink nor rounding raises falsely and a wrong derivative can't stay silent.
+One random directional derivative is compared with differences of the function, at several steps and with the noise of
+the function measured, so that neither a kink nor rounding raises falsely and a wrong derivative can't stay silent.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def cross_check(
         for k, v in zip(active, directions, strict=True):
             x = np.asarray(leaves[k])
             moved[k] = (x + h * v).astype(x.dtype) if x.ndim else x.dtype.type(x + h * v)
-        return f(*moved)
+        return float(f(*moved))
 
     with np.errstate(all="ignore"):
         f0, again = at(0.0), at(0.0)
@@ -57,7 +57,7 @@ def cross_check(
                 "a function with randomness or hidden state has no gradient; fix the seed inside it",
             )
         if not np.isfinite(f0) or not np.isfinite(value):
-            if np.isnan(f0) and np.isnan(value) or f0 == value:
+            if (np.isnan(f0) and np.isnan(value)) or f0 == value:
                 return
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
         noise = max(abs(at(s * 4 * eps) - f0) for s in (-1.0, 1.0))
@@ -77,7 +77,7 @@ def cross_check(
         if resolved and not _at_kink(at, f0, slope, noise, eps):
             raise GradientError(
                 f"backpropagation through {where} gives the directional derivative {slope!r}, a difference gives "
-                f"{resolved[-1]!r}; the measured noise of f is {noise:.2g}. Use method='adaptive', and please report this"
+                f"{resolved[-1]!r}; the measured noise of f is {noise:.2g}. Use method='adaptive', and report this"
             )
 
 

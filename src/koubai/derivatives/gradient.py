@@ -12,7 +12,7 @@ import numpy as np
 from koubai.derivatives.agreement import cross_check
 from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
 from koubai.execute.choose import Program
-from koubai.graph.call import Leaves, Recorded, real, record_call
+from koubai.graph.call import Leaf, Leaves, Recorded, Static, real, record_call
 from koubai.graph.reverse import pullback, reverse
 from koubai.graph.trace import Graph, evaluate
 from koubai.parameters import as_scalar
@@ -37,7 +37,8 @@ class _Path:
 
 
 class Paths:
-    """The traced paths of one function, found by the form of its arguments, then by what they read, then by their guards.
+    """The traced paths of one function, found by the form of its arguments, then by what they read, then by their
+    guards.
 
     derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number.
     """
@@ -54,7 +55,7 @@ class Paths:
 
     def run(self, leaves: Leaves, *extra: Any) -> Any:
         """Return the outputs of the derived graph for these leaves and the ``extra`` inputs that it has."""
-        known = self._known.get(leaves.form, ())
+        known: Sequence[_Path] = self._known.get(leaves.form, ())
         for path in known:
             if path.same():
                 results = path.program.run(*leaves.values, *extra)
@@ -76,6 +77,11 @@ class Paths:
             if path in known:
                 known.remove(path)
                 known.insert(0, path)
+
+    def newest(self, form: Any) -> _Path | None:
+        """Return the path used last for this form of the arguments."""
+        known = self._known.get(form)
+        return known[0] if known else None
 
     def _traced(self, leaves: Leaves) -> _Path:
         """Trace, derive, compile and check a new path, and keep it."""
@@ -120,6 +126,7 @@ class Differentiated:
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
         self._paths = Paths(f, reverse, scalar=True)
         self._differences = 0
+        self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self._refused = method not in ("auto", "backprop")
         self.__name__ = self._paths.name
         self.__doc__ = getattr(f, "__doc__", None)
@@ -134,6 +141,11 @@ class Differentiated:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return (f, gradient) at these arguments."""
+        direct = self._direct
+        if direct is not None and not kwargs:
+            answer = direct(args)
+            if answer is not None:
+                return answer
         if self._refused:
             return self._by_differences(args, kwargs)
         leaves = _leaves(self.f, args, kwargs, self.argnums)
@@ -148,6 +160,10 @@ class Differentiated:
                 f"{error}. Adaptive differences take the place of backpropagation.", FallbackWarning, stacklevel=2
             )
             return self._by_differences(args, kwargs)
+        path = self._paths.newest(leaves.form)
+        if path is not None and not kwargs:
+            numbers = [_position(n, args) for n in self.argnums]
+            self._direct = _direct_call(path, leaves.form[0], numbers, self.one)
         return results[0], self._shaped(args, results[1:])
 
     def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
@@ -202,6 +218,66 @@ def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequen
     return Leaves.of(f, args, kwargs, [_position(n, args) for n in argnums])
 
 
+def _direct_call(path: _Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
+    """Generate the short way from arguments of this exact form to the answer; it returns None for any others.
+
+    Looking at the arguments costs as much as a small function itself, so the tests are written out once.
+    """
+    tests: list[str] = []
+    leaves: list[str] = []
+    namespace: dict[str, Any] = {
+        "ndarray": np.ndarray,
+        "float64": np.float64,
+        "same": path.same,
+        "run": path.program.run,
+    }
+
+    def look(part: Any, text: str) -> str:
+        """Add the tests for one argument; return its gradient's text."""
+        if isinstance(part, Leaf):
+            k = len(leaves)
+            if part.shape:
+                namespace[f"d{k}"] = np.dtype(part.dtype)
+                tests.append(f"{text}.__class__ is ndarray and {text}.dtype is d{k} and {text}.shape == {part.shape}")
+                leaves.append(text)
+            else:
+                kind = np.dtype(part.dtype).type
+                namespace[f"d{k}"] = kind
+                plain = f" or {text}.__class__ is float" if kind is np.float64 else ""
+                tests.append(f"({text}.__class__ is d{k}{plain})")
+                leaves.append(f"d{k}({text})")
+            return f"r[{{{k}}}]"
+        if isinstance(part, Static):
+            namespace[f"s{len(namespace)}"] = part
+            tests.append(f"s{len(namespace) - 1} == Static({text})")
+            namespace["Static"] = Static
+            return ""
+        kind, parts = part
+        tests.append(f"{text}.__class__ is {kind} and len({text}) == {len(parts)}")
+        if kind == "dict":
+            inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
+            return "{{" + ", ".join(inner) + "}}"
+        return ", ".join(look(v, f"{text}[{i}]") for i, v in enumerate(parts))
+
+    shown = [look(part, f"a{i}") for i, part in enumerate(form)]
+    active = {k: n + 1 for n, k in enumerate(path.recorded.leaves.active)}
+    places = [str(active.get(k, 0)) for k in range(len(leaves))]
+    gradients = [shown[n].format(*places) for n in numbers]
+    source = f"""
+def direct(args):
+    try:
+        {", ".join(f"a{i}" for i in range(len(form)))}, = args
+        if not ({" and ".join(tests)}): return None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    {"" if path.recorded.surroundings.empty else "if not same(): return None"}
+    r = run({", ".join(leaves)})
+    return None if r is None else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
+"""
+    exec(compile(source, "<koubai: direct call>", "exec"), namespace)
+    return namespace["direct"]  # type: ignore[no-any-return]
+
+
 def _like(argument: Any, rest: Any) -> Any:
     if isinstance(argument, dict):
         return {name: _like(part, rest) for name, part in argument.items()}
@@ -213,9 +289,9 @@ def value_and_grad(
 ) -> Callable[..., tuple[Any, Any]]:
     """Value and gradient: a function of the same arguments as f that returns (f(x), ∇f(x)).
 
-    argnums: which positional arguments are differentiated; a tuple gives a tuple of gradients. x may be a number, an array of
-    any shape or a dict of arrays, and the gradient has its form; integers become float64. Other arguments may be arrays,
-    dicts of arrays, or anything hashable.
+    argnums: which positional arguments are differentiated; a tuple gives a tuple of gradients. x may be a number, an
+    array of any shape or a dict of arrays, and the gradient has its form; integers become float64. Other arguments may
+    be arrays, dicts of arrays, or anything hashable.
     method: "auto" backpropagates, and where f can't be traced uses adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
     Raises InputError for complex, empty or non-numeric x, FunctionError where f does not return one real number, and
@@ -324,8 +400,8 @@ def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
 
         J[i, j] = ∂f[i] / ∂x[j]
 
-    f returns an array of any shape; the result has that shape followed by x's (for a dict of arrays, a dict of such). One
-    reverse pass an output element. TraceError where f can't be traced.
+    f returns an array of any shape; the result has that shape followed by x's (for a dict of arrays, a dict of such).
+    One reverse pass an output element. TraceError where f can't be traced.
     """
     values = Paths(_function(f), lambda graph, active: graph, scalar=False)
     products = Paths(f, pullback, scalar=False)

@@ -1,8 +1,8 @@
 """Straight-line NumPy: a graph as one generated function whose intermediate results live in reused buffers.
 
 Buffers are planned by liveness: a buffer is free again after the last use of what it holds and of every view of that. A
-result is always fresh memory, never a buffer, so that the next call can't overwrite it. A set of buffers is checked out for
-each call, so threads that call one program at once never share one.
+result is always fresh memory, never a buffer, so that the next call can't overwrite it. A set of buffers is checked
+out for each call, so threads that call one program at once never share one.
 """
 
 from __future__ import annotations
@@ -14,23 +14,33 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.ops import OPS, Index, add_into
-from koubai.graph.trace import CAPTURED, INPUT, LEAVES, Graph, Guard, Node, statement
+from koubai.graph.ops import OPS, Index, add_into, distinct
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
 __all__ = ["compile_arrays"]
 
-_GETITEM, _SETITEM, _ADD_AT, _ZEROS, _SUM, _POWER = (
-    OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "sum", "power")
-)
+_GETITEM, _SETITEM, _ADD_AT, _ZEROS, _POWER = (OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "power"))
 _OPERATORS = {
-    **{"add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "divide": "{0} / {1}", "negative": "-{0}"},
-    **{"power": "{0} ** {1}", "square": "{0} * {0}"},
-    **{"less": "{0} < {1}", "less_equal": "{0} <= {1}", "greater": "{0} > {1}", "greater_equal": "{0} >= {1}"},
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "divide": "{0} / {1}",
+    "negative": "-{0}",
+    "power": "{0} ** {1}",
+    "square": "{0} * {0}",
+    "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}",
+    "greater_equal": "{0} >= {1}",
 }
+
+_REDUCTIONS = {"sum": np.add.reduce, "prod": np.multiply.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce}
 
 
 def compile_arrays(graph: Graph) -> Callable[..., Any]:
-    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads."""
+    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several
+    threads.
+    """
     plan = _Plan(graph)
     compiled: Callable[..., Any] = plan.compiled()
     pool: list[tuple[contextvars.Context, tuple[Any, ...]]] = []
@@ -82,7 +92,7 @@ class _Plan:
         nodes, graph = self.nodes, self.graph
         count = len(nodes)
         roots = [self._root(i) for i in range(count)]
-        last = [i for i in range(count)]  # the last node that reads what root i holds
+        last = list(range(count))  # the last node that reads what root i holds
         for i, node in enumerate(nodes):
             for j in node.inputs:
                 last[roots[j]] = i
@@ -103,10 +113,10 @@ class _Plan:
         skipped = {target for target, _ in aims.values()} | {nodes[target].inputs[0] for target, _ in aims.values()}
 
         def take(node: Node) -> int:
-            key = (math.prod(node.shape), node.dtype)
-            if free.get(key):  # type: ignore[call-overload]
-                return free[key].pop()  # type: ignore[index]
-            self.sizes.append(key)  # type: ignore[arg-type]
+            key = (math.prod(node.shape), np.dtype(node.dtype))
+            if free.get(key):
+                return free[key].pop()
+            self.sizes.append(key)
             return len(self.sizes) - 1
 
         def release(buffer: int) -> None:
@@ -167,7 +177,7 @@ class _Plan:
         returned = []
         for i in graph.outputs:
             root = nodes[roots[i]]
-            copy = root.op in LEAVES and root.shape or self._is_view(nodes[i])
+            copy = (root.op in LEAVES and root.shape) or self._is_view(nodes[i])
             returned.append(f"{name[i]}.copy()" if copy else name[i])
         if len(set(graph.outputs)) < len(graph.outputs):  # the same node twice: the caller gets two arrays
             seen: set[int] = set()
@@ -202,7 +212,7 @@ class _Plan:
         call, arguments = node.op.call, args
         if node.op is _POWER:  # the operator's own shortcuts, with out=
             exponent = self.nodes[node.inputs[1]]
-            known = exponent.params["value"] if exponent.dtype is None else None
+            known: Any = exponent.params["value"] if exponent.dtype is None else None
             call = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(known, np.power)
             arguments = args if call is np.power else args[:1]
         return f"{self._bind(call)}({', '.join(arguments)}, {target})"
@@ -246,11 +256,18 @@ class _Plan:
             return f"{target} = {_OPERATORS[op.name].format(*args)}"
         if op is _GETITEM:
             return f"{target} = {args[0]}[{self._index(node.params['index'], args[1:])}]"
-        if op is _SUM and not node.params["keepdims"]:
+        if op.name in _REDUCTIONS:
             axis = node.params["axis"]
             if axis is not None and len(axis) == 1:
                 axis = axis[0]
-            return f"{target} = {self._bind(np.add.reduce)}({args[0]}, {axis})"
+            kept = ", None, None, True" if node.params["keepdims"] else ""
+            return f"{target} = {self._bind(_REDUCTIONS[op.name])}({args[0]}, {axis}{kept})"
+        if op.name == "astype":
+            return f"{target} = {args[0]}.astype({self._dtype(node.dtype)})"
+        if op.name == "broadcast_to" and self.nodes[node.inputs[0]].op is CONSTANT and math.prod(node.shape) <= 65536:
+            value = np.full(node.shape, self.nodes[node.inputs[0]].params["value"], node.dtype)
+            self.namespace[f"spread_{target}"] = value
+            return f"{target} = spread_{target}"
         if op.out:
             return f"{target} = {self._bind(op.call)}({', '.join(args)})"
         if op.name in ("reshape", "transpose"):
@@ -300,6 +317,8 @@ class _Plan:
         index = self._index(node.params["index"], args[2:])
         if node.op is _SETITEM:
             self.lines.append(f"{target}[{index}] = {args[1]}")
+        elif node.params["index"].holes and distinct(*[self._constant(j) for j in node.inputs[2:]]):
+            self.lines.append(f"{target}[{index}] += {args[1]}")
         elif node.params["index"].holes:
             where = f"({index})" if len(node.params["index"].items) > 1 else index.rstrip(",")
             self.lines.append(f"add_into({target}, {args[1]}, {where}, True)")
@@ -308,6 +327,10 @@ class _Plan:
         else:
             part = f"w{i}"
             self.lines.append(f"{part} = {target}[{index}]; {self._bind(np.add)}({part}, {args[1]}, {part})")
+
+    def _constant(self, i: int) -> Any:
+        node = self.nodes[i]
+        return node.params["value"] if node.op is CONSTANT else node
 
     @staticmethod
     def _scalar_index(index: Index, shape: tuple[int, ...]) -> bool:

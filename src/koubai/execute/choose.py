@@ -21,26 +21,20 @@ class Program:
     __slots__ = ("executor", "run", "source")
 
     def __init__(self, graph: Graph) -> None:
-        floats = compile_floats(graph)
-        if floats is None:
-            self.run = compile_arrays(graph)
-            self.executor = "numpy"
-        else:
-            self.run = _with_fallback(floats, graph)
-            self.executor = "floats"
+        floats = compile_floats(graph, _Late(graph))
+        self.executor = "numpy" if floats is None else "floats"
+        self.run = compile_arrays(graph) if floats is None else floats
         self.source: str = self.run.source  # type: ignore[attr-defined]
 
 
-def _with_fallback(floats: Callable[..., Any], graph: Graph) -> Callable[..., Any]:
-    arrays: list[Callable[..., Any]] = []
+class _Late:
+    """The NumPy program of a graph, compiled when it is first needed."""
 
-    def run(*inputs: Any) -> Any:
-        results = floats(*inputs)
-        if results is NotImplemented:  # Python raised where NumPy gives inf or nan
-            if not arrays:
-                arrays.append(compile_arrays(graph))
-            return arrays[0](*inputs)
-        return results
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.run: Callable[..., Any] | None = None
 
-    run.source = floats.source  # type: ignore[attr-defined]
-    return run
+    def __call__(self, *inputs: Any) -> Any:
+        if self.run is None:
+            self.run = compile_arrays(self.graph)
+        return self.run(*inputs)

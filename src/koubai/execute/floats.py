@@ -1,8 +1,8 @@
 """Generated pure-Python arithmetic for graphs of a few numbers: an array element is a Python float in a local variable.
 
-For two or three variables one NumPy call costs more than the whole function in Python. Arithmetic and sqrt give the bits that
-NumPy gives; other functions come from `math`, within 2 ulp. Where Python raises and NumPy gives inf or nan (a zero division,
-exp overflow, log of 0), `run` returns NotImplemented and the caller runs the NumPy program instead.
+For two or three variables one NumPy call costs more than the whole function in Python. Arithmetic and sqrt give the
+bits that NumPy gives; other functions come from `math`, within 2 ulp. Where Python raises and NumPy gives inf or nan
+(a zero division, exp overflow, log of 0), the NumPy program answers instead.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ OPERATIONS = 200  # beyond these, straight-line NumPy is at least as fast and it
 _STRUCTURE = ("getitem", "setitem", "add_at", "zeros", "reshape", "transpose", "broadcast_to", "concatenate", "stack")
 
 
-def compile_floats(graph: Graph) -> Callable[..., Any] | None:
+def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[..., Any] | None:
     """Return ``run(*inputs)``, or None where the graph is not of this kind.
 
-    run returns the outputs as a tuple, None where a guard fails, NotImplemented where Python's arithmetic raised.
+    run returns the outputs as a tuple, None where a guard fails; ``otherwise(*inputs)`` answers where Python raised.
     """
     for node in graph.nodes:
         if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
@@ -38,6 +38,7 @@ def compile_floats(graph: Graph) -> Callable[..., Any] | None:
     except _Unsuitable:
         return None
     namespace: dict[str, Any] = {"math": math, "np": np, "array": np.array, "float64": np.float64, "power": math.pow}
+    namespace["otherwise"] = otherwise
     namespace |= {name: getattr(math, name) for name in writer.functions}
     exec(compile(source, "<koubai: floats>", "exec"), namespace)
     run: Callable[..., Any] = namespace["run"]
@@ -86,7 +87,7 @@ class _Writer:
             *(f"        {line}" for line in self.lines),
             f"        return ({', '.join(outputs)},)",
             "    except (ArithmeticError, ValueError):",
-            "        return NotImplemented",
+            f"        return otherwise({', '.join(arguments)})",
             "",
         ]
         return "\n".join(body)
@@ -135,7 +136,9 @@ class _Writer:
         dtypes = [self.graph.nodes[j].dtype for j in node.inputs]
         boolean = [dtype is not None and dtype == np.bool_ for dtype in dtypes]
         logical = op.name.startswith("logical_")
-        if op.scalar is None or (any(boolean) and not logical and not (op.name == "where" and boolean == [True, False, False])):
+        if op.scalar is None or (
+            any(boolean) and not logical and not (op.name == "where" and boolean == [True, False, False])
+        ):
             raise _Unsuitable
         if logical and not all(boolean):
             raise _Unsuitable
@@ -197,7 +200,10 @@ class _Writer:
                 raise _Unsuitable
             if name == "setitem":
                 if self.graph.nodes[node.inputs[1]].dtype is None:
-                    operands = [operands[0], _filled((), [_literal(float(self.graph.nodes[node.inputs[1]].params["value"]))])]
+                    operands = [
+                        operands[0],
+                        _filled((), [_literal(float(self.graph.nodes[node.inputs[1]].params["value"]))]),
+                    ]
                 result[where] = operands[1][()] if not operands[1].shape else operands[1]
                 return result
             places = np.arange(result.size).reshape(result.shape)[where]
@@ -226,4 +232,3 @@ def _literal(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
     return f"({value!r})"
-

@@ -13,7 +13,7 @@ from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
 from koubai.graph.surroundings import Surroundings
 from koubai.graph.trace import Graph, Trace, Traced, untraceable
 
-__all__ = ["Leaves", "Recorded", "record_call", "trace"]
+__all__ = ["Leaf", "Leaves", "Recorded", "Static", "record_call", "trace"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Leaves:
                 chosen.append(len(values))
             values.append(value)
             labels.append(name)
-            return _Leaf(value.shape, value.dtype.str)
+            return Leaf(value.shape, value.dtype.str)
 
         def part(value: Any, name: str, on: bool) -> Any:
             if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
@@ -72,7 +72,7 @@ class Leaves:
                 raise untraceable(
                     f"the argument {name} is a {type(value).__name__}", "pass arrays and numbers"
                 ) from None
-            return _Static(value)
+            return Static(value)
 
         positional = tuple(part(v, names[i], active is not None and i in active) for i, v in enumerate(args))
         named = tuple((k, part(kwargs[k], k, False)) for k in sorted(kwargs))
@@ -80,12 +80,14 @@ class Leaves:
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaf:
+class Leaf:
+    """The place of an array among the arguments."""
+
     shape: tuple[int, ...]
     dtype: str
 
 
-class _Static:
+class Static:
     """An argument that is not an array: equal only to the same value of the same type."""
 
     __slots__ = ("value",)
@@ -94,16 +96,16 @@ class _Static:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and type(self.value) is type(other.value) and self.value == other.value
+        return isinstance(other, Static) and type(self.value) is type(other.value) and self.value == other.value
 
     def __hash__(self) -> int:
         return hash(self.value)
 
 
 def _filled(part: Any, rest: Any) -> Any:
-    if isinstance(part, _Leaf):
+    if isinstance(part, Leaf):
         return next(rest)
-    if isinstance(part, _Static):
+    if isinstance(part, Static):
         return part.value
     kind, parts = part
     if kind == "dict":
@@ -137,7 +139,7 @@ def argument_names(f: Any, count: int) -> list[str]:
     function = getattr(f, "__func__", f)
     code = getattr(function, "__code__", None)
     if code is None:
-        code = getattr(getattr(type(f), "__call__", None), "__code__", None)
+        code = getattr(type(f).__dict__.get("__call__"), "__code__", None)
         bound = 1
     else:
         bound = 0 if function is f else 1
@@ -225,7 +227,7 @@ def _output(tape: Trace, answer: Any, scalar: bool) -> int:
         answer = answer.astype(np.float64)
     if scalar and answer.shape:
         answer = answer.reshape(())
-    return answer._current()
+    return int(answer._current())
 
 
 def _not_scalar(shape: tuple[int, ...]) -> str:
@@ -242,7 +244,7 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
     args: numbers, arrays and dicts of arrays; every real one can be differentiated. Integers stay what they are.
     The graph holds on the path that these arguments take: its ``guards`` list the looks at values that decided it, its
-    ``kinks`` the kinks that the point sits on. Raises TraceError, with file, line, reason and fix, where the function can't be
-    traced. ``print`` shows it as NumPy; ``.source()`` can be pasted and run.
+    ``kinks`` the kinks that the point sits on. Raises TraceError, with file, line, reason and fix, where the function
+    can't be traced. ``print`` shows it as NumPy; ``.source()`` can be pasted and run.
     """
     return record_call(f, Leaves.of(f, args, kwargs, None), scalar=False).graph

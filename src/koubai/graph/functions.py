@@ -1,12 +1,14 @@
 """NumPy functions written in primitives: what a traced call of ``np.name`` records.
 
-How to add one: write a function with NumPy's own signature, in terms of operators, of functions already in the table and of
-``apply("primitive", …)``, under ``@implements(np.name)``. It may be called on traced and on plain arrays alike, but at least one
-argument is traced. An argument that can't be honoured raises through `refuse`. Its derivative follows from the primitives'.
+How to add one: write a function with NumPy's own signature, in terms of operators, of functions already in the table
+and of ``apply("primitive", …)``, under ``@implements(np.name)``. It may be called on traced and on plain arrays alike,
+but at least one argument is traced. An argument that can't be honoured raises through `refuse`. Its derivative follows
+from the primitives'.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -94,7 +96,7 @@ def finish(y: Any, dtype: Any, out: Any) -> Any:
     return out._write(y)
 
 
-# --- ufuncs with keywords, their methods, and functions that are not in the table -----------------------------------------
+# --- ufuncs with keywords, their methods, and functions that are not in the table
 def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     kwargs = {k: v for k, v in kwargs.items() if v is not None and k not in ("casting", "order", "subok")}
     out = kwargs.pop("out", None)
@@ -266,7 +268,7 @@ def _chosen(condition: Any, function: Any, x: Any, args: Any, kw: Any, otherwise
     return y
 
 
-# --- reductions -----------------------------------------------------------------------------------------------------------
+# --- reductions
 def _reduce(name: str) -> Callable[..., Any]:
     def reduction(
         a: Any,
@@ -313,12 +315,26 @@ _MAX, _MIN = _extreme("max"), _extreme("min")
 implements(np.max, np.amax)(_MAX)
 implements(np.min, np.amin)(_MIN)
 
-for _ufunc_name, _name in ((np.add, "sum"), (np.multiply, "prod"), (np.maximum, "max"), (np.minimum, "min")):
-    FUNCTIONS[_ufunc_name, "reduce"] = (
-        lambda a, axis=0, dtype=None, out=None, keepdims=False, initial=np._NoValue, where=True, f=(_reduce(_name)): f(
-            a, axis, dtype, out, keepdims, initial, where
-        )
-    )
+
+def _reduce_method(name: str) -> Callable[..., Any]:
+    reduction = _reduce(name)
+
+    def method(
+        a: Any,
+        axis: Any = 0,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: Any = False,
+        initial: Any = np._NoValue,
+        where: Any = True,
+    ) -> Any:
+        return reduction(a, axis, dtype, out, keepdims, initial, where)
+
+    return method
+
+
+for _reducible, _name in ((np.add, "sum"), (np.multiply, "prod"), (np.maximum, "max"), (np.minimum, "min")):
+    FUNCTIONS[_reducible, "reduce"] = _reduce_method(_name)
 
 
 def _any_all(name: str) -> Callable[..., Any]:
@@ -463,7 +479,7 @@ FUNCTIONS[np.add, "at"] = _at(np.add)
 FUNCTIONS[np.subtract, "at"] = _at(np.subtract)
 
 
-# --- shapes ---------------------------------------------------------------------------------------------------------------
+# --- shapes
 @implements(np.shape)
 def shape(a: Any) -> Shape:
     return array(a).shape  # type: ignore[no-any-return]
@@ -626,7 +642,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return swapaxes(flip(m, j), i, j) if k == 1 else flip(swapaxes(m, i, j), j)
 
 
-# --- joining and splitting -------------------------------------------------------------------------------------------------
+# --- joining and splitting
 def _same_dtype(arrays: Sequence[Any], dtype: Any = None) -> list[Any]:
     parts = [array(a) for a in arrays]
     common = np.result_type(*(part.dtype for part in parts)) if dtype is None else np.dtype(dtype)
@@ -703,7 +719,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     else:
         cuts = [0, *(int(i) for i in indices_or_sections), n]
     lead = (slice(None),) * axis
-    return [ary[(*lead, slice(start, stop))] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [ary[(*lead, slice(start, stop))] for start, stop in itertools.pairwise(cuts)]
 
 
 @implements(np.split)
@@ -783,7 +799,7 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> An
     return x
 
 
-# --- choosing elements -------------------------------------------------------------------------------------------------------
+# --- choosing elements
 @implements(np.nonzero)
 def nonzero(a: Any) -> Any:
     mask = a if a.dtype == np.bool_ else a != 0
@@ -931,7 +947,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     return np.where(x >= xp[n - 1], np.where(x > xp[n - 1], fp[n - 1] if right is None else right, fp[n - 1]), y)
 
 
-# --- matrices ----------------------------------------------------------------------------------------------------------------
+# --- matrices
 @implements(np.dot)
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     a, b = array(a), array(b)
@@ -1061,12 +1077,12 @@ implements(np.diagflat)(lambda v, k=0: diag(array(v).ravel(), k))
 
 @implements(np.tril)
 def tril(m: Any, k: int = 0) -> Any:
-    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, 0.0)
+    return np.where(np.tri(m.shape[-2], m.shape[-1], k=k, dtype=np.bool_), m, 0.0)
 
 
 @implements(np.triu)
 def triu(m: Any, k: int = 0) -> Any:
-    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), 0.0, m)
+    return np.where(np.tri(m.shape[-2], m.shape[-1], k=k - 1, dtype=np.bool_), 0.0, m)
 
 
 @implements(np.vander)
@@ -1076,7 +1092,7 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     return stack([np.ones(x.shape, x.dtype) if p == 0 else x ** int(p) for p in powers], 1)
 
 
-# --- along an axis -------------------------------------------------------------------------------------------------------------
+# --- along an axis
 @implements(np.diff)
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Any:
     x = array(a)
@@ -1186,7 +1202,7 @@ def polyval(p: Any, x: Any) -> Any:
     return y
 
 
-# --- creation ------------------------------------------------------------------------------------------------------------------
+# --- creation
 @implements(np.zeros_like, np.empty_like)
 def zeros_like(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **kw: Any) -> Any:
     return _filled(a, 0.0, dtype, shape)
@@ -1270,7 +1286,7 @@ def apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: Any
     )
 
 
-# --- answers that are not numbers -------------------------------------------------------------------------------------------------
+# --- answers that are not numbers
 @implements(np.result_type)
 def result_type(*args: Any) -> Any:
     return np.result_type(*(a.dtype if type(a) is Traced else a for a in args))

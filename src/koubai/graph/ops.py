@@ -1,17 +1,19 @@
 """The primitives: one row each, holding its meaning in NumPy, its derivative, its code and its sampling domain.
 
-How to add a primitive: add one `Op` row to the family where it belongs. Nothing else changes: tracing looks rows up by the
-NumPy function in `UFUNCS`, the reverse pass asks the row for its derivative, the executors ask it for its code, and
+How to add a primitive: add one `Op` row to the family where it belongs. Nothing else changes: tracing looks rows up by
+the NumPy function in `UFUNCS`, the reverse pass asks the row for its derivative, the executors ask it for its code, and
 ``tests/test_ops.py`` runs every row at order 1 and 2 over its ``domain`` and ``examples``. A NumPy function that is a
 composition of primitives is not a row here; it is an entry in ``graph/functions.py``.
 
 A derivative rule is written in NumPy terms and must run on plain and on traced arrays, because the reversed graph is
-reversed again for second derivatives. ``vjp[i](g, y, *inputs, **params)`` returns the cotangent of input ``i``, where ``y`` is
-the result and ``g`` its cotangent; ``None`` says that the derivative with respect to that input is zero. For an elementwise
-row the rule may forget broadcasting, and for every row casting: the reverse pass sums and casts to the input's shape and dtype.
+reversed again for second derivatives. ``vjp[i](g, y, *inputs, **params)`` returns the cotangent of input ``i``, where
+``y`` is the result and ``g`` its cotangent; ``None`` says that the derivative with respect to that input is zero. For
+an elementwise row the rule may forget broadcasting, and for every row casting: the reverse pass sums and casts to the
+input's shape and dtype.
 
-Conventions at kinks, as JAX and PyTorch choose: |x|' = 0 at 0; maximum and minimum split a tie evenly, so the derivative of
-maximum(x, 0) is 1/2 at 0; a reduction by max or min splits evenly among ties; sign, floor, comparisons have derivative 0.
+Conventions at kinks, as JAX and PyTorch choose: |x|' = 0 at 0; maximum and minimum split a tie evenly, so the
+derivative of maximum(x, 0) is 1/2 at 0; a reduction by max or min splits evenly among ties; sign, floor, comparisons
+have derivative 0.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ class Op:
     call: its meaning, ``call(*inputs, **params)``, on NumPy arrays.
     vjp: one rule (or None) an input; or, for any number of inputs, one callable ``vjp(i, g, y, *inputs, **params)``.
     elementwise: the result has the broadcast shape of the inputs.
-    shape: ``shape(*input_shapes, **params)`` where it is not elementwise; without it, the op is run on blank arrays once.
-    code: how the node reads, ``"{0} + {1}"``, or a callable ``code(target, args, params)`` giving a whole statement.
-    scalar: the same in pure Python on floats, bit for bit for arithmetic and within 2 ulp elsewhere; None: not available.
+    shape: ``shape(*input_shapes, **params)`` where it is not elementwise; without it, the op is run on blank arrays
+    once. code: how the node reads, ``"{0} + {1}"``, or a callable ``code(target, args, params)`` giving a whole
+    statement. scalar: the same in pure Python on floats, bit for bit for arithmetic and within 2 ulp elsewhere; None:
+    not available.
         It may raise ArithmeticError or ValueError where NumPy gives inf or nan.
     out: ``call`` is a ufunc, so that it takes a third argument to write into.
     view: the result shares memory with input 0.
@@ -76,7 +79,9 @@ class Op:
 
 
 class Index:
-    """An index expression: ints, slices, None and Ellipsis as they are, and a `HOLE` for each array given as an input."""
+    """An index expression: ints, slices, None and Ellipsis as they are, and a `HOLE` for each array given as an
+    input.
+    """
 
     HOLE = object()
     __slots__ = ("holes", "items", "key")
@@ -174,7 +179,7 @@ def _elementwise(
     )
 
 
-# --- arithmetic -------------------------------------------------------------------------------------------------------
+# --- arithmetic
 ANY = (-3.0, 3.0)
 POSITIVE = (0.1, 4.0)
 UNIT = (-0.9, 0.9)
@@ -253,7 +258,11 @@ _elementwise(
 )
 _elementwise(np.fmod, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.trunc(a / b), domain=((0.2, 0.8), (1.0, 2.0)))
 
-# --- steps: derivative zero -------------------------------------------------------------------------------------------
+_call: Any  # the loops below take NumPy functions of every kind
+_scalar: str | None
+
+
+# --- steps: derivative zero
 for _call, _scalar in (
     (np.sign, "(float(({0} > 0.0) - ({0} < 0.0)) if {0} == {0} else {0})"),
     (np.floor, None),
@@ -291,7 +300,7 @@ for _call, _operator in (
 ):
     _elementwise(_call, code=f"{{0}} {_operator} {{1}}", scalar=f"({{0}} {_operator} {{1}})")
 
-# --- exponentials and logarithms --------------------------------------------------------------------------------------
+# --- exponentials and logarithms
 _LN2 = math.log(2.0)
 _LN10 = math.log(10.0)
 _elementwise(np.exp, lambda g, y, x: g * y, domain=(ANY,), scalar="math.exp({0})")
@@ -308,7 +317,7 @@ _elementwise(
     np.logaddexp2, lambda g, y, a, b: g * np.exp2(a - y), lambda g, y, a, b: g * np.exp2(b - y), domain=(ANY, ANY)
 )
 
-# --- trigonometry -----------------------------------------------------------------------------------------------------
+# --- trigonometry
 _elementwise(np.sin, lambda g, y, x: g * np.cos(x), domain=(ANY,), scalar="math.sin({0})")
 _elementwise(np.cos, lambda g, y, x: -g * np.sin(x), domain=(ANY,), scalar="math.cos({0})")
 _elementwise(np.tan, lambda g, y, x: g * (1.0 + y * y), domain=((-1.2, 1.2),), scalar="math.tan({0})")
@@ -341,7 +350,7 @@ for _call in (np.rad2deg, np.degrees):
     _elementwise(_call, lambda g, y, x: g * (180.0 / math.pi), domain=(ANY,))
 
 
-# --- choices ----------------------------------------------------------------------------------------------------------
+# --- choices
 def _share(a: Any, b: Any) -> Any:
     """1 where a > b, 1/2 where a == b, else 0, in the dtype of a and b: the weight of ``a`` in maximum(a, b)."""
     dtype = np.result_type(a, b)
@@ -419,7 +428,7 @@ _row(
 )
 
 
-# --- reductions: axis is None or a tuple of axes ≥ 0 --------------------------------------------------------------------
+# --- reductions: axis is None or a tuple of axes ≥ 0
 def reduced_shape(shape: Shape, *, axis: tuple[int, ...] | None, keepdims: bool = False) -> Shape:
     if axis is None:
         return (1,) * len(shape) if keepdims else ()
@@ -435,8 +444,14 @@ def expand(g: Any, shape: Shape, axis: tuple[int, ...] | None, keepdims: bool) -
     return apply("reshape", g, shape=reduced_shape(shape, axis=axis, keepdims=True))
 
 
+_ADD_UP: Any = np.add.reduce
+_MULTIPLY_UP: Any = np.multiply.reduce
+_LARGEST: Any = np.maximum.reduce
+_LEAST: Any = np.minimum.reduce
+
+
 def _sum(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-    return np.add.reduce(x, axis, None, None, keepdims)
+    return _ADD_UP(x, axis=axis, keepdims=keepdims)
 
 
 def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
@@ -444,7 +459,7 @@ def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: 
 
 
 def _prod(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-    return np.multiply.reduce(x, axis, None, None, keepdims)
+    return _MULTIPLY_UP(x, axis=axis, keepdims=keepdims)
 
 
 def _prod_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
@@ -466,16 +481,16 @@ def _before(y: Any) -> Any:
 
 
 def _max(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-    return np.maximum.reduce(x, axis, None, None, keepdims)
+    return _LARGEST(x, axis=axis, keepdims=keepdims)
 
 
 def _min(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-    return np.minimum.reduce(x, axis, None, None, keepdims)
+    return _LEAST(x, axis=axis, keepdims=keepdims)
 
 
 def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
     hit = (x == expand(y, x.shape, axis, keepdims)).astype(x.dtype)
-    return expand(g, x.shape, axis, keepdims) * hit / np.sum(hit, axis=axis, keepdims=True)
+    return expand(g, x.shape, axis, keepdims) / np.sum(hit, axis=axis, keepdims=True) * hit
 
 
 def _extreme_tie(reduce: Callable[..., Any]) -> Callable[..., Any]:
@@ -598,14 +613,15 @@ _row(
         (_recurrence_a, lambda g, y, a, b: _recurrence_total(g, a)),
         shape=lambda a, b: b,
         code=lambda y, args, params: (
-            f"{y} = {args[1]}.copy(); [{y}.__setitem__(i, {y}[i] + {args[0]}[i] * {y}[i - 1]) for i in range(1, len({y}))]"
+            f"{y} = {args[1]}.copy(); "
+            f"[{y}.__setitem__(i, {y}[i] + {args[0]}[i] * {y}[i - 1]) for i in range(1, len({y}))]"
         ),
         domain=(ANY, ANY),
         examples=((((5,), (5,)), {}), (((4, 2), (4, 2)), {})),
     )
 )
 
-# --- reading, writing and rearranging -----------------------------------------------------------------------------------
+# --- reading, writing and rearranging
 
 
 def _getitem(x: Any, *arrays: Any, index: Index) -> Any:
@@ -615,8 +631,22 @@ def _getitem(x: Any, *arrays: Any, index: Index) -> Any:
 def _getitem_vjp(i: int, g: Any, y: Any, x: Any, *arrays: Any, index: Index) -> Any:
     if i > 0:
         return None
-    write = "add_at" if arrays else "setitem"  # elements chosen by arrays may repeat; by slices they don't
+    write = "setitem" if not arrays or distinct(*arrays) else "add_at"  # only what arrays choose may repeat
     return apply(write, zeros(g, x.shape, g.dtype), g, *arrays, index=index)
+
+
+def distinct(*arrays: Any) -> bool:
+    """Can index arrays choose no element twice? So it is where a known one of them never repeats and none repeats
+    it.
+    """
+    widest = np.broadcast_shapes(*(np.shape(a) for a in arrays))
+    for a in arrays:
+        known = a if isinstance(a, np.ndarray) and type(a) is np.ndarray else getattr(a, "_known", None)
+        if known is not None and known.shape == widest and known.dtype.kind in "iu":
+            order = np.sort(known, axis=None)
+            if order.size == 0 or (order[0] >= 0 and bool((order[1:] != order[:-1]).all())):
+                return True
+    return False
 
 
 def _setitem(x: Any, v: Any, *arrays: Any, index: Index) -> Any:
@@ -631,7 +661,9 @@ def _setitem_vjp(i: int, g: Any, y: Any, x: Any, v: Any, *arrays: Any, index: In
     if i > 1:
         return None
     taken = apply("getitem", g, *arrays, index=index)
-    if arrays:  # where an element is written twice, the last writer wins and the others have no influence
+    if arrays and not distinct(
+        *arrays
+    ):  # where an element is written twice, the last writer wins and the others have no influence
         count = np.arange(math.prod(taken.shape)).reshape(taken.shape)
         winner = apply("setitem", zeros(g, x.shape, count.dtype), count, *arrays, index=index)
         taken = np.where(apply("getitem", winner, *arrays, index=index) == count, taken, 0.0)
@@ -733,7 +765,7 @@ _row(
     Op(
         "zeros",
         lambda *, shape, dtype: np.zeros(shape, dtype),
-        shape=lambda *, shape, dtype: shape,  # type: ignore[misc]
+        shape=lambda *, shape, dtype: shape,
         code=lambda y, args, params: f"{y} = np.zeros({params['shape']}, np.{params['dtype'].name})",
     )
 )
@@ -869,7 +901,7 @@ _row(
 )
 
 
-# --- products -----------------------------------------------------------------------------------------------------------
+# --- products
 def _matmul_shape(a: Shape, b: Shape) -> Shape:
     if len(a) == 1 and len(b) == 1:
         return ()
@@ -943,7 +975,8 @@ def _einsum_shape(*shapes: Shape, subscripts: str) -> Shape:
 def _einsum_vjp(i: int, g: Any, y: Any, *operands: Any, subscripts: str) -> Any:
     """Swap operand and result: the cotangent is an einsum of g with the other operands.
 
-    A letter twice in the operand is a diagonal, written back into zeros; a letter that only it has was summed: broadcast.
+    A letter twice in the operand is a diagonal, written back into zeros; a letter that only it has was summed:
+    broadcast.
     """
     left, result = subscripts.split("->")
     terms = left.split(",")
@@ -955,7 +988,7 @@ def _einsum_vjp(i: int, g: Any, y: Any, *operands: Any, subscripts: str) -> Any:
     value = apply(
         "einsum", g, *(o for _, o in others), subscripts=f"{','.join([result, *(t for t, _ in others)])}->{have}"
     )
-    sizes = {c: n for c, n in zip(target, shape, strict=True)}
+    sizes = dict(zip(target, shape, strict=True))
     full = tuple(sizes[c] for c in letters)
     value = unbroadcast(value, tuple(sizes[c] for c in have))  # an axis of length 1 that was stretched
     if have != letters:

@@ -1,6 +1,7 @@
 """Reverse mode: a graph becomes the graph of its value and its gradient.
 
-The rules of the primitives are called on traced values without numbers, so what they compute is recorded as graph again.
+The rules of the primitives are called on traced values without numbers, so what they compute is recorded as graph
+again.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     else:
         for k, i in enumerate(seeds):
             shape, dtype = nodes[i].shape, nodes[i].dtype
-            node = trace.append(Node(INPUT, (), {"name": f"g{k}"}, shape, dtype), 0)
-            trace.inputs.append(node)
-            seed = Traced(trace, node, None, shape, dtype)
-            cotangents[i] = cotangents[i] + seed if i in cotangents else seed  # type: ignore[operator]
+            added = trace.append(Node(INPUT, (), {"name": f"g{k}"}, shape, dtype), 0)
+            trace.inputs.append(added)
+            seed = Traced(trace, added, None, shape, dtype)
+            cotangents[i] = _joined(cotangents[i], seed) if i in cotangents else seed
     for i in range(len(nodes) - 1, -1, -1):
         node = nodes[i]
         if trace.levels[i] != 2 or node.op in LEAVES:

@@ -1,11 +1,12 @@
 """What a function reads from outside itself, and the stand-ins it meets there while it is traced.
 
 The function runs as a copy whose globals are looked up through `_Globals`: ``np.zeros`` and its like, ``math.*`` and
-``float`` are then stand-ins that keep the trace; arrays of the caller's are graph inputs that are read anew at every run; the
-user's own helper functions are copied in the same way. Nothing global is patched, so other threads notice nothing.
+``float`` are then stand-ins that keep the trace; arrays of the caller's are graph inputs that are read anew at every
+run; the user's own helper functions are copied in the same way. Nothing global is patched, so other threads notice
+nothing.
 
-Everything read is remembered. `Surroundings.same` tells whether a graph still stands: rebinding a global or closure variable,
-or changing a list, dict or attribute that the function could reach, means tracing anew.
+Everything read is remembered. `Surroundings.same` tells whether a graph still stands: rebinding a global or closure
+variable, or changing a list, dict or attribute that the function could reach, means tracing anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.functions import array, holds_traced, new_array
-from koubai.graph.ops import apply
 from koubai.graph.trace import Trace, Traced, current_trace, untraceable
 
 __all__ = ["Surroundings"]
@@ -86,7 +86,7 @@ class Surroundings:
         if not isinstance(function, type | types.BuiltinFunctionType | np.ufunc) and not _foreign(
             type(function).__module__
         ):
-            call = getattr(type(function), "__call__", None)
+            call = type(function).__dict__.get("__call__")
             if isinstance(call, types.FunctionType):
                 self.watch(function)
                 return functools.partial(self.inside(call), function)
@@ -128,7 +128,9 @@ class Surroundings:
             return _numpy
         if value is math:
             return _math
-        if isinstance(value, _ATOMS) and type(value) is not Traced:
+        if type(value) is Traced:
+            return value
+        if isinstance(value, _ATOMS):
             try:
                 return STANDINS.get(value, value)
             except TypeError:
@@ -136,8 +138,6 @@ class Surroundings:
         if type(value) is np.ndarray:
             if value.dtype.kind in "fiub":
                 return self._trace.captured(value)
-            return value
-        if type(value) is Traced:
             return value
         if isinstance(value, types.FunctionType):
             standin = STANDINS.get(value)
@@ -203,6 +203,11 @@ class Surroundings:
             if not _same_content(item, content):
                 return False
         return all(_same_array(now, then) for now, then in self.arrays.values())
+
+    @property
+    def empty(self) -> bool:
+        """Was nothing read that can change?"""
+        return not (self.reads or self.cells or self.defaults or self.containers or self.arrays)
 
     def close(self) -> None:
         """Forget what only the tracing needed."""
@@ -275,7 +280,7 @@ class _Library(types.ModuleType):
         return getattr(self.__dict__["_module"], name)
 
 
-# --- stand-ins ----------------------------------------------------------------------------------------------------------------
+# --- stand-ins
 class _FloatType(type):
     def __call__(cls, x: Any = 0.0) -> Any:
         if type(x) is Traced:
@@ -345,7 +350,8 @@ def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K"
         y = array(object)
         y = y if dtype is None else y.astype(dtype)
     else:
-        plain = np.array(object, dtype=None if dtype is None else np.dtype(dtype), copy=True, order=order, ndmin=ndmin)
+        kind = None if dtype is None else np.dtype(dtype)
+        plain: Any = np.array(object, dtype=kind, copy=True, ndmin=ndmin)
         return _owner()._wrap(plain) if plain.dtype.kind in "fiub" and plain.ndim else plain
     return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
 
@@ -422,11 +428,16 @@ _MATH = {
 }
 _math = _Library(math, {n: _by_numpy(getattr(math, n), f) for n, f in _MATH.items() if hasattr(math, n)})
 _CREATION = {
-    **{"zeros": _zeros, "empty": _zeros, "ones": _ones, "full": _full, "eye": _eye, "identity": _eye, "array": _array},
-    **{
-        name: _asarray for name in ("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite")
-    },
-    **{"arange": _arange, "vectorize": _vectorize},
+    "zeros": _zeros,
+    "empty": _zeros,
+    "ones": _ones,
+    "full": _full,
+    "eye": _eye,
+    "identity": _eye,
+    "array": _array,
+    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite"), _asarray),
+    "arange": _arange,
+    "vectorize": _vectorize,
 }
 _numpy = _Library(np, _CREATION)
 STANDINS: dict[Any, Any] = {

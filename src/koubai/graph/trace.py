@@ -1,12 +1,14 @@
 """Tracing: a plain NumPy function, run once on traced values, leaves a `Graph`.
 
-A traced value carries its number, so ``if``, ``while`` and ``int()`` work; each such look at a number is a *guard*, and a
-graph is only valid where its guards hold. It is not an ndarray: ``np.asarray`` of a subclass would silently drop the trace.
-In-place writes are recorded functionally: the array object is pointed at a new node, and so are the views of it.
+A traced value carries its number, so ``if``, ``while`` and ``int()`` work; each such look at a number is a *guard*,
+and a graph is only valid where its guards hold. It is not an ndarray: ``np.asarray`` of a subclass would silently drop
+the trace. In-place writes are recorded functionally: the array object is pointed at a new node, and so are the views
+of it.
 
 A node's level says what it depends on: 0 on constants only, 1 on arguments that are not differentiated, 2 on
-differentiated ones. Looks at levels 0 and 1 lose no derivative, so ``np.asarray`` and ``float`` may have them; at level 2 only
-looks whose answer is locally constant (comparisons, ``int``) are allowed, and every other raises `TraceError`.
+differentiated ones. Looks at levels 0 and 1 lose no derivative, so ``np.asarray`` and ``float`` may have them; at
+level 2 only looks whose answer is locally constant (comparisons, ``int``) are allowed, and every other raises
+`TraceError`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from koubai.errors import CompileError, TraceError
-from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape, apply
+from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
 __all__ = ["FUNCTIONS", "Graph", "Guard", "Kink", "Node", "Trace", "Traced", "current_trace", "evaluate"]
 
@@ -40,7 +42,9 @@ _NONE: dict[str, Any] = {}
 
 
 class Node(NamedTuple):
-    """One step of a graph. ``inputs`` are indices of earlier nodes; ``dtype`` None marks a Python number (weak, NEP 50)."""
+    """One step of a graph. ``inputs`` are indices of earlier nodes; ``dtype`` None marks a Python number (weak, NEP
+    50).
+    """
 
     op: Op
     inputs: tuple[int, ...]
@@ -180,7 +184,8 @@ class Graph:
                 shape, dtype = infer(node.op, [_blank_of(self.nodes[j]) for j in node.inputs], node.params)
                 if shape != node.shape or (dtype is not None and dtype != node.dtype):
                     raise CompileError(
-                        f"node {i} ({node.op.name}) is recorded as {node.shape} {node.dtype}, but its inputs give {shape} {dtype}"
+                        f"node {i} ({node.op.name}) is recorded as {node.shape} {node.dtype}, "
+                        f"but its inputs give {shape} {dtype}"
                     )
         for i in (*self.outputs, *self.inputs, *(guard.node for guard in self.guards)):
             if not 0 <= i < len(self.nodes):
@@ -237,7 +242,9 @@ class Graph:
         return names
 
     def source(self) -> str:
-        """Return the graph as NumPy code that can be pasted and run: one line a node, with the user's line as comment."""
+        """Return the graph as NumPy code that can be pasted and run: one line a node, with the user's line as
+        comment.
+        """
         names = self.names()
         lines, comments = [], []
         for i, node in enumerate(self.nodes):
@@ -323,7 +330,7 @@ def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
     return values
 
 
-# --- shapes and dtypes without numbers ----------------------------------------------------------------------------------
+# --- shapes and dtypes without numbers
 class _Blank(NamedTuple):
     shape: Shape
     dtype: np.dtype[Any] | None
@@ -376,7 +383,7 @@ def infer(op: Op, blanks: Sequence[_Blank], params: dict[str, Any]) -> tuple[Sha
     return result.shape, result.dtype
 
 
-# --- the trace ------------------------------------------------------------------------------------------------------------
+# --- the trace
 class _Active(threading.local):
     trace: Trace | None = None
 
@@ -527,6 +534,13 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         if value.ndim and (op.view or op is _GETITEM) and _is_view(value, values[0]):
             result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
         return result
+    if op in _WRITES:
+        spread = trace.nodes[nodes[1]]
+        if spread.op is _BROADCAST and trace.nodes[spread.inputs[0]].shape == ():
+            nodes[1] = spread.inputs[0]  # a write spreads its value anyway
+    elif op is _SUM and trace.nodes[nodes[0]].op is _NEGATIVE:
+        inner = record(op, (_held(trace, trace.nodes[nodes[0]].inputs[0]),), params)
+        return record(_NEGATIVE, (inner,))
     if op.elementwise and not params:
         simpler = _simplify(trace, op, args, nodes)
         if simpler is not None:
@@ -540,15 +554,16 @@ def _is_view(value: Any, base: Any) -> bool:
 
 
 def _simplify(trace: Trace, op: Op, args: Sequence[Any], nodes: list[int]) -> Traced | None:
-    """Leave out work that changes no bit: multiplying by one, arithmetic on constants, spreading what is spread anyway."""
+    """Leave out work that changes no bit: multiplying by one, arithmetic on constants, spreading what is spread
+    anyway.
+    """
     at = trace.nodes
     spread = None
     for k, i in enumerate(nodes):
         if at[i].op is _BROADCAST and all(at[j].shape in ((), at[i].shape) for m, j in enumerate(nodes) if m != k):
             source = at[i].inputs[0]
-            if at[source].shape == () or len(nodes) == 2:
-                if at[source].shape == () or at[nodes[1 - k]].shape == at[i].shape:
-                    nodes[k], spread = source, at[i].shape
+            if at[source].shape == () or (len(nodes) == 2 and at[nodes[1 - k]].shape == at[i].shape):
+                nodes[k], spread = source, at[i].shape
     if spread is not None and all(at[i].shape == () for i in nodes):  # every operand is one number: spread the result
         scalar = record(op, [_held(trace, i) for i in nodes], _NONE)
         return record(_BROADCAST, (scalar,), {"shape": spread})
@@ -617,6 +632,7 @@ def _held(trace: Trace, i: int) -> Traced:
     return Traced(trace, i, None, trace.nodes[i].shape, trace.nodes[i].dtype)
 
 
+_SUM, _WRITES = OPS["sum"], (OPS["setitem"], OPS["add_at"])
 _GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE, _ADD, _SUBTRACT = (
     OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative", "add", "subtract")
 )
@@ -644,6 +660,12 @@ class Traced:
         trace = self._trace
         i = trace.emit(OPS["zeros"], (), {"shape": shape, "dtype": np.dtype(dtype)}, shape, np.dtype(dtype))
         return Traced(trace, i, np.zeros(shape, dtype) if trace.concrete else None, shape, np.dtype(dtype))
+
+    @property
+    def _known(self) -> Any:
+        """The value, where it is a constant of the graph."""
+        node = self._trace.nodes[self._node]
+        return node.params["value"] if node.op is CONSTANT else None
 
     # --- aliasing: what is written into an array shows in its views, and the other way round
     def _current(self) -> int:
@@ -773,10 +795,9 @@ class Traced:
     def __reduce__(self) -> Any:
         raise untraceable("the function pickles a traced value", "keep I/O out of the function")
 
-    @property
-    def __class__(
-        self,
-    ) -> Any:  # so that isinstance(x, np.ndarray) and isinstance(x, float) answer as they would outside
+    # so that isinstance(x, np.ndarray) and isinstance(x, float) answer as they would outside
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         return np.ndarray if self.shape else self.dtype.type
 
     # --- NumPy's protocols
@@ -836,15 +857,15 @@ class Traced:
 
     @property
     def mT(self) -> Any:
-        return np.swapaxes(self, -1, -2)  # type: ignore[call-overload]
+        return np.swapaxes(self, -1, -2)
 
     @property
     def real(self) -> Any:
-        return np.real(self)  # type: ignore[call-overload]
+        return np.real(self)
 
     @property
     def imag(self) -> Any:
-        return np.imag(self)  # type: ignore[call-overload]
+        return np.imag(self)
 
     @property
     def flat(self) -> Any:
@@ -888,22 +909,22 @@ class Traced:
         self[...] = value
 
     def sort(self, axis: int = -1, kind: Any = None) -> None:
-        self._write(np.sort(self, axis=axis))  # type: ignore[call-overload]
+        self._write(np.sort(self, axis=axis))
 
     def __round__(self, ndigits: int | None = None) -> Any:
-        return int(np.rint(self)) if ndigits is None else np.round(self, ndigits)  # type: ignore[call-overload]
+        return int(np.rint(self)) if ndigits is None else np.round(self, ndigits)
 
     def __floor__(self) -> int:
-        return int(np.floor(self))  # type: ignore[call-overload]
+        return int(np.floor(self))
 
     def __ceil__(self) -> int:
-        return int(np.ceil(self))  # type: ignore[call-overload]
+        return int(np.ceil(self))
 
     def __trunc__(self) -> int:
         return int(self)
 
     def __divmod__(self, other: Any) -> Any:
-        return self // other, self % other  # type: ignore[operator]
+        return self // other, self % other
 
     def __rdivmod__(self, other: Any) -> Any:
         return other // self, other % self
