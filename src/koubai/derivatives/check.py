@@ -39,7 +39,7 @@ class WrongComponent:
 
 @dataclass(frozen=True, repr=False)
 class GradientCheck:
-    """The verdict on a gradient; ``bool(check)`` is ``check.ok``.
+    """The verdict on a gradient; ``bool(check)`` is ``check.ok``, which is false also where nothing could be tested.
 
     wrong: the components that are wrong, in the order of x. tolerance: the loosest that any component was held to (for
     random directions: the directional derivative); an error below it can't be seen by evaluating f.
@@ -60,6 +60,8 @@ class GradientCheck:
         cost = f"{self.nfev} evaluations of f, tolerance {self.tolerance:.1e}"
         if self.ok:
             lines = [f"GradientCheck: ok, no wrong component among {self.size} ({cost})"]
+        elif not self.wrong:
+            lines = [f"GradientCheck: no verdict on {self.size} components ({cost})"]
         else:
             lines = [f"GradientCheck: {len(self.wrong)} of {self.size} components are wrong ({cost})"]
         for one in self.wrong[:SHOWN]:
@@ -153,6 +155,7 @@ class _Checker:
         self._allow_for(estimate.noise)
         for i in range(self.layout.size):
             self._judge(i, float(expected[i]), float(error[i]))
+        self.unexplained = not np.isfinite(error).any()
 
     def vote(self, rng: np.random.Generator) -> None:
         """Compare directional derivatives along random signs; look for the components to blame where one disagrees."""
@@ -160,10 +163,13 @@ class _Checker:
         for i in np.flatnonzero(~np.isfinite(self.given))[:LISTED]:
             self._look_at(int(i))
         self.given[~np.isfinite(self.given)] = 0.0  # beyond LISTED of them, which ends the search
-        agreed = disagreed = 0
-        while agreed < VOTES and disagreed < VOTES and len(self.wrong) < LISTED:
+        agreed = disagreed = unmeasured = 0
+        while max(agreed, disagreed, unmeasured) < VOTES and len(self.wrong) < LISTED:
             signs = rng.choice([-1.0, 1.0], size=self.layout.size)
             excess, tolerance = self._compare(everything, signs)
+            if not math.isfinite(tolerance):
+                unmeasured += 1
+                continue
             self.tolerance = max(self.tolerance, tolerance)
             if not abs(excess) > tolerance:
                 agreed += 1
@@ -172,8 +178,8 @@ class _Checker:
             before = len(self.wrong)
             self._bisect(everything, signs, excess, tolerance)
             disagreed = disagreed + 1 if len(self.wrong) == before else 0
+        self.unexplained = max(disagreed, unmeasured) >= VOTES
         if disagreed >= VOTES:
-            self.unexplained = True
             self.warnings.append(
                 f"{VOTES} directional derivatives disagree with the gradient, the last by {abs(excess):.1e} where "
                 f"{tolerance:.1e} is allowed, but no single component differs by more than its own tolerance"
@@ -203,7 +209,9 @@ class _Checker:
         """Return how far the gradient along ``signs`` (in ``part`` only) is from f's slope, and what is allowed."""
         slope, error = self._slope(part, signs[part])
         if not math.isfinite(error):
-            self.warnings.append("a directional derivative could not be measured: f is not smooth enough near x")
+            self.warnings.append(
+                "a directional derivative could not be measured: f is not smooth, or not finite, near x"
+            )
             return 0.0, math.inf
         floor = math.sqrt(float(np.sum(self._floor(self.given[part]) ** 2)))  # random signs: they add in quadrature
         return float(self.given[part] @ signs[part]) - slope, 2 * error + 4 * floor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,14 +23,16 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 EPS = float(np.finfo(np.float64).eps)
 
-# The adaptive ladder. Each step is a quarter of the one before: 14 of them reach from half the size of x down to where
-# rounding drowns everything. The odd factor keeps the steps off the periods of functions that people write.
-LEVELS, RATIO, FIRST = 14, 4.0, 0.47
+# The adaptive ladder: 14 steps from half the size of x down to where rounding drowns everything. The odd ratio keeps the
+# steps off the periods of functions that people write, and off round numbers, on which rounding inside f repeats and hides.
+LEVELS, RATIO, FIRST = 14, 3.8, 0.47
 COLUMNS = 5  # extrapolations of the ladder; more only amplify rounding
 EXTENSION, DEEPEST = 8, 40  # levels added where the ladder did not reach the scale of f, and the most levels of all
-FINEST = 8  # the finest step, in units of the spacing of numbers at x
+ENOUGH = 4  # steps with both sides that make central differences of a ladder
+FINEST = 1024  # the finest step, in units of the spacing of numbers at x
 # the finest step where coarser ones have told the slope (to DECENT of f's spread), in units of the rounding of |x| or 1
 DECENT, ROUNDED = 0.02, 256
+SAFETY = 2.0  # what the disagreement of the rows is multiplied with
 GOOD = 1e-10  # relative error at which the ladder is not extended
 
 
@@ -432,7 +435,7 @@ def _adaptive(sampler: _Sampler) -> _Found:
     top, count = FIRST * size, LEVELS
     while True:
         here, f_here = x[columns], at_x[columns]
-        steps = _representable(here, top * RATIO ** -np.arange(count)[:, None])
+        steps = _steps(here, top, count)
         values = sampler(np.concatenate([here - steps, here + steps]), columns, forgiving=True)
         h = np.concatenate([h, steps])
         f_low, f_high = np.concatenate([f_low, values[:count]]), np.concatenate([f_high, values[count:]])
@@ -447,12 +450,16 @@ def _adaptive(sampler: _Sampler) -> _Found:
             return found
         columns, h, f_low, f_high = columns[bad], h[:, bad], f_low[:, bad], f_high[:, bad]
         top, count = h[-1] / RATIO, int(min(EXTENSION, deeper[bad].min()))
+        two_sided = np.isfinite(f_low + f_high).sum(axis=0)
+        beyond = (two_sided < ENOUGH) & (x[columns] != 0)  # no step was small enough: f may end at 0
+        top = np.where(beyond, np.minimum(top, FIRST * np.abs(x[columns])), top)
 
 
-def _representable(x: Array, h: Array) -> Array:
-    """Round the steps so that x + h and x − h are exact, wherever x and h share enough digits for that."""
+def _steps(x: Array, top: Array, count: int) -> Array:
+    """Return the ladder down from ``top``, each step rounded so that x + h and x − h are exact if x has the digits."""
+    h = top * RATIO ** -np.arange(count)[:, None]
     grid = np.spacing(np.abs(x) + h)
-    return np.round(h / grid) * grid
+    return np.asarray(np.round(h / grid) * grid)
 
 
 def _finest(x: Array, at_x: Array, f_low: Array, f_high: Array, error: Array) -> Array:
@@ -483,10 +490,8 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
         if where.any():
             notes[text] = where
 
-    every = np.arange(x.size)
     low, high = x - h, x + h
     left, right = f_low, f_high
-    z = h * h  # the truncation of a central difference is a power series in h²
     one_sided: Mask | None = None
     if not (np.isfinite(f_low).all() and np.isfinite(f_high).all()):
         f_low, f_high = np.where(np.isfinite(f_low), f_low, np.nan), np.where(np.isfinite(f_high), f_high, np.nan)
@@ -494,26 +499,31 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
         low, left = np.where(above, x, low), np.where(above, at_x, f_low)
         high, right = np.where(below, x, high), np.where(below, at_x, f_high)
         one_sided = above | below
-        z = np.where(one_sided, h, z)  # that of a one-sided one is a power series in h
         note("f is not finite below x: the slope is that of the right side", above)
         note("f is not finite above x: the slope is that of the left side", below)
 
     width = high - low
     slope = (right - left) / width
+    if one_sided is not None:
+        slope = np.where(np.isfinite(slope), slope, np.nan)  # it may overflow where f does not
     sizes = np.abs(left) + np.abs(right)
     even = f_high + f_low - 2 * at_x
-    scatter = _scatter(slope, even, h, z)
+    scatter = _scatter(slope, even, h, one_sided)
     rough, jump = _grain(at_x, eps, f_low, f_high, scatter)
     rough = np.fmax(rough, _frozen(slope, even, h, scatter))
     noise = np.fmax(np.fmax.reduce(scatter[-3:], axis=0), rough)  # as it shows at the three finest steps
-    uncertainty = np.fmax(eps * (sizes / width + np.abs(slope)), 2 * noise / h)
+    uncertainty = np.fmax(eps * sizes / width + 2 * eps * np.abs(slope), 2 * noise / h)
+    # the steps are rounded, so their ratio, and with it what is left of the truncation, is not quite as it should be
+    uneven = uncertainty[1:] + np.abs(slope[1:] - slope[:-1]) * (np.spacing(np.abs(x)) / h[1:])
+    uncertainty[1:] = np.fmax(uncertainty[1:], uneven)
 
-    value, error, row = _agree(slope, z, uncertainty)
+    value, error, row = _agree(slope, uncertainty, one_sided)
     kink = _kink(even / h, 2 * uncertainty)
     if one_sided is not None:
         kink[one_sided] = 0.0
     error = np.fmax(error, kink / 2)
     undefined = ~np.isfinite(value) | jump
+    every = np.arange(x.size)
     note("f jumps at x: it has no derivative there", jump)
     note("f has a kink at x: the value lies between the slopes of its two sides", (kink > 0) & ~jump)
     wide = ~(error <= 0.1 * np.abs(value))
@@ -524,6 +534,7 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
         # a slope that is small for an f of this size may well be 0
         small = 1e-5 * np.fmax.reduce(np.fmax(sizes, np.abs(at_x)), axis=0) / h[0]
         note("no two step sizes agree: the value is a guess", wide & ~undefined & (kink == 0) & (error > small))
+    error *= SAFETY
     error[undefined] = math.inf
     note("f is not finite near x on either side: nothing can be said", np.isnan(value))
     note(
@@ -534,21 +545,21 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
 
 
 def _open_side(f_low: Array, f_high: Array) -> tuple[Mask, Mask]:
-    """Tell where f lives above x only, and where below x only: fewer than four steps have both sides."""
+    """Tell where f lives above x only, and where below x only: too few steps have both sides."""
     has_low, has_high = ~np.isnan(f_low), ~np.isnan(f_high)
     both = (has_low & has_high).sum(axis=0)
-    above = (both < 4) & (has_high.sum(axis=0) > both)
-    below = (both < 4) & (has_low.sum(axis=0) > both) & ~above
+    above = (both < ENOUGH) & (has_high.sum(axis=0) > both)
+    below = (both < ENOUGH) & (has_low.sum(axis=0) > both) & ~above
     return above, below
 
 
-def _scatter(slope: Array, even: Array, h: Array, z: Array) -> Array:
+def _scatter(slope: Array, even: Array, h: Array, one_sided: Mask | None) -> Array:
     """Return what each step but the first two shows of f that no smooth f can have there, if the step is small."""
-    fall = z[1:] / z[:-1]
-    straight = slope[1:] - (slope[:-1] - slope[1:]) * (fall / (1 - fall))  # extrapolated from two steps to h = 0
-    odd = slope[2:] - straight[:-1] - (slope[1:-1] - straight[:-1]) * fall[1:]
-    bend = even[2:] - even[1:-1] * (h[2:] / h[1:-1]) ** 2
-    return np.fmax(np.abs(odd * h[2:]), np.abs(bend) / math.sqrt(6))
+    # the slope is a power series in h² (one-sided: in h); two steps foretell the third
+    share = 1 / RATIO**2 if one_sided is None else np.where(one_sided, 1 / RATIO, 1 / RATIO**2)
+    odd = slope[2:] - slope[1:-1] + share * (slope[:-2] - slope[1:-1])
+    bend = even[2:] - even[1:-1] / RATIO**2
+    return np.fmax(np.abs(odd) * h[2:], np.abs(bend) / math.sqrt(6))
 
 
 def _grain(at_x: Array, eps: float, f_low: Array, f_high: Array, scatter: Array) -> tuple[Array, Mask]:
@@ -584,31 +595,53 @@ def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
             before = moves[k - 6 : k]
             top = before.max(axis=0)
             # noise stays as large as it is; what is smooth or has a kink falls with the step
-            stays = drops[k] & ((before > top / 30).sum(axis=0) >= 4)
+            stays = drops[k] & np.isfinite(top) & ((before > top / 10).sum(axis=0) >= 4)
             noise = np.where(stays, np.fmax(noise, top), noise)
     return noise
 
 
-def _agree(slope: Array, z: Array, uncertainty: Array) -> tuple[Array, Array, npt.NDArray[np.intp]]:
-    """Extrapolate (Neville), and take the entry whose rows agree best and that no finer row contradicts."""
-    levels, size = slope.shape
-    values = np.full((COLUMNS + 1, levels, size), np.nan)
-    errors = values.copy()
-    row, bound = slope, uncertainty
+@functools.cache
+def _extrapolation(levels: int, order: int) -> tuple[Array, Array]:
+    """Return the extrapolation to h = 0 as weights of the slopes, (column, row, level), and NaN where rows don't compare.
+
+    Neville's scheme for an error that is a power series in h^order: T[i, j] = T[i, j−1] + (T[i, j−1] − T[i−1, j−1]) /
+    (RATIO^(order j) − 1).
+    """
+    weights = np.zeros((COLUMNS + 1, levels, levels))
+    weights[0] = np.eye(levels)
+    compares = np.full((COLUMNS + 1, levels, 1), np.nan)
     for j in range(COLUMNS + 1):
         if j:
-            ratio = z[:-j] / z[j:]
-            row, bound = row[1:] + (row[1:] - row[:-1]) / (ratio - 1), (ratio * bound[1:] + bound[:-1]) / (ratio - 1)
-        apart = np.abs(row[1:] - row[:-1])
-        if j < 2:  # two rows that rest on so few steps may agree by chance: ask the one above as well
-            apart[1:] = np.maximum(apart[1:], apart[:-1] / 8)
-            apart[0] = np.nan
-        values[j, j + 1 :] = row[1:]
-        errors[j, j + 1 :] = apart + bound[1:]
+            last = weights[j - 1]
+            weights[j, j:] = last[j:] + (last[j:] - last[j - 1 : -1]) / (RATIO ** (order * j) - 1)
+        # two rows that rest on so few steps may agree by chance: the first two columns want a third one
+        compares[j, (j + 2 if j < 2 else j + 1) :] = 0.0
+    return weights, compares
+
+
+def _agree(slope: Array, uncertainty: Array, one_sided: Mask | None) -> tuple[Array, Array, npt.NDArray[np.intp]]:
+    """Extrapolate to h = 0, and take the entry whose rows agree best and that no finer row contradicts."""
+    levels, size = slope.shape
+    missing = ~np.isfinite(slope)
+    gaps = bool(missing.any())
+    if gaps:
+        slope, uncertainty = np.where(missing, 0.0, slope), np.where(missing, 0.0, uncertainty)
+    weights, compares = _extrapolation(levels, 2)
+    values, bounds = weights @ slope, np.abs(weights) @ uncertainty
+    if one_sided is not None and one_sided.any():
+        first_order, _ = _extrapolation(levels, 1)
+        values = np.where(one_sided, first_order @ slope, values)
+        bounds = np.where(one_sided, np.abs(first_order) @ uncertainty, bounds)
+    if gaps:
+        values[(weights != 0) @ missing] = np.nan
+    apart = np.abs(values[:, 1:] - values[:, :-1])
+    apart[:2, 1:] = np.maximum(apart[:2, 1:], apart[:2, :-1] / 8)
+    errors = bounds + compares
+    errors[:, 1:] += apart
     finer = np.arange(levels)[:, None] < np.arange(levels)
-    apart = np.abs(values[:, :, None] - values[:, None]) - errors[:, None]
-    contradiction = np.fmax.reduce(np.where(finer[:, :, None], apart, 0.0), axis=2)
-    errors = np.maximum(errors, contradiction).reshape(-1, size)
+    contradiction = np.abs(values[:, :, None] - values[:, None]) - errors[:, None]
+    errors = np.maximum(errors, np.fmax.reduce(np.where(finer[:, :, None], contradiction, 0.0), axis=2))
+    errors = errors.reshape(-1, size)
     errors[~np.isfinite(errors)] = math.inf
     best = errors.argmin(axis=0)
     every = np.arange(size)
@@ -622,12 +655,17 @@ def _kink(bend: Array, uncertainty: Array) -> Array:
 
 
 def _least_ratio(rows: Array, threshold: Array, count: int) -> tuple[Array, Array]:
-    """Return the least of the last ``count`` ratios row / row above, ending at the finest row that is significant."""
+    """Return the least of the last ``count`` ratios row / row above, ending at the finest row that is significant.
+
+    It is 0 where that row does not last: a finer one is smaller by more than the threshold hides.
+    """
     levels, size = rows.shape
     last = levels - 1 - (np.abs(rows) > threshold)[::-1].argmax(axis=0)
     last[last < count] = count
     every = np.arange(size)
     end = rows[last - np.arange(count + 1)[:, None], every]  # finest first
     ratio = (end[:-1] / end[1:]).min(axis=0)
-    seen = np.isfinite(ratio) & (np.abs(end[0]) > threshold[last, every])
+    size_there = np.abs(end[0])
+    lasts = (last == levels - 1) | (threshold[np.minimum(last + 1, levels - 1), every] > 0.5 * size_there)
+    seen = np.isfinite(ratio) & (size_there > threshold[last, every]) & lasts
     return np.where(seen, ratio, 0.0), end[0]
