@@ -29,6 +29,8 @@ from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["iterate", "minimize"]
 
+DEFAULT = SGD(lr=0.1)
+
 Function = Callable[[Any], Any]
 Gradient = str | Callable[[Any], Any]
 
@@ -36,7 +38,7 @@ Gradient = str | Callable[[Any], Any]
 def minimize(
     f: Function,
     x0: Parameters,
-    optimizer: Optimizer | str | None = None,
+    optimizer: Optimizer | str = DEFAULT,
     *,
     grad: Gradient = "auto",
     max_steps: int = 10_000,
@@ -55,7 +57,7 @@ def minimize(
         x = x - lr * g,   g = ∇f(x)        (SGD; other optimizers: their own rule)
 
     f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict of arrays; integers
-    become float64, and nothing that is passed in is changed. optimizer: an object or its name; None is SGD(lr=0.1).
+    become float64, and nothing that is passed in is changed. optimizer: an object or its name.
     grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
     your own function of x, which may return an array in the form of x or an Estimate.
@@ -92,7 +94,7 @@ def minimize(
 
 
 def iterate(
-    f: Function, x0: Parameters, optimizer: Optimizer | str | None = None, **options: Any
+    f: Function, x0: Parameters, optimizer: Optimizer | str = DEFAULT, **options: Any
 ) -> Generator[Step, None, Run]:
     """Iterate: the same descent as `minimize`, one Step(t, x, f, g, lr) at a time. Leave the loop to stop.
 
@@ -287,7 +289,7 @@ class _Descent:
         cls,
         f: Function,
         x0: Parameters,
-        optimizer: Optimizer | str | None,
+        optimizer: Optimizer | str,
         grad: Gradient,
         bounds: Any,
         seed: int | None,
@@ -301,7 +303,7 @@ class _Descent:
         if not callable(grad) and grad not in known:
             raise UnknownNameError("gradient method", grad, known)
         layout, start = flatten(x0)
-        chosen = SGD(lr=0.1) if optimizer is None else resolve(optimizer)
+        chosen = resolve(optimizer)
         return cls(
             _Objective(f, grad, layout),
             layout,

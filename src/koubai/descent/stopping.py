@@ -151,9 +151,9 @@ class Stopping:
     def _diverged(self, point: Point, lr: float) -> Verdict | None:
         start = self.start
         if point.fun - start.fun > GROWTH * max(1.0, abs(start.fun)):
-            what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {point.t} steps"
+            what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
         elif _largest(point.x) > GROWTH * max(1.0, _largest(start.x)):
-            what = f"|x| grew from {_largest(start.x):.3g} to {_largest(point.x):.3g} in {point.t} steps"
+            what = f"|x| grew from {_largest(start.x):.3g} to {_largest(point.x):.3g} in {_steps(point.t)}"
             if point.fun < start.fun:
                 return Verdict(Status.diverged, f"{what} while f keeps falling: f seems unbounded below")
         else:
@@ -240,6 +240,10 @@ def shown(x: Any) -> str:
     if isinstance(x, dict):
         return "{" + ", ".join(f"{name}: {shown(value)}" for name, value in x.items()) + "}"
     return np.array2string(np.asarray(x), precision=6, threshold=6, edgeitems=2, separator=", ").replace("\n", "")
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s' * (count != 1)}"
 
 
 def _largest(x: FloatArray) -> float:
