@@ -215,7 +215,8 @@ class _Plan:
             known: Any = exponent.params["value"] if exponent.dtype is None else None
             call = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(known, np.power)
             arguments = args if call is np.power else args[:1]
-        return f"{self._bind(call)}({', '.join(arguments)}, {target})"
+        out = f"out={target}" if call in (np.maximum, np.minimum) else target  # these two refuse it by position
+        return f"{self._bind(call)}({', '.join(arguments)}, {out})"
 
     def _aims(self) -> dict[int, tuple[int, tuple[int, int]]]:
         """Find results that are only written into a slice of zeros: they are computed in place there.
@@ -270,7 +271,9 @@ class _Plan:
             return f"{target} = spread_{target}"
         if op.out:
             return f"{target} = {self._bind(op.call)}({', '.join(args)})"
-        if op.name in ("reshape", "transpose"):
+        if op.name == "reshape":
+            return f"{target} = {args[0]}.reshape({node.params['shape']})"
+        if op.name == "transpose":
             return statement(node, target, args)
         params = "".join(f", {k}={self._bind(v)}" for k, v in node.params.items())
         return f"{target} = {self._bind(op.call)}({', '.join(args)}{params})"

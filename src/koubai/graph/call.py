@@ -182,6 +182,11 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
 
 def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
     """Tell a fault of the function, which passes through, from one that only traced values meet."""
+    cause: BaseException | None = error
+    while cause is not None:  # NumPy wraps what __array__ and __float__ raise
+        if isinstance(cause, TraceError):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
     args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in leaves.values])
     f(*args, **kwargs)  # raises what the function itself raises
     place = traceback.extract_tb(error.__traceback__)

@@ -781,7 +781,7 @@ _row(
         lambda x, *, shape: x.reshape(shape),
         (_reshape_vjp,),
         shape=lambda x, *, shape: shape,
-        code=lambda y, args, params: f"{y} = {args[0]}.reshape({params['shape']})",
+        code=lambda y, args, params: f"{y} = np.reshape({args[0]}, {params['shape']})",
         view=True,
         domain=(ANY,),
         examples=((((2, 3),), {"shape": (3, 2)}), (((6,),), {"shape": (2, 3)})),

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from koubai.errors import TraceError
 from koubai.graph.functions import array, holds_traced, new_array
 from koubai.graph.trace import Trace, Traced, current_trace, untraceable
 
@@ -97,7 +98,9 @@ class Surroundings:
         if copy is not None:
             return copy  # type: ignore[no-any-return]
         if _STORE_GLOBAL in function.__code__.co_code[::2]:
-            raise untraceable(f"{function.__name__} assigns a global variable", "return the value instead")
+            code = function.__code__
+            reason = f"{function.__name__} assigns a global variable"
+            raise TraceError(reason, "return the value instead", code.co_filename, code.co_firstlineno)
         outer = function.__globals__
         overlay = self._globals.get(id(outer))
         if overlay is None:

@@ -1,0 +1,205 @@
+"""Every executor against `evaluate`, which is what a graph means: random graphs, edges, many threads."""
+
+import math
+import threading
+
+import numpy as np
+import pytest
+
+from koubai.execute.arrays import compile_arrays
+from koubai.execute.choose import Program
+from koubai.execute.floats import compile_floats
+from koubai.graph.call import trace
+from koubai.graph.trace import evaluate
+
+EXACT = ("add", "subtract", "multiply", "square", "maximum", "minimum", "absolute", "negative", "sqrt")
+SMOOTH = ("exp", "sin", "cos", "tanh", "log1p", "arctan", "expm1", "arcsinh")
+
+
+def random_program(seed, exact):
+    """A random straight-line function of a vector, with slices, writes, reductions and sharing."""
+
+    def f(x):
+        random = np.random.default_rng(seed)
+        values = [x, x[::-1], x * 0.5]
+        for _ in range(int(random.integers(3, 25))):
+            a = values[int(random.integers(len(values)))]
+            b = values[int(random.integers(len(values)))]
+            kind = int(random.integers(9))
+            if kind < 4:
+                name = str(random.choice(EXACT if exact or kind < 2 else SMOOTH))
+                ufunc = getattr(np, name)
+                c = ufunc(np.abs(a)) if name in ("sqrt", "log1p") else ufunc(a) if ufunc.nin == 1 else ufunc(a, b)
+                c = c * 0.25
+            elif kind == 4:
+                c = np.zeros_like(a)
+                k = int(random.integers(1, len(x)))
+                c[k:] = b[:-k]
+                c[0] += a[-1]
+            elif kind == 5:
+                c = a.copy()
+                c[::2] *= b[::2]
+                c += 1
+            elif kind == 6:
+                c = np.where(a > b, a, b * 0.5)
+            elif kind == 7:
+                c = np.concatenate([a[1:], b[:1]]) / 2
+            else:
+                c = a - np.sum(b) * 0.125
+            values.append(c)
+        return np.sum(values[-1] * values[-2] + values[int(random.integers(len(values)))])
+
+    return f
+
+
+def agree(got, expected, exact):
+    for a, b in zip(got, expected, strict=True):
+        assert np.shape(a) == np.shape(b)
+        assert a.dtype == b.dtype
+        if exact:
+            np.testing.assert_array_equal(a, b)
+        else:
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["arithmetic", "functions"])
+@pytest.mark.parametrize("n", [2, 3, 7, 40])
+def test_random_graphs_mean_the_same_in_every_executor(n, exact):
+    checked = 0
+    for seed in range(60):
+        x = np.random.default_rng(seed + 1000).uniform(-1.5, 1.5, n)
+        graph = trace(random_program(seed, exact), x)
+        for g in (graph, graph.gradient()):
+            expected = evaluate(g, x)
+            run = compile_arrays(g)
+            first = run(x)
+            agree(first, expected, True)
+            kept = [np.array(v) for v in first]
+            run(x + 1.0)  # must not write into what the caller already has
+            agree(first, kept, True)
+            agree(run(x), expected, True)
+            floats = compile_floats(g, run)
+            if floats is not None:
+                checked += 1
+                agree(floats(x), expected, exact)
+    assert checked > 20 or n == 40
+
+
+def test_the_input_is_never_changed_nor_returned():
+    graph = trace(lambda x: x * 1.0 + 0.0, np.ones(3))
+    x = np.ones(3)
+    Program(graph).run(x)
+    np.testing.assert_array_equal(x, np.ones(3))
+    same = Program(trace(lambda x: x[:], np.arange(3.0)))
+    (y,) = same.run(x)
+    y[0] = 7.0
+    np.testing.assert_array_equal(x, np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: np.exp(x[0]) + x[1], [1000.0, 1.0]),
+        (lambda x: np.log(x[0]) + x[1], [0.0, 1.0]),
+        (lambda x: np.log(x[0]), [-1.0, 1.0]),
+        (lambda x: x[0] / x[1], [1.0, 0.0]),
+        (lambda x: x[0] / x[1], [0.0, 0.0]),
+        (lambda x: np.sqrt(x[0]), [-1.0, 0.0]),
+        (lambda x: x[0] ** -2, [0.0, 1.0]),
+        (lambda x: x[0] ** 1.5, [-2.0, 1.0]),
+        (lambda x: x[0] ** 3, [1e200, 1.0]),
+        (lambda x: np.sin(x[0]), [np.inf, 1.0]),
+        (lambda x: np.sum(x * x), [np.nan, 1.0]),
+        (lambda x: np.arcsin(x[0]), [2.0, 1.0]),
+        (lambda x: np.maximum(x[0], x[1]), [np.nan, 1.0]),
+        (lambda x: np.maximum(x[0], x[1]), [1.0, np.nan]),
+        (lambda x: np.minimum(x[0], x[1]), [1.0, np.nan]),
+        (lambda x: np.sign(x[0]) * x[1], [np.nan, 1.0]),
+    ],
+)
+def test_floats_give_numpys_inf_and_nan(f, x):
+    graph = trace(f, np.array([0.5, 0.75]))
+    for g in (graph, graph.gradient()):
+        program = Program(g)
+        assert program.executor == "floats"
+        agree(program.run(np.array(x)), evaluate(g, np.array(x)), True)
+
+
+def test_choice_is_a_rule_of_the_graph_alone():
+    small = trace(lambda x: np.sum(x**2), np.ones(3))
+    large = trace(lambda x: np.sum(x**2), np.ones(300))
+    assert [Program(small).executor, Program(small).executor, Program(large).executor] == ["floats", "floats", "numpy"]
+
+
+def test_guards_stop_the_program():
+    graph = trace(lambda x: x[0] ** 2 if x[0] > 0 else -x[0], np.array([1.0]))
+    for run in (Program(graph).run, compile_arrays(graph)):
+        assert run(np.array([2.0]))[0] == 4.0
+        assert run(np.array([-2.0])) is None
+
+
+def test_captured_arrays_are_read_anew_and_must_keep_their_shape():
+    data = np.ones(20)
+
+    def f(x):
+        return np.sum((x - data * 2) ** 2)
+
+    program = Program(trace(f, np.zeros(20)))
+    assert program.run(np.zeros(20))[0] == 80.0
+    data *= 2
+    assert program.run(np.zeros(20))[0] == 320.0
+
+
+def test_buffers_are_reused():
+    def rosenbrock(x):
+        a = x[1:] - x[:-1] ** 2
+        return np.sum(100.0 * a**2 + (1 - x[:-1]) ** 2)
+
+    source = Program(trace(rosenbrock, np.ones(50)).gradient()).source
+    unpacked = source.splitlines()[1]
+    assert unpacked.count("b") - 1 <= 5, source  # "buffers" and at most four of them
+
+
+def test_threads_do_not_share_buffers():
+    def f(x):
+        y = np.sin(x) * np.exp(x)
+        return np.sum(y * np.cos(y) + x)
+
+    graph = trace(f, np.ones(2000)).gradient()
+    run = compile_arrays(graph)
+    points = [np.random.default_rng(k).uniform(-1, 1, 2000) for k in range(8)]
+    expected = [evaluate(graph, x) for x in points]
+    wrong = []
+
+    def work(k):
+        for _ in range(50):
+            value, gradient = run(points[k])
+            if value != expected[k][0] or not np.array_equal(gradient, expected[k][1]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_an_overflow_gives_no_warning_and_leaves_numpys_settings_alone():
+    before = np.geterr()
+    program = Program(trace(lambda x: np.sum(np.exp(x)), np.ones(50)).gradient())
+    value, gradient = program.run(np.full(50, 1000.0))
+    assert math.isinf(value)
+    assert np.isinf(gradient).all()
+    assert np.geterr() == before
+
+
+def test_generated_functions_agree_with_numpy_to_two_ulp():
+    random = np.random.default_rng(5)
+    for name in ("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arctan", "log1p", "expm1", "arcsinh"):
+        graph = trace(lambda x, name=name: getattr(np, name)(x[0]), np.array([0.5]))
+        program = Program(graph)
+        assert program.executor == "floats"
+        for x in random.uniform(0.01, 5.0, 200):
+            (expected,) = evaluate(graph, np.array([x]))
+            assert abs(program.run(np.array([x]))[0] - expected) <= 2 * np.spacing(abs(expected))

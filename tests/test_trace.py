@@ -1,0 +1,550 @@
+"""Plain NumPy programs as people write them: traced, differentiated, compared with differences and with themselves."""
+
+import math
+import types
+
+import numpy as np
+import pytest
+
+from koubai.derivatives.gradient import hvp, value_and_grad
+from koubai.errors import FunctionError, TraceError
+from koubai.graph.call import trace
+from koubai.graph.reverse import reverse
+from koubai.graph.trace import Graph, evaluate
+
+PROGRAMS = []
+X = np.array([0.3, 1.2, -0.7, 2.1])
+U = np.array([0.3, -0.2, 0.5, 0.1])
+
+
+def program(f):
+    PROGRAMS.append(f)
+    return f
+
+
+@program
+def alias(x):
+    y = x.reshape(2, 2)
+    z = y.T
+    z[0] *= 3
+    return np.sum(y**2 * np.array([[1, 2], [3, 4.0]]))
+
+
+@program
+def view_of_view(x):
+    o = np.zeros((3, 4))
+    r = o[1]
+    r[1:3] = x[:2]
+    o[2] = r * 2
+    r[:] = r + x
+    return np.sum(np.sin(o))
+
+
+@program
+def out_kw(x):
+    a = np.empty(4)
+    np.multiply(x, x, out=a)
+    np.add(a, 1, out=a)
+    np.exp(a * 0.1, out=a)
+    return a.sum()
+
+
+@program
+def mask(x):
+    y = x.copy()
+    y[y < 0] = 0
+    y[x > 1] *= 2
+    return np.sum(y**2)
+
+
+@program
+def mask2(x):
+    return np.sum(x[x > 0] ** 3)
+
+
+@program
+def branch(x):
+    if x[0] > 0 and np.any(x > 2):
+        return np.sum(x**2)
+    return np.prod(x)
+
+
+@program
+def whileloop(x):
+    s = x[0]
+    n = 0
+    while s < 10:
+        s = s * 2 + abs(x[1])
+        n += 1
+    return s * n
+
+
+@program
+def mathy(x):
+    return (
+        math.exp(x[0])
+        + math.sin(x[1]) * math.sqrt(x[3])
+        + math.hypot(x[0], x[2])
+        + math.log(x[1], 3)
+        + math.pow(x[1], 2.5)
+        + math.atan2(x[0], x[1])
+    )
+
+
+@program
+def floaty(x):
+    t = 0.0
+    for i in range(len(x)):
+        t += float(x[i]) ** 2 * i
+    return float(t)
+
+
+@program
+def sorty(x):
+    return np.sum(np.sort(x) * np.arange(4)) + np.median(x) + np.max(x) - np.min(x) + np.quantile(x, 0.3)
+
+
+@program
+def interp(x):
+    return np.sum(np.interp(x, [0, 1, 2.0], [0, 2.0, 1]))
+
+
+@program
+def pw(x):
+    return np.sum(np.piecewise(x, [x < 0, x > 1], [lambda v: v**2, lambda v: np.log(v), 3.0]))
+
+
+@program
+def sel(x):
+    return np.sum(np.select([x < 0, x > 1], [x**2, np.log(np.abs(x) + 1)], x))
+
+
+@program
+def vec(x):
+    return np.sum(np.vectorize(lambda t: t**2 if t > 0 else -t)(x))
+
+
+@program
+def unpack(x):
+    a, b, c, d = x
+    return a * b + c / d - a**b
+
+
+@program
+def lists(x):
+    return np.sum(np.array([x[0] * x[1], [1.0, 2.0][0] * x[2], x[3]]) ** 2)
+
+
+@program
+def lcomp(x):
+    return sum([v**2 for v in x])
+
+
+@program
+def maxpy(x):
+    return max(x) * 2 + min(x)
+
+
+@program
+def stacky(x):
+    return np.sum(np.vstack([x, x**2]).T @ np.ones(2) * np.hstack([x[:2], x[2:]]))
+
+
+@program
+def norm(x):
+    return np.sqrt(np.sum(x * x)) + np.std(x) + np.var(x, ddof=1)
+
+
+@program
+def einsum(x):
+    return np.einsum("i,ij,j", x, np.arange(16.0).reshape(4, 4), x) + np.einsum("ii", np.outer(x, x))
+
+
+@program
+def conv(x):
+    return (
+        np.sum(np.convolve(x, x[:2], "same") ** 2)
+        + np.trapezoid(x**2)
+        + np.sum(np.diff(x, 2) ** 2)
+        + np.sum(np.gradient(x) ** 2)
+    )
+
+
+@program
+def pad(x):
+    return (
+        np.sum(np.pad(x, 2, mode="reflect") ** 2 * np.arange(8))
+        + np.sum(np.pad(x, (1, 2))[::-1] * np.arange(7))
+        + np.sum(np.roll(x, 1) * x)
+        + np.sum(np.tile(x, 2) * np.arange(8) + np.repeat(x, 2))
+    )
+
+
+@program
+def cum(x):
+    return np.sum(np.cumsum(x) ** 2) + np.sum(np.cumprod(x) * np.arange(4))
+
+
+@program
+def logs(x):
+    return np.logaddexp.reduce(x) + np.sum(np.logaddexp(x, 1.0))
+
+
+@program
+def fancy(x):
+    i = np.array([0, 0, 3, 1])
+    y = np.zeros(4)
+    y[i] += x
+    np.add.at(y, i, x)
+    return np.sum(y**2 * np.arange(1, 5))
+
+
+@program
+def dup(x):
+    y = np.zeros(3)
+    y[[0, 0, 1, 2]] = x
+    return np.sum(y**2)
+
+
+@program
+def setslice(x):
+    y = np.ones((2, 4))
+    y[:, 1:3] = x[None, :2]
+    y[0] = x
+    y[1, ::2] += x[2:]
+    return np.sum(y**3)
+
+
+@program
+def argm(x):
+    return x[np.argmax(x)] ** 2 + x[int(np.argmin(x))]
+
+
+@program
+def mesh(x):
+    a, b = np.meshgrid(x[:2], x[2:])
+    return np.sum(a * b**2)
+
+
+@program
+def inplace_input(x):
+    x *= 2
+    x[0] = x[1] * x[2]
+    return np.sum(x**2)
+
+
+@program
+def swap(x):
+    y = x.copy()
+    y[[0, 1]] = y[[1, 0]]
+    y[::2], y[1::2] = y[1::2].copy(), y[::2].copy()
+    return np.sum(y * np.arange(4) ** 2)
+
+
+@program
+def tri(x):
+    return (
+        np.sum(np.tril(np.outer(x, x)) ** 2)
+        + np.trace(np.outer(x, x))
+        + np.sum(np.diag(x) @ np.ones(4) * x)
+        + np.kron(x, x)[5]
+    )
+
+
+@program
+def poly(x):
+    return np.polyval([1.0, 2, 3], x[0]) + np.polyval(x, 2.0)
+
+
+@program
+def clipy(x):
+    return np.sum(np.clip(x, -0.5, 1) ** 2) + np.sum(np.maximum(x, 0)) + np.sum(np.where(x > 0, x, x**2))
+
+
+@program
+def ternary(x):
+    return np.sum(x**2) if x.sum() > 0 else 0.0
+
+
+@program
+def const(x):
+    return 3.0
+
+
+@program
+def isinst(x):
+    return np.sum(x**2) if isinstance(x, np.ndarray) else np.sum(x)
+
+
+@program
+def enum(x):
+    s = 0.0
+    for i, v in enumerate(x):
+        s += (i + 1) * v
+    for a, b in zip(x[:-1], x[1:], strict=True):  # noqa: RUF007
+        s += a * b
+    return s
+
+
+@program
+def rosen_loop(x):
+    s = 0
+    for i in range(len(x) - 1):
+        s += 100 * (x[i + 1] - x[i] ** 2) ** 2 + (1 - x[i]) ** 2
+    return s
+
+
+@program
+def matpow(x):
+    M = np.array([[x[0], 1], [0.5, x[1]]])
+    for _ in range(3):
+        M = M @ M
+    return M[0, 1]
+
+
+@program
+def divmody(x):
+    return np.sum(x % 1.51) + np.sum(np.fmod(x, 0.73)) + np.sum(x // 1)
+
+
+@program
+def zeros_like(x):
+    y = np.zeros_like(x)
+    y[1:] = x[:-1]
+    y += x
+    return y @ y
+
+
+@program
+def fullk(x):
+    y = np.full(4, x[0])
+    y[2] = 5
+    return np.sum(y * x)
+
+
+@program
+def lin(x):
+    return np.sum(np.linspace(x[0], x[1], 5) ** 2)
+
+
+@program
+def ptpy(x):
+    return np.ptp(x) + np.average(x, weights=np.arange(1, 5.0)) + np.mean(x, where=x > 0)
+
+
+@program
+def cx(x):
+    return np.abs(x[0]) + np.sign(x[1]) * x[2] + np.hypot(x[0], x[1]) + np.copysign(x[0], x[2])
+
+
+def differences(f, x):
+    """Central differences along each axis, extrapolated three times."""
+    gradient = np.zeros_like(x)
+    for i in range(x.size):
+        table = []
+        for h in (1e-2, 5e-3, 2.5e-3, 1.25e-3):
+            step = np.zeros_like(x)
+            step[i] = h
+            table.append((f(x + step) - f(x - step)) / (2 * h))
+        for k in (1, 2, 3):
+            table = [(4**k * table[j + 1] - table[j]) / (4**k - 1) for j in range(len(table) - 1)]
+        gradient[i] = table[0]
+    return gradient
+
+
+@pytest.mark.parametrize("f", PROGRAMS, ids=lambda f: f.__name__)
+def test_gradient_of_a_plain_program(f):
+    x = X.copy()
+    both = value_and_grad(f, method="backprop")
+    value, gradient = both(x)
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_allclose(value, f(X.copy()), rtol=1e-13)
+    np.testing.assert_allclose(gradient, differences(f, X), rtol=1e-5, atol=1e-6)
+    again = both(x)
+    assert again[0] == value
+    np.testing.assert_array_equal(again[1], gradient)
+
+
+@pytest.mark.parametrize("f", PROGRAMS, ids=lambda f: f.__name__)
+def test_second_derivative_of_a_plain_program(f):
+    both = value_and_grad(f, method="backprop")
+
+    def along(h):
+        return (both(X + h * U)[1] - both(X - h * U)[1]) / (2 * h)
+
+    expected = (4 * along(1e-4) - along(2e-4)) / 3
+    np.testing.assert_allclose(hvp(f)(X, U), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("f", PROGRAMS, ids=lambda f: f.__name__)
+def test_source_runs_and_means_the_same(f):
+    graph = trace(f, X)
+    for g in (graph, graph.gradient()):
+        namespace = {}
+        exec(g.source(), namespace)
+        results = namespace[g.name](X.copy())
+        for got, expected in zip(results if isinstance(results, tuple) else (results,), evaluate(g, X), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def rosenbrock(x):
+    a = x[1:] - x[:-1] ** 2
+    return np.sum(100.0 * a**2 + (1 - x[:-1]) ** 2)
+
+
+def test_source_uses_the_users_names_and_names_the_line():
+    source = trace(rosenbrock, X).source()
+    assert "    a = v1 - v4" in source
+    line = rosenbrock.__code__.co_firstlineno + 1
+    assert f"# test_trace.py:{line}" in source
+    assert source.startswith("import numpy as np")
+
+
+def test_common_subexpressions_are_shared_and_dead_nodes_gone():
+    def f(x):
+        np.exp(x)  # nobody needs it
+        return np.sum(np.sin(x) * np.sin(x))
+
+    assert [node.op.name for node in trace(f, X).nodes] == ["input", "sin", "multiply", "sum"]
+
+
+def test_guards_name_the_look_and_its_line():
+    def f(x):
+        if x[0] > 0:
+            return x[0]
+        return -x[0]
+
+    graph = trace(f, X)
+    (guard,) = graph.guards
+    assert guard.expected is True
+    assert graph.nodes[guard.node].op.name == "greater"
+    assert guard.line == f.__code__.co_firstlineno + 1
+    assert "holds where" in str(graph)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "op"),
+    [
+        (lambda x: np.sum(np.abs(x)), [0.0, 1.0], "absolute"),
+        (lambda x: np.sum(np.maximum(x, 0)), [0.0, 1.0], "maximum"),
+        (lambda x: np.max(x), [1.0, 1.0], "max"),
+        (lambda x: np.sqrt(x[0]), [0.0, 1.0], "sqrt"),
+    ],
+)
+def test_kinks_that_the_point_sits_on_are_listed(f, x, op):
+    assert [kink.op for kink in trace(f, np.array(x)).kinks] == [op]
+    assert trace(f, np.array(x) + np.array([0.5, 0.25])).kinks == ()
+
+
+def test_ties_follow_jax():
+    assert reverse(trace(lambda x: abs(x), 0.0))(0.0)[1] == 0.0
+    assert reverse(trace(lambda x: np.maximum(x, 0), 0.0))(np.float64(0.0))[1] == 0.5
+    np.testing.assert_array_equal(reverse(trace(lambda x: np.max(x), np.ones(4)))(np.ones(4))[1], np.full(4, 0.25))
+
+
+def refused_asarray(x):
+    array = np.frombuffer(x, dtype=float)
+    return array.sum()
+
+
+def refused_histogram(x):
+    return np.sum(np.histogram(x)[0])
+
+
+OUTSIDE = np.zeros(4)
+
+
+def refused_write_outside(x, out=OUTSIDE):
+    out[0] = x[0]
+    return out.sum()
+
+
+def refused_global(x):
+    global COUNTER
+    COUNTER = x
+    return x.sum()
+
+
+@pytest.mark.parametrize("f", [refused_histogram, refused_write_outside, refused_global])
+def test_refusal_names_file_line_reason_and_fix(f):
+    with pytest.raises(TraceError) as caught:
+        trace(f, X)
+    assert caught.value.reason
+    assert caught.value.fix
+    assert caught.value.file is not None
+    assert caught.value.file.endswith("test_trace.py")
+    assert f.__code__.co_firstlineno <= caught.value.line <= f.__code__.co_firstlineno + 3
+
+
+def test_buffers_of_any_kind_that_numpy_would_read_behind_the_trace_are_refused():
+    with pytest.raises(TraceError):
+        trace(refused_asarray, X)
+
+
+def test_a_plain_array_made_elsewhere_can_not_swallow_a_traced_value():
+    def f(x):
+        y = np.arange(4.0)
+        y[0] = x[0]
+        return y.sum()
+
+    with pytest.raises(TraceError, match="takes the number out"):
+        trace(f, X)
+
+
+def test_the_users_own_exception_passes_through():
+    def f(x):
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        trace(f, X)
+
+
+def test_none_and_text_are_not_answers():
+    for answer in (None, "text"):
+        with pytest.raises(FunctionError):
+            value_and_grad(lambda x, answer=answer: answer, method="backprop")(X)
+
+
+def test_a_kept_traced_value_is_refused_later():
+    kept = []
+
+    def keeps(x):
+        kept.append(x)
+        return np.sum(kept[0] * x)
+
+    trace(keeps, X)
+    with pytest.raises(TraceError):
+        trace(keeps, X)
+
+
+def test_helpers_in_other_modules_are_traced():
+    helpers = types.ModuleType("helpers_of_the_user")
+    code = "import numpy as np, math\nfrom math import exp\nscale = 2.0\n"
+    code += "def loss(x):\n    out = np.zeros(2)\n    out[0] = exp(x[0]) * scale\n"
+    code += "    out[1] = float(x[1])\n    return out.sum()\n"
+    exec(code, helpers.__dict__)
+
+    def f(x):
+        return helpers.loss(x) ** 2
+
+    both = value_and_grad(f, method="backprop")
+    np.testing.assert_allclose(both(X)[1], differences(f, X), rtol=1e-7, atol=1e-9)
+    helpers.scale = 3.0
+    np.testing.assert_allclose(both(X)[1], differences(f, X), rtol=1e-7, atol=1e-9)
+
+
+def test_numbers_stay_weak_and_float32_stays_float32():
+    def f(x):
+        y = np.zeros(3, dtype=x.dtype)
+        y[:] = x * 2.0 + 1
+        return np.mean(np.tanh(y) / 3)
+
+    graph = trace(f, np.ones(3, np.float32)).gradient()
+    assert {node.dtype for node in graph.nodes if node.dtype is not None} == {np.dtype(np.float32)}
+
+
+def test_a_graph_checks_itself():
+    graph = trace(rosenbrock, X)
+    broken = [node._replace(shape=(7,)) if node.op.name == "multiply" else node for node in graph.nodes]
+    with pytest.raises(Exception, match="is recorded as"):
+        Graph(broken, graph.inputs, graph.outputs)
