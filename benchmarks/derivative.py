@@ -3,8 +3,8 @@
     python benchmarks/derivative.py            needs mpmath and numdifftools
     python benchmarks/derivative.py --worst    also lists every estimate that does not cover its error
 
-Truth comes from mpmath with 60 digits. ``TUNED`` is the table that the constants of `koubai.derivatives.differences` were
-chosen on; ``UNSEEN`` was written afterwards, and nothing was changed for it.
+Truth comes from mpmath with 60 digits. ``TUNED`` is the table that the constants of `koubai.derivatives.differences`
+were chosen on; ``UNSEEN`` was written afterwards, and nothing was changed for it.
 """
 
 from __future__ import annotations

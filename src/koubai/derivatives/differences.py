@@ -23,8 +23,8 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 EPS = float(np.finfo(np.float64).eps)
 
-# The adaptive ladder: 14 steps from half the size of x down to where rounding drowns everything. The odd ratio keeps the
-# steps off the periods of functions that people write, and off round numbers, on which rounding inside f repeats and hides.
+# The adaptive ladder: 14 steps from half the size of x down to where rounding drowns everything. The odd ratio keeps
+# them off the periods that people write, and off round numbers, on which the rounding inside f repeats and hides.
 LEVELS, RATIO, FIRST = 14, 3.8, 0.47
 COLUMNS = 5  # extrapolations of the ladder; more only amplify rounding
 EXTENSION, DEEPEST = 8, 40  # levels added where the ladder did not reach the scale of f, and the most levels of all
@@ -33,6 +33,8 @@ FINEST = 1024  # the finest step, in units of the spacing of numbers at x
 # the finest step where coarser ones have told the slope (to DECENT of f's spread), in units of the rounding of |x| or 1
 DECENT, ROUNDED = 0.02, 256
 SAFETY = 2.0  # what the disagreement of the rows is multiplied with
+SHRINK = RATIO ** -np.arange(LEVELS)[:, None]
+TOGETHER = 512  # components that are worked on at once: 6 MB of tables
 GOOD = 1e-10  # relative error at which the ladder is not extended
 
 
@@ -222,13 +224,12 @@ class _Sampler:
         """Return f(x), once for each component. It must be finite: where f has no value it has no derivative."""
         if self._at_x is None:
             count = self.x.size if self.elementwise else 1
-            values = np.array([self._keep_eps(self._scalar(i, self.x[i])) for i in range(count)])
-            for i in np.flatnonzero(~np.isfinite(values))[:1]:
-                label, at = (self.layout.label(int(i)), self.x[i]) if self.elementwise else ("x", self._show(self.x))
-                raise FunctionError(
-                    f"f(x) = {values[i]} at {label} = {at}; f must be finite where it is differentiated"
-                )
-            self._at_x = np.full(self.x.size, values, dtype=np.float64)
+            values = [self._keep_eps(self._scalar(i, self.x[i])) for i in range(count)]
+            for i, value in enumerate(values):
+                if not math.isfinite(value):
+                    at = f"{self.layout.label(i)} = {self.x[i]}" if self.elementwise else f"x = {self._show(self.x)}"
+                    raise FunctionError(f"f(x) = {value} at {at}; f must be finite where it is differentiated")
+            self._at_x = np.array(values if count == self.x.size else values * self.x.size)
         return self._at_x
 
     def know(self, fun: np.floating[Any]) -> None:
@@ -267,18 +268,16 @@ class _Sampler:
         single = np.array([self._value(columns[k % columns.size], flat[k], forgiving) for k in spots])
         try:
             values = np.asarray(self._call(flat.copy()))
-        except (
-            Exception
-        ):  # whatever f says to an array, it says it to its author's scalar code too, or it does not matter
+        except Exception:  # f was promised numbers, so whatever it says to an array does not count
             self.takes_arrays = False
             return None
         if values.shape != flat.shape or values.dtype.kind not in "fiu":
             self.takes_arrays = False
             return None
-        eps = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else EPS
+        tolerance = 8 * _rounding_of(values.dtype)
         values = values.astype(np.float64)
         there = values[spots]
-        same = (np.abs(there - single) <= 8 * eps * np.abs(single)) | (there == single)
+        same = (np.abs(there - single) <= tolerance * np.abs(single)) | (there == single)
         self.takes_arrays = bool((same | (np.isnan(there) & np.isnan(single))).all())
         if not self.takes_arrays:
             return None
@@ -312,8 +311,13 @@ class _Sampler:
         return self.f(point)
 
     def _keep_eps(self, value: np.floating[Any]) -> float:
-        self.eps = max(self.eps, float(np.finfo(value.dtype).eps))
+        self.eps = max(self.eps, _rounding_of(value.dtype))
         return float(value)
+
+
+@functools.cache
+def _rounding_of(dtype: np.dtype[Any]) -> float:
+    return float(np.finfo(dtype).eps) if dtype.kind == "f" else EPS
 
 
 # ---- one step: forward, backward, central --------------------------------------------------------------------------
@@ -426,38 +430,57 @@ def _complex(sampler: _Sampler, h: float | None) -> _Found:
 
 
 def _adaptive(sampler: _Sampler) -> _Found:
+    """Run the ladder for all components, as many at a time as memory likes."""
+    n = sampler.x.size
+    if n <= TOGETHER:
+        return _ladder(sampler, np.arange(n))
+    found = _Found(*(np.empty(n) for _ in range(4)), {})
+    for start in range(0, n, TOGETHER):
+        columns = np.arange(start, min(start + TOGETHER, n))
+        _put(found, columns, _ladder(sampler, columns))
+    return found
+
+
+def _ladder(sampler: _Sampler, columns: npt.NDArray[np.intp]) -> _Found:
     """Climb down a ladder of steps; where it does not reach the scale of f, lengthen it."""
-    x, at_x = sampler.x, sampler.at_x()
-    columns = np.arange(x.size)
-    h = f_low = f_high = np.empty((0, x.size))
-    found: _Found | None = None
+    x, at_x = sampler.x[columns], sampler.at_x()[columns]
     size = np.maximum(np.abs(x), 1.0)
-    top, count = FIRST * size, LEVELS
-    while True:
-        here, f_here = x[columns], at_x[columns]
-        steps = _steps(here, top, count)
-        values = sampler(np.concatenate([here - steps, here + steps]), columns, forgiving=True)
-        h = np.concatenate([h, steps])
-        f_low, f_high = np.concatenate([f_low, values[:count]]), np.concatenate([f_high, values[count:]])
-        part = _climb(here, f_here, sampler.eps, h, f_low, f_high)
-        found = part if found is None else _replace(found, columns, part)
-        bad = ~(part.error <= GOOD * np.maximum(np.abs(part.value), np.abs(f_here) / size[columns]))
-        if len(h) >= DEEPEST or not bad.any():
-            return found
-        deeper = np.log(h[-1] / _finest(here, f_here, f_low, f_high, part.error)) / math.log(RATIO)
+    h = _steps(x, FIRST * size, LEVELS)
+    f_low, f_high = _both_sides(sampler, columns, x, h)
+    found = _climb(x, at_x, sampler.eps, h, f_low, f_high)
+    error, value = found.error, found.value
+    left = np.arange(x.size)  # which of the columns are still at work
+    while len(h) < DEEPEST:
+        bad = ~(error <= GOOD * np.maximum(np.abs(value), np.abs(at_x[left]) / size[left]))
+        if not bad.any():
+            break
+        deeper = np.log(h[-1] / _finest(x[left], at_x[left], f_low, f_high, error)) / math.log(RATIO)
         bad &= deeper >= 1
         if not bad.any():
-            return found
-        columns, h, f_low, f_high = columns[bad], h[:, bad], f_low[:, bad], f_high[:, bad]
+            break
+        left, h, f_low, f_high = left[bad], h[:, bad], f_low[:, bad], f_high[:, bad]
         top, count = h[-1] / RATIO, int(min(EXTENSION, deeper[bad].min()))
-        two_sided = np.isfinite(f_low + f_high).sum(axis=0)
-        beyond = (two_sided < ENOUGH) & (x[columns] != 0)  # no step was small enough: f may end at 0
-        top = np.where(beyond, np.minimum(top, FIRST * np.abs(x[columns])), top)
+        near = FIRST * np.abs(x[left])
+        # no step was small enough: f may end at 0. The ladder starts anew, as its ratio is broken
+        beyond = (np.isfinite(f_low + f_high).sum(axis=0) < ENOUGH) & (near > 0) & (near < top)
+        f_low[:, beyond] = f_high[:, beyond] = np.nan
+        steps = _steps(x[left], np.where(beyond, near, top), count)
+        more_low, more_high = _both_sides(sampler, columns[left], x[left], steps)
+        h, f_low, f_high = (np.concatenate(pair) for pair in ((h, steps), (f_low, more_low), (f_high, more_high)))
+        part = _climb(x[left], at_x[left], sampler.eps, h, f_low, f_high)
+        error, value = part.error, part.value
+        _put(found, left, part)
+    return found
+
+
+def _both_sides(sampler: _Sampler, columns: npt.NDArray[np.intp], x: Array, h: Array) -> tuple[Array, Array]:
+    values = sampler(np.concatenate([x - h, x + h]), columns, forgiving=True)
+    return values[: len(h)], values[len(h) :]
 
 
 def _steps(x: Array, top: Array, count: int) -> Array:
     """Return the ladder down from ``top``, each step rounded so that x + h and x − h are exact if x has the digits."""
-    h = top * RATIO ** -np.arange(count)[:, None]
+    h = top * SHRINK[:count]
     grid = np.spacing(np.abs(x) + h)
     return np.asarray(np.round(h / grid) * grid)
 
@@ -474,12 +497,12 @@ def _finest(x: Array, at_x: Array, f_low: Array, f_high: Array, error: Array) ->
     return np.where(decent, ROUNDED * EPS * size, FINEST * np.spacing(np.abs(x)))
 
 
-def _replace(found: _Found, columns: npt.NDArray[np.intp], part: _Found) -> _Found:
+def _put(found: _Found, columns: npt.NDArray[np.intp], part: _Found) -> None:
+    """Write what was found out about some columns into what is known of all."""
     for name in ("value", "error", "h", "noise"):
         getattr(found, name)[columns] = getattr(part, name)
     for note in found.notes.keys() | part.notes.keys():
         found.notes.setdefault(note, np.zeros(found.value.size, dtype=bool))[columns] = part.notes.get(note, False)
-    return found
 
 
 def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Array) -> _Found:
@@ -564,7 +587,7 @@ def _scatter(slope: Array, even: Array, h: Array, one_sided: Mask | None) -> Arr
 
 def _grain(at_x: Array, eps: float, f_low: Array, f_high: Array, scatter: Array) -> tuple[Array, Mask]:
     """Find values that come in steps: how rough f is for it, and whether the step is a jump of f at x itself."""
-    moves = np.maximum(np.abs(np.diff(f_low, axis=0)), np.abs(np.diff(f_high, axis=0)))
+    moves = np.maximum(np.abs(f_low[1:] - f_low[:-1]), np.abs(f_high[1:] - f_high[:-1]))
     gap = np.abs(f_high[-1] - f_low[-1])
     last = moves[-2:].max(axis=0)
     flat = last <= 0.1 * gap
@@ -587,22 +610,22 @@ def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
     its slope is wrong. Noise ends so in one step, while what is merely fast gets smooth step by step.
     """
     drops = scatter[1:] < 1e-5 * scatter[:-1]
-    drops[:6] = False  # that many steps must show whether there was noise
+    drops[:8] = False  # that many steps must show whether there was noise
     noise = np.zeros(slope.shape[1])
     if drops.any():
         moves = np.fmax(np.abs(np.diff(even, axis=0)), np.abs(np.diff(slope * h, axis=0)))[1:]
         for k in np.flatnonzero(drops.any(axis=1)):
-            before = moves[k - 6 : k]
-            top = before.max(axis=0)
-            # noise stays as large as it is; what is smooth or has a kink falls with the step
-            stays = drops[k] & np.isfinite(top) & ((before > top / 10).sum(axis=0) >= 4)
-            noise = np.where(stays, np.fmax(noise, top), noise)
+            top = scatter[k - 8 : k].max(axis=0)
+            # noise moves f at most steps; what has a jump or a kink nearby moves at one, or less and less
+            moved = (moves[k - 8 : k] > 0.03 * top).sum(axis=0) >= 5
+            noise = np.where(drops[k] & moved & np.isfinite(top), np.fmax(noise, top), noise)
     return noise
 
 
 @functools.cache
-def _extrapolation(levels: int, order: int) -> tuple[Array, Array]:
-    """Return the extrapolation to h = 0 as weights of the slopes, (column, row, level), and NaN where rows don't compare.
+def _extrapolation(levels: int, order: int) -> tuple[Array, Array, Array, Array]:
+    """Return the extrapolation to h = 0: weights of the slopes (column, row, level), their absolute values, NaN for the
+    rows that have none to compare them with, and which row is finer than which (row, other, 1).
 
     Neville's scheme for an error that is a power series in h^order: T[i, j] = T[i, j−1] + (T[i, j−1] − T[i−1, j−1]) /
     (RATIO^(order j) − 1).
@@ -616,7 +639,7 @@ def _extrapolation(levels: int, order: int) -> tuple[Array, Array]:
             weights[j, j:] = last[j:] + (last[j:] - last[j - 1 : -1]) / (RATIO ** (order * j) - 1)
         # two rows that rest on so few steps may agree by chance: the first two columns want a third one
         compares[j, (j + 2 if j < 2 else j + 1) :] = 0.0
-    return weights, compares
+    return weights, np.abs(weights), compares, np.tri(levels, k=-1).T[:, :, None]
 
 
 def _agree(slope: Array, uncertainty: Array, one_sided: Mask | None) -> tuple[Array, Array, npt.NDArray[np.intp]]:
@@ -626,22 +649,21 @@ def _agree(slope: Array, uncertainty: Array, one_sided: Mask | None) -> tuple[Ar
     gaps = bool(missing.any())
     if gaps:
         slope, uncertainty = np.where(missing, 0.0, slope), np.where(missing, 0.0, uncertainty)
-    weights, compares = _extrapolation(levels, 2)
-    values, bounds = weights @ slope, np.abs(weights) @ uncertainty
+    weights, absolute, compares, finer = _extrapolation(levels, 2)
+    values, bounds = weights @ slope, absolute @ uncertainty
     if one_sided is not None and one_sided.any():
-        first_order, _ = _extrapolation(levels, 1)
-        values = np.where(one_sided, first_order @ slope, values)
-        bounds = np.where(one_sided, np.abs(first_order) @ uncertainty, bounds)
+        weights, absolute, *_ = _extrapolation(levels, 1)
+        values = np.where(one_sided, weights @ slope, values)
+        bounds = np.where(one_sided, absolute @ uncertainty, bounds)
     if gaps:
         values[(weights != 0) @ missing] = np.nan
     apart = np.abs(values[:, 1:] - values[:, :-1])
     apart[:2, 1:] = np.maximum(apart[:2, 1:], apart[:2, :-1] / 8)
     errors = bounds + compares
     errors[:, 1:] += apart
-    finer = np.arange(levels)[:, None] < np.arange(levels)
     contradiction = np.abs(values[:, :, None] - values[:, None]) - errors[:, None]
-    errors = np.maximum(errors, np.fmax.reduce(np.where(finer[:, :, None], contradiction, 0.0), axis=2))
-    errors = errors.reshape(-1, size)
+    contradiction *= finer  # only finer rows may contradict
+    errors = np.maximum(errors, np.fmax.reduce(contradiction, axis=2)).reshape(-1, size)
     errors[~np.isfinite(errors)] = math.inf
     best = errors.argmin(axis=0)
     every = np.arange(size)
