@@ -46,7 +46,7 @@ FRAMEWORKS: dict[str, dict[str, Any]] = {
 SEMANTICS: dict[str, dict[str, dict[str, Any]]] = {
     "sgd": {"torch": {}, "keras": {"lr": 1e-2, "lr_inside": True}, "optax": {}},
     "asgd": {"torch": {}},
-    "rprop": {"torch": {}, "optax": {}},
+    "rprop": {"torch": {}, "optax": {"one_late": True}},
     "lion": {"keras": {}, "optax": {"weight_decay": 1e-3, "decoupled_weight_decay": True}},
     "adagrad": {
         "torch": {},

@@ -241,10 +241,7 @@ def asgd(
     return x, (average + (x - average) / np.maximum(1.0, t - 1 - t0),)
 
 
-@rule(
-    state=("previous", "size"),
-    begin={"size": _full("lr")},
-)
+@rule(state=("step", "size"), begin={"size": _full("lr")})
 def rprop(
     x: Any,
     g: Any,
@@ -256,23 +253,26 @@ def rprop(
     eta_plus: float = 1.2,
     step_min: float = 1e-6,
     step_max: float = 50.0,
+    one_late: bool = False,
 ) -> Step:
     """Rprop: steps whose size grows while a component's sign stays and shrinks where it turns.
 
-        size = clip(size * (eta_plus if g * previous > 0, eta_minus if < 0, 1 if = 0), step_min, step_max)
-        g = 0 where g * previous < 0
-        x = x - sign(g) * size,   previous = g
+        size = clip(size * (eta_plus if g * step > 0, eta_minus if < 0, 1 if = 0), step_min, step_max)
+        step = sign(g) * size                         (0 where g * step < 0)
+        x = x - step
 
-    size is lr at the start; lr has no part in later steps, as in PyTorch and optax. For whole gradients, not batches.
+    size is lr at the start; lr has no part in later steps. step in the first line is the last update's. For whole
+    gradients, not batches. optax takes each step one update late (one_late): the first update is 0, and a turn leaves
+    out the step that was waiting.
 
     Riedmiller & Braun, "A direct adaptive method for faster backpropagation learning: the RPROP algorithm", ICNN 1993.
     """
-    previous, size = state
-    agree = np.sign(g) * np.sign(previous)
-    factor = np.where(agree > 0, eta_plus, np.where(agree < 0, eta_minus, 1.0))
-    size = np.minimum(np.maximum(size * factor.astype(x.dtype), step_min), step_max)
-    g = np.where(agree < 0, 0.0, g)
-    return x - np.sign(g) * size, (g, size)
+    last, size = state
+    agree = np.sign(g) * np.sign(last)
+    factor = np.where(agree > 0, eta_plus, np.where(agree < 0, eta_minus, 1.0)).astype(x.dtype)
+    size = np.minimum(np.maximum(size * factor, step_min), step_max)
+    step = np.where(agree < 0, 0.0, np.sign(g) * size)
+    return x - (np.where(agree < 0, 0.0, last) if one_late else step), (step, size)
 
 
 @rule(state=("m",))

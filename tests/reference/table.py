@@ -1,0 +1,96 @@
+"""docs/optimizers.md, made from koubai's own tables and the measured differences."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reference.cases import CASES, STEPS, TOLERANCE, TOLERANCES, Case
+
+from koubai import optimizers
+from koubai.descent.optimizers import FRAMEWORKS, PRESETS, SEMANTICS, _defaults
+
+TABLE = Path(__file__).parents[2] / "docs" / "optimizers.md"
+
+HEAD = """\
+# The optimizers, and how they agree with the frameworks
+
+This page is written by `python tests/reference/frameworks.py`, which runs every optimizer beside the framework that it
+follows: {versions}. float64, {steps} updates, on a 12-dimensional quadratic of condition 1000, on
+Rosenbrock's function and on a logistic regression. The frameworks update their own parameters; the gradients come from
+the same NumPy function.
+
+## Differences along the path
+
+The largest difference of any component at any of the {steps} steps, relative to the largest component of the path; the
+worst of the three problems. At most {tolerance:.0e} everywhere{but}. What a setting does not name has the framework's
+default, here as there.
+
+| optimizer | framework | setting | largest difference |
+|---|---|---|---|
+"""
+
+MIDDLE = """
+## What each framework does differently
+
+`semantics="torch" | "keras" | "optax"` chooses the formula and the defaults. A dash: the framework has no such
+optimizer. Arguments that say the same in all of them are left out. `decoupled_weight_decay` is false in torch, where
+weight decay is added to the gradient, and true in Keras. In optax weight decay is whatever is chained; here it is
+coupled but in AdamW, Lion and Adan. `clipnorm` clips the norm of all parameters in torch (with 1e-6 added to the norm)
+and in optax, that of each array in Keras.
+
+| optimizer | argument | {frameworks} |
+|---|---|{dashes}|
+"""
+
+
+def table(worst: Mapping[Case, float], versions: Mapping[str, str]) -> str:
+    """Return the page."""
+    exceptions = sorted({f"{f}'s {o} ({TOLERANCES[f, o]:.0e})" for f, o in TOLERANCES})
+    text = HEAD.format(
+        versions=", ".join(f"{name} {number}" for name, number in versions.items()),
+        steps=STEPS,
+        tolerance=TOLERANCE,
+        but=f", but for {', '.join(exceptions)}" if exceptions else "",
+    )
+    for case in CASES:
+        if case.problem != "quadratic":
+            continue
+        largest = max(
+            d for c, d in worst.items()
+            if (c.framework, c.optimizer, c.setting) == (case.framework, case.optimizer, case.setting)
+        )  # fmt: skip
+        name = optimizers.resolve(case.optimizer).__class__.__name__
+        setting = ", ".join(f"{n}={v}" for n, v in case.settings.items())
+        text += f"| {name} | {case.framework} | {setting} | {largest:.1e} |\n"
+    frameworks = [f for f in FRAMEWORKS if f != "paper"]
+    text += MIDDLE.format(frameworks=" | ".join(frameworks), dashes="|".join("---" for _ in frameworks))
+    for name in optimizers.names():
+        cls = type(optimizers.resolve(name))
+        rows = SEMANTICS[PRESETS.get(name, (cls.rule.name,))[0]]
+        own = {f: _defaults(cls.name, f) for f in frameworks if f in rows}
+        if not own:
+            continue
+        first = next(iter(own.values()))
+        differing = [n for n in first if n != "decoupled_weight_decay" and (len({str(v[n]) for v in own.values()}) > 1)]
+        for argument in differing or [""]:
+            values = " | ".join(_shown(own[f][argument]) if f in own and argument else _has(f, own) for f in frameworks)
+            text += f"| {cls.__name__} | {argument and f'`{argument}`'} | {values} |\n"
+    text += "\n## Formulas\n"
+    for name in optimizers.names():
+        if name in PRESETS:
+            continue
+        cls = type(optimizers.resolve(name))
+        doc = inspect.cleandoc(cls.rule.formula.__doc__ or "").splitlines()
+        text += f"\n### {cls.__name__}\n\n{doc[0]}\n" + "\n".join(doc[1:]) + "\n"
+    return text
+
+
+def _has(framework: str, own: Mapping[str, Any]) -> str:
+    return "same" if framework in own else "–"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
