@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: run test lint types check clean
+.PHONY: run test test-bridges lint types check clean
 .DEFAULT_GOAL := run
 
 # Each stamp is one set of packages; make reinstalls it only when pyproject.toml has changed since.
@@ -25,6 +25,10 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+test-bridges: $(VENV)/.test
+	$(PIP) torch==2.13.0 --editable ".[test,bridges]"
+	$(BIN)/python -m pytest tests/bridges
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
