@@ -26,7 +26,7 @@ EPS = float(np.finfo(np.float64).eps)
 # The adaptive ladder: 14 steps from half the size of x down to where rounding drowns everything. The odd ratio keeps
 # them off the periods that people write, and off round numbers, on which the rounding inside f repeats and hides.
 LEVELS, RATIO, FIRST = 14, 3.8, 0.47
-COLUMNS = 5  # extrapolations of the ladder; more only amplify rounding
+COLUMNS = 4  # extrapolations of the ladder; more only amplify rounding
 EXTENSION, DEEPEST = 8, 40  # levels added where the ladder did not reach the scale of f, and the most levels of all
 ENOUGH = 4  # steps with both sides that make central differences of a ladder
 FINEST = 1024  # the finest step, in units of the spacing of numbers at x
@@ -434,7 +434,7 @@ def _adaptive(sampler: _Sampler) -> _Found:
     n = sampler.x.size
     if n <= TOGETHER:
         return _ladder(sampler, np.arange(n))
-    found = _Found(*(np.empty(n) for _ in range(4)), {})
+    found = _Found(np.empty(n), np.empty(n), np.empty(n), np.empty(n), {})
     for start in range(0, n, TOGETHER):
         columns = np.arange(start, min(start + TOGETHER, n))
         _put(found, columns, _ladder(sampler, columns))
