@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import numpy as np
 from koubai.derivatives.agreement import cross_check
 from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
 from koubai.execute.choose import Program
-from koubai.graph.call import Leaf, Leaves, Recorded, Static, real, record_call
+from koubai.graph.call import Leaf, Leaves, Recorded, Static, real, record_call, replay
 from koubai.graph.reverse import pullback, reverse
-from koubai.graph.trace import Graph, evaluate
+from koubai.graph.trace import Graph, Traced, evaluate
 from koubai.parameters import as_scalar
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
@@ -77,6 +78,12 @@ class Paths:
             if path in known:
                 known.remove(path)
                 known.insert(0, path)
+
+    def replayed(self, leaves: Leaves) -> Any:
+        """Record the derived graph into the outer trace that the leaves belong to."""
+        numbers = tuple(v.copy()._value if type(v) is Traced else v for v in leaves.values)
+        recorded = record_call(self.f, replace(leaves, values=numbers), scalar=self.scalar)
+        return replay(recorded, self.derive(recorded.graph, leaves.active), leaves.values)
 
     def newest(self, form: Any) -> _Path | None:
         """Return the path used last for this form of the arguments."""
@@ -149,6 +156,9 @@ class Differentiated:
         if self._refused:
             return self._by_differences(args, kwargs)
         leaves = _leaves(self.f, args, kwargs, self.argnums)
+        if any(type(value) is Traced for value in leaves.values):  # a gradient inside a function that is being traced
+            results = self._paths.replayed(leaves)
+            return results[0], self._shaped(args, results[1:])
         try:
             results = self._paths.run(leaves)
         except (TraceError, GradientError) as error:
@@ -238,13 +248,13 @@ def _direct_call(path: _Path, form: Sequence[Any], numbers: Sequence[int], one: 
             k = len(leaves)
             if part.shape:
                 namespace[f"d{k}"] = np.dtype(part.dtype)
-                tests.append(f"{text}.__class__ is ndarray and {text}.dtype is d{k} and {text}.shape == {part.shape}")
+                tests.append(f"type({text}) is ndarray and {text}.dtype is d{k} and {text}.shape == {part.shape}")
                 leaves.append(text)
             else:
                 kind = np.dtype(part.dtype).type
                 namespace[f"d{k}"] = kind
-                plain = f" or {text}.__class__ is float" if kind is np.float64 else ""
-                tests.append(f"({text}.__class__ is d{k}{plain})")
+                plain = f" or type({text}) is float" if kind is np.float64 else ""
+                tests.append(f"(type({text}) is d{k}{plain})")
                 leaves.append(f"d{k}({text})")
             return f"r[{{{k}}}]"
         if isinstance(part, Static):
@@ -253,7 +263,7 @@ def _direct_call(path: _Path, form: Sequence[Any], numbers: Sequence[int], one: 
             namespace["Static"] = Static
             return ""
         kind, parts = part
-        tests.append(f"{text}.__class__ is {kind} and len({text}) == {len(parts)}")
+        tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
         if kind == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"

@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
+from koubai.graph.ops import apply
 from koubai.graph.surroundings import Surroundings
-from koubai.graph.trace import Graph, Trace, Traced, untraceable
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Trace, Traced, untraceable
 
-__all__ = ["Leaf", "Leaves", "Recorded", "Static", "record_call", "trace"]
+__all__ = ["Leaf", "Leaves", "Recorded", "Static", "record_call", "replay", "trace"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def real(value: Any, name: str) -> Any:
     kind = type(value)
     if kind is float or kind is int:
         return np.float64(value)
+    if kind is Traced and value.dtype.kind == "f" and value.size:
+        return value
     try:
         array = value if kind is np.ndarray or isinstance(value, np.generic) else np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -178,6 +181,24 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
     graph = tape.graph(outputs)
     surroundings.close()
     return Recorded(graph, surroundings, leaves)
+
+
+def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]:
+    """Record ``graph``, which was derived from ``recorded``, into the outer trace that some of ``values`` belong to."""
+    outer = next(v._trace for v in values if type(v) is Traced)
+    outer.inner.append(recorded.surroundings)
+    made: dict[int, Any] = dict(zip(graph.inputs, values, strict=True))
+    for i, node in enumerate(graph.nodes):
+        if node.op is CONSTANT:
+            made[i] = node.params["value"]
+        elif node.op is CAPTURED:
+            made[i] = outer.captured(node.params["value"])
+        elif node.op is not INPUT:
+            made[i] = apply(node.op.name, *[made[j] for j in node.inputs], **node.params)
+    for guard in graph.guards:
+        if type(made[guard.node]) is Traced:
+            outer.guard(made[guard.node]._current(), guard.expected)
+    return [made[i] for i in graph.outputs]
 
 
 def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:

@@ -101,7 +101,9 @@ class Surroundings:
             code = function.__code__
             reason = f"{function.__name__} assigns a global variable"
             raise TraceError(reason, "return the value instead", code.co_filename, code.co_firstlineno)
-        outer = function.__globals__
+        outer: Any = function.__globals__
+        if isinstance(outer, _Globals):  # made inside a function that is being traced
+            outer = outer._outer
         overlay = self._globals.get(id(outer))
         if overlay is None:
             overlay = self._globals[id(outer)] = _Globals(self, outer)
@@ -205,12 +207,14 @@ class Surroundings:
         for item, content in self.containers.values():
             if not _same_content(item, content):
                 return False
-        return all(_same_array(now, then) for now, then in self.arrays.values())
+        if not all(_same_array(now, then) for now, then in self.arrays.values()):
+            return False
+        return all(inner.same() for inner in self._trace.inner)
 
     @property
     def empty(self) -> bool:
         """Was nothing read that can change?"""
-        return not (self.reads or self.cells or self.defaults or self.containers or self.arrays)
+        return not (self.reads or self.cells or self.defaults or self.containers or self.arrays or self._trace.inner)
 
     def close(self) -> None:
         """Forget what only the tracing needed."""

@@ -410,6 +410,7 @@ class Trace:
         self.kinks: list[Kink] = []
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
+        self.inner: list[Any] = []  # what gradients taken inside the function read from outside
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
