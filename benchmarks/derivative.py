@@ -138,7 +138,60 @@ TUNED = [
     Case("exp, 4 decimals", lambda m, x: m.exp(x), line(-2, 2), lambda x: np.round(np.exp(x), 4)),
 ]  # fmt: skip
 
-UNSEEN: list[Case] = []
+
+def weierstrass(m: Any, x: Any) -> Any:
+    return sum(m.cos(7**k * x) / 2**k for k in range(6))
+
+
+def euler(m: Any, x: Any) -> Any:
+    """y' = −x y² from 1, 200 Euler steps to t = 1."""
+    y = 1 + 0 * x
+    for _ in range(200):
+        y = y - x * y * y / 200
+    return y
+
+
+def wilkinson(m: Any, x: Any) -> Any:
+    y = 1 + 0 * x
+    for k in range(1, 9):
+        y = y * (x - k)
+    return y
+
+
+def gelu(m: Any, x: Any) -> Any:
+    return x / 2 * (1 + m.tanh(m.sqrt(2 / m.pi) * (x + 0.044715 * x**3)))
+
+
+UNSEEN = [
+    Case("softsign", lambda m, x: x / (1 + abs(x)), line(-4, 4)),
+    Case("sin(x**2)", lambda m, x: m.sin(x * x), line(0, 12)),
+    Case("x**3 log x", lambda m, x: x**3 * m.log(x), decades(1e-4, 1e3)),
+    Case("Ackley slice", lambda m, x: -20 * m.exp(-abs(x) / 5) - m.exp(m.cos(2 * m.pi * x)), line(-4.1, 4)),
+    Case("swish", lambda m, x: x / (1 + m.exp(-x)), line(-25, 25)),
+    Case("GELU", gelu, line(-6, 6)),
+    Case("log-sum-exp of x, 2x, 1-x", lambda m, x: m.log(m.exp(x) + m.exp(2 * x) + m.exp(1 - x)), line(-9, 9)),
+    Case("step of width 1e-7", lambda m, x: x + m.tanh((x - 0.3) / 1e-7), 0.3 + line(-3e-7, 4e-7)),
+    Case("sqrt(x**2 + 1e-16)", lambda m, x: m.sqrt(x * x + 1e-16), line(-1e-7, 1.1e-7)),
+    Case("(1e6 + x)**2 - 1e12", lambda m, x: (1e6 + x) ** 2 - 1e12, line(-3, 4)),
+    Case("cos(20 log x)", lambda m, x: m.cos(20 * m.log(x)), decades(1e-5, 1e5)),
+    Case("Weierstrass, 6 terms", weierstrass, line(-2, 2.3)),
+    Case("Planck", lambda m, x: x**3 / (m.exp(x) - 1), decades(1e-3, 50)),
+    Case("Morse", lambda m, x: 5 * (1 - m.exp(-1.2 * (x - 1.4))) ** 2, line(0.2, 8)),
+    Case("x**x", lambda m, x: x**x, decades(1e-5, 20)),
+    Case("triangle wave", lambda m, x: m.asin(m.sin(x)), line(-6.1, 6.2)),
+    Case("leaky relu", lambda m, x: x if x > 0 else x / 10, line(-1, 1.1)),
+    Case("ELU", lambda m, x: x if x > 0 else m.expm1(x), line(-2, 2.2)),
+    Case("Wilkinson, 8 roots", wilkinson, line(0.5, 8.7)),
+    Case("Euler, 200 steps", euler, line(-0.5, 3)),
+    Case("atan(x / 1e-3)", lambda m, x: m.atan(x / 1e-3), line(-0.01, 0.012)),
+    Case("exp(-1/x**2)", lambda m, x: m.exp(-1 / (x * x)), line(0.05, 3)),
+    Case("softplus, float32 inside", lambda m, x: m.log1p(m.exp(x)), line(-5, 5),
+         hidden_f32(lambda m, x: m.log1p(m.exp(x)))),
+    Case("Morse, float32 out", lambda m, x: 5 * (1 - m.exp(-1.2 * (x - 1.4))) ** 2, line(0.4, 6),
+         lambda x: (np.float32(5) * (1 - np.exp(np.float32(-1.2) * (np.float32(x) - np.float32(1.4)))) ** 2)),
+    Case("log + noise 1e-9", lambda m, x: m.log(x), line(0.5, 5), scattered(np.log, 1e-9)),
+    Case("cubic, 3 decimals", lambda m, x: x**3 - 2 * x, line(-2, 2.1), lambda x: np.round(x**3 - 2 * x, 3)),
+]  # fmt: skip
 
 
 @dataclass
