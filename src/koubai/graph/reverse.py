@@ -92,8 +92,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         else:
             gradients.append(g._node)
     outputs = gradients if seeds is not None else [graph.outputs[0], *gradients]
-    result_graph = Graph(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name)
-    return result_graph.pruned()
+    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name)
 
 
 def _real(dtype: np.dtype[Any] | None) -> bool:

@@ -175,39 +175,58 @@ class Graph:
 
     def check(self) -> None:
         """Raise CompileError unless order, shapes and dtypes are consistent."""
-        for i, node in enumerate(self.nodes):
-            if node.op in LEAVES:
+        nodes = self.nodes
+        for i, node in enumerate(nodes):
+            op = node.op
+            if op in LEAVES:
                 continue
-            if any(j >= i for j in node.inputs):
-                raise CompileError(f"node {i} ({node.op.name}) reads a later node: {node.inputs}")
-            if node.op.elementwise or node.op.shape is not None:
-                shape, dtype = infer(node.op, [_blank_of(self.nodes[j]) for j in node.inputs], node.params)
-                if shape != node.shape or (dtype is not None and dtype != node.dtype):
+            for j in node.inputs:
+                if j >= i:
+                    raise CompileError(f"node {i} ({op.name}) reads a later node: {node.inputs}")
+            if op.elementwise or op.shape is not None:
+                shape, dtype = infer(op, [nodes[j] for j in node.inputs], node.params)
+                if shape != node.shape or dtype != node.dtype:
                     raise CompileError(
-                        f"node {i} ({node.op.name}) is recorded as {node.shape} {node.dtype}, "
+                        f"node {i} ({op.name}) is recorded as {node.shape} {node.dtype}, "
                         f"but its inputs give {shape} {dtype}"
                     )
         for i in (*self.outputs, *self.inputs, *(guard.node for guard in self.guards)):
             if not 0 <= i < len(self.nodes):
                 raise CompileError(f"node {i} does not exist")
 
-    def pruned(self) -> Graph:
+    @classmethod
+    def pruned(
+        cls,
+        nodes: Sequence[Node],
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        guards: Sequence[Guard] = (),
+        kinks: Sequence[Kink] = (),
+        name: str = "f",
+    ) -> Graph:
         """Return the graph without the nodes that nothing needs."""
-        keep = set(self.outputs) | set(self.inputs) | {guard.node for guard in self.guards}
-        for i in range(len(self.nodes) - 1, -1, -1):
-            if i in keep:
-                keep.update(self.nodes[i].inputs)
-        if len(keep) == len(self.nodes):
-            return self
-        new = {old: i for i, old in enumerate(sorted(keep))}
-        nodes = [self.nodes[old]._replace(inputs=tuple(new[j] for j in self.nodes[old].inputs)) for old in new]
-        return Graph(
-            nodes,
-            [new[i] for i in self.inputs],
-            [new[i] for i in self.outputs],
-            [guard._replace(node=new[guard.node]) for guard in self.guards],
-            [kink._replace(node=new.get(kink.node, -1)) for kink in self.kinks],
-            self.name,
+        needed = bytearray(len(nodes))
+        for i in (*outputs, *inputs, *(guard.node for guard in guards)):
+            needed[i] = 1
+        for i in range(len(nodes) - 1, -1, -1):
+            if needed[i]:
+                for j in nodes[i].inputs:
+                    needed[j] = 1
+        if all(needed):
+            return cls(nodes, inputs, outputs, guards, kinks, name)
+        new: dict[int, int] = {}
+        kept: list[Node] = []
+        for i, node in enumerate(nodes):
+            if needed[i]:
+                new[i] = len(kept)
+                kept.append(Node(node.op, tuple([new[j] for j in node.inputs]), *node[2:]))
+        return cls(
+            kept,
+            [new[i] for i in inputs],
+            [new[i] for i in outputs],
+            [guard._replace(node=new[guard.node]) for guard in guards],
+            [kink._replace(node=new.get(kink.node, -1)) for kink in kinks],
+            name,
         )
 
     def gradient(self, wrt: Sequence[int] | None = None) -> Graph:
@@ -331,24 +350,14 @@ def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
 
 
 # --- shapes and dtypes without numbers
-class _Blank(NamedTuple):
-    shape: Shape
-    dtype: np.dtype[Any] | None
-    weak: Any  # the Python number of a weak constant
-
-
-def _blank_of(node: Node) -> _Blank:
-    return _Blank(node.shape, node.dtype, node.params["value"] if node.dtype is None else None)
-
-
 _dtypes: dict[Any, np.dtype[Any]] = {}
 
 
-def _result_dtype(op: Op, blanks: Sequence[_Blank], params: dict[str, Any]) -> np.dtype[Any]:
-    key = (op.name, tuple([b.dtype or type(b.weak) for b in blanks]), params.get("dtype"))
+def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> np.dtype[Any]:
+    key = (op.name, tuple([b.dtype or type(b.params["value"]) for b in operands]), params.get("dtype"))
     dtype = _dtypes.get(key)
     if dtype is None:
-        ones = [type(b.weak)(1) if b.dtype is None else np.ones((), b.dtype)[()] for b in blanks]
+        ones = [type(b.params["value"])(1) if b.dtype is None else np.ones((), b.dtype)[()] for b in operands]
         if op.elementwise:
             with np.errstate(all="ignore"):
                 dtype = np.asarray(op.call(*ones, **params)).dtype
@@ -359,7 +368,7 @@ def _result_dtype(op: Op, blanks: Sequence[_Blank], params: dict[str, Any]) -> n
         elif op.name in ("any", "all"):
             dtype = np.dtype(np.bool_)
         elif op.name in ("setitem", "add_at"):
-            dtype = blanks[0].dtype or np.dtype(np.float64)
+            dtype = operands[0].dtype or np.dtype(np.float64)
         else:
             dtype = np.result_type(*ones)
             if op.name in ("sum", "prod", "cumsum", "cumprod") and dtype.kind in "bi":
@@ -368,17 +377,19 @@ def _result_dtype(op: Op, blanks: Sequence[_Blank], params: dict[str, Any]) -> n
     return dtype
 
 
-def infer(op: Op, blanks: Sequence[_Blank], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any] | None]:
+def infer(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any] | None]:
     """Return the shape and dtype of the result. Ops without a shape rule are run on blank arrays."""
     if op.elementwise:
         shape: Shape = ()
-        for b in blanks:
+        for b in operands:
             if b.shape != shape and b.shape:
                 shape = b.shape if not shape else np.broadcast_shapes(shape, b.shape)
-        return shape, _result_dtype(op, blanks, params)
+        return shape, _result_dtype(op, operands, params)
     if op.shape is not None:
-        return op.shape(*[b.shape for b in blanks], **params), _result_dtype(op, blanks, params)
-    blank = [b.weak if b.dtype is None else np.broadcast_to(np.zeros((), b.dtype), b.shape) for b in blanks]
+        return op.shape(*[b.shape for b in operands], **params), _result_dtype(op, operands, params)
+    blank = [
+        b.params["value"] if b.dtype is None else np.broadcast_to(np.zeros((), b.dtype), b.shape) for b in operands
+    ]
     result = op.call(*blank, **params)
     return result.shape, result.dtype
 
@@ -501,7 +512,8 @@ class Trace:
 
     def graph(self, outputs: Sequence[int]) -> Graph:
         """Close the trace and return what it recorded, without the dead nodes."""
-        return Graph(self.nodes, self.inputs, outputs, list(self.guards.values()), self.kinks, self.name).pruned()
+        guards = list(self.guards.values())
+        return Graph.pruned(self.nodes, self.inputs, outputs, guards, self.kinks, self.name)
 
 
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
@@ -546,7 +558,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         simpler = _simplify(trace, op, args, nodes)
         if simpler is not None:
             return simpler
-    shape, inferred = infer(op, [_blank_of(trace.nodes[j]) for j in nodes], params)
+    shape, inferred = infer(op, [trace.nodes[j] for j in nodes], params)
     return Traced(trace, trace.emit(op, tuple(nodes), params, shape, inferred), None, shape, inferred)
 
 
@@ -559,6 +571,12 @@ def _simplify(trace: Trace, op: Op, args: Sequence[Any], nodes: list[int]) -> Tr
     anyway.
     """
     at = trace.nodes
+    if op not in _FOLDED:
+        for i in nodes:
+            if at[i].op is _BROADCAST or at[i].op is CONSTANT:
+                break
+        else:
+            return None
     spread = None
     for k, i in enumerate(nodes):
         if at[i].op is _BROADCAST and all(at[j].shape in ((), at[i].shape) for m, j in enumerate(nodes) if m != k):
@@ -637,6 +655,7 @@ _SUM, _WRITES = OPS["sum"], (OPS["setitem"], OPS["add_at"])
 _GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE, _ADD, _SUBTRACT = (
     OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative", "add", "subtract")
 )
+_FOLDED = (_MULTIPLY, _NEGATIVE, _ADD)
 
 
 class Traced:
