@@ -193,7 +193,7 @@ class _Plan:
         if node.op is INPUT:
             return f"v{i}"
         value = node.params["value"]
-        if node.dtype is None and math.isfinite(value):
+        if node.dtype is None and math.isfinite(abs(value)):
             return f"({value!r})"
         self.namespace[f"c{i}"] = value
         if node.op is CAPTURED:  # the caller's own array: it must still be the one that was traced

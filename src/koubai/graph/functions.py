@@ -165,19 +165,63 @@ def ldexp(x: Any, n: Any) -> Any:
     return x * np.exp2(np.asarray(n, dtype=np.float64) if type(n) is not Traced else n.astype(np.float64))
 
 
-@implements(np.conjugate, np.real, np.real_if_close, np.positive)
-def itself(x: Any) -> Any:
-    return +x
+# --- parts of complex numbers
+@implements(np.real)
+def real(val: Any) -> Any:
+    return apply("real", val) if val.dtype.kind == "c" else val
 
 
 @implements(np.imag)
-def imag(x: Any) -> Any:
-    return np.zeros_like(x)
+def imag(val: Any) -> Any:
+    return apply("imag", val) if val.dtype.kind == "c" else np.zeros_like(val)
+
+
+@implements(np.real_if_close)
+def real_if_close(a: Any, tol: float = 100) -> Any:
+    if a.dtype.kind != "c":
+        return a
+    tol = tol * np.finfo(a.dtype).eps if tol > 1 else tol
+    return real(a) if np.all(np.absolute(imag(a)) < tol) else a
+
+
+@implements(np.angle)
+def angle(z: Any, deg: bool = False) -> Any:
+    a = np.arctan2(imag(z), real(z))
+    return a * (180.0 / math.pi) if deg else a
+
+
+@implements(np.isreal)
+def isreal(x: Any) -> Any:
+    return imag(x) == 0
+
+
+@implements(np.iscomplex)
+def iscomplex(x: Any) -> Any:
+    return imag(x) != 0
+
+
+@implements(np.sign)
+def sign(x: Any) -> Any:
+    if x.dtype.kind != "c":
+        return apply("sign", x)
+    size = np.absolute(x)
+    return x / np.where(size == 0, 1.0, size)
+
+
+del UFUNCS[np.sign]  # its row holds for real numbers only
+
+
+def conjugated(x: Any) -> Any:
+    """What ``x.conj()`` is: of real numbers they themselves."""
+    return np.conjugate(x) if x.dtype.kind == "c" else x
+
+
+FUNCTIONS[np.conjugate] = conjugated
 
 
 @implements(np.vecdot)
 def vecdot(a: Any, b: Any) -> Any:
-    return np.sum(array(a) * array(b), axis=-1)
+    return np.sum(conjugated(array(a)) * array(b), axis=-1)
 
 
 @implements(np.sinc)
@@ -191,6 +235,8 @@ def sinc(x: Any) -> Any:
 
 @implements(np.nan_to_num)
 def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    if x.dtype.kind == "c":
+        refuse("nan_to_num", "x", "a complex array")
     info = np.finfo(x.dtype)
     x = np.where(np.isnan(x), nan, x)
     x = np.where(x == math.inf, float(info.max) if posinf is None else posinf, x)
@@ -412,7 +458,8 @@ def var(
     ddof = ddof if correction is np._NoValue else correction
     center = FUNCTIONS[np.mean](x, axes, keepdims=True) if mean is np._NoValue else mean
     deviation = x - center
-    y = np.sum(deviation * deviation, axis=axes, keepdims=keepdims is True) / max(_length(x.shape, axes) - ddof, 0)
+    squares = deviation * deviation if x.dtype.kind != "c" else np.absolute(deviation) ** 2
+    y = np.sum(squares, axis=axes, keepdims=keepdims is True) / max(_length(x.shape, axes) - ddof, 0)
     return finish(y, None, out)
 
 
@@ -960,7 +1007,7 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
 
 @implements(np.vdot)
 def vdot(a: Any, b: Any) -> Any:
-    return dot(array(a).ravel(), array(b).ravel())
+    return dot(conjugated(array(a)).ravel(), array(b).ravel())
 
 
 @implements(np.inner)
@@ -1235,7 +1282,7 @@ def new_array(like: Traced, shape: Any, dtype: Any, value: Any = 0.0) -> Any:
 
 @implements(np.copy)
 def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
-    return a.copy()
+    return array(a).copy(order)
 
 
 @implements(np.copyto)

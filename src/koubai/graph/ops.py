@@ -11,6 +11,11 @@ reversed again for second derivatives. ``vjp[i](g, y, *inputs, **params)`` retur
 an elementwise row the rule may forget broadcasting, and for every row casting: the reverse pass sums and casts to the
 input's shape and dtype.
 
+Complex values inside a real program: the cotangent g of z is the complex number with dL = Re(Σ g dz), that is
+∂L/∂Re z − i ∂L/∂Im z (as JAX; PyTorch holds its conjugate). The rule of a holomorphic function is then the real one,
+without any conjugation; a real input takes the real part, which the reverse pass does. Only conjugate, real, imag and
+absolute have rules of their own.
+
 Conventions at kinks, as JAX and PyTorch choose: |x|' = 0 at 0; maximum and minimum split a tie evenly, so the
 derivative of maximum(x, 0) is 1/2 at 0; a reduction by max or min splits evenly among ties; sign, floor, comparisons
 have derivative 0.
@@ -40,7 +45,8 @@ class Op:
     vjp: one rule (or None) an input; or, for any number of inputs, one callable ``vjp(i, g, y, *inputs, **params)``.
     elementwise: the result has the broadcast shape of the inputs.
     shape: ``shape(*input_shapes, **params)`` where it is not elementwise; without it, the op is run on blank arrays
-    once. code: how the node reads, ``"{0} + {1}"``, or a callable ``code(target, args, params)`` giving a whole
+    once. dtype: ``dtype(*input_dtypes)`` where it is neither elementwise nor the inputs' common dtype.
+    code: how the node reads, ``"{0} + {1}"``, or a callable ``code(target, args, params)`` giving a whole
     statement. scalar: the same in pure Python on floats, bit for bit for arithmetic and within 2 ulp elsewhere; None:
     not available.
         It may raise ArithmeticError or ValueError where NumPy gives inf or nan.
@@ -62,6 +68,7 @@ class Op:
     domain: tuple[Interval, ...] = ()
     examples: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = ()
     kink: Callable[..., Any] | None = None
+    dtype: Callable[..., Any] | None = None
 
     @property
     def differentiable(self) -> bool:
@@ -243,9 +250,17 @@ _elementwise(
     np.sqrt, lambda g, y, x: g * 0.5 / y, domain=(POSITIVE,), scalar="math.sqrt({0})", kink=lambda x: np.any(x == 0)
 )
 _elementwise(np.cbrt, lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda x: np.any(x == 0))
+
+
+def _absolute_vjp(g: Any, y: Any, x: Any) -> Any:
+    if x.dtype.kind != "c":
+        return g * apply("sign", x)
+    return g * (np.conjugate(x) / np.where(y == 0, 1.0, y))
+
+
 _elementwise(
     np.absolute,
-    lambda g, y, x: g * np.sign(x),
+    _absolute_vjp,
     domain=((0.2, 3.0),),
     scalar="abs({0})",
     kink=lambda x: np.any(x == 0),
@@ -261,6 +276,21 @@ _elementwise(np.fmod, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.trunc(a /
 _call: Any  # the loops below take NumPy functions of every kind
 _scalar: str | None
 
+
+# --- parts of complex numbers
+_elementwise(np.conjugate, lambda g, y, x: np.conjugate(g), domain=(ANY,), scalar="{0}")
+for _part, _vjp in (("real", lambda g, y, x: g), ("imag", lambda g, y, x: g * -1j)):
+    _row(
+        Op(
+            _part,
+            getattr(np, _part),
+            (_vjp,),
+            elementwise=True,
+            code=f"{{0}}.{_part}",
+            view=True,
+            domain=(ANY,),
+        )
+    )
 
 # --- steps: derivative zero
 for _call, _scalar in (

@@ -81,7 +81,9 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             if node.op.elementwise and part.shape != nodes[j].shape:
                 part = unbroadcast(part, nodes[j].shape)
             if part.dtype != nodes[j].dtype:
-                part = part.astype(nodes[j].dtype)
+                if part.dtype.kind == "c" and nodes[j].dtype.kind != "c":
+                    part = record(OPS["real"], (part,))
+                part = part.astype(nodes[j].dtype, copy=False)
             cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
     gradients = []
     for i in targets:

@@ -361,6 +361,8 @@ def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> n
         if op.elementwise:
             with np.errstate(all="ignore"):
                 dtype = np.asarray(op.call(*ones, **params)).dtype
+        elif op.dtype is not None:
+            dtype = np.dtype(op.dtype(*(np.result_type(one) for one in ones)))
         elif "dtype" in params:
             dtype = np.dtype(params["dtype"])
         elif op.name in ("argsort", "argmax", "argmin", "searchsorted", "nonzero"):
@@ -454,6 +456,8 @@ class Trace:
             )
             dtype = None
             shape: Shape = ()
+        elif kind is complex:
+            key, dtype, shape = (kind, repr(value)), None, ()
         else:
             if not isinstance(value, np.generic):
                 value = np.array(value)
@@ -897,10 +901,8 @@ class Traced:
     def transpose(self, *axes: Any) -> Any:
         return FUNCTIONS[np.transpose](self, (axes[0] if len(axes) == 1 else axes) or None)
 
-    def copy(self, order: str = "C") -> Traced:
-        value = None if self._value is None else np.array(self._value)
-        if value is not None and value.ndim == 0:
-            value = value[()]
+    def copy(self, order: Any = "C") -> Traced:
+        value = self._value.copy(order) if isinstance(self._value, np.ndarray) else self._value
         return Traced(self._trace, self._current(), value, self.shape, self.dtype)
 
     def flatten(self, order: str = "C") -> Any:
