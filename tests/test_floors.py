@@ -33,6 +33,7 @@ FLOORS = [
     "descent.optimizers",
     "descent.record",
     "descent.stopping",
+    "descent.objective",
     "descent.loop",
     "plot",
     "cli",

@@ -6,10 +6,10 @@ from typing import Any as _Any
 from koubai.derivatives.check import GradientCheck, check_gradient
 from koubai.derivatives.differences import Estimate, derivative, numerical_gradient
 from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_grad
-from koubai.descent import optimizers
-from koubai.descent.loop import iterate, minimize
+from koubai.descent import optimizers, schedules
+from koubai.descent.loop import iterate, minimize, resume
 from koubai.descent.optimizers import SGD
-from koubai.descent.record import History, Run, Status, Step
+from koubai.descent.record import History, Run, Status, Step, load
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.graph.call import trace
@@ -33,12 +33,15 @@ __all__ = [
     "hvp",
     "iterate",
     "jacobian",
+    "load",
     "minimize",
     "numerical_gradient",
     "optimizers",
     "parse",
     "plot",
     "problems",
+    "resume",
+    "schedules",
     "trace",
     "value_and_grad",
 ]

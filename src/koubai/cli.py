@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from koubai.derivatives.check import check_gradient
 from koubai.derivatives.differences import METHODS, Estimate, derivative, numerical_gradient
 from koubai.descent import optimizers
 from koubai.descent.loop import minimize
-from koubai.descent.record import Run
+from koubai.descent.record import Run, replacing
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
@@ -355,12 +354,8 @@ def _save(path: Path, draw: Callable[[Any], Any]) -> None:
 
     figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
     draw(figure.add_subplot())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _numbers(x: Any) -> str:

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
+import inspect
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from koubai.derivatives.differences import METHODS, Estimate, difference_gradient
-from koubai.derivatives.gradient import Differentiated
-from koubai.descent.optimizers import SGD, Optimizer, resolve
-from koubai.descent.record import Recorder, Run, Status, Step
-from koubai.descent.stopping import Point, Stopping, Verdict, shown
-from koubai.errors import (
-    FallbackWarning,
-    FunctionError,
-    GradientError,
-    InputError,
-    Interrupted,
-    TraceError,
-    UnknownNameError,
+from koubai.derivatives.differences import METHODS
+from koubai.descent.objective import Bounds, Function, Gradient, Objective
+from koubai.descent.optimizers import SGD, Optimizer, State, resolve
+from koubai.descent.record import (
+    Recorder,
+    Run,
+    Status,
+    Step,
+    describe_function,
+    describe_layout,
+    describe_optimizer,
+    read_archive,
+    restore_layout,
+    restore_optimizer,
+    write_archive,
 )
-from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
+from koubai.descent.schedules import Memory
+from koubai.descent.stopping import Point, Stopping, Verdict, shown
+from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError
+from koubai.parameters import FloatArray, Layout, Parameters, flatten
 
-__all__ = ["iterate", "minimize"]
+__all__ = ["iterate", "minimize", "resume"]
 
 DEFAULT = SGD(lr=0.1)
-
-Function = Callable[[Any], Any]
-Gradient = str | Callable[[Any], Any]
 
 
 def minimize(
@@ -51,6 +57,7 @@ def minimize(
     on_step: Callable[[Step], Any] | None = None,
     record: Literal["auto", "all", "off"] = "auto",
     progress: bool = False,
+    checkpoint: Any = None,
 ) -> Run:
     """Minimize: descend from x0 along the gradient of f, and say why it stopped.
 
@@ -66,20 +73,47 @@ def minimize(
     lost in its own rounding error; or max_steps updates were made. Only a met tolerance or target is a success.
     bounds: one (low, high) pair, or a pair an element; None in a pair is no bound. x is projected onto them.
     on_step: called with each Step; returning True stops the run. record: "auto" thins long histories, "all", "off".
-    progress: a progress bar on stderr.
+    progress: a progress bar on stderr. checkpoint: a file for `resume`, replaced whole every 10 seconds and at the end;
+    or (file, every): every so many steps (an int) or seconds (a float).
 
     Raises InputError for an argument that can't be used, FunctionError where f gives no finite number at x0, and
     Interrupted (a KeyboardInterrupt that carries the run so far) on Ctrl-C. An exception raised by f or grad passes
     through, with the step and x as a note.
     """
+    descent = _Descent.prepare(
+        f, x0, optimizer, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
+        bounds=bounds, seed=seed, record=record, checkpoint=checkpoint,
+    )  # fmt: skip
+    return _driven(descent, on_step, progress)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    f: Function,
+    *,
+    grad: Function | None = None,
+    optimizer: Optimizer | None = None,
+    max_steps: int | None = None,
+    on_step: Callable[[Step], Any] | None = None,
+    progress: bool = False,
+) -> Run:
+    """Resume: go on from the checkpoint that `minimize` wrote, bit for bit as if it had never stopped.
+
+    f: the function of the checkpoint; grad, optimizer: only where grad, or the optimizer's lr, was a function of your
+    own, which a file can't hold. max_steps: a new limit, counted from the very start.
+    The file goes on being replaced. Raises InputError where the file is no checkpoint of this version of koubai, where
+    f or grad give other numbers at the checkpoint than they gave then, and where what is needed is not given.
+    """
+    return _driven(_Descent.restore(path, f, grad, optimizer, max_steps), on_step, progress)
+
+
+def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> Run:
+    """Run a descent to its end."""
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step must be a function of a Step or None, got {on_step!r}")
-    descent = _Descent.prepare(
-        f, x0, optimizer, grad, bounds, seed, record,
-        max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
-    )  # fmt: skip
+    interrupted = False
     try:
-        with _progress_bar(progress, max_steps) as report:
+        with _progress_bar(progress, descent.stopping.max_steps) as report:
             for point, lr in descent.points():
                 report(point)
                 if on_step is not None and on_step(descent.step(point, lr)) is True:
@@ -89,8 +123,13 @@ def minimize(
         if not descent.recorder.rows:
             raise
         descent.verdict = Verdict(Status.stopped, f"interrupted after step {descent.point.t}")
-        raise Interrupted(descent.run()) from None
-    return descent.run()
+        interrupted = True
+    finally:
+        descent.save()
+    run = descent.run()
+    if interrupted:
+        raise Interrupted(run)
+    return run
 
 
 def iterate(
@@ -102,14 +141,10 @@ def iterate(
     The generator's return value is the Run. Raises as `minimize` does; wrong arguments are reported at once, not at the
     first step.
     """
-    known = ("grad", "bounds", "seed", "record", "max_steps", "gtol", "ftol", "xtol", "target")
     for name in options:
-        if name not in known:
-            raise UnknownNameError("option of iterate", name, known)
-    shared = {"grad": "auto", "bounds": None, "seed": 0, "record": "auto", "max_steps": 10_000} | options
-    descent = _Descent.prepare(
-        f, x0, optimizer, shared.pop("grad"), shared.pop("bounds"), shared.pop("seed"), shared.pop("record"), **shared
-    )
+        if name not in _OPTIONS:
+            raise UnknownNameError("option of iterate", name, _OPTIONS)
+    descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | options)
 
     def steps() -> Generator[Step, None, Run]:
         for point, lr in descent.points():
@@ -119,170 +154,36 @@ def iterate(
     return steps()
 
 
-# -- what is descended on ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Objective:
-    """f and its gradient over flat vectors, with every evaluation counted."""
-
-    f: Function
-    grad: Gradient
-    layout: Layout
-    nfev: int = 0
-    njev: int = 0
-    executor: str = "python"
-    program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
-
-    def __post_init__(self) -> None:
-        if self.grad in ("auto", "backprop"):
-            self.program = Differentiated(self.f, 0, "backprop")
-
-    @property
-    def source(self) -> str:
-        if callable(self.grad):
-            return "user"
-        return "backprop" if self.program is not None else f"{self._method} differences"
-
-    @property
-    def _method(self) -> str:
-        return "adaptive" if self.grad == "auto" else str(self.grad)
-
-    def value(self, x: FloatArray) -> np.floating[Any]:
-        """Return f at ``x``, from the user's function itself."""
-        self.nfev += 1
-        return as_scalar(self.f(self.layout.copy(x)))
-
-    def evaluate(self, t: int, x: FloatArray, bounds: _Bounds | None) -> Point:
-        """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
-        error, stuck = 0.0, np.zeros(0, dtype=bool)
-        with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
-            try:
-                backprop = self._backprop(t, x)
-                if backprop is not None:
-                    fun, g = backprop
-                elif not np.isfinite(fun := self.value(x)):  # differences around such a point are wasted
-                    g = np.full_like(x, np.nan)
-                elif callable(self.grad):
-                    g, error, stuck = self._own_gradient(x)
-                else:
-                    method = self._method
-                    difference, rounding, stuck, used = difference_gradient(self.f, self.layout, x, method, fun=fun)
-                    g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
-            except Exception as problem:
-                problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
-                raise
-        free = g if bounds is None else bounds.free(x, g)
-        return Point(t, x, float(fun), g, float(np.abs(free).max()), error, tuple(np.flatnonzero(stuck)))
-
-    def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
-        """Return f and its gradient from the traced program, or None where differences have to do."""
-        if self.program is None:
-            return None
-        if t == 0 and not np.isfinite(self.value(x)):  # tracing can't be checked where f has no value
-            return np.float64(np.nan), np.full_like(x, np.nan)
-        before = self.program.nfev
-        try:
-            fun, g = self.program(self.layout.copy(x))
-        except (TraceError, GradientError) as error:
-            self.nfev += self.program.nfev - before
-            if self.grad == "backprop":
-                raise
-            self.program, self.executor = None, "python"
-            warnings.warn(f"{error}. Adaptive differences take the place of backpropagation.", FallbackWarning, 5)
-            return None
-        self.nfev += 1 + self.program.nfev - before
-        self.njev += 1
-        self.executor = self.program.executor
-        return fun, self.layout.match(g, "the gradient")
-
-    def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
-        assert callable(self.grad)
-        value = self.grad(self.layout.copy(x))
-        self.njev += 1
-        if not isinstance(value, Estimate):
-            return self.layout.match(value, "the gradient that grad returned"), 0.0, np.zeros(0, dtype=bool)
-        self.nfev += value.nfev
-        step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
-        stuck = (x + step == x) & (x - step == x)
-        error = self.layout.match(value.error, "Estimate.error")
-        finite = error[np.isfinite(error)]
-        return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), stuck
-
-
-@dataclass(frozen=True)
-class _Bounds:
-    low: FloatArray
-    high: FloatArray
-
-    @classmethod
-    def read(cls, bounds: Any, layout: Layout, x: FloatArray) -> _Bounds | None:
-        """Return the flat bounds. Raises InputError where they are crossed, misshapen or exclude the start."""
-        if bounds is None:
-            return None
-        if isinstance(bounds, Mapping) and layout.names is not None:
-            unknown = set(bounds) - set(layout.names)
-            if unknown:
-                raise UnknownNameError("name in bounds", sorted(unknown)[0], layout.names)
-            pairs = [bounds.get(name, (None, None)) for name in layout.names]
-        else:
-            pairs = [bounds] * len(layout.shapes)
-        ends = [_ends(pair, shape) for pair, shape in zip(pairs, layout.shapes, strict=True)]
-        low, high = (np.concatenate([end[side] for end in ends]).astype(x.dtype) for side in (0, 1))
-        for i in range(x.size):
-            if not low[i] < high[i]:
-                raise InputError(f"bounds are crossed at {layout.label(i)}: low {low[i]} must be below high {high[i]}")
-            if not low[i] <= x[i] <= high[i]:
-                raise InputError(
-                    f"x0 lies outside its bounds: {layout.label(i)} = {x[i]}, bounds ({low[i]}, {high[i]}); "
-                    "move the start or the bounds"
-                )
-        return cls(low, high)
-
-    def project(self, x: FloatArray) -> FloatArray:
-        # An overflowed x stays as it is: projected, it would look like an ordinary point on the bound.
-        return np.where(np.isfinite(x), np.clip(x, self.low, self.high), x)
-
-    def free(self, x: FloatArray, g: FloatArray) -> FloatArray:
-        """Return the gradient with the components that push x out of its bounds set to zero."""
-        pushed = ((x <= self.low) & (g > 0)) | ((x >= self.high) & (g < 0))
-        return np.where(pushed, 0.0, g)
-
-
-def _ends(pair: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """Return low and high, flat, for one array of ``shape`` from one pair or a pair an element."""
-    try:
-        array = np.array(pair, dtype=object)
-        array = np.where(array == None, np.nan, array).astype(np.float64)  # noqa: E711 - elementwise
-    except (TypeError, ValueError):
-        raise InputError(f"bounds must be a (low, high) pair or one pair an element, got {pair!r}") from None
-    if array.shape not in ((2,), (*shape, 2)):
-        raise InputError(f"bounds have shape {array.shape}; for x of shape {shape} give (2,) or {(*shape, 2)}")
-    array = np.broadcast_to(array, (*shape, 2))
-    if np.isnan([v for v in np.ravel(np.array(pair, dtype=object)) if v is not None]).any():
-        raise InputError(f"bounds must not be NaN, got {pair!r}; use None for no bound")
-    low, high = array[..., 0].ravel(), array[..., 1].ravel()
-    return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
-
-
 # -- the descent ------------------------------------------------------------------------------------------------------
+
+
+_OPTIONS: dict[str, Any] = {
+    name: parameter.default
+    for name, parameter in inspect.signature(minimize).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name not in ("on_step", "progress")
+}
 
 
 @dataclass
 class _Descent:
     """One descent while it runs."""
 
-    objective: _Objective
+    objective: Objective
     layout: Layout
     start: FloatArray
     optimizer: Optimizer
     stopping: Stopping
     recorder: Recorder
-    bounds: _Bounds | None
+    bounds: Bounds | None
     seed: int | None
+    options: dict[str, Any]  # what minimize was told, in JSON's types
+    checkpoint: _Checkpoint | None
     point: Point = field(init=False)  # the last good point
     best: Point = field(init=False)
-    verdict: Verdict = field(default=Verdict(Status.stopped, "the caller left the loop"), init=False)
+    lr: float = field(init=False)  # of the update that follows ``point``
+    state: State = field(init=False)  # the optimizer's, before that update
+    memory: Memory | None = field(default=None, init=False)  # the schedule's
+    verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
 
     @classmethod
     def prepare(
@@ -290,10 +191,12 @@ class _Descent:
         f: Function,
         x0: Parameters,
         optimizer: Optimizer | str,
+        *,
         grad: Gradient,
         bounds: Any,
         seed: int | None,
         record: Literal["auto", "all", "off"],
+        checkpoint: Any,
         **stopping: Any,
     ) -> _Descent:
         """Check every argument before the first evaluation."""
@@ -304,15 +207,24 @@ class _Descent:
             raise UnknownNameError("gradient method", grad, known)
         layout, start = flatten(x0)
         chosen = resolve(optimizer)
+        limits = Bounds.read(bounds, layout, start)
+        options = {
+            "grad": "user" if callable(grad) else grad,
+            "bounds": None if limits is None else limits.pairs(),
+            "record": record,
+            **stopping,
+        }
         return cls(
-            _Objective(f, grad, layout),
+            Objective(f, grad, layout),
             layout,
             start,
             chosen,
             Stopping(layout, chosen, **stopping),
             Recorder(layout, record),
-            _Bounds.read(bounds, layout, start),
+            limits,
             seed,
+            options,
+            _Checkpoint.read(checkpoint),
         )
 
     def points(self) -> Iterator[tuple[Point, float]]:
@@ -321,37 +233,49 @@ class _Descent:
         A parameter is never updated with a gradient that is not finite, and a point where f or the gradient is not
         finite is never kept.
         """
-        state, memory = self.optimizer.init(self.start, self.layout), None
-        lr = self.optimizer.lr_at(0)
-        point = self._first()
-        while True:
-            verdict = self.stopping.check(point, lr)
-            memory = self.optimizer.observe(memory, point.t, point.fun)
-            lr = self.optimizer.rate(point.t, memory)
-            self.recorder.add(point.t, point.x, point.fun, point.grad_norm, lr)
-            self.point = point
-            if point.fun < self.best.fun:
-                self.best = point
-            if verdict is not None:
-                advice = None if verdict.status.success else self.optimizer.advice(state, point.t)
-                self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
-                yield point, lr
-                return
-            yield point, lr
-            trials: list[Point] = []  # the points that a line search evaluates on its way
-            with np.errstate(all="ignore"):
-                x, state = self.optimizer.step(
-                    point.x, point.g, state, point.t + 1, lr,
-                    fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
-                )  # fmt: skip
-            if self.bounds is not None:
-                x = self.bounds.project(x)
-            if (after := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is None:
-                after = self._evaluate(point.t + 1, x)
+        if not self.recorder.rows:
+            self.state = self.optimizer.init(self.start, self.layout)
+            self.lr = self.optimizer.lr_at(0)
+            self._arrive(self._first())
+            yield self.point, self.lr
+        while self.verdict is None:
+            if self.checkpoint is not None and self.checkpoint.is_due():
+                self.save()
+            after, state = self._next()
             if not after.is_finite:
-                self.verdict = self.stopping.nonfinite(after, lr)
+                self.verdict = self.stopping.nonfinite(after, self.lr)
                 return
-            point = after
+            self.state = state
+            self._arrive(after)
+            yield self.point, self.lr
+
+    def _arrive(self, point: Point) -> None:
+        """Take a good point into the record, and find out whether the descent ends there."""
+        verdict = self.stopping.check(point, self.lr)
+        self.memory = self.optimizer.observe(self.memory, point.t, point.fun)
+        self.lr = self.optimizer.rate(point.t, self.memory)
+        self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr)
+        self.point = point
+        if point.t == 0 or point.fun < self.best.fun:
+            self.best = point
+        if verdict is not None:
+            advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
+            self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+
+    def _next(self) -> tuple[Point, State]:
+        """Make one update; return the new point, evaluated, and the optimizer's state after it."""
+        point = self.point
+        trials: list[Point] = []  # the points that a line search evaluates on its way
+        with np.errstate(all="ignore"):
+            x, state = self.optimizer.step(
+                point.x, point.g, self.state, point.t + 1, self.lr,
+                fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
+            )  # fmt: skip
+        if self.bounds is not None:
+            x = self.bounds.project(x)
+        if (after := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is None:
+            after = self._evaluate(point.t + 1, x)
+        return after, state
 
     def _evaluate(self, t: int, x: FloatArray) -> Point:
         """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
@@ -369,7 +293,7 @@ class _Descent:
 
     def _first(self) -> Point:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
-        point = self.best = self.objective.evaluate(0, self.start, self.bounds)
+        point = self.objective.evaluate(0, self.start, self.bounds)
         if not point.is_finite:
             what = f"f(x0) = {point.fun}" if not np.isfinite(point.fun) else f"the gradient at x0 is {shown(point.g)}"
             raise FunctionError(f"{what} at x0 = {shown(self.layout.view(self.start))}; start where f is finite")
@@ -398,6 +322,7 @@ class _Descent:
     def run(self) -> Run:
         """Return the record of the descent so far."""
         point, best = self._verified(self.point), self._verified(self.best)
+        verdict = self.verdict or Verdict(Status.stopped, f"the caller left the loop at step {point.t}")
         copy = self.layout.copy
         return Run(
             x=copy(point.x),
@@ -406,8 +331,8 @@ class _Descent:
             nit=point.t,
             nfev=self.objective.nfev,
             njev=self.objective.njev,
-            status=self.verdict.status,
-            message=self.verdict.message,
+            status=verdict.status,
+            message=verdict.message,
             best_x=copy(best.x),
             best_fun=best.fun,
             history=self.recorder.history(),
@@ -415,8 +340,155 @@ class _Descent:
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
             seed=self.seed,
+            options=self.options,
             function=self.objective.f,
         )
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write everything that the next update depends on, if a checkpoint was asked for and there is a point yet."""
+        if self.checkpoint is None or not self.recorder.rows:
+            return
+        stopping, recorder, objective = self.stopping, self.recorder, self.objective
+        points = {"start": stopping.start, "last": self.point, "best": self.best}
+        t, x, *columns = zip(*recorder.rows, strict=True)
+        header = {
+            "layout": describe_layout(self.layout),
+            "optimizer": describe_optimizer(self.optimizer),
+            "function": describe_function(objective.f),
+            "options": self.options,
+            "seed": self.seed,
+            "lr": self.lr,
+            "memory": self.memory,
+            "states": len(self.state),
+            "points": {name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.stuck))] for name, p in points.items()},
+            "stopping": {name: getattr(stopping, name) for name in _KEPT},
+            "stride": recorder.stride,
+            "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
+            "counts": [objective.nfev, objective.njev],
+            "differences": objective.program is None and objective.grad == "auto",
+            "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
+        }
+        arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}
+        arrays |= {f"state.{i}": array for i, array in enumerate(self.state)}
+        arrays |= {"rows.t": np.array(t), "rows.x": np.array(x), "rows.columns": np.array(columns)}
+        if self.bounds is not None:
+            arrays |= {"bounds": np.stack([self.bounds.low, self.bounds.high])}
+        write_archive(self.checkpoint.path, "checkpoint", header, arrays)
+        self.checkpoint.written(self.point.t)
+
+    @classmethod
+    def restore(
+        cls,
+        path: str | os.PathLike[str],
+        f: Function,
+        grad: Function | None,
+        optimizer: Optimizer | None,
+        max_steps: int | None,
+    ) -> _Descent:
+        """Return the descent that ``save`` wrote, ready for its next update."""
+        header, arrays = read_archive(path, "checkpoint")
+        if header["koubai"] != (here := version("koubai")):
+            raise InputError(f"{str(path)!r} was written by koubai {header['koubai']}; this is {here}, start anew")
+        saved = header["optimizer"]
+        chosen = restore_optimizer(saved) if optimizer is None else optimizer
+        if isinstance(chosen, str):
+            raise InputError(f"the lr of {saved} is a function, which a file can't hold: give optimizer={saved}")
+        if describe_optimizer(chosen) != saved:
+            raise InputError(f"optimizer is {chosen!r}, but the checkpoint was written with {saved}")
+        options = header["options"]
+        if (options["grad"] == "user") != (grad is not None):
+            how = (
+                "had a gradient of your own: give grad="
+                if grad is None
+                else f"used grad={options['grad']!r}: leave grad out"
+            )
+            raise InputError(f"the descent of {str(path)!r} {how}")
+        layout = restore_layout(header["layout"])
+        limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
+        limit = options["max_steps"] if max_steps is None else max_steps
+        stopping = Stopping(
+            layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")}
+        )
+        points = {
+            name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck))
+            for name, (t, fun, grad_norm, error, stuck) in header["points"].items()
+        }
+        descent = cls(
+            Objective(f, options["grad"] if grad is None else grad, layout), layout, points["start"].x, chosen,
+            stopping, Recorder(layout, options["record"]), limits, header["seed"], options | {"max_steps": limit},
+            _Checkpoint.read(path),
+        )  # fmt: skip
+        if header["differences"]:
+            descent.objective.program = None
+        descent._compare(points["last"])
+        for name in _KEPT:
+            setattr(stopping, name, header["stopping"][name])
+        stopping.start, stopping.last = points["start"], points["last"]
+        descent.point, descent.best, descent.lr = points["last"], points["best"], header["lr"]
+        descent.state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
+        descent.memory = None if header["memory"] is None else tuple(header["memory"])
+        rows = zip(arrays["rows.t"].tolist(), arrays["rows.x"], *arrays["rows.columns"].tolist(), strict=True)
+        descent.recorder.rows, descent.recorder.stride = list(rows), header["stride"]
+        t, *columns = header["last_row"]
+        descent.recorder.last = (t, descent.point.x, *columns)
+        descent.objective.nfev, descent.objective.njev = header["counts"]
+        if header["verdict"] is not None:
+            status, message = header["verdict"]
+            goes_on = status == "stopped" or (status == "max_steps" and limit > descent.point.t)
+            descent.verdict = None if goes_on else Verdict(Status[status], message)
+        return descent
+
+    def _compare(self, last: Point) -> None:
+        """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint."""
+        try:
+            again = self.objective.evaluate(last.t, last.x, self.bounds)
+        except (ValueError, TypeError, IndexError, KeyError) as error:
+            x = shown(self.layout.view(last.x))
+            raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error
+        if again.fun != last.fun or not np.array_equal(again.g, last.g):
+            what = f"f(x) = {again.fun!r}, then {last.fun!r}" if again.fun != last.fun else "the gradient differs"
+            raise InputError(
+                f"f is not the function of the checkpoint: at its last x, now {what}; start anew with minimize"
+            )
+
+
+_KEPT = ("unchanged", "in_noise", "steepest", "travelled")  # what Stopping has learnt on the way
+
+
+@dataclass
+class _Checkpoint:
+    """Where and how often a descent is written down."""
+
+    path: str | os.PathLike[str]
+    steps: int | None
+    seconds: float | None
+    step: int = field(default=0, init=False)  # since the last writing
+    clock: float = field(default_factory=time.monotonic, init=False)
+
+    @classmethod
+    def read(cls, checkpoint: Any) -> _Checkpoint | None:
+        """Return what the argument of minimize means. Raises InputError where it means nothing."""
+        if checkpoint is None:
+            return None
+        path, every = checkpoint if isinstance(checkpoint, tuple) and len(checkpoint) == 2 else (checkpoint, 10.0)
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"checkpoint must be a file's path or (path, every), got {checkpoint!r}")
+        if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < np.inf:
+            raise InputError(f"checkpoint: every must be a number of steps (int) or seconds (float) > 0, got {every!r}")
+        if not Path(path).absolute().parent.is_dir():
+            raise InputError(f"checkpoint: the folder {str(Path(path).absolute().parent)!r} does not exist")
+        return cls(path, every, None) if isinstance(every, int) else cls(path, None, every)
+
+    def is_due(self) -> bool:
+        self.step += 1
+        if self.steps is not None:
+            return self.step > self.steps
+        return time.monotonic() - self.clock >= (self.seconds or 0.0)
+
+    def written(self, t: int) -> None:
+        self.step, self.clock = 1, time.monotonic()
 
 
 @contextmanager

@@ -1,21 +1,53 @@
-"""What a descent leaves behind: Run, its History, and the Status that says why it stopped."""
+"""What a descent leaves behind: Run, its History, and the Status that says why it stopped; saving and loading them."""
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import enum
-from collections.abc import Callable
+import html
+import importlib.metadata
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from koubai.errors import InputError
-from koubai.parameters import FloatArray, Layout, Parameters
+from koubai.descent import schedules
+from koubai.descent.optimizers import Optimizer, resolve
+from koubai.errors import FunctionError, InputError
+from koubai.functions.expression import Expression, parse
+from koubai.functions.problems import problems
+from koubai.parameters import FloatArray, Layout, Parameters, flatten
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.axes import Axes
 
-__all__ = ["History", "Recorder", "Run", "Status", "Step"]
+__all__ = [
+    "History",
+    "Recorder",
+    "Run",
+    "Status",
+    "Step",
+    "describe_function",
+    "describe_layout",
+    "describe_optimizer",
+    "load",
+    "read_archive",
+    "replacing",
+    "restore_function",
+    "restore_layout",
+    "restore_optimizer",
+    "rows_of",
+    "write_archive",
+]
 
 
 class Status(enum.Enum):
@@ -128,7 +160,7 @@ class Run:
     x: the last point, in the form of x0; best_x: the point with the least f ever visited.
     nit: updates made; nfev, njev: evaluations of f and of the gradient callable (differences count in nfev).
     status: a Status; success is true only for ``converged`` and ``target_reached``; message says why in a sentence.
-    executor: what ran the descent; gradient_source: where the gradient came from.
+    executor: what ran the descent; gradient_source: where the gradient came from; options: what `minimize` was told.
     """
 
     x: Any
@@ -144,13 +176,32 @@ class Run:
     history: History
     executor: str
     gradient_source: str
-    optimizer: Any
+    optimizer: Optimizer | str
     seed: int | None
+    options: dict[str, Any]
     function: Callable[[Parameters], Any] = field(compare=False)
 
     @property
     def success(self) -> bool:
         return self.status.success
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What makes this run again, in JSON's types: the function, the start, the optimizer, the options, the seed.
+
+        A function that koubai can't write down (anything but an expression or a problem) is only named.
+        """
+        layout, _ = flatten(self.x)
+        first = rows_of(self.history.x, layout)[0]
+        start = layout.view(first)
+        return {
+            "koubai": _version(),
+            "function": describe_function(self.function),
+            "x0": {k: v.tolist() for k, v in start.items()} if isinstance(start, dict) else start.tolist(),
+            "optimizer": describe_optimizer(self.optimizer),
+            "options": self.options,
+            "seed": self.seed,
+        }
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the path: arrows on the curve (1-D), over contours (2-D), else f and gradient norm against the step."""
@@ -158,9 +209,225 @@ class Run:
 
         return run(self, ax=ax)
 
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the history as a pandas DataFrame: t, fun, grad_norm, lr, and a column an element of x."""
+        import pandas
+
+        layout, _ = flatten(self.x)
+        x = rows_of(self.history.x, layout)
+        columns = {name: getattr(self.history, name) for name in ("t", "fun", "grad_norm", "lr")}
+        return pandas.DataFrame(columns | {layout.label(i): x[:, i] for i in range(layout.size)})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the run: an .npz file of its arrays with a JSON header, whole or not at all; `load` reads it.
+
+        The function itself is not saved, unless it is an expression or a problem of the catalogue.
+        """
+        layout, x = flatten(self.x)
+        names = ("fun", "nit", "nfev", "njev", "message", "best_fun", "executor", "gradient_source", "seed", "options")
+        header = {name: getattr(self, name) for name in names} | {
+            "status": self.status.name,
+            "layout": describe_layout(layout),
+            "optimizer": describe_optimizer(self.optimizer),
+            "function": describe_function(self.function),
+        }
+        history = {f"history.{name}": getattr(self.history, name) for name in ("t", "fun", "grad_norm", "lr")}
+        points = {"x": x, "jac": layout.match(self.jac, "jac"), "best_x": layout.match(self.best_x, "best_x")}
+        write_archive(path, "run", header, points | history | {"history.x": rows_of(self.history.x, layout)})
+
     def __repr__(self) -> str:
         lines = [f"Run: {self.status} — {self.message}"]
         for name in ("x", "fun", "best_x", "best_fun", "nit", "nfev", "njev", "gradient_source", "optimizer"):
             value = np.array2string(v, threshold=8) if isinstance(v := getattr(self, name), np.ndarray) else repr(v)
             lines.append(f"  {name:>15}: {value}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: why it stopped, where, at what cost, and a small picture of the path."""
+        facts = {
+            "x": self.x, "f(x)": self.fun, "best f": self.best_fun, "steps": self.nit, "evaluations of f": self.nfev,
+            "gradient": self.gradient_source, "optimizer": self.optimizer,
+        }  # fmt: skip
+        table = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(_short(value))}</td></tr>"
+            for name, value in facts.items()
+        )
+        mark = "✓" if self.success else "✗"
+        return (
+            "<div style='display:flex;gap:1.5em;align-items:flex-start'><div>"
+            f"<b>{mark} {self.status}</b><br>{html.escape(self.message)}<table>{table}</table></div>"
+            f"<img alt='the path' style='max-width:20em' src='data:image/png;base64,{_thumbnail(self)}'></div>"
+        )
+
+
+def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = None) -> Run:
+    """Load a run that `Run.save` wrote. Everything in it has the bits that were saved.
+
+    f: the function of the run, which is not in the file unless it was an expression or a problem of the catalogue;
+    without it the run can be read but not drawn over contours. Raises InputError where the file is not such a run.
+    """
+    header, arrays = read_archive(path, "run")
+    layout = restore_layout(header.pop("layout"))
+    history = History(
+        arrays["history.t"],
+        layout.view(arrays["history.x"]),
+        *(arrays[f"history.{name}"] for name in ("fun", "grad_norm", "lr")),
+    )
+    function = f or restore_function(header["function"])
+    return Run(
+        **{name: layout.copy(arrays[name]) for name in ("x", "jac", "best_x")},
+        **header
+        | {
+            "history": history,
+            "status": Status[header["status"]],
+            "optimizer": restore_optimizer(header["optimizer"]),
+            "function": function,
+        },
+    )
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+FORMAT = 1
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; afterwards it takes the place of ``path``, unless something was raised."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_archive(
+    path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> None:
+    """Write arrays with a JSON header into one .npz file: whole or not at all, and never a pickle."""
+    text = json.dumps({"format": FORMAT, "kind": kind, "koubai": _version(), **header}, ensure_ascii=False)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, header=np.array(text), **arrays)
+
+
+def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header and the arrays of what `write_archive` wrote. Raises InputError for other files."""
+    wrong = f"{str(path)!r} is not a {kind} that koubai saved"
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(str(arrays.pop("header")[()]))
+        found, found_kind, version = (header.pop(name) for name in ("format", "kind", "koubai"))
+    except FileNotFoundError:
+        raise InputError(f"there is no file {str(path)!r}") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{wrong}: {error}") from None
+    if found_kind != kind:
+        raise InputError(f"{wrong}: it is a {found_kind}")
+    if found != FORMAT:
+        raise InputError(f"{str(path)!r} has format {found}, written by koubai {version}; this one reads {FORMAT}")
+    return header | {"koubai": version} if kind == "checkpoint" else header, arrays
+
+
+def describe_layout(layout: Layout) -> dict[str, Any]:
+    return dataclasses.asdict(layout) | {"dtype": layout.dtype.name}
+
+
+def restore_layout(saved: Mapping[str, Any]) -> Layout:
+    names = None if saved["names"] is None else tuple(saved["names"])
+    return Layout(names, tuple(map(tuple, saved["shapes"])), saved["is_number"], np.dtype(saved["dtype"]))
+
+
+def describe_optimizer(optimizer: Optimizer | str) -> dict[str, Any] | str:
+    """Return an optimizer in JSON's types; where its lr is a function of the caller's, only its repr."""
+    if isinstance(optimizer, str) or (callable(optimizer.lr) and not isinstance(optimizer.lr, schedules.Schedule)):
+        return str(optimizer)
+    lr = _describe_schedule(optimizer.lr) if isinstance(optimizer.lr, schedules.Schedule) else optimizer.lr
+    return {
+        "name": optimizer.name,
+        "semantics": optimizer.semantics,
+        "lr": lr,
+        "hyperparameters": optimizer.hyperparameters,
+    }
+
+
+def restore_optimizer(saved: Mapping[str, Any] | str) -> Optimizer | str:
+    if isinstance(saved, str):
+        return saved
+    lr = _restore_schedule(saved["lr"]) if isinstance(saved["lr"], dict) else saved["lr"]
+    return resolve(saved["name"], lr=lr, semantics=saved["semantics"], **saved["hyperparameters"])
+
+
+def _describe_schedule(schedule: schedules.Schedule) -> dict[str, Any]:
+    fields = {f.name: getattr(schedule, f.name) for f in dataclasses.fields(schedule)}
+    nested = {k: _describe_schedule(v) if isinstance(v, schedules.Schedule) else v for k, v in fields.items()}
+    return {"schedule": type(schedule).__name__, **nested}
+
+
+def _restore_schedule(saved: Mapping[str, Any]) -> schedules.Schedule:
+    fields = {k: _restore_schedule(v) if isinstance(v, dict) else v for k, v in saved.items() if k != "schedule"}
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return getattr(schedules, saved["schedule"])(**fields)  # type: ignore[no-any-return]
+
+
+def describe_function(f: Callable[..., Any]) -> dict[str, str]:
+    """Return a function as text: an expression, a problem's name, or else only the name it has in Python."""
+    if isinstance(f, Expression):
+        return {"expression": f.text}
+    if isinstance(f, _Missing):
+        return {"name": f.name}
+    for name in problems:
+        if problems[name].f is f:
+            return {"problem": name}
+    return {"name": f"{getattr(f, '__module__', '?')}.{getattr(f, '__qualname__', type(f).__name__)}"}
+
+
+def restore_function(saved: Mapping[str, str]) -> Callable[..., Any]:
+    if "expression" in saved:
+        return parse(saved["expression"])
+    if "problem" in saved:
+        return problems[saved["problem"]].f
+    return _Missing(saved["name"])
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """Stands where a loaded run's function would be, and says so when it is called."""
+
+    name: str
+
+    def __call__(self, x: Parameters) -> Any:
+        raise FunctionError(f"the run was loaded without its function {self.name}; use koubai.load(path, f)")
+
+
+def _version() -> str:
+    return importlib.metadata.version("koubai")
+
+
+def rows_of(x: Any, layout: Layout) -> FloatArray:
+    """Return the history's points as (rows, size)."""
+    parts = [x] if layout.names is None else [x[name] for name in layout.names]
+    return np.concatenate([np.reshape(part, (len(part), -1)) for part in parts], axis=1)
+
+
+def _short(value: Any) -> str:
+    return np.array2string(value, threshold=8) if isinstance(value, np.ndarray) else str(value)
+
+
+def _thumbnail(run: Run) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.75), dpi=80, layout="constrained")
+    try:
+        run.plot(figure.add_subplot())
+    except FunctionError:  # loaded without its function
+        from koubai.plot import convergence
+
+        figure.clear()
+        convergence(run, ax=figure.add_subplot())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()

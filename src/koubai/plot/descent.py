@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from koubai.descent.record import Run, Status
+from koubai.descent.record import Run, Status, rows_of
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout, flatten
 from koubai.plot.field import (
@@ -180,9 +180,7 @@ def _layout(run: Run, size: int | None = None, name: str = "") -> Layout:
 
 def _points(run: Run, layout: Layout) -> FloatArray:
     """Return the path as (rows, n)."""
-    x, rows = run.history.x, len(run.history)
-    parts = [x] if layout.names is None else [x[name] for name in layout.names]
-    return np.concatenate([np.reshape(part, (rows, -1)) for part in parts], axis=1).astype(np.float64)
+    return rows_of(run.history.x, layout).astype(np.float64)
 
 
 def _minima(minima: Iterable[Any], layout: Layout) -> FloatArray:

@@ -1,0 +1,169 @@
+"""What is descended on: the user's function and its gradient over flat vectors, and the bounds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from koubai.derivatives.differences import Estimate, difference_gradient
+from koubai.derivatives.gradient import Differentiated
+from koubai.descent.stopping import Point, shown
+from koubai.errors import FallbackWarning, GradientError, InputError, TraceError, UnknownNameError
+from koubai.parameters import FloatArray, Layout, as_scalar
+
+__all__ = ["Bounds", "Objective"]
+
+Function: TypeAlias = Callable[[Any], Any]
+Gradient: TypeAlias = str | Callable[[Any], Any]
+
+
+@dataclass
+class Objective:
+    """f and its gradient over flat vectors, with every evaluation counted."""
+
+    f: Function
+    grad: Gradient
+    layout: Layout
+    nfev: int = 0
+    njev: int = 0
+    executor: str = "python"
+    program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
+
+    def __post_init__(self) -> None:
+        if self.grad in ("auto", "backprop"):
+            self.program = Differentiated(self.f, 0, "backprop")
+
+    @property
+    def source(self) -> str:
+        if callable(self.grad):
+            return "user"
+        return "backprop" if self.program is not None else f"{self._method} differences"
+
+    @property
+    def _method(self) -> str:
+        return "adaptive" if self.grad == "auto" else str(self.grad)
+
+    def value(self, x: FloatArray) -> np.floating[Any]:
+        """Return f at ``x``, from the user's function itself."""
+        self.nfev += 1
+        return as_scalar(self.f(self.layout.copy(x)))
+
+    def evaluate(self, t: int, x: FloatArray, bounds: Bounds | None) -> Point:
+        """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
+        error, stuck = 0.0, np.zeros(0, dtype=bool)
+        with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
+            try:
+                backprop = self._backprop(t, x)
+                if backprop is not None:
+                    fun, g = backprop
+                elif not np.isfinite(fun := self.value(x)):  # differences around such a point are wasted
+                    g = np.full_like(x, np.nan)
+                elif callable(self.grad):
+                    g, error, stuck = self._own_gradient(x)
+                else:
+                    method = self._method
+                    difference, rounding, stuck, used = difference_gradient(self.f, self.layout, x, method, fun=fun)
+                    g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
+            except Exception as problem:
+                problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
+                raise
+        free = g if bounds is None else bounds.free(x, g)
+        return Point(t, x, float(fun), g, float(np.abs(free).max()), error, tuple(np.flatnonzero(stuck)))
+
+    def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
+        """Return f and its gradient from the traced program, or None where differences have to do."""
+        if self.program is None:
+            return None
+        if t == 0 and not np.isfinite(self.value(x)):  # tracing can't be checked where f has no value
+            return np.float64(np.nan), np.full_like(x, np.nan)
+        before = self.program.nfev
+        try:
+            fun, g = self.program(self.layout.copy(x))
+        except (TraceError, GradientError) as error:
+            self.nfev += self.program.nfev - before
+            if self.grad == "backprop":
+                raise
+            self.program, self.executor = None, "python"
+            warnings.warn(f"{error}. Adaptive differences take the place of backpropagation.", FallbackWarning, 5)
+            return None
+        self.nfev += 1 + self.program.nfev - before
+        self.njev += 1
+        self.executor = self.program.executor
+        return fun, self.layout.match(g, "the gradient")
+
+    def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
+        assert callable(self.grad)
+        value = self.grad(self.layout.copy(x))
+        self.njev += 1
+        if not isinstance(value, Estimate):
+            return self.layout.match(value, "the gradient that grad returned"), 0.0, np.zeros(0, dtype=bool)
+        self.nfev += value.nfev
+        step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
+        stuck = (x + step == x) & (x - step == x)
+        error = self.layout.match(value.error, "Estimate.error")
+        finite = error[np.isfinite(error)]
+        return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), stuck
+
+
+@dataclass(frozen=True)
+class Bounds:
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def read(cls, bounds: Any, layout: Layout, x: FloatArray) -> Bounds | None:
+        """Return the flat bounds. Raises InputError where they are crossed, misshapen or exclude the start."""
+        if bounds is None:
+            return None
+        if isinstance(bounds, Mapping) and layout.names is not None:
+            unknown = set(bounds) - set(layout.names)
+            if unknown:
+                raise UnknownNameError("name in bounds", sorted(unknown)[0], layout.names)
+            pairs = [bounds.get(name, (None, None)) for name in layout.names]
+        else:
+            pairs = [bounds] * len(layout.shapes)
+        ends = [_ends(pair, shape) for pair, shape in zip(pairs, layout.shapes, strict=True)]
+        low, high = (np.concatenate([end[side] for end in ends]).astype(x.dtype) for side in (0, 1))
+        for i in range(x.size):
+            if not low[i] < high[i]:
+                raise InputError(f"bounds are crossed at {layout.label(i)}: low {low[i]} must be below high {high[i]}")
+            if not low[i] <= x[i] <= high[i]:
+                raise InputError(
+                    f"x0 lies outside its bounds: {layout.label(i)} = {x[i]}, bounds ({low[i]}, {high[i]}); "
+                    "move the start or the bounds"
+                )
+        return cls(low, high)
+
+    def pairs(self) -> list[list[float | None]]:
+        """Return the bounds in JSON's types; None is no bound."""
+        ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
+        return [[end if np.isfinite(end) else None for end in pair] for pair in ends]
+
+    def project(self, x: FloatArray) -> FloatArray:
+        # An overflowed x stays as it is: projected, it would look like an ordinary point on the bound.
+        return np.where(np.isfinite(x), np.clip(x, self.low, self.high), x)
+
+    def free(self, x: FloatArray, g: FloatArray) -> FloatArray:
+        """Return the gradient with the components that push x out of its bounds set to zero."""
+        pushed = ((x <= self.low) & (g > 0)) | ((x >= self.high) & (g < 0))
+        return np.where(pushed, 0.0, g)
+
+
+def _ends(pair: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+    """Return low and high, flat, for one array of ``shape`` from one pair or a pair an element."""
+    try:
+        array = np.array(pair, dtype=object)
+        array = np.where(array == None, np.nan, array).astype(np.float64)  # noqa: E711 - elementwise
+    except (TypeError, ValueError):
+        raise InputError(f"bounds must be a (low, high) pair or one pair an element, got {pair!r}") from None
+    if array.shape not in ((2,), (*shape, 2)):
+        raise InputError(f"bounds have shape {array.shape}; for x of shape {shape} give (2,) or {(*shape, 2)}")
+    array = np.broadcast_to(array, (*shape, 2))
+    if np.isnan([v for v in np.ravel(np.array(pair, dtype=object)) if v is not None]).any():
+        raise InputError(f"bounds must not be NaN, got {pair!r}; use None for no bound")
+    low, high = array[..., 0].ravel(), array[..., 1].ravel()
+    return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
