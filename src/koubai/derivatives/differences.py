@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -29,7 +30,7 @@ LEVELS, RATIO, FIRST = 14, 3.8, 0.47
 COLUMNS = 4  # extrapolations of the ladder; more only amplify rounding
 EXTENSION, DEEPEST = 8, 40  # levels added where the ladder did not reach the scale of f, and the most levels of all
 ENOUGH = 4  # steps with both sides that make central differences of a ladder
-FINEST = 1024  # the finest step, in units of the spacing of numbers at x
+FINEST = 64  # the finest step, in units of the spacing of numbers at x
 # the finest step where coarser ones have told the slope (to DECENT of f's spread), in units of the rounding of |x| or 1
 DECENT, ROUNDED = 0.02, 256
 SAFETY = 2.0  # what the disagreement of the rows is multiplied with
@@ -252,11 +253,10 @@ class _Sampler:
         slopes = np.empty(x.size)
         for i in range(x.size):
             point: Any = x.astype(np.complex128)
-            if self.elementwise:
-                shown = np.complex128(complex(x[i], h[i]))
-            else:
-                point[i] = complex(x[i], h[i])
-                shown = point[0] if self.layout.is_number else self.layout.view(point)
+            point[i] = complex(x[i], h[i])
+            # numbers as Python's own complex: math's functions refuse it, where they would cut np.complex128 short
+            alone = self.elementwise or self.layout.is_number
+            shown = complex(point[i]) if alone else self.layout.view(point)
             slopes[i] = _imaginary(self._call(shown)) / h[i]
         return slopes
 
@@ -369,8 +369,10 @@ def _fixed(sampler: _Sampler, method: str, h: float | None) -> _Found:
     step = _step(sampler, method, h)
     pair = _pair(sampler, method, step)
     half = _pair(sampler, method, step / 2)
-    # D(h) − D(h/2) is 1/2 of the truncation of a first-order formula and 3/4 of that of a second-order one
-    error = np.abs(pair.slope - half.slope) * (4 / 3 if method == "central" else 2) + pair.rounding
+    # D(h) − D(h/2) is 1/2 of the truncation of a first-order formula and 3/4 of that of a second-order one, as long as
+    # the next term is small; and it is known only up to the rounding of D(h/2)
+    share = 3 / 4 if method == "central" else 1 / 2
+    error = 1.25 * (np.abs(pair.slope - half.slope) + half.rounding) / share + pair.rounding
     stuck = pair.low == pair.high
     finite = np.isfinite(pair.f_low) & np.isfinite(pair.f_high)
     error[stuck | ~np.isfinite(error)] = math.inf
@@ -406,8 +408,10 @@ def _complex(sampler: _Sampler, h: float | None) -> _Found:
     step = np.full(x.size, 1e-200 if h is None else float(h))
     near = np.where(x == 0, 1e-9, 1e-9 * np.abs(x))
     try:
-        value, above, below = (sampler.complex_step(at, step) for at in (x, x + near, x - near))
-    except TypeError as problem:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            value, above, below = (sampler.complex_step(at, step) for at in (x, x + near, x - near))
+    except (TypeError, np.exceptions.ComplexWarning) as problem:
         raise FunctionError(
             f"f can't be evaluated at a complex x ({problem}); use NumPy's functions instead of math's, "
             "or method='adaptive'"
