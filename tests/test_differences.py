@@ -282,6 +282,14 @@ def test_difference_gradient_is_the_numerical_gradient(method):
     np.testing.assert_array_equal(vector, before)
 
 
+def test_difference_gradient_knows_float32_by_itself():
+    layout, vector = flatten([1.0, 2.0])
+    f = lambda x: np.float32((x**2).sum())  # noqa: E731
+    gradient, rounding, *_ = difference_gradient(f, layout, vector, "central", h=1e-2)
+    assert np.all(np.abs(gradient - [2, 4]) <= rounding + 1e-12)
+    assert np.all(rounding > 1e-5)
+
+
 def test_difference_gradient_marks_what_is_stuck():
     layout, vector = flatten([1e13, 1.0])
     gradient, _, stuck, _ = difference_gradient(lambda x: (x**2).sum(), layout, vector, "central", h=1e-4)

@@ -225,7 +225,7 @@ class _Sampler:
         """Return f(x), once for each component. It must be finite: where f has no value it has no derivative."""
         if self._at_x is None:
             count = self.x.size if self.elementwise else 1
-            values = [self._keep_eps(self._scalar(i, self.x[i])) for i in range(count)]
+            values = [self._value(i, self.x[i], forgiving=False) for i in range(count)]
             for i, value in enumerate(values):
                 if not math.isfinite(value):
                     at = f"{self.layout.label(i)} = {self.x[i]}" if self.elementwise else f"x = {self._show(self.x)}"
@@ -257,7 +257,8 @@ class _Sampler:
             # numbers as Python's own complex: math's functions refuse it, where they would cut np.complex128 short
             alone = self.elementwise or self.layout.is_number
             shown = complex(point[i]) if alone else self.layout.view(point)
-            slopes[i] = _imaginary(self._call(shown)) / h[i]
+            self.nfev += 1
+            slopes[i] = _imaginary(self.f(shown)) / h[i]
         return slopes
 
     def _all_at_once(self, points: Array, columns: npt.NDArray[np.intp], forgiving: bool) -> Array | None:
@@ -267,14 +268,16 @@ class _Sampler:
         spots = sorted({int(flat.argmin()), int(flat.argmax()), flat.size - 1, flat.size - columns.size})
         single = np.array([self._value(columns[k % columns.size], flat[k], forgiving) for k in spots])
         try:
-            values = np.asarray(self._call(flat.copy()))
+            self.nfev += 1
+            values = np.asarray(self.f(flat.copy()))
         except Exception:  # f was promised numbers, so whatever it says to an array does not count
             self.takes_arrays = False
             return None
         if values.shape != flat.shape or values.dtype.kind not in "fiu":
             self.takes_arrays = False
             return None
-        tolerance = 8 * _rounding_of(values.dtype)
+        self.eps = max(self.eps, _rounding_of(values.dtype))
+        tolerance = 8 * self.eps
         values = values.astype(np.float64)
         there = values[spots]
         same = (np.abs(there - single) <= tolerance * np.abs(single)) | (there == single)
@@ -285,16 +288,15 @@ class _Sampler:
         return values.reshape(points.shape)
 
     def _value(self, i: int, s: float, forgiving: bool) -> float:
-        if not forgiving:
-            return float(self._scalar(i, s))
+        point = self._point(i, s)
+        self.nfev += 1
         try:
-            value = self._call(self._point(i, s))
+            value = self.f(point)
         except (ArithmeticError, ValueError):
-            return math.nan
-        return float(as_scalar(value))
-
-    def _scalar(self, i: int, s: float) -> np.floating[Any]:
-        return as_scalar(self._call(self._point(i, s)))
+            if forgiving:
+                return math.nan
+            raise
+        return self._keep_eps(as_scalar(value))
 
     def _point(self, i: int, s: float) -> Any:
         if self.elementwise:
@@ -306,12 +308,9 @@ class _Sampler:
     def _show(self, vector: Array) -> Any:
         return vector[0] if self.layout.is_number else self.layout.view(vector)
 
-    def _call(self, point: Any) -> Any:
-        self.nfev += 1
-        return self.f(point)
-
     def _keep_eps(self, value: np.floating[Any]) -> float:
-        self.eps = max(self.eps, _rounding_of(value.dtype))
+        if value.itemsize < 8:
+            self.eps = max(self.eps, _rounding_of(value.dtype))
         return float(value)
 
 
@@ -351,7 +350,7 @@ def _pair(sampler: _Sampler, method: str, h: Array) -> _Pair:
     low = x if method == "forward" else x - h
     high = x if method == "backward" else x + h
     if method == "central":
-        f_low, f_high = sampler(np.stack([low, high]), columns)
+        f_low, f_high = sampler(np.array([low, high]), columns)
         width = 2 * h
     else:
         f_moved = sampler((high if method == "forward" else low)[None], columns)[0]
@@ -505,7 +504,7 @@ def _put(found: _Found, columns: npt.NDArray[np.intp], part: _Found) -> None:
     """Write what was found out about some columns into what is known of all."""
     for name in ("value", "error", "h", "noise"):
         getattr(found, name)[columns] = getattr(part, name)
-    for note in found.notes.keys() | part.notes.keys():
+    for note in [*found.notes, *(new for new in part.notes if new not in found.notes)]:
         found.notes.setdefault(note, np.zeros(found.value.size, dtype=bool))[columns] = part.notes.get(note, False)
 
 
