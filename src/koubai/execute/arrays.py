@@ -323,8 +323,7 @@ class _Plan:
         elif node.params["index"].holes and distinct(*[self._constant(j) for j in node.inputs[2:]]):
             self.lines.append(f"{target}[{index}] += {args[1]}")
         elif node.params["index"].holes:
-            where = f"({index})" if len(node.params["index"].items) > 1 else index.rstrip(",")
-            self.lines.append(f"add_into({target}, {args[1]}, {where}, True)")
+            self.lines.append(f"add_into({target}, {args[1]}, np.s_[{index}], True)")
         elif self._scalar_index(node.params["index"], node.shape):
             self.lines.append(f"{target}[{index}] += {args[1]}")
         else:

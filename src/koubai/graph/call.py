@@ -165,7 +165,9 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
     surroundings = Surroundings(tape)
     traced = []
     for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
-        held = value.copy() if isinstance(value, np.ndarray) else value
+        held = (
+            value.copy(order="K") if isinstance(value, np.ndarray) else value
+        )  # a reshape of it copies or not, as before
         traced.append(tape.input(held, name, 2 if k in leaves.active else 1))
     args, kwargs = leaves.rebuild(traced)
     with tape.running():

@@ -98,7 +98,9 @@ def finish(y: Any, dtype: Any, out: Any) -> Any:
 
 # --- ufuncs with keywords, their methods, and functions that are not in the table
 def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    kwargs = {k: v for k, v in kwargs.items() if v is not None and k not in ("casting", "order", "subok")}
+    kwargs = {
+        k: v for k, v in kwargs.items() if (v is not None or k == "axis") and k not in ("casting", "order", "subok")
+    }
     out = kwargs.pop("out", None)
     written = FUNCTIONS.get((ufunc, method))
     if written is not None:
@@ -162,7 +164,7 @@ def modf(x: Any) -> Any:
 
 @implements(np.ldexp)
 def ldexp(x: Any, n: Any) -> Any:
-    return x * np.exp2(np.asarray(n, dtype=np.float64) if type(n) is not Traced else n.astype(np.float64))
+    return x * np.exp2(np.asarray(n, dtype=x.dtype) if type(n) is not Traced else n.astype(x.dtype))
 
 
 # --- parts of complex numbers
@@ -416,7 +418,7 @@ def mean(
         dtype = np.float64
     if where is not True and where is not np._NoValue:
         chosen = np.broadcast_to(where, x.shape)
-        count = np.sum(chosen, axis=axis, keepdims=keepdims)
+        count = np.sum(chosen, axis=axis, keepdims=keepdims).astype(x.dtype)
         return finish(_SUM(x, axis, dtype, None, keepdims, where=chosen) / count, None, out)
     return finish(_SUM(x, axis, dtype, None, keepdims) / _length(x.shape, axes_of(axis, x.ndim)), None, out)
 
@@ -940,7 +942,7 @@ def _middle(x: Any, axis: Any, q: Any, keepdims: Any) -> Any:
     n = ordered.shape[-1]
     place = np.asarray(q, np.float64) * (n - 1)
     low = np.floor(place).astype(np.intp)
-    part = (place - low).astype(x.dtype)
+    part = (place - low).astype(x.dtype if isinstance(q, int | float) else np.result_type(x.dtype, np.asarray(q).dtype))
     high = np.minimum(low + 1, n - 1)
     y = ordered[..., low] + (ordered[..., high] - ordered[..., low]) * part
     if place.ndim:
@@ -975,7 +977,7 @@ def quantile(
 
 @implements(np.percentile)
 def percentile(a: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
-    return quantile(a, np.asarray(q) / 100.0, *args, **kwargs)
+    return quantile(a, q / 100.0 if isinstance(q, int | float) else np.asarray(q) / 100.0, *args, **kwargs)
 
 
 @implements(np.interp)
@@ -1136,7 +1138,8 @@ def triu(m: Any, k: int = 0) -> Any:
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     n = x.shape[0] if N is None else N
     powers = np.arange(n) if increasing else np.arange(n)[::-1]
-    return stack([np.ones(x.shape, x.dtype) if p == 0 else x ** int(p) for p in powers], 1)
+    columns = [np.ones(x.shape, x.dtype) if p == 0 else x ** int(p) for p in powers]
+    return stack(columns, 1, dtype=np.result_type(x.dtype, np.int_))
 
 
 # --- along an axis
@@ -1310,12 +1313,23 @@ def linspace(
     **kw: Any,
 ) -> Any:
     div = num - 1 if endpoint else num
-    start, stop = array(start), array(stop)
-    k = np.arange(num, dtype=np.float64).reshape((-1,) + (1,) * max(np.ndim(start), np.ndim(stop)))
+    kinds = [np.ones((), v.dtype) if hasattr(v, "dtype") else v for v in (start, stop)]
+    start, stop = (v if isinstance(v, int | float) and type(v) is not Traced else array(v) for v in (start, stop))
+    k = np.arange(num, dtype=np.linspace(kinds[0], kinds[1], 2).dtype).reshape(
+        (-1,) + (1,) * max(np.ndim(start), np.ndim(stop))
+    )
     step = (stop - start) / max(div, 1)
     y = k * step + start
     if endpoint and num > 1:
-        y = concatenate([y[:-1], np.broadcast_to(array(stop), y.shape[1:]).reshape((1, *y.shape[1:]))], 0)
+        y = concatenate(
+            [
+                y[:-1],
+                np.broadcast_to(np.asarray(stop, y.dtype) if type(stop) is not Traced else stop, y.shape[1:]).reshape(
+                    (1, *y.shape[1:])
+                ),
+            ],
+            0,
+        )
     y = finish(moveaxis(y, 0, axis) if axis else y, dtype, None)
     return (y, step) if retstep else y
 

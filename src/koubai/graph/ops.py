@@ -273,7 +273,8 @@ _elementwise(
 )
 _elementwise(np.fmod, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.trunc(a / b), domain=((0.2, 0.8), (1.0, 2.0)))
 
-_call: Any  # the loops below take NumPy functions of every kind
+_call: Any  # the loops below take NumPy functions and rules of every kind
+_vjp: Any
 _scalar: str | None
 
 
@@ -776,7 +777,7 @@ _row(
 def _add_at_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:
     index = params["index"].text(args[2:])
     if params["index"].holes:
-        return f"{y} = {args[0]}.copy(); np.add.at({y}, ({index},), {args[1]})"
+        return f"{y} = {args[0]}.copy(); np.add.at({y}, np.s_[{index}], {args[1]})"
     return f"{y} = {args[0]}.copy(); {y}[{index}] += {args[1]}"
 
 

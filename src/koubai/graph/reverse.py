@@ -81,7 +81,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             if node.op.elementwise and part.shape != nodes[j].shape:
                 part = unbroadcast(part, nodes[j].shape)
             if part.dtype != nodes[j].dtype:
-                if part.dtype.kind == "c" and nodes[j].dtype.kind != "c":
+                if _complex(part.dtype) and not _complex(nodes[j].dtype):
                     part = record(OPS["real"], (part,))
                 part = part.astype(nodes[j].dtype, copy=False)
             cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
@@ -99,6 +99,10 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
 
 def _real(dtype: np.dtype[Any] | None) -> bool:
     return dtype is not None and dtype.kind in "fc"
+
+
+def _complex(dtype: np.dtype[Any] | None) -> bool:
+    return dtype is not None and dtype.kind == "c"
 
 
 def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> None:
