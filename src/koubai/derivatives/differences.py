@@ -619,9 +619,10 @@ def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
         moves = np.fmax(np.abs(np.diff(even, axis=0)), np.abs(np.diff(slope * h, axis=0)))[1:]
         for k in np.flatnonzero(drops.any(axis=1)):
             top = scatter[k - 8 : k].max(axis=0)
-            # noise moves f at most steps; what has a jump or a kink nearby moves at one, or less and less
+            # noise moves f at most steps, and up to the last; what has a jump or a kink nearby at one, or less and less
             moved = (moves[k - 8 : k] > 0.03 * top).sum(axis=0) >= 5
-            noise = np.where(drops[k] & moved & np.isfinite(top), np.fmax(noise, top), noise)
+            lasts = np.isfinite(top) & (scatter[k - 1] > 0.03 * top)
+            noise = np.where(drops[k] & moved & lasts, np.fmax(noise, top), noise)
     return noise
 
 
