@@ -15,12 +15,13 @@ from koubai.errors import FallbackWarning, FunctionError, GradientError, InputEr
 from koubai.execute.choose import Program
 from koubai.graph.call import Leaf, Leaves, Recorded, Static, real, record_call, replay
 from koubai.graph.reverse import pullback, reverse
-from koubai.graph.trace import Graph, Traced, evaluate
+from koubai.graph.trace import Graph, Traced
 from koubai.parameters import as_scalar
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
 
 METHODS = ("auto", "backprop", "forward", "backward", "central", "complex", "adaptive")
+_HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"
 _PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments kept for one function
 
@@ -28,13 +29,14 @@ _FORMS = 64  # forms of the arguments kept for one function
 class _Path:
     """One traced path: valid while its guards hold and what it read from outside is unchanged."""
 
-    __slots__ = ("graph", "program", "recorded", "same")
+    __slots__ = ("direct", "graph", "program", "recorded", "same")
 
     def __init__(self, recorded: Recorded, graph: Graph) -> None:
         self.recorded = recorded
         self.graph = graph
         self.program = Program(graph)
         self.same = recorded.surroundings.same
+        self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
 
 
 class Paths:
@@ -68,9 +70,7 @@ class Paths:
             path = self._traced(leaves)
             results = path.program.run(*leaves.values, *extra)
         if results is None:
-            raise TraceError(
-                f"the path of {self.name} can't be taken twice", "a function with hidden state has no gradient"
-            )
+            raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         return results
 
     def _first(self, known: Any, path: _Path) -> None:
@@ -94,9 +94,10 @@ class Paths:
         """Trace, derive, compile and check a new path, and keep it."""
         recorded = record_call(self.f, leaves, scalar=self.scalar)
         self.nfev += 1
-        if self.scalar:
-            self._check(recorded, leaves)
         path = _Path(recorded, self.derive(recorded.graph, leaves.active))
+        if self.scalar:
+            first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
+            self._check(first, leaves)
         known = self._known.setdefault(leaves.form, [])
         known[:] = [path, *(p for p in known if p.same())][:_PATHS]
         while len(self._known) > _FORMS:
@@ -104,8 +105,11 @@ class Paths:
         self.executor = path.program.executor
         return path
 
-    def _check(self, recorded: Recorded, leaves: Leaves) -> None:
-        value, *gradients = evaluate(reverse(recorded.graph, leaves.active), *leaves.values)
+    def _check(self, program: Program, leaves: Leaves) -> None:
+        results = program.run(*leaves.values)
+        if results is None:
+            raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
+        value, *gradients = results
         cross_check(self._plain(leaves), leaves.values, leaves.active, float(value), gradients, self.name)
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
@@ -124,7 +128,7 @@ class Differentiated:
     nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph.
     """
 
-    def __init__(self, f: Callable[..., Any], argnums: int | Sequence[int], method: str) -> None:
+    def __init__(self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, depth: int = 1) -> None:
         if method not in METHODS:
             raise UnknownNameError("method", method, METHODS)
         self.f = _function(f)
@@ -132,6 +136,7 @@ class Differentiated:
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
         self._paths = Paths(f, reverse, scalar=True)
+        self._depth = depth  # calls between the user's line and this object, so that a warning names that line
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self._refused = method not in ("auto", "backprop")
@@ -167,13 +172,17 @@ class Differentiated:
             self._refused = True
             self.gradient_source = "adaptive"
             warnings.warn(
-                f"{error}. Adaptive differences take the place of backpropagation.", FallbackWarning, stacklevel=2
+                f"{error}. Adaptive differences take the place of backpropagation.",
+                FallbackWarning,
+                stacklevel=1 + self._depth,
             )
             return self._by_differences(args, kwargs)
         path = self._paths.newest(leaves.form)
         if path is not None and not kwargs:
-            numbers = [_position(n, args) for n in self.argnums]
-            self._direct = _direct_call(path, leaves.form[0], numbers, self.one)
+            if path.direct is None:
+                numbers = [_position(n, args) for n in self.argnums]
+                path.direct = _direct_call(path, leaves.form[0], numbers, self.one)
+            self._direct = path.direct
         return results[0], self._shaped(args, results[1:])
 
     def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
@@ -324,7 +333,7 @@ class _Gradient:
 
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto") -> Callable[..., Any]:
     """Gradient: a function of the same arguments as f that returns ∇f(x). See `value_and_grad` for everything else."""
-    return _Gradient(Differentiated(f, argnums, method))
+    return _Gradient(Differentiated(f, argnums, method, depth=2))
 
 
 def _hessian_vector(graph: Graph, active: Sequence[int]) -> Graph:

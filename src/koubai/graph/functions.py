@@ -1314,7 +1314,7 @@ def linspace(
 ) -> Any:
     div = num - 1 if endpoint else num
     kinds = [np.ones((), v.dtype) if hasattr(v, "dtype") else v for v in (start, stop)]
-    start, stop = (v if isinstance(v, int | float) and type(v) is not Traced else array(v) for v in (start, stop))
+    start, stop = (v if type(v) in (int, float) else array(v) for v in (start, stop))
     k = np.arange(num, dtype=np.linspace(kinds[0], kinds[1], 2).dtype).reshape(
         (-1,) + (1,) * max(np.ndim(start), np.ndim(stop))
     )
