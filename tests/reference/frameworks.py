@@ -37,6 +37,15 @@ jax.config.update("jax_enable_x64", True)
 _result_type = keras_dtypes.result_type
 keras_dtypes.result_type = lambda *types: "float64" if "float64" in map(_dtype_name, types) else _result_type(*types)
 
+# PyTorch rounds Muon's matrix to bfloat16 (three digits); here it keeps its float64, the polynomial stays PyTorch's.
+torch.Tensor.bfloat16 = torch.Tensor.clone
+
+# On its torch backend Keras 3.15 overwrites z before schedule-free AdamW has read the old one, which its other backends
+# do not: let the update make a new tensor.
+keras.optimizers.ScheduleFreeAdamW.assign_sub = lambda self, variable, value: setattr(
+    variable, "_value", variable.value - value
+)
+
 VERSIONS = {name: version(name) for name in ("torch", "keras", "optax")}
 
 
@@ -85,6 +94,9 @@ def torch_path(case: Case) -> np.ndarray:
             settings[name] = tuple(settings.pop(n, defaults[n]) for n in pair)
     if case.optimizer == "amsgrad":
         settings["amsgrad"] = True
+    if case.optimizer == "lbfgs":  # one iteration a step, whatever the tolerances say
+        settings |= {"max_iter": 1, "max_eval": 100, "tolerance_grad": 0.0, "tolerance_change": 0.0}
+        settings["line_search_fn"] = "strong_wolfe" if settings.pop("line_search", "none") == "wolfe" else None
     params = {name: torch.tensor(value) for name, value in on.start.items()}
     make = getattr(torch.optim, TORCH_NAMES[case.optimizer])
     optimizer = make(list(params.values()), **settings | {"lr": lr(0) if callable(lr) else lr})
@@ -135,12 +147,44 @@ def keras_path(case: Case) -> np.ndarray:
     return np.array(points)
 
 
+def optax_adafactor(
+    lr: float, d: float = 1.0, weight_decay: float = 0.0, eps1: float = 1e-30, factor_from: int = 128
+) -> Any:
+    """Return optax's Adafactor with its decay in float64: optax computes that one number in float32."""
+    return optax.chain(
+        optax.scale_by_factored_rms(
+            min_dim_size_to_factor=factor_from,
+            epsilon=eps1,
+            decay_rate_fn=lambda i, exponent: 1 - (i + 1.0) ** -exponent,
+        ),
+        optax.clip_by_block_rms(d),
+        optax.scale_by_learning_rate(lr, flip_sign=False),
+        optax.scale_by_param_block_rms(),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale(-1),
+    )
+
+
 def optax_optimizer(case: Case) -> Any:
+    if case.optimizer == "adafactor":
+        return optax.with_extra_args_support(optax_adafactor(**case.settings))
     settings = {OPTAX_SETTINGS.get(n, n): v for n, v in case.settings.items()}
     clipvalue, clipnorm = settings.pop("clipvalue", None), settings.pop("clipnorm", None)
     lr = settings["learning_rate"]
-    if callable(lr):
+    if callable(lr):  # schedule-free counts from 1
         settings["learning_rate"] = lambda count: lr.lr * lr.gamma**count
+    if case.optimizer in ("dadaptadamw", "prodigy"):
+        settings["betas"] = (settings.pop("b1", 0.9), settings.pop("b2", 0.999))
+    if case.optimizer == "prodigy" and "b3" in settings:
+        settings["beta3"] = settings.pop("b3")
+    if case.optimizer == "muon" and "b1" in settings:
+        settings["beta"] = settings.pop("b1")
+    if case.optimizer == "dog" and "reps_rel" in settings:
+        settings["init_step"] = ("heuristic", settings.pop("reps_rel"))
+    if case.optimizer == "cocob" and "decay" in settings:
+        settings["alpha"] = settings.pop("decay")
+    if case.optimizer == "polyaksgd":
+        settings["max_learning_rate"] = settings.pop("learning_rate")
     name = OPTAX_NAMES.get(case.optimizer, case.optimizer)
     make: Any = optax
     for part in name.split("."):

@@ -71,6 +71,53 @@ SEMANTICS: dict[str, dict[str, dict[str, Any]]] = {
     "adabelief": {"optax": {}},
     "adan": {"optax": {"decoupled_weight_decay": True}},
     "yogi": {"optax": {}},
+    "lars": {"optax": {}},
+    "lamb": {"keras": {}, "optax": {"eps": 1e-6, "decay_in": "ratio"}},
+    "novograd": {"optax": {}},
+    "adafactor": {
+        "torch": {},
+        "keras": {"lr": 1e-3, "eps1": 1e-30, "eps1_in": "square", "decay_in": "first"},
+        "optax": {
+            "eps1": 1e-30,
+            "eps1_in": "square",
+            "decay_in": "unscaled",
+            "relative_step": False,
+            "factor_from": 128,
+        },
+    },
+    "muon": {
+        "torch": {},
+        "keras": {
+            "weight_decay": 4e-3,
+            "eps_in": "sum",
+            "average": "sum",
+            "adjust_lr_fn": "match_rms_adamw",
+            "adam_eps": 1e-7,
+            "adam_weight_decay": 4e-3,
+        },
+        "optax": {
+            "weight_decay": 0.0,
+            "eps": 1e-8,
+            "eps_in": "sum",
+            "average": "corrected",
+            "adjust_lr_fn": "width_transfer",
+            "rest": "nadam",
+            "adam_weight_decay": 0.0,
+        },
+    },
+    "schedule_free_sgd": {"optax": {}},
+    "schedule_free_adamw": {"keras": {"weight_lr_power": 0.0, "decay_in": "y"}, "optax": {}},
+    "dog": {"optax": {}},
+    "dowg": {"optax": {}},
+    "dadapt_adamw": {"optax": {}},
+    "prodigy": {"optax": {}},
+    "momo": {"optax": {}},
+    "polyak_sgd": {"paper": {}, "optax": {"positive_gap": False}},
+    "cocob": {"optax": {}},
+    "gradient_descent": {"paper": {}},
+    "barzilai_borwein": {"paper": {}},
+    "conjugate_gradient": {"paper": {}},
+    "lbfgs": {"paper": {}, "torch": {"history_size": 100, "line_search": "none", "curvature_test": "absolute"}},
 }
 
 # Optimizers that are another rule under their own name: the rule, what is set, and what frameworks set besides.
@@ -422,7 +469,15 @@ def _public(name: str) -> type[Optimizer]:
 
 
 # Rules of more than one word.
-_RULE_NAMES: dict[str, str] = {}
+_RULE_NAMES = {
+    "ScheduleFreeSGD": "schedule_free_sgd",
+    "ScheduleFreeAdamW": "schedule_free_adamw",
+    "DAdaptAdamW": "dadapt_adamw",
+    "PolyakSGD": "polyak_sgd",
+    "GradientDescent": "gradient_descent",
+    "BarzilaiBorwein": "barzilai_borwein",
+    "ConjugateGradient": "conjugate_gradient",
+}
 
 SGD = _public("SGD")
 Momentum = _public("Momentum")
@@ -443,6 +498,24 @@ Lion = _public("Lion")
 AdaBelief = _public("AdaBelief")
 Adan = _public("Adan")
 Yogi = _public("Yogi")
+Lars = _public("Lars")
+Lamb = _public("Lamb")
+NovoGrad = _public("NovoGrad")
+Adafactor = _public("Adafactor")
+Muon = _public("Muon")
+ScheduleFreeSGD = _public("ScheduleFreeSGD")
+ScheduleFreeAdamW = _public("ScheduleFreeAdamW")
+DoG = _public("DoG")
+DoWG = _public("DoWG")
+DAdaptAdamW = _public("DAdaptAdamW")
+Prodigy = _public("Prodigy")
+MoMo = _public("MoMo")
+PolyakSGD = _public("PolyakSGD")
+COCOB = _public("COCOB")
+GradientDescent = _public("GradientDescent")
+BarzilaiBorwein = _public("BarzilaiBorwein")
+ConjugateGradient = _public("ConjugateGradient")
+LBFGS = _public("LBFGS")
 
 
 def names() -> tuple[str, ...]:

@@ -23,18 +23,36 @@ __all__ = [
     "Rule",
     "adabelief",
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
     "adan",
     "asgd",
+    "barzilai_borwein",
+    "cocob",
+    "conjugate_gradient",
+    "dadapt_adamw",
+    "dog",
+    "dowg",
     "ftrl",
+    "gradient_descent",
+    "lamb",
+    "lars",
+    "lbfgs",
     "lion",
+    "momo",
+    "muon",
     "nadam",
+    "novograd",
+    "polyak_sgd",
+    "prodigy",
     "radam",
     "rmsprop",
     "rprop",
     "rule",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
     "sgd",
     "yogi",
 ]
@@ -74,6 +92,38 @@ INTERVALS: dict[str, tuple[float, float, bool, bool]] = {
     "l2": (0.0, np.inf, True, False),
     "l2_shrinkage": (0.0, np.inf, True, False),
     "beta": (0.0, np.inf, True, False),
+    "trust_coefficient": (0.0, np.inf, False, False),
+    "beta2_decay": (-np.inf, 0.0, False, True),
+    "eps1": (0.0, np.inf, True, False),
+    "eps2": (0.0, np.inf, True, False),
+    "d": (1.0, np.inf, True, True),
+    "factor_from": (1, np.inf, True, False),
+    "ns_a": (-np.inf, np.inf, False, False),
+    "ns_b": (-np.inf, np.inf, False, False),
+    "ns_c": (-np.inf, np.inf, False, False),
+    "ns_steps": (0, 100, True, False),
+    "adam_lr_ratio": (0.0, np.inf, False, False),
+    "adam_beta1": (0.0, 1.0, True, False),
+    "adam_beta2": (0.0, 1.0, True, False),
+    "adam_eps": (0.0, np.inf, True, False),
+    "adam_weight_decay": (0.0, np.inf, True, False),
+    "weight_lr_power": (0.0, np.inf, True, False),
+    "schedule_free_sgd.beta1": (0.0, 1.0, False, False),
+    "schedule_free_adamw.beta1": (0.0, 1.0, False, False),
+    "reps_rel": (0.0, np.inf, False, False),
+    "init_estim_sq_dist": (0.0, np.inf, False, False),
+    "estim_lr0": (0.0, np.inf, False, False),
+    "estim_lr_coef": (0.0, np.inf, False, False),
+    "momo.beta": (0.0, 1.0, True, False),
+    "lower_bound": (-np.inf, np.inf, False, False),
+    "f_min": (-np.inf, np.inf, False, False),
+    "cocob.alpha": (0.0, np.inf, False, False),
+    "c1": (0.0, 0.5, False, False),
+    "c2": (0.0, 1.0, False, False),
+    "lr_min": (0.0, np.inf, False, False),
+    "lr_max": (0.0, np.inf, False, False),
+    "memory": (1, np.inf, True, False),
+    "history_size": (1, np.inf, True, False),
 }
 
 # What each hyperparameter that is a word may be.
@@ -82,6 +132,19 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "adam.max_of": ("raw", "corrected"),
     "radam.eps_in": ("raw", "corrected"),
     "adamax.eps_in": ("max", "denominator"),
+    "lamb.decay_in": ("ratio", "first"),
+    "adafactor.eps1_in": ("clamp", "square"),
+    "adafactor.decay_in": ("after_scale", "first", "unscaled"),
+    "muon.average": ("mean", "sum", "corrected"),
+    "muon.eps_in": ("max", "sum"),
+    "muon.adjust_lr_fn": ("original", "match_rms_adamw", "width_transfer"),
+    "muon.rest": ("adam", "nadam"),
+    "schedule_free_adamw.decay_in": ("z", "y"),
+    "gradient_descent.line_search": ("armijo", "wolfe"),
+    "barzilai_borwein.variant": ("long", "short"),
+    "conjugate_gradient.variant": ("pr+", "fr"),
+    "lbfgs.line_search": ("wolfe", "none"),
+    "lbfgs.curvature_test": ("relative", "absolute"),
 }
 
 
@@ -670,6 +733,952 @@ def yogi(
     m = beta1 * m + (1 - beta1) * g
     v = v - (1 - beta2) * np.sign(v - g * g) * (g * g)
     return x - lr * _ratio(m / (1 - beta1**t), np.sqrt(v / (1 - beta2**t)) + eps), (m, v)
+
+
+# -- rules that look at a whole array: `scope="tensor"` ---------------------------------------------------------------
+
+
+@rule(state=("b",), scope="tensor")
+def lars(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 1.0,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    trust_coefficient: float = 1e-3,
+    eps: float = 0.0,
+) -> Step:
+    """Lars: momentum with a rate for each array, in proportion to its own norm.
+
+        ratio = trust_coefficient * |x| / (|g| + eps)         (1 where |x| or |g| is 0)
+        b = momentum * b + lr * ratio * g
+        x = x - b                                             (nesterov: x - (lr * ratio * g + momentum * b))
+
+    |.| is the norm of one array. lr stands inside b, as in optax.
+
+    You, Gitman & Ginsburg, "Large batch training of convolutional networks", arXiv:1708.03888, 2017, Algorithm 1.
+    """
+    (b,) = state
+    step = lr * _trust(x, g, trust_coefficient, eps) * g
+    b = momentum * b + step
+    return x - (step + momentum * b if nesterov else b), (b,)
+
+
+@rule(state=("m", "v"), scope="tensor")
+def lamb(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-7,
+    weight_decay: float = 0.0,
+    decay_in: str = "first",
+) -> Step:
+    """Lamb: Adam's step, scaled in each array to the norm of that array.
+
+        u = m_hat / (sqrt(v_hat) + eps) + weight_decay * x    (m_hat, v_hat as in Adam)
+        x = x - lr * |x| / |u| * u                            (ratio 1 where |x| or |u| is 0)
+
+    |.| is the norm of one array. optax decays inside u, as the paper does (decay_in="ratio"); Keras, outside the ratio,
+    x = x * (1 - lr * weight_decay) before the step ("first").
+
+    You et al., "Large batch optimization for deep learning: training BERT in 76 minutes", ICLR 2020, Algorithm 2.
+    """
+    m, v = state
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    u = _ratio(m / (1 - beta1**t), np.sqrt(v / (1 - beta2**t)) + eps)
+    if decay_in == "ratio":
+        u = u + weight_decay * x
+    else:
+        x = x * (1 - lr * weight_decay)
+    return x - lr * _trust(x, u) * u, (m, v)
+
+
+@rule(state=("m", "v"), scope="tensor", begin={"v": _number(0.0)})
+def novograd(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.25,
+    eps: float = 1e-6,
+    eps_root: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Step:
+    """NovoGrad: momentum over gradients that are normalized array by array.
+
+        v = beta2 * v + (1 - beta2) * |g|**2                  (|g|**2 at t = 1)
+        m = beta1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * x        (without beta1 * m at t = 1)
+        x = x - lr * m
+
+    |.| is the norm of one array, v one number for each. As in optax.
+
+    Ginsburg et al., "Stochastic gradient methods with layer-wise adaptive moments for training of deep networks",
+    arXiv:1905.11286, 2019, Algorithm 1.
+    """
+    m, v = state
+    square = np.sum(g * g)
+    v = np.where(t == 1, square, beta2 * v + (1 - beta2) * square)
+    m = np.where(t == 1, 0.0, beta1 * m) + _ratio(g, np.sqrt(v + eps_root) + eps) + weight_decay * x
+    return x - lr * m, (m, v)
+
+
+def _is_factored(x: Any, hyper: Mapping[str, Any]) -> bool:
+    return bool(x.ndim > 1 and sorted(x.shape)[-2] >= hyper["factor_from"])
+
+
+@rule(
+    state=("row", "col", "v"),
+    scope="tensor",
+    begin={
+        "row": lambda x, h: np.zeros((*x.shape[:-1], 1) if _is_factored(x, h) else (), x.dtype),
+        "col": lambda x, h: np.zeros((*x.shape[:-2], 1, x.shape[-1]) if _is_factored(x, h) else (), x.dtype),
+        "v": lambda x, h: np.zeros(() if _is_factored(x, h) else x.shape, x.dtype),
+    },
+)
+def adafactor(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 1e-2,
+    beta2_decay: float = -0.8,
+    eps1: float | None = None,
+    eps2: float = 1e-3,
+    d: float = 1.0,
+    weight_decay: float = 0.0,
+    eps1_in: str = "clamp",
+    relative_step: bool = True,
+    decay_in: str = "after_scale",
+    factor_from: int = 1,
+) -> Step:
+    """Adafactor: Adam's mean square of a matrix, kept as the product of its row and column means.
+
+        rest = t**beta2_decay
+        row, col = (1 - rest) * row + rest * mean(g**2 over the last axis), likewise col over the one before
+        v = row * col / mean(row)                             (an array of one axis: the mean square itself)
+        u = g / sqrt(v)
+        u = u / max(1, rms(u) / d)
+        x = x - max(eps2, rms(x)) * min(lr, 1 / sqrt(t)) * u  (relative_step off: lr alone)
+
+    rms(x) = sqrt(mean(x**2)) over one array. eps1: PyTorch's default is that of the dtype, and it keeps v and mean(row)
+    from vanishing (eps1_in="clamp"); Keras and optax add theirs, 1e-30, to g**2 ("square"). weight_decay takes
+    lr * weight_decay * x off x, in PyTorch after rms(x) was taken (decay_in="after_scale"), in Keras before ("first");
+    optax takes off weight_decay * x ("unscaled"). Axes shorter than factor_from (128 in optax) are not factored.
+
+    Shazeer & Stern, "Adafactor: adaptive learning rates with sublinear memory cost", ICML 2018, Algorithm 4 and 5.
+    """
+    row, col, v = state
+    eps1 = float(np.finfo(x.dtype).eps) if eps1 is None else eps1
+    if decay_in == "first":
+        x = x * (1 - lr * weight_decay)
+    rest = t**beta2_decay
+    square = g * g + eps1 if eps1_in == "square" else g * g
+    if _is_factored(x, {"factor_from": factor_from}):
+        row = (1 - rest) * row + rest * np.mean(square, axis=-1, keepdims=True)
+        col = (1 - rest) * col + rest * np.mean(square, axis=-2, keepdims=True)
+        mean = np.mean(row, axis=-2, keepdims=True)
+        estimate = row * col / (np.maximum(mean, eps1) if eps1_in == "clamp" else mean)
+    else:
+        estimate = v = (1 - rest) * v + rest * square
+    u = _ratio(g, np.sqrt(np.maximum(estimate, eps1 * eps1) if eps1_in == "clamp" else estimate))
+    u = u / np.maximum(_rms(u) / d, 1.0)
+    scale = np.maximum(_rms(x), eps2) * (np.minimum(lr, t**-0.5) if relative_step else lr)
+    if decay_in == "after_scale":
+        x = x * (1 - lr * weight_decay)
+    elif decay_in == "unscaled":
+        x = x * (1 - weight_decay)
+    return x - scale.astype(x.dtype) * u, (row, col, v)
+
+
+@rule(
+    state=("m", "v", "mu_product"),
+    scope="tensor",
+    begin={"v": lambda x, h: np.zeros(() if x.ndim == 2 else x.shape, x.dtype), "mu_product": _number(1.0)},
+)
+def muon(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 1e-3,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    weight_decay: float = 0.1,
+    ns_a: float = 3.4445,
+    ns_b: float = -4.7750,
+    ns_c: float = 2.0315,
+    ns_steps: int = 5,
+    eps: float = 1e-7,
+    eps_in: str = "max",
+    average: str = "mean",
+    adjust_lr_fn: str = "original",
+    rest: str = "adam",
+    adam_lr_ratio: float = 1.0,
+    adam_beta1: float = 0.9,
+    adam_beta2: float = 0.999,
+    adam_eps: float = 1e-8,
+    adam_weight_decay: float = 1e-2,
+) -> Step:
+    """Muon: momentum whose matrix is made nearly orthogonal, so that every direction in it is of one size.
+
+        m = momentum * m + (1 - momentum) * g
+        o = (1 - momentum) * g + momentum * m                 (nesterov; else m)
+        o = o / max(|o|, eps);   ns_steps times: o = ns_a * o + (ns_b * (o @ o.T) + ns_c * (o @ o.T)**2) @ o
+        x = x * (1 - lr * weight_decay) - lr * sqrt(max(1, rows / columns)) * o
+
+    Arrays that are no matrix take AdamW's step, with the adam_… settings and lr * adam_lr_ratio, as in Keras and optax;
+    PyTorch refuses them. PyTorch rounds o to bfloat16; here it keeps its precision. Keras sums the gradients
+    (average="sum") and scales by 0.2 * sqrt(max(rows, columns)) (adjust_lr_fn="match_rms_adamw"); optax corrects the
+    mean for its start ("corrected"), scales by sqrt(max(1, columns / rows)) ("width_transfer") and gives other arrays
+    NAdam's step (rest="nadam"). Both add eps to the norm (eps_in="sum").
+
+    Jordan, "Muon: an optimizer for hidden layers in neural networks", 2024; Liu et al., "Muon is scalable for LLM
+    training", arXiv:2502.16982, 2025.
+    """
+    m, v, mu_product = state
+    if x.ndim != 2:
+        x = x * (1 - lr * adam_weight_decay)
+        shared = {"lr": lr * adam_lr_ratio, "beta1": adam_beta1, "beta2": adam_beta2, "eps": adam_eps}
+        if rest == "nadam" and nesterov:
+            return nadam(x, g, state, t, **shared, momentum_decay=np.inf)
+        eps_place = "raw" if average == "sum" else "corrected"
+        x, (m, v, _) = adam(x, g, (m, v, mu_product), t, **shared, eps_in=eps_place)
+        return x, (m, v, mu_product)
+    weight = 1.0 if average == "sum" else 1 - momentum
+    m = momentum * m + weight * g
+    now, ahead = (1 - momentum**k if average == "corrected" else 1.0 for k in (t, t + 1))
+    o = momentum / ahead * m + weight / now * g if nesterov else m / now
+    tall = x.shape[0] > x.shape[1]
+    o = o.T if tall else o
+    norm = np.sqrt(np.sum(o * o))
+    o = o / (np.maximum(norm, eps) if eps_in == "max" else norm + eps)
+    for _ in range(ns_steps):
+        gram = o @ o.T
+        o = ns_a * o + (ns_b * gram + ns_c * (gram @ gram)) @ o
+    o = o.T if tall else o
+    rows, columns = x.shape
+    scale = {
+        "original": max(1.0, rows / columns) ** 0.5,
+        "match_rms_adamw": 0.2 * max(rows, columns) ** 0.5,
+        "width_transfer": max(1.0, columns / rows) ** 0.5,
+    }[adjust_lr_fn]
+    return x * (1 - lr * weight_decay) - lr * scale * o, (m, v, mu_product)
+
+
+def _trust(x: Any, u: Any, coefficient: float = 1.0, eps: float = 0.0) -> Any:
+    """Return coefficient * |x| / (|u| + eps), and 1 where either norm is 0: the array would never move."""
+    x_norm, u_norm = np.sqrt(np.sum(x * x)), np.sqrt(np.sum(u * u))
+    return np.where((x_norm > 0) & (u_norm > 0), coefficient * x_norm / np.where(u_norm > 0, u_norm + eps, 1.0), 1.0)
+
+
+def _rms(x: Any) -> Any:
+    return np.sqrt(np.mean(x * x))
+
+
+# -- averages that need no schedule -----------------------------------------------------------------------------------
+
+
+def _copy(x: Any, hyper: Mapping[str, Any]) -> Any:
+    return x.copy()
+
+
+def _averaged(y: Any, z: Any, z_next: Any, sums: State, lr: Any, beta1: float, power: float) -> Step:
+    """Return the next y, and the state, of a schedule-free rule whose z went to z_next."""
+    weight_sum, max_lr = sums
+    max_lr = np.maximum(max_lr, lr)
+    weight = max_lr**power
+    weight_sum = weight_sum + weight
+    c = np.where(weight_sum > 0, weight / np.where(weight_sum > 0, weight_sum, 1.0), 0.0).astype(y.dtype)
+    x = (y - (1 - beta1) * z) / beta1
+    x = (1 - c) * x + c * z_next
+    return beta1 * x + (1 - beta1) * z_next, (z_next, weight_sum.astype(y.dtype), max_lr.astype(y.dtype))
+
+
+@rule(
+    state=("z", "weight_sum", "max_lr"),
+    begin={"z": _copy, "weight_sum": _number(0.0), "max_lr": _number(0.0)},
+)
+def schedule_free_sgd(
+    x: Any, g: Any, state: State, t: Any, *, lr: float = 1.0, beta1: float = 0.9, weight_lr_power: float = 2.0
+) -> Step:
+    """Schedule-free SGD: gradient descent z and its average, with the gradient taken between the two.
+
+        z' = z - lr * g
+        c = w / (sum of all w),   w = (largest lr so far)**weight_lr_power
+        average = (1 - c) * average + c * z'
+        x = beta1 * average + (1 - beta1) * z'
+
+    x is the point between, where gradients are taken; the average, the point to use in the end, is
+    (x - (1 - beta1) * z) / beta1. As in optax.
+
+    Defazio et al., "The road less scheduled", NeurIPS 2024, Algorithm 1.
+    """
+    z, *sums = state
+    return _averaged(x, z, z - lr * g, tuple(sums), lr, beta1, weight_lr_power)
+
+
+@rule(
+    state=("z", "weight_sum", "max_lr", "v"),
+    begin={"z": _copy, "weight_sum": _number(0.0), "max_lr": _number(0.0)},
+)
+def schedule_free_adamw(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 2.5e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    weight_lr_power: float = 2.0,
+    decay_in: str = "z",
+) -> Step:
+    """Schedule-free AdamW: schedule-free SGD whose steps are divided by the root of the mean square gradient.
+
+        v = beta2 * v + (1 - beta2) * g**2;   v_hat = v / (1 - beta2**t)
+        z' = z - lr * (g / (sqrt(v_hat) + eps) + weight_decay * x)
+        average, x: as in schedule-free SGD
+
+    optax weighs the average by lr**2 (weight_lr_power 2) and decays z (decay_in="z"); Keras weighs all steps alike (0)
+    and takes lr * weight_decay * x off x before the step ("y").
+
+    Defazio et al., "The road less scheduled", NeurIPS 2024, Algorithm 1.
+    """
+    z, weight_sum, max_lr, v = state
+    if decay_in == "y":
+        x = x * (1 - lr * weight_decay)
+    v = beta2 * v + (1 - beta2) * (g * g)
+    step = _ratio(g, np.sqrt(v / (1 - beta2**t)) + eps)
+    if decay_in == "z":
+        step = step + weight_decay * x
+    x, sums = _averaged(x, z, z - lr * step, (weight_sum, max_lr), lr, beta1, weight_lr_power)
+    return x, (*sums, v)
+
+
+# -- rules that set their own rate: `scope="vector"` ------------------------------------------------------------------
+
+
+def _stuck(what: str, value: Any, first: float, t: int, argument: str) -> str | None:
+    """Return what to say of an estimate that has hardly left its tiny first value."""
+    if t < 10 or float(value) > 10 * first:
+        return None
+    return (
+        f"the estimate of {what}, {float(value):.3g}, has hardly left its first value {first:.3g} in {t} updates: "
+        f"x barely moves; give a larger {argument}"
+    )
+
+
+def _dog_start(x0: Any, hyper: Mapping[str, Any]) -> Any:
+    return np.asarray(hyper["reps_rel"] * (1 + np.sqrt(np.sum(x0 * x0))), x0.dtype)
+
+
+@rule(
+    state=("x0", "distance", "g_sum"),
+    scope="vector",
+    begin={"x0": _copy, "distance": _dog_start, "g_sum": _number(0.0)},
+    advise=lambda state, t, h: _stuck("the distance", state[1], float(_dog_start(state[0], h)), t, "reps_rel"),
+)
+def dog(x: Any, g: Any, state: State, t: Any, *, lr: float = 1.0, reps_rel: float = 1e-6, eps: float = 1e-8) -> Step:
+    """DoG: the rate is the distance from the start over the root of all squared gradients.
+
+        distance = max(distance, |x - x0|)                    (at first reps_rel * (1 + |x0|))
+        x = x - lr * distance / sqrt(sum of |g|**2 so far + eps) * g
+
+    lr is a factor, 1 in the paper. |.| is the norm of all parameters. As in optax.
+
+    Ivgi, Hinder & Carmon, "DoG is SGD's best friend: a parameter-free dynamic step size schedule", ICML 2023.
+    """
+    x0, distance, g_sum = state
+    away = x0 - x
+    distance = np.maximum(distance, np.sqrt(np.sum(away * away)))
+    g_sum = g_sum + np.sum(g * g)
+    return x - lr * (distance / np.sqrt(g_sum + eps)) * g, (x0, distance, g_sum)
+
+
+def _dowg_start(x0: Any, hyper: Mapping[str, Any]) -> Any:
+    first = hyper["init_estim_sq_dist"]
+    return np.asarray(hyper["eps"] if first is None else first, x0.dtype)
+
+
+@rule(
+    state=("x0", "distance", "g_sum"),
+    scope="vector",
+    begin={"x0": _copy, "distance": _dowg_start, "g_sum": _number(0.0)},
+    advise=lambda state, t, h: _stuck(
+        "the squared distance", state[1], float(_dowg_start(state[0], h)), t, "init_estim_sq_dist"
+    ),
+)
+def dowg(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 1.0,
+    init_estim_sq_dist: float | None = None,
+    eps: float = 1e-4,
+) -> Step:
+    """DoWG: DoG with the gradients weighted by the squared distance.
+
+        distance = max(distance, |x - x0|**2)                 (at first init_estim_sq_dist; eps if None)
+        g_sum = g_sum + distance * |g|**2
+        x = x - lr * distance / (sqrt(g_sum) + eps) * g
+
+    As in optax.
+
+    Khaled, Mishchenko & Jin, "DoWG unleashed: an efficient universal parameter-free gradient descent method",
+    NeurIPS 2023, Algorithm 1.
+    """
+    x0, distance, g_sum = state
+    away = x0 - x
+    distance = np.maximum(distance, np.sum(away * away))
+    g_sum = g_sum + distance * np.sum(g * g)
+    return x - lr * (distance / (np.sqrt(g_sum) + eps)) * g, (x0, distance, g_sum)
+
+
+@rule(
+    state=("m", "v", "s", "d", "numerator"),
+    scope="vector",
+    begin={"d": lambda x, h: np.asarray(h["estim_lr0"], x.dtype), "numerator": _number(0.0)},
+    advise=lambda state, t, h: _stuck("the rate", state[3], h["estim_lr0"], t, "estim_lr0"),
+)
+def dadapt_adamw(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 1.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    estim_lr0: float = 1e-6,
+    weight_decay: float = 0.0,
+) -> Step:
+    """D-Adapt AdamW: AdamW whose rate d is a lower bound, learned on the way, on the distance to the minimum.
+
+        a = d * lr * sqrt(1 - beta2**t) / (1 - beta1**t);   q = sqrt(beta2)
+        numerator = q * numerator + (1 - q) * a * sum(g * s / (sqrt(v) + eps))
+        m = beta1 * m + (1 - beta1) * a * g;   v as in Adam;   s = q * s + (1 - q) * a * g
+        x = x - a * weight_decay * x - m / (sqrt(v) + eps)
+        d = max(d, numerator / ((1 - q) * sum(|s|)))          (at first estim_lr0)
+
+    As in optax. lr is a factor, 1 in the paper.
+
+    Defazio & Mishchenko, "Learning-rate-free learning by D-adaptation", ICML 2023, Algorithm 5.
+    """
+    m, v, s, d, numerator = state
+    q = beta2**0.5
+    a = d * (lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t))
+    numerator = q * numerator + (1 - q) * a * np.sum(g * _ratio(s, np.sqrt(v) + eps))
+    m = beta1 * m + (1 - beta1) * a * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    s = q * s + (1 - q) * a * g
+    x = x - weight_decay * a * x - _ratio(m, np.sqrt(v) + eps)
+    return x, (m, v, s, np.maximum(d, _ratio(numerator, (1 - q) * np.sum(np.abs(s)))), numerator)
+
+
+@rule(
+    state=("m", "v", "s", "x0", "d", "numerator"),
+    scope="vector",
+    begin={"x0": _copy, "d": lambda x, h: np.asarray(h["estim_lr0"], x.dtype), "numerator": _number(0.0)},
+    advise=lambda state, t, h: _stuck("the rate", state[4], h["estim_lr0"], t, "estim_lr0"),
+)
+def prodigy(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    lr: float = 1.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    beta3: float | None = None,
+    eps: float = 1e-8,
+    estim_lr0: float = 1e-6,
+    estim_lr_coef: float = 1.0,
+    weight_decay: float = 0.0,
+    safeguard_warmup: bool = False,
+) -> Step:
+    """Prodigy: D-Adapt Adam that learns its rate d faster.
+
+        a = d * lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+        numerator = beta3 * numerator + d / estim_lr0 * a * sum(g * (x0 - x))
+        m = beta1 * m + (1 - beta1) * d * g;   v = beta2 * v + (1 - beta2) * (d * g)**2
+        s = beta3 * s + a * d / estim_lr0 * g                 (safeguard_warmup: d in place of a)
+        d = max(d, estim_lr_coef * numerator / sum(|s|))      (at first estim_lr0)
+        x = x - a * weight_decay * x - a * m / (sqrt(v) + d * eps)
+
+    beta3 is sqrt(beta2) if None. As in optax. lr is a factor, 1 in the paper.
+
+    Mishchenko & Defazio, "Prodigy: an expeditiously adaptive parameter-free learner", ICML 2024, Algorithm 4.
+    """
+    m, v, s, x0, d, numerator = state
+    beta3 = beta2**0.5 if beta3 is None else beta3
+    a = d * (lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t))
+    numerator = beta3 * numerator + d / estim_lr0 * a * np.sum(g * (x0 - x))
+    dg = d * g
+    m = beta1 * m + (1 - beta1) * dg
+    v = beta2 * v + (1 - beta2) * (dg * dg)
+    s = beta3 * s + (d if safeguard_warmup else a) * dg / estim_lr0
+    d = np.maximum(d, estim_lr_coef * _ratio(numerator, np.sum(np.abs(s))))
+    x = x - weight_decay * a * x - a * _ratio(m, np.sqrt(v) + d * eps)
+    return x, (m, v, s, x0, d, numerator)
+
+
+def _below(name: str, gap: Any, bound: float) -> str | None:
+    if float(gap) >= 0:
+        return None
+    return f"f lies {-float(gap):.3g} below {name} = {bound:g}, which the rule takes for the least possible: lower it"
+
+
+@rule(
+    state=("m", "f_mean", "gamma", "lower", "gap"),
+    scope="vector",
+    begin={
+        "f_mean": _number(0.0), "gamma": _number(0.0), "gap": _number(0.0),
+        "lower": lambda x, h: np.asarray(h["lower_bound"], x.dtype),
+    },
+    advise=lambda state, t, h: _below("lower_bound", state[4], h["lower_bound"]),
+)  # fmt: skip
+def momo(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    fun: Any,
+    lr: float = 1.0,
+    beta: float = 0.9,
+    lower_bound: float = 0.0,
+    weight_decay: float = 0.0,
+    adapt_lower_bound: bool = False,
+) -> Step:
+    """MoMo: momentum with the rate at which the model of f, built from past values and gradients, meets its bound.
+
+        f_mean, m, gamma = the means of f, of g and of sum(g * x), with weight beta for the past     (beta 0 at t = 1)
+        k = 1 + lr * weight_decay
+        gap = k * (f_mean - lower - gamma) + sum(m * x)
+        x = x / k - min(lr, max(gap, 0) / |m|**2) * m
+
+    lr is the largest rate. lower is lower_bound, a number that f never falls below; adapt_lower_bound learns a better
+    one. As in optax.
+
+    Schaipp et al., "MoMo: momentum models for adaptive learning rates", ICML 2024, Algorithm 2.
+    """
+    m, f_mean, gamma, lower, _ = state
+    past = np.where(t == 1, 0.0, beta).astype(x.dtype)
+    f_mean = past * f_mean + (1 - past) * np.asarray(fun, x.dtype)
+    m = past * m + (1 - past) * g
+    gamma = past * gamma + (1 - past) * np.sum(g * x)
+    square, along = np.sum(m * m), np.sum(m * x)
+    k = 1 + lr * weight_decay
+    if adapt_lower_bound:
+        cap = k * (f_mean - gamma) + along
+        lower = np.where(cap < k * lower, np.maximum(cap / (2 * k), lower_bound), lower)
+    gap = k * (f_mean - lower - gamma) + along
+    small = square <= np.finfo(np.float64).eps
+    rate = np.minimum(lr, np.where(small, 0.0, np.maximum(gap, 0.0) / np.where(small, 1.0, square)))
+    if adapt_lower_bound:
+        lower = np.maximum(f_mean + along - gamma - 0.5 * rate * square, lower_bound)
+    x = x - lr * weight_decay / k * x - rate.astype(x.dtype) * m
+    return x, (m, f_mean, gamma, lower, np.asarray(fun - lower_bound, x.dtype))
+
+
+@rule(
+    state=("gap",),
+    scope="vector",
+    begin={"gap": _number(0.0)},
+    advise=lambda state, t, h: _below("f_min", state[0], h["f_min"]),
+)
+def polyak_sgd(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    fun: Any,
+    lr: float = 1.0,
+    f_min: float = 0.0,
+    eps: float = 0.0,
+    positive_gap: bool = True,
+) -> Step:
+    """Polyak SGD: the rate that is best for a convex f whose least value is known.
+
+        x = x - min((f - f_min) / (|g|**2 + eps), lr) * g
+
+    lr is the largest rate, f_min the least value of f. optax's default climbs where f lies below f_min; with
+    positive_gap (its variant "sps+", the default here) the rate is then 0.
+
+    Polyak, "Introduction to optimization", 1987; Loizou et al., "Stochastic Polyak step-size for SGD: an adaptive
+    learning rate for fast convergence", AISTATS 2021.
+    """
+    gap = np.asarray(fun - f_min, x.dtype)
+    square = np.sum(g * g) + eps
+    small = square <= np.finfo(np.float64).eps
+    rate = np.minimum((np.maximum(gap, 0.0) if positive_gap else gap) / np.where(small, 1.0, square), lr)
+    return x - np.where(small, 0.0, rate).astype(x.dtype) * g, (gap,)
+
+
+def _cocob_advice(state: State, t: int, hyper: Mapping[str, Any]) -> str | None:
+    if t < 10 or np.any(state[4] > 0):
+        return None
+    return f"no component has won anything in {t} updates, so the bets stay tiny: scale the gradient with a larger lr"
+
+
+@rule(
+    state=("x0", "g_sum", "largest", "absolute", "reward"),
+    begin={"x0": _copy, "largest": _full("eps")},
+    advise=_cocob_advice,
+)
+def cocob(x: Any, g: Any, state: State, t: Any, *, lr: float = 1.0, alpha: float = 100.0, eps: float = 1e-8) -> Step:
+    """COCOB: each component bets its winnings on the next gradient; no rate at all.
+
+        g = lr * g
+        largest = max(largest, |g|)                           (at first eps)
+        absolute = absolute + |g|;   reward = max(reward - g * (x - x0), 0);   g_sum = g_sum - g
+        x = x0 + g_sum / (largest * max(absolute + largest, alpha * largest)) * (largest + reward)
+
+    As in optax, where lr scales the gradient; the paper has 1.
+
+    Orabona & Tommasi, "Training deep networks without learning rates through coin betting", NeurIPS 2017, Algorithm 2.
+    """
+    x0, g_sum, largest, absolute, reward = state
+    g = lr * g
+    largest = np.maximum(largest, np.abs(g))
+    absolute = absolute + np.abs(g)
+    reward = np.maximum(reward - g * (x - x0), 0.0)
+    g_sum = g_sum - g
+    bet = _ratio(g_sum, largest * np.maximum(absolute + largest, alpha * largest)) * (largest + reward)
+    return x0 + bet, (x0, g_sum, largest, absolute, reward)
+
+
+# -- line searches and curvature: `uses` "evaluate"; every evaluation goes through it ---------------------------------
+
+Evaluate: TypeAlias = Callable[[Any], tuple[float, Any]]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A point along a direction: how far, f and its slope there, the point and its gradient."""
+
+    a: float
+    fun: float
+    slope: float
+    x: Any
+    g: Any
+
+
+def _along(evaluate: Evaluate, x: Any, direction: Any) -> Callable[[float], _Trial]:
+    """Return a function that evaluates f at a distance along ``direction``; what is not finite counts as inf."""
+
+    def at(a: float) -> _Trial:
+        there = x + a * direction
+        fun, g = evaluate(there)
+        finite = np.isfinite(fun) and np.isfinite(g).all()
+        return _Trial(a, float(fun) if finite else np.inf, float(g @ direction) if finite else np.nan, there, g)
+
+    return at
+
+
+def _armijo(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float, ceiling: float) -> _Trial:
+    """Return the first of first, first / 2, first / 4, … at which f is low enough; ``start`` if none is."""
+    a = first
+    for _ in range(60):
+        trial = at(a)
+        if trial.fun <= ceiling + c1 * a * start.slope:
+            return trial
+        a /= 2
+    return start
+
+
+def _cubic(p: _Trial, q: _Trial, low: float, high: float) -> float:
+    """Return the minimum in [low, high] of the cubic with the values and slopes of ``p`` and ``q``."""
+    p, q = (p, q) if p.a <= q.a else (q, p)
+    with np.errstate(all="ignore"):
+        d1 = p.slope + q.slope - 3 * (p.fun - q.fun) / (p.a - q.a)
+        square = d1 * d1 - p.slope * q.slope
+        if not (np.isfinite(square) and square >= 0):
+            return (low + high) / 2
+        d2 = float(np.sqrt(square))
+        bottom = q.slope - p.slope + 2 * d2
+        a = q.a - (q.a - p.a) * ((q.slope + d2 - d1) / bottom) if bottom != 0 else np.nan
+    return min(max(a, low), high) if np.isfinite(a) else (low + high) / 2
+
+
+def _wolfe(
+    at: Callable[[float], _Trial], start: _Trial, first: float, size: float, c1: float, c2: float, most: int = 25
+) -> _Trial:
+    """Return a point that meets the strong Wolfe conditions, or the lowest one found; ``start`` if none is lower.
+
+    Brackets and interpolates by cubics: Nocedal & Wright, "Numerical optimization", 2006, Algorithms 3.5 and 3.6, with
+    the safeguards of minFunc (Schmidt, 2005), as in PyTorch's L-BFGS. size: the largest |component| of the direction.
+    """
+
+    def too_high(trial: _Trial) -> bool:
+        return not trial.fun <= start.fun + c1 * trial.a * start.slope
+
+    def flat(trial: _Trial) -> bool:
+        return abs(trial.slope) <= -c2 * start.slope
+
+    previous, trial, tried = start, at(first), 0
+    while True:
+        if tried == most:
+            return min((start, trial), key=lambda p: p.fun)
+        if too_high(trial) or (tried > 1 and trial.fun >= previous.fun):
+            break
+        if flat(trial):
+            return trial
+        if trial.slope >= 0:
+            break
+        a = _cubic(previous, trial, trial.a + 0.01 * (trial.a - previous.a), 10 * trial.a)
+        previous, trial, tried = trial, at(a), tried + 1
+    low, high = (previous, trial) if previous.fun <= trial.fun else (trial, previous)
+    slow = False
+    while tried < most and abs(high.a - low.a) * size >= 1e-9:
+        left, right = min(low.a, high.a), max(low.a, high.a)
+        a, margin = _cubic(low, high, left, right), 0.1 * (right - left)
+        if min(right - a, a - left) < margin:
+            if slow or a >= right or a <= left:
+                a, slow = (right - margin if abs(a - right) < abs(a - left) else left + margin), False
+            else:
+                slow = True
+        else:
+            slow = False
+        trial, tried = at(a), tried + 1
+        if too_high(trial) or trial.fun >= low.fun:
+            high = trial
+            low, high = (low, high) if low.fun <= high.fun else (high, low)
+        else:
+            if flat(trial):
+                return trial
+            if trial.slope * (high.a - low.a) >= 0:
+                high = low
+            low = trial
+    return low
+
+
+def _started(x: Any, g: Any, fun: Any, direction: Any) -> _Trial:
+    return _Trial(0.0, float(fun), float(g @ direction), x, g)
+
+
+@rule(state=("a",), scope="vector", begin={"a": _number(0.0)})
+def gradient_descent(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    fun: Any,
+    evaluate: Evaluate,
+    lr: float = 1.0,
+    line_search: str = "armijo",
+    c1: float = 1e-4,
+    c2: float = 0.9,
+) -> Step:
+    """Gradient descent with a line search: the step that lowers f enough, found by evaluating f.
+
+        x = x - a * g
+        armijo: a = the first of first, first / 2, first / 4, … with f(x - a * g) ≤ f(x) - c1 * a * |g|**2
+        wolfe:  that, and |slope at x - a * g| ≤ c2 * |slope at x|, by bracketing and cubic interpolation
+
+    first is lr, and later twice the last a. Where no step lowers f, x stays.
+
+    Armijo, "Minimization of functions having Lipschitz continuous first partial derivatives", Pacific J. Math. 1966;
+    Wolfe, "Convergence conditions for ascent methods", SIAM Review 1969.
+    """
+    (last,) = state
+    start, at = _started(x, g, fun, -g), _along(evaluate, x, -g)
+    first = float(2 * last if last > 0 else lr)
+    if line_search == "armijo":
+        end = _armijo(at, start, first, c1, start.fun)
+    else:
+        end = _wolfe(at, start, first, float(np.abs(g).max()), c1, c2)
+    return end.x, (np.asarray(end.a, x.dtype),)
+
+
+@rule(
+    state=("x_last", "g_last", "recent"),
+    scope="vector",
+    begin={"recent": lambda x, h: np.full(h["memory"], -np.inf, x.dtype)},
+)
+def barzilai_borwein(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    fun: Any,
+    evaluate: Evaluate,
+    lr: float = 1e-3,
+    variant: str = "long",
+    memory: int = 10,
+    c1: float = 1e-4,
+    lr_min: float = 1e-10,
+    lr_max: float = 1e10,
+) -> Step:
+    """Barzilai–Borwein: the rate is one over the curvature along the last step.
+
+        s, y = x - x_last, g - g_last
+        a = s·s / s·y        (variant "long");   a = s·y / y·y        (variant "short")
+        x = x - a * g;   a halved until f ≤ (largest of the last ``memory`` values of f) - c1 * a * |g|**2
+
+    a is lr at first and where the curvature s·y is not positive, and is kept within lr_min and lr_max. f may rise on
+    the way: that is what makes the rule fast.
+
+    Barzilai & Borwein, "Two-point step size gradient methods", IMA J. Numer. Anal. 1988; the safeguard: Raydan, "The
+    Barzilai and Borwein gradient method for the large scale unconstrained minimization problem", SIAM J. Optim. 1997.
+    """
+    x_last, g_last, recent = state
+    recent = np.concatenate([recent[1:], np.asarray([fun], x.dtype)])
+    s, y = x - x_last, g - g_last
+    curvature = float(s @ y)
+    a = float(lr)
+    if t > 1 and curvature > 0 and np.isfinite(curvature):
+        a = float(s @ s) / curvature if variant == "long" else curvature / float(y @ y)
+    a = min(max(a, lr_min), lr_max)
+    start = _started(x, g, fun, -g)
+    end = _armijo(_along(evaluate, x, -g), start, a, c1, max(float(recent.max()), start.fun))
+    return end.x, (x, g, recent)
+
+
+@rule(state=("g_last", "direction", "a"), scope="vector", begin={"a": _number(0.0)})
+def conjugate_gradient(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    fun: Any,
+    evaluate: Evaluate,
+    lr: float = 1.0,
+    variant: str = "pr+",
+    c1: float = 1e-4,
+    c2: float = 0.1,
+) -> Step:
+    """Nonlinear conjugate gradient: each direction keeps a part of the last one.
+
+        b = max(g·(g - g_last) / g_last·g_last, 0)   (variant "pr+");   b = g·g / g_last·g_last   (variant "fr")
+        direction = -g + b * direction               (-g where that would not go down)
+        x = x + a * direction,   a by a strong Wolfe search
+
+    The first trial is lr / max(1, sum(|g|)), later the a of the same expected decrease as the last one.
+
+    Fletcher & Reeves, "Function minimization by conjugate gradients", Computer J. 1964; Polak & Ribière, "Note sur la
+    convergence de méthodes de directions conjuguées", 1969; Gilbert & Nocedal, "Global convergence properties of
+    conjugate gradient methods for optimization", SIAM J. Optim. 1992.
+    """
+    g_last, direction, a = state
+    square = float(g_last @ g_last)
+    b = 0.0
+    if square > 0 and a > 0:
+        b = max(float(g @ (g - g_last)) / square, 0.0) if variant == "pr+" else float(g @ g) / square
+    slope_last = float(g_last @ direction)
+    direction = -g + b * direction
+    if b == 0 or not float(g @ direction) < -1e-10 * float(np.sqrt((g @ g) * (direction @ direction))):
+        direction = -g
+    start = _started(x, g, fun, direction)
+    first = float(lr) / max(1.0, float(np.abs(g).sum()))
+    if a > 0 and start.slope < 0:
+        first = min(max(float(a) * slope_last / start.slope, first * 1e-6), 1e6 * float(a))
+    end = _wolfe(_along(evaluate, x, direction), start, first, float(np.abs(direction).max()), c1, c2)
+    return end.x, (g, direction, np.asarray(end.a, x.dtype))
+
+
+@rule(
+    state=("s", "y", "kept", "x_last", "g_last", "step"),
+    scope="vector",
+    begin={
+        "s": lambda x, h: np.zeros((h["history_size"], x.size), x.dtype),
+        "y": lambda x, h: np.zeros((h["history_size"], x.size), x.dtype),
+        "kept": _number(0.0),
+    },
+)
+def lbfgs(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    fun: Any,
+    evaluate: Evaluate,
+    lr: float = 1.0,
+    history_size: int = 10,
+    line_search: str = "wolfe",
+    curvature_test: str = "relative",
+    c1: float = 1e-4,
+    c2: float = 0.9,
+) -> Step:
+    """L-BFGS: Newton's step with the inverse Hessian that the last steps and gradient changes tell of.
+
+        s, y = x - x_last, g - g_last                 (the last history_size pairs with enough curvature s·y)
+        direction = -H g                              (two-loop recursion from H = s·y / y·y)
+        x = x + a * direction,   a from lr on by a strong Wolfe search   (line_search "none": a = lr)
+
+    a is lr * min(1, 1 / sum(|g|)) at first. A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"),
+    in PyTorch where s·y > 1e-10 ("absolute"). Where the direction does not go down, or no step along it lowers f, the
+    pairs are forgotten and the next direction is -g: it never becomes NaN. PyTorch's default has no line search.
+
+    Nocedal, "Updating quasi-Newton matrices with limited storage", Math. Comp. 1980; Nocedal & Wright, "Numerical
+    optimization", 2006, Algorithm 7.5.
+    """
+    s, y, kept, x_last, g_last, step = state
+    n = int(kept)
+    if t > 1:
+        # The step itself is more precise than x - x_last, unless x was projected onto bounds.
+        moved = step if np.array_equal(x, x_last + step) else x - x_last
+        change = g - g_last
+        curvature = float(moved @ change)
+        scale = 1.0 if curvature_test == "absolute" else float(np.sqrt((moved @ moved) * (change @ change)))
+        if np.isfinite(curvature) and curvature > 1e-10 * scale and float(change @ change) > 0:
+            s, y = np.concatenate([s[1:], moved[None]]), np.concatenate([y[1:], change[None]])
+            n = min(n + 1, history_size)
+    direction, fresh = _two_loop(g, s[history_size - n :], y[history_size - n :]), n == 0
+    slope = float(g @ direction)
+    if not (np.isfinite(slope) and slope < 0):
+        n, direction, fresh = 0, -g, True
+    first = float(lr)
+    if t == 1 or (fresh and line_search == "wolfe"):
+        first = min(1.0, 1.0 / max(float(np.abs(g).sum()), 1e-300)) * float(lr)
+    if line_search == "none":
+        a, x_next = first, x + first * direction
+    else:
+        start = _started(x, g, fun, direction)
+        end = _wolfe(_along(evaluate, x, direction), start, first, float(np.abs(direction).max()), c1, c2)
+        a, x_next = end.a, end.x
+    if a == 0:
+        n = 0
+    return x_next, (s, y, np.asarray(n, x.dtype), x, g, a * direction)
+
+
+def _two_loop(g: Any, s: Any, y: Any) -> Any:
+    """Return -H g for the pairs in the rows of s and y, the oldest first; -g where there are none."""
+    q, parts = -g, []
+    for si, yi in zip(s[::-1], y[::-1], strict=True):
+        part = (si @ q) / (yi @ si)
+        parts.append(part)
+        q = q - part * yi
+    if len(s):
+        q = (y[-1] @ s[-1]) / (y[-1] @ y[-1]) * q
+    for si, yi, part in zip(s, y, parts[::-1], strict=True):
+        q = q + (part - (yi @ q) / (yi @ si)) * si
+    return q
 
 
 def _ratio(a: Any, b: Any) -> Any:
