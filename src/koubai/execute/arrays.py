@@ -88,6 +88,13 @@ class _Plan:
     def _is_view(self, node: Node) -> bool:
         return bool(node.shape) and (node.op.view or (node.op is _GETITEM and not node.params["index"].holes))
 
+    @staticmethod
+    def _shows_memory(node: Node) -> bool:
+        """Would NumPy return a 0-d array that shows the operand's memory, not a number?"""
+        if node.op is _GETITEM:
+            return any(item is Ellipsis for item in node.params["index"].items)
+        return node.op.view
+
     def _plan(self) -> None:
         nodes, graph = self.nodes, self.graph
         count = len(nodes)
@@ -169,6 +176,8 @@ class _Plan:
                 self.lines.append(self._into(node, args, name[i]))
             else:
                 self.lines.append(self._plain(node, name[i], args))
+                if not node.shape and self._shows_memory(node):
+                    self.lines.append(f"{name[i]} = {name[i]}[()]")
             for r in done:
                 if r in place:  # it may have passed its buffer on
                     release(place[r])

@@ -260,11 +260,27 @@ class Graph:
             names.append(name)
         return names
 
+    def _typed_numbers(self) -> set[int]:
+        """Return the nodes that must not be printed as plain Python numbers, which give way to other types."""
+        typed = set(self.outputs)
+        for node in self.nodes:
+            given = [self.nodes[j] for j in node.inputs]
+            as_float64 = all(n.dtype is None or n.dtype.kind != "f" or n.dtype == np.float64 for n in given)
+            if not (
+                node.op.elementwise
+                and node.op.name != "astype"
+                and as_float64
+                and any(n.op is not CONSTANT for n in given)
+            ):
+                typed.update(node.inputs)
+        return typed
+
     def source(self) -> str:
         """Return the graph as NumPy code that can be pasted and run: one line a node, with the user's line as
         comment.
         """
         names = self.names()
+        typed = self._typed_numbers()
         lines, comments = [], []
         for i, node in enumerate(self.nodes):
             if node.op is INPUT:
@@ -272,7 +288,7 @@ class Graph:
             if node.op in LEAVES:
                 value = node.params["value"]
                 if node.dtype is None or node.shape == ():
-                    names[i] = _number(value)
+                    names[i] = _number(value, i in typed)
                     continue
                 lines.append(f"{names[i]} = {_array_text(value)}")
             else:
@@ -302,12 +318,12 @@ class Graph:
         return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.guards)} guards>"
 
 
-def _number(value: Any) -> str:
+def _number(value: Any, typed: bool) -> str:
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     text = repr(value.item() if isinstance(value, np.generic | np.ndarray) else value)
     text = text.replace("inf", "np.inf").replace("nan", "np.nan")
-    if isinstance(value, np.generic | np.ndarray) and value.dtype != np.float64:
+    if isinstance(value, np.generic | np.ndarray) and (typed or value.dtype != np.float64):
         return f"np.{value.dtype.name}({text})"
     return f"({text})" if text.startswith("-") else text
 
@@ -804,11 +820,20 @@ class Traced:
             raise TypeError("iteration over a 0-d array")
         return iter([self[i] for i in range(self.shape[0])])
 
+    def _shown(self) -> Any:
+        """Return the number for a text. The text may come back as a number, so the path is bound to it."""
+        if self._value is not None and not self._trace.closed:
+            self._trace.guard(self._current(), np.copy(self._value) if self.shape else self._value)
+        return self._value
+
     def __repr__(self) -> str:
-        return f"traced({self._value!r})"
+        return repr(self._shown())
+
+    def __str__(self) -> str:
+        return str(self._shown())
 
     def __format__(self, spec: str) -> str:
-        return format(self._value, spec)
+        return format(self._shown(), spec)
 
     def __copy__(self) -> Traced:
         return self.copy()
@@ -893,7 +918,8 @@ class Traced:
 
     @property
     def flat(self) -> Any:
-        return self.ravel()
+        value = self._value
+        return self.ravel() if not isinstance(value, np.ndarray) or value.flags.c_contiguous else _Flat(self)
 
     def reshape(self, *shape: Any, order: str = "C") -> Any:
         return FUNCTIONS[np.reshape](self, shape[0] if len(shape) == 1 else shape, order)
@@ -953,6 +979,27 @@ class Traced:
 
     def __rpow__(self, other: Any) -> Any:
         return record(OPS["power"], (other, self))
+
+
+class _Flat:
+    """``a.flat`` where ``a.ravel()`` would be a copy, so that writes would be lost."""
+
+    def __init__(self, array: Traced) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        return self._array.size
+
+    def __iter__(self) -> Iterator[Traced]:
+        return iter(self._array.ravel())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._array.ravel()[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        line = self._array.ravel().copy()
+        line[index] = value
+        self._array._write(line.reshape(self._array.shape))
 
 
 _ASTYPE = OPS["astype"]
