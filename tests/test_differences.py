@@ -379,6 +379,14 @@ def test_the_error_estimate_holds(benchmark, table, functions, cover):
     assert figures["median nfev"] <= 40
 
 
+def test_the_error_estimate_holds_for_random_programs(benchmark):
+    rows = benchmark.measure(benchmark.programs(500, seed=0), benchmark.koubai)
+    misses = [(row.case, row.x, row.value, row.error, row.true) for row in rows if not row.covers]
+    assert len(misses) <= 5, misses
+    assert sum(row.lies for row in rows) <= 1
+    assert benchmark.summary(rows)["median rel. error"] <= 1e-12
+
+
 @pytest.mark.parametrize(
     ("f", "x", "true", "close"),
     [
