@@ -28,8 +28,8 @@ def same_bits(a, b):
     return np.array_equal(a, b, equal_nan=True) and a.dtype == b.dtype
 
 
-def same_run(a, b):
-    for name in ("x", "fun", "jac", "nit", "nfev", "njev", "best_x", "best_fun", "seed"):
+def same_run(a, b, but=()):
+    for name in {"x", "fun", "jac", "nit", "nfev", "njev", "best_x", "best_fun", "seed"} - set(but):
         assert same_bits(getattr(a, name), getattr(b, name)), name
     for name in ("status", "message", "executor", "gradient_source", "optimizer", "options"):
         assert getattr(a, name) == getattr(b, name), name
@@ -254,7 +254,7 @@ def test_another_function_or_version_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
     kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=20, checkpoint=path)
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"f is not the function of the checkpoint: at its last x, now f\(x\)"):
+    with pytest.raises(InputError, match=r"f is not the function of the checkpoint.* now f\(x\)"):
         kb.resume(path, lambda x: rosenbrock(x) + 1e-9)
     with pytest.raises(InputError, match="f does not take the x of the checkpoint"):
         kb.resume(path, lambda x: x[2] ** 2)

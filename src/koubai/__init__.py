@@ -35,6 +35,7 @@ __all__ = [
     "jacobian",
     "load",
     "minimize",
+    "nn",
     "numerical_gradient",
     "optimizers",
     "parse",
@@ -46,7 +47,7 @@ __all__ = [
     "value_and_grad",
 ]
 
-_ON_FIRST_USE = ("plot",)  # rooms that need more than NumPy
+_ON_FIRST_USE = ("nn", "plot")  # rooms that need more than NumPy
 
 
 def __getattr__(name: str) -> _Any:

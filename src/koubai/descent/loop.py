@@ -16,9 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from koubai.derivatives.differences import METHODS
-from koubai.descent.objective import Bounds, Function, Gradient, Objective
+from koubai.descent.feed import Feed, weight
+from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import SGD, Optimizer, State, resolve
 from koubai.descent.record import (
+    Epochs,
     Recorder,
     Run,
     Status,
@@ -53,6 +55,7 @@ def minimize(
     xtol: float | None = None,
     target: float | None = None,
     bounds: Any = None,
+    batches: Any = None,
     seed: int | None = 0,
     on_step: Callable[[Step], Any] | None = None,
     record: Literal["auto", "all", "off"] = "auto",
@@ -72,6 +75,11 @@ def minimize(
     `koubai.descent.stopping`); f or x diverges; f or the gradient is not finite; x no longer changes; the gradient is
     lost in its own rounding error; or max_steps updates were made. Only a met tolerance or target is a success.
     bounds: one (low, high) pair, or a pair an element; None in a pair is no bound. x is projected onto them.
+    batches: mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function
+    of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch) and return a mean over the batch;
+    every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target and gtol
+    are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun and run.jac are over all
+    the data, and best_x is the point after the epoch with the least mean loss.
     on_step: called with each Step; returning True stops the run. record: "auto" thins long histories, "all", "off".
     progress: a progress bar on stderr. checkpoint: a file for `resume`, replaced whole every 10 seconds and at the end;
     or (file, every): every so many steps (an int) or seconds (a float).
@@ -82,7 +90,7 @@ def minimize(
     """
     descent = _Descent.prepare(
         f, x0, optimizer, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
-        bounds=bounds, seed=seed, record=record, checkpoint=checkpoint,
+        bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
     )  # fmt: skip
     return _driven(descent, on_step, progress)
 
@@ -93,6 +101,7 @@ def resume(
     *,
     grad: Function | None = None,
     optimizer: Optimizer | None = None,
+    batches: Any = None,
     max_steps: int | None = None,
     on_step: Callable[[Step], Any] | None = None,
     progress: bool = False,
@@ -100,11 +109,11 @@ def resume(
     """Resume: go on from the checkpoint that `minimize` wrote, bit for bit as if it had never stopped.
 
     f: the function of the checkpoint; grad, optimizer: only where grad, or the optimizer's lr, was a function of your
-    own, which a file can't hold. max_steps: a new limit, counted from the very start.
+    own, which a file can't hold; batches: where there were any. max_steps: a new limit, counted from the very start.
     The file goes on being replaced. Raises InputError where the file is no checkpoint of this version of koubai, where
     f or grad give other numbers at the checkpoint than they gave then, and where what is needed is not given.
     """
-    return _driven(_Descent.restore(path, f, grad, optimizer, max_steps), on_step, progress)
+    return _driven(_Descent.restore(path, f, grad, optimizer, batches, max_steps), on_step, progress)
 
 
 def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> Run:
@@ -126,7 +135,7 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
         interrupted = True
     finally:
         descent.save()
-    run = descent.run()
+    run = descent.run(in_haste=interrupted)
     if interrupted:
         raise Interrupted(run)
     return run
@@ -175,6 +184,7 @@ class _Descent:
     stopping: Stopping
     recorder: Recorder
     bounds: Bounds | None
+    feed: Feed | None
     seed: int | None
     options: dict[str, Any]  # what minimize was told, in JSON's types
     checkpoint: _Checkpoint | None
@@ -194,6 +204,7 @@ class _Descent:
         *,
         grad: Gradient,
         bounds: Any,
+        batches: Any,
         seed: int | None,
         record: Literal["auto", "all", "off"],
         checkpoint: Any,
@@ -208,6 +219,9 @@ class _Descent:
         layout, start = flatten(x0)
         chosen = resolve(optimizer)
         limits = Bounds.read(bounds, layout, start)
+        feed = Feed.read(batches)
+        if feed is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
+            raise InputError("ftol and xtol say nothing of mini-batches, which differ anyway; use gtol or target")
         options = {
             "grad": "user" if callable(grad) else grad,
             "bounds": None if limits is None else limits.pairs(),
@@ -222,6 +236,7 @@ class _Descent:
             Stopping(layout, chosen, **stopping),
             Recorder(layout, record),
             limits,
+            feed,
             seed,
             options,
             _Checkpoint.read(checkpoint),
@@ -256,7 +271,7 @@ class _Descent:
         self.lr = self.optimizer.rate(point.t, self.memory)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr)
         self.point = point
-        if point.t == 0 or point.fun < self.best.fun:
+        if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
             self.best = point
         if verdict is not None:
             advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
@@ -273,9 +288,28 @@ class _Descent:
             )  # fmt: skip
         if self.bounds is not None:
             x = self.bounds.project(x)
+        if self.feed is not None:
+            return self._sampled(self.feed, point.t + 1, x), state
         if (after := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is None:
             after = self._evaluate(point.t + 1, x)
         return after, state
+
+    def _sampled(self, feed: Feed, t: int, x: FloatArray) -> Point:
+        """Return the point ``x`` by the next mini-batch, or by all the data where the descent has reached its aim."""
+        if (batch := feed.draw()) is None:
+            ended = feed.close(t, norm(x, feed.sums.gradient, self.bounds))
+            if ended.mean < self.best.fun:
+                self.best = Point(t, x, ended.mean, ended.gradient, feed.rows[-1][2], is_sample=True)
+            if self.stopping.may_end(ended.mean, feed.rows[-1][2]):
+                whole = self.objective.mean(t, x, feed, self.bounds)
+                if self.stopping.may_end(whole.fun, whole.grad_norm):
+                    return whole
+            batch = feed.draw() or ()
+        self.objective.batch = batch
+        point = replace(self._evaluate(t, x), is_sample=True)
+        if point.is_finite:
+            feed.sums.add(weight(batch), point.fun, point.g)
+        return point
 
     def _evaluate(self, t: int, x: FloatArray) -> Point:
         """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
@@ -287,13 +321,17 @@ class _Descent:
         """Evaluate a point for a line search. It may be the best one even if the search goes on to another."""
         trial = self._evaluate(t, x if self.bounds is None else self.bounds.project(x))
         trials.append(trial)
-        if trial.is_finite and trial.fun < self.best.fun:
+        if self.feed is None and trial.is_finite and trial.fun < self.best.fun:
             self.best = trial
         return trial.fun, trial.g
 
     def _first(self) -> Point:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
-        point = self.objective.evaluate(0, self.start, self.bounds)
+        if self.feed is None:
+            point = self.objective.evaluate(0, self.start, self.bounds)
+        else:
+            self.best = Point(0, self.start, np.inf, np.full_like(self.start, np.nan), np.inf, is_sample=True)
+            point = self._sampled(self.feed, 0, self.start)
         if not point.is_finite:
             what = f"f(x0) = {point.fun}" if not np.isfinite(point.fun) else f"the gradient at x0 is {shown(point.g)}"
             raise FunctionError(f"{what} at x0 = {shown(self.layout.view(self.start))}; start where f is finite")
@@ -304,7 +342,7 @@ class _Descent:
 
         Raises GradientError where they differ by more: what ran was then not the user's function.
         """
-        if self.objective.executor == "python":
+        if self.objective.executor == "python" or self.feed is not None:
             return point
         with np.errstate(all="ignore"):
             fun = float(self.objective.value(point.x))
@@ -319,9 +357,20 @@ class _Descent:
     def step(self, point: Point, lr: float) -> Step:
         return Step(point.t, self.layout.copy(point.x), point.fun, self.layout.copy(point.g), lr)
 
-    def run(self) -> Run:
-        """Return the record of the descent so far."""
+    def _whole(self, point: Point) -> Point:
+        """Return a mini-batch's point with f and the gradient over all the data, where they are finite."""
+        if self.feed is None or not point.is_sample:
+            return point
+        whole = self.objective.mean(point.t, point.x, self.feed, self.bounds)
+        return whole if whole.is_finite else point
+
+    def run(self, in_haste: bool = False) -> Run:
+        """Return the record of the descent so far. in_haste: without another pass over the data of a stochastic one."""
         point, best = self._verified(self.point), self._verified(self.best)
+        if not in_haste:
+            point, best = self._whole(point), self._whole(best)
+        if point.fun < best.fun:
+            best = point
         verdict = self.verdict or Verdict(Status.stopped, f"the caller left the loop at step {point.t}")
         copy = self.layout.copy
         return Run(
@@ -335,7 +384,7 @@ class _Descent:
             message=verdict.message,
             best_x=copy(best.x),
             best_fun=best.fun,
-            history=self.recorder.history(),
+            history=self.recorder.history(None if self.feed is None else Epochs.of(self.feed.rows)),
             executor=self.objective.executor,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
@@ -362,7 +411,11 @@ class _Descent:
             "lr": self.lr,
             "memory": self.memory,
             "states": len(self.state),
-            "points": {name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.stuck))] for name, p in points.items()},
+            "points": {
+                name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.stuck)), p.is_sample]
+                for name, p in points.items()
+            },
+            "feed": None if self.feed is None else self.feed.place(),
             "stopping": {name: getattr(stopping, name) for name in _KEPT},
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
@@ -375,6 +428,8 @@ class _Descent:
         arrays |= {"rows.t": np.array(t), "rows.x": np.array(x), "rows.columns": np.array(columns)}
         if self.bounds is not None:
             arrays |= {"bounds": np.stack([self.bounds.low, self.bounds.high])}
+        if self.feed is not None:
+            arrays |= {"feed": np.asarray(self.feed.sums.g)}
         write_archive(self.checkpoint.path, "checkpoint", header, arrays)
         self.checkpoint.written(self.point.t)
 
@@ -385,6 +440,7 @@ class _Descent:
         f: Function,
         grad: Function | None,
         optimizer: Optimizer | None,
+        batches: Any,
         max_steps: int | None,
     ) -> _Descent:
         """Return the descent that ``save`` wrote, ready for its next update."""
@@ -405,6 +461,12 @@ class _Descent:
                 else f"used grad={options['grad']!r}: leave grad out"
             )
             raise InputError(f"the descent of {str(path)!r} {how}")
+        feed = Feed.read(batches)
+        if (feed is None) != (header["feed"] is None):
+            how = "had mini-batches: give batches=" if feed is None else "had no mini-batches: leave batches out"
+            raise InputError(f"the descent of {str(path)!r} {how}")
+        if feed is not None:
+            feed.go_to(header["feed"], arrays["feed"])
         layout = restore_layout(header["layout"])
         limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
         limit = options["max_steps"] if max_steps is None else max_steps
@@ -412,12 +474,12 @@ class _Descent:
             layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")}
         )
         points = {
-            name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck))
-            for name, (t, fun, grad_norm, error, stuck) in header["points"].items()
+            name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck), is_sample)
+            for name, (t, fun, grad_norm, error, stuck, is_sample) in header["points"].items()
         }
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout), layout, points["start"].x, chosen,
-            stopping, Recorder(layout, options["record"]), limits, header["seed"], options | {"max_steps": limit},
+            stopping, Recorder(layout, options["record"]), limits, feed, header["seed"], options | {"max_steps": limit},
             _Checkpoint.read(path),
         )  # fmt: skip
         if header["differences"]:
@@ -443,14 +505,21 @@ class _Descent:
     def _compare(self, last: Point) -> None:
         """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint."""
         try:
-            again = self.objective.evaluate(last.t, last.x, self.bounds)
+            if self.feed is None:
+                again = self.objective.evaluate(last.t, last.x, self.bounds)
+            elif last.is_sample:
+                self.objective.batch = self.feed.again()
+                again = self.objective.evaluate(last.t, last.x, self.bounds)
+            else:
+                again = self.objective.mean(last.t, last.x, self.feed, self.bounds)
         except (ValueError, TypeError, IndexError, KeyError) as error:
             x = shown(self.layout.view(last.x))
             raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error
         if again.fun != last.fun or not np.array_equal(again.g, last.g):
             what = f"f(x) = {again.fun!r}, then {last.fun!r}" if again.fun != last.fun else "the gradient differs"
             raise InputError(
-                f"f is not the function of the checkpoint: at its last x, now {what}; start anew with minimize"
+                f"f is not the function of the checkpoint, or batches its data: at its last x, now {what}; "
+                "start anew with minimize"
             )
 
 

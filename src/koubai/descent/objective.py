@@ -11,11 +11,12 @@ import numpy as np
 
 from koubai.derivatives.differences import Estimate, difference_gradient
 from koubai.derivatives.gradient import Differentiated
+from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
 from koubai.errors import FallbackWarning, GradientError, InputError, TraceError, UnknownNameError
 from koubai.parameters import FloatArray, Layout, as_scalar
 
-__all__ = ["Bounds", "Objective"]
+__all__ = ["Bounds", "Objective", "norm"]
 
 Function: TypeAlias = Callable[[Any], Any]
 Gradient: TypeAlias = str | Callable[[Any], Any]
@@ -23,11 +24,12 @@ Gradient: TypeAlias = str | Callable[[Any], Any]
 
 @dataclass
 class Objective:
-    """f and its gradient over flat vectors, with every evaluation counted."""
+    """f and its gradient over flat vectors, with every evaluation counted. batch: f's arguments after x."""
 
     f: Function
     grad: Gradient
     layout: Layout
+    batch: tuple[Any, ...] = ()
     nfev: int = 0
     njev: int = 0
     executor: str = "python"
@@ -50,7 +52,7 @@ class Objective:
     def value(self, x: FloatArray) -> np.floating[Any]:
         """Return f at ``x``, from the user's function itself."""
         self.nfev += 1
-        return as_scalar(self.f(self.layout.copy(x)))
+        return as_scalar(self.f(self.layout.copy(x), *self.batch))
 
     def evaluate(self, t: int, x: FloatArray, bounds: Bounds | None) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
@@ -66,13 +68,24 @@ class Objective:
                     g, error, stuck = self._own_gradient(x)
                 else:
                     method = self._method
-                    difference, rounding, stuck, used = difference_gradient(self.f, self.layout, x, method, fun=fun)
+                    along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
+                    difference, rounding, stuck, used = difference_gradient(along, self.layout, x, method, fun=fun)
                     g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
             except Exception as problem:
                 problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
                 raise
-        free = g if bounds is None else bounds.free(x, g)
-        return Point(t, x, float(fun), g, float(np.abs(free).max()), error, tuple(np.flatnonzero(stuck)))
+        return Point(t, x, float(fun), g, norm(x, g, bounds), error, tuple(np.flatnonzero(stuck)))
+
+    def mean(self, t: int, x: FloatArray, feed: Feed, bounds: Bounds | None) -> Point:
+        """Return f and the gradient at ``x`` over all the data of ``feed``, every sample with the same weight."""
+        sums, error = Epoch(), 0.0
+        for self.batch in feed.all():
+            point = self.evaluate(t, x, bounds)
+            error = max(error, point.error)
+            with np.errstate(all="ignore"):
+                sums.add(weight(self.batch), point.fun, point.g)
+        g = sums.gradient.astype(x.dtype)
+        return Point(t, x, sums.mean, g, norm(x, g, bounds), error)
 
     def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
         """Return f and its gradient from the traced program, or None where differences have to do."""
@@ -82,7 +95,7 @@ class Objective:
             return np.float64(np.nan), np.full_like(x, np.nan)
         before = self.program.nfev
         try:
-            fun, g = self.program(self.layout.copy(x))
+            fun, g = self.program(self.layout.copy(x), *self.batch)
         except (TraceError, GradientError) as error:
             self.nfev += self.program.nfev - before
             if self.grad == "backprop":
@@ -97,7 +110,7 @@ class Objective:
 
     def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
         assert callable(self.grad)
-        value = self.grad(self.layout.copy(x))
+        value = self.grad(self.layout.copy(x), *self.batch)
         self.njev += 1
         if not isinstance(value, Estimate):
             return self.layout.match(value, "the gradient that grad returned"), 0.0, np.zeros(0, dtype=bool)
@@ -107,6 +120,11 @@ class Objective:
         error = self.layout.match(value.error, "Estimate.error")
         finite = error[np.isfinite(error)]
         return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), stuck
+
+
+def norm(x: FloatArray, g: FloatArray, bounds: Bounds | None) -> float:
+    """Return the largest |component| of the gradient; those that push x out of its bounds do not count."""
+    return float(np.abs(g if bounds is None else bounds.free(x, g)).max())
 
 
 @dataclass(frozen=True)

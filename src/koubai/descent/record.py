@@ -11,7 +11,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "Epochs",
     "History",
     "Recorder",
     "Run",
@@ -90,12 +91,33 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Epochs:
+    """A stochastic descent, epoch by epoch; arrays of the shape (epochs,).
+
+    t: updates made by its end. fun: mean loss along the epoch, every sample with the same weight. grad_norm: largest
+    |component| of the mean gradient. noise: how far a batch's gradient lies from the mean one, root mean square; x
+    moves on during an epoch, so fun lags behind and noise is a little too large.
+    """
+
+    t: np.ndarray[Any, np.dtype[np.int64]]
+    fun: FloatArray
+    grad_norm: FloatArray
+    noise: FloatArray
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[int, float, float, float]]) -> Epochs:
+        t, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return cls(np.array(t, dtype=np.int64), *(np.array(column, dtype=np.float64) for column in columns))
+
+
+@dataclass(frozen=True)
 class History:
     """The path. Row i of every array belongs to the same point: ``fun[i] == f(x[i])`` after ``t[i]`` updates.
 
     t: (rows,) updates made so far. x: (rows, *shape of x), or a dict of such arrays. fun, grad_norm, lr: (rows,);
     grad_norm is the largest absolute component of the (projected) gradient, the number that gtol is compared with.
     A long run over many parameters is thinned to every 2nd, 4th, 8th … row; the first and the last row always stay.
+    In a stochastic descent fun and grad_norm are those of the step's mini-batch, and ``epochs`` sums them up.
     """
 
     t: np.ndarray[Any, np.dtype[np.int64]]
@@ -103,6 +125,7 @@ class History:
     fun: FloatArray
     grad_norm: FloatArray
     lr: FloatArray
+    epochs: Epochs | None = None
 
     def __len__(self) -> int:
         return len(self.t)
@@ -138,7 +161,7 @@ class Recorder:
             self.rows = self.rows[::2]
             self.stride *= 2
 
-    def history(self) -> History:
+    def history(self, epochs: Epochs | None = None) -> History:
         """Return the rows so far as arrays, the last one included."""
         rows = list(self.rows)
         if self.last is not None and (not rows or rows[-1][0] != self.last[0]):
@@ -150,6 +173,7 @@ class Recorder:
             np.array(fun, dtype=np.float64),
             np.array(grad_norm, dtype=np.float64),
             np.array(lr, dtype=np.float64),
+            epochs,
         )
 
 
@@ -232,6 +256,8 @@ class Run:
             "function": describe_function(self.function),
         }
         history = {f"history.{name}": getattr(self.history, name) for name in ("t", "fun", "grad_norm", "lr")}
+        if self.history.epochs is not None:
+            history |= {f"epochs.{f.name}": getattr(self.history.epochs, f.name) for f in dataclasses.fields(Epochs)}
         points = {"x": x, "jac": layout.match(self.jac, "jac"), "best_x": layout.match(self.best_x, "best_x")}
         write_archive(path, "run", header, points | history | {"history.x": rows_of(self.history.x, layout)})
 
@@ -273,6 +299,7 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
         arrays["history.t"],
         layout.view(arrays["history.x"]),
         *(arrays[f"history.{name}"] for name in ("fun", "grad_norm", "lr")),
+        Epochs(*(arrays[f"epochs.{f.name}"] for f in dataclasses.fields(Epochs))) if "epochs.t" in arrays else None,
     )
     function = f or restore_function(header["function"])
     return Run(
@@ -347,7 +374,7 @@ def describe_optimizer(optimizer: Optimizer | str) -> dict[str, Any] | str:
         return str(optimizer)
     lr = _describe_schedule(optimizer.lr) if isinstance(optimizer.lr, schedules.Schedule) else optimizer.lr
     return {
-        "name": optimizer.name,
+        "name": type(optimizer).__name__,
         "semantics": optimizer.semantics,
         "lr": lr,
         "hyperparameters": optimizer.hyperparameters,

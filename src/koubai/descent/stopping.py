@@ -31,6 +31,7 @@ class Point:
     grad_norm: float  # largest |component| of the gradient; components that push x out of its bounds count as zero
     error: float = 0.0  # largest rounding error of a component
     stuck: tuple[int, ...] = ()  # components in which x + h or x - h rounds to x
+    is_sample: bool = False  # f and g come from one mini-batch: they say little of the whole
 
     @property
     def is_finite(self) -> bool:
@@ -50,7 +51,7 @@ class Stopping:
     gtol: largest |gradient component| (≤). ftol: |Δf| and the decrease still to be expected, g·g / (2 × curvature),
     both ≤ ftol × max(1, |f|). xtol: the step and the distance still to be expected, both ≤ xtol × max(1, largest |x|).
     The second half of ftol and xtol is what keeps a tiny learning rate from passing for convergence.
-    target: f ≤ target.
+    target: f ≤ target. Of a mini-batch's point only divergence is asked.
     """
 
     layout: Layout
@@ -90,6 +91,9 @@ class Stopping:
             self.start = point
         else:
             self._follow(previous, point)
+        if point.is_sample:
+            out = Verdict(Status.max_steps, f"the step limit {self.max_steps} came first")
+            return self._diverged(point, lr) or (out if point.t >= self.max_steps else None)
         if self.target is not None and point.fun <= self.target:
             return Verdict(Status.target_reached, f"f = {point.fun:.6g} ≤ target {self.target:g} at step {point.t}")
         if (verdict := self._gradient_small(point)) or (verdict := self._diverged(point, lr)):
@@ -112,6 +116,10 @@ class Stopping:
         if point.t >= self.max_steps:
             return Verdict(Status.max_steps, self._out_of_steps(point, lr))
         return None
+
+    def may_end(self, fun: float, grad_norm: float) -> bool:
+        """Tell whether f and the gradient, over an epoch or over all the data, meet the target or gtol."""
+        return (self.target is not None and fun <= self.target) or (self.gtol > 0 and grad_norm <= self.gtol)
 
     def nonfinite(self, point: Point, lr: float) -> Verdict:
         """Return why the descent can't go on to ``point``, where f, the gradient or x itself is not finite."""

@@ -1,0 +1,134 @@
+"""The mini-batches of a stochastic descent, in order, and what each epoch says of the loss and the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from koubai.errors import InputError
+from koubai.parameters import FloatArray
+
+__all__ = ["Epoch", "Feed", "weight"]
+
+Batch = tuple[Any, ...]
+
+
+@dataclass
+class Epoch:
+    """Sums over the batches of one epoch, each weighted with its number of samples."""
+
+    weight: float = 0.0
+    fun: float = 0.0
+    g: Any = 0.0
+    squares: float = 0.0  # of the gradient's norm
+
+    def add(self, weight: float, fun: float, g: FloatArray) -> None:
+        self.weight += weight
+        self.fun += weight * fun
+        self.g = self.g + weight * g
+        self.squares += weight * float(g @ g)
+
+    @property
+    def mean(self) -> float:
+        """The mean loss along the epoch."""
+        return self.fun / self.weight
+
+    @property
+    def gradient(self) -> FloatArray:
+        """The mean gradient along the epoch."""
+        return np.asarray(self.g / self.weight)
+
+    @property
+    def noise(self) -> float:
+        """How far a batch's gradient lies from the mean one, root mean square."""
+        mean = self.gradient
+        return float(np.sqrt(max(0.0, self.squares / self.weight - float(mean @ mean))))
+
+
+@dataclass
+class Feed:
+    """Where a stochastic descent stands in its data.
+
+    source: gives the batches of epoch k. epoch, index: the next batch to be drawn. rows: (t, loss, gradient norm,
+    noise) of each finished epoch, t being the updates made by its end.
+    """
+
+    source: Callable[[int], Iterable[Any]]
+    epoch: int = 0
+    index: int = 0
+    sums: Epoch = field(default_factory=Epoch)
+    rows: list[tuple[int, float, float, float]] = field(default_factory=list)
+    _batches: Iterator[Any] | None = None
+
+    @classmethod
+    def read(cls, batches: Any) -> Feed | None:
+        """Return the feed that the argument of minimize means. Raises InputError where it can be read only once."""
+        if batches is None:
+            return None
+        if hasattr(batches, "epoch"):
+            return cls(batches.epoch)
+        if callable(batches):
+            return cls(batches)
+        if isinstance(batches, Iterable) and iter(batches) is not batches:
+            return cls(lambda epoch: batches)
+        raise InputError(
+            "batches must be readable once an epoch: koubai.nn.batches(X, y, size), a list of batches, or a function "
+            f"of the epoch that gives them; got {type(batches).__name__}"
+        )
+
+    def draw(self) -> Batch | None:
+        """Return the next batch, or None where the epoch has none left; then the next draw begins a new epoch."""
+        if self._batches is None:
+            self._batches = islice(iter(self.source(self.epoch)), self.index, None)
+        batch = next(self._batches, None)
+        if batch is None:
+            if self.index == 0:
+                raise InputError(f"batches gave nothing in epoch {self.epoch}; a generator can be read only once")
+            self.epoch, self.index, self._batches = self.epoch + 1, 0, None
+            return None
+        self.index += 1
+        return _as_tuple(batch)
+
+    def all(self) -> Iterator[Batch]:
+        """Yield the batches of one whole epoch, apart from the descent's own reading."""
+        return map(_as_tuple, self.source(0))
+
+    def close(self, t: int, norm: float) -> Epoch:
+        """Write down the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|."""
+        ended, self.sums = self.sums, Epoch()
+        self.rows.append((t, ended.mean, norm, ended.noise))
+        return ended
+
+    def place(self) -> dict[str, Any]:
+        """Return where the descent stands, in JSON's types; the sum of gradients goes its own way."""
+        sums = self.sums
+        return {
+            "epoch": self.epoch,
+            "index": self.index,
+            "sums": [sums.weight, sums.fun, sums.squares],
+            "rows": self.rows,
+        }
+
+    def go_to(self, place: dict[str, Any], g: Any) -> None:
+        """Take up the reading where `place` was written."""
+        self.epoch, self.index = place["epoch"], place["index"]
+        weight, fun, squares = place["sums"]
+        self.sums = Epoch(weight, fun, g, squares)
+        self.rows = [(int(t), *map(float, rest)) for t, *rest in place["rows"]]  # type: ignore[misc]
+
+    def again(self) -> Batch:
+        """Return once more the batch that was drawn last."""
+        return _as_tuple(next(islice(iter(self.source(self.epoch)), self.index - 1, None)))
+
+
+def weight(batch: Batch) -> float:
+    """Return the number of samples in a batch."""
+    return float(len(batch[0])) if batch and np.ndim(batch[0]) else 1.0
+
+
+def _as_tuple(batch: Any) -> Batch:
+    return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
