@@ -533,6 +533,41 @@ def test_helpers_in_other_modules_are_traced():
     np.testing.assert_allclose(both(X)[1], differences(f, X), rtol=1e-7, atol=1e-9)
 
 
+def test_methods_that_call_methods_are_traced():
+    class Network:
+        def __init__(self):
+            self.weights = [np.full((4, 4), 0.3), np.eye(4)]
+
+        @property
+        def scale(self):
+            return math.sqrt(4.0)
+
+        def layer(self, x, weight):
+            out = np.zeros(4)
+            out[:] = np.tanh(weight @ x) * self.scale
+            return out
+
+        def loss(self, x):
+            for weight in self.weights:
+                x = self.layer(x, weight)
+            return float(np.sum(x**2))
+
+    network = Network()
+    for f in (network.loss, lambda x: network.loss(x) * 2):
+        np.testing.assert_allclose(value_and_grad(f, method="backprop")(X)[1], differences(f, X), rtol=1e-7, atol=1e-8)
+
+
+def test_a_text_made_of_a_value_binds_the_path_to_it():
+    def f(x):
+        return float(f"{x[0]:.1f}") * x[1]
+
+    both = value_and_grad(f, method="backprop")
+    for x in (X, X + 1.0, X + 2.0):
+        value, gradient = both(x)
+        assert value == f(x)
+        np.testing.assert_array_equal(gradient, [0.0, float(f"{x[0]:.1f}"), 0.0, 0.0])
+
+
 def test_numbers_stay_weak_and_float32_stays_float32():
     def f(x):
         y = np.zeros(3, dtype=x.dtype)

@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
+import koubai.graph.fourier
+import koubai.graph.linear_algebra
 from koubai.graph.functions import array, holds_traced, new_array
-from koubai.graph.trace import Trace, Traced, current_trace, untraceable
+from koubai.graph.trace import FUNCTIONS, Trace, Traced, current_trace, untraceable
 
 __all__ = ["Surroundings"]
 
@@ -64,6 +66,7 @@ class Surroundings:
         self._trace = trace
         self._globals: dict[int, _Globals] = {}
         self._copies: dict[int, Any] = {}
+        self._shadows: dict[type, Any] = {}
         self.reads: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
         self.defaults: list[tuple[Any, Any, Any]] = []
@@ -78,7 +81,7 @@ class Surroundings:
         if isinstance(function, types.MethodType):
             self.watch(function.__self__)
             inner = self.inside(function.__func__)
-            return functools.partial(inner, function.__self__)
+            return functools.partial(inner, self._shadow(function.__self__))
         if isinstance(function, functools.partial):
             self.watch(list(function.keywords.values()))
             parts = [self.substitute(a) for a in function.args]
@@ -90,7 +93,7 @@ class Surroundings:
             call = type(function).__dict__.get("__call__")
             if isinstance(call, types.FunctionType):
                 self.watch(function)
-                return functools.partial(self.inside(call), function)
+                return functools.partial(self.inside(call), self._shadow(function))
         return function
 
     def _copied(self, function: types.FunctionType) -> types.FunctionType:
@@ -150,7 +153,36 @@ class Surroundings:
         if isinstance(value, types.ModuleType):
             return value if _foreign(value.__name__) else _Module(self, value)
         self.watch(value)
-        return value
+        return self._shadow(value)
+
+    def _shadow(self, thing: Any) -> Any:
+        """Return a user's object with the same attributes, whose methods run under the trace too."""
+        cls = type(thing)
+        if (
+            _foreign(cls.__module__)
+            or type(cls) is not type
+            or not hasattr(thing, "__dict__")
+            or isinstance(thing, type)
+        ):
+            return thing
+        if isinstance(thing, types.FunctionType | types.ModuleType | BaseException | np.ndarray):
+            return thing
+        slotted = any("__slots__" in part.__dict__ for part in cls.__mro__)
+        if slotted or any("__init_subclass__" in part.__dict__ for part in cls.__mro__[:-1]):
+            return thing  # making a subclass would change the object or tell the class
+        shadow = self._shadows.get(cls)
+        if shadow is None:
+            methods: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+            for part in reversed(cls.__mro__[:-1]):
+                for name, member in part.__dict__.items():
+                    if isinstance(member, types.FunctionType):
+                        methods[name] = self.inside(member)
+                    elif isinstance(member, property) and isinstance(member.fget, types.FunctionType):
+                        methods[name] = property(self.inside(member.fget), member.fset, member.fdel)
+            shadow = self._shadows[cls] = type(cls.__name__, (cls,), methods)
+        copy = object.__new__(shadow)
+        copy.__dict__ = thing.__dict__
+        return copy
 
     def watch(self, value: Any) -> None:
         """Remember the present content of a list, dict, set or object, and of what it holds."""
@@ -220,6 +252,7 @@ class Surroundings:
         """Forget what only the tracing needed."""
         self._globals.clear()
         self._copies.clear()
+        self._shadows.clear()
         self.defaults = [d for d in self.defaults if d[1] or d[2]]
 
 
@@ -288,32 +321,51 @@ class _Library(types.ModuleType):
 
 
 # --- stand-ins
-class _FloatType(type):
+class _NumberType(type):
+    """The type of the stand-ins for float types, which answer and compare as ``real`` does."""
+
+    real: type
+    dtype: np.dtype[Any]  # so that the stand-in is understood as a dtype
+
     def __call__(cls, x: Any = 0.0) -> Any:
-        if type(x) is Traced:
-            if x.size != 1:
+        if not holds_traced(x):
+            return cls.real(x)
+        y = array(x)
+        if cls.real is float and y.shape:
+            if y.size != 1:
                 raise TypeError("only length-1 arrays can be converted to Python scalars")
-            scalar = x.reshape(()) if x.shape else x
-            return scalar if scalar.dtype == np.float64 else scalar.astype(np.float64)
-        return float(x)
+            y = y.reshape(())
+        return y.astype(cls.dtype) if y.shape or y.dtype != cls.dtype else y
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, float)
+        return isinstance(instance, cls.real)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, float)
+        return issubclass(subclass, cls.real)
 
     def __eq__(cls, other: object) -> bool:
-        return other is float or other is cls
+        return other is cls.real or other is cls
 
     def __hash__(cls) -> int:
-        return hash(float)
+        return hash(cls.real)
 
 
-class _Float(float, metaclass=_FloatType):
+class _Float(float, metaclass=_NumberType):
     """``float`` as traced code meets it: of a traced number it gives the traced number."""
 
-    dtype = np.dtype(np.float64)  # np.zeros(3, dtype=float)
+    real, dtype = float, np.dtype(np.float64)
+
+
+class _Float64(float, metaclass=_NumberType):
+    """``np.float64`` in the same way; of an array it gives an array."""
+
+    real, dtype = np.float64, np.dtype(np.float64)
+
+
+class _Float32(float, metaclass=_NumberType):
+    """``np.float32`` in the same way."""
+
+    real, dtype = np.float32, np.dtype(np.float32)
 
 
 def _owner() -> Any:
@@ -399,9 +451,43 @@ class _vectorize:
 def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def standin(*args: Any) -> Any:
-        return function(*args) if holds_traced(args) else original(*args)
+        if not holds_traced(args):
+            return original(*args)
+        # Python's math computes in float64
+        return function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
 
     return standin
+
+
+def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``np.sum([a, b])`` and its like: NumPy does not look into lists for traced values."""
+
+    def plain(value: Any) -> Any:
+        return array(value) if isinstance(value, list | tuple) and holds_traced(value) else value
+
+    @functools.wraps(function)
+    def standin(*args: Any, **kwargs: Any) -> Any:
+        return function(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
+
+    return standin
+
+
+class _Joined:
+    """``np.r_`` and ``np.c_``."""
+
+    def __init__(self, plain: Any) -> None:
+        self.plain = plain
+
+    def __getitem__(self, key: Any) -> Any:
+        items = key if isinstance(key, tuple) else (key,)
+        if not holds_traced(items):
+            return self.plain[key]
+        if any(isinstance(item, str) for item in items):
+            raise untraceable("np.r_ with a string can't be traced", "use np.concatenate")
+        parts = [array(np.r_[item] if isinstance(item, slice) else item) for item in items]
+        if self.plain is np.r_:
+            return np.concatenate([np.atleast_1d(part) for part in parts])
+        return np.concatenate([part if part.ndim > 1 else part.reshape((-1, 1)) for part in parts], axis=-1)
 
 
 def _fsum(values: Any) -> Any:
@@ -445,6 +531,20 @@ _CREATION = {
     **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite"), _asarray),
     "arange": _arange,
     "vectorize": _vectorize,
+    "float64": _Float64,
+    "float32": _Float32,
+    "r_": _Joined(np.r_),
+    "c_": _Joined(np.c_),
+}
+# these take lists of arrays, and look into them
+_OF_ARRAYS = ("concatenate", "concat", "stack", "hstack", "vstack", "dstack", "column_stack", "block", "select", "piecewise")
+_CREATION |= {
+    name: _listed(getattr(np, name))
+    for name in dir(np)
+    if isinstance(getattr(np, name), types.FunctionType | type(np.sum))
+    and getattr(np, name) in FUNCTIONS
+    and name not in _OF_ARRAYS
+    and name not in _CREATION
 }
 _numpy = _Library(np, _CREATION)
 STANDINS: dict[Any, Any] = {
