@@ -31,7 +31,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["OPS", "UFUNCS", "Index", "Op", "apply"]
+__all__ = ["OPS", "UFUNCS", "Index", "Op", "add_row", "apply"]
 
 Shape: TypeAlias = tuple[int, ...]
 Interval: TypeAlias = tuple[float, float]
@@ -153,7 +153,7 @@ OPS: dict[str, Op] = {}
 UFUNCS: dict[Any, Op] = {}  # NumPy ufunc -> its row
 
 
-def _row(op: Op) -> None:
+def add_row(op: Op) -> None:
     if op.name in OPS:
         raise ValueError(f"the primitive {op.name} has two rows")
     OPS[op.name] = op
@@ -171,7 +171,7 @@ def _elementwise(
     kink: Callable[..., Any] | None = None,
 ) -> None:
     is_ufunc = isinstance(call, np.ufunc)
-    _row(
+    add_row(
         Op(
             name or call.__name__,
             call,
@@ -242,6 +242,21 @@ _elementwise(
     scalar="power({0}, {1})",
     kink=lambda a, b: np.any((a == 0) & (np.asarray(b) < 1) & (np.asarray(b) > 0)),
 )
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    y = np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b)), np.result_type(a, b))
+    return np.divide(a, b, out=y, where=np.logical_or(a, b))[()]
+
+
+_elementwise(  # a / b with 0 / 0 = 0. The value is harmless there, its own derivative unknown: inf or nan say so
+    _quotient,
+    lambda g, y, a, b: g / b,
+    lambda g, y, a, b: -(g * y) / b,
+    domain=(ANY, POSITIVE),
+    name="quotient_or_zero",
+    code="np.divide({0}, {1}, out=np.zeros_like({0} + {1}), where=np.logical_or({0}, {1}))",
+)
 _elementwise(np.negative, lambda g, y, x: -g, domain=(ANY,), code="-{0}", scalar="-{0}")
 _elementwise(np.positive, lambda g, y, x: g, domain=(ANY,), code="+{0}", scalar="+{0}")
 _elementwise(np.square, lambda g, y, x: g * (2 * x), domain=(ANY,), scalar="{0} * {0}")
@@ -255,7 +270,7 @@ _elementwise(np.cbrt, lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=
 def _absolute_vjp(g: Any, y: Any, x: Any) -> Any:
     if x.dtype.kind != "c":
         return g * apply("sign", x)
-    return g * (np.conjugate(x) / np.where(y == 0, 1.0, y))
+    return g * apply("quotient_or_zero", np.conjugate(x), y)
 
 
 _elementwise(
@@ -280,12 +295,12 @@ _scalar: str | None
 
 # --- parts of complex numbers
 _elementwise(np.conjugate, lambda g, y, x: np.conjugate(g), domain=(ANY,), scalar="{0}")
-for _part, _vjp in (("real", lambda g, y, x: g), ("imag", lambda g, y, x: g * -1j)):
-    _row(
+for _part, _part_vjp in (("real", lambda g, y, x: g), ("imag", lambda g, y, x: g * -1j)):
+    add_row(
         Op(
             _part,
             getattr(np, _part),
-            (_vjp,),
+            (_part_vjp,),
             elementwise=True,
             code=f"{{0}}.{_part}",
             view=True,
@@ -301,7 +316,6 @@ for _call, _scalar in (
     (np.trunc, None),
     (np.rint, None),
     (np.floor_divide, None),
-    (np.heaviside, None),
     (np.signbit, None),
     (np.isnan, "({0} != {0})"),
     (np.isfinite, "math.isfinite({0})"),
@@ -330,6 +344,8 @@ for _call, _operator in (
     (np.not_equal, "!="),
 ):
     _elementwise(_call, code=f"{{0}} {_operator} {{1}}", scalar=f"({{0}} {_operator} {{1}})")
+
+_elementwise(np.heaviside, None, lambda g, y, a, b: np.where(a == 0, g, 0.0), domain=(POSITIVE, ANY))
 
 # --- exponentials and logarithms
 _LN2 = math.log(2.0)
@@ -446,7 +462,7 @@ def _astype(x: Any, *, dtype: np.dtype[Any]) -> Any:
     return x.astype(dtype) if isinstance(x, np.ndarray | np.generic) else dtype.type(x)
 
 
-_row(
+add_row(
     Op(
         "astype",
         _astype,
@@ -550,7 +566,7 @@ _REDUCTIONS: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = (
 def _reduction(
     name: str, call: Callable[..., Any], vjp: Callable[..., Any], kink: Callable[..., Any] | None = None
 ) -> None:
-    _row(
+    add_row(
         Op(
             name,
             call,
@@ -569,7 +585,7 @@ _reduction("prod", _prod, _prod_vjp)
 _reduction("max", _max, _extreme_vjp, _extreme_tie(_max))
 _reduction("min", _min, _extreme_vjp, _extreme_tie(_min))
 for _name, _call in (("any", np.any), ("all", np.all)):
-    _row(
+    add_row(
         Op(
             _name,
             _call,
@@ -605,7 +621,7 @@ _CUMULATIVE: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = (
     (((3, 2),), {"axis": 0}),
 )
 for _name, _call, _vjp in (("cumsum", np.cumsum, _cumsum_vjp), ("cumprod", np.cumprod, _cumprod_vjp)):
-    _row(
+    add_row(
         Op(
             _name,
             _call,
@@ -637,7 +653,7 @@ def _recurrence_a(g: Any, y: Any, a: Any, b: Any) -> Any:
     return _recurrence_total(g, a) * before
 
 
-_row(
+add_row(
     Op(
         "recurrence",
         recurrence,
@@ -742,7 +758,7 @@ def _index(*items: Any) -> dict[str, Any]:
     return {"index": Index(items)}
 
 
-_row(
+add_row(
     Op(
         "getitem",
         _getitem,
@@ -757,7 +773,7 @@ _row(
         ),
     )
 )
-_row(
+add_row(
     Op(
         "setitem",
         _setitem,
@@ -781,7 +797,7 @@ def _add_at_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:
     return f"{y} = {args[0]}.copy(); {y}[{index}] += {args[1]}"
 
 
-_row(
+add_row(
     Op(
         "add_at",
         _add_at,
@@ -792,7 +808,7 @@ _row(
         examples=((((4,), ()), _index(1)), (((4,), (3,)), _index(slice(1, None)))),
     )
 )
-_row(
+add_row(
     Op(
         "zeros",
         lambda *, shape, dtype: np.zeros(shape, dtype),
@@ -806,7 +822,7 @@ def _reshape_vjp(g: Any, y: Any, x: Any, *, shape: Shape) -> Any:
     return apply("reshape", g, shape=x.shape)
 
 
-_row(
+add_row(
     Op(
         "reshape",
         lambda x, *, shape: x.reshape(shape),
@@ -824,7 +840,7 @@ def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-_row(
+add_row(
     Op(
         "transpose",
         lambda x, *, axes: x.transpose(axes),
@@ -840,7 +856,7 @@ _row(
         examples=((((2, 3),), {"axes": (1, 0)}), (((2, 3, 2),), {"axes": (2, 0, 1)})),
     )
 )
-_row(
+add_row(
     Op(
         "broadcast_to",
         lambda x, *, shape: np.broadcast_to(x, shape),
@@ -864,7 +880,7 @@ def _concatenate_shape(*parts: Shape, axis: int) -> Shape:
     return (*first[:axis], sum(part[axis] for part in parts), *first[axis + 1 :])
 
 
-_row(
+add_row(
     Op(
         "concatenate",
         lambda *parts, axis: np.concatenate(parts, axis=axis),
@@ -881,7 +897,7 @@ def _stack_vjp(i: int, g: Any, y: Any, *parts: Any, axis: int) -> Any:
     return g[(slice(None),) * axis + (i,)]
 
 
-_row(
+add_row(
     Op(
         "stack",
         lambda *parts, axis: np.stack(parts, axis=axis) if axis or np.ndim(parts[0]) else np.array(parts),
@@ -894,7 +910,7 @@ _row(
 )
 
 
-_row(
+add_row(
     Op(
         "nonzero",
         lambda mask, *, axis, count: np.nonzero(mask)[axis],
@@ -905,7 +921,7 @@ _row(
 
 
 def _sorting(name: str, call: Callable[..., Any], code: str) -> None:
-    _row(
+    add_row(
         Op(name, call, shape=_same_shape, code=lambda y, args, params: f"{y} = " + code.format(args[0], params["axis"]))
     )
 
@@ -914,7 +930,7 @@ _sorting(
     "argsort", lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"), "np.argsort({0}, axis={1}, kind='stable')"
 )
 for _name, _call in (("argmax", np.argmax), ("argmin", np.argmin)):
-    _row(
+    add_row(
         Op(
             _name,
             _call,
@@ -922,7 +938,7 @@ for _name, _call in (("argmax", np.argmax), ("argmin", np.argmin)):
             code=lambda y, args, params, name=_name: f"{y} = np.{name}({args[0]}, axis={params['axis']})",
         )
     )
-_row(
+add_row(
     Op(
         "searchsorted",
         lambda a, v, *, side: np.searchsorted(a, v, side=side),
@@ -967,7 +983,7 @@ def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
     return unbroadcast(np.matmul(_swap(a), g), b.shape)
 
 
-_row(
+add_row(
     Op(
         "matmul",
         np.matmul,
@@ -1032,7 +1048,7 @@ def _einsum_vjp(i: int, g: Any, y: Any, *operands: Any, subscripts: str) -> Any:
     return apply("add_at", zeros(g, shape, value.dtype), value, *index, index=Index((Index.HOLE,) * len(index)))
 
 
-_row(
+add_row(
     Op(
         "einsum",
         _einsum,
