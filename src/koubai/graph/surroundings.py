@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
-import koubai.graph.fourier
-import koubai.graph.linear_algebra
 from koubai.graph.functions import array, holds_traced, new_array
 from koubai.graph.trace import FUNCTIONS, Trace, Traced, current_trace, untraceable
 
