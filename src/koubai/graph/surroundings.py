@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
+from koubai.graph import fourier, linear_algebra  # noqa: F401 they enter their functions into the table
 from koubai.graph.functions import array, holds_traced, new_array
 from koubai.graph.trace import FUNCTIONS, Trace, Traced, current_trace, untraceable
 
@@ -320,50 +321,50 @@ class _Library(types.ModuleType):
 
 # --- stand-ins
 class _NumberType(type):
-    """The type of the stand-ins for float types, which answer and compare as ``real`` does."""
+    """The type of the stand-ins for float types, which answer and compare as the ``original`` does."""
 
-    real: type
+    original: Any
     dtype: np.dtype[Any]  # so that the stand-in is understood as a dtype
 
     def __call__(cls, x: Any = 0.0) -> Any:
         if not holds_traced(x):
-            return cls.real(x)
+            return cls.original(x)
         y = array(x)
-        if cls.real is float and y.shape:
+        if cls.original is float and y.shape:
             if y.size != 1:
                 raise TypeError("only length-1 arrays can be converted to Python scalars")
             y = y.reshape(())
         return y.astype(cls.dtype) if y.shape or y.dtype != cls.dtype else y
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, cls.real)
+        return bool(isinstance(instance, cls.original))
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, cls.real)
+        return bool(issubclass(subclass, cls.original))
 
     def __eq__(cls, other: object) -> bool:
-        return other is cls.real or other is cls
+        return other is cls.original or other is cls
 
     def __hash__(cls) -> int:
-        return hash(cls.real)
+        return hash(cls.original)
 
 
 class _Float(float, metaclass=_NumberType):
     """``float`` as traced code meets it: of a traced number it gives the traced number."""
 
-    real, dtype = float, np.dtype(np.float64)
+    original, dtype = float, np.dtype(np.float64)
 
 
 class _Float64(float, metaclass=_NumberType):
     """``np.float64`` in the same way; of an array it gives an array."""
 
-    real, dtype = np.float64, np.dtype(np.float64)
+    original, dtype = np.float64, np.dtype(np.float64)
 
 
 class _Float32(float, metaclass=_NumberType):
     """``np.float32`` in the same way."""
 
-    real, dtype = np.float32, np.dtype(np.float32)
+    original, dtype = np.float32, np.dtype(np.float32)
 
 
 def _owner() -> Any:
@@ -535,7 +536,18 @@ _CREATION = {
     "c_": _Joined(np.c_),
 }
 # these take lists of arrays, and look into them
-_OF_ARRAYS = ("concatenate", "concat", "stack", "hstack", "vstack", "dstack", "column_stack", "block", "select", "piecewise")
+_OF_ARRAYS = (
+    "concatenate",
+    "concat",
+    "stack",
+    "hstack",
+    "vstack",
+    "dstack",
+    "column_stack",
+    "block",
+    "select",
+    "piecewise",
+)
 _CREATION |= {
     name: _listed(getattr(np, name))
     for name in dir(np)
