@@ -400,6 +400,8 @@ def test_the_error_estimate_holds_for_random_programs(benchmark):
         (np.sqrt, 1e-200, 5e99, 1e-9),
         (np.log, 1e-8, 1e8, 1e-9),
         (math.log, 1e-100, 1e100, 1e-9),
+        (lambda x: float(x) ** 0.5, 1e-3, 0.5 / math.sqrt(1e-3), 1e-10),  # complex below 0
+        (lambda x: math.exp(x), 700.0, math.exp(700), 1e-10),  # overflows above
         (lambda x: np.log(1 - x), 1 - 2.0**-10, -(2.0**10), 1e-9),
         (lambda x: x * x, 1e-12, 2e-12, 1e-8),
         (lambda x: x**3, 1e-6, 3e-12, 1e-6),

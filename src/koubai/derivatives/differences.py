@@ -291,12 +291,11 @@ class _Sampler:
         point = self._point(i, s)
         self.nfev += 1
         try:
-            value = self.f(point)
-        except (ArithmeticError, ValueError):
+            return self._keep_eps(as_scalar(self.f(point)))
+        except (ArithmeticError, ValueError):  # also a complex root, say, which as_scalar refuses
             if forgiving:
                 return math.nan
             raise
-        return self._keep_eps(as_scalar(value))
 
     def _point(self, i: int, s: float) -> Any:
         if self.elementwise:
@@ -495,8 +494,8 @@ def _finest(x: Array, at_x: Array, f_low: Array, f_high: Array, error: Array) ->
     the ladder goes there only if it has found nothing above.
     """
     size = np.maximum(np.abs(x), 1.0)
-    spread = np.fmax.reduce(np.abs(np.concatenate([f_low, f_high]) - at_x), axis=0)
-    decent = error <= DECENT * np.where(np.isfinite(spread), spread, 0.0) / size
+    apart = np.abs(np.concatenate([f_low, f_high]) - at_x)
+    decent = error <= DECENT * np.where(np.isfinite(apart), apart, 0.0).max(axis=0) / size
     return np.where(decent, ROUNDED * EPS * size, FINEST * np.spacing(np.abs(x)))
 
 
