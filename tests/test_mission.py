@@ -1,9 +1,12 @@
 """The mission, a test a row, named after it, through the public interface, with the numbers that the articles print."""
 
+import json
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from reference import losses
 
 import koubai as kb
 
@@ -176,6 +179,49 @@ def test_g6_the_1d_path_is_arrows_on_the_curve(ax):
     np.testing.assert_allclose(arrows.Y, run.history.fun[:-1])
     np.testing.assert_allclose(arrows.X + arrows.U, run.history.x[1:])
     np.testing.assert_allclose(arrows.Y + arrows.V, run.history.fun[1:], atol=1e-12)
+
+
+def losses_of(name, dtype):
+    """One experiment, the optimizer picked by name: the mean loss of each of 20 epochs."""
+    x, y = losses.data(dtype)
+
+    def loss(p, x, y):
+        return np.mean((x @ p["w"] + p["b"] - y) ** 2)
+
+    data = kb.nn.batches(x, y, losses.SIZE, seed=None)
+    start = {"w": np.zeros(3, dtype), "b": np.zeros((), dtype)}
+    optimizer = kb.optimizers.resolve(name, **losses.SETTINGS[name])
+    run = kb.minimize(loss, start, optimizer, batches=data, max_steps=losses.EPOCHS * len(data), gtol=0)
+    return run.history.epochs.fun
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
+@pytest.mark.parametrize("name", losses.SETTINGS)
+def test_o11_the_losses_are_pytorchs(name, dtype, tolerance):
+    theirs = json.loads(losses.STORED.read_text())[dtype][name]
+    ours = losses_of(name, dtype)
+    assert len(ours) == 20
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_o12_stochastic_descent_takes_each_sample_once_an_epoch():
+    seen = []
+
+    def loss(w, rows):
+        seen.append(tuple(rows))
+        return np.mean((w - rows) ** 2)
+
+    data = kb.nn.batches(np.arange(25.0), size=4, seed=7)
+    for run in (0, 1):
+        del seen[run * 21 :]
+        kb.minimize(
+            loss, 0.0, kb.SGD(lr=0.01), grad=lambda w, rows: np.mean(2 * (w - rows)), batches=data, max_steps=20
+        )
+        drawn = seen[run * 21 : run * 21 + 21]  # three epochs of seven batches
+        for epoch in range(3):
+            assert sorted(v for batch in drawn[7 * epoch : 7 * epoch + 7] for v in batch) == list(range(25))
+        assert len(set(drawn)) == 21
+    assert seen[:21] == seen[21:42]
 
 
 def test_n1_the_chain_rule():
