@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
+from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
 from koubai.graph.surroundings import Surroundings
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Trace, Traced, untraceable
@@ -227,8 +228,6 @@ def _output(tape: Trace, answer: Any, scalar: bool) -> int:
     if answer is None:
         raise FunctionError("f(x) returned None; the function must return a number (is a `return` missing?)")
     if isinstance(answer, list | tuple) and not scalar:
-        from koubai.graph.functions import array, holds_traced
-
         if holds_traced(answer):
             answer = array(answer)
     if type(answer) is not Traced:
