@@ -227,9 +227,8 @@ def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
 def _output(tape: Trace, answer: Any, scalar: bool) -> int:
     if answer is None:
         raise FunctionError("f(x) returned None; the function must return a number (is a `return` missing?)")
-    if isinstance(answer, list | tuple) and not scalar:
-        if holds_traced(answer):
-            answer = array(answer)
+    if isinstance(answer, list | tuple) and not scalar and holds_traced(answer):
+        answer = array(answer)
     if type(answer) is not Traced:
         try:
             answer = np.asarray(answer)
