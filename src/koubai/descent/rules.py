@@ -301,7 +301,7 @@ def asgd(
     (average,) = state
     eta = lr / (1 + lambd * lr * (t - 1)) ** alpha
     x = x * (1 - lambd * eta) - eta * g
-    return x, (average + (x - average) / np.maximum(1.0, t - 1 - t0),)
+    return x, (average + (x - average) / np.maximum(1.0, t - 1 - t0).astype(x.dtype),)
 
 
 @rule(state=("step", "size"), begin={"size": _full("lr")})
@@ -965,7 +965,7 @@ def muon(
     tall = x.shape[0] > x.shape[1]
     o = o.T if tall else o
     norm = np.sqrt(np.sum(o * o))
-    o = o / (np.maximum(norm, eps) if eps_in == "max" else norm + eps)
+    o = _ratio(o, np.maximum(norm, eps) if eps_in == "max" else norm + eps)
     for _ in range(ns_steps):
         gram = o @ o.T
         o = ns_a * o + (ns_b * gram + ns_c * (gram @ gram)) @ o
@@ -982,7 +982,7 @@ def muon(
 def _trust(x: Any, u: Any, coefficient: float = 1.0, eps: float = 0.0) -> Any:
     """Return coefficient * |x| / (|u| + eps), and 1 where either norm is 0: the array would never move."""
     x_norm, u_norm = np.sqrt(np.sum(x * x)), np.sqrt(np.sum(u * u))
-    return np.where((x_norm > 0) & (u_norm > 0), coefficient * x_norm / np.where(u_norm > 0, u_norm + eps, 1.0), 1.0)
+    return np.where((x_norm > 0) & (u_norm > 0), coefficient * _ratio(x_norm, u_norm + eps), 1.0)
 
 
 def _rms(x: Any) -> Any:
@@ -1002,7 +1002,7 @@ def _averaged(y: Any, z: Any, z_next: Any, sums: State, lr: Any, beta1: float, p
     max_lr = np.maximum(max_lr, lr)
     weight = max_lr**power
     weight_sum = weight_sum + weight
-    c = np.where(weight_sum > 0, weight / np.where(weight_sum > 0, weight_sum, 1.0), 0.0).astype(y.dtype)
+    c = _ratio(weight, weight_sum).astype(y.dtype)
     x = (y - (1 - beta1) * z) / beta1
     x = (1 - c) * x + c * z_next
     return beta1 * x + (1 - beta1) * z_next, (z_next, weight_sum.astype(y.dtype), max_lr.astype(y.dtype))
@@ -1053,7 +1053,8 @@ def schedule_free_adamw(
 
         v = beta2 * v + (1 - beta2) * g**2;   v_hat = v / (1 - beta2**t)
         z' = z - lr * (g / (sqrt(v_hat) + eps) + weight_decay * x)
-        average, x: as in schedule-free SGD
+        average = (1 - c) * average + c * z'                  (c as in schedule-free SGD)
+        x = beta1 * average + (1 - beta1) * z'
 
     optax weighs the average by lr**2 (weight_lr_power 2) and decays z (decay_in="z"); Keras weighs all steps alike (0)
     and takes lr * weight_decay * x off x before the step ("y").
@@ -1108,7 +1109,7 @@ def dog(x: Any, g: Any, state: State, t: Any, *, lr: float = 1.0, reps_rel: floa
     away = x0 - x
     distance = np.maximum(distance, np.sqrt(np.sum(away * away)))
     g_sum = g_sum + np.sum(g * g)
-    return x - lr * (distance / np.sqrt(g_sum + eps)) * g, (x0, distance, g_sum)
+    return x - lr * _ratio(distance, np.sqrt(g_sum + eps)) * g, (x0, distance, g_sum)
 
 
 def _dowg_start(x0: Any, hyper: Mapping[str, Any]) -> Any:
@@ -1149,7 +1150,7 @@ def dowg(
     away = x0 - x
     distance = np.maximum(distance, np.sum(away * away))
     g_sum = g_sum + distance * np.sum(g * g)
-    return x - lr * (distance / (np.sqrt(g_sum) + eps)) * g, (x0, distance, g_sum)
+    return x - lr * _ratio(distance, np.sqrt(g_sum) + eps) * g, (x0, distance, g_sum)
 
 
 @rule(
@@ -1682,5 +1683,5 @@ def _two_loop(g: Any, s: Any, y: Any) -> Any:
 
 
 def _ratio(a: Any, b: Any) -> Any:
-    """Return a / b, and 0 where both are 0: a component that never had a gradient does not move."""
-    return a / np.where((b == 0) & (a == 0), 1.0, b)
+    """Return a / b, and 0 where b is 0: a component that never had a gradient, or too small a one, does not move."""
+    return a / np.where(b == 0, np.inf, b)
