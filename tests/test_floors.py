@@ -16,8 +16,14 @@ FLOORS = [
     "functions.expression",
     "graph",
     "graph.ops",
-    "graph.functions",
     "graph.trace",
+    "graph.functions",
+    "graph.linear_algebra",
+    "graph.fourier",
+    "graph.statistics",
+    "graph.special",
+    "graph.surroundings",
+    "graph.call",
     "graph.reverse",
     "execute",
     "execute.floats",
@@ -25,6 +31,7 @@ FLOORS = [
     "execute.choose",
     "derivatives",
     "derivatives.differences",
+    "derivatives.agreement",
     "derivatives.gradient",
     "derivatives.check",
     "descent",
@@ -43,8 +50,8 @@ FLOORS = [
     "__init__",
 ]
 
-# Run's convenience methods: the only imports from a room below, made inside the method.
-INSIDE_METHODS = {("descent.record", "plot")}
+# Convenience methods of a result: the only imports from below, made inside the method.
+INSIDE_METHODS = {("descent.record", "plot"), ("descent.schedules", "plot"), ("graph.trace", "graph.reverse")}
 
 
 def module_name(path: Path) -> str:

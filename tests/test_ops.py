@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
+import koubai.graph.special  # noqa: F401 its rows stand in OPS once it is loaded
 from koubai.graph.ops import OPS, Index
 from koubai.graph.reverse import pullback, reverse
 from koubai.graph.trace import Graph, Trace, Traced, evaluate, infer, record

@@ -8,8 +8,10 @@ from the primitives'.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -44,14 +46,10 @@ def array(x: Any) -> Any:
         return x
     if isinstance(x, list | tuple) and holds_traced(x):
         parts = [array(part) for part in x]
-        dtype = np.result_type(*(_dtype_or_number(part) for part in parts))
+        dtype = np.result_type(*(part.dtype if hasattr(part, "dtype") else np.asarray(part).dtype for part in parts))
         parts = [part if part.dtype == dtype else part.astype(dtype) for part in (_typed(p, dtype) for p in parts)]
         return apply("stack", *parts, axis=0)
     return np.asarray(x)
-
-
-def _dtype_or_number(part: Any) -> Any:
-    return part.dtype if hasattr(part, "dtype") else part
 
 
 def _typed(part: Any, dtype: Any) -> Any:
@@ -109,6 +107,9 @@ def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[s
         return _unknown(getattr(ufunc, method), inputs, kwargs)
     op = UFUNCS.get(ufunc)
     if op is None and ufunc not in FUNCTIONS:
+        if "scipy.special" in sys.modules and "koubai.graph.special" not in sys.modules:
+            importlib.import_module("koubai.graph.special")  # its rows enter the table when they are first needed
+            return _ufunc(ufunc, method, inputs, {**kwargs, "out": out})
         return _unknown(ufunc, inputs, kwargs)
     dtype = kwargs.pop("dtype", None)
     where = kwargs.pop("where", True)
@@ -143,6 +144,7 @@ def _unknown(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 FUNCTIONS["ufunc"] = _ufunc
 FUNCTIONS["unknown"] = _unknown
+FUNCTIONS["array"] = array
 UFUNCS[np.power] = OPS["power"]
 
 
@@ -493,10 +495,7 @@ FUNCTIONS[np.multiply, "accumulate"] = lambda a, axis=0, **kw: np.cumprod(a, axi
 
 @implements((np.logaddexp, "reduce"))
 def logsumexp(a: Any, axis: Any = 0, keepdims: bool = False) -> Any:
-    top = np.max(a, axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0.0)
-    y = np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True)) + top
-    return y if keepdims else np.squeeze(y, axis=axis)
+    return apply("logsumexp", a, axis=axes_of(axis, a.ndim), keepdims=bool(keepdims))
 
 
 def _outer(ufunc: np.ufunc) -> Callable[..., Any]:

@@ -584,6 +584,36 @@ _reduction("sum", _sum, _sum_vjp)
 _reduction("prod", _prod, _prod_vjp)
 _reduction("max", _max, _extreme_vjp, _extreme_tie(_max))
 _reduction("min", _min, _extreme_vjp, _extreme_tie(_min))
+
+
+def _logsumexp(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    """log Σ exp(x), with the largest x taken out first so that nothing overflows."""
+    top = _LARGEST(x, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    y = np.log(_ADD_UP(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return y if keepdims else y.reshape(reduced_shape(x.shape, axis=axis))[()]
+
+
+def _logsumexp_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    return expand(g, x.shape, axis, keepdims) * np.exp(x - expand(y, x.shape, axis, keepdims))
+
+
+def _logsumexp_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:
+    axis = "" if params["axis"] is not None else ", axis=None"
+    return f"{y} = np.logaddexp.reduce({args[0]}{axis}{_axis_text(params)})"
+
+
+add_row(
+    Op(
+        "logsumexp",
+        _logsumexp,
+        (_logsumexp_vjp,),
+        shape=reduced_shape,
+        code=_logsumexp_code,
+        domain=(ANY,),
+        examples=_REDUCTIONS,
+    )
+)
 for _name, _call in (("any", np.any), ("all", np.all)):
     add_row(
         Op(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
+import importlib
 import math
 import sys
 import sysconfig
@@ -148,8 +149,12 @@ class Surroundings:
             return value
         if isinstance(value, types.FunctionType):
             standin = STANDINS.get(value)
+            if standin is None and value.__module__.startswith("scipy.special"):
+                standin = _special().STANDINS.get(value)
             return standin if standin is not None else self.inside(value)
         if isinstance(value, types.ModuleType):
+            if value.__name__ in ("scipy", "scipy.special"):
+                return _SciPy(value)
             return value if _foreign(value.__name__) else _Module(self, value)
         self.watch(value)
         return self._shadow(value)
@@ -319,6 +324,25 @@ class _Library(types.ModuleType):
         return getattr(self.__dict__["_module"], name)
 
 
+class _SciPy(types.ModuleType):
+    """``scipy`` or ``scipy.special``, with stand-ins for what asks no argument; loaded on the first look."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        super().__init__(module.__name__)
+        self.__dict__["_module"] = module
+
+    def __getattr__(self, name: str) -> Any:
+        module = self.__dict__["_module"]
+        value = getattr(module, name)
+        if module.__name__ == "scipy":
+            return _SciPy(value) if name == "special" else value
+        return _special().STANDINS.get(value, value) if isinstance(value, types.FunctionType) else value
+
+
+def _special() -> Any:
+    return importlib.import_module("koubai.graph.special")
+
+
 # --- stand-ins
 class _NumberType(type):
     """The type of the stand-ins for float types, which answer and compare as the ``original`` does."""
@@ -334,7 +358,8 @@ class _NumberType(type):
             if y.size != 1:
                 raise TypeError("only length-1 arrays can be converted to Python scalars")
             y = y.reshape(())
-        return y.astype(cls.dtype) if y.shape or y.dtype != cls.dtype else y
+        y = y.astype(cls.dtype) if y.shape or y.dtype != cls.dtype else y
+        return y._as_python() if cls.original is float else y
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return bool(isinstance(instance, cls.original))
@@ -452,8 +477,9 @@ def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]
     def standin(*args: Any) -> Any:
         if not holds_traced(args):
             return original(*args)
-        # Python's math computes in float64
-        return function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
+        # Python's math computes in float64, and gives a Python number
+        y = function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
+        return y._as_python() if type(y) is Traced else y
 
     return standin
 

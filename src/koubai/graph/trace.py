@@ -247,7 +247,7 @@ class Graph:
         """Return one Python name a node: the user's own where it can be recovered, never twice."""
         used: dict[str, int] = {}
         names = []
-        taken = {"np", self.name}
+        taken = {"np", "special", self.name}
         for i, node in enumerate(self.nodes):
             name = node.name
             if name is None or not name.isidentifier() or keyword.iskeyword(name):
@@ -301,9 +301,10 @@ class Graph:
         ]
         arguments = ", ".join(names[i] for i in self.inputs)
         returned = ", ".join(names[i] for i in self.outputs)
-        return "\n".join(
-            ["import numpy as np", "", "", f"def {self.name}({arguments}):", *body, f"    return {returned}", ""]
-        )
+        imports = ["import numpy as np"]
+        if any(node.op.name.startswith("special.") for node in self.nodes):
+            imports.append("from scipy import special")
+        return "\n".join([*imports, "", "", f"def {self.name}({arguments}):", *body, f"    return {returned}", ""])
 
     def __str__(self) -> str:
         parts = [self.source().partition("\n\n\n")[2].rstrip()]
@@ -539,8 +540,10 @@ class Trace:
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
     """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
     trace = None
+    weak = False
     for a in args:
         if type(a) is Traced:
+            weak = weak or a._weak
             if trace is None:
                 trace = a._trace
             elif a._trace is not trace:
@@ -548,6 +551,8 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
                     "values of two different traces meet", "don't use an outer x inside an inner gradient"
                 )
     assert trace is not None
+    if weak:
+        args = _given_way(args)
     nodes, values = [], []
     for a in args:
         if type(a) is Traced:
@@ -580,6 +585,19 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             return simpler
     shape, inferred = infer(op, [trace.nodes[j] for j in nodes], params)
     return Traced(trace, trace.emit(op, tuple(nodes), params, shape, inferred), None, shape, inferred)
+
+
+def _given_way(args: Sequence[Any]) -> Sequence[Any]:
+    """Cast the Python numbers among the arguments to the precision of what they meet, as NumPy does (NEP 50)."""
+    kinds = [a.dtype for a in args if hasattr(a, "dtype") and not (type(a) is Traced and a._weak)]
+    if not any(kind.kind == "f" for kind in kinds) or np.result_type(*kinds) == np.float64:
+        return args
+    kind = np.result_type(*kinds, 1.0)
+    return [a.astype(kind) if type(a) is Traced and a._weak else a for a in args]
+
+
+def _python_like(a: Any) -> bool:
+    return a._weak if type(a) is Traced else type(a) in (float, int, bool)
 
 
 def _is_view(value: Any, base: Any) -> bool:
@@ -681,7 +699,7 @@ _FOLDED = (_MULTIPLY, _NEGATIVE, _ADD)
 class Traced:
     """A value of the function being traced. It behaves as a NumPy array, or as a NumPy scalar when 0-d."""
 
-    __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "dtype", "shape")
+    __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "_weak", "dtype", "shape")
     __hash__ = object.__hash__
     _record = staticmethod(record)
 
@@ -692,6 +710,7 @@ class Traced:
         self._base: Traced | None = None  # the array that this one is a view of,
         self._base_node = -1  # the node of the base that `_node` was taken from,
         self._view: Node | None = None  # and the node that took it
+        self._weak = False  # a Python number, which gives way to the precision of what it meets
         self.shape = shape
         self.dtype = dtype
 
@@ -875,7 +894,7 @@ class Traced:
             return
         index, arrays = normalized(self, index)
         if isinstance(value, list | tuple):
-            value = np.array(value)  # the stand-in, which stacks traced parts
+            value = FUNCTIONS["array"](value)
         values = [a._value if type(a) is Traced else a for a in (value, *arrays)]
         held[index.fill(values[1:])] = values[0]
         trace = self._trace
@@ -951,7 +970,14 @@ class Traced:
         return self.reshape(()) if self.shape else self
 
     def tolist(self) -> Any:
-        return [part.tolist() for part in self] if self.shape else self
+        return [part.tolist() for part in self] if self.shape else self._as_python()
+
+    def _as_python(self) -> Any:
+        """Return this number as the Python number that ``float()`` or ``item()`` would give."""
+        y = self.astype(np.float64) if self.dtype.kind == "f" and self.dtype != np.float64 else self
+        number = Traced(y._trace, y._current(), y._value, (), y.dtype)
+        number._weak = y.dtype == np.float64
+        return number
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -1010,14 +1036,19 @@ def _define_operators() -> None:
         def forward(self: Traced, other: Any) -> Any:
             if other is None or isinstance(other, str):
                 return NotImplemented
-            return record(op, (self, _plain(other)))
+            result = record(op, (self, _plain(other)))
+            result._weak = self._weak and _python_like(other)
+            return result
 
         def reflected(self: Traced, other: Any) -> Any:
-            return record(op, (_plain(other), self))
+            result = record(op, (_plain(other), self))
+            result._weak = self._weak and _python_like(other)
+            return result
 
         def inplace(self: Traced, other: Any) -> Any:
-            result = record(op, (self, _plain(other)))
-            return self._write(result) if self.shape else result
+            if isinstance(self._value, np.ndarray):
+                return self._write(record(op, (self, _plain(other))))
+            return forward(self, other)
 
         return forward, reflected, inplace
 
@@ -1053,15 +1084,20 @@ def _define_operators() -> None:
     for short, name in compare.items():
         setattr(Traced, f"__{short}__", binary(OPS[name])[0])
 
-    def unary(op: Op) -> Any:
-        return lambda self: record(op, (self,))
+    def unary_of(op: Op) -> Any:
+        def unary(self: Traced) -> Traced:
+            result = record(op, (self,))
+            result._weak = self._weak
+            return result
+
+        return unary
 
     for short, name in {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}.items():
-        setattr(Traced, f"__{short}__", unary(OPS[name]))
+        setattr(Traced, f"__{short}__", unary_of(OPS[name]))
 
 
 def _plain(other: Any) -> Any:
-    return np.array(other) if isinstance(other, list | tuple) else other
+    return FUNCTIONS["array"](other) if isinstance(other, list | tuple) else other
 
 
 _define_operators()

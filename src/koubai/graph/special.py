@@ -1,0 +1,349 @@
+"""The functions of ``scipy.special`` that people put into losses: rows for its ufuncs, stand-ins for its functions.
+
+This file is loaded when a traced function first meets ``scipy.special``, and only then: koubai does not need SciPy.
+SciPy does the numbers. An order or shape parameter (of jv, kv, gammainc, betainc …) must be a plain number: SciPy has
+no derivative with respect to it, so a traced one is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from koubai.errors import TraceError
+from koubai.graph.functions import array, axes_of, holds_traced, refuse
+from koubai.graph.ops import ANY, POSITIVE, UNIT, Interval, Op, add_row, apply
+from koubai.graph.trace import FUNCTIONS, Traced
+
+__all__ = ["STANDINS"]
+
+special: Any = importlib.import_module("scipy.special")
+
+STANDINS: dict[Any, Callable[..., Any]] = {}  # SciPy functions that are not ufuncs
+_ROOT_PI = math.sqrt(math.pi)
+_ROOT_2PI = math.sqrt(2.0 * math.pi)
+_CLOSE = (0.1, 0.9)
+
+
+def _row(
+    name: str, *vjp: Callable[..., Any], domain: tuple[Interval, ...] = (ANY,), kink: Callable[..., Any] | None = None
+) -> None:
+    call = getattr(special, name, None)
+    if call is None:  # newer than the SciPy that is installed
+        return
+    arguments = ", ".join(f"{{{i}}}" for i in range(len(domain)))
+    code = f"special.{name}({arguments})"
+    add_row(Op(f"special.{name}", call, vjp, elementwise=True, code=code, out=True, domain=domain, kink=kink))
+
+
+def _both_zero(x: Any, y: Any) -> Any:
+    return (x == 0) & (y == 0)
+
+
+# --- logistic
+_row("expit", lambda g, y, x: g * (y * (1.0 - y)))
+_row("log_expit", lambda g, y, x: g * special.expit(-x))
+_row("logit", lambda g, y, x: g / (x * (1.0 - x)), domain=(_CLOSE,))
+
+# --- errors and the normal distribution
+_row("erf", lambda g, y, x: g * ((2.0 / _ROOT_PI) * np.exp(-x * x)))
+_row("erfc", lambda g, y, x: g * ((-2.0 / _ROOT_PI) * np.exp(-x * x)))
+_row("erfcx", lambda g, y, x: g * (2.0 * x * y - 2.0 / _ROOT_PI), domain=((-1.0, 3.0),))
+_row("erfi", lambda g, y, x: g * ((2.0 / _ROOT_PI) * np.exp(x * x)), domain=(UNIT,))
+_row("erfinv", lambda g, y, x: g * ((_ROOT_PI / 2.0) * np.exp(y * y)), domain=(UNIT,))
+_row("erfcinv", lambda g, y, x: g * ((-_ROOT_PI / 2.0) * np.exp(y * y)), domain=((0.2, 1.8),))
+_row("dawsn", lambda g, y, x: g * (1.0 - 2.0 * x * y))
+_row("ndtr", lambda g, y, x: g * (np.exp(-0.5 * x * x) / _ROOT_2PI))
+_row("log_ndtr", lambda g, y, x: g * (np.exp(-0.5 * x * x - y) / _ROOT_2PI))
+_row("ndtri", lambda g, y, x: g * (_ROOT_2PI * np.exp(0.5 * y * y)), domain=(_CLOSE,))
+
+# --- gamma and its kin
+_row("gammaln", lambda g, y, x: g * special.digamma(x), domain=((0.3, 4.0),))
+_row("loggamma", lambda g, y, x: g * special.digamma(x), domain=((0.3, 4.0),))
+_row("gamma", lambda g, y, x: g * (y * special.digamma(x)), domain=((0.3, 4.0),))
+_row("rgamma", lambda g, y, x: g * (-y * special.digamma(x)), domain=((0.3, 4.0),))
+_row("digamma", lambda g, y, x: g * _hurwitz(2, x), domain=((0.3, 4.0),))
+_row(
+    "beta",
+    lambda g, y, a, b: g * (y * (special.digamma(a) - special.digamma(a + b))),
+    lambda g, y, a, b: g * (y * (special.digamma(b) - special.digamma(a + b))),
+    domain=((0.5, 3.0), (0.5, 3.0)),
+)
+_row(
+    "betaln",
+    lambda g, y, a, b: g * (special.digamma(a) - special.digamma(a + b)),
+    lambda g, y, a, b: g * (special.digamma(b) - special.digamma(a + b)),
+    domain=((0.5, 3.0), (0.5, 3.0)),
+)
+_row(
+    "binom",
+    lambda g, y, n, k: g * (y * (special.digamma(n + 1.0) - special.digamma(n - k + 1.0))),
+    lambda g, y, n, k: g * (y * (special.digamma(n - k + 1.0) - special.digamma(k + 1.0))),
+    domain=((3.0, 5.0), (0.5, 2.5)),
+)
+
+
+# --- entropies: 0 log 0 is 0, and so is its derivative in the argument of the logarithm
+def _log_where(x: Any, y: Any) -> Any:
+    return np.log(np.where(_both_zero(x, y), 1.0, y))
+
+
+_row(
+    "xlogy",
+    lambda g, z, x, y: g * _log_where(x, y),
+    lambda g, z, x, y: g * (x / np.where(_both_zero(x, y), 1.0, y)),
+    domain=(ANY, POSITIVE),
+)
+_row(
+    "xlog1py",
+    lambda g, z, x, y: g * np.log1p(np.where(_both_zero(x, y + 1.0), 0.0, y)),
+    lambda g, z, x, y: g * (x / np.where(_both_zero(x, y + 1.0), 1.0, y + 1.0)),
+    domain=(ANY, POSITIVE),
+)
+_row("entr", lambda g, y, x: g * (-np.log(x) - 1.0), domain=(POSITIVE,))
+_row(
+    "rel_entr",
+    lambda g, z, x, y: g * (np.log(x / y) + 1.0),
+    lambda g, z, x, y: g * -(x / y),
+    domain=(POSITIVE, POSITIVE),
+)
+_row(
+    "kl_div",
+    lambda g, z, x, y: g * np.log(x / y),
+    lambda g, z, x, y: g * (1.0 - x / y),
+    domain=(POSITIVE, POSITIVE),
+)
+
+
+# --- robust losses
+def _huber_shape(g: Any, y: Any, delta: Any, r: Any) -> Any:
+    size = np.absolute(r)
+    return g * np.where(size <= delta, 0.0, size - delta)
+
+
+_row(
+    "huber",
+    _huber_shape,
+    lambda g, y, delta, r: g * np.clip(r, -delta, delta),
+    domain=((0.8, 1.2), (1.5, 3.0)),
+    kink=lambda delta, r: np.any(np.equal(np.abs(r), delta)),
+)
+_row(
+    "pseudo_huber",
+    lambda g, y, delta, r: g * (2.0 * y / delta - r * r / (delta * np.sqrt(1.0 + (r / delta) ** 2))),
+    lambda g, y, delta, r: g * (r / np.sqrt(1.0 + (r / delta) ** 2)),
+    domain=((0.8, 1.2), ANY),
+)
+
+# --- Bessel functions
+_row("j0", lambda g, y, x: -g * special.j1(x))
+_row("j1", lambda g, y, x: g * (0.5 * (special.j0(x) - special.jv(2, x))))
+_row("y0", lambda g, y, x: -g * special.y1(x), domain=((0.5, 4.0),))
+_row("y1", lambda g, y, x: g * (0.5 * (special.y0(x) - special.yv(2, x))), domain=((0.5, 4.0),))
+_row("i0", lambda g, y, x: g * special.i1(x))
+_row("i1", lambda g, y, x: g * (0.5 * (special.i0(x) + special.iv(2, x))))
+_row("i0e", lambda g, y, x: g * (special.i1e(x) - np.sign(x) * y), domain=((0.2, 3.0),), kink=lambda x: np.any(x == 0))
+_row(
+    "i1e",
+    lambda g, y, x: g * (0.5 * (special.i0e(x) + special.ive(2, x)) - np.sign(x) * y),
+    domain=((0.2, 3.0),),
+)
+_row("k0", lambda g, y, x: -g * special.k1(x), domain=((0.5, 4.0),))
+_row("k1", lambda g, y, x: g * (-0.5 * (special.k0(x) + special.kv(2, x))), domain=((0.5, 4.0),))
+_row("k0e", lambda g, y, x: g * (y - special.k1e(x)), domain=((0.5, 4.0),))
+_row("k1e", lambda g, y, x: g * (y - 0.5 * (special.k0e(x) + special.kve(2, x))), domain=((0.5, 4.0),))
+
+# --- elementary functions and integrals
+_row("expi", lambda g, y, x: g * (np.exp(x) / x), domain=(POSITIVE,))
+_row("exp1", lambda g, y, x: -g * (np.exp(-x) / x), domain=(POSITIVE,))
+_row("exp2", lambda g, y, x: g * (math.log(2.0) * y))
+_row("exp10", lambda g, y, x: g * (math.log(10.0) * y), domain=(UNIT,))
+_row("expm1", lambda g, y, x: g * (y + 1.0))
+_row("log1p", lambda g, y, x: g / (x + 1.0), domain=(POSITIVE,))
+_row("cosm1", lambda g, y, x: -g * np.sin(x))
+_row("cbrt", lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda x: np.any(x == 0))
+
+
+# --- functions with orders or shapes, which stay constant
+def _with_constants(
+    name: str,
+    count: int,
+    vjp: Callable[..., Any],
+    domain: Interval,
+    tested: tuple[Any, ...],
+) -> None:
+    """Enter a function of ``count`` leading numbers and one differentiable argument.
+
+    tested: constants for the table of primitives; none where SciPy itself answers float32 with float64.
+    """
+    function = getattr(special, name)
+    add_row(
+        Op(
+            f"special.{name}",
+            lambda x, *, constants: function(*constants, x),
+            (vjp,),
+            elementwise=bool(tested),
+            shape=lambda x, *, constants: x,
+            dtype=lambda x: np.float64,
+            code=lambda y, args, params: (
+                f"{y} = special.{name}({', '.join(map(repr, params['constants']))}, {args[0]})"
+            ),
+            domain=(domain,),
+            examples=tuple((((3,),), {"constants": constants}) for constants in tested),
+        )
+    )
+
+    def standin(*args: Any) -> Any:
+        if len(args) != count + 1:
+            refuse(f"special.{name}", "out", "an argument")
+        constants = tuple(_number(f"scipy.special.{name}", v) for v in args[:count])
+        return apply(f"special.{name}", array(args[count]), constants=constants)
+
+    (FUNCTIONS if isinstance(function, np.ufunc) else STANDINS)[function] = standin
+
+
+def _number(function: str, value: Any) -> Any:
+    if type(value) is Traced:
+        if value._trace.levels[value._current()] == 2:
+            raise TraceError(
+                f"{function} has no known derivative with respect to its order or shape",
+                "keep that argument constant, or pass method='adaptive'",
+            )
+        return int(value) if value.dtype.kind in "iu" else float(value)
+    if np.ndim(value):
+        refuse(function, "an order", value)
+    return value.item() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _hurwitz(s: Any, x: Any) -> Any:
+    return apply("special.zeta", x, constants=(s,))
+
+
+def _hurwitz_vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
+    (s,) = constants
+    return g * (-s * _hurwitz(s + 1, x))
+
+
+def _neighbours(name: str, left: float, right: float) -> Callable[..., Any]:
+    """f'(v, x) = left · f(v − 1, x) + right · f(v + 1, x)."""
+
+    def vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
+        (v,) = constants
+        below = apply(f"special.{name}", x, constants=(v - 1,))
+        return g * (left * below + right * apply(f"special.{name}", x, constants=(v + 1,)))
+
+    return vjp
+
+
+def _gammainc_vjp(sign: float) -> Callable[..., Any]:
+    def vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
+        (a,) = constants
+        return g * (sign * np.exp((a - 1.0) * np.log(x) - x - math.lgamma(a)))
+
+    return vjp
+
+
+def _betainc_vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
+    a, b = constants
+    return g * np.exp((a - 1.0) * np.log(x) + (b - 1.0) * np.log1p(-x) - float(special.betaln(a, b)))
+
+
+def _expn_vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
+    (n,) = constants
+    return -g * (apply("special.expn", x, constants=(n - 1,)) if n > 1 else np.exp(-x) / x if n == 1 else 0.0)
+
+
+def _scaled(name: str, left: float, right: float, sign: Callable[[Any], Any]) -> Callable[..., Any]:
+    """The exponentially scaled kin: ive = iv · exp(−|x|), kve = kv · exp(x)."""
+    plain = _neighbours(name, left, right)
+    return lambda g, y, x, *, constants: plain(g, y, x, constants=constants) + g * sign(x) * y
+
+
+_with_constants("zeta", 1, _hurwitz_vjp, (0.3, 4.0), ((2,), (3.5,)))
+_with_constants("jv", 1, _neighbours("jv", 0.5, -0.5), (0.5, 4.0), ((2,), (0.5,)))
+_with_constants("yv", 1, _neighbours("yv", 0.5, -0.5), (1.0, 4.0), ((2,), (0.5,)))
+_with_constants("iv", 1, _neighbours("iv", 0.5, 0.5), (0.5, 4.0), ((2,), (0.5,)))
+_with_constants("kv", 1, _neighbours("kv", -0.5, -0.5), (0.5, 4.0), ((2,), (0.5,)))
+_with_constants("ive", 1, _scaled("ive", 0.5, 0.5, lambda x: -np.sign(x)), (0.5, 4.0), ((2,), (0.5,)))
+_with_constants("kve", 1, _scaled("kve", -0.5, -0.5, lambda x: 1.0), (0.5, 4.0), ((2,), (0.5,)))
+_with_constants("yn", 1, _neighbours("yn", 0.5, -0.5), (1.0, 4.0), ())
+_with_constants("kn", 1, _neighbours("kn", -0.5, -0.5), (0.5, 4.0), ())
+_with_constants("gammainc", 1, _gammainc_vjp(1.0), (0.3, 4.0), ())
+_with_constants("gammaincc", 1, _gammainc_vjp(-1.0), (0.3, 4.0), ())
+_with_constants("betainc", 2, _betainc_vjp, _CLOSE, ((1.5, 2.5), (2, 3)))
+_with_constants("expn", 1, _expn_vjp, (0.3, 4.0), ())
+
+
+# --- functions that are not ufuncs
+def _stands_in(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in names:
+            if hasattr(special, name):
+                STANDINS[getattr(special, name)] = function
+        return function
+
+    return enter
+
+
+@_stands_in("logsumexp")
+def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
+    if return_sign:
+        refuse("special.logsumexp", "return_sign", return_sign)
+    x = array(a)
+    if b is not None:  # weights: in the logarithm, so that large a stay harmless
+        weights = np.broadcast_to(array(b), np.broadcast_shapes(x.shape, np.shape(b)))
+        if not np.all(weights >= 0):
+            refuse("special.logsumexp", "b", "negative weights")
+        x = np.where(weights == 0, -math.inf, x + np.log(np.where(weights == 0, 1.0, weights)))
+    return apply("logsumexp", x, axis=axes_of(axis, x.ndim), keepdims=bool(keepdims))
+
+
+@_stands_in("softmax")
+def softmax(x: Any, axis: Any = None) -> Any:
+    return np.exp(log_softmax(x, axis))
+
+
+@_stands_in("log_softmax")
+def log_softmax(x: Any, axis: Any = None) -> Any:
+    x = array(x)
+    return x - apply("logsumexp", x, axis=axes_of(axis, x.ndim), keepdims=True)
+
+
+@_stands_in("softplus")
+def softplus(x: Any, **kwargs: Any) -> Any:
+    if kwargs:
+        refuse("special.softplus", *next(iter(kwargs.items())))
+    return np.logaddexp(0.0, array(x))
+
+
+@_stands_in("polygamma")
+def polygamma(n: Any, x: Any) -> Any:
+    n = _number("scipy.special.polygamma", n)
+    if n == 0:
+        return special.digamma(x)
+    return (-1.0) ** (n + 1) * math.gamma(n + 1) * _hurwitz(n + 1, array(x))
+
+
+@_stands_in("multigammaln")
+def multigammaln(a: Any, d: Any) -> Any:
+    y = d * (d - 1) * 0.25 * math.log(math.pi)
+    for j in range(int(d)):
+        y = y + special.gammaln(array(a) - 0.5 * j)
+    return y
+
+
+def _where_traced(original: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def standin(*args: Any, **kwargs: Any) -> Any:
+        traced = holds_traced([*args, *kwargs.values()])
+        return (function if traced else original)(*args, **kwargs)
+
+    return standin
+
+
+STANDINS = {original: _where_traced(original, function) for original, function in STANDINS.items()}
