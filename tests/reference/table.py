@@ -89,7 +89,7 @@ def table(worst: Mapping[Case, float], versions: Mapping[str, str]) -> str:
 
 
 def _has(framework: str, own: Mapping[str, Any]) -> str:
-    return "same" if framework in own else "–"
+    return ("same" if len(own) > 1 else "yes") if framework in own else "–"
 
 
 def _shown(value: Any) -> str:
