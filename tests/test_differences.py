@@ -497,6 +497,25 @@ def test_cancellation_does_not_fool_it(f, slope, x):
     assert abs(estimate.value - slope(x)) < 1e-2
 
 
+@pytest.mark.parametrize("w", [1e3, 1e4, 1e5, 1e6])
+def test_what_is_fast_is_never_taken_for_noise_in_silence(w):
+    """Kinks and jumps that come fast look like noise that ends at a small step: the error must cover both readings."""
+    cases = [
+        (lambda x: np.sin(w * x), lambda x: w * math.cos(w * x)),
+        (lambda x: np.abs(np.sin(w * x)), lambda x: w * math.cos(w * x) * np.sign(math.sin(w * x))),
+        (lambda x: np.sign(np.sin(w * x)) * x, lambda x: np.sign(math.sin(w * x))),
+        (lambda x: x + 1e-4 * np.sin(w * x), lambda x: 1 + 1e-4 * w * math.cos(w * x)),
+    ]
+    points = np.linspace(0.1, 3, 50)
+    for f, slope in cases:
+        estimates = [derivative(f, x) for x in points]
+        ratios = [abs(e.value - slope(x)) / e.error for e, x in zip(estimates, points, strict=True)]
+        assert sum(ratio > 1 for ratio in ratios) <= 1
+        assert max(ratios) < 10
+    exact = [derivative(cases[0][0], x) for x in points]  # the smooth one is found exactly
+    assert all(e.error <= 1e-6 * w for e in exact)
+
+
 def test_one_call_for_many_points_only_where_f_allows_it():
     sizes = []
 

@@ -535,7 +535,6 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
     even = f_high + f_low - 2 * at_x
     scatter = _scatter(slope, even, h, one_sided)
     rough, jump = _grain(at_x, eps, f_low, f_high, scatter)
-    rough = np.fmax(rough, _frozen(slope, even, h, scatter))
     noise = np.fmax(np.fmax.reduce(scatter[-3:], axis=0), rough)  # as it shows at the three finest steps
     uncertainty = np.fmax(eps * sizes / width + 2 * eps * np.abs(slope), 2 * noise / h)
     # the steps are rounded, so their ratio, and with it what is left of the truncation, is not quite as it should be
@@ -543,6 +542,14 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
     uncertainty[1:] = np.fmax(uncertainty[1:], uneven)
 
     value, error, row = _agree(slope, uncertainty, one_sided)
+    frozen = _frozen(slope, even, h, scatter)
+    if frozen.any():
+        noise = np.fmax(noise, frozen)
+        uncertainty = np.fmax(uncertainty, 2 * frozen / h)
+        coarse, coarse_error, coarse_row = _agree(slope, uncertainty, one_sided)
+        # it looks like noise that froze; should f be only fast, and bent nearby, the error covers that slope too
+        error = np.where(frozen > 0, np.fmax(coarse_error, np.abs(coarse - value)), error)
+        value, row = np.where(frozen > 0, coarse, value), np.where(frozen > 0, coarse_row, row)
     kink = _kink(even / h, 2 * uncertainty)
     if one_sided is not None:
         kink[one_sided] = 0.0
@@ -612,7 +619,8 @@ def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
     its slope is wrong. Noise ends so in one step, while what is merely fast gets smooth step by step.
     """
     drops = scatter[1:] < 1e-5 * scatter[:-1]
-    drops[:8] = False  # that many steps must show whether there was noise
+    drops[:8] = False  # that many steps must show whether there was noise,
+    drops[-3:] = False  # and so many that it is over
     noise = np.zeros(slope.shape[1])
     if drops.any():
         moves = np.fmax(np.abs(np.diff(even, axis=0)), np.abs(np.diff(slope * h, axis=0)))[1:]
@@ -621,7 +629,9 @@ def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
             # noise moves f at most steps, and up to the last; what has a jump or a kink nearby at one, or less and less
             moved = (moves[k - 8 : k] > 0.03 * top).sum(axis=0) >= 5
             lasts = np.isfinite(top) & (scatter[k - 1] > 0.03 * top)
-            noise = np.where(drops[k] & moved & lasts, np.fmax(noise, top), noise)
+            at_once = scatter[k + 1] <= 10 * scatter[k + 2 : k + 5].max(axis=0)
+            at_once |= scatter[k + 1] < 1e-8 * scatter[k]
+            noise = np.where(drops[k] & moved & lasts & at_once, np.fmax(noise, top), noise)
     return noise
 
 
