@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.quiver import Quiver
 
+import koubai as kb
 from koubai import plot
 from koubai.derivatives.differences import derivative
 from koubai.descent.loop import minimize
@@ -630,3 +631,33 @@ def test_a_function_that_raises_everywhere_is_not_an_empty_picture():
         plot.gradient_field(broken, (-1, 1))
     with pytest.raises(ZeroDivisionError, match="mine"):
         plot.gradient_field(bowl, (-1, 1), gradient=broken)
+
+
+# -- learning rates and mini-batches ----------------------------------------------------------------------------------
+
+
+def test_schedules_are_drawn_as_they_are():
+    ax = Figure().add_subplot()
+    given = [kb.schedules.cosine(0.1, steps=50), kb.schedules.warmup(kb.schedules.exponential(0.1, 0.98), steps=10)]
+    assert kb.schedules.plot(*given, steps=60, ax=ax) is ax
+    assert len(ax.lines) == 2
+    for line, schedule in zip(ax.lines, given, strict=True):
+        assert line.get_xdata().tolist() == list(range(60))
+        assert list(line.get_ydata()) == [schedule(t) for t in range(60)]
+        assert line.get_label() == repr(schedule)
+
+
+@pytest.mark.parametrize(("given", "steps"), [((), 10), ((0.1,), 10), ((kb.schedules.constant(0.1),), 1)])
+def test_what_is_no_schedule_is_refused(given, steps):
+    with pytest.raises(InputError, match=r"schedules|steps"):
+        kb.plot.schedules(*given, steps=steps)
+
+
+def test_a_stochastic_run_shows_its_epochs():
+    ax = Figure().add_subplot()
+    data = kb.nn.batches(np.arange(20.0), size=5)
+    run = kb.minimize(lambda w, rows: np.mean((w - rows) ** 2), 0.0, kb.SGD(lr=0.05), batches=data, max_steps=16)
+    run.plot(ax=ax)
+    (epochs,) = [line for line in ax.lines if line.get_label() == "mean loss of an epoch"]
+    assert epochs.get_xdata().tolist() == run.history.epochs.t.tolist()
+    assert epochs.get_ydata().tolist() == run.history.epochs.fun.tolist()

@@ -296,10 +296,12 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
     header, arrays = read_archive(path, "run")
     layout = restore_layout(header.pop("layout"))
     history = History(
-        arrays["history.t"],
-        layout.view(arrays["history.x"]),
-        *(arrays[f"history.{name}"] for name in ("fun", "grad_norm", "lr")),
-        Epochs(*(arrays[f"epochs.{f.name}"] for f in dataclasses.fields(Epochs))) if "epochs.t" in arrays else None,
+        t=arrays["history.t"],
+        x=layout.view(arrays["history.x"]),
+        **{name: arrays[f"history.{name}"] for name in ("fun", "grad_norm", "lr")},
+        epochs=Epochs(*(arrays[f"epochs.{f.name}"] for f in dataclasses.fields(Epochs)))
+        if "epochs.t" in arrays
+        else None,
     )
     function = f or restore_function(header["function"])
     return Run(

@@ -14,9 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from koubai.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "Schedule",
@@ -27,6 +30,7 @@ __all__ = [
     "linear",
     "one_cycle",
     "plateau",
+    "plot",
     "step",
     "warmup",
 ]
@@ -323,3 +327,10 @@ class warmup(Schedule):
         if t >= self.steps:
             return self.after.rate(t - self.steps, memory)
         return self.after(0) * (self.start_factor + (1 - self.start_factor) * t / self.steps)
+
+
+def plot(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Axes:
+    """Draw the learning rate of each schedule against the step; see `koubai.plot.schedules`."""
+    from koubai.plot import schedules
+
+    return schedules(*given, steps=steps, ax=ax)

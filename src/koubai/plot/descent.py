@@ -32,6 +32,7 @@ from koubai.plot.style import (
     LIGHT,
     PATH,
     START,
+    THIRD,
     axes_for,
     halo,
     number,
@@ -49,11 +50,13 @@ MARGIN = 0.2  # of the path's extent, on each side of it
 def run(run: Run, *, minima: Iterable[Any] = (), ax: Axes | None = None) -> Axes:
     """Run: the picture that suits the descent: `path_1d` for one parameter, `path_2d` for two, else `convergence`.
 
+    A stochastic descent is drawn as `convergence`: no single curve belongs to its mini-batches.
+
     minima: known minima to mark on a path: points, or objects with the point as ``.x``, such as those of a Problem.
     Returns the axes. Raises InputError if ``run`` is not a Run or ``ax`` not an Axes.
     """
     size = _layout(run).size
-    if size > 2:
+    if size > 2 or run.history.epochs is not None:
         return convergence(run, ax=ax)
     return (path_1d if size == 1 else path_2d)(run, minima=minima, ax=ax)
 
@@ -130,12 +133,13 @@ def convergence(run: Run, *, ax: Axes | None = None) -> Axes:
 
     Where f goes below zero, its height above the lowest f of the run is drawn instead, and the legend says so (but not
     where f falls without bound). A scale that must hold zero or negative values is linear around zero.
+    A stochastic descent shows the mini-batches' losses, and over them the mean loss of each epoch.
     The title says why the descent stopped.
     Returns the axes. Raises InputError if ``run`` is not a Run or ``ax`` not an Axes.
     """
     _layout(run)
     history = run.history
-    fun, label = history.fun, "f"
+    fun, label = history.fun, "f" if history.epochs is None else "f of a mini-batch"
     least = float(fun[np.isfinite(fun)].min(initial=np.inf))
     if least < 0 and run.status is not Status.diverged:
         fun, label = fun - least, f"f + {number(-least)} (height above the lowest f)"
@@ -150,6 +154,10 @@ def convergence(run: Run, *, ax: Axes | None = None) -> Axes:
         ax.plot(history.t, y, color=color, linestyle=style, linewidth=2, marker=marker, markersize=5,
                 markeredgecolor=DARK, solid_capstyle="butt", path_effects=halo(2, 0.5), label=name)  # fmt: skip
         drawn.append(np.column_stack([history.t, y]))
+    if history.epochs is not None and len(history.epochs.t):
+        means = history.epochs.fun - (least if label.startswith("f +") else 0.0)
+        ax.plot(history.epochs.t, means, color=THIRD, linewidth=2.5, marker="s", markersize=6, markeredgecolor=DARK,
+                path_effects=halo(2.5, 0.8), label="mean loss of an epoch", zorder=4)  # fmt: skip
     rows = np.vstack(drawn)
     rows = rows[np.isfinite(rows).all(axis=1)]
     _log_scale(ax, rows[:, 1])

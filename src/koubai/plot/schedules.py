@@ -1,0 +1,40 @@
+"""The picture of a learning rate against the step."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from koubai.descent.schedules import Schedule
+from koubai.errors import InputError
+from koubai.plot.style import BEST, CURVE, DARK, END, PATH, THIRD, axes_for, halo
+
+__all__ = ["schedules"]
+
+
+def schedules(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Axes:
+    """Schedules: the learning rate of each against the step.
+
+        (t, schedule(t)),   t = 0 … steps − 1
+
+    given: schedules; a plateau, which looks at f, is drawn as if f kept falling. steps: a whole number ≥ 2.
+    Returns the axes. Raises InputError for anything else.
+    """
+    if not given or not all(isinstance(one, Schedule) for one in given):
+        raise InputError(f"give schedules, such as koubai.schedules.cosine(0.1, steps=100); got {given!r}")
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 2:
+        raise InputError(f"steps must be a whole number ≥ 2, got {steps!r}")
+    ax = axes_for(ax)
+    t = np.arange(steps)
+    for i, one in enumerate(given):
+        color, style = (CURVE, PATH, THIRD, END, BEST)[i % 5], ("-", "--", "-.", ":")[i % 4]
+        ax.plot(t, [one(int(k)) for k in t], color=color, linestyle=style, linewidth=2.5, path_effects=halo(2.5, 0.5),
+                label=repr(one))  # fmt: skip
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("step")
+    ax.set_ylabel("lr")
+    ax.set_title("The learning rate")
+    ax.grid(True, color=DARK, alpha=0.12)
+    # Below the axes: the curves fill them from corner to corner.
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9)
+    return ax
