@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 import koubai as kb
+from koubai.descent import schedules
+from koubai.descent.optimizers import SEMANTICS
 from koubai.descent.rules import CHOICES, INTERVALS, RULES
-from koubai.errors import InputError, UnknownNameError
+from koubai.errors import FunctionError, InputError, UnknownNameError
+from koubai.parameters import flatten
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -143,3 +146,340 @@ def test_a_step_changes_nothing_that_it_is_given():
     _, after = optimizer.step(x, g, state, 1, 0.1)
     optimizer.step(x, g, after, 2, 0.1)
     assert all(np.array_equal(a, b) for a, b in zip((x, g, *state), kept, strict=True))
+
+
+# -- every optimizer by its name --------------------------------------------------------------------------------------
+
+NAMES = kb.optimizers.names()
+SEARCHES = ("barzilaiborwein", "conjugategradient", "gradientdescent", "lbfgs")
+NEED_F = ("momo", "polyaksgd")
+CLASSES = {name: type(kb.optimizers.resolve(name)) for name in NAMES}
+PASTE = {cls.__name__: cls for cls in CLASSES.values()}
+EVERY_SEMANTICS = [
+    (name, semantics) for name in NAMES for semantics in SEMANTICS[CLASSES[name].rule.name]
+]  # fmt: skip
+
+
+def test_every_optimizer_of_the_plan_is_there():
+    planned = """SGD Momentum Nesterov Adagrad RMSprop Adadelta Adam AMSGrad AdamW Adamax NAdam RAdam Rprop ASGD Ftrl
+    Lion Lamb Lars Adafactor Muon AdaBelief Adan Yogi NovoGrad ScheduleFreeSGD ScheduleFreeAdamW DoG DoWG
+    DAdaptAdamW Prodigy MoMo PolyakSGD COCOB GradientDescent BarzilaiBorwein ConjugateGradient LBFGS"""
+    assert set(planned.split()) == set(PASTE)
+    assert {CLASSES[name].rule.name for name in NAMES} == set(RULES) == set(SEMANTICS)
+    assert set(PASTE) < set(kb.optimizers.__all__)
+
+
+@pytest.mark.parametrize(("name", "semantics"), EVERY_SEMANTICS)
+def test_an_optimizer_is_a_value(name, semantics):
+    optimizer = kb.optimizers.resolve(name, semantics=semantics, lr=0.03)
+    assert eval(repr(optimizer), PASTE) == optimizer
+    assert hash(eval(repr(optimizer), PASTE)) == hash(optimizer)
+    assert pickle.loads(pickle.dumps(optimizer)) == optimizer
+    assert optimizer == kb.optimizers.resolve(type(optimizer).__name__, semantics=semantics, lr=0.03)
+    assert optimizer != kb.optimizers.resolve(name, semantics=semantics, lr=0.04)
+    changed = kb.optimizers.resolve(name, semantics=semantics, weight_decay=0.125)
+    assert "weight_decay=0.125" in repr(changed)
+    assert eval(repr(changed), PASTE) == changed != optimizer
+    assert inspect.getdoc(type(optimizer))
+    assert all(type(v) in (float, int, bool, str, type(None)) for v in optimizer.hyperparameters.values())
+
+
+def test_names_of_their_own_are_settings_of_another():
+    assert kb.optimizers.AMSGrad(lr=0.1) == kb.optimizers.Adam(lr=0.1, amsgrad=True)
+    assert kb.optimizers.Momentum(lr=0.1) == kb.SGD(lr=0.1, momentum=0.9)
+    assert kb.optimizers.Nesterov(lr=0.1) == kb.SGD(lr=0.1, momentum=0.9, nesterov=True)
+    assert kb.optimizers.AdamW() == kb.optimizers.Adam(weight_decay=1e-2, decoupled_weight_decay=True)
+    assert kb.optimizers.AdamW(semantics="keras").hyperparameters["weight_decay"] == 4e-3
+    assert repr(kb.optimizers.AMSGrad()) == "AMSGrad(lr=0.001)"
+    assert repr(kb.optimizers.Momentum(lr=0.1, momentum=0.5)) == "Momentum(lr=0.1, momentum=0.5)"
+
+
+def test_semantics_set_the_defaults_and_are_refused_where_there_are_none():
+    assert kb.optimizers.Adam().semantics == "torch"
+    assert kb.optimizers.Ftrl().semantics == "keras"
+    assert kb.optimizers.Yogi().semantics == "optax"
+    assert kb.optimizers.LBFGS().semantics == "paper"
+    keras = kb.optimizers.Adam(semantics="keras")
+    assert (keras.hyperparameters["eps"], keras.hyperparameters["eps_in"]) == (1e-7, "raw")
+    assert kb.optimizers.Adam(semantics="keras", eps=1e-3).hyperparameters["eps"] == 1e-3
+    assert repr(keras) == "Adam(lr=0.001, semantics='keras')"
+    with pytest.raises(InputError, match=r"torch has no Ftrl; use semantics='keras'"):
+        kb.optimizers.Ftrl(semantics="torch")
+    with pytest.raises(UnknownNameError, match="did you mean 'keras'"):
+        kb.optimizers.Adam(semantics="kerras")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("adam", {"beta1": 1.0}, r"Adam: beta1 must lie in \[0, 1\), got 1"),
+        ("adam", {"beta_1": 0.9}, "did you mean 'beta1'"),
+        ("adam", {"eps_in": "root"}, "eps_in must be 'corrected' or 'raw', got 'root'"),
+        ("adam", {"clipnorm": 0}, r"clipnorm must lie in \(0, inf\]"),
+        ("adam", {"clipnorm": 1.0, "clipvalue": 1.0}, "give clipvalue or clipnorm, not both"),
+        ("adam", {"lr": None, "weight_decay": None}, "weight_decay must be a real number, got None"),
+        ("rprop", {"eta_plus": 1.0}, r"eta_plus must lie in \(1, inf\)"),
+        ("rprop", {"step_min": 60.0}, "step_min 60.0 must be below step_max 50.0"),
+        ("lbfgs", {"history_size": 2.5}, "history_size must be a whole number, got 2.5"),
+        ("lbfgs", {"history_size": 0}, "history_size must lie in"),
+        ("lbfgs", {"history_size": float("inf")}, "history_size must be a whole number"),
+        ("muon", {"decoupled_weight_decay": True}, "unknown Muon hyperparameter"),
+        ("ftrl", {"lr_power": 0.5}, r"lr_power must lie in \(-inf, 0\]"),
+        ("cocob", {"alpha": 0}, r"alpha must lie in \(0, inf\)"),
+        ("rmsprop", {"alpha": 1.5}, r"alpha must lie in \[0, 1\]"),
+    ],
+)
+def test_settings_that_can_not_be_used(name, settings, message):
+    with pytest.raises(InputError, match=message):
+        kb.optimizers.resolve(name, **settings)
+
+
+def test_whole_numbers_may_come_as_floats_and_numbers_as_numpys():
+    assert kb.optimizers.LBFGS(history_size=5.0).hyperparameters["history_size"] == 5
+    optimizer = kb.optimizers.Adam(lr=np.float32(0.5), beta1=np.float64(0.5), amsgrad=np.bool_(True))
+    assert type(optimizer.lr) is float
+    assert type(optimizer.hyperparameters["beta1"]) is float
+    assert optimizer.hyperparameters["amsgrad"] is True
+
+
+# -- options that every optimizer takes -------------------------------------------------------------------------------
+
+
+def one_step(optimizer, x=(3.0, 4.0), g=(1.0, -2.0), layout=None):
+    x = np.array(x)
+    return optimizer.step(x, np.array(g), optimizer.init(x, layout), 1, optimizer.lr_at(0), layout=layout)[0]
+
+
+def test_weight_decay_is_coupled_in_torch_and_apart_in_keras():
+    np.testing.assert_allclose(one_step(kb.SGD(lr=0.1, weight_decay=0.5)), [3 - 0.1 * 2.5, 4 - 0.1 * 0.0])
+    # Adam's first step is lr * sign: coupled decay changes the sign only, decoupled decay takes 5% off first
+    torch, keras = (kb.optimizers.Adam(lr=0.1, weight_decay=0.6, semantics=s) for s in ("torch", "keras"))
+    np.testing.assert_allclose(one_step(torch), [2.9, 3.9], rtol=1e-6)
+    np.testing.assert_allclose(one_step(keras), [3 * 0.94 - 0.1, 4 * 0.94 + 0.1], rtol=1e-6)
+    apart = kb.optimizers.Adam(lr=0.1, weight_decay=0.6, decoupled_weight_decay=True)
+    np.testing.assert_allclose(one_step(apart), one_step(keras), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weight_decay_does_something_everywhere(name):
+    if name in SEARCHES:
+        return
+    ends = []
+    for decay in (0.0, 0.3):
+        optimizer = kb.optimizers.resolve(name, weight_decay=decay, lr=0.1)
+        layout, x = flatten({"w": np.array([[3.0, 4.0], [1.0, -2.0]])})
+        state = optimizer.init(x, layout)
+        for t in range(30):
+            x, state = optimizer.step(x, x - 1, state, t + 1, 0.1, fun=1.0, layout=layout)
+        ends.append(x)
+    assert not np.allclose(*ends, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_line_search_decays_by_adding_to_f(name):
+    """The least of (x - 1)²/2 + x²/2·3 is at 1/4."""
+    f, grad = (lambda x: float(((x - 1) ** 2).sum()) / 2), (lambda x: x - 1)
+    run = kb.minimize(f, [3.0, -2.0], kb.optimizers.resolve(name, weight_decay=3.0), grad=grad, max_steps=60, gtol=0)
+    np.testing.assert_allclose(run.x, 0.25, rtol=1e-6)
+    with pytest.raises(InputError, match=r"unknown \w+ hyperparameter 'clipnorm'"):
+        kb.optimizers.resolve(name, clipnorm=1.0)
+
+
+def test_clipping_by_value_and_by_norm():
+    np.testing.assert_allclose(one_step(kb.SGD(lr=1.0, clipvalue=1.5)), [2.0, 5.5])
+    g = np.array([1.0, -2.0])
+    norm = np.sqrt(5)
+    expected = {"torch": g / (norm + 1e-6), "keras": g / norm, "optax": g / norm}
+    for semantics, clipped in expected.items():
+        end = one_step(kb.SGD(lr=1.0, clipnorm=1.0, semantics=semantics))
+        np.testing.assert_allclose(end, [3.0, 4.0] - clipped, rtol=1e-14)
+        assert np.array_equal(one_step(kb.SGD(lr=1.0, clipnorm=3.0, semantics=semantics)), [2.0, 6.0])
+
+
+def test_keras_clips_the_norm_of_each_array():
+    layout, _ = flatten({"a": np.ones(1), "b": np.ones(1)})
+    np.testing.assert_allclose(one_step(kb.SGD(lr=1.0, clipnorm=0.5, semantics="keras"), layout=layout), [2.5, 4.5])
+    together = one_step(kb.SGD(lr=1.0, clipnorm=0.5, semantics="optax"), layout=layout)
+    np.testing.assert_allclose(together, np.array([3.0, 4.0]) - 0.5 * np.array([1.0, -2.0]) / np.sqrt(5))
+
+
+def test_rules_over_whole_arrays_see_each_array_of_the_dict():
+    params = {"a": np.array([[3.0, 4.0]]), "b": np.array([0.6, 0.8, 0.0])}
+    layout, x = flatten(params)
+    optimizer = kb.optimizers.Lars(lr=1.0, trust_coefficient=0.1)
+    g = np.array([1.0, 0.0, 0.0, 2.0, 0.0])
+    end, state = optimizer.step(x, g, optimizer.init(x, layout), 1, 1.0, layout=layout)
+    np.testing.assert_allclose(end, x - np.array([0.5, 0, 0, 0.1, 0]))  # |a| = 5, |b| = 1
+    assert [s.shape for s in state] == [(1, 2), (3,)]
+    assert optimizer.state_names(layout) == ("a.b", "b.b")
+
+
+# -- update: in place -------------------------------------------------------------------------------------------------
+
+PARAMS = {"W": np.array([[1.0, -2.0], [0.5, 3.0], [2.0, -1.0]]), "b": np.array([0.3, -0.7])}
+
+
+def loss(p):
+    return float(sum((v**2).sum() for v in p.values())) + 3.0
+
+
+def loss_gradient(p):
+    return {name: 2 * v for name, v in p.items()}
+
+
+@pytest.mark.parametrize(("name", "semantics"), EVERY_SEMANTICS)
+def test_update_takes_the_same_steps_as_a_descent(name, semantics):
+    optimizer = kb.optimizers.resolve(name, semantics=semantics)
+    params = {k: v.copy() for k, v in PARAMS.items()}
+    if name in SEARCHES:
+        with pytest.raises(InputError, match="evaluates f itself: use minimize"):
+            optimizer.update(params, loss_gradient(params))
+        return
+    kept = dict(params)
+    for _ in range(7):
+        optimizer.update(params, loss_gradient(params), fun=loss(params))
+    assert all(params[k] is kept[k] for k in params)  # in place
+    run = kb.minimize(loss, PARAMS, kb.optimizers.resolve(name, semantics=semantics), grad=loss_gradient, max_steps=7)
+    assert run.nit == 7
+    for key, value in params.items():
+        assert np.array_equal(value, run.x[key])
+        assert not np.array_equal(value, PARAMS[key])
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in SEARCHES])
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_a_saved_state_goes_on_bit_for_bit(name, at):
+    schedule = schedules.warmup(schedules.plateau(0.05, gamma=0.5, patience=1), steps=2)
+    ends = []
+    for restored in (False, True):
+        optimizer = kb.optimizers.resolve(name, lr=schedule, clipvalue=3.0)
+        params = {k: v.copy() for k, v in PARAMS.items()}
+        for t in range(10):
+            if restored and t == at:
+                saved = pickle.loads(pickle.dumps(optimizer.state_dict()))
+                optimizer.update(
+                    {k: v.copy() for k, v in params.items()}, loss_gradient(params), fun=9.0
+                )  # leaves no trace
+                optimizer = kb.optimizers.resolve(name)
+                optimizer.load_state_dict(saved)
+                assert optimizer.lr == schedule
+                assert optimizer.hyperparameters["clipvalue"] == 3.0
+            optimizer.update(params, loss_gradient(params), fun=loss(params))
+        ends.append(params)
+    assert all(np.array_equal(ends[0][k], ends[1][k]) for k in PARAMS)
+
+
+def test_update_of_a_plain_array_and_of_numbers_in_a_dict():
+    x = np.array([3.0, 4.0])
+    optimizer = kb.SGD(lr=0.1, momentum=0.9)
+    for _ in range(300):
+        optimizer.update(x, 2 * x)
+    assert np.abs(x).max() < 1e-5
+    params = {"w": 1.0, "b": np.array(2.0)}
+    optimizer = kb.SGD(lr=0.1)
+    optimizer.update(params, {"w": 2.0, "b": np.array(4.0)})
+    assert params["w"] == 0.8
+    assert params["b"] == np.array(1.6)
+
+
+def test_update_keeps_the_dtype_of_each_array():
+    params = {"a": np.ones(2, np.float32), "b": np.ones(2)}
+    kb.optimizers.Adam(lr=0.1).update(params, {"a": np.ones(2, np.float32), "b": np.ones(2)})
+    assert (params["a"].dtype, params["b"].dtype) == (np.float32, np.float64)
+    np.testing.assert_allclose(params["a"], 0.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("params", "grads", "message"),
+    [
+        ({"w": np.ones(2)}, {"w": np.array([1.0, np.nan])}, r"gradient's component w\[1\] is nan; nothing was updated"),
+        ({"w": np.ones(2)}, {"w": np.array([np.inf, 1.0])}, r"w\[0\] is inf"),
+        ({"w": np.ones(2)}, {"v": np.ones(2)}, r"grads must be a dict with the keys \['w'\]"),
+        ({"w": np.ones(2)}, {"w": np.ones(3)}, r"grads\['w'\] has shape \(3,\)"),
+        ({"w": np.ones(2, int)}, {"w": np.ones(2)}, "w is of dtype int64, which would cut off every update"),
+        (np.ones(2, int), np.ones(2), "params is of dtype int64"),
+        ([1.0, 2.0], [1.0, 2.0], "params must be an array or a dict of arrays"),
+        ({}, {}, "params is an empty dict"),
+    ],
+)
+def test_updates_that_can_not_be_made_change_nothing(params, grads, message):
+    kept = {k: v.copy() for k, v in params.items()} if isinstance(params, dict) else np.copy(params)
+    optimizer = kb.SGD(lr=0.1, momentum=0.9)
+    with pytest.raises((InputError, FunctionError), match=message):
+        optimizer.update(params, grads)
+    assert all(np.array_equal(kept[k], params[k]) for k in kept) if isinstance(params, dict) else True
+    assert optimizer.state_dict()["t"] == 0
+
+
+def test_read_only_arrays_are_refused():
+    x = np.ones(2)
+    x.flags.writeable = False
+    with pytest.raises(InputError, match="read-only"):
+        kb.SGD(lr=0.1).update(x, x)
+
+
+def test_an_update_of_another_form_is_refused():
+    optimizer = kb.SGD(lr=0.1)
+    optimizer.update({"w": np.ones(2)}, {"w": np.ones(2)})
+    with pytest.raises(InputError, match="params"):
+        optimizer.update({"w": np.ones(3)}, {"w": np.ones(3)})
+
+
+@pytest.mark.parametrize("name", NEED_F)
+def test_rules_and_schedules_that_look_at_f_ask_for_it(name):
+    with pytest.raises(InputError, match=r"looks at f: call update\(params, grads, fun=f\(params\)\)"):
+        kb.optimizers.resolve(name).update(np.ones(2), np.ones(2))
+    with pytest.raises(InputError, match="looks at f"):
+        kb.SGD(lr=schedules.plateau(0.1)).update(np.ones(2), np.ones(2))
+
+
+def test_states_of_something_else_are_refused():
+    optimizer = kb.optimizers.Adam()
+    before = optimizer.state_dict()
+    with pytest.raises(InputError, match="state of a sgd, not of a adam"):
+        optimizer.load_state_dict(kb.SGD().state_dict())
+    with pytest.raises(InputError, match="needs what state_dict returns"):
+        optimizer.load_state_dict({"state": {}})
+    other = kb.optimizers.Adam()
+    other.update(np.ones(2), np.ones(2))
+    broken = other.state_dict() | {"state": (np.ones(3), np.ones(2), np.zeros(()))}
+    with pytest.raises(InputError, match=r"arrays of the shapes \[\(3,\)"):
+        optimizer.load_state_dict(broken)
+    assert optimizer.state_dict() == before
+
+
+def test_one_object_serves_a_descent_and_an_update_loop_at_once():
+    optimizer = kb.optimizers.Adam(lr=0.1)
+    x, alone = np.array([1.0]), np.array([1.0])
+    other = kb.optimizers.Adam(lr=0.1)
+    for _ in range(5):
+        optimizer.update(x, 2 * x)
+        kb.minimize(lambda x: x**2, 3.0, optimizer, max_steps=3)
+        other.update(alone, 2 * alone)
+    assert np.array_equal(x, alone)
+
+
+# -- compare ----------------------------------------------------------------------------------------------------------
+
+
+def test_compare_says_where_the_frameworks_part_and_by_how_much():
+    comparison = kb.optimizers.compare("adam", lr=0.5, eps=1e-2)
+    assert comparison.differences["eps"] == {"torch": 1e-8, "keras": 1e-7, "optax": 1e-8}
+    assert comparison.differences["eps_in"]["keras"] == "raw"
+    assert comparison.paths["torch"].shape == (51, 2)
+    assert comparison.largest["torch", "optax"] < 1e-14
+    assert comparison.largest["torch", "keras"] > 0.1
+    text = str(comparison)
+    assert "eps_in" in text
+    assert "torch-keras: paths differ by up to" in text
+    close = kb.optimizers.compare("sgd", lr=0.1, momentum=0.9)
+    assert max(close.largest.values()) < 1e-14
+    assert kb.optimizers.compare("nadam", lr=0.5, momentum_decay=1.0, eps=1e-8).largest["torch", "keras"] < 1e-14
+
+
+def test_compare_on_a_problem_of_ones_own():
+    comparison = kb.optimizers.compare("rmsprop", lambda p: {"w": 2 * p["w"]}, {"w": np.ones((2, 2))}, steps=10)
+    assert comparison.paths["keras"].shape == (11, 4)
+    with pytest.raises(UnknownNameError, match="did you mean 'rmsprop'"):
+        kb.optimizers.compare("rmsprob")
+    assert "same formula and defaults" in str(kb.optimizers.compare("asgd"))

@@ -24,7 +24,8 @@ Rate: TypeAlias = float | Schedule | Callable[[int], float]
 State: TypeAlias = tuple[Any, ...]
 
 # What every optimizer takes besides its rule's hyperparameters. A rule that names weight_decay itself decays by its own
-# formula, and then there is nothing to choose.
+# formula, and then there is nothing to choose. A line search needs the gradient of what it evaluates: it is never
+# clipped, and weight decay is weight_decay / 2 * |x|**2 added to f.
 OPTIONS: dict[str, Any] = {
     "weight_decay": 0.0,
     "decoupled_weight_decay": False,
@@ -138,9 +139,11 @@ def _defaults(name: str, semantics: str) -> dict[str, Any]:
     rule_name, preset, framework = PRESETS.get(name, (name, {}, {}))
     rule = RULES[rule_name]
     own = rule.defaults
-    options = {k: v for k, v in OPTIONS.items() if "weight_decay" not in own or "weight_decay" not in k}
-    if "decoupled_weight_decay" in options:
-        options["decoupled_weight_decay"] = FRAMEWORKS[semantics]["decoupled_weight_decay"]
+    options = OPTIONS | {"decoupled_weight_decay": FRAMEWORKS[semantics]["decoupled_weight_decay"]}
+    if "weight_decay" in own:
+        del options["decoupled_weight_decay"]
+    if "evaluate" in rule.uses:
+        options = {"weight_decay": options["weight_decay"]}
     return own | options | SEMANTICS[rule_name][semantics] | preset | framework.get(semantics, {})
 
 
@@ -182,7 +185,7 @@ class Optimizer:
         self.hyperparameters = {
             name: _checked(self.rule.name, name, value, owner, like=defaults[name]) for name, value in values.items()
         }
-        if values["clipvalue"] is not None and values["clipnorm"] is not None:
+        if values.get("clipvalue") is not None and values.get("clipnorm") is not None:
             raise InputError(f"{owner}: give clipvalue or clipnorm, not both")
         low, high = values.get("step_min"), values.get("step_max")
         if low is not None and high is not None and not low < high:
@@ -242,13 +245,15 @@ class Optimizer:
         gradient, for line searches. layout: the arrays that lie in x, for rules that look at whole arrays.
         """
         hyper = self.hyperparameters
-        if hyper["clipvalue"] is not None or hyper["clipnorm"] is not None:
+        if hyper.get("clipvalue") is not None or hyper.get("clipnorm") is not None:
             g = self._clipped(g, layout)
-        if hyper.get("weight_decay") and "weight_decay" not in self._own:
-            if hyper["decoupled_weight_decay"]:
-                x = x * (1 - lr * hyper["weight_decay"])
+        if "weight_decay" not in self._own and (decay := hyper["weight_decay"]):
+            if evaluate is not None and "evaluate" in self.rule.uses:
+                fun, evaluate = fun + decay / 2 * float(x @ x), _decayed(evaluate, decay)
+            if hyper.get("decoupled_weight_decay"):
+                x = x * (1 - lr * decay)
             else:
-                g = g + hyper["weight_decay"] * x
+                g = g + decay * x
         needed = {"fun": fun, "evaluate": evaluate}
         extra = {name: needed[name] for name in self.rule.uses}
         if self.rule.scope != "tensor":
@@ -368,13 +373,13 @@ class Optimizer:
     # -- a value ------------------------------------------------------------------------------------------------------
 
     def _value(self) -> tuple[Any, ...]:
-        return (self.rule.name, FRAMEWORKS[self.semantics]["clip_each_array"], self.lr, self.hyperparameters)
+        return (self.rule.name, self.semantics, self.lr, self.hyperparameters)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Optimizer) and self._value() == other._value()
 
     def __hash__(self) -> int:
-        return hash((self.rule.name, self.lr, *self.hyperparameters.items()))
+        return hash((self.rule.name, self.semantics, self.lr, *self.hyperparameters.items()))
 
     def __repr__(self) -> str:
         lr = self.lr if not callable(self.lr) or isinstance(self.lr, Schedule) else _function_name(self.lr)
@@ -383,6 +388,18 @@ class Optimizer:
         if self.semantics != next(iter(SEMANTICS[self.rule.name])):
             changed.append(f"semantics={self.semantics!r}")
         return f"{type(self).__name__}({', '.join([f'lr={lr}', *changed])})"
+
+
+def _decayed(
+    evaluate: Callable[[FloatArray], tuple[float, FloatArray]], decay: float
+) -> Callable[[FloatArray], tuple[float, FloatArray]]:
+    """Return f and its gradient with decay / 2 * |x|**2 added."""
+
+    def added(x: FloatArray) -> tuple[float, FloatArray]:
+        fun, g = evaluate(x)
+        return fun + decay / 2 * float(x @ x), g + decay * x
+
+    return added
 
 
 def _function_name(function: Callable[..., Any]) -> str:
@@ -429,7 +446,7 @@ def _checked(rule: str, name: str, value: Any, owner: str, like: Any = 0.0) -> A
     low, high, low_allowed, high_allowed = INTERVALS.get(f"{rule}.{name}") or INTERVALS[name]
     if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
         raise InputError(f"{owner}: {name} must be a real number, got {value!r}")
-    if isinstance(like, int) and float(value) != int(float(value)):
+    if isinstance(like, int) and not float(value).is_integer():
         raise InputError(f"{owner}: {name} must be a whole number, got {value!r}")
     number = int(float(value)) if isinstance(like, int) else float(value)
     if not (low < number or (low_allowed and number == low)) or not (
