@@ -167,6 +167,20 @@ def test_check_refuses_what_it_can_not_import(koubai, module, function, message)
     assert message in err
 
 
+def test_every_optimizer_is_there_by_name(koubai):
+    code, out, _ = koubai("optimizers")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(kb.optimizers.names())
+    code, out, _ = koubai("optimizers", "adam")
+    assert code == 0
+    assert "beta1=0.9" in out
+    assert "Kingma" in out
+    assert "keras" in out
+    arguments = ("--optimizer", "gradientdescent", "--set", "line_search=wolfe", "--json")
+    code, out, _ = koubai("minimize", "x**2 + 20*y**2", "--start", "1,1", *arguments)
+    assert (code, json.loads(out)["status"]) == (0, "converged")
+
+
 def test_functions(koubai):
     code, out, _ = koubai("functions")
     assert code == 0
@@ -191,7 +205,7 @@ def test_functions(koubai):
         (("minimize", "x**2", "--start", "1", "--optimizer", "sdg"), "did you mean 'sgd'"),
         (("minimize", "x**2", "--start", "1", "--lr", "-1"), "lr must lie in (0, inf"),
         (("minimize", "x**2", "--start", "nan"), "x0 must be finite"),
-        (("minimize", "x**2", "--start", "1", "--set", "momentum"), "--set wants NAME=NUMBER"),
+        (("minimize", "x**2", "--start", "1", "--set", "momentum"), "--set wants NAME=VALUE"),
         (("minimize", "x**2", "--start", "1", "--bounds", "a,b"), "--bounds wants LOW,HIGH"),
         (("minimize", "x**2", "--start", "1", "--grad", "exact"), "--grad exact is for known functions"),
         (("minimize", "x**2", "--start", "1", "-o", "path.gif"), "-o must end in .png"),
@@ -245,7 +259,7 @@ def test_ctrl_c_prints_the_best_point_so_far_and_exits_with_130(koubai, monkeypa
 
 
 def test_help_leads_with_examples(koubai):
-    for command in ("minimize", "derivative", "gradient", "check", "functions"):
+    for command in ("minimize", "derivative", "gradient", "check", "functions", "optimizers"):
         code, out, _ = koubai(command, "--help")
         assert code == 0
         assert out.index(f"koubai {command} ") < out.index("--help")

@@ -7,6 +7,7 @@ succeed, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import math
 import sys
@@ -161,8 +162,8 @@ def minimize_command(
     start: Annotated[
         str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")
     ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; 0.1 if left out.")] = None,
-    optimizer: Annotated[str, typer.Option("--optimizer", help=f"One of: {', '.join(optimizers.names())}.")] = "sgd",
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; sgd takes 0.1, others their own.")] = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`.")] = "sgd",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
     ] = None,
@@ -196,10 +197,11 @@ def minimize_command(
     if gradient == "exact" and problem is None:
         raise InputError("--grad exact is for known functions (see `koubai functions`); an expression has none")
     source: Any = gradient or ("exact" if problem is not None else "auto")
-    hyperparameters = _settings(settings or [])
+    rate = 0.1 if lr is None and optimizer.lower() == "sgd" else lr
+    chosen = optimizers.resolve(optimizer, **_settings(settings or []) | ({} if rate is None else {"lr": rate}))
     try:
         run = minimize(
-            f, x0, optimizers.resolve(optimizer, lr=0.1 if lr is None else lr, **hyperparameters),
+            f, x0, chosen,
             grad=problem.grad if source == "exact" and problem is not None else source,
             max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target, bounds=_bounds(bounds),
             progress=sys.stderr.isatty(),
@@ -246,6 +248,27 @@ def functions_command(
     width = max(len(problem.name) for problem in chosen)
     for problem in chosen:
         typer.echo(f"{problem.name:<{width}}  {problem.formula}")
+
+
+@app.command("optimizers")
+def optimizers_command(
+    name: Annotated[str | None, typer.Argument(help="Show this one: formula, hyperparameters, frameworks.")] = None,
+) -> None:
+    """The optimizers: their formulas, and how the frameworks' versions differ.
+
+    \b
+      koubai optimizers
+      koubai optimizers adam
+    """
+    if name is None:
+        for known in optimizers.names():
+            chosen = optimizers.resolve(known)
+            typer.echo(f"{known:<18} {(type(chosen).__doc__ or '').splitlines()[0]}")
+        return
+    chosen = optimizers.resolve(name)
+    typer.echo(inspect.cleandoc(type(chosen).__doc__ or ""))
+    typer.echo(f"\ndefaults: lr={chosen.lr}, {', '.join(f'{k}={v!r}' for k, v in chosen.hyperparameters.items())}")
+    typer.echo(f"\n{optimizers.compare(name)}")
 
 
 # -- reading arguments ------------------------------------------------------------------------------------------------
@@ -310,18 +333,16 @@ def _point(text: str, option: str, f: Callable[[Any], Any]) -> Any:
 
 
 def _settings(texts: list[str]) -> dict[str, Any]:
-    """Return hyperparameters from ``name=value`` texts; values are numbers, true or false."""
+    """Return hyperparameters from ``name=value`` texts; a value is a number, true, false, or a word."""
     out: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
+        if not (equals and name and value):
+            raise InputError(f"--set wants NAME=VALUE, as in momentum=0.9, got {text!r}")
         try:
-            if not equals:
-                raise ValueError
-            out[name] = (
-                {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else float(value)
-            )
+            out[name] = json.loads(value.lower())
         except ValueError:
-            raise InputError(f"--set wants NAME=NUMBER, NAME=true or NAME=false, got {text!r}") from None
+            out[name] = value
     return out
 
 
