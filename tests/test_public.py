@@ -53,7 +53,7 @@ def test_public_names_are_documented(name):
 def test_import_pulls_in_numpy_alone():
     code = (
         "import sys; import koubai; "
-        "heavy = {'matplotlib', 'rich', 'typer', 'scipy', 'llvmlite', 'pandas'}; "
+        "heavy = {'matplotlib', 'rich', 'typer', 'scipy', 'llvmlite', 'pandas', 'unittest', 'email'}; "
         "print(sorted({m.split('.')[0] for m in sys.modules} & heavy))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

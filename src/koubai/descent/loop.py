@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +30,7 @@ from koubai.descent.record import (
     read_archive,
     restore_layout,
     restore_optimizer,
+    version,
     write_archive,
 )
 from koubai.descent.schedules import Memory
@@ -445,7 +445,7 @@ class _Descent:
     ) -> _Descent:
         """Return the descent that ``save`` wrote, ready for its next update."""
         header, arrays = read_archive(path, "checkpoint")
-        if header["koubai"] != (here := version("koubai")):
+        if header["koubai"] != (here := version()):
             raise InputError(f"{str(path)!r} was written by koubai {header['koubai']}; this is {here}, start anew")
         saved = header["optimizer"]
         chosen = restore_optimizer(saved) if optimizer is None else optimizer

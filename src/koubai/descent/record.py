@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import enum
-import html
-import importlib.metadata
 import io
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +44,7 @@ __all__ = [
     "restore_layout",
     "restore_optimizer",
     "rows_of",
+    "version",
     "write_archive",
 ]
 
@@ -219,7 +217,7 @@ class Run:
         first = rows_of(self.history.x, layout)[0]
         start = layout.view(first)
         return {
-            "koubai": _version(),
+            "koubai": version(),
             "function": describe_function(self.function),
             "x0": {k: v.tolist() for k, v in start.items()} if isinstance(start, dict) else start.tolist(),
             "optimizer": describe_optimizer(self.optimizer),
@@ -270,6 +268,8 @@ class Run:
 
     def _repr_html_(self) -> str:
         """A card for notebooks: why it stopped, where, at what cost, and a small picture of the path."""
+        import html
+
         facts = {
             "x": self.x, "f(x)": self.fun, "best f": self.best_fun, "steps": self.nit, "evaluations of f": self.nfev,
             "gradient": self.gradient_source, "optimizer": self.optimizer,
@@ -337,28 +337,30 @@ def write_archive(
     path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> None:
     """Write arrays with a JSON header into one .npz file: whole or not at all, and never a pickle."""
-    text = json.dumps({"format": FORMAT, "kind": kind, "koubai": _version(), **header}, ensure_ascii=False)
+    text = json.dumps({"format": FORMAT, "kind": kind, "koubai": version(), **header}, ensure_ascii=False)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, header=np.array(text), **arrays)
 
 
 def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the header and the arrays of what `write_archive` wrote. Raises InputError for other files."""
+    from zipfile import BadZipFile
+
     wrong = f"{str(path)!r} is not a {kind} that koubai saved"
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("header")[()]))
-        found, found_kind, version = (header.pop(name) for name in ("format", "kind", "koubai"))
+        found, found_kind, writer = (header.pop(name) for name in ("format", "kind", "koubai"))
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise InputError(f"{wrong}: {error}") from None
     if found_kind != kind:
         raise InputError(f"{wrong}: it is a {found_kind}")
     if found != FORMAT:
-        raise InputError(f"{str(path)!r} has format {found}, written by koubai {version}; this one reads {FORMAT}")
-    return header | {"koubai": version} if kind == "checkpoint" else header, arrays
+        raise InputError(f"{str(path)!r} has format {found}, written by koubai {writer}; this one reads {FORMAT}")
+    return header | {"koubai": writer} if kind == "checkpoint" else header, arrays
 
 
 def describe_layout(layout: Layout) -> dict[str, Any]:
@@ -432,7 +434,10 @@ class _Missing:
         raise FunctionError(f"the run was loaded without its function {self.name}; use koubai.load(path, f)")
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of koubai that is installed."""
+    import importlib.metadata  # not at the top: it brings in half of the standard library
+
     return importlib.metadata.version("koubai")
 
 

@@ -147,7 +147,9 @@ class Surroundings:
             if value.dtype.kind in "fiub":
                 return self._trace.captured(value)
             return value
-        if isinstance(value, types.FunctionType):
+        if type(value) is np.vectorize:
+            return _vectorize(self.inside(value.pyfunc), otypes=value.otypes)
+        if isinstance(value, types.FunctionType | type(np.sum)):  # NumPy's functions have a type of their own
             standin = STANDINS.get(value)
             if standin is None and value.__module__.startswith("scipy.special"):
                 standin = _special().STANDINS.get(value)
@@ -575,10 +577,9 @@ _OF_ARRAYS = (
     "piecewise",
 )
 _CREATION |= {
-    name: _listed(getattr(np, name))
-    for name in dir(np)
-    if isinstance(getattr(np, name), types.FunctionType | type(np.sum))
-    and getattr(np, name) in FUNCTIONS
+    name: _listed(value)
+    for name, value in vars(np).items()  # not dir(np): getattr would import what NumPy itself puts off
+    if isinstance(value, types.FunctionType | type(np.sum)) and value in FUNCTIONS
     and name not in _OF_ARRAYS
     and name not in _CREATION
 }
