@@ -579,7 +579,8 @@ _OF_ARRAYS = (
 _CREATION |= {
     name: _listed(value)
     for name, value in vars(np).items()  # not dir(np): getattr would import what NumPy itself puts off
-    if isinstance(value, types.FunctionType | type(np.sum)) and value in FUNCTIONS
+    if isinstance(value, types.FunctionType | type(np.sum))
+    and value in FUNCTIONS
     and name not in _OF_ARRAYS
     and name not in _CREATION
 }

@@ -963,11 +963,12 @@ class Traced:
         return record(_ASTYPE, (self,), {"dtype": wanted})
 
     def item(self, *index: int) -> Any:
-        if index:
-            return self[index if len(index) > 1 else index[0]] if len(index) > 1 else self.ravel()[index[0]]
-        if self.size != 1:
+        if not index and self.size != 1:
             raise ValueError("can only convert an array of size 1 to a Python scalar")
-        return self.reshape(()) if self.shape else self
+        place = index[0] if len(index) == 1 else index
+        if isinstance(place, tuple) and place:
+            return self[place]._as_python()
+        return (self.ravel()[place or 0] if self.shape else self)._as_python()
 
     def tolist(self) -> Any:
         return [part.tolist() for part in self] if self.shape else self._as_python()
