@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: run test test-bridges lint types check clean
+.PHONY: run test test-bridges lint types check bench clean
 .DEFAULT_GOAL := run
 
 # Each stamp is one set of packages; make reinstalls it only when pyproject.toml has changed since.
@@ -38,6 +38,12 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 check: lint types test
+
+# Beside the peers, on real data, in one run; for reading, never a test.
+bench: $(VENV)/.test
+	$(PIP) torch==2.13.0 --editable ".[test,bench]"
+	$(BIN)/python benchmarks/gradient.py
+	$(BIN)/python benchmarks/derivative.py
 
 clean:
 	rm -rf $(VENV) out

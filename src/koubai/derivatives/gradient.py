@@ -18,7 +18,7 @@ from koubai.graph.reverse import pullback, reverse
 from koubai.graph.trace import Graph, Traced
 from koubai.parameters import as_scalar
 
-__all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
+__all__ = ["Differentiated", "Paths", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
 
 METHODS = ("auto", "backprop", "forward", "backward", "central", "complex", "adaptive")
 _HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"

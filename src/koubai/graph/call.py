@@ -15,7 +15,7 @@ from koubai.graph.ops import apply
 from koubai.graph.surroundings import Surroundings
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Trace, Traced, untraceable
 
-__all__ = ["Leaf", "Leaves", "Recorded", "Static", "record_call", "replay", "trace"]
+__all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
 
 
 @dataclass(frozen=True)

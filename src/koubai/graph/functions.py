@@ -20,7 +20,17 @@ import numpy as np
 from koubai.graph.ops import OPS, UFUNCS, Index, Shape, apply
 from koubai.graph.trace import FUNCTIONS, Traced, normalized, untraceable
 
-__all__ = ["implements"]
+__all__ = [
+    "array",
+    "axes_of",
+    "conjugated",
+    "finish",
+    "holds_traced",
+    "implements",
+    "new_array",
+    "normalized_axis",
+    "refuse",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -31,7 +31,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["OPS", "UFUNCS", "Index", "Op", "add_row", "apply"]
+__all__ = [
+    "OPS",
+    "UFUNCS",
+    "Index",
+    "Op",
+    "add_into",
+    "add_row",
+    "apply",
+    "distinct",
+    "expand",
+    "recurrence",
+    "reduced_shape",
+    "unbroadcast",
+    "zeros",
+]
 
 Shape: TypeAlias = tuple[int, ...]
 Interval: TypeAlias = tuple[float, float]
