@@ -43,8 +43,8 @@ FLOORS = [
     "descent.feed",
     "descent.objective",
     "descent.loop",
-    "nn",
     "nn.data",
+    "nn",
     "plot",
     "cli",
     "__init__",
@@ -105,11 +105,11 @@ def test_every_import_goes_up():
     for module, path in MODULES.items():
         for imported, inside in imports(path):
             room_of_own_files = imported.split(".")[0] == module.split(".")[0] == "plot"
-            if imported == "__init__" and module == "cli" and {imported} == {"__init__"}:
+            if (module, imported) == ("cli", "__init__"):
                 continue  # the command line prints the version
             if floor(imported) < floor(module) or room_of_own_files:
                 continue
-            if inside and (module, imported) in INSIDE_METHODS:
+            if inside and {(module, imported), (module, imported.split(".")[0])} & INSIDE_METHODS:
                 continue
             wrong.append(f"{module} imports {imported}, which stands below it")
     assert not wrong, "\n".join(wrong)
