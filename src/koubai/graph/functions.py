@@ -144,7 +144,10 @@ def _unknown(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     def plain(value: Any) -> Any:
         if type(value) is Traced:
             fix = "write it with functions that koubai knows, or pass method='adaptive'"
-            return value._look(f"np.{name} is not known to koubai: it", fix)
+            looked = value._look(f"np.{name} is not known to koubai: it", fix)
+            if isinstance(looked, np.ndarray):
+                looked.flags.writeable = False  # a write into the copy would be lost
+            return looked
         if isinstance(value, list | tuple):
             return type(value)(plain(part) for part in value)
         return value
@@ -172,6 +175,12 @@ def divmod_(a: Any, b: Any) -> Any:
 def modf(x: Any) -> Any:
     whole = np.trunc(x)
     return x - whole, whole
+
+
+@implements(np.frexp)
+def frexp(x: Any) -> Any:
+    exponent = apply("exponent", x)
+    return x * np.exp2(-exponent.astype(x.dtype)), exponent
 
 
 @implements(np.ldexp)
@@ -447,8 +456,9 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         if w.ndim != 1 or not isinstance(axis, int):
             refuse("average", "weights", "of another shape than a")
         w = np.moveaxis(np.broadcast_to(w, (*np.moveaxis(x, axis, -1).shape[:-1], w.shape[0])), -1, axis)
-    total = np.sum(w, axis=axis, keepdims=keep)
-    y = np.sum(x * w, axis=axis, keepdims=keep) / total
+    kind = np.result_type(x.dtype, w.dtype, np.float64 if x.dtype.kind in "bi" else x.dtype)
+    total = np.sum(w, axis=axis, dtype=kind, keepdims=keep)
+    y = np.sum(x.astype(kind, copy=False) * w.astype(kind, copy=False), axis=axis, keepdims=keep) / total
     return (y, total) if returned else y
 
 
@@ -792,9 +802,11 @@ implements(np.vsplit)(lambda ary, n: split(ary, n, 0))
 implements(np.dsplit)(lambda ary, n: split(ary, n, 2))
 
 
-@implements(np.unstack)
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-    return tuple(moveaxis(x, axis, 0))
+if hasattr(np, "unstack"):  # NumPy 2.1
+
+    @implements(np.unstack)
+    def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+        return tuple(moveaxis(x, axis, 0))
 
 
 @implements(np.tile)
@@ -1343,6 +1355,16 @@ def linspace(
     return (y, step) if retstep else y
 
 
+@implements(np.apply_over_axes)
+def apply_over_axes(func: Any, a: Any, axes: Any) -> Any:
+    y = array(a)
+    for axis in axes if isinstance(axes, tuple | list) else (axes,):
+        axis = normalized_axis(axis, y.ndim)
+        result = array(func(y, axis))
+        y = result if result.ndim == y.ndim else np.expand_dims(result, axis)
+    return y
+
+
 @implements(np.apply_along_axis)
 def apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
     x = moveaxis(arr, axis, -1)
@@ -1385,6 +1407,18 @@ def isscalar(element: Any) -> bool:
 @implements(np.allclose)
 def allclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     return bool(np.all(np.absolute(a - b) <= atol + rtol * np.absolute(b)))
+
+
+if hasattr(np, "astype"):  # NumPy 2.1
+
+    @implements(np.astype)
+    def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+        return x.astype(dtype, copy=copy)
+
+
+@implements(np.array_equiv)
+def array_equiv(a1: Any, a2: Any) -> bool:
+    return bool(np.all(array(a1) == array(a2)))
 
 
 @implements(np.array_equal)
