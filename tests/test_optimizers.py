@@ -6,7 +6,7 @@ import pytest
 
 import koubai as kb
 from koubai.descent import schedules
-from koubai.descent.optimizers import SEMANTICS
+from koubai.descent.optimizers import PRESETS, SEMANTICS
 from koubai.descent.rules import CHOICES, INTERVALS, RULES
 from koubai.errors import FunctionError, InputError, UnknownNameError
 from koubai.parameters import flatten
@@ -182,6 +182,16 @@ def test_an_optimizer_is_a_value(name, semantics):
     assert eval(repr(changed), PASTE) == changed != optimizer
     assert inspect.getdoc(type(optimizer))
     assert all(type(v) in (float, int, bool, str, type(None)) for v in optimizer.hyperparameters.values())
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in PRESETS])
+def test_defaults_are_the_rules_own_but_for_what_the_table_says(name):
+    optimizer = kb.optimizers.resolve(name)
+    table = SEMANTICS[optimizer.rule.name][optimizer.semantics]
+    actual = {"lr": optimizer.lr} | optimizer.hyperparameters
+    assert {n: actual[n] for n in optimizer.rule.defaults} == optimizer.rule.defaults | {
+        n: v for n, v in table.items() if n in optimizer.rule.defaults
+    }
 
 
 def test_names_of_their_own_are_settings_of_another():

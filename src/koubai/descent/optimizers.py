@@ -141,8 +141,8 @@ def _defaults(name: str, semantics: str) -> dict[str, Any]:
     own = rule.defaults
     options = OPTIONS | {"decoupled_weight_decay": FRAMEWORKS[semantics]["decoupled_weight_decay"]}
     if "weight_decay" in own:
-        del options["decoupled_weight_decay"]
-    if "evaluate" in rule.uses:
+        options = {name: value for name, value in options.items() if "weight_decay" not in name}
+    elif "evaluate" in rule.uses:
         options = {"weight_decay": options["weight_decay"]}
     return own | options | SEMANTICS[rule_name][semantics] | preset | framework.get(semantics, {})
 
