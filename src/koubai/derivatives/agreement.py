@@ -26,10 +26,12 @@ def cross_check(
     value: float,
     gradients: Sequence[Any],
     where: str,
+    single: bool = False,
 ) -> None:
     """Compare ``value`` and ``gradients`` with ``f(*leaves)`` and its differences.
 
-    f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``.
+    f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``;
+    single: f computes in float32 somewhere.
     Raises TraceError where two calls of f differ or its value is not the graph's; GradientError where the derivative
     is wrong beyond the measured noise.
     """
@@ -41,6 +43,8 @@ def cross_check(
         scale = np.where(scale > 0, scale, scale.max() or 1.0)
         directions.append(random.choice([-1.0, 1.0], x.shape) * random.uniform(0.5, 1.5, x.shape) * scale)
     eps = max(float(np.finfo(np.asarray(leaves[k]).dtype).eps) for k in active)
+    if single:
+        eps = max(eps, float(np.finfo(np.float32).eps))
 
     def at(h: float) -> float:
         moved = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]

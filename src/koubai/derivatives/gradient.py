@@ -97,7 +97,7 @@ class Paths:
         path = _Path(recorded, self.derive(recorded.graph, leaves.active))
         if self.scalar:
             first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
-            self._check(first, leaves)
+            self._check(first, leaves, any(node.dtype == np.float32 for node in recorded.graph.nodes))
         known = self._known.setdefault(leaves.form, [])
         known[:] = [path, *(p for p in known if p.same())][:_PATHS]
         while len(self._known) > _FORMS:
@@ -105,12 +105,12 @@ class Paths:
         self.executor = path.program.executor
         return path
 
-    def _check(self, program: Program, leaves: Leaves) -> None:
+    def _check(self, program: Program, leaves: Leaves, single: bool) -> None:
         results = program.run(*leaves.values)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         value, *gradients = results
-        cross_check(self._plain(leaves), leaves.values, leaves.active, float(value), gradients, self.name)
+        cross_check(self._plain(leaves), leaves.values, leaves.active, float(value), gradients, self.name, single)
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
         def f(*values: Any) -> float:
