@@ -21,6 +21,8 @@ __all__ = ["Bounds", "Objective", "norm"]
 Function: TypeAlias = Callable[[Any], Any]
 Gradient: TypeAlias = str | Callable[[Any], Any]
 
+_NOWHERE = np.zeros(0, dtype=bool)
+
 
 @dataclass
 class Objective:
@@ -56,7 +58,7 @@ class Objective:
 
     def evaluate(self, t: int, x: FloatArray, bounds: Bounds | None) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
-        error, stuck = 0.0, np.zeros(0, dtype=bool)
+        error, stuck = 0.0, _NOWHERE
         with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
@@ -74,7 +76,15 @@ class Objective:
             except Exception as problem:
                 problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
                 raise
-        return Point(t, x, float(fun), g, norm(x, g, bounds), error, tuple(np.flatnonzero(stuck)))
+        return Point(
+            t,
+            x,
+            float(fun),
+            g,
+            norm(x, g, bounds),
+            error,
+            tuple(np.flatnonzero(stuck)) if stuck is not _NOWHERE else (),
+        )
 
     def mean(self, t: int, x: FloatArray, feed: Feed, bounds: Bounds | None) -> Point:
         """Return f and the gradient at ``x`` over all the data of ``feed``, every sample with the same weight."""
@@ -113,7 +123,7 @@ class Objective:
         value = self.grad(self.layout.copy(x), *self.batch)
         self.njev += 1
         if not isinstance(value, Estimate):
-            return self.layout.match(value, "the gradient that grad returned"), 0.0, np.zeros(0, dtype=bool)
+            return self.layout.match(value, "the gradient that grad returned"), 0.0, _NOWHERE
         self.nfev += value.nfev
         step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
         stuck = (x + step == x) & (x - step == x)
@@ -124,7 +134,7 @@ class Objective:
 
 def norm(x: FloatArray, g: FloatArray, bounds: Bounds | None) -> float:
     """Return the largest |component| of the gradient; those that push x out of its bounds do not count."""
-    return float(np.abs(g if bounds is None else bounds.free(x, g)).max())
+    return float(np.maximum.reduce(np.abs(g if bounds is None else bounds.free(x, g))))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from koubai.parameters import FloatArray, Layout
 __all__ = ["Point", "Stopping", "Verdict", "shown"]
 
 GROWTH = 1e10  # f or x this many times beyond its start has diverged: no rate that works passes through there
+TINY, HUGE = 1e-30, 1e30  # between them a sum of squares has lost nothing, in float32 too
 PATIENCE = 10  # steps in a row before "x does not change" or "lost in noise" counts: one can be a coincidence
 
 
@@ -160,8 +161,8 @@ class Stopping:
         start = self.start
         if point.fun - start.fun > GROWTH * max(1.0, abs(start.fun)):
             what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
-        elif _largest(point.x) > GROWTH * max(1.0, _largest(start.x)):
-            what = f"|x| grew from {_largest(start.x):.3g} to {_largest(point.x):.3g} in {_steps(point.t)}"
+        elif (size := _norm(point.x)) > GROWTH * max(1.0, start_size := _norm(start.x)):
+            what = f"|x| grew from {start_size:.3g} to {size:.3g} in {_steps(point.t)}"
             if point.fun < start.fun:
                 return Verdict(Status.diverged, f"{what} while f keeps falling: f seems unbounded below")
         else:
@@ -195,9 +196,9 @@ class Stopping:
 
     def _follow(self, previous: Point, point: Point) -> None:
         """Keep what the messages need: how long x has stood still, the noise, the curvature near the start."""
-        self.unchanged = self.unchanged + 1 if np.array_equal(previous.x, point.x) else 0
-        self.in_noise = self.in_noise + 1 if self.gtol < point.grad_norm <= point.error else 0
         step = _norm(point.x - previous.x)
+        self.unchanged = self.unchanged + 1 if step == 0 else 0
+        self.in_noise = self.in_noise + 1 if self.gtol < point.grad_norm <= point.error else 0
         self.travelled += step
         near_start = point.fun <= self.start.fun + 10 * max(1.0, abs(self.start.fun))
         if not self.unchanged and (near_start or previous.t == 0):
@@ -255,10 +256,13 @@ def _steps(count: int) -> str:
 
 
 def _largest(x: FloatArray) -> float:
-    return float(np.abs(x).max())
+    return float(np.maximum.reduce(np.abs(x)))
 
 
 def _norm(x: FloatArray) -> float:
-    """Return the Euclidean norm, scaled so that neither 1e200 overflows nor 1e-200 vanishes."""
+    """Return the Euclidean norm, scaled where squares would overflow (1e200) or vanish (1e-200)."""
+    square = float(np.dot(x, x))
+    if TINY < square < HUGE:
+        return math.sqrt(square)
     scale = _largest(x)
     return scale * math.sqrt(float(np.square(x / scale).sum())) if 0 < scale < math.inf else scale
