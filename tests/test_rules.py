@@ -6,6 +6,7 @@ from math import inf, sqrt
 import numpy as np
 import pytest
 from reference.cases import CASES, KEPT, PROBLEMS, SETTINGS, STORED, difference, path
+from reference.table import TABLE, semantics_and_formulas
 
 import koubai as kb
 from koubai.descent.rules import INTERVALS, RULES
@@ -382,6 +383,11 @@ def test_every_optimizer_of_a_framework_is_compared_with_it():
         assert set(frameworks) - {"paper"} == rows, rule
     assert all(len(settings) >= 3 for frameworks in SETTINGS.values() for settings in frameworks.values())
     assert len(CASES) == len(PROBLEMS) * sum(len(s) for f in SETTINGS.values() for s in f.values())
+
+
+def test_the_page_of_the_optimizers_is_up_to_date():
+    """docs/optimizers.md is written by tests/reference/frameworks.py; its second half needs no framework."""
+    assert TABLE.read_text(encoding="utf-8").endswith(semantics_and_formulas())
 
 
 def test_the_variants_are_told_apart_by_the_settings():

@@ -13,6 +13,10 @@ from reference import frameworks
 from reference.cases import CASES, KEPT, STORED, difference, path
 
 import koubai as kb
+from koubai.descent import schedules
+
+# Keras reads its own variables in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -57,3 +61,116 @@ def test_defaults_are_kerass(name):
                 compared += 1
                 break
     assert compared >= 2
+
+
+# -- schedules --------------------------------------------------------------------------------------------------------
+
+TORCH_SCHEDULES = {
+    "StepLR": (schedules.step(0.1, 30), lambda o, s: s.StepLR(o, 30)),
+    "MultiStepLR": (schedules.step(0.1, (20, 50), gamma=0.3), lambda o, s: s.MultiStepLR(o, [20, 50], gamma=0.3)),
+    "ExponentialLR": (schedules.exponential(0.1, 0.98), lambda o, s: s.ExponentialLR(o, 0.98)),
+    "CosineAnnealingLR": (schedules.cosine(0.1, 99, 0.01), lambda o, s: s.CosineAnnealingLR(o, 99, eta_min=0.01)),
+    "LinearLR": (
+        schedules.linear(0.1, 40, end_lr=0.02),
+        lambda o, s: s.LinearLR(o, start_factor=1.0, end_factor=0.2, total_iters=40),
+    ),
+    "OneCycleLR": (schedules.one_cycle(0.1, 100), lambda o, s: s.OneCycleLR(o, 0.1, total_steps=100)),
+    "OneCycleLR linear": (
+        schedules.one_cycle(0.1, 100, warm=0.4, shape="linear"),
+        lambda o, s: s.OneCycleLR(o, 0.1, total_steps=100, pct_start=0.4, anneal_strategy="linear"),
+    ),
+    "SequentialLR": (
+        schedules.warmup(schedules.exponential(0.1, 0.9), 10, start_factor=0.25),
+        lambda o, s: s.SequentialLR(
+            o, [s.LinearLR(o, start_factor=0.25, total_iters=10), s.ExponentialLR(o, 0.9)], milestones=[10]
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TORCH_SCHEDULES)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # SequentialLR warns of its own call order
+def test_schedules_are_pytorchs(name):
+    torch = frameworks.torch
+    ours, make = TORCH_SCHEDULES[name]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = make(optimizer, torch.optim.lr_scheduler)
+    for t in range(100):
+        assert ours(t) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12), t
+        optimizer.step()
+        if t < 99:
+            theirs.step()
+
+
+@pytest.mark.parametrize("settings", [{"patience": 4}, {"patience": 2, "cooldown": 3}, {"patience": 0, "threshold": 0.05}])
+def test_plateau_is_pytorchs(settings):
+    torch = frameworks.torch
+    values = 1 + 5 * 0.7 ** np.arange(80) + np.random.default_rng(0).normal(scale=0.02, size=80)
+    ours = schedules.plateau(0.1, gamma=0.5, min_lr=1e-4, **settings)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, min_lr=1e-4, **settings)
+    memory, seen = ours.start(), set()
+    for t, value in enumerate(values):
+        memory = ours.observe(memory, t, value)
+        theirs.step(value)
+        assert ours.rate(t, memory) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12), t
+        seen.add(ours.rate(t, memory))
+    assert len(seen) > 2
+
+
+KERAS_SCHEDULES = {
+    "CosineDecay": (schedules.cosine(0.1, 40, min_lr=0.01), lambda s: s.CosineDecay(0.1, 40, alpha=0.1)),
+    "ExponentialDecay": (schedules.exponential(0.1, 0.5, steps=20), lambda s: s.ExponentialDecay(0.1, 20, 0.5)),
+    "staircase": (schedules.step(0.1, 20, 0.5), lambda s: s.ExponentialDecay(0.1, 20, 0.5, staircase=True)),
+    "PolynomialDecay": (schedules.linear(0.1, 40, 0.02), lambda s: s.PolynomialDecay(0.1, 40, 0.02)),
+}
+
+
+@pytest.mark.parametrize("name", KERAS_SCHEDULES)
+def test_schedules_are_kerass(name):
+    keras = frameworks.keras
+    ours, make = KERAS_SCHEDULES[name]
+    theirs = make(keras.optimizers.schedules)
+    for t in range(60):
+        # Keras computes its schedules in float32
+        assert ours(t) == pytest.approx(float(keras.ops.convert_to_numpy(theirs(t))), rel=2e-6), t
+
+
+# -- row O11: one experiment, the optimizer picked by name, the list of losses ----------------------------------------
+
+O11 = {
+    "sgd": ({"lr": 0.1}, "SGD", {"lr": 0.1}),
+    "momentum": ({"lr": 0.1}, "SGD", {"lr": 0.1, "momentum": 0.9}),
+    "adadelta": ({"rho": 0.95, "eps": 1e-4}, "Adadelta", {"rho": 0.95, "eps": 1e-4}),
+    "adagrad": ({}, "Adagrad", {}),
+    "adam": (
+        {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-9}, "Adam", {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-9}
+    ),
+    "rmsprop": ({}, "RMSprop", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", O11)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-12)])
+def test_o11_the_lists_of_losses_are_pytorchs(name, dtype, tolerance):
+    torch = frameworks.torch
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, size=(32, 1)).astype(dtype)
+    y = (x * 3 + 2).astype(dtype)
+    ours, theirs, settings = O11[name]
+    params = {"w": np.zeros((1, 1), dtype), "b": np.zeros(1, dtype)}
+    optimizer, losses = kb.optimizers.resolve(name, **ours), []
+    tensors = [torch.zeros(1, 1, dtype=getattr(torch, dtype)), torch.zeros(1, dtype=getattr(torch, dtype))]
+    w, b = (tensor.requires_grad_() for tensor in tensors)
+    other, other_losses = getattr(torch.optim, theirs)([w, b], **settings), []
+    for _ in range(20):
+        error = x @ params["w"] + params["b"] - y
+        losses.append(float((error**2).mean()))
+        optimizer.update(params, {"w": 2 * x.T @ error / len(x), "b": 2 * error.mean(axis=0)})
+        other.zero_grad()
+        loss = ((torch.tensor(x) @ w + b - torch.tensor(y)) ** 2).mean()
+        other_losses.append(loss.item())
+        loss.backward()
+        other.step()
+    np.testing.assert_allclose(losses, other_losses, rtol=tolerance, atol=tolerance)
+    assert losses[-1] < losses[0]

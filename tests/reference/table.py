@@ -65,8 +65,13 @@ def table(worst: Mapping[Case, float], versions: Mapping[str, str]) -> str:
         name = optimizers.resolve(case.optimizer).__class__.__name__
         setting = ", ".join(f"{n}={v}" for n, v in case.settings.items())
         text += f"| {name} | {case.framework} | {setting} | {largest:.1e} |\n"
+    return text + semantics_and_formulas()
+
+
+def semantics_and_formulas() -> str:
+    """Return the part of the page that needs no framework: what differs, and every formula."""
     frameworks = [f for f in FRAMEWORKS if f != "paper"]
-    text += MIDDLE.format(frameworks=" | ".join(frameworks), dashes="|".join("---" for _ in frameworks))
+    text = MIDDLE.format(frameworks=" | ".join(frameworks), dashes="|".join("---" for _ in frameworks))
     for name in optimizers.names():
         cls = type(optimizers.resolve(name))
         rows = SEMANTICS[PRESETS.get(name, (cls.rule.name,))[0]]
