@@ -121,7 +121,11 @@ class TestSGDByHand:
         np.testing.assert_allclose(self.path(1, weight_decay=0.5), [1, 0.75], rtol=1e-15)
 
 
-@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"momentum": 0.5, "nesterov": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"momentum": 0.9}, {"momentum": 0.5, "nesterov": True}, {"momentum": 0.9, "weight_decay": 2.0},
+     {"weight_decay": 1.0}, {"momentum": 0.5, "nesterov": True, "semantics": "keras"}],
+)  # fmt: skip
 def test_the_stability_limit_is_where_it_is_said_to_be(settings):
     """On x²/2·k the rule shrinks just below the limit and grows just above it."""
     curvature = 3.0

@@ -102,7 +102,9 @@ def test_schedules_are_pytorchs(name):
             theirs.step()
 
 
-@pytest.mark.parametrize("settings", [{"patience": 4}, {"patience": 2, "cooldown": 3}, {"patience": 0, "threshold": 0.05}])
+@pytest.mark.parametrize(
+    "settings", [{"patience": 4}, {"patience": 2, "cooldown": 3}, {"patience": 0, "threshold": 0.05}]
+)
 def test_plateau_is_pytorchs(settings):
     torch = frameworks.torch
     values = 1 + 5 * 0.7 ** np.arange(80) + np.random.default_rng(0).normal(scale=0.02, size=80)

@@ -283,10 +283,18 @@ class Optimizer:
         return self.rule.advise(state, t, {"lr": self.lr_at(t), **self._own})
 
     def largest_stable_lr(self, curvature: float) -> float | None:
-        """Return the lr above which the rule diverges on a quadratic of this largest curvature; None: not known."""
+        """Return the lr above which the rule diverges on a quadratic of this largest curvature; None: not known.
+
+        Coupled weight decay adds to the curvature. Decoupled decay and clipping leave no such number.
+        """
+        hyper = self.hyperparameters
         if self.rule.stability is None or not curvature > 0:
             return None
-        return self.rule.stability(**self.hyperparameters) / curvature
+        if hyper["clipvalue"] is not None or hyper["clipnorm"] is not None:
+            return None
+        if hyper["weight_decay"] and hyper["decoupled_weight_decay"]:
+            return None
+        return float(self.rule.stability(**self._own) / (curvature + hyper["weight_decay"]))
 
     # -- the object's own state: update in place ----------------------------------------------------------------------
 
