@@ -51,7 +51,12 @@ def cross_check(
         for k, v in zip(active, directions, strict=True):
             x = np.asarray(leaves[k])
             moved[k] = (x + h * v).astype(x.dtype) if x.ndim else x.dtype.type(x + h * v)
-        return float(f(*moved))
+        try:
+            return float(f(*moved))
+        except Exception:
+            if h == 0.0:
+                raise
+            return float("nan")  # outside the domain of f
 
     if not all(np.isfinite(leaves[k]).all() for k in active):
         return
