@@ -20,6 +20,7 @@ CASES = {
     np.float_power: [lambda x: np.float_power(x * x, 1.5)],
     np.divmod: [lambda x: np.divmod(x, 1.07)[1]],
     np.modf: [lambda x: np.modf(x)[0]],
+    np.frexp: [lambda x: np.frexp(x)[0], lambda x: x * np.frexp(x)[1]],
     np.ldexp: [lambda x: np.ldexp(x, 3)],
     np.conjugate: [lambda x: np.conjugate(x) * x, lambda x: x.conj()],
     np.real: [lambda x: np.real(x) * x, lambda x: x.real * 2],
@@ -189,6 +190,10 @@ CASES = {
     np.copyto: [lambda x: _copied(x)],
     np.fill_diagonal: [lambda x: _diagonal_filled(x)],
     np.linspace: [lambda x: np.linspace(x[0, 0], x[0, 1], 5), lambda x: np.linspace(0.0, x[0], 4, endpoint=False)],
+    np.apply_over_axes: [
+        lambda x: np.apply_over_axes(np.sum, x * x, [0, 1]),
+        lambda x: np.apply_over_axes(np.max, x, 1),
+    ],
     np.apply_along_axis: [
         lambda x: np.apply_along_axis(lambda row: np.sum(row**2), 1, x),
         lambda x: np.apply_along_axis(lambda column: column * column[0], 0, x),
@@ -203,6 +208,8 @@ CASES = {
     np.sign: [lambda x: x * np.sign(x)],
     np.isscalar: [lambda x: x * (2 if np.isscalar(x[0, 0]) else 3)],
     np.allclose: [lambda x: x if np.allclose(x, 1.0) else x * 2],
+    np.array_equiv: [lambda x: x if np.array_equiv(x, np.ones((2, 3))) else x * 2],
+    np.astype: [lambda x: np.astype(x, x.dtype) * x],
     np.array_equal: [lambda x: x if np.array_equal(x, np.ones((2, 3))) else x * 2],
     np.isclose: [lambda x: np.where(np.isclose(x, 1.0, atol=0.6), x * x, x)],
     np.isposinf: [lambda x: np.where(np.isposinf(x), 1.0, x)],

@@ -349,6 +349,7 @@ for _call, _scalar in (
     (np.spacing, None),
 ):
     _elementwise(_call, scalar=_scalar)
+_elementwise(lambda x: np.frexp(x)[1], name="exponent", code="np.frexp({0})[1]")
 for _call, _operator in (
     (np.less, "<"),
     (np.less_equal, "<="),

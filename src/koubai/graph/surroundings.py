@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
-from koubai.graph import fourier, linear_algebra  # noqa: F401 they enter their functions into the table
+from koubai.graph import editing, fourier, linear_algebra, series, statistics  # noqa: F401 they fill the table
 from koubai.graph.functions import array, holds_traced, new_array
 from koubai.graph.trace import FUNCTIONS, Trace, Traced, current_trace, untraceable
 
@@ -157,6 +157,8 @@ class Surroundings:
         if isinstance(value, types.ModuleType):
             if value.__name__ in ("scipy", "scipy.special"):
                 return _SciPy(value)
+            if value in (np.linalg, np.fft):
+                return STANDINS[value]
             return value if _foreign(value.__name__) else _Module(self, value)
         self.watch(value)
         return self._shadow(value)
@@ -545,6 +547,10 @@ _MATH = {
     "prod": lambda values, *, start=1: functools.reduce(lambda a, b: a * b, values, start),
     "dist": _dist,
     "fsum": _fsum,
+    **{
+        name: lambda x, special=special: getattr(_special().special, special)(x)
+        for name, special in (("erf", "erf"), ("erfc", "erfc"), ("gamma", "gamma"), ("lgamma", "gammaln"))
+    },
 }
 _math = _Library(math, {n: _by_numpy(getattr(math, n), f) for n, f in _MATH.items() if hasattr(math, n)})
 _CREATION = {
@@ -575,15 +581,22 @@ _OF_ARRAYS = (
     "block",
     "select",
     "piecewise",
+    "choose",
+    "multi_dot",
 )
-_CREATION |= {
-    name: _listed(value)
-    for name, value in vars(np).items()  # not dir(np): getattr would import what NumPy itself puts off
-    if isinstance(value, types.FunctionType | type(np.sum))
-    and value in FUNCTIONS
-    and name not in _OF_ARRAYS
-    and name not in _CREATION
-}
+
+
+def _listing(module: types.ModuleType) -> dict[str, Any]:
+    """The functions of a part of NumPy that are in the table, looking into lists."""
+    return {
+        name: _listed(value)
+        for name, value in vars(module).items()  # not dir: getattr would import what NumPy itself puts off
+        if isinstance(value, types.FunctionType | type(np.sum)) and value in FUNCTIONS and name not in _OF_ARRAYS
+    }
+
+
+_CREATION = _listing(np) | _CREATION
+_CREATION |= {part.__name__.rpartition(".")[2]: _Library(part, _listing(part)) for part in (np.linalg, np.fft)}
 _numpy = _Library(np, _CREATION)
 STANDINS: dict[Any, Any] = {
     float: _Float,
