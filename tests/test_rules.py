@@ -223,6 +223,26 @@ def test_zeros_never_make_nan(name, where):
         np.testing.assert_allclose(points[-1], x, rtol=1e-14)  # no gradient, no step
 
 
+@pytest.mark.parametrize("name", [n for n, r in RULES.items() if "evaluate" not in r.uses])
+def test_a_rule_can_be_traced_and_looks_at_no_number(name):
+    """The same body becomes a graph: no guard, so it holds for every x, g and state of this shape."""
+    rule = RULES[name]
+    x = beginning(rule)
+    _, states = steps(rule, x, bowl_gradient, 3, f=bowl)
+    state = states[-1]
+
+    def total(x, state=state):
+        after, state = rule(
+            x, bowl_gradient(x), state, 4, **rule.defaults, **({"fun": np.sum(x * x)} if rule.uses else {})
+        )
+        return np.sum(after) + sum(np.sum(array) for array in state)
+
+    graph = kb.trace(total, x)
+    assert not graph.guards
+    for point in (x, 2 * x + 0.3):
+        assert kb.graph.trace.evaluate(graph, point)[0] == pytest.approx(total(point), rel=1e-13)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_docstrings_have_formula_and_paper(name):
     lines = RULES[name].formula.__doc__.splitlines()

@@ -1283,9 +1283,9 @@ def momo(
 
     Schaipp et al., "MoMo: momentum models for adaptive learning rates", ICML 2024, Algorithm 2.
     """
-    m, f_mean, gamma, lower, _ = state
+    m, f_mean, gamma, lower, gap_last = state
     past = np.where(t == 1, 0.0, beta).astype(x.dtype)
-    f_mean = past * f_mean + (1 - past) * np.asarray(fun, x.dtype)
+    f_mean = past * f_mean + (1 - past) * fun
     m = past * m + (1 - past) * g
     gamma = past * gamma + (1 - past) * np.sum(g * x)
     square, along = np.sum(m * m), np.sum(m * x)
@@ -1299,7 +1299,7 @@ def momo(
     if adapt_lower_bound:
         lower = np.maximum(f_mean + along - gamma - 0.5 * rate * square, lower_bound)
     x = x - lr * weight_decay / k * x - rate.astype(x.dtype) * m
-    return x, (m, f_mean, gamma, lower, np.asarray(fun - lower_bound, x.dtype))
+    return x, (m, f_mean, gamma, lower, np.where(t > 0, fun - lower_bound, gap_last))
 
 
 @rule(
@@ -1330,7 +1330,7 @@ def polyak_sgd(
     Polyak, "Introduction to optimization", 1987; Loizou et al., "Stochastic Polyak step-size for SGD: an adaptive
     learning rate for fast convergence", AISTATS 2021.
     """
-    gap = np.asarray(fun - f_min, x.dtype)
+    gap = np.where(t > 0, fun - f_min, state[0])  # in the dtype of the state
     square = np.sum(g * g) + eps
     small = square <= np.finfo(np.float64).eps
     rate = np.minimum((np.maximum(gap, 0.0) if positive_gap else gap) / np.where(small, 1.0, square), lr)
