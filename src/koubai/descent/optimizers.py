@@ -190,6 +190,7 @@ class Optimizer:
         low, high = values.get("step_min"), values.get("step_max")
         if low is not None and high is not None and not low < high:
             raise InputError(f"{owner}: step_min {low!r} must be below step_max {high!r}")
+        self._looks_at_f = "fun" in self.rule.uses or (isinstance(lr, Schedule) and lr.start() != ())
         self._own = {name: value for name, value in self.hyperparameters.items() if name in self.rule.defaults}
 
     # -- the rate -----------------------------------------------------------------------------------------------------
@@ -313,7 +314,7 @@ class Optimizer:
         """
         if "evaluate" in self.rule.uses:
             raise InputError(f"{type(self).__name__} evaluates f itself: use minimize, update has no f to evaluate")
-        if fun is None and ("fun" in self.rule.uses or (self._memory or self.observe(None, 0, math.inf))):
+        if fun is None and self._looks_at_f:
             raise InputError(f"{type(self).__name__} looks at f: call update(params, grads, fun=f(params))")
         _check_writable(params)
         if self._layout is None:
@@ -321,8 +322,8 @@ class Optimizer:
             state = self.init(x, layout)
         else:
             layout, state = self._layout, self._state
-            x = layout.match(params, "params")
-        g = layout.match(grads, "grads")
+            x = _gathered(layout, params, "params")
+        g = _gathered(layout, grads, "grads")
         if not np.isfinite(g).all():
             i = int(np.flatnonzero(~np.isfinite(g))[0])
             raise FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; nothing was updated")
@@ -336,11 +337,11 @@ class Optimizer:
         if isinstance(params, np.ndarray):
             params[...] = layout.view(x)
             return
-        for name, value in layout.view(x).items():
+        for name, value in zip(layout.names or (), _parts(x, layout), strict=True):
             if isinstance(params[name], np.ndarray):
                 params[name][...] = value
             else:
-                params[name] = float(value) if np.ndim(value) == 0 else value
+                params[name] = float(value) if value.ndim == 0 else value
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on exactly here: hyperparameters, lr, step and state, copied."""
@@ -424,6 +425,18 @@ def _parts(vector: FloatArray, layout: Layout | None) -> list[FloatArray]:
         parts.append(vector[start:stop].reshape(shape))
         start = stop
     return parts
+
+
+def _gathered(layout: Layout, values: Any, argument: str) -> FloatArray:
+    """Return what `Layout.match` does, without its questions where the arrays are plainly the ones expected."""
+    if layout.names is not None and isinstance(values, dict) and len(values) == len(layout.names):
+        parts: list[Any] = [values.get(name) for name in layout.names]
+        if all(
+            type(part) is np.ndarray and part.dtype == layout.dtype and part.shape == shape
+            for part, shape in zip(parts, layout.shapes, strict=True)
+        ):
+            return np.concatenate([part.ravel() for part in parts])
+    return layout.match(values, argument)
 
 
 def _check_writable(params: Any) -> None:
