@@ -224,6 +224,12 @@ def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     return g * (y * np.log(np.where(a == 0, 1.0, a)))  # 0**b is flat in b
 
 
+def _power_kink(a: Any, b: Any) -> Any:
+    if type(b) in (int, float):
+        return 0 < b < 1 and np.any(a == 0)
+    return np.any((a == 0) & (np.asarray(b) < 1) & (np.asarray(b) > 0))
+
+
 _elementwise(
     np.add, lambda g, y, a, b: g, lambda g, y, a, b: g, domain=(ANY, ANY), code="{0} + {1}", scalar="{0} + {1}"
 )
@@ -254,7 +260,7 @@ _elementwise(
     name="power",
     code="{0} ** {1}",
     scalar="power({0}, {1})",
-    kink=lambda a, b: np.any((a == 0) & (np.asarray(b) < 1) & (np.asarray(b) > 0)),
+    kink=_power_kink,
 )
 
 
@@ -517,7 +523,8 @@ def _sum(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
 
 
 def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-    return np.broadcast_to(expand(g, x.shape, axis, keepdims), x.shape)
+    g = expand(g, x.shape, axis, keepdims)
+    return g if g.shape == x.shape else apply("broadcast_to", g, shape=x.shape)
 
 
 def _prod(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
@@ -552,13 +559,15 @@ def _min(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
 
 def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
     hit = (x == expand(y, x.shape, axis, keepdims)).astype(x.dtype)
-    return expand(g, x.shape, axis, keepdims) / np.sum(hit, axis=axis, keepdims=True) * hit
+    return expand(g, x.shape, axis, keepdims) / apply("sum", hit, axis=axis, keepdims=True) * hit
 
 
 def _extreme_tie(reduce: Callable[..., Any]) -> Callable[..., Any]:
     def kink(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
         y = reduce(x, axis=axis, keepdims=True)
-        return np.any(np.sum(x == y, axis=axis, keepdims=True) > 1)
+        return np.count_nonzero(x == y) > np.count_nonzero(
+            y == y
+        )  # more hits than results, but for nan, which has none
 
     return kink
 
@@ -1015,7 +1024,7 @@ def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
         return unbroadcast(g[..., None] * b, a.shape)
     if a.ndim == 1:
         return unbroadcast(np.matmul(b, g[..., None])[..., 0], a.shape)
-    return unbroadcast(np.matmul(g, _swap(b)), a.shape)
+    return unbroadcast(g @ _swap(b), a.shape)
 
 
 def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
@@ -1025,7 +1034,7 @@ def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
         return unbroadcast(a[:, None] * g[..., None, :], b.shape)
     if b.ndim == 1:
         return unbroadcast(np.matmul(_swap(a), g[..., None])[..., 0], b.shape)
-    return unbroadcast(np.matmul(_swap(a), g), b.shape)
+    return unbroadcast(_swap(a) @ g, b.shape)
 
 
 add_row(

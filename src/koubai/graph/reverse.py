@@ -46,7 +46,8 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     if wrt is None:
         wrt = [k for k, i in enumerate(graph.inputs) if _real(nodes[i].dtype)]
     targets = [graph.inputs[k] for k in wrt]
-    _load(trace, graph, targets)
+    values = _load(trace, graph, targets)
+    levels = trace.levels
     cotangents: dict[int, Traced] = {}
     if seeds is None:
         output = graph.outputs[0]
@@ -62,28 +63,30 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             seed = Traced(trace, added, None, shape, dtype)
             cotangents[i] = _joined(cotangents[i], seed) if i in cotangents else seed
     for i in range(len(nodes) - 1, -1, -1):
-        node = nodes[i]
-        if trace.levels[i] != 2 or node.op in LEAVES:
+        if levels[i] != 2:
+            continue
+        op, inputs, params, _, _, where = nodes[i]
+        if op in LEAVES:
             continue
         g = cotangents.pop(i, None)
         if g is None:
             continue
-        trace.where = (*node.where[:2], True) if node.where else None
-        arguments: list[Any] = [_value(trace, j) for j in node.inputs]
-        result = _value(trace, i)
-        for k, j in enumerate(node.inputs):
-            if trace.levels[j] != 2 or not _real(nodes[j].dtype):
+        trace.where = (*where[:2], True) if where else None
+        arguments = [values[j] for j in inputs]
+        for k, j in enumerate(inputs):
+            given = nodes[j]
+            if levels[j] != 2 or not _real(given.dtype):
                 continue
-            rule = node.op.rule(k)
+            rule = op.rule(k)
             if rule is None:
                 continue
-            part = rule(g, result, *arguments, **node.params)
-            if node.op.elementwise and part.shape != nodes[j].shape:
-                part = unbroadcast(part, nodes[j].shape)
-            if part.dtype != nodes[j].dtype:
-                if _complex(part.dtype) and not _complex(nodes[j].dtype):
+            part = rule(g, values[i], *arguments, **params)
+            if op.elementwise and part.shape != given.shape:
+                part = unbroadcast(part, given.shape)
+            if part.dtype != given.dtype:
+                if _complex(part.dtype) and not _complex(given.dtype):
                     part = record(OPS["real"], (part,))
-                part = part.astype(nodes[j].dtype, copy=False)
+                part = part.astype(given.dtype, copy=False)
             cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
     gradients = []
     for i in targets:
@@ -105,24 +108,23 @@ def _complex(dtype: np.dtype[Any] | None) -> bool:
     return dtype is not None and dtype.kind == "c"
 
 
-def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> None:
-    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes."""
+def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[Any]:
+    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes; return what rules see."""
     trace.inputs = list(graph.inputs)
-    wanted = set(targets)
-    for i, node in enumerate(graph.nodes):
-        level = 2 if i in wanted else 0
-        if node.op not in LEAVES:
-            if node.op.differentiable and any(trace.levels[j] == 2 for j in node.inputs):
-                level = 2
-            trace.table[(node.op.name, node.inputs, *node.params.values())] = i
-        trace.append(node, level)
-
-
-def _value(trace: Trace, i: int) -> Any:
-    node = trace.nodes[i]
-    if node.dtype is None:
-        return node.params["value"]  # rules see Python numbers as they are
-    return Traced(trace, i, None, node.shape, node.dtype)
+    trace.nodes = list(graph.nodes)
+    levels, table, values = trace.levels, trace.table, []
+    for i, (op, inputs, params, shape, dtype, _) in enumerate(graph.nodes):
+        level = 2 if i in targets else 0
+        if inputs or op not in LEAVES:
+            if level == 0 and op.vjp:
+                for j in inputs:
+                    if levels[j] == 2:
+                        level = 2
+            table[(op, inputs, *params.values()) if params else (op, inputs)] = i
+        levels.append(level)
+        # Python numbers are shown as they are
+        values.append(params["value"] if dtype is None else Traced(trace, i, None, shape, dtype))
+    return values
 
 
 def _joined(total: Traced, part: Traced) -> Traced:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import functools
 import keyword
 import math
 import sys
@@ -28,7 +29,24 @@ import numpy as np
 from koubai.errors import CompileError, TraceError
 from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
-__all__ = ["FUNCTIONS", "Graph", "Guard", "Kink", "Node", "Trace", "Traced", "current_trace", "evaluate"]
+__all__ = [
+    "FUNCTIONS",
+    "Graph",
+    "Guard",
+    "Kink",
+    "Node",
+    "Trace",
+    "Traced",
+    "current_trace",
+    "evaluate",
+    "infer",
+    "normalized",
+    "record",
+    "run_nodes",
+    "statement",
+    "untraceable",
+    "user_frame",
+]
 
 # the code object and the offset of the instruction in it; True: the node is part of that instruction's derivative
 Where: TypeAlias = tuple[CodeType, int, bool] | None
@@ -68,6 +86,9 @@ class Node(NamedTuple):
         if self.op is INPUT:
             return self.params["name"]  # type: ignore[no-any-return]
         return _stored_name(self.where) if self.where else None
+
+
+_new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
 class Guard(NamedTuple):
@@ -123,7 +144,9 @@ def _stored_name(where: tuple[CodeType, int, bool]) -> str | None:
     return None
 
 
-_inside: dict[CodeType, bool] = {}  # is this code koubai's or NumPy's own?
+# is this code koubai's or NumPy's own? By identity, since hashing a code object reads all of it; held, so that none
+# takes another's identity
+_inside: dict[int, tuple[bool, CodeType]] = {}
 
 
 def user_frame() -> Where:
@@ -131,11 +154,11 @@ def user_frame() -> Where:
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        inside = _inside.get(code)
-        if inside is None:
+        known = _inside.get(id(code))
+        if known is None:
             module = frame.f_globals.get("__name__", "")
-            inside = _inside[code] = module.partition(".")[0] in ("koubai", "numpy")
-        if not inside:
+            known = _inside[id(code)] = module.partition(".")[0] in ("koubai", "numpy"), code
+        if not known[0]:
             return code, frame.f_lasti, False
         frame = frame.f_back  # type: ignore[assignment]
     return None
@@ -176,19 +199,22 @@ class Graph:
     def check(self) -> None:
         """Raise CompileError unless order, shapes and dtypes are consistent."""
         nodes = self.nodes
-        for i, node in enumerate(nodes):
-            op = node.op
-            if op in LEAVES:
+        forms: list[Any] = []
+        for i, (op, inputs, params, shape, dtype, _) in enumerate(nodes):
+            form = (shape, type(params["value"]) if dtype is None else dtype)
+            forms.append(form)
+            if not inputs and op in LEAVES:
                 continue
-            for j in node.inputs:
-                if j >= i:
-                    raise CompileError(f"node {i} ({op.name}) reads a later node: {node.inputs}")
+            if inputs and max(inputs) >= i:
+                raise CompileError(f"node {i} ({op.name}) reads a later node: {inputs}")
             if op.elementwise or op.shape is not None:
-                shape, dtype = infer(op, [nodes[j] for j in node.inputs], node.params)
-                if shape != node.shape or dtype != node.dtype:
+                found = _inferred.get((op, *[forms[j] for j in inputs], *params.values()))
+                if found is None:
+                    found = infer(op, [nodes[j] for j in inputs], params)
+                if found != form:
                     raise CompileError(
-                        f"node {i} ({op.name}) is recorded as {node.shape} {node.dtype}, "
-                        f"but its inputs give {shape} {dtype}"
+                        f"node {i} ({op.name}) is recorded as {shape} {dtype}, "
+                        f"but its inputs give {found[0]} {found[1]}"
                     )
         for i in (*self.outputs, *self.inputs, *(guard.node for guard in self.guards)):
             if not 0 <= i < len(self.nodes):
@@ -206,26 +232,28 @@ class Graph:
     ) -> Graph:
         """Return the graph without the nodes that nothing needs."""
         needed = bytearray(len(nodes))
-        for i in (*outputs, *inputs, *(guard.node for guard in guards)):
+        for i in (*outputs, *inputs, *[guard.node for guard in guards]):
             needed[i] = 1
         for i in range(len(nodes) - 1, -1, -1):
             if needed[i]:
                 for j in nodes[i].inputs:
                     needed[j] = 1
-        if all(needed):
+        first = needed.find(0)
+        if first < 0:
             return cls(nodes, inputs, outputs, guards, kinks, name)
-        new: dict[int, int] = {}
-        kept: list[Node] = []
-        for i, node in enumerate(nodes):
+        new = list(range(first))  # what stands before the first dead node stays
+        kept = list(nodes[:first])
+        for i in range(first, len(nodes)):
+            new.append(len(kept))
             if needed[i]:
-                new[i] = len(kept)
-                kept.append(Node(node.op, tuple([new[j] for j in node.inputs]), *node[2:]))
+                op, used, params, shape, dtype, where = nodes[i]
+                kept.append(_new_node((op, tuple([new[j] for j in used]), params, shape, dtype, where)))
         return cls(
             kept,
             [new[i] for i in inputs],
             [new[i] for i in outputs],
             [guard._replace(node=new[guard.node]) for guard in guards],
-            [kink._replace(node=new.get(kink.node, -1)) for kink in kinks],
+            [kink._replace(node=new[kink.node] if needed[kink.node] else -1) for kink in kinks],
             name,
         )
 
@@ -368,10 +396,12 @@ def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
 
 # --- shapes and dtypes without numbers
 _dtypes: dict[Any, np.dtype[Any]] = {}
+_inferred: dict[Any, tuple[Shape, np.dtype[Any]]] = {}  # so that recording and checking do not work it out twice
+_INFERRED = 10_000  # of them are kept
 
 
 def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> np.dtype[Any]:
-    key = (op.name, tuple([b.dtype or type(b.params["value"]) for b in operands]), params.get("dtype"))
+    key = (op, *[b.dtype or type(b.params["value"]) for b in operands], params.get("dtype"))
     dtype = _dtypes.get(key)
     if dtype is None:
         ones = [type(b.params["value"])(1) if b.dtype is None else np.ones((), b.dtype)[()] for b in operands]
@@ -396,8 +426,21 @@ def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> n
     return dtype
 
 
-def infer(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any] | None]:
-    """Return the shape and dtype of the result. Ops without a shape rule are run on blank arrays."""
+def infer(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any]]:
+    """Return the shape and dtype of the result."""
+    forms = [(shape, type(held["value"]) if dtype is None else dtype) for _, _, held, shape, dtype, _ in operands]
+    key = (op, *forms, *params.values())
+    found = _inferred.get(key)
+    if found is None:
+        found = _worked_out(op, operands, params)
+        if len(_inferred) >= _INFERRED:
+            _inferred.clear()
+        _inferred[key] = found
+    return found
+
+
+def _worked_out(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any]]:
+    """Ops without a shape rule are run on blank arrays."""
     if op.elementwise:
         shape: Shape = ()
         for b in operands:
@@ -468,9 +511,10 @@ class Trace:
         """Return the node of a constant: a Python number stays one (weak); an array is copied."""
         kind = type(value)
         if kind is float or kind is int or kind is bool:
-            key: Any = (
-                (kind, value, math.copysign(1.0, value) if value == 0 else 0) if value == value else (kind, "nan")
-            )
+            if value == 0:
+                key: Any = (kind, value, math.copysign(1.0, value))
+            else:
+                key = (kind, value if value == value else "nan")
             dtype = None
             shape: Shape = ()
         elif kind is complex:
@@ -488,7 +532,7 @@ class Trace:
             i = self.table.get(key)
             if i is not None:
                 return i
-        i = self.append(Node(CONSTANT, (), {"value": value}, shape, dtype, self.where), 0)
+        i = self.append(_new_node((CONSTANT, (), {"value": value}, shape, dtype, self.where)), 0)
         if key is not None:
             self.table[key] = i
         return i
@@ -507,7 +551,7 @@ class Trace:
         """Return the node for this call, a new one unless the same stands already."""
         if self.closed:
             raise untraceable("a traced value outlived its trace", "don't keep values of x outside the function")
-        key = (op.name, inputs, *params.values()) if params else (op.name, inputs)
+        key = (op, inputs, *params.values()) if params else (op, inputs)
         i = self.table.get(key)
         if i is None:
             level = 0
@@ -519,7 +563,7 @@ class Trace:
                 level = 1
             i = len(self.nodes)
             where = user_frame() if self.concrete else self.where
-            self.nodes.append(Node(op, inputs, params, shape, dtype, where))
+            self.nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
             levels.append(level)
             self.table[key] = i
         return i
@@ -539,51 +583,49 @@ class Trace:
 
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
     """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
-    trace = None
-    weak = False
+    trace: Any = None
+    nodes = []
     for a in args:
         if type(a) is Traced:
-            weak = weak or a._weak
-            if trace is None:
+            if a._trace is not trace:
+                if trace is not None:
+                    raise untraceable(
+                        "values of two different traces meet", "don't use an outer x inside an inner gradient"
+                    )
                 trace = a._trace
-            elif a._trace is not trace:
-                raise untraceable(
-                    "values of two different traces meet", "don't use an outer x inside an inner gradient"
-                )
-    assert trace is not None
-    if weak:
-        args = _given_way(args)
-    nodes, values = [], []
-    for a in args:
-        if type(a) is Traced:
+            if a._weak:
+                cast = _given_way(args)
+                if cast is not args:
+                    return record(op, cast, params)
             nodes.append(a._node if a._base is None else a._current())
-            values.append(a._value)
         else:
-            i = trace.constant(a)
-            nodes.append(i)
-            values.append(trace.nodes[i].params["value"])
+            if trace is None:
+                trace = next(b._trace for b in args if type(b) is Traced)
+            nodes.append(trace.constant(a))
+    at = trace.nodes
     if trace.concrete:
-        value = op.call(*values, **params)
+        values = [a._value if type(a) is Traced else at[i].params["value"] for a, i in zip(args, nodes, strict=True)]
+        value = op.call(*values, **params) if params else op.call(*values)
         shape, dtype = value.shape, value.dtype
         i = trace.emit(op, tuple(nodes), params, shape, dtype)
         if op.kink is not None and trace.levels[i] == 2 and op.kink(*values, **params):
-            trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
+            trace.kinks.append(Kink(i, op.name, at[i].where))
         result = Traced(trace, i, value, shape, dtype)
-        if value.ndim and (op.view or op is _GETITEM) and _is_view(value, values[0]):
-            result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
+        if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
+            result._base, result._base_node, result._view = args[0], nodes[0], at[i]
         return result
     if op in _WRITES:
-        spread = trace.nodes[nodes[1]]
-        if spread.op is _BROADCAST and trace.nodes[spread.inputs[0]].shape == ():
+        spread = at[nodes[1]]
+        if spread.op is _BROADCAST and at[spread.inputs[0]].shape == ():
             nodes[1] = spread.inputs[0]  # a write spreads its value anyway
-    elif op is _SUM and trace.nodes[nodes[0]].op is _NEGATIVE:
-        inner = record(op, (_held(trace, trace.nodes[nodes[0]].inputs[0]),), params)
+    elif op is _SUM and at[nodes[0]].op is _NEGATIVE:
+        inner = record(op, (_held(trace, at[nodes[0]].inputs[0]),), params)
         return record(_NEGATIVE, (inner,))
     if op.elementwise and not params:
-        simpler = _simplify(trace, op, args, nodes)
+        simpler = _simplify(trace, op, nodes)
         if simpler is not None:
             return simpler
-    shape, inferred = infer(op, [trace.nodes[j] for j in nodes], params)
+    shape, inferred = infer(op, [at[j] for j in nodes], params)
     return Traced(trace, trace.emit(op, tuple(nodes), params, shape, inferred), None, shape, inferred)
 
 
@@ -604,52 +646,51 @@ def _is_view(value: Any, base: Any) -> bool:
     return isinstance(value, np.ndarray) and value.base is not None and np.may_share_memory(value, base)
 
 
-def _simplify(trace: Trace, op: Op, args: Sequence[Any], nodes: list[int]) -> Traced | None:
+def _simplify(trace: Trace, op: Op, nodes: list[int]) -> Traced | None:
     """Leave out work that changes no bit: multiplying by one, arithmetic on constants, spreading what is spread
     anyway.
     """
     at = trace.nodes
-    if op not in _FOLDED:
-        for i in nodes:
-            if at[i].op is _BROADCAST or at[i].op is CONSTANT:
-                break
-        else:
-            return None
-    spread = None
-    for k, i in enumerate(nodes):
-        if at[i].op is _BROADCAST and all(at[j].shape in ((), at[i].shape) for m, j in enumerate(nodes) if m != k):
-            source = at[i].inputs[0]
-            if at[source].shape == () or (len(nodes) == 2 and at[nodes[1 - k]].shape == at[i].shape):
-                nodes[k], spread = source, at[i].shape
-    if spread is not None and all(at[i].shape == () for i in nodes):  # every operand is one number: spread the result
-        scalar = record(op, [_held(trace, i) for i in nodes], _NONE)
-        return record(_BROADCAST, (scalar,), {"shape": spread})
+    ops = [at[i].op for i in nodes]
+    if _BROADCAST in ops:
+        spread = None
+        for k, i in enumerate(nodes):
+            if ops[k] is _BROADCAST and all(at[j].shape in ((), at[i].shape) for m, j in enumerate(nodes) if m != k):
+                source = at[i].inputs[0]
+                if at[source].shape == () or (len(nodes) == 2 and at[nodes[1 - k]].shape == at[i].shape):
+                    nodes[k], spread = source, at[i].shape
+        if spread is not None and all(
+            at[i].shape == () for i in nodes
+        ):  # each operand is one number: spread the result
+            scalar = record(op, [_held(trace, i) for i in nodes], _NONE)
+            return record(_BROADCAST, (scalar,), {"shape": spread})
+        ops = [at[i].op for i in nodes]
     if op is _MULTIPLY:
-        for k in (0, 1):
-            factor, other = _scalar_constant(at[nodes[k]]), at[nodes[1 - k]]
-            if factor is None or other.dtype is None:
-                continue
-            weak = at[nodes[k]].dtype is None
-            if factor == 1.0 and (weak or at[nodes[k]].dtype == other.dtype):
-                return _held(trace, nodes[1 - k])
-            inner = _scaled(trace, nodes[1 - k])
-            if inner is not None and (_exact(factor) or _exact(inner[0])):
-                return record(op, (factor * inner[0], _held(trace, inner[1])))
-        left, right = _scaled(trace, nodes[0]), _scaled(trace, nodes[1])
-        if left is not None and right is not None and (_exact(left[0]) or _exact(right[0])):
-            return record(op, (record(op, (left[0] * right[0], _held(trace, left[1]))), _held(trace, right[1])))
+        if CONSTANT in ops:
+            for k in (0, 1):
+                constant, other = at[nodes[k]], at[nodes[1 - k]]
+                factor = _scalar_constant(constant)
+                if factor is None or other.dtype is None:
+                    continue
+                if factor == 1.0 and (constant.dtype is None or constant.dtype == other.dtype):
+                    return _held(trace, nodes[1 - k])
+                inner = _scaled(trace, nodes[1 - k])
+                if inner is not None and (_exact(factor) or _exact(inner[0])):
+                    return record(op, (factor * inner[0], _held(trace, inner[1])))
+        elif ops[0] is _MULTIPLY and ops[1] is _MULTIPLY:
+            left, right = _scaled(trace, nodes[0]), _scaled(trace, nodes[1])
+            if left is not None and right is not None and (_exact(left[0]) or _exact(right[0])):
+                return record(op, (record(op, (left[0] * right[0], _held(trace, left[1]))), _held(trace, right[1])))
     elif op is _NEGATIVE:
-        operand = at[nodes[0]]
-        if operand.op is _NEGATIVE:
-            return _held(trace, operand.inputs[0])
+        if ops[0] is _NEGATIVE:
+            return _held(trace, at[nodes[0]].inputs[0])
         inner = _scaled(trace, nodes[0])
         if inner is not None:
             return record(_MULTIPLY, (-inner[0], _held(trace, inner[1])))
-    elif op is _ADD:
-        for k in (0, 1):
-            if at[nodes[k]].op is _NEGATIVE:
-                return record(_SUBTRACT, (_held(trace, nodes[1 - k]), _held(trace, at[nodes[k]].inputs[0])))
-    if all(at[i].op is CONSTANT and at[i].shape == () for i in nodes):
+    elif op is _ADD and _NEGATIVE in ops:
+        k = 0 if ops[0] is _NEGATIVE else 1
+        return record(_SUBTRACT, (_held(trace, nodes[1 - k]), _held(trace, at[nodes[k]].inputs[0])))
+    if ops.count(CONSTANT) == len(ops) and all(at[i].shape == () for i in nodes):
         with np.errstate(all="ignore"):
             value = op.call(*[at[i].params["value"] for i in nodes])
         if isinstance(value, np.generic):
@@ -686,14 +727,14 @@ def _exact(factor: float) -> bool:
 
 
 def _held(trace: Trace, i: int) -> Traced:
-    return Traced(trace, i, None, trace.nodes[i].shape, trace.nodes[i].dtype)
+    node = trace.nodes[i]
+    return Traced(trace, i, None, node.shape, node.dtype)
 
 
 _SUM, _WRITES = OPS["sum"], (OPS["setitem"], OPS["add_at"])
 _GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE, _ADD, _SUBTRACT = (
     OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative", "add", "subtract")
 )
-_FOLDED = (_MULTIPLY, _NEGATIVE, _ADD)
 
 
 class Traced:
@@ -1035,15 +1076,19 @@ _ASTYPE = OPS["astype"]
 def _define_operators() -> None:
     def binary(op: Op) -> tuple[Any, Any, Any]:
         def forward(self: Traced, other: Any) -> Any:
-            if other is None or isinstance(other, str):
-                return NotImplemented
-            result = record(op, (self, _plain(other)))
-            result._weak = self._weak and _python_like(other)
+            if type(other) is not Traced:
+                if other is None or isinstance(other, str):
+                    return NotImplemented
+                other = _plain(other)
+            result = record(op, (self, other))
+            if self._weak:
+                result._weak = _python_like(other)
             return result
 
         def reflected(self: Traced, other: Any) -> Any:
             result = record(op, (_plain(other), self))
-            result._weak = self._weak and _python_like(other)
+            if self._weak:
+                result._weak = _python_like(other)
             return result
 
         def inplace(self: Traced, other: Any) -> Any:
