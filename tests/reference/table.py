@@ -49,8 +49,8 @@ MIDDLE = """
 `semantics="torch" | "keras" | "optax"` chooses the formula and the defaults. A dash: the framework has no such
 optimizer. Arguments that say the same in all of them are left out. `decoupled_weight_decay` is false in torch, where
 weight decay is added to the gradient, and true in Keras. In optax weight decay is whatever is chained; here it is
-coupled but in AdamW, Lion and Adan. `clipnorm` clips the norm of all parameters in torch (with 1e-6 added to the norm)
-and in optax, that of each array in Keras.
+coupled but in AdamW, Lion and Adan. optax has no default `lr`: the rule's own stands in. `clipnorm` clips the norm of
+all parameters in torch (with 1e-6 added to the norm) and in optax, that of each array in Keras.
 
 | optimizer | argument | {frameworks} |
 |---|---|{dashes}|

@@ -581,9 +581,9 @@ def _named(name: str) -> type[Optimizer]:
 # -- comparing the frameworks -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """What one optimizer's name means in each framework. Printing it shows a table.
+    """What one optimizer's name means in each framework. Showing it gives a table.
 
     differences: hyperparameter -> {framework: its default or variant}, where they are not all the same.
     paths: framework -> (steps + 1, n) points with equal numbers, so that only the formulas differ; default_paths: with
@@ -604,7 +604,7 @@ class Comparison:
     def default_largest(self) -> dict[tuple[str, str], float]:
         return _largest(self.default_paths)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         frameworks = list(self.paths)
         rows = [["", *frameworks]]
         rows += [[name, *(str(values[f]) for f in frameworks)] for name, values in self.differences.items()]
