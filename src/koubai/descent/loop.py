@@ -266,7 +266,8 @@ class _Descent:
 
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
-        verdict = self.stopping.check(point, self.lr)
+        with np.errstate(all="ignore"):  # norms near the largest number
+            verdict = self.stopping.check(point, self.lr)
         self.memory = self.optimizer.observe(self.memory, point.t, point.fun)
         self.lr = self.optimizer.rate(point.t, self.memory)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr)
