@@ -6,7 +6,8 @@ holds its parts packed in one array, so that it is computed once and its parts s
 What is read: cholesky, eigh and eigvalsh read one triangle, as NumPy does, so the other triangle's derivative is zero.
 Where a derivative does not exist, koubai says so:
 
-- det: exact at singular matrices too (the cofactors); its second derivative needs the inverse and raises LinAlgError.
+- det: exact at singular matrices too (the cofactors); its second derivative needs the inverse and is nan there, as is
+  the derivative of slogdet, whose value is −inf.
 - eigh, svd: an eigenvector or singular vector has no derivative where its value is repeated: the result is inf or nan
   and the trace lists a kink. The values themselves have one there as long as the function treats the repeated ones
   alike (a sum); their second derivative is nan. Signs of vectors are LAPACK's: only what does not depend on the sign
@@ -18,6 +19,7 @@ Where a derivative does not exist, koubai says so:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -100,7 +102,11 @@ def _solve_b(g: Any, y: Any, a: Any, b: Any) -> Any:
     return unbroadcast(apply("solve", a.mT, g), b.shape)
 
 
-_matrix_row("inv", np.linalg.inv, (lambda g, y, a: -(y.mT @ g @ y.mT),), _same, _SQUARE)
+def _inv_vjp(g: Any, y: Any, a: Any) -> Any:
+    return -(y.mT @ g @ y.mT)
+
+
+_matrix_row("inv", np.linalg.inv, (_inv_vjp,), _same, _SQUARE)
 _matrix_row(
     "solve",
     np.linalg.solve,
@@ -108,6 +114,18 @@ _matrix_row(
     lambda a, b: (*np.broadcast_shapes(a[:-2], b[:-2]), *b[-2:]),
     ((((3, 3), (3, 2)), {}), (((2, 2, 2), (2, 1)), {}), (((2, 2), (3, 2, 1)), {})),
 )
+
+
+def _inverse_or_nan(a: Any) -> Any:
+    """inv(a) for derivatives: nan, not an exception, where the function has a value (−inf, say) but they have none."""
+    try:
+        return np.linalg.inv(a)
+    except np.linalg.LinAlgError:
+        y = np.full(a.shape, np.nan, a.dtype)
+        for i in np.ndindex(*a.shape[:-2]):
+            with contextlib.suppress(np.linalg.LinAlgError):
+                y[i] = np.linalg.inv(a[i])
+        return y
 
 
 def _cofactors(a: Any) -> Any:
@@ -121,11 +139,12 @@ def _cofactors(a: Any) -> Any:
 
 
 def _cofactors_vjp(g: Any, y: Any, a: Any) -> Any:
-    inverse = apply("inv", a).mT
+    inverse = apply("inverse_or_nan", a).mT
     inner = apply("sum", g * inverse, axis=(a.ndim - 2, a.ndim - 1), keepdims=True)
     return apply("det", a)[..., None, None] * (inverse * inner - inverse @ g.mT @ inverse)
 
 
+_matrix_row("inverse_or_nan", _inverse_or_nan, (_inv_vjp,), _same, _SQUARE, code="np.linalg.inv({0})")
 _matrix_row("det", np.linalg.det, (lambda g, y, a: g[..., None, None] * apply("cofactors", a),), _numbers, _SQUARE)
 _matrix_row(
     "cofactors",
@@ -138,7 +157,7 @@ _matrix_row(
 _matrix_row(
     "logabsdet",
     lambda a: np.linalg.slogdet(a)[1],
-    (lambda g, y, a: g[..., None, None] * apply("inv", a).mT,),
+    (lambda g, y, a: g[..., None, None] * apply("inverse_or_nan", a).mT,),
     _numbers,
     _SQUARE,
     code="np.linalg.slogdet({0})[1]",
@@ -254,12 +273,12 @@ def _eigh_vjp(g: Any, y: Any, a: Any) -> Any:
     """V (diag(gw) + F ∘ Vᵀ gV) Vᵀ with F[i, j] = 1 / (w[j] − w[i]) (Giles, 2008)."""
     w, v, gw, gv = y[..., 0, :], y[..., 1:, :], g[..., 0, :], g[..., 1:, :]
     turn = v.mT @ gv
-    inner = apply("quotient_or_zero", (turn - turn.mT) * 0.5, _off_diagonal_gaps(w))
+    inner = (turn - turn.mT) * 0.5 / _off_diagonal_gaps(w)
     return _to_lower((v * gw[..., None, :] + v @ inner) @ v.mT)
 
 
-def _eigvalsh_vjp(g: Any, y: Any, a: Any) -> Any:
-    v = apply("eigh", a)[..., 1:, :]
+def _eigenvalues_vjp(g: Any, y: Any, a: Any, packed: Any) -> Any:
+    v = packed[..., 1:, :]
     return _to_lower((v * g[..., None, :]) @ v.mT)
 
 
@@ -272,7 +291,22 @@ _matrix_row(
     code="(lambda w, v: np.concatenate([w[..., None, :], v], -2))(*np.linalg.eigh({0}))",
     kink=_eigenvalue_kink,
 )
-_matrix_row("eigvalsh", np.linalg.eigvalsh, (_eigvalsh_vjp,), lambda a: a[:-1], _SQUARE, kink=_eigenvalue_kink)
+_matrix_row(
+    "eigvalsh",
+    np.linalg.eigvalsh,
+    (lambda g, y, a: _eigenvalues_vjp(g, y, a, apply("eigh", a)),),
+    lambda a: a[:-1],
+    _SQUARE,
+    kink=_eigenvalue_kink,
+)
+# the eigenvalues out of a decomposition of a: their derivative needs no gap, so it does not pass through the vectors
+_matrix_row(
+    "eigenvalues",
+    lambda a, packed: packed[..., 0, :],
+    (_eigenvalues_vjp, None),
+    lambda a, packed: a[:-1],
+    code="{1}[..., 0, :]",
+)
 
 
 def _triangle(function: str, a: Any, UPLO: str) -> Any:
@@ -284,8 +318,9 @@ def _triangle(function: str, a: Any, UPLO: str) -> Any:
 
 @implements(np.linalg.eigh)
 def eigh(a: Any, UPLO: str = "L") -> Any:
-    y = apply("eigh", _triangle("eigh", a, UPLO))
-    return _result_type(np.linalg.eigh)(y[..., 0, :], y[..., 1:, :])
+    a = _triangle("eigh", a, UPLO)
+    y = apply("eigh", a)
+    return _result_type(np.linalg.eigh)(apply("eigenvalues", a, y), y[..., 1:, :])
 
 
 @implements(np.linalg.eigvalsh)
@@ -318,20 +353,19 @@ def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
     gu, gs, gvh = _svd_parts(g, m, n)
     left, right = u.mT @ gu, vh @ gvh.mT
     gaps = _off_diagonal_gaps(s * s)
-    inner = apply("quotient_or_zero", left - left.mT, gaps) * s[..., None, :]
-    inner = inner + s[..., :, None] * apply("quotient_or_zero", right - right.mT, gaps)
+    inner = (left - left.mT) / gaps * s[..., None, :] + s[..., :, None] * ((right - right.mT) / gaps)
     total = (u * gs[..., None, :] + u @ inner) @ vh
     if m > n:
-        part = apply("quotient_or_zero", gu, s[..., None, :])
+        part = gu / s[..., None, :]
         total = total + (part - u @ (u.mT @ part)) @ vh
     elif n > m:
-        part = apply("quotient_or_zero", gvh, s[..., :, None])
+        part = gvh / s[..., :, None]
         total = total + u @ (part - (part @ vh.mT) @ vh)
     return total
 
 
-def _svdvals_vjp(g: Any, y: Any, a: Any) -> Any:
-    u, _, vh = _svd_parts(apply("svd", a), *a.shape[-2:])
+def _singular_values_vjp(g: Any, y: Any, a: Any, packed: Any) -> Any:
+    u, _, vh = _svd_parts(packed, *a.shape[-2:])
     return (u * g[..., None, :]) @ vh
 
 
@@ -355,11 +389,20 @@ _matrix_row(
 _matrix_row(
     "svdvals",
     lambda a: np.linalg.svd(a, compute_uv=False),
-    (_svdvals_vjp,),
+    (lambda g, y, a: _singular_values_vjp(g, y, a, apply("svd", a)),),
     lambda a: (*a[:-2], min(a[-2:])),
     _RECTANGLES,
     code="np.linalg.svd({0}, compute_uv=False)",
     kink=_singular_kink,
+)
+_matrix_row(
+    "singular_values",
+    lambda a, packed: _svd_parts(packed, *a.shape[-2:])[1],
+    (_singular_values_vjp, None),
+    lambda a, packed: (*a[:-2], min(a[-2:])),
+    code=lambda y, args, params: (
+        f"{y} = (lambda m, n: {args[1]}[..., m * min(m, n) : (m + 1) * min(m, n)])(*{args[0]}.shape[-2:])"
+    ),
 )
 
 
@@ -376,7 +419,9 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
             "np.linalg.svd of a rectangular matrix completes its singular vectors in an arbitrary way",
             "pass full_matrices=False",
         )
-    return _result_type(np.linalg.svd)(*_svd_parts(apply("svd", a), m, n))
+    packed = apply("svd", a)
+    u, _, vh = _svd_parts(packed, m, n)
+    return _result_type(np.linalg.svd)(u, apply("singular_values", a, packed), vh)
 
 
 @implements(np.linalg.svdvals)
