@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from reference import losses
+from reference import cases, losses
 
 import koubai as kb
 
@@ -179,6 +179,37 @@ def test_g6_the_1d_path_is_arrows_on_the_curve(ax):
     np.testing.assert_allclose(arrows.Y, run.history.fun[:-1])
     np.testing.assert_allclose(arrows.X + arrows.U, run.history.x[1:])
     np.testing.assert_allclose(arrows.Y + arrows.V, run.history.fun[1:], atol=1e-12)
+
+
+NINE = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamax", "nadam", "ftrl")
+NINE_CASES = [c for c in cases.CASES if c.optimizer in NINE and c.framework in ("torch", "keras")]
+
+
+@pytest.mark.parametrize("case", NINE_CASES, ids=str)
+def test_o1_to_o9_paths_are_pytorchs_and_kerass(case):
+    """200 steps with the framework's own semantics; the stored paths are the frameworks', live in make test-bridges."""
+    assert case.tolerance <= 1e-12
+    with np.load(cases.STORED) as stored:
+        assert cases.difference(cases.path(case)[cases.KEPT], stored[str(case)]) <= 1e-12
+
+
+def test_o1_to_o9_every_one_is_compared_with_every_framework_that_has_it():
+    compared = {(c.optimizer, c.framework) for c in NINE_CASES}
+    keras = {(name, "keras") for name in NINE}
+    torch = {(name, "torch") for name in NINE if name != "ftrl"}
+    assert compared == keras | torch
+
+
+def test_o10_an_optimizer_updates_dictionaries_in_place():
+    params = {"w": np.array([[1.0, -2.0], [0.5, 3.0]]), "b": np.zeros(2)}
+    w, b = params["w"], params["b"]
+    optimizer = kb.Adam(lr=0.05)
+    for _ in range(300):
+        optimizer.update(params, {"w": 2 * (params["w"] - 1), "b": 2 * (params["b"] + 2)})
+    assert params["w"] is w
+    assert params["b"] is b
+    np.testing.assert_allclose(w, 1, atol=1e-3)
+    np.testing.assert_allclose(b, -2, atol=1e-3)
 
 
 def losses_of(name, dtype):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -28,7 +29,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        return sum(int(np.prod(shape)) for shape in self.shapes)
+        return sum(math.prod(shape) for shape in self.shapes)
 
     def view(self, vector: FloatArray) -> Any:
         """Show ``vector`` in the caller's form, as views of it. Leading axes of ``vector`` are kept."""
@@ -39,7 +40,7 @@ class Layout:
             return vector.reshape(lead + self.shapes[0])
         out, start = {}, 0
         for name, shape in zip(self.names, self.shapes, strict=True):
-            stop = start + int(np.prod(shape))
+            stop = start + math.prod(shape)
             out[name] = vector[..., start:stop].reshape(lead + shape)
             start = stop
         return out
@@ -53,7 +54,7 @@ class Layout:
         if self.is_number:
             return "x"
         for name, shape in zip(self.names or ("x",), self.shapes, strict=True):
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             if i < size:
                 index = np.unravel_index(i, shape)
                 return f"{name}[{', '.join(map(str, index))}]" if shape else name
