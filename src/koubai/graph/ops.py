@@ -398,6 +398,7 @@ _elementwise(
     lambda g, y, a, b: -g * (a / (a * a + b * b)),
     domain=(POSITIVE, ANY),
     scalar="math.atan2({0}, {1})",
+    kink=lambda a, b: np.any((a == 0) & (b == 0)),
 )
 _elementwise(
     np.hypot,

@@ -356,6 +356,9 @@ class _NumberType(type):
 
     def __call__(cls, x: Any = 0.0) -> Any:
         if not holds_traced(x):
+            trace = current_trace()
+            if isinstance(x, str) and trace is not None and trace.told:
+                raise untraceable("the text of a traced value is turned back into a number", "use the value itself")
             return cls.original(x)
         y = array(x)
         if cls.original is float and y.shape:
@@ -601,5 +604,6 @@ _numpy = _Library(np, _CREATION)
 STANDINS: dict[Any, Any] = {
     float: _Float,
     **{getattr(np, n): f for n, f in _CREATION.items() if hasattr(np, n)},
+    **{getattr(part, n): f for part in (np.linalg, np.fft) for n, f in _listing(part).items()},
     **{getattr(math, n): getattr(_math, n) for n in _MATH if hasattr(math, n)},
 }

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import functools
+import itertools
 import keyword
 import math
 import sys
@@ -134,14 +135,18 @@ def _stored_name(where: tuple[CodeType, int, bool]) -> str | None:
     code, offset, derived = where
     if derived:
         return None
-    following = iter(dis.get_instructions(code))
-    for instruction in following:
-        if instruction.offset == offset:
-            after = next((i for i in following if i.opname != "CACHE"), None)
-            if after is not None and after.opname in ("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL"):
-                return str(after.argval)
-            return None
-    return None
+    return _stores(code).get(offset)
+
+
+@functools.lru_cache(maxsize=64)
+def _stores(code: CodeType) -> dict[int, str]:
+    """Return the variable that the result of each instruction is stored in, by the instruction's offset."""
+    instructions = [i for i in dis.get_instructions(code) if i.opname != "CACHE"]
+    return {
+        i.offset: str(after.argval)
+        for i, after in itertools.pairwise(instructions)
+        if after.opname in ("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL")
+    }
 
 
 # is this code koubai's or NumPy's own? By identity, since hashing a code object reads all of it; held, so that none
@@ -483,6 +488,7 @@ class Trace:
         self.kinks: list[Kink] = []
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
+        self.told = False  # was a differentiated value written out as text, with all its digits?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
 
     @contextlib.contextmanager
@@ -880,10 +886,13 @@ class Traced:
             raise TypeError("iteration over a 0-d array")
         return iter([self[i] for i in range(self.shape[0])])
 
-    def _shown(self) -> Any:
+    def _shown(self, rounded: bool = False) -> Any:
         """Return the number for a text. The text may come back as a number, so the path is bound to it."""
-        if self._value is not None and not self._trace.closed:
-            self._trace.guard(self._current(), np.copy(self._value) if self.shape else self._value)
+        trace = self._trace
+        if self._value is not None and not trace.closed:
+            node = self._current()
+            trace.guard(node, np.copy(self._value) if self.shape else self._value)
+            trace.told = trace.told or (trace.levels[node] == 2 and not rounded)
         return self._value
 
     def __repr__(self) -> str:
@@ -893,7 +902,7 @@ class Traced:
         return str(self._shown())
 
     def __format__(self, spec: str) -> str:
-        return format(self._shown(), spec)
+        return format(self._shown(rounded=bool(spec)), spec)
 
     def __copy__(self) -> Traced:
         return self.copy()
