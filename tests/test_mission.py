@@ -181,7 +181,7 @@ def test_g6_the_1d_path_is_arrows_on_the_curve(ax):
     np.testing.assert_allclose(arrows.Y + arrows.V, run.history.fun[1:], atol=1e-12)
 
 
-NINE = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamax", "nadam", "ftrl")
+NINE = ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "adamax", "nadam", "ftrl")
 NINE_CASES = [c for c in cases.CASES if c.optimizer in NINE and c.framework in ("torch", "keras")]
 
 
@@ -198,6 +198,9 @@ def test_o1_to_o9_every_one_is_compared_with_every_framework_that_has_it():
     keras = {(name, "keras") for name in NINE}
     torch = {(name, "torch") for name in NINE if name != "ftrl"}
     assert compared == keras | torch
+    sgd = [c.settings for c in NINE_CASES if c.optimizer == "sgd"]
+    assert any(s.get("momentum") and not s.get("nesterov") for s in sgd), "Momentum is SGD with momentum"
+    assert any(s.get("momentum") and s.get("nesterov") for s in sgd), "Nesterov is SGD with momentum and nesterov"
 
 
 def test_o10_an_optimizer_updates_dictionaries_in_place():
