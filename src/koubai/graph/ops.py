@@ -752,7 +752,7 @@ def distinct(*arrays: Any) -> bool:
 
 
 def _setitem(x: Any, v: Any, *arrays: Any, index: Index) -> Any:
-    y = x.copy()
+    y = np.array(x)  # not x.copy(): a constant may be a number
     y[index.fill(arrays)] = v
     return y
 
@@ -773,7 +773,7 @@ def _setitem_vjp(i: int, g: Any, y: Any, x: Any, v: Any, *arrays: Any, index: In
 
 
 def _add_at(x: Any, v: Any, *arrays: Any, index: Index) -> Any:
-    y = x.copy()
+    y = np.array(x)
     add_into(y, v, index.fill(arrays), bool(arrays))
     return y
 
@@ -834,7 +834,7 @@ add_row(
         _setitem,
         _setitem_vjp,
         shape=lambda x, *rest, index: x,
-        code=lambda y, args, params: f"{y} = {args[0]}.copy(); {y}[{params['index'].text(args[2:])}] = {args[1]}",
+        code=lambda y, args, params: f"{y} = np.array({args[0]}); {y}[{params['index'].text(args[2:])}] = {args[1]}",
         domain=(ANY, ANY),
         examples=(
             (((4,), ()), _index(1)),
@@ -848,8 +848,8 @@ add_row(
 def _add_at_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:
     index = params["index"].text(args[2:])
     if params["index"].holes:
-        return f"{y} = {args[0]}.copy(); np.add.at({y}, np.s_[{index}], {args[1]})"
-    return f"{y} = {args[0]}.copy(); {y}[{index}] += {args[1]}"
+        return f"{y} = np.array({args[0]}); np.add.at({y}, np.s_[{index}], {args[1]})"
+    return f"{y} = np.array({args[0]}); {y}[{index}] += {args[1]}"
 
 
 add_row(

@@ -365,7 +365,7 @@ class _NumberType(type):
             if y.size != 1:
                 raise TypeError("only length-1 arrays can be converted to Python scalars")
             y = y.reshape(())
-        y = y.astype(cls.dtype) if y.shape or y.dtype != cls.dtype else y
+        y = y.astype(cls.dtype) if y.dtype != cls.dtype else y  # np.float64 of an array is that array, not a copy
         return y._as_python() if cls.original is float else y
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -442,7 +442,10 @@ def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K"
     else:
         kind = None if dtype is None else np.dtype(dtype)
         plain: Any = np.array(object, dtype=kind, copy=True, ndmin=ndmin)
-        return _owner()._wrap(plain) if plain.dtype.kind in "fiub" and plain.ndim else plain
+        if plain.dtype.kind not in "fiub":
+            return plain
+        y = _owner()._wrap(plain)
+        y._value = plain  # an array even where it is 0-d, so that it can be written into
     return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
 
 
@@ -476,7 +479,11 @@ class _vectorize:
         if not arrays[0].shape:
             return array(self.pyfunc(*arrays))
         rows = zip(*[a.ravel() for a in arrays], strict=True)
-        return array([self.pyfunc(*row) for row in rows]).reshape(arrays[0].shape)
+        results = [self.pyfunc(*row) for row in rows]
+        kind = self.plain.otypes or getattr(
+            results[0], "dtype", type(results[0])
+        )  # the first result tells, as in NumPy
+        return array(results).reshape(arrays[0].shape).astype(kind, copy=False)
 
 
 def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -484,6 +491,8 @@ def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]
     def standin(*args: Any) -> Any:
         if not holds_traced(args):
             return original(*args)
+        if original is math.prod:  # it multiplies by the numbers' own operator
+            return function(*args)
         # Python's math computes in float64, and gives a Python number
         y = function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
         return y._as_python() if type(y) is Traced else y
