@@ -197,7 +197,7 @@ rows("np.nancumsum np.nancumprod", ANY, "{}(with_nan(x), axis=-1)", ARRAYS, loos
 rows("np.nanmedian", ANY, "{0}(with_nan(x)) + {0}(with_nan(x), axis=-1)", ((6,), (2, 5)))
 row("np.nanquantile", "np.nanquantile(with_nan(x), 0.3)", shapes=((6,), (2, 3)))
 row("np.nanpercentile", "np.nanpercentile(with_nan(x), [20.0, 45.0])", shapes=((6,), (2, 3)))
-row("np.cov", "np.cov(x)", "np.cov(x, rowvar=False, bias=True)", shapes=((5,), (2, 4), (3, 4)))
+row("np.cov", "np.cov(x)", "np.cov(x * (1 + 2j))", "np.cov(x, rowvar=False, bias=True)", shapes=((5,), (2, 4), (3, 4)))
 row("np.corrcoef", "np.corrcoef(x)", "np.corrcoef(x[0], x[1] ** 2)", shapes=((2, 5), (3, 4)), loose=4)
 row("np.bincount", "np.bincount(np.array([0, 2, 1, 2]), weights=cut(x, 4)) ** 2", shapes=((4,), (2, 3)))
 
@@ -266,10 +266,18 @@ row(
     "np.gradient",
     "np.gradient(x, axis=-1) ** 2",
     "np.gradient(x, 0.5, axis=-1, edge_order=2)",
+    "np.gradient(x, [0.0, 1.0, 3.0, 3.5][: x.shape[-1]], axis=-1)",
+    "np.gradient(x, np.cumsum(np.exp(x.ravel()))[: x.shape[-1]], axis=-1, edge_order=2)",
     shapes=((4,), (2, 3)),
 )
 row("np.convolve", "np.convolve(x, x[:2] ** 2)", "np.convolve(x, [1.0, 2.0, -1.0], 'same')", shapes=VECTORS)
-row("np.correlate", "np.correlate(x, x[:3], 'full')", "np.correlate(x, [1.0, 2.0])", shapes=VECTORS)
+row(
+    "np.correlate",
+    "np.correlate(x, x[:3], 'full')",
+    "np.correlate(x, [1.0, 2.0])",
+    "np.correlate(x, x[:2] * 1j)",
+    shapes=VECTORS,
+)
 row("np.unwrap", "np.unwrap(3.0 * x) ** 2", shapes=ARRAYS)
 row("np.apply_along_axis", "np.apply_along_axis(lambda r: np.sum(r**2) * r, -1, x)", shapes=ARRAYS)
 row("np.apply_over_axes", "np.apply_over_axes(np.sum, x * x, [0])", shapes=ARRAYS)

@@ -1194,19 +1194,45 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     x = array(f)
     axes = tuple(range(x.ndim)) if axis is None else axes_of(axis, x.ndim) or ()
     spacings = list(varargs) if len(varargs) > 1 else (list(varargs) or [1.0]) * len(axes)
-    if edge_order not in (1, 2) or any(np.ndim(s) for s in spacings):
-        refuse("gradient", "spacing or edge_order", "other than numbers, 1 or 2")
+    if edge_order not in (1, 2):
+        raise ValueError("'edge_order' greater than 2 not supported")
     results = []
     for i, h in zip(axes, spacings, strict=True):
         y = moveaxis(x, i, 0)
-        inner = (y[2:] - y[:-2]) / (2.0 * h)
-        if edge_order == 1:
-            first, last = (y[1:2] - y[:1]) / h, (y[-1:] - y[-2:-1]) / h
-        else:
-            first = (-1.5 * y[:1] + 2.0 * y[1:2] - 0.5 * y[2:3]) / h
-            last = (1.5 * y[-1:] - 2.0 * y[-2:-1] + 0.5 * y[-3:-2]) / h
-        results.append(moveaxis(concatenate([first, inner, last], 0), 0, i))
+        first, inner, last = (
+            _gradient_on_grid(y, array(h), edge_order) if np.ndim(h) else _gradient_with_step(y, h, edge_order)
+        )
+        result = moveaxis(concatenate([first, inner, last], 0), 0, i)
+        results.append(result.astype(x.dtype, copy=False) if x.dtype.kind in "fc" else result)
     return results[0] if len(results) == 1 else tuple(results)
+
+
+def _gradient_with_step(y: Any, h: Any, edge_order: int) -> tuple[Any, Any, Any]:
+    """Differences along axis 0 for one step h: the first, the inner ones, the last."""
+    inner = (y[2:] - y[:-2]) / (2.0 * h)
+    if edge_order == 1:
+        return (y[1:2] - y[:1]) / h, inner, (y[-1:] - y[-2:-1]) / h
+    first = (-1.5 * y[:1] + 2.0 * y[1:2] - 0.5 * y[2:3]) / h
+    return first, inner, (1.5 * y[-1:] - 2.0 * y[-2:-1] + 0.5 * y[-3:-2]) / h
+
+
+def _gradient_on_grid(y: Any, points: Any, edge_order: int) -> tuple[Any, Any, Any]:
+    """The same for points at uneven distances."""
+    d = diff(points).reshape((-1,) + (1,) * (y.ndim - 1))
+    left, right = d[:-1], d[1:]
+    inner = (
+        -right / (left * (left + right)) * y[:-2]
+        + (right - left) / (left * right) * y[1:-1]
+        + left / (right * (left + right)) * y[2:]
+    )
+    if edge_order == 1:
+        return (y[1:2] - y[:1]) / d[:1], inner, (y[-1:] - y[-2:-1]) / d[-1:]
+
+    def edge(near: Any, far: Any, y0: Any, y1: Any, y2: Any) -> Any:
+        both = near + far
+        return -(near + both) / (near * both) * y0 + both / (near * far) * y1 - near / (far * both) * y2
+
+    return edge(d[:1], d[1:2], y[:1], y[1:2], y[2:3]), inner, -edge(d[-1:], d[-2:-1], y[-1:], y[-2:-1], y[-3:-2])
 
 
 @implements(np.trapezoid)
@@ -1246,8 +1272,8 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
 def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
     a, v = array(a), array(v)
     if v.shape[0] > a.shape[0]:
-        return np.flip(convolve(v, np.flip(a), mode))
-    return convolve(a, np.flip(v), mode)
+        return np.flip(convolve(conjugated(v), np.flip(a), mode))
+    return convolve(a, np.flip(conjugated(v)), mode)
 
 
 @implements(np.meshgrid)

@@ -25,9 +25,7 @@ def _coefficients(p: Any) -> Any:
 def _aligned(a1: Any, a2: Any) -> tuple[Any, Any]:
     a, b = _coefficients(a1), _coefficients(a2)
     n = max(a.shape[0], b.shape[0])
-    return tuple(
-        concatenate([np.zeros(n - c.shape[0], c.dtype), c]) if c.shape[0] < n else c for c in (a, b)
-    )
+    return tuple(concatenate([np.zeros(n - c.shape[0], c.dtype), c]) if c.shape[0] < n else c for c in (a, b))
 
 
 @implements(np.polyadd)
@@ -163,7 +161,7 @@ def logspace(
 
 @implements(np.geomspace)
 def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
-    start, stop = array(start) + 0.0, array(stop) + 0.0
+    start, stop = (array(v).astype(np.float64, copy=False) for v in (start, stop))  # as NumPy does
     if np.any(start == 0) or np.any(stop == 0):
         raise ValueError("Geometric sequence cannot include zero")
     if not np.all(np.sign(start) == np.sign(stop)):

@@ -324,16 +324,15 @@ def softplus(x: Any, **kwargs: Any) -> Any:
 @_stands_in("polygamma")
 def polygamma(n: Any, x: Any) -> Any:
     n = _number("scipy.special.polygamma", n)
-    if n == 0:
-        return special.digamma(x)
-    return (-1.0) ** (n + 1) * math.gamma(n + 1) * _hurwitz(n + 1, array(x))
+    x = array(x).astype(np.float64, copy=False)  # as SciPy does
+    return special.digamma(x) if n == 0 else (-1.0) ** (n + 1) * math.gamma(n + 1) * _hurwitz(n + 1, x)
 
 
 @_stands_in("multigammaln")
 def multigammaln(a: Any, d: Any) -> Any:
     y = d * (d - 1) * 0.25 * math.log(math.pi)
     for j in range(int(d)):
-        y = y + special.gammaln(array(a) - 0.5 * j)
+        y = y + special.gammaln(array(a).astype(np.float64, copy=False) - 0.5 * j)
     return y
 
 

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, axes_of, concatenate, implements, normalized_axis, refuse, take_along_axis
+from koubai.graph.functions import (
+    array,
+    axes_of,
+    concatenate,
+    conjugated,
+    implements,
+    normalized_axis,
+    refuse,
+    take_along_axis,
+)
 from koubai.graph.ops import Index, apply
 from koubai.graph.trace import FUNCTIONS
 
@@ -115,6 +124,8 @@ def nanvar(
 ) -> Any:
     _without_where("nanvar", where)
     x = array(a) if dtype is None else array(a).astype(np.dtype(dtype))
+    if x.dtype.kind == "c":
+        refuse("nanvar", "a", "a complex array")
     axes, keep = axes_of(axis, x.ndim), _kept(keepdims)
     center = nanmean(x, axes, keepdims=True) if mean is np._NoValue else mean
     deviation = np.where(np.isnan(x), 0.0, x - center)
@@ -156,7 +167,8 @@ def nanquantile(
         refuse("nanquantile", "method, out or weights", "given")
     x = array(a)
     if np.ndim(q):
-        return np.stack([nanquantile(x, part, axis, keepdims=keepdims) for part in np.asarray(q)])
+        parts = np.stack([nanquantile(x, part, axis, keepdims=keepdims) for part in np.asarray(q)])
+        return parts.astype(np.nanquantile(np.ones(1, x.dtype), q).dtype, copy=False)
     axes = tuple(range(x.ndim)) if axis is None else axes_of(axis, x.ndim) or ()
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     lined = np.transpose(x, (*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
@@ -202,11 +214,10 @@ def cov(
     x = _rows(m, rowvar)
     if y is not None:
         x = concatenate([x, _rows(y, rowvar)], 0)
-    if dtype is not None:
-        x = x.astype(np.dtype(dtype))
+    x = x.astype(np.result_type(x.dtype, np.float64) if dtype is None else np.dtype(dtype), copy=False)
     n = x.shape[1] - ((0 if bias else 1) if ddof is None else ddof)
     x = x - np.mean(x, axis=1, keepdims=True)
-    c = (x @ x.T) / max(n, 0)
+    c = (x @ conjugated(x).T) / max(n, 0)
     return np.squeeze(c)
 
 
