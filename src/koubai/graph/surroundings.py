@@ -480,9 +480,8 @@ class _vectorize:
             return array(self.pyfunc(*arrays))
         rows = zip(*[a.ravel() for a in arrays], strict=True)
         results = [self.pyfunc(*row) for row in rows]
-        kind = self.plain.otypes or getattr(
-            results[0], "dtype", type(results[0])
-        )  # the first result tells, as in NumPy
+        otypes: Any = self.plain.otypes  # else the first result tells, as in NumPy
+        kind = otypes or getattr(results[0], "dtype", type(results[0]))
         return array(results).reshape(arrays[0].shape).astype(kind, copy=False)
 
 
