@@ -189,7 +189,7 @@ def _with_constants(
             (vjp,),
             elementwise=bool(tested),
             shape=lambda x, *, constants: x,
-            dtype=lambda x: np.float64,
+            dtype=lambda x: function(*[1] * count, np.ones((), x)[()]).dtype,
             code=lambda y, args, params: (
                 f"{y} = special.{name}({', '.join(map(repr, params['constants']))}, {args[0]})"
             ),
