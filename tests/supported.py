@@ -281,7 +281,12 @@ row(
 row("np.unwrap", "np.unwrap(3.0 * x) ** 2", shapes=ARRAYS)
 row("np.apply_along_axis", "np.apply_along_axis(lambda r: np.sum(r**2) * r, -1, x)", shapes=ARRAYS)
 row("np.apply_over_axes", "np.apply_over_axes(np.sum, x * x, [0])", shapes=ARRAYS)
-row("np.vectorize", "np.vectorize(lambda t: t * t if t > 0 else math.sin(t))(x)", shapes=((3,), (2, 2)))
+row(
+    "np.vectorize",
+    "np.vectorize(lambda t: t * t if t > 0 else math.sin(t))(x)",
+    "np.vectorize(lambda t, u: t * u, otypes=[float])(x, 2.0)",
+    shapes=((3,), (2, 2)),
+)
 row(
     "np.lib.stride_tricks.sliding_window_view",
     "np.lib.stride_tricks.sliding_window_view(x, 2, axis=-1) ** 2",

@@ -435,7 +435,7 @@ def _eye(N: Any, M: Any = None, k: int = 0, dtype: Any = np.float64, **kw: Any) 
 def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K", ndmin: int = 0, **kw: Any) -> Any:
     if type(object) is Traced:
         y = object if dtype is None else object.astype(dtype)
-        y = y.copy() if copy and y is object else y
+        y = y.copy(order) if copy and y is object else y
     elif holds_traced(object):
         y = array(object)
         y = y if dtype is None else y.astype(dtype)
@@ -481,7 +481,7 @@ class _vectorize:
         rows = zip(*[a.ravel() for a in arrays], strict=True)
         results = [self.pyfunc(*row) for row in rows]
         otypes: Any = self.plain.otypes  # else the first result tells, as in NumPy
-        kind = otypes or getattr(results[0], "dtype", type(results[0]))
+        kind = otypes[0] if otypes else getattr(results[0], "dtype", type(results[0]))
         return array(results).reshape(arrays[0].shape).astype(kind, copy=False)
 
 
