@@ -15,7 +15,7 @@ from koubai.errors import FallbackWarning, FunctionError, GradientError, InputEr
 from koubai.execute.choose import Program
 from koubai.graph.call import Leaf, Leaves, Recorded, Static, real, record_call, replay
 from koubai.graph.reverse import pullback, reverse
-from koubai.graph.trace import Graph, Traced
+from koubai.graph.trace import LEAVES, Graph, Traced
 from koubai.parameters import as_scalar
 
 __all__ = ["Differentiated", "Paths", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
@@ -37,6 +37,11 @@ class _Path:
         self.program = Program(graph)
         self.same = recorded.surroundings.same
         self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
+
+
+def _computes_single(graph: Graph) -> bool:
+    """Is anything computed in float32? Arrays of float32 that only meet float64 do no harm."""
+    return any(node.dtype == np.float32 and node.op not in LEAVES for node in graph.nodes)
 
 
 class Paths:
@@ -97,7 +102,7 @@ class Paths:
         path = _Path(recorded, self.derive(recorded.graph, leaves.active))
         if self.scalar:
             first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
-            self._check(first, leaves, any(node.dtype == np.float32 for node in recorded.graph.nodes))
+            self._check(first, leaves, _computes_single(recorded.graph))
         known = self._known.setdefault(leaves.form, [])
         known[:] = [path, *(p for p in known if p.same())][:_PATHS]
         while len(self._known) > _FORMS:

@@ -1302,29 +1302,38 @@ def polyval(p: Any, x: Any) -> Any:
 # --- creation
 @implements(np.zeros_like, np.empty_like)
 def zeros_like(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **kw: Any) -> Any:
-    return _filled(a, 0.0, dtype, shape)
+    return _filled(a, 0.0, dtype, shape, order)
 
 
 @implements(np.ones_like)
 def ones_like(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **kw: Any) -> Any:
-    return _filled(a, 1.0, dtype, shape)
+    return _filled(a, 1.0, dtype, shape, order)
 
 
 @implements(np.full_like)
 def full_like(
     a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **kw: Any
 ) -> Any:
-    return _filled(a, fill_value, dtype, shape)
+    return _filled(a, fill_value, dtype, shape, order)
 
 
-def _filled(a: Any, value: Any, dtype: Any, shape: Any) -> Any:
-    return new_array(a, a.shape if shape is None else shape, a.dtype if dtype is None else dtype, value)
+def _filled(a: Any, value: Any, dtype: Any, shape: Any, order: str) -> Any:
+    kind = a.dtype if dtype is None else dtype
+    if shape is not None:
+        return new_array(a, shape, kind, value)
+    held: Any = a._value
+    if isinstance(held, np.ndarray):  # in a's own layout, on which it depends whether a later ravel is a view
+        held = np.zeros_like(held, dtype=np.dtype(kind), order=order)  # type: ignore[call-overload]
+        return new_array(a, a.shape, kind, value, held)
+    return new_array(a, a.shape, kind, value)
 
 
-def new_array(like: Traced, shape: Any, dtype: Any, value: Any = 0.0) -> Any:
-    """Return an assignable traced array full of ``value``, in the trace of ``like``."""
+def new_array(like: Traced, shape: Any, dtype: Any, value: Any = 0.0, held: Any = None) -> Any:
+    """Return an assignable traced array full of ``value``, in the trace of ``like``; held: its zeros, if made."""
     wanted = tuple(n.__index__() for n in shape) if isinstance(shape, tuple | list) else (shape.__index__(),)
     y = like._zeros(wanted, dtype)
+    if held is not None:
+        y._value = held
     if type(value) is Traced or value != 0:
         y[...] = value
     return y

@@ -1009,7 +1009,7 @@ class Traced:
     def astype(self, dtype: Any, *args: Any, copy: bool = True, **kwargs: Any) -> Traced:
         wanted = np.dtype(dtype)
         if wanted == self.dtype:
-            return self.copy() if copy else self
+            return self.copy("K") if copy else self
         return record(_ASTYPE, (self,), {"dtype": wanted})
 
     def item(self, *index: int) -> Any:
