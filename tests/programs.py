@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import math
 import multiprocessing
 import random
@@ -61,6 +62,12 @@ class Program:
     data: tuple[str, ...] = ()
     closure: tuple[str, ...] = ()  # names of header arrays that f closes over instead of reading as globals
     families: tuple[str, ...] = ()
+    text: str = ""  # the whole source, where the program was not written here
+
+    @classmethod
+    def pasted(cls, text: str, x: str, elsewhere: str, *data: str, seed: int = 0) -> Program:
+        """Return a program from its text, with its two points and its other arguments as text."""
+        return cls(seed, (), (), (), (), "{}", (x, elsewhere), data, text=MODULES + text)
 
     @property
     def single(self) -> bool:
@@ -70,14 +77,15 @@ class Program:
     @property
     def source(self) -> str:
         """The program as text that can be pasted and run."""
+        if self.text:
+            return self.text
         lines = [*chunk_lines(self.body), "return " + self.closing.format(" + ".join(self.terms) or "0.0")]
         function = [f"def f({', '.join(self.parameters)}):", *("    " + line for line in lines)]
         if self.closure:
             inner = ["    " + line for line in function]
             names = ", ".join(self.closure)
             function = [f"def make({names}):", *inner, "", "    return f", "", "", f"f = make({names})"]
-        header = [piece if piece.startswith(("def ", "class ")) else piece for piece in self.header]
-        return "\n".join([MODULES, *header, "", *function, ""])
+        return "\n".join([MODULES, *self.header, "", *function, ""])
 
     def load(self, double: bool = False) -> tuple[Callable[..., Any], list[Any], list[Any], dict[str, Any]]:
         """Run the text; return f, the two points, the other arguments and the module. double: in float64 throughout."""
@@ -378,6 +386,20 @@ class Writer:
                 environment[name] = eval(text, environment)
             exec("\n".join(self.body), environment)
             self.environments.append(environment)
+        self.given = [self.outside_values(environment) for environment in self.environments]
+
+    def outside_values(self, environment: dict[str, Any]) -> dict[str, Any]:
+        """Return copies of the arguments and of the arrays that are made outside the function."""
+        names = [*self.parameters, *(piece.split(" = ")[0] for piece in self.header if re.match(r"\w+ = np.array", piece))]
+        return {name: flat(environment[name]).copy() for name in names}
+
+    def changed_outside(self) -> bool:
+        """Has the last chunk changed an argument, or an array outside? That is hidden state, which has no gradient."""
+        return any(
+            not np.array_equal(value, flat(environment[name]))
+            for environment, given in zip(self.environments, self.given, strict=True)
+            for name, value in given.items()
+        )
 
     def add(self, chunk: str, family: str) -> bool:
         """Run a chunk at both points and keep it, if all is sane; otherwise leave everything as it was."""
@@ -394,7 +416,7 @@ class Writer:
                 {n: (np.shape(e[n]) if not isinstance(e[n], list) else len(e[n])) for n in new if n in e}
                 for e in self.environments
             ]
-            good = shapes[0] == shapes[1] and all(
+            good = shapes[0] == shapes[1] and not self.changed_outside() and all(
                 sane(value)
                 for e in self.environments
                 for n, value in e.items()
@@ -421,7 +443,10 @@ class Writer:
         return self.environments[0][name]
 
     def shape(self, text: str) -> tuple[int, ...]:
-        return np.shape(eval(text, self.environments[0]))
+        try:
+            return np.shape(eval(text, self.environments[0]))
+        except Exception:  # the expression makes no sense
+            raise NoOperandError from None
 
     def is_array(self, name: str) -> bool:
         return isinstance(self.value(name), np.ndarray) and self.value(name).ndim > 0
@@ -478,6 +503,7 @@ class Writer:
         self.header.append(piece)
         for environment in self.environments:
             exec(piece, environment)
+        self.given = [self.outside_values(environment) for environment in self.environments]
 
     def scalar(self) -> str:
         """Return an expression for one number."""
@@ -1796,7 +1822,7 @@ def plain_difference(f: Callable[[float], float]) -> tuple[float, float]:
     for h in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4):
         wide, narrow = ((f(s) - f(-s)) / (2 * s) for s in (h, h / 2))
         found.append((narrow + (narrow - wide) / 3, abs(narrow - wide)))
-    pairs = [(abs(a[0] - b[0]), b[0]) for a, b in zip(found, found[1:], strict=False)]
+    pairs = [(abs(a[0] - b[0]), b[0]) for a, b in itertools.pairwise(found)]
     error, value = min(pairs)
     return value, error
 

@@ -1,0 +1,39 @@
+"""A slice of the random programs of programs.py in every run; ``python tests/programs.py`` runs as many as asked for."""
+
+import pytest
+from programs import check, examine_all, shrink, write
+
+from koubai.graph.ops import Op
+
+PARTS, EACH = 8, 200
+FIRST = 900_000_000  # seeds of their own
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_backpropagation_agrees_or_refuses(part):
+    first = FIRST + part * EACH
+    statistics = examine_all(range(first, first + EACH))
+    assert not statistics.failures, "\n".join(f"{o.seed}: {o.reason}" for o in statistics.failures)
+    assert statistics.share("refused") < 0.06, statistics
+    assert statistics.share("discarded") < 0.05, statistics
+
+
+def test_a_program_is_the_same_for_the_same_seed():
+    assert [write(seed) for seed in range(20)] == [write(seed) for seed in range(20)]
+    assert len({write(seed).source for seed in range(20)}) == 20
+
+
+def test_a_wrong_derivative_does_not_pass(monkeypatch):
+    rule = Op.rule
+
+    def wrong(op, i):
+        return (lambda g, y, x: g * (1.0 - y * y) * 1.001) if op.name == "tanh" else rule(op, i)
+
+    monkeypatch.setattr(Op, "rule", wrong)
+    failed = [seed for seed in range(60) if check(write(seed)).what == "failed"]
+    assert len(failed) >= 5
+    longest = max((write(seed) for seed in failed), key=lambda program: len(program.body))
+    short = shrink(longest)
+    assert check(short).what == "failed"
+    assert "tanh" in short.source
+    assert len(short.body) < len(longest.body)
