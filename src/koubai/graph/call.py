@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -52,18 +52,18 @@ class Leaves:
             return Leaf(value.shape, value.dtype.str)
 
         def part(value: Any, name: str, on: bool) -> Any:
-            if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+            if not on and isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+                differentiated = active is None and value.dtype.kind == "f"
+                return leaf(value, name, differentiated)
+            if (type(value) is dict or isinstance(value, Mapping)) and all(isinstance(k, str) for k in value):
                 if on and not value:
                     raise InputError(f"{name} is an empty dict; give at least one array")
                 return (
                     "dict",
-                    tuple((k, part(v, k if k.isidentifier() else f"{name}_{k}", on)) for k, v in value.items()),
+                    tuple([(k, part(v, k if k.isidentifier() else f"{name}_{k}", on)) for k, v in value.items()]),
                 )
             if on:
                 return leaf(real(value, name), name, True)
-            if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
-                differentiated = active is None and value.dtype.kind == "f"
-                return leaf(value, name, differentiated)
             if active is None and isinstance(value, float):
                 return leaf(np.float64(value), name, True)
             try:
@@ -76,13 +76,12 @@ class Leaves:
                 ) from None
             return Static(value)
 
-        positional = tuple(part(v, names[i], active is not None and i in active) for i, v in enumerate(args))
+        positional = tuple([part(v, names[i], active is not None and i in active) for i, v in enumerate(args)])
         named = tuple((k, part(kwargs[k], k, False)) for k in sorted(kwargs))
         return cls(tuple(values), tuple(labels), tuple(chosen), (positional, named))
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """The place of an array among the arguments."""
 
     shape: tuple[int, ...]
@@ -119,6 +118,8 @@ def _filled(part: Any, rest: Any) -> Any:
 def real(value: Any, name: str) -> Any:
     """Return a differentiated argument as a float64 or float32 array (or scalar), not copied. Raises InputError."""
     kind = type(value)
+    if kind is np.ndarray and value.dtype == np.float64 and value.shape and value.size:
+        return value
     if kind is float or kind is int:
         return np.float64(value)
     if kind is Traced and value.dtype.kind == "f" and value.size:

@@ -82,6 +82,8 @@ def normalized_axis(axis: int, ndim: int) -> int:
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...] | None:
     if axis is None:
         return None
+    if type(axis) is int:
+        return (normalized_axis(axis, ndim),)
     axes = axis if isinstance(axis, tuple | list) else (axis,)
     result = tuple(sorted(normalized_axis(a, ndim) for a in axes))
     if len(set(result)) != len(result):

@@ -109,11 +109,17 @@ class Index:
 
     def __init__(self, items: tuple[Any, ...]) -> None:
         self.items = items
-        self.holes = sum(item is Index.HOLE for item in items)
-        self.key = tuple(
-            ("slice", i.start, i.stop, i.step) if isinstance(i, slice) else "hole" if i is Index.HOLE else i
-            for i in items
-        )
+        self.holes = 0
+        key: list[Any] = []
+        for item in items:
+            if type(item) is slice:
+                key.append(("slice", item.start, item.stop, item.step))
+            elif item is Index.HOLE:
+                self.holes += 1
+                key.append("hole")
+            else:
+                key.append(item)
+        self.key = tuple(key)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Index) and self.key == other.key
@@ -508,7 +514,7 @@ def reduced_shape(shape: Shape, *, axis: tuple[int, ...] | None, keepdims: bool 
 
 def expand(g: Any, shape: Shape, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
     """Give a reduced array its lost axes back, with length 1."""
-    if keepdims or g.ndim == len(shape) or g.ndim == 0:
+    if keepdims or len(g.shape) in (0, len(shape)):
         return g
     return apply("reshape", g, shape=reduced_shape(shape, axis=axis, keepdims=True))
 
@@ -796,17 +802,17 @@ def unbroadcast(g: Any, shape: Shape) -> Any:
     """Sum ``g`` over the axes along which ``shape`` was broadcast: the derivative of broadcasting."""
     if g.shape == shape:
         return g
-    lead = g.ndim - len(shape)
+    given = g.shape
+    lead = len(given) - len(shape)
     if lead < 0:
         return np.broadcast_to(g, shape)
-    axes = tuple(range(lead))
-    ones = tuple(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)
-    if axes and not ones:
-        return apply("sum", g, axis=axes if len(axes) < g.ndim else None, keepdims=False)
-    if axes or ones:
-        every = axes + ones
-        g = apply("sum", g, axis=every, keepdims=True)
-    return apply("reshape", g, shape=shape) if g.shape != shape else np.broadcast_to(g, shape)
+    ones = tuple([i + lead for i, n in enumerate(shape) if n == 1 and given[i + lead] != 1])
+    if not ones:
+        if lead:
+            return apply("sum", g, axis=tuple(range(lead)) if shape else None, keepdims=False)
+        return np.broadcast_to(g, shape)
+    g = apply("sum", g, axis=(*range(lead), *ones), keepdims=True)
+    return apply("reshape", g, shape=shape) if lead else g
 
 
 def _index(*items: Any) -> dict[str, Any]:
@@ -1015,25 +1021,28 @@ def _matmul_shape(a: Shape, b: Shape) -> Shape:
 
 
 def _swap(x: Any) -> Any:
-    return apply("transpose", x, axes=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+    n = len(x.shape)
+    return apply("transpose", x, axes=(*range(n - 2), n - 1, n - 2))
 
 
 def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
-    if a.ndim == 1 and b.ndim == 1:
+    m, n = len(a.shape), len(b.shape)
+    if m == 1 and n == 1:
         return g * b
-    if b.ndim == 1:
+    if n == 1:
         return unbroadcast(g[..., None] * b, a.shape)
-    if a.ndim == 1:
+    if m == 1:
         return unbroadcast(np.matmul(b, g[..., None])[..., 0], a.shape)
     return unbroadcast(g @ _swap(b), a.shape)
 
 
 def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
-    if a.ndim == 1 and b.ndim == 1:
+    m, n = len(a.shape), len(b.shape)
+    if m == 1 and n == 1:
         return g * a
-    if a.ndim == 1:
+    if m == 1:
         return unbroadcast(a[:, None] * g[..., None, :], b.shape)
-    if b.ndim == 1:
+    if n == 1:
         return unbroadcast(np.matmul(_swap(a), g[..., None])[..., 0], b.shape)
     return unbroadcast(_swap(a) @ g, b.shape)
 

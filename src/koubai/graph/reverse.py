@@ -13,7 +13,7 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.ops import OPS, unbroadcast
-from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, record
+from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, _form, record
 
 __all__ = ["pullback", "reverse"]
 
@@ -53,7 +53,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         output = graph.outputs[0]
         dtype = nodes[output].dtype
         if _real(dtype):
-            one = trace.constant(np.ones((), dtype)[()])
+            one = trace.constant(dtype.type(1))
             cotangents[output] = Traced(trace, one, None, (), dtype)
     else:
         for k, i in enumerate(seeds):
@@ -72,10 +72,10 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         if g is None:
             continue
         trace.where = (*where[:2], True) if where else None
-        arguments = [values[j] for j in inputs]
+        arguments = tuple(map(values.__getitem__, inputs))
         for k, j in enumerate(inputs):
             given = nodes[j]
-            if levels[j] != 2 or not _real(given.dtype):
+            if levels[j] != 2 or given.dtype is None or given.dtype.kind not in "fc":
                 continue
             rule = op.rule(k)
             if rule is None:
@@ -97,7 +97,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         else:
             gradients.append(g._node)
     outputs = gradients if seeds is not None else [graph.outputs[0], *gradients]
-    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name)
+    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, nodes)
 
 
 def _real(dtype: np.dtype[Any] | None) -> bool:
@@ -112,8 +112,10 @@ def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[Any]:
     """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes; return what rules see."""
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
-    levels, table, values = trace.levels, trace.table, []
-    for i, (op, inputs, params, shape, dtype, _) in enumerate(graph.nodes):
+    levels, forms, table = trace.levels, trace.forms, trace.table
+    values: list[Any] = []
+    for i, node in enumerate(graph.nodes):
+        op, inputs, params, shape, dtype, _ = node
         level = 2 if i in targets else 0
         if inputs or op not in LEAVES:
             if level == 0 and op.vjp:
@@ -122,6 +124,7 @@ def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[Any]:
                         level = 2
             table[(op, inputs, *params.values()) if params else (op, inputs)] = i
         levels.append(level)
+        forms.append((shape, dtype) if dtype is not None else _form(node))
         # Python numbers are shown as they are
         values.append(params["value"] if dtype is None else Traced(trace, i, None, shape, dtype))
     return values

@@ -321,6 +321,7 @@ class _Library(types.ModuleType):
 
     def __init__(self, module: types.ModuleType, standins: dict[str, Any]) -> None:
         super().__init__(module.__name__)
+        self.__dict__.update({n: f for n, f in vars(module).items() if isinstance(f, np.ufunc)})  # found at once
         self.__dict__.update(standins)
         self.__dict__["_module"] = module
 
@@ -505,8 +506,16 @@ def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
     def plain(value: Any) -> Any:
         return array(value) if isinstance(value, list | tuple) and holds_traced(value) else value
 
+    written = FUNCTIONS[function]
+
     @functools.wraps(function)
     def standin(*args: Any, **kwargs: Any) -> Any:
+        if args and type(args[0]) is Traced:  # the answer that NumPy would ask for, without asking NumPy
+            for value in (*args[1:], *kwargs.values()):
+                if isinstance(value, list | tuple):
+                    break
+            else:
+                return written(*args, **kwargs)
         return function(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
 
     return standin

@@ -19,10 +19,11 @@ import functools
 import itertools
 import keyword
 import math
+import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, EllipsisType
+from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -154,9 +155,9 @@ def _stores(code: CodeType) -> dict[int, str]:
 _inside: dict[int, tuple[bool, CodeType]] = {}
 
 
-def user_frame() -> Where:
-    """Return where the nearest frame outside koubai and NumPy stands."""
-    frame = sys._getframe(1)
+def user_frame(depth: int = 1) -> Where:
+    """Return where the nearest frame outside koubai and NumPy stands; the first ``depth`` are known to be inside."""
+    frame = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
         known = _inside.get(id(code))
@@ -192,6 +193,7 @@ class Graph:
         guards: Sequence[Guard] = (),
         kinks: Sequence[Kink] = (),
         name: str = "f",
+        known: Sequence[Node] = (),
     ) -> None:
         self.nodes = tuple(nodes)
         self.inputs = tuple(inputs)
@@ -199,30 +201,31 @@ class Graph:
         self.guards = tuple(guards)
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
-        self.check()
+        self.check(known)
 
-    def check(self) -> None:
-        """Raise CompileError unless order, shapes and dtypes are consistent."""
+    def check(self, known: Sequence[Node] = ()) -> None:
+        """Raise CompileError unless order, shapes and dtypes are consistent.
+
+        known: the nodes of a checked graph; as far as these are the same objects they need no other look.
+        """
         nodes = self.nodes
-        forms: list[Any] = []
-        for i, (op, inputs, params, shape, dtype, _) in enumerate(nodes):
-            form = (shape, type(params["value"]) if dtype is None else dtype)
+        forms: list[Any] = []  # of the nodes before this one: to read a later one is an IndexError
+        checked = len(known) if len(known) <= len(nodes) and all(map(operator.is_, nodes, known)) else 0
+        for i, node in enumerate(nodes):
+            op, inputs, params, shape, dtype, _ = node
+            form = (shape, dtype) if dtype is not None else _form(node)
+            if i >= checked and (inputs or op not in LEAVES):
+                try:
+                    key = _question(op, forms, inputs, params)
+                except IndexError:
+                    raise CompileError(f"node {i} ({op.name}) reads a later node: {inputs}") from None
+                if op.elementwise or op.shape is not None:
+                    found = _inferred.get(key) or infer(key, op, [nodes[j] for j in inputs], params)
+                    if found != form:
+                        raise CompileError(f"node {i} ({op.name}) is recorded as {form}, but its inputs give {found}")
             forms.append(form)
-            if not inputs and op in LEAVES:
-                continue
-            if inputs and max(inputs) >= i:
-                raise CompileError(f"node {i} ({op.name}) reads a later node: {inputs}")
-            if op.elementwise or op.shape is not None:
-                found = _inferred.get((op, *[forms[j] for j in inputs], *params.values()))
-                if found is None:
-                    found = infer(op, [nodes[j] for j in inputs], params)
-                if found != form:
-                    raise CompileError(
-                        f"node {i} ({op.name}) is recorded as {shape} {dtype}, "
-                        f"but its inputs give {found[0]} {found[1]}"
-                    )
-        for i in (*self.outputs, *self.inputs, *(guard.node for guard in self.guards)):
-            if not 0 <= i < len(self.nodes):
+        for i in (*self.outputs, *self.inputs, *[guard.node for guard in self.guards]):
+            if not 0 <= i < len(nodes):
                 raise CompileError(f"node {i} does not exist")
 
     @classmethod
@@ -234,25 +237,27 @@ class Graph:
         guards: Sequence[Guard] = (),
         kinks: Sequence[Kink] = (),
         name: str = "f",
+        known: Sequence[Node] = (),
     ) -> Graph:
-        """Return the graph without the nodes that nothing needs."""
+        """Return the graph without the nodes that nothing needs. ``known``: as `check` takes it."""
         needed = bytearray(len(nodes))
         for i in (*outputs, *inputs, *[guard.node for guard in guards]):
             needed[i] = 1
         for i in range(len(nodes) - 1, -1, -1):
             if needed[i]:
-                for j in nodes[i].inputs:
+                for j in nodes[i][1]:
                     needed[j] = 1
         first = needed.find(0)
         if first < 0:
-            return cls(nodes, inputs, outputs, guards, kinks, name)
+            return cls(nodes, inputs, outputs, guards, kinks, name, known)
         new = list(range(first))  # what stands before the first dead node stays
         kept = list(nodes[:first])
+        place = new.__getitem__
         for i in range(first, len(nodes)):
             new.append(len(kept))
             if needed[i]:
                 op, used, params, shape, dtype, where = nodes[i]
-                kept.append(_new_node((op, tuple([new[j] for j in used]), params, shape, dtype, where)))
+                kept.append(_new_node((op, tuple(map(place, used)), params, shape, dtype, where)))
         return cls(
             kept,
             [new[i] for i in inputs],
@@ -260,6 +265,7 @@ class Graph:
             [guard._replace(node=new[guard.node]) for guard in guards],
             [kink._replace(node=new[kink.node] if needed[kink.node] else -1) for kink in kinks],
             name,
+            known,
         )
 
     def gradient(self, wrt: Sequence[int] | None = None) -> Graph:
@@ -431,16 +437,25 @@ def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> n
     return dtype
 
 
-def infer(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any]]:
-    """Return the shape and dtype of the result."""
-    forms = [(shape, type(held["value"]) if dtype is None else dtype) for _, _, held, shape, dtype, _ in operands]
-    key = (op, *forms, *params.values())
-    found = _inferred.get(key)
-    if found is None:
-        found = _worked_out(op, operands, params)
-        if len(_inferred) >= _INFERRED:
-            _inferred.clear()
-        _inferred[key] = found
+def _form(node: Node) -> Any:
+    """Return (shape, dtype); of a Python number its type stands for the dtype."""
+    return node.shape, type(node.params["value"]) if node.dtype is None else node.dtype
+
+
+def _question(op: Op, forms: Sequence[Any], inputs: Sequence[int], params: dict[str, Any]) -> Any:
+    """Return all on which the form of a result depends."""
+    if params:
+        return (op, *map(forms.__getitem__, inputs), *params.values())
+    if len(inputs) == 2:
+        return op, forms[inputs[0]], forms[inputs[1]]
+    return (op, *map(forms.__getitem__, inputs))
+
+
+def infer(key: Any, op: Op, operands: Sequence[Node], params: dict[str, Any]) -> Any:
+    """Work out the form of a result, and remember it as the answer to the question ``key``."""
+    if len(_inferred) >= _INFERRED:
+        _inferred.clear()
+    found = _inferred[key] = _worked_out(op, operands, params)
     return found
 
 
@@ -482,6 +497,7 @@ class Trace:
         self.name = name
         self.nodes: list[Node] = []
         self.levels: list[int] = []
+        self.forms: list[Any] = []  # the `_form` of each node
         self.table: dict[Any, int] = {}
         self.inputs: list[int] = []
         self.guards: dict[tuple[int, Any], Guard] = {}
@@ -505,11 +521,12 @@ class Trace:
     def append(self, node: Node, level: int) -> int:
         self.nodes.append(node)
         self.levels.append(level)
+        self.forms.append(_form(node))
         return len(self.nodes) - 1
 
     def input(self, value: Any, name: str, level: int = 2) -> Traced:
         """Add an argument. A concrete ``value`` must be a copy that the trace may write into."""
-        i = self.append(Node(INPUT, (), {"name": name}, value.shape, value.dtype), level)
+        i = self.append(_new_node((INPUT, (), {"name": name}, value.shape, value.dtype, None)), level)
         self.inputs.append(i)
         return Traced(self, i, value if self.concrete else None, value.shape, value.dtype)
 
@@ -558,8 +575,9 @@ class Trace:
         if self.closed:
             raise untraceable("a traced value outlived its trace", "don't keep values of x outside the function")
         key = (op, inputs, *params.values()) if params else (op, inputs)
-        i = self.table.get(key)
-        if i is None:
+        nodes = self.nodes
+        i = self.table.setdefault(key, len(nodes))
+        if i == len(nodes):
             level = 0
             levels = self.levels
             for j in inputs:
@@ -567,11 +585,10 @@ class Trace:
                     level = levels[j]
             if level == 2 and not op.vjp:
                 level = 1
-            i = len(self.nodes)
-            where = user_frame() if self.concrete else self.where
-            self.nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
+            where = user_frame(3) if self.concrete else self.where
+            nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
             levels.append(level)
-            self.table[key] = i
+            self.forms.append((shape, dtype))
         return i
 
     def guard(self, node: int, expected: Any) -> None:
@@ -590,7 +607,7 @@ class Trace:
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
     """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
     trace: Any = None
-    nodes = []
+    nodes, values = [], []
     for a in args:
         if type(a) is Traced:
             if a._trace is not trace:
@@ -604,13 +621,15 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
                 if cast is not args:
                     return record(op, cast, params)
             nodes.append(a._node if a._base is None else a._current())
+            values.append(a._value)
         else:
             if trace is None:
                 trace = next(b._trace for b in args if type(b) is Traced)
-            nodes.append(trace.constant(a))
+            i = trace.constant(a)
+            nodes.append(i)
+            values.append(trace.nodes[i].params["value"])
     at = trace.nodes
     if trace.concrete:
-        values = [a._value if type(a) is Traced else at[i].params["value"] for a, i in zip(args, nodes, strict=True)]
         value = op.call(*values, **params) if params else op.call(*values)
         shape, dtype = value.shape, value.dtype
         i = trace.emit(op, tuple(nodes), params, shape, dtype)
@@ -631,8 +650,9 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         simpler = _simplify(trace, op, nodes)
         if simpler is not None:
             return simpler
-    shape, inferred = infer(op, [at[j] for j in nodes], params)
-    return Traced(trace, trace.emit(op, tuple(nodes), params, shape, inferred), None, shape, inferred)
+    key = _question(op, trace.forms, nodes, params)
+    shape, dtype = _inferred.get(key) or infer(key, op, [at[j] for j in nodes], params)
+    return Traced(trace, trace.emit(op, tuple(nodes), params, shape, dtype), None, shape, dtype)
 
 
 def _given_way(args: Sequence[Any]) -> Sequence[Any]:
@@ -649,7 +669,9 @@ def _python_like(a: Any) -> bool:
 
 
 def _is_view(value: Any, base: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.base is not None and np.may_share_memory(value, base)
+    if not isinstance(value, np.ndarray) or value.base is None:
+        return False
+    return value.base is base or np.may_share_memory(value, base)
 
 
 def _simplify(trace: Trace, op: Op, nodes: list[int]) -> Traced | None:
@@ -696,7 +718,7 @@ def _simplify(trace: Trace, op: Op, nodes: list[int]) -> Traced | None:
     elif op is _ADD and _NEGATIVE in ops:
         k = 0 if ops[0] is _NEGATIVE else 1
         return record(_SUBTRACT, (_held(trace, nodes[1 - k]), _held(trace, at[nodes[k]].inputs[0])))
-    if ops.count(CONSTANT) == len(ops) and all(at[i].shape == () for i in nodes):
+    if CONSTANT in ops and all(at[i].op is CONSTANT and at[i].shape == () for i in nodes):
         with np.errstate(all="ignore"):
             value = op.call(*[at[i].params["value"] for i in nodes])
         if isinstance(value, np.generic):
@@ -754,9 +776,7 @@ class Traced:
         self._trace = trace
         self._node = node
         self._value = value
-        self._base: Traced | None = None  # the array that this one is a view of,
-        self._base_node = -1  # the node of the base that `_node` was taken from,
-        self._view: Node | None = None  # and the node that took it
+        self._base: Traced | None = None  # the array that this one is a view of; with one, there are also
         self._weak = False  # a Python number, which gives way to the precision of what it meets
         self.shape = shape
         self.dtype = dtype
@@ -776,8 +796,9 @@ class Traced:
     # --- aliasing: what is written into an array shows in its views, and the other way round
     def _current(self) -> int:
         """Return the node that holds this array's present content; a view's is taken anew when its base was written."""
-        base, view = self._base, self._view
-        if base is not None and view is not None:
+        base = self._base
+        if base is not None:
+            view = self._view
             now = base._current()
             if now != self._base_node:
                 inputs = (now, *view.inputs[1:])
@@ -787,9 +808,9 @@ class Traced:
 
     def _assign(self, node: int) -> None:
         """Point this array, and what it is a view of, at new content."""
-        base, view = self._base, self._view
-        if base is not None and view is not None:
-            emit = self._trace.emit
+        base = self._base
+        if base is not None:
+            view, emit = self._view, self._trace.emit
             if view.op is _GETITEM:
                 inputs = (base._current(), node, *view.inputs[1:])
                 written = emit(OPS["setitem"], inputs, view.params, base.shape, base.dtype)
@@ -1182,10 +1203,13 @@ def normalized(x: Traced, index: Any) -> tuple[Index, list[Any]]:
     arrays: list[Any] = []
     for item in index if type(index) is tuple else (index,):
         kind = type(item)
-        if kind is int or item is None or isinstance(item, EllipsisType):
+        if kind is int or item is None or item is Ellipsis:
             items.append(item)
         elif kind is slice:
-            items.append(slice(*(None if v is None else v.__index__() for v in (item.start, item.stop, item.step))))
+            ends = item.start, item.stop, item.step
+            if not {int, type(None)}.issuperset(map(type, ends)):
+                item = slice(*[None if v is None else v.__index__() for v in ends])
+            items.append(item)
         elif isinstance(item, bool | np.bool_) and kind is not Traced:
             raise untraceable("an index is a single True or False", "use np.where")
         elif isinstance(item, int | np.integer) and not (kind is Traced and x.ndim == 1):
