@@ -2,10 +2,10 @@
 
     python tests/programs.py --programs 20000 --seed 0 --jobs 2
 
-`write` makes a program from a seed: readable source text of ``def f(x): …`` with its helpers, its data and two points. Each
-chunk of it is run at both points as it is written, so that shapes are known and every value stays finite and small. `check`
-runs one program through everything that could be silently wrong; `shrink` cuts a failing program down to what makes it fail,
-so that it can be pasted into ``test_named_programs.py``.
+`write` makes a program from a seed: readable source text of ``def f(x): …`` with its helpers, its data and two points.
+Each chunk of it is run at both points as it is written, so that shapes are known and every value stays finite and
+small. `check` runs one program through everything that could be silently wrong; `shrink` cuts a failing program down to
+what makes it fail, so that it can be pasted into ``test_named_programs.py``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NODES = 40  # chunks that a program has at most
 MODULES = "import functools\nimport math\n\nimport numpy as np\n"
 
 
-# --- programs ---------------------------------------------------------------------------------------------------------------
+# --- programs
 @dataclass(frozen=True)
 class Program:
     """A function as source text, with the points at which it is checked.
@@ -100,7 +100,11 @@ def chunk_lines(chunks: Sequence[str]) -> list[str]:
     return [line for chunk in chunks for line in chunk.split("\n")]
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------------
+# --- writing
+def words(text: str) -> list[str]:
+    return text.split()
+
+
 class NoOperandError(Exception):
     """There is nothing of the kind that the family needs."""
 
@@ -214,7 +218,8 @@ HELPERS = (
     "def {n}(u):\n    return np.tanh(u) * {c}\n",
     "def {n}(u, scale={p}):\n    return scale * u / (1 + u ** 2)\n",
     "def {n}(u):\n    return np.where(u > {c}, u, {p} * (np.exp(np.minimum(u, 0.0)) - 1))\n",
-    "def {n}(u):\n    total = 0.0\n    for v in np.ravel(u):\n        total = total + np.sin(v)\n    return u - 0.1 * total\n",
+    "def {n}(u):\n    total = 0.0\n    for v in np.ravel(u):\n        total = total + np.sin(v)\n"
+    "    return u - 0.1 * total\n",
     "def {n}(u, *, power=2):\n    if np.sum(u) > {c}:\n        return np.abs(u) ** power * 0.5\n    return np.cos(u)\n",
     "def {n}(u):\n    out = np.empty_like(u)\n    out[...] = u\n    out[..., 0] = {c} * out[..., -1]\n    return out\n",
     "def {n}(u):\n    w = np.array(u)\n    w += {c}\n    w *= {p}\n    return w\n",
@@ -390,7 +395,8 @@ class Writer:
 
     def outside_values(self, environment: dict[str, Any]) -> dict[str, Any]:
         """Return copies of the arguments and of the arrays that are made outside the function."""
-        names = [*self.parameters, *(piece.split(" = ")[0] for piece in self.header if re.match(r"\w+ = np.array", piece))]
+        made = [piece.split(" = ")[0] for piece in self.header if re.match(r"\w+ = np.array", piece)]
+        names = [*self.parameters, *made]
         return {name: flat(environment[name]).copy() for name in names}
 
     def changed_outside(self) -> bool:
@@ -416,11 +422,15 @@ class Writer:
                 {n: (np.shape(e[n]) if not isinstance(e[n], list) else len(e[n])) for n in new if n in e}
                 for e in self.environments
             ]
-            good = shapes[0] == shapes[1] and not self.changed_outside() and all(
-                sane(value)
-                for e in self.environments
-                for n, value in e.items()
-                if n in new or (isinstance(value, np.ndarray) and n in self.names)
+            good = (
+                shapes[0] == shapes[1]
+                and not self.changed_outside()
+                and all(
+                    sane(value)
+                    for e in self.environments
+                    for n, value in e.items()
+                    if n in new or (isinstance(value, np.ndarray) and n in self.names)
+                )
             )
         except Exception:
             good = False
@@ -691,15 +701,14 @@ def enclosed(text: str) -> str:
 
 
 ARITHMETIC = frozenset(  # the names after a dot that an exact program may use
-    [
-        *("abs", "absolute", "add", "arange", "array", "asarray", "astype", "atleast_2d", "broadcast_to", "ceil", "clip"),
-        *("column_stack", "concatenate", "copy", "copyto", "divide", "dstack", "empty", "empty_like", "expand_dims"),
-        *("eye", "fill", "flat", "flatten", "flip", "flipud", "floor", "full", "full_like", "hstack", "item", "maximum"),
-        *("minimum", "moveaxis", "multiply", "negative", "ones", "ones_like", "pad", "ravel", "reciprocal", "repeat"),
-        *("reshape", "roll", "rot90", "shape", "sign", "size", "split", "sqrt", "square", "squeeze", "stack", "subtract"),
-        *("swapaxes", "T", "take", "tile", "transpose", "tri", "tril", "trunc", "vstack", "where", "zeros", "zeros_like"),
-        *("append", "array_split", "atleast_1d", "ascontiguousarray", "float64", "float32", "linspace", "fabs", "rint"),
-    ]
+    words("""
+    abs absolute add append arange array array_split asarray ascontiguousarray astype atleast_1d atleast_2d
+    broadcast_to ceil clip column_stack concatenate copy copyto divide dstack empty empty_like expand_dims eye
+    fabs fill flat flatten flip flipud float32 float64 floor full full_like hstack item linspace maximum minimum
+    moveaxis multiply negative ones ones_like pad ravel reciprocal repeat reshape rint roll rot90 shape sign
+    size split sqrt square squeeze stack subtract swapaxes T take tile transpose tri tril trunc vstack where
+    zeros zeros_like
+    """)
 )
 
 
@@ -710,7 +719,7 @@ def arithmetic(chunk: str) -> bool:
     )
 
 
-# --- families: elementwise, reductions ----------------------------------------------------------------------------------------
+# --- families: elementwise, reductions
 @family(5)
 def elementwise(w: Writer) -> str:
     return f"{w.fresh()} = {w.expression(w.operand())}"
@@ -788,7 +797,7 @@ def ufunc_methods(w: Writer) -> str:
     return f"{w.fresh()} = {w.fill(text, a=a, b=b)}"
 
 
-# --- families: reading ----------------------------------------------------------------------------------------------------------
+# --- families: reading
 @family(3)
 def indexing(w: Writer) -> str:
     a = w.array()
@@ -904,7 +913,7 @@ def sorting(w: Writer) -> str:
     return f"{w.fresh()} = {w.fill(w.choice(kinds).replace('{k}', axis), a=a, b=w.array(1, least=2))}"
 
 
-# --- families: shapes -------------------------------------------------------------------------------------------------------------
+# --- families: shapes
 @family(2.5)
 def reshaping(w: Writer) -> str:
     a = w.array()
@@ -1069,7 +1078,7 @@ def splitting(w: Writer) -> str:
     return w.choice(kinds)
 
 
-# --- families: products and matrices ------------------------------------------------------------------------------------------------
+# --- families: products and matrices
 @family(2)
 def products(w: Writer) -> str:
     v = w.array(1)
@@ -1347,7 +1356,7 @@ def special(w: Writer) -> str:
     return f"{w.fresh()} = {w.fill(w.choice(kinds), a=a, b=w.array(1))}"
 
 
-# --- families: writing ------------------------------------------------------------------------------------------------------------------
+# --- families: writing
 @family(2.5)
 def filling(w: Writer) -> str:
     """An array made of zeros (or nothing) and filled item by item or slice by slice."""
@@ -1370,7 +1379,8 @@ def filling(w: Writer) -> str:
     loops = [
         f"for i in range({n}):\n    {y}[i] = {f.replace('{v}', f'{v}[i]')}",
         f"for i, entry in enumerate({v}):\n    {y}[i] = {f.replace('{v}', 'entry')}",
-        f"{y}[0] = {w.scalar()}\nfor i in range(1, {n}):\n    {y}[i] = {w.p()} * {y}[i - 1] + {f.replace('{v}', f'{v}[i]')}",
+        f"{y}[0] = {w.scalar()}\nfor i in range(1, {n}):\n"
+        f"    {y}[i] = {w.p()} * {y}[i - 1] + {f.replace('{v}', f'{v}[i]')}",
         f"{y}[:] = {v}\n{y}[1:] += {w.c()} * {v}[:-1]",
         f"{y}[...] = {f.replace('{v}', v)}\n{y}[-1] = {w.scalar()}",
         f"{y}[:1] = {v}[-1:]\n{y}[1:] = {v}[:-1]",
@@ -1406,7 +1416,8 @@ def filling(w: Writer) -> str:
         f"{y}[:] = {v}\n{y}[{y}.argmax()] = {w.c()}",
         f"{y}[:] = {v}\n{y}[{w.slices(n)}] *= {w.scalar()}",
         f"def fill(into, value):\n    into[0] = value\n    into[-1] *= 2\n\n{y}[:] = {v}\nfill({y}, {w.scalar()})",
-        f"def fill(into):\n    for part in into:\n        part += {w.scalar()}\n\n{y}[:] = {v}\nfill([{y}[:1], {y}[1:]])",
+        f"def fill(into):\n    for part in into:\n        part += {w.scalar()}\n\n"
+        f"{y}[:] = {v}\nfill([{y}[:1], {y}[1:]])",
         f"with np.errstate(all='ignore'):\n    {y}[:] = 1 / ({v} ** 2 + {w.p()})",
         f"def entries():\n    for i in range({n}):\n        yield {v}[i] * i\n\n{y}[:] = list(entries())",
         f"{y}[:] = {v}\nrows = [{y}[i : i + 1] for i in range({n})]\nrows[0][0] = {w.scalar()}\nrows[-1] += {w.c()}",
@@ -1520,7 +1531,7 @@ def stencil(w: Writer) -> str:
     return f"{y} = {v}.copy()\nfor _ in range({w.integer(2, 4)}):\n    {w.choice(steps)}"
 
 
-# --- families: paths --------------------------------------------------------------------------------------------------------------------
+# --- families: paths
 @family(2.5)
 def branch(w: Writer) -> str:
     y = w.fresh()
@@ -1549,7 +1560,8 @@ def loop(w: Writer) -> str:
     f = w.f("entry")
     kinds = [
         f"{y} = {s}\nwhile {w.p()} < abs({y}) < 1e6:\n    {y} = 0.6 * {y}",
-        f"{y} = {s}\n{k} = 0\nwhile {k} < {w.integer(2, 4)} and {y} < 2:\n    {y} = {y} + np.sin({y}) ** 2 + 0.1\n    {k} += 1",
+        f"{y} = {s}\n{k} = 0\nwhile {k} < {w.integer(2, 4)} and {y} < 2:\n"
+        f"    {y} = {y} + np.sin({y}) ** 2 + 0.1\n    {k} += 1",
         f"{y} = 0.0\nfor entry in {v}:\n    if entry < {w.c()}:\n        continue\n    {y} += {f}",
         f"{y} = 0\nfor entry in {v}:\n    {y} = {y} + {f}\n    if {y} > 1:\n        break",
         f"{y} = 1.0\nfor i in range(len({v})):\n    {y} *= np.cos({v}[i])",
@@ -1727,7 +1739,8 @@ def _write(w: Writer) -> Program:
         forms = ["{a}.ravel()[0]", "{a}.ravel()[-1]"] if w.exact else forms
         forms = forms if w.is_array(name) else ["{a}", "{c} * {a}", "np.sin({a})", "{a} ** 2"][: 2 if w.exact else 4]
         terms.append(w.fill(w.choice(forms), a=name))
-    closing = "{}" if w.exact else w.choice(["{}", "{}", "{}", "float({})", "np.tanh({}) + 0.1", "np.float64({})", "({}) ** 2 / 7"])
+    closings = ["{}", "{}", "{}", "float({})", "np.tanh({}) + 0.1", "np.float64({})", "({}) ** 2 / 7"]
+    closing = "{}" if w.exact else w.choice(closings)
     arrays = [piece.split(" = ")[0] for piece in w.header if re.match(r"[A-Z]\w* = np", piece)]
     closure = tuple(arrays) if arrays and w.chance(0.3) else ()
     return Program(
@@ -1736,16 +1749,18 @@ def _write(w: Writer) -> Program:
     )  # fmt: skip
 
 
-# --- checking -------------------------------------------------------------------------------------------------------------------------
+# --- checking
 FACTOR = 4.0  # backpropagation may be off by so many times the error that the adaptive difference states,
 ROUNDING = 1e-11  # plus this much of the size of the gradient and the value
 SINGLE = 3e-3  # where float32 is about, against the same program in float64
 COARSE = 1e-4  # a difference less sure than this, relative to the gradient, says too little
 EXACT = frozenset(  # primitives whose results are the same bits in every executor
-    ("add subtract multiply divide negative positive square sqrt absolute fabs reciprocal maximum minimum where sign "
-     "less less_equal greater greater_equal equal not_equal getitem setitem reshape transpose broadcast_to "
-     "concatenate stack zeros astype share floor ceil trunc rint input constant captured").split()
-)  # fmt: skip
+    words("""
+    add subtract multiply divide negative positive square sqrt absolute fabs reciprocal maximum minimum where
+    sign less less_equal greater greater_equal equal not_equal getitem setitem reshape transpose broadcast_to
+    concatenate stack zeros astype share floor ceil trunc rint input constant captured
+    """)
+)
 
 
 class FailureError(Exception):
@@ -1766,7 +1781,7 @@ class Outcome:
     ops: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     nodes: int = 0
-    looks: set[str] = field(default_factory=set)  # what else was looked at: branches taken anew, second derivatives, …
+    looks: set[str] = field(default_factory=set)  # what else was looked at: second derivatives, …
 
 
 def flat(value: Any) -> Any:
@@ -2039,11 +2054,14 @@ def _check_second(
 def names_in(source: str) -> set[str]:
     """Return the NumPy (and math and scipy) names and methods that a program uses."""
     names = set(re.findall(r"\b(?:np|math|special)\.[a-z_]\w*(?:\.[a-z_]\w*)*", source))
-    methods = "sum mean max min var std prod cumsum dot ravel reshape flatten copy astype take repeat trace diagonal sort argsort fill T mT flat item tolist"
+    methods = """
+    sum mean max min var std prod cumsum dot ravel reshape flatten copy astype take repeat trace diagonal sort argsort
+    fill T mT flat item tolist
+    """
     return names | {f".{m}" for m in methods.split() if re.search(rf"\w\.{m}\b", re.sub(r"\bnp\.\w+", "", source))}
 
 
-# --- shrinking ------------------------------------------------------------------------------------------------------------------------
+# --- shrinking
 def shrink(program: Program, tries: int = 400) -> Program:
     """Return a shorter program that fails in the same way."""
     kind = check(program).reason.split(":")[0]
@@ -2096,7 +2114,7 @@ def shrink(program: Program, tries: int = 400) -> Program:
     return program
 
 
-# --- many programs --------------------------------------------------------------------------------------------------------------------
+# --- many programs
 def examine(seed: int) -> Outcome:
     """Write and check the program of a seed."""
     return check(write(seed))

@@ -199,7 +199,10 @@ def f(x):
         THREE_ELSEWHERE,
     ),
     "functions of math that NumPy has not": (
-        "\ndef f(x):\n    return math.erf(x[0]) + math.erfc(x[1]) + math.gamma(2 + x[2] ** 2) + math.lgamma(3 + x[0])\n",
+        """
+def f(x):
+    return math.erf(x[0]) + math.erfc(x[1]) + math.gamma(2 + x[2] ** 2) + math.lgamma(3 + x[0])
+""",
         THREE,
         THREE_ELSEWHERE,
     ),

@@ -1,4 +1,4 @@
-"""A slice of the random programs of programs.py in every run; ``python tests/programs.py`` runs as many as asked for."""
+"""A slice of the random programs of programs.py; ``python tests/programs.py`` runs as many as asked for."""
 
 import pytest
 from programs import check, examine_all, shrink, write
