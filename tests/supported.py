@@ -611,6 +611,9 @@ for _name in ("jv", "yv", "iv", "kv", "ive", "kve"):
     )
 for _name in ("yn", "kn", "expn"):
     row(f"scipy.special.{_name}", f"special.{_name}(3, x).astype(x.dtype)", domain=(0.8, 3.0), shapes=((3,),), loose=16)
+row(
+    "scipy.special.expn", "(special.expn(1, x) * special.expn(0, x)).astype(x.dtype)", domain=(0.8, 3.0), shapes=((3,),)
+)
 row("scipy.special.zeta", "special.zeta(2.5, x)", domain=POSITIVE, shapes=((3,),), loose=8)
 row(
     "scipy.special.polygamma",

@@ -38,6 +38,13 @@ def test_zero_times_log_zero():
     np.testing.assert_array_equal(g, [0.0, 2.0, 0.0])
 
 
+def test_powers_at_the_ends_of_the_domain():
+    assert kb.grad(lambda x: sc.gammainc(1.0, x), method="backprop")(0.0) == 1.0
+    np.testing.assert_array_equal(
+        kb.grad(lambda x: np.sum(sc.betainc(1, 1, x)), method="backprop")(np.array([0.0, 1.0])), [1.0, 1.0]
+    )
+
+
 def test_orders_are_not_differentiated():
     with pytest.raises(TraceError, match="order or shape"):
         kb.grad(lambda v: sc.jv(v, 1.0), method="backprop")(2.0)

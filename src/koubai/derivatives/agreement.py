@@ -78,7 +78,8 @@ def cross_check(
         slope = float(sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, directions, strict=True)))
         if not np.isfinite(slope):
             return
-        found = []
+        found: list[tuple[float, float]] = []
+        by_step: dict[float, float] = {}
         for h, smaller in _STEPS if eps < 1e-10 else _STEPS_FLOAT32:
             pair = _difference(at, h, smaller, noise)
             if pair is None:
@@ -87,6 +88,9 @@ def cross_check(
             if error <= 1e-6 * abs(slope) and abs(difference - slope) <= 10 * error:
                 return
             found.append(pair)
+            by_step[smaller] = difference
+        if _still_growing(by_step, noise):
+            return
         # the sharpest difference decides, if the next one confirms it and both tell more than the size
         found.sort()
         if len(found) < 2:
@@ -100,6 +104,14 @@ def cross_check(
                 f"backpropagation through {where} gives the directional derivative {slope!r}, a difference gives "
                 f"{difference!r}; the measured noise of f is {noise:.2g}. Use method='adaptive', and report this"
             )
+
+
+def _still_growing(by_step: dict[float, float], noise: float) -> bool:
+    """Do the differences grow as the step shrinks? Then a singularity is nearer than any step, and none can tell."""
+    if len(by_step) < 2:
+        return False
+    (finest, sharp), (_, blunt) = sorted(by_step.items())[:2]
+    return abs(sharp) - 4 * noise / finest > 2 * abs(blunt)
 
 
 def _difference(at: Callable[[float], float], h: float, smaller: float, noise: float) -> tuple[float, float] | None:

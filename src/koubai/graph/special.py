@@ -243,19 +243,23 @@ def _neighbours(name: str, left: float, right: float) -> Callable[..., Any]:
 def _gammainc_vjp(sign: float) -> Callable[..., Any]:
     def vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
         (a,) = constants
-        return g * (sign * np.exp((a - 1.0) * np.log(x) - x - math.lgamma(a)))
+        return g * (sign * np.exp(special.xlogy(x.dtype.type(a - 1.0), x) - x - math.lgamma(a)))
 
     return vjp
 
 
 def _betainc_vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
     a, b = constants
-    return g * np.exp((a - 1.0) * np.log(x) + (b - 1.0) * np.log1p(-x) - float(special.betaln(a, b)))
+    kind = x.dtype.type  # SciPy answers a float32 and a Python float with float64
+    powers = special.xlogy(kind(a - 1.0), x) + special.xlog1py(kind(b - 1.0), -x)  # 0 ** 0 is 1 at the ends
+    return g * np.exp(powers - float(special.betaln(a, b)))
 
 
 def _expn_vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
     (n,) = constants
-    return -g * (apply("special.expn", x, constants=(n - 1,)) if n > 1 else np.exp(-x) / x if n == 1 else 0.0)
+    if n == 0:  # E₀(x) = exp(−x) / x
+        return -g * (y * (1.0 + 1.0 / x))
+    return -g * (apply("special.expn", x, constants=(n - 1,)) if n > 1 else np.exp(-x) / x)
 
 
 def _scaled(name: str, left: float, right: float, sign: Callable[[Any], Any]) -> Callable[..., Any]:
