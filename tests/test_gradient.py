@@ -403,3 +403,16 @@ def test_a_gradient_inside_a_traced_function():
         return np.sum(inner**2)
 
     np.testing.assert_allclose(grad(f)(X), 36 * X**3, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "slope"),
+    [
+        (lambda x: np.log(1 - x), 1 - 1e-10, -1e10),
+        (lambda x: np.sqrt(1 - x), 1 - 1e-9, -0.5 / np.sqrt(1e-9)),
+        (lambda x: 1 / (1 - x), 1 - 1e-8, 1e16),
+        (np.tan, np.pi / 2 - 1e-9, 1e18),
+    ],
+)
+def test_no_false_alarm_of_the_cross_check_beside_a_singularity(f, x, slope):
+    np.testing.assert_allclose(grad(f, method="backprop")(x), slope, rtol=1e-5)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import koubai as kb
+from koubai.errors import TraceError
 
 TWICE = 2.0 * np.eye(3)  # every eigenvalue repeated
 RANK_ONE = np.array([[1.0, 2.0], [2.0, 4.0]])
@@ -91,6 +92,18 @@ def test_lapack_errors_pass_through():
     for f in (lambda a: np.sum(np.linalg.inv(a)), lambda a: np.sum(np.linalg.cholesky(a - 9 * np.eye(2)))):
         with pytest.raises(np.linalg.LinAlgError):
             kb.grad(f)(RANK_ONE)
+
+
+def test_a_caught_lapack_error_is_no_guard():
+    def f(a):
+        try:
+            return np.sum(np.linalg.inv(a))
+        except np.linalg.LinAlgError:
+            return np.sum(a**2)
+
+    with pytest.raises(TraceError, match="catches an exception"):
+        kb.grad(f, method="backprop")(RANK_ONE)
+    np.testing.assert_allclose(kb.grad(f, method="backprop")(np.eye(2)), -np.ones((2, 2)))
 
 
 def test_vanishing_frequencies():

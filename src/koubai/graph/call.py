@@ -179,6 +179,11 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
             raise
         except Exception as error:
             _blame(f, leaves, error)
+        if tape.raised is not None:
+            raise untraceable(
+                f"the function catches an exception of NumPy's ({type(tape.raised).__name__}: {tape.raised})",
+                "look at the numbers with an if instead, so that the way taken can be guarded",
+            )
         outputs = [
             _output(tape, part, scalar) for part in (answer if isinstance(answer, tuple) and not scalar else [answer])
         ]

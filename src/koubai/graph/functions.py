@@ -261,7 +261,7 @@ def sinc(x: Any) -> Any:
 @implements(np.nan_to_num)
 def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     if x.dtype.kind == "c":
-        refuse("nan_to_num", "x", "a complex array")
+        raise untraceable("np.nan_to_num of complex numbers has no rule here", "treat .real and .imag by themselves")
     info = np.finfo(x.dtype)
     x = np.where(np.isnan(x), nan, x)
     x = np.where(x == math.inf, float(info.max) if posinf is None else posinf, x)

@@ -68,7 +68,8 @@ def _matrices(a: Any) -> Any:
 def _real_matrices(function: str, a: Any) -> Any:
     a = _matrices(a)
     if a.dtype.kind == "c":
-        refuse(f"linalg.{function}", "a", "a complex matrix")
+        fix = "write it for the real matrix [[Re, -Im], [Im, Re]], or pass method='adaptive'"
+        raise untraceable(f"np.linalg.{function} of a complex matrix has no rule here", fix)
     return a
 
 

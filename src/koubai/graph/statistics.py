@@ -22,7 +22,7 @@ from koubai.graph.functions import (
     take_along_axis,
 )
 from koubai.graph.ops import Index, apply
-from koubai.graph.trace import FUNCTIONS
+from koubai.graph.trace import FUNCTIONS, untraceable
 
 __all__: list[str] = []
 
@@ -125,7 +125,7 @@ def nanvar(
     _without_where("nanvar", where)
     x = array(a) if dtype is None else array(a).astype(np.dtype(dtype))
     if x.dtype.kind == "c":
-        refuse("nanvar", "a", "a complex array")
+        raise untraceable("np.nanvar of complex numbers has no rule here", "write it with np.abs")
     axes, keep = axes_of(axis, x.ndim), _kept(keepdims)
     center = nanmean(x, axes, keepdims=True) if mean is np._NoValue else mean
     deviation = np.where(np.isnan(x), 0.0, x - center)

@@ -504,6 +504,7 @@ class Trace:
         self.kinks: list[Kink] = []
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
+        self.raised: Exception | None = None  # what a NumPy call raised because of the numbers that it met
         self.told = False  # was a differentiated value written out as text, with all its digits?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
 
@@ -630,7 +631,11 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             values.append(trace.nodes[i].params["value"])
     at = trace.nodes
     if trace.concrete:
-        value = op.call(*values, **params) if params else op.call(*values)
+        try:
+            value = op.call(*values, **params) if params else op.call(*values)
+        except (ArithmeticError, np.linalg.LinAlgError) as error:
+            trace.raised = error  # the function may catch it: a branch without a guard
+            raise
         shape, dtype = value.shape, value.dtype
         i = trace.emit(op, tuple(nodes), params, shape, dtype)
         if op.kink is not None and trace.levels[i] == 2 and op.kink(*values, **params):
