@@ -195,12 +195,7 @@ def cases() -> Iterator[tuple[str, dict[str, Callable[[], Call]]]]:
                 "torch": lambda x=x: by_torch(torch_rosenbrock, x),
             },
         )
-    X = rng.standard_normal((64, 64))
-    Y = np.eye(10)[rng.integers(0, 10, 64)]
-    p = {
-        "W1": rng.standard_normal((64, 64)) / 8, "b1": rng.standard_normal(64),
-        "W2": rng.standard_normal((64, 10)) / 8, "b2": rng.standard_normal(10),
-    }  # fmt: skip
+    p, X, Y = mlp_data(rng)
     hand = mlp_by_hand(p, X, Y)
     yield (
         "MLP 64-64-10",
@@ -212,6 +207,16 @@ def cases() -> Iterator[tuple[str, dict[str, Callable[[], Call]]]]:
             "torch": lambda: by_torch(torch_mlp, p, X, Y),
         },
     )
+
+
+def mlp_data(rng: np.random.Generator) -> tuple[dict[str, Any], Any, Any]:
+    X = rng.standard_normal((64, 64))
+    Y = np.eye(10)[rng.integers(0, 10, 64)]
+    p = {
+        "W1": rng.standard_normal((64, 64)) / 8, "b1": rng.standard_normal(64),
+        "W2": rng.standard_normal((64, 10)) / 8, "b2": rng.standard_normal(10),
+    }  # fmt: skip
+    return p, X, Y
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
@@ -258,33 +263,45 @@ def main() -> None:
     memory()
 
 
-def tracing(repeats: int = 51) -> None:
-    """Print what tracing and reversing take, without the check and the compilation of a first call."""
+def tracing(repeats: int = 501) -> None:
+    """Print what tracing and reversing take, without the check and the compilation of a first call.
+
+    The minimum is what the work takes; what the median has more is the other load of the machine.
+    """
     x = np.random.default_rng(0).uniform(-2, 2, 10_000)
-    for name, f, at in (
-        ("quad 2-D", quad, x[:2]),
-        ("Rosenbrock 100", rosenbrock(np), x[:100]),
-        ("Rosenbrock 1e4", rosenbrock(np), x),
+    p, X, Y = mlp_data(np.random.default_rng(0))
+    for name, f, args, wrt in (
+        ("quad 2-D", quad, (x[:2],), None),
+        ("Rosenbrock 100", rosenbrock(np), (x[:100],), None),
+        ("Rosenbrock 1e4", rosenbrock(np), (x,), None),
+        ("MLP 64-64-10", mlp(np), (p, X, Y), range(len(p))),
     ):
         taken = []
         for _ in range(repeats):
             start = time.perf_counter()
-            kb.trace(f, at).gradient()
+            kb.trace(f, *args).gradient(wrt)
             taken.append(time.perf_counter() - start)
-        print(f"{name:>18}  trace and reverse: {statistics.median(taken) * 1e6:.0f} µs")
+        print(
+            f"{name:>18}  trace and reverse: median {statistics.median(taken) * 1e6:.0f} µs, "
+            f"minimum {min(taken) * 1e6:.0f} µs"
+        )
 
 
 def memory(n: int = 1_000_000) -> None:
-    """Print the peak of a steady call on Rosenbrock, in arrays of x's size beyond x and the gradient."""
+    """Print the peak of the first and of a steady call on Rosenbrock, in arrays of x's size beyond x and the
+    gradient.
+    """
     x = np.random.default_rng(0).uniform(-2, 2, n)
     tracemalloc.start()
     call = kb.value_and_grad(rosenbrock(np), method="backprop")
-    call(x)
-    tracemalloc.reset_peak()
-    call(x)
-    peak = tracemalloc.get_traced_memory()[1] - x.nbytes
+    for which in ("the first", "a steady"):
+        tracemalloc.reset_peak()
+        call(x)
+        peak = tracemalloc.get_traced_memory()[1] - x.nbytes
+        print(
+            f"{'Rosenbrock 1e6':>18}  peak memory of {which} call: {peak / x.nbytes:.2f} arrays beyond x and gradient"
+        )
     tracemalloc.stop()
-    print(f"{'Rosenbrock 1e6':>18}  peak memory of a call: {peak / x.nbytes:.2f} arrays beyond input and answer")
 
 
 if __name__ == "__main__":

@@ -115,6 +115,8 @@ class Paths:
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         value, *gradients = results
+        del results
+        program.release()  # the check needs memory too, and not at the same time
         cross_check(self._plain(leaves), leaves.values, leaves.active, float(value), gradients, self.name, single)
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:

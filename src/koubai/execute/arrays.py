@@ -55,6 +55,7 @@ def compile_arrays(graph: Graph) -> Callable[..., Any]:
         return results
 
     run.source = plan.source  # type: ignore[attr-defined]
+    run.release = pool.clear  # type: ignore[attr-defined]
     return run
 
 

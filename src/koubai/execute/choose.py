@@ -26,6 +26,11 @@ class Program:
         self.run = compile_arrays(graph) if floats is None else floats
         self.source: str = self.run.source  # type: ignore[attr-defined]
 
+    def release(self) -> None:
+        """Free the buffers that are kept for the next call, which makes new ones."""
+        if self.executor == "numpy":
+            self.run.release()  # type: ignore[attr-defined]
+
 
 class _Late:
     """The NumPy program of a graph, compiled when it is first needed."""

@@ -52,7 +52,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     if seeds is None:
         output = graph.outputs[0]
         dtype = nodes[output].dtype
-        if _real(dtype):
+        if dtype is not None and dtype.kind in "fc":
             one = trace.constant(dtype.type(1))
             cotangents[output] = Traced(trace, one, None, (), dtype)
     else:

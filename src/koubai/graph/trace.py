@@ -776,12 +776,14 @@ class Traced:
     __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "_weak", "dtype", "shape")
     __hash__ = object.__hash__
     _record = staticmethod(record)
+    _base_node: int  # of a view: the node of the base that `_node` was taken from,
+    _view: Node  # and the node that took it
 
     def __init__(self, trace: Trace, node: int, value: Any, shape: Shape, dtype: Any) -> None:
         self._trace = trace
         self._node = node
         self._value = value
-        self._base: Traced | None = None  # the array that this one is a view of; with one, there are also
+        self._base: Traced | None = None  # the array that this one is a view of
         self._weak = False  # a Python number, which gives way to the precision of what it meets
         self.shape = shape
         self.dtype = dtype
