@@ -740,6 +740,15 @@ def refusal(code):
     raise AssertionError(f"{code} is not refused")
 
 
+def conventions():
+    """Return the paragraphs on conventions out of the modules' own docstrings."""
+    from koubai.graph import linear_algebra, ops
+
+    kinks = [part.strip() for part in ops.__doc__.split("\n\n") if part.startswith(("Complex values", "Conventions"))]
+    matrices = linear_algebra.__doc__.partition("What is read:")
+    return "\n\n".join([*kinks, "What is read: " + matrices[2].strip()]).split("\n")
+
+
 def page():
     numpy, methods, python, from_scipy = counts()
     families = list(dict.fromkeys(row.family for row in ROWS))
@@ -766,6 +775,7 @@ def page():
         lines += ["", f"## {name} ({len(known)})", "", ", ".join(f"`{n}`" for n in short)]
     lines += ["", "## Second names of the same functions", ""]
     lines.append(", ".join(f"`{a}` = `{b}`" for a, b in sorted(ALIASES.items())))
+    lines += ["", "## Conventions", "", *conventions()]
     lines += [
         "",
         "## What is refused",

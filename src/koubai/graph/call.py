@@ -52,7 +52,7 @@ class Leaves:
             return Leaf(value.shape, value.dtype.str)
 
         def part(value: Any, name: str, on: bool) -> Any:
-            if not on and isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+            if not on and isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiubc":
                 differentiated = active is None and value.dtype.kind == "f"
                 return leaf(value, name, differentiated)
             if (type(value) is dict or isinstance(value, Mapping)) and all(isinstance(k, str) for k in value):

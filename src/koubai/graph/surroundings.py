@@ -144,7 +144,7 @@ class Surroundings:
             except TypeError:
                 return value
         if type(value) is np.ndarray:
-            if value.dtype.kind in "fiub":
+            if value.dtype.kind in "fiubc":
                 return self._trace.captured(value)
             return value
         if type(value) is np.vectorize:
@@ -443,7 +443,7 @@ def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K"
     else:
         kind = None if dtype is None else np.dtype(dtype)
         plain: Any = np.array(object, dtype=kind, copy=True, ndmin=ndmin)
-        if plain.dtype.kind not in "fiub":
+        if plain.dtype.kind not in "fiubc":
             return plain
         y = _owner()._wrap(plain)
         y._value = plain  # an array even where it is 0-d, so that it can be written into
