@@ -170,11 +170,11 @@ def partition(a: Any, kth: Any, axis: int | None = -1, kind: str = "introselect"
 def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     if mode != "raise":
         refuse("choose", "mode", mode)
-    options = [array(c) for c in choices]
+    options = [c if type(c) in (int, float) else array(c) for c in choices]  # Python numbers give way to float32
     y = options[0]
     for i, option in enumerate(options[1:], 1):
         y = np.where(array(a) == i, option, y)
-    y = y if np.shape(y) else y + np.zeros(np.shape(a), y.dtype)
+    y = y if np.shape(y) else np.broadcast_to(array(y), np.shape(a)).copy()
     return y if out is None else out._write(y)
 
 
