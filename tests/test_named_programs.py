@@ -228,6 +228,27 @@ def f(x):
         THREE,
         THREE_ELSEWHERE,
     ),
+    "a Python number chosen among single ones": (
+        """
+def f(x):
+    s = x.astype(np.float32)
+    return np.sum(np.choose([0, 1, 0], [s[0], 0.92])) + np.sum(np.choose([1, 0, 1], [s, s * 2]))
+""",
+        THREE,
+        THREE_ELSEWHERE,
+    ),
+    "an array like a transposed one": (
+        """
+def f(x):
+    y = np.zeros_like(np.transpose(np.outer(x, [1.0, 2.0])))
+    y[:] = np.outer([1.0, -0.5], x)
+    line = y.T.ravel()
+    line[0] = 0.29
+    return np.sum(y * line[1]) + line[0]
+""",
+        THREE,
+        THREE_ELSEWHERE,
+    ),
     "two elements exchanged": (
         """
 def f(x):
