@@ -94,8 +94,8 @@ def torch_path(case: Case) -> np.ndarray:
             settings[name] = tuple(settings.pop(n, defaults[n]) for n in pair)
     if case.optimizer == "amsgrad":
         settings["amsgrad"] = True
-    if case.optimizer == "lbfgs":  # one iteration a step, whatever the tolerances say
-        settings |= {"max_iter": 1, "max_eval": 100, "tolerance_grad": 0.0, "tolerance_change": 0.0}
+    if case.optimizer == "lbfgs":  # one iteration a step, until the gradient is small
+        settings |= {"max_iter": 1, "max_eval": 100, "tolerance_change": 0.0}
         settings["line_search_fn"] = "strong_wolfe" if settings.pop("line_search", "none") == "wolfe" else None
     params = {name: torch.tensor(value) for name, value in on.start.items()}
     make = getattr(torch.optim, TORCH_NAMES[case.optimizer])
