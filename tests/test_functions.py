@@ -97,7 +97,6 @@ CASES = {
     np.hsplit: [lambda x: np.hsplit(x, 3)[2] * 2],
     np.vsplit: [lambda x: np.vsplit(x, 2)[1] * 2],
     np.dsplit: [lambda x: np.dsplit(x[None], 3)[1] * 2],
-    np.unstack: [lambda x: np.unstack(x, axis=1)[1] * 2],
     np.tile: [lambda x: np.tile(x, 2) ** 2, lambda x: np.tile(x, (2, 1, 2)) ** 2],
     np.repeat: [lambda x: np.repeat(x, 2), lambda x: x.repeat([1, 2, 0], axis=1)],
     np.roll: [lambda x: np.roll(x, 1), lambda x: np.roll(x, -1, axis=1), lambda x: np.roll(x, (1, 2), axis=(0, 1))],
@@ -208,8 +207,8 @@ CASES = {
     np.sign: [lambda x: x * np.sign(x)],
     np.isscalar: [lambda x: x * (2 if np.isscalar(x[0, 0]) else 3)],
     np.allclose: [lambda x: x if np.allclose(x, 1.0) else x * 2],
-    np.array_equiv: [lambda x: x if np.array_equiv(x, np.ones((2, 3))) else x * 2],
     np.astype: [lambda x: np.astype(x, x.dtype) * x],
+    np.array_equiv: [lambda x: x if np.array_equiv(x, np.ones((2, 3))) else x * 2],
     np.array_equal: [lambda x: x if np.array_equal(x, np.ones((2, 3))) else x * 2],
     np.isclose: [lambda x: np.where(np.isclose(x, 1.0, atol=0.6), x * x, x)],
     np.isposinf: [lambda x: np.where(np.isposinf(x), 1.0, x)],
@@ -226,6 +225,8 @@ CASES = {
     (np.add, "at"): [lambda x: _added_at(x, np.add)],
     (np.subtract, "at"): [lambda x: _added_at(x, np.subtract)],
 }
+if hasattr(np, "unstack"):  # NumPy 2.1
+    CASES[np.unstack] = [lambda x: np.unstack(x, axis=1)[1] * 2]
 for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum", "hypot", "arctan2", "logaddexp"):
     CASES[getattr(np, name), "outer"] = [lambda x, name=name: getattr(np, name).outer(x[0], x[1])]
 

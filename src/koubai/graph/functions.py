@@ -425,7 +425,10 @@ FUNCTIONS[np.logical_and, "reduce"] = lambda a, axis=0, **kw: np.all(a, axis, **
 
 @implements(np.count_nonzero)
 def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    return np.sum(a != 0, axis=axis, keepdims=keepdims)
+    y = np.sum(a != 0, axis=axis, keepdims=keepdims)
+    if type(y) is Traced and y.shape == () and type(np.count_nonzero(0)) is int:
+        y._weak = True  # before NumPy 2.3 the answer is a Python number
+    return y
 
 
 def _length(shape: Shape, axis: tuple[int, ...] | None) -> int:
@@ -1446,11 +1449,9 @@ def allclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan
     return bool(np.all(np.absolute(a - b) <= atol + rtol * np.absolute(b)))
 
 
-if hasattr(np, "astype"):  # NumPy 2.1
-
-    @implements(np.astype)
-    def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
-        return x.astype(dtype, copy=copy)
+@implements(np.astype)
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+    return x.astype(dtype, copy=copy)
 
 
 @implements(np.array_equiv)
