@@ -59,6 +59,10 @@ def compile_arrays(graph: Graph) -> Callable[..., Any]:
     return run
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**53)
+
+
 def _quiet_context() -> contextvars.Context:
     """Return a context in which NumPy gives inf and nan without a warning; entering it is cheaper than np.errstate."""
     context = contextvars.copy_context()
@@ -75,6 +79,7 @@ class _Plan:
         self.namespace: dict[str, Any] = {"np": np, "add_into": add_into}
         self.sizes: list[tuple[int, np.dtype[Any]]] = []  # one flat buffer each
         self.views: dict[tuple[int, tuple[int, ...]], str] = {}  # (buffer, shape) -> its name
+        self.numbers: dict[Any, str] = {}  # constant -> its name
         self.lines: list[str] = []
         self._plan()
         self.source = self._text()
@@ -219,14 +224,31 @@ class _Plan:
 
     def _into(self, node: Node, args: list[str], target: str) -> str:
         """Return the statement that writes the node's result into ``target``."""
-        call, arguments = node.op.call, args
+        call, arguments = node.op.call, self._operands(node, args)
         if node.op is _POWER:  # the operator's own shortcuts, with out=
             exponent = self.nodes[node.inputs[1]]
             known: Any = exponent.params["value"] if exponent.dtype is None else None
             call = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(known, np.power)
-            arguments = args if call is np.power else args[:1]
+            arguments = arguments if call is np.power else arguments[:1]
         out = f"out={target}" if call in (np.maximum, np.minimum) else target  # these two refuse it by position
         return f"{self._bind(call)}({', '.join(arguments)}, {out})"
+
+    def _operands(self, node: Node, args: list[str]) -> list[str]:
+        """Return the operands with constants as 0-d arrays of the result's dtype: NumPy converts numbers slowly."""
+        dtype = node.dtype
+        given = [self.nodes[j] for j in node.inputs]
+        if dtype is None or dtype.kind != "f" or not node.shape or any(n.dtype not in (None, dtype) for n in given):
+            return args
+        operands = []
+        for n, text in zip(given, args, strict=True):
+            if n.op is CONSTANT and not n.shape and (n.dtype == dtype or _is_number(n.params["value"])):
+                with np.errstate(over="ignore"):
+                    number = np.array(n.params["value"], dtype)
+                number.flags.writeable = False
+                text = self.numbers.setdefault((number.tobytes(), dtype), f"n{len(self.numbers)}")
+                self.namespace[text] = number
+            operands.append(text)
+        return operands
 
     def _aims(self) -> dict[int, tuple[int, tuple[int, int]]]:
         """Find results that are only written into a slice of zeros: they are computed in place there.
@@ -280,7 +302,7 @@ class _Plan:
             self.namespace[f"spread_{target}"] = value
             return f"{target} = spread_{target}"
         if op.out:
-            return f"{target} = {self._bind(op.call)}({', '.join(args)})"
+            return f"{target} = {self._bind(op.call)}({', '.join(self._operands(node, args))})"
         if op.name == "reshape":
             return f"{target} = {args[0]}.reshape({node.params['shape']})"
         if op.name == "transpose":

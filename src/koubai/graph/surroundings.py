@@ -120,7 +120,8 @@ class Surroundings:
         copy = types.FunctionType(function.__code__, overlay, function.__name__, None, tuple(cells) or None)
         self._copies[id(function)] = copy  # before its cells are filled: it may be its own closure
         for cell, inner, content in contents:
-            self.cells.append((cell, content))
+            if content is not np and content is not math:
+                self.cells.append((cell, content))
             inner.cell_contents = self.substitute(content)
         self.defaults.append((function, function.__defaults__, function.__kwdefaults__))
         if function.__defaults__:

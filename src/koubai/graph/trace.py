@@ -648,6 +648,10 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         spread = at[nodes[1]]
         if spread.op is _BROADCAST and at[spread.inputs[0]].shape == ():
             nodes[1] = spread.inputs[0]  # a write spreads its value anyway
+    elif op is _RESHAPE and at[nodes[0]].op is _BROADCAST:
+        source = at[nodes[0]].inputs[0]
+        if at[source].shape == ():
+            return record(_BROADCAST, (_held(trace, source),), {"shape": params["shape"]})
     elif op is _SUM and at[nodes[0]].op is _NEGATIVE:
         inner = record(op, (_held(trace, at[nodes[0]].inputs[0]),), params)
         return record(_NEGATIVE, (inner,))
@@ -764,7 +768,7 @@ def _held(trace: Trace, i: int) -> Traced:
     return Traced(trace, i, None, node.shape, node.dtype)
 
 
-_SUM, _WRITES = OPS["sum"], (OPS["setitem"], OPS["add_at"])
+_SUM, _RESHAPE, _WRITES = OPS["sum"], OPS["reshape"], (OPS["setitem"], OPS["add_at"])
 _GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE, _ADD, _SUBTRACT = (
     OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative", "add", "subtract")
 )
