@@ -752,13 +752,15 @@ def conventions():
 def page():
     numpy, methods, python, from_scipy = counts()
     families = list(dict.fromkeys(row.family for row in ROWS))
+    steps = len(numpy & {row.name for row in ROWS if row.family.startswith("Steps")})
     lines = [
         "# What koubai differentiates",
         "",
         "<!-- Written by `python tests/supported.py` from the table that the tests run; don't edit by hand. -->",
         "",
-        f"{len(numpy)} NumPy functions, {len(methods)} methods of arrays and ufuncs, {len(python)} of Python's",
-        f"operators and functions of `math`, and {len(from_scipy)} functions of `scipy.special`. Each is run by",
+        f"{len(numpy)} NumPy functions ({steps} of them steps and tests, whose derivative is zero), {len(methods)} methods",
+        f"of arrays and ufuncs, {len(python)} of Python's operators and functions of `math`, and {len(from_scipy)}",
+        "functions of `scipy.special`; second names of the same function are not counted. Each is run by",
         "`tests/test_supported.py` on several shapes: the traced value equals the plain one; the gradient agrees with",
         "the adaptive numerical gradient and the Hessian-vector product with differences of the gradient, within their",
         "errors; a float32 input gives a float32 gradient that agrees to float32 rounding; and the printed gradient",

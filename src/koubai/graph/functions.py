@@ -426,7 +426,7 @@ FUNCTIONS[np.logical_and, "reduce"] = lambda a, axis=0, **kw: np.all(a, axis, **
 @implements(np.count_nonzero)
 def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     y = np.sum(a != 0, axis=axis, keepdims=keepdims)
-    if type(y) is Traced and y.shape == () and type(np.count_nonzero(0)) is int:
+    if type(y) is Traced and y.shape == () and not isinstance(np.count_nonzero(0), np.generic):
         y._weak = True  # before NumPy 2.3 the answer is a Python number
     return y
 
