@@ -20,6 +20,7 @@ from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, 
 __all__ = ["compile_arrays"]
 
 _GETITEM, _SETITEM, _ADD_AT, _ZEROS, _POWER = (OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "power"))
+_NEGATIVE, _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = (OPS[n] for n in ("negative", "add", "subtract", "multiply", "divide"))
 _OPERATORS = {
     "add": "{0} + {1}",
     "subtract": "{0} - {1}",
@@ -70,11 +71,41 @@ def _quiet_context() -> contextvars.Context:
     return context
 
 
+def _signs_folded(graph: Graph) -> Graph:
+    """Leave out negations that only run through products and quotients into a sum: x + -a * b is x - a * b, bit for
+    bit.
+    """
+    nodes = list(graph.nodes)
+    readers: list[list[int]] = [[] for _ in nodes]
+    for i, node in enumerate(nodes):
+        for j in node.inputs:
+            readers[j].append(i)
+    for i in (*graph.outputs, *(guard.node for guard in graph.guards)):
+        readers[i].append(-1)
+    for i, node in enumerate(nodes):
+        if node.op is not _NEGATIVE or node.dtype is None or node.dtype.kind != "f":
+            continue
+        at, path = i, []
+        while len(readers[at]) == 1 and readers[at][0] >= 0 and nodes[readers[at][0]].dtype == node.dtype:
+            at = readers[at][0]
+            path.append(at)
+            if nodes[at].op not in (_MULTIPLY, _DIVIDE):
+                break
+        if path and nodes[at].op is _ADD:
+            before = path[-2] if len(path) > 1 else i
+            other = next(j for j in nodes[at].inputs if j != before)
+            nodes[at] = nodes[at]._replace(op=_SUBTRACT, inputs=(other, before))
+            first = nodes[path[0]]
+            kept = tuple(node.inputs[0] if j == i else j for j in first.inputs)
+            nodes[path[0]] = first._replace(inputs=kept)
+    return Graph.pruned(nodes, graph.inputs, graph.outputs, graph.guards, graph.kinks, graph.name)
+
+
 class _Plan:
     """Which node is written where, and the source that says so."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+        self.graph = graph = _signs_folded(graph)
         self.nodes = graph.nodes
         self.namespace: dict[str, Any] = {"np": np, "add_into": add_into}
         self.sizes: list[tuple[int, np.dtype[Any]]] = []  # one flat buffer each

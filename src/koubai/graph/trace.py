@@ -648,7 +648,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         spread = at[nodes[1]]
         if spread.op is _BROADCAST and at[spread.inputs[0]].shape == ():
             nodes[1] = spread.inputs[0]  # a write spreads its value anyway
-    elif op is _RESHAPE and at[nodes[0]].op is _BROADCAST:
+    elif (op is _RESHAPE or op is _BROADCAST) and at[nodes[0]].op is _BROADCAST:
         source = at[nodes[0]].inputs[0]
         if at[source].shape == ():
             return record(_BROADCAST, (_held(trace, source),), {"shape": params["shape"]})
