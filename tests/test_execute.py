@@ -203,3 +203,56 @@ def test_generated_functions_agree_with_numpy_to_two_ulp():
         for x in random.uniform(0.01, 5.0, 200):
             (expected,) = evaluate(graph, np.array([x]))
             assert abs(program.run(np.array([x]))[0] - expected) <= 2 * np.spacing(abs(expected))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a, b, x: x + -a / b * a,
+        lambda a, b, x: -(a * b) * -x + (-a / -b + x),
+        lambda a, b, x: (x + b * -a) * (-x + a),
+        lambda a, b, x: -np.sum(a, axis=1, keepdims=True) / b[:, :1] * a + x,
+    ],
+)
+def test_signs_are_folded_bit_for_bit(f):
+    random = np.random.default_rng(3)
+    a, b, x = (random.standard_normal((6, 4)) for _ in range(3))
+    a[0], x[0], b[1] = 0.0, -0.0, [np.inf, -np.inf, np.nan, 0.0]
+    graph = trace(f, a, b, x)
+    run = compile_arrays(graph)
+    assert run.source.count("negative(") < sum(node.op.name == "negative" for node in graph.nodes)
+    for got, expected in zip(run(a, b, x), evaluate(graph, a, b, x), strict=True):
+        number = ~np.isnan(expected)  # the sign of nan means nothing
+        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(np.signbit(got[number]), np.signbit(expected[number]))
+
+
+def test_a_negation_that_is_needed_stays():
+    def f(x):
+        y = -x
+        z = y * 2.0
+        return np.sum(z + x) + np.sum(z * z), y
+
+    x = np.linspace(-1.0, 2.0, 20)
+    graph = trace(f, x)
+    agree(compile_arrays(graph)(x), evaluate(graph, x), exact=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("number", [3, 0.1, -0.0, 1e300, 2**70, True, np.float64(0.1)])
+def test_constants_mean_what_python_numbers_mean(number, dtype):
+    def f(x):
+        return x * number, number - x, np.maximum(x, number) / 7
+
+    x = np.linspace(-1.0, 2.0, 20).astype(dtype)
+    with np.errstate(all="ignore"):
+        graph = trace(f, x)
+        agree(compile_arrays(graph)(x), f(x), exact=True)
+
+
+def test_released_buffers_are_made_anew():
+    x = np.linspace(-1.0, 2.0, 20)
+    program = Program(trace(lambda x: np.sum(np.sin(x * 3.0) ** 2), x))
+    before = program.run(x)
+    program.release()
+    agree(program.run(x), before, exact=True)

@@ -1,6 +1,7 @@
 """grad, value_and_grad, hessian, hvp, jacobian: their forms, their caches, their refusals."""
 
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -416,3 +417,18 @@ def test_a_gradient_inside_a_traced_function():
 )
 def test_no_false_alarm_of_the_cross_check_beside_a_singularity(f, x, slope):
     np.testing.assert_allclose(grad(f, method="backprop")(x), slope, rtol=1e-5)
+
+
+def test_the_first_call_needs_no_more_memory_than_the_next():
+    x = np.random.default_rng(0).uniform(-2, 2, 100_000)
+    call = value_and_grad(lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2), method="backprop")
+    call(np.ones(7))  # what is imported and remembered for good is not counted
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            tracemalloc.reset_peak()
+            call(x)
+            peak = tracemalloc.get_traced_memory()[1]
+            assert peak <= 7 * x.nbytes  # six arrays beyond x and the gradient
+    finally:
+        tracemalloc.stop()

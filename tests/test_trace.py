@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from koubai.derivatives.gradient import hvp, value_and_grad
-from koubai.errors import FunctionError, TraceError
+from koubai.errors import CompileError, FunctionError, TraceError
 from koubai.graph.call import trace
 from koubai.graph.reverse import reverse
 from koubai.graph.trace import Graph, evaluate
@@ -583,3 +583,25 @@ def test_a_graph_checks_itself():
     broken = [node._replace(shape=(7,)) if node.op.name == "multiply" else node for node in graph.nodes]
     with pytest.raises(Exception, match="is recorded as"):
         Graph(broken, graph.inputs, graph.outputs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": (4,)}, "but its inputs give"),
+        ({"dtype": np.dtype(np.float32)}, "but its inputs give"),
+        ({"inputs": (5, 0)}, "reads a later node"),
+        ({"inputs": (3, 3)}, "reads a later node"),
+    ],
+)
+def test_a_faulty_graph_is_refused(change, message):
+    good = trace(lambda x: np.sum((x * x + x) * np.sin(x)), np.arange(3.0))
+    i = next(i for i, node in enumerate(good.nodes) if node.op.name == "sin")
+    assert i == 3
+    nodes = list(good.nodes)
+    nodes[i] = nodes[i]._replace(**change)
+    for known in ((), good.nodes[:i], good.nodes):  # nodes known to be right excuse no other
+        with pytest.raises(CompileError, match=message):
+            Graph(nodes, good.inputs, good.outputs, known=known)
+    with pytest.raises(CompileError, match="does not exist"):
+        Graph(good.nodes, good.inputs, [99], known=good.nodes)
