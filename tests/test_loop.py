@@ -265,6 +265,22 @@ def test_bounds_are_kept_and_a_minimum_on_the_edge_is_converged():
     assert abs(run.jac[0] + 2) < 1e-6
 
 
+def test_clipping_schedules_and_projections_are_on_the_record():
+    optimizer = kb.SGD(lr=kb.schedules.exponential(0.3, 0.9), clipnorm=3.0)
+    run = kb.minimize(bowl, [-3.0, 4.0], optimizer, grad=bowl_gradient, bounds=[(-5, -1), (None, None)])
+    history = run.history
+    norms = [np.hypot(*(2 * x)) for x in history.x]
+    assert history.clipped.tolist() == [norm > 3.0 for norm in norms]
+    assert history.clipped[0]
+    assert not history.clipped.all()
+    assert history.lr.tolist() == [optimizer.lr_at(t) for t in history.t]
+    for i in range(run.nit):
+        g = 2 * history.x[i] * (3.0 / (norms[i] + 1e-6) if history.clipped[i] else 1.0)
+        assert history.projected[i + 1] == ((history.x[i] - history.lr[i] * g)[0] > -1)
+    assert history.projected.any()
+    assert not history.projected[0]
+
+
 def test_bounds_for_dicts_and_numbers():
     run = kb.minimize(lambda p: (p["a"] ** 2).sum() + p["b"] ** 2, {"a": np.ones(2), "b": 2.0}, bounds={"a": (0.5, 3)})
     np.testing.assert_allclose(run.x["a"], 0.5)

@@ -33,7 +33,7 @@ def same_run(a, b, but=()):
         assert same_bits(getattr(a, name), getattr(b, name)), name
     for name in ("status", "message", "executor", "gradient_source", "optimizer", "options"):
         assert getattr(a, name) == getattr(b, name), name
-    for name in ("t", "x", "fun", "grad_norm", "lr"):
+    for name in ("t", "x", "fun", "grad_norm", "lr", "clipped", "projected"):
         assert same_bits(getattr(a.history, name), getattr(b.history, name)), name
 
 
@@ -134,7 +134,19 @@ def test_the_spec_is_json_and_makes_the_run_again():
 def test_to_dataframe():
     frame = RUNS["dict"]().to_dataframe()
     run = RUNS["dict"]()
-    assert list(frame.columns) == ["t", "fun", "grad_norm", "lr", "W[0, 0]", "W[0, 1]", "W[1, 0]", "W[1, 1]", "b"]
+    assert list(frame.columns) == [
+        "t",
+        "fun",
+        "grad_norm",
+        "lr",
+        "clipped",
+        "projected",
+        "W[0, 0]",
+        "W[0, 1]",
+        "W[1, 0]",
+        "W[1, 1]",
+        "b",
+    ]
     assert frame["fun"].tolist() == run.history.fun.tolist()
     assert frame["b"].tolist() == run.history.x["b"].tolist()
 

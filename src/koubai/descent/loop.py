@@ -270,7 +270,8 @@ class _Descent:
             verdict = self.stopping.check(point, self.lr)
         self.memory = self.optimizer.observe(self.memory, point.t, point.fun)
         self.lr = self.optimizer.rate(point.t, self.memory)
-        self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr)
+        clipped = self.optimizer.clips(point.g, self.layout)
+        self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
             self.best = point
@@ -287,13 +288,17 @@ class _Descent:
                 point.x, point.g, self.state, point.t + 1, self.lr,
                 fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
             )  # fmt: skip
+        projected = False
         if self.bounds is not None:
-            x = self.bounds.project(x)
+            inside = self.bounds.project(x)
+            projected, x = not np.array_equal(inside, x), inside
         if self.feed is not None:
-            return self._sampled(self.feed, point.t + 1, x), state
-        if (after := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is None:
+            after = self._sampled(self.feed, point.t + 1, x)
+        elif (found := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is not None:
+            after = found
+        else:
             after = self._evaluate(point.t + 1, x)
-        return after, state
+        return (replace(after, projected=True) if projected else after), state
 
     def _sampled(self, feed: Feed, t: int, x: FloatArray) -> Point:
         """Return the point ``x`` by the next mini-batch, or by all the data where the descent has reached its aim."""

@@ -264,6 +264,12 @@ class Optimizer:
             steps.append(self.rule(xi, gi, state[k * i : k * i + k], t, lr=lr, **self._own, **extra))
         return np.concatenate([xi.ravel() for xi, _ in steps]), tuple(a for _, after in steps for a in after)
 
+    def clips(self, g: FloatArray, layout: Layout | None = None) -> bool:
+        """Tell whether an update by this gradient would clip it."""
+        if all(self.hyperparameters.get(name) is None for name in ("clipvalue", "clipnorm")):
+            return False  # rules with a line search have neither
+        return not np.array_equal(self._clipped(g, layout), g)
+
     def _clipped(self, g: FloatArray, layout: Layout | None) -> FloatArray:
         """Return the gradient clipped by value, or by norm as the framework does."""
         value, norm = self.hyperparameters["clipvalue"], self.hyperparameters["clipnorm"]

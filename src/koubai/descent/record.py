@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -114,6 +114,8 @@ class History:
 
     t: (rows,) updates made so far. x: (rows, *shape of x), or a dict of such arrays. fun, grad_norm, lr: (rows,);
     grad_norm is the largest absolute component of the (projected) gradient, the number that gtol is compared with.
+    clipped: (rows,) bool, whether the update that follows row i clips its gradient; projected: whether the update that
+    led to row i left the bounds and was put back onto them.
     A long run over many parameters is thinned to every 2nd, 4th, 8th … row; the first and the last row always stay.
     In a stochastic descent fun and grad_norm are those of the step's mini-batch, and ``epochs`` sums them up.
     """
@@ -123,10 +125,17 @@ class History:
     fun: FloatArray
     grad_norm: FloatArray
     lr: FloatArray
+    clipped: np.ndarray[Any, np.dtype[np.bool_]]
+    projected: np.ndarray[Any, np.dtype[np.bool_]]
     epochs: Epochs | None = None
 
     def __len__(self) -> int:
         return len(self.t)
+
+
+COLUMNS = {"fun": np.float64, "grad_norm": np.float64, "lr": np.float64, "clipped": np.bool_, "projected": np.bool_}
+
+Row: TypeAlias = tuple[int, FloatArray, float, float, float, bool, bool]  # t, x, and the columns
 
 
 class Recorder:
@@ -146,12 +155,21 @@ class Recorder:
         self.record = record
         self.stride = 1
         self.limit = max(64, min(self.ROWS, self.NUMBERS // max(layout.size, 1)))
-        self.rows: list[tuple[int, FloatArray, float, float, float]] = []
-        self.last: tuple[int, FloatArray, float, float, float] | None = None
+        self.rows: list[Row] = []
+        self.last: Row | None = None
 
-    def add(self, t: int, x: FloatArray, fun: float, grad_norm: float, lr: float) -> None:
+    def add(
+        self,
+        t: int,
+        x: FloatArray,
+        fun: float,
+        grad_norm: float,
+        lr: float,
+        clipped: bool = False,
+        projected: bool = False,
+    ) -> None:
         """Add the row of step ``t``. ``x`` is kept as it is: the caller must not change it afterwards."""
-        self.last = (t, x, fun, grad_norm, lr)
+        self.last = (t, x, fun, grad_norm, lr, clipped, projected)
         if t % self.stride or (self.record == "off" and self.rows):
             return
         self.rows.append(self.last)
@@ -164,15 +182,10 @@ class Recorder:
         rows = list(self.rows)
         if self.last is not None and (not rows or rows[-1][0] != self.last[0]):
             rows.append(self.last)
-        t, x, fun, grad_norm, lr = zip(*rows, strict=True)
-        return History(
-            np.array(t, dtype=np.int64),
-            self.layout.view(np.array(x)),
-            np.array(fun, dtype=np.float64),
-            np.array(grad_norm, dtype=np.float64),
-            np.array(lr, dtype=np.float64),
-            epochs,
-        )
+        t, x, *columns = zip(*rows, strict=True)
+        pairs = zip(COLUMNS.items(), columns, strict=True)
+        named: dict[str, Any] = {name: np.array(column, dtype) for (name, dtype), column in pairs}
+        return History(np.array(t, dtype=np.int64), self.layout.view(np.array(x)), **named, epochs=epochs)
 
 
 @dataclass(frozen=True, repr=False)
@@ -232,12 +245,12 @@ class Run:
         return run(self, ax=ax)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Return the history as a pandas DataFrame: t, fun, grad_norm, lr, and a column an element of x."""
+        """Return the history as a pandas DataFrame: its columns, and one an element of x."""
         import pandas
 
         layout, _ = flatten(self.x)
         x = rows_of(self.history.x, layout)
-        columns = {name: getattr(self.history, name) for name in ("t", "fun", "grad_norm", "lr")}
+        columns = {name: getattr(self.history, name) for name in ("t", *COLUMNS)}
         return pandas.DataFrame(columns | {layout.label(i): x[:, i] for i in range(layout.size)})
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -253,7 +266,7 @@ class Run:
             "optimizer": describe_optimizer(self.optimizer),
             "function": describe_function(self.function),
         }
-        history = {f"history.{name}": getattr(self.history, name) for name in ("t", "fun", "grad_norm", "lr")}
+        history = {f"history.{name}": getattr(self.history, name) for name in ("t", *COLUMNS)}
         if self.history.epochs is not None:
             history |= {f"epochs.{f.name}": getattr(self.history.epochs, f.name) for f in dataclasses.fields(Epochs)}
         points = {"x": x, "jac": layout.match(self.jac, "jac"), "best_x": layout.match(self.best_x, "best_x")}
@@ -298,7 +311,7 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
     history = History(
         t=arrays["history.t"],
         x=layout.view(arrays["history.x"]),
-        **{name: arrays[f"history.{name}"] for name in ("fun", "grad_norm", "lr")},
+        **{name: arrays[f"history.{name}"] for name in COLUMNS},
         epochs=Epochs(*(arrays[f"epochs.{f.name}"] for f in dataclasses.fields(Epochs)))
         if "epochs.t" in arrays
         else None,

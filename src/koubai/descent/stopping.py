@@ -33,6 +33,7 @@ class Point:
     error: float = 0.0  # largest rounding error of a component
     stuck: tuple[int, ...] = ()  # components in which x + h or x - h rounds to x
     is_sample: bool = False  # f and g come from one mini-batch: they say little of the whole
+    projected: bool = False  # the update that led here left the bounds and was put back onto them
 
     @property
     def is_finite(self) -> bool:
