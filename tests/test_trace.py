@@ -605,3 +605,15 @@ def test_a_faulty_graph_is_refused(change, message):
             Graph(nodes, good.inputs, good.outputs, known=known)
     with pytest.raises(CompileError, match="does not exist"):
         Graph(good.nodes, good.inputs, [99], known=good.nodes)
+
+
+def test_kinks_say_what_they_are_of_and_where():
+    (kink,) = trace(lambda x: np.sum(np.maximum(x, 0)), np.array([0.0, 1.0])).kinks
+    assert repr(kink) == f"<Kink of maximum at test_trace.py:{kink.line}>"
+
+
+def test_lines_of_typed_text_are_numbered_without_a_file():
+    names = {"np": np}
+    exec(compile("def f(x):\n    y = x * x\n    return np.sum(y)\n", "<typed>", "exec"), names)
+    assert "y = x * x" in (source := trace(names["f"], np.ones(2)).source())
+    assert "# line 2" in source

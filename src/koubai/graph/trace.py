@@ -123,6 +123,21 @@ class Kink(NamedTuple):
     def line(self) -> int | None:
         return _line(self.where) if self.where else None
 
+    def __repr__(self) -> str:
+        return f"<Kink of {self.op}{f' at {_place(self.where)}' if self.where else ''}>"
+
+
+def _place(where: tuple[CodeType, int, bool]) -> str:
+    """Return the user's file and line, as a comment names them."""
+    return _named_line(where[0].co_filename, _line(where))
+
+
+def _named_line(file: str, line: int | None) -> str:
+    name = file.rsplit("/", 1)[-1]
+    if "ipykernel" in file or name.startswith("<"):  # a notebook's cell, or typed text: its name says nothing
+        return f"line {line}"
+    return f"{name}:{line}"
+
 
 def _line(where: tuple[CodeType, int, bool]) -> int | None:
     code, offset, _ = where
@@ -332,7 +347,7 @@ class Graph:
                 lines.append(f"{names[i]} = {_array_text(value)}")
             else:
                 lines.append(statement(node, names[i], [names[j] for j in node.inputs]))
-            comments.append(f"{node.file.rsplit('/', 1)[-1]}:{node.line}" if node.file else "")
+            comments.append(_named_line(node.file, node.line) if node.file else "")
         width = min(60, max((len(line) for line in lines), default=0))
         body = [
             f"    {line:<{width}}  # {where}" if where else f"    {line}"
