@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_saving import same_run
+from test_saving import assert_same_run
 
 import koubai as kb
 from koubai import Status
@@ -160,7 +160,7 @@ def test_a_stochastic_descent_resumes_bit_for_bit_with_its_data_order(tmp_path, 
         loss, start(), optimizer, batches=data, max_steps=40, checkpoint=(path, 3), on_step=lambda s: s.t == stop
     )  # fmt: skip
     resumed = kb.resume(path, loss, batches=data)
-    same_run(full, resumed, but=("nfev",))  # after the pause each shape of batch is traced, and so evaluated, anew
+    assert_same_run(full, resumed, but=("nfev",))  # after the pause each shape of batch is traced, and so evaluated, anew
     for name in ("t", "fun", "grad_norm", "noise"):
         assert np.array_equal(getattr(full.history.epochs, name), getattr(resumed.history.epochs, name))
     with pytest.raises(InputError, match="had mini-batches: give batches="):

@@ -28,7 +28,7 @@ def same_bits(a, b):
     return np.array_equal(a, b, equal_nan=True) and a.dtype == b.dtype
 
 
-def same_run(a, b, but=()):
+def assert_same_run(a, b, but=()):
     for name in {"x", "fun", "jac", "nit", "nfev", "njev", "best_x", "best_fun", "seed"} - set(but):
         assert same_bits(getattr(a, name), getattr(b, name)), name
     for name in ("status", "message", "executor", "gradient_source", "optimizer", "options"):
@@ -55,7 +55,7 @@ def test_a_saved_run_comes_back_bit_for_bit(name, tmp_path):
     path = tmp_path / "run.npz"
     run.save(path)
     back = kb.load(path, run.function)
-    same_run(run, back)
+    assert_same_run(run, back)
     assert back.function is run.function
     assert list(tmp_path.iterdir()) == [path]
     with np.load(path, allow_pickle=False) as file:  # nothing in it needs pickle
@@ -128,7 +128,7 @@ def test_the_spec_is_json_and_makes_the_run_again():
     again = kb.minimize(
         kb.parse(spec["function"]["expression"]), spec["x0"], optimizer, seed=spec["seed"], **spec["options"]
     )  # fmt: skip
-    same_run(run, again)
+    assert_same_run(run, again)
 
 
 def test_to_dataframe():
@@ -183,7 +183,7 @@ def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, tmp_path):
         whole = kb.minimize(f, start, optimizer(), max_steps=60)
         kb.minimize(f, start, optimizer(), max_steps=60, checkpoint=(path, 5), on_step=lambda s: s.t == 17)
         resumed = kb.resume(path, f)
-    same_run(whole, resumed)
+    assert_same_run(whole, resumed)
 
 
 @pytest.mark.parametrize("grad", ["auto", "central", "adaptive"])
@@ -192,7 +192,7 @@ def test_every_gradient_source_resumes(grad, tmp_path):
     options = {"grad": grad, "max_steps": 40, "bounds": [(-2, 2), (None, 0.9)], "ftol": 1e-12}
     whole = kb.minimize(rosenbrock, [-1.2, 0.5], kb.SGD(lr=1e-3), **options)
     kb.minimize(rosenbrock, [-1.2, 0.5], kb.SGD(lr=1e-3), checkpoint=path, on_step=lambda s: s.t == 11, **options)
-    same_run(whole, kb.resume(path, rosenbrock))
+    assert_same_run(whole, kb.resume(path, rosenbrock))
 
 
 def test_a_plateau_schedule_remembers(tmp_path):
@@ -201,7 +201,7 @@ def test_a_plateau_schedule_remembers(tmp_path):
     whole = kb.minimize(rosenbrock, [-1.2, 1.0], optimizer, max_steps=200)
     assert len(set(whole.history.lr)) > 2
     kb.minimize(rosenbrock, [-1.2, 1.0], optimizer, max_steps=200, checkpoint=path, on_step=lambda s: s.t == 31)
-    same_run(whole, kb.resume(path, rosenbrock))
+    assert_same_run(whole, kb.resume(path, rosenbrock))
 
 
 def test_functions_of_ones_own_are_given_again(tmp_path):
@@ -224,7 +224,7 @@ def test_functions_of_ones_own_are_given_again(tmp_path):
         kb.resume(path, lambda x: np.sum(x**2), optimizer=kb.SGD(lr=lr))
     with pytest.raises(InputError, match="optimizer is SGD"):
         kb.resume(path, lambda x: np.sum(x**2), optimizer=kb.SGD(lr=0.1), grad=grad)
-    same_run(whole, kb.resume(path, lambda x: np.sum(x**2), optimizer=kb.SGD(lr=lr), grad=grad))
+    assert_same_run(whole, kb.resume(path, lambda x: np.sum(x**2), optimizer=kb.SGD(lr=lr), grad=grad))
 
 
 def test_a_thinned_history_resumes(tmp_path, monkeypatch):
@@ -233,7 +233,7 @@ def test_a_thinned_history_resumes(tmp_path, monkeypatch):
     whole = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=700)
     assert len(whole.history) < 100
     kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=700, checkpoint=path, on_step=lambda s: s.t == 401)
-    same_run(whole, kb.resume(path, rosenbrock))
+    assert_same_run(whole, kb.resume(path, rosenbrock))
 
 
 def test_a_finished_run_stays_finished_and_a_step_limit_can_be_raised(tmp_path):
@@ -259,7 +259,7 @@ def test_ctrl_c_writes_the_checkpoint(tmp_path):
     with pytest.raises(Interrupted):
         kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=40, checkpoint=(path, 1000), on_step=on_step)
     whole = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=40)
-    same_run(whole, kb.resume(path, rosenbrock))
+    assert_same_run(whole, kb.resume(path, rosenbrock))
 
 
 def test_another_function_or_version_is_refused(tmp_path, monkeypatch):
