@@ -160,7 +160,8 @@ def test_a_stochastic_descent_resumes_bit_for_bit_with_its_data_order(tmp_path, 
         loss, start(), optimizer, batches=data, max_steps=40, checkpoint=(path, 3), on_step=lambda s: s.t == stop
     )  # fmt: skip
     resumed = kb.resume(path, loss, batches=data)
-    assert_same_run(full, resumed, but=("nfev",))  # after the pause each shape of batch is traced, and so evaluated, anew
+    # after the pause each shape of batch is traced, and so evaluated, anew
+    assert_same_run(full, resumed, but=("nfev",))
     for name in ("t", "fun", "grad_norm", "noise"):
         assert np.array_equal(getattr(full.history.epochs, name), getattr(resumed.history.epochs, name))
     with pytest.raises(InputError, match="had mini-batches: give batches="):
