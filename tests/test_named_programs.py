@@ -3,6 +3,8 @@
 Most were found by programs.py and are kept as it shrank them; each runs through every check that a random one does.
 """
 
+import math
+
 import numpy as np
 import pytest
 from programs import Program, check
@@ -318,3 +320,14 @@ def test_zero_times_infinity_is_said_aloud():
     with pytest.warns(FallbackWarning):
         gradient = value_and_grad(f)(x)[1]
     np.testing.assert_allclose(gradient, [0.5 / np.sqrt(0.7), 0.0, 0.5 / np.sqrt(1.6)], rtol=1e-9)
+
+
+def test_round_of_a_python_number_is_one_still():
+    single = np.array([-0.5, 0.25], np.float32)
+
+    def f(x):
+        return np.sum(np.sin(single + round(math.acos(0.8 * math.sin(np.sum(x))), 1)) * np.sum(x))
+
+    x = np.array([0.3, 0.4])
+    value, _ = value_and_grad(f, method="backprop")(x)
+    assert value == f(x)

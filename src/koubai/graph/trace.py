@@ -1084,7 +1084,12 @@ class Traced:
         self._write(np.sort(self, axis=axis))
 
     def __round__(self, ndigits: int | None = None) -> Any:
-        return int(np.rint(self)) if ndigits is None else np.round(self, ndigits)
+        if ndigits is None:
+            return int(np.rint(self))
+        rounded: Any = np.round(self, ndigits)
+        if self._weak:
+            rounded._weak = True  # Python rounds a Python number to one
+        return rounded
 
     def __floor__(self) -> int:
         return int(np.floor(self))
