@@ -92,6 +92,9 @@ class CompileError(KoubaiError):
 class FallbackWarning(UserWarning):
     """The function could not be differentiated by backpropagation, so numerical differences took its place."""
 
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"{reason}. Adaptive differences take the place of backpropagation.")
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a descent. `run` is the run so far, with status ``stopped``; its best point is kept."""

@@ -178,11 +178,7 @@ class Differentiated:
                 raise
             self._refused = True
             self.gradient_source = "adaptive"
-            warnings.warn(
-                f"{error}. Adaptive differences take the place of backpropagation.",
-                FallbackWarning,
-                stacklevel=1 + self._depth,
-            )
+            warnings.warn(FallbackWarning(error), stacklevel=1 + self._depth)
             return self._by_differences(args, kwargs)
         path = self._paths.newest(leaves.form)
         if path is not None and not kwargs:

@@ -111,7 +111,7 @@ class Objective:
             if self.grad == "backprop":
                 raise
             self.program, self.executor = None, "python"
-            warnings.warn(f"{error}. Adaptive differences take the place of backpropagation.", FallbackWarning, 5)
+            warnings.warn(FallbackWarning(error), stacklevel=5)
             return None
         self.nfev += 1 + self.program.nfev - before
         self.njev += 1
