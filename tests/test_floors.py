@@ -46,6 +46,7 @@ FLOORS = [
     "descent.objective",
     "descent.loop",
     "nn.data",
+    "nn.datasets",
     "nn",
     "plot",
     "cli",

@@ -7,7 +7,8 @@
         ├── InputError (ValueError)         an argument that can't be used; names it, its value and the fix
         │   ├── UnknownNameError            a name that is not in a registry; names the nearest known one
         │   └── ExpressionError             text outside the closed grammar of `koubai.parse`
-        ├── FunctionError (ValueError)      the user's function returned something that can't be used
+        ├── MissingPackageError (ImportError)  a package that an extra installs; names the extra
+    ├── FunctionError (ValueError)      the user's function returned something that can't be used
         ├── TraceError                      a function that can't be traced; names file, line, reason and fix
         ├── GradientError                   a gradient that disagrees with a difference; names both numbers
         └── CompileError                    a graph that breaks its own rules: a fault of koubai's, please report it
@@ -37,6 +38,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "KoubaiError",
+    "MissingPackageError",
     "TraceError",
     "UnknownNameError",
 ]
@@ -64,6 +66,13 @@ class UnknownNameError(InputError):
 
 class ExpressionError(InputError):
     """Text outside the closed grammar of `koubai.parse`."""
+
+
+class MissingPackageError(KoubaiError, ImportError):
+    """A package that one of koubai's extras installs is not there. The message names the extra."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} need {package}, which is not installed: pip install 'koubai[{extra}]'")
 
 
 class FunctionError(KoubaiError, ValueError):

@@ -1,16 +1,21 @@
-"""Data for training: mini-batches in a seeded order."""
+"""Data for training: mini-batches in a seeded order, a part held back, features on one scale, labels as rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from koubai.errors import InputError
+from koubai.parameters import FloatArray
 
-__all__ = ["Batches", "batches"]
+__all__ = ["Batches", "Standardizer", "Stream", "batches", "one_hot", "split", "standardize"]
+
+ROWS = 65_536  # of an array larger than memory, looked at in one go
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,25 +43,231 @@ class Batches:
         return self.epoch(0)
 
 
-def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batches:
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Mini-batches of data that come in chunks, one after another, and need never be in memory together."""
+
+    source: Callable[[int], Iterable[Any]]
+    size: int
+    seed: int | None
+
+    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the batches of epoch ``k``: the chunks' rows, cut anew; the last batch has what is left."""
+        rest: tuple[Any, ...] | None = None
+        for i, chunk in enumerate(self.source(k)):
+            arrays = _read(chunk if isinstance(chunk, tuple | list) else (chunk,), f"chunk {i} of epoch {k}")
+            if self.seed is not None:
+                order = np.random.default_rng([self.seed, k, i]).permutation(len(arrays[0]))
+                arrays = tuple(array[order] for array in arrays)
+            if rest is not None:
+                if [a.shape[1:] for a in rest] != [a.shape[1:] for a in arrays]:
+                    shapes = [tuple(a.shape[1:] for a in group) for group in (rest, arrays)]
+                    raise InputError(f"chunk {i} of epoch {k} has samples of shapes {shapes[1]}, before {shapes[0]}")
+                arrays = tuple(np.concatenate(pair) for pair in zip(rest, arrays, strict=True))
+            whole = len(arrays[0]) - len(arrays[0]) % self.size
+            for start in range(0, whole, self.size):
+                yield tuple(array[start : start + self.size] for array in arrays)
+            rest = tuple(array[whole:] for array in arrays)
+        if rest is None:
+            raise InputError(f"the data gave nothing in epoch {k}; the function must begin anew for every epoch")
+        if len(rest[0]):
+            yield rest
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self.epoch(0)
+
+
+def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batches | Stream:
     """Mini-batches: the rows of X (and y) in groups of ``size``, shuffled anew for every epoch.
 
-    X, y: arrays with as many rows as there are samples; a NumPy memmap is read a batch at a time. size: samples a
-    batch; the last one is shorter where they do not divide. seed: of the order; None keeps the rows as they are.
+    X, y: arrays with as many rows as there are samples; a NumPy memmap is read a batch at a time. Or X alone, a
+    function of the epoch 0, 1, … that gives the data in chunks, arrays or (X, y) pairs of any length, as a generator
+    does: the chunks keep their order, the rows of each are shuffled, and the batches are cut across them.
+    size: samples a batch; the last one is shorter where they do not divide. seed: of the order; None keeps the rows as
+    they are.
     Raises InputError where lengths differ, there is no sample, or size is not a whole number ≥ 1.
     """
-    arrays = tuple(
-        array if isinstance(array, np.ndarray) else np.asarray(array) for array in (X, y) if array is not None
-    )
-    for name, array in zip(("X", "y"), arrays, strict=False):
+    _check_whole(size, 1, "size")
+    if seed is not None:
+        _check_whole(seed, 0, "seed", " or None")
+    seed = None if seed is None else int(seed)
+    if callable(X):
+        if y is not None:
+            raise InputError(
+                "where X is a function of the epoch it gives the labels too, in (X, y) chunks; leave y out"
+            )
+        return Stream(X, int(size), seed)
+    if isinstance(X, Iterator):
+        raise InputError(
+            f"X is a {type(X).__name__}, which can be read only once: give a function of the epoch that makes one"
+        )
+    return Batches(_read((X,) if y is None else (X, y)), int(size), seed)
+
+
+def split(
+    X: Any, y: Any = None, fraction: float = 0.2, seed: int | None = 0, *, stratified: bool = False
+) -> tuple[Any, Any]:
+    """Split: hold a part of the data back, to validate on. Returns (training, validation), each (X, y), or X alone.
+
+        train, validation = kb.nn.split(X, y);  network.fit(*train, validation=validation)
+
+    fraction: of the samples, for validation; in (0, 1). seed: of the choice; None holds back the last ones.
+    stratified: every class of y is split by the same fraction, as nearly as its samples allow.
+    Both parts keep the order of the data. Raises InputError where lengths differ or a part would be empty.
+    """
+    arrays = _read((X,) if y is None else (X, y))
+    n = len(arrays[0])
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number) or not 0 < fraction < 1:
+        raise InputError(f"fraction must lie between 0 and 1, got {fraction!r}")
+    if seed is not None:
+        _check_whole(seed, 0, "seed", " or None")
+    held = round(fraction * n)
+    if held in (0, n):
+        raise InputError(f"fraction {fraction} of {n} samples leaves one part empty; give more samples or another one")
+    order = np.arange(n) if seed is None else np.random.default_rng(seed).permutation(n)
+    if stratified:
+        if y is None:
+            raise InputError("stratified=True splits class by class: give y, the labels")
+        order = order[_stratified(_labels(arrays[1])[order], held)]
+    validation = np.zeros(n, dtype=bool)
+    validation[order[n - held :]] = True
+    parts = [tuple(array[mask] for array in arrays) for mask in (~validation, validation)]
+    return (parts[0][0], parts[1][0]) if y is None else (parts[0], parts[1])
+
+
+def _stratified(labels: npt.NDArray[Any], held: int) -> npt.NDArray[np.intp]:
+    """Return an order whose last ``held`` rows have the classes' shares, by the largest remainders."""
+    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    shares = counts * (held / len(labels))
+    quota = np.floor(shares).astype(np.intp)
+    quota[np.argsort(quota - shares, kind="stable")[: held - quota.sum()]] += 1
+    # The rank of a row in its class, from the end: held back are those below the quota of the class.
+    rank = np.empty(len(labels), dtype=np.intp)
+    for k, count in enumerate(counts):
+        rank[of == k] = np.arange(count)[::-1]
+    return np.argsort(rank < quota[of], kind="stable")
+
+
+def _labels(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return one label a sample: y itself, or the column of the largest entry where it has one-hot rows."""
+    if y.ndim == 1:
+        return y
+    if y.ndim == 2 and y.shape[1] > 1:
+        return np.asarray(y.argmax(axis=1))
+    raise InputError(f"y must hold one label a sample to be split by class, or one-hot rows; its shape is {y.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """Standardizer: brings features to the mean 0 and the standard deviation 1 of the data it was made from.
+
+        z = (x - mean) / std
+
+    mean, std: float64, of the shape of one sample, averaged axes kept with length 1. std is 1 where a feature is
+    constant.
+    """
+
+    mean: FloatArray
+    std: FloatArray
+
+    def __call__(self, X: Any) -> FloatArray:
+        """Return X on the common scale; float32 stays float32. Raises InputError for samples of another shape."""
+        X = self._matching(X)
+        return np.asarray((X - self.mean) / self.std, dtype=_float_of(X))
+
+    def inverse(self, Z: Any) -> FloatArray:
+        """Return X of its Z."""
+        Z = self._matching(Z)
+        return np.asarray(Z * self.std + self.mean, dtype=_float_of(Z))
+
+    def _matching(self, given: Any) -> npt.NDArray[Any]:
+        (X,) = _read((given,))
+        sample, shape = X.shape[1:], self.mean.shape
+        if len(sample) != len(shape) or any(m not in (1, s) for s, m in zip(sample, shape, strict=True)):
+            raise InputError(f"X has samples of shape {sample}, the standardizer was made from {shape}")
+        return X
+
+
+def standardize(X: Any, axis: int | tuple[int, ...] = 0) -> Standardizer:
+    """Standardize: learn mean and standard deviation of each feature from X, the *training* data.
+
+        scale = kb.nn.standardize(X);  scale(X);  scale(X_validation)
+
+    axis: the axes to average over, 0 among them: 0 takes each feature by itself, (0, 2, 3) each channel of images.
+    An array larger than memory is read in blocks. std is that of the data at hand (divided by n), as scikit-learn's.
+    Raises InputError where X is empty or not finite, naming the first bad element.
+    """
+    (X,) = _read((X,))
+    if X.dtype.kind not in "fiub":
+        raise InputError(f"X must hold real numbers, got {X.dtype}")
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    if 0 not in axes or not all(isinstance(a, int) and 0 <= a < X.ndim for a in axes) or len(set(axes)) != len(axes):
+        raise InputError(f"axis must be axes of X, the samples' axis 0 among them; got {axis!r} for shape {X.shape}")
+    count = math.prod(X.shape[a] for a in axes)
+    mean = _sum_of(X, axes, lambda block: block) / count
+    std = np.sqrt(_sum_of(X, axes, lambda block: (block - mean) ** 2) / count)
+    # What rounding leaves of a constant feature is no spread.
+    std[std <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
+    return Standardizer(mean[0], std[0])
+
+
+def _sum_of(X: npt.NDArray[Any], axes: tuple[int, ...], of: Callable[[FloatArray], FloatArray]) -> Any:
+    """Return the sum of ``of(X)`` over the axes, in float64, a block of rows at a time."""
+    total: Any = 0.0
+    for start in range(0, len(X), ROWS):
+        block = np.asarray(X[start : start + ROWS], dtype=np.float64)
+        if not np.isfinite(block).all():
+            index = np.unravel_index(int(np.flatnonzero(~np.isfinite(block))[0]), block.shape)
+            where = ", ".join(map(str, (start + index[0], *index[1:])))
+            raise InputError(f"X must be finite, but X[{where}] = {block[index]}")
+        total = total + of(block).sum(axis=axes, keepdims=True)
+    return total
+
+
+def one_hot(labels: Any, classes: int | None = None, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
+    """One-hot: a row a label, 1 in the label's column, else 0.
+
+        out[i, j] = 1 if labels[i] == j else 0
+
+    labels: whole numbers 0 … classes − 1, of any shape; classes: how many, the largest label + 1 if left out.
+    Raises InputError for labels outside the range, naming the first.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"labels must be whole numbers 0, 1, …, got {labels.dtype}; np.unique gives numbers for names")
+    if classes is not None:
+        _check_whole(classes, 1, "classes")
+    elif not labels.size:
+        raise InputError("labels is empty: give classes")
+    width = int(labels.max()) + 1 if classes is None else int(classes)
+    wrong = np.flatnonzero((labels < 0) | (labels >= width))
+    if wrong.size:
+        where = ", ".join(map(str, np.unravel_index(wrong[0], labels.shape)))
+        raise InputError(f"labels must lie in 0 … {width - 1}, but labels[{where}] = {labels.flat[wrong[0]]}")
+    return np.asarray(labels[..., np.newaxis] == np.arange(width), dtype=dtype)
+
+
+def _read(given: Iterable[Any], what: str = "") -> tuple[npt.NDArray[Any], ...]:
+    """Return arrays of equally many samples. Raises InputError where they are not; ``what`` says whose they are."""
+    try:
+        arrays = tuple(array if isinstance(array, np.ndarray) else np.asarray(array) for array in given)
+    except ValueError as error:
+        raise InputError(f"{what or 'the data'}: {error}; every sample must have the same shape") from None
+    of = f" of {what}" if what else ""
+    for name, array in zip(("X", "y", *(f"array {i}" for i in range(2, len(arrays)))), arrays, strict=False):
         if array.ndim == 0 or array.dtype == object:
-            raise InputError(f"{name} must be an array of samples, got {array.dtype} with shape {array.shape}")
+            raise InputError(f"{name}{of} must be an array of samples, got {array.dtype} with shape {array.shape}")
         if len(array) != len(arrays[0]):
-            raise InputError(f"X has {len(arrays[0])} samples, y has {len(array)}; they must be equally many")
+            raise InputError(f"X{of} has {len(arrays[0])} samples, {name} has {len(array)}; they must be equally many")
     if not len(arrays[0]):
-        raise InputError("X has no samples")
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise InputError(f"size must be a whole number ≥ 1, got {size!r}")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
-        raise InputError(f"seed must be a whole number ≥ 0 or None, got {seed!r}")
-    return Batches(arrays, int(size), None if seed is None else int(seed))
+        raise InputError(f"X{of} has no samples")
+    return arrays
+
+
+def _check_whole(value: Any, least: int, name: str, more: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} must be a whole number ≥ {least}{more}, got {value!r}")
+
+
+def _float_of(X: npt.NDArray[Any]) -> npt.DTypeLike:
+    return np.float32 if X.dtype == np.float32 else np.float64

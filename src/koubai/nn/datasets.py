@@ -1,0 +1,248 @@
+"""Data sets: classes in the plane, handwritten digits, CSV files."""
+
+from __future__ import annotations
+
+import csv
+import os
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from koubai.errors import InputError, MissingPackageError, UnknownNameError
+from koubai.parameters import FloatArray
+
+__all__ = ["TOYS", "Table", "blobs", "circles", "digits", "moons", "read_csv", "spirals", "xor"]
+
+Labels: TypeAlias = npt.NDArray[np.int64]
+Row: TypeAlias = tuple[int, list[str]]  # the number of a line in its file, and its cells
+
+
+# -- classes in the plane ---------------------------------------------------------------------------------------------
+
+
+def moons(n: int = 500, noise: float = 0.1, seed: int = 0) -> tuple[FloatArray, Labels]:
+    """Moons: two interleaved half circles.
+
+        class 0: (cos a, sin a),   class 1: (1 − cos a, 1/2 − sin a),   a uniform in [0, π]
+
+    n: points, half of them a class; noise: standard deviation of what is added to both coordinates.
+    Returns X, float64 of shape (n, 2), and y, labels 0 and 1 in turn. Raises InputError for n < 2 or noise < 0.
+    """
+    rng, y = _begin(n, 2, noise, seed)
+    a = rng.uniform(0, np.pi, n)
+    upper = np.column_stack([np.cos(a), np.sin(a)])
+    lower = np.column_stack([1 - np.cos(a), 0.5 - np.sin(a)])
+    return _noisy(np.where(y[:, np.newaxis] == 0, upper, lower), noise, rng), y
+
+
+def circles(n: int = 500, noise: float = 0.08, seed: int = 0) -> tuple[FloatArray, Labels]:
+    """Circles: one inside the other.
+
+        r (cos a, sin a),   r = 1 for class 0, 1/2 for class 1,   a uniform in [0, 2π]
+
+    n: points, half of them a class; noise: standard deviation of what is added to both coordinates.
+    Returns X, float64 of shape (n, 2), and y, labels 0 and 1 in turn. Raises InputError for n < 2 or noise < 0.
+    """
+    rng, y = _begin(n, 2, noise, seed)
+    a = rng.uniform(0, 2 * np.pi, n)
+    r = np.where(y == 0, 1.0, 0.5)
+    return _noisy(np.column_stack([r * np.cos(a), r * np.sin(a)]), noise, rng), y
+
+
+def spirals(n: int = 500, noise: float = 0.03, seed: int = 0, *, classes: int = 3) -> tuple[FloatArray, Labels]:
+    """Spirals: arms that wind around each other.
+
+        r (cos a, sin a),   a = 4 r + 2π k / classes  in class k,   r uniform in [0, 1]
+
+    n: points, shared evenly by the classes; noise: standard deviation of what is added to both coordinates.
+    Returns X, float64 of shape (n, 2), and y, labels 0, 1, … in turn. Raises InputError for n < classes or noise < 0.
+    """
+    rng, y = _begin(n, classes, noise, seed)
+    r = rng.uniform(0, 1, n)
+    a = 4 * r + 2 * np.pi * y / classes
+    return _noisy(np.column_stack([r * np.cos(a), r * np.sin(a)]), noise, rng), y
+
+
+def blobs(n: int = 500, noise: float = 0.4, seed: int = 0, *, classes: int = 3) -> tuple[FloatArray, Labels]:
+    """Blobs: normally distributed clouds with their centres on a circle.
+
+        (cos a, sin a) + noise · N(0, 1),   a = π/2 + 2π k / classes  in class k
+
+    n: points, shared evenly by the classes; noise: standard deviation of a cloud.
+    Returns X, float64 of shape (n, 2), and y, labels 0, 1, … in turn. Raises InputError for n < classes or noise < 0.
+    """
+    rng, y = _begin(n, classes, noise, seed)
+    a = np.pi / 2 + 2 * np.pi * y / classes
+    return _noisy(np.column_stack([np.cos(a), np.sin(a)]), noise, rng), y
+
+
+def xor(n: int = 500, noise: float = 0.1, seed: int = 0) -> tuple[FloatArray, Labels]:
+    """Xor: the quarters of a square, opposite ones in the same class. No straight line parts them.
+
+        x uniform in [−1, 1]²,   class 1 where the signs of the coordinates differ
+
+    n: points; noise: standard deviation of what is added to both coordinates after the class is settled.
+    Returns X, float64 of shape (n, 2), and y, labels 0 and 1 in turn. Raises InputError for n < 2 or noise < 0.
+    """
+    rng, y = _begin(n, 2, noise, seed)
+    X = rng.uniform(-1, 1, (n, 2))
+    X[:, 1] = np.copysign(X[:, 1], np.where(y == 0, X[:, 0], -X[:, 0]))
+    return _noisy(X, noise, rng), y
+
+
+TOYS = {f.__name__: f for f in (moons, circles, spirals, blobs, xor)}
+
+
+def _begin(n: int, classes: int, noise: float, seed: int) -> tuple[np.random.Generator, Labels]:
+    """Check the arguments; return the generator and the labels 0, 1, …, 0, 1, …"""
+    for name, value, least in (("classes", classes, 2), ("n", n, max(2, int(classes))), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InputError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+    if isinstance(noise, bool) or not isinstance(noise, int | float | np.number) or not 0 <= noise < np.inf:
+        raise InputError(f"noise must be a number ≥ 0, got {noise!r}")
+    return np.random.default_rng(seed), np.arange(n, dtype=np.int64) % classes
+
+
+def _noisy(X: FloatArray, noise: float, rng: np.random.Generator) -> FloatArray:
+    return np.asarray(X + noise * rng.standard_normal(X.shape))
+
+
+# -- handwritten digits -----------------------------------------------------------------------------------------------
+
+
+def digits(*, images: bool = False) -> tuple[FloatArray, Labels]:
+    """Digits: the 1,797 handwritten digits of 8 × 8 pixels that scikit-learn ships.
+
+    Returns X, float32 brightness in [0, 1], and y, labels 0 … 9, in the order of the collection. X has shape
+    (1797, 64), or (1797, 1, 8, 8) with images=True, as convolutions want it.
+    Raises MissingPackageError where scikit-learn is not installed.
+
+    E. Alpaydin & C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository 1998.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingPackageError("the digits", "scikit-learn", "sklearn") from None
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)  # brightness comes in steps of 1/16
+    return X.reshape(-1, 1, 8, 8) if images else X, y.astype(np.int64)
+
+
+# -- CSV files --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of numbers with one column told apart, as `read_csv` reads it; ``X, y = table`` unpacks it.
+
+    X: float64, (rows, features); y: whole numbers where every label is one, float64 where they are other numbers; where
+    they are text, the place of each in ``classes``. features, label: the columns' names, None where the file has none.
+    classes: the texts in alphabetical order, None where the labels are numbers.
+    """
+
+    X: FloatArray
+    y: npt.NDArray[Any]
+    features: tuple[str, ...] | None
+    label: str | None
+    classes: tuple[str, ...] | None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.X, self.y))
+
+
+def read_csv(
+    path: str | os.PathLike[str], label: str | None = None, *, header: bool | None = None, delimiter: str = ","
+) -> Table:
+    """Read a CSV file: one sample a line, numbers in every column but the label's, which may hold text.
+
+    label: the name of the label's column; the last one if left out. header: whether the first line holds names; if left
+    out, it does where none of its cells is a number. Quoted cells, blank lines and a byte order mark are understood.
+    Raises InputError for a cell that is no finite number, naming line and column; for lines of unequal length; for an
+    unknown label, with the nearest name; and where there is no sample or no feature.
+    """
+    shown = repr(str(path))
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter)
+            rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
+            return _read_table(rows, shown, label, header)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {shown}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{shown} is not a CSV file in UTF-8: {error}") from None
+
+
+def _read_table(rows: Iterator[Row], shown: str, label: str | None, header: bool | None) -> Table:
+    begin = next(rows, None)
+    if begin is None:
+        raise InputError(f"{shown} is empty")
+    _, first = begin
+    width = len(first)
+    if width < 2:
+        raise InputError(f"{shown} has one column; it needs a feature and a label (is another delimiter meant?)")
+    names = tuple(first) if (not any(map(_is_number, first)) if header is None else header) else None
+    if names is None and label is not None:
+        raise InputError(f"{shown} begins without a line of names: leave label out, it is the last column")
+    if label is not None and names is not None and names.count(label) != 1:
+        if label in names:
+            raise InputError(f"{shown} has {names.count(label)} columns called {label!r}")
+        raise UnknownNameError(f"column of {shown}", label, names)
+    place = width - 1 if names is None or label is None else names.index(label)
+
+    def where(line: int, column: int) -> str:
+        return f"{shown}, line {line}, column {column + 1}" + (f" ({names[column]})" if names is not None else "")
+
+    numbers, texts, lines = array("d"), [], []
+    for line, cells in rows if names is not None else chain([begin], rows):
+        if len(cells) != width:
+            raise InputError(f"{shown}, line {line} has {len(cells)} cells, the first line has {width}")
+        texts.append(cells.pop(place))
+        lines.append(line)
+        try:
+            numbers.extend(map(float, cells))
+        except ValueError:
+            wrong = next(i for i, cell in enumerate(cells) if not _is_number(cell))
+            problem = f"is {cells[wrong]!r}, not a number" if cells[wrong] else "is empty"
+            raise InputError(f"{where(line, wrong + (wrong >= place))} {problem}") from None
+    if not lines:
+        raise InputError(f"{shown} has a line of names and no samples")
+    X = np.array(numbers).reshape(len(lines), width - 1)
+    if not np.isfinite(X).all():
+        row, wrong = np.argwhere(~np.isfinite(X))[0]
+        raise InputError(
+            f"{where(lines[row], wrong + (wrong >= place))} is {X[row, wrong]}; drop the line or fill it in"
+        )
+    numeric = _is_number(texts[0])
+    for line, text in zip(lines, texts, strict=True):
+        if problem := _problem(text, numeric):
+            raise InputError(f"{where(line, place)} {problem}")
+    features = None if names is None else tuple(name for i, name in enumerate(names) if i != place)
+    named = None if names is None else names[place]
+    if not numeric:
+        classes, y = np.unique(texts, return_inverse=True)
+        return Table(X, y.astype(np.int64), features, named, tuple(map(str, classes)))
+    whole = all(text.lstrip("+-").isdecimal() for text in texts)
+    return Table(X, np.array(texts, dtype=np.float64).astype(np.int64 if whole else np.float64), features, named, None)
+
+
+def _problem(label: str, numeric: bool) -> str:
+    """Return what is wrong with a label, where the first one is ``numeric`` or text."""
+    if not label:
+        return "is empty"
+    if _is_number(label) != numeric:
+        first = "a number" if numeric else "text"
+        return f"is {label!r}, but the first label is {first}: write all of them as numbers or all as text"
+    return f"is {label!r}, not a finite number" if numeric and not np.isfinite(float(label)) else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
