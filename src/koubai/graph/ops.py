@@ -64,7 +64,8 @@ class Op:
     statement. scalar: the same in pure Python on floats, bit for bit for arithmetic and within 2 ulp elsewhere; None:
     not available.
         It may raise ArithmeticError or ValueError where NumPy gives inf or nan.
-    out: ``call`` is a ufunc, so that it takes a third argument to write into.
+    out: ``call`` is a ufunc, so that it takes a third argument to write into. into: where it is none, ``into(result,
+    *inputs, **params)`` writes into a C-contiguous array, whatever that held, without large arrays on its way.
     view: the result shares memory with input 0.
     domain: an interval for each input, from which tests sample; examples: (input shapes, params) to test.
     kink: ``kink(*values, **params)`` is true (somewhere) where the derivative jumps.
@@ -83,6 +84,7 @@ class Op:
     examples: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = ()
     kink: Callable[..., Any] | None = None
     dtype: Callable[..., Any] | None = None
+    into: Callable[..., None] | None = None
 
     @property
     def differentiable(self) -> bool:
