@@ -2,11 +2,13 @@
 
 import math
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from koubai.execute.arrays import compile_arrays
+from koubai.errors import CompileError
+from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.choose import Program
 from koubai.execute.floats import compile_floats
 from koubai.graph.call import trace
@@ -256,3 +258,88 @@ def test_released_buffers_are_made_anew():
     before = program.run(x)
     program.release()
     agree(program.run(x), before, exact=True)
+
+
+# -- programs on memory that stays
+
+
+@pytest.mark.parametrize("n", [1, 7, 64])
+def test_a_bound_program_writes_the_same_bits_into_the_callers_memory(n):
+    for seed in range(40):
+        f = random_program(seed, exact=True)
+        x = np.random.default_rng([seed, n]).normal(size=n + 2)
+        graph = trace(f, x).gradient()
+        expected = compile_arrays(graph)(x)
+        memory, result = x.copy(), np.full_like(x, np.nan)
+        run = compile_bound(graph, [0], [1])([memory], [result])
+        for _ in range(2):  # what the first call left behind does not matter to the second
+            (value,) = run()
+            assert value == expected[0]
+            np.testing.assert_array_equal(result, expected[1])
+            np.testing.assert_array_equal(memory, x)
+
+
+def forms_of_results(x, a):
+    joined = np.concatenate([np.ravel(a @ a), x * 2, np.sum(a, axis=0), x])
+    chosen = np.where(x > 0, x, a[0])
+    whole = np.where(x[0] > 0, x * 3, x)
+    late = np.zeros(2 * len(x))
+    late[: len(x)] = np.exp(x)
+    late[0] += 1
+    small = x.astype(np.float32)
+    return joined, chosen, whole, late, small, a.T, x, np.max(a, axis=1, keepdims=True), joined
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_every_form_of_result_can_be_written_into_given_memory(sign):
+    x = sign * np.array([1.5, -2.0, 0.25])
+    a = np.arange(9.0).reshape(3, 3)
+    graph = trace(forms_of_results, x, a)
+    expected = evaluate(graph, x, a)
+    for into in [range(9), (0, 2, 4), (3,), ()]:
+        results = [np.full_like(expected[k], 9, order="C") for k in into]
+        rest = compile_bound(graph, [0], into)([x], results)(a)
+        assert len(rest) == 9 - len(into)
+        left = [k for k in range(9) if k not in into]
+        for k, got in [*zip(into, results, strict=True), *zip(left, rest, strict=True)]:
+            np.testing.assert_array_equal(got, expected[k])
+            assert got.dtype == expected[k].dtype
+            assert not any(np.shares_memory(got, given) for given in (x, a))
+
+
+def test_a_bound_program_allocates_nothing_large():
+    def step(x, a, t):
+        g = np.concatenate([np.ravel(a.T @ a), x[10_000:] * np.sum(a, axis=0)])
+        m = np.where(t == 1, g, 0.5 * x + g)
+        return x - 0.1 * m, m
+
+    x, a = np.ones(10_100), np.ones((100, 100)) / 100
+    results = [np.empty_like(x), np.empty_like(x)]
+    run = compile_bound(trace(step, x, a, 1.0), [0], [0, 1])([x], results)
+    run(a, 2.0)
+    tracemalloc.start()
+    try:
+        run(a, 2.0)
+        assert tracemalloc.get_traced_memory()[1] < 8192
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_program_is_bound_to_memory_of_the_right_form_only():
+    graph = trace(lambda x: x * 2, np.ones(3))
+    bind = compile_bound(graph, [0], [0])
+    for wrong in (np.ones(4), np.ones(3, np.float32), np.ones(6)[::2]):
+        with pytest.raises(CompileError, match="wants float64"):
+            bind([wrong], [np.ones(3)])
+        with pytest.raises(CompileError, match="wants float64"):
+            bind([np.ones(3)], [wrong])
+
+
+def test_a_bound_program_says_where_a_guard_fails():
+    graph = trace(lambda x: x * 2 if x[0] > 0 else x, np.ones(3))
+    x, result = np.ones(3), np.zeros(3)
+    run = compile_bound(graph, [0], [0])([x], [result])
+    assert run() == ()
+    np.testing.assert_array_equal(result, 2.0)
+    x[0] = -1
+    assert run() is None

@@ -3,23 +3,29 @@
 Buffers are planned by liveness: a buffer is free again after the last use of what it holds and of every view of that. A
 result is always fresh memory, never a buffer, so that the next call can't overwrite it. A set of buffers is checked
 out for each call, so threads that call one program at once never share one.
+
+A program that runs again and again on the same memory, a training step, is bound to it once: then it reads and writes
+there, allocates nothing large, and the views that it needs are made beforehand.
 """
 
 from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from koubai.errors import CompileError
 from koubai.graph.ops import OPS, Index, add_into, distinct
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
-__all__ = ["compile_arrays"]
+__all__ = ["compile_arrays", "compile_bound"]
 
 _GETITEM, _SETITEM, _ADD_AT, _ZEROS, _POWER = (OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "power"))
+_WHERE, _ASTYPE, _CONCATENATE, _RESHAPE = (OPS[n] for n in ("where", "astype", "concatenate", "reshape"))
 _NEGATIVE, _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = (OPS[n] for n in ("negative", "add", "subtract", "multiply", "divide"))
 _OPERATORS = {
     "add": "{0} + {1}",
@@ -58,6 +64,30 @@ def compile_arrays(graph: Graph) -> Callable[..., Any]:
     run.source = plan.source  # type: ignore[attr-defined]
     run.release = pool.clear  # type: ignore[attr-defined]
     return run
+
+
+def compile_bound(
+    graph: Graph, held: Sequence[int], into: Sequence[int]
+) -> Callable[[Sequence[Any], Sequence[Any]], Callable[..., Any]]:
+    """Return ``bind(memory, results)``, which returns ``run(*rest)``: the graph's program on memory that stays.
+
+    held: the inputs that always lie in the arrays ``memory``; into: the outputs that are written into the arrays
+    ``results``, which must not overlap ``memory``. run takes the other inputs and returns the other outputs as a tuple,
+    or None where a guard fails. The bound programs share their buffers: one at a time may run.
+    """
+    plan = _Plan(graph, held, into)
+    compiled: Callable[..., Any] = plan.compiled()
+    buffers, context = plan.buffers(), _quiet_context()
+    wanted = [graph.nodes[graph.inputs[k]] for k in held] + [graph.nodes[graph.outputs[k]] for k in into]
+
+    def bind(memory: Sequence[Any], results: Sequence[Any]) -> Callable[..., Any]:
+        for array, node in zip((*memory, *results), wanted, strict=True):
+            if array.shape != node.shape or array.dtype != node.dtype or not array.flags.c_contiguous:
+                raise CompileError(f"a program wants {node.dtype}{node.shape}, got {array.dtype}{array.shape}")
+        return partial(context.run, compiled(buffers, *memory, *results))
+
+    bind.source = plan.source  # type: ignore[attr-defined]
+    return bind
 
 
 def _is_number(value: Any) -> bool:
@@ -104,9 +134,15 @@ def _signs_folded(graph: Graph) -> Graph:
 class _Plan:
     """Which node is written where, and the source that says so."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, held: Sequence[int] = (), into: Sequence[int] | None = None) -> None:
         self.graph = graph = _signs_folded(graph)
         self.nodes = graph.nodes
+        self.bound = into is not None
+        self.held = [graph.inputs[k] for k in held]
+        self.into = tuple(into or ())
+        # in a bound program: what lies in memory that stays, and whether without gaps
+        self.steady = dict.fromkeys(self.held, True)
+        self.prelude: list[str] = []  # the views of such memory
         self.namespace: dict[str, Any] = {"np": np, "add_into": add_into}
         self.sizes: list[tuple[int, np.dtype[Any]]] = []  # one flat buffer each
         self.views: dict[tuple[int, tuple[int, ...]], str] = {}  # (buffer, shape) -> its name
@@ -146,15 +182,23 @@ class _Plan:
         kept = {roots[i] for i in graph.outputs}
         for i in kept:
             last[i] = count
+        results: dict[int, str] = {}  # node -> the caller's array that it is written into
+        for k in self.into:
+            i = graph.outputs[k]
+            if i == roots[i] and nodes[i].op not in LEAVES:
+                results.setdefault(i, f"r{k}")
         for i in range(count - 1, -1, -1):  # what is written on into a result is made in the result's memory
             if i in kept and self._writes_on(i, roots, last):
                 kept.add(nodes[i].inputs[0])
+                if i in results:
+                    results[nodes[i].inputs[0]] = results[i]
         place: dict[int, int] = {}  # root -> the buffer it holds
         free: dict[tuple[int, np.dtype[Any]], list[int]] = {}
         name = [f"v{i}" for i in range(count)]
 
         aims = self._aims()
         skipped = {target for target, _ in aims.values()} | {nodes[target].inputs[0] for target, _ in aims.values()}
+        parts, passed = self._parts()
 
         def take(node: Node) -> int:
             key = (math.prod(node.shape), np.dtype(node.dtype))
@@ -166,6 +210,22 @@ class _Plan:
         def release(buffer: int) -> None:
             free.setdefault(self.sizes[buffer], []).append(buffer)
 
+        def settle(i: int) -> str:
+            """Give node ``i`` memory of its own, unless it has some; return its name."""
+            node = nodes[i]
+            if i in results:
+                name[i] = results[i]
+            elif i in kept:
+                self.lines.append(f"{name[i]} = np.empty({node.shape}, {self._dtype(node.dtype)})")
+                return name[i]
+            else:
+                place[i] = take(node)
+                name[i] = self._view(place[i], node.shape)
+            self.steady[i] = True
+            return name[i]
+
+        settled: set[int] = set()
+
         dying: dict[int, list[int]] = {}
         for i in range(count):
             dying.setdefault(last[i], []).append(i)
@@ -175,42 +235,47 @@ class _Plan:
             if node.op in LEAVES:
                 name[i] = self._leaf(i, node)
             elif i in aims:
-                target, window = aims[i]
-                whole = nodes[target]
-                if target in kept:
-                    name[target] = f"v{target}"
-                    self.lines.append(f"{name[target]} = np.empty({whole.shape}, {self._dtype(whole.dtype)})")
-                else:
-                    place[target] = take(whole)
-                    name[target] = self._view(place[target], whole.shape)
-                before, after = window
+                target, (before, after) = aims[i]
+                settle(target)
                 if before:
                     self.lines.append(f"{name[target]}[:{before}] = 0.0")
-                if after < whole.shape[0]:
+                if after < nodes[target].shape[0]:
                     self.lines.append(f"{name[target]}[{after}:] = 0.0")
-                name[i] = f"v{i}"
-                self.lines.append(f"{name[i]} = {name[target]}[{before}:{after}]")
+                self._show(i, target, f"{name[i]} = {name[target]}[{before}:{after}]")
                 self.lines.append(self._into(node, args, name[i]))
-            elif i in skipped:
+            elif i in parts:
+                target, (before, after) = parts[i]
+                if target not in settled:
+                    settled.add(target)
+                    settle(target)
+                shape = f".reshape({node.shape})" if node.shape != (after - before, *nodes[target].shape[1:]) else ""
+                self._show(i, target, f"{name[i]} = {name[target]}[{before}:{after}]{shape}")
+                self.lines.append(self._into(node, args, name[i]))
+            elif i in settled:  # the joined parts; those that are not made in place are copied
+                before = 0
+                for j in node.inputs:
+                    after = before + nodes[j].shape[0]
+                    if j not in passed and j not in parts:
+                        self.lines.append(f"{name[i]}[{before}:{after}] = {name[j]}")
+                    before = after
+            elif i in skipped or i in passed:
                 pass
             elif node.op in (_ADD_AT, _SETITEM) and node.shape:
-                self._write(i, node, name, args, roots, last, place, i in kept, take)
+                self._write(i, node, name, args, roots, last, place, i in kept, take, results)
             elif node.op is _ZEROS:
-                if i in kept or not node.shape:
+                if (i in kept and i not in results) or not node.shape:
                     self.lines.append(f"{name[i]} = np.zeros({node.params['shape']}, {self._dtype(node.dtype)})")
                 else:
-                    place[i] = take(node)
-                    self.lines.append(f"{name[i]} = {self._view(place[i], node.shape)}; {name[i]}.fill(0)")
-            elif self._can_write_out(node) and i not in kept:
-                if (
-                    node.op.elementwise
-                ):  # the operands are read before they are overwritten, so the result may take their place
+                    self.lines.append(f"{settle(i)}.fill(0)")
+            elif self._can_write_out(node) and (i not in kept or i in results):
+                # the operands are read before they are overwritten, so the result may take their place
+                if node.op.elementwise and node.op is not _WHERE:
                     for r in done:
                         release(place[r])
                     done = []
-                place[i] = take(node)
-                name[i] = self._view(place[i], node.shape)
-                self.lines.append(self._into(node, args, name[i]))
+                self.lines.append(self._into(node, args, settle(i)))
+            elif self._is_view(node):
+                self._show(i, node.inputs[0], self._plain(node, name[i], args))
             else:
                 self.lines.append(self._plain(node, name[i], args))
                 if not node.shape and self._shows_memory(node):
@@ -220,6 +285,9 @@ class _Plan:
                     release(place[r])
             for guard in checks.get(i, ()):
                 self._check(guard, name[i])
+        for k in self.into:
+            if name[graph.outputs[k]] != f"r{k}":
+                self.lines.append(f"np.copyto(r{k}, {name[graph.outputs[k]]})")
         returned = []
         for i in graph.outputs:
             root = nodes[roots[i]]
@@ -231,10 +299,29 @@ class _Plan:
                 if i in seen and nodes[i].shape:
                     returned[k] = f"{name[i]}.copy()"
                 seen.add(i)
-        self.returned = ", ".join(returned)
-        self.arguments = [name[i] for i in graph.inputs]
+        self.returned = ", ".join(text for k, text in enumerate(returned) if k not in self.into)
+        self.arguments = [name[i] for i in graph.inputs if i not in self.held]
 
     # --- code
+    def _show(self, i: int, base: int, line: str) -> None:
+        """Add the line that makes node ``i`` a view of node ``base``: beforehand, where that one's memory stays."""
+        whole = self.steady.get(base)
+        node = self.nodes[i]
+        # a reshape of memory with gaps may be a copy
+        if not self.bound or whole is None or (node.op is _RESHAPE and node.shape and not whole):
+            self.lines.append(line)
+            return
+        self.prelude.append(line)
+        self.steady[i] = whole and (node.op is not OPS["transpose"]) and self._is_run(node)
+
+    @staticmethod
+    def _is_run(node: Node) -> bool:
+        """Does the view show memory without gaps where its base does?"""
+        if node.op is not _GETITEM:
+            return node.op.name != "broadcast_to"
+        items = [item for item in node.params["index"].items if item is not Ellipsis]
+        return len(items) == 1 and isinstance(items[0], slice) and items[0].step in (None, 1) and len(node.shape) == 1
+
     def _leaf(self, i: int, node: Node) -> str:
         if node.op is INPUT:
             return f"v{i}"
@@ -251,10 +338,14 @@ class _Plan:
             return False
         if node.op is _POWER:
             return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
-        return node.op.out
+        if node.op.name in _REDUCTIONS:
+            return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
+        return node.op.out or node.op.into is not None or node.op in (_WHERE, _ASTYPE, _CONCATENATE)
 
     def _into(self, node: Node, args: list[str], target: str) -> str:
         """Return the statement that writes the node's result into ``target``."""
+        if not node.op.out and node.op is not _POWER:
+            return self._written(node, args, target)
         call, arguments = node.op.call, self._operands(node, args)
         if node.op is _POWER:  # the operator's own shortcuts, with out=
             exponent = self.nodes[node.inputs[1]]
@@ -263,6 +354,26 @@ class _Plan:
             arguments = arguments if call is np.power else arguments[:1]
         out = f"out={target}" if call in (np.maximum, np.minimum) else target  # these two refuse it by position
         return f"{self._bind(call)}({', '.join(arguments)}, {out})"
+
+    def _written(self, node: Node, args: list[str], target: str) -> str:
+        """Return the same for an operation that is no ufunc."""
+        if node.op.name in _REDUCTIONS:
+            axis = node.params["axis"]
+            axis = axis[0] if axis is not None and len(axis) == 1 else axis
+            return (
+                f"{self._bind(_REDUCTIONS[node.op.name])}({args[0]}, {axis}, None, {target}, {node.params['keepdims']})"
+            )
+        if node.op is _WHERE:
+            condition, yes, no = args
+            if not self.nodes[node.inputs[0]].shape:
+                return f"np.copyto({target}, {yes} if {condition} else {no})"
+            return f"np.copyto({target}, {no}); np.copyto({target}, {yes}, where={condition})"
+        if node.op is _ASTYPE:
+            return f"np.copyto({target}, {args[0]}, 'unsafe')"
+        if node.op is _CONCATENATE:
+            return f"np.concatenate(({', '.join(args)},), {node.params['axis']}, {target})"
+        params = "".join(f", {k}={self._bind(v)}" for k, v in node.params.items())
+        return f"{self._bind(node.op.into)}({', '.join([target, *args])}{params})"
 
     def _operands(self, node: Node, args: list[str]) -> list[str]:
         """Return the operands with constants as 0-d arrays of the result's dtype: NumPy converts numbers slowly."""
@@ -313,6 +424,41 @@ class _Plan:
             ):
                 aims[value] = i, (start, stop)
         return aims
+
+    def _parts(self) -> tuple[dict[int, tuple[int, tuple[int, int]]], set[int]]:
+        """Find what is only joined with others, end to end: each part is made in its place there, and never copied.
+
+        Returns {node: (the concatenation, (start, stop))}, and the reshapes between, which need no code.
+        """
+        readers: dict[int, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for j in node.inputs:
+                readers.setdefault(j, []).append(i)
+        watched = {guard.node for guard in self.graph.guards} | set(self.graph.outputs)
+        parts: dict[int, tuple[int, tuple[int, int]]] = {}
+        passed: set[int] = set()
+        for i, node in enumerate(self.nodes):
+            if node.op is not _CONCATENATE or node.params["axis"] != 0 or node.dtype is None:
+                continue
+            start = 0
+            for j in node.inputs:
+                stop = start + self.nodes[j].shape[0]
+                made = j
+                between: list[int] = []
+                while self.nodes[made].op is _RESHAPE and readers[made] == [between[-1] if between else i]:
+                    between.append(made)
+                    made = self.nodes[made].inputs[0]
+                if (
+                    self.nodes[made].dtype == node.dtype
+                    and self._can_write_out(self.nodes[made])
+                    and self.nodes[made].op is not _CONCATENATE
+                    and readers[made] == [between[-1] if between else i]
+                    and not watched & {made, *between}
+                ):
+                    parts[made] = i, (start, stop)
+                    passed.update(between)
+                start = stop
+        return parts, passed
 
     def _plain(self, node: Node, target: str, args: list[str]) -> str:
         op = node.op
@@ -365,6 +511,7 @@ class _Plan:
         place: dict[int, int],
         kept: bool,
         take: Callable[[Node], int],
+        results: dict[int, str],
     ) -> None:
         """A write into an array: in place where that is allowed, else into a copy."""
         base = node.inputs[0]
@@ -373,6 +520,9 @@ class _Plan:
             target = args[0]
             if base in place:
                 place[i] = place.pop(base)
+        elif i in results:
+            target = results[i]
+            self.lines.append(f"np.copyto({target}, {args[0]})")
         elif kept:
             self.lines.append(f"{target} = {args[0]}.copy()")
         else:
@@ -380,6 +530,8 @@ class _Plan:
             target = self._view(place[i], node.shape)
             self.lines.append(f"np.copyto({target}, {args[0]})")
         name[i] = target
+        if self.steady.get(base) or not target.startswith("v"):
+            self.steady[i] = True
         index = self._index(node.params["index"], args[2:])
         if node.op is _SETITEM:
             self.lines.append(f"{target}[{index}] = {args[1]}")
@@ -427,14 +579,20 @@ class _Plan:
         return self.views.setdefault((buffer, shape), f"b{len(self.views)}")
 
     def _text(self) -> str:
-        head = f"def run(buffers{''.join(', ' + a for a in self.arguments)}):"
         unpack = [f"{', '.join(self.views.values())}, = buffers"] if self.views else []
-        tail = f"return ({self.returned},)"
-        return "\n".join([head, *(f"    {line}" for line in [*unpack, *self.lines, tail]), ""])
+        tail = f"return ({self.returned},)" if self.returned else "return ()"
+        if not self.bound:
+            head = f"def run(buffers{''.join(', ' + a for a in self.arguments)}):"
+            return "\n".join([head, *(f"    {line}" for line in [*unpack, *self.lines, tail]), ""])
+        memory = [f"v{i}" for i in self.held] + [f"r{k}" for k in self.into]
+        beforehand = [*unpack, *self.prelude, f"def run({', '.join(self.arguments)}):"]
+        body = [f"    {line}" for line in [*self.lines, tail]] + ["return run"]
+        head = f"def bind(buffers{''.join(', ' + a for a in memory)}):"
+        return "\n".join([head, *(f"    {line}" for line in beforehand + body), ""])
 
     def compiled(self) -> Callable[..., Any]:
         exec(compile(self.source, "<koubai: straight-line NumPy>", "exec"), self.namespace)
-        return self.namespace["run"]  # type: ignore[no-any-return]
+        return self.namespace["bind" if self.bound else "run"]  # type: ignore[no-any-return]
 
     def buffers(self) -> tuple[Any, ...]:
         flat = [np.empty(size, dtype) for size, dtype in self.sizes]
