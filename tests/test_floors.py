@@ -28,6 +28,7 @@ FLOORS = [
     "graph.call",
     "graph.reverse",
     "execute",
+    "execute.elements",
     "execute.floats",
     "execute.arrays",
     "execute.choose",

@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.ops import Index
+from koubai.execute.elements import INDEXED, STRUCTURE, Unsuitable, added_up, filled, known_arrays, lined, rearranged
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
 
 __all__ = ["compile_floats"]
 
 ELEMENTS = 8  # up to here NumPy adds one after the other, so that the order of a sum is the same; and Python is faster
 OPERATIONS = 200  # beyond these, straight-line NumPy is at least as fast and its code is shorter
-
-_STRUCTURE = ("getitem", "setitem", "add_at", "zeros", "reshape", "transpose", "broadcast_to", "concatenate", "stack")
 
 
 def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -35,7 +33,7 @@ def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[...,
     writer = _Writer(graph)
     try:
         source = writer.source()
-    except _Unsuitable:
+    except Unsuitable:
         return None
     namespace: dict[str, Any] = {"math": math, "np": np, "array": np.array, "float64": np.float64, "power": math.pow}
     namespace["otherwise"] = otherwise
@@ -44,10 +42,6 @@ def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[...,
     run: Callable[..., Any] = namespace["run"]
     run.source = source  # type: ignore[attr-defined]
     return run
-
-
-class _Unsuitable(Exception):
-    """The graph has a node that this executor has no code for."""
 
 
 def _real_or_bool(node: Node) -> bool:
@@ -75,10 +69,10 @@ class _Writer:
         for i, node in enumerate(graph.nodes):
             self.elements.append(self._node(i, node, arguments))
             if len(self.lines) > OPERATIONS:
-                raise _Unsuitable
+                raise Unsuitable
             for guard in checks.get(i, ()):
                 if type(guard.expected) is not bool or node.shape:
-                    raise _Unsuitable
+                    raise Unsuitable
                 self.lines.append(f"if {'not ' if guard.expected else ''}{self.elements[i][()]}: return None")
         outputs = [self._output(i) for i in graph.outputs]
         body = [
@@ -95,7 +89,7 @@ class _Writer:
     def _output(self, i: int) -> str:
         node, elements = self.graph.nodes[i], self.elements[i]
         if node.dtype is None or node.dtype != np.float64:
-            raise _Unsuitable
+            raise Unsuitable
         if not node.shape:
             return f"float64({elements[()]})"
         return f"array({elements.tolist()})".replace("'", "")
@@ -112,24 +106,24 @@ class _Writer:
             argument = arguments[self.graph.inputs.index(i)]
             if not node.shape:
                 self.lines.append(f"{argument} = float({argument})")
-                return _filled((), [argument])
+                return filled((), [argument])
             names = [f"{argument}_{k}" for k in range(math.prod(node.shape))]
             flat = argument if len(node.shape) == 1 else f"{argument}.ravel()"
             self.lines.append(f"{', '.join(names)}, = {flat}.tolist()")
-            return _filled(node.shape, names)
+            return filled(node.shape, names)
         if op is CONSTANT:
             value = np.asarray(node.params["value"])
-            return _filled(node.shape, [_literal(v) for v in value.ravel().tolist()])
+            return filled(node.shape, [_literal(v) for v in value.ravel().tolist()])
         operands = [self.elements[j] for j in node.inputs]
-        if op.name in _STRUCTURE:
+        if op.name in STRUCTURE:
             return self._structure(node, operands)
         if op.name == "sum":
             return self._sum(node, operands[0])
         if op.name == "matmul":
-            raise _Unsuitable  # BLAS may fuse multiplications and additions
+            raise Unsuitable  # BLAS may fuse multiplications and additions
         if op.elementwise:
             return self._elementwise(node, operands)
-        raise _Unsuitable
+        raise Unsuitable
 
     def _elementwise(self, node: Node, operands: Sequence[Any]) -> Any:
         op = node.op
@@ -139,11 +133,11 @@ class _Writer:
         if op.scalar is None or (
             any(boolean) and not logical and not (op.name == "where" and boolean == [True, False, False])
         ):
-            raise _Unsuitable
+            raise Unsuitable
         if logical and not all(boolean):
-            raise _Unsuitable
+            raise Unsuitable
         if any(dtype is not None and dtype.kind == "i" for dtype in dtypes):
-            raise _Unsuitable
+            raise Unsuitable
         template = op.scalar
         if op.name == "power":
             template = self._power(node)
@@ -164,68 +158,38 @@ class _Writer:
         if node.shape and known in (2, 0.5, -1, 1):
             return {2: "{0} * {0}", 0.5: "math.sqrt({0})", -1: "1.0 / {0}", 1: "{0}"}[known]
         if node.shape:
-            raise _Unsuitable  # NumPy's vector pow differs from libm's
+            raise Unsuitable  # NumPy's vector pow differs from libm's
         return "{0} ** {1}" if known is not None and float(known).is_integer() else "power({0}, {1})"
 
     def _sum(self, node: Node, x: Any) -> Any:
-        axis, keepdims = node.params["axis"], node.params["keepdims"]
-        axes = tuple(range(x.ndim)) if axis is None else axis
-        if x.ndim > 1 and len(axes) not in (1, x.ndim):
-            raise _Unsuitable
-        rest = tuple(k for k in range(x.ndim) if k not in axes)
-        lined = x.transpose((*rest, *axes)).reshape((*(x.shape[k] for k in rest), -1))
-        result = np.empty(lined.shape[:-1], object)
+        axis = node.params["axis"]
+        if x.ndim > 1 and axis is not None and len(axis) not in (1, x.ndim):
+            raise Unsuitable("a sum over some of the axes")
+        lines = lined(x, axis)
+        if not lines.shape[-1]:
+            raise Unsuitable("a sum of nothing")
+        result = np.empty(lines.shape[:-1], object)
         for at in np.ndindex(*result.shape):
-            parts = lined[at].tolist()
-            if not parts:
-                raise _Unsuitable
-            result[at] = self._new(" + ".join(parts)) if len(parts) > 1 else parts[0]
-        return result.reshape(node.shape) if keepdims else result
+            total = added_up(lines[at].tolist(), lambda a, b: f"({a} + {b})")
+            result[at] = self._new(total) if lines.shape[-1] > 1 else total
+        return result.reshape(node.shape)
 
     def _structure(self, node: Node, operands: Sequence[Any]) -> Any:
-        name, params = node.op.name, node.params
-        if name == "zeros":
-            if params["dtype"] != np.float64:
-                raise _Unsuitable
-            return _filled(node.shape, ["0.0"] * math.prod(node.shape))
-        if name in ("getitem", "setitem", "add_at"):
-            index: Index = params["index"]
-            if index.holes:
-                raise _Unsuitable
-            where = index.fill(())
-            if name == "getitem":
-                return np.asarray(operands[0][where], object).reshape(node.shape)
-            result = operands[0].copy()
-            if self.graph.nodes[node.inputs[1]].dtype not in (None, node.dtype):
-                raise _Unsuitable
-            if name == "setitem":
-                if self.graph.nodes[node.inputs[1]].dtype is None:
-                    operands = [
-                        operands[0],
-                        _filled((), [_literal(float(self.graph.nodes[node.inputs[1]].params["value"]))]),
-                    ]
-                result[where] = operands[1][()] if not operands[1].shape else operands[1]
-                return result
-            places = np.arange(result.size).reshape(result.shape)[where]
-            flat, added = result.reshape(-1), np.broadcast_to(operands[1], np.shape(places))
-            for k, at in zip(np.ravel(places), added.ravel(), strict=True):
-                flat[k] = at if flat[k] == "0.0" else self._new(f"{flat[k]} + {at}")
-            return result
-        if name == "concatenate":
-            return np.concatenate(operands, axis=params["axis"])
-        if name == "stack":
-            return np.stack(operands, axis=params["axis"])
-        if name == "reshape":
-            return operands[0].reshape(params["shape"])
-        if name == "transpose":
-            return operands[0].transpose(params["axes"])
-        return np.broadcast_to(operands[0], params["shape"])
+        if node.op.name == "zeros" and node.dtype != np.float64:
+            raise Unsuitable("zeros that are not float64")
+        operands = list(operands)
+        if node.op.name in ("setitem", "add_at"):
+            value = self.graph.nodes[node.inputs[1]]
+            if value.dtype is None:
+                operands[1] = filled((), [_literal(float(value.params["value"]))])
+            elif value.dtype != node.dtype:
+                raise Unsuitable("a write that changes the dtype")
+        return rearranged(
+            node, operands, known_arrays(self.graph.nodes, node) if node.op.name in INDEXED else (), "0.0", self._sum_of
+        )
 
-
-def _filled(shape: tuple[int, ...], names: Sequence[str]) -> Any:
-    elements = np.empty(len(names), object)
-    elements[:] = names
-    return elements.reshape(shape)
+    def _sum_of(self, a: str, b: str) -> str:
+        return self._new(f"{a} + {b}")
 
 
 def _literal(value: Any) -> str:

@@ -1,0 +1,107 @@
+"""A graph of a few numbers, spread out: a node becomes an object array with one entry an element.
+
+What only moves elements about (slices, reshapes, writes into zeros) costs nothing then: it is done here, once, whatever
+the entries stand for, so that pure Python and machine code are made from one expansion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from koubai.graph.ops import Index
+from koubai.graph.trace import CONSTANT, Node
+
+__all__ = ["INDEXED", "STRUCTURE", "Unsuitable", "added_up", "filled", "known_arrays", "lined", "rearranged"]
+
+INDEXED = ("getitem", "setitem", "add_at")
+STRUCTURE = (*INDEXED, "zeros", "reshape", "transpose", "broadcast_to", "concatenate", "stack")
+BLOCK = 128  # NumPy sums up to here with eight running sums, and halves what is longer
+
+
+class Unsuitable(Exception):
+    """The graph has a node that this executor has no code for."""
+
+
+def filled(shape: tuple[int, ...], entries: Sequence[Any]) -> Any:
+    """Return an object array of these entries."""
+    elements = np.empty(len(entries), object)
+    for i, entry in enumerate(entries):
+        elements[i] = entry
+    return elements.reshape(shape)
+
+
+def known_arrays(nodes: Sequence[Node], node: Node) -> list[Any]:
+    """Return the arrays in the holes of a node's index. Raises Unsuitable unless they are constants."""
+    skipped = 1 if node.op.name == "getitem" else 2
+    given = [nodes[j] for j in node.inputs[skipped:]]
+    if any(n.op is not CONSTANT for n in given):
+        raise Unsuitable(f"{node.op.name} with an index that is computed")
+    return [n.params["value"] for n in given]
+
+
+def rearranged(
+    node: Node, operands: Sequence[Any], arrays: Sequence[Any], zero: Any, add: Callable[[Any, Any], Any]
+) -> Any:
+    """Return the elements of a node that only moves elements about, or adds some of them to others.
+
+    operands: of the node's own dtype. arrays: in the holes of its index. zero: the entry that stands for nought.
+    """
+    name, params = node.op.name, node.params
+    if name == "zeros":
+        return filled(node.shape, [zero] * math.prod(node.shape))
+    if name in INDEXED:
+        index: Index = params["index"]
+        where = index.fill(arrays)
+        if name == "getitem":
+            return np.asarray(operands[0][where], object).reshape(node.shape)
+        result = operands[0].copy()
+        if name == "setitem":
+            result[where] = operands[1][()] if not operands[1].shape else operands[1]
+            return result
+        places = np.arange(result.size).reshape(result.shape)[where]
+        flat, added = result.reshape(-1), np.broadcast_to(operands[1], np.shape(places))
+        for k, at in zip(np.ravel(places), added.ravel(), strict=True):
+            flat[k] = at if flat[k] == zero else add(flat[k], at)
+        return result
+    if name == "concatenate":
+        return np.concatenate(operands, axis=params["axis"])
+    if name == "stack":
+        return np.stack(operands, axis=params["axis"])
+    if name == "reshape":
+        return operands[0].reshape(params["shape"])
+    if name == "transpose":
+        return operands[0].transpose(params["axes"])
+    return np.broadcast_to(operands[0], params["shape"])
+
+
+def lined(x: Any, axis: tuple[int, ...] | None) -> Any:
+    """Return the elements with those that a reduction joins along the last axis."""
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    rest = tuple(k for k in range(x.ndim) if k not in axes)
+    return x.transpose((*rest, *axes)).reshape((*(x.shape[k] for k in rest), -1))
+
+
+def added_up(parts: Sequence[Any], add: Callable[[Any, Any], Any]) -> Any:
+    """Add in the order in which NumPy adds what lies side by side: pairwise, from eight running sums."""
+    n = len(parts)
+    if n < 8:
+        return _chain(parts, add)
+    if n <= BLOCK:
+        whole = n - n % 8
+        r = [_chain(parts[k:whole:8], add) for k in range(8)]
+        total = add(add(add(r[0], r[1]), add(r[2], r[3])), add(add(r[4], r[5]), add(r[6], r[7])))
+        return _chain([total, *parts[whole:]], add)
+    half = n // 2 - n // 2 % 8
+    return add(added_up(parts[:half], add), added_up(parts[half:], add))
+
+
+def _chain(parts: Iterable[Any], add: Callable[[Any, Any], Any]) -> Any:
+    rest = iter(parts)
+    total = next(rest)
+    for part in rest:
+        total = add(total, part)
+    return total
