@@ -1107,7 +1107,9 @@ class Traced:
         return other // self, other % self
 
     def __rpow__(self, other: Any) -> Any:
-        return record(OPS["power"], (other, self))
+        result = record(OPS["power"], (other, self))
+        result._weak = self._weak and _python_like(other)
+        return result
 
 
 class _Flat:
