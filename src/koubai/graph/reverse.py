@@ -18,13 +18,13 @@ from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, _form,
 __all__ = ["pullback", "reverse"]
 
 
-def reverse(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
+def reverse(graph: Graph, wrt: Sequence[int] | None = None, *, auxiliary: bool = False) -> Graph:
     """Return the graph of (value, gradient of the value with respect to each input numbered in ``wrt``).
 
-    wrt: positions in ``graph.inputs``; None: all that are real. Raises TraceError unless the graph's one output is a
-    real scalar.
+    wrt: positions in ``graph.inputs``; None: all that are real. auxiliary: outputs after the first are allowed, and
+    stand between value and gradient. Raises TraceError unless the graph's one (first) output is a real scalar.
     """
-    if len(graph.outputs) != 1:
+    if len(graph.outputs) != 1 and not auxiliary:
         raise TraceError(f"a gradient needs one output, this graph has {len(graph.outputs)}", "use pullback")
     output = graph.nodes[graph.outputs[0]]
     if output.shape != ():
@@ -93,11 +93,46 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         g = cotangents.get(i)
         if g is None:
             zeros = {"shape": nodes[i].shape, "dtype": nodes[i].dtype}
-            gradients.append(trace.emit(OPS["zeros"], (), zeros, nodes[i].shape, nodes[i].dtype))
+            gradients.append(trace.emit(_ZEROS, (), zeros, graph.forms[i]))
         else:
-            gradients.append(g._node)
-    outputs = gradients if seeds is not None else [graph.outputs[0], *gradients]
-    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, nodes)
+            gradients.append(_spread(g, nodes[i].shape)._current())
+    outputs = gradients if seeds is not None else [*graph.outputs, *gradients]
+    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, graph)
+
+
+def _pull(
+    trace: Trace, graph: Graph, i: int, values: Sequence[Any], carries: Sequence[bool], cotangents: dict[int, Any]
+) -> None:
+    """Pass the cotangent of node ``i`` on to its inputs."""
+    nodes = graph.nodes
+    op, inputs, params, shape, _, where = nodes[i]
+    g = cotangents.pop(i)
+    trace.where = (*where[:2], True) if where else None
+    elementwise = op.elementwise
+    if g.shape != shape and not (
+        all([nodes[j].shape == shape or not carries[j] for j in inputs]) if elementwise else op is _SUM and not g.shape
+    ):  # a sum spreads one number itself
+        g = _spread(g, shape)
+    y, arguments = values[i], [values[j] for j in inputs]
+    for k, j in enumerate(inputs):
+        if not carries[j]:
+            continue
+        rule = op.rule(k)
+        if rule is None:
+            continue
+        part = rule(g, y, *arguments, **params)
+        _, _, _, given, dtype, _ = nodes[j]
+        if elementwise and given != shape and part.shape != given:
+            part = unbroadcast(part, given)
+        if part.dtype != dtype:
+            if _complex(part.dtype) and not _complex(dtype):
+                part = record(OPS["real"], (part,))
+            part = part.astype(dtype, copy=False)
+        cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
+
+
+def _spread(g: Traced, shape: Shape) -> Traced:
+    return g if g.shape == shape else record(_BROADCAST, (g,), {"shape": shape})
 
 
 def _real(dtype: np.dtype[Any] | None) -> bool:
