@@ -31,6 +31,7 @@ FLOORS = [
     "execute.elements",
     "execute.floats",
     "execute.arrays",
+    "execute.library",
     "execute.choose",
     "derivatives",
     "derivatives.differences",

@@ -8,14 +8,15 @@
         │   ├── UnknownNameError            a name that is not in a registry; names the nearest known one
         │   └── ExpressionError             text outside the closed grammar of `koubai.parse`
         ├── MissingPackageError (ImportError)  a package that an extra installs; names the extra
-    ├── FunctionError (ValueError)      the user's function returned something that can't be used
+        ├── FunctionError (ValueError)      the user's function returned something that can't be used
         ├── TraceError                      a function that can't be traced; names file, line, reason and fix
         ├── GradientError                   a gradient that disagrees with a difference; names both numbers
         └── CompileError                    a graph that breaks its own rules: a fault of koubai's, please report it
     KeyboardInterrupt
     └── Interrupted                         Ctrl-C during a descent; carries the run so far
     UserWarning
-    └── FallbackWarning                     differences took the place of backpropagation, and why
+    ├── FallbackWarning                     differences took the place of backpropagation, and why
+    └── CompileWarning                      this installation can't make machine code, and how to repair it
 
 An exception raised inside the user's own function passes through unchanged, with the step and x as a note.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CompileError",
+    "CompileWarning",
     "ExpressionError",
     "FallbackWarning",
     "FunctionError",
@@ -103,6 +105,16 @@ class FallbackWarning(UserWarning):
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"{reason}. Adaptive differences take the place of backpropagation.")
+
+
+class CompileWarning(UserWarning):
+    """This installation can't make machine code. Everything works without, slower. Said once a process."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(
+            f"llvmlite can't be used ({reason}), so nothing is compiled and long descents take 10 to 100 times "
+            "as long. To repair it: pip install --upgrade llvmlite"
+        )
 
 
 class Interrupted(KeyboardInterrupt):

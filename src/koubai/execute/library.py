@@ -1,0 +1,398 @@
+"""Machine code: LLVM IR text in, addresses of functions out, compiled once and kept in memory and on disk.
+
+An object on disk is found by all that its code depends on: the text's key, CPU, LLVM, koubai and the sources of the
+code generator. It lies in the user's cache folder, or where the environment variable ``KOUBAI_CACHE`` says (empty,
+``0`` or ``off``: nowhere). No fault of that folder is an error: without it, koubai compiles again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import importlib.resources
+import itertools
+import os
+import re
+import stat
+import sys
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from koubai.errors import CompileError, CompileWarning
+
+__all__ = ["Library", "available", "clear", "has_fma", "load"]
+
+# Libraries kept in memory. One takes about 15 kB.
+MEMORY_LIMIT = 1024
+# Bytes on disk; the sweep goes down to three quarters of them, so that the next one is far off.
+DISK_LIMIT = 256 * 2**20
+
+_ENTRY = b"koubai object 1\n"
+_SUFFIX = ".object"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Library:
+    """Compiled functions, alive as long as anything holds this object.
+
+    origin: "compiled", "disk" or "memory".
+    """
+
+    origin: Literal["compiled", "disk", "memory"]
+    addresses: Mapping[str, int]
+    code: object = dataclasses.field(repr=False)  # LLVM frees the memory with the last reference to it
+
+    def address(self, name: str) -> int:
+        """Return the address of function `name`, for ctypes."""
+        try:
+            return self.addresses[name]
+        except KeyError:
+            raise CompileError(
+                f"no function {name!r} in this library, only {', '.join(self.addresses) or 'none'}; "
+                "this is a fault of koubai's, please report it"
+            ) from None
+
+
+def load(key: bytes | str, make_ir: Callable[[], str]) -> Library:
+    """Return the library of the LLVM IR text that `make_ir` returns, compiled at most once.
+
+    key: says all that the text depends on; CPU, versions and code generator are added here. `make_ir` is called only
+    where neither cache knows the key. Raises `CompileError` where LLVM refuses the text.
+
+    Only functions marked ``alwaysinline`` are inlined, and nothing is vectorised that the text does not write as
+    vectors. C's functions (``declare double @exp(double)``) are those of the process.
+    """
+    compiler = _compiler()
+    identity = compiler.identity + (key.encode() if isinstance(key, str) else key)
+    digest = hashlib.sha256(identity).hexdigest()
+    with _lock:
+        library = _recall(digest)
+        if library is not None:
+            return library
+        turn = _turns.setdefault(digest, threading.Lock())
+    with turn:  # of the threads that ask for one key, the first compiles
+        try:
+            with _lock:
+                library = _recall(digest)
+            if library is None:
+                library = _from_disk(compiler, identity, digest) or _compile(compiler, identity, digest, make_ir())
+                _remember(digest, library)
+        finally:
+            with _lock:
+                _turns.pop(digest, None)
+    return library
+
+
+def clear() -> None:
+    """Forget the libraries kept in memory; those in use stay alive."""
+    with _lock:
+        forgotten = list(_libraries.values())
+        _libraries.clear()
+    del forgotten  # freed outside the lock: LLVM has one of its own
+
+
+_libraries: OrderedDict[str, Library] = OrderedDict()  # the least recently used first
+_turns: dict[str, threading.Lock] = {}
+_lock = threading.Lock()  # held for moments only, and never while LLVM works
+
+
+def _recall(digest: str) -> Library | None:
+    library = _libraries.get(digest)
+    if library is not None:
+        _libraries.move_to_end(digest)
+    return library
+
+
+def _remember(digest: str, library: Library) -> None:
+    evicted = []
+    with _lock:
+        _libraries[digest] = dataclasses.replace(library, origin="memory")
+        while len(_libraries) > MEMORY_LIMIT:
+            evicted.append(_libraries.popitem(last=False))
+    del evicted  # freed outside the lock: LLVM has one of its own
+
+
+# The compiler
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Compiler:
+    """LLVM, set up for this machine."""
+
+    llvm: Any
+    target: Any
+    jit: Any
+    fma: bool
+    lock: Any  # llvmlite takes it for every call
+    identity: bytes
+
+
+_set_up: _Compiler | Exception | None = None
+_setting_up = threading.RLock()
+
+
+def available() -> bool:
+    """Return whether machine code can be made and run here.
+
+    The first call loads llvmlite and sets it up, about 60 ms. Where that fails, a `CompileWarning` says so, once.
+    """
+    try:
+        _compiler()
+    except CompileError:
+        return False
+    return True
+
+
+def has_fma() -> bool:
+    """Return whether this CPU multiplies and adds in one rounding, in hardware."""
+    return available() and _compiler().fma
+
+
+def _compiler() -> _Compiler:
+    global _set_up
+    if _set_up is None:
+        with _setting_up:
+            if _set_up is None:
+                try:
+                    _set_up = _start()
+                except Exception as error:  # ImportError, OSError of a library, AttributeError of an old llvmlite
+                    _set_up = error
+                    warnings.warn(CompileWarning(f"{type(error).__name__}: {error}"), stacklevel=3)
+    if isinstance(_set_up, Exception):
+        raise CompileError(f"llvmlite can't be used: {_set_up}") from _set_up
+    return _set_up
+
+
+def _start() -> _Compiler:
+    llvm: Any = importlib.import_module("llvmlite.binding")
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.check_jit_execution()
+    triple = llvm.get_process_triple()
+    cpu = llvm.get_host_cpu_name()
+    features = llvm.get_host_cpu_features()
+    flags = features.flatten()
+    if triple.startswith("x86_64"):
+        # Some CPUs' tables ask for 256-bit registers where the text says 512.
+        flags = ",".join(filter(None, [flags, "-prefer-256-bit"]))
+    target = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=flags, opt=2, jit=True)
+    # LLVM's own choice of linker: the newer one, but not yet on Windows.
+    jit = llvm.create_lljit_compiler(target, use_jit_link=sys.platform != "win32", suppress_errors=True)
+    llvmlite = importlib.import_module("llvmlite").__version__
+    fields = (sys.modules["koubai"].__version__, _sources(), llvmlite, llvm.llvm_version_info, triple, cpu, flags)
+    return _Compiler(
+        llvm,
+        target,
+        jit,
+        # Every 64-bit ARM multiplies and adds in one rounding; there it is no feature with a name.
+        fma=features.get("fma", False) or triple.startswith(("aarch64", "arm64")),
+        lock=getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext()),
+        identity="".join(f"{field}\n" for field in fields).encode(),
+    )
+
+
+def _sources() -> str:
+    """Return a hash of the sources that write IR, so that a changed generator never meets an old object."""
+    total = hashlib.sha256()
+    for room in ("koubai.graph", "koubai.execute"):
+        for file in sorted(importlib.resources.files(room).iterdir(), key=lambda file: file.name):
+            if file.name.endswith(".py"):
+                total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def _compile(compiler: _Compiler, identity: bytes, digest: str, text: str) -> Library:
+    module = _optimised(compiler, text)
+    names = [f.name for f in module.functions if not f.is_declaration and f.linkage.name == "external"]
+    try:
+        code = compiler.target.emit_object(module)
+        library = _link(compiler, "compiled", names, code)
+    except RuntimeError as error:
+        raise CompileError(
+            f"LLVM can't link the code; this is a fault of koubai's, please report it: {error}"
+        ) from None
+    _to_disk(identity, digest, names, code)
+    return library
+
+
+def _optimised(compiler: _Compiler, text: str) -> Any:
+    """Return the text as an LLVM module, verified and optimised."""
+    llvm = compiler.llvm
+    try:
+        # A context of its own is freed with the module; the global one only grows.
+        module = llvm.parse_assembly(text, context=llvm.create_context())
+        module.verify()
+    except RuntimeError as error:
+        raise CompileError(_explain(str(error), text)) from None
+    # At equal speed of the code, these take a third of the time of LLVM's own O2.
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_new_gvn_pass()
+    passes.add_dead_code_elimination_pass()
+    passes.run(module, llvm.create_pass_builder(compiler.target, llvm.create_pipeline_tuning_options()))
+    return module
+
+
+def _explain(message: str, text: str) -> str:
+    lines = text.splitlines()
+    quoted = {line.strip() for line in message.splitlines()} - {""}
+    numbers = {i for i, line in enumerate(lines, 1) if line.strip() in quoted}
+    numbers.update(int(number) for number in re.findall(r"<string>:(\d+):\d+", message))
+    context = sorted({n for i in numbers for n in range(i - 2, i + 3) if 1 <= n <= len(lines)})
+    listing = "\n".join(f"{n:5}{'>' if n in numbers else ' '} {lines[n - 1]}" for n in context)
+    return f"LLVM refuses the code; this is a fault of koubai's, please report it\n{message.strip()}\n{listing}"
+
+
+_numbers = itertools.count()  # names of LLVM's libraries, none used twice
+
+
+def _link(compiler: _Compiler, origin: Literal["compiled", "disk"], names: list[str], code: bytes) -> Library:
+    builder = compiler.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+    for name in names:
+        builder.export_symbol(name)
+    tracker = builder.link(compiler.jit, f"koubai{next(_numbers)}")
+    return Library(origin, {name: tracker[name] for name in names}, tracker)
+
+
+# Fork: a child must not inherit a lock that another thread of its parent held.
+
+
+def _before_fork() -> None:
+    _setting_up.acquire()
+    if isinstance(_set_up, _Compiler):
+        _set_up.lock.__enter__()
+
+
+def _after_fork() -> None:
+    if isinstance(_set_up, _Compiler):
+        _set_up.lock.__exit__(None, None, None)
+    _setting_up.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _turns.clear()
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
+# The disk. An entry is the SHA-256 of all that follows it, then a heading with the whole identity, the functions' names
+# and the object.
+
+
+def _from_disk(compiler: _Compiler, identity: bytes, digest: str) -> Library | None:
+    """Return the library kept on disk, or None where there is none that can be trusted."""
+    try:
+        folder = _folder()
+        if folder is None:
+            return None
+        path = os.path.join(folder, digest + _SUFFIX)
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or not _ours(status):
+                return None
+            entry = file.read()
+        checksum, body = entry[:32], entry[32:]
+        heading = _ENTRY + identity + b"\n"
+        if hashlib.sha256(body).digest() != checksum or not body.startswith(heading):
+            return None
+        names, _, code = body[len(heading) :].partition(b"\n")
+        library = _link(compiler, "disk", names.decode().split(), code)
+    except (OSError, RuntimeError):  # RuntimeError: LLVM can't link it
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # the sweep takes the oldest
+    return library
+
+
+def _to_disk(identity: bytes, digest: str, names: list[str], code: bytes) -> None:
+    """Keep an object for the next process, if the disk lets us."""
+    body = _ENTRY + identity + b"\n" + " ".join(names).encode() + b"\n" + code
+    try:
+        folder = _folder()
+        if folder is None:
+            return
+        temporary = os.path.join(folder, f"{digest}.{os.urandom(8).hex()}.part")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            with open(os.open(temporary, flags, 0o600), "wb") as file:
+                file.write(hashlib.sha256(body).digest() + body)
+            os.replace(temporary, os.path.join(folder, digest + _SUFFIX))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if digest.startswith("00"):  # one write in 256, whichever process it falls to
+            _sweep(folder)
+    except OSError:
+        return
+
+
+def _sweep(folder: str) -> None:
+    """Remove what was not used for longest, once the folder holds more than it may."""
+    files = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith((_SUFFIX, ".part")):
+                with contextlib.suppress(OSError):  # another process may sweep too
+                    status = entry.stat(follow_symlinks=False)
+                    files.append((status.st_mtime_ns, status.st_size, entry.path))
+    total = sum(size for _, size, _ in files)
+    if total <= DISK_LIMIT:
+        return
+    for _, size, path in sorted(files):
+        if total <= DISK_LIMIT * 3 // 4:
+            return
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        total -= size
+
+
+def _folder() -> str | None:
+    """Return the folder of the objects, made if need be, or None where there is none or another user could write to it.
+
+    An object is code that will run.
+    """
+    cache = _cache_folder()
+    if cache is None:
+        return None
+    folder = os.path.join(cache, "native")
+    try:
+        status = os.stat(folder)
+    except FileNotFoundError:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        status = os.stat(folder)
+    return folder if stat.S_ISDIR(status.st_mode) and _ours(status) else None
+
+
+def _cache_folder() -> str | None:
+    """Return koubai's cache folder by the platform's conventions, or None where there is none."""
+    chosen = os.environ.get("KOUBAI_CACHE")
+    if chosen is not None:
+        return None if chosen.lower() in ("", "0", "off") else os.path.abspath(os.path.expanduser(chosen))
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
+        folder = os.path.join(base, "koubai", "Cache")
+    elif sys.platform == "darwin":
+        folder = os.path.expanduser("~/Library/Caches/koubai")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        folder = os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "koubai")
+    return folder if os.path.isabs(folder) else None  # "~" stays where the user has no home
+
+
+def _ours(status: os.stat_result) -> bool:
+    """Return whether only this user can write there. On Windows, the folder's own access list says so."""
+    return os.name != "posix" or (status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
