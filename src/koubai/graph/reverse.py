@@ -93,46 +93,11 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         g = cotangents.get(i)
         if g is None:
             zeros = {"shape": nodes[i].shape, "dtype": nodes[i].dtype}
-            gradients.append(trace.emit(_ZEROS, (), zeros, graph.forms[i]))
+            gradients.append(trace.emit(OPS["zeros"], (), zeros, nodes[i].shape, nodes[i].dtype))
         else:
-            gradients.append(_spread(g, nodes[i].shape)._current())
+            gradients.append(g._node)
     outputs = gradients if seeds is not None else [*graph.outputs, *gradients]
-    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, graph)
-
-
-def _pull(
-    trace: Trace, graph: Graph, i: int, values: Sequence[Any], carries: Sequence[bool], cotangents: dict[int, Any]
-) -> None:
-    """Pass the cotangent of node ``i`` on to its inputs."""
-    nodes = graph.nodes
-    op, inputs, params, shape, _, where = nodes[i]
-    g = cotangents.pop(i)
-    trace.where = (*where[:2], True) if where else None
-    elementwise = op.elementwise
-    if g.shape != shape and not (
-        all([nodes[j].shape == shape or not carries[j] for j in inputs]) if elementwise else op is _SUM and not g.shape
-    ):  # a sum spreads one number itself
-        g = _spread(g, shape)
-    y, arguments = values[i], [values[j] for j in inputs]
-    for k, j in enumerate(inputs):
-        if not carries[j]:
-            continue
-        rule = op.rule(k)
-        if rule is None:
-            continue
-        part = rule(g, y, *arguments, **params)
-        _, _, _, given, dtype, _ = nodes[j]
-        if elementwise and given != shape and part.shape != given:
-            part = unbroadcast(part, given)
-        if part.dtype != dtype:
-            if _complex(part.dtype) and not _complex(dtype):
-                part = record(OPS["real"], (part,))
-            part = part.astype(dtype, copy=False)
-        cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
-
-
-def _spread(g: Traced, shape: Shape) -> Traced:
-    return g if g.shape == shape else record(_BROADCAST, (g,), {"shape": shape})
+    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, nodes)
 
 
 def _real(dtype: np.dtype[Any] | None) -> bool:
