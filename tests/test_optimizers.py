@@ -295,8 +295,8 @@ def test_a_line_search_decays_by_adding_to_f(name):
     f, grad = (lambda x: float(((x - 1) ** 2).sum()) / 2), (lambda x: x - 1)
     run = kb.minimize(f, [3.0, -2.0], kb.optimizers.resolve(name, weight_decay=3.0), grad=grad, max_steps=60, gtol=0)
     np.testing.assert_allclose(run.x, 0.25, rtol=1e-6)
-    with pytest.raises(InputError, match=r"unknown \w+ hyperparameter 'clipnorm'"):
-        kb.optimizers.resolve(name, clipnorm=1.0)
+    with pytest.raises(InputError, match=r"unknown \w+ hyperparameter 'decoupled_weight_decay'"):
+        kb.optimizers.resolve(name, decoupled_weight_decay=True)
 
 
 def test_clipping_by_value_and_by_norm():
@@ -315,6 +315,213 @@ def test_keras_clips_the_norm_of_each_array():
     np.testing.assert_allclose(one_step(kb.SGD(lr=1.0, clipnorm=0.5, semantics="keras"), layout=layout), [2.5, 4.5])
     together = one_step(kb.SGD(lr=1.0, clipnorm=0.5, semantics="optax"), layout=layout)
     np.testing.assert_allclose(together, np.array([3.0, 4.0]) - 0.5 * np.array([1.0, -2.0]) / np.sqrt(5))
+
+
+def test_a_gradient_whose_square_overflows_is_clipped_too():
+    """The longer a gradient, the more it needs clipping: never to 0 because its norm was taken for infinite."""
+    for large, dtype in ((1e200, np.float64), (1e30, np.float32)):
+        x, g = np.zeros(3, dtype), np.array([3 * large, -4 * large, 0], dtype)
+        for semantics in ("torch", "keras", "optax"):
+            optimizer = kb.SGD(lr=1.0, clipnorm=5.0, semantics=semantics)
+            end, _ = optimizer.step(x, g, optimizer.init(x), 1, 1.0)
+            np.testing.assert_allclose(end, [-3.0, 4.0, 0.0], rtol=1e-6)
+            assert end.dtype == dtype
+            assert optimizer.clips(x, g)
+    untouched = one_step(kb.SGD(lr=1.0, clipnorm=np.inf), g=(0.0, -2.0))
+    assert np.array_equal(untouched, [3.0, 6.0])
+
+
+# The rules that evaluate f themselves, in each of their forms.
+SEARCH_FORMS = [
+    ("gradientdescent", {}),
+    ("gradientdescent", {"line_search": "wolfe"}),
+    ("barzilaiborwein", {"lr": 0.05}),
+    ("barzilaiborwein", {"lr": 0.05, "variant": "short"}),
+    ("conjugategradient", {}),
+    ("conjugategradient", {"variant": "fr"}),
+    ("lbfgs", {}),
+    ("lbfgs", {"semantics": "torch", "line_search": "wolfe"}),
+    ("lbfgs", {"semantics": "torch", "lr": 0.5}),  # no line search
+]
+CLIPPING = ["clipvalue", "clipnorm"]
+
+
+def size_of(g, option):
+    """The number that an option compares with its limit."""
+    return np.abs(g).max() if option == "clipvalue" else np.sqrt((g * g).sum())
+
+
+def valley(n=4):
+    """A convex function that is no quadratic, of condition 30: value, gradient, start."""
+    weight, shift = np.geomspace(1, 30, n), np.linspace(-1, 2, n)
+
+    def f(x):
+        return float(
+            np.sum(weight * (x - shift) ** 2) / 2 + np.sum((x - shift) ** 4) / 8 + (x.sum() - shift.sum()) ** 2
+        )
+
+    def grad(x):
+        return weight * (x - shift) + (x - shift) ** 3 / 2 + 2 * (x.sum() - shift.sum())
+
+    return f, grad, shift, np.linspace(3, -4, n)
+
+
+@pytest.mark.parametrize("option", CLIPPING)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_optimizer_takes_both_kinds_of_clipping(name, option):
+    for semantics in SEMANTICS[CLASSES[name].rule.name]:
+        optimizer = kb.optimizers.resolve(name, semantics=semantics, **{option: 0.5})
+        assert optimizer.hyperparameters[option] == 0.5
+        assert f"{option}=0.5" in repr(optimizer)
+        assert eval(repr(optimizer), PASTE) == optimizer != kb.optimizers.resolve(name, semantics=semantics)
+        assert option in inspect.signature(type(optimizer)).parameters
+        assert optimizer.largest_stable_lr(1.0) is None
+        x = np.array([1.0, -2.0, 0.5])
+        assert optimizer.clips(x, np.array([0.6, -0.3, 0.0]))
+        assert not optimizer.clips(x, np.array([0.3, -0.3, 0.0]))
+        assert not kb.optimizers.resolve(name, semantics=semantics).clips(x, np.array([1e9, 0.0, 0.0]))
+        for wrong in (0, -1.0, float("nan"), "1", True):
+            with pytest.raises(InputError, match=rf"{type(optimizer).__name__}: {option} must"):
+                kb.optimizers.resolve(name, semantics=semantics, **{option: wrong})
+        with pytest.raises(InputError, match="give clipvalue or clipnorm, not both"):
+            kb.optimizers.resolve(name, clipvalue=1.0, clipnorm=1.0)
+
+
+@pytest.mark.parametrize("option", CLIPPING)
+@pytest.mark.parametrize(("name", "settings"), SEARCH_FORMS, ids=str)
+def test_a_search_steps_otherwise_exactly_where_the_gradient_exceeds_the_limit(name, settings, option):
+    """At every point of an unclipped path, one update with and one without clipping, from one state.
+
+    A clipped norm makes the direction shorter and leaves it where it is. Conjugate gradients and L-BFGS scale some
+    first trials by the direction's length, and then nothing changes. Everything else does.
+    """
+    f, grad, _, x = valley()
+    plain = kb.optimizers.resolve(name, **settings)
+    limit = size_of(grad(x), option) / 1000
+    scaled = option == "clipnorm" and name in ("conjugategradient", "lbfgs")
+    clipping = kb.optimizers.resolve(name, **settings, **{option: limit})
+    state, seen, differing = plain.init(x), [], 0
+    for t in range(1, 40):
+        g, lr = grad(x), plain.lr_at(t - 1)
+        given = {"fun": f(x), "evaluate": lambda x: (f(x), grad(x))}
+        end, after = plain.step(x, g, state, t, lr, **given)
+        clipped, _ = clipping.step(x, g, state, t, lr, **given)
+        exceeds = bool(size_of(g, option) > limit)
+        assert clipping.clips(x, g) == exceeds
+        differs = not np.array_equal(clipped, end)
+        assert differs == exceeds or (scaled and exceeds), (t, clipped, end)
+        if clipping.hyperparameters.get("line_search") != "none":
+            assert f(clipped) < f(x) or name == "barzilaiborwein"
+        differing += differs
+        seen.append(exceeds)
+        x, state = end, after
+        if np.abs(g).max() < 1e-4:
+            break
+    assert seen[0]
+    assert not seen[-1]
+    assert differing
+
+
+@pytest.mark.parametrize("option", CLIPPING)
+@pytest.mark.parametrize(("name", "settings"), SEARCH_FORMS, ids=str)
+def test_a_limit_that_no_gradient_reaches_changes_no_bit(name, settings, option):
+    """On the whole catalogue, and with a limit just above the largest gradient of the path."""
+    for problem in map(kb.problems.__getitem__, kb.problems.names()):
+        plain = kb.minimize(
+            problem.f, problem.x0, kb.optimizers.resolve(name, **settings), grad=problem.grad, max_steps=60
+        )
+        largest = max(size_of(problem.grad(x), option) for x in plain.history.x)
+        optimizer = kb.optimizers.resolve(name, **settings, **{option: 1.0001 * largest + 1e-5})
+        run = kb.minimize(problem.f, problem.x0, optimizer, grad=problem.grad, max_steps=60)
+        assert np.array_equal(run.history.x, plain.history.x), problem.name
+        assert (run.message, run.nfev, run.fun) == (plain.message, plain.nfev, plain.fun), problem.name
+        assert not run.history.clipped.any(), problem.name
+
+
+@pytest.mark.parametrize("form", ["array", "dict", "float32"])
+@pytest.mark.parametrize("option", CLIPPING)
+@pytest.mark.parametrize(("name", "settings"), SEARCH_FORMS, ids=str)
+def test_hard_clipping_still_converges(name, settings, option, form):
+    """A quadratic of condition 20 whose first gradient is a hundred times the limit or more."""
+    weight, least = np.geomspace(1, 20, 6), np.linspace(-1, 1, 6)
+    dtype = np.float32 if form == "float32" else np.float64
+    start = np.array([5, -8, 2, 7, -3, 9], dtype)
+    w, b = weight.astype(dtype), least.astype(dtype)
+    limit = size_of(weight * (start - least), option) / 100
+
+    def f(p):
+        x = np.concatenate([p["a"].ravel(), p["b"]]) if form == "dict" else p
+        return ((w * (x - b) ** 2).sum() / 2).astype(dtype)
+
+    def grad(p):
+        g = w * ((np.concatenate([p["a"].ravel(), p["b"]]) if form == "dict" else p) - b)
+        return {"a": g[:4].reshape(2, 2), "b": g[4:]} if form == "dict" else g
+
+    x0 = {"a": start[:4].reshape(2, 2), "b": start[4:]} if form == "dict" else start
+    gtol = 1e-3 if form == "float32" else 1e-8
+    optimizer = kb.optimizers.resolve(name, **settings, **{option: limit})
+    run = kb.minimize(f, x0, optimizer, grad=grad, max_steps=2000, gtol=gtol)
+    assert run.success, run.message
+    x = np.concatenate([run.x["a"].ravel(), run.x["b"]]) if form == "dict" else run.x
+    assert x.dtype == dtype
+    np.testing.assert_allclose(x, least, atol=1e-3 if form == "float32" else 1e-8)
+    assert run.history.clipped[0]
+    assert not run.history.clipped[-1]
+    if form == "dict":  # the limit is on all arrays together, as in torch
+        flat = kb.minimize(
+            lambda x: ((w * (x - b) ** 2).sum() / 2).astype(dtype), start, optimizer, grad=lambda x: w * (x - b),
+            max_steps=2000, gtol=gtol,
+        )  # fmt: skip
+        assert np.array_equal(flat.x, x)
+
+
+@pytest.mark.parametrize("option", CLIPPING)
+@pytest.mark.parametrize(("name", "settings"), [s for s in SEARCH_FORMS if "semantics" not in s[1]], ids=str)
+def test_a_search_clips_the_gradient_of_f_with_its_decay(name, settings, option):
+    """50 (x - 10)² + x²/2 from -5, limit 1: where a decay is added to a clipped gradient, all stands still at 1.
+
+    There the clipped gradient -1 and the decay 1 cancel, though the sum falls until 1000 / 101.
+    """
+    optimizer = kb.optimizers.resolve(name, **settings, weight_decay=1.0, **{option: 1.0})
+    run = kb.minimize(
+        lambda x: 50 * (x - 10) ** 2, -5.0, optimizer, grad=lambda x: 100 * (x - 10), max_steps=3000, gtol=0
+    )
+    assert run.x == pytest.approx(1000 / 101, rel=1e-9)
+    g = 100 * (run.history.x - 10)
+    total = np.abs(g + run.history.x)
+    clear = np.abs(total - 1) > 1e-5  # rounding may decide the rest
+    assert np.array_equal(run.history.clipped[clear], total[clear] > 1.0)
+    assert run.history.clipped[0]
+    assert not run.history.clipped[-1]
+
+
+def test_a_search_learns_curvature_from_unclipped_gradients():
+    """L-BFGS's pairs, conjugate gradient's and Barzilai-Borwein's last gradients are those of f, however clipped."""
+    f, grad, _, start = valley()
+    for name, settings in SEARCH_FORMS:
+        optimizer = kb.optimizers.resolve(name, **settings, clipvalue=0.01)
+        x, state = start, optimizer.init(start)
+        for t in range(1, 6):
+            previous, x_before = state, x
+            x, state = optimizer.step(
+                x, grad(x), state, t, optimizer.lr_at(0), fun=f(x), evaluate=lambda x: (f(x), grad(x))
+            )
+            arrays = dict(zip(optimizer.rule.state, state, strict=True))
+            if "g_last" in arrays:
+                assert np.array_equal(arrays["g_last"], grad(x_before))
+            if "y" in arrays and t > 1 and arrays["kept"] > previous[2]:
+                assert np.array_equal(arrays["y"][-1], grad(x_before) - previous[4])
+
+
+@pytest.mark.parametrize("option", CLIPPING)
+@pytest.mark.parametrize(("name", "settings"), SEARCH_FORMS, ids=str)
+def test_a_search_with_clipping_and_bounds(name, settings, option):
+    f, grad, least, x0 = valley()
+    optimizer = kb.optimizers.resolve(name, **settings, **{option: 0.5})
+    run = kb.minimize(f, x0, optimizer, grad=grad, bounds=(-5, 5), max_steps=1500)
+    assert (np.abs(run.history.x) <= 5).all()
+    assert run.success, run.message
+    np.testing.assert_allclose(run.x, least, atol=1e-5)
 
 
 def test_rules_over_whole_arrays_see_each_array_of_the_dict():

@@ -102,13 +102,13 @@ BY_HAND = {
 }  # fmt: skip
 
 
-def steps(rule, x, g, count, f=lambda x: float(np.sum(x * x)), **settings):
+def steps(rule, x, g, count, f=lambda x: float(np.sum(x * x)), clip=lambda g: g, **settings):
     """Return the points after each update, and the states."""
     hyper = rule.defaults | settings
     state, points, states = rule.start(x, hyper), [], []
     for t in range(1, count + 1):
-        extra = {"fun": f(x), "evaluate": lambda x: (f(x), g(x))}
-        x, state = rule(x, g(x), state, t, **hyper, **{n: extra[n] for n in rule.uses})
+        extra = {"fun": f(x), "evaluate": lambda x: (f(x), g(x)), "unclipped": g(x)}
+        x, state = rule(x, clip(g(x)), state, t, **hyper, **{n: extra[n] for n in rule.uses})
         points.append(x)
         states.append(state)
     return points, states
@@ -125,6 +125,41 @@ def test_every_rule_is_worked_out_by_hand():
 def test_first_steps_by_hand(name, settings, expected):
     points, _ = steps(RULES[name], np.array([1.0]), lambda x: 2 * x, len(expected), **settings)
     np.testing.assert_allclose(np.concatenate(points), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("gradient_descent", {}, [0.5, 0.0]),  # then 2 * 0.5 does not go down, and 1 * 0.5 does
+        ("gradient_descent", {"lr": 3.0, "c1": 0.49}, [0.25]),  # at -0.5, f = 0.25 > 1 - 0.49 * 3 * 0.5 * 2
+        ("gradient_descent", {"line_search": "wolfe", "c2": 0.1}, [0.0]),
+        ("barzilai_borwein", {"lr": 0.1}, [0.95, 0.7]),  # s, y = -0.05, -0.1: a = 0.5
+        ("barzilai_borwein", {"lr": 0.1, "variant": "short"}, [0.95, 0.7]),
+        ("conjugate_gradient", {}, [0.0]),
+        ("conjugate_gradient", {"variant": "fr"}, [0.0]),
+        ("lbfgs", {"lr": 0.1, "line_search": "none"}, [0.95, 0.925]),  # H = 0.5, a tenth of 0.5 * 0.5
+    ],
+)
+def test_first_steps_by_hand_with_the_gradient_clipped_at_one_half(name, settings, expected):
+    """The clipped gradient says where to go; slopes and curvatures are those of f."""
+    points, _ = steps(
+        RULES[name], np.array([1.0]), lambda x: 2 * x, len(expected), clip=lambda g: np.clip(g, -0.5, 0.5), **settings
+    )
+    np.testing.assert_allclose(np.concatenate(points), expected, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("variant", ["pr+", "fr"])
+def test_clipping_is_preconditioning_to_conjugate_gradients(variant):
+    """A g that is P times the gradient, P constant and diagonal, goes the way of the plain rule in x / sqrt(P)."""
+    P = np.array([0.25, 1.0, 0.01])
+    A = np.array([[3.0, 1.0, 0.0], [1.0, 2.0, 5.0], [0.0, 5.0, 50.0]])
+    x, rule, settings = np.array([1.0, -2.0, 3.0]), RULES["conjugate_gradient"], {"variant": variant, "c2": 1e-8}
+    clipped, _ = steps(rule, x, lambda x: A @ x, 3, lambda x: float(x @ A @ x) / 2, clip=lambda g: P * g, **settings)
+    B = np.sqrt(P)[:, None] * A * np.sqrt(P)
+    plain, _ = steps(rule, x / np.sqrt(P), lambda z: B @ z, 3, lambda z: float(z @ B @ z) / 2, **settings)
+    for a, b in zip(clipped, plain, strict=True):
+        np.testing.assert_allclose(a, np.sqrt(P) * b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(clipped[-1], 0, atol=1e-5)  # three dimensions, three exact steps
 
 
 def test_muon_by_hand_makes_a_diagonal_matrix_nearly_orthogonal():
@@ -169,7 +204,7 @@ def test_nothing_is_written_in_place(name):
         for array in (x, g, *state):
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
-        extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x))}
+        extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x)), "unclipped": g}
         kept = [np.copy(a) for a in (x, g, *state)]
         after, state_after = rule(x, g, state, t, **hyper, **{n: extra[n] for n in rule.uses})
         assert all(np.array_equal(a, b) for a, b in zip((x, g, *state), kept, strict=True))
@@ -257,7 +292,7 @@ def test_what_a_hyperparameter_does_can_be_changed_between_steps(name):
     rule = RULES[name]
     x, hyper = beginning(rule), dict(rule.defaults)
     state = rule.start(x, hyper)
-    extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x))}
+    extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x)), "unclipped": bowl_gradient(x)}
     needed = {n: extra[n] for n in rule.uses}
     ends = [
         rule(x, bowl_gradient(x), state, 1, **(hyper | {"lr": hyper["lr"] * factor}), **needed)[0]
@@ -268,6 +303,18 @@ def test_what_a_hyperparameter_does_can_be_changed_between_steps(name):
 
 
 # -- the catalogue ----------------------------------------------------------------------------------------------------
+
+SEARCHES = [
+    ("gradientdescent", {}),
+    ("gradientdescent", {"line_search": "wolfe"}),
+    ("barzilaiborwein", {}),
+    ("barzilaiborwein", {"variant": "short"}),
+    ("conjugategradient", {}),
+    ("conjugategradient", {"variant": "fr"}),
+    ("lbfgs", {}),
+    ("lbfgs", {"semantics": "torch", "line_search": "wolfe"}),
+    ("lbfgs", {"semantics": "torch"}),  # no line search
+]
 
 
 @pytest.mark.parametrize("name", kb.optimizers.names())
@@ -288,6 +335,27 @@ def test_every_rule_on_the_whole_catalogue(name):
             assert np.isfinite(run.x).all()
             if run.success:
                 assert np.abs(problem.grad(run.x)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("settings", SEARCHES, ids=str)
+@pytest.mark.parametrize("option", ["clipvalue", "clipnorm"])
+def test_line_searches_with_clipped_gradients_on_the_whole_catalogue(settings, option):
+    """No exception, no warning, a search that never ends above where it began, and no false success."""
+    name, hyper = settings
+    for problem in map(kb.problems.__getitem__, kb.problems.names()):
+        for limit, lr in ((1e-3, 1.0), (1.0, 1.0), (1e-300, 1.0), (1.0, 1e-8), (1e-3, 1e4)):
+            optimizer = kb.optimizers.resolve(name, **hyper, **{option: limit}, lr=lr)
+            falls = name != "barzilaiborwein" and optimizer.hyperparameters.get("line_search") != "none"
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                run = kb.minimize(problem.f, problem.x0, optimizer, grad=problem.grad, max_steps=25)
+            where = f"{problem.name}, {option} {limit}, lr {lr}: {run.message}"
+            assert np.isfinite(run.x).all(), where
+            assert run.best_fun == problem.f(run.best_x) <= problem.f(problem.x0), where
+            assert not falls or (np.diff(run.history.fun) <= 0).all(), where
+            assert not run.success or np.abs(problem.grad(run.x)).max() <= 1e-6, where
+            size = np.linalg.norm(np.ravel(problem.grad(problem.x0)), np.inf if option == "clipvalue" else 2)
+            assert run.history.clipped[0] == (size > limit), where
 
 
 @pytest.mark.parametrize("name", ["gradientdescent", "barzilaiborwein", "conjugategradient", "lbfgs"])

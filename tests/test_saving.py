@@ -166,8 +166,9 @@ def test_the_notebook_card(name, tmp_path):
 # -- going on from a checkpoint ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("clipping", [{}, {"clipvalue": 1.0}, {"clipnorm": 1.0}], ids=str)
 @pytest.mark.parametrize("name", kb.optimizers.names())
-def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, tmp_path):
+def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, clipping, tmp_path):
     """Stopped at step 17 of 60 and resumed from the file: every row, count and bit as if it had never stopped."""
     path = tmp_path / "run.npz"
     start = {"W": np.array([[0.3, -0.8], [1.2, 0.4]]), "b": np.array([0.5, -1.0])}
@@ -176,7 +177,7 @@ def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, tmp_path):
         return np.sum(np.cosh(p["W"]) * np.array([[1.0, 3.0], [0.5, 2.0]])) + np.sum((p["b"] - 2) ** 4)
 
     def optimizer():
-        return kb.optimizers.resolve(name)
+        return kb.optimizers.resolve(name, **clipping)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

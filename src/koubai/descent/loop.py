@@ -268,9 +268,9 @@ class _Descent:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr)
+            clipped = self.optimizer.clips(point.x, point.g, self.layout)
         self.memory = self.optimizer.observe(self.memory, point.t, point.fun)
         self.lr = self.optimizer.rate(point.t, self.memory)
-        clipped = self.optimizer.clips(point.g, self.layout)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):

@@ -22,10 +22,14 @@ from koubai.parameters import FloatArray, Layout, Parameters, flatten
 
 Rate: TypeAlias = float | Schedule | Callable[[int], float]
 State: TypeAlias = tuple[Any, ...]
+Evaluate: TypeAlias = Callable[[FloatArray], tuple[float, FloatArray]]  # a flat x -> f and the flat gradient there
 
 # What every optimizer takes besides its rule's hyperparameters. A rule that names weight_decay itself decays by its own
-# formula, and then there is nothing to choose. A line search needs the gradient of what it evaluates: it is never
-# clipped, and weight decay is weight_decay / 2 * |x|**2 added to f.
+# formula, and then there is nothing to choose. A gradient is clipped first and decayed after, but for the rules that
+# evaluate f themselves: there weight decay is weight_decay / 2 * |x|**2 added to f, and the gradient of that sum is
+# clipped, since minus a clipped gradient goes down, but minus a clipped gradient and a decay need not. Such a rule goes
+# along the clipped gradient and takes slopes and curvatures from the unclipped one: those of clipped gradients are no
+# function's, and lead a search and a quasi-Newton matrix astray.
 OPTIONS: dict[str, Any] = {
     "weight_decay": 0.0,
     "decoupled_weight_decay": False,
@@ -143,7 +147,7 @@ def _defaults(name: str, semantics: str) -> dict[str, Any]:
     if "weight_decay" in own:
         options = {name: value for name, value in options.items() if "weight_decay" not in name}
     elif "evaluate" in rule.uses:
-        options = {"weight_decay": options["weight_decay"]}
+        del options["decoupled_weight_decay"]
     return own | options | SEMANTICS[rule_name][semantics] | preset | framework.get(semantics, {})
 
 
@@ -154,6 +158,8 @@ class Optimizer:
     semantics: whose formula and defaults: "torch", "keras" or "optax". The other hyperparameters are the rule's, by
     keyword, and these: weight_decay, added to the gradient, or with decoupled_weight_decay taken off x before the step
     (x -= lr * weight_decay * x); clipvalue and clipnorm, the largest |component| and the largest norm of a gradient.
+    For rules that evaluate f themselves (line searches, L-BFGS), weight decay adds weight_decay / 2 * |x|**2 to f, and
+    the clipped gradient of that sum gives the direction; the slopes and curvatures that they use are never clipped.
 
     A descent keeps its own state, so one object serves many runs; only `update` uses the state inside the object.
     Raises InputError for an unknown hyperparameter or a value outside its range.
@@ -185,12 +191,14 @@ class Optimizer:
         self.hyperparameters = {
             name: _checked(self.rule.name, name, value, owner, like=defaults[name]) for name, value in values.items()
         }
-        if values.get("clipvalue") is not None and values.get("clipnorm") is not None:
+        if values["clipvalue"] is not None and values["clipnorm"] is not None:
             raise InputError(f"{owner}: give clipvalue or clipnorm, not both")
         low, high = values.get("step_min"), values.get("step_max")
         if low is not None and high is not None and not low < high:
             raise InputError(f"{owner}: step_min {low!r} must be below step_max {high!r}")
         self._looks_at_f = "fun" in self.rule.uses or (isinstance(lr, Schedule) and lr.start() != ())
+        self._evaluates = "evaluate" in self.rule.uses
+        self._clips = self.hyperparameters["clipvalue"] is not None or self.hyperparameters["clipnorm"] is not None
         self._own = {name: value for name, value in self.hyperparameters.items() if name in self.rule.defaults}
 
     # -- the rate -----------------------------------------------------------------------------------------------------
@@ -237,7 +245,7 @@ class Optimizer:
         lr: float,
         *,
         fun: float = math.nan,
-        evaluate: Callable[[FloatArray], tuple[float, FloatArray]] | None = None,
+        evaluate: Evaluate | None = None,
         layout: Layout | None = None,
     ) -> tuple[FloatArray, State]:
         """Return the new x and state of update ``t`` = 1, 2, … Nothing passed in is changed.
@@ -245,17 +253,19 @@ class Optimizer:
         x, g: flat. fun: f(x), for the rules that need it. evaluate: a function of a flat x that returns f and the flat
         gradient, for line searches. layout: the arrays that lie in x, for rules that look at whole arrays.
         """
-        hyper = self.hyperparameters
-        if hyper.get("clipvalue") is not None or hyper.get("clipnorm") is not None:
+        decay = 0.0 if "weight_decay" in self._own else self.hyperparameters["weight_decay"]
+        if decay and self._evaluates:
+            fun, g = fun + decay / 2 * float(x @ x), g + decay * x
+            evaluate = evaluate and _decayed(evaluate, decay)
+        unclipped = g
+        if self._clips:
             g = self._clipped(g, layout)
-        if "weight_decay" not in self._own and (decay := hyper["weight_decay"]):
-            if evaluate is not None and "evaluate" in self.rule.uses:
-                fun, evaluate = fun + decay / 2 * float(x @ x), _decayed(evaluate, decay)
-            if hyper.get("decoupled_weight_decay"):
+        if decay and not self._evaluates:
+            if self.hyperparameters["decoupled_weight_decay"]:
                 x = x * (1 - lr * decay)
             else:
                 g = g + decay * x
-        needed = {"fun": fun, "evaluate": evaluate}
+        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped}
         extra = {name: needed[name] for name in self.rule.uses}
         if self.rule.scope != "tensor":
             return self.rule(x, g, state, t, lr=lr, **self._own, **extra)
@@ -264,10 +274,12 @@ class Optimizer:
             steps.append(self.rule(xi, gi, state[k * i : k * i + k], t, lr=lr, **self._own, **extra))
         return np.concatenate([xi.ravel() for xi, _ in steps]), tuple(a for _, after in steps for a in after)
 
-    def clips(self, g: FloatArray, layout: Layout | None = None) -> bool:
-        """Tell whether an update by this gradient would clip it."""
-        if all(self.hyperparameters.get(name) is None for name in ("clipvalue", "clipnorm")):
-            return False  # rules with a line search have neither
+    def clips(self, x: FloatArray, g: FloatArray, layout: Layout | None = None) -> bool:
+        """Tell whether an update from the flat ``x`` by the gradient ``g`` would clip it."""
+        if not self._clips:
+            return False
+        if self._evaluates:
+            g = g + self.hyperparameters["weight_decay"] * x
         return not np.array_equal(self._clipped(g, layout), g)
 
     def _clipped(self, g: FloatArray, layout: Layout | None) -> FloatArray:
@@ -276,11 +288,15 @@ class Optimizer:
         if value is not None:
             return np.clip(g, -value, value)
         how = FRAMEWORKS[self.semantics]
-        parts = _parts(g, layout) if how["clip_each_array"] else [g]
         scaled = []
-        for part in parts:
-            size = np.sqrt(np.sum(part * part)) + how["clip_eps"]
-            scaled.append(np.where(size > norm, part * (norm / np.where(size > norm, size, 1.0)), part).ravel())
+        with np.errstate(all="ignore"):
+            for part in _parts(g, layout) if how["clip_each_array"] else [g]:
+                size = np.sqrt(np.sum(part * part))
+                if not np.isfinite(size):  # squares overflow long before the norm does
+                    largest = np.max(np.abs(part))
+                    size = largest * np.sqrt(np.sum(np.square(part / largest)))
+                size = size + how["clip_eps"]
+                scaled.append(np.where(size > norm, part * (norm / np.where(size > norm, size, 1.0)), part).ravel())
         return np.concatenate(scaled).astype(g.dtype, copy=False)
 
     def advice(self, state: State, t: int) -> str | None:
@@ -295,9 +311,7 @@ class Optimizer:
         Coupled weight decay adds to the curvature. Decoupled decay and clipping leave no such number.
         """
         hyper = self.hyperparameters
-        if self.rule.stability is None or not curvature > 0:
-            return None
-        if hyper["clipvalue"] is not None or hyper["clipnorm"] is not None:
+        if self.rule.stability is None or not curvature > 0 or self._clips:
             return None
         if hyper["weight_decay"] and hyper["decoupled_weight_decay"]:
             return None
@@ -318,7 +332,7 @@ class Optimizer:
         Raises InputError, with nothing changed, where a gradient is not finite, an array can't be written (integers,
         read-only), the form differs from the first update's, or the rule needs more than this.
         """
-        if "evaluate" in self.rule.uses:
+        if self._evaluates:
             raise InputError(f"{type(self).__name__} evaluates f itself: use minimize, update has no f to evaluate")
         if fun is None and self._looks_at_f:
             raise InputError(f"{type(self).__name__} looks at f: call update(params, grads, fun=f(params))")
@@ -405,9 +419,7 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join([f'lr={lr}', *changed])})"
 
 
-def _decayed(
-    evaluate: Callable[[FloatArray], tuple[float, FloatArray]], decay: float
-) -> Callable[[FloatArray], tuple[float, FloatArray]]:
+def _decayed(evaluate: Evaluate, decay: float) -> Evaluate:
     """Return f and its gradient with decay / 2 * |x|**2 added."""
 
     def added(x: FloatArray) -> tuple[float, FloatArray]:

@@ -154,7 +154,8 @@ class Rule:
 
     scope: what one new element of x depends on. "element": the same element of x, g and state (and scalars of the
     state); "tensor": the whole array it lies in, in its shape; "vector": all parameters at once.
-    uses: what the formula needs besides: "fun", f at x; "evaluate", a function of x that returns f and the gradient.
+    uses: what the formula needs besides: "fun", f at x; "evaluate", a function of x that returns f and the gradient;
+    "unclipped", the gradient itself where g is a clipped one.
     """
 
     name: str
@@ -1371,6 +1372,9 @@ def cocob(x: Any, g: Any, state: State, t: Any, *, lr: float = 1.0, alpha: float
 
 
 # -- line searches and curvature: `uses` "evaluate"; every evaluation goes through it ---------------------------------
+#
+# A clipped g decides where to go, the unclipped gradient says how f changes there: slopes and curvatures are f's own.
+# Clipping multiplies each component by a number in (0, 1], so that -g goes down wherever the gradient is not 0.
 
 Evaluate: TypeAlias = Callable[[Any], tuple[float, Any]]
 
@@ -1488,6 +1492,7 @@ def gradient_descent(
     *,
     fun: Any,
     evaluate: Evaluate,
+    unclipped: Any,
     lr: float = 1.0,
     line_search: str = "armijo",
     c1: float = 1e-4,
@@ -1496,16 +1501,17 @@ def gradient_descent(
     """Gradient descent with a line search: the step that lowers f enough, found by evaluating f.
 
         x = x - a * g
-        armijo: a = the first of first, first / 2, first / 4, … with f(x - a * g) ≤ f(x) - c1 * a * |g|**2
+        armijo: a = the first of first, first / 2, first / 4, … with f(x - a * g) ≤ f(x) - c1 * a * g·unclipped
         wolfe:  that, and |slope at x - a * g| ≤ c2 * |slope at x|, by bracketing and cubic interpolation
 
-    first is lr, and later twice the last a. Where no step lowers f, x stays.
+    unclipped: the gradient, of which g is the clipped one where it is clipped. first is lr, and later twice the last a.
+    Where no step lowers f, x stays.
 
     Armijo, "Minimization of functions having Lipschitz continuous first partial derivatives", Pacific J. Math. 1966;
     Wolfe, "Convergence conditions for ascent methods", SIAM Review 1969.
     """
     (last,) = state
-    start, at = _started(x, g, fun, -g), _along(evaluate, x, -g)
+    start, at = _started(x, unclipped, fun, -g), _along(evaluate, x, -g)
     first = float(2 * last if last > 0 else lr)
     if line_search == "armijo":
         end = _armijo(at, start, first, c1, start.fun)
@@ -1527,6 +1533,7 @@ def barzilai_borwein(
     *,
     fun: Any,
     evaluate: Evaluate,
+    unclipped: Any,
     lr: float = 1e-3,
     variant: str = "long",
     memory: int = 10,
@@ -1536,30 +1543,30 @@ def barzilai_borwein(
 ) -> Step:
     """Barzilai–Borwein: the rate is one over the curvature along the last step.
 
-        s, y = x - x_last, g - g_last
+        s, y = x - x_last, unclipped - g_last;   g_last = unclipped
         a = s·s / s·y        (variant "long");   a = s·y / y·y        (variant "short")
-        x = x - a * g;   a halved until f ≤ (largest of the last ``memory`` values of f) - c1 * a * |g|**2
+        x = x - a * g;   a halved until f ≤ (largest of the last ``memory`` values of f) - c1 * a * g·unclipped
 
-    a is lr at first and where the curvature s·y is not positive, and is kept within lr_min and lr_max. f may rise on
-    the way: that is what makes the rule fast.
+    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr at first and where the curvature
+    s·y is not positive, and is kept within lr_min and lr_max. f may rise on the way: that is what makes the rule fast.
 
     Barzilai & Borwein, "Two-point step size gradient methods", IMA J. Numer. Anal. 1988; the safeguard: Raydan, "The
     Barzilai and Borwein gradient method for the large scale unconstrained minimization problem", SIAM J. Optim. 1997.
     """
     x_last, g_last, recent = state
     recent = np.concatenate([recent[1:], np.asarray([fun], x.dtype)])
-    s, y = x - x_last, g - g_last
+    s, y = x - x_last, unclipped - g_last
     curvature = float(s @ y)
     a = float(lr)
     if t > 1 and curvature > 0 and np.isfinite(curvature):
         a = float(s @ s) / curvature if variant == "long" else curvature / float(y @ y)
     a = min(max(a, lr_min), lr_max)
-    start = _started(x, g, fun, -g)
+    start = _started(x, unclipped, fun, -g)
     end = _armijo(_along(evaluate, x, -g), start, a, c1, max(float(recent.max()), start.fun))
-    return end.x, (x, g, recent)
+    return end.x, (x, unclipped, recent)
 
 
-@rule(state=("g_last", "direction", "a"), scope="vector", begin={"a": _number(0.0)})
+@rule(state=("g_last", "square", "direction", "a"), scope="vector", begin={"square": _number(0.0), "a": _number(0.0)})
 def conjugate_gradient(
     x: Any,
     g: Any,
@@ -1568,6 +1575,7 @@ def conjugate_gradient(
     *,
     fun: Any,
     evaluate: Evaluate,
+    unclipped: Any,
     lr: float = 1.0,
     variant: str = "pr+",
     c1: float = 1e-4,
@@ -1575,31 +1583,34 @@ def conjugate_gradient(
 ) -> Step:
     """Nonlinear conjugate gradient: each direction keeps a part of the last one.
 
-        b = max(g·(g - g_last) / g_last·g_last, 0)   (variant "pr+");   b = g·g / g_last·g_last   (variant "fr")
-        direction = -g + b * direction               (-g where that would not go down)
-        x = x + a * direction,   a by a strong Wolfe search
+        b = max(g·(unclipped - g_last) / square, 0)   (variant "pr+");   b = g·unclipped / square   (variant "fr")
+        direction = -g + b * direction                (-g where that would not go down)
+        x = x + a * direction,   a by a strong Wolfe search;   g_last, square = unclipped, g·unclipped
 
-    The first trial is lr / max(1, sum(|g|)), later the a of the same expected decrease as the last one.
+    unclipped: the gradient, of which g is the clipped one where it is clipped; clipping then is what preconditioning is
+    to conjugate gradients. The first trial is lr / max(1, sum(|g|)), later the a of the same expected decrease as the
+    last one.
 
     Fletcher & Reeves, "Function minimization by conjugate gradients", Computer J. 1964; Polak & Ribière, "Note sur la
     convergence de méthodes de directions conjuguées", 1969; Gilbert & Nocedal, "Global convergence properties of
     conjugate gradient methods for optimization", SIAM J. Optim. 1992.
     """
-    g_last, direction, a = state
-    square = float(g_last @ g_last)
-    b = 0.0
-    if square > 0 and a > 0:
-        b = max(float(g @ (g - g_last)) / square, 0.0) if variant == "pr+" else float(g @ g) / square
+    g_last, square_last, direction, a = state
+    square, b = g @ unclipped, 0.0
+    if square_last > 0 and a > 0:
+        part = max(float(g @ (unclipped - g_last)), 0.0) if variant == "pr+" else float(square)
+        b = part / float(square_last)
     slope_last = float(g_last @ direction)
     direction = -g + b * direction
-    if b == 0 or not float(g @ direction) < -1e-10 * float(np.sqrt((g @ g) * (direction @ direction))):
+    lengths = float(np.sqrt((unclipped @ unclipped) * (direction @ direction)))
+    if b == 0 or not float(unclipped @ direction) < -1e-10 * lengths:
         direction = -g
-    start = _started(x, g, fun, direction)
+    start = _started(x, unclipped, fun, direction)
     first = float(lr) / max(1.0, float(np.abs(g).sum()))
     if a > 0 and start.slope < 0:
         first = min(max(float(a) * slope_last / start.slope, first * 1e-6), 1e6 * float(a))
     end = _wolfe(_along(evaluate, x, direction), start, first, float(np.abs(direction).max()), c1, c2)
-    return end.x, (g, direction, np.asarray(end.a, x.dtype))
+    return end.x, (unclipped, np.asarray(square, x.dtype), direction, np.asarray(end.a, x.dtype))
 
 
 @rule(
@@ -1619,6 +1630,7 @@ def lbfgs(
     *,
     fun: Any,
     evaluate: Evaluate,
+    unclipped: Any,
     lr: float = 1.0,
     history_size: int = 10,
     line_search: str = "wolfe",
@@ -1628,13 +1640,15 @@ def lbfgs(
 ) -> Step:
     """L-BFGS: Newton's step with the inverse Hessian that the last steps and gradient changes tell of.
 
-        s, y = x - x_last, g - g_last                 (the last history_size pairs with enough curvature s·y)
+        s, y = x - x_last, unclipped - g_last         (the last history_size pairs with enough curvature s·y)
         direction = -H g                              (two-loop recursion from H = s·y / y·y)
         x = x + a * direction,   a from lr on by a strong Wolfe search   (line_search "none": a = lr)
+        g_last = unclipped
 
-    a is lr * min(1, 1 / sum(|g|)) at first. A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"),
-    in PyTorch where s·y > 1e-10 ("absolute"). Where the direction does not go down, or no step along it lowers f, the
-    pairs are forgotten and the next direction is -g: it never becomes NaN. PyTorch's default has no line search.
+    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first.
+    A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch where s·y > 1e-10 ("absolute").
+    Where the direction does not go down, or no step along it lowers f, the pairs are forgotten and the next direction
+    is -g: it never becomes NaN. PyTorch's default has no line search.
 
     Nocedal, "Updating quasi-Newton matrices with limited storage", Math. Comp. 1980; Nocedal & Wright, "Numerical
     optimization", 2006, Algorithm 7.5.
@@ -1644,14 +1658,14 @@ def lbfgs(
     if t > 1:
         # The step itself is more precise than x - x_last, unless x was projected onto bounds.
         moved = step if np.array_equal(x, x_last + step) else x - x_last
-        change = g - g_last
+        change = unclipped - g_last
         curvature = float(moved @ change)
         scale = 1.0 if curvature_test == "absolute" else float(np.sqrt((moved @ moved) * (change @ change)))
         if np.isfinite(curvature) and curvature > 1e-10 * scale and float(change @ change) > 0:
             s, y = np.concatenate([s[1:], moved[None]]), np.concatenate([y[1:], change[None]])
             n = min(n + 1, history_size)
     direction, fresh = _two_loop(g, s[history_size - n :], y[history_size - n :]), n == 0
-    slope = float(g @ direction)
+    slope = float(unclipped @ direction)
     if not (np.isfinite(slope) and slope < 0):
         n, direction, fresh = 0, -g, True
     first = float(lr)
@@ -1660,12 +1674,12 @@ def lbfgs(
     if line_search == "none":
         a, x_next = first, x + first * direction
     else:
-        start = _started(x, g, fun, direction)
+        start = _started(x, unclipped, fun, direction)
         end = _wolfe(_along(evaluate, x, direction), start, first, float(np.abs(direction).max()), c1, c2)
         a, x_next = end.a, end.x
     if a == 0:
         n = 0
-    return x_next, (s, y, np.asarray(n, x.dtype), x, g, a * direction)
+    return x_next, (s, y, np.asarray(n, x.dtype), x, unclipped, a * direction)
 
 
 def _two_loop(g: Any, s: Any, y: Any) -> Any:
