@@ -1,0 +1,246 @@
+"""Losses: how far the outputs of a batch are from what they should be, as one number, the mean over the samples.
+
+Each is a plain function of (outputs, y, sample_weight) in NumPy, so the engine differentiates it with the network.
+With weights w a sample the mean is Σ w l / Σ w. Losses over classes take the numbers before softmax or sigmoid, the
+logits: their formulas then neither overflow nor lose digits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from koubai.derivatives.gradient import Differentiated
+from koubai.errors import InputError
+from koubai.graph import activations  # noqa: F401 its primitives enter the table
+from koubai.graph.ops import apply
+from koubai.parameters import real_array
+
+__all__ = ["MSE", "CrossEntropy", "Loss"]
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Loss:
+    """Loss: the mean distance of outputs from y. This one has distance 0.
+
+        loss.forward(outputs, y);  douts = loss.backward()
+
+    To write one, override `each`; `check` says which y it takes.
+    """
+
+    classifies: ClassVar[bool] = False  # is y a class, so that there is an accuracy?
+
+    def __init__(self) -> None:
+        self.name = f"{type(self).__name__}()"
+        self._gradient: Any = None
+        self._differentiated: Differentiated | None = None
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def each(self, outputs: Any, y: Any) -> Any:
+        """Return the loss of every output (or of every sample), before the mean is taken."""
+        return 0.0 * outputs
+
+    def __call__(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Return the mean loss of a batch: a scalar, and differentiable by the engine."""
+        losses = self.each(outputs, self._targets(outputs, y))
+        if sample_weight is None:
+            return losses.mean()
+        if losses.ndim > 1:
+            losses = losses.mean(axis=tuple(range(1, losses.ndim)))
+        w = _cast(sample_weight, outputs.dtype)
+        return np.sum(w * losses) / np.sum(w)
+
+    def _targets(self, outputs: Any, y: Any) -> Any:
+        """Return y in the outputs' shape and precision: (n, 1) against (n,) must not be spread to (n, n)."""
+        y = _cast(y, outputs.dtype)
+        if y.shape == outputs.shape:
+            return y
+        if (*y.shape, 1) == outputs.shape:
+            return y.reshape(outputs.shape)
+        raise InputError(
+            f"{self.name}: y has shape {y.shape}, but the outputs have {outputs.shape}; they must be equal"
+        )
+
+    def check(self, output_shape: Shape, y: Any) -> Any:
+        """Return y as the array that the loss takes. Raises InputError where it can't be, naming the first bad entry.
+
+        output_shape: of one sample's output, without the batch axis.
+        """
+        y = real_array(y, "y")
+        if y.shape[1:] != output_shape and (*y.shape[1:], 1) != output_shape:
+            raise InputError(
+                f"{self.name}: y has shape {y.shape}, but the network puts out {output_shape} a sample; "
+                f"give y the shape {('samples', *output_shape)}".replace("'", "")
+            )
+        _check_finite(y)
+        return y
+
+    def predict(self, outputs: Any) -> Any:
+        """Return what the outputs say: the numbers themselves, or the class."""
+        return outputs
+
+    def proba(self, outputs: Any) -> Any:
+        """Return the probability of every class. Raises InputError for a loss that knows no classes."""
+        raise InputError(f"{self.name} knows no classes, so there are no probabilities; use CrossEntropy()")
+
+    def forward(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Return the loss of a batch, and keep what `backward` needs."""
+        outputs = real_array(outputs, "outputs")
+        y = self.check(outputs.shape[1:], y)
+        if len(y) != len(outputs):
+            raise InputError(f"{self.name}: {len(outputs)} outputs, but y has {len(y)} rows; they must be equal")
+        if self._differentiated is None:
+            self._differentiated = Differentiated(lambda outputs, y, weight: self(outputs, y, weight), 0, "backprop")
+        value, self._gradient = self._differentiated(outputs, y, sample_weight)
+        return value
+
+    def backward(self) -> Any:
+        """Return the derivative of the last `forward`'s loss with respect to the outputs."""
+        if self._gradient is None:
+            raise InputError(f"{self.name}: backward was called before forward; call forward(outputs, y) first")
+        return self._gradient
+
+
+def _cast(y: Any, dtype: Any) -> Any:
+    y = y if hasattr(y, "dtype") else np.asarray(y)
+    return y if y.dtype == dtype else y.astype(dtype)
+
+
+def _check_finite(y: Any) -> None:
+    bad = np.argwhere(~np.isfinite(y))
+    if len(bad):
+        at = ", ".join(map(str, bad[0]))
+        raise InputError(f"y must be finite, but y[{at}] = {y[tuple(bad[0])]}; leave such samples out")
+
+
+class MSE(Loss):
+    """Mean squared error: for targets that are numbers.
+
+        L = mean((outputs − y)²)
+
+    The mean runs over samples and outputs, as in PyTorch and Keras; many articles sum over the outputs, or halve it.
+    """
+
+    def each(self, outputs: Any, y: Any) -> Any:
+        return np.square(outputs - y)
+
+
+class CrossEntropy(Loss):
+    """Cross-entropy: for one class out of several, from logits.
+
+        l = −log softmax(outputs)[y] = log Σ exp(outputs[k]) − outputs[y]
+
+    outputs: (n, classes). y: labels 0 … classes−1 of shape (n,), or rows of probabilities (one-hot rows among them) of
+    shape (n, classes).
+    class_weight: a weight a class. With labels the mean is Σ w[y] l / Σ w[y]; with probabilities every class's term is
+    weighted and the mean stays that over samples. label_smoothing: ε in [0, 1); y becomes (1 − ε) y + ε / classes.
+    Both as in PyTorch. Raises InputError for labels out of range and rows that do not sum to 1.
+
+    Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016 (label smoothing).
+    """
+
+    classifies = True
+
+    def __init__(self, *, class_weight: Any = None, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
+            raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
+        self.class_weight = None if class_weight is None else _class_weights(class_weight)
+        self.label_smoothing = float(label_smoothing)
+
+    def __call__(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
+        shifted = outputs - apply("largest", outputs, axis=(1,), keepdims=True)
+        total = np.log(np.sum(np.exp(shifted), axis=1))
+        losses, weight = self._labels(shifted, total, y) if y.ndim == 1 else self._probabilities(shifted, total, y)
+        if sample_weight is not None:
+            w = _cast(sample_weight, outputs.dtype)
+            return np.sum(w * losses) / np.sum(w if weight is None else w * weight)
+        return losses.mean() if weight is None else np.sum(losses) / np.sum(weight)
+
+    def _labels(self, shifted: Any, total: Any, y: Any) -> tuple[Any, Any]:
+        """Return (weighted loss, weight) of every sample; the weight is None where all are 1."""
+        smoothing, classes = self.label_smoothing, shifted.shape[1]
+        losses = total - shifted[np.arange(shifted.shape[0]), y]
+        weight = None
+        if self.class_weight is not None:
+            weights = self._weights(shifted)
+            weight = np.take(weights, y)
+            losses = weight * losses
+        if smoothing:
+            others = total * classes - np.sum(shifted, axis=1)
+            if self.class_weight is not None:
+                others = total * np.sum(weights) - shifted @ weights
+            losses = (1.0 - smoothing) * losses + (smoothing / classes) * others
+        return losses, weight
+
+    def _probabilities(self, shifted: Any, total: Any, y: Any) -> tuple[Any, Any]:
+        p = _cast(y, shifted.dtype)
+        if self.label_smoothing:
+            p = (1.0 - self.label_smoothing) * p + self.label_smoothing / shifted.shape[1]
+        if self.class_weight is not None:
+            p = p * self._weights(shifted)
+        return np.sum(p * (total[:, None] - shifted), axis=1), None
+
+    def _weights(self, shifted: Any) -> Any:
+        return self.class_weight.astype(shifted.dtype)  # type: ignore[union-attr]
+
+    def check(self, output_shape: Shape, y: Any) -> Any:
+        if len(output_shape) != 1 or output_shape[0] < 2:
+            raise InputError(
+                f"{self.name} needs one output a class, at least 2; the network puts out {output_shape} a sample: "
+                "use BinaryCrossEntropy() for one output, or end with Dense(classes)"
+            )
+        (classes,) = output_shape
+        if self.class_weight is not None and len(self.class_weight) != classes:
+            raise InputError(f"class_weight has {len(self.class_weight)} entries for {classes} classes")
+        labels = np.asarray(y)
+        if labels.ndim == 2:
+            return _probabilities(real_array(y, "y"), classes)
+        if labels.dtype.kind not in "iub" or labels.ndim != 1:
+            raise InputError(
+                f"{self.name}: y must hold whole numbers 0 … {classes - 1}, one a sample, or a row of {classes} "
+                f"probabilities; got shape {labels.shape} of dtype {labels.dtype}"
+            )
+        labels = labels.astype(np.intp, copy=False)
+        wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+        if wrong.size:
+            i = wrong[0]
+            raise InputError(
+                f"{self.name}: y[{i}] = {labels[i]}, but with {classes} outputs labels are 0 … {classes - 1}; "
+                "number the classes from 0, or give the last layer more outputs"
+            )
+        return labels
+
+    def predict(self, outputs: Any) -> Any:
+        return np.argmax(outputs, axis=1)
+
+    def proba(self, outputs: Any) -> Any:
+        raised = np.exp(outputs - apply("largest", outputs, axis=(1,), keepdims=True))
+        return raised / np.sum(raised, axis=1, keepdims=True)
+
+
+def _probabilities(y: Any, classes: int) -> Any:
+    if y.shape[1] != classes:
+        raise InputError(f"y has rows of {y.shape[1]} probabilities, but the network puts out {classes} a sample")
+    _check_finite(y)
+    wrong = np.flatnonzero((y < 0).any(axis=1) | (np.abs(y.sum(axis=1) - 1.0) > 1e-3))
+    if wrong.size:
+        i = wrong[0]
+        raise InputError(f"y[{i}] = {y[i]} is no row of probabilities: they must be ≥ 0 and sum to 1")
+    return y
+
+
+def _class_weights(weights: Any) -> Any:
+    """Return the weights of classes 0, 1, … as an array."""
+    if isinstance(weights, dict):
+        if sorted(weights) != list(range(len(weights))):
+            raise InputError(f"class_weight must name every class 0, 1, …, got {sorted(weights)}")
+        weights = [weights[k] for k in range(len(weights))]
+    array = real_array(weights, "class_weight")
+    if array.ndim != 1 or not np.all(array >= 0) or not np.any(array > 0) or not np.all(np.isfinite(array)):
+        raise InputError(f"class_weight must be one number ≥ 0 a class, not all of them 0, got {weights!r}")
+    return array
