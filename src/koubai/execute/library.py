@@ -32,6 +32,7 @@ MEMORY_LIMIT = 1024
 # Bytes on disk; the sweep goes down to three quarters of them, so that the next one is far off.
 DISK_LIMIT = 256 * 2**20
 
+_FAULT = "this is a fault of koubai's, please report it"
 _ENTRY = b"koubai object 1\n"
 _SUFFIX = ".object"
 
@@ -53,8 +54,7 @@ class Library:
             return self.addresses[name]
         except KeyError:
             raise CompileError(
-                f"no function {name!r} in this library, only {', '.join(self.addresses) or 'none'}; "
-                "this is a fault of koubai's, please report it"
+                f"no function {name!r} in this library, only {', '.join(self.addresses) or 'none'}; {_FAULT}"
             ) from None
 
 
@@ -176,10 +176,7 @@ def _start() -> _Compiler:
     triple = llvm.get_process_triple()
     cpu = llvm.get_host_cpu_name()
     features = llvm.get_host_cpu_features()
-    flags = features.flatten()
-    if triple.startswith("x86_64"):
-        # Some CPUs' tables ask for 256-bit registers where the text says 512.
-        flags = ",".join(filter(None, [flags, "-prefer-256-bit"]))
+    flags = _flags(triple, features)
     target = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=flags, opt=2, jit=True)
     # LLVM's own choice of linker: the newer one, but not yet on Windows.
     jit = llvm.create_lljit_compiler(target, use_jit_link=sys.platform != "win32", suppress_errors=True)
@@ -194,6 +191,13 @@ def _start() -> _Compiler:
         lock=getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext()),
         identity="".join(f"{field}\n" for field in fields).encode(),
     )
+
+
+def _flags(triple: str, features: Any) -> str:
+    flags = [features.flatten()] if features else []
+    if triple.startswith("x86_64"):
+        flags.append("-prefer-256-bit")  # which LLVM's tables of some CPUs have, whatever width the text asks for
+    return ",".join(flags)
 
 
 def _sources() -> str:
@@ -213,9 +217,10 @@ def _compile(compiler: _Compiler, identity: bytes, digest: str, text: str) -> Li
         code = compiler.target.emit_object(module)
         library = _link(compiler, "compiled", names, code)
     except RuntimeError as error:
-        raise CompileError(
-            f"LLVM can't link the code; this is a fault of koubai's, please report it: {error}"
-        ) from None
+        find = compiler.llvm.address_of_symbol
+        called = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
+        missing = ", ".join(name for name in called if find(name) is None) or "none"
+        raise CompileError(f"LLVM can't link the code; {_FAULT}: {error}; functions not found: {missing}") from None
     _to_disk(identity, digest, names, code)
     return library
 
@@ -248,7 +253,7 @@ def _explain(message: str, text: str) -> str:
     numbers.update(int(number) for number in re.findall(r"<string>:(\d+):\d+", message))
     context = sorted({n for i in numbers for n in range(i - 2, i + 3) if 1 <= n <= len(lines)})
     listing = "\n".join(f"{n:5}{'>' if n in numbers else ' '} {lines[n - 1]}" for n in context)
-    return f"LLVM refuses the code; this is a fault of koubai's, please report it\n{message.strip()}\n{listing}"
+    return f"LLVM refuses the code; {_FAULT}\n{message.strip()}\n{listing}"
 
 
 _numbers = itertools.count()  # names of LLVM's libraries, none used twice
