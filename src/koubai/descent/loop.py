@@ -6,11 +6,11 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -122,14 +122,14 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
         raise InputError(f"on_step must be a function of a Step or None, got {on_step!r}")
     interrupted = False
     try:
-        with _progress_bar(progress, descent.stopping.max_steps) as report:
+        with descent.reporting(progress) as report:
             for point, lr in descent.points():
                 report(point)
                 if on_step is not None and on_step(descent.step(point, lr)) is True:
                     descent.verdict = Verdict(Status.stopped, f"on_step returned True at step {point.t}")
                     break
     except KeyboardInterrupt:
-        if not descent.recorder.rows:
+        if not descent.recorder.count:
             raise
         descent.verdict = Verdict(Status.stopped, f"interrupted after step {descent.point.t}")
         interrupted = True
@@ -176,6 +176,8 @@ _OPTIONS: dict[str, Any] = {
 @dataclass
 class _Descent:
     """One descent while it runs."""
+
+    KIND: ClassVar[str] = "checkpoint"
 
     objective: Objective
     layout: Layout
@@ -248,7 +250,7 @@ class _Descent:
         A parameter is never updated with a gradient that is not finite, and a point where f or the gradient is not
         finite is never kept.
         """
-        if not self.recorder.rows:
+        if not self.recorder.count:
             self.state = self.optimizer.init(self.start, self.layout)
             self.lr = self.optimizer.lr_at(0)
             self._arrive(self._first())
@@ -258,7 +260,7 @@ class _Descent:
                 self.save()
             after, state = self._next()
             if not after.is_finite:
-                self.verdict = self.stopping.nonfinite(after, self.lr)
+                self.verdict = self._nonfinite(after)
                 return
             self.state = state
             self._arrive(after)
@@ -269,7 +271,7 @@ class _Descent:
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr)
             clipped = self.optimizer.clips(point.x, point.g, self.layout)
-        self.memory = self.optimizer.observe(self.memory, point.t, point.fun)
+        self._observe(point)
         self.lr = self.optimizer.rate(point.t, self.memory)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
@@ -278,6 +280,18 @@ class _Descent:
         if verdict is not None:
             advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
             self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+
+    def _observe(self, point: Point) -> None:
+        """Show f to the schedule."""
+        self.memory = self.optimizer.observe(self.memory, point.t, point.fun)
+
+    def _nonfinite(self, after: Point) -> Verdict:
+        """Return why the descent can't go on to ``after``, which is not finite."""
+        return self.stopping.nonfinite(after, self.lr)
+
+    def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
+        """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
+        return _progress_bar(progress, self.stopping.max_steps)
 
     def _next(self) -> tuple[Point, State]:
         """Make one update; return the new point, evaluated, and the optimizer's state after it."""
@@ -370,13 +384,19 @@ class _Descent:
         whole = self.objective.mean(point.t, point.x, self.feed, self.bounds)
         return whole if whole.is_finite else point
 
-    def run(self, in_haste: bool = False) -> Run:
-        """Return the record of the descent so far. in_haste: without another pass over the data of a stochastic one."""
+    def _ends(self, in_haste: bool) -> tuple[Point, Point]:
+        """Return the last and the best point, as `run` gives them."""
         point, best = self._verified(self.point), self._verified(self.best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)
-        if point.fun < best.fun:
-            best = point
+        return point, (point if point.fun < best.fun else best)
+
+    def _epochs(self) -> Epochs | None:
+        return None if self.feed is None else Epochs.of(self.feed.rows)
+
+    def run(self, in_haste: bool = False) -> Run:
+        """Return the record of the descent so far. in_haste: without another pass over the data of a stochastic one."""
+        point, best = self._ends(in_haste)
         verdict = self.verdict or Verdict(Status.stopped, f"the caller left the loop at step {point.t}")
         copy = self.layout.copy
         return Run(
@@ -390,7 +410,7 @@ class _Descent:
             message=verdict.message,
             best_x=copy(best.x),
             best_fun=best.fun,
-            history=self.recorder.history(None if self.feed is None else Epochs.of(self.feed.rows)),
+            history=self.recorder.history(self._epochs()),
             executor=self.objective.executor,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
@@ -403,11 +423,16 @@ class _Descent:
 
     def save(self) -> None:
         """Write everything that the next update depends on, if a checkpoint was asked for and there is a point yet."""
-        if self.checkpoint is None or not self.recorder.rows:
+        if self.checkpoint is None or not self.recorder.count:
             return
+        write_archive(self.checkpoint.path, self.KIND, *self._written())
+        self.checkpoint.written(self.point.t)
+
+    def _written(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return that as a header in JSON's types, and arrays."""
         stopping, recorder, objective = self.stopping, self.recorder, self.objective
         points = {"start": stopping.start, "last": self.point, "best": self.best}
-        t, x, *columns = zip(*recorder.rows, strict=True)
+        t, x, columns = recorder.arrays()
         header = {
             "layout": describe_layout(self.layout),
             "optimizer": describe_optimizer(self.optimizer),
@@ -431,13 +456,12 @@ class _Descent:
         }
         arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}
         arrays |= {f"state.{i}": array for i, array in enumerate(self.state)}
-        arrays |= {"rows.t": np.array(t), "rows.x": np.array(x), "rows.columns": np.array(columns)}
+        arrays |= {"rows.t": t, "rows.x": x, "rows.columns": columns}
         if self.bounds is not None:
             arrays |= {"bounds": np.stack([self.bounds.low, self.bounds.high])}
         if self.feed is not None:
             arrays |= {"feed": np.asarray(self.feed.sums.g)}
-        write_archive(self.checkpoint.path, "checkpoint", header, arrays)
-        self.checkpoint.written(self.point.t)
+        return header, arrays
 
     @classmethod
     def restore(
@@ -479,10 +503,7 @@ class _Descent:
         stopping = Stopping(
             layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")}
         )
-        points = {
-            name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck), is_sample)
-            for name, (t, fun, grad_norm, error, stuck, is_sample) in header["points"].items()
-        }
+        points = saved_points(header, arrays)
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout), layout, points["start"].x, chosen,
             stopping, Recorder(layout, options["record"]), limits, feed, header["seed"], options | {"max_steps": limit},
@@ -491,22 +512,26 @@ class _Descent:
         if header["differences"]:
             descent.objective.program = None
         descent._compare(points["last"])
+        descent._take_up(header, arrays, points)
+        return descent
+
+    def _take_up(self, header: dict[str, Any], arrays: dict[str, Any], points: dict[str, Point]) -> None:
+        """Take over what the descent that was saved had learnt, recorded and decided."""
         for name in _KEPT:
-            setattr(stopping, name, header["stopping"][name])
-        stopping.start, stopping.last = points["start"], points["last"]
-        descent.point, descent.best, descent.lr = points["last"], points["best"], header["lr"]
-        descent.state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
-        descent.memory = None if header["memory"] is None else tuple(header["memory"])
-        rows = zip(arrays["rows.t"].tolist(), arrays["rows.x"], *arrays["rows.columns"].tolist(), strict=True)
-        descent.recorder.rows, descent.recorder.stride = list(rows), header["stride"]
+            setattr(self.stopping, name, header["stopping"][name])
+        self.stopping.start, self.stopping.last = points["start"], points["last"]
+        self.point, self.best, self.lr = points["last"], points["best"], header["lr"]
+        self.state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
+        self.memory = None if header["memory"] is None else tuple(header["memory"])
         t, *columns = header["last_row"]
-        descent.recorder.last = (t, descent.point.x, *columns)
-        descent.objective.nfev, descent.objective.njev = header["counts"]
+        rows = (arrays[f"rows.{name}"] for name in ("t", "x", "columns"))
+        self.recorder.add_rows(*rows, last=(t, self.point.x, *columns))
+        self.recorder.stride = header["stride"]
+        self.objective.nfev, self.objective.njev = header["counts"]
         if header["verdict"] is not None:
             status, message = header["verdict"]
-            goes_on = status == "stopped" or (status == "max_steps" and limit > descent.point.t)
-            descent.verdict = None if goes_on else Verdict(Status[status], message)
-        return descent
+            goes_on = status == "stopped" or (status == "max_steps" and self.stopping.max_steps > self.point.t)
+            self.verdict = None if goes_on else Verdict(Status[status], message)
 
     def _compare(self, last: Point) -> None:
         """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint."""
@@ -527,6 +552,13 @@ class _Descent:
                 f"f is not the function of the checkpoint, or batches its data: at its last x, now {what}; "
                 "start anew with minimize"
             )
+
+
+def saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Point]:
+    return {
+        name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck), is_sample)
+        for name, (t, fun, grad_norm, error, stuck, is_sample) in header["points"].items()
+    }
 
 
 _KEPT = ("unchanged", "in_noise", "steepest", "travelled")  # what Stopping has learnt on the way

@@ -155,8 +155,11 @@ class Recorder:
         self.record = record
         self.stride = 1
         self.limit = max(64, min(self.ROWS, self.NUMBERS // max(layout.size, 1)))
-        self.rows: list[Row] = []
+        self.count = 0
         self.last: Row | None = None
+        self._t = np.empty(0, np.int64)  # these three grow by doubling; ``count`` rows of them are in use
+        self._x = np.empty((0, layout.size), layout.dtype)
+        self._columns = np.empty((0, len(COLUMNS)))
 
     def add(
         self,
@@ -170,22 +173,54 @@ class Recorder:
     ) -> None:
         """Add the row of step ``t``. ``x`` is kept as it is: the caller must not change it afterwards."""
         self.last = (t, x, fun, grad_norm, lr, clipped, projected)
-        if t % self.stride or (self.record == "off" and self.rows):
+        if t % self.stride or (self.record == "off" and self.count):
             return
-        self.rows.append(self.last)
-        if self.record == "auto" and len(self.rows) > self.limit:
-            self.rows = self.rows[::2]
+        k = self.count
+        self._make_room(1)
+        self._t[k], self._x[k], self._columns[k] = t, x, (fun, grad_norm, lr, clipped, projected)
+        self.count += 1
+        self._thin()
+
+    def add_rows(self, t: Any, x: FloatArray, columns: FloatArray, last: Row) -> None:
+        """Add many rows at once, all of them due; ``last``: the row of the latest step, due or not."""
+        self.last = last
+        if not len(t) or (self.record == "off" and self.count):
+            return
+        self._make_room(len(t))
+        rows = slice(self.count, self.count + len(t))
+        self._t[rows], self._x[rows], self._columns[rows] = t, x, columns
+        self.count += len(t)
+        self._thin()
+
+    def _make_room(self, more: int) -> None:
+        if self.count + more > len(self._t):
+            room = max(64, 2 * len(self._t), self.count + more)
+            for name in ("_t", "_x", "_columns"):
+                held = getattr(self, name)
+                wider = np.empty((room, *held.shape[1:]), held.dtype)
+                wider[: self.count] = held[: self.count]
+                setattr(self, name, wider)
+
+    def _thin(self) -> None:
+        while self.record == "auto" and self.count > self.limit:
+            kept = (self.count + 1) // 2
+            for held in (self._t, self._x, self._columns):
+                held[:kept] = held[: self.count : 2]
+            self.count = kept
             self.stride *= 2
+
+    def arrays(self) -> tuple[Any, FloatArray, FloatArray]:
+        """Return the rows so far: t, x and the columns, as views."""
+        return self._t[: self.count], self._x[: self.count], self._columns[: self.count]
 
     def history(self, epochs: Epochs | None = None) -> History:
         """Return the rows so far as arrays, the last one included."""
-        rows = list(self.rows)
-        if self.last is not None and (not rows or rows[-1][0] != self.last[0]):
-            rows.append(self.last)
-        t, x, *columns = zip(*rows, strict=True)
-        pairs = zip(COLUMNS.items(), columns, strict=True)
-        named: dict[str, Any] = {name: np.array(column, dtype) for (name, dtype), column in pairs}
-        return History(np.array(t, dtype=np.int64), self.layout.view(np.array(x)), **named, epochs=epochs)
+        t, x, columns = self.arrays()
+        if self.last is not None and (not self.count or t[-1] != self.last[0]):
+            at, point, *numbers = self.last
+            t, x, columns = np.append(t, at), np.vstack([x, point]), np.vstack([columns, numbers])
+        named: dict[str, Any] = {name: columns[:, k].astype(dtype) for k, (name, dtype) in enumerate(COLUMNS.items())}
+        return History(t.astype(np.int64), self.layout.view(np.array(x)), **named, epochs=epochs)
 
 
 @dataclass(frozen=True, repr=False)
