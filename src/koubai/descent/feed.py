@@ -25,11 +25,14 @@ class Epoch:
     fun: float = 0.0
     g: Any = 0.0
     squares: float = 0.0  # of the gradient's norm
+    _scaled: Any = None  # memory for weight * g
 
     def add(self, weight: float, fun: float, g: FloatArray) -> None:
         self.weight += weight
         self.fun += weight * fun
-        self.g = self.g + weight * g
+        if isinstance(self.g, float):
+            self.g, self._scaled = np.zeros_like(g), np.empty_like(g)
+        self.g += np.multiply(g, weight, out=self._scaled)
         self.squares += weight * float(g @ g)
 
     @property
@@ -117,7 +120,7 @@ class Feed:
         """Take up the reading where `place` was written."""
         self.epoch, self.index = place["epoch"], place["index"]
         weight, fun, squares = place["sums"]
-        self.sums = Epoch(weight, fun, g, squares)
+        self.sums = Epoch(weight, fun, g if np.ndim(g) else 0.0, squares)
         self.rows = [(int(t), *map(float, rest)) for t, *rest in place["rows"]]  # type: ignore[misc]
 
     def again(self) -> Batch:

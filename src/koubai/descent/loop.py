@@ -271,7 +271,7 @@ class _Descent:
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr)
             clipped = self.optimizer.clips(point.x, point.g, self.layout)
-        self._observe(point)
+        self.memory = self._observed(point)
         self.lr = self.optimizer.rate(point.t, self.memory)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
@@ -281,9 +281,9 @@ class _Descent:
             advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
             self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
 
-    def _observe(self, point: Point) -> None:
-        """Show f to the schedule."""
-        self.memory = self.optimizer.observe(self.memory, point.t, point.fun)
+    def _observed(self, point: Point) -> Memory:
+        """Show f to the schedule; return what it remembers then."""
+        return self.optimizer.observe(self.memory, point.t, point.fun)
 
     def _nonfinite(self, after: Point) -> Verdict:
         """Return why the descent can't go on to ``after``, which is not finite."""
@@ -524,8 +524,8 @@ class _Descent:
         self.state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
         self.memory = None if header["memory"] is None else tuple(header["memory"])
         t, *columns = header["last_row"]
-        rows = (arrays[f"rows.{name}"] for name in ("t", "x", "columns"))
-        self.recorder.add_rows(*rows, last=(t, self.point.x, *columns))
+        last = (t, self.point.x, *columns)
+        self.recorder.add_rows(arrays["rows.t"], arrays["rows.x"], arrays["rows.columns"], last)
         self.recorder.stride = header["stride"]
         self.objective.nfev, self.objective.njev = header["counts"]
         if header["verdict"] is not None:

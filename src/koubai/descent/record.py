@@ -95,17 +95,38 @@ class Epochs:
     t: updates made by its end. fun: mean loss along the epoch, every sample with the same weight. grad_norm: largest
     |component| of the mean gradient. noise: how far a batch's gradient lies from the mean one, root mean square; x
     moves on during an epoch, so fun lags behind and noise is a little too large.
+
+    The training of a network adds: lr, of the epoch's last update; accuracy, the share of samples that were classified
+    rightly along the epoch; validation_fun, validation_accuracy: after the epoch, on the data held back; and for each
+    of its ``layers`` with parameters, shape (epochs, layers): layer_grad_norm, the Euclidean norm of the gradient, and
+    layer_update_ratio, the norm of the update over the norm of the weights, means over steps spread along the epoch.
+    What was not asked for is None.
     """
 
     t: np.ndarray[Any, np.dtype[np.int64]]
     fun: FloatArray
     grad_norm: FloatArray
     noise: FloatArray
+    lr: FloatArray | None = None
+    accuracy: FloatArray | None = None
+    validation_fun: FloatArray | None = None
+    validation_accuracy: FloatArray | None = None
+    layer_grad_norm: FloatArray | None = None
+    layer_update_ratio: FloatArray | None = None
+    layers: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[int, float, float, float]]) -> Epochs:
+    def of(cls, rows: Sequence[tuple[int, float, float, float]], **more: Any) -> Epochs:
         t, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return cls(np.array(t, dtype=np.int64), *(np.array(column, dtype=np.float64) for column in columns))
+        return cls(np.array(t, dtype=np.int64), *(np.array(column, dtype=np.float64) for column in columns), **more)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the columns that there are, by name."""
+        columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "layers"}
+        return {name: column for name, column in columns.items() if column is not None}
 
 
 @dataclass(frozen=True)
@@ -142,19 +163,19 @@ class Recorder:
     """Collects the rows of a History in bounded memory.
 
     record="auto" keeps every row until ``ROWS`` rows or ``NUMBERS`` numbers are held, then every second one of them,
-    and so on; "all" keeps every row; "off" keeps the first and the last.
+    and so on; "all" keeps every row; "off" keeps the first and the last. least: rows that are kept in any case.
     """
 
     ROWS = 100_000
     NUMBERS = 8_000_000  # 64 MB of float64
 
-    def __init__(self, layout: Layout, record: Literal["auto", "all", "off"]) -> None:
+    def __init__(self, layout: Layout, record: Literal["auto", "all", "off"], least: int = 64) -> None:
         if record not in ("auto", "all", "off"):
             raise InputError(f"record must be 'auto', 'all' or 'off', got {record!r}")
         self.layout = layout
         self.record = record
         self.stride = 1
-        self.limit = max(64, min(self.ROWS, self.NUMBERS // max(layout.size, 1)))
+        self.limit = max(least, min(self.ROWS, self.NUMBERS // max(layout.size, 1)))
         self.count = 0
         self.last: Row | None = None
         self._t = np.empty(0, np.int64)  # these three grow by doubling; ``count`` rows of them are in use
@@ -171,7 +192,7 @@ class Recorder:
         clipped: bool = False,
         projected: bool = False,
     ) -> None:
-        """Add the row of step ``t``. ``x`` is kept as it is: the caller must not change it afterwards."""
+        """Add the row of step ``t``. Until the next one, the caller must not change ``x``."""
         self.last = (t, x, fun, grad_norm, lr, clipped, projected)
         if t % self.stride or (self.record == "off" and self.count):
             return
@@ -303,7 +324,8 @@ class Run:
         }
         history = {f"history.{name}": getattr(self.history, name) for name in ("t", *COLUMNS)}
         if self.history.epochs is not None:
-            history |= {f"epochs.{f.name}": getattr(self.history.epochs, f.name) for f in dataclasses.fields(Epochs)}
+            history |= {f"epochs.{name}": column for name, column in self.history.epochs.arrays().items()}
+            header |= {"layers": self.history.epochs.layers}
         points = {"x": x, "jac": layout.match(self.jac, "jac"), "best_x": layout.match(self.best_x, "best_x")}
         write_archive(path, "run", header, points | history | {"history.x": rows_of(self.history.x, layout)})
 
@@ -347,7 +369,10 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
         t=arrays["history.t"],
         x=layout.view(arrays["history.x"]),
         **{name: arrays[f"history.{name}"] for name in COLUMNS},
-        epochs=Epochs(*(arrays[f"epochs.{f.name}"] for f in dataclasses.fields(Epochs)))
+        epochs=Epochs(
+            **{name.removeprefix("epochs."): array for name, array in arrays.items() if name.startswith("epochs.")},
+            layers=tuple(header.pop("layers")),
+        )
         if "epochs.t" in arrays
         else None,
     )

@@ -63,6 +63,7 @@ class Stopping:
     ftol: float | None = None
     xtol: float | None = None
     target: float | None = None
+    follows: bool = True  # learns the curvature from one point to the next; of mini-batches it would learn the noise
 
     start: Point = field(init=False)
     last: Point | None = field(default=None, init=False)
@@ -91,7 +92,7 @@ class Stopping:
         previous, self.last = self.last, point
         if previous is None:
             self.start = point
-        else:
+        elif self.follows:
             self._follow(previous, point)
         if point.is_sample:
             out = Verdict(Status.max_steps, f"the step limit {self.max_steps} came first")
@@ -213,7 +214,7 @@ class Stopping:
         The largest over single steps near the start; over the whole path where that is short, since there a single
         step's Δg drowns in rounding.
         """
-        if self.last is None or self.last.t == 0:
+        if not self.follows or self.last is None or self.last.t == 0:
             return 0.0
         moved = _norm(self.last.x - self.start.x)
         if moved > 0 and self.travelled < 1e-3 * max(1.0, _norm(self.start.x)):
