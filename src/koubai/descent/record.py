@@ -118,7 +118,8 @@ class Epochs:
     @classmethod
     def of(cls, rows: Sequence[tuple[int, float, float, float]], **more: Any) -> Epochs:
         t, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return cls(np.array(t, dtype=np.int64), *(np.array(column, dtype=np.float64) for column in columns), **more)
+        fun, grad_norm, noise = (np.array(column, dtype=np.float64) for column in columns)
+        return cls(np.array(t, dtype=np.int64), fun, grad_norm, noise, **more)
 
     def __len__(self) -> int:
         return len(self.t)
