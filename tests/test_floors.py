@@ -25,6 +25,7 @@ FLOORS = [
     "graph.series",
     "graph.special",
     "graph.activations",
+    "graph.windows",
     "graph.surroundings",
     "graph.call",
     "graph.reverse",

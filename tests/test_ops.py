@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import koubai.graph.activations
-import koubai.graph.special  # noqa: F401 their rows stand in OPS once they are loaded
+import koubai.graph.special
+import koubai.graph.windows  # noqa: F401 their rows stand in OPS once they are loaded
 from koubai.graph.ops import OPS, Index
 from koubai.graph.reverse import pullback, reverse
 from koubai.graph.trace import Graph, Trace, Traced, evaluate, infer, record
