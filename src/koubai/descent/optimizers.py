@@ -274,13 +274,13 @@ class Optimizer:
             steps.append(self.rule(xi, gi, state[k * i : k * i + k], t, lr=lr, **self._own, **extra))
         return np.concatenate([xi.ravel() for xi, _ in steps]), tuple(a for _, after in steps for a in after)
 
-    def clips(self, x: FloatArray, g: FloatArray, layout: Layout | None = None) -> bool:
+    def clips(self, x: FloatArray, g: FloatArray, layout: Layout | None = None) -> Any:
         """Tell whether an update from the flat ``x`` by the gradient ``g`` would clip it."""
         if not self._clips:
             return False
         if self._evaluates:
             g = g + self.hyperparameters["weight_decay"] * x
-        return not np.array_equal(self._clipped(g, layout), g)
+        return np.any(self._clipped(g, layout) != g)
 
     def _clipped(self, g: FloatArray, layout: Layout | None) -> FloatArray:
         """Return the gradient clipped by value, or by norm as the framework does."""
@@ -291,11 +291,10 @@ class Optimizer:
         scaled = []
         with np.errstate(all="ignore"):
             for part in _parts(g, layout) if how["clip_each_array"] else [g]:
-                size = np.sqrt(np.sum(part * part))
-                if not np.isfinite(size):  # squares overflow long before the norm does
-                    largest = np.max(np.abs(part))
-                    size = largest * np.sqrt(np.sum(np.square(part / largest)))
-                size = size + how["clip_eps"]
+                size, largest = np.sqrt(np.sum(part * part)), np.max(np.abs(part))
+                scaled_down = largest * np.sqrt(np.sum(np.square(part / largest)))
+                # squares overflow long before the norm does
+                size = np.where(np.isfinite(size), size, scaled_down) + how["clip_eps"]
                 scaled.append(np.where(size > norm, part * (norm / np.where(size > norm, size, 1.0)), part).ravel())
         return np.concatenate(scaled).astype(g.dtype, copy=False)
 
