@@ -1,0 +1,495 @@
+"""Whole descents, gradients, many descents at once and optimizer steps: koubai beside its peers, in one run.
+
+    python benchmarks/native.py                    needs jax, numba, optax and torch
+    python benchmarks/native.py --only many step   some tables; the file of results is left alone
+    python benchmarks/native.py --quick            smaller sizes and fewer rounds, to try the program itself
+
+Every contender does the same work in the same precision on the same data, and the answers are compared before anything
+is timed. Peers are compiled and warm, but for the table of cold starts. Contenders take turns within every round, on
+two cores. A row shows whether it holds what koubai promises, the ratio to the peer (above 1: koubai is faster) with its
+quartiles over the rounds, the promise, and the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from report import Row, about, headline, save, take_turns, use_two_cores
+
+use_two_cores()
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numba  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+import torch  # noqa: E402
+from peers import (  # noqa: E402
+    FUNCTIONS,
+    GTOL,
+    MAX_STEPS,
+    RATES,
+    STARTS,
+    himmelblau,
+    jax_descent,
+    numba_descent,
+)
+
+import koubai as kb  # noqa: E402
+
+try:
+    from koubai.descent.many import descend_many
+except ImportError:
+    descend_many = None
+
+jax.config.update("jax_enable_x64", True)
+two_torch_threads = partial(torch.set_num_threads, 2)
+
+FREELY = {"reassoc", "contract", "nsz"}  # what lets LLVM vectorise a sum: the hand-written peer may reorder it too
+ROUNDS = 15
+LONGER = 41_000  # steps: with 1000 steps, tells what one step takes without the call around it
+
+
+def same(name: str, own: Any, peers: dict[str, Any], rtol: float, atol: float = 0.0) -> None:
+    """Exit unless every peer's answer is koubai's."""
+    for who, answer in peers.items():
+        for a, b in zip(own, answer, strict=True):
+            if not np.allclose(a, b, rtol=rtol, atol=atol):
+                raise SystemExit(f"{name}: {who} and koubai disagree:\n{a}\n{b}")
+
+
+# -- 1: a descent of 1000 steps, warm --------------------------------------------------------------------------------
+
+
+def descents(quick: bool) -> Iterator[Row]:
+    table = "1000 steps, 2-D"
+    for name in ("quad", "rosenbrock"):
+        f, x0, lr = FUNCTIONS[name], np.array(STARTS[name]), RATES[name]
+        by_numba = numba_descent(name)
+        on_device = jnp.asarray(x0)
+
+        def contenders(steps, f=f, x0=x0, lr=lr, name=name, by_numba=by_numba, on_device=on_device):
+            optimizer, by_jax = kb.SGD(lr=lr), jax_descent(name, steps)
+            return {
+                "koubai": lambda: kb.minimize(f, x0, optimizer, max_steps=steps, gtol=GTOL),
+                "jax": lambda: by_jax(on_device),
+                "numba": lambda: by_numba(x0, lr, steps, GTOL),
+            }
+
+        taken = {}
+        for steps in (MAX_STEPS, LONGER):
+            calls = contenders(steps)
+            run, (path, values, _) = calls["koubai"](), calls["numba"]()
+            if run.nit != steps or len(run.history.t) != steps + 1:
+                raise SystemExit(f"{name}: koubai made {run.nit} of {steps} steps: {run.message}")
+            own = (run.x, run.fun)
+            same(name, own[:1], {"jax": [calls["jax"]()]}, rtol=1e-9)
+            same(name, own, {"numba": [path[-1], values[-1]]}, rtol=1e-9)
+            same(name, (run.history.x, run.history.fun), {"numba": [path, values]}, rtol=1e-9)
+            taken[steps] = take_turns(calls, 5 if quick else 2 * ROUNDS)
+        executor = f"koubai: {run.executor}"
+        yield Row.of(table, f"{name}, the whole call", taken[MAX_STEPS], ["jax"], 2.0, executor)
+        step = {
+            who: [
+                (long - short) / (LONGER - MAX_STEPS)
+                for long, short in zip(taken[LONGER][who], taken[MAX_STEPS][who], strict=True)
+            ]
+            for who in calls
+        }
+        yield Row.of(table, f"{name}, a step of it", step, ["jax"], 2.0, executor)
+
+
+# -- 2 and 3: from cold ----------------------------------------------------------------------------------------------
+
+
+def in_fresh_process(cache: str, *arguments: str) -> Any:
+    """Run `cold.py` with koubai's cache in the folder ``cache``; return what it says."""
+    program = Path(__file__).with_name("cold.py")
+    answer = subprocess.run(
+        [sys.executable, program, *arguments], env={**os.environ, "KOUBAI_CACHE": cache}, capture_output=True, text=True
+    )
+    if answer.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {answer.stderr}")
+    return json.loads(answer.stdout)
+
+
+def cold_starts(quick: bool) -> Iterator[Row]:
+    table = "1000 steps, 2-D, from a cold function"
+    names = ["quad", "rosenbrock"]
+    taken: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    for r in range(2 if quick else 7):
+        whos = ["koubai", "jax", "numba"]
+        ends: dict[str, dict[str, Any]] = {name: {} for name in names}
+        for who in whos[r % 3 :] + whos[: r % 3]:
+            with tempfile.TemporaryDirectory() as cache:
+                for name, answer in in_fresh_process(cache, who, *names).items():
+                    taken[name].setdefault(who, []).append(answer["seconds"])
+                    ends[name][who] = answer
+        for name in names:
+            own = ends[name]["koubai"]
+            same(name, [own["x"]], {who: [ends[name][who]["x"]] for who in ("jax", "numba")}, rtol=1e-9)
+    for name in names:
+        how = f"koubai: {ends[name]['koubai']['how']}"
+        yield Row.of(table, name, taken[name], ["jax"], 2.0, how)
+        yield Row.of(table, name, taken[name], ["numba"], 8.0, how)
+
+
+def latencies(quick: bool) -> Iterator[Row]:
+    table = "compile latency, Rosenbrock 2-D: the first call less a later one"
+    taken: dict[str, dict[str, list[float]]] = {}
+    how = {}
+    for _ in range(1 if quick else 3):
+        with tempfile.TemporaryDirectory() as cache:
+            for which in ("cold", "from disk"):
+                for row in in_fresh_process(cache, "latency"):
+                    name = row["optimizer"]
+                    taken.setdefault(name, {}).setdefault(which, []).append(max(row["first"] - row["later"], 0.0))
+                    how[name] = row["executor"]
+    worst = {"cold": 0.0, "from disk": 0.0}
+    for name, by_which in taken.items():
+        for which, required in (("cold", 30e-3), ("from disk", 3e-3)):
+            median = statistics.median(by_which[which])
+            worst[which] = max(worst[which], median)
+            yield Row(table, f"{name}, {which}", {"koubai": median}, required=required, note=f"koubai: {how[name]}")
+    yield Row(table, "the slowest of them, cold", {"koubai": worst["cold"]}, required=30e-3)
+    yield Row(table, "the slowest of them, from disk", {"koubai": worst["from disk"]}, required=3e-3)
+
+
+# -- 4: value and gradient, NumPy in and NumPy out -------------------------------------------------------------------
+
+
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def jax_rosenbrock(x):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+@numba.njit(fastmath=FREELY)
+def numba_rosenbrock(x):
+    """Gather form: one pass, every component of the gradient written once."""
+    n = x.size
+    g = np.empty(n)
+    r, s = x[1] - x[0] * x[0], 1 - x[0]
+    total = 100 * r * r + s * s
+    g[0] = -400 * x[0] * r - 2 * s
+    for i in range(1, n - 1):
+        before = x[i] - x[i - 1] * x[i - 1]
+        r, s = x[i + 1] - x[i] * x[i], 1 - x[i]
+        total += 100 * r * r + s * s
+        g[i] = 200 * before - 400 * x[i] * r - 2 * s
+    g[n - 1] = 200 * (x[n - 1] - x[n - 2] * x[n - 2])
+    return total, g
+
+
+def log_sum_exp(x):
+    top = np.max(x)
+    return np.log(np.sum(np.exp(x - top))) + top
+
+
+def jax_log_sum_exp(x):
+    top = jnp.max(x)
+    return jnp.log(jnp.sum(jnp.exp(x - top))) + top
+
+
+@numba.njit(fastmath=FREELY)
+def numba_log_sum_exp(x):
+    top = x[0]
+    for i in range(x.size):
+        top = max(top, x[i])
+    g = np.empty(x.size)
+    total = 0.0
+    for i in range(x.size):
+        g[i] = np.exp(x[i] - top)
+        total += g[i]
+    for i in range(x.size):
+        g[i] /= total
+    return np.log(total) + top, g
+
+
+def by_jax(f: Callable[[Any], Any], x: np.ndarray) -> Callable[[], Any]:
+    compiled = jax.jit(jax.value_and_grad(f))
+
+    def call():
+        value, gradient = compiled(x)
+        return float(value), np.asarray(gradient)
+
+    return call
+
+
+def gradients(quick: bool) -> Iterator[Row]:
+    table = "value and gradient, NumPy in and out"
+    rng = np.random.default_rng(0)
+    rounds = 5 if quick else 2 * ROUNDS
+    for n, at_least in ((10_000, 5.0), (1_000_000, 2.0)):
+        x = rng.uniform(-2, 2, n)
+        f = kb.value_and_grad(rosenbrock)
+        calls = {
+            "koubai": lambda f=f, x=x: f(x),
+            "jax": by_jax(jax_rosenbrock, x),
+            "numba": lambda x=x: numba_rosenbrock(x),
+        }
+        same(f"Rosenbrock {n}", calls["koubai"](), {who: calls[who]() for who in ("jax", "numba")}, 1e-9, 1e-9)
+        taken = take_turns(calls, rounds)
+        how = f"koubai: {f.executor}"
+        yield Row.of(table, f"Rosenbrock n={n:g}", taken, ["jax"], at_least, how)
+        yield Row.of(table, f"Rosenbrock n={n:g}", taken, ["numba"], 1 / 1.5, how)
+    x = 3 * rng.standard_normal(10_000)
+    f = kb.value_and_grad(log_sum_exp)
+    calls = {
+        "koubai": lambda: f(x),
+        "jax": by_jax(jax_log_sum_exp, x),
+        "jax's own logsumexp": by_jax(jax.scipy.special.logsumexp, x),
+        "numba": lambda: numba_log_sum_exp(x),
+    }
+    same("log-sum-exp", calls["koubai"](), {who: call() for who, call in calls.items() if who != "koubai"}, 1e-9, 1e-15)
+    taken = take_turns(calls, rounds)
+    yield Row.of(table, "log-sum-exp n=10000", taken, ["jax", "jax's own logsumexp"], 2.0, f"koubai: {f.executor}")
+
+
+# -- 5: many descents at once ----------------------------------------------------------------------------------------
+
+
+def jax_many(lr: float, steps: int, adam: bool) -> Callable[[Any], Any]:
+    gradient = jax.grad(himmelblau)
+
+    def plain(x):
+        return jax.lax.fori_loop(0, steps, lambda _, x: x - lr * gradient(x), x)
+
+    def by_adam(x):
+        def update(t, carried):
+            x, m, v = carried
+            g = gradient(x)
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            m_hat, v_hat = m / (1 - 0.9 ** (t + 1.0)), v / (1 - 0.999 ** (t + 1.0))
+            return x - lr * m_hat / (jnp.sqrt(v_hat) + 1e-8), m, v
+
+        return jax.lax.fori_loop(0, steps, update, (x, jnp.zeros_like(x), jnp.zeros_like(x)))[0]
+
+    compiled = jax.jit(jax.vmap(by_adam if adam else plain))
+    return lambda starts: compiled(starts).block_until_ready()
+
+
+@numba.njit(parallel=True, fastmath={"contract"})
+def numba_many(starts, lr, steps):
+    """Plain descents on Himmelblau's function, 64 starts a block, so that LLVM vectorises across starts."""
+    k = starts.shape[0]
+    ends = np.empty_like(starts)
+    for block in numba.prange((k + 63) // 64):
+        first = 64 * block
+        size = min(64, k - first)
+        x, y = np.empty(64), np.empty(64)
+        for j in range(size):
+            x[j], y[j] = starts[first + j, 0], starts[first + j, 1]
+        for _ in range(steps):
+            for j in range(size):
+                a, b = x[j] * x[j] + y[j] - 11, x[j] + y[j] * y[j] - 7
+                gx, gy = 4 * x[j] * a + 2 * b, 2 * a + 4 * y[j] * b
+                x[j] -= lr * gx
+                y[j] -= lr * gy
+        for j in range(size):
+            ends[first + j, 0], ends[first + j, 1] = x[j], y[j]
+    return ends
+
+
+def many(quick: bool) -> Iterator[Row]:
+    table = "many descents on Himmelblau's function, 200 steps each, 2 threads"
+    k, steps = (10_000 if quick else 1_000_000), 200
+    starts = np.random.default_rng(0).uniform(-5, 5, (k, 2))
+    on_device = jnp.asarray(starts)
+    for name, optimizer, at_least in (("plain", kb.SGD(lr=0.01), 4.0), ("Adam", kb.Adam(lr=0.01), 2.0)):
+        by_jax_many = jax_many(0.01, steps, name == "Adam")
+        calls: dict[str, Callable[[], Any]] = {
+            "koubai": lambda o=optimizer: descend_many(himmelblau, starts, o, max_steps=steps, threads=2).x,
+            "jax": lambda call=by_jax_many: call(on_device),
+        }
+        if name == "plain":
+            calls["numba, in blocks"] = lambda: numba_many(starts, 0.01, steps)
+        if descend_many is None:
+            del calls["koubai"]
+        own = next(iter(calls.values()))()
+        for who in list(calls)[1:]:
+            off = np.abs(own - np.asarray(calls[who]())).max(axis=1)
+            # Near the border of two basins, one bit decides where a descent ends.
+            if not np.isfinite(own).all() or not np.mean(off <= 1e-6) >= 0.9999:
+                raise SystemExit(f"{name}: {who} and koubai disagree on {np.mean(~(off <= 1e-6)):.2%} of the starts")
+        taken = take_turns(calls, 3 if quick else 9, burst=0.0)
+        yield Row.of(table, f"{name}, {k:g} starts", taken, ["jax"], at_least)
+
+
+# -- 6: one optimizer step -------------------------------------------------------------------------------------------
+
+
+class TorchLion(torch.optim.Optimizer):
+    """Lion by PyTorch's in-place calls, as its users write it: PyTorch has none of its own."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state["m"] = torch.zeros_like(p)
+                m = state["m"]
+                p.add_(torch.lerp(p.grad, m, 0.9).sign_(), alpha=-group["lr"])
+                m.lerp_(p.grad, 0.01)
+
+
+@dataclass
+class Way:
+    """One way to make a step: the call, what it has made of x, and what sets its threads."""
+
+    call: Callable[[], Any]
+    read: Callable[[], np.ndarray]
+    before: Callable[[], Any] = lambda: None
+
+
+def torch_ways(name: str, x: np.ndarray, g: np.ndarray) -> dict[str, Way]:
+    """Return the fastest ways that PyTorch has, each with one thread (×1) and with two (×2)."""
+    make = {
+        "Adam": {"fused": lambda p: torch.optim.Adam([p], fused=True)},
+        "AdamW": {"fused": lambda p: torch.optim.AdamW([p], fused=True)},
+        "RMSprop": {
+            "foreach": lambda p: torch.optim.RMSprop([p], foreach=True),
+            "single": lambda p: torch.optim.RMSprop([p], foreach=False),
+        },
+        "Lion": {"by hand": lambda p: TorchLion([p], lr=1e-3)},
+    }[name]
+    ways = {}
+    for how, optimizer_of in make.items():
+        for threads in (1, 2):
+            p = torch.from_numpy(x.copy()).requires_grad_()
+            p.grad = torch.from_numpy(g)
+            ways[f"torch {how} ×{threads}"] = Way(
+                optimizer_of(p).step, lambda p=p: p.detach().numpy(), partial(torch.set_num_threads, threads)
+            )
+    return ways
+
+
+def optax_lion(x: np.ndarray, g: np.ndarray) -> Way:
+    rule = optax.lion(1e-3, b1=0.9, b2=0.99, weight_decay=0.0)
+    held = [jnp.array(x), rule.init(jnp.array(x))]
+    gradient = jnp.asarray(g)
+
+    def step(x, state, g):
+        change, state = rule.update(g, state, x)
+        return optax.apply_updates(x, change), state
+
+    compiled = jax.jit(step, donate_argnums=(0, 1))
+
+    def call():
+        held[:] = compiled(held[0], held[1], gradient)
+        held[0].block_until_ready()
+
+    return Way(call, lambda: np.asarray(held[0]))
+
+
+@numba.njit(parallel=True, fastmath={"contract"})
+def numba_triad(a, b, s, c):
+    for i in numba.prange(a.size):
+        a[i] = b[i] + s * c[i]
+
+
+def triads(n: int) -> dict[str, Callable[[], Any]]:
+    """Return a = b + s * c in every way that might be the fastest; it moves 12 bytes an element."""
+    b, c = np.random.default_rng(0).standard_normal((2, n), dtype=np.float32)
+    a, s = np.zeros(n, np.float32), np.float32(1.5)
+    ta, tb, tc = map(torch.from_numpy, (a, b, c))
+    return {
+        "triad by numba": lambda: numba_triad(a, b, s, c),
+        "triad by torch": lambda: torch.add(tb, tc, alpha=1.5, out=ta),
+    }
+
+
+BYTES = {
+    "Adam": 28,
+    "AdamW": 28,
+    "Lion": 20,
+    "RMSprop": 20,
+}  # an element: x, g and the state read, x and the state written
+
+
+def optimizer_steps(quick: bool) -> Iterator[Row]:
+    table = "one optimizer step, float32, on two cores"
+    own = {"Adam": kb.Adam, "AdamW": kb.AdamW, "Lion": lambda: kb.Lion(lr=1e-3), "RMSprop": kb.RMSprop}
+    for n in (2, 1000, 100_000) if quick else (2, 1000, 100_000, 1_000_000, 10_000_000):
+        x, g = np.random.default_rng(n).standard_normal((2, n), dtype=np.float32)
+        for name, optimizer_of in own.items():
+            mine, optimizer = x.copy(), optimizer_of()
+            ways = {"koubai": Way(partial(optimizer.update, mine, g), lambda mine=mine: mine)}
+            ways |= torch_ways(name, x, g)
+            if name == "Lion":
+                ways["optax"] = optax_lion(x, g)
+            for way in ways.values():
+                way.before()
+                for _ in range(3):
+                    way.call()
+            if mine.dtype != np.float32:
+                raise SystemExit(f"{name}: koubai's parameters are {mine.dtype}")
+            peers = [who for who in ways if who != "koubai"]
+            same(f"{name} {n}", [mine], {who: [ways[who].read()] for who in peers}, rtol=1e-5, atol=1e-6)
+            references = triads(n) if n == 10_000_000 else {}
+            calls = {who: way.call for who, way in ways.items()} | references
+            before = {who: way.before for who, way in ways.items()}
+            taken = take_turns(calls, 5 if quick else 9, before=before | dict.fromkeys(references, two_torch_threads))
+            at_least = 5.0 if n <= 1000 else 0.95
+            yield Row.of(table, f"{name} n={n:g}", {who: taken[who] for who in ways}, peers, at_least)
+            if references:
+                speeds = {who: 12e-9 * n / statistics.median(taken[who]) for who in references}
+                speeds["koubai"] = BYTES[name] * 1e-9 * n / statistics.median(taken["koubai"])
+                best = max(references, key=speeds.__getitem__)
+                yield Row(table, f"{name} n={n:g}, memory", speeds, (best,), 0.85, unit="GB/s")
+
+
+# -- all of it -------------------------------------------------------------------------------------------------------
+
+TABLES: dict[str, Callable[[bool], Iterator[Row]]] = {
+    "descents": descents,
+    "cold": cold_starts,
+    "latency": latencies,
+    "gradients": gradients,
+    "many": many,
+    "step": optimizer_steps,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    where, start, rows = about(), time.perf_counter(), []
+    print(headline(where))
+    for table in arguments.only:
+        for row in TABLES[table](arguments.quick):
+            if not rows or rows[-1].table != row.table:
+                print(f"\n{row.table}", flush=True)
+            print(row, flush=True)
+            rows.append(row)
+    asked = [row for row in rows if row.holds is not None]
+    short = sum(not row.holds for row in asked)
+    print(f"\n{len(asked) - short} of {len(asked)} hold, {short} short; {time.perf_counter() - start:.0f} s")
+    if len(arguments.only) == len(TABLES) and not arguments.quick:
+        save("native", where, rows)
+
+
+if __name__ == "__main__":
+    main()
