@@ -135,7 +135,10 @@ def test_first_steps_by_hand(name, settings, expected):
         ("gradient_descent", {"line_search": "wolfe", "c2": 0.1}, [0.0]),
         ("barzilai_borwein", {"lr": 0.1}, [0.95, 0.7]),  # s, y = -0.05, -0.1: a = 0.5
         ("barzilai_borwein", {"lr": 0.1, "variant": "short"}, [0.95, 0.7]),
+        ("barzilai_borwein", {"lr": 3.0, "c1": 0.49}, [0.25]),
         ("conjugate_gradient", {}, [0.0]),
+        ("conjugate_gradient", {"c2": 0.9}, [0.5]),  # the slope there is 0.5, at the start 1
+        ("lbfgs", {}, [0.5]),
         ("conjugate_gradient", {"variant": "fr"}, [0.0]),
         ("lbfgs", {"lr": 0.1, "line_search": "none"}, [0.95, 0.925]),  # H = 0.5, a tenth of 0.5 * 0.5
     ],
@@ -146,6 +149,22 @@ def test_first_steps_by_hand_with_the_gradient_clipped_at_one_half(name, setting
         RULES[name], np.array([1.0]), lambda x: 2 * x, len(expected), clip=lambda g: np.clip(g, -0.5, 0.5), **settings
     )
     np.testing.assert_allclose(np.concatenate(points), expected, rtol=1e-14, atol=1e-14)
+
+
+def test_a_direction_that_only_the_clipped_gradient_calls_down_is_not_taken():
+    """Clipped by value, (1, 20) is (1, 1): of a direction with another sign in each component the two may disagree."""
+    gradient, g, x = np.array([1.0, 20.0]), np.array([1.0, 1.0]), np.array([0.0, 0.0])
+    given = {"fun": 0.0, "evaluate": lambda x: (float(gradient @ x + 25 * x @ x), gradient + 50 * x)}
+    curved = np.array([[-4.0, 0.0]]), np.array([[-2.0, -4.0]])  # a pair by which L-BFGS's direction is (-2.8, 0.4)
+    rows = {
+        "conjugate_gradient": (np.zeros(2), np.asarray(21.0), np.array([-1.8, 1.4]), np.asarray(1.0)),
+        "lbfgs": (*curved, np.asarray(1.0), x, gradient, np.zeros(2)),
+    }
+    for name, state in rows.items():
+        settings = RULES[name].defaults | {"conjugate_gradient": {"variant": "fr"}, "lbfgs": {"history_size": 1}}[name]
+        end, _ = RULES[name](x, g, state, 2, unclipped=gradient, **given, **settings)
+        assert given["evaluate"](end)[0] < 0
+        assert end[0] == end[1] < 0, name  # along -g
 
 
 @pytest.mark.parametrize("variant", ["pr+", "fr"])
