@@ -159,14 +159,30 @@ def test_512_bits_are_used_where_there_are_512_bits():
     triple = llvm.get_process_triple()
     if not triple.startswith("x86_64"):
         pytest.skip("registers of x86")
-    targets = [
-        llvm.Target.from_triple(triple).create_target_machine(cpu=c, features=library._flags(triple, {}))
-        for c in ("skylake-avx512", "sapphirerapids")
-    ]
+    # LLVM's own vectoriser would keep to 256 bits on these two.
+    machine = llvm.Target.from_triple(triple).create_target_machine
+    targets = [machine(cpu=cpu) for cpu in ("skylake-avx512", "sapphirerapids")]
     if llvm.get_host_cpu_features().get("avx512f"):
         targets.append(compiler.target)
     for target in targets:
         assert "zmm" in target.emit_assembly(library._optimised(compiler, VECTORS))
+
+
+def test_what_is_marked_so_is_inlined():
+    text = """define internal double @square(double %x) alwaysinline {
+      %y = fmul double %x, %x
+      ret double %y
+    }
+    define double @f(double %x) {
+      %y = call double @square(double %x)
+      %z = call double @square(double %y)
+      ret double %z
+    }"""
+    module = library._optimised(library._compiler(), text)
+    assert [f.name for f in module.functions] == ["f"]
+    loaded = library.load("inlined", lambda: text)
+    assert list(loaded.addresses) == ["f"]
+    assert call(loaded, 3.0, "f") == 81.0
 
 
 def test_has_fma_is_what_the_cpu_says():
@@ -529,6 +545,30 @@ def test_threads_with_many_keys_and_a_small_memory(monkeypatch):
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(work, range(16)))
+
+
+def test_threads_set_llvm_up_once(monkeypatch):
+    compiler = library._compiler()
+    entered, arrived, go_on = [], threading.Semaphore(0), threading.Event()
+
+    def slow():
+        entered.append(1)
+        assert go_on.wait(60)
+        return compiler
+
+    def work(_):
+        arrived.release()
+        return library.available()
+
+    monkeypatch.setattr(library, "_set_up", None)
+    monkeypatch.setattr(library, "_start", slow)
+    with ThreadPoolExecutor(20) as pool:
+        results = pool.map(work, range(20))
+        for _ in range(20):
+            arrived.acquire()
+        go_on.set()
+        assert all(results)
+    assert entered == [1]
 
 
 def test_one_key_does_not_wait_for_another():

@@ -176,7 +176,7 @@ def _start() -> _Compiler:
     triple = llvm.get_process_triple()
     cpu = llvm.get_host_cpu_name()
     features = llvm.get_host_cpu_features()
-    flags = _flags(triple, features)
+    flags = features.flatten()
     target = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=flags, opt=2, jit=True)
     # LLVM's own choice of linker: the newer one, but not yet on Windows.
     jit = llvm.create_lljit_compiler(target, use_jit_link=sys.platform != "win32", suppress_errors=True)
@@ -191,13 +191,6 @@ def _start() -> _Compiler:
         lock=getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext()),
         identity="".join(f"{field}\n" for field in fields).encode(),
     )
-
-
-def _flags(triple: str, features: Any) -> str:
-    flags = [features.flatten()] if features else []
-    if triple.startswith("x86_64"):
-        flags.append("-prefer-256-bit")  # which LLVM's tables of some CPUs have, whatever width the text asks for
-    return ",".join(flags)
 
 
 def _sources() -> str:
