@@ -1,11 +1,40 @@
-"""Pictures of derivatives, descents and learning rates, in matplotlib.
+"""Pictures of derivatives, descents, learning rates and networks, in matplotlib.
 
-Every function draws on ``ax``, or on a new figure where it is None, and returns the axes; none of them shows a window,
-saves a file or changes matplotlib's settings.
+Every function draws on ``ax``, or on a new figure where it is None, and returns the axes (`training`, a page of several
+pictures, the figure); none of them shows a window, saves a file or changes matplotlib's settings.
 """
 
 from koubai.plot.derivatives import difference_error, gradient_field, tangent
 from koubai.plot.descent import convergence, path_1d, path_2d, run
+from koubai.plot.network import (
+    activations,
+    confusion,
+    decision,
+    filters,
+    gradient_by_depth,
+    gradient_norms,
+    training,
+    training_curves,
+    weights,
+)
 from koubai.plot.schedules import schedules
 
-__all__ = ["convergence", "difference_error", "gradient_field", "path_1d", "path_2d", "run", "schedules", "tangent"]
+__all__ = [
+    "activations",
+    "confusion",
+    "convergence",
+    "decision",
+    "difference_error",
+    "filters",
+    "gradient_by_depth",
+    "gradient_field",
+    "gradient_norms",
+    "path_1d",
+    "path_2d",
+    "run",
+    "schedules",
+    "tangent",
+    "training",
+    "training_curves",
+    "weights",
+]

@@ -24,6 +24,7 @@ from koubai.plot.field import (
     sample_points,
     set_aspect,
 )
+from koubai.plot.network import training_curves
 from koubai.plot.style import (
     BEST,
     CURVE,
@@ -50,12 +51,15 @@ MARGIN = 0.2  # of the path's extent, on each side of it
 def run(run: Run, *, minima: Iterable[Any] = (), ax: Axes | None = None) -> Axes:
     """Run: the picture that suits the descent: `path_1d` for one parameter, `path_2d` for two, else `convergence`.
 
-    A stochastic descent is drawn as `convergence`: no single curve belongs to its mini-batches.
+    A stochastic descent is drawn as `convergence`: no single curve belongs to its mini-batches; the training of a
+    network as `training_curves`.
 
     minima: known minima to mark on a path: points, or objects with the point as ``.x``, such as those of a Problem.
     Returns the axes. Raises InputError if ``run`` is not a Run or ``ax`` not an Axes.
     """
     size = _layout(run).size
+    if run.history.epochs is not None and run.history.epochs.layers:
+        return training_curves(run, ax=ax)
     if size > 2 or run.history.epochs is not None:
         return convergence(run, ax=ax)
     return (path_1d if size == 1 else path_2d)(run, minima=minima, ax=ax)

@@ -1,0 +1,491 @@
+"""Pictures of networks: how training went, what the network decides, and what its layers hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+
+from koubai.descent.record import Epochs, Run
+from koubai.errors import InputError
+from koubai.parameters import FloatArray, real_array
+from koubai.plot.style import (
+    BEST,
+    CURVE,
+    DARK,
+    END,
+    FIELD,
+    LIGHT,
+    PATH,
+    START,
+    THIRD,
+    axes_for,
+    halo,
+    number,
+    place_legend,
+    write_title,
+)
+
+__all__ = [
+    "activations",
+    "confusion",
+    "decision",
+    "filters",
+    "gradient_by_depth",
+    "gradient_norms",
+    "training",
+    "training_curves",
+    "weights",
+]
+
+COLORS = (CURVE, PATH, THIRD, BEST, START, END, "#0072B2", "#999999")  # of classes
+MARKERS = "osD^vP*X"
+GRID = 300  # points a side, of the plane that `decision` looks at
+TILES = 100  # filters drawn at most
+BINS = 60
+
+
+# -- how training went ------------------------------------------------------------------------------------------------
+
+
+def training_curves(run: Run, *, curve: Literal["loss", "accuracy"] = "loss", ax: Axes | None = None) -> Axes:
+    """Training curves: the loss or the accuracy of every epoch, on the training and on the validation data.
+
+    The training curve is the mean along the epoch, while the weights still move; validation is measured at its end.
+    The best epoch is marked, by validation where there is any. A loss that spans decades stands on a logarithmic scale.
+    Returns the axes. Raises InputError for a run without epochs, or without the curve that is asked for.
+    """
+    if curve not in ("loss", "accuracy"):
+        raise InputError(f"curve must be 'loss' or 'accuracy', got {curve!r}")
+    epochs = _epochs(run)
+    train, held = (
+        (epochs.fun, epochs.validation_fun) if curve == "loss" else (epochs.accuracy, epochs.validation_accuracy)
+    )
+    if train is None:
+        raise InputError("the run has no accuracy: its loss is not one of classes; draw curve='loss'")
+    ax = axes_for(ax)
+    at = np.arange(1, len(train) + 1)
+    drawn = []
+    for name, values, color, style, mark in (
+        ("training", train, PATH, "--", "o"), ("validation", held, CURVE, "-", "s"),
+    ):  # fmt: skip
+        if values is None:
+            continue
+        ax.plot(at, values, color=color, linestyle=style, linewidth=2.2, path_effects=halo(2.2, 0.5),
+                marker=mark if len(at) <= 30 else "", markersize=5, markeredgecolor=DARK, label=name)  # fmt: skip
+        drawn.append(np.column_stack([at, values]))
+    judged = train if held is None else held
+    best = int(np.nanargmin(judged) if curve == "loss" else np.nanargmax(judged))
+    score = number(judged[best]) if curve == "loss" else f"{judged[best]:.2%}"
+    ax.plot(at[best], judged[best], linestyle="", marker="D", markersize=9, markerfacecolor=BEST, markeredgecolor=DARK,
+            label=f"best: {score}, epoch {at[best]}", zorder=5)  # fmt: skip
+    points = np.vstack(drawn)
+    values = points[:, 1]
+    if curve == "accuracy":
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    elif values.min() > 0 and values.max() > 20 * values.min():
+        _log_scale(ax)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(curve)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.25)
+    write_title(ax, f"{curve.capitalize()} in training" + ("" if held is None else " and validation"))
+    place_legend(ax, points, marks=points[[-1]])
+    return ax
+
+
+def gradient_norms(run: Run, *, ax: Axes | None = None) -> Axes:
+    """Gradient norms: how large the gradient of each layer is, epoch by epoch.
+
+        √Σ (∂loss/∂w)²  over the parameters w of a layer,  mean along an epoch
+
+    Layers are coloured in order, the first one darkest. Where the first layers lie decades below the last, their
+    gradient vanishes and they hardly learn. Returns the axes. Raises InputError unless ``run`` is that of a network.
+    """
+    names, norms = _layer_norms(run)
+    ax = axes_for(ax)
+    at = np.arange(1, len(norms) + 1)
+    for i, (name, color) in enumerate(zip(names, _by_depth(len(names)), strict=True)):
+        ax.plot(at, _positive(norms[:, i]), color=color, linewidth=2.2, path_effects=halo(2.2, 0.5),
+                marker=MARKERS[i % len(MARKERS)] if len(at) <= 30 else "", markeredgecolor=DARK,
+                label=name)  # fmt: skip
+    _log_scale(ax)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("gradient norm")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.25)
+    write_title(ax, "Gradient norm by layer, along training")
+    place_legend(ax, np.column_stack([np.tile(at, len(names)), norms.T.ravel()]))
+    return ax
+
+
+def gradient_by_depth(runs: Mapping[str, Run], *, epoch: int = 0, ax: Axes | None = None) -> Axes:
+    """Gradient by depth: the gradient norm of each layer from the first to the last, one line a network.
+
+    runs: name → Run, networks to compare: activations, initialisers. epoch: which one, 0 the first, −1 the last.
+    A line that falls towards the first layer is a gradient that vanishes on its way back, one that rises explodes.
+    Returns the axes. Raises InputError unless every run is that of a network with so many epochs.
+    """
+    if not isinstance(runs, Mapping) or not runs:
+        raise InputError(f"runs must be a dict of named runs, got {type(runs).__name__}")
+    lines = {}
+    for name, run in runs.items():
+        _, norms = _layer_norms(run)
+        if not -len(norms) <= epoch < len(norms):
+            raise InputError(f"epoch {epoch} is not in run {name!r}, which has {len(norms)}")
+        lines[name] = _positive(norms[epoch])
+    ax = axes_for(ax)
+    drawn = []
+    for i, (name, line) in enumerate(lines.items()):
+        at = np.arange(1, len(line) + 1)
+        ax.plot(at, line, color=COLORS[i % len(COLORS)], linestyle=("-", "--", "-.", ":")[i % 4], linewidth=2.4,
+                path_effects=halo(2.4, 0.5), marker=MARKERS[i % len(MARKERS)], markersize=8, markeredgecolor=DARK,
+                label=name)  # fmt: skip
+        drawn.append(np.column_stack([at, line]))
+    _log_scale(ax)
+    ax.set_xlabel("layer with weights, from the input to the output")
+    ax.set_ylabel("gradient norm")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.25)
+    which = {0: "the first epoch", -1: "the last epoch"}.get(epoch, f"epoch {epoch + 1}")
+    write_title(ax, f"Gradient norm against depth, in {which}")
+    place_legend(ax, np.vstack(drawn))
+    return ax
+
+
+# -- what the network decides -----------------------------------------------------------------------------------------
+
+
+def decision(
+    network: Any, X: Any, y: Any, *, classes: Sequence[str] | None = None, bounds: Any = None, ax: Axes | None = None
+) -> Axes:
+    """Decision: the plane, coloured by the class that the network sees there, with the data on it.
+
+    network: has predict_proba, or is a function of points (n, 2) that gives probabilities, (n, classes), or (n,) of
+    class 1. Colours fade where the network is not sure; dark lines are the boundaries between classes. Samples that lie
+    on the wrong side are drawn large. X: (n, 2); y: labels 0, 1, …. classes: names for the legend. bounds: ((x0 low,
+    x0 high), (x1 low, x1 high)); the data with a margin if left out.
+    Returns the axes. Raises InputError for data that has other than two features.
+    """
+    X, y = _plane(X), _labels(y, "y")
+    if len(X) != len(y):
+        raise InputError(f"X has {len(X)} samples, y has {len(y)}; they must be equally many")
+    low, high = X.min(axis=0), X.max(axis=0)
+    margin = 0.1 * np.where(high > low, high - low, 1.0)
+    ranges = np.column_stack([low - margin, high + margin]) if bounds is None else np.asarray(bounds, dtype=np.float64)
+    if ranges.shape != (2, 2) or not (ranges[:, 0] < ranges[:, 1]).all():
+        raise InputError(f"bounds must be ((x0 low, x0 high), (x1 low, x1 high)), got {bounds!r}")
+    proba = getattr(network, "predict_proba", network)
+    grid = np.meshgrid(*(np.linspace(a, b, GRID) for a, b in ranges))
+    field = _probabilities(proba, np.column_stack([axis.ravel() for axis in grid]))
+    count = max(field.shape[1], int(y.max()) + 1)
+    names = _class_names(classes, count)
+    wrong = _probabilities(proba, X).argmax(axis=1) != y
+    ax = axes_for(ax)
+    colors = np.array([to_rgb(COLORS[k % len(COLORS)]) for k in range(count)])
+    faded = 1 - 0.6 * (1 - field @ colors[: field.shape[1]])  # towards white, so that the points stand out
+    ax.imshow(
+        faded.reshape(GRID, GRID, 3), origin="lower", extent=(*ranges[0], *ranges[1]), interpolation="bilinear",
+        aspect="auto", zorder=0,
+    )  # fmt: skip
+    for k in range(field.shape[1]):
+        others = np.delete(field, k, axis=1).max(axis=1)
+        ahead = (field[:, k] - others).reshape(GRID, GRID)
+        if ahead.min() < 0 < ahead.max():
+            ax.contour(*grid, ahead, levels=[0.0], colors=DARK, linewidths=1.2, zorder=1)
+    for k in range(count):
+        for rows, size in (((y == k) & ~wrong, 26), ((y == k) & wrong, 90)):
+            ax.scatter(X[rows, 0], X[rows, 1], s=size, color=COLORS[k % len(COLORS)], marker=MARKERS[k % len(MARKERS)],
+                       edgecolor=DARK, linewidth=0.8, zorder=2 + (size > 50),
+                       label=names[k] if size < 50 else None)  # fmt: skip
+    ax.set_xlim(*ranges[0])
+    ax.set_ylim(*ranges[1])
+    ax.set_xlabel("x0")
+    ax.set_ylabel("x1")
+    errors = int(wrong.sum())
+    shown = f"{len(y) - errors} of {len(y)} right, the others large" if errors else f"all {len(y)} right"
+    write_title(ax, f"Decision: {shown}")
+    place_legend(ax, X)
+    return ax
+
+
+def confusion(y: Any, predicted: Any, *, classes: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+    """Confusion: how often class i (row) was taken for class j (column).
+
+    y, predicted: labels 0, 1, …, equally many. classes: names; the numbers if left out. The colour is the share of the
+    row; the diagonal is right. Returns the axes. Raises InputError for labels that are no whole numbers ≥ 0.
+    """
+    y, predicted = _labels(y, "y"), _labels(predicted, "predicted")
+    if len(y) != len(predicted):
+        raise InputError(f"y has {len(y)} labels, predicted has {len(predicted)}; they must be equally many")
+    count = int(max(y.max(), predicted.max())) + 1 if classes is None else len(classes)
+    names = _class_names(classes, count)
+    if max(y.max(), predicted.max()) >= count:
+        raise InputError(f"classes has {count} names, but there is a label {max(y.max(), predicted.max())}")
+    table = np.zeros((count, count), dtype=np.int64)
+    np.add.at(table, (y, predicted), 1)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    ax = axes_for(ax)
+    # A logarithmic scale, so that one error in a hundred shows beside the diagonal; an empty cell is white.
+    ax.imshow(np.ma.masked_equal(shares, 0), cmap="Blues", norm=LogNorm(0.003, 1.0), aspect="equal")
+    size = max(5.0, min(11.0, 110 / count))
+    if count <= 30:
+        for i, j in np.argwhere(table > 0):
+            ax.text(j, i, str(table[i, j]), ha="center", va="center", fontsize=size,
+                    color=LIGHT if shares[i, j] > 0.12 else DARK)  # fmt: skip
+    step = 1 if count <= 30 else -(-count // 15)
+    ax.set_xticks(range(0, count, step), names[::step])
+    if max(map(len, names)) > 3:
+        ax.tick_params(axis="x", labelrotation=45)
+    ax.set_yticks(range(0, count, step), names[::step])
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("true class")
+    right = int(np.trace(table))
+    write_title(ax, f"Confusion: {right} of {len(y)} right, {right / len(y):.2%}")
+    return ax
+
+
+# -- what the layers hold ---------------------------------------------------------------------------------------------
+
+
+def weights(network: Any, *, ax: Axes | None = None) -> Axes:
+    """Weights: a histogram of the weights of each layer, all on one scale.
+
+    network: has params, or is a dict of arrays; vectors (biases, scales) are left out.
+    Returns the axes; they hold one inset a layer. Raises InputError where there are no weights.
+    """
+    params = getattr(network, "params", network)
+    if not isinstance(params, Mapping):
+        raise InputError(f"network must have params or be a dict of arrays, got {type(network).__name__}")
+    rows = {name: real_array(value, name).ravel() for name, value in params.items() if np.ndim(value) > 1}
+    if not rows:
+        raise InputError("there are no weights yet: fit or build the network first")
+    names = tuple(getattr(network, "names", ()))
+    rows = {_weight_name(name, names): values for name, values in rows.items()}
+    notes = {name: f"{len(values):,} weights\nstd {number(float(values.std()), 3)}" for name, values in rows.items()}
+    return _histograms(axes_for(ax), rows, notes, "Weights by layer", shared=True)
+
+
+def activations(outputs: Any, X: Any = None, *, ax: Axes | None = None) -> Axes:
+    """Activations: a histogram of what each layer puts out for the samples X.
+
+    outputs: a network, with X; or name → array, (samples, …), as network.activations(X) gives. Beside each histogram
+    stand mean and spread; how many values are exactly zero, which the histogram leaves out; and how many units are
+    dead, that is zero for every sample.
+    Returns the axes; they hold one inset a layer. Raises InputError where there is nothing to draw.
+    """
+    found = outputs.activations(X) if hasattr(outputs, "activations") else outputs
+    if not isinstance(found, Mapping) or not found:
+        raise InputError(f"outputs must be a network or a dict of arrays, got {type(outputs).__name__}")
+    rows, notes = {}, {}
+    for name, given in found.items():
+        values = real_array(given, name)
+        zero = values == 0
+        units = zero.reshape(len(values), -1).all(axis=0) if values.ndim == 2 else _silent_channels(zero)
+        lines = [f"mean {number(float(values.mean()), 3)}, std {number(float(values.std()), 3)}"]
+        if zero.any():
+            dead = f", {units.sum()} of {units.size} dead" if units.any() else ""
+            lines.append(f"{zero.mean():.0%} zero{dead}")
+        rows[name], notes[name] = values[~zero].ravel(), "\n".join(lines)
+    return _histograms(axes_for(ax), rows, notes, "Activations by layer", shared=False)
+
+
+def filters(W: Any, *, shape: tuple[int, int] | None = None, ax: Axes | None = None) -> Axes:
+    """Filters: the weights of a first layer as images, one a unit; each is what that unit looks for.
+
+    W: of a convolution, (out, in, height, width), with the mean over more than one input channel; or of a dense layer,
+    (in, out), whose inputs are the pixels of images of this shape (height, width). Blue is negative, red positive,
+    white zero; each image is scaled by its own largest weight. Of more than 100 units the first 100 are drawn.
+    Returns the axes. Raises InputError where shape does not fit.
+    """
+    W = real_array(W, "W")
+    if W.ndim == 4:
+        images = W.mean(axis=1)
+    elif W.ndim == 2 and shape is not None and len(shape) == 2 and shape[0] * shape[1] == W.shape[0]:
+        images = W.T.reshape(-1, *shape)
+    else:
+        raise InputError(
+            f"W must have shape (out, in, height, width), or (height·width, out) with shape=(height, width); "
+            f"got {W.shape} with shape={shape}"
+        )
+    count = len(images)
+    images = images[:TILES]
+    height, width = images.shape[1:]
+    columns = int(np.ceil(np.sqrt(len(images) * 1.4 * height / width)))
+    lines = -(-len(images) // columns)
+    gap = max(1, min(height, width) // 6)
+    mosaic = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        largest = float(np.abs(image).max()) or 1.0
+        mosaic[top : top + height, left : left + width] = image / largest
+    ax = axes_for(ax)
+    ax.imshow(mosaic, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+    shown = f"the first {TILES} of {count} filters" if count > TILES else f"{count} filters"
+    write_title(ax, f"First layer: {shown} of {height} × {width}", "red: positive, blue: negative, white: zero")
+    return ax
+
+
+# -- all of it on one page --------------------------------------------------------------------------------------------
+
+
+def training(
+    network: Any, run: Run, X: Any, y: Any, *, classes: Sequence[str] | None = None, figure: Figure | None = None
+) -> Figure:
+    """Training: loss and accuracy by epoch, and beside them what the network makes of the data X, y.
+
+    For two features the decision boundary, for more the confusion matrix, for numbers to be predicted the predictions
+    against the truth. Returns the figure, a new one unless it is given.
+    """
+    if figure is None:
+        from matplotlib import pyplot
+
+        figure = pyplot.figure(figsize=(12, 6), layout="constrained")
+    epochs = _epochs(run)
+    grid = figure.add_gridspec(1, 2)
+    left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+    if epochs.accuracy is None:
+        training_curves(run, ax=left.subplots())
+        _predictions(y, network.predict(X), right.subplots())
+        return figure
+    top, bottom = left.subplots(2, 1, sharex=True)
+    training_curves(run, ax=top)
+    top.set_xlabel("")
+    training_curves(run, curve="accuracy", ax=bottom)
+    ax = right.subplots()
+    if np.ndim(X) == 2 and np.shape(X)[1] == 2:
+        decision(network, X, y, classes=classes, ax=ax)
+    else:
+        confusion(y, network.predict(X), classes=classes, ax=ax)
+    return figure
+
+
+def _predictions(y: Any, predicted: Any, ax: Axes) -> None:
+    """Draw what is predicted against what is true."""
+    truth, guess = np.ravel(real_array(y, "y")), np.ravel(real_array(predicted, "predicted"))
+    ends = [min(truth.min(), guess.min()), max(truth.max(), guess.max())]
+    ax.plot(ends, ends, color=DARK, linewidth=1.2, label="right")
+    ax.scatter(truth, guess, s=26, color=CURVE, edgecolor=DARK, linewidth=0.6, label="samples")
+    ax.set_xlabel("y")
+    ax.set_ylabel("predicted")
+    ax.grid(alpha=0.25)
+    spread = float(np.var(truth))
+    score = f", R² = {number(1 - float(np.mean((truth - guess) ** 2)) / spread)}" if spread else ""
+    write_title(ax, f"Prediction of {len(truth)} samples{score}")
+    place_legend(ax, np.column_stack([truth, guess]))
+
+
+# -- reading what is given --------------------------------------------------------------------------------------------
+
+
+def _epochs(run: Run) -> Epochs:
+    if not isinstance(run, Run):
+        raise InputError(f"run must be a Run, as network.fit returns it, got {type(run).__name__}")
+    if run.history.epochs is None or not len(run.history.epochs.t):
+        raise InputError("the run has no finished epoch: only a training on mini-batches has curves by epoch")
+    return run.history.epochs
+
+
+def _layer_norms(run: Run) -> tuple[tuple[str, ...], FloatArray]:
+    epochs = _epochs(run)
+    if epochs.layer_grad_norm is None:
+        raise InputError("the run is not that of a network: it has no gradient norms by layer")
+    return epochs.layers, epochs.layer_grad_norm
+
+
+def _positive(values: Any) -> Any:
+    """Leave a gap where a gradient is zero, which no logarithmic scale can show."""
+    return np.where(values > 0, values, np.nan)
+
+
+def _log_scale(ax: Axes) -> None:
+    """Make the y scale logarithmic, its numbers written out; those between powers of ten only where these are few."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    few = high < 30 * low
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: number(value)) if few else NullFormatter())
+
+
+def _by_depth(count: int) -> list[Any]:
+    """Return colours in order, dark first; not the lightest, which would be lost on white."""
+    return [colormaps[FIELD](0.9 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def _plane(given: Any) -> FloatArray:
+    X = real_array(given, "X")
+    if X.ndim != 2 or X.shape[1] != 2 or not len(X):
+        raise InputError(f"the decision is drawn for two features, X of shape (n, 2); got {X.shape}")
+    return X
+
+
+def _labels(given: Any, name: str) -> npt.NDArray[np.int64]:
+    labels = np.asarray(given)
+    if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot rows
+        labels = labels.argmax(axis=1)
+    whole = labels.ravel().astype(np.int64) if labels.dtype.kind in "iufb" else np.array([-1])
+    if not whole.size or (whole < 0).any() or not np.array_equal(whole, labels.ravel()):
+        raise InputError(f"{name} must hold labels 0, 1, 2, …, got {labels.dtype} of shape {labels.shape}")
+    return whole
+
+
+def _class_names(classes: Sequence[str] | None, count: int) -> list[str]:
+    if classes is None:
+        return [str(k) for k in range(count)]
+    if len(classes) < count:
+        raise InputError(f"classes has {len(classes)} names for {count} classes")
+    return [str(name) for name in classes]
+
+
+def _probabilities(of: Callable[[FloatArray], Any], X: FloatArray) -> FloatArray:
+    """Return (n, classes); one column is the probability of class 1."""
+    p: FloatArray = np.asarray(of(X), dtype=np.float64).reshape(len(X), -1)
+    return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
+
+
+def _weight_name(name: str, layers: tuple[str, ...]) -> str:
+    """Return the layer's own name for a parameter called "0.W", where it is known."""
+    place, _, kind = name.partition(".")
+    if kind and place.isdigit() and int(place) < len(layers):
+        return layers[int(place)] if kind == "W" else f"{layers[int(place)]} {kind}"
+    return name
+
+
+def _silent_channels(zero: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return, a channel of (samples, channels, …), whether all of it is zero."""
+    return np.asarray(zero.all(axis=(0, *range(2, zero.ndim))))
+
+
+def _histograms(ax: Axes, rows: Mapping[str, FloatArray], notes: Mapping[str, str], title: str, shared: bool) -> Axes:
+    """Draw one histogram a row, in insets of ``ax`` one under the other; shared: on one scale."""
+    ax.set_axis_off()
+    write_title(ax, title)
+    everything = np.concatenate(list(rows.values()))
+    height = 1 / len(rows)
+    for i, (name, values) in enumerate(rows.items()):
+        inset = ax.inset_axes((0.0, 1 - (i + 1) * height, 0.76, height * (0.92 if shared else 0.62)))
+        scale = everything if shared else values
+        if len(scale):
+            low, high = float(scale.min()), float(scale.max())
+            if low == high:
+                low, high = low - 0.5, high + 0.5
+            counts, edges = np.histogram(values, bins=BINS, range=(low, high))
+            inset.stairs(counts, edges, fill=True, color=CURVE)
+            inset.stairs(counts, edges, color=DARK, linewidth=0.8)
+            inset.set_xlim(low, high)
+        inset.set_ylim(bottom=0)
+        inset.set_yticks([])
+        inset.set_ylabel(name, rotation=0, ha="right", va="center")
+        inset.spines[["top", "left", "right"]].set_visible(False)
+        inset.text(1.03, 0.5, notes[name], transform=inset.transAxes, va="center", fontsize="small")
+        if shared and i < len(rows) - 1:
+            inset.tick_params(labelbottom=False)
+    return ax
