@@ -333,20 +333,26 @@ def summary(rows: list[Row]) -> dict[str, float]:
 
 
 def main() -> None:
+    from report import about, headline, save  # only here: the tests read the tables of this file by its path
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worst", action="store_true", help="list every estimate that does not cover its error")
     arguments = parser.parse_args()
+    where, found = about(), []
+    print(headline(where))
     heads = ["cases", "cover", "lies", "median rel. error", "rel > 1e-3", "median nfev", "median µs"]
     print(f"{'':30}" + "".join(f"{head:>19}" for head in heads))
     for title, cases in (("tuned", TUNED), ("unseen", UNSEEN), ("random programs", programs(2000, seed=2026))):
         for tool in (koubai, numdifftools):
             rows = measure(cases, tool)
             figures = summary(rows)
+            found.append({"work": title, "tool": tool.__name__, **figures})
             print(f"{title + ', ' + tool.__name__:30}" + "".join(f"{figures[head]:>19.4g}" for head in heads))
             if arguments.worst and tool is koubai:
                 for row in rows:
                     if not row.covers:
                         print(f"    {row.case} at {row.x!r}: {row.value!r} ± {row.error:.1e}, off by {row.off:.1e}")
+    save("derivative", where, found)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
     python benchmarks/gradient.py --rounds 31
 
 Every contender does the same work on the same data in float64, NumPy in and NumPy out, and its value and gradient are
-compared with koubai's first. The contenders take turns within every round, each beginning with calls that are not
-counted, since the threads of the one before may still be busy. The table shows medians over the rounds: µs a call, and
-the ratio to koubai (above 1: koubai is faster). The first call (trace, reverse, compile) is shown apart, as are tracing
-and reversing alone and the memory that the first call and a later one need beyond the input and the answer.
+compared with koubai's first. The contenders take turns within every round. The table shows medians over
+the rounds: µs a call, and the ratio to koubai (above 1: koubai is faster). The first call (trace, reverse, compile) is
+shown apart, as are tracing and reversing alone and the memory that the first call and a later one need beyond the input
+and the answer.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from report import about, headline, save, take_turns
 
 import koubai as kb
 
@@ -229,18 +230,13 @@ def agree(a: Any, b: Any) -> bool:
     return bool(np.allclose(a, b, rtol=1e-9, atol=1e-11))
 
 
-def seconds(call: Call, times: int) -> float:
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - start) / times
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     warnings.simplefilter("ignore")
+    where, rows = about(), []
+    print(headline(where))
     print(f"{'':>18}{'µs a call (median)':<66}first call, ms")
     for name, makers in cases():
         first, calls = {}, {}
@@ -252,25 +248,22 @@ def main() -> None:
             calls[who] = call
             if who != "koubai" and not all(agree(a, b) for a, b in zip(answer, calls["koubai"](), strict=True)):
                 raise SystemExit(f"{name}: {who} and koubai disagree")
-        times = {who: max(1, int(0.01 / max(seconds(call, 3), 1e-7))) for who, call in calls.items()}
-        taken: dict[str, list[float]] = {who: [] for who in calls}
-        names = list(calls)
-        for r in range(rounds):
-            for who in names[r % len(names) :] + names[: r % len(names)]:  # so that nobody always follows the same
-                seconds(calls[who], times[who])  # while the threads of the one before come to rest
-                taken[who].append(seconds(calls[who], times[who]))
+        taken = take_turns(calls, rounds)
         median = {who: statistics.median(values) for who, values in taken.items()}
         row = "  ".join(f"{who} {median[who] * 1e6:.4g} ({median[who] / median['koubai']:.2f}×)" for who in calls)
         print(f"{name:>18}  {row}   first: {'  '.join(f'{who} {first[who] * 1e3:.3g}' for who in calls)}")
-    tracing()
-    memory()
+        rows.append({"work": name, "seconds": median, "first call": first})
+    rows += tracing()
+    rows += memory()
+    save("gradient", where, rows)
 
 
-def tracing(repeats: int = 501) -> None:
-    """Print what tracing and reversing take, without the check and the compilation of a first call.
+def tracing(repeats: int = 501) -> list[dict[str, Any]]:
+    """Print and return what tracing and reversing take, without the check and the compilation of a first call.
 
     The minimum is what the work takes; what the median has more is the other load of the machine.
     """
+    rows = []
     x = np.random.default_rng(0).uniform(-2, 2, 10_000)
     p, X, Y = mlp_data(np.random.default_rng(0))
     for name, f, args, wrt in (
@@ -284,27 +277,28 @@ def tracing(repeats: int = 501) -> None:
             start = time.perf_counter()
             kb.trace(f, *args).gradient(wrt)
             taken.append(time.perf_counter() - start)
-        print(
-            f"{name:>18}  trace and reverse: median {statistics.median(taken) * 1e6:.0f} µs, "
-            f"minimum {min(taken) * 1e6:.0f} µs"
-        )
+        median, least = statistics.median(taken), min(taken)
+        print(f"{name:>18}  trace and reverse: median {median * 1e6:.0f} µs, minimum {least * 1e6:.0f} µs")
+        rows.append({"work": f"{name}, trace and reverse", "seconds": {"koubai": median}, "minimum": least})
+    return rows
 
 
-def memory(n: int = 1_000_000) -> None:
-    """Print the peak of the first and of a steady call on Rosenbrock, in arrays of x's size beyond x and the
+def memory(n: int = 1_000_000) -> list[dict[str, Any]]:
+    """Print and return the peak of the first and of a steady call on Rosenbrock, in arrays of x's size beyond x and the
     gradient.
     """
+    rows = []
     x = np.random.default_rng(0).uniform(-2, 2, n)
     tracemalloc.start()
     call = kb.value_and_grad(rosenbrock(np), method="backprop")
     for which in ("the first", "a steady"):
         tracemalloc.reset_peak()
         call(x)
-        peak = tracemalloc.get_traced_memory()[1] - x.nbytes
-        print(
-            f"{'Rosenbrock 1e6':>18}  peak memory of {which} call: {peak / x.nbytes:.2f} arrays beyond x and gradient"
-        )
+        peak = (tracemalloc.get_traced_memory()[1] - x.nbytes) / x.nbytes
+        print(f"{'Rosenbrock 1e6':>18}  peak memory of {which} call: {peak:.2f} arrays beyond x and gradient")
+        rows.append({"work": f"Rosenbrock 1000000, {which} call", "peak memory, arrays beyond x and gradient": peak})
     tracemalloc.stop()
+    return rows
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from report import Row, about, headline, save, take_turns, use_two_cores
+from report import Row, about, draw_chart, headline, save, take_turns, use_two_cores
 
 use_two_cores()
 
@@ -489,6 +489,7 @@ def main() -> None:
     print(f"\n{len(asked) - short} of {len(asked)} hold, {short} short; {time.perf_counter() - start:.0f} s")
     if len(arguments.only) == len(TABLES) and not arguments.quick:
         save("native", where, rows)
+        draw_chart()
 
 
 if __name__ == "__main__":

@@ -212,3 +212,94 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_rounded(part) for part in value]
     return value
+
+
+# -- the chart -------------------------------------------------------------------------------------------------------
+
+# The works shown, as the rows of results.json name them, and in the words of the chart.
+SHOWN = {
+    "1000 steps, 2-D": {
+        "quad, the whole call": "1000 steps on a quadratic, 2-D",
+        "rosenbrock, the whole call": "1000 steps on Rosenbrock, 2-D",
+    },
+    "1000 steps, 2-D, from a cold function": {
+        "quad": "the same quadratic, compilation included",
+        "rosenbrock": "the same Rosenbrock, compilation included",
+    },
+    "value and gradient, NumPy in and out": {
+        "Rosenbrock n=10000": "value and gradient, Rosenbrock, 10,000-D",
+        "Rosenbrock n=1e+06": "value and gradient, Rosenbrock, 1,000,000-D",
+        "log-sum-exp n=10000": "value and gradient, log-sum-exp, 10,000-D",
+    },
+    "many descents on Himmelblau's function, 200 steps each, 2 threads": {
+        "plain, 1e+06 starts": "1,000,000 descents × 200 steps, plain",
+        "Adam, 1e+06 starts": "1,000,000 descents × 200 steps, Adam",
+    },
+    "one optimizer step, float32, on two cores": {
+        "Adam n=1000": "an Adam step, 1000 parameters",
+        "Adam n=1e+07": "an Adam step, 10,000,000 parameters",
+    },
+}
+
+
+def draw_chart() -> None:
+    """Draw how many times as fast as each peer koubai is into `CHART`: one point a peer and work, 1 in plain sight."""
+    from matplotlib.figure import Figure
+    from matplotlib.patheffects import Normal, Stroke
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    from koubai.plot import style
+
+    looks = {"jax": ("JAX", style.CURVE, "o"), "numba": ("numba, by hand", style.PATH, "s")}
+    looks["torch"] = ("PyTorch", style.END, "D")
+    native = json.loads(RESULTS.read_text(encoding="utf-8"))["native"]
+    labels: list[str] = []
+    points: dict[str, list[tuple[float, int]]] = {family: [] for family in looks}
+    for table, works in SHOWN.items():
+        for work, label in works.items():
+            medians = next(row["figures"] for row in native["rows"] if row["table"] == table and row["work"] == work)
+            labels.append(label)
+            for family, at in points.items():
+                best = min((value for who, value in medians.items() if who.startswith(family)), default=None)
+                if best is not None:
+                    at.append((best / medians["koubai"], len(labels) - 1))
+    figure = Figure(figsize=(9, 0.42 * len(labels) + 1.5), layout="constrained")
+    ax = figure.add_subplot()
+    ax.set_xscale("log")
+    for y in range(len(labels)):
+        ax.axhline(y, color="#E0E0E0", linewidth=0.8, zorder=0)
+    ax.axvline(1, color=style.DARK, linewidth=1.2, zorder=1)
+    for family, at in points.items():
+        name, colour, marker = looks[family]
+        x, y = zip(*at, strict=True)
+        ax.scatter(x, y, s=52, c=colour, marker=marker, edgecolors=style.DARK, linewidths=0.8, label=name, zorder=3)
+        for ratio, row in at:  # numba's below its mark: it often stands close to another's
+            ax.annotate(
+                f"{style.number(ratio, 2)}×", (ratio, row), (0, -7 if family == "numba" else 7),
+                textcoords="offset points", ha="center", va="top" if family == "numba" else "bottom",
+                fontsize="x-small",
+                parse_math=False, path_effects=[Stroke(linewidth=2, foreground=style.LIGHT), Normal()],
+            )  # fmt: skip
+    ratios = [ratio for at in points.values() for ratio, _ in at]
+    ax.set_xlim(min(0.5, 0.7 * min(ratios)), max(2, 1.5 * max(ratios)))
+    ax.set_ylim(len(labels) - 0.5, -0.8)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.set_xlabel("koubai is so many times as fast (log scale); left of the line, slower")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.35, 1.1), ncols=3, frameon=False)
+    machine, versions = native["machine"], native["versions"]
+    names = ", ".join(f"{name} {versions[name]}" for name in ("jax", "numba", "torch", "numpy"))
+    figure.supxlabel(
+        f"{machine['processor']}, {machine['cores used']} cores; {names}; {native['date'][:10]}; make bench",
+        fontsize="x-small", color="#555555", parse_math=False,
+    )  # fmt: skip
+    figure.savefig(CHART, dpi=120, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    draw_chart()
