@@ -16,7 +16,7 @@
     └── Interrupted                         Ctrl-C during a descent; carries the run so far
     UserWarning
     ├── FallbackWarning                     differences took the place of backpropagation, and why
-    └── CompileWarning                      this installation can't make machine code, and how to repair it
+    └── CompileWarning                      there is no machine code, and how to repair it
 
 An exception raised inside the user's own function passes through unchanged, with the step and x as a note.
 """
@@ -108,13 +108,10 @@ class FallbackWarning(UserWarning):
 
 
 class CompileWarning(UserWarning):
-    """This installation can't make machine code. Everything works without, slower. Said once a process."""
+    """There is no machine code for something. Everything works without, slower."""
 
     def __init__(self, reason: object) -> None:
-        super().__init__(
-            f"llvmlite can't be used ({reason}), so nothing is compiled and long descents take 10 to 100 times "
-            "as long. To repair it: pip install --upgrade llvmlite"
-        )
+        super().__init__(f"{reason}. All works without machine code, but long descents take 10 to 100 times as long.")
 
 
 class Interrupted(KeyboardInterrupt):

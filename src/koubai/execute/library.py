@@ -162,7 +162,8 @@ def _compiler() -> _Compiler:
                     _set_up = _start()
                 except Exception as error:  # ImportError, OSError of a library, AttributeError of an old llvmlite
                     _set_up = error
-                    warnings.warn(CompileWarning(f"{type(error).__name__}: {error}"), stacklevel=3)
+                    fault = f"llvmlite can't be used ({type(error).__name__}: {error})"
+                    warnings.warn(CompileWarning(f"{fault}; pip install --upgrade llvmlite repairs it"), stacklevel=3)
     if isinstance(_set_up, Exception):
         raise CompileError(f"llvmlite can't be used: {_set_up}") from _set_up
     return _set_up
