@@ -270,7 +270,7 @@ class _Descent:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr)
-            clipped = self.optimizer.clips(point.x, point.g, self.layout)
+            clipped = bool(self.optimizer.clips(point.x, point.g, self.layout))
         self.memory = self._observed(point)
         self.lr = self.optimizer.rate(point.t, self.memory)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
