@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,7 @@ class Paths:
     def replayed(self, leaves: Leaves) -> Any:
         """Record the derived graph into the outer trace that the leaves belong to."""
         numbers = tuple(v.copy()._value if type(v) is Traced else v for v in leaves.values)
-        recorded = record_call(self.f, replace(leaves, values=numbers), scalar=self.scalar)
+        recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
         return replay(recorded, self.derive(recorded.graph, leaves.active), leaves.values)
 
     def newest(self, form: Any) -> _Path | None:
@@ -188,6 +187,10 @@ class Differentiated:
             self._direct = path.direct
         return results[0], self._shaped(args, results[1:])
 
+    def path(self, *args: Any) -> _Path | None:
+        """Return the traced path that was used last for arguments of this form, if there is one."""
+        return self._paths.newest(_leaves(self.f, args, {}, self.argnums).form)
+
     def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
         """Give the gradients the form of the arguments they belong to."""
         if self.one and len(gradients) == 1 and not isinstance(args[self.argnums[0]], dict):
@@ -259,11 +262,11 @@ def _direct_call(path: _Path, form: Sequence[Any], numbers: Sequence[int], one: 
         if isinstance(part, Leaf):
             k = len(leaves)
             if part.shape:
-                namespace[f"d{k}"] = np.dtype(part.dtype)
+                namespace[f"d{k}"] = np.dtype(part.dtype.str)
                 tests.append(f"type({text}) is ndarray and {text}.dtype is d{k} and {text}.shape == {part.shape}")
                 leaves.append(text)
             else:
-                kind = np.dtype(part.dtype).type
+                kind = part.dtype.type
                 namespace[f"d{k}"] = kind
                 plain = f" or type({text}) is float" if kind is np.float64 else ""
                 tests.append(f"(type({text}) is d{k}{plain})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -18,8 +17,10 @@ from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Trace, Traced, 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
 
 
-@dataclass(frozen=True)
-class Leaves:
+_ARRAYS = np.ndarray, np.generic
+
+
+class Leaves(NamedTuple):
     """The arrays among the arguments, in order, and what is left of the arguments without them.
 
     form: hashable; two calls with equal form have the same arrays in the same places and the same other arguments.
@@ -44,17 +45,16 @@ class Leaves:
         labels: list[str] = []
         chosen: list[int] = []
 
-        def leaf(value: Any, name: str, on: bool) -> Any:
+        def leaf(value: Any, name: str, on: bool) -> Leaf:
             if on:
                 chosen.append(len(values))
             values.append(value)
             labels.append(name)
-            return Leaf(value.shape, value.dtype.str)
+            return Leaf(value.shape, value.dtype)
 
         def part(value: Any, name: str, on: bool) -> Any:
-            if not on and isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiubc":
-                differentiated = active is None and value.dtype.kind == "f"
-                return leaf(value, name, differentiated)
+            if not on and isinstance(value, _ARRAYS) and (kind := value.dtype.kind) in "fiubc":
+                return leaf(value, name, active is None and kind == "f")
             if (type(value) is dict or isinstance(value, Mapping)) and all(isinstance(k, str) for k in value):
                 if on and not value:
                     raise InputError(f"{name} is an empty dict; give at least one array")
@@ -85,7 +85,7 @@ class Leaf(NamedTuple):
     """The place of an array among the arguments."""
 
     shape: tuple[int, ...]
-    dtype: str
+    dtype: np.dtype[Any]
 
 
 class Static:
@@ -152,8 +152,7 @@ def argument_names(f: Any, count: int) -> list[str]:
     return [known[i] if i < len(known) else ("x" if count == 1 else f"x{i}") for i in range(count)]
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A traced call: the graph, what was read from outside, and the exact form of its arguments."""
 
     graph: Graph

@@ -214,6 +214,10 @@ POSITIVE = (0.1, 4.0)
 UNIT = (-0.9, 0.9)
 
 
+def _subtract_b(g: Any, y: Any, a: Any, b: Any) -> Any:
+    return -(unbroadcast(g, b.shape) if g.shape == y.shape else g)  # summed first, less is left to negate
+
+
 def _power(a: Any, b: Any) -> Any:
     return a**b  # not np.power: on arrays NumPy's operator squares and takes roots exactly, and scalars use libm
 
@@ -221,7 +225,7 @@ def _power(a: Any, b: Any) -> Any:
 def _power_base(g: Any, y: Any, a: Any, b: Any) -> Any:
     if type(b) in (int, float):  # a constant exponent, by far the commonest
         if b == 2:
-            return g * (2 * a)
+            return g * 2 * a
         if b == 1:
             return g
         return g * (b * a ** (b - 1)) if b != 0 else g * 0.0
@@ -241,9 +245,7 @@ def _power_kink(a: Any, b: Any) -> Any:
 _elementwise(
     np.add, lambda g, y, a, b: g, lambda g, y, a, b: g, domain=(ANY, ANY), code="{0} + {1}", scalar="{0} + {1}"
 )
-_elementwise(
-    np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: -g, domain=(ANY, ANY), code="{0} - {1}", scalar="{0} - {1}"
-)
+_elementwise(np.subtract, lambda g, y, a, b: g, _subtract_b, domain=(ANY, ANY), code="{0} - {1}", scalar="{0} - {1}")
 _elementwise(
     np.multiply,
     lambda g, y, a, b: g * b,
@@ -287,7 +289,7 @@ _elementwise(  # a / b with 0 / 0 = 0. The value is harmless there, its own deri
 )
 _elementwise(np.negative, lambda g, y, x: -g, domain=(ANY,), code="-{0}", scalar="-{0}")
 _elementwise(np.positive, lambda g, y, x: g, domain=(ANY,), code="+{0}", scalar="+{0}")
-_elementwise(np.square, lambda g, y, x: g * (2 * x), domain=(ANY,), scalar="{0} * {0}")
+_elementwise(np.square, lambda g, y, x: g * 2 * x, domain=(ANY,), scalar="{0} * {0}")
 _elementwise(np.reciprocal, lambda g, y, x: -(g * y) * y, domain=(POSITIVE,), scalar="1.0 / {0}")
 _elementwise(
     np.sqrt, lambda g, y, x: g * 0.5 / y, domain=(POSITIVE,), scalar="math.sqrt({0})", kink=lambda x: np.any(x == 0)
@@ -532,8 +534,7 @@ def _sum(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
 
 
 def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-    g = expand(g, x.shape, axis, keepdims)
-    return g if g.shape == x.shape else apply("broadcast_to", g, shape=x.shape)
+    return expand(g, x.shape, axis, keepdims)
 
 
 def _prod(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
@@ -808,10 +809,10 @@ def unbroadcast(g: Any, shape: Shape) -> Any:
     lead = len(given) - len(shape)
     if lead < 0:
         return np.broadcast_to(g, shape)
+    if given[lead:] == shape:
+        return apply("sum", g, axis=tuple(range(lead)) if shape else None, keepdims=False)
     ones = tuple([i + lead for i, n in enumerate(shape) if n == 1 and given[i + lead] != 1])
-    if not ones:
-        if lead:
-            return apply("sum", g, axis=tuple(range(lead)) if shape else None, keepdims=False)
+    if not ones and not lead:
         return np.broadcast_to(g, shape)
     g = apply("sum", g, axis=(*range(lead), *ones), keepdims=True)
     return apply("reshape", g, shape=shape) if lead else g

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
-from koubai.graph.ops import OPS, unbroadcast
-from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, _form, record
+from koubai.graph.ops import OPS, Op, Shape, unbroadcast
+from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, record
 
 __all__ = ["pullback", "reverse"]
 
@@ -46,15 +46,14 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     if wrt is None:
         wrt = [k for k, i in enumerate(graph.inputs) if _real(nodes[i].dtype)]
     targets = [graph.inputs[k] for k in wrt]
-    values = _load(trace, graph, targets)
-    levels = trace.levels
+    values, carries = _load(trace, graph, targets)
+    # a cotangent may be smaller than its node, as a sum's is: then it is meant to be spread over the node's shape
     cotangents: dict[int, Traced] = {}
     if seeds is None:
         output = graph.outputs[0]
         dtype = nodes[output].dtype
         if dtype is not None and dtype.kind in "fc":
-            one = trace.constant(dtype.type(1))
-            cotangents[output] = Traced(trace, one, None, (), dtype)
+            cotangents[output] = Traced(trace, -1, dtype.type(1), (), dtype)
     else:
         for k, i in enumerate(seeds):
             shape, dtype = nodes[i].shape, nodes[i].dtype
@@ -62,42 +61,60 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             trace.inputs.append(added)
             seed = Traced(trace, added, None, shape, dtype)
             cotangents[i] = _joined(cotangents[i], seed) if i in cotangents else seed
-    for i in range(len(nodes) - 1, -1, -1):
-        if levels[i] != 2:
-            continue
-        op, inputs, params, _, _, where = nodes[i]
-        if op in LEAVES:
-            continue
-        g = cotangents.pop(i, None)
-        if g is None:
-            continue
-        trace.where = (*where[:2], True) if where else None
-        arguments = tuple(map(values.__getitem__, inputs))
-        for k, j in enumerate(inputs):
-            given = nodes[j]
-            if levels[j] != 2 or given.dtype is None or given.dtype.kind not in "fc":
-                continue
-            rule = op.rule(k)
-            if rule is None:
-                continue
-            part = rule(g, values[i], *arguments, **params)
-            if op.elementwise and part.shape != given.shape:
-                part = unbroadcast(part, given.shape)
-            if part.dtype != given.dtype:
-                if _complex(part.dtype) and not _complex(given.dtype):
-                    part = record(OPS["real"], (part,))
-                part = part.astype(given.dtype, copy=False)
-            cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
+    with np.errstate(all="ignore"):
+        for i in range(len(nodes) - 1, -1, -1):
+            if i in cotangents and nodes[i].op not in LEAVES:
+                _pull(trace, graph, i, values, carries, cotangents)
     gradients = []
     for i in targets:
         g = cotangents.get(i)
         if g is None:
             zeros = {"shape": nodes[i].shape, "dtype": nodes[i].dtype}
-            gradients.append(trace.emit(OPS["zeros"], (), zeros, nodes[i].shape, nodes[i].dtype))
+            gradients.append(trace.emit(_ZEROS, (), zeros, graph.forms[i]))
         else:
-            gradients.append(g._node)
+            gradients.append(_spread(g, nodes[i].shape)._current())
     outputs = gradients if seeds is not None else [*graph.outputs, *gradients]
-    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, nodes)
+    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, trace)
+
+
+def _pull(
+    trace: Trace, graph: Graph, i: int, values: Sequence[Any], carries: Sequence[bool], cotangents: dict[int, Any]
+) -> None:
+    """Pass the cotangent of node ``i`` on to its inputs."""
+    nodes = graph.nodes
+    op, inputs, params, shape, _, where = nodes[i]
+    g = cotangents.pop(i)
+    trace.where = (*where[:2], True) if where else None
+    elementwise = op.elementwise
+    if g.shape != shape and not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape):
+        g = _spread(g, shape)
+    y, arguments = values[i], [values[j] for j in inputs]
+    for k, j in enumerate(inputs):
+        if not carries[j]:
+            continue
+        rule = op.rule(k)
+        if rule is None:
+            continue
+        part = rule(g, y, *arguments, **params)
+        _, _, _, given, dtype, _ = nodes[j]
+        if elementwise and given != shape and part.shape != given:
+            part = unbroadcast(part, given)
+        if part.dtype != dtype:
+            if _complex(part.dtype) and not _complex(dtype):
+                part = record(OPS["real"], (part,))
+            part = part.astype(dtype, copy=False)
+        cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
+
+
+def _takes_less(op: Op, g: Traced, given: Sequence[Shape], shape: Shape) -> bool:
+    """Does the rule of ``op`` work on a cotangent that is not spread? The parts that it gives are not spread either."""
+    if op.elementwise:
+        return all(one == shape for one in given)
+    return op is _SUM and not g.shape
+
+
+def _spread(g: Traced, shape: Shape) -> Traced:
+    return g if g.shape == shape else record(_BROADCAST, (g,), {"shape": shape})
 
 
 def _real(dtype: np.dtype[Any] | None) -> bool:
@@ -108,37 +125,42 @@ def _complex(dtype: np.dtype[Any] | None) -> bool:
     return dtype is not None and dtype.kind == "c"
 
 
-def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[Any]:
-    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes; return what rules see."""
+def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any], list[bool]]:
+    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes.
+
+    Return what the rules see of each node, and whether its cotangent is wanted.
+    """
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
-    levels, forms, table = trace.levels, trace.forms, trace.table
+    trace.forms = list(graph.forms)
+    table = trace.table
     values: list[Any] = []
-    for i, node in enumerate(graph.nodes):
-        op, inputs, params, shape, dtype, _ = node
-        level = 2 if i in targets else 0
+    carries = [False] * len(graph.nodes)
+    for i in targets:
+        carries[i] = _real(graph.nodes[i].dtype)
+    for i, (op, inputs, params, shape, dtype, _) in enumerate(graph.nodes):
         if inputs or op not in LEAVES:
-            if level == 0 and op.vjp:
-                for j in inputs:
-                    if levels[j] == 2:
-                        level = 2
             table[(op, inputs, *params.values()) if params else (op, inputs)] = i
-        levels.append(level)
-        forms.append((shape, dtype) if dtype is not None else _form(node))
+            if not carries[i] and op.vjp and _real(dtype):
+                for j in inputs:
+                    if carries[j]:
+                        carries[i] = True
         # Python numbers are shown as they are
         values.append(params["value"] if dtype is None else Traced(trace, i, None, shape, dtype))
-    return values
+    return values, carries
 
 
 def _joined(total: Traced, part: Traced) -> Traced:
     """Add two cotangents; one that is a few elements written into zeros is added in place instead."""
     trace = total._trace
     for a, b in ((total, part), (part, total)):
-        node = trace.nodes[b._node]
-        if node.op in (_ADD_AT, _SETITEM) and trace.nodes[node.inputs[0]].op is _ZEROS:
-            i = trace.emit(_ADD_AT, (a._node, *node.inputs[1:]), node.params, a.shape, a.dtype)
+        node = trace.nodes[b._current()]
+        if node.op in (_ADD_AT, _SETITEM) and trace.nodes[node.inputs[0]].op is _ZEROS and a.shape == b.shape:
+            i = trace.emit(_ADD_AT, (a._current(), *node.inputs[1:]), node.params, (a.shape, a.dtype))
             return Traced(trace, i, None, a.shape, a.dtype)
-    return record(OPS["add"], (total, part))
+    return record(_ADD, (total, part))
 
 
-_ADD_AT, _SETITEM, _ZEROS = OPS["add_at"], OPS["setitem"], OPS["zeros"]
+_ADD, _ADD_AT, _BROADCAST, _SETITEM, _SUM, _ZEROS = (
+    OPS[name] for name in ("add", "add_at", "broadcast_to", "setitem", "sum", "zeros")
+)

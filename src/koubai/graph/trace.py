@@ -90,6 +90,7 @@ class Node(NamedTuple):
         return _stored_name(self.where) if self.where else None
 
 
+_INPUTS = operator.itemgetter(1)  # of a node
 _new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
@@ -167,7 +168,8 @@ def _stores(code: CodeType) -> dict[int, str]:
 
 # is this code koubai's or NumPy's own? By identity, since hashing a code object reads all of it; held, so that none
 # takes another's identity
-_inside: dict[int, tuple[bool, CodeType]] = {}
+_inside: dict[int, bool] = {}
+_seen: list[CodeType] = []
 
 
 def user_frame(depth: int = 1) -> Where:
@@ -175,11 +177,12 @@ def user_frame(depth: int = 1) -> Where:
     frame = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
-        known = _inside.get(id(code))
-        if known is None:
+        inside = _inside.get(id(code))
+        if inside is None:
             module = frame.f_globals.get("__name__", "")
-            known = _inside[id(code)] = module.partition(".")[0] in ("koubai", "numpy"), code
-        if not known[0]:
+            inside = _inside[id(code)] = module.partition(".")[0] in ("koubai", "numpy")
+            _seen.append(code)
+        if not inside:
             return code, frame.f_lasti, False
         frame = frame.f_back  # type: ignore[assignment]
     return None
@@ -198,7 +201,8 @@ class Graph:
     guards: the looks at values on which the path depends; kinks: the kinks that the traced point sits on.
     """
 
-    __slots__ = ("guards", "inputs", "kinks", "name", "nodes", "outputs")
+    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs")
+    forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
 
     def __init__(
         self,
@@ -208,7 +212,7 @@ class Graph:
         guards: Sequence[Guard] = (),
         kinks: Sequence[Kink] = (),
         name: str = "f",
-        known: Sequence[Node] = (),
+        known: Graph | Trace | None = None,
     ) -> None:
         self.nodes = tuple(nodes)
         self.inputs = tuple(inputs)
@@ -218,30 +222,33 @@ class Graph:
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
         self.check(known)
 
-    def check(self, known: Sequence[Node] = ()) -> None:
+    def check(self, known: Graph | Trace | None = None) -> None:
         """Raise CompileError unless order, shapes and dtypes are consistent.
 
-        known: the nodes of a checked graph; as far as these are the same objects they need no other look.
+        known: a graph, or a trace, which checks what it records; as far as this graph begins with the same nodes, they
+        need no other look.
         """
         nodes = self.nodes
-        forms: list[Any] = []  # of the nodes before this one: to read a later one is an IndexError
-        checked = len(known) if len(known) <= len(nodes) and all(map(operator.is_, nodes, known)) else 0
-        for i, node in enumerate(nodes):
-            op, inputs, params, shape, dtype, _ = node
-            form = (shape, dtype) if dtype is not None else _form(node)
-            if i >= checked and (inputs or op not in LEAVES):
-                try:
-                    key = _question(op, forms, inputs, params)
-                except IndexError:
-                    raise CompileError(f"node {i} ({op.name}) reads a later node: {inputs}") from None
-                if op.elementwise or op.shape is not None:
-                    found = _inferred.get(key) or infer(key, op, [nodes[j] for j in inputs], params)
-                    if found != form:
-                        raise CompileError(f"node {i} ({op.name}) is recorded as {form}, but its inputs give {found}")
+        forms: list[Any] = []  # of the nodes before the one looked at
+        if known is not None:
+            forms += known.forms[: len(nodes)]
+            if not all(map(operator.is_, nodes, known.nodes)):
+                same = itertools.takewhile(bool, map(operator.is_, nodes, known.nodes))
+                del forms[sum(same) :]
+        for op, inputs, params, shape, dtype, _ in nodes[len(forms) :]:
+            i = len(forms)
+            form = (shape, dtype if dtype is not None else type(params["value"]))
+            if inputs and not 0 <= min(inputs) <= max(inputs) < i:
+                raise CompileError(f"node {i} ({op.name}) reads no earlier node: {inputs}")
+            if op.elementwise or op.shape is not None:
+                found = infer(op, forms, nodes, inputs, params)
+                if found != form:
+                    raise _misfit(i, op, form, found)
             forms.append(form)
         for i in (*self.outputs, *self.inputs, *[guard.node for guard in self.guards]):
             if not 0 <= i < len(nodes):
                 raise CompileError(f"node {i} does not exist")
+        self.forms = tuple(forms)
 
     @classmethod
     def pruned(
@@ -252,27 +259,30 @@ class Graph:
         guards: Sequence[Guard] = (),
         kinks: Sequence[Kink] = (),
         name: str = "f",
-        known: Sequence[Node] = (),
+        known: Graph | Trace | None = None,
     ) -> Graph:
         """Return the graph without the nodes that nothing needs. ``known``: as `check` takes it."""
+        roots = (*outputs, *inputs, *[guard.node for guard in guards])
+        if len({*roots, *itertools.chain.from_iterable(map(_INPUTS, nodes))}) == len(nodes):  # each has a reader
+            return cls(nodes, inputs, outputs, guards, kinks, name, known)
         needed = bytearray(len(nodes))
-        for i in (*outputs, *inputs, *[guard.node for guard in guards]):
+        for i in roots:
             needed[i] = 1
         for i in range(len(nodes) - 1, -1, -1):
             if needed[i]:
                 for j in nodes[i][1]:
                     needed[j] = 1
         first = needed.find(0)
-        if first < 0:
-            return cls(nodes, inputs, outputs, guards, kinks, name, known)
         new = list(range(first))  # what stands before the first dead node stays
         kept = list(nodes[:first])
         place = new.__getitem__
         for i in range(first, len(nodes)):
             new.append(len(kept))
             if needed[i]:
-                op, used, params, shape, dtype, where = nodes[i]
-                kept.append(_new_node((op, tuple(map(place, used)), params, shape, dtype, where)))
+                op, used, params, shape, dtype, where = node = nodes[i]
+                if used:
+                    node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
+                kept.append(node)
         return cls(
             kept,
             [new[i] for i in inputs],
@@ -422,7 +432,7 @@ def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
 
 # --- shapes and dtypes without numbers
 _dtypes: dict[Any, np.dtype[Any]] = {}
-_inferred: dict[Any, tuple[Shape, np.dtype[Any]]] = {}  # so that recording and checking do not work it out twice
+_inferred: dict[Any, tuple[Shape, np.dtype[Any]]] = {}  # so that the same is not worked out twice
 _INFERRED = 10_000  # of them are kept
 
 
@@ -452,26 +462,25 @@ def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> n
     return dtype
 
 
-def _form(node: Node) -> Any:
-    """Return (shape, dtype); of a Python number its type stands for the dtype."""
-    return node.shape, type(node.params["value"]) if node.dtype is None else node.dtype
-
-
-def _question(op: Op, forms: Sequence[Any], inputs: Sequence[int], params: dict[str, Any]) -> Any:
-    """Return all on which the form of a result depends."""
-    if params:
-        return (op, *map(forms.__getitem__, inputs), *params.values())
-    if len(inputs) == 2:
-        return op, forms[inputs[0]], forms[inputs[1]]
-    return (op, *map(forms.__getitem__, inputs))
-
-
-def infer(key: Any, op: Op, operands: Sequence[Node], params: dict[str, Any]) -> Any:
-    """Work out the form of a result, and remember it as the answer to the question ``key``."""
-    if len(_inferred) >= _INFERRED:
-        _inferred.clear()
-    found = _inferred[key] = _worked_out(op, operands, params)
+def infer(op: Op, forms: Sequence[Any], nodes: Sequence[Node], inputs: Sequence[int], params: dict[str, Any]) -> Any:
+    """Return the form of a result from those of its operands."""
+    question: Any
+    if len(inputs) == 1:
+        question = (op, forms[inputs[0]], *params.values()) if params else (op, forms[inputs[0]])
+    elif len(inputs) == 2 and not params:
+        question = op, forms[inputs[0]], forms[inputs[1]]
+    else:
+        question = (op, *map(forms.__getitem__, inputs), *params.values())
+    found = _inferred.get(question)
+    if found is None:
+        if len(_inferred) >= _INFERRED:
+            _inferred.clear()
+        found = _inferred[question] = _worked_out(op, [nodes[j] for j in inputs], params)
     return found
+
+
+def _misfit(i: int, op: Op, form: Any, found: Any) -> CompileError:
+    return CompileError(f"node {i} ({op.name}) is recorded as {form}, but its inputs give {found}")
 
 
 def _worked_out(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any]]:
@@ -512,7 +521,7 @@ class Trace:
         self.name = name
         self.nodes: list[Node] = []
         self.levels: list[int] = []
-        self.forms: list[Any] = []  # the `_form` of each node
+        self.forms: list[Any] = []  # as a graph's
         self.table: dict[Any, int] = {}
         self.inputs: list[int] = []
         self.guards: dict[tuple[int, Any], Guard] = {}
@@ -536,15 +545,18 @@ class Trace:
 
     def append(self, node: Node, level: int) -> int:
         self.nodes.append(node)
-        self.levels.append(level)
-        self.forms.append(_form(node))
+        _, _, params, shape, dtype, _ = node
+        self.forms.append((shape, type(params["value"]) if dtype is None else dtype))
+        if self.concrete:
+            self.levels.append(level)
         return len(self.nodes) - 1
 
     def input(self, value: Any, name: str, level: int = 2) -> Traced:
         """Add an argument. A concrete ``value`` must be a copy that the trace may write into."""
-        i = self.append(_new_node((INPUT, (), {"name": name}, value.shape, value.dtype, None)), level)
+        shape, dtype = value.shape, value.dtype
+        i = self.append(_new_node((INPUT, (), {"name": name}, shape, dtype, None)), level)
         self.inputs.append(i)
-        return Traced(self, i, value if self.concrete else None, value.shape, value.dtype)
+        return Traced(self, i, value if self.concrete else None, shape, dtype)
 
     def constant(self, value: Any) -> int:
         """Return the node of a constant: a Python number stays one (weak); an array is copied."""
@@ -586,26 +598,47 @@ class Trace:
         shown.flags.writeable = False
         return Traced(self, i, shown, value.shape, value.dtype)
 
-    def emit(self, op: Op, inputs: tuple[int, ...], params: dict[str, Any], shape: Shape, dtype: Any) -> int:
-        """Return the node for this call, a new one unless the same stands already."""
+    def emit(self, op: Op, inputs: tuple[int, ...], params: dict[str, Any], form: Any = None, depth: int = 3) -> int:
+        """Return the node for this call, a new one unless the same stands already.
+
+        form: (shape, dtype) of the result, inferred where it is not given; depth: as `user_frame` takes it.
+        """
         if self.closed:
             raise untraceable("a traced value outlived its trace", "don't keep values of x outside the function")
         key = (op, inputs, *params.values()) if params else (op, inputs)
-        nodes = self.nodes
-        i = self.table.setdefault(key, len(nodes))
-        if i == len(nodes):
-            level = 0
-            levels = self.levels
+        i = self.table.get(key)
+        if i is not None:
+            return i
+        nodes, forms = self.nodes, self.forms
+        i = len(nodes)
+        if form is None or op.elementwise or op.shape is not None:
+            found = infer(op, forms, nodes, inputs, params)
+            if form is None:
+                form = found
+            elif found != form:
+                if form[1] == np.object_:
+                    raise untraceable(f"{op.name} gives a value of dtype object", "use real numbers only")
+                raise _misfit(i, op, form, found)
+        if self.concrete:
+            level, levels = 0, self.levels
             for j in inputs:
                 if levels[j] > level:
                     level = levels[j]
-            if level == 2 and not op.vjp:
-                level = 1
-            where = user_frame(3) if self.concrete else self.where
-            nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
-            levels.append(level)
-            self.forms.append((shape, dtype))
+            levels.append(1 if level == 2 and not op.vjp else level)
+            where = user_frame(depth)
+        else:
+            where = self.where
+        self.table[key] = i
+        shape, dtype = form
+        nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
+        forms.append(form)
         return i
+
+    def derive(self, op: Op, nodes: list[int], params: dict[str, Any]) -> int:
+        """Return the node for this call in a trace without numbers, leaving out work that changes no bit."""
+        simplify = _SIMPLER.get(op) or (_simpler if op.elementwise and not params else None)
+        simpler = simplify(self, op, nodes, params) if simplify is not None else None
+        return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
     def guard(self, node: int, expected: Any) -> None:
         if self.levels[node] == 0:
@@ -617,21 +650,34 @@ class Trace:
     def graph(self, outputs: Sequence[int]) -> Graph:
         """Close the trace and return what it recorded, without the dead nodes."""
         guards = list(self.guards.values())
-        return Graph.pruned(self.nodes, self.inputs, outputs, guards, self.kinks, self.name)
+        return Graph.pruned(self.nodes, self.inputs, outputs, guards, self.kinks, self.name, self)
 
 
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
     """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
-    trace: Any = None
-    nodes, values = [], []
+    first = args[0]
+    trace = first._trace if type(first) is Traced else next(a._trace for a in args if type(a) is Traced)
+    nodes = []
+    if not trace.concrete:
+        for a in args:
+            if type(a) is not Traced:
+                i = trace.constant(a)
+            elif (i := a._node) < 0:
+                if op.elementwise and _are_numbers(args):  # so is the result, and no node until it meets more
+                    value = op.call(*[b._value if type(b) is Traced else b for b in args], **params)
+                    return Traced(trace, -1, value, (), value.dtype)
+                i = a._current()
+            nodes.append(i)
+        i = trace.derive(op, nodes, params)
+        shape, dtype = trace.forms[i]
+        return Traced(trace, i, None, shape, dtype)
+    values = []
     for a in args:
         if type(a) is Traced:
             if a._trace is not trace:
-                if trace is not None:
-                    raise untraceable(
-                        "values of two different traces meet", "don't use an outer x inside an inner gradient"
-                    )
-                trace = a._trace
+                raise untraceable(
+                    "values of two different traces meet", "don't use an outer x inside an inner gradient"
+                )
             if a._weak:
                 cast = _given_way(args)
                 if cast is not args:
@@ -639,44 +685,29 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             nodes.append(a._node if a._base is None else a._current())
             values.append(a._value)
         else:
-            if trace is None:
-                trace = next(b._trace for b in args if type(b) is Traced)
             i = trace.constant(a)
             nodes.append(i)
             values.append(trace.nodes[i].params["value"])
-    at = trace.nodes
-    if trace.concrete:
-        try:
-            value = op.call(*values, **params) if params else op.call(*values)
-        except (ArithmeticError, np.linalg.LinAlgError) as error:
-            trace.raised = error  # the function may catch it: a branch without a guard
-            raise
-        shape, dtype = value.shape, value.dtype
-        i = trace.emit(op, tuple(nodes), params, shape, dtype)
-        if op.kink is not None and trace.levels[i] == 2 and op.kink(*values, **params):
-            trace.kinks.append(Kink(i, op.name, at[i].where))
-        result = Traced(trace, i, value, shape, dtype)
-        if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
-            result._base, result._base_node, result._view = args[0], nodes[0], at[i]
-        return result
-    if op in _WRITES:
-        spread = at[nodes[1]]
-        if spread.op is _BROADCAST and at[spread.inputs[0]].shape == ():
-            nodes[1] = spread.inputs[0]  # a write spreads its value anyway
-    elif (op is _RESHAPE or op is _BROADCAST) and at[nodes[0]].op is _BROADCAST:
-        source = at[nodes[0]].inputs[0]
-        if at[source].shape == ():
-            return record(_BROADCAST, (_held(trace, source),), {"shape": params["shape"]})
-    elif op is _SUM and at[nodes[0]].op is _NEGATIVE:
-        inner = record(op, (_held(trace, at[nodes[0]].inputs[0]),), params)
-        return record(_NEGATIVE, (inner,))
-    if op.elementwise and not params:
-        simpler = _simplify(trace, op, nodes)
-        if simpler is not None:
-            return simpler
-    key = _question(op, trace.forms, nodes, params)
-    shape, dtype = _inferred.get(key) or infer(key, op, [at[j] for j in nodes], params)
-    return Traced(trace, trace.emit(op, tuple(nodes), params, shape, dtype), None, shape, dtype)
+    try:
+        value = op.call(*values, **params) if params else op.call(*values)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        trace.raised = error  # the function may catch it: a branch without a guard
+        raise
+    shape, dtype = form = value.shape, value.dtype
+    i = trace.emit(op, tuple(nodes), params, form, 4)
+    if op.kink is not None and trace.levels[i] == 2 and op.kink(*values, **params):
+        trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
+    result = Traced(trace, i, value, shape, dtype)
+    if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
+        result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
+    return result
+
+
+def _are_numbers(args: Sequence[Any]) -> bool:
+    for a in args:  # noqa: SIM110 a third of the time of all(...)
+        if type(a) is Traced and a._node >= 0:
+            return False
+    return True
 
 
 def _given_way(args: Sequence[Any]) -> Sequence[Any]:
@@ -698,56 +729,103 @@ def _is_view(value: Any, base: Any) -> bool:
     return value.base is base or np.may_share_memory(value, base)
 
 
-def _simplify(trace: Trace, op: Op, nodes: list[int]) -> Traced | None:
-    """Leave out work that changes no bit: multiplying by one, arithmetic on constants, spreading what is spread
-    anyway.
+def _simpler(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
+    """Simplify an elementwise call: spread no operand that is spread anyway, and work out what only has constants.
+
+    Return the node of the result, or None, with the operands in ``nodes`` made simpler.
     """
     at = trace.nodes
-    ops = [at[i].op for i in nodes]
-    if _BROADCAST in ops:
-        spread = None
-        for k, i in enumerate(nodes):
-            if ops[k] is _BROADCAST and all(at[j].shape in ((), at[i].shape) for m, j in enumerate(nodes) if m != k):
-                source = at[i].inputs[0]
-                if at[source].shape == () or (len(nodes) == 2 and at[nodes[1 - k]].shape == at[i].shape):
-                    nodes[k], spread = source, at[i].shape
-        if spread is not None and all(
-            at[i].shape == () for i in nodes
-        ):  # each operand is one number: spread the result
-            scalar = record(op, [_held(trace, i) for i in nodes], _NONE)
-            return record(_BROADCAST, (scalar,), {"shape": spread})
-        ops = [at[i].op for i in nodes]
-    if op is _MULTIPLY:
-        if CONSTANT in ops:
-            for k in (0, 1):
-                constant, other = at[nodes[k]], at[nodes[1 - k]]
-                factor = _scalar_constant(constant)
-                if factor is None or other.dtype is None:
-                    continue
-                if factor == 1.0 and (constant.dtype is None or constant.dtype == other.dtype):
-                    return _held(trace, nodes[1 - k])
-                inner = _scaled(trace, nodes[1 - k])
-                if inner is not None and (_exact(factor) or _exact(inner[0])):
-                    return record(op, (factor * inner[0], _held(trace, inner[1])))
-        elif ops[0] is _MULTIPLY and ops[1] is _MULTIPLY:
-            left, right = _scaled(trace, nodes[0]), _scaled(trace, nodes[1])
-            if left is not None and right is not None and (_exact(left[0]) or _exact(right[0])):
-                return record(op, (record(op, (left[0] * right[0], _held(trace, left[1]))), _held(trace, right[1])))
-    elif op is _NEGATIVE:
-        if ops[0] is _NEGATIVE:
-            return _held(trace, at[nodes[0]].inputs[0])
-        inner = _scaled(trace, nodes[0])
-        if inner is not None:
-            return record(_MULTIPLY, (-inner[0], _held(trace, inner[1])))
-    elif op is _ADD and _NEGATIVE in ops:
-        k = 0 if ops[0] is _NEGATIVE else 1
-        return record(_SUBTRACT, (_held(trace, nodes[1 - k]), _held(trace, at[nodes[k]].inputs[0])))
-    if CONSTANT in ops and all(at[i].op is CONSTANT and at[i].shape == () for i in nodes):
-        with np.errstate(all="ignore"):
-            value = op.call(*[at[i].params["value"] for i in nodes])
+    constant = True
+    for i in nodes:
+        kind = at[i].op
+        if kind is _BROADCAST:
+            return _unspread(trace, op, nodes)
+        constant = constant and kind is CONSTANT and at[i].shape == ()
+    if constant:
+        value = op.call(*[at[i].params["value"] for i in nodes])
         if isinstance(value, np.generic):
-            return Traced(trace, trace.constant(value), None, (), value.dtype)
+            return trace.constant(value)
     return None
+
+
+def _unspread(trace: Trace, op: Op, nodes: list[int]) -> int | None:
+    at = trace.nodes
+    wide = None
+    for k, i in enumerate(nodes):
+        if at[i].op is _BROADCAST and all(at[j].shape in ((), at[i].shape) for m, j in enumerate(nodes) if m != k):
+            source = at[i].inputs[0]
+            if at[source].shape == () or (len(nodes) == 2 and at[nodes[1 - k]].shape == at[i].shape):
+                nodes[k], wide = source, at[i].shape
+    if wide is None:
+        return None
+    if all(at[i].shape == () for i in nodes):  # each is one number: spread the result
+        return trace.derive(_BROADCAST, [trace.derive(op, nodes, _NONE)], {"shape": wide})
+    return trace.derive(op, nodes, _NONE)
+
+
+def _simpler_product(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
+    at = trace.nodes
+    a, b = nodes
+    left, right = at[a], at[b]
+    if left.op is CONSTANT or right.op is CONSTANT:
+        for constant, i in ((left, b), (right, a)):
+            factor = _scalar_constant(constant)
+            other = at[i]
+            if factor is None or other.dtype is None:
+                continue
+            if factor == 1.0 and (constant.dtype is None or constant.dtype == other.dtype):
+                return i
+            inner = _scaled(trace, i)
+            if inner is not None and (_exact(factor) or _exact(inner[0])):
+                return trace.derive(op, [trace.constant(factor * inner[0]), inner[1]], _NONE)
+    elif left.op is _MULTIPLY and right.op is _MULTIPLY:
+        one, two = _scaled(trace, a), _scaled(trace, b)
+        if one is not None and two is not None and (_exact(one[0]) or _exact(two[0])):
+            scaled = trace.derive(op, [trace.constant(one[0] * two[0]), one[1]], _NONE)
+            return trace.derive(op, [scaled, two[1]], _NONE)
+    return _simpler(trace, op, nodes, params)
+
+
+def _simpler_negative(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
+    (i,) = nodes
+    given = trace.nodes[i]
+    if given.op is _NEGATIVE:
+        return given.inputs[0]
+    inner = _scaled(trace, i)
+    if inner is not None:
+        return trace.derive(_MULTIPLY, [trace.constant(-inner[0]), inner[1]], _NONE)
+    return _simpler(trace, op, nodes, params)
+
+
+def _simpler_sum_of_two(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
+    at = trace.nodes
+    i, j = nodes
+    if at[i].op is _NEGATIVE:
+        return trace.derive(_SUBTRACT, [j, at[i].inputs[0]], _NONE)
+    if at[j].op is _NEGATIVE:
+        return trace.derive(_SUBTRACT, [i, at[j].inputs[0]], _NONE)
+    return _simpler(trace, op, nodes, params)
+
+
+def _simpler_reduction(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
+    given = trace.nodes[nodes[0]]
+    if given.op is not _NEGATIVE:
+        return None
+    return trace.derive(_NEGATIVE, [trace.derive(op, [given.inputs[0]], params)], _NONE)
+
+
+def _simpler_write(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
+    spread = trace.nodes[nodes[1]]
+    if spread.op is _BROADCAST and trace.nodes[spread.inputs[0]].shape == ():
+        nodes[1] = spread.inputs[0]  # a write spreads its value anyway
+    return None
+
+
+def _simpler_shape(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
+    spread = trace.nodes[nodes[0]]
+    if spread.op is not _BROADCAST or trace.nodes[spread.inputs[0]].shape:
+        return None
+    return trace.derive(_BROADCAST, [spread.inputs[0]], {"shape": params["shape"]})
 
 
 def _scalar_constant(node: Node) -> float | None:
@@ -778,15 +856,19 @@ def _exact(factor: float) -> bool:
     return math.frexp(factor)[0] in (0.5, -0.5) and 1e-6 < abs(factor) < 1e6
 
 
-def _held(trace: Trace, i: int) -> Traced:
-    node = trace.nodes[i]
-    return Traced(trace, i, None, node.shape, node.dtype)
-
-
-_SUM, _RESHAPE, _WRITES = OPS["sum"], OPS["reshape"], (OPS["setitem"], OPS["add_at"])
-_GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE, _ADD, _SUBTRACT = (
-    OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative", "add", "subtract")
+_GETITEM, _BROADCAST, _MULTIPLY, _NEGATIVE, _SUBTRACT = (
+    OPS[name] for name in ("getitem", "broadcast_to", "multiply", "negative", "subtract")
 )
+_SIMPLER: dict[Op, Callable[[Trace, Op, list[int], dict[str, Any]], int | None]] = {
+    _MULTIPLY: _simpler_product,
+    _NEGATIVE: _simpler_negative,
+    OPS["add"]: _simpler_sum_of_two,
+    OPS["sum"]: _simpler_reduction,
+    OPS["setitem"]: _simpler_write,
+    OPS["add_at"]: _simpler_write,
+    OPS["reshape"]: _simpler_shape,
+    _BROADCAST: _simpler_shape,
+}
 
 
 class Traced:
@@ -810,13 +892,14 @@ class Traced:
     def _zeros(self, shape: Shape, dtype: Any) -> Traced:
         """Return an assignable array of zeros in the same trace."""
         trace = self._trace
-        i = trace.emit(OPS["zeros"], (), {"shape": shape, "dtype": np.dtype(dtype)}, shape, np.dtype(dtype))
-        return Traced(trace, i, np.zeros(shape, dtype) if trace.concrete else None, shape, np.dtype(dtype))
+        dtype = np.dtype(dtype)
+        i = trace.emit(OPS["zeros"], (), {"shape": shape, "dtype": dtype}, (shape, dtype))
+        return Traced(trace, i, np.zeros(shape, dtype) if trace.concrete else None, shape, dtype)
 
     @property
     def _known(self) -> Any:
         """The value, where it is a constant of the graph."""
-        node = self._trace.nodes[self._node]
+        node = self._trace.nodes[self._current()]
         return node.params["value"] if node.op is CONSTANT else None
 
     # --- aliasing: what is written into an array shows in its views, and the other way round
@@ -828,8 +911,10 @@ class Traced:
             now = base._current()
             if now != self._base_node:
                 inputs = (now, *view.inputs[1:])
-                self._node = self._trace.emit(view.op, inputs, view.params, self.shape, self.dtype)
+                self._node = self._trace.emit(view.op, inputs, view.params, (self.shape, self.dtype))
                 self._base_node = now
+        elif self._node < 0:  # a number of a trace without numbers
+            self._node = self._trace.constant(self._value)
         return self._node
 
     def _assign(self, node: int) -> None:
@@ -837,15 +922,16 @@ class Traced:
         base = self._base
         if base is not None:
             view, emit = self._view, self._trace.emit
+            form = base.shape, base.dtype
             if view.op is _GETITEM:
                 inputs = (base._current(), node, *view.inputs[1:])
-                written = emit(OPS["setitem"], inputs, view.params, base.shape, base.dtype)
+                written = emit(OPS["setitem"], inputs, view.params, form)
             elif view.op.name == "transpose":
                 axes = view.params["axes"]
                 back = {"axes": tuple(sorted(range(len(axes)), key=axes.__getitem__))}
-                written = emit(view.op, (node,), back, base.shape, base.dtype)
+                written = emit(view.op, (node,), back, form)
             elif view.op.name == "reshape":
-                written = emit(view.op, (node,), {"shape": base.shape}, base.shape, base.dtype)
+                written = emit(view.op, (node,), {"shape": base.shape}, form)
             else:
                 raise untraceable(f"the function writes into a view made by {view.op.name}", "write into a copy")
             base._assign(written)
@@ -887,7 +973,7 @@ class Traced:
     # --- looks
     def _look(self, what: str, fix: str) -> Any:
         """Return the number itself, guarded; refused where the derivative would be lost."""
-        if self._value is None:
+        if not self._trace.concrete:
             raise CompileError(f"a derivative rule looked at a value: {what}")
         node = self._current()
         if self._trace.levels[node] == 2:
@@ -897,7 +983,7 @@ class Traced:
         return value
 
     def __bool__(self) -> bool:
-        if self._value is None:
+        if not self._trace.concrete:
             raise CompileError("a derivative rule looked at a value: bool()")
         answer = bool(self._value)  # raises for more than one element, as NumPy does
         asked = self if self.dtype == np.bool_ else record(OPS["not_equal"], (self, 0))
@@ -998,7 +1084,7 @@ class Traced:
         nodes = [self._current()]
         for a in (value, *arrays):
             nodes.append(a._current() if type(a) is Traced else trace.constant(a))
-        self._assign(trace.emit(OPS["setitem"], tuple(nodes), {"index": index}, self.shape, self.dtype))
+        self._assign(trace.emit(OPS["setitem"], tuple(nodes), {"index": index}, (self.shape, self.dtype)))
 
     @property
     def ndim(self) -> int:
