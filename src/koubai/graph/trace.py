@@ -716,7 +716,7 @@ def _given_way(args: Sequence[Any]) -> Sequence[Any]:
     if not any(kind.kind == "f" for kind in kinds) or np.result_type(*kinds) == np.float64:
         return args
     kind = np.result_type(*kinds, 1.0)
-    return [a.astype(kind) if type(a) is Traced and a._weak else a for a in args]
+    return [a.astype(kind) if type(a) is Traced and a._weak and a.dtype.kind != "b" else a for a in args]
 
 
 def _python_like(a: Any) -> bool:
