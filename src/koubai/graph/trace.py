@@ -716,7 +716,7 @@ def _given_way(args: Sequence[Any]) -> Sequence[Any]:
     if not any(kind.kind == "f" for kind in kinds) or np.result_type(*kinds) == np.float64:
         return args
     kind = np.result_type(*kinds, 1.0)
-    return [a.astype(kind) if type(a) is Traced and a._weak and a.dtype.kind != "b" else a for a in args]
+    return [a.astype(kind) if type(a) is Traced and a._weak else a for a in args]
 
 
 def _python_like(a: Any) -> bool:
@@ -1230,8 +1230,8 @@ def _define_operators() -> None:
                     return NotImplemented
                 other = _plain(other)
             result = record(op, (self, other))
-            if self._weak:
-                result._weak = _python_like(other)
+            if self._weak:  # a comparison's answer is no number that could be cast
+                result._weak = result.dtype.kind != "b" and _python_like(other)
             return result
 
         def reflected(self: Traced, other: Any) -> Any:
