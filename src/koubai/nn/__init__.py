@@ -3,18 +3,46 @@
 from koubai.nn import initializers
 from koubai.nn.data import Batches, Standardizer, Stream, batches, one_hot, split, standardize
 from koubai.nn.datasets import Table, blobs, circles, digits, moons, read_csv, spirals, xor
-from koubai.nn.layers import Dense, Flatten, Layer, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
-from koubai.nn.losses import MSE, CrossEntropy, Loss
+from koubai.nn.layers import (
+    GELU,
+    AvgPool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    Layer,
+    LayerNorm,
+    LeakyReLU,
+    MaxPool2D,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from koubai.nn.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Loss
 
 __all__ = [
+    "GELU",
+    "MAE",
     "MSE",
+    "AvgPool2D",
+    "BatchNorm",
     "Batches",
+    "BinaryCrossEntropy",
+    "Conv2D",
     "CrossEntropy",
     "Dense",
+    "Dropout",
+    "Embedding",
     "Flatten",
+    "Huber",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
+    "MaxPool2D",
     "ReLU",
     "Sigmoid",
     "Softmax",

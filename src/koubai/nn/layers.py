@@ -10,6 +10,7 @@ are views, which cost nothing.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, ClassVar, TypeAlias
 
@@ -17,18 +18,26 @@ import numpy as np
 
 from koubai.derivatives.gradient import Paths
 from koubai.errors import InputError
-from koubai.graph import activations  # noqa: F401 its primitives enter the table
+from koubai.graph import activations, windows  # noqa: F401 their primitives enter the table
 from koubai.graph.call import Leaves
 from koubai.graph.ops import apply
 from koubai.graph.reverse import pullback
-from koubai.nn.initializers import Initializer, initializer
+from koubai.nn.initializers import Initializer, initializer, normal
 from koubai.parameters import real_array
 
 __all__ = [
+    "GELU",
+    "AvgPool2D",
+    "BatchNorm",
+    "Conv2D",
     "Dense",
+    "Dropout",
+    "Embedding",
     "Flatten",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
+    "MaxPool2D",
     "ReLU",
     "Sigmoid",
     "Softmax",
@@ -36,6 +45,7 @@ __all__ = [
 ]
 
 Shape: TypeAlias = tuple[int, ...]
+Pair: TypeAlias = tuple[int, int]
 Arrays: TypeAlias = dict[str, Any]
 
 
@@ -76,6 +86,9 @@ class Layer:
         """Return (y, the new state): a pure function, traced and differentiated by the engine."""
         return x, state
 
+    def check(self, x: Any) -> None:
+        """Raise InputError where there are numbers in x that the layer can't take."""
+
     def noise(self, x_shape: Shape, rng: np.random.Generator, dtype: Any, out: Any = None) -> Any:
         """Return the random numbers that training on one batch takes, or None. ``out``: an earlier answer, reused."""
         return None
@@ -109,6 +122,7 @@ class Layer:
             self.build(x.shape[1:], np.random.default_rng(seed), x.dtype if x.dtype.kind == "f" else np.float64)
         elif x.shape[1:] != self.input_shape:
             raise InputError(f"{self.name} was built for samples of shape {self.input_shape}, got {x.shape[1:]}")
+        self.check(x)
         dtype = next((value.dtype for value in self.params.values()), x.dtype)
         if x.dtype.kind == "f":
             x = x.astype(dtype, copy=False)
@@ -234,6 +248,28 @@ class LeakyReLU(_Activation):
         return self.slope * x + (1.0 - self.slope) * apply("relu", x)
 
 
+class GELU(_Activation):
+    """Gaussian error linear unit: weighs every number by the share of a normal distribution that lies below it.
+
+        y = x Φ(x);  approximate: y = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
+
+    approximate: the second formula, PyTorch's approximate="tanh", and JAX's default.
+
+    Hendrycks, Gimpel, "Gaussian Error Linear Units", arXiv 2016.
+    """
+
+    def __init__(self, *, approximate: bool = False) -> None:
+        super().__init__()
+        self.approximate = approximate
+        if approximate:
+            self.name = "GELU(approximate)"
+
+    def value(self, x: Any) -> Any:
+        if self.approximate:
+            return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x))))
+        return x * apply("normal_cdf", x)
+
+
 class Softmax(Layer):
     """Softmax: turns the numbers of a sample into probabilities that sum to 1.
 
@@ -285,6 +321,125 @@ class Dense(Layer):
         return (y + params["b"] if self.bias else y), state
 
 
+class Conv2D(Layer):
+    """Convolution: every output channel is one small pattern, compared with the image at every place.
+
+        y[n, f, i, j] = Σ x[n, c, i s + k − p, j s + l − p] W[f, c, k, l] + b[f]
+
+    filters: output channels; kernel: height and width of the pattern, a number where they are equal; stride s; padding
+    p: zeros around the image, a number, a pair, or "same" for an output of the input's size (odd kernel, stride 1).
+    W: (filters, channels, height, width) as in PyTorch; b: (filters,). init: of W; b starts at 0, or is left out. As
+    everywhere in networks this is a correlation: the pattern is not turned around.
+
+    LeCun et al., "Backpropagation Applied to Handwritten Zip Code Recognition", Neural Computation 1989.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel: int | Pair,
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair | str = 0,
+        init: str | Initializer = "xavier",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.filters = _whole(filters, 1, "filters")
+        self.kernel, self.stride = _pair(kernel, 1, "kernel"), _pair(stride, 1, "stride")
+        if isinstance(padding, str):
+            if padding != "same" or self.stride != (1, 1) or not all(n % 2 for n in self.kernel):
+                raise InputError(
+                    f'padding must be a number, a pair, or "same" with stride 1 and an odd kernel; got {padding!r} '
+                    f"with stride {_shown(self.stride)} and kernel {_shown(self.kernel)}"
+                )
+            padding = (self.kernel[0] // 2, self.kernel[1] // 2)
+        self.padding = _pair(padding, 0, "padding")
+        self.init = initializer(init)
+        self.bias = bias
+        self.name = f"Conv2D({self.filters}, {_shown(self.kernel)})"
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (self.filters, *_place_counts(self.name, input_shape, self.kernel, self.stride, self.padding))
+
+    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+        shape = (self.filters, input_shape[0], *self.kernel)
+        area = math.prod(self.kernel)
+        params = {"W": self.init(rng, shape, input_shape[0] * area, self.filters * area)}
+        if self.bias:
+            params["b"] = np.zeros(self.filters)
+        return params, {}
+
+    def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
+        cut = apply("windows", _inward(x), kernel=self.kernel, stride=self.stride, padding=self.padding)
+        rows = math.prod(cut.shape[:3])
+        y = params["W"].reshape(self.filters, rows) @ cut.reshape(rows, -1)
+        if self.bias:
+            y = y + params["b"][:, None]
+        return _outward(y.reshape(self.filters, *cut.shape[3:])), state
+
+
+# --- pooling
+class MaxPool2D(Layer):
+    """Max pooling: the largest number of each window of the image.
+
+        y[n, c, i, j] = max x[n, c, i s + k, j s + l] over the window (k, l)
+
+    size: of the window, a number where height and width are equal; stride s: by default the size, so that windows do
+    not overlap. What doesn't fill a window at the lower and right border is left out. The largest numbers of a window
+    share the derivative evenly where several are equal; PyTorch gives it to the first.
+    """
+
+    def __init__(self, size: int | Pair = 2, *, stride: int | Pair | None = None) -> None:
+        super().__init__()
+        self.size = _pair(size, 1, "size")
+        self.stride = self.size if stride is None else _pair(stride, 1, "stride")
+        self.name = f"{type(self).__name__}({_shown(self.size)})"
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:1], *_place_counts(self.name, input_shape, self.size, self.stride, (0, 0)))
+
+    def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
+        return _outward(apply("window_max", _inward(x), kernel=self.size, stride=self.stride)), state
+
+
+class AvgPool2D(MaxPool2D):
+    """Average pooling: the mean of each window of the image.
+
+        y[n, c, i, j] = mean x[n, c, i s + k, j s + l] over the window (k, l)
+
+    size, stride: as of `MaxPool2D`.
+    """
+
+    def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
+        cut = apply("windows", _inward(x), kernel=self.size, stride=self.stride, padding=(0, 0))
+        return _outward(np.mean(cut, axis=(1, 2))), state
+
+
+def _pair(value: Any, least: int, argument: str) -> Pair:
+    if isinstance(value, tuple | list):
+        if len(value) != 2:
+            raise InputError(f"{argument} must be a whole number or a pair (height, width), got {value!r}")
+        return _whole(value[0], least, argument), _whole(value[1], least, argument)
+    return (_whole(value, least, argument),) * 2
+
+
+def _place_counts(name: str, input_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """Return (height, width) of the output. Raises InputError where no window fits into the image."""
+    if len(input_shape) != 3:
+        raise InputError(
+            f"{name} takes images of shape (channels, height, width), got samples of shape {input_shape}; "
+            "reshape X to (samples, channels, height, width)"
+        )
+    high, wide = (windows.window_count(*along) for along in zip(input_shape[1:], kernel, stride, padding, strict=True))
+    if high < 1 or wide < 1:
+        raise InputError(
+            f"{name}: a window of {_shown(kernel)} does not fit into an image of {_shown(input_shape[1:])}"
+            + (f" with padding {_shown(padding)}" if any(padding) else "")
+        )
+    return high, wide
+
+
 # --- shapes
 class Flatten(Layer):
     """Flatten: every sample becomes one row of numbers, in the order (channel, height, width)."""
@@ -296,3 +451,178 @@ class Flatten(Layer):
         if x.ndim == 4:
             return _inward(x).reshape(-1, x.shape[0]).T, state
         return x.reshape(x.shape[0], -1), state
+
+
+class Embedding(Layer):
+    """Embedding: every whole number stands for a vector that is learned.
+
+        y = W[x]
+
+    count: of the different numbers, 0 … count−1; size: of a vector; W: (count, size), drawn from N(0, 1) as in PyTorch.
+    x: an array of indices of any shape; there is no derivative with respect to it.
+    """
+
+    takes_integers = True
+
+    def __init__(self, count: int, size: int, *, init: str | Initializer | None = None) -> None:
+        super().__init__()
+        self.count, self.size = _whole(count, 1, "count"), _whole(size, 1, "size")
+        self.init = functools.partial(normal, std=1.0) if init is None else initializer(init)
+        self.name = f"Embedding({self.count}, {self.size})"
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, self.size)
+
+    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+        return {"W": self.init(rng, (self.count, self.size), self.count, self.size)}, {}
+
+    def check(self, x: Any) -> None:
+        bad = (x < 0) | (x >= self.count)
+        if x.dtype.kind == "f":
+            bad |= x != np.floor(x)
+        wrong = np.argwhere(bad)
+        if len(wrong):
+            at = tuple(map(int, wrong[0]))
+            shown = ", ".join(map(str, at))
+            raise InputError(f"{self.name}: x[{shown}] = {x[at]}, but indices are whole numbers 0 … {self.count - 1}")
+
+    def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
+        return params["W"][x if x.dtype.kind in "iu" else x.astype(np.intp)], state
+
+
+# --- layers that train differently than they predict
+class Dropout(Layer):
+    """Dropout: in training every number is left out with probability p, so that no unit relies on another.
+
+        training: y = x m / (1 − p), m ~ Bernoulli(1 − p);  else y = x
+
+    p: in [0, 1). Inverted, as in PyTorch and Keras: what stays is made larger in training, so that nothing is to do
+    afterwards.
+
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
+            raise InputError(f"p must lie in [0, 1), got {p!r}")
+        self.p = float(p)
+        self.name = f"Dropout({p})"
+
+    def noise(self, x_shape: Shape, rng: np.random.Generator, dtype: Any, out: Any = None) -> Any:
+        if out is None:
+            out = (
+                _outward(np.empty((*x_shape[1:], x_shape[0]), dtype)) if len(x_shape) == 4 else np.empty(x_shape, dtype)
+            )
+        numbers = _inward(out)
+        rng.random(out=numbers, dtype=numbers.dtype)
+        np.greater_equal(numbers, self.p, out=numbers)
+        numbers *= 1.0 / (1.0 - self.p)
+        return out
+
+    def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
+        return (_outward(_inward(x) * _inward(noise)) if train else x), state
+
+
+class BatchNorm(Layer):
+    """Batch normalization: over the batch, every feature (of images, every channel) gets mean 0, variance 1.
+
+        y = gamma (x − mean) / √(var + eps) + beta
+
+    In training mean and variance are those of the batch (the variance divided by n); otherwise the running ones, which
+    follow them: running = (1 − momentum) running + momentum batch, with the batch's variance divided by n − 1. All as
+    in PyTorch; Keras's momentum is 1 minus this one. gamma, beta: a number a feature, learned. Raises InputError for a
+    training batch with one value a feature, whose variance says nothing.
+
+    Ioffe, Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", ICML
+    2015, Algorithm 1.
+    """
+
+    def __init__(self, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = _fraction(momentum, "momentum"), _positive(eps, "eps")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) not in (1, 3):
+            raise InputError(
+                f"{self.name} takes samples of shape (features,) or (channels, height, width), got {input_shape}"
+            )
+        return input_shape
+
+    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+        n = input_shape[0]
+        return {"gamma": np.ones(n), "beta": np.zeros(n)}, {"mean": np.zeros(n), "var": np.ones(n)}
+
+    def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
+        x = _inward(x)
+        features = (x.shape[0], 1, 1, 1) if x.ndim == 4 else (x.shape[1],)
+        gamma, beta = (params[name].reshape(features) for name in ("gamma", "beta"))
+        if not train:
+            scale = gamma / np.sqrt(state["var"].reshape(features) + self.eps)
+            return _outward(x * scale + (beta - state["mean"].reshape(features) * scale)), state
+        axes = (1, 2, 3) if x.ndim == 4 else (0,)
+        n = math.prod(x.shape[i] for i in axes)
+        if n < 2:
+            raise InputError(
+                f"{self.name}: a training batch needs more than one value a feature, got x of shape "
+                f"{_outward(x).shape}; choose a batch_size that leaves no single sample over"
+            )
+        mean = np.mean(x, axis=axes, keepdims=True)
+        centered = x - mean
+        var = np.mean(np.square(centered), axis=axes, keepdims=True)
+        y = centered * (gamma / np.sqrt(var + self.eps)) + beta
+        batch = {"mean": mean, "var": var * (n / (n - 1))}
+        followed = {
+            name: (1.0 - self.momentum) * state[name] + self.momentum * value.reshape(-1)
+            for name, value in batch.items()
+        }
+        return _outward(y), followed
+
+
+class LayerNorm(Layer):
+    """Layer normalization: every sample by itself is brought to mean 0 and variance 1.
+
+        y = gamma (x − mean) / √(var + eps) + beta
+
+    axes: how many of the last axes are taken together, by default all but the samples'; 1 is Keras's default. gamma,
+    beta: of the shape of these axes, learned; PyTorch's normalized_shape is that shape.
+
+    Ba, Kiros, Hinton, "Layer Normalization", arXiv 2016.
+    """
+
+    def __init__(self, axes: int | None = None, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.axes = None if axes is None else _whole(axes, 1, "axes")
+        self.eps = _positive(eps, "eps")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if not input_shape or (self.axes or 1) > len(input_shape):
+            raise InputError(f"{self.name} takes samples of at least {self.axes or 1} axes, got {input_shape}")
+        return input_shape
+
+    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+        shape = input_shape[-(self.axes or len(input_shape)) :]
+        return {"gamma": np.ones(shape), "beta": np.zeros(shape)}, {}
+
+    def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
+        x = _inward(x)
+        # samples lie last in images, first elsewhere
+        stop = x.ndim - 1 if x.ndim == 4 else x.ndim
+        axes = tuple(range(stop - len(params["gamma"].shape), stop))
+        shape = tuple(n if i in axes else 1 for i, n in enumerate(x.shape))
+        gamma, beta = (params[name].reshape(shape) for name in ("gamma", "beta"))
+        centered = x - np.mean(x, axis=axes, keepdims=True)
+        var = np.mean(np.square(centered), axis=axes, keepdims=True)
+        return _outward(centered * (1.0 / np.sqrt(var + self.eps)) * gamma + beta), state
+
+
+def _fraction(value: Any, argument: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"{argument} must lie in [0, 1], got {value!r}")
+    return float(value)
+
+
+def _positive(value: Any, argument: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise InputError(f"{argument} must be a number > 0, got {value!r}")
+    return float(value)

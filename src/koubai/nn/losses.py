@@ -17,7 +17,7 @@ from koubai.graph import activations  # noqa: F401 its primitives enter the tabl
 from koubai.graph.ops import apply
 from koubai.parameters import real_array
 
-__all__ = ["MSE", "CrossEntropy", "Loss"]
+__all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss"]
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -129,6 +129,100 @@ class MSE(Loss):
         return np.square(outputs - y)
 
 
+class MAE(Loss):
+    """Mean absolute error: for targets that are numbers, some of them far off.
+
+        L = mean(|outputs − y|)
+
+    The derivative is 0 where both are equal, as in PyTorch and JAX.
+    """
+
+    def each(self, outputs: Any, y: Any) -> Any:
+        return np.absolute(outputs - y)
+
+
+class Huber(Loss):
+    """Huber: squared where the error is small, absolute where it is large.
+
+        L = mean(r² / 2 where |r| ≤ delta, else delta (|r| − delta / 2)),  r = outputs − y
+
+    delta: > 0. As in PyTorch's HuberLoss and Keras.
+
+    Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 1964.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        if isinstance(delta, bool) or not isinstance(delta, int | float) or not delta > 0:
+            raise InputError(f"delta must be a number > 0, got {delta!r}")
+        self.delta = float(delta)
+        self.name = f"Huber({delta})"
+
+    def each(self, outputs: Any, y: Any) -> Any:
+        r = outputs - y
+        clipped = np.clip(r, -self.delta, self.delta)
+        return clipped * (r - 0.5 * clipped)
+
+
+class BinaryCrossEntropy(Loss):
+    """Binary cross-entropy: for yes or no, from logits; with several outputs, for several such questions.
+
+        l = −y log p − (1 − y) log(1 − p) = (1 − y) outputs + log(1 + exp(−outputs)),  p = sigmoid(outputs)
+
+    y: of the outputs' shape ((n,) will do for (n, 1)), every entry in [0, 1], 1 for yes.
+    class_weight: (weight of no, weight of yes); the mean is Σ w l / Σ w. PyTorch's pos_weight is the second with the
+    first 1, and divides by the number of entries. label_smoothing: ε in [0, 1); y becomes (1 − ε) y + ε / 2, as in
+    Keras.
+    """
+
+    classifies = True
+
+    def __init__(self, *, class_weight: Any = None, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.class_weight = None if class_weight is None else _class_weights(class_weight)
+        if self.class_weight is not None and len(self.class_weight) != 2:
+            raise InputError(f"class_weight must be (weight of no, weight of yes), got {class_weight!r}")
+        self.label_smoothing = _smoothing(label_smoothing)
+
+    def __call__(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
+        y = self._targets(outputs, y)
+        weight: Any = None
+        if self.class_weight is not None:
+            no, yes = (float(w) for w in self.class_weight)
+            weight = no + (yes - no) * y
+        if sample_weight is not None:
+            w = _cast(sample_weight, outputs.dtype).reshape(-1, *[1] * (outputs.ndim - 1))
+            weight = np.broadcast_to(w, outputs.shape) if weight is None else w * weight
+        losses = self.each(outputs, y)
+        return losses.mean() if weight is None else np.sum(weight * losses) / np.sum(weight)
+
+    def each(self, outputs: Any, y: Any) -> Any:
+        if self.label_smoothing:
+            y = (1.0 - self.label_smoothing) * y + 0.5 * self.label_smoothing
+        return (1.0 - y) * outputs + apply("softplus", -outputs)
+
+    def check(self, output_shape: Shape, y: Any) -> Any:
+        y = super().check(output_shape, np.asarray(y).astype(np.float64) if np.asarray(y).dtype == np.bool_ else y)
+        wrong = np.argwhere((y < 0) | (y > 1))
+        if len(wrong):
+            at = ", ".join(map(str, wrong[0]))
+            raise InputError(
+                f"{self.name}: y[{at}] = {y[tuple(wrong[0])]}, but y says no with 0 and yes with 1; "
+                "for more than two classes use CrossEntropy()"
+            )
+        return y
+
+    def predict(self, outputs: Any) -> Any:
+        """Return 1 for yes and 0 for no, of shape (n,) where there is one output a sample."""
+        said = (outputs > 0).astype(np.intp)
+        return said[:, 0] if said.ndim == 2 and said.shape[1] == 1 else said
+
+    def proba(self, outputs: Any) -> Any:
+        """Return the probability of yes."""
+        with np.errstate(over="ignore"):
+            return apply("sigmoid", outputs)
+
+
 class CrossEntropy(Loss):
     """Cross-entropy: for one class out of several, from logits.
 
@@ -147,10 +241,8 @@ class CrossEntropy(Loss):
 
     def __init__(self, *, class_weight: Any = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
-            raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
         self.class_weight = None if class_weight is None else _class_weights(class_weight)
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = _smoothing(label_smoothing)
 
     def __call__(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
         shifted = outputs - apply("largest", outputs, axis=(1,), keepdims=True)
@@ -244,3 +336,9 @@ def _class_weights(weights: Any) -> Any:
     if array.ndim != 1 or not np.all(array >= 0) or not np.any(array > 0) or not np.all(np.isfinite(array)):
         raise InputError(f"class_weight must be one number ≥ 0 a class, not all of them 0, got {weights!r}")
     return array
+
+
+def _smoothing(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise InputError(f"label_smoothing must lie in [0, 1), got {value!r}")
+    return float(value)
