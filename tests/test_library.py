@@ -482,9 +482,10 @@ def test_use_makes_an_entry_young(cache):
 
 
 SHARE = """
-import ctypes, os
+import ctypes, os, warnings
 from koubai.execute import library
 
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside BLAS's threads, from Python 3.12 on
 library.available()
 gate, opener = os.pipe()
 children = []
