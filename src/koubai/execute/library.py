@@ -139,8 +139,7 @@ _setting_up = threading.RLock()
 def available() -> bool:
     """Return whether machine code can be made and run here.
 
-    The first call loads llvmlite and sets it up, which takes 30 to 100 ms. Where that fails, a `CompileWarning` says so,
-    once.
+    The first call loads llvmlite and sets it up: 20 to 100 ms. Where that fails, a `CompileWarning` says so, once.
     """
     try:
         _compiler()
