@@ -54,6 +54,7 @@ FLOORS = [
     "nn.initializers",
     "nn.layers",
     "nn.losses",
+    "nn.notation",
     "nn",
     "plot",
     "cli",

@@ -22,6 +22,7 @@ from koubai.nn.layers import (
     Tanh,
 )
 from koubai.nn.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Loss
+from koubai.nn.notation import parse_layers, parse_loss
 
 __all__ = [
     "GELU",
@@ -57,6 +58,8 @@ __all__ = [
     "initializers",
     "moons",
     "one_hot",
+    "parse_layers",
+    "parse_loss",
     "read_csv",
     "spirals",
     "split",
