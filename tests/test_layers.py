@@ -1,0 +1,351 @@
+"""Every layer: its derivatives agree with differences, it is what its formula says, and it refuses what doesn't fit."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+
+from koubai import nn
+from koubai.derivatives.differences import numerical_gradient
+from koubai.derivatives.gradient import grad, hvp
+from koubai.errors import InputError, UnknownNameError
+from koubai.graph.ops import OPS
+
+# (layer, shapes of x)
+FLAT = ((1, 1), (3, 4), (5, 2))
+IMAGES = ((1, 1, 4, 4), (3, 2, 5, 4))
+EVERY = (*FLAT, (2, 3, 4), *IMAGES)
+LAYERS = {
+    "Layer": (nn.Layer(), EVERY),
+    "Dense": (nn.Dense(3), (*FLAT, (2, 3, 4))),
+    "Dense without b": (nn.Dense(2, init="normal", bias=False), FLAT),
+    "Conv2D": (nn.Conv2D(2, 3), IMAGES),
+    "Conv2D same": (nn.Conv2D(3, (3, 1), padding="same"), IMAGES),
+    "Conv2D stride": (nn.Conv2D(2, 2, stride=(2, 3), padding=(1, 0)), IMAGES),
+    "Conv2D wide padding": (nn.Conv2D(1, 2, padding=3, bias=False), IMAGES),
+    "MaxPool2D": (nn.MaxPool2D(), IMAGES),
+    "MaxPool2D overlapping": (nn.MaxPool2D((3, 2), stride=1), IMAGES),
+    "AvgPool2D": (nn.AvgPool2D(), IMAGES),
+    "AvgPool2D overlapping": (nn.AvgPool2D(3, stride=(1, 2)), IMAGES),
+    "Flatten": (nn.Flatten(), EVERY),
+    "Sigmoid": (nn.Sigmoid(), EVERY),
+    "Tanh": (nn.Tanh(), EVERY),
+    "ReLU": (nn.ReLU(), EVERY),
+    "LeakyReLU": (nn.LeakyReLU(0.2), EVERY),
+    "GELU": (nn.GELU(), EVERY),
+    "GELU approximate": (nn.GELU(approximate=True), EVERY),
+    "Softmax": (nn.Softmax(), EVERY),
+    "Dropout": (nn.Dropout(0.3), EVERY),
+    "BatchNorm": (nn.BatchNorm(), ((3, 4), (5, 2), *IMAGES)),
+    "LayerNorm": (nn.LayerNorm(), ((3, 4), (5, 2), (2, 3, 4), *IMAGES)),
+    "LayerNorm of one axis": (nn.LayerNorm(1), ((3, 4), (2, 3, 4), *IMAGES)),
+    "LayerNorm of two axes": (nn.LayerNorm(2), ((2, 3, 4), *IMAGES)),
+    "Embedding": (nn.Embedding(6, 3), ((4,), (3, 5), (2, 2, 2))),
+}
+CASES = [
+    pytest.param(layer, shape, id=f"{name}-{shape}") for name, (layer, shapes) in LAYERS.items() for shape in shapes
+]
+KINDS = {type(layer) for layer, _ in LAYERS.values()}
+
+
+def test_every_layer_is_tested():
+    known = {kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Layer)}
+    assert known == KINDS
+
+
+def prepared(layer, shape, dtype=np.float64):
+    """A copy of the layer, built, with random params and statistics; and a batch."""
+    layer, random = copy.deepcopy(layer), np.random.default_rng(sum(shape))
+    layer.build(shape[1:], random, dtype)
+    for values in (layer.params, layer.state):
+        for name, value in values.items():
+            values[name] = random.uniform(0.3, 1.5, value.shape).astype(dtype)
+    if layer.takes_integers:
+        return layer, random.integers(0, layer.count, shape)
+    return layer, random.normal(size=shape).astype(dtype)
+
+
+def agree(got, expected):
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= 1e-7 * np.abs(expected).max() + 1e-14
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(("layer", "shape"), CASES)
+def test_backward_agrees_with_differences(layer, shape, train):
+    layer, x = prepared(layer, shape)
+    state = dict(layer.state)
+    noise = layer.noise(shape, np.random.default_rng(7), x.dtype) if train else None
+    y = layer.forward(x, train=train, seed=7)
+    assert y.shape == (shape[0], *layer.output_shape(shape[1:]))
+    dout = np.random.default_rng(1).normal(size=y.shape)
+
+    def total(params, x):
+        return np.sum(dout * layer.apply(params, x, state, train=train, noise=noise)[0])
+
+    np.testing.assert_array_equal(y, layer.apply(layer.params, x, state, train=train, noise=noise)[0])
+    dx = layer.backward(dout)
+    assert set(layer.gradients) == set(layer.params)
+    for name, value in layer.params.items():
+        along = lambda v, name=name: total({**layer.params, name: v}, x)  # noqa: E731
+        agree(layer.gradients[name], numerical_gradient(along, value).value)
+    if layer.takes_integers:
+        assert dx is None
+    else:
+        agree(dx, numerical_gradient(lambda x: total(layer.params, x), x).value)
+
+
+@pytest.mark.parametrize(("layer", "shape"), CASES)
+def test_float32_stays_float32_and_agrees(layer, shape):
+    single, x = prepared(layer, shape, np.float32)
+    double, wide = prepared(layer, shape)
+    double.params = {name: value.astype(np.float64) for name, value in single.params.items()}
+    double.state = {name: value.astype(np.float64) for name, value in single.state.items()}
+    if not layer.takes_integers:
+        wide = x.astype(np.float64)
+    y, expected = single.forward(x, train=True), double.forward(wide, train=True)
+    if isinstance(layer, nn.Dropout):  # numbers in float32 are drawn otherwise
+        np.testing.assert_allclose(y[y != 0], (x / np.float32(1 - layer.p))[y != 0], rtol=1e-6)
+        expected = y
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    dx = single.backward(np.ones_like(y))
+    assert dx is None or dx.dtype == np.float32
+    arrays = [*single.params.values(), *single.gradients.values(), *single.state.values()]
+    assert {a.dtype for a in arrays} <= {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(("layer", "shape"), [case for case in CASES if "Embedding" not in case.id])
+def test_second_derivatives(layer, shape):
+    layer, x = prepared(layer, shape)
+    v = np.random.default_rng(2).normal(size=shape)
+    noise = layer.noise(shape, np.random.default_rng(7), x.dtype)
+
+    def f(x):
+        y, _ = layer.apply(layer.params, x, layer.state, train=True, noise=noise)
+        return np.sum(np.sin(y))
+
+    steps = [1e-3 / 2**k for k in range(4)]
+    table = [(grad(f)(x + h * v) - grad(f)(x - h * v)) / (2 * h) for h in steps]
+    for order in range(1, 4):  # extrapolated
+        table = [(4**order * b - a) / (4**order - 1) for a, b in itertools.pairwise(table)]
+    scale = np.abs(table[0]).max()
+    np.testing.assert_allclose(hvp(f)(x, v), table[0], rtol=1e-7, atol=1e-7 * max(scale, 1e-3))
+
+
+# --- what they compute
+def test_dense_is_the_formula():
+    layer, x = prepared(nn.Dense(3), (5, 4))
+    np.testing.assert_array_equal(layer.forward(x), x @ layer.params["W"] + layer.params["b"])
+    assert layer.params["W"].shape == (4, 3)
+
+
+def test_convolution_is_the_sum_written_out():
+    layer, x = prepared(nn.Conv2D(3, (2, 3), stride=(2, 1), padding=(1, 2)), (2, 3, 5, 4))
+    y = layer.forward(x)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (2, 2)))
+    for n, f, i, j in np.ndindex(y.shape):
+        window = padded[n, :, i * 2 : i * 2 + 2, j : j + 3]
+        expected = np.sum(window * layer.params["W"][f]) + layer.params["b"][f]
+        assert y[n, f, i, j] == pytest.approx(expected, rel=1e-13)
+
+
+def test_a_number_beyond_all_measure_saturates_without_a_warning():
+    for dtype in (np.float32, np.float64):
+        x = np.array([[-1e4, -100.0, 0.0, 100.0, 1e4]], dtype)
+        np.testing.assert_allclose(nn.Sigmoid().forward(x), [[0, 0, 0.5, 1, 1]], atol=1e-40)
+        assert nn.Softmax().forward(x)[0, -1] == 1
+        np.testing.assert_allclose(nn.GELU().forward(x), [[0, 0, 0, 100, 1e4]])
+
+
+def test_relu_has_derivative_zero_at_zero():
+    layer = nn.ReLU()
+    np.testing.assert_array_equal(layer.forward(np.array([[-1.0, 0.0, 2.0, np.nan]])), [[0, 0, 2, np.nan]])
+    np.testing.assert_array_equal(layer.backward(np.ones((1, 4))), [[0, 0, 1, 0]])
+
+
+@pytest.mark.parametrize("shape", [(200, 50), (20, 10, 5, 10)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dropout_leaves_out_the_share_and_keeps_the_mean(shape, dtype):
+    layer = nn.Dropout(0.25)
+    x = np.ones(shape, dtype)
+    np.testing.assert_array_equal(layer.forward(x), x)
+    y = layer.forward(x, train=True, seed=3)
+    assert y.dtype == dtype
+    assert set(np.unique(y)) == {dtype(0), dtype(1 / 0.75)}
+    assert abs(np.mean(y == 0) - 0.25) < 0.02
+    np.testing.assert_array_equal(layer.backward(x), y)
+    np.testing.assert_array_equal(layer.forward(x, train=True, seed=3), y)
+    assert (layer.forward(x, train=True, seed=4) != y).any()
+
+
+def test_dropout_draws_again_into_the_same_memory():
+    layer = nn.Dropout(0.5)
+    for shape in ((6, 4), (6, 2, 3, 4)):
+        mask = layer.noise(shape, np.random.default_rng(0), np.float32)
+        before = mask.copy()
+        again = layer.noise(shape, np.random.default_rng(1), np.float32, out=mask)
+        assert again is mask
+        assert (mask != before).any()
+        np.testing.assert_array_equal(mask, layer.noise(shape, np.random.default_rng(1), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(16, 3), (4, 3, 5, 2)])
+def test_batch_norm_normalizes_the_batch_and_remembers(shape):
+    layer = nn.BatchNorm(momentum=0.5)
+    x = np.random.default_rng(0).normal(3.0, 2.0, shape)
+    axes = (0,) if len(shape) == 2 else (0, 2, 3)
+    y = layer.forward(x, train=True)
+    np.testing.assert_allclose(y.mean(axis=axes), 0.0, atol=1e-12)
+    np.testing.assert_allclose(y.var(axis=axes), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(layer.state["mean"], 0.5 * x.mean(axis=axes))
+    np.testing.assert_allclose(layer.state["var"], 0.5 + 0.5 * x.var(axis=axes, ddof=1))
+    before = dict(layer.state)
+    still = layer.forward(x)
+    assert layer.state == before  # the same arrays
+    features = (1, 3, 1, 1)[: len(shape)]
+    mean, var = (layer.state[name].reshape(features) for name in ("mean", "var"))
+    np.testing.assert_allclose(still, (x - mean) / np.sqrt(var + 1e-5))
+
+
+def test_layer_norm_normalizes_each_sample():
+    x = np.random.default_rng(0).normal(3.0, 2.0, (4, 3, 5, 6))
+    for axes, over in ((None, (1, 2, 3)), (1, (3,)), (2, (2, 3))):
+        y = nn.LayerNorm(axes).forward(x)
+        np.testing.assert_allclose(y.mean(axis=over), 0.0, atol=1e-12)
+        np.testing.assert_allclose(y.var(axis=over), 1.0, rtol=1e-3)
+
+
+def test_embedding_looks_up_and_adds_up():
+    layer = nn.Embedding(4, 2)
+    x = np.array([[0, 3], [3, 3]])
+    y = layer.forward(x)
+    np.testing.assert_array_equal(y, layer.params["W"][x])
+    assert layer.backward(np.ones_like(y)) is None
+    np.testing.assert_array_equal(layer.gradients["W"], [[1, 1], [0, 0], [0, 0], [3, 3]])
+    np.testing.assert_array_equal(layer.forward(x.astype(np.float64)), y)  # as a network hands them on
+
+
+def test_a_network_by_hand_learns():
+    """As the articles write it: forward, error, backward, update."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(64, 2))
+    y = (x[:, 0] * x[:, 1] > 0).astype(int)
+    layers, loss = [nn.Dense(16, init="xavier"), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy()
+    values = []
+    for _ in range(200):
+        out = x
+        for k, layer in enumerate(layers):
+            out = layer.forward(out, train=True, seed=k)
+        values.append(loss.forward(out, y))
+        dout = loss.backward()
+        for layer in layers[::-1]:
+            dout = layer.backward(dout)
+            for name, g in layer.gradients.items():
+                layer.params[name] -= 0.5 * g
+    assert values[-1] < 0.15 < 0.5 < values[0]
+
+
+def test_forward_builds_from_the_seed_and_the_precision_of_x():
+    x = np.ones((2, 3), np.float32)
+    a, b, c = nn.Dense(4), nn.Dense(4), nn.Dense(4)
+    assert a.forward(x).dtype == np.float32
+    np.testing.assert_array_equal(a.forward(x), b.forward(x, seed=0))
+    assert (c.forward(x, seed=1) != a.forward(x)).any()
+    assert nn.Dense(4).forward([[1, 2, 3]]).dtype == np.float64
+    assert a.forward(x.astype(np.float64)).dtype == np.float32  # built for it
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60), (8, 3, 3, 3), (5, 5)])
+def test_initializers(shape):
+    random = np.random.default_rng(0)
+    fan_in, fan_out = 60, 20
+    draw = {name: nn.initializers.initializer(name)(random, shape, fan_in, fan_out) for name in nn.initializers._NAMED}
+    assert all(value.shape == shape for value in draw.values())
+    assert not draw["zeros"].any()
+    loose = 4 / np.sqrt(2 * np.prod(shape))  # four standard errors of a standard deviation
+    expected = {"normal": 0.01, "xavier": np.sqrt(2 / 80), "xavier_normal": np.sqrt(2 / 80)}
+    expected |= {"he": np.sqrt(2 / 60), "he_uniform": np.sqrt(2 / 60)}
+    for name, std in expected.items():
+        assert draw[name].std() == pytest.approx(std, rel=loose), name
+    assert np.abs(draw["xavier"]).max() <= np.sqrt(6 / 80)
+    q = draw["orthogonal"].reshape(shape[0], -1)
+    q = q if q.shape[0] <= q.shape[1] else q.T
+    np.testing.assert_allclose(q @ q.T, np.eye(len(q)), atol=1e-12)
+
+
+def test_layers_hand_their_fans_to_the_initializer():
+    seen = []
+
+    def init(random, shape, fan_in, fan_out):
+        seen.append((shape, fan_in, fan_out))
+        return np.zeros(shape)
+
+    nn.Dense(7, init=init).forward(np.ones((1, 5)))
+    nn.Conv2D(4, (3, 2), init=init).forward(np.ones((1, 2, 5, 5)))
+    assert seen == [((5, 7), 5, 7), ((4, 2, 3, 2), 12, 24)]
+
+
+# --- what they refuse
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Dense(0), "units must be a whole number ≥ 1, got 0"),
+        (lambda: nn.Dense(2.5), "units"),
+        (lambda: nn.Dense(2, init=3), "init must be a name"),
+        (lambda: nn.Conv2D(2, (1, 2, 3)), "kernel must be a whole number or a pair"),
+        (lambda: nn.Conv2D(2, 3, stride=0), "stride must be a whole number ≥ 1"),
+        (lambda: nn.Conv2D(2, 3, padding=-1), "padding must be a whole number ≥ 0"),
+        (lambda: nn.Conv2D(2, 2, padding="same"), 'padding must be a number, a pair, or "same" with stride 1'),
+        (lambda: nn.Conv2D(2, 3, stride=2, padding="same"), "stride 2×2"),
+        (lambda: nn.MaxPool2D(0), "size must be"),
+        (lambda: nn.Dropout(1.0), r"p must lie in \[0, 1\), got 1.0"),
+        (lambda: nn.LeakyReLU(1.5), r"slope must lie in \[0, 1\)"),
+        (lambda: nn.BatchNorm(momentum=2), r"momentum must lie in \[0, 1\]"),
+        (lambda: nn.BatchNorm(eps=0), "eps must be a number > 0"),
+        (lambda: nn.LayerNorm(0), "axes must be a whole number ≥ 1"),
+        (lambda: nn.Embedding(3, 0), "size must be"),
+        (lambda: nn.Dense(2).forward(np.ones(3)), "axis 0 must be the samples"),
+        (lambda: nn.Dense(2).forward(np.ones((0, 3))), "x is empty"),
+        (lambda: nn.Dense(2).forward([["a", "b"]]), "x is"),
+        (lambda: nn.Dense(2).forward(np.ones((2, 3, 4, 5))), r"Dense\(2\) can't take images of shape \(3, 4, 5\)"),
+        (lambda: nn.Conv2D(2, 3).forward(np.ones((2, 3))), r"Conv2D\(2, 3×3\) takes images of shape"),
+        (lambda: nn.Conv2D(2, 5).forward(np.ones((2, 1, 3, 3))), r"a window of 5×5 does not fit into an image of 3×3"),
+        (lambda: nn.MaxPool2D(4).forward(np.ones((2, 1, 3, 5))), r"MaxPool2D\(4×4\): a window of 4×4 does not fit"),
+        (lambda: nn.BatchNorm().forward(np.ones((2, 3, 4))), r"BatchNorm\(\) takes samples of shape \(features,\)"),
+        (lambda: nn.BatchNorm().forward(np.ones((1, 3)), train=True), "more than one value a feature"),
+        (lambda: nn.LayerNorm(3).forward(np.ones((2, 3))), "at least 3 axes"),
+        (lambda: nn.Embedding(3, 2).forward([[0, 3]]), r"x\[0, 1\] = 3, but indices are whole numbers 0 … 2"),
+        (lambda: nn.Embedding(3, 2).forward([[-1]]), r"x\[0, 0\] = -1"),
+        (lambda: nn.Embedding(3, 2).forward([[0.5]]), r"x\[0, 0\] = 0.5"),
+        (lambda: nn.Dense(2).backward(np.ones((1, 2))), r"Dense\(2\): backward was called before forward"),
+    ],
+)
+def test_refusals(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_refusals_after_the_first_call():
+    layer = nn.Dense(2)
+    layer.forward(np.ones((4, 3)))
+    with pytest.raises(InputError, match=r"Dense\(2\) was built for samples of shape \(3,\), got \(5,\)"):
+        layer.forward(np.ones((4, 5)))
+    with pytest.raises(InputError, match=r"dout has shape \(4, 3\), but the output has \(4, 2\)"):
+        layer.backward(np.ones((4, 3)))
+    with pytest.raises(UnknownNameError, match="did you mean 'xavier'"):
+        nn.Dense(2, init="xavir")
+
+
+def test_layers_leave_what_they_were_given():
+    x = np.random.default_rng(0).normal(size=(3, 2, 5, 4))
+    kept = x.copy()
+    for layer in (nn.ReLU(), nn.Dropout(), nn.BatchNorm(), nn.Conv2D(2, 3), nn.MaxPool2D(), nn.Layer()):
+        y = layer.forward(x, train=True)
+        layer.backward(np.ones(y.shape))
+        np.testing.assert_array_equal(x, kept)
+
+
+def test_the_rows_of_layers_are_in_the_table():
+    assert {"sigmoid", "softplus", "relu", "largest", "normal_cdf", "windows", "window_max"} <= set(OPS)
