@@ -163,20 +163,20 @@ Row: TypeAlias = tuple[int, FloatArray, float, float, float, bool, bool]  # t, x
 class Recorder:
     """Collects the rows of a History in bounded memory.
 
-    record="auto" keeps every row until ``ROWS`` rows or ``NUMBERS`` numbers are held, then every second one of them,
-    and so on; "all" keeps every row; "off" keeps the first and the last. least: rows that are kept in any case.
+    record="auto" keeps every row until ``ROWS`` rows or ``numbers`` numbers are held, then every second one of them,
+    and so on; "all" keeps every row; "off" keeps the first and the last.
     """
 
     ROWS = 100_000
     NUMBERS = 8_000_000  # 64 MB of float64
 
-    def __init__(self, layout: Layout, record: Literal["auto", "all", "off"], least: int = 64) -> None:
+    def __init__(self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS) -> None:
         if record not in ("auto", "all", "off"):
             raise InputError(f"record must be 'auto', 'all' or 'off', got {record!r}")
         self.layout = layout
         self.record = record
         self.stride = 1
-        self.limit = max(least, min(self.ROWS, self.NUMBERS // max(layout.size, 1)))
+        self.limit = max(64 if numbers == self.NUMBERS else 2, min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
         self.last: Row | None = None
         self._t = np.empty(0, np.int64)  # these three grow by doubling; ``count`` rows of them are in use
@@ -217,6 +217,8 @@ class Recorder:
     def _make_room(self, more: int) -> None:
         if self.count + more > len(self._t):
             room = max(64, 2 * len(self._t), self.count + more)
+            if self.record == "auto":
+                room = max(min(room, self.limit + 1), self.count + more)
             for name in ("_t", "_x", "_columns"):
                 held = getattr(self, name)
                 wider = np.empty((room, *held.shape[1:]), held.dtype)
@@ -252,7 +254,8 @@ class Run:
     x: the last point, in the form of x0; best_x: the point with the least f ever visited.
     nit: updates made; nfev, njev: evaluations of f and of the gradient callable (differences count in nfev).
     status: a Status; success is true only for ``converged`` and ``target_reached``; message says why in a sentence.
-    executor: what ran the descent; gradient_source: where the gradient came from; options: what `minimize` was told.
+    executor: what ran the descent: "native" (machine code), "numpy", "floats" or "python"; executor_reason: why machine
+    code did, or why not; gradient_source: where the gradient came from; options: what `minimize` was told.
     """
 
     x: Any
@@ -267,6 +270,7 @@ class Run:
     best_fun: float
     history: History
     executor: str
+    executor_reason: str
     gradient_source: str
     optimizer: Optimizer | str
     seed: int | None
@@ -316,7 +320,10 @@ class Run:
         The function itself is not saved, unless it is an expression or a problem of the catalogue.
         """
         layout, x = flatten(self.x)
-        names = ("fun", "nit", "nfev", "njev", "message", "best_fun", "executor", "gradient_source", "seed", "options")
+        names = (
+            *("fun", "nit", "nfev", "njev", "message", "best_fun", "executor", "executor_reason", "gradient_source"),
+            *("seed", "options"),
+        )
         header = {name: getattr(self, name) for name in names} | {
             "status": self.status.name,
             "layout": describe_layout(layout),
