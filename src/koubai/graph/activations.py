@@ -64,7 +64,7 @@ add_row(
         code="np.maximum({0}, 0.0)",
         scalar="(max({0}, 0.0) if {0} == {0} else {0})",
         domain=((0.2, 3.0),),
-        kink=lambda x: np.any(x == 0),
+        kink=lambda y, x: np.any(x == 0),
     )
 )
 

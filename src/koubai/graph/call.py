@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -50,7 +51,7 @@ class Leaves(NamedTuple):
                 chosen.append(len(values))
             values.append(value)
             labels.append(name)
-            return Leaf(value.shape, value.dtype)
+            return _new_leaf((value.shape, value.dtype))
 
         def part(value: Any, name: str, on: bool) -> Any:
             if not on and isinstance(value, _ARRAYS) and (kind := value.dtype.kind) in "fiubc":
@@ -86,6 +87,9 @@ class Leaf(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+
+_new_leaf: Callable[[Any], Leaf] = functools.partial(tuple.__new__, Leaf)  # Leaf's own constructor takes twice as long
 
 
 class Static:
@@ -166,10 +170,9 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
     surroundings = Surroundings(tape)
     traced = []
     for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
-        held = (
-            value.copy(order="K") if isinstance(value, np.ndarray) else value
-        )  # a reshape of it copies or not, as before
-        traced.append(tape.input(held, name, 2 if k in leaves.active else 1))
+        if isinstance(value, np.ndarray):
+            value = value.copy("K")  # a reshape of it copies or not, as before
+        traced.append(tape.input(value, name, 2 if k in leaves.active else 1))
     args, kwargs = leaves.rebuild(traced)
     with tape.running():
         try:
@@ -183,9 +186,8 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
                 f"the function catches an exception of NumPy's ({type(tape.raised).__name__}: {tape.raised})",
                 "look at the numbers with an if instead, so that the way taken can be guarded",
             )
-        outputs = [
-            _output(tape, part, scalar) for part in (answer if isinstance(answer, tuple) and not scalar else [answer])
-        ]
+        several = not scalar and type(answer) is not Traced and isinstance(answer, tuple)
+        outputs = [_output(tape, part, scalar) for part in (answer if several else [answer])]
     graph = tape.graph(outputs)
     surroundings.close()
     return Recorded(graph, surroundings, leaves)
@@ -232,7 +234,7 @@ def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
 def _output(tape: Trace, answer: Any, scalar: bool) -> int:
     if answer is None:
         raise FunctionError("f(x) returned None; the function must return a number (is a `return` missing?)")
-    if isinstance(answer, list | tuple) and not scalar and holds_traced(answer):
+    if type(answer) is not Traced and isinstance(answer, list | tuple) and not scalar and holds_traced(answer):
         answer = array(answer)
     if type(answer) is not Traced:
         try:

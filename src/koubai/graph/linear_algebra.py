@@ -260,8 +260,7 @@ def _close(w: Any, scale: Any) -> bool:
     return bool(np.any(gaps <= 8 * np.finfo(w.dtype).eps * scale))
 
 
-def _eigenvalue_kink(a: Any) -> bool:
-    w = np.linalg.eigvalsh(a)
+def _eigenvalue_kink(w: Any) -> bool:
     return _close(w, np.max(np.abs(w), axis=-1, keepdims=True, initial=0.0))
 
 
@@ -290,7 +289,7 @@ _matrix_row(
     lambda a: (*a[:-2], a[-2] + 1, a[-1]),
     _SQUARE[1:],
     code="(lambda w, v: np.concatenate([w[..., None, :], v], -2))(*np.linalg.eigh({0}))",
-    kink=_eigenvalue_kink,
+    kink=lambda y, a: _eigenvalue_kink(y[..., 0, :]),
 )
 _matrix_row(
     "eigvalsh",
@@ -298,7 +297,7 @@ _matrix_row(
     (lambda g, y, a: _eigenvalues_vjp(g, y, a, apply("eigh", a)),),
     lambda a: a[:-1],
     _SQUARE,
-    kink=_eigenvalue_kink,
+    kink=lambda y, a: _eigenvalue_kink(y),
 )
 # the eigenvalues out of a decomposition of a: their derivative needs no gap, so it does not pass through the vectors
 _matrix_row(
@@ -330,8 +329,7 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
 
 
 # --- singular values
-def _singular_kink(a: Any) -> bool:
-    s = np.linalg.svd(a, compute_uv=False)
+def _singular_kink(s: Any) -> bool:
     top = np.max(s, axis=-1, keepdims=True, initial=0.0)
     return _close(s, top) or bool(np.any(s <= 8 * np.finfo(s.dtype).eps * top))
 
@@ -385,7 +383,7 @@ _matrix_row(
         f"{y} = np.concatenate([part.reshape((*{args[0]}.shape[:-2], -1)) "
         f"for part in np.linalg.svd({args[0]}, full_matrices=False)], -1)"
     ),
-    kink=_singular_kink,
+    kink=lambda y, a: _singular_kink(_svd_parts(y, *a.shape[-2:])[1]),
 )
 _matrix_row(
     "svdvals",
@@ -394,7 +392,7 @@ _matrix_row(
     lambda a: (*a[:-2], min(a[-2:])),
     _RECTANGLES,
     code="np.linalg.svd({0}, compute_uv=False)",
-    kink=_singular_kink,
+    kink=lambda y, a: _singular_kink(y),
 )
 _matrix_row(
     "singular_values",
@@ -464,7 +462,7 @@ _matrix_row(
     lambda a, *, rcond: (*a[:-2], a[-1], a[-2]),
     tuple((shapes, {"rcond": 1e-6}) for shapes, _ in _RECTANGLES),
     code=lambda y, args, params: f"{y} = np.linalg.pinv({args[0]}, {params['rcond']!r})",
-    kink=lambda a, *, rcond: bool(np.any(_rank(a, rcond) < min(a.shape[-2:]))),
+    kink=lambda y, a, *, rcond: bool(np.any(_rank(a, rcond) < min(a.shape[-2:]))),
 )
 
 
@@ -529,7 +527,7 @@ _matrix_row(
     lambda a: (*a[:-2], a[-2] + a[-1], a[-1]),
     ((((3, 3),), {}), (((4, 2),), {}), (((2, 3, 2),), {})),
     code="np.concatenate(np.linalg.qr({0}), -2)",
-    kink=lambda a: bool(np.any(_rank(a, _default_rcond(a)) < a.shape[-1])),
+    kink=lambda y, a: bool(np.any(_rank(a, _default_rcond(a)) < a.shape[-1])),
 )
 
 
@@ -563,8 +561,8 @@ def _norm_vjp(g: Any, y: Any, x: Any, *, p: float, axis: tuple[int, ...] | None,
     return g * apply("quotient_or_zero", np.absolute(x), y) ** (p - 1.0) * apply("sign", x)
 
 
-def _norm_kink(x: Any, *, p: float, axis: tuple[int, ...] | None, keepdims: bool) -> bool:
-    return bool(np.any(_norm(x, p=p, axis=axis, keepdims=keepdims) == 0) or (p <= 1 and np.any(x == 0)))
+def _norm_kink(y: Any, x: Any, *, p: float, axis: tuple[int, ...] | None, keepdims: bool) -> bool:
+    return bool(np.any(y == 0) or (p <= 1 and np.any(x == 0)))
 
 
 def _norm_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:

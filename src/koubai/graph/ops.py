@@ -68,7 +68,7 @@ class Op:
     *inputs, **params)`` writes into a C-contiguous array, whatever that held, without large arrays on its way.
     view: the result shares memory with input 0.
     domain: an interval for each input, from which tests sample; examples: (input shapes, params) to test.
-    kink: ``kink(*values, **params)`` is true (somewhere) where the derivative jumps.
+    kink: ``kink(y, *inputs, **params)`` is true (somewhere) where the derivative jumps.
     """
 
     name: str
@@ -236,7 +236,7 @@ def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     return g * (y * np.log(np.where(a == 0, 1.0, a)))  # 0**b is flat in b
 
 
-def _power_kink(a: Any, b: Any) -> Any:
+def _power_kink(y: Any, a: Any, b: Any) -> Any:
     if type(b) in (int, float):
         return 0 < b < 1 and np.any(a == 0)
     return np.any((a == 0) & (np.asarray(b) < 1) & (np.asarray(b) > 0))
@@ -292,9 +292,9 @@ _elementwise(np.positive, lambda g, y, x: g, domain=(ANY,), code="+{0}", scalar=
 _elementwise(np.square, lambda g, y, x: g * 2 * x, domain=(ANY,), scalar="{0} * {0}")
 _elementwise(np.reciprocal, lambda g, y, x: -(g * y) * y, domain=(POSITIVE,), scalar="1.0 / {0}")
 _elementwise(
-    np.sqrt, lambda g, y, x: g * 0.5 / y, domain=(POSITIVE,), scalar="math.sqrt({0})", kink=lambda x: np.any(x == 0)
+    np.sqrt, lambda g, y, x: g * 0.5 / y, domain=(POSITIVE,), scalar="math.sqrt({0})", kink=lambda y, x: np.any(x == 0)
 )
-_elementwise(np.cbrt, lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda x: np.any(x == 0))
+_elementwise(np.cbrt, lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda y, x: np.any(x == 0))
 
 
 def _absolute_vjp(g: Any, y: Any, x: Any) -> Any:
@@ -308,10 +308,10 @@ _elementwise(
     _absolute_vjp,
     domain=((0.2, 3.0),),
     scalar="abs({0})",
-    kink=lambda x: np.any(x == 0),
+    kink=lambda y, x: np.any(x == 0),
 )
 _elementwise(
-    np.fabs, lambda g, y, x: g * np.sign(x), domain=((0.2, 3.0),), scalar="abs({0})", kink=lambda x: np.any(x == 0)
+    np.fabs, lambda g, y, x: g * np.sign(x), domain=((0.2, 3.0),), scalar="abs({0})", kink=lambda y, x: np.any(x == 0)
 )
 _elementwise(
     np.remainder, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.floor(a / b), domain=((0.2, 0.8), (1.0, 2.0))
@@ -408,14 +408,14 @@ _elementwise(
     lambda g, y, a, b: -g * (a / (a * a + b * b)),
     domain=(POSITIVE, ANY),
     scalar="math.atan2({0}, {1})",
-    kink=lambda a, b: np.any((a == 0) & (b == 0)),
+    kink=lambda y, a, b: np.any((a == 0) & (b == 0)),
 )
 _elementwise(
     np.hypot,
     lambda g, y, a, b: g * (a / y),
     lambda g, y, a, b: g * (b / y),
     domain=(POSITIVE, ANY),
-    kink=lambda a, b: np.any((a == 0) & (b == 0)),
+    kink=lambda y, a, b: np.any((a == 0) & (b == 0)),
 )
 _elementwise(np.sinh, lambda g, y, x: g * np.cosh(x), domain=(ANY,), scalar="math.sinh({0})")
 _elementwise(np.cosh, lambda g, y, x: g * np.sinh(x), domain=(ANY,), scalar="math.cosh({0})")
@@ -442,7 +442,7 @@ def _share(a: Any, b: Any) -> Any:
 _elementwise(_share, name="share", code="np.heaviside({0} - {1}, 0.5)", scalar="0.5 * (({0} > {1}) + ({0} >= {1}))")
 
 
-def _tie(a: Any, b: Any) -> Any:
+def _tie(y: Any, a: Any, b: Any) -> Any:
     return np.any(np.equal(a, b))
 
 
@@ -476,7 +476,7 @@ _elementwise(
     None,
     domain=(POSITIVE, POSITIVE),
     scalar="math.copysign({0}, {1})",
-    kink=lambda a, b: np.any(a == 0),
+    kink=lambda y, a, b: np.any(a == 0),
 )
 _elementwise(
     lambda c, a, b: np.where(c, a, b),
@@ -572,14 +572,9 @@ def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdi
     return expand(g, x.shape, axis, keepdims) / apply("sum", hit, axis=axis, keepdims=True) * hit
 
 
-def _extreme_tie(reduce: Callable[..., Any]) -> Callable[..., Any]:
-    def kink(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-        y = reduce(x, axis=axis, keepdims=True)
-        return np.count_nonzero(x == y) > np.count_nonzero(
-            y == y
-        )  # more hits than results, but for nan, which has none
-
-    return kink
+def _extreme_kink(y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    hits = np.count_nonzero(x == expand(y, x.shape, axis, keepdims))
+    return hits > np.count_nonzero(y == y)  # more hits than results, but for nan, which has none
 
 
 def _axis_text(params: dict[str, Any]) -> str:
@@ -616,8 +611,8 @@ def _reduction(
 
 _reduction("sum", _sum, _sum_vjp)
 _reduction("prod", _prod, _prod_vjp)
-_reduction("max", _max, _extreme_vjp, _extreme_tie(_max))
-_reduction("min", _min, _extreme_vjp, _extreme_tie(_min))
+_reduction("max", _max, _extreme_vjp, _extreme_kink)
+_reduction("min", _min, _extreme_vjp, _extreme_kink)
 
 
 def _logsumexp(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:

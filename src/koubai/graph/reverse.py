@@ -13,7 +13,7 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
-from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, record
+from koubai.graph.trace import INPUT, LEAVES, Graph, Trace, Traced, record
 
 __all__ = ["pullback", "reverse"]
 
@@ -42,7 +42,7 @@ def pullback(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
 
 def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | None) -> Graph:
     trace = Trace(concrete=False, name=graph.name)
-    nodes = graph.nodes
+    nodes, forms = graph.nodes, graph.forms
     if wrt is None:
         wrt = [k for k, i in enumerate(graph.inputs) if _real(nodes[i].dtype)]
     targets = [graph.inputs[k] for k in wrt]
@@ -57,53 +57,46 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     else:
         for k, i in enumerate(seeds):
             shape, dtype = nodes[i].shape, nodes[i].dtype
-            added = trace.append(Node(INPUT, (), {"name": f"g{k}"}, shape, dtype), 0)
+            added = trace.append(INPUT, {"name": f"g{k}"}, shape, dtype, 0)
             trace.inputs.append(added)
             seed = Traced(trace, added, None, shape, dtype)
             cotangents[i] = _joined(cotangents[i], seed) if i in cotangents else seed
     with np.errstate(all="ignore"):
         for i in range(len(nodes) - 1, -1, -1):
-            if i in cotangents and nodes[i].op not in LEAVES:
-                _pull(trace, graph, i, values, carries, cotangents)
+            op, inputs, params, shape, _, where = nodes[i]
+            if not inputs or i not in cotangents:
+                continue
+            g = cotangents.pop(i)
+            if where:
+                code, offset, _ = where
+                trace.where = code, offset, True
+            else:
+                trace.where = None
+            if g.shape != shape and not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape):
+                g = _spread(g, shape)
+            elementwise, y = op.elementwise, values[i]
+            arguments = tuple(map(values.__getitem__, inputs))
+            for k, j in enumerate(inputs):
+                if not carries[j] or (rule := op.rule(k)) is None:
+                    continue
+                part = rule(g, y, *arguments, **params) if params else rule(g, y, *arguments)
+                given, dtype = forms[j]
+                if elementwise and given != shape and part.shape != given:
+                    part = unbroadcast(part, given)
+                if part.dtype != dtype:
+                    if part.dtype.kind == "c" and dtype.kind != "c":
+                        part = record(OPS["real"], (part,))
+                    part = part.astype(dtype, copy=False)
+                cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
     gradients = []
     for i in targets:
-        g = cotangents.get(i)
-        if g is None:
-            zeros = {"shape": nodes[i].shape, "dtype": nodes[i].dtype}
-            gradients.append(trace.emit(_ZEROS, (), zeros, graph.forms[i]))
+        shape, dtype = forms[i]
+        if i in cotangents:
+            gradients.append(_spread(cotangents[i], shape)._current())
         else:
-            gradients.append(_spread(g, nodes[i].shape)._current())
+            gradients.append(trace.emit(_ZEROS, (), {"shape": shape, "dtype": dtype}))
     outputs = gradients if seeds is not None else [*graph.outputs, *gradients]
     return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, trace)
-
-
-def _pull(
-    trace: Trace, graph: Graph, i: int, values: Sequence[Any], carries: Sequence[bool], cotangents: dict[int, Any]
-) -> None:
-    """Pass the cotangent of node ``i`` on to its inputs."""
-    nodes = graph.nodes
-    op, inputs, params, shape, _, where = nodes[i]
-    g = cotangents.pop(i)
-    trace.where = (*where[:2], True) if where else None
-    elementwise = op.elementwise
-    if g.shape != shape and not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape):
-        g = _spread(g, shape)
-    y, arguments = values[i], [values[j] for j in inputs]
-    for k, j in enumerate(inputs):
-        if not carries[j]:
-            continue
-        rule = op.rule(k)
-        if rule is None:
-            continue
-        part = rule(g, y, *arguments, **params)
-        _, _, _, given, dtype, _ = nodes[j]
-        if elementwise and given != shape and part.shape != given:
-            part = unbroadcast(part, given)
-        if part.dtype != dtype:
-            if _complex(part.dtype) and not _complex(dtype):
-                part = record(OPS["real"], (part,))
-            part = part.astype(dtype, copy=False)
-        cotangents[j] = _joined(cotangents[j], part) if j in cotangents else part
 
 
 def _takes_less(op: Op, g: Traced, given: Sequence[Shape], shape: Shape) -> bool:
@@ -121,10 +114,6 @@ def _real(dtype: np.dtype[Any] | None) -> bool:
     return dtype is not None and dtype.kind in "fc"
 
 
-def _complex(dtype: np.dtype[Any] | None) -> bool:
-    return dtype is not None and dtype.kind == "c"
-
-
 def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any], list[bool]]:
     """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes.
 
@@ -139,14 +128,18 @@ def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any]
     for i in targets:
         carries[i] = _real(graph.nodes[i].dtype)
     for i, (op, inputs, params, shape, dtype, _) in enumerate(graph.nodes):
-        if inputs or op not in LEAVES:
+        if dtype is None:
+            values.append(params["value"])  # Python numbers are shown as they are
+            continue
+        values.append(Traced(trace, i, None, shape, dtype))
+        if inputs:
             table[(op, inputs, *params.values()) if params else (op, inputs)] = i
-            if not carries[i] and op.vjp and _real(dtype):
+            if op.vjp and dtype.kind in "fc":
                 for j in inputs:
                     if carries[j]:
                         carries[i] = True
-        # Python numbers are shown as they are
-        values.append(params["value"] if dtype is None else Traced(trace, i, None, shape, dtype))
+        elif op not in LEAVES:
+            table[op, inputs, *params.values()] = i
     return values, carries
 
 

@@ -131,7 +131,7 @@ _row(
     _huber_shape,
     lambda g, y, delta, r: g * np.clip(r, -delta, delta),
     domain=((0.8, 1.2), (1.5, 3.0)),
-    kink=lambda delta, r: np.any(np.equal(np.abs(r), delta)),
+    kink=lambda y, delta, r: np.any(np.equal(np.abs(r), delta)),
 )
 _row(
     "pseudo_huber",
@@ -147,7 +147,9 @@ _row("y0", lambda g, y, x: -g * special.y1(x), domain=((0.5, 4.0),))
 _row("y1", lambda g, y, x: g * (0.5 * (special.y0(x) - special.yv(2, x))), domain=((0.5, 4.0),))
 _row("i0", lambda g, y, x: g * special.i1(x))
 _row("i1", lambda g, y, x: g * (0.5 * (special.i0(x) + special.iv(2, x))))
-_row("i0e", lambda g, y, x: g * (special.i1e(x) - np.sign(x) * y), domain=((0.2, 3.0),), kink=lambda x: np.any(x == 0))
+_row(
+    "i0e", lambda g, y, x: g * (special.i1e(x) - np.sign(x) * y), domain=((0.2, 3.0),), kink=lambda y, x: np.any(x == 0)
+)
 _row(
     "i1e",
     lambda g, y, x: g * (0.5 * (special.i0e(x) + special.ive(2, x)) - np.sign(x) * y),
@@ -166,7 +168,7 @@ _row("exp10", lambda g, y, x: g * (math.log(10.0) * y), domain=(UNIT,))
 _row("expm1", lambda g, y, x: g * (y + 1.0))
 _row("log1p", lambda g, y, x: g / (x + 1.0), domain=(POSITIVE,))
 _row("cosm1", lambda g, y, x: -g * np.sin(x))
-_row("cbrt", lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda x: np.any(x == 0))
+_row("cbrt", lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda y, x: np.any(x == 0))
 
 
 # --- functions with orders or shapes, which stay constant

@@ -13,7 +13,6 @@ level 2 only looks whose answer is locally constant (comparisons, ``int``) are a
 
 from __future__ import annotations
 
-import contextlib
 import dis
 import functools
 import itertools
@@ -513,6 +512,23 @@ def current_trace() -> Trace | None:
     return _active.trace
 
 
+class _Running:
+    __slots__ = ("outer", "quiet", "trace")
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.quiet = np.errstate(all="ignore")
+
+    def __enter__(self) -> None:
+        self.outer, _active.trace = _active.trace, self.trace
+        self.quiet.__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        self.quiet.__exit__(None, None, None)
+        _active.trace = self.outer
+        self.trace.closed = True
+
+
 class Trace:
     """A graph under construction. ``concrete``: traced values carry numbers; without, only shapes and dtypes."""
 
@@ -532,29 +548,23 @@ class Trace:
         self.told = False  # was a differentiated value written out as text, with all its digits?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> _Running:
         """Make this the trace of the thread while the user's function runs."""
-        outer, _active.trace = _active.trace, self
-        try:
-            with np.errstate(all="ignore"):
-                yield
-        finally:
-            _active.trace = outer
-            self.closed = True
+        return _Running(self)
 
-    def append(self, node: Node, level: int) -> int:
-        self.nodes.append(node)
-        _, _, params, shape, dtype, _ = node
+    def append(self, op: Op, params: dict[str, Any], shape: Shape, dtype: Any, level: int, where: Where = None) -> int:
+        """Add a leaf."""
+        i = len(self.nodes)
+        self.nodes.append(_new_node((op, (), params, shape, dtype, where)))
         self.forms.append((shape, type(params["value"]) if dtype is None else dtype))
         if self.concrete:
             self.levels.append(level)
-        return len(self.nodes) - 1
+        return i
 
     def input(self, value: Any, name: str, level: int = 2) -> Traced:
         """Add an argument. A concrete ``value`` must be a copy that the trace may write into."""
         shape, dtype = value.shape, value.dtype
-        i = self.append(_new_node((INPUT, (), {"name": name}, shape, dtype, None)), level)
+        i = self.append(INPUT, {"name": name}, shape, dtype, level)
         self.inputs.append(i)
         return Traced(self, i, value if self.concrete else None, shape, dtype)
 
@@ -583,7 +593,7 @@ class Trace:
             i = self.table.get(key)
             if i is not None:
                 return i
-        i = self.append(_new_node((CONSTANT, (), {"value": value}, shape, dtype, self.where)), 0)
+        i = self.append(CONSTANT, {"value": value}, shape, dtype, 0, self.where)
         if key is not None:
             self.table[key] = i
         return i
@@ -593,7 +603,7 @@ class Trace:
         key = ("captured", id(value))
         i = self.table.get(key)
         if i is None:
-            i = self.table[key] = self.append(Node(CAPTURED, (), {"value": value}, value.shape, value.dtype), 1)
+            i = self.table[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
         shown = value.view(np.ndarray)
         shown.flags.writeable = False
         return Traced(self, i, shown, value.shape, value.dtype)
@@ -695,7 +705,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         raise
     shape, dtype = form = value.shape, value.dtype
     i = trace.emit(op, tuple(nodes), params, form, 4)
-    if op.kink is not None and trace.levels[i] == 2 and op.kink(*values, **params):
+    if op.kink is not None and trace.levels[i] == 2 and op.kink(value, *values, **params):
         trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
     result = Traced(trace, i, value, shape, dtype)
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
@@ -769,7 +779,7 @@ def _simpler_product(trace: Trace, op: Op, nodes: list[int], params: dict[str, A
     left, right = at[a], at[b]
     if left.op is CONSTANT or right.op is CONSTANT:
         for constant, i in ((left, b), (right, a)):
-            factor = _scalar_constant(constant)
+            factor = _factor(constant)
             other = at[i]
             if factor is None or other.dtype is None:
                 continue
@@ -828,26 +838,28 @@ def _simpler_shape(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any
     return trace.derive(_BROADCAST, [spread.inputs[0]], {"shape": params["shape"]})
 
 
-def _scalar_constant(node: Node) -> float | None:
+def _factor(node: Node) -> float | None:
     """Return a finite real constant as a Python float, if the node is one."""
-    if node.op is not CONSTANT or node.shape != ():
+    if node.op is not CONSTANT or node.shape:
         return None
     value = node.params["value"]
-    if isinstance(value, bool | np.bool_ | complex | np.complexfloating) or not math.isfinite(value):
+    if type(value) is not float and isinstance(value, _NO_FACTORS):
         return None
-    return float(value)
+    return float(value) if math.isfinite(value) else None
+
+
+_NO_FACTORS = bool, np.bool_, complex, np.complexfloating
 
 
 def _scaled(trace: Trace, i: int) -> tuple[float, int] | None:
     """Return (c, node of a) if node ``i`` is a Python number c times a float array or scalar a."""
-    node = trace.nodes[i]
-    if node.op is _MULTIPLY and node.dtype is not None and node.dtype.kind == "f":
-        for k in (0, 1):
-            constant = trace.nodes[node.inputs[k]]
-            factor = _scalar_constant(constant)
-            other = trace.nodes[node.inputs[1 - k]]
-            if factor is not None and other.dtype == node.dtype and (constant.dtype in (None, node.dtype)):
-                return factor, node.inputs[1 - k]
+    at = trace.nodes
+    op, inputs, _, _, dtype, _ = at[i]
+    if op is _MULTIPLY and dtype is not None and dtype.kind == "f":
+        for j, k in (inputs, inputs[::-1]):
+            factor = _factor(at[j])
+            if factor is not None and at[k].dtype == dtype and at[j].dtype in (None, dtype):
+                return factor, k
     return None
 
 

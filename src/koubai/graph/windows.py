@@ -272,7 +272,7 @@ add_row(
         shape=_pool_shape,
         into=_window_max_into,
         code=_window_max_code,
-        kink=_tie,
+        kink=lambda y, x, **params: _tie(x, **params),
         domain=(_ANY,),
         examples=tuple(((shape,), params) for shape, params in _POOLS),
     )
@@ -285,7 +285,7 @@ add_row(
         shape=lambda g, x, **params: x,
         into=_window_spread_into,
         code=_window_spread_code,
-        kink=lambda g, x, **params: _tie(x, **params),
+        kink=lambda y, g, x, **params: _tie(x, **params),
         domain=(_ANY, _ANY),
         examples=tuple(((_pool_shape(shape, **params), shape), params) for shape, params in _POOLS),
     )
@@ -298,7 +298,7 @@ add_row(
         shape=lambda h, x, **params: _pool_shape(x, **params),
         into=_window_gather_into,
         code=_window_gather_code,
-        kink=lambda h, x, **params: _tie(x, **params),
+        kink=lambda y, h, x, **params: _tie(x, **params),
         domain=(_ANY, _ANY),
         examples=tuple(((shape, shape), params) for shape, params in _POOLS),
     )
