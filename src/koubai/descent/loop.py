@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -37,6 +37,9 @@ from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError
 from koubai.parameters import FloatArray, Layout, Parameters, flatten
+
+if TYPE_CHECKING:
+    from koubai.descent.program import Engine
 
 __all__ = ["iterate", "minimize", "resume"]
 
@@ -123,7 +126,7 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
     interrupted = False
     try:
         with descent.reporting(progress) as report:
-            for point, lr in descent.points():
+            for point, lr in descent.points(in_legs=on_step is None):
                 report(point)
                 if on_step is not None and on_step(descent.step(point, lr)) is True:
                     descent.verdict = Verdict(Status.stopped, f"on_step returned True at step {point.t}")
@@ -196,6 +199,8 @@ class _Descent:
     state: State = field(init=False)  # the optimizer's, before that update
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
+    engine: Engine | None = field(default=None, init=False)  # makes steps in machine code
+    reason: str = field(default="every step is looked at", init=False)  # why there is an engine, or none
 
     @classmethod
     def prepare(
@@ -244,8 +249,10 @@ class _Descent:
             _Checkpoint.read(checkpoint),
         )
 
-    def points(self) -> Iterator[tuple[Point, float]]:
+    def points(self, in_legs: bool = False) -> Iterator[tuple[Point, float]]:
         """Yield every good point with the rate of the update that follows; set ``verdict`` at the end.
+
+        in_legs: only some of the points are wanted, so that machine code may make many steps at a time.
 
         A parameter is never updated with a gradient that is not finite, and a point where f or the gradient is not
         finite is never kept.
@@ -255,9 +262,13 @@ class _Descent:
             self.lr = self.optimizer.lr_at(0)
             self._arrive(self._first())
             yield self.point, self.lr
+        engine = self._engine() if in_legs and self.verdict is None else None
         while self.verdict is None:
             if self.checkpoint is not None and self.checkpoint.is_due():
                 self.save()
+            if engine is not None and engine.advance():
+                yield self.point, self.lr
+                continue
             after, state = self._next()
             if not after.is_finite:
                 self.verdict = self._nonfinite(after)
@@ -265,6 +276,15 @@ class _Descent:
             self.state = state
             self._arrive(after)
             yield self.point, self.lr
+
+    def _engine(self) -> Engine | None:
+        try:  # until vectormath has landed
+            from koubai.descent.program import Engine  # machine code is loaded by the first descent that may need it
+        except ImportError:
+            return None
+
+        self.engine, self.reason = Engine.of(self)
+        return self.engine
 
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
@@ -366,7 +386,7 @@ class _Descent:
             return point
         with np.errstate(all="ignore"):
             fun = float(self.objective.value(point.x))
-        if abs(fun - point.fun) > np.sqrt(np.finfo(self.layout.dtype).eps) * max(abs(fun), abs(point.fun)):
+        if not self.objective.agrees(fun, point):
             x = shown(self.layout.view(point.x))
             raise GradientError(
                 f"f({x}) = {fun!r}, but its traced program gave {point.fun!r}: f has a hidden state or is random; "
@@ -411,7 +431,8 @@ class _Descent:
             best_x=copy(best.x),
             best_fun=best.fun,
             history=self.recorder.history(self._epochs()),
-            executor=self.objective.executor,
+            executor="native" if self.engine is not None and self.engine.steps else self.objective.executor,
+            executor_reason=self.reason,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
             seed=self.seed,
@@ -452,6 +473,7 @@ class _Descent:
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev, objective.njev],
             "differences": objective.program is None and objective.grad == "auto",
+            "native": self.engine is not None and self.engine.steps > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
         }
         arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}
@@ -511,7 +533,7 @@ class _Descent:
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
-        descent._compare(points["last"])
+        descent._compare(points["last"], header["native"])
         descent._take_up(header, arrays, points)
         return descent
 
@@ -533,8 +555,11 @@ class _Descent:
             goes_on = status == "stopped" or (status == "max_steps" and self.stopping.max_steps > self.point.t)
             self.verdict = None if goes_on else Verdict(Status[status], message)
 
-    def _compare(self, last: Point) -> None:
-        """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint."""
+    def _compare(self, last: Point, native: bool) -> None:
+        """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint.
+
+        native: machine code computed them there, which gives f the same numbers but for rounding.
+        """
         try:
             if self.feed is None:
                 again = self.objective.evaluate(last.t, last.x, self.bounds)
@@ -546,6 +571,8 @@ class _Descent:
         except (ValueError, TypeError, IndexError, KeyError) as error:
             x = shown(self.layout.view(last.x))
             raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error
+        if native and self.objective.agrees(again.fun, last):
+            return
         if again.fun != last.fun or not np.array_equal(again.g, last.g):
             what = f"f(x) = {again.fun!r}, then {last.fun!r}" if again.fun != last.fun else "the gradient differs"
             raise InputError(

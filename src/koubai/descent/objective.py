@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -14,9 +15,10 @@ from koubai.derivatives.gradient import Differentiated
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
 from koubai.errors import FallbackWarning, GradientError, InputError, TraceError, UnknownNameError
+from koubai.graph.trace import run_nodes
 from koubai.parameters import FloatArray, Layout, as_scalar
 
-__all__ = ["Bounds", "Objective", "norm"]
+__all__ = ["Bounds", "Objective", "largest_of", "norm"]
 
 Function: TypeAlias = Callable[[Any], Any]
 Gradient: TypeAlias = str | Callable[[Any], Any]
@@ -118,6 +120,23 @@ class Objective:
         self.executor = self.program.executor
         return fun, self.layout.match(g, "the gradient")
 
+    def agrees(self, fun: float, point: Point) -> bool:
+        """Tell whether f may be ``fun`` where a program of it gave ``point.fun``: but for rounding on the way."""
+        eps = float(np.finfo(self.layout.dtype).eps)
+        difference = abs(fun - point.fun)
+        if difference <= math.sqrt(eps) * max(abs(fun), abs(point.fun)):
+            return True
+        path = self.path(point.x)
+        if path is None:
+            return False
+        x = self.layout.view(point.x)
+        leaves = list(x.values()) if isinstance(x, dict) else [x]
+        return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
+
+    def path(self, x: FloatArray) -> Any:
+        """Return the traced path that the program took last for an argument of this form, or None."""
+        return None if self.program is None else self.program.path(self.layout.view(x), *self.batch)
+
     def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
         assert callable(self.grad)
         value = self.grad(self.layout.copy(x), *self.batch)
@@ -130,6 +149,12 @@ class Objective:
         error = self.layout.match(value.error, "Estimate.error")
         finite = error[np.isfinite(error)]
         return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), stuck
+
+
+def largest_of(values: Iterable[Any]) -> float:
+    """Return the largest finite |component| among arrays, of those that are real."""
+    sizes = (np.abs(v) for v in map(np.asarray, values) if v.dtype.kind == "f")
+    return max((float(np.max(size, initial=0.0, where=np.isfinite(size))) for size in sizes), default=0.0)
 
 
 def norm(x: FloatArray, g: FloatArray, bounds: Bounds | None) -> float:

@@ -9,7 +9,26 @@ from koubai.execute.arrays import compile_arrays
 from koubai.execute.floats import compile_floats
 from koubai.graph.trace import Graph
 
-__all__ = ["Program"]
+__all__ = ["Program", "choose_descent"]
+
+# A step of a descent in Python takes about 40 µs; machine code takes 15 ms to be made and 10 µs more for each element
+# that a step computes, so that it pays from here on.
+STEPS = 500
+STEPS_AN_ELEMENT = 2
+
+
+def choose_descent(graph: Graph, max_steps: int) -> tuple[bool, str]:
+    """Tell whether a descent on this graph runs in machine code, and why."""
+    from koubai.execute import library, native
+
+    size = native.operations(graph)
+    if size > native.OPERATIONS:
+        return False, f"{size} elements a step are more than registers hold"
+    if max_steps < (least := STEPS + STEPS_AN_ELEMENT * size):
+        return False, f"{max_steps} steps are too few to compile for: from {least} on it pays"
+    if not library.available():
+        return False, "llvmlite can't be loaded"
+    return True, f"up to {max_steps} steps of {size} elements: compiling pays"
 
 
 class Program:

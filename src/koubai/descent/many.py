@@ -1,0 +1,237 @@
+"""Many descents at once: one function and one optimizer from a great many starts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from koubai.derivatives.gradient import Differentiated
+from koubai.descent.loop import minimize
+from koubai.descent.objective import Bounds
+from koubai.descent.optimizers import Optimizer, resolve
+from koubai.descent.program import descent_graphs, traced
+from koubai.descent.record import Status
+from koubai.descent.schedules import Schedule
+from koubai.descent.stopping import GROWTH
+from koubai.errors import FunctionError, GradientError, InputError, TraceError
+from koubai.execute import lanes, library
+from koubai.execute.elements import Unsuitable
+from koubai.parameters import FloatArray, Layout, real_array
+
+__all__ = ["Many", "descend_many"]
+
+PIECE = 16_384  # starts a call: a signal is answered between two calls, and threads share the pieces
+_STATUS = {
+    lanes.CONVERGED: Status.converged,
+    lanes.DIVERGED: Status.diverged,
+    lanes.NONFINITE: Status.nonfinite,
+    lanes.MAX_STEPS: Status.max_steps,
+}
+_CODES = {status: code for code, status in _STATUS.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Many:
+    """Where many descents ended; row i of every array belongs to start i.
+
+    x: (starts, *shape of x), the last good point of each; fun, grad_norm: (starts,), f there and the largest
+    |component| of the gradient; steps: (starts,), updates made; executor: what ran them.
+    """
+
+    x: FloatArray
+    fun: FloatArray
+    grad_norm: FloatArray
+    steps: np.ndarray[Any, np.dtype[np.int32]]
+    codes: np.ndarray[Any, np.dtype[np.int32]]
+    executor: str
+    executor_reason: str
+
+    @property
+    def status(self) -> np.ndarray[Any, np.dtype[np.object_]]:
+        """Why each stopped: an array of Status."""
+        table = np.empty(max(_STATUS) + 1, object)
+        for code, status in _STATUS.items():
+            table[code] = status
+        return table[self.codes]
+
+    def __len__(self) -> int:
+        return len(self.fun)
+
+
+def descend_many(
+    f: Callable[[Any], Any],
+    starts: Any,
+    optimizer: Optimizer | str,
+    *,
+    max_steps: int = 1000,
+    gtol: float = 0.0,
+    bounds: Any = None,
+    lr: Any = None,
+    threads: int | None = None,
+) -> Many:
+    """Descend many: the updates of `minimize` from every start at once, side by side in vector registers.
+
+    f: as in `minimize`. starts: (starts, *shape of x). lr: a learning rate for each start, instead of the optimizer's.
+    Each descent stops where its largest |gradient component| ≤ gtol (0 turns it off), where it diverges (f or x beyond
+    1e10 times its start), before a step where f or the gradient is not finite, or after max_steps updates. A descent
+    that starts where f is not finite ends there, nonfinite.
+    threads: how many (None: one a CPU that this process may use); they change no bit of the result.
+    Where f has no machine code, or takes another path from some start (an `if` on x), `minimize` runs those one by one.
+    Raises InputError for starts that are no array of finite numbers, and for rates of another number than starts.
+    """
+    points = real_array(starts, "starts")
+    if points.ndim == 0 or not points.size:
+        raise InputError(f"starts must be an array of starts, one a row, got shape {points.shape}")
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points.reshape(len(points), -1)).all(axis=1))[0])
+        raise InputError(f"starts must be finite, but start {row} is {points[row]}")
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
+        raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
+    if isinstance(gtol, bool) or not 0 <= gtol < math.inf:
+        raise InputError(f"gtol must be a finite number ≥ 0, got {gtol!r}")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a whole number ≥ 1 or None, got {threads!r}")
+    chosen = resolve(optimizer)
+    rates = None if lr is None else _rates(lr, len(points))
+    shape = points.shape[1:]
+    layout = Layout(None, (shape,), not shape, points.dtype)
+    flat = points.reshape(len(points), -1)
+    limits = Bounds.read(bounds, layout, flat[0])
+    if limits is not None:
+        flat = np.clip(flat, limits.low, limits.high)
+    work = _Work(f, chosen, layout, limits, int(max_steps), float(gtol), bounds)
+    result = _Result(flat, shape)
+    code, reason = work.compiled(flat, rates)
+    if code is None:
+        work.one_by_one(result, flat, rates, range(len(flat)))
+        return result.many("python", reason)
+    work.run(code, result, flat, rates, threads or len(os.sched_getaffinity(0)))
+    refused = np.flatnonzero(result.codes == lanes.REFUSED)
+    if len(refused):
+        work.one_by_one(result, flat, rates, refused)
+        reason = f"{len(refused)} of {len(flat)} descents take another path through f and ran one by one"
+    return result.many("native", reason)
+
+
+def _rates(lr: Any, count: int) -> FloatArray:
+    rates = np.asarray(lr, np.float64)
+    if rates.shape != (count,) or not (np.isfinite(rates) & (rates >= 0)).all():
+        raise InputError(f"lr must be {count} finite rates ≥ 0, one a start, got shape {rates.shape}")
+    return rates
+
+
+class _Result:
+    """The arrays that the threads write into, each its own rows."""
+
+    def __init__(self, flat: FloatArray, shape: tuple[int, ...]) -> None:
+        count = len(flat)
+        self.shape = shape
+        self.x = np.empty_like(flat)
+        self.fun, self.norm = np.empty(count, flat.dtype), np.empty(count, flat.dtype)
+        self.steps, self.codes = np.empty(count, np.int32), np.empty(count, np.int32)
+
+    def many(self, executor: str, reason: str) -> Many:
+        x = self.x.reshape(len(self.x), *self.shape)
+        return Many(x, self.fun, self.norm, self.steps, self.codes, executor, reason)
+
+
+@dataclass
+class _Work:
+    f: Callable[[Any], Any]
+    optimizer: Optimizer
+    layout: Layout
+    bounds: Bounds | None
+    max_steps: int
+    gtol: float
+    given_bounds: Any
+
+    def compiled(self, flat: FloatArray, rates: FloatArray | None) -> tuple[lanes.Lanes | None, str]:
+        """Return the machine code, or None, and the reason."""
+        optimizer = self.optimizer
+        if isinstance(optimizer.lr, Schedule) and optimizer.lr.start() != ():
+            return None, "the schedule looks at f"
+        if not library.available():
+            return None, "llvmlite can't be loaded"
+        x = flat[0]
+        try:
+            program = Differentiated(self.f, 0, "backprop")
+            with np.errstate(all="ignore"):
+                program(self.layout.copy(x))
+            path = program.path(self.layout.copy(x))
+            if path is None:
+                return None, "f leaves no path"
+            state = optimizer.init(x, self.layout)
+            graphs = descent_graphs(path.graph, optimizer, state, self.layout, self.bounds)
+            begin = traced("begin", [("x", x, False)], lambda x: optimizer.init(x, self.layout))
+            return lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None), "f has machine code"
+        except (TraceError, GradientError, FunctionError, Unsuitable) as error:
+            return None, str(error)
+
+    def run(self, code: lanes.Lanes, result: _Result, flat: FloatArray, rates: FloatArray | None, threads: int) -> None:
+        dtype, n = flat.dtype, flat.shape[1]
+        low = np.full(n, -np.inf, dtype) if self.bounds is None else self.bounds.low
+        high = np.full(n, np.inf, dtype) if self.bounds is None else self.bounds.high
+        numbers = np.array([self.gtol if self.gtol > 0 else -1.0, GROWTH, self.max_steps])
+        captured = code.captured.gathered()
+        if rates is None:
+            table = code.table(np.array([self.optimizer.lr_at(t) for t in range(self.max_steps)] or [0.0]))
+
+        def piece(first: int) -> None:
+            last = min(first + PIECE, len(flat))
+            count = -(-(last - first) // lanes.LANES) * lanes.LANES
+            x = np.empty((n, count), dtype)
+            x[:, : last - first] = flat[first:last].T
+            x[:, last - first :] = flat[last - 1][:, None]
+            fun, norm, own = np.empty(count, dtype), np.empty(count, dtype), np.empty(count, dtype)
+            steps, codes = np.empty(count, np.int32), np.empty(count, np.int32)
+            if rates is not None:
+                own[: last - first], own[last - first :] = rates[first:last], rates[last - 1]
+            shared = table if rates is None else own
+            code.run((x, fun, norm, steps, codes, low, high, numbers, shared, captured), count, 0, count)
+            rows, whole = slice(first, last), slice(0, last - first)
+            result.x[rows] = x[:, whole].T
+            result.fun[rows], result.norm[rows] = fun[whole], norm[whole]
+            result.steps[rows], result.codes[rows] = steps[whole], codes[whole]
+
+        firsts = range(0, len(flat), PIECE)
+        if threads == 1 or len(firsts) == 1:
+            for first in firsts:
+                piece(first)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            futures = [pool.submit(piece, first) for first in firsts]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:  # Ctrl-C too: what has not begun is not begun
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def one_by_one(
+        self, result: _Result, flat: FloatArray, rates: FloatArray | None, rows: Sequence[int] | Any
+    ) -> None:
+        for i in rows:
+            optimizer = self.optimizer
+            if rates is not None:
+                optimizer = type(optimizer)(
+                    float(rates[i]), semantics=optimizer.semantics, **optimizer.hyperparameters
+                )  # fmt: skip
+            start = self.layout.copy(flat[i])
+            try:
+                run = minimize(
+                    self.f, start, optimizer, max_steps=self.max_steps, gtol=self.gtol, bounds=self.given_bounds,
+                    record="off",
+                )  # fmt: skip
+            except FunctionError:
+                result.x[i], result.fun[i], result.norm[i] = flat[i], np.nan, np.nan
+                result.steps[i], result.codes[i] = 0, lanes.NONFINITE
+                continue
+            result.x[i] = np.ravel(run.x)
+            result.fun[i], result.norm[i] = run.fun, run.history.grad_norm[-1]
+            result.steps[i], result.codes[i] = run.nit, _CODES.get(run.status, lanes.MAX_STEPS)

@@ -1,0 +1,670 @@
+"""Machine code through LLVM: a graph of a few numbers in registers, and whole descents in one loop without Python.
+
+A descent is three graphs, all traced from the text that Python runs too: the value and gradient, the update, and the
+gradient's norm. One step is *remarkable* when a stopping rule might hold after it, a guard fails, or something is not
+finite; the loop then returns *before* that step, and Python makes it in the ordinary way. So the rules for stopping are
+written once, in `koubai.descent.stopping`; what stands here only has to notice early enough.
+
+Sums follow NumPy's own order (eight running sums, then pairwise), so that arithmetic has NumPy's bits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from koubai.execute import library, vectormath
+from koubai.execute.elements import (
+    INDEXED,
+    STRUCTURE,
+    Unsuitable,
+    added_up,
+    filled,
+    known_arrays,
+    lined,
+    rearranged,
+)
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Value, elementwise, emitter, literal
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
+
+__all__ = [
+    "OPERATIONS",
+    "Captured",
+    "Descent",
+    "DescentGraphs",
+    "Function",
+    "Leg",
+    "added",
+    "compile_native",
+    "expand",
+    "fingerprint",
+    "module",
+    "operations",
+    "split",
+]
+
+OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled compiles slowly
+
+
+# -- graphs in registers ----------------------------------------------------------------------------------------------
+
+
+def operations(graph: Graph) -> int:
+    """Return how many elements the graph computes."""
+    return sum(max(1, math.prod(node.shape)) for node in graph.nodes if node.op not in LEAVES)
+
+
+def fingerprint(*graphs: Graph) -> bytes:
+    """Return a digest of all that the code of these graphs depends on."""
+    digest = hashlib.blake2b(digest_size=16)
+    for graph in graphs:
+        for node in graph.nodes:
+            value = node.params.get("value")
+            if isinstance(value, np.ndarray | np.generic):
+                params: Any = (value.shape, value.dtype.str, value.tobytes() if node.op is CONSTANT else b"")
+            else:
+                params = sorted(node.params.items()) if node.op is not INPUT else ()
+            digest.update(repr((node.op.name, node.inputs, params, node.shape, node.dtype)).encode())
+        guards = [(guard.node, repr(guard.expected)) for guard in graph.guards]
+        digest.update(repr((graph.inputs, graph.outputs, guards)).encode())
+    return digest.digest()
+
+
+def expand(
+    code: Code,
+    graph: Graph,
+    inputs: Sequence[Any],
+    captured: Callable[[int], Any],
+    varying: Sequence[bool] | None = None,
+    known: Mapping[int, Any] | None = None,
+) -> tuple[list[Any], list[Value]]:
+    """Write a graph's computation out, element by element; return its outputs and what its guards ask, as i1.
+
+    inputs: an object array of Values an input. captured: the elements of a captured array, by its node.
+    varying: which inputs change with x; what depends on the others alone is a power of the step, say.
+    known: the elements of nodes that are computed elsewhere.
+    """
+    elements: list[Any] = []
+    varies: list[bool] = []
+    asked: list[Value] = []
+    place = {i: k for k, i in enumerate(graph.inputs)}
+    guards: dict[int, list[Any]] = {}
+    for guard in graph.guards:
+        guards.setdefault(guard.node, []).append(guard)
+    operations = 0
+    needed = _needed(graph, known or {})
+    for i, node in enumerate(graph.nodes):
+        op = node.op
+        if known is not None and i in known:
+            elements.append(known[i])
+            varies.append(False)
+            continue
+        if not needed[i]:
+            elements.append(None)
+            varies.append(False)
+            continue
+        if op is INPUT:
+            elements.append(inputs[place[i]])
+            varies.append(varying is None or varying[place[i]])
+            continue
+        if op is CONSTANT:
+            value = np.asarray(node.params["value"])
+            if value.dtype.kind not in "fiub" or value.size > OPERATIONS:
+                raise Unsuitable(f"a constant of {value.dtype}, shape {value.shape}")
+            kind = KINDS.get(node.dtype, "") if node.dtype is not None else ""
+            given = [literal(v) for v in value.ravel().tolist()]
+            elements.append(filled(value.shape, [code.cast(v, kind) for v in given] if kind else given))
+            varies.append(False)
+            continue
+        if op is CAPTURED:
+            elements.append(captured(i))
+            varies.append(False)
+            continue
+        varies.append(any(varies[j] for j in node.inputs))
+        operations += max(1, math.prod(node.shape))
+        if operations > OPERATIONS:
+            raise Unsuitable("too many elements for registers")
+        elements.append(_node(code, graph, i, [elements[j] for j in node.inputs], not varies[i]))
+        for guard in guards.get(i, ()):
+            if type(guard.expected) is not bool or node.shape:
+                raise Unsuitable("a guard on a number")
+            answer = code.cast(elements[i][()], BOOL)
+            asked.append(answer if guard.expected else code.binary("xor", answer, Value("true", BOOL, 1, True)))
+    return [elements[i] for i in graph.outputs], asked
+
+
+def _needed(graph: Graph, known: Mapping[int, Any]) -> bytearray:
+    """Mark the nodes that the outputs and guards need, beyond those that are known."""
+    needed = bytearray(len(graph.nodes))
+    for i in (*graph.outputs, *(guard.node for guard in graph.guards)):
+        needed[i] = 1
+    for i in range(len(graph.nodes) - 1, -1, -1):
+        if needed[i] and i not in known:
+            for j in graph.nodes[i].inputs:
+                needed[j] = 1
+    return needed
+
+
+def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) -> Any:
+    node = graph.nodes[i]
+    op, given = node.op, [graph.nodes[j] for j in node.inputs]
+    kind = KINDS.get(node.dtype, "") if node.dtype is not None else "double"
+    if op.elementwise:
+        result = np.empty(node.shape, object)
+        spread = np.broadcast_arrays(*operands) if node.shape else operands
+        for at in np.ndindex(*node.shape):
+            result[at] = elementwise(code, node, [part[at] for part in spread], given, uniform)
+        return result
+    if not kind:
+        raise Unsuitable(f"{op.name} of {node.dtype}")
+    if op.name in STRUCTURE:
+        cast = np.frompyfunc(lambda v: code.cast(v, kind), 1, 1)
+        used = len(operands) if op.name in ("concatenate", "stack") else 2 if op.name in INDEXED[1:] else 1
+        if op.name != "zeros":
+            operands = [np.asarray(cast(part), object) for part in operands[:used]]
+        arrays = known_arrays(graph.nodes, node) if op.name in INDEXED else ()
+        zero = code.cast(literal(0.0), kind)
+        return rearranged(node, operands, arrays, zero, lambda a, b: code.binary("fadd", a, b))
+    if op.name in _REDUCE:
+        lines = lined(operands[0], node.params["axis"])
+        if not lines.shape[-1]:
+            raise Unsuitable(f"{op.name} of nothing")
+        result = np.empty(lines.shape[:-1], object)
+        side_by_side = _side_by_side(operands[0].shape, node.params["axis"])
+        for at in np.ndindex(*result.shape):
+            parts = [code.cast(v, kind) for v in lines[at]]
+            result[at] = _REDUCE[op.name](code, parts, side_by_side)
+        return result.reshape(node.shape)
+    if op.name == "matmul":
+        return _matmul(code, operands[0], operands[1], kind).reshape(node.shape)
+    raise Unsuitable(op.name)
+
+
+def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:
+    """Does NumPy add along the last axis of memory, in its pairwise order? Else it adds row upon row."""
+    return axis is None or len(shape) - 1 in axis
+
+
+def added(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
+    def add(a: Value, b: Value) -> Value:
+        return code.binary("fadd", a, b)
+
+    if side_by_side:
+        return added_up(parts, add)
+    total = parts[0]
+    for part in parts[1:]:
+        total = add(total, part)
+    return total
+
+
+def _folded(name: str) -> Callable[[Code, Sequence[Value], bool], Value]:
+    def fold(code: Code, parts: Sequence[Value], _: bool) -> Value:
+        total = parts[0]
+        for part in parts[1:]:
+            total = emitter(name)(code, total, part)
+        return total
+
+    return fold
+
+
+def _logsumexp(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
+    top = _folded("maximum")(code, parts, True)
+    finite = code.compare("olt", code.intrinsic("fabs", top), code.number(np.inf, top.kind))
+    top = code.select(finite, top, code.number(0.0, top.kind))
+    powers = [code.function("exp", code.binary("fsub", part, top)) for part in parts]
+    return code.binary("fadd", code.function("log", added(code, powers, side_by_side)), top)
+
+
+_REDUCE: dict[str, Callable[[Code, Sequence[Value], bool], Value]] = {
+    "sum": added,
+    "prod": _folded("multiply"),
+    "max": _folded("maximum"),
+    "min": _folded("minimum"),
+    "logsumexp": _logsumexp,
+    "any": lambda code, parts, _: functools.reduce(functools.partial(code.binary, "or"), parts),
+    "all": lambda code, parts, _: code.all(parts),
+}
+
+
+def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
+    """Products of small matrices, added in order. BLAS may fuse and reorder: they agree within the summed bound."""
+    if a.ndim > 2 or b.ndim > 2:
+        raise Unsuitable("a stack of matrices")
+    left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
+    result = np.empty((left.shape[0], right.shape[1]), object)
+    for r, c in np.ndindex(*result.shape):
+        products = [
+            code.binary("fmul", code.cast(p, kind), code.cast(q, kind))
+            for p, q in zip(left[r], right[:, c], strict=True)
+        ]
+        if not products:
+            raise Unsuitable("a product of nothing")
+        result[r, c] = added(code, products, False)
+    return result
+
+
+class Function:
+    """A function of pointers under construction: loads and stores of elements."""
+
+    def __init__(self, name: str, result: str, arguments: Sequence[str | tuple[str, str]]) -> None:
+        """arguments: names of pointers, or (type, name)."""
+        self.code = Code()
+        shown = [f"ptr noalias %{a}" if isinstance(a, str) else f"{a[0]} %{a[1]}" for a in arguments]
+        self.head = f"define {result} @{name}({', '.join(shown)}) {{"
+
+    def load(self, pointer: str, k: int, kind: str) -> Value:
+        at = pointer if k == 0 else self.code.raw(f"getelementptr {kind}, ptr {pointer}, i64 {k}")
+        return Value(self.code.load(f"load {kind}, ptr {at}"), kind)
+
+    def store(self, v: Value, pointer: str, k: int) -> None:
+        at = pointer if k == 0 else self.code.raw(f"getelementptr {v.kind}, ptr {pointer}, i64 {k}")
+        self.code.line(f"store {v.kind} {v.text}, ptr {at}")
+
+    def elements(self, pointer: str, start: int, shape: tuple[int, ...], kind: str) -> Any:
+        return filled(shape, [self.load(pointer, start + k, kind) for k in range(math.prod(shape))])
+
+    def text(self) -> str:
+        return "\n".join([self.head, *self.code.lines, "}"])
+
+
+def module(*functions: Function) -> str:
+    """Return the whole text: functions, what they call of vectormath, and declarations, each once."""
+    called: set[tuple[str, str, int]] = set()
+    declared: set[str] = set()
+    for function in functions:
+        called |= function.code.called
+        declared |= function.code.declared
+    body = []
+    for line in vectormath.definitions(sorted(called), fma=library.has_fma()).splitlines():
+        if line.startswith("declare "):
+            declared.add(line)
+        else:
+            body.append(line)
+    return "\n".join([*sorted(declared), *body, *(function.text() for function in functions)])
+
+
+def _captured_kind(value: Any) -> str:
+    kind = KINDS.get(value.dtype, "")
+    if kind not in TAGS:
+        raise Unsuitable(f"an array from outside of {value.dtype}")
+    return kind
+
+
+class Captured:
+    """The arrays of the caller's that a graph reads: they are gathered anew for each run."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.nodes = [i for i, node in enumerate(graph.nodes) if node.op is CAPTURED]
+        self.arrays = [graph.nodes[i].params["value"] for i in self.nodes]
+        self.forms = [(graph.nodes[i].shape, graph.nodes[i].dtype) for i in self.nodes]
+        for array in self.arrays:
+            if _captured_kind(array) != "double" or array.size > OPERATIONS:
+                raise Unsuitable("an array from outside that is large or not float64")
+
+    def reader(self, function: Function, pointer: str) -> Callable[[int], Any]:
+        starts = np.cumsum([0, *(array.size for array in self.arrays)])
+
+        def read(i: int) -> Any:
+            k = self.nodes.index(i)
+            return function.elements(pointer, int(starts[k]), self.arrays[k].shape, "double")
+
+        return read
+
+    def gathered(self) -> Any:
+        """Return their numbers in one vector, or None where one is no longer of the form that was traced."""
+        for array, form in zip(self.arrays, self.forms, strict=True):
+            if (array.shape, array.dtype) != form:
+                return None
+        if not self.arrays:
+            return np.zeros(1)
+        return np.concatenate([np.ravel(array) for array in self.arrays])
+
+
+def compile_native(graph: Graph) -> Callable[..., Any]:
+    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
+
+    Raises Unsuitable where the graph has something that there is no code for.
+    """
+    kinds = []
+    for i in (*graph.inputs, *graph.outputs):
+        node = graph.nodes[i]
+        if node.dtype not in KINDS or (i in graph.inputs and node.dtype == np.bool_):
+            raise Unsuitable(f"an input or output of {node.dtype}")
+        kinds.append(KINDS[node.dtype])
+    captured = Captured(graph)
+    count = len(graph.inputs)
+    arguments = [f"p{k}" for k in range(len(kinds))]
+
+    def make() -> str:
+        function = Function("run", "i1", [*arguments, "captured"])
+        code = function.code
+        code.block("entry")
+        inputs = [function.elements(f"%p{k}", 0, graph.nodes[i].shape, kinds[k]) for k, i in enumerate(graph.inputs)]
+        outputs, asked = expand(code, graph, inputs, captured.reader(function, "%captured"))
+        for k, elements in enumerate(outputs):
+            kind = kinds[count + k]
+            for j, v in enumerate(elements.ravel()):
+                v = code.cast(v, kind)
+                if kind == BOOL:
+                    v = Value(code.raw(f"zext i1 {v.text} to i8"), "i8")
+                function.store(v, f"%p{count + k}", j)
+        code.line(f"ret i1 {code.all(asked).text if asked else 'true'}")
+        return module(function)
+
+    loaded = library.load(b"run" + fingerprint(graph), make)
+    address = ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * (len(kinds) + 1))(loaded.address("run"))
+    forms = [(graph.nodes[i].shape, graph.nodes[i].dtype) for i in (*graph.inputs, *graph.outputs)]
+
+    def run(*inputs: Any) -> Any:
+        read = captured.gathered()
+        if read is None:
+            return None
+        given = [np.ascontiguousarray(v, form[1]) for v, form in zip(inputs, forms[:count], strict=True)]
+        results = [np.empty(shape, dtype) for shape, dtype in forms[count:]]
+        pointers = [a.ctypes.data for a in (*given, *results, read)]
+        if not address(*pointers):
+            return None
+        return tuple(result if result.shape else result[()] for result in results)
+
+    run.library = loaded  # type: ignore[attr-defined]
+    return run
+
+
+# -- whole descents ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DescentGraphs:
+    """What one step of a descent computes, over flat vectors of ``size`` numbers of one dtype.
+
+    value: (the arrays that lie in x, in order) -> f and the gradient for each. update: (x, g, low, high, t, lr, fun,
+    *state) -> x, was it projected onto the bounds, *state. measure: (x, g, low, high) -> the gradient's norm, is it
+    clipped by the next update.
+    """
+
+    value: Graph
+    update: Graph
+    measure: Graph
+    states: tuple[tuple[int, ...], ...]
+
+    @property
+    def size(self) -> int:
+        return self.update.nodes[self.update.inputs[0]].shape[0]
+
+    @property
+    def operations(self) -> int:
+        """The elements computed in one step."""
+        return sum(operations(graph) for graph in (self.value, self.update, self.measure))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.update.nodes[self.update.inputs[0]].dtype  # type: ignore[return-value]
+
+
+# What the loop reads and leaves in Leg.numbers and Leg.counts, by place.
+FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT, NEAR, STEEP_G, STEEP_X, TRAVELLED, BEST, NORM = range(13)
+T, T_END, MASK, LR_STRIDE, ROWS, UNCHANGED, BEST_T, CLIPPED, PROJECTED = range(9)
+REACHED, REMARKABLE, REFUSED = range(3)
+ROW = 4  # f, the norm, clipped, projected; then x
+
+
+@dataclass
+class Leg:
+    """The memory of a descent while it runs in machine code. All of it lasts from one call to the next."""
+
+    x: Any
+    g: Any
+    state: Any  # all arrays in one vector
+    low: Any
+    high: Any
+    best: Any  # x, g and the norm at the best point since it was last reset
+    numbers: Any = field(default_factory=lambda: np.zeros(13))
+    counts: Any = field(default_factory=lambda: np.zeros(9, np.int64))
+    rows: Any = None
+    lr: Any = None
+
+
+class Descent:
+    """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that."""
+
+    def __init__(self, graphs: DescentGraphs, patience: int) -> None:
+        kind = KINDS.get(graphs.dtype, "")
+        if kind not in TAGS:
+            raise Unsuitable(f"parameters of {graphs.dtype}")
+        self.graphs = graphs
+        self.captured = Captured(graphs.value)
+        if any(node.op is CAPTURED for graph in (graphs.update, graphs.measure) for node in graph.nodes):
+            raise Unsuitable("an optimizer that reads an array from outside")
+        key = (
+            b"descend"
+            + fingerprint(graphs.value, graphs.update, graphs.measure)
+            + repr((patience, graphs.states)).encode()
+        )
+        self.library = library.load(key, lambda: module(_descend(graphs, kind, self.captured, patience)))
+        self._call = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 11)(self.library.address("descend"))
+
+    def run(self, leg: Leg) -> int:
+        """Make steps, and return why no more: REACHED the end, the next is REMARKABLE, or the code is REFUSED for it.
+
+        It is refused where a guard fails, something is not finite, or an array that f reads has changed its form.
+        """
+        read = self.captured.gathered()
+        if read is None:
+            return REFUSED
+        memory = (leg.x, leg.g, leg.state, leg.low, leg.high, leg.best, leg.numbers, leg.counts, leg.rows, leg.lr, read)
+        return int(self._call(*[part.ctypes.data for part in memory]))
+
+
+def split(vector: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Return the arrays that lie in a flat vector."""
+    parts, start = [], 0
+    for shape in shapes:
+        stop = start + math.prod(shape)
+        parts.append(filled(shape, vector[start:stop]))
+        start = stop
+    return parts
+
+
+class _Loop:
+    """The values that go round: each a phi at the head, and one value at the end of a step."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self.entries: list[tuple[Value, Value]] = []  # (the phi, its first value)
+
+    def carry(self, first: Value) -> Value:
+        self.code.count += 1
+        phi = Value(f"%v{self.code.count}", first.kind)
+        self.entries.append((phi, first))
+        return phi
+
+    def phis(self, after: Sequence[Value], back: str) -> list[str]:
+        return [
+            f"  {phi.text} = phi {phi.kind} [ {first.text}, %entry ], [ {v.text}, %{back} ]"
+            for (phi, first), v in zip(self.entries, after, strict=True)
+        ]
+
+
+def _descend(graphs: DescentGraphs, kind: str, captured: Captured, patience: int) -> Function:
+    """Write the loop. Every name of a place in memory is a constant above."""
+    function = Function(
+        "descend", "i32", ["x", "g", "state", "low", "high", "best", "numbers", "counts", "rows", "lr", "captured"]
+    )
+    code = function.code
+    n = graphs.size
+    widths = [math.prod(shape) for shape in graphs.states]
+
+    def whole(v: int) -> Value:
+        return Value(str(v), "i64")
+
+    def plus(a: Value, b: Value) -> Value:
+        return Value(code.raw(f"add i64 {a.text}, {b.text}"), "i64")
+
+    def asks(predicate: str, a: Value, b: Value) -> Value:
+        return Value(code.raw(f"icmp {predicate} i64 {a.text}, {b.text}"), BOOL)
+
+    def one_of(c: Value, a: Value, b: Value) -> Value:
+        return Value(code.raw(f"select i1 {c.text}, {a.kind} {a.text}, {b.kind} {b.text}"), a.kind)
+
+    def double(v: Value) -> Value:
+        return code.cast(v, "double")
+
+    code.block("entry")
+    numbers = [function.load("%numbers", k, "double") for k in range(NORM + 1)]
+    counts = [function.load("%counts", k, "i64") for k in range(PROJECTED + 1)]
+    read = captured.reader(function, "%captured")
+    held = {i: read(i) for i in captured.nodes}
+    low, high = (function.elements(f"%{name}", 0, (n,), kind) for name in ("low", "high"))
+    loop = _Loop(code)
+    first = [function.load("%x", k, kind) for k in range(n)] + [function.load("%g", k, kind) for k in range(n)]
+    first += [function.load("%state", k, kind) for k in range(sum(widths))]
+    vectors = [loop.carry(v) for v in first]
+    x, g, state = vectors[:n], vectors[n : 2 * n], vectors[2 * n :]
+    fun, steep_g, steep_x, travelled, best, norm = (
+        loop.carry(numbers[k]) for k in (FUN, STEEP_G, STEEP_X, TRAVELLED, BEST, NORM)
+    )
+    t, row, unchanged, best_t, clipped, projected = (
+        loop.carry(v)
+        for v in (counts[T], whole(0), counts[UNCHANGED], counts[BEST_T], counts[CLIPPED], counts[PROJECTED])
+    )
+    code.line("br label %head")
+    head = len(code.lines)
+
+    # -- one step, as yet without consequences
+    code.block("step")
+    after = plus(t, whole(1))
+    place = Value(code.raw(f"sub i64 {t.text}, {counts[T].text}"), "i64")
+    place = Value(code.raw(f"mul i64 {place.text}, {counts[LR_STRIDE].text}"), "i64")
+    lr = Value(code.load(f"load double, ptr {code.raw(f'getelementptr double, ptr %lr, i64 {place.text}')}"), "double")
+    step = Value(code.raw(f"sitofp i64 {after.text} to double"), "double")
+    scalar = [filled((), [v]) for v in (step, lr, fun)]
+    changed, _ = expand(
+        code, graphs.update, [filled((n,), x), filled((n,), g), low, high, *scalar, *split(state, graphs.states)],
+        held.__getitem__, [True, True, False, False, False, False, True, *[True] * len(graphs.states)],
+    )  # fmt: skip
+    new_x = [code.cast(v, kind) for v in changed[0]]
+    new_projected = code.cast(changed[1][()], BOOL)
+    new_state = [code.cast(v, kind) for part in changed[2:] for v in part.ravel()]
+    shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
+    results, asked = expand(code, graphs.value, split(new_x, shapes), held.__getitem__)
+    new_f = code.cast(results[0][()], "double")
+    new_g = [code.cast(v, kind) for part in results[1:] for v in part.ravel()]
+    measured, _ = expand(code, graphs.measure, [filled((n,), new_x), filled((n,), new_g), low, high], held.__getitem__)
+    new_norm = double(measured[0][()])
+    new_clipped = code.cast(measured[1][()], BOOL)
+
+    # -- is it remarkable?
+    def squares(values: Sequence[Value]) -> Value:
+        wide = [double(v) for v in values]
+        return added(code, [code.binary("fmul", v, v) for v in wide], True)
+
+    dx = [code.binary("fsub", a, b) for a, b in zip(new_x, x, strict=True)]
+    dg = [code.binary("fsub", a, b) for a, b in zip(new_g, g, strict=True)]
+    dx2, dg2, x2, g2 = squares(dx), squares(dg), squares(new_x), squares(new_g)
+    one, infinite = code.number(1.0, "double"), code.number(math.inf, "double")
+    moved = code.compare("une", dx[0], code.number(0.0, kind))
+    for v in dx[1:]:
+        moved = code.binary("or", moved, code.compare("une", v, code.number(0.0, kind)))
+    still = one_of(moved, whole(0), plus(unchanged, whole(1)))
+    size = code.binary("fmul", code.select(code.compare("ogt", x2, one), x2, one), code.number(1.03, "double"))
+    x_close = code.binary("fmul", code.binary("fmul", numbers[XTOL], numbers[XTOL]), size)
+    magnitude = code.intrinsic("fabs", new_f)
+    f_close = code.binary("fmul", numbers[FTOL], code.select(code.compare("ogt", magnitude, one), magnitude, one))
+    f_close = code.binary("fmul", f_close, code.number(1.01, "double"))
+
+    def times(*values: Value) -> Value:
+        total = values[0]
+        for v in values[1:]:
+            total = code.binary("fmul", total, v)
+        return total
+
+    reasons = [
+        code.compare("ole", new_norm, numbers[GTOL]),
+        code.compare("ole", new_f, numbers[TARGET]),
+        code.compare("ogt", new_f, numbers[F_LIMIT]),
+        code.compare("ogt", x2, numbers[X2_LIMIT]),
+        asks("sge", still, whole(patience)),
+        code.binary(
+            "and",
+            code.compare("ole", code.intrinsic("fabs", code.binary("fsub", new_f, fun)), f_close),
+            code.compare("ole", times(g2, g2, dx2), times(code.number(4.1, "double"), f_close, f_close, dg2)),
+        ),
+        code.all([
+            code.compare("oge", numbers[XTOL], code.number(0.0, "double")),
+            code.compare("ole", dx2, times(x_close, code.number(float(n), "double"))),
+            code.compare("ole", times(new_norm, new_norm, dx2), times(x_close, dg2)),
+        ]),
+    ]  # fmt: skip
+    good = [
+        code.compare("olt", code.intrinsic("fabs", v), code.number(math.inf, v.kind)) for v in (new_f, *new_g, *new_x)
+    ]
+    ordinary = code.all([*good, *asked])
+    remarkable = reasons[0]
+    for reason in reasons[1:]:
+        remarkable = code.binary("or", remarkable, reason)
+    go_on = code.binary("and", ordinary, code.binary("xor", remarkable, Value("true", BOOL, 1, True)))
+    code.line(f"%why = select i1 {ordinary.text}, i32 {REMARKABLE}, i32 {REFUSED}")
+    code.line(f"br i1 {go_on.text}, label %commit, label %exit")
+
+    # -- the step is made
+    code.block("commit")
+    near = code.binary("or", code.compare("ole", new_f, numbers[NEAR]), asks("eq", t, whole(0)))
+    steeper = code.all([
+        near, moved, code.compare("ogt", times(dg2, steep_x), times(steep_g, dx2)), code.compare("olt", dg2, infinite)
+    ])  # fmt: skip
+    new_steep_g, new_steep_x = one_of(steeper, dg2, steep_g), one_of(steeper, dx2, steep_x)
+    new_travelled = code.binary("fadd", travelled, code.intrinsic("sqrt", dx2))
+    better = code.compare("olt", new_f, best)
+    new_best, new_best_t = one_of(better, new_f, best), one_of(better, after, best_t)
+    flags = [Value(code.raw(f"zext i1 {flag.text} to i64"), "i64") for flag in (new_clipped, new_projected)]
+    code.line(f"br i1 {better.text}, label %improved, label %written")
+    code.block("improved")
+    for k, v in enumerate((*new_x, *new_g)):
+        function.store(v, "%best", k)
+    function.store(code.cast(new_norm, kind), "%best", 2 * n)
+    code.line("br label %written")
+    code.block("written")
+    masked = Value(code.raw(f"and i64 {after.text}, {counts[MASK].text}"), "i64")
+    code.line(f"br i1 {asks('eq', masked, whole(0)).text}, label %row, label %next")
+    code.block("row")
+    start = code.raw(f"getelementptr double, ptr %rows, i64 {code.raw(f'mul i64 {row.text}, {n + ROW}')}")
+    shown = [Value(code.raw(f"uitofp i64 {flag.text} to double"), "double") for flag in flags]
+    for k, v in enumerate((new_f, new_norm, *shown, *(double(v) for v in new_x))):
+        function.store(v, start, k)
+    more = plus(row, whole(1))
+    code.line("br label %next")
+    code.block("next")
+    rows = Value(code.load(f"phi i64 [ {row.text}, %written ], [ {more.text}, %row ]"), "i64")
+    code.line("br label %head")
+    done = [*new_x, *new_g, *new_state, new_f, new_steep_g, new_steep_x, new_travelled, new_best, new_norm]
+    done += [after, rows, still, new_best_t, *flags]
+    code.lines[head:head] = [
+        "head:",
+        *loop.phis(done, "next"),
+        f"  %on = icmp slt i64 {t.text}, {counts[T_END].text}",
+        "  br i1 %on, label %step, label %exit",
+    ]
+
+    # -- what was committed goes back to memory
+    code.block("exit")
+    code.line(f"%end = phi i32 [ {REACHED}, %head ], [ %why, %step ]")
+    for pointer, values in (("%x", x), ("%g", g), ("%state", state)):
+        for k, v in enumerate(values):
+            function.store(v, pointer, k)
+    for k, v in (
+        (FUN, fun), (STEEP_G, steep_g), (STEEP_X, steep_x), (TRAVELLED, travelled), (BEST, best), (NORM, norm)
+    ):  # fmt: skip
+        function.store(v, "%numbers", k)
+    for k, v in (
+        (T, t), (ROWS, row), (UNCHANGED, unchanged), (BEST_T, best_t), (CLIPPED, clipped), (PROJECTED, projected)
+    ):  # fmt: skip
+        function.store(v, "%counts", k)
+    code.line("ret i32 %end")
+    return function
