@@ -10,6 +10,7 @@ from koubai import nn
 from koubai.derivatives.differences import numerical_gradient
 from koubai.derivatives.gradient import grad, hvp
 from koubai.errors import InputError, UnknownNameError
+from koubai.graph.call import trace
 from koubai.graph.ops import OPS
 
 # (layer, shapes of x)
@@ -134,6 +135,22 @@ def test_second_derivatives(layer, shape):
     np.testing.assert_allclose(hvp(f)(x, v), table[0], rtol=1e-7, atol=1e-7 * max(scale, 1e-3))
 
 
+@pytest.mark.parametrize(("layer", "shape"), [case for case in CASES if "Embedding" not in case.id])
+def test_what_is_printed_means_the_same(layer, shape):
+    layer, x = prepared(layer, shape)
+    noise = layer.noise(shape, np.random.default_rng(7), x.dtype)
+
+    def f(params, x):
+        return np.sum(np.sin(layer.apply(params, x, layer.state, train=True, noise=noise)[0]))
+
+    gradient = trace(f, layer.params, x).gradient()
+    space = {}
+    exec(gradient.source(), space)
+    values = [*layer.params.values(), x]
+    for got, expected in zip(space[gradient.name](*values), gradient(*values), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+
 # --- what they compute
 def test_dense_is_the_formula():
     layer, x = prepared(nn.Dense(3), (5, 4))
@@ -245,6 +262,51 @@ def test_a_network_by_hand_learns():
             for name, g in layer.gradients.items():
                 layer.params[name] -= 0.5 * g
     assert values[-1] < 0.15 < 0.5 < values[0]
+
+
+class Swish(nn.Layer):
+    """A layer as a user writes it: y = x sigmoid(k x), with one k a feature."""
+
+    def initial(self, input_shape, rng):
+        return {"k": np.ones(input_shape)}, {}
+
+    def apply(self, params, x, state, *, train, noise=None):
+        return x / (1.0 + np.exp(-params["k"] * x)), state
+
+
+def test_a_layer_of_ones_own():
+    layer, x = Swish(), np.random.default_rng(0).normal(size=(5, 3))
+    y, k = layer.forward(x), np.ones(3)
+    s = 1 / (1 + np.exp(-x))
+    np.testing.assert_allclose(y, x * s)
+    np.testing.assert_allclose(layer.backward(np.ones((5, 3))), s + x * s * (1 - s))
+    np.testing.assert_allclose(layer.gradients["k"], (x * x * s * (1 - s)).sum(axis=0))
+    assert repr(layer) == "Swish()"
+    np.testing.assert_array_equal(layer.params["k"], k)
+
+
+def test_the_hessian_of_a_whole_network_times_a_vector():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(6, 4)), random.integers(0, 3, 6)
+    layers = {"0": nn.Dense(5), "1": nn.GELU(), "2": nn.LayerNorm(), "3": nn.Dense(3)}
+    shape = (4,)
+    for layer in layers.values():
+        layer.build(shape, random)
+        shape = layer.output_shape(shape)
+
+    def loss(params):
+        out = x
+        for k, layer in layers.items():
+            out, _ = layer.apply({name: params[f"{k}.{name}"] for name in layer.params}, out, {}, train=True)
+        return nn.CrossEntropy()(out, y)
+
+    params = {f"{k}.{name}": value for k, layer in layers.items() for name, value in layer.params.items()}
+    v = {name: random.normal(size=value.shape) for name, value in params.items()}
+    moved = [{name: params[name] + h * v[name] for name in params} for h in (1e-5, -1e-5)]
+    above, below = (grad(loss)(p) for p in moved)
+    product = hvp(loss)(params, v)
+    for name in params:
+        np.testing.assert_allclose(product[name], (above[name] - below[name]) / 2e-5, rtol=1e-5, atol=1e-8)
 
 
 def test_forward_builds_from_the_seed_and_the_precision_of_x():

@@ -17,7 +17,7 @@ _ANY: Interval = (-3.0, 3.0)
 def _sigmoid(x: Any, out: Any = None) -> Any:
     """1 / (1 + exp(−x)). Where exp overflows, the quotient is 0, as it should be: nothing else to guard against."""
     y = np.exp(np.negative(x, out), out)
-    return np.reciprocal(np.add(y, 1.0, out), out)
+    return np.divide(1.0, np.add(y, 1.0, out), out)
 
 
 def _softplus(x: Any) -> Any:

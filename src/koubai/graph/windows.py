@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -21,7 +22,23 @@ __all__ = ["window_count"]
 
 Pair: TypeAlias = tuple[int, int]
 _ANY: Interval = (-3.0, 3.0)
-_SCRATCH = 48 * 1024  # bytes of memory that a primitive takes for itself at once
+_SCRATCH = 2**18  # bytes that a primitive works in at once: they stay in the cache
+
+
+class _Memory(threading.local):
+    """Working memory that is kept from call to call, since large arrays cost more to get than to fill."""
+
+    block = np.empty(0, np.uint8)
+
+    def take(self, *shape: int, dtype: Any) -> Any:
+        """Return an array with any content; it is good until the next call."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if self.block.size < size:
+            self.block = np.empty(size, np.uint8)
+        return self.block[:size].view(dtype).reshape(shape)
+
+
+_memory = _Memory()
 
 
 def window_count(size: int, kernel: int, stride: int, padding: int) -> int:
@@ -73,11 +90,15 @@ def _windows_into(result: Any, x: Any, *, kernel: Pair, stride: Pair, padding: P
         for border in borders:
             result[border] = 0.0
     rows = height
-    if not x.flags.c_contiguous:  # to gather from it again and again is slow: gather a few rows once
+    if not x.flags.c_contiguous:  # to gather from it again and again is slow: line up a few rows once
         rows = min(height, max(1, _SCRATCH // (channels * width * samples * x.itemsize)))
     for first in range(0, height, rows):
         stop = min(height, first + rows)
-        part = np.ascontiguousarray(x[:, first:stop])
+        part = x[:, first:stop]
+        if not part.flags.c_contiguous:
+            lined = _memory.take(*part.shape, dtype=x.dtype)
+            lined[...] = part
+            part = lined
         for place, source, _ in _places((first, stop), width, counts, kernel, stride, padding):
             result[place] = part[source]
 
@@ -193,12 +214,14 @@ def _hits(x: Any, kernel: Pair, stride: Pair) -> Iterator[tuple[Any, Any, list[A
         windows = slice(channel, channel + step), slice(top_row, stop_row)
         image = windows[0], slice(top_row * stride[0], (stop_row - 1) * stride[0] + kernel[0])
         part = x[image]
-        top = _window_max(part, kernel=kernel, stride=stride)
-        sources = _sources(part.shape, top.shape, kernel, stride)
-        hit = np.empty((len(sources), *top.shape), x.dtype)
+        shape = part.shape[0], stop_row - top_row, width, samples
+        sources = _sources(part.shape, shape, kernel, stride)
+        hit = _memory.take(len(sources) + 2, *shape, dtype=x.dtype)
+        top, ties = hit[-2:]
+        _window_max_into(top, part, kernel=kernel, stride=stride)
         for k, source in enumerate(sources):
             np.equal(part[source], top, hit[k])
-        yield windows, image, sources, hit, np.add.reduce(hit, 0, None, top)
+        yield windows, image, sources, hit[:-2], np.add.reduce(hit[:-2], 0, None, ties)
 
 
 def _window_spread_into(result: Any, g: Any, x: Any, *, kernel: Pair, stride: Pair) -> None:

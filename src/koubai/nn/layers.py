@@ -54,7 +54,8 @@ class Layer:
 
         y = layer.forward(x);  dx = layer.backward(dy)
 
-    To write one, override `apply`, and `output_shape` and `initial` where the defaults don't hold; never a derivative.
+    To write one, override `apply`, in NumPy functions of whole arrays, and `output_shape` and `initial` where the
+    defaults don't hold; never a derivative.
     name: as errors and summaries show it. params: its own arrays by name, made by `build`. state: what it carries from
     batch to batch without learning it, as running statistics. gradients: of the params, after `backward`.
     """
@@ -375,7 +376,7 @@ class Conv2D(Layer):
         rows = math.prod(cut.shape[:3])
         y = params["W"].reshape(self.filters, rows) @ cut.reshape(rows, -1)
         if self.bias:
-            y = y + params["b"][:, None]
+            y = y + params["b"].reshape(-1, 1)
         return _outward(y.reshape(self.filters, *cut.shape[3:])), state
 
 
