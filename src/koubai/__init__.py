@@ -102,6 +102,7 @@ __all__ = [
     "Yogi",
     "check_gradient",
     "derivative",
+    "fit",
     "grad",
     "hessian",
     "hvp",
@@ -121,10 +122,15 @@ __all__ = [
     "value_and_grad",
 ]
 
-_ON_FIRST_USE = ("nn", "plot")  # rooms that need more than NumPy
+_ON_FIRST_USE = {  # what needs more than NumPy, or much time
+    "fit": "koubai.nn.network",
+    "nn": "koubai.nn",
+    "plot": "koubai.plot",
+}
 
 
 def __getattr__(name: str) -> _Any:
     if name in _ON_FIRST_USE:
-        return _importlib.import_module(f"koubai.{name}")
+        module = _importlib.import_module(_ON_FIRST_USE[name])
+        return getattr(module, name, module)
     raise AttributeError(f"module 'koubai' has no attribute {name!r}")

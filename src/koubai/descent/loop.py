@@ -525,7 +525,7 @@ class _Descent:
         stopping = Stopping(
             layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")}
         )
-        points = saved_points(header, arrays)
+        points = _saved_points(header, arrays)
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout), layout, points["start"].x, chosen,
             stopping, Recorder(layout, options["record"]), limits, feed, header["seed"], options | {"max_steps": limit},
@@ -581,7 +581,7 @@ class _Descent:
             )
 
 
-def saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Point]:
+def _saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Point]:
     return {
         name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck), is_sample)
         for name, (t, fun, grad_norm, error, stuck, is_sample) in header["points"].items()

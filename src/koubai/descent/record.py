@@ -340,8 +340,8 @@ class Run:
     def __repr__(self) -> str:
         lines = [f"Run: {self.status} — {self.message}"]
         for name in ("x", "fun", "best_x", "best_fun", "nit", "nfev", "njev", "gradient_source", "optimizer"):
-            value = np.array2string(v, threshold=8) if isinstance(v := getattr(self, name), np.ndarray) else repr(v)
-            lines.append(f"  {name:>15}: {value}")
+            value = getattr(self, name)
+            lines.append(f"  {name:>15}: {_short(value) if isinstance(value, np.ndarray | dict) else repr(value)}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -529,6 +529,8 @@ def rows_of(x: Any, layout: Layout) -> FloatArray:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict) and sum(np.size(part) for part in value.values()) > 32:
+        return "{" + ", ".join(f"{name!r}: {part.dtype}{part.shape}" for name, part in value.items()) + "}"
     return np.array2string(value, threshold=8) if isinstance(value, np.ndarray) else str(value)
 
 

@@ -22,6 +22,7 @@ from koubai.nn.layers import (
     Tanh,
 )
 from koubai.nn.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Loss
+from koubai.nn.network import Epoch, Evaluation, Network
 from koubai.nn.notation import parse_layers, parse_loss
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "Dense",
     "Dropout",
     "Embedding",
+    "Epoch",
+    "Evaluation",
     "Flatten",
     "Huber",
     "Layer",
@@ -44,6 +47,7 @@ __all__ = [
     "LeakyReLU",
     "Loss",
     "MaxPool2D",
+    "Network",
     "ReLU",
     "Sigmoid",
     "Softmax",

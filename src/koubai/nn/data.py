@@ -30,13 +30,17 @@ class Batches:
         """Return the number of batches in an epoch."""
         return -(-len(self.arrays[0]) // self.size)
 
-    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
-        """Yield the batches of epoch ``k`` = 0, 1, …: every sample once, the last batch with what is left."""
+    def rows(self, k: int) -> Iterator[npt.NDArray[np.intp]]:
+        """Yield the rows of each batch of epoch ``k``."""
         rows = np.arange(len(self.arrays[0]))
         if self.seed is not None:
             np.random.default_rng([self.seed, k]).shuffle(rows)
         for start in range(0, len(rows), self.size):
-            chosen = rows[start : start + self.size]
+            yield rows[start : start + self.size]
+
+    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the batches of epoch ``k`` = 0, 1, …: every sample once, the last batch with what is left."""
+        for chosen in self.rows(k):
             yield tuple(array[chosen] for array in self.arrays)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:

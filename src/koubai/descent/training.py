@@ -1,0 +1,698 @@
+"""Training: the one loop, fed with mini-batches, where one compiled program makes a whole step.
+
+A step is one graph: the forward pass, the loss, the gradient and the update, the rule traced like any function. It
+reads the parameters, the rule's state and what the model carries (running statistics) in one frame of memory and writes
+them into the next of three, so nothing is allocated, and a step that turns out not to be finite is simply not taken.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from koubai.derivatives.agreement import cross_check
+from koubai.descent.feed import Feed
+from koubai.descent.loop import _Checkpoint, _Descent, _saved_points
+from koubai.descent.objective import norm
+from koubai.descent.optimizers import Optimizer
+from koubai.descent.record import Epochs, Recorder, Status, describe_optimizer, read_archive, version
+from koubai.descent.schedules import Memory, Schedule
+from koubai.descent.stopping import Point, Stopping, Verdict
+from koubai.errors import FunctionError, InputError, TraceError
+from koubai.execute.arrays import compile_bound
+from koubai.graph.call import Leaves, Recorded, record_call, replay
+from koubai.graph.reverse import reverse
+from koubai.graph.trace import Graph, Trace, Traced
+from koubai.parameters import FloatArray, Layout
+
+__all__ = ["Epoch", "Frame", "Model", "StepPrograms", "Training"]
+
+FRAMES = 3  # the last good point, the present one, and the next
+NUMBERS = 2**21  # kept of the path; the epochs have their own record
+SAMPLED = 16  # of so many steps one tells of the layers' gradients and updates
+
+
+class Model(Protocol):
+    """What can be trained. A network is one, and so is any function of parameters and data."""
+
+    @property
+    def layout(self) -> Layout:
+        """How the flat parameters are shown."""
+
+    @property
+    def start(self) -> FloatArray:
+        """The parameters, flat."""
+
+    @property
+    def carried(self) -> FloatArray | None:
+        """What a step passes on to the next besides the parameters, flat."""
+
+    @property
+    def counts(self) -> int:
+        """How many numbers `loss` returns besides: the samples classified rightly, if it classifies."""
+
+    @property
+    def layers(self) -> Sequence[tuple[str, int, int]]:
+        """(name, start, stop) of each part of the flat parameters that is looked at by itself."""
+
+    @property
+    def name(self) -> str:
+        """The name in messages."""
+
+    @property
+    def function(self) -> Any:
+        """What the run calls its function."""
+
+    @property
+    def loss(self) -> Callable[..., Any]:
+        """(params, [carried], *data) -> loss, or (loss, [carried after], *counts): traced, and run as it is."""
+
+    def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
+        """Return the arrays of one batch, with the noise of step ``t``, as the loss takes them."""
+
+    def samples(self, batch: tuple[Any, ...]) -> float:
+        """Return the weight of a batch among the others: its samples, or the sum of their weights."""
+
+    def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
+        """Return the loss and its gradient over all the data."""
+
+    def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
+        """Return loss and accuracy on the data held back, if there is any."""
+
+    def take(self, params: FloatArray, carried: FloatArray | None) -> None:
+        """Let the model have these parameters, as its own."""
+
+    def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
+        """Return where the first number that is not finite comes up, as part of a sentence, or nothing."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of training ended with.
+
+    number: 1, 2, …; t: updates made; fun: mean loss along the epoch; accuracy: share classified rightly along it;
+    validation_fun, validation_accuracy: on the data held back; lr: of the last update; seconds: since training began.
+    """
+
+    number: int
+    t: int
+    fun: float
+    accuracy: float | None
+    validation_fun: float | None
+    validation_accuracy: float | None
+    lr: float
+    seconds: float
+
+
+# -- one step as a program --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Frame:
+    """The memory of one step: the parameters, the gradient there, the rule's state, what the model carries."""
+
+    x: FloatArray
+    g: FloatArray
+    state: list[Any]  # arrays that stay in place, and numbers
+    carried: FloatArray | None
+
+    @classmethod
+    def like(cls, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> Frame:
+        parts = [np.array(part) if np.ndim(part) else part[()] for part in map(np.asarray, state)]
+        return cls(x.copy(), np.full_like(x, np.nan), parts, None if carried is None else carried.copy())
+
+
+class StepPrograms:
+    """The compiled steps of a model, one for every form of batch; for a function that branches, one for every path.
+
+    nfev: plain evaluations of the loss, for the cross-check of the gradient; source: the newest program as text.
+    """
+
+    def __init__(self, model: Model, optimizer: Optimizer, frames: Sequence[Frame]) -> None:
+        self.model, self.optimizer, self.frames = model, optimizer, frames
+        self.layout = model.layout
+        self.arrays = [i for i, part in enumerate(frames[0].state) if np.ndim(part)]
+        self.numbers = [i for i, part in enumerate(frames[0].state) if not np.ndim(part)]
+        self.nfev = 0
+        self.source = ""
+        self._forms: dict[Any, list[_Bound]] = {}
+        self._checked = False
+
+    def run(self, k: int, data: tuple[Any, ...], t: int, lr: float) -> tuple[float, Sequence[Any]]:
+        """Make update ``t`` from frame k into the next one. Returns the loss at frame k, whose gradient is then there,
+        and the counts."""
+        form = tuple([(a.shape, a.dtype) for a in data])
+        for bound in self._forms.get(form, ()):
+            if bound.same is not None and not bound.same():
+                continue
+            results = bound.run(self, k, data, t, lr)
+            if results is not None:
+                return results
+        bound = _Bound.traced(self, k, data)
+        self._forms.setdefault(form, []).insert(0, bound)
+        self.source = bound.source
+        if not self._checked:
+            self._checked = True
+            self._check(bound, k, data, t, lr)
+        results = bound.run(self, k, data, t, lr)
+        if results is None:
+            raise TraceError(
+                f"{self.model.name} takes another path when it is called again",
+                "a function with randomness or hidden state has no gradient; keep its state outside",
+            )
+        return results
+
+    def arguments(self, x: FloatArray, carried: Any, data: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return what the loss is called with."""
+        return self.layout.view(x), *(() if carried is None else (carried,)), *data
+
+    def recorded(self, k: int, data: tuple[Any, ...]) -> Recorded:
+        """Trace the loss at frame k."""
+        frame, loss = self.frames[k], self.model.loss
+        leaves = Leaves.of(loss, self.arguments(frame.x, frame.carried, data), {}, [0])
+        recorded = record_call(loss, leaves, scalar=False)
+        self.nfev += 1
+        wanted = 1 + (frame.carried is not None) + self.model.counts
+        shape = recorded.graph.nodes[recorded.graph.outputs[0]].shape
+        if len(recorded.graph.outputs) != wanted or shape != ():
+            raise FunctionError(
+                f"{self.model.name} must return one number, the mean loss of the batch; it returned "
+                + (f"an array of shape {shape}" if shape else f"{len(recorded.graph.outputs)} values")
+            )
+        return recorded
+
+    def _check(self, bound: _Bound, k: int, data: tuple[Any, ...], t: int, lr: float) -> None:
+        """Compare the gradient with a difference of the loss, once. Raises GradientError where they disagree."""
+        results = bound.run(self, k, data, t, lr)
+        if results is None or not math.isfinite(results[0]):
+            return
+        frame = self.frames[k]
+
+        def plain(x: FloatArray) -> float:
+            self.nfev += 1
+            value = self.model.loss(*self.arguments(x, frame.carried, data))
+            return float(value[0] if isinstance(value, tuple) else value)
+
+        single = frame.x.dtype == np.float32
+        cross_check(plain, [frame.x.copy()], [0], results[0], [frame.g], self.model.name, single)
+
+
+@dataclass
+class _Bound:
+    """One traced path for one form of batch, bound to the frames."""
+
+    fused: list[Callable[..., Any]] | None  # one a frame; None: the rule can't be part of the graph
+    apart: list[Callable[..., Any]] | None  # loss and gradient alone
+    make_apart: Callable[[], list[Callable[..., Any]]]
+    same: Callable[[], bool] | None  # is what the loss reads from outside still the same? None: it reads nothing
+    source: str
+
+    @classmethod
+    def traced(cls, programs: StepPrograms, k: int, data: tuple[Any, ...]) -> _Bound:
+        recorded = programs.recorded(k, data)
+        gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True)
+        surroundings = recorded.surroundings
+        frames, arrays = programs.frames, programs.arrays
+        carries = frames[0].carried is not None
+
+        def bound(graph: Graph, updates: bool) -> tuple[list[Callable[..., Any]], str]:
+            held = [0, *range(1, 1 + len(arrays) * updates)]
+            held += [len(held)] if carries else []
+            bind = compile_bound(graph, held, range(1 + (1 + len(arrays)) * updates + carries))
+            runs = []
+            for i, frame in enumerate(frames):
+                after = frames[(i + 1) % FRAMES]
+                memory, results = [frame.x], [frame.g, *([after.x] if updates else [])]
+                if updates:
+                    memory += [frame.state[j] for j in arrays]
+                    results += [after.state[j] for j in arrays]
+                if carries:
+                    memory, results = [*memory, frame.carried], [*results, after.carried]  # type: ignore[list-item]
+                runs.append(bind(memory, results))
+            return runs, bind.source  # type: ignore[attr-defined]
+
+        def apart() -> list[Callable[..., Any]]:
+            return bound(_step_graph(programs, recorded, gradient, data, updates=False), False)[0]
+
+        same = None if surroundings.empty else surroundings.same
+        try:
+            whole = _step_graph(programs, recorded, gradient, data, updates=True)
+        except (TraceError, TypeError, ValueError):  # a rule that looks at numbers runs as it is
+            return cls(None, None, apart, same, "")
+        fused, source = bound(whole, True)
+        return cls(fused, None, apart, same, source)
+
+    def run(
+        self, programs: StepPrograms, k: int, data: tuple[Any, ...], t: int, lr: float
+    ) -> tuple[float, Sequence[Any]] | None:
+        """Return the loss and the counts, or None where the loss takes another path."""
+        frames, numbers = programs.frames, programs.numbers
+        frame, after = frames[k], frames[(k + 1) % FRAMES]
+        if self.fused is not None:
+            state = frame.state
+            results = self.fused[k](*[state[i] for i in numbers], *data, np.float64(t), np.float64(lr))
+            if results is not None:
+                for i, value in zip(numbers, results, strict=False):
+                    after.state[i] = value
+                loss, *counts = results[len(numbers) :]
+                return float(loss), counts
+        if self.apart is None:
+            self.apart = self.make_apart()
+        results = self.apart[k](*data)
+        if results is None:
+            return None
+        loss, *counts = results
+        with np.errstate(all="ignore"):
+            x, states = programs.optimizer.step(
+                frame.x, frame.g, tuple(frame.state), t, lr, fun=float(loss), layout=programs.layout
+            )
+        after.x[...] = x
+        for i, part in enumerate(states):
+            if i in programs.arrays:
+                after.state[i][...] = part
+            else:
+                after.state[i] = part
+        return float(loss), counts
+
+
+def _step_graph(
+    programs: StepPrograms, recorded: Recorded, gradient: Graph, data: tuple[Any, ...], updates: bool
+) -> Graph:
+    """Return the graph of a step.
+
+    (x, state arrays, carried; state numbers, data, t, lr) -> (g, x, state arrays, carried; state numbers, loss, counts)
+    """
+    frame, layout = programs.frames[0], programs.layout
+    tape = Trace(concrete=False, name="step")
+    x = tape.input(frame.x, "x")
+    state: list[Any] = list(frame.state)
+    if updates:
+        for i in programs.arrays:
+            state[i] = tape.input(frame.state[i], f"state{i}")
+    carried = None if frame.carried is None else tape.input(frame.carried, "carried")
+    if updates:
+        for i in programs.numbers:
+            state[i] = tape.input(frame.state[i], f"state{i}")
+    inputs = [tape.input(a, f"data{i}") for i, a in enumerate(data)]
+    with tape.running():
+        params = layout.view(x)  # type: ignore[arg-type]
+        values = list(params.values()) if isinstance(params, dict) else [params]
+        results = replay(recorded, gradient, [*values, *(() if carried is None else (carried,)), *inputs])
+        wanted = 1 + (carried is not None) + programs.model.counts
+        (loss, *others), parts = results[:wanted], results[wanted:]
+        passed_on = [others.pop(0)] if carried is not None else []
+        g: Any = np.concatenate([part.reshape(-1) for part in parts])
+        if not updates:
+            return tape.graph([_node(tape, value) for value in (g, *passed_on, loss, *others)])
+        t, lr = (tape.input(np.float64(1), name) for name in ("t", "lr"))
+        rule = _rule_graph(programs)
+        after, *states = replay(rule, rule.graph, [x, g, t, lr, loss.astype(np.float64), *state])
+        arrays = [states[i] for i in programs.arrays]
+        numbers = [states[i] for i in programs.numbers]
+    return tape.graph([_node(tape, value) for value in (g, after, *arrays, *passed_on, *numbers, loss, *others)])
+
+
+def _rule_graph(programs: StepPrograms) -> Recorded:
+    """Trace the update: (x, g, t, lr, fun, *state) -> (x, *state)."""
+    frame, optimizer, layout = programs.frames[0], programs.optimizer, programs.layout
+
+    def update(x: Any, g: Any, t: Any, lr: Any, fun: Any, *state: Any) -> tuple[Any, ...]:
+        # as Python's numbers, t, lr and fun give way to the precision of x
+        after, states = optimizer.step(x, g, state, t.item(), lr.item(), fun=fun.item(), layout=layout)
+        return (after, *states)
+
+    numbers = (np.float64(2.0), np.float64(1e-3), np.float64(1.0))
+    values = (frame.x, np.full_like(frame.x, 1e-3), *numbers, *frame.state)
+    return record_call(update, Leaves.of(update, values, {}, [0]), scalar=False)
+
+
+def _node(tape: Trace, value: Any) -> int:
+    return int(value._current()) if type(value) is Traced else tape.constant(value)
+
+
+# -- the descent ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sample(Point):
+    """A mini-batch's point. x and g lie in a frame, which is written on two steps later."""
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.fun) and math.isfinite(self.grad_norm)
+
+
+@dataclass
+class Training(_Descent):
+    """A descent on mini-batches, by the epoch."""
+
+    KIND: ClassVar[str] = "training"
+
+    model: Model = field(init=False)
+    epochs: int = field(init=False)  # the limit
+    patience: int | None = field(init=False)  # epochs without a better loss
+    min_delta: float = field(init=False)  # what counts as better
+    on_epoch: Callable[[Epoch], Any] | None = field(init=False)
+    frames: list[Frame] = field(init=False)
+    programs: StepPrograms = field(init=False)
+    at: int = field(default=0, init=False)  # the frame of the present point
+    counted: list[float] = field(default_factory=list, init=False)  # the counts so far in this epoch
+    layer_sums: list[Any] = field(default_factory=list, init=False)  # [steps, gradient norms, update ratios]
+    rows: list[list[Any]] = field(default_factory=list, init=False)  # of the epochs, besides the feed's
+    best_carried: FloatArray | None = field(default=None, init=False)
+    waited: int = field(default=0, init=False)  # epochs since the best one
+    ending: Verdict | None = field(default=None, init=False)  # why this epoch is the last
+    began: float = field(default_factory=time.monotonic, init=False)
+    data: tuple[Any, ...] = field(default=(), init=False)  # of the present step
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        batches: Callable[[int], Iterable[Any]],
+        optimizer: Optimizer,
+        *,
+        epochs: int,
+        patience: int | None,
+        min_delta: float,
+        gtol: float,
+        target: float | None,
+        seed: int,
+        record: Literal["auto", "all", "off"],
+        checkpoint: Any,
+        on_epoch: Callable[[Epoch], Any] | None,
+        options: dict[str, Any],
+    ) -> Training:
+        """Check every argument before the first step."""
+        if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
+            raise InputError(f"epochs must be a whole number ≥ 0, got {epochs!r}")
+        if patience is not None and (
+            isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1
+        ):
+            raise InputError(f"patience must be a whole number of epochs ≥ 1 or None, got {patience!r}")
+        if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or not 0 <= min_delta < math.inf:
+            raise InputError(f"min_delta must be a finite number ≥ 0, got {min_delta!r}")
+        if on_epoch is not None and not callable(on_epoch):
+            raise InputError(f"on_epoch must be a function of an Epoch or None, got {on_epoch!r}")
+        if "evaluate" in optimizer.rule.uses:
+            raise InputError(
+                f"{type(optimizer).__name__} searches along whole gradients, which mini-batches do not give; "
+                "use Adam or SGD with momentum, or koubai.minimize on all the data"
+            )
+        layout = model.layout
+        stopping = Stopping(layout, optimizer, 2**62, gtol=gtol, target=target, follows=False)
+        training = cls(
+            _Objective(model), layout, model.start.copy(), optimizer, stopping,  # type: ignore[arg-type]
+            Recorder(layout, record, NUMBERS), None, Feed(batches), seed, options, _Checkpoint.read(checkpoint),
+        )  # fmt: skip
+        training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
+        training.patience, training.min_delta = patience, float(min_delta)
+        training._forget_epoch()
+        return training
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
+        self.frames = [Frame.like(x, state, carried) for _ in range(FRAMES)]
+        self.programs = StepPrograms(self.model, self.optimizer, self.frames)
+
+    def _first(self) -> Point:
+        self._prepare(self.start, self.state, self.model.carried)
+        self.memory = self.optimizer.lr.start() if isinstance(self.optimizer.lr, Schedule) else ()
+        if self.epochs == 0:
+            self.ending = Verdict(Status.max_steps, "no epoch was asked for")
+            fun, g = self.model.whole(self.start, self.model.carried)
+            return Point(0, self.start, fun, g, norm(self.start, g, None))
+        assert self.feed is not None
+        batch = self.feed.draw()
+        assert batch is not None
+        point = self._sample(0, batch)
+        if not point.is_finite:
+            raise FunctionError(
+                f"{self._what(point)} at the start{self._where(point)}; start with smaller weights, or scale the data"
+            )
+        return replace(point, x=self.start, g=point.g.copy())  # both are asked for until the end
+
+    def _next(self) -> tuple[Point, Any]:
+        """Go on to the next frame, which the last step has already written, and make the step from there."""
+        assert self.feed is not None
+        self.at = (self.at + 1) % FRAMES
+        t, frame = self.point.t + 1, self.frames[self.at]
+        batch = self.feed.draw()
+        if batch is None:
+            self._close(t, frame)
+            if self.ending is None and self.stopping.may_end(*self.feed.rows[-1][1:3]):
+                whole = self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True))
+                if self.stopping.may_end(whole.fun, whole.grad_norm):
+                    return whole, frame.state
+            if self.ending is not None:
+                return self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True)), frame.state
+            batch = self.feed.draw()
+            assert batch is not None
+        return self._sample(t, batch), frame.state
+
+    def _sample(self, t: int, batch: tuple[Any, ...]) -> Point:
+        """Make update t + 1; return the present point, as this batch sees it."""
+        assert self.feed is not None
+        self.data = self.model.data(batch, t)
+        lr = self.optimizer.rate(t, self.memory or ())
+        fun, counts = self.programs.run(self.at, self.data, t + 1, lr)
+        self.objective.nfev = self.programs.nfev + t + 1
+        self.objective.njev = t + 1
+        frame = self.frames[self.at]
+        g = frame.g
+        largest = max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))
+        point = _Sample(t, frame.x, fun, g, largest, is_sample=True)
+        if point.is_finite:
+            self.feed.sums.add(self.model.samples(batch), fun, g)
+            for i, count in enumerate(counts):
+                self.counted[i] += float(count)
+            if t % SAMPLED == 0 or self.layer_sums[0] == 0:
+                self._look_at_layers(frame, self.frames[(self.at + 1) % FRAMES])
+        return point
+
+    def _look_at_layers(self, frame: Frame, after: Frame) -> None:
+        self.layer_sums[0] += 1
+        for k, (_, start, stop) in enumerate(self.model.layers):
+            w, g = frame.x[start:stop], frame.g[start:stop]
+            step = after.x[start:stop] - w
+            self.layer_sums[1][k] += math.sqrt(float(g @ g))
+            self.layer_sums[2][k] += math.sqrt(float(step @ step)) / (math.sqrt(float(w @ w)) or 1.0)
+
+    def _arrive(self, point: Point) -> None:
+        super()._arrive(point)
+        if point.t == 0:
+            self.best = replace(point, x=point.x.copy(), g=point.g.copy())
+            self.best_carried = None if self.model.carried is None else self.model.carried.copy()
+        if self.verdict is None:
+            self.verdict = self.ending
+
+    def _observed(self, point: Point) -> Memory:
+        return self.memory or ()  # a schedule that looks at f sees an epoch's, in `_close`
+
+    # -- epochs -------------------------------------------------------------------------------------------------------
+
+    def _forget_epoch(self) -> None:
+        layers = len(self.model.layers)
+        self.counted = [0.0] * self.model.counts
+        self.layer_sums = [0, [0.0] * layers, [0.0] * layers]
+
+    def _close(self, t: int, frame: Frame) -> None:
+        """Sum up the epoch that ended after ``t`` updates, and find out whether it is the last."""
+        assert self.feed is not None
+        ended = self.feed.close(t, norm(frame.x, self.feed.sums.gradient, None))
+        number = self.feed.epoch
+        accuracy = self.counted[0] / ended.weight if self.model.counts else None
+        held_back = self.model.validate(frame.x, frame.carried)
+        validation_fun, validation_accuracy = held_back if held_back is not None else (None, None)
+        steps, *sums = self.layer_sums
+        self.rows.append(
+            [self.lr, accuracy, validation_fun, validation_accuracy, *([s / steps for s in part] for part in sums)]
+        )
+        self._forget_epoch()
+        fun = ended.mean if validation_fun is None else validation_fun
+        self.memory = self.optimizer.observe(self.memory, t, fun)
+        best = math.inf if number == 1 else self.best.fun
+        self.waited = 0 if fun < best - self.min_delta else self.waited + 1
+        if fun < best:
+            self.best = Point(t, frame.x.copy(), fun, ended.gradient, self.feed.rows[-1][2], is_sample=True)
+            self.best_carried = None if frame.carried is None else frame.carried.copy()
+        if self.patience is not None and self.waited >= self.patience:
+            which = "loss" if validation_fun is None else "validation loss"
+            self.ending = Verdict(
+                Status.stopped,
+                f"the {which} has not fallen by more than {self.min_delta:g} for {self.waited} epochs; the weights of "
+                f"step {self.best.t}, the best, are in best_x",
+            )
+        if number >= self.epochs:
+            self.ending = self.ending or Verdict(Status.max_steps, f"all {self.epochs} epochs are over: {t} steps")
+        if self.on_epoch is not None:
+            told = Epoch(
+                number, t, ended.mean, accuracy, validation_fun, validation_accuracy, self.lr,
+                time.monotonic() - self.began,
+            )  # fmt: skip
+            if self.on_epoch(told) is True:
+                self.ending = Verdict(Status.stopped, f"on_epoch returned True after epoch {number}")
+
+    def _epochs(self) -> Epochs:
+        assert self.feed is not None
+        names = ("lr", "accuracy", "validation_fun", "validation_accuracy", "layer_grad_norm", "layer_update_ratio")
+        layers = tuple(name for name, _, _ in self.model.layers)
+        more: dict[str, Any] = {}
+        for k, name in enumerate(names):
+            column = [row[k] for row in self.rows]
+            if None not in column:
+                shape = (len(column), len(layers)) if name.startswith("layer_") else (len(column),)
+                more[name] = np.array(column, dtype=np.float64).reshape(shape)
+        return Epochs.of(self.feed.rows, **more, layers=layers)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _what(self, after: Point) -> str:
+        if not math.isfinite(after.fun):
+            return f"the loss is {after.fun}"
+        i = int(np.flatnonzero(~np.isfinite(after.g))[0])
+        return f"the loss is {after.fun:.6g}, but the gradient's component {self.layout.label(i)} is {after.g[i]}"
+
+    def _where(self, after: Point) -> str:
+        assert self.feed is not None
+        place = f" (epoch {self.feed.epoch + 1}, batch {self.feed.index})"
+        blamed = self.model.blame(after.x, self.frames[self.at].carried, self.data) if after.is_sample else ""
+        return f"{place}: {blamed}" if blamed else place
+
+    def _nonfinite(self, after: Point) -> Verdict:
+        status = Status.nonfinite if np.isfinite(after.x).all() else Status.diverged
+        return Verdict(
+            status,
+            f"{self._what(after)} at step {after.t}{self._where(after)}; "
+            f"the weights are those of step {after.t - 1}, the last good ones",
+        )
+
+    def _carried_at(self, point: Point) -> FloatArray | None:
+        if point is self.best or self.model.carried is None:
+            return self.best_carried
+        return next(frame.carried for frame in self.frames if frame.x is point.x or np.array_equal(frame.x, point.x))
+
+    def _whole(self, point: Point) -> Point:
+        if not point.is_sample:
+            return point
+        fun, g = self.model.whole(point.x, self._carried_at(point))
+        whole = Point(point.t, point.x, fun, g, norm(point.x, g, None), is_sample=False)
+        return whole if whole.is_finite else point
+
+    def _ends(self, in_haste: bool) -> tuple[Point, Point]:
+        """The best point is that after the epoch with the least (validation) loss, which is its fun."""
+        return (self.point if in_haste else self._whole(self.point)), self.best
+
+    def publish(self, best: bool) -> None:
+        """Let the model have the parameters of the last point, or of the best."""
+        if self.recorder.count:
+            x = self.best.x if best else self.point.x
+            self.model.take(x, self._carried_at(self.best if best else self.point))
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _written(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        header, arrays = super()._written()
+        carried = self._carried_at(self.point)
+        header |= {
+            "epochs": [self.rows, self.waited, self.counted, self.layer_sums],
+            "carries": carried is not None,
+        }
+        if carried is not None:
+            arrays |= {"carried": carried, "best.carried": self.best_carried}
+        return header, arrays
+
+    def take_up(self, path: str | os.PathLike[str]) -> None:
+        """Go on from where ``path`` was written by the same training. Raises InputError where it was another one."""
+        assert self.feed is not None
+        header, arrays = read_archive(path, self.KIND)
+        for name, here, there in (
+            ("koubai", version(), header.pop("koubai", version())),
+            ("the optimizer", describe_optimizer(self.optimizer), header["optimizer"]),
+            ("seed", self.seed, header["seed"]),
+            ("the parameters", [list(shape) for shape in self.layout.shapes], header["layout"]["shapes"]),
+            *((name, self.options.get(name), header["options"].get(name)) for name in header["options"]),
+        ):
+            if here != there and name != "epochs":
+                raise InputError(f"{str(path)!r} was written with another {name}: {there}, now {here}; start anew")
+        points = _saved_points(header, arrays)
+        last, carried = points["last"], arrays.get("carried")
+        state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
+        self._prepare(last.x, state, carried)
+        self.memory = None if header["memory"] is None else tuple(header["memory"])
+        self.feed.go_to(header["feed"], arrays["feed"])
+        if last.is_sample:  # the step that was on its way is made once more
+            again = self._sample(last.t, self.feed.again())
+            if again.fun != last.fun or not np.array_equal(again.g, last.g):
+                raise InputError(
+                    f"the data or the model are not those of {str(path)!r}: at step {last.t} the loss was "
+                    f"{last.fun!r}, now it is {again.fun!r}; start anew"
+                )
+            last = replace(again, x=self.frames[0].x)
+        self.feed.go_to(header["feed"], arrays["feed"])
+        start = replace(points["start"])
+        self._take_up(header, arrays, points | {"last": last, "start": start})
+        self.start = start.x
+        self.rows, self.waited, self.counted, self.layer_sums = header["epochs"]
+        self.best_carried = arrays.get("best.carried")
+        if not last.is_sample:  # it had come to its end
+            if self.epochs != header["options"]["epochs"]:
+                raise InputError(f"the training of {str(path)!r} is over: call fit again to go on from its weights")
+            status, message = header["verdict"]
+            self.verdict = Verdict(Status[status], message)
+
+    # -- progress -----------------------------------------------------------------------------------------------------
+
+    def reporting(self, progress: bool) -> Any:
+        return _bar(self) if progress else super().reporting(False)
+
+
+class _Objective:
+    """What a descent asks of the function that it goes down: here the counts and the names."""
+
+    def __init__(self, model: Model) -> None:
+        self.f = model.function
+        self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
+        self.nfev = self.njev = 0
+
+
+@contextmanager
+def _bar(training: Training) -> Iterator[Callable[[Point], None]]:
+    """Give a function that reports points to a Rich progress bar on stderr: epoch, loss, accuracy, samples a second."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    assert training.feed is not None
+    feed, began = training.feed, time.monotonic()
+    shown, seen, steps = began, 0.0, 0
+    columns = (BarColumn(), TextColumn("{task.fields[at]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=float(training.epochs), at="")
+        length = 0  # batches in an epoch, known after the first
+
+        def report(point: Point) -> None:
+            nonlocal shown, seen, steps, length
+            steps += 1
+            length = max(length, feed.index)
+            now = time.monotonic()
+            if now - shown < 0.1 and point.is_sample:
+                return
+            shown, sums = now, feed.sums
+            if sums.weight:
+                seen = sums.weight / max(feed.index, 1)
+                at = f"epoch {feed.epoch + 1}/{training.epochs}  loss {sums.mean:.4g}"
+                if training.model.counts:
+                    at += f"  accuracy {training.counted[0] / sums.weight:.2%}"
+                at += f"  {seen * steps / max(now - began, 1e-9):,.0f} samples/s"
+                part = min(feed.index / length, 1.0) if feed.epoch else 0.0
+                bar.update(task, completed=feed.epoch + part, at=at)
+
+        yield report

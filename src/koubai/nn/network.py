@@ -1,0 +1,885 @@
+"""Network: layers and a loss, trained by the one loop; and `fit` for any function of parameters and data."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from koubai.derivatives.check import GradientCheck, check_gradient
+from koubai.derivatives.gradient import Differentiated
+from koubai.descent.feed import Feed, weight
+from koubai.descent.loop import _driven
+from koubai.descent.optimizers import Optimizer, resolve
+from koubai.descent.record import Run, read_archive, write_archive
+from koubai.descent.training import Epoch, Training
+from koubai.errors import FunctionError, InputError
+from koubai.nn import layers as known_layers
+from koubai.nn import losses as known_losses
+from koubai.nn.data import Batches, batches, split
+from koubai.nn.layers import Layer
+from koubai.nn.losses import Loss
+from koubai.parameters import FloatArray, Layout, Parameters, flatten
+
+__all__ = ["Epoch", "Evaluation", "Network", "fit"]
+
+Array: TypeAlias = npt.NDArray[Any]
+CHUNK = 1024  # samples a pass where nothing is learned
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a network does on data: the mean loss, the share classified rightly (None: no classes), how many."""
+
+    loss: float
+    accuracy: float | None
+    samples: int
+
+
+class Network:
+    """Network: layers one after another, and the loss that training makes small.
+
+        network = kb.nn.Network([kb.nn.Dense(64), kb.nn.ReLU(), kb.nn.Dense(10)], kb.nn.CrossEntropy())
+        run = network.fit(X, y, "adam", epochs=20, validation=0.2)
+
+    layers: `Layer` objects, each in one network only. seed: of the first weights, the order of the samples and the
+    noise; the same seed gives the same bits. dtype: float32, or float64. l1, l2: penalties added to the loss, l1 Σ|W| +
+    l2 Σ W² over the arrays that are named W (weights, not biases), as in Keras; PyTorch's weight_decay is 2 l2 on all.
+
+    Shapes are inferred from the first batch, or by `build`. params: a dict of the arrays "0.W", "0.b", …, all of them
+    views into the one flat ``vector``; state: what layers carry besides, such as running means.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        loss: Loss,
+        *,
+        seed: int = 0,
+        dtype: npt.DTypeLike = np.float32,
+        l1: float = 0.0,
+        l2: float = 0.0,
+    ) -> None:
+        self.layers = tuple(layers)
+        if not self.layers:
+            raise InputError("layers is empty; a network needs at least one")
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, type) or not isinstance(layer, Layer):
+                hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
+                raise InputError(f"layers[{i}] must be a Layer, got {layer!r}{hint}")
+            if any(layer is other for other in self.layers[:i]):
+                raise InputError(f"layers[{i}] ({layer.name}) stands in the network twice; make another one")
+        if isinstance(loss, type) or not isinstance(loss, Loss):
+            hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ", such as kb.nn.CrossEntropy()"
+            raise InputError(f"loss must be a Loss, got {loss!r}{hint}")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise InputError(f"seed must be a whole number ≥ 0, got {seed!r}")
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise InputError(f"dtype must be float32 or float64, got {self.dtype}")
+        for name, value in (("l1", l1), ("l2", l2)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}")
+        self._loss = loss
+        self.seed = int(seed)
+        self.l1, self.l2 = float(l1), float(l2)
+        self.names = tuple(f"{i} {layer.name}" for i, layer in enumerate(self.layers))
+        self.input_shape: tuple[int, ...] | None = None
+        self.output_shapes: list[tuple[int, ...]] = []
+        self._value_and_gradient: Differentiated | None = None
+
+    # -- building -----------------------------------------------------------------------------------------------------
+
+    def build(self, input_shape: Sequence[int]) -> Network:
+        """Make the weights for samples of this shape, without the batch axis. Raises InputError naming the layer."""
+        shape = tuple(int(n) for n in input_shape)
+        rng = np.random.default_rng(self.seed)
+        shapes = []
+        for i, layer in enumerate(self.layers):
+            if layer.input_shape is not None and layer.input_shape != shape:
+                raise InputError(
+                    f"layer {i} {layer.name} was built before, for samples of shape {layer.input_shape}; here they "
+                    f"have {shape}: make another one"
+                )
+            try:
+                if layer.input_shape is None:
+                    layer.build(shape, rng, self.dtype)
+                shape = tuple(layer.output_shape(shape))
+            except InputError as error:
+                raise InputError(f"layer {i}: {error}") from None
+            shapes.append(shape)
+        params = {f"{i}.{name}": a for i, layer in enumerate(self.layers) for name, a in layer.params.items()}
+        if not params:
+            raise InputError("the network has no parameters; give it a layer that learns, such as Dense(units)")
+        state = {f"{i}.{name}": a for i, layer in enumerate(self.layers) for name, a in layer.state.items()}
+        self.layout, self.vector = _flat(params, self.dtype)
+        self.state_layout: Layout | None = None
+        self.carried: FloatArray | None = None  # of the state, flat
+        if state:
+            self.state_layout, self.carried = _flat(state, self.dtype)
+        self.params: dict[str, FloatArray] = self.layout.view(self.vector)
+        self.state: dict[str, FloatArray] = self.state_of(self.carried)
+        for i, layer in enumerate(self.layers):
+            layer.params = {name: self.params[f"{i}.{name}"] for name in layer.params}
+            layer.state = {name: self.state[f"{i}.{name}"] for name in layer.state}
+        self.input_shape, self.output_shapes = tuple(int(n) for n in input_shape), shapes
+        return self
+
+    def state_of(self, carried: Any) -> dict[str, Any]:
+        """Show the flat state as a dict of its arrays."""
+        return {} if self.state_layout is None else self.state_layout.view(carried)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.output_shapes[-1]
+
+    def _built(self, what: str) -> None:
+        if self.input_shape is None:
+            raise InputError(f"{what} needs the weights: call fit, or build(input_shape), before")
+
+    def summary(self) -> str:
+        """Return a table of the layers with their output shapes and numbers of parameters."""
+        self._built("summary")
+        rows = [("layer", "output", "parameters")]
+        for name, layer, shape in zip(self.names, self.layers, self.output_shapes, strict=True):
+            rows.append((name, "×".join(map(str, shape)), f"{sum(a.size for a in layer.params.values()):,}"))
+        rows.append(("total", "", f"{self.layout.size:,}"))
+        widths = [max(len(row[k]) for row in rows) for k in range(3)]
+        lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
+        rule = "─" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+    def __repr__(self) -> str:
+        return f"Network([{', '.join(layer.name for layer in self.layers)}], {self._loss.name})"
+
+    # -- what the network computes ------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        params: Mapping[str, Any],
+        x: Any,
+        state: Mapping[str, Any],
+        *,
+        train: bool,
+        noise: Mapping[int, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return (outputs, new state): a pure function of plain NumPy, traced and differentiated by the engine."""
+        after: dict[str, Any] = {}
+        for i, layer in enumerate(self.layers):
+            x, own = self._layer(i, layer, params, x, state, train, noise or {})
+            after |= {f"{i}.{name}": value for name, value in own.items()}
+        return x, after
+
+    @staticmethod
+    def _layer(
+        i: int,
+        layer: Layer,
+        params: Mapping[str, Any],
+        x: Any,
+        state: Mapping[str, Any],
+        train: bool,
+        noise: Mapping[int, Any],
+    ) -> tuple[Any, Any]:
+        own = {name: params[f"{i}.{name}"] for name in layer.params}
+        carried = {name: state[f"{i}.{name}"] for name in layer.state}
+        return layer.apply(own, x, carried, train=train, noise=noise.get(i))
+
+    def penalty(self, params: Mapping[str, Any]) -> Any:
+        """Return l1 Σ|W| + l2 Σ W²."""
+        total: Any = 0.0
+        for name, value in params.items():
+            if name.endswith(".W"):
+                if self.l1:
+                    total = total + self.l1 * np.sum(np.abs(value))
+                if self.l2:
+                    total = total + self.l2 * np.sum(np.square(value))
+        return total
+
+    def __call__(self, X: Any) -> Array:
+        return self.outputs(X)
+
+    def outputs(self, X: Any) -> Array:
+        """Return the outputs of the last layer for the samples X: for losses over classes, the logits."""
+        X = self._samples(X)
+        return np.concatenate([self._forward(X[i : i + CHUNK]) for i in range(0, len(X), CHUNK)])
+
+    def _forward(self, x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.ascontiguousarray(self.apply(self.params, self._cast(x), self.state, train=False)[0])
+
+    def activations(self, X: Any) -> dict[str, Array]:
+        """Return the outputs of every layer for the samples X, in order, by the layer's name."""
+        x: Any = self._cast(self._samples(X))
+        found = {}
+        with np.errstate(all="ignore"):
+            for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+                x, _ = self._layer(i, layer, self.params, x, self.state, False, {})
+                found[name] = np.ascontiguousarray(x)
+        return found
+
+    def predict(self, X: Any) -> Array:
+        """Return what the network says of the samples X: the class of each, or the numbers."""
+        return np.asarray(self._loss.predict(self.outputs(X)))
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probabilities of the classes. Raises InputError for a loss that knows no classes."""
+        return np.asarray(self._loss.proba(self.outputs(X)))
+
+    def loss(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean loss over the samples, penalties included, as in prediction (no dropout)."""
+        return self._evaluated(*self._pair(X, y), self._weights(sample_weight, len(X)))[0]
+
+    def evaluate(self, X: Any, y: Any) -> Evaluation:
+        """Return the mean loss and the accuracy over the samples."""
+        X, y = self._pair(X, y)
+        return Evaluation(*self._evaluated(X, y, None), len(X))
+
+    def score(self, X: Any, y: Any) -> float:
+        """Return the accuracy, the share of samples classified rightly; for numbers R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)²."""
+        X, y = self._pair(X, y)
+        outputs = self.outputs(X)
+        if self._loss.classifies:
+            return float(np.mean(self._right(outputs, y)))
+        y, outputs = np.asarray(y, np.float64).reshape(len(y), -1), np.asarray(outputs, np.float64).reshape(len(y), -1)
+        left, spread = np.square(y - outputs).sum(axis=0), np.square(y - y.mean(axis=0)).sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(spread > 0, 1.0 - left / spread, np.where(left > 0, 0.0, 1.0))
+        return float(share.mean())
+
+    def gradient(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, FloatArray]:
+        """Return the gradient of `loss` in the form of params, by backpropagation."""
+        X, y = self._pair(X, y)
+        _, g = self._whole(((X, y, self._weights(sample_weight, len(X))),))
+        return self.layout.view(g)  # type: ignore[no-any-return]
+
+    def check_gradient(self, X: Any, y: Any, *, seed: int = 0) -> GradientCheck:
+        """Check backpropagation against differences at the present weights, in float64; wrong components are named by
+        layer and index, as "0.W[3, 1]".
+
+        Cheap for a few samples only: differences evaluate the loss many times.
+        """
+        X, y = self._pair(X, y)
+        params = {name: np.asarray(value, np.float64) for name, value in self.params.items()}
+        state = {name: np.asarray(value, np.float64) for name, value in self.state.items()}
+        x = X if X.dtype.kind in "iu" else np.asarray(X, np.float64)
+
+        def loss(params: Any, x: Any, y: Any, state: Any) -> Any:
+            outputs, _ = self.apply(params, x, state, train=False)
+            return self._loss(outputs, y) + self.penalty(params)
+
+        _, g = Differentiated(loss, 0, "backprop")(params, x, y, state)
+        return check_gradient(lambda p: loss(p, x, y, state), g, params, seed=seed)
+
+    def _evaluated(self, X: Array, y: Array, weights: Array | None) -> tuple[float, float | None]:
+        """Return mean loss and accuracy in evaluation mode, a chunk at a time."""
+        loss, right, total = 0.0, 0.0, 0.0
+        for i in range(0, len(X), CHUNK):
+            part = slice(i, i + CHUNK)
+            outputs, targets = self._forward(X[part]), y[part]
+            w = None if weights is None else weights[part]
+            size = float(len(targets) if w is None else w.sum())
+            if not size:
+                continue
+            with np.errstate(all="ignore"):
+                loss += size * float(self._loss(outputs, targets, w))
+            if self._loss.classifies:
+                hits = self._right(outputs, targets)
+                right += float(hits.sum() if w is None else hits @ w)
+            total += size
+        return loss / total + float(self.penalty(self.params)), right / total if self._loss.classifies else None
+
+    def _right(self, outputs: Any, y: Any) -> Any:
+        """Return for each sample the share of its answers that are right."""
+        said = self._loss.predict(outputs)
+        if y.ndim == 2 and said.ndim == 1 and y.shape[1] > 1:
+            y = np.argmax(y, axis=1)  # rows of probabilities
+        hits = said == (y.reshape(said.shape) if y.dtype.kind in "iub" else y.reshape(said.shape) > 0.5)
+        return hits if hits.ndim == 1 else np.mean(hits.reshape(hits.shape[0], -1), axis=1)
+
+    def _whole(self, groups: Iterable[tuple[Any, ...]]) -> tuple[float, FloatArray]:
+        """Return loss and flat gradient over all samples of the groups, in evaluation mode."""
+        if self._value_and_gradient is None:
+
+            def loss(params: Any, x: Any, y: Any, w: Any, state: Any) -> Any:
+                outputs, _ = self.apply(params, x, state, train=False)
+                return self._loss(outputs, y, w)
+
+            self._value_and_gradient = Differentiated(loss, 0, "backprop")
+        fun, total = 0.0, 0.0
+        g = np.zeros(self.layout.size, np.float64)
+        for X, y, weights in groups:
+            for i in range(0, len(X), CHUNK):
+                part = slice(i, i + CHUNK)
+                w = None if weights is None else weights[part]
+                size = float(len(X[part]) if w is None else w.sum())
+                if not size:
+                    continue
+                value, slopes = self._value_and_gradient(self.params, self._cast(X[part]), y[part], w, self.state)
+                fun, total = fun + size * float(value), total + size
+                g += size * self.layout.match(slopes, "the gradient")
+        fun, g = fun / total, g / total
+        for name, part_of_g in self.layout.view(g).items():
+            if name.endswith(".W"):
+                part_of_g += self.l1 * np.sign(self.params[name]) + 2.0 * self.l2 * self.params[name]
+        return fun + float(self.penalty(self.params)), g.astype(self.dtype)
+
+    # -- data ---------------------------------------------------------------------------------------------------------
+
+    def _samples(self, X: Any) -> Array:
+        """Return X as an array of samples of the network's shape, all finite. Raises InputError where it is not."""
+        self._built("this")
+        samples = _array(X, "X")
+        self._check_samples(samples)
+        return samples
+
+    def _check_samples(self, X: Array, what: str = "X") -> None:
+        first = self.layers[0]
+        if X.dtype.kind not in "fiub":
+            raise InputError(f"{what} must hold real numbers, got {X.dtype}")
+        if self.input_shape is None:
+            if X.ndim < 2 and not first.takes_integers:
+                raise InputError(
+                    f"{what} has shape {X.shape}; axis 0 must be the samples: X[:, None] for one feature a sample, "
+                    "X[None] for one sample"
+                )
+            self.build(X.shape[1:])
+        elif X.shape[1:] != self.input_shape:
+            raise InputError(
+                f"{what} has samples of shape {X.shape[1:]}, but layer 0 {first.name} was built for {self.input_shape}"
+            )
+        if not len(X):
+            raise InputError(f"{what} is empty (shape {X.shape}); give at least one sample")
+        _check_finite(X, what)
+        first.check(X)
+
+    def _pair(self, X: Any, y: Any) -> tuple[Array, Array]:
+        """Return X and y, checked."""
+        X = self._samples(X)
+        return X, self._targets(X, y)
+
+    def _targets(self, X: Array, y: Any, what: str = "y") -> Array:
+        if y is None:
+            raise InputError(f"{what} is missing: give what the network should put out for X")
+        if len(X) != len(given := _array(y, what)):
+            raise InputError(f"X has {len(X)} samples, {what} has {len(given)}; they must be equally many")
+        y = np.asarray(self._loss.check(self.output_shape, given))
+        return np.asarray(y, self.dtype) if y.dtype.kind == "f" else y
+
+    def _weights(self, weights: Any, samples: int) -> Array | None:
+        if weights is None:
+            return None
+        array = np.asarray(weights)
+        if array.dtype.kind not in "fiub" or array.shape != (samples,):
+            raise InputError(
+                f"sample_weight must be one number a sample, shape ({samples},), got {array.dtype} {array.shape}"
+            )
+        array = np.asarray(array, self.dtype)
+        if not (np.isfinite(array).all() and (array >= 0).all() and (array > 0).any()):
+            raise InputError("sample_weight must be finite, ≥ 0, and not 0 everywhere")
+        return array
+
+    def _cast(self, x: Array) -> Array:
+        if x.dtype.kind in "iu" and self.layers[0].takes_integers:
+            return x.astype(np.intp, copy=False)
+        return np.asarray(x, self.dtype)
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        optimizer: Optimizer | str = "adam",
+        *,
+        epochs: int = 10,
+        batch_size: int = 32,
+        validation: Any = None,
+        patience: int | None = None,
+        min_delta: float = 0.0,
+        restore_best: bool | None = None,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        gtol: float = 0.0,
+        target: float | None = None,
+        record: Literal["auto", "all", "off"] = "auto",
+        progress: bool = False,
+        checkpoint: Any = None,
+        resume: str | os.PathLike[str] | None = None,
+        on_epoch: Callable[[Epoch], Any] | None = None,
+    ) -> Run:
+        """Fit: train the network on samples X and what it should put out for them, y; learn from where it stands.
+
+        X, y: arrays; or X alone, a `Batches` or `Stream` of (X, y), as `kb.nn.batches` gives them, or a function of the
+        epoch 0, 1, … that gives batches. optimizer: an object or its name; schedules that look at f see an epoch's
+        (validation) loss. Every epoch takes each sample once, in an order that follows from the network's seed.
+        validation: (X, y) held back, or the fraction of X to hold back (classes in equal shares). patience: stop after
+        so many epochs without a lower (validation) loss, lower by more than min_delta; the weights are then those of
+        the best epoch (restore_best: always, or never).
+        class_weight: "balanced", each class the same sum of weights, or a dict of label → weight; sample_weight: one
+        number a sample, the mean is then Σ w l / Σ w. target, gtol: stop at an epoch's end where loss or gradient over
+        all the data reach them. checkpoint: a file, as `koubai.minimize` takes it; resume: such a file, to go on from,
+        bit for bit, with the arguments that it was written with. progress: a bar on stderr.
+        on_epoch: called with an `Epoch`; returning True stops.
+
+        Returns the Run: history.epochs has loss, accuracy, validation and the layers' gradients by the epoch. A loss or
+        gradient that is not finite stops it before the weights are touched, naming the layer; the weights are then the
+        last good ones. Raises InputError for data and arguments that can't be used.
+        """
+        chosen = resolve(optimizer)
+        source, given, X, y = _source(X, y)
+        weights = None
+        if source is None:
+            X = _array(X, "X")
+            self._check_samples(X)
+            y = self._targets(X, y)
+            weights = self._weights(sample_weight, len(X))
+            if isinstance(validation, float | int) and not isinstance(validation, bool):
+                (X, y, weights), validation = self._held_back(X, y, weights, float(validation))
+            weights = self._balanced(class_weight, y, weights)
+            size, seed = (batch_size, self.seed) if given is None else (given.size, given.seed)
+            source = _Ordered((X, y) if weights is None else (X, y, weights), size, seed, self._cast)
+        elif class_weight is not None or sample_weight is not None or isinstance(validation, float | int):
+            raise InputError(
+                "class_weight, sample_weight and a fraction as validation need X and y as arrays, not batches"
+            )
+        else:
+            source = _Checked(source, self)
+        if validation is not None:
+            if not isinstance(validation, tuple) or len(validation) != 2:
+                raise InputError(f"validation must be (X, y), a fraction or None, got {type(validation).__name__}")
+            validation = (np.asarray(validation[0]), validation[1])
+            self._check_samples(validation[0], "validation X")
+            validation = validation[0], self._targets(validation[0], validation[1], "validation y")
+        if self.input_shape is None:
+            next(iter(source.epoch(0)))  # builds
+        model = _NetworkModel(self, source, validation, weights is not None)
+        training = Training.of(
+            model, source.epoch, chosen, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol,
+            target=target, seed=self.seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
+            options=_options(epochs, getattr(source, "size", None), patience, min_delta, gtol, target, record),
+        )  # fmt: skip
+        if resume is not None:
+            training.take_up(resume)
+        try:
+            return _driven(training, None, progress)
+        finally:
+            best = patience is not None if restore_best is None else restore_best
+            training.publish(best)
+
+    def _held_back(self, X: Array, y: Array, weights: Array | None, fraction: float) -> tuple[Any, Any]:
+        """Return ((X, y, weights) to train on, (X, y) to validate on)."""
+        rows = np.arange(len(X))
+        of_one_class = self._loss.classifies and y.ndim == 1 and y.dtype.kind in "iu"
+        if of_one_class:
+            (kept, _), (held, _) = split(rows, y, fraction, self.seed, stratified=True)
+        else:
+            kept, held = split(rows, None, fraction, self.seed)
+        return (X[kept], y[kept], None if weights is None else weights[kept]), (X[held], y[held])
+
+    def _balanced(self, class_weight: Any, y: Array, weights: Array | None) -> Array | None:
+        """Return the samples' weights with those of their classes."""
+        if class_weight is None:
+            return weights
+        labels = np.argmax(y, axis=1) if y.ndim == 2 and y.shape[1] > 1 else np.asarray(y).reshape(len(y))
+        if not self._loss.classifies:
+            raise InputError(f"class_weight needs classes, but the loss is {self._loss.name}")
+        found, of, counts = np.unique(labels.astype(np.int64), return_inverse=True, return_counts=True)
+        if isinstance(class_weight, str) and class_weight == "balanced":
+            sums = counts if weights is None else np.bincount(of, weights)
+            with np.errstate(divide="ignore"):
+                each = np.where(sums > 0, sums.sum() / (len(found) * sums), 0.0)
+        elif isinstance(class_weight, Mapping):
+            unknown = set(class_weight) - set(range(max(int(found.max()) + 1, *self.output_shape, 2)))
+            if unknown or not all(isinstance(w, int | float) and 0 <= w < math.inf for w in class_weight.values()):
+                raise InputError(f"class_weight must give labels 0, 1, … numbers ≥ 0, got {class_weight!r}")
+            each = np.array([float(class_weight.get(int(label), 1.0)) for label in found])
+        else:
+            raise InputError(f'class_weight must be "balanced" or a dict of label → weight, got {class_weight!r}')
+        return self._weights(each[of] * (1.0 if weights is None else weights), len(y))
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the network with its weights: an .npz file with a JSON header, whole or not at all; `load` reads it."""
+        self._built("save")
+        header = {
+            "layers": [_described(layer) for layer in self.layers],
+            "loss": _described(self._loss),
+            "seed": self.seed,
+            "dtype": self.dtype.name,
+            "l1": self.l1,
+            "l2": self.l2,
+            "input_shape": self.input_shape,
+        }
+        arrays = {f"params.{name}": value for name, value in self.params.items()}
+        write_archive(path, "network", header, arrays | {f"state.{name}": v for name, v in self.state.items()})
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], layers: Sequence[Layer] | None = None, loss: Loss | None = None
+    ) -> Network:
+        """Load a network that `save` wrote. layers, loss: new ones of the same kind, where they are your own classes.
+
+        Raises InputError where the file is not a network, or layers are needed or do not fit.
+        """
+        header, arrays = read_archive(path, "network")
+        if layers is None:
+            layers = [_remade(one, known_layers, "layers") for one in header["layers"]]
+        loss = _remade(header["loss"], known_losses, "loss") if loss is None else loss
+        network = cls(layers, loss, seed=header["seed"], dtype=header["dtype"], l1=header["l1"], l2=header["l2"]).build(
+            header["input_shape"]
+        )
+        for kind, own in (("params", network.params), ("state", network.state)):
+            saved = {name.removeprefix(f"{kind}."): a for name, a in arrays.items() if name.startswith(f"{kind}.")}
+            if {n: a.shape for n, a in saved.items()} != {n: a.shape for n, a in own.items()}:
+                raise InputError(f"the layers given do not fit {str(path)!r}: it has {sorted(saved)}")
+            for name, value in saved.items():
+                own[name][...] = value
+        return network
+
+
+def _flat(arrays: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Layout, FloatArray]:
+    layout = Layout(tuple(arrays), tuple(a.shape for a in arrays.values()), False, dtype)
+    return layout, np.concatenate([np.ravel(a) for a in arrays.values()]).astype(dtype)
+
+
+def _array(value: Any, name: str) -> Array:
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name} is not an array of samples: {error}; every sample must have the same shape") from None
+    if array.dtype == object:
+        raise InputError(f"{name} has object dtype; every sample must have the same shape and hold numbers")
+    if array.ndim == 0:
+        raise InputError(f"{name} must be an array of samples, got {value!r}")
+    return array
+
+
+def _check_finite(X: Array, name: str) -> None:
+    if X.dtype.kind != "f":
+        return
+    for start in range(0, len(X), CHUNK):  # an array larger than memory is looked at in parts
+        part = X[start : start + CHUNK]
+        if not np.isfinite(part).all():
+            at = np.argwhere(~np.isfinite(part))[0]
+            shown = ", ".join(map(str, (start + at[0], *at[1:])))
+            raise InputError(f"{name} must be finite, but {name}[{shown}] = {part[tuple(at)]}; leave such samples out")
+
+
+def _options(
+    epochs: int, batch_size: int | None, patience: int | None, min_delta: float, gtol: float, target: Any, record: str
+) -> dict[str, Any]:
+    return {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "patience": patience,
+        "min_delta": min_delta,
+        "gtol": gtol,
+        "target": target,
+        "record": record,
+    }
+
+
+def _described(thing: Layer | Loss) -> dict[str, Any]:
+    """Return a layer or loss in JSON's types: its class and what it was made with."""
+    given = {}
+    for parameter in inspect.signature(type(thing).__init__).parameters.values():
+        value = getattr(thing, parameter.name, None)
+        if parameter.name not in ("self", "init") and value is not None:  # the initial weights are not needed again
+            given[parameter.name] = value.tolist() if isinstance(value, np.ndarray) else value
+    return {"class": type(thing).__name__, "given": given}
+
+
+def _remade(saved: Mapping[str, Any], room: Any, argument: str) -> Any:
+    cls = getattr(room, saved["class"], None) if saved["class"] in room.__all__ else None
+    if cls is None:
+        raise InputError(f"{saved['class']} is a class of your own: give {argument}= to load it")
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in saved["given"].items()})
+
+
+# -- where batches come from ------------------------------------------------------------------------------------------
+
+
+def _source(X: Any, y: Any) -> tuple[Any, Batches | None, Any, Any]:
+    """Tell arrays from batches: return (source of batches or None, the batches that arrays came in, X, y)."""
+    if not hasattr(X, "epoch") and not callable(X):
+        return None, None, X, y
+    if y is not None:
+        raise InputError("where X gives batches, they hold y too: leave y out")
+    if not isinstance(X, Batches):
+        return (X if hasattr(X, "epoch") else _Function(X)), None, None, None
+    if len(X.arrays) != 2:
+        raise InputError("the batches have no y: make them with kb.nn.batches(X, y)")
+    return None, X, *X.arrays  # arrays are looked at as any others
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function of the epoch that gives batches."""
+
+    epoch: Callable[[int], Iterable[Any]]
+
+
+class _Ordered:
+    """Batches of arrays in the order of `kb.nn.batches`, gathered into memory that is used again for the next batch."""
+
+    def __init__(self, arrays: tuple[Array, ...], size: int, seed: int | None, cast: Callable[[Array], Array]) -> None:
+        order = batches(arrays[0], size=size, seed=seed)
+        assert isinstance(order, Batches)
+        self.rows, self.size, self.cast = order.rows, order.size, cast
+        X, *rest = arrays
+        whole = type(X) is np.ndarray  # a memmap is read a batch at a time
+        self.arrays = (cast(X) if whole else X, *rest)
+        self._gathered = [np.empty((self.size, *a.shape[1:]), a.dtype) for a in self.arrays] if whole else None
+
+    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
+        for chosen in self.rows(k):
+            if self._gathered is None:
+                X, *rest = (a[chosen] for a in self.arrays)
+                yield (self.cast(X), *rest)
+            else:
+                pairs = zip(self.arrays, self._gathered, strict=True)
+                # "clip" only spares NumPy a copy: every row exists
+                yield tuple([a.take(chosen, 0, out[: len(chosen)], "clip") for a, out in pairs])
+
+
+class _Checked:
+    """Batches that come from elsewhere: each is checked and cast as it comes."""
+
+    def __init__(self, source: Any, network: Network) -> None:
+        self.source, self.network = source, network
+        self.size = getattr(source, "size", None)
+
+    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
+        for i, batch in enumerate(self.source.epoch(k)):
+            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+                raise InputError(f"batch {i} of epoch {k} must be (X, y) or (X, y, weights)")
+            X = _array(batch[0], "X")
+            self.network._check_samples(X, f"batch {i} of epoch {k}: X")
+            y = self.network._targets(X, batch[1])
+            yield self.network._cast(X), y, *(self.network._weights(w, len(X)) for w in batch[2:])
+
+
+# -- what is trained --------------------------------------------------------------------------------------------------
+
+
+class _NetworkModel:
+    """A network as `Training` sees it."""
+
+    def __init__(self, network: Network, source: Any, validation: Any, weighted: bool) -> None:
+        self.network, self.source, self.validation = network, source, validation
+        self.function = network
+        self.layout, self.start, self.carried = network.layout, network.vector, network.carried
+        self.counts = int(network._loss.classifies)
+        self.layers = _layer_parts(network)
+        self.name = repr(network)
+        shapes = [network.input_shape or (), *network.output_shapes[:-1]]
+        probe = np.random.default_rng(0)
+        self.noisy = [
+            i
+            for i, layer in enumerate(network.layers)
+            if layer.noise((1, *shapes[i]), probe, network.dtype) is not None
+        ]
+        self.shapes = shapes
+        self._noise: dict[tuple[int, int], Any] = {}  # (layer, samples) -> memory for it
+
+    def loss(self, params: Any, *rest: Any) -> Any:
+        network = self.network
+        state: Any = {}
+        if self.carried is not None:
+            state = network.state_of(rest[0])
+            rest = rest[1:]
+        X, y, *more = rest
+        noise = dict(zip(self.noisy, more[len(more) - len(self.noisy) :], strict=True))
+        w = more[0] if len(more) > len(self.noisy) else None
+        outputs, after = network.apply(params, X, state, train=True, noise=noise)
+        value = network._loss(outputs, y, w) + network.penalty(params)
+        passed_on = (
+            () if self.carried is None else (np.concatenate([after[name].reshape(-1) for name in network.state]),)
+        )
+        counts: tuple[Any, ...] = ()
+        if self.counts:
+            hits = network._right(outputs, y)
+            counts = (np.sum(hits if w is None else hits * w),)
+        return (value, *passed_on, *counts) if passed_on or counts else value
+
+    def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
+        if not self.noisy:
+            return batch
+        rng = np.random.default_rng([self.network.seed, 1, t])
+        n = len(batch[0])
+        for i in self.noisy:
+            layer, shape = self.network.layers[i], (n, *self.shapes[i])
+            self._noise[i, n] = layer.noise(shape, rng, self.network.dtype, out=self._noise.get((i, n)))
+        return (*batch, *(self._noise[i, n] for i in self.noisy))
+
+    def samples(self, batch: tuple[Any, ...]) -> float:
+        return float(len(batch[0])) if len(batch) == 2 else float(batch[2].sum())
+
+    def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
+        self.take(params, carried)
+        groups = [self.source.arrays] if isinstance(self.source, _Ordered) else self.source.epoch(0)
+        with np.errstate(all="ignore"):
+            return self.network._whole((*group, None)[:3] for group in groups)
+
+    def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
+        self.take(params, carried)
+        if self.validation is None:
+            return None
+        X, y = self.validation
+        return self.network._evaluated(X, y, None)
+
+    def take(self, params: FloatArray, carried: FloatArray | None) -> None:
+        """Let the network have these weights."""
+        self.network.vector[...] = params
+        if carried is not None and self.network.carried is not None:
+            self.network.carried[...] = carried
+
+    def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
+        network = self.network
+        given = network.layout.view(params)
+        state = network.state_of(carried)
+        noise = dict(zip(self.noisy, data[len(data) - len(self.noisy) :], strict=True))
+        bad = next((name for name, value in given.items() if not np.isfinite(value).all()), None)
+        if bad is not None:
+            return f"the weights {bad!r} of layer {network.names[int(bad.split('.')[0])]!r} are not finite"
+        x: Any = data[0]
+        with np.errstate(all="ignore"):
+            for i, layer in enumerate(network.layers):
+                x, _ = network._layer(i, layer, given, x, state, True, noise)
+                if not np.isfinite(x).all():
+                    return f"layer {network.names[i]!r} is the first whose output is not finite"
+        return f"every layer's output is finite, up to {np.max(np.abs(x)):.3g}; the loss {network._loss.name} is not"
+
+
+def _layer_parts(network: Network) -> list[tuple[str, int, int]]:
+    """Return (name, start, stop) of every layer with parameters, in the flat vector."""
+    parts, start = [], 0
+    for name, layer in zip(network.names, network.layers, strict=True):
+        stop = start + sum(a.size for a in layer.params.values())
+        if stop > start:
+            parts.append((name, start, stop))
+        start = stop
+    return parts
+
+
+# -- any function -----------------------------------------------------------------------------------------------------
+
+
+def fit(
+    loss: Callable[..., Any],
+    params: Parameters,
+    data: Any,
+    optimizer: Optimizer | str = "adam",
+    *,
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation: Any = None,
+    patience: int | None = None,
+    min_delta: float = 0.0,
+    gtol: float = 0.0,
+    target: float | None = None,
+    seed: int = 0,
+    record: Literal["auto", "all", "off"] = "auto",
+    progress: bool = False,
+    checkpoint: Any = None,
+    resume: str | os.PathLike[str] | None = None,
+    on_epoch: Callable[[Epoch], Any] | None = None,
+) -> Run:
+    """Fit: make the mean of a loss over data small, mini-batch by mini-batch; the loss is any NumPy function.
+
+        run = kb.fit(lambda p, X, y: np.mean((X @ p["w"] + p["b"] - y) ** 2), {"w": w, "b": 0.0}, (X, y))
+
+    loss: called as loss(params, *batch), returns the mean over the batch's samples. params: an array or a dict of
+    arrays; the result is run.x (last) or run.best_x, nothing passed in is changed. data: a tuple of arrays with as many
+    rows as there are samples, an array, a `Batches` or `Stream`, or a function of the epoch that gives batches.
+    validation: a tuple of arrays as the batches have them. The other arguments are those of `Network.fit`; seed: of the
+    order. Raises TraceError, with line and fix, where the loss can't be backpropagated: use `koubai.minimize` with
+    batches and a numerical gradient there.
+    """
+    if not callable(loss):
+        raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
+    chosen = resolve(optimizer)
+    layout, start = flatten(params, "params")
+    source: Any
+    if hasattr(data, "epoch"):
+        source = data
+    elif callable(data):
+        source = _Function(data)
+    else:
+        arrays = tuple(
+            _array(a, f"data[{i}]") for i, a in enumerate(data if isinstance(data, tuple | list) else (data,))
+        )
+        for i, a in enumerate(arrays):
+            if len(a) != len(arrays[0]):
+                raise InputError(
+                    f"data[0] has {len(arrays[0])} samples, data[{i}] has {len(a)}; they must be equally many"
+                )
+            _check_finite(a, f"data[{i}]")
+        source = _Ordered(arrays, batch_size, seed, lambda a: a)
+    if validation is not None:
+        given = validation if isinstance(validation, tuple | list) else (validation,)
+        validation = tuple(_array(a, f"validation[{i}]") for i, a in enumerate(given))
+    model = _FunctionModel(loss, layout, start, source, validation)
+    training = Training.of(
+        model, source.epoch, chosen, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target,
+        seed=seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
+        options=_options(epochs, getattr(source, "size", None), patience, min_delta, gtol, target, record),
+    )  # fmt: skip
+    if resume is not None:
+        training.take_up(resume)
+    return _driven(training, None, progress)
+
+
+class _FunctionModel:
+    """A function of parameters and data as `Training` sees it."""
+
+    carried: FloatArray | None = None
+    counts = 0
+
+    def __init__(self, loss: Callable[..., Any], layout: Layout, start: FloatArray, source: Any, held: Any) -> None:
+        self.loss = self.function = loss
+        self.layout, self.start, self.source, self.held = layout, start, source, held
+        self.name = getattr(loss, "__name__", "loss")
+        self.layers: list[tuple[str, int, int]] = []
+        first = 0
+        for name, shape in zip(layout.names or ("x",), layout.shapes, strict=True):
+            stop = first + math.prod(shape)
+            self.layers.append((name, first, stop))
+            first = stop
+        self._program = Differentiated(loss, 0, "backprop")
+
+    def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
+        return tuple([a if type(a) is np.ndarray else np.asarray(a) for a in batch])
+
+    def samples(self, batch: tuple[Any, ...]) -> float:
+        return weight(batch)
+
+    def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
+        fun, total, g = 0.0, 0.0, np.zeros(params.size)
+        for batch in Feed(self.source.epoch).all():
+            value, slopes = self._program(self.layout.copy(params), *self.data(batch, 0))
+            size = weight(batch)
+            fun, total = fun + size * float(value), total + size
+            g += size * self.layout.match(slopes, "the gradient")
+        return fun / total, (g / total).astype(params.dtype)
+
+    def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
+        if self.held is None:
+            return None
+        value = np.asarray(self.loss(self.layout.copy(params), *self.held))
+        if value.size != 1:
+            raise FunctionError(f"{self.name} must return one number, it returned an array of shape {value.shape}")
+        return float(value.reshape(())), None
+
+    def take(self, params: FloatArray, carried: FloatArray | None) -> None:
+        pass
+
+    def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
+        return ""
