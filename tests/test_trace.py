@@ -9,8 +9,9 @@ import pytest
 from koubai.derivatives.gradient import hvp, value_and_grad
 from koubai.errors import CompileError, FunctionError, TraceError
 from koubai.graph.call import trace
+from koubai.graph.ops import Op
 from koubai.graph.reverse import reverse
-from koubai.graph.trace import Graph, evaluate
+from koubai.graph.trace import Graph, Trace, evaluate, record
 
 PROGRAMS = []
 X = np.array([0.3, 1.2, -0.7, 2.1])
@@ -337,6 +338,32 @@ def cx(x):
     return np.abs(x[0]) + np.sign(x[1]) * x[2] + np.hypot(x[0], x[1]) + np.copysign(x[0], x[2])
 
 
+# cotangents that are smaller than what they belong to, on their way through every kind of primitive
+@program
+def spread_through_broadcasting(x):
+    column, row = x.reshape(4, 1), x[None, :3]
+    return np.sum(column + row) + np.mean(column - 2 * row) + np.sum(column) * np.sum(-row) / 7
+
+
+@program
+def spread_through_reductions(x):
+    a = x.reshape(2, 2) * x[:2]
+    return np.sum(np.sum(a, axis=0)) - np.sum(np.mean(a, axis=1, keepdims=True)) + np.sum(np.max(a, axis=1))
+
+
+@program
+def spread_through_rearrangement(x):
+    a = np.concatenate([x, x[1:]])
+    return np.sum(a.reshape(7, 1).T) + np.sum(np.stack([x, x**2])[1]) + np.sum(np.where(x > 0, x, 3 * x))
+
+
+@program
+def spread_meets_what_is_whole(x):
+    b = np.zeros(4)
+    b[1:3] = x[:2]
+    return np.sum(b) + np.sum(x) + np.sum(x[1:]) + x[0] + np.sum(x @ np.arange(8.0).reshape(4, 2)) + np.sum(b * b)
+
+
 def differences(f, x):
     """Central differences along each axis, extrapolated three times."""
     gradient = np.zeros_like(x)
@@ -408,6 +435,27 @@ def test_common_subexpressions_are_shared_and_dead_nodes_gone():
     assert [node.op.name for node in trace(f, X).nodes] == ["input", "sin", "multiply", "sum"]
 
 
+def test_a_gradient_writes_no_constant_and_nothing_spread_but_what_it_needs():
+    graph = trace(lambda x: -np.mean(np.sum(x * W, axis=1)) / 2, np.ones((2, 3)))
+    derived = graph.gradient().nodes[len(graph.nodes) :]
+    assert [node.op.name for node in derived] == ["constant", "multiply"]
+    assert derived[0].params["value"] == -0.25
+    assert [node.op.name for node in trace(np.sum, X).gradient().nodes] == ["input", "sum", "constant", "broadcast_to"]
+
+
+def test_a_spread_cotangent_is_cast_as_any_other():
+    def f(x):
+        return np.sum(x.astype(np.float32)) + np.sum(np.cumsum(x)) + np.sum(x + np.ones(4, np.float32))
+
+    for dtype in (np.float64, np.float32):
+        gradient = trace(f, X.astype(dtype)).gradient()(X.astype(dtype))[1]
+        assert gradient.dtype == dtype
+        np.testing.assert_array_equal(gradient, [6, 5, 4, 3])
+
+
+W = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
+
+
 def test_guards_name_the_look_and_its_line():
     def f(x):
         if x[0] > 0:
@@ -434,6 +482,14 @@ def test_guards_name_the_look_and_its_line():
 def test_kinks_that_the_point_sits_on_are_listed(f, x, op):
     assert [kink.op for kink in trace(f, np.array(x)).kinks] == [op]
     assert trace(f, np.array(x) + np.array([0.5, 0.25])).kinks == ()
+
+
+@pytest.mark.parametrize(
+    ("x", "kinks"),
+    [([[np.nan, 1.0], [2.0, 2.0]], ["max"]), ([[np.nan, 1.0], [2.0, 3.0]], []), ([[np.nan, 1.0], [np.nan, 1.0]], [])],
+)
+def test_a_row_without_a_maximum_hides_no_tie_and_is_none(x, kinks):
+    assert [kink.op for kink in trace(lambda x: np.sum(np.max(x, axis=1)), np.array(x)).kinks] == kinks
 
 
 def test_ties_follow_jax():
@@ -606,6 +662,25 @@ def test_a_faulty_graph_is_refused(change, message):
             Graph(nodes, good.inputs, good.outputs, known=known)
     with pytest.raises(CompileError, match="does not exist"):
         Graph(good.nodes, good.inputs, [99], known=good)
+
+
+def test_what_is_recorded_is_checked_at_once():
+    wrong = Op("wrong", np.exp, shape=lambda x: (1, *x))
+    with pytest.raises(CompileError, match=r"node 1 \(wrong\) is recorded as .* but its inputs give \(\(1, 4\)"):
+        record(wrong, (Trace(concrete=True).input(X, "x"),))
+
+
+def test_values_of_two_traces_do_not_mix():
+    for concrete in (True, False):
+        a, b = (Trace(concrete).input(X, "x") for _ in range(2))
+        with pytest.raises(TraceError, match="two different traces"):
+            _ = a + b
+
+
+def test_objects_are_refused():
+    with pytest.raises(TraceError, match="dtype object") as caught:
+        trace(lambda x: np.sum(x.astype(object)), X)
+    assert caught.value.line == test_objects_are_refused.__code__.co_firstlineno + 2
 
 
 def test_kinks_say_what_they_are_of_and_where():

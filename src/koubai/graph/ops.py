@@ -9,7 +9,8 @@ A derivative rule is written in NumPy terms and must run on plain and on traced 
 reversed again for second derivatives. ``vjp[i](g, y, *inputs, **params)`` returns the cotangent of input ``i``, where
 ``y`` is the result and ``g`` its cotangent; ``None`` says that the derivative with respect to that input is zero. For
 an elementwise row the rule may forget broadcasting, and for every row casting: the reverse pass sums and casts to the
-input's shape and dtype.
+input's shape and dtype. A rule may also return less, as that of a sum does, if spreading it over the input gives the
+cotangent; elementwise rules meet such a smaller ``g`` where all that they differentiate has the shape of ``y``.
 
 Complex values inside a real program: the cotangent g of z is the complex number with dL = Re(Σ g dz), that is
 ∂L/∂Re z − i ∂L/∂Im z (as JAX; PyTorch holds its conjugate). The rule of a holomorphic function is then the real one,

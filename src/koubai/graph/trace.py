@@ -672,6 +672,8 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         for a in args:
             if type(a) is not Traced:
                 i = trace.constant(a)
+            elif a._trace is not trace:
+                raise _strangers()
             elif (i := a._node) < 0:
                 if op.elementwise and _are_numbers(args):  # so is the result, and no node until it meets more
                     value = op.call(*[b._value if type(b) is Traced else b for b in args], **params)
@@ -685,9 +687,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     for a in args:
         if type(a) is Traced:
             if a._trace is not trace:
-                raise untraceable(
-                    "values of two different traces meet", "don't use an outer x inside an inner gradient"
-                )
+                raise _strangers()
             if a._weak:
                 cast = _given_way(args)
                 if cast is not args:
@@ -711,6 +711,10 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
         result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
     return result
+
+
+def _strangers() -> TraceError:
+    return untraceable("values of two different traces meet", "don't use an outer x inside an inner gradient")
 
 
 def _are_numbers(args: Sequence[Any]) -> bool:
