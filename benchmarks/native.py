@@ -327,7 +327,7 @@ def many(quick: bool) -> Iterator[Row]:
             # Near the border of two basins, one bit decides where a descent ends.
             if not np.isfinite(own).all() or not np.mean(off <= 1e-6) >= 0.9999:
                 raise SystemExit(f"{name}: {who} and koubai disagree on {np.mean(~(off <= 1e-6)):.2%} of the starts")
-        taken = take_turns(calls, 3 if quick else 9, burst=0.0)
+        taken = take_turns(calls, 3 if quick else 7, burst=0.0)
         yield Row.of(table, f"{name}, {k:g} starts", taken, ["jax"], at_least)
 
 
