@@ -278,10 +278,7 @@ class _Descent:
             yield self.point, self.lr
 
     def _engine(self) -> Engine | None:
-        try:  # until vectormath has landed
-            from koubai.descent.program import Engine  # machine code is loaded by the first descent that may need it
-        except ImportError:
-            return None
+        from koubai.descent.program import Engine  # machine code is loaded by the first descent that may need it
 
         self.engine, self.reason = Engine.of(self)
         return self.engine
@@ -290,7 +287,7 @@ class _Descent:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr)
-            clipped = bool(self.optimizer.clips(point.x, point.g, self.layout))
+            clipped = self._clips(point)
         self.memory = self._observed(point)
         self.lr = self.optimizer.rate(point.t, self.memory)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
@@ -300,6 +297,10 @@ class _Descent:
         if verdict is not None:
             advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
             self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+
+    def _clips(self, point: Point) -> bool:
+        """Tell whether the update that follows clips its gradient."""
+        return bool(self.optimizer.clips(point.x, point.g, self.layout))
 
     def _observed(self, point: Point) -> Memory:
         """Show f to the schedule; return what it remembers then."""

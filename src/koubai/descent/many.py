@@ -15,13 +15,14 @@ from koubai.derivatives.gradient import Differentiated
 from koubai.descent.loop import minimize
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import Optimizer, resolve
-from koubai.descent.program import descent_graphs, traced
+from koubai.descent.program import descent_graphs
 from koubai.descent.record import Status
 from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import GROWTH
 from koubai.errors import FunctionError, GradientError, InputError, TraceError
 from koubai.execute import lanes, library
 from koubai.execute.elements import Unsuitable
+from koubai.graph.formula import traced
 from koubai.parameters import FloatArray, Layout, real_array
 
 __all__ = ["Many", "descend_many"]

@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from koubai.descent.rules import CHOICES, INTERVALS, RULES, Rule
 from koubai.descent.schedules import Memory, Schedule
-from koubai.errors import FunctionError, InputError, UnknownNameError
+from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError
+from koubai.execute.choose import choose_fused
 from koubai.parameters import FloatArray, Layout, Parameters, flatten
+
+if TYPE_CHECKING:
+    from koubai.descent.fused import Fused
 
 Rate: TypeAlias = float | Schedule | Callable[[int], float]
 State: TypeAlias = tuple[Any, ...]
 Evaluate: TypeAlias = Callable[[FloatArray], tuple[float, FloatArray]]  # a flat x -> f and the flat gradient there
+
+FUSIONS = 3  # times that an optimizer is fused anew; where its arrays do not suit machine code, it stays in NumPy
 
 # What every optimizer takes besides its rule's hyperparameters. A rule that names weight_decay itself decays by its own
 # formula, and then there is nothing to choose. A gradient is clipped first and decayed after, but for the rules that
@@ -321,6 +328,8 @@ class Optimizer:
     def _forget(self) -> None:
         self._layout: Layout | None = None
         self._state: State = ()
+        self._fused: Fused | None = None  # the update in machine code
+        self._fusions = 0  # how often it was made: arrays that do not suit it end it
         self._memory: Memory | None = None
         self._t = 0
 
@@ -331,6 +340,8 @@ class Optimizer:
         Raises InputError, with nothing changed, where a gradient is not finite, an array can't be written (integers,
         read-only), the form differs from the first update's, or the rule needs more than this.
         """
+        if self._fused is not None and self._fused_update(params, grads, fun):
+            return
         if self._evaluates:
             raise InputError(f"{type(self).__name__} evaluates f itself: use minimize, update has no f to evaluate")
         if fun is None and self._looks_at_f:
@@ -353,6 +364,9 @@ class Optimizer:
                 x, g, state, self._t + 1, lr, fun=math.nan if fun is None else float(fun), layout=layout
             )
         self._layout, self._state, self._memory, self._t = layout, state, memory, self._t + 1
+        self._fused = None
+        if self.rule.scope == "element" and self._fusions < FUSIONS and choose_fused(layout.size, self._t):
+            self._fuse(layout, x)
         if isinstance(params, np.ndarray):
             params[...] = layout.view(x)
             return
@@ -361,6 +375,43 @@ class Optimizer:
                 params[name][...] = value
             else:
                 params[name] = float(value) if value.ndim == 0 else value
+
+    def _fuse(self, layout: Layout, x: FloatArray) -> None:
+        """Make the update in machine code, where the rule is elementwise, and see that it does what NumPy does."""
+        from koubai.descent.fused import Fused
+        from koubai.execute.elements import Unsuitable
+
+        self._fusions += 1
+        if self.hyperparameters["clipnorm"] is not None:
+            return
+        try:
+            fused = Fused(self.step, self.init, layout, self._state)
+        except (TraceError, Unsuitable):
+            self._fusions = FUSIONS
+            return
+        if fused.code.library.origin != "memory" and (problem := fused.check(self.step, x, self._t + 1, self.lr_at(0))):
+            self._fusions = FUSIONS
+            warnings.warn(CompileWarning(problem), stacklevel=3)
+            return
+        self._fused, self._state = fused, fused.state
+
+    def _fused_update(self, params: Any, grads: Any, fun: float | None) -> bool:
+        """Update in machine code; False: nothing was done, the ordinary way has to do it or to say what is wrong."""
+        if fun is None and self._looks_at_f:
+            return False
+        number = math.nan if fun is None else float(fun)
+        memory, lr = self._memory, self.lr
+        if callable(lr):
+            memory = self.observe(memory, self._t, number)
+            lr = self.rate(self._t, memory)
+        if not self._fused.run(params, grads, self._t + 1, lr, number):  # type: ignore[union-attr]
+            return False
+        self._memory, self._t = memory, self._t + 1
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy's state is its own: machine code writes into it."""
+        return self.__dict__ | {"_fused": None, "_state": tuple(np.copy(array) for array in self._state)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on exactly here: hyperparameters, lr, step and state, copied."""
@@ -396,6 +447,7 @@ class Optimizer:
                 )
         self.semantics = fresh.semantics
         self._configure(saved["lr"], saved["hyperparameters"])
+        self._fused = None
         self._layout, self._state, self._memory, self._t = layout, state, saved["memory"], int(saved["t"])
 
     # -- a value ------------------------------------------------------------------------------------------------------

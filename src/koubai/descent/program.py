@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,42 +18,11 @@ from koubai.execute import native
 from koubai.execute.choose import choose_descent
 from koubai.execute.elements import Unsuitable
 from koubai.execute.native import REACHED, REFUSED, REMARKABLE, DescentGraphs
-from koubai.graph.trace import Graph, Trace, Traced, run_nodes
-from koubai.parameters import FloatArray, Layout
+from koubai.graph.formula import traced
+from koubai.graph.trace import Graph, run_nodes
+from koubai.parameters import Layout
 
-__all__ = ["Engine", "descent_graphs", "traced_step"]
-
-
-def traced(name: str, arguments: Sequence[tuple[str, Any, bool]], body: Callable[..., Sequence[Any]]) -> Graph:
-    """Return what ``body`` computes as a graph. arguments: (name, a value of its form, is it a Python number?).
-
-    Raises TraceError where the body looks at a number, which is not known before the descent.
-    """
-    trace = Trace(concrete=False, name=name)
-    inputs = []
-    for label, value, weak in arguments:
-        given = trace.input(value, label, level=1)
-        given._weak = weak
-        inputs.append(given)
-    with trace.running():
-        try:
-            results = body(*inputs)
-        except (CompileError, TypeError, ValueError) as error:
-            raise TraceError(f"{name} looks at a number: {error}", "it runs in Python") from error
-        outputs = [r._current() if type(r) is Traced else trace.constant(r) for r in results]
-    if trace.guards:
-        raise TraceError(f"{name} takes another path where numbers differ", "it runs in Python")
-    return trace.graph(outputs)
-
-
-def traced_step(optimizer: Optimizer, x: FloatArray, state: Sequence[Any], layout: Layout | None) -> Graph:
-    """Return the update as a graph: (x, g, t, lr, fun, *state) -> (x, *state)."""
-
-    def body(x: Any, g: Any, t: Any, lr: Any, fun: Any, *state: Any) -> Sequence[Any]:
-        after, states = optimizer.step(x, g, state, t, lr, fun=fun, layout=layout)
-        return [after, *states]
-
-    return traced("update", [("x", x, False), ("g", x, False), *_scalars(), *_named(state)], body)
+__all__ = ["Engine", "descent_graphs"]
 
 
 def _scalars() -> list[tuple[str, Any, bool]]:

@@ -9,7 +9,7 @@ from koubai.execute.arrays import compile_arrays
 from koubai.execute.floats import compile_floats
 from koubai.graph.trace import Graph
 
-__all__ = ["Program", "choose_descent"]
+__all__ = ["Program", "choose_descent", "choose_fused"]
 
 # A step of a descent in Python takes about 40 µs; machine code takes 15 ms to be made and 10 µs more for each element
 # that a step computes, so that it pays from here on.
@@ -29,6 +29,19 @@ def choose_descent(graph: Graph, max_steps: int) -> tuple[bool, str]:
     if not library.available():
         return False, "llvmlite can't be loaded"
     return True, f"up to {max_steps} steps of {size} elements: compiling pays"
+
+
+# An update in NumPy takes about as long as 10,000 elements more would; machine code pays once this much has been done.
+ELEMENTS_OF_A_CALL, UPDATED = 10_000, 2_000_000
+
+
+def choose_fused(size: int, updates: int) -> bool:
+    """Tell whether updates of this many numbers run in machine code from now on, after ``updates`` of them."""
+    if updates * (size + ELEMENTS_OF_A_CALL) < UPDATED:
+        return False
+    from koubai.execute import library
+
+    return library.available()
 
 
 class Program:

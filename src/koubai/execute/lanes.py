@@ -17,7 +17,7 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.elements import Unsuitable, filled
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Value, of_type
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Phi, Value, of_type
 from koubai.execute.native import (
     Captured,
     DescentGraphs,
@@ -25,10 +25,11 @@ from koubai.execute.native import (
     added,
     expand,
     fingerprint,
+    frontier,
     module,
     split,
 )
-from koubai.graph.trace import LEAVES, Graph
+from koubai.graph.trace import Graph
 
 __all__ = ["CONVERGED", "DIVERGED", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes"]
 
@@ -47,20 +48,6 @@ def _keeps_nonfinite(update: Graph) -> bool:
     return False
 
 
-def _frontier(graph: Graph, varying: Sequence[bool]) -> list[int]:
-    """Return the nodes that are the same for every start and are read by one that is not: powers of the step, say."""
-    varies: list[bool] = []
-    place = {i: k for k, i in enumerate(graph.inputs)}
-    found: dict[int, None] = {}
-    for i, node in enumerate(graph.nodes):
-        varies.append(varying[place[i]] if i in place else any(varies[j] for j in node.inputs))
-        if varies[i]:
-            for j in node.inputs:
-                if not varies[j] and graph.nodes[j].op not in LEAVES and graph.nodes[j].shape == ():
-                    found[j] = None
-    return sorted(found)
-
-
 class Lanes:
     """The code for many descents. ``run`` works on a range of blocks, so that threads can share them.
 
@@ -74,10 +61,8 @@ class Lanes:
         self.graphs, self.dtype = graphs, graphs.dtype
         self.captured = Captured(graphs.value)
         self.varying = [True, True, False, False, False, rates, True, *[True] * len(graphs.states)]
-        self.uniform = [] if rates else _frontier(graphs.update, self.varying)
+        self.uniform = [] if rates else frontier(graphs.update, self.varying)
         self.kinds = [KINDS.get(graphs.update.nodes[i].dtype, "double") for i in self.uniform]
-        if any(kind == BOOL for kind in self.kinds):
-            raise Unsuitable("a choice that depends on the step")
         key = b"lanes" + fingerprint(graphs.value, graphs.update, graphs.measure, begin)
         key += repr((gtol, rates, graphs.states)).encode()
 
@@ -133,21 +118,6 @@ class Lanes:
         rates, and the arrays that f reads.
         """
         self._run(*[part.ctypes.data for part in memory], count, first, last)
-
-
-class _Phi:
-    """A value that comes from several blocks; its line is filled in when all of them are written."""
-
-    def __init__(self, code: Code, kind: str, lanes: int) -> None:
-        code.count += 1
-        self.value = Value(f"%v{code.count}", kind, lanes)
-        self.lines, self.at = code.lines, len(code.lines)
-        code.lines.append("")
-
-    def close(self, *ways: tuple[Value, str]) -> None:
-        of = of_type(self.value.kind, self.value.lanes)
-        came = ", ".join(f"[ {v.text}, %{label} ]" for v, label in ways)
-        self.lines[self.at] = f"  {self.value.text} = phi {of} {came}"
 
 
 class _Writer:
@@ -284,8 +254,8 @@ class _Writer:
 
         code.block("chunks")
         bundle = [*x, *g, *state, f, norm, active, self.whole(0), status]
-        phis = [_Phi(code, v.kind, LANES) for v in bundle]
-        at = _Phi(code, "i64", 1)
+        phis = [Phi(code, v.kind, LANES) for v in bundle]
+        at = Phi(code, "i64", 1)
         held = [phi.value for phi in phis]
         t = at.value.text
         code.line(f"%unfinished = icmp slt i64 {t}, {limit}")
@@ -329,11 +299,11 @@ class _Writer:
         code, count = self.code, 2 * self.n + self.states + 1
         code.line("br label %fast")
         code.block("fast")
-        phis = [_Phi(code, v.kind, LANES) for v in held[:count]]
+        phis = [Phi(code, v.kind, LANES) for v in held[:count]]
         # A gradient that is not finite shows in x from then on, where x keeps it; else it has to be looked at here.
         sums_g = not _keeps_nonfinite(self.graphs.update)
-        total, level, same = _Phi(code, self.kind, LANES), _Phi(code, self.kind, LANES), _Phi(code, BOOL, LANES)
-        i = _Phi(code, "i64", 1)
+        total, level, same = Phi(code, self.kind, LANES), Phi(code, self.kind, LANES), Phi(code, BOOL, LANES)
+        i = Phi(code, "i64", 1)
         code.line("br label %fast.body")
         code.block("fast.body")
         x, g, state, f = self._parts([phi.value for phi in phis])
@@ -378,8 +348,8 @@ class _Writer:
         code = self.code
         code.line("br label %slow")
         code.block("slow")
-        phis = [_Phi(code, v.kind, LANES) for v in held]
-        i = _Phi(code, "i64", 1)
+        phis = [Phi(code, v.kind, LANES) for v in held]
+        i = Phi(code, "i64", 1)
         bundle = [phi.value for phi in phis]
         code.line("br label %slow.body")
         code.block("slow.body")

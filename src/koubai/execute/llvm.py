@@ -16,7 +16,7 @@ from koubai.execute import vectormath
 from koubai.execute.elements import Unsuitable
 from koubai.graph.trace import CONSTANT, Node
 
-__all__ = ["BOOL", "KINDS", "TAGS", "Code", "Value", "elementwise", "emitter", "literal", "of_type"]
+__all__ = ["BOOL", "KINDS", "TAGS", "Code", "Phi", "Value", "elementwise", "emitter", "literal", "of_type"]
 
 BOOL = "i1"
 KINDS: dict[Any, str] = {np.dtype(np.float64): "double", np.dtype(np.float32): "float", np.dtype(np.bool_): BOOL}
@@ -179,6 +179,21 @@ class Code:
         return total
 
 
+class Phi:
+    """A value that comes from several blocks; its line is filled in when all of them are written."""
+
+    def __init__(self, code: Code, kind: str, lanes: int) -> None:
+        code.count += 1
+        self.value = Value(f"%v{code.count}", kind, lanes)
+        self.lines, self.at = code.lines, len(code.lines)
+        code.lines.append("")
+
+    def close(self, *ways: tuple[Value, str]) -> None:
+        of = of_type(self.value.kind, self.value.lanes)
+        came = ", ".join(f"[ {v.text}, %{label} ]" for v, label in ways)
+        self.lines[self.at] = f"  {self.value.text} = phi {of} {came}"
+
+
 # -- the primitives ---------------------------------------------------------------------------------------------------
 
 Emitter = Callable[..., Value]
@@ -199,10 +214,7 @@ _ON_BOOLS = {
     "greater": "ugt",
     "greater_equal": "uge",
 }
-_VECTORMATH = {
-    name: "sigmoid" if name in ("special.expit", "sigmoid") else name
-    for name in (*vectormath.FUNCTIONS, "special.expit")
-}
+_OTHER_NAMES = {"special.expit": "sigmoid"}
 INTEGER_POWERS = 4  # up to here by multiplication, within 2 ulp
 
 
@@ -321,6 +333,8 @@ def _power(code: Code, a: Value, b: Value, node: Node, uniform: bool) -> Value:
         return code.intrinsic("sqrt", a)  # NumPy's shortcut for arrays
     if uniform and a.lanes == b.lanes == 1:
         return code.libm("pow", a, b)  # a power of the step: what Python computes, to the bit
+    if "power" not in vectormath.FUNCTIONS:
+        raise Unsuitable("power")
     return code.function("power", a, b)
 
 
@@ -391,8 +405,9 @@ def elementwise(
     known = _EMIT.get(name)
     if known is not None:
         return known(code, *given)
-    if name in _VECTORMATH:
-        return code.function(_VECTORMATH[name], *given)
+    function = _OTHER_NAMES.get(name, name)
+    if function in vectormath.FUNCTIONS:
+        return code.function(function, *given)
     raise Unsuitable(name)
 
 

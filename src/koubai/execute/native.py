@@ -45,6 +45,7 @@ __all__ = [
     "compile_native",
     "expand",
     "fingerprint",
+    "frontier",
     "module",
     "operations",
     "split",
@@ -140,6 +141,20 @@ def expand(
     return [elements[i] for i in graph.outputs], asked
 
 
+def frontier(graph: Graph, varying: Sequence[bool]) -> list[int]:
+    """Return the nodes that are the same for every start and are read by one that is not: powers of the step, say."""
+    varies: list[bool] = []
+    place = {i: k for k, i in enumerate(graph.inputs)}
+    found: dict[int, None] = {}
+    for i, node in enumerate(graph.nodes):
+        varies.append(varying[place[i]] if i in place else any(varies[j] for j in node.inputs))
+        if varies[i]:
+            for j in node.inputs:
+                if not varies[j] and graph.nodes[j].op not in LEAVES and graph.nodes[j].shape == ():
+                    found[j] = None
+    return sorted(found)
+
+
 def _needed(graph: Graph, known: Mapping[int, Any]) -> bytearray:
     """Mark the nodes that the outputs and guards need, beyond those that are known."""
     needed = bytearray(len(graph.nodes))
@@ -215,6 +230,8 @@ def _folded(name: str) -> Callable[[Code, Sequence[Value], bool], Value]:
 
 
 def _logsumexp(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
+    if "exp" not in vectormath.FUNCTIONS:
+        raise Unsuitable("logsumexp")
     top = _folded("maximum")(code, parts, True)
     finite = code.compare("olt", code.intrinsic("fabs", top), code.number(np.inf, top.kind))
     top = code.select(finite, top, code.number(0.0, top.kind))
@@ -251,21 +268,26 @@ def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
 
 
 class Function:
-    """A function of pointers under construction: loads and stores of elements."""
+    """A function under construction: loads and stores of elements.
 
-    def __init__(self, name: str, result: str, arguments: Sequence[str | tuple[str, str]]) -> None:
-        """arguments: names of pointers, or (type, name)."""
+    arguments: names of pointers, or (type, name). apart: the pointers lead to memory that no other leads to.
+    """
+
+    def __init__(self, name: str, result: str, arguments: Sequence[str | tuple[str, str]], apart: bool = True) -> None:
         self.code = Code()
-        shown = [f"ptr noalias %{a}" if isinstance(a, str) else f"{a[0]} %{a[1]}" for a in arguments]
+        pointer = "ptr noalias" if apart else "ptr"
+        shown = [f"{pointer} %{a}" if isinstance(a, str) else f"{a[0]} %{a[1]}" for a in arguments]
         self.head = f"define {result} @{name}({', '.join(shown)}) {{"
 
+    def place(self, pointer: str, k: int, kind: str) -> str:
+        """Return the address of element ``k``."""
+        return pointer if k == 0 else self.code.raw(f"getelementptr {kind}, ptr {pointer}, i64 {k}")
+
     def load(self, pointer: str, k: int, kind: str) -> Value:
-        at = pointer if k == 0 else self.code.raw(f"getelementptr {kind}, ptr {pointer}, i64 {k}")
-        return Value(self.code.load(f"load {kind}, ptr {at}"), kind)
+        return Value(self.code.load(f"load {kind}, ptr {self.place(pointer, k, kind)}"), kind)
 
     def store(self, v: Value, pointer: str, k: int) -> None:
-        at = pointer if k == 0 else self.code.raw(f"getelementptr {v.kind}, ptr {pointer}, i64 {k}")
-        self.code.line(f"store {v.kind} {v.text}, ptr {at}")
+        self.code.line(f"store {v.kind} {v.text}, ptr {self.place(pointer, k, v.kind)}")
 
     def elements(self, pointer: str, start: int, shape: tuple[int, ...], kind: str) -> Any:
         return filled(shape, [self.load(pointer, start + k, kind) for k in range(math.prod(shape))])

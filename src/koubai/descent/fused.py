@@ -1,0 +1,139 @@
+"""An optimizer's update of plain arrays in machine code: which arrays it is bound to, and where its state lies."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from koubai.execute.update import PIECE, THREADED, Update
+from koubai.graph.formula import traced
+from koubai.parameters import FloatArray, Layout
+
+__all__ = ["Fused"]
+
+State: TypeAlias = tuple[Any, ...]
+Step: TypeAlias = Callable[..., tuple[Any, State]]
+
+
+class Fused:
+    """The update of one optimizer object. Its state lies in arrays that the machine code writes into.
+
+    state: what the optimizer shows as its own: the vectors, and views of the single numbers. Raises TraceError or
+    Unsuitable where the rule is not elementwise.
+    """
+
+    def __init__(
+        self, step: Step, begin: Callable[[Any], tuple[Any, ...]], layout: Layout, state: Sequence[Any]
+    ) -> None:
+        one = np.ones(1, layout.dtype)
+        scalars = [(name, np.float64(1.0), True) for name in ("t", "lr", "fun")]
+        states = [(f"s{k}", np.asarray(part)[()], False) for k, part in enumerate(begin(one))]
+
+        def body(x: Any, g: Any, t: Any, lr: Any, fun: Any, *state: Any) -> Sequence[Any]:
+            after, new = step(x, g, state, t, lr, fun=fun)
+            return [after, *new]
+
+        self.code = Update(traced("update", [("x", one, False), ("g", one, False), *scalars, *states], body))
+        self.names = layout.names
+        self.shapes, self.dtype, self.total = layout.shapes, layout.dtype, layout.size
+        self.shared = np.array([part for part, s in zip(state, self.code.shared, strict=True) if s] or [0], self.dtype)
+        rest = iter(range(len(self.shared)))
+        self.state = tuple(
+            self.shared[k : k + 1].reshape(()) if s and (k := next(rest)) >= 0 else np.array(part)
+            for part, s in zip(state, self.code.shared, strict=True)
+        )
+        pointers = [part.ctypes.data for part in self.state] or [0]
+        self._pointers = (ctypes.c_void_p * len(pointers))(*pointers)
+        self._table = self.code.memory()
+        self.pieces = np.zeros((len(self.shapes), PIECE), np.int64)
+        sizes = [math.prod(shape) for shape in self.shapes]
+        self.pieces[:, 2], self.pieces[:, 3] = np.cumsum([0, *sizes[:-1]]), sizes
+        self._params: list[Any] = [_nothing] * len(sizes)  # weak references to the arrays seen last
+        self._grads: list[Any] = [_nothing] * len(sizes)
+        self._addresses = (
+            self.pieces.ctypes.data, len(sizes), ctypes.addressof(self._pointers), self.shared.ctypes.data,
+            self._table.ctypes.data,
+        )  # fmt: skip
+
+    def run(self, params: Any, grads: Any, t: int, lr: float, fun: float) -> bool:
+        """Update. False: nothing was done, because the arrays are not of the kind that this is for, or not finite."""
+        names = self.names
+        if names is None:
+            pairs: Any = ((params, grads),)
+        elif type(params) is dict and type(grads) is dict and len(params) == len(grads) == len(names):
+            try:
+                pairs = [(params[name], grads[name]) for name in names]
+            except KeyError:
+                return False
+        else:
+            return False
+        for k, (x, g) in enumerate(pairs):
+            if self._params[k]() is not x:
+                if not self._bind(x, k, 0) or not x.flags.aligned or not self._apart():
+                    self._params[k] = _nothing
+                    return False
+                self._params[k] = weakref.ref(x)
+            if not x.flags.writeable:
+                return False
+            if self._grads[k]() is not g:
+                if not self._bind(g, k, 1):
+                    self._grads[k] = _nothing
+                    return False
+                self._grads[k] = weakref.ref(g)
+        if self.total >= THREADED:
+            return self.code.run(
+                self.pieces, self.total, self._addresses[2], self.shared, self._table, float(t), lr, fun
+            )  # fmt: skip
+        return self.code.whole(*self._addresses, t, lr, fun)  # type: ignore[no-any-return]
+
+    def check(self, step: Step, x: FloatArray, t: int, lr: float) -> str | None:
+        """Compare one update with what NumPy makes of it; return what is wrong, if anything. Changes nothing.
+
+        The bound is 1e4 units in the last place of the largest number among the results.
+        """
+        n = min(len(x), 1000)
+        x, g = x[:n].copy(), np.linspace(-1.0, 1.0, n).astype(self.dtype)
+        before = tuple(np.array(part[:n] if part.shape else part) for part in self.state)
+        with np.errstate(all="ignore"):
+            expected, states = step(x, g, before, t, lr, fun=1.0)
+        shared = np.array([part for part, s in zip(before, self.code.shared, strict=True) if s] or [0], self.dtype)
+        pointers = (ctypes.c_void_p * max(1, len(before)))(*(part.ctypes.data for part in before))
+        pieces = np.array([[x.ctypes.data, g.ctypes.data, 0, n]])
+        table = self.code.memory()
+        self.code.whole(
+            pieces.ctypes.data, 1, ctypes.addressof(pointers), shared.ctypes.data, table.ctypes.data, t, lr, 1.0
+        )  # fmt: skip
+        vectors = [part for part, s in zip(before, self.code.shared, strict=True) if not s]
+        wanted = [part for part, s in zip(states, self.code.shared, strict=True) if not s]
+        for found, right in zip((x, *vectors), (expected, *wanted), strict=True):
+            bound = 1e4 * np.finfo(self.dtype).eps * float(np.max(np.abs(right), initial=0.0))
+            difference = np.abs(found - right)
+            if not np.all(difference <= bound) and np.all(np.isfinite(right)):
+                i = int(np.argmax(difference))
+                return f"an update in machine code gives {found[i]!r}, NumPy {right[i]!r}"
+        return None
+
+    def _bind(self, array: Any, k: int, column: int) -> bool:
+        """Note where an array lies, if it is a plain one of the form that is expected."""
+        if type(array) is not np.ndarray or array.dtype != self.dtype or array.shape != self.shapes[k]:
+            return False
+        if not array.flags.c_contiguous:
+            return False
+        self.pieces[k, column] = array.__array_interface__["data"][0]
+        return True
+
+    def _apart(self) -> bool:
+        """Do no two of the parameters share memory? Each must be updated once."""
+        begin = np.sort(self.pieces[:, 0])
+        order = np.argsort(self.pieces[:, 0])
+        end = begin + self.pieces[order, 3] * self.dtype.itemsize
+        return bool(np.all(begin[1:] >= end[:-1])) or not begin.all()
+
+
+def _nothing() -> None:
+    return None

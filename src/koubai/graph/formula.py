@@ -1,0 +1,33 @@
+"""A formula as a graph: what NumPy text computes, whatever the numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from koubai.errors import TraceError
+from koubai.graph.trace import Graph, Trace, Traced
+
+__all__ = ["traced"]
+
+
+def traced(name: str, arguments: Sequence[tuple[str, Any, bool]], body: Callable[..., Sequence[Any]]) -> Graph:
+    """Return what ``body`` computes as a graph.
+
+    arguments: (name, a value of its form, is it a Python number, which gives way to the precision of what it meets?).
+    Raises TraceError where the body looks at a number: then it is no formula.
+    """
+    trace = Trace(concrete=True, name=name)
+    inputs = []
+    for label, value, weak in arguments:
+        given = trace.input(np.array(value)[()], label, level=1)
+        given._weak = weak
+        inputs.append(given)
+    with trace.running():
+        results = body(*inputs)
+        outputs = [r._current() if type(r) is Traced else trace.constant(r) for r in results]
+    if trace.guards:
+        raise TraceError(f"{name} looks at a number that changes", "it runs in Python")
+    return trace.graph(outputs)
