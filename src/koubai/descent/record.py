@@ -157,6 +157,8 @@ class History:
 
 COLUMNS = {"fun": np.float64, "grad_norm": np.float64, "lr": np.float64, "clipped": np.bool_, "projected": np.bool_}
 
+WIDE = 65_536  # bytes of a row
+
 Row: TypeAlias = tuple[int, FloatArray, float, float, float, bool, bool]  # t, x, and the columns
 
 
@@ -176,7 +178,8 @@ class Recorder:
         self.layout = layout
         self.record = record
         self.stride = 1
-        self.limit = max(64 if numbers == self.NUMBERS else 2, min(self.ROWS, numbers // max(layout.size, 1)))
+        self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
+        self.limit = max(2 if self.at_once else 64, min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
         self.last: Row | None = None
         self._t = np.empty(0, np.int64)  # these three grow by doubling; ``count`` rows of them are in use
@@ -218,7 +221,7 @@ class Recorder:
         if self.count + more > len(self._t):
             room = max(64, 2 * len(self._t), self.count + more)
             if self.record == "auto":
-                room = max(min(room, self.limit + 1), self.count + more)
+                room = max(self.limit + 1 if self.at_once else min(room, self.limit + 1), self.count + more)
             for name in ("_t", "_x", "_columns"):
                 held = getattr(self, name)
                 wider = np.empty((room, *held.shape[1:]), held.dtype)
@@ -229,7 +232,11 @@ class Recorder:
         while self.record == "auto" and self.count > self.limit:
             kept = (self.count + 1) // 2
             for held in (self._t, self._x, self._columns):
-                held[:kept] = held[: self.count : 2]
+                if held[0].nbytes > WIDE:  # NumPy would copy the whole first
+                    for k in range(1, kept):
+                        held[k] = held[2 * k]
+                else:
+                    held[:kept] = held[: self.count : 2]
             self.count = kept
             self.stride *= 2
 

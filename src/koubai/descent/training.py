@@ -21,7 +21,7 @@ from koubai.derivatives.agreement import cross_check
 from koubai.descent.feed import Feed
 from koubai.descent.loop import _Checkpoint, _Descent, _saved_points
 from koubai.descent.objective import norm
-from koubai.descent.optimizers import Optimizer
+from koubai.descent.optimizers import FRAMEWORKS, Optimizer
 from koubai.descent.record import Epochs, Recorder, Status, describe_optimizer, read_archive, version
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
@@ -362,6 +362,7 @@ class Training(_Descent):
     on_epoch: Callable[[Epoch], Any] | None = field(init=False)
     frames: list[Frame] = field(init=False)
     programs: StepPrograms = field(init=False)
+    update: FloatArray = field(init=False)  # memory
     at: int = field(default=0, init=False)  # the frame of the present point
     counted: list[float] = field(default_factory=list, init=False)  # the counts so far in this epoch
     layer_sums: list[Any] = field(default_factory=list, init=False)  # [steps, gradient norms, update ratios]
@@ -422,6 +423,7 @@ class Training(_Descent):
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
         self.frames = [Frame.like(x, state, carried) for _ in range(FRAMES)]
         self.programs = StepPrograms(self.model, self.optimizer, self.frames)
+        self.update = np.empty_like(x)
 
     def _first(self) -> Point:
         self._prepare(self.start, self.state, self.model.carried)
@@ -480,9 +482,9 @@ class Training(_Descent):
 
     def _look_at_layers(self, frame: Frame, after: Frame) -> None:
         self.layer_sums[0] += 1
+        update = np.subtract(after.x, frame.x, out=self.update)
         for k, (_, start, stop) in enumerate(self.model.layers):
-            w, g = frame.x[start:stop], frame.g[start:stop]
-            step = after.x[start:stop] - w
+            w, g, step = frame.x[start:stop], frame.g[start:stop], update[start:stop]
             self.layer_sums[1][k] += math.sqrt(float(g @ g))
             self.layer_sums[2][k] += math.sqrt(float(step @ step)) / (math.sqrt(float(w @ w)) or 1.0)
 
@@ -493,6 +495,18 @@ class Training(_Descent):
             self.best_carried = None if self.model.carried is None else self.model.carried.copy()
         if self.verdict is None:
             self.verdict = self.ending
+
+    def _clips(self, point: Point) -> bool:
+        hyper = self.optimizer.hyperparameters
+        value, limit = hyper["clipvalue"], hyper["clipnorm"]
+        if value is not None:
+            return point.grad_norm > value
+        if limit is None:
+            return False
+        how = FRAMEWORKS[self.optimizer.semantics]
+        shown = self.layout.view(point.g) if how["clip_each_array"] else point.g
+        parts = shown.values() if isinstance(shown, dict) else [shown]
+        return any(math.sqrt(float(np.vdot(part, part))) + how["clip_eps"] > limit for part in parts)
 
     def _observed(self, point: Point) -> Memory:
         return self.memory or ()  # a schedule that looks at f sees an epoch's, in `_close`

@@ -699,7 +699,9 @@ class _NetworkModel:
         noise = dict(zip(self.noisy, more[len(more) - len(self.noisy) :], strict=True))
         w = more[0] if len(more) > len(self.noisy) else None
         outputs, after = network.apply(params, X, state, train=True, noise=noise)
-        value = network._loss(outputs, y, w) + network.penalty(params)
+        value = network._loss(outputs, y, w)
+        if network.l1 or network.l2:
+            value = value + network.penalty(params)
         passed_on = (
             () if self.carried is None else (np.concatenate([after[name].reshape(-1) for name in network.state]),)
         )
