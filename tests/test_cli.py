@@ -181,6 +181,125 @@ def test_every_optimizer_is_there_by_name(koubai):
     assert (code, json.loads(out)["status"]) == (0, "converged")
 
 
+def test_train_says_how_well_the_network_does_on_what_it_has_not_seen(koubai, tmp_path):
+    picture, saved = tmp_path / "moons.png", tmp_path / "moons.npz"
+    options = ("--layers", "16,tanh,2", "--lr", "0.02", "--epochs", "20", "--batch-size", "50", "--seed", "3")
+    code, out, err = koubai("train", "moons", *options, "-o", str(picture), "--save", str(saved))
+    train, held = kb.nn.split(*kb.nn.moons(), 0.2, 3, stratified=True)
+    network = kb.nn.Network([kb.nn.Dense(16), kb.nn.Tanh(), kb.nn.Dense(2)], kb.nn.CrossEntropy(), seed=3)
+    network.fit(*train, kb.Adam(lr=0.02), epochs=20, batch_size=50, validation=held)
+    assert (code, err) == (0, "")
+    assert f"accuracy {network.score(*held):.2%}, 100 samples" in out
+    assert network.summary() in out
+    assert is_png(picture)
+    again = kb.nn.Network.load(saved)
+    assert np.array_equal(again.predict_proba(held[0]), network.predict_proba(held[0]))
+    assert sorted(tmp_path.iterdir()) == [saved, picture]
+
+
+def test_train_as_json_holds_results_and_curves(koubai):
+    options = ("--layers", "8,relu,3", "--epochs", "3", "--set", "beta1=0.8", "--optimizer", "adam", "--json")
+    code, out, _ = koubai("train", "spirals", *options)
+    fields = json.loads(out)
+    assert code == 0
+    assert fields["classes"] == ["0", "1", "2"]
+    assert len(fields["epochs"]["fun"]) == len(fields["epochs"]["validation_accuracy"]) == 3
+    assert (
+        fields["validation"]["accuracy"] == fields["validation"]["score"] == fields["epochs"]["validation_accuracy"][-1]
+    )
+    assert fields["parameters"] == 2 * 8 + 8 + 8 * 3 + 3
+    assert fields["optimizer"] == "Adam(lr=0.001, beta1=0.8)"
+    assert koubai("train", "spirals", *options)[1] == out  # the same bits
+
+
+def test_train_on_images_and_without_validation(koubai, tmp_path):
+    layers = "conv4x3s2p1,relu,pool2,flatten,10"
+    picture = tmp_path / "digits.svg"
+    code, out, err = koubai(
+        "train", "digits", "--layers", layers, "--epochs", "2", "--validation", "0", "-o", str(picture)
+    )
+    assert (code, err) == (0, "")
+    assert "1797 samples of 1×8×8 numbers, 10 classes" in out
+    assert "validation" not in out
+    assert b"<svg" in picture.read_bytes()
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """CSV files in the current folder: text labels, whole numbers as labels, numbers to predict."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 2))
+    k = np.arange(60) % 2
+    X[:, 0] += 4 * k
+    for name, last in (
+        ("text", [("cat", "dog")[i] for i in k]), ("numbers", k), ("prices", X @ [2.0, -1.0]), ("ages", 20 + 3 * k),
+    ):  # fmt: skip
+        rows = [f"{a},{y},{b}" for (a, b), y in zip(X, last, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["width,label,height", *rows]))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "classes", "loss", "units"),
+    [
+        (("text.csv",), ["cat", "dog"], "CrossEntropy()", 2),
+        (("numbers.csv",), ["0", "1"], "CrossEntropy()", 2),
+        (("numbers.csv", "--layers", "4,relu,1"), ["0", "1"], "BinaryCrossEntropy()", 1),
+        (("numbers.csv", "--layers", "4,relu,1", "--loss", "mse"), None, "MSE()", 1),
+        (("prices.csv",), None, "MSE()", 1),
+        (("ages.csv",), None, "MSE()", 1),
+    ],
+)
+def test_train_reads_from_a_file_what_its_labels_are(koubai, table, arguments, classes, loss, units):
+    options = ("--label", "label", "--optimizer", "sgd", "--lr", "0.01", "--epochs", "40", "--json", "-o", "t.png")
+    code, out, err = koubai("train", *arguments, *options)
+    fields = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (fields["classes"], fields["loss"]) == (classes, loss)
+    assert f"Dense({units})" in fields["layers"][-1]
+    assert fields["epochs"]["fun"][-1] < 0.9 * fields["epochs"]["fun"][0]
+    assert (fields["validation"]["accuracy"] is None) == (classes is None)
+    assert is_png(Path("t.png"))
+
+
+def test_a_training_that_diverges_exits_with_3(koubai, tmp_path):
+    arguments = ("--layers", "3,relu,1", "--loss", "mse", "--optimizer", "sgd", "--lr", "1e6")
+    picture = tmp_path / "moons.png"
+    code, out, err = koubai("train", "moons", *arguments, "-o", str(picture))
+    assert code == 3
+    assert "diverged: " in out
+    assert err == "no picture: training ended before its first epoch did\n"
+    assert not picture.exists()
+
+
+def test_ctrl_c_keeps_the_network_trained_so_far(koubai, monkeypatch, tmp_path):
+    real = kb.nn.Network.fit
+
+    def interrupted(network, *arguments, **options):
+        def on_epoch(epoch):
+            if epoch.number == 2:
+                signal.raise_signal(signal.SIGINT)
+
+        return real(network, *arguments, on_epoch=on_epoch, **options)
+
+    monkeypatch.setattr(kb.nn.Network, "fit", interrupted)
+    code, out, _ = koubai(
+        "train", "blobs", "--epochs", "9", "-o", str(tmp_path / "b.png"), "--save", str(tmp_path / "b.npz")
+    )
+    assert code == 130
+    assert "interrupted" in out
+    assert is_png(tmp_path / "b.png")
+    assert kb.nn.Network.load(tmp_path / "b.npz").params
+
+
+def test_the_help_of_train_names_every_item(koubai):
+    from koubai.nn.notation import NOTATION
+
+    _, out, _ = koubai("train", "--help")
+    for example in NOTATION:
+        assert example.replace("s1p1", "") in out
+
+
 def test_functions(koubai):
     code, out, _ = koubai("functions")
     assert code == 0
@@ -213,6 +332,23 @@ def test_functions(koubai):
         (("derivative", "x*y", "--at", "1"), "koubai gradient"),
         (("derivative", "x**2", "--at", "1", "--method", "centrl"), "did you mean 'central'"),
         (("derivative", "x**2", "--at", "1", "--h", "-1"), "h must be"),
+        (("train", "digit"), "did you mean 'digits'"),
+        (("train", "none.csv"), "there is no file"),
+        (("train", "moons", "--layers", "64,rel,2"), "item 2 of layers: 'rel': did you mean 'relu'"),
+        (("train", "moons", "--layers", "pool2,2"), "want images, as digits has"),
+        (("train", "digits", "--layers", "conv8x3,10"), "put Flatten() before it"),
+        (("train", "moons", "--layers", "relu"), "no parameters"),
+        (("train", "moons", "--layers", "8,relu,1", "--loss", "crossentropy"), "needs one output a class"),
+        (("train", "moons", "--loss", "crossentrpy"), "did you mean 'crossentropy'"),
+        (("train", "moons", "--label", "y"), "--label is for CSV files"),
+        (("train", "moons", "--validation", "1"), "--validation must be a share"),
+        (("train", "moons", "--epochs", "-1"), "epochs must be"),
+        (("train", "moons", "--batch-size", "0"), "size must be"),
+        (("train", "moons", "--patience", "-1"), "patience must be"),
+        (("train", "moons", "--seed", "-1"), "seed must be"),
+        (("train", "moons", "--optimizer", "adm"), "did you mean 'adam'"),
+        (("train", "moons", "--save", "no/such/net.npz"), "--save: the folder"),
+        (("train", "moons", "-o", "moons.gif"), "-o must end in .png"),
         (("gradient", "x*y"), "give the point: --at with 2 numbers"),
         (("gradient", "x*y*z", "--at", "1,2,3", "-o", "f.png"), "drawn for 2 variables"),
     ],
@@ -259,7 +395,7 @@ def test_ctrl_c_prints_the_best_point_so_far_and_exits_with_130(koubai, monkeypa
 
 
 def test_help_leads_with_examples(koubai):
-    for command in ("minimize", "derivative", "gradient", "check", "functions", "optimizers"):
+    for command in ("minimize", "derivative", "gradient", "check", "train", "functions", "optimizers"):
         code, out, _ = koubai(command, "--help")
         assert code == 0
         assert out.index(f"koubai {command} ") < out.index("--help")

@@ -6,6 +6,7 @@ succeed, 130 interrupted.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -13,7 +14,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import numpy as np
 import typer
@@ -23,10 +24,16 @@ from koubai.derivatives.check import check_gradient
 from koubai.derivatives.differences import METHODS, Estimate, derivative, numerical_gradient
 from koubai.descent import optimizers
 from koubai.descent.loop import minimize
-from koubai.descent.record import Run, replacing
+from koubai.descent.record import Run, Status, replacing
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from koubai.nn import Loss, Network
+    from koubai.nn.datasets import Table
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -36,6 +43,10 @@ app = typer.Typer(
 DONE, FAILURE, USAGE, NO_SUCCESS, INTERRUPTED = 0, 1, 2, 3, 130
 PICTURES = (".png", ".svg", ".pdf")
 
+Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate; sgd takes 0.1, others their own.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Picture = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg or .pdf).")
@@ -51,6 +62,7 @@ def koubai(
     \b
       koubai minimize "(x-1)**2 + (y-2)**2" --start=-3,4 --lr 0.1 -o path.png
       koubai derivative "x**3" --at 10 -o tangent.png
+      koubai train digits -o digits.png
       koubai functions himmelblau
     """
     if version:
@@ -162,11 +174,9 @@ def minimize_command(
     start: Annotated[
         str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")
     ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; sgd takes 0.1, others their own.")] = None,
+    lr: Lr = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`.")] = "sgd",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
-    ] = None,
+    settings: Settings = None,
     gradient: Annotated[
         str | None, typer.Option("--grad", help="exact (known functions), backprop, central, adaptive …")
     ] = None,
@@ -197,8 +207,7 @@ def minimize_command(
     if gradient == "exact" and problem is None:
         raise InputError("--grad exact is for known functions (see `koubai functions`); an expression has none")
     source: Any = gradient or ("exact" if problem is not None else "auto")
-    rate = 0.1 if lr is None and optimizer.lower() == "sgd" else lr
-    chosen = optimizers.resolve(optimizer, **_settings(settings or []) | ({} if rate is None else {"lr": rate}))
+    chosen = _optimizer(optimizer, lr, settings)
     try:
         run = minimize(
             f, x0, chosen,
@@ -217,6 +226,117 @@ def minimize_command(
         _print_json(_run_fields(text, run) | ({"picture": str(output)} if output else {}))
     else:
         _print_run(title, run, output)
+    raise typer.Exit(code)
+
+
+@app.command("train")
+def train_command(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="digits, moons, circles, spirals, blobs, xor, or a CSV file of yours.")
+    ],
+    layers: Annotated[
+        str | None, typer.Option("--layers", metavar="ITEM,…", help="The network: see above; 64,relu,N if left out.")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option("--loss", help="crossentropy, mse …; what suits the labels if left out.")
+    ] = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`.")] = "adam",
+    lr: Lr = None,
+    settings: Settings = None,
+    epochs: Annotated[int, typer.Option("--epochs", help="How often every sample is seen.")] = 50,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Samples an update.")] = 32,
+    validation: Annotated[
+        float, typer.Option("--validation", help="The share of the samples that is held back; 0 for none.")
+    ] = 0.2,
+    patience: Annotated[
+        int | None, typer.Option("--patience", help="Stop after so many epochs without a better validation loss.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the split, the weights and the order of the data.")] = 0,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="COLUMN", help="The label in a CSV file; the last column if left out."),
+    ] = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE.npz", help="Save the network.")] = None,
+    output: Picture = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network, and show how well it does on samples that it has not seen.
+
+    \b
+      koubai train digits -o digits.png
+      koubai train spirals --layers 64,tanh,64,tanh,3 --lr 0.01 -o spiral.png
+      koubai train digits --layers conv16x3,relu,pool2,flatten,10 --save d.npz
+      koubai train iris.csv --label species --layers batchnorm,16,relu,3
+
+    \b
+    The items of --layers:
+      64          a dense layer of 64 units; at the end one a class
+      relu        activation: relu, leakyrelu, gelu, sigmoid, tanh, softmax
+      conv8x3     8 filters of 3 × 3; conv8x3s2p1: with stride 2, padding 1
+      pool2       the largest of every 2 × 2 window; avgpool2: the mean
+      flatten     images to rows, before the first dense layer
+      dropout0.5  leaves out half of the values, while training
+      batchnorm   to mean 0, deviation 1; as first item for columns of a file
+      layernorm   the same, sample by sample
+
+    \b
+    Exit code 3: the loss diverged or became NaN.
+    """
+    from koubai import nn
+
+    _check_picture(output)
+    _check_folder(save, "--save")
+    if not 0 <= validation < 1:
+        raise InputError(f"--validation must be a share of the samples, 0 or more and below 1; got {validation}")
+    chosen = _optimizer(optimizer, lr, settings)
+    stack = None if layers is None else nn.parse_layers(layers)
+    images = stack is not None and isinstance(stack[0], nn.Conv2D | nn.MaxPool2D | nn.AvgPool2D)
+    table = _table(data, label, images)
+    X, y, classes = table.X, table.y, _class_names(table)
+    if stack is None:
+        stack = nn.parse_layers(f"64,relu,{len(classes) if classes else 1}")
+    units = next((layer.units for layer in reversed(stack) if isinstance(layer, nn.Dense)), None)
+    criterion = nn.parse_loss(loss or _suitable_loss(classes, units))
+    if not criterion.classifies:
+        if table.classes is not None:
+            raise InputError(f"the labels are text, {', '.join(table.classes[:3])} …; {criterion.name} wants numbers")
+        classes = None
+    network = nn.Network(stack, criterion, seed=seed)
+    train, held = (X, y), None
+    if validation:
+        train, held = nn.split(X, y, validation, seed, stratified=classes is not None)
+    try:
+        run = network.fit(
+            *train, chosen, epochs=epochs, batch_size=batch_size, validation=held, patience=patience,
+            progress=sys.stderr.isatty(),
+        )  # fmt: skip
+        code = NO_SUCCESS if run.status in (Status.diverged, Status.nonfinite) else DONE
+    except Interrupted as interrupted:
+        run, code = interrupted.run, INTERRUPTED
+    written = {}
+    if save is not None:
+        network.save(save)
+        written["network"] = str(save)
+    if output is not None and len(run.history.epochs or ()):
+        from matplotlib.figure import Figure
+
+        from koubai.plot import training
+
+        page = Figure(figsize=(12, 6), dpi=120, layout="constrained")
+        _write(output, training(network, run, *(held or train), classes=classes, figure=page))
+        written["picture"] = str(output)
+    results = {
+        part: dataclasses.asdict(network.evaluate(*samples)) | {"score": network.score(*samples)}
+        for part, samples in (("training", train), ("validation", held)) if samples is not None
+    }  # fmt: skip
+    if as_json:
+        _print_json({"data": data, "classes": classes} | _training_fields(network, criterion, run) | results | written)
+    else:
+        kind = "numbers to predict" if classes is None else f"{len(classes)} classes"
+        typer.echo(f"{data}: {len(X)} samples of {'×'.join(map(str, X.shape[1:]))} numbers, {kind}")
+        _print_training(network, criterion, run, results, written)
+    if output is not None and "picture" not in written:
+        typer.echo("no picture: training ended before its first epoch did", err=True)
     raise typer.Exit(code)
 
 
@@ -332,6 +452,45 @@ def _point(text: str, option: str, f: Callable[[Any], Any]) -> Any:
     return numbers[0] if len(numbers) == 1 else np.array(numbers)
 
 
+def _optimizer(name: str, lr: float | None, settings: list[str] | None) -> optimizers.Optimizer:
+    """Return the optimizer of --optimizer, --lr and --set."""
+    rate = 0.1 if lr is None and name.lower() == "sgd" else lr
+    return optimizers.resolve(name, **_settings(settings or []) | ({} if rate is None else {"lr": rate}))
+
+
+def _table(data: str, label: str | None, images: bool) -> Table:
+    """Return the samples that a data set's name or a CSV file stands for."""
+    from koubai.nn import datasets
+
+    if data in ("digits", *datasets.TOYS):
+        if label is not None:
+            raise InputError(f"--label is for CSV files; {data} has labels of its own")
+        if images and data != "digits":
+            raise InputError(f"convolutions and pooling want images, as digits has; {data} has points of the plane")
+        X, y = datasets.digits(images=images) if data == "digits" else datasets.TOYS[data]()
+        return datasets.Table(X, y, None, None, None)
+    if not Path(data).suffix and not Path(data).exists():
+        raise UnknownNameError("data set", data, ("digits", *datasets.TOYS, "FILE.csv"))
+    if images:
+        raise InputError(f"convolutions and pooling want images, as digits has; {data} has columns of numbers")
+    return datasets.read_csv(data, label)
+
+
+def _class_names(table: Table) -> tuple[str, ...] | None:
+    """Return the names of the classes; whole numbers 0, 1, …, none of them left out, are classes too."""
+    if table.classes is not None or table.y.dtype.kind != "i":
+        return table.classes
+    found = np.unique(table.y).tolist()
+    return tuple(map(str, found)) if found == list(range(len(found))) else None
+
+
+def _suitable_loss(classes: tuple[str, ...] | None, units: int | None) -> str:
+    """Return the loss for these labels and so many units at the end: one unit tells two classes apart."""
+    if classes is None:
+        return "mse"
+    return "binarycrossentropy" if units == 1 and len(classes) == 2 else "crossentropy"
+
+
 def _settings(texts: list[str]) -> dict[str, Any]:
     """Return hyperparameters from ``name=value`` texts; a value is a number, true, false, or a word."""
     out: dict[str, Any] = {}
@@ -362,19 +521,28 @@ def _check_picture(path: Path | None) -> None:
         return
     if path.suffix.lower() not in PICTURES:
         raise InputError(f"-o must end in {', '.join(PICTURES)}, got {str(path)!r}")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"-o: the folder {str(path.absolute().parent)!r} does not exist; make it first")
+    _check_folder(path, "-o")
+
+
+def _check_folder(path: Path | None, option: str) -> None:
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"{option}: the folder {str(path.absolute().parent)!r} does not exist; make it first")
 
 
 # -- printing ---------------------------------------------------------------------------------------------------------
 
 
 def _save(path: Path, draw: Callable[[Any], Any]) -> None:
-    """Draw and write the picture: whole or not at all."""
+    """Draw one picture and write it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
     draw(figure.add_subplot())
+    _write(path, figure)
+
+
+def _write(path: Path, figure: Figure) -> None:
+    """Write a figure: whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower())
 
@@ -400,6 +568,34 @@ def _print_run(title: str, run: Run, picture: Path | None) -> None:
     typer.echo(f"  {run.nit} steps, {run.nfev} evaluations of f{gradients}; {source}; {run.optimizer}")
     if picture is not None:
         typer.echo(f"  picture in {picture}")
+
+
+def _print_training(
+    network: Network, loss: Loss, run: Run, results: dict[str, dict[str, Any]], written: dict[str, str]
+) -> None:
+    typer.echo(network.summary())
+    typer.echo(f"{run.status}: {run.message}")
+    for part, result in results.items():
+        score = f"R² {result['score']:.5g}" if result["accuracy"] is None else f"accuracy {result['accuracy']:.2%}"
+        typer.echo(f"  {part:<10} loss {result['loss']:.6g}, {score}, {result['samples']} samples")
+    typer.echo(f"  {run.nit} updates by {run.optimizer}; {loss}; seed {network.seed}")
+    for what, path in written.items():
+        typer.echo(f"  {what} in {path}")
+
+
+def _training_fields(network: Network, loss: Loss, run: Run) -> dict[str, Any]:
+    columns = ("fun", "accuracy", "validation_fun", "validation_accuracy", "lr")
+    return {
+        "layers": network.names,
+        "parameters": network.vector.size,
+        "loss": loss.name,
+        "status": run.status.name,
+        "message": run.message,
+        "nit": run.nit,
+        "optimizer": repr(run.optimizer),
+        "seed": network.seed,
+        "epochs": {name: getattr(run.history.epochs, name, None) for name in columns},
+    }
 
 
 def _print_estimate(estimate: Estimate, *more: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from koubai.descent.record import Epochs, Run
 from koubai.errors import InputError
@@ -318,7 +318,8 @@ def filters(W: Any, *, shape: tuple[int, int] | None = None, ax: Axes | None = N
     count = len(images)
     images = images[:TILES]
     height, width = images.shape[1:]
-    columns = int(np.ceil(np.sqrt(len(images) * 1.4 * height / width)))
+    square = int(np.ceil(np.sqrt(len(images))))
+    columns = min(range(square, max(square + 1, 2 * square - 1)), key=lambda wide: -len(images) % wide)
     lines = -(-len(images) // columns)
     gap = max(1, min(height, width) // 6)
     mosaic = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
@@ -407,12 +408,16 @@ def _positive(values: Any) -> Any:
 
 
 def _log_scale(ax: Axes) -> None:
-    """Make the y scale logarithmic, its numbers written out; those between powers of ten only where these are few."""
+    """Make the y scale logarithmic, its numbers written out; the fewer powers of ten, the more of those between."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
+    wanted = range(2, 10) if high < 6 * low else (2, 5) if high < 100 * low else ()
+
+    def between(value: float, _: Any) -> str:
+        return number(value) if round(value / 10 ** np.floor(np.log10(value))) in wanted else ""
+
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    few = high < 30 * low
-    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: number(value)) if few else NullFormatter())
+    ax.yaxis.set_minor_formatter(FuncFormatter(between))
 
 
 def _by_depth(count: int) -> list[Any]:
