@@ -324,7 +324,9 @@ def _quotient_or_zero(code: Code, a: Value, b: Value) -> Value:
 
 def _power(code: Code, a: Value, b: Value, node: Node, uniform: bool) -> Value:
     known = b.number
-    if known is not None and float(known).is_integer() and abs(known) <= INTEGER_POWERS and known != 0:
+    if known == 0:
+        return code.number(1.0, a.kind)
+    if known is not None and float(known).is_integer() and abs(known) <= INTEGER_POWERS:
         x = a if known > 0 else _reciprocal(code, a)
         whole = abs(int(known))
         square = code.binary("fmul", x, x) if whole > 1 else x
