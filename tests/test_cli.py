@@ -181,6 +181,17 @@ def test_every_optimizer_is_there_by_name(koubai):
     assert (code, json.loads(out)["status"]) == (0, "converged")
 
 
+@pytest.mark.parametrize("semantics", ["torch", "keras", "optax"])
+def test_a_frameworks_semantics_from_the_command_line(koubai, semantics):
+    arguments = ("--optimizer", "adam", "--semantics", semantics, "--lr", "0.1", "--set", "clipnorm=5", "--json")
+    code, out, _ = koubai("minimize", "rosenbrock", *arguments, "--max-steps", "30")
+    problem = kb.problems["rosenbrock"]
+    optimizer = kb.Adam(lr=0.1, semantics=semantics, clipnorm=5)
+    run = kb.minimize(problem.f, problem.x0, optimizer, grad=problem.grad, max_steps=30)
+    fields = json.loads(out)
+    assert (code, fields["x"], fields["optimizer"]) == (3, run.x.tolist(), repr(optimizer))
+
+
 def test_train_says_how_well_the_network_does_on_what_it_has_not_seen(koubai, tmp_path):
     picture, saved = tmp_path / "moons.png", tmp_path / "moons.npz"
     options = ("--layers", "16,tanh,2", "--lr", "0.02", "--epochs", "20", "--batch-size", "50", "--seed", "3")
@@ -323,6 +334,8 @@ def test_functions(koubai):
         (("minimize", "__import__('os')", "--start", "1"), "__import__"),
         (("minimize", "x**2", "--start", "1", "--optimizer", "sdg"), "did you mean 'sgd'"),
         (("minimize", "x**2", "--start", "1", "--lr", "-1"), "lr must lie in (0, inf"),
+        (("minimize", "x**2", "--start", "1", "--semantics", "kears"), "did you mean 'keras'"),
+        (("minimize", "x**2", "--start", "1", "--optimizer", "ftrl", "--semantics", "torch"), "torch has no Ftrl"),
         (("minimize", "x**2", "--start", "nan"), "x0 must be finite"),
         (("minimize", "x**2", "--start", "1", "--set", "momentum"), "--set wants NAME=VALUE"),
         (("minimize", "x**2", "--start", "1", "--bounds", "a,b"), "--bounds wants LOW,HIGH"),

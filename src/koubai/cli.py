@@ -44,6 +44,9 @@ DONE, FAILURE, USAGE, NO_SUCCESS, INTERRUPTED = 0, 1, 2, 3, 130
 PICTURES = (".png", ".svg", ".pdf")
 
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate; sgd takes 0.1, others their own.")]
+Semantics = Annotated[
+    str | None, typer.Option("--semantics", help="Whose formula and defaults: torch, keras or optax.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
 ]
@@ -176,6 +179,7 @@ def minimize_command(
     ] = None,
     lr: Lr = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`.")] = "sgd",
+    semantics: Semantics = None,
     settings: Settings = None,
     gradient: Annotated[
         str | None, typer.Option("--grad", help="exact (known functions), backprop, central, adaptive …")
@@ -197,6 +201,7 @@ def minimize_command(
     \b
       koubai minimize "(x-1)**2 + (y-2)**2" --start=-3,4 --lr 0.1 -o path.png
       koubai minimize rosenbrock --lr 0.001 --set momentum=0.9
+      koubai minimize rosenbrock --optimizer adam --semantics keras --lr 0.05 --set clipnorm=1
       koubai minimize "x**4 - 3*x**2 + x" --start 2 --lr 0.02 --json
     """
     _check_picture(output)
@@ -207,7 +212,7 @@ def minimize_command(
     if gradient == "exact" and problem is None:
         raise InputError("--grad exact is for known functions (see `koubai functions`); an expression has none")
     source: Any = gradient or ("exact" if problem is not None else "auto")
-    chosen = _optimizer(optimizer, lr, settings)
+    chosen = _optimizer(optimizer, lr, semantics, settings)
     try:
         run = minimize(
             f, x0, chosen,
@@ -242,6 +247,7 @@ def train_command(
     ] = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`.")] = "adam",
     lr: Lr = None,
+    semantics: Semantics = None,
     settings: Settings = None,
     epochs: Annotated[int, typer.Option("--epochs", help="How often every sample is seen.")] = 50,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples an update.")] = 32,
@@ -288,7 +294,7 @@ def train_command(
     _check_folder(save, "--save")
     if not 0 <= validation < 1:
         raise InputError(f"--validation must be a share of the samples, 0 or more and below 1; got {validation}")
-    chosen = _optimizer(optimizer, lr, settings)
+    chosen = _optimizer(optimizer, lr, semantics, settings)
     stack = None if layers is None else nn.parse_layers(layers)
     images = stack is not None and isinstance(stack[0], nn.Conv2D | nn.MaxPool2D | nn.AvgPool2D)
     table = _table(data, label, images)
@@ -452,10 +458,10 @@ def _point(text: str, option: str, f: Callable[[Any], Any]) -> Any:
     return numbers[0] if len(numbers) == 1 else np.array(numbers)
 
 
-def _optimizer(name: str, lr: float | None, settings: list[str] | None) -> optimizers.Optimizer:
-    """Return the optimizer of --optimizer, --lr and --set."""
-    rate = 0.1 if lr is None and name.lower() == "sgd" else lr
-    return optimizers.resolve(name, **_settings(settings or []) | ({} if rate is None else {"lr": rate}))
+def _optimizer(name: str, lr: float | None, semantics: str | None, settings: list[str] | None) -> optimizers.Optimizer:
+    """Return the optimizer of --optimizer, --lr, --semantics and --set."""
+    given = {"lr": 0.1 if lr is None and name.lower() == "sgd" else lr, "semantics": semantics}
+    return optimizers.resolve(name, **_settings(settings or []) | {k: v for k, v in given.items() if v is not None})
 
 
 def _table(data: str, label: str | None, images: bool) -> Table:
