@@ -104,8 +104,8 @@ def descend_many(
     layout = Layout(None, (shape,), not shape, points.dtype)
     flat = points.reshape(len(points), -1)
     limits = Bounds.read(bounds, layout, flat[0])
-    if limits is not None:
-        flat = np.clip(flat, limits.low, limits.high)
+    if limits is not None and (outside := np.flatnonzero((limits.project(flat) != flat).any(axis=1))).size:
+        raise InputError(f"start {outside[0]} lies outside its bounds: {points[outside[0]]}; move it or the bounds")
     work = _Work(f, chosen, layout, limits, int(max_steps), float(gtol), bounds)
     result = _Result(flat, shape)
     code, reason = work.compiled(flat, rates)

@@ -1087,7 +1087,7 @@ def _stuck(what: str, value: Any, first: float, t: int, argument: str) -> str | 
 
 
 def _dog_start(x0: Any, hyper: Mapping[str, Any]) -> Any:
-    return np.asarray(hyper["reps_rel"] * (1 + np.sqrt(np.sum(x0 * x0))), x0.dtype)
+    return (hyper["reps_rel"] * (1 + np.sqrt(np.sum(x0 * x0)))).astype(x0.dtype)
 
 
 @rule(

@@ -1,0 +1,168 @@
+"""Many descents at once: each has the bits and the verdict that it has alone, however many run beside it."""
+
+import numpy as np
+import pytest
+
+import koubai as kb
+from koubai.descent.many import descend_many
+from koubai.errors import InputError
+from koubai.execute import lanes, library
+
+pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+
+
+def himmelblau(x):
+    a, b = x[0] * x[0] + x[1] - 11, x[0] + x[1] * x[1] - 7
+    return a * a + b * b
+
+
+def alone(f, start, optimizer, **options):
+    return kb.minimize(f, start, optimizer, on_step=lambda step: None, record="off", **options)
+
+
+def random_starts(count, scale=5.0, n=2):
+    return np.random.default_rng(7).uniform(-scale, scale, (count, n))
+
+
+NAMES = [name for name in kb.optimizers.names() if not kb.optimizers.resolve(name).rule.uses]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_descent_is_the_one_that_it_is_alone(name):
+    optimizer = kb.optimizers.resolve(name)
+    starts = random_starts(lanes.LANES + 3)
+    many = descend_many(himmelblau, starts, optimizer, max_steps=130)
+    assert many.executor == "native", many.executor_reason
+    for i in (0, 5, lanes.LANES + 2):
+        run = alone(himmelblau, starts[i], optimizer, max_steps=130, gtol=0.0)
+        if run.status is kb.Status.stalled:  # many descents do not look for that: x stays where it is
+            np.testing.assert_array_equal(many.x[i], run.x)
+            continue
+        assert many.status[i] is run.status
+        assert many.steps[i] == run.nit
+        np.testing.assert_allclose(many.x[i], run.x, rtol=1e-9, atol=1e-12)
+        if name in ("sgd", "momentum", "adam", "rmsprop", "lion"):  # arithmetic and roots alone
+            np.testing.assert_array_equal(many.x[i], run.x)
+            assert many.fun[i] == run.fun
+
+
+@pytest.mark.parametrize("count", [1, lanes.LANES - 1, lanes.LANES, lanes.LANES + 1, 5 * lanes.LANES])
+def test_neighbours_and_threads_change_no_bit(count, monkeypatch):
+    monkeypatch.setattr("koubai.descent.many.PIECE", 2 * lanes.LANES)
+    starts = random_starts(5 * lanes.LANES)
+    whole = descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=100, threads=1)
+    some = descend_many(himmelblau, starts[:count], kb.SGD(lr=0.01), max_steps=100, threads=3)
+    for name in ("x", "fun", "grad_norm", "steps", "codes"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[:count])
+
+
+def test_a_tolerance_stops_each_where_it_is_met():
+    starts = random_starts(50)
+    many = descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=500, gtol=1e-6)
+    assert {status.name for status in many.status} == {"converged"}
+    assert (many.grad_norm <= 1e-6).all()
+    assert len(set(many.steps.tolist())) > 10
+    for i in range(0, 50, 7):
+        run = alone(himmelblau, starts[i], kb.SGD(lr=0.01), max_steps=500)
+        assert (many.steps[i], many.status[i]) == (run.nit, run.status)
+        np.testing.assert_array_equal(many.x[i], run.x)
+
+
+@pytest.mark.parametrize("gtol", [0.0, 1e-6])
+def test_divergence_ends_one_and_leaves_the_others(gtol):
+    starts = random_starts(100, scale=30.0)
+    many = descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=200, gtol=gtol)
+    names = {status.name for status in many.status}
+    assert "diverged" in names
+    assert len(names) > 1
+    assert np.isfinite(many.x).all()
+    for i in range(0, 100, 9):
+        run = alone(himmelblau, starts[i], kb.SGD(lr=0.01), max_steps=200, gtol=gtol)
+        if run.status is not kb.Status.stalled:
+            assert (many.steps[i], many.status[i]) == (run.nit, run.status)
+        np.testing.assert_array_equal(many.x[i], run.x)
+
+
+def test_what_is_not_finite_is_never_taken():
+    def f(x):
+        return np.sqrt(x[0]) + x[0] * x[0]
+
+    starts = np.array([[0.5], [0.3], [-1.0], [2.0]])
+    many = descend_many(f, starts, kb.SGD(lr=0.3), max_steps=50)
+    assert many.status[2] is kb.Status.nonfinite
+    assert many.steps[2] == 0
+    assert many.x[2] == -1.0
+    for i in (0, 1, 3):
+        run = alone(f, starts[i], kb.SGD(lr=0.3), max_steps=50, gtol=0.0)
+        assert (many.status[i], many.steps[i]) == (run.status, run.nit)
+        np.testing.assert_array_equal(many.x[i], run.x)
+        assert np.isfinite(many.fun[i])
+
+
+def test_bounds_rates_schedules_and_shapes():
+    starts = random_starts(20)
+    low = np.minimum(np.maximum(starts, [-1.0, -9.0]), [2.0, 0.5])
+    inside = descend_many(himmelblau, low, kb.Adam(lr=0.05), max_steps=100, bounds=[(-1.0, 2.0), (None, 0.5)])
+    assert (inside.x[:, 0] <= 2.0).all()
+    assert (inside.x[:, 0] >= -1.0).all()
+    assert (inside.x[:, 1] <= 0.5).all()
+    rates = np.linspace(0.001, 0.012, 20)
+    swept = descend_many(himmelblau, np.tile([1.0, 1.0], (20, 1)), kb.SGD(), lr=rates, max_steps=100)
+    for i in (0, 10, 19):
+        run = alone(himmelblau, [1.0, 1.0], kb.SGD(lr=float(rates[i])), max_steps=100, gtol=0.0)
+        np.testing.assert_array_equal(swept.x[i], run.x)
+    falling = kb.SGD(lr=kb.schedules.cosine(0.01, 100))
+    scheduled = descend_many(himmelblau, starts, falling, max_steps=100)
+    np.testing.assert_array_equal(scheduled.x[3], alone(himmelblau, starts[3], falling, max_steps=100, gtol=0.0).x)
+    numbers = descend_many(lambda x: (x - 1.0) * (x - 1.0), np.linspace(-3, 3, 40), kb.SGD(lr=0.1), max_steps=400)
+    assert numbers.x.shape == (40,)
+    np.testing.assert_allclose(numbers.x, 1.0)
+    matrices = descend_many(lambda W: np.sum(W * W), np.ones((7, 2, 3)), kb.SGD(lr=0.1), max_steps=10)
+    assert matrices.x.shape == (7, 2, 3)
+
+
+def test_starts_on_another_path_run_one_by_one():
+    def f(x):
+        return x[0] * x[0] if x[0] > 0 else 3.0 * x[0] * x[0]
+
+    starts = np.array([[1.0], [-1.0], [2.0], [-2.0]])
+    many = descend_many(f, starts, kb.SGD(lr=0.1), max_steps=300, gtol=1e-8)
+    assert "another path" in many.executor_reason
+    assert {status.name for status in many.status} == {"converged"}
+    for i in range(4):
+        np.testing.assert_array_equal(many.x[i], alone(f, starts[i], kb.SGD(lr=0.1), max_steps=300, gtol=1e-8).x)
+
+
+def test_without_machine_code_it_is_slower_and_right():
+    starts = random_starts(3, n=3)
+    many = descend_many(lambda x: np.sum(np.sort(x) ** 2), starts, kb.SGD(lr=0.1), max_steps=40)
+    assert many.executor == "python"
+    assert many.executor_reason
+    np.testing.assert_allclose(many.x, starts * 0.8**40, rtol=1e-12)
+
+
+def test_float32_stays_float32():
+    many = descend_many(himmelblau, random_starts(40).astype(np.float32), kb.Adam(lr=0.05), max_steps=60)
+    assert many.x.dtype == many.fun.dtype == np.float32
+    assert np.isfinite(many.x).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"starts": 3.0}, "array of starts"),
+        ({"starts": [[1.0, np.nan]]}, "start 0"),
+        ({"starts": np.zeros((0, 2))}, "shape"),
+        ({"max_steps": -1}, "max_steps"),
+        ({"gtol": -1.0}, "gtol"),
+        ({"threads": 0}, "threads"),
+        ({"lr": [0.1]}, "one a start"),
+        ({"lr": [0.1, np.inf]}, "finite"),
+        ({"bounds": (2.0, 3.0)}, "outside its bounds"),
+        ({"starts": [[2.5, 2.5], [2.5, 3.5]], "bounds": (2.0, 3.0)}, "start 1 lies outside"),
+    ],
+)
+def test_bad_arguments_are_named(options, text):
+    given = {"starts": np.ones((2, 2)), "max_steps": 5} | options
+    with pytest.raises(InputError, match=text):
+        descend_many(himmelblau, given.pop("starts"), kb.SGD(lr=0.01), **given)

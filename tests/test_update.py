@@ -1,0 +1,216 @@
+"""The fused update: for every elementwise rule the bits of NumPy, whatever the sizes, dtypes and threads."""
+
+import copy
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+import koubai as kb
+from koubai.descent import fused, optimizers
+from koubai.errors import CompileWarning, FunctionError, InputError
+from koubai.execute import choose, library, update
+
+pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+
+FUSED = [name for name in kb.optimizers.names() if kb.optimizers.resolve(name).rule.scope == "element"]
+OPTIONS = {
+    "sgd": [{"momentum": 0.9, "dampening": 0.1}, {"momentum": 0.9, "semantics": "keras"}],
+    "adam": [{"amsgrad": True}, {"semantics": "keras"}, {"clipvalue": 0.5}, {"weight_decay": 0.1}],
+    "adamw": [{"weight_decay": 0.1}],
+    "rmsprop": [{"centered": True, "momentum": 0.5}],
+    "lion": [{"semantics": "optax"}],
+}
+CASES = [(name, {}) for name in FUSED] + [(name, options) for name, all in OPTIONS.items() for options in all]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Make machine code from the first update on, so that every step meets both."""
+    monkeypatch.setattr(choose, "UPDATED", 0)
+
+
+def in_numpy(name, options):
+    optimizer = kb.optimizers.resolve(name, **options)
+    optimizer._fusions = optimizers.FUSIONS
+    return optimizer
+
+
+def arrays(sizes, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    return {f"p{k}": rng.standard_normal(size).astype(dtype) for k, size in enumerate(sizes)}
+
+
+def same(a, b, exact):
+    if exact:
+        np.testing.assert_array_equal(a, b)
+    else:  # ftrl's power of an array comes from vectormath
+        np.testing.assert_allclose(a, b, rtol=32 * np.finfo(a.dtype).eps, atol=1e-6 if a.dtype == np.float32 else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_a_fused_update_has_numpys_bits(name, options, dtype):
+    optimizer, plain = kb.optimizers.resolve(name, **options), in_numpy(name, options)
+    params = arrays([(), (1,), (7,), (3, 5), (16,), (33,), (100,)], dtype)
+    params = {key: np.atleast_1d(value) for key, value in params.items()}
+    expected = {key: value.copy() for key, value in params.items()}
+    for t in range(8):
+        grads = arrays([value.shape for value in params.values()], dtype, seed=t)
+        optimizer.update(params, grads, fun=1.0)
+        plain.update(expected, grads, fun=1.0)
+        assert optimizer._fused is not None
+        assert plain._fused is None
+    for key, value in params.items():
+        same(value, expected[key], name != "ftrl")
+    for a, b in zip(optimizer.state_dict()["state"], plain.state_dict()["state"], strict=True):
+        assert a.shape == b.shape
+        same(a, b, name != "ftrl")
+
+
+def test_all_rules_are_accounted_for():
+    """docs/compiled.md says which rules compile, and why the others do not."""
+    for name in kb.optimizers.names():
+        optimizer = kb.optimizers.resolve(name)
+        elementwise = optimizer.rule.scope == "element"
+        params, grads = arrays([(6,)], np.float64), arrays([(6,)], np.float64, seed=1)
+        if "evaluate" in optimizer.rule.uses:
+            continue
+        for _ in range(2):
+            optimizer.update(params, grads, fun=2.0)
+        assert (optimizer._fused is not None) is elementwise, name
+
+
+@pytest.mark.parametrize("size", [update.THREADED - 1, update.THREADED, 2 * update.THREADED + 5])
+def test_threads_change_no_bit(size, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(update, "_pool", None)
+    optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
+    params = arrays([(size - 100,), (100,)], np.float32)
+    expected = {key: value.copy() for key, value in params.items()}
+    for t in range(3):
+        grads = arrays([(size - 100,), (100,)], np.float32, seed=t)
+        optimizer.update(params, grads)
+        plain.update(expected, grads)
+    for key, value in params.items():
+        np.testing.assert_array_equal(value, expected[key])
+
+
+@pytest.mark.parametrize("size", [5, update.THREADED + 3])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_changes_nothing(size, bad):
+    optimizer = kb.Adam(lr=0.1)
+    params = arrays([(size,), (4,)], np.float64)
+    for t in range(3):
+        optimizer.update(params, arrays([(size,), (4,)], np.float64, seed=t))
+    before, state = {key: value.copy() for key, value in params.items()}, optimizer.state_dict()
+    for key, at in (("p0", 0), ("p0", size - 1), ("p1", 2)):
+        grads = arrays([(size,), (4,)], np.float64, seed=9)
+        grads[key][at] = bad
+        with pytest.raises(FunctionError, match=rf"{key}\[{at}\] is"):
+            optimizer.update(params, grads)
+    after = optimizer.state_dict()
+    assert after["t"] == state["t"]
+    for a, b in zip((*after["state"], *params.values()), (*state["state"], *before.values()), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_arrays_of_another_kind_go_the_ordinary_way():
+    optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
+    params = {"W": np.ones((4, 4)).T.copy(), "b": np.ones(3)}
+    expected = {key: value.copy() for key, value in params.items()}
+    grads = {"W": np.arange(16.0).reshape(4, 4), "b": np.ones(3)}
+    for k in range(6):
+        if k == 2:
+            grads["W"] = np.arange(16.0).reshape(4, 4).T  # not contiguous
+        if k == 3:
+            grads["b"] = np.ones(3, np.float32)
+        if k == 4:
+            params["W"], expected["W"] = params["W"].copy(), expected["W"].copy()  # another array of the same name
+        optimizer.update(params, grads)
+        plain.update(expected, grads)
+        for key in params:
+            np.testing.assert_array_equal(params[key], expected[key])
+    params["b"].flags.writeable = False
+    with pytest.raises(InputError, match="read-only"):
+        optimizer.update(params, grads)
+    params["b"].flags.writeable = True
+    with pytest.raises(InputError, match="keys"):
+        optimizer.update(params, {"W": grads["W"]})
+
+
+def test_parameters_that_share_memory_are_left_to_numpy():
+    whole = np.ones(6)
+    params = {"a": whole[:4], "b": whole[2:]}
+    optimizer, plain = kb.SGD(lr=0.5), in_numpy("sgd", {"lr": 0.5})
+    other = np.ones(6)
+    expected = {"a": other[:4], "b": other[2:]}
+    grads = {"a": np.ones(4), "b": np.ones(4)}
+    for _ in range(3):
+        optimizer.update(params, grads)
+        plain.update(expected, grads)
+    np.testing.assert_array_equal(whole, other)
+
+
+def test_one_array_and_a_gradient_made_anew_each_time():
+    optimizer, plain = kb.RMSprop(lr=0.1), in_numpy("rmsprop", {"lr": 0.1})
+    x, y = np.ones(5), np.ones(5)
+    for _ in range(20):
+        optimizer.update(x, 2 * x)
+        plain.update(y, 2 * y)
+    assert optimizer._fused is not None
+    np.testing.assert_array_equal(x, y)
+
+
+def test_a_copy_has_a_state_of_its_own():
+    optimizer = kb.Adam(lr=0.1)
+    x, g = np.ones(4), np.arange(4.0)
+    for _ in range(3):
+        optimizer.update(x, g)
+    for twin in (copy.copy(optimizer), copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        mine, its = x.copy(), x.copy()
+        kept = optimizer.state_dict()
+        for _ in range(3):
+            twin.update(its, g)
+        for a, b in zip(optimizer.state_dict()["state"], kept["state"], strict=True):
+            np.testing.assert_array_equal(a, b)
+        optimizer.update(mine, g)
+        optimizer.load_state_dict(kept)
+
+
+def test_a_changed_rate_needs_no_new_code(monkeypatch):
+    made = []
+    original = library.load
+    monkeypatch.setattr(update.library, "load", lambda key, make: made.append(key) or original(key, make))
+    rates = iter(np.linspace(0.1, 0.2, 30))
+    optimizer = kb.Adam(lr=lambda t: float(next(rates)))
+    x = np.ones(4)
+    for _ in range(20):
+        optimizer.update(x, np.arange(4.0))
+    optimizer.lr = 0.05
+    optimizer.update(x, np.arange(4.0))
+    assert len(made) == 1
+
+
+def test_wrong_code_is_found_and_not_used(monkeypatch):
+    monkeypatch.setattr(fused.Fused, "check", lambda self, *args: "an update in machine code gives 1.0, NumPy 2.0")
+    monkeypatch.setenv("KOUBAI_CACHE", "off")
+    library.clear()
+    optimizer, plain = kb.Adam(lr=0.125, beta1=0.875), in_numpy("adam", {"lr": 0.125, "beta1": 0.875})
+    x, y = np.ones(4), np.ones(4)
+    with pytest.warns(CompileWarning, match="machine code gives"):
+        optimizer.update(x, np.arange(4.0))
+    plain.update(y, np.arange(4.0))
+    for _ in range(3):
+        optimizer.update(x, np.arange(4.0))
+        plain.update(y, np.arange(4.0))
+    assert optimizer._fused is None
+    np.testing.assert_array_equal(x, y)
+
+
+def test_the_rule_of_choice_counts_updates_and_elements(monkeypatch):
+    monkeypatch.setattr(choose, "UPDATED", 2_000_000)
+    assert not choose.choose_fused(2, 199)
+    assert choose.choose_fused(2, 200)
+    assert choose.choose_fused(10**7, 1)
