@@ -270,7 +270,7 @@ def train_command(
 
     \b
       koubai train digits -o digits.png
-      koubai train spirals --layers 64,tanh,64,tanh,3 --lr 0.01 -o spiral.png
+      koubai train spirals --layers 64,relu,64,relu,3 --lr 0.01 -o spiral.png
       koubai train digits --layers conv16x3,relu,pool2,flatten,10 --save d.npz
       koubai train iris.csv --label species --layers batchnorm,16,relu,3
 
