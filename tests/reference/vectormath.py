@@ -68,6 +68,7 @@ TARGETS: dict[str, tuple[Callable[[mpf], mpf], mpf, mpf, Callable[[mpf], mpf]]] 
 ROWS = [
     ("exp", "f64", 11),
     ("exp", "f32", 6),
+    ("exp short", "f64", 7),
     ("log", "f64", 7),
     ("log", "f32", 3),
     ("log short", "f64", 4),

@@ -48,6 +48,15 @@ POLYNOMIALS: dict[tuple[str, str], tuple[float, ...]] = {
         0.0013933652080595493,
         0.0001990758755709976,
     ),
+    ("exp", "short"): (  # 2^-36.7
+        0.499999999999102,
+        0.16666666719037806,
+        0.04166666685360094,
+        0.008333298466760765,
+        0.0013888824157248646,
+        0.0001989928763323838,
+        2.487617146079738e-05,
+    ),
     ("log", "f64"): (  # 2^-58.8
         0.6666666666666734,
         0.39999999999413977,
@@ -250,8 +259,8 @@ class _Code:
         high = scaled - (scaled - a)
         return high, a - high
 
-    def quotient(self, n: _Value, n_low: _Value | None, d: _Value, d_low: _Value) -> _Value:
-        """(n + n_low)/(d + d_low), within little more than half an ulp."""
+    def quotient(self, n: _Value, n_low: _Value | None, d: _Value, d_low: _Value) -> tuple[_Value, _Value]:
+        """(n + n_low)/(d + d_low) in two parts."""
         inverse = 1.0 / d
         q = n * inverse
         if self.fma:
@@ -260,9 +269,7 @@ class _Code:
             product, error = self.product(q, d)
             rest = (n - product) - error
         rest = rest - q * d_low
-        if n_low is not None:
-            rest = rest + n_low
-        return self.fused(rest, inverse, q)
+        return q, (rest if n_low is None else rest + n_low) * inverse
 
     def polynomial(self, z: _Value, name: str) -> _Value:
         """Σ c_k·z^k: even and odd powers side by side, so that the chain of operations is half as long."""
@@ -367,6 +374,9 @@ class _Value:
 
     def __ge__(self, other: Operand) -> _Value:
         return self._compare("ge", other)
+
+    def is_nan(self) -> _Value:
+        return self.code.value("i1", f"fcmp uno {self.code.type(self.base)} {self.text}, {self.text}")
 
     def equals(self, other: Operand) -> _Value:
         return self._compare("eq", other)
@@ -493,8 +503,8 @@ LN2["short"] = LN2["f64"]
 # -- powers of e ------------------------------------------------------------------------------------------------------
 
 
-def _power_parts(c: _Code, x: _Value) -> tuple[_Value, _Value, _Value]:
-    """Return (r, w, m): e^x = 2^n·(1 + (r + w)), |r| ≤ ln 2/2, and the lowest bits of m hold n + 2·bias."""
+def _power_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple[_Value, _Value, _Value]:
+    """Return (r, w, m): e^(x + low) = 2^n·(1 + (r + w)), |r| ≤ ln 2/2; the lowest bits of m hold n + 2·bias."""
     form = c.form
     offset = form.magic + 2 * form.bias
     shifted = c.fused(x, c.number(1 / math.log(2)), offset)
@@ -502,6 +512,8 @@ def _power_parts(c: _Code, x: _Value) -> tuple[_Value, _Value, _Value]:
     r = x
     for part in LN2[form.kind]:
         r = c.residual(n, part, r)
+    if low is not None:
+        r = r + low
     return r, (r * r) * c.polynomial(r, "exp"), shifted.bits()
 
 
@@ -510,10 +522,11 @@ def _power_of_two(c: _Code, m: _Value, less: int = 0) -> _Value:
     return ((m - (c.form.bias + less)) << c.form.mantissa).floats()
 
 
-def _scaled(c: _Code, x: _Value, m: _Value) -> _Value:
-    """x·2^n in two steps, so that 2^n itself may be too great or too small."""
+def _scaled(c: _Code, m: _Value, *numbers: _Value) -> list[_Value]:
+    """The numbers times 2^n, in two steps, so that 2^n itself may be too great or too small."""
     half = m >> 1
-    return x * (half << c.form.mantissa).floats() * ((m - half) << c.form.mantissa).floats()
+    first, second = (half << c.form.mantissa).floats(), ((m - half) << c.form.mantissa).floats()
+    return [x * first * second for x in numbers]
 
 
 def _over(form: _Format) -> float:
@@ -529,7 +542,7 @@ def _under(form: _Format) -> float:
 @_function("exp")
 def _exp(c: _Code, x: _Value) -> _Value:
     r, w, m = _power_parts(c, x.at_most(_over(c.form)).at_least(_under(c.form)))
-    return _scaled(c, 1.0 + (r + w), m)
+    return _scaled(c, m, 1.0 + (r + w))[0]
 
 
 @_function("expm1")
@@ -547,18 +560,19 @@ def _tanh(c: _Code, x: _Value) -> _Value:
     power = _power_of_two(c, m)
     n, n_low = c.sum(c.fused(power, r, power - 1.0), power * w)  # expm1(2|x|)
     d, d_low = c.any_sum(c.number(2.0), n)
-    return c.quotient(n, n_low, d, d_low + n_low).with_sign(x)
+    q, q_low = c.quotient(n, n_low, d, d_low + n_low)
+    return (q + q_low).with_sign(x)
 
 
 @_function("sigmoid")
 def _sigmoid(c: _Code, x: _Value) -> _Value:
     r, w, m = _power_parts(c, (-abs(x)).at_least(_under(c.form)))
     power, power_low = c.sum(c.number(1.0), r + w)
-    whole = _scaled(c, power, m)
-    d, d_low = c.sum(c.number(1.0), whole)
+    d, d_low = c.sum(c.number(1.0), _scaled(c, m, power)[0])
     below = x < 0.0
-    q = c.quotient(c.select(below, power, 1.0), c.select(below, power_low, 0.0), d, d_low)
-    return c.select(below, _scaled(c, q, m), q)
+    q, q_low = c.quotient(c.select(below, power, 1.0), c.select(below, power_low, 0.0), d, d_low)
+    q = q + q_low
+    return c.select(below, _scaled(c, m, q)[0], q)
 
 
 # -- logarithms -------------------------------------------------------------------------------------------------------
@@ -788,15 +802,101 @@ def _tan(c: _Code, x: _Value) -> _Value:
     sine_low = sine_low + low * cosine
     upper, upper_low = c.select(odd, -cosine, sine), c.select(odd, -cosine_low, sine_low)
     lower, lower_low = c.select(odd, sine, cosine), c.select(odd, sine_low, cosine_low)
-    return c.quotient(upper, upper_low, lower, lower_low).mirrored(x)
+    q, q_low = c.quotient(upper, upper_low, lower, lower_low)
+    return (q + q_low).mirrored(x)
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
 
+@_function("arctan")
+def _arctan(c: _Code, x: _Value) -> _Value:
+    """Beyond tan(1/2), π/4 + arctan((x − 1)/(x + 1)); beyond its inverse, π/2 + arctan(−1/x)."""
+    a = abs(x)
+    middle, outer = a > math.tan(0.5), a > 1 / math.tan(0.5)
+    t = c.select(outer, -1.0, c.select(middle, a - 1.0, a)) / c.select(outer, a, c.select(middle, a + 1.0, 1.0))
+    quarter, quarter_low = _parts(_HALF_PI, 321, c.form.mantissa + 1, c.form.mantissa + 1)
+    high = c.select(outer, 2 * quarter, c.select(middle, quarter, c.number(0.0)))
+    low = c.select(outer, 2 * quarter_low, c.select(middle, quarter_low, c.number(0.0)))
+    z = t * t
+    return (high + (t + c.fused(t * z, c.polynomial(z, "arctan"), low))).with_sign(x)
+
+
 @_function("sqrt")
 def _sqrt(c: _Code, x: _Value) -> _Value:
     return c.intrinsic("sqrt", x)
+
+
+@_function("logaddexp", 2, in_double=True)
+def _logaddexp(c: _Code, a: _Value, b: _Value) -> _Value:
+    """max(a, b) + log1p(e^−|a − b|), each with what its roundings lost.
+
+    Where the two terms cancel, within 2 ulp of the greater; as near the inputs themselves say what the result is.
+    """
+    above = a > b
+    greater, smaller = c.select(above, a, b), c.select(above, b, a)
+    d, d_low = c.any_sum(smaller, -greater)
+    d = c.select(a.equals(b), 0.0, d)  # infinities too
+    r, w, m = _power_parts(c, d.at_least(_under(c.form)), c.select(abs(d_low) < 1.0, d_low, 0.0))
+    power, power_low = c.sum(c.number(1.0), r + w)
+    power, power_low = _scaled(c, m, power, power_low)
+    u, rest = c.sum(c.number(1.0), power)
+    rest = rest + power_low
+    k, f, _ = _logarithm_parts(c, u)
+    # u is 1 + f or 2·(1 + f), and rest is tiny.
+    rest = c.select(k > 0.0, 0.5 * rest, rest) * c.fused(f, c.fused(f, 1.0 - f, -1.0), 1.0)
+    return greater + _log_of(c, k, f, rest)
+
+
+# -- powers -----------------------------------------------------------------------------------------------------------
+
+
+def _precise_logarithm(c: _Code, x: _Value) -> tuple[_Value, _Value]:
+    """log(x) in two parts, its relative error near 2^-65; x > 0."""
+    high_ln2, low_ln2 = LN2[c.form.kind]
+    k, f, _ = _logarithm_parts(c, x)
+    d, d_low = c.sum(c.number(2.0), f)
+    s, s_low = c.quotient(f, None, d, d_low)
+    z, z_low = c.product(s, s)
+    z_low = z_low + 2.0 * s * s_low
+    # log(1 + f) = 2s + s·z·(2/3 + z·(2/5 + …))
+    two_thirds, two_thirds_low = _parts((2 << 200) // 3, 200, 53, 53)
+    p, p_low = c.sum(c.number(two_thirds), z * c.polynomial(z, "log_pow"))
+    p_low = p_low + two_thirds_low
+    cube, cube_low = c.product(s, z)
+    cube_low = cube_low + (s * z_low + s_low * z)
+    t, t_low = c.product(cube, p)
+    t_low = t_low + (cube * p_low + cube_low * p)
+    total, first = c.sum(k * high_ln2, 2.0 * s)
+    total, second = c.sum(total, t)
+    return c.sum(total, first + (second + (k * low_ln2 + (2.0 * s_low + t_low))))
+
+
+@_function("power", 2, in_double=True)
+def _power(c: _Code, x: _Value, y: _Value) -> _Value:
+    """e^(y·log|x|), with the sign that an odd y keeps."""
+    a, size = abs(x), abs(y)
+    bound = math.ldexp(1.0, c.form.mantissa)
+    whole = (size >= bound) | ((size + bound) - bound).equals(size)
+    half = (0.5 * size).at_most(bound)
+    odd = whole & ~((half + bound) - bound).equals(half)
+    y_bound = math.ldexp(1.0, 65)  # beyond it, log|x| being 0 or above 2^-54, the result is 0, 1 or infinite
+    held = y.at_most(y_bound).at_least(-y_bound)
+    if c.form is _SHORT:
+        k, f, _ = _logarithm_parts(c, a)
+        exponent, low = held * _log_of(c, k, f), None
+    else:
+        logarithm, logarithm_low = _precise_logarithm(c, a)
+        exponent, low = c.product(held, logarithm)
+        low = c.select(abs(exponent) < 1024.0, c.fused(held, logarithm_low, low), 0.0)
+    r, w, m = _power_parts(c, exponent.at_most(_over(c.form) + 1).at_least(_under(c.form) - 1), low)
+    result = _scaled(c, m, 1.0 + (r + w))[0]
+    end = a.equals(0.0) | a.equals(math.inf)
+    result = c.select(end, c.select((a > 1.0) ^ (y > 0.0), 0.0, c.number(math.inf)), result)
+    result = c.select(odd, result.mirrored(x), result)
+    result = c.select((x < 0.0) & ~(end | whole), math.nan, result)
+    result = c.select(x.is_nan() | y.is_nan(), x + y, result)
+    return c.select(y.equals(0.0) | x.equals(1.0), 1.0, result)
 
 
 FUNCTIONS: dict[str, int] = {name: arguments for name, (_, arguments, _) in _BODIES.items()}
