@@ -1,10 +1,11 @@
-"""Machine code against `evaluate`, which is what a graph means: graphs in registers, whole descents, what they refuse."""
+"""Machine code against `evaluate`, which is what a graph means: graphs in registers and whole descents."""
 
 import math
 import threading
 
 import numpy as np
 import pytest
+from test_execute import agree, random_program
 
 import koubai as kb
 from koubai.descent import program
@@ -13,7 +14,6 @@ from koubai.execute import choose, library, native
 from koubai.execute.elements import Unsuitable
 from koubai.graph.call import trace
 from koubai.graph.trace import evaluate
-from test_execute import agree, random_program
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
 

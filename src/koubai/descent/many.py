@@ -172,7 +172,7 @@ class _Work:
             begin = traced("begin", [("x", x, False)], lambda x: optimizer.init(x, self.layout))
             return lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None), "f has machine code"
         except (TraceError, GradientError, FunctionError, Unsuitable) as error:
-            return None, str(error)
+            return None, error.reason if isinstance(error, TraceError) else str(error)
 
     def run(self, code: lanes.Lanes, result: _Result, flat: FloatArray, rates: FloatArray | None, threads: int) -> None:
         dtype, n = flat.dtype, flat.shape[1]

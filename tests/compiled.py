@@ -1,0 +1,80 @@
+"""Which optimizers run in machine code, and why the others do not: docs/compiled.md, made from what happens.
+
+Regenerate with ``python tests/compiled.py``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+import koubai as kb
+from koubai.descent.fused import Fused
+from koubai.descent.many import descend_many
+from koubai.errors import TraceError
+from koubai.execute.elements import Unsuitable
+from koubai.parameters import flatten
+
+PAGE = Path(__file__).parent.parent / "docs" / "compiled.md"
+HEAD = """# What runs in machine code
+
+<!-- Written by `python tests/compiled.py` from what happens; don't edit by hand. -->
+
+Every update rule is one function of NumPy text (`koubai/descent/rules.py`). The same text is traced and compiled:
+
+- *descent*: `minimize` runs value, gradient, update, history and the tests for stopping as one loop;
+- *many*: the same loop for many starts side by side;
+- *update*: `optimizer.update(params, grads)` is one pass over memory, for arrays of any size.
+
+"""
+
+
+def quadratic(x):
+    return x[0] * x[0] + 2.0 * x[1] * x[1]
+
+
+def descent(name: str) -> str:
+    run = kb.minimize(quadratic, [1.0, 2.0], kb.optimizers.resolve(name), max_steps=2000, gtol=0.0)
+    return "yes" if run.executor == "native" else run.executor_reason
+
+
+def many(name: str) -> str:
+    found = descend_many(quadratic, np.ones((3, 2)), kb.optimizers.resolve(name), max_steps=5)
+    return "yes" if found.executor == "native" else found.executor_reason
+
+
+def update(name: str) -> str:
+    optimizer = kb.optimizers.resolve(name)
+    if "evaluate" in optimizer.rule.uses:
+        return f"{type(optimizer).__name__} evaluates f itself"
+    if optimizer.rule.scope == "tensor":
+        return "looks at whole arrays: norms, means, or a matrix product"
+    if optimizer.rule.scope == "vector":
+        return "looks at all parameters at once"
+    layout, x = flatten(np.ones(2))
+    try:
+        Fused(optimizer.step, optimizer.init, layout, optimizer.init(x, layout))
+    except (TraceError, Unsuitable) as error:
+        return str(error)
+    return "yes"
+
+
+def page() -> str:
+    notes: dict[str, int] = {}
+
+    def mark(reason: str) -> str:
+        if reason == "yes":
+            return "yes"
+        reason = reason.replace(f"{shown} ", "it ")
+        return f"no [{notes.setdefault(reason, len(notes) + 1)}]"
+
+    rows = []
+    for name in kb.optimizers.names():
+        shown = type(kb.optimizers.resolve(name)).__name__
+        rows.append(f"| {shown} | {mark(descent(name))} | {mark(many(name))} | {mark(update(name))} |")
+    table = "\n".join(["| optimizer | descent | many | update |", "|---|---|---|---|", *rows])
+    reasons = "\n".join(f"{k}. {reason}" for reason, k in notes.items())
+    return f"{HEAD}{table}\n\n{reasons}\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
