@@ -49,11 +49,7 @@ from peers import (  # noqa: E402
 )
 
 import koubai as kb  # noqa: E402
-
-try:
-    from koubai.descent.many import descend_many
-except ImportError:
-    descend_many = None
+from koubai.descent.many import descend_many  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 two_torch_threads = partial(torch.set_num_threads, 2)
@@ -148,24 +144,24 @@ def cold_starts(quick: bool) -> Iterator[Row]:
 
 
 def latencies(quick: bool) -> Iterator[Row]:
-    table = "compile latency, Rosenbrock 2-D: the first call less a later one"
-    taken: dict[str, dict[str, list[float]]] = {}
+    table = "compile latency, Rosenbrock 2-D: what the first call takes more than later ones"
+    bounds = {"cold": 30e-3, "from disk": 3e-3}
+    taken: dict[tuple[str, str], list[list[float]]] = {}
     how = {}
-    for _ in range(1 if quick else 3):
+    for _ in range(1 if quick else 5):
         with tempfile.TemporaryDirectory() as cache:
-            for which in ("cold", "from disk"):
+            for which in bounds:  # the second process finds what the first has left on disk
                 for row in in_fresh_process(cache, "latency"):
-                    name = row["optimizer"]
-                    taken.setdefault(name, {}).setdefault(which, []).append(max(row["first"] - row["later"], 0.0))
-                    how[name] = row["executor"]
-    worst = {"cold": 0.0, "from disk": 0.0}
-    for name, by_which in taken.items():
-        for which, required in (("cold", 30e-3), ("from disk", 3e-3)):
-            median = statistics.median(by_which[which])
-            worst[which] = max(worst[which], median)
-            yield Row(table, f"{name}, {which}", {"koubai": median}, required=required, note=f"koubai: {how[name]}")
-    yield Row(table, "the slowest of them, cold", {"koubai": worst["cold"]}, required=30e-3)
-    yield Row(table, "the slowest of them, from disk", {"koubai": worst["from disk"]}, required=3e-3)
+                    taken.setdefault((row["optimizer"], which), []).append(row["more"])
+                    how[row["optimizer"]] = row["executor"]
+    worst = dict.fromkeys(bounds, 0.0)
+    for (name, which), rounds in taken.items():
+        wall, processor = (statistics.median(values) for values in zip(*rounds, strict=True))
+        worst[which] = max(worst[which], wall)
+        figures = {"koubai": wall, "its processor time": processor}
+        yield Row(table, f"{name}, {which}", figures, required=bounds[which], note=f"koubai: {how[name]}")
+    for which, bound in bounds.items():
+        yield Row(table, f"the slowest of them, {which}", {"koubai": worst[which]}, required=bound)
 
 
 # -- 4: value and gradient, NumPy in and NumPy out -------------------------------------------------------------------
@@ -319,9 +315,7 @@ def many(quick: bool) -> Iterator[Row]:
         }
         if name == "plain":
             calls["numba, in blocks"] = lambda: numba_many(starts, 0.01, steps)
-        if descend_many is None:
-            del calls["koubai"]
-        own = next(iter(calls.values()))()
+        own = calls["koubai"]()
         for who in list(calls)[1:]:
             off = np.abs(own - np.asarray(calls[who]())).max(axis=1)
             # Near the border of two basins, one bit decides where a descent ends.
@@ -401,10 +395,12 @@ def optax_lion(x: np.ndarray, g: np.ndarray) -> Way:
     return Way(call, lambda: np.asarray(held[0]))
 
 
-@numba.njit(parallel=True, fastmath={"contract"})
-def numba_triad(a, b, s, c):
+def triad(a, b, s, c):
     for i in numba.prange(a.size):
         a[i] = b[i] + s * c[i]
+
+
+triad_by_one, triad_by_two = numba.njit(fastmath=FREELY)(triad), numba.njit(parallel=True, fastmath=FREELY)(triad)
 
 
 def triads(n: int) -> dict[str, Callable[[], Any]]:
@@ -413,8 +409,9 @@ def triads(n: int) -> dict[str, Callable[[], Any]]:
     a, s = np.zeros(n, np.float32), np.float32(1.5)
     ta, tb, tc = map(torch.from_numpy, (a, b, c))
     return {
-        "triad by numba": lambda: numba_triad(a, b, s, c),
-        "triad by torch": lambda: torch.add(tb, tc, alpha=1.5, out=ta),
+        "triad by numba ×1": lambda: triad_by_one(a, b, s, c),
+        "triad by numba ×2": lambda: triad_by_two(a, b, s, c),
+        "triad by torch ×2": lambda: torch.add(tb, tc, alpha=1.5, out=ta),
     }
 
 
@@ -437,14 +434,15 @@ def optimizer_steps(quick: bool) -> Iterator[Row]:
             ways |= torch_ways(name, x, g)
             if name == "Lion":
                 ways["optax"] = optax_lion(x, g)
+            warm = 300 if n <= 100_000 else 4  # koubai compiles once a few million numbers have been updated
             for way in ways.values():
                 way.before()
-                for _ in range(3):
+                for _ in range(warm):
                     way.call()
             if mine.dtype != np.float32:
                 raise SystemExit(f"{name}: koubai's parameters are {mine.dtype}")
             peers = [who for who in ways if who != "koubai"]
-            same(f"{name} {n}", [mine], {who: [ways[who].read()] for who in peers}, rtol=1e-5, atol=1e-6)
+            same(f"{name} {n}", [mine], {who: [ways[who].read()] for who in peers}, rtol=1e-4, atol=1e-5)
             references = triads(n) if n == 10_000_000 else {}
             calls = {who: way.call for who, way in ways.items()} | references
             before = {who: way.before for who, way in ways.items()}

@@ -105,7 +105,7 @@ class Row:
     holds: bool | None = field(init=False)
 
     def __post_init__(self) -> None:
-        own = self.figures.get("koubai", math.nan)
+        own = self.figures["koubai"]
         self.against = self.ratio = self.holds = None
         if self.peers:
             rising = self.unit == "GB/s"
@@ -123,7 +123,7 @@ class Row:
         """Make a row of the rounds that `take_turns` returned."""
         medians = {who: statistics.median(values) for who, values in taken.items()}
         row = cls(table, work, medians, tuple(peers), required, note=note)
-        if row.against is not None and "koubai" in taken:
+        if row.against is not None:
             ratios = [peer / own for peer, own in zip(taken[row.against], taken["koubai"], strict=True)]
             low, _, high = statistics.quantiles(ratios, n=4)
             row.spread = low, high
@@ -132,7 +132,7 @@ class Row:
     def __str__(self) -> str:
         verdict = "" if self.holds is None else "holds" if self.holds else "SHORT"
         if self.ratio is not None:
-            ratio = "missing" if math.isnan(self.ratio) else f"{self.ratio:.3g}×"
+            ratio = f"{self.ratio:.3g}×"
             between = "" if self.spread is None else "[{:.3g} … {:.3g}]".format(*self.spread)
             least = "" if self.required is None else f"≥ {self.required:.3g}×"
             ratio = f"{ratio:>7} {between:<15} {least:<8} {self.against}"
@@ -147,8 +147,6 @@ def shown(value: float, unit: str) -> str:
     """Return a figure as a person reads it: 3.2 µs, 71 GB/s."""
     if unit != "s":
         return f"{value:.3g} {unit}"
-    if value != value:
-        return "missing"
     for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if value >= scale:
             return f"{value / scale:.3g} {name}"
