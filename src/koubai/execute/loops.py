@@ -1,0 +1,1217 @@
+"""Large arrays in machine code: a graph as a few passes over memory, with what NumPy does better left to NumPy.
+
+What is computed element by element becomes *kernels*; matmul, sort, fft and whatever else has no code here stays with
+NumPy, between them. A kernel is a sequence of *passes*: one loop over one index i, in which everything that can be
+known by then is computed. A pass ends where a reduction's result is needed, or an element that another turn of the
+loop computes.
+
+Writes into slices are turned round (gather form): element i of the result is the written value where i lies in the
+slice, else what was there before. Where these ranges begin and end is known, so the loop is cut there: between the cuts
+it is vector code without a question; the blocks around a cut are done element by element.
+
+A sum's order is fixed and depends on nothing but the operand's size: of each `SUMMED` elements, element k goes to
+running sum k mod `BLOCK`; the running sums are added as a tree, (s0 + s8) + (s16 + s24), …, and then the totals of all
+stretches are added pairwise. It is the order on every machine, whatever else the loop computes. prod, max, min, any and
+all go the same way. float32 is summed in float32, as NumPy does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from koubai.errors import CompileError
+from koubai.execute import library
+from koubai.execute.arrays import compile_arrays
+from koubai.execute.elements import Unsuitable
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Value, elementwise, emitter, literal, of_type
+from koubai.execute.native import Function, fingerprint, module
+from koubai.graph.ops import OPS
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
+
+__all__ = ["compile_loops"]
+
+VECTOR = 8  # lanes of a load
+BLOCK = 32  # elements that vector code takes at least: so many running sums hide the latency of an addition
+SUMMED = 1024  # elements that are added before their total is put aside
+EXPENSIVE = 20  # operations from which on a value is kept in memory rather than computed twice
+CALL = 20  # operations that a function of vectormath counts for
+UNROLLED = 40  # lines of code up to which four vectors are taken in one turn
+STRETCHES = 4  # between cuts, for which a loop has vector code of its own
+LINES = 6000  # of code in a kernel
+DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follows the head of the array object
+
+_TYPES = {kind: dtype for dtype, kind in KINDS.items()}
+_REDUCE = {  # the operation, and what it begins with
+    "sum": ("add", -0.0),  # not 0.0: -0.0 + -0.0 is -0.0
+    "prod": ("multiply", 1.0),
+    "max": ("maximum", -math.inf),
+    "min": ("minimum", math.inf),
+    "any": ("maximum", 0.0),
+    "all": ("minimum", 1.0),
+}
+Key = tuple[int, int]  # (step, offset): element step * i + offset
+
+
+# -- what a node is to a loop -----------------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """Elements start … stop - 1 of a node are those of another: element j is its element step * j + offset."""
+
+    start: int
+    stop: int
+    node: int
+    step: int
+    offset: int
+
+
+class _Form(NamedTuple):
+    """What a node is: kind "leaf", "elementwise", "view" (of one part), "joined" (of parts) or "reduction".
+
+    The last of the parts is what stands where no other does. added: it stands there too, and the others are added.
+    """
+
+    kind: str
+    cost: int = 0
+    parts: tuple[_Part, ...] = ()
+    added: bool = False
+
+
+def _size(node: Node) -> int:
+    return math.prod(node.shape)
+
+
+def _line(array: Any) -> tuple[int, int] | None:
+    """Return (step, size) where the elements lie evenly spaced in memory, in their order; None elsewhere."""
+    step = size = 1
+    for n, stride in zip(array.shape[::-1], array.strides[::-1], strict=True):
+        if n == 1:
+            continue
+        if size == 1:
+            step = stride
+        elif stride != step * size:
+            return None
+        size *= n
+    return step, size
+
+
+def _seen(node: Node, shape: tuple[int, ...], look: Callable[[Any], Any]) -> Key:
+    """Return which elements of an array of this shape a view of it shows. Raises Unsuitable where they are uneven."""
+    base = np.empty(shape, np.int8)
+    view = look(base)
+    line = _line(view)
+    if line is None or not np.may_share_memory(view, base):
+        raise Unsuitable(f"{node.op.name} that rearranges")
+    return line[0], view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+
+
+def _form(nodes: Sequence[Node], i: int) -> _Form:
+    """Return what node ``i`` is to a loop. Raises Unsuitable where there is no code for it."""
+    node = nodes[i]
+    op, size, given = node.op, _size(node), [nodes[j] for j in node.inputs]
+    if op in LEAVES:
+        return _Form("leaf")
+    if not size or KINDS.get(node.dtype) is None:
+        raise Unsuitable(f"{op.name} of {node.dtype}, shape {node.shape}")
+    if op.elementwise:
+        if any(_size(n) not in (1, size) for n in given):
+            raise Unsuitable(f"{op.name} that spreads rows or columns")
+        return _Form("elementwise", _cost(node, given))
+    if op.name == "zeros":
+        return _Form("elementwise")
+    if any(n.dtype not in KINDS and not (n.op is CONSTANT and n.dtype is None) for n in given):
+        raise Unsuitable(f"{op.name} of {[n.dtype for n in given]}")
+    if op.name in _REDUCE:
+        if size != 1 or not _size(given[0]):
+            raise Unsuitable(f"{op.name} along an axis")
+        return _Form("reduction", 1)
+    if op.view or (op.name == "getitem" and not node.params["index"].holes):
+        if op.name == "getitem":
+            items = node.params["index"].items
+            items = items if Ellipsis in items else (*items, ...)
+            step, offset = _seen(node, given[0].shape, lambda base: base[items])
+        else:
+            step, offset = _seen(node, given[0].shape, lambda base: op.call(base, **node.params))
+        return _Form("view", 0, (_Part(0, size, node.inputs[0], step, offset),))
+    if op.name in ("setitem", "add_at") and not node.params["index"].holes:
+        items = node.params["index"].items
+        items = items if Ellipsis in items else (*items, ...)
+        step, offset = _seen(node, node.shape, lambda base: base[items])
+        count = _size(nodes[i]) and math.prod(np.empty(node.shape, np.int8)[items].shape)
+        before = _Part(0, size, node.inputs[0], 1, 0)
+        if not count:
+            return _Form("view", 0, (before,))
+        if count > 1 and abs(step) != 1:
+            raise Unsuitable(f"{op.name} with gaps")
+        step = 1 if count == 1 else step
+        if _size(given[1]) not in (1, count):
+            raise Unsuitable(f"{op.name} that spreads rows or columns")
+        start = offset if step == 1 else offset - count + 1
+        part = _Part(start, start + count, node.inputs[1], step, -offset * step)
+        return _Form("joined", 1, (part, before), op.name == "add_at")
+    if op.name in ("concatenate", "stack") and math.prod(node.shape[: node.params["axis"]]) == 1:
+        parts, start = [], 0
+        for j in node.inputs:
+            stop = start + _size(nodes[j])
+            if stop > start:
+                parts.append(_Part(start, stop, j, 1, -start))
+            start = stop
+        return _Form("joined", 1, tuple(parts))
+    raise Unsuitable(op.name)
+
+
+def _cost(node: Node, given: Sequence[Node]) -> int:
+    """Return how many operations an element takes. Raises Unsuitable where there is no code for it."""
+    code, lanes = Code(), 1 if _size(node) == 1 else VECTOR
+    operands = []
+    for n in given:
+        if n.op is CONSTANT and _size(n) == 1:
+            operands.append(_constant(code, n))
+        else:
+            kind = KINDS.get(n.dtype, "") if n.op is not CONSTANT else KINDS[_held_dtype(n)]
+            operands.append(Value("%x", kind, lanes))
+    elementwise(code, node, operands, given, lanes == 1)
+    slow = sum(4 for line in code.lines if "fdiv" in line or "sqrt" in line)
+    return len(code.lines) + slow + CALL * len(code.called)
+
+
+def _constant(code: Code, node: Node) -> Value:
+    value = np.asarray(node.params["value"])
+    if value.dtype.kind not in "fiub":
+        raise Unsuitable(f"a constant of {value.dtype}")
+    given = literal(value.ravel()[0].item())
+    kind = KINDS.get(node.dtype, "") if node.dtype is not None else ""
+    return code.cast(given, kind) if kind else given
+
+
+def _held_dtype(node: Node) -> np.dtype[Any]:
+    """Return the dtype in which a kernel reads an array: of integers, as NumPy converts them."""
+    if node.op is CONSTANT and node.dtype is not None and node.dtype.kind in "iu":
+        return np.dtype(np.float64)
+    if node.dtype not in KINDS:
+        raise Unsuitable(f"an array of {node.dtype}")
+    return node.dtype  # type: ignore[return-value]
+
+
+def _written_out(graph: Graph) -> Graph:
+    """Return the graph with log Σ exp in the primitives that it consists of."""
+    nodes: list[Node] = []
+    new: list[int] = []
+
+    def add(name: str, *inputs: int, shape: Any, dtype: Any, **params: Any) -> int:
+        nodes.append(Node(OPS[name], inputs, params, shape, dtype))
+        return len(nodes) - 1
+
+    for node in graph.nodes:
+        inputs = tuple(new[j] for j in node.inputs)
+        operand = nodes[inputs[0]] if inputs else node
+        if node.op.name != "logsumexp" or _size(node) != 1 or not _size(operand):
+            nodes.append(node._replace(inputs=inputs))
+        else:
+            x, dtype, one = inputs[0], node.dtype, (1,) * len(operand.shape)
+            top = add("max", x, shape=one, dtype=dtype, axis=None, keepdims=True)
+            finite = add("isfinite", top, shape=one, dtype=np.dtype(np.bool_))
+            nodes.append(Node(CONSTANT, (), {"value": 0.0}, (), None))
+            top = add("where", finite, top, len(nodes) - 1, shape=one, dtype=dtype)
+            below = add("subtract", x, top, shape=operand.shape, dtype=dtype)
+            powers = add("exp", below, shape=operand.shape, dtype=dtype)
+            total = add("sum", powers, shape=one, dtype=dtype, axis=None, keepdims=True)
+            y = add("add", add("log", total, shape=one, dtype=dtype), top, shape=one, dtype=dtype)
+            if node.shape != one:
+                nodes.append(Node(OPS["reshape"], (y,), {"shape": node.shape}, node.shape, dtype))
+        new.append(len(nodes) - 1)
+    return Graph(
+        nodes,
+        [new[i] for i in graph.inputs],
+        [new[i] for i in graph.outputs],
+        [guard._replace(node=new[guard.node]) for guard in graph.guards],
+        (),
+        graph.name,
+    )
+
+
+# -- what is computed in which pass -----------------------------------------------------------------------------------
+
+
+class _Passes:
+    """A kernel's graph, cut into passes. A *number* is a node of one element: it is computed between them.
+
+    stored: the arrays that are written to memory; kept: those of them that are not outputs, because a later pass, or
+    another turn of the same loop, would have to compute them again.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.nodes = graph, graph.nodes
+        self.sizes = [_size(node) for node in graph.nodes]
+        self.forms = [_form(graph.nodes, i) for i in range(len(graph.nodes))]
+        self.outputs = list(dict.fromkeys(i for i in graph.outputs if self.sizes[i] > 1))
+        self.kept: set[int] = set()
+        while True:
+            self._order()
+            chosen = self._worth_keeping()
+            if not chosen:
+                break
+            self.kept |= chosen
+
+    @property
+    def stored(self) -> set[int]:
+        return self.kept.union(self.outputs)
+
+    def needs(self, i: int, key: Key, at: int | None) -> list[tuple[int, int, int]]:
+        """Return the elements of other nodes from which one of node ``i`` is computed, as (node, step, offset).
+
+        at: an i of the loop that stands for all of them in this stretch; None: whatever any i needs.
+        """
+        step, offset = key
+        form = self.forms[i]
+        if form.kind == "elementwise":
+            found = [(j, step, offset) for j in self.nodes[i].inputs]
+        else:
+            found = [(p.node, p.step * step, p.step * offset + p.offset) for p in self.parts(i, key, at)]
+        return [(j, s, k) if self.sizes[j] > 1 else (j, 0, 0) for j, s, k in found]
+
+    def parts(self, i: int, key: Key, at: int | None) -> list[_Part]:
+        """Return the parts among which one element of node ``i`` lies; the last stands for all other places."""
+        form = self.forms[i]
+        if at is None:
+            return list(form.parts)
+        j = key[0] * at + key[1]
+        for part in form.parts[:-1]:
+            if part.start <= j < part.stop:
+                return [part, form.parts[-1]] if form.added else [part]
+        return [form.parts[-1]]
+
+    def demands(
+        self, roots: Sequence[tuple[int, int, int]], ends: Callable[[int, Key], bool], at: int | None = None
+    ) -> dict[int, dict[Key, bool]]:
+        """Return the elements that are needed for ``roots``, by node, in order; True: it is not computed from others.
+
+        ends: is this element of a node, which is no number, read from memory?
+        """
+        wanted: dict[int, dict[Key, bool]] = {}
+        for i, step, offset in roots:
+            wanted.setdefault(i, {})[step, offset] = False
+        for i in range(max(wanted), -1, -1):
+            for key in wanted.get(i, ()):
+                if self.sizes[i] == 1 or self.forms[i].kind == "leaf" or ends(i, key):
+                    wanted[i][key] = True
+                    continue
+                for j, step, offset in self.needs(i, key, at):
+                    wanted.setdefault(j, {})[step, offset] = False
+        return {i: wanted[i] for i in sorted(wanted)}
+
+    def in_memory(self, number: int) -> Callable[[int, Key], bool]:
+        """Return the question whether pass ``number`` finds an element in memory."""
+        stored = self.stored
+        return lambda i, key: i in stored and self.level.get(i, number) < number
+
+    def _order(self) -> None:
+        """Find the pass of each reduction and stored array, and the pass before which each number is known."""
+        self.level: dict[int, int] = {}
+        self.ready: dict[int, int] = {}
+        stored = self.stored
+        for i, node in enumerate(self.nodes):
+            if self.sizes[i] == 1:
+                arrays = [j for j in node.inputs if self.sizes[j] > 1]
+                if self.forms[i].kind == "reduction" and arrays:
+                    self.level[i] = self._earliest((arrays[0], 1, 0))
+                    self.ready[i] = self.level[i] + 1
+                elif arrays:  # some elements of an array
+                    self.ready[i] = max(self._earliest(root) for root in self.needs(i, (0, 0), 0))
+                else:
+                    self.ready[i] = max((self.ready[j] for j in node.inputs), default=0)
+            elif i in stored and self.forms[i].kind != "leaf":
+                self.level[i] = self._earliest((i, 1, 0))
+
+    def _earliest(self, root: tuple[int, int, int]) -> int:
+        number = 0
+        while True:
+            after = self._after(root, number)
+            if after <= number:
+                return number
+            number = after
+
+    def _after(self, root: tuple[int, int, int], number: int) -> int:
+        """Return the pass from which on ``root`` can be computed, where ``number`` is thought to be it."""
+        after = number
+        for i, keys in self.demands([root], self.in_memory(number)).items():
+            if self.sizes[i] == 1:
+                after = max(after, self.ready[i])
+            elif i in self.kept and self.level.get(i, -1) >= number:
+                elsewhere = any(key != (1, 0) for key in keys) or root[1] == 0
+                after = max(after, self.level[i] + elsewhere)
+        return after
+
+    def passes(self) -> list[list[int]]:
+        """Return the arrays stored and the reductions made in each pass."""
+        found: list[list[int]] = [[] for _ in range(max(self.level.values(), default=-1) + 1)]
+        for i, number in self.level.items():
+            found[number].append(i)
+        return found
+
+    def roots(self, sinks: Sequence[int]) -> list[tuple[int, int, int]]:
+        return [(self.nodes[i].inputs[0] if self.sizes[i] == 1 else i, 1, 0) for i in sinks]
+
+    def _worth_keeping(self) -> set[int]:
+        """Find what is computed more than once and costs more than memory does."""
+        times: dict[int, set[tuple[int, Key]]] = {}
+        work = 0
+        for number, sinks in enumerate(self.passes()):
+            for i, keys in self.demands(self.roots(sinks), self.in_memory(number)).items():
+                for key, ends in keys.items():
+                    if not ends:
+                        times.setdefault(i, set()).add((number, key))
+                        work += self.forms[i].cost
+        several = {i: len(found) for i, found in times.items() if len(found) > 1 and i not in self.kept}
+        several = {i: n for i, n in several.items() if self.forms[i].kind != "view"}
+        costs = {i: self._whole_cost(i) for i in several}
+        dear = {i for i in several if costs[i] >= EXPENSIVE}
+        readers: dict[int, list[int]] = {}
+        for i in times:
+            for j in self.nodes[i].inputs:
+                readers.setdefault(j, []).append(i)
+        # where the one reader is kept, its operand need not be
+        chosen = {i for i in dear if not (len(readers[i]) == 1 and readers[i][0] in dear)}
+        if not chosen and work > LINES // 8 and several:
+            chosen = {max(several, key=lambda i: (several[i] - 1) * costs[i])}
+        return chosen
+
+    def _whole_cost(self, i: int) -> int:
+        stored = self.stored
+        wanted = self.demands([(i, 1, 0)], lambda j, _: j != i and j in stored)
+        return sum(self.forms[j].cost * (not ends) for j, keys in wanted.items() for ends in keys.values())
+
+    def cuts(self, number: int, sinks: Sequence[int]) -> list[int]:
+        """Return the places at which the loop of a pass must ask what an element is, with its beginning and end."""
+        roots = self.roots(sinks)
+        found = {0} | {self.sizes[root[0]] for root in roots}
+        for i, keys in self.demands(roots, self.in_memory(number)).items():
+            for (step, offset), ends in keys.items():
+                if self.forms[i].kind == "joined" and step and not ends:
+                    for part in self.forms[i].parts[:-1]:
+                        for place in (part.start, part.stop):
+                            # the first i beyond it
+                            found.add(-((offset - place) // step) if step > 0 else (offset - place) // -step + 1)
+        last = max(self.sizes[root[0]] for root in roots)
+        return sorted(cut for cut in found if 0 <= cut <= last)
+
+
+# -- the code of one kernel -------------------------------------------------------------------------------------------
+
+
+class _Memory:
+    """Where a kernel keeps what goes from pass to pass, in bytes from the start of its workspace.
+
+    number: each number's place, in a double; totals: of a reduction's stretches; kept: the arrays that are no outputs.
+    """
+
+    def __init__(self, passes: _Passes) -> None:
+        self.size = 0
+        self.number = {i: self._take(8) for i, size in enumerate(passes.sizes) if size == 1}
+        self.totals: dict[int, int] = {}
+        for sinks in passes.passes():
+            length = max(passes.sizes[i] for i, _, _ in passes.roots(sinks))
+            for i in sinks:
+                if passes.sizes[i] == 1:
+                    self.totals[i] = self._take(8 * -(-length // SUMMED), 64)
+        self.kept = {i: self._take(8 * passes.sizes[i], 64) for i in sorted(passes.kept.difference(passes.outputs))}
+
+    def _take(self, size: int, aligned: int = 8) -> int:
+        start = -(-self.size // aligned) * aligned
+        self.size = start + size
+        return start
+
+
+class _Body:
+    """Writes what elements need, at one turn of a loop or at none.
+
+    i: the name of the loop's index, as far as there is one; at: see _Passes.needs; numbers: the nodes known already.
+    """
+
+    def __init__(
+        self,
+        passes: _Passes,
+        function: Function,
+        lanes: int,
+        ends: Callable[[int, Key], bool],
+        numbers: Callable[[int], Value],
+        at: int | None,
+    ) -> None:
+        self.passes, self.nodes, self.code = passes, passes.nodes, function.code
+        self.lanes, self.ends, self.number, self.at = lanes, ends, numbers, at
+
+    def kind(self, i: int) -> str:
+        return KINDS[_held_dtype(self.nodes[i])]
+
+    def write(self, roots: Sequence[tuple[int, int, int]], i: str, shift: int = 0) -> list[Value]:
+        """Return the roots' elements at index ``i`` + ``shift``, or from there on, where these are several lanes."""
+        values: dict[tuple[int, int, int], Value] = {}
+        for n, keys in self.passes.demands(roots, self.ends, self.at).items():
+            for key, ends in keys.items():
+                if self.passes.sizes[n] == 1:
+                    value = self.number(n)
+                elif ends:
+                    value = self._load(n, key, i, shift)
+                else:
+                    value = self._computed(n, key, values, i, shift)
+                values[(n, *key)] = value
+        return [values[root] for root in roots]
+
+    def _computed(self, n: int, key: Key, values: dict[tuple[int, int, int], Value], i: str, shift: int) -> Value:
+        node, code = self.nodes[n], self.code
+        form = self.passes.forms[n]
+        if node.op.name == "zeros":
+            return code.cast(literal(0.0), self.kind(n))
+        given = [values[need] for need in self.passes.needs(n, key, self.at)]
+        if form.kind == "elementwise":
+            return elementwise(code, node, given, [self.nodes[j] for j in node.inputs])
+        given = [code.cast(v, self.kind(n)) for v in given]
+        total = given[-1]
+        place = ""
+        for part, v in zip(form.parts[:-1], given[:-1], strict=False):
+            written = code.binary("fadd", total, v) if form.added else v
+            if self.at is None:
+                place = place or self._place(key, i, shift)
+                inside = code.raw(
+                    f"icmp ult i64 {code.raw(f'sub i64 {place}, {part.start}')}, {part.stop - part.start}"
+                )
+                total = code.select(Value(inside, BOOL), written, total)
+            else:
+                total = written
+        return total
+
+    def _place(self, key: Key, i: str, shift: int) -> str:
+        """Return the number of the element, as an i64."""
+        step, offset = key
+        scaled = i if step == 1 else self.code.raw(f"mul i64 {i}, {step}")
+        constant = step * shift + offset
+        return scaled if constant == 0 else self.code.raw(f"add i64 {scaled}, {constant}")
+
+    def _load(self, n: int, key: Key, i: str, shift: int) -> Value:
+        code, kind, step = self.code, self.kind(n), key[0]
+        place = str(key[1]) if step == 0 else self._place(key, i, shift)
+        if self.at is None:  # where a range excludes the element, it may not exist
+            code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
+            place = code.raw(f"call i64 @llvm.smax.i64(i64 {place}, i64 0)")
+            place = code.raw(f"call i64 @llvm.smin.i64(i64 {place}, i64 {self.passes.sizes[n] - 1})")
+        if self.lanes == 1:
+            return self._from_memory(n, place, kind, 1)
+        if abs(step) == 1:
+            first = place if step == 1 else code.raw(f"add i64 {place}, {1 - VECTOR}")
+            v = self._from_memory(n, first, kind, VECTOR)
+            if step == 1:
+                return v
+            back = ", ".join(f"i32 {k}" for k in reversed(range(VECTOR)))
+            of = of_type(kind, VECTOR)
+            return Value(code.raw(f"shufflevector {of} {v.text}, {of} poison, <{VECTOR} x i32> <{back}>"), kind, VECTOR)
+        vector = "poison"
+        for k in range(VECTOR):
+            one = self._from_memory(n, code.raw(f"add i64 {place}, {k * step}"), kind, 1)
+            vector = code.raw(f"insertelement {of_type(kind, VECTOR)} {vector}, {kind} {one.text}, i32 {k}")
+        return Value(vector, kind, VECTOR)
+
+    def _from_memory(self, n: int, place: str, kind: str, lanes: int) -> Value:
+        code = self.code
+        stored = "i8" if kind == BOOL else kind
+        at = code.raw(f"getelementptr {stored}, ptr %a{n}, i64 {place}")
+        v = code.load(f"load {of_type(stored, lanes)}, ptr {at}, align 1")
+        if kind == BOOL:
+            v = code.raw(f"trunc {of_type('i8', lanes)} {v} to {of_type(BOOL, lanes)}")
+        return Value(v, kind, lanes)
+
+    def store(self, v: Value, n: int, i: str, shift: int = 0) -> None:
+        code, kind = self.code, self.kind(n)
+        v = code.spread(code.cast(v, kind), self.lanes)
+        text, stored = v.text, kind
+        if kind == BOOL:
+            stored = "i8"
+            text = code.raw(f"zext {of_type(BOOL, self.lanes)} {text} to {of_type('i8', self.lanes)}")
+        at = code.raw(f"getelementptr {stored}, ptr %a{n}, i64 {self._place((1, 0), i, shift)}")
+        code.line(f"store {of_type(stored, self.lanes)} {text}, ptr {at}, align 1")
+
+
+class _Kernel:
+    """A graph of which everything is in machine code. read: the inputs that are arrays; written: the outputs."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.passes = passes = _Passes(graph)
+        self.memory = _Memory(passes)
+        nodes = graph.nodes
+        self.read = [i for i in graph.inputs if passes.sizes[i] > 1]
+        self.written = passes.outputs
+        self.pointers = [*self.read, *self.written]
+        self.arrays = [*self.pointers, *self.memory.kept]
+        for i in self.written:
+            if nodes[i].op in LEAVES:
+                raise Unsuitable("an output that is an input")
+        key = b"loops" + fingerprint(graph)
+        self.library = library.load(key, lambda: module(*self._functions()))
+        pointer = ctypes.c_void_p
+        arguments = [pointer] * (1 + len(self.pointers))
+        self.call = ctypes.CFUNCTYPE(ctypes.c_bool, *arguments)(self.library.address("kernel"))
+
+    # -- functions
+
+    def _function(self, name: str, *more: str | tuple[str, str]) -> Function:
+        function = Function(name, "void", ["work", *(f"a{i}" for i in self.arrays), *more])
+        function.head = function.head.replace("define ", "define internal ", 1)
+        function.code.block("entry")
+        return function
+
+    def _call(self, name: str, *more: str) -> str:
+        return f"call void @{name}({', '.join(['ptr %work', *(f'ptr %a{i}' for i in self.arrays), *more])})"
+
+    def _functions(self) -> list[Function]:
+        functions: list[Function] = []
+        joins: dict[str, Function] = {}
+        for number, sinks in enumerate(self.passes.passes()):
+            functions += _Loop(self, number, sinks).functions()
+            for i in sinks:
+                if self.passes.sizes[i] == 1:
+                    joins.setdefault(*self._join(i))
+        functions += [*joins.values(), self._main()]
+        if sum(len(function.code.lines) for function in functions) > LINES:
+            raise Unsuitable("too much code")
+        return functions
+
+    def carried(self, i: int) -> str:
+        """Return the kind in which a reduction is carried."""
+        kind = KINDS[self.passes.nodes[self.passes.nodes[i].inputs[0]].dtype]
+        return "double" if kind == BOOL else kind
+
+    def join_name(self, i: int) -> str:
+        return f"join.{_REDUCE[self.passes.nodes[i].op.name][0]}.{TAGS[self.carried(i)]}"
+
+    def _join(self, i: int) -> tuple[str, Function]:
+        """Write the function that adds totals pairwise, in place."""
+        name, kind = self.join_name(i), self.carried(i)
+        function = Function(name, "void", ["totals", ("i64", "count")])
+        function.head = function.head.replace("define ", "define internal ", 1)
+        code = function.code
+        code.lines += f"""\
+entry:
+  br label %level
+level:
+  %n = phi i64 [ %count, %entry ], [ %left, %rest ]
+  %on = icmp sgt i64 %n, 1
+  br i1 %on, label %pairs, label %exit
+pairs:
+  %half = lshr i64 %n, 1
+  br label %pair
+pair:
+  %j = phi i64 [ 0, %pairs ], [ %j.next, %pair ]
+  %j.next = add i64 %j, 1
+  %two = shl i64 %j, 1
+  %first = getelementptr {kind}, ptr %totals, i64 %two
+  %second = getelementptr {kind}, ptr %first, i64 1
+  %x = load {kind}, ptr %first
+  %y = load {kind}, ptr %second""".splitlines()
+        total = emitter(_REDUCE[self.passes.nodes[i].op.name][0])(code, Value("%x", kind), Value("%y", kind))
+        code.lines += f"""\
+  %into = getelementptr {kind}, ptr %totals, i64 %j
+  store {kind} {total.text}, ptr %into
+  %again = icmp slt i64 %j.next, %half
+  br i1 %again, label %pair, label %odd
+odd:
+  %left.over = and i64 %n, 1
+  %is.odd = icmp ne i64 %left.over, 0
+  br i1 %is.odd, label %move, label %rest
+move:
+  %last = add i64 %n, -1
+  %from = getelementptr {kind}, ptr %totals, i64 %last
+  %z = load {kind}, ptr %from
+  %to = getelementptr {kind}, ptr %totals, i64 %half
+  store {kind} %z, ptr %to
+  br label %rest
+rest:
+  %left = add i64 %half, %left.over
+  br label %level
+exit:
+  ret void""".splitlines()
+        return name, function
+
+    def place(self, function: Function, offset: int) -> str:
+        return function.code.raw(f"getelementptr i8, ptr %work, i64 {offset}")
+
+    def load_number(self, function: Function, i: int) -> Value:
+        """Return a number that an earlier pass, or the caller, has left in the workspace."""
+        v = function.load(self.place(function, self.memory.number[i]), 0, "double")
+        return function.code.cast(v, KINDS[_held_dtype(self.passes.nodes[i])])
+
+    def _main(self) -> Function:
+        """Write the function that computes the numbers and calls the passes."""
+        passes, nodes, graph = self.passes, self.passes.nodes, self.graph
+        function = Function("kernel", "i1", ["work", *(f"o{i}" for i in self.pointers)])
+        code = function.code
+        code.block("entry")
+        for i in self.pointers:
+            head = code.raw(f"getelementptr i8, ptr %o{i}, i64 {DATA}")
+            code.line(f"%a{i} = load ptr, ptr {head}")
+        for i, offset in self.memory.kept.items():
+            code.line(f"%a{i} = getelementptr i8, ptr %work, i64 {offset}")
+        known: dict[int, Value] = {}
+        by_pass = passes.passes()
+        for number in range(max([len(by_pass), *(ready + 1 for ready in passes.ready.values())])):
+            for i, ready in passes.ready.items():
+                if ready == number:
+                    known[i] = self._number(function, i, known)
+                    if nodes[i].op is not INPUT and nodes[i].dtype is not None:
+                        function.store(code.cast(known[i], "double"), self.place(function, self.memory.number[i]), 0)
+            if number < len(by_pass):
+                code.line(self._call(f"pass{number}"))
+                for i in by_pass[number]:
+                    if passes.sizes[i] == 1:
+                        count = -(-passes.sizes[nodes[i].inputs[0]] // SUMMED)
+                        totals = self.place(function, self.memory.totals[i])
+                        code.line(f"call void @{self.join_name(i)}(ptr {totals}, i64 {count})")
+        asked = []
+        for guard in graph.guards:
+            answer = code.cast(known[guard.node], BOOL)
+            asked.append(answer if guard.expected else code.binary("xor", answer, Value("true", BOOL, 1, True)))
+        code.line(f"ret i1 {code.all(asked).text if asked else 'true'}")
+        return function
+
+    def _number(self, function: Function, i: int, known: dict[int, Value]) -> Value:
+        passes, node, code = self.passes, self.passes.nodes[i], function.code
+        form = passes.forms[i]
+        if node.op is INPUT:
+            return self.load_number(function, i)
+        if node.op is CONSTANT:
+            return _constant(code, node)
+        kind = KINDS[_held_dtype(node)]
+        if node.op.name == "zeros":
+            return code.cast(literal(0.0), kind)
+        given = [passes.nodes[j] for j in node.inputs]
+        if form.kind == "elementwise":
+            return elementwise(code, node, [known[j] for j in node.inputs], given, True)
+        if form.kind == "reduction":
+            if passes.sizes[node.inputs[0]] == 1:
+                return code.cast(known[node.inputs[0]], kind)
+            total = function.load(self.place(function, self.memory.totals[i]), 0, self.carried(i))
+            return code.cast(total, kind)
+        body = _Body(passes, function, 1, passes.in_memory(passes.ready[i]), known.__getitem__, 0)
+        needs = passes.needs(i, (0, 0), 0)
+        values = [code.cast(v, kind) for v in (body.write([need], "0")[0] for need in needs)]
+        return code.binary("fadd", values[1], values[0]) if form.added and len(values) > 1 else values[-1]
+
+
+class _Loop:
+    """Writes one pass: ``pass``, which goes through the vector code, ``edge`` for the blocks around the cuts, and
+    ``aside``, which puts a stretch's totals aside.
+    """
+
+    def __init__(self, kernel: _Kernel, number: int, sinks: Sequence[int]) -> None:
+        self.kernel, self.passes, self.number, self.sinks = kernel, kernel.passes, number, sinks
+        self.roots = self.passes.roots(sinks)
+        self.reductions = [i for i in sinks if self.passes.sizes[i] == 1]
+        self.cuts = self.passes.cuts(number, sinks)
+        self.ends = self.passes.in_memory(number)
+        wanted = self.passes.demands(self.roots, self.ends)
+        self.numbers = [i for i in wanted if self.passes.sizes[i] == 1]
+
+    def functions(self) -> list[Function]:
+        found = [self._edge(), self._pass()]
+        return [self._aside(), *found] if self.reductions else found
+
+    def _ranges(self) -> Iterator[tuple[int, int, bool]]:
+        """Give (start, stop, is it vector code?) in order."""
+        found = []
+        for first, last in zip(self.cuts[:-1], self.cuts[1:], strict=True):
+            start, stop = -(-first // BLOCK) * BLOCK, last // BLOCK * BLOCK
+            if start < stop:
+                found.append((start, stop))
+        found = sorted(sorted(found, key=lambda s: s[0] - s[1])[:STRETCHES])
+        at = 0
+        for start, stop in found:
+            if at < start:
+                yield at, start, False
+            yield start, stop, True
+            at = stop
+        if at < self.cuts[-1]:
+            yield at, self.cuts[-1], False
+
+    def _known(self, function: Function, lanes: int) -> Callable[[int], Value]:
+        """Load the numbers that the loop needs, before it begins."""
+        values = {}
+        for i in self.numbers:
+            if self.passes.nodes[i].op is CONSTANT:
+                values[i] = _constant(function.code, self.passes.nodes[i])
+            else:
+                values[i] = function.code.spread(self.kernel.load_number(function, i), lanes)
+        return values.__getitem__
+
+    def _reduced(self, code: Code, i: int, total: Value, v: Value, lanes: int) -> Value:
+        """Return the total with one more element (or vector of them) of a reduction's operand."""
+        name, kind = self.passes.nodes[i].op.name, self.kernel.carried(i)
+        if name in ("any", "all"):
+            v = code.cast(v, BOOL)
+        v = code.spread(code.cast(v, kind), lanes)
+        return emitter(_REDUCE[name][0])(code, total, v)
+
+    def _sum_place(self, code: Code, r: int, k: str) -> str:
+        """Return the address of running sum ``k`` of the reduction numbered ``r``."""
+        sums = code.raw(f"getelementptr i8, ptr %sums, i64 {8 * BLOCK * r}")
+        return code.raw(f"getelementptr {self.kernel.carried(self.reductions[r])}, ptr {sums}, i64 {k}")
+
+    def _begin(self, code: Code) -> None:
+        for r, i in enumerate(self.reductions):
+            kind = self.kernel.carried(i)
+            first = code.number(_REDUCE[self.passes.nodes[i].op.name][1], kind)
+            for k in range(0, BLOCK, VECTOR):
+                v = code.spread(first, VECTOR)
+                code.line(f"store {of_type(kind, VECTOR)} {v.text}, ptr {self._sum_place(code, r, str(k))}, align 8")
+
+    def _aside(self) -> Function:
+        function = self.kernel._function(f"aside{self.number}", "sums", ("i64", "stretch"))
+        code = function.code
+        for r, i in enumerate(self.reductions):
+            kind, join = self.kernel.carried(i), emitter(_REDUCE[self.passes.nodes[i].op.name][0])
+            vectors = []
+            for k in range(0, BLOCK, VECTOR):
+                place = self._sum_place(code, r, str(k))
+                vectors.append(Value(code.load(f"load {of_type(kind, VECTOR)}, ptr {place}, align 8"), kind, VECTOR))
+            while len(vectors) > 1:
+                vectors = [join(code, a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+            v, lanes = vectors[0], VECTOR
+            while lanes > 1:
+                lanes //= 2
+                halves = []
+                for start in (0, lanes):
+                    chosen = ", ".join(f"i32 {start + k}" for k in range(lanes))
+                    of = of_type(kind, v.lanes)
+                    text = f"shufflevector {of} {v.text}, {of} poison, <{lanes} x i32> <{chosen}>"
+                    halves.append(Value(code.raw(text), kind, lanes))
+                if lanes == 1:
+                    halves = [Value(code.raw(f"extractelement <1 x {kind}> {h.text}, i32 0"), kind) for h in halves]
+                v = join(code, *halves)
+            totals = self.kernel.place(function, self.kernel.memory.totals[i])
+            place = code.raw(f"getelementptr {kind}, ptr {totals}, i64 %stretch")
+            function.store(v, place, 0)
+        self._begin(code)
+        code.line("ret void")
+        return function
+
+    def _edge(self) -> Function:
+        """Write the loop over single elements, in which what an element is, is asked each time."""
+        sums = ["sums"] if self.reductions else []
+        function = self.kernel._function(f"edge{self.number}", *sums, ("i64", "start"), ("i64", "stop"))
+        code = function.code
+        numbers = self._known(function, 1)
+        code.line("br label %head")
+        code.block("head")
+        code.line("%i = phi i64 [ %start, %entry ], [ %i.next, %next ]")
+        code.line("%i.next = add i64 %i, 1")
+        body = _Body(self.passes, function, 1, self.ends, numbers, None)
+        values = body.write(self.roots, "%i")
+        if self.reductions:
+            code.line(f"%lane = and i64 %i, {BLOCK - 1}")
+        for n, (i, (node, _, _), v) in enumerate(zip(self.sinks, self.roots, values, strict=True)):
+            size = self.passes.sizes[node]
+            if size < self.cuts[-1]:
+                code.line(f"%in{n} = icmp slt i64 %i, {size}")
+                code.line(f"br i1 %in{n}, label %do{n}, label %done{n}")
+                code.block(f"do{n}")
+            if i in self.reductions:
+                place = self._sum_place(code, self.reductions.index(i), "%lane")
+                kind = self.kernel.carried(i)
+                total = Value(code.load(f"load {kind}, ptr {place}"), kind)
+                function.store(self._reduced(code, i, total, v, 1), place, 0)
+            else:
+                body.store(v, i, "%i")
+            if size < self.cuts[-1]:
+                code.line(f"br label %done{n}")
+                code.block(f"done{n}")
+        if self.reductions:
+            self._put_aside(code, "%i.next", "next")
+        else:
+            code.line("br label %next")
+        code.block("next")
+        code.line("%on = icmp slt i64 %i.next, %stop")
+        code.line("br i1 %on, label %head, label %exit")
+        code.block("exit")
+        code.line("ret void")
+        return function
+
+    def _put_aside(self, code: Code, end: str, then: str) -> None:
+        """End the block: where a stretch is complete, put its totals aside, and go on at ``then``."""
+        code.count += 1
+        full = f"full{code.count}"
+        rest = code.load(f"and i64 {end}, {SUMMED - 1}")
+        last = code.load(f"icmp eq i64 {end}, {self.cuts[-1]}")
+        whole = code.load(f"icmp eq i64 {rest}, 0")
+        code.line(f"br i1 {code.load(f'or i1 {whole}, {last}')}, label %{full}, label %{then}")
+        code.block(full)
+        stretch = code.raw(f"lshr i64 {code.raw(f'add i64 {end}, -1')}, {SUMMED.bit_length() - 1}")
+        code.line(self.kernel._call(f"aside{self.number}", "ptr %sums", f"i64 {stretch}"))
+        code.line(f"br label %{then}")
+
+    def _pass(self) -> Function:
+        function = self.kernel._function(f"pass{self.number}")
+        code = function.code
+        sums = ""
+        if self.reductions:
+            sums = "ptr %sums, "
+            code.line(f"%sums = alloca i8, i64 {8 * BLOCK * len(self.reductions)}, align 64")
+            self._begin(code)
+        numbers = self._known(function, VECTOR)
+        label = "entry"
+        for n, (start, stop, vector) in enumerate(self._ranges()):
+            if vector:
+                label = self._stretch(function, n, start, stop, numbers, label)
+            else:
+                code.line(
+                    self.kernel._call(
+                        f"edge{self.number}", *([sums[:-2]] if sums else []), f"i64 {start}", f"i64 {stop}"
+                    )
+                )
+        code.line("ret void")
+        return function
+
+    def _stretch(
+        self, function: Function, n: int, start: int, stop: int, numbers: Callable[[int], Value], label: str
+    ) -> str:
+        """Write the vector code for start <= i < stop, and return the label of the block that follows."""
+        code, passes = function.code, self.passes
+        wanted = [(i, root) for i, root in zip(self.sinks, self.roots, strict=True) if start < passes.sizes[root[0]]]
+        reductions = [i for i, _ in wanted if i in self.reductions]
+        outer, inner, done, after = (f"{name}{n}" for name in ("outer", "inner", "done", "after"))
+        code.line(f"br label %{outer}")
+        code.block(outer)
+        if self.reductions:
+            code.line(f"%s{n} = phi i64 [ {start}, %{label} ], [ %e{n}, %{after} ]")
+            code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
+            full = code.load(f"or i64 %s{n}, {SUMMED - 1}")
+            code.line(f"%e{n} = call i64 @llvm.smin.i64(i64 {code.load(f'add i64 {full}, 1')}, i64 {stop})")
+        else:
+            code.line(f"%s{n} = add i64 {start}, 0")
+            code.line(f"%e{n} = add i64 {stop}, 0")
+        firsts: dict[tuple[int, int], Value] = {}
+        for i in reductions:
+            kind, r = self.kernel.carried(i), self.reductions.index(i)
+            for k in range(BLOCK // VECTOR):
+                place = self._sum_place(code, r, str(k * VECTOR))
+                firsts[i, k] = Value(code.load(f"load {of_type(kind, VECTOR)}, ptr {place}, align 8"), kind, VECTOR)
+        code.line(f"br label %{inner}")
+        code.block(inner)
+        phis = len(code.lines)
+        code.line("")
+        sums = {place: Value(f"%t{n}.{place[0]}.{place[1]}", v.kind, VECTOR) for place, v in firsts.items()}
+        body = _Body(passes, function, VECTOR, self.ends, numbers, start)
+        going = dict(sums)
+        turns = 1
+        u = 0
+        while u < turns:
+            before = len(code.lines)
+            values = body.write([root for _, root in wanted], f"%i{n}", u * VECTOR)
+            for (i, _), v in zip(wanted, values, strict=True):
+                if i in reductions:
+                    # running sums go round by one place a vector
+                    going[i, u] = self._reduced(code, i, going[i, u], v, VECTOR)
+                else:
+                    body.store(v, i, f"%i{n}", u * VECTOR)
+            if u == 0 and len(code.lines) - before <= UNROLLED:
+                turns = BLOCK // VECTOR
+            u += 1
+        code.line(f"%i{n}.next = add i64 %i{n}, {turns * VECTOR}")
+        code.line(f"%on{n} = icmp slt i64 %i{n}.next, %e{n}")
+        code.line(f"br i1 %on{n}, label %{inner}, label %{done}")
+        count = BLOCK // VECTOR
+        after_turn = {(i, k): going[i, (k + turns) % count] for i, k in going}
+        lines = [f"  %i{n} = phi i64 [ %s{n}, %{outer} ], [ %i{n}.next, %{inner} ]"]
+        for which, phi in sums.items():
+            of = of_type(phi.kind, VECTOR)
+            ways = f"[ {firsts[which].text}, %{outer} ], [ {after_turn[which].text}, %{inner} ]"
+            lines.append(f"  {phi.text} = phi {of} {ways}")
+        code.lines[phis : phis + 1] = lines
+        code.block(done)
+        for (i, k), v in after_turn.items():  # a whole number of blocks: each sum is in its own place again
+            place = self._sum_place(code, self.reductions.index(i), str(k * VECTOR))
+            code.line(f"store {of_type(v.kind, VECTOR)} {v.text}, ptr {place}, align 8")
+        if not self.reductions:
+            return done
+        self._put_aside(code, f"%e{n}", after)
+        code.block(after)
+        code.line(f"%more{n} = icmp slt i64 %e{n}, {stop}")
+        code.line(f"br i1 %more{n}, label %{outer}, label %end{n}")
+        code.block(f"end{n}")
+        return f"end{n}"
+
+
+# -- the whole program ------------------------------------------------------------------------------------------------
+
+
+def compile_loops(graph: Graph) -> Callable[..., Any]:
+    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
+
+    Raises Unsuitable where there is little that loops could do better than NumPy.
+    """
+    program = _Program(graph)
+    namespace: dict[str, Any] = program.namespace
+    exec(compile(program.source, "<koubai: fused loops>", "exec"), namespace)
+    run: Callable[..., Any] = namespace["run"]
+    run.source = program.source  # type: ignore[attr-defined]
+    run.release = program.release  # type: ignore[attr-defined]
+    return run
+
+
+def _check_layout() -> None:
+    """Raise Unsuitable where array objects do not lie in memory as NumPy's C interface says: not in CPython, say."""
+    probe = np.zeros(1)
+    if sys.implementation.name != "cpython" or (
+        ctypes.c_void_p.from_address(id(probe) + DATA).value != probe.ctypes.data
+    ):
+        raise Unsuitable("arrays lie in memory in another way")
+
+
+def _fitted(v: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Return the array as a kernel reads it."""
+    array = np.ascontiguousarray(v, dtype)
+    if array.shape != shape:
+        raise CompileError(f"a program wants {dtype}{shape}, got {array.dtype}{array.shape}")
+    return array
+
+
+class _Program:
+    """Which node is computed where: kernels and NumPy by turns, in *stages*; and the source that says so."""
+
+    def __init__(self, graph: Graph) -> None:
+        _check_layout()
+        self.graph = graph = _written_out(graph)
+        self.nodes = graph.nodes
+        self.lines: list[str] = []
+        self.namespace: dict[str, Any] = {
+            "np": np, "ndarray": np.ndarray, "empty": np.empty, "fitted": _fitted, "float32": np.float32,
+            "bool_": np.bool_,
+        }  # fmt: skip
+        self.native = self._native()
+        self.stage = self._stages()
+        self.released: list[Callable[[], None]] = []
+        self.pool: list[Any] = []
+        self.source = self._text()
+
+    def release(self) -> None:
+        """Free the memory that is kept for the next call."""
+        self.pool.clear()
+        for release in self.released:
+            release()
+
+    def _native(self) -> list[bool]:
+        """Find which nodes are machine code's. A view or zeros that only NumPy reads are its own."""
+        nodes, found, work = self.nodes, [], 0
+        movable = []
+        for i, node in enumerate(nodes):
+            try:
+                form = _form(nodes, i)
+            except Unsuitable:
+                form = _Form("leaf")
+            found.append(form.kind != "leaf")
+            movable.append(self._is_view(node) or node.op.name == "zeros")
+            large = _size(node) > 1 or any(_size(nodes[j]) > 1 for j in node.inputs)
+            work += found[i] and large and not movable[i]
+        if work < 3:
+            raise Unsuitable("little to be fused")
+        read = [False] * len(nodes)
+        for i in range(len(nodes) - 1, -1, -1):
+            found[i] = found[i] and (read[i] or not movable[i])
+            for j in nodes[i].inputs if found[i] else ():
+                read[j] = True
+        return found
+
+    @staticmethod
+    def _is_view(node: Node) -> bool:
+        return node.op.view or (node.op.name == "getitem" and not node.params["index"].holes)
+
+    def _stages(self) -> list[int]:
+        """Number the stages: in each, a kernel comes first, then what NumPy computes from it."""
+        stage: list[int] = []
+        for i, node in enumerate(self.nodes):
+            before = 0
+            for j in node.inputs:
+                later = self.native[i] and not self.native[j] and self.nodes[j].op not in LEAVES
+                before = max(before, stage[j] + later)
+            stage.append(before)
+        return stage
+
+    def _part(self, members: Sequence[int], native: bool) -> tuple[list[Node], dict[int, int], list[int]]:
+        """Return nodes that compute ``members``, the places of these in them, and what they read from outside."""
+        nodes: list[Node] = []
+        new: dict[int, int] = {}
+        outside: list[int] = []
+
+        def add(i: int) -> int:
+            if i in new:
+                return new[i]
+            node = self.nodes[i]
+            constant = node.op is CONSTANT and (_size(node) == 1 or not native)
+            if i in inside or constant or (not native and (node.op is CAPTURED or self._is_view(node))):
+                node = node._replace(inputs=tuple([add(j) for j in node.inputs]))
+            else:
+                outside.append(i)
+                dtype = _held_dtype(node) if native else node.dtype
+                node = Node(INPUT, (), {"name": f"v{i}"}, node.shape, dtype)
+            nodes.append(node)
+            new[i] = len(nodes) - 1
+            return new[i]
+
+        inside = set(members)
+        for i in members:
+            add(i)
+        return nodes, new, outside
+
+    def _text(self) -> str:
+        graph, nodes = self.graph, self.nodes
+        stages = range(max(self.stage, default=0) + 1)
+        parts = []
+        for number in stages:
+            for native in (True, False):
+                members = [
+                    i for i, node in enumerate(nodes)
+                    if self.stage[i] == number and self.native[i] == native and node.op not in LEAVES
+                ]  # fmt: skip
+                if members:
+                    parts.append((native, members, *self._part(members, native)))
+        asked = [guard for guard in graph.guards if not self._is_flag(guard)]
+        wanted = {i for part in parts for i in part[4]}.union(graph.outputs, [guard.node for guard in asked])
+        last: dict[int, int] = {}  # the last part that reads an array from outside
+        for k, part in enumerate(parts):
+            for i in part[4]:
+                last[i] = k
+        self.checked: set[int] = set()
+        kernels: list[_Kernel] = []
+        kept = {*graph.outputs, *graph.inputs, *(guard.node for guard in asked)}
+        for k, (native, members, own, new, outside) in enumerate(parts):
+            outputs = [i for i in members if i in wanted]
+            guards = [
+                guard._replace(node=new[guard.node])
+                for guard in graph.guards
+                if guard.node in members and (guard not in asked or not native)
+            ]
+            part_graph = Graph(own, [new[i] for i in outside], [new[i] for i in outputs], guards)
+            if native:
+                self._kernel(kernels, _Kernel(part_graph), outside, outputs, new)
+            else:
+                run = compile_arrays(part_graph)
+                self.released.append(run.release)  # type: ignore[attr-defined]
+                self.namespace[f"plain{k}"] = run
+                self.lines.append(f"r = plain{k}({', '.join(self._name(i) for i in outside)})")
+                self.lines.append("if r is None: return None")
+                if outputs:
+                    self.lines.append(f"{', '.join(f'v{i}' for i in outputs)}, = r")
+            done = [i for i in outside if last[i] == k and i not in kept and nodes[i].op not in LEAVES]
+            if done:
+                self.lines.append(f"del {', '.join(f'v{i}' for i in done)}")
+        for n, guard in enumerate(asked):
+            if self.native[guard.node] or nodes[guard.node].op in LEAVES:
+                self.namespace[f"holds{n}"] = guard.holds
+                self.lines.append(f"if not holds{n}({self._name(guard.node)}): return None")
+        arguments = ", ".join(f"v{i}" for i in graph.inputs)
+        head = [f"def run({arguments}):"]
+        if kernels:
+            self._workspace(max(kernel.memory.size for kernel in kernels))
+            head += ["    try:", "        held = pop()", "    except IndexError:", "        held = fresh()"]
+            head.append("    work, numbers = held")
+            self.lines.append("push(held)")
+        returned = []
+        seen: set[int] = set()
+        for i in graph.outputs:
+            copy = nodes[i].shape and (nodes[i].op in LEAVES or i in seen)
+            returned.append(f"{self._name(i)}.copy()" if copy else self._name(i))
+            seen.add(i)
+        self.lines.append(f"return ({', '.join(returned)},)")
+        return "\n".join([*head, *(f"    {line}" for line in self.lines), ""])
+
+    def _is_flag(self, guard: Guard) -> bool:
+        """Can the kernel itself tell whether the guard holds?"""
+        node = self.nodes[guard.node]
+        return type(guard.expected) is bool and _size(node) == 1 and self.native[guard.node]
+
+    def _name(self, i: int) -> str:
+        node = self.nodes[i]
+        if node.op is INPUT or node.op not in LEAVES:
+            return f"v{i}"
+        self.namespace.setdefault(f"c{i}", node.params["value"])
+        return f"c{i}"
+
+    def _workspace(self, size: int) -> None:
+        def fresh() -> Any:
+            memory = np.empty(size + 64, np.uint8)
+            start = -memory.ctypes.data % 64
+            return memory.ctypes.data + start, memory[start : start + size // 8 * 8].view(np.float64)
+
+        self.namespace |= {"fresh": fresh, "pop": self.pool.pop, "push": self.pool.append}
+
+    def _dtype(self, dtype: Any) -> str:
+        self.namespace[f"dtype_{dtype.name}"] = dtype
+        return f"dtype_{dtype.name}"
+
+    def _kernel(
+        self,
+        kernels: list[_Kernel],
+        kernel: _Kernel,
+        outside: Sequence[int],
+        outputs: Sequence[int],
+        new: dict[int, int],
+    ) -> None:
+        nodes, lines = self.nodes, self.lines
+        name = f"kernel{len(kernels)}"
+        kernels.append(kernel)
+        self.namespace[name] = kernel.call
+        for i in outside:
+            self._given(i, kernel, new[i])
+        for i in outputs:
+            if _size(nodes[i]) > 1:
+                lines.append(f"v{i} = empty({nodes[i].shape}, {self._dtype(nodes[i].dtype)})")
+        old = {place: i for i, place in new.items()}
+        pointers = [f"id({self._name(old[place])})" for place in kernel.pointers]
+        for place in range(len(kernel.graph.nodes)):  # what the loop computes, for people
+            node = kernel.graph.nodes[place]
+            if node.op not in LEAVES:
+                names = [self._shown(old[j]) for j in node.inputs]
+                lines.append(f"# {statement(node, f'v{old[place]}', names)}")
+        lines.append(f"if not {name}({', '.join(['work', *pointers])}): return None")
+        for i in outputs:
+            if _size(nodes[i]) == 1:
+                number = f"numbers[{kernel.memory.number[new[i]] // 8}]"
+                kind = nodes[i].dtype
+                if nodes[i].shape:
+                    lines.append(f"v{i} = np.full({nodes[i].shape}, {number}, {self._dtype(kind)})")
+                elif kind == np.float64:
+                    lines.append(f"v{i} = {number}")
+                else:
+                    lines.append(f"v{i} = {'float32' if kind == np.float32 else 'bool_'}({number})")
+
+    def _shown(self, i: int) -> str:
+        node = self.nodes[i]
+        return repr(node.params["value"]) if node.op is CONSTANT and not node.shape else self._name(i)
+
+    def _given(self, i: int, kernel: _Kernel, place: int) -> None:
+        """Write what makes a node's value fit for a kernel."""
+        node, name = self.nodes[i], self._name(i)
+        if node.op is CAPTURED:  # the caller's own array: it must still be the one that was traced
+            dtype = self._dtype(node.dtype)
+            self.lines.append(f"if {name}.shape != {node.shape} or {name}.dtype != {dtype}: return None")
+        if _size(node) == 1:
+            self.lines.append(f"numbers[{kernel.memory.number[place] // 8}] = {name}{'.item()' if node.shape else ''}")
+            return
+        if i in self.checked or (self.native[i] and node.op not in LEAVES):
+            return
+        if node.op is CONSTANT:
+            held = np.array(node.params["value"], _held_dtype(node), order="C")
+            self.namespace[name] = held
+            return
+        self.checked.add(i)
+        dtype = self._dtype(node.dtype)
+        if node.op is CAPTURED:  # its name stays the caller's array
+            self.lines.append(f"v{i} = {name}")
+            name = f"v{i}"
+        self.lines.append(
+            f"if type({name}) is not ndarray or {name}.dtype is not {dtype} or {name}.shape != {node.shape} "
+            f"or not {name}.flags.c_contiguous: {name} = fitted({name}, {dtype}, {node.shape})"
+        )
