@@ -115,6 +115,39 @@ def test_curves_of_any_length_are_drawn(length):
         draw(run).get_figure().canvas.draw()  # warnings are errors, those of the layout and the scales too
 
 
+def test_a_loss_that_was_lost_leaves_a_gap():
+    run = trained(fun=[1.0, 0.5, 0.2], validation_fun=[2.0, np.inf, np.nan])
+    found = lines(plot.training_curves(run))
+    np.testing.assert_array_equal(found["validation"].get_ydata(), [2, np.nan, np.nan])
+    assert found["best"].get_label() == "best: 2, epoch 1"
+    ax = plot.training_curves(trained(fun=[np.nan, np.nan]))
+    assert "best" not in lines(ax)
+    for drawn in (ax, plot.training_curves(trained(fun=[1e-3, 1e250]))):
+        drawn.get_figure().canvas.draw()
+
+
+def test_a_training_without_a_finished_epoch_is_drawn_step_by_step():
+    run = kb.nn.Network([kb.nn.Dense(1)], kb.nn.MSE()).fit(X, Y, kb.SGD(lr=1e6), epochs=3)
+    assert run.status is kb.Status.diverged
+    plot.run(run).get_figure().canvas.draw()
+    assert "diverged" in run._repr_html_()
+
+
+def test_pictures_of_a_real_training():
+    X, y = kb.nn.digits(images=True)
+    layers = "conv4x3,relu,pool2,flatten,16,batchnorm,tanh,10"
+    network = kb.nn.Network(kb.nn.parse_layers(layers), kb.nn.CrossEntropy())
+    run = network.fit(X[:300], y[:300], epochs=2, validation=0.2)
+    weighty = ("0 Conv2D(4, 3×3)", "4 Dense(16)", "5 BatchNorm()", "7 Dense(10)")
+    assert tuple(lines(plot.gradient_norms(run))) == run.history.epochs.layers == weighty
+    assert lines(plot.gradient_by_depth({"cnn": run}))["cnn"].get_ydata().shape == (4,)
+    assert tuple(insets(plot.weights(network))) == (weighty[0], weighty[1], weighty[3])
+    assert tuple(insets(plot.activations(network, X[:50]))) == network.names
+    assert plot.filters(network.params["0.W"]).get_images()
+    assert "Loss in training and validation" in run.plot().get_title()
+    plot.training(network, run, X[:300], y[:300]).canvas.draw()
+
+
 def test_what_a_run_lacks_is_said():
     with pytest.raises(InputError, match="no finished epoch"):
         plot.training_curves(kb.minimize(lambda x: x**2, 1.0))

@@ -58,7 +58,7 @@ def run(run: Run, *, minima: Iterable[Any] = (), ax: Axes | None = None) -> Axes
     Returns the axes. Raises InputError if ``run`` is not a Run or ``ax`` not an Axes.
     """
     size = _layout(run).size
-    if run.history.epochs is not None and run.history.epochs.layers:
+    if run.history.epochs is not None and run.history.epochs.layers and len(run.history.epochs):
         return training_curves(run, ax=ax)
     if size > 2 or run.history.epochs is not None:
         return convergence(run, ax=ax)

@@ -73,24 +73,26 @@ def training_curves(run: Run, *, curve: Literal["loss", "accuracy"] = "loss", ax
     ax = axes_for(ax)
     at = np.arange(1, len(train) + 1)
     drawn = []
-    for name, values, color, style, mark in (
+    for name, given, color, style, mark in (
         ("training", train, PATH, "--", "o"), ("validation", held, CURVE, "-", "s"),
     ):  # fmt: skip
-        if values is None:
+        if given is None:
             continue
+        values = np.where(np.isfinite(given), given, np.nan)  # a gap where the loss was lost
         ax.plot(at, values, color=color, linestyle=style, linewidth=2.2, path_effects=halo(2.2, 0.5),
                 marker=mark if len(at) <= 30 else "", markersize=5, markeredgecolor=DARK, label=name)  # fmt: skip
         drawn.append(np.column_stack([at, values]))
-    judged = train if held is None else held
-    best = int(np.nanargmin(judged) if curve == "loss" else np.nanargmax(judged))
-    score = number(judged[best]) if curve == "loss" else f"{judged[best]:.2%}"
-    ax.plot(at[best], judged[best], linestyle="", marker="D", markersize=9, markerfacecolor=BEST, markeredgecolor=DARK,
-            label=f"best: {score}, epoch {at[best]}", zorder=5)  # fmt: skip
-    points = np.vstack(drawn)
-    values = points[:, 1]
+    points, judged = np.vstack(drawn), drawn[-1]
+    judged = judged[np.isfinite(judged[:, 1])]
+    if len(judged):
+        epoch, value = judged[judged[:, 1].argmin() if curve == "loss" else judged[:, 1].argmax()]
+        score = number(value) if curve == "loss" else f"{value:.2%}"
+        ax.plot(epoch, value, linestyle="", marker="D", markersize=9, markerfacecolor=BEST, markeredgecolor=DARK,
+                label=f"best: {score}, epoch {epoch:.0f}", zorder=5)  # fmt: skip
+    finite = points[np.isfinite(points[:, 1]), 1]
     if curve == "accuracy":
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    elif values.min() > 0 and values.max() > 20 * values.min():
+    elif len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
         _log_scale(ax)
     ax.set_xlabel("epoch")
     ax.set_ylabel(curve)
