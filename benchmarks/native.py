@@ -144,7 +144,9 @@ def cold_starts(quick: bool) -> Iterator[Row]:
 
 
 def latencies(quick: bool) -> Iterator[Row]:
-    table = "compile latency, Rosenbrock 2-D: what the first call takes more than later ones"
+    # A bound in milliseconds is asked of the processor's time: the clock on the wall would tell of the other load of a
+    # shared machine. It stands beside.
+    table = "compile latency, Rosenbrock 2-D: what the first call takes more than later ones, in processor time"
     bounds = {"cold": 30e-3, "from disk": 3e-3}
     taken: dict[tuple[str, str], list[list[float]]] = {}
     how = {}
@@ -157,8 +159,8 @@ def latencies(quick: bool) -> Iterator[Row]:
     worst = dict.fromkeys(bounds, 0.0)
     for (name, which), rounds in taken.items():
         wall, processor = (statistics.median(values) for values in zip(*rounds, strict=True))
-        worst[which] = max(worst[which], wall)
-        figures = {"koubai": wall, "its processor time": processor}
+        worst[which] = max(worst[which], processor)
+        figures = {"koubai": processor, "on the wall": wall}
         yield Row(table, f"{name}, {which}", figures, required=bounds[which], note=f"koubai: {how[name]}")
     for which, bound in bounds.items():
         yield Row(table, f"the slowest of them, {which}", {"koubai": worst[which]}, required=bound)
