@@ -639,7 +639,7 @@ def _log1p(c: _Code, x: _Value) -> _Value:
 def _quarter_turns(c: _Code, a: _Value, exact: bool) -> tuple[_Value, _Value, _Value]:
     """Return (r, low, n): a = n·π/2 + r + low, n an integer, |r| ≤ π/4; a ≥ 0. low is 0 unless ``exact``."""
     # With fused multiply-add the first step is exact whatever n is; without, n·part must be, so that parts are short.
-    bits, bound = ((53, 53, 53), 2.0**30) if c.fma else ((33, 33, 33, 53), 2.0**20)
+    bits = (53, 53, 53) if c.fma else (33, 33, 33, 53)
     number, n = c.round(a * (2 / math.pi))
     first, *parts = _parts(_HALF_PI, 320, *(bits[:-1] if c.form is _SHORT else bits))
     r, low = c.residual(number, first, a), c.number(0.0)
@@ -652,75 +652,67 @@ def _quarter_turns(c: _Code, a: _Value, exact: bool) -> tuple[_Value, _Value, _V
     else:
         for part in parts:
             r = c.residual(number, part, r)
-    return _far_out(c, a, bound, r, low, n)
+    return _far_out(c, a, r, low, n)
 
 
-def _far_out(c: _Code, a: _Value, bound: float, r: _Value, low: _Value, n: _Value) -> tuple[_Value, _Value, _Value]:
-    """The same, but for a > bound by Payne and Hanek, lane by lane in a branch of its own."""
-    far = a > bound
-    some = far.text
-    if c.width > 1:
-        mask = c.name()
-        some = c.name()
-        c.lines.append(f"  {mask} = bitcast <{c.width} x i1> {far.text} to i{c.width}")
-        c.lines.append(f"  {some} = icmp ne i{c.width} {mask}, 0")
-    c.lines.append(f"  br i1 {some}, label %far, label %near")
-    before = c.block
-    floats, ints = c.type("double"), c.type("i64")
+def _far_out(c: _Code, a: _Value, r: _Value, low: _Value, n: _Value) -> tuple[_Value, _Value, _Value]:
+    """The same, but for a > 2^30 by Payne and Hanek, lane by lane in a branch of its own."""
+    far = a > (2.0**30 if c.fma else 2.0**20)
+    of, before, count = c.type("double"), c.block, 3 * c.width
+    c.lines.insert(0, f"  %buffer = alloca [{count} x double], align 8")
     c.helpers.add("turns")
-    near = [(v, base) for v, base in ((r, "double"), (low, "double"), (n, "i64"))]
-    slow: list[_Value] = []
-    c.label("far")
-    if c.width == 1:
-        c.lines.append(f"  %turned = call {{double, double, i64}} @kb.turns(double {a.text})")
-        slow = [c.value(base, f"extractvalue {{double, double, i64}} %turned, {i}") for i, (_, base) in enumerate(near)]
-        after = "far"
-    else:
-        c.lines.append("  br label %lane")
-        c.label("lane")
-        c.lines.append("  %i = phi i32 [ 0, %far ], [ %next, %lane ]")
-        for i, kind in enumerate((floats, floats, ints)):
-            c.lines.append(f"  %old{i} = phi {kind} [ zeroinitializer, %far ], [ %new{i}, %lane ]")
-        c.lines.append(f"  %one = extractelement {floats} {a.text}, i32 %i")
-        c.lines.append("  %turned = call {double, double, i64} @kb.turns(double %one)")
-        for i, (_, base) in enumerate(near):
-            c.lines.append(f"  %part{i} = extractvalue {{double, double, i64}} %turned, {i}")
-            c.lines.append(f"  %new{i} = insertelement {c.type(base)} %old{i}, {base} %part{i}, i32 %i")
-        c.lines.append("  %next = add i32 %i, 1")
-        c.lines.append(f"  %last = icmp eq i32 %next, {c.width}")
-        c.lines.append("  br i1 %last, label %blend, label %lane")
-        c.label("blend")
-        after = "blend"
-        slow = [c.select(far, _Value(c, f"%new{i}", base), v) for i, (v, base) in enumerate(near)]
+    some = far
+    if c.width > 1:
+        mask = f"i{c.width}"
+        c.lines.append(f"  %mask = bitcast <{c.width} x i1> {far.text} to {mask}")
+        some = c.value("i1", f"icmp ne {mask} %mask, 0")
+    c.lines += [
+        f"  br i1 {some.text}, label %far, label %near",
+        "far:",
+        f"  store {of} {a.text}, ptr %buffer, align 8",
+        f"  call void @kb.turns(ptr %buffer, i64 {c.width})",
+        f"  %at1 = getelementptr double, ptr %buffer, i64 {c.width}",
+        f"  %at2 = getelementptr double, ptr %buffer, i64 {2 * c.width}",
+    ]
+    near = (r, low, n)
+    slow = []
+    for v, place in zip(near, ("%buffer", "%at1", "%at2"), strict=True):
+        slow.append(c.select(far, c.value(v.base, f"load {c.type(v.base)}, ptr {place}, align 8"), v))
     c.lines.append("  br label %near")
     c.label("near")
-    joined = [
-        c.value(base, f"phi {c.type(base)} [ {v.text}, %{before} ], [ {w.text}, %{after} ]")
-        for (v, base), w in zip(near, slow, strict=True)
-    ]
-    return joined[0], joined[1], joined[2]
+    r, low, n = (
+        c.value(v.base, f"phi {c.type(v.base)} [ {v.text}, %{before} ], [ {w.text}, %far ]")
+        for v, w in zip(near, slow, strict=True)
+    )
+    return r, low, n
 
 
 def _turns(fma: bool) -> tuple[str, frozenset[str]]:
-    """Payne and Hanek: the quarter turns of one number, however great. It multiplies by the digits of 2/π that count.
+    """Payne and Hanek: the quarter turns of numbers however great, one after the other, in a buffer: a is replaced by
+    r, and after the last come the low parts and the integers n. The digits of 2/π that count are multiplied by a.
 
     a = M·2^E with an integer M of 53 bits. The digits of 2/π worth 4/2^E or more give multiples of 4 turns, which are
     nothing; the next 192 make an integer W, and a·2/π mod 4 is M·W/2^190 mod 4.
     """
     words = [0, *(_TWO_OVER_PI >> (1216 - 64 * (i + 1)) & (2**64 - 1) for i in range(19))]
     c = _Code(_FORMATS["f64"], 1, fma)
-    a = _Value(c, "%a", "double")
+    count, at = _Value(c, "%count", "i64"), _Value(c, "%i", "i64")
+    places = []
+    for _ in range(3):
+        places.append(c.value("ptr", f"getelementptr double, ptr %buffer, i64 {at.text}"))
+        at = at + count
+    a = c.value("double", f"load double, ptr {places[0].text}")
     bits = a.bits()
     exponent = (bits >> 52) & 0x7FF
     whole = (bits & (2**52 - 1)) | 2**52
     place = exponent - (1075 - 62)  # of the first digit wanted, 64 zeros standing before the digits
     place = c.select(place < 0, 0, place)  # lanes that are not far out come here too, for nothing
     index, shift = place >> 6, place & 63
-    loaded = []
+    digits = []
     for i in range(4):
-        at = c.value("ptr", f"getelementptr [20 x i64], ptr @kb.two_over_pi, i64 0, i64 {(index + i).text}")
-        loaded.append(c.value("i64", f"load i64, ptr {at.text}"))
-    w2, w1, w0 = (c.intrinsic("fshl", loaded[i], loaded[i + 1], shift) for i in range(3))
+        word = c.value("ptr", f"getelementptr i64, ptr @kb.two_over_pi, i64 {(index + i).text}")
+        digits.append(c.value("i64", f"load i64, ptr {word.text}"))
+    w2, w1, w0 = (c.intrinsic("fshl", digits[i], digits[i + 1], shift) for i in range(3))
     m = whole.to("zext", "i128")
     low = (m * w0.to("zext", "i128")) >> 64
     turns = ((whole * w2).to("zext", "i128") << 64) + (m * w1.to("zext", "i128") + low)
@@ -739,16 +731,25 @@ def _turns(fma: bool) -> tuple[str, frozenset[str]]:
     scale = c.select(negative, -scale, scale)
     nothing = a - a  # NaN for infinity
     r, r_low = c.sum(product, error)
-    r, r_low = r * scale + nothing, r_low * scale
-    c.lines += [
-        f"  %s0 = insertvalue {{double, double, i64}} poison, double {r.text}, 0",
-        f"  %s1 = insertvalue {{double, double, i64}} %s0, double {r_low.text}, 1",
-        f"  %s2 = insertvalue {{double, double, i64}} %s1, i64 {n.text}, 2",
-        "  ret {double, double, i64} %s2",
-    ]
+    for v, to in zip((r * scale + nothing, r_low * scale, n), places, strict=True):
+        c.lines.append(f"  store {v.base} {v.text}, ptr {to.text}")
     table = ", ".join(f"i64 {word - (word >> 63 << 64)}" for word in words)
-    head = "define internal {double, double, i64} @kb.turns(double %a) noinline cold nounwind {"
-    text = [f"@kb.two_over_pi = internal constant [20 x i64] [{table}]", head, "entry:", *c.lines, "}"]
+    text = [
+        f"@kb.two_over_pi = internal constant [20 x i64] [{table}]",
+        # Rarely run, so not worth the time of optimising it.
+        "define internal void @kb.turns(ptr %buffer, i64 %count) noinline optnone cold nounwind {",
+        "entry:",
+        "  br label %lane",
+        "lane:",
+        "  %i = phi i64 [ 0, %entry ], [ %next, %lane ]",
+        *c.lines,
+        "  %next = add i64 %i, 1",
+        "  %last = icmp eq i64 %next, %count",
+        "  br i1 %last, label %done, label %lane",
+        "done:",
+        "  ret void",
+        "}",
+    ]
     return "\n".join(text), frozenset(c.declared)
 
 
