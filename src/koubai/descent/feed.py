@@ -120,7 +120,7 @@ class Feed:
         """Take up the reading where `place` was written."""
         self.epoch, self.index = place["epoch"], place["index"]
         weight, fun, squares = place["sums"]
-        self.sums = Epoch(weight, fun, g if np.ndim(g) else 0.0, squares)
+        self.sums = Epoch(weight, fun, np.array(g) if np.ndim(g) else 0.0, squares)
         self.rows = [(int(t), *map(float, rest)) for t, *rest in place["rows"]]  # type: ignore[misc]
 
     def again(self) -> Batch:

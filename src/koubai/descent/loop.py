@@ -199,6 +199,7 @@ class _Descent:
     state: State = field(init=False)  # the optimizer's, before that update
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
+    settled: bool = field(default=True, init=False)  # False while a step is on its way
     engine: Engine | None = field(default=None, init=False)  # makes steps in machine code
     reason: str = field(default="every step is looked at", init=False)  # why there is an engine, or none
 
@@ -269,12 +270,14 @@ class _Descent:
             if engine is not None and engine.advance():
                 yield self.point, self.lr
                 continue
+            self.settled = False
             after, state = self._next()
             if not after.is_finite:
                 self.verdict = self._nonfinite(after)
                 return
             self.state = state
             self._arrive(after)
+            self.settled = True
             yield self.point, self.lr
 
     def _engine(self) -> Engine | None:
@@ -447,6 +450,8 @@ class _Descent:
         """Write everything that the next update depends on, if a checkpoint was asked for and there is a point yet."""
         if self.checkpoint is None or not self.recorder.count:
             return
+        if self.feed is not None and not self.settled:
+            return  # a batch was drawn that no step has used yet: what was written last stands
         write_archive(self.checkpoint.path, self.KIND, *self._written())
         self.checkpoint.written(self.point.t)
 

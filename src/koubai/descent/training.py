@@ -473,7 +473,8 @@ class Training(_Descent):
         largest = max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))
         point = _Sample(t, frame.x, fun, g, largest, is_sample=True)
         if point.is_finite:
-            self.feed.sums.add(self.model.samples(batch), fun, g)
+            with np.errstate(over="ignore"):  # of squares
+                self.feed.sums.add(self.model.samples(batch), fun, g)
             for i, count in enumerate(counts):
                 self.counted[i] += float(count)
             if t % SAMPLED == 0 or self.layer_sums[0] == 0:
@@ -500,7 +501,7 @@ class Training(_Descent):
         hyper = self.optimizer.hyperparameters
         value, limit = hyper["clipvalue"], hyper["clipnorm"]
         if value is not None:
-            return point.grad_norm > value
+            return bool(point.grad_norm > value)
         if limit is None:
             return False
         how = FRAMEWORKS[self.optimizer.semantics]

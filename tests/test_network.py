@@ -1,0 +1,881 @@
+"""Networks: building, what they compute, training, early stopping, resuming, bad data, files; `fit` for functions."""
+
+import json
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import koubai as kb
+from koubai import nn
+from koubai.descent import training as lane
+from koubai.errors import FunctionError, InputError, Interrupted, TraceError
+from koubai.nn.network import _NetworkModel
+
+
+@pytest.fixture(scope="module")
+def toys():
+    return nn.moons(200, noise=0.1, seed=3)
+
+
+def small(seed=0, **options):
+    return nn.Network([nn.Dense(8), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy(), seed=seed, **options)
+
+
+def regression(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3))
+    return X, X @ [1.0, -2.0, 0.5] + 2.0
+
+
+# -- building ---------------------------------------------------------------------------------------------------------
+
+
+def test_params_are_views_of_one_vector():
+    net = small().build((3,))
+    assert list(net.params) == ["0.W", "0.b", "2.W", "2.b"]
+    assert net.vector.dtype == np.float32
+    assert net.vector.shape == (3 * 8 + 8 + 8 * 2 + 2,)
+    assert all(np.shares_memory(a, net.vector) for a in net.params.values())
+    net.params["2.b"][:] = 7
+    np.testing.assert_array_equal(net.vector[-2:], 7)
+    assert net.layers[2].params["b"][0] == 7
+    assert net.output_shapes == [(8,), (8,), (2,)]
+
+
+def test_the_seed_makes_the_weights():
+    a, b, c = small(0).build((3,)), small(0).build((3,)), small(1).build((3,))
+    np.testing.assert_array_equal(a.vector, b.vector)
+    assert not np.array_equal(a.vector, c.vector)
+
+
+def test_summary_is_a_table_of_shapes_and_counts():
+    net = nn.Network([nn.Conv2D(4, 3), nn.ReLU(), nn.Flatten(), nn.Dense(10)], nn.CrossEntropy()).build((1, 8, 8))
+    text = net.summary()
+    assert "0 Conv2D(4, 3×3)" in text
+    assert "4×6×6" in text
+    assert f"{4 * 9 + 4 + 144 * 10 + 10:,}" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Network([], nn.MSE()), "empty"),
+        (lambda: nn.Network([nn.Dense], nn.MSE()), r"layers\[0\].*write Dense\(\)"),
+        (lambda: nn.Network([nn.Dense(2)], nn.MSE), r"loss.*write MSE\(\)"),
+        (lambda: nn.Network([nn.Dense(2)], "mse"), "loss must be a Loss"),
+        (lambda: nn.Network([nn.Dense(2)], nn.MSE(), seed=-1), "seed"),
+        (lambda: nn.Network([nn.Dense(2)], nn.MSE(), dtype=np.int32), "float32 or float64"),
+        (lambda: nn.Network([nn.Dense(2)], nn.MSE(), l2=-0.1), "l2"),
+        (lambda: nn.Network([d := nn.Dense(2), d], nn.MSE()), "twice"),
+        (lambda: nn.Network([nn.ReLU()], nn.MSE()).build((3,)), "no parameters"),
+        (lambda: nn.Network([nn.Dense(4), nn.Conv2D(2, 3)], nn.MSE()).build((3,)), r"layer 1.*Conv2D"),
+        (
+            lambda: nn.Network([nn.Conv2D(2, 3), nn.Dense(4)], nn.MSE()).build((1, 8, 8)),
+            r"layer 1.*Dense\(4\).*Flatten",
+        ),
+        (lambda: nn.Network([nn.Conv2D(2, 9)], nn.MSE()).build((1, 8, 8)), "layer 0.*Conv2D"),
+        (lambda: small().summary(), "needs the weights"),
+        (lambda: small().predict(np.ones((2, 3))), "needs the weights"),
+    ],
+)
+def test_what_cant_be_built_is_said(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+# -- what it computes -------------------------------------------------------------------------------------------------
+
+
+def test_outputs_are_the_formula():
+    net = small(dtype=np.float64).build((3,))
+    X = np.random.default_rng(0).normal(size=(5, 3))
+    p = net.params
+    hidden = np.tanh(X @ p["0.W"] + p["0.b"])
+    outputs = hidden @ p["2.W"] + p["2.b"]
+    np.testing.assert_allclose(net.outputs(X), outputs, rtol=1e-13)
+    np.testing.assert_allclose(net(X), outputs, rtol=1e-13)
+    np.testing.assert_array_equal(net.predict(X), outputs.argmax(axis=1))
+    raised = np.exp(outputs)
+    np.testing.assert_allclose(net.predict_proba(X), raised / raised.sum(axis=1, keepdims=True), rtol=1e-12)
+    found = net.activations(X)
+    assert list(found) == ["0 Dense(8)", "1 Tanh()", "2 Dense(2)"]
+    np.testing.assert_allclose(found["1 Tanh()"], hidden, rtol=1e-13)
+    y = np.array([0, 1, 1, 0, 1])
+    losses = -np.log((raised / raised.sum(axis=1, keepdims=True))[np.arange(5), y])
+    assert net.loss(X, y) == pytest.approx(losses.mean(), rel=1e-12)
+    w = np.array([1.0, 2, 0, 1, 4])
+    assert net.loss(X, y, w) == pytest.approx((w * losses).sum() / w.sum(), rel=1e-6)
+    evaluation = net.evaluate(X, y)
+    assert evaluation.accuracy == net.score(X, y) == np.mean(outputs.argmax(axis=1) == y)
+    assert evaluation.samples == 5
+
+
+def test_score_of_numbers_is_r2():
+    X, y = regression()
+    net = nn.Network([nn.Dense(1)], nn.MSE(), dtype=np.float64).build((3,))
+    out = net.outputs(X)[:, 0]
+    assert net.score(X, y) == pytest.approx(1 - np.sum((y - out) ** 2) / np.sum((y - y.mean()) ** 2))
+    assert net.evaluate(X, y).accuracy is None
+    with pytest.raises(InputError, match="no classes"):
+        net.predict_proba(X)
+
+
+def test_a_large_input_is_put_through_in_chunks():
+    net = small().build((3,))
+    X = np.random.default_rng(0).normal(size=(2500, 3))
+    whole = net.outputs(X)
+    assert whole.shape == (2500, 2)
+    np.testing.assert_array_equal(whole[2048:], net.outputs(X[2048:]))
+    y = np.arange(2500) % 2
+    assert net.evaluate(X, y).accuracy == np.mean(whole.argmax(axis=1) == y)
+
+
+def test_gradient_and_penalties():
+    net = small(dtype=np.float64, l1=0.01, l2=0.1).build((3,))
+    X, y = np.random.default_rng(0).normal(size=(6, 3)), np.arange(6) % 2
+    g = net.gradient(X, y)
+    h = 1e-6
+    for name in net.params:
+        i = tuple(n // 2 for n in net.params[name].shape)
+        before = net.params[name][i]
+        values = []
+        for sign in (1, -1):
+            net.params[name][i] = before + sign * h
+            values.append(net.loss(X, y))
+        net.params[name][i] = before
+        assert g[name][i] == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-5, abs=1e-9)
+    plain = small(dtype=np.float64).build((3,))
+    squares = sum(np.sum(net.params[k] ** 2) for k in ("0.W", "2.W"))
+    sizes = sum(np.sum(np.abs(net.params[k])) for k in ("0.W", "2.W"))
+    assert net.loss(X, y) == pytest.approx(plain.loss(X, y) + 0.01 * sizes + 0.1 * squares)
+
+
+NETWORKS = {
+    "dense": lambda: (nn.Network([nn.Dense(5), nn.Sigmoid(), nn.Dense(3)], nn.CrossEntropy()), (4,), 3),
+    "regression": lambda: (nn.Network([nn.Dense(5), nn.GELU(), nn.Dense(1)], nn.MSE(), l2=0.01), (4,), 0),
+    "cnn": lambda: (
+        nn.Network(
+            [nn.Conv2D(3, 3, padding=1), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2D(2), nn.Flatten(), nn.Dense(3)],
+            nn.CrossEntropy(label_smoothing=0.1),
+        ),
+        (1, 6, 6),
+        3,
+    ),
+    "yes or no": lambda: (nn.Network([nn.LayerNorm(), nn.Dense(1)], nn.BinaryCrossEntropy()), (4,), 2),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_backprop_agrees_with_differences(name):
+    net, shape, classes = NETWORKS[name]()
+    net.build(shape)
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(3, *shape))
+    y = rng.integers(0, classes, 3) if classes else rng.normal(size=3)
+    check = net.check_gradient(X, y)
+    assert check.ok
+    assert check.size == net.layout.size
+
+
+def test_check_gradient_names_layer_and_index(monkeypatch):
+    net = small().build((3,))
+    X, y = np.ones((2, 3)), np.array([0, 1])
+    real = kb.nn.network.Differentiated
+
+    class Wrong(real):
+        def __call__(self, *args):
+            value, g = super().__call__(*args)
+            g["2.W"][3, 1] += 0.01
+            return value, g
+
+    monkeypatch.setattr(kb.nn.network, "Differentiated", Wrong)
+    check = net.check_gradient(X, y)
+    assert [one.label for one in check.wrong] == ["2.W[3, 1]"]
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_training_is_the_plain_loop_of_the_articles(toys):
+    """Forward, loss, backward, update by hand in NumPy, in the same order of samples: the same numbers."""
+    X, y = toys
+    net = small(dtype=np.float64)
+    net.build((2,))
+    W1, b1, W2, b2 = (net.params[k].copy() for k in ("0.W", "0.b", "2.W", "2.b"))
+    velocity = [np.zeros_like(a) for a in (W1, b1, W2, b2)]
+    losses = []
+    for epoch in range(3):
+        for xs, ys in nn.batches(X, y, size=32, seed=0).epoch(epoch):
+            h = np.tanh(xs @ W1 + b1)
+            out = h @ W2 + b2
+            p = np.exp(out - out.max(axis=1, keepdims=True))
+            p /= p.sum(axis=1, keepdims=True)
+            losses.append(-np.log(p[np.arange(len(ys)), ys]).mean())
+            p[np.arange(len(ys)), ys] -= 1
+            dout = p / len(ys)
+            dh = (dout @ W2.T) * (1 - h**2)
+            grads = [xs.T @ dh, dh.sum(axis=0), h.T @ dout, dout.sum(axis=0)]
+            for w, v, g in zip((W1, b1, W2, b2), velocity, grads, strict=True):
+                v[...] = 0.9 * v + g
+                w -= 0.1 * v
+    run = net.fit(X, y, kb.SGD(lr=0.1, momentum=0.9), epochs=3, batch_size=32)
+    np.testing.assert_allclose(run.history.fun[:-1], losses, rtol=1e-10)
+    np.testing.assert_allclose(net.params["0.W"], W1, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(net.params["2.b"], b2, rtol=1e-9, atol=1e-12)
+
+
+def test_the_run_tells_the_epochs(toys):
+    X, y = toys
+    net = small()
+    told = []
+    run = net.fit(X, y, kb.Adam(lr=0.02), epochs=6, batch_size=32, validation=(X[:50], y[:50]), on_epoch=told.append)
+    epochs = run.history.epochs
+    assert run.nit == 6 * 7
+    assert run.status is kb.Status.max_steps
+    assert run.message == "all 6 epochs are over: 42 steps"
+    assert run.gradient_source == "backprop"
+    np.testing.assert_array_equal(epochs.t, np.arange(1, 7) * 7)
+    assert epochs.layers == ("0 Dense(8)", "2 Dense(2)")
+    assert epochs.layer_grad_norm.shape == epochs.layer_update_ratio.shape == (6, 2)
+    assert (epochs.layer_grad_norm > 0).all()
+    assert ((epochs.layer_update_ratio > 1e-4) & (epochs.layer_update_ratio < 1)).all()
+    for name in ("fun", "accuracy", "validation_fun", "validation_accuracy", "lr", "noise", "grad_norm"):
+        assert getattr(epochs, name).shape == (6,)
+    assert epochs.fun[-1] < 0.7 * epochs.fun[0]
+    assert [e.number for e in told] == [1, 2, 3, 4, 5, 6]
+    assert told[-1].fun == epochs.fun[-1]
+    assert told[2].validation_accuracy == epochs.validation_accuracy[2]
+    last = net.evaluate(X[:50], y[:50])
+    assert (last.loss, last.accuracy) == (epochs.validation_fun[-1], epochs.validation_accuracy[-1])
+    for name, value in net.params.items():
+        np.testing.assert_array_equal(run.x[name], value)
+    assert run.fun == pytest.approx(net.loss(X, y), rel=1e-5)
+    assert run.function is net
+    # an epoch's loss is the mean of its steps', every sample with the same weight
+    sizes = np.array([32] * 6 + [8])
+    assert epochs.fun[0] == pytest.approx((run.history.fun[:7] * sizes).sum() / 200, rel=1e-6)
+
+
+def test_layer_gradients_are_those_of_the_batch(toys):
+    X, y = toys
+    net = small(dtype=np.float64).build((2,))
+    g = net.gradient(X, y)
+    expected = [math.sqrt(sum(np.sum(g[f"{i}.{n}"] ** 2) for n in "Wb")) for i in (0, 2)]
+    before = net.vector.copy()
+    epochs = net.fit(X, y, kb.SGD(lr=0.1), epochs=1, batch_size=len(X)).history.epochs
+    np.testing.assert_allclose(epochs.layer_grad_norm[0], expected, rtol=1e-10)
+    sizes = [np.linalg.norm(before[:24]), np.linalg.norm(before[24:])]
+    np.testing.assert_allclose(epochs.layer_update_ratio[0], 0.1 * np.array(expected) / sizes, rtol=1e-10)
+
+
+def everything_on(seed=0):
+    return nn.Network(
+        [nn.Dense(16), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.2), nn.Dense(2)], nn.CrossEntropy(), seed=seed, l2=1e-4
+    )
+
+
+def test_same_seed_same_bits(toys):
+    X, y = toys
+    runs, nets = [], []
+    for _ in range(2):
+        nets.append(everything_on())
+        runs.append(nets[-1].fit(X, y, "adam", epochs=4, batch_size=32, validation=0.2))
+    np.testing.assert_array_equal(runs[0].history.fun, runs[1].history.fun)
+    np.testing.assert_array_equal(nets[0].vector, nets[1].vector)
+    np.testing.assert_array_equal(nets[0].carried, nets[1].carried)
+    other = everything_on(seed=1).fit(X, y, "adam", epochs=4, batch_size=32)
+    assert not np.array_equal(other.history.fun[:5], runs[0].history.fun[:5])
+
+
+def test_fit_goes_on_from_where_the_network_stands(toys):
+    X, y = toys
+    net = small()
+    first = net.fit(X, y, "adam", epochs=3)
+    second = net.fit(X, y, "adam", epochs=3)
+    assert second.history.epochs.fun[0] < first.history.epochs.fun[0]
+    np.testing.assert_array_equal(second.history.x["0.W"][0], first.x["0.W"])
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in kb.optimizers.names() if "evaluate" not in kb.descent.optimizers.resolve(n).rule.uses]
+)
+def test_every_rule_trains_as_it_updates_alone(name, toys):
+    """The rule inside the step's graph makes the bits of the optimizer object's own update."""
+    X, y = toys
+    optimizer = kb.descent.optimizers.resolve(name)
+    net = small(dtype=np.float32)
+    net.build((2,))
+    x, layout = net.vector.copy(), net.layout
+    state = optimizer.init(x, layout)
+    batches = [batch for epoch in range(2) for batch in nn.batches(X, y, size=64, seed=0).epoch(epoch)]
+    run = net.fit(X, y, optimizer, epochs=2, batch_size=64)
+    model = _NetworkModel(small().build((2,)), None, None, False)
+    gradient = kb.value_and_grad(lambda params, X, y: model.loss(params, X, y)[0])
+    for t, (xs, ys) in enumerate(batches):
+        fun, g = gradient(layout.view(x), xs.astype(np.float32), ys)
+        assert float(fun) == run.history.fun[t]
+        with np.errstate(all="ignore"):
+            x, state = optimizer.step(
+                x, layout.match(g, "g"), state, t + 1, optimizer.lr_at(t), fun=float(fun), layout=layout
+            )
+    if name == "muon":  # products of matrices: BLAS's order of summing depends on how they lie in memory
+        np.testing.assert_allclose(net.vector, x, rtol=1e-5, atol=1e-7)
+    else:
+        np.testing.assert_array_equal(net.vector, x)
+
+
+def test_clipping_and_schedules_train_too(toys):
+    X, y = toys
+    lr = kb.schedules.cosine(0.1, 40)
+    run = small().fit(X, y, kb.SGD(lr=lr, momentum=0.9, clipnorm=0.05), epochs=3, batch_size=16)
+    assert run.history.clipped.any()
+    np.testing.assert_allclose(run.history.lr, [lr(t) for t in run.history.t])
+    valued = small().fit(X, y, kb.Adam(lr=0.01, clipvalue=0.01), epochs=2)
+    assert valued.history.clipped.any()
+    free = small().fit(X, y, kb.SGD(lr=0.1, clipnorm=1e9), epochs=1)
+    assert not free.history.clipped.any()
+
+
+def test_a_plateau_looks_at_epochs(toys):
+    X, y = toys
+    lr = kb.schedules.plateau(0.1, gamma=0.5, patience=1, threshold=0.9)
+    run = small().fit(X, y, kb.SGD(lr=lr), epochs=8, batch_size=100, validation=0.25)
+    rates = run.history.epochs.lr
+    assert rates[0] == 0.1
+    assert rates[-1] < 0.1
+    assert all(rates[i] in (rates[i - 1], rates[i - 1] / 2) for i in range(1, 8))
+
+
+def test_line_searches_are_refused(toys):
+    with pytest.raises(InputError, match="mini-batches do not give"):
+        small().fit(*toys, kb.LBFGS())
+
+
+def test_early_stopping_brings_back_the_best_weights(toys):
+    X, _ = toys
+    net = small()
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 2, 40)
+    run = net.fit(X[:20], noise[:20], kb.Adam(lr=0.1), epochs=200, validation=(X[20:40], noise[20:40]), patience=5)
+    epochs = run.history.epochs
+    best = int(np.argmin(epochs.validation_fun))
+    assert len(epochs) == best + 1 + 5
+    assert run.status is kb.Status.stopped
+    assert "has not fallen" in run.message
+    assert run.best_fun == epochs.validation_fun[best] == net.evaluate(X[20:40], noise[20:40]).loss
+    for name in net.params:
+        np.testing.assert_array_equal(net.params[name], run.best_x[name])
+    kept = small()
+    again = kept.fit(
+        X[:20], noise[:20], kb.Adam(lr=0.1), epochs=200, validation=(X[20:40], noise[20:40]), patience=5,
+        restore_best=False,
+    )  # fmt: skip
+    np.testing.assert_array_equal(kept.params["0.W"], again.x["0.W"])
+    assert not np.array_equal(again.x["0.W"], again.best_x["0.W"])
+
+
+def test_target_and_gtol_are_asked_of_all_the_data(toys):
+    X, y = toys
+    run = small().fit(X, y, kb.Adam(lr=0.05), epochs=500, target=0.2)
+    assert run.status is kb.Status.target_reached
+    assert run.fun <= 0.2
+    assert run.success
+    X, y = regression()
+    run = nn.Network([nn.Dense(1)], nn.MSE(), dtype=np.float64).fit(
+        X, y, kb.SGD(lr=0.1), epochs=500, batch_size=60, gtol=1e-6
+    )
+    assert run.status is kb.Status.converged
+    assert max(np.abs(a).max() for a in run.jac.values()) <= 1e-6
+
+
+def test_on_epoch_can_stop(toys):
+    run = small().fit(*toys, epochs=50, on_epoch=lambda epoch: epoch.number == 3)
+    assert run.status is kb.Status.stopped
+    assert "after epoch 3" in run.message
+    assert len(run.history.epochs) == 3
+
+
+def test_ctrl_c_leaves_the_last_good_weights(toys):
+    X, y = toys
+    net = small()
+
+    def press(epoch):
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        net.fit(X, y, epochs=5, on_epoch=press)
+    run = caught.value.run
+    assert run.status is kb.Status.stopped
+    np.testing.assert_array_equal(net.params["0.W"], run.x["0.W"])
+
+
+def test_sample_weights_weigh(toys):
+    """A weight of 2 is the sample twice; a weight of 0 is the sample left out."""
+    X, y = toys[0][:60], toys[1][:60]
+    w = np.tile([1.0, 2.0, 0.0], 20)
+    net = small(dtype=np.float64)
+    weighted = net.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=60, sample_weight=w)
+    rows = np.repeat(np.arange(60), w.astype(int))
+    twice = small(dtype=np.float64)
+    repeated = twice.fit(X[rows], y[rows], kb.SGD(lr=0.5), epochs=3, batch_size=len(rows))
+    np.testing.assert_allclose(net.vector, twice.vector, rtol=1e-9)
+    np.testing.assert_allclose(weighted.history.epochs.fun, repeated.history.epochs.fun, rtol=1e-9)
+    np.testing.assert_allclose(weighted.history.epochs.accuracy, repeated.history.epochs.accuracy, rtol=1e-9)
+    assert weighted.fun == pytest.approx(repeated.fun, rel=1e-9)
+
+
+def test_balanced_classes_weigh_the_same():
+    rng = np.random.default_rng(0)
+    y = (np.arange(200) < 10).astype(np.int64)
+    X = rng.normal(size=(200, 2)) + 1.5 * y[:, None]
+    recall = {}
+    for class_weight in (None, "balanced", {0: 1.0, 1: 19.0}):
+        net = nn.Network([nn.Dense(2)], nn.CrossEntropy(), dtype=np.float64)
+        net.fit(X, y, kb.SGD(lr=0.5), epochs=100, batch_size=200, class_weight=class_weight)
+        recall[str(class_weight)] = np.mean(net.predict(X[:10]) == 1)
+        if class_weight is not None:
+            vector = net.vector.copy()
+    assert recall["balanced"] >= 0.6 > recall["None"]
+    balanced = nn.Network([nn.Dense(2)], nn.CrossEntropy(), dtype=np.float64)
+    balanced.fit(X, y, kb.SGD(lr=0.5), epochs=100, batch_size=200, class_weight="balanced")
+    np.testing.assert_allclose(balanced.vector, vector, rtol=1e-6)  # the same ratio is the same mean
+
+
+def test_dropout_and_batchnorm_differ_between_training_and_prediction(toys):
+    X, y = toys
+    net = everything_on()
+    net.fit(X, y, epochs=5)
+    assert not np.allclose(net.state["1.mean"], 0)
+    assert net.layers[1].state["mean"].base is not None
+    np.testing.assert_array_equal(net.outputs(X), net.outputs(X))
+    one = np.concatenate([net.outputs(X[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(one, net.outputs(X[:5]), rtol=1e-4, atol=1e-5)  # no batch statistics
+
+
+def test_embedding_takes_whole_numbers():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 6, (120, 2))
+    y = (X[:, 0] == X[:, 1]).astype(int)
+    net = nn.Network([nn.Embedding(6, 4), nn.Flatten(), nn.Dense(16), nn.ReLU(), nn.Dense(2)], nn.CrossEntropy())
+    net.fit(X, y, kb.Adam(lr=0.02), epochs=60)
+    assert net.score(X, y) > 0.97
+    with pytest.raises(InputError, match="Embedding"):
+        net.predict(np.array([[0, 6]]))
+
+
+def test_batches_streams_and_memmaps_train(toys, tmp_path):
+    X, y = toys
+    plain = small()
+    plain.fit(X, y, "adam", epochs=2, batch_size=50)
+    given = small()
+    given.fit(nn.batches(X, y, size=50, seed=0), optimizer="adam", epochs=2)
+    np.testing.assert_array_equal(plain.vector, given.vector)
+    np.save(tmp_path / "X.npy", X)
+    mapped = small()
+    mapped.fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y, "adam", epochs=2, batch_size=50)
+    np.testing.assert_array_equal(plain.vector, mapped.vector)
+
+    def chunks(epoch):
+        for i in range(0, 200, 40):
+            yield X[i : i + 40], y[i : i + 40]
+
+    streamed = small()
+    run = streamed.fit(nn.batches(chunks, size=64), optimizer="adam", epochs=2, validation=(X, y))
+    assert run.nit == 8
+    assert run.fun == pytest.approx(streamed.loss(X, y), rel=1e-4)
+    as_function = small().fit(chunks, optimizer="adam", epochs=2)
+    assert as_function.nit == 10
+
+
+def test_progress_shows_loss_and_speed(toys, capsys):
+    small().fit(*toys, epochs=3, progress=True)
+    assert capsys.readouterr().out == ""
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def growth_of_steps(net, X, y, optimizer, batch_size, monkeypatch):
+    """Return, for each step in mid-epoch once training is under way, the most memory that it took for a while."""
+    found, level = [], []
+    original = _NetworkModel.data
+
+    def data(self, batch, t):
+        if t == 40:
+            tracemalloc.start()
+        if t > 40 and t % steps not in (0, 1):  # the steps at an epoch's end and beginning
+            found.append(tracemalloc.get_traced_memory()[1] - level[-1])
+        if t >= 40:
+            tracemalloc.reset_peak()
+            level.append(tracemalloc.get_traced_memory()[0])
+        return original(self, batch, t)
+
+    steps = len(X) // batch_size
+    monkeypatch.setattr(_NetworkModel, "data", data)
+    try:
+        net.fit(X, y, optimizer, epochs=80 // steps + 1, batch_size=batch_size)
+    finally:
+        tracemalloc.stop()
+    return found
+
+
+@pytest.mark.parametrize("optimizer", [kb.SGD(lr=0.01, momentum=0.9), kb.Adam(), kb.AdamW(clipnorm=1.0)])
+def test_a_step_allocates_nothing_large(optimizer, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((16 * 128, 784), dtype=np.float32), rng.integers(0, 10, 16 * 128)
+    net = nn.Network(
+        [nn.Dense(256), nn.ReLU(), nn.Dense(128), nn.BatchNorm(), nn.Sigmoid(), nn.Dropout(0.1), nn.Dense(10)],
+        nn.CrossEntropy(),
+    )
+    found = growth_of_steps(net, X, y, optimizer, 128, monkeypatch)
+    assert len(found) > 20
+    assert max(found) < 65_536
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(toys):
+    X, y = toys
+    net = nn.Network([nn.Dense(8), nn.ReLU(), nn.Dense(8), nn.ReLU(), nn.Dense(1)], nn.MSE())
+    run = net.fit(X, 1e3 * y.astype(float), kb.SGD(lr=10.0), epochs=20)
+    assert run.status in (kb.Status.nonfinite, kb.Status.diverged)
+    assert np.isfinite(net.vector).all()
+    for name in net.params:
+        np.testing.assert_array_equal(net.params[name], run.x[name])
+    if run.status is kb.Status.nonfinite:
+        assert f"at step {run.nit + 1}" in run.message
+
+
+def test_the_layer_where_it_begins_is_named(toys):
+    class Log(nn.Layer):
+        def apply(self, params, x, state, *, train, noise=None):
+            return np.log(x + 3.0), state
+
+    X, y = toys
+    net = nn.Network([nn.Dense(4), Log(), nn.Dense(1)], nn.MSE(), dtype=np.float64)
+    run = net.fit(X, 50 * y.astype(float), kb.SGD(lr=0.5), epochs=30, batch_size=50)
+    assert run.status in (kb.Status.nonfinite, kb.Status.diverged)
+    assert "layer '1 Log()' is the first whose output is not finite" in run.message
+    assert "epoch" in run.message
+    assert np.isfinite(net.vector).all()
+    start = nn.Network([nn.Dense(4), Log(), nn.Dense(1)], nn.MSE(), dtype=np.float64).build((2,))
+    start.params["0.b"][:] = -100
+    with pytest.raises(FunctionError, match="layer '1 Log"):
+        start.fit(X, y)
+
+
+BAD = {
+    "nan": (lambda X, y: (np.where(np.arange(400).reshape(200, 2) == 7, np.nan, X), y), r"X\[3, 1\] = nan"),
+    "inf": (lambda X, y: (X * np.inf, y), "must be finite"),
+    "object": (lambda X, y: (X.astype(object), y), "object dtype"),
+    "ragged": (lambda X, y: ([[1, 2], [3]], [0, 1]), "same shape"),
+    "text": (lambda X, y: (X.astype(str), y), "real numbers"),
+    "complex": (lambda X, y: (X + 1j, y), "real numbers"),
+    "flat": (lambda X, y: (X[:, 0], y), "axis 0 must be the samples"),
+    "empty": (lambda X, y: (X[:0], y[:0]), "is empty"),
+    "lengths": (lambda X, y: (X, y[:-1]), "200 samples, y has 199"),
+    "no y": (lambda X, y: (X, None), "y is missing"),
+    "label too large": (lambda X, y: (X, y + 1), "labels are 0 … 1"),
+    "label negative": (lambda X, y: (X, y - 1), r"y\[\d+\] = -1"),
+    "labels as numbers": (lambda X, y: (X, y + 0.5), "whole numbers"),
+    "text labels": (lambda X, y: (X, np.array(["a", "b"])[y]), "whole numbers"),
+    "one-hot width": (lambda X, y: (X, np.eye(3)[y]), "rows of 3"),
+    "one-hot sum": (lambda X, y: (X, np.eye(2)[y] * 2), "sum to 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_data_that_cant_be_used_are_refused_by_name(case, toys):
+    spoil, message = BAD[case]
+    with pytest.raises(InputError, match=message):
+        small().fit(*spoil(*toys))
+
+
+def test_a_wrong_width_names_the_layer(toys):
+    X, y = toys
+    net = small()
+    net.fit(X, y, epochs=1)
+    for call in (
+        lambda: net.fit(X[:, :1], y),
+        lambda: net.predict(X[:, :1]),
+        lambda: net.score(np.ones((4, 3)), y[:4]),
+    ):
+        with pytest.raises(InputError, match=r"layer 0 Dense\(8\) was built for \(2,\)"):
+            call()
+    with pytest.raises(InputError, match="validation"):
+        net.fit(X, y, validation=(X[:, :1], y))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": -1}, "epochs"),
+        ({"epochs": 2.5}, "epochs"),
+        ({"batch_size": 0}, "size"),
+        ({"patience": 0}, "patience"),
+        ({"min_delta": -1.0}, "min_delta"),
+        ({"validation": 1.5}, "between 0 and 1"),
+        ({"validation": np.ones((3, 2))}, "validation must be"),
+        ({"sample_weight": np.ones(3)}, "one number a sample"),
+        ({"sample_weight": np.zeros(200)}, "not 0 everywhere"),
+        ({"sample_weight": -np.ones(200)}, "≥ 0"),
+        ({"class_weight": "even"}, "balanced"),
+        ({"class_weight": {7: 1.0}}, "labels 0, 1"),
+        ({"optimizer": "adm"}, "adam"),
+        ({"on_epoch": 3}, "on_epoch"),
+        ({"record": "some"}, "record"),
+        ({"checkpoint": 7}, "checkpoint"),
+    ],
+)
+def test_arguments_that_cant_be_used_are_refused(options, message, toys):
+    with pytest.raises(InputError, match=message):
+        small().fit(*toys, **options)
+
+
+def test_class_weight_needs_classes():
+    with pytest.raises(InputError, match="needs classes"):
+        nn.Network([nn.Dense(1)], nn.MSE()).fit(*regression(), class_weight="balanced")
+
+
+def test_fewer_samples_than_a_batch(toys):
+    X, y = toys
+    a, b = small(), small()
+    ra = a.fit(X[:5], y[:5], epochs=3, batch_size=32)
+    b.fit(X[:5], y[:5], epochs=3, batch_size=5)
+    assert ra.nit == 3
+    np.testing.assert_array_equal(a.vector, b.vector)
+
+
+def test_a_single_sample_over_spoils_batchnorm_and_is_said(toys):
+    X, y = toys
+    with pytest.raises(InputError, match="single sample over"):
+        everything_on().fit(X[:33], y[:33], batch_size=32, epochs=2)
+
+
+def test_one_class_only_is_learned(toys):
+    X, _ = toys
+    net = small()
+    net.fit(X, np.ones(len(X), int), kb.Adam(lr=0.05), epochs=10, class_weight="balanced")
+    assert net.score(X, np.ones(len(X), int)) == 1.0
+
+
+def test_no_epoch_changes_nothing(toys):
+    X, y = toys
+    net = small().build((2,))
+    before = net.vector.copy()
+    run = net.fit(X, y, epochs=0)
+    np.testing.assert_array_equal(net.vector, before)
+    assert run.nit == 0
+    assert run.fun == pytest.approx(net.loss(X, y), rel=1e-5)
+
+
+def test_bad_batches_are_refused(toys):
+    X, y = toys
+    for source, message in [
+        (lambda epoch: iter(()), "gave nothing|StopIteration"),
+        (lambda epoch: [X], "must be"),
+        (lambda epoch: [(X, y), (X[:, :1], y)], "batch 1 of epoch 0"),
+        (lambda epoch: [(X * np.nan, y)], "must be finite"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            small().build((2,)).fit(source, epochs=1)
+    with pytest.raises(InputError, match="leave y out"):
+        small().fit(nn.batches(X, y), y)
+    with pytest.raises(InputError, match="have no y"):
+        small().fit(nn.batches(X))
+    with pytest.raises(InputError, match="as arrays"):
+        small().fit(lambda epoch: [(X, y)], class_weight="balanced")
+
+
+# -- checkpoints and files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_at", [2, 3, 7, 9, 19])
+def test_a_training_goes_on_bit_for_bit(stop_at, toys, tmp_path, monkeypatch):
+    X, y = toys
+    options = {"epochs": 4, "batch_size": 32, "validation": 0.2, "patience": 50}
+    whole = everything_on()
+    expected = whole.fit(X, y, "adam", **options)
+    file = tmp_path / "training.npz"
+    original = _NetworkModel.data
+
+    def data(self, batch, t):
+        if t == stop_at:
+            raise KeyboardInterrupt
+        return original(self, batch, t)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_NetworkModel, "data", data)
+        with pytest.raises(Interrupted):
+            everything_on().fit(X, y, "adam", **options, checkpoint=(file, 1))
+    net = everything_on()
+    run = net.fit(X, y, "adam", **options, resume=file)
+    np.testing.assert_array_equal(net.vector, whole.vector)
+    np.testing.assert_array_equal(net.carried, whole.carried)
+    for name in ("t", "fun", "grad_norm", "lr"):
+        np.testing.assert_array_equal(getattr(run.history, name), getattr(expected.history, name))
+    for name, column in expected.history.epochs.arrays().items():
+        np.testing.assert_array_equal(getattr(run.history.epochs, name), column)
+    assert (run.message, run.nit, run.best_fun) == (expected.message, expected.nit, expected.best_fun)
+    np.testing.assert_array_equal(run.best_x["0.W"], expected.best_x["0.W"])
+
+
+def test_a_checkpoint_of_another_training_is_refused(toys, tmp_path):
+    X, y = toys
+    file = tmp_path / "training.npz"
+    small().fit(X, y, "adam", epochs=2, checkpoint=file)
+    for change, message in [
+        ({"optimizer": "sgd"}, "another the optimizer"),
+        ({"optimizer": "adam", "batch_size": 16}, "another batch_size"),
+        ({"optimizer": "adam", "epochs": 3}, "is over"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            small().fit(X, y, **({"epochs": 2} | change), resume=file)
+    finished = small().fit(X, y, "adam", epochs=2, resume=file)
+    assert finished.message == "all 2 epochs are over: 14 steps"
+    with pytest.raises(InputError, match="another seed"):
+        small(seed=1).fit(X, y, "adam", epochs=2, resume=file)
+    small().fit(X, y, "adam", epochs=2, on_epoch=lambda e: True, checkpoint=(tmp_path / "m.npz", 1))
+    with pytest.raises(InputError, match="it is a training"):
+        kb.resume(file, lambda x: x)
+
+
+def test_other_data_are_noticed_on_resuming(toys, tmp_path, monkeypatch):
+    X, y = toys
+    file = tmp_path / "training.npz"
+
+    def press(self, batch, t):
+        if t == 3:
+            raise KeyboardInterrupt
+        return batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_NetworkModel, "data", press)
+        with pytest.raises(Interrupted):
+            small().fit(X, y, "adam", epochs=2, checkpoint=(file, 1))
+    with pytest.raises(InputError, match="are not those of"):
+        small().fit(X + 1, y, "adam", epochs=2, resume=file)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_saved_and_loaded(name, tmp_path):
+    net, shape, _ = NETWORKS[name]()
+    net.build(shape)
+    if net.carried is not None:
+        net.carried += 0.5
+    net.save(tmp_path / "net.npz")
+    again = nn.Network.load(tmp_path / "net.npz")
+    X = np.random.default_rng(0).normal(size=(4, *shape))
+    np.testing.assert_array_equal(net.outputs(X), again.outputs(X))
+    assert repr(again) == repr(net)
+    assert (again.l2, again.seed, again.dtype) == (net.l2, net.seed, net.dtype)
+    with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
+        assert json.loads(str(file["header"]))["kind"] == "network"
+
+
+def test_layers_of_ones_own_are_given_again(tmp_path):
+    class Double(nn.Layer):
+        def apply(self, params, x, state, *, train, noise=None):
+            return 2 * x, state
+
+    net = nn.Network([Double(), nn.Dense(2)], nn.MSE()).build((3,))
+    net.save(tmp_path / "net.npz")
+    with pytest.raises(InputError, match="Double is a class of your own"):
+        nn.Network.load(tmp_path / "net.npz")
+    again = nn.Network.load(tmp_path / "net.npz", layers=[Double(), nn.Dense(2)])
+    np.testing.assert_array_equal(again.outputs(np.ones((1, 3))), net.outputs(np.ones((1, 3))))
+    with pytest.raises(InputError, match="do not fit"):
+        nn.Network.load(tmp_path / "net.npz", layers=[Double(), nn.Dense(3)])
+
+
+def test_a_run_of_a_network_is_saved_with_its_epochs(toys, tmp_path):
+    run = small().fit(*toys, epochs=3, validation=0.2)
+    run.save(tmp_path / "run.npz")
+    again = kb.load(tmp_path / "run.npz")
+    assert again.history.epochs.layers == run.history.epochs.layers
+    for name, column in run.history.epochs.arrays().items():
+        np.testing.assert_array_equal(getattr(again.history.epochs, name), column)
+    assert len(repr(run)) < 2000
+
+
+# -- any function -----------------------------------------------------------------------------------------------------
+
+
+def line(params, X, y):
+    return np.mean((X @ params["w"] + params["b"] - y) ** 2)
+
+
+def test_fit_trains_any_function_of_parameters():
+    X, y = regression()
+    start = {"w": np.zeros(3), "b": 0.0}
+    run = kb.fit(line, start, (X, y), kb.Adam(lr=0.1), epochs=60, batch_size=16, validation=(X, y))
+    np.testing.assert_allclose(run.x["w"], [1.0, -2.0, 0.5], atol=1e-3)
+    assert run.x["b"] == pytest.approx(2.0, abs=1e-3)
+    assert start["b"] == 0.0
+    epochs = run.history.epochs
+    assert epochs.layers == ("w", "b")
+    assert epochs.accuracy is None
+    assert epochs.validation_fun[-1] < 1e-5
+    assert run.fun == pytest.approx(line(run.x, X, y))
+
+
+def test_fit_takes_arrays_branches_and_batches():
+    X, y = regression()
+
+    def loss(w, X, y):
+        error = X @ w[:3] + w[3] - y
+        return np.mean(error**2) if np.max(np.abs(error)) > 1 else np.mean(np.abs(error))  # two paths
+
+    run = kb.fit(loss, np.zeros(4), nn.batches(X, y, size=20), kb.SGD(lr=0.1), epochs=40)
+    np.testing.assert_allclose(run.x, [1.0, -2.0, 0.5, 2.0], atol=0.2)
+    assert run.x.shape == (4,)
+    number = kb.fit(lambda m, x: np.mean((x - m) ** 2), 0.0, X[:, 0], kb.SGD(lr=0.1), epochs=30, batch_size=60)
+    assert number.x == pytest.approx(X[:, 0].mean(), abs=0.01)
+
+
+def test_fit_sees_what_its_function_reads_change():
+    X, y = regression()
+    scale = {"by": 1.0}
+
+    def loss(w, X, y):
+        return scale["by"] * np.mean((X @ w - y) ** 2)
+
+    def later(epoch):
+        scale["by"] = 0.0
+
+    run = kb.fit(loss, np.zeros(3), (X, y), kb.SGD(lr=0.1), epochs=3, batch_size=60, on_epoch=later)
+    assert run.history.fun[0] > 0
+    np.testing.assert_array_equal(run.history.fun[1:], 0)
+
+
+def test_fit_refuses_what_it_cant_do():
+    X, y = regression()
+    with pytest.raises(InputError, match="loss must be a function"):
+        kb.fit("line", {}, (X, y))
+    with pytest.raises(InputError, match="60 samples"):
+        kb.fit(line, {"w": np.zeros(3), "b": 0.0}, (X, y[:-1]))
+    with pytest.raises(InputError, match=r"data\[0\] must be finite"):
+        kb.fit(line, {"w": np.zeros(3), "b": 0.0}, (X * np.nan, y))
+    with pytest.raises(FunctionError, match="one number"):
+        kb.fit(lambda w, X, y: (X @ w - y) ** 2, np.zeros(3), (X, y))
+    with pytest.raises(TraceError):
+        kb.fit(lambda w, X, y: np.mean((X * float(f"{w[0]}") - y[:, None]) ** 2), np.ones(3), (X, y))
+
+
+def test_the_step_of_a_training_is_one_program(toys):
+    """Forward, loss, backward and update are one graph, whose source can be read."""
+    X, y = toys
+    training = lane.Training.of(
+        _NetworkModel(net := small().build((2,)), None, None, False), nn.batches(X, y, size=50).epoch,
+        kb.SGD(lr=0.1, momentum=0.9), epochs=1, patience=None, min_delta=0.0, gtol=0.0, target=None, seed=0,
+        record="auto", checkpoint=None, on_epoch=None, options={},
+    )  # fmt: skip
+    next(training.points())
+    source = training.programs.source
+    assert source.count("matmul") == 5  # two forward, three backward: the inputs need no gradient
+    assert "return" in source
+    assert net.layout.size == 42
