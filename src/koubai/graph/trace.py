@@ -651,7 +651,7 @@ class Trace:
         return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
     def guard(self, node: int, expected: Any) -> None:
-        if self.levels[node] == 0:
+        if self.concrete and self.levels[node] == 0:
             return  # a constant can't change
         key = (node, expected.tobytes() if isinstance(expected, np.ndarray) else (type(expected), expected))
         if key not in self.guards:
