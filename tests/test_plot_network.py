@@ -214,7 +214,9 @@ def test_the_decision_is_that_of_the_network():
 
 
 def test_a_function_of_one_probability_is_drawn_too():
-    ax = plot.decision(lambda X: 1 / (1 + np.exp(-20 * X[:, 0])), X, Y, classes=["left", "right"])
+    names = {"classes": ["left", "right"], "features": ["width", "height"]}
+    ax = plot.decision(lambda X: 1 / (1 + np.exp(-20 * X[:, 0])), X, Y, **names)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("width", "height")
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["left", "right"]
     assert "all 60 right" in ax.get_title()
     ax.get_figure().canvas.draw()
@@ -235,6 +237,7 @@ def test_a_network_that_sees_one_class_has_no_boundary():
         ((X, Y + 0.5), {}, "y must hold labels"),
         ((X, Y), {"classes": ["one"]}, "1 names for 2 classes"),
         ((X, Y), {"bounds": (0, 1)}, "bounds must be"),
+        ((X, Y), {"features": ["width"]}, "features must be two names"),
     ],
 )
 def test_decision_refuses_by_name(arguments, options, message):
@@ -347,6 +350,11 @@ def test_the_page_shows_what_suits_the_data():
     wide = np.column_stack([X, X])
     page = plot.training(net, run, wide, Y, classes=["no", "yes"], figure=Figure())
     assert any("Confusion" in ax.get_title() for ax in page.axes)
+    answers = np.column_stack([Y, 1 - Y])  # two questions a sample, the second one answered wrongly throughout
+    net.predict = lambda X: np.column_stack([Y, Y])
+    page = plot.training(net, run, X, answers, figure=Figure())
+    assert any("Confusion: 60 of 120 right" in ax.get_title() for ax in page.axes)
+    del net.predict
     page = plot.training(net, trained(fun=CURVES["fun"]), wide, Y + 0.5, figure=Figure())
     (found,) = [ax for ax in page.axes if "Prediction" in ax.get_title()]
     expected = 1 - np.mean((net.predict(wide) - Y - 0.5) ** 2) / np.var(Y)

@@ -329,7 +329,8 @@ def train_command(
         from koubai.plot import training
 
         page = Figure(figsize=(12, 6), dpi=120, layout="constrained")
-        _write(output, training(network, run, *(held or train), classes=classes, figure=page))
+        names = {"classes": classes, "features": table.features}
+        _write(output, training(network, run, *(held or train), **names, figure=page))
         written["picture"] = str(output)
     results = {
         part: dataclasses.asdict(network.evaluate(*samples)) | {"score": network.score(*samples)}

@@ -49,7 +49,7 @@ COLORS = (CURVE, PATH, THIRD, BEST, START, END, "#0072B2", "#999999")  # of clas
 MARKERS = "osD^vP*X"
 GRID = 300  # points a side, of the plane that `decision` looks at
 TILES = 100  # filters drawn at most
-BINS = 60
+BINS = 60  # of a histogram at most
 
 
 # -- how training went ------------------------------------------------------------------------------------------------
@@ -166,14 +166,21 @@ def gradient_by_depth(runs: Mapping[str, Run], *, epoch: int = 0, ax: Axes | Non
 
 
 def decision(
-    network: Any, X: Any, y: Any, *, classes: Sequence[str] | None = None, bounds: Any = None, ax: Axes | None = None
+    network: Any,
+    X: Any,
+    y: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    bounds: Any = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Decision: the plane, coloured by the class that the network sees there, with the data on it.
 
     network: has predict_proba, or is a function of points (n, 2) that gives probabilities, (n, classes), or (n,) of
     class 1. Colours fade where the network is not sure; dark lines are the boundaries between classes. Samples that lie
-    on the wrong side are drawn large. X: (n, 2); y: labels 0, 1, …. classes: names for the legend. bounds: ((x0 low,
-    x0 high), (x1 low, x1 high)); the data with a margin if left out.
+    on the wrong side are drawn large. X: (n, 2); y: labels 0, 1, …. classes, features: names for the legend and the
+    axes. bounds: ((x0 low, x0 high), (x1 low, x1 high)); the data with a margin if left out.
     Returns the axes. Raises InputError for data that has other than two features.
     """
     X, y = _plane(X), _labels(y, "y")
@@ -189,6 +196,9 @@ def decision(
     field = _probabilities(proba, np.column_stack([axis.ravel() for axis in grid]))
     count = max(field.shape[1], int(y.max()) + 1)
     names = _class_names(classes, count)
+    axes = ("x0", "x1") if features is None else tuple(map(str, features))
+    if len(axes) != 2:
+        raise InputError(f"features must be two names, got {features!r}")
     wrong = _probabilities(proba, X).argmax(axis=1) != y
     ax = axes_for(ax)
     colors = np.array([to_rgb(COLORS[k % len(COLORS)]) for k in range(count)])
@@ -209,8 +219,8 @@ def decision(
                        label=names[k] if size < 50 else None)  # fmt: skip
     ax.set_xlim(*ranges[0])
     ax.set_ylim(*ranges[1])
-    ax.set_xlabel("x0")
-    ax.set_ylabel("x1")
+    ax.set_xlabel(axes[0])
+    ax.set_ylabel(axes[1])
     errors = int(wrong.sum())
     shown = f"{len(y) - errors} of {len(y)} right, the others large" if errors else f"all {len(y)} right"
     write_title(ax, f"Decision: {shown}")
@@ -341,12 +351,19 @@ def filters(W: Any, *, shape: tuple[int, int] | None = None, ax: Axes | None = N
 
 
 def training(
-    network: Any, run: Run, X: Any, y: Any, *, classes: Sequence[str] | None = None, figure: Figure | None = None
+    network: Any,
+    run: Run,
+    X: Any,
+    y: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    figure: Figure | None = None,
 ) -> Figure:
     """Training: loss and accuracy by epoch, and beside them what the network makes of the data X, y.
 
     For two features the decision boundary, for more the confusion matrix, for numbers to be predicted the predictions
-    against the truth. Returns the figure, a new one unless it is given.
+    against the truth. classes, features: their names. Returns the figure, a new one unless it is given.
     """
     if figure is None:
         from matplotlib import pyplot
@@ -364,10 +381,13 @@ def training(
     top.set_xlabel("")
     training_curves(run, curve="accuracy", ax=bottom)
     ax = right.subplots()
-    if np.ndim(X) == 2 and np.shape(X)[1] == 2:
-        decision(network, X, y, classes=classes, ax=ax)
+    said = np.asarray(network.predict(X))
+    if said.ndim > 1:  # several questions a sample: all the answers together
+        confusion(np.ravel(y), said.ravel(), classes=classes, ax=ax)
+    elif np.ndim(X) == 2 and np.shape(X)[1] == 2:
+        decision(network, X, y, classes=classes, features=features, ax=ax)
     else:
-        confusion(y, network.predict(X), classes=classes, ax=ax)
+        confusion(y, said, classes=classes, ax=ax)
     return figure
 
 
@@ -484,7 +504,8 @@ def _histograms(ax: Axes, rows: Mapping[str, FloatArray], notes: Mapping[str, st
             low, high = float(scale.min()), float(scale.max())
             if low == high:
                 low, high = low - 0.5, high + 0.5
-            counts, edges = np.histogram(values, bins=BINS, range=(low, high))
+            bins = int(np.clip(2 * np.sqrt(len(values)), 10, BINS))
+            counts, edges = np.histogram(values, bins=bins, range=(low, high))
             inset.stairs(counts, edges, fill=True, color=CURVE)
             inset.stairs(counts, edges, color=DARK, linewidth=0.8)
             inset.set_xlim(low, high)
