@@ -178,7 +178,8 @@ class _Leg:
     def __init__(self, graphs: DescentGraphs, descent: Any, path: Any) -> None:
         self.descent, self.path = descent, path
         self.graphs = graphs
-        self.code = native.Descent(graphs, PATIENCE)
+        stopping = descent.stopping
+        self.code = native.Descent(graphs, PATIENCE, (stopping.ftol, stopping.xtol) != (None, None))
         self.operations = graphs.operations
         n, dtype = graphs.size, graphs.dtype
         bounds = descent.bounds

@@ -456,7 +456,8 @@ class Leg:
 class Descent:
     """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that."""
 
-    def __init__(self, graphs: DescentGraphs, patience: int) -> None:
+    def __init__(self, graphs: DescentGraphs, patience: int, tolerances: bool) -> None:
+        """patience: steps without a change of x that are remarkable. tolerances: are FTOL and XTOL looked at?"""
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
             raise Unsuitable(f"parameters of {graphs.dtype}")
@@ -467,9 +468,9 @@ class Descent:
         key = (
             b"descend"
             + fingerprint(graphs.value, graphs.update, graphs.measure)
-            + repr((patience, graphs.states)).encode()
+            + repr((patience, tolerances, graphs.states)).encode()
         )
-        self.library = library.load(key, lambda: module(_descend(graphs, kind, self.captured, patience)))
+        self.library = library.load(key, lambda: module(_descend(graphs, kind, self.captured, patience, tolerances)))
         self._call = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 11)(self.library.address("descend"))
 
     def run(self, leg: Leg) -> int:
@@ -514,7 +515,7 @@ class _Loop:
         ]
 
 
-def _descend(graphs: DescentGraphs, kind: str, captured: Captured, patience: int) -> Function:
+def _descend(graphs: DescentGraphs, kind: str, captured: Captured, patience: int, tolerances: bool) -> Function:
     """Write the loop. Every name of a place in memory is a constant above."""
     function = Function(
         "descend", "i32", ["x", "g", "state", "low", "high", "best", "numbers", "counts", "rows", "lr", "captured"]
@@ -589,17 +590,12 @@ def _descend(graphs: DescentGraphs, kind: str, captured: Captured, patience: int
 
     dx = [code.binary("fsub", a, b) for a, b in zip(new_x, x, strict=True)]
     dg = [code.binary("fsub", a, b) for a, b in zip(new_g, g, strict=True)]
-    dx2, dg2, x2, g2 = squares(dx), squares(dg), squares(new_x), squares(new_g)
+    dx2, dg2, x2 = squares(dx), squares(dg), squares(new_x)
     one, infinite = code.number(1.0, "double"), code.number(math.inf, "double")
     moved = code.compare("une", dx[0], code.number(0.0, kind))
     for v in dx[1:]:
         moved = code.binary("or", moved, code.compare("une", v, code.number(0.0, kind)))
     still = one_of(moved, whole(0), plus(unchanged, whole(1)))
-    size = code.binary("fmul", code.select(code.compare("ogt", x2, one), x2, one), code.number(1.03, "double"))
-    x_close = code.binary("fmul", code.binary("fmul", numbers[XTOL], numbers[XTOL]), size)
-    magnitude = code.intrinsic("fabs", new_f)
-    f_close = code.binary("fmul", numbers[FTOL], code.select(code.compare("ogt", magnitude, one), magnitude, one))
-    f_close = code.binary("fmul", f_close, code.number(1.01, "double"))
 
     def times(*values: Value) -> Value:
         total = values[0]
@@ -613,17 +609,24 @@ def _descend(graphs: DescentGraphs, kind: str, captured: Captured, patience: int
         code.compare("ogt", new_f, numbers[F_LIMIT]),
         code.compare("ogt", x2, numbers[X2_LIMIT]),
         asks("sge", still, whole(patience)),
-        code.binary(
-            "and",
-            code.compare("ole", code.intrinsic("fabs", code.binary("fsub", new_f, fun)), f_close),
+    ]
+    if tolerances:
+        g2 = squares(new_g)
+        size = code.binary("fmul", code.select(code.compare("ogt", x2, one), x2, one), code.number(1.03, "double"))
+        x_close = times(numbers[XTOL], numbers[XTOL], size)
+        magnitude = code.intrinsic("fabs", new_f)
+        f_close = times(numbers[FTOL], code.select(code.compare("ogt", magnitude, one), magnitude, one))
+        f_close = code.binary("fmul", f_close, code.number(1.01, "double"))
+        change = code.intrinsic("fabs", code.binary("fsub", new_f, fun))
+        reasons.append(code.all([
+            code.compare("ole", change, f_close),
             code.compare("ole", times(g2, g2, dx2), times(code.number(4.1, "double"), f_close, f_close, dg2)),
-        ),
-        code.all([
+        ]))  # fmt: skip
+        reasons.append(code.all([
             code.compare("oge", numbers[XTOL], code.number(0.0, "double")),
             code.compare("ole", dx2, times(x_close, code.number(float(n), "double"))),
             code.compare("ole", times(new_norm, new_norm, dx2), times(x_close, dg2)),
-        ]),
-    ]  # fmt: skip
+        ]))  # fmt: skip
     good = [
         code.compare("olt", code.intrinsic("fabs", v), code.number(math.inf, v.kind)) for v in (new_f, *new_g, *new_x)
     ]
