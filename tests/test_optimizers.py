@@ -1,5 +1,8 @@
 import inspect
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -533,6 +536,38 @@ def test_rules_over_whole_arrays_see_each_array_of_the_dict():
     np.testing.assert_allclose(end, x - np.array([0.5, 0, 0, 0.1, 0]))  # |a| = 5, |b| = 1
     assert [s.shape for s in state] == [(1, 2), (3,)]
     assert optimizer.state_names(layout) == ("a.b", "b.b")
+
+
+PATHS_BY_HASH = """
+import hashlib, sys
+import numpy as np
+import koubai as kb
+
+w, start = np.geomspace(1, 20, 40_000), {"W": np.full((200, 100), 3.0), "b": np.linspace(-1, 2, 20_000)}
+whole = lambda p: np.concatenate([p["W"].ravel(), p["b"]])
+f = lambda p: np.sum(w * (whole(p) - 1) ** 2) / 2
+split = lambda g: {"W": g[:20_000].reshape(200, 100), "b": g[20_000:]}
+for name in sys.argv[1:]:
+    for options in ({}, {"weight_decay": 0.1, "clipnorm": 1.0}):
+        optimizer = kb.optimizers.resolve(name, **options)
+        run = kb.minimize(f, start, optimizer, grad=lambda p: split(w * (whole(p) - 1)), max_steps=6)
+        bits = run.x["W"].tobytes() + run.x["b"].tobytes() + run.history.fun.tobytes()
+        print(name, *options, hashlib.sha256(bits).hexdigest())
+"""
+
+
+def test_no_bit_depends_on_the_number_of_threads():
+    """BLAS adds up long dot products otherwise with two threads than with one. Muon's matrix products stay its own."""
+    by_threads = [
+        subprocess.run(
+            [sys.executable, "-c", PATHS_BY_HASH, *(n for n in NAMES if n != "muon")],
+            env=os.environ | {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "OMP", "MKL")},
+            capture_output=True, text=True, check=True,
+        ).stdout.splitlines()
+        for threads in ("1", "2")
+    ]  # fmt: skip
+    assert len(by_threads[0]) == 2 * (len(NAMES) - 1)
+    assert by_threads[0] == by_threads[1]
 
 
 # -- update: in place -------------------------------------------------------------------------------------------------

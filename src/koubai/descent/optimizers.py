@@ -262,7 +262,7 @@ class Optimizer:
         """
         decay = 0.0 if "weight_decay" in self._own else self.hyperparameters["weight_decay"]
         if decay and self._evaluates:
-            fun, g = fun + decay / 2 * float(x @ x), g + decay * x
+            fun, g = fun + decay / 2 * float(np.sum(x * x)), g + decay * x
             evaluate = evaluate and _decayed(evaluate, decay)
         unclipped = g
         if self._clips:
@@ -475,7 +475,7 @@ def _decayed(evaluate: Evaluate, decay: float) -> Evaluate:
 
     def added(x: FloatArray) -> tuple[float, FloatArray]:
         fun, g = evaluate(x)
-        return fun + decay / 2 * float(x @ x), g + decay * x
+        return fun + decay / 2 * float(np.sum(x * x)), g + decay * x
 
     return added
 

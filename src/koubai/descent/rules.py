@@ -1390,6 +1390,11 @@ class _Trial:
     g: Any
 
 
+def _dot(a: Any, b: Any) -> Any:
+    """Return a·b, to the same bit whatever the number of threads, which BLAS does not promise."""
+    return np.einsum("i,i->", a, b)
+
+
 def _along(evaluate: Evaluate, x: Any, direction: Any) -> Callable[[float], _Trial]:
     """Return a function that evaluates f at a distance along ``direction``; what is not finite counts as inf."""
 
@@ -1397,7 +1402,7 @@ def _along(evaluate: Evaluate, x: Any, direction: Any) -> Callable[[float], _Tri
         there = x + a * direction
         fun, g = evaluate(there)
         finite = np.isfinite(fun) and np.isfinite(g).all()
-        return _Trial(a, float(fun) if finite else np.inf, float(g @ direction) if finite else np.nan, there, g)
+        return _Trial(a, float(fun) if finite else np.inf, float(_dot(g, direction)) if finite else np.nan, there, g)
 
     return at
 
@@ -1480,7 +1485,7 @@ def _wolfe(
 
 
 def _started(x: Any, g: Any, fun: Any, direction: Any) -> _Trial:
-    return _Trial(0.0, float(fun), float(g @ direction), x, g)
+    return _Trial(0.0, float(fun), float(_dot(g, direction)), x, g)
 
 
 @rule(state=("a",), scope="vector", begin={"a": _number(0.0)})
@@ -1556,10 +1561,10 @@ def barzilai_borwein(
     x_last, g_last, recent = state
     recent = np.concatenate([recent[1:], np.asarray([fun], x.dtype)])
     s, y = x - x_last, unclipped - g_last
-    curvature = float(s @ y)
+    curvature = float(_dot(s, y))
     a = float(lr)
     if t > 1 and curvature > 0 and np.isfinite(curvature):
-        a = float(s @ s) / curvature if variant == "long" else curvature / float(y @ y)
+        a = float(_dot(s, s)) / curvature if variant == "long" else curvature / float(_dot(y, y))
     a = min(max(a, lr_min), lr_max)
     start = _started(x, unclipped, fun, -g)
     end = _armijo(_along(evaluate, x, -g), start, a, c1, max(float(recent.max()), start.fun))
@@ -1596,14 +1601,14 @@ def conjugate_gradient(
     conjugate gradient methods for optimization", SIAM J. Optim. 1992.
     """
     g_last, square_last, direction, a = state
-    square, b = g @ unclipped, 0.0
+    square, b = _dot(g, unclipped), 0.0
     if square_last > 0 and a > 0:
-        part = max(float(g @ (unclipped - g_last)), 0.0) if variant == "pr+" else float(square)
+        part = max(float(_dot(g, unclipped - g_last)), 0.0) if variant == "pr+" else float(square)
         b = part / float(square_last)
-    slope_last = float(g_last @ direction)
+    slope_last = float(_dot(g_last, direction))
     direction = -g + b * direction
-    lengths = float(np.sqrt((unclipped @ unclipped) * (direction @ direction)))
-    if b == 0 or not float(unclipped @ direction) < -1e-10 * lengths:
+    lengths = float(np.sqrt(_dot(unclipped, unclipped) * _dot(direction, direction)))
+    if b == 0 or not float(_dot(unclipped, direction)) < -1e-10 * lengths:
         direction = -g
     start = _started(x, unclipped, fun, direction)
     first = float(lr) / max(1.0, float(np.abs(g).sum()))
@@ -1659,13 +1664,13 @@ def lbfgs(
         # The step itself is more precise than x - x_last, unless x was projected onto bounds.
         moved = step if np.array_equal(x, x_last + step) else x - x_last
         change = unclipped - g_last
-        curvature = float(moved @ change)
-        scale = 1.0 if curvature_test == "absolute" else float(np.sqrt((moved @ moved) * (change @ change)))
-        if np.isfinite(curvature) and curvature > 1e-10 * scale and float(change @ change) > 0:
+        curvature = float(_dot(moved, change))
+        scale = 1.0 if curvature_test == "absolute" else float(np.sqrt(_dot(moved, moved) * _dot(change, change)))
+        if np.isfinite(curvature) and curvature > 1e-10 * scale and float(_dot(change, change)) > 0:
             s, y = np.concatenate([s[1:], moved[None]]), np.concatenate([y[1:], change[None]])
             n = min(n + 1, history_size)
     direction, fresh = _two_loop(g, s[history_size - n :], y[history_size - n :]), n == 0
-    slope = float(unclipped @ direction)
+    slope = float(_dot(unclipped, direction))
     if not (np.isfinite(slope) and slope < 0):
         n, direction, fresh = 0, -g, True
     first = float(lr)
@@ -1686,13 +1691,13 @@ def _two_loop(g: Any, s: Any, y: Any) -> Any:
     """Return -H g for the pairs in the rows of s and y, the oldest first; -g where there are none."""
     q, parts = -g, []
     for si, yi in zip(s[::-1], y[::-1], strict=True):
-        part = (si @ q) / (yi @ si)
+        part = _dot(si, q) / _dot(yi, si)
         parts.append(part)
         q = q - part * yi
     if len(s):
-        q = (y[-1] @ s[-1]) / (y[-1] @ y[-1]) * q
+        q = _dot(y[-1], s[-1]) / _dot(y[-1], y[-1]) * q
     for si, yi, part in zip(s, y, parts[::-1], strict=True):
-        q = q + (part - (yi @ q) / (yi @ si)) * si
+        q = q + (part - _dot(yi, q) / _dot(yi, si)) * si
     return q
 
 
