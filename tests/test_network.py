@@ -70,6 +70,8 @@ def test_summary_is_a_table_of_shapes_and_counts():
         (lambda: nn.Network([nn.Dense(2)], nn.MSE(), l2=-0.1), "l2"),
         (lambda: nn.Network([d := nn.Dense(2), d], nn.MSE()), "twice"),
         (lambda: nn.Network([nn.ReLU()], nn.MSE()).build((3,)), "no parameters"),
+        (lambda: nn.Network([nn.Dense(3), nn.Softmax()], nn.CrossEntropy()), "leave the last layer out"),
+        (lambda: nn.Network([nn.Dense(1), nn.Sigmoid()], nn.BinaryCrossEntropy()), "leave the last layer out"),
         (lambda: nn.Network([nn.Dense(4), nn.Conv2D(2, 3)], nn.MSE()).build((3,)), r"layer 1.*Conv2D"),
         (
             lambda: nn.Network([nn.Conv2D(2, 3), nn.Dense(4)], nn.MSE()).build((1, 8, 8)),
@@ -493,6 +495,30 @@ def test_batches_streams_and_memmaps_train(toys, tmp_path):
 def test_progress_shows_loss_and_speed(toys, capsys):
     small().fit(*toys, epochs=3, progress=True)
     assert capsys.readouterr().out == ""
+
+
+def test_kinks_near_the_start_raise_no_alarm():
+    """Weak weights in a deep network of ReLUs: no difference can see past the kinks, the gradient is right all the
+    same."""
+    X, y = nn.digits()
+    weak = "normal"
+    layers = [part for _ in range(6) for part in (nn.Dense(32, init=weak), nn.ReLU())]
+    net = nn.Network([*layers, nn.Dense(10, init=weak)], nn.CrossEntropy())
+    run = net.fit(X, y, kb.SGD(lr=0.1), epochs=1)
+    assert run.history.epochs.layer_grad_norm[0, 0] < 1e-6  # it vanishes
+
+
+def test_a_wrong_derivative_is_noticed(monkeypatch):
+    from koubai.graph.ops import OPS
+
+    monkeypatch.setitem(OPS, "tanh", OPS["tanh"])
+    object.__setattr__(OPS["tanh"], "vjp", ((right := OPS["tanh"].vjp)[0],))
+    object.__setattr__(OPS["tanh"], "vjp", (lambda g, y, x: 1.01 * g * (1 - y * y),))
+    try:
+        with pytest.raises(kb.errors.GradientError):
+            small(dtype=np.float64).fit(*nn.moons(50, seed=0))
+    finally:
+        object.__setattr__(OPS["tanh"], "vjp", right)
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------

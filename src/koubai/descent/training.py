@@ -25,7 +25,7 @@ from koubai.descent.optimizers import FRAMEWORKS, Optimizer
 from koubai.descent.record import Epochs, Recorder, Status, describe_optimizer, read_archive, version
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
-from koubai.errors import FunctionError, InputError, TraceError
+from koubai.errors import FunctionError, GradientError, InputError, TraceError
 from koubai.execute.arrays import compile_bound
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.reverse import reverse
@@ -36,6 +36,7 @@ __all__ = ["Epoch", "Frame", "Model", "StepPrograms", "Training"]
 
 FRAMES = 3  # the last good point, the present one, and the next
 NUMBERS = 2**21  # kept of the path; the epochs have their own record
+CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
 SAMPLED = 16  # of so many steps one tells of the layers' gradients and updates
 
 
@@ -189,19 +190,37 @@ class StepPrograms:
         return recorded
 
     def _check(self, bound: _Bound, k: int, data: tuple[Any, ...], t: int, lr: float) -> None:
-        """Compare the gradient with a difference of the loss, once. Raises GradientError where they disagree."""
-        results = bound.run(self, k, data, t, lr)
-        if results is None or not math.isfinite(results[0]):
-            return
-        frame = self.frames[k]
+        """Compare the gradient with a difference of the loss, once. Raises GradientError where they disagree.
 
-        def plain(x: FloatArray) -> float:
+        Near the kinks of many units a difference says nothing: then points further away are asked, and a gradient that
+        holds at one of them is right, since every point has the same graph.
+        """
+        frame = self.frames[k]
+        x, single = frame.x.copy(), frame.x.dtype == np.float32
+
+        def plain(at: FloatArray) -> float:
             self.nfev += 1
-            value = self.model.loss(*self.arguments(x, frame.carried, data))
+            value = self.model.loss(*self.arguments(at, frame.carried, data))
             return float(value[0] if isinstance(value, tuple) else value)
 
-        single = frame.x.dtype == np.float32
-        cross_check(plain, [frame.x.copy()], [0], results[0], [frame.g], self.model.name, single)
+        random = np.random.default_rng(20240229)
+        alarm: GradientError | None = None
+        try:
+            for away in CHECKED_AT:
+                if away:
+                    frame.x[...] = x + away * random.standard_normal(x.size)
+                results = bound.run(self, k, data, t, lr)
+                if results is None or not math.isfinite(results[0]):
+                    continue
+                try:
+                    cross_check(plain, [frame.x.copy()], [0], results[0], [frame.g], self.model.name, single)
+                    return
+                except GradientError as error:
+                    alarm = alarm or error
+        finally:
+            frame.x[...] = x
+        if alarm is not None:
+            raise alarm
 
 
 @dataclass

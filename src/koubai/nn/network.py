@@ -86,6 +86,15 @@ class Network:
         for name, value in (("l1", l1), ("l2", l2)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}")
+        for last, taking in (
+            (known_layers.Softmax, known_losses.CrossEntropy),
+            (known_layers.Sigmoid, known_losses.BinaryCrossEntropy),
+        ):
+            if isinstance(self.layers[-1], last) and isinstance(loss, taking):
+                raise InputError(
+                    f"{loss.name} takes the numbers before {self.layers[-1].name}, and applies it itself: leave the "
+                    "last layer out; predict_proba gives the probabilities"
+                )
         self._loss = loss
         self.seed = int(seed)
         self.l1, self.l2 = float(l1), float(l2)
