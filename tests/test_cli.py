@@ -351,6 +351,7 @@ def test_functions(koubai):
         (("train", "moons", "--layers", "pool2,2"), "want images, as digits has"),
         (("train", "digits", "--layers", "conv8x3,10"), "put Flatten() before it"),
         (("train", "moons", "--layers", "relu"), "no parameters"),
+        (("train", "moons", "--layers", "8,relu,2,softmax"), "leave the last layer out"),
         (("train", "moons", "--layers", "8,relu,1", "--loss", "crossentropy"), "needs one output a class"),
         (("train", "moons", "--loss", "crossentrpy"), "did you mean 'crossentropy'"),
         (("train", "moons", "--label", "y"), "--label is for CSV files"),
