@@ -1,5 +1,6 @@
 """Plain NumPy programs as people write them: traced, differentiated, compared with differences and with themselves."""
 
+import gc
 import math
 import types
 
@@ -441,6 +442,35 @@ def test_a_gradient_writes_no_constant_and_nothing_spread_but_what_it_needs():
     assert [node.op.name for node in derived] == ["constant", "multiply"]
     assert derived[0].params["value"] == -0.25
     assert [node.op.name for node in trace(np.sum, X).gradient().nodes] == ["input", "sum", "constant", "broadcast_to"]
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_derivative_shares_what_the_function_has(dead):
+    def f(x):
+        if dead:
+            np.exp(x)  # nobody needs it
+        return np.sum(np.tanh(x) * np.tanh(x) * (1.0 + np.cos(x)))
+
+    graph = trace(f, X).gradient()
+    names = [node.op.name for node in graph.nodes]
+    assert names.count("tanh") == names.count("cos") == 1
+    squares = [n for n in graph.nodes if n.op.name == "multiply" and n.inputs == (names.index("tanh"),) * 2]
+    assert len(squares) == 1
+
+
+def test_tracing_leaves_nothing_to_the_garbage_collector():
+    def f(p, x):
+        return np.sum(np.tanh(x @ p["w"]) ** 2) + np.max(p["b"])
+
+    arguments = {"w": np.ones((3, 2)), "b": np.arange(2.0)}, np.ones((4, 3))
+    trace(f, *arguments).gradient()  # what the first call alone makes
+    gc.collect()
+    gc.disable()
+    try:
+        trace(f, *arguments).gradient()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_spread_cotangent_is_cast_as_any_other():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -41,45 +41,53 @@ class Leaves(NamedTuple):
     @classmethod
     def of(cls, f: Any, args: Sequence[Any], kwargs: Mapping[str, Any], active: Collection[int] | None) -> Leaves:
         """Take the arguments apart. ``active``: the positions that are differentiated; None: every real array."""
+        found: _Found = ([], [], [])
+        every = active is None
         names = argument_names(f, len(args))
-        values: list[Any] = []
-        labels: list[str] = []
-        chosen: list[int] = []
+        positional = [_part(v, names[i], active is not None and i in active, every, found) for i, v in enumerate(args)]
+        named = [(k, _part(kwargs[k], k, False, every, found)) for k in sorted(kwargs)]
+        values, labels, chosen = found
+        return cls(tuple(values), tuple(labels), tuple(chosen), (tuple(positional), tuple(named)))
 
-        def leaf(value: Any, name: str, on: bool) -> Leaf:
-            if on:
-                chosen.append(len(values))
-            values.append(value)
-            labels.append(name)
-            return _new_leaf((value.shape, value.dtype))
 
-        def part(value: Any, name: str, on: bool) -> Any:
-            if not on and isinstance(value, _ARRAYS) and (kind := value.dtype.kind) in "fiubc":
-                return leaf(value, name, active is None and kind == "f")
-            if (type(value) is dict or isinstance(value, Mapping)) and all(isinstance(k, str) for k in value):
-                if on and not value:
-                    raise InputError(f"{name} is an empty dict; give at least one array")
-                return (
-                    "dict",
-                    tuple([(k, part(v, k if k.isidentifier() else f"{name}_{k}", on)) for k, v in value.items()]),
-                )
-            if on:
-                return leaf(real(value, name), name, True)
-            if active is None and isinstance(value, float):
-                return leaf(np.float64(value), name, True)
-            try:
-                hash(value)
-            except TypeError:
-                if isinstance(value, list | tuple):
-                    return (type(value).__name__, tuple(part(v, f"{name}_{i}", on) for i, v in enumerate(value)))
-                raise untraceable(
-                    f"the argument {name} is a {type(value).__name__}", "pass arrays and numbers"
-                ) from None
-            return Static(value)
+_Found: TypeAlias = tuple[list[Any], list[str], list[int]]  # the values, their names, and which are differentiated
 
-        positional = tuple([part(v, names[i], active is not None and i in active) for i, v in enumerate(args)])
-        named = tuple((k, part(kwargs[k], k, False)) for k in sorted(kwargs))
-        return cls(tuple(values), tuple(labels), tuple(chosen), (positional, named))
+
+def _part(value: Any, name: str, on: bool, every: bool, found: _Found) -> Any:
+    """Return the form of an argument or a part of one, and add its arrays to ``found``.
+
+    on: it is differentiated; every: every real array is.
+    """
+    if not on and isinstance(value, _ARRAYS) and (kind := value.dtype.kind) in "fiubc":
+        return _leaf(value, name, every and kind == "f", found)
+    if (type(value) is dict or isinstance(value, Mapping)) and all(isinstance(k, str) for k in value):
+        if on and not value:
+            raise InputError(f"{name} is an empty dict; give at least one array")
+        parts = []
+        for k, v in value.items():
+            parts.append((k, _part(v, k if k.isidentifier() else f"{name}_{k}", on, every, found)))
+        return "dict", tuple(parts)
+    if on:
+        return _leaf(real(value, name), name, True, found)
+    if every and isinstance(value, float):
+        return _leaf(np.float64(value), name, True, found)
+    try:
+        hash(value)
+    except TypeError:
+        if isinstance(value, list | tuple):
+            parts = [_part(v, f"{name}_{i}", on, every, found) for i, v in enumerate(value)]
+            return type(value).__name__, tuple(parts)
+        raise untraceable(f"the argument {name} is a {type(value).__name__}", "pass arrays and numbers") from None
+    return Static(value)
+
+
+def _leaf(value: Any, name: str, on: bool, found: _Found) -> Leaf:
+    values, names, active = found
+    if on:
+        active.append(len(values))
+    values.append(value)
+    names.append(name)
+    return _new_leaf((value.shape, value.dtype))
 
 
 class Leaf(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from koubai.graph.ops import OPS, UFUNCS, Index, Shape, apply
-from koubai.graph.trace import FUNCTIONS, Traced, normalized, untraceable
+from koubai.graph.trace import FUNCTIONS, Traced, normalized, record, untraceable
 
 __all__ = [
     "array",
@@ -341,6 +341,8 @@ def _chosen(condition: Any, function: Any, x: Any, args: Any, kw: Any, otherwise
 
 # --- reductions
 def _reduce(name: str) -> Callable[..., Any]:
+    op = OPS[name]
+
     def reduction(
         a: Any,
         axis: Any = None,
@@ -357,7 +359,8 @@ def _reduce(name: str) -> Callable[..., Any]:
             if name not in ("sum", "prod"):
                 refuse(name, "where", "a mask")
             x = np.where(where, x, 0.0 if name == "sum" else 1.0)
-        y = apply(name, x, axis=axes_of(axis, x.ndim), keepdims=bool(keepdims) and keepdims is not np._NoValue)
+        params = {"axis": axes_of(axis, len(x.shape)), "keepdims": bool(keepdims) and keepdims is not np._NoValue}
+        y = record(op, (x,), params) if type(x) is Traced else op.call(x, **params)
         if initial is not np._NoValue and initial is not None:
             join = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}[name]
             y = join(y, initial)

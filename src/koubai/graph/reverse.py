@@ -13,7 +13,7 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
-from koubai.graph.trace import INPUT, LEAVES, Graph, Trace, Traced, record
+from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, new_traced, record
 
 __all__ = ["pullback", "reverse"]
 
@@ -53,13 +53,13 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         output = graph.outputs[0]
         dtype = nodes[output].dtype
         if dtype is not None and dtype.kind in "fc":
-            cotangents[output] = Traced(trace, -1, dtype.type(1), (), dtype)
+            cotangents[output] = new_traced(trace, -1, dtype.type(1), (), dtype)
     else:
         for k, i in enumerate(seeds):
             shape, dtype = nodes[i].shape, nodes[i].dtype
             added = trace.append(INPUT, {"name": f"g{k}"}, shape, dtype, 0)
             trace.inputs.append(added)
-            seed = Traced(trace, added, None, shape, dtype)
+            seed = new_traced(trace, added, None, shape, dtype)
             cotangents[i] = _joined(cotangents[i], seed) if i in cotangents else seed
     with np.errstate(all="ignore"):
         for i in range(len(nodes) - 1, -1, -1):
@@ -122,7 +122,7 @@ def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any]
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
-    table = trace.table
+    trace.table = _calls(graph.nodes) if graph.table is None else graph.table.copy()
     values: list[Any] = []
     carries = [False] * len(graph.nodes)
     for i in targets:
@@ -131,16 +131,20 @@ def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any]
         if dtype is None:
             values.append(params["value"])  # Python numbers are shown as they are
             continue
-        values.append(Traced(trace, i, None, shape, dtype))
-        if inputs:
-            table[(op, inputs, *params.values()) if params else (op, inputs)] = i
-            if op.vjp and dtype.kind in "fc":
-                for j in inputs:
-                    if carries[j]:
-                        carries[i] = True
-        elif op not in LEAVES:
-            table[op, inputs, *params.values()] = i
+        values.append(new_traced(trace, i, None, shape, dtype))
+        if inputs and op.vjp and dtype.kind in "fc":
+            for j in inputs:
+                if carries[j]:
+                    carries[i] = True
     return values, carries
+
+
+def _calls(nodes: Sequence[Node]) -> dict[Any, int]:
+    return {
+        (op, inputs, *params.values()): i
+        for i, (op, inputs, params, *_) in enumerate(nodes)
+        if inputs or op not in LEAVES
+    }
 
 
 def _joined(total: Traced, part: Traced) -> Traced:
@@ -150,7 +154,7 @@ def _joined(total: Traced, part: Traced) -> Traced:
         node = trace.nodes[b._current()]
         if node.op in (_ADD_AT, _SETITEM) and trace.nodes[node.inputs[0]].op is _ZEROS and a.shape == b.shape:
             i = trace.emit(_ADD_AT, (a._current(), *node.inputs[1:]), node.params, (a.shape, a.dtype))
-            return Traced(trace, i, None, a.shape, a.dtype)
+            return new_traced(trace, i, None, a.shape, a.dtype)
     return record(_ADD, (total, part))
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from koubai.errors import TraceError
 from koubai.graph import editing, fourier, linear_algebra, series, statistics  # noqa: F401 they fill the table
 from koubai.graph.functions import array, holds_traced, new_array
-from koubai.graph.trace import FUNCTIONS, Trace, Traced, current_trace, untraceable
+from koubai.graph.trace import FUNCTIONS, Trace, Traced, current_trace, new_traced, untraceable
 
 __all__ = ["Surroundings"]
 
@@ -408,7 +408,7 @@ def _owner() -> Any:
         raise untraceable(
             "a function made while tracing runs after it", "don't keep functions made inside the function"
         )
-    return Traced(trace, -1, None, (), np.dtype(np.float64))
+    return new_traced(trace, -1, None, (), np.dtype(np.float64))
 
 
 def _zeros(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:

@@ -41,6 +41,7 @@ __all__ = [
     "current_trace",
     "evaluate",
     "infer",
+    "new_traced",
     "normalized",
     "record",
     "run_nodes",
@@ -200,8 +201,9 @@ class Graph:
     guards: the looks at values on which the path depends; kinks: the kinks that the traced point sits on.
     """
 
-    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs")
+    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs", "table")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
+    table: dict[Any, int] | None  # call -> node, for a derivative to share, where the trace still has it
 
     def __init__(
         self,
@@ -219,6 +221,7 @@ class Graph:
         self.guards = tuple(guards)
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
+        self.table = None
         self.check(known)
 
     def check(self, known: Graph | Trace | None = None) -> None:
@@ -234,6 +237,8 @@ class Graph:
             if not all(map(operator.is_, nodes, known.nodes)):
                 same = itertools.takewhile(bool, map(operator.is_, nodes, known.nodes))
                 del forms[sum(same) :]
+            elif len(nodes) == len(known.nodes):
+                self.table = known.table
         for op, inputs, params, shape, dtype, _ in nodes[len(forms) :]:
             i = len(forms)
             form = (shape, dtype if dtype is not None else type(params["value"]))
@@ -566,7 +571,7 @@ class Trace:
         shape, dtype = value.shape, value.dtype
         i = self.append(INPUT, {"name": name}, shape, dtype, level)
         self.inputs.append(i)
-        return Traced(self, i, value if self.concrete else None, shape, dtype)
+        return new_traced(self, i, value if self.concrete else None, shape, dtype)
 
     def constant(self, value: Any) -> int:
         """Return the node of a constant: a Python number stays one (weak); an array is copied."""
@@ -606,7 +611,7 @@ class Trace:
             i = self.table[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
         shown = value.view(np.ndarray)
         shown.flags.writeable = False
-        return Traced(self, i, shown, value.shape, value.dtype)
+        return new_traced(self, i, shown, value.shape, value.dtype)
 
     def emit(self, op: Op, inputs: tuple[int, ...], params: dict[str, Any], form: Any = None, depth: int = 3) -> int:
         """Return the node for this call, a new one unless the same stands already.
@@ -677,12 +682,12 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             elif (i := a._node) < 0:
                 if op.elementwise and _are_numbers(args):  # so is the result, and no node until it meets more
                     value = op.call(*[b._value if type(b) is Traced else b for b in args], **params)
-                    return Traced(trace, -1, value, (), value.dtype)
+                    return new_traced(trace, -1, value, (), value.dtype)
                 i = a._current()
             nodes.append(i)
         i = trace.derive(op, nodes, params)
         shape, dtype = trace.forms[i]
-        return Traced(trace, i, None, shape, dtype)
+        return new_traced(trace, i, None, shape, dtype)
     values = []
     for a in args:
         if type(a) is Traced:
@@ -707,7 +712,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     i = trace.emit(op, tuple(nodes), params, form, 4)
     if op.kink is not None and trace.levels[i] == 2 and op.kink(value, *values, **params):
         trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
-    result = Traced(trace, i, value, shape, dtype)
+    result = new_traced(trace, i, value, shape, dtype)
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
         result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
     return result
@@ -887,30 +892,44 @@ _SIMPLER: dict[Op, Callable[[Trace, Op, list[int], dict[str, Any]], int | None]]
 }
 
 
+def new_traced(trace: Trace, node: int, value: Any, shape: Shape, dtype: Any) -> Traced:
+    """Return a new traced value. (A constructor would take half as long again: it starts the interpreter anew.)"""
+    made = _blank(Traced)
+    made._trace = trace
+    made._node = node
+    made._value = value
+    made._base = None
+    made._weak = False
+    made.shape = shape
+    made.dtype = dtype
+    return made
+
+
+_blank = object.__new__
+
+
 class Traced:
     """A value of the function being traced. It behaves as a NumPy array, or as a NumPy scalar when 0-d."""
 
     __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "_weak", "dtype", "shape")
     __hash__ = object.__hash__
     _record = staticmethod(record)
-    _base_node: int  # of a view: the node of the base that `_node` was taken from,
+    _trace: Trace
+    _node: int  # below 0: a number of a trace without numbers, which is no node yet
+    _value: Any
+    _weak: bool  # a Python number, which gives way to the precision of what it meets
+    _base: Traced | None  # the array that this one is a view of,
+    _base_node: int  # the node of the base that `_node` was taken from,
     _view: Node  # and the node that took it
-
-    def __init__(self, trace: Trace, node: int, value: Any, shape: Shape, dtype: Any) -> None:
-        self._trace = trace
-        self._node = node
-        self._value = value
-        self._base: Traced | None = None  # the array that this one is a view of
-        self._weak = False  # a Python number, which gives way to the precision of what it meets
-        self.shape = shape
-        self.dtype = dtype
+    shape: Shape
+    dtype: Any
 
     def _zeros(self, shape: Shape, dtype: Any) -> Traced:
         """Return an assignable array of zeros in the same trace."""
         trace = self._trace
         dtype = np.dtype(dtype)
         i = trace.emit(OPS["zeros"], (), {"shape": shape, "dtype": dtype}, (shape, dtype))
-        return Traced(trace, i, np.zeros(shape, dtype) if trace.concrete else None, shape, dtype)
+        return new_traced(trace, i, np.zeros(shape, dtype) if trace.concrete else None, shape, dtype)
 
     @property
     def _known(self) -> Any:
@@ -984,7 +1003,7 @@ class Traced:
         trace = self._trace
         i = trace.constant(value)
         held = np.array(value)
-        return Traced(trace, i, held if held.ndim else held[()], held.shape, held.dtype)
+        return new_traced(trace, i, held if held.ndim else held[()], held.shape, held.dtype)
 
     # --- looks
     def _look(self, what: str, fix: str) -> Any:
@@ -1147,7 +1166,7 @@ class Traced:
 
     def copy(self, order: Any = "C") -> Traced:
         value = self._value.copy(order) if isinstance(self._value, np.ndarray) else self._value
-        return Traced(self._trace, self._current(), value, self.shape, self.dtype)
+        return new_traced(self._trace, self._current(), value, self.shape, self.dtype)
 
     def flatten(self, order: str = "C") -> Any:
         return self.ravel(order).copy()
@@ -1175,7 +1194,7 @@ class Traced:
     def _as_python(self) -> Any:
         """Return this number as the Python number that ``float()`` or ``item()`` would give."""
         y = self.astype(np.float64) if self.dtype.kind == "f" and self.dtype != np.float64 else self
-        number = Traced(y._trace, y._current(), y._value, (), y.dtype)
+        number = new_traced(y._trace, y._current(), y._value, (), y.dtype)
         number._weak = y.dtype == np.float64
         return number
 
