@@ -12,7 +12,7 @@ import numpy as np
 from koubai.descent.objective import Bounds, largest_of
 from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.schedules import Schedule
-from koubai.descent.stopping import GROWTH, PATIENCE, Point
+from koubai.descent.stopping import GROWTH, Point
 from koubai.errors import CompileError, CompileWarning, TraceError
 from koubai.execute import native
 from koubai.execute.choose import choose_descent
@@ -175,11 +175,13 @@ class Engine:
 class _Leg:
     """The code and the memory of one path of f."""
 
+    NUMBERS = 2**20  # in the rows of one call
+
     def __init__(self, graphs: DescentGraphs, descent: Any, path: Any) -> None:
         self.descent, self.path = descent, path
         self.graphs = graphs
         stopping = descent.stopping
-        self.code = native.Descent(graphs, PATIENCE, (stopping.ftol, stopping.xtol) != (None, None))
+        self.code = native.Descent(graphs, (stopping.ftol, stopping.xtol) != (None, None))
         self.operations = graphs.operations
         n, dtype = graphs.size, graphs.dtype
         bounds = descent.bounds
@@ -190,34 +192,30 @@ class _Leg:
             state=np.zeros(int(self.widths[-1]) if len(self.widths) else 1, dtype),
             low=np.full(n, -np.inf, dtype) if bounds is None else bounds.low,
             high=np.full(n, np.inf, dtype) if bounds is None else bounds.high,
-            best=np.empty(2 * n + 1, dtype),
+            rows=np.empty((1, self.code.width)),
+            lr=np.zeros(1),
         )
 
-    def _load(self) -> None:
+    def _load(self, end: int) -> None:
         """Copy the descent into the memory of the loop."""
         descent, memory = self.descent, self.memory
         point, stopping, start = descent.point, descent.stopping, descent.stopping.start
         memory.x[:], memory.g[:] = point.x, point.g
         if len(self.widths):
             memory.state[:] = np.concatenate([np.ravel(part) for part in descent.state])
-        scale = max(1.0, abs(start.fun))
         largest = GROWTH * max(1.0, float(np.linalg.norm(start.x.astype(np.float64))))
-        numbers = memory.numbers
-        numbers[native.FUN], numbers[native.NORM] = point.fun, point.grad_norm
+        numbers, counts = memory.numbers, memory.counts
+        numbers[native.FUN] = point.fun
         numbers[native.GTOL] = stopping.gtol if stopping.gtol > 0 else -1.0
         numbers[native.TARGET] = -np.inf if stopping.target is None else stopping.target
-        numbers[native.F_LIMIT] = start.fun + GROWTH * scale * (1 - 1e-9)
-        numbers[native.X2_LIMIT] = min(largest * largest * (1 - 1e-9), np.finfo(np.float64).max)
+        numbers[native.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), native.BIGGEST)
+        numbers[native.X2_LIMIT] = min(largest * largest * (1 - 1e-9), native.BIGGEST)
         numbers[native.FTOL] = -1.0 if stopping.ftol is None else stopping.ftol
         numbers[native.XTOL] = -1.0 if stopping.xtol is None else stopping.xtol
-        numbers[native.NEAR] = start.fun + 10 * scale
-        numbers[native.STEEP_G], numbers[native.STEEP_X] = stopping.steepest**2, 1.0
-        numbers[native.TRAVELLED], numbers[native.BEST] = stopping.travelled, descent.best.fun
-        counts = memory.counts
-        counts[native.T], counts[native.UNCHANGED], counts[native.BEST_T] = point.t, stopping.unchanged, -1
-        counts[native.CLIPPED], counts[native.PROJECTED] = 0, point.projected
-        recorder = descent.recorder
-        counts[native.MASK] = -1 if recorder.record == "off" else recorder.stride - 1
+        counts[native.T], counts[native.T_END] = point.t, end
+        counts[native.LR_STRIDE], counts[native.FORCED] = len(memory.lr) > 1, 0
+        rows = memory.rows
+        memory.bind(rows if len(rows) >= end - point.t else np.empty((end - point.t, self.code.width)), memory.lr)
 
     def _rates(self, end: int) -> tuple[Any, int]:
         """Return the rates of the updates after point.t, …, end, and how many of these points can be reached."""
@@ -235,49 +233,61 @@ class _Leg:
     def run(self, end: int) -> tuple[int, int]:
         """Make steps up to ``end`` and record them; return how many, and why no more."""
         descent, memory = self.descent, self.memory
-        begin = descent.point.t
+        before = descent.point
+        end = min(end, before.t + max(1, self.NUMBERS // self.code.width))
         memory.lr, end = self._rates(end)
-        if end == begin:
+        if end == before.t:
             return 0, REMARKABLE
-        self._load()
-        counts, numbers, mask = memory.counts, memory.numbers, int(memory.counts[native.MASK])
-        counts[native.T_END], counts[native.LR_STRIDE] = end, len(memory.lr) > 1
-        n = self.graphs.size
-        memory.rows = np.empty((1 if mask < 0 else end // (mask + 1) - begin // (mask + 1) + 1, n + native.ROW))
+        self._load(end)
         why = self.code.run(memory)
-        made = int(counts[native.T]) - begin
+        made = int(memory.counts[native.T]) - before.t
         if not made:
             return 0, why
-        t = begin + made
-        point = Point(
-            t, memory.x.copy(), float(numbers[native.FUN]), memory.g.copy(), float(numbers[native.NORM]),
-            projected=bool(counts[native.PROJECTED]),
-        )  # fmt: skip
-        if counts[native.BEST_T] >= 0:
-            best = memory.best.copy()
-            descent.best = Point(
-                int(counts[native.BEST_T]), best[:n], float(numbers[native.BEST]), best[n : 2 * n], float(best[-1])
-            )
-        stopping = descent.stopping
-        stopping.last, stopping.unchanged = point, int(counts[native.UNCHANGED])
-        stopping.steepest = math.sqrt(numbers[native.STEEP_G] / numbers[native.STEEP_X])
-        stopping.travelled = float(numbers[native.TRAVELLED])
+        rows = memory.rows[:made]
+        descent.point = self._point(before.t + made, rows[-1])
+        best = int(np.argmin(rows[:, 0]))
+        if rows[best, 0] < descent.best.fun:
+            descent.best = self._point(before.t + 1 + best, rows[best])
+        self._follow(before, rows)
         descent.objective.nfev += made
         descent.objective.njev += made
         descent.state = self._states()
-        table = memory.lr
-        descent.lr = float(table[min(made, len(table) - 1)])
-        descent.point = point
-        rows = memory.rows[: counts[native.ROWS]]
-        ts = np.arange(begin // (mask + 1) + 1, t // (mask + 1) + 1) * (mask + 1) if mask >= 0 else np.zeros(0, int)
-        columns = np.empty((len(rows), 5))
-        columns[:, :2], columns[:, 3:] = rows[:, :2], rows[:, 2:4]
-        columns[:, 2] = table[ts - begin] if len(table) > 1 else table[0]
-        last = (
-            t, point.x, point.fun, point.grad_norm, descent.lr, bool(counts[native.CLIPPED]), point.projected
-        )  # fmt: skip
-        descent.recorder.add_rows(ts, rows[:, native.ROW :], columns, last)
+        self._record(before.t, rows)
         return made, why
+
+    def _point(self, t: int, row: Any) -> Point:
+        n = self.graphs.size
+        x, g = row[2 : 2 + n].astype(self.graphs.dtype), row[2 + n : 2 + 2 * n].astype(self.graphs.dtype)
+        return Point(t, x, float(row[0]), g, float(row[1]), projected=bool(self.code.flags and row[-1]))
+
+    def _follow(self, before: Point, rows: Any) -> None:
+        """Tell the rules for stopping of the path, as they would have seen it step by step."""
+        n, stopping = self.graphs.size, self.descent.stopping
+        both = np.concatenate([[[*before.x, *before.g]], rows[:, 2 : 2 + 2 * n]])
+        steps = np.diff(both, axis=0)
+        moved, turned = (np.sqrt(np.einsum("ij,ij->i", d, d)) for d in (steps[:, :n], steps[:, n:]))
+        stopping.travelled += float(moved.sum())
+        near = rows[:, 0] <= stopping.start.fun + 10 * max(1.0, abs(stopping.start.fun))
+        near[0] |= before.t == 0
+        with np.errstate(all="ignore"):
+            slopes = np.where(near & (moved > 0), turned / moved, 0.0)
+        stopping.steepest = max(stopping.steepest, float(np.max(slopes, where=np.isfinite(slopes), initial=0.0)))
+        stopping.last, stopping.unchanged = self.descent.point, 0
+
+    def _record(self, begin: int, rows: Any) -> None:
+        descent, table, n = self.descent, self.memory.lr, self.graphs.size
+        point, recorder = descent.point, descent.recorder
+        descent.lr = float(table[min(point.t - begin, len(table) - 1)])
+        clipped = bool(self.code.flags and rows[-1, -2])
+        last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
+        t = np.arange(begin + 1, point.t + 1)
+        due = slice(-(begin + 1) % recorder.stride, None, recorder.stride)
+        t, rows = t[due], rows[due]
+        columns = np.zeros((len(rows), 5))
+        columns[:, :2], columns[:, 2] = rows[:, :2], table[t - begin] if len(table) > 1 else table[0]
+        if self.code.flags:
+            columns[:, 3:] = rows[:, -2:]
+        recorder.add_rows(t, rows[:, 2 : 2 + n], columns, last)
 
     def _states(self) -> State:
         flat = self.memory.state.copy()
@@ -288,23 +298,18 @@ class _Leg:
     def one_step(self) -> tuple[Point, State] | None:
         """Return the next point and state, whatever the rules for stopping say; None: Python has to make it."""
         memory, t = self.memory, self.descent.point.t
-        self._load()
-        numbers, counts = memory.numbers, memory.counts
+        memory.lr = np.array([self.descent.lr])
+        self._load(t + 1)
+        numbers = memory.numbers
         numbers[[native.GTOL, native.FTOL, native.XTOL]] = -1.0
         numbers[native.TARGET] = -np.inf
-        numbers[[native.F_LIMIT, native.X2_LIMIT]] = np.inf
-        counts[native.T_END], counts[native.LR_STRIDE], counts[native.MASK] = t + 1, 0, -1
-        counts[native.UNCHANGED] = -PATIENCE
-        memory.lr, memory.rows = np.array([self.descent.lr]), np.empty((1, self.graphs.size + native.ROW))
+        numbers[[native.F_LIMIT, native.X2_LIMIT]] = native.BIGGEST
+        memory.counts[native.FORCED] = 1
         if self.code.run(memory) != REACHED:
             return None
         self.descent.objective.nfev += 1
         self.descent.objective.njev += 1
-        point = Point(
-            t + 1, memory.x.copy(), float(numbers[native.FUN]), memory.g.copy(), float(numbers[native.NORM]),
-            projected=bool(counts[native.PROJECTED]),
-        )  # fmt: skip
-        return point, self._states()
+        return self._point(t + 1, memory.rows[0]), self._states()
 
     def check(self) -> None:
         """Compare the first step with what the graphs mean. Raises CompileError where they differ beyond rounding.

@@ -171,6 +171,10 @@ class Code:
     def number(self, value: float, kind: str) -> Value:
         return Value(_digits(value, kind), kind, 1, value)
 
+    def no(self, v: Value) -> Value:
+        true = "true" if v.lanes == 1 else f"splat ({BOOL} true)"
+        return Value(self.raw(f"xor {of_type(BOOL, v.lanes)} {v.text}, {true}"), BOOL, v.lanes)
+
     def all(self, values: Sequence[Value]) -> Value:
         """Return whether all of these are true."""
         total = values[0]

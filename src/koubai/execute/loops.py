@@ -325,7 +325,7 @@ class _Passes:
                 elif arrays:  # some elements of an array
                     self.ready[i] = max(self._earliest(root) for root in self.needs(i, (0, 0), 0))
                 else:
-                    self.ready[i] = max((self.ready[j] for j in node.inputs), default=0)
+                    self.ready[i] = max((self.ready[j] for j in node.inputs if self.sizes[j] == 1), default=0)
             elif i in stored and self.forms[i].kind != "leaf":
                 self.level[i] = self._earliest((i, 1, 0))
 
@@ -950,7 +950,8 @@ class _Loop:
 def compile_loops(graph: Graph) -> Callable[..., Any]:
     """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
 
-    Raises Unsuitable where there is little that loops could do better than NumPy.
+    run.passes: how often each kernel goes through memory. Raises Unsuitable where there is little that loops could do
+    better than NumPy.
     """
     program = _Program(graph)
     namespace: dict[str, Any] = program.namespace
@@ -958,6 +959,7 @@ def compile_loops(graph: Graph) -> Callable[..., Any]:
     run: Callable[..., Any] = namespace["run"]
     run.source = program.source  # type: ignore[attr-defined]
     run.release = program.release  # type: ignore[attr-defined]
+    run.passes = program.passes  # type: ignore[attr-defined]
     return run
 
 
@@ -994,6 +996,7 @@ class _Program:
         self.stage = self._stages()
         self.released: list[Callable[[], None]] = []
         self.pool: list[Any] = []
+        self.passes: list[int] = []
         self.source = self._text()
 
     def release(self) -> None:
@@ -1162,6 +1165,7 @@ class _Program:
         nodes, lines = self.nodes, self.lines
         name = f"kernel{len(kernels)}"
         kernels.append(kernel)
+        self.passes.append(len(kernel.passes.passes()))
         self.namespace[name] = kernel.call
         for i in outside:
             self._given(i, kernel, new[i])

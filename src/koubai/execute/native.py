@@ -31,7 +31,7 @@ from koubai.execute.elements import (
     lined,
     rearranged,
 )
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Value, elementwise, emitter, literal
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, elementwise, emitter, literal
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
 
 __all__ = [
@@ -319,6 +319,9 @@ def _captured_kind(value: Any) -> str:
     return kind
 
 
+_NOTHING = np.zeros(1)
+
+
 class Captured:
     """The arrays of the caller's that a graph reads: they are gathered anew for each run."""
 
@@ -341,12 +344,17 @@ class Captured:
 
     def gathered(self) -> Any:
         """Return their numbers in one vector, or None where one is no longer of the form that was traced."""
+        if not self.arrays:
+            return _NOTHING
         for array, form in zip(self.arrays, self.forms, strict=True):
             if (array.shape, array.dtype) != form:
                 return None
-        if not self.arrays:
-            return np.zeros(1)
         return np.concatenate([np.ravel(array) for array in self.arrays])
+
+
+def address(array: Any) -> int:
+    """Return where an array's first element lies; a quarter of the time that array.ctypes.data takes."""
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
 def compile_native(graph: Graph) -> Callable[..., Any]:
@@ -381,7 +389,7 @@ def compile_native(graph: Graph) -> Callable[..., Any]:
         return module(function)
 
     loaded = library.load(b"run" + fingerprint(graph), make)
-    address = ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * (len(kinds) + 1))(loaded.address("run"))
+    call = ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * (len(kinds) + 1))(loaded.address("run"))
     forms = [(graph.nodes[i].shape, graph.nodes[i].dtype) for i in (*graph.inputs, *graph.outputs)]
 
     def run(*inputs: Any) -> Any:
@@ -390,8 +398,8 @@ def compile_native(graph: Graph) -> Callable[..., Any]:
             return None
         given = [np.ascontiguousarray(v, form[1]) for v, form in zip(inputs, forms[:count], strict=True)]
         results = [np.empty(shape, dtype) for shape, dtype in forms[count:]]
-        pointers = [a.ctypes.data for a in (*given, *results, read)]
-        if not address(*pointers):
+        pointers = [address(a) for a in (*given, *results, read)]
+        if not call(*pointers):
             return None
         return tuple(result if result.shape else result[()] for result in results)
 
@@ -430,34 +438,55 @@ class DescentGraphs:
         return self.update.nodes[self.update.inputs[0]].dtype  # type: ignore[return-value]
 
 
-# What the loop reads and leaves in Leg.numbers and Leg.counts, by place.
-FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT, NEAR, STEEP_G, STEEP_X, TRAVELLED, BEST, NORM = range(13)
-T, T_END, MASK, LR_STRIDE, ROWS, UNCHANGED, BEST_T, CLIPPED, PROJECTED = range(9)
+# What the loop reads in Leg.numbers and Leg.counts, by place. T is left at the last step made.
+FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT = range(7)
+T, T_END, LR_STRIDE, FORCED = range(4)
 REACHED, REMARKABLE, REFUSED = range(3)
-ROW = 4  # f, the norm, clipped, projected; then x
+BIGGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass
 class Leg:
-    """The memory of a descent while it runs in machine code. All of it lasts from one call to the next."""
+    """The memory of a descent while it runs in machine code.
+
+    rows: one a step that is made: f, the gradient's norm, x, g, and where there are `flags`, clipped and projected.
+    """
 
     x: Any
     g: Any
     state: Any  # all arrays in one vector
     low: Any
     high: Any
-    best: Any  # x, g and the norm at the best point since it was last reset
-    numbers: Any = field(default_factory=lambda: np.zeros(13))
-    counts: Any = field(default_factory=lambda: np.zeros(9, np.int64))
+    numbers: Any = field(default_factory=lambda: np.zeros(7))
+    counts: Any = field(default_factory=lambda: np.zeros(4, np.int64))
     rows: Any = None
     lr: Any = None
 
+    def __post_init__(self) -> None:
+        kept = (self.x, self.g, self.state, self.low, self.high, self.numbers, self.counts)
+        self._addresses = np.array([*map(address, kept), 0, 0, address(_NOTHING)], np.int64)
+        self.block = address(self._addresses)  # one pointer is passed instead of ten
+        if self.rows is not None:
+            self.bind(self.rows, self.lr)
+
+    def bind(self, rows: Any, lr: Any) -> None:
+        """Take these arrays; the others stay where they are."""
+        self.rows, self.lr = rows, lr
+        self._addresses[7:9] = address(rows), address(lr)
+
+    def read(self, captured: Any) -> None:
+        self._captured = captured
+        self._addresses[9] = address(captured)
+
 
 class Descent:
-    """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that."""
+    """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that.
 
-    def __init__(self, graphs: DescentGraphs, patience: int, tolerances: bool) -> None:
-        """patience: steps without a change of x that are remarkable. tolerances: are FTOL and XTOL looked at?"""
+    width: of a row; flags: do rows end with whether the next update is clipped, and x was projected?
+    """
+
+    def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
+        """tolerances: are FTOL and XTOL looked at?"""
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
             raise Unsuitable(f"parameters of {graphs.dtype}")
@@ -465,24 +494,28 @@ class Descent:
         self.captured = Captured(graphs.value)
         if any(node.op is CAPTURED for graph in (graphs.update, graphs.measure) for node in graph.nodes):
             raise Unsuitable("an optimizer that reads an array from outside")
+        told = (graphs.measure.nodes[graphs.measure.outputs[1]], graphs.update.nodes[graphs.update.outputs[1]])
+        self.flags = any(node.op is not CONSTANT for node in told)
+        self.width = 2 + 2 * graphs.size + 2 * self.flags
         key = (
             b"descend"
             + fingerprint(graphs.value, graphs.update, graphs.measure)
-            + repr((patience, tolerances, graphs.states)).encode()
+            + repr((tolerances, graphs.states)).encode()
         )
-        self.library = library.load(key, lambda: module(_descend(graphs, kind, self.captured, patience, tolerances)))
-        self._call = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 11)(self.library.address("descend"))
+        self.library = library.load(key, lambda: module(_descend(graphs, kind, self, tolerances)))
+        self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.library.address("descend"))
 
     def run(self, leg: Leg) -> int:
         """Make steps, and return why no more: REACHED the end, the next is REMARKABLE, or the code is REFUSED for it.
 
         It is refused where a guard fails, something is not finite, or an array that f reads has changed its form.
         """
-        read = self.captured.gathered()
-        if read is None:
-            return REFUSED
-        memory = (leg.x, leg.g, leg.state, leg.low, leg.high, leg.best, leg.numbers, leg.counts, leg.rows, leg.lr, read)
-        return int(self._call(*[part.ctypes.data for part in memory]))
+        if self.captured.arrays:
+            read = self.captured.gathered()
+            if read is None:
+                return REFUSED
+            leg.read(read)
+        return self._call(leg.block)  # type: ignore[no-any-return]
 
 
 def split(vector: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
@@ -495,123 +528,88 @@ def split(vector: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[An
     return parts
 
 
-class _Loop:
-    """The values that go round: each a phi at the head, and one value at the end of a step."""
-
-    def __init__(self, code: Code) -> None:
-        self.code = code
-        self.entries: list[tuple[Value, Value]] = []  # (the phi, its first value)
-
-    def carry(self, first: Value) -> Value:
-        self.code.count += 1
-        phi = Value(f"%v{self.code.count}", first.kind)
-        self.entries.append((phi, first))
-        return phi
-
-    def phis(self, after: Sequence[Value], back: str) -> list[str]:
-        return [
-            f"  {phi.text} = phi {phi.kind} [ {first.text}, %entry ], [ {v.text}, %{back} ]"
-            for (phi, first), v in zip(self.entries, after, strict=True)
-        ]
-
-
-def _descend(graphs: DescentGraphs, kind: str, captured: Captured, patience: int, tolerances: bool) -> Function:
+def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: bool) -> Function:
     """Write the loop. Every name of a place in memory is a constant above."""
-    function = Function(
-        "descend", "i32", ["x", "g", "state", "low", "high", "best", "numbers", "counts", "rows", "lr", "captured"]
-    )
+    arguments = ["x", "g", "state", "low", "high", "numbers", "counts", "rows", "lr", "captured"]
+    function = Function("descend", "i32", ["block"])
     code = function.code
     n = graphs.size
-    widths = [math.prod(shape) for shape in graphs.states]
-
-    def whole(v: int) -> Value:
-        return Value(str(v), "i64")
-
-    def plus(a: Value, b: Value) -> Value:
-        return Value(code.raw(f"add i64 {a.text}, {b.text}"), "i64")
-
-    def asks(predicate: str, a: Value, b: Value) -> Value:
-        return Value(code.raw(f"icmp {predicate} i64 {a.text}, {b.text}"), BOOL)
-
-    def one_of(c: Value, a: Value, b: Value) -> Value:
-        return Value(code.raw(f"select i1 {c.text}, {a.kind} {a.text}, {b.kind} {b.text}"), a.kind)
 
     def double(v: Value) -> Value:
         return code.cast(v, "double")
 
+    def whole(instruction: str, a: Value, b: Value) -> Value:
+        return Value(code.raw(f"{instruction} i64 {a.text}, {b.text}"), "i64")
+
     code.block("entry")
-    numbers = [function.load("%numbers", k, "double") for k in range(NORM + 1)]
-    counts = [function.load("%counts", k, "i64") for k in range(PROJECTED + 1)]
-    read = captured.reader(function, "%captured")
-    held = {i: read(i) for i in captured.nodes}
+    for k, name in enumerate(arguments):
+        code.line(f"%{name} = load ptr, ptr {function.place('%block', k, 'ptr')}")
+    numbers = [function.load("%numbers", k, "double") for k in range(X2_LIMIT + 1)]
+    counts = [function.load("%counts", k, "i64") for k in range(FORCED + 1)]
+    forced = Value(code.raw(f"icmp ne i64 {counts[FORCED].text}, 0"), BOOL)
+    read = descent.captured.reader(function, "%captured")
+    held = {i: read(i) for i in descent.captured.nodes}
     low, high = (function.elements(f"%{name}", 0, (n,), kind) for name in ("low", "high"))
-    loop = _Loop(code)
-    first = [function.load("%x", k, kind) for k in range(n)] + [function.load("%g", k, kind) for k in range(n)]
-    first += [function.load("%state", k, kind) for k in range(sum(widths))]
-    vectors = [loop.carry(v) for v in first]
-    x, g, state = vectors[:n], vectors[n : 2 * n], vectors[2 * n :]
-    fun, steep_g, steep_x, travelled, best, norm = (
-        loop.carry(numbers[k]) for k in (FUN, STEEP_G, STEEP_X, TRAVELLED, BEST, NORM)
-    )
-    t, row, unchanged, best_t, clipped, projected = (
-        loop.carry(v)
-        for v in (counts[T], whole(0), counts[UNCHANGED], counts[BEST_T], counts[CLIPPED], counts[PROJECTED])
-    )
+    first = [function.load(f"%{name}", k, kind) for name in ("x", "g") for k in range(n)]
+    first += [function.load("%state", k, kind) for k in range(sum(math.prod(shape) for shape in graphs.states))]
+    first += [numbers[FUN], counts[T], Value("0", "i64"), Value("%rows", "ptr")]
     code.line("br label %head")
-    head = len(code.lines)
+    code.block("head")
+    phis = [Phi(code, v.kind, 1) for v in first]
+    values = [phi.value for phi in phis]
+    x, g, state = values[:n], values[n : 2 * n], values[2 * n : -4]
+    fun, t, rate, row = values[-4:]
+    code.line(f"%on = icmp slt i64 {t.text}, {counts[T_END].text}")
+    code.line("br i1 %on, label %step, label %exit")
 
     # -- one step, as yet without consequences
     code.block("step")
-    after = plus(t, whole(1))
-    place = Value(code.raw(f"sub i64 {t.text}, {counts[T].text}"), "i64")
-    place = Value(code.raw(f"mul i64 {place.text}, {counts[LR_STRIDE].text}"), "i64")
-    lr = Value(code.load(f"load double, ptr {code.raw(f'getelementptr double, ptr %lr, i64 {place.text}')}"), "double")
+    after = whole("add", t, Value("1", "i64"))
+    lr = Value(code.load(f"load double, ptr {code.raw(f'getelementptr double, ptr %lr, i64 {rate.text}')}"), "double")
     step = Value(code.raw(f"sitofp i64 {after.text} to double"), "double")
-    scalar = [filled((), [v]) for v in (step, lr, fun)]
+    scalars = [filled((), [v]) for v in (step, lr, fun)]
     changed, _ = expand(
-        code, graphs.update, [filled((n,), x), filled((n,), g), low, high, *scalar, *split(state, graphs.states)],
+        code, graphs.update, [filled((n,), x), filled((n,), g), low, high, *scalars, *split(state, graphs.states)],
         held.__getitem__, [True, True, False, False, False, False, True, *[True] * len(graphs.states)],
     )  # fmt: skip
     new_x = [code.cast(v, kind) for v in changed[0]]
-    new_projected = code.cast(changed[1][()], BOOL)
+    new_projected = changed[1][()]
     new_state = [code.cast(v, kind) for part in changed[2:] for v in part.ravel()]
     shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
     results, asked = expand(code, graphs.value, split(new_x, shapes), held.__getitem__)
-    new_f = code.cast(results[0][()], "double")
+    new_f = double(code.cast(results[0][()], kind))
     new_g = [code.cast(v, kind) for part in results[1:] for v in part.ravel()]
     measured, _ = expand(code, graphs.measure, [filled((n,), new_x), filled((n,), new_g), low, high], held.__getitem__)
-    new_norm = double(measured[0][()])
-    new_clipped = code.cast(measured[1][()], BOOL)
+    new_norm, new_clipped = double(measured[0][()]), measured[1][()]
 
-    # -- is it remarkable?
+    # -- is it to be made?
     def squares(values: Sequence[Value]) -> Value:
-        wide = [double(v) for v in values]
-        return added(code, [code.binary("fmul", v, v) for v in wide], True)
-
-    dx = [code.binary("fsub", a, b) for a, b in zip(new_x, x, strict=True)]
-    dg = [code.binary("fsub", a, b) for a, b in zip(new_g, g, strict=True)]
-    dx2, dg2, x2 = squares(dx), squares(dg), squares(new_x)
-    one, infinite = code.number(1.0, "double"), code.number(math.inf, "double")
-    moved = code.compare("une", dx[0], code.number(0.0, kind))
-    for v in dx[1:]:
-        moved = code.binary("or", moved, code.compare("une", v, code.number(0.0, kind)))
-    still = one_of(moved, whole(0), plus(unchanged, whole(1)))
+        return added(code, [code.binary("fmul", double(v), double(v)) for v in values], True)
 
     def times(*values: Value) -> Value:
-        total = values[0]
-        for v in values[1:]:
-            total = code.binary("fmul", total, v)
-        return total
+        return functools.reduce(functools.partial(code.binary, "fmul"), values)
 
+    zero, one, biggest = (code.number(v, "double") for v in (0.0, 1.0, BIGGEST))
+    x2 = squares(new_x)
+    # A sum is finite only if every part is; where it overflows though they are, Python makes the step.
+    total = code.intrinsic("fabs", added(code, [double(v) for v in new_g], False))
+    moved = functools.reduce(
+        functools.partial(code.binary, "or"), [code.compare("une", a, b) for a, b in zip(new_x, x, strict=True)]
+    )
+    ordinary = code.all([
+        code.compare("ole", new_f, numbers[F_LIMIT]),  # false for NaN too, as the others
+        code.compare("ole", x2, numbers[X2_LIMIT]),
+        code.compare("ole", total, biggest),
+        *asked,
+    ])  # fmt: skip
     reasons = [
         code.compare("ole", new_norm, numbers[GTOL]),
         code.compare("ole", new_f, numbers[TARGET]),
-        code.compare("ogt", new_f, numbers[F_LIMIT]),
-        code.compare("ogt", x2, numbers[X2_LIMIT]),
-        asks("sge", still, whole(patience)),
+        code.binary("and", code.no(forced), code.no(moved)),
     ]
     if tolerances:
-        g2 = squares(new_g)
+        g2, dx2 = squares(new_g), squares([code.binary("fsub", a, b) for a, b in zip(new_x, x, strict=True)])
+        dg2 = squares([code.binary("fsub", a, b) for a, b in zip(new_g, g, strict=True)])
         size = code.binary("fmul", code.select(code.compare("ogt", x2, one), x2, one), code.number(1.03, "double"))
         x_close = times(numbers[XTOL], numbers[XTOL], size)
         magnitude = code.intrinsic("fabs", new_f)
@@ -623,73 +621,31 @@ def _descend(graphs: DescentGraphs, kind: str, captured: Captured, patience: int
             code.compare("ole", times(g2, g2, dx2), times(code.number(4.1, "double"), f_close, f_close, dg2)),
         ]))  # fmt: skip
         reasons.append(code.all([
-            code.compare("oge", numbers[XTOL], code.number(0.0, "double")),
+            code.compare("oge", numbers[XTOL], zero),
             code.compare("ole", dx2, times(x_close, code.number(float(n), "double"))),
             code.compare("ole", times(new_norm, new_norm, dx2), times(x_close, dg2)),
         ]))  # fmt: skip
-    good = [
-        code.compare("olt", code.intrinsic("fabs", v), code.number(math.inf, v.kind)) for v in (new_f, *new_g, *new_x)
-    ]
-    ordinary = code.all([*good, *asked])
-    remarkable = reasons[0]
-    for reason in reasons[1:]:
-        remarkable = code.binary("or", remarkable, reason)
-    go_on = code.binary("and", ordinary, code.binary("xor", remarkable, Value("true", BOOL, 1, True)))
-    code.line(f"%why = select i1 {ordinary.text}, i32 {REMARKABLE}, i32 {REFUSED}")
+    remarkable = functools.reduce(functools.partial(code.binary, "or"), reasons)
+    same_path = code.all([Value("true", BOOL, 1, True), *asked])
+    code.line(f"%why = select i1 {same_path.text}, i32 {REMARKABLE}, i32 {REFUSED}")
+    go_on = code.binary("and", ordinary, code.no(remarkable))
     code.line(f"br i1 {go_on.text}, label %commit, label %exit")
 
-    # -- the step is made
+    # -- the step is made: its row is written, and what goes round is what is new
     code.block("commit")
-    near = code.binary("or", code.compare("ole", new_f, numbers[NEAR]), asks("eq", t, whole(0)))
-    steeper = code.all([
-        near, moved, code.compare("ogt", times(dg2, steep_x), times(steep_g, dx2)), code.compare("olt", dg2, infinite)
-    ])  # fmt: skip
-    new_steep_g, new_steep_x = one_of(steeper, dg2, steep_g), one_of(steeper, dx2, steep_x)
-    new_travelled = code.binary("fadd", travelled, code.intrinsic("sqrt", dx2))
-    better = code.compare("olt", new_f, best)
-    new_best, new_best_t = one_of(better, new_f, best), one_of(better, after, best_t)
-    flags = [Value(code.raw(f"zext i1 {flag.text} to i64"), "i64") for flag in (new_clipped, new_projected)]
-    code.line(f"br i1 {better.text}, label %improved, label %written")
-    code.block("improved")
-    for k, v in enumerate((*new_x, *new_g)):
-        function.store(v, "%best", k)
-    function.store(code.cast(new_norm, kind), "%best", 2 * n)
-    code.line("br label %written")
-    code.block("written")
-    masked = Value(code.raw(f"and i64 {after.text}, {counts[MASK].text}"), "i64")
-    code.line(f"br i1 {asks('eq', masked, whole(0)).text}, label %row, label %next")
-    code.block("row")
-    start = code.raw(f"getelementptr double, ptr %rows, i64 {code.raw(f'mul i64 {row.text}, {n + ROW}')}")
-    shown = [Value(code.raw(f"uitofp i64 {flag.text} to double"), "double") for flag in flags]
-    for k, v in enumerate((new_f, new_norm, *shown, *(double(v) for v in new_x))):
-        function.store(v, start, k)
-    more = plus(row, whole(1))
-    code.line("br label %next")
-    code.block("next")
-    rows = Value(code.load(f"phi i64 [ {row.text}, %written ], [ {more.text}, %row ]"), "i64")
+    told = [double(code.cast(v, BOOL)) for v in (new_clipped, new_projected)] if descent.flags else []
+    for k, v in enumerate((new_f, new_norm, *(double(v) for v in (*new_x, *new_g)), *told)):
+        function.store(v, row.text, k)
+    following = Value(code.raw(f"getelementptr double, ptr {row.text}, i64 {descent.width}"), "ptr")
+    done = [*new_x, *new_g, *new_state, new_f, after, whole("add", rate, counts[LR_STRIDE]), following]
     code.line("br label %head")
-    done = [*new_x, *new_g, *new_state, new_f, new_steep_g, new_steep_x, new_travelled, new_best, new_norm]
-    done += [after, rows, still, new_best_t, *flags]
-    code.lines[head:head] = [
-        "head:",
-        *loop.phis(done, "next"),
-        f"  %on = icmp slt i64 {t.text}, {counts[T_END].text}",
-        "  br i1 %on, label %step, label %exit",
-    ]
+    for phi, before, new in zip(phis, first, done, strict=True):
+        phi.close((before, "entry"), (new, "commit"))
 
-    # -- what was committed goes back to memory
     code.block("exit")
     code.line(f"%end = phi i32 [ {REACHED}, %head ], [ %why, %step ]")
-    for pointer, values in (("%x", x), ("%g", g), ("%state", state)):
-        for k, v in enumerate(values):
-            function.store(v, pointer, k)
-    for k, v in (
-        (FUN, fun), (STEEP_G, steep_g), (STEEP_X, steep_x), (TRAVELLED, travelled), (BEST, best), (NORM, norm)
-    ):  # fmt: skip
-        function.store(v, "%numbers", k)
-    for k, v in (
-        (T, t), (ROWS, row), (UNCHANGED, unchanged), (BEST_T, best_t), (CLIPPED, clipped), (PROJECTED, projected)
-    ):  # fmt: skip
-        function.store(v, "%counts", k)
+    for k, v in enumerate(state):
+        function.store(v, "%state", k)
+    function.store(t, "%counts", T)
     code.line("ret i32 %end")
     return function
