@@ -286,18 +286,18 @@ def test_many_threads_compile_one_graph_once_and_are_right(monkeypatch, tmp_path
     original = library._compile
     monkeypatch.setattr(library, "_compile", lambda *args: compiled.append(1) or original(*args))
     results: list[float] = []
-    barrier = threading.Barrier(40)
+    barrier = threading.Barrier(200)
 
     def descend():
         barrier.wait()
         run = kb.minimize(lambda x: (x[0] - 3.5) * (x[0] - 3.5) * 0.5 + x[1] * x[1], [0.0, 1.0], kb.SGD(lr=0.02))
         results.append(run.fun if run.executor == "native" else math.nan)
 
-    threads = [threading.Thread(target=descend) for _ in range(40)]
+    threads = [threading.Thread(target=descend) for _ in range(200)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(results) == 40
+    assert len(results) == 200
     assert len(set(results)) == 1
     assert len(compiled) == 1

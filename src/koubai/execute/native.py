@@ -42,6 +42,7 @@ __all__ = [
     "Function",
     "Leg",
     "added",
+    "address",
     "compile_native",
     "expand",
     "fingerprint",
