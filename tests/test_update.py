@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -87,6 +88,27 @@ def test_threads_change_no_bit(size, monkeypatch):
         plain.update(expected, grads)
     for key, value in params.items():
         np.testing.assert_array_equal(value, expected[key])
+
+
+def test_several_optimizers_at_once_wait_for_nobody(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(update, "_pool", None)
+    size = update.THREADED + 7
+    results = {}
+
+    def work(k):
+        optimizer, x, g = kb.Adam(lr=0.1), np.ones(size, np.float32), np.linspace(-1, 1, size, dtype=np.float32)
+        for _ in range(6):
+            optimizer.update(x, g)
+        results[k] = x
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(1, 5):
+        np.testing.assert_array_equal(results[k], results[0])
 
 
 @pytest.mark.parametrize("size", [5, update.THREADED + 3])

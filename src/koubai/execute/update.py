@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from koubai.execute import library
 from koubai.execute.elements import Unsuitable, filled
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
-from koubai.execute.native import Function, expand, fingerprint, frontier, module
+from koubai.execute.native import Function, address, expand, fingerprint, frontier, module
 from koubai.graph.trace import LEAVES, Graph
 
 __all__ = ["PIECE", "Update"]
@@ -66,8 +67,7 @@ class Update:
 
         self.whole = bound("whole", ctypes.c_bool, p, w, p, p, p, d, d, d)
         self._prepare = bound("prepare", None, p, p, d, d, d)
-        self._finite = bound("finite", ctypes.c_bool, p, w, w)
-        self._step = bound("step", None, p, p, p, w, w)
+        self._share = bound("share", ctypes.c_bool, p, w, p, p, p, w, w, w)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -83,28 +83,33 @@ class Update:
         pieces: (arrays, PIECE) integers; total: their sizes together. states: the address of the states' pointers.
         shared: the states that are single numbers, in one vector.
         """
+        addresses = address(pieces), len(pieces), states, address(shared), address(table)
         threads = len(os.sched_getaffinity(0)) if total >= THREADED else 1
-        if threads == 1:
-            addresses = shared.ctypes.data, table.ctypes.data
-            return self.whole(pieces.ctypes.data, len(pieces), states, *addresses, t, lr, fun)  # type: ignore[no-any-return]
-        pool, cut = _threads(), -(-total // (threads * 1024)) * 1024
-        parts = [
-            (pieces[k].ctypes.data, int(g), first, min(first + cut, int(size)))
-            for k, (_, g, _, size) in enumerate(pieces)
-            for first in range(0, int(size), cut)
-        ]
-        if not all(pool.map(lambda part: self._finite(*part[1:]), parts)):
-            return False
-        self._prepare(shared.ctypes.data, table.ctypes.data, t, lr, fun)
-        list(pool.map(lambda part: self._step(part[0], states, table.ctypes.data, *part[2:]), parts))
-        count = sum(self.shared)
-        shared[:count] = table[len(self.uniform) : len(self.uniform) + count]
-        return True
+        if threads == 1 or not _one_at_a_time.acquire(blocking=False):
+            return self.whole(*addresses, t, lr, fun)  # type: ignore[no-any-return]
+        try:
+            self._prepare(address(shared), address(table), t, lr, fun)
+            meeting = np.zeros(2, np.int64)  # how many have looked at their gradients, and has one found a bad one?
+            given = (*addresses[:3], address(table), address(meeting))
+            share = -(-total // (threads * 1024)) * 1024
+            ranges = [(first, min(first + share, total)) for first in range(0, total, share)]
+            tasks = [_threads().submit(self._share, *given, *part, len(ranges)) for part in ranges[1:]]
+            done: bool = self._share(*given, *ranges[0], len(ranges))
+            for task in tasks:
+                task.result()
+        finally:
+            _one_at_a_time.release()
+        if done:
+            count = sum(self.shared)
+            shared[:count] = table[len(self.uniform) : len(self.uniform) + count]
+        return done
 
     # -- the text -----------------------------------------------------------------------------------------------------
 
     def _text(self) -> str:
-        return module(self._write_prepare(), self._write_finite(), self._write_step(), self._write_whole())
+        return module(
+            self._write_prepare(), self._write_finite(), self._write_step(), self._write_whole(), self._write_share()
+        )
 
     def _write_prepare(self) -> Function:
         """prepare(shared, table, t, lr, fun): the numbers that all elements need, the new shared states, t, lr, fun."""
@@ -226,6 +231,76 @@ do:
         code.line("ret i1 true")
         return function
 
+    def _write_share(self) -> Function:
+        """share(pieces, count, states, table, meeting, first, last, parties): one thread's part of the update.
+
+        first, last: of the elements of all arrays together. A thread that has looked at its gradients waits for the
+        others, so that nobody writes before everybody has found all finite.
+        """
+        wide = [("i64", name) for name in ("first", "last", "parties")]
+        pointers = ["pieces", ("i64", "count"), "states", "table", "meeting"]
+        function = Function("share", "i1", [*pointers, *wide], apart=False)
+        code = function.code
+        code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
+
+        def over(k: str, after: str, body: Sequence[str]) -> list[str]:
+            """Loop over the arrays, with the part of each that is this thread's: %lo … %hi."""
+            return f"""{k}.loop:
+  %{k} = phi i64 [ 0, %{k}.begin ], [ %{k}.next, %{k}.end ]
+  %{k}.on = icmp slt i64 %{k}, %count
+  br i1 %{k}.on, label %{k}.one, label %{after}
+{k}.one:
+  %{k}.p = getelementptr [{PIECE} x i64], ptr %pieces, i64 %{k}
+  %{k}.gp = getelementptr i64, ptr %{k}.p, i64 1
+  %{k}.g = load ptr, ptr %{k}.gp
+  %{k}.sp = getelementptr i64, ptr %{k}.p, i64 2
+  %{k}.start = load i64, ptr %{k}.sp
+  %{k}.np = getelementptr i64, ptr %{k}.p, i64 3
+  %{k}.n = load i64, ptr %{k}.np
+  %{k}.from = sub i64 %first, %{k}.start
+  %{k}.to = sub i64 %last, %{k}.start
+  %{k}.lo = call i64 @llvm.smax.i64(i64 %{k}.from, i64 0)
+  %{k}.hi = call i64 @llvm.smin.i64(i64 %{k}.to, i64 %{k}.n)
+  %{k}.mine = icmp slt i64 %{k}.lo, %{k}.hi
+  br i1 %{k}.mine, label %{k}.body, label %{k}.end
+{k}.body:
+{chr(10).join(body)}
+{k}.end:
+  %{k}.next = add i64 %{k}, 1
+  br label %{k}.loop""".splitlines()
+
+        code.lines += ["i.begin:", "  br label %i.loop"]
+        code.lines += over("i", "met", [
+            "  %fine = call i1 @finite(ptr %i.g, i64 %i.lo, i64 %i.hi)",
+            "  br i1 %fine, label %i.end, label %bad",
+        ])  # fmt: skip
+        code.lines += """bad:
+  %flag = getelementptr i64, ptr %meeting, i64 1
+  store atomic i64 1, ptr %flag release, align 8
+  br label %i.end
+met:
+  %before = atomicrmw add ptr %meeting, i64 1 acq_rel
+  br label %wait
+wait:
+  %here = load atomic i64, ptr %meeting acquire, align 8
+  %all = icmp sge i64 %here, %parties
+  br i1 %all, label %told, label %wait
+told:
+  %flags = getelementptr i64, ptr %meeting, i64 1
+  %found = load atomic i64, ptr %flags acquire, align 8
+  %good = icmp eq i64 %found, 0
+  br i1 %good, label %j.begin, label %refused
+refused:
+  ret i1 false
+j.begin:
+  br label %j.loop""".splitlines()
+        code.lines += over("j", "done", [
+            "  call void @step(ptr %j.p, ptr %states, ptr %table, i64 %j.lo, i64 %j.hi)",
+            "  br label %j.end",
+        ])  # fmt: skip
+        code.lines += ["done:", "  ret i1 true"]
+        return function
+
     @property
     def align(self) -> int:
         return 8 if self.kind == "double" else 4
@@ -280,6 +355,7 @@ def _no_array(i: int) -> Any:
 
 
 _pool: ThreadPoolExecutor | None = None
+_one_at_a_time = threading.Lock()  # threads that wait for one another must all have begun
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -290,8 +366,8 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _forget_threads() -> None:
-    global _pool
-    _pool = None  # a forked child has none of its parent's threads
+    global _pool, _one_at_a_time
+    _pool, _one_at_a_time = None, threading.Lock()  # a forked child has none of its parent's threads
 
 
 if hasattr(os, "register_at_fork"):
