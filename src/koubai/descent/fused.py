@@ -41,7 +41,9 @@ class Fused:
         self.code = Update(traced("update", [("x", one, False), ("g", one, False), *scalars, *states], body))
         self.names = layout.names
         self.shapes, self.dtype, self.total = layout.shapes, layout.dtype, layout.size
-        self.shared = np.array([part for part, s in zip(state, self.code.shared, strict=True) if s] or [0], self.dtype)
+        self.shared = np.array(
+            [part for part, s in zip(state, self.code.shared, strict=True) if s] or [np.zeros(())], self.dtype
+        )
         rest = iter(range(len(self.shared)))
         self.state = tuple(
             self.shared[k : k + 1].reshape(()) if s and (k := next(rest)) >= 0 else np.array(part)
@@ -101,7 +103,9 @@ class Fused:
         before = tuple(np.array(part[:n] if part.shape else part) for part in self.state)
         with np.errstate(all="ignore"):
             expected, states = step(x, g, before, t, lr, fun=1.0)
-        shared = np.array([part for part, s in zip(before, self.code.shared, strict=True) if s] or [0], self.dtype)
+        shared = np.array(
+            [part for part, s in zip(before, self.code.shared, strict=True) if s] or [np.zeros(())], self.dtype
+        )
         pointers = (ctypes.c_void_p * max(1, len(before)))(*(part.ctypes.data for part in before))
         pieces = np.array([[x.ctypes.data, g.ctypes.data, 0, n]])
         table = self.code.memory()

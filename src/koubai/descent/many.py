@@ -56,10 +56,9 @@ class Many:
     @property
     def status(self) -> np.ndarray[Any, np.dtype[np.object_]]:
         """Why each stopped: an array of Status."""
-        table = np.empty(max(_STATUS) + 1, object)
-        for code, status in _STATUS.items():
-            table[code] = status
-        return table[self.codes]
+        table = np.array([_STATUS.get(code) for code in range(max(_STATUS) + 1)], object)
+        found: np.ndarray[Any, np.dtype[np.object_]] = table[self.codes]
+        return found
 
     def __len__(self) -> int:
         return len(self.fun)

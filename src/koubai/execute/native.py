@@ -174,7 +174,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
     kind = KINDS.get(node.dtype, "") if node.dtype is not None else "double"
     if op.elementwise:
         result = np.empty(node.shape, object)
-        spread = np.broadcast_arrays(*operands) if node.shape else operands
+        spread: Sequence[Any] = np.broadcast_arrays(*operands) if node.shape else operands
         for at in np.ndindex(*node.shape):
             result[at] = elementwise(code, node, [part[at] for part in spread], given, uniform)
         return result
@@ -212,9 +212,9 @@ def added(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
     def add(a: Value, b: Value) -> Value:
         return code.binary("fadd", a, b)
 
+    total: Value = added_up(parts, add) if side_by_side else parts[0]
     if side_by_side:
-        return added_up(parts, add)
-    total = parts[0]
+        return total
     for part in parts[1:]:
         total = add(total, part)
     return total

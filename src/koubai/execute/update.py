@@ -188,7 +188,7 @@ class Update:
     def _write_whole(self) -> Function:
         """whole(pieces, count, states, shared, table, t, lr, fun): everything, where one thread does it."""
         scalars = [("double", name) for name in ("t", "lr", "fun")]
-        pointers = ["pieces", ("i64", "count"), "states", "shared", "table"]
+        pointers: list[str | tuple[str, str]] = ["pieces", ("i64", "count"), "states", "shared", "table"]
         function = Function("whole", "i1", [*pointers, *scalars], apart=False)
         code = function.code
         code.lines += f"""entry:
@@ -238,7 +238,7 @@ do:
         others, so that nobody writes before everybody has found all finite.
         """
         wide = [("i64", name) for name in ("first", "last", "parties")]
-        pointers = ["pieces", ("i64", "count"), "states", "table", "meeting"]
+        pointers: list[str | tuple[str, str]] = ["pieces", ("i64", "count"), "states", "table", "meeting"]
         function = Function("share", "i1", [*pointers, *wide], apart=False)
         code = function.code
         code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
