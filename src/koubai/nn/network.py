@@ -440,6 +440,36 @@ class Network:
         gradient that is not finite stops it before the weights are touched, naming the layer; the weights are then the
         last good ones. Raises InputError for data and arguments that can't be used.
         """
+        training = self._training(
+            X, y, optimizer, epochs, batch_size, validation, patience, min_delta, class_weight, sample_weight, gtol,
+            target, record, checkpoint, on_epoch,
+        )  # fmt: skip
+        if resume is not None:
+            training.take_up(resume)
+        try:
+            return _driven(training, None, progress)
+        finally:
+            training.publish(patience is not None if restore_best is None else restore_best)
+
+    def _training(
+        self,
+        X: Any,
+        y: Any,
+        optimizer: Optimizer | str,
+        epochs: int,
+        batch_size: int = 32,
+        validation: Any = None,
+        patience: int | None = None,
+        min_delta: float = 0.0,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        gtol: float = 0.0,
+        target: float | None = None,
+        record: Literal["auto", "all", "off"] = "auto",
+        checkpoint: Any = None,
+        on_epoch: Callable[[Epoch], Any] | None = None,
+    ) -> Training:
+        """Check every argument of `fit`; return the training, ready for its first step."""
         chosen = resolve(optimizer)
         source, given, X, y = _source(X, y)
         weights = None
@@ -468,18 +498,11 @@ class Network:
         if self.input_shape is None:
             next(iter(source.epoch(0)))  # builds
         model = _NetworkModel(self, source, validation, weights is not None)
-        training = Training.of(
+        return Training.of(
             model, source.epoch, chosen, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol,
             target=target, seed=self.seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
             options=_options(epochs, getattr(source, "size", None), patience, min_delta, gtol, target, record),
         )  # fmt: skip
-        if resume is not None:
-            training.take_up(resume)
-        try:
-            return _driven(training, None, progress)
-        finally:
-            best = patience is not None if restore_best is None else restore_best
-            training.publish(best)
 
     def _held_back(self, X: Array, y: Array, weights: Array | None, fraction: float) -> tuple[Any, Any]:
         """Return ((X, y, weights) to train on, (X, y) to validate on)."""
