@@ -1,8 +1,11 @@
 """Runs in files, and descents that go on from a file, bit for bit."""
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -185,6 +188,77 @@ def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, clipping, tmp_path
         kb.minimize(f, start, optimizer(), max_steps=60, checkpoint=(path, 5), on_step=lambda s: s.t == 17)
         resumed = kb.resume(path, f)
     assert_same_run(whole, resumed)
+
+
+KILLED = """
+import os, random, signal, sys, warnings
+import numpy as np
+import koubai as kb
+
+warnings.simplefilter("ignore")
+random.seed(5)
+X = np.random.default_rng(0).standard_normal((43, 4))
+Y = X @ np.array([1.0, -2.0, 0.5, 3.0]) + np.sin(np.arange(43))
+start = {"w": np.zeros(4), "b": np.zeros(())}
+
+def f(p, x=X, y=Y):
+    return np.mean(np.cosh(x @ p["w"] + p["b"] - y))
+
+plateau = kb.schedules.warmup(kb.schedules.plateau(0.05, patience=3), steps=20)
+runs = [
+    (kb.optimizers.Adam(lr=plateau, clipnorm=2.0), kb.nn.batches(X, Y, size=10, seed=5)),
+    (kb.SGD(lr=0.01, momentum=0.9), None),
+    (kb.optimizers.GradientDescent(clipvalue=0.1), None),
+]
+
+def descend(path, optimizer, batches, **checkpoint):
+    if path is not None and os.path.exists(path):
+        return kb.resume(path, f, batches=batches)
+    return kb.minimize(f, start, optimizer, batches=batches, max_steps=150, gtol=0, **checkpoint)
+
+def bits(run):
+    epochs = run.history.epochs
+    arrays = [*run.x.values(), *run.jac.values(), *run.best_x.values(), *map(np.asarray, vars(run.history).values())]
+    arrays = [a for a in arrays if a.dtype != object] + ([] if epochs is None else [epochs.fun, epochs.noise])
+    return [a.tobytes() for a in arrays] + [run.fun, run.nit, run.njev, run.message]
+
+whole = [bits(descend(None, *run)) for run in runs]
+kills = inside = ended = 0
+while kills < 100 or ended < len(runs):
+    which, path = ended % len(runs), f"{sys.argv[1]}/{ended}.npz"
+    child = os.fork()
+    if child == 0:
+        if kills < 100:  # of the child's own time, so that a busy machine kills no sooner
+            signal.setitimer(signal.ITIMER_VIRTUAL, random.uniform(1e-4, 0.05))
+        run = descend(path, *runs[which], checkpoint=(path, 3))
+        os._exit(0 if bits(run) == whole[which] else 1)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGVTALRM, status
+        kills += 1
+        if os.path.exists(path):
+            inside += 1
+            with np.load(path, allow_pickle=False) as file:
+                assert all(file[name] is not None for name in file.files)
+    else:
+        assert status == 0, f"resumed otherwise than uninterrupted: {path}"
+        ended += 1
+print(kills, inside, ended)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_descent_killed_at_a_hundred_random_moments_ends_as_if_it_never_was(tmp_path):
+    """The signal ends the process at once, at any instruction, while it writes too; no half-written file is seen."""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kills, inside, ended = map(int, done.stdout.split())
+    assert kills == 100
+    assert inside > 50  # most of them after a first checkpoint
+    assert ended >= 3
 
 
 @pytest.mark.parametrize("grad", ["auto", "central", "adaptive"])
