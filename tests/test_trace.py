@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+from scipy import special
 
 from koubai.derivatives.gradient import hvp, value_and_grad
 from koubai.errors import CompileError, FunctionError, TraceError
@@ -418,6 +419,22 @@ def test_source_runs_and_means_the_same(f):
 def rosenbrock(x):
     a = x[1:] - x[:-1] ** 2
     return np.sum(100.0 * a**2 + (1 - x[:-1]) ** 2)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, (0, 1)])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_the_source_of_logsumexp_has_its_very_bits(axis, keepdims):
+    x = np.random.default_rng(3).standard_normal((50, 40)) * 3
+    x[0], x[1:, 0] = -np.inf, -np.inf
+    x[2, 3] = np.inf
+    graph = trace(lambda x: special.logsumexp(x, axis=axis, keepdims=keepdims), x)
+    namespace = {}
+    exec(graph.source(), namespace)
+    for y in (x, np.where(np.isinf(x), 0.1, x)):
+        with np.errstate(all="ignore"):
+            pasted = namespace[graph.name](y)
+        assert type(pasted) is type(graph(y))
+        np.testing.assert_array_equal(pasted, graph(y))
 
 
 def test_source_uses_the_users_names_and_names_the_line():

@@ -629,8 +629,16 @@ def _logsumexp_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keep
 
 
 def _logsumexp_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:
-    axis = "" if params["axis"] is not None else ", axis=None"
-    return f"{y} = np.logaddexp.reduce({args[0]}{axis}{_axis_text(params)})"
+    """The same steps as above, not ``np.logaddexp.reduce``, whose last bits differ."""
+    kept = _axis_text(params | {"keepdims": True})
+    lines = [
+        f"{y} = np.max({args[0]}{kept})",
+        f"{y} = np.where(np.isfinite({y}), {y}, 0.0)",
+        f"{y} = np.log(np.sum(np.exp({args[0]} - {y}){kept})) + {y}",
+    ]
+    if not params["keepdims"]:
+        lines.append(f"{y} = np.squeeze({y}{_axis_text(params)})[()]")
+    return "; ".join(lines)
 
 
 add_row(
