@@ -43,12 +43,16 @@ EXPENSIVE = 20  # operations from which on a value is kept in memory rather than
 CALL = 20  # operations that a function of vectormath counts for
 UNROLLED = 40  # lines of code up to which four vectors are taken in one turn
 STRETCHES = 4  # between cuts, for which a loop has vector code of its own
+WORK = 800  # operations an element, in all passes of a kernel
+PASSES = 16  # of a kernel
+NODES = 1000  # of a graph: with more, finding the passes takes long
+ROUNDS = 50  # in which it is found out what to keep
 LINES = 6000  # of code in a kernel
 DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follows the head of the array object
 
 _TYPES = {kind: dtype for dtype, kind in KINDS.items()}
 _REDUCE = {  # the operation, and what it begins with
-    "sum": ("add", -0.0),  # not 0.0: -0.0 + -0.0 is -0.0
+    "sum": ("add", 0.0),  # so that a sum of -0.0 is 0.0, as NumPy's
     "prod": ("multiply", 1.0),
     "max": ("maximum", -math.inf),
     "min": ("minimum", math.inf),
@@ -252,12 +256,17 @@ class _Passes:
         self.forms = [_form(graph.nodes, i) for i in range(len(graph.nodes))]
         self.outputs = list(dict.fromkeys(i for i in graph.outputs if self.sizes[i] > 1))
         self.kept: set[int] = set()
-        while True:
+        dear = EXPENSIVE
+        for _ in range(ROUNDS):
             self._order()
-            chosen = self._worth_keeping()
-            if not chosen:
-                break
+            work, chosen = self._worth_keeping(dear)
             self.kept |= chosen
+            if not chosen and (work <= WORK or dear == 1):
+                break
+            if not chosen:  # to compute less, more is kept
+                dear //= 2
+        if work > WORK or len(self.passes()) > PASSES:
+            raise Unsuitable("too much to be done in one loop")
 
     @property
     def stored(self) -> set[int]:
@@ -358,8 +367,8 @@ class _Passes:
     def roots(self, sinks: Sequence[int]) -> list[tuple[int, int, int]]:
         return [(self.nodes[i].inputs[0] if self.sizes[i] == 1 else i, 1, 0) for i in sinks]
 
-    def _worth_keeping(self) -> set[int]:
-        """Find what is computed more than once and costs more than memory does."""
+    def _worth_keeping(self, dear: int) -> tuple[int, set[int]]:
+        """Return the operations of all passes, and what is computed more than once and costs ``dear`` or more."""
         times: dict[int, set[tuple[int, Key]]] = {}
         work = 0
         for number, sinks in enumerate(self.passes()):
@@ -368,19 +377,14 @@ class _Passes:
                     if not ends:
                         times.setdefault(i, set()).add((number, key))
                         work += self.forms[i].cost
-        several = {i: len(found) for i, found in times.items() if len(found) > 1 and i not in self.kept}
-        several = {i: n for i, n in several.items() if self.forms[i].kind != "view"}
-        costs = {i: self._whole_cost(i) for i in several}
-        dear = {i for i in several if costs[i] >= EXPENSIVE}
+        several = [i for i, found in times.items() if len(found) > 1 and i not in self.kept]
+        chosen = {i for i in several if self.forms[i].kind != "view" and self._whole_cost(i) >= dear}
         readers: dict[int, list[int]] = {}
         for i in times:
             for j in self.nodes[i].inputs:
                 readers.setdefault(j, []).append(i)
         # where the one reader is kept, its operand need not be
-        chosen = {i for i in dear if not (len(readers[i]) == 1 and readers[i][0] in dear)}
-        if not chosen and work > LINES // 8 and several:
-            chosen = {max(several, key=lambda i: (several[i] - 1) * costs[i])}
-        return chosen
+        return work, {i for i in chosen if not (len(readers[i]) == 1 and readers[i][0] in chosen)}
 
     def _whole_cost(self, i: int) -> int:
         stored = self.stored
@@ -1018,8 +1022,8 @@ class _Program:
             movable.append(self._is_view(node) or node.op.name == "zeros")
             large = _size(node) > 1 or any(_size(nodes[j]) > 1 for j in node.inputs)
             work += found[i] and large and not movable[i]
-        if work < 3:
-            raise Unsuitable("little to be fused")
+        if work < 3 or sum(found) > NODES:
+            raise Unsuitable("little to be fused" if work < 3 else "too long")
         read = [False] * len(nodes)
         for i in range(len(nodes) - 1, -1, -1):
             found[i] = found[i] and (read[i] or not movable[i])
