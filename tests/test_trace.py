@@ -475,6 +475,19 @@ def test_a_derivative_shares_what_the_function_has(dead):
     assert len(squares) == 1
 
 
+def test_what_is_done_with_a_kept_value_does_not_reach_the_graph():
+    kept = []
+
+    def f(x):
+        kept.append(x)
+        return np.sum(np.tanh(x))
+
+    graph = trace(f, X)
+    with pytest.raises(TraceError, match="outlived"):
+        _ = 1.0 - kept[0]  # the derivative will ask for this number
+    np.testing.assert_allclose(graph.gradient()(X)[1], 1 - np.tanh(X) ** 2, rtol=1e-14)
+
+
 def test_tracing_leaves_nothing_to_the_garbage_collector():
     def f(p, x):
         return np.sum(np.tanh(x @ p["w"]) ** 2) + np.max(p["b"])

@@ -122,7 +122,7 @@ def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any]
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
-    trace.table = _calls(graph.nodes) if graph.table is None else graph.table.copy()
+    trace.table = graph.table.copy() or _calls(graph.nodes)
     values: list[Any] = []
     carries = [False] * len(graph.nodes)
     for i in targets:

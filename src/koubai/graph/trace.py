@@ -203,7 +203,7 @@ class Graph:
 
     __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs", "table")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
-    table: dict[Any, int] | None  # call -> node, for a derivative to share, where the trace still has it
+    table: dict[Any, int]  # call -> node, for a derivative to share; empty where nobody kept it
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class Graph:
         self.guards = tuple(guards)
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
-        self.table = None
+        self.table = {}
         self.check(known)
 
     def check(self, known: Graph | Trace | None = None) -> None:
@@ -239,6 +239,8 @@ class Graph:
                 del forms[sum(same) :]
             elif len(nodes) == len(known.nodes):
                 self.table = known.table
+                if isinstance(known, Trace):
+                    known.table = {}  # what it records from now on is not in this graph
         for op, inputs, params, shape, dtype, _ in nodes[len(forms) :]:
             i = len(forms)
             form = (shape, dtype if dtype is not None else type(params["value"]))
