@@ -136,6 +136,9 @@ def points(name, dtype, rng):
         magnitudes(rng, -9, 3, 400),
         rng.uniform(bottom - 2, top + 2, 400),
         1.0 + magnitudes(rng, -8, -1, 200),
+        1.0 + magnitudes(rng, -3, 2, 300),
+        rng.uniform(-1.0, 1.0, 300),
+        around(np.repeat([-1.0, 1.0], 40), dtype, rng),
         around(np.repeat([top, -top, bottom, 0.5, 1.0, -1.0, np.log(2) / 2, 22.0, 40.0], 10), dtype, rng),
         rng.uniform(0, 30, 200) * limits.smallest_subnormal,
         near_quarter_turns(dtype, rng, 250),
@@ -186,9 +189,14 @@ def exact_power(x, y):
     return sign * mp.exp(size)
 
 
-def exact_logaddexp(a, b, one=mp.exp, other=mp.log1p):
+def exact_logaddexp(a, b):
     low, high = sorted((a, b))
-    return high + other(one(max(low - high, -2000)))
+    return high + mp.log1p(mp.exp(max(low - high, -2000)))
+
+
+def exact_logaddexp2(a, b):
+    low, high = sorted((a, b))
+    return high + mp.log1p(mp.mpf(2) ** max(low - high, -2000)) / mp.log(2)
 
 
 def exact_at_the_end(x, end):
@@ -208,6 +216,20 @@ EXACT = {
     "arctan": mp.atan,
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)) if x > -800 else mp.mpf(0),
     "power": exact_power,
+    "exp2": lambda x: mp.mpf(2) ** min(max(x, -1200), 1200),
+    "log2": lambda x: mp.log(x) / mp.log(2) if x > 0 else exact_at_the_end(x, 0),
+    "log10": lambda x: mp.log(x) / mp.log(10) if x > 0 else exact_at_the_end(x, 0),
+    "sinh": lambda x: mp.sinh(min(max(x, -800), 800)),
+    "cosh": lambda x: mp.cosh(min(max(x, -800), 800)),
+    "arcsin": lambda x: mp.asin(x) if abs(x) <= 1 else mp.nan,
+    "arccos": lambda x: mp.acos(x) if abs(x) <= 1 else mp.nan,
+    "arctan2": lambda y, x: mp.atan2(y, x),
+    "arcsinh": mp.asinh,
+    "arccosh": lambda x: mp.acosh(x) if x >= 1 else mp.nan,
+    "arctanh": lambda x: mp.atanh(x) if abs(x) < 1 else mp.mpf(x) * mp.inf if abs(x) == 1 else mp.nan,
+    "cbrt": lambda x: mp.sign(x) * mp.cbrt(abs(x)),
+    "hypot": mp.hypot,
+    "logaddexp2": exact_logaddexp2,
     "logaddexp": exact_logaddexp,
 }
 

@@ -54,6 +54,14 @@ def arctan_ratio(z: mpf) -> mpf:
     return 1 + z * arctan_rest(z)
 
 
+def arcsin_rest(z: mpf) -> mpf:  # (arcsin(t)/t − 1)/z
+    return taylor(z, 1, lambda k: mp.binomial(2 * k, k) / (mpf(4) ** k * (2 * k + 1)))
+
+
+def inverse_cbrt(f: mpf) -> mpf:
+    return 1 / mp.cbrt(1 + f)
+
+
 # name: (target, low, high, weight)
 TARGETS: dict[str, tuple[Callable[[mpf], mpf], mpf, mpf, Callable[[mpf], mpf]]] = {
     "exp": (exp_rest, -HALF_LN2, HALF_LN2, lambda r: HALF_LN2),  # relative to expm1(r) too
@@ -61,6 +69,8 @@ TARGETS: dict[str, tuple[Callable[[mpf], mpf], mpf, mpf, Callable[[mpf], mpf]]] 
     "log_pow": (log_rest(2), mpf(0), LOG_S**2, lambda z: z * z / 2),
     "sin": (sin_rest, mpf(0), QUARTER**2, lambda z: z / (1 + z * sin_rest(z))),
     "cos": (cos_rest, mpf(0), QUARTER**2, lambda z: z * z / mp.cos(mp.sqrt(z))),
+    "arcsin": (arcsin_rest, mpf(0), mpf("0.25"), lambda z: z / (1 + z * arcsin_rest(z))),
+    "inverse_cbrt": (inverse_cbrt, mp.sqrt(mpf("0.5")) - 1, mp.sqrt(2) - 1, lambda f: mp.cbrt(1 + f)),
     "arctan": (arctan_rest, mpf(0), ARCTAN**2, lambda z: z / arctan_ratio(z)),
 }
 
@@ -79,6 +89,11 @@ ROWS = [
     ("cos short", "f64", 3),
     ("arctan", "f64", 13),
     ("arctan", "f32", 6),
+    ("arctan short", "f64", 6),
+    ("arcsin", "f64", 13),
+    ("arcsin", "f32", 5),
+    ("inverse_cbrt", "f64", 5),
+    ("inverse_cbrt short", "f64", 4),
 ]
 
 

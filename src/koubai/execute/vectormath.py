@@ -136,6 +136,49 @@ POLYNOMIALS: dict[tuple[str, str], tuple[float, ...]] = {
         -0.07658805698156357,
         0.034319814294576645,
     ),
+    ("arctan", "short"): (  # 2^-30.3
+        -0.3333331703881394,
+        0.19998908938004767,
+        -0.1426114744581249,
+        0.10852136007275451,
+        -0.07658805489029434,
+        0.03431981565645531,
+    ),
+    ("arcsin", "f64"): (  # 2^-59.3
+        0.1666666666666676,
+        0.07499999999970797,
+        0.04464285717461489,
+        0.030381942707661452,
+        0.02237221499054459,
+        0.017351611969872737,
+        0.013980820989888416,
+        0.011398909136337428,
+        0.01078026784116376,
+        0.0037063583325487,
+        0.021707557502959756,
+        -0.020999204929682245,
+        0.03262870578289438,
+    ),
+    ("arcsin", "f32"): (  # 2^-27.3
+        0.16666752099990845,
+        0.07495297491550446,
+        0.04547037184238434,
+        0.024179531261324883,
+        0.04216628894209862,
+    ),
+    ("inverse_cbrt", "f64"): (  # 2^-14.7
+        0.9999765855734557,
+        -0.3329015926455431,
+        0.22436269498975786,
+        -0.18890896046628575,
+        0.12836929602455222,
+    ),
+    ("inverse_cbrt", "short"): (  # 2^-11.9
+        0.9997786329515049,
+        -0.3346699794937532,
+        0.23772129727164026,
+        -0.15853966621368548,
+    ),
 }
 
 
@@ -495,6 +538,8 @@ _TWO_OVER_PI = int(
 )
 _HALF_PI = (1 << (1216 + 320)) // _TWO_OVER_PI  # π/2·2^320
 
+_LOGARITHMS = {2: _LN2, 10: 0x24D763776AAA2B05BA95B58AE0B4C28A38A3FB3E76977E43A}  # times 2^192
+
 # The first part times an exponent is exact.
 LN2 = {"f64": _parts(_LN2, 192, 42, 53), "f32": _parts(_LN2, 192, 15, 24)}
 LN2["short"] = LN2["f64"]
@@ -545,12 +590,49 @@ def _exp(c: _Code, x: _Value) -> _Value:
     return _scaled(c, m, 1.0 + (r + w))[0]
 
 
+def _power_of_two_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple[_Value, _Value, _Value]:
+    """Return (r, w, m): 2^(x + low) = 2^n·(1 + (r + w)), as for e."""
+    offset = c.form.magic + 2 * c.form.bias
+    shifted = x + offset
+    r = x - (shifted - offset)
+    if low is not None:
+        r = r + low
+    r = r * math.log(2)
+    return r, (r * r) * c.polynomial(r, "exp"), shifted.bits()
+
+
+@_function("exp2")
+def _exp2(c: _Code, x: _Value) -> _Value:
+    bias, mantissa = c.form.bias, c.form.mantissa
+    r, w, m = _power_of_two_parts(c, x.at_most(bias + 2).at_least(-bias - mantissa - 2))
+    return _scaled(c, m, 1.0 + (r + w))[0]
+
+
+@_function("cosh")
+def _cosh(c: _Code, x: _Value) -> _Value:
+    """E + 1/(4E) with E = e^|x|/2."""
+    r, w, m = _power_parts(c, abs(x).at_most(_over(c.form) + 1))
+    power, power_low = c.sum(c.number(1.0), r + w)
+    half, half_low = _scaled(c, m - 1, power, power_low)
+    return half + (half_low + 0.25 / half)
+
+
+@_function("sinh")
+def _sinh(c: _Code, x: _Value) -> _Value:
+    """(u + u/(1 + u))/2 with u = e^|x| − 1, of which a quarter is computed, for its range."""
+    r, w, m = _power_parts(c, abs(x).at_most((c.form.bias + 2.2) * math.log(2)))  # the result is infinite there
+    quarter = _power_of_two(c, m, 2)
+    u, u_low = c.sum(c.fused(quarter, r, quarter - 0.25), quarter * w)
+    d, d_low = c.any_sum(c.number(1.0), (4.0 * u).at_most(2.0**100))  # beyond, the quotient is nothing
+    q, q_low = c.quotient(u, u_low, d, d_low)
+    return _tiny(c, x, (2.0 * (u + (q + (u_low + q_low)))).with_sign(x))
+
+
 @_function("expm1")
 def _expm1(c: _Code, x: _Value) -> _Value:
     r, w, m = _power_parts(c, x.at_most(_over(c.form)).at_least(-40.0))
     half = _power_of_two(c, m, 1)  # the last doubling may overflow, as it should
-    result = 2.0 * c.fused(half, w, c.fused(half, r, half - 0.5))
-    return c.select(abs(x) < math.ldexp(1.0, -c.form.mantissa - 2), x, result)
+    return _tiny(c, x, 2.0 * c.fused(half, w, c.fused(half, r, half - 0.5)))
 
 
 @_function("tanh")
@@ -622,15 +704,47 @@ def _log(c: _Code, x: _Value) -> _Value:
     return _log_ends(c, x, _log_of(c, k, f))
 
 
-@_function("log1p")
-def _log1p(c: _Code, x: _Value) -> _Value:
+def _log1p_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple[_Value, _Value, _Value]:
+    """Return (k, f, rest): log(1 + x + low) = k·ln 2 + log(1 + f) + rest; x > −1."""
     u, rest = c.any_sum(c.number(1.0), x)
+    if low is not None:
+        rest = rest + low
     k, f, moved = _logarithm_parts(c, u)
     # log(u + rest) is log(u) + rest/u, where rest/u = rest·2^−k/(1 + f) need have a few digits only.
     shrink = c.select(x < math.ldexp(1.0, c.form.mantissa + 2), (_bits(1.0, c.form) - moved).floats(), 0.0)
-    rest = (rest * shrink) * c.fused(f, c.fused(f, 1.0 - f, -1.0), 1.0)
-    result = _log_ends(c, x, _log_of(c, k, f, rest), -1.0)
+    return k, f, (rest * shrink) * c.fused(f, c.fused(f, 1.0 - f, -1.0), 1.0)
+
+
+def _tiny(c: _Code, x: _Value, result: _Value) -> _Value:
+    """x itself where the function is x(1 + O(x)) and x is below half an ulp of 1, else the result."""
     return c.select(abs(x) < math.ldexp(1.0, -c.form.mantissa - 2), x, result)
+
+
+@_function("log1p")
+def _log1p(c: _Code, x: _Value) -> _Value:
+    return _tiny(c, x, _log_ends(c, x, _log_of(c, *_log1p_parts(c, x)), -1.0))
+
+
+def _over_log(c: _Code, base: int, logarithm: _Value) -> _Value:
+    """logarithm/log(base), rounded about once."""
+    inverse, inverse_low = _parts((1 << 384) // _LOGARITHMS[base], 192, c.form.mantissa + 1, c.form.mantissa + 1)
+    product, error = c.product(logarithm, c.number(inverse))
+    return product + c.fused(logarithm, c.number(inverse_low), error)
+
+
+@_function("log2")
+def _log2(c: _Code, x: _Value) -> _Value:
+    k, f, _ = _logarithm_parts(c, x)
+    return _log_ends(c, x, k + _over_log(c, 2, _log_of(c, c.number(0.0), f)))
+
+
+@_function("log10")
+def _log10(c: _Code, x: _Value) -> _Value:
+    k, f, _ = _logarithm_parts(c, x)
+    high, low = _parts((_LN2 << 192) // _LOGARITHMS[10], 192, c.form.mantissa - 10, c.form.mantissa + 1)
+    return _log_ends(
+        c, x, c.fused(k, c.number(high), c.fused(k, c.number(low), _over_log(c, 10, _log_of(c, c.number(0.0), f))))
+    )
 
 
 # -- trigonometry -----------------------------------------------------------------------------------------------------
@@ -807,25 +921,168 @@ def _tan(c: _Code, x: _Value) -> _Value:
     return (q + q_low).mirrored(x)
 
 
-# -- the rest ---------------------------------------------------------------------------------------------------------
+# -- and back ---------------------------------------------------------------------------------------------------------
+
+
+def _half_pi(c: _Code) -> tuple[float, float]:
+    high, low = _parts(_HALF_PI, 320, c.form.mantissa + 1, c.form.mantissa + 1)
+    return high, low
+
+
+def _turned(c: _Code, n: _Value, d: _Value) -> tuple[_Value, _Value, _Value]:
+    """Return (turns, t, w): arctan(n/d) = turns·π/4 + (t + w), turns 0, 1 or 2; n, d ≥ 0.
+
+    Beyond tan(1/2) it is π/4 + arctan((n − d)/(n + d)); beyond the inverse, π/2 + arctan(−d/n).
+    """
+    middle, outer = n > d * math.tan(0.5), n > d * (1 / math.tan(0.5))
+    upper = c.select(outer, -d, c.select(middle, n - d, n))
+    t = upper / c.select(outer, n, c.select(middle, n + d, d))
+    z = t * t
+    return c.select(outer, 2.0, c.select(middle, 1.0, c.number(0.0))), t, t * z * c.polynomial(z, "arctan")
 
 
 @_function("arctan")
 def _arctan(c: _Code, x: _Value) -> _Value:
-    """Beyond tan(1/2), π/4 + arctan((x − 1)/(x + 1)); beyond its inverse, π/2 + arctan(−1/x)."""
+    turns, t, w = _turned(c, abs(x), c.number(1.0))
+    high, low = _half_pi(c)
+    return (turns * (0.5 * high) + (t + c.fused(turns, c.number(0.5 * low), w))).with_sign(x)
+
+
+@_function("arctan2", 2, in_double=True)
+def _arctan2(c: _Code, y: _Value, x: _Value) -> _Value:
+    n, d = abs(y), abs(x)
+    huge = (n > 2.0**1000) | (d > 2.0**1000)
+    same = n.equals(d)  # both zero, or both infinite
+    one = c.select(n.equals(0.0), 0.0, c.number(1.0))
+    n, d = c.select(same, one, c.select(huge, 0.25 * n, n)), c.select(same, 1.0, c.select(huge, 0.25 * d, d))
+    turns, t, w = _turned(c, n, d)
+    left = x.bits() < 0
+    turns, t, w = c.select(left, 4.0 - turns, turns), c.select(left, -t, t), c.select(left, -w, w)
+    high, low = _half_pi(c)
+    return (turns * (0.5 * high) + (t + c.fused(turns, c.number(0.5 * low), w))).with_sign(y)
+
+
+def _arcsine_parts(c: _Code, x: _Value) -> tuple[_Value, _Value, _Value]:
+    """Return (far, t, w): arcsin|x| = t + w, or where far, which is |x| > 1/2, π/2 − 2(t + w)."""
     a = abs(x)
-    middle, outer = a > math.tan(0.5), a > 1 / math.tan(0.5)
-    t = c.select(outer, -1.0, c.select(middle, a - 1.0, a)) / c.select(outer, a, c.select(middle, a + 1.0, 1.0))
-    quarter, quarter_low = _parts(_HALF_PI, 321, c.form.mantissa + 1, c.form.mantissa + 1)
-    high = c.select(outer, 2 * quarter, c.select(middle, quarter, c.number(0.0)))
-    low = c.select(outer, 2 * quarter_low, c.select(middle, quarter_low, c.number(0.0)))
-    z = t * t
-    return (high + (t + c.fused(t * z, c.polynomial(z, "arctan"), low))).with_sign(x)
+    far = a > 0.5
+    z = c.select(far, 0.5 - 0.5 * a, a * a)
+    root = c.intrinsic("sqrt", z)
+    square, error = c.product(root, root)
+    lost = c.select(z > 0.0, ((z - square) - error) / (2.0 * root), z)
+    w = c.select(far, root, a) * z * c.polynomial(z, "arcsin")
+    return far, c.select(far, root, a), c.select(far, w + lost, w)
+
+
+@_function("arcsin")
+def _arcsin(c: _Code, x: _Value) -> _Value:
+    far, t, w = _arcsine_parts(c, x)
+    high, low = _half_pi(c)
+    return c.select(far, high - (2.0 * t + (2.0 * w - low)), t + w).with_sign(x)
+
+
+@_function("arccos")
+def _arccos(c: _Code, x: _Value) -> _Value:
+    """π/2 − arcsin(x), where 2(t + w) is what remains of it near 1."""
+    far, t, w = _arcsine_parts(c, x)
+    high, low = _half_pi(c)
+    below = x < 0.0
+    near = high - (c.select(below, -t, t) + (c.select(below, -w, w) - low))
+    return c.select(far, c.select(below, 2.0 * high - (2.0 * t + (2.0 * w - 2.0 * low)), 2.0 * (t + w)), near)
+
+
+@_function("arcsinh")
+def _arcsinh(c: _Code, x: _Value) -> _Value:
+    """log(1 + (a + a²/(1 + √(1 + a²)))) with a = |x|; far out, log(2a)."""
+    a = abs(x)
+    far = a > math.ldexp(1.0, c.form.mantissa + 4)
+    square = a * a
+    s, s_low = c.sum(a, square / (1.0 + c.intrinsic("sqrt", 1.0 + square)))
+    result = _log_of(c, *_log1p_or_twice(c, far, s, s_low, a))
+    return _tiny(c, x, c.select(a < math.inf, result, a).with_sign(x))
+
+
+@_function("arccosh")
+def _arccosh(c: _Code, x: _Value) -> _Value:
+    """log(1 + (b + √(2b + b²))) with b = x − 1; far out, log(2x)."""
+    b = x - 1.0
+    far = x > math.ldexp(1.0, c.form.mantissa + 4)
+    s, s_low = c.any_sum(c.intrinsic("sqrt", c.fused(b, b, 2.0 * b)), b)
+    result = _log_of(c, *_log1p_or_twice(c, far, s, s_low, x))
+    return c.select(x < math.inf, c.select(x < 1.0, math.nan, result), x)
+
+
+def _log1p_or_twice(c: _Code, far: _Value, s: _Value, s_low: _Value, x: _Value) -> tuple[_Value, _Value, _Value]:
+    """Return (k, f, rest) of log(1 + s + s_low), or where far, of log(2x)."""
+    s, s_low = c.select(far, x, s), c.select(far, 0.0, s_low)  # far out, 1 more is nothing
+    k, f, rest = _log1p_parts(c, s, s_low)
+    return c.select(far, k + 1.0, k), f, rest
+
+
+@_function("arctanh")
+def _arctanh(c: _Code, x: _Value) -> _Value:
+    """log(1 + 2a/(1 − a))/2 with a = |x|."""
+    a = abs(x)
+    d, d_low = c.sum(c.number(1.0), -a)
+    s, s_low = c.quotient(2.0 * a, None, d, d_low)
+    result = 0.5 * _log_of(c, *_log1p_parts(c, s, s_low))
+    result = c.select(a < 1.0, result, c.select(a.equals(1.0), math.inf, c.number(math.nan)))
+    return _tiny(c, x, result.with_sign(x))
+
+
+# -- roots ------------------------------------------------------------------------------------------------------------
 
 
 @_function("sqrt")
 def _sqrt(c: _Code, x: _Value) -> _Value:
     return c.intrinsic("sqrt", x)
+
+
+@_function("cbrt", in_double=True)
+def _cbrt(c: _Code, x: _Value) -> _Value:
+    """2^n·∛m with 1/∛m by Newton's iteration from a polynomial; at last what ∛m is off is taken away."""
+    a = abs(x)
+    k, f, _ = _logarithm_parts(c, a)
+    n, bits = c.round(k * (1 / 3))
+    left = k - 3.0 * n  # −1, 0 or 1
+    m = (1.0 + f) * c.select(left > 0.0, 2.0, c.select(left < 0.0, 0.5, c.number(1.0)))
+    y = c.polynomial(f, "inverse_cbrt")
+    y = y * c.select(left > 0.0, 2 ** (-1 / 3), c.select(left < 0.0, 2 ** (1 / 3), c.number(1.0)))
+    for _ in range(1 if c.form is _SHORT else 2):
+        y = y * (4 / 3 - (m * (1 / 3)) * (y * y * y))
+    root = m * y * y
+    square, error = c.product(root, root)
+    cube, cube_error = c.product(square, root)
+    rest = (m - cube) - (cube_error + error * root)
+    root = root + rest * (y * y * (1 / 3))
+    result = root * ((bits + c.form.bias) << c.form.mantissa).floats()
+    return c.select((a > 0.0) & (a < math.inf), result, a).with_sign(x)
+
+
+@_function("hypot", 2, in_double=True)
+def _hypot(c: _Code, a: _Value, b: _Value) -> _Value:
+    """√(a² + b²), the greater of them scaled to lie near 1 where it is huge or tiny."""
+    a, b = abs(a), abs(b)
+    above = a > b
+    x, y = c.select(above, a, b), c.select(above, b, a)
+    huge, tiny = x > 2.0**500, x < 2.0**-450
+    up, down = 2.0**600, 2.0**-600
+    scale = c.select(huge, down, c.select(tiny, up, c.number(1.0)))
+    x, y = x * scale, y * scale
+    square, error = c.product(x, x)
+    other, other_error = c.product(y, y)
+    total, lost = c.sum(square, other)
+    root = c.intrinsic("sqrt", total + (lost + (error + other_error)))
+    result = root * c.select(huge, up, c.select(tiny, down, c.number(1.0)))
+    return c.select(a.equals(math.inf) | b.equals(math.inf), math.inf, c.select(x > 0.0, result, a + b))
+
+
+@_function("logaddexp2", 2, in_double=True)
+def _logaddexp2(c: _Code, a: _Value, b: _Value) -> _Value:
+    """max(a, b) + log2(1 + 2^−|a − b|), as logaddexp."""
+    greater, d, d_low = _ordered(c, a, b)
+    r, w, m = _power_of_two_parts(c, d.at_least(-1100.0), d_low)
+    return greater + _over_log(c, 2, _log_of_one_more(c, r, w, m))
 
 
 @_function("logaddexp", 2, in_double=True)
@@ -834,19 +1091,23 @@ def _logaddexp(c: _Code, a: _Value, b: _Value) -> _Value:
 
     Where the two terms cancel, within 2 ulp of the greater; as near the inputs themselves say what the result is.
     """
+    greater, d, d_low = _ordered(c, a, b)
+    return greater + _log_of_one_more(c, *_power_parts(c, d.at_least(_under(c.form)), d_low))
+
+
+def _ordered(c: _Code, a: _Value, b: _Value) -> tuple[_Value, _Value, _Value]:
+    """Return (the greater, d, low): the smaller is the greater and d + low."""
     above = a > b
     greater, smaller = c.select(above, a, b), c.select(above, b, a)
-    d, d_low = c.any_sum(smaller, -greater)
-    d = c.select(a.equals(b), 0.0, d)  # infinities too
-    r, w, m = _power_parts(c, d.at_least(_under(c.form)), c.select(abs(d_low) < 1.0, d_low, 0.0))
+    d, low = c.any_sum(smaller, -greater)
+    return greater, c.select(a.equals(b), 0.0, d), c.select(abs(low) < 1.0, low, 0.0)  # infinities too
+
+
+def _log_of_one_more(c: _Code, r: _Value, w: _Value, m: _Value) -> _Value:
+    """log(1 + 2^n·(1 + (r + w))), n ≤ 0."""
     power, power_low = c.sum(c.number(1.0), r + w)
     power, power_low = _scaled(c, m, power, power_low)
-    u, rest = c.sum(c.number(1.0), power)
-    rest = rest + power_low
-    k, f, _ = _logarithm_parts(c, u)
-    # u is 1 + f or 2·(1 + f), and rest is tiny.
-    rest = c.select(k > 0.0, 0.5 * rest, rest) * c.fused(f, c.fused(f, 1.0 - f, -1.0), 1.0)
-    return greater + _log_of(c, k, f, rest)
+    return _log_of(c, *_log1p_parts(c, power, power_low))
 
 
 # -- powers -----------------------------------------------------------------------------------------------------------
