@@ -20,8 +20,6 @@ import numpy as np
 from peers import FUNCTIONS, GTOL, MAX_STEPS, RATES, STARTS, jax_descent, numba_descent
 from report import use_two_cores
 
-LONG = 10_000  # steps; minimize's own default
-
 
 def clocked(call: Any, clock: Any = time.perf_counter) -> tuple[float, Any]:
     start = clock()
@@ -64,7 +62,7 @@ def latency() -> list[dict[str, Any]]:
     """Time every elementwise optimizer on Rosenbrock 2-D: the first call, with all that it sets up, and later ones."""
     import koubai as kb
 
-    kb.minimize(FUNCTIONS["other"], np.array(STARTS["other"]), kb.SGD(lr=RATES["other"]), max_steps=LONG)
+    kb.minimize(FUNCTIONS["other"], np.array(STARTS["other"]), kb.SGD(lr=RATES["other"]), max_steps=MAX_STEPS)
     f, x0 = FUNCTIONS["rosenbrock"], np.array(STARTS["rosenbrock"])
     rows = []
     for name in kb.optimizers.names():
@@ -76,7 +74,7 @@ def latency() -> list[dict[str, Any]]:
             return f(x)
 
         def descend(fresh=fresh, optimizer=optimizer) -> Any:
-            return kb.minimize(fresh, x0, optimizer, max_steps=LONG)
+            return kb.minimize(fresh, x0, optimizer, max_steps=MAX_STEPS)
 
         first, run = clocked(descend, both_clocks)
         later = np.median([clocked(descend, both_clocks)[0] for _ in range(5)], axis=0)

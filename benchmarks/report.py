@@ -150,7 +150,7 @@ def shown(value: float, unit: str) -> str:
     if unit != "s":
         return f"{value:.3g} {unit}"
     for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if value >= scale:
+        if abs(value) >= scale:
             return f"{value / scale:.3g} {name}"
     return f"{value / 1e-9:.3g} ns"
 
