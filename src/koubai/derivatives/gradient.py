@@ -345,7 +345,7 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str
 def _hessian_vector(graph: Graph, active: Sequence[int]) -> Graph:
     """The gradient, reversed once more with a cotangent v for each part: H v, since H is symmetric."""
     both = reverse(graph, active)
-    alone = Graph(both.nodes, both.inputs, both.outputs[1:], both.guards, both.kinks, both.name)
+    alone = Graph(both.nodes, both.inputs, both.outputs[1:], both.guards, both.kinks, both.name, both)
     return pullback(alone, active)
 
 
