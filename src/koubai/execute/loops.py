@@ -45,8 +45,10 @@ UNROLLED = 40  # lines of code up to which four vectors are taken in one turn
 STRETCHES = 4  # between cuts, for which a loop has vector code of its own
 WORK = 800  # operations an element, in all passes of a kernel
 PASSES = 16  # of a kernel
+EVERY = 4  # the widest gaps of a slice that is written
 NODES = 1000  # of a graph: with more, finding the passes takes long
-ROUNDS = 50  # in which it is found out what to keep
+ROUNDS = 30  # in which it is found out what to keep
+ELEMENTS = 1000  # of all nodes that one turn of a loop may need
 LINES = 6000  # of code in a kernel
 DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follows the head of the array object
 
@@ -66,13 +68,56 @@ Key = tuple[int, int]  # (step, offset): element step * i + offset
 
 
 class _Part(NamedTuple):
-    """Elements start … stop - 1 of a node are those of another: element j is its element step * j + offset."""
+    """Elements of a node that are those of another: element j is its element (step * j + offset) / every.
+
+    They are those with start <= j < stop for which this is a whole number.
+    """
 
     start: int
     stop: int
     node: int
     step: int
     offset: int
+    every: int = 1
+
+
+class _Need(NamedTuple):
+    """Elements step * i + offset of a node, needed where low <= i < high; part: among a form's parts."""
+
+    node: int
+    step: int
+    offset: int
+    low: int
+    high: int
+    part: int = -1
+
+    @property
+    def key(self) -> Key:
+        return self.step, self.offset
+
+
+class _Wanted(NamedTuple):
+    """An element that a loop needs where low <= i < high. given: it is read from memory, or a number."""
+
+    low: int
+    high: int
+    given: bool = False
+
+
+class _KeepError(Exception):
+    """A node must be kept in memory."""
+
+    def __init__(self, node: int) -> None:
+        super().__init__(node)
+        self.node = node
+
+
+class _UnevenError(_KeepError):
+    """Of a node of which every second element, say, is written, a loop over one element after another needs one."""
+
+    def __init__(self, node: int, every: int) -> None:
+        super().__init__(node)
+        self.every = every
 
 
 class _Form(NamedTuple):
@@ -151,13 +196,14 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
         before = _Part(0, size, node.inputs[0], 1, 0)
         if not count:
             return _Form("view", 0, (before,))
-        if count > 1 and abs(step) != 1:
-            raise Unsuitable(f"{op.name} with gaps")
         step = 1 if count == 1 else step
         if _size(given[1]) not in (1, count):
             raise Unsuitable(f"{op.name} that spreads rows or columns")
-        start = offset if step == 1 else offset - count + 1
-        part = _Part(start, start + count, node.inputs[1], step, -offset * step)
+        if not 0 < abs(step) <= EVERY:
+            raise Unsuitable(f"{op.name} with wide gaps")
+        start, stop = sorted((offset, offset + step * (count - 1)))
+        one = 1 if step > 0 else -1
+        part = _Part(start, stop + 1, node.inputs[1], one, -one * offset, abs(step))
         return _Form("joined", 1, (part, before), op.name == "add_at")
     if op.name in ("concatenate", "stack") and math.prod(node.shape[: node.params["axis"]]) == 1:
         parts, start = [], 0
@@ -258,13 +304,19 @@ class _Passes:
         self.kept: set[int] = set()
         dear = EXPENSIVE
         for _ in range(ROUNDS):
-            self._order()
-            work, chosen = self._worth_keeping(dear)
+            try:
+                self._order()
+                work, chosen = self._worth_keeping(dear)
+            except _KeepError as error:
+                self.kept.add(error.node)
+                continue
             self.kept |= chosen
             if not chosen and (work <= WORK or dear == 1):
                 break
             if not chosen:  # to compute less, more is kept
                 dear //= 2
+        else:
+            raise Unsuitable("no order of passes was found")
         if work > WORK or len(self.passes()) > PASSES:
             raise Unsuitable("too much to be done in one loop")
 
@@ -272,88 +324,155 @@ class _Passes:
     def stored(self) -> set[int]:
         return self.kept.union(self.outputs)
 
-    def needs(self, i: int, key: Key, at: int | None) -> list[tuple[int, int, int]]:
-        """Return the elements of other nodes from which one of node ``i`` is computed, as (node, step, offset).
+    def needs(self, i: int, key: Key, low: int, high: int) -> list[_Need]:
+        """Return the elements of other nodes from which element step * i + offset of node ``i`` is computed.
 
-        at: an i of the loop that stands for all of them in this stretch; None: whatever any i needs.
+        Of parts, the last stands for all places that are in no other. Raises _UnevenError.
         """
         step, offset = key
         form = self.forms[i]
         if form.kind == "elementwise":
-            found = [(j, step, offset) for j in self.nodes[i].inputs]
-        else:
-            found = [(p.node, p.step * step, p.step * offset + p.offset) for p in self.parts(i, key, at)]
-        return [(j, s, k) if self.sizes[j] > 1 else (j, 0, 0) for j, s, k in found]
-
-    def parts(self, i: int, key: Key, at: int | None) -> list[_Part]:
-        """Return the parts among which one element of node ``i`` lies; the last stands for all other places."""
-        form = self.forms[i]
-        if at is None:
-            return list(form.parts)
-        j = key[0] * at + key[1]
-        for part in form.parts[:-1]:
-            if part.start <= j < part.stop:
-                return [part, form.parts[-1]] if form.added else [part]
-        return [form.parts[-1]]
-
-    def demands(
-        self, roots: Sequence[tuple[int, int, int]], ends: Callable[[int, Key], bool], at: int | None = None
-    ) -> dict[int, dict[Key, bool]]:
-        """Return the elements that are needed for ``roots``, by node, in order; True: it is not computed from others.
-
-        ends: is this element of a node, which is no number, read from memory?
-        """
-        wanted: dict[int, dict[Key, bool]] = {}
-        for i, step, offset in roots:
-            wanted.setdefault(i, {})[step, offset] = False
-        for i in range(max(wanted), -1, -1):
-            for key in wanted.get(i, ()):
-                if self.sizes[i] == 1 or self.forms[i].kind == "leaf" or ends(i, key):
-                    wanted[i][key] = True
+            return [self._need(j, step, offset, low, high) for j in self.nodes[i].inputs]
+        found = []
+        first, last = low, high  # what is left
+        for n, part in enumerate(form.parts):
+            begin, end = first, last
+            if n < len(form.parts) - 1:
+                if part.step * step % part.every:
+                    raise _UnevenError(i, part.every)
+                if (part.step * offset + part.offset) % part.every:
                     continue
-                for j, step, offset in self.needs(i, key, at):
-                    wanted.setdefault(j, {})[step, offset] = False
+                begin, end = self._range(part, key, low, high)
+                if begin <= first:
+                    first = max(first, end)
+                elif end >= last:
+                    last = min(last, begin)
+            elif form.added:
+                begin, end = low, high
+            if begin < end:
+                j = (part.step * step // part.every, (part.step * offset + part.offset) // part.every)
+                found.append(self._need(part.node, *j, begin, end, n))
+        return found
+
+    def _need(self, j: int, step: int, offset: int, low: int, high: int, part: int = -1) -> _Need:
+        return _Need(j, step, offset, low, high, part) if self.sizes[j] > 1 else _Need(j, 0, 0, low, high, part)
+
+    @staticmethod
+    def _range(part: _Part, key: Key, low: int, high: int) -> tuple[int, int]:
+        """Return where, of low <= i < high, the element lies in the part."""
+        step, offset = key
+        if step == 0:
+            return (low, high) if part.start <= offset < part.stop else (low, low)
+        if step > 0:  # the first i at or beyond each end
+            begin, end = -((offset - part.start) // step), -((offset - part.stop) // step)
+        else:
+            begin, end = (offset - part.stop) // -step + 1, (offset - part.start) // -step + 1
+        return (begin, end) if (begin := max(begin, low)) < (end := min(end, high)) else (low, low)
+
+    def demands(self, roots: Sequence[_Need], ends: Callable[[int, Key], bool]) -> dict[int, dict[Key, _Wanted]]:
+        """Return the elements that are needed for ``roots``, by node, in order.
+
+        ends: is this element of a node, which is no number, read from memory? Raises _UnevenError.
+        """
+        wanted: dict[int, dict[Key, _Wanted]] = {}
+        count = 0
+        for root in roots:
+            self._want(wanted, root)
+        for i in range(max(wanted, default=-1), -1, -1):
+            for key, (low, high, _) in wanted.get(i, {}).items():
+                if self.sizes[i] == 1 or self.forms[i].kind == "leaf" or ends(i, key):
+                    wanted[i][key] = _Wanted(low, high, True)
+                    continue
+                count += 1
+                if count > ELEMENTS:
+                    raise _KeepError(self._needed_most(wanted))
+                for need in self.needs(i, key, low, high):
+                    self._want(wanted, need)
         return {i: wanted[i] for i in sorted(wanted)}
+
+    def _needed_most(self, wanted: dict[int, dict[Key, _Wanted]]) -> int:
+        able = [i for i in wanted if self.sizes[i] > 1 and self.forms[i].kind in ("elementwise", "joined")]
+        able = [i for i in able if i not in self.stored]
+        if not able:
+            raise Unsuitable("too many elements of one array for each of another")
+        return max(able, key=lambda i: len(wanted[i]))
+
+    @staticmethod
+    def _want(wanted: dict[int, dict[Key, _Wanted]], need: _Need) -> None:
+        keys = wanted.setdefault(need.node, {})
+        low, high, _ = keys.get(need.key, _Wanted(need.low, need.high))
+        keys[need.key] = _Wanted(min(low, need.low), max(high, need.high))
+
+    def own(self, i: int, key: Key) -> bool:
+        """Is this the element that the turn of the loop stores which needs it?"""
+        return key[0] == self.every[i] and 0 <= key[1] < key[0]
 
     def in_memory(self, number: int) -> Callable[[int, Key], bool]:
         """Return the question whether pass ``number`` finds an element in memory."""
         stored = self.stored
-        return lambda i, key: i in stored and self.level.get(i, number) < number
+
+        def found(i: int, key: Key) -> bool:
+            if i not in stored or i not in self.level:
+                return False
+            if i in self.kept:  # in the pass that makes it, each turn of the loop has its own element
+                return self.level[i] != number or not self.own(i, key)
+            return self.level[i] < number
+
+        return found
 
     def _order(self) -> None:
-        """Find the pass of each reduction and stored array, and the pass before which each number is known."""
+        """Find the pass of each reduction and stored array, and the pass before which each number is known.
+
+        every: how many elements of a stored array a turn of its loop makes, so that each is of one part.
+        Raises _UnevenError.
+        """
         self.level: dict[int, int] = {}
         self.ready: dict[int, int] = {}
+        self.every: dict[int, int] = {}
         stored = self.stored
         for i, node in enumerate(self.nodes):
             if self.sizes[i] == 1:
                 arrays = [j for j in node.inputs if self.sizes[j] > 1]
                 if self.forms[i].kind == "reduction" and arrays:
-                    self.level[i] = self._earliest((arrays[0], 1, 0))
+                    self.every[i] = 1
+                    self.level[i] = self._earliest(self.roots([i]))
                     self.ready[i] = self.level[i] + 1
                 elif arrays:  # some elements of an array
-                    self.ready[i] = max(self._earliest(root) for root in self.needs(i, (0, 0), 0))
+                    self.ready[i] = self._earliest(
+                        [need for need in self.needs(i, (0, 0), 0, 1) if need.node in arrays]
+                    )
+                    numbers = [need.node for need in self.needs(i, (0, 0), 0, 1) if need.node not in arrays]
+                    self.ready[i] = max([self.ready[i], *(self.ready[j] for j in numbers)])
                 else:
                     self.ready[i] = max((self.ready[j] for j in node.inputs if self.sizes[j] == 1), default=0)
             elif i in stored and self.forms[i].kind != "leaf":
-                self.level[i] = self._earliest((i, 1, 0))
+                self.every[i] = 1
+                while True:
+                    try:
+                        level = self._earliest(self.roots([i]))
+                        break
+                    except _UnevenError as error:
+                        self.every[i] *= error.every
+                        if self.every[i] > EVERY:  # gaps within gaps
+                            raise
+                self.level[i] = level
 
-    def _earliest(self, root: tuple[int, int, int]) -> int:
+    def _earliest(self, roots: Sequence[_Need]) -> int:
         number = 0
         while True:
-            after = self._after(root, number)
+            after = self._after(roots, number)
             if after <= number:
                 return number
             number = after
 
-    def _after(self, root: tuple[int, int, int], number: int) -> int:
-        """Return the pass from which on ``root`` can be computed, where ``number`` is thought to be it."""
+    def _after(self, roots: Sequence[_Need], number: int) -> int:
+        """Return the pass from which on ``roots`` can be computed, where ``number`` is thought to be it."""
         after = number
-        for i, keys in self.demands([root], self.in_memory(number)).items():
+        for i, keys in self.demands(roots, self.in_memory(number)).items():
             if self.sizes[i] == 1:
                 after = max(after, self.ready[i])
             elif i in self.kept and self.level.get(i, -1) >= number:
-                elsewhere = any(key != (1, 0) for key in keys) or root[1] == 0
+                elsewhere = any(not self.own(i, key) for key in keys)
                 after = max(after, self.level[i] + elsewhere)
         return after
 
@@ -364,20 +483,29 @@ class _Passes:
             found[number].append(i)
         return found
 
-    def roots(self, sinks: Sequence[int]) -> list[tuple[int, int, int]]:
-        return [(self.nodes[i].inputs[0] if self.sizes[i] == 1 else i, 1, 0) for i in sinks]
+    def roots(self, sinks: Sequence[int]) -> list[_Need]:
+        """Return what a loop computes for each of these: of a reduction, an element of the operand."""
+        found = []
+        for i in sinks:
+            made, every = self.nodes[i].inputs[0] if self.sizes[i] == 1 else i, self.every[i]
+            found += [_Need(made, every, k, 0, -((k - self.sizes[made]) // every), k) for k in range(every)]
+        return found
+
+    def jobs(self, sinks: Sequence[int]) -> list[tuple[int, _Need]]:
+        """Return the same, each with what it is for."""
+        return [(i, root) for i in sinks for root in self.roots([i])]
 
     def _worth_keeping(self, dear: int) -> tuple[int, set[int]]:
         """Return the operations of all passes, and what is computed more than once and costs ``dear`` or more."""
-        times: dict[int, set[tuple[int, Key]]] = {}
+        times: dict[int, float] = {}
         work = 0
         for number, sinks in enumerate(self.passes()):
             for i, keys in self.demands(self.roots(sinks), self.in_memory(number)).items():
-                for key, ends in keys.items():
-                    if not ends:
-                        times.setdefault(i, set()).add((number, key))
+                for (step, _), (_, _, given) in keys.items():
+                    if not given:
+                        times[i] = times.get(i, 0.0) + 1 / max(1, abs(step))
                         work += self.forms[i].cost
-        several = [i for i, found in times.items() if len(found) > 1 and i not in self.kept]
+        several = [i for i, count in times.items() if count > 1.01 and i not in self.kept]
         chosen = {i for i in several if self.forms[i].kind != "view" and self._whole_cost(i) >= dear}
         readers: dict[int, list[int]] = {}
         for i in times:
@@ -388,22 +516,20 @@ class _Passes:
 
     def _whole_cost(self, i: int) -> int:
         stored = self.stored
-        wanted = self.demands([(i, 1, 0)], lambda j, _: j != i and j in stored)
-        return sum(self.forms[j].cost * (not ends) for j, keys in wanted.items() for ends in keys.values())
+        root = [_Need(i, math.lcm(*range(1, EVERY + 1)) ** 2, 0, 0, 1)]
+        wanted = self.demands(root, lambda j, _: j != i and j in stored)
+        return sum(self.forms[j].cost * (not w.given) for j, keys in wanted.items() for w in keys.values())
 
     def cuts(self, number: int, sinks: Sequence[int]) -> list[int]:
         """Return the places at which the loop of a pass must ask what an element is, with its beginning and end."""
         roots = self.roots(sinks)
-        found = {0} | {self.sizes[root[0]] for root in roots}
+        found = {0} | {root.high for root in roots}
         for i, keys in self.demands(roots, self.in_memory(number)).items():
-            for (step, offset), ends in keys.items():
-                if self.forms[i].kind == "joined" and step and not ends:
-                    for part in self.forms[i].parts[:-1]:
-                        for place in (part.start, part.stop):
-                            # the first i beyond it
-                            found.add(-((offset - place) // step) if step > 0 else (offset - place) // -step + 1)
-        last = max(self.sizes[root[0]] for root in roots)
-        return sorted(cut for cut in found if 0 <= cut <= last)
+            for key, (low, high, given) in keys.items():
+                if self.forms[i].kind == "joined" and not given:
+                    for need in self.needs(i, key, low, high):
+                        found |= {need.low, need.high}
+        return sorted(found)
 
 
 # -- the code of one kernel -------------------------------------------------------------------------------------------
@@ -420,7 +546,7 @@ class _Memory:
         self.number = {i: self._take(8) for i, size in enumerate(passes.sizes) if size == 1}
         self.totals: dict[int, int] = {}
         for sinks in passes.passes():
-            length = max(passes.sizes[i] for i, _, _ in passes.roots(sinks))
+            length = max(root.high for root in passes.roots(sinks))
             for i in sinks:
                 if passes.sizes[i] == 1:
                     self.totals[i] = self._take(8 * -(-length // SUMMED), 64)
@@ -435,7 +561,7 @@ class _Memory:
 class _Body:
     """Writes what elements need, at one turn of a loop or at none.
 
-    i: the name of the loop's index, as far as there is one; at: see _Passes.needs; numbers: the nodes known already.
+    numbers: the nodes known already; checked: may an element be none of those that are there?
     """
 
     def __init__(
@@ -445,49 +571,49 @@ class _Body:
         lanes: int,
         ends: Callable[[int, Key], bool],
         numbers: Callable[[int], Value],
-        at: int | None,
+        checked: bool = False,
     ) -> None:
         self.passes, self.nodes, self.code = passes, passes.nodes, function.code
-        self.lanes, self.ends, self.number, self.at = lanes, ends, numbers, at
+        self.lanes, self.ends, self.number, self.checked = lanes, ends, numbers, checked
 
     def kind(self, i: int) -> str:
         return KINDS[_held_dtype(self.nodes[i])]
 
-    def write(self, roots: Sequence[tuple[int, int, int]], i: str, shift: int = 0) -> list[Value]:
+    def write(self, roots: Sequence[_Need], i: str, shift: int = 0) -> list[Value]:
         """Return the roots' elements at index ``i`` + ``shift``, or from there on, where these are several lanes."""
-        values: dict[tuple[int, int, int], Value] = {}
-        for n, keys in self.passes.demands(roots, self.ends, self.at).items():
-            for key, ends in keys.items():
+        values: dict[tuple[int, Key], Value] = {}
+        for n, keys in self.passes.demands(roots, self.ends).items():
+            for key, (low, high, given) in keys.items():
                 if self.passes.sizes[n] == 1:
                     value = self.number(n)
-                elif ends:
+                elif given:
                     value = self._load(n, key, i, shift)
                 else:
-                    value = self._computed(n, key, values, i, shift)
-                values[(n, *key)] = value
-        return [values[root] for root in roots]
+                    needs = self.passes.needs(n, key, low, high)
+                    parts = [(need, values[need.node, need.key]) for need in needs]
+                    value = self._computed(n, parts, (low, high), i)
+                values[n, key] = value
+        return [values[root.node, root.key] for root in roots]
 
-    def _computed(self, n: int, key: Key, values: dict[tuple[int, int, int], Value], i: str, shift: int) -> Value:
+    def _computed(self, n: int, parts: Sequence[tuple[_Need, Value]], whole: tuple[int, int], i: str) -> Value:
         node, code = self.nodes[n], self.code
         form = self.passes.forms[n]
         if node.op.name == "zeros":
             return code.cast(literal(0.0), self.kind(n))
-        given = [values[need] for need in self.passes.needs(n, key, self.at)]
         if form.kind == "elementwise":
-            return elementwise(code, node, given, [self.nodes[j] for j in node.inputs])
-        given = [code.cast(v, self.kind(n)) for v in given]
-        total = given[-1]
-        place = ""
-        for part, v in zip(form.parts[:-1], given[:-1], strict=False):
-            written = code.binary("fadd", total, v) if form.added else v
-            if self.at is None:
-                place = place or self._place(key, i, shift)
-                inside = code.raw(
-                    f"icmp ult i64 {code.raw(f'sub i64 {place}, {part.start}')}, {part.stop - part.start}"
-                )
-                total = code.select(Value(inside, BOOL), written, total)
-            else:
+            return elementwise(code, node, [v for _, v in parts], [self.nodes[j] for j in node.inputs])
+        (_, last), rest = parts[-1], parts[:-1]
+        total = code.cast(last, self.kind(n))
+        for need, v in rest:
+            written = code.cast(v, self.kind(n))
+            written = code.binary("fadd", total, written) if form.added else written
+            if (need.low, need.high) == whole:
                 total = written
+            elif not self.checked:
+                raise CompileError(f"a loop is not cut where the parts of node {n} meet")
+            else:
+                inside = code.raw(f"icmp ult i64 {code.raw(f'sub i64 {i}, {need.low}')}, {need.high - need.low}")
+                total = code.select(Value(inside, BOOL), written, total)
         return total
 
     def _place(self, key: Key, i: str, shift: int) -> str:
@@ -500,7 +626,7 @@ class _Body:
     def _load(self, n: int, key: Key, i: str, shift: int) -> Value:
         code, kind, step = self.code, self.kind(n), key[0]
         place = str(key[1]) if step == 0 else self._place(key, i, shift)
-        if self.at is None:  # where a range excludes the element, it may not exist
+        if self.checked:
             code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
             place = code.raw(f"call i64 @llvm.smax.i64(i64 {place}, i64 0)")
             place = code.raw(f"call i64 @llvm.smin.i64(i64 {place}, i64 {self.passes.sizes[n] - 1})")
@@ -514,6 +640,17 @@ class _Body:
             back = ", ".join(f"i32 {k}" for k in reversed(range(VECTOR)))
             of = of_type(kind, VECTOR)
             return Value(code.raw(f"shufflevector {of} {v.text}, {of} poison, <{VECTOR} x i32> <{back}>"), kind, VECTOR)
+        if abs(step) == 2:  # two vectors that share one element, so that none is read that may not be there
+            first = place if step == 2 else code.raw(f"add i64 {place}, {2 - 2 * VECTOR}")
+            both = [
+                self._from_memory(n, at, kind, VECTOR).text
+                for at in (first, code.raw(f"add i64 {first}, {VECTOR - 1}"))
+            ]
+            chosen = [k if k < VECTOR else k + 1 for k in range(0, 2 * VECTOR, 2)]
+            shown = ", ".join(f"i32 {k}" for k in (chosen if step == 2 else chosen[::-1]))
+            of = of_type(kind, VECTOR)
+            text = f"shufflevector {of} {both[0]}, {of} {both[1]}, <{VECTOR} x i32> <{shown}>"
+            return Value(code.raw(text), kind, VECTOR)
         vector = "poison"
         for k in range(VECTOR):
             one = self._from_memory(n, code.raw(f"add i64 {place}, {k * step}"), kind, 1)
@@ -529,15 +666,33 @@ class _Body:
             v = code.raw(f"trunc {of_type('i8', lanes)} {v} to {of_type(BOOL, lanes)}")
         return Value(v, kind, lanes)
 
-    def store(self, v: Value, n: int, i: str, shift: int = 0) -> None:
+    def store(self, n: int, made: Sequence[tuple[_Need, Value]], i: str, shift: int = 0) -> None:
+        """Store what this turn of the loop makes of array ``n``."""
         code, kind = self.code, self.kind(n)
-        v = code.spread(code.cast(v, kind), self.lanes)
-        text, stored = v.text, kind
+        values = [code.spread(code.cast(v, kind), self.lanes) for _, v in made]
+        stored = "i8" if kind == BOOL else kind
         if kind == BOOL:
-            stored = "i8"
-            text = code.raw(f"zext {of_type(BOOL, self.lanes)} {text} to {of_type('i8', self.lanes)}")
-        at = code.raw(f"getelementptr {stored}, ptr %a{n}, i64 {self._place((1, 0), i, shift)}")
-        code.line(f"store {of_type(stored, self.lanes)} {text}, ptr {at}, align 1")
+            of, byte = of_type(BOOL, self.lanes), of_type("i8", self.lanes)
+            values = [Value(code.raw(f"zext {of} {v.text} to {byte}"), "i8", self.lanes) for v in values]
+
+        def put(text: str, place: str, lanes: int) -> None:
+            at = code.raw(f"getelementptr {stored}, ptr %a{n}, i64 {place}")
+            code.line(f"store {of_type(stored, lanes)} {text}, ptr {at}, align 1")
+
+        if self.lanes > 1 and len(values) == 2 == self.passes.every[n]:  # each in its turn
+            of = of_type(stored, VECTOR)
+            for half in (0, VECTOR // 2):
+                chosen = ", ".join(f"i32 {half + k // 2 + k % 2 * VECTOR}" for k in range(VECTOR))
+                text = f"shufflevector {of} {values[0].text}, {of} {values[1].text}, <{VECTOR} x i32> <{chosen}>"
+                put(code.raw(text), self._place((2, 2 * half), i, shift), VECTOR)
+            return
+        for (need, _), v in zip(made, values, strict=True):
+            if self.lanes == 1 or need.step == 1:
+                put(v.text, self._place(need.key, i, shift), self.lanes)
+                continue
+            for k in range(VECTOR):
+                one = code.raw(f"extractelement {of_type(stored, VECTOR)} {v.text}, i32 {k}")
+                put(one, self._place(need.key, i, shift + k), 1)
 
 
 class _Kernel:
@@ -700,10 +855,10 @@ exit:
                 return code.cast(known[node.inputs[0]], kind)
             total = function.load(self.place(function, self.memory.totals[i]), 0, self.carried(i))
             return code.cast(total, kind)
-        body = _Body(passes, function, 1, passes.in_memory(passes.ready[i]), known.__getitem__, 0)
-        needs = passes.needs(i, (0, 0), 0)
+        body = _Body(passes, function, 1, passes.in_memory(passes.ready[i]), known.__getitem__)
+        needs = passes.needs(i, (0, 0), 0, 1)
         values = [code.cast(v, kind) for v in (body.write([need], "0")[0] for need in needs)]
-        return code.binary("fadd", values[1], values[0]) if form.added and len(values) > 1 else values[-1]
+        return code.binary("fadd", values[1], values[0]) if form.added and len(values) > 1 else values[0]
 
 
 class _Loop:
@@ -713,7 +868,8 @@ class _Loop:
 
     def __init__(self, kernel: _Kernel, number: int, sinks: Sequence[int]) -> None:
         self.kernel, self.passes, self.number, self.sinks = kernel, kernel.passes, number, sinks
-        self.roots = self.passes.roots(sinks)
+        self.jobs = self.passes.jobs(sinks)
+        self.roots = [root for _, root in self.jobs]
         self.reductions = [i for i in sinks if self.passes.sizes[i] == 1]
         self.cuts = self.passes.cuts(number, sinks)
         self.ends = self.passes.in_memory(number)
@@ -812,14 +968,13 @@ class _Loop:
         code.block("head")
         code.line("%i = phi i64 [ %start, %entry ], [ %i.next, %next ]")
         code.line("%i.next = add i64 %i, 1")
-        body = _Body(self.passes, function, 1, self.ends, numbers, None)
+        body = _Body(self.passes, function, 1, self.ends, numbers, checked=True)
         values = body.write(self.roots, "%i")
         if self.reductions:
             code.line(f"%lane = and i64 %i, {BLOCK - 1}")
-        for n, (i, (node, _, _), v) in enumerate(zip(self.sinks, self.roots, values, strict=True)):
-            size = self.passes.sizes[node]
-            if size < self.cuts[-1]:
-                code.line(f"%in{n} = icmp slt i64 %i, {size}")
+        for n, ((i, root), v) in enumerate(zip(self.jobs, values, strict=True)):
+            if root.high < self.cuts[-1]:
+                code.line(f"%in{n} = icmp slt i64 %i, {root.high}")
                 code.line(f"br i1 %in{n}, label %do{n}, label %done{n}")
                 code.block(f"do{n}")
             if i in self.reductions:
@@ -828,8 +983,8 @@ class _Loop:
                 total = Value(code.load(f"load {kind}, ptr {place}"), kind)
                 function.store(self._reduced(code, i, total, v, 1), place, 0)
             else:
-                body.store(v, i, "%i")
-            if size < self.cuts[-1]:
+                body.store(i, [(root, v)], "%i")
+            if root.high < self.cuts[-1]:
                 code.line(f"br label %done{n}")
                 code.block(f"done{n}")
         if self.reductions:
@@ -882,8 +1037,8 @@ class _Loop:
         self, function: Function, n: int, start: int, stop: int, numbers: Callable[[int], Value], label: str
     ) -> str:
         """Write the vector code for start <= i < stop, and return the label of the block that follows."""
-        code, passes = function.code, self.passes
-        wanted = [(i, root) for i, root in zip(self.sinks, self.roots, strict=True) if start < passes.sizes[root[0]]]
+        code = function.code
+        wanted = [(i, root._replace(low=start, high=stop)) for i, root in self.jobs if start < root.high]
         reductions = [i for i, _ in wanted if i in self.reductions]
         outer, inner, done, after = (f"{name}{n}" for name in ("outer", "inner", "done", "after"))
         code.line(f"br label %{outer}")
@@ -907,19 +1062,21 @@ class _Loop:
         phis = len(code.lines)
         code.line("")
         sums = {place: Value(f"%t{n}.{place[0]}.{place[1]}", v.kind, VECTOR) for place, v in firsts.items()}
-        body = _Body(passes, function, VECTOR, self.ends, numbers, start)
+        body = _Body(self.passes, function, VECTOR, self.ends, numbers)
         going = dict(sums)
         turns = 1
         u = 0
         while u < turns:
             before = len(code.lines)
             values = body.write([root for _, root in wanted], f"%i{n}", u * VECTOR)
-            for (i, _), v in zip(wanted, values, strict=True):
-                if i in reductions:
-                    # running sums go round by one place a vector
-                    going[i, u] = self._reduced(code, i, going[i, u], v, VECTOR)
+            made: dict[int, list[tuple[_Need, Value]]] = {}
+            for (i, root), v in zip(wanted, values, strict=True):
+                made.setdefault(i, []).append((root, v))
+            for i, parts in made.items():
+                if i in reductions:  # running sums go round by one place a vector
+                    going[i, u] = self._reduced(code, i, going[i, u], parts[0][1], VECTOR)
                 else:
-                    body.store(v, i, f"%i{n}", u * VECTOR)
+                    body.store(i, parts, f"%i{n}", u * VECTOR)
             if u == 0 and len(code.lines) - before <= UNROLLED:
                 turns = BLOCK // VECTOR
             u += 1
