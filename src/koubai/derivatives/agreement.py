@@ -2,6 +2,14 @@
 
 One random directional derivative is compared with differences of the function, at several steps and with the noise of
 the function measured, so that neither a kink nor rounding raises falsely and a wrong derivative can't stay silent.
+
+Where no difference confirms backpropagation, the function may still be to blame: a network of rectifiers bends within
+every step that rounding allows. Then the graph is asked for another witness, which needs no step of the whole: the
+direction is pushed forward through the graph, node by node, each node being differenced alone and at the steps that
+suit it, element by element where it works so. A kink of one primitive is no nearer than its operand is to it, and a
+step relative to the operand does not cross it. What comes out is the derivative of the graph without any of the
+derivative rules, so it finds a wrong rule, and a wrong order of right ones, at kinks too; it decides wherever it is
+sharp. It knows nothing of f itself: that the graph follows f to where the difference was taken is asked besides.
 """
 
 from __future__ import annotations
@@ -12,11 +20,14 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import GradientError, TraceError
+from koubai.graph.trace import Graph, Node, run_nodes
 
 __all__ = ["cross_check"]
 
 _STEPS = ((1e-4, 1e-5), (1e-3, 1e-4), (1e-5, 1e-6), (1e-2, 1e-3), (1e-6, 1e-7))
 _STEPS_FLOAT32 = ((1e-2, 3e-3), (3e-2, 1e-2), (1e-1, 3e-2))
+# of one node: the long ones for what is linear, the middle for what is smooth, the short ones beside a kink
+_NODE_STEPS = (0.3, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11)
 
 
 def cross_check(
@@ -27,11 +38,13 @@ def cross_check(
     gradients: Sequence[Any],
     where: str,
     single: bool = False,
+    graph: Graph | None = None,
 ) -> None:
     """Compare ``value`` and ``gradients`` with ``f(*leaves)`` and its differences.
 
     f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``;
-    single: f computes in float32 somewhere.
+    single: f computes in float32 somewhere; graph: f as it was traced, whose inputs are the leaves and whose first
+    output is f; without it, nothing but differences of f is asked.
     Raises TraceError where two calls of f differ or its value is not the graph's; GradientError where the derivative
     is wrong beyond the measured noise.
     """
@@ -43,17 +56,21 @@ def cross_check(
     if single:
         eps = max(eps, float(np.finfo(np.float32).eps))
 
-    def at(h: float) -> float:
-        moved = list(leaves)
+    def moved(h: float) -> list[Any]:
+        there = list(leaves)
         for k, v in zip(active, directions, strict=True):
             x, y = np.asarray(leaves[k]), np.asarray(v * h)
             y += x
-            moved[k] = y.astype(x.dtype, copy=False) if x.ndim else x.dtype.type(y)
-        for k, leaf in enumerate(moved):
+            there[k] = y.astype(x.dtype, copy=False) if x.ndim else x.dtype.type(y)
+        return there
+
+    def at(h: float) -> float:
+        there = moved(h)
+        for k, leaf in enumerate(there):
             if leaf is leaves[k] and isinstance(leaf, np.ndarray):
-                moved[k] = leaf.copy()
+                there[k] = leaf.copy()
         try:
-            return float(f(*moved))
+            return float(f(*there))
         except Exception:
             if h == 0.0:
                 raise
@@ -78,8 +95,7 @@ def cross_check(
         undefined = any(np.isnan(g).any() for g in gradients)  # such as 0 · ∞: it may still have a finite value
         if not np.isfinite(slope) and not undefined:
             return
-        found: list[tuple[float, float]] = []
-        by_step: dict[float, float] = {}
+        found: list[tuple[float, float, float]] = []
         for h, smaller in _STEPS if eps < 1e-10 else _STEPS_FLOAT32:
             pair = _difference(at, h, smaller, noise)
             if pair is None:
@@ -87,23 +103,44 @@ def cross_check(
             error, difference = pair
             if error <= 1e-6 * abs(slope) and abs(difference - slope) <= 10 * error:
                 return
-            found.append(pair)
-            by_step[smaller] = difference
-        if _still_growing(by_step, noise):
-            return
-        # the sharpest difference decides, if the next one confirms it and both tell more than the size
+            found.append((error, difference, smaller))
         found.sort()
-        if len(found) < 2:
+        differs = _verdict(found, slope, undefined, eps, noise)
+        if differs is False:
             return
-        (error, difference), (next_error, confirmed) = found[:2]
-        size = abs(difference) if undefined else max(abs(difference), abs(slope))
-        sure = next_error <= 1e-2 * size and abs(difference - confirmed) <= 10 * (error + next_error)
-        wrong = sure and (undefined or abs(difference - slope) > 10 * error + 1e3 * eps * size)
-        if wrong and not _at_kink(at, f0, slope, noise, eps):
+        wrong = bool(differs) and not _at_kink(at, f0, slope, noise, eps)
+        told = f"a difference gives {found[0][1]!r}" if wrong else ""
+        slopes = None if graph is None or undefined else _slopes_of_nodes(graph, moved, active, directions, eps)
+        if graph is not None and slopes is not None:
+            expected, spread = slopes[0], max(slopes) - min(slopes)
+            size = sum(float(np.sum(np.abs(g * v))) for g, v in zip(gradients, directions, strict=True))
+            apart = abs(slope - expected) > max(10 * spread + 100 * noise, max(1e-6, 1e3 * eps) * size)
+            if apart and not wrong and spread <= 1e-2 * max(abs(slope), abs(expected)):
+                told = f"differences of its operations, one by one, give {expected!r}"
+            elif wrong and not apart and _follows(graph, moved, at, found[:2], slope):
+                told = ""
+        if told:
             raise GradientError(
-                f"backpropagation through {where} gives the directional derivative {slope!r}, a difference gives "
-                f"{difference!r}; the measured noise of f is {noise:.2g}. Use method='adaptive', and report this"
+                f"backpropagation through {where} gives the directional derivative {slope!r}, {told}; the measured "
+                f"noise of f is {noise:.2g}. Use method='adaptive', and report this"
             )
+
+
+def _verdict(
+    found: list[tuple[float, float, float]], slope: float, undefined: bool, eps: float, noise: float
+) -> bool | None:
+    """Do the differences, (error, difference, step) with the sharpest first, differ from ``slope``? None: they can't
+    tell.
+
+    The sharpest one decides, if the next confirms it and both tell more than the size.
+    """
+    if len(found) < 2 or _still_growing({step: difference for _, difference, step in found}, noise):
+        return None
+    (error, difference, _), (next_error, confirmed, _) = found[:2]
+    size = abs(difference) if undefined else max(abs(difference), abs(slope))
+    if next_error > 1e-2 * size or abs(difference - confirmed) > 10 * (error + next_error):
+        return None
+    return undefined or abs(difference - slope) > 10 * error + 1e3 * eps * size
 
 
 def _still_growing(by_step: dict[float, float], noise: float) -> bool:
@@ -139,3 +176,92 @@ def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float
     left, right = (f0 - at(-h)) / h, (at(h) - f0) / h
     error = 10 * (noise / h) + 1e-4 * max(abs(left), abs(right))
     return abs(right - left) > error and min(left, right) - error <= slope <= max(left, right) + error
+
+
+def _follows(
+    graph: Graph,
+    moved: Callable[[float], list[Any]],
+    at: Callable[[float], float],
+    found: Sequence[tuple[float, float, float]],
+    slope: float,
+) -> bool:
+    """Is the graph still f where the differences were taken? Where its guards fail, it does not claim to be."""
+    for _, difference, step in found:
+        for h in (-step, step):
+            values = run_nodes(graph, moved(h))
+            if all(guard.holds(values[guard.node]) for guard in graph.guards):
+                apart = abs(float(values[graph.outputs[0]]) - at(h))
+                if apart > 0.1 * step * abs(difference - slope):
+                    return False
+    return True
+
+
+def _slopes_of_nodes(
+    graph: Graph, moved: Callable[[float], list[Any]], active: Sequence[int], directions: Sequence[Any], eps: float
+) -> list[float] | None:
+    """Return the graph's directional derivative from differences of its nodes alone, in three ways; None: not finite.
+
+    Their spread is the error: the steps differ, the point by rounding, and at kinks that no step resolves one takes
+    the mean of both sides, one the right and one the left.
+    """
+    slopes = []
+    for h, factor, side in ((0.0, 1.0, 0), (4 * eps, 0.4, 1), (-4 * eps, 0.4, -1)):
+        values = run_nodes(graph, moved(h))
+        tangents = {graph.inputs[k]: v for k, v in zip(active, directions, strict=True)}
+        for i, node in enumerate(graph.nodes):
+            if node.inputs and node.dtype is not None and node.dtype.kind in "fc":
+                operands = [values[j] for j in node.inputs]
+                parts = [
+                    _pushed_forward(node, operands, k, tangents[j], factor, side)
+                    for k, j in enumerate(node.inputs)
+                    if j in tangents
+                ]
+                if parts:
+                    tangents[i] = sum(parts[1:], parts[0])
+        slopes.append(float(np.real(tangents.get(graph.outputs[0], 0.0))))
+    return slopes if np.isfinite(slopes).all() else None
+
+
+def _pushed_forward(node: Node, operands: Sequence[Any], k: int, tangent: Any, factor: float, side: int) -> Any:
+    """Return the derivative of the node's value as operand ``k`` moves along ``tangent``, by differences.
+
+    Of many steps each element of the value takes the one with the least error, which is what both sides differ by and
+    rounding; one at which it bends, as at a kink or a pole, is taken where there is no other. All is done in float64.
+    factor: on the steps; side: which slope to take at a kink, 0 for the mean.
+    """
+    x = np.asarray(operands[k])
+    x = x.astype(np.result_type(x, np.float64), copy=False)
+    length = np.abs(tangent)
+    size = np.abs(x)
+    if node.op.elementwise:
+        length, size = np.broadcast_to(length, node.shape), np.broadcast_to(size, node.shape)
+        x, tangent = np.broadcast_to(x, node.shape), np.broadcast_to(tangent, node.shape)
+    else:
+        length, size = (np.max(a, where=np.isfinite(a), initial=0.0) for a in (length, size))
+    unit = np.divide(tangent, length, out=np.zeros_like(tangent), where=length != 0)
+
+    def call(step: Any) -> Any:
+        moved = x + step * unit
+        return np.asarray(node.op.call(*operands[:k], moved[()], *operands[k + 1 :], **node.params))
+
+    y = call(0.0)
+    eps = 4 * np.finfo(y.dtype).eps
+    height = np.abs(y) if node.op.elementwise else np.max(np.abs(y), where=np.isfinite(y), initial=0.0)
+    least = np.full(y.shape, np.inf)
+    slope = np.full(y.shape, np.nan, np.result_type(y, np.float64))
+    steps = _NODE_STEPS if node.op.vjp else _NODE_STEPS[2:]  # flights of stairs are not to look like slopes
+    for step in (factor * relative * scale for relative in steps for scale in (size, 1.0)):
+        try:
+            right, left = (call(step) - y) / step, (y - call(-step)) / step
+        except (ArithmeticError, ValueError):  # outside the domain, such as LinAlgError
+            continue
+        jump, steep = np.abs(right - left), np.abs(right) + np.abs(left)
+        rounding = eps * (height + size * steep) / step
+        bent = (jump > 2e-2 * steep) & (jump > 100 * rounding)
+        sided = np.where(bent, right if side > 0 else left, (right + left) / 2) if side else (right + left) / 2
+        error = np.where(bent, 1e30, 1.0) * (jump + rounding)
+        better = error < least
+        least, slope = np.where(better, error, least), np.where(better, sided, slope)
+        if (error <= 1e-9 * (steep if node.op.elementwise else np.max(steep, initial=0.0))).all():
+            break  # linear
+    return np.where(slope == 0, 0.0, slope * length)  # what does not count may be infinite

@@ -101,7 +101,7 @@ class Paths:
         path = _Path(recorded, self.derive(recorded.graph, leaves.active))
         if self.scalar:
             first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
-            self._check(first, leaves, _computes_single(recorded.graph))
+            self._check(first, leaves, recorded.graph)
         known = self._known.setdefault(leaves.form, [])
         known[:] = [path, *(p for p in known if p.same())][:_PATHS]
         while len(self._known) > _FORMS:
@@ -109,14 +109,17 @@ class Paths:
         self.executor = path.program.executor
         return path
 
-    def _check(self, program: Program, leaves: Leaves, single: bool) -> None:
+    def _check(self, program: Program, leaves: Leaves, graph: Graph) -> None:
         results = program.run(*leaves.values)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         value, *gradients = results
         del results
         program.release()  # the check needs memory too, and not at the same time
-        cross_check(self._plain(leaves), leaves.values, leaves.active, float(value), gradients, self.name, single)
+        single = _computes_single(graph)
+        cross_check(
+            self._plain(leaves), leaves.values, leaves.active, float(value), gradients, self.name, single, graph
+        )
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
         def f(*values: Any) -> float:
