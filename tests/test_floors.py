@@ -31,6 +31,7 @@ FLOORS = [
     "graph.reverse",
     "graph.formula",
     "execute",
+    "execute.descents",
     "execute.elements",
     "execute.floats",
     "execute.arrays",

@@ -11,11 +11,19 @@ import koubai as kb
 from koubai.descent import program
 from koubai.errors import CompileWarning, Interrupted
 from koubai.execute import choose, library, native
+from koubai.execute.descents import operations
 from koubai.execute.elements import Unsuitable
 from koubai.graph.call import trace
 from koubai.graph.trace import evaluate
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+
+
+@pytest.fixture(autouse=True)
+def from_the_first_step_on(monkeypatch):
+    """Let machine code take over from the loop of Python numbers at once."""
+    monkeypatch.setattr(program, "NATIVE_FROM", 0)
+    monkeypatch.setattr(choose, "NATIVE_FROM", 0)
 
 
 def rosenbrock(x):
@@ -139,9 +147,20 @@ DESCENTS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["machine code", "Python numbers"])
 @pytest.mark.parametrize("name", DESCENTS)
-def test_a_descent_in_machine_code_is_the_one_in_python_to_the_bit(name):
+def test_a_descent_in_a_loop_is_the_one_step_by_step_to_the_bit(name, kind, monkeypatch):
     f, x0, optimizer, options = DESCENTS[name]
+    if kind == "Python numbers":
+        if name in ("float32", "dict"):  # float64 only, and no more than eight elements side by side
+            pytest.skip("not of this kind")
+        monkeypatch.setattr(program, "NATIVE_FROM", 10**9)
+        monkeypatch.setattr(choose, "NATIVE_FROM", 10**9)
+        run = kb.minimize(f, x0, optimizer, **options)
+        assert run.executor == "floats"
+        assert "Python numbers" in run.executor_reason
+        same_run(run, kb.minimize(f, x0, optimizer, on_step=lambda step: None, **options))
+        return
     in_python = kb.minimize(f, x0, optimizer, on_step=lambda step: None, **options)
     run = kb.minimize(f, x0, optimizer, **options)
     assert in_python.executor in ("floats", "numpy")
@@ -173,9 +192,9 @@ def test_the_choice_is_on_the_run_with_its_reason():
     long = kb.minimize(rosenbrock, [-1.2, 1.0], kb.Momentum(lr=1e-3))
     assert long.executor == "native"
     assert "10000 steps" in long.executor_reason
-    short = kb.minimize(rosenbrock, [-1.2, 1.0], max_steps=100, optimizer=kb.SGD(lr=1e-3))
+    short = kb.minimize(rosenbrock, [-1.2, 1.0], max_steps=20, optimizer=kb.SGD(lr=1e-3))
     assert short.executor == "floats"
-    assert "too few" in short.executor_reason
+    assert "fewer than" in short.executor_reason
     looked_at = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=1000, on_step=lambda step: None)
     assert "every step" in looked_at.executor_reason
     searched = kb.minimize(rosenbrock, [-1.2, 1.0], kb.LBFGS())
@@ -185,11 +204,24 @@ def test_the_choice_is_on_the_run_with_its_reason():
 
 
 def test_the_rule_of_choice_reads_no_clock():
-    graph = trace(rosenbrock, np.zeros(2)).gradient()
-    size = native.operations(graph)
+    size = operations(trace(rosenbrock, np.zeros(2)).gradient())
     least = choose.STEPS + choose.STEPS_AN_ELEMENT * size
-    assert not choose.choose_descent(graph, least - 1)[0]
-    assert choose.choose_descent(graph, least)[0]
+    assert not choose.choose_native(size, least - 1, None)[0]
+    assert choose.choose_native(size, least, None)[0]
+    assert not choose.choose_native(size, 10**6, choose.NATIVE_FROM - 1)[0]
+    assert choose.choose_native(size, 10**6, choose.NATIVE_FROM)[0]
+    assert not choose.choose_native(native.OPERATIONS + 1, 10**6, None)[0]
+
+
+def test_a_loop_of_python_numbers_makes_the_first_steps_and_machine_code_the_rest(monkeypatch):
+    monkeypatch.setattr(program, "NATIVE_FROM", 2000)
+    monkeypatch.setattr(choose, "NATIVE_FROM", 2000)
+    short = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=1900)
+    assert short.executor == "floats"
+    assert "Python numbers" in short.executor_reason
+    run = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=2500)
+    assert run.executor == "native"
+    same_run(run, kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=2500, on_step=lambda step: None))
 
 
 def test_a_path_that_is_left_is_traced_anew_and_the_descent_goes_on():

@@ -479,7 +479,7 @@ class _Descent:
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev, objective.njev],
             "differences": objective.program is None and objective.grad == "auto",
-            "native": self.engine is not None and self.engine.steps > 0,
+            "looped": self.engine is not None and self.engine.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
         }
         arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}
@@ -539,7 +539,7 @@ class _Descent:
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
-        descent._compare(points["last"], header["native"])
+        descent._compare(points["last"], header["looped"])
         descent._take_up(header, arrays, points)
         return descent
 
@@ -561,10 +561,10 @@ class _Descent:
             goes_on = status == "stopped" or (status == "max_steps" and self.stopping.max_steps > self.point.t)
             self.verdict = None if goes_on else Verdict(Status[status], message)
 
-    def _compare(self, last: Point, native: bool) -> None:
+    def _compare(self, last: Point, looped: bool) -> None:
         """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint.
 
-        native: machine code computed them there, which gives f the same numbers but for rounding.
+        looped: a loop of its own computed them there, which gives f the same numbers but for rounding.
         """
         try:
             if self.feed is None:
@@ -577,7 +577,7 @@ class _Descent:
         except (ValueError, TypeError, IndexError, KeyError) as error:
             x = shown(self.layout.view(last.x))
             raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error
-        if native and self.objective.agrees(again.fun, last):
+        if looped and self.objective.agrees(again.fun, last):
             return
         if again.fun != last.fun or not np.array_equal(again.g, last.g):
             what = f"f(x) = {again.fun!r}, then {last.fun!r}" if again.fun != last.fun else "the gradient differs"

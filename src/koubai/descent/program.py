@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import GROWTH, Point
 from koubai.errors import CompileError, CompileWarning, TraceError
-from koubai.execute import native
-from koubai.execute.choose import choose_descent
+from koubai.execute import descents, native
+from koubai.execute.choose import LEAST, NATIVE_FROM, choose_native
+from koubai.execute.descents import REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
 from koubai.execute.elements import Unsuitable
-from koubai.execute.native import REACHED, REFUSED, REMARKABLE, DescentGraphs
+from koubai.execute.floats import FloatsDescent
 from koubai.graph.formula import traced
 from koubai.graph.trace import Graph, run_nodes
 from koubai.parameters import Layout
@@ -73,6 +75,7 @@ class Engine:
 
     FIRST, LARGEST = 1024, 65_536  # steps a call: a signal is answered between two calls
     WORK = 2**24  # elements computed a call, about 10 ms
+    FEW = 4  # steps in a row, or turns from path to path, from which on it is not worth while
     PATHS = 8  # of f that get machine code; a descent that meets more goes on in Python
 
     def __init__(self, descent: Any) -> None:
@@ -83,7 +86,9 @@ class Engine:
         self.length = self.FIRST
         self.idle = 0  # Python steps to be made before machine code is tried again
         self.patience = 1
+        self.turns = 0  # from one path to another, with few steps between them
         self.steps = 0  # made in machine code
+        self.looped = 0  # made in any loop
 
     @classmethod
     def of(cls, descent: Any) -> tuple[Engine | None, str]:
@@ -97,9 +102,9 @@ class Engine:
             return None, f"{type(optimizer).__name__} evaluates f itself"
         if isinstance(optimizer.lr, Schedule) and optimizer.lr.start() != ():
             return None, "the schedule looks at f"
-        graph = objective.path(descent.start).graph
-        chosen, reason = choose_descent(graph, descent.stopping.max_steps)
-        return (cls(descent), reason) if chosen else (None, reason)
+        if descent.stopping.max_steps < LEAST:
+            return None, f"fewer than {LEAST} steps"
+        return cls(descent), "f has no loop of its own"
 
     def advance(self) -> bool:
         """Make steps. True: go on with another call; False: the next step is Python's."""
@@ -109,15 +114,16 @@ class Engine:
             return False
         leg = self.leg if self.leg is not None and self.leg.path.same() else self._found()
         self.leg = None
-        if leg is None:
+        if leg is None or not leg.ready():
             return False
         made, why = 0, REMARKABLE
-        end = min(descent.point.t + self.length, descent.stopping.max_steps - 1)
+        end = leg.until(min(descent.point.t + self.length, descent.stopping.max_steps - 1))
         if descent.checkpoint is not None and descent.checkpoint.steps is not None:
             end = min(end, descent.point.t + descent.checkpoint.steps - descent.checkpoint.step)
         if end > descent.point.t:
             made, why = leg.run(end)
-            self.steps += made
+            self.steps += made if leg.is_native else 0
+            self.looped += made
             if descent.checkpoint is not None:
                 descent.checkpoint.step += made
             self.length = min(2 * self.length, self.LARGEST, max(1, self.WORK // leg.operations))
@@ -126,20 +132,23 @@ class Engine:
             return True
         if why == REMARKABLE and self._one_step(leg):
             return True
-        # perhaps f takes another path from here on that is known already
-        if why == REFUSED and any(self._one_step(other) for other in self.legs.values() if other not in (None, leg)):
+        # Perhaps f takes another path from here on, a known one. Where it changes step by step, Python is faster.
+        self.turns = self.turns + 1 if made < self.FEW else 0
+        others = (other for other in self.legs.values() if other not in (None, leg))
+        if why == REFUSED and self.turns < self.FEW and any(map(self._one_step, others)):
             return True
-        self.idle, self.patience = (0, 1) if made else (self.patience, min(2 * self.patience, 64))
+        self.idle, self.patience = (0, 1) if made >= self.FEW else (self.patience, min(2 * self.patience, 64))
         return False
 
     def _one_step(self, leg: _Leg | None) -> bool:
         """Make the next step whatever the rules for stopping say, and ask them then; False: it can't be made so."""
-        after = None if leg is None else leg.one_step()
+        after = leg.one_step() if leg is not None and leg.ready() else None
         if after is None:
             return False
         point, self.descent.state = after
         self.descent._arrive(point)
-        self.steps, self.patience, self.leg = self.steps + 1, 1, leg
+        self.steps += leg.is_native  # type: ignore[union-attr]
+        self.looped, self.leg = self.looped + 1, leg
         return True
 
     def _found(self) -> _Leg | None:
@@ -160,16 +169,10 @@ class Engine:
         descent = self.descent
         try:
             graphs = descent_graphs(path.graph, descent.optimizer, descent.state, descent.layout, descent.bounds)
-            leg = _Leg(graphs, descent, path)
-        except (TraceError, Unsuitable):
+        except TraceError as error:
+            descent.reason = error.reason
             return None
-        if leg.code.library.origin != "memory":
-            try:
-                leg.check()
-            except CompileError as error:
-                warnings.warn(CompileWarning(error), stacklevel=2)
-                return None
-        return leg
+        return _Leg(graphs, descent, path)
 
 
 class _Leg:
@@ -180,21 +183,60 @@ class _Leg:
     def __init__(self, graphs: DescentGraphs, descent: Any, path: Any) -> None:
         self.descent, self.path = descent, path
         self.graphs = graphs
-        stopping = descent.stopping
-        self.code = native.Descent(graphs, (stopping.ftol, stopping.xtol) != (None, None))
         self.operations = graphs.operations
+        self.tolerances = (descent.stopping.ftol, descent.stopping.xtol) != (None, None)
+        self.numbers: FloatsDescent | None = None  # the loop of Python numbers
+        self.machine: native.Descent | None = None
+        self.code: FloatsDescent | native.Descent | None = None  # the one in use
+        self.settled = False  # has machine code been asked for? It is asked for once
+        with contextlib.suppress(Unsuitable):
+            self.numbers = FloatsDescent(graphs, self.tolerances)
         n, dtype = graphs.size, graphs.dtype
         bounds = descent.bounds
         self.widths = np.cumsum([math.prod(shape) for shape in graphs.states], dtype=int)
-        self.memory = native.Leg(
+        self.memory = Leg(
             x=np.empty(n, dtype),
             g=np.empty(n, dtype),
             state=np.zeros(int(self.widths[-1]) if len(self.widths) else 1, dtype),
             low=np.full(n, -np.inf, dtype) if bounds is None else bounds.low,
             high=np.full(n, np.inf, dtype) if bounds is None else bounds.high,
-            rows=np.empty((1, self.code.width)),
+            rows=np.empty((1, graphs.width)),
             lr=np.zeros(1),
         )
+
+    @property
+    def is_native(self) -> bool:
+        return self.code is self.machine
+
+    def ready(self) -> bool:
+        """Take the code for the next steps into use, if there is any: which one follows from the step alone."""
+        descent, t = self.descent, self.descent.point.t
+        after = None if self.numbers is None else t
+        if self.code is None or (t >= NATIVE_FROM and not self.is_native and not self.settled):
+            self.settled = t >= NATIVE_FROM
+            wanted, reason = choose_native(self.operations, descent.stopping.max_steps, after)
+            if wanted and self.machine is None:
+                try:
+                    self.machine = native.Descent(self.graphs, self.tolerances)
+                    if self.machine.library.origin != "memory":
+                        self._check(self.machine)
+                except Unsuitable as error:
+                    wanted, reason = False, f"no machine code: {error}"
+                except CompileError as error:
+                    wanted, reason, self.machine = False, str(error), None
+                    warnings.warn(CompileWarning(error), stacklevel=2)
+            if not wanted and self.numbers is not None:
+                if self.code is None:
+                    self._check(self.numbers)
+                if t < NATIVE_FROM:
+                    reason = f"a loop of Python numbers makes the first {NATIVE_FROM} steps"
+            self.code = self.machine if wanted else self.numbers
+            descent.reason = reason
+        return self.code is not None
+
+    def until(self, end: int) -> int:
+        """Return where this code has to hand over, at the latest."""
+        return end if self.is_native or self.descent.point.t >= NATIVE_FROM else min(end, NATIVE_FROM)
 
     def _load(self, end: int) -> None:
         """Copy the descent into the memory of the loop."""
@@ -205,17 +247,17 @@ class _Leg:
             memory.state[:] = np.concatenate([np.ravel(part) for part in descent.state])
         largest = GROWTH * max(1.0, float(np.linalg.norm(start.x.astype(np.float64))))
         numbers, counts = memory.numbers, memory.counts
-        numbers[native.FUN] = point.fun
-        numbers[native.GTOL] = stopping.gtol if stopping.gtol > 0 else -1.0
-        numbers[native.TARGET] = -np.inf if stopping.target is None else stopping.target
-        numbers[native.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), native.BIGGEST)
-        numbers[native.X2_LIMIT] = min(largest * largest * (1 - 1e-9), native.BIGGEST)
-        numbers[native.FTOL] = -1.0 if stopping.ftol is None else stopping.ftol
-        numbers[native.XTOL] = -1.0 if stopping.xtol is None else stopping.xtol
-        counts[native.T], counts[native.T_END] = point.t, end
-        counts[native.LR_STRIDE], counts[native.FORCED] = len(memory.lr) > 1, 0
+        numbers[descents.FUN] = point.fun
+        numbers[descents.GTOL] = stopping.gtol if stopping.gtol > 0 else -1.0
+        numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
+        numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
+        numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
+        numbers[descents.FTOL] = -1.0 if stopping.ftol is None else stopping.ftol
+        numbers[descents.XTOL] = -1.0 if stopping.xtol is None else stopping.xtol
+        counts[descents.T], counts[descents.T_END] = point.t, end
+        counts[descents.LR_STRIDE], counts[descents.FORCED] = len(memory.lr) > 1, 0
         rows = memory.rows
-        memory.bind(rows if len(rows) >= end - point.t else np.empty((end - point.t, self.code.width)), memory.lr)
+        memory.bind(rows if len(rows) >= end - point.t else np.empty((end - point.t, self.graphs.width)), memory.lr)
 
     def _rates(self, end: int) -> tuple[Any, int]:
         """Return the rates of the updates after point.t, …, end, and how many of these points can be reached."""
@@ -234,13 +276,13 @@ class _Leg:
         """Make steps up to ``end`` and record them; return how many, and why no more."""
         descent, memory = self.descent, self.memory
         before = descent.point
-        end = min(end, before.t + max(1, self.NUMBERS // self.code.width))
+        end = min(end, before.t + max(1, self.NUMBERS // self.graphs.width))
         memory.lr, end = self._rates(end)
         if end == before.t:
             return 0, REMARKABLE
         self._load(end)
-        why = self.code.run(memory)
-        made = int(memory.counts[native.T]) - before.t
+        why = self.code.run(memory)  # type: ignore[union-attr]
+        made = int(memory.counts[descents.T]) - before.t
         if not made:
             return 0, why
         rows = memory.rows[:made]
@@ -258,7 +300,7 @@ class _Leg:
     def _point(self, t: int, row: Any) -> Point:
         n = self.graphs.size
         x, g = row[2 : 2 + n].astype(self.graphs.dtype), row[2 + n : 2 + 2 * n].astype(self.graphs.dtype)
-        return Point(t, x, float(row[0]), g, float(row[1]), projected=bool(self.code.flags and row[-1]))
+        return Point(t, x, float(row[0]), g, float(row[1]), projected=bool(self.graphs.flags and row[-1]))
 
     def _follow(self, before: Point, rows: Any) -> None:
         """Tell the rules for stopping of the path, as they would have seen it step by step."""
@@ -278,14 +320,14 @@ class _Leg:
         descent, table, n = self.descent, self.memory.lr, self.graphs.size
         point, recorder = descent.point, descent.recorder
         descent.lr = float(table[min(point.t - begin, len(table) - 1)])
-        clipped = bool(self.code.flags and rows[-1, -2])
+        clipped = bool(self.graphs.flags and rows[-1, -2])
         last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
         t = np.arange(begin + 1, point.t + 1)
         due = slice(-(begin + 1) % recorder.stride, None, recorder.stride)
         t, rows = t[due], rows[due]
         columns = np.zeros((len(rows), 5))
         columns[:, :2], columns[:, 2] = rows[:, :2], table[t - begin] if len(table) > 1 else table[0]
-        if self.code.flags:
+        if self.graphs.flags:
             columns[:, 3:] = rows[:, -2:]
         recorder.add_rows(t, rows[:, 2 : 2 + n], columns, last)
 
@@ -301,24 +343,26 @@ class _Leg:
         memory.lr = np.array([self.descent.lr])
         self._load(t + 1)
         numbers = memory.numbers
-        numbers[[native.GTOL, native.FTOL, native.XTOL]] = -1.0
-        numbers[native.TARGET] = -np.inf
-        numbers[[native.F_LIMIT, native.X2_LIMIT]] = native.BIGGEST
-        memory.counts[native.FORCED] = 1
-        if self.code.run(memory) != REACHED:
+        numbers[[descents.GTOL, descents.FTOL, descents.XTOL]] = -1.0
+        numbers[descents.TARGET] = -np.inf
+        numbers[[descents.F_LIMIT, descents.X2_LIMIT]] = descents.BIGGEST
+        memory.counts[descents.FORCED] = 1
+        if self.code.run(memory) != REACHED:  # type: ignore[union-attr]
             return None
         self.descent.objective.nfev += 1
         self.descent.objective.njev += 1
         return self._point(t + 1, memory.rows[0]), self._states()
 
-    def check(self) -> None:
+    def _check(self, code: FloatsDescent | native.Descent) -> None:
         """Compare the first step with what the graphs mean. Raises CompileError where they differ beyond rounding.
 
         The bound is 1e4 units in the last place of the largest number that either computes on the way.
         """
         descent = self.descent
         evaluations = descent.objective.nfev, descent.objective.njev
+        before, self.code = self.code, code
         made = self.one_step()
+        self.code = before
         descent.objective.nfev, descent.objective.njev = evaluations
         if made is None:
             return

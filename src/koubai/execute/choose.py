@@ -9,26 +9,30 @@ from koubai.execute.arrays import compile_arrays
 from koubai.execute.floats import compile_floats
 from koubai.graph.trace import Graph
 
-__all__ = ["Program", "choose_descent", "choose_fused"]
+__all__ = ["Program", "choose_fused", "choose_native"]
 
-# A step of a descent in Python takes about 40 µs; machine code takes 15 ms to be made and 10 µs more for each element
-# that a step computes, so that it pays from here on.
-STEPS = 500
-STEPS_AN_ELEMENT = 2
+# A step of a descent through NumPy takes about 40 µs, in a loop of Python numbers 1 µs, in machine code 10 ns. A loop
+# of Python numbers is made in 1 ms; machine code in 15 ms, and 10 µs more for each element that a step computes.
+LEAST = 50  # steps from which on a loop is made
+NATIVE_FROM = 2000  # steps that a loop of Python numbers makes before machine code takes over
+STEPS, STEPS_AN_ELEMENT = 500, 2  # from which on machine code takes the place of NumPy
 
 
-def choose_descent(graph: Graph, max_steps: int) -> tuple[bool, str]:
-    """Tell whether a descent on this graph runs in machine code, and why."""
+def choose_native(operations: int, max_steps: int, after: int | None) -> tuple[bool, str]:
+    """Tell whether a descent runs in machine code, and why.
+
+    operations: elements computed in a step. after: steps made by a loop of Python numbers, None where there is none.
+    """
     from koubai.execute import library, native
 
-    size = native.operations(graph)
-    if size > native.OPERATIONS:
-        return False, f"{size} elements a step are more than registers hold"
-    if max_steps < (least := STEPS + STEPS_AN_ELEMENT * size):
+    if operations > native.OPERATIONS:
+        return False, f"{operations} elements a step are more than registers hold"
+    least = STEPS + STEPS_AN_ELEMENT * operations if after is None else NATIVE_FROM
+    if (max_steps if after is None else after) < least:
         return False, f"{max_steps} steps are too few to compile for: from {least} on it pays"
     if not library.available():
         return False, "llvmlite can't be loaded"
-    return True, f"up to {max_steps} steps of {size} elements: compiling pays"
+    return True, f"up to {max_steps} steps of {operations} elements: compiling pays"
 
 
 # An update in NumPy takes about as long as 10,000 elements more would; machine code pays once this much has been done.

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg, T
 from koubai.execute.elements import INDEXED, STRUCTURE, Unsuitable, added_up, filled, known_arrays, lined, rearranged
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
+from koubai.graph.ops import OPS
+from koubai.graph.trace import CAPTURED, CONSTANT, Graph, Node
 
-__all__ = ["compile_floats"]
+__all__ = ["FloatsDescent", "compile_floats"]
 
 ELEMENTS = 8  # up to here NumPy adds one after the other, so that the order of a sum is the same; and Python is faster
 OPERATIONS = 200  # beyond these, straight-line NumPy is at least as fast and its code is shorter
@@ -50,31 +52,31 @@ def _real_or_bool(node: Node) -> bool:
     return node.dtype in (np.float64, np.bool_)
 
 
+_ON_BOOLS = {f"bitwise_{name}": f"logical_{name}" for name in ("and", "or", "xor")} | {"invert": "logical_not"}
+_FOLDED = {
+    "max": str(OPS["maximum"].scalar),
+    "min": str(OPS["minimum"].scalar),
+    "any": "({0} or {1})",
+    "all": "({0} and {1})",
+}
+
+
 class _Writer:
     """Writes one statement an element. An element is the name of a local variable or a literal."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, prefix: str = "t") -> None:
         self.graph = graph
+        self.prefix = prefix
         self.lines: list[str] = []
         self.functions: set[str] = set()
         self.count = 0
         self.elements: list[Any] = []  # one object array of names (or literals) a node
 
     def source(self) -> str:
-        graph = self.graph
-        arguments = [f"x{k}" for k in range(len(graph.inputs))]
-        checks: dict[int, list[Any]] = {}
-        for guard in graph.guards:
-            checks.setdefault(guard.node, []).append(guard)
-        for i, node in enumerate(graph.nodes):
-            self.elements.append(self._node(i, node, arguments))
-            if len(self.lines) > OPERATIONS:
-                raise Unsuitable
-            for guard in checks.get(i, ()):
-                if type(guard.expected) is not bool or node.shape:
-                    raise Unsuitable
-                self.lines.append(f"if {'not ' if guard.expected else ''}{self.elements[i][()]}: return None")
-        outputs = [self._output(i) for i in graph.outputs]
+        """Return the function ``run`` of the graph's arguments."""
+        arguments = [f"x{k}" for k in range(len(self.graph.inputs))]
+        self.expand([self._unpacked(i, name) for i, name in zip(self.graph.inputs, arguments, strict=True)])
+        outputs = [self._output(i) for i in self.graph.outputs]
         body = [
             f"def run({', '.join(arguments)}):",
             "    try:",
@@ -86,6 +88,37 @@ class _Writer:
         ]
         return "\n".join(body)
 
+    def expand(self, inputs: Sequence[Any], refused: str = "return None") -> list[Any]:
+        """Write the computation out; return the elements of the outputs.
+
+        inputs: the elements of each. refused: the statement where a guard fails.
+        """
+        graph = self.graph
+        place = {i: k for k, i in enumerate(graph.inputs)}
+        checks: dict[int, list[Any]] = {}
+        for guard in graph.guards:
+            checks.setdefault(guard.node, []).append(guard)
+        for i, node in enumerate(graph.nodes):
+            self.elements.append(inputs[place[i]] if i in place else self._node(node))
+            if len(self.lines) > OPERATIONS:
+                raise Unsuitable("too many operations")
+            for guard in checks.get(i, ()):
+                if type(guard.expected) is not bool or node.shape:
+                    raise Unsuitable("a guard on a number")
+                self.lines.append(f"if {'not ' if guard.expected else ''}{self.elements[i][()]}: {refused}")
+        return [self.elements[i] for i in graph.outputs]
+
+    def _unpacked(self, i: int, argument: str) -> Any:
+        """Take an argument's elements into local variables."""
+        shape = self.graph.nodes[i].shape
+        if not shape:
+            self.lines.append(f"{argument} = float({argument})")
+            return filled((), [argument])
+        names = [f"{argument}_{k}" for k in range(math.prod(shape))]
+        flat = argument if len(shape) == 1 else f"{argument}.ravel()"
+        self.lines.append(f"{', '.join(names)}, = {flat}.tolist()")
+        return filled(shape, names)
+
     def _output(self, i: int) -> str:
         node, elements = self.graph.nodes[i], self.elements[i]
         if node.dtype is None or node.dtype != np.float64:
@@ -96,40 +129,31 @@ class _Writer:
 
     def _new(self, expression: str) -> str:
         self.count += 1
-        name = f"t{self.count}"
+        name = f"{self.prefix}{self.count}"
         self.lines.append(f"{name} = {expression}")
         return name
 
-    def _node(self, i: int, node: Node, arguments: Sequence[str]) -> Any:
+    def _node(self, node: Node) -> Any:
         op = node.op
-        if op is INPUT:
-            argument = arguments[self.graph.inputs.index(i)]
-            if not node.shape:
-                self.lines.append(f"{argument} = float({argument})")
-                return filled((), [argument])
-            names = [f"{argument}_{k}" for k in range(math.prod(node.shape))]
-            flat = argument if len(node.shape) == 1 else f"{argument}.ravel()"
-            self.lines.append(f"{', '.join(names)}, = {flat}.tolist()")
-            return filled(node.shape, names)
         if op is CONSTANT:
             value = np.asarray(node.params["value"])
             return filled(node.shape, [_literal(v) for v in value.ravel().tolist()])
         operands = [self.elements[j] for j in node.inputs]
         if op.name in STRUCTURE:
             return self._structure(node, operands)
-        if op.name == "sum":
-            return self._sum(node, operands[0])
-        if op.name == "matmul":
-            raise Unsuitable  # BLAS may fuse multiplications and additions
+        if op.name in ("sum", *_FOLDED):
+            return self._reduced(node, operands[0])
         if op.elementwise:
             return self._elementwise(node, operands)
-        raise Unsuitable
+        raise Unsuitable(op.name)  # a product of matrices too: BLAS may fuse multiplications and additions
 
     def _elementwise(self, node: Node, operands: Sequence[Any]) -> Any:
         op = node.op
         dtypes = [self.graph.nodes[j].dtype for j in node.inputs]
         boolean = [dtype is not None and dtype == np.bool_ for dtype in dtypes]
         logical = op.name.startswith("logical_")
+        if op.name in _ON_BOOLS and all(boolean):  # between truth values these are the logical ones
+            op, logical = OPS[_ON_BOOLS[op.name]], True
         if op.scalar is None or (
             any(boolean) and not logical and not (op.name == "where" and boolean == [True, False, False])
         ):
@@ -161,17 +185,24 @@ class _Writer:
             raise Unsuitable  # NumPy's vector pow differs from libm's
         return "{0} ** {1}" if known is not None and float(known).is_integer() else "power({0}, {1})"
 
-    def _sum(self, node: Node, x: Any) -> Any:
-        axis = node.params["axis"]
+    def _reduced(self, node: Node, x: Any) -> Any:
+        axis, name = node.params["axis"], node.op.name
         if x.ndim > 1 and axis is not None and len(axis) not in (1, x.ndim):
             raise Unsuitable("a sum over some of the axes")
         lines = lined(x, axis)
         if not lines.shape[-1]:
-            raise Unsuitable("a sum of nothing")
+            raise Unsuitable(f"{name} of nothing")
         result = np.empty(lines.shape[:-1], object)
         for at in np.ndindex(*result.shape):
-            total = added_up(lines[at].tolist(), lambda a, b: f"({a} + {b})")
-            result[at] = self._new(total) if lines.shape[-1] > 1 else total
+            parts = lines[at].tolist()
+            if name == "sum":
+                total = added_up(parts, lambda a, b: f"({a} + {b})")
+                result[at] = self._new(total) if len(parts) > 1 else total
+                continue
+            total = parts[0]
+            for part in parts[1:]:
+                total = self._new(_FOLDED[name].format(total, part))
+            result[at] = total
         return result.reshape(node.shape)
 
     def _structure(self, node: Node, operands: Sequence[Any]) -> Any:
@@ -196,3 +227,120 @@ def _literal(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
     return f"({value!r})"
+
+
+class FloatsDescent:
+    """The loop of one descent in Python, with every number in a local variable: nothing to compile.
+
+    The contract of `koubai.execute.native.Descent`. Raises Unsuitable where the graphs are not of this kind.
+    """
+
+    def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
+        """tolerances: are FTOL and XTOL looked at?"""
+        if graphs.dtype != np.float64:
+            raise Unsuitable(f"parameters of {graphs.dtype}")
+        for graph in (graphs.value, graphs.update, graphs.measure):
+            for node in graph.nodes:
+                if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
+                    raise Unsuitable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
+        self.graphs = graphs
+        self.flags, self.width = graphs.flags, graphs.width
+        self.source, functions = self._text(tolerances)
+        namespace: dict[str, Any] = {"power": math.pow, "math": math}
+        namespace |= {name: getattr(math, name) for name in functions}
+        exec(compile(self.source, "<koubai: descent>", "exec"), namespace)
+        self._descend = namespace["descend"]
+
+    def run(self, leg: Leg) -> int:
+        """Make steps, and return why no more, as `koubai.execute.native.Descent.run`."""
+        rows: list[float] = []
+        why, t, state = self._descend(
+            leg.x.tolist(), leg.g.tolist(), leg.state.tolist(), leg.low.tolist(), leg.high.tolist(),
+            leg.numbers.tolist(), leg.counts.tolist(), rows.extend, leg.lr.tolist(),
+        )  # fmt: skip
+        made = len(rows) // self.width
+        leg.rows[:made] = np.array(rows).reshape(made, self.width)
+        leg.counts[T] = t
+        leg.state[: len(state)] = state
+        return int(why)
+
+    def _text(self, tolerances: bool) -> tuple[str, set[str]]:
+        graphs, n = self.graphs, self.graphs.size
+        x, g, low, high = ([f"{name}{k}" for k in range(n)] for name in ("x", "g", "low", "high"))
+        sizes = [math.prod(shape) for shape in graphs.states]
+        state = [f"s{k}" for k in range(sum(sizes))]
+        parts, start = [], 0
+        for shape, size in zip(graphs.states, sizes, strict=True):
+            parts.append(filled(shape, state[start : start + size]))
+            start += size
+        refused = f"why = {REFUSED}; break"
+        update, value, measure = (
+            _Writer(graph, prefix)
+            for graph, prefix in ((graphs.update, "u"), (graphs.value, "v"), (graphs.measure, "m"))
+        )
+        scalars = [filled((), [name]) for name in ("step", "rate", "fun")]
+        changed = update.expand([*(filled((n,), v) for v in (x, g, low, high)), *scalars, *parts], refused)
+        new_x, projected = changed[0].tolist(), changed[1][()]
+        new_state = [v for part in changed[2:] for v in part.ravel().tolist()]
+        leaves, start = [], 0
+        for i in graphs.value.inputs:
+            shape = graphs.value.nodes[i].shape
+            leaves.append(filled(shape, new_x[start : start + math.prod(shape)]))
+            start += math.prod(shape)
+        results = value.expand(leaves, refused)
+        new_f, new_g = results[0][()], [v for part in results[1:] for v in part.ravel().tolist()]
+        norm, clipped = (part[()] for part in measure.expand([filled((n,), v) for v in (new_x, new_g, low, high)]))
+
+        def squares(values: Sequence[str]) -> str:
+            return str(added_up([f"{v} * {v}" for v in values], lambda a, b: f"({a} + {b})"))
+
+        same = " and ".join(f"{a} == {b}" for a, b in zip(new_x, x, strict=True))
+        total = added_up(new_g, lambda a, b: f"({a} + {b})")
+        tests = [
+            f"size = {squares(new_x)}",
+            f"if not ({new_f} <= f_limit and size <= size_limit and abs({total}) <= {BIGGEST!r}):",
+            f"    why = {REMARKABLE}; break",
+            f"if {norm} <= gtol or {new_f} <= target or ({same} and not forced):",
+            f"    why = {REMARKABLE}; break",
+        ]
+        if tolerances:
+            dx, dg = ([f"({a} - {b})" for a, b in zip(new, old, strict=True)] for new, old in ((new_x, x), (new_g, g)))
+            tests += [
+                f"moved = {squares(dx)}; turned = {squares(dg)}; slope = {squares(new_g)}",
+                f"f_close = 1.01 * ftol * max(abs({new_f}), 1.0); x_close = 1.03 * xtol * xtol * max(size, 1.0)",
+                f"if abs({new_f} - fun) <= f_close and slope * slope * moved <= 4.1 * f_close * f_close * turned:",
+                f"    why = {REMARKABLE}; break",
+                f"if xtol >= 0.0 and moved <= {float(n)} * x_close and {norm} * {norm} * moved <= x_close * turned:",
+                f"    why = {REMARKABLE}; break",
+            ]
+        told = [f"float({clipped})", f"float({projected})"] if self.flags else []
+        row = ", ".join((new_f, norm, *new_x, *new_g, *told))
+        old, new = ", ".join((*x, *g, *state, "fun")), ", ".join((*new_x, *new_g, *new_state, new_f))
+        loop = [
+            "step = float(t + 1); rate = lr[k]",
+            *update.lines,
+            *value.lines,
+            *measure.lines,
+            *tests,
+            f"{old}, t, k = {new}, t + 1, k + stride",
+            f"put(({row}))",
+        ]
+        text = [
+            "def descend(x, g, s, low, high, numbers, counts, put, lr):",
+            *(
+                f"    {', '.join(names)}, = {name}"
+                for names, name in ((x, "x"), (g, "g"), (low, "low"), (high, "high"))
+            ),
+            *([f"    {', '.join(state)}, *_ = s"] if state else []),
+            "    fun, gtol, target, ftol, xtol, f_limit, size_limit = numbers",
+            "    t, end, stride, forced = counts",
+            f"    why = {REACHED}; k = 0",
+            "    try:",
+            "        while t < end:",
+            *(f"            {line}" for line in loop),
+            "    except (ArithmeticError, ValueError):",  # where NumPy would give inf or nan
+            f"        why = {REFUSED}",
+            f"    return why, t, [{', '.join(state)}]",
+            "",
+        ]
+        return "\n".join(text), update.functions | value.functions | measure.functions

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
+from koubai.execute.descents import DescentGraphs
 from koubai.execute.elements import Unsuitable, filled
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Phi, Value, of_type
 from koubai.execute.native import (
     Captured,
-    DescentGraphs,
     Function,
     added,
     expand,

@@ -15,12 +15,31 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from koubai.execute import library, vectormath
+from koubai.execute.descents import (
+    BIGGEST,
+    F_LIMIT,
+    FORCED,
+    FTOL,
+    FUN,
+    GTOL,
+    LR_STRIDE,
+    REACHED,
+    REFUSED,
+    REMARKABLE,
+    T_END,
+    TARGET,
+    X2_LIMIT,
+    XTOL,
+    DescentGraphs,
+    Leg,
+    T,
+    address,
+)
 from koubai.execute.elements import (
     INDEXED,
     STRUCTURE,
@@ -38,17 +57,13 @@ __all__ = [
     "OPERATIONS",
     "Captured",
     "Descent",
-    "DescentGraphs",
     "Function",
-    "Leg",
     "added",
-    "address",
     "compile_native",
     "expand",
     "fingerprint",
     "frontier",
     "module",
-    "operations",
     "split",
 ]
 
@@ -56,11 +71,6 @@ OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled comp
 
 
 # -- graphs in registers ----------------------------------------------------------------------------------------------
-
-
-def operations(graph: Graph) -> int:
-    """Return how many elements the graph computes."""
-    return sum(max(1, math.prod(node.shape)) for node in graph.nodes if node.op not in LEAVES)
 
 
 def fingerprint(*graphs: Graph) -> bytes:
@@ -320,9 +330,6 @@ def _captured_kind(value: Any) -> str:
     return kind
 
 
-_NOTHING = np.zeros(1)
-
-
 class Captured:
     """The arrays of the caller's that a graph reads: they are gathered anew for each run."""
 
@@ -346,16 +353,11 @@ class Captured:
     def gathered(self) -> Any:
         """Return their numbers in one vector, or None where one is no longer of the form that was traced."""
         if not self.arrays:
-            return _NOTHING
+            return np.zeros(1)
         for array, form in zip(self.arrays, self.forms, strict=True):
             if (array.shape, array.dtype) != form:
                 return None
         return np.concatenate([np.ravel(array) for array in self.arrays])
-
-
-def address(array: Any) -> int:
-    """Return where an array's first element lies; a quarter of the time that array.ctypes.data takes."""
-    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
 def compile_native(graph: Graph) -> Callable[..., Any]:
@@ -411,75 +413,6 @@ def compile_native(graph: Graph) -> Callable[..., Any]:
 # -- whole descents ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class DescentGraphs:
-    """What one step of a descent computes, over flat vectors of ``size`` numbers of one dtype.
-
-    value: (the arrays that lie in x, in order) -> f and the gradient for each. update: (x, g, low, high, t, lr, fun,
-    *state) -> x, was it projected onto the bounds, *state. measure: (x, g, low, high) -> the gradient's norm, is it
-    clipped by the next update.
-    """
-
-    value: Graph
-    update: Graph
-    measure: Graph
-    states: tuple[tuple[int, ...], ...]
-
-    @property
-    def size(self) -> int:
-        return self.update.nodes[self.update.inputs[0]].shape[0]
-
-    @property
-    def operations(self) -> int:
-        """The elements computed in one step."""
-        return sum(operations(graph) for graph in (self.value, self.update, self.measure))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.update.nodes[self.update.inputs[0]].dtype  # type: ignore[return-value]
-
-
-# What the loop reads in Leg.numbers and Leg.counts, by place. T is left at the last step made.
-FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT = range(7)
-T, T_END, LR_STRIDE, FORCED = range(4)
-REACHED, REMARKABLE, REFUSED = range(3)
-BIGGEST = float(np.finfo(np.float64).max)
-
-
-@dataclass
-class Leg:
-    """The memory of a descent while it runs in machine code.
-
-    rows: one a step that is made: f, the gradient's norm, x, g, and where there are `flags`, clipped and projected.
-    """
-
-    x: Any
-    g: Any
-    state: Any  # all arrays in one vector
-    low: Any
-    high: Any
-    numbers: Any = field(default_factory=lambda: np.zeros(7))
-    counts: Any = field(default_factory=lambda: np.zeros(4, np.int64))
-    rows: Any = None
-    lr: Any = None
-
-    def __post_init__(self) -> None:
-        kept = (self.x, self.g, self.state, self.low, self.high, self.numbers, self.counts)
-        self._addresses = np.array([*map(address, kept), 0, 0, address(_NOTHING)], np.int64)
-        self.block = address(self._addresses)  # one pointer is passed instead of ten
-        if self.rows is not None:
-            self.bind(self.rows, self.lr)
-
-    def bind(self, rows: Any, lr: Any) -> None:
-        """Take these arrays; the others stay where they are."""
-        self.rows, self.lr = rows, lr
-        self._addresses[7:9] = address(rows), address(lr)
-
-    def read(self, captured: Any) -> None:
-        self._captured = captured
-        self._addresses[9] = address(captured)
-
-
 class Descent:
     """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that.
 
@@ -495,9 +428,7 @@ class Descent:
         self.captured = Captured(graphs.value)
         if any(node.op is CAPTURED for graph in (graphs.update, graphs.measure) for node in graph.nodes):
             raise Unsuitable("an optimizer that reads an array from outside")
-        told = (graphs.measure.nodes[graphs.measure.outputs[1]], graphs.update.nodes[graphs.update.outputs[1]])
-        self.flags = any(node.op is not CONSTANT for node in told)
-        self.width = 2 + 2 * graphs.size + 2 * self.flags
+        self.flags, self.width = graphs.flags, graphs.width
         key = (
             b"descend"
             + fingerprint(graphs.value, graphs.update, graphs.measure)

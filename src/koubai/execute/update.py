@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
+from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable, filled
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
-from koubai.execute.native import Function, address, expand, fingerprint, frontier, module
+from koubai.execute.native import Function, expand, fingerprint, frontier, module
 from koubai.graph.trace import LEAVES, Graph
 
 __all__ = ["PIECE", "Update"]
