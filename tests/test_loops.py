@@ -523,4 +523,23 @@ def test_memory():
     finally:
         tracemalloc.stop()
     run.release()
+
+    def many_passes(x):
+        for _ in range(8):
+            x = np.exp(x - np.max(x))
+            x = x[1:] * x[:-1] / np.sum(x)
+        return x
+
+    graph = trace(many_passes, x)
+    run = compile_loops(graph)
+    tracemalloc.start()
+    try:
+        result = run(x)[0]
+        assert run.passes[0] > 8
+        assert tracemalloc.get_traced_memory()[1] < 4.1 * x.nbytes
+    finally:
+        tracemalloc.stop()
+    agree([result], evaluate(graph, x))
+    run.release()
+    run = compile_loops(trace(rosenbrock, x).gradient())
     agree(run(x), evaluate(trace(rosenbrock, x).gradient(), x))

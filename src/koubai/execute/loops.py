@@ -538,19 +538,51 @@ class _Passes:
 class _Memory:
     """Where a kernel keeps what goes from pass to pass, in bytes from the start of its workspace.
 
-    number: each number's place, in a double; totals: of a reduction's stretches; kept: the arrays that are no outputs.
+    number: each number's place, in a double; totals: of a reduction's stretches; kept: the arrays that are no outputs,
+    each until nothing reads it any more.
     """
 
     def __init__(self, passes: _Passes) -> None:
         self.size = 0
         self.number = {i: self._take(8) for i, size in enumerate(passes.sizes) if size == 1}
         self.totals: dict[int, int] = {}
-        for sinks in passes.passes():
+        self.kept: dict[int, int] = {}
+        free: list[tuple[int, int]] = []  # (bytes, start)
+        last = self._last_reads(passes)
+        for number, sinks in enumerate(passes.passes()):
             length = max(root.high for root in passes.roots(sinks))
+            for i, start in self.kept.items():
+                if last[i] == number - 1:
+                    free.append((self._bytes(passes, i), start))
             for i in sinks:
                 if passes.sizes[i] == 1:
                     self.totals[i] = self._take(8 * -(-length // SUMMED), 64)
-        self.kept = {i: self._take(8 * passes.sizes[i], 64) for i in sorted(passes.kept.difference(passes.outputs))}
+                elif i not in passes.outputs:
+                    size = self._bytes(passes, i)
+                    fitting = min((slot for slot in free if slot[0] >= size), default=None)
+                    if fitting is not None:
+                        free.remove(fitting)
+                    self.kept[i] = self._take(size, 64) if fitting is None else fitting[1]
+
+    @staticmethod
+    def _bytes(passes: _Passes, i: int) -> int:
+        return passes.sizes[i] * _held_dtype(passes.nodes[i]).itemsize
+
+    @staticmethod
+    def _last_reads(passes: _Passes) -> dict[int, int]:
+        """Return the last pass in which, or before which, each kept array is read."""
+        last = {i: passes.level[i] for i in passes.kept}
+        for number, sinks in enumerate(passes.passes()):
+            for i in passes.demands(passes.roots(sinks), passes.in_memory(number)):
+                if i in last:
+                    last[i] = max(last[i], number)
+        for i, ready in passes.ready.items():
+            if passes.forms[i].kind in ("view", "joined"):
+                needs = passes.needs(i, (0, 0), 0, 1)
+                for j in passes.demands(needs, passes.in_memory(ready)):
+                    if j in last:
+                        last[j] = max(last[j], ready)
+        return last
 
     def _take(self, size: int, aligned: int = 8) -> int:
         start = -(-self.size // aligned) * aligned
