@@ -4,13 +4,16 @@ Regenerate with ``python tests/compiled.py``.
 """
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 import koubai as kb
+from koubai.descent import program
 from koubai.descent.fused import Fused
 from koubai.descent.many import descend_many
 from koubai.errors import TraceError
+from koubai.execute import choose
 from koubai.execute.elements import Unsuitable
 from koubai.parameters import flatten
 
@@ -21,7 +24,8 @@ HEAD = """# What runs in machine code
 
 Every update rule is one function of NumPy text (`koubai/descent/rules.py`). The same text is traced and compiled:
 
-- *descent*: `minimize` runs value, gradient, update, history and the tests for stopping as one loop;
+- *descent*: `minimize` runs value, gradient, update, history and the tests for stopping as one loop (the first 2000 steps
+  of a few numbers in Python, which costs no compiling);
 - *many*: the same loop for many starts side by side;
 - *update*: `optimizer.update(params, grads)` is one pass over memory, for arrays of any size.
 
@@ -33,7 +37,8 @@ def quadratic(x):
 
 
 def descent(name: str) -> str:
-    run = kb.minimize(quadratic, [1.0, 2.0], kb.optimizers.resolve(name), max_steps=2000, gtol=0.0)
+    with mock.patch.object(choose, "NATIVE_FROM", 0), mock.patch.object(program, "NATIVE_FROM", 0):
+        run = kb.minimize(quadratic, [1.0, 2.0], kb.optimizers.resolve(name), max_steps=2000, gtol=0.0)
     return "yes" if run.executor == "native" else run.executor_reason
 
 

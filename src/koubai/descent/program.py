@@ -383,6 +383,8 @@ class _Leg:
         self._compare("the gradient", point.g, np.concatenate([np.ravel(part) for part in results[1:]]), computed)
 
     def _compare(self, what: str, found: Any, expected: Any, computed: Sequence[Any]) -> None:
+        if np.array_equal(found, expected, equal_nan=True):
+            return
         bound = 1e4 * np.finfo(self.graphs.dtype).eps * largest_of(computed)
         difference = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64))
         if not np.all(difference <= bound) and np.all(np.isfinite(expected)):
