@@ -24,8 +24,8 @@ HEAD = """# What runs in machine code
 
 Every update rule is one function of NumPy text (`koubai/descent/rules.py`). The same text is traced and compiled:
 
-- *descent*: `minimize` runs value, gradient, update, history and the tests for stopping as one loop (the first 2000 steps
-  of a few numbers in Python, which costs no compiling);
+- *descent*: `minimize` runs value, gradient, update, history and the tests for stopping as one loop (the first 2000
+  steps of a few numbers in Python, which costs no compiling);
 - *many*: the same loop for many starts side by side;
 - *update*: `optimizer.update(params, grads)` is one pass over memory, for arrays of any size.
 
