@@ -1190,6 +1190,7 @@ class _Program:
         self.released: list[Callable[[], None]] = []
         self.pool: list[Any] = []
         self.passes: list[int] = []
+        self.inner: list[tuple[Any, Any]] = []  # the forms of arrays that go from a kernel to what follows
         self.source = self._text()
 
     def release(self) -> None:
@@ -1199,9 +1200,13 @@ class _Program:
             release()
 
     def _native(self) -> list[bool]:
-        """Find which nodes are machine code's. A view or zeros that only NumPy reads are its own."""
+        """Find which nodes are machine code's. A view or zeros that only NumPy reads are its own.
+
+        Raises Unsuitable where NumPy would be left with more than half.
+        """
         nodes, found, work = self.nodes, [], 0
         movable = []
+        elements = {False: 0, True: 0}  # that NumPy and kernels compute
         for i, node in enumerate(nodes):
             try:
                 form = _form(nodes, i)
@@ -1211,8 +1216,12 @@ class _Program:
             movable.append(self._is_view(node) or node.op.name == "zeros")
             large = _size(node) > 1 or any(_size(nodes[j]) > 1 for j in node.inputs)
             work += found[i] and large and not movable[i]
-        if work < 3 or sum(found) > NODES:
-            raise Unsuitable("little to be fused" if work < 3 else "too long")
+            if not movable[i] and node.op not in LEAVES:
+                elements[found[i]] += _size(node)
+        if work < 3 or elements[False] > elements[True]:
+            raise Unsuitable("little to be fused")
+        if sum(found) > NODES:
+            raise Unsuitable("a graph that is too long")
         read = [False] * len(nodes)
         for i in range(len(nodes) - 1, -1, -1):
             found[i] = found[i] and (read[i] or not movable[i])
@@ -1312,7 +1321,7 @@ class _Program:
         if kernels:
             self._workspace(max(kernel.memory.size for kernel in kernels))
             head += ["    try:", "        held = pop()", "    except IndexError:", "        held = fresh()"]
-            head.append("    work, numbers = held")
+            head.append("    work, numbers, inner = held")
             self.lines.append("push(held)")
         returned = []
         seen: set[int] = set()
@@ -1339,7 +1348,8 @@ class _Program:
         def fresh() -> Any:
             memory = np.empty(size + 64, np.uint8)
             start = -memory.ctypes.data % 64
-            return memory.ctypes.data + start, memory[start : start + size // 8 * 8].view(np.float64)
+            numbers = memory[start : start + size // 8 * 8].view(np.float64)
+            return memory.ctypes.data + start, numbers, [np.empty(*form) for form in self.inner]
 
         self.namespace |= {"fresh": fresh, "pop": self.pool.pop, "push": self.pool.append}
 
@@ -1364,7 +1374,11 @@ class _Program:
             self._given(i, kernel, new[i])
         for i in outputs:
             if _size(nodes[i]) > 1:
-                lines.append(f"v{i} = empty({nodes[i].shape}, {self._dtype(nodes[i].dtype)})")
+                if i in self.graph.outputs:
+                    lines.append(f"v{i} = empty({nodes[i].shape}, {self._dtype(nodes[i].dtype)})")
+                else:  # what only this program reads lies in memory that stays
+                    lines.append(f"v{i} = inner[{len(self.inner)}]")
+                    self.inner.append((nodes[i].shape, nodes[i].dtype))
         old = {place: i for i, place in new.items()}
         pointers = [f"id({self._name(old[place])})" for place in kernel.pointers]
         for place in range(len(kernel.graph.nodes)):  # what the loop computes, for people
