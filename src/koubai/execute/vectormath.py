@@ -753,21 +753,21 @@ def _log10(c: _Code, x: _Value) -> _Value:
 
 
 def _quarter_turns(c: _Code, a: _Value, exact: bool) -> tuple[_Value, _Value, _Value]:
-    """Return (r, low, n): a = n·π/2 + r + low, n an integer, |r| ≤ π/4; a ≥ 0. low is 0 unless ``exact``."""
+    """Return (r, low, n): a = n·π/2 + r + low, n an integer, |r| ≤ π/4; a ≥ 0. low counts only if ``exact``."""
     # With fused multiply-add the first step is exact whatever n is; without, n·part must be, so that parts are short.
     bits = (53, 53, 53) if c.fma else (33, 33, 33, 53)
     number, n = c.round(a * (2 / math.pi))
     first, *parts = _parts(_HALF_PI, 320, *(bits[:-1] if c.form is _SHORT else bits))
     r, low = c.residual(number, first, a), c.number(0.0)
-    if exact:
+    if c.form is _SHORT or (c.fma and not exact):
+        for part in parts:
+            r = c.residual(number, part, r)
+    else:
         for part in parts[:-1]:
-            product, error = c.product(number, c.number(part))
+            product, error = c.product(number, c.number(part)) if c.fma else (number * part, 0.0)
             r, lost = c.any_sum(r, -product)
             low = low + (lost - error)
         r, low = c.sum(r, low - number * parts[-1])
-    else:
-        for part in parts:
-            r = c.residual(number, part, r)
     return _far_out(c, a, r, low, n)
 
 
