@@ -39,6 +39,7 @@ FLOORS = [
     "execute.vectormath",
     "execute.llvm",
     "execute.native",
+    "execute.regions",
     "execute.lanes",
     "execute.update",
     "execute.choose",

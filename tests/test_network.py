@@ -300,29 +300,34 @@ def test_fit_goes_on_from_where_the_network_stands(toys):
     np.testing.assert_array_equal(second.history.x["0.W"][0], first.x["0.W"])
 
 
+@pytest.mark.parametrize("in_machine_code", [False, True], ids=["numpy", "machine code"])
 @pytest.mark.parametrize(
     "name", [n for n in kb.optimizers.names() if "evaluate" not in kb.descent.optimizers.resolve(n).rule.uses]
 )
-def test_every_rule_trains_as_it_updates_alone(name, toys):
-    """The rule inside the step's graph makes the bits of the optimizer object's own update."""
+def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monkeypatch):
+    """The rule inside the step's graph makes the bits of the optimizer object's own update; machine code all but."""
     X, y = toys
+    monkeypatch.setattr(lane, "FUSED", 0 if in_machine_code else 10**9)
     optimizer = kb.descent.optimizers.resolve(name)
-    net = small(dtype=np.float32)
+    dtype = np.float64 if in_machine_code else np.float32
+    net = small(dtype=dtype)
     net.build((2,))
     x, layout = net.vector.copy(), net.layout
     state = optimizer.init(x, layout)
     batches = [batch for epoch in range(2) for batch in nn.batches(X, y, size=64, seed=0).epoch(epoch)]
     run = net.fit(X, y, optimizer, epochs=2, batch_size=64)
-    model = _NetworkModel(small().build((2,)), None, None, False)
+    model = _NetworkModel(small(dtype=dtype).build((2,)), None, None, False)
     gradient = kb.value_and_grad(lambda params, X, y: model.loss(params, X, y)[0])
     for t, (xs, ys) in enumerate(batches):
-        fun, g = gradient(layout.view(x), xs.astype(np.float32), ys)
-        assert float(fun) == run.history.fun[t]
+        fun, g = gradient(layout.view(x), xs.astype(dtype), ys)
+        assert run.history.fun[t] == pytest.approx(float(fun), rel=1e-9 if in_machine_code else 0)
         with np.errstate(all="ignore"):
             x, state = optimizer.step(
                 x, layout.match(g, "g"), state, t + 1, optimizer.lr_at(t), fun=float(fun), layout=layout
             )
-    if name == "muon":  # products of matrices: BLAS's order of summing depends on how they lie in memory
+    if in_machine_code:
+        np.testing.assert_allclose(net.vector, x, rtol=1e-7, atol=1e-10)
+    elif name == "muon":  # products of matrices: BLAS's order of summing depends on how they lie in memory
         np.testing.assert_allclose(net.vector, x, rtol=1e-5, atol=1e-7)
     else:
         np.testing.assert_array_equal(net.vector, x)

@@ -28,12 +28,16 @@ class Epoch:
     _scaled: Any = None  # memory for weight * g
 
     def add(self, weight: float, fun: float, g: FloatArray) -> None:
+        self.add_with(weight, fun, g, float(np.dot(g, g)))
+
+    def add_with(self, weight: float, fun: float, g: FloatArray, square: float) -> None:
+        """Add a batch whose g · g is known."""
         self.weight += weight
         self.fun += weight * fun
         if isinstance(self.g, float):
             self.g, self._scaled = np.zeros_like(g), np.empty_like(g)
-        self.g += np.multiply(g, weight, out=self._scaled)
-        self.squares += weight * float(g @ g)
+        self.g += np.multiply(g, weight, self._scaled)
+        self.squares += weight * square
 
     @property
     def mean(self) -> float:

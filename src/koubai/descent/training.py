@@ -7,6 +7,7 @@ them into the next of three, so nothing is allocated, and a step that turns out 
 
 from __future__ import annotations
 
+import contextvars
 import math
 import os
 import time
@@ -26,7 +27,8 @@ from koubai.descent.record import Epochs, Recorder, Status, describe_optimizer, 
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.errors import FunctionError, GradientError, InputError, TraceError
-from koubai.execute.arrays import compile_bound
+from koubai.execute import library, regions
+from koubai.execute.arrays import compile_bound, quiet_context
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.reverse import reverse
 from koubai.graph.trace import Graph, Trace, Traced
@@ -34,6 +36,8 @@ from koubai.parameters import FloatArray, Layout
 
 __all__ = ["Epoch", "Frame", "Model", "StepPrograms", "Training"]
 
+HUGE = 1e30  # a sum of squares below is one of finite numbers, and no overflow is near
+FUSED = 4096  # numbers that a step reads from which on its regions are machine code
 FRAMES = 3  # the last good point, the present one, and the next
 NUMBERS = 2**21  # kept of the path; the epochs have their own record
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
@@ -143,6 +147,7 @@ class StepPrograms:
         self.numbers = [i for i, part in enumerate(frames[0].state) if not np.ndim(part)]
         self.nfev = 0
         self.source = ""
+        self.fused = False
         self._forms: dict[Any, list[_Bound]] = {}
         self._checked = False
 
@@ -150,6 +155,8 @@ class StepPrograms:
         """Make update ``t`` from frame k into the next one. Returns the loss at frame k, whose gradient is then there,
         and the counts."""
         form = tuple([(a.shape, a.dtype) for a in data])
+        if not self._forms:  # machine code takes a few milliseconds a program, and some hundred the first time
+            self.fused = self.layout.size + sum(a.size for a in data) >= FUSED and library.available()
         for bound in self._forms.get(form, ()):
             if bound.same is not None and not bound.same():
                 continue
@@ -244,7 +251,9 @@ class _Bound:
         def bound(graph: Graph, updates: bool) -> tuple[list[Callable[..., Any]], str]:
             held = [0, *range(1, 1 + len(arrays) * updates)]
             held += [len(held)] if carries else []
-            bind = compile_bound(graph, held, range(1 + (1 + len(arrays)) * updates + carries))
+            bind = compile_bound(
+                graph, held, range(1 + (1 + len(arrays)) * updates + carries), regions if programs.fused else None
+            )
             runs = []
             for i, frame in enumerate(frames):
                 after = frames[(i + 1) % FRAMES]
@@ -382,6 +391,12 @@ class Training(_Descent):
     frames: list[Frame] = field(init=False)
     programs: StepPrograms = field(init=False)
     update: FloatArray = field(init=False)  # memory
+    quiet: contextvars.Context = field(default_factory=quiet_context, init=False)  # overflows give no warning in it
+    in_legs: bool = field(default=False, init=False)  # only some of the points are wanted
+    made: int = field(default=0, init=False)  # the last step whose loss is known,
+    finished: int = field(default=0, init=False)  # its frame,
+    finite: bool = field(default=True, init=False)  # and whether it was finite
+    funs: list[float] = field(default_factory=lambda: [math.nan] * FRAMES, init=False)  # the loss in each frame
     at: int = field(default=0, init=False)  # the frame of the present point
     counted: list[float] = field(default_factory=list, init=False)  # the counts so far in this epoch
     layer_sums: list[Any] = field(default_factory=list, init=False)  # [steps, gradient norms, update ratios]
@@ -461,44 +476,78 @@ class Training(_Descent):
             )
         return replace(point, x=self.start, g=point.g.copy())  # both are asked for until the end
 
+    def _engine(self) -> None:
+        self.in_legs = self.checkpoint is None  # machine code is in the steps, not around them
+
     def _next(self) -> tuple[Point, Any]:
-        """Go on to the next frame, which the last step has already written, and make the step from there."""
+        """Go on to the next frame, which the last step has already written, and make the step from there.
+
+        Where only some of the points are wanted, go on until one is: because a row of the history is due, or, every
+        few steps, so that the rules for stopping are asked.
+        """
         assert self.feed is not None
-        self.at = (self.at + 1) % FRAMES
-        t, frame = self.point.t + 1, self.frames[self.at]
-        batch = self.feed.draw()
-        if batch is None:
-            self._close(t, frame)
-            if self.ending is None and self.stopping.may_end(*self.feed.rows[-1][1:3]):
-                whole = self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True))
-                if self.stopping.may_end(whole.fun, whole.grad_norm):
-                    return whole, frame.state
-            if self.ending is not None:
-                return self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True)), frame.state
-            batch = self.feed.draw()
-            assert batch is not None
-        return self._sample(t, batch), frame.state
+        try:
+            while True:
+                self.at = (self.at + 1) % FRAMES
+                t, frame = self.made + 1, self.frames[self.at]
+                batch = self.feed.draw()
+                if batch is None:
+                    self._close(t, frame)
+                    if self.ending is not None or self.stopping.may_end(*self.feed.rows[-1][1:3]):
+                        self.made = t
+                        whole = self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True))
+                        if self.ending is not None or self.stopping.may_end(whole.fun, whole.grad_norm):
+                            return whole, frame.state
+                        self.made = t - 1
+                    batch = self.feed.draw()
+                    assert batch is not None
+                if self._step(t, batch) and self.in_legs and t % self.recorder.stride and t % SAMPLED:
+                    continue
+                point = self._seen()
+                if not point.is_finite and self.point.t < t - 1:
+                    self._arrive(self._seen(back=1))
+                return point, frame.state
+        except BaseException:
+            self._catch_up()
+            raise
+
+    def _catch_up(self) -> None:
+        """Let ``point`` be the last good one: an exception came between, and its frame may be written again."""
+        if self.point.t < self.made and self.finite:
+            self.point = self._seen()
 
     def _sample(self, t: int, batch: tuple[Any, ...]) -> Point:
-        """Make update t + 1; return the present point, as this batch sees it."""
+        self._step(t, batch)
+        return self._seen()
+
+    def _step(self, t: int, batch: tuple[Any, ...]) -> bool:
+        """Make update t + 1 from the present frame; return whether loss and gradient are finite there."""
         assert self.feed is not None
         self.data = self.model.data(batch, t)
-        lr = self.optimizer.rate(t, self.memory or ())
-        fun, counts = self.programs.run(self.at, self.data, t + 1, lr)
-        self.objective.nfev = self.programs.nfev + t + 1
-        self.objective.njev = t + 1
-        frame = self.frames[self.at]
+        fun, counts = self.programs.run(self.at, self.data, t + 1, self.optimizer.rate(t, self.memory or ()))
+        g = self.frames[self.at].g
+        square = float(self.quiet.run(np.dot, g, g))
+        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(g).all()))
+        self.made, self.finished = t, self.at
+        self.funs[self.at] = fun
+        if not self.finite:
+            return False
+        self.quiet.run(self.feed.sums.add_with, self.model.samples(batch), fun, g, square)
+        for i, count in enumerate(counts):
+            self.counted[i] += float(count)
+        if t % SAMPLED == 0 or self.layer_sums[0] == 0:
+            self._look_at_layers(self.frames[self.at], self.frames[(self.at + 1) % FRAMES])
+        return True
+
+    def _seen(self, back: int = 0) -> Point:
+        """Return the point of the last step, or of one before it."""
+        at = (self.finished - back) % FRAMES
+        frame, t = self.frames[at], self.made - back
+        self.objective.nfev, self.objective.njev = self.programs.nfev + t + 1, t + 1
+        self.objective.executor = "native" if self.programs.fused else "numpy"
         g = frame.g
         largest = max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))
-        point = _Sample(t, frame.x, fun, g, largest, is_sample=True)
-        if point.is_finite:
-            with np.errstate(over="ignore"):  # of squares
-                self.feed.sums.add(self.model.samples(batch), fun, g)
-            for i, count in enumerate(counts):
-                self.counted[i] += float(count)
-            if t % SAMPLED == 0 or self.layer_sums[0] == 0:
-                self._look_at_layers(frame, self.frames[(self.at + 1) % FRAMES])
-        return point
+        return _Sample(t, frame.x, self.funs[at], g, largest, is_sample=True)
 
     def _look_at_layers(self, frame: Frame, after: Frame) -> None:
         self.layer_sums[0] += 1

@@ -11,18 +11,21 @@ there, allocates nothing large, and the views that it needs are made beforehand.
 from __future__ import annotations
 
 import contextvars
+import ctypes
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from koubai.errors import CompileError
+from koubai.execute.elements import Unsuitable
 from koubai.graph.ops import OPS, Index, add_into, distinct
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
-__all__ = ["compile_arrays", "compile_bound"]
+__all__ = ["compile_arrays", "compile_bound", "quiet_context"]
 
 _GETITEM, _SETITEM, _ADD_AT, _ZEROS, _POWER = (OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "power"))
 _WHERE, _ASTYPE, _CONCATENATE, _RESHAPE = (OPS[n] for n in ("where", "astype", "concatenate", "reshape"))
@@ -56,7 +59,7 @@ def compile_arrays(graph: Graph) -> Callable[..., Any]:
         try:
             held = pool.pop()  # list.pop and list.append are atomic
         except IndexError:
-            held = _quiet_context(), plan.buffers()
+            held = quiet_context(), plan.buffers()
         results = held[0].run(compiled, held[1], *inputs)
         pool.append(held)
         return results
@@ -67,17 +70,18 @@ def compile_arrays(graph: Graph) -> Callable[..., Any]:
 
 
 def compile_bound(
-    graph: Graph, held: Sequence[int], into: Sequence[int]
+    graph: Graph, held: Sequence[int], into: Sequence[int], fusion: ModuleType | None = None
 ) -> Callable[[Sequence[Any], Sequence[Any]], Callable[..., Any]]:
     """Return ``bind(memory, results)``, which returns ``run(*rest)``: the graph's program on memory that stays.
 
     held: the inputs that always lie in the arrays ``memory``; into: the outputs that are written into the arrays
     ``results``, which must not overlap ``memory``. run takes the other inputs and returns the other outputs as a tuple,
     or None where a guard fails. The bound programs share their buffers: one at a time may run.
+    fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code.
     """
-    plan = _Plan(graph, held, into)
+    plan = _Plan(graph, held, into, fusion)
     compiled: Callable[..., Any] = plan.compiled()
-    buffers, context = plan.buffers(), _quiet_context()
+    buffers, context = plan.buffers(), quiet_context()
     wanted = [graph.nodes[graph.inputs[k]] for k in held] + [graph.nodes[graph.outputs[k]] for k in into]
 
     def bind(memory: Sequence[Any], results: Sequence[Any]) -> Callable[..., Any]:
@@ -94,7 +98,7 @@ def _is_number(value: Any) -> bool:
     return type(value) is float or (type(value) is int and abs(value) < 2**53)
 
 
-def _quiet_context() -> contextvars.Context:
+def quiet_context() -> contextvars.Context:
     """Return a context in which NumPy gives inf and nan without a warning; entering it is cheaper than np.errstate."""
     context = contextvars.copy_context()
     context.run(np.seterr, all="ignore")
@@ -134,8 +138,19 @@ def _signs_folded(graph: Graph) -> Graph:
 class _Plan:
     """Which node is written where, and the source that says so."""
 
-    def __init__(self, graph: Graph, held: Sequence[int] = (), into: Sequence[int] | None = None) -> None:
-        self.graph = graph = _signs_folded(graph)
+    def __init__(
+        self,
+        graph: Graph,
+        held: Sequence[int] = (),
+        into: Sequence[int] | None = None,
+        fusion: ModuleType | None = None,
+    ) -> None:
+        graph = _signs_folded(graph)
+        self.regions: list[Any] = []
+        self.fusion: Any = fusion
+        if self.fusion is not None:
+            graph, self.regions = self.fusion.partition(graph, [graph.outputs[k] for k in into or ()])
+        self.graph = graph
         self.nodes = graph.nodes
         self.bound = into is not None
         self.held = [graph.inputs[k] for k in held]
@@ -173,9 +188,10 @@ class _Plan:
         count = len(nodes)
         roots = [self._root(i) for i in range(count)]
         last = list(range(count))  # the last node that reads what root i holds
+        region_of = {i: region for region in self.regions for i in region.members}
         for i, node in enumerate(nodes):
             for j in node.inputs:
-                last[roots[j]] = i
+                last[roots[j]] = region_of[i].members[-1] if i in region_of else i
         checks: dict[int, list[Guard]] = {}
         for guard in graph.guards:
             checks.setdefault(guard.node, []).append(guard)
@@ -196,7 +212,7 @@ class _Plan:
         free: dict[tuple[int, np.dtype[Any]], list[int]] = {}
         name = [f"v{i}" for i in range(count)]
 
-        aims = self._aims()
+        aims = {i: aim for i, aim in self._aims().items() if i not in region_of}
         skipped = {target for target, _ in aims.values()} | {nodes[target].inputs[0] for target, _ in aims.values()}
         parts, passed = self._parts()
 
@@ -229,7 +245,31 @@ class _Plan:
         dying: dict[int, list[int]] = {}
         for i in range(count):
             dying.setdefault(last[i], []).append(i)
+
+        def own_place(i: int) -> None:
+            """Give node ``i``, which something else writes, memory: its part of a whole, or its own."""
+            if i not in parts:
+                settle(i)
+                return
+            target, (before, after) = parts[i]
+            if target not in settled:
+                settled.add(target)
+                settle(target)
+            as_it_is = nodes[i].shape == (after - before, *nodes[target].shape[1:])
+            shape = "" if as_it_is else f".reshape({nodes[i].shape})"
+            self._show(i, target, f"{name[i]} = {name[target]}[{before}:{after}]{shape}")
+
+        skips = -1  # the last node of a region that is written already
         for i, node in enumerate(nodes):
+            if i <= skips:
+                continue
+            if i in region_of and self._region(region_of[i], name, own_place):
+                skips = region_of[i].members[-1]
+                for k in region_of[i].members:
+                    for r in dying.get(k, ()):
+                        if r in place:
+                            release(place[r])
+                continue
             done = [r for r in dying.get(i, ()) if r in place and r != i]
             args = [name[j] for j in node.inputs]
             if node.op in LEAVES:
@@ -244,12 +284,7 @@ class _Plan:
                 self._show(i, target, f"{name[i]} = {name[target]}[{before}:{after}]")
                 self.lines.append(self._into(node, args, name[i]))
             elif i in parts:
-                target, (before, after) = parts[i]
-                if target not in settled:
-                    settled.add(target)
-                    settle(target)
-                shape = f".reshape({node.shape})" if node.shape != (after - before, *nodes[target].shape[1:]) else ""
-                self._show(i, target, f"{name[i]} = {name[target]}[{before}:{after}]{shape}")
+                own_place(i)
                 self.lines.append(self._into(node, args, name[i]))
             elif i in settled:  # the joined parts; those that are not made in place are copied
                 before = 0
@@ -303,6 +338,48 @@ class _Plan:
         self.arguments = [name[i] for i in graph.inputs if i not in self.held]
 
     # --- code
+    def _region(self, region: Any, name: list[str], own_place: Callable[[int], None]) -> bool:
+        """Write the call of a region's kernel; return whether there is one."""
+        nodes, members = self.nodes, set(region.members)
+        wanted = set(self.graph.outputs) | {guard.node for guard in self.graph.guards}
+        for i, node in enumerate(nodes):
+            if i not in members:
+                wanted.update(node.inputs)
+        outputs = [i for i in region.members if i in wanted]
+        shown = [i for i in outputs if nodes[i].op is _RESHAPE]
+        outputs = sorted({self._root(i) for i in outputs})
+
+        def moves(i: int) -> bool:
+            return i not in self.steady
+
+        try:
+            kernel = self.fusion.Kernel(self.graph, region, outputs, moves)
+        except Unsuitable:
+            return False
+        if any(not self.steady[i] for i in kernel.arrays if i in self.steady):
+            return False  # memory with gaps
+        for i in kernel.outputs:
+            own_place(i)
+            if not self.steady.get(i):
+                raise CompileError(f"node {i} has no memory that stays")
+        k = sum(line.startswith("table") for line in self.prelude)
+        self.namespace |= {"table": self.fusion.table, "addressof": ctypes.addressof, f"kernel{k}": kernel.call}
+        arrays = ["None" if i in kernel.moving else name[i] for i in kernel.arrays]
+        if kernel.workspace:
+            arrays.append(f"np.empty({kernel.workspace}, np.uint8)")
+        self.prelude += [f"table{k} = table({', '.join(arrays)})", f"address{k} = addressof(table{k})"]
+        for i in kernel.moving:
+            self.lines.append(f"if not {name[i]}.flags.c_contiguous: {name[i]} = np.ascontiguousarray({name[i]})")
+            self.lines.append(f"table{k}[{kernel.arrays.index(i)}] = id({name[i]})")
+        call = f"kernel{k}({', '.join([f'address{k}', *(name[i] for i in kernel.numbers)])})"
+        self.lines.append(f"if not {call}: raise IndexError('an index is out of range')")
+        for i in region.members:  # for people
+            self.lines.append(f"# {statement(nodes[i], f'v{i}', [f'v{j}' for j in nodes[i].inputs])}")
+        for i in shown:
+            base = self._root(i)
+            self._show(i, base, f"{name[i]} = {name[base]}.reshape({nodes[i].shape})")
+        return True
+
     def _show(self, i: int, base: int, line: str) -> None:
         """Add the line that makes node ``i`` a view of node ``base``: beforehand, where that one's memory stays."""
         whole = self.steady.get(base)
@@ -586,7 +663,9 @@ class _Plan:
             return "\n".join([head, *(f"    {line}" for line in [*unpack, *self.lines, tail]), ""])
         memory = [f"v{i}" for i in self.held] + [f"r{k}" for k in self.into]
         beforehand = [*unpack, *self.prelude, f"def run({', '.join(self.arguments)}):"]
-        body = [f"    {line}" for line in [*self.lines, tail]] + ["return run"]
+        tables = [line.split()[0] for line in self.prelude if line.startswith("table")]
+        held = [f"run.held = {', '.join(tables)}"] if tables else []  # the kernels know only their addresses
+        body = [f"    {line}" for line in [*self.lines, tail]] + [*held, "return run"]
         head = f"def bind(buffers{''.join(', ' + a for a in memory)}):"
         return "\n".join([head, *(f"    {line}" for line in beforehand + body), ""])
 

@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from koubai.derivatives.check import GradientCheck, check_gradient
-from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.gradient import Differentiated, Paths
 from koubai.descent.feed import Feed, weight
 from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer, resolve
 from koubai.descent.record import Run, read_archive, write_archive
 from koubai.descent.training import Epoch, Training
 from koubai.errors import FunctionError, InputError
+from koubai.graph.call import Leaves
+from koubai.graph.reverse import reverse
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, batches, split
@@ -101,7 +103,7 @@ class Network:
         self.names = tuple(f"{i} {layer.name}" for i, layer in enumerate(self.layers))
         self.input_shape: tuple[int, ...] | None = None
         self.output_shapes: list[tuple[int, ...]] = []
-        self._value_and_gradient: Differentiated | None = None
+        self._value_and_gradient: _ValueAndGradient | None = None
 
     # -- building -----------------------------------------------------------------------------------------------------
 
@@ -319,7 +321,7 @@ class Network:
                 outputs, _ = self.apply(params, x, state, train=False)
                 return self._loss(outputs, y, w)
 
-            self._value_and_gradient = Differentiated(loss, 0, "backprop")
+            self._value_and_gradient = _ValueAndGradient(loss)
         fun, total = 0.0, 0.0
         g = np.zeros(self.layout.size, np.float64)
         for X, y, weights in groups:
@@ -330,8 +332,8 @@ class Network:
                 if not size:
                     continue
                 value, slopes = self._value_and_gradient(self.params, self._cast(X[part]), y[part], w, self.state)
-                fun, total = fun + size * float(value), total + size
-                g += size * self.layout.match(slopes, "the gradient")
+                fun, total = fun + size * value, total + size
+                g += size * slopes
         fun, g = fun / total, g / total
         for name, part_of_g in self.layout.view(g).items():
             if name.endswith(".W"):
@@ -574,6 +576,18 @@ class Network:
             for name, value in saved.items():
                 own[name][...] = value
         return network
+
+
+class _ValueAndGradient:
+    """A loss of parameters and data with its flat gradient, as backpropagation gives it: training has compared it with
+    differences already."""
+
+    def __init__(self, loss: Callable[..., Any]) -> None:
+        self.paths = Paths(loss, reverse, scalar=False)
+
+    def __call__(self, params: Any, *data: Any) -> tuple[float, FloatArray]:
+        value, *slopes = self.paths.run(Leaves.of(self.paths.f, (params, *data), {}, [0]))
+        return float(value), np.concatenate([np.ravel(part) for part in slopes])
 
 
 def _flat(arrays: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Layout, FloatArray]:
@@ -887,7 +901,7 @@ class _FunctionModel:
             stop = first + math.prod(shape)
             self.layers.append((name, first, stop))
             first = stop
-        self._program = Differentiated(loss, 0, "backprop")
+        self._program = _ValueAndGradient(loss)
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
         return tuple([a if type(a) is np.ndarray else np.asarray(a) for a in batch])
@@ -900,8 +914,8 @@ class _FunctionModel:
         for batch in Feed(self.source.epoch).all():
             value, slopes = self._program(self.layout.copy(params), *self.data(batch, 0))
             size = weight(batch)
-            fun, total = fun + size * float(value), total + size
-            g += size * self.layout.match(slopes, "the gradient")
+            fun, total = fun + size * value, total + size
+            g += size * slopes
         return fun / total, (g / total).astype(params.dtype)
 
     def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:

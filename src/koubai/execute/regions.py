@@ -1,0 +1,673 @@
+"""Regions: what stands between the matrix products of a program on memory that stays, each as one pass in machine code.
+
+A region is a set of nodes over rows and columns: *full* ones have an element in each place, *row* ones one a row (a
+reduction along the row, and what follows from it), and sums along the columns are added up from row to row. The kernel
+goes through the rows; within a row, a *phase* is a loop over the columns, `LANES` elements at a time, and ends where
+the result of a row's reduction is needed. Arrays of equal shape that only meet each other are one long row.
+
+Sums go in a fixed order on every machine: the lanes of a row side by side, then as a tree; columns from row to row.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from koubai.execute import library
+from koubai.execute.elements import Unsuitable
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Value, elementwise, emitter, literal, of_type
+from koubai.execute.native import Function, module
+from koubai.graph.ops import OPS, Index
+from koubai.graph.trace import CONSTANT, LEAVES, Graph, Node
+
+__all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
+
+LANES = 16
+DATA = object.__basicsize__  # a pointer to an array's data follows the head of the object
+LEAST = 64  # elements of a region that is worth a call
+CALLS = ("exp", "log", "tanh", "sigmoid", "softplus", "sqrt", "power", "expm1", "log1p", "logaddexp", "sin", "cos")
+_RESHAPE, _GETITEM, _ADD_AT, _TRANSPOSE = (OPS[name] for name in ("reshape", "getitem", "add_at", "transpose"))
+_ALONG = {"sum": ("add", -0.0), "max": ("maximum", -math.inf), "min": ("minimum", math.inf)}
+_ALONG["largest"] = _ALONG["max"]
+FULL, ROW, COLUMN = "full", "row", "column"
+
+
+@dataclass
+class Region:
+    """Nodes that one kernel computes. kinds: what each is, "full", "row" or, a sum along the columns, "column"."""
+
+    rows: int
+    columns: int
+    members: list[int] = field(default_factory=list)
+    kinds: dict[int, str] = field(default_factory=dict)
+
+
+def _size(node: Node) -> int:
+    return math.prod(node.shape)
+
+
+def _has_code(node: Node, given: Sequence[Node]) -> bool:
+    """Is there machine code for this elementwise node?"""
+    if KINDS.get(node.dtype) is None:
+        return False
+    try:
+        code = Code()
+        operands = []
+        for n in given:
+            if n.op is CONSTANT and not n.shape:
+                operands.append(_constant(code, n))
+            elif n.dtype in KINDS:
+                operands.append(Value("%x", KINDS[n.dtype], LANES))
+            else:
+                return False
+        _element(code, node, operands, given)
+    except Unsuitable:
+        return False
+    return True
+
+
+def _constant(code: Code, node: Node) -> Value:
+    value = np.asarray(node.params["value"])
+    if value.dtype.kind not in "fiub":
+        raise Unsuitable(f"a constant of {value.dtype}")
+    given = literal(value.item())
+    return code.cast(given, KINDS[node.dtype]) if node.dtype in KINDS else given
+
+
+def _element(code: Code, node: Node, operands: Sequence[Value], given: Sequence[Node]) -> Value:
+    if node.op.name == "relu":
+        x = code.cast(operands[0], KINDS[node.dtype])
+        return emitter("maximum")(code, x, code.number(0.0, x.kind))
+    return elementwise(code, node, operands, given)
+
+
+def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]:
+    """Return the graph in an order in which every region's nodes stand together, and the regions.
+
+    wanted: the nodes that the rest of the program waits for; what they do not depend on is left to the end.
+    """
+    nodes = _without_double_transposes(graph)
+    early = _ancestors(nodes, wanted)
+    for i in graph.outputs:  # a loss, too, but no count of right answers: its argmax would cut a region in two
+        more = _ancestors(nodes, [i]) - early
+        if not any(nodes[j].op.name in ("argmax", "argmin") for j in more):
+            early |= more
+    order = [i for i in range(len(nodes)) if i in early or nodes[i].op in LEAVES]
+    order += [i for i in range(len(nodes)) if i not in early and nodes[i].op not in LEAVES]
+    groups: list[Region] = []
+    group_of: dict[int, Region] = {}
+    opened: list[Region] = []
+    units: list[int | Region] = []
+
+    def close(group: Region) -> None:
+        opened.remove(group)
+        units.append(group)
+
+    for i in order:
+        node = nodes[i]
+        found = None if node.op in LEAVES or i not in early else _place(nodes, i, group_of, opened)
+        for j in node.inputs:
+            other = group_of.get(j)
+            if other is not None and other in opened and (found is None or other is not found[0]):
+                close(other)
+        if found is None:
+            units.append(i)
+            continue
+        group, kind = found
+        if group not in opened:
+            opened.append(group)
+            groups.append(group)
+        group.members.append(i)
+        group.kinds[i] = kind
+        group_of[i] = group
+    for group in list(opened):
+        close(group)
+    new: dict[int, int] = {}
+    ordered: list[Node] = []
+    kept = []
+
+    def add(i: int) -> None:
+        new[i] = len(ordered)
+        ordered.append(nodes[i]._replace(inputs=tuple([new[j] for j in nodes[i].inputs])))
+
+    for unit in units:
+        if isinstance(unit, int):
+            add(unit)
+            continue
+        for i in unit.members:
+            add(i)
+        if _is_worth_it(nodes, unit):
+            kinds = {new[i]: kind for i, kind in unit.kinds.items()}
+            kept.append(Region(unit.rows, unit.columns, [new[i] for i in unit.members], kinds))
+    again = Graph(
+        ordered,
+        [new[i] for i in graph.inputs],
+        [new[i] for i in graph.outputs],
+        [guard._replace(node=new[guard.node]) for guard in graph.guards],
+        (),
+        graph.name,
+    )
+    return again, kept
+
+
+def _without_double_transposes(graph: Graph) -> list[Node]:
+    nodes = list(graph.nodes)
+    same = list(range(len(nodes)))
+    for i, node in enumerate(nodes):
+        inputs = tuple([same[j] for j in node.inputs])
+        nodes[i] = node._replace(inputs=inputs)
+        if node.op is _TRANSPOSE and nodes[inputs[0]].op is _TRANSPOSE:
+            first = nodes[inputs[0]]
+            axes = [first.params["axes"][a] for a in node.params["axes"]]
+            if axes == list(range(len(axes))):
+                same[i] = first.inputs[0]
+    return nodes
+
+
+def _ancestors(nodes: Sequence[Node], wanted: Sequence[int]) -> set[int]:
+    found = set(wanted)
+    for i in range(len(nodes) - 1, -1, -1):
+        if i in found:
+            found.update(nodes[i].inputs)
+    return found
+
+
+def _is_worth_it(nodes: Sequence[Node], region: Region) -> bool:
+    computed = [i for i in region.members if nodes[i].op is not _RESHAPE]
+    if region.rows * region.columns < LEAST:
+        return False
+    return len(computed) > 1 or any(nodes[i].op.name in CALLS for i in computed)
+
+
+def _place(
+    nodes: Sequence[Node], i: int, group_of: dict[int, Region], opened: Sequence[Region]
+) -> tuple[Region, str] | None:
+    """Return the region that node ``i`` can be part of, and as what; a new region where it can begin one."""
+    node = nodes[i]
+    given = [nodes[j] for j in node.inputs]
+    inside = [(j, group_of[j]) for j in node.inputs if j in group_of and group_of[j] in opened]
+    kinds = {j: group.kinds[j] for j, group in inside}
+    if any(kind == COLUMN for kind in kinds.values()) or node.dtype is None or not _size(node):
+        return None
+    if any(_is_uneven(nodes, j) for j in node.inputs if j not in kinds):
+        return None
+
+    def fitting(rows: int, columns: int) -> Region:
+        same = [g for g in opened if (g.rows, g.columns) == (rows, columns)]
+        return same[-1] if same else Region(rows, columns)
+
+    if node.op.elementwise and node.shape and _has_code(node, given):
+        row_group: Region | None = next((g for j, g in inside if kinds[j] == ROW), None)
+        if row_group is not None and _size(node) == row_group.rows and node.shape[0] == row_group.rows:
+            for j, n in zip(node.inputs, given, strict=True):  # row with row
+                if j in kinds and kinds[j] != ROW:
+                    return None
+                if j not in kinds and _size(n) != 1 and n.shape != node.shape:
+                    return None
+                if j in kinds and n.shape != node.shape:
+                    return None
+            return row_group, ROW
+        if len(node.shape) == 2 and node.shape[0] > 1 and node.shape[1] > 1:
+            rows, columns = node.shape
+            group = fitting(rows, columns)
+            for j, n in zip(node.inputs, given, strict=True):
+                if j in kinds and group_of[j] is group:
+                    fits = n.shape == node.shape if kinds[j] == FULL else n.shape == (rows, 1)
+                else:
+                    fits = _size(n) == 1 or n.shape in (node.shape, (columns,), (1, columns), (rows, 1))
+                if not fits:
+                    return None
+            return group, FULL
+        if all(_size(n) == 1 or n.shape == node.shape for n in given) and _size(node) > 1:
+            group = fitting(1, _size(node))
+            if any(kinds.get(j) == ROW for j in node.inputs):
+                return None
+            return group, FULL
+        return None
+    if len(inside) == 0 or node.dtype.kind != "f":
+        return None
+    j = node.inputs[0]
+    if j not in group_of or (group := group_of[j]) not in opened or group.rows == 1:
+        return None
+    if node.op.name in _ALONG and kinds.get(j) == FULL and KINDS.get(given[0].dtype) in TAGS:
+        axis = node.params["axis"]
+        if axis == (1,):
+            return group, ROW
+        if axis == (0,) and node.op.name == "sum":
+            return group, COLUMN
+        return None
+    if node.op is _RESHAPE and kinds.get(j) == ROW and node.shape in ((group.rows, 1), (group.rows,)):
+        return group, ROW
+    if node.op in (_GETITEM, _ADD_AT) and kinds.get(j) == FULL and _picks_one_a_row(nodes, node, group):
+        if node.op is _GETITEM:
+            return group, ROW
+        value = node.inputs[1]
+        if _size(nodes[value]) == 1 or (kinds.get(value) == ROW and nodes[value].shape == (group.rows,)):
+            return group, FULL
+    return None
+
+
+def _is_uneven(nodes: Sequence[Node], j: int) -> bool:
+    """Does an operand lie in memory with gaps, as far as can be told?"""
+    while nodes[j].op.view or (nodes[j].op is _GETITEM and not nodes[j].params["index"].holes):
+        if nodes[j].op is _TRANSPOSE or nodes[j].op.name not in ("reshape", "getitem"):
+            return True
+        if nodes[j].op is _GETITEM and len(nodes[nodes[j].inputs[0]].shape) != 1:
+            return True
+        j = nodes[j].inputs[0]
+    return False
+
+
+def _picks_one_a_row(nodes: Sequence[Node], node: Node, region: Region) -> bool:
+    """Is the index (0, 1, 2, …; one column a row)?"""
+    index = node.params["index"]
+    arrays = node.inputs[2:] if node.op is _ADD_AT else node.inputs[1:]
+    if index.items != (Index.HOLE, Index.HOLE) or len(arrays) != 2:
+        return False
+    first, second = nodes[arrays[0]], nodes[arrays[1]]
+    return (
+        first.op is CONSTANT
+        and np.array_equal(first.params["value"], np.arange(region.rows))
+        and second.op in LEAVES
+        and second.op is not CONSTANT
+        and second.shape == (region.rows,)
+        and second.dtype == np.int64
+    )
+
+
+# -- the code ---------------------------------------------------------------------------------------------------------
+
+
+class Kernel:
+    """The machine code of a region. arrays: the nodes whose memory it reads or writes, in the order of the pointers;
+    numbers: the nodes of one element that it is given. moving: the arrays that lie elsewhere at every call, given as
+    objects. call(table, *numbers) returns False where an index is none.
+    """
+
+    def __init__(self, graph: Graph, region: Region, outputs: Sequence[int], moves: Callable[[int], bool]) -> None:
+        self.nodes, self.region = graph.nodes, region
+        self.members = set(region.members)
+        self.outputs = [i for i in outputs if self.nodes[i].op is not _RESHAPE]
+        read: dict[int, None] = {}
+        numbers: dict[int, None] = {}
+        for i in region.members:
+            for j in self.nodes[i].inputs:
+                n = self.nodes[j]
+                if j in self.members or (n.op is CONSTANT and not n.shape):
+                    continue
+                if n.op is CONSTANT and self.nodes[i].op in (_GETITEM, _ADD_AT):
+                    continue  # the numbers of the rows
+                (numbers if _size(n) == 1 else read)[j] = None
+        self.arrays = [*read, *self.outputs]
+        self.numbers = list(numbers)
+        self.moving = [i for i in read if moves(i)]
+        self._levels()
+        scratch = [i for i in sorted(self.stored) if i not in self.outputs]
+        width = -(-region.columns // LANES) * LANES
+        self.scratch = {i: k * width * 8 for k, i in enumerate(scratch)}
+        self.workspace = len(scratch) * width * 8
+        key = repr((LANES, region.rows, region.columns, sorted(region.kinds.items()), self.arrays, self.numbers))
+        key += repr((self.outputs, self.moving, [self._described(i) for i in region.members]))
+        self.library = library.load("regions" + key, lambda: module(self._function()))
+        pointer = ctypes.c_void_p
+        doubles = [ctypes.c_double] * len(self.numbers)
+        self.call: Callable[..., bool] = ctypes.CFUNCTYPE(ctypes.c_bool, pointer, *doubles)(
+            self.library.address("kernel")
+        )
+
+    def _described(self, i: int) -> Any:
+        """Return all of a node that its code depends on."""
+        node = self.nodes[i]
+        given = [
+            (j, n.dtype, n.shape, repr(n.params["value"]) if n.op is CONSTANT and not n.shape else "")
+            for j, n in ((j, self.nodes[j]) for j in node.inputs)
+        ]
+        params = {name: value for name, value in node.params.items() if name != "index"}
+        return i, node.op.name, node.shape, node.dtype, params, given
+
+    def kind(self, i: int) -> str:
+        return KINDS[self.nodes[i].dtype]
+
+    # -- which phase --------------------------------------------------------------------------------------------------
+
+    def _levels(self) -> None:
+        """Find the phase in which each full node is computed, and that before which each row's value is known."""
+        kinds, nodes = self.region.kinds, self.nodes
+        self.level: dict[int, int] = {}
+        self.stored = {i for i in self.outputs if kinds[i] == FULL}
+        for i in self.region.members:
+            inside = [j for j in nodes[i].inputs if j in self.members]
+            before = [self.level[j] for j in inside]
+            if kinds[i] == FULL:
+                self.level[i] = max(before, default=0)
+            elif kinds[i] == COLUMN:
+                self.level[i] = self.level[nodes[i].inputs[0]]
+            elif nodes[i].op.name in _ALONG or nodes[i].op is _GETITEM:
+                self.level[i] = self.level[nodes[i].inputs[0]] + 1
+                if nodes[i].op is _GETITEM:
+                    self.stored.add(nodes[i].inputs[0])
+            else:
+                self.level[i] = max(before, default=0)
+        for i in self.region.members:
+            if kinds[i] in (FULL, COLUMN):
+                for j in nodes[i].inputs:
+                    if j in self.members and kinds[j] == FULL and self.level[j] < self.level[i]:
+                        self.stored.add(j)
+        self.phases = 1 + max(self.level.values())
+
+    # -- the function -------------------------------------------------------------------------------------------------
+
+    def _function(self) -> Function:
+        region, nodes = self.region, self.nodes
+        numbers = [("double", f"n{k}") for k in range(len(self.numbers))]
+        function = Function("kernel", BOOL, ["table", *numbers], apart=False)
+        code = self.code = function.code
+        code.block("entry")
+        self.pointer = {}
+        for k, i in enumerate(self.arrays):
+            place = code.raw(f"getelementptr ptr, ptr %table, i64 {k}")
+            self.pointer[i] = code.load(f"load ptr, ptr {place}")
+            if i in self.moving:  # the array object: its data are where NumPy's C interface says
+                place = code.raw(f"getelementptr i8, ptr {self.pointer[i]}, i64 {DATA}")
+                self.pointer[i] = code.load(f"load ptr, ptr {place}")
+        if self.workspace:
+            place = code.raw(f"getelementptr ptr, ptr %table, i64 {len(self.arrays)}")
+            self.space = code.load(f"load ptr, ptr {place}")
+        self.given = {
+            i: code.cast(Value(f"%n{k}", "double"), KINDS.get(nodes[i].dtype, "double"))
+            for k, i in enumerate(self.numbers)
+        }
+        sums = [i for i in region.members if region.kinds[i] == COLUMN]
+        if sums:
+            self._clear(sums)
+        before = "entry" if not sums else "cleared"
+        code.line("br label %row")
+        code.block("row")
+        code.line(f"%r = phi i64 [ 0, %{before} ], [ %r.next, %row.end ]")
+        self.first = code.raw(f"mul i64 %r, {region.columns}")
+        self.row_values: dict[int, Value] = {}
+        self.picked: dict[int, str] = {}
+        self._pick()
+        for number in range(self.phases):
+            self._between(number)
+            self._phase(number)
+        self._between(self.phases)
+        code.line("br label %row.end")
+        code.block("row.end")
+        code.line("%r.next = add i64 %r, 1")
+        code.line(f"%r.on = icmp slt i64 %r.next, {region.rows}")
+        code.line("br i1 %r.on, label %row, label %done")
+        code.block("done")
+        code.line("ret i1 true")
+        if self.picked:
+            code.block("wrong")
+            code.line("ret i1 false")
+        return function
+
+    def _clear(self, sums: Sequence[int]) -> None:
+        code, columns = self.code, self.region.columns
+        code.line("br label %clear")
+        code.block("clear")
+        code.line("%c = phi i64 [ 0, %entry ], [ %c.next, %clear ]")
+        for i in sums:
+            kind = self.kind(i)
+            at = code.raw(f"getelementptr {kind}, ptr {self.pointer[i]}, i64 %c")
+            code.line(f"store {kind} 0.0, ptr {at}, align 1")
+        code.line("%c.next = add i64 %c, 1")
+        code.line(f"%c.on = icmp slt i64 %c.next, {columns}")
+        code.line("br i1 %c.on, label %clear, label %cleared")
+        code.block("cleared")
+
+    def _pick(self) -> None:
+        """Read which column each row picks; leave where it is none."""
+        code, columns = self.code, self.region.columns
+        chosen = {
+            (self.nodes[i].inputs[3] if self.nodes[i].op is _ADD_AT else self.nodes[i].inputs[2])
+            for i in self.region.members
+            if self.nodes[i].op in (_GETITEM, _ADD_AT)
+        }
+        for k, j in enumerate(sorted(chosen)):
+            at = code.raw(f"getelementptr i64, ptr {self.pointer[j]}, i64 %r")
+            given = code.load(f"load i64, ptr {at}, align 1")
+            from_end = code.raw(f"add i64 {given}, {columns}")
+            negative = code.raw(f"icmp slt i64 {given}, 0")
+            place = code.raw(f"select i1 {negative}, i64 {from_end}, i64 {given}")
+            right = code.raw(f"icmp ult i64 {place}, {columns}")
+            code.line(f"br i1 {right}, label %picked{k}, label %wrong")
+            code.block(f"picked{k}")
+            self.picked[j] = place
+
+    def _between(self, number: int) -> None:
+        """Compute the rows' values that are known before phase ``number``."""
+        code, nodes, kinds = self.code, self.nodes, self.region.kinds
+        for i in self.region.members:
+            if kinds[i] != ROW or self.level[i] != number:
+                continue
+            node = nodes[i]
+            if node.op is _RESHAPE:
+                self.row_values[i] = self.row_values[node.inputs[0]]
+            elif node.op is _GETITEM:
+                base = node.inputs[0]
+                at = self._address(base, self.picked[node.inputs[2]])
+                self.row_values[i] = Value(code.load(f"load {self.kind(base)}, ptr {at}, align 1"), self.kind(base))
+            elif node.op.name not in _ALONG:
+                operands = [self._row_operand(j) for j in node.inputs]
+                self.row_values[i] = _element(code, node, operands, [nodes[j] for j in node.inputs])
+            if i in self.outputs:
+                value = self.row_values[i]
+                at = code.raw(f"getelementptr {value.kind}, ptr {self.pointer[i]}, i64 %r")
+                code.line(f"store {value.kind} {value.text}, ptr {at}, align 1")
+
+    def _row_operand(self, j: int) -> Value:
+        code, n = self.code, self.nodes[j]
+        if j in self.row_values:
+            return self.row_values[j]
+        if n.op is CONSTANT and not n.shape:
+            return _constant(code, n)
+        if j in self.given:
+            return self.given[j]
+        at = code.raw(f"getelementptr {self.kind(j)}, ptr {self.pointer[j]}, i64 %r")
+        return Value(code.load(f"load {self.kind(j)}, ptr {at}, align 1"), self.kind(j))
+
+    def _address(self, i: int, column: str) -> str:
+        """Return the address of an element of a full node, in its array or, for this row, in the workspace."""
+        code, stored = self.code, "i8" if self.kind(i) == BOOL else self.kind(i)
+        if i in self.pointer:
+            place = code.raw(f"add i64 {self.first}, {column}")
+            return code.raw(f"getelementptr {stored}, ptr {self.pointer[i]}, i64 {place}")
+        start = code.raw(f"getelementptr i8, ptr {self.space}, i64 {self.scratch[i]}")
+        return code.raw(f"getelementptr {stored}, ptr {start}, i64 {column}")
+
+    # -- one phase: a loop over the columns ---------------------------------------------------------------------------
+
+    def _phase(self, number: int) -> None:
+        code, nodes, kinds = self.code, self.nodes, self.region.kinds
+        members = self.region.members
+        full = [i for i in members if kinds[i] == FULL and self.level[i] == number]
+        sums = [i for i in members if kinds[i] == COLUMN and self.level[i] == number]
+        along = [i for i in members if kinds[i] == ROW and nodes[i].op.name in _ALONG and self.level[i] == number + 1]
+        if not full and not sums and not along:
+            return
+        columns = self.region.columns
+        whole = columns // LANES * LANES
+        label = f"p{number}"
+        row = {i: self.row_values[i] for i in self.row_values}
+        outside = {
+            j: self._row_operand(j)
+            for i in full
+            for j in nodes[i].inputs
+            if j not in self.members and self._role(i, j) == ROW
+        }
+        entry = f"{label}.in"
+        code.line(f"br label %{entry}")
+        code.block(entry)
+        starts = {}
+        for i in along:
+            first = code.number(_ALONG[nodes[i].op.name][1], self.kind(i))
+            starts[i] = code.spread(first, LANES)
+        totals = starts
+        if whole:
+            code.line(f"br label %{label}")
+            code.block(label)
+            j = f"%{label}.j"
+            code.line(f"{j} = phi i64 [ 0, %{entry} ], [ {j}.next, %{label} ]")
+            places = {}
+            for i in along:
+                places[i] = len(code.lines)
+                code.line("")
+            phis = {i: Value(f"%{label}.t{i}", self.kind(i), LANES) for i in along}
+            totals = self._columns(full, sums, along, phis, j, LANES, row | outside)
+            code.line(f"{j}.next = add i64 {j}, {LANES}")
+            code.line(f"{j}.on = icmp slt i64 {j}.next, {whole}")
+            code.line(f"br i1 {j}.on, label %{label}, label %{label}.out")
+            for i in along:
+                of = of_type(self.kind(i), LANES)
+                ways = f"[ {starts[i].text}, %{entry} ], [ {totals[i].text}, %{label} ]"
+                code.lines[places[i]] = f"  {phis[i].text} = phi {of} {ways}"
+            code.block(f"{label}.out")
+        if whole < columns:
+            totals = self._columns(full, sums, along, totals, str(whole), columns - whole, row | outside)
+        for i in along:
+            self.row_values[i] = self._tree(_ALONG[nodes[i].op.name][0], totals[i])
+
+    def _role(self, i: int, j: int) -> str:
+        """Return what an operand from outside is to a full node: full, one number a row, or one a column."""
+        shape, rows = self.nodes[j].shape, self.region.rows
+        if shape == self.nodes[i].shape or rows == 1:
+            return FULL
+        return ROW if shape == (rows, 1) else COLUMN
+
+    def _columns(
+        self,
+        full: Sequence[int],
+        sums: Sequence[int],
+        along: Sequence[int],
+        totals: dict[int, Value],
+        at: str,
+        lanes: int,
+        row: dict[int, Value],
+    ) -> dict[int, Value]:
+        """Write the code for the columns from ``at`` on, ``lanes`` of them; return the new totals."""
+        code, nodes = self.code, self.nodes
+        values: dict[int, Value] = {}
+
+        def operand(i: int, j: int) -> Value:
+            n = nodes[j]
+            if j in values:
+                return values[j]
+            if n.op is CONSTANT and not n.shape:
+                return _constant(code, n)
+            if j in self.given:
+                return self.given[j]
+            if j in row:
+                return row[j]
+            if j in self.members or self._role(i, j) == FULL:
+                address = self._address(j, at)
+            else:
+                stored = "i8" if self.kind(j) == BOOL else self.kind(j)
+                address = code.raw(f"getelementptr {stored}, ptr {self.pointer[j]}, i64 {at}")
+            values[j] = self._load(address, self.kind(j), lanes)
+            return values[j]
+
+        for i in full:
+            node = nodes[i]
+            if node.op is _ADD_AT:
+                base = operand(i, node.inputs[0])
+                value = code.cast(operand(i, node.inputs[1]), base.kind)
+                here = self._is_column(at, self.picked[node.inputs[3]])
+                values[i] = code.select(here, code.binary("fadd", base, value), base)
+            else:
+                values[i] = _element(code, node, [operand(i, j) for j in node.inputs], [nodes[j] for j in node.inputs])
+            values[i] = code.spread(code.cast(values[i], self.kind(i)), LANES)
+            if i in self.stored:
+                self._store(values[i], self._address(i, at), lanes)
+        for i in sums:
+            address = code.raw(f"getelementptr {self.kind(i)}, ptr {self.pointer[i]}, i64 {at}")
+            before = self._load(address, self.kind(i), lanes)
+            x = operand(i, nodes[i].inputs[0])
+            self._store(code.binary("fadd", before, x), address, lanes)
+        after = {}
+        for i in along:
+            name, neutral = _ALONG[nodes[i].op.name]
+            x = operand(i, nodes[i].inputs[0])
+            if lanes < LANES:
+                rest = code.spread(code.number(neutral, x.kind), LANES)
+                x = code.select(self._mask(lanes), x, rest)
+            after[i] = emitter(name)(code, totals[i], x)
+        return after
+
+    def _mask(self, lanes: int) -> Value:
+        flags = ", ".join(f"i1 {'true' if k < lanes else 'false'}" for k in range(LANES))
+        return Value(f"<{flags}>", BOOL, LANES)
+
+    def _is_column(self, at: str, picked: str) -> Value:
+        """Return in which lane the column lies that the row picks."""
+        code = self.code
+        vector = f"<{LANES} x i64>"
+        gap = code.raw(f"sub i64 {picked}, {at}")
+        one = code.raw(f"insertelement {vector} poison, i64 {gap}, i32 0")
+        spread = code.raw(f"shufflevector {vector} {one}, {vector} poison, <{LANES} x i32> zeroinitializer")
+        lanes = ", ".join(f"i64 {k}" for k in range(LANES))
+        return Value(code.raw(f"icmp eq {vector} {spread}, <{lanes}>"), BOOL, LANES)
+
+    def _load(self, address: str, kind: str, lanes: int) -> Value:
+        code = self.code
+        stored = "i8" if kind == BOOL else kind
+        of = of_type(stored, LANES)
+        if lanes == LANES:
+            text = code.load(f"load {of}, ptr {address}, align 1")
+        else:
+            tag = "i8" if kind == BOOL else TAGS[kind]
+            code.declared.add(f"declare {of} @llvm.masked.load.v{LANES}{tag}.p0(ptr, i32, <{LANES} x i1>, {of})")
+            mask = self._mask(lanes).text
+            text = code.load(
+                f"call {of} @llvm.masked.load.v{LANES}{tag}.p0(ptr {address}, i32 1, <{LANES} x i1> {mask}, "
+                f"{of} zeroinitializer)"
+            )
+        if kind == BOOL:
+            text = code.raw(f"trunc {of} {text} to {of_type(BOOL, LANES)}")
+        return Value(text, kind, LANES)
+
+    def _store(self, v: Value, address: str, lanes: int) -> None:
+        code, stored, text = self.code, v.kind, v.text
+        if v.kind == BOOL:
+            stored, text = "i8", code.raw(f"zext {of_type(BOOL, LANES)} {text} to {of_type('i8', LANES)}")
+        of = of_type(stored, LANES)
+        if lanes == LANES:
+            code.line(f"store {of} {text}, ptr {address}, align 1")
+            return
+        tag = "i8" if v.kind == BOOL else TAGS[v.kind]
+        code.declared.add(f"declare void @llvm.masked.store.v{LANES}{tag}.p0({of}, ptr, i32, <{LANES} x i1>)")
+        mask = self._mask(lanes).text
+        code.line(
+            f"call void @llvm.masked.store.v{LANES}{tag}.p0({of} {text}, ptr {address}, i32 1, <{LANES} x i1> {mask})"
+        )
+
+    def _tree(self, name: str, v: Value) -> Value:
+        """Return the lanes put together, half by half."""
+        code, lanes = self.code, LANES
+        while lanes > 1:
+            half = lanes // 2
+            of = of_type(v.kind, lanes)
+            parts = []
+            for start in (0, half):
+                if half == 1:
+                    parts.append(Value(code.raw(f"extractelement {of} {v.text}, i32 {start}"), v.kind, 1))
+                else:
+                    picks = ", ".join(f"i32 {start + k}" for k in range(half))
+                    text = code.raw(f"shufflevector {of} {v.text}, {of} poison, <{half} x i32> <{picks}>")
+                    parts.append(Value(text, v.kind, half))
+            v, lanes = emitter(name)(code, *parts), half
+        return v
+
+
+def table(*arrays: Any) -> Any:
+    """Return the addresses of arrays (None: to be filled in) as a kernel takes them, holding the arrays."""
+    addresses: Any = (ctypes.c_void_p * len(arrays))(*[None if a is None else a.ctypes.data for a in arrays])
+    addresses.held = arrays
+    return addresses

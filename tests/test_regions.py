@@ -1,0 +1,186 @@
+"""Regions in machine code against `evaluate`: rows, columns, reductions, picks, remainders, both precisions."""
+
+import numpy as np
+import pytest
+
+from koubai import nn  # its primitives enter the table
+from koubai.execute import library, regions
+from koubai.execute.arrays import compile_bound
+from koubai.graph.call import trace
+from koubai.graph.ops import apply
+from koubai.graph.trace import evaluate
+
+pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+assert nn.Sigmoid
+
+
+def fused(f, *args, regions_wanted=None):
+    """Compare a bound program with regions, called twice, with what the graph means; return its source."""
+    graph = trace(f, *args)
+    expected = evaluate(graph, *args)
+    into = [k for k, value in enumerate(expected) if np.ndim(value)]
+    results = [np.full_like(expected[k], 7, order="C") for k in into]
+    bind = compile_bound(graph, [], into, fusion=regions)
+    if regions_wanted is not None:
+        assert bind.source.count("if not kernel") == regions_wanted, bind.source
+    run = bind([], results)
+    for _ in range(2):
+        rest = run(*args)
+    got = dict(zip(into, results, strict=True)) | dict(
+        zip((k for k in range(len(expected)) if k not in into), rest, strict=True)
+    )
+    single = any(np.asarray(a).dtype == np.float32 for a in args)
+    tolerance = {"rtol": 2e-5, "atol": 2e-6} if single else {"rtol": 1e-13, "atol": 1e-14}
+    for k, value in enumerate(expected):
+        assert got[k].dtype == value.dtype
+        np.testing.assert_allclose(got[k], value, **tolerance)
+    return bind.source
+
+
+SHAPES = [(100, 100), (100, 10), (7, 16), (3, 33), (40, 3), (2, 70)]
+DTYPES = [np.float32, np.float64]
+
+
+def arrays(shape, dtype):
+    rng = np.random.default_rng(shape[1])
+    rows, columns = shape
+    return (
+        rng.normal(size=shape).astype(dtype), rng.normal(size=columns).astype(dtype),
+        rng.normal(size=(rows, 1)).astype(dtype), rng.integers(0, columns, rows),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bias_and_sigmoid_and_the_sum_of_columns(shape, dtype):
+    x, b, r, _ = arrays(shape, dtype)
+
+    def f(x, b, r):
+        s = apply("sigmoid", x + b)
+        d = x * (s * (1 - s)) * r
+        return s, d, np.sum(d, axis=0)
+
+    fused(f, x, b, r, regions_wanted=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_softmax_and_cross_entropy(shape, dtype):
+    x, b, _, y = arrays(shape, dtype)
+
+    def f(x, b, y):
+        z = x + b
+        shifted = z - apply("largest", z, axis=(1,), keepdims=True)
+        raised = np.exp(shifted)
+        total = np.sum(raised, axis=1)
+        losses = np.log(total) - shifted[np.arange(len(y)), y]
+        p = raised * (1 / total).reshape(-1, 1)
+        return p, np.mean(losses), np.sum(p, axis=0), losses
+
+    fused(f, x, b, y, regions_wanted=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(100, 10), (5, 40)])
+def test_the_gradient_of_cross_entropy_writes_one_place_a_row(shape, dtype):
+    x, b, _, y = arrays(shape, dtype)
+    loss = nn.CrossEntropy()
+    graph = trace(lambda x, b, y: loss(x + b, y), x, b, y).gradient((0, 1))
+    expected = evaluate(graph, x, b, y)
+    gx, gb = np.empty_like(x), np.empty_like(b)
+    run = compile_bound(graph, [], [1, 2], fusion=regions)([], [gx, gb])
+    for labels in (y, y - shape[1]):  # from the end, as NumPy counts
+        (value,) = run(x, b, labels)
+        assert value == pytest.approx(expected[0], rel=1e-6)
+        np.testing.assert_allclose(gx, expected[1], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(gb, expected[2], rtol=1e-5, atol=1e-6)
+    with pytest.raises(IndexError, match="out of range"):
+        run(x, b, y + shape[1])
+    (value,) = run(x, b, np.repeat(y, 2)[::2])  # labels with gaps between them
+    assert value == pytest.approx(expected[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_flat_updates_with_numbers(dtype):
+    rng = np.random.default_rng(0)
+    x, g, m = (rng.normal(size=1003).astype(dtype) for _ in range(3))
+
+    def f(x, g, m, t, lr):
+        m = np.where(t == 1, g, 0.9 * m + g)
+        v = np.sqrt(np.abs(m)) + 1e-8
+        return x - lr * m / v, m, x > 0
+
+    for t in (1.0, 2.0):
+        fused(f, x, g, m, np.float64(t), dtype(0.1), regions_wanted=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_not_finite_stays_so(dtype):
+    x = np.array([[np.nan, 1.0, -np.inf] * 30, [np.inf, -1e30, 0.0] * 30]).astype(dtype)
+
+    def f(x):
+        top = np.max(x, axis=1, keepdims=True)
+        return top, apply("relu", x), np.maximum(x, 0) * 2, np.exp(x - 1), np.sum(x, axis=1)
+
+    fused(f, x)
+
+
+def test_rows_and_columns_are_told_apart_where_they_are_equally_many():
+    """A vector from a row's sum that meets the columns is not the row's number."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(20, 20)), rng.normal(size=20)
+
+    def f(x, w):
+        s = np.sum(np.exp(x), axis=1)
+        return x * w + s, x * w[:, None] - s[:, None], np.sum(x * s, axis=0)
+
+    fused(f, x, w)
+
+
+def test_regions_around_products_and_what_has_no_code():
+    rng = np.random.default_rng(0)
+    x, a = rng.normal(size=(30, 40)), rng.normal(size=(40, 20))
+
+    def f(x, a):
+        h = np.tanh(x * 2 + 1) @ a
+        order = np.sort(h, axis=1)
+        k = np.exp(h - order[:, -1:])
+        return (
+            np.concatenate([np.ravel(k.T @ k), np.sum(k * 2, axis=0)]),
+            np.argmax(h, axis=1) * 1.0,
+            np.mean(k, axis=1),
+        )
+
+    source = fused(f, x, a)
+    assert source.count("if not kernel") >= 2
+
+
+def test_small_things_stay_with_numpy():
+    source = fused(lambda x: (np.exp(x) + 1, x * 2), np.arange(5.0))
+    assert "kernel" not in source
+
+
+def test_images_are_one_long_row():
+    rng = np.random.default_rng(0)
+    x, g = rng.normal(size=(2, 3, 4, 9)).astype(np.float32), rng.normal(size=(2, 3, 4, 9)).astype(np.float32)
+    fused(lambda x, g: (apply("relu", x) * 2, g * (x > 0)), x, g, regions_wanted=1)
+
+
+def test_a_partition_keeps_the_meaning():
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(12, 6)), rng.integers(0, 3, 12)
+    network = nn.Network(
+        [nn.Dense(8), nn.BatchNorm(), nn.ReLU(), nn.LayerNorm(), nn.Dense(3)], nn.CrossEntropy(), dtype=np.float64
+    ).build((6,))
+
+    def loss(p, X, y, state):
+        return network._loss(network.apply(p, X, state, train=True)[0], y)
+
+    graph = trace(loss, network.params, X, y, network.state).gradient(range(len(network.params)))
+    again, found = regions.partition(graph, graph.outputs)
+    assert found
+    values = [*network.params.values(), X, y, *network.state.values()]
+    for a, b in zip(evaluate(graph, *values), evaluate(again, *values), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for region in found:
+        assert region.members == list(range(region.members[0], region.members[-1] + 1))
