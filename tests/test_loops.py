@@ -547,3 +547,37 @@ def test_memory():
     run.release()
     run = compile_loops(trace(rosenbrock, x).gradient())
     agree(run(x), evaluate(trace(rosenbrock, x).gradient(), x))
+
+
+def test_arguments_of_other_kinds():
+    def f(x, scale, mask, counts, matrix):
+        y = np.where(mask, x * scale, np.cos(x)) + counts * x
+        z = matrix * 2.0 - np.sqrt(np.abs(matrix))
+        return np.sum(y * y) + np.sum(z[1] * x[: z.shape[1]]) + np.max(z.T)
+
+    x = point(60)
+    data = (np.float32(1.5), x > 0.3, np.arange(60), np.asfortranarray(point(60).reshape(6, 10)))
+    leaves = Leaves.of(f, (x, *data), {}, (0,))
+    graph = reverse(record_call(f, leaves, scalar=True).graph, leaves.active)
+    run = compile_loops(graph)
+    for scale in (np.float32(1.5), np.float32(-0.25), np.array(2.0, np.float32)):
+        values = (x, scale, *data[1:])
+        agree(run(*values), evaluate(graph, *values))
+
+
+def test_results_are_numpys_types():
+    def f(x):
+        y = x * 2 + 1
+        return np.sum(y), np.sum(y, keepdims=True), np.any(y > 0), y > 0, np.sum(y.astype(np.float32)), y[3], y[:1]
+
+    graph = trace(f, point(50))
+    for a, b in zip(compile_loops(graph)(point(50)), evaluate(graph, point(50)), strict=True):
+        assert type(a) is type(b)
+        assert a.dtype == b.dtype
+        assert np.shape(a) == np.shape(b)
+
+
+def test_code_is_found_again_for_the_same_loops():
+    one, other = (compile_loops(trace(rosenbrock, x).gradient()) for x in (point(200), point(200, seed=1)))
+    assert one.source == other.source
+    assert same_bits(one(point(200)), other(point(200)))
