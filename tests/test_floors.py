@@ -40,6 +40,7 @@ FLOORS = [
     "execute.llvm",
     "execute.native",
     "execute.regions",
+    "execute.loops",
     "execute.lanes",
     "execute.update",
     "execute.choose",
