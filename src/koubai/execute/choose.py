@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from koubai.errors import CompileError, CompileWarning
 from koubai.execute.arrays import compile_arrays
+from koubai.execute.descents import operations
+from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
 from koubai.graph.trace import Graph
 
@@ -48,23 +52,50 @@ def choose_fused(size: int, updates: int) -> bool:
     return library.available()
 
 
+# Loops over large arrays take 20 to 50 ms to be made, and then a fraction of the time that NumPy takes for its nodes.
+LOOPED = 100_000  # elements computed from which on they pay
+
+
+def _loops(graph: Graph) -> Callable[..., Any] | None:
+    """Return the graph as fused loops, where its arrays are large and there is code for them."""
+    if operations(graph) < LOOPED:
+        return None
+    from koubai.execute import library, loops
+
+    if not library.available():
+        return None
+    try:
+        return loops.compile_loops(graph)
+    except Unsuitable:
+        return None
+    except CompileError as error:
+        warnings.warn(CompileWarning(str(error)), stacklevel=2)
+        return None
+
+
 class Program:
     """A compiled graph: ``run(*inputs)`` returns the outputs as a tuple, or None where a guard fails.
 
-    executor: "floats" for a few numbers, else "numpy"; source: the generated code.
+    executor: "floats" for a few numbers, "native" for large arrays that loops suit, else "numpy"; source: the generated
+    code.
     """
 
     __slots__ = ("executor", "run", "source")
 
     def __init__(self, graph: Graph) -> None:
         floats = compile_floats(graph, _Late(graph))
-        self.executor = "numpy" if floats is None else "floats"
-        self.run = compile_arrays(graph) if floats is None else floats
+        native = _loops(graph) if floats is None else None
+        if floats is not None:
+            self.executor, self.run = "floats", floats
+        elif native is not None:
+            self.executor, self.run = "native", native
+        else:
+            self.executor, self.run = "numpy", compile_arrays(graph)
         self.source: str = self.run.source  # type: ignore[attr-defined]
 
     def release(self) -> None:
         """Free the buffers that are kept for the next call, which makes new ones."""
-        if self.executor == "numpy":
+        if self.executor != "floats":
             self.run.release()  # type: ignore[attr-defined]
 
 
