@@ -226,9 +226,9 @@ def _rounded(value: Any) -> Any:
 SHOWN = {
     "1000 steps, 2-D, in the calling thread's processor time": {
         "quad, the whole call": "1000 steps on a quadratic, 2-D",
-        "quad, a step of it": "one more step of it",
+        "quad, a later step": "each step after 10,000",
         "rosenbrock, the whole call": "1000 steps on Rosenbrock, 2-D",
-        "rosenbrock, a step of it": "one more step of it",
+        "rosenbrock, a later step": "each step after 10,000",
     },
     "1000 steps, 2-D, from a cold function": {
         "quad": "1000 steps on a new quadratic, compiled first",
