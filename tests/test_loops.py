@@ -400,8 +400,10 @@ def test_what_numpy_does_between_kernels():
 
     def f(x):
         residual = np.tanh(a @ x) * 2 - 1
+        for _ in range(4):
+            residual = np.cos(residual) * residual - 0.25 / (1 + residual**2)
         order = np.sort(residual * residual)
-        return np.sum(order[1:] * order[:-1]) + np.sum(np.cumsum(x * 0.5) ** 2)
+        return np.sum(np.exp(order[1:]) * order[:-1]) + np.sum(np.cumsum(x * 0.5) ** 2)
 
     x = point(30)
     graph = trace(f, x).gradient()

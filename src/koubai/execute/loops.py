@@ -45,6 +45,7 @@ UNROLLED = 40  # lines of code up to which four vectors are taken in one turn
 STRETCHES = 4  # between cuts, for which a loop has vector code of its own
 WORK = 800  # operations an element, in all passes of a kernel
 PASSES = 64  # of a kernel
+SHARE = 4  # elements of kernels to one of NumPy's, from which on a program of both is worth while
 EVERY = 4  # the widest gaps of a slice that is written
 NODES = 1000  # of a graph: with more, finding the passes takes long
 ROUNDS = 30  # in which it is found out what to keep
@@ -1202,7 +1203,7 @@ class _Program:
     def _native(self) -> list[bool]:
         """Find which nodes are machine code's. A view or zeros that only NumPy reads are its own.
 
-        Raises Unsuitable where NumPy would be left with more than half.
+        Raises Unsuitable where NumPy would be left with much: then what is fused hardly counts.
         """
         nodes, found, work = self.nodes, [], 0
         movable = []
@@ -1218,7 +1219,7 @@ class _Program:
             work += found[i] and large and not movable[i]
             if not movable[i] and node.op not in LEAVES:
                 elements[found[i]] += _size(node)
-        if work < 3 or elements[False] > elements[True]:
+        if work < 3 or SHARE * elements[False] > elements[True]:
             raise Unsuitable("little to be fused")
         if sum(found) > NODES:
             raise Unsuitable("a graph that is too long")
