@@ -45,6 +45,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/native.py
 	$(BIN)/python benchmarks/gradient.py
 	$(BIN)/python benchmarks/derivative.py
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf $(VENV) out

@@ -22,7 +22,19 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results.json"
 CHART = Path(__file__).parents[1] / "docs" / "speed.png"
-PACKAGES = ("koubai", "numpy", "llvmlite", "numba", "jax", "optax", "torch", "autograd", "numdifftools", "mpmath")
+PACKAGES = (
+    "koubai",
+    "numpy",
+    "llvmlite",
+    "numba",
+    "jax",
+    "optax",
+    "torch",
+    "scikit-learn",
+    "autograd",
+    "numdifftools",
+    "mpmath",
+)
 
 
 def use_two_cores() -> None:
