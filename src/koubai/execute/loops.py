@@ -53,7 +53,6 @@ ELEMENTS = 1000  # of all nodes that one turn of a loop may need
 LINES = 6000  # of code in a kernel
 DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follows the head of the array object
 
-_TYPES = {kind: dtype for dtype, kind in KINDS.items()}
 _REDUCE = {  # the operation, and what it begins with
     "sum": ("add", 0.0),  # so that a sum of -0.0 is 0.0, as NumPy's
     "prod": ("multiply", 1.0),
