@@ -53,7 +53,7 @@ def choose_fused(size: int, updates: int) -> bool:
 
 
 # Loops over large arrays take 20 to 50 ms to be made, and then a fraction of the time that NumPy takes for its nodes.
-LOOPED = 100_000  # elements computed from which on they pay
+LOOPED = 50_000  # elements computed from which on they pay
 
 
 def _loops(graph: Graph) -> Callable[..., Any] | None:
