@@ -526,6 +526,66 @@ def test_a_wrong_derivative_is_noticed(monkeypatch):
         object.__setattr__(OPS["tanh"], "vjp", right)
 
 
+@pytest.mark.parametrize("make", [everything_on, lambda: NETWORKS["cnn"]()[0]], ids=["dense", "cnn"])
+def test_machine_code_trains_as_numpy_does(make, monkeypatch):
+    rng = np.random.default_rng(0)
+    shape = (1, 6, 6) if make is not everything_on else (4,)
+    X, y = rng.normal(size=(90, *shape)), rng.integers(0, 2, 90)
+    runs = []
+    for fused in (0, 10**9):
+        monkeypatch.setattr(lane, "FUSED", fused)
+        runs.append(make().fit(X, y, kb.Adam(lr=0.01), epochs=4, batch_size=20))
+    assert [run.executor for run in runs] == ["native", "numpy"]
+    np.testing.assert_allclose(runs[0].history.fun, runs[1].history.fun, rtol=2e-4)
+
+
+def test_a_thinned_history_has_rows_of_the_whole_one(toys, monkeypatch):
+    X, y = toys
+    whole = small().fit(X, y, "adam", epochs=30, batch_size=20, record="all")
+    monkeypatch.setattr(lane, "NUMBERS", 42 * 20)
+    thin = small().fit(X, y, "adam", epochs=30, batch_size=20)
+    assert len(thin.history) < 40 < len(whole.history)
+    for name in ("fun", "grad_norm", "lr"):
+        rows = getattr(whole.history, name)[thin.history.t[:-1]]
+        np.testing.assert_array_equal(getattr(thin.history, name)[:-1], rows)
+    np.testing.assert_array_equal(thin.history.x["0.W"][:-1], whole.history.x["0.W"][thin.history.t[:-1]])
+    for name, column in whole.history.epochs.arrays().items():
+        np.testing.assert_array_equal(getattr(thin.history.epochs, name), column)
+    np.testing.assert_array_equal(thin.x["0.W"], whole.x["0.W"])
+
+
+@pytest.mark.parametrize("when", [101, 130, 131, 132, 145])
+def test_the_last_good_point_is_kept_between_two_rows(when, toys, monkeypatch):
+    """What a step that is not recorded leaves behind when the next one fails, or Ctrl-C comes."""
+    X, y = toys
+    monkeypatch.setattr(lane, "NUMBERS", 42 * 4)
+    whole = small().fit(X, y, "adam", epochs=20, batch_size=20, record="all")
+    original = _NetworkModel.data
+
+    def spoilt(self, batch, t):
+        if t == when:
+            return (np.full_like(batch[0], np.nan), *batch[1:])
+        return original(self, batch, t)
+
+    def pressed(self, batch, t):
+        if t == when:
+            raise KeyboardInterrupt
+        return original(self, batch, t)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_NetworkModel, "data", spoilt)
+        run = small().fit(X, y, "adam", epochs=20, batch_size=20)
+    assert run.status is kb.Status.nonfinite
+    with monkeypatch.context() as patch:
+        patch.setattr(_NetworkModel, "data", pressed)
+        with pytest.raises(Interrupted) as caught:
+            small().fit(X, y, "adam", epochs=20, batch_size=20)
+    for found in (run, caught.value.run):
+        assert found.nit == when - 1
+        np.testing.assert_array_equal(found.x["2.W"], whole.history.x["2.W"][when - 1])
+        np.testing.assert_array_equal(found.history.x["2.W"][-1], whole.history.x["2.W"][when - 1])
+
+
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 

@@ -147,7 +147,7 @@ class StepPrograms:
         self.numbers = [i for i, part in enumerate(frames[0].state) if not np.ndim(part)]
         self.nfev = 0
         self.source = ""
-        self.fused = False
+        self.fused, self.reason = False, "no step was made"
         self._forms: dict[Any, list[_Bound]] = {}
         self._checked = False
 
@@ -156,7 +156,11 @@ class StepPrograms:
         and the counts."""
         form = tuple([(a.shape, a.dtype) for a in data])
         if not self._forms:  # machine code takes a few milliseconds a program, and some hundred the first time
-            self.fused = self.layout.size + sum(a.size for a in data) >= FUSED and library.available()
+            size = self.layout.size + sum(a.size for a in data)
+            self.fused = size >= FUSED and library.available()
+            self.reason = f"a step reads {size} numbers; from {FUSED} on it is machine code around the matrix products"
+            if size >= FUSED and not self.fused:
+                self.reason = "llvmlite can't be loaded"
         for bound in self._forms.get(form, ()):
             if bound.same is not None and not bound.same():
                 continue
@@ -514,7 +518,9 @@ class Training(_Descent):
     def _catch_up(self) -> None:
         """Let ``point`` be the last good one: an exception came between, and its frame may be written again."""
         if self.point.t < self.made and self.finite:
-            self.point = self._seen()
+            self.point = point = self._seen()
+            self.lr = self.optimizer.rate(point.t, self.memory or ())
+            self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, self._clips(point))
 
     def _sample(self, t: int, batch: tuple[Any, ...]) -> Point:
         self._step(t, batch)
@@ -545,6 +551,7 @@ class Training(_Descent):
         frame, t = self.frames[at], self.made - back
         self.objective.nfev, self.objective.njev = self.programs.nfev + t + 1, t + 1
         self.objective.executor = "native" if self.programs.fused else "numpy"
+        self.reason = self.programs.reason
         g = frame.g
         largest = max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))
         return _Sample(t, frame.x, self.funs[at], g, largest, is_sample=True)
