@@ -33,7 +33,9 @@ from koubai.derivatives.differences import derivative, numerical_gradient
 from koubai.derivatives.gradient import hvp, value_and_grad
 from koubai.errors import GradientError, TraceError
 from koubai.execute.arrays import compile_arrays
+from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
+from koubai.execute.native import compile_native
 from koubai.graph.call import Leaves, record_call
 from koubai.graph.reverse import reverse
 from koubai.graph.trace import evaluate
@@ -2019,6 +2021,10 @@ def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: f
     exact = outcome.ops <= EXACT
     arrays = compile_arrays(both)
     floats = compile_floats(both, arrays)
+    try:
+        machine = compile_native(both)
+    except Unsuitable:
+        machine = None
     namespace: dict[str, Any] = {}
     for kind, graph_, results in (("source", graph, meaning[:1]), ("gradient source", both, meaning)):
         text = graph_.source()
@@ -2027,7 +2033,7 @@ def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: f
         for a, b in zip(pasted if len(results) > 1 else (pasted,), results, strict=True):
             if not same(a, b, close):
                 raise FailureError(kind, f"{a!r}, evaluate {b!r}")
-    for name, run in (("arrays", arrays), ("floats", floats)):
+    for name, run in (("arrays", arrays), ("floats", floats), ("machine code", machine)):
         if run is None:
             continue
         outcome.looks.add(name + (" exact" if exact else ""))
