@@ -39,12 +39,13 @@ types: $(VENV)/.test
 
 check: lint types test
 
-# Beside the peers, on real data, in one run; for reading, never a test. Writes benchmarks/results.json, docs/speed.png.
+# Beside the peers, on real data, in one run; for reading, never a test. Writes benchmarks/results.json and two pictures.
 bench: $(VENV)/.test
 	$(PIP) torch==2.13.0 --editable ".[test,bench]"
 	$(BIN)/python benchmarks/native.py
 	$(BIN)/python benchmarks/gradient.py
 	$(BIN)/python benchmarks/derivative.py
+	$(BIN)/python benchmarks/descent.py
 	$(BIN)/python benchmarks/training.py
 
 clean:
