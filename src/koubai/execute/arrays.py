@@ -42,6 +42,8 @@ _OPERATORS = {
     "less_equal": "{0} <= {1}",
     "greater": "{0} > {1}",
     "greater_equal": "{0} >= {1}",
+    "equal": "{0} == {1}",
+    "not_equal": "{0} != {1}",
 }
 
 _REDUCTIONS = {"sum": np.add.reduce, "prod": np.multiply.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce}
@@ -543,6 +545,13 @@ class _Plan:
             return f"{target} = {_OPERATORS[op.name].format(*args)}"
         if op is _GETITEM:
             return f"{target} = {args[0]}[{self._index(node.params['index'], args[1:])}]"
+        if (
+            op.name == "sum"
+            and not node.shape
+            and self.nodes[node.inputs[0]].dtype == np.bool_
+            and node.dtype is not None
+        ):
+            return f"{target} = {self._bind(node.dtype.type)}(np.count_nonzero({args[0]}))"
         if op.name in _REDUCTIONS:
             axis = node.params["axis"]
             if axis is not None and len(axis) == 1:
@@ -550,7 +559,11 @@ class _Plan:
             kept = ", None, None, True" if node.params["keepdims"] else ""
             return f"{target} = {self._bind(_REDUCTIONS[op.name])}({args[0]}, {axis}{kept})"
         if op.name == "astype":
+            if not node.shape and node.dtype is not None and node.dtype.kind == "f":
+                return f"{target} = {self._bind(node.dtype.type)}({args[0]})"
             return f"{target} = {args[0]}.astype({self._dtype(node.dtype)})"
+        if op.name in ("argmax", "argmin") and node.shape:
+            return f"{target} = {args[0]}.{op.name}({node.params['axis']})"
         if op.name == "broadcast_to" and self.nodes[node.inputs[0]].op is CONSTANT and math.prod(node.shape) <= 65536:
             value = np.full(node.shape, self.nodes[node.inputs[0]].params["value"], node.dtype)
             self.namespace[f"spread_{target}"] = value

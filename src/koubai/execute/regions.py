@@ -108,16 +108,36 @@ def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]
         opened.remove(group)
         units.append(group)
 
+    waiting: dict[int, None] = {}  # what NumPy computes from an open region: it can wait until it is asked for
+
+    def settle(i: int) -> None:
+        """See to it that node ``i`` is computed before what comes next."""
+        if i in waiting:
+            del waiting[i]
+            for j in nodes[i].inputs:
+                settle(j)
+            units.append(i)
+        elif i in group_of and group_of[i] in opened:
+            close(group_of[i])
+
     for i in order:
         node = nodes[i]
-        found = None if node.op in LEAVES or i not in early else _place(nodes, i, group_of, opened)
-        for j in node.inputs:
-            other = group_of.get(j)
-            if other is not None and other in opened and (found is None or other is not found[0]):
-                close(other)
+        found = None
+        if node.op not in LEAVES and i in early:
+            found = _place(nodes, i, group_of, opened)
+            if found is not None and any(j in waiting for j in node.inputs):
+                for j in [j for j in node.inputs if j in waiting]:
+                    settle(j)
+                found = _place(nodes, i, group_of, opened)
         if found is None:
-            units.append(i)
+            if any(j in waiting or (j in group_of and group_of[j] in opened) for j in node.inputs):
+                waiting[i] = None
+            else:
+                units.append(i)
             continue
+        for j in node.inputs:
+            if j in group_of and group_of[j] in opened and group_of[j] is not found[0]:
+                close(group_of[j])
         group, kind = found
         if group not in opened:
             opened.append(group)
@@ -127,6 +147,8 @@ def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]
         group_of[i] = group
     for group in list(opened):
         close(group)
+    for i in list(waiting):
+        settle(i)
     new: dict[int, int] = {}
     ordered: list[Node] = []
     kept = []
