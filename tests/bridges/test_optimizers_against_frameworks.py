@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -14,6 +15,8 @@ from reference.cases import CASES, KEPT, STORED, difference, path
 
 import koubai as kb
 from koubai.descent import schedules
+
+PRECISION = torch.float64  # of tests/reference/frameworks.py, which the frameworks are run by
 
 # Keras reads its own variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
