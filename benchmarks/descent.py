@@ -7,9 +7,11 @@ minimum is known takes part, and every family once more in ten variables. The ta
 global minimum: who ends in another valley has failed. A cost is the calls of f plus the calls of its gradient up to the
 target, or the time on the wall, the median of several runs after one that is not counted (compilation is in that one).
 Budget: 10,000 calls. Adam's lr is a hundredth of the mean width of the problem's bounds; nothing else has a setting.
-A problem that nobody solves, since its start lies in another valley, stays in the count. The performance profile is that of E. Dolan and J. Moré, "Benchmarking optimization software with
-performance profiles", Math. Program. 2002: the fraction of all problems that a solver brings to the target at no more
-than τ times the cost of the best solver of that panel.
+A problem that nobody solves, since its start lies in another valley, stays in the count.
+
+The performance profile is that of E. Dolan and J. Moré, "Benchmarking optimization software with performance profiles",
+Math. Program. 2002: the fraction of all problems that a solver brings to the target at no more than τ times the cost of
+the best solver of that panel.
 """
 
 from __future__ import annotations
