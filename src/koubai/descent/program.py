@@ -75,6 +75,7 @@ class Engine:
 
     FIRST, LARGEST = 1024, 65_536  # steps a call: a signal is answered between two calls
     WORK = 2**24  # elements computed a call, about 10 ms
+    REST = 64  # Python steps before a path without a loop is asked about again: f may have taken another by then
     FEW = 4  # steps in a row, or turns from path to path, from which on it is not worth while
     PATHS = 8  # of f that get machine code; a descent that meets more goes on in Python
 
@@ -115,6 +116,7 @@ class Engine:
         leg = self.leg if self.leg is not None and self.leg.path.same() else self._found()
         self.leg = None
         if leg is None or not leg.ready():
+            self.idle = self.REST
             return False
         made, why = 0, REMARKABLE
         end = leg.until(min(descent.point.t + self.length, descent.stopping.max_steps - 1))
@@ -212,8 +214,8 @@ class _Leg:
         """Take the code for the next steps into use, if there is any: which one follows from the step alone."""
         descent, t = self.descent, self.descent.point.t
         after = None if self.numbers is None else t
-        if self.code is None or (t >= NATIVE_FROM and not self.is_native and not self.settled):
-            self.settled = t >= NATIVE_FROM
+        if not self.settled and (self.code is None or t >= NATIVE_FROM):
+            self.settled = self.numbers is None or t >= NATIVE_FROM
             wanted, reason = choose_native(self.operations, descent.stopping.max_steps, after)
             if wanted and self.machine is None:
                 try:
