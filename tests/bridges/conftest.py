@@ -1,4 +1,4 @@
-"""What holds for every comparison with PyTorch: its default precision is its own, whatever another file has asked for."""
+"""What holds for every comparison with PyTorch: its default precision is PyTorch's own, but where a file asks."""
 
 from collections.abc import Iterator
 
