@@ -4,10 +4,10 @@
     python benchmarks/gradient.py --rounds 31
 
 Every contender does the same work on the same data in float64, NumPy in and NumPy out, and its value and gradient are
-compared with koubai's first. The contenders take turns within every round. The table shows medians over
-the rounds: µs a call, and the ratio to koubai (above 1: koubai is faster). The first call (trace, reverse, compile) is
-shown apart, as are tracing and reversing alone and the memory that the first call and a later one need beyond the input
-and the answer.
+compared with koubai's first. The contenders take turns within every round, PyTorch with one
+thread and with two. The table shows medians over the rounds: µs a call, and the ratio to koubai (above 1: koubai is
+faster). The first call (trace, reverse, compile) is shown apart, as are tracing and reversing alone and the memory that
+the first call and a later one need beyond the input and the answer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import autograd
@@ -34,6 +35,7 @@ jax.config.update("jax_enable_x64", True)
 torch.set_default_dtype(torch.float64)
 
 Call = Callable[[], tuple[Any, Any]]
+THREADS = {f"torch ×{k}": partial(torch.set_num_threads, k) for k in (1, 2)}
 
 
 # -- the functions, as their users write them in each library --------------------------------------------------------
@@ -179,7 +181,8 @@ def cases() -> Iterator[tuple[str, dict[str, Callable[[], Call]]]]:
             "by hand": lambda: lambda: quad_by_hand(x2),
             "autograd": lambda: by_autograd(quad, x2),
             "jax jit": lambda: by_jax(quad, x2),
-            "torch": lambda: by_torch(quad, x2),
+            "torch ×1": lambda: by_torch(quad, x2),
+            "torch ×2": lambda: by_torch(quad, x2),
         },
     )
     for n in (2, 100, 10_000, 1_000_000):
@@ -194,7 +197,8 @@ def cases() -> Iterator[tuple[str, dict[str, Callable[[], Call]]]]:
                 "by hand": lambda x=x, hand=hand: lambda: hand(x),
                 "autograd": lambda x=x: by_autograd(rosenbrock(anp), x),
                 "jax jit": lambda x=x: by_jax(rosenbrock(jnp), x),
-                "torch": lambda x=x: by_torch(torch_rosenbrock, x),
+                "torch ×1": lambda x=x: by_torch(torch_rosenbrock, x),
+                "torch ×2": lambda x=x: by_torch(torch_rosenbrock, x),
             },
         )
     p, X, Y = mlp_data(rng)
@@ -206,7 +210,8 @@ def cases() -> Iterator[tuple[str, dict[str, Callable[[], Call]]]]:
             "by hand": lambda: lambda: hand(p),
             "autograd": lambda: by_autograd(mlp(anp), p, X, Y),
             "jax jit": lambda: by_jax(mlp(jnp), p, X, Y),
-            "torch": lambda: by_torch(torch_mlp, p, X, Y),
+            "torch ×1": lambda: by_torch(torch_mlp, p, X, Y),
+            "torch ×2": lambda: by_torch(torch_mlp, p, X, Y),
         },
     )
 
@@ -248,7 +253,7 @@ def main() -> None:
             calls[who] = call
             if who != "koubai" and not all(agree(a, b) for a, b in zip(answer, calls["koubai"](), strict=True)):
                 raise SystemExit(f"{name}: {who} and koubai disagree")
-        taken = take_turns(calls, rounds)
+        taken = take_turns(calls, rounds, before=THREADS)
         median = {who: statistics.median(values) for who, values in taken.items()}
         row = "  ".join(f"{who} {median[who] * 1e6:.4g} ({median[who] / median['koubai']:.2f}×)" for who in calls)
         print(f"{name:>18}  {row}   first: {'  '.join(f'{who} {first[who] * 1e3:.3g}' for who in calls)}")

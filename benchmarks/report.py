@@ -77,6 +77,8 @@ def take_turns(
     """
     expected = {}
     for who, call in calls.items():
+        if before is not None and who in before:
+            before[who]()
         expected[who] = once = seconds(call, 1)
         if once < 0.1:
             expected[who] = max(min(seconds(call, 1) for _ in range(5)), 1e-7)
