@@ -239,14 +239,14 @@ def _rounded(value: Any) -> Any:
 # The works shown, as the rows of results.json name them, and in the words of the chart.
 SHOWN = {
     "1000 steps, 2-D, in the calling thread's processor time": {
-        "quad, the whole call": "1000 steps on a quadratic, 2-D",
+        "quad, the whole call": "1000 steps on a quadratic, a later call",
         "quad, a later step": "each step after 10,000",
-        "rosenbrock, the whole call": "1000 steps on Rosenbrock, 2-D",
+        "rosenbrock, the whole call": "1000 steps on Rosenbrock, a later call",
         "rosenbrock, a later step": "each step after 10,000",
     },
     "1000 steps, 2-D, from a cold function": {
-        "quad": "1000 steps on a new quadratic, compiled first",
-        "rosenbrock": "1000 steps on a new Rosenbrock, compiled first",
+        "quad": "1000 steps on a quadratic, the first call",
+        "rosenbrock": "1000 steps on Rosenbrock, the first call",
     },
     "value and gradient, NumPy in and out": {
         "Rosenbrock n=10000": "value and gradient, Rosenbrock, 10,000-D",
