@@ -237,7 +237,7 @@ def _slopes_of_nodes(
                     tangents[i] = sum(parts[1:], parts[0])
                     steepest = max(steepest, float(np.max(np.abs(tangents[i]), initial=0.0)))
         slopes.append(float(np.real(tangents.get(graph.outputs[0], 0.0))))
-    slopes.append(slopes[0] + 1e-9 * steepest)
+    slopes.append(slopes[0] + 2e-11 * steepest)
     return slopes if np.isfinite(slopes).all() else None
 
 
