@@ -15,7 +15,7 @@ import numpy as np
 from koubai.graph.ops import Index
 from koubai.graph.trace import CONSTANT, Node
 
-__all__ = ["INDEXED", "STRUCTURE", "Unsuitable", "added_up", "filled", "known_arrays", "lined", "rearranged"]
+__all__ = ["INDEXED", "STRUCTURE", "Unsuitable", "added_up", "filled", "known_arrays", "lined", "rearranged", "split"]
 
 INDEXED = ("getitem", "setitem", "add_at")
 STRUCTURE = (*INDEXED, "zeros", "reshape", "transpose", "broadcast_to", "concatenate", "stack")
@@ -76,6 +76,16 @@ def rearranged(
     if name == "transpose":
         return operands[0].transpose(params["axes"])
     return np.broadcast_to(operands[0], params["shape"])
+
+
+def split(vector: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Return the arrays that lie in a flat vector."""
+    parts, start = [], 0
+    for shape in shapes:
+        stop = start + math.prod(shape)
+        parts.append(filled(shape, vector[start:stop]))
+        start = stop
+    return parts
 
 
 def lined(x: Any, axis: tuple[int, ...] | None) -> Any:

@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg, T
-from koubai.execute.elements import INDEXED, STRUCTURE, Unsuitable, added_up, filled, known_arrays, lined, rearranged
+from koubai.execute.elements import (
+    INDEXED,
+    STRUCTURE,
+    Unsuitable,
+    added_up,
+    filled,
+    known_arrays,
+    lined,
+    rearranged,
+    split,
+)
 from koubai.graph.ops import OPS
 from koubai.graph.trace import CAPTURED, CONSTANT, Graph, Node
 
@@ -267,12 +277,8 @@ class FloatsDescent:
     def _text(self, tolerances: bool) -> tuple[str, set[str]]:
         graphs, n = self.graphs, self.graphs.size
         x, g, low, high = ([f"{name}{k}" for k in range(n)] for name in ("x", "g", "low", "high"))
-        sizes = [math.prod(shape) for shape in graphs.states]
-        state = [f"s{k}" for k in range(sum(sizes))]
-        parts, start = [], 0
-        for shape, size in zip(graphs.states, sizes, strict=True):
-            parts.append(filled(shape, state[start : start + size]))
-            start += size
+        state = [f"s{k}" for k in range(sum(math.prod(shape) for shape in graphs.states))]
+        parts = split(state, graphs.states)
         refused = f"why = {REFUSED}; break"
         update, value, measure = (
             _Writer(graph, prefix)
@@ -282,11 +288,7 @@ class FloatsDescent:
         changed = update.expand([*(filled((n,), v) for v in (x, g, low, high)), *scalars, *parts], refused)
         new_x, projected = changed[0].tolist(), changed[1][()]
         new_state = [v for part in changed[2:] for v in part.ravel().tolist()]
-        leaves, start = [], 0
-        for i in graphs.value.inputs:
-            shape = graphs.value.nodes[i].shape
-            leaves.append(filled(shape, new_x[start : start + math.prod(shape)]))
-            start += math.prod(shape)
+        leaves = split(new_x, [graphs.value.nodes[i].shape for i in graphs.value.inputs])
         results = value.expand(leaves, refused)
         new_f, new_g = results[0][()], [v for part in results[1:] for v in part.ravel().tolist()]
         norm, clipped = (part[()] for part in measure.expand([filled((n,), v) for v in (new_x, new_g, low, high)]))

@@ -17,7 +17,7 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import DescentGraphs
-from koubai.execute.elements import Unsuitable, filled
+from koubai.execute.elements import Unsuitable, filled, split
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Phi, Value, of_type
 from koubai.execute.native import (
     Captured,
@@ -27,7 +27,6 @@ from koubai.execute.native import (
     fingerprint,
     frontier,
     module,
-    split,
 )
 from koubai.graph.trace import Graph
 

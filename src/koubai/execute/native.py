@@ -49,6 +49,7 @@ from koubai.execute.elements import (
     known_arrays,
     lined,
     rearranged,
+    split,
 )
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, elementwise, emitter, literal
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
@@ -64,7 +65,6 @@ __all__ = [
     "fingerprint",
     "frontier",
     "module",
-    "split",
 ]
 
 OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled compiles slowly
@@ -448,16 +448,6 @@ class Descent:
                 return REFUSED
             leg.read(read)
         return self._call(leg.block)  # type: ignore[no-any-return]
-
-
-def split(vector: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
-    """Return the arrays that lie in a flat vector."""
-    parts, start = [], 0
-    for shape in shapes:
-        stop = start + math.prod(shape)
-        parts.append(filled(shape, vector[start:stop]))
-        start = stop
-    return parts
 
 
 def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: bool) -> Function:
