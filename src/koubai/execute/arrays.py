@@ -22,7 +22,7 @@ import numpy as np
 
 from koubai.errors import CompileError
 from koubai.execute.elements import Unsuitable
-from koubai.graph.ops import OPS, Index, add_into, distinct
+from koubai.graph.ops import OPS, Index, add_into, distinct, rows_into
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
 __all__ = ["compile_arrays", "compile_bound", "quiet_context"]
@@ -45,6 +45,8 @@ _OPERATORS = {
     "equal": "{0} == {1}",
     "not_equal": "{0} != {1}",
 }
+
+BUFFER = 1024  # elements an operand that NumPy copies at once where it can't work on the operands as they lie
 
 _REDUCTIONS = {"sum": np.add.reduce, "prod": np.multiply.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce}
 
@@ -84,6 +86,7 @@ def compile_bound(
     plan = _Plan(graph, held, into, fusion)
     compiled: Callable[..., Any] = plan.compiled()
     buffers, context = plan.buffers(), quiet_context()
+    context.run(np.setbufsize, BUFFER)  # three usual buffers are up to 192 KiB, and slower, as they leave the cache
     wanted = [graph.nodes[graph.inputs[k]] for k in held] + [graph.nodes[graph.outputs[k]] for k in into]
 
     def bind(memory: Sequence[Any], results: Sequence[Any]) -> Callable[..., Any]:
@@ -177,6 +180,19 @@ class _Plan:
 
     def _is_view(self, node: Node) -> bool:
         return bool(node.shape) and (node.op.view or (node.op is _GETITEM and not node.params["index"].holes))
+
+    def _lies_alike(self, node: Node, root: int) -> bool:
+        """Do the operands that show ``root`` have their elements in the order of the node's?"""
+        for j in node.inputs:
+            if self._root(j) != root:
+                continue
+            if self.nodes[j].shape != node.shape:
+                return False
+            while j != root:
+                if self.nodes[j].op is not _RESHAPE:
+                    return False
+                j = self.nodes[j].inputs[0]
+        return True
 
     @staticmethod
     def _shows_memory(node: Node) -> bool:
@@ -305,11 +321,11 @@ class _Plan:
                 else:
                     self.lines.append(f"{settle(i)}.fill(0)")
             elif self._can_write_out(node) and (i not in kept or i in results):
-                # the operands are read before they are overwritten, so the result may take their place
+                # an element is read before it is overwritten, so the result may take an operand's place
                 if node.op.elementwise and node.op is not _WHERE:
-                    for r in done:
+                    for r in [r for r in done if self._lies_alike(node, r)]:
                         release(place[r])
-                    done = []
+                        done.remove(r)
                 self.lines.append(self._into(node, args, settle(i)))
             elif self._is_view(node):
                 self._show(i, node.inputs[0], self._plain(node, name[i], args))
@@ -419,7 +435,16 @@ class _Plan:
             return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
         if node.op.name in _REDUCTIONS:
             return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
+        if node.op is _GETITEM:
+            return self._gathers_rows(node)
         return node.op.out or node.op.into is not None or node.op in (_WHERE, _ASTYPE, _CONCATENATE)
+
+    def _gathers_rows(self, node: Node) -> bool:
+        """Is the index one array of whole numbers?"""
+        if node.params["index"].items != (Index.HOLE,):
+            return False
+        index = self.nodes[node.inputs[1]]
+        return index.dtype == np.intp and bool(index.shape)
 
     def _into(self, node: Node, args: list[str], target: str) -> str:
         """Return the statement that writes the node's result into ``target``."""
@@ -447,6 +472,8 @@ class _Plan:
             if not self.nodes[node.inputs[0]].shape:
                 return f"np.copyto({target}, {yes} if {condition} else {no})"
             return f"np.copyto({target}, {no}); np.copyto({target}, {yes}, where={condition})"
+        if node.op is _GETITEM:
+            return f"{self._bind(rows_into)}({target}, {', '.join(args)})"
         if node.op is _ASTYPE:
             return f"np.copyto({target}, {args[0]}, 'unsafe')"
         if node.op is _CONCATENATE:

@@ -25,6 +25,7 @@ have derivative 0.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
@@ -37,6 +38,7 @@ __all__ = [
     "UFUNCS",
     "Index",
     "Op",
+    "Scratch",
     "add_into",
     "add_row",
     "apply",
@@ -44,6 +46,7 @@ __all__ = [
     "expand",
     "recurrence",
     "reduced_shape",
+    "rows_into",
     "unbroadcast",
     "zeros",
 ]
@@ -170,6 +173,19 @@ def zeros(like: Any, shape: Shape, dtype: Any) -> Any:
     """Return zeros: a node where ``like`` is traced, so that the graph holds no array full of them."""
     make = getattr(type(like), "_zeros", None)
     return np.zeros(shape, dtype) if make is None else make(like, shape, dtype)
+
+
+class Scratch(threading.local):
+    """Scratch: working memory that is kept from call to call, since large arrays cost more to get than to fill."""
+
+    block = np.empty(0, np.uint8)
+
+    def take(self, *shape: int, dtype: Any) -> Any:
+        """Return an array with any content; it is good until the next call."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if self.block.size < size:
+            self.block = np.empty(size, np.uint8)
+        return self.block[:size].view(dtype).reshape(shape)
 
 
 OPS: dict[str, Op] = {}
@@ -797,6 +813,15 @@ def add_into(y: Any, v: Any, where: Any, repeated: bool) -> None:
         np.add.at(y, where, v)
     else:
         y[where] += v
+
+
+def rows_into(result: Any, x: Any, index: Any) -> None:
+    """Write ``x[index]`` into ``result``; ``index``: an array of whole numbers."""
+    within = index.size and np.minimum.reduce(index, None) >= 0 and np.maximum.reduce(index, None) < len(x)
+    if within and x.flags.c_contiguous:
+        x.take(index, 0, result, "clip")  # "clip" only spares NumPy a copy: every row exists
+    else:
+        result[...] = x[index]
 
 
 def _add_at_vjp(i: int, g: Any, y: Any, x: Any, v: Any, *arrays: Any, index: Index) -> Any:
