@@ -434,6 +434,25 @@ def test_sample_weights_weigh(toys):
     assert weighted.fun == pytest.approx(repeated.fun, rel=1e-9)
 
 
+def test_a_batch_of_weightless_samples_teaches_nothing(toys):
+    X, y = toys
+    net = small()
+    w = (np.arange(200) < 30).astype(float)
+    run = net.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=5, sample_weight=w)
+    assert run.status is kb.Status.max_steps
+    assert np.sum(run.history.fun == 0) > 30
+    assert run.fun == pytest.approx(net.loss(X[:30], y[:30]), rel=1e-5)
+    left_out = nn.Network([nn.Dense(2)], nn.CrossEntropy(class_weight=[1.0, 0.0]))
+    assert left_out.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=2).status is kb.Status.max_steps
+
+
+def test_a_loss_with_class_weights_is_traced_once(toys):
+    X, y = toys
+    for loss in (nn.CrossEntropy(class_weight=[1.0, 3.0], label_smoothing=0.1), nn.CrossEntropy(class_weight=[1, 3])):
+        run = nn.Network([nn.Dense(8), nn.Tanh(), nn.Dense(2)], loss).fit(X, y, epochs=10, batch_size=10)
+        assert run.nfev - run.nit < 100  # what is not a step: tracing, and the check of the gradient
+
+
 def test_balanced_classes_weigh_the_same():
     rng = np.random.default_rng(0)
     y = (np.arange(200) < 10).astype(np.int64)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from koubai.graph.ops import OPS, Interval, Op, Shape, add_row, apply
+from koubai.graph.ops import OPS, Interval, Op, Scratch, Shape, add_row, apply
 
 __all__: list[str] = []
 
 _ANY: Interval = (-3.0, 3.0)
+_CHUNK = 8192  # elements at once, so that what lies in between stays in the cache
+_memory = Scratch()
 
 
 def _sigmoid(x: Any, out: Any = None) -> Any:
@@ -23,6 +26,22 @@ def _sigmoid(x: Any, out: Any = None) -> Any:
 def _softplus(x: Any) -> Any:
     """log(1 + exp(x)), with the larger of 0 and x taken out so that nothing overflows."""
     return np.maximum(x, 0.0) + np.log1p(np.exp(-np.absolute(x)))
+
+
+def _softplus_into(result: Any, x: Any) -> None:
+    np.copyto(result, x)
+    for x, (y,) in _chunks(result, 1):
+        np.log1p(np.exp(np.negative(np.absolute(x, y), y), y), y)
+        np.add(np.maximum(x, 0.0, out=x), y, x)
+
+
+def _chunks(numbers: Any, count: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the numbers in chunks, to be written over, each with so many arrays of its size to work in."""
+    numbers = numbers.reshape(-1)
+    work = _memory.take(count, min(_CHUNK, numbers.size), dtype=numbers.dtype)
+    for start in range(0, numbers.size, _CHUNK):
+        chunk = numbers[start : start + _CHUNK]
+        yield chunk, work[:, : chunk.size]
 
 
 add_row(
@@ -43,6 +62,7 @@ add_row(
         _softplus,
         (lambda g, y, x: g * apply("sigmoid", x),),
         elementwise=True,
+        into=_softplus_into,
         code="np.maximum({0}, 0.0) + np.log1p(np.exp(-np.absolute({0})))",
         scalar="(max({0}, 0.0) + math.log1p(math.exp(-abs({0}))))",
         domain=(_ANY,),
@@ -104,29 +124,31 @@ _ERFC = (
         *(3290.79923573345963, 4362.61909014324716, 3439.36767414372164, 1230.33935480374942),
     ),
 )
-_CHUNK = 4096  # elements at once, so that what lies in between stays in the cache
 
 
-def _quotient(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: Any) -> Any:
-    top, bottom = (np.full_like(x, coefficients[0]) for coefficients in polynomials)
+def _quotient(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: Any, top: Any, bottom: Any) -> Any:
+    """Write the quotient of the polynomials at x into ``top``, and return it."""
     for y, coefficients in zip((top, bottom), polynomials, strict=True):
+        y.fill(coefficients[0])
         for coefficient in coefficients[1:]:
             y *= x
             y += coefficient
-    return top / bottom
+    return np.divide(top, bottom, top)
 
 
 def _normal_cdf_into(result: Any, x: Any) -> None:
     """P(N(0, 1) ≤ x), right to 2e-16, and down to x = −9 to twelve digits of itself."""
     np.copyto(result, x)
-    numbers = result.reshape(-1)
-    for start in range(0, numbers.size, _CHUNK):
-        x = numbers[start : start + _CHUNK]
-        z = np.minimum(np.absolute(x) * math.sqrt(0.5), 30.0)  # beyond, the tail is 0
-        near = 0.5 - 0.5 * z * _quotient(_ERF, z * z)
-        tail = 0.5 * np.exp(-(z * z)) * _quotient(_ERFC, z)
-        below = np.where(z < 0.46875, near, tail)
-        np.copyto(x, np.where(x > 0.0, 1.0 - below, below))
+    for x, (z, squared, tail, near, top, bottom) in _chunks(result, 6):
+        np.multiply(np.absolute(x, z), math.sqrt(0.5), z)
+        np.minimum(z, 30.0, out=z)  # beyond, the tail is 0
+        np.multiply(z, z, squared)
+        np.multiply(np.exp(np.negative(squared, tail), tail), 0.5, tail)
+        tail *= _quotient(_ERFC, z, top, bottom)
+        np.multiply(np.multiply(z, 0.5, near), _quotient(_ERF, squared, top, bottom), near)
+        np.copyto(tail, np.subtract(0.5, near, near), where=z < 0.46875)
+        np.copyto(tail, np.subtract(1.0, tail, near), where=x > 0.0)
+        np.copyto(x, tail)
 
 
 def _normal_cdf(x: Any) -> Any:

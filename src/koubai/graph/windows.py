@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import threading
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.graph.ops import Interval, Op, Shape, add_row, apply
+from koubai.graph.ops import Interval, Op, Scratch, Shape, add_row, apply
 
 __all__ = ["window_count"]
 
@@ -25,20 +24,7 @@ _ANY: Interval = (-3.0, 3.0)
 _SCRATCH = 2**18  # bytes that a primitive works in at once: they stay in the cache
 
 
-class _Memory(threading.local):
-    """Working memory that is kept from call to call, since large arrays cost more to get than to fill."""
-
-    block = np.empty(0, np.uint8)
-
-    def take(self, *shape: int, dtype: Any) -> Any:
-        """Return an array with any content; it is good until the next call."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        if self.block.size < size:
-            self.block = np.empty(size, np.uint8)
-        return self.block[:size].view(dtype).reshape(shape)
-
-
-_memory = _Memory()
+_memory = Scratch()
 
 
 def window_count(size: int, kernel: int, stride: int, padding: int) -> int:

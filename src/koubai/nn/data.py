@@ -30,9 +30,12 @@ class Batches:
         """Return the number of batches in an epoch."""
         return -(-len(self.arrays[0]) // self.size)
 
-    def rows(self, k: int) -> Iterator[npt.NDArray[np.intp]]:
-        """Yield the rows of each batch of epoch ``k``."""
-        rows = np.arange(len(self.arrays[0]))
+    def rows(self, k: int, out: npt.NDArray[np.intp] | None = None) -> Iterator[npt.NDArray[np.intp]]:
+        """Yield the rows of each batch of epoch ``k``; ``out``: memory for all of them."""
+        rows = np.empty(len(self.arrays[0]), np.intp) if out is None else out
+        rows.fill(1)
+        rows[0] = 0
+        np.cumsum(rows, out=rows)  # 0, 1, 2, …
         if self.seed is not None:
             np.random.default_rng([self.seed, k]).shuffle(rows)
         for start in range(0, len(rows), self.size):

@@ -1,8 +1,8 @@
 """Losses: how far the outputs of a batch are from what they should be, as one number, the mean over the samples.
 
 Each is a plain function of (outputs, y, sample_weight) in NumPy, so the engine differentiates it with the network.
-With weights w a sample the mean is Σ w l / Σ w. Losses over classes take the numbers before softmax or sigmoid, the
-logits: their formulas then neither overflow nor lose digits.
+With weights w a sample the mean is Σ w l / Σ w, and 0 where all of them are 0. Losses over classes take the numbers
+before softmax or sigmoid, the logits: their formulas then neither overflow nor lose digits.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Loss:
         if losses.ndim > 1:
             losses = losses.mean(axis=tuple(range(1, losses.ndim)))
         w = _cast(sample_weight, outputs.dtype)
-        return np.sum(w * losses) / np.sum(w)
+        return _share(np.sum(w * losses), np.sum(w))
 
     def _targets(self, outputs: Any, y: Any) -> Any:
         """Return y in the outputs' shape and precision: (n, 1) against (n,) must not be spread to (n, n)."""
@@ -108,6 +108,11 @@ class Loss:
 def _cast(y: Any, dtype: Any) -> Any:
     y = y if hasattr(y, "dtype") else np.asarray(y)
     return y if y.dtype == dtype else y.astype(dtype)
+
+
+def _share(losses: Any, weight: Any) -> Any:
+    """Return the weighted mean of a batch: 0, with nothing to learn from, where every sample weighs 0."""
+    return losses / np.maximum(weight, np.finfo(weight.dtype).tiny)
 
 
 def _check_finite(y: Any) -> None:
@@ -194,7 +199,7 @@ class BinaryCrossEntropy(Loss):
             w = _cast(sample_weight, outputs.dtype).reshape(-1, *[1] * (outputs.ndim - 1))
             weight = np.broadcast_to(w, outputs.shape) if weight is None else w * weight
         losses = self.each(outputs, y)
-        return losses.mean() if weight is None else np.sum(weight * losses) / np.sum(weight)
+        return losses.mean() if weight is None else _share(np.sum(weight * losses), np.sum(weight))
 
     def each(self, outputs: Any, y: Any) -> Any:
         if self.label_smoothing:
@@ -250,8 +255,8 @@ class CrossEntropy(Loss):
         losses, weight = self._labels(shifted, total, y) if y.ndim == 1 else self._probabilities(shifted, total, y)
         if sample_weight is not None:
             w = _cast(sample_weight, outputs.dtype)
-            return np.sum(w * losses) / np.sum(w if weight is None else w * weight)
-        return losses.mean() if weight is None else np.sum(losses) / np.sum(weight)
+            return _share(np.sum(w * losses), np.sum(w if weight is None else w * weight))
+        return losses.mean() if weight is None else _share(np.sum(losses), np.sum(weight))
 
     def _labels(self, shifted: Any, total: Any, y: Any) -> tuple[Any, Any]:
         """Return (weighted loss, weight) of every sample; the weight is None where all are 1."""
@@ -260,7 +265,7 @@ class CrossEntropy(Loss):
         weight = None
         if self.class_weight is not None:
             weights = self._weights(shifted)
-            weight = np.take(weights, y)
+            weight = np.sum(weights * (y[:, None] == np.arange(classes)), axis=1)  # weights[y] would look at y
             losses = weight * losses
         if smoothing:
             others = total * classes - np.sum(shifted, axis=1)

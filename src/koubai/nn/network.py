@@ -602,6 +602,8 @@ def _array(value: Any, name: str) -> Array:
         raise InputError(f"{name} is not an array of samples: {error}; every sample must have the same shape") from None
     if array.dtype == object:
         raise InputError(f"{name} has object dtype; every sample must have the same shape and hold numbers")
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array; leave out the samples with masked entries and give its .data")
     if array.ndim == 0:
         raise InputError(f"{name} must be an array of samples, got {value!r}")
     return array
@@ -678,21 +680,28 @@ class _Ordered:
     def __init__(self, arrays: tuple[Array, ...], size: int, seed: int | None, cast: Callable[[Array], Array]) -> None:
         order = batches(arrays[0], size=size, seed=seed)
         assert isinstance(order, Batches)
-        self.rows, self.size, self.cast = order.rows, order.size, cast
+        self.rows, self.size = order.rows, order.size
+        self._order = np.empty(len(arrays[0]), np.intp)
         X, *rest = arrays
-        whole = type(X) is np.ndarray  # a memmap is read a batch at a time
-        self.arrays = (cast(X) if whole else X, *rest)
-        self._gathered = [np.empty((self.size, *a.shape[1:]), a.dtype) for a in self.arrays] if whole else None
+        if type(X) is np.ndarray:  # a memmap is read, and cast, a batch at a time
+            X = cast(X)
+        self.arrays = tuple([a if isinstance(a, np.memmap) else np.ascontiguousarray(a) for a in (X, *rest)])
+        rows = min(self.size, len(X))
+        self._gathered = [np.empty((rows, *a.shape[1:]), a.dtype) for a in self.arrays]
+        self._cast = np.empty((rows, *X.shape[1:]), cast(X[:0]).dtype)
 
     def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
-        for chosen in self.rows(k):
-            if self._gathered is None:
-                X, *rest = (a[chosen] for a in self.arrays)
-                yield (self.cast(X), *rest)
-            else:
-                pairs = zip(self.arrays, self._gathered, strict=True)
-                # "clip" only spares NumPy a copy: every row exists
-                yield tuple([a.take(chosen, 0, out[: len(chosen)], "clip") for a, out in pairs])
+        for chosen in self.rows(k, self._order):
+            batch = [out[: len(chosen)] for out in self._gathered]
+            for a, out in zip(self.arrays, batch, strict=True):
+                if a.flags.c_contiguous:
+                    a.take(chosen, 0, out, "clip")  # "clip" only spares NumPy a copy: every row exists
+                else:
+                    out[...] = a[chosen]
+            if batch[0].dtype != self._cast.dtype:
+                np.copyto(self._cast[: len(chosen)], batch[0])
+                batch[0] = self._cast[: len(chosen)]
+            yield tuple(batch)
 
 
 class _Checked:
