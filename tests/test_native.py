@@ -296,7 +296,7 @@ def test_wrong_code_is_found_by_the_self_check_and_not_used(monkeypatch):
 
     def wrong(self, leg):
         why = good(self, leg)
-        leg.rows[0, 2] += 1e-3
+        leg.x[0] += 1e-3
         return why
 
     def f(x):

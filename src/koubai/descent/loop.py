@@ -242,7 +242,7 @@ class _Descent:
             start,
             chosen,
             Stopping(layout, chosen, **stopping),
-            Recorder(layout, record),
+            Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
             seed,
@@ -459,7 +459,6 @@ class _Descent:
         """Return that as a header in JSON's types, and arrays."""
         stopping, recorder, objective = self.stopping, self.recorder, self.objective
         points = {"start": stopping.start, "last": self.point, "best": self.best}
-        t, x, columns = recorder.arrays()
         header = {
             "layout": describe_layout(self.layout),
             "optimizer": describe_optimizer(self.optimizer),
@@ -484,7 +483,7 @@ class _Descent:
         }
         arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}
         arrays |= {f"state.{i}": array for i, array in enumerate(self.state)}
-        arrays |= {"rows.t": t, "rows.x": x, "rows.columns": columns}
+        arrays |= {f"rows.{name}": column for name, column in recorder.arrays().items()}
         if self.bounds is not None:
             arrays |= {"bounds": np.stack([self.bounds.low, self.bounds.high])}
         if self.feed is not None:
@@ -534,8 +533,8 @@ class _Descent:
         points = _saved_points(header, arrays)
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout), layout, points["start"].x, chosen,
-            stopping, Recorder(layout, options["record"]), limits, feed, header["seed"], options | {"max_steps": limit},
-            _Checkpoint.read(path),
+            stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
+            options | {"max_steps": limit}, _Checkpoint.read(path),
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
@@ -553,7 +552,8 @@ class _Descent:
         self.memory = None if header["memory"] is None else tuple(header["memory"])
         t, *columns = header["last_row"]
         last = (t, self.point.x, *columns)
-        self.recorder.add_rows(arrays["rows.t"], arrays["rows.x"], arrays["rows.columns"], last)
+        rows = {name.removeprefix("rows."): array for name, array in arrays.items() if name.startswith("rows.")}
+        self.recorder.add_rows(rows, last)
         self.recorder.stride = header["stride"]
         self.objective.nfev, self.objective.njev = header["counts"]
         if header["verdict"] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from koubai.descent.objective import Bounds, largest_of
 from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.schedules import Schedule
-from koubai.descent.stopping import GROWTH, Point
+from koubai.descent.stopping import GROWTH, Point, Stopping
 from koubai.errors import CompileError, CompileWarning, TraceError
 from koubai.execute import descents, native
 from koubai.execute.choose import LEAST, NATIVE_FROM, choose_native
@@ -22,7 +23,7 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import FloatsDescent
 from koubai.graph.formula import traced
 from koubai.graph.trace import Graph, run_nodes
-from koubai.parameters import Layout
+from koubai.parameters import FloatArray, Layout
 
 __all__ = ["Engine", "descent_graphs"]
 
@@ -63,6 +64,7 @@ def descent_graphs(
         traced("update", [*given, *_scalars(), *_named(state)], update),
         traced("measure", given, measure),
         tuple(np.shape(part) for part in state),
+        bounds is not None,
     )
 
 
@@ -177,10 +179,22 @@ class Engine:
         return _Leg(graphs, descent, path)
 
 
+def _limits(stopping: Stopping) -> FloatArray:
+    """Return what the loop is to ask of each step, in `Leg.numbers`."""
+    start, numbers = stopping.start, np.zeros(descents.NUMBERS)
+    largest = GROWTH * max(1.0, float(np.linalg.norm(start.x.astype(np.float64))))
+    numbers[descents.GTOL] = stopping.gtol if stopping.gtol > 0 else -1.0
+    numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
+    numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
+    numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
+    numbers[descents.FTOL] = -1.0 if stopping.ftol is None else stopping.ftol
+    numbers[descents.XTOL] = -1.0 if stopping.xtol is None else stopping.xtol
+    numbers[descents.NEAR] = stopping.near_start
+    return numbers
+
+
 class _Leg:
     """The code and the memory of one path of f."""
-
-    NUMBERS = 2**20  # in the rows of one call
 
     def __init__(self, graphs: DescentGraphs, descent: Any, path: Any) -> None:
         self.descent, self.path = descent, path
@@ -195,14 +209,20 @@ class _Leg:
             self.numbers = FloatsDescent(graphs, self.tolerances)
         n, dtype = graphs.size, graphs.dtype
         bounds = descent.bounds
-        self.widths = np.cumsum([math.prod(shape) for shape in graphs.states], dtype=int)
+        ends = np.cumsum([0, *(math.prod(shape) for shape in graphs.states)]).tolist()
+        self.parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # where each array of the state lies
+        self.limits = _limits(descent.stopping)
+        kinds = {"fun": np.float64, "grad_norm": np.float64, "clipped": np.bool_, "projected": np.bool_}
+        self.scratch: dict[str, Any] = {name: np.empty(1, kind) for name, kind in kinds.items()} | {
+            "x": np.empty((1, n), dtype)
+        }
         self.memory = Leg(
             x=np.empty(n, dtype),
             g=np.empty(n, dtype),
-            state=np.zeros(int(self.widths[-1]) if len(self.widths) else 1, dtype),
+            state=np.zeros(max(1, ends[-1]), dtype),
             low=np.full(n, -np.inf, dtype) if bounds is None else bounds.low,
             high=np.full(n, np.inf, dtype) if bounds is None else bounds.high,
-            rows=np.empty((1, graphs.width)),
+            rows=self.scratch,
             lr=np.zeros(1),
         )
 
@@ -240,26 +260,20 @@ class _Leg:
         """Return where this code has to hand over, at the latest."""
         return end if self.is_native or self.descent.point.t >= NATIVE_FROM else min(end, NATIVE_FROM)
 
-    def _load(self, end: int) -> None:
-        """Copy the descent into the memory of the loop."""
+    def _load(self, end: int, rates: Any, rows: dict[str, Any], mask: int) -> None:
+        """Copy the descent into the memory of the loop, which goes to step ``end``."""
         descent, memory = self.descent, self.memory
-        point, stopping, start = descent.point, descent.stopping, descent.stopping.start
+        point, numbers, counts = descent.point, memory.numbers, memory.counts
         memory.x[:], memory.g[:] = point.x, point.g
-        if len(self.widths):
-            memory.state[:] = np.concatenate([np.ravel(part) for part in descent.state])
-        largest = GROWTH * max(1.0, float(np.linalg.norm(start.x.astype(np.float64))))
-        numbers, counts = memory.numbers, memory.counts
-        numbers[descents.FUN] = point.fun
-        numbers[descents.GTOL] = stopping.gtol if stopping.gtol > 0 else -1.0
-        numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
-        numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
-        numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
-        numbers[descents.FTOL] = -1.0 if stopping.ftol is None else stopping.ftol
-        numbers[descents.XTOL] = -1.0 if stopping.xtol is None else stopping.xtol
+        for place, part in zip(self.parts, descent.state, strict=True):
+            memory.state[place] = np.ravel(part)
+        numbers[:] = self.limits
+        numbers[descents.FUN], numbers[descents.BEST] = point.fun, descent.best.fun
+        numbers[descents.TRAVELLED] = descent.stopping.travelled
         counts[descents.T], counts[descents.T_END] = point.t, end
-        counts[descents.LR_STRIDE], counts[descents.FORCED] = len(memory.lr) > 1, 0
-        rows = memory.rows
-        memory.bind(rows if len(rows) >= end - point.t else np.empty((end - point.t, self.graphs.width)), memory.lr)
+        counts[descents.LR_STRIDE], counts[descents.FORCED] = len(rates) > 1, 0
+        counts[descents.MASK], counts[descents.BEST_T] = mask, -1
+        memory.bind(rows, rates)
 
     def _rates(self, end: int) -> tuple[Any, int]:
         """Return the rates of the updates after point.t, …, end, and how many of these points can be reached."""
@@ -278,72 +292,53 @@ class _Leg:
         """Make steps up to ``end`` and record them; return how many, and why no more."""
         descent, memory = self.descent, self.memory
         before = descent.point
-        end = min(end, before.t + max(1, self.NUMBERS // self.graphs.width))
-        memory.lr, end = self._rates(end)
+        end, mask, rows = descent.recorder.reserve(before.t, end)
+        rates, end = self._rates(end)
         if end == before.t:
             return 0, REMARKABLE
-        self._load(end)
+        self._load(end, rates, rows, mask)
         why = self.code.run(memory)  # type: ignore[union-attr]
-        made = int(memory.counts[descents.T]) - before.t
+        numbers, counts = memory.numbers, memory.counts
+        made = int(counts[descents.T]) - before.t
         if not made:
             return 0, why
-        rows = memory.rows[:made]
-        descent.point = self._point(before.t + made, rows[-1])
-        best = int(np.argmin(rows[:, 0]))
-        if rows[best, 0] < descent.best.fun:
-            descent.best = self._point(before.t + 1 + best, rows[best])
-        self._follow(before, rows)
+        point = descent.point = self._point()
+        if counts[descents.BEST_T] >= 0:
+            t, fun, norm = int(counts[descents.BEST_T]), numbers[descents.BEST], numbers[descents.BEST_NORM]
+            x, g = np.split(memory.best.copy(), 2)
+            descent.best = Point(t, x, float(fun), g, float(norm))
+        stopping = descent.stopping
+        stopping.travelled = float(numbers[descents.TRAVELLED])
+        stopping.steepest = max(stopping.steepest, math.sqrt(numbers[descents.STEEPEST2]))
+        stopping.last, stopping.unchanged = point, 0
         descent.objective.nfev += made
         descent.objective.njev += made
         descent.state = self._states()
-        self._record(before.t, rows)
+        descent.lr = float(rates[min(made, len(rates) - 1)])
+        if not self.graphs.flags:
+            rows["clipped"][: counts[descents.ROWS]] = rows["projected"][: counts[descents.ROWS]] = False
+        clipped = bool(counts[descents.CLIPPED])
+        last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
+        descent.recorder.take(before.t, rates, last)
         return made, why
 
-    def _point(self, t: int, row: Any) -> Point:
-        n = self.graphs.size
-        x, g = row[2 : 2 + n].astype(self.graphs.dtype), row[2 + n : 2 + 2 * n].astype(self.graphs.dtype)
-        return Point(t, x, float(row[0]), g, float(row[1]), projected=bool(self.graphs.flags and row[-1]))
-
-    def _follow(self, before: Point, rows: Any) -> None:
-        """Tell the rules for stopping of the path, as they would have seen it step by step."""
-        n, stopping = self.graphs.size, self.descent.stopping
-        both = np.concatenate([[[*before.x, *before.g]], rows[:, 2 : 2 + 2 * n]])
-        steps = np.diff(both, axis=0)
-        moved, turned = (np.sqrt(np.einsum("ij,ij->i", d, d)) for d in (steps[:, :n], steps[:, n:]))
-        stopping.travelled += float(moved.sum())
-        near = rows[:, 0] <= stopping.start.fun + 10 * max(1.0, abs(stopping.start.fun))
-        near[0] |= before.t == 0
-        with np.errstate(all="ignore"):
-            slopes = np.where(near & (moved > 0), turned / moved, 0.0)
-        stopping.steepest = max(stopping.steepest, float(np.max(slopes, where=np.isfinite(slopes), initial=0.0)))
-        stopping.last, stopping.unchanged = self.descent.point, 0
-
-    def _record(self, begin: int, rows: Any) -> None:
-        descent, table, n = self.descent, self.memory.lr, self.graphs.size
-        point, recorder = descent.point, descent.recorder
-        descent.lr = float(table[min(point.t - begin, len(table) - 1)])
-        clipped = bool(self.graphs.flags and rows[-1, -2])
-        last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
-        t = np.arange(begin + 1, point.t + 1)
-        due = slice(-(begin + 1) % recorder.stride, None, recorder.stride)
-        t, rows = t[due], rows[due]
-        columns = np.zeros((len(rows), 5))
-        columns[:, :2], columns[:, 2] = rows[:, :2], table[t - begin] if len(table) > 1 else table[0]
-        if self.graphs.flags:
-            columns[:, 3:] = rows[:, -2:]
-        recorder.add_rows(t, rows[:, 2 : 2 + n], columns, last)
+    def _point(self) -> Point:
+        """Return where the loop has come to."""
+        memory, numbers, counts = self.memory, self.memory.numbers, self.memory.counts
+        fun, norm = float(numbers[descents.FUN]), float(numbers[descents.NORM])
+        projected = bool(counts[descents.PROJECTED])
+        return Point(int(counts[descents.T]), memory.x.copy(), fun, memory.g.copy(), norm, projected=projected)
 
     def _states(self) -> State:
         flat = self.memory.state.copy()
-        parts = np.split(flat, self.widths[:-1]) if len(self.widths) else []
-        return tuple(part.reshape(shape)[()] if not shape else part.reshape(shape)
-                     for part, shape in zip(parts, self.graphs.states, strict=True))  # fmt: skip
+        # [()] makes a number of an array without axes
+        shapes = zip(self.parts, self.graphs.states, strict=True)
+        return tuple(flat[place].reshape(shape)[() if not shape else ...] for place, shape in shapes)
 
     def one_step(self) -> tuple[Point, State] | None:
         """Return the next point and state, whatever the rules for stopping say; None: Python has to make it."""
         memory, t = self.memory, self.descent.point.t
-        memory.lr = np.array([self.descent.lr])
-        self._load(t + 1)
+        self._load(t + 1, np.array([self.descent.lr]), self.scratch, -1)
         numbers = memory.numbers
         numbers[[descents.GTOL, descents.FTOL, descents.XTOL]] = -1.0
         numbers[descents.TARGET] = -np.inf
@@ -353,7 +348,7 @@ class _Leg:
             return None
         self.descent.objective.nfev += 1
         self.descent.objective.njev += 1
-        return self._point(t + 1, memory.rows[0]), self._states()
+        return self._point(), self._states()
 
     def _check(self, code: FloatsDescent | native.Descent) -> None:
         """Compare the first step with what the graphs mean. Raises CompileError where they differ beyond rounding.

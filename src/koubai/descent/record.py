@@ -166,13 +166,20 @@ class Recorder:
     """Collects the rows of a History in bounded memory.
 
     record="auto" keeps every row until ``ROWS`` rows or ``numbers`` numbers are held, then every second one of them,
-    and so on; "all" keeps every row; "off" keeps the first and the last.
+    and so on; "all" keeps every row; "off" keeps the first and the last. steps: how many may come, if that is known:
+    room for all of them is taken at once, where it is little.
+
+    Row k is that of step ``k * stride``. The rows lie in one array a column, where a loop in machine code may write
+    them itself, between `reserve` and `take`.
     """
 
     ROWS = 100_000
     NUMBERS = 8_000_000  # 64 MB of float64
+    AT_ONCE = 2**23  # bytes
 
-    def __init__(self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS) -> None:
+    def __init__(
+        self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS, steps: int = 0
+    ) -> None:
         if record not in ("auto", "all", "off"):
             raise InputError(f"record must be 'auto', 'all' or 'off', got {record!r}")
         self.layout = layout
@@ -182,9 +189,20 @@ class Recorder:
         self.limit = max(2 if self.at_once else 64, min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
         self.last: Row | None = None
-        self._t = np.empty(0, np.int64)  # these three grow by doubling; ``count`` rows of them are in use
-        self._x = np.empty((0, layout.size), layout.dtype)
-        self._columns = np.empty((0, len(COLUMNS)))
+        self._kinds = {"x": np.dtype((layout.dtype, layout.size))} | {k: np.dtype(v) for k, v in COLUMNS.items()}
+        self._width = sum(kind.itemsize for kind in self._kinds.values())
+        rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
+        self._first = rows if rows * self._width <= self.AT_ONCE else 64
+        self._held = self._empty(0)  # grows by doubling; ``count`` rows of it are in use
+
+    def _empty(self, rows: int) -> dict[str, Any]:
+        """Return memory for this many rows: one block, which the system need not give anew for each run."""
+        block, start, held = np.empty(rows * self._width, np.uint8), 0, {}
+        for name, kind in sorted(self._kinds.items(), key=lambda item: -item[1].base.itemsize):  # aligned
+            stop = start + rows * kind.itemsize
+            held[name] = block[start:stop].view(kind.base).reshape(rows, *kind.shape)
+            start = stop
+        return held
 
     def add(
         self,
@@ -200,38 +218,69 @@ class Recorder:
         self.last = (t, x, fun, grad_norm, lr, clipped, projected)
         if t % self.stride or (self.record == "off" and self.count):
             return
-        k = self.count
         self._make_room(1)
-        self._t[k], self._x[k], self._columns[k] = t, x, (fun, grad_norm, lr, clipped, projected)
+        self._put(self.count)
         self.count += 1
         self._thin()
 
-    def add_rows(self, t: Any, x: FloatArray, columns: FloatArray, last: Row) -> None:
-        """Add many rows at once, all of them due; ``last``: the row of the latest step, due or not."""
+    def _put(self, k: int) -> None:
+        """Write the latest step into row ``k``."""
+        for name, value in zip(self._kinds, self.last[1:], strict=True):  # type: ignore[index]
+            self._held[name][k] = value
+
+    def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
+        """Add many rows at once, a column each, all of them due; ``last``: the row of the latest step, due or not."""
         self.last = last
-        if not len(t) or (self.record == "off" and self.count):
-            return
-        self._make_room(len(t))
-        rows = slice(self.count, self.count + len(t))
-        self._t[rows], self._x[rows], self._columns[rows] = t, x, columns
-        self.count += len(t)
+        more = len(rows["x"])
+        self._make_room(more)
+        for name, held in self._held.items():
+            held[self.count : self.count + more] = rows[name]
+        self.count += more
         self._thin()
 
+    def reserve(self, t: int, end: int) -> tuple[int, int, dict[str, Any]]:
+        """Make room for what a loop writes that goes on from step ``t``.
+
+        Return up to which step it may go, ``end`` at most; a mask, with which every step that is due has no bit in
+        common; and the columns from the next row on: one row more than comes to be due.
+        """
+        if self.record == "off":
+            due, mask = 0, -1
+        else:
+            if self.record == "auto":  # up to where the rows are thinned
+                end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
+            due, mask = end // self.stride - t // self.stride, self.stride - 1
+        self._make_room(due + 1)
+        return end, mask, {name: held[self.count :] for name, held in self._held.items()}
+
+    def take(self, begin: int, rates: FloatArray, last: Row) -> None:
+        """Take in the rows that a loop wrote after step ``begin``: all columns but lr.
+
+        rates: those of the updates after ``begin`` and the steps that follow it, or one for all of them.
+        """
+        self.last = last
+        if self.record != "off":
+            stride, end = self.stride, last[0]
+            due = end // stride - begin // stride
+            after = rates[stride - begin % stride :: stride][:due] if len(rates) > 1 else rates[0]
+            self._held["lr"][self.count : self.count + due] = after
+            self.count += due
+            self._thin()
+
     def _make_room(self, more: int) -> None:
-        if self.count + more > len(self._t):
-            room = max(64, 2 * len(self._t), self.count + more)
+        room = len(self._held["x"])
+        if self.count + more > room:
+            room = max(self._first, 2 * room, self.count + more)
             if self.record == "auto":
-                room = max(self.limit + 1 if self.at_once else min(room, self.limit + 1), self.count + more)
-            for name in ("_t", "_x", "_columns"):
-                held = getattr(self, name)
-                wider = np.empty((room, *held.shape[1:]), held.dtype)
-                wider[: self.count] = held[: self.count]
-                setattr(self, name, wider)
+                room = max(self.limit + 2 if self.at_once else min(room, self.limit + 2), self.count + more)
+            before, self._held = self.arrays(), self._empty(room)
+            for name, held in before.items():
+                self._held[name][: self.count] = held
 
     def _thin(self) -> None:
         while self.record == "auto" and self.count > self.limit:
             kept = (self.count + 1) // 2
-            for held in (self._t, self._x, self._columns):
+            for held in self._held.values():
                 if held[0].nbytes > WIDE:  # NumPy would copy the whole first
                     for k in range(1, kept):
                         held[k] = held[2 * k]
@@ -240,18 +289,23 @@ class Recorder:
             self.count = kept
             self.stride *= 2
 
-    def arrays(self) -> tuple[Any, FloatArray, FloatArray]:
-        """Return the rows so far: t, x and the columns, as views."""
-        return self._t[: self.count], self._x[: self.count], self._columns[: self.count]
+    def arrays(self) -> dict[str, Any]:
+        """Return the rows so far, x and the columns, as views."""
+        return {name: held[: self.count] for name, held in self._held.items()}
 
     def history(self, epochs: Epochs | None = None) -> History:
         """Return the rows so far as arrays, the last one included."""
-        t, x, columns = self.arrays()
-        if self.last is not None and (not self.count or t[-1] != self.last[0]):
-            at, point, *numbers = self.last
-            t, x, columns = np.append(t, at), np.vstack([x, point]), np.vstack([columns, numbers])
-        named: dict[str, Any] = {name: columns[:, k].astype(dtype) for k, (name, dtype) in enumerate(COLUMNS.items())}
-        return History(t.astype(np.int64), self.layout.view(np.array(x)), **named, epochs=epochs)
+        t = self.stride * np.arange(self.count)
+        if self.last is not None and (not len(t) or t[-1] != self.last[0]):
+            self._make_room(1)
+            self._put(self.count)
+            t = np.append(t, self.last[0])
+        rows = {name: held[: len(t)] for name, held in self._held.items()}
+        if 2 * len(t) < len(self._held["x"]):
+            rows = {name: held.copy() for name, held in rows.items()}
+        else:  # given away as it is; `_make_room` takes other memory for any row that follows
+            self._held = self.arrays()
+        return History(t=t, x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
 
 
 @dataclass(frozen=True, repr=False)

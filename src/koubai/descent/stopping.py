@@ -202,11 +202,15 @@ class Stopping:
         self.unchanged = self.unchanged + 1 if step == 0 else 0
         self.in_noise = self.in_noise + 1 if self.gtol < point.grad_norm <= point.error else 0
         self.travelled += step
-        near_start = point.fun <= self.start.fun + 10 * max(1.0, abs(self.start.fun))
-        if not self.unchanged and (near_start or previous.t == 0):
+        if not self.unchanged and (point.fun <= self.near_start or previous.t == 0):
             slope = _norm(point.g - previous.g) / step
             if self.steepest < slope < math.inf:
                 self.steepest = slope
+
+    @property
+    def near_start(self) -> float:
+        """The f up to which a point counts as near the start."""
+        return self.start.fun + 10 * max(1.0, abs(self.start.fun))
 
     def curvature(self) -> float:
         """Return the curvature along the path, |Δg| / |Δx|; 0.0 where it can't be told.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,17 +12,31 @@ import numpy as np
 from koubai.graph.trace import CONSTANT, LEAVES, Graph
 
 __all__ = [
+    "BEST",
+    "BEST_NORM",
+    "BEST_T",
     "BIGGEST",
+    "CLIPPED",
+    "COLUMNS",
+    "COUNTS",
     "FORCED",
     "FTOL",
     "FUN",
     "F_LIMIT",
     "GTOL",
     "LR_STRIDE",
+    "MASK",
+    "NEAR",
+    "NORM",
+    "NUMBERS",
+    "PROJECTED",
     "REACHED",
     "REFUSED",
     "REMARKABLE",
+    "ROWS",
+    "STEEPEST2",
     "TARGET",
+    "TRAVELLED",
     "T_END",
     "X2_LIMIT",
     "XTOL",
@@ -44,6 +59,7 @@ def address(array: Any) -> int:
 
 
 _NOTHING = np.zeros(1)
+COLUMNS = ("fun", "grad_norm", "x", "clipped", "projected")  # what a loop writes of a row
 
 
 @dataclass(frozen=True)
@@ -52,13 +68,14 @@ class DescentGraphs:
 
     value: (the arrays that lie in x, in order) -> f and the gradient for each. update: (x, g, low, high, t, lr, fun,
     *state) -> x, was it projected onto the bounds, *state. measure: (x, g, low, high) -> the gradient's norm, is it
-    clipped by the next update.
+    clipped by the next update. bounded: is there a component of the gradient that the norm may leave out?
     """
 
     value: Graph
     update: Graph
     measure: Graph
     states: tuple[tuple[int, ...], ...]
+    bounded: bool
 
     @property
     def size(self) -> int:
@@ -71,32 +88,35 @@ class DescentGraphs:
 
     @property
     def flags(self) -> bool:
-        """Do rows end with whether the next update is clipped, and x was projected? Not where neither can be."""
+        """Is it told of each step whether the next update is clipped, and x was projected? Not where neither can be."""
         told = (self.measure.nodes[self.measure.outputs[1]], self.update.nodes[self.update.outputs[1]])
         return any(node.op is not CONSTANT for node in told)
-
-    @property
-    def width(self) -> int:
-        """The numbers in a row."""
-        return 2 + 2 * self.size + 2 * self.flags
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.update.nodes[self.update.inputs[0]].dtype  # type: ignore[return-value]
 
 
-# What the loop reads in Leg.numbers and Leg.counts, by place. T is left at the last step made.
-FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT = range(7)
-T, T_END, LR_STRIDE, FORCED = range(4)
+# The places in Leg.numbers and Leg.counts. The loop reads all of the first and third line, and leaves the second and
+# fourth, FUN and T as they are after the last step made.
+FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT, NEAR = range(8)
+BEST, TRAVELLED, STEEPEST2, NORM, BEST_NORM = range(8, 13)
+T, T_END, LR_STRIDE, FORCED, MASK = range(5)
+ROWS, BEST_T, CLIPPED, PROJECTED = range(5, 9)
+NUMBERS, COUNTS = 13, 9
 REACHED, REMARKABLE, REFUSED = range(3)
 BIGGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass
 class Leg:
-    """The memory of a descent while it runs in machine code.
+    """The memory of a descent while a loop makes its steps.
 
-    rows: one a step that is made: f, the gradient's norm, x, g, and where there are `flags`, clipped and projected.
+    x, g, state: where it stands, and afterwards where it has come to. rows: of the steps that have no bit in common
+    with MASK, ROWS of them, in a column each: fun, grad_norm, x, and where there are `flags`, clipped and projected;
+    one more row than are due may be written to. numbers: FUN and BEST are f where it stands and the least so far;
+    best: x, then g, of the point where f fell below that, at step BEST_T, if there is one. TRAVELLED grows by the
+    length of the path; STEEPEST2 is the largest |Δg|² / |Δx|² of the steps to points where f ≤ NEAR, and of step 1.
     """
 
     x: Any
@@ -104,23 +124,24 @@ class Leg:
     state: Any  # all arrays in one vector
     low: Any
     high: Any
-    numbers: Any = field(default_factory=lambda: np.zeros(7))
-    counts: Any = field(default_factory=lambda: np.zeros(4, np.int64))
-    rows: Any = None
-    lr: Any = None
+    rows: Mapping[str, Any]
+    lr: Any
+    best: Any = field(init=False)
+    numbers: Any = field(default_factory=lambda: np.zeros(NUMBERS))
+    counts: Any = field(default_factory=lambda: np.zeros(COUNTS, np.int64))
 
     def __post_init__(self) -> None:
-        kept = (self.x, self.g, self.state, self.low, self.high, self.numbers, self.counts)
-        self._addresses = np.array([*map(address, kept), 0, 0, address(_NOTHING)], np.int64)
-        self.block = address(self._addresses)  # one pointer is passed instead of ten
-        if self.rows is not None:
-            self.bind(self.rows, self.lr)
+        self.best = np.empty(2 * len(self.x), self.x.dtype)
+        kept = (self.x, self.g, self.state, self.low, self.high, self.best, self.numbers, self.counts)
+        self._addresses = np.array([*map(address, kept), *[0] * (len(COLUMNS) + 1), address(_NOTHING)], np.int64)
+        self.block = address(self._addresses)  # one pointer is passed instead of many
+        self.bind(self.rows, self.lr)
 
-    def bind(self, rows: Any, lr: Any) -> None:
+    def bind(self, rows: Mapping[str, Any], lr: Any) -> None:
         """Take these arrays; the others stay where they are."""
         self.rows, self.lr = rows, lr
-        self._addresses[7:9] = address(rows), address(lr)
+        self._addresses[8:-1] = [address(lr), *(address(rows[name]) for name in COLUMNS)]
 
     def read(self, captured: Any) -> None:
         self._captured = captured
-        self._addresses[9] = address(captured)
+        self._addresses[-1] = address(captured)

@@ -19,27 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute import library, vectormath
-from koubai.execute.descents import (
-    BIGGEST,
-    F_LIMIT,
-    FORCED,
-    FTOL,
-    FUN,
-    GTOL,
-    LR_STRIDE,
-    REACHED,
-    REFUSED,
-    REMARKABLE,
-    T_END,
-    TARGET,
-    X2_LIMIT,
-    XTOL,
-    DescentGraphs,
-    Leg,
-    T,
-    address,
-)
+from koubai.execute import descents, library, vectormath
+from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg, address
 from koubai.execute.elements import (
     INDEXED,
     STRUCTURE,
@@ -250,8 +231,13 @@ def _logsumexp(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
     return code.binary("fadd", code.function("log", added(code, powers, side_by_side)), top)
 
 
+def _sum(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
+    total = added(code, parts, side_by_side)
+    return code.binary("fadd", total, code.number(0.0, total.kind))  # a sum of -0.0 is 0.0
+
+
 _REDUCE: dict[str, Callable[[Code, Sequence[Value], bool], Value]] = {
-    "sum": added,
+    "sum": _sum,
     "prod": _folded("multiply"),
     "max": _folded("maximum"),
     "min": _folded("minimum"),
@@ -274,7 +260,7 @@ def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
         ]
         if not products:
             raise Unsuitable("a product of nothing")
-        result[r, c] = added(code, products, False)
+        result[r, c] = _sum(code, products, False)
     return result
 
 
@@ -414,10 +400,7 @@ def compile_native(graph: Graph) -> Callable[..., Any]:
 
 
 class Descent:
-    """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that.
-
-    width: of a row; flags: do rows end with whether the next update is clipped, and x was projected?
-    """
+    """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that."""
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
         """tolerances: are FTOL and XTOL looked at?"""
@@ -428,7 +411,6 @@ class Descent:
         self.captured = Captured(graphs.value)
         if any(node.op is CAPTURED for graph in (graphs.update, graphs.measure) for node in graph.nodes):
             raise Unsuitable("an optimizer that reads an array from outside")
-        self.flags, self.width = graphs.flags, graphs.width
         key = (
             b"descend"
             + fingerprint(graphs.value, graphs.update, graphs.measure)
@@ -451,8 +433,9 @@ class Descent:
 
 
 def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: bool) -> Function:
-    """Write the loop. Every name of a place in memory is a constant above."""
-    arguments = ["x", "g", "state", "low", "high", "numbers", "counts", "rows", "lr", "captured"]
+    """Write the loop. What it reads and writes, and where, says `koubai.execute.descents`."""
+    arguments = ["x", "g", "state", "low", "high", "best", "numbers", "counts", "lr"]
+    arguments += [*(f"row_{name}" for name in COLUMNS), "captured"]
     function = Function("descend", "i32", ["block"])
     code = function.code
     n = graphs.size
@@ -463,25 +446,43 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     def whole(instruction: str, a: Value, b: Value) -> Value:
         return Value(code.raw(f"{instruction} i64 {a.text}, {b.text}"), "i64")
 
+    def times(*values: Value) -> Value:
+        return functools.reduce(functools.partial(code.binary, "fmul"), values)
+
+    def squares(values: Sequence[Value]) -> Value:
+        return added(code, [times(double(v), double(v)) for v in values], True)
+
+    def differences(new: Sequence[Value], old: Sequence[Value]) -> list[Value]:
+        return [code.binary("fsub", double(a), double(b)) for a, b in zip(new, old, strict=True)]
+
+    def put(v: Value, column: str, row: Value, k: int = 0, count: int = 1) -> None:
+        """Write element ``k`` of the ``count`` that a row of this column has."""
+        at = row if count == 1 else whole("mul", row, Value(str(count), "i64"))
+        first = code.raw(f"getelementptr {v.kind}, ptr %row_{column}, i64 {at.text}")
+        function.store(v, first, k)
+
     code.block("entry")
     for k, name in enumerate(arguments):
         code.line(f"%{name} = load ptr, ptr {function.place('%block', k, 'ptr')}")
-    numbers = [function.load("%numbers", k, "double") for k in range(X2_LIMIT + 1)]
-    counts = [function.load("%counts", k, "i64") for k in range(FORCED + 1)]
-    forced = Value(code.raw(f"icmp ne i64 {counts[FORCED].text}, 0"), BOOL)
+    numbers = [function.load("%numbers", k, "double") for k in range(descents.TRAVELLED + 1)]
+    counts = [function.load("%counts", k, "i64") for k in range(descents.MASK + 1)]
+    forced = Value(code.raw(f"icmp ne i64 {counts[descents.FORCED].text}, 0"), BOOL)
     read = descent.captured.reader(function, "%captured")
     held = {i: read(i) for i in descent.captured.nodes}
     low, high = (function.elements(f"%{name}", 0, (n,), kind) for name in ("low", "high"))
+    nothing, no = Value("0", "i64"), Value("false", BOOL, 1, False)
+    zero, one, biggest = (code.number(v, "double") for v in (0.0, 1.0, BIGGEST))
     first = [function.load(f"%{name}", k, kind) for name in ("x", "g") for k in range(n)]
     first += [function.load("%state", k, kind) for k in range(sum(math.prod(shape) for shape in graphs.states))]
-    first += [numbers[FUN], counts[T], Value("0", "i64"), Value("%rows", "ptr")]
+    first += [numbers[descents.FUN], zero, no, no, counts[descents.T], nothing, nothing]
+    first += [numbers[descents.BEST], numbers[descents.TRAVELLED], zero]
     code.line("br label %head")
     code.block("head")
     phis = [Phi(code, v.kind, 1) for v in first]
     values = [phi.value for phi in phis]
-    x, g, state = values[:n], values[n : 2 * n], values[2 * n : -4]
-    fun, t, rate, row = values[-4:]
-    code.line(f"%on = icmp slt i64 {t.text}, {counts[T_END].text}")
+    x, g, state = values[:n], values[n : 2 * n], values[2 * n : -10]
+    fun, norm, clipped, projected, t, rate, row, best, travelled, steepest2 = values[-10:]
+    code.line(f"%on = icmp slt i64 {t.text}, {counts[descents.T_END].text}")
     code.line("br i1 %on, label %step, label %exit")
 
     # -- one step, as yet without consequences
@@ -495,55 +496,46 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
         held.__getitem__, [True, True, False, False, False, False, True, *[True] * len(graphs.states)],
     )  # fmt: skip
     new_x = [code.cast(v, kind) for v in changed[0]]
-    new_projected = changed[1][()]
     new_state = [code.cast(v, kind) for part in changed[2:] for v in part.ravel()]
     shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
     results, asked = expand(code, graphs.value, split(new_x, shapes), held.__getitem__)
     new_f = double(code.cast(results[0][()], kind))
     new_g = [code.cast(v, kind) for part in results[1:] for v in part.ravel()]
     measured, _ = expand(code, graphs.measure, [filled((n,), new_x), filled((n,), new_g), low, high], held.__getitem__)
-    new_norm, new_clipped = double(measured[0][()]), measured[1][()]
+    new_norm = double(measured[0][()])
+    new_clipped, new_projected = (code.cast(v[()], BOOL) for v in (measured[1], changed[1]))
 
     # -- is it to be made?
-    def squares(values: Sequence[Value]) -> Value:
-        return added(code, [code.binary("fmul", double(v), double(v)) for v in values], True)
-
-    def times(*values: Value) -> Value:
-        return functools.reduce(functools.partial(code.binary, "fmul"), values)
-
-    zero, one, biggest = (code.number(v, "double") for v in (0.0, 1.0, BIGGEST))
-    x2 = squares(new_x)
-    # A sum is finite only if every part is; where it overflows though they are, Python makes the step.
-    total = code.intrinsic("fabs", added(code, [double(v) for v in new_g], False))
-    moved = functools.reduce(
-        functools.partial(code.binary, "or"), [code.compare("une", a, b) for a, b in zip(new_x, x, strict=True)]
-    )
+    x2, dx2 = squares(new_x), squares(differences(new_x, x))
+    dg2 = squares(differences(new_g, g))
+    # A norm or a sum is finite only if every part is; where it is not though they are, Python makes the step.
+    size = code.intrinsic("fabs", added(code, [double(v) for v in new_g], False)) if graphs.bounded else new_norm
     ordinary = code.all([
-        code.compare("ole", new_f, numbers[F_LIMIT]),  # false for NaN too, as the others
-        code.compare("ole", x2, numbers[X2_LIMIT]),
-        code.compare("ole", total, biggest),
+        code.compare("ole", new_f, numbers[descents.F_LIMIT]),  # false for NaN too, as the others
+        code.compare("ole", x2, numbers[descents.X2_LIMIT]),
+        code.compare("ole", size, biggest),
         *asked,
     ])  # fmt: skip
     reasons = [
-        code.compare("ole", new_norm, numbers[GTOL]),
-        code.compare("ole", new_f, numbers[TARGET]),
-        code.binary("and", code.no(forced), code.no(moved)),
+        code.compare("ole", new_norm, numbers[descents.GTOL]),
+        code.compare("ole", new_f, numbers[descents.TARGET]),
+        code.binary("and", code.no(forced), code.compare("ole", dx2, zero)),
     ]
     if tolerances:
-        g2, dx2 = squares(new_g), squares([code.binary("fsub", a, b) for a, b in zip(new_x, x, strict=True)])
-        dg2 = squares([code.binary("fsub", a, b) for a, b in zip(new_g, g, strict=True)])
-        size = code.binary("fmul", code.select(code.compare("ogt", x2, one), x2, one), code.number(1.03, "double"))
-        x_close = times(numbers[XTOL], numbers[XTOL], size)
+        ftol, xtol = numbers[descents.FTOL], numbers[descents.XTOL]
+        size = times(code.select(code.compare("ogt", x2, one), x2, one), code.number(1.03, "double"))
+        x_close = times(xtol, xtol, size)
         magnitude = code.intrinsic("fabs", new_f)
-        f_close = times(numbers[FTOL], code.select(code.compare("ogt", magnitude, one), magnitude, one))
-        f_close = code.binary("fmul", f_close, code.number(1.01, "double"))
+        f_close = times(ftol, code.select(code.compare("ogt", magnitude, one), magnitude, one))
+        f_close = times(f_close, code.number(1.01, "double"))
         change = code.intrinsic("fabs", code.binary("fsub", new_f, fun))
+        g2 = squares(new_g)
         reasons.append(code.all([
             code.compare("ole", change, f_close),
             code.compare("ole", times(g2, g2, dx2), times(code.number(4.1, "double"), f_close, f_close, dg2)),
         ]))  # fmt: skip
         reasons.append(code.all([
-            code.compare("oge", numbers[XTOL], zero),
+            code.compare("oge", xtol, zero),
             code.compare("ole", dx2, times(x_close, code.number(float(n), "double"))),
             code.compare("ole", times(new_norm, new_norm, dx2), times(x_close, dg2)),
         ]))  # fmt: skip
@@ -553,21 +545,59 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     go_on = code.binary("and", ordinary, code.no(remarkable))
     code.line(f"br i1 {go_on.text}, label %commit, label %exit")
 
-    # -- the step is made: its row is written, and what goes round is what is new
+    # -- the step is made: its row is written, to be overwritten unless it is due
     code.block("commit")
-    told = [double(code.cast(v, BOOL)) for v in (new_clipped, new_projected)] if descent.flags else []
-    for k, v in enumerate((new_f, new_norm, *(double(v) for v in (*new_x, *new_g)), *told)):
-        function.store(v, row.text, k)
-    following = Value(code.raw(f"getelementptr double, ptr {row.text}, i64 {descent.width}"), "ptr")
-    done = [*new_x, *new_g, *new_state, new_f, after, whole("add", rate, counts[LR_STRIDE]), following]
+    for name, v in (("fun", new_f), ("grad_norm", new_norm)):
+        put(v, name, row)
+    for k, v in enumerate(new_x):
+        put(v, "x", row, k, n)
+    if graphs.flags:
+        for name, v in (("clipped", new_clipped), ("projected", new_projected)):
+            put(Value(code.raw(f"zext i1 {v.text} to i8"), "i8"), name, row)
+    masked = whole("and", after, counts[descents.MASK])
+    due = Value(code.raw(f"zext i1 {code.raw(f'icmp eq i64 {masked.text}, 0')} to i64"), "i64")
+    length = code.binary("fadd", travelled, code.intrinsic("sqrt", dx2))
+    steeper = code.compare("ogt", dg2, times(steepest2, dx2))
+    code.line(f"br i1 {steeper.text}, label %steeper, label %follow")
+    code.block("steeper")
+    slope2 = code.binary("fdiv", dg2, dx2)
+    near = code.compare("ole", new_f, numbers[descents.NEAR])
+    near = code.binary("or", near, Value(code.raw(f"icmp eq i64 {t.text}, 0"), BOOL))
+    counts_too = code.binary("and", near, code.compare("ole", slope2, biggest))
+    slope2 = code.select(counts_too, slope2, steepest2)
+    code.line("br label %follow")
+    code.block("follow")
+    steepest = Phi(code, "double", 1)
+    steepest.close((steepest2, "commit"), (slope2, "steeper"))
+    better = code.compare("olt", new_f, best)
+    code.line(f"br i1 {better.text}, label %better, label %on_again")
+    code.block("better")
+    for k, v in enumerate([*new_x, *new_g]):
+        function.store(v, "%best", k)
+    function.store(new_norm, "%numbers", descents.BEST_NORM)
+    function.store(after, "%counts", descents.BEST_T)
+    code.line("br label %on_again")
+    code.block("on_again")
+    least = Phi(code, "double", 1)
+    least.close((best, "follow"), (new_f, "better"))
+    done = [*new_x, *new_g, *new_state, new_f, new_norm, new_clipped, new_projected, after]
+    done += [whole("add", rate, counts[descents.LR_STRIDE]), whole("add", row, due)]
+    done += [least.value, length, steepest.value]
     code.line("br label %head")
     for phi, before, new in zip(phis, first, done, strict=True):
-        phi.close((before, "entry"), (new, "commit"))
+        phi.close((before, "entry"), (new, "on_again"))
 
     code.block("exit")
     code.line(f"%end = phi i32 [ {REACHED}, %head ], [ %why, %step ]")
-    for k, v in enumerate(state):
-        function.store(v, "%state", k)
-    function.store(t, "%counts", T)
+    for pointer, kept in (("x", x), ("g", g), ("state", state)):
+        for k, v in enumerate(kept):
+            function.store(v, f"%{pointer}", k)
+    for k, v in ((descents.FUN, fun), (descents.NORM, norm), (descents.BEST, best), (descents.TRAVELLED, travelled),
+                 (descents.STEEPEST2, steepest2)):  # fmt: skip
+        function.store(v, "%numbers", k)
+    for k, v in ((descents.CLIPPED, clipped), (descents.PROJECTED, projected)):
+        function.store(Value(code.raw(f"zext i1 {v.text} to i64"), "i64"), "%counts", k)
+    for k, v in ((descents.T, t), (descents.ROWS, row)):
+        function.store(v, "%counts", k)
     code.line("ret i32 %end")
     return function
