@@ -99,6 +99,77 @@ def test_what_is_not_finite_is_never_taken():
         assert np.isfinite(many.fun[i])
 
 
+@pytest.mark.parametrize("known", [True, False])  # is there a box in which f stays small?
+def test_x_that_has_been_too_far_and_is_back_has_diverged(known):
+    def f(x):
+        return 1e-25 * x * x + (0.0 if known else 0.0 * np.sqrt(x * x + 1.0))
+
+    def lr(t):
+        return 6e25 if t < 12 else 0.5e25  # times -11 twelve times, then times 0
+
+    optimizer, starts = kb.SGD(lr=lr), np.array([1.0, 0.0, -2.0])
+    many = descend_many(f, starts, optimizer, max_steps=60)
+    assert [status.name for status in many.status] == ["diverged", "max_steps", "diverged"]
+    for i, start in enumerate(starts):
+        run = alone(f, start, optimizer, max_steps=60, gtol=0.0)
+        np.testing.assert_array_equal(many.x[i], run.x)
+        if i != 1:
+            assert (many.status[i], many.steps[i]) == (run.status, run.nit)
+
+
+def test_a_gradient_that_was_not_finite_for_one_step_ends_a_descent():
+    def f(x):
+        return 8 * x[1] - np.sqrt(x[0] + 2 * x[1])
+
+    starts, optimizer = np.array([[0.0, 0.5], [1.0, 3.0]]), kb.Lion(lr=0.25)
+    many = descend_many(f, starts, optimizer, max_steps=20)
+    assert many.status[0] is kb.Status.nonfinite  # where the root's slope is infinite; the sign of it would lead on
+    for i in range(2):
+        run = alone(f, starts[i], optimizer, max_steps=20, gtol=0.0)
+        assert (many.status[i], many.steps[i]) == (run.status, run.nit)
+        np.testing.assert_array_equal(many.x[i], run.x)
+
+
+BOUNDED = {
+    "himmelblau": himmelblau,
+    "rosenbrock": lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2),
+    "waves": lambda x: np.sum(x**4 / 16.0 - 10 * np.cos(2 * np.pi * x)) + np.exp(np.sin(x[0])),
+    "kinks": lambda x: np.sum(np.abs(x) + np.where(x > 0, np.tanh(x), x * x) - np.minimum(x, 0.5)),
+    "matrix": lambda x: (np.outer(x, x) @ x).sum() ** 2,
+    "data": lambda x: np.sum((np.array([[1.0, 2.0], [3.0, -4.0]]) @ x[:2] - 5.0) ** 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", BOUNDED)
+def test_in_its_box_f_stays_small_and_the_gradient_finite(name, dtype):
+    graph = kb.trace(BOUNDED[name], np.ones(3, dtype)).gradient()
+    reach = lanes.box(graph, 1e10)
+    assert reach > 1.0
+    corners = np.stack(np.meshgrid(*[[-reach, -0.3 * reach, 0.7, reach]] * 3), -1).reshape(-1, 3).astype(dtype)
+    largest = 0.0
+    for x in corners:
+        f, g = kb.value_and_grad(BOUNDED[name])(x)
+        largest = max(largest, abs(float(f)))
+        assert np.isfinite(g).all()
+    assert largest <= 0.8e10
+    assert largest > 1e4  # the box is no smaller than it need be
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.log(x[0]) + x[1],
+        lambda x: 1.0 / x[0],
+        lambda x: x[0] * 1e40,
+        lambda x: np.sin(x[0] * 1e200) + 1e11,
+        lambda x: x[0] ** 0.5,
+    ],
+)
+def test_where_f_may_be_anything_there_is_no_box(f):
+    assert lanes.box(kb.trace(f, np.ones(2)).gradient(), 1e10) == 0.0
+
+
 def test_bounds_rates_schedules_and_shapes():
     starts = random_starts(20)
     low = np.minimum(np.maximum(starts, [-1.0, -9.0]), [2.0, 0.5])

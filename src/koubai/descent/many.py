@@ -27,7 +27,7 @@ from koubai.parameters import FloatArray, Layout, real_array
 
 __all__ = ["Many", "descend_many"]
 
-PIECE = 16_384  # starts a call: a signal is answered between two calls, and threads share the pieces
+PIECE = 32_768  # starts a call at most: a signal is answered between two calls, and threads share the pieces
 _STATUS = {
     lanes.CONVERGED: Status.converged,
     lanes.DIVERGED: Status.diverged,
@@ -88,7 +88,9 @@ def descend_many(
     points = real_array(starts, "starts")
     if points.ndim == 0 or not points.size:
         raise InputError(f"starts must be an array of starts, one a row, got shape {points.shape}")
-    if not np.isfinite(points).all():
+    with np.errstate(invalid="ignore"):
+        lowest, highest = float(points.min()), float(points.max())  # NaN where one of them is
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
         row = int(np.flatnonzero(~np.isfinite(points.reshape(len(points), -1)).all(axis=1))[0])
         raise InputError(f"starts must be finite, but start {row} is {points[row]}")
     if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
@@ -101,13 +103,13 @@ def descend_many(
     rates = None if lr is None else _rates(lr, len(points))
     shape = points.shape[1:]
     layout = Layout(None, (shape,), not shape, points.dtype)
-    flat = points.reshape(len(points), -1)
+    flat = np.ascontiguousarray(points.reshape(len(points), -1))
     limits = Bounds.read(bounds, layout, flat[0])
     if limits is not None and (outside := np.flatnonzero((limits.project(flat) != flat).any(axis=1))).size:
         raise InputError(f"start {outside[0]} lies outside its bounds: {points[outside[0]]}; move it or the bounds")
     work = _Work(f, chosen, layout, limits, int(max_steps), float(gtol), bounds)
     result = _Result(flat, shape)
-    code, reason = work.compiled(flat, rates)
+    code, reason = work.compiled(flat, rates, max(-lowest, highest))
     if code is None:
         work.one_by_one(result, flat, rates, range(len(flat)))
         return result.many("python", reason)
@@ -127,18 +129,28 @@ def _rates(lr: Any, count: int) -> FloatArray:
 
 
 class _Result:
-    """The arrays that the threads write into, each its own rows."""
+    """The arrays that the threads write into, each its own rows. There is room for whole blocks."""
 
     def __init__(self, flat: FloatArray, shape: tuple[int, ...]) -> None:
-        count = len(flat)
         self.shape = shape
-        self.x = np.empty_like(flat)
-        self.fun, self.norm = np.empty(count, flat.dtype), np.empty(count, flat.dtype)
-        self.steps, self.codes = np.empty(count, np.int32), np.empty(count, np.int32)
+        room, n, size = _whole_blocks(len(flat)), flat.shape[1], flat.itemsize
+        ends = room * np.cumsum([n * size, size, size, 4, 4])
+        # One piece of memory: the system hands out a large one in a fraction of the time that several small ones take.
+        x, fun, norm, steps, codes = np.split(np.empty(ends[-1], np.uint8), ends[:-1])
+        self.memory = (
+            x.view(flat.dtype).reshape(room, n), fun.view(flat.dtype), norm.view(flat.dtype), steps.view(np.int32),
+            codes.view(np.int32),
+        )  # fmt: skip
+        used: list[Any] = [part[: len(flat)] for part in self.memory]
+        self.x, self.fun, self.norm, self.steps, self.codes = used
 
     def many(self, executor: str, reason: str) -> Many:
         x = self.x.reshape(len(self.x), *self.shape)
         return Many(x, self.fun, self.norm, self.steps, self.codes, executor, reason)
+
+
+def _whole_blocks(count: int) -> int:
+    return -(-count // lanes.LANES) * lanes.LANES
 
 
 @dataclass
@@ -151,8 +163,8 @@ class _Work:
     gtol: float
     given_bounds: Any
 
-    def compiled(self, flat: FloatArray, rates: FloatArray | None) -> tuple[lanes.Lanes | None, str]:
-        """Return the machine code, or None, and the reason."""
+    def compiled(self, flat: FloatArray, rates: FloatArray | None, farthest: float) -> tuple[lanes.Lanes | None, str]:
+        """Return the machine code, or None, and the reason. farthest: the largest |component| of the starts."""
         optimizer = self.optimizer
         if isinstance(optimizer.lr, Schedule) and optimizer.lr.start() != ():
             return None, "the schedule looks at f"
@@ -169,7 +181,8 @@ class _Work:
             state = optimizer.init(x, self.layout)
             graphs = descent_graphs(path.graph, optimizer, state, self.layout, self.bounds)
             begin = traced("begin", [("x", x, False)], lambda x: optimizer.init(x, self.layout))
-            return lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None), "f has machine code"
+            code = lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None, GROWTH, farthest)
+            return code, "f has machine code"
         except (TraceError, GradientError, FunctionError, Unsuitable) as error:
             return None, error.reason if isinstance(error, TraceError) else str(error)
 
@@ -177,29 +190,21 @@ class _Work:
         dtype, n = flat.dtype, flat.shape[1]
         low = np.full(n, -np.inf, dtype) if self.bounds is None else self.bounds.low
         high = np.full(n, np.inf, dtype) if self.bounds is None else self.bounds.high
-        numbers = np.array([self.gtol if self.gtol > 0 else -1.0, GROWTH, self.max_steps])
+        numbers = code.numbers(self.gtol if self.gtol > 0 else -1.0, self.max_steps)
         captured = code.captured.gathered()
         if rates is None:
             table = code.table(np.array([self.optimizer.lr_at(t) for t in range(self.max_steps)] or [0.0]))
+        else:
+            table = np.resize(rates.astype(dtype), _whole_blocks(len(rates)))
+        memory = (flat, *result.memory, low, high, numbers, table, captured)
+
+        share = -(-len(flat) // threads)
+        size = _whole_blocks(-(-share // -(-share // PIECE)))  # as many pieces for each thread
+        firsts = range(0, len(flat), size)
 
         def piece(first: int) -> None:
-            last = min(first + PIECE, len(flat))
-            count = -(-(last - first) // lanes.LANES) * lanes.LANES
-            x = np.empty((n, count), dtype)
-            x[:, : last - first] = flat[first:last].T
-            x[:, last - first :] = flat[last - 1][:, None]
-            fun, norm, own = np.empty(count, dtype), np.empty(count, dtype), np.empty(count, dtype)
-            steps, codes = np.empty(count, np.int32), np.empty(count, np.int32)
-            if rates is not None:
-                own[: last - first], own[last - first :] = rates[first:last], rates[last - 1]
-            shared = table if rates is None else own
-            code.run((x, fun, norm, steps, codes, low, high, numbers, shared, captured), count, 0, count)
-            rows, whole = slice(first, last), slice(0, last - first)
-            result.x[rows] = x[:, whole].T
-            result.fun[rows], result.norm[rows] = fun[whole], norm[whole]
-            result.steps[rows], result.codes[rows] = steps[whole], codes[whole]
+            code.run(memory, len(flat), first, min(first + size, len(flat)))
 
-        firsts = range(0, len(flat), PIECE)
         if threads == 1 or len(firsts) == 1:
             for first in firsts:
                 piece(first)

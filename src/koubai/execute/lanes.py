@@ -1,22 +1,26 @@
 """Many descents at once: the loop of one, with a start in each lane of a vector register.
 
-Blocks of `LANES` starts take `CHUNK` steps at a time without a question between them; what tells whether a question
-would have been answered otherwise (f or the gradient not finite, f grown beyond the limit) is gathered on the way, and
-where it is, the chunk is done again with every question asked at every step. So a lane has the bits that it would have
-had alone, and its neighbours cost it nothing.
+Blocks of `LANES` starts, or `FEWER`, take `CHUNK` steps at a time without a question between them; what tells whether
+a question would have been answered otherwise (f, the gradient or x not finite, or grown beyond the limit) is gathered
+on the way, and where it is, the chunk is done again with every question asked at every step. So a lane has the bits
+that it would have had alone, and its neighbours cost it nothing.
+
+Often x alone tells: from bounds on what each operation can make of its operands follows a box within which f stays
+below the limit and the gradient finite, so that f need not even be computed between two looks.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import DescentGraphs
+from koubai.execute.descents import DescentGraphs, address
 from koubai.execute.elements import Unsuitable, filled, split
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Phi, Value, of_type
 from koubai.execute.native import (
@@ -28,42 +32,112 @@ from koubai.execute.native import (
     frontier,
     module,
 )
-from koubai.graph.trace import Graph
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
 
-__all__ = ["CONVERGED", "DIVERGED", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes"]
+__all__ = ["CONVERGED", "DIVERGED", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes", "box"]
 
-LANES = 16  # starts a block: two registers of eight doubles hide each other's latency, and all fit
+LANES = 32  # starts a block: four registers of eight doubles hide each other's latency …
+FEWER = 16  # … and two of them where more values are held at once than there are registers
 CHUNK = 64  # steps between two looks, where no tolerance is asked at each
 RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
 
 
-def _keeps_nonfinite(update: Graph) -> bool:
-    """Is an x that is not finite never finite again? So it is where the new x is the old one, scaled, plus a step."""
-    nodes = update.nodes
-    after, x = nodes[update.outputs[0]], update.inputs[0]
-    for j in after.inputs if after.op.name in ("add", "subtract") else ():
-        if j == x or (nodes[j].op.name == "multiply" and x in nodes[j].inputs):
-            return True
-    return False
+# -- how large can it become? -----------------------------------------------------------------------------------------
+
+BIG = 1e30  # from here on a number might overflow in what follows, in float32 at least
+# The largest |result|, given the largest |operand|s; of all that stands here, finite operands make no NaN.
+_LARGEST: dict[str, Callable[..., float]] = {
+    **dict.fromkeys(("add", "subtract"), lambda a, b: a + b),
+    "multiply": lambda a, b: a * b,
+    "square": lambda a: a * a,
+    "exp": lambda a: math.exp(min(a, 100.0)),
+    "where": lambda _, a, b: max(a, b),
+    **dict.fromkeys(("maximum", "minimum", "setitem"), lambda a, b, *_: max(a, b)),
+    **dict.fromkeys(("sin", "cos", "tanh", "sign", "special.expit", "share"), lambda *_: 1.0),
+    **dict.fromkeys(("negative", "positive", "absolute", "fabs"), lambda a: a),
+    **dict.fromkeys(("getitem", "reshape", "transpose", "broadcast_to", "max", "min", "astype"), lambda a, *_: a),
+    **dict.fromkeys(("concatenate", "stack"), lambda *parts: max(parts)),
+    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"), lambda *_: 1.0),
+    "zeros": lambda: 0.0,
+}
+
+
+def _largest(graph: Graph, x: float) -> list[float]:
+    """Return a bound of each output's elements where those of all inputs lie in [-x, x]; inf: there is none known."""
+    sizes: list[float] = []
+    for node in graph.nodes:
+        given = [sizes[j] for j in node.inputs]
+        size = _node_largest(graph, node, given, x) * (1 + 1e-6)  # rounding adds far less
+        sizes.append(size if size < BIG else math.inf)
+    return [sizes[i] for i in graph.outputs]
+
+
+def _node_largest(graph: Graph, node: Node, given: Sequence[float], x: float) -> float:
+    name = node.op.name
+    if node.op is INPUT:
+        return x
+    if node.op in (CONSTANT, CAPTURED):
+        return float(np.max(np.abs(node.params["value"]), initial=0.0))
+    if math.inf in given:
+        return math.inf
+    inputs = [graph.nodes[j] for j in node.inputs]
+    if name == "sum":
+        return given[0] * math.prod(inputs[0].shape)
+    if name == "matmul":
+        return given[0] * given[1] * inputs[0].shape[-1]
+    if name == "add_at":
+        return given[0] + given[1] * math.prod(inputs[1].shape)
+    if name in ("divide", "power") and inputs[1].op is CONSTANT:
+        other = np.asarray(inputs[1].params["value"])
+        if name == "divide":
+            least = float(np.min(np.abs(other), initial=math.inf))
+            return given[0] / least if least > 0 else math.inf
+        whole = other.ndim == 0 and 0 <= other == np.rint(other)
+        return max(1.0, given[0]) ** float(other) if whole and other <= 64 else math.inf
+    known = _LARGEST.get(name)
+    return math.inf if known is None else known(*given)
+
+
+def box(value: Graph, growth: float) -> float:
+    """Return an X, 0 where there is none: while every |x| ≤ X, |f| stays below ``growth`` and the gradient finite."""
+
+    candidates = [2.0 ** (k / 4) for k in range(-16, 128)]
+
+    def too_large(x: float) -> bool:
+        f, *g = _largest(value, x)
+        return f > 0.8 * growth or math.inf in g
+
+    k = bisect_left(candidates, True, key=too_large)
+    return candidates[k - 1] if k else 0.0
+
+
+# -- the code ---------------------------------------------------------------------------------------------------------
 
 
 class Lanes:
     """The code for many descents. ``run`` works on a range of blocks, so that threads can share them.
 
-    Arrays are (n, starts) with the starts side by side. rates: a learning rate for each start, instead of one a step.
+    rates: a learning rate for each start, instead of one a step. growth: a descent whose f or |x| has grown by this
+    factor has diverged. farthest: the largest |component| of the starts.
     """
 
-    def __init__(self, graphs: DescentGraphs, begin: Graph, gtol: bool, rates: bool) -> None:
+    def __init__(
+        self, graphs: DescentGraphs, begin: Graph, gtol: bool, rates: bool, growth: float, farthest: float
+    ) -> None:
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
             raise Unsuitable(f"parameters of {graphs.dtype}")
-        self.graphs, self.dtype = graphs, graphs.dtype
+        self.graphs, self.dtype, self.growth = graphs, graphs.dtype, growth
+        self.box = 0.0 if gtol else box(graphs.value, growth)
+        if graphs.size * (CHUNK + 1) * farthest**2 > self.box**2:  # what is looked at is the sum over a chunk
+            self.box = 0.0
+        self.width = FEWER if gtol or graphs.size > 4 else LANES
         self.captured = Captured(graphs.value)
         self.varying = [True, True, False, False, False, rates, True, *[True] * len(graphs.states)]
         self.uniform = [] if rates else frontier(graphs.update, self.varying)
         self.kinds = [KINDS.get(graphs.update.nodes[i].dtype, "double") for i in self.uniform]
         key = b"lanes" + fingerprint(graphs.value, graphs.update, graphs.measure, begin)
-        key += repr((gtol, rates, graphs.states)).encode()
+        key += repr((gtol, rates, self.box > 0, graphs.states)).encode()
 
         def make() -> str:
             functions = [_Writer(graphs, begin, kind, self, gtol, rates).text(), self._prepare()]
@@ -71,7 +145,7 @@ class Lanes:
 
         self.library = library.load(key, make)
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
-        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 10, whole, whole, whole)(self.library.address("lanes"))
+        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 11, whole, whole, whole)(self.library.address("lanes"))
         self._table = ctypes.CFUNCTYPE(None, pointer, pointer, whole)(self.library.address("prepare"))
 
     def _prepare(self) -> Function:
@@ -110,37 +184,42 @@ class Lanes:
         self._table(lr.ctypes.data, table.ctypes.data, len(lr))
         return table
 
-    def run(self, memory: Sequence[Any], count: int, first: int, last: int) -> None:
-        """Descend from the starts first … last - 1 of ``count``, all three multiples of LANES.
+    def numbers(self, gtol: float, steps: int) -> Any:
+        """Return the numbers that `run` reads; gtol: below 0 it is never met."""
+        return np.array([gtol, self.growth, steps, self.box**2])
 
-        memory: x, f, the norm, steps, status, low, high, numbers (gtol, limit of growth, steps), the table or the
-        rates, and the arrays that f reads.
+    def run(self, memory: Sequence[Any], count: int, first: int, last: int) -> None:
+        """Descend from the starts first … last - 1 of ``count``; first is a multiple of LANES.
+
+        memory: the starts, one a row; then what is written, with room for a multiple of LANES: x, one a row, f, the
+        norm, steps and status; then low, high, `numbers`, the table or the rates (as many), and the arrays that f
+        reads.
         """
-        self._run(*[part.ctypes.data for part in memory], count, first, last)
+        self._run(*[address(part) for part in memory], count, first, last)
 
 
 class _Writer:
-    """Writes the function ``lanes``. A *bundle* is what goes round: x, g, the state, f, the norm, and the flags."""
+    """Writes the function ``lanes``. A *bundle* is what goes round: x, the state, f, the norm, and the flags."""
 
     def __init__(self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, gtol: bool, rates: bool) -> None:
-        names = ["x", "fun", "norm", "steps", "status", "low", "high", "numbers", "table", "captured"]
+        names = ["starts", "x", "fun", "norm", "steps", "status", "low", "high", "numbers", "table", "captured"]
         self.function = Function("lanes", "void", [*names, *(("i64", name) for name in ("count", "first", "last"))])
         self.code = self.function.code
         self.graphs, self.begin, self.kind, self.lanes, self.gtol, self.rates = graphs, begin, kind, lanes, gtol, rates
-        self.n, self.states = graphs.size, sum(math.prod(shape) for shape in graphs.states)
+        self.n, self.width, self.boxed = graphs.size, lanes.width, lanes.box > 0
         self.shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
         self.row = len(lanes.uniform) + 1
 
     # -- values in lanes ----------------------------------------------------------------------------------------------
 
     def wide(self, v: Value) -> Value:
-        return self.code.spread(self.code.cast(v, self.kind), LANES)
+        return self.code.spread(self.code.cast(v, self.kind), self.width)
 
     def flag(self, on: bool) -> Value:
-        return Value(f"splat (i1 {str(on).lower()})", BOOL, LANES)
+        return Value(f"splat (i1 {str(on).lower()})", BOOL, self.width)
 
     def whole(self, k: int) -> Value:
-        return Value(f"splat (i32 {k})", "i32", LANES)
+        return Value(f"splat (i32 {k})", "i32", self.width)
 
     def both(self, a: Value, b: Value) -> Value:
         return self.code.binary("and", a, b)
@@ -149,27 +228,56 @@ class _Writer:
         return self.code.binary("xor", a, self.flag(True))
 
     def any(self, a: Value) -> str:
-        self.code.declared.add(f"declare i1 @llvm.vector.reduce.or.v{LANES}i1(<{LANES} x i1>)")
-        return self.code.raw(f"call i1 @llvm.vector.reduce.or.v{LANES}i1(<{LANES} x i1> {a.text})")
+        self.code.declared.add(f"declare i1 @llvm.vector.reduce.or.v{self.width}i1(<{self.width} x i1>)")
+        return self.code.raw(f"call i1 @llvm.vector.reduce.or.v{self.width}i1(<{self.width} x i1> {a.text})")
 
     def finite(self, values: Sequence[Value]) -> Value:
         code = self.code
         found = [code.compare("olt", code.intrinsic("fabs", v), code.number(math.inf, v.kind)) for v in values]
         return code.all(found)
 
-    def at(self, name: str, k: int = 0) -> str:
-        """Return the address of the block's lanes in an array, or in row ``k`` of a matrix."""
-        code, of = self.code, "i32" if name in ("steps", "status") else self.kind
-        place = "%b" if k == 0 else code.raw(f"add i64 %b, {code.raw(f'mul i64 %count, {k}')}")
-        return code.raw(f"getelementptr {of}, ptr %{name}, i64 {place}")
+    def at(self, name: str) -> str:
+        """Return the address of the block's lanes in an array."""
+        of = "i32" if name in ("steps", "status") else self.kind
+        return self.code.raw(f"getelementptr {of}, ptr %{name}, i64 %b")
 
-    def load(self, name: str, k: int = 0) -> Value:
-        of, size = of_type(self.kind, LANES), 8 if self.kind == "double" else 4
-        return Value(self.code.load(f"load {of}, ptr {self.at(name, k)}, align {size}"), self.kind, LANES)
+    def load(self, address: str) -> Value:
+        return Value(
+            self.code.load(f"load {of_type(self.kind, self.width)}, ptr {address}, align 4"), self.kind, self.width
+        )
 
-    def store(self, v: Value, name: str, k: int = 0) -> None:
-        size = 8 if v.kind == "double" else 4
-        self.code.line(f"store {of_type(v.kind, LANES)} {v.text}, ptr {self.at(name, k)}, align {size}")
+    def store(self, v: Value, address: str) -> None:
+        self.code.line(f"store {of_type(v.kind, self.width)} {v.text}, ptr {address}, align 4")
+
+    def column(self, k: int) -> str:
+        """Return the address of component ``k`` of the block's x, which lie lane by lane here."""
+        return self.function.place("%columns", k * self.width, self.kind)
+
+    def turn(self, label: str, rows: str, before: str, inward: bool) -> None:
+        """Write a loop that brings the block's rows into the columns, or the columns back; it ends in ``label``.end.
+
+        Where the last block is not full, its last lanes descend from the last start.
+        """
+        code, kind = self.code, self.kind
+        code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
+        code.line(f"br label %{label}")
+        code.block(label)
+        lane = Phi(code, "i64", 1)
+        row = code.raw(f"add i64 %b, {lane.value.text}")
+        if inward:
+            row = code.raw(f"call i64 @llvm.smin.i64(i64 {row}, i64 {code.raw('sub i64 %count, 1')})")
+        row = code.raw(f"getelementptr {kind}, ptr {rows}, i64 {code.raw(f'mul i64 {row}, {self.n}')}")
+        for k in range(self.n):
+            place = code.raw(f"getelementptr {kind}, ptr {self.column(k)}, i64 {lane.value.text}")
+            if inward:
+                code.line(f"store {kind} {self.function.load(row, k, kind).text}, ptr {place}")
+            else:
+                self.function.store(Value(code.load(f"load {kind}, ptr {place}"), kind), row, k)
+        following = Value(code.raw(f"add i64 {lane.value.text}, 1"), "i64")
+        code.line(f"%{label}.on = icmp slt i64 {following.text}, {self.width}")
+        code.line(f"br i1 %{label}.on, label %{label}, label %{label}.end")
+        lane.close((Value("0", "i64"), before), (following, label))
+        code.block(f"{label}.end")
 
     # -- the three graphs ---------------------------------------------------------------------------------------------
 
@@ -177,7 +285,7 @@ class _Writer:
         """Return f, the gradient, and whether the path is the one that was traced."""
         results, asked = expand(self.code, self.graphs.value, split(x, self.shapes), self.held.__getitem__)
         g = [self.wide(v) for part in results[1:] for v in part.ravel()]
-        same = self.code.spread(self.code.all(asked), LANES) if asked else self.flag(True)
+        same = self.code.spread(self.code.all(asked), self.width) if asked else self.flag(True)
         return self.wide(results[0][()]), g, same
 
     def measure(self, x: Sequence[Value], g: Sequence[Value]) -> Value:
@@ -216,22 +324,25 @@ class _Writer:
     def text(self) -> Function:
         code, n = self.code, self.n
         code.block("entry")
+        code.line(f"%columns = alloca [{n * self.width} x {self.kind}], align 64")
         self.low, self.high = (self.function.elements(f"%{name}", 0, (n,), self.kind) for name in ("low", "high"))
         read = self.lanes.captured.reader(self.function, "%captured")
         self.held = {i: read(i) for i in self.lanes.captured.nodes}
         self.tolerance = self.wide(self.function.load("%numbers", 0, "double"))
         growth = self.function.load("%numbers", 1, "double")
         limit = code.raw(f"fptosi double {self.function.load('%numbers', 2, 'double').text} to i64")
+        box = self.wide(self.function.load("%numbers", 3, "double"))
         code.line("br label %blocks")
         code.block("blocks")
-        code.line("%b = phi i64 [ %first, %entry ], [ %b.next, %stored ]")
+        code.line("%b = phi i64 [ %first, %entry ], [ %b.next, %out.end ]")
         code.line("%more = icmp slt i64 %b, %last")
         code.line("br i1 %more, label %begin, label %exit")
 
         code.block("begin")
-        x = [self.load("x", k) for k in range(n)]
+        self.turn("in", "%starts", "begin", True)
+        x = [self.load(self.column(k)) for k in range(n)]
         if self.rates:
-            self.rate = code.cast(self.load("table"), "double")
+            self.rate = code.cast(self.load(self.at("table")), "double")
         states, _ = expand(code, self.begin, [filled((n,), x)], self.held.__getitem__)
         state = [self.wide(v) for part in states for v in part.ravel()]
         f, g, same = self.value(x)
@@ -249,11 +360,13 @@ class _Writer:
         size = added(code, [code.binary("fmul", v, v) for v in x], True)
         size = code.select(code.compare("ogt", size, one), size, one)
         self.x_limit = code.binary("fmul", code.binary("fmul", far, far), size)
+        half = code.number(0.5, self.kind)  # sums of squares in another order may differ by roundings
+        self.reach = box if self.boxed else code.binary("fmul", self.x_limit, half)
         code.line("br label %chunks")
 
         code.block("chunks")
-        bundle = [*x, *g, *state, f, norm, active, self.whole(0), status]
-        phis = [Phi(code, v.kind, LANES) for v in bundle]
+        bundle = [*x, *state, f, norm, active, self.whole(0), status]
+        phis = [Phi(code, v.kind, self.width) for v in bundle]
         at = Phi(code, "i64", 1)
         held = [phi.value for phi in phis]
         t = at.value.text
@@ -271,89 +384,99 @@ class _Writer:
             code.block("careful")
         ways.append(self._asked(held, t, end, "careful"))
         for k, phi in enumerate(phis):
-            phi.close((bundle[k], "begin"), *((after[k], label) for after, label in ways))
-        at.close((Value("0", "i64"), "begin"), *((Value(end, "i64"), label) for _, label in ways))
+            phi.close((bundle[k], "in.end"), *((after[k], label) for after, label in ways))
+        at.close((Value("0", "i64"), "in.end"), *((Value(end, "i64"), label) for _, label in ways))
 
         code.block("stored")
-        running = Value(code.raw(f"icmp eq {of_type('i32', LANES)} {held[-1].text}, zeroinitializer"), BOOL, LANES)
+        running = Value(
+            code.raw(f"icmp eq {of_type('i32', self.width)} {held[-1].text}, zeroinitializer"), BOOL, self.width
+        )
         status = code.select(running, self.whole(MAX_STEPS), held[-1])
         for k in range(n):
-            self.store(held[k], "x", k)
-        self.store(held[-5], "fun")
-        self.store(held[-4], "norm")
-        self.store(held[-2], "steps")
-        self.store(status, "status")
-        code.line(f"%b.next = add i64 %b, {LANES}")
+            self.store(held[k], self.column(k))
+        for v, name in zip((*held[-5:-3], held[-2], status), ("fun", "norm", "steps", "status"), strict=True):
+            self.store(v, self.at(name))
+        self.turn("out", "%x", "stored", False)
+        code.line(f"%b.next = add i64 %b, {self.width}")
         code.line("br label %blocks")
         code.block("exit")
         code.line("ret void")
         return self.function
 
-    def _parts(self, bundle: Sequence[Value]) -> tuple[list[Value], list[Value], list[Value], Value]:
-        n, m = self.n, self.states
-        return list(bundle[:n]), list(bundle[n : 2 * n]), list(bundle[2 * n : 2 * n + m]), bundle[2 * n + m]
-
     def _unasked(self, held: Sequence[Value], t: str, end: str) -> tuple[list[Value], str]:
         """Write a chunk without questions. Where it is not to be trusted, it goes on at the block ``careful``."""
-        code, count = self.code, 2 * self.n + self.states + 1
+        code, n = self.code, self.n
+        moving = held[:-5]
         code.line("br label %fast")
         code.block("fast")
-        phis = [Phi(code, v.kind, LANES) for v in held[:count]]
-        # A gradient that is not finite shows in x from then on, where x keeps it; else it has to be looked at here.
-        sums_g = not _keeps_nonfinite(self.graphs.update)
-        total, level, same = Phi(code, self.kind, LANES), Phi(code, self.kind, LANES), Phi(code, BOOL, LANES)
-        i = Phi(code, "i64", 1)
+        phis = [Phi(code, v.kind, self.width) for v in moving]
+        seen = [Phi(code, self.kind, self.width) for _ in range(1 if self.boxed else 3)]
+        same, i = Phi(code, BOOL, self.width), Phi(code, "i64", 1)
         code.line("br label %fast.body")
         code.block("fast.body")
-        x, g, state, f = self._parts([phi.value for phi in phis])
+        x, state = [phi.value for phi in phis[:n]], [phi.value for phi in phis[n:]]
+        f, g, asked = self.value(x)
         new_x, new_state = self.update(i.value.text, x, g, state, f)
-        new_f, new_g, asked = self.value(new_x)
-        sizes = code.binary("fadd", level.value, code.intrinsic("fabs", new_f))
-        sums = code.binary("fadd", total.value, added(code, new_g, False)) if sums_g else total.value
-        path = self.both(same.value, asked)
-        done = [*new_x, *new_g, *new_state, new_f]
+        looked, path = self._look([phi.value for phi in seen], x, f, g), self.both(same.value, asked)
         following = code.raw(f"add i64 {i.value.text}, 1")
         code.line(f"%fast.on = icmp slt i64 {following}, {end}")
         code.line("br i1 %fast.on, label %fast, label %fast.end")
-        nought = Value("zeroinitializer", self.kind, LANES)
-        for phi, before, after in zip(phis, held, done, strict=False):
+        nought = Value("zeroinitializer", self.kind, self.width)
+        for phi, before, after in zip(phis, moving, (*new_x, *new_state), strict=True):
             phi.close((before, "chunk"), (after, "fast.body"))
-        total.close((nought, "chunk"), (sums, "fast.body"))
-        level.close((nought, "chunk"), (sizes, "fast.body"))
+        for phi, after in zip(seen, looked, strict=True):
+            phi.close((nought, "chunk"), (after, "fast.body"))
         same.close((self.flag(True), "chunk"), (path, "fast.body"))
         i.close((Value(t, "i64"), "chunk"), (Value(following, "i64"), "fast.body"))
+
         code.block("fast.end")
-        trusted = self.both(
-            self.both(self.finite([sums, *new_x, *new_g]), path), code.compare("ole", sizes, self.f_limit)
-        )
-        trusted = self.both(trusted, self.no(self.grown(new_f, new_x, self.f_limit, self.x_limit)))
+        new_f, new_g, asked = self.value(new_x)
+        looked, path = self._look(looked, new_x, new_f, new_g), self.both(path, asked)
+        trusted = self.both(path, code.compare("ole", looked[0], self.reach))
+        if not self.boxed:
+            trusted = self.both(trusted, code.compare("ole", looked[1], self.f_limit))
+            trusted = self.both(trusted, self.finite([looked[2]]))
         active = held[-3]
         doubtful = self.any(self.both(active, self.no(trusted)))
         code.line(f"br i1 {doubtful}, label %careful, label %fast.kept")
         code.block("fast.kept")
         made = Value(code.raw(f"trunc i64 {code.raw(f'sub i64 {end}, {t}')} to i32"), "i32")
         steps = Value(
-            code.raw(f"add {of_type('i32', LANES)} {held[-2].text}, {code.spread(made, LANES).text}"), "i32", LANES
+            code.raw(f"add {of_type('i32', self.width)} {held[-2].text}, {code.spread(made, self.width).text}"),
+            "i32",
+            self.width,
         )
+        done = [*new_x, *new_state, new_f, self.measure(new_x, new_g)]
         kept = [code.select(active, after, before) for before, after in zip(held, done, strict=False)]
-        norm = self.measure(kept[: self.n], kept[self.n : 2 * self.n])
-        result = [*kept, norm, active, code.select(active, steps, held[-2]), held[-1]]
+        result = [*kept, active, code.select(active, steps, held[-2]), held[-1]]
         code.line("br label %chunks")
         code.block("careful")
         return result, "fast.kept"
 
+    def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
+        """Return what tells that all was in order: the sum of x² and, but in a box, of |f| and of g, over the steps."""
+        code, total = self.code, seen[0]
+        for v in x:
+            total = code.intrinsic("fmuladd", v, v, total)
+        if self.boxed:
+            return [total]
+        level = code.binary("fadd", seen[1], code.intrinsic("fabs", f))
+        return [total, level, code.binary("fadd", seen[2], added(code, g, False))]
+
     def _asked(self, held: Sequence[Value], t: str, end: str, before: str) -> tuple[list[Value], str]:
         """Write a chunk with every question at every step."""
-        code = self.code
+        code, n = self.code, self.n
+        _, first_g, _ = self.value(held[:n])
+        first = [*held[:n], *first_g, *held[n:]]
         code.line("br label %slow")
         code.block("slow")
-        phis = [Phi(code, v.kind, LANES) for v in held]
+        phis = [Phi(code, v.kind, self.width) for v in first]
         i = Phi(code, "i64", 1)
         bundle = [phi.value for phi in phis]
+        x, g, state = bundle[:n], bundle[n : 2 * n], bundle[2 * n : -5]
+        f, _, active, steps, status = bundle[-5:]
         code.line("br label %slow.body")
         code.block("slow.body")
-        x, g, state, f = self._parts(bundle)
-        norm, active, steps, status = bundle[-4:]
         new_x, new_state = self.update(i.value.text, x, g, state, f)
         new_f, new_g, path = self.value(new_x)
         new_norm = self.measure(new_x, new_g)
@@ -363,10 +486,14 @@ class _Writer:
         grown = self.grown(new_f, new_x, self.f_limit, self.x_limit)
         kept = [
             code.select(taken, after, old)
-            for after, old in zip((*new_x, *new_g, *new_state, new_f, new_norm), (*x, *g, *state, f, norm), strict=True)
+            for after, old in zip((*new_x, *new_g, *new_state, new_f, new_norm), bundle[:-3], strict=True)
         ]
-        counted = Value(code.raw(f"zext {of_type(BOOL, LANES)} {taken.text} to {of_type('i32', LANES)}"), "i32", LANES)
-        more = Value(code.raw(f"add {of_type('i32', LANES)} {steps.text}, {counted.text}"), "i32", LANES)
+        counted = Value(
+            code.raw(f"zext {of_type(BOOL, self.width)} {taken.text} to {of_type('i32', self.width)}"),
+            "i32",
+            self.width,
+        )
+        more = Value(code.raw(f"add {of_type('i32', self.width)} {steps.text}, {counted.text}"), "i32", self.width)
         bad = code.select(path, self.whole(NONFINITE), self.whole(REFUSED))
         why = code.select(grown, self.whole(DIVERGED), self.whole(RUNNING))
         why = code.select(met, self.whole(CONVERGED), why)
@@ -377,9 +504,9 @@ class _Writer:
         code.line(f"%slow.on = icmp slt i64 {following}, {end}")
         code.line("br i1 %slow.on, label %slow, label %slow.end")
         done = [*kept, going, more, after]
-        for phi, first, last in zip(phis, held, done, strict=True):
-            phi.close((first, before), (last, "slow.body"))
+        for phi, start, last in zip(phis, first, done, strict=True):
+            phi.close((start, before), (last, "slow.body"))
         i.close((Value(t, "i64"), before), (Value(following, "i64"), "slow.body"))
         code.block("slow.end")
         code.line("br label %chunks")
-        return done, "slow.end"
+        return [*done[:n], *done[2 * n :]], "slow.end"
