@@ -1,17 +1,19 @@
 """Random NumPy programs, written as people write them, that hold backpropagation against differences.
 
-    python tests/programs.py --programs 20000 --seed 0 --jobs 2
+    python tests/programs.py --programs 20000 --vectors 12000 --few 20000 --seed 0 --jobs 2
 
 `write` makes a program from a seed: readable source text of ``def f(x): …`` with its helpers, its data and two points.
 Each chunk of it is run at both points as it is written, so that shapes are known and every value stays finite and
-small. `check` runs one program through everything that could be silently wrong; `shrink` cuts a failing program down to
-what makes it fail, so that it can be pasted into ``test_named_programs.py``.
+small. `check` runs one program through everything that could be silently wrong, every executor among it; `shrink` cuts
+a failing program down to what makes it fail, so that it can be pasted into ``test_named_programs.py``. Not all of these
+programs are for machine code, so the graphs of `executors.Vectors` go through it, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import itertools
 import math
 import multiprocessing
@@ -26,19 +28,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from executors import Agreement, Vectors, odd_points
 
 import koubai.derivatives.gradient as gradients
 from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import derivative, numerical_gradient
 from koubai.derivatives.gradient import hvp, value_and_grad
 from koubai.errors import GradientError, TraceError
-from koubai.execute.arrays import compile_arrays
-from koubai.execute.elements import Unsuitable
-from koubai.execute.floats import compile_floats
-from koubai.execute.native import compile_native
 from koubai.graph.call import Leaves, record_call
 from koubai.graph.reverse import reverse
-from koubai.graph.trace import evaluate
+from koubai.graph.trace import Graph, evaluate
 
 LARGEST = 12.0  # no value of a program is larger at its two points
 NODES = 40  # chunks that a program has at most
@@ -1756,13 +1755,7 @@ FACTOR = 4.0  # backpropagation may be off by so many times the error that the a
 ROUNDING = 1e-11  # plus this much of the size of the gradient and the value
 SINGLE = 3e-3  # where float32 is about, against the same program in float64
 COARSE = 1e-4  # a difference less sure than this, relative to the gradient, says too little
-EXACT = frozenset(  # primitives whose results are the same bits in every executor
-    words("""
-    add subtract multiply divide negative positive square sqrt absolute fabs reciprocal maximum minimum where
-    sign less less_equal greater greater_equal equal not_equal getitem setitem reshape transpose broadcast_to
-    concatenate stack zeros astype share floor ceil trunc rint input constant captured
-    """)
-)
+ODD_POINTS = 3  # at which, besides the program's own, the executors are compared
 
 
 class FailureError(Exception):
@@ -1784,6 +1777,7 @@ class Outcome:
     names: set[str] = field(default_factory=set)
     nodes: int = 0
     looks: set[str] = field(default_factory=set)  # what else was looked at: second derivatives, …
+    graphs: collections.Counter[str] = field(default_factory=collections.Counter)  # compared, by executor
 
 
 def flat(value: Any) -> Any:
@@ -1873,8 +1867,8 @@ def kinks(f: Any, x: Any, data: Sequence[Any]) -> bool:
     return bool(record_call(f, Leaves.of(f, (x, *data), {}, (0,)), scalar=True).graph.kinks)
 
 
-def check(program: Program) -> Outcome:
-    """Run one program through everything that could be silently wrong."""
+def check(program: Program, machine: bool = True) -> Outcome:
+    """Run one program through everything that could be silently wrong. machine: through machine code, too?"""
     outcome = Outcome(program.seed, "agreed", names=names_in(program.source))
     doubts: list[str] = []
 
@@ -1890,7 +1884,7 @@ def check(program: Program) -> Outcome:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            _check(program, outcome)
+            _check(program, outcome, machine)
     except (GradientError, TraceError) as error:
         outcome.what, outcome.reason = "refused", str(error)
     except NotSureError as error:
@@ -1920,7 +1914,7 @@ def _weighed(program: Program, doubt: str) -> tuple[str, str]:
     return "failed", f"cross-check: {doubt}"
 
 
-def _check(program: Program, outcome: Outcome) -> None:
+def _check(program: Program, outcome: Outcome, machine: bool) -> None:
     single = program.single
     f, (first, second), data, module = program.load()
     plain = [f(copied(x), *data) for x in (first, second)]
@@ -1943,7 +1937,7 @@ def _check(program: Program, outcome: Outcome) -> None:
         raise FailureError("dtype", f"graph {np.asarray(value).dtype}, function {wanted}")
     if np.shape(first) != np.shape(gradient) or isinstance(first, dict) is not isinstance(gradient, dict):
         raise FailureError("form", f"gradient of shape {np.shape(gradient)} for x of shape {np.shape(first)}")
-    at_kink = _check_graph(outcome, f, first, data, close)
+    at_kink = _check_graph(outcome, f, first, data, close, machine)
 
     # 2: the gradient, against the adaptive difference; at a kink that the graph names, any subgradient is right
     twin, twin_points, twin_data, _ = program.load(double=True) if single else (f, (first, second), data, None)
@@ -2008,7 +2002,7 @@ def _check(program: Program, outcome: Outcome) -> None:
                 raise FailureError("stale gradient", f"{there!r}, traced anew {fresh!r}")
 
 
-def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: float) -> bool:
+def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: float, machine: bool) -> bool:
     """Check that the executors and the printed source agree with the meaning of the graph; return: is it at a kink?"""
     leaves = Leaves.of(f, (x, *data), {}, (0,))
     graph = record_call(f, leaves, scalar=True).graph
@@ -2018,13 +2012,6 @@ def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: f
     if graph.guards:
         outcome.looks.add("guards")
     meaning = evaluate(both, *leaves.values)
-    exact = outcome.ops <= EXACT
-    arrays = compile_arrays(both)
-    floats = compile_floats(both, arrays)
-    try:
-        machine = compile_native(both)
-    except Unsuitable:
-        machine = None
     namespace: dict[str, Any] = {}
     for kind, graph_, results in (("source", graph, meaning[:1]), ("gradient source", both, meaning)):
         text = graph_.source()
@@ -2033,21 +2020,18 @@ def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: f
         for a, b in zip(pasted if len(results) > 1 else (pasted,), results, strict=True):
             if not same(a, b, close):
                 raise FailureError(kind, f"{a!r}, evaluate {b!r}")
-    for name, run in (("arrays", arrays), ("floats", floats), ("machine code", machine)):
-        if run is None:
-            continue
-        outcome.looks.add(name + (" exact" if exact else ""))
-        results = run(*leaves.values)
-        if results is None:
-            raise FailureError(name, "a guard fails at the traced point")
-        for a, b in zip(results, meaning, strict=True):
-            if np.shape(a) != np.shape(b) or np.asarray(a).dtype != np.asarray(b).dtype:
-                raise FailureError(
-                    name, f"{np.shape(a)} {np.asarray(a).dtype}, not {np.shape(b)} {np.asarray(b).dtype}"
-                )
-            if not (np.array_equal(a, b, equal_nan=True) if exact else same(a, b, close)):
-                raise FailureError(name, f"{a!r}, evaluate {b!r}{' (exact)' if exact else ''}")
+    compare_executors(both, leaves.values, outcome, machine)
     return bool(graph.kinks)
+
+
+def compare_executors(graph: Graph, given: Sequence[Any], outcome: Outcome, machine: bool = True) -> None:
+    """Compare all executors where the graph was traced, and where its arguments are not finite, or hardly numbers."""
+    executors = Agreement(graph, outcome.graphs, machine)
+    for point in (given, *odd_points(given, ODD_POINTS, outcome.seed)):
+        wrong = executors.look(point, outcome.seed)
+        if wrong:
+            name = wrong.partition(":")[0]
+            raise FailureError("executors", f"{wrong}\nat {point}\n{executors.smallest(point, name, outcome.seed)}")
 
 
 def _check_second(
@@ -2135,9 +2119,21 @@ def shrink(program: Program, tries: int = 400) -> Program:
 
 
 # --- many programs
-def examine(seed: int) -> Outcome:
+def examine(seed: int, machine: bool = True) -> Outcome:
     """Write and check the program of a seed."""
-    return check(write(seed))
+    return check(write(seed), machine)
+
+
+def examine_vectors(seed: int, few: bool = False) -> Outcome:
+    """Compare the executors on the graphs of vectors of a seed. few: of at most six elements, without machine code."""
+    outcome = Outcome(seed, "agreed")
+    vectors = Vectors(seed, few)
+    try:
+        for graph in vectors.graphs():
+            compare_executors(graph, vectors.given, outcome, not few)
+    except FailureError as error:
+        outcome.what, outcome.reason = "failed", str(error)
+    return outcome
 
 
 @dataclass
@@ -2174,6 +2170,8 @@ class Statistics:
                 lines += [f"      {n:5}  {text}  (seed {seed})" for text, n, seed in self.reasons(what)]
         looks = collections.Counter(look for o in self.outcomes for look in o.looks)
         lines.append("also looked at: " + ", ".join(f"{look} {n}" for look, n in sorted(looks.items())))
+        graphs: collections.Counter[str] = sum((o.graphs for o in self.outcomes), collections.Counter())
+        lines.append("graphs compared: " + ", ".join(f"{name} {n}" for name, n in graphs.items()))
         nodes = sorted(o.nodes for o in self.outcomes if o.nodes)
         if nodes:
             lines.append(f"graph nodes: median {nodes[len(nodes) // 2]}, largest {nodes[-1]}")
@@ -2197,7 +2195,10 @@ class Statistics:
         )
 
 
-def examine_all(seeds: Sequence[int], jobs: int = 1, show: bool = False) -> Statistics:
+def examine_all(
+    seeds: Sequence[int], jobs: int = 1, show: bool = False, look: Callable[[int], Outcome] = examine
+) -> Statistics:
+    """Return what became of the seeds. look: writes what a seed stands for, and checks it."""
     statistics = Statistics()
     started = time.perf_counter()
 
@@ -2211,14 +2212,16 @@ def examine_all(seeds: Sequence[int], jobs: int = 1, show: bool = False) -> Stat
         return statistics
 
     if jobs == 1:
-        return take(map(examine, seeds))
+        return take(map(look, seeds))
     with multiprocessing.Pool(jobs) as pool:
-        return take(pool.imap_unordered(examine, seeds, chunksize=10))
+        return take(pool.imap_unordered(look, seeds, chunksize=10))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Hold backpropagation against differences on random NumPy programs.")
     parser.add_argument("--programs", type=int, default=20_000)
+    parser.add_argument("--vectors", type=int, default=0, help="so many pairs of graphs of vectors for the executors")
+    parser.add_argument("--few", type=int, default=0, help="the same, of a few numbers, and without machine code")
     parser.add_argument("--seed", type=int, default=0, help="the first program is number seed * 1,000,000")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--show", type=int, metavar="NUMBER", help="print one program and what becomes of it")
@@ -2237,12 +2240,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"# {outcome.what}: {outcome.reason}")
         return int(outcome.what == "failed")
     first = given.seed * 1_000_000
+    graphs = Statistics()
+    for count, look in ((given.vectors, examine_vectors), (given.few, functools.partial(examine_vectors, few=True))):
+        graphs.outcomes += examine_all(range(first, first + count), given.jobs, True, look).outcomes
+    if graphs.outcomes:
+        print(f"vectors: {graphs}")
     statistics = examine_all(range(first, first + given.programs), given.jobs, show=True)
     print(statistics)
     if given.coverage:
         print(statistics.coverage())
     return int(
-        bool(statistics.failures) or statistics.share("refused") >= 0.03 or statistics.share("discarded") >= 0.15
+        bool(statistics.failures or graphs.failures)
+        or statistics.share("refused") >= 0.03
+        or statistics.share("discarded") >= 0.15
     )
 
 

@@ -249,7 +249,7 @@ class _Plan:
             node = nodes[i]
             if i in results:
                 name[i] = results[i]
-            elif i in kept:
+            elif i in kept and not self.bound:
                 self.lines.append(f"{name[i]} = np.empty({node.shape}, {self._dtype(node.dtype)})")
                 return name[i]
             else:
@@ -284,6 +284,8 @@ class _Plan:
             if i in region_of and self._region(region_of[i], name, own_place):
                 skips = region_of[i].members[-1]
                 for k in region_of[i].members:
+                    for guard in checks.get(k, ()):
+                        self._check(guard, name[k])
                     for r in dying.get(k, ()):
                         if r in place:
                             release(place[r])
@@ -344,7 +346,8 @@ class _Plan:
         returned = []
         for i in graph.outputs:
             root = nodes[roots[i]]
-            copy = (root.op in LEAVES and root.shape) or self._is_view(nodes[i])
+            lasting = root.op in LEAVES or (self.bound and i in place)
+            copy = (lasting and root.shape) or self._is_view(nodes[i])
             returned.append(f"{name[i]}.copy()" if copy else name[i])
         if len(set(graph.outputs)) < len(graph.outputs):  # the same node twice: the caller gets two arrays
             seen: set[int] = set()
@@ -387,9 +390,11 @@ class _Plan:
             arrays.append(f"np.empty({kernel.workspace}, np.uint8)")
         self.prelude += [f"table{k} = table({', '.join(arrays)})", f"address{k} = addressof(table{k})"]
         for i in kernel.moving:
-            self.lines.append(f"if not {name[i]}.flags.c_contiguous: {name[i]} = np.ascontiguousarray({name[i]})")
-            self.lines.append(f"table{k}[{kernel.arrays.index(i)}] = id({name[i]})")
-        call = f"kernel{k}({', '.join([f'address{k}', *(name[i] for i in kernel.numbers)])})"
+            even = f"{name[i]} if {name[i]}.flags.c_contiguous else np.ascontiguousarray({name[i]})"
+            self.lines.append(f"even{i} = {even}")
+            self.lines.append(f"table{k}[{kernel.arrays.index(i)}] = id(even{i})")
+        numbers = [f"{name[i]}.item()" if nodes[i].shape else name[i] for i in kernel.numbers]
+        call = f"kernel{k}({', '.join([f'address{k}', *numbers])})"
         self.lines.append(f"if not {call}: raise IndexError('an index is out of range')")
         for i in region.members:  # for people
             self.lines.append(f"# {statement(nodes[i], f'v{i}', [f'v{j}' for j in nodes[i].inputs])}")
@@ -640,7 +645,7 @@ class _Plan:
         elif i in results:
             target = results[i]
             self.lines.append(f"np.copyto({target}, {args[0]})")
-        elif kept:
+        elif kept and not self.bound:
             self.lines.append(f"{target} = {args[0]}.copy()")
         else:
             place[i] = take(node)

@@ -65,7 +65,7 @@ def rearranged(
         places = np.arange(result.size).reshape(result.shape)[where]
         flat, added = result.reshape(-1), np.broadcast_to(operands[1], np.shape(places))
         for k, at in zip(np.ravel(places), added.ravel(), strict=True):
-            flat[k] = at if flat[k] == zero else add(flat[k], at)
+            flat[k] = add(flat[k], at)
         return result
     if name == "concatenate":
         return np.concatenate(operands, axis=params["axis"])

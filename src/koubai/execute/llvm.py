@@ -271,7 +271,8 @@ def _radians(code: Code, x: Value) -> Value:
 
 @_emits("rad2deg", "degrees")
 def _degrees(code: Code, x: Value) -> Value:
-    return code.binary("fmul", x, code.number(180.0 / np.pi, x.kind))
+    factor = 180.0 / np.pi if x.kind == "double" else np.float32(180.0) / np.float32(np.pi)  # rounded as NumPy does
+    return code.binary("fmul", x, code.number(factor, x.kind))
 
 
 def _is_nan(code: Code, x: Value) -> Value:
@@ -288,8 +289,8 @@ def _extreme(predicate: str, nan_wins: bool) -> Emitter:
 
 
 _EMIT |= {
-    "maximum": _extreme("oge", True),
-    "minimum": _extreme("ole", True),
+    "maximum": _extreme("ogt", True),  # of two zeros the second, as NumPy on x86
+    "minimum": _extreme("olt", True),
     "fmax": _extreme("oge", False),
     "fmin": _extreme("ole", False),
 }

@@ -884,7 +884,8 @@ exit:
             return elementwise(code, node, [known[j] for j in node.inputs], given, True)
         if form.kind == "reduction":
             if passes.sizes[node.inputs[0]] == 1:
-                return code.cast(known[node.inputs[0]], kind)
+                one = code.cast(known[node.inputs[0]], kind)
+                return code.binary("fadd", one, code.number(0.0, kind)) if node.op.name == "sum" else one
             total = function.load(self.place(function, self.memory.totals[i]), 0, self.carried(i))
             return code.cast(total, kind)
         body = _Body(passes, function, 1, passes.in_memory(passes.ready[i]), known.__getitem__)
@@ -1380,7 +1381,7 @@ class _Program:
                     lines.append(f"v{i} = inner[{len(self.inner)}]")
                     self.inner.append((nodes[i].shape, nodes[i].dtype))
         old = {place: i for i, place in new.items()}
-        pointers = [f"id({self._name(old[place])})" for place in kernel.pointers]
+        pointers = [f"id({self._fitted_name(old[place])})" for place in kernel.pointers]
         for place in range(len(kernel.graph.nodes)):  # what the loop computes, for people
             node = kernel.graph.nodes[place]
             if node.op not in LEAVES:
@@ -1397,6 +1398,10 @@ class _Program:
                     lines.append(f"v{i} = {number}")
                 else:
                     lines.append(f"v{i} = {'float32' if kind == np.float32 else 'bool_'}({number})")
+
+    def _fitted_name(self, i: int) -> str:
+        """Return the name of an array as a kernel reads it."""
+        return f"v{i}" if self.nodes[i].op is CAPTURED else self._name(i)
 
     def _shown(self, i: int) -> str:
         node = self.nodes[i]

@@ -88,9 +88,6 @@ def expand(
     varies: list[bool] = []
     asked: list[Value] = []
     place = {i: k for k, i in enumerate(graph.inputs)}
-    guards: dict[int, list[Any]] = {}
-    for guard in graph.guards:
-        guards.setdefault(guard.node, []).append(guard)
     operations = 0
     needed = _needed(graph, known or {})
     for i, node in enumerate(graph.nodes):
@@ -125,11 +122,11 @@ def expand(
         if operations > OPERATIONS:
             raise Unsuitable("too many elements for registers")
         elements.append(_node(code, graph, i, [elements[j] for j in node.inputs], not varies[i]))
-        for guard in guards.get(i, ()):
-            if type(guard.expected) is not bool or node.shape:
-                raise Unsuitable("a guard on a number")
-            answer = code.cast(elements[i][()], BOOL)
-            asked.append(answer if guard.expected else code.binary("xor", answer, Value("true", BOOL, 1, True)))
+    for guard in graph.guards:  # of an argument, too
+        if type(guard.expected) is not bool or graph.nodes[guard.node].shape:
+            raise Unsuitable("a guard on a number")
+        answer = code.cast(elements[guard.node][()], BOOL)
+        asked.append(answer if guard.expected else code.no(answer))
     return [elements[i] for i in graph.outputs], asked
 
 

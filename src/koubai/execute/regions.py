@@ -32,7 +32,7 @@ DATA = object.__basicsize__  # a pointer to an array's data follows the head of 
 LEAST = 64  # elements of a region that is worth a call
 CALLS = ("exp", "log", "tanh", "sigmoid", "softplus", "sqrt", "power", "expm1", "log1p", "logaddexp", "sin", "cos")
 _RESHAPE, _GETITEM, _ADD_AT, _TRANSPOSE = (OPS[name] for name in ("reshape", "getitem", "add_at", "transpose"))
-_ALONG = {"sum": ("add", -0.0), "max": ("maximum", -math.inf), "min": ("minimum", math.inf)}
+_ALONG = {"sum": ("add", 0.0), "max": ("maximum", -math.inf), "min": ("minimum", math.inf)}
 _ALONG["largest"] = _ALONG["max"]
 FULL, ROW, COLUMN = "full", "row", "column"
 
@@ -92,7 +92,8 @@ def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]
     wanted: the nodes that the rest of the program waits for; what they do not depend on is left to the end.
     """
     nodes = _without_double_transposes(graph)
-    early = _ancestors(nodes, wanted)
+    guarded = {guard.node for guard in graph.guards}
+    early = _ancestors(nodes, {*wanted, *guarded})
     for i in graph.outputs:  # a loss, too, but no count of right answers: its argmax would cut a region in two
         more = _ancestors(nodes, [i]) - early
         if not any(nodes[j].op.name in ("argmax", "argmin") for j in more):
@@ -132,6 +133,8 @@ def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]
         if found is None:
             if any(j in waiting or (j in group_of and group_of[j] in opened) for j in node.inputs):
                 waiting[i] = None
+                if i in guarded:
+                    settle(i)
             else:
                 units.append(i)
             continue
@@ -145,6 +148,8 @@ def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]
         group.members.append(i)
         group.kinds[i] = kind
         group_of[i] = group
+        if i in guarded:  # what comes after holds only where the guard does
+            settle(i)
     for group in list(opened):
         close(group)
     for i in list(waiting):

@@ -464,7 +464,7 @@ def _tie(y: Any, a: Any, b: Any) -> Any:
 
 
 for _call, _scalar in (
-    (np.maximum, "({0} if {0} >= {1} or {0} != {0} else {1})"),
+    (np.maximum, "({0} if {0} > {1} or {0} != {0} else {1})"),
     (np.fmax, None),
 ):
     _elementwise(
@@ -476,7 +476,7 @@ for _call, _scalar in (
         kink=_tie,
     )
 for _call, _scalar in (
-    (np.minimum, "({0} if {0} <= {1} or {0} != {0} else {1})"),
+    (np.minimum, "({0} if {0} < {1} or {0} != {0} else {1})"),
     (np.fmin, None),
 ):
     _elementwise(
