@@ -1,7 +1,9 @@
 """Networks: building, what they compute, training, early stopping, resuming, bad data, files; `fit` for functions."""
 
 import json
+import linecache
 import math
+import sys
 import tracemalloc
 
 import numpy as np
@@ -11,6 +13,7 @@ import koubai as kb
 from koubai import nn
 from koubai.descent import training as lane
 from koubai.errors import FunctionError, InputError, Interrupted, TraceError
+from koubai.execute import arrays
 from koubai.nn.network import _NetworkModel
 
 
@@ -608,41 +611,168 @@ def test_the_last_good_point_is_kept_between_two_rows(when, toys, monkeypatch):
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-def growth_of_steps(net, X, y, optimizer, batch_size, monkeypatch):
-    """Return, for each step in mid-epoch once training is under way, the most memory that it took for a while."""
-    found, level = [], []
-    original = _NetworkModel.data
+class Steps:
+    """Watches the memory of single steps: by how much it grows in each at most; ``lines``: and in which line."""
 
-    def data(self, batch, t):
-        if t == 40:
-            tracemalloc.start()
-        if t > 40 and t % steps not in (0, 1):  # the steps at an epoch's end and beginning
-            found.append(tracemalloc.get_traced_memory()[1] - level[-1])
-        if t >= 40:
-            tracemalloc.reset_peak()
-            level.append(tracemalloc.get_traced_memory()[0])
-        return original(self, batch, t)
+    def __init__(self, monkeypatch, first, lines=False):
+        self.first, self.found, self.level, self.lines = first, [], None, lines
+        self.sources = {}
+        compiled, data = arrays._Plan.compiled, _NetworkModel.data
 
-    steps = len(X) // batch_size
-    monkeypatch.setattr(_NetworkModel, "data", data)
-    try:
-        net.fit(X, y, optimizer, epochs=80 // steps + 1, batch_size=batch_size)
-    finally:
+        def keeping(plan):
+            self.sources[id(plan.namespace)] = plan.source
+            return compiled(plan)
+
+        def watched(model, batch, t):
+            self.step(t)
+            return data(model, batch, t)
+
+        monkeypatch.setattr(arrays._Plan, "compiled", keeping)
+        monkeypatch.setattr(_NetworkModel, "data", watched)
+
+    def __enter__(self):
+        self.before = sys.gettrace()
+        return self
+
+    def __exit__(self, *_):
+        if self.lines:
+            sys.settrace(self.before)
         tracemalloc.stop()
-    return found
+
+    def step(self, t):
+        if t < self.first:
+            return
+        if self.level is None:
+            tracemalloc.start(1)
+            if self.lines:
+                sys.settrace(self.line)
+        else:
+            if self.lines:
+                self.look()
+            most = max(self.most, tracemalloc.get_traced_memory()[1])
+            self.found.append((t - 1, most - self.level, self.where[1]))
+        tracemalloc.reset_peak()
+        self.level = self.before_line = tracemalloc.get_traced_memory()[0]
+        self.most, self.where, self.now = 0, (0, ()), ()
+
+    def line(self, frame, event, _):
+        """What sys.settrace calls before a line is run."""
+        file = frame.f_code.co_filename
+        if "koubai" not in file:
+            return None
+        self.look()
+        self.now = file, frame.f_lineno, id(frame.f_globals)
+        return self.line
+
+    def look(self):
+        """Note what the line before took."""
+        held, most = tracemalloc.get_traced_memory()
+        self.most = max(self.most, most)
+        self.where = max(self.where, (most - self.before_line, self.now))
+        self.before_line = held
+        tracemalloc.reset_peak()
+
+    def text(self, file, number, program):
+        return self.sources[program].splitlines()[number - 1] if file[0] == "<" else linecache.getline(file, number)
 
 
-@pytest.mark.parametrize("optimizer", [kb.SGD(lr=0.01, momentum=0.9), kb.Adam(), kb.AdamW(clipnorm=1.0)])
-def test_a_step_allocates_nothing_large(optimizer, monkeypatch):
+def check_steps(fit, first, steps, monkeypatch):
+    """Let ``fit`` train; fail where a step takes 64 KiB or more in mid-epoch, naming the line. Returns all growths."""
+    with monkeypatch.context() as patch, Steps(patch, first) as watch:
+        fit()
+    growths = [most for t, most, _ in watch.found if t % steps not in (0, steps - 1)]
+    assert len(growths) > 20
+    if max(growths) >= 65_536:
+        with monkeypatch.context() as patch, Steps(patch, first, lines=True) as named:
+            fit()
+        t, most, where = max(
+            (one for one in named.found if one[0] % steps not in (0, steps - 1)), key=lambda one: one[1]
+        )
+        pytest.fail(f"step {t} takes {most} bytes in the line: {named.text(*where).strip()}")
+    return [most for _, most, _ in watch.found]
+
+
+def images(n, channels, size):
     rng = np.random.default_rng(0)
-    X, y = rng.random((16 * 128, 784), dtype=np.float32), rng.integers(0, 10, 16 * 128)
-    net = nn.Network(
-        [nn.Dense(256), nn.ReLU(), nn.Dense(128), nn.BatchNorm(), nn.Sigmoid(), nn.Dropout(0.1), nn.Dense(10)],
-        nn.CrossEntropy(),
-    )
-    found = growth_of_steps(net, X, y, optimizer, 128, monkeypatch)
-    assert len(found) > 20
-    assert max(found) < 65_536
+    return rng.random((n, channels, size, size)), rng.integers(0, 10, n)
+
+
+def rows(n, width):
+    rng = np.random.default_rng(0)
+    return rng.random((n, width)), rng.integers(0, 10, n)
+
+
+STEADY = {  # layers and loss; data; batch size
+    "small cnn": lambda: (
+        [
+            *(nn.Conv2D(16, 3, padding=1), nn.ReLU(), nn.MaxPool2D(2)),
+            *(nn.Conv2D(32, 3, padding=1), nn.ReLU(), nn.MaxPool2D(2)),
+            *(nn.Flatten(), nn.Dropout(0.3), nn.Dense(10)),
+        ],
+        nn.CrossEntropy(), images(1437, 1, 8), 64,
+    ),
+    "784-256-128-10": lambda: (
+        [nn.Dense(256), nn.ReLU(), nn.Dense(128), nn.ReLU(), nn.Dense(10)], nn.CrossEntropy(), rows(2048, 784), 128,
+    ),
+    "dense": lambda: (
+        [nn.Dense(256), nn.GELU(), nn.Dense(128), nn.BatchNorm(), nn.Sigmoid(), nn.Dropout(0.1), nn.Dense(300)],
+        nn.CrossEntropy(class_weight=np.arange(300), label_smoothing=0.1), rows(2048, 100), 128,
+    ),
+    "convolutional": lambda: (
+        [
+            *(nn.Conv2D(16, 3, padding=1, stride=2), nn.BatchNorm(), nn.GELU(), nn.AvgPool2D(2), nn.Dropout(0.2)),
+            *(nn.Conv2D(32, (3, 2)), nn.LayerNorm(), nn.LeakyReLU(), nn.Softmax(), nn.Flatten(), nn.Dense(10)),
+        ],
+        nn.CrossEntropy(), images(1024, 3, 16), 64,
+    ),
+    "embedding": lambda: (
+        [nn.Embedding(1000, 64), nn.Flatten(), nn.Dense(200), nn.Tanh(), nn.Dense(10)],
+        nn.CrossEntropy(), (np.arange(20480).reshape(1024, 20) % 1000, np.arange(1024) % 10), 64,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fused"), [("float32", True), ("float64", True), ("float32", False)], ids=["single", "double", "numpy"]
+)
+@pytest.mark.parametrize("name", STEADY)
+def test_a_steady_step_takes_less_than_64_kib(name, dtype, fused, monkeypatch):
+    layers, loss, (X, y), size = STEADY[name]()
+    net = nn.Network(layers, loss, dtype=dtype, l2=1e-5)
+    steps = -(-len(X) // size)
+    monkeypatch.setattr(lane, "FUSED", 0 if fused else 10**9)
+    epochs = 24 // (steps - 2) + 2
+    # the last batch of an epoch has its own program, which the first epoch makes
+    growths = check_steps(lambda: net.fit(X, y, kb.Adam(), epochs=epochs, batch_size=size), steps, steps, monkeypatch)
+    # an epoch's end sums up in a few arrays as large as the parameters, and none as large as the data
+    assert max(growths) < 65_536 + 9 * net.vector.nbytes
+
+
+@pytest.mark.parametrize("optimizer", [kb.SGD(lr=0.01, momentum=0.9), kb.AdamW(clipnorm=1.0), kb.Lamb()])
+def test_rules_take_less_than_64_kib_too(optimizer, monkeypatch):
+    layers, loss, (X, y), size = STEADY["784-256-128-10"]()
+    net = nn.Network(layers, loss)
+    check_steps(lambda: net.fit(X, y, optimizer, epochs=3, batch_size=size), 16, 16, monkeypatch)
+
+
+def test_batches_of_a_file_take_no_memory(tmp_path, monkeypatch):
+    """A memmap of another precision, and columns cut out of a table, are gathered into memory that is kept."""
+    X, y = rows(4096, 301)
+    np.save(tmp_path / "X.npy", X)
+    for data in (np.load(tmp_path / "X.npy", mmap_mode="r"), X[:, :-1]):
+        net = nn.Network([nn.Dense(32), nn.ReLU(), nn.Dense(10)], nn.CrossEntropy())
+        check_steps(lambda net=net, data=data: net.fit(data, y, epochs=2, batch_size=128), 32, 32, monkeypatch)
+
+
+def test_the_line_that_takes_memory_is_named(monkeypatch):
+    class Wasteful(nn.Dropout):
+        def noise(self, x_shape, rng, dtype, out=None):
+            return super().noise(x_shape, rng, dtype)
+
+    X, y = rows(2048, 784)
+    net = nn.Network([Wasteful(0.5), nn.Dense(10)], nn.CrossEntropy())
+    with pytest.raises(pytest.fail.Exception, match=r"bytes in the line: .*np\.empty"):
+        check_steps(lambda: net.fit(X, y, epochs=3, batch_size=128), 16, 16, monkeypatch)
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
