@@ -295,12 +295,14 @@ class CrossEntropy(Loss):
         if self.class_weight is not None and len(self.class_weight) != classes:
             raise InputError(f"class_weight has {len(self.class_weight)} entries for {classes} classes")
         labels = np.asarray(y)
-        if labels.ndim == 2:
+        if labels.ndim == 2 and labels.shape[1] > 1:
             return _probabilities(real_array(y, "y"), classes)
         if labels.dtype.kind not in "iub" or labels.ndim != 1:
             raise InputError(
                 f"{self.name}: y must hold whole numbers 0 … {classes - 1}, one a sample, or a row of {classes} "
                 f"probabilities; got shape {labels.shape} of dtype {labels.dtype}"
+                + ("; y[:, 0] is one label a sample" if labels.shape[1:] == (1,) else "")
+                + ("; y.astype(int) makes whole numbers of them" if _are_whole(labels) else "")
             )
         labels = labels.astype(np.intp, copy=False)
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
@@ -318,6 +320,11 @@ class CrossEntropy(Loss):
     def proba(self, outputs: Any) -> Any:
         raised = np.exp(outputs - apply("largest", outputs, axis=(1,), keepdims=True))
         return raised / np.sum(raised, axis=1, keepdims=True)
+
+
+def _are_whole(y: Any) -> bool:
+    """Are these labels that only their dtype makes numbers?"""
+    return y.dtype.kind == "f" and bool(np.all(y == np.floor(y)))
 
 
 def _probabilities(y: Any, classes: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from koubai.graph.call import Leaves
 from koubai.graph.reverse import reverse
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
-from koubai.nn.data import Batches, batches, split
+from koubai.nn.data import Batches, _check_whole, batches, split
 from koubai.nn.layers import Layer
 from koubai.nn.losses import Loss
 from koubai.parameters import FloatArray, Layout, Parameters, flatten
@@ -68,6 +69,9 @@ class Network:
         l1: float = 0.0,
         l2: float = 0.0,
     ) -> None:
+        if isinstance(layers, str | Layer) or not isinstance(layers, Iterable):
+            hint = ", as kb.nn.parse_layers makes one of text" if isinstance(layers, str) else ""
+            raise InputError(f"layers must be a list of Layer objects{hint}; got {layers!r}")
         self.layers = tuple(layers)
         if not self.layers:
             raise InputError("layers is empty; a network needs at least one")
@@ -82,9 +86,12 @@ class Network:
             raise InputError(f"loss must be a Loss, got {loss!r}{hint}")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise InputError(f"seed must be a whole number ≥ 0, got {seed!r}")
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            self.dtype = np.dtype(object)
         if self.dtype not in (np.float32, np.float64):
-            raise InputError(f"dtype must be float32 or float64, got {self.dtype}")
+            raise InputError(f"dtype must be float32 or float64, got {dtype!r}")
         for name, value in (("l1", l1), ("l2", l2)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}")
@@ -109,7 +116,15 @@ class Network:
 
     def build(self, input_shape: Sequence[int]) -> Network:
         """Make the weights for samples of this shape, without the batch axis. Raises InputError naming the layer."""
-        shape = tuple(int(n) for n in input_shape)
+        try:
+            shape = tuple([int(n) for n in map(operator.index, input_shape)])
+        except TypeError:
+            shape = (0,)
+        if any(n < 1 for n in shape):
+            raise InputError(
+                f"input_shape must be the shape of one sample, whole numbers ≥ 1 such as (64,), got {input_shape!r}"
+            )
+        input_shape = shape
         rng = np.random.default_rng(self.seed)
         shapes = []
         for i, layer in enumerate(self.layers):
@@ -139,7 +154,7 @@ class Network:
         for i, layer in enumerate(self.layers):
             layer.params = {name: self.params[f"{i}.{name}"] for name in layer.params}
             layer.state = {name: self.state[f"{i}.{name}"] for name in layer.state}
-        self.input_shape, self.output_shapes = tuple(int(n) for n in input_shape), shapes
+        self.input_shape, self.output_shapes = input_shape, shapes
         return self
 
     def state_of(self, carried: Any) -> dict[str, Any]:
@@ -353,6 +368,8 @@ class Network:
         first = self.layers[0]
         if X.dtype.kind not in "fiub":
             raise InputError(f"{what} must hold real numbers, got {X.dtype}")
+        if not X.size:
+            raise InputError(f"{what} is empty (shape {X.shape}); give at least one sample")
         if self.input_shape is None:
             if X.ndim < 2 and not first.takes_integers:
                 raise InputError(
@@ -364,9 +381,7 @@ class Network:
             raise InputError(
                 f"{what} has samples of shape {X.shape[1:]}, but layer 0 {first.name} was built for {self.input_shape}"
             )
-        if not len(X):
-            raise InputError(f"{what} is empty (shape {X.shape}); give at least one sample")
-        _check_finite(X, what)
+        _check_finite(X, what, self.dtype)
         first.check(X)
 
     def _pair(self, X: Any, y: Any) -> tuple[Array, Array]:
@@ -380,6 +395,7 @@ class Network:
         if len(X) != len(given := _array(y, what)):
             raise InputError(f"X has {len(X)} samples, {what} has {len(given)}; they must be equally many")
         y = np.asarray(self._loss.check(self.output_shape, given))
+        _check_finite(y, what, self.dtype)
         return np.asarray(y, self.dtype) if y.dtype.kind == "f" else y
 
     def _weights(self, weights: Any, samples: int) -> Array | None:
@@ -481,6 +497,10 @@ class Network:
             y = self._targets(X, y)
             weights = self._weights(sample_weight, len(X))
             if isinstance(validation, float | int) and not isinstance(validation, bool):
+                if not 0 < validation < 1:
+                    raise InputError(
+                        f"validation must be (X, y), None, or a fraction between 0 and 1; got {validation}"
+                    )
                 (X, y, weights), validation = self._held_back(X, y, weights, float(validation))
             weights = self._balanced(class_weight, y, weights)
             size, seed = (batch_size, self.seed) if given is None else (given.size, given.seed)
@@ -530,12 +550,16 @@ class Network:
                 each = np.where(sums > 0, sums.sum() / (len(found) * sums), 0.0)
         elif isinstance(class_weight, Mapping):
             unknown = set(class_weight) - set(range(max(int(found.max()) + 1, *self.output_shape, 2)))
-            if unknown or not all(isinstance(w, int | float) and 0 <= w < math.inf for w in class_weight.values()):
+            numbers = (int, float, np.integer, np.floating)
+            if unknown or not all(isinstance(w, numbers) and 0 <= w < math.inf for w in class_weight.values()):
                 raise InputError(f"class_weight must give labels 0, 1, … numbers ≥ 0, got {class_weight!r}")
             each = np.array([float(class_weight.get(int(label), 1.0)) for label in found])
         else:
             raise InputError(f'class_weight must be "balanced" or a dict of label → weight, got {class_weight!r}')
-        return self._weights(each[of] * (1.0 if weights is None else weights), len(y))
+        together = each[of] * (1.0 if weights is None else weights)
+        if not together.any():
+            raise InputError(f"class_weight leaves no sample with a weight above 0: {class_weight!r}")
+        return self._weights(together, len(y))
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -596,6 +620,13 @@ def _flat(arrays: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Layout, FloatAr
 
 
 def _array(value: Any, name: str) -> Array:
+    if value is None:
+        raise InputError(f"{name} is missing: give an array of samples")
+    if isinstance(value, Iterator):
+        raise InputError(
+            f"{name} is a {type(value).__name__}, which can be read only once: give a function of the epoch that makes "
+            "one, of (X, y) batches"
+        )
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(value)
     except ValueError as error:
@@ -609,15 +640,21 @@ def _array(value: Any, name: str) -> Array:
     return array
 
 
-def _check_finite(X: Array, name: str) -> None:
+def _check_finite(X: Array, name: str, dtype: npt.DTypeLike = np.float64) -> None:
+    """Raise InputError where a number is not finite, or too large for the precision that it will have."""
     if X.dtype.kind != "f":
         return
     for start in range(0, len(X), CHUNK):  # an array larger than memory is looked at in parts
         part = X[start : start + CHUNK]
-        if not np.isfinite(part).all():
-            at = np.argwhere(~np.isfinite(part))[0]
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(part.astype(dtype, copy=False))
+        if not finite.all():
+            at = np.argwhere(~finite)[0]
             shown = ", ".join(map(str, (start + at[0], *at[1:])))
-            raise InputError(f"{name} must be finite, but {name}[{shown}] = {part[tuple(at)]}; leave such samples out")
+            number = part[tuple(at)]
+            if np.isfinite(number):
+                raise InputError(f"{name}[{shown}] = {number} is too large for {np.dtype(dtype)}: scale the data")
+            raise InputError(f"{name} must be finite, but {name}[{shown}] = {number}; leave such samples out")
 
 
 def _options(
@@ -678,6 +715,7 @@ class _Ordered:
     """Batches of arrays in the order of `kb.nn.batches`, gathered into memory that is used again for the next batch."""
 
     def __init__(self, arrays: tuple[Array, ...], size: int, seed: int | None, cast: Callable[[Array], Array]) -> None:
+        _check_whole(size, 1, "batch_size")
         order = batches(arrays[0], size=size, seed=seed)
         assert isinstance(order, Batches)
         self.rows, self.size = order.rows, order.size
