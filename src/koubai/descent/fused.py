@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.execute.update import PIECE, THREADED, Update
+from koubai.execute.update import PIECE, THREADED, Memory, Update
 from koubai.graph.formula import traced
 from koubai.parameters import FloatArray, Layout
 
@@ -51,47 +51,49 @@ class Fused:
         )
         pointers = [part.ctypes.data for part in self.state] or [0]
         self._pointers = (ctypes.c_void_p * len(pointers))(*pointers)
-        self._table = self.code.memory()
         self.pieces = np.zeros((len(self.shapes), PIECE), np.int64)
         sizes = [math.prod(shape) for shape in self.shapes]
         self.pieces[:, 2], self.pieces[:, 3] = np.cumsum([0, *sizes[:-1]]), sizes
+        self._memory = Memory(self.code, self.pieces, ctypes.addressof(self._pointers), self.shared)
+        self._block, self._numbers, self._whole = self._memory.block, self._memory.numbers, self.code.whole
+        self._threaded = layout.size >= THREADED
         self._params: list[Any] = [_nothing] * len(sizes)  # weak references to the arrays seen last
         self._grads: list[Any] = [_nothing] * len(sizes)
-        self._addresses = (
-            self.pieces.ctypes.data, len(sizes), ctypes.addressof(self._pointers), self.shared.ctypes.data,
-            self._table.ctypes.data,
-        )  # fmt: skip
 
     def run(self, params: Any, grads: Any, t: int, lr: float, fun: float) -> bool:
         """Update. False: nothing was done, because the arrays are not of the kind that this is for, or not finite."""
-        names = self.names
-        if names is None:
-            pairs: Any = ((params, grads),)
-        elif type(params) is dict and type(grads) is dict and len(params) == len(grads) == len(names):
+        if self.names is None:
+            if not self._bound(0, params, grads):
+                return False
+        elif type(params) is dict and type(grads) is dict and len(params) == len(grads) == len(self.names):
             try:
-                pairs = [(params[name], grads[name]) for name in names]
+                if not all(self._bound(k, params[name], grads[name]) for k, name in enumerate(self.names)):
+                    return False
             except KeyError:
                 return False
         else:
             return False
-        for k, (x, g) in enumerate(pairs):
-            if self._params[k]() is not x:
-                if not self._bind(x, k, 0) or not x.flags.aligned or not self._apart():
-                    self._params[k] = _nothing
-                    return False
-                self._params[k] = weakref.ref(x)
-            if not x.flags.writeable:
+        numbers = self._numbers
+        numbers[0], numbers[1], numbers[2] = t, lr, fun
+        if self._threaded:
+            return self.code.run(self._memory)
+        return self._whole(self._block)  # type: ignore[no-any-return]
+
+    def _bound(self, k: int, x: Any, g: Any) -> bool:
+        """See that the code works on these arrays; False where it can't."""
+        if self._params[k]() is not x:
+            if not self._bind(x, k, 0) or not x.flags.aligned or not self._apart():
+                self._params[k] = _nothing
                 return False
-            if self._grads[k]() is not g:
-                if not self._bind(g, k, 1):
-                    self._grads[k] = _nothing
-                    return False
-                self._grads[k] = weakref.ref(g)
-        if self.total >= THREADED:
-            return self.code.run(
-                self.pieces, self.total, self._addresses[2], self.shared, self._table, float(t), lr, fun
-            )  # fmt: skip
-        return self.code.whole(*self._addresses, t, lr, fun)  # type: ignore[no-any-return]
+            self._params[k] = weakref.ref(x)
+        if not x.flags.writeable:
+            return False
+        if self._grads[k]() is not g:
+            if not self._bind(g, k, 1):
+                self._grads[k] = _nothing
+                return False
+            self._grads[k] = weakref.ref(g)
+        return True
 
     def check(self, step: Step, x: FloatArray, t: int, lr: float) -> str | None:
         """Compare one update with what NumPy makes of it; return what is wrong, if anything. Changes nothing.
@@ -108,10 +110,9 @@ class Fused:
         )
         pointers = (ctypes.c_void_p * max(1, len(before)))(*(part.ctypes.data for part in before))
         pieces = np.array([[x.ctypes.data, g.ctypes.data, 0, n]])
-        table = self.code.memory()
-        self.code.whole(
-            pieces.ctypes.data, 1, ctypes.addressof(pointers), shared.ctypes.data, table.ctypes.data, t, lr, 1.0
-        )  # fmt: skip
+        memory = Memory(self.code, pieces, ctypes.addressof(pointers), shared)
+        memory.numbers[0], memory.numbers[1], memory.numbers[2] = t, lr, 1.0
+        self.code.whole(memory.block)
         vectors = [part for part, s in zip(before, self.code.shared, strict=True) if not s]
         wanted = [part for part, s in zip(states, self.code.shared, strict=True) if not s]
         for found, right in zip((x, *vectors), (expected, *wanted), strict=True):

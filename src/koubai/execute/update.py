@@ -3,13 +3,17 @@
 The graph is traced over vectors of one element. What has their shape is computed for each element; what is a single
 number (the powers of the step, a state that all elements share) once before. All gradients are looked at before the
 first parameter is written, so that one that is not finite leaves everything as it was.
+
+Large arrays are cut into parts, and every thread takes the next one that nobody has taken: the thread that calls begins
+at once, the others come when they wake. When all parts have been looked at, they are updated from the last one to the
+first, since the gradients seen last may still be in the cache.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,13 +27,32 @@ from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
 from koubai.execute.native import Function, expand, fingerprint, frontier, module
 from koubai.graph.trace import LEAVES, Graph
 
-__all__ = ["PIECE", "Update"]
+__all__ = ["PIECE", "THREADED", "Memory", "Update"]
 
 THREADED = 2**18  # numbers from which on a second thread is worth its hand-over
+PART = 2**15  # numbers in a part, at least …
+PARTS = 32  # … and parts for each thread, at most
 REGISTER = 64  # bytes
-
-
 PIECE = 4  # numbers that describe one array: the addresses of x and g, where its part of the state begins, its size
+_PIECES, _COUNT, _STATES, _SHARED, _TABLE, _TOTAL = range(6)  # in a block
+MEETING = 5  # numbers that threads share: parts begun to look at, looked at, is one bad?, begun to update, updated
+
+
+class Memory:
+    """What an update reads and writes: where the arrays lie, the state, and the numbers that all elements share.
+
+    pieces: (arrays, PIECE) integers. pointers: the address of the states' addresses. shared: the states that are single
+    numbers, in one vector. numbers: t, lr and fun, to be set before each update.
+    """
+
+    def __init__(self, code: Update, pieces: Any, pointers: int, shared: Any) -> None:
+        self.pieces, self.shared, self.total = pieces, shared, int(pieces[:, 3].sum())
+        self.table = np.empty(code.table + 3)
+        self.numbers: Any = self.table.data[code.table :]  # a memoryview is written faster than an array
+        self._block = np.array(
+            [address(pieces), len(pieces), pointers, address(shared), address(self.table), self.total]
+        )
+        self.block = address(self._block)  # one pointer is passed instead of all of these
 
 
 class Update:
@@ -61,77 +84,66 @@ class Update:
         self.table = len(self.uniform) + sum(self.shared)  # then t, lr and fun
         loaded = library.load(b"update" + fingerprint(graph), self._text)
         self.library = loaded
-        p, d, w = ctypes.c_void_p, ctypes.c_double, ctypes.c_int64
+        pointer, whole = ctypes.c_void_p, ctypes.c_int64
 
         def bound(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
             return ctypes.CFUNCTYPE(result, *arguments)(loaded.address(name))
 
-        self.whole = bound("whole", ctypes.c_bool, p, w, p, p, p, d, d, d)
-        self._prepare = bound("prepare", None, p, p, d, d, d)
-        self._share = bound("share", ctypes.c_bool, p, w, p, p, p, w, w, w)
+        self.whole = bound("whole", ctypes.c_bool, pointer)
+        self._prepare = bound("prepare", None, pointer)
+        self._share = bound("share", ctypes.c_bool, pointer, pointer, whole, whole, whole)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
-    def memory(self) -> Any:
-        """Return a table for `run`; a caller keeps one of its own."""
-        return np.empty(self.table + 3)
-
-    def run(
-        self, pieces: Any, total: int, states: int, shared: Any, table: Any, t: float, lr: float, fun: float
-    ) -> bool:
-        """Update every piece. False: a gradient is not finite, and nothing was done.
-
-        pieces: (arrays, PIECE) integers; total: their sizes together. states: the address of the states' pointers.
-        shared: the states that are single numbers, in one vector.
-        """
-        addresses = address(pieces), len(pieces), states, address(shared), address(table)
+    def run(self, memory: Memory) -> bool:
+        """Update every piece. False: a gradient is not finite, and nothing was done."""
+        total = memory.total
         threads = len(os.sched_getaffinity(0)) if total >= THREADED else 1
-        if threads == 1 or not _one_at_a_time.acquire(blocking=False):
-            return self.whole(*addresses, t, lr, fun)  # type: ignore[no-any-return]
-        try:
-            self._prepare(address(shared), address(table), t, lr, fun)
-            meeting = np.zeros(2, np.int64)  # how many have looked at their gradients, and has one found a bad one?
-            given = (*addresses[:3], address(table), address(meeting))
-            share = -(-total // (threads * 1024)) * 1024
-            ranges = [(first, min(first + share, total)) for first in range(0, total, share)]
-            tasks = [_threads().submit(self._share, *given, *part, len(ranges)) for part in ranges[1:]]
-            done: bool = self._share(*given, *ranges[0], len(ranges))
-            for task in tasks:
-                task.result()
-        finally:
-            _one_at_a_time.release()
+        if threads == 1:
+            return self.whole(memory.block)  # type: ignore[no-any-return]
+        self._prepare(memory.block)
+        size = -(-max(PART, -(-total // (threads * PARTS))) // 1024) * 1024
+        meeting = np.zeros(MEETING, np.int64)
+
+        def join() -> bool:
+            # Who comes when all parts are taken reads nothing but the meeting, which this function keeps alive.
+            return self._share(memory.block, address(meeting), -(-total // size), size, total)  # type: ignore[no-any-return]
+
+        for _ in range(threads - 1):
+            _threads().submit(join)
+        done = join()
         if done:
             count = sum(self.shared)
-            shared[:count] = table[len(self.uniform) : len(self.uniform) + count]
+            memory.shared[:count] = memory.table[len(self.uniform) : len(self.uniform) + count]
         return done
 
     # -- the text -----------------------------------------------------------------------------------------------------
 
     def _text(self) -> str:
         return module(
-            self._write_prepare(), self._write_finite(), self._write_step(), self._write_whole(), self._write_share()
-        )
+            self._write_prepare(), self._write_finite(), self._write_step(), self._write_look(), self._write_make(),
+            self._write_whole(), self._write_share(),
+        )  # fmt: skip
 
     def _write_prepare(self) -> Function:
-        """prepare(shared, table, t, lr, fun): the numbers that all elements need, the new shared states, t, lr, fun."""
+        """prepare(block): bring what all elements need, and the new shared states, into the table."""
         graph = self.graph
-        function = Function(
-            "prepare", "void", ["shared", "table", ("double", "t"), ("double", "lr"), ("double", "fun")]
-        )
+        function = Function("prepare", "void", ["block"], apart=False)
         code = function.code
         code.block("entry")
-        new = [i for i, shared in zip(graph.outputs[1:], self.shared, strict=True) if shared]
+        shared, table = (self._word(function, "%block", k, "ptr") for k in (_SHARED, _TABLE))
+        new = [i for i, alike in zip(graph.outputs[1:], self.shared, strict=True) if alike]
         part = Graph(graph.nodes, graph.inputs, [*self.uniform, *new])
-        scalars = [Value(f"%{name}", "double") for name in ("t", "lr", "fun")]
+        scalars = [function.load(table, self.table + k, "double") for k in range(3)]
         nothing = filled((1,), [code.number(0.0, self.kind)])
         states: list[Any] = []
-        for shared in self.shared:
-            place = sum(s is not nothing for s in states)
-            states.append(filled((), [function.load("%shared", place, self.kind)]) if shared else nothing)
+        for alike in self.shared:
+            place = sum(state is not nothing for state in states)
+            states.append(filled((), [function.load(shared, place, self.kind)]) if alike else nothing)
         given = [nothing, nothing, *(filled((), [v]) for v in scalars), *states]
         results, _ = expand(code, part, given, _no_array, self.varying)
-        for k, v in enumerate((*(result[()] for result in results), *scalars)):
-            function.store(code.cast(v, "double"), "%table", k)
+        for k, result in enumerate(results):
+            function.store(code.cast(result[()], "double"), table, k)
         code.line("ret void")
         return function
 
@@ -145,7 +157,7 @@ class Update:
             size = code.intrinsic("fabs", self._load(code, lanes, "%g", index))
             return code.binary("or", bad, code.compare("uge", size, code.number(np.inf, self.kind)))
 
-        bad = self._strips(code, 4, body)
+        bad = self._strips(code, 4, [body])
         code.line(f"ret i1 {code.binary('xor', bad, Value('true', BOOL, 1, True)).text}")
         return function
 
@@ -155,11 +167,11 @@ class Update:
         function = Function("step", "void", ["piece", "states", "table", ("i64", "begin"), ("i64", "end")], apart=False)
         code = function.code
         code.block("head")
-        x, g = (code.load(f"load ptr, ptr {function.place('%piece', k, 'i64')}") for k in (0, 1))
-        start = code.load(f"load i64, ptr {function.place('%piece', 2, 'i64')}")
+        x, g = (self._word(function, "%piece", k, "ptr") for k in (0, 1))
+        start = self._word(function, "%piece", 2, "i64")
         pointers = []
         for k, shared in enumerate(self.shared):
-            base = code.load(f"load ptr, ptr {function.place('%states', k, 'ptr')}")
+            base = self._word(function, "%states", k, "ptr")
             pointers.append(base if shared else code.raw(f"getelementptr {kind}, ptr {base}, i64 {start}"))
         table = [function.load("%table", k, "double") for k in range(self.table + 3)]
         known = {i: filled((), [code.cast(v, k)]) for i, v, k in zip(self.uniform, table, self.kinds, strict=False)}
@@ -168,139 +180,174 @@ class Update:
         part = Graph(graph.nodes, graph.inputs, [graph.outputs[0], *kept])
         targets = [x, *(p for p, shared in zip(pointers, self.shared, strict=True) if not shared)]
 
-        def body(lanes: int, index: str, bad: Value) -> Value:
+        def body(ones: Sequence[int], lanes: int, index: str, bad: Value) -> Value:
             vectors = [filled((1,), [self._load(code, lanes, p, index)]) for p in (x, g)]
             states = [
                 filled((), [one]) if one is not None else filled((1,), [self._load(code, lanes, p, index)])
                 for one, p in zip(alike, pointers, strict=True)
             ]
             scalars = [filled((), [v]) for v in table[self.table :]]
-            results, _ = expand(code, part, [*vectors, *scalars, *states], _no_array, self.varying, known)
+            shared = known | {i: filled((), [code.number(1.0, kind)]) for i in ones}
+            results, _ = expand(code, part, [*vectors, *scalars, *states], _no_array, self.varying, shared)
             for pointer, result in zip(targets, results, strict=True):
                 v = code.spread(code.cast(result.ravel()[0], kind), lanes)
                 at = code.raw(f"getelementptr {kind}, ptr {pointer}, i64 {index}")
                 code.line(f"store {of_type(kind, lanes)} {v.text}, ptr {at}, align {self.align}")
             return bad
 
-        self._strips(code, 1, body)
+        bodies, choice = [], "0"
+        divisors = self._divisors()
+        for k, i in enumerate(divisors):
+            v = code.cast(known[i][()], "double")
+            is_one = code.compare("oeq", v, code.number(1.0, "double"))
+            choice = code.raw(f"add i32 {choice}, {code.raw(f'select i1 {is_one.text}, i32 {1 << k}, i32 0')}")
+        for version in range(1 << len(divisors)):
+            ones = [i for k, i in enumerate(divisors) if version >> k & 1]
+            bodies.append(functools.partial(body, ones))
+        self._strips(code, 1, bodies, choice)
         code.line("ret void")
         return function
 
-    def _write_whole(self) -> Function:
-        """whole(pieces, count, states, shared, table, t, lr, fun): everything, where one thread does it."""
-        scalars = [("double", name) for name in ("t", "lr", "fun")]
-        pointers: list[str | tuple[str, str]] = ["pieces", ("i64", "count"), "states", "shared", "table"]
-        function = Function("whole", "i1", [*pointers, *scalars], apart=False)
+    def _divisors(self) -> list[int]:
+        """Return the numbers of the table that elements are divided by: 1 - beta1**t is soon one, and costs nothing."""
+        nodes = self.graph.nodes
+        found = {node.inputs[1] for node in nodes if node.op.name == "divide" and node.shape}
+        return [i for i in self.uniform if i in found][:2]
+
+    def _write_look(self) -> Function:
+        """look(block, first, last): are the gradients of these elements, of all arrays together, finite?"""
+        function = Function("look", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
+        self._over(
+            function, ["%fine = call i1 @finite(ptr %g, i64 %lo, i64 %hi)", "br i1 %fine, label %end, label %bad"]
+        )
+        function.code.block("bad")
+        function.code.line("ret i1 false")
+        return function
+
+    def _write_make(self) -> Function:
+        """make(block, first, last): update these elements."""
+        function = Function("make", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
+        self._over(function, ["call void @step(ptr %p, ptr %states, ptr %table, i64 %lo, i64 %hi)", "br label %end"])
+        return function
+
+    def _over(self, function: Function, body: Sequence[str]) -> None:
+        """Loop over the arrays, with the elements of each that lie between %first and %last: %lo … %hi."""
         code = function.code
-        code.lines += f"""entry:
-  br label %look
-look:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %looked ]
-  %looking = icmp slt i64 %i, %count
-  br i1 %looking, label %one, label %ready
+        code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
+        code.block("entry")
+        for k, name in ((_PIECES, "pieces"), (_STATES, "states"), (_TABLE, "table")):
+            code.line(f"%{name} = load ptr, ptr {function.place('%block', k, 'i64')}")
+        code.line(f"%count = load i64, ptr {function.place('%block', _COUNT, 'i64')}")
+        code.lines += f"""  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %end ]
+  %on = icmp slt i64 %i, %count
+  br i1 %on, label %one, label %done
 one:
   %p = getelementptr [{PIECE} x i64], ptr %pieces, i64 %i
   %gp = getelementptr i64, ptr %p, i64 1
   %g = load ptr, ptr %gp
+  %sp = getelementptr i64, ptr %p, i64 2
+  %start = load i64, ptr %sp
   %np = getelementptr i64, ptr %p, i64 3
   %n = load i64, ptr %np
-  %fine = call i1 @finite(ptr %g, i64 0, i64 %n)
-  br i1 %fine, label %looked, label %refused
-looked:
-  %i.next = add i64 %i, 1
-  br label %look
-refused:
-  ret i1 false
-ready:
-  call void @prepare(ptr %shared, ptr %table, double %t, double %lr, double %fun)
-  br label %go
-go:
-  %j = phi i64 [ 0, %ready ], [ %j.next, %do ]
-  %going = icmp slt i64 %j, %count
-  br i1 %going, label %do, label %done
-do:
-  %q = getelementptr [{PIECE} x i64], ptr %pieces, i64 %j
-  %mp = getelementptr i64, ptr %q, i64 3
-  %m = load i64, ptr %mp
-  call void @step(ptr %q, ptr %states, ptr %table, i64 0, i64 %m)
-  %j.next = add i64 %j, 1
-  br label %go""".splitlines()
-        code.block("done")
+  %from = sub i64 %first, %start
+  %to = sub i64 %last, %start
+  %lo = call i64 @llvm.smax.i64(i64 %from, i64 0)
+  %hi = call i64 @llvm.smin.i64(i64 %to, i64 %n)
+  %some = icmp slt i64 %lo, %hi
+  br i1 %some, label %body, label %end
+body:""".splitlines()
+        for line in body:
+            code.line(line)
+        code.lines += """end:
+  %next = add i64 %i, 1
+  br label %loop
+done:
+  ret i1 true""".splitlines()
+
+    def _write_whole(self) -> Function:
+        """whole(block): everything, where one thread does it."""
+        function = Function("whole", "i1", ["block"], apart=False)
+        code = function.code
+        code.block("entry")
+        total = self._word(function, "%block", _TOTAL, "i64")
+        shared, table = (self._word(function, "%block", k, "ptr") for k in (_SHARED, _TABLE))
+        code.line(f"%fine = call i1 @look(ptr %block, i64 0, i64 {total})")
+        code.line("br i1 %fine, label %go, label %refused")
+        code.block("refused")
+        code.line("ret i1 false")
+        code.block("go")
+        code.line("call void @prepare(ptr %block)")
+        code.line(f"call i1 @make(ptr %block, i64 0, i64 {total})")
         for k in range(sum(self.shared)):
-            new = function.load("%table", len(self.uniform) + k, "double")
-            function.store(code.cast(new, self.kind), "%shared", k)
+            new = function.load(table, len(self.uniform) + k, "double")
+            function.store(code.cast(new, self.kind), shared, k)
         code.line("ret i1 true")
         return function
 
     def _write_share(self) -> Function:
-        """share(pieces, count, states, table, meeting, first, last, parties): one thread's part of the update.
+        """share(block, meeting, parts, size, total): take parts as long as there are any, until all is done.
 
-        first, last: of the elements of all arrays together. A thread that has looked at its gradients waits for the
-        others, so that nobody writes before everybody has found all finite.
+        Nobody writes before all parts have been looked at and all gradients found finite.
         """
-        wide = [("i64", name) for name in ("first", "last", "parties")]
-        pointers: list[str | tuple[str, str]] = ["pieces", ("i64", "count"), "states", "table", "meeting"]
-        function = Function("share", "i1", [*pointers, *wide], apart=False)
+        numbers = [("i64", name) for name in ("parts", "size", "total")]
+        function = Function("share", "i1", ["block", "meeting", *numbers], apart=False)
         code = function.code
-        code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
-
-        def over(k: str, after: str, body: Sequence[str]) -> list[str]:
-            """Loop over the arrays, with the part of each that is this thread's: %lo … %hi."""
-            return f"""{k}.loop:
-  %{k} = phi i64 [ 0, %{k}.begin ], [ %{k}.next, %{k}.end ]
-  %{k}.on = icmp slt i64 %{k}, %count
-  br i1 %{k}.on, label %{k}.one, label %{after}
-{k}.one:
-  %{k}.p = getelementptr [{PIECE} x i64], ptr %pieces, i64 %{k}
-  %{k}.gp = getelementptr i64, ptr %{k}.p, i64 1
-  %{k}.g = load ptr, ptr %{k}.gp
-  %{k}.sp = getelementptr i64, ptr %{k}.p, i64 2
-  %{k}.start = load i64, ptr %{k}.sp
-  %{k}.np = getelementptr i64, ptr %{k}.p, i64 3
-  %{k}.n = load i64, ptr %{k}.np
-  %{k}.from = sub i64 %first, %{k}.start
-  %{k}.to = sub i64 %last, %{k}.start
-  %{k}.lo = call i64 @llvm.smax.i64(i64 %{k}.from, i64 0)
-  %{k}.hi = call i64 @llvm.smin.i64(i64 %{k}.to, i64 %{k}.n)
-  %{k}.mine = icmp slt i64 %{k}.lo, %{k}.hi
-  br i1 %{k}.mine, label %{k}.body, label %{k}.end
-{k}.body:
-{chr(10).join(body)}
-{k}.end:
-  %{k}.next = add i64 %{k}, 1
-  br label %{k}.loop""".splitlines()
-
-        code.lines += ["i.begin:", "  br label %i.loop"]
-        code.lines += over("i", "met", [
-            "  %fine = call i1 @finite(ptr %i.g, i64 %i.lo, i64 %i.hi)",
-            "  br i1 %fine, label %i.end, label %bad",
-        ])  # fmt: skip
-        code.lines += """bad:
-  %flag = getelementptr i64, ptr %meeting, i64 1
-  store atomic i64 1, ptr %flag release, align 8
-  br label %i.end
-met:
-  %before = atomicrmw add ptr %meeting, i64 1 acq_rel
-  br label %wait
+        code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
+        code.block("entry")
+        looks, looked, bad, makes, made = (function.place("%meeting", k, "i64") for k in range(MEETING))
+        code.lines += f"""  br label %look
+look:
+  %i = atomicrmw add ptr {looks}, i64 1 monotonic
+  %to.look = icmp slt i64 %i, %parts
+  br i1 %to.look, label %look.one, label %wait
+look.one:
+  %i.first = mul i64 %i, %size
+  %i.next = add i64 %i.first, %size
+  %i.last = call i64 @llvm.smin.i64(i64 %i.next, i64 %total)
+  %fine = call i1 @look(ptr %block, i64 %i.first, i64 %i.last)
+  br i1 %fine, label %look.end, label %bad
+bad:
+  store atomic i64 1, ptr {bad} monotonic, align 8
+  br label %look.end
+look.end:
+  %i.done = atomicrmw add ptr {looked}, i64 1 acq_rel
+  br label %look
 wait:
-  %here = load atomic i64, ptr %meeting acquire, align 8
-  %all = icmp sge i64 %here, %parties
-  br i1 %all, label %told, label %wait
+  %seen = load atomic i64, ptr {looked} acquire, align 8
+  %all.seen = icmp sge i64 %seen, %parts
+  br i1 %all.seen, label %told, label %wait
 told:
-  %flags = getelementptr i64, ptr %meeting, i64 1
-  %found = load atomic i64, ptr %flags acquire, align 8
+  %found = load atomic i64, ptr {bad} monotonic, align 8
   %good = icmp eq i64 %found, 0
-  br i1 %good, label %j.begin, label %refused
+  br i1 %good, label %make, label %refused
 refused:
   ret i1 false
-j.begin:
-  br label %j.loop""".splitlines()
-        code.lines += over("j", "done", [
-            "  call void @step(ptr %j.p, ptr %states, ptr %table, i64 %j.lo, i64 %j.hi)",
-            "  br label %j.end",
-        ])  # fmt: skip
-        code.lines += ["done:", "  ret i1 true"]
+make:
+  %j = atomicrmw add ptr {makes}, i64 1 monotonic
+  %to.make = icmp slt i64 %j, %parts
+  br i1 %to.make, label %make.one, label %finish
+make.one:
+  %j.after = sub i64 %parts, %j
+  %j.back = sub i64 %j.after, 1
+  %j.first = mul i64 %j.back, %size
+  %j.next = add i64 %j.first, %size
+  %j.last = call i64 @llvm.smin.i64(i64 %j.next, i64 %total)
+  %j.fine = call i1 @make(ptr %block, i64 %j.first, i64 %j.last)
+  %j.done = atomicrmw add ptr {made}, i64 1 release
+  br label %make
+finish:
+  %ready = load atomic i64, ptr {made} acquire, align 8
+  %all.made = icmp sge i64 %ready, %parts
+  br i1 %all.made, label %done, label %finish
+done:
+  ret i1 true""".splitlines()
         return function
+
+    def _word(self, function: Function, pointer: str, k: int, kind: str) -> str:
+        """Return word ``k`` of a description."""
+        return function.code.load(f"load {kind}, ptr {function.place(pointer, k, 'i64')}")
 
     @property
     def align(self) -> int:
@@ -310,30 +357,40 @@ j.begin:
         at = code.raw(f"getelementptr {self.kind}, ptr {pointer}, i64 {index}")
         return Value(code.load(f"load {of_type(self.kind, lanes)}, ptr {at}, align {self.align}"), self.kind, lanes)
 
-    def _strips(self, code: Code, unroll: int, body: Callable[[int, str, Value], Value]) -> Value:
+    def _strips(
+        self, code: Code, unroll: int, bodies: Sequence[Callable[[int, str, Value], Value]], choice: str = "0"
+    ) -> Value:
         """Write a loop over begin … end in vectors, then element by element; it goes on from the block ``head``.
 
         body(lanes, index, flag) returns the flag that it passes on; at the end it says whether any lane raised it.
+        choice: which body the vectors take, as i32; single elements take the first.
         """
         lanes = self.lanes
         no = Value("false", BOOL, 1, False)
         span = code.raw("sub i64 %end, %begin")
         whole = code.raw(f"mul i64 {code.raw(f'sdiv i64 {span}, {unroll * lanes}')}, {unroll * lanes}")
         last = code.raw(f"add i64 %begin, {whole}")
-        code.line("br label %strip")
-        code.block("strip")
-        at, flag = Phi(code, "i64", 1), Phi(code, BOOL, lanes)
-        code.line(f"%on = icmp slt i64 {at.value.text}, {last}")
-        code.line("br i1 %on, label %vectors, label %rest")
-        code.block("vectors")
-        raised = flag.value
-        for u in range(unroll):
-            raised = body(lanes, code.raw(f"add i64 {at.value.text}, {u * lanes}"), raised)
-        following = Value(code.raw(f"add i64 {at.value.text}, {unroll * lanes}"), "i64")
-        code.line("br label %strip")
-        at.close((Value("%begin", "i64"), "head"), (following, "vectors"))
-        flag.close((code.spread(no, lanes), "head"), (raised, "vectors"))
+        raised = code.spread(no, lanes)
+        others = " ".join(f"i32 {k}, label %strip{k}" for k in range(1, len(bodies)))
+        code.line(f"switch i32 {choice}, label %strip0 [ {others} ]")
+        flags = []
+        for k, body in enumerate(bodies):
+            code.block(f"strip{k}")
+            at, flag = Phi(code, "i64", 1), Phi(code, BOOL, lanes)
+            flags.append((flag.value, f"strip{k}"))
+            on = code.load(f"icmp slt i64 {at.value.text}, {last}")
+            code.line(f"br i1 {on}, label %vectors{k}, label %rest")
+            code.block(f"vectors{k}")
+            after = flag.value
+            for u in range(unroll):
+                after = body(lanes, code.raw(f"add i64 {at.value.text}, {u * lanes}"), after)
+            following = Value(code.raw(f"add i64 {at.value.text}, {unroll * lanes}"), "i64")
+            code.line(f"br label %strip{k}")
+            at.close((Value("%begin", "i64"), "head"), (following, f"vectors{k}"))
+            flag.close((raised, "head"), (after, f"vectors{k}"))
         code.block("rest")
+        flag = Phi(code, BOOL, lanes)
+        flag.close(*flags)
         code.declared.add(f"declare i1 @llvm.vector.reduce.or.v{lanes}i1(<{lanes} x i1>)")
         some = code.raw(f"call i1 @llvm.vector.reduce.or.v{lanes}i1(<{lanes} x i1> {flag.value.text})")
         code.line("br label %single")
@@ -342,11 +399,11 @@ j.begin:
         code.line(f"%left = icmp slt i64 {one.value.text}, %end")
         code.line("br i1 %left, label %element, label %finished")
         code.block("element")
-        after = body(1, one.value.text, told.value)
+        end = bodies[0](1, one.value.text, told.value)
         following = Value(code.raw(f"add i64 {one.value.text}, 1"), "i64")
         code.line("br label %single")
         one.close((Value(last, "i64"), "rest"), (following, "element"))
-        told.close((Value(some, BOOL), "rest"), (after, "element"))
+        told.close((Value(some, BOOL), "rest"), (end, "element"))
         code.block("finished")
         return told.value
 
@@ -356,7 +413,6 @@ def _no_array(i: int) -> Any:
 
 
 _pool: ThreadPoolExecutor | None = None
-_one_at_a_time = threading.Lock()  # threads that wait for one another must all have begun
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -367,8 +423,8 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _forget_threads() -> None:
-    global _pool, _one_at_a_time
-    _pool, _one_at_a_time = None, threading.Lock()  # a forked child has none of its parent's threads
+    global _pool
+    _pool = None  # a forked child has none of its parent's threads
 
 
 if hasattr(os, "register_at_fork"):
