@@ -12,9 +12,10 @@ import pytest
 from programs import write
 from test_execute import random_program
 
-from koubai.errors import CompileError, TraceError
-from koubai.execute import library
+from koubai.errors import CompileError, CompileWarning, TraceError
+from koubai.execute import choose, library, llvm
 from koubai.execute.arrays import compile_arrays
+from koubai.execute.choose import Program
 from koubai.execute.elements import Unsuitable
 from koubai.execute.loops import BLOCK, SUMMED, compile_loops
 from koubai.graph.call import Leaves, record_call, trace
@@ -310,6 +311,85 @@ def test_reductions_of_what_is_not_finite():
             x = point(70)
             x[place] = odd
             agree(run(x), evaluate(graph, x))
+
+
+# -- the check of the first answer ------------------------------------------------------------------------------------
+
+
+def smooth(x):
+    return np.sum(np.exp(x[1:] - x[:-1]) * x[1:] ** 2 + np.where(x[1:] > 0.3, x[:-1], 2.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_right_loops_pass_the_check_of_their_first_answer(dtype):
+    for seed in range(3):
+        x = point(60_000, dtype, seed) * 10.0**seed
+        if seed == 2:
+            x[::1000] = np.nan, np.inf, -np.inf, 0.0, 1e30, -1.0, *([1e-30] * 54)
+        program = Program(trace(smooth, x).gradient())
+        assert program.executor == "native"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            first, second = program.run(x), program.run(x)
+        assert program.executor == "native"
+        assert same_bits(first, second)
+
+
+@pytest.mark.parametrize("name", ["subtract", "multiply", "maximum"])
+def test_wrong_loops_are_found_at_their_first_answer_and_not_used(monkeypatch, name):
+    right = llvm._EMIT[name]
+    library.clear()
+    monkeypatch.setenv("KOUBAI_CACHE", "off")
+    monkeypatch.setitem(
+        llvm._EMIT, name, lambda code, a, b: code.binary("fadd", right(code, a, b), code.number(1e-3, a.kind))
+    )
+    f = np.maximum if name == "maximum" else smooth
+    x = point(70_000)
+    graph = trace(lambda x: f(x * 2.0, 1.0) - x * 3.0 + x * x, x) if name == "maximum" else trace(f, x).gradient()
+    expected = evaluate(graph, x)
+    run = compile_loops(graph)
+    with pytest.raises(CompileError, match=r"machine code gives output \d = .*, NumPy .* differ by"):
+        choose._check(graph, [x], run(x))
+    library.clear()
+    program = Program(graph)
+    assert program.executor == "native"
+    with pytest.warns(CompileWarning, match="machine code gives output"):
+        found = program.run(x)
+    assert program.executor == "numpy"
+    assert same_bits(found, expected)
+    assert same_bits(program.run(x), expected)
+    program.release()
+
+
+def test_a_guard_that_fails_at_first_leaves_the_check_to_the_next_answer():
+    def f(x):
+        y = x * x + x - 1.0
+        return np.sum(y * y) if np.sum(y) > 0.0 else np.sum(y)
+
+    x = np.ones(60_000)
+    library.clear()
+    program = Program(trace(f, x))
+    assert program.run(x * 0.0) is None
+    assert program.run == program._compared
+    agree(program.run(x), evaluate(trace(f, x), x))
+    assert program.run != program._compared
+
+
+def test_the_check_holds_no_more_arrays_than_a_step_needs():
+    def f(x):
+        for _ in range(12):
+            x = np.sin(x) * x + 0.5
+        return np.sum(x)
+
+    x = point(300_000)
+    graph = trace(f, x)
+    results = compile_loops(graph)(x)
+    tracemalloc.start()
+    try:
+        choose._check(graph, [x], results)
+        assert tracemalloc.get_traced_memory()[1] < 5.5 * x.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 # -- the call ---------------------------------------------------------------------------------------------------------

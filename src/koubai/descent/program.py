@@ -17,7 +17,7 @@ from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import GROWTH, Point, Stopping
 from koubai.errors import CompileError, CompileWarning, TraceError
 from koubai.execute import descents, native
-from koubai.execute.choose import LEAST, NATIVE_FROM, choose_native
+from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choose_native
 from koubai.execute.descents import REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import FloatsDescent
@@ -351,10 +351,7 @@ class _Leg:
         return self._point(), self._states()
 
     def _check(self, code: FloatsDescent | native.Descent) -> None:
-        """Compare the first step with what the graphs mean. Raises CompileError where they differ beyond rounding.
-
-        The bound is 1e4 units in the last place of the largest number that either computes on the way.
-        """
+        """Compare the first step with what the graphs mean. Raises CompileError where they differ beyond rounding."""
         descent = self.descent
         evaluations = descent.objective.nfev, descent.objective.njev
         before, self.code = self.code, code
@@ -380,13 +377,4 @@ class _Leg:
         self._compare("the gradient", point.g, np.concatenate([np.ravel(part) for part in results[1:]]), computed)
 
     def _compare(self, what: str, found: Any, expected: Any, computed: Sequence[Any]) -> None:
-        if np.array_equal(found, expected, equal_nan=True):
-            return
-        bound = 1e4 * np.finfo(self.graphs.dtype).eps * largest_of(computed)
-        difference = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64))
-        if not np.all(difference <= bound) and np.all(np.isfinite(expected)):
-            i = int(np.argmax(difference))
-            raise CompileError(
-                f"machine code gives {what} = {np.ravel(found)[i]!r}, NumPy {np.ravel(expected)[i]!r}, and they may "
-                f"differ by {bound:.2g}; this is a fault of koubai's, please report it"
-            )
+        check_result(what, found, expected, BOUND * float(np.finfo(self.graphs.dtype).eps) * largest_of(computed))

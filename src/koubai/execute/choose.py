@@ -1,19 +1,22 @@
-"""Which executor runs a graph: a fixed rule of the graph alone, never of a clock."""
+"""Which executor runs a graph: a fixed rule of the graph alone, never of a clock. And is its machine code right?"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from koubai.errors import CompileError, CompileWarning
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.descents import operations
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
-from koubai.graph.trace import Graph
+from koubai.graph.trace import INPUT, Graph
 
-__all__ = ["Program", "choose_fused", "choose_native"]
+__all__ = ["BOUND", "Program", "check_result", "choose_fused", "choose_native"]
 
 # A step of a descent through NumPy takes about 40 µs, in a loop of Python numbers 1 µs, in machine code 10 ns. A loop
 # of Python numbers is made in 1 ms; machine code in 15 ms, and 10 µs more for each element that a step computes.
@@ -77,26 +80,96 @@ class Program:
     """A compiled graph: ``run(*inputs)`` returns the outputs as a tuple, or None where a guard fails.
 
     executor: "floats" for a few numbers, "native" for large arrays that loops suit, else "numpy"; source: the generated
-    code.
+    code. The first answer of new loops is compared with what the graph means; where they differ by more than rounding,
+    a CompileWarning says so and NumPy runs the graph from then on.
     """
 
-    __slots__ = ("executor", "run", "source")
+    __slots__ = ("_code", "_graph", "executor", "run", "source")
 
     def __init__(self, graph: Graph) -> None:
         floats = compile_floats(graph, _Late(graph))
         native = _loops(graph) if floats is None else None
         if floats is not None:
-            self.executor, self.run = "floats", floats
+            self._take("floats", floats)
         elif native is not None:
-            self.executor, self.run = "native", native
+            self._take("native", native)
+            if native.fresh:  # type: ignore[attr-defined]
+                self._graph, self.run = graph, self._compared
         else:
-            self.executor, self.run = "numpy", compile_arrays(graph)
-        self.source: str = self.run.source  # type: ignore[attr-defined]
+            self._take("numpy", compile_arrays(graph))
+
+    def _take(self, executor: str, code: Callable[..., Any]) -> None:
+        self.executor, self._code, self.run = executor, code, code
+        self.source: str = code.source  # type: ignore[attr-defined]
+
+    def _compared(self, *inputs: Any) -> Any:
+        results = self._code(*inputs)
+        if results is not None and self.run == self._compared:
+            try:
+                _check(self._graph, inputs, results)
+            except CompileError as error:
+                warnings.warn(CompileWarning(str(error)), stacklevel=2)
+                self._take("numpy", compile_arrays(self._graph))
+                return self.run(*inputs)
+            self.run = self._code
+        return results
 
     def release(self) -> None:
         """Free the buffers that are kept for the next call, which makes new ones."""
         if self.executor != "floats":
-            self.run.release()  # type: ignore[attr-defined]
+            self._code.release()  # type: ignore[attr-defined]
+
+
+BOUND = 1e4  # units in the last place of the largest number on the way, by which machine code may differ from NumPy
+
+
+def check_result(what: str, found: Any, expected: Any, bound: float) -> None:
+    """Raise CompileError where a result of machine code is not NumPy's within the bound, where that one is finite."""
+    found, expected = np.ravel(found), np.ravel(expected)
+    if np.array_equal(found, expected, equal_nan=True):
+        return
+    with np.errstate(all="ignore"):
+        difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    wrong = np.isfinite(expected) & ~(difference <= bound)
+    if wrong.any():
+        i = int(np.argmax(np.where(wrong, np.nan_to_num(difference, nan=np.inf), -1.0)))
+        raise CompileError(
+            f"machine code gives {what} = {found[i]!r}, NumPy {expected[i]!r}, and they may differ by {bound:.2g}; "
+            "this is a fault of koubai's, please report it"
+        )
+
+
+def _check(graph: Graph, inputs: Sequence[Any], results: Sequence[Any]) -> None:
+    """Compare the results with `evaluate`'s, of which it keeps no more than is needed. Raises CompileError."""
+    nodes = graph.nodes
+    last = {j: i for i, node in enumerate(nodes) for j in node.inputs}
+    last |= dict.fromkeys(graph.outputs, len(nodes))
+    given = dict(zip(graph.inputs, inputs, strict=True))
+    values: dict[int, Any] = {}
+    largest = 0.0
+    with np.errstate(all="ignore"):
+        for i, node in enumerate(nodes):
+            operands = [values[j] for j in node.inputs]
+            values[i] = given[i] if node.op is INPUT else node.op.call(*operands, **node.params)
+            # of a sum, what is added: the order in which that is done is not NumPy's
+            size = np.sum(np.abs(operands[0])) if node.op.name == "sum" else _largest(values[i])
+            largest = max(largest, size)
+            for j in {i, *node.inputs}:
+                if last.get(j, i) <= i:
+                    del values[j]
+    for k, (found, i) in enumerate(zip(results, graph.outputs, strict=True)):
+        dtype = np.asarray(found).dtype
+        bound = BOUND * float(np.finfo(dtype).eps) * largest if dtype.kind == "f" else 0.0
+        check_result(f"output {k}", found, values[i], bound)
+
+
+def _largest(value: Any) -> float:
+    """Return the largest finite |element| of an array of real numbers."""
+    array = np.asarray(value)
+    if array.dtype.kind != "f" or not array.size:
+        return 0.0
+    size = max(abs(float(np.min(array))), abs(float(np.max(array))))
+    return size if math.isfinite(size) else float(np.max(np.abs(array), initial=0.0, where=np.isfinite(array)))
 
 
 class _Late:

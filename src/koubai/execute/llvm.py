@@ -271,7 +271,8 @@ def _radians(code: Code, x: Value) -> Value:
 
 @_emits("rad2deg", "degrees")
 def _degrees(code: Code, x: Value) -> Value:
-    factor = 180.0 / np.pi if x.kind == "double" else np.float32(180.0) / np.float32(np.pi)  # rounded as NumPy does
+    single = np.float32(180.0) / np.float32(np.pi)  # NumPy rounds both, then the quotient
+    factor = 180.0 / np.pi if x.kind == "double" else float(single)
     return code.binary("fmul", x, code.number(factor, x.kind))
 
 

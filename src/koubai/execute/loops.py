@@ -1144,8 +1144,8 @@ class _Loop:
 def compile_loops(graph: Graph) -> Callable[..., Any]:
     """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
 
-    run.passes: how often each kernel goes through memory. Raises Unsuitable where there is little that loops could do
-    better than NumPy.
+    run.passes: how often each kernel goes through memory; run.fresh: is one of them new to this process? Raises
+    Unsuitable where there is little that loops could do better than NumPy.
     """
     program = _Program(graph)
     namespace: dict[str, Any] = program.namespace
@@ -1154,6 +1154,7 @@ def compile_loops(graph: Graph) -> Callable[..., Any]:
     run.source = program.source  # type: ignore[attr-defined]
     run.release = program.release  # type: ignore[attr-defined]
     run.passes = program.passes  # type: ignore[attr-defined]
+    run.fresh = program.fresh  # type: ignore[attr-defined]
     return run
 
 
@@ -1191,6 +1192,7 @@ class _Program:
         self.released: list[Callable[[], None]] = []
         self.pool: list[Any] = []
         self.passes: list[int] = []
+        self.fresh = False
         self.inner: list[tuple[Any, Any]] = []  # the forms of arrays that go from a kernel to what follows
         self.source = self._text()
 
@@ -1370,6 +1372,7 @@ class _Program:
         name = f"kernel{len(kernels)}"
         kernels.append(kernel)
         self.passes.append(len(kernel.passes.passes()))
+        self.fresh |= kernel.library.origin != "memory"
         self.namespace[name] = kernel.call
         for i in outside:
             self._given(i, kernel, new[i])

@@ -93,7 +93,7 @@ def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]
     """
     nodes = _without_double_transposes(graph)
     guarded = {guard.node for guard in graph.guards}
-    early = _ancestors(nodes, {*wanted, *guarded})
+    early = _ancestors(nodes, [*wanted, *guarded])
     for i in graph.outputs:  # a loss, too, but no count of right answers: its argmax would cut a region in two
         more = _ancestors(nodes, [i]) - early
         if not any(nodes[j].op.name in ("argmax", "argmin") for j in more):
