@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import types
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,9 +14,10 @@ import numpy as np
 from koubai.derivatives.agreement import cross_check
 from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
 from koubai.execute.choose import Program
+from koubai.execute.descents import operations
 from koubai.graph.call import Leaf, Leaves, Recorded, Static, real, record_call, replay
 from koubai.graph.reverse import pullback, reverse
-from koubai.graph.trace import LEAVES, Graph, Traced
+from koubai.graph.trace import CAPTURED, LEAVES, Graph, Traced
 from koubai.parameters import as_scalar
 
 __all__ = ["Differentiated", "Paths", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
@@ -23,12 +26,18 @@ METHODS = ("auto", "backprop", "forward", "backward", "central", "complex", "ada
 _HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"
 _PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments kept for one function
+_FUNCTIONS = 32  # whose paths are kept for another object of the same function
+_BYTES = 2**20  # that such a path may take, with the buffers of its program
 
 
 class _Path:
-    """One traced path: valid while its guards hold and what it read from outside is unchanged."""
+    """One traced path: valid while its guards hold and what it read from outside is unchanged.
 
-    __slots__ = ("direct", "graph", "program", "recorded", "same")
+    made: what others have made of it, to be found again by their own keys; checked: what it was compared with f for,
+    the value of f there, and how many evaluations that took.
+    """
+
+    __slots__ = ("checked", "direct", "graph", "made", "program", "recorded", "same")
 
     def __init__(self, recorded: Recorded, graph: Graph) -> None:
         self.recorded = recorded
@@ -36,6 +45,51 @@ class _Path:
         self.program = Program(graph)
         self.same = recorded.surroundings.same
         self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
+        self.made: dict[Any, Any] = {}
+        self.checked: tuple[Any, float, int] = ((), np.nan, 0)
+
+    def circumstances(self, leaves: Leaves) -> tuple[Any, ...]:
+        """Return all the numbers that f depends on with these arguments, as bytes."""
+        outside = (node.params["value"] for node in self.recorded.graph.nodes if node.op is CAPTURED)
+        return tuple(np.asarray(value).tobytes() for value in (*leaves.values, *outside))
+
+    def may_be_kept(self, f: Any) -> bool:
+        """Return whether the path may serve later calls: everything it reads is watched, and it is small."""
+        surroundings = self.recorded.surroundings
+        if not surroundings.complete or surroundings.holds(f):
+            return False
+        arrays = [node.params["value"] for node in self.graph.nodes if node.op in LEAVES and "value" in node.params]
+        arrays += [*self.recorded.leaves.values, *(then for _, then in surroundings.arrays.values())]
+        return 8 * operations(self.graph) + sum(np.asarray(array).nbytes for array in arrays) <= _BYTES
+
+
+class _Kept:
+    """The paths of plain functions, kept so that the next descent on the same function need not trace it anew.
+
+    A path is used again where tracing would give it again: what it read is unchanged, its guards hold, and f, asked
+    once, gives what it gave. Then the same evaluations are counted as if it had been traced and checked; for other
+    arguments it is checked indeed. So nothing but the time depends on what is kept.
+    """
+
+    def __init__(self) -> None:
+        self._paths: weakref.WeakKeyDictionary[Any, list[_Path]] = weakref.WeakKeyDictionary()
+        self._lock = threading.RLock()  # what is let go of may call koubai once more
+
+    def of(self, f: Any, form: Any) -> list[_Path]:
+        """Return the paths of ``f`` for this form of the arguments that still stand."""
+        with self._lock:
+            known = self._paths.get(f, [])
+        return [p for p in known if p.recorded.leaves.form == form and p.recorded.surroundings.unchanged()]
+
+    def keep(self, f: Any, path: _Path) -> None:
+        with self._lock:
+            known = [path, *(p for p in self._paths.pop(f, []) if p is not path and p.same())]
+            self._paths[f] = known[:_PATHS]
+            while len(self._paths) > _FUNCTIONS:
+                del self._paths[next(iter(self._paths))]
+
+
+_kept = _Kept()
 
 
 def _computes_single(graph: Graph) -> bool:
@@ -47,11 +101,15 @@ class Paths:
     """The traced paths of one function, found by the form of its arguments, then by what they read, then by their
     guards.
 
-    derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number.
+    derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number;
+    keep: are paths shared with other objects of this function, those to come included?
     """
 
-    def __init__(self, f: Callable[..., Any], derive: Callable[[Graph, Sequence[int]], Graph], scalar: bool) -> None:
+    def __init__(
+        self, f: Callable[..., Any], derive: Callable[[Graph, Sequence[int]], Graph], scalar: bool, keep: bool = False
+    ) -> None:
         self.f = f
+        self.keeps = keep and isinstance(f, types.FunctionType)
         self.name = getattr(f, "__name__", "f")
         self.derive = derive
         self.scalar = scalar
@@ -95,13 +153,18 @@ class Paths:
         return known[0] if known else None
 
     def _traced(self, leaves: Leaves) -> _Path:
-        """Trace, derive, compile and check a new path, and keep it."""
-        recorded = record_call(self.f, leaves, scalar=self.scalar)
-        self.nfev += 1
-        path = _Path(recorded, self.derive(recorded.graph, leaves.active))
-        if self.scalar:
-            first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
-            self._check(first, leaves, recorded.graph)
+        """Trace, derive, compile and check a new path, unless one is kept that this would give again; and keep it."""
+        path = self._found(leaves) if self.keeps else None
+        if path is None:
+            recorded = record_call(self.f, leaves, scalar=self.scalar)
+            before, self.nfev = self.nfev, self.nfev + 1
+            path = _Path(recorded, self.derive(recorded.graph, leaves.active))
+            if self.scalar:
+                first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
+                value = self._check(first, leaves, recorded.graph)
+                if self.keeps and path.may_be_kept(self.f):
+                    path.checked = path.circumstances(leaves), value, self.nfev - before
+                    _kept.keep(self.f, path)
         known = self._known.setdefault(leaves.form, [])
         known[:] = [path, *(p for p in known if p.same())][:_PATHS]
         while len(self._known) > _FORMS:
@@ -109,7 +172,32 @@ class Paths:
         self.executor = path.program.executor
         return path
 
-    def _check(self, program: Program, leaves: Leaves, graph: Graph) -> None:
+    def _found(self, leaves: Leaves) -> _Path | None:
+        """Return the kept path that f takes for these arguments, if there is one, checked for them."""
+        for path in _kept.of(self.f, leaves.form):
+            if path.program.run(*leaves.values) is None:
+                continue
+            here, before = path.circumstances(leaves), self.nfev
+            there, value, evaluations = path.checked
+            try:
+                if here != there:
+                    self.nfev += 1  # as if it had been traced
+                    value = self._check(path.program, leaves, path.recorded.graph)
+                    path.checked = here, value, self.nfev - before
+                    found = True
+                else:
+                    found = self._plain(leaves)(*leaves.values) == value
+                    self.nfev = before + evaluations
+            except (TraceError, GradientError):
+                found = False
+            if found:
+                _kept.keep(self.f, path)
+                return path
+            self.nfev = before  # it is traced anew, and what is wrong will come up again
+        return None
+
+    def _check(self, program: Program, leaves: Leaves, graph: Graph) -> float:
+        """Compare the program with f itself; return f there."""
         results = program.run(*leaves.values)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
@@ -117,9 +205,14 @@ class Paths:
         del results
         program.release()  # the check needs memory too, and not at the same time
         single = _computes_single(graph)
-        cross_check(
-            self._plain(leaves), leaves.values, leaves.active, float(value), gradients, self.name, single, graph
-        )
+        f, answers = self._plain(leaves), []
+
+        def asked(*values: Any) -> float:
+            answers.append(f(*values))
+            return answers[-1]
+
+        cross_check(asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph)
+        return answers[0] if answers else np.nan
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
         def f(*values: Any) -> float:
@@ -135,16 +228,19 @@ class Differentiated:
 
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
     nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph.
+    keep: are the paths of f shared with other such objects, those to come included?
     """
 
-    def __init__(self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, depth: int = 1) -> None:
+    def __init__(
+        self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, depth: int = 1, keep: bool = False
+    ) -> None:
         if method not in METHODS:
             raise UnknownNameError("method", method, METHODS)
         self.f = _function(f)
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, reverse, scalar=True)
+        self._paths = Paths(f, reverse, scalar=True, keep=keep)
         self._depth = depth  # calls between the user's line and this object, so that a warning names that line
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones

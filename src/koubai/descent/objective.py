@@ -41,7 +41,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
-            self.program = Differentiated(self.f, 0, "backprop")
+            self.program = Differentiated(self.f, 0, "backprop", keep=True)
 
     @property
     def source(self) -> str:

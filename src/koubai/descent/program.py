@@ -130,7 +130,7 @@ class Engine:
             self.looped += made
             if descent.checkpoint is not None:
                 descent.checkpoint.step += made
-            self.length = min(2 * self.length, self.LARGEST, max(1, self.WORK // leg.operations))
+            self.length = min(4 * self.length, self.LARGEST, max(1, self.WORK // leg.operations))
         if why == REACHED:
             self.leg = leg
             return True
@@ -170,19 +170,53 @@ class Engine:
         return leg if leg is not None and path.same() else None
 
     def _made(self, path: Any) -> _Leg | None:
-        descent = self.descent
         try:
-            graphs = descent_graphs(path.graph, descent.optimizer, descent.state, descent.layout, descent.bounds)
+            return _Leg(_Loops.of(self.descent, path), self.descent, path)
         except TraceError as error:
-            descent.reason = error.reason
+            self.descent.reason = error.reason
             return None
-        return _Leg(graphs, descent, path)
+
+
+class _Loops:
+    """The code of one path of f for one kind of descent, which serves every descent of this kind that comes by.
+
+    numbers: the loop of Python numbers, where there can be one; machine: machine code, once it was asked for.
+    """
+
+    KINDS = 8  # kept for a path
+
+    def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
+        self.graphs, self.tolerances = graphs, tolerances
+        self.operations = graphs.operations
+        self.numbers: FloatsDescent | None = None
+        self.machine: native.Descent | None = None
+        self.checked = False  # were the numbers found right?
+        with contextlib.suppress(Unsuitable):
+            self.numbers = FloatsDescent(graphs, tolerances)
+
+    @classmethod
+    def of(cls, descent: Any, path: Any) -> _Loops:
+        """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
+        optimizer, stopping = descent.optimizer, descent.stopping
+        tolerances = (stopping.ftol, stopping.xtol) != (None, None)
+        kind, hyperparameters = type(optimizer), repr(optimizer.hyperparameters)
+        key = (kind, optimizer.semantics, hyperparameters, descent.layout, descent.bounds is None, tolerances)
+        loops: _Loops | None = path.made.get(key)
+        if loops is None:
+            graphs = descent_graphs(path.graph, optimizer, descent.state, descent.layout, descent.bounds)
+            loops = cls(graphs, tolerances)
+            if kind.__module__ == Optimizer.__module__:  # of other classes, the key may not say everything
+                path.made[key] = loops
+                while len(path.made) > cls.KINDS:
+                    path.made.pop(next(iter(path.made)), None)
+        return loops
 
 
 def _limits(stopping: Stopping) -> FloatArray:
     """Return what the loop is to ask of each step, in `Leg.numbers`."""
     start, numbers = stopping.start, np.zeros(descents.NUMBERS)
-    largest = GROWTH * max(1.0, float(np.linalg.norm(start.x.astype(np.float64))))
+    x = start.x.astype(np.float64)
+    largest = GROWTH * max(1.0, math.sqrt(np.dot(x, x)))
     numbers[descents.GTOL] = stopping.gtol if stopping.gtol > 0 else -1.0
     numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
     numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
@@ -194,65 +228,58 @@ def _limits(stopping: Stopping) -> FloatArray:
 
 
 class _Leg:
-    """The code and the memory of one path of f."""
+    """The memory of one descent on one path of f, and the code in use there."""
 
-    def __init__(self, graphs: DescentGraphs, descent: Any, path: Any) -> None:
-        self.descent, self.path = descent, path
-        self.graphs = graphs
-        self.operations = graphs.operations
-        self.tolerances = (descent.stopping.ftol, descent.stopping.xtol) != (None, None)
-        self.numbers: FloatsDescent | None = None  # the loop of Python numbers
-        self.machine: native.Descent | None = None
+    def __init__(self, loops: _Loops, descent: Any, path: Any) -> None:
+        self.descent, self.path, self.loops = descent, path, loops
+        self.graphs = graphs = loops.graphs
+        self.operations = loops.operations
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
         self.settled = False  # has machine code been asked for? It is asked for once
-        with contextlib.suppress(Unsuitable):
-            self.numbers = FloatsDescent(graphs, self.tolerances)
         n, dtype = graphs.size, graphs.dtype
         bounds = descent.bounds
-        ends = np.cumsum([0, *(math.prod(shape) for shape in graphs.states)]).tolist()
+        ends = [0, *itertools.accumulate(math.prod(shape) for shape in graphs.states)]
         self.parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # where each array of the state lies
         self.limits = _limits(descent.stopping)
-        kinds = {"fun": np.float64, "grad_norm": np.float64, "clipped": np.bool_, "projected": np.bool_}
-        self.scratch: dict[str, Any] = {name: np.empty(1, kind) for name, kind in kinds.items()} | {
-            "x": np.empty((1, n), dtype)
-        }
         self.memory = Leg(
             x=np.empty(n, dtype),
             g=np.empty(n, dtype),
             state=np.zeros(max(1, ends[-1]), dtype),
             low=np.full(n, -np.inf, dtype) if bounds is None else bounds.low,
             high=np.full(n, np.inf, dtype) if bounds is None else bounds.high,
-            rows=self.scratch,
+            rows=descent.recorder.reserve(descent.point.t, descent.point.t)[2],
             lr=np.zeros(1),
         )
 
     @property
     def is_native(self) -> bool:
-        return self.code is self.machine
+        return self.code is not None and self.code is self.loops.machine
 
     def ready(self) -> bool:
         """Take the code for the next steps into use, if there is any: which one follows from the step alone."""
-        descent, t = self.descent, self.descent.point.t
-        after = None if self.numbers is None else t
+        descent, loops, t = self.descent, self.loops, self.descent.point.t
+        after = None if loops.numbers is None else t
         if not self.settled and (self.code is None or t >= NATIVE_FROM):
-            self.settled = self.numbers is None or t >= NATIVE_FROM
+            self.settled = loops.numbers is None or t >= NATIVE_FROM
             wanted, reason = choose_native(self.operations, descent.stopping.max_steps, after)
-            if wanted and self.machine is None:
+            if wanted and loops.machine is None:
                 try:
-                    self.machine = native.Descent(self.graphs, self.tolerances)
-                    if self.machine.library.origin != "memory":
-                        self._check(self.machine)
+                    machine = native.Descent(self.graphs, loops.tolerances)
+                    if machine.library.origin != "memory":
+                        self._check(machine)
+                    loops.machine = machine
                 except Unsuitable as error:
                     wanted, reason = False, f"no machine code: {error}"
                 except CompileError as error:
-                    wanted, reason, self.machine = False, str(error), None
+                    wanted, reason = False, str(error)
                     warnings.warn(CompileWarning(error), stacklevel=2)
-            if not wanted and self.numbers is not None:
-                if self.code is None:
-                    self._check(self.numbers)
+            if not wanted and loops.numbers is not None:
+                if not loops.checked:
+                    self._check(loops.numbers)
+                    loops.checked = True
                 if t < NATIVE_FROM:
                     reason = f"a loop of Python numbers makes the first {NATIVE_FROM} steps"
-            self.code = self.machine if wanted else self.numbers
+            self.code = loops.machine if wanted else loops.numbers
             descent.reason = reason
         return self.code is not None
 
@@ -305,8 +332,8 @@ class _Leg:
         point = descent.point = self._point()
         if counts[descents.BEST_T] >= 0:
             t, fun, norm = int(counts[descents.BEST_T]), numbers[descents.BEST], numbers[descents.BEST_NORM]
-            x, g = np.split(memory.best.copy(), 2)
-            descent.best = Point(t, x, float(fun), g, float(norm))
+            best, n = memory.best.copy(), self.graphs.size
+            descent.best = Point(t, best[:n], float(fun), best[n:], float(norm))
         stopping = descent.stopping
         stopping.travelled = float(numbers[descents.TRAVELLED])
         stopping.steepest = max(stopping.steepest, math.sqrt(numbers[descents.STEEPEST2]))
@@ -338,7 +365,8 @@ class _Leg:
     def one_step(self) -> tuple[Point, State] | None:
         """Return the next point and state, whatever the rules for stopping say; None: Python has to make it."""
         memory, t = self.memory, self.descent.point.t
-        self._load(t + 1, np.array([self.descent.lr]), self.scratch, -1)
+        *_, rows = self.descent.recorder.reserve(t, t)
+        self._load(t + 1, np.array([self.descent.lr]), rows, -1)  # what it writes into the row to spare, nobody reads
         numbers = memory.numbers
         numbers[[descents.GTOL, descents.FTOL, descents.XTOL]] = -1.0
         numbers[descents.TARGET] = -np.inf

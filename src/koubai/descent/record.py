@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import enum
 import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -162,6 +162,28 @@ WIDE = 65_536  # bytes of a row
 Row: TypeAlias = tuple[int, FloatArray, float, float, float, bool, bool]  # t, x, and the columns
 
 
+class _Block:
+    """A block of memory for NumPy; when the last array in it is gone, it is kept for a while, for the next record.
+
+    Memory that the system gives anew takes it longer to give than a compiled loop takes to fill it.
+    """
+
+    SPARE, LARGEST = 2, 2**23  # how many are kept, and of how many bytes
+    spare: ClassVar[list[Any]] = []
+
+    def __init__(self, size: int) -> None:
+        self.memory = np.empty(0, np.uint8)
+        with contextlib.suppress(IndexError):
+            self.memory = self.spare.pop()
+        if not size <= self.memory.nbytes <= 4 * size:
+            self.memory = np.empty(size, np.uint8)
+        self.__array_interface__ = self.memory[:size].__array_interface__
+
+    def __del__(self) -> None:
+        if len(self.spare) < self.SPARE and self.memory.nbytes <= self.LARGEST:
+            self.spare.append(self.memory)
+
+
 class Recorder:
     """Collects the rows of a History in bounded memory.
 
@@ -175,7 +197,6 @@ class Recorder:
 
     ROWS = 100_000
     NUMBERS = 8_000_000  # 64 MB of float64
-    AT_ONCE = 2**23  # bytes
 
     def __init__(
         self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS, steps: int = 0
@@ -189,20 +210,23 @@ class Recorder:
         self.limit = max(2 if self.at_once else 64, min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
         self.last: Row | None = None
-        self._kinds = {"x": np.dtype((layout.dtype, layout.size))} | {k: np.dtype(v) for k, v in COLUMNS.items()}
-        self._width = sum(kind.itemsize for kind in self._kinds.values())
+        self._width = layout.size * layout.dtype.itemsize + sum(np.dtype(kind).itemsize for kind in COLUMNS.values())
         rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
-        self._first = rows if rows * self._width <= self.AT_ONCE else 64
-        self._held = self._empty(0)  # grows by doubling; ``count`` rows of it are in use
+        self._first = rows if rows * self._width <= _Block.LARGEST else 64
+        self._room = 0  # it grows by doubling; ``count`` rows of it are in use
+        self._held: dict[str, Any] = {}
 
-    def _empty(self, rows: int) -> dict[str, Any]:
-        """Return memory for this many rows: one block, which the system need not give anew for each run."""
-        block, start, held = np.empty(rows * self._width, np.uint8), 0, {}
-        for name, kind in sorted(self._kinds.items(), key=lambda item: -item[1].base.itemsize):  # aligned
-            stop = start + rows * kind.itemsize
-            held[name] = block[start:stop].view(kind.base).reshape(rows, *kind.shape)
-            start = stop
-        return held
+    def _take_room(self, rows: int) -> None:
+        """Take memory for this many rows, all of it in one block."""
+        before, self._held, self._room = self.arrays(), {}, rows
+        block, start = np.asarray(_Block(rows * self._width)), 0
+        for name in ("fun", "grad_norm", "lr", "x", "clipped", "projected"):  # by their size, so that all are aligned
+            kind, size = (self.layout.dtype, self.layout.size) if name == "x" else (COLUMNS[name], 1)
+            column = np.ndarray(rows * size, kind, block, start)
+            start += column.nbytes
+            self._held[name] = held = column.reshape(rows, size) if name == "x" else column
+            if self.count:
+                held[: self.count] = before[name]
 
     def add(
         self,
@@ -225,7 +249,7 @@ class Recorder:
 
     def _put(self, k: int) -> None:
         """Write the latest step into row ``k``."""
-        for name, value in zip(self._kinds, self.last[1:], strict=True):  # type: ignore[index]
+        for name, value in zip(("x", *COLUMNS), self.last[1:], strict=True):  # type: ignore[index]
             self._held[name][k] = value
 
     def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
@@ -268,14 +292,11 @@ class Recorder:
             self._thin()
 
     def _make_room(self, more: int) -> None:
-        room = len(self._held["x"])
-        if self.count + more > room:
-            room = max(self._first, 2 * room, self.count + more)
+        if self.count + more > self._room:
+            room = max(self._first, 2 * self._room, self.count + more)
             if self.record == "auto":
                 room = max(self.limit + 2 if self.at_once else min(room, self.limit + 2), self.count + more)
-            before, self._held = self.arrays(), self._empty(room)
-            for name, held in before.items():
-                self._held[name][: self.count] = held
+            self._take_room(room)
 
     def _thin(self) -> None:
         while self.record == "auto" and self.count > self.limit:
@@ -295,16 +316,16 @@ class Recorder:
 
     def history(self, epochs: Epochs | None = None) -> History:
         """Return the rows so far as arrays, the last one included."""
-        t = self.stride * np.arange(self.count)
+        t = np.arange(0, self.stride * self.count, self.stride)
         if self.last is not None and (not len(t) or t[-1] != self.last[0]):
             self._make_room(1)
             self._put(self.count)
             t = np.append(t, self.last[0])
         rows = {name: held[: len(t)] for name, held in self._held.items()}
-        if 2 * len(t) < len(self._held["x"]):
+        if 2 * len(t) < self._room:
             rows = {name: held.copy() for name, held in rows.items()}
-        else:  # given away as it is; `_make_room` takes other memory for any row that follows
-            self._held = self.arrays()
+        else:  # given away as it is; other memory is taken for any row that follows
+            self._held, self._room = self.arrays(), self.count
         return History(t=t, x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
 
 
@@ -463,7 +484,7 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
 FORMAT = 1
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path``; afterwards it takes the place of ``path``, unless something was raised."""
     target = Path(path)

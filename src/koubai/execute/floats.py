@@ -289,22 +289,24 @@ class FloatsDescent:
     def _follow(self, leg: Leg, t: int, fun: Any, points: Any) -> None:
         """Leave what the path told: where it ends, its best point, its length and its steepest step."""
         n, numbers, counts = self.graphs.size, leg.numbers, leg.counts
-        path = np.vstack([np.concatenate([leg.x, leg.g]), points])
-        apart = np.diff(path, axis=0)
-        apart *= apart
-        moved2, turned2 = (added_up([*half.T], np.add) for half in (apart[:, :n], apart[:, n:]))
+        path = np.empty((len(fun) + 1, 2 * n))
+        path[0, :n], path[0, n:], path[1:] = leg.x, leg.g, points
         near = fun <= numbers[descents.NEAR]
         near[0] |= t == 0
         with np.errstate(all="ignore"):
+            apart = path[1:] - path[:-1]
+            apart *= apart
+            moved2, turned2 = (added_up([*half.T], np.add) for half in (apart[:, :n], apart[:, n:]))
             slopes2 = turned2 / moved2
-        numbers[descents.STEEPEST2] = np.max(slopes2, where=near & (slopes2 <= BIGGEST), initial=0.0)
+            near &= slopes2 <= BIGGEST
+        numbers[descents.STEEPEST2] = np.maximum.reduce(np.where(near, slopes2, 0.0))
         lengths = np.sqrt(moved2)
         lengths[0] += numbers[descents.TRAVELLED]
         numbers[descents.TRAVELLED] = np.add.accumulate(lengths)[-1]  # one after the other, as the loop would
-        best = int(np.argmin(fun))
+        best = fun.argmin()
         if fun[best] < numbers[descents.BEST]:
             numbers[descents.BEST], leg.best[:], counts[descents.BEST_T] = fun[best], points[best], t + 1 + best
-        leg.x[:], leg.g[:] = points[-1, :n], points[-1, n:]
+        leg.x[:], leg.g[:] = path[-1, :n], path[-1, n:]
         numbers[descents.FUN], counts[descents.T] = fun[-1], t + len(fun)
 
     def _record(self, leg: Leg, t: int, table: Any) -> None:
@@ -367,8 +369,12 @@ class FloatsDescent:
         told = [f"float({clipped})", f"float({projected})"] if graphs.flags else []
         row = ", ".join((new_f, norm, *new_x, *new_g, *told))
         stays = zip((*new_x, *new_g, *new_state, new_f), (*x, *g, *state, "fun"), strict=True)
-        new, old = zip(*((a, b) for a, b in stays if a != b), strict=True)
-        made = [f"{', '.join(old)} = {', '.join(new)}", f"put(({row}))"]
+        changes = [(a, b) for a, b in stays if a != b]
+        made = [f"put(({row}))", f"{', '.join(b for _, b in changes)} = {', '.join(a for a, _ in changes)}"]
+        if not {a for a, _ in changes} & {
+            b for _, b in changes
+        }:  # one by one is faster, where the order is all the same
+            made[1:] = [f"{b} = {a}" for a, b in changes]
         loop = [*update.lines, *value.lines, *measure.lines, *tests, *made]
         counted = any("step" in line for line in update.lines)
         text = [

@@ -6,7 +6,9 @@ run; the user's own helper functions are copied in the same way. Nothing global 
 nothing.
 
 Everything read is remembered. `Surroundings.same` tells whether a graph still stands: rebinding a global or closure
-variable, or changing a list, dict or attribute that the function could reach, means tracing anew.
+variable, or changing a list, dict or attribute that the function could reach, means tracing anew. That serves one
+gradient in use. A graph that is kept for later has to be sure of more (`Surroundings.unchanged`), and of all that can
+be read: where a class, a library, a file or the like is met, `Surroundings.complete` is False.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import math
 import sys
 import sysconfig
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -46,6 +49,17 @@ _ATOMS = (
     types.BuiltinFunctionType,
     np.ufunc,
 )
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), np.generic, np.dtype, np.ufunc)
+# builtins that read nothing but their arguments, and say nothing of what they are besides their values
+_PURE = {
+    *("abs", "all", "any", "bool", "complex", "dict", "divmod", "enumerate", "filter", "float", "int", "isinstance"),
+    *("len", "list", "map", "max", "min", "pow", "range", "reversed", "round", "set", "slice", "sorted", "str", "sum"),
+    *("tuple", "zip"),
+    *(name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)),
+}
+# attributes of NumPy that read what no argument tells
+_IMPURE = frozenset(("random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "lib", "__dict__"))
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 _STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 _LIMIT = 10_000  # values watched inside lists, dicts and objects
 
@@ -59,8 +73,18 @@ def _foreign(module: str | None) -> bool:
     return bool(file and file.startswith(_LIBRARIES))
 
 
+def _reads_arguments_only(code: types.CodeType) -> bool:
+    """Is there nothing in this code that reads by other ways than variables and attributes of what these hold?"""
+    if _IMPORT_NAME in code.co_code[::2] or not _IMPURE.isdisjoint(code.co_names):
+        return False
+    return all(_reads_arguments_only(part) for part in code.co_consts if isinstance(part, types.CodeType))
+
+
 class Surroundings:
-    """The values that one traced call read from outside, and the means to see whether they are still the same."""
+    """The values that one traced call read from outside, and the means to see whether they are still the same.
+
+    complete: can nothing that the call read change without `unchanged` noticing?
+    """
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -69,15 +93,22 @@ class Surroundings:
         self._shadows: dict[type, Any] = {}
         self.reads: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
-        self.defaults: list[tuple[Any, Any, Any]] = []
+        self.defaults: list[tuple[weakref.ref[Any], Any, Any]] = []
         self.containers: dict[int, tuple[Any, Any]] = {}
         self.arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+        self.complete = True
+        self._codes: list[tuple[weakref.ref[Any], types.CodeType]] = []
+        self._names: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}  # of NumPy, math and builtins
 
     # --- while tracing
     def inside(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return ``function`` as it is to be run under the trace."""
         if isinstance(function, types.FunctionType):
-            return function if _foreign(function.__module__) else self._copied(function)
+            if not _foreign(function.__module__):
+                return self._copied(function)
+            pure = function.__module__.partition(".")[0] in ("koubai", "numpy", "scipy")
+            self.complete &= pure and function.__closure__ is None
+            return function
         if isinstance(function, types.MethodType):
             self.watch(function.__self__)
             inner = self.inside(function.__func__)
@@ -94,6 +125,7 @@ class Surroundings:
             if isinstance(call, types.FunctionType):
                 self.watch(function)
                 return functools.partial(self.inside(call), self._shadow(function))
+        self.complete &= isinstance(function, np.ufunc | type(np.sum))
         return function
 
     def _copied(self, function: types.FunctionType) -> types.FunctionType:
@@ -117,13 +149,20 @@ class Surroundings:
                 cells.append(contents[-1][1])
             except ValueError:  # not filled yet
                 cells.append(cell)
+                self.complete = False
+        self.complete &= _reads_arguments_only(function.__code__)
         copy = types.FunctionType(function.__code__, overlay, function.__name__, None, tuple(cells) or None)
         self._copies[id(function)] = copy  # before its cells are filled: it may be its own closure
         for cell, inner, content in contents:
             if content is not np and content is not math:
                 self.cells.append((cell, content))
             inner.cell_contents = self.substitute(content)
-        self.defaults.append((function, function.__defaults__, function.__kwdefaults__))
+        if outer is function.__globals__:  # one made inside the traced function is made anew by every call
+            known = weakref.ref(
+                function
+            )  # which may be the traced function, and shall not live on through what it read
+            self.defaults.append((known, function.__defaults__, function.__kwdefaults__))
+            self._codes.append((known, function.__code__))
         if function.__defaults__:
             copy.__defaults__ = tuple(self.substitute(v) for v in function.__defaults__)
         if function.__kwdefaults__:
@@ -141,12 +180,15 @@ class Surroundings:
             return value
         if isinstance(value, _ATOMS):
             try:
-                return STANDINS.get(value, value)
+                standin = STANDINS.get(value)
             except TypeError:
-                return value
+                standin = None
+            self.complete &= standin is not None or isinstance(value, _PLAIN)
+            return value if standin is None else standin
         if type(value) is np.ndarray:
             if value.dtype.kind in "fiubc":
                 return self._trace.captured(value)
+            self.complete = False
             return value
         if type(value) is np.vectorize:
             return _vectorize(self.inside(value.pyfunc), otypes=value.otypes)
@@ -160,7 +202,10 @@ class Surroundings:
                 return _SciPy(value)
             if value in (np.linalg, np.fft):
                 return STANDINS[value]
-            return value if _foreign(value.__name__) else _Module(self, value)
+            if not _foreign(value.__name__):
+                return _Module(self, value)
+            self.complete = False
+            return value
         self.watch(value)
         return self._shadow(value)
 
@@ -198,9 +243,11 @@ class Surroundings:
         stack = [value]
         while stack:
             item = stack.pop()
+            self.complete &= isinstance(item, _PLAIN) or type(item) in (list, tuple, dict, set, frozenset, np.ndarray)
             if isinstance(item, _ATOMS) or type(item) is Traced or id(item) in self.containers:
                 continue
             if isinstance(item, np.ndarray):
+                self.complete &= item.dtype.kind in "fiubc"
                 if id(item) not in self.arrays:
                     self.arrays[id(item)] = (item, item.copy())
                 continue
@@ -242,8 +289,9 @@ class Surroundings:
                     return False
             except ValueError:
                 return False
-        for function, defaults, kwdefaults in self.defaults:
-            if function.__defaults__ is not defaults or function.__kwdefaults__ is not kwdefaults:
+        for known, defaults, kwdefaults in self.defaults:
+            function = known()
+            if function is None or function.__defaults__ is not defaults or function.__kwdefaults__ is not kwdefaults:
                 return False
         for item, content in self.containers.values():
             if not _same_content(item, content):
@@ -252,6 +300,25 @@ class Surroundings:
             return False
         return all(inner.same() for inner in self._trace.inner)
 
+    def unchanged(self) -> bool:
+        """Return whether a call would still read what it read, also after functions were edited in place."""
+        for outer, name, value in self._names.values():
+            if outer.get(name, _MISSING) is not value:
+                return False
+        for known, code in self._codes:
+            if (function := known()) is None or function.__code__ is not code:
+                return False
+        return self.same()
+
+    def holds(self, function: Callable[..., Any]) -> bool:
+        """Return whether this keeps ``function`` alive, where its module does not."""
+        outers = {id(outer): outer for outer, *_ in (*self.reads.values(), *self._names.values())}
+        for outer in outers.values():
+            module = sys.modules.get(outer.get("__name__", ""))
+            if (module is None or vars(module) is not outer) and any(value is function for value in outer.values()):
+                return True
+        return any(content is function for _, content in self.cells)
+
     @property
     def empty(self) -> bool:
         """Was nothing read that can change?"""
@@ -259,6 +326,7 @@ class Surroundings:
 
     def close(self) -> None:
         """Forget what only the tracing needed."""
+        self.complete &= not self._trace.inner
         self._globals.clear()
         self._copies.clear()
         self._shadows.clear()
@@ -294,9 +362,11 @@ class _Globals(dict[str, Any]):
         outer = self._outer
         if name in outer:
             value = outer[name]
-            if value is not np and value is not math:
-                self._owner.reads[(id(outer), name)] = (outer, name, value)
+            watched = self._owner.reads if value is not np and value is not math else self._owner._names
+            watched[(id(outer), name)] = (outer, name, value)
             return self._owner.substitute(value)
+        self._owner.complete &= name in _PURE
+        self._owner._names[(id(outer), name)] = (outer, name, _MISSING)
         if name == "float":
             return _Float
         raise KeyError(name)
