@@ -11,7 +11,7 @@ import contextvars
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
@@ -38,10 +38,15 @@ __all__ = ["Epoch", "Frame", "Model", "StepPrograms", "Training"]
 
 HUGE = 1e30  # a sum of squares below is one of finite numbers, and no overflow is near
 FUSED = 4096  # numbers that a step reads from which on its regions are machine code
+PATHS = 16  # kept for one form of batch: where a loss branches, or reads what changes
 FRAMES = 3  # the last good point, the present one, and the next
 NUMBERS = 2**21  # kept of the path; the epochs have their own record
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
 SAMPLED = 16  # of so many steps one tells of the layers' gradients and updates
+
+
+Differences = Callable[[FloatArray, tuple[Any, ...]], tuple[float, FloatArray, int]]
+# (params, data) -> loss, gradient, evaluations of the loss
 
 
 class Model(Protocol):
@@ -87,6 +92,9 @@ class Model(Protocol):
 
     def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
         """Return the loss and its gradient over all the data."""
+
+    def by_differences(self, error: Exception) -> Differences | None:
+        """Return what takes the place of backpropagation, which can't be done because of ``error``; None: nothing."""
 
     def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
         """Return loss and accuracy on the data held back, if there is any."""
@@ -148,6 +156,8 @@ class StepPrograms:
         self.nfev = 0
         self.source = ""
         self.fused, self.reason = False, "no step was made"
+        self.differences: Differences | None = None
+        self.njev = 0  # steps that were made by backpropagation, where it was given up
         self._forms: dict[Any, list[_Bound]] = {}
         self._checked = False
 
@@ -167,8 +177,21 @@ class StepPrograms:
             results = bound.run(self, k, data, t, lr)
             if results is not None:
                 return results
+        if self.differences is None:
+            try:
+                return self._new_path(form, k, data, t, lr)
+            except (TraceError, GradientError) as error:
+                self.differences, self.njev = self.model.by_differences(error), t - 1
+                if self.differences is None:
+                    raise
+                self.fused, self.reason = False, "the gradient does not come from backpropagation"
+                self._forms.clear()
+        return self._by_differences(k, data, t, lr)
+
+    def _new_path(self, form: Any, k: int, data: tuple[Any, ...], t: int, lr: float) -> tuple[float, Sequence[Any]]:
         bound = _Bound.traced(self, k, data)
-        self._forms.setdefault(form, []).insert(0, bound)
+        known = self._forms.setdefault(form, [])
+        known[:] = [bound, *(b for b in known if b.same is None or b.same())][:PATHS]
         self.source = bound.source
         if not self._checked:
             self._checked = True
@@ -180,6 +203,26 @@ class StepPrograms:
                 "a function with randomness or hidden state has no gradient; keep its state outside",
             )
         return results
+
+    def _by_differences(self, k: int, data: tuple[Any, ...], t: int, lr: float) -> tuple[float, Sequence[Any]]:
+        assert self.differences is not None
+        frame = self.frames[k]
+        loss, frame.g[...], evaluations = self.differences(frame.x, data)
+        self.nfev += evaluations
+        self.update(k, t, lr, loss)
+        return loss, ()
+
+    def update(self, k: int, t: int, lr: float, loss: float) -> None:
+        """Make update ``t`` from the gradient in frame k by the rule as it is."""
+        frame, after = self.frames[k], self.frames[(k + 1) % FRAMES]
+        with np.errstate(all="ignore"):
+            x, states = self.optimizer.step(frame.x, frame.g, tuple(frame.state), t, lr, fun=loss, layout=self.layout)
+        after.x[...] = x
+        for i, part in enumerate(states):
+            if i in self.arrays:
+                after.state[i][...] = part
+            else:
+                after.state[i] = part
 
     def arguments(self, x: FloatArray, carried: Any, data: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return what the loss is called with."""
@@ -301,16 +344,7 @@ class _Bound:
         if results is None:
             return None
         loss, *counts = results
-        with np.errstate(all="ignore"):
-            x, states = programs.optimizer.step(
-                frame.x, frame.g, tuple(frame.state), t, lr, fun=float(loss), layout=programs.layout
-            )
-        after.x[...] = x
-        for i, part in enumerate(states):
-            if i in programs.arrays:
-                after.state[i][...] = part
-            else:
-                after.state[i] = part
+        programs.update(k, t, lr, float(loss))
         return float(loss), counts
 
 
@@ -415,21 +449,20 @@ class Training(_Descent):
     def of(
         cls,
         model: Model,
-        batches: Callable[[int], Iterable[Any]],
+        source: Any,
         optimizer: Optimizer,
         *,
-        epochs: int,
-        patience: int | None,
-        min_delta: float,
-        gtol: float,
-        target: float | None,
-        seed: int,
-        record: Literal["auto", "all", "off"],
-        checkpoint: Any,
-        on_epoch: Callable[[Epoch], Any] | None,
-        options: dict[str, Any],
+        epochs: int = 10,
+        patience: int | None = None,
+        min_delta: float = 0.0,
+        gtol: float = 0.0,
+        target: float | None = None,
+        seed: int = 0,
+        record: Literal["auto", "all", "off"] = "auto",
+        checkpoint: Any = None,
+        on_epoch: Callable[[Epoch], Any] | None = None,
     ) -> Training:
-        """Check every argument before the first step."""
+        """Check every argument before the first step. source: gives the batches of an epoch, ``source.epoch(k)``."""
         if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
             raise InputError(f"epochs must be a whole number ≥ 0, got {epochs!r}")
         if patience is not None and (
@@ -445,11 +478,15 @@ class Training(_Descent):
                 f"{type(optimizer).__name__} searches along whole gradients, which mini-batches do not give; "
                 "use Adam or SGD with momentum, or koubai.minimize on all the data"
             )
+        options = {
+            "epochs": epochs, "batch_size": getattr(source, "size", None), "patience": patience,
+            "min_delta": min_delta, "gtol": gtol, "target": target, "record": record,
+        }  # fmt: skip
         layout = model.layout
         stopping = Stopping(layout, optimizer, 2**62, gtol=gtol, target=target, follows=False)
         training = cls(
             _Objective(model), layout, model.start.copy(), optimizer, stopping,  # type: ignore[arg-type]
-            Recorder(layout, record, NUMBERS), None, Feed(batches), seed, options, _Checkpoint.read(checkpoint),
+            Recorder(layout, record, NUMBERS), None, Feed(source.epoch), seed, options, _Checkpoint.read(checkpoint),
         )  # fmt: skip
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
         training.patience, training.min_delta = patience, float(min_delta)
@@ -549,8 +586,12 @@ class Training(_Descent):
         """Return the point of the last step, or of one before it."""
         at = (self.finished - back) % FRAMES
         frame, t = self.frames[at], self.made - back
-        self.objective.nfev, self.objective.njev = self.programs.nfev + t + 1, t + 1
-        self.objective.executor = "native" if self.programs.fused else "numpy"
+        objective, differences = self.objective, self.programs.differences is not None
+        objective.njev = self.programs.njev if differences else t + 1
+        objective.nfev = self.programs.nfev + objective.njev
+        objective.executor = "python" if differences else "native" if self.programs.fused else "numpy"
+        if differences:
+            objective.source = "adaptive differences"  # type: ignore[misc]
         self.reason = self.programs.reason
         g = frame.g
         largest = max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))
@@ -600,11 +641,12 @@ class Training(_Descent):
         ended = self.feed.close(t, norm(frame.x, self.feed.sums.gradient, None))
         number = self.feed.epoch
         accuracy = self.counted[0] / ended.weight if self.model.counts else None
+        lr = self.optimizer.rate(t - 1, self.memory or ())
         held_back = self.model.validate(frame.x, frame.carried)
         validation_fun, validation_accuracy = held_back if held_back is not None else (None, None)
         steps, *sums = self.layer_sums
         self.rows.append(
-            [self.lr, accuracy, validation_fun, validation_accuracy, *([s / steps for s in part] for part in sums)]
+            [lr, accuracy, validation_fun, validation_accuracy, *([s / steps for s in part] for part in sums)]
         )
         self._forget_epoch()
         fun = ended.mean if validation_fun is None else validation_fun
@@ -625,7 +667,7 @@ class Training(_Descent):
             self.ending = self.ending or Verdict(Status.max_steps, f"all {self.epochs} epochs are over: {t} steps")
         if self.on_epoch is not None:
             told = Epoch(
-                number, t, ended.mean, accuracy, validation_fun, validation_accuracy, self.lr,
+                number, t, ended.mean, accuracy, validation_fun, validation_accuracy, lr,
                 time.monotonic() - self.began,
             )  # fmt: skip
             if self.on_epoch(told) is True:
@@ -706,13 +748,15 @@ class Training(_Descent):
         header, arrays = read_archive(path, self.KIND)
         for name, here, there in (
             ("koubai", version(), header.pop("koubai", version())),
-            ("the optimizer", describe_optimizer(self.optimizer), header["optimizer"]),
+            ("optimizer", describe_optimizer(self.optimizer), header["optimizer"]),
             ("seed", self.seed, header["seed"]),
-            ("the parameters", [list(shape) for shape in self.layout.shapes], header["layout"]["shapes"]),
+            ("set of parameters", [list(shape) for shape in self.layout.shapes], header["layout"]["shapes"]),
             *((name, self.options.get(name), header["options"].get(name)) for name in header["options"]),
         ):
             if here != there and name != "epochs":
                 raise InputError(f"{str(path)!r} was written with another {name}: {there}, now {here}; start anew")
+        if self.epochs < (made := header["feed"]["epoch"]):
+            raise InputError(f"{str(path)!r} has {made} epochs behind it, and epochs={self.epochs} is fewer; give more")
         points = _saved_points(header, arrays)
         last, carried = points["last"], arrays.get("carried")
         state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
@@ -729,15 +773,37 @@ class Training(_Descent):
             last = replace(again, x=self.frames[0].x)
         self.feed.go_to(header["feed"], arrays["feed"])
         start = replace(points["start"])
+        goes_on = not last.is_sample and self._goes_on(path, last, header)
+        if goes_on:  # the last row is of all the data; it becomes that of the batch that comes next
+            before = -(-last.t // header["stride"])
+            arrays |= {name: array[:before] for name, array in arrays.items() if name.startswith("rows.")}
         self._take_up(header, arrays, points | {"last": last, "start": start})
         self.start = start.x
         self.rows, self.waited, self.counted, self.layer_sums = header["epochs"]
         self.best_carried = arrays.get("best.carried")
-        if not last.is_sample:  # it had come to its end
-            if self.epochs != header["options"]["epochs"]:
-                raise InputError(f"the training of {str(path)!r} is over: call fit again to go on from its weights")
+        if goes_on:
+            self.at, self.made = FRAMES - 1, last.t - 1  # that the step from there be made next
+        elif not last.is_sample:
             status, message = header["verdict"]
             self.verdict = Verdict(Status[status], message)
+
+    def _goes_on(self, path: str | os.PathLike[str], last: Point, header: dict[str, Any]) -> bool:
+        """Tell whether a training that had come to its end is to go on, because more epochs are asked for."""
+        assert self.feed is not None
+        status, waited = header["verdict"][0], header["epochs"][1]
+        if (
+            self.epochs == self.feed.epoch
+            or status not in ("max_steps", "stopped")
+            or waited >= (self.patience or math.inf)
+        ):
+            return False
+        fun, g = self.model.whole(last.x, self.frames[0].carried)
+        if fun != last.fun or not np.array_equal(g, last.g):
+            raise InputError(
+                f"the data or the model are not those of {str(path)!r}: over all the data the loss was {last.fun!r}, "
+                f"now it is {fun!r}; start anew"
+            )
+        return True
 
     # -- progress -----------------------------------------------------------------------------------------------------
 
@@ -762,15 +828,15 @@ def _bar(training: Training) -> Iterator[Callable[[Point], None]]:
 
     assert training.feed is not None
     feed, began = training.feed, time.monotonic()
-    shown, seen, steps = began, 0.0, 0
+    shown, seen, first = began, 0.0, -1
     columns = (BarColumn(), TextColumn("{task.fields[at]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=float(training.epochs), at="")
         length = 0  # batches in an epoch, known after the first
 
         def report(point: Point) -> None:
-            nonlocal shown, seen, steps, length
-            steps += 1
+            nonlocal shown, seen, first, length
+            first = point.t if first < 0 else first
             length = max(length, feed.index)
             now = time.monotonic()
             if now - shown < 0.1 and point.is_sample:
@@ -781,7 +847,7 @@ def _bar(training: Training) -> Iterator[Callable[[Point], None]]:
                 at = f"epoch {feed.epoch + 1}/{training.epochs}  loss {sums.mean:.4g}"
                 if training.model.counts:
                     at += f"  accuracy {training.counted[0] / sums.weight:.2%}"
-                at += f"  {seen * steps / max(now - began, 1e-9):,.0f} samples/s"
+                at += f"  {seen * (point.t + 1 - first) / max(now - began, 1e-9):,.0f} samples/s"
                 part = min(feed.index / length, 1.0) if feed.epoch else 0.0
                 bar.update(task, completed=feed.epoch + part, at=at)
 
