@@ -12,7 +12,7 @@ import pytest
 import koubai as kb
 from koubai import nn
 from koubai.descent import training as lane
-from koubai.errors import FunctionError, InputError, Interrupted, TraceError
+from koubai.errors import FallbackWarning, FunctionError, InputError, Interrupted
 from koubai.execute import arrays
 from koubai.nn.network import _NetworkModel
 
@@ -984,9 +984,9 @@ def test_a_checkpoint_of_another_training_is_refused(toys, tmp_path):
     file = tmp_path / "training.npz"
     small().fit(X, y, "adam", epochs=2, checkpoint=file)
     for change, message in [
-        ({"optimizer": "sgd"}, "another the optimizer"),
+        ({"optimizer": "sgd"}, "another optimizer"),
         ({"optimizer": "adam", "batch_size": 16}, "another batch_size"),
-        ({"optimizer": "adam", "epochs": 3}, "is over"),
+        ({"optimizer": "adam", "epochs": 1}, "has 2 epochs behind it"),
     ]:
         with pytest.raises(InputError, match=message):
             small().fit(X, y, **({"epochs": 2} | change), resume=file)
@@ -997,6 +997,56 @@ def test_a_checkpoint_of_another_training_is_refused(toys, tmp_path):
     small().fit(X, y, "adam", epochs=2, on_epoch=lambda e: True, checkpoint=(tmp_path / "m.npz", 1))
     with pytest.raises(InputError, match="it is a training"):
         kb.resume(file, lambda x: x)
+
+
+@pytest.mark.parametrize("numbers", [lane.NUMBERS, 100], ids=["all rows", "thinned"])
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_a_training_that_was_over_goes_on(first, numbers, toys, tmp_path, monkeypatch):
+    """With more epochs it has the bits that it would have had if it had been asked for them at once."""
+    X, y = toys
+    monkeypatch.setattr(lane, "NUMBERS", numbers * 10)
+    optimizer = kb.SGD(lr=kb.schedules.cosine(0.2, 30), momentum=0.9)
+    options = {"batch_size": 32, "validation": 0.2, "patience": 50}
+    whole = everything_on()
+    expected = whole.fit(X, y, optimizer, epochs=6, **options)
+    file = tmp_path / "training.npz"
+    everything_on().fit(X, y, optimizer, epochs=first, checkpoint=file, **options)
+    for epochs in (first + 1, 6):  # twice, from one file
+        net = everything_on()
+        run = net.fit(X, y, optimizer, epochs=epochs, resume=file, checkpoint=file, **options)
+    assert run.message == expected.message
+    np.testing.assert_array_equal(net.vector, whole.vector)
+    np.testing.assert_array_equal(net.carried, whole.carried)
+    for name in ("t", "fun", "grad_norm", "lr", "clipped"):
+        np.testing.assert_array_equal(getattr(run.history, name), getattr(expected.history, name))
+    np.testing.assert_array_equal(run.history.x["0.W"], expected.history.x["0.W"])
+    for name, column in expected.history.epochs.arrays().items():
+        np.testing.assert_array_equal(getattr(run.history.epochs, name), column)
+    assert (run.nit, run.fun, run.best_fun) == (expected.nit, expected.fun, expected.best_fun)
+    np.testing.assert_array_equal(run.best_x["0.W"], expected.best_x["0.W"])
+
+
+def test_what_stopped_for_good_stays_over(toys, tmp_path):
+    X, y = toys
+    file = tmp_path / "training.npz"
+    options = {"batch_size": 50, "target": 0.5}
+    reached = small().fit(X, y, kb.Adam(lr=0.05), epochs=100, checkpoint=file, **options)
+    again = small().fit(X, y, kb.Adam(lr=0.05), epochs=200, resume=file, **options)
+    assert again.status is kb.Status.target_reached
+    assert again.nit == reached.nit
+    options = {"batch_size": 10, "patience": 1, "min_delta": 0.5}
+    waited = small().fit(X, y, "adam", epochs=100, checkpoint=file, **options)
+    again = small().fit(X, y, "adam", epochs=200, resume=file, **options)
+    assert (again.message, again.nit) == (waited.message, waited.nit)
+    left = small().fit(X, y, "adam", epochs=5, checkpoint=file, on_epoch=lambda epoch: epoch.number == 2)
+    assert left.nit == 14
+    again = small()
+    assert again.fit(X, y, "adam", epochs=5, resume=file).nit == 35
+    whole = small()
+    whole.fit(X, y, "adam", epochs=5)
+    np.testing.assert_array_equal(again.vector, whole.vector)
+    with pytest.raises(InputError, match="over all the data the loss was"):
+        small().fit(X + 1, y, "adam", epochs=6, resume=file)
 
 
 def test_other_data_are_noticed_on_resuming(toys, tmp_path, monkeypatch):
@@ -1117,17 +1167,91 @@ def test_fit_refuses_what_it_cant_do():
         kb.fit(line, {"w": np.zeros(3), "b": 0.0}, (X * np.nan, y))
     with pytest.raises(FunctionError, match="one number"):
         kb.fit(lambda w, X, y: (X @ w - y) ** 2, np.zeros(3), (X, y))
-    with pytest.raises(TraceError):
-        kb.fit(lambda w, X, y: np.mean((X * float(f"{w[0]}") - y[:, None]) ** 2), np.ones(3), (X, y))
+
+
+def untraceable(params, X, y):
+    scale = float(str(params["w"][0])) / params["w"][0]  # 1, by way of a text
+    return np.mean((scale * X @ params["w"] + params["b"] - y) ** 2)
+
+
+def test_a_loss_that_cant_be_traced_is_trained_by_differences():
+    X, y = regression()
+    options = {"epochs": 20, "batch_size": 16, "validation": (X, y)}
+    start = {"w": np.ones(3), "b": 0.0}
+    with pytest.warns(FallbackWarning, match=r"test_network.py:\d+: the text of a traced value") as warned:
+        run = kb.fit(untraceable, start, (X, y), kb.Adam(lr=0.1), **options)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert run.gradient_source == "adaptive differences"
+    assert run.executor == "python"
+    assert run.njev == 0
+    assert run.nfev > 8 * run.nit  # four parameters, two sides
+    exact = kb.fit(line, start, (X, y), kb.Adam(lr=0.1), **options)
+    np.testing.assert_allclose(run.history.fun, exact.history.fun, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(run.history.epochs.fun, exact.history.epochs.fun, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(run.history.epochs.grad_norm, exact.history.epochs.grad_norm, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(run.x["w"], exact.x["w"], rtol=1e-6)
+    np.testing.assert_allclose(run.jac["w"], exact.jac["w"], atol=1e-6)
+
+
+def test_differences_take_over_where_a_later_path_cant_be_traced():
+    X, y = regression()
+
+    def loss(w, X, y):
+        if w[0] > 0.5:
+            return untraceable({"w": w, "b": 2.0}, X, y)
+        return line({"w": w, "b": 2.0}, X, y)
+
+    with pytest.warns(FallbackWarning):
+        run = kb.fit(loss, np.zeros(3), (X, y), kb.SGD(lr=0.1), epochs=30, batch_size=30)
+    np.testing.assert_allclose(run.x, [1.0, -2.0, 0.5], atol=1e-3)
+    assert 0 < run.njev < run.nit
+    assert run.gradient_source == "adaptive differences"
+    with pytest.warns(FallbackWarning):
+        none = kb.fit(untraceable, {"w": np.ones(3), "b": 0.0}, (X, y), epochs=0)
+    assert none.fun == pytest.approx(line({"w": np.ones(3), "b": 0.0}, X, y))
+
+
+def test_a_training_by_differences_goes_on_bit_for_bit(tmp_path):
+    X, y = regression()
+    start, options = {"w": np.ones(3), "b": 0.0}, {"batch_size": 20}
+    file = tmp_path / "fit.npz"
+    runs = []
+    for more in ({"epochs": 4}, {"epochs": 2, "checkpoint": file}, {"epochs": 4, "resume": file}):
+        with pytest.warns(FallbackWarning):
+            runs.append(kb.fit(untraceable, start, (X, y), "adam", **options, **more))
+    whole, _, run = runs
+    np.testing.assert_array_equal(run.history.fun, whole.history.fun)
+    np.testing.assert_array_equal(run.x["w"], whole.x["w"])
+
+
+def test_a_function_that_reads_every_batch_keeps_few_programs(monkeypatch):
+    """Every batch takes its own path, and only the newest are kept."""
+    X, y = nn.moons(400, seed=0)
+    kept = []
+    original = lane.StepPrograms.run
+
+    def run(self, *args):
+        result = original(self, *args)
+        kept.append(sum(map(len, self._forms.values())))
+        return result
+
+    monkeypatch.setattr(lane.StepPrograms, "run", run)
+
+    def loss(w, X, y):
+        return np.mean((X @ w - y) ** 2) * int(y @ 2 ** np.arange(10))
+
+    kb.fit(loss, np.zeros(2), (X, y), kb.SGD(lr=1e-6), epochs=2, batch_size=10)
+    assert len(kept) == 80
+    assert max(kept) == lane.PATHS
 
 
 def test_the_step_of_a_training_is_one_program(toys):
     """Forward, loss, backward and update are one graph, whose source can be read."""
     X, y = toys
     training = lane.Training.of(
-        _NetworkModel(net := small().build((2,)), None, None, False), nn.batches(X, y, size=50).epoch,
-        kb.SGD(lr=0.1, momentum=0.9), epochs=1, patience=None, min_delta=0.0, gtol=0.0, target=None, seed=0,
-        record="auto", checkpoint=None, on_epoch=None, options={},
+        _NetworkModel(net := small().build((2,)), None, None, False), nn.batches(X, y, size=50),
+        kb.SGD(lr=0.1, momentum=0.9), epochs=1,
     )  # fmt: skip
     next(training.points())
     source = training.programs.source

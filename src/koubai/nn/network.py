@@ -6,6 +6,7 @@ import inspect
 import math
 import operator
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -14,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from koubai.derivatives.check import GradientCheck, check_gradient
+from koubai.derivatives.differences import difference_gradient
 from koubai.derivatives.gradient import Differentiated, Paths
 from koubai.descent.feed import Feed, weight
 from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer, resolve
 from koubai.descent.record import Run, read_archive, write_archive
-from koubai.descent.training import Epoch, Training
-from koubai.errors import FunctionError, InputError
+from koubai.descent.training import Differences, Epoch, Training
+from koubai.errors import FallbackWarning, FunctionError, InputError, TraceError
 from koubai.graph.call import Leaves
 from koubai.graph.reverse import reverse
 from koubai.nn import layers as known_layers
@@ -28,7 +30,7 @@ from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, _check_whole, batches, split
 from koubai.nn.layers import Layer
 from koubai.nn.losses import Loss
-from koubai.parameters import FloatArray, Layout, Parameters, flatten
+from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["Epoch", "Evaluation", "Network", "fit"]
 
@@ -451,7 +453,9 @@ class Network:
         class_weight: "balanced", each class the same sum of weights, or a dict of label → weight; sample_weight: one
         number a sample, the mean is then Σ w l / Σ w. target, gtol: stop at an epoch's end where loss or gradient over
         all the data reach them. checkpoint: a file, as `koubai.minimize` takes it; resume: such a file, to go on from,
-        bit for bit, with the arguments that it was written with. progress: a bar on stderr.
+        bit for bit, with the data and arguments that it was written with, but for ``epochs``: with more of them a
+        training that was over goes on as if it had been asked for them at once (its optimizer, schedule included, must
+        be the same one). progress: a bar on stderr.
         on_epoch: called with an `Epoch`; returning True stops.
 
         Returns the Run: history.epochs has loss, accuracy, validation and the layers' gradients by the epoch. A loss or
@@ -459,8 +463,9 @@ class Network:
         last good ones. Raises InputError for data and arguments that can't be used.
         """
         training = self._training(
-            X, y, optimizer, epochs, batch_size, validation, patience, min_delta, class_weight, sample_weight, gtol,
-            target, record, checkpoint, on_epoch,
+            X, y, optimizer, batch_size, validation, class_weight, sample_weight,
+            epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target, record=record,
+            checkpoint=checkpoint, on_epoch=on_epoch,
         )  # fmt: skip
         if resume is not None:
             training.take_up(resume)
@@ -474,20 +479,13 @@ class Network:
         X: Any,
         y: Any,
         optimizer: Optimizer | str,
-        epochs: int,
         batch_size: int = 32,
         validation: Any = None,
-        patience: int | None = None,
-        min_delta: float = 0.0,
         class_weight: Any = None,
         sample_weight: Any = None,
-        gtol: float = 0.0,
-        target: float | None = None,
-        record: Literal["auto", "all", "off"] = "auto",
-        checkpoint: Any = None,
-        on_epoch: Callable[[Epoch], Any] | None = None,
+        **options: Any,
     ) -> Training:
-        """Check every argument of `fit`; return the training, ready for its first step."""
+        """Check every argument of `fit`; return the training, ready for its first step. options: of `Training.of`."""
         chosen = resolve(optimizer)
         source, given, X, y = _source(X, y)
         weights = None
@@ -520,11 +518,7 @@ class Network:
         if self.input_shape is None:
             next(iter(source.epoch(0)))  # builds
         model = _NetworkModel(self, source, validation, weights is not None)
-        return Training.of(
-            model, source.epoch, chosen, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol,
-            target=target, seed=self.seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
-            options=_options(epochs, getattr(source, "size", None), patience, min_delta, gtol, target, record),
-        )  # fmt: skip
+        return Training.of(model, source, chosen, seed=self.seed, **options)
 
     def _held_back(self, X: Array, y: Array, weights: Array | None, fraction: float) -> tuple[Any, Any]:
         """Return ((X, y, weights) to train on, (X, y) to validate on)."""
@@ -655,20 +649,6 @@ def _check_finite(X: Array, name: str, dtype: npt.DTypeLike = np.float64) -> Non
             if np.isfinite(number):
                 raise InputError(f"{name}[{shown}] = {number} is too large for {np.dtype(dtype)}: scale the data")
             raise InputError(f"{name} must be finite, but {name}[{shown}] = {number}; leave such samples out")
-
-
-def _options(
-    epochs: int, batch_size: int | None, patience: int | None, min_delta: float, gtol: float, target: Any, record: str
-) -> dict[str, Any]:
-    return {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "patience": patience,
-        "min_delta": min_delta,
-        "gtol": gtol,
-        "target": target,
-        "record": record,
-    }
 
 
 def _described(thing: Layer | Loss) -> dict[str, Any]:
@@ -823,6 +803,9 @@ class _NetworkModel:
         with np.errstate(all="ignore"):
             return self.network._whole((*group, None)[:3] for group in groups)
 
+    def by_differences(self, error: Exception) -> None:
+        """A network is backpropagated or not trained at all."""
+
     def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
         self.take(params, carried)
         if self.validation is None:
@@ -895,8 +878,8 @@ def fit(
     arrays; the result is run.x (last) or run.best_x, nothing passed in is changed. data: a tuple of arrays with as many
     rows as there are samples, an array, a `Batches` or `Stream`, or a function of the epoch that gives batches.
     validation: a tuple of arrays as the batches have them. The other arguments are those of `Network.fit`; seed: of the
-    order. Raises TraceError, with line and fix, where the loss can't be backpropagated: use `koubai.minimize` with
-    batches and a numerical gradient there.
+    order. A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where
+    and why; run.gradient_source tells.
     """
     if not callable(loss):
         raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
@@ -923,9 +906,8 @@ def fit(
         validation = tuple(_array(a, f"validation[{i}]") for i, a in enumerate(given))
     model = _FunctionModel(loss, layout, start, source, validation)
     training = Training.of(
-        model, source.epoch, chosen, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target,
+        model, source, chosen, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target,
         seed=seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
-        options=_options(epochs, getattr(source, "size", None), patience, min_delta, gtol, target, record),
     )  # fmt: skip
     if resume is not None:
         training.take_up(resume)
@@ -949,6 +931,7 @@ class _FunctionModel:
             self.layers.append((name, first, stop))
             first = stop
         self._program = _ValueAndGradient(loss)
+        self._differs = False  # is the gradient made by differences?
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
         return tuple([a if type(a) is np.ndarray else np.asarray(a) for a in batch])
@@ -959,11 +942,37 @@ class _FunctionModel:
     def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
         fun, total, g = 0.0, 0.0, np.zeros(params.size)
         for batch in Feed(self.source.epoch).all():
-            value, slopes = self._program(self.layout.copy(params), *self.data(batch, 0))
+            value, slopes = self._value_and_gradient(params, self.data(batch, 0))
             size = weight(batch)
             fun, total = fun + size * value, total + size
             g += size * slopes
         return fun / total, (g / total).astype(params.dtype)
+
+    def _value_and_gradient(self, params: FloatArray, data: tuple[Any, ...]) -> tuple[float, FloatArray]:
+        if not self._differs:
+            try:
+                return self._program(self.layout.copy(params), *data)
+            except TraceError as error:
+                self.by_differences(error)
+        return self._differences(params, data)[:2]
+
+    def by_differences(self, error: Exception) -> Differences:
+        warnings.warn(FallbackWarning(error), stacklevel=9)
+        self._differs = True
+        return self._differences
+
+    def _differences(self, params: FloatArray, data: tuple[Any, ...]) -> tuple[float, FloatArray, int]:
+        """Return the loss, its gradient by differences, and how many evaluations that took."""
+
+        def loss(p: Any) -> Any:
+            return self.loss(p, *data)
+
+        with np.errstate(all="ignore"):
+            fun = as_scalar(loss(self.layout.copy(params)))
+            if not np.isfinite(fun):  # differences around such a point are wasted
+                return float(fun), np.full_like(params, np.nan), 1
+            g, _, _, evaluations = difference_gradient(loss, self.layout, params, "adaptive", fun=fun)
+        return float(fun), g.astype(params.dtype), 1 + evaluations
 
     def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
         if self.held is None:
