@@ -115,6 +115,70 @@ def test_flat_updates_with_numbers(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_count_of_right_answers_is_part_of_the_region(shape, dtype):
+    x, b, _, y = arrays(shape, dtype)
+
+    def f(x, b, y):
+        z = x + b
+        largest, least = np.argmax(z, axis=1), np.argmin(z, axis=1)
+        return z, np.sum(largest == y), np.sum(least == y), largest, np.sum(np.sum(z, axis=1)), least
+
+    fused(f, x, b, y, regions_wanted=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", ["argmax", "argmin"])
+def test_the_first_of_equals_and_the_first_nan_are_found(op, dtype):
+    rows = np.zeros((8, 40), dtype)
+    rows[1:3, 37] = 1, -1
+    rows[3, [35, 3, 20]] = np.inf, np.inf, -np.inf
+    rows[4, [36, 18, 2]] = np.nan, np.nan, -np.inf
+    rows[5] = -np.inf
+    rows[6] = np.nan
+    rows[7, ::2] = -0.0
+    for x in (rows, rows[:, -9:].copy()):
+        fused(lambda x: (x * 2, getattr(np, op)(x * 2, axis=1)), x, regions_wanted=1)
+
+
+def test_long_sums_are_taken_on_the_way():
+    """A sum over all in double precision is part of its region; one in single precision is NumPy's, which pairs."""
+    g = np.random.default_rng(0).normal(size=5003).astype(np.float32)
+    source = fused(lambda g: (g * 2, np.sum(np.square(g.astype(np.float64)))), g, regions_wanted=1)
+    assert "reduce(" not in source
+    assert "reduce(" in fused(lambda g: (g * 2, np.sum(np.square(g))), g)
+    fused(lambda g: (g * 2, np.exp(g / np.sum(np.square(g.astype(np.float64))).astype(g.dtype))), g, regions_wanted=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_result_lies_where_an_operand_lay_that_is_read_no_more(dtype):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.normal(size=shape).astype(dtype) for shape in ((30, 40), (40, 20), 20))
+    source = fused(lambda x, w, b: (np.tanh(x @ w + b) @ w.T,), x, w, b, regions_wanted=1)
+    assert "table(b0, None, b0)" in source or "table(b0, v2, b0)" in source, source
+
+    def read_again(x, w, b):
+        h = x @ w
+        return np.tanh(h + b) @ w.T, h @ w.T, np.exp(h - np.max(h + b, axis=1, keepdims=True)) @ w.T
+
+    fused(read_again, x, w, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sum_may_be_added_to_in_place(dtype):
+    rng = np.random.default_rng(0)
+    x, g, total = (rng.normal(size=1003).astype(dtype) for _ in range(3))
+    graph = trace(lambda x, g, total: (x - 2 * g, total + 3 * g), x, g, total)
+    for fusion in (None, regions):
+        after, sums = np.empty_like(x), total.copy()
+        run = compile_bound(graph, [0, 1, 2], [0, 1], fusion)([x, g, sums], [after, sums])
+        for k in range(1, 4):
+            run()
+            np.testing.assert_array_equal(after, x - 2 * g)
+            np.testing.assert_allclose(sums, total + 3 * k * g, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_not_finite_stays_so(dtype):
     x = np.array([[np.nan, 1.0, -np.inf] * 30, [np.inf, -1e30, 0.0] * 30]).astype(dtype)
 

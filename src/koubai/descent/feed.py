@@ -28,15 +28,15 @@ class Epoch:
     _scaled: Any = None  # memory for weight * g
 
     def add(self, weight: float, fun: float, g: FloatArray) -> None:
-        self.add_with(weight, fun, g, float(np.dot(g, g)))
-
-    def add_with(self, weight: float, fun: float, g: FloatArray, square: float) -> None:
-        """Add a batch whose g · g is known."""
-        self.weight += weight
-        self.fun += weight * fun
+        self.add_numbers(weight, fun, float(np.dot(g, g)))
         if isinstance(self.g, float):
             self.g, self._scaled = np.zeros_like(g), np.empty_like(g)
         self.g += np.multiply(g, weight, self._scaled)
+
+    def add_numbers(self, weight: float, fun: float, square: float) -> None:
+        """Add a batch but for its gradient, whose g · g is ``square``."""
+        self.weight += weight
+        self.fun += weight * fun
         self.squares += weight * square
 
     @property

@@ -1,13 +1,13 @@
 """Training: the one loop, fed with mini-batches, where one compiled program makes a whole step.
 
-A step is one graph: the forward pass, the loss, the gradient and the update, the rule traced like any function. It
-reads the parameters, the rule's state and what the model carries (running statistics) in one frame of memory and writes
-them into the next of three, so nothing is allocated, and a step that turns out not to be finite is simply not taken.
+A step is one graph: the forward pass, the loss, the gradient and the update, the rule traced like any function, and
+what the epoch's record wants of the gradient, in the same pass over memory as the update. It reads the parameters, the
+rule's state and what the model carries (running statistics) in one frame of memory and writes them into the next of
+three, so nothing is allocated, and a step that turns out not to be finite is simply not taken.
 """
 
 from __future__ import annotations
 
-import contextvars
 import math
 import os
 import time
@@ -28,7 +28,7 @@ from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.errors import FunctionError, GradientError, InputError, TraceError
 from koubai.execute import library, regions
-from koubai.execute.arrays import compile_bound, quiet_context
+from koubai.execute.arrays import compile_bound
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.reverse import reverse
 from koubai.graph.trace import Graph, Trace, Traced
@@ -42,7 +42,8 @@ PATHS = 16  # kept for one form of batch: where a loss branches, or reads what c
 FRAMES = 3  # the last good point, the present one, and the next
 NUMBERS = 2**21  # kept of the path; the epochs have their own record
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
-SAMPLED = 16  # of so many steps one tells of the layers' gradients and updates
+SAMPLED = 32  # of so many steps of an epoch one tells of the layers' gradients and updates
+ASKED = 16  # so often the rules for stopping are asked where not every point is wanted
 
 
 Differences = Callable[[FloatArray, tuple[Any, ...]], tuple[float, FloatArray, int]]
@@ -124,6 +125,9 @@ class Epoch:
     seconds: float
 
 
+Made = tuple[float, float, Sequence[Any]]  # the loss, g · g and the counts of a step
+
+
 # -- one step as a program --------------------------------------------------------------------------------------------
 
 
@@ -145,12 +149,14 @@ class Frame:
 class StepPrograms:
     """The compiled steps of a model, one for every form of batch; for a function that branches, one for every path.
 
+    sum: of the gradients of all steps made, each times the weight of its batch; whoever wants less sets it to zero.
     nfev: plain evaluations of the loss, for the cross-check of the gradient; source: the newest program as text.
     """
 
     def __init__(self, model: Model, optimizer: Optimizer, frames: Sequence[Frame]) -> None:
         self.model, self.optimizer, self.frames = model, optimizer, frames
         self.layout = model.layout
+        self.sum = np.zeros_like(frames[0].x)
         self.arrays = [i for i, part in enumerate(frames[0].state) if np.ndim(part)]
         self.numbers = [i for i, part in enumerate(frames[0].state) if not np.ndim(part)]
         self.nfev = 0
@@ -161,9 +167,8 @@ class StepPrograms:
         self._forms: dict[Any, list[_Bound]] = {}
         self._checked = False
 
-    def run(self, k: int, data: tuple[Any, ...], t: int, lr: float) -> tuple[float, Sequence[Any]]:
-        """Make update ``t`` from frame k into the next one. Returns the loss at frame k, whose gradient is then there,
-        and the counts."""
+    def run(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
+        """Make update ``t`` from frame k into the next one. weight: the batch's. The gradient is then in frame k."""
         form = tuple([(a.shape, a.dtype) for a in data])
         if not self._forms:  # machine code takes a few milliseconds a program, and some hundred the first time
             size = self.layout.size + sum(a.size for a in data)
@@ -174,29 +179,29 @@ class StepPrograms:
         for bound in self._forms.get(form, ()):
             if bound.same is not None and not bound.same():
                 continue
-            results = bound.run(self, k, data, t, lr)
+            results = bound.run(self, k, data, weight, t, lr)
             if results is not None:
                 return results
         if self.differences is None:
             try:
-                return self._new_path(form, k, data, t, lr)
+                return self._new_path(form, k, data, weight, t, lr)
             except (TraceError, GradientError) as error:
                 self.differences, self.njev = self.model.by_differences(error), t - 1
                 if self.differences is None:
                     raise
                 self.fused, self.reason = False, "the gradient does not come from backpropagation"
                 self._forms.clear()
-        return self._by_differences(k, data, t, lr)
+        return self._by_differences(k, data, weight, t, lr)
 
-    def _new_path(self, form: Any, k: int, data: tuple[Any, ...], t: int, lr: float) -> tuple[float, Sequence[Any]]:
+    def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
         bound = _Bound.traced(self, k, data)
         known = self._forms.setdefault(form, [])
         known[:] = [bound, *(b for b in known if b.same is None or b.same())][:PATHS]
         self.source = bound.source
         if not self._checked:
             self._checked = True
-            self._check(bound, k, data, t, lr)
-        results = bound.run(self, k, data, t, lr)
+            self._check(bound, k, data, weight, t, lr)
+        results = bound.run(self, k, data, weight, t, lr)
         if results is None:
             raise TraceError(
                 f"{self.model.name} takes another path when it is called again",
@@ -204,13 +209,15 @@ class StepPrograms:
             )
         return results
 
-    def _by_differences(self, k: int, data: tuple[Any, ...], t: int, lr: float) -> tuple[float, Sequence[Any]]:
+    def _by_differences(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
         assert self.differences is not None
         frame = self.frames[k]
         loss, frame.g[...], evaluations = self.differences(frame.x, data)
         self.nfev += evaluations
         self.update(k, t, lr, loss)
-        return loss, ()
+        with np.errstate(all="ignore"):
+            self.sum += weight * frame.g
+            return loss, float(np.dot(frame.g, frame.g)), ()
 
     def update(self, k: int, t: int, lr: float, loss: float) -> None:
         """Make update ``t`` from the gradient in frame k by the rule as it is."""
@@ -243,7 +250,7 @@ class StepPrograms:
             )
         return recorded
 
-    def _check(self, bound: _Bound, k: int, data: tuple[Any, ...], t: int, lr: float) -> None:
+    def _check(self, bound: _Bound, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> None:
         """Compare the gradient with a difference of the loss, once. Raises GradientError where they disagree.
 
         Near the kinks of many units a difference says nothing: then points further away are asked, and a gradient that
@@ -251,10 +258,12 @@ class StepPrograms:
         """
         frame = self.frames[k]
         x, single = frame.x.copy(), frame.x.dtype == np.float32
+        graph = _loss_graph(self, bound.recorded, data)
+        rest = (*(() if frame.carried is None else (frame.carried,)), *data)
 
-        def plain(at: FloatArray) -> float:
+        def plain(at: FloatArray, *rest: Any) -> float:
             self.nfev += 1
-            value = self.model.loss(*self.arguments(at, frame.carried, data))
+            value = self.model.loss(self.layout.view(at), *rest)
             return float(value[0] if isinstance(value, tuple) else value)
 
         random = np.random.default_rng(20240229)
@@ -263,16 +272,18 @@ class StepPrograms:
             for away in CHECKED_AT:
                 if away:
                     frame.x[...] = x + away * random.standard_normal(x.size)
-                results = bound.run(self, k, data, t, lr)
+                results = bound.run(self, k, data, weight, t, lr)
                 if results is None or not math.isfinite(results[0]):
                     continue
+                leaves = (frame.x.copy(), *rest)
                 try:
-                    cross_check(plain, [frame.x.copy()], [0], results[0], [frame.g], self.model.name, single)
+                    cross_check(plain, leaves, [0], results[0], [frame.g], self.model.name, single, graph)
                     return
                 except GradientError as error:
                     alarm = alarm or error
         finally:
             frame.x[...] = x
+            self.sum.fill(0.0)
         if alarm is not None:
             raise alarm
 
@@ -281,6 +292,7 @@ class StepPrograms:
 class _Bound:
     """One traced path for one form of batch, bound to the frames."""
 
+    recorded: Recorded
     fused: list[Callable[..., Any]] | None  # one a frame; None: the rule can't be part of the graph
     apart: list[Callable[..., Any]] | None  # loss and gradient alone
     make_apart: Callable[[], list[Callable[..., Any]]]
@@ -296,18 +308,15 @@ class _Bound:
         carries = frames[0].carried is not None
 
         def bound(graph: Graph, updates: bool) -> tuple[list[Callable[..., Any]], str]:
-            held = [0, *range(1, 1 + len(arrays) * updates)]
-            held += [len(held)] if carries else []
-            bind = compile_bound(
-                graph, held, range(1 + (1 + len(arrays)) * updates + carries), regions if programs.fused else None
-            )
+            lying = 2 + len(arrays) * updates + carries  # inputs in the frame
+            bind = compile_bound(graph, range(lying), range(lying + updates), regions if programs.fused else None)
             runs = []
             for i, frame in enumerate(frames):
                 after = frames[(i + 1) % FRAMES]
-                memory, results = [frame.x], [frame.g, *([after.x] if updates else [])]
+                memory, results = [frame.x, programs.sum], [frame.g, programs.sum]
                 if updates:
                     memory += [frame.state[j] for j in arrays]
-                    results += [after.state[j] for j in arrays]
+                    results += [after.x, *(after.state[j] for j in arrays)]
                 if carries:
                     memory, results = [*memory, frame.carried], [*results, after.carried]  # type: ignore[list-item]
                 runs.append(bind(memory, results))
@@ -320,32 +329,44 @@ class _Bound:
         try:
             whole = _step_graph(programs, recorded, gradient, data, updates=True)
         except (TraceError, TypeError, ValueError):  # a rule that looks at numbers runs as it is
-            return cls(None, None, apart, same, "")
+            return cls(recorded, None, None, apart, same, "")
         fused, source = bound(whole, True)
-        return cls(fused, None, apart, same, source)
+        return cls(recorded, fused, None, apart, same, source)
 
     def run(
-        self, programs: StepPrograms, k: int, data: tuple[Any, ...], t: int, lr: float
-    ) -> tuple[float, Sequence[Any]] | None:
-        """Return the loss and the counts, or None where the loss takes another path."""
+        self, programs: StepPrograms, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float
+    ) -> Made | None:
+        """Make the update, or return None where the loss takes another path."""
         frames, numbers = programs.frames, programs.numbers
         frame, after = frames[k], frames[(k + 1) % FRAMES]
         if self.fused is not None:
             state = frame.state
-            results = self.fused[k](*[state[i] for i in numbers], *data, np.float64(t), np.float64(lr))
+            results = self.fused[k](*[state[i] for i in numbers], *data, weight, np.float64(t), np.float64(lr))
             if results is not None:
                 for i, value in zip(numbers, results, strict=False):
                     after.state[i] = value
-                loss, *counts = results[len(numbers) :]
-                return float(loss), counts
+                square, loss, *counts = results[len(numbers) :]
+                return float(loss), float(square), counts
         if self.apart is None:
             self.apart = self.make_apart()
-        results = self.apart[k](*data)
+        results = self.apart[k](*data, weight)
         if results is None:
             return None
-        loss, *counts = results
+        square, loss, *counts = results
         programs.update(k, t, lr, float(loss))
-        return float(loss), counts
+        return float(loss), float(square), counts
+
+
+def _loss_graph(programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...]) -> Graph:
+    """Return the graph of the loss alone: (x, carried, data) -> loss."""
+    frame = programs.frames[0]
+    tape = Trace(concrete=False, name="loss")
+    x = tape.input(frame.x, "x")
+    rest = [] if frame.carried is None else [tape.input(frame.carried, "carried")]
+    rest += [tape.input(a, f"data{i}") for i, a in enumerate(data)]
+    with tape.running():
+        loss, *_ = replay(recorded, recorded.graph, [*_parameters(programs, x), *rest])
+    return tape.graph([_node(tape, loss)])
 
 
 def _step_graph(
@@ -353,11 +374,12 @@ def _step_graph(
 ) -> Graph:
     """Return the graph of a step.
 
-    (x, state arrays, carried; state numbers, data, t, lr) -> (g, x, state arrays, carried; state numbers, loss, counts)
+    (x, sum, state arrays, carried; state numbers, data, weight, t, lr) ->
+    (g, sum, x, state arrays, carried; state numbers, g · g, loss, counts), where without updates there is no state.
     """
-    frame, layout = programs.frames[0], programs.layout
+    frame = programs.frames[0]
     tape = Trace(concrete=False, name="step")
-    x = tape.input(frame.x, "x")
+    x, total = tape.input(frame.x, "x"), tape.input(programs.sum, "sum")
     state: list[Any] = list(frame.state)
     if updates:
         for i in programs.arrays:
@@ -367,22 +389,32 @@ def _step_graph(
         for i in programs.numbers:
             state[i] = tape.input(frame.state[i], f"state{i}")
     inputs = [tape.input(a, f"data{i}") for i, a in enumerate(data)]
+    weight = tape.input(np.float64(1), "weight")
     with tape.running():
-        params = layout.view(x)  # type: ignore[arg-type]
-        values = list(params.values()) if isinstance(params, dict) else [params]
-        results = replay(recorded, gradient, [*values, *(() if carried is None else (carried,)), *inputs])
+        values = [*_parameters(programs, x), *(() if carried is None else (carried,)), *inputs]
+        results = replay(recorded, gradient, values)
         wanted = 1 + (carried is not None) + programs.model.counts
         (loss, *others), parts = results[:wanted], results[wanted:]
         passed_on = [others.pop(0)] if carried is not None else []
         g: Any = np.concatenate([part.reshape(-1) for part in parts])
+        square = np.sum(np.square(g.astype(np.float64)))
         if not updates:
-            return tape.graph([_node(tape, value) for value in (g, *passed_on, loss, *others)])
+            total = total + g * weight.astype(g.dtype)
+            return tape.graph([_node(tape, value) for value in (g, total, *passed_on, square, loss, *others)])
         t, lr = (tape.input(np.float64(1), name) for name in ("t", "lr"))
         rule = _rule_graph(programs)
         after, *states = replay(rule, rule.graph, [x, g, t, lr, loss.astype(np.float64), *state])
         arrays = [states[i] for i in programs.arrays]
         numbers = [states[i] for i in programs.numbers]
-    return tape.graph([_node(tape, value) for value in (g, after, *arrays, *passed_on, *numbers, loss, *others)])
+        total = total + g * weight.astype(g.dtype)  # last: it is added to in place, so no guard may fail after it
+    results = [g, total, after, *arrays, *passed_on, *numbers, square, loss, *others]
+    return tape.graph([_node(tape, value) for value in results])
+
+
+def _parameters(programs: StepPrograms, x: Any) -> list[Any]:
+    """Return the arrays that the flat parameters are, as the loss was traced with them."""
+    params = programs.layout.view(x)
+    return list(params.values()) if isinstance(params, dict) else [params]
 
 
 def _rule_graph(programs: StepPrograms) -> Recorded:
@@ -429,7 +461,6 @@ class Training(_Descent):
     frames: list[Frame] = field(init=False)
     programs: StepPrograms = field(init=False)
     update: FloatArray = field(init=False)  # memory
-    quiet: contextvars.Context = field(default_factory=quiet_context, init=False)  # overflows give no warning in it
     in_legs: bool = field(default=False, init=False)  # only some of the points are wanted
     made: int = field(default=0, init=False)  # the last step whose loss is known,
     finished: int = field(default=0, init=False)  # its frame,
@@ -542,7 +573,7 @@ class Training(_Descent):
                         self.made = t - 1
                     batch = self.feed.draw()
                     assert batch is not None
-                if self._step(t, batch) and self.in_legs and t % self.recorder.stride and t % SAMPLED:
+                if self._step(t, batch) and self.in_legs and t % self.recorder.stride and t % ASKED:
                     continue
                 point = self._seen()
                 if not point.is_finite and self.point.t < t - 1:
@@ -567,19 +598,21 @@ class Training(_Descent):
         """Make update t + 1 from the present frame; return whether loss and gradient are finite there."""
         assert self.feed is not None
         self.data = self.model.data(batch, t)
-        fun, counts = self.programs.run(self.at, self.data, t + 1, self.optimizer.rate(t, self.memory or ()))
-        g = self.frames[self.at].g
-        square = float(self.quiet.run(np.dot, g, g))
-        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(g).all()))
+        weight = self.model.samples(batch)
+        rate = self.optimizer.rate(t, self.memory or ())
+        fun, square, counts = self.programs.run(self.at, self.data, weight, t + 1, rate)
+        frame = self.frames[self.at]
+        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(frame.g).all()))
         self.made, self.finished = t, self.at
         self.funs[self.at] = fun
         if not self.finite:
             return False
-        self.quiet.run(self.feed.sums.add_with, self.model.samples(batch), fun, g, square)
+        self.feed.sums.add_numbers(weight, fun, square)
+        self.feed.sums.g = self.programs.sum
         for i, count in enumerate(counts):
             self.counted[i] += float(count)
-        if t % SAMPLED == 0 or self.layer_sums[0] == 0:
-            self._look_at_layers(self.frames[self.at], self.frames[(self.at + 1) % FRAMES])
+        if self.feed.index % SAMPLED == 1:
+            self._look_at_layers(frame, self.frames[(self.at + 1) % FRAMES])
         return True
 
     def _seen(self, back: int = 0) -> Point:
@@ -638,7 +671,9 @@ class Training(_Descent):
     def _close(self, t: int, frame: Frame) -> None:
         """Sum up the epoch that ended after ``t`` updates, and find out whether it is the last."""
         assert self.feed is not None
-        ended = self.feed.close(t, norm(frame.x, self.feed.sums.gradient, None))
+        gradient = self.feed.sums.gradient
+        ended = self.feed.close(t, norm(frame.x, gradient, None))
+        self.programs.sum.fill(0.0)
         number = self.feed.epoch
         accuracy = self.counted[0] / ended.weight if self.model.counts else None
         lr = self.optimizer.rate(t - 1, self.memory or ())
@@ -654,7 +689,7 @@ class Training(_Descent):
         best = math.inf if number == 1 else self.best.fun
         self.waited = 0 if fun < best - self.min_delta else self.waited + 1
         if fun < best:
-            self.best = Point(t, frame.x.copy(), fun, ended.gradient, self.feed.rows[-1][2], is_sample=True)
+            self.best = Point(t, frame.x.copy(), fun, gradient, self.feed.rows[-1][2], is_sample=True)
             self.best_carried = None if frame.carried is None else frame.carried.copy()
         if self.patience is not None and self.waited >= self.patience:
             which = "loss" if validation_fun is None else "validation loss"
@@ -771,6 +806,7 @@ class Training(_Descent):
                     f"{last.fun!r}, now it is {again.fun!r}; start anew"
                 )
             last = replace(again, x=self.frames[0].x)
+            self.programs.sum[...] = arrays["feed"]
         self.feed.go_to(header["feed"], arrays["feed"])
         start = replace(points["start"])
         goes_on = not last.is_sample and self._goes_on(path, last, header)

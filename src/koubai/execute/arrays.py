@@ -79,7 +79,8 @@ def compile_bound(
     """Return ``bind(memory, results)``, which returns ``run(*rest)``: the graph's program on memory that stays.
 
     held: the inputs that always lie in the arrays ``memory``; into: the outputs that are written into the arrays
-    ``results``, which must not overlap ``memory``. run takes the other inputs and returns the other outputs as a tuple,
+    ``results``. These must not overlap ``memory``, but an output may lie where an input does that, element by element,
+    nothing else reads. run takes the other inputs and returns the other outputs as a tuple,
     or None where a guard fails. The bound programs share their buffers: one at a time may run.
     fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code.
     """
@@ -264,10 +265,16 @@ class _Plan:
         for i in range(count):
             dying.setdefault(last[i], []).append(i)
 
-        def own_place(i: int) -> None:
-            """Give node ``i``, which something else writes, memory: its part of a whole, or its own."""
+        def own_place(i: int, operands: Sequence[int] = ()) -> None:
+            """Give node ``i``, which something else writes, memory: its part of a whole, that of one of ``operands``,
+            which nobody needs any more, or its own.
+            """
             if i not in parts:
-                settle(i)
+                left = [j for j in operands if j in place and i not in results and i not in kept]
+                if left:
+                    place[i], name[i], self.steady[i] = place.pop(left[0]), name[left[0]], True
+                else:
+                    settle(i)
                 return
             target, (before, after) = parts[i]
             if target not in settled:
@@ -281,7 +288,8 @@ class _Plan:
         for i, node in enumerate(nodes):
             if i <= skips:
                 continue
-            if i in region_of and self._region(region_of[i], name, own_place):
+            ended = dying.get(region_of[i].members[-1], ()) if i in region_of else ()
+            if i in region_of and self._region(region_of[i], name, own_place, ended):
                 skips = region_of[i].members[-1]
                 for k in region_of[i].members:
                     for guard in checks.get(k, ()):
@@ -359,8 +367,10 @@ class _Plan:
         self.arguments = [name[i] for i in graph.inputs if i not in self.held]
 
     # --- code
-    def _region(self, region: Any, name: list[str], own_place: Callable[[int], None]) -> bool:
-        """Write the call of a region's kernel; return whether there is one."""
+    def _region(
+        self, region: Any, name: list[str], own_place: Callable[[int, Sequence[int]], None], ended: Sequence[int]
+    ) -> bool:
+        """Write the call of a region's kernel; return whether there is one. ended: what nobody needs after it."""
         nodes, members = self.nodes, set(region.members)
         wanted = set(self.graph.outputs) | {guard.node for guard in self.graph.guards}
         for i, node in enumerate(nodes):
@@ -379,8 +389,9 @@ class _Plan:
             return False
         if any(not self.steady[i] for i in kernel.arrays if i in self.steady):
             return False  # memory with gaps
+        shows = [self._root(i) for i in kernel.arrays]
         for i in kernel.outputs:
-            own_place(i)
+            own_place(i, [j for j in ended if shows.count(j) == 1 and kernel.may_replace(j, i)])
             if not self.steady.get(i):
                 raise CompileError(f"node {i} has no memory that stays")
         k = sum(line.startswith("table") for line in self.prelude)
@@ -396,6 +407,10 @@ class _Plan:
         numbers = [f"{name[i]}.item()" if nodes[i].shape else name[i] for i in kernel.numbers]
         call = f"kernel{k}({', '.join([f'address{k}', *numbers])})"
         self.lines.append(f"if not {call}: raise IndexError('an index is out of range')")
+        for i in kernel.outputs:
+            if not nodes[i].shape:
+                self.lines.append(f"v{i} = {name[i]}[()]")
+                name[i] = f"v{i}"
         for i in region.members:  # for people
             self.lines.append(f"# {statement(nodes[i], f'v{i}', [f'v{j}' for j in nodes[i].inputs])}")
         for i in shown:

@@ -1,7 +1,8 @@
 """Regions: what stands between the matrix products of a program on memory that stays, each as one pass in machine code.
 
 A region is a set of nodes over rows and columns: *full* ones have an element in each place, *row* ones one a row (a
-reduction along the row, and what follows from it), and sums along the columns are added up from row to row. The kernel
+reduction along the row, and what follows from it), sums along the columns are added up from row to row, and so are
+those of the rows' numbers. The kernel
 goes through the rows; within a row, a *phase* is a loop over the columns, `LANES` elements at a time, and ends where
 the result of a row's reduction is needed. Arrays of equal shape that only meet each other are one long row.
 
@@ -34,12 +35,16 @@ CALLS = ("exp", "log", "tanh", "sigmoid", "softplus", "sqrt", "power", "expm1", 
 _RESHAPE, _GETITEM, _ADD_AT, _TRANSPOSE = (OPS[name] for name in ("reshape", "getitem", "add_at", "transpose"))
 _ALONG = {"sum": ("add", 0.0), "max": ("maximum", -math.inf), "min": ("minimum", math.inf)}
 _ALONG["largest"] = _ALONG["max"]
-FULL, ROW, COLUMN = "full", "row", "column"
+_PLACES = ("argmax", "argmin")
+_INDEX = np.dtype(np.int64)
+FULL, ROW, COLUMN, TOTAL = "full", "row", "column", "total"
 
 
 @dataclass
 class Region:
-    """Nodes that one kernel computes. kinds: what each is, "full", "row" or, a sum along the columns, "column"."""
+    """Nodes that one kernel computes. kinds: what each is, "full", "row", or a sum: along the columns "column", of the
+    rows' numbers "total".
+    """
 
     rows: int
     columns: int
@@ -89,15 +94,14 @@ def _element(code: Code, node: Node, operands: Sequence[Value], given: Sequence[
 def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]:
     """Return the graph in an order in which every region's nodes stand together, and the regions.
 
-    wanted: the nodes that the rest of the program waits for; what they do not depend on is left to the end.
+    wanted: the outputs that the rest of the program waits for; what they do not depend on is left to the end.
     """
-    nodes = _without_double_transposes(graph)
+    places = [k for k, i in enumerate(graph.outputs) if i in wanted]
+    graph = _without_idle_views(graph)
+    nodes, wanted = graph.nodes, [graph.outputs[k] for k in places]
     guarded = {guard.node for guard in graph.guards}
     early = _ancestors(nodes, [*wanted, *guarded])
-    for i in graph.outputs:  # a loss, too, but no count of right answers: its argmax would cut a region in two
-        more = _ancestors(nodes, [i]) - early
-        if not any(nodes[j].op.name in ("argmax", "argmin") for j in more):
-            early |= more
+    early |= _ancestors(nodes, [i for i in graph.outputs if not nodes[i].shape])  # a loss, or a count
     order = [i for i in range(len(nodes)) if i in early or nodes[i].op in LEAVES]
     order += [i for i in range(len(nodes)) if i not in early and nodes[i].op not in LEAVES]
     groups: list[Region] = []
@@ -182,7 +186,8 @@ def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]
     return again, kept
 
 
-def _without_double_transposes(graph: Graph) -> list[Node]:
+def _without_idle_views(graph: Graph) -> Graph:
+    """Leave out what transposes a transpose back, or reshapes to the same shape."""
     nodes = list(graph.nodes)
     same = list(range(len(nodes)))
     for i, node in enumerate(nodes):
@@ -193,7 +198,9 @@ def _without_double_transposes(graph: Graph) -> list[Node]:
             axes = [first.params["axes"][a] for a in node.params["axes"]]
             if axes == list(range(len(axes))):
                 same[i] = first.inputs[0]
-    return nodes
+        elif node.op is _RESHAPE and node.shape == nodes[inputs[0]].shape:
+            same[i] = inputs[0]
+    return Graph.pruned(nodes, graph.inputs, graph.outputs, graph.guards, graph.kinks, graph.name)
 
 
 def _ancestors(nodes: Sequence[Node], wanted: Sequence[int]) -> set[int]:
@@ -219,7 +226,7 @@ def _place(
     given = [nodes[j] for j in node.inputs]
     inside = [(j, group_of[j]) for j in node.inputs if j in group_of and group_of[j] in opened]
     kinds = {j: group.kinds[j] for j, group in inside}
-    if any(kind == COLUMN for kind in kinds.values()) or node.dtype is None or not _size(node):
+    if any(kind in (COLUMN, TOTAL) for kind in kinds.values()) or node.dtype is None or not _size(node):
         return None
     if any(_is_uneven(nodes, j) for j in node.inputs if j not in kinds):
         return None
@@ -228,6 +235,9 @@ def _place(
         same = [g for g in opened if (g.rows, g.columns) == (rows, columns)]
         return same[-1] if same else Region(rows, columns)
 
+    if node.op.name == "equal" and ROW in kinds.values() and {n.dtype for n in given} == {_INDEX}:
+        group = next(group for j, group in inside if kinds[j] == ROW)
+        return (group, ROW) if all(n.shape == (group.rows,) for n in given) else None
     if node.op.elementwise and node.shape and _has_code(node, given):
         row_group: Region | None = next((g for j, g in inside if kinds[j] == ROW), None)
         if row_group is not None and _size(node) == row_group.rows and node.shape[0] == row_group.rows:
@@ -252,15 +262,24 @@ def _place(
             return group, FULL
         if all(_size(n) == 1 or n.shape == node.shape for n in given) and _size(node) > 1:
             group = fitting(1, _size(node))
-            if any(kinds.get(j) == ROW for j in node.inputs):
-                return None
+            if any(kinds.get(j) == ROW for j in node.inputs):  # a sum is known when its region is done
+                group = Region(1, _size(node))
             return group, FULL
         return None
-    if len(inside) == 0 or node.dtype.kind != "f":
+    if len(inside) == 0 or node.inputs[0] not in kinds:
         return None
     j = node.inputs[0]
-    if j not in group_of or (group := group_of[j]) not in opened or group.rows == 1:
+    group = group_of[j]
+    if group.rows > 1 and node.op.name in _PLACES and kinds[j] == FULL and KINDS.get(given[0].dtype) in TAGS:
+        return (group, ROW) if node.params["axis"] == 1 else None
+    if group.rows > 1 and node.op.name == "sum" and not node.shape and kinds[j] == ROW:
+        counts = given[0].dtype == np.bool_ and node.dtype == _INDEX
+        return (group, TOTAL) if counts or (given[0].dtype == node.dtype and node.dtype in KINDS) else None
+    if node.dtype.kind != "f":
         return None
+    if group.rows == 1:  # long sums of float32 are NumPy's, which adds in pairs
+        sums = node.op.name == "sum" and not node.shape and kinds.get(j) == FULL
+        return (group, ROW) if sums and given[0].dtype == node.dtype == np.float64 else None
     if node.op.name in _ALONG and kinds.get(j) == FULL and KINDS.get(given[0].dtype) in TAGS:
         axis = node.params["axis"]
         if axis == (1,):
@@ -358,7 +377,7 @@ class Kernel:
         return i, node.op.name, node.shape, node.dtype, params, given
 
     def kind(self, i: int) -> str:
-        return KINDS[self.nodes[i].dtype]
+        return "i64" if self.nodes[i].dtype == _INDEX else KINDS[self.nodes[i].dtype]
 
     # -- which phase --------------------------------------------------------------------------------------------------
 
@@ -374,7 +393,7 @@ class Kernel:
                 self.level[i] = max(before, default=0)
             elif kinds[i] == COLUMN:
                 self.level[i] = self.level[nodes[i].inputs[0]]
-            elif nodes[i].op.name in _ALONG or nodes[i].op is _GETITEM:
+            elif kinds[i] == ROW and (nodes[i].op.name in (*_ALONG, *_PLACES) or nodes[i].op is _GETITEM):
                 self.level[i] = self.level[nodes[i].inputs[0]] + 1
                 if nodes[i].op is _GETITEM:
                     self.stored.add(nodes[i].inputs[0])
@@ -386,6 +405,16 @@ class Kernel:
                     if j in self.members and kinds[j] == FULL and self.level[j] < self.level[i]:
                         self.stored.add(j)
         self.phases = 1 + max(self.level.values())
+
+    def may_replace(self, j: int, i: int) -> bool:
+        """May output ``i`` be written where operand ``j`` lies? An element must have been read for the last time."""
+        nodes, kinds = self.nodes, self.region.kinds
+        if j not in self.arrays or kinds[i] != FULL:
+            return False
+        if (nodes[i].shape, nodes[i].dtype) != (nodes[j].shape, nodes[j].dtype):
+            return False
+        readers = [k for k in self.region.members if j in nodes[k].inputs]
+        return all(self.level[k] - (kinds[k] == ROW) <= self.level[i] for k in readers)
 
     # -- the function -------------------------------------------------------------------------------------------------
 
@@ -409,6 +438,11 @@ class Kernel:
             i: code.cast(Value(f"%n{k}", "double"), KINDS.get(nodes[i].dtype, "double"))
             for k, i in enumerate(self.numbers)
         }
+        totals = [i for i in region.members if region.kinds[i] == TOTAL]
+        for i in totals:
+            kind = self._adding(i)
+            code.line(f"%total{i} = alloca {kind}")
+            code.line(f"store {kind} {'0' if kind == 'i64' else '0.0'}, ptr %total{i}")
         sums = [i for i in region.members if region.kinds[i] == COLUMN]
         if sums:
             self._clear(sums)
@@ -430,6 +464,10 @@ class Kernel:
         code.line(f"%r.on = icmp slt i64 %r.next, {region.rows}")
         code.line("br i1 %r.on, label %row, label %done")
         code.block("done")
+        for i in totals:
+            added = Value(code.load(f"load {self._adding(i)}, ptr %total{i}"), self._adding(i))
+            value = code.cast(added, self.kind(i))
+            code.line(f"store {value.kind} {value.text}, ptr {self.pointer[i]}, align 1")
         code.line("ret i1 true")
         if self.picked:
             code.block("wrong")
@@ -473,22 +511,43 @@ class Kernel:
         """Compute the rows' values that are known before phase ``number``."""
         code, nodes, kinds = self.code, self.nodes, self.region.kinds
         for i in self.region.members:
-            if kinds[i] != ROW or self.level[i] != number:
+            if kinds[i] not in (ROW, TOTAL) or self.level[i] != number:
                 continue
             node = nodes[i]
+            if kinds[i] == TOTAL:
+                self._add(i, self.row_values[node.inputs[0]])
+                continue
             if node.op is _RESHAPE:
                 self.row_values[i] = self.row_values[node.inputs[0]]
             elif node.op is _GETITEM:
                 base = node.inputs[0]
                 at = self._address(base, self.picked[node.inputs[2]])
                 self.row_values[i] = Value(code.load(f"load {self.kind(base)}, ptr {at}, align 1"), self.kind(base))
-            elif node.op.name not in _ALONG:
+            elif node.op.name not in (*_ALONG, *_PLACES):
                 operands = [self._row_operand(j) for j in node.inputs]
-                self.row_values[i] = _element(code, node, operands, [nodes[j] for j in node.inputs])
+                if operands[0].kind == "i64":
+                    a, b = (v.text for v in operands)
+                    self.row_values[i] = Value(code.raw(f"icmp eq i64 {a}, {b}"), BOOL)
+                else:
+                    self.row_values[i] = _element(code, node, operands, [nodes[j] for j in node.inputs])
             if i in self.outputs:
                 value = self.row_values[i]
                 at = code.raw(f"getelementptr {value.kind}, ptr {self.pointer[i]}, i64 %r")
                 code.line(f"store {value.kind} {value.text}, ptr {at}, align 1")
+
+    def _adding(self, i: int) -> str:
+        """Return the kind of number in which a total is added up."""
+        return "i64" if self.kind(i) == "i64" else "double"
+
+    def _add(self, i: int, value: Value) -> None:
+        """Add a row's number to a total."""
+        code, kind = self.code, self._adding(i)
+        before = code.load(f"load {kind}, ptr %total{i}")
+        if kind == "i64":
+            after = code.raw(f"add i64 {before}, {code.raw(f'zext i1 {value.text} to i64')}")
+        else:
+            after = code.raw(f"fadd double {before}, {code.cast(value, kind).text}")
+        code.line(f"store {kind} {after}, ptr %total{i}")
 
     def _row_operand(self, j: int) -> Value:
         code, n = self.code, self.nodes[j]
@@ -517,8 +576,10 @@ class Kernel:
         members = self.region.members
         full = [i for i in members if kinds[i] == FULL and self.level[i] == number]
         sums = [i for i in members if kinds[i] == COLUMN and self.level[i] == number]
-        along = [i for i in members if kinds[i] == ROW and nodes[i].op.name in _ALONG and self.level[i] == number + 1]
-        if not full and not sums and not along:
+        rows = [i for i in members if kinds[i] == ROW and self.level[i] == number + 1]
+        along = [i for i in rows if nodes[i].op.name in _ALONG]
+        places = [i for i in rows if nodes[i].op.name in _PLACES]
+        if not full and not sums and not along and not places:
             return
         columns = self.region.columns
         whole = columns // LANES * LANES
@@ -533,34 +594,62 @@ class Kernel:
         entry = f"{label}.in"
         code.line(f"br label %{entry}")
         code.block(entry)
-        starts = {}
+        starts: dict[Any, Value] = {}
         for i in along:
             first = code.number(_ALONG[nodes[i].op.name][1], self.kind(i))
             starts[i] = code.spread(first, LANES)
+        for i in places:
+            first = code.number(self._worst(i), self.kind(nodes[i].inputs[0]))
+            starts[i], starts[i, "place"] = code.spread(first, LANES), self._lanes("i32")
         totals = starts
         if whole:
             code.line(f"br label %{label}")
             code.block(label)
             j = f"%{label}.j"
             code.line(f"{j} = phi i64 [ 0, %{entry} ], [ {j}.next, %{label} ]")
-            places = {}
-            for i in along:
-                places[i] = len(code.lines)
+            lines = {}
+            for key in starts:
+                lines[key] = len(code.lines)
                 code.line("")
-            phis = {i: Value(f"%{label}.t{i}", self.kind(i), LANES) for i in along}
-            totals = self._columns(full, sums, along, phis, j, LANES, row | outside)
+            phis = {key: Value(f"%{label}.t{k}", v.kind, LANES) for k, (key, v) in enumerate(starts.items())}
+            totals = self._columns(full, sums, along, places, phis, j, LANES, row | outside)
             code.line(f"{j}.next = add i64 {j}, {LANES}")
             code.line(f"{j}.on = icmp slt i64 {j}.next, {whole}")
             code.line(f"br i1 {j}.on, label %{label}, label %{label}.out")
-            for i in along:
-                of = of_type(self.kind(i), LANES)
-                ways = f"[ {starts[i].text}, %{entry} ], [ {totals[i].text}, %{label} ]"
-                code.lines[places[i]] = f"  {phis[i].text} = phi {of} {ways}"
+            for key, phi in phis.items():
+                ways = f"[ {starts[key].text}, %{entry} ], [ {totals[key].text}, %{label} ]"
+                code.lines[lines[key]] = f"  {phi.text} = phi {of_type(phi.kind, LANES)} {ways}"
             code.block(f"{label}.out")
         if whole < columns:
-            totals = self._columns(full, sums, along, totals, str(whole), columns - whole, row | outside)
+            totals = self._columns(full, sums, along, places, totals, str(whole), columns - whole, row | outside)
         for i in along:
             self.row_values[i] = self._tree(_ALONG[nodes[i].op.name][0], totals[i])
+        for i in places:
+            self.row_values[i] = self._place_of(i, totals[i], totals[i, "place"])
+
+    def _worst(self, i: int) -> float:
+        """Return what loses against any element in the search for a row's largest or smallest one."""
+        return -math.inf if self.nodes[i].op.name == "argmax" else math.inf
+
+    def _lanes(self, kind: str) -> Value:
+        numbers = ", ".join(f"{kind} {k}" for k in range(LANES))
+        return Value(f"<{numbers}>", kind, LANES)
+
+    def _place_of(self, i: int, found: Value, places: Value) -> Value:
+        """Return where the row's largest or smallest element stands first, or its first NaN.
+
+        found, places: each lane's, and where it stands.
+        """
+        code = self.code
+        best = self._tree("maximum" if self.nodes[i].op.name == "argmax" else "minimum", found)
+        is_best = code.compare("oeq", found, code.spread(best, LANES))
+        is_nan = code.compare("uno", found, found)
+        nowhere = code.spread(Value(str(2**31 - 1), "i32"), LANES)
+        here = code.select(code.binary("or", is_best, is_nan), places, nowhere)
+        symbol = f"@llvm.vector.reduce.smin.v{LANES}i32"
+        code.declared.add(f"declare i32 {symbol}(<{LANES} x i32>)")
+        first = code.raw(f"call i32 {symbol}(<{LANES} x i32> {here.text})")
+        return Value(code.raw(f"zext i32 {first} to i64"), "i64")
 
     def _role(self, i: int, j: int) -> str:
         """Return what an operand from outside is to a full node: full, one number a row, or one a column."""
@@ -574,12 +663,16 @@ class Kernel:
         full: Sequence[int],
         sums: Sequence[int],
         along: Sequence[int],
-        totals: dict[int, Value],
+        places: Sequence[int],
+        totals: dict[Any, Value],
         at: str,
         lanes: int,
         row: dict[int, Value],
-    ) -> dict[int, Value]:
-        """Write the code for the columns from ``at`` on, ``lanes`` of them; return the new totals."""
+    ) -> dict[Any, Value]:
+        """Write the code for the columns from ``at`` on, ``lanes`` of them; return the new totals.
+
+        All is read before anything is written: an output may lie where an operand does.
+        """
         code, nodes = self.code, self.nodes
         values: dict[int, Value] = {}
 
@@ -611,21 +704,30 @@ class Kernel:
             else:
                 values[i] = _element(code, node, [operand(i, j) for j in node.inputs], [nodes[j] for j in node.inputs])
             values[i] = code.spread(code.cast(values[i], self.kind(i)), LANES)
-            if i in self.stored:
-                self._store(values[i], self._address(i, at), lanes)
+        written = [(values[i], self._address(i, at)) for i in full if i in self.stored]
         for i in sums:
             address = code.raw(f"getelementptr {self.kind(i)}, ptr {self.pointer[i]}, i64 {at}")
             before = self._load(address, self.kind(i), lanes)
+            written.append((code.binary("fadd", before, operand(i, nodes[i].inputs[0])), address))
+        after: dict[Any, Value] = {}
+
+        def reduced(i: int, neutral: float) -> Value:
             x = operand(i, nodes[i].inputs[0])
-            self._store(code.binary("fadd", before, x), address, lanes)
-        after = {}
+            rest = code.spread(code.number(neutral, x.kind), LANES)
+            return x if lanes == LANES else code.select(self._mask(lanes), x, rest)
+
         for i in along:
             name, neutral = _ALONG[nodes[i].op.name]
-            x = operand(i, nodes[i].inputs[0])
-            if lanes < LANES:
-                rest = code.spread(code.number(neutral, x.kind), LANES)
-                x = code.select(self._mask(lanes), x, rest)
-            after[i] = emitter(name)(code, totals[i], x)
+            after[i] = emitter(name)(code, totals[i], reduced(i, neutral))
+        for i in places:
+            x, best, place = reduced(i, self._worst(i)), totals[i], totals[i, "place"]
+            beyond = code.compare("ugt" if nodes[i].op.name == "argmax" else "ult", x, best)
+            better = code.binary("and", beyond, code.compare("ord", best, best))  # the first NaN stays
+            start = Value(code.raw(f"trunc i64 {at} to i32"), "i32")
+            here = code.binary("add", code.spread(start, LANES), self._lanes("i32"))
+            after[i], after[i, "place"] = code.select(better, x, best), code.select(better, here, place)
+        for value, address in written:
+            self._store(value, address, lanes)
         return after
 
     def _mask(self, lanes: int) -> Value:
@@ -639,8 +741,7 @@ class Kernel:
         gap = code.raw(f"sub i64 {picked}, {at}")
         one = code.raw(f"insertelement {vector} poison, i64 {gap}, i32 0")
         spread = code.raw(f"shufflevector {vector} {one}, {vector} poison, <{LANES} x i32> zeroinitializer")
-        lanes = ", ".join(f"i64 {k}" for k in range(LANES))
-        return Value(code.raw(f"icmp eq {vector} {spread}, <{lanes}>"), BOOL, LANES)
+        return Value(code.raw(f"icmp eq {vector} {spread}, {self._lanes('i64').text}"), BOOL, LANES)
 
     def _load(self, address: str, kind: str, lanes: int) -> Value:
         code = self.code
