@@ -24,8 +24,8 @@ from unittest import mock
 import numpy as np
 
 from koubai.errors import TraceError
-from koubai.execute import library, llvm, loops, regions, vectormath
-from koubai.execute.arrays import compile_arrays, compile_bound
+from koubai.execute import choose, library, llvm, loops, regions, vectormath
+from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
 from koubai.execute.loops import compile_loops
@@ -228,35 +228,13 @@ def compiled(graph: Graph, machine: bool) -> Iterator[tuple[str, Callable[..., A
         yield "floats", floats
     if not machine or not library.available():
         return
-    for name, make in (("native", compile_native), ("loops", compile_loops)):
-        try:
-            with mock.patch.object(loops, "SHARE", 0):
-                yield name, make(graph)
-        except Unsuitable:
-            pass
-    with mock.patch.object(regions, "LEAST", 2):
-        bound = _bound(graph)
-    if bound is not None:
-        yield "regions", bound
-
-
-def _bound(graph: Graph) -> Callable[..., Any] | None:
-    """Return the graph with fused regions, or None where there are none."""
-    forms = [(graph.nodes[i].shape, graph.nodes[i].dtype) for i in graph.outputs]
-    into = [k for k, (shape, _) in enumerate(forms) if shape]
-    bind = compile_bound(graph, [], into, fusion=regions)
-    if "if not kernel" not in bind.source:
-        return None
-
-    def run(*given: Any) -> Any:
-        results = {k: np.empty(*forms[k]) for k in into}
-        rest = bind([], [results[k] for k in into])(*given)
-        if rest is None:
-            return None
-        left = iter(rest)
-        return [results[k] if k in results else next(left) for k in range(len(forms))]
-
-    return run
+    for name, make in (("native", compile_native), ("loops", compile_loops), ("regions", choose._compile_rows)):
+        with (
+            contextlib.suppress(Unsuitable),
+            mock.patch.object(loops, "SHARE", 0),
+            mock.patch.object(regions, "LEAST", 2),
+        ):
+            yield name, make(graph)
 
 
 def odd_numbers(dtype: Any) -> Any:

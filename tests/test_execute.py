@@ -7,11 +7,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from koubai.errors import CompileError
+from koubai.errors import CompileError, CompileWarning
+from koubai.execute import choose, library, llvm
 from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.choose import Program
 from koubai.execute.floats import compile_floats
-from koubai.graph.call import trace
+from koubai.graph.call import Leaves, record_call, trace
 from koubai.graph.trace import evaluate
 
 EXACT = ("add", "subtract", "multiply", "square", "maximum", "minimum", "absolute", "negative", "sqrt")
@@ -343,3 +344,137 @@ def test_a_bound_program_says_where_a_guard_fails():
     np.testing.assert_array_equal(result, 2.0)
     x[0] = -1
     assert run() is None
+
+
+# -- large arrays row by row
+
+needs_llvm = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+
+
+def pairs(x):
+    d = x[:, None] - x[None, :]
+    return np.sum(np.exp(-d * d))
+
+
+def softmax(z):
+    e = np.exp(z - np.max(z, axis=1, keepdims=True))
+    p = e / np.sum(e, axis=1, keepdims=True)
+    return np.sum(p * p)
+
+
+def standardised(x):
+    y = (x - x.mean(axis=0)) / x.std(axis=0)
+    return np.sum(np.tanh(y) * y)
+
+
+def in_layers(w):
+    hidden = np.tanh(np.ones((300, w.shape[0])) @ w + w[0])
+    return np.sum(np.maximum(hidden, 0.1) * hidden) if np.sum(w) > 0 else np.sum(hidden)
+
+
+ROWS = [(pairs, (260,)), (softmax, (700, 30)), (standardised, (900, 17)), (in_layers, (5, 90))]
+
+
+@needs_llvm
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("f", "shape"), ROWS)
+def test_rows_and_columns_are_fused_where_arrays_are_large(f, shape, dtype):
+    x = np.random.default_rng(0).uniform(0.1, 1.0, shape).astype(dtype)
+    graph = trace(f, x).gradient()
+    program = Program(graph)
+    assert program.executor == "native"
+    assert "kernel" in program.source
+    expected, first = evaluate(graph, x), program.run(x)
+    tolerance = 2e-4 if dtype == np.float32 else 1e-11
+    for a, b in zip(first, expected, strict=True):
+        assert (np.shape(a), a.dtype, type(a)) == (np.shape(b), b.dtype, type(b))
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+    kept = [np.array(v) for v in first]
+    other = program.run(x[::-1] * 1.5)
+    agree(first, kept, True)  # a later call does not write into it
+    program.release()
+    agree(program.run(x), kept, True)
+    strided = np.repeat(x, 2, axis=-1)[..., ::2]
+    for again in (strided, np.asfortranarray(x), x.astype(x.dtype.newbyteorder()), x.tolist()):
+        agree(program.run(again), kept, True)
+    assert not np.array_equal(other[1], first[1])
+    with pytest.raises(CompileError, match="wants float"):
+        program.run(x[:-1])
+
+
+@needs_llvm
+def test_the_way_that_leaves_less_to_numpy_is_taken():
+    line = np.linspace(0.0, 1.0, 60_000)
+    for f, x, rows in ((pairs, line[:300], True), (lambda x: np.sum(np.exp(x[1:] - x[:-1]) * x[1:]), line, False)):
+        source = Program(trace(f, x).gradient()).source
+        assert ("table0" in source) is rows
+    assert (
+        Program(trace(lambda x: np.sum(np.cumsum(np.sort(x, axis=1), axis=1)), line.reshape(-1, 2))).executor == "numpy"
+    )
+
+
+@needs_llvm
+def test_a_guard_and_an_array_from_outside_stop_rows_too():
+    data = np.random.default_rng(1).uniform(size=(400, 30))[:, ::-1]
+
+    def f(x):
+        y = np.exp(data * x) + x
+        return np.sum(y / np.sum(y, axis=1, keepdims=True)) if x[0] > 0 else np.sum(x)
+
+    x = np.linspace(0.5, 1.0, 30)
+    graph = record_call(f, Leaves.of(f, (x,), {}, (0,)), scalar=True).graph.gradient()
+    program = Program(graph)
+    assert program.executor == "native"
+    agree(program.run(x), evaluate(graph, x), False)
+    assert program.run(-x) is None
+    before = program.run(x)[1]
+    data *= 0.5
+    agree(program.run(x), evaluate(graph, x), False)
+    assert not np.array_equal(program.run(x)[1], before)
+
+
+@needs_llvm
+def test_threads_have_rows_of_their_own():
+    graph = trace(softmax, np.ones((500, 40))).gradient()
+    program = Program(graph)
+    points = [np.random.default_rng(k).uniform(size=(500, 40)) for k in range(6)]
+    expected = [program.run(x) for x in points]
+    wrong = []
+
+    def work(k):
+        for _ in range(20):
+            value, gradient = program.run(points[k])
+            if value != expected[k][0] or not np.array_equal(gradient, expected[k][1]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@needs_llvm
+def test_wrong_code_for_rows_is_found_at_its_first_answer_and_not_used(monkeypatch):
+    library.clear()
+    monkeypatch.setenv("KOUBAI_CACHE", "off")
+    monkeypatch.setitem(llvm._EMIT, "subtract", lambda code, a, b: code.binary("fsub", b, a))
+    x = np.random.default_rng(2).uniform(size=(600, 31))
+    program = Program(trace(softmax, x).gradient())
+    assert program.executor == "native"
+    with pytest.warns(CompileWarning, match="machine code gives output"):
+        found = program.run(x)
+    assert program.executor == "numpy"
+    agree(found, evaluate(trace(softmax, x).gradient(), x), True)
+    library.clear()
+
+
+@needs_llvm
+def test_results_beyond_the_bound_raise_with_both_numbers():
+    choose.check_result("x", [1.0, np.nan, np.inf, 2.0], [1.0, np.nan, np.inf, 2.0 + 1e-9], 1e-8)
+    for found in ([1.0, 2.1], [1.0, np.nan], [np.inf, 2.0]):
+        with pytest.raises(
+            CompileError, match=r"machine code gives x = .*(2\.1|nan|inf).*, NumPy .*(2\.0|1\.0).* 1e-08"
+        ):
+            choose.check_result("x", found, [1.0, 2.0], 1e-8)

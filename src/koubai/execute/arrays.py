@@ -82,7 +82,8 @@ def compile_bound(
     ``results``. These must not overlap ``memory``, but an output may lie where an input does that, element by element,
     nothing else reads. run takes the other inputs and returns the other outputs as a tuple,
     or None where a guard fails. The bound programs share their buffers: one at a time may run.
-    fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code.
+    fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
+    bind.libraries: of that code, one a region.
     """
     plan = _Plan(graph, held, into, fusion)
     compiled: Callable[..., Any] = plan.compiled()
@@ -97,6 +98,7 @@ def compile_bound(
         return partial(context.run, compiled(buffers, *memory, *results))
 
     bind.source = plan.source  # type: ignore[attr-defined]
+    bind.libraries = plan.libraries  # type: ignore[attr-defined]
     return bind
 
 
@@ -154,6 +156,7 @@ class _Plan:
         graph = _signs_folded(graph)
         self.regions: list[Any] = []
         self.fusion: Any = fusion
+        self.libraries: list[Any] = []  # of the regions' machine code
         if self.fusion is not None:
             graph, self.regions = self.fusion.partition(graph, [graph.outputs[k] for k in into or ()])
         self.graph = graph
@@ -394,6 +397,7 @@ class _Plan:
             own_place(i, [j for j in ended if shows.count(j) == 1 and kernel.may_replace(j, i)])
             if not self.steady.get(i):
                 raise CompileError(f"node {i} has no memory that stays")
+        self.libraries.append(kernel.library)
         k = sum(line.startswith("table") for line in self.prelude)
         self.namespace |= {"table": self.fusion.table, "addressof": ctypes.addressof, f"kernel{k}": kernel.call}
         arrays = ["None" if i in kernel.moving else name[i] for i in kernel.arrays]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError, CompileWarning
-from koubai.execute.arrays import compile_arrays
+from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.descents import operations
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
-from koubai.graph.trace import INPUT, Graph
+from koubai.graph.trace import INPUT, LEAVES, Graph
 
 __all__ = ["BOUND", "Program", "check_result", "choose_fused", "choose_native"]
 
@@ -59,21 +60,84 @@ def choose_fused(size: int, updates: int) -> bool:
 LOOPED = 50_000  # elements computed from which on they pay
 
 
-def _loops(graph: Graph) -> Callable[..., Any] | None:
-    """Return the graph as fused loops, where its arrays are large and there is code for them."""
+def _fused(graph: Graph) -> Callable[..., Any] | None:
+    """Return the graph as fused loops, where its arrays are large and there is code for them.
+
+    Loops go over one index, with shifts and writes into slices, or row by row, with what is spread over rows and
+    columns and reduced along them: whichever leaves less to NumPy.
+    """
     if operations(graph) < LOOPED:
         return None
     from koubai.execute import library, loops
 
     if not library.available():
         return None
-    try:
-        return loops.compile_loops(graph)
-    except Unsuitable:
-        return None
-    except CompileError as error:
-        warnings.warn(CompileWarning(str(error)), stacklevel=2)
-        return None
+    ways: list[tuple[int, Callable[[Graph], Callable[..., Any]]]] = []
+    with contextlib.suppress(Unsuitable):
+        ways.append((loops.left_to_numpy(graph), loops.compile_loops))
+    with contextlib.suppress(Unsuitable):
+        ways.append((_left_by_rows(graph), _compile_rows))
+    for _, compile_way in sorted(ways, key=lambda way: way[0]):
+        try:
+            return compile_way(graph)
+        except Unsuitable:
+            continue
+        except CompileError as error:
+            warnings.warn(CompileWarning(str(error)), stacklevel=2)
+    return None
+
+
+def _left_by_rows(graph: Graph) -> int:
+    """Return how many elements NumPy computes beside regions. Raises Unsuitable where it would be left with much."""
+    from koubai.execute import loops, regions
+
+    again, found = regions.partition(graph, graph.outputs)
+    fused = {i for region in found for i in region.members}
+    sizes = {True: 0, False: 0}
+    for i, node in enumerate(again.nodes):
+        if node.op not in LEAVES and not loops.is_view(node):
+            sizes[i in fused] += math.prod(node.shape)
+    if loops.SHARE * sizes[False] > sizes[True]:
+        raise Unsuitable("little to be fused")
+    return sizes[False]
+
+
+def _compile_rows(graph: Graph) -> Callable[..., Any]:
+    """Return the program of `koubai.execute.regions`, as `koubai.execute.loops.compile_loops` does."""
+    from koubai.execute import loops, regions
+
+    nodes = graph.nodes
+    given, forms = ([(nodes[i].shape, nodes[i].dtype) for i in ends] for ends in (graph.inputs, graph.outputs))
+    into = [k for k, (shape, _) in enumerate(forms) if shape]
+
+    def compiled() -> Any:
+        return compile_bound(graph, [], into, regions)
+
+    first = compiled()
+    if not first.libraries:
+        raise Unsuitable("no code for what is to be fused")
+    pool = [first]  # each with buffers of its own, for one call at a time
+
+    def run(*inputs: Any) -> Any:
+        try:
+            bind = pool.pop()
+        except IndexError:
+            bind = compiled()
+        results = [np.empty(*forms[k]) for k in into]
+        fitted = [
+            loops.fitted(v, dtype, shape) if shape else v for v, (shape, dtype) in zip(inputs, given, strict=True)
+        ]
+        rest = bind([], results)(*fitted)
+        pool.append(bind)
+        if rest is None:
+            return None
+        arrays, numbers = iter(results), iter(rest)
+        return tuple([next(arrays if shape else numbers) for shape, _ in forms])
+
+    run.source = first.source  # type: ignore[attr-defined]
+    run.release = pool.clear  # type: ignore[attr-defined]
+    run.fresh = any(library.origin != "memory" for library in first.libraries)  # type: ignore[attr-defined]
+    return run
 
 
 class Program:
@@ -88,7 +152,7 @@ class Program:
 
     def __init__(self, graph: Graph) -> None:
         floats = compile_floats(graph, _Late(graph))
-        native = _loops(graph) if floats is None else None
+        native = _fused(graph) if floats is None else None
         if floats is not None:
             self._take("floats", floats)
         elif native is not None:

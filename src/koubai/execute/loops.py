@@ -34,7 +34,7 @@ from koubai.execute.native import Function, fingerprint, module
 from koubai.graph.ops import OPS
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
-__all__ = ["compile_loops"]
+__all__ = ["SHARE", "compile_loops", "fitted", "is_view", "left_to_numpy"]
 
 VECTOR = 8  # lanes of a load
 BLOCK = 32  # elements that vector code takes at least: so many running sums hide the latency of an addition
@@ -1158,6 +1158,11 @@ def compile_loops(graph: Graph) -> Callable[..., Any]:
     return run
 
 
+def left_to_numpy(graph: Graph) -> int:
+    """Return how many elements NumPy computes beside the loops of a graph. Raises Unsuitable as `compile_loops`."""
+    return _divided(_written_out(graph).nodes)[1]
+
+
 def _check_layout() -> None:
     """Raise Unsuitable where array objects do not lie in memory as NumPy's C interface says: not in CPython, say."""
     probe = np.zeros(1)
@@ -1167,12 +1172,47 @@ def _check_layout() -> None:
         raise Unsuitable("arrays lie in memory in another way")
 
 
-def _fitted(v: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+def fitted(v: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     """Return the array as a kernel reads it."""
     array = np.ascontiguousarray(v, dtype)
     if array.shape != shape:
         raise CompileError(f"a program wants {dtype}{shape}, got {array.dtype}{array.shape}")
     return array
+
+
+def is_view(node: Node) -> bool:
+    return node.op.view or (node.op.name == "getitem" and not node.params["index"].holes)
+
+
+def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
+    """Return which nodes are machine code's, and how many elements are left to NumPy.
+
+    A view or zeros that only NumPy reads are its own. Raises Unsuitable where it would be left with much: then what is
+    fused hardly counts.
+    """
+    found, movable, work = [], [], 0
+    elements = {False: 0, True: 0}  # that NumPy and kernels compute
+    for i, node in enumerate(nodes):
+        try:
+            form = _form(nodes, i)
+        except Unsuitable:
+            form = _Form("leaf")
+        found.append(form.kind != "leaf")
+        movable.append(is_view(node) or node.op.name == "zeros")
+        large = _size(node) > 1 or any(_size(nodes[j]) > 1 for j in node.inputs)
+        work += found[i] and large and not movable[i]
+        if not movable[i] and node.op not in LEAVES:
+            elements[found[i]] += _size(node)
+    if work < 3 or SHARE * elements[False] > elements[True]:
+        raise Unsuitable("little to be fused")
+    if sum(found) > NODES:
+        raise Unsuitable("a graph that is too long")
+    read = [False] * len(nodes)
+    for i in range(len(nodes) - 1, -1, -1):
+        found[i] = found[i] and (read[i] or not movable[i])
+        for j in nodes[i].inputs if found[i] else ():
+            read[j] = True
+    return found, elements[False]
 
 
 class _Program:
@@ -1184,10 +1224,10 @@ class _Program:
         self.nodes = graph.nodes
         self.lines: list[str] = []
         self.namespace: dict[str, Any] = {
-            "np": np, "ndarray": np.ndarray, "empty": np.empty, "fitted": _fitted, "float32": np.float32,
+            "np": np, "ndarray": np.ndarray, "empty": np.empty, "fitted": fitted, "float32": np.float32,
             "bool_": np.bool_,
         }  # fmt: skip
-        self.native = self._native()
+        self.native, _ = _divided(graph.nodes)
         self.stage = self._stages()
         self.released: list[Callable[[], None]] = []
         self.pool: list[Any] = []
@@ -1201,40 +1241,6 @@ class _Program:
         self.pool.clear()
         for release in self.released:
             release()
-
-    def _native(self) -> list[bool]:
-        """Find which nodes are machine code's. A view or zeros that only NumPy reads are its own.
-
-        Raises Unsuitable where NumPy would be left with much: then what is fused hardly counts.
-        """
-        nodes, found, work = self.nodes, [], 0
-        movable = []
-        elements = {False: 0, True: 0}  # that NumPy and kernels compute
-        for i, node in enumerate(nodes):
-            try:
-                form = _form(nodes, i)
-            except Unsuitable:
-                form = _Form("leaf")
-            found.append(form.kind != "leaf")
-            movable.append(self._is_view(node) or node.op.name == "zeros")
-            large = _size(node) > 1 or any(_size(nodes[j]) > 1 for j in node.inputs)
-            work += found[i] and large and not movable[i]
-            if not movable[i] and node.op not in LEAVES:
-                elements[found[i]] += _size(node)
-        if work < 3 or SHARE * elements[False] > elements[True]:
-            raise Unsuitable("little to be fused")
-        if sum(found) > NODES:
-            raise Unsuitable("a graph that is too long")
-        read = [False] * len(nodes)
-        for i in range(len(nodes) - 1, -1, -1):
-            found[i] = found[i] and (read[i] or not movable[i])
-            for j in nodes[i].inputs if found[i] else ():
-                read[j] = True
-        return found
-
-    @staticmethod
-    def _is_view(node: Node) -> bool:
-        return node.op.view or (node.op.name == "getitem" and not node.params["index"].holes)
 
     def _stages(self) -> list[int]:
         """Number the stages: in each, a kernel comes first, then what NumPy computes from it."""
@@ -1258,7 +1264,7 @@ class _Program:
                 return new[i]
             node = self.nodes[i]
             constant = node.op is CONSTANT and (_size(node) == 1 or not native)
-            if i in inside or constant or (not native and (node.op is CAPTURED or self._is_view(node))):
+            if i in inside or constant or (not native and (node.op is CAPTURED or is_view(node))):
                 node = node._replace(inputs=tuple([add(j) for j in node.inputs]))
             else:
                 outside.append(i)
