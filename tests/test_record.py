@@ -50,3 +50,44 @@ def test_repr_says_how_it_ended():
     run = kb.minimize(lambda x: x**2, 3.0)
     assert repr(run).startswith("Run: converged — largest |gradient|")
     assert "SGD(lr=0.1)" in repr(run)
+
+
+@pytest.mark.parametrize("record", ["auto", "all", "off"])
+def test_rows_that_a_loop_writes_are_those_that_are_added(record, monkeypatch):
+    monkeypatch.setattr(Recorder, "ROWS", 70)
+    layout, _ = flatten(np.zeros(3))
+    rng = np.random.default_rng(0)
+    for steps in (0, 10_000):
+        one, many = Recorder(layout, record), Recorder(layout, record, steps=steps)
+        rows = [(t, rng.normal(size=3), *rng.normal(size=3), bool(t % 3), bool(t % 5)) for t in range(3000)]
+        many.add(*rows[0])
+        at = 0
+        while at < len(rows) - 1:
+            end, mask, columns = many.reserve(at, min(len(rows) - 1, at + int(rng.integers(1, 400))))
+            assert end > at
+            k = 0
+            for t, x, fun, grad_norm, _, clipped, projected in rows[at + 1 : end + 1]:
+                written = {"x": x, "fun": fun, "grad_norm": grad_norm, "clipped": clipped, "projected": projected}
+                for name, value in written.items():
+                    columns[name][k] = value
+                k += not t & mask
+            many.take(at, np.array([row[4] for row in rows[at : end + 1]]), rows[end])
+            at = end
+        for row in rows:
+            one.add(*row)
+        assert many.count <= many.limit or record == "all"
+        for name, column in vars(one.history()).items():
+            np.testing.assert_array_equal(column, getattr(many.history(), name))
+
+
+def test_a_history_given_away_stays_as_it_is():
+    layout, _ = flatten(np.zeros(2))
+    recorder = Recorder(layout, "auto", steps=100)
+    for t in range(90):
+        recorder.add(t, np.full(2, float(t)), float(t), 1.0, 0.1)
+        if t == 60:
+            given = recorder.history()
+    assert len(given) == 61
+    np.testing.assert_array_equal(given.fun, np.arange(61.0))
+    recorder.history().fun[:] = -1.0
+    np.testing.assert_array_equal(given.fun, np.arange(61.0))

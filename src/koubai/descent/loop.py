@@ -200,7 +200,8 @@ class _Descent:
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
     settled: bool = field(default=True, init=False)  # False while a step is on its way
-    engine: Engine | None = field(default=None, init=False)  # makes steps in machine code
+    looped: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
+    native: int = field(default=0, init=False)  # of these, in machine code
     reason: str = field(default="every step is looked at", init=False)  # why there is an engine, or none
 
     @classmethod
@@ -283,8 +284,8 @@ class _Descent:
     def _engine(self) -> Engine | None:
         from koubai.descent.program import Engine  # machine code is loaded by the first descent that may need it
 
-        self.engine, self.reason = Engine.of(self)
-        return self.engine
+        engine, self.reason = Engine.of(self)
+        return engine
 
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
@@ -435,7 +436,7 @@ class _Descent:
             best_x=copy(best.x),
             best_fun=best.fun,
             history=self.recorder.history(self._epochs()),
-            executor="native" if self.engine is not None and self.engine.steps else self.objective.executor,
+            executor="native" if self.native else self.objective.executor,
             executor_reason=self.reason,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
@@ -478,7 +479,7 @@ class _Descent:
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev, objective.njev],
             "differences": objective.program is None and objective.grad == "auto",
-            "looped": self.engine is not None and self.engine.looped > 0,
+            "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
         }
         arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}

@@ -90,8 +90,6 @@ class Engine:
         self.idle = 0  # Python steps to be made before machine code is tried again
         self.patience = 1
         self.turns = 0  # from one path to another, with few steps between them
-        self.steps = 0  # made in machine code
-        self.looped = 0  # made in any loop
 
     @classmethod
     def of(cls, descent: Any) -> tuple[Engine | None, str]:
@@ -126,8 +124,7 @@ class Engine:
             end = min(end, descent.point.t + descent.checkpoint.steps - descent.checkpoint.step)
         if end > descent.point.t:
             made, why = leg.run(end)
-            self.steps += made if leg.is_native else 0
-            self.looped += made
+            self._count(leg, made)
             if descent.checkpoint is not None:
                 descent.checkpoint.step += made
             self.length = min(4 * self.length, self.LARGEST, max(1, self.WORK // leg.operations))
@@ -151,9 +148,13 @@ class Engine:
             return False
         point, self.descent.state = after
         self.descent._arrive(point)
-        self.steps += leg.is_native  # type: ignore[union-attr]
-        self.looped, self.leg = self.looped + 1, leg
+        self._count(leg, 1)  # type: ignore[arg-type]
+        self.leg = leg
         return True
+
+    def _count(self, leg: _Leg, made: int) -> None:
+        self.descent.looped += made
+        self.descent.native += made if leg.is_native else 0
 
     def _found(self) -> _Leg | None:
         """Return the memory and the code for the path that f takes here."""

@@ -257,6 +257,7 @@ class FloatsDescent:
                 if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
                     raise Unsuitable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
         self.graphs = graphs
+        self._width = 2 + 2 * graphs.size + 2 * graphs.flags  # of a step in a table
         self.source, functions = self._text(tolerances)
         namespace: dict[str, Any] = {"power": math.pow, "math": math}
         namespace |= {name: getattr(math, name) for name in functions}
@@ -277,18 +278,24 @@ class FloatsDescent:
         )  # fmt: skip
         leg.state[: len(state)] = state
         leg.numbers[descents.STEEPEST2] = leg.counts[descents.ROWS] = 0
-        n = self.graphs.size
-        width = 2 + 2 * n + 2 * self.graphs.flags
         if steps:
             # struct takes a quarter of the time that np.array does
-            table = np.frombuffer(struct.pack(f"{len(steps)}d", *steps)).reshape(-1, width)
-            self._follow(leg, t, table[:, 0], table[:, 2 : 2 + 2 * n])
-            self._record(leg, t, table)
+            table = np.frombuffer(struct.pack(f"{len(steps)}d", *steps)).reshape(-1, self._width)
+            if not counts[descents.FORCED]:  # such a step is judged in Python
+                self._follow(leg, t, table)
+                self._record(leg, t, table)
+            n, (fun, norm, *last) = self.graphs.size, table[-1]
+            leg.x[:], leg.g[:] = last[:n], last[n : 2 * n]
+            leg.numbers[descents.FUN], leg.numbers[descents.NORM] = fun, norm
+            leg.counts[descents.T] = t + len(table)
+            if self.graphs.flags:
+                leg.counts[descents.CLIPPED], leg.counts[descents.PROJECTED] = last[2 * n :]
         return int(why)
 
-    def _follow(self, leg: Leg, t: int, fun: Any, points: Any) -> None:
-        """Leave what the path told: where it ends, its best point, its length and its steepest step."""
-        n, numbers, counts = self.graphs.size, leg.numbers, leg.counts
+    def _follow(self, leg: Leg, t: int, table: Any) -> None:
+        """Leave what the path told: its best point, its length and its steepest step."""
+        n, numbers = self.graphs.size, leg.numbers
+        fun, points = table[:, 0], table[:, 2 : 2 + 2 * n]
         path = np.empty((len(fun) + 1, 2 * n))
         path[0, :n], path[0, n:], path[1:] = leg.x, leg.g, points
         near = fun <= numbers[descents.NEAR]
@@ -305,24 +312,18 @@ class FloatsDescent:
         numbers[descents.TRAVELLED] = np.add.accumulate(lengths)[-1]  # one after the other, as the loop would
         best = fun.argmin()
         if fun[best] < numbers[descents.BEST]:
-            numbers[descents.BEST], leg.best[:], counts[descents.BEST_T] = fun[best], points[best], t + 1 + best
-        leg.x[:], leg.g[:] = path[-1, :n], path[-1, n:]
-        numbers[descents.FUN], counts[descents.T] = fun[-1], t + len(fun)
+            numbers[descents.BEST], numbers[descents.BEST_NORM] = table[best, :2]
+            leg.best[:], leg.counts[descents.BEST_T] = points[best], t + 1 + best
 
     def _record(self, leg: Leg, t: int, table: Any) -> None:
-        """Leave the rows that are due, and what else is asked of the last and of the best step."""
-        n, numbers, counts = self.graphs.size, leg.numbers, leg.counts
-        numbers[descents.NORM] = table[-1, 1]
-        if counts[descents.BEST_T] > t:
-            numbers[descents.BEST_NORM] = table[counts[descents.BEST_T] - t - 1, 1]
-        mask = int(counts[descents.MASK])
+        """Leave the rows that are due."""
+        n, mask = self.graphs.size, int(leg.counts[descents.MASK])
         due = table[-(t + 1) & mask :: mask + 1] if mask >= 0 else table[:0]
-        rows = counts[descents.ROWS] = len(due)
+        rows = leg.counts[descents.ROWS] = len(due)
         for name, column in (("fun", due[:, 0]), ("grad_norm", due[:, 1]), ("x", due[:, 2 : 2 + n])):
             leg.rows[name][:rows] = column
         if self.graphs.flags:
             leg.rows["clipped"][:rows], leg.rows["projected"][:rows] = due[:, -2], due[:, -1]
-            counts[descents.CLIPPED], counts[descents.PROJECTED] = table[-1, -2:]
 
     def _text(self, tolerances: bool) -> tuple[str, set[str]]:
         graphs, n = self.graphs, self.graphs.size
