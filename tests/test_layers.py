@@ -332,6 +332,7 @@ def test_initializers(shape):
     for name, std in expected.items():
         assert draw[name].std() == pytest.approx(std, rel=loose), name
     assert np.abs(draw["xavier"]).max() <= np.sqrt(6 / 80)
+    assert nn.initializers.initializer("glorot") is nn.initializers.xavier
     q = draw["orthogonal"].reshape(shape[0], -1)
     q = q if q.shape[0] <= q.shape[1] else q.T
     np.testing.assert_allclose(q @ q.T, np.eye(len(q)), atol=1e-12)
@@ -356,6 +357,14 @@ def test_layers_hand_their_fans_to_the_initializer():
         (lambda: nn.Dense(0), "units must be a whole number ≥ 1, got 0"),
         (lambda: nn.Dense(2.5), "units"),
         (lambda: nn.Dense(2, init=3), "init must be a name"),
+        (
+            lambda: nn.Dense(2, init=lambda *_: np.ones(3)).forward(np.ones((1, 4))),
+            r"init must return finite numbers of shape \(4, 2\)",
+        ),
+        (
+            lambda: nn.Conv2D(2, 3, init=lambda *_: "he").forward(np.ones((1, 1, 4, 4))),
+            "init must return finite numbers",
+        ),
         (lambda: nn.Conv2D(2, (1, 2, 3)), "kernel must be a whole number or a pair"),
         (lambda: nn.Conv2D(2, 3, stride=0), "stride must be a whole number ≥ 1"),
         (lambda: nn.Conv2D(2, 3, padding=-1), "padding must be a whole number ≥ 0"),

@@ -189,6 +189,8 @@ def test_check_returns_what_the_loss_takes():
         (lambda: nn.Huber(0), "delta must be a number > 0"),
         (lambda: nn.CrossEntropy(label_smoothing=1.0), r"label_smoothing must lie in \[0, 1\)"),
         (lambda: nn.CrossEntropy(class_weight=[0, 0]), "class_weight must be one number ≥ 0 a class"),
+        (lambda: nn.MSE().forward([[1.0], [2.0]], [1.0, 2.0], [1.0]), r"one number a sample, shape \(2,\)"),
+        (lambda: nn.MSE().forward([[1.0], [2.0]], [1.0, 2.0], [1.0, -1.0]), "sample_weight must be finite, ≥ 0"),
         (lambda: nn.CrossEntropy(class_weight={1: 2.0}), "class_weight must name every class 0, 1"),
         (lambda: nn.BinaryCrossEntropy(class_weight=[1, 2, 3]), r"class_weight must be \(weight of no"),
         (lambda: nn.CrossEntropy(class_weight=[1, 2]).check((3,), [0]), "class_weight has 2 entries for 3 classes"),

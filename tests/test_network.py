@@ -1,10 +1,17 @@
 """Networks: building, what they compute, training, early stopping, resuming, bad data, files; `fit` for functions."""
 
+import copy
+import functools
+import io
+import itertools
 import json
 import linecache
 import math
+import pickle
+import re
 import sys
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
@@ -526,8 +533,22 @@ def test_batches_streams_and_memmaps_train(toys, tmp_path):
     assert as_function.nit == 10
 
 
-def test_progress_shows_loss_and_speed(toys, capsys):
-    small().fit(*toys, epochs=3, progress=True)
+def test_progress_shows_loss_accuracy_speed_and_time_left(toys, capsys, monkeypatch):
+    import rich.console
+
+    shown = io.StringIO()
+    monkeypatch.setattr(
+        rich.console, "Console", functools.partial(rich.console.Console, file=shown, width=120, force_terminal=True)
+    )
+    seconds = itertools.count()
+    monkeypatch.setattr(lane, "time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
+    run = small().fit(*toys, epochs=3, batch_size=50, progress=True)
+    assert run.nit == 12
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
+    last = text.rstrip().splitlines()[-1]
+    assert re.search(r"epoch 3/3  loss 0\.\d+  accuracy \d\d\.\d+%  \d+ samples/s +(\d:\d\d:\d\d|-:--:--)", last), text
+    # a second for each of the points that were looked at, of 50 samples
+    assert re.search(r" (\d+) samples/s", last)[1] in {str(n) for n in range(30, 51)}
     assert capsys.readouterr().out == ""
 
 
@@ -1080,6 +1101,25 @@ def test_a_network_is_saved_and_loaded(name, tmp_path):
     assert (again.l2, again.seed, again.dtype) == (net.l2, net.seed, net.dtype)
     with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
         assert json.loads(str(file["header"]))["kind"] == "network"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_learns_by_itself(copied, toys):
+    X, y = toys
+    net = everything_on()
+    net.fit(X, y, epochs=1)
+    net.layers[0].forward(X)
+    net.layers[0].backward(np.ones((200, 16)))
+    again = copied(net)
+    np.testing.assert_array_equal(again.outputs(X), net.outputs(X))
+    before = net.vector.copy()
+    again.fit(X, y, epochs=2)
+    np.testing.assert_array_equal(net.vector, before)
+    assert all(np.shares_memory(a, again.vector) for a in again.params.values())
+    assert again.layers[0].params["W"] is again.params["0.W"]
+    net.fit(X, y, epochs=2)
+    np.testing.assert_array_equal(again.vector, net.vector)
+    assert copied(small()).input_shape is None
 
 
 def test_layers_of_ones_own_are_given_again(tmp_path):

@@ -16,6 +16,7 @@ from koubai.errors import InputError, UnknownNameError
 
 __all__ = [
     "Initializer",
+    "draw",
     "he",
     "he_uniform",
     "initializer",
@@ -81,6 +82,7 @@ def orthogonal(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int
 
 
 _NAMED = {f.__name__: f for f in (zeros, normal, xavier, xavier_normal, he, he_uniform, orthogonal)}
+_NAMED |= {"glorot": xavier, "glorot_normal": xavier_normal}
 
 
 def initializer(init: str | Initializer) -> Initializer:
@@ -92,3 +94,14 @@ def initializer(init: str | Initializer) -> Initializer:
     if not callable(init):
         raise InputError(f"init must be a name ({', '.join(_NAMED)}) or a function, got {init!r}")
     return init
+
+
+def draw(init: Initializer, rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int) -> Any:
+    """Return initial weights. Raises InputError where ``init``, somebody's own function, gives no such array."""
+    weights = np.asarray(init(rng, shape, fan_in, fan_out))
+    if weights.shape != shape or weights.dtype.kind not in "fiu" or not np.isfinite(weights).all():
+        raise InputError(
+            f"init must return finite numbers of shape {shape}; {getattr(init, '__name__', init)} returned "
+            f"{weights.dtype} of shape {weights.shape}"
+        )
+    return weights

@@ -22,7 +22,7 @@ from koubai.graph import activations, windows  # noqa: F401 their primitives ent
 from koubai.graph.call import Leaves
 from koubai.graph.ops import apply
 from koubai.graph.reverse import pullback
-from koubai.nn.initializers import Initializer, initializer, normal
+from koubai.nn.initializers import Initializer, draw, initializer, normal
 from koubai.parameters import real_array
 
 __all__ = [
@@ -73,6 +73,10 @@ class Layer:
 
     def __repr__(self) -> str:
         return self.name
+
+    def __getstate__(self) -> Arrays:
+        """What a copy gets: all but what `backward` needs."""
+        return self.__dict__ | {"_run": None, "_paths": None}
 
     # --- what a layer says of itself
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -312,7 +316,7 @@ class Dense(Layer):
 
     def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
         inputs = input_shape[-1]
-        params = {"W": self.init(rng, (inputs, self.units), inputs, self.units)}
+        params = {"W": draw(self.init, rng, (inputs, self.units), inputs, self.units)}
         if self.bias:
             params["b"] = np.zeros(self.units)
         return params, {}
@@ -366,7 +370,7 @@ class Conv2D(Layer):
     def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
         shape = (self.filters, input_shape[0], *self.kernel)
         area = math.prod(self.kernel)
-        params = {"W": self.init(rng, shape, input_shape[0] * area, self.filters * area)}
+        params = {"W": draw(self.init, rng, shape, input_shape[0] * area, self.filters * area)}
         if self.bias:
             params["b"] = np.zeros(self.filters)
         return params, {}
@@ -475,7 +479,7 @@ class Embedding(Layer):
         return (*input_shape, self.size)
 
     def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-        return {"W": self.init(rng, (self.count, self.size), self.count, self.size)}, {}
+        return {"W": draw(self.init, rng, (self.count, self.size), self.count, self.size)}, {}
 
     def check(self, x: Any) -> None:
         bad = (x < 0) | (x >= self.count)

@@ -17,7 +17,7 @@ from koubai.graph import activations  # noqa: F401 its primitives enter the tabl
 from koubai.graph.ops import apply
 from koubai.parameters import real_array
 
-__all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss"]
+__all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss", "sample_weights"]
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -39,6 +39,10 @@ class Loss:
 
     def __repr__(self) -> str:
         return self.name
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: all but what `backward` needs."""
+        return self.__dict__ | {"_gradient": None, "_differentiated": None}
 
     def each(self, outputs: Any, y: Any) -> Any:
         """Return the loss of every output (or of every sample), before the mean is taken."""
@@ -93,6 +97,8 @@ class Loss:
         y = self.check(outputs.shape[1:], y)
         if len(y) != len(outputs):
             raise InputError(f"{self.name}: {len(outputs)} outputs, but y has {len(y)} rows; they must be equal")
+        if sample_weight is not None:
+            sample_weight = sample_weights(sample_weight, len(y), outputs.dtype)
         if self._differentiated is None:
             self._differentiated = Differentiated(lambda outputs, y, weight: self(outputs, y, weight), 0, "backprop")
         value, self._gradient = self._differentiated(outputs, y, sample_weight)
@@ -103,6 +109,19 @@ class Loss:
         if self._gradient is None:
             raise InputError(f"{self.name}: backward was called before forward; call forward(outputs, y) first")
         return self._gradient
+
+
+def sample_weights(weights: Any, samples: int, dtype: Any) -> Any:
+    """Return the weights of the samples as an array. Raises InputError where they can't weigh anything."""
+    array = np.asarray(weights)
+    if array.dtype.kind not in "fiub" or array.shape != (samples,):
+        raise InputError(
+            f"sample_weight must be one number a sample, shape ({samples},), got {array.dtype} {array.shape}"
+        )
+    array = np.asarray(array, dtype)
+    if not (np.isfinite(array).all() and (array >= 0).all() and (array > 0).any()):
+        raise InputError("sample_weight must be finite, ≥ 0, and not 0 everywhere")
+    return array
 
 
 def _cast(y: Any, dtype: Any) -> Any:

@@ -151,13 +151,26 @@ class Network:
         self.carried: FloatArray | None = None  # of the state, flat
         if state:
             self.state_layout, self.carried = _flat(state, self.dtype)
+        self._show()
+        self.input_shape, self.output_shapes = input_shape, shapes
+        return self
+
+    def _show(self) -> None:
+        """Let the arrays of the network and of its layers be views of the flat ones."""
         self.params: dict[str, FloatArray] = self.layout.view(self.vector)
         self.state: dict[str, FloatArray] = self.state_of(self.carried)
         for i, layer in enumerate(self.layers):
             layer.params = {name: self.params[f"{i}.{name}"] for name in layer.params}
             layer.state = {name: self.state[f"{i}.{name}"] for name in layer.state}
-        self.input_shape, self.output_shapes = input_shape, shapes
-        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: all but programs, which it makes anew."""
+        return self.__dict__ | {"_value_and_gradient": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.input_shape is not None:
+            self._show()
 
     def state_of(self, carried: Any) -> dict[str, Any]:
         """Show the flat state as a dict of its arrays."""
@@ -401,17 +414,7 @@ class Network:
         return np.asarray(y, self.dtype) if y.dtype.kind == "f" else y
 
     def _weights(self, weights: Any, samples: int) -> Array | None:
-        if weights is None:
-            return None
-        array = np.asarray(weights)
-        if array.dtype.kind not in "fiub" or array.shape != (samples,):
-            raise InputError(
-                f"sample_weight must be one number a sample, shape ({samples},), got {array.dtype} {array.shape}"
-            )
-        array = np.asarray(array, self.dtype)
-        if not (np.isfinite(array).all() and (array >= 0).all() and (array > 0).any()):
-            raise InputError("sample_weight must be finite, ≥ 0, and not 0 everywhere")
-        return array
+        return None if weights is None else known_losses.sample_weights(weights, samples, self.dtype)
 
     def _cast(self, x: Array) -> Array:
         if x.dtype.kind in "iu" and self.layers[0].takes_integers:
