@@ -169,6 +169,8 @@ class StepPrograms:
 
     def run(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
         """Make update ``t`` from frame k into the next one. weight: the batch's. The gradient is then in frame k."""
+        if self.differences is not None:
+            return self._by_differences(k, data, weight, t, lr)
         form = tuple([(a.shape, a.dtype) for a in data])
         if not self._forms:  # machine code takes a few milliseconds a program, and some hundred the first time
             size = self.layout.size + sum(a.size for a in data)
@@ -182,15 +184,13 @@ class StepPrograms:
             results = bound.run(self, k, data, weight, t, lr)
             if results is not None:
                 return results
-        if self.differences is None:
-            try:
-                return self._new_path(form, k, data, weight, t, lr)
-            except (TraceError, GradientError) as error:
-                self.differences, self.njev = self.model.by_differences(error), t - 1
-                if self.differences is None:
-                    raise
-                self.fused, self.reason = False, "the gradient does not come from backpropagation"
-                self._forms.clear()
+        try:
+            return self._new_path(form, k, data, weight, t, lr)
+        except (TraceError, GradientError) as error:
+            self.differences, self.njev = self.model.by_differences(error), t - 1
+            if self.differences is None:
+                raise
+        self.fused, self.reason = False, "the gradient does not come from backpropagation"
         return self._by_differences(k, data, weight, t, lr)
 
     def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
@@ -431,6 +431,11 @@ def _rule_graph(programs: StepPrograms) -> Recorded:
     return record_call(update, Leaves.of(update, values, {}, [0]), scalar=False)
 
 
+def _largest(g: FloatArray) -> float:
+    """Return the largest |component|, without memory for |g|."""
+    return max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))
+
+
 def _node(tape: Trace, value: Any) -> int:
     return int(value._current()) if type(value) is Traced else tape.constant(value)
 
@@ -626,9 +631,7 @@ class Training(_Descent):
         if differences:
             objective.source = "adaptive differences"  # type: ignore[misc]
         self.reason = self.programs.reason
-        g = frame.g
-        largest = max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))
-        return _Sample(t, frame.x, self.funs[at], g, largest, is_sample=True)
+        return _Sample(t, frame.x, self.funs[at], frame.g, _largest(frame.g), is_sample=True)
 
     def _look_at_layers(self, frame: Frame, after: Frame) -> None:
         self.layer_sums[0] += 1
@@ -672,7 +675,7 @@ class Training(_Descent):
         """Sum up the epoch that ended after ``t`` updates, and find out whether it is the last."""
         assert self.feed is not None
         gradient = self.feed.sums.gradient
-        ended = self.feed.close(t, norm(frame.x, gradient, None))
+        ended = self.feed.close(t, _largest(gradient))
         self.programs.sum.fill(0.0)
         number = self.feed.epoch
         accuracy = self.counted[0] / ended.weight if self.model.counts else None
