@@ -301,19 +301,33 @@ MOVED = (
 )
 
 
-class Vectors:
-    """Random functions of two vectors: elementwise, slices, writes, reductions. source: of ``f`` and ``total``."""
+ROWS = (
+    *("{a} - np.sum({b}, axis=-1, keepdims=True)", "{a} - np.mean({a}, axis=0)", "np.max({a}, axis=1, keepdims=True)"),
+    *("np.sum({a} * {b}, axis=0)", "np.sum({a}, axis=1)", "{a} / (np.sum(np.abs({a}), axis=0) + {c})", "{a} @ {b}.T"),
+    *("np.min({a}, axis=1)[:, None] * {b}", "np.log(np.sum(np.exp({a}), axis=1))", "{a}.T * {c}", "{a}[0] + {b}"),
+    *("{a} * np.argmax({a}, axis=1)[:, None]", "{a}[:, :1] * {b}", "np.sum({a}, axis=0, keepdims=True) * {b}"),
+    *("{a} * (np.max({a}, axis=1, keepdims=True) == {a})", "np.mean(np.argmin({a}, axis=1) == 0) * {b}", "{a}.ravel()"),
+    *("{a}[np.arange(len({a})), 0] * {c}", "{a}.reshape(-1, 1) * {c}", "np.max(np.sum({a}, axis=1)) * {b}"),
+)
 
-    def __init__(self, seed: int, few: bool = False) -> None:
-        """few: are they of float64, and at most six of them?"""
-        self.seed, self.random = seed, random.Random(seed)
-        kind = self.random.random() * (0.65 if few else 1.0)
-        small = kind < 0.65
-        size = self.random.randint(*((1, 6) if small else (7, 64) if kind < 0.9 else (65, 200)))
-        size = 70_000 + size if kind > 0.995 else size
-        self.dtype = np.float32 if self.random.random() < 0.3 and not few else np.float64
+
+class Vectors:
+    """Random functions of two arrays: elementwise, slices, writes, reductions. source: of ``f`` and ``total``."""
+
+    def __init__(self, seed: int, kind: str = "vectors") -> None:
+        """kind: "vectors"; "few" numbers of float64; or "rows": a matrix, and what is spread over it."""
+        self.seed, self.random, self.kind = seed, random.Random(seed), kind
+        size = self.random.random() * (0.65 if kind == "few" else 1.0)
+        small = size < 0.65 and kind != "rows"
+        count = self.random.randint(*((1, 6) if size < 0.65 else (7, 64) if size < 0.9 else (65, 200)))
+        count = 70_000 + count if size > 0.995 and kind != "rows" else count
+        shapes: list[tuple[int, ...]] = [(count,), (count,)]
+        if kind == "rows":
+            rows = self.random.randint(1, 12)
+            shapes = [(rows, count), self.random.choice([(count,), (rows, 1), (1, count), (rows, count)])]
+        self.dtype = np.float32 if self.random.random() < 0.3 and kind != "few" else np.float64
         numbers = np.random.default_rng(seed)
-        self.given = [numbers.uniform(-1.8, 1.8, size).astype(self.dtype) for _ in range(2)]
+        self.given = [numbers.uniform(-1.8, 1.8, shape).astype(self.dtype) for shape in shapes]
         names = [name for name in CODED if not small or OPS[name].scalar is not None]
         exact = [name for name in names if name in EXACT or name in EXTREMES]
         self.names = exact if self.random.random() < 0.4 else names
@@ -345,11 +359,15 @@ class Vectors:
     def _add(self, name: str) -> None:
         """Write a line, unless its value is no vector or number of moderate size."""
         a = self._pick()
-        alike = [n for n, v in self.values.items() if np.shape(v) in ((), np.shape(self.values[a]))]
+        shapes = ((), np.shape(self.values[a]), np.shape(self.values[a])[1:])
+        alike = [n for n, v in self.values.items() if np.shape(v) in shapes or self.kind == "rows"]
         text = self._text(a, self.random.choice(alike), name)
         text = re.sub(r"\{c\}", lambda _: str(round(self.random.uniform(0.2, 1.6), 2)), text)
         scope = {"np": np, **self.values}
-        exec(text, scope)
+        try:
+            exec(text, scope)
+        except (ValueError, IndexError):  # shapes that do not go together
+            return
         value = scope[name]
         if np.asarray(value).dtype.kind == "f" and np.size(value) and bool((np.abs(value) <= LARGEST).all()):
             self.lines.append(text)
@@ -369,6 +387,8 @@ class Vectors:
             return f"{name} = np.{chosen}({', '.join(inside)})"
         if self.values[a].ndim == 0 or kind < 0.75:
             return f"{name} = " + self.random.choice(NUMBERS).format(a=a, b=b, c="{c}")
+        if self.kind == "rows" and self.random.random() < 0.7:
+            return f"{name} = " + self.random.choice(ROWS).format(a=a, b=b, c="{c}")
         if self.random.random() < 0.5:
             return f"{name} = " + self.random.choice(REDUCED).format(a=a, b=b, c="{c}")
         return self.random.choice(MOVED).format(a=a, b=b, c="{c}", v=name)

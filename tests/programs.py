@@ -2124,13 +2124,13 @@ def examine(seed: int, machine: bool = True) -> Outcome:
     return check(write(seed), machine)
 
 
-def examine_vectors(seed: int, few: bool = False) -> Outcome:
-    """Compare the executors on the graphs of vectors of a seed. few: of at most six elements, without machine code."""
+def examine_vectors(seed: int, kind: str = "vectors") -> Outcome:
+    """Compare the executors on the graphs of vectors of a seed; machine code, too, unless they are "few" numbers."""
     outcome = Outcome(seed, "agreed")
-    vectors = Vectors(seed, few)
+    vectors = Vectors(seed, kind)
     try:
         for graph in vectors.graphs():
-            compare_executors(graph, vectors.given, outcome, not few)
+            compare_executors(graph, vectors.given, outcome, kind != "few")
     except FailureError as error:
         outcome.what, outcome.reason = "failed", str(error)
     return outcome
@@ -2221,6 +2221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Hold backpropagation against differences on random NumPy programs.")
     parser.add_argument("--programs", type=int, default=20_000)
     parser.add_argument("--vectors", type=int, default=0, help="so many pairs of graphs of vectors for the executors")
+    parser.add_argument("--rows", type=int, default=0, help="the same, of a matrix and what is spread over it")
     parser.add_argument("--few", type=int, default=0, help="the same, of a few numbers, and without machine code")
     parser.add_argument("--seed", type=int, default=0, help="the first program is number seed * 1,000,000")
     parser.add_argument("--jobs", type=int, default=1)
@@ -2241,8 +2242,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(outcome.what == "failed")
     first = given.seed * 1_000_000
     graphs = Statistics()
-    for count, look in ((given.vectors, examine_vectors), (given.few, functools.partial(examine_vectors, few=True))):
-        graphs.outcomes += examine_all(range(first, first + count), given.jobs, True, look).outcomes
+    for kind in ("vectors", "rows", "few"):
+        seeds = range(first, first + getattr(given, kind))
+        graphs.outcomes += examine_all(seeds, given.jobs, True, functools.partial(examine_vectors, kind=kind)).outcomes
     if graphs.outcomes:
         print(f"vectors: {graphs}")
     statistics = examine_all(range(first, first + given.programs), given.jobs, show=True)

@@ -415,6 +415,7 @@ class _Plan:
             if not nodes[i].shape:
                 self.lines.append(f"v{i} = {name[i]}[()]")
                 name[i] = f"v{i}"
+                del self.steady[i]  # it is a number now
         for i in region.members:  # for people
             self.lines.append(f"# {statement(nodes[i], f'v{i}', [f'v{j}' for j in nodes[i].inputs])}")
         for i in shown:
