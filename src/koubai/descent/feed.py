@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -44,9 +45,9 @@ class Epoch:
         """The mean loss along the epoch."""
         return self.fun / self.weight
 
-    @property
+    @cached_property
     def gradient(self) -> FloatArray:
-        """The mean gradient along the epoch."""
+        """The mean gradient along the epoch, which must be over."""
         return np.asarray(self.g / self.weight)
 
     @property
