@@ -21,7 +21,7 @@ from koubai import nn
 from koubai.descent import training as lane
 from koubai.errors import FallbackWarning, FunctionError, InputError, Interrupted
 from koubai.execute import arrays
-from koubai.nn.network import _NetworkModel
+from koubai.nn.network import _NetworkModel, _Rows
 
 
 @pytest.fixture(scope="module")
@@ -790,6 +790,35 @@ def test_batches_of_a_file_take_no_memory(tmp_path, monkeypatch):
     for data in (np.load(tmp_path / "X.npy", mmap_mode="r"), X[:, :-1]):
         net = nn.Network([nn.Dense(32), nn.ReLU(), nn.Dense(10)], nn.CrossEntropy())
         check_steps(lambda net=net, data=data: net.fit(data, y, epochs=2, batch_size=128), 32, 32, monkeypatch)
+
+
+def test_an_epochs_start_takes_nothing_that_grows_with_the_data(monkeypatch):
+    X, y = rows(40_000, 4)
+    net = nn.Network([nn.Dense(8), nn.ReLU(), nn.Dense(10)], nn.CrossEntropy())
+    fit = functools.partial(net.fit, X, y, epochs=3, batch_size=1000)
+    assert max(check_steps(fit, 40, 40, monkeypatch)) < 65_536
+
+
+def test_a_part_of_a_file_is_held_back_unread(toys, tmp_path, monkeypatch):
+    X, y = toys
+    plain, mapped = small(), small()
+    expected = plain.fit(X, y, epochs=3, validation=0.2)
+    np.save(tmp_path / "X.npy", X)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    asked = []
+    original = _Rows.__getitem__
+
+    def noted(self, which):
+        part = original(self, which)
+        asked.append(len(part))
+        return part
+
+    monkeypatch.setattr(_Rows, "__getitem__", noted)
+    monkeypatch.setattr(kb.nn.network, "CHUNK", 50)
+    run = mapped.fit(X, y, epochs=3, validation=0.2)
+    assert max(asked) == 50
+    np.testing.assert_array_equal(mapped.vector, plain.vector)
+    np.testing.assert_allclose(run.history.epochs.validation_fun, expected.history.epochs.validation_fun, rtol=1e-6)
 
 
 def test_the_line_that_takes_memory_is_named(monkeypatch):

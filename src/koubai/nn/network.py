@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import operator
@@ -491,7 +492,7 @@ class Network:
         """Check every argument of `fit`; return the training, ready for its first step. options: of `Training.of`."""
         chosen = resolve(optimizer)
         source, given, X, y = _source(X, y)
-        weights = None
+        weights, held = None, False
         if source is None:
             X = _array(X, "X")
             self._check_samples(X)
@@ -503,6 +504,7 @@ class Network:
                         f"validation must be (X, y), None, or a fraction between 0 and 1; got {validation}"
                     )
                 (X, y, weights), validation = self._held_back(X, y, weights, float(validation))
+                held = True
             weights = self._balanced(class_weight, y, weights)
             size, seed = (batch_size, self.seed) if given is None else (given.size, given.seed)
             source = _Ordered((X, y) if weights is None else (X, y, weights), size, seed, self._cast)
@@ -512,7 +514,7 @@ class Network:
             )
         else:
             source = _Checked(source, self)
-        if validation is not None:
+        if validation is not None and not held:
             if not isinstance(validation, tuple) or len(validation) != 2:
                 raise InputError(f"validation must be (X, y), a fraction or None, got {type(validation).__name__}")
             validation = (np.asarray(validation[0]), validation[1])
@@ -531,7 +533,8 @@ class Network:
             (kept, _), (held, _) = split(rows, y, fraction, self.seed, stratified=True)
         else:
             kept, held = split(rows, None, fraction, self.seed)
-        return (X[kept], y[kept], None if weights is None else weights[kept]), (X[held], y[held])
+        part = functools.partial(_Rows, X) if isinstance(X, np.memmap) else X.__getitem__
+        return (part(kept), y[kept], None if weights is None else weights[kept]), (part(held), y[held])
 
     def _balanced(self, class_weight: Any, y: Array, weights: Array | None) -> Array | None:
         """Return the samples' weights with those of their classes."""
@@ -694,19 +697,42 @@ class _Function:
     epoch: Callable[[int], Iterable[Any]]
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of an array that is larger than memory, read when they are asked for."""
+
+    array: Array
+    rows: npt.NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    def __getitem__(self, which: Any) -> Array:
+        return np.asarray(self.array[self.rows[which]])
+
+
 class _Ordered:
     """Batches of arrays in the order of `kb.nn.batches`, gathered into memory that is used again for the next batch."""
 
-    def __init__(self, arrays: tuple[Array, ...], size: int, seed: int | None, cast: Callable[[Array], Array]) -> None:
+    def __init__(self, arrays: tuple[Any, ...], size: int, seed: int | None, cast: Callable[[Array], Array]) -> None:
         _check_whole(size, 1, "batch_size")
-        order = batches(arrays[0], size=size, seed=seed)
+        order = batches(np.arange(len(arrays[0])), size=size, seed=seed)
         assert isinstance(order, Batches)
         self.rows, self.size = order.rows, order.size
         self._order = np.empty(len(arrays[0]), np.intp)
         X, *rest = arrays
         if type(X) is np.ndarray:  # a memmap is read, and cast, a batch at a time
             X = cast(X)
-        self.arrays = tuple([a if isinstance(a, np.memmap) else np.ascontiguousarray(a) for a in (X, *rest)])
+        large = np.memmap | _Rows
+        self.arrays = tuple([a if isinstance(a, large) else np.ascontiguousarray(a) for a in (X, *rest)])
         rows = min(self.size, len(X))
         self._gathered = [np.empty((rows, *a.shape[1:]), a.dtype) for a in self.arrays]
         self._cast = np.empty((rows, *X.shape[1:]), cast(X[:0]).dtype)
@@ -715,7 +741,7 @@ class _Ordered:
         for chosen in self.rows(k, self._order):
             batch = [out[: len(chosen)] for out in self._gathered]
             for a, out in zip(self.arrays, batch, strict=True):
-                if a.flags.c_contiguous:
+                if isinstance(a, np.ndarray) and a.flags.c_contiguous:
                     a.take(chosen, 0, out, "clip")  # "clip" only spares NumPy a copy: every row exists
                 else:
                     out[...] = a[chosen]
