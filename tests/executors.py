@@ -47,6 +47,7 @@ EXACT = frozenset(  # what has the same bits in every executor, given the same o
 EXTREMES = ("maximum", "minimum", "fmax", "fmin", "max", "min")  # of two zeros NumPy returns one or the other
 ULP = 6.0  # between two results of a function: 2 of koubai's, 4 of NumPy's
 REORDERED = ("loops", "regions")  # the executors whose sums have an order of their own
+MACHINE = {"native": compile_native, "loops": compile_loops, "regions": choose._compile_rows}
 RUNS = 8, 100  # with results moved at random: at first, and where a difference is not explained by them
 FACTOR = 4.0  # times the widest of these runs' differences
 
@@ -150,8 +151,10 @@ def explained(found: Any, expected: Any, runs: Sequence[Any]) -> Any:
 class Agreement:
     """All executors of one graph. counts: how many graphs each has run, by its name."""
 
-    def __init__(self, graph: Graph, counts: collections.Counter[str] | None = None, machine: bool = True) -> None:
-        """machine: shall there be machine code, too?"""
+    def __init__(
+        self, graph: Graph, counts: collections.Counter[str] | None = None, machine: Sequence[str] = tuple(MACHINE)
+    ) -> None:
+        """machine: the executors in machine code that are wanted."""
         self.graph = graph
         self.executors = dict(compiled(graph, machine))
         if counts is not None:
@@ -219,22 +222,20 @@ class Agreement:
         return self.graph.source()
 
 
-def compiled(graph: Graph, machine: bool) -> Iterator[tuple[str, Callable[..., Any]]]:
+def compiled(graph: Graph, machine: Sequence[str]) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Return the executors that take the graph, by name, however little they would gain."""
     arrays = compile_arrays(graph)
     yield "numpy", arrays
     floats = compile_floats(graph, arrays)
     if floats is not None:
         yield "floats", floats
-    if not machine or not library.available():
-        return
-    for name, make in (("native", compile_native), ("loops", compile_loops), ("regions", choose._compile_rows)):
+    for name in machine if library.available() else ():
         with (
             contextlib.suppress(Unsuitable),
             mock.patch.object(loops, "SHARE", 0),
             mock.patch.object(regions, "LEAST", 2),
         ):
-            yield name, make(graph)
+            yield name, MACHINE[name](graph)
 
 
 def odd_numbers(dtype: Any) -> Any:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from executors import Agreement, Vectors, odd_points
+from executors import MACHINE, Agreement, Vectors, odd_points
 
 import koubai.derivatives.gradient as gradients
 from koubai.derivatives.agreement import cross_check
@@ -1867,8 +1867,8 @@ def kinks(f: Any, x: Any, data: Sequence[Any]) -> bool:
     return bool(record_call(f, Leaves.of(f, (x, *data), {}, (0,)), scalar=True).graph.kinks)
 
 
-def check(program: Program, machine: bool = True) -> Outcome:
-    """Run one program through everything that could be silently wrong. machine: through machine code, too?"""
+def check(program: Program, machine: Sequence[str] = tuple(MACHINE)) -> Outcome:
+    """Run one program through everything that could be silently wrong. machine: the executors of machine code."""
     outcome = Outcome(program.seed, "agreed", names=names_in(program.source))
     doubts: list[str] = []
 
@@ -1914,7 +1914,7 @@ def _weighed(program: Program, doubt: str) -> tuple[str, str]:
     return "failed", f"cross-check: {doubt}"
 
 
-def _check(program: Program, outcome: Outcome, machine: bool) -> None:
+def _check(program: Program, outcome: Outcome, machine: Sequence[str]) -> None:
     single = program.single
     f, (first, second), data, module = program.load()
     plain = [f(copied(x), *data) for x in (first, second)]
@@ -2002,7 +2002,7 @@ def _check(program: Program, outcome: Outcome, machine: bool) -> None:
                 raise FailureError("stale gradient", f"{there!r}, traced anew {fresh!r}")
 
 
-def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: float, machine: bool) -> bool:
+def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: float, machine: Sequence[str]) -> bool:
     """Check that the executors and the printed source agree with the meaning of the graph; return: is it at a kink?"""
     leaves = Leaves.of(f, (x, *data), {}, (0,))
     graph = record_call(f, leaves, scalar=True).graph
@@ -2024,7 +2024,9 @@ def _check_graph(outcome: Outcome, f: Any, x: Any, data: Sequence[Any], close: f
     return bool(graph.kinks)
 
 
-def compare_executors(graph: Graph, given: Sequence[Any], outcome: Outcome, machine: bool = True) -> None:
+def compare_executors(
+    graph: Graph, given: Sequence[Any], outcome: Outcome, machine: Sequence[str] = tuple(MACHINE)
+) -> None:
     """Compare all executors where the graph was traced, and where its arguments are not finite, or hardly numbers."""
     executors = Agreement(graph, outcome.graphs, machine)
     for point in (given, *odd_points(given, ODD_POINTS, outcome.seed)):
@@ -2119,18 +2121,18 @@ def shrink(program: Program, tries: int = 400) -> Program:
 
 
 # --- many programs
-def examine(seed: int, machine: bool = True) -> Outcome:
+def examine(seed: int, machine: Sequence[str] = tuple(MACHINE)) -> Outcome:
     """Write and check the program of a seed."""
     return check(write(seed), machine)
 
 
 def examine_vectors(seed: int, kind: str = "vectors") -> Outcome:
-    """Compare the executors on the graphs of vectors of a seed; machine code, too, unless they are "few" numbers."""
+    """Compare the executors on the graphs of vectors of a seed; where there are "few", no loops over them."""
     outcome = Outcome(seed, "agreed")
     vectors = Vectors(seed, kind)
     try:
         for graph in vectors.graphs():
-            compare_executors(graph, vectors.given, outcome, kind != "few")
+            compare_executors(graph, vectors.given, outcome, ["native"] if kind == "few" else tuple(MACHINE))
     except FailureError as error:
         outcome.what, outcome.reason = "failed", str(error)
     return outcome
@@ -2222,7 +2224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--programs", type=int, default=20_000)
     parser.add_argument("--vectors", type=int, default=0, help="so many pairs of graphs of vectors for the executors")
     parser.add_argument("--rows", type=int, default=0, help="the same, of a matrix and what is spread over it")
-    parser.add_argument("--few", type=int, default=0, help="the same, of a few numbers, and without machine code")
+    parser.add_argument("--few", type=int, default=0, help="the same, of a few numbers")
     parser.add_argument("--seed", type=int, default=0, help="the first program is number seed * 1,000,000")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--show", type=int, metavar="NUMBER", help="print one program and what becomes of it")

@@ -14,7 +14,7 @@ FIRST = 900_000_000  # seeds of their own
 @pytest.mark.parametrize("part", range(PARTS))
 def test_backpropagation_agrees_or_refuses(part):
     first = FIRST + part * EACH
-    statistics = examine_all(range(first, first + EACH), look=functools.partial(examine, machine=False))
+    statistics = examine_all(range(first, first + EACH), look=functools.partial(examine, machine=()))
     assert not statistics.failures, "\n".join(f"{o.seed}: {o.reason}" for o in statistics.failures)
     assert statistics.share("refused") < 0.06, statistics
     assert statistics.share("discarded") < 0.05, statistics
