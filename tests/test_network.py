@@ -941,9 +941,24 @@ def test_arguments_that_cant_be_used_are_refused(options, message, toys):
         small().fit(*toys, **options)
 
 
-def test_class_weight_needs_classes():
+def test_class_weight_needs_classes(toys):
     with pytest.raises(InputError, match="needs classes"):
         nn.Network([nn.Dense(1)], nn.MSE()).fit(*regression(), class_weight="balanced")
+    X, y = toys
+    with pytest.raises(InputError, match="asks 2 questions"):
+        nn.Network([nn.Dense(2)], nn.BinaryCrossEntropy()).fit(X, np.eye(2)[y], class_weight="balanced")
+
+
+def test_what_is_more_likely_yes_than_no_counts_as_yes(toys):
+    X, y = toys[0], (np.arange(200) < 20).astype(int)
+    vectors = []
+    for targets in (y, y[:, None], 0.7 * y + 0.1):
+        net = nn.Network([nn.Dense(1)], nn.BinaryCrossEntropy()).build((2,))
+        model = net._training(X, targets, "sgd", class_weight="balanced").model
+        vectors.append(model.source.arrays[2])
+    np.testing.assert_allclose(vectors[0], np.where(y == 1, 5.0, 200 / 360), rtol=1e-6)
+    np.testing.assert_array_equal(vectors[1], vectors[0])
+    np.testing.assert_array_equal(vectors[2], vectors[0])
 
 
 def test_fewer_samples_than_a_batch(toys):

@@ -540,9 +540,17 @@ class Network:
         """Return the samples' weights with those of their classes."""
         if class_weight is None:
             return weights
-        labels = np.argmax(y, axis=1) if y.ndim == 2 and y.shape[1] > 1 else np.asarray(y).reshape(len(y))
         if not self._loss.classifies:
             raise InputError(f"class_weight needs classes, but the loss is {self._loss.name}")
+        if y.size == len(y):
+            labels = y.reshape(len(y)) > 0.5 if y.dtype.kind == "f" else y.reshape(len(y))
+        elif isinstance(self._loss, known_losses.BinaryCrossEntropy):
+            raise InputError(
+                f"class_weight needs one class a sample; {self._loss.name} asks {math.prod(y.shape[1:])} questions here: "
+                "weigh yes and no by BinaryCrossEntropy(class_weight=(no, yes))"
+            )
+        else:
+            labels = np.argmax(y, axis=1)
         found, of, counts = np.unique(labels.astype(np.int64), return_inverse=True, return_counts=True)
         if isinstance(class_weight, str) and class_weight == "balanced":
             sums = counts if weights is None else np.bincount(of, weights)
