@@ -546,7 +546,7 @@ class Network:
             labels = y.reshape(len(y)) > 0.5 if y.dtype.kind == "f" else y.reshape(len(y))
         elif isinstance(self._loss, known_losses.BinaryCrossEntropy):
             raise InputError(
-                f"class_weight needs one class a sample; {self._loss.name} asks {math.prod(y.shape[1:])} questions here: "
+                f"class_weight needs one class a sample; {self._loss.name} asks {math.prod(y.shape[1:])} questions: "
                 "weigh yes and no by BinaryCrossEntropy(class_weight=(no, yes))"
             )
         else:
