@@ -62,7 +62,10 @@ def numba(name: str) -> tuple[float, Any, str]:
 
 
 def latency() -> list[dict[str, Any]]:
-    """Time every elementwise optimizer on Rosenbrock 2-D: the first call, with all that it sets up, and later ones."""
+    """Time every elementwise optimizer on Rosenbrock 2-D: the first call, which makes the machine code, and later ones.
+
+    Each call has a function of its own, which is traced and checked anew: what differs is the machine code alone.
+    """
     import koubai as kb
 
     kb.minimize(FUNCTIONS["other"], np.array(STARTS["other"]), kb.SGD(lr=RATES["other"]), max_steps=LONG)
@@ -73,11 +76,8 @@ def latency() -> list[dict[str, Any]]:
         if optimizer.rule.scope != "element":
             continue
 
-        def fresh(x: Any) -> Any:
-            return f(x)
-
-        def descend(fresh=fresh, optimizer=optimizer) -> Any:
-            return kb.minimize(fresh, x0, optimizer, max_steps=LONG, gtol=GTOL)
+        def descend(optimizer: Any = optimizer) -> Any:
+            return kb.minimize(lambda x: f(x), x0, optimizer, max_steps=LONG, gtol=GTOL)
 
         gc.collect()  # or one optimizer pays for all before it
         first, run = clocked(descend, both_clocks)
