@@ -78,7 +78,6 @@ def test_the_page_says_which_rules_compile_and_why_not_the_others():
 @pytest.mark.parametrize("size", [update.THREADED - 1, update.THREADED, 2 * update.THREADED + 5])
 def test_threads_change_no_bit(size, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
-    monkeypatch.setattr(update, "_pool", None)
     optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
     params = arrays([(size - 100,), (100,)], np.float32)
     expected = {key: value.copy() for key, value in params.items()}
@@ -90,9 +89,44 @@ def test_threads_change_no_bit(size, monkeypatch):
         np.testing.assert_array_equal(value, expected[key])
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_nobody_waits_for_a_helper_that_has_not_come(comes, monkeypatch):
+    class Helper:
+        def call(self, share, task, kept):
+            if comes:  # when all is done already
+                assert kept[0]._share(*task)
+
+        def dismiss(self):
+            pass
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(update, "_helpers", lambda count: [Helper()] * count)
+    optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
+    x, y = np.ones((2, update.THREADED + 1), np.float32)
+    for t in range(3):
+        g = np.linspace(-1, t, x.size, dtype=np.float32)
+        optimizer.update(x, g)
+        plain.update(y, g)
+    np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_correction_that_has_become_one_changes_no_bit(dtype):
+    options = {"lr": 0.1, "beta1": 0.25, "beta2": 0.5}  # 1 - beta**t is 1 from t = 12 and 25 on, or 27 and 54
+    optimizer, plain = kb.Adam(**options), in_numpy("adam", options)
+    x, y = np.ones((2, 40), dtype)
+    for t in range(70):
+        g = np.linspace(-1, 1, 40).astype(dtype) * dtype(1 + t % 3)
+        g[0] = -0.0
+        optimizer.update(x, g)
+        plain.update(y, g)
+        np.testing.assert_array_equal(x, y)
+    for a, b in zip(optimizer.state_dict()["state"], plain.state_dict()["state"], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_several_optimizers_at_once_wait_for_nobody(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
-    monkeypatch.setattr(update, "_pool", None)
     size = update.THREADED + 7
     results = {}
 

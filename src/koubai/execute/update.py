@@ -6,7 +6,8 @@ first parameter is written, so that one that is not finite leaves everything as 
 
 Large arrays are cut into parts, and every thread takes the next one that nobody has taken: the thread that calls begins
 at once, the others come when they wake. When all parts have been looked at, they are updated from the last one to the
-first, since the gradients seen last may still be in the cache.
+first, since the gradients seen last may still be in the cache. A helping thread that is done looks out for the next
+update for a moment before it sleeps: to wake it takes as long as a hundred thousand numbers do.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,7 @@ class Update:
         self.whole = bound("whole", ctypes.c_bool, pointer)
         self._prepare = bound("prepare", None, pointer)
         self._share = bound("share", ctypes.c_bool, pointer, pointer, whole, whole, whole)
+        self._share_address = loaded.address("share")
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -101,17 +104,23 @@ class Update:
         threads = len(os.sched_getaffinity(0)) if total >= THREADED else 1
         if threads == 1:
             return self.whole(memory.block)  # type: ignore[no-any-return]
-        self._prepare(memory.block)
-        size = -(-max(PART, -(-total // (threads * PARTS))) // 1024) * 1024
-        meeting = np.zeros(MEETING, np.int64)
-
-        def join() -> bool:
-            # Who comes when all parts are taken reads nothing but the meeting, which this function keeps alive.
-            return self._share(memory.block, address(meeting), -(-total // size), size, total)  # type: ignore[no-any-return]
-
-        for _ in range(threads - 1):
-            _threads().submit(join)
-        done = join()
+        if not _one_at_a_time.acquire(blocking=False):
+            return self.whole(memory.block)  # type: ignore[no-any-return]
+        try:
+            self._prepare(memory.block)
+            size = -(-max(PART, -(-total // (threads * PARTS))) // 1024) * 1024
+            meeting = np.zeros(MEETING, np.int64)
+            task = memory.block, address(meeting), -(-total // size), size, total
+            helpers = _helpers(threads - 1)
+            try:
+                for helper in helpers:
+                    helper.call(self._share_address, task, (self, memory, meeting))
+                done: bool = self._share(*task)
+            finally:
+                for helper in helpers:
+                    helper.dismiss()
+        finally:
+            _one_at_a_time.release()
         if done:
             count = sum(self.shared)
             memory.shared[:count] = memory.table[len(self.uniform) : len(self.uniform) + count]
@@ -122,7 +131,7 @@ class Update:
     def _text(self) -> str:
         return module(
             self._write_prepare(), self._write_finite(), self._write_step(), self._write_look(), self._write_make(),
-            self._write_whole(), self._write_share(),
+            self._write_whole(), _rest(), self._write_share(),
         )  # fmt: skip
 
     def _write_prepare(self) -> Function:
@@ -315,9 +324,14 @@ look.end:
   %i.done = atomicrmw add ptr {looked}, i64 1 acq_rel
   br label %look
 wait:
+  %waits = phi i64 [ 0, %look ], [ %waits.next, %wait.on ]
   %seen = load atomic i64, ptr {looked} acquire, align 8
   %all.seen = icmp sge i64 %seen, %parts
-  br i1 %all.seen, label %told, label %wait
+  br i1 %all.seen, label %told, label %wait.on
+wait.on:
+  %waits.next = add i64 %waits, 1
+  call void @rest(i64 %waits)
+  br label %wait
 told:
   %found = load atomic i64, ptr {bad} monotonic, align 8
   %good = icmp eq i64 %found, 0
@@ -338,9 +352,14 @@ make.one:
   %j.done = atomicrmw add ptr {made}, i64 1 release
   br label %make
 finish:
+  %turns = phi i64 [ 0, %make ], [ %turns.next, %finish.on ]
   %ready = load atomic i64, ptr {made} acquire, align 8
   %all.made = icmp sge i64 %ready, %parts
-  br i1 %all.made, label %done, label %finish
+  br i1 %all.made, label %done, label %finish.on
+finish.on:
+  %turns.next = add i64 %turns, 1
+  call void @rest(i64 %turns)
+  br label %finish
 done:
   ret i1 true""".splitlines()
         return function
@@ -412,19 +431,137 @@ def _no_array(i: int) -> Any:
     raise Unsuitable("an array from outside")
 
 
-_pool: ThreadPoolExecutor | None = None
+# -- helping threads --------------------------------------------------------------------------------------------------
+
+LOOKOUT = 50_000  # looks, some 50 µs in all, before a helping thread sleeps
+_ASLEEP, _IDLE, _CALLED, _BUSY = range(4)  # what a helper is, in the first word of its mail; then the task
 
 
-def _threads() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="koubai")
-    return _pool
+def _rest() -> Function:
+    """rest(i): in a loop that waits, let another thread have this CPU now and then: perhaps the one that is awaited."""
+    function = Function("rest", "void", [("i64", "i")], apart=False)
+    if sys.platform == "win32":
+        function.code.line("ret void")
+        return function
+    function.code.declared.add("declare i32 @sched_yield()")
+    function.code.lines += """  %part = and i64 %i, 4095
+  %now = icmp eq i64 %part, 4095
+  br i1 %now, label %yield, label %done
+yield:
+  %told = call i32 @sched_yield()
+  br label %done
+done:
+  ret void""".splitlines()
+    return function
+
+
+def _serving() -> Function:
+    """serve(mail): do the tasks that come, until none has come for a while."""
+    function = Function("serve", "void", ["mail"], apart=False)
+    code = function.code
+    code.block("entry")
+    words = [function.place("%mail", k, "i64") for k in range(7)]
+    task = [f"  %w{k} = load {'i64' if k > 3 else 'ptr'}, ptr {words[k]}" for k in range(1, 7)]
+    code.lines += f"""  br label %look
+look:
+  %i = phi i64 [ 0, %entry ], [ %next, %idle ], [ 0, %sleep ], [ 0, %work ], [ 0, %take ]
+  %state = load atomic i64, ptr %mail acquire, align 8
+  %called = icmp eq i64 %state, {_CALLED}
+  br i1 %called, label %take, label %idle
+idle:
+  %next = add i64 %i, 1
+  %on = icmp slt i64 %next, {LOOKOUT}
+  br i1 %on, label %look, label %sleep
+sleep:
+  %slept = cmpxchg ptr %mail, i64 {_IDLE}, i64 {_ASLEEP} acq_rel monotonic
+  %asleep = extractvalue {{ i64, i1 }} %slept, 1
+  br i1 %asleep, label %done, label %look
+take:
+  %taken = cmpxchg ptr %mail, i64 {_CALLED}, i64 {_BUSY} acq_rel monotonic
+  %mine = extractvalue {{ i64, i1 }} %taken, 1
+  br i1 %mine, label %work, label %look
+work:
+{chr(10).join(task)}
+  %fine = call i1 %w1(ptr %w2, ptr %w3, i64 %w4, i64 %w5, i64 %w6)
+  store atomic i64 {_IDLE}, ptr %mail release, align 8
+  br label %look
+done:
+  ret void""".splitlines()
+    return function
+
+
+def _calling() -> list[Function]:
+    """call(mail) tells that there is a task, and returns what the helper was; dismiss(mail) waits until it has left."""
+    call = Function("call", "i64", ["mail"], apart=False)
+    call.code.lines += f"""  %was = atomicrmw xchg ptr %mail, i64 {_CALLED} acq_rel
+  ret i64 %was""".splitlines()
+    dismiss = Function("dismiss", "void", ["mail"], apart=False)
+    dismiss.code.lines += f"""entry:
+  %back = cmpxchg ptr %mail, i64 {_CALLED}, i64 {_IDLE} acq_rel acquire
+  %never = extractvalue {{ i64, i1 }} %back, 1
+  br i1 %never, label %gone, label %wait
+wait:
+  %waits = phi i64 [ 0, %entry ], [ %waits.next, %on ]
+  %state = load atomic i64, ptr %mail acquire, align 8
+  %busy = icmp eq i64 %state, {_BUSY}
+  br i1 %busy, label %on, label %gone
+on:
+  %waits.next = add i64 %waits, 1
+  call void @rest(i64 %waits)
+  br label %wait
+gone:
+  ret void""".splitlines()
+    return [call, dismiss]
+
+
+class _Helper:
+    """A thread that shares the updates of whoever holds `_one_at_a_time`."""
+
+    def __init__(self) -> None:
+        self.library = library.load(b"helpers", lambda: module(_rest(), _serving(), *_calling()))
+        serve, self._call, self._dismiss = (
+            ctypes.CFUNCTYPE(result, ctypes.c_void_p)(self.library.address(name))
+            for name, result in (("serve", None), ("call", ctypes.c_int64), ("dismiss", None))
+        )
+        mail = np.zeros(7, np.int64)
+        self._place, self._words, self._wake = address(mail), mail.data, threading.Lock()
+        self._wake.acquire()
+
+        def help() -> None:
+            while True:
+                self._wake.acquire()
+                serve(self._place)
+
+        threading.Thread(target=help, name="koubai", daemon=True).start()
+
+    def call(self, share: int, task: Sequence[int], kept: object) -> None:
+        """Have the task shared. kept: what must live as long as the helper may read it, whatever interrupts us."""
+        self._kept = kept
+        words = self._words
+        words[1] = share
+        words[2], words[3], words[4], words[5], words[6] = task
+        if self._call(self._place) == _ASLEEP:
+            self._wake.release()
+
+    def dismiss(self) -> None:
+        """Return when the helper reads the task no more: it may not even have begun."""
+        self._dismiss(self._place)
+
+
+_team: list[_Helper] = []
+_one_at_a_time = threading.Lock()
+
+
+def _helpers(count: int) -> list[_Helper]:
+    while len(_team) < count:
+        _team.append(_Helper())
+    return _team[:count]
 
 
 def _forget_threads() -> None:
-    global _pool
-    _pool = None  # a forked child has none of its parent's threads
+    global _one_at_a_time
+    _team.clear()  # a forked child has none of its parent's threads
+    _one_at_a_time = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
