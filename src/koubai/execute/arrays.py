@@ -158,7 +158,7 @@ class _Plan:
         self.fusion: Any = fusion
         self.libraries: list[Any] = []  # of the regions' machine code
         if self.fusion is not None:
-            graph, self.regions = self.fusion.partition(graph, [graph.outputs[k] for k in into or ()])
+            graph, self.regions = self.fusion.partition(graph)
         self.graph = graph
         self.nodes = graph.nodes
         self.bound = into is not None

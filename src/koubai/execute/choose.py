@@ -91,7 +91,7 @@ def _left_by_rows(graph: Graph) -> int:
     """Return how many elements NumPy computes beside regions. Raises Unsuitable where it would be left with much."""
     from koubai.execute import loops, regions
 
-    again, found = regions.partition(graph, graph.outputs)
+    again, found = regions.partition(graph)
     fused = {i for region in found for i in region.members}
     sizes = {True: 0, False: 0}
     for i, node in enumerate(again.nodes):

@@ -91,19 +91,11 @@ def _element(code: Code, node: Node, operands: Sequence[Value], given: Sequence[
     return elementwise(code, node, operands, given)
 
 
-def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]:
-    """Return the graph in an order in which every region's nodes stand together, and the regions.
-
-    wanted: the outputs that the rest of the program waits for; what they do not depend on is left to the end.
-    """
-    places = [k for k, i in enumerate(graph.outputs) if i in wanted]
+def partition(graph: Graph) -> tuple[Graph, list[Region]]:
+    """Return the graph in an order in which every region's nodes stand together, and the regions."""
     graph = _without_idle_views(graph)
-    nodes, wanted = graph.nodes, [graph.outputs[k] for k in places]
+    nodes = graph.nodes
     guarded = {guard.node for guard in graph.guards}
-    early = _ancestors(nodes, [*wanted, *guarded])
-    early |= _ancestors(nodes, [i for i in graph.outputs if not nodes[i].shape])  # a loss, or a count
-    order = [i for i in range(len(nodes)) if i in early or nodes[i].op in LEAVES]
-    order += [i for i in range(len(nodes)) if i not in early and nodes[i].op not in LEAVES]
     groups: list[Region] = []
     group_of: dict[int, Region] = {}
     opened: list[Region] = []
@@ -125,10 +117,9 @@ def partition(graph: Graph, wanted: Sequence[int]) -> tuple[Graph, list[Region]]
         elif i in group_of and group_of[i] in opened:
             close(group_of[i])
 
-    for i in order:
-        node = nodes[i]
+    for i, node in enumerate(nodes):
         found = None
-        if node.op not in LEAVES and i in early:
+        if node.op not in LEAVES:
             found = _place(nodes, i, group_of, opened)
             if found is not None and any(j in waiting for j in node.inputs):
                 for j in [j for j in node.inputs if j in waiting]:
@@ -201,14 +192,6 @@ def _without_idle_views(graph: Graph) -> Graph:
         elif node.op is _RESHAPE and node.shape == nodes[inputs[0]].shape:
             same[i] = inputs[0]
     return Graph.pruned(nodes, graph.inputs, graph.outputs, graph.guards, graph.kinks, graph.name)
-
-
-def _ancestors(nodes: Sequence[Node], wanted: Sequence[int]) -> set[int]:
-    found = set(wanted)
-    for i in range(len(nodes) - 1, -1, -1):
-        if i in found:
-            found.update(nodes[i].inputs)
-    return found
 
 
 def _is_worth_it(nodes: Sequence[Node], region: Region) -> bool:
