@@ -80,6 +80,28 @@ def test_every_kind_of_descent_has_loops_of_its_own(options):
         both(rosenbrock, x0, kb.Momentum(lr=1e-4), **{"max_steps": 2500} | options)
 
 
+def test_dicts_and_mini_batches_are_kept_too(traced):
+    def f(p, rows=None):
+        a = data if rows is None else rows
+        return np.mean((p["w"] * a - p["b"]) ** 2) + p["b"] ** 2
+
+    batches = [(np.array([1.0, 2.0]),), (np.array([3.0, 4.0]),)]
+    for options in ({"max_steps": 300}, {"max_steps": 40, "batches": batches}) * 2:
+        both(f, {"w": np.array([1.0, -1.0]), "b": 0.5}, kb.Adam(lr=1e-2), **options)
+    assert len(traced) == 6  # f with and without a batch, and four copies
+
+
+def test_what_f_raises_comes_from_f(traced):
+    def f(x):
+        return x[0] + np.linalg.slogdet(np.eye(2) * x[0])[1] + (1 / 0 if x[0] > 9 else 0)
+
+    kb.minimize(f, [2.0], max_steps=3)
+    for call in (f, anew(f)):
+        with pytest.raises(ZeroDivisionError) as caught:
+            kb.minimize(call, [10.0], max_steps=3)
+        assert caught.traceback[-1].name == "f"
+
+
 def test_an_optimizer_of_ones_own_keeps_no_loops(traced):
     class Wilful(kb.SGD):
         sign = 1.0

@@ -174,26 +174,27 @@ class Paths:
 
     def _found(self, leaves: Leaves) -> _Path | None:
         """Return the kept path that f takes for these arguments, if there is one, checked for them."""
+        before = self.nfev
         for path in _kept.of(self.f, leaves.form):
-            if path.program.run(*leaves.values) is None:
-                continue
-            here, before = path.circumstances(leaves), self.nfev
+            here = path.circumstances(leaves)
             there, value, evaluations = path.checked
             try:
-                if here != there:
+                if path.program.run(*leaves.values) is None:
+                    continue
+                if here == there:
+                    found = self._plain(leaves)(*leaves.values) == value
+                    self.nfev = before + evaluations
+                else:
                     self.nfev += 1  # as if it had been traced
                     value = self._check(path.program, leaves, path.recorded.graph)
                     path.checked = here, value, self.nfev - before
                     found = True
-                else:
-                    found = self._plain(leaves)(*leaves.values) == value
-                    self.nfev = before + evaluations
-            except (TraceError, GradientError):
+            except Exception:  # it will come up again, where it belongs
                 found = False
             if found:
                 _kept.keep(self.f, path)
                 return path
-            self.nfev = before  # it is traced anew, and what is wrong will come up again
+            self.nfev = before
         return None
 
     def _check(self, program: Program, leaves: Leaves, graph: Graph) -> float:

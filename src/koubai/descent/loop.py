@@ -73,7 +73,9 @@ def minimize(
     become float64, and nothing that is passed in is changed. optimizer: an object or its name.
     grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
-    your own function of x, which may return an array in the form of x or an Estimate.
+    your own function of x, which may return an array in the form of x or an Estimate. What was traced and compiled of a
+    small f serves later calls with the same f, as long as nothing that it reads has changed: they are faster for it,
+    and the same to the bit.
     Stops when the largest |gradient component| ≤ gtol (0 turns it off); f ≤ target; ftol or xtol hold (see
     `koubai.descent.stopping`); f or x diverges; f or the gradient is not finite; x no longer changes; the gradient is
     lost in its own rounding error; or max_steps updates were made. Only a met tolerance or target is a success.
