@@ -101,6 +101,30 @@ def test_the_gradient_of_cross_entropy_writes_one_place_a_row(shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [2047, 2048, 2064, 4099, 40_000])
+def test_long_rows_are_added_stretch_by_stretch(columns, dtype):
+    x = np.random.default_rng(columns).normal(size=(3, columns)).astype(dtype) + dtype(0.7)
+
+    def f(x):
+        y = x * x
+        return (
+            np.sum(y, axis=1),
+            np.max(x, axis=1),
+            np.argmax(x * 1, axis=1) * 1.0,
+            y,
+            np.exp(x - np.sum(y, axis=1, keepdims=True)),
+        )
+
+    fused(f, x)
+    rows = np.full((2, 300_000), 0.1, dtype)
+    results = [np.empty(2, dtype), np.empty_like(rows)]
+    run = compile_bound(trace(lambda x: (np.sum(x * 3, axis=1), x * 3), rows), [], [0, 1], regions)([], results)
+    run(rows)
+    exact = 300_000 * float(dtype(dtype(0.1) * dtype(3)))
+    np.testing.assert_allclose(results[0], exact, rtol=3e-4 if dtype == np.float32 else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_flat_updates_with_numbers(dtype):
     rng = np.random.default_rng(0)
     x, g, m = (rng.normal(size=1003).astype(dtype) for _ in range(3))

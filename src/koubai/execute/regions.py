@@ -6,7 +6,8 @@ those of the rows' numbers. The kernel
 goes through the rows; within a row, a *phase* is a loop over the columns, `LANES` elements at a time, and ends where
 the result of a row's reduction is needed. Arrays of equal shape that only meet each other are one long row.
 
-Sums go in a fixed order on every machine: the lanes of a row side by side, then as a tree; columns from row to row.
+Sums go in a fixed order on every machine: the lanes of a row side by side, put aside after each `STRETCH` of columns,
+then as a tree; columns from row to row.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.elements import Unsuitable
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Value, elementwise, emitter, literal, of_type
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, elementwise, emitter, literal, of_type
 from koubai.execute.native import Function, module
 from koubai.graph.ops import OPS, Index
 from koubai.graph.trace import CONSTANT, LEAVES, Graph, Node
@@ -29,6 +30,8 @@ from koubai.graph.trace import CONSTANT, LEAVES, Graph, Node
 __all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
 
 LANES = 16
+STRETCH = 2048  # columns that a row's running sums take up before they are put aside
+LONG = 2**16  # numbers of rows that are added one after the other at most
 DATA = object.__basicsize__  # a pointer to an array's data follows the head of the object
 LEAST = 64  # elements of a region that is worth a call
 CALLS = ("exp", "log", "tanh", "sigmoid", "softplus", "sqrt", "power", "expm1", "log1p", "logaddexp", "sin", "cos")
@@ -255,7 +258,7 @@ def _place(
     group = group_of[j]
     if group.rows > 1 and node.op.name in _PLACES and kinds[j] == FULL and KINDS.get(given[0].dtype) in TAGS:
         return (group, ROW) if node.params["axis"] == 1 else None
-    if group.rows > 1 and node.op.name == "sum" and not node.shape and kinds[j] == ROW:
+    if 1 < group.rows <= LONG and node.op.name == "sum" and not node.shape and kinds[j] == ROW:
         counts = given[0].dtype == np.bool_ and node.dtype == _INDEX
         return (group, TOTAL) if counts or (given[0].dtype == node.dtype and node.dtype in KINDS) else None
     if node.dtype.kind != "f":
@@ -586,22 +589,38 @@ class Kernel:
             starts[i], starts[i, "place"] = code.spread(first, LANES), self._lanes("i32")
         totals = starts
         if whole:
+            added = [i for i in along if nodes[i].op.name == "sum"]
+            split = bool(added) and whole > STRETCH
+            begin, came, before = Value("0", "i64"), entry, starts
+            if split:
+                came = f"{label}.stretch"
+                code.line(f"br label %{came}")
+                code.block(came)
+                start = Phi(code, "i64", 1)
+                carried = {key: Phi(code, v.kind, LANES) for key, v in starts.items()}
+                begin, before = start.value, {key: phi.value for key, phi in carried.items()}
             code.line(f"br label %{label}")
             code.block(label)
-            j = f"%{label}.j"
-            code.line(f"{j} = phi i64 [ 0, %{entry} ], [ {j}.next, %{label} ]")
-            lines = {}
-            for key in starts:
-                lines[key] = len(code.lines)
-                code.line("")
-            phis = {key: Value(f"%{label}.t{k}", v.kind, LANES) for k, (key, v) in enumerate(starts.items())}
-            totals = self._columns(full, sums, along, places, phis, j, LANES, row | outside)
-            code.line(f"{j}.next = add i64 {j}, {LANES}")
-            code.line(f"{j}.on = icmp slt i64 {j}.next, {whole}")
-            code.line(f"br i1 {j}.on, label %{label}, label %{label}.out")
+            at = Phi(code, "i64", 1)
+            phis = {key: Phi(code, v.kind, LANES) for key, v in starts.items()}
+            going = {key: phi.value for key, phi in phis.items()}
+            totals = self._columns(full, sums, along, places, going, at.value.text, LANES, row | outside)
+            following = Value(code.load(f"add i64 {at.value.text}, {LANES}"), "i64")
+            left = on = code.load(f"icmp slt i64 {following.text}, {whole}")
+            if split:
+                end = code.load(f"add i64 {begin.text}, {STRETCH}")
+                on = code.load(f"and i1 {left}, {code.load(f'icmp slt i64 {following.text}, {end}')}")
+            code.line(f"br i1 {on}, label %{label}, label %{label}.{'end' if split else 'out'}")
+            at.close((begin, came), (following, label))
             for key, phi in phis.items():
-                ways = f"[ {starts[key].text}, %{entry} ], [ {totals[key].text}, %{label} ]"
-                code.lines[lines[key]] = f"  {phi.text} = phi {of_type(phi.kind, LANES)} {ways}"
+                phi.close((starts[key] if key in added else before[key], came), (totals[key], label))
+            if split:
+                code.block(f"{label}.end")  # the sums of this stretch are put aside
+                totals = totals | {i: code.binary("fadd", before[i], totals[i]) for i in added}
+                code.line(f"br i1 {left}, label %{came}, label %{label}.out")
+                start.close((Value("0", "i64"), entry), (following, f"{label}.end"))
+                for key, phi in carried.items():
+                    phi.close((starts[key], entry), (totals[key], f"{label}.end"))
             code.block(f"{label}.out")
         if whole < columns:
             totals = self._columns(full, sums, along, places, totals, str(whole), columns - whole, row | outside)
