@@ -210,7 +210,8 @@ class Recorder:
         self.limit = max(2 if self.at_once else 64, min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
         self.last: Row | None = None
-        self._width = layout.size * layout.dtype.itemsize + sum(np.dtype(kind).itemsize for kind in COLUMNS.values())
+        columns = sum(np.dtype(kind).itemsize for kind in COLUMNS.values())
+        self._width = 8 + columns + layout.size * layout.dtype.itemsize
         rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
         self._first = rows if rows * self._width <= _Block.LARGEST else 64
         self._room = 0  # it grows by doubling; ``count`` rows of it are in use
@@ -220,13 +221,14 @@ class Recorder:
         """Take memory for this many rows, all of it in one block."""
         before, self._held, self._room = self.arrays(), {}, rows
         block, start = np.asarray(_Block(rows * self._width)), 0
-        for name in ("fun", "grad_norm", "lr", "x", "clipped", "projected"):  # by their size, so that all are aligned
-            kind, size = (self.layout.dtype, self.layout.size) if name == "x" else (COLUMNS[name], 1)
+        kinds: dict[str, Any] = {"t": np.int64, "x": self.layout.dtype, **COLUMNS}
+        for name in ("t", "fun", "grad_norm", "lr", "x", "clipped", "projected"):  # the largest first: all are aligned
+            kind, size = kinds[name], self.layout.size if name == "x" else 1
             column = np.ndarray(rows * size, kind, block, start)
             start += column.nbytes
-            self._held[name] = held = column.reshape(rows, size) if name == "x" else column
-            if self.count:
-                held[: self.count] = before[name]
+            self._held[name] = column.reshape(rows, size) if name == "x" else column
+        for name, column in before.items():
+            self._held[name][: self.count] = column
 
     def add(
         self,
@@ -257,8 +259,8 @@ class Recorder:
         self.last = last
         more = len(rows["x"])
         self._make_room(more)
-        for name, held in self._held.items():
-            held[self.count : self.count + more] = rows[name]
+        for name in ("x", *COLUMNS):
+            self._held[name][self.count : self.count + more] = rows[name]
         self.count += more
         self._thin()
 
@@ -301,32 +303,35 @@ class Recorder:
     def _thin(self) -> None:
         while self.record == "auto" and self.count > self.limit:
             kept = (self.count + 1) // 2
-            for held in self._held.values():
+            for held in self.arrays().values():
                 if held[0].nbytes > WIDE:  # NumPy would copy the whole first
                     for k in range(1, kept):
                         held[k] = held[2 * k]
                 else:
-                    held[:kept] = held[: self.count : 2]
+                    held[:kept] = held[::2]
             self.count = kept
             self.stride *= 2
 
     def arrays(self) -> dict[str, Any]:
         """Return the rows so far, x and the columns, as views."""
-        return {name: held[: self.count] for name, held in self._held.items()}
+        return {name: self._held[name][: self.count] for name in ("x", *COLUMNS)} if self.count else {}
 
     def history(self, epochs: Epochs | None = None) -> History:
         """Return the rows so far as arrays, the last one included."""
-        t = np.arange(0, self.stride * self.count, self.stride)
-        if self.last is not None and (not len(t) or t[-1] != self.last[0]):
-            self._make_room(1)
+        is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # is its step not due?
+        self._make_room(is_apart)
+        t = self._held["t"][: self.count + is_apart]
+        t[0], t[1 : self.count] = 0, self.stride
+        np.add.accumulate(t[: self.count], out=t[: self.count])
+        if is_apart:
+            t[-1] = self.last[0]  # type: ignore[index]
             self._put(self.count)
-            t = np.append(t, self.last[0])
         rows = {name: held[: len(t)] for name, held in self._held.items()}
         if 2 * len(t) < self._room:
             rows = {name: held.copy() for name, held in rows.items()}
         else:  # given away as it is; other memory is taken for any row that follows
-            self._held, self._room = self.arrays(), self.count
-        return History(t=t, x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
+            self._held, self._room = {name: held[: self.count] for name, held in self._held.items()}, self.count
+        return History(x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
 
 
 @dataclass(frozen=True, repr=False)
