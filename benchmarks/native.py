@@ -61,7 +61,7 @@ two_torch_threads = partial(torch.set_num_threads, 2)
 
 FREELY = {"reassoc", "contract", "nsz"}  # what lets LLVM vectorise a sum: the hand-written peer may reorder it too
 ROUNDS = 15
-LONGER = 10_000, 50_000  # steps; their difference tells what one step takes, without what comes before
+LONGER = 10_000, 90_000  # steps; their difference tells what one step takes, without what comes before
 
 
 def same(name: str, own: Any, peers: dict[str, Any], rtol: float, atol: float = 0.0) -> None:

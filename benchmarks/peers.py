@@ -31,7 +31,7 @@ def other(x: Any) -> Any:
     return (x[0] + x[1]) ** 4 + x[0] ** 2 * (x[1] + 3) ** 2
 
 
-# With what to start, and an lr with which no step of 1000, nor of 50,000, leaves x as it was.
+# With what to start, and an lr with which no step of 1000, nor of 90,000, leaves x as it was.
 STARTS = {"quad": (-3.0, 4.0), "rosenbrock": (-1.2, 1.0), "other": (0.5, 1.0)}
 RATES = {"quad": 2e-5, "rosenbrock": 2e-4, "other": 1e-3}
 FUNCTIONS = {"quad": quad, "rosenbrock": rosenbrock, "other": other}
