@@ -100,7 +100,6 @@ def _node_largest(graph: Graph, node: Node, given: Sequence[float], x: float) ->
 
 def box(value: Graph, growth: float) -> float:
     """Return an X, 0 where there is none: while every |x| ≤ X, |f| stays below ``growth`` and the gradient finite."""
-
     candidates = [2.0 ** (k / 4) for k in range(-16, 128)]
 
     def too_large(x: float) -> bool:

@@ -102,9 +102,7 @@ class Update:
         """Update every piece. False: a gradient is not finite, and nothing was done."""
         total = memory.total
         threads = len(os.sched_getaffinity(0)) if total >= THREADED else 1
-        if threads == 1:
-            return self.whole(memory.block)  # type: ignore[no-any-return]
-        if not _one_at_a_time.acquire(blocking=False):
+        if threads == 1 or not _one_at_a_time.acquire(blocking=False):
             return self.whole(memory.block)  # type: ignore[no-any-return]
         try:
             self._prepare(memory.block)
