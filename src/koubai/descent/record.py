@@ -257,12 +257,12 @@ class Recorder:
     def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
         """Add many rows at once, a column each, all of them due; ``last``: the row of the latest step, due or not."""
         self.last = last
-        more = len(rows["x"])
-        self._make_room(more)
-        for name in ("x", *COLUMNS):
-            self._held[name][self.count : self.count + more] = rows[name]
-        self.count += more
-        self._thin()
+        if more := len(rows["x"]):  # none of a training of no epochs
+            self._make_room(more)
+            for name in ("x", *COLUMNS):
+                self._held[name][self.count : self.count + more] = rows[name]
+            self.count += more
+            self._thin()
 
     def reserve(self, t: int, end: int) -> tuple[int, int, dict[str, Any]]:
         """Make room for what a loop writes that goes on from step ``t``.
