@@ -163,7 +163,7 @@ class Stopping:
         start = self.start
         if point.fun - start.fun > GROWTH * max(1.0, abs(start.fun)):
             what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
-        elif (size := _norm(point.x)) > GROWTH * max(1.0, start_size := _norm(start.x)):
+        elif (size := _norm(point.x)) > GROWTH and size > GROWTH * (start_size := _norm(start.x)):
             what = f"|x| grew from {start_size:.3g} to {size:.3g} in {_steps(point.t)}"
             if point.fun < start.fun:
                 return Verdict(Status.diverged, f"{what} while f keeps falling: f seems unbounded below")

@@ -704,6 +704,7 @@ class Training(_Descent):
         if number >= self.epochs:
             self.ending = self.ending or Verdict(Status.max_steps, f"all {self.epochs} epochs are over: {t} steps")
         if self.on_epoch is not None:
+            self.model.take(frame.x, frame.carried)
             told = Epoch(
                 number, t, ended.mean, accuracy, validation_fun, validation_accuracy, lr,
                 time.monotonic() - self.began,

@@ -844,9 +844,9 @@ class _NetworkModel:
         """A network is backpropagated or not trained at all."""
 
     def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
-        self.take(params, carried)
         if self.validation is None:
             return None
+        self.take(params, carried)
         X, y = self.validation
         return self.network._evaluated(X, y, None)
 
