@@ -56,6 +56,32 @@ def test_neighbours_and_threads_change_no_bit(count, monkeypatch):
         np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[:count])
 
 
+SIGNED = {
+    "himmelblau": himmelblau,
+    "product": lambda x: x[0] * x[1],
+    "difference": lambda x: (x[0] - x[1]) ** 2,
+    "other difference": lambda x: (x[1] - x[0]) ** 2,
+    "twice": lambda x: x[0] * (2.0 * x[1] + x[0] * x[1]),
+    "halves": lambda x: (0.5 * x[0] + x[1]) * (4.0 * x[0] + 0.5 * x[1]),
+    "shifted": lambda x: (x[0] - 3.0) * (x[1] + 1e-60) + 2.0 * (1.0 - x[0]) ** 2,
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", SIGNED)
+def test_zeros_keep_their_sign_and_the_smallest_numbers_their_bits(name, dtype):
+    f, tiny = SIGNED[name], np.finfo(dtype).smallest_subnormal
+    numbers = np.array([0.0, -0.0, tiny, -tiny, 3 * tiny, -1e-30, 1.0, 3.0, -7.5], dtype)
+    starts = np.stack(np.meshgrid(numbers, numbers), -1).reshape(-1, 2)
+    many = descend_many(f, starts, kb.SGD(lr=1.0), max_steps=3)
+    assert many.executor == "native", many.executor_reason
+    for i, start in enumerate(starts):
+        x = start
+        for _ in range(3):
+            x = x - kb.grad(f)(x)
+        assert many.x[i].tobytes() == x.tobytes()
+
+
 def test_a_tolerance_stops_each_where_it_is_met():
     starts = random_starts(50)
     many = descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=500, gtol=1e-6)

@@ -172,7 +172,7 @@ class _Work:
             return None, "llvmlite can't be loaded"
         x = flat[0]
         try:
-            program = Differentiated(self.f, 0, "backprop")
+            program = Differentiated(self.f, 0, "backprop", keep=True)
             with np.errstate(all="ignore"):
                 program(self.layout.copy(x))
             path = program.path(self.layout.copy(x))

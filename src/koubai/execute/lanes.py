@@ -22,7 +22,7 @@ import numpy as np
 from koubai.execute import library
 from koubai.execute.descents import DescentGraphs, address
 from koubai.execute.elements import Unsuitable, filled, split
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Phi, Value, of_type
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
 from koubai.execute.native import (
     Captured,
     Function,
@@ -197,13 +197,58 @@ class Lanes:
         self._run(*[address(part) for part in memory], count, first, last)
 
 
+class _Sparing(Code):
+    """Code with fewer additions and the same bits.
+
+    bounded: is all that is computed now far from overflow? Then a + 2 b is one instruction, since 2 b is exact.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bounded = False
+        self._multiples: dict[str, tuple[Value, Value]] = {}  # by a power of two: of what, how often
+        self._unsigned: set[str] = set()  # what is never -0.0, so that 0.0 + v is v
+
+    def binary(self, instruction: str, a: Value, b: Value) -> Value:
+        shorter = self._shorter_sum(a, b) if instruction == "fadd" else None
+        result = super().binary(instruction, a, b) if shorter is None else shorter
+        if instruction == "fmul":
+            for v, factor in ((a, b), (b, a)):
+                if factor.number is not None and factor.number >= 1:  # a smaller one may round
+                    if math.frexp(factor.number)[0] == 0.5:
+                        self._multiples[result.text] = v, factor
+                    if self._is_unsigned(v):
+                        self._unsigned.add(result.text)
+        elif (instruction == "fadd" and (self._is_unsigned(a) or self._is_unsigned(b))) or (
+            instruction == "fsub" and (self._is_unsigned(a) or _is_nonzero(b))
+        ):
+            self._unsigned.add(result.text)  # two numbers that are opposite add up to 0.0
+        return result
+
+    def _shorter_sum(self, a: Value, b: Value) -> Value | None:
+        for v, other in ((a, b), (b, a)):
+            if v.number == 0 and self._is_unsigned(other):
+                return other
+            if self.bounded and v.text in self._multiples:
+                return self.intrinsic("fma", *self._multiples[v.text], other)
+        return None
+
+    def _is_unsigned(self, v: Value) -> bool:
+        return v.text in self._unsigned or _is_nonzero(v)
+
+
+def _is_nonzero(v: Value) -> bool:
+    """Is it a constant other than 0, in float32 too?"""
+    return v.number is not None and abs(v.number) > 1 / BIG
+
+
 class _Writer:
     """Writes the function ``lanes``. A *bundle* is what goes round: x, the state, f, the norm, and the flags."""
 
     def __init__(self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, gtol: bool, rates: bool) -> None:
         names = ["starts", "x", "fun", "norm", "steps", "status", "low", "high", "numbers", "table", "captured"]
         self.function = Function("lanes", "void", [*names, *(("i64", name) for name in ("count", "first", "last"))])
-        self.code = self.function.code
+        self.code = self.function.code = _Sparing()
         self.graphs, self.begin, self.kind, self.lanes, self.gtol, self.rates = graphs, begin, kind, lanes, gtol, rates
         self.n, self.width, self.boxed = graphs.size, lanes.width, lanes.box > 0
         self.shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
@@ -280,9 +325,11 @@ class _Writer:
 
     # -- the three graphs ---------------------------------------------------------------------------------------------
 
-    def value(self, x: Sequence[Value]) -> tuple[Value, list[Value], Value]:
-        """Return f, the gradient, and whether the path is the one that was traced."""
+    def value(self, x: Sequence[Value], bounded: bool) -> tuple[Value, list[Value], Value]:
+        """Return f, the gradient, and whether the path is the one that was traced. bounded: does x lie in the box?"""
+        self.code.bounded = bounded and library.has_fma()
         results, asked = expand(self.code, self.graphs.value, split(x, self.shapes), self.held.__getitem__)
+        self.code.bounded = False
         g = [self.wide(v) for part in results[1:] for v in part.ravel()]
         same = self.code.spread(self.code.all(asked), self.width) if asked else self.flag(True)
         return self.wide(results[0][()]), g, same
@@ -344,7 +391,7 @@ class _Writer:
             self.rate = code.cast(self.load(self.at("table")), "double")
         states, _ = expand(code, self.begin, [filled((n,), x)], self.held.__getitem__)
         state = [self.wide(v) for part in states for v in part.ravel()]
-        f, g, same = self.value(x)
+        f, g, same = self.value(x, self.boxed)
         norm = self.measure(x, g)
         good = self.finite([f, *g])
         met = code.compare("ole", norm, self.tolerance)
@@ -414,7 +461,7 @@ class _Writer:
         code.line("br label %fast.body")
         code.block("fast.body")
         x, state = [phi.value for phi in phis[:n]], [phi.value for phi in phis[n:]]
-        f, g, asked = self.value(x)
+        f, g, asked = self.value(x, self.boxed)
         new_x, new_state = self.update(i.value.text, x, g, state, f)
         looked, path = self._look([phi.value for phi in seen], x, f, g), self.both(same.value, asked)
         following = code.raw(f"add i64 {i.value.text}, 1")
@@ -429,7 +476,7 @@ class _Writer:
         i.close((Value(t, "i64"), "chunk"), (Value(following, "i64"), "fast.body"))
 
         code.block("fast.end")
-        new_f, new_g, asked = self.value(new_x)
+        new_f, new_g, asked = self.value(new_x, self.boxed)
         looked, path = self._look(looked, new_x, new_f, new_g), self.both(path, asked)
         trusted = self.both(path, code.compare("ole", looked[0], self.reach))
         if not self.boxed:
@@ -454,9 +501,9 @@ class _Writer:
 
     def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
         """Return what tells that all was in order: the sum of x² and, but in a box, of |f| and of g, over the steps."""
-        code, total = self.code, seen[0]
-        for v in x:
-            total = code.intrinsic("fmuladd", v, v, total)
+        code = self.code
+        # Not multiplied and added in one instruction: f often has these squares, too.
+        total = code.binary("fadd", seen[0], added(code, [code.binary("fmul", v, v) for v in x], True))
         if self.boxed:
             return [total]
         level = code.binary("fadd", seen[1], code.intrinsic("fabs", f))
@@ -465,7 +512,7 @@ class _Writer:
     def _asked(self, held: Sequence[Value], t: str, end: str, before: str) -> tuple[list[Value], str]:
         """Write a chunk with every question at every step."""
         code, n = self.code, self.n
-        _, first_g, _ = self.value(held[:n])
+        _, first_g, _ = self.value(held[:n], False)
         first = [*held[:n], *first_g, *held[n:]]
         code.line("br label %slow")
         code.block("slow")
@@ -477,7 +524,7 @@ class _Writer:
         code.line("br label %slow.body")
         code.block("slow.body")
         new_x, new_state = self.update(i.value.text, x, g, state, f)
-        new_f, new_g, path = self.value(new_x)
+        new_f, new_g, path = self.value(new_x, False)
         new_norm = self.measure(new_x, new_g)
         good = self.finite([new_f, *new_g, *new_x])
         taken = self.both(active, self.both(good, path))
