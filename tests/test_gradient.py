@@ -175,6 +175,61 @@ def test_rebinding_a_default():
     np.testing.assert_array_equal(g(X), np.full(3, 7.0))
 
 
+def test_changing_a_class_or_the_one_that_it_comes_from():
+    class Origin:
+        scale = 1.0
+        weights = [1.0, 2.0, 3.0]
+
+        @staticmethod
+        def helper(x):
+            return np.sum(x)
+
+    class Settings(Origin):
+        pass
+
+    instance = Settings()
+    functions = [
+        lambda x: Settings.scale * np.sum(x),
+        lambda x: instance.scale * np.sum(x),
+        lambda x: np.sum(np.array(Origin.weights) * x),
+        lambda x: Settings.helper(x),
+    ]
+    gradients = [grad(f) for f in functions]
+    for change in (
+        lambda: None,
+        lambda: setattr(Origin, "scale", 3.0),
+        lambda: setattr(Settings, "scale", 4.0),
+        lambda: Origin.weights.__setitem__(1, 9.0),
+        lambda: setattr(Origin, "helper", staticmethod(lambda x: np.sum(x * x))),
+    ):
+        change()
+        for g, f in zip(gradients, functions, strict=True):
+            np.testing.assert_allclose(g(X), grad(f)(X))
+    assert gradients[0](X)[0] == gradients[1](X)[0] == 4.0 and gradients[2](X)[1] == 9.0
+    np.testing.assert_allclose(gradients[3](X), 2 * X)
+
+
+def test_functions_edited_in_place():  # as IPython's autoreload does
+    def inner(x):
+        return np.sum(x)
+
+    def f(x):
+        return inner(x)
+
+    def alone(x):
+        return np.sum(x)
+
+    def cubes(x):
+        return np.sum(x**3)
+
+    through, directly = grad(f), grad(alone)
+    for g in (through, directly):
+        np.testing.assert_array_equal(g(X), np.ones(3))
+    inner.__code__ = alone.__code__ = cubes.__code__
+    for g in (through, directly):
+        np.testing.assert_allclose(g(X), 3 * X**2)
+
+
 def test_paths_are_traced_anew_and_kept():
     calls = []
 

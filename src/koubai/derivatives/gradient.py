@@ -385,6 +385,14 @@ def _direct_call(path: _Path, form: Sequence[Any], numbers: Sequence[int], one: 
         return ", ".join(look(v, f"{text}[{i}]") for i, v in enumerate(parts))
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
+    if (surroundings := path.recorded.surroundings).empty:
+        for i, read in enumerate(surroundings.functions):
+            names = [f"f{i}", f"code{i}", f"defaults{i}", f"kwdefaults{i}"]
+            namespace |= dict(zip(names, read, strict=True))
+            tests.append(f"(f := f{i}()).__code__ is code{i}")
+            tests.append(f"f.__defaults__ is defaults{i} and f.__kwdefaults__ is kwdefaults{i}")
+    else:
+        tests.append("same()")
     active = {k: n + 1 for n, k in enumerate(path.recorded.leaves.active)}
     places = [str(active.get(k, 0)) for k in range(len(leaves))]
     gradients = [shown[n].format(*places) for n in numbers]
@@ -395,7 +403,6 @@ def direct(args):
         if not ({" and ".join(tests)}): return None
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    {"" if path.recorded.surroundings.empty else "if not same(): return None"}
     r = run({", ".join(leaves)})
     return None if r is None else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
 """

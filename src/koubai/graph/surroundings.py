@@ -6,9 +6,10 @@ run; the user's own helper functions are copied in the same way. Nothing global 
 nothing.
 
 Everything read is remembered. `Surroundings.same` tells whether a graph still stands: rebinding a global or closure
-variable, or changing a list, dict or attribute that the function could reach, means tracing anew. That serves one
-gradient in use. A graph that is kept for later has to be sure of more (`Surroundings.unchanged`), and of all that can
-be read: where a class, a library, a file or the like is met, `Surroundings.complete` is False.
+variable, changing a list, dict, attribute or class that the function could reach, or editing a function in place, means
+tracing anew. That serves one gradient in use. A graph that is kept for later has to be sure of more
+(`Surroundings.unchanged`), and of all that can be read: where a class, a library, a file or the like is met,
+`Surroundings.complete` is False.
 """
 
 from __future__ import annotations
@@ -93,11 +94,10 @@ class Surroundings:
         self._shadows: dict[type, Any] = {}
         self.reads: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
-        self.defaults: list[tuple[weakref.ref[Any], Any, Any]] = []
+        self.functions: list[tuple[weakref.ref[Any], types.CodeType, Any, Any]] = []
         self.containers: dict[int, tuple[Any, Any]] = {}
         self.arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
         self.complete = True
-        self._codes: list[tuple[weakref.ref[Any], types.CodeType]] = []
         self._names: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}  # of NumPy, math and builtins
 
     # --- while tracing
@@ -158,11 +158,8 @@ class Surroundings:
                 self.cells.append((cell, content))
             inner.cell_contents = self.substitute(content)
         if outer is function.__globals__:  # one made inside the traced function is made anew by every call
-            known = weakref.ref(
-                function
-            )  # which may be the traced function, and shall not live on through what it read
-            self.defaults.append((known, function.__defaults__, function.__kwdefaults__))
-            self._codes.append((known, function.__code__))
+            known = weakref.ref(function)  # it may be the traced one, and shall not live on through what it read
+            self.functions.append((known, function.__code__, function.__defaults__, function.__kwdefaults__))
         if function.__defaults__:
             copy.__defaults__ = tuple(self.substitute(v) for v in function.__defaults__)
         if function.__kwdefaults__:
@@ -184,6 +181,8 @@ class Surroundings:
             except TypeError:
                 standin = None
             self.complete &= standin is not None or isinstance(value, _PLAIN)
+            if isinstance(value, type) and standin is None:
+                self.watch(value)
             return value if standin is None else standin
         if type(value) is np.ndarray:
             if value.dtype.kind in "fiubc":
@@ -244,7 +243,9 @@ class Surroundings:
         while stack:
             item = stack.pop()
             self.complete &= isinstance(item, _PLAIN) or type(item) in (list, tuple, dict, set, frozenset, np.ndarray)
-            if isinstance(item, _ATOMS) or type(item) is Traced or id(item) in self.containers:
+            if id(item) in self.containers or type(item) is Traced:
+                continue
+            if isinstance(item, _ATOMS) and (not isinstance(item, type) or _foreign(item.__module__)):
                 continue
             if isinstance(item, np.ndarray):
                 self.complete &= item.dtype.kind in "fiubc"
@@ -262,7 +263,12 @@ class Surroundings:
                 content, parts = set(item), ()
             elif isinstance(item, types.FunctionType | types.ModuleType | types.MethodType):
                 continue
+            elif isinstance(item, type):
+                content = dict(vars(item))
+                parts = [*content.values(), *item.__bases__]
+                self.containers[id(item)] = (vars(item), content)
             elif hasattr(item, "__dict__") and not _foreign(type(item).__module__):
+                stack.append(type(item))
                 item = item.__dict__
                 content = dict(item)
                 parts = item.values()
@@ -270,7 +276,7 @@ class Surroundings:
                     continue
             else:
                 continue
-            self.containers[id(item)] = (item, content)
+            self.containers.setdefault(id(item), (item, content))
             if len(self.containers) > _LIMIT:
                 raise untraceable(
                     "the function reaches more outside data than can be watched", "pass it as an argument"
@@ -289,24 +295,24 @@ class Surroundings:
                     return False
             except ValueError:
                 return False
-        for known, defaults, kwdefaults in self.defaults:
+        for known, code, defaults, kwdefaults in self.functions:
             function = known()
-            if function is None or function.__defaults__ is not defaults or function.__kwdefaults__ is not kwdefaults:
+            if function is None or function.__code__ is not code:  # edited in place, as IPython's autoreload does
+                return False
+            if function.__defaults__ is not defaults or function.__kwdefaults__ is not kwdefaults:
                 return False
         for item, content in self.containers.values():
             if not _same_content(item, content):
                 return False
-        if not all(_same_array(now, then) for now, then in self.arrays.values()):
-            return False
-        return all(inner.same() for inner in self._trace.inner)
+        for now, then in self.arrays.values():
+            if not _same_array(now, then):
+                return False
+        return not self._trace.inner or all(inner.same() for inner in self._trace.inner)
 
     def unchanged(self) -> bool:
-        """Return whether a call would still read what it read, also after functions were edited in place."""
+        """Return whether a call would still read what it read, names of NumPy, math and builtins included."""
         for outer, name, value in self._names.values():
             if outer.get(name, _MISSING) is not value:
-                return False
-        for known, code in self._codes:
-            if (function := known()) is None or function.__code__ is not code:
                 return False
         return self.same()
 
@@ -321,8 +327,8 @@ class Surroundings:
 
     @property
     def empty(self) -> bool:
-        """Was nothing read that can change?"""
-        return not (self.reads or self.cells or self.defaults or self.containers or self.arrays or self._trace.inner)
+        """Was nothing read that can change, but the functions themselves?"""
+        return not (self.reads or self.cells or self.containers or self.arrays or self._trace.inner)
 
     def close(self) -> None:
         """Forget what only the tracing needed."""
@@ -330,7 +336,6 @@ class Surroundings:
         self._globals.clear()
         self._copies.clear()
         self._shadows.clear()
-        self.defaults = [d for d in self.defaults if d[1] or d[2]]
 
 
 _MISSING = object()
@@ -339,7 +344,7 @@ _MISSING = object()
 def _same_content(item: Any, content: Any) -> bool:
     if len(item) != len(content):
         return False
-    if isinstance(item, dict):
+    if isinstance(item, dict | types.MappingProxyType):
         return all(item.get(k, _MISSING) is v for k, v in content.items())
     if isinstance(item, set | frozenset):
         return bool(item == content)
