@@ -39,7 +39,12 @@ CASES = {
     np.piecewise: [lambda x: np.piecewise(x, [x < 0, x > 1], [lambda t: t**2, lambda t: np.log(t), 0.5])],
     np.sum: [lambda x: np.sum(x), lambda x: x.sum(axis=1, keepdims=True) * x, lambda x: np.sum(x, where=x > 0)],
     np.prod: [lambda x: np.prod(x), lambda x: x.prod(axis=0), lambda x: np.prod(x, axis=(0, 1), initial=2.0)],
-    np.max: [lambda x: np.max(x), lambda x: x.max(axis=1), lambda x: np.max(x, axis=0, initial=1.0)],
+    np.max: [
+        lambda x: np.max(x),
+        lambda x: x.max(axis=1),
+        lambda x: np.max(x, axis=0, initial=1.0),
+        lambda x: np.sum(np.max(x[0, 0], axis=-1), axis=0) * x,  # of a number
+    ],
     np.amax: [lambda x: np.amax(x, axis=0)],
     np.min: [lambda x: np.min(x), lambda x: x.min(axis=(0, 1), keepdims=True)],
     np.amin: [lambda x: np.amin(x, axis=1)],

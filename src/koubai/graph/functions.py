@@ -359,6 +359,8 @@ def _reduce(name: str) -> Callable[..., Any]:
             if name not in ("sum", "prod"):
                 refuse(name, "where", "a mask")
             x = np.where(where, x, 0.0 if name == "sum" else 1.0)
+        if not x.shape and type(axis) is int and axis in (0, -1):  # which NumPy's reductions take of a number, too
+            axis = None
         params = {"axis": axes_of(axis, len(x.shape)), "keepdims": bool(keepdims) and keepdims is not np._NoValue}
         y = record(op, (x,), params) if type(x) is Traced else op.call(x, **params)
         if initial is not np._NoValue and initial is not None:
