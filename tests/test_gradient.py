@@ -3,6 +3,7 @@
 import threading
 import tracemalloc
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_rebinding_a_default():
 def test_changing_a_class_or_the_one_that_it_comes_from():
     class Origin:
         scale = 1.0
-        weights = [1.0, 2.0, 3.0]
+        weights: ClassVar = [1.0, 2.0, 3.0]
 
         @staticmethod
         def helper(x):
@@ -205,7 +206,8 @@ def test_changing_a_class_or_the_one_that_it_comes_from():
         change()
         for g, f in zip(gradients, functions, strict=True):
             np.testing.assert_allclose(g(X), grad(f)(X))
-    assert gradients[0](X)[0] == gradients[1](X)[0] == 4.0 and gradients[2](X)[1] == 9.0
+    assert gradients[0](X)[0] == gradients[1](X)[0] == 4.0
+    assert gradients[2](X)[1] == 9.0
     np.testing.assert_allclose(gradients[3](X), 2 * X)
 
 
