@@ -5,8 +5,10 @@ error weight(z)·(P(z) − target(z)) is the relative error of the function that
 rounded to the format: they stand behind a leading term that is exact, so that their rounding does not count.
 """
 
+import functools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import mpmath as mp
 
@@ -115,7 +117,7 @@ def fit(target, low, high, weight, length: int) -> tuple[list[mpf], mpf]:
             right[i] = target(z)
         solution = mp.lu_solve(system, right)
         coefficients = [solution[j] for j in range(length)]
-        errors = [w * (mp.polyval(coefficients[::-1], z) - t) for z, t, w in zip(grid, wanted, weights, strict=True)]
+        errors = [w * (polynomial(coefficients, z) - t) for z, t, w in zip(grid, wanted, weights, strict=True)]
         peaks: list[int] = []
         for i in range(len(grid)):
             if errors[i] == 0:
@@ -133,6 +135,11 @@ def fit(target, low, high, weight, length: int) -> tuple[list[mpf], mpf]:
     return coefficients, max(abs(e) for e in errors)
 
 
+def polynomial(coefficients: Sequence[Any], z: mpf) -> mpf:
+    """Return Σ cₖ zᵏ: mpmath's polyval takes the coefficients in another order from one release to the next."""
+    return functools.reduce(lambda total, c: total * z + c, reversed(coefficients), mpf(0))
+
+
 def rounded(x: mpf, kind: str) -> float:
     # float() of an mpf rounds to nearest; the way through double is harmless for a coefficient.
     return float(x) if kind == "f64" else struct.unpack("f", struct.pack("f", float(x)))[0]
@@ -143,7 +150,7 @@ def coefficients(name: str, kind: str, length: int) -> tuple[list[float], float]
     target, low, high, weight = TARGETS[name.removesuffix(" short")]
     values = [rounded(c, kind) for c in fit(target, low, high, weight, length)[0]]
     grid = [low + (high - low) * i / 500 for i in range(501)]
-    worst = max(abs(weight(z) * (mp.polyval([mpf(c) for c in values[::-1]], z) - target(z))) for z in grid)
+    worst = max(abs(weight(z) * (polynomial(values, z) - target(z))) for z in grid)
     return values, float(mp.log(worst, 2))
 
 
