@@ -16,11 +16,14 @@ from koubai.execute import vectormath
 from koubai.execute.elements import Unsuitable
 from koubai.graph.trace import CONSTANT, Node
 
-__all__ = ["BOOL", "KINDS", "TAGS", "Code", "Phi", "Value", "elementwise", "emitter", "literal", "of_type"]
+__all__ = [
+    "BOOL", "DATA", "KINDS", "TAGS", "Code", "Phi", "Value", "constant", "elementwise", "emitter", "literal", "of_type",
+]  # fmt: skip
 
 BOOL = "i1"
 KINDS: dict[Any, str] = {np.dtype(np.float64): "double", np.dtype(np.float32): "float", np.dtype(np.bool_): BOOL}
 TAGS = {"double": "f64", "float": "f32"}
+DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follows the head of the array object
 
 
 class Value:
@@ -44,6 +47,16 @@ class Value:
 def literal(value: Any) -> Value:
     """Return a constant that takes the kind of what it meets."""
     return Value("", "number", 1, value)
+
+
+def constant(code: Code, node: Node) -> Value:
+    """Return the number that a CONSTANT of one element holds, in its node's type. Raises Unsuitable."""
+    value = np.asarray(node.params["value"])
+    if value.dtype.kind not in "fiub":
+        raise Unsuitable(f"a constant of {value.dtype}")
+    given = literal(value.ravel()[0].item())
+    kind = KINDS.get(node.dtype, "") if node.dtype is not None else ""
+    return code.cast(given, kind) if kind else given
 
 
 def _digits(value: float, kind: str) -> str:

@@ -29,7 +29,7 @@ from koubai.errors import CompileError
 from koubai.execute import library
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Value, elementwise, emitter, literal, of_type
+from koubai.execute.llvm import BOOL, DATA, KINDS, TAGS, Code, Value, constant, elementwise, emitter, literal, of_type
 from koubai.execute.native import Function, fingerprint, module
 from koubai.graph.ops import OPS
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
@@ -51,7 +51,6 @@ NODES = 1000  # of a graph: with more, finding the passes takes long
 ROUNDS = 30  # in which it is found out what to keep
 ELEMENTS = 1000  # of all nodes that one turn of a loop may need
 LINES = 6000  # of code in a kernel
-DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follows the head of the array object
 
 _REDUCE = {  # the operation, and what it begins with
     "sum": ("add", 0.0),  # so that a sum of -0.0 is 0.0, as NumPy's
@@ -222,22 +221,13 @@ def _cost(node: Node, given: Sequence[Node]) -> int:
     operands = []
     for n in given:
         if n.op is CONSTANT and _size(n) == 1:
-            operands.append(_constant(code, n))
+            operands.append(constant(code, n))
         else:
             kind = KINDS.get(n.dtype, "") if n.op is not CONSTANT else KINDS[_held_dtype(n)]
             operands.append(Value("%x", kind, lanes))
     elementwise(code, node, operands, given, lanes == 1)
     slow = sum(4 for line in code.lines if "fdiv" in line or "sqrt" in line)
     return len(code.lines) + slow + CALL * len(code.called)
-
-
-def _constant(code: Code, node: Node) -> Value:
-    value = np.asarray(node.params["value"])
-    if value.dtype.kind not in "fiub":
-        raise Unsuitable(f"a constant of {value.dtype}")
-    given = literal(value.ravel()[0].item())
-    kind = KINDS.get(node.dtype, "") if node.dtype is not None else ""
-    return code.cast(given, kind) if kind else given
 
 
 def _held_dtype(node: Node) -> np.dtype[Any]:
@@ -875,7 +865,7 @@ exit:
         if node.op is INPUT:
             return self.load_number(function, i)
         if node.op is CONSTANT:
-            return _constant(code, node)
+            return constant(code, node)
         kind = KINDS[_held_dtype(node)]
         if node.op.name == "zeros":
             return code.cast(literal(0.0), kind)
@@ -935,7 +925,7 @@ class _Loop:
         values = {}
         for i in self.numbers:
             if self.passes.nodes[i].op is CONSTANT:
-                values[i] = _constant(function.code, self.passes.nodes[i])
+                values[i] = constant(function.code, self.passes.nodes[i])
             else:
                 values[i] = function.code.spread(self.kernel.load_number(function, i), lanes)
         return values.__getitem__

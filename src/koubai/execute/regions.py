@@ -22,7 +22,19 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.elements import Unsuitable
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, elementwise, emitter, literal, of_type
+from koubai.execute.llvm import (
+    BOOL,
+    DATA,
+    KINDS,
+    TAGS,
+    Code,
+    Phi,
+    Value,
+    constant,
+    elementwise,
+    emitter,
+    of_type,
+)
 from koubai.execute.native import Function, module
 from koubai.graph.ops import OPS, Index
 from koubai.graph.trace import CONSTANT, LEAVES, Graph, Node
@@ -32,7 +44,6 @@ __all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
 LANES = 16
 STRETCH = 2048  # columns that a row's running sums take up before they are put aside
 LONG = 2**16  # numbers of rows that are added one after the other at most
-DATA = object.__basicsize__  # a pointer to an array's data follows the head of the object
 LEAST = 64  # elements of a region that is worth a call
 CALLS = ("exp", "log", "tanh", "sigmoid", "softplus", "sqrt", "power", "expm1", "log1p", "logaddexp", "sin", "cos")
 _RESHAPE, _GETITEM, _ADD_AT, _TRANSPOSE = (OPS[name] for name in ("reshape", "getitem", "add_at", "transpose"))
@@ -68,7 +79,7 @@ def _has_code(node: Node, given: Sequence[Node]) -> bool:
         operands = []
         for n in given:
             if n.op is CONSTANT and not n.shape:
-                operands.append(_constant(code, n))
+                operands.append(constant(code, n))
             elif n.dtype in KINDS:
                 operands.append(Value("%x", KINDS[n.dtype], LANES))
             else:
@@ -77,14 +88,6 @@ def _has_code(node: Node, given: Sequence[Node]) -> bool:
     except Unsuitable:
         return False
     return True
-
-
-def _constant(code: Code, node: Node) -> Value:
-    value = np.asarray(node.params["value"])
-    if value.dtype.kind not in "fiub":
-        raise Unsuitable(f"a constant of {value.dtype}")
-    given = literal(value.item())
-    return code.cast(given, KINDS[node.dtype]) if node.dtype in KINDS else given
 
 
 def _element(code: Code, node: Node, operands: Sequence[Value], given: Sequence[Node]) -> Value:
@@ -540,7 +543,7 @@ class Kernel:
         if j in self.row_values:
             return self.row_values[j]
         if n.op is CONSTANT and not n.shape:
-            return _constant(code, n)
+            return constant(code, n)
         if j in self.given:
             return self.given[j]
         at = code.raw(f"getelementptr {self.kind(j)}, ptr {self.pointer[j]}, i64 %r")
@@ -683,7 +686,7 @@ class Kernel:
             if j in values:
                 return values[j]
             if n.op is CONSTANT and not n.shape:
-                return _constant(code, n)
+                return constant(code, n)
             if j in self.given:
                 return self.given[j]
             if j in row:

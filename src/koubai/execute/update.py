@@ -321,15 +321,7 @@ bad:
 look.end:
   %i.done = atomicrmw add ptr {looked}, i64 1 acq_rel
   br label %look
-wait:
-  %waits = phi i64 [ 0, %look ], [ %waits.next, %wait.on ]
-  %seen = load atomic i64, ptr {looked} acquire, align 8
-  %all.seen = icmp sge i64 %seen, %parts
-  br i1 %all.seen, label %told, label %wait.on
-wait.on:
-  %waits.next = add i64 %waits, 1
-  call void @rest(i64 %waits)
-  br label %wait
+{self._rest_until("wait", "look", looked, "told")}
 told:
   %found = load atomic i64, ptr {bad} monotonic, align 8
   %good = icmp eq i64 %found, 0
@@ -349,18 +341,23 @@ make.one:
   %j.fine = call i1 @make(ptr %block, i64 %j.first, i64 %j.last)
   %j.done = atomicrmw add ptr {made}, i64 1 release
   br label %make
-finish:
-  %turns = phi i64 [ 0, %make ], [ %turns.next, %finish.on ]
-  %ready = load atomic i64, ptr {made} acquire, align 8
-  %all.made = icmp sge i64 %ready, %parts
-  br i1 %all.made, label %done, label %finish.on
-finish.on:
-  %turns.next = add i64 %turns, 1
-  call void @rest(i64 %turns)
-  br label %finish
+{self._rest_until("finish", "make", made, "done")}
 done:
   ret i1 true""".splitlines()
         return function
+
+    @staticmethod
+    def _rest_until(name: str, before: str, counter: str, then: str) -> str:
+        """Return the block ``name``, entered from ``before``: wait until all parts are counted, then go on."""
+        return f"""{name}:
+  %{name}.turns = phi i64 [ 0, %{before} ], [ %{name}.next, %{name}.on ]
+  %{name}.count = load atomic i64, ptr {counter} acquire, align 8
+  %{name}.over = icmp sge i64 %{name}.count, %parts
+  br i1 %{name}.over, label %{then}, label %{name}.on
+{name}.on:
+  %{name}.next = add i64 %{name}.turns, 1
+  call void @rest(i64 %{name}.turns)
+  br label %{name}"""
 
     def _word(self, function: Function, pointer: str, k: int, kind: str) -> str:
         """Return word ``k`` of a description."""
