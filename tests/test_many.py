@@ -83,6 +83,34 @@ def test_zeros_keep_their_sign_and_the_smallest_numbers_their_bits(name, dtype):
         assert many.x[i].tobytes() == x.tobytes()
 
 
+# What comes to rest or goes round in a circle: f, its derivative, the rate, and starts in which all steps are exact.
+REPEATING = {
+    "at rest": (lambda x: (x - 3.0) ** 2, lambda x: 2.0 * (x - 3.0), 0.3, [1.0, 2.0, -5.0, 7.0, 0.0, -0.0]),
+    "to and fro": (lambda x: x * x, lambda x: x + x, 1.0, [1.0, -2.0, 5e-324, 0.0, -0.0]),
+    "until the rate changes": (abs, np.sign, lambda t: 0.5 if t < 151 else 0.75, [0.25, 1.0, -0.125]),
+    "in circles of three": (
+        lambda x: 0.5 * x * x * x + 0.75 * x * x - x, lambda x: 1.5 * x * x + 1.5 * x - 1.0, 1.0, [0.0, 1.0, -1.0],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("neighbour", [None, 1e-3, 1e9])  # a rate for one beside them that still moves, or diverges
+@pytest.mark.parametrize("name", REPEATING)
+def test_what_repeats_itself_ends_as_if_every_step_were_made(name, neighbour):
+    f, derivative, lr, numbers = REPEATING[name]
+    starts, rates = np.array(numbers), None
+    if neighbour is not None and not callable(lr):
+        starts, rates = np.append(starts, 1.7), np.append(np.full(len(starts), lr), neighbour)
+    for max_steps in (7, 8, 64, 190, 191, 192, 193, 300, 301, 10_001):
+        many = descend_many(f, starts, kb.SGD(lr=lr), max_steps=max_steps, lr=rates)
+        assert many.executor == "native", many.executor_reason
+        for i, x in enumerate(numbers):
+            for t in range(max_steps):
+                x -= (lr(t) if callable(lr) else lr) * derivative(x)
+            assert (float(many.x[i]).hex(), many.steps[i]) == (float(x).hex(), max_steps)
+            assert many.fun[i] == f(x)
+
+
 def test_a_tolerance_stops_each_where_it_is_met():
     starts = random_starts(50)
     many = descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=500, gtol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from koubai.parameters import FloatArray, Layout, real_array
 
 __all__ = ["Many", "descend_many"]
 
-PIECE = 32_768  # starts a call at most: a signal is answered between two calls, and threads share the pieces
+PIECE = 8192  # starts a call, whole blocks: a signal is answered between two calls, and threads share the pieces
 _STATUS = {
     lanes.CONVERGED: Status.converged,
     lanes.DIVERGED: Status.diverged,
@@ -190,33 +191,39 @@ class _Work:
         dtype, n = flat.dtype, flat.shape[1]
         low = np.full(n, -np.inf, dtype) if self.bounds is None else self.bounds.low
         high = np.full(n, np.inf, dtype) if self.bounds is None else self.bounds.high
-        numbers = code.numbers(self.gtol if self.gtol > 0 else -1.0, self.max_steps)
         captured = code.captured.gathered()
+        lr = None
         if rates is None:
-            table = code.table(np.array([self.optimizer.lr_at(t) for t in range(self.max_steps)] or [0.0]))
+            lr = np.array([self.optimizer.lr_at(t) for t in range(self.max_steps)] or [0.0])
+            table = code.table(lr)
         else:
             table = np.resize(rates.astype(dtype), _whole_blocks(len(rates)))
+        numbers = code.numbers(self.gtol if self.gtol > 0 else -1.0, lr, self.max_steps)
         memory = (flat, *result.memory, low, high, numbers, table, captured)
 
-        share = -(-len(flat) // threads)
-        size = _whole_blocks(-(-share // -(-share // PIECE)))  # as many pieces for each thread
-        firsts = range(0, len(flat), size)
+        descend = code.bound(memory, len(flat))
+        firsts = deque(range(0, len(flat), PIECE))  # pieces that nobody has taken yet
 
-        def piece(first: int) -> None:
-            code.run(memory, len(flat), first, min(first + size, len(flat)))
+        def work() -> None:
+            while True:
+                try:
+                    first = firsts.popleft()
+                except IndexError:
+                    return
+                descend(first, min(first + PIECE, len(flat)))
 
-        if threads == 1 or len(firsts) == 1:
-            for first in firsts:
-                piece(first)
+        helpers = min(threads, len(firsts)) - 1
+        if helpers == 0:
+            work()
             return
-        with ThreadPoolExecutor(threads) as pool:
-            futures = [pool.submit(piece, first) for first in firsts]
+        with ThreadPoolExecutor(helpers) as pool:
+            futures = [pool.submit(work) for _ in range(helpers)]
             try:
-                for future in futures:
-                    future.result()
-            except BaseException:  # Ctrl-C too: what has not begun is not begun
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+                work()  # this thread is one of them
+            finally:
+                firsts.clear()  # Ctrl-C: what has not begun is not begun
+        for future in futures:
+            future.result()
 
     def one_by_one(
         self, result: _Result, flat: FloatArray, rates: FloatArray | None, rows: Sequence[int] | Any

@@ -7,6 +7,11 @@ that it would have had alone, and its neighbours cost it nothing.
 
 Often x alone tells: from bounds on what each operation can make of its operands follows a box within which f stays
 below the limit and the gradient finite, so that f need not even be computed between two looks.
+
+A plain descent soon stands still to the last bit, or goes to and fro between two neighbouring numbers. Where a step
+depends on x and the state alone, whatever they were some steps ago, bit for bit, they will be again after as many: so
+once `PERIOD` steps have brought all lanes of a block back to where they were, all further whole periods are left out,
+and every bit is what it would be after them.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from koubai.execute.native import (
     Captured,
     Function,
     added,
+    depends,
     expand,
     fingerprint,
     frontier,
@@ -37,8 +43,11 @@ from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
 __all__ = ["CONVERGED", "DIVERGED", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes", "box"]
 
 LANES = 32  # starts a block: four registers of eight doubles hide each other's latency …
-FEWER = 16  # … and two of them where more values are held at once than there are registers
+FEWER = 16  # … and two of them where more values are held from step to step than there are registers
+REGISTER = 64  # bytes
 CHUNK = 64  # steps between two looks, where no tolerance is asked at each
+PERIOD = 8  # steps after which lanes may be where they were: standing still, or in a cycle of 2, 4 or 8
+_WHOLE = {"double": "i64", "float": "i32"}  # the whole numbers with as many bits
 RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
 
 
@@ -114,7 +123,7 @@ def box(value: Graph, growth: float) -> float:
 
 
 class Lanes:
-    """The code for many descents. ``run`` works on a range of blocks, so that threads can share them.
+    """The code for many descents. It works on a range of blocks, so that threads can share them.
 
     rates: a learning rate for each start, instead of one a step. growth: a descent whose f or |x| has grown by this
     factor has diverged. farthest: the largest |component| of the starts.
@@ -134,6 +143,7 @@ class Lanes:
         self.captured = Captured(graphs.value)
         self.varying = [True, True, False, False, False, rates, True, *[True] * len(graphs.states)]
         self.uniform = [] if rates else frontier(graphs.update, self.varying)
+        self.repeats = not depends(graphs.update, graphs.update.inputs[4])  # on t, but for the rate
         self.kinds = [KINDS.get(graphs.update.nodes[i].dtype, "double") for i in self.uniform]
         key = b"lanes" + fingerprint(graphs.value, graphs.update, graphs.measure, begin)
         key += repr((gtol, rates, self.box > 0, graphs.states)).encode()
@@ -183,18 +193,21 @@ class Lanes:
         self._table(lr.ctypes.data, table.ctypes.data, len(lr))
         return table
 
-    def numbers(self, gtol: float, steps: int) -> Any:
-        """Return the numbers that `run` reads; gtol: below 0 it is never met."""
-        return np.array([gtol, self.growth, steps, self.box**2])
+    def numbers(self, gtol: float, lr: Any, steps: int) -> Any:
+        """Return the numbers that it reads; gtol: below 0 it is never met. lr: of each step, if all starts share it."""
+        changes = () if lr is None else np.flatnonzero(lr[:-1] != lr[1:])
+        settled = changes[-1] + 1 if len(changes) else 0  # from this step on the rate stays as it is
+        return np.array([gtol, self.growth, steps, self.box**2, settled])
 
-    def run(self, memory: Sequence[Any], count: int, first: int, last: int) -> None:
-        """Descend from the starts first … last - 1 of ``count``; first is a multiple of LANES.
+    def bound(self, memory: Sequence[Any], count: int) -> Callable[[int, int], None]:
+        """Return what descends from the starts first … last - 1 of ``count``; first is a multiple of LANES.
 
         memory: the starts, one a row; then what is written, with room for a multiple of LANES: x, one a row, f, the
         norm, steps and status; then low, high, `numbers`, the table or the rates (as many), and the arrays that f
         reads.
         """
-        self._run(*[address(part) for part in memory], count, first, last)
+        run, places = self._run, [address(part) for part in memory]
+        return lambda first, last: run(*places, count, first, last)
 
 
 class _Sparing(Code):
@@ -253,6 +266,7 @@ class _Writer:
         self.n, self.width, self.boxed = graphs.size, lanes.width, lanes.box > 0
         self.shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
         self.row = len(lanes.uniform) + 1
+        self.rate: Any = None  # of each lane, where each has its own
 
     # -- values in lanes ----------------------------------------------------------------------------------------------
 
@@ -376,7 +390,9 @@ class _Writer:
         self.held = {i: read(i) for i in self.lanes.captured.nodes}
         self.tolerance = self.wide(self.function.load("%numbers", 0, "double"))
         growth = self.function.load("%numbers", 1, "double")
-        limit = code.raw(f"fptosi double {self.function.load('%numbers', 2, 'double').text} to i64")
+        limit, self.settled = (
+            code.raw(f"fptosi double {self.function.load('%numbers', k, 'double').text} to i64") for k in (2, 4)
+        )
         box = self.wide(self.function.load("%numbers", 3, "double"))
         code.line("br label %blocks")
         code.block("blocks")
@@ -424,14 +440,14 @@ class _Writer:
         end = code.raw(f"select i1 {code.raw(f'icmp slt i64 {wanted}, {limit}')}, i64 {wanted}, i64 {limit}")
         ways = []
         if not self.gtol:
-            ways.append(self._unasked(held, t, end))
+            ways.append(self._unasked(held, t, end, limit))
         else:
             code.line("br label %careful")
             code.block("careful")
         ways.append(self._asked(held, t, end, "careful"))
         for k, phi in enumerate(phis):
-            phi.close((bundle[k], "in.end"), *((after[k], label) for after, label in ways))
-        at.close((Value("0", "i64"), "in.end"), *((Value(end, "i64"), label) for _, label in ways))
+            phi.close((bundle[k], "in.end"), *((after[k], label) for after, _, label in ways))
+        at.close((Value("0", "i64"), "in.end"), *((Value(made, "i64"), label) for _, made, label in ways))
 
         code.block("stored")
         running = Value(
@@ -449,55 +465,131 @@ class _Writer:
         code.line("ret void")
         return self.function
 
-    def _unasked(self, held: Sequence[Value], t: str, end: str) -> tuple[list[Value], str]:
-        """Write a chunk without questions. Where it is not to be trusted, it goes on at the block ``careful``."""
-        code, n = self.code, self.n
+    def _unasked(self, held: Sequence[Value], t: str, end: str, limit: str) -> tuple[list[Value], str, str]:
+        """Write a chunk without questions. Where it is not to be trusted, it goes on at the block ``careful``.
+
+        Return what it leaves, up to which step, and the block that it ends in.
+        """
+        code, active = self.code, held[-3]
         moving = held[:-5]
+        kinds = [*(v.kind for v in moving), *[self.kind] * (1 if self.boxed else 3), BOOL]
+        nothing = Value("zeroinitializer", self.kind, self.width)
+        start = [*moving, *[nothing] * (len(kinds) - len(moving) - 1), self.flag(True)]
+
+        code.line("br label %round")
+        code.block("round")
+        rounds, first, last = [Phi(code, kind, self.width) for kind in kinds], Phi(code, "i64", 1), Phi(code, "i64", 1)
+        begun, stop = [phi.value for phi in rounds], last.value.text
+        if self.lanes.repeats:
+            code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
+            period = code.raw(f"add i64 {first.value.text}, {PERIOD}")
+            stop = code.raw(f"call i64 @llvm.smin.i64(i64 {period}, i64 {stop})")
         code.line("br label %fast")
+
         code.block("fast")
-        phis = [Phi(code, v.kind, self.width) for v in moving]
-        seen = [Phi(code, self.kind, self.width) for _ in range(1 if self.boxed else 3)]
-        same, i = Phi(code, BOOL, self.width), Phi(code, "i64", 1)
+        steps, i = [Phi(code, kind, self.width) for kind in kinds], Phi(code, "i64", 1)
         code.line("br label %fast.body")
         code.block("fast.body")
-        x, state = [phi.value for phi in phis[:n]], [phi.value for phi in phis[n:]]
-        f, g, asked = self.value(x, self.boxed)
-        new_x, new_state = self.update(i.value.text, x, g, state, f)
-        looked, path = self._look([phi.value for phi in seen], x, f, g), self.both(same.value, asked)
+        after = self._step(i.value.text, [phi.value for phi in steps])
         following = code.raw(f"add i64 {i.value.text}, 1")
-        code.line(f"%fast.on = icmp slt i64 {following}, {end}")
-        code.line("br i1 %fast.on, label %fast, label %fast.end")
-        nought = Value("zeroinitializer", self.kind, self.width)
-        for phi, before, after in zip(phis, moving, (*new_x, *new_state), strict=True):
-            phi.close((before, "chunk"), (after, "fast.body"))
-        for phi, after in zip(seen, looked, strict=True):
-            phi.close((nought, "chunk"), (after, "fast.body"))
-        same.close((self.flag(True), "chunk"), (path, "fast.body"))
-        i.close((Value(t, "i64"), "chunk"), (Value(following, "i64"), "fast.body"))
+        code.line(f"%fast.on = icmp slt i64 {following}, {stop}")
+        code.line("br i1 %fast.on, label %fast, label %turn")
+        for phi, before, value in zip(steps, begun, after, strict=True):
+            phi.close((before, "round"), (value, "fast.body"))
+        i.close((first.value, "round"), (Value(following, "i64"), "fast.body"))
+
+        code.block("turn")
+        reached, end_now = following, last.value.text
+        if self.lanes.repeats:
+            moved = self.any(self.both(active, self._differ(begun[: len(moving)], after[: len(moving)])))
+            whole = code.raw(f"icmp eq i64 {following}, {period}")
+            steady = code.raw(f"icmp sge i64 {first.value.text}, {self.settled}")
+            resting = code.raw(f"and i1 {code.raw(f'xor i1 {moved}, true')}, {code.raw(f'and i1 {whole}, {steady}')}")
+            rest = code.raw(f"sub i64 {limit}, {following}")
+            later = code.raw(f"add i64 {following}, {code.raw(f'and i64 {rest}, {-PERIOD}')}")
+            reached = code.raw(f"select i1 {resting}, i64 {later}, i64 {following}")
+            end_now = code.raw(f"select i1 {resting}, i64 {limit}, i64 {last.value.text}")
+        code.line(f"%turn.on = icmp slt i64 {reached}, {end_now}")
+        code.line("br i1 %turn.on, label %round, label %fast.end")
+        for phi, before, value in zip(rounds, start, after, strict=True):
+            phi.close((before, "chunk"), (value, "turn"))
+        first.close((Value(t, "i64"), "chunk"), (Value(reached, "i64"), "turn"))
+        last.close((Value(end, "i64"), "chunk"), (Value(end_now, "i64"), "turn"))
 
         code.block("fast.end")
+        new, looked, path = after[: len(moving)], after[len(moving) : -1], after[-1]
+        new_x = new[: self.n]
         new_f, new_g, asked = self.value(new_x, self.boxed)
         looked, path = self._look(looked, new_x, new_f, new_g), self.both(path, asked)
         trusted = self.both(path, code.compare("ole", looked[0], self.reach))
         if not self.boxed:
             trusted = self.both(trusted, code.compare("ole", looked[1], self.f_limit))
             trusted = self.both(trusted, self.finite([looked[2]]))
-        active = held[-3]
         doubtful = self.any(self.both(active, self.no(trusted)))
         code.line(f"br i1 {doubtful}, label %careful, label %fast.kept")
         code.block("fast.kept")
-        made = Value(code.raw(f"trunc i64 {code.raw(f'sub i64 {end}, {t}')} to i32"), "i32")
-        steps = Value(
+        made = Value(code.raw(f"trunc i64 {code.raw(f'sub i64 {end_now}, {t}')} to i32"), "i32")
+        counted = Value(
             code.raw(f"add {of_type('i32', self.width)} {held[-2].text}, {code.spread(made, self.width).text}"),
             "i32",
             self.width,
         )
-        done = [*new_x, *new_state, new_f, self.measure(new_x, new_g)]
-        kept = [code.select(active, after, before) for before, after in zip(held, done, strict=False)]
-        result = [*kept, active, code.select(active, steps, held[-2]), held[-1]]
+        done = [*new, new_f, self.measure(new_x, new_g)]
+        kept = [code.select(active, value, before) for before, value in zip(held, done, strict=False)]
+        result = [*kept, active, code.select(active, counted, held[-2]), held[-1]]
         code.line("br label %chunks")
         code.block("careful")
-        return result, "fast.kept"
+        return result, end_now, "fast.kept"
+
+    def _step(self, t: str, carried: Sequence[Value]) -> list[Value]:
+        """Write one step without questions. carried: x and the state, what was seen, and whether all paths were the
+        one that was traced.
+
+        It is written for one register after the other: so few values are held at once, and the next one's work begins
+        while the last one's results are awaited.
+        """
+        whole, self.width = self.width, REGISTER // np.dtype(self.lanes.dtype).itemsize
+        rate, parts = self.rate, []
+        for first in range(0, whole, self.width):
+            if self.rates:
+                self.rate = self._part(rate, first)
+            parts.append(self._advance(t, [self._part(v, first) for v in carried]))
+        self.width, self.rate = whole, rate
+        return [self._joined(values) for values in zip(*parts, strict=True)]
+
+    def _advance(self, t: str, carried: Sequence[Value]) -> list[Value]:
+        count = len(carried) - 1 - (1 if self.boxed else 3)
+        x, state, seen, same = carried[: self.n], carried[self.n : count], carried[count:-1], carried[-1]
+        f, g, asked = self.value(x, self.boxed)
+        new_x, new_state = self.update(t, x, g, state, f)
+        return [*new_x, *new_state, *self._look(seen, x, f, g), self.both(same, asked)]
+
+    def _part(self, v: Value, first: int) -> Value:
+        """Return as many lanes as are written now, from ``first`` on."""
+        lanes = ", ".join(f"i32 {first + k}" for k in range(self.width))
+        of = of_type(v.kind, v.lanes)
+        part = self.code.raw(f"shufflevector {of} {v.text}, {of} poison, <{self.width} x i32> <{lanes}>")
+        return Value(part, v.kind, self.width)
+
+    def _joined(self, parts: Sequence[Value]) -> Value:
+        """Return the lanes of all parts side by side."""
+        if len(parts) == 1:
+            return parts[0]
+        half = len(parts) // 2
+        a, b = self._joined(parts[:half]), self._joined(parts[half:])
+        lanes = ", ".join(f"i32 {k}" for k in range(2 * a.lanes))
+        of = of_type(a.kind, a.lanes)
+        both = self.code.raw(f"shufflevector {of} {a.text}, {of} {b.text}, <{2 * a.lanes} x i32> <{lanes}>")
+        return Value(both, a.kind, 2 * a.lanes)
+
+    def _differ(self, before: Sequence[Value], after: Sequence[Value]) -> Value:
+        """Tell in which lanes any of these has another bit."""
+        code, differs = self.code, self.flag(False)
+        of, whole = (of_type(kind, self.width) for kind in (self.kind, _WHOLE[self.kind]))
+        for pair in zip(before, after, strict=True):
+            a, b = (code.raw(f"bitcast {of} {v.text} to {whole}") for v in pair)
+            differs = code.binary("or", differs, Value(code.raw(f"icmp ne {whole} {a}, {b}"), BOOL, self.width))
+        return differs
 
     def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
         """Return what tells that all was in order: the sum of x² and, but in a box, of |f| and of g, over the steps."""
@@ -509,8 +601,8 @@ class _Writer:
         level = code.binary("fadd", seen[1], code.intrinsic("fabs", f))
         return [total, level, code.binary("fadd", seen[2], added(code, g, False))]
 
-    def _asked(self, held: Sequence[Value], t: str, end: str, before: str) -> tuple[list[Value], str]:
-        """Write a chunk with every question at every step."""
+    def _asked(self, held: Sequence[Value], t: str, end: str, before: str) -> tuple[list[Value], str, str]:
+        """Write a chunk with every question at every step. Return as `_unasked` does."""
         code, n = self.code, self.n
         _, first_g, _ = self.value(held[:n], False)
         first = [*held[:n], *first_g, *held[n:]]
@@ -555,4 +647,4 @@ class _Writer:
         i.close((Value(t, "i64"), before), (Value(following, "i64"), "slow.body"))
         code.block("slow.end")
         code.line("br label %chunks")
-        return [*done[:n], *done[2 * n :]], "slow.end"
+        return [*done[:n], *done[2 * n :]], end, "slow.end"

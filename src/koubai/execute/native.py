@@ -42,6 +42,7 @@ __all__ = [
     "Function",
     "added",
     "compile_native",
+    "depends",
     "expand",
     "fingerprint",
     "frontier",
@@ -142,6 +143,11 @@ def frontier(graph: Graph, varying: Sequence[bool]) -> list[int]:
                 if not varies[j] and graph.nodes[j].op not in LEAVES and graph.nodes[j].shape == ():
                     found[j] = None
     return sorted(found)
+
+
+def depends(graph: Graph, i: int) -> bool:
+    """Do the graph's outputs, or its guards, depend on node ``i``?"""
+    return bool(_needed(graph, {})[i])
 
 
 def _needed(graph: Graph, known: Mapping[int, Any]) -> bytearray:
