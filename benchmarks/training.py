@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 import koubai as kb  # noqa: E402
 from koubai import nn  # noqa: E402
 
-EPOCHS = 5  # of one call
+EPOCHS = 16  # of one call: so many steps are a multiple of the 16 after which a training looks up
 LR, MOMENTUM = 0.05, 0.9
 
 

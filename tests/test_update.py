@@ -164,6 +164,39 @@ def test_a_gradient_that_is_not_finite_changes_nothing(size, bad):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("size", [5, 100, update.THREADED + 1])
+@pytest.mark.parametrize("name", ["adam", "lion", "nadam"])  # nadam's product of momenta is one number for all elements
+def test_gradients_that_the_caller_answers_for_are_looked_at_on_the_way(name, size, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    optimizer, plain = kb.optimizers.resolve(name, lr=0.1), in_numpy(name, {"lr": 0.1})
+    params = arrays([(size,), (4,)], np.float32)
+    expected = {key: value.copy() for key, value in params.items()}
+    for t in range(6):
+        grads = arrays([(size,), (4,)], np.float32, seed=t)
+        at = {3: ("p0", size - 1, np.nan), 4: ("p1", 2, -np.inf)}.get(t)
+        for way, x in ((optimizer, params), (plain, expected)):
+            if at is None:
+                way.update(x, grads, check_finite=False)
+                continue
+            key, i, bad = at
+            grads[key][i] = bad
+            with pytest.raises(FunctionError, match=rf"{key}\[{i}\] is .*were updated with it, as check_finite=False"):
+                way.update(x, grads, check_finite=False)
+        assert optimizer._fused is not None
+    assert np.isnan(params["p0"][size - 1])
+    for a, b in zip(
+        (*optimizer.state_dict()["state"], *params.values()),
+        (*plain.state_dict()["state"], *expected.values()),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert optimizer.state_dict()["t"] == 6
+    with pytest.raises(FunctionError, match="nothing was updated"):
+        optimizer.update(params, {key: value * np.float32(np.nan) for key, value in grads.items()})
+    with pytest.raises(InputError, match="check_finite must be True or False, got 'no'"):
+        optimizer.update(params, grads, check_finite="no")
+
+
 def test_arrays_of_another_kind_go_the_ordinary_way():
     optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
     params = {"W": np.ones((4, 4)).T.copy(), "b": np.ones(3)}

@@ -60,19 +60,23 @@ class Fused:
         self._params: list[Any] = [_nothing] * len(sizes)  # weak references to the arrays seen last
         self._grads: list[Any] = [_nothing] * len(sizes)
 
-    def run(self, params: Any, grads: Any, t: int, lr: float, fun: float) -> bool:
-        """Update. False: nothing was done, because the arrays are not of the kind that this is for, or not finite."""
+    def run(self, params: Any, grads: Any, t: int, lr: float, fun: float, look: bool) -> bool | None:
+        """Update. None: nothing was done, since the arrays are not of the kind that this is for. False: a gradient is
+        not finite; where all are looked at before, nothing was done.
+        """
         if self.names is None:
             if not self._bound(0, params, grads):
-                return False
+                return None
         elif type(params) is dict and type(grads) is dict and len(params) == len(grads) == len(self.names):
             try:
                 if not all(self._bound(k, params[name], grads[name]) for k, name in enumerate(self.names)):
-                    return False
+                    return None
             except KeyError:
-                return False
+                return None
         else:
-            return False
+            return None
+        if look is not self._memory.look:
+            self._memory.ask(look)
         numbers = self._numbers
         numbers[0], numbers[1], numbers[2] = t, lr, fun
         if self._threaded:

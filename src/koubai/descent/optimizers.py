@@ -29,6 +29,7 @@ Rate: TypeAlias = float | Schedule | Callable[[int], float]
 State: TypeAlias = tuple[Any, ...]
 Evaluate: TypeAlias = Callable[[FloatArray], tuple[float, FloatArray]]  # a flat x -> f and the flat gradient there
 
+_UNCHECKED = "params and state were updated with it, as check_finite=False allows"
 FUSIONS = 3  # times that an optimizer is fused anew; where its arrays do not suit machine code, it stays in NumPy
 
 # What every optimizer takes besides its rule's hyperparameters. A rule that names weight_decay itself decays by its own
@@ -333,14 +334,20 @@ class Optimizer:
         self._memory: Memory | None = None
         self._t = 0
 
-    def update(self, params: Any, grads: Any, fun: float | None = None) -> None:
+    def update(self, params: Any, grads: Any, fun: float | None = None, *, check_finite: bool = True) -> None:
         """Update ``params`` in place: a float array, or a dict of float arrays; a number in a dict is replaced.
 
         grads: the gradient in the same form. fun: f at params, for the rules and schedules that look at it.
-        Raises InputError, with nothing changed, where a gradient is not finite, an array can't be written (integers,
-        read-only), the form differs from the first update's, or the rule needs more than this.
+        check_finite: look at every gradient before the first parameter is written. False, where they are known to be
+        finite, say from their norm, spares a pass over them: what is not finite is then found on the way and raised
+        when params and state have been updated with it.
+        Raises FunctionError where a gradient is not finite, with nothing changed but for check_finite=False. Raises
+        InputError, with nothing changed, where an array can't be written (integers, read-only), the form differs from
+        the first update's, or the rule needs more than this.
         """
-        if self._fused is not None and self._fused_update(params, grads, fun):
+        if check_finite is not True and check_finite is not False:
+            raise InputError(f"check_finite must be True or False, got {check_finite!r}")
+        if self._fused is not None and self._fused_update(params, grads, fun, check_finite):
             return
         if self._evaluates:
             raise InputError(f"{type(self).__name__} evaluates f itself: use minimize, update has no f to evaluate")
@@ -354,9 +361,9 @@ class Optimizer:
             layout, state = self._layout, self._state
             x = _gathered(layout, params, "params")
         g = _gathered(layout, grads, "grads")
-        if not np.isfinite(g).all():
-            i = int(np.flatnonzero(~np.isfinite(g))[0])
-            raise FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; nothing was updated")
+        is_finite = bool(np.isfinite(g).all())
+        if not is_finite and check_finite:
+            raise _not_finite(layout, g, "nothing was updated")
         memory = self.observe(self._memory, self._t, math.nan if fun is None else float(fun))
         lr = self.rate(self._t, memory)
         with np.errstate(all="ignore"):
@@ -369,12 +376,14 @@ class Optimizer:
             self._fuse(layout, x)
         if isinstance(params, np.ndarray):
             params[...] = layout.view(x)
-            return
-        for name, value in zip(layout.names or (), _parts(x, layout), strict=True):
-            if isinstance(params[name], np.ndarray):
-                params[name][...] = value
-            else:
-                params[name] = float(value) if value.ndim == 0 else value
+        else:
+            for name, value in zip(layout.names or (), _parts(x, layout), strict=True):
+                if isinstance(params[name], np.ndarray):
+                    params[name][...] = value
+                else:
+                    params[name] = float(value) if value.ndim == 0 else value
+        if not is_finite:
+            raise _not_finite(layout, g, _UNCHECKED)
 
     def _fuse(self, layout: Layout, x: FloatArray) -> None:
         """Make the update in machine code, where the rule is elementwise, and see that it does what NumPy does."""
@@ -395,7 +404,7 @@ class Optimizer:
             return
         self._fused, self._state = fused, fused.state
 
-    def _fused_update(self, params: Any, grads: Any, fun: float | None) -> bool:
+    def _fused_update(self, params: Any, grads: Any, fun: float | None, check_finite: bool) -> bool:
         """Update in machine code; False: nothing was done, the ordinary way has to do it or to say what is wrong."""
         if fun is None and self._looks_at_f:
             return False
@@ -404,9 +413,13 @@ class Optimizer:
         if callable(lr):
             memory = self.observe(memory, self._t, number)
             lr = self.rate(self._t, memory)
-        if not self._fused.run(params, grads, self._t + 1, lr, number):  # type: ignore[union-attr]
+        is_finite = self._fused.run(params, grads, self._t + 1, lr, number, check_finite)  # type: ignore[union-attr]
+        if not is_finite and (check_finite or is_finite is None):
             return False
         self._memory, self._t = memory, self._t + 1
+        if not is_finite:
+            layout: Layout = self._layout  # type: ignore[assignment]
+            raise _not_finite(layout, _gathered(layout, grads, "grads"), _UNCHECKED)
         return True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -506,6 +519,11 @@ def _gathered(layout: Layout, values: Any, argument: str) -> FloatArray:
         ):
             return np.concatenate([part.ravel() for part in parts])
     return layout.match(values, argument)
+
+
+def _not_finite(layout: Layout, g: FloatArray, told: str) -> FunctionError:
+    i = int(np.flatnonzero(~np.isfinite(g))[0])
+    return FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; {told}")
 
 
 def _check_writable(params: Any) -> None:

@@ -2,7 +2,8 @@
 
 The graph is traced over vectors of one element. What has their shape is computed for each element; what is a single
 number (the powers of the step, a state that all elements share) once before. All gradients are looked at before the
-first parameter is written, so that one that is not finite leaves everything as it was.
+first parameter is written, so that one that is not finite leaves everything as it was; where the caller answers for
+them, they are looked at on the way.
 
 Large arrays are cut into parts, and every thread takes the next one that nobody has taken: the thread that calls begins
 at once, the others come when they wake. When all parts have been looked at, they are updated from the last one to the
@@ -36,8 +37,9 @@ PART = 2**15  # numbers in a part, at least …
 PARTS = 32  # … and parts for each thread, at most
 REGISTER = 64  # bytes
 PIECE = 4  # numbers that describe one array: the addresses of x and g, where its part of the state begins, its size
-_PIECES, _COUNT, _STATES, _SHARED, _TABLE, _TOTAL = range(6)  # in a block
-MEETING = 5  # numbers that threads share: parts begun to look at, looked at, is one bad?, begun to update, updated
+_PIECES, _COUNT, _STATES, _SHARED, _TABLE, _TOTAL, _LOOK = range(7)  # in a block
+MEETING = 6  # numbers that threads share: parts begun to look at, looked at, is one bad?, begun to update, updated,
+# and was one bad that was updated?
 
 
 class Memory:
@@ -52,9 +54,15 @@ class Memory:
         self.table = np.empty(code.table + 3)
         self.numbers: Any = self.table.data[code.table :]  # a memoryview is written faster than an array
         self._block = np.array(
-            [address(pieces), len(pieces), pointers, address(shared), address(self.table), self.total]
+            [address(pieces), len(pieces), pointers, address(shared), address(self.table), self.total, 1]
         )
         self.block = address(self._block)  # one pointer is passed instead of all of these
+        self.look = True
+
+    def ask(self, look: bool) -> None:
+        """Say whether all gradients are to be looked at before anything is written."""
+        self.look = look
+        self._block[_LOOK] = look
 
 
 class Update:
@@ -99,7 +107,7 @@ class Update:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def run(self, memory: Memory) -> bool:
-        """Update every piece. False: a gradient is not finite, and nothing was done."""
+        """Update every piece. False: a gradient is not finite; where they were looked at before, nothing was done."""
         total = memory.total
         threads = len(os.sched_getaffinity(0)) if total >= THREADED else 1
         if threads == 1 or not _one_at_a_time.acquire(blocking=False):
@@ -107,8 +115,11 @@ class Update:
         try:
             self._prepare(memory.block)
             size = -(-max(PART, -(-total // (threads * PARTS))) // 1024) * 1024
+            parts = -(-total // size)
             meeting = np.zeros(MEETING, np.int64)
-            task = memory.block, address(meeting), -(-total // size), size, total
+            if not memory.look:
+                meeting[:2] = parts
+            task = memory.block, address(meeting), parts, size, total
             helpers = _helpers(threads - 1)
             try:
                 for helper in helpers:
@@ -119,7 +130,7 @@ class Update:
                     helper.dismiss()
         finally:
             _one_at_a_time.release()
-        if done:
+        if done or not memory.look:
             count = sum(self.shared)
             memory.shared[:count] = memory.table[len(self.uniform) : len(self.uniform) + count]
         return done
@@ -161,17 +172,15 @@ class Update:
         code.block("head")
 
         def body(lanes: int, index: str, bad: Value) -> Value:
-            size = code.intrinsic("fabs", self._load(code, lanes, "%g", index))
-            return code.binary("or", bad, code.compare("uge", size, code.number(np.inf, self.kind)))
+            return self._or_not_finite(code, bad, self._load(code, lanes, "%g", index))
 
-        bad = self._strips(code, 4, [body])
-        code.line(f"ret i1 {code.binary('xor', bad, Value('true', BOOL, 1, True)).text}")
+        self._tell(code, self._strips(code, 4, [body]))
         return function
 
     def _write_step(self) -> Function:
-        """step(piece, states, table, begin, end): the new x and states of these elements of one array."""
+        """step(piece, states, table, begin, end): the new x and states of these elements of one array. Is g finite?"""
         graph, kind = self.graph, self.kind
-        function = Function("step", "void", ["piece", "states", "table", ("i64", "begin"), ("i64", "end")], apart=False)
+        function = Function("step", "i1", ["piece", "states", "table", ("i64", "begin"), ("i64", "end")], apart=False)
         code = function.code
         code.block("head")
         x, g = (self._word(function, "%piece", k, "ptr") for k in (0, 1))
@@ -200,7 +209,7 @@ class Update:
                 v = code.spread(code.cast(result.ravel()[0], kind), lanes)
                 at = code.raw(f"getelementptr {kind}, ptr {pointer}, i64 {index}")
                 code.line(f"store {of_type(kind, lanes)} {v.text}, ptr {at}, align {self.align}")
-            return bad
+            return self._or_not_finite(code, bad, vectors[1][0])
 
         bodies, choice = [], "0"
         divisors = self._divisors()
@@ -211,9 +220,16 @@ class Update:
         for version in range(1 << len(divisors)):
             ones = [i for k, i in enumerate(divisors) if version >> k & 1]
             bodies.append(functools.partial(body, ones))
-        self._strips(code, 1, bodies, choice)
-        code.line("ret void")
+        self._tell(code, self._strips(code, 1, bodies, choice))
         return function
+
+    def _or_not_finite(self, code: Code, bad: Value, g: Value) -> Value:
+        size = code.intrinsic("fabs", g)
+        return code.binary("or", bad, code.compare("uge", size, code.number(np.inf, self.kind)))
+
+    @staticmethod
+    def _tell(code: Code, bad: Value) -> None:
+        code.line(f"ret i1 {code.binary('xor', bad, Value('true', BOOL, 1, True)).text}")
 
     def _divisors(self) -> list[int]:
         """Return the numbers of the table that elements are divided by: 1 - beta1**t is soon one, and costs nothing."""
@@ -224,21 +240,19 @@ class Update:
     def _write_look(self) -> Function:
         """look(block, first, last): are the gradients of these elements, of all arrays together, finite?"""
         function = Function("look", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
-        self._over(
-            function, ["%fine = call i1 @finite(ptr %g, i64 %lo, i64 %hi)", "br i1 %fine, label %end, label %bad"]
-        )
-        function.code.block("bad")
-        function.code.line("ret i1 false")
+        self._over(function, "%fine = call i1 @finite(ptr %g, i64 %lo, i64 %hi)")
         return function
 
     def _write_make(self) -> Function:
-        """make(block, first, last): update these elements."""
+        """make(block, first, last): update these elements. Were their gradients finite?"""
         function = Function("make", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
-        self._over(function, ["call void @step(ptr %p, ptr %states, ptr %table, i64 %lo, i64 %hi)", "br label %end"])
+        self._over(function, "%fine = call i1 @step(ptr %p, ptr %states, ptr %table, i64 %lo, i64 %hi)")
         return function
 
-    def _over(self, function: Function, body: Sequence[str]) -> None:
-        """Loop over the arrays, with the elements of each that lie between %first and %last: %lo … %hi."""
+    def _over(self, function: Function, body: str) -> None:
+        """Loop over the arrays, with the elements of each that lie between %first and %last: %lo … %hi. Were all of
+        them %fine?
+        """
         code = function.code
         code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
         code.block("entry")
@@ -248,6 +262,7 @@ class Update:
         code.lines += f"""  br label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ %next, %end ]
+  %all = phi i1 [ true, %entry ], [ %now, %end ]
   %on = icmp slt i64 %i, %count
   br i1 %on, label %one, label %done
 one:
@@ -264,14 +279,16 @@ one:
   %hi = call i64 @llvm.smin.i64(i64 %to, i64 %n)
   %some = icmp slt i64 %lo, %hi
   br i1 %some, label %body, label %end
-body:""".splitlines()
-        for line in body:
-            code.line(line)
-        code.lines += """end:
+body:
+  {body}
+  %both = and i1 %all, %fine
+  br label %end
+end:
+  %now = phi i1 [ %all, %one ], [ %both, %body ]
   %next = add i64 %i, 1
   br label %loop
 done:
-  ret i1 true""".splitlines()
+  ret i1 %all""".splitlines()
 
     def _write_whole(self) -> Function:
         """whole(block): everything, where one thread does it."""
@@ -280,17 +297,20 @@ done:
         code.block("entry")
         total = self._word(function, "%block", _TOTAL, "i64")
         shared, table = (self._word(function, "%block", k, "ptr") for k in (_SHARED, _TABLE))
+        code.line(f"%asked = icmp ne i64 {self._word(function, '%block', _LOOK, 'i64')}, 0")
+        code.line("br i1 %asked, label %first, label %go")
+        code.block("first")
         code.line(f"%fine = call i1 @look(ptr %block, i64 0, i64 {total})")
         code.line("br i1 %fine, label %go, label %refused")
         code.block("refused")
         code.line("ret i1 false")
         code.block("go")
         code.line("call void @prepare(ptr %block)")
-        code.line(f"call i1 @make(ptr %block, i64 0, i64 {total})")
+        code.line(f"%made = call i1 @make(ptr %block, i64 0, i64 {total})")
         for k in range(sum(self.shared)):
             new = function.load(table, len(self.uniform) + k, "double")
             function.store(code.cast(new, self.kind), shared, k)
-        code.line("ret i1 true")
+        code.line("ret i1 %made")
         return function
 
     def _write_share(self) -> Function:
@@ -303,7 +323,7 @@ done:
         code = function.code
         code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
         code.block("entry")
-        looks, looked, bad, makes, made = (function.place("%meeting", k, "i64") for k in range(MEETING))
+        looks, looked, bad, makes, made, odd = (function.place("%meeting", k, "i64") for k in range(MEETING))
         code.lines += f"""  br label %look
 look:
   %i = atomicrmw add ptr {looks}, i64 1 monotonic
@@ -339,11 +359,18 @@ make.one:
   %j.next = add i64 %j.first, %size
   %j.last = call i64 @llvm.smin.i64(i64 %j.next, i64 %total)
   %j.fine = call i1 @make(ptr %block, i64 %j.first, i64 %j.last)
+  br i1 %j.fine, label %make.end, label %odd
+odd:
+  store atomic i64 1, ptr {odd} monotonic, align 8
+  br label %make.end
+make.end:
   %j.done = atomicrmw add ptr {made}, i64 1 release
   br label %make
 {self._rest_until("finish", "make", made, "done")}
 done:
-  ret i1 true""".splitlines()
+  %told.odd = load atomic i64, ptr {odd} monotonic, align 8
+  %all.fine = icmp eq i64 %told.odd, 0
+  ret i1 %all.fine""".splitlines()
         return function
 
     @staticmethod
