@@ -348,8 +348,8 @@ def numba_many(starts, lr, steps):
 
 
 def many(quick: bool) -> Iterator[Row]:
-    """koubai leaves out the steps of a block of 32 starts in which every bit of x is what it was eight steps before: the
-    same bits come out. With the smaller rate no block comes to rest within 200 steps, and all steps are made.
+    """koubai does not step a block of 32 starts further in which every bit of x is what it was eight steps before; what
+    comes out has the bits that all steps give. With the smaller rate none comes to rest, and all steps are made.
     """
     table = "many descents on Himmelblau's function, 200 steps each, 2 threads"
     k, steps = (10_000 if quick else 1_000_000), 200

@@ -56,6 +56,18 @@ def test_neighbours_and_threads_change_no_bit(count, monkeypatch):
         np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[:count])
 
 
+@pytest.mark.parametrize("name", kb.problems.names())
+def test_every_problem_of_the_catalogue_descends_as_it_does_alone(name):
+    problem = kb.problems[name]
+    x0 = np.asarray(problem.x0, np.float64)
+    starts = x0 + random_starts(3, 0.01, x0.size).reshape(3, *x0.shape)
+    many = descend_many(problem.f, starts, kb.Adam(lr=0.01), max_steps=70)
+    assert many.executor == "native" or name in ("zakharov", "dixon_price", "griewank"), many.executor_reason
+    for x, start in zip(many.x, starts, strict=True):
+        run = alone(problem.f, start, kb.Adam(lr=0.01), max_steps=70, gtol=0.0)
+        np.testing.assert_allclose(x, run.x, rtol=1e-9, atol=1e-12)
+
+
 SIGNED = {
     "himmelblau": himmelblau,
     "product": lambda x: x[0] * x[1],
@@ -192,6 +204,7 @@ BOUNDED = {
     "kinks": lambda x: np.sum(np.abs(x) + np.where(x > 0, np.tanh(x), x * x) - np.minimum(x, 0.5)),
     "matrix": lambda x: (np.outer(x, x) @ x).sum() ** 2,
     "data": lambda x: np.sum((np.array([[1.0, 2.0], [3.0, -4.0]]) @ x[:2] - 5.0) ** 2),
+    "whole numbers": lambda x: np.sum(x**4 / np.array([1, 2, 3])) + np.mean(x**2) / 3,
 }
 
 

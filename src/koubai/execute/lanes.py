@@ -98,6 +98,9 @@ def _node_largest(graph: Graph, node: Node, given: Sequence[float], x: float) ->
         return given[0] + given[1] * math.prod(inputs[1].shape)
     if name in ("divide", "power") and inputs[1].op is CONSTANT:
         other = np.asarray(inputs[1].params["value"])
+        if other.dtype.kind not in "fiub":
+            return math.inf
+        other = other.astype(np.float64)
         if name == "divide":
             least = float(np.min(np.abs(other), initial=math.inf))
             return given[0] / least if least > 0 else math.inf
@@ -195,8 +198,8 @@ class Lanes:
 
     def numbers(self, gtol: float, lr: Any, steps: int) -> Any:
         """Return the numbers that it reads; gtol: below 0 it is never met. lr: of each step, if all starts share it."""
-        changes = () if lr is None else np.flatnonzero(lr[:-1] != lr[1:])
-        settled = changes[-1] + 1 if len(changes) else 0  # from this step on the rate stays as it is
+        changes = np.flatnonzero(np.diff([0.0] if lr is None else lr))
+        settled = changes[-1] + 1 if changes.size else 0  # from this step on the rate stays as it is
         return np.array([gtol, self.growth, steps, self.box**2, settled])
 
     def bound(self, memory: Sequence[Any], count: int) -> Callable[[int, int], None]:
