@@ -1,5 +1,8 @@
 """Many descents at once: each has the bits and the verdict that it has alone, however many run beside it."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -95,32 +98,110 @@ def test_zeros_keep_their_sign_and_the_smallest_numbers_their_bits(name, dtype):
         assert many.x[i].tobytes() == x.tobytes()
 
 
+def _switched(t):
+    return 0.5 if t < 151 else 0.75
+
+
 # What comes to rest or goes round in a circle: f, its derivative, the rate, and starts in which all steps are exact.
 REPEATING = {
-    "at rest": (lambda x: (x - 3.0) ** 2, lambda x: 2.0 * (x - 3.0), 0.3, [1.0, 2.0, -5.0, 7.0, 0.0, -0.0]),
-    "to and fro": (lambda x: x * x, lambda x: x + x, 1.0, [1.0, -2.0, 5e-324, 0.0, -0.0]),
-    "until the rate changes": (abs, np.sign, lambda t: 0.5 if t < 151 else 0.75, [0.25, 1.0, -0.125]),
+    "at rest": (lambda x: (x - 3.0) ** 2, lambda x: 2.0 * (x - 3.0), 0.375, [1.0, 2.0, -5.0, 7.0, 0.0, -0.0]),
+    "to and fro": (lambda x: x * x, lambda x: x + x, 1.0, [1.0, -2.0, 1e-45, 0.0, -0.0]),
+    "until the rate changes": (abs, np.sign, _switched, [0.25, 1.0, -0.125]),
+    "until the rate is -0": (lambda x: x * x * x, lambda x: 3 * x * x, lambda t: 0.0 if t < 100 else -0.0, [-0.0, 1.0]),
     "in circles of three": (
         lambda x: 0.5 * x * x * x + 0.75 * x * x - x, lambda x: 1.5 * x * x + 1.5 * x - 1.0, 1.0, [0.0, 1.0, -1.0],
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("neighbour", [None, 1e-3, 1e9])  # a rate for one beside them that still moves, or diverges
-@pytest.mark.parametrize("name", REPEATING)
-def test_what_repeats_itself_ends_as_if_every_step_were_made(name, neighbour):
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("name", "neighbour"),  # a rate for one beside them that still moves, or diverges; it is none that changes
+    [(name, rate) for name in REPEATING for rate in (None, 1e-3, 1e9) if rate is None or "until" not in name],
+)
+def test_what_repeats_itself_ends_as_if_every_step_were_made(name, neighbour, dtype):
     f, derivative, lr, numbers = REPEATING[name]
-    starts, rates = np.array(numbers), None
-    if neighbour is not None and not callable(lr):
-        starts, rates = np.append(starts, 1.7), np.append(np.full(len(starts), lr), neighbour)
+    starts, rates = np.array(numbers, dtype), None
+    if neighbour is not None:
+        starts, rates = np.append(starts, dtype(1.7)), np.append(np.full(len(starts), lr), neighbour)
     for max_steps in (7, 8, 64, 190, 191, 192, 193, 300, 301, 10_001):
         many = descend_many(f, starts, kb.SGD(lr=lr), max_steps=max_steps, lr=rates)
         assert many.executor == "native", many.executor_reason
-        for i, x in enumerate(numbers):
+        for i, x in enumerate(starts[: len(numbers)]):
             for t in range(max_steps):
-                x -= (lr(t) if callable(lr) else lr) * derivative(x)
+                x -= dtype(lr(t) if callable(lr) else lr) * derivative(x)
             assert (float(many.x[i]).hex(), many.steps[i]) == (float(x).hex(), max_steps)
             assert many.fun[i] == f(x)
+
+
+def first_rests(x):
+    return (x[0] - 3.0) ** 2 + 1e-4 * (x[1] - 1.0) ** 2
+
+
+STATES = {  # what comes back to the same x in another state, or in a state that t tells
+    "rprop": (kb.Rprop(lr=0.01), lambda x: x, np.array([1.5 * 2.0**54]), 300),
+    "adagrad": (
+        kb.Adagrad(lr=0.5e16, lr_decay=1e-17, initial_accumulator_value=1e32, eps=0.0), np.abs, np.array([0.25]), 200,
+    ),
+    "momentum": (kb.SGD(lr=0.1, momentum=0.5), lambda x: (x - 3.0) ** 2, np.array([0.0, 2.5]), 700),
+    "adam": (kb.Adam(lr=0.5, beta1=0.25, beta2=0.5), lambda x: (x - 3.0) ** 2, np.array([0.0, 2.5]), 700),
+    "one component": (kb.SGD(lr=0.3), first_rests, np.array([[0.0, 5.0], [4.0, -2.0]]), 500),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("own_rates", [False, True])
+@pytest.mark.parametrize("name", STATES)
+def test_the_state_and_every_component_must_be_what_they_were(name, own_rates):
+    optimizer, f, starts, max_steps = STATES[name]
+    rates = np.full(len(starts), optimizer.lr) if own_rates else None
+    many = descend_many(f, starts, optimizer, max_steps=max_steps, lr=rates)
+    assert many.executor == "native", many.executor_reason
+    for i, x in enumerate(starts):
+        layout, x = kb.parameters.flatten(x, "x")
+        state = optimizer.init(x, layout)
+        for t in range(max_steps):
+            g = np.atleast_1d(kb.grad(f)(layout.view(x)))
+            x, state = optimizer.step(x, g, state, t + 1, optimizer.lr_at(t), layout=layout)
+        assert np.ravel(many.x[i]).tobytes() == x.tobytes()
+        assert many.steps[i] == max_steps
+
+
+def test_what_is_at_rest_costs_no_more_steps():
+    most = 2**31 - 1  # all made, these would take minutes
+    many = descend_many(lambda x: (x - 3.0) ** 2, np.array([1.0, 7.0]), kb.SGD(), lr=[0.3, 0.4], max_steps=most)
+    np.testing.assert_allclose(many.x, 3.0)
+    assert many.steps.tolist() == [most, most]
+    with pytest.raises(InputError, match="max_steps must be at most 2147483647, got 2147483648"):
+        descend_many(lambda x: x * x, np.ones(2), kb.SGD(lr=0.1), max_steps=most + 1)
+
+
+@pytest.mark.parametrize(("count", "threads"), [(1, 2), (1000, 2), (4096, 2), (65_536, 16), (100_000, 1)])
+def test_every_thread_has_something_to_do(count, threads, monkeypatch):
+    pieces, bound = [], lanes.Lanes.bound
+
+    def counted(self, memory, count):
+        descend = bound(self, memory, count)
+        return lambda first, last: pieces.append((first, last)) or descend(first, last)
+
+    monkeypatch.setattr(lanes.Lanes, "bound", counted)
+    descend_many(lambda x: x * x, np.ones(count), kb.SGD(lr=0.1), max_steps=1, threads=threads)
+    assert len(pieces) >= min(threads, -(-count // lanes.LANES))
+    ends = sorted(pieces)
+    assert [first for first, _ in ends] == [0, *(last for _, last in ends[:-1])]
+    assert ends[-1][1] == count
+
+
+def test_what_a_thread_writes_lives_as_long_as_it_may_write(monkeypatch):
+    kept, bound = [], lanes.Lanes.bound
+
+    def held(self, memory, count):
+        kept.extend([weakref.ref(self), *map(weakref.ref, memory), bound(self, memory, count)])
+        return kept[-1]
+
+    monkeypatch.setattr(lanes.Lanes, "bound", held)
+    descend_many(lambda x: x * x, np.ones(40), kb.SGD(lr=0.1), max_steps=3)
+    gc.collect()
+    assert all(known() is not None for known in kept[:-1])
 
 
 def test_a_tolerance_stops_each_where_it_is_met():

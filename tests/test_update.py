@@ -195,6 +195,7 @@ def test_gradients_that_the_caller_answers_for_are_looked_at_on_the_way(name, si
         optimizer.update(params, {key: value * np.float32(np.nan) for key, value in grads.items()})
     with pytest.raises(InputError, match="check_finite must be True or False, got 'no'"):
         optimizer.update(params, grads, check_finite="no")
+    optimizer.update(params, grads, check_finite=np.linalg.norm(grads["p1"]) > 1e9)
 
 
 def test_arrays_of_another_kind_go_the_ordinary_way():
@@ -219,6 +220,26 @@ def test_arrays_of_another_kind_go_the_ordinary_way():
     params["b"].flags.writeable = True
     with pytest.raises(InputError, match="keys"):
         optimizer.update(params, {"W": grads["W"]})
+
+
+@pytest.mark.parametrize("size", [3, update.THREADED])
+def test_gradients_that_are_parameters_are_read_before_they_are_written(size):
+    optimizer, plain = kb.SGD(lr=0.25), in_numpy("sgd", {"lr": 0.25})
+    mine, its = ({"a": np.full(size, 2.0), "b": np.full(size, 3.0)} for _ in range(2))
+    for way, x in ((optimizer, mine), (plain, its)):
+        for _ in range(3):
+            way.update(x, {"a": np.ones(size), "b": np.ones(size)})
+        way.update(x, {"a": x["b"], "b": x["a"]})  # of a · b
+        way.update(x, {"a": x["a"], "b": x["b"]})  # of (a² + b²) / 2
+        way.update(x, {"a": np.ones(size), "b": x["a"]})
+    for key in mine:
+        np.testing.assert_array_equal(mine[key], its[key])
+    whole = np.arange(2.0 * size)
+    other = whole.copy()
+    for way, x in ((kb.SGD(lr=0.25), whole), (in_numpy("sgd", {"lr": 0.25}), other)):
+        for _ in range(3):
+            way.update(x[:size], x[1 : size + 1])
+    np.testing.assert_array_equal(whole, other)
 
 
 def test_parameters_that_share_memory_are_left_to_numpy():

@@ -59,21 +59,22 @@ class Fused:
         self._threaded = layout.size >= THREADED
         self._params: list[Any] = [_nothing] * len(sizes)  # weak references to the arrays seen last
         self._grads: list[Any] = [_nothing] * len(sizes)
+        self._span = 0, 0  # from the first parameter's beginning to the last one's end
 
     def run(self, params: Any, grads: Any, t: int, lr: float, fun: float, look: bool) -> bool | None:
         """Update. None: nothing was done, since the arrays are not of the kind that this is for. False: a gradient is
         not finite; where all are looked at before, nothing was done.
         """
         if self.names is None:
-            if not self._bound(0, params, grads):
-                return None
+            xs, gs = [params], [grads]
         elif type(params) is dict and type(grads) is dict and len(params) == len(grads) == len(self.names):
             try:
-                if not all(self._bound(k, params[name], grads[name]) for k, name in enumerate(self.names)):
-                    return None
+                xs, gs = [params[name] for name in self.names], [grads[name] for name in self.names]
             except KeyError:
                 return None
         else:
+            return None
+        if not self._bound(xs, gs):
             return None
         if look is not self._memory.look:
             self._memory.ask(look)
@@ -83,20 +84,23 @@ class Fused:
             return self.code.run(self._memory)
         return self._whole(self._block)  # type: ignore[no-any-return]
 
-    def _bound(self, k: int, x: Any, g: Any) -> bool:
+    def _bound(self, xs: Sequence[Any], gs: Sequence[Any]) -> bool:
         """See that the code works on these arrays; False where it can't."""
-        if self._params[k]() is not x:
-            if not self._bind(x, k, 0) or not x.flags.aligned or not self._apart():
-                self._params[k] = _nothing
+        for k, x in enumerate(xs):
+            if self._params[k]() is not x:
+                self._grads = [_nothing] * len(gs)  # they have to be compared with it
+                if not self._bind(x, k, 0) or not x.flags.aligned or not self._apart():
+                    self._params[k] = _nothing
+                    return False
+                self._params[k] = weakref.ref(x)
+            if not x.flags.writeable:
                 return False
-            self._params[k] = weakref.ref(x)
-        if not x.flags.writeable:
-            return False
-        if self._grads[k]() is not g:
-            if not self._bind(g, k, 1):
-                self._grads[k] = _nothing
-                return False
-            self._grads[k] = weakref.ref(g)
+        for k, g in enumerate(gs):
+            if self._grads[k]() is not g:
+                if not self._bind(g, k, 1) or self._is_written(k):
+                    self._grads[k] = _nothing
+                    return False
+                self._grads[k] = weakref.ref(g)
         return True
 
     def check(self, step: Step, x: FloatArray, t: int, lr: float) -> str | None:
@@ -141,7 +145,19 @@ class Fused:
         begin = np.sort(self.pieces[:, 0])
         order = np.argsort(self.pieces[:, 0])
         end = begin + self.pieces[order, 3] * self.dtype.itemsize
+        self._span = int(begin[0]), int(end[-1])
         return bool(np.all(begin[1:] >= end[:-1])) or not begin.all()
+
+    def _is_written(self, k: int) -> bool:
+        """Does gradient ``k`` lie where a parameter is written? Just where its own parameter lies, it may."""
+        begin = int(self.pieces[k, 1])
+        end = begin + int(self.pieces[k, 3]) * self.dtype.itemsize
+        if end <= self._span[0] or begin >= self._span[1]:
+            return False
+        x = self.pieces[:, 0]
+        shared = (x < end) & (begin < x + self.pieces[:, 3] * self.dtype.itemsize)
+        shared[k] &= x[k] != begin
+        return bool(shared.any())
 
 
 def _nothing() -> None:

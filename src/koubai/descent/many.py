@@ -28,7 +28,9 @@ from koubai.parameters import FloatArray, Layout, real_array
 
 __all__ = ["Many", "descend_many"]
 
-PIECE = 8192  # starts a call, whole blocks: a signal is answered between two calls, and threads share the pieces
+PIECE = 8192  # starts a call at most: a signal is answered between two calls, …
+PIECES = 4  # … and threads share the pieces, so many or more for each of them
+MOST = 2**31 - 1  # steps are counted in 32 bits
 _STATUS = {
     lanes.CONVERGED: Status.converged,
     lanes.DIVERGED: Status.diverged,
@@ -96,6 +98,8 @@ def descend_many(
         raise InputError(f"starts must be finite, but start {row} is {points[row]}")
     if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
         raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
+    if max_steps > MOST:
+        raise InputError(f"max_steps must be at most {MOST}, got {max_steps}")
     if isinstance(gtol, bool) or not 0 <= gtol < math.inf:
         raise InputError(f"gtol must be a finite number ≥ 0, got {gtol!r}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
@@ -192,17 +196,16 @@ class _Work:
         low = np.full(n, -np.inf, dtype) if self.bounds is None else self.bounds.low
         high = np.full(n, np.inf, dtype) if self.bounds is None else self.bounds.high
         captured = code.captured.gathered()
-        lr = None
         if rates is None:
-            lr = np.array([self.optimizer.lr_at(t) for t in range(self.max_steps)] or [0.0])
-            table = code.table(lr)
+            table = code.table(np.array([self.optimizer.lr_at(t) for t in range(self.max_steps)] or [0.0]))
         else:
             table = np.resize(rates.astype(dtype), _whole_blocks(len(rates)))
-        numbers = code.numbers(self.gtol if self.gtol > 0 else -1.0, lr, self.max_steps)
+        numbers = code.numbers(self.gtol if self.gtol > 0 else -1.0, self.max_steps, table)
         memory = (flat, *result.memory, low, high, numbers, table, captured)
 
         descend = code.bound(memory, len(flat))
-        firsts = deque(range(0, len(flat), PIECE))  # pieces that nobody has taken yet
+        size = min(PIECE, _whole_blocks(-(-len(flat) // (threads * PIECES))))
+        firsts = deque(range(0, len(flat), size))  # pieces that nobody has taken yet
 
         def work() -> None:
             while True:
@@ -210,7 +213,7 @@ class _Work:
                     first = firsts.popleft()
                 except IndexError:
                     return
-                descend(first, min(first + PIECE, len(flat)))
+                descend(first, min(first + size, len(flat)))
 
         helpers = min(threads, len(firsts)) - 1
         if helpers == 0:

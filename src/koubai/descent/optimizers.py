@@ -346,7 +346,9 @@ class Optimizer:
         the first update's, or the rule needs more than this.
         """
         if check_finite is not True and check_finite is not False:
-            raise InputError(f"check_finite must be True or False, got {check_finite!r}")
+            if not isinstance(check_finite, np.bool_):
+                raise InputError(f"check_finite must be True or False, got {check_finite!r}")
+            check_finite = bool(check_finite)
         if self._fused is not None and self._fused_update(params, grads, fun, check_finite):
             return
         if self._evaluates:
@@ -372,7 +374,12 @@ class Optimizer:
             )
         self._layout, self._state, self._memory, self._t = layout, state, memory, self._t + 1
         self._fused = None
-        if self.rule.scope == "element" and self._fusions < FUSIONS and choose_fused(layout.size, self._t):
+        if (
+            is_finite
+            and self.rule.scope == "element"
+            and self._fusions < FUSIONS
+            and choose_fused(layout.size, self._t)
+        ):
             self._fuse(layout, x)
         if isinstance(params, np.ndarray):
             params[...] = layout.view(x)

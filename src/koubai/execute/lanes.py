@@ -9,9 +9,9 @@ Often x alone tells: from bounds on what each operation can make of its operands
 below the limit and the gradient finite, so that f need not even be computed between two looks.
 
 A plain descent soon stands still to the last bit, or goes to and fro between two neighbouring numbers. Where a step
-depends on x and the state alone, whatever they were some steps ago, bit for bit, they will be again after as many: so
-once `PERIOD` steps have brought all lanes of a block back to where they were, all further whole periods are left out,
-and every bit is what it would be after them.
+depends on x and the state alone (the rate stays, and so does what the rule makes of t), whatever they were some steps
+ago, bit for bit, they will be again after as many: so once `PERIOD` steps have brought all lanes of a block back to
+where they were, all further whole periods are left out, and every bit is what it would be after them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LANES = 32  # starts a block: four registers of eight doubles hide each other's 
 FEWER = 16  # … and two of them where more values are held from step to step than there are registers
 REGISTER = 64  # bytes
 CHUNK = 64  # steps between two looks, where no tolerance is asked at each
-PERIOD = 8  # steps after which lanes may be where they were: standing still, or in a cycle of 2, 4 or 8
+PERIOD = 8  # steps, a part of a chunk, after which lanes may be where they were: at rest, or in a circle of 2, 4 or 8
 _WHOLE = {"double": "i64", "float": "i32"}  # the whole numbers with as many bits
 RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
 
@@ -146,7 +146,7 @@ class Lanes:
         self.captured = Captured(graphs.value)
         self.varying = [True, True, False, False, False, rates, True, *[True] * len(graphs.states)]
         self.uniform = [] if rates else frontier(graphs.update, self.varying)
-        self.repeats = not depends(graphs.update, graphs.update.inputs[4])  # on t, but for the rate
+        self.repeats = not depends(graphs.update, graphs.update.inputs[4], self.uniform)  # on t, but for the table
         self.kinds = [KINDS.get(graphs.update.nodes[i].dtype, "double") for i in self.uniform]
         key = b"lanes" + fingerprint(graphs.value, graphs.update, graphs.measure, begin)
         key += repr((gtol, rates, self.box > 0, graphs.states)).encode()
@@ -196,10 +196,13 @@ class Lanes:
         self._table(lr.ctypes.data, table.ctypes.data, len(lr))
         return table
 
-    def numbers(self, gtol: float, lr: Any, steps: int) -> Any:
-        """Return the numbers that it reads; gtol: below 0 it is never met. lr: of each step, if all starts share it."""
-        changes = np.flatnonzero(np.diff([0.0] if lr is None else lr))
-        settled = changes[-1] + 1 if changes.size else 0  # from this step on the rate stays as it is
+    def numbers(self, gtol: float, steps: int, table: Any) -> Any:
+        """Return the numbers that it reads; gtol: below 0 it is never met. table: as `table` returns it, or the rates
+        of the starts, which stay.
+        """
+        bits = table.view(np.int64) if table.ndim == 2 else np.zeros((1, 1), np.int64)
+        changes = np.flatnonzero((bits[1:] != bits[:-1]).any(axis=1))
+        settled = changes[-1] + 1 if changes.size else 0  # from this step on all rows are the same
         return np.array([gtol, self.growth, steps, self.box**2, settled])
 
     def bound(self, memory: Sequence[Any], count: int) -> Callable[[int, int], None]:
@@ -209,8 +212,13 @@ class Lanes:
         norm, steps and status; then low, high, `numbers`, the table or the rates (as many), and the arrays that f
         reads.
         """
-        run, places = self._run, [address(part) for part in memory]
-        return lambda first, last: run(*places, count, first, last)
+        places = [address(part) for part in memory]
+
+        def descend(first: int, last: int, kept: Any = (self, memory)) -> None:
+            """Keep code and memory, too: an interrupted caller may be gone while another thread is still at work."""
+            self._run(*places, count, first, last)
+
+        return descend
 
 
 class _Sparing(Code):
@@ -484,7 +492,6 @@ class _Writer:
         rounds, first, last = [Phi(code, kind, self.width) for kind in kinds], Phi(code, "i64", 1), Phi(code, "i64", 1)
         begun, stop = [phi.value for phi in rounds], last.value.text
         if self.lanes.repeats:
-            code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
             period = code.raw(f"add i64 {first.value.text}, {PERIOD}")
             stop = code.raw(f"call i64 @llvm.smin.i64(i64 {period}, i64 {stop})")
         code.line("br label %fast")
@@ -503,11 +510,10 @@ class _Writer:
 
         code.block("turn")
         reached, end_now = following, last.value.text
-        if self.lanes.repeats:
+        if self.lanes.repeats:  # fewer steps than a period are only made before the limit, where none is left
             moved = self.any(self.both(active, self._differ(begun[: len(moving)], after[: len(moving)])))
-            whole = code.raw(f"icmp eq i64 {following}, {period}")
             steady = code.raw(f"icmp sge i64 {first.value.text}, {self.settled}")
-            resting = code.raw(f"and i1 {code.raw(f'xor i1 {moved}, true')}, {code.raw(f'and i1 {whole}, {steady}')}")
+            resting = code.raw(f"and i1 {steady}, {code.raw(f'xor i1 {moved}, true')}")
             rest = code.raw(f"sub i64 {limit}, {following}")
             later = code.raw(f"add i64 {following}, {code.raw(f'and i64 {rest}, {-PERIOD}')}")
             reached = code.raw(f"select i1 {resting}, i64 {later}, i64 {following}")

@@ -145,9 +145,9 @@ def frontier(graph: Graph, varying: Sequence[bool]) -> list[int]:
     return sorted(found)
 
 
-def depends(graph: Graph, i: int) -> bool:
-    """Do the graph's outputs, or its guards, depend on node ``i``?"""
-    return bool(_needed(graph, {})[i])
+def depends(graph: Graph, i: int, known: Sequence[int]) -> bool:
+    """Do the graph's outputs, or its guards, depend on node ``i`` otherwise than through the nodes ``known``?"""
+    return bool(_needed(graph, dict.fromkeys(known))[i])
 
 
 def _needed(graph: Graph, known: Mapping[int, Any]) -> bytearray:

@@ -310,7 +310,7 @@ done:
         for k in range(sum(self.shared)):
             new = function.load(table, len(self.uniform) + k, "double")
             function.store(code.cast(new, self.kind), shared, k)
-        code.line("ret i1 %made")
+        code.line(f"ret i1 {code.raw('or i1 %made, %asked')}")  # what was found finite before is told as that
         return function
 
     def _write_share(self) -> Function:
@@ -324,6 +324,7 @@ done:
         code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
         code.block("entry")
         looks, looked, bad, makes, made, odd = (function.place("%meeting", k, "i64") for k in range(MEETING))
+        asked = self._word(function, "%block", _LOOK, "i64")
         code.lines += f"""  br label %look
 look:
   %i = atomicrmw add ptr {looks}, i64 1 monotonic
@@ -370,7 +371,9 @@ make.end:
 done:
   %told.odd = load atomic i64, ptr {odd} monotonic, align 8
   %all.fine = icmp eq i64 %told.odd, 0
-  ret i1 %all.fine""".splitlines()
+  %before = icmp ne i64 {asked}, 0
+  %told.fine = or i1 %all.fine, %before
+  ret i1 %told.fine""".splitlines()
         return function
 
     @staticmethod
