@@ -220,6 +220,10 @@ def test_arrays_of_another_kind_go_the_ordinary_way():
     params["b"].flags.writeable = True
     with pytest.raises(InputError, match="keys"):
         optimizer.update(params, {"W": grads["W"]})
+    optimizer = kb.Adam(lr=0.1)
+    optimizer.update(np.ones(3), np.ones(3))
+    with pytest.raises(InputError, match="params"):
+        optimizer.update(None, None)
 
 
 @pytest.mark.parametrize("size", [3, update.THREADED])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -59,22 +60,23 @@ class Fused:
         self._threaded = layout.size >= THREADED
         self._params: list[Any] = [_nothing] * len(sizes)  # weak references to the arrays seen last
         self._grads: list[Any] = [_nothing] * len(sizes)
-        self._span = 0, 0  # from the first parameter's beginning to the last one's end
+        self._written: tuple[list[int], list[int], list[int]] = [], [], []  # the parameters' ends, and which they are
 
     def run(self, params: Any, grads: Any, t: int, lr: float, fun: float, look: bool) -> bool | None:
         """Update. None: nothing was done, since the arrays are not of the kind that this is for. False: a gradient is
         not finite; where all are looked at before, nothing was done.
         """
         if self.names is None:
-            xs, gs = [params], [grads]
+            known = self._params[0]() is params and self._grads[0]() is grads and params.flags.writeable
+            if not known and not self._bound([params], [grads]):
+                return None
         elif type(params) is dict and type(grads) is dict and len(params) == len(grads) == len(self.names):
             try:
-                xs, gs = [params[name] for name in self.names], [grads[name] for name in self.names]
+                if not self._bound([params[name] for name in self.names], [grads[name] for name in self.names]):
+                    return None
             except KeyError:
                 return None
         else:
-            return None
-        if not self._bound(xs, gs):
             return None
         if look is not self._memory.look:
             self._memory.ask(look)
@@ -89,7 +91,8 @@ class Fused:
         for k, x in enumerate(xs):
             if self._params[k]() is not x:
                 self._grads = [_nothing] * len(gs)  # they have to be compared with it
-                if not self._bind(x, k, 0) or not x.flags.aligned or not self._apart():
+                self.pieces[k, 0] = address = self._address(x, k)
+                if not address or not x.flags.aligned or not self._apart():
                     self._params[k] = _nothing
                     return False
                 self._params[k] = weakref.ref(x)
@@ -97,7 +100,8 @@ class Fused:
                 return False
         for k, g in enumerate(gs):
             if self._grads[k]() is not g:
-                if not self._bind(g, k, 1) or self._is_written(k):
+                self.pieces[k, 1] = address = self._address(g, k)
+                if not address or self._is_written(address, k):
                     self._grads[k] = _nothing
                     return False
                 self._grads[k] = weakref.ref(g)
@@ -131,34 +135,30 @@ class Fused:
                 return f"an update in machine code gives {found[i]!r}, NumPy {right[i]!r}"
         return None
 
-    def _bind(self, array: Any, k: int, column: int) -> bool:
-        """Note where an array lies, if it is a plain one of the form that is expected."""
+    def _address(self, array: Any, k: int) -> int:
+        """Return where an array lies; 0 unless it is a plain one of the form that is expected."""
         if type(array) is not np.ndarray or array.dtype != self.dtype or array.shape != self.shapes[k]:
-            return False
-        if not array.flags.c_contiguous:
-            return False
-        self.pieces[k, column] = array.__array_interface__["data"][0]
-        return True
+            return 0
+        return int(array.__array_interface__["data"][0]) if array.flags.c_contiguous else 0
 
     def _apart(self) -> bool:
         """Do no two of the parameters share memory? Each must be updated once."""
-        begin = np.sort(self.pieces[:, 0])
         order = np.argsort(self.pieces[:, 0])
+        begin = self.pieces[order, 0]
         end = begin + self.pieces[order, 3] * self.dtype.itemsize
-        self._span = int(begin[0]), int(end[-1])
+        self._written = begin.tolist(), end.tolist(), order.tolist()
         return bool(np.all(begin[1:] >= end[:-1])) or not begin.all()
 
-    def _is_written(self, k: int) -> bool:
-        """Does gradient ``k`` lie where a parameter is written? Just where its own parameter lies, it may."""
-        begin = int(self.pieces[k, 1])
-        end = begin + int(self.pieces[k, 3]) * self.dtype.itemsize
-        if end <= self._span[0] or begin >= self._span[1]:
-            return False
-        x = self.pieces[:, 0]
-        shared = (x < end) & (begin < x + self.pieces[:, 3] * self.dtype.itemsize)
-        shared[k] &= x[k] != begin
-        return bool(shared.any())
+    def _is_written(self, address: int, k: int) -> bool:
+        """Does a parameter lie where gradient ``k`` does? Its own one may, if it is just there."""
+        begin, end, order = self._written
+        i = bisect_right(begin, address) - 1
+        if i >= 0 and end[i] > address and (begin[i] != address or order[i] != k):
+            return True
+        after = address + int(self.pieces[k, 3]) * self.dtype.itemsize
+        return i + 1 < len(begin) and begin[i + 1] < after
 
 
-def _nothing() -> None:
-    return None
+def _nothing() -> Any:
+    """Stand for a weak reference to what no array is."""
+    return _nothing
