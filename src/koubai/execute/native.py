@@ -172,10 +172,10 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         for at in np.ndindex(*node.shape):
             result[at] = elementwise(code, node, [part[at] for part in spread], given, uniform)
         return result
-    if not kind:
+    if not kind and not (op.name in _MOVED and all(v.kind == "number" for v in operands[0].ravel())):
         raise Unsuitable(f"{op.name} of {node.dtype}")
     if op.name in STRUCTURE:
-        cast = np.frompyfunc(lambda v: code.cast(v, kind), 1, 1)
+        cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
         used = len(operands) if op.name in ("concatenate", "stack") else 2 if op.name in INDEXED[1:] else 1
         if op.name != "zeros":
             operands = [np.asarray(cast(part), object) for part in operands[:used]]
@@ -192,9 +192,20 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
             parts = [code.cast(v, kind) for v in lines[at]]
             result[at] = _REDUCE[op.name](code, parts, side_by_side)
         return result.reshape(node.shape)
+    if op.name in _RUNNING:
+        result = np.asarray(np.frompyfunc(lambda v: code.cast(v, kind), 1, 1)(operands[0]), object).copy()
+        along = np.moveaxis(result, node.params["axis"], 0)
+        for k in range(1, len(along)):
+            for at in np.ndindex(*along.shape[1:]):
+                along[(k, *at)] = code.binary(_RUNNING[op.name], along[(k - 1, *at)], along[(k, *at)])
+        return result
     if op.name == "matmul":
         return _matmul(code, operands[0], operands[1], kind).reshape(node.shape)
     raise Unsuitable(op.name)
+
+
+_RUNNING = {"cumsum": "fadd", "cumprod": "fmul"}
+_MOVED = ("reshape", "transpose", "broadcast_to")  # of whole numbers, too, where they are known
 
 
 def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:
