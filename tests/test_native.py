@@ -73,6 +73,35 @@ def test_sums_are_added_in_numpys_order():
         agree(native.compile_native(g)(x), evaluate(g, x), True)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("running", "backwards"),  # whose gradient runs, too
+    [
+        (np.cumsum, lambda x, axis: np.sum(x * np.cumsum(x, axis))),
+        (np.cumprod, lambda x, axis: np.sum(np.prod(x, axis))),
+    ],
+)
+def test_running_sums_and_products_have_numpys_bits(running, backwards, dtype):
+    rng = np.random.default_rng(0)
+    for shape, axis in (((1,), 0), ((9,), 0), ((20,), -1), ((4, 5), 0), ((4, 5), 1), ((2, 3, 4), 1)):
+        x = (rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 3, shape)).astype(dtype)
+        x[np.unravel_index(0, shape)] = -0.0
+        for g in (
+            trace(lambda x, axis=axis: running(x, axis=axis), x),
+            trace(lambda x, axis=axis: backwards(x, axis), x).gradient(),
+        ):
+            run = native.compile_native(g)
+            for point in (x, np.where(x > 1, np.nan, x), np.where(x > 0, -0.0, x), x * dtype(1e18)):
+                agree(run(point), evaluate(g, point), True)
+
+
+def test_whole_numbers_that_are_only_moved_are_no_hindrance():
+    x = np.array([1.5, -2.0])
+    for f in (lambda x: np.arange(1, 3) @ x, lambda x: (np.array([[2]]) @ x[None, :1]).sum() * x[1]):
+        for g in (trace(f, x), trace(f, x).gradient()):
+            agree(native.compile_native(g)(x), evaluate(g, x), True)
+
+
 def test_a_guard_that_fails_gives_no_answer():
     graph = trace(lambda x: x[0] ** 2 if x[0] > 0 else -x[0], np.array([1.0]))
     run = native.compile_native(graph)
