@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -484,11 +485,7 @@ def optimizer_steps(quick: bool) -> Iterator[Row]:
     own = {"Adam": kb.Adam, "AdamW": kb.AdamW, "Lion": lambda: kb.Lion(lr=1e-3), "RMSprop": kb.RMSprop}
     for n in (2, 1000, 100_000) if quick else (2, 1000, 100_000, 1_000_000, 10_000_000):
         x, g = np.random.default_rng(n).standard_normal((2, n), dtype=np.float32)
-        for name, optimizer_of, look in [
-            (name, optimizer_of, look)
-            for look in ([True] if n < 1_000_000 else [True, False])
-            for name, optimizer_of in own.items()
-        ]:
+        for look, (name, optimizer_of) in product([True] if n < 1_000_000 else [True, False], own.items()):
             mine, optimizer = x.copy(), optimizer_of()
             ways = {"koubai": Way(partial(optimizer.update, mine, g, check_finite=look), lambda mine=mine: mine)}
             ways |= torch_ways(name, x, g)

@@ -200,9 +200,11 @@ class Lanes:
         """Return the numbers that it reads; gtol: below 0 it is never met. table: as `table` returns it, or the rates
         of the starts, which stay.
         """
-        bits = table.view(np.int64) if table.ndim == 2 else np.zeros((1, 1), np.int64)
-        changes = np.flatnonzero((bits[1:] != bits[:-1]).any(axis=1))
-        settled = changes[-1] + 1 if changes.size else 0  # from this step on all rows are the same
+        settled = 0  # from this step on all rows are the same
+        if table.ndim == 2:
+            bits = table.view(np.int64)
+            changes = np.flatnonzero((bits[1:] != bits[:-1]).any(axis=1))
+            settled = changes[-1] + 1 if changes.size else 0
         return np.array([gtol, self.growth, steps, self.box**2, settled])
 
     def bound(self, memory: Sequence[Any], count: int) -> Callable[[int, int], None]:
@@ -575,10 +577,7 @@ class _Writer:
 
     def _part(self, v: Value, first: int) -> Value:
         """Return as many lanes as are written now, from ``first`` on."""
-        lanes = ", ".join(f"i32 {first + k}" for k in range(self.width))
-        of = of_type(v.kind, v.lanes)
-        part = self.code.raw(f"shufflevector {of} {v.text}, {of} poison, <{self.width} x i32> <{lanes}>")
-        return Value(part, v.kind, self.width)
+        return self.code.shuffled(range(first, first + self.width), v)
 
     def _joined(self, parts: Sequence[Value]) -> Value:
         """Return the lanes of all parts side by side."""
@@ -586,10 +585,7 @@ class _Writer:
             return parts[0]
         half = len(parts) // 2
         a, b = self._joined(parts[:half]), self._joined(parts[half:])
-        lanes = ", ".join(f"i32 {k}" for k in range(2 * a.lanes))
-        of = of_type(a.kind, a.lanes)
-        both = self.code.raw(f"shufflevector {of} {a.text}, {of} {b.text}, <{2 * a.lanes} x i32> <{lanes}>")
-        return Value(both, a.kind, 2 * a.lanes)
+        return self.code.shuffled(range(2 * a.lanes), a, b)
 
     def _differ(self, before: Sequence[Value], after: Sequence[Value]) -> Value:
         """Tell in which lanes any of these has another bit."""

@@ -7,7 +7,7 @@ from `koubai.execute.vectormath`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,13 @@ class Code:
         one = self.raw(f"insertelement {vector} poison, {v.kind} {v.text}, i32 0")
         spread = self.raw(f"shufflevector {vector} {one}, {vector} poison, <{lanes} x i32> zeroinitializer")
         return Value(spread, v.kind, lanes)
+
+    def shuffled(self, picks: Iterable[int], a: Value, b: Value | None = None) -> Value:
+        """Return the lanes with these numbers, of ``a`` and, counting on, of ``b``."""
+        chosen = [f"i32 {k}" for k in picks]
+        of, other = of_type(a.kind, a.lanes), "poison" if b is None else b.text
+        mask = f"<{len(chosen)} x i32> <{', '.join(chosen)}>"
+        return Value(self.raw(f"shufflevector {of} {a.text}, {of} {other}, {mask}"), a.kind, len(chosen))
 
     def together(self, values: Sequence[Value]) -> list[Value]:
         """Return the values with equally many lanes."""

@@ -659,20 +659,14 @@ class _Body:
             v = self._from_memory(n, first, kind, VECTOR)
             if step == 1:
                 return v
-            back = ", ".join(f"i32 {k}" for k in reversed(range(VECTOR)))
-            of = of_type(kind, VECTOR)
-            return Value(code.raw(f"shufflevector {of} {v.text}, {of} poison, <{VECTOR} x i32> <{back}>"), kind, VECTOR)
+            return code.shuffled(reversed(range(VECTOR)), v)
         if abs(step) == 2:  # two vectors that share one element, so that none is read that may not be there
             first = place if step == 2 else code.raw(f"add i64 {place}, {2 - 2 * VECTOR}")
             both = [
-                self._from_memory(n, at, kind, VECTOR).text
-                for at in (first, code.raw(f"add i64 {first}, {VECTOR - 1}"))
+                self._from_memory(n, at, kind, VECTOR) for at in (first, code.raw(f"add i64 {first}, {VECTOR - 1}"))
             ]
             chosen = [k if k < VECTOR else k + 1 for k in range(0, 2 * VECTOR, 2)]
-            shown = ", ".join(f"i32 {k}" for k in (chosen if step == 2 else chosen[::-1]))
-            of = of_type(kind, VECTOR)
-            text = f"shufflevector {of} {both[0]}, {of} {both[1]}, <{VECTOR} x i32> <{shown}>"
-            return Value(code.raw(text), kind, VECTOR)
+            return code.shuffled(chosen if step == 2 else chosen[::-1], *both)
         vector = "poison"
         for k in range(VECTOR):
             one = self._from_memory(n, code.raw(f"add i64 {place}, {k * step}"), kind, 1)
@@ -967,10 +961,7 @@ class _Loop:
                 lanes //= 2
                 halves = []
                 for start in (0, lanes):
-                    chosen = ", ".join(f"i32 {start + k}" for k in range(lanes))
-                    of = of_type(kind, v.lanes)
-                    text = f"shufflevector {of} {v.text}, {of} poison, <{lanes} x i32> <{chosen}>"
-                    halves.append(Value(code.raw(text), kind, lanes))
+                    halves.append(code.shuffled(range(start, start + lanes), v))
                 if lanes == 1:
                     halves = [Value(code.raw(f"extractelement <1 x {kind}> {h.text}, i32 0"), kind) for h in halves]
                 v = join(code, *halves)

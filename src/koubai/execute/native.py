@@ -174,8 +174,8 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         return result
     if not kind and not (op.name in _MOVED and all(v.kind == "number" for v in operands[0].ravel())):
         raise Unsuitable(f"{op.name} of {node.dtype}")
+    cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
     if op.name in STRUCTURE:
-        cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
         used = len(operands) if op.name in ("concatenate", "stack") else 2 if op.name in INDEXED[1:] else 1
         if op.name != "zeros":
             operands = [np.asarray(cast(part), object) for part in operands[:used]]
@@ -193,7 +193,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
             result[at] = _REDUCE[op.name](code, parts, side_by_side)
         return result.reshape(node.shape)
     if op.name in _RUNNING:
-        result = np.asarray(np.frompyfunc(lambda v: code.cast(v, kind), 1, 1)(operands[0]), object).copy()
+        result = np.asarray(cast(operands[0]), object)
         along = np.moveaxis(result, node.params["axis"], 0)
         for k in range(1, len(along)):
             for at in np.ndindex(*along.shape[1:]):

@@ -792,9 +792,7 @@ class Kernel:
                 if half == 1:
                     parts.append(Value(code.raw(f"extractelement {of} {v.text}, i32 {start}"), v.kind, 1))
                 else:
-                    picks = ", ".join(f"i32 {start + k}" for k in range(half))
-                    text = code.raw(f"shufflevector {of} {v.text}, {of} poison, <{half} x i32> <{picks}>")
-                    parts.append(Value(text, v.kind, half))
+                    parts.append(code.shuffled(range(start, start + half), v))
             v, lanes = emitter(name)(code, *parts), half
         return v
 
