@@ -52,9 +52,14 @@ class Epoch:
 
     @property
     def noise(self) -> float:
-        """How far a batch's gradient lies from the mean one, root mean square."""
-        mean = self.gradient
-        return float(np.sqrt(max(0.0, self.squares / self.weight - float(mean @ mean))))
+        """How far a batch's gradient lies from the mean one, root mean square; NaN where they were not added up."""
+        if isinstance(self.g, float):
+            return float("nan")
+        with np.errstate(over="ignore"):
+            mean_square = float(np.dot(self.g, self.g)) / self.weight**2
+        if not np.isfinite(mean_square):  # the sum is as many times larger as there are samples
+            mean_square = float(np.dot(self.gradient, self.gradient))
+        return float(np.sqrt(max(0.0, self.squares / self.weight - mean_square)))
 
 
 @dataclass
@@ -106,7 +111,9 @@ class Feed:
         return map(_as_tuple, self.source(0))
 
     def close(self, t: int, norm: float) -> Epoch:
-        """Write down the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|."""
+        """Write down the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|, or
+        NaN.
+        """
         ended, self.sums = self.sums, Epoch()
         self.rows.append((t, ended.mean, norm, ended.noise))
         return ended

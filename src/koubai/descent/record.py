@@ -100,13 +100,13 @@ class Epochs:
     rightly along the epoch; validation_fun, validation_accuracy: after the epoch, on the data held back; and for each
     of its ``layers`` with parameters, shape (epochs, layers): layer_grad_norm, the Euclidean norm of the gradient, and
     layer_update_ratio, the norm of the update over the norm of the weights, means over steps spread along the epoch.
-    What was not asked for is None.
+    What was not asked for is None; a training with record="off" keeps nothing of its gradients.
     """
 
     t: np.ndarray[Any, np.dtype[np.int64]]
     fun: FloatArray
-    grad_norm: FloatArray
-    noise: FloatArray
+    grad_norm: FloatArray | None = None
+    noise: FloatArray | None = None
     lr: FloatArray | None = None
     accuracy: FloatArray | None = None
     validation_fun: FloatArray | None = None
@@ -118,8 +118,9 @@ class Epochs:
     @classmethod
     def of(cls, rows: Sequence[tuple[int, float, float, float]], **more: Any) -> Epochs:
         t, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
-        fun, grad_norm, noise = (np.array(column, dtype=np.float64) for column in columns)
-        return cls(np.array(t, dtype=np.int64), fun, grad_norm, noise, **more)
+        fun, *gradients = (np.array(column, dtype=np.float64) for column in columns)
+        told = [None if rows and np.isnan(column).all() else column for column in gradients]
+        return cls(np.array(t, dtype=np.int64), fun, *told, **more)
 
     def __len__(self) -> int:
         return len(self.t)
@@ -230,6 +231,10 @@ class Recorder:
         for name, column in before.items():
             self._held[name][: self.count] = column
 
+    def is_due(self, t: int) -> bool:
+        """Tell whether step ``t``, the next one that is added, gets a row."""
+        return not t % self.stride and (self.record != "off" or not self.count)
+
     def add(
         self,
         t: int,
@@ -242,7 +247,7 @@ class Recorder:
     ) -> None:
         """Add the row of step ``t``. Until the next one, the caller must not change ``x``."""
         self.last = (t, x, fun, grad_norm, lr, clipped, projected)
-        if t % self.stride or (self.record == "off" and self.count):
+        if not self.is_due(t):
             return
         self._make_room(1)
         self._put(self.count)

@@ -2,8 +2,9 @@
 
 A step is one graph: the forward pass, the loss, the gradient and the update, the rule traced like any function, and
 what the epoch's record wants of the gradient, in the same pass over memory as the update. It reads the parameters, the
-rule's state and what the model carries (running statistics) in one frame of memory and writes them into the next of
-three, so nothing is allocated, and a step that turns out not to be finite is simply not taken.
+rule's state and what the model carries (running statistics) in one frame of memory and writes them into the next, so
+nothing is allocated, and a step that turns out not to be finite is simply not taken. An update is as fast as memory is:
+the rule's state, which only a checkpoint asks for once the step is made, is updated where it lies.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.errors import FunctionError, GradientError, InputError, TraceError
 from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
+from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.reverse import reverse
 from koubai.graph.trace import Graph, Trace, Traced
@@ -39,10 +41,13 @@ __all__ = ["Epoch", "Frame", "Model", "StepPrograms", "Training"]
 HUGE = 1e30  # a sum of squares below is one of finite numbers, and no overflow is near
 FUSED = 4096  # numbers that a step reads from which on its regions are machine code
 PATHS = 16  # kept for one form of batch: where a loss branches, or reads what changes
-FRAMES = 3  # the last good point, the present one, and the next
+PLACES = 3  # for the parameters: the last good point, the present one, and the next
+GRADIENTS = 2  # at the last good point and the present one
+FRAMES = PLACES * GRADIENTS  # that is how they come together
 NUMBERS = 2**21  # kept of the path; the epochs have their own record
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
 SAMPLED = 32  # of so many steps of an epoch one tells of the layers' gradients and updates
+NO_GRADIENT: FloatArray = np.empty(0)  # of the best point: nobody asks for the gradient there
 ASKED = 16  # so often the rules for stopping are asked where not every point is wanted
 
 
@@ -141,22 +146,57 @@ class Frame:
     carried: FloatArray | None
 
     @classmethod
-    def like(cls, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> Frame:
-        parts = [np.array(part) if np.ndim(part) else part[()] for part in map(np.asarray, state)]
-        return cls(x.copy(), np.full_like(x, np.nan), parts, None if carried is None else carried.copy())
+    def several(
+        cls, x: FloatArray, state: Sequence[Any], carried: FloatArray | None, sums: bool
+    ) -> tuple[list[Frame], FloatArray | None]:
+        """Return the frames, the first with ``x``, the state and what is carried as given, and memory for the sum of
+        gradients, if there are to be ``sums``.
+        """
+        values = [np.asarray(part) for part in state]
+        large = [part for part in values if part.ndim]
+        place = [x, *large] if carried is None else [x, *large, carried]
+        wanted = [*place * PLACES, *[x] * (GRADIENTS + sums)]
+        memory = iter(staggered([(part.shape, part.dtype) for part in wanted]))
+        places = []
+        for _ in range(PLACES):
+            at, *rest = (next(memory) for _ in place)
+            places.append((at, rest, None if carried is None else rest.pop()))
+        gradients = [next(memory) for _ in range(GRADIENTS)]
+        frames = []
+        for k in range(FRAMES):
+            at, arrays, passed = places[k % PLACES]
+            left = iter(arrays)
+            parts = [next(left) if part.ndim else part[()] for part in values]
+            frames.append(cls(at, gradients[k % GRADIENTS], parts, passed))
+        first = frames[0]
+        first.x[...], first.g[...] = x, np.nan
+        for part, value in zip(places[0][1], large, strict=True):
+            part[...] = value
+        if first.carried is not None:
+            first.carried[...] = carried
+        total = next(memory, None)
+        if total is not None:
+            total.fill(0.0)
+        return frames, total
 
 
 class StepPrograms:
     """The compiled steps of a model, one for every form of batch; for a function that branches, one for every path.
 
     sum: of the gradients of all steps made, each times the weight of its batch; whoever wants less sets it to zero.
+    None where nobody wants it: it is a ninth of what an update with momentum reads and writes.
+    keeps_state: is a frame's state to stay as it was when the step from there has been made? in_place: it is not, and
+    the frames share one state that is updated where it lies; None: no program was made yet, which says if it can be.
     nfev: plain evaluations of the loss, for the cross-check of the gradient; source: the newest program as text.
     """
 
-    def __init__(self, model: Model, optimizer: Optimizer, frames: Sequence[Frame]) -> None:
+    def __init__(
+        self, model: Model, optimizer: Optimizer, frames: Sequence[Frame], total: FloatArray | None, keeps_state: bool
+    ) -> None:
         self.model, self.optimizer, self.frames = model, optimizer, frames
+        self.keeps_state, self.in_place = keeps_state, None if not keeps_state else False
         self.layout = model.layout
-        self.sum = np.zeros_like(frames[0].x)
+        self.sum = total
         self.arrays = [i for i, part in enumerate(frames[0].state) if np.ndim(part)]
         self.numbers = [i for i, part in enumerate(frames[0].state) if not np.ndim(part)]
         self.nfev = 0
@@ -216,7 +256,8 @@ class StepPrograms:
         self.nfev += evaluations
         self.update(k, t, lr, loss)
         with np.errstate(all="ignore"):
-            self.sum += weight * frame.g
+            if self.sum is not None:
+                self.sum += weight * frame.g
             return loss, float(np.dot(frame.g, frame.g)), ()
 
     def update(self, k: int, t: int, lr: float, loss: float) -> None:
@@ -225,11 +266,18 @@ class StepPrograms:
         with np.errstate(all="ignore"):
             x, states = self.optimizer.step(frame.x, frame.g, tuple(frame.state), t, lr, fun=loss, layout=self.layout)
         after.x[...] = x
+        if self.in_place:  # a part may show what another one is about to be written into
+            states = tuple(map(np.array, states))
         for i, part in enumerate(states):
             if i in self.arrays:
                 after.state[i][...] = part
             else:
                 after.state[i] = part
+
+    def forget(self) -> None:
+        """Begin the sum of the gradients anew."""
+        if self.sum is not None:
+            self.sum.fill(0.0)
 
     def arguments(self, x: FloatArray, carried: Any, data: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return what the loss is called with."""
@@ -258,6 +306,7 @@ class StepPrograms:
         """
         frame = self.frames[k]
         x, single = frame.x.copy(), frame.x.dtype == np.float32
+        state = [np.array(part) if i in self.arrays else part for i, part in enumerate(frame.state)]
         graph = _loss_graph(self, bound.recorded, data)
         rest = (*(() if frame.carried is None else (frame.carried,)), *data)
 
@@ -283,7 +332,12 @@ class StepPrograms:
                     alarm = alarm or error
         finally:
             frame.x[...] = x
-            self.sum.fill(0.0)
+            for i, part in enumerate(state):
+                if i in self.arrays:
+                    frame.state[i][...] = part
+                else:
+                    frame.state[i] = part
+            self.forget()
         if alarm is not None:
             raise alarm
 
@@ -298,6 +352,7 @@ class _Bound:
     make_apart: Callable[[], list[Callable[..., Any]]]
     same: Callable[[], bool] | None  # is what the loss reads from outside still the same? None: it reads nothing
     source: str
+    copies: list[tuple[Any, Any]] = field(default_factory=list)  # (state, where its program writes it)
 
     @classmethod
     def traced(cls, programs: StepPrograms, k: int, data: tuple[Any, ...]) -> _Bound:
@@ -305,22 +360,33 @@ class _Bound:
         gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True)
         surroundings = recorded.surroundings
         frames, arrays = programs.frames, programs.arrays
-        carries = frames[0].carried is not None
+        carries, sums = frames[0].carried is not None, [] if programs.sum is None else [programs.sum]
+        copies: list[tuple[Any, Any]] = []
 
         def bound(graph: Graph, updates: bool) -> tuple[list[Callable[..., Any]], str]:
-            lying = 2 + len(arrays) * updates + carries  # inputs in the frame
-            bind = compile_bound(graph, range(lying), range(lying + updates), regions if programs.fused else None)
+            own = 1 + len(sums)  # x, or g, and the sum
+            lying = own + len(arrays) * updates + carries  # inputs in the frame
+            bind: Any = compile_bound(graph, range(lying), range(lying + updates), regions if programs.fused else None)
             runs = []
+            apart = [n for n in range(len(arrays) * updates) if (own + n, own + 1 + n) not in bind.replaceable]
+            if programs.in_place is None and updates and (in_place := bool(arrays) and not apart):
+                for frame in frames:
+                    frame.state = frames[k].state
+                programs.in_place = in_place
+            scratch = {}
+            if programs.in_place:
+                scratch = {arrays[n]: np.empty_like(frames[k].state[arrays[n]]) for n in apart}
+                copies.extend((frames[k].state[j], written) for j, written in scratch.items())
             for i, frame in enumerate(frames):
                 after = frames[(i + 1) % FRAMES]
-                memory, results = [frame.x, programs.sum], [frame.g, programs.sum]
+                memory, results = [frame.x, *sums], [frame.g, *sums]
                 if updates:
                     memory += [frame.state[j] for j in arrays]
-                    results += [after.x, *(after.state[j] for j in arrays)]
+                    results += [after.x, *(scratch.get(j, after.state[j]) for j in arrays)]
                 if carries:
                     memory, results = [*memory, frame.carried], [*results, after.carried]  # type: ignore[list-item]
                 runs.append(bind(memory, results))
-            return runs, bind.source  # type: ignore[attr-defined]
+            return runs, bind.source
 
         def apart() -> list[Callable[..., Any]]:
             return bound(_step_graph(programs, recorded, gradient, data, updates=False), False)[0]
@@ -331,7 +397,7 @@ class _Bound:
         except (TraceError, TypeError, ValueError):  # a rule that looks at numbers runs as it is
             return cls(recorded, None, None, apart, same, "")
         fused, source = bound(whole, True)
-        return cls(recorded, fused, None, apart, same, source)
+        return cls(recorded, fused, None, apart, same, source, copies)
 
     def run(
         self, programs: StepPrograms, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float
@@ -343,6 +409,8 @@ class _Bound:
             state = frame.state
             results = self.fused[k](*[state[i] for i in numbers], *data, weight, np.float64(t), np.float64(lr))
             if results is not None:
+                for kept, written in self.copies:
+                    kept[...] = written
                 for i, value in zip(numbers, results, strict=False):
                     after.state[i] = value
                 square, loss, *counts = results[len(numbers) :]
@@ -375,11 +443,12 @@ def _step_graph(
     """Return the graph of a step.
 
     (x, sum, state arrays, carried; state numbers, data, weight, t, lr) ->
-    (g, sum, x, state arrays, carried; state numbers, g · g, loss, counts), where without updates there is no state.
+    (g, sum, x, state arrays, carried; state numbers, g · g, loss, counts), where without updates there is no state, and
+    no sum where it is not wanted.
     """
     frame = programs.frames[0]
     tape = Trace(concrete=False, name="step")
-    x, total = tape.input(frame.x, "x"), tape.input(programs.sum, "sum")
+    x, sums = tape.input(frame.x, "x"), [] if programs.sum is None else [tape.input(programs.sum, "sum")]
     state: list[Any] = list(frame.state)
     if updates:
         for i in programs.arrays:
@@ -399,15 +468,16 @@ def _step_graph(
         g: Any = np.concatenate([part.reshape(-1) for part in parts])
         square = np.sum(np.square(g.astype(np.float64)))
         if not updates:
-            total = total + g * weight.astype(g.dtype)
-            return tape.graph([_node(tape, value) for value in (g, total, *passed_on, square, loss, *others)])
+            sums = [total + g * weight.astype(g.dtype) for total in sums]
+            return tape.graph([_node(tape, value) for value in (g, *sums, *passed_on, square, loss, *others)])
         t, lr = (tape.input(np.float64(1), name) for name in ("t", "lr"))
         rule = _rule_graph(programs)
         after, *states = replay(rule, rule.graph, [x, g, t, lr, loss.astype(np.float64), *state])
         arrays = [states[i] for i in programs.arrays]
         numbers = [states[i] for i in programs.numbers]
-        total = total + g * weight.astype(g.dtype)  # last: it is added to in place, so no guard may fail after it
-    results = [g, total, after, *arrays, *passed_on, *numbers, square, loss, *others]
+        # last: it is added to in place, so no guard may fail after it
+        sums = [total + g * weight.astype(g.dtype) for total in sums]
+    results = [g, *sums, after, *arrays, *passed_on, *numbers, square, loss, *others]
     return tape.graph([_node(tape, value) for value in results])
 
 
@@ -466,6 +536,8 @@ class Training(_Descent):
     frames: list[Frame] = field(init=False)
     programs: StepPrograms = field(init=False)
     update: FloatArray = field(init=False)  # memory
+    spare: FloatArray = field(init=False)  # memory for the next best point
+    is_told: bool = field(init=False)  # is there a record of the epochs' gradients?
     in_legs: bool = field(default=False, init=False)  # only some of the points are wanted
     made: int = field(default=0, init=False)  # the last step whose loss is known,
     finished: int = field(default=0, init=False)  # its frame,
@@ -526,15 +598,18 @@ class Training(_Descent):
         )  # fmt: skip
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
         training.patience, training.min_delta = patience, float(min_delta)
+        training.is_told = record != "off"
         training._forget_epoch()
         return training
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
-        self.frames = [Frame.like(x, state, carried) for _ in range(FRAMES)]
-        self.programs = StepPrograms(self.model, self.optimizer, self.frames)
+        self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.gtol > 0)
+        self.programs = StepPrograms(self.model, self.optimizer, self.frames, total, self.checkpoint is not None)
+        self.at = 0
         self.update = np.empty_like(x)
+        self.spare = np.empty_like(x)
 
     def _first(self) -> Point:
         self._prepare(self.start, self.state, self.model.carried)
@@ -578,7 +653,7 @@ class Training(_Descent):
                         self.made = t - 1
                     batch = self.feed.draw()
                     assert batch is not None
-                if self._step(t, batch) and self.in_legs and t % self.recorder.stride and t % ASKED:
+                if self._step(t, batch) and self.in_legs and t % ASKED and not self.recorder.is_due(t):
                     continue
                 point = self._seen()
                 if not point.is_finite and self.point.t < t - 1:
@@ -613,10 +688,11 @@ class Training(_Descent):
         if not self.finite:
             return False
         self.feed.sums.add_numbers(weight, fun, square)
-        self.feed.sums.g = self.programs.sum
+        if self.programs.sum is not None:
+            self.feed.sums.g = self.programs.sum
         for i, count in enumerate(counts):
             self.counted[i] += float(count)
-        if self.feed.index % SAMPLED == 1:
+        if self.is_told and self.feed.index % SAMPLED == 1:
             self._look_at_layers(frame, self.frames[(self.at + 1) % FRAMES])
         return True
 
@@ -644,7 +720,7 @@ class Training(_Descent):
     def _arrive(self, point: Point) -> None:
         super()._arrive(point)
         if point.t == 0:
-            self.best = replace(point, x=point.x.copy(), g=point.g.copy())
+            self.best = replace(point, x=point.x.copy(), g=NO_GRADIENT)
             self.best_carried = None if self.model.carried is None else self.model.carried.copy()
         if self.verdict is None:
             self.verdict = self.ending
@@ -674,25 +750,26 @@ class Training(_Descent):
     def _close(self, t: int, frame: Frame) -> None:
         """Sum up the epoch that ended after ``t`` updates, and find out whether it is the last."""
         assert self.feed is not None
-        gradient = self.feed.sums.gradient
-        ended = self.feed.close(t, _largest(gradient))
-        self.programs.sum.fill(0.0)
+        total = self.programs.sum
+        ended = self.feed.close(t, math.nan if total is None else _largest(total) / self.feed.sums.weight)
+        self.programs.forget()
         number = self.feed.epoch
         accuracy = self.counted[0] / ended.weight if self.model.counts else None
         lr = self.optimizer.rate(t - 1, self.memory or ())
         held_back = self.model.validate(frame.x, frame.carried)
         validation_fun, validation_accuracy = held_back if held_back is not None else (None, None)
         steps, *sums = self.layer_sums
-        self.rows.append(
-            [lr, accuracy, validation_fun, validation_accuracy, *([s / steps for s in part] for part in sums)]
-        )
+        of_layers = ([s / steps for s in part] if steps else None for part in sums)
+        self.rows.append([lr, accuracy, validation_fun, validation_accuracy, *of_layers])
         self._forget_epoch()
         fun = ended.mean if validation_fun is None else validation_fun
         self.memory = self.optimizer.observe(self.memory, t, fun)
         best = math.inf if number == 1 else self.best.fun
         self.waited = 0 if fun < best - self.min_delta else self.waited + 1
         if fun < best:
-            self.best = Point(t, frame.x.copy(), fun, gradient, self.feed.rows[-1][2], is_sample=True)
+            np.copyto(self.spare, frame.x)
+            before, self.best = self.best, Point(t, self.spare, fun, NO_GRADIENT, self.feed.rows[-1][2], is_sample=True)
+            self.spare = before.x
             self.best_carried = None if frame.carried is None else frame.carried.copy()
         if self.patience is not None and self.waited >= self.patience:
             which = "loss" if validation_fun is None else "validation loss"
@@ -810,7 +887,8 @@ class Training(_Descent):
                     f"{last.fun!r}, now it is {again.fun!r}; start anew"
                 )
             last = replace(again, x=self.frames[0].x)
-            self.programs.sum[...] = arrays["feed"]
+            if self.programs.sum is not None:
+                self.programs.sum[...] = arrays["feed"]
         self.feed.go_to(header["feed"], arrays["feed"])
         start = replace(points["start"])
         goes_on = not last.is_sample and self._goes_on(path, last, header)

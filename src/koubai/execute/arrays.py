@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError
+from koubai.execute.descents import staggered
 from koubai.execute.elements import Unsuitable
 from koubai.graph.ops import OPS, Index, add_into, distinct, rows_into
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
@@ -83,7 +84,9 @@ def compile_bound(
     nothing else reads. run takes the other inputs and returns the other outputs as a tuple,
     or None where a guard fails. The bound programs share their buffers: one at a time may run.
     fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
-    bind.libraries: of that code, one a region.
+    bind.libraries: of that code, one a region. bind.replaceable: pairs (place in memory, place in results) where the
+    result may lie in that memory: its elements are read for the last time before they are written, and only when no
+    guard can fail any more.
     """
     plan = _Plan(graph, held, into, fusion)
     compiled: Callable[..., Any] = plan.compiled()
@@ -99,6 +102,12 @@ def compile_bound(
 
     bind.source = plan.source  # type: ignore[attr-defined]
     bind.libraries = plan.libraries  # type: ignore[attr-defined]
+    bind.replaceable = {  # type: ignore[attr-defined]
+        (a, b)
+        for a, k in enumerate(held)
+        for b, m in enumerate(into)
+        if (plan.graph.inputs[k], plan.graph.outputs[m]) in plan.replaceable
+    }
     return bind
 
 
@@ -157,6 +166,7 @@ class _Plan:
         self.regions: list[Any] = []
         self.fusion: Any = fusion
         self.libraries: list[Any] = []  # of the regions' machine code
+        self.replaceable: set[tuple[int, int]] = set()  # (input, output): the output may lie in the input's memory
         if self.fusion is not None:
             graph, self.regions = self.fusion.partition(graph)
         self.graph = graph
@@ -397,6 +407,9 @@ class _Plan:
             own_place(i, [j for j in ended if shows.count(j) == 1 and kernel.may_replace(j, i)])
             if not self.steady.get(i):
                 raise CompileError(f"node {i} has no memory that stays")
+            if not any(self._may_refuse(k) for k in range(region.members[0], len(nodes))):
+                read = [j for j in ended if nodes[j].op is INPUT and shows.count(j) == 1]
+                self.replaceable |= {(j, i) for j in read if kernel.may_replace(j, i)}
         self.libraries.append(kernel.library)
         k = sum(line.startswith("table") for line in self.prelude)
         self.namespace |= {"table": self.fusion.table, "addressof": ctypes.addressof, f"kernel{k}": kernel.call}
@@ -422,6 +435,10 @@ class _Plan:
             base = self._root(i)
             self._show(i, base, f"{name[i]} = {name[base]}.reshape({nodes[i].shape})")
         return True
+
+    def _may_refuse(self, i: int) -> bool:
+        """May the program return None at node ``i``?"""
+        return self.nodes[i].op is CAPTURED or any(guard.node == i for guard in self.graph.guards)
 
     def _show(self, i: int, base: int, line: str) -> None:
         """Add the line that makes node ``i`` a view of node ``base``: beforehand, where that one's memory stays."""
@@ -739,5 +756,5 @@ class _Plan:
         return self.namespace["bind" if self.bound else "run"]  # type: ignore[no-any-return]
 
     def buffers(self) -> tuple[Any, ...]:
-        flat = [np.empty(size, dtype) for size, dtype in self.sizes]
+        flat = staggered([((size,), dtype) for size, dtype in self.sizes])
         return tuple(flat[k].reshape(shape) for k, shape in self.views)

@@ -420,7 +420,9 @@ def _epochs(run: Run) -> Epochs:
 def _layer_norms(run: Run) -> tuple[tuple[str, ...], FloatArray]:
     epochs = _epochs(run)
     if epochs.layer_grad_norm is None:
-        raise InputError("the run is not that of a network: it has no gradient norms by layer")
+        raise InputError(
+            "the run has no gradient norms by layer: it is not that of a network, or it was trained with record='off'"
+        )
     return epochs.layers, epochs.layer_grad_norm
 
 
