@@ -11,6 +11,7 @@ from koubai.errors import CompileError, CompileWarning
 from koubai.execute import choose, library, llvm
 from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.choose import Program
+from koubai.execute.descents import address, staggered
 from koubai.execute.floats import compile_floats
 from koubai.graph.call import Leaves, record_call, trace
 from koubai.graph.trace import evaluate
@@ -324,6 +325,24 @@ def test_a_bound_program_allocates_nothing_large():
         assert tracemalloc.get_traced_memory()[1] < 8192
     finally:
         tracemalloc.stop()
+
+
+def test_arrays_of_one_block_begin_at_different_places_of_a_page():
+    forms = [((300, 300), np.float32), ((), np.float64), ((90_000,), np.float32), ((0,), np.int64), ((7,), np.bool_)]
+    forms += [((45_000,), np.float64)] * 14
+    parts = staggered(forms)
+    assert [(a.shape, a.dtype) for a in parts] == forms
+    assert all(a.flags.c_contiguous and a.flags.aligned and a.flags.writeable for a in parts)
+    parts = [a for a in parts if a.size]
+    begin = [address(a) for a in parts]
+    assert all(b % 64 == 0 for b in begin)
+    assert all(b + a.nbytes <= c for a, b, c in zip(parts, begin, begin[1:], strict=False))
+    places = [b % 4096 for a, b in zip(parts, begin, strict=True) if a.nbytes > 4096]
+    assert len(set(places)) == len(places) == 16
+    assert begin[-1] + parts[-1].nbytes - begin[0] < sum(a.nbytes for a in parts) + 4096 * len(parts)
+    for k, a in enumerate(parts):
+        a[...] = k
+    assert all(np.all(a == np.asarray(k).astype(a.dtype)) for k, a in enumerate(parts))
 
 
 def test_a_program_is_bound_to_memory_of_the_right_form_only():

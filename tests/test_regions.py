@@ -202,6 +202,69 @@ def test_a_sum_may_be_added_to_in_place(dtype):
             np.testing.assert_allclose(sums, total + 3 * k * g, rtol=1e-5, atol=1e-6)
 
 
+def replaceable(f, *args):
+    """Return which of the results may lie where which of the arguments does; compare what comes of it."""
+    graph = trace(f, *args)
+    expected = evaluate(graph, *args)
+    into = range(len(expected))
+    bind = compile_bound(graph, range(len(args)), into, regions)
+    for a, b in bind.replaceable:
+        memory = [x.copy() for x in args]
+        results = [np.full_like(value, np.nan) for value in expected]
+        results[b] = memory[a]
+        bind(memory, results)()
+        for got, value in zip(results, expected, strict=True):
+            np.testing.assert_allclose(got, value, rtol=1e-12)
+    return bind.replaceable
+
+
+def test_a_result_may_lie_in_an_argument_that_is_read_no_more():
+    x, g, v = np.random.default_rng(0).normal(size=(3, 1003))
+
+    def momentum(x, g, v):
+        v = 0.9 * v + g
+        return x - 0.1 * v, v
+
+    both = {(k, m) for k in range(3) for m in range(2)}
+    assert replaceable(momentum, x, g, v) == both
+    assert replaceable(lambda x, g, v: (v + g, x - v), x, g, v) == both
+
+    # another region reads it again, after what NumPy does, or after a sum
+    def sorts(x, g, v):
+        first = x + 0.9 * v
+        return first, np.exp(v * np.sort(first) * 1e-3)
+
+    assert replaceable(sorts, x, g, v) == {(0, 0), (2, 1)}
+    later = replaceable(lambda x, g, v: (0.9 * v + g, x * 2 + v / np.sum(np.square(v * g))), x, g, v)
+    assert (2, 0) not in later
+    assert (2, 1) in later
+    # a row's maximum is known when the row has been read, and it is read again then
+    rows = x[:1000].reshape(20, 50)
+    top = replaceable(lambda a, b: (a * 2 + b, b - np.max(a + b, axis=1, keepdims=True)), rows, rows + 1)
+    assert top == {(0, 1), (1, 1), (0, 0)}
+
+
+def test_no_result_lies_in_an_argument_where_the_program_may_still_refuse():
+    x, v = np.random.default_rng(0).normal(size=(2, 1003)) + 9
+
+    def early(x, v):
+        return (x + 0.9 * v, v * 2 + x) if v[0] > 0 else (x, v)
+
+    def late(x, v):
+        after = x + 0.9 * v
+        return (after, v * 2 + x) if np.max(after) > 0 else (x, v)
+
+    def captures(x, v):
+        return x + 0.9 * v, v * 2 + x + KEPT
+
+    assert len(replaceable(early, x, v)) == 4
+    assert replaceable(late, x, v) == {(0, 1), (1, 1)}
+    assert len(replaceable(captures, x, v)) == 4
+
+
+KEPT = np.arange(1003.0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_not_finite_stays_so(dtype):
     x = np.array([[np.nan, 1.0, -np.inf] * 30, [np.inf, -1e30, 0.0] * 30]).astype(dtype)

@@ -6,7 +6,8 @@ import pytest
 import koubai as kb
 from koubai import nn
 from koubai.descent import training as lane
-from koubai.errors import GradientError, Interrupted
+from koubai.descent.feed import Epoch
+from koubai.errors import GradientError, InputError, Interrupted
 from koubai.execute import library
 from koubai.graph.trace import evaluate
 from koubai.nn.network import _NetworkModel
@@ -81,7 +82,7 @@ def test_an_epoch_that_was_interrupted_is_summed_up_to_the_same_bits(units, dtyp
 
 
 @pytest.mark.parametrize("units", SIZES)
-@pytest.mark.parametrize(("bad", "what"), [(np.inf, "the loss is nan"), (0.0, "the gradient's component w")])
+@pytest.mark.parametrize(("bad", "what"), [(np.inf, "the loss is inf"), (0.0, "the gradient's component w")])
 def test_a_step_that_is_not_finite_is_not_taken(units, bad, what, data):
     X, _ = data
     X = np.abs(X)
@@ -93,13 +94,13 @@ def test_a_step_that_is_not_finite_is_not_taken(units, bad, what, data):
     def loss(params, X):
         return np.mean(np.sqrt(np.abs(X @ params["w"]))) + np.mean(np.square(params["v"] - 1.0))
 
-    start = {"w": np.full(5, 0.1), "v": np.zeros(units * 40)}
-    run = kb.fit(loss, start, source, kb.SGD(lr=0.1), epochs=3)
+    start, optimizer = {"w": np.full(5, 0.1), "v": np.zeros(units * 40)}, kb.SGD(lr=0.1, momentum=0.9)
+    run = kb.fit(loss, start, source, optimizer, epochs=3)
     assert run.status.name == "nonfinite"
     assert run.nit == 3
     assert what in run.message
     assert "at step 4 (epoch 2, batch 2)" in run.message
-    before = kb.fit(loss, start, source, kb.SGD(lr=0.1), epochs=1)
+    before = kb.fit(loss, start, source, optimizer, epochs=1)
     for name, value in before.x.items():  # the weights after the first epoch are those of step 3
         np.testing.assert_array_equal(run.x[name], value)
 
@@ -123,6 +124,135 @@ def test_a_batch_counts_once_whatever_path_it_takes(units, data):
     square = sum(n * float(g @ g) for n, g in flat) / SAMPLES
     np.testing.assert_allclose(run.history.epochs.grad_norm, np.abs(mean).max(), rtol=1e-9)
     np.testing.assert_allclose(run.history.epochs.noise, np.sqrt(square - float(mean @ mean)), rtol=1e-9)
+
+
+def spied(monkeypatch):
+    """Return the list of the programs of all trainings that follow."""
+    seen, begin = [], lane.StepPrograms.__init__
+
+    def noted(self, *args):
+        begin(self, *args)
+        seen.append(self)
+
+    monkeypatch.setattr(lane.StepPrograms, "__init__", noted)
+    return seen
+
+
+def branching(params, X):
+    w = params["w"] + np.mean(params["v"])
+    return np.mean((X @ w) ** 2) if X[0, 0] > 0 else 3 * np.mean(np.abs(X @ w - 1.0))
+
+
+@pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+@pytest.mark.parametrize("name", ["adam", "momentum", "adan", "nadam", "lamb", "muon"])
+def test_the_state_is_updated_where_it_lies_unless_a_checkpoint_wants_it(name, data, tmp_path, monkeypatch):
+    """The bits are the same, over two paths and a short batch; a rule that needs it again keeps it apart."""
+    X, _ = data
+    X[[0, 16, 32], 0] = 1.0, -1.0, 1.0
+    parts = [(X[16 * i :][:16],) for i in range(3)]
+    start = {"w": np.full(5, 0.1), "v": np.linspace(0.0, 1.0, 4800)}
+    programs = spied(monkeypatch)
+    runs = [
+        kb.fit(branching, start, lambda k: iter(parts), name, epochs=4, **more)
+        for more in ({}, {"checkpoint": tmp_path / "training.npz"})
+    ]
+    for key, value in runs[0].x.items():
+        np.testing.assert_array_equal(value, runs[1].x[key])
+    np.testing.assert_array_equal(runs[0].history.fun, runs[1].history.fun)
+    here, apart = programs
+    assert here.fused
+    assert apart.in_place is False
+    assert bool(here.in_place) is (name in ("adam", "momentum", "nadam"))
+    for frames, shared in ((here.frames, bool(here.in_place)), (apart.frames, False)):
+        assert all(np.shares_memory(frames[0].state[0], frame.state[0]) for frame in frames[1:]) is shared
+        x = [frame.x for frame in frames]
+        assert all(np.shares_memory(x[i], x[j]) == ((i - j) % lane.PLACES == 0) for i in range(6) for j in range(6))
+
+
+@pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+def test_a_program_that_can_not_write_the_state_where_it_lies_has_it_copied(data, monkeypatch):
+    X, y = data  # 16, 16 and 8 samples: two programs, of which the second is told that it can't
+
+    def train():
+        net = network(120, np.float32)
+        net.fit(X, y, "adam", epochs=5, batch_size=SIZE)
+        return net.vector
+
+    expected = train()
+    compiled, calls = lane.compile_bound, []
+
+    def compile_bound(*args):
+        bind = compiled(*args)
+        calls.append(bind.replaceable)
+        if len(calls) > 1:
+            bind.replaceable = set()
+        return bind
+
+    monkeypatch.setattr(lane, "compile_bound", compile_bound)
+    programs = spied(monkeypatch)
+    np.testing.assert_array_equal(train(), expected)
+    assert len(calls) == 2
+    assert all(calls)
+    assert programs[0].in_place
+    assert sorted(len(bound.copies) for (bound,) in programs[0]._forms.values()) == [0, 2]
+
+
+@pytest.mark.parametrize("units", SIZES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_training_without_a_record_takes_the_same_steps(units, dtype, data, tmp_path):
+    X, y = data
+    options = {"epochs": 12, "batch_size": SIZE, "validation": 0.2}
+    nets = [network(units, dtype) for _ in range(4)]
+    told = nets[0].fit(X, y, "adam", **options)
+    run = nets[1].fit(X, y, "adam", record="off", **options)
+    np.testing.assert_array_equal(nets[1].vector, nets[0].vector)
+    np.testing.assert_array_equal(run.jac["0.W"], told.jac["0.W"])
+    assert (run.fun, run.best_fun, run.nit, run.status) == (told.fun, told.best_fun, told.nit, told.status)
+    assert run.history.t.tolist() == [0, run.nit]
+    epochs = run.history.epochs
+    for name in ("t", "fun", "accuracy", "validation_fun", "validation_accuracy", "lr"):
+        np.testing.assert_array_equal(getattr(epochs, name), getattr(told.history.epochs, name))
+    for name in ("grad_norm", "noise", "layer_grad_norm", "layer_update_ratio"):
+        assert getattr(epochs, name) is None
+        assert getattr(told.history.epochs, name) is not None
+    assert set(epochs.arrays()) == {"t", "fun", "accuracy", "validation_fun", "validation_accuracy", "lr"}
+    run.save(tmp_path / "run.npz")
+    back = kb.load(tmp_path / "run.npz").history.epochs
+    assert back.noise is None
+    np.testing.assert_array_equal(back.fun, epochs.fun)
+    with pytest.raises(InputError, match="record='off'"):
+        kb.plot.gradient_norms(run)
+    file = tmp_path / "training.npz"
+    nets[2].fit(X, y, "adam", record="off", checkpoint=file, **options | {"epochs": 5})
+    nets[3].fit(X, y, "adam", record="off", resume=file, **options)
+    np.testing.assert_array_equal(nets[3].vector, nets[0].vector)
+
+
+@pytest.mark.parametrize("units", SIZES)
+def test_a_training_without_a_record_still_sees_its_gradient_vanish(units, data):
+    """gtol is compared with the mean gradient of an epoch, which is added up for it."""
+    X, _ = data
+    start = {"w": np.full(5, 0.1), "v": np.zeros(units * 40)}
+
+    def loss(params, X):
+        return np.mean(np.square(X @ params["w"] - 1.0)) + 0.5 * np.sum(np.square(params["v"] - 1.0))
+
+    runs = [
+        kb.fit(loss, start, (X,), kb.SGD(lr=0.05), epochs=2000, batch_size=SAMPLES, gtol=1e-3, record=record)
+        for record in ("auto", "off")
+    ]
+    assert runs[0].status is runs[1].status is kb.Status.converged
+    assert runs[0].nit == runs[1].nit < 2000
+    assert runs[1].history.epochs.grad_norm[-1] <= 1e-3
+
+
+def test_noise_is_told_where_the_sum_of_gradients_overflows():
+    epoch = Epoch()
+    for sign in (1.0, 3.0):
+        epoch.add(1e4, 0.0, np.full(100, sign * 2e15, np.float32))
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(np.dot(epoch.g, epoch.g))
+    assert epoch.noise == pytest.approx(2e15 * np.sqrt(100), rel=1e-3)
 
 
 @pytest.mark.parametrize("units", SIZES)

@@ -118,9 +118,10 @@ class Epochs:
     @classmethod
     def of(cls, rows: Sequence[tuple[int, float, float, float]], **more: Any) -> Epochs:
         t, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
-        fun, *gradients = (np.array(column, dtype=np.float64) for column in columns)
-        told = [None if rows and np.isnan(column).all() else column for column in gradients]
-        return cls(np.array(t, dtype=np.int64), fun, *told, **more)
+        fun, grad_norm, noise = (np.array(column, dtype=np.float64) for column in columns)
+        if rows and np.isnan(grad_norm).all():  # the gradients were not added up
+            return cls(np.array(t, dtype=np.int64), fun, **more)
+        return cls(np.array(t, dtype=np.int64), fun, grad_norm, noise, **more)
 
     def __len__(self) -> int:
         return len(self.t)
