@@ -459,7 +459,8 @@ class Network:
         all the data reach them. checkpoint: a file, as `koubai.minimize` takes it; resume: such a file, to go on from,
         bit for bit, with the data and arguments that it was written with, but for ``epochs``: with more of them a
         training that was over goes on as if it had been asked for them at once (its optimizer, schedule included, must
-        be the same one). progress: a bar on stderr.
+        be the same one). progress: a bar on stderr. record: "auto" thins a long path, "all", or "off", the fastest:
+        neither the path nor what the gradients were like by the epoch is kept.
         on_epoch: called with an `Epoch`; returning True stops.
 
         Returns the Run: history.epochs has loss, accuracy, validation and the layers' gradients by the epoch. A loss or
