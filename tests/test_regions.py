@@ -244,6 +244,61 @@ def test_a_result_may_lie_in_an_argument_that_is_read_no_more():
     assert top == {(0, 1), (1, 1), (0, 0)}
 
 
+def random_program(rng, inputs, by_rows):
+    """Return a function of arrays of one shape that mixes regions, their sums, NumPy's work and guards."""
+    along = {"axis": 1, "keepdims": True} if by_rows else {}
+    kinds = {
+        "add": lambda a, b, c: a + c * b,
+        "subtract": lambda a, b, c: a - b * c,
+        "multiply": lambda a, b, c: a * b * c,
+        "tanh": lambda a, b, c: np.tanh(a),
+        "divide": lambda a, b, c: a / (1 + np.sum(np.square(b), **along)),
+        "maximum": lambda a, b, c: a - np.max(b, **along),
+        "columns": lambda a, b, c: a + c * np.sum(b, axis=0) if by_rows else a * c + b,
+        "sort": lambda a, b, c: np.sort(a),
+        "where": lambda a, b, c: np.where(a > b, a, b * c),
+        "guard": lambda a, b, c: a * c if np.max(b) > -1e9 else a,
+    }
+    steps = [
+        (kinds[str(rng.choice(list(kinds)))], *rng.integers(inputs + k, size=2), rng.uniform(0.2, 0.9))
+        for k in range(rng.integers(3, 14))
+    ]
+    results = rng.integers(inputs + len(steps), size=rng.integers(1, 5))
+
+    def f(*arrays):
+        values = list(arrays)
+        for work, i, j, c in steps:
+            values.append(work(values[i], values[j], float(c)))
+        return tuple(values[i] for i in results)
+
+    return f, len(results)
+
+
+@pytest.mark.parametrize("shape", [(150,), (1003,), (20, 33), (7, 48)])
+def test_random_programs_overwrite_their_arguments(shape):
+    """Several results at once, each where an argument lies, make what the graph means."""
+    several = 0
+    for seed in range(100):
+        rng = np.random.default_rng([seed, *shape])
+        args = rng.normal(size=(rng.integers(1, 5), *shape))
+        f, count = random_program(rng, len(args), len(shape) == 2)
+        graph = trace(f, *args)
+        expected = evaluate(graph, *args)
+        bind = compile_bound(graph, range(len(args)), range(count), regions)
+        pairs = sorted(bind.replaceable)
+        for _ in range(3):
+            memory, results, taken = [a.copy() for a in args], [np.full(shape, np.nan) for _ in expected], {}
+            for k in rng.permutation(len(pairs)):
+                a, b = pairs[k]
+                if a not in taken and b not in taken.values():
+                    taken[a], results[b] = b, memory[a]
+            several += len(taken) > 1
+            bind(memory, results)()
+            for got, value in zip(results, expected, strict=True):
+                np.testing.assert_allclose(got, value, rtol=1e-10, atol=1e-12, err_msg=f"seed {seed}, {taken}")
+    assert several > 10
+
+
 def test_no_result_lies_in_an_argument_where_the_program_may_still_refuse():
     x, v = np.random.default_rng(0).normal(size=(2, 1003)) + 9
 
