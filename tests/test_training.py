@@ -100,6 +100,7 @@ def test_a_step_that_is_not_finite_is_not_taken(units, bad, what, data):
     assert run.nit == 3
     assert what in run.message
     assert "at step 4 (epoch 2, batch 2)" in run.message
+    assert run.njev == 5
     before = kb.fit(loss, start, source, optimizer, epochs=1)
     for name, value in before.x.items():  # the weights after the first epoch are those of step 3
         np.testing.assert_array_equal(run.x[name], value)
@@ -159,6 +160,8 @@ def test_the_state_is_updated_where_it_lies_unless_a_checkpoint_wants_it(name, d
     for key, value in runs[0].x.items():
         np.testing.assert_array_equal(value, runs[1].x[key])
     np.testing.assert_array_equal(runs[0].history.fun, runs[1].history.fun)
+    assert runs[0].njev == runs[1].njev == 12
+    assert runs[0].nfev == runs[1].nfev
     here, apart = programs
     assert here.fused
     assert apart.in_place is False
@@ -208,6 +211,8 @@ def test_a_training_without_a_record_takes_the_same_steps(units, dtype, data, tm
     np.testing.assert_array_equal(nets[1].vector, nets[0].vector)
     np.testing.assert_array_equal(run.jac["0.W"], told.jac["0.W"])
     assert (run.fun, run.best_fun, run.nit, run.status) == (told.fun, told.best_fun, told.nit, told.status)
+    assert run.njev == told.njev == run.nit == 12 * 2
+    assert run.nfev == told.nfev
     assert run.history.t.tolist() == [0, run.nit]
     epochs = run.history.epochs
     for name in ("t", "fun", "accuracy", "validation_fun", "validation_accuracy", "lr"):

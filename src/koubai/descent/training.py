@@ -184,9 +184,9 @@ class StepPrograms:
     """The compiled steps of a model, one for every form of batch; for a function that branches, one for every path.
 
     sum: of the gradients of all steps made, each times the weight of its batch; whoever wants less sets it to zero.
-    None where nobody wants it: it is a ninth of what an update with momentum reads and writes.
-    keeps_state: is a frame's state to stay as it was when the step from there has been made? in_place: it is not, and
-    the frames share one state that is updated where it lies; None: no program was made yet, which says if it can be.
+    None where nobody wants it: it is a quarter of what an update with momentum reads and writes.
+    keeps_state: is a frame's state to stay as it was when the step from there has been made? in_place: the frames share
+    one state, which is updated where it lies; None: no program that can do so was made yet.
     nfev: plain evaluations of the loss, for the cross-check of the gradient; source: the newest program as text.
     """
 
@@ -194,7 +194,7 @@ class StepPrograms:
         self, model: Model, optimizer: Optimizer, frames: Sequence[Frame], total: FloatArray | None, keeps_state: bool
     ) -> None:
         self.model, self.optimizer, self.frames = model, optimizer, frames
-        self.keeps_state, self.in_place = keeps_state, None if not keeps_state else False
+        self.in_place = False if keeps_state else None
         self.layout = model.layout
         self.sum = total
         self.arrays = [i for i, part in enumerate(frames[0].state) if np.ndim(part)]
@@ -267,12 +267,15 @@ class StepPrograms:
             x, states = self.optimizer.step(frame.x, frame.g, tuple(frame.state), t, lr, fun=loss, layout=self.layout)
         after.x[...] = x
         if self.in_place:  # a part may show what another one is about to be written into
-            states = tuple(map(np.array, states))
+            states = tuple([np.array(part) if i in self.arrays else part for i, part in enumerate(states)])
+        self._put(states, after.state)
+
+    def _put(self, states: Sequence[Any], into: list[Any]) -> None:
         for i, part in enumerate(states):
             if i in self.arrays:
-                after.state[i][...] = part
+                into[i][...] = part
             else:
-                after.state[i] = part
+                into[i] = part
 
     def forget(self) -> None:
         """Begin the sum of the gradients anew."""
@@ -332,11 +335,7 @@ class StepPrograms:
                     alarm = alarm or error
         finally:
             frame.x[...] = x
-            for i, part in enumerate(state):
-                if i in self.arrays:
-                    frame.state[i][...] = part
-                else:
-                    frame.state[i] = part
+            self._put(state, frame.state)
             self.forget()
         if alarm is not None:
             raise alarm
@@ -367,16 +366,14 @@ class _Bound:
             own = 1 + len(sums)  # x, or g, and the sum
             lying = own + len(arrays) * updates + carries  # inputs in the frame
             bind: Any = compile_bound(graph, range(lying), range(lying + updates), regions if programs.fused else None)
-            runs = []
-            apart = [n for n in range(len(arrays) * updates) if (own + n, own + 1 + n) not in bind.replaceable]
-            if programs.in_place is None and updates and (in_place := bool(arrays) and not apart):
+            runs, state = [], frames[k].state
+            elsewhere = [j for n, j in enumerate(arrays) if updates and (own + n, own + 1 + n) not in bind.replaceable]
+            if programs.in_place is None and updates and arrays and not elsewhere:
+                programs.in_place = True
                 for frame in frames:
-                    frame.state = frames[k].state
-                programs.in_place = in_place
-            scratch = {}
-            if programs.in_place:
-                scratch = {arrays[n]: np.empty_like(frames[k].state[arrays[n]]) for n in apart}
-                copies.extend((frames[k].state[j], written) for j, written in scratch.items())
+                    frame.state = state
+            scratch = {j: np.empty_like(state[j]) for j in elsewhere} if programs.in_place else {}
+            copies.extend((state[j], written) for j, written in scratch.items())
             for i, frame in enumerate(frames):
                 after = frames[(i + 1) % FRAMES]
                 memory, results = [frame.x, *sums], [frame.g, *sums]
@@ -649,6 +646,7 @@ class Training(_Descent):
                         self.made = t
                         whole = self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True))
                         if self.ending is not None or self.stopping.may_end(whole.fun, whole.grad_norm):
+                            self._count(t)
                             return whole, frame.state
                         self.made = t - 1
                     batch = self.feed.draw()
@@ -701,13 +699,18 @@ class Training(_Descent):
         at = (self.finished - back) % FRAMES
         frame, t = self.frames[at], self.made - back
         objective, differences = self.objective, self.programs.differences is not None
-        objective.njev = self.programs.njev if differences else t + 1
-        objective.nfev = self.programs.nfev + objective.njev
+        self._count(self.made + 1)
         objective.executor = "python" if differences else "native" if self.programs.fused else "numpy"
         if differences:
             objective.source = "adaptive differences"  # type: ignore[misc]
         self.reason = self.programs.reason
         return _Sample(t, frame.x, self.funs[at], frame.g, _largest(frame.g), is_sample=True)
+
+    def _count(self, steps: int) -> None:
+        """Say how often the loss and its gradient were evaluated, so many steps having been made."""
+        programs, objective = self.programs, self.objective
+        objective.njev = steps if programs.differences is None else programs.njev
+        objective.nfev = programs.nfev + objective.njev
 
     def _look_at_layers(self, frame: Frame, after: Frame) -> None:
         self.layer_sums[0] += 1
@@ -764,12 +767,12 @@ class Training(_Descent):
         self._forget_epoch()
         fun = ended.mean if validation_fun is None else validation_fun
         self.memory = self.optimizer.observe(self.memory, t, fun)
-        best = math.inf if number == 1 else self.best.fun
-        self.waited = 0 if fun < best - self.min_delta else self.waited + 1
-        if fun < best:
+        least = math.inf if number == 1 else self.best.fun
+        self.waited = 0 if fun < least - self.min_delta else self.waited + 1
+        if fun < least:
             np.copyto(self.spare, frame.x)
-            before, self.best = self.best, Point(t, self.spare, fun, NO_GRADIENT, self.feed.rows[-1][2], is_sample=True)
-            self.spare = before.x
+            best = Point(t, self.spare, fun, NO_GRADIENT, self.feed.rows[-1][2], is_sample=True)
+            self.best, self.spare = best, self.best.x
             self.best_carried = None if frame.carried is None else frame.carried.copy()
         if self.patience is not None and self.waited >= self.patience:
             which = "loss" if validation_fun is None else "validation loss"
