@@ -7,7 +7,7 @@ import koubai as kb
 from koubai import nn
 from koubai.descent import training as lane
 from koubai.descent.feed import Epoch
-from koubai.errors import GradientError, InputError, Interrupted
+from koubai.errors import FallbackWarning, GradientError, InputError, Interrupted
 from koubai.execute import library
 from koubai.graph.trace import evaluate
 from koubai.nn.network import _NetworkModel
@@ -200,6 +200,88 @@ def test_a_program_that_can_not_write_the_state_where_it_lies_has_it_copied(data
     assert sorted(len(bound.copies) for (bound,) in programs[0]._forms.values()) == [0, 2]
 
 
+@pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_a_state_that_the_first_program_keeps_apart_stays_so(name, tmp_path, monkeypatch):
+    """Turned round, the parameters have gaps, and the update with them is NumPy's; the other path would be fused."""
+
+    def loss(w, X):
+        return np.mean(w[::-1] * X) if X[0] > 0 else np.mean((w - X) ** 2)
+
+    parts = [(np.array([s]),) for s in (1.0, -1.0, 1.5, 0.7, -2.0, -1.0, 1.0)]
+    programs = spied(monkeypatch)
+    runs = [
+        kb.fit(loss, np.linspace(0, 1, 5000), lambda k: iter(parts), name, epochs=3, **more)
+        for more in ({}, {"checkpoint": tmp_path / "training.npz"})
+    ]
+    np.testing.assert_array_equal(runs[0].x, runs[1].x)
+    assert [p.in_place for p in programs] == [False, False]
+    assert programs[0].fused
+
+
+@pytest.mark.parametrize("record", ["auto", "off"])
+@pytest.mark.parametrize(("width", "lr"), [(5, 1.0), (500, 0.05)])
+def test_a_diverging_training_is_stopped_at_once(record, width, lr, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(64, width))
+    y = X @ rng.normal(size=width)
+    runs = [
+        kb.fit(
+            lambda p, X, y: np.mean((X @ p - y) ** 2), np.zeros(width), (X, y), kb.SGD(lr=lr), epochs=400,
+            batch_size=16, **more,
+        )
+        for more in ({"record": record}, {"checkpoint": tmp_path / "training.npz"})
+    ]  # fmt: skip
+    assert runs[0].status is runs[1].status is kb.Status.diverged
+    assert runs[0].nit == runs[1].nit
+    assert runs[0].nit % lane.ASKED
+    assert runs[0].message == runs[1].message
+    np.testing.assert_array_equal(runs[0].x, runs[1].x)
+
+
+@pytest.mark.parametrize("record", ["auto", "off"])
+def test_the_record_says_how_the_last_steps_were_made(record, data):
+    X, _ = data
+
+    def loss(params, X):
+        slope = X @ params["w"] + np.mean(params["v"])
+        known = float(str(params["w"][0])) / params["w"][0] if len(X) == 8 else 1.0
+        return np.mean(slope**2) * known
+
+    start = {"w": np.full(5, 0.1), "v": np.zeros(3)}
+    with pytest.warns(FallbackWarning):
+        run = kb.fit(loss, start, (X,), "adam", epochs=2, batch_size=SIZE, record=record)
+    assert (run.gradient_source, run.executor, run.nit) == ("adaptive differences", "python", 6)
+    assert run.executor_reason == "the gradient does not come from backpropagation"
+    assert run.njev == 2
+
+
+def test_an_interrupt_while_all_the_data_are_read_leaves_the_last_good_point(data, monkeypatch):
+    X, y = data
+    net = network(4)
+    path = network(4).fit(X, y, "adam", epochs=3, batch_size=SIZE, record="all").history.x["0.W"]
+
+    def press(self, *args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_NetworkModel, "whole", press)
+    with pytest.raises(Interrupted) as caught:
+        net.fit(X, y, "adam", epochs=3, batch_size=SIZE)
+    run = caught.value.run
+    assert run.nit == 8
+    for x in (run.x["0.W"], run.history.x["0.W"][-1], net.params["0.W"]):
+        np.testing.assert_array_equal(x, path[8])
+
+
+def test_without_a_record_no_epoch_tells_of_its_gradient(data):
+    X, y = data
+    for epochs in (0, 2):
+        run = network(4).fit(X, y, "adam", epochs=epochs, record="off", gtol=1e-9)
+        assert set(run.history.epochs.arrays()) == {"t", "fun", "lr", "accuracy"} | (
+            {"validation_fun", "validation_accuracy"} if epochs == 0 else set()
+        )
+
+
 @pytest.mark.parametrize("units", SIZES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_training_without_a_record_takes_the_same_steps(units, dtype, data, tmp_path):
@@ -248,7 +330,8 @@ def test_a_training_without_a_record_still_sees_its_gradient_vanish(units, data)
     ]
     assert runs[0].status is runs[1].status is kb.Status.converged
     assert runs[0].nit == runs[1].nit < 2000
-    assert runs[1].history.epochs.grad_norm[-1] <= 1e-3
+    assert runs[0].history.epochs.grad_norm[-1] <= 1e-3
+    assert runs[1].history.epochs.grad_norm is None
 
 
 def test_noise_is_told_where_the_sum_of_gradients_overflows():

@@ -111,8 +111,8 @@ class Feed:
         return map(_as_tuple, self.source(0))
 
     def close(self, t: int, norm: float) -> Epoch:
-        """Write down the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|, or
-        NaN.
+        """Write down the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|, NaN
+        where the gradients were not added up.
         """
         ended, self.sums = self.sums, Epoch()
         self.rows.append((t, ended.mean, norm, ended.noise))

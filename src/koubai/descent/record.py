@@ -116,12 +116,11 @@ class Epochs:
     layers: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[int, float, float, float]], **more: Any) -> Epochs:
+    def of(cls, rows: Sequence[tuple[int, float, float, float]], is_told: bool = True, **more: Any) -> Epochs:
+        """Make it of a feed's rows. is_told: with what they say of the gradients."""
         t, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
-        fun, grad_norm, noise = (np.array(column, dtype=np.float64) for column in columns)
-        if rows and np.isnan(grad_norm).all():  # the gradients were not added up
-            return cls(np.array(t, dtype=np.int64), fun, **more)
-        return cls(np.array(t, dtype=np.int64), fun, grad_norm, noise, **more)
+        fun, *gradients = (np.array(column, dtype=np.float64) for column in columns)
+        return cls(np.array(t, dtype=np.int64), fun, *(gradients if is_told else ()), **more)
 
     def __len__(self) -> int:
         return len(self.t)

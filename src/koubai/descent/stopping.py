@@ -159,9 +159,13 @@ class Stopping:
             )
         return Verdict(Status.converged, found)
 
+    def has_risen(self, fun: float) -> bool:
+        """Tell whether ``fun`` lies so far above f at the start that the descent diverges."""
+        return fun - self.start.fun > GROWTH * max(1.0, abs(self.start.fun))
+
     def _diverged(self, point: Point, lr: float) -> Verdict | None:
         start = self.start
-        if point.fun - start.fun > GROWTH * max(1.0, abs(start.fun)):
+        if self.has_risen(point.fun):
             what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
         elif (size := _norm(point.x)) > GROWTH and size > GROWTH * (start_size := _norm(start.x)):
             what = f"|x| grew from {start_size:.3g} to {size:.3g} in {_steps(point.t)}"

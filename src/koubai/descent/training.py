@@ -43,7 +43,7 @@ FUSED = 4096  # numbers that a step reads from which on its regions are machine 
 PATHS = 16  # kept for one form of batch: where a loss branches, or reads what changes
 PLACES = 3  # for the parameters: the last good point, the present one, and the next
 GRADIENTS = 2  # at the last good point and the present one
-FRAMES = PLACES * GRADIENTS  # that is how they come together
+FRAMES = PLACES * GRADIENTS  # frame k has place k % PLACES and gradient k % GRADIENTS
 NUMBERS = 2**21  # kept of the path; the epochs have their own record
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
 SAMPLED = 32  # of so many steps of an epoch one tells of the layers' gradients and updates
@@ -184,9 +184,9 @@ class StepPrograms:
     """The compiled steps of a model, one for every form of batch; for a function that branches, one for every path.
 
     sum: of the gradients of all steps made, each times the weight of its batch; whoever wants less sets it to zero.
-    None where nobody wants it: it is a quarter of what an update with momentum reads and writes.
-    keeps_state: is a frame's state to stay as it was when the step from there has been made? in_place: the frames share
-    one state, which is updated where it lies; None: no program that can do so was made yet.
+    None where nobody wants it: an update with momentum reads and writes seven arrays, and two of these times it is the
+    sum. in_place: do the frames share one state, which is updated where it lies? Not if ``keeps_state``, that a frame's
+    state be what it was when the step from there has been made; otherwise the first program says (None: not yet).
     nfev: plain evaluations of the loss, for the cross-check of the gradient; source: the newest program as text.
     """
 
@@ -368,9 +368,9 @@ class _Bound:
             bind: Any = compile_bound(graph, range(lying), range(lying + updates), regions if programs.fused else None)
             runs, state = [], frames[k].state
             elsewhere = [j for n, j in enumerate(arrays) if updates and (own + n, own + 1 + n) not in bind.replaceable]
-            if programs.in_place is None and updates and arrays and not elsewhere:
-                programs.in_place = True
-                for frame in frames:
+            if programs.in_place is None and updates:  # once for all: later programs share the frames with this one
+                programs.in_place = bool(arrays) and not elsewhere
+                for frame in frames if programs.in_place else ():
                     frame.state = state
             scratch = {j: np.empty_like(state[j]) for j in elsewhere} if programs.in_place else {}
             copies.extend((state[j], written) for j, written in scratch.items())
@@ -643,15 +643,14 @@ class Training(_Descent):
                 if batch is None:
                     self._close(t, frame)
                     if self.ending is not None or self.stopping.may_end(*self.feed.rows[-1][1:3]):
-                        self.made = t
                         whole = self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True))
                         if self.ending is not None or self.stopping.may_end(whole.fun, whole.grad_norm):
-                            self._count(t)
+                            self.made = t
+                            self._tell(t)
                             return whole, frame.state
-                        self.made = t - 1
                     batch = self.feed.draw()
                     assert batch is not None
-                if self._step(t, batch) and self.in_legs and t % ASKED and not self.recorder.is_due(t):
+                if self._step(t, batch) and self._may_pass(t):
                     continue
                 point = self._seen()
                 if not point.is_finite and self.point.t < t - 1:
@@ -660,6 +659,12 @@ class Training(_Descent):
         except BaseException:
             self._catch_up()
             raise
+
+    def _may_pass(self, t: int) -> bool:
+        """Is the point of step ``t`` of no interest to anybody?"""
+        if not self.in_legs or t % ASKED == 0 or self.recorder.is_due(t):
+            return False
+        return not self.stopping.has_risen(self.funs[self.at])
 
     def _catch_up(self) -> None:
         """Let ``point`` be the last good one: an exception came between, and its frame may be written again."""
@@ -698,19 +703,19 @@ class Training(_Descent):
         """Return the point of the last step, or of one before it."""
         at = (self.finished - back) % FRAMES
         frame, t = self.frames[at], self.made - back
-        objective, differences = self.objective, self.programs.differences is not None
-        self._count(self.made + 1)
-        objective.executor = "python" if differences else "native" if self.programs.fused else "numpy"
-        if differences:
-            objective.source = "adaptive differences"  # type: ignore[misc]
-        self.reason = self.programs.reason
+        self._tell(self.made + 1)
         return _Sample(t, frame.x, self.funs[at], frame.g, _largest(frame.g), is_sample=True)
 
-    def _count(self, steps: int) -> None:
-        """Say how often the loss and its gradient were evaluated, so many steps having been made."""
+    def _tell(self, steps: int) -> None:
+        """Put on record how so many steps were made, and how often the loss and its gradient were evaluated."""
         programs, objective = self.programs, self.objective
-        objective.njev = steps if programs.differences is None else programs.njev
+        differences = programs.differences is not None
+        objective.njev = programs.njev if differences else steps
         objective.nfev = programs.nfev + objective.njev
+        objective.executor = "python" if differences else "native" if programs.fused else "numpy"
+        if differences:
+            objective.source = "adaptive differences"  # type: ignore[misc]
+        self.reason = programs.reason
 
     def _look_at_layers(self, frame: Frame, after: Frame) -> None:
         self.layer_sums[0] += 1
@@ -794,7 +799,8 @@ class Training(_Descent):
 
     def _epochs(self) -> Epochs:
         assert self.feed is not None
-        names = ("lr", "accuracy", "validation_fun", "validation_accuracy", "layer_grad_norm", "layer_update_ratio")
+        names = ["lr", "accuracy", "validation_fun", "validation_accuracy"]
+        names += ["layer_grad_norm", "layer_update_ratio"] if self.is_told else []
         layers = tuple(name for name, _, _ in self.model.layers)
         more: dict[str, Any] = {}
         for k, name in enumerate(names):
@@ -802,7 +808,7 @@ class Training(_Descent):
             if None not in column:
                 shape = (len(column), len(layers)) if name.startswith("layer_") else (len(column),)
                 more[name] = np.array(column, dtype=np.float64).reshape(shape)
-        return Epochs.of(self.feed.rows, **more, layers=layers)
+        return Epochs.of(self.feed.rows, self.is_told, **more, layers=layers)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -80,9 +80,10 @@ def compile_bound(
     """Return ``bind(memory, results)``, which returns ``run(*rest)``: the graph's program on memory that stays.
 
     held: the inputs that always lie in the arrays ``memory``; into: the outputs that are written into the arrays
-    ``results``. These must not overlap ``memory``, but an output may lie where an input does that, element by element,
-    nothing else reads. run takes the other inputs and returns the other outputs as a tuple,
-    or None where a guard fails. The bound programs share their buffers: one at a time may run.
+    ``results``. These must not overlap ``memory``, but for an output that takes the place of an input: of one of which
+    nothing but this output's own elements is made, or, with fusion, where ``bind.replaceable`` says so. run takes the
+    other inputs and returns the other outputs as a tuple, or None where a guard fails. The bound programs share their
+    buffers: one at a time may run.
     fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
     bind.libraries: of that code, one a region. bind.replaceable: pairs (place in memory, place in results) where the
     result may lie in that memory: its elements are read for the last time before they are written, and only when no
