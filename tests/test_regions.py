@@ -244,7 +244,7 @@ def test_a_result_may_lie_in_an_argument_that_is_read_no_more():
     assert top == {(0, 1), (1, 1), (0, 0)}
 
 
-def random_program(rng, inputs, by_rows):
+def random_step(rng, inputs, by_rows):
     """Return a function of arrays of one shape that mixes regions, their sums, NumPy's work and guards."""
     along = {"axis": 1, "keepdims": True} if by_rows else {}
     kinds = {
@@ -281,7 +281,7 @@ def test_random_programs_overwrite_their_arguments(shape):
     for seed in range(100):
         rng = np.random.default_rng([seed, *shape])
         args = rng.normal(size=(rng.integers(1, 5), *shape))
-        f, count = random_program(rng, len(args), len(shape) == 2)
+        f, count = random_step(rng, len(args), len(shape) == 2)
         graph = trace(f, *args)
         expected = evaluate(graph, *args)
         bind = compile_bound(graph, range(len(args)), range(count), regions)

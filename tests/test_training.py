@@ -82,8 +82,14 @@ def test_an_epoch_that_was_interrupted_is_summed_up_to_the_same_bits(units, dtyp
 
 
 @pytest.mark.parametrize("units", SIZES)
-@pytest.mark.parametrize(("bad", "what"), [(np.inf, "the loss is inf"), (0.0, "the gradient's component w")])
-def test_a_step_that_is_not_finite_is_not_taken(units, bad, what, data):
+@pytest.mark.parametrize(
+    ("bad", "momentum", "what"),
+    [
+        *[(np.inf, 0.0, "the loss is nan"), (np.inf, 0.9, "the loss is inf")],
+        *[(0.0, momentum, "the gradient's component w") for momentum in (0.0, 0.9)],
+    ],
+)
+def test_a_step_that_is_not_finite_is_not_taken(units, bad, momentum, what, data):
     X, _ = data
     X = np.abs(X)
 
@@ -94,7 +100,7 @@ def test_a_step_that_is_not_finite_is_not_taken(units, bad, what, data):
     def loss(params, X):
         return np.mean(np.sqrt(np.abs(X @ params["w"]))) + np.mean(np.square(params["v"] - 1.0))
 
-    start, optimizer = {"w": np.full(5, 0.1), "v": np.zeros(units * 40)}, kb.SGD(lr=0.1, momentum=0.9)
+    start, optimizer = {"w": np.full(5, 0.1), "v": np.zeros(units * 40)}, kb.SGD(lr=0.1, momentum=momentum)
     run = kb.fit(loss, start, source, optimizer, epochs=3)
     assert run.status.name == "nonfinite"
     assert run.nit == 3

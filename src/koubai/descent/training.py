@@ -156,25 +156,18 @@ class Frame:
         large = [part for part in values if part.ndim]
         place = [x, *large] if carried is None else [x, *large, carried]
         wanted = [*place * PLACES, *[x] * (GRADIENTS + sums)]
-        memory = iter(staggered([(part.shape, part.dtype) for part in wanted]))
-        places = []
-        for _ in range(PLACES):
-            at, *rest = (next(memory) for _ in place)
-            places.append((at, rest, None if carried is None else rest.pop()))
-        gradients = [next(memory) for _ in range(GRADIENTS)]
+        memory = staggered([(part.shape, part.dtype) for part in wanted])
+        places, gradients = memory[: PLACES * len(place)], memory[PLACES * len(place) :]
         frames = []
         for k in range(FRAMES):
-            at, arrays, passed = places[k % PLACES]
-            left = iter(arrays)
+            at, *rest = places[k % PLACES * len(place) :][: len(place)]
+            passed, left = (None if carried is None else rest.pop()), iter(rest)
             parts = [next(left) if part.ndim else part[()] for part in values]
             frames.append(cls(at, gradients[k % GRADIENTS], parts, passed))
-        first = frames[0]
-        first.x[...], first.g[...] = x, np.nan
-        for part, value in zip(places[0][1], large, strict=True):
+        for part, value in zip(places, place, strict=False):  # those of the first frame
             part[...] = value
-        if first.carried is not None:
-            first.carried[...] = carried
-        total = next(memory, None)
+        frames[0].g.fill(np.nan)
+        total = gradients[GRADIENTS] if sums else None
         if total is not None:
             total.fill(0.0)
         return frames, total
@@ -534,7 +527,6 @@ class Training(_Descent):
     programs: StepPrograms = field(init=False)
     update: FloatArray = field(init=False)  # memory
     spare: FloatArray = field(init=False)  # memory for the next best point
-    is_told: bool = field(init=False)  # is there a record of the epochs' gradients?
     in_legs: bool = field(default=False, init=False)  # only some of the points are wanted
     made: int = field(default=0, init=False)  # the last step whose loss is known,
     finished: int = field(default=0, init=False)  # its frame,
@@ -595,11 +587,15 @@ class Training(_Descent):
         )  # fmt: skip
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
         training.patience, training.min_delta = patience, float(min_delta)
-        training.is_told = record != "off"
         training._forget_epoch()
         return training
 
     # -- steps --------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_told(self) -> bool:
+        """Is there a record of the epochs' gradients?"""
+        return self.recorder.record != "off"
 
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
         self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.gtol > 0)

@@ -80,10 +80,10 @@ def compile_bound(
     """Return ``bind(memory, results)``, which returns ``run(*rest)``: the graph's program on memory that stays.
 
     held: the inputs that always lie in the arrays ``memory``; into: the outputs that are written into the arrays
-    ``results``. These must not overlap ``memory``, but for an output that takes the place of an input: of one of which
-    nothing but this output's own elements is made, or, with fusion, where ``bind.replaceable`` says so. run takes the
-    other inputs and returns the other outputs as a tuple, or None where a guard fails. The bound programs share their
-    buffers: one at a time may run.
+    ``results``. These must not overlap ``memory``; but an output may take the place of an input where only the same
+    element of this output depends on an element of that input, or, with fusion, where ``bind.replaceable`` says so. run
+    takes the other inputs and returns the other outputs as a tuple, or None where a guard fails. The bound programs
+    share their buffers: one at a time may run.
     fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
     bind.libraries: of that code, one a region. bind.replaceable: pairs (place in memory, place in results) where the
     result may lie in that memory: its elements are read for the last time before they are written, and only when no
@@ -404,13 +404,14 @@ class _Plan:
         if any(not self.steady[i] for i in kernel.arrays if i in self.steady):
             return False  # memory with gaps
         shows = [self._root(i) for i in kernel.arrays]
+        decided = region.members[0] > self._last_refusal()
         for i in kernel.outputs:
-            own_place(i, [j for j in ended if shows.count(j) == 1 and kernel.may_replace(j, i)])
+            read_no_more = [j for j in ended if shows.count(j) == 1 and kernel.may_replace(j, i)]
+            own_place(i, read_no_more)
             if not self.steady.get(i):
                 raise CompileError(f"node {i} has no memory that stays")
-            if not any(self._may_refuse(k) for k in range(region.members[0], len(nodes))):
-                read = [j for j in ended if nodes[j].op is INPUT and shows.count(j) == 1]
-                self.replaceable |= {(j, i) for j in read if kernel.may_replace(j, i)}
+            if decided:
+                self.replaceable |= {(j, i) for j in read_no_more if nodes[j].op is INPUT}
         self.libraries.append(kernel.library)
         k = sum(line.startswith("table") for line in self.prelude)
         self.namespace |= {"table": self.fusion.table, "addressof": ctypes.addressof, f"kernel{k}": kernel.call}
@@ -437,9 +438,10 @@ class _Plan:
             self._show(i, base, f"{name[i]} = {name[base]}.reshape({nodes[i].shape})")
         return True
 
-    def _may_refuse(self, i: int) -> bool:
-        """May the program return None at node ``i``?"""
-        return self.nodes[i].op is CAPTURED or any(guard.node == i for guard in self.graph.guards)
+    def _last_refusal(self) -> int:
+        """Return the last node at which the program may return None; -1 where it never does."""
+        captured = [i for i, node in enumerate(self.nodes) if node.op is CAPTURED]
+        return max([guard.node for guard in self.graph.guards] + captured, default=-1)
 
     def _show(self, i: int, base: int, line: str) -> None:
         """Add the line that makes node ``i`` a view of node ``base``: beforehand, where that one's memory stays."""
