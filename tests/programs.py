@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from executors import MACHINE, Agreement, Vectors, odd_points
 
-import koubai.derivatives.gradient as gradients
+import koubai.derivatives.paths as paths
 from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import derivative, numerical_gradient
 from koubai.derivatives.gradient import hvp, value_and_grad
@@ -1880,7 +1880,7 @@ def check(program: Program, machine: Sequence[str] = tuple(MACHINE)) -> Outcome:
                 raise
             doubts.append(f"{type(error).__name__}: {error}")
 
-    gradients.cross_check = watched  # the engine alone must be right, not only together with its own check
+    paths.cross_check = watched  # the engine alone must be right, not only together with its own check
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -1897,7 +1897,7 @@ def check(program: Program, machine: Sequence[str] = tuple(MACHINE)) -> Outcome:
         file = place.filename.rsplit("/", 1)[-1]
         outcome.reason = f"{type(error).__name__}: {error} ({file}:{place.lineno} {place.name})"
     finally:
-        gradients.cross_check = cross_check
+        paths.cross_check = cross_check
     if doubts:
         outcome.what, outcome.reason = _weighed(program, doubts[0])
     return outcome

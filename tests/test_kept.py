@@ -11,8 +11,8 @@ import pytest
 from test_native import same_run
 
 import koubai as kb
-from koubai.derivatives import gradient
-from koubai.derivatives.gradient import record_call
+from koubai.derivatives import paths
+from koubai.derivatives.paths import record_call
 from koubai.descent import program
 
 scale = 2.0
@@ -22,14 +22,14 @@ data = np.array([1.0, 2.0])
 @pytest.fixture
 def traced(monkeypatch):
     """Return the list that grows by one with every function traced, after all that was kept is forgotten."""
-    monkeypatch.setattr(gradient, "_kept", gradient._Kept())
+    monkeypatch.setattr(paths, "_kept", paths._Kept())
     calls: list[str] = []
 
     def recorded(f, *args, **options):
         calls.append(f.__name__)
         return record_call(f, *args, **options)
 
-    monkeypatch.setattr(gradient, "record_call", recorded)
+    monkeypatch.setattr(paths, "record_call", recorded)
     return calls
 
 
@@ -304,26 +304,26 @@ def test_a_function_that_is_garbage_is_let_go(traced):
     known = [weakref.ref(f) for f in functions]
     for f in functions:
         kb.minimize(f, [1.0], max_steps=1000)
-    assert len(gradient._kept._paths) >= 2
+    assert len(paths._kept._paths) >= 2
     del f, functions
     gc.collect()
     assert [ref() for ref in known] == [None] * 3
-    assert not gradient._kept._paths
+    assert not paths._kept._paths
 
 
 def test_few_functions_and_few_paths_are_kept(traced):
-    functions = [(lambda x, k=k: x[0] ** 2 + k) for k in range(gradient._FUNCTIONS + 5)]
+    functions = [(lambda x, k=k: x[0] ** 2 + k) for k in range(paths._FUNCTIONS + 5)]
     for f in functions:
         kb.minimize(f, [1.0], max_steps=3)
-    assert len(gradient._kept._paths) == gradient._FUNCTIONS
-    assert functions[0] not in gradient._kept._paths
-    assert functions[-1] in gradient._kept._paths
-    for n in range(1, gradient._PATHS + 5):
+    assert len(paths._kept._paths) == paths._FUNCTIONS
+    assert functions[0] not in paths._kept._paths
+    assert functions[-1] in paths._kept._paths
+    for n in range(1, paths._PATHS + 5):
         kb.minimize(functions[-1], np.ones(n), max_steps=3)
-    assert len(gradient._kept._paths[functions[-1]]) == gradient._PATHS
+    assert len(paths._kept._paths[functions[-1]]) == paths._PATHS
     for rate in range(program._Loops.KINDS + 3):
         kb.minimize(functions[-1], [1.0], kb.SGD(lr=0.1, momentum=rate / 100), max_steps=100)
-    (path,) = [p for p in gradient._kept._paths[functions[-1]] if p.recorded.leaves.form[0][0].shape == (1,)]
+    (path,) = [p for p in paths._kept._paths[functions[-1]] if p.recorded.leaves.form[0][0].shape == (1,)]
     assert len(path.made) == program._Loops.KINDS
 
 

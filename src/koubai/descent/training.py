@@ -350,7 +350,7 @@ class _Bound:
     def traced(cls, programs: StepPrograms, k: int, data: tuple[Any, ...]) -> _Bound:
         recorded = programs.recorded(k, data)
         gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True)
-        surroundings = recorded.surroundings
+        environment = recorded.environment
         frames, arrays = programs.frames, programs.arrays
         carries, sums = frames[0].carried is not None, [] if programs.sum is None else [programs.sum]
         copies: list[tuple[Any, Any]] = []
@@ -381,7 +381,7 @@ class _Bound:
         def apart() -> list[Callable[..., Any]]:
             return bound(_step_graph(programs, recorded, gradient, data, updates=False), False)[0]
 
-        same = None if surroundings.empty else surroundings.same
+        same = None if environment.empty else environment.same
         try:
             whole = _step_graph(programs, recorded, gradient, data, updates=True)
         except (TraceError, TypeError, ValueError):  # a rule that looks at numbers runs as it is

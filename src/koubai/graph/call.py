@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 
 from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
+from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.surroundings import Surroundings
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Trace, Traced, untraceable
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
@@ -168,14 +168,14 @@ class Recorded(NamedTuple):
     """A traced call: the graph, what was read from outside, and the exact form of its arguments."""
 
     graph: Graph
-    surroundings: Surroundings
+    environment: Environment
     leaves: Leaves
 
 
 def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recorded:
     """Run ``f`` once on traced copies of its arguments. ``scalar``: the answer must be one real number."""
     tape = Trace(concrete=True, name=getattr(f, "__name__", "f"))
-    surroundings = Surroundings(tape)
+    environment = Environment(tape)
     traced = []
     for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
         if isinstance(value, np.ndarray):
@@ -184,7 +184,7 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
     args, kwargs = leaves.rebuild(traced)
     with tape.running():
         try:
-            answer = surroundings.inside(f)(*args, **kwargs)
+            answer = environment.inside(f)(*args, **kwargs)
         except KoubaiError:
             raise
         except Exception as error:
@@ -197,14 +197,14 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
         several = not scalar and type(answer) is not Traced and isinstance(answer, tuple)
         outputs = [_output(tape, part, scalar) for part in (answer if several else [answer])]
     graph = tape.graph(outputs)
-    surroundings.close()
-    return Recorded(graph, surroundings, leaves)
+    environment.close()
+    return Recorded(graph, environment, leaves)
 
 
 def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]:
     """Record ``graph``, which was derived from ``recorded``, into the outer trace that some of ``values`` belong to."""
     outer = next(v._trace for v in values if type(v) is Traced)
-    outer.inner.append(recorded.surroundings)
+    outer.inner.append(recorded.environment)
     made: dict[int, Any] = dict(zip(graph.inputs, values, strict=True))
     for i, node in enumerate(graph.nodes):
         if node.op is CONSTANT:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from koubai.derivatives.gradient import Paths
+from koubai.derivatives.paths import Paths
 from koubai.errors import InputError
 from koubai.graph import activations, windows  # noqa: F401 their primitives enter the table
 from koubai.graph.call import Leaves

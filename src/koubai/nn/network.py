@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from koubai.derivatives.check import GradientCheck, check_gradient
 from koubai.derivatives.differences import difference_gradient
-from koubai.derivatives.gradient import Differentiated, Paths
+from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.paths import Paths
 from koubai.descent.feed import Feed, weight
 from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer, resolve

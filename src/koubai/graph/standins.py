@@ -1,0 +1,333 @@
+"""NumPy, math, SciPy and ``float`` as a traced function sees them.
+
+NumPy asks its arguments how a function of theirs is done; but not ``np.zeros``, ``np.float64`` and their like, and
+nothing in ``math`` or ``scipy``. For these, a stand-in keeps the trace. Nothing is patched: a traced function looks its
+globals up through `koubai.graph.environment`, which answers with what stands here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from koubai.graph import editing, fourier, linear_algebra, series, statistics  # noqa: F401 they fill the table
+from koubai.graph.functions import array, holds_traced, new_array
+from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
+
+__all__ = ["MATH", "NUMPY", "STANDINS", "Float", "SciPy", "Vectorize", "special_functions"]
+
+
+class _Library(types.ModuleType):
+    """NumPy or math, with stand-ins in the places where they don't ask the argument."""
+
+    def __init__(self, module: types.ModuleType, standins: dict[str, Any]) -> None:
+        super().__init__(module.__name__)
+        self.__dict__.update({n: f for n, f in vars(module).items() if isinstance(f, np.ufunc)})  # found at once
+        self.__dict__.update(standins)
+        self.__dict__["_module"] = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_module"], name)
+
+
+class SciPy(types.ModuleType):
+    """``scipy`` or ``scipy.special``, with stand-ins for what asks no argument; loaded on the first look."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        super().__init__(module.__name__)
+        self.__dict__["_module"] = module
+
+    def __getattr__(self, name: str) -> Any:
+        module = self.__dict__["_module"]
+        value = getattr(module, name)
+        if module.__name__ == "scipy":
+            return SciPy(value) if name == "special" else value
+        return special_functions().STANDINS.get(value, value) if isinstance(value, types.FunctionType) else value
+
+
+def special_functions() -> Any:
+    return importlib.import_module("koubai.graph.special")
+
+
+# --- stand-ins
+class _NumberType(type):
+    """The type of the stand-ins for float types, which answer and compare as the ``original`` does."""
+
+    original: Any
+    dtype: np.dtype[Any]  # so that the stand-in is understood as a dtype
+
+    def __call__(cls, x: Any = 0.0) -> Any:
+        if not holds_traced(x):
+            trace = current_trace()
+            if isinstance(x, str) and trace is not None and trace.told:
+                raise untraceable("the text of a traced value is turned back into a number", "use the value itself")
+            return cls.original(x)
+        y = array(x)
+        if cls.original is float and y.shape:
+            if y.size != 1:
+                raise TypeError("only length-1 arrays can be converted to Python scalars")
+            y = y.reshape(())
+        y = y.astype(cls.dtype) if y.dtype != cls.dtype else y  # np.float64 of an array is that array, not a copy
+        return y._as_python() if cls.original is float else y
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return bool(isinstance(instance, cls.original))
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return bool(issubclass(subclass, cls.original))
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls.original or other is cls
+
+    def __hash__(cls) -> int:
+        return hash(cls.original)
+
+
+class Float(float, metaclass=_NumberType):
+    """``float`` as traced code meets it: of a traced number it gives the traced number."""
+
+    original, dtype = float, np.dtype(np.float64)
+
+
+class _Float64(float, metaclass=_NumberType):
+    """``np.float64`` in the same way; of an array it gives an array."""
+
+    original, dtype = np.float64, np.dtype(np.float64)
+
+
+class _Float32(float, metaclass=_NumberType):
+    """``np.float32`` in the same way."""
+
+    original, dtype = np.float32, np.dtype(np.float32)
+
+
+def _owner() -> Any:
+    """Return a traced value of the running trace, for the constructors that need one."""
+    trace = current_trace()
+    if trace is None:
+        raise untraceable(
+            "a function made while tracing runs after it", "don't keep functions made inside the function"
+        )
+    return new_traced(trace, -1, None, (), np.dtype(np.float64))
+
+
+def _zeros(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:
+    return _assignable(shape, dtype, 0.0)
+
+
+def _ones(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:
+    return _assignable(shape, dtype, 1.0)
+
+
+def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **kw: Any) -> Any:
+    return _assignable(shape, np.result_type(array(fill_value).dtype) if dtype is None else dtype, fill_value)
+
+
+def _assignable(shape: Any, dtype: Any, value: Any) -> Any:
+    kind = np.dtype(dtype)
+    if kind.kind not in "fiubc":
+        return np.full(shape, value, kind)
+    return new_array(_owner(), shape, kind, value)
+
+
+def _eye(N: Any, M: Any = None, k: int = 0, dtype: Any = np.float64, **kw: Any) -> Any:
+    return _owner()._wrap(np.eye(int(N), None if M is None else int(M), int(k), np.dtype(dtype)))
+
+
+def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K", ndmin: int = 0, **kw: Any) -> Any:
+    if type(object) is Traced:
+        y = object if dtype is None else object.astype(dtype)
+        y = y.copy(order) if copy and y is object else y
+    elif holds_traced(object):
+        y = array(object)
+        y = y if dtype is None else y.astype(dtype)
+    else:
+        kind = None if dtype is None else np.dtype(dtype)
+        plain: Any = np.array(object, dtype=kind, copy=True, ndmin=ndmin)
+        if plain.dtype.kind not in "fiubc":
+            return plain
+        y = _owner()._wrap(plain)
+        y._value = plain  # an array even where it is 0-d, so that it can be written into
+    return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
+
+
+def _asarray(a: Any, dtype: Any = None, *args: Any, **kw: Any) -> Any:
+    if type(a) is Traced or holds_traced(a):
+        y = array(a)
+        return y if dtype is None or y.dtype == np.dtype(dtype) else y.astype(dtype)
+    return np.asarray(a, None if dtype is None else np.dtype(dtype), *args, **kw)
+
+
+def _arange(*args: Any, dtype: Any = None, **kw: Any) -> Any:
+    if not holds_traced(args):
+        return np.arange(*args, dtype=None if dtype is None else np.dtype(dtype), **kw)
+    start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
+    n = math.ceil((stop - start) / step)
+    return start + step * np.arange(n)
+
+
+class Vectorize:
+    """``np.vectorize``: the function is traced once for every element."""
+
+    def __init__(self, pyfunc: Any, *args: Any, **kwargs: Any) -> None:
+        self.pyfunc = pyfunc
+        self.plain = np.vectorize(pyfunc, *args, **kwargs)
+        self.simple = not args and set(kwargs) <= {"otypes", "doc", "cache"}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not holds_traced(args) or kwargs or not self.simple:
+            return self.plain(*args, **kwargs)
+        arrays = np.broadcast_arrays(*[array(a) for a in args])
+        if not arrays[0].shape:
+            return array(self.pyfunc(*arrays))
+        rows = zip(*[a.ravel() for a in arrays], strict=True)
+        results = [self.pyfunc(*row) for row in rows]
+        otypes: Any = self.plain.otypes  # else the first result tells, as in NumPy
+        kind = otypes[0] if otypes else getattr(results[0], "dtype", type(results[0]))
+        return array(results).reshape(arrays[0].shape).astype(kind, copy=False)
+
+
+def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def standin(*args: Any) -> Any:
+        if not holds_traced(args):
+            return original(*args)
+        if original is math.prod:  # it multiplies by the numbers' own operator
+            return function(*args)
+        # Python's math computes in float64, and gives a Python number
+        y = function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
+        return y._as_python() if type(y) is Traced else y
+
+    return standin
+
+
+def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``np.sum([a, b])`` and its like: NumPy does not look into lists for traced values."""
+
+    def plain(value: Any) -> Any:
+        return array(value) if isinstance(value, list | tuple) and holds_traced(value) else value
+
+    written = FUNCTIONS[function]
+
+    @functools.wraps(function)
+    def standin(*args: Any, **kwargs: Any) -> Any:
+        if args and type(args[0]) is Traced:  # the answer that NumPy would ask for, without asking NumPy
+            for value in (*args[1:], *kwargs.values()):
+                if isinstance(value, list | tuple):
+                    break
+            else:
+                return written(*args, **kwargs)
+        return function(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
+
+    return standin
+
+
+class _Joined:
+    """``np.r_`` and ``np.c_``."""
+
+    def __init__(self, plain: Any) -> None:
+        self.plain = plain
+
+    def __getitem__(self, key: Any) -> Any:
+        items = key if isinstance(key, tuple) else (key,)
+        if not holds_traced(items):
+            return self.plain[key]
+        if any(isinstance(item, str) for item in items):
+            raise untraceable("np.r_ with a string can't be traced", "use np.concatenate")
+        parts = [array(np.r_[item] if isinstance(item, slice) else item) for item in items]
+        if self.plain is np.r_:
+            return np.concatenate([np.atleast_1d(part) for part in parts])
+        return np.concatenate([part if part.ndim > 1 else part.reshape((-1, 1)) for part in parts], axis=-1)
+
+
+def _fsum(values: Any) -> Any:
+    total: Any = 0.0
+    for value in values:
+        total = total + value
+    return total
+
+
+def _dist(p: Any, q: Any) -> Any:
+    return np.sqrt(_fsum([(a - b) ** 2 for a, b in zip(p, q, strict=True)]))
+
+
+_MATH = {
+    **{
+        name: getattr(np, name)
+        for name in ("exp", "exp2", "expm1", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos")
+    },
+    **{
+        name: getattr(np, name)
+        for name in ("tan", "sinh", "cosh", "tanh", "fabs", "fmod", "copysign", "degrees", "radians")
+    },
+    **{name: getattr(np, name) for name in ("isnan", "isinf", "isfinite")},
+    **{name: getattr(np, "arc" + name[1:]) for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2")},
+    "log": lambda x, base=None: np.log(x) if base is None else np.log(x) / np.log(base),
+    "pow": lambda x, y: x**y,
+    "hypot": lambda *xs: functools.reduce(np.hypot, xs),
+    "prod": lambda values, *, start=1: functools.reduce(lambda a, b: a * b, values, start),
+    "dist": _dist,
+    "fsum": _fsum,
+    **{
+        name: lambda x, special=special: getattr(special_functions().special, special)(x)
+        for name, special in (("erf", "erf"), ("erfc", "erfc"), ("gamma", "gamma"), ("lgamma", "gammaln"))
+    },
+}
+MATH = _Library(math, {n: _by_numpy(getattr(math, n), f) for n, f in _MATH.items() if hasattr(math, n)})
+_CREATION = {
+    "zeros": _zeros,
+    "empty": _zeros,
+    "ones": _ones,
+    "full": _full,
+    "eye": _eye,
+    "identity": _eye,
+    "array": _array,
+    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite"), _asarray),
+    "arange": _arange,
+    "vectorize": Vectorize,
+    "float64": _Float64,
+    "float32": _Float32,
+    "r_": _Joined(np.r_),
+    "c_": _Joined(np.c_),
+}
+# these take lists of arrays, and look into them
+_OF_ARRAYS = (
+    "concatenate",
+    "concat",
+    "stack",
+    "hstack",
+    "vstack",
+    "dstack",
+    "column_stack",
+    "block",
+    "select",
+    "piecewise",
+    "choose",
+    "multi_dot",
+)
+
+
+def _listing(module: types.ModuleType) -> dict[str, Any]:
+    """The functions of a part of NumPy that are in the table, looking into lists."""
+    return {
+        name: _listed(value)
+        for name, value in vars(module).items()  # not dir: getattr would import what NumPy itself puts off
+        if isinstance(value, types.FunctionType | type(np.sum)) and value in FUNCTIONS and name not in _OF_ARRAYS
+    }
+
+
+_CREATION = _listing(np) | _CREATION
+_CREATION |= {part.__name__.rpartition(".")[2]: _Library(part, _listing(part)) for part in (np.linalg, np.fft)}
+NUMPY = _Library(np, _CREATION)
+STANDINS: dict[Any, Any] = {
+    float: Float,
+    **{getattr(np, n): f for n, f in _CREATION.items() if hasattr(np, n)},
+    **{getattr(part, n): f for part in (np.linalg, np.fft) for n, f in _listing(part).items()},
+    **{getattr(math, n): getattr(MATH, n) for n in _MATH if hasattr(math, n)},
+}
