@@ -20,7 +20,7 @@ from koubai.graph import editing, fourier, linear_algebra, series, statistics  #
 from koubai.graph.functions import array, holds_traced, new_array
 from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
 
-__all__ = ["MATH", "NUMPY", "STANDINS", "Float", "SciPy", "Vectorize", "special_functions"]
+__all__ = ["IMPURE", "STANDINS", "STANDIN_MODULES", "SciPy", "Vectorize", "scipy_standin"]
 
 
 class _Library(types.ModuleType):
@@ -33,7 +33,18 @@ class _Library(types.ModuleType):
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
+        if name in IMPURE and (trace := current_trace()) is not None:
+            trace.unwatch(f"it uses {self.__name__}.{name}")
         return getattr(self.__dict__["_module"], name)
+
+
+# names of NumPy's that read what no argument tells
+IMPURE = frozenset(
+    [
+        *("random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "lib", "save", "savez", "savetxt"),
+        *("seterr", "seterrcall", "geterr", "set_printoptions", "get_printoptions", "printoptions"),
+    ]
+)
 
 
 class SciPy(types.ModuleType):
@@ -49,6 +60,13 @@ class SciPy(types.ModuleType):
         if module.__name__ == "scipy":
             return SciPy(value) if name == "special" else value
         return special_functions().STANDINS.get(value, value) if isinstance(value, types.FunctionType) else value
+
+
+def scipy_standin(value: Any) -> Any:
+    """Return the stand-in for a function of SciPy's; None where it needs none or has none."""
+    if isinstance(value, types.FunctionType) and (value.__module__ or "").startswith("scipy.special"):
+        return special_functions().STANDINS.get(value)
+    return None
 
 
 def special_functions() -> Any:
@@ -325,7 +343,10 @@ def _listing(module: types.ModuleType) -> dict[str, Any]:
 _CREATION = _listing(np) | _CREATION
 _CREATION |= {part.__name__.rpartition(".")[2]: _Library(part, _listing(part)) for part in (np.linalg, np.fft)}
 NUMPY = _Library(np, _CREATION)
+STANDIN_MODULES = (_Library, SciPy)
 STANDINS: dict[Any, Any] = {
+    np: NUMPY,
+    math: MATH,
     float: Float,
     **{getattr(np, n): f for n, f in _CREATION.items() if hasattr(np, n)},
     **{getattr(part, n): f for part in (np.linalg, np.fft) for n, f in _listing(part).items()},
