@@ -236,6 +236,8 @@ def _subtract_b(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 def _power(a: Any, b: Any) -> Any:
+    if type(a) is complex:
+        a = np.complex128(a) if np.result_type(a, b) == np.complex128 else np.complex64(a)  # Python's is no array
     return a**b  # not np.power: on arrays NumPy's operator squares and takes roots exactly, and scalars use libm
 
 
