@@ -92,9 +92,8 @@ def cross_check(
         if abs(value - f0) > 100 * noise + 1e3 * eps * abs(f0):
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
         slope = float(sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, directions, strict=True)))
-        undefined = any(np.isnan(g).any() for g in gradients)  # such as 0 · ∞: it may still have a finite value
-        if not np.isfinite(slope) and not undefined:
-            return
+        if not np.isfinite(slope):
+            return  # nothing is agreed to: the caller knows, and asks again where it is finite
         found: list[tuple[float, float, float]] = []
         for h, smaller in _STEPS if eps < 1e-10 else _STEPS_FLOAT32:
             pair = _difference(at, h, smaller, noise)
@@ -105,12 +104,12 @@ def cross_check(
                 return
             found.append((error, difference, smaller))
         found.sort()
-        differs = _verdict(found, slope, undefined, eps, noise)
+        differs = _verdict(found, slope, eps, noise)
         if differs is False or (differs is None and eps > 1e-10 and _roughly(found, slope)):
             return
         wrong = bool(differs) and not _at_kink(at, f0, slope, noise, eps)
         told = f"a difference gives {found[0][1]!r}" if wrong else ""
-        slopes = None if graph is None or undefined else _slopes_of_nodes(graph, moved, active, directions, eps)
+        slopes = None if graph is None else _slopes_of_nodes(graph, moved, active, directions, eps)
         if graph is not None and slopes is not None:
             expected, spread = slopes[0], max(slopes) - min(slopes)
             size = sum(float(np.sum(np.abs(g * v))) for g, v in zip(gradients, directions, strict=True))
@@ -126,9 +125,7 @@ def cross_check(
             )
 
 
-def _verdict(
-    found: list[tuple[float, float, float]], slope: float, undefined: bool, eps: float, noise: float
-) -> bool | None:
+def _verdict(found: list[tuple[float, float, float]], slope: float, eps: float, noise: float) -> bool | None:
     """Do the differences, (error, difference, step) with the sharpest first, differ from ``slope``? None: they can't
     tell.
 
@@ -137,10 +134,10 @@ def _verdict(
     if len(found) < 2 or _still_growing({step: difference for _, difference, step in found}, noise):
         return None
     (error, difference, _), (next_error, confirmed, _) = found[:2]
-    size = abs(difference) if undefined else max(abs(difference), abs(slope))
+    size = max(abs(difference), abs(slope))
     if next_error > 1e-2 * size or abs(difference - confirmed) > 10 * (error + next_error):
         return None
-    return undefined or abs(difference - slope) > 10 * error + 1e3 * eps * size
+    return abs(difference - slope) > 10 * error + 1e3 * eps * size
 
 
 def _roughly(found: Sequence[tuple[float, float, float]], slope: float) -> bool:

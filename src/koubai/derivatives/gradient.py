@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from koubai.derivatives.nonfinite import GRADIENT, HESSIAN_VECTOR, PRODUCT
 from koubai.derivatives.paths import Path, Paths
 from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
 from koubai.graph.call import Leaf, Leaves, Static, real
-from koubai.graph.reverse import pullback, reverse
-from koubai.graph.trace import Graph, Traced
+from koubai.graph.trace import Traced
 from koubai.parameters import as_scalar
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
@@ -37,7 +38,7 @@ class Differentiated:
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, reverse, scalar=True, keep=keep)
+        self._paths = Paths(f, GRADIENT, scalar=True, keep=keep)
         self._depth = depth  # calls between the user's line and this object, so that a warning names that line
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
@@ -76,7 +77,7 @@ class Differentiated:
             warnings.warn(FallbackWarning(error), stacklevel=1 + self._depth)
             return self._by_differences(args, kwargs)
         path = self._paths.newest(leaves.form)
-        if path is not None and not kwargs:
+        if path is not None and path.agrees and not kwargs:
             if path.direct is None:
                 numbers = [_position(n, args) for n in self.argnums]
                 path.direct = _direct_call(path, leaves.form[0], numbers, self.one)
@@ -140,12 +141,14 @@ def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequen
 
 
 def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
-    """Generate the short way from arguments of this exact form to the answer; it returns None for any others.
+    """Generate the short way from arguments of this exact form to the answer; it returns None for any others, and
+    where the answer is not finite.
 
     Looking at the arguments costs as much as a small function itself, so the tests are written out once.
     """
     tests: list[str] = []
     leaves: list[str] = []
+    shapes: list[Any] = []
     namespace: dict[str, Any] = {
         "ndarray": np.ndarray,
         "float64": np.float64,
@@ -157,6 +160,7 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
         """Add the tests for one argument; return its gradient's text."""
         if isinstance(part, Leaf):
             k = len(leaves)
+            shapes.append(part.shape)
             if part.shape:
                 namespace[f"d{k}"] = np.dtype(part.dtype.str)
                 tests.append(f"type({text}) is ndarray and {text}.dtype is d{k} and {text}.shape == {part.shape}")
@@ -192,6 +196,14 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
     active = {k: n + 1 for n, k in enumerate(path.recorded.leaves.active)}
     places = [str(active.get(k, 0)) for k in range(len(leaves))]
     gradients = [shown[n].format(*places) for n in numbers]
+    refused, arguments = "r is None", list(leaves)
+    if path.program.executor == "floats":
+        arguments.append("True")
+    elif path.settler is not None:
+        namespace |= {"isfinite": math.isfinite, "vdot": np.vdot}
+        for k, n in active.items():
+            square = f"r[{n}].dot(r[{n}])" if len(shapes[k]) == 1 else f"vdot(r[{n}], r[{n}])"
+            refused += f" or not isfinite({square if shapes[k] else f'r[{n}]'})"
     source = f"""
 def direct(args):
     try:
@@ -199,8 +211,8 @@ def direct(args):
         if not ({" and ".join(tests)}): return None
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    r = run({", ".join(leaves)})
-    return None if r is None else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
+    r = run({", ".join(arguments)})
+    return None if {refused} else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
 """
     exec(compile(source, "<koubai: direct call>", "exec"), namespace)
     return namespace["direct"]  # type: ignore[no-any-return]
@@ -245,13 +257,6 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str
     return _Gradient(Differentiated(f, argnums, method, depth=2))
 
 
-def _hessian_vector(graph: Graph, active: Sequence[int]) -> Graph:
-    """The gradient, reversed once more with a cotangent v for each part: H v, since H is symmetric."""
-    both = reverse(graph, active)
-    alone = Graph(both.nodes, both.inputs, both.outputs[1:], both.guards, both.kinks, both.name, both)
-    return pullback(alone, active)
-
-
 def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     """Hessian-vector product: a function (x, v) → ∇²f(x) v, without forming the Hessian.
 
@@ -260,7 +265,7 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
 
     Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 1994.
     """
-    paths = Paths(_function(f), _hessian_vector, scalar=True)
+    paths = Paths(_function(f), HESSIAN_VECTOR, scalar=True)
     number = int(argnums)
 
     def product(x: Any, v: Any, *rest: Any, **kwargs: Any) -> Any:
@@ -293,7 +298,7 @@ def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     For x of shape s the result has shape s + s; for a number it is a number; for a dict of arrays, H[a][b] holds the
     derivatives with respect to x[a] and x[b]. TraceError where f can't be traced.
     """
-    paths = Paths(_function(f), _hessian_vector, scalar=True)
+    paths = Paths(_function(f), HESSIAN_VECTOR, scalar=True)
     number = int(argnums)
 
     def matrix(*args: Any, **kwargs: Any) -> Any:
@@ -332,7 +337,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     One reverse pass an output element. TraceError where f can't be traced.
     """
     values = Paths(_function(f), lambda graph, active: graph, scalar=False)
-    products = Paths(f, pullback, scalar=False)
+    products = Paths(f, PRODUCT, scalar=False)
     number = int(argnums)
 
     def matrix(*args: Any, **kwargs: Any) -> Any:
