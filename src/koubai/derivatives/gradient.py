@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from koubai.derivatives.differences import Estimate, numerical_gradient
 from koubai.derivatives.nonfinite import GRADIENT, HESSIAN_VECTOR, PRODUCT
 from koubai.derivatives.paths import Path, Paths
-from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
+from koubai.errors import (
+    FallbackWarning,
+    FunctionError,
+    GradientError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.trace import Traced
 from koubai.parameters import as_scalar
@@ -29,9 +38,7 @@ class Differentiated:
     keep: are the paths of f shared with other such objects, those to come included?
     """
 
-    def __init__(
-        self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, depth: int = 1, keep: bool = False
-    ) -> None:
+    def __init__(self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, keep: bool = False) -> None:
         if method not in METHODS:
             raise UnknownNameError("method", method, METHODS)
         self.f = _function(f)
@@ -39,7 +46,6 @@ class Differentiated:
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
         self._paths = Paths(f, GRADIENT, scalar=True, keep=keep)
-        self._depth = depth  # calls between the user's line and this object, so that a warning names that line
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self._refused = method not in ("auto", "backprop")
@@ -74,8 +80,7 @@ class Differentiated:
                 raise
             self._refused = True
             self.gradient_source = "adaptive"
-            warnings.warn(FallbackWarning(error), stacklevel=1 + self._depth)
-            return self._by_differences(args, kwargs)
+            return self._by_differences(args, kwargs, error)
         path = self._paths.newest(leaves.form)
         if path is not None and path.agrees and not kwargs:
             if path.direct is None:
@@ -98,11 +103,29 @@ class Differentiated:
         shaped = tuple(by_argument[n] for n in numbers)
         return shaped[0] if self.one else shaped
 
-    def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        from koubai.derivatives.differences import numerical_gradient
+    def explain(self, tell: Callable[[str], None]) -> None:
+        """Let ``tell`` have what is to be said of gradients that are not finite; without it they are warnings."""
+        self._paths.tell = tell
 
+    def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any], error: Exception | None = None) -> Any:
+        """Return (f, gradient) by differences. error: why they take the place of backpropagation from now on."""
+        before = self._differences
+        try:
+            answer, estimates = self._differenced(args, kwargs)
+        except Exception:
+            if error is not None:
+                warn(FallbackWarning(error))
+            raise
+        if error is not None:
+            warn(FallbackWarning(error, self._differences - before))
+        for estimate in estimates:
+            for sentence in estimate.warnings:
+                warn(GradientWarning(f"the gradient of {self._paths.name} by differences: {sentence}"))
+        return answer
+
+    def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
         method = "adaptive" if self.method in ("auto", "backprop") else self.method
-        results = []
+        estimates = []
         for n in (_position(n, args) for n in self.argnums):
 
             def along(x: Any, n: int = n) -> Any:
@@ -110,10 +133,11 @@ class Differentiated:
 
             estimate = numerical_gradient(along, args[n], method=method)
             self._differences += estimate.nfev
-            results.append(estimate.value)
+            estimates.append(estimate)
         self._differences += 1
         value = as_scalar(self.f(*args, **kwargs))
-        return value, (results[0] if self.one else tuple(results))
+        results = tuple(estimate.value for estimate in estimates)
+        return (value, results[0] if self.one else results), estimates
 
 
 def _function(f: Any) -> Callable[..., Any]:
@@ -236,7 +260,10 @@ def value_and_grad(
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
     Raises InputError for complex, empty or non-numeric x, FunctionError where f does not return one real number, and
     GradientError where backpropagation disagrees with a difference.
-    At kinks the convention is JAX's: |x|' = 0 at 0, ties in max share evenly.
+    At kinks the convention is JAX's: |x|' = 0 at 0, ties in max share evenly. What f does not depend on, since a mask
+    or an index leaves it out, counts for nothing, however steep; a composite that is smooth where one of its parts is
+    not has its own gradient. Where there is none though f is finite, as of sqrt(x) at 0, the result is inf or nan and
+    a GradientWarning names the operation and its line.
     """
     return Differentiated(f, argnums, method)
 
@@ -254,7 +281,7 @@ class _Gradient:
 
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto") -> Callable[..., Any]:
     """Gradient: a function of the same arguments as f that returns ∇f(x). See `value_and_grad` for everything else."""
-    return _Gradient(Differentiated(f, argnums, method, depth=2))
+    return _Gradient(Differentiated(f, argnums, method))
 
 
 def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:

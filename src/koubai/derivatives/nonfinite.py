@@ -31,8 +31,23 @@ _FEW = 64  # components of which each is asked on which side f is defined
 
 # with finite numbers these give finite numbers, and so do their rules; but for overflow
 _TAME = frozenset(
-    "add subtract multiply negative positive square sum cumsum getitem setitem add_at zeros reshape transpose "
-    "broadcast_to concatenate stack matmul einsum where share sign absolute maximum minimum sin cos tanh".split()
+    (
+        *(
+            "add",
+            "subtract",
+            "multiply",
+            "negative",
+            "positive",
+            "square",
+            "sum",
+            "cumsum",
+            "matmul",
+            "einsum",
+            "where",
+        ),
+        *("getitem", "setitem", "add_at", "zeros", "reshape", "transpose", "broadcast_to", "concatenate", "stack"),
+        *("share", "sign", "absolute", "maximum", "minimum", "sin", "cos", "tanh"),
+    )
 )
 _LARGE = 2000  # numbers from which on a look at each costs as much as a few operations on all of them
 
@@ -50,7 +65,11 @@ def may_fail(graph: Graph) -> bool:
         if node.op in LEAVES:
             value = node.params.get("value")
             # an input as large as no result is data, which may hold NaN, as what is captured may
-            if node.op is CAPTURED or (value is None and node.shape not in active) or not (value is None or np.isfinite(value).all()):
+            if (
+                node.op is CAPTURED
+                or (value is None and node.shape not in active)
+                or not (value is None or np.isfinite(value).all())
+            ):
                 return True
         elif node.op.name not in _TAME and not _whole_power(graph, node):
             return True
@@ -59,7 +78,7 @@ def may_fail(graph: Graph) -> bool:
 
 def _whole_power(graph: Graph, node: Node) -> bool:
     exponent = graph.nodes[node.inputs[1]].params.get("value") if node.op.name == "power" else None
-    return type(exponent) in (int, float) and exponent >= 1 and float(exponent).is_integer()  # type: ignore[operator]
+    return isinstance(exponent, int | float) and exponent >= 1 and float(exponent).is_integer()
 
 
 def all_finite(results: Sequence[Any]) -> bool:
@@ -135,7 +154,9 @@ class Settler:
             parts = guess()
             if parts is None:
                 continue
-            parts = [np.where(np.isfinite(g), g, p).astype(g.dtype)[()] for g, p in zip(nearby.parts, parts, strict=True)]
+            parts = [
+                np.where(np.isfinite(g), g, p).astype(g.dtype)[()] for g, p in zip(nearby.parts, parts, strict=True)
+            ]
             if all_finite(parts) and nearby.confirms(parts):
                 return (*found[: -len(self.active)], *parts), ""
         return found, self._blamed(leaves, extra, found)
@@ -147,7 +168,7 @@ class Settler:
 
     def _function(self, leaves: Sequence[Any], extra: Sequence[Any]) -> float | None:
         """Return the function, or its outputs times the cotangents; of second derivatives too the function, at x."""
-        outputs = self._outputs(self.graph, leaves)
+        outputs: Sequence[Any] | None = self._outputs(self.graph, leaves)
         if outputs is None:
             return None
         if self._second:
@@ -192,10 +213,10 @@ class Settler:
         (pullback if self.derivation.seeded else reverse)(base, self.active, careful=careful)
         values = run_nodes(careful.trace, [*leaves, *extra])  # type: ignore[arg-type]
         what = _counted(found[-len(self.active) :])
-        for i, k, g, part in careful.steps:
+        for i, _, g, part in careful.steps:
             if np.isfinite(values[g]).all() and not np.isfinite(values[part]).all():
                 node = base.nodes[i]
-                where = "" if node.file is None else f"{named_place(node.where)}: "
+                where = "" if node.where is None else f"{named_place(node.where)}: "
                 at = _operand(node, [values[j] for j in node.inputs], values[part])
                 return (
                     f"{where}the derivative of {_told(node)} is not finite{at}: {what}. Differences don't tell another "
@@ -238,7 +259,10 @@ class _Nearby:
         random = np.random.default_rng(20240229)
         allowed = self._sides()
         self.directions = [
-            [self._direction(random, k, mask, side) for k, mask, side in zip(settler.active, self.wanted, allowed, strict=True)]
+            [
+                self._direction(random, k, mask, side)
+                for k, mask, side in zip(settler.active, self.wanted, allowed, strict=True)
+            ]
             for _ in range(2)
         ]
 
@@ -284,12 +308,8 @@ class _Nearby:
         if not max(error.max(), other_error.max()) <= (1e-3 if self.single else _SHARP) * size:
             return None
         mean = np.where(error <= other_error, one, other)
-        parts, start = [], 0
-        for part in self.parts:
-            stop = start + np.size(part)
-            parts.append(mean[start:stop].reshape(np.shape(part)))
-            start = stop
-        return parts
+        ends = np.cumsum([np.size(part) for part in self.parts])[:-1]
+        return [v.reshape(np.shape(part)) for v, part in zip(np.split(mean, ends), self.parts, strict=True)]
 
     def _limit_along(self, direction: Sequence[Any]) -> tuple[Any, Any] | None:
         """Return the limit along a direction, flat, and its error: extrapolated from a ladder of distances."""
@@ -319,7 +339,7 @@ class _Nearby:
                 return None
         return best, error
 
-    def _ladder(self, distances: Any, direction: Sequence[Any]) -> Any | None:
+    def _ladder(self, distances: Any, direction: Sequence[Any]) -> Any:
         """Return the derivative at each distance, one flat row each; None where it is not finite somewhere."""
         rows = []
         for s in distances:

@@ -72,7 +72,11 @@ class Path:
         careful = self.settler.careful()
         found = careful.run(*leaves.values)
         if found is not None and all_finite(found):
-            self.graph, self.program, self.careful = derive(self.recorded.graph, leaves.active, Careful()), careful, True
+            self.graph, self.program, self.careful = (
+                derive(self.recorded.graph, leaves.active, Careful()),
+                careful,
+                True,
+            )
 
     def circumstances(self, leaves: Leaves) -> tuple[Any, ...]:
         """Return all the numbers that f depends on with these arguments, as bytes."""

@@ -30,7 +30,7 @@ _CHOICES = {"maximum": (0, 1), "fmax": (0, 1), "minimum": (1, 0), "fmin": (1, 0)
 _FACTORS = {"multiply": (0, 1), "power": (0,), **dict.fromkeys(("special.xlogy", "special.xlog1py"), (1,))}
 _PRODUCTS = ("matmul", "einsum")
 _REDUCED = ("prod", "norm", "logsumexp", "max", "min")
-_RUNNING = {"cumprod": None, "recurrence": 0}  # along an axis, or that of the parameter
+_RUNNING = ("cumprod", "recurrence")  # along an axis
 _DECOMPOSED = ("eigh", "svd")  # whose rules take the live cotangents themselves
 _MATRICES = (
     *("inv", "solve", "inverse_or_nan", "det", "cofactors", "logabsdet", "cholesky", "eigvalsh", "svdvals", "pinv"),
@@ -108,7 +108,7 @@ def _live(
     if name in _REDUCED:
         return _spread(expand(live, target, params["axis"], params["keepdims"]), target)
     if name in _RUNNING:
-        axis = params.get("axis", _RUNNING[name])
+        axis = params.get("axis", 0)
         back = (slice(None),) * axis + (slice(None, None, -1),)
         return apply("cumsum", _weights(live)[back], axis=axis)[back] != 0
     if name in _PRODUCTS:
@@ -154,9 +154,7 @@ def _outweighs(name: str, a: Any, b: Any) -> Any:
     return np.logical_or(weight, np.isnan(b)) if name in ("fmax", "fmin") else weight
 
 
-def _product(
-    rule: Any, k: int, g: Any, live: Any, y: Any, operands: Sequence[Any], params: dict[str, Any]
-) -> Any:
+def _product(rule: Any, k: int, g: Any, live: Any, y: Any, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """Return the part of a product of matrices, in which a dead cotangent also meets inf and NaN of the other one."""
     clean = [v if i == k else np.where(np.isfinite(v), v, 0.0) for i, v in enumerate(operands)]
     poisoned: Any = False

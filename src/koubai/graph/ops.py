@@ -465,9 +465,9 @@ def _tie(y: Any, a: Any, b: Any) -> Any:
     return np.any(np.equal(a, b))
 
 
-def _share_beside_nan(a: Any, b: Any, x: Any, other: Any) -> Any:
-    """The weight of x where a NaN gives way to the other operand."""
-    return np.where(np.isnan(other), 1.0, apply("share", a, b))
+def _share_beside_nan(a: Any, b: Any, order: int) -> Any:
+    """The weight of a where a NaN gives way to the other operand. order: 1 for the larger one, -1 for the lesser."""
+    return np.where(np.isnan(b), 1.0, apply("share", *(a, b)[::order]))
 
 
 for _call, _scalar in (
@@ -486,8 +486,8 @@ for _call, _scalar in (
 for _call, _sign in ((np.fmax, 1), (np.fmin, -1)):
     _elementwise(
         _call,
-        lambda g, y, a, b, order=_sign: g * _share_beside_nan(*(a, b)[::order], a, b),
-        lambda g, y, a, b, order=_sign: g * _share_beside_nan(*(b, a)[::order], b, a),
+        lambda g, y, a, b, order=_sign: g * _share_beside_nan(a, b, order),
+        lambda g, y, a, b, order=_sign: g * _share_beside_nan(b, a, order),
         domain=((-3.0, 0.0), (0.1, 3.0)),
         kink=_tie,
     )

@@ -64,9 +64,7 @@ def pullback(graph: Graph, wrt: Sequence[int] | None = None, *, careful: Careful
     return _reversed(graph, wrt, graph.outputs, careful)
 
 
-def _reversed(
-    graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | None, careful: Careful | None
-) -> Graph:
+def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | None, careful: Careful | None) -> Graph:
     trace = Trace(concrete=False, name=graph.name)
     nodes, forms = graph.nodes, graph.forms
     if wrt is None:
@@ -104,9 +102,9 @@ def _reversed(
                 trace.where = code, offset, True
             else:
                 trace.where = None
-            if careful is not None:
-                g = _spread(g, shape)
-            elif g.shape != shape and not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape):
+            if g.shape != shape and (
+                careful is not None or not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape)
+            ):
                 g = _spread(g, shape)
             elementwise, y, live = op.elementwise, values[i], alive.pop(i, None)
             arguments = tuple(map(values.__getitem__, inputs))
