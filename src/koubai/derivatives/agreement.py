@@ -90,11 +90,10 @@ def cross_check(
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
         if not line.within_rounding(max(0.0, abs(value - f0) - 1e3 * eps * abs(f0))):
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
-        parts = [np.asarray(g, np.float64) * v for g, v in zip(gradients, line.directions, strict=True)]
-        slope = float(sum(np.sum(part) for part in parts))
-        undefined = any(np.isnan(g).any() for g in gradients)  # such as 0 · ∞: it may still have a finite value
-        if not np.isfinite(slope) and not undefined:
-            return True
+        pairs = list(zip(gradients, line.directions, strict=True))
+        slope = float(sum(np.sum(np.asarray(g, np.float64) * v) for g, v in pairs))
+        if not np.isfinite(slope):
+            return True  # nothing is agreed to: the caller knows, and asks again where it is finite
         found: list[_Difference] = []
         confirmed = False
         for h, smaller in _STEPS if eps < 1e-10 else _STEPS_FLOAT32:
@@ -108,8 +107,10 @@ def cross_check(
         looks = None if graph is None else _looks(graph, tuple(active))
         if looks is not None and not looks.reach and line.flat:
             return bool(looks.guards)  # what is looked at may lead elsewhere
-        size = 0.0 if undefined else float(sum(np.sum(np.abs(part)) for part in parts))
-        if looks is not None and looks.doubtful and not undefined:
+        if confirmed and (looks is None or not looks.doubtful):
+            return True
+        size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
+        if looks is not None and looks.doubtful:
             trend = line.trend(slope)
             if trend is not None:
                 line.noise = 0.0  # as measured, it may be a stair that x stands beside
@@ -119,19 +120,17 @@ def cross_check(
                 line.measure(noise)
         if confirmed:
             return True
-        differs = _verdict(found, slope, undefined, eps, line.noise)
+        differs = _verdict(found, slope, eps, line.noise)
         if differs is not False:  # what is small because its terms cancel is as far off as they are
             line.measure(eps * size)
-            differs = _verdict(found, slope, undefined, eps, line.noise)
+            differs = _verdict(found, slope, eps, line.noise)
         if differs is False or (differs is None and eps > 1e-10 and _roughly(found, slope, line.noise)):
             return True
         noise = line.noise
         wrong = bool(differs) and not _at_kink(at, f0, slope, noise, eps)
         sharpest = min((difference.error(noise), difference.slope) for difference in found)[1] if found else np.nan
         told = f"a difference gives {sharpest!r}" if wrong else ""
-        slopes = (
-            None if graph is None or undefined else _slopes_of_nodes(graph, line.moved, active, line.directions, eps)
-        )
+        slopes = None if graph is None else _slopes_of_nodes(graph, line.moved, active, line.directions, eps)
         if slopes is not None:
             expected, spread = slopes[0], max(slopes) - min(slopes)
             apart = abs(slope - expected) > max(10 * spread + 100 * noise, max(1e-6, 1e3 * eps) * size)
@@ -353,7 +352,7 @@ class _Difference(NamedTuple):
         return self.apart + 4 * noise / self.step
 
 
-def _verdict(found: Sequence[_Difference], slope: float, undefined: bool, eps: float, noise: float) -> bool | None:
+def _verdict(found: Sequence[_Difference], slope: float, eps: float, noise: float) -> bool | None:
     """Do the differences differ from ``slope``? None: they can't tell.
 
     The sharpest one decides, if the next confirms it, both tell more than the size and no shorter step shows another
@@ -363,12 +362,12 @@ def _verdict(found: Sequence[_Difference], slope: float, undefined: bool, eps: f
         return None
     sharp = sorted((each.error(noise), each.slope, each.step) for each in found)
     (error, difference, step), (next_error, confirmed, _) = sharp[:2]
-    size = abs(difference) if undefined else max(abs(difference), abs(slope))
+    size = max(abs(difference), abs(slope))
     if next_error > 1e-2 * size or abs(difference - confirmed) > 10 * (error + next_error):
         return None
     if any(abs(e.slope - difference) > 10 * (error + 4 * noise / e.step) + 1e-2 * size for e in found if e.step < step):
         return None
-    return undefined or abs(difference - slope) > 10 * error + 1e3 * eps * size
+    return abs(difference - slope) > 10 * error + 1e3 * eps * size
 
 
 def _roughly(found: Sequence[_Difference], slope: float, noise: float) -> bool:

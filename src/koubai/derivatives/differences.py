@@ -15,7 +15,7 @@ import numpy.typing as npt
 from koubai.errors import FunctionError, InputError, UnknownNameError
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
-__all__ = ["METHODS", "Estimate", "derivative", "difference_gradient", "numerical_gradient"]
+__all__ = ["METHODS", "Estimate", "derivative", "difference_gradient", "measured_error", "numerical_gradient"]
 
 METHODS = ("forward", "backward", "central", "complex", "adaptive")
 
@@ -132,11 +132,13 @@ def difference_gradient(
     method: str = "central",
     h: float | None = None,
     fun: np.floating[Any] | None = None,
+    tell: Callable[[str, str], None] | None = None,
 ) -> tuple[Array, Array, Mask, int]:
     """Difference gradient: `numerical_gradient` for a descent, without the evaluations that measure truncation.
 
     f takes the caller's form (``layout``); ``vector`` is x, flat, and is not changed. fun: f(x) as `as_scalar` gives
-    it, if it is known; otherwise it is evaluated where it is needed (every method but central with a given h).
+    it, if it is known; otherwise it is evaluated where it is needed (every method but central with a given h). tell:
+    is given what `Estimate.warnings` would say (complex and adaptive): the matter, and the sentence with components.
     Returns gradient, rounding error (the bound eps |f| / h; for complex and adaptive the whole error), stuck (the
     differences see no change of x, as x+h and x−h round to x: the component is 0 whatever f does), nfev; the first
     three flat, in float64. Where f is not finite at x±h the component is not finite; nothing is raised for it.
@@ -150,9 +152,33 @@ def difference_gradient(
             sampler.know(fun)
         if method in ("complex", "adaptive"):
             found = _complex(sampler, h) if method == "complex" else _adaptive(sampler)
+            for note, where in found.notes.items():
+                if tell is not None and where.any():
+                    tell(note, _sentence(layout, note, where))
             return found.value, found.error, np.zeros(x.size, dtype=bool), sampler.nfev
         pair = _pair(sampler, method, _step(sampler, method, h))
     return pair.slope, pair.rounding, pair.low == pair.high, sampler.nfev
+
+
+def measured_error(
+    f: Callable[[Any], Any], layout: Layout, vector: FloatArray, method: str, h: float | None = None
+) -> tuple[float, int]:
+    """Measured error: what the noise of f makes of a difference of one step; and the evaluations that this took.
+
+        noise / h
+
+    The rounding that `difference_gradient` reckons with is that of the type that f returns; f may compute in another
+    one, or end an iteration early. Here its values are looked at, along one random direction through x. h: the smallest
+    step; None for the method's own.
+    """
+    x = vector.astype(np.float64)
+    random = np.random.default_rng(20240229)
+    direction = random.choice([-1.0, 1.0], x.size) * random.uniform(0.5, 1.5, x.size) * np.maximum(np.abs(x), 1.0)
+    sampler = _Sampler(f, layout, x, elementwise=False)
+    with np.errstate(all="ignore"):
+        estimate = numerical_gradient(lambda s: f(layout.copy(x + s * direction)), np.float64(0.0))
+        step = float(_step(sampler, method, h).min())
+    return estimate.noise / step, estimate.nfev + sampler.nfev
 
 
 def _check_method(method: str) -> None:

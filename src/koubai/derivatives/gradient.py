@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from koubai.derivatives.differences import Estimate, numerical_gradient
+from koubai.derivatives.nonfinite import GRADIENT, HESSIAN_VECTOR, PRODUCT
 from koubai.derivatives.paths import RAISED, Path, Paths
-from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
+from koubai.errors import (
+    FallbackWarning,
+    FunctionError,
+    GradientError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
-from koubai.graph.reverse import pullback, reverse
-from koubai.graph.trace import Graph, Traced
+from koubai.graph.trace import Traced
 from koubai.parameters import as_scalar
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
@@ -29,17 +39,14 @@ class Differentiated:
     keep: are the paths of f shared with other such objects, those to come included?
     """
 
-    def __init__(
-        self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, depth: int = 1, keep: bool = False
-    ) -> None:
+    def __init__(self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, keep: bool = False) -> None:
         if method not in METHODS:
             raise UnknownNameError("method", method, METHODS)
         self.f = _function(f)
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, reverse, scalar=True, keep=keep)
-        self._depth = depth  # calls between the user's line and this object, so that a warning names that line
+        self._paths = Paths(f, GRADIENT, scalar=True, keep=keep)
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self._refused = method not in ("auto", "backprop")
@@ -74,10 +81,9 @@ class Differentiated:
                 raise
             self._refused = True
             self.gradient_source = "adaptive"
-            warnings.warn(FallbackWarning(error), stacklevel=1 + self._depth)
-            return self._by_differences(args, kwargs)
+            return self._by_differences(args, kwargs, error)
         path = self._paths.newest(leaves.form)
-        if path is not None and not kwargs and path.recorded.environment.complete:
+        if path is not None and path.agrees and not kwargs and path.recorded.environment.complete:
             if path.direct is None:
                 numbers = [_position(n, args) for n in self.argnums]
                 path.direct = _direct_call(path, leaves.form[0], numbers, self.one)
@@ -98,11 +104,29 @@ class Differentiated:
         shaped = tuple(by_argument[n] for n in numbers)
         return shaped[0] if self.one else shaped
 
-    def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        from koubai.derivatives.differences import numerical_gradient
+    def explain(self, tell: Callable[[str], None]) -> None:
+        """Let ``tell`` have what is to be said of gradients that are not finite; without it they are warnings."""
+        self._paths.tell = tell
 
+    def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any], error: Exception | None = None) -> Any:
+        """Return (f, gradient) by differences. error: why they take the place of backpropagation from now on."""
+        before = self._differences
+        try:
+            answer, estimates = self._differenced(args, kwargs)
+        except Exception:
+            if error is not None:
+                warn(FallbackWarning(error))
+            raise
+        if error is not None:
+            warn(FallbackWarning(error, self._differences - before))
+        for estimate in estimates:
+            for sentence in estimate.warnings:
+                warn(GradientWarning(f"the gradient of {self._paths.name} by differences: {sentence}"))
+        return answer
+
+    def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
         method = "adaptive" if self.method in ("auto", "backprop") else self.method
-        results = []
+        estimates = []
         for n in (_position(n, args) for n in self.argnums):
 
             def along(x: Any, n: int = n) -> Any:
@@ -110,10 +134,11 @@ class Differentiated:
 
             estimate = numerical_gradient(along, args[n], method=method)
             self._differences += estimate.nfev
-            results.append(estimate.value)
+            estimates.append(estimate)
         self._differences += 1
         value = as_scalar(self.f(*own(args), **own(kwargs)))
-        return value, (results[0] if self.one else tuple(results))
+        results = tuple(estimate.value for estimate in estimates)
+        return (value, results[0] if self.one else results), estimates
 
 
 def own(value: Any) -> Any:
@@ -150,12 +175,14 @@ def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequen
 
 
 def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
-    """Generate the short way from arguments of this exact form to the answer; it returns None for any others.
+    """Generate the short way from arguments of this exact form to the answer; it returns None for any others, and
+    where the answer is not finite.
 
     Looking at the arguments costs as much as a small function itself, so the tests are written out once.
     """
     tests: list[str] = []
     leaves: list[str] = []
+    shapes: list[Any] = []
     namespace: dict[str, Any] = {
         "ndarray": np.ndarray,
         "float64": np.float64,
@@ -168,6 +195,7 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
         """Add the tests for one argument; return its gradient's text."""
         if isinstance(part, Leaf):
             k = len(leaves)
+            shapes.append(part.shape)
             if part.shape:
                 namespace[f"d{k}"] = np.dtype(part.dtype.str)
                 tests.append(f"type({text}) is ndarray and {text}.dtype is d{k} and {text}.shape == {part.shape}")
@@ -206,6 +234,14 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
     active = {k: n + 1 for n, k in enumerate(path.recorded.leaves.active)}
     places = [str(active.get(k, 0)) for k in range(len(leaves))]
     gradients = [shown[n].format(*places) for n in numbers]
+    refused, arguments = "r is None", list(leaves)
+    if path.program.executor == "floats":
+        arguments.append("True")
+    elif path.settler is not None:
+        namespace |= {"isfinite": math.isfinite, "vdot": np.vdot}
+        for k, n in active.items():
+            square = f"r[{n}].dot(r[{n}])" if len(shapes[k]) == 1 else f"vdot(r[{n}], r[{n}])"
+            refused += f" or not isfinite({square if shapes[k] else f'r[{n}]'})"
     source = f"""
 def direct(args):
     try:
@@ -214,10 +250,10 @@ def direct(args):
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     try:
-        r = run({", ".join(leaves)})
+        r = run({", ".join(arguments)})
     except raised:
         return None
-    return None if r is None else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
+    return None if {refused} else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
 """
     exec(compile(source, "<koubai: direct call>", "exec"), namespace)
     return namespace["direct"]  # type: ignore[no-any-return]
@@ -241,7 +277,10 @@ def value_and_grad(
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
     Raises InputError for complex, empty or non-numeric x, FunctionError where f does not return one real number, and
     GradientError where backpropagation disagrees with a difference.
-    At kinks the convention is JAX's: |x|' = 0 at 0, ties in max share evenly.
+    At kinks the convention is JAX's: |x|' = 0 at 0, ties in max share evenly. What f does not depend on, since a mask
+    or an index leaves it out, counts for nothing, however steep; a composite that is smooth where one of its parts is
+    not has its own gradient. Where there is none though f is finite, as of sqrt(x) at 0, the result is inf or nan and
+    a GradientWarning names the operation and its line.
     """
     return Differentiated(f, argnums, method)
 
@@ -259,14 +298,7 @@ class _Gradient:
 
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto") -> Callable[..., Any]:
     """Gradient: a function of the same arguments as f that returns ∇f(x). See `value_and_grad` for everything else."""
-    return _Gradient(Differentiated(f, argnums, method, depth=2))
-
-
-def _hessian_vector(graph: Graph, active: Sequence[int]) -> Graph:
-    """The gradient, reversed once more with a cotangent v for each part: H v, since H is symmetric."""
-    both = reverse(graph, active)
-    alone = Graph(both.nodes, both.inputs, both.outputs[1:], both.guards, both.kinks, both.name, both)
-    return pullback(alone, active)
+    return _Gradient(Differentiated(f, argnums, method))
 
 
 def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
@@ -277,7 +309,7 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
 
     Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 1994.
     """
-    paths = Paths(_function(f), _hessian_vector, scalar=True)
+    paths = Paths(_function(f), HESSIAN_VECTOR, scalar=True)
     number = int(argnums)
 
     def product(x: Any, v: Any, *rest: Any, **kwargs: Any) -> Any:
@@ -310,7 +342,7 @@ def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     For x of shape s the result has shape s + s; for a number it is a number; for a dict of arrays, H[a][b] holds the
     derivatives with respect to x[a] and x[b]. TraceError where f can't be traced.
     """
-    paths = Paths(_function(f), _hessian_vector, scalar=True)
+    paths = Paths(_function(f), HESSIAN_VECTOR, scalar=True)
     number = int(argnums)
 
     def matrix(*args: Any, **kwargs: Any) -> Any:
@@ -349,7 +381,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     One reverse pass an output element. TraceError where f can't be traced.
     """
     values = Paths(_function(f), lambda graph, active: graph, scalar=False)
-    products = Paths(f, pullback, scalar=False)
+    products = Paths(f, PRODUCT, scalar=False)
     number = int(argnums)
 
     def matrix(*args: Any, **kwargs: Any) -> Any:

@@ -6,28 +6,35 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from koubai.derivatives.agreement import cross_check
-from koubai.errors import TraceError
+from koubai.derivatives.nonfinite import GRADIENT, Careful, Derivation, Settler, all_finite, may_fail
+from koubai.errors import GradientWarning, TraceError, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.graph.call import Leaves, Recorded, record_call, replay
-from koubai.graph.reverse import reverse
 from koubai.graph.trace import CAPTURED, LEAVES, Graph, Traced
 from koubai.parameters import as_scalar
 
-__all__ = ["RAISED", "Path", "Paths"]
+__all__ = ["INDEPENDENT", "RAISED", "Path", "Paths"]
 
 # what f itself may raise, or catch, where a program of it meets numbers that it can't work with
 RAISED = ArithmeticError, ValueError, IndexError
+INDEPENDENT = (
+    "{name} does not depend on its argument: nothing that it returns comes of it, and its derivative is 0. Make what is "
+    "to be differentiated the argument, as in lambda W: loss(W), and compute with it"
+)
 _HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"
 _PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments kept for one function
 _FUNCTIONS = 32  # whose paths are kept for another object of the same function
 _BYTES = 2**20  # that such a path may take, with the buffers of its program
+
+
+Derive: TypeAlias = Derivation | Callable[[Graph, Sequence[int]], Graph]
 
 
 class Path:
@@ -36,15 +43,35 @@ class Path:
     Where that can't be watched, the path is valid at the point and the moment of its tracing alone; f is traced anew at
     each call, and the path serves again if the graph is equal.
     made: what others have made of it, to be found again by their own keys; checked: what it was compared with f for,
-    the value of f there, and how many evaluations that took.
+    the value of f there, and how many evaluations that took; agrees: was it found to agree with f? Where f or its
+    derivative is not finite, that can't be told: the next call asks again. careful: are zeros kept where derivatives
+    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated?
     """
 
-    __slots__ = ("checked", "direct", "graph", "made", "program", "recorded", "same")
+    __slots__ = (
+        "agrees",
+        "careful",
+        "checked",
+        "depends",
+        "direct",
+        "graph",
+        "made",
+        "program",
+        "recorded",
+        "same",
+        "settler",
+    )
 
-    def __init__(self, recorded: Recorded, graph: Graph) -> None:
+    def __init__(self, recorded: Recorded, derive: Derive) -> None:
+        active = recorded.leaves.active
         self.recorded = recorded
-        self.graph = graph
-        self.program = Program(graph)
+        self.graph = derive(recorded.graph, active)
+        self.program = Program(self.graph)
+        self.settler: Settler | None = None
+        if isinstance(derive, Derivation) and may_fail(self.graph):
+            self.settler = Settler(recorded.graph, active, derive)
+        self.careful = False
+        self.agrees = self.depends = True
         self.same = recorded.environment.same
         self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
         self.made: dict[Any, Any] = {}
@@ -54,6 +81,27 @@ class Path:
         """Take over another tracing that gave an equal graph."""
         self.recorded, self.same, self.direct = recorded, recorded.environment.same, None
 
+    def run(self, leaves: Leaves, *extra: Any) -> tuple[Any, str]:
+        """Return the outputs, None where a guard fails, and what is to be said of a derivative that is not finite."""
+        results = self.program.run(*leaves.values, *extra)
+        if results is None or self.settler is None or all_finite(results):
+            return results, ""
+        return self.settler(leaves.values, extra, results)
+
+    def take_care(self, leaves: Leaves, derive: Derivation) -> None:
+        """Let the path be a careful one from the beginning, if its first derivative is finite only so."""
+        results = self.program.run(*leaves.values)
+        if self.settler is None or results is None or all_finite(results) or not np.isfinite(results[0]):
+            return
+        careful = self.settler.careful()
+        found = careful.run(*leaves.values)
+        if found is not None and all_finite(found):
+            self.graph, self.program, self.careful = (
+                derive(self.recorded.graph, leaves.active, Careful()),
+                careful,
+                True,
+            )
+
     def circumstances(self, leaves: Leaves) -> tuple[Any, ...]:
         """Return all the numbers that f depends on with these arguments, as bytes."""
         outside = (node.params["value"] for node in self.recorded.graph.nodes if node.op is CAPTURED)
@@ -62,11 +110,15 @@ class Path:
     def may_be_kept(self, f: Any) -> bool:
         """Return whether the path may serve later calls: everything it reads is watched, and it is small."""
         environment = self.recorded.environment
-        if not environment.complete or environment.holds(f):
+        if self.careful or not environment.complete or environment.holds(f):
             return False
         arrays = [node.params["value"] for node in self.graph.nodes if node.op in LEAVES and "value" in node.params]
         arrays += [*self.recorded.leaves.values, *(then for _, then in environment.arrays)]
         return 8 * operations(self.graph) + sum(np.asarray(array).nbytes for array in arrays) <= _BYTES
+
+
+def _warned(sentence: str) -> None:
+    warn(GradientWarning(sentence))
 
 
 class _Kept:
@@ -109,11 +161,10 @@ class Paths:
 
     derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number;
     keep: are paths shared with other objects of this function, those to come included?
+    tell: is given a sentence about every derivative that is not finite where the function is.
     """
 
-    def __init__(
-        self, f: Callable[..., Any], derive: Callable[[Graph, Sequence[int]], Graph], scalar: bool, keep: bool = False
-    ) -> None:
+    def __init__(self, f: Callable[..., Any], derive: Derive, scalar: bool, keep: bool = False) -> None:
         self.f = f
         self.keeps = keep and isinstance(f, types.FunctionType)
         self.name = getattr(f, "__name__", "f")
@@ -121,6 +172,7 @@ class Paths:
         self.scalar = scalar
         self.nfev = 0  # plain evaluations of f: tracing and cross-checks
         self.executor = ""
+        self.tell: Callable[[str], None] = _warned
         self._known: dict[Any, list[Path]] = {}
         self._lock = threading.RLock()
 
@@ -130,18 +182,24 @@ class Paths:
         for path in known:
             if path.same():
                 try:
-                    results = path.program.run(*leaves.values, *extra)
+                    results, told = path.run(leaves, *extra)
                 except RAISED:  # f raises too, or takes another way: it shows when f is traced here
-                    results = None
+                    results, told = None, ""
                 if results is not None:
+                    if not path.agrees:
+                        with self._lock:
+                            self._verify(path, leaves)
                     if known[0] is not path:
                         self._first(known, path)
-                    return results
-        with self._lock:
-            path = self._traced(leaves)
-            results = path.program.run(*leaves.values, *extra)
-        if results is None:
-            raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
+                    break
+        else:
+            with self._lock:
+                path = self._traced(leaves)
+                results, told = path.run(leaves, *extra)
+            if results is None:
+                raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
+        if told:
+            self.tell(told)
         return results
 
     def _first(self, known: Any, path: Path) -> None:
@@ -168,28 +226,34 @@ class Paths:
         if path is None:
             recorded = record_call(self.f, leaves, scalar=self.scalar)
             before, self.nfev = self.nfev, self.nfev + 1
+            guarded = recorded.graph
             if not recorded.environment.complete:
-                recorded = recorded._replace(graph=recorded.graph.unguarded())  # it serves at this point alone
+                recorded = recorded._replace(graph=guarded.unguarded())  # it serves at this point alone
             path = next((p for p in known if p.recorded.graph.equals(recorded.graph)), None)
             if path is not None:
                 path.renew(recorded)
             else:
-                path = Path(recorded, self.derive(recorded.graph, leaves.active))
-                self._checked(path, leaves, before)
+                path = Path(recorded, self.derive)
+                if self.derive is GRADIENT:
+                    path.take_care(leaves, GRADIENT)
+                self._checked(path, leaves, before, guarded)
+        if not path.depends and path not in known:
+            self.tell(INDEPENDENT.format(name=self.name))
         known[:] = [path, *(p for p in known if p is not path)][:_PATHS]
         while len(self._known) > _FORMS:
             self._known.pop(next(iter(self._known)))
         self.executor = path.program.executor
         return path
 
-    def _checked(self, path: Path, leaves: Leaves, before: int) -> None:
-        """Check a new path against f, and keep it for later if it may serve. before: evaluations up to its tracing."""
+    def _checked(self, path: Path, leaves: Leaves, before: int, guarded: Graph) -> None:
+        """Check a new path against f, and keep it for later if it may serve.
+
+        before: evaluations up to its tracing; guarded: its graph with all its guards.
+        """
         if not self.scalar:
             return
-        graph = path.recorded.graph
-        first = path.program if self.derive is reverse else Program(reverse(graph, leaves.active))
-        value = self._check(first, leaves, graph)
-        if self.keeps and path.may_be_kept(self.f):
+        value = self._verify(path, leaves, guarded)
+        if self.keeps and path.agrees and path.may_be_kept(self.f):
             path.checked = path.circumstances(leaves), value, self.nfev - before
             _kept.keep(self.f, path)
 
@@ -207,7 +271,7 @@ class Paths:
                     self.nfev = before + evaluations
                 else:
                     self.nfev += 1  # as if it had been traced
-                    value = self._check(path.program, leaves, path.recorded.graph)
+                    value = self._verify(path, leaves)
                     path.checked = here, value, self.nfev - before
                     found = True
             except Exception:  # it will come up again, where it belongs
@@ -218,14 +282,17 @@ class Paths:
             self.nfev = before
         return None
 
-    def _check(self, program: Program, leaves: Leaves, graph: Graph) -> float:
-        """Compare the program with f itself; return f there."""
-        results = program.run(*leaves.values)
+    def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
+        """Compare the gradient of the path with f itself, and see whether that told something; return f there."""
+        first = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         value, *gradients = results
+        path.agrees = all_finite(results)
         del results
-        program.release()  # the check needs memory too, and not at the same time
+        first.program.release()  # the check needs memory too, and not at the same time
+        graph = guarded or path.recorded.graph
         single = _computes_single(graph)
         f, answers = self._plain(leaves), []
 
@@ -233,7 +300,9 @@ class Paths:
             answers.append(f(*values))
             return answers[-1]
 
-        cross_check(asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph)
+        path.depends = cross_check(
+            asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph
+        )
         return answers[0] if answers else np.nan
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
