@@ -24,8 +24,8 @@ __all__ = ["INDEPENDENT", "RAISED", "Path", "Paths"]
 # what f itself may raise, or catch, where a program of it meets numbers that it can't work with
 RAISED = ArithmeticError, ValueError, IndexError
 INDEPENDENT = (
-    "{name} does not depend on its argument: nothing that it returns comes of it, and its derivative is 0. Make what is "
-    "to be differentiated the argument, as in lambda W: loss(W), and compute with it"
+    "{name} does not depend on its argument: nothing that it returns comes of it, and its derivative is 0. Make what "
+    "is to be differentiated the argument, as in lambda W: loss(W), and compute with it"
 )
 _HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"
 _PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
