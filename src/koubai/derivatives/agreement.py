@@ -30,7 +30,7 @@ import numpy as np
 from koubai.errors import FunctionError, GradientError, TraceError
 from koubai.graph.trace import Graph, Guard, Node, run_nodes
 
-__all__ = ["cross_check"]
+__all__ = ["cross_check", "refuse_random"]
 
 _STEPS = ((1e-4, 1e-5), (1e-3, 1e-4), (1e-5, 1e-6), (1e-2, 1e-3), (1e-6, 1e-7))
 _STEPS_FLOAT32 = ((1e-2, 3e-3), (3e-2, 1e-2), (1e-1, 3e-2))
@@ -77,11 +77,7 @@ def cross_check(
         f0, again = at(0.0), line.asked(0.0)
         line.noise = eps * abs(f0)
         if f0 != again and not (np.isnan(f0) and np.isnan(again)) and not line.within_rounding(f0 - again):
-            raise FunctionError(
-                f"two calls of {where} at the same x differ: {f0!r} and {again!r}. A function with randomness or "
-                "hidden state has no gradient: fix the seed inside it, keep its state outside, or ask for differences "
-                "by name, as in method='central'"
-            )
+            raise _random(where, f0, again)
         noise = max(abs(at(s * 4 * eps) - f0) for s in (-1.0, 1.0))
         noise = line.noise = max(noise if np.isfinite(noise) else 0.0, line.noise)
         if not np.isfinite(f0) or not np.isfinite(value):
@@ -144,6 +140,22 @@ def cross_check(
                 f"noise of f is {noise:.2g}. Use method='adaptive', and report this"
             )
     return True
+
+
+def refuse_random(f: Callable[[], Any], where: str) -> None:
+    """Raise FunctionError where two calls of ``f`` differ: differences of it would be differences of its noise."""
+    first, second = np.asarray(f()), np.asarray(f())
+    if first.shape != second.shape or not np.allclose(first, second, rtol=1e-9, atol=0.0, equal_nan=True):
+        raise _random(where, first, second)
+
+
+def _random(where: str, first: Any, second: Any) -> FunctionError:
+    shown = " and ".join(np.array2string(np.asarray(value), threshold=4, edgeitems=2) for value in (first, second))
+    return FunctionError(
+        f"two calls of {where} at the same x differ: {shown}. A function with randomness or hidden state has no "
+        "derivative: fix the seed inside it, keep its state outside, or ask for differences by name, as in "
+        "method='central'"
+    )
 
 
 class _Line:

@@ -15,7 +15,22 @@ import numpy.typing as npt
 from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, warn
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
-__all__ = ["METHODS", "Estimate", "derivative", "difference_gradient", "measured_error", "numerical_gradient"]
+__all__ = [
+    "FLAT",
+    "INDEPENDENT",
+    "METHODS",
+    "Differences",
+    "Estimate",
+    "derivative",
+    "difference_gradient",
+    "difference_hessian",
+    "difference_hvp",
+    "difference_jacobian",
+    "estimate",
+    "measured_error",
+    "numerical_gradient",
+    "outputs_of",
+]
 
 METHODS = ("forward", "backward", "central", "complex", "adaptive")
 
@@ -321,7 +336,8 @@ class _Sampler:
             values = [self._value(i, self.x[i], forgiving=False) for i in range(count)]
             for i, value in enumerate(values):
                 if not math.isfinite(value):
-                    at = f"{self.layout.label(i)} = {self.x[i]}" if self.elementwise else f"x = {self._show(self.x)}"
+                    point = self._point(i, self.x[i])
+                    at = f"{self.layout.label(i)} = {point}" if self.elementwise else f"x = {point}"
                     raise FunctionError(f"f(x) = {value} at {at}; f must be finite where it is differentiated")
             self._at_x = np.array(values if count == self.x.size else values * self.x.size)
         return self._at_x
@@ -414,6 +430,220 @@ class _Sampler:
 @functools.cache
 def _rounding_of(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).eps) if dtype.kind == "f" else EPS
+
+
+class _Directions(_Sampler):
+    """The user's f along directions: column k is f(x + s u_k), seen at s = 0."""
+
+    def __init__(self, f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array) -> None:
+        super().__init__(f, layout, np.zeros(len(directions)), elementwise=False)
+        self.base, self.directions = x, directions
+        distances = np.where((directions != 0) & (x != 0), np.abs(x / directions), np.inf).min(axis=1)
+        self.near = np.where(np.isfinite(distances), distances, 0.0)
+
+    def spacing(self, columns: npt.NDArray[np.intp], h: Array) -> Array:
+        found = np.empty(h.shape)
+        for k, column in enumerate(columns):
+            moved = np.flatnonzero(self.directions[column])
+            u, x = np.abs(self.directions[column, moved]), np.abs(self.base[moved])
+            found[..., k] = (np.spacing(x + h[..., k, None] * u) / u).max(axis=-1, initial=0.0)
+        return found
+
+    def _point(self, i: int, s: float) -> Any:
+        return self._show(self.base + s * self.directions[i])
+
+
+class _Outputs(_Directions):
+    """All the numbers that the user's f returns, along one direction: column k is f(x + s u)[k]."""
+
+    def __init__(self, f: Callable[[Any], Any], layout: Layout, x: Array, direction: Array, at_x: Array) -> None:
+        super().__init__(f, layout, x, direction[None])
+        self.x = np.zeros(at_x.size)
+        self.size, self.near = np.ones(at_x.size), np.full(at_x.size, self.near[0])
+        self._at_x, self._rows = at_x, {0.0: at_x}
+
+    def at_x(self) -> Array:
+        assert self._at_x is not None
+        return self._at_x
+
+    def spacing(self, columns: npt.NDArray[np.intp], h: Array) -> Array:
+        return np.stack([super(_Outputs, self).spacing(np.zeros(1, np.intp), h[..., k, None])[..., 0]
+                         for k in range(len(columns))], axis=-1)  # fmt: skip
+
+    def __call__(self, points: Array, columns: npt.NDArray[np.intp], forgiving: bool = False) -> Array:
+        found = np.empty(points.shape)
+        for row, places in zip(found, points, strict=True):
+            for s in np.unique(places).tolist():
+                row[places == s] = self._row(s, forgiving)[columns[places == s]]
+        return found
+
+    def _row(self, s: float, forgiving: bool) -> Array:
+        if s not in self._rows:
+            self.nfev += 1
+            at_x = self.at_x()
+            try:
+                value = outputs_of(self.f(self._point(0, s)))
+                if value.size != at_x.size:
+                    raise FunctionError(f"f returned {at_x.size} numbers at x, and {value.size} near x")
+                self._rows[s] = value.ravel().astype(np.float64)
+                if value.dtype.itemsize < 8:
+                    self.eps = max(self.eps, _rounding_of(value.dtype))
+            except (ArithmeticError, ValueError):
+                if not forgiving:
+                    raise
+                self._rows[s] = np.full(at_x.size, math.nan)
+            self.flat = self.flat and bool((self._rows[s] == at_x).all())
+        return self._rows[s]
+
+    def complex_step(self, x: Array, h: Array) -> Array:
+        shift = complex(x[0], h[0])
+        self.nfev += 1
+        value = np.asarray(self.f(self._show(self.base + shift * self.directions[0])))
+        return (value.imag if value.dtype.kind == "c" else np.zeros(x.size)).ravel() / h[0]
+
+
+def outputs_of(value: Any) -> Any:
+    """Return what the user's function gave as an array of real numbers."""
+    if value is None:
+        raise FunctionError("f(x) returned None; the function must return numbers (is a `return` missing?)")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise FunctionError(
+            f"f(x) returned {type(value).__name__}, which is not an array of numbers: {error}"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise FunctionError(f"f(x) returned a value of dtype {array.dtype}, which is not real numbers")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+# ---- of several numbers, and of second order -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Many derivatives at once: value and error in one shape; nfev and warnings as in `Estimate`."""
+
+    value: Array
+    error: Array
+    nfev: int
+    warnings: tuple[str, ...]
+
+    def of_slopes(self) -> Differences:
+        """Take these, which are of a gradient, as second derivatives: a gradient may well be the same everywhere."""
+        return replace(self, warnings=tuple(sentence for sentence in self.warnings if sentence is not FLAT))
+
+    def symmetric(self) -> Differences:
+        return replace(self, value=(self.value + self.value.T) / 2, error=np.maximum(self.error, self.error.T))
+
+
+def difference_jacobian(
+    f: Callable[[Any], Any], layout: Layout, x: Array, method: str, directions: Array | None = None
+) -> Differences:
+    """Difference Jacobian: the derivatives of all the numbers that f returns, (outputs, elements of x).
+
+    One direction after the other: the elements of x, or the rows of ``directions``. f takes the form of ``layout``.
+    """
+    _check_method(method)
+    units = np.diag(_powers(x)) if directions is None else directions
+    scale = np.diag(units) if directions is None else np.ones(len(units))
+    with np.errstate(all="ignore"):
+        at_x = outputs_of(f(layout.copy(x))).ravel()
+        if not np.isfinite(at_x).all():
+            k = int(np.flatnonzero(~np.isfinite(at_x))[0])
+            raise FunctionError(f"f(x) = {at_x[k]} in output {k}; f must be finite where it is differentiated")
+        value, error = np.empty((2, at_x.size, len(units)))
+        nfev, notes, flat = 1, dict[str, list[int]](), True
+        for j, unit in enumerate(units):
+            sampler = _Outputs(f, layout, x, unit, at_x.astype(np.float64))
+            sampler.eps = max(sampler.eps, _rounding_of(at_x.dtype) if at_x.dtype.itemsize < 8 else EPS)
+            found = _by(method, sampler, None, 1)
+            value[:, j], error[:, j] = found.value / scale[j], found.error / np.abs(scale[j])
+            nfev, flat = nfev + sampler.nfev, flat and sampler.flat
+            for note, where in found.notes.items():
+                if where.any():
+                    notes.setdefault(note, []).append(j)
+    return Differences(value, error, nfev, _of_elements(layout, notes, flat, directions is None))
+
+
+def difference_hessian(f: Callable[[Any], Any], layout: Layout, x: Array, method: str) -> Differences:
+    """Difference Hessian: the second derivatives of f, (elements of x, elements of x), symmetric.
+
+        u_i u_j H[i, j] = (D(u_i + u_j) − D(u_i) − D(u_j)) / 2,  D(u) = d²f(x + s u) / ds² at s = 0
+
+    with u_i along element i in the scale of x, a power of two. With the complex step: adaptive differences of its
+    gradient. f takes the form of ``layout`` and returns one number.
+    """
+    _check_method(method)
+    n = x.size
+    if method == "complex":
+        found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive").of_slopes().symmetric()
+        return replace(found, nfev=n * found.nfev)
+    scale = _powers(x)
+    i, j = np.triu_indices(n, 1)
+    units = np.diag(scale)
+    found = _along(f, layout, x, np.concatenate([units, units[i] + units[j]]), method)
+    value, error = np.diag(found.value[:n]), np.diag(found.error[:n])
+    value[i, j] = value[j, i] = (found.value[n:] - found.value[i] - found.value[j]) / 2
+    error[i, j] = error[j, i] = (found.error[n:] + found.error[i] + found.error[j]) / 2
+    both = np.outer(scale, scale)
+    return Differences(value / both, error / both, found.nfev, found.warnings)
+
+
+def difference_hvp(f: Callable[[Any], Any], layout: Layout, x: Array, v: Array, method: str) -> Differences:
+    """Difference Hessian-vector product: H v, without the other elements of H, as `difference_hessian` takes them."""
+    _check_method(method)
+    scale = _powers(x)
+    length = float(np.max(np.abs(v) / scale))
+    if length == 0:
+        return Differences(np.zeros(x.size), np.zeros(x.size), 0, ())
+    w = v / length
+    if method == "complex":
+        found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive", w[None]).of_slopes()
+        return Differences(found.value[:, 0] * length, found.error[:, 0] * length, x.size * found.nfev, found.warnings)
+    n, units = x.size, np.diag(scale)
+    found = _along(f, layout, x, np.concatenate([units, units + w, w[None]]), method)
+    value = (found.value[n : 2 * n] - found.value[:n] - found.value[-1]) / (2 * scale)
+    error = (found.error[n : 2 * n] + found.error[:n] + found.error[-1]) / (2 * scale)
+    return Differences(value * length, error * length, found.nfev, found.warnings)
+
+
+def _along(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array, method: str) -> Differences:
+    """Return the second derivatives of f along the directions."""
+    with np.errstate(all="ignore"):
+        sampler = _Directions(f, layout, x, directions)
+        found = _by(method, sampler, None, 2)
+    notes = {note: np.flatnonzero(where).tolist() for note, where in found.notes.items() if where.any()}
+    return Differences(found.value, found.error, sampler.nfev, _of_elements(layout, notes, sampler.flat, True))
+
+
+def _of_elements(layout: Layout, notes: dict[str, list[int]], flat: bool, elements: bool) -> tuple[str, ...]:
+    """Return the sentences, each with the elements of x that it is true of; without, where it is a mixed direction."""
+    told = [FLAT] if flat else []
+    for note, columns in notes.items():
+        where = np.zeros(layout.size, dtype=bool)
+        where[[c for c in columns if c < layout.size]] = elements
+        told.append(_sentence(layout, note, where) if where.any() else note)
+    return tuple(told)
+
+
+def _powers(x: Array) -> Array:
+    """Return the scale of x, element by element: powers of two, with which steps are exact."""
+    return np.asarray(2.0 ** np.floor(np.log2(np.maximum(np.abs(x), 1.0))))
+
+
+def _complex_gradient(f: Callable[[Any], Any], layout: Layout) -> Callable[[Any], Array]:
+    def gradient(x: Any) -> Array:
+        flat = layout.match(x, "x").astype(np.float64)
+        sampler = _Sampler(f, layout, flat, elementwise=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            try:
+                return sampler.complex_step(flat, np.full(flat.size, 1e-200))
+            except (TypeError, np.exceptions.ComplexWarning) as problem:
+                raise _not_complex(problem) from problem
+
+    return gradient
 
 
 # ---- one step: forward, backward, central --------------------------------------------------------------------------
