@@ -21,12 +21,13 @@ _numbers = itertools.count()
 class Program:
     """One function with its surroundings.
 
-    text: defines ``f``, and where there is something to change, ``change()``; ``probe()`` returns numbers that a call of
-    f advances. ``TAG`` in it is replaced by a word of each instance's own: names of modules, files and variables of the
-    environment are made with it, so that two instances share nothing.
+    text: defines ``f``, and where there is something to change ``change()``; ``probe()`` returns numbers that a call
+    of f advances. ``TAG`` in it is replaced by a word of each instance's own: names of modules, files and variables of
+    the environment are made with it, so that two instances share nothing. ``FOLDER`` is a folder for the instance.
     layout: "module" (as imported), "loose" (a namespace that is no module), "anonymous" (one without ``__name__``).
     expect: "right"; "differences" (no trace can follow f, but differences can, aloud); "aloud" (no derivative is to be
-    had, and koubai has to say so); "flat" (the derivative is 0 almost everywhere: a descent is no success).
+    had, and koubai has to say so); "constant" (f ignores its argument, which has to be said as well); "flat" (the
+    derivative is 0 almost everywhere: a descent is no success).
     points: three arguments of f. tolerance: of the derivative, where f itself is not exact to rounding.
     """
 

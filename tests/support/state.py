@@ -1,5 +1,7 @@
 """Idioms: numbers that f reads from outside, from every kind of thing that people keep them in, and that then change."""
 
+# ruff: noqa: E501  (a short program is read best on one line)
+
 from .writing import idiom
 
 PLACES = {  # how f comes by the thing: ($head is its first line, and $box what it says for the thing)

@@ -8,19 +8,15 @@ word with which ``change`` assigns an outer name, ``$F(k)`` a smooth formula in 
 from __future__ import annotations
 
 import ast
-import functools
 import itertools
 import random
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .programs import Program
-from .truth import argument, slope
 
 FORMULAS = (
     "{k} * np.sum((x - {p}) ** 2)",
@@ -36,19 +32,45 @@ FORMULAS = (
 WRAPPERS = {
     "bare": "",
     "lambda": "inner_f = f\nf = lambda x: inner_f(x)\n",
-    "partial": "inner_f = f\n\ndef scaled(factor, x):\n    return factor * inner_f(x)\n\nf = functools.partial(scaled, 1.5)\n",
-    "callable": (
-        "class WrappedLoss:\n    def __init__(self, loss):\n        self.loss = loss\n\n"
-        "    def __call__(self, x):\n        return self.loss(x)\n\nf = WrappedLoss(f)\n"
-    ),
-    "method": (
-        "class WrappedLosses:\n    def __init__(self, *losses):\n        self.losses = losses\n\n    def evaluate(self, x):\n"
-        "        return sum(loss(x) for loss in self.losses)\n\nmodel_of_f = WrappedLosses(f)\nf = model_of_f.evaluate\n"
-    ),
-    "wraps": (
-        "def traced_by_hand(function):\n    @functools.wraps(function)\n    def inner(*args, **kwargs):\n"
-        "        return function(*args, **kwargs)\n\n    return inner\n\nf = traced_by_hand(f)\n"
-    ),
+    "partial": """
+inner_f = f
+
+def scaled(factor, x):
+    return factor * inner_f(x)
+
+f = functools.partial(scaled, 1.5)
+""",
+    "callable": """
+class WrappedLoss:
+    def __init__(self, loss):
+        self.loss = loss
+
+    def __call__(self, x):
+        return self.loss(x)
+
+f = WrappedLoss(f)
+""",
+    "method": """
+class WrappedLosses:
+    def __init__(self, *losses):
+        self.losses = losses
+
+    def evaluate(self, x):
+        return sum(loss(x) for loss in self.losses)
+
+model_of_f = WrappedLosses(f)
+f = model_of_f.evaluate
+""",
+    "wraps": """
+def passed_on(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return inner
+
+f = passed_on(f)
+""",
 }
 FORMS: tuple[int, ...] = (2, 0, 3, 1)  # elements of x; 0 is a number
 LAYOUTS = ("module", "factory", "loose", "anonymous")
@@ -117,7 +139,7 @@ def fill(idiom: Idiom, form: int, layout: str, rng: random.Random, chosen: Mappi
         inner = text[at + 3 : end - 1]
         k = inner if re.fullmatch(r"[\w.]+", inner) else f"({inner})"
         text = text[:at] + formula.format(k=k, p=values["d"]) + text[end:]
-    return re.sub(r"\$([a-z]+)", lambda match: values[match[1]], text)
+    return re.sub(r"\$(\$|[a-z]+)", lambda match: "$" if match[1] == "$" else values[match[1]], text)
 
 
 def names_of(text: str) -> list[str]:
@@ -165,12 +187,12 @@ def write(idiom: Idiom, number: int) -> Program:
     layout = layouts[(index // 4 + number) % len(layouts)]
     text = fill(idiom, form, layout, rng, chosen, FORMULAS[(index + 2 * number) % len(FORMULAS)])
     if not idiom.alone:
-        text += "\n" + WRAPPERS[ORDER[(index + 5 * number) % len(ORDER)]]
+        text += WRAPPERS[ORDER[(index + 5 * number) % len(ORDER)]]
     if layout == "factory":
         text, layout = inside(text), "module"
     return Program(f"{idiom.name}/{number}", text, points_of(form, rng), idiom.expect, layout, idiom.tolerance)
 
 
-def corpus() -> dict[str, list[Program]]:
-    """Return the programs of every idiom."""
-    return {name: [write(idiom, number) for number in range(idiom.variants)] for name, idiom in IDIOMS.items()}
+def corpus(most: int = 1_000) -> list[Program]:
+    """Return the programs of every idiom; most: so many of each, one for each further choice of its own included."""
+    return [write(idiom, number) for idiom in IDIOMS.values() for number in range(min(most, idiom.variants))]
