@@ -53,7 +53,7 @@ _CONSTANT = frozenset(
         *(int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range, slice),
         *(types.CodeType, re.Pattern, types.MethodDescriptorType, types.WrapperDescriptorType, types.GenericAlias),
         *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
-        *(types.MethodWrapperType, np.ufunc),
+        types.MethodWrapperType,
     ]
 )
 _CONSTANTS = (np.generic, np.dtype, enum.Enum, numbers.Number)
@@ -106,6 +106,19 @@ def _foreign(module: str | None) -> bool:
     return bool(file and file.startswith(_LIBRARIES))
 
 
+def _library_class(cls: type) -> bool:
+    """Is this class a library's? One that is made in a namespace without a name says "builtins" too."""
+    module = _module_of(cls)
+    return _foreign(module) and not (module == "builtins" and cls.__flags__ & _HEAP_TYPE)
+
+
+def _module_of(cls: type) -> str:
+    return str(getattr(cls, "__module__", "builtins"))
+
+
+_HEAP_TYPE = 1 << 9
+
+
 def _home(function: types.FunctionType) -> str:
     """Return the module whose names the function sees; decorators give a function another module's name."""
     return str(function.__globals__.get("__name__") or "")
@@ -136,14 +149,15 @@ class Environment:
         self.functions: list[tuple[weakref.ref[Any], types.CodeType, Any, Any]] = []
         self.containers: list[tuple[Any, Any]] = []
         self.slots: list[tuple[Any, Any, Any]] = []
+        self.kinds: list[tuple[Any, type]] = []
         self.arrays: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         self.captured: list[tuple[np.ndarray[Any, Any], Any, Any]] = []
 
     # --- the mirror
     def inside(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function that is traced, as it is to be run under the trace."""
-        if type(function).__module__.startswith("koubai.") or (
-            isinstance(function, types.MethodType) and type(function.__self__).__module__.startswith("koubai.")
+        if _module_of(type(function)).startswith("koubai.") or (
+            isinstance(function, types.MethodType) and _module_of(type(function.__self__)).startswith("koubai.")
         ):
             return function  # koubai's own, which hands what changes in as arguments
         return self.substitute(function)  # type: ignore[no-any-return]
@@ -178,9 +192,13 @@ class Environment:
                 return standin
         if isinstance(value, _FUNCTION | _DISPATCHED):
             return self._function(value)
+        if kind is np.ufunc:
+            if all("O" in signature for signature in value.types):
+                self._trace.unwatch("it calls a function that np.frompyfunc made")
+            return value
         if isinstance(value, type):
             return self._class(value)
-        home = kind.__module__
+        home = _module_of(kind)
         container = _CONTAINERS.get(kind)
         if container is not None:
             return container(self, value)
@@ -192,6 +210,7 @@ class Environment:
             return self._builtin(value)
         if isinstance(value, functools.partial):
             parts = [self.substitute(a) for a in value.args]
+            self.containers.append((value.keywords, dict(value.keywords)))
             named = {k: self.substitute(v) for k, v in value.keywords.items()}
             return functools.partial(self.substitute(value.func), *parts, **named)
         if kind is _CACHED:
@@ -208,11 +227,11 @@ class Environment:
             return value
         if kind is _TUPLE_GETTER or (home in ("typing", "types", "dataclasses") and kind not in _SHADOWED):
             return value
-        if isinstance(value, _Shadow) or (_pure(kind.__module__) and kind.__module__.startswith("koubai")):
+        if isinstance(value, _Shadow) or (_pure(home) and home.startswith("koubai")):
             return value
-        if not _foreign(kind.__module__) or kind in _SHADOWED:
+        if not _library_class(kind) or kind in _SHADOWED:
             return self._object(value, kind)
-        self._trace.unwatch(f"it reads a {kind.__module__}.{kind.__qualname__}")
+        self._trace.unwatch(f"it reads a {home}.{kind.__qualname__}")
         return value
 
     def _array(self, value: np.ndarray[Any, Any]) -> Any:
@@ -244,6 +263,8 @@ class Environment:
             return _Module(self, value)
         if not _pure(name):
             self._trace.unwatch(f"it reads the module {name}")
+        if name == "warnings":
+            self._trace.warn()
         return value
 
     def _builtin(self, value: Any) -> Any:
@@ -329,9 +350,9 @@ class Environment:
 
     # --- classes and objects
     def _class(self, cls: type) -> Any:
-        if _foreign(cls.__module__):
-            if not _pure(cls.__module__):
-                self._trace.unwatch(f"it uses {cls.__module__}.{cls.__qualname__}")
+        if _library_class(cls):
+            if not _pure(_module_of(cls)):
+                self._trace.unwatch(f"it uses {_module_of(cls)}.{cls.__qualname__}")
             return cls
         if issubclass(cls, BaseException | _Shadow):
             return cls
@@ -339,18 +360,23 @@ class Environment:
             if any(isinstance(member, _FUNCTION | property) for member in vars(cls).values()):
                 self._trace.unwatch(f"it uses {cls.__qualname__}, an Enum with methods")
             return cls
-        if cls.__module__ in _TRANSPARENT and cls not in _SHADOWED:
+        if _module_of(cls) in _TRANSPARENT and cls not in _SHADOWED:
             return cls
         if type(cls) not in _META or any(
             "__getattribute__" in vars(part) for part in cls.__mro__[:-1] if part not in _SOLID
         ):
             self._trace.unwatch(f"it uses {cls.__qualname__}, a class with a way of its own to find attributes")
             return cls
-        bases = tuple(self.substitute(base) for base in cls.__bases__)
+        written_in_c = cls is types.SimpleNamespace
+        bases = (cls,) if written_in_c else tuple(self.substitute(base) for base in cls.__bases__)
         if not any(issubclass(base, _Shadow) for base in bases):
             bases = (_Shadow, *(base for base in bases if base is not object))
-        own: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        own |= {"__dict__": property(self._all_attributes), "__getattr__": self._getattr(cls), "__doc__": cls.__doc__}
+        own: dict[str, Any] = {"__module__": _module_of(cls), "__qualname__": cls.__qualname__}
+        own |= {
+            "__dict__": property(self._all_attributes, _replace_dict),
+            "__getattr__": self._getattr(cls),
+            "__doc__": cls.__doc__,
+        }
         if "__orig_bases__" in vars(cls):
             own["__orig_bases__"] = vars(cls)["__orig_bases__"]
         building, self._building = self._building, True
@@ -362,14 +388,15 @@ class Environment:
         finally:
             self._building = building
         self._remember(cls, shadow)  # before its methods are copied, which may name it
-        content = dict(vars(cls))
-        self.containers.append((vars(cls), content))
+        content = {} if written_in_c else dict(vars(cls))
+        self.containers.append(({} if written_in_c else vars(cls), content))
         for name, member in content.items():
             if name in _SKIPPED or isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType):
                 continue
             if name == "__init_subclass__":
                 member = self._quiet(member)
-            setattr(shadow, name, self._member(member, name))
+            mirror = self._member(member, name)
+            setattr(shadow, name, _as_array(mirror) if name == "__array__" else mirror)
         if hasattr(cls, "__abstractmethods__"):
             shadow.__abstractmethods__ = cls.__abstractmethods__
         first = dict(vars(shadow))
@@ -431,6 +458,7 @@ class Environment:
                 if any(name in vars(part) for part in kind.__mro__):  # else the class's would be found first
                     self._fetch(shadow, name)
         slots = [s for part in kind.__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType]
+        self.kinds.append((thing, kind))
         self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots if slot.__objclass__ not in _SOLID]
 
         def carry() -> bool:
@@ -451,7 +479,7 @@ class Environment:
         solid: Any = next((base for base in _SOLID if issubclass(kind, base)), None)
         try:
             if solid is None:
-                if all(part.__module__ in _PLAIN_BASES or not _foreign(part.__module__) for part in kind.__mro__):
+                if all(_module_of(part) in _PLAIN_BASES or not _library_class(part) for part in kind.__mro__):
                     return self._remember(thing, object.__new__(shadow_class))
                 return None
             if solid in (tuple, frozenset):
@@ -516,7 +544,7 @@ class Environment:
 
     # --- containers
     def _list(self, value: Any) -> Any:
-        copy = collections.deque(maxlen=value.maxlen) if type(value) is collections.deque else []
+        copy: Any = collections.deque(maxlen=value.maxlen) if type(value) is collections.deque else []
         self._remember(value, copy)
         content = list(value)
         copy.extend(content if _CONSTANT.issuperset(map(type, content)) else map(self.substitute, content))
@@ -562,10 +590,8 @@ class Environment:
             copy[self.substitute(k)] = self.substitute(v)
         self._watch(value, content)
         if type(value) is types.MappingProxyType:
-            copy = types.MappingProxyType(copy)
-            self._remember(value, copy)
-        else:
-            self._expect_items(value, copy)
+            return self._remember(value, types.MappingProxyType(copy))
+        self._expect_items(value, copy)
         return copy
 
     def _numbers(self, value: Any) -> Any:
@@ -728,6 +754,9 @@ class Environment:
         for thing, slot, value in self.slots:
             if _slot(slot, thing) is not value:
                 return False
+        for thing, kind in self.kinds:
+            if type(thing) is not kind:
+                return False
         for now, shape, dtype in self.captured:
             if now.shape != shape or now.dtype != dtype:
                 return False
@@ -755,7 +784,15 @@ class Environment:
     @property
     def only_names(self) -> bool:
         """Was nothing read that can change, but names and the functions themselves?"""
-        other = self.cells or self.containers or self.slots or self.arrays or self.captured or self._trace.inner
+        other = (
+            self.cells
+            or self.containers
+            or self.slots
+            or self.kinds
+            or self.arrays
+            or self.captured
+            or self._trace.inner
+        )
         return self._trace.unwatched is None and not other
 
     @property
@@ -786,6 +823,19 @@ def _names_of_class_bodies(code: types.CodeType) -> tuple[str, ...]:
                 found += part.co_names
             found += _names_of_class_bodies(part)
     return tuple(found)
+
+
+def _as_array(method: Any) -> Any:
+    """Return a user's ``__array__`` with the answer that NumPy asks for."""
+
+    def __array__(thing: Any, *args: Any, **kwargs: Any) -> Any:
+        return np.asarray(method(thing, *args, **kwargs))
+
+    return __array__
+
+
+def _replace_dict(shadow: Any, new: dict[str, Any]) -> None:
+    _Shadow.__dict__["__dict__"].__set__(shadow, new)
 
 
 def _instance_dict(thing: Any) -> dict[str, Any] | None:
@@ -919,8 +969,12 @@ class _Globals(dict[str, Any]):
         elif name in _BUILTINS:
             if name in _IMPURE_BUILTINS:
                 owner._trace.unwatch(f"it calls {name}()")
+            elif name in ("RuntimeWarning", "Warning"):
+                owner._trace.unwatch("it catches a warning")
+                owner._trace.warn()
             answer = dict.__getitem__(self, "__builtins__")[name]
         else:
+            owner.names[(id(outer), name)] = outer, name, MISSING
             raise KeyError(name)
         self[name] = self.first[name] = answer
         return answer

@@ -182,6 +182,13 @@ def _asarray(a: Any, dtype: Any = None, *args: Any, **kw: Any) -> Any:
     return np.asarray(a, None if dtype is None else np.dtype(dtype), *args, **kw)
 
 
+def _asarray_chkfinite(a: Any, dtype: Any = None, order: Any = None) -> Any:
+    y = _asarray(a, dtype)
+    if y.dtype.kind in "fc" and not np.all(np.isfinite(y)):
+        raise ValueError("array must not contain infs or NaNs")
+    return y
+
+
 def _arange(*args: Any, dtype: Any = None, **kw: Any) -> Any:
     if not holds_traced(args):
         return np.arange(*args, dtype=None if dtype is None else np.dtype(dtype), **kw)
@@ -220,9 +227,30 @@ def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]
             return function(*args)
         # Python's math computes in float64, and gives a Python number
         y = function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
-        return y._as_python() if type(y) is Traced else y
+        if type(y) is not Traced:
+            return y
+        if original in _RAISING and not np.isfinite(y):  # guarded: elsewhere it may raise, or no longer
+            original(*[a._value if type(a) is Traced else a for a in args])
+        return y._as_python()
 
     return standin
+
+
+# functions of math that raise for some finite numbers, where NumPy's give nan or inf
+_RAISING = {
+    getattr(math, name)
+    for name in (
+        *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "sinh", "cosh", "acos", "asin", "acosh"),
+        *("atanh", "fmod", "pow", "gamma", "lgamma"),
+    )
+    if hasattr(math, name)
+}
+
+
+def _errstate(**kwargs: Any) -> Any:
+    if not {"ignore", "warn"}.issuperset(kwargs.values()) and (trace := current_trace()) is not None:
+        trace.unwatch("np.errstate makes NumPy raise")
+    return np.errstate(**kwargs)
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -306,9 +334,11 @@ _CREATION = {
     "eye": _eye,
     "identity": _eye,
     "array": _array,
-    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite"), _asarray),
+    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray"), _asarray),
+    "asarray_chkfinite": _asarray_chkfinite,
     "arange": _arange,
     "vectorize": Vectorize,
+    "errstate": _errstate,
     "float64": _Float64,
     "float32": _Float32,
     "r_": _Joined(np.r_),

@@ -579,6 +579,7 @@ class _Running:
 
     def __enter__(self) -> None:
         self.outer, _active.trace = _active.trace, self.trace
+        self.trace.errors = np.geterr()
         self.quiet.__enter__()
 
     def __exit__(self, *exception: object) -> None:
@@ -605,6 +606,7 @@ class Trace:
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
+        self.errors: Any = {}  # how NumPy is told to answer what is not finite, outside the trace
         self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
         self.captures: dict[int, tuple[Traced, np.ndarray[Any, Any], int]] = {}  # traced, original, node at first
 
@@ -677,6 +679,10 @@ class Trace:
         """Note why the graph can't serve another call: something that it depends on can't be watched."""
         if self.unwatched is None:
             self.unwatched = reason
+
+    def warn(self) -> None:
+        """Let NumPy warn from here on as it does outside: the function looks at warnings."""
+        np.seterr(**self.errors)
 
     def commit_captured(self) -> bool:
         """Write what the function wrote into arrays from outside into these; return whether there was any."""
@@ -1280,6 +1286,10 @@ class Traced:
         return self.size * self.itemsize
 
     @property
+    def flags(self) -> Any:
+        return np.asarray(self._value).flags
+
+    @property
     def T(self) -> Traced:
         return record(OPS["transpose"], (self,), {"axes": tuple(range(self.ndim))[::-1]}) if self.ndim > 1 else self
 
@@ -1369,11 +1379,6 @@ class Traced:
     def __rdivmod__(self, other: Any) -> Any:
         return other // self, other % self
 
-    def __rpow__(self, other: Any) -> Any:
-        result = record(OPS["power"], (other, self))
-        result._weak = self._weak and _python_like(other)
-        return result
-
 
 class _Flat:
     """``a.flat`` where ``a.ravel()`` would be a copy, so that writes would be lost."""
@@ -1399,6 +1404,13 @@ class _Flat:
 _ASTYPE = OPS["astype"]
 
 
+_DIVISIONS = ("divide", "floor_divide", "remainder")
+
+
+def _number_of(a: Any) -> Any:
+    return a.plain() if type(a) is Traced else a
+
+
 def _define_operators() -> None:
     def binary(op: Op) -> tuple[Any, Any, Any]:
         def forward(self: Traced, other: Any) -> Any:
@@ -1406,15 +1418,25 @@ def _define_operators() -> None:
                 if other is None or isinstance(other, str):
                     return NotImplemented
                 other = _plain(other)
-            result = record(op, (self, other))
-            if self._weak:  # a comparison's answer is no number that could be cast
-                result._weak = result.dtype.kind != "b" and _python_like(other)
-            return result
+            if self._weak and _python_like(other):
+                return python_numbers(self, other)
+            return record(op, (self, other))
 
         def reflected(self: Traced, other: Any) -> Any:
-            result = record(op, (_plain(other), self))
-            if self._weak:
-                result._weak = _python_like(other)
+            if self._weak and _python_like(other):
+                return python_numbers(other, self)
+            return record(op, (_plain(other), self))
+
+        def python_numbers(a: Any, b: Any) -> Any:
+            """Compute with Python numbers, which raise where NumPy's would give inf or nan."""
+            if op.name in _DIVISIONS and b == 0:  # guarded
+                return operator.truediv(1.0, 0.0)
+            result = record(op, (a, b))
+            if op.name == "power" and not np.isfinite(result):  # guarded
+                exact = _number_of(a) ** _number_of(b)
+                if isinstance(exact, complex):
+                    raise untraceable("a power of a negative number is complex", "use real numbers only")
+            result._weak = result.dtype.kind != "b"  # a comparison's answer is no number that could be cast
             return result
 
         def inplace(self: Traced, other: Any) -> Any:
@@ -1443,8 +1465,7 @@ def _define_operators() -> None:
         forward, reflected, inplace = binary(OPS[name])
         setattr(Traced, f"__{short}__", forward)
         setattr(Traced, f"__i{short}__", inplace)
-        if short != "pow":
-            setattr(Traced, f"__r{short}__", reflected)
+        setattr(Traced, f"__r{short}__", reflected)
     compare = {
         "lt": "less",
         "le": "less_equal",
