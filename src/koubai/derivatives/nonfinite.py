@@ -10,6 +10,7 @@ finite is named.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from koubai.derivatives.differences import numerical_gradient
 from koubai.execute.choose import Program
 from koubai.graph.reverse import Careful, pullback, reverse
 from koubai.graph.trace import CAPTURED, LEAVES, Graph, Node, named_place, run_nodes
@@ -25,6 +25,7 @@ from koubai.graph.trace import CAPTURED, LEAVES, Graph, Node, named_place, run_n
 __all__ = ["GRADIENT", "HESSIAN_VECTOR", "PRODUCT", "Careful", "Derivation", "Settler", "all_finite", "may_fail"]
 
 _LADDER = 0.02 * 4.0 ** -np.arange(9)  # the distances from which the limit is taken
+_LADDER_FLOAT32 = 0.2 * 4.0 ** -np.arange(5)
 _SHARP = 1e-6  # how sharp limit and differences must be, relative to the largest slope around
 _FEW = 64  # components of which each is asked on which side f is defined
 
@@ -118,7 +119,7 @@ class Settler:
     def __init__(self, graph: Graph, active: Sequence[int], derivation: Derivation) -> None:
         self.graph, self.active, self.derivation = graph, active, derivation
         self._careful: Program | None = None
-        self._gradient: Settler | None = None  # of the gradient, where second derivatives are settled
+        self._gradient: tuple[Program, Settler] | None = None  # where second derivatives are settled
 
     def careful(self) -> Program:
         """Return the careful derivative, compiled."""
@@ -136,30 +137,73 @@ class Settler:
         with np.errstate(all="ignore"):
             value = self._function(leaves, extra)
             if value is None or not math.isfinite(value):
-                return results, ""
+                return results, self._told_before(leaves)
             found = self.careful().run(*leaves, *extra)
             if found is None:
                 return results, ""
-            if all_finite(found):
-                return found, ""
-            return self._undefined(leaves, extra, found)
+            if not all_finite(found):
+                return self._undefined(leaves, extra, found)
+            return (self._across(leaves, extra, results, found) if self._switches(leaves) else found), ""
+
+    def by_masks_alone(self, leaves: Sequence[Any]) -> bool:
+        """Tell whether care alone makes the derivative finite here, and nearby too: no mask is about to change."""
+        with np.errstate(all="ignore"):
+            found = self.careful().run(*leaves)
+            return found is not None and all_finite(found) and not self._switches(leaves)
 
     def _undefined(self, leaves: Sequence[Any], extra: Sequence[Any], found: Sequence[Any]) -> tuple[Any, str]:
         """Settle what the rules leave undefined."""
+        count = len(self.active)
         guessed = self.derivation(self.graph, self.active, Careful(guess=True))
         values = run_nodes(guessed, [*leaves, *extra])
-        nearby = _Nearby(self, leaves, extra, found[-len(self.active) :])
-        guesses = [lambda: [values[i] for i in guessed.outputs[-len(self.active) :]], nearby.limit]
-        for guess in guesses:
-            parts = guess()
-            if parts is None:
-                continue
-            parts = [
-                np.where(np.isfinite(g), g, p).astype(g.dtype)[()] for g, p in zip(nearby.parts, parts, strict=True)
-            ]
-            if all_finite(parts) and nearby.confirms(parts):
-                return (*found[: -len(self.active)], *parts), ""
+        nearby = _Nearby(self, leaves, extra, found[-count:])
+        for guess in (lambda: [values[i] for i in guessed.outputs[-count:]], nearby.limit):
+            parts = nearby.completed(found[-count:], guess())
+            if parts is not None and nearby.confirms(parts):
+                return (*found[:-count], *parts), ""
         return found, self._blamed(leaves, extra, found)
+
+    def _across(self, leaves: Sequence[Any], extra: Sequence[Any], plain: Sequence[Any], found: Sequence[Any]) -> Any:
+        """Return the derivative where a mask is about to change: that of both sides, if f goes on smoothly.
+
+        Otherwise it is that of the branch which was taken, as at every kink.
+        """
+        count = len(self.active)
+        nearby = _Nearby(self, leaves, extra, plain[-count:])
+        if nearby.confirms(found[-count:]):
+            return found
+        parts = nearby.completed(found[-count:], nearby.limit())
+        return (*found[:-count], *parts) if parts is not None and nearby.confirms(parts) else found
+
+    def _switches(self, leaves: Sequence[Any]) -> bool:
+        """Does a condition inside the function change its answer as soon as x moves?"""
+        conditions = [i for i, node in enumerate(self.graph.nodes) if node.dtype == np.bool_]
+        if not conditions:
+            return False
+        here = run_nodes(self.graph, leaves)
+        random = np.random.default_rng(20240229)
+        for side in (-1.0, 1.0):
+            there = list(leaves)
+            for k in self.active:
+                x = np.asarray(leaves[k])
+                tiny = 1e-9 if x.dtype == np.float64 else 1e-5
+                step = side * tiny * random.uniform(0.5, 1.5, x.shape) * np.maximum(np.abs(x), 1.0)
+                there[k] = (x + step).astype(x.dtype)[()]
+            try:
+                values = run_nodes(self.graph, there)
+            except (ArithmeticError, IndexError, ValueError):
+                continue
+            if any(not np.array_equal(here[i], values[i]) for i in conditions):
+                return True
+        return False
+
+    def _told_before(self, leaves: Sequence[Any]) -> str:
+        """Return what is to be said where f is finite, but the gradient is not that a second derivative is taken of."""
+        outputs = self._outputs(self.graph, leaves) if self._second else None
+        if outputs is None or not all_finite(outputs):
+            return ""
+        gradient = Settler(self.graph, self.active, GRADIENT)
+        return gradient(leaves, (), gradient.careful().run(*leaves))[1]
 
     def base(self, leaves: Sequence[Any], extra: Sequence[Any]) -> float:
         """Return the sum of what is differentiated, each output times its cotangent; nan outside the path."""
@@ -189,10 +233,12 @@ class Settler:
     def _slopes(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """Return the gradient, settled."""
         if self._gradient is None:
-            self._gradient = Settler(self.graph, self.active, GRADIENT)
-        results = self._gradient.careful().run(*leaves)
+            settler = Settler(self.graph, self.active, GRADIENT)
+            self._gradient = Program(GRADIENT(self.graph, self.active)), settler
+        plain, settler = self._gradient
+        results = plain.run(*leaves)
         if not all_finite(results):
-            results, _ = self._gradient(leaves, (), results)
+            results, _ = settler(leaves, (), results)
         return results[-len(self.active) :]  # type: ignore[no-any-return]
 
     @staticmethod
@@ -245,8 +291,8 @@ def _counted(parts: Sequence[Any]) -> str:
     bad = [v for part in parts for v in np.ravel(part)[~np.isfinite(np.ravel(part))].tolist()]
     size = sum(np.size(part) for part in parts)
     if size == 1:
-        return f"the gradient is {bad[0]}"
-    return f"{len(bad)} of the gradient's {size} components {'is' if len(bad) == 1 else 'are'} {bad[0]}"
+        return f"the derivative is {bad[0]}"
+    return f"{len(bad)} of the derivative's {size} components {'is' if len(bad) == 1 else 'are'} {bad[0]}"
 
 
 class _Nearby:
@@ -255,6 +301,7 @@ class _Nearby:
     def __init__(self, settler: Settler, leaves: Sequence[Any], extra: Sequence[Any], parts: Sequence[Any]) -> None:
         self.settler, self.leaves, self.extra, self.parts = settler, leaves, extra, parts
         self.single = any(np.asarray(part).dtype == np.float32 for part in parts)
+        self.distances = _LADDER_FLOAT32 if self.single else _LADDER
         self.wanted = [~np.isfinite(np.asarray(part)) for part in parts]
         random = np.random.default_rng(20240229)
         allowed = self._sides()
@@ -296,6 +343,15 @@ class _Nearby:
     def value(self, s: float, direction: Sequence[Any]) -> float:
         return self.settler.base(self._moved(s, direction), self.extra)
 
+    def completed(self, found: Sequence[Any], parts: Sequence[Any] | None) -> list[Any] | None:
+        """Return ``found`` with ``parts`` in place of the components in question; None where these are not finite."""
+        if parts is None:
+            return None
+        whole = [
+            np.where(mask, part, g).astype(g.dtype)[()] for mask, g, part in zip(self.wanted, found, parts, strict=True)
+        ]
+        return whole if all_finite(whole) else None
+
     def limit(self) -> list[Any] | None:
         """Return the limit of the derivative on the way to x, if all ways lead to the same."""
         found = [limit for direction in self.directions if (limit := self._limit_along(direction)) is not None]
@@ -308,49 +364,37 @@ class _Nearby:
         if not max(error.max(), other_error.max()) <= (1e-3 if self.single else _SHARP) * size:
             return None
         mean = np.where(error <= other_error, one, other)
-        ends = np.cumsum([np.size(part) for part in self.parts])[:-1]
-        return [v.reshape(np.shape(part)) for v, part in zip(np.split(mean, ends), self.parts, strict=True)]
+        ends = np.cumsum([mask.sum() for mask in self.wanted])[:-1]
+        limits = [np.zeros(mask.shape) for mask in self.wanted]
+        for whole, mask, part in zip(limits, self.wanted, np.split(mean, ends), strict=True):
+            whole[mask] = part
+        return limits
 
     def _limit_along(self, direction: Sequence[Any]) -> tuple[Any, Any] | None:
         """Return the limit along a direction, flat, and its error: extrapolated from a ladder of distances."""
-        above, below = (self._ladder(side * _LADDER, direction) for side in (1.0, -1.0))
+        above, below = (self._ladder(side * self.distances, direction) for side in (1.0, -1.0))
         if above is not None and below is not None:
             rows, order = (above + below) / 2, 2  # what is odd in the distance falls out
-            apart = np.abs(above[-1] - below[-1])
+            if not _meet(above, below):
+                return None
         elif above is not None or below is not None:
             rows, order = (above if above is not None else below), 1
-            apart = np.zeros(rows.shape[1])
         else:
             return None
-        best, error = rows[-1], np.abs(rows[-1] - rows[-2]) + apart
-        last = rows
-        for j in range(1, 4):
-            finer = last[1:] + (last[1:] - last[:-1]) / (4.0 ** (order * j) - 1)
-            differs = np.maximum(np.abs(finer[1:] - finer[:-1]), np.abs(finer[1:] - last[2:]))
-            row = differs.argmin(axis=0)
-            every = np.arange(finer.shape[1])
-            better = differs[row, every] < error
-            best = np.where(better, finer[1:][row, every], best)
-            error = np.where(better, differs[row, every], error)
-            last = finer
-        if apart.any():  # the two sides must meet: their gap shrinks with the distance, or there is a kink
-            wide = np.abs(above[0] - below[0])
-            if np.any(apart > 1e-2 * wide + _SHARP * np.max(np.abs(rows))):
-                return None
-        return best, error
+        return _extrapolated(rows, order)
 
     def _ladder(self, distances: Any, direction: Sequence[Any]) -> Any:
-        """Return the derivative at each distance, one flat row each; None where it is not finite somewhere."""
+        """Return the components in question at each distance, one row each; None where one is not finite."""
         rows = []
         for s in distances:
             results = self.settler.careful().run(*self._moved(float(s), direction), *self.extra)
             if results is None:
                 return None
-            parts = [np.ravel(part) for part in results[-len(self.parts) :]]
-            row = np.concatenate(parts).astype(np.float64)
+            parts = results[-len(self.parts) :]
+            row = np.concatenate([np.asarray(p)[mask] for p, mask in zip(parts, self.wanted, strict=True)])
             if not np.isfinite(row).all():
                 return None
-            rows.append(row)
+            rows.append(row.astype(np.float64))
         return np.array(rows)
 
     def confirms(self, parts: Sequence[Any]) -> bool:
@@ -365,22 +409,48 @@ class _Nearby:
         return True
 
     def _measured(self, direction: Sequence[Any], expected: float) -> bool:
-        spread = [0.0]
-
-        def along(s: Any) -> float:
-            value = self.value(float(s), direction)
-            if math.isfinite(value) and abs(s) > 1e-3:
-                spread.append(abs(value - start) / abs(float(s)))
-            return value
-
+        """Do differences along a direction give what is expected, or draw near it as the step shrinks?"""
         start = self.value(0.0, direction)
-        if not math.isfinite(start):
-            return False
-        estimate = numerical_gradient(along, np.float64(0.0))
-        slope = max(abs(expected), abs(estimate.value), max(spread))
-        near = 1e-2 if self.single else _SHARP
-        sharp = estimate.error <= near * slope or slope == 0
-        return bool(sharp and abs(estimate.value - expected) <= max(10 * estimate.error, near * slope))
+        above, below = (
+            np.array([self.value(side * h, direction) for h in self.distances.tolist()]) for side in (1.0, -1.0)
+        )
+        right, left = (above - start) / self.distances, (start - below) / self.distances
+        sides = [slopes for slopes in (right, left) if np.isfinite(slopes).all()]
+        if not sides or any(np.isfinite(slopes).any() for slopes in (right, left) if not np.isfinite(slopes).all()):
+            return False  # f is not finite at x, or ends nearby, but not there
+        slope = max(abs(expected), max(float(np.max(np.abs(slopes))) for slopes in sides))
+        near = (1e-2 if self.single else _SHARP) * slope
+        rows = np.mean(sides, axis=0)[:, None]
+        (value,), (error,) = _extrapolated(rows, len(sides))
+        bends = len(sides) == 2 and not _meet(right[:, None], left[:, None])
+        if not bends and error <= near and abs(value - expected) <= max(10 * error, near):
+            return True
+        # slowly, as those of |x|**1.5
+        return all(b <= max(0.8 * a, near) for v in sides for a, b in itertools.pairwise(np.abs(v - expected).tolist()))
+
+
+def _meet(above: Any, below: Any) -> bool:
+    """Does the gap between the two sides shrink with the distance, so that there is no kink?"""
+    gap = np.abs(above - below)
+    return bool(np.all(gap.min(axis=0) <= 2e-2 * gap[0] + _SHARP * np.max(np.abs(above[0] + below[0]))))
+
+
+def _extrapolated(rows: Any, order: int) -> tuple[Any, Any]:
+    """Return the limit of the rows of a ladder at distance 0, and its error: where the rows agree best.
+
+    order: of the error in the distance, which is a power series in distance**order.
+    """
+    best, error = rows[-1], np.abs(rows[-1] - rows[-2])
+    last = rows
+    for j in range(1, 4):
+        finer = last[1:] + (last[1:] - last[:-1]) / (4.0 ** (order * j) - 1)
+        differs = np.maximum(np.abs(finer[1:] - finer[:-1]), np.abs(finer[1:] - last[2:]))
+        row, every = differs.argmin(axis=0), np.arange(finer.shape[1])
+        better = differs[row, every] < error
+        best = np.where(better, finer[1:][row, every], best)
+        error = np.where(better, differs[row, every], error)
+        last = finer
+    return best, error
 
 
 def _itself(graph: Graph, active: Sequence[int], careful: Careful | None) -> Graph:

@@ -93,14 +93,9 @@ class Path:
         results = self.program.run(*leaves.values)
         if self.settler is None or results is None or all_finite(results) or not np.isfinite(results[0]):
             return
-        careful = self.settler.careful()
-        found = careful.run(*leaves.values)
-        if found is not None and all_finite(found):
-            self.graph, self.program, self.careful = (
-                derive(self.recorded.graph, leaves.active, Careful()),
-                careful,
-                True,
-            )
+        if self.settler.by_masks_alone(leaves.values):
+            self.careful, self.program = True, self.settler.careful()
+            self.graph = derive(self.recorded.graph, leaves.active, Careful())
 
     def circumstances(self, leaves: Leaves) -> tuple[Any, ...]:
         """Return all the numbers that f depends on with these arguments, as bytes."""

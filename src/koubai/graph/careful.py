@@ -75,7 +75,7 @@ def _weights(live: Any) -> Any:
 
 
 def _both(live: Any, condition: Any, shape: tuple[int, ...]) -> Any:
-    condition = condition if np.shape(condition) == shape else np.broadcast_to(condition, shape)
+    condition = _spread(_array(condition), shape)
     return condition if live is None else np.logical_and(live, condition)
 
 
