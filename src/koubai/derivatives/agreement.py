@@ -30,7 +30,7 @@ import numpy as np
 from koubai.errors import FunctionError, GradientError, TraceError
 from koubai.graph.trace import Graph, Guard, Node, run_nodes
 
-__all__ = ["cross_check", "refuse_random"]
+__all__ = ["check_bend", "cross_check", "directions_of", "refuse_random"]
 
 _STEPS = ((1e-4, 1e-5), (1e-3, 1e-4), (1e-5, 1e-6), (1e-2, 1e-3), (1e-6, 1e-7))
 _STEPS_FLOAT32 = ((1e-2, 3e-3), (3e-2, 1e-2), (1e-1, 3e-2))
@@ -56,12 +56,14 @@ def cross_check(
     where: str,
     single: bool = False,
     graph: Graph | None = None,
+    stairs: bool = True,
 ) -> bool:
     """Compare ``value`` and ``gradients`` with ``f(*leaves)`` and its differences.
 
     f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``;
     single: f computes in float32 somewhere; graph: f as it was traced, whose inputs are the leaves and whose first
-    output is f; without it, nothing but differences of f is asked.
+    output is f; without it, nothing but differences of f is asked; stairs: is f refused where it follows x in steps
+    only? Gradients do at kinks.
     Returns False where nothing leads from the active leaves to f, and no difference moves it either.
     Raises FunctionError where two calls of f differ; TraceError where the graph does not give f's value, or does not
     follow f; GradientError where the derivative is wrong beyond the measured noise.
@@ -100,7 +102,7 @@ def cross_check(
                 if error <= 1e-6 * abs(slope) and abs(difference.slope - slope) <= 10 * error:
                     confirmed = True
                     break
-        looks = None if graph is None else _looks(graph, tuple(active))
+        looks = None if graph is None or not stairs else _looks(graph, tuple(active))
         if looks is not None and not looks.reach and line.flat:
             return bool(looks.guards)  # what is looked at may lead elsewhere
         if confirmed and (looks is None or not looks.doubtful):
@@ -142,6 +144,34 @@ def cross_check(
     return True
 
 
+def directions_of(leaves: Sequence[Any], active: Sequence[int]) -> list[Any]:
+    """Return the direction along which everything here is looked at: a random one, in the scale of x."""
+    random = np.random.default_rng(20240229)
+    return [_direction(random, np.asarray(leaves[k], np.float64)) for k in active]
+
+
+def check_bend(
+    f: Callable[..., Any], leaves: Sequence[Any], active: Sequence[int], bend: float, where: str, graph: Graph
+) -> None:
+    """Compare ``bend``, the second derivative along `directions_of`, with f itself over long steps.
+
+    Raises TraceError where the graph does not follow f, as where f is flat at x to first order only.
+    """
+    line = _Line(f, leaves, active, graph, float(np.finfo(np.float64).eps))
+    with np.errstate(all="ignore"):
+        f0 = line.at(0.0)
+        line.noise = line.eps * abs(f0)
+        line.measure()
+        far, near = ((line.at(t) + line.at(-t) - 2 * f0) / t**2 for t in (3 * _TREND, _TREND))
+        noise = 4 * line.noise / _TREND**2
+        steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), noise)
+        if not steady or not abs(near - bend) > max(0.2 * max(abs(near), abs(bend)), 10 * noise):
+            return
+        looks = _looks(graph, tuple(active))
+        if not line.follows(near - bend, 2) or (looks.doubtful and line.jumps(_TREND * near)):
+            raise looks.refusal(where, bend, near, "second derivative")
+
+
 def refuse_random(f: Callable[[], Any], where: str) -> None:
     """Raise FunctionError where two calls of ``f`` differ: differences of it would be differences of its noise."""
     first, second = np.asarray(f()), np.asarray(f())
@@ -167,9 +197,8 @@ class _Line:
     def __init__(
         self, f: Callable[..., Any], leaves: Sequence[Any], active: Sequence[int], graph: Graph | None, eps: float
     ) -> None:
-        random = np.random.default_rng(20240229)
         self.f, self.leaves, self.active, self.graph, self.eps = f, leaves, active, graph, eps
-        self.directions = [_direction(random, np.asarray(leaves[k], np.float64)) for k in active]
+        self.directions = directions_of(leaves, active)
         self.noise = 0.0
         self._known: dict[float, float] = {}
 
@@ -246,8 +275,8 @@ class _Line:
         other = abs(near - slope) > max(0.2 * abs(near), 10 * noise / h)
         return near if steady and other and abs(near) > 0.1 * abs(slope) else None  # small: teeth of a saw, no trend
 
-    def follows(self, lost: float) -> bool:
-        """Is the graph f anywhere near the point, to within the slope ``lost`` that f has and the graph has not?
+    def follows(self, lost: float, n: int = 1) -> bool:
+        """Is the graph f anywhere near the point, to within the n-th derivative ``lost`` that f has and it has not?
 
         Where its guards hold it claims to be; where they fail it may be too. If it claims nothing however near the
         point is, and is not, it follows f at this point alone.
@@ -260,10 +289,10 @@ class _Line:
                 if values is None:
                     continue
                 holds = all(guard.holds(values[guard.node]) for guard in self.graph.guards)
-                if t * lost <= 30 * self.noise:  # too little to be seen
+                if t**n * lost <= 30 * self.noise:  # too little to be seen
                     if holds:
                         return True
-                elif abs(float(values[self.graph.outputs[0]]) - self.at(side)) <= 0.1 * t * lost:
+                elif abs(float(values[self.graph.outputs[0]]) - self.at(side)) <= 0.1 * t**n * lost:
                     return True
                 elif holds:
                     return False
@@ -299,9 +328,9 @@ class _Looks(NamedTuple):
     carries: bool
     doubtful: bool
 
-    def refusal(self, where: str, slope: float, trend: float) -> TraceError:
+    def refusal(self, where: str, slope: float, trend: float, what: str = "slope") -> TraceError:
         """Return the error for a graph that does not follow f, at the user's line where the derivative is lost."""
-        told = f"its slope over a step of 1% is {trend:.6g}, and not {slope:.6g}: the derivative is lost"
+        told = f"its {what} over a step of 1% is {trend:.6g}, and not {slope:.6g}: the derivative is lost"
         fix = "compute with the value of x itself, in NumPy's functions"
         exact = [guard for guard in self.guards if type(guard.expected) is not bool]
         for node in self.steps:

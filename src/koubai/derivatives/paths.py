@@ -10,23 +10,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.derivatives.agreement import cross_check
+from koubai.derivatives.agreement import check_bend, cross_check, directions_of
+from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, Careful, Derivation, Settler, all_finite, may_fail
 from koubai.errors import GradientWarning, TraceError, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.graph.call import Leaves, Recorded, record_call, replay
-from koubai.graph.trace import CAPTURED, LEAVES, Graph, Traced
+from koubai.graph.ops import apply
+from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, new_traced, run_nodes
 from koubai.parameters import as_scalar
 
-__all__ = ["INDEPENDENT", "RAISED", "Path", "Paths"]
+__all__ = ["RAISED", "Path", "Paths"]
 
 # what f itself may raise, or catch, where a program of it meets numbers that it can't work with
 RAISED = ArithmeticError, ValueError, IndexError
-INDEPENDENT = (
-    "{name} does not depend on its argument: nothing that it returns comes of it, and its derivative is 0. Make what "
-    "is to be differentiated the argument, as in lambda W: loss(W), and compute with it"
-)
 _HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"
 _PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments kept for one function
@@ -245,7 +243,7 @@ class Paths:
 
         before: evaluations up to its tracing; guarded: its graph with all its guards.
         """
-        if not self.scalar:
+        if not isinstance(self.derive, Derivation):
             return
         value = self._verify(path, leaves, guarded)
         if self.keeps and path.agrees and path.may_be_kept(self.f):
@@ -278,7 +276,11 @@ class Paths:
         return None
 
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
-        """Compare the gradient of the path with f itself, and see whether that told something; return f there."""
+        """Compare the derivative of the path with f itself, and see whether that told something; return f there."""
+        graph = guarded or path.recorded.graph
+        if not self.scalar:
+            self._verify_product(path, leaves, graph)
+            return np.nan
         first = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
         results, _ = first.run(leaves)
         if results is None:
@@ -287,7 +289,6 @@ class Paths:
         path.agrees = all_finite(results)
         del results
         first.program.release()  # the check needs memory too, and not at the same time
-        graph = guarded or path.recorded.graph
         single = _computes_single(graph)
         f, answers = self._plain(leaves), []
 
@@ -298,7 +299,60 @@ class Paths:
         path.depends = cross_check(
             asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph
         )
+        if self.derive is not GRADIENT and path.agrees:
+            self._verify_second(path, first, leaves, graph)
         return answers[0] if answers else np.nan
+
+    def _verify_second(self, path: Path, first: Path, leaves: Leaves, graph: Graph) -> None:
+        """Compare the Hessian of the path with its gradient, ``first``, and with f."""
+        active, single = leaves.active, _computes_single(graph)
+        along = directions_of(leaves.values, active)
+        seeds = [v.astype(leaves.values[k].dtype)[()] for k, v in zip(active, along, strict=True)]
+        products, _ = path.run(leaves, *seeds)
+        if products is None or not all_finite(products):
+            path.agrees = False
+            return
+
+        def slope(*values: Any) -> float:
+            results = first.program.run(*values)
+            return np.nan if results is None else _times(results[1:], seeds)
+
+        both = GRADIENT(graph, active)
+        slopes = _weighted(both, both.outputs[1:], seeds)
+        value = slope(*leaves.values)
+        what = f"the gradient of {self.name}"
+        cross_check(slope, leaves.values, active, value, products, what, single, slopes, stairs=False)
+        if not single:
+            check_bend(self._plain(leaves), leaves.values, active, _times(products, seeds), self.name, graph)
+
+    def _verify_product(self, path: Path, leaves: Leaves, graph: Graph) -> None:
+        """Compare a product of cotangents with the Jacobian of the path with one number made of all that f returns."""
+        if len(graph.outputs) != 1:
+            return
+        shape, dtype = graph.nodes[graph.outputs[0]].shape, graph.nodes[graph.outputs[0]].dtype
+        y = np.asarray(run_nodes(graph, leaves.values)[graph.outputs[0]], np.float64)
+        finite = np.isfinite(y)
+        if not finite.any():
+            path.agrees = False
+            return
+        size = np.abs(np.where(finite, y, 0.0))
+        scale = np.maximum(size, 1e-6 * size.max()) if size.any() else np.ones(shape)
+        weights = np.random.default_rng(20240229).uniform(0.5, 1.5, shape) / scale  # so that each counts
+        weights = np.where(finite, weights, 0.0).astype(dtype)[()]
+        products, _ = path.run(leaves, weights)
+        if products is None:
+            raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
+        path.agrees = all_finite(products)
+
+        def asked(*values: Any) -> float:
+            args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
+            self.nfev += 1
+            return _times([np.where(finite, np.asarray(self.f(*args, **kwargs), np.float64), 0.0)], [weights])
+
+        whole = _weighted(graph, graph.outputs, [weights]) if finite.all() else None
+        value = _times([np.where(finite, y, 0.0)], [weights])
+        single = _computes_single(graph)
+        path.depends = cross_check(asked, leaves.values, leaves.active, value, products, self.name, single, whole)
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
         def f(*values: Any) -> float:
@@ -307,3 +361,17 @@ class Paths:
             return float(as_scalar(self.f(*args, **kwargs)))
 
         return f
+
+
+def _times(parts: Sequence[Any], weights: Sequence[Any]) -> float:
+    return float(sum(np.sum(np.asarray(p, np.float64) * w) for p, w in zip(parts, weights, strict=True)))
+
+
+def _weighted(graph: Graph, outputs: Sequence[int], weights: Sequence[Any]) -> Graph:
+    """Return the graph of the sum of these outputs, each times its weights."""
+    trace = Trace(concrete=False, name=graph.name)
+    trace.inputs, trace.nodes, trace.forms = list(graph.inputs), list(graph.nodes), list(graph.forms)
+    total: Any = 0.0
+    for i, weight in zip(outputs, weights, strict=True):
+        total = total + apply("sum", new_traced(trace, i, None, *graph.forms[i]) * weight, axis=None, keepdims=False)
+    return Graph.pruned(trace.nodes, trace.inputs, [total._current()], graph.guards, (), graph.name, trace)
