@@ -12,7 +12,7 @@ import numpy as np
 
 from koubai.derivatives.agreement import check_bend, cross_check, directions_of
 from koubai.derivatives.differences import INDEPENDENT
-from koubai.derivatives.nonfinite import GRADIENT, Careful, Derivation, Settler, all_finite, may_fail
+from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Settler, all_finite, may_fail
 from koubai.errors import GradientWarning, TraceError, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
@@ -243,7 +243,7 @@ class Paths:
 
         before: evaluations up to its tracing; guarded: its graph with all its guards.
         """
-        if not isinstance(self.derive, Derivation):
+        if not self.scalar and self.derive is not PRODUCT:
             return
         value = self._verify(path, leaves, guarded)
         if self.keeps and path.agrees and path.may_be_kept(self.f):
@@ -278,7 +278,7 @@ class Paths:
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
         """Compare the derivative of the path with f itself, and see whether that told something; return f there."""
         graph = guarded or path.recorded.graph
-        if not self.scalar:
+        if self.derive is PRODUCT:
             self._verify_product(path, leaves, graph)
             return np.nan
         first = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
@@ -336,7 +336,7 @@ class Paths:
             path.agrees = False
             return
         size = np.abs(np.where(finite, y, 0.0))
-        scale = np.maximum(size, 1e-6 * size.max()) if size.any() else np.ones(shape)
+        scale = np.where(size > 0, size, size.max() or 1.0)
         weights = np.random.default_rng(20240229).uniform(0.5, 1.5, shape) / scale  # so that each counts
         weights = np.where(finite, weights, 0.0).astype(dtype)[()]
         products, _ = path.run(leaves, weights)
