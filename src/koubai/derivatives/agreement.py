@@ -165,7 +165,7 @@ def check_bend(
         far, near = ((line.at(t) + line.at(-t) - 2 * f0) / t**2 for t in (3 * _TREND, _TREND))
         noise = 4 * line.noise / _TREND**2
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), noise)
-        if not steady or not abs(near - bend) > max(0.2 * max(abs(near), abs(bend)), 10 * noise):
+        if not steady or not abs(near - bend) > max(3 * abs(near - far), 0.02 * abs(near), 10 * noise):
             return
         looks = _looks(graph, tuple(active))
         if not line.follows(near - bend, 2) or (looks.doubtful and line.jumps(_TREND * near)):
@@ -265,14 +265,14 @@ class _Line:
                 break
         else:
             return None
-        if abs(rough - slope) <= max(0.05 * max(abs(rough), abs(slope)), 4 * noise / h):
+        if abs(rough - slope) <= max(0.01 * max(abs(rough), abs(slope)), 4 * noise / h):
             return None
         near, far = (
             sum(t * (at(t) - at(-t)) for t in width * _PLACES) / (2 * width**2 * (_PLACES @ _PLACES))
             for width in (h, 3 * h)
         )
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
-        other = abs(near - slope) > max(0.2 * abs(near), 10 * noise / h)
+        other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
         return near if steady and other and abs(near) > 0.1 * abs(slope) else None  # small: teeth of a saw, no trend
 
     def follows(self, lost: float, n: int = 1) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 
 from koubai.derivatives.agreement import refuse_random
 from koubai.derivatives.differences import (
-    FLAT,
     INDEPENDENT,
     Differences,
     Estimate,
@@ -364,8 +363,8 @@ class _Higher:
         if refused is not None:
             warn(FallbackWarning(refused, found.nfev))
         for sentence in found.warnings:
-            told = sentence if sentence is FLAT else f"the {self.what} by differences: {sentence}"
-            warn(GradientWarning(f"{self.name}: {told}"))
+            told = f"the {self.what} of {self.name} by differences: {sentence}"
+            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else told))
         return alone, found.value
 
     def _slopes(self, alone: _Alone, args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
