@@ -119,8 +119,13 @@ class Differentiated:
         if error is not None:
             warn(FallbackWarning(error, self._differences - before))
         for estimate in estimates:
+            errors = estimate.error.values() if isinstance(estimate.error, dict) else [estimate.error]
+            largest = max(float(np.max(error)) for error in errors)
             for sentence in estimate.warnings:
-                warn(GradientWarning(f"the gradient of {self._paths.name} by differences: {sentence}"))
+                told = (
+                    f"the gradient of {self._paths.name} by differences: {sentence}; its error is up to {largest:.2g}"
+                )
+                warn(GradientWarning(told))
         return answer
 
     def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:

@@ -40,7 +40,19 @@ class Path:
     are infinite, since the first gradient needed it?
     """
 
-    __slots__ = ("agrees", "careful", "checked", "direct", "graph", "made", "program", "recorded", "same", "settler")
+    __slots__ = (
+        "agrees",
+        "careful",
+        "checked",
+        "direct",
+        "gradient",
+        "graph",
+        "made",
+        "program",
+        "recorded",
+        "same",
+        "settler",
+    )
 
     def __init__(self, recorded: Recorded, derive: Derive) -> None:
         active = recorded.leaves.active
@@ -48,10 +60,11 @@ class Path:
         self.graph = derive(recorded.graph, active)
         self.program = Program(self.graph)
         self.settler: Settler | None = None
-        if isinstance(derive, Derivation) and may_fail(self.graph):
+        if isinstance(derive, Derivation) and may_fail(self.graph, active):
             self.settler = Settler(recorded.graph, active, derive)
         self.careful = False
         self.agrees = True
+        self.gradient: Path | None = None  # the first derivative, which is compared with f
         self.same = recorded.environment.same
         self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
         self.made: dict[Any, Any] = {}
@@ -235,7 +248,9 @@ class Paths:
 
     def _verify(self, path: Path, leaves: Leaves) -> float:
         """Compare the gradient of the path with f itself, and see whether that told something; return f there."""
-        first = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        if path.gradient is None:
+            path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        first = path.gradient
         results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
