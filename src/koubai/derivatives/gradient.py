@@ -133,11 +133,17 @@ class Differentiated:
             raise
         if error is not None:
             warn(FallbackWarning(error, self._differences - before))
-        for sentence in [sentence for each in estimates for sentence in each.warnings]:
-            if sentence is INDEPENDENT:
-                warn(GradientWarning(sentence.format(name=self._paths.name)))
-            else:
-                warn(GradientWarning(f"the gradient of {self._paths.name} by differences: {sentence}"))
+        for found in estimates:
+            errors = found.error.values() if isinstance(found.error, dict) else [found.error]
+            largest = max(float(np.max(error)) for error in errors)
+            for sentence in found.warnings:
+                if sentence is INDEPENDENT:
+                    warn(GradientWarning(sentence.format(name=self._paths.name)))
+                    continue
+                told = (
+                    f"the gradient of {self._paths.name} by differences: {sentence}; its error is up to {largest:.2g}"
+                )
+                warn(GradientWarning(told))
         return answer
 
     def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
