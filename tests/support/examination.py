@@ -18,12 +18,13 @@ import koubai
 from koubai.errors import CompileWarning, KoubaiError
 
 from .programs import Instance, Program
-from .truth import argument, slope
+from .truth import argument, bend, slope
 
 STEPS = 6  # of each descent
 CHANGE_AT = 3  # the surroundings change after so many of them
 LR = 0.03
-DEAR = 40  # evaluations of f that a descent of STEPS steps may take by backpropagation
+BENT = 1e-3  # tolerance of second derivatives, whose truth is a difference of differences
+DEAR = 50  # evaluations of f that a descent of STEPS steps may take by backpropagation
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Examination:
         self.session(self.watched)
         self.session(self.minimized)
         self.session(self.own_loop)
+        self.session(self.other_derivatives)
         return self.outcome
 
     def session(self, check: Callable[[Instance, Instance], None]) -> None:
@@ -130,7 +132,7 @@ class Examination:
     # --- one answer
     def compare(self, check: str, answer: Answer, twin: Instance, point: Any, at: Callable[[Any], Any]) -> None:
         """Hold one answer against the plain twin. at: the gradient in the answer's value."""
-        wanted = ask(lambda: twin.f(argument(point)))
+        wanted = ask(lambda: twin(argument(point)))
         if answer.error is not None:
             if wanted.error is not None and type(wanted.error) is type(answer.error):
                 return
@@ -148,7 +150,7 @@ class Examination:
     def hold(self, check: str, gradient: Any, twin: Instance, point: Any) -> None:
         """Hold a gradient against differences of the twin."""
         with listening():
-            truth, error = slope(twin.f, point)
+            truth, error = slope(twin, point)
         scale = 1 + np.max(np.abs(truth))
         tolerance = self.program.tolerance * scale
         if not error <= tolerance:
@@ -161,7 +163,7 @@ class Examination:
             self.found("wrong", check, f"{np.asarray(gradient).tolist()} for {truth.tolist()}")
 
     def hold_value(self, check: str, value: Any, twin: Instance, point: Any) -> None:
-        wanted = ask(lambda: float(twin.f(argument(point))))
+        wanted = ask(lambda: float(twin(argument(point))))
         if wanted.error is None and not abs(float(value) - wanted.value) <= 1e-9 * (1 + abs(wanted.value)):
             self.found("wrong", check, f"value {float(value)!r} for {wanted.value!r}")
 
@@ -174,14 +176,14 @@ class Examination:
 
         def look(check: str, point: Any) -> Answer:
             x = argument(point)
-            answer = ask(lambda: gradient(x))
+            answer = ask(lambda: gradient(x, *one.extra))
             self.compare(check, answer, twin, point, lambda value: value)
             if np.ndim(point) and not np.array_equal(x, np.asarray(point, float)):
                 self.found("wrong", check, "the caller's x was written into")
             return answer
 
         def look_both(check: str, point: Any) -> None:
-            answer = ask(lambda: both(argument(point)))
+            answer = ask(lambda: both(argument(point), *one.extra))
             self.compare(check, answer, twin, point, lambda value: value[1])
             if answer.error is None and self.numeric:
                 self.hold_value(check, answer.value[0], twin, point)
@@ -207,7 +209,7 @@ class Examination:
 
         def descend() -> None:
             steps = self.library.iterate(
-                one.f, argument(self.program.points[0]), self.library.SGD(lr=LR), gtol=0, max_steps=STEPS
+                one.loss, argument(self.program.points[0]), self.library.SGD(lr=LR), gtol=0, max_steps=STEPS
             )
             for step in steps:
                 self.look_at_step("iterate", step, one, twin)
@@ -216,15 +218,16 @@ class Examination:
 
     def watched(self, one: Instance, twin: Instance) -> None:
         """The same by minimize and on_step."""
+        limits = {} if self.program.expect == "flat" else {"gtol": 0}
 
         def descend() -> Any:
             return self.library.minimize(
-                one.f,
+                one.loss,
                 argument(self.program.points[0]),
                 self.library.SGD(lr=LR),
-                gtol=None if self.program.expect == "flat" else 0,
                 max_steps=STEPS,
                 on_step=lambda step: self.look_at_step("on_step", step, one, twin),
+                **limits,
             )
 
         self.descent("on_step", descend)
@@ -251,7 +254,7 @@ class Examination:
             return answer
         if self.program.expect in ("aloud", "constant", "flat") and run.success and not answer.warned:
             self.found("wrong", check, f"claims success: {run.message}")
-        if self.program.expect == "right" and not answer.warned and run.nfev > DEAR:
+        if self.program.expect == "right" and self.program.steady and not answer.warned and run.nfev > DEAR:
             self.found("broken", check, f"{run.nfev} evaluations of f for {run.nit} steps")
         return answer
 
@@ -264,7 +267,7 @@ class Examination:
             answer = self.descent(
                 check,
                 lambda start=start: self.library.minimize(
-                    one.f, start, self.library.SGD(lr=LR), gtol=0, max_steps=STEPS
+                    one.loss, start, self.library.SGD(lr=LR), gtol=0, max_steps=STEPS
                 ),
             )
             if answer.error is not None:
@@ -276,7 +279,7 @@ class Examination:
                 self.outcome.compared += 1
                 self.hold_point(check, answer.value.x, wanted, error)
                 self.hold_value(check, answer.value.fun, twin, answer.value.x)
-            if one.change is None:
+            if check == "minimize again" or one.change is None:
                 return
             one.change()
             twin.change()
@@ -290,7 +293,7 @@ class Examination:
         params = {"x": np.array(self.program.points[0], float)}
         for step in range(STEPS):
             x = params["x"] if params["x"].ndim else np.float64(params["x"])
-            answer = ask(lambda x=x: gradient(x))
+            answer = ask(lambda x=x: gradient(x, *one.extra))
             self.compare(f"own loop {step}", answer, twin, np.array(x), lambda value: value)
             if answer.error is not None or np.shape(answer.value) != params["x"].shape:
                 return
@@ -301,12 +304,45 @@ class Examination:
                 one.change()
                 twin.change()
 
+    def other_derivatives(self, one: Instance, twin: Instance) -> None:
+        """hessian, hvp and jacobian, before and after a change; they may refuse, if only aloud."""
+        if not self.numeric or not hasattr(self.library, "hessian"):
+            return
+        hessian, product, jacobian = (
+            derivative(one.loss) for derivative in (self.library.hessian, self.library.hvp, self.library.jacobian)
+        )
+        point = self.program.points[0]
+        v = argument(np.linspace(1, 0.5, np.size(point)).reshape(np.shape(point)))
+        for when in ("", "changed "):
+            with listening():
+                truth, error = bend(twin, point)
+            if np.all(np.isfinite(truth)) and error <= 1e-2 * BENT * (1 + np.max(np.abs(truth))):
+                along = truth @ v if np.ndim(point) else truth * v
+                for check, call, wanted in (
+                    ("hessian", lambda: hessian(argument(point)), truth),
+                    ("hvp", lambda: product(argument(point), v), along),
+                ):
+                    answer = ask(call)
+                    self.outcome.compared += 1
+                    if answer.error is not None and not isinstance(answer.error, KoubaiError):
+                        self.found("broken", when + check, told(answer.error))
+                    if answer.error is None and not np.allclose(answer.value, wanted, atol=BENT, rtol=BENT):
+                        given = np.asarray(answer.value).tolist()
+                        self.found("wrong", when + check, f"{given} for {np.asarray(wanted).tolist()}")
+            answer = ask(lambda: jacobian(argument(point)))
+            if answer.error is None:
+                self.hold(when + "jacobian", answer.value, twin, point)
+            if one.change is None:
+                return
+            one.change()
+            twin.change()
+
     def plain_descent(self, twin: Instance) -> tuple[Any, float]:
         """Return where STEPS steps of plain gradient descent end, and how sure that is."""
         x, worst = np.array(self.program.points[0], float), 0.0
         with listening():
             for _ in range(STEPS):
-                gradient, error = slope(twin.f, x)
+                gradient, error = slope(twin, x)
                 worst = max(worst, error)
                 if not np.isfinite(worst):
                     break
@@ -341,7 +377,7 @@ def plainly(instance: Instance, point: Any) -> tuple[Any, Any]:
     with listening():
         before = instance.probe() if instance.probe else 0
         try:
-            value = instance.f(argument(point))
+            value = instance(argument(point))
         except Exception as error:
             value = error
         after = instance.probe() if instance.probe else 0
@@ -361,11 +397,11 @@ def left_behind(instance: Instance) -> str:
             continue
         seen.add(id(item))
         kind = type(item)
-        if kind.__module__.partition(".")[0] == "koubai":
+        if str(getattr(kind, "__module__", "")).partition(".")[0] == "koubai":
             return kind.__qualname__
         if kind is np.ndarray and item.dtype.kind == "O":
             stack.extend(item.flat)
-        if isinstance(item, type) and item.__module__ in sys.stdlib_module_names:
+        if isinstance(item, type) and getattr(item, "__module__", "") in sys.stdlib_module_names:
             continue
         stack.extend(gc.get_referents(item))
     return ""
