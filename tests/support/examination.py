@@ -23,6 +23,7 @@ from .truth import argument, bend, slope
 STEPS = 6  # of each descent
 CHANGE_AT = 3  # the surroundings change after so many of them
 LR = 0.03
+STAIRS = 1e-3  # tolerance of the slope of fine stairs
 BENT = 1e-3  # tolerance of second derivatives, whose truth is a difference of differences
 DEAR = 50  # evaluations of f that a descent of STEPS steps may take by backpropagation
 
@@ -97,6 +98,11 @@ def ask(call: Callable[[], Any]) -> Answer:
     return answer
 
 
+def kind(error: Exception) -> str:
+    """Return the name of the exception's class; each instance of a program has classes of its own."""
+    return type(error).__name__
+
+
 def told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
@@ -126,6 +132,8 @@ class Examination:
     def session(self, check: Callable[[Instance, Instance], None]) -> None:
         """Run a check on a fresh instance beside its twin, which the library never sees, and look at it afterwards."""
         with self.program.instance() as one, self.program.instance() as twin:
+            answers = [ask(lambda point=point: twin(argument(point))) for point in self.program.points]
+            self.raised = {kind(answer.error) for answer in answers if answer.error is not None}
             check(one, twin)
             self.unharmed(check.__name__, one, twin)
 
@@ -134,7 +142,7 @@ class Examination:
         """Hold one answer against the plain twin. at: the gradient in the answer's value."""
         wanted = ask(lambda: twin(argument(point)))
         if answer.error is not None:
-            if wanted.error is not None and type(wanted.error) is type(answer.error):
+            if wanted.error is not None and kind(wanted.error) == kind(answer.error):
                 return
             self.found("refused" if isinstance(answer.error, KoubaiError) else "broken", check, told(answer.error))
             return
@@ -189,7 +197,7 @@ class Examination:
                 self.hold_value(check, answer.value[0], twin, point)
 
         answer = look("fresh", first)
-        if self.aloud and answer.error is None and not answer.warned:
+        if self.aloud and answer.error is None and not answer.warned and not self.follows(answer.value, twin):
             self.found("wrong", "fresh", f"gave {np.asarray(answer.value).tolist()} without a word")
         look_both("fresh", first)
         for point in (second, third, first):
@@ -201,6 +209,14 @@ class Examination:
             for point in (first, second):
                 look("changed", point)
                 look_both("changed", point)
+
+    def follows(self, gradient: Any, twin: Instance) -> bool:
+        """Is this the slope of the twin where it has one but for its stairs, such as those of float32?"""
+        if self.program.expect == "constant":
+            return False
+        with listening():
+            truth, error = slope(twin, self.program.points[0])
+        return bool(error <= STAIRS and np.allclose(gradient, truth, atol=10 * STAIRS, rtol=10 * STAIRS))
 
     def iterated(self, one: Instance, twin: Instance) -> None:
         """A descent step by step, whose surroundings change on the way."""
@@ -244,8 +260,9 @@ class Examination:
         """Run a descent and judge what it raised, said and claimed."""
         answer = ask(descend)
         if answer.error is not None:
-            what = "refused" if isinstance(answer.error, KoubaiError) else "broken"
-            self.found(what, check, told(answer.error))
+            if kind(answer.error) not in self.raised:
+                what = "refused" if isinstance(answer.error, KoubaiError) else "broken"
+                self.found(what, check, told(answer.error))
             return answer
         if answer.warned:
             self.found("refused", check, answer.warned.splitlines()[0][:200])
@@ -332,7 +349,7 @@ class Examination:
             answer = ask(lambda: jacobian(argument(point)))
             if answer.error is None:
                 self.hold(when + "jacobian", answer.value, twin, point)
-            if one.change is None:
+            if when or one.change is None:
                 return
             one.change()
             twin.change()
@@ -361,7 +378,7 @@ class Examination:
             self.found("broken", check, f"a {leaked} is left behind")
         for point in self.program.points:
             given, wanted = plainly(one, point), plainly(twin, point)
-            if type(given[0]) is not type(wanted[0]):
+            if type(given[0]).__name__ != type(wanted[0]).__name__:
                 self.found("broken", check, f"f returns {given[0]!r}, its twin {wanted[0]!r}")
                 return
             if isinstance(given[0], Exception) or self.program.expect == "aloud":
@@ -396,10 +413,9 @@ def left_behind(instance: Instance) -> str:
         if id(item) in seen or id(item) in skipped or isinstance(item, types.ModuleType | types.CodeType):
             continue
         seen.add(id(item))
-        kind = type(item)
-        if str(getattr(kind, "__module__", "")).partition(".")[0] == "koubai":
-            return kind.__qualname__
-        if kind is np.ndarray and item.dtype.kind == "O":
+        if str(getattr(type(item), "__module__", "")).partition(".")[0] == "koubai":
+            return type(item).__qualname__
+        if type(item) is np.ndarray and item.dtype.kind == "O":
             stack.extend(item.flat)
         if isinstance(item, type) and getattr(item, "__module__", "") in sys.stdlib_module_names:
             continue

@@ -203,6 +203,10 @@ def write(idiom: Idiom, number: int) -> Program:
     )
 
 
-def corpus(most: int = 1_000) -> list[Program]:
-    """Return the programs of every idiom; most: so many of each, one for each further choice of its own included."""
-    return [write(idiom, number) for idiom in IDIOMS.values() for number in range(min(most, idiom.variants))]
+def corpus(most: int = 2) -> list[Program]:
+    """Return the programs of every idiom: so many of each, and of one with choices of its own one for each choice."""
+    return [
+        write(idiom, number)
+        for idiom in IDIOMS.values()
+        for number in range(idiom.variants if idiom.slots else min(most, idiom.variants))
+    ]
