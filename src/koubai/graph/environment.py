@@ -544,7 +544,7 @@ class Environment:
 
     # --- containers
     def _list(self, value: Any) -> Any:
-        copy = collections.deque(maxlen=value.maxlen) if type(value) is collections.deque else []
+        copy: Any = collections.deque(maxlen=value.maxlen) if type(value) is collections.deque else []
         self._remember(value, copy)
         content = list(value)
         copy.extend(content if _CONSTANT.issuperset(map(type, content)) else map(self.substitute, content))
