@@ -23,6 +23,7 @@ from .truth import argument, bend, slope
 STEPS = 6  # of each descent
 CHANGE_AT = 3  # the surroundings change after so many of them
 LR = 0.03
+FAR = 100.0  # beyond it a step of the differences is no longer one of x
 STAIRS = 1e-3  # tolerance of the slope of fine stairs
 BENT = 1e-3  # tolerance of second derivatives, whose truth is a difference of differences
 DEAR = 50  # evaluations of f that a descent of STEPS steps may take by backpropagation
@@ -161,7 +162,7 @@ class Examination:
             truth, error = slope(twin, point)
         scale = 1 + np.max(np.abs(truth))
         tolerance = self.program.tolerance * scale
-        if not error <= tolerance:
+        if not error <= tolerance or np.max(np.abs(point)) > FAR:
             self.outcome.skipped += 1
             return
         self.outcome.compared += 1
@@ -290,7 +291,7 @@ class Examination:
             if answer.error is not None:
                 continue
             wanted, error = self.plain_descent(twin)
-            if not error <= self.program.tolerance * (1 + np.max(np.abs(wanted))):
+            if not error <= self.program.tolerance * (1 + np.max(np.abs(wanted))) or np.max(np.abs(wanted)) > FAR:
                 self.outcome.skipped += 1
             else:
                 self.outcome.compared += 1
