@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
-from koubai.graph.standins import MATH, NUMPY, STANDINS, Float, SciPy, Vectorize, special_functions
+from koubai.graph.standins import MATH, NUMPY, STANDINS, Float, Vectorize, of_scipy
 from koubai.graph.trace import Trace, Traced, untraceable
 
 __all__ = ["Environment"]
@@ -79,6 +79,13 @@ def _reads_arguments_only(code: types.CodeType) -> bool:
     return all(_reads_arguments_only(part) for part in code.co_consts if isinstance(part, types.CodeType))
 
 
+def _reads_nothing_else(value: Any) -> bool:
+    """Do this module and its functions, or this function of SciPy's, answer from their arguments alone?"""
+    if isinstance(value, types.ModuleType):
+        return value.__name__ in ("scipy", "scipy.special", "scipy.linalg")
+    return isinstance(value, types.FunctionType)
+
+
 class Environment:
     """The values that one traced call read from outside, and the means to see whether they are still the same.
 
@@ -101,6 +108,10 @@ class Environment:
     # --- while tracing
     def inside(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return ``function`` as it is to be run under the trace."""
+        standin = of_scipy(function)
+        if standin is not None:
+            self.complete &= _reads_nothing_else(function)
+            return standin  # type: ignore[no-any-return]
         if isinstance(function, types.FunctionType):
             if not _foreign(function.__module__):
                 return self._copied(function)
@@ -173,6 +184,10 @@ class Environment:
             return MATH
         if type(value) is Traced:
             return value
+        standin = of_scipy(value)
+        if standin is not None:
+            self.complete &= _reads_nothing_else(value)
+            return standin
         if isinstance(value, _ATOMS):
             try:
                 standin = STANDINS.get(value)
@@ -191,12 +206,8 @@ class Environment:
             return Vectorize(self.inside(value.pyfunc), otypes=value.otypes)
         if isinstance(value, types.FunctionType | type(np.sum)):  # NumPy's functions have a type of their own
             standin = STANDINS.get(value)
-            if standin is None and value.__module__.startswith("scipy.special"):
-                standin = special_functions().STANDINS.get(value)
             return standin if standin is not None else self.inside(value)
         if isinstance(value, types.ModuleType):
-            if value.__name__ in ("scipy", "scipy.special"):
-                return SciPy(value)
             if value in (np.linalg, np.fft):
                 return STANDINS[value]
             if not _foreign(value.__name__):

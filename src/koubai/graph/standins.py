@@ -20,7 +20,7 @@ from koubai.graph import editing, fourier, linear_algebra, series, statistics  #
 from koubai.graph.functions import array, holds_traced, new_array
 from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
 
-__all__ = ["MATH", "NUMPY", "STANDINS", "Float", "SciPy", "Vectorize", "special_functions"]
+__all__ = ["MATH", "NUMPY", "STANDINS", "Float", "SciPy", "Vectorize", "of_scipy"]
 
 
 class _Library(types.ModuleType):
@@ -37,22 +37,44 @@ class _Library(types.ModuleType):
 
 
 class SciPy(types.ModuleType):
-    """``scipy`` or ``scipy.special``, with stand-ins for what asks no argument; loaded on the first look."""
+    """A module of SciPy's, with twins for what asks no argument."""
 
     def __init__(self, module: types.ModuleType) -> None:
         super().__init__(module.__name__)
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
-        module = self.__dict__["_module"]
-        value = getattr(module, name)
-        if module.__name__ == "scipy":
-            return SciPy(value) if name == "special" else value
-        return special_functions().STANDINS.get(value, value) if isinstance(value, types.FunctionType) else value
+        value = getattr(self.__dict__["_module"], name)
+        found = of_scipy(value)
+        return value if found is None else found
 
 
-def special_functions() -> Any:
-    return importlib.import_module("koubai.graph.special")
+# the part of SciPy -> the file in this room that holds its twins, loaded when they are first asked for
+_TWINS = {
+    "special": "special",
+    "stats": "distributions",
+    "linalg": "factorizations",
+    "integrate": "integrals",
+    "spatial": "distances",
+    "signal": "signals",
+    "ndimage": "signals",
+    "interpolate": "splines",
+}
+
+
+def of_scipy(value: Any) -> Any:
+    """Return what a traced function meets in place of a module, function, class or object of SciPy's; None: it itself,
+    or it is not SciPy's."""
+    if isinstance(value, types.ModuleType):
+        return SciPy(value) if value.__name__.partition(".")[0] == "scipy" else None
+    if isinstance(value, types.MethodType):
+        owner = of_scipy(value.__self__)
+        return None if owner is None else getattr(owner, value.__name__)
+    place = value.__module__ if isinstance(value, types.FunctionType | type) else type(value).__module__
+    if not isinstance(place, str) or not place.startswith("scipy."):
+        return None
+    file = _TWINS.get(place.split(".")[1])
+    return None if file is None else importlib.import_module(f"koubai.graph.{file}").standin(value)
 
 
 # --- stand-ins
@@ -275,7 +297,7 @@ _MATH = {
     "dist": _dist,
     "fsum": _fsum,
     **{
-        name: lambda x, special=special: getattr(special_functions().special, special)(x)
+        name: lambda x, special=special: getattr(importlib.import_module("scipy.special"), special)(x)
         for name, special in (("erf", "erf"), ("erfc", "erfc"), ("gamma", "gamma"), ("lgamma", "gammaln"))
     },
 }

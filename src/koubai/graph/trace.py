@@ -317,7 +317,7 @@ class Graph:
         """Return one Python name a node: the user's own where it can be recovered, never twice."""
         used: dict[str, int] = {}
         names = []
-        taken = {"np", "special", self.name}
+        taken = {"np", "special", "linalg", self.name}
         for i, node in enumerate(self.nodes):
             name = node.name
             if name is None or not name.isidentifier() or keyword.iskeyword(name):
@@ -372,8 +372,9 @@ class Graph:
         arguments = ", ".join(names[i] for i in self.inputs)
         returned = ", ".join(names[i] for i in self.outputs)
         imports = ["import numpy as np"]
-        if any(node.op.name.startswith("special.") for node in self.nodes):
-            imports.append("from scipy import special")
+        parts = sorted({node.op.name.partition(".")[0] for node in self.nodes if "." in node.op.name})
+        if parts:  # a primitive of SciPy's is named after the part of SciPy that it comes from
+            imports.append(f"from scipy import {', '.join(parts)}")
         return "\n".join([*imports, "", "", f"def {self.name}({arguments}):", *body, f"    return {returned}", ""])
 
     def __str__(self) -> str:
