@@ -402,6 +402,8 @@ def _number(value: Any, typed: bool) -> str:
 
 def _array_text(value: Any) -> str:
     array = np.asarray(value)
+    if not array.size:  # its text would lose the shape
+        return f"np.empty({array.shape}, np.{array.dtype.name})"
     with np.printoptions(threshold=sys.maxsize, floatmode="unique", linewidth=sys.maxsize):
         text = " ".join(np.array2string(array, separator=", ").split())
     text = text.replace("inf", "np.inf").replace("nan", "np.nan")
