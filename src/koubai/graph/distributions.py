@@ -27,8 +27,8 @@ from koubai.graph.functions import array
 from koubai.graph.linear_algebra import cholesky
 from koubai.graph.ops import apply
 from koubai.graph.special import special
-from koubai.graph.trace import Traced, untraceable
-from koubai.graph.twins import Twins, meets_traced
+from koubai.graph.trace import untraceable
+from koubai.graph.twins import Twins, differentiated, meets_traced, plain
 
 __all__ = ["standin"]
 
@@ -361,16 +361,17 @@ class _Distribution:
         if not meets_traced(args, kwds):
             return getattr(self.original, name)(*args, **kwds)
         if self.family is not None:
+            y = None
             if name in ("mean", "var", "std"):
                 shapes, loc, scale = self.parsed(args, kwds)
                 y = self._moment(name, shapes, loc, scale)
             elif name in _METHODS and name not in (("pmf", "logpmf") if self.continuous else ("pdf", "logpdf")):
-                x, args, kwds = _first(args, kwds, ("x", "k", "q"))
-                y = self._at(name, x, *self.parsed(args, kwds))
-            else:
-                y = None
+                x, rest, named = _first(args, kwds, ("x", "k", "q"))
+                y = self._at(name, x, *self.parsed(rest, named))
             if y is not None:
                 return y
+        if not differentiated(args, kwds):
+            return getattr(self.original, name)(*plain(args), **plain(kwds))
         raise untraceable(
             f"scipy.stats.{self.original.name}.{name} is not known to koubai",
             "write its formula with NumPy functions, or pass method='central'",
@@ -512,7 +513,7 @@ def _first(args: tuple[Any, ...], kwds: Mapping[str, Any], names: Sequence[str])
 
 
 def _refuse_counts(function: str, k: Any) -> None:
-    if type(k) is Traced and k._trace.levels[k._current()] == 2:
+    if differentiated(k):
         raise untraceable(
             f"{function} counts whole numbers, so it has no derivative with respect to its first argument or loc",
             "differentiate its parameters, or pass method='central'",
@@ -552,12 +553,12 @@ class _MultivariateNormal:
         value = getattr(self.original, name)
 
         def refusing(*args: Any, **kwds: Any) -> Any:
-            if meets_traced(args, kwds):
+            if differentiated(args, kwds):
                 raise untraceable(
                     f"scipy.stats.multivariate_normal.{name} is not known to koubai",
                     "write its formula with NumPy functions, or pass method='central'",
                 )
-            return value(*args, **kwds)
+            return value(*plain(args), **plain(kwds))
 
         return refusing if callable(value) else value
 
@@ -620,6 +621,8 @@ class _MultivariateFrozen:
             ask = getattr(self.dist, name)
             return lambda x: ask(x, *self.given)
         if self.original is None:
+            if not differentiated(self.given):
+                return getattr(self.dist.original(*plain(self.given)), name)
             raise untraceable(
                 f"scipy.stats.multivariate_normal.{name} is not known to koubai",
                 "write its formula with NumPy functions, or pass method='central'",

@@ -198,7 +198,7 @@ def inv(
 
 @_TWINS.of("det")
 def det(a: Any, overwrite_a: bool = False, check_finite: bool = True) -> Any:
-    return apply("det", _matrix("det", a, check_finite))
+    return apply("det", _matrix("det", a, check_finite).astype(np.float64, copy=False))  # as SciPy's answer is
 
 
 @_TWINS.of("pinv")
@@ -311,6 +311,7 @@ _row(
     (_lu_vjp, None),
     lambda a, piv: a,
     "linalg.lu_factor({0})[0]",
+    dtype=lambda a, piv: a,
 )
 
 
@@ -556,7 +557,8 @@ def _matrix_function(name: str, domain: tuple[float, float]) -> None:
         y = original(a)
         if y.dtype.kind == "c":
             if np.any(y.imag != 0):
-                raise np.linalg.LinAlgError(f"scipy.linalg.{name} of this matrix is complex, which has no rule here")
+                reason = f"scipy.linalg.{name} of this matrix is complex, which has no rule here"
+                raise untraceable(reason, "take its real part by another formula, or pass method='central'")
             y = y.real
         return y.astype(a.dtype, copy=False)
 
@@ -734,7 +736,7 @@ def solveh_banded(
 @_TWINS.of("solve_toeplitz")
 def solve_toeplitz(c_or_cr: Any, b: Any, check_finite: bool = True) -> Any:
     c, r = c_or_cr if isinstance(c_or_cr, tuple) else (c_or_cr, None)
-    return solve(toeplitz(c, r), b, check_finite=check_finite)
+    return solve(toeplitz(c, r).astype(np.float64, copy=False), b, check_finite=check_finite)
 
 
 @_TWINS.of("solve_circulant")

@@ -16,7 +16,7 @@ import numpy as np
 from koubai.graph.functions import array, axes_of
 from koubai.graph.ops import ANY, POSITIVE, UFUNCS, UNIT, Interval, Op, add_row, apply
 from koubai.graph.trace import FUNCTIONS, Traced, untraceable
-from koubai.graph.twins import Twins
+from koubai.graph.twins import Twins, differentiated
 
 __all__ = ["standin"]
 
@@ -196,7 +196,7 @@ def _with_constants(name: str, vjp: Callable[..., Any], *domain: Interval) -> No
 def _constant(function: str, value: Any) -> Any:
     """Return an order or a shape, which must not depend on what is differentiated."""
     value = array(value) if isinstance(value, list | tuple) else value
-    if type(value) is Traced and value._trace.concrete and value._trace.levels[value._current()] == 2:
+    if type(value) is Traced and value._trace.concrete and differentiated(value):
         raise untraceable(
             f"{function} has no known derivative with respect to its order or shape",
             "keep that argument constant, or pass method='adaptive'",

@@ -9,27 +9,44 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
+from koubai.errors import TraceError
 from koubai.graph.trace import Traced, untraceable
 
-__all__ = ["Twins", "meets_traced"]
+__all__ = ["Twins", "differentiated", "meets_traced", "plain"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def meets_traced(*values: Any) -> bool:
     """Is one of the values traced, or does one of the lists, tuples and dicts among them hold one that is?"""
+    return any(True for _ in _traced_within(values))
+
+
+def differentiated(*values: Any) -> bool:
+    """Does one of the values, or of what they hold, depend on what is differentiated?"""
+    return any(not t._trace.concrete or t._trace.levels[t._current()] == 2 for t in _traced_within(values))
+
+
+def _traced_within(values: Iterable[Any]) -> Iterator[Traced]:
     for value in values:
         if type(value) is Traced:
-            return True
-        if isinstance(value, list | tuple):
-            if meets_traced(*value):
-                return True
-        elif isinstance(value, dict) and meets_traced(*value.values()):
-            return True
-    return False
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _traced_within(value)
+        elif isinstance(value, dict):
+            yield from _traced_within(value.values())
+
+
+def plain(value: Any) -> Any:
+    """Return the value, or what it holds, as numbers, and bind the path to them. Nothing of it is differentiated."""
+    if type(value) is Traced:
+        return value._look("a function of SciPy's", "keep that argument constant, or pass method='central'")
+    if isinstance(value, list | tuple):
+        return type(value)(plain(part) for part in value)
+    return {name: plain(part) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 class Twins:
@@ -75,6 +92,13 @@ class Twins:
 def _where_traced(original: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def standin(*args: Any, **kwargs: Any) -> Any:
-        return (function if meets_traced(args, kwargs) else original)(*args, **kwargs)
+        if not meets_traced(args, kwargs):
+            return original(*args, **kwargs)
+        if differentiated(args, kwargs):
+            return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except TraceError:  # no derivative can be lost: SciPy may have the numbers
+            return original(*plain(args), **plain(kwargs))
 
     return standin
