@@ -45,6 +45,7 @@ def _last(y: Any, x: Any, axis: int) -> tuple[Any, Any, int]:
 @_TWINS.of("simpson", "simps")
 def simpson(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     y, h, _ = _last(y, x, axis)
+    h = h if h is None else h.astype(np.float64, copy=False)  # as SciPy takes it
     n = y.shape[-1]
     if n == 2:
         return 0.5 * (dx if h is None else h[..., 0]) * (y[..., 0] + y[..., 1])
