@@ -20,7 +20,7 @@ from koubai.graph import editing, fourier, linear_algebra, series, statistics  #
 from koubai.graph.functions import array, holds_traced, new_array
 from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
 
-__all__ = ["MATH", "NUMPY", "STANDINS", "Float", "SciPy", "Vectorize", "of_scipy"]
+__all__ = ["IMPURE", "STANDINS", "STANDIN_MODULES", "SciPy", "Vectorize", "scipy_standin"]
 
 
 class _Library(types.ModuleType):
@@ -33,7 +33,18 @@ class _Library(types.ModuleType):
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
+        if name in IMPURE and (trace := current_trace()) is not None:
+            trace.unwatch(f"it uses {self.__name__}.{name}")
         return getattr(self.__dict__["_module"], name)
+
+
+# names of NumPy's that read what no argument tells
+IMPURE = frozenset(
+    [
+        *("random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "lib", "save", "savez", "savetxt"),
+        *("seterr", "seterrcall", "geterr", "set_printoptions", "get_printoptions", "printoptions"),
+    ]
+)
 
 
 class SciPy(types.ModuleType):
@@ -45,9 +56,16 @@ class SciPy(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.__dict__["_module"], name)
-        found = of_scipy(value)
+        found = scipy_standin(value)
+        if found is None and callable(value) and self.__name__.startswith(_IMPURE_PARTS):
+            trace = current_trace()
+            if trace is not None:
+                trace.unwatch(f"it uses {self.__name__}.{name}")
         return value if found is None else found
 
+
+# parts of SciPy's whose functions may read what no argument tells, or draw at random
+_IMPURE_PARTS = ("scipy.stats", "scipy.optimize", "scipy.io", "scipy.datasets")
 
 # the part of SciPy -> the file in this room that holds its twins, loaded when they are first asked for
 _TWINS = {
@@ -62,13 +80,13 @@ _TWINS = {
 }
 
 
-def of_scipy(value: Any) -> Any:
+def scipy_standin(value: Any) -> Any:
     """Return what a traced function meets in place of a module, function, class or object of SciPy's; None: it itself,
     or it is not SciPy's."""
     if isinstance(value, types.ModuleType):
         return SciPy(value) if value.__name__.partition(".")[0] == "scipy" else None
     if isinstance(value, types.MethodType):
-        owner = of_scipy(value.__self__)
+        owner = scipy_standin(value.__self__)
         return None if owner is None else getattr(owner, value.__name__)
     place = value.__module__ if isinstance(value, types.FunctionType | type) else type(value).__module__
     if not isinstance(place, str) or not place.startswith("scipy."):
@@ -186,6 +204,13 @@ def _asarray(a: Any, dtype: Any = None, *args: Any, **kw: Any) -> Any:
     return np.asarray(a, None if dtype is None else np.dtype(dtype), *args, **kw)
 
 
+def _asarray_chkfinite(a: Any, dtype: Any = None, order: Any = None) -> Any:
+    y = _asarray(a, dtype)
+    if y.dtype.kind in "fc" and not np.all(np.isfinite(y)):
+        raise ValueError("array must not contain infs or NaNs")
+    return y
+
+
 def _arange(*args: Any, dtype: Any = None, **kw: Any) -> Any:
     if not holds_traced(args):
         return np.arange(*args, dtype=None if dtype is None else np.dtype(dtype), **kw)
@@ -224,9 +249,30 @@ def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]
             return function(*args)
         # Python's math computes in float64, and gives a Python number
         y = function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
-        return y._as_python() if type(y) is Traced else y
+        if type(y) is not Traced:
+            return y
+        if original in _RAISING and not np.isfinite(y):  # guarded: elsewhere it may raise, or no longer
+            original(*[a._value if type(a) is Traced else a for a in args])
+        return y._as_python()
 
     return standin
+
+
+# functions of math that raise for some finite numbers, where NumPy's give nan or inf
+_RAISING = {
+    getattr(math, name)
+    for name in (
+        *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "sinh", "cosh", "acos", "asin", "acosh"),
+        *("atanh", "fmod", "pow", "gamma", "lgamma"),
+    )
+    if hasattr(math, name)
+}
+
+
+def _errstate(**kwargs: Any) -> Any:
+    if not {"ignore", "warn"}.issuperset(kwargs.values()) and (trace := current_trace()) is not None:
+        trace.unwatch("np.errstate makes NumPy raise")
+    return np.errstate(**kwargs)
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -310,9 +356,11 @@ _CREATION = {
     "eye": _eye,
     "identity": _eye,
     "array": _array,
-    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite"), _asarray),
+    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray"), _asarray),
+    "asarray_chkfinite": _asarray_chkfinite,
     "arange": _arange,
     "vectorize": Vectorize,
+    "errstate": _errstate,
     "float64": _Float64,
     "float32": _Float32,
     "r_": _Joined(np.r_),
@@ -347,7 +395,10 @@ def _listing(module: types.ModuleType) -> dict[str, Any]:
 _CREATION = _listing(np) | _CREATION
 _CREATION |= {part.__name__.rpartition(".")[2]: _Library(part, _listing(part)) for part in (np.linalg, np.fft)}
 NUMPY = _Library(np, _CREATION)
+STANDIN_MODULES = (_Library, SciPy)
 STANDINS: dict[Any, Any] = {
+    np: NUMPY,
+    math: MATH,
     float: Float,
     **{getattr(np, n): f for n, f in _CREATION.items() if hasattr(np, n)},
     **{getattr(part, n): f for part in (np.linalg, np.fft) for n, f in _listing(part).items()},
