@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
 from koubai.graph.reverse import pullback, reverse
 from koubai.graph.trace import Graph, Traced
-from koubai.parameters import as_scalar
+from koubai.parameters import as_scalar, is_structure, rebuilt
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
 
@@ -90,11 +90,11 @@ class Differentiated:
 
     def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
         """Give the gradients the form of the arguments they belong to."""
-        if self.one and len(gradients) == 1 and not isinstance(args[self.argnums[0]], dict):
+        if self.one and len(gradients) == 1 and not is_structure(args[self.argnums[0]]):
             return gradients[0]
         numbers = [_position(n, args) for n in self.argnums]
         rest = iter(gradients)
-        by_argument = {n: _like(args[n], rest) for n in sorted(numbers)}
+        by_argument = {n: rebuilt(args[n], rest) for n in sorted(numbers)}
         shaped = tuple(by_argument[n] for n in numbers)
         return shaped[0] if self.one else shaped
 
@@ -122,6 +122,8 @@ def own(value: Any) -> Any:
         return value.copy()
     if type(value) in (list, tuple):
         return type(value)([own(part) for part in value])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(own, value))
     return {k: own(part) for k, part in value.items()} if type(value) is dict else value
 
 
@@ -185,11 +187,16 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             namespace["Static"] = Static
             return ""
         kind, parts = part
+        if not isinstance(kind, str):  # the class of a NamedTuple
+            namespace[f"kind{len(namespace)}"], kind = kind, f"kind{len(namespace)}"
         tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
         if kind == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
-        return ", ".join(look(v, f"{text}[{i}]") for i, v in enumerate(parts))
+        inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
+        if kind == "list":
+            return f"[{', '.join(inner)}]"
+        return f"({', '.join(inner)},)" if kind == "tuple" else f"{kind}({', '.join(inner)})"
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
     if (environment := path.recorded.environment).only_names:
@@ -221,12 +228,6 @@ def direct(args):
 """
     exec(compile(source, "<koubai: direct call>", "exec"), namespace)
     return namespace["direct"]  # type: ignore[no-any-return]
-
-
-def _like(argument: Any, rest: Any) -> Any:
-    if isinstance(argument, dict):
-        return {name: _like(part, rest) for name, part in argument.items()}
-    return next(rest)
 
 
 def value_and_grad(
@@ -284,7 +285,7 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
         args = [*rest[:number], x, *rest[number:]]
         leaves = _leaves(f, args, kwargs, (number,))
         parts = _matching(v, x)
-        return _like(x, iter(paths.run(leaves, *parts)))
+        return rebuilt(x, iter(paths.run(leaves, *parts)))
 
     product.__name__ = f"hvp_{paths.name}"
     return product
@@ -292,10 +293,14 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
 
 def _matching(v: Any, x: Any) -> list[Any]:
     """Return the arrays of ``v``, which must have the form of ``x``."""
-    if isinstance(x, dict):
-        if not isinstance(v, dict) or set(v) != set(x):
+    if isinstance(x, Mapping):
+        if not isinstance(v, Mapping) or set(v) != set(x):
             raise InputError(f"v must be a dict with the keys {sorted(x)}, as x is")
         return [part for name in x for part in _matching(v[name], x[name])]
+    if is_structure(x):
+        if not isinstance(v, list | tuple) or len(v) != len(x):
+            raise InputError(f"v must be a {type(x).__name__} of {len(x)} parts, as x is")
+        return [part for one, other in zip(v, x, strict=True) for part in _matching(one, other)]
     value = real(v, "v")
     if np.shape(value) != np.shape(x):
         raise InputError(f"v has shape {np.shape(value)}, but x has shape {np.shape(x)}; they must be equal")
@@ -321,9 +326,9 @@ def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
         for i, at, unit in _units(parts):
             for block, row in zip(blocks[i], paths.run(leaves, *unit), strict=True):
                 block[at] = row
-        if not isinstance(x, dict):
+        if not is_structure(x):
             return blocks[0][0] if parts[0].ndim else blocks[0][0][()]
-        return {a: dict(zip(x, row, strict=True)) for a, row in zip(x, blocks, strict=True)}
+        return rebuilt(x, iter([rebuilt(x, iter(row)) for row in blocks]))
 
     matrix.__name__ = f"hessian_{paths.name}"
     return matrix
@@ -365,7 +370,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
             for block, row in zip(blocks, products.run(leaves, *unit), strict=True):
                 block[at] = row
         shaped = [block if block.ndim else block[()] for block in blocks]
-        return _like(x, iter(shaped))
+        return rebuilt(x, iter(shaped))
 
     matrix.__name__ = f"jacobian_{values.name}"
     return matrix
