@@ -120,7 +120,10 @@ class Layout:
 
     def copy(self, vector: FloatArray) -> Any:
         """Show a copy of ``vector`` in the caller's form: what the caller does with it stays with the caller."""
-        return vector[0] if self.is_number else self.view(vector.copy())
+        if self.is_number:
+            return vector[0]
+        shown = self.view(vector)
+        return shown.copy() if self.names is None else {name: part.copy() for name, part in shown.items()}
 
     def label(self, i: int) -> str:
         """Name element ``i`` of the flat vector as the caller would: ``x``, ``x[1, 2]`` or ``W[0, 3]``."""

@@ -747,10 +747,15 @@ class Environment:
 
     # --- afterwards
     @property
+    def unwatched(self) -> str | None:
+        """Why the function is traced anew at each call: the first thing that it read which can't be watched, or None."""
+        inner = (inner.unwatched for inner in self._trace.inner)
+        return self._trace.unwatched or next(filter(None, inner), None)
+
+    @property
     def complete(self) -> bool:
         """Can nothing that the call read change without `same` noticing?"""
-        trace = self._trace
-        return trace.unwatched is None and all(inner.complete for inner in trace.inner)
+        return self.unwatched is None
 
     def same(self) -> bool:
         """Return whether the graph still stands: all that was read is of kinds that can be watched, and unchanged."""
@@ -835,6 +840,11 @@ class _Shadow:
 
 
 _real_dict: Callable[[Any], dict[str, Any]] = _Shadow.__dict__["__dict__"].__get__
+
+
+def _names_of(code: types.CodeType) -> list[str]:
+    parts = [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return [*code.co_names, *(name for part in parts for name in _names_of(part))]
 
 
 @functools.lru_cache(maxsize=256)
@@ -1026,10 +1036,23 @@ def _builtins(owner: Environment) -> dict[str, Any]:
         owner.names[(id(sys.modules), module.__name__)] = sys.modules, module.__name__, module
         return owner.substitute(module)
 
-    return {**_BUILTINS, **_BUILTIN_STANDINS, "__import__": imported}
+    def evaluated(source: Any, globals: Any = None, locals: Any = None) -> Any:
+        frame = sys._getframe(1)
+        if globals is None:
+            globals, locals = frame.f_globals, dict(frame.f_locals)
+        if type(source) is str:
+            source = compile(source.strip(), "<eval>", "eval")
+        if isinstance(globals, _Globals):
+            for name in _names_of(source):
+                globals.get(name)  # code that is evaluated looks past what answers for names that are missing
+        else:
+            globals = {"__builtins__": _BUILTINS, **{k: owner.substitute(v) for k, v in globals.items()}}
+        return eval(source, globals, locals)
+
+    return {**_BUILTINS, **_BUILTIN_STANDINS, "__import__": imported, "eval": evaluated}
 
 
-_BUILTIN_STANDINS = {name: STANDINS[getattr(builtins, name)] for name in ("float",)}
+_BUILTIN_STANDINS = {name: STANDINS[getattr(builtins, name)] for name in ("float", "complex", "type")}
 
 
 class _Module(types.ModuleType):
@@ -1078,7 +1101,7 @@ class _Cached:
         return self if thing is None else types.MethodType(self, thing)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._cached, name)
+        return self._owner.substitute(getattr(self._cached, name))
 
 
 _CONTAINERS: dict[type, Callable[[Environment, Any], Any]] = {

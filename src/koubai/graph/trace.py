@@ -22,7 +22,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -1015,6 +1015,13 @@ def new_traced(trace: Trace, node: int, value: Any, shape: Shape, dtype: Any) ->
 
 
 _blank = object.__new__
+_BINARY = dis.opmap["BINARY_OP"]
+
+
+def _formats(frame: FrameType) -> bool:
+    """Is this frame at a ``%``? A traced value does not ask itself for its number there, so a text does."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return code[at] == _BINARY and dis._nb_ops[code[at + 1]][1] in ("%", "%=")  # type: ignore[attr-defined]
 
 
 class Traced:
@@ -1175,6 +1182,8 @@ class Traced:
         return int(self._look("an index", "index with integers"))
 
     def __float__(self) -> float:
+        if _formats(sys._getframe(1)):  # a text's own % asks for the number
+            return float(self._shown())
         return float(self._look("float()", "leave float() out"))
 
     def __complex__(self) -> complex:
@@ -1288,6 +1297,10 @@ class Traced:
         return self.size * self.itemsize
 
     @property
+    def base(self) -> Traced | None:
+        return self._base
+
+    @property
     def flags(self) -> Any:
         return np.asarray(self._value).flags
 
@@ -1351,6 +1364,12 @@ class Traced:
         number = new_traced(y._trace, y._current(), y._value, (), y.dtype)
         number._weak = y.dtype == np.float64
         return number
+
+    def tobytes(self, order: Any = "C") -> bytes:
+        return bytes(np.asarray(self._shown()).tobytes(order))
+
+    def is_integer(self) -> bool:
+        return bool(self == np.trunc(self))
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -1438,7 +1457,8 @@ def _define_operators() -> None:
                 exact = _number_of(a) ** _number_of(b)
                 if isinstance(exact, complex):
                     raise untraceable("a power of a negative number is complex", "use real numbers only")
-            result._weak = result.dtype.kind != "b"  # a comparison's answer is no number that could be cast
+            if type(result) is Traced:
+                result._weak = result.dtype.kind != "b"  # a comparison's answer is no number that could be cast
             return result
 
         def inplace(self: Traced, other: Any) -> Any:
@@ -1482,7 +1502,8 @@ def _define_operators() -> None:
     def unary_of(op: Op) -> Any:
         def unary(self: Traced) -> Traced:
             result = record(op, (self,))
-            result._weak = self._weak
+            if self._weak and type(result) is Traced:
+                result._weak = True
             return result
 
         return unary
