@@ -123,7 +123,7 @@ class Layout:
         if self.is_number:
             return vector[0]
         shown = self.view(vector)
-        return shown.copy() if self.names is None else {name: part.copy() for name, part in shown.items()}
+        return self.assembled([part.copy() for part in self.parts(shown)])
 
     def label(self, i: int) -> str:
         """Name element ``i`` of the flat vector as the caller would: ``x``, ``x[1, 2]`` or ``W[0, 3]``."""
