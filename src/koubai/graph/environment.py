@@ -748,7 +748,7 @@ class Environment:
     # --- afterwards
     @property
     def unwatched(self) -> str | None:
-        """Why the function is traced anew at each call: the first thing that it read which can't be watched, or None."""
+        """Why the function is traced anew at each call: what it read first of what can't be watched. None: nothing."""
         inner = (inner.unwatched for inner in self._trace.inner)
         return self._trace.unwatched or next(filter(None, inner), None)
 
@@ -833,6 +833,7 @@ class Environment:
         for kept in (self._mirrors, self._originals, self._globals, self._fetched, self._settled):
             kept.clear()
         self._changes.clear()
+        self._trace.captures.clear()
 
 
 class _Shadow:
@@ -847,15 +848,14 @@ def _names_of(code: types.CodeType) -> list[str]:
     return [*code.co_names, *(name for part in parts for name in _names_of(part))]
 
 
-@functools.lru_cache(maxsize=256)
-def _names_of_class_bodies(code: types.CodeType) -> tuple[str, ...]:
+def _names_of_class_bodies(code: types.CodeType) -> list[str]:
     found: list[str] = []
     for part in code.co_consts:
         if isinstance(part, types.CodeType):
             if not part.co_flags & inspect.CO_OPTIMIZED:
                 found += part.co_names
             found += _names_of_class_bodies(part)
-    return tuple(found)
+    return found
 
 
 def _as_array(method: Any) -> Any:
