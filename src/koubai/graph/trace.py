@@ -335,7 +335,7 @@ class Graph:
         """Return one Python name a node: the user's own where it can be recovered, never twice."""
         used: dict[str, int] = {}
         names = []
-        taken = {"np", "special", self.name}
+        taken = {"np", "special", "linalg", self.name}
         for i, node in enumerate(self.nodes):
             name = node.name
             if name is None or not name.isidentifier() or keyword.iskeyword(name):
@@ -390,8 +390,9 @@ class Graph:
         arguments = ", ".join(names[i] for i in self.inputs)
         returned = ", ".join(names[i] for i in self.outputs)
         imports = ["import numpy as np"]
-        if any(node.op.name.startswith("special.") for node in self.nodes):
-            imports.append("from scipy import special")
+        parts = sorted({node.op.name.partition(".")[0] for node in self.nodes if "." in node.op.name})
+        if parts:  # a primitive of SciPy's is named after the part of SciPy that it comes from
+            imports.append(f"from scipy import {', '.join(parts)}")
         return "\n".join([*imports, "", "", f"def {self.name}({arguments}):", *body, f"    return {returned}", ""])
 
     def __str__(self) -> str:
@@ -442,6 +443,8 @@ def _number(value: Any, typed: bool) -> str:
 
 def _array_text(value: Any) -> str:
     array = np.asarray(value)
+    if not array.size:  # its text would lose the shape
+        return f"np.empty({array.shape}, np.{array.dtype.name})"
     with np.printoptions(threshold=sys.maxsize, floatmode="unique", linewidth=sys.maxsize):
         text = " ".join(np.array2string(array, separator=", ").split())
     text = text.replace("inf", "np.inf").replace("nan", "np.nan")
