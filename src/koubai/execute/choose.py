@@ -77,11 +77,10 @@ def _goes_through(graph: Graph) -> bool:
 
 def _computed(graph: Graph) -> int:
     """Return how many elements are computed or moved, if writes are done where the arrays lie."""
-    nodes, total = graph.nodes, 0
+    nodes, total = graph.nodes, len(graph.nodes)
     for node in nodes:
-        if node.op in LEAVES or is_view(node):
-            continue
-        total += math.prod(nodes[node.inputs[1]].shape if node.op.name in ("setitem", "add_at") else node.shape)
+        if node[3] and node.op not in LEAVES and not is_view(node):
+            total += math.prod(nodes[node.inputs[1]].shape if node.op.name in ("setitem", "add_at") else node.shape)
     return total
 
 

@@ -139,38 +139,43 @@ class _Interpreter:
 
     def _node(self, i: int, node: Node) -> None:
         op, inputs, params, shape, *_ = node
-        places = [self.place[j] for j in inputs]
+        place = self.place
         call = op.call
-        if op is _GETITEM and not params["index"].holes:
-            where = self._index(params["index"])
+        if not params:
+            if not shape:
+                if op.view:
+                    call = partial(_unwrapped, call)
+                elif self.nodes[inputs[0]][0] is not CONSTANT or self.nodes[inputs[-1]][0] is not CONSTANT:
+                    call = _ON_NUMBERS.get(op, call)
+        elif op is _GETITEM and not params["index"].holes:
+            index: Index = params["index"]
             if i in self.memory.copied:
                 call = _copied_out
-            elif not shape and Ellipsis in params["index"].items:
+            elif not shape and Ellipsis in index.items:
                 call = _number_of
             else:
                 call = operator.getitem
-            self._turn(call, places[0], where)
+            self._turn(call, place[inputs[0]], self._index(index))
             return
-        if i in self.memory.in_place:
-            index: Index = params["index"]
+        elif i in self.memory.in_place:
+            index = params["index"]
+            places = [place[j] for j in inputs]
             if index.holes:
                 self._turn(partial(_written if op is _SETITEM else _added, index), tuple(places), _MANY)
             else:
                 where = self._index(index)
                 self._turn(_put if op is _SETITEM else _put_more, (places[0], where, places[1]), _MANY)
             return
-        if params:
-            call = partial(call, **params)
-        elif not shape and any(self.nodes[j].op is not CONSTANT for j in inputs):
-            call = _ON_NUMBERS.get(op, call)
-        if not shape and is_view(node):
-            call = partial(_unwrapped, call)
-        if len(places) == 2:
-            self._turn(call, *places)
-        elif len(places) == 1:
-            self._turn(call, places[0], _ONE)
         else:
-            self._turn(call, tuple(places), _MANY)
+            call = partial(call, **params)
+            if not shape and is_view(node):
+                call = partial(_unwrapped, call)
+        if len(inputs) == 2:
+            self._turn(call, place[inputs[0]], place[inputs[1]])
+        elif len(inputs) == 1:
+            self._turn(call, place[inputs[0]], _ONE)
+        else:
+            self._turn(call, tuple([place[j] for j in inputs]), _MANY)
 
 
 def _check(guard: Guard, value: Any) -> None:
