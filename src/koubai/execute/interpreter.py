@@ -16,7 +16,7 @@ import numpy as np
 
 from koubai.execute.memory import Memory, is_view
 from koubai.graph.ops import OPS, Index, add_into
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, uncollected
 
 __all__ = ["interpret"]
 
@@ -56,6 +56,7 @@ def interpret(graph: Graph) -> Callable[..., Any]:
 class _Interpreter:
     """calls, first, second, into: what each turn calls, the places of its operands and that of its result."""
 
+    @uncollected()
     def __init__(self, graph: Graph) -> None:
         nodes = graph.nodes
         self.nodes = nodes

@@ -38,6 +38,7 @@ class Memory:
         self.copied: set[int] = set()
         self.in_place: set[int] = set()
         self.roots = roots = list(range(len(nodes)))
+        last = roots.copy()  # the last node that reads what a node shows, be it through a view
         readers: dict[int, list[int]] = {}  # of the arrays that are written on
         for i, (op, inputs, _, shape, *_) in enumerate(nodes):
             if shape and inputs:
@@ -47,7 +48,6 @@ class Memory:
                     readers[inputs[0]] = []
         if not readers:
             return
-        last = list(range(len(nodes)))  # the last node that reads what a node shows, be it through a view
         for i in outputs:
             last[i] = len(nodes)
             readers.pop(i, None)  # a result stays as it is

@@ -6,6 +6,7 @@ again.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,19 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
-from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, Where, new_traced, record
+from koubai.graph.trace import (
+    INPUT,
+    LEAVES,
+    Calls,
+    Graph,
+    Node,
+    Trace,
+    Traced,
+    Where,
+    new_traced,
+    record,
+    uncollected,
+)
 
 __all__ = ["pullback", "reverse"]
 
@@ -40,6 +53,7 @@ def pullback(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
     return _reversed(graph, wrt, seeds=graph.outputs)
 
 
+@uncollected()
 def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | None) -> Graph:
     trace = Trace(concrete=False, name=graph.name)
     nodes, forms = graph.nodes, graph.forms
@@ -150,7 +164,10 @@ def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
-    trace.table = graph.table.copy() or _calls(graph.nodes)
+    try:
+        trace.table = graph.table.pop()  # one step, so that no two derivatives take the same
+    except IndexError:
+        trace.table = _calls(graph.nodes)
     carries = [False] * len(graph.nodes)
     for i in targets:
         carries[i] = _real(graph.nodes[i].dtype)
@@ -163,12 +180,12 @@ def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
     return carries
 
 
-def _calls(nodes: Sequence[Node]) -> dict[Any, int]:
-    return {
-        (op.name, inputs, *params.values()): i
-        for i, (op, inputs, params, *_) in enumerate(nodes)
-        if inputs or op not in LEAVES
-    }
+def _calls(nodes: Sequence[Node]) -> Calls:
+    table: Calls = defaultdict(dict)
+    for i, (op, inputs, params, *_) in enumerate(nodes):
+        if op not in LEAVES:
+            table[op][(inputs, *params.values()) if params else inputs] = i
+    return table
 
 
 def _joined(total: Traced, part: Traced) -> Traced:

@@ -13,14 +13,17 @@ level 2 only looks whose answer is locally constant (comparisons, ``int``) are a
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
+import gc
 import itertools
 import keyword
 import math
 import operator
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
@@ -32,6 +35,7 @@ from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
     "FUNCTIONS",
+    "Calls",
     "Graph",
     "Guard",
     "Kink",
@@ -46,10 +50,13 @@ __all__ = [
     "record",
     "run_nodes",
     "statement",
+    "uncollected",
     "untraceable",
     "user_frame",
 ]
 
+# op -> call of it -> node: so that none is recorded twice
+Calls: TypeAlias = defaultdict[Op, dict[Any, int]]
 # the code object and the offset of the instruction in it; True: the node is part of that instruction's derivative
 Where: TypeAlias = tuple[CodeType, int, bool] | None
 
@@ -207,7 +214,7 @@ class Graph:
 
     __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs", "table")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
-    table: dict[Any, int]  # call -> node, for a derivative to share; empty where nobody kept it
+    table: list[Calls]  # of its nodes, for one derivative to take and go on with; empty where nobody kept it
 
     def __init__(
         self,
@@ -227,7 +234,7 @@ class Graph:
         self.guards = tuple(guards)
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
-        self.table = {}
+        self.table = []
         self.check(known, forms)
 
     def check(self, known: Graph | Trace | None = None, given: Sequence[Any] = ()) -> None:
@@ -245,9 +252,11 @@ class Graph:
                 same = itertools.takewhile(bool, map(operator.is_, nodes, known.nodes))
                 del forms[sum(same) :]
             elif len(nodes) == len(known.nodes):
-                self.table = known.table
                 if isinstance(known, Trace):
-                    known.table = {}  # what it records from now on is not in this graph
+                    self.table = [known.table]
+                    known.table = defaultdict(dict)  # what it records from now on is not in this graph
+                else:
+                    self.table = known.table
         first = len(forms)
         forms += given[first:]
         for i in range(first, len(forms)):
@@ -291,6 +300,13 @@ class Graph:
         first = needed.find(0)
         if first < 0:
             return cls(nodes, inputs, outputs, guards, kinks, name, known)
+        if isinstance(known, Trace):
+            known.table = defaultdict(dict)  # its numbers are not the graph's; room for the graph's nodes
+        forms: Sequence[Any] = ()
+        ends = False  # are the nodes of a trace that ends here? Then they are let go of on the way
+        if known is not None and known.nodes is nodes:
+            forms = list(itertools.compress(known.forms, needed))
+            ends = isinstance(known, Trace) and not known.concrete
         new = list(range(first))  # what stands before the first dead node stays
         kept = list(nodes[:first])
         place = new.__getitem__
@@ -301,9 +317,8 @@ class Graph:
                 if used:
                     node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
                 kept.append(node)
-        forms: Sequence[Any] = ()
-        if known is not None and known.nodes is nodes:
-            forms = list(itertools.compress(known.forms, needed))
+            if ends:
+                nodes[i] = None  # type: ignore[index,call-overload]
         return cls(
             kept,
             [new[i] for i in inputs],
@@ -527,6 +542,20 @@ def _worked_out(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tup
 
 
 # --- the trace
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector off while many objects are made that are no garbage: it would go through all of them
+    again and again. No code of the user's runs meanwhile.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
 class _Active(threading.local):
     trace: Trace | None = None
 
@@ -565,7 +594,7 @@ class Trace:
         self.nodes: list[Node] = []
         self.levels: list[int] = []
         self.forms: list[Any] = []  # as a graph's
-        self.table: dict[Any, int] = {}
+        self.table: Calls = defaultdict(dict)
         self.inputs: list[int] = []
         self.guards: dict[tuple[int, Any], Guard] = {}
         self.kinks: list[Kink] = []
@@ -616,21 +645,22 @@ class Trace:
             if dtype.kind not in "fiubc":
                 raise untraceable(f"a value of dtype {dtype} meets the traced one", "use real numbers only")
             key = (dtype, shape, value.tobytes()) if value.size <= 64 else None
+        known = self.table[CONSTANT]
         if key is not None:
-            i = self.table.get(key)
+            i = known.get(key)
             if i is not None:
                 return i
         i = self.append(CONSTANT, {"value": value}, shape, dtype, 0, self.where)
         if key is not None:
-            self.table[key] = i
+            known[key] = i
         return i
 
     def captured(self, value: np.ndarray[Any, Any]) -> Traced:
         """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
-        key = ("captured", id(value))
-        i = self.table.get(key)
+        known, key = self.table[CAPTURED], id(value)
+        i = known.get(key)
         if i is None:
-            i = self.table[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
+            i = known[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
         shown = value.view(np.ndarray)
         shown.flags.writeable = False
         return new_traced(self, i, shown, value.shape, value.dtype)
@@ -642,8 +672,8 @@ class Trace:
         """
         if self.closed:
             raise untraceable("a traced value outlived its trace", "don't keep values of x outside the function")
-        key = (op.name, inputs, *params.values()) if params else (op.name, inputs)
-        i = self.table.get(key)
+        known, key = self.table[op], (inputs, *params.values()) if params else inputs
+        i = known.get(key)
         if i is not None:
             return i
         nodes, forms = self.nodes, self.forms
@@ -664,7 +694,7 @@ class Trace:
             where = user_frame(depth)
         else:
             where = self.where
-        self.table[key] = i
+        known[key] = i
         shape, dtype = form
         nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
         forms.append(form)
