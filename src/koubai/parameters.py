@@ -47,7 +47,7 @@ class Layout:
 
     def copy(self, vector: FloatArray) -> Any:
         """Show a copy of ``vector`` in the caller's form: what the caller does with it stays with the caller."""
-        return self.view(vector.copy())
+        return vector[0] if self.is_number else self.view(vector.copy())
 
     def label(self, i: int) -> str:
         """Name element ``i`` of the flat vector as the caller would: ``x``, ``x[1, 2]`` or ``W[0, 3]``."""

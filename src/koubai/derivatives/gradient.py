@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from koubai.derivatives.paths import Path, Paths
+from koubai.derivatives.paths import RAISED, Path, Paths
 from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
 from koubai.graph.call import Leaf, Leaves, Static, real
+from koubai.graph.environment import MISSING
 from koubai.graph.reverse import pullback, reverse
 from koubai.graph.trace import Graph, Traced
 from koubai.parameters import as_scalar
@@ -76,7 +77,7 @@ class Differentiated:
             warnings.warn(FallbackWarning(error), stacklevel=1 + self._depth)
             return self._by_differences(args, kwargs)
         path = self._paths.newest(leaves.form)
-        if path is not None and not kwargs:
+        if path is not None and not kwargs and path.recorded.environment.complete:
             if path.direct is None:
                 numbers = [_position(n, args) for n in self.argnums]
                 path.direct = _direct_call(path, leaves.form[0], numbers, self.one)
@@ -105,14 +106,23 @@ class Differentiated:
         for n in (_position(n, args) for n in self.argnums):
 
             def along(x: Any, n: int = n) -> Any:
-                return self.f(*[x if i == n else a for i, a in enumerate(args)], **kwargs)
+                return self.f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
 
             estimate = numerical_gradient(along, args[n], method=method)
             self._differences += estimate.nfev
             results.append(estimate.value)
         self._differences += 1
-        value = as_scalar(self.f(*args, **kwargs))
+        value = as_scalar(self.f(*own(args), **own(kwargs)))
         return value, (results[0] if self.one else tuple(results))
+
+
+def own(value: Any) -> Any:
+    """Return arguments whose arrays are copies: what f does with its arguments stays with f."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if type(value) in (list, tuple):
+        return type(value)([own(part) for part in value])
+    return {k: own(part) for k, part in value.items()} if type(value) is dict else value
 
 
 def _function(f: Any) -> Callable[..., Any]:
@@ -151,6 +161,7 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
         "float64": np.float64,
         "same": path.same,
         "run": path.program.run,
+        "raised": RAISED,
     }
 
     def look(part: Any, text: str) -> str:
@@ -181,7 +192,10 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
         return ", ".join(look(v, f"{text}[{i}]") for i, v in enumerate(parts))
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
-    if (environment := path.recorded.environment).empty:
+    if (environment := path.recorded.environment).only_names:
+        for i, (outer, name, value) in enumerate(environment.names.values()):
+            namespace |= {f"outer{i}": outer.get, f"value{i}": value, "missing": MISSING}
+            tests.append(f"outer{i}({name!r}, missing) is value{i}")
         for i, read in enumerate(environment.functions):
             names = [f"f{i}", f"code{i}", f"defaults{i}", f"kwdefaults{i}"]
             namespace |= dict(zip(names, read, strict=True))
@@ -199,7 +213,10 @@ def direct(args):
         if not ({" and ".join(tests)}): return None
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    r = run({", ".join(leaves)})
+    try:
+        r = run({", ".join(leaves)})
+    except raised:
+        return None
     return None if r is None else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
 """
     exec(compile(source, "<koubai: direct call>", "exec"), namespace)

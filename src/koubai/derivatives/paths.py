@@ -19,8 +19,10 @@ from koubai.graph.reverse import reverse
 from koubai.graph.trace import CAPTURED, LEAVES, Graph, Traced
 from koubai.parameters import as_scalar
 
-__all__ = ["Path", "Paths"]
+__all__ = ["RAISED", "Path", "Paths"]
 
+# what f itself may raise, or catch, where a program of it meets numbers that it can't work with
+RAISED = ArithmeticError, ValueError, IndexError
 _HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"
 _PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments kept for one function
@@ -31,6 +33,8 @@ _BYTES = 2**20  # that such a path may take, with the buffers of its program
 class Path:
     """One traced path: valid while its guards hold and what it read from outside is unchanged.
 
+    Where that can't be watched, the path is valid at the point and the moment of its tracing alone; f is traced anew at
+    each call, and the path serves again if the graph is equal.
     made: what others have made of it, to be found again by their own keys; checked: what it was compared with f for,
     the value of f there, and how many evaluations that took.
     """
@@ -46,6 +50,10 @@ class Path:
         self.made: dict[Any, Any] = {}
         self.checked: tuple[Any, float, int] = ((), np.nan, 0)
 
+    def renew(self, recorded: Recorded) -> None:
+        """Take over another tracing that gave an equal graph."""
+        self.recorded, self.same, self.direct = recorded, recorded.environment.same, None
+
     def circumstances(self, leaves: Leaves) -> tuple[Any, ...]:
         """Return all the numbers that f depends on with these arguments, as bytes."""
         outside = (node.params["value"] for node in self.recorded.graph.nodes if node.op is CAPTURED)
@@ -57,7 +65,7 @@ class Path:
         if not environment.complete or environment.holds(f):
             return False
         arrays = [node.params["value"] for node in self.graph.nodes if node.op in LEAVES and "value" in node.params]
-        arrays += [*self.recorded.leaves.values, *(then for _, then in environment.arrays.values())]
+        arrays += [*self.recorded.leaves.values, *(then for _, then in environment.arrays)]
         return 8 * operations(self.graph) + sum(np.asarray(array).nbytes for array in arrays) <= _BYTES
 
 
@@ -77,7 +85,7 @@ class _Kept:
         """Return the paths of ``f`` for this form of the arguments that still stand."""
         with self._lock:
             known = self._paths.get(f, [])
-        return [p for p in known if p.recorded.leaves.form == form and p.recorded.environment.unchanged()]
+        return [p for p in known if p.recorded.leaves.form == form and p.same()]
 
     def keep(self, f: Any, path: Path) -> None:
         with self._lock:
@@ -121,7 +129,10 @@ class Paths:
         known: Sequence[Path] = self._known.get(leaves.form, ())
         for path in known:
             if path.same():
-                results = path.program.run(*leaves.values, *extra)
+                try:
+                    results = path.program.run(*leaves.values, *extra)
+                except RAISED:  # f raises too, or takes another way: it shows when f is traced here
+                    results = None
                 if results is not None:
                     if known[0] is not path:
                         self._first(known, path)
@@ -153,22 +164,34 @@ class Paths:
     def _traced(self, leaves: Leaves) -> Path:
         """Trace, derive, compile and check a new path, unless one is kept that this would give again; and keep it."""
         path = self._found(leaves) if self.keeps else None
+        known = self._known.setdefault(leaves.form, [])
         if path is None:
             recorded = record_call(self.f, leaves, scalar=self.scalar)
             before, self.nfev = self.nfev, self.nfev + 1
-            path = Path(recorded, self.derive(recorded.graph, leaves.active))
-            if self.scalar:
-                first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
-                value = self._check(first, leaves, recorded.graph)
-                if self.keeps and path.may_be_kept(self.f):
-                    path.checked = path.circumstances(leaves), value, self.nfev - before
-                    _kept.keep(self.f, path)
-        known = self._known.setdefault(leaves.form, [])
-        known[:] = [path, *(p for p in known if p.same())][:_PATHS]
+            if not recorded.environment.complete:
+                recorded = recorded._replace(graph=recorded.graph.unguarded())  # it serves at this point alone
+            path = next((p for p in known if p.recorded.graph.equals(recorded.graph)), None)
+            if path is not None:
+                path.renew(recorded)
+            else:
+                path = Path(recorded, self.derive(recorded.graph, leaves.active))
+                self._checked(path, leaves, before)
+        known[:] = [path, *(p for p in known if p is not path)][:_PATHS]
         while len(self._known) > _FORMS:
             self._known.pop(next(iter(self._known)))
         self.executor = path.program.executor
         return path
+
+    def _checked(self, path: Path, leaves: Leaves, before: int) -> None:
+        """Check a new path against f, and keep it for later if it may serve. before: evaluations up to its tracing."""
+        if not self.scalar:
+            return
+        graph = path.recorded.graph
+        first = path.program if self.derive is reverse else Program(reverse(graph, leaves.active))
+        value = self._check(first, leaves, graph)
+        if self.keeps and path.may_be_kept(self.f):
+            path.checked = path.circumstances(leaves), value, self.nfev - before
+            _kept.keep(self.f, path)
 
     def _found(self, leaves: Leaves) -> Path | None:
         """Return the kept path that f takes for these arguments, if there is one, checked for them."""
@@ -215,7 +238,7 @@ class Paths:
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
         def f(*values: Any) -> float:
-            args, kwargs = leaves.rebuild(values)
+            args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
             self.nfev += 1
             return float(as_scalar(self.f(*args, **kwargs)))
 

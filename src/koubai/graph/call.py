@@ -13,7 +13,7 @@ from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
 from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Trace, Traced, untraceable
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, OutsideWrite, Trace, Traced, untraceable
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
 
@@ -32,11 +32,14 @@ class Leaves(NamedTuple):
     active: tuple[int, ...]  # which of the values are differentiated
     form: Any
 
-    def rebuild(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return args and kwargs with ``values`` in place of the arrays."""
+    def rebuild(
+        self, values: Sequence[Any], static: Callable[[Any], Any] = lambda value: value
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return args and kwargs with ``values`` in place of the arrays. static: makes what stands for the others."""
         rest = iter(values)
         positional, named = self.form
-        return [_filled(part, rest) for part in positional], {name: _filled(part, rest) for name, part in named}
+        filled = [_filled(part, rest, static) for part in positional]
+        return filled, {name: _filled(part, rest, static) for name, part in named}
 
     @classmethod
     def of(cls, f: Any, args: Sequence[Any], kwargs: Mapping[str, Any], active: Collection[int] | None) -> Leaves:
@@ -77,7 +80,6 @@ def _part(value: Any, name: str, on: bool, every: bool, found: _Found) -> Any:
         if isinstance(value, list | tuple):
             parts = [_part(v, f"{name}_{i}", on, every, found) for i, v in enumerate(value)]
             return type(value).__name__, tuple(parts)
-        raise untraceable(f"the argument {name} is a {type(value).__name__}", "pass arrays and numbers") from None
     return Static(value)
 
 
@@ -101,29 +103,35 @@ _new_leaf: Callable[[Any], Leaf] = functools.partial(tuple.__new__, Leaf)  # Lea
 
 
 class Static:
-    """An argument that is not an array: equal only to the same value of the same type."""
+    """An argument that is not an array: equal only to the same value of the same type; what has no hash, to itself."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_hash", "value")
 
     def __init__(self, value: Any) -> None:
         self.value = value
+        try:
+            self._hash: int | None = hash(value)
+        except TypeError:
+            self._hash = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Static) and type(self.value) is type(other.value) and self.value == other.value
+        if not isinstance(other, Static) or type(self.value) is not type(other.value):
+            return False
+        return self.value is other.value or (self._hash is not None and bool(self.value == other.value))
 
     def __hash__(self) -> int:
-        return hash(self.value)
+        return id(self.value) if self._hash is None else self._hash
 
 
-def _filled(part: Any, rest: Any) -> Any:
+def _filled(part: Any, rest: Any, static: Callable[[Any], Any]) -> Any:
     if isinstance(part, Leaf):
         return next(rest)
     if isinstance(part, Static):
-        return part.value
+        return static(part.value)
     kind, parts = part
     if kind == "dict":
-        return {k: _filled(v, rest) for k, v in parts}
-    values = [_filled(v, rest) for v in parts]
+        return {k: _filled(v, rest, static) for k, v in parts}
+    values = [_filled(v, rest, static) for v in parts]
     return values if kind == "list" else tuple(values)
 
 
@@ -174,14 +182,24 @@ class Recorded(NamedTuple):
 
 def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recorded:
     """Run ``f`` once on traced copies of its arguments. ``scalar``: the answer must be one real number."""
+    writable: dict[int, np.ndarray[Any, Any]] = {}  # arrays from outside that f writes into
+    while True:
+        try:
+            return _record_once(f, leaves, scalar, writable)
+        except OutsideWrite as write:
+            writable[id(write.array)] = write.array
+
+
+def _record_once(f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: Mapping[int, Any]) -> Recorded:
     tape = Trace(concrete=True, name=getattr(f, "__name__", "f"))
+    tape.writable = set(writable)
     environment = Environment(tape)
     traced = []
     for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
         if isinstance(value, np.ndarray):
             value = value.copy("K")  # a reshape of it copies or not, as before
         traced.append(tape.input(value, name, 2 if k in leaves.active else 1))
-    args, kwargs = leaves.rebuild(traced)
+    args, kwargs = leaves.rebuild(traced, environment.substitute)
     with tape.running():
         try:
             answer = environment.inside(f)(*args, **kwargs)
@@ -189,13 +207,9 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
             raise
         except Exception as error:
             _blame(f, leaves, error)
-        if tape.raised is not None:
-            raise untraceable(
-                f"the function catches an exception of NumPy's ({type(tape.raised).__name__}: {tape.raised})",
-                "look at the numbers with an if instead, so that the way taken can be guarded",
-            )
         several = not scalar and type(answer) is not Traced and isinstance(answer, tuple)
         outputs = [_output(tape, part, scalar) for part in (answer if several else [answer])]
+        environment.commit()
     graph = tape.graph(outputs)
     environment.close()
     return Recorded(graph, environment, leaves)

@@ -20,7 +20,7 @@ from koubai.graph import editing, fourier, linear_algebra, series, statistics  #
 from koubai.graph.functions import array, holds_traced, new_array
 from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
 
-__all__ = ["MATH", "NUMPY", "STANDINS", "Float", "SciPy", "Vectorize", "special_functions"]
+__all__ = ["IMPURE", "STANDINS", "STANDIN_MODULES", "SciPy", "Vectorize", "scipy_standin"]
 
 
 class _Library(types.ModuleType):
@@ -33,7 +33,18 @@ class _Library(types.ModuleType):
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
+        if name in IMPURE and (trace := current_trace()) is not None:
+            trace.unwatch(f"it uses {self.__name__}.{name}")
         return getattr(self.__dict__["_module"], name)
+
+
+# names of NumPy's that read what no argument tells
+IMPURE = frozenset(
+    [
+        *("random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "lib", "save", "savez", "savetxt"),
+        *("seterr", "seterrcall", "geterr", "set_printoptions", "get_printoptions", "printoptions"),
+    ]
+)
 
 
 class SciPy(types.ModuleType):
@@ -49,6 +60,13 @@ class SciPy(types.ModuleType):
         if module.__name__ == "scipy":
             return SciPy(value) if name == "special" else value
         return special_functions().STANDINS.get(value, value) if isinstance(value, types.FunctionType) else value
+
+
+def scipy_standin(value: Any) -> Any:
+    """Return the stand-in for a function of SciPy's; None where it needs none or has none."""
+    if isinstance(value, types.FunctionType) and (value.__module__ or "").startswith("scipy.special"):
+        return special_functions().STANDINS.get(value)
+    return None
 
 
 def special_functions() -> Any:
@@ -164,6 +182,13 @@ def _asarray(a: Any, dtype: Any = None, *args: Any, **kw: Any) -> Any:
     return np.asarray(a, None if dtype is None else np.dtype(dtype), *args, **kw)
 
 
+def _asarray_chkfinite(a: Any, dtype: Any = None, order: Any = None) -> Any:
+    y = _asarray(a, dtype)
+    if y.dtype.kind in "fc" and not np.all(np.isfinite(y)):
+        raise ValueError("array must not contain infs or NaNs")
+    return y
+
+
 def _arange(*args: Any, dtype: Any = None, **kw: Any) -> Any:
     if not holds_traced(args):
         return np.arange(*args, dtype=None if dtype is None else np.dtype(dtype), **kw)
@@ -202,9 +227,30 @@ def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]
             return function(*args)
         # Python's math computes in float64, and gives a Python number
         y = function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
-        return y._as_python() if type(y) is Traced else y
+        if type(y) is not Traced:
+            return y
+        if original in _RAISING and not np.isfinite(y):  # guarded: elsewhere it may raise, or no longer
+            original(*[a._value if type(a) is Traced else a for a in args])
+        return y._as_python()
 
     return standin
+
+
+# functions of math that raise for some finite numbers, where NumPy's give nan or inf
+_RAISING = {
+    getattr(math, name)
+    for name in (
+        *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "sinh", "cosh", "acos", "asin", "acosh"),
+        *("atanh", "fmod", "pow", "gamma", "lgamma"),
+    )
+    if hasattr(math, name)
+}
+
+
+def _errstate(**kwargs: Any) -> Any:
+    if not {"ignore", "warn"}.issuperset(kwargs.values()) and (trace := current_trace()) is not None:
+        trace.unwatch("np.errstate makes NumPy raise")
+    return np.errstate(**kwargs)
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -288,9 +334,11 @@ _CREATION = {
     "eye": _eye,
     "identity": _eye,
     "array": _array,
-    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite"), _asarray),
+    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray"), _asarray),
+    "asarray_chkfinite": _asarray_chkfinite,
     "arange": _arange,
     "vectorize": Vectorize,
+    "errstate": _errstate,
     "float64": _Float64,
     "float32": _Float32,
     "r_": _Joined(np.r_),
@@ -325,7 +373,10 @@ def _listing(module: types.ModuleType) -> dict[str, Any]:
 _CREATION = _listing(np) | _CREATION
 _CREATION |= {part.__name__.rpartition(".")[2]: _Library(part, _listing(part)) for part in (np.linalg, np.fft)}
 NUMPY = _Library(np, _CREATION)
+STANDIN_MODULES = (_Library, SciPy)
 STANDINS: dict[Any, Any] = {
+    np: NUMPY,
+    math: MATH,
     float: Float,
     **{getattr(np, n): f for n, f in _CREATION.items() if hasattr(np, n)},
     **{getattr(part, n): f for part in (np.linalg, np.fft) for n, f in _listing(part).items()},

@@ -40,6 +40,7 @@ __all__ = [
     "Guard",
     "Kink",
     "Node",
+    "OutsideWrite",
     "Trace",
     "Traced",
     "current_trace",
@@ -49,6 +50,7 @@ __all__ = [
     "normalized",
     "record",
     "run_nodes",
+    "settled",
     "statement",
     "uncollected",
     "untraceable",
@@ -330,6 +332,21 @@ class Graph:
             forms,
         )
 
+    def unguarded(self) -> Graph:
+        """Return the graph without its guards, for a run where it was traced."""
+        return Graph.pruned(self.nodes, self.inputs, self.outputs, (), self.kinks, self.name, self)
+
+    def equals(self, other: Graph) -> bool:
+        """Return whether the other graph has the same nodes, outputs and guards, and reads the same arrays."""
+        if (len(self.nodes), self.inputs, self.outputs) != (len(other.nodes), other.inputs, other.outputs):
+            return False
+        if len(self.guards) != len(other.guards) or not all(map(_same_node, self.nodes, other.nodes)):
+            return False
+        return all(
+            a.node == b.node and _same_value(a.expected, b.expected)
+            for a, b in zip(self.guards, other.guards, strict=True)
+        )
+
     def gradient(self, wrt: Sequence[int] | None = None) -> Graph:
         """Return the graph of the value and its gradient with respect to the inputs numbered ``wrt`` (default: all).
 
@@ -418,6 +435,29 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.guards)} guards>"
+
+
+def _same_node(a: Node, b: Node) -> bool:
+    if a is b:
+        return True
+    op, inputs, params, shape, dtype, _ = a
+    if op is not b[0] or inputs != b[1] or shape != b[3] or dtype != b[4]:
+        return False
+    if op is CAPTURED:
+        return params["value"] is b[2]["value"]
+    if op is CONSTANT:
+        return _same_value(params["value"], b[2]["value"])
+    return bool(params == b[2])  # not the user's line: it does not count
+
+
+def _same_value(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray | np.generic):
+        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
+    return bool(repr(a) == repr(b) if isinstance(a, float | complex) else a == b)
 
 
 def _number(value: Any, typed: bool) -> str:
@@ -556,6 +596,16 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+class OutsideWrite(BaseException):
+    """The function is about to write into an array from outside: it is to be traced again with a copy of that one.
+
+    It is no Exception, lest the function catch it.
+    """
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+
+
 class _Active(threading.local):
     trace: Trace | None = None
 
@@ -577,6 +627,7 @@ class _Running:
 
     def __enter__(self) -> None:
         self.outer, _active.trace = _active.trace, self.trace
+        self.trace.errors = np.geterr()
         self.quiet.__enter__()
 
     def __exit__(self, *exception: object) -> None:
@@ -600,9 +651,12 @@ class Trace:
         self.kinks: list[Kink] = []
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
-        self.raised: Exception | None = None  # what a NumPy call raised because of the numbers that it met
-        self.told = False  # was a differentiated value written out as text, with all its digits?
+        self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
+        self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
+        self.errors: Any = {}  # how NumPy is told to answer what is not finite, outside the trace
+        self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
+        self.captures: dict[int, tuple[Traced, np.ndarray[Any, Any], int]] = {}  # traced, original, node at first
 
     def running(self) -> _Running:
         """Make this the trace of the thread while the user's function runs."""
@@ -661,9 +715,34 @@ class Trace:
         i = known.get(key)
         if i is None:
             i = known[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
-        shown = value.view(np.ndarray)
-        shown.flags.writeable = False
-        return new_traced(self, i, shown, value.shape, value.dtype)
+        if id(value) in self.writable:
+            shown = value.copy()
+        else:
+            shown = value.view(np.ndarray)
+            shown.flags.writeable = False
+        traced = new_traced(self, i, shown, value.shape, value.dtype)
+        self.captures[id(traced)] = traced, value, i
+        return traced
+
+    def unwatch(self, reason: str) -> None:
+        """Note why the graph can't serve another call: something that it depends on can't be watched."""
+        if self.unwatched is None:
+            self.unwatched = reason
+
+    def warn(self) -> None:
+        """Let NumPy warn from here on as it does outside: the function looks at warnings."""
+        np.seterr(**self.errors)
+
+    def commit_captured(self) -> bool:
+        """Write what the function wrote into arrays from outside into these; return whether there was any."""
+        written = [(t, array) for t, array, node in self.captures.values() if t._current() != node]
+        for _, array in written:
+            for _, other, _ in self.captures.values():
+                if other is not array and np.may_share_memory(other, array):
+                    raise untraceable("the function writes into an array that shares memory with another", "copy it")
+        for traced, array in written:
+            np.copyto(array, traced._value)
+        return bool(written)
 
     def emit(self, op: Op, inputs: tuple[int, ...], params: dict[str, Any], form: Any = None, depth: int = 3) -> int:
         """Return the node for this call, a new one unless the same stands already.
@@ -709,6 +788,8 @@ class Trace:
         return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
     def guard(self, node: int, expected: Any) -> None:
+        if self.closed:
+            return
         if self.concrete and self.levels[node] == 0:
             return  # a constant can't change
         key = (node, expected.tobytes() if isinstance(expected, np.ndarray) else (type(expected), expected))
@@ -725,6 +806,8 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
     first = args[0]
     trace = first._trace if type(first) is Traced else next(a._trace for a in args if type(a) is Traced)
+    if trace.closed:
+        return _after_the_trace(op, args, params)  # type: ignore[no-any-return]
     nodes = []
     if not trace.concrete:
         for a in args:
@@ -745,6 +828,8 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     for a in args:
         if type(a) is Traced:
             if a._trace is not trace:
+                if a._trace.closed:
+                    return record(op, [settled(b) for b in args], params)
                 raise _strangers()
             if a._weak:
                 cast = _given_way(args)
@@ -759,7 +844,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     try:
         value = op.call(*values, **params) if params else op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
-        trace.raised = error  # the function may catch it: a branch without a guard
+        trace.unwatch(f"{op.name} raised {type(error).__name__}")  # the function may catch it: a way without a guard
         raise
     shape, dtype = form = value.shape, value.dtype
     i = trace.emit(op, tuple(nodes), params, form, 4)
@@ -769,6 +854,25 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
         result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
     return result
+
+
+def _after_the_trace(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Answer for traced values that outlived their trace: they are the numbers that they were."""
+    plain = [settled(a) for a in args]
+    if any(type(a) is Traced for a in plain):
+        return record(op, plain, params)
+    return op.call(*plain, **params)
+
+
+def settled(value: Any) -> Any:
+    """Return a traced value that outlived its trace as the number that it was, also inside lists and tuples."""
+    kind = type(value)
+    if kind is Traced:
+        return value.plain() if value._trace.closed and value._trace.concrete else value
+    if kind is list or kind is tuple:
+        parts = [settled(part) for part in value]
+        return value if all(map(operator.is_, parts, value)) else kind(parts)
+    return value
 
 
 def _strangers() -> TraceError:
@@ -967,7 +1071,6 @@ class Traced:
     """A value of the function being traced. It behaves as a NumPy array, or as a NumPy scalar when 0-d."""
 
     __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "_weak", "dtype", "shape")
-    __hash__ = object.__hash__
     _record = staticmethod(record)
     _trace: Trace
     _node: int  # below 0: a number of a trace without numbers, which is no node yet
@@ -1030,6 +1133,9 @@ class Traced:
 
     def _write(self, new: Any) -> Traced:
         """Overwrite this array with ``new``, as ``out=`` and ``+=`` do."""
+        if self._trace.closed:
+            self._writeable()[...] = settled(new)
+            return self
         if np.shape(new) != self.shape:
             if len(np.shape(new)) > self.ndim or np.broadcast_shapes(np.shape(new), self.shape) != self.shape:
                 raise ValueError(
@@ -1051,7 +1157,13 @@ class Traced:
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{type(value).__name__} does not support item assignment")
         if not value.flags.writeable:
-            raise untraceable("the function writes into an array from outside, or a read-only one", "write into a copy")
+            root = self
+            while root._base is not None:
+                root = root._base
+            captured = self._trace.captures.get(id(root))
+            if captured is not None and captured[1].flags.writeable:
+                raise OutsideWrite(captured[1])
+            raise untraceable("the function writes into a read-only array", "write into a copy")
         return value
 
     def _wrap(self, value: Any) -> Traced:
@@ -1061,8 +1173,29 @@ class Traced:
         return new_traced(trace, i, held if held.ndim else held[()], held.shape, held.dtype)
 
     # --- looks
+    def plain(self) -> Any:
+        """Return the number, or a copy of the array, that this is at the traced point."""
+        value = self._value
+        if isinstance(value, np.ndarray):
+            return value.copy()
+        return value.item() if self._weak else value
+
+    def __hash__(self) -> int:
+        value = self._value
+        if self.shape or not self._trace.concrete:
+            raise TypeError("unhashable type: 'numpy.ndarray'")
+        trace = self._trace
+        if not trace.closed:
+            node = self._current()
+            trace.guard(node, value)
+            if trace.levels[node] == 2:
+                trace.unwatch("it takes a traced value as a key")
+        return hash(value)
+
     def _look(self, what: str, fix: str) -> Any:
         """Return the number itself, guarded; refused where the derivative would be lost."""
+        if self._trace.closed:
+            return self.plain()
         if not self._trace.concrete:
             raise CompileError(f"a derivative rule looked at a value: {what}")
         node = self._current()
@@ -1076,6 +1209,8 @@ class Traced:
         if not self._trace.concrete:
             raise CompileError("a derivative rule looked at a value: bool()")
         answer = bool(self._value)  # raises for more than one element, as NumPy does
+        if self._trace.closed:
+            return answer
         asked = self if self.dtype == np.bool_ else record(OPS["not_equal"], (self, 0))
         self._trace.guard(asked._current(), answer)
         return answer
@@ -1115,8 +1250,10 @@ class Traced:
         if self._value is not None and not trace.closed:
             node = self._current()
             trace.guard(node, np.copy(self._value) if self.shape else self._value)
-            trace.told = trace.told or (trace.levels[node] == 2 and not rounded)
-        return self._value
+            if trace.levels[node] == 2:
+                trace.unwatch("it makes a text of a traced value")
+                trace.told = trace.told or not rounded
+        return self.plain() if trace.concrete else self._value
 
     def __repr__(self) -> str:
         return repr(self._shown())
@@ -1143,6 +1280,9 @@ class Traced:
 
     # --- NumPy's protocols
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if self._trace.closed:
+            inputs = tuple([settled(a) for a in inputs])
+            return getattr(ufunc, method)(*inputs, **{k: settled(v) for k, v in kwargs.items()})
         if method == "__call__" and not kwargs:
             op = UFUNCS.get(ufunc)
             if op is not None:
@@ -1150,6 +1290,8 @@ class Traced:
         return FUNCTIONS["ufunc"](ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if self._trace.closed:
+            return function(*[settled(a) for a in args], **{k: settled(v) for k, v in kwargs.items()})
         written = FUNCTIONS.get(function)
         if written is not None:
             return written(*args, **kwargs)
@@ -1162,6 +1304,9 @@ class Traced:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         held = self._writeable()
+        if self._trace.closed:
+            held[settled(index)] = settled(value)
+            return
         if isinstance(index, Traced) and index.dtype == np.bool_ and index.shape == self.shape and np.ndim(value) == 0:
             self._write(record(OPS["where"], (index, value, self)))
             return
@@ -1191,6 +1336,10 @@ class Traced:
     @property
     def nbytes(self) -> int:
         return self.size * self.itemsize
+
+    @property
+    def flags(self) -> Any:
+        return np.asarray(self._value).flags
 
     @property
     def T(self) -> Traced:
@@ -1282,11 +1431,6 @@ class Traced:
     def __rdivmod__(self, other: Any) -> Any:
         return other // self, other % self
 
-    def __rpow__(self, other: Any) -> Any:
-        result = record(OPS["power"], (other, self))
-        result._weak = self._weak and _python_like(other)
-        return result
-
 
 class _Flat:
     """``a.flat`` where ``a.ravel()`` would be a copy, so that writes would be lost."""
@@ -1312,6 +1456,13 @@ class _Flat:
 _ASTYPE = OPS["astype"]
 
 
+_DIVISIONS = ("divide", "floor_divide", "remainder")
+
+
+def _number_of(a: Any) -> Any:
+    return a.plain() if type(a) is Traced else a
+
+
 def _define_operators() -> None:
     def binary(op: Op) -> tuple[Any, Any, Any]:
         def forward(self: Traced, other: Any) -> Any:
@@ -1319,15 +1470,25 @@ def _define_operators() -> None:
                 if other is None or isinstance(other, str):
                     return NotImplemented
                 other = _plain(other)
-            result = record(op, (self, other))
-            if self._weak:  # a comparison's answer is no number that could be cast
-                result._weak = result.dtype.kind != "b" and _python_like(other)
-            return result
+            if self._weak and _python_like(other):
+                return python_numbers(self, other)
+            return record(op, (self, other))
 
         def reflected(self: Traced, other: Any) -> Any:
-            result = record(op, (_plain(other), self))
-            if self._weak:
-                result._weak = _python_like(other)
+            if self._weak and _python_like(other):
+                return python_numbers(other, self)
+            return record(op, (_plain(other), self))
+
+        def python_numbers(a: Any, b: Any) -> Any:
+            """Compute with Python numbers, which raise where NumPy's would give inf or nan."""
+            if op.name in _DIVISIONS and b == 0:  # guarded
+                return operator.truediv(1.0, 0.0)
+            result = record(op, (a, b))
+            if op.name == "power" and not np.isfinite(result):  # guarded
+                exact = _number_of(a) ** _number_of(b)
+                if isinstance(exact, complex):
+                    raise untraceable("a power of a negative number is complex", "use real numbers only")
+            result._weak = result.dtype.kind != "b"  # a comparison's answer is no number that could be cast
             return result
 
         def inplace(self: Traced, other: Any) -> Any:
@@ -1356,8 +1517,7 @@ def _define_operators() -> None:
         forward, reflected, inplace = binary(OPS[name])
         setattr(Traced, f"__{short}__", forward)
         setattr(Traced, f"__i{short}__", inplace)
-        if short != "pow":
-            setattr(Traced, f"__r{short}__", reflected)
+        setattr(Traced, f"__r{short}__", reflected)
     compare = {
         "lt": "less",
         "le": "less_equal",
@@ -1392,7 +1552,12 @@ def _define_methods() -> None:
     """Give Traced the methods of ndarray that have a function of the same name."""
 
     def method(function: Any) -> Any:
-        return lambda self, *args, **kwargs: FUNCTIONS[function](self, *args, **kwargs)
+        def call(self: Traced, *args: Any, **kwargs: Any) -> Any:
+            if self._trace.closed:
+                return function(self.plain(), *map(settled, args), **kwargs)
+            return FUNCTIONS[function](self, *args, **kwargs)
+
+        return call
 
     for name in (
         *("sum", "mean", "prod", "max", "min", "var", "std", "cumsum", "cumprod", "any", "all", "argmax", "argmin"),
