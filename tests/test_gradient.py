@@ -301,8 +301,9 @@ def test_auto_falls_back_aloud_once():
 
 def test_randomness_is_told():
     random = np.random.default_rng(0)
-    with pytest.raises(TraceError, match="two calls"):
-        grad(lambda x: np.sum(x) * random.uniform(), method="backprop")(X)
+    for method in ("auto", "backprop"):
+        with pytest.raises(FunctionError, match="two calls"):
+            grad(lambda x: np.sum(x) * random.uniform(), method=method)(X)
 
 
 def test_a_wrong_primitive_can_not_stay_silent(monkeypatch):

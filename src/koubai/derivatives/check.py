@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koubai.derivatives.differences import numerical_gradient
+from koubai.derivatives.differences import INDEPENDENT, estimate
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["GradientCheck", "WrongComponent", "check_gradient"]
@@ -147,12 +147,12 @@ class _Checker:
 
     def look_at_each(self) -> None:
         """Compare every component with its own difference."""
-        estimate = numerical_gradient(self.f, self._show())
-        self.nfev += estimate.nfev
-        self.warnings += estimate.warnings
-        expected = self.layout.match(estimate.value, "value").astype(np.float64)
-        error = self.layout.match(estimate.error, "error").astype(np.float64)
-        self._allow_for(estimate.noise)
+        found = estimate(self.f, self._show(), "adaptive", None, elementwise=False)
+        self.nfev += found.nfev
+        self.warnings += tuple(w.format(name="f") if w is INDEPENDENT else w for w in found.warnings)
+        expected = self.layout.match(found.value, "value").astype(np.float64)
+        error = self.layout.match(found.error, "error").astype(np.float64)
+        self._allow_for(found.noise)
         for i in range(self.layout.size):
             self._judge(i, float(expected[i]), float(error[i]))
         self.unexplained = not np.isfinite(error).any()
@@ -240,10 +240,10 @@ class _Checker:
             point[part] += t * signs
             return self.f(self.layout.view(point))
 
-        estimate = numerical_gradient(along, 0.0)
-        self.nfev += estimate.nfev
-        self._allow_for(estimate.noise)
-        return estimate.value, estimate.error
+        found = estimate(along, 0.0, "adaptive", None, elementwise=False)
+        self.nfev += found.nfev
+        self._allow_for(found.noise)
+        return found.value, found.error
 
     def _allow_for(self, noise: float) -> None:
         """Expect of a gradient no more than of f: one that computes in float32 shows it in its noise."""

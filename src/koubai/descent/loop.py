@@ -293,6 +293,8 @@ class _Descent:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr)
+            if verdict is not None and verdict.status is Status.converged:
+                verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
         self.memory = self._observed(point)
         self.lr = self.optimizer.rate(point.t, self.memory)
@@ -314,7 +316,7 @@ class _Descent:
 
     def _nonfinite(self, after: Point) -> Verdict:
         """Return why the descent can't go on to ``after``, which is not finite."""
-        return self.stopping.nonfinite(after, self.lr)
+        return self.stopping.nonfinite(after, self.lr, self.objective.told)
 
     def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
@@ -381,7 +383,9 @@ class _Descent:
             point = self._sampled(self.feed, 0, self.start)
         if not point.is_finite:
             what = f"f(x0) = {point.fun}" if not np.isfinite(point.fun) else f"the gradient at x0 is {shown(point.g)}"
-            raise FunctionError(f"{what} at x0 = {shown(self.layout.view(self.start))}; start where f is finite")
+            told = f": {self.objective.told}" if self.objective.told else ""
+            fix = "start elsewhere" if np.isfinite(point.fun) else "start where f is finite"
+            raise FunctionError(f"{what} at x0 = {shown(self.layout.view(self.start))}{told}; {fix}")
         return point
 
     def _verified(self, point: Point) -> Point:

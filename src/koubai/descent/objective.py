@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.derivatives.differences import Estimate, difference_gradient
+from koubai.derivatives.differences import Estimate, difference_gradient, measured_error
 from koubai.derivatives.gradient import Differentiated
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
-from koubai.errors import FallbackWarning, GradientError, InputError, TraceError, UnknownNameError
+from koubai.errors import (
+    FallbackWarning,
+    GradientError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.trace import run_nodes
 from koubai.parameters import FloatArray, Layout, as_scalar
 
@@ -23,6 +30,7 @@ __all__ = ["Bounds", "Objective", "largest_of", "norm"]
 Function: TypeAlias = Callable[[Any], Any]
 Gradient: TypeAlias = str | Callable[[Any], Any]
 
+_ONE_STEP = ("forward", "backward", "central")
 _NOWHERE = np.zeros(0, dtype=bool)
 
 
@@ -38,10 +46,38 @@ class Objective:
     njev: int = 0
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
+    told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
+    _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
+    _notes: set[str] = field(default_factory=set, init=False)  # of the differences that the user has read
+    _one_step: tuple[str, float | None] | None = field(default=None, init=False)  # (method, h) of simple differences
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
             self.program = Differentiated(self.f, 0, "backprop", keep=True)
+            self.program.explain(self._explain)
+        elif self.grad in _ONE_STEP:
+            self._one_step = str(self.grad), None
+
+    def _explain(self, sentence: str) -> None:
+        self.told = sentence
+
+    def _note(self, matter: str, sentence: str) -> None:
+        """Pass on what differences say of themselves, each matter once in a descent."""
+        if matter not in self._notes:
+            self._notes.add(matter)
+            name = getattr(self.f, "__name__", "f")
+            warn(GradientWarning(f"the gradient of {name} by differences: {sentence}"))
+
+    def measured_error(self, point: Point) -> float:
+        """Return the error of the gradient at ``point`` by the measured noise of f; 0.0 where it is measured already,
+        or no difference.
+        """
+        if self._one_step is None:
+            return 0.0
+        along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
+        error, used = measured_error(along, self.layout, point.x, *self._one_step)
+        self.nfev += used
+        return error
 
     @property
     def source(self) -> str:
@@ -60,7 +96,7 @@ class Objective:
 
     def evaluate(self, t: int, x: FloatArray, bounds: Bounds | None) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
-        error, stuck = 0.0, _NOWHERE
+        error, stuck, self.told = 0.0, _NOWHERE, ""
         with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
@@ -73,8 +109,13 @@ class Objective:
                 else:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
-                    difference, rounding, stuck, used = difference_gradient(along, self.layout, x, method, fun=fun)
+                    difference, rounding, stuck, used = difference_gradient(
+                        along, self.layout, x, method, fun=fun, tell=self._note
+                    )
                     g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
+                    if self._fallen is not None:
+                        fallen, self._fallen = self._fallen, None
+                        warn(FallbackWarning(fallen, 1 + used))
             except Exception as problem:
                 problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
                 raise
@@ -113,7 +154,7 @@ class Objective:
             if self.grad == "backprop":
                 raise
             self.program, self.executor = None, "python"
-            warnings.warn(FallbackWarning(error), stacklevel=5)
+            self._fallen = error
             return None
         self.nfev += 1 + self.program.nfev - before
         self.njev += 1
@@ -145,6 +186,7 @@ class Objective:
             return self.layout.match(value, "the gradient that grad returned"), 0.0, _NOWHERE
         self.nfev += value.nfev
         step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
+        self._one_step = (value.method, float(step.min())) if value.method in _ONE_STEP else None
         stuck = (x + step == x) & (x - step == x)
         error = self.layout.match(value.error, "Estimate.error")
         finite = error[np.isfinite(error)]

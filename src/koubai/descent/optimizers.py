@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,7 +17,7 @@ import numpy as np
 
 from koubai.descent.rules import CHOICES, INTERVALS, RULES, Rule
 from koubai.descent.schedules import Memory, Schedule
-from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError
+from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError, warn
 from koubai.execute.choose import choose_fused
 from koubai.parameters import FloatArray, Layout, Parameters, flatten
 
@@ -407,7 +406,7 @@ class Optimizer:
             return
         if fused.code.library.origin != "memory" and (problem := fused.check(self.step, x, self._t + 1, self.lr_at(0))):
             self._fusions = FUSIONS
-            warnings.warn(CompileWarning(problem), stacklevel=3)
+            warn(CompileWarning(problem))
             return
         self._fused, self._state = fused, fused.state
 

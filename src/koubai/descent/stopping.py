@@ -124,8 +124,21 @@ class Stopping:
         """Tell whether f and the gradient, over an epoch or over all the data, meet the target or gtol."""
         return (self.target is not None and fun <= self.target) or (self.gtol > 0 and grad_norm <= self.gtol)
 
-    def nonfinite(self, point: Point, lr: float) -> Verdict:
-        """Return why the descent can't go on to ``point``, where f, the gradient or x itself is not finite."""
+    def doubted(self, verdict: Verdict, point: Point, error: float) -> Verdict:
+        """Return ``verdict``, that the descent converged, unless the gradient is lost in its measured ``error``."""
+        if error <= max(self.gtol, point.grad_norm):
+            return verdict
+        return Verdict(
+            Status.noise_floor,
+            f"{verdict.message}, but by the measured noise of f the gradient's error is {error:.3g}: it can't be told "
+            "from zero; give the exact gradient, a larger step or a larger tolerance",
+        )
+
+    def nonfinite(self, point: Point, lr: float, told: str = "") -> Verdict:
+        """Return why the descent can't go on to ``point``, where f, the gradient or x itself is not finite.
+
+        told: what is known of the reason.
+        """
         x = self.layout.view(point.x)
         if not np.isfinite(point.x).all() or point.fun == -math.inf:
             what = "x overflowed" if not np.isfinite(point.x).all() else "f fell to -inf"
@@ -135,7 +148,7 @@ class Stopping:
         else:
             i = int(np.flatnonzero(~np.isfinite(point.g))[0])
             what = f"the gradient's component {self.layout.label(i)} is {point.g[i]} at step {point.t}"
-        where = f" (x = {shown(x)})"
+        where = f" (x = {shown(x)})" + (f": {told}" if told and math.isfinite(point.fun) else "")
         return Verdict(
             Status.nonfinite,
             f"{what}{where}; x, fun and jac are those of step {point.t - 1}, the last good one{self._stable_rate(lr)}",

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from koubai.derivatives.agreement import cross_check
+from koubai.derivatives.nonfinite import GRADIENT, Settler
 from koubai.descent.feed import Feed
 from koubai.descent.loop import _Checkpoint, _Descent, _saved_points
 from koubai.descent.objective import norm
@@ -32,7 +33,7 @@ from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
 from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
-from koubai.graph.reverse import reverse
+from koubai.graph.reverse import Careful, reverse
 from koubai.graph.trace import Graph, Trace, Traced
 from koubai.parameters import FloatArray, Layout
 
@@ -46,6 +47,7 @@ GRADIENTS = 2  # at the last good point and the present one
 FRAMES = PLACES * GRADIENTS  # frame k has place k % PLACES and gradient k % GRADIENTS
 NUMBERS = 2**21  # kept of the path; the epochs have their own record
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
+_LOOKS = ("isnan", "isfinite", "isinf")  # in a loss: its data holds what is not finite, and is to be left out
 SAMPLED = 32  # of so many steps of an epoch one tells of the layers' gradients and updates
 NO_GRADIENT: FloatArray = np.empty(0)  # of the best point: nobody asks for the gradient there
 ASKED = 16  # so often the rules for stopping are asked where not every point is wanted
@@ -199,6 +201,7 @@ class StepPrograms:
         self.njev = 0  # steps that were made by backpropagation, where it was given up
         self._forms: dict[Any, list[_Bound]] = {}
         self._checked = False
+        self.careful = False  # are zeros kept where derivatives are infinite?
 
     def run(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
         """Make update ``t`` from frame k into the next one. weight: the batch's. The gradient is then in frame k."""
@@ -228,6 +231,9 @@ class StepPrograms:
 
     def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
         bound = _Bound.traced(self, k, data)
+        if not self.careful and self._needs_care(bound, k, data, weight, t, lr):
+            self.careful, self._forms = True, {}
+            bound = _Bound.traced(self, k, data)
         known = self._forms.setdefault(form, [])
         known[:] = [bound, *(b for b in known if b.same is None or b.same())][:PATHS]
         self.source = bound.source
@@ -241,6 +247,35 @@ class StepPrograms:
                 "a function with randomness or hidden state has no gradient; keep its state outside",
             )
         return results
+
+    def _needs_care(self, bound: _Bound, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> bool:
+        """Tell whether the gradient is to be made with care: f looks for NaN, or its first gradient is not finite."""
+        if any(node.op.name in _LOOKS for node in bound.recorded.graph.nodes):
+            return True
+        if self._checked:
+            return False
+        with self._unchanged(k):
+            results = bound.run(self, k, data, weight, t, lr)
+            return results is not None and math.isfinite(results[0]) and not bool(np.isfinite(self.frames[k].g).all())
+
+    @contextmanager
+    def _unchanged(self, k: int) -> Iterator[None]:
+        """Undo the steps that are made from frame k on trial."""
+        frame = self.frames[k]
+        x, state = frame.x.copy(), [np.array(part) if i in self.arrays else part for i, part in enumerate(frame.state)]
+        try:
+            yield
+        finally:
+            frame.x[...] = x
+            self._put(state, frame.state)
+            self.forget()
+
+    def explained(self, k: int, data: tuple[Any, ...]) -> str:
+        """Return why the gradient at frame k is not finite, though the loss is."""
+        graph, _, leaves = self.recorded(k, data)
+        loss = Graph(graph.nodes, graph.inputs, graph.outputs[:1], graph.guards, graph.kinks, graph.name, graph)
+        _, told = Settler(loss, leaves.active, GRADIENT)(leaves.values, (), ())
+        return told or "it would be finite if what a mask leaves out were finite: mask the argument too"
 
     def _by_differences(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
         assert self.differences is not None
@@ -302,7 +337,6 @@ class StepPrograms:
         """
         frame = self.frames[k]
         x, single = frame.x.copy(), frame.x.dtype == np.float32
-        state = [np.array(part) if i in self.arrays else part for i, part in enumerate(frame.state)]
         graph = _loss_graph(self, bound.recorded, data)
         rest = (*(() if frame.carried is None else (frame.carried,)), *data)
 
@@ -313,7 +347,7 @@ class StepPrograms:
 
         random = np.random.default_rng(20240229)
         alarm: GradientError | None = None
-        try:
+        with self._unchanged(k):
             for away in CHECKED_AT:
                 if away:
                     frame.x[...] = x + away * random.standard_normal(x.size)
@@ -326,10 +360,6 @@ class StepPrograms:
                     return
                 except GradientError as error:
                     alarm = alarm or error
-        finally:
-            frame.x[...] = x
-            self._put(state, frame.state)
-            self.forget()
         if alarm is not None:
             raise alarm
 
@@ -349,7 +379,8 @@ class _Bound:
     @classmethod
     def traced(cls, programs: StepPrograms, k: int, data: tuple[Any, ...]) -> _Bound:
         recorded = programs.recorded(k, data)
-        gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True)
+        careful = Careful() if programs.careful else None
+        gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True, careful=careful)
         environment = recorded.environment
         frames, arrays = programs.frames, programs.arrays
         carries, sums = frames[0].carried is not None, [] if programs.sum is None else [programs.sum]
@@ -812,7 +843,8 @@ class Training(_Descent):
         if not math.isfinite(after.fun):
             return f"the loss is {after.fun}"
         i = int(np.flatnonzero(~np.isfinite(after.g))[0])
-        return f"the loss is {after.fun:.6g}, but the gradient's component {self.layout.label(i)} is {after.g[i]}"
+        told = f" ({self.programs.explained(self.at, self.data)})" if after.is_sample else ""
+        return f"the loss is {after.fun:.6g}, but the gradient's component {self.layout.label(i)} is {after.g[i]}{told}"
 
     def _where(self, after: Point) -> str:
         assert self.feed is not None
@@ -941,6 +973,10 @@ class _Objective:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
+        self.told = ""
+
+    def measured_error(self, point: Point) -> float:
+        return 0.0  # backpropagation, or adaptive differences, which measure it
 
 
 @contextmanager

@@ -611,10 +611,21 @@ class _Plan:
                 start = stop
         return parts, passed
 
+    def _typed(self, node: Node, args: list[str]) -> list[str]:
+        """Return the operands with NumPy's numbers for Python's complex ones, whose arithmetic leaves NumPy: it takes a
+        float64 for a Python float, raises at zero, and its result is no array.
+        """
+        kind = node.dtype.type if node.dtype is not None and node.dtype.kind == "c" else np.complex128
+        given = [self.nodes[j].params.get("value") for j in node.inputs]
+        return [
+            f"{self._bind(kind)}({arg})" if type(value) is complex else arg
+            for arg, value in zip(args, given, strict=True)
+        ]
+
     def _plain(self, node: Node, target: str, args: list[str]) -> str:
         op = node.op
         if not node.shape and op.name in _OPERATORS:
-            return f"{target} = {_OPERATORS[op.name].format(*args)}"
+            return f"{target} = {_OPERATORS[op.name].format(*self._typed(node, args))}"
         if op is _GETITEM:
             return f"{target} = {args[0]}[{self._index(node.params['index'], args[1:])}]"
         if (

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from koubai.errors import CompileError, CompileWarning
+from koubai.errors import CompileError, CompileWarning, warn
 from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.descents import operations
 from koubai.execute.elements import Unsuitable
@@ -107,7 +106,7 @@ def _fused(graph: Graph) -> Callable[..., Any] | None:
         except Unsuitable:
             continue
         except CompileError as error:
-            warnings.warn(CompileWarning(str(error)), stacklevel=2)
+            warn(CompileWarning(str(error)))
     return None
 
 
@@ -208,7 +207,7 @@ class Program:
             try:
                 _check(self._graph, inputs, results)
             except CompileError as error:
-                warnings.warn(CompileWarning(str(error)), stacklevel=2)
+                warn(CompileWarning(str(error)))
                 self._take("numpy", compile_arrays(self._graph))
                 return self.run(*inputs)
             self.run = self._code

@@ -18,12 +18,11 @@ import re
 import stat
 import sys
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from koubai.errors import CompileError, CompileWarning
+from koubai.errors import CompileError, CompileWarning, warn
 
 __all__ = ["Library", "available", "clear", "has_fma", "load"]
 
@@ -163,9 +162,7 @@ def _compiler() -> _Compiler:
                 except Exception as error:  # ImportError, OSError of a library, AttributeError of an old llvmlite
                     _set_up = error
                     fault = f"llvmlite can't be used ({type(error).__name__}: {error})"
-                    warnings.warn(
-                        CompileWarning(f"{fault}; pip install --upgrade llvmlite may repair it"), stacklevel=3
-                    )
+                    warn(CompileWarning(f"{fault}; pip install --upgrade llvmlite may repair it"))
     if isinstance(_set_up, Exception):
         raise CompileError(f"llvmlite can't be used: {_set_up}") from _set_up
     return _set_up

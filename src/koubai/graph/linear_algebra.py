@@ -269,11 +269,26 @@ def _eigh(a: Any) -> Any:
     return np.concatenate([w[..., None, :], v], -2)
 
 
-def _eigh_vjp(g: Any, y: Any, a: Any) -> Any:
-    """V (diag(gw) + F ∘ Vᵀ gV) Vᵀ with F[i, j] = 1 / (w[j] − w[i]) (Giles, 2008)."""
+def _turns(turn: Any, gaps: Any, live: Any) -> Any:
+    """Half of turn − turnᵀ over the gaps, 0 between vectors that nothing depends on, however close their values are.
+
+    live: which vectors something depends on, None for all.
+    """
+    turned = turn - turn.mT
+    if live is None:
+        return turned / gaps
+    pairs = np.logical_or(live[..., None, :], live[..., :, None])
+    return np.where(pairs, turned / gaps, 0.0)
+
+
+def _eigh_vjp(g: Any, y: Any, a: Any, live: Any = None) -> Any:
+    """V (diag(gw) + F ∘ Vᵀ gV) Vᵀ with F[i, j] = 1 / (w[j] − w[i]) (Giles, 2008).
+
+    live: where g may be anything but 0; None: everywhere.
+    """
     w, v, gw, gv = y[..., 0, :], y[..., 1:, :], g[..., 0, :], g[..., 1:, :]
-    turn = v.mT @ gv
-    inner = (turn - turn.mT) * 0.5 / _off_diagonal_gaps(w)
+    columns = None if live is None else np.any(live[..., 1:, :], axis=-2)
+    inner = _turns(v.mT @ gv, _off_diagonal_gaps(w), columns) * 0.5
     return _to_lower((v * gw[..., None, :] + v @ inner) @ v.mT)
 
 
@@ -345,20 +360,26 @@ def _svd_parts(y: Any, m: int, n: int) -> tuple[Any, Any, Any]:
     return np.reshape(u, (*lead, m, k)), s, np.reshape(vh, (*lead, k, n))
 
 
-def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
-    """Townsend, "Differentiating the singular value decomposition", 2016."""
+def _svd_vjp(g: Any, y: Any, a: Any, live: Any = None) -> Any:
+    """Townsend, "Differentiating the singular value decomposition", 2016. live: as for eigh."""
     m, n = a.shape[-2:]
     u, s, vh = _svd_parts(y, m, n)
     gu, gs, gvh = _svd_parts(g, m, n)
     left, right = u.mT @ gu, vh @ gvh.mT
     gaps = _off_diagonal_gaps(s * s)
-    inner = (left - left.mT) / gaps * s[..., None, :] + s[..., :, None] * ((right - right.mT) / gaps)
+    used = None
+    if live is not None:
+        live_u, _, live_vh = _svd_parts(live, m, n)
+        used = np.logical_or(np.any(live_u, axis=-2), np.any(live_vh, axis=-1))
+    inner = _turns(left, gaps, used) * s[..., None, :] + s[..., :, None] * _turns(right, gaps, used)
     total = (u * gs[..., None, :] + u @ inner) @ vh
     if m > n:
         part = gu / s[..., None, :]
+        part = part if used is None else np.where(used[..., None, :], part, 0.0)
         total = total + (part - u @ (u.mT @ part)) @ vh
     elif n > m:
         part = gvh / s[..., :, None]
+        part = part if used is None else np.where(used[..., :, None], part, 0.0)
         total = total + u @ (part - (part @ vh.mT) @ vh)
     return total
 

@@ -240,6 +240,8 @@ def _subtract_b(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 def _power(a: Any, b: Any) -> Any:
+    if type(a) is complex:
+        a = np.complex128(a) if np.result_type(a, b) == np.complex128 else np.complex64(a)  # Python's is no array
     return a**b  # not np.power: on arrays NumPy's operator squares and takes roots exactly, and scalars use libm
 
 
@@ -467,28 +469,30 @@ def _tie(y: Any, a: Any, b: Any) -> Any:
     return np.any(np.equal(a, b))
 
 
+def _share_beside_nan(a: Any, b: Any, order: int) -> Any:
+    """The weight of a where a NaN gives way to the other operand. order: 1 for the larger one, -1 for the lesser."""
+    return np.where(np.isnan(b), 1.0, apply("share", *(a, b)[::order]))
+
+
 for _call, _scalar in (
     (np.maximum, "({0} if {0} > {1} or {0} != {0} else {1})"),
-    (np.fmax, None),
+    (np.minimum, "({0} if {0} < {1} or {0} != {0} else {1})"),
 ):
+    _sign = 1 if _call is np.maximum else -1
     _elementwise(
         _call,
-        lambda g, y, a, b: g * apply("share", a, b),
-        lambda g, y, a, b: g * apply("share", b, a),
+        lambda g, y, a, b, order=_sign: g * apply("share", *(a, b)[::order]),
+        lambda g, y, a, b, order=_sign: g * apply("share", *(b, a)[::order]),
         domain=((-3.0, 0.0), (0.1, 3.0)),
         scalar=_scalar,
         kink=_tie,
     )
-for _call, _scalar in (
-    (np.minimum, "({0} if {0} < {1} or {0} != {0} else {1})"),
-    (np.fmin, None),
-):
+for _call, _sign in ((np.fmax, 1), (np.fmin, -1)):
     _elementwise(
         _call,
-        lambda g, y, a, b: g * apply("share", b, a),
-        lambda g, y, a, b: g * apply("share", a, b),
+        lambda g, y, a, b, order=_sign: g * _share_beside_nan(a, b, order),
+        lambda g, y, a, b, order=_sign: g * _share_beside_nan(b, a, order),
         domain=((-3.0, 0.0), (0.1, 3.0)),
-        scalar=_scalar,
         kink=_tie,
     )
 _elementwise(

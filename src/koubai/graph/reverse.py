@@ -2,17 +2,22 @@
 
 The rules of the primitives are called on traced values without numbers, so what they compute is recorded as graph
 again.
+
+At most points one product is as good as another. Where a local derivative is infinite, 0 · ∞ turns a zero that a mask
+or an index makes into NaN: a *careful* reversal keeps such zeros (`koubai.graph.careful`), at the price of more work.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from koubai.errors import TraceError
+from koubai.graph.careful import live_after_unbroadcast, live_seed, part_of
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
 from koubai.graph.trace import (
     INPUT,
@@ -28,10 +33,29 @@ from koubai.graph.trace import (
     uncollected,
 )
 
-__all__ = ["pullback", "reverse"]
+__all__ = ["Careful", "pullback", "reverse"]
 
 
-def reverse(graph: Graph, wrt: Sequence[int] | None = None, *, auxiliary: bool = False) -> Graph:
+# the node that was differentiated, which operand, and the nodes of both cotangents in the new graph
+Step: TypeAlias = tuple[int, int, int, int]
+
+
+@dataclass
+class Careful:
+    """How to reverse where local derivatives are not finite.
+
+    guess: what is undefined (0 · ∞ with a zero that the numbers make, 0 / 0) counts as 0; somebody has to confirm it.
+    steps: the steps of the reversal, in their order; trace: holds the nodes that they name.
+    """
+
+    guess: bool = False
+    steps: list[Step] = field(default_factory=list, init=False)
+    trace: Trace | None = field(default=None, init=False)
+
+
+def reverse(
+    graph: Graph, wrt: Sequence[int] | None = None, *, auxiliary: bool = False, careful: Careful | None = None
+) -> Graph:
     """Return the graph of (value, gradient of the value with respect to each input numbered in ``wrt``).
 
     wrt: positions in ``graph.inputs``; None: all that are real. auxiliary: outputs after the first are allowed, and
@@ -44,17 +68,17 @@ def reverse(graph: Graph, wrt: Sequence[int] | None = None, *, auxiliary: bool =
         raise TraceError(
             f"a gradient needs a scalar, the output has shape {output.shape}", "sum it, or use koubai.jacobian"
         )
-    return _reversed(graph, wrt, seeds=None)
+    return _reversed(graph, wrt, None, careful)
 
 
-def pullback(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
+def pullback(graph: Graph, wrt: Sequence[int] | None = None, *, careful: Careful | None = None) -> Graph:
     """Return the graph whose inputs are the graph's and one cotangent an output, and whose outputs are the products
     cotangent · Jacobian for each input in ``wrt``. On the gradient part of a graph this is a Hessian-vector product."""
-    return _reversed(graph, wrt, seeds=graph.outputs)
+    return _reversed(graph, wrt, graph.outputs, careful)
 
 
 @uncollected()
-def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | None) -> Graph:
+def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | None, careful: Careful | None) -> Graph:
     trace = Trace(concrete=False, name=graph.name)
     nodes, forms = graph.nodes, graph.forms
     if wrt is None:
@@ -73,6 +97,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     derived: dict[int, Where] = {}
     # a cotangent may be smaller than its node, as a sum's is: then it is meant to be spread over the node's shape
     cotangents: dict[int, Traced] = {}
+    alive: dict[int, Any] = {}  # where each of them is live; of a careful reversal only
     if seeds is None:
         output = graph.outputs[0]
         dtype = nodes[output].dtype
@@ -84,7 +109,12 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             added = trace.append(INPUT, {"name": f"g{k}"}, shape, dtype, 0)
             trace.inputs.append(added)
             seed = new_traced(trace, added, None, shape, dtype)
-            cotangents[i] = _joined(cotangents[i], seed) if i in cotangents else seed
+            live = live_seed(seed) if careful is not None else None
+            if i in cotangents:
+                alive[i] = _either(alive[i], live)
+                cotangents[i] = _joined(cotangents[i], seed)
+            else:
+                alive[i], cotangents[i] = live, seed
     with np.errstate(all="ignore"):
         for i in range(len(nodes) - 1, -1, -1):
             op, inputs, params, shape, _, where = nodes[i]
@@ -95,34 +125,45 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             if where and trace.where is None:
                 code, offset, _ = where
                 trace.where = derived[id(where)] = code, offset, True
-            if g.shape != shape and not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape):
+            if g.shape != shape and (
+                careful is not None or not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape)
+            ):
                 g = _spread(g, shape)
             elementwise, vjp = op.elementwise, op.vjp
-            part_of = y = None
-            if op.parts is not None:
-                part_of = op.parts(g, [nodes[j].shape for j in inputs], **params)
+            cut = y = None
+            arguments: tuple[Any, ...] = ()
+            if op.parts is not None and careful is None:
+                cut = op.parts(g, [nodes[j].shape for j in inputs], **params)
             else:
                 y, arguments = value(i), tuple(map(value, inputs))
             values[i] = None  # whoever reads it has been
+            live = alive.pop(i, None)
             operands = enumerate(inputs)
             # what is read of g is read before g is written on: then that can be done in place
             for k, j in reversed(tuple(operands)) if op is _SETITEM else operands:
                 if not carries[j]:
                     continue
-                if part_of is not None:
-                    part = part_of(k)
-                elif op is _GETITEM and j in cotangents and (total := cotangents[j]).shape == forms[j][0]:
+                rule = (vjp[k] if k < len(vjp) else None) if type(vjp) is tuple else op.rule(k)
+                if rule is None:
+                    continue
+                given, dtype = forms[j]
+                if careful is not None:
+                    varies = [carries[m] for m in inputs]
+                    part, passed = part_of(op, k, g, live, y, arguments, params, varies)
+                    if careful.guess:
+                        part = np.where(np.isnan(part), 0.0, part)
+                    part, passed = _settled(trace, part), live_after_unbroadcast(passed, given)
+                    careful.steps.append((i, k, g._current(), part._current()))
+                    alive[j] = _either(alive[j], passed) if j in cotangents else passed
+                elif cut is not None:
+                    part = cut(k)
+                elif op is _GETITEM and j in cotangents and cotangents[j].shape == given:
                     if k == 0:  # what the rule and `_joined` come to, without zeros in between
-                        added = [total._current(), g._current(), *inputs[1:]]
-                        at = trace.derive(_ADD_AT, added, params)
-                        cotangents[j] = new_traced(trace, at, None, total.shape, total.dtype)
+                        added = [cotangents[j]._current(), g._current(), *inputs[1:]]
+                        cotangents[j] = new_traced(trace, trace.derive(_ADD_AT, added, params), None, given, dtype)
                     continue
                 else:
-                    rule = (vjp[k] if k < len(vjp) else None) if type(vjp) is tuple else op.rule(k)
-                    if rule is None:
-                        continue
                     part = rule(g, y, *arguments, **params) if params else rule(g, y, *arguments)
-                given, dtype = forms[j]
                 if elementwise and given != shape and part.shape != given:
                     part = unbroadcast(part, given)
                 if part.dtype is not dtype and part.dtype != dtype:
@@ -137,8 +178,23 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             gradients.append(_spread(cotangents[i], shape)._current())
         else:
             gradients.append(trace.emit(_ZEROS, (), {"shape": shape, "dtype": dtype}))
+    if careful is not None:
+        careful.trace = trace
     outputs = gradients if seeds is not None else [*graph.outputs, *gradients]
-    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, trace)
+    made = trace.nodes if careful is None else list(trace.nodes)  # which `Graph.pruned` lets go of
+    return Graph.pruned(made, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, trace)
+
+
+def _either(one: Any, other: Any) -> Any:
+    return None if one is None or other is None else np.logical_or(one, other)
+
+
+def _settled(trace: Trace, value: Any) -> Traced:
+    """Return a value of the trace: a part may come out as a plain number, such as 0."""
+    if type(value) is Traced:
+        return value
+    value = np.asarray(value)
+    return new_traced(trace, trace.constant(value), None, value.shape, value.dtype)
 
 
 def _takes_less(op: Op, g: Traced, given: Sequence[Shape], shape: Shape) -> bool:

@@ -46,6 +46,7 @@ __all__ = [
     "current_trace",
     "evaluate",
     "infer",
+    "named_place",
     "new_traced",
     "normalized",
     "record",
@@ -133,10 +134,10 @@ class Kink(NamedTuple):
         return _line(self.where) if self.where else None
 
     def __repr__(self) -> str:
-        return f"<Kink of {self.op}{f' at {_place(self.where)}' if self.where else ''}>"
+        return f"<Kink of {self.op}{f' at {named_place(self.where)}' if self.where else ''}>"
 
 
-def _place(where: tuple[CodeType, int, bool]) -> str:
+def named_place(where: tuple[CodeType, int, bool]) -> str:
     """Return the user's file and line, as a comment names them."""
     return _named_line(where[0].co_filename, _line(where))
 
