@@ -35,6 +35,8 @@ FLOORS = [
     "execute",
     "execute.descents",
     "execute.elements",
+    "execute.memory",
+    "execute.interpreter",
     "execute.floats",
     "execute.arrays",
     "execute.library",

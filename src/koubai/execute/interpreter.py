@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute.memory import Memory, is_view
-from koubai.graph.ops import OPS, Index, add_into
+from koubai.execute.memory import Memory, is_view, write
+from koubai.graph.ops import OPS, Index
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, uncollected
 
 __all__ = ["interpret"]
 
-_GETITEM, _SETITEM, _ADD_AT = (OPS[name] for name in ("getitem", "setitem", "add_at"))
+_GETITEM, _SETITEM = OPS["getitem"], OPS["setitem"]
 # Python's operators take a third of the time of NumPy's ufuncs on numbers, and give the same bits
 _ON_NUMBERS: dict[Any, Callable[..., Any]] = {
     OPS[name]: call
@@ -162,7 +162,7 @@ class _Interpreter:
             index = params["index"]
             places = [place[j] for j in inputs]
             if index.holes:
-                self._turn(partial(_written if op is _SETITEM else _added, index), tuple(places), _MANY)
+                self._turn(partial(write, node), tuple(places), _MANY)
             else:
                 where = self._index(index)
                 self._turn(_put if op is _SETITEM else _put_more, (places[0], where, places[1]), _MANY)
@@ -204,13 +204,4 @@ def _put(x: Any, where: Any, v: Any) -> Any:
 
 def _put_more(x: Any, where: Any, v: Any) -> Any:
     x[where] += v
-    return x
-
-
-def _written(index: Index, x: Any, v: Any, *arrays: Any) -> Any:
-    return _put(x, index.fill(arrays), v)
-
-
-def _added(index: Index, x: Any, v: Any, *arrays: Any) -> Any:
-    add_into(x, v, index.fill(arrays), True)
     return x

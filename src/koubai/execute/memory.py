@@ -9,20 +9,32 @@ these are copied out, which is less.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from koubai.graph.ops import OPS
-from koubai.graph.trace import LEAVES, Node
+from koubai.graph.ops import OPS, add_into
+from koubai.graph.trace import INPUT, LEAVES, Graph, Node
 
-__all__ = ["Memory", "is_view"]
+__all__ = ["Memory", "is_view", "sweep", "write"]
 
 _GETITEM = OPS["getitem"]
-_WRITES = OPS["setitem"], OPS["add_at"]
+_SETITEM, _ADD_AT = _WRITES = OPS["setitem"], OPS["add_at"]
 
 
 def is_view(node: Node) -> bool:
     """Does the node show its first operand's memory, if it is an array?"""
     return node.op.view or (node.op is _GETITEM and not node.params["index"].holes)
+
+
+def write(node: Node, x: Any, v: Any, *arrays: Any) -> Any:
+    """Do what the node, a write, does to a copy of ``x``, in ``x`` itself; return it."""
+    index = node.params["index"]
+    where = index.fill(arrays)
+    if node.op is _SETITEM:
+        x[where] = v
+    else:
+        add_into(x, v, where, bool(index.holes))
+    return x
 
 
 class Memory:
@@ -79,3 +91,38 @@ class Memory:
         if all(nodes[i].op is _GETITEM for i in shown) and size < math.prod(nodes[base].shape):
             self.in_place.add(write)
             self.copied.update(shown)
+
+    def perform(self, i: int, node: Node, operands: Sequence[Any]) -> Any:
+        """Return the value of node ``i``; a write that is done in place changes its first operand."""
+        if i in self.in_place:
+            return write(node, *operands)
+        value = node.op.call(*operands, **node.params)
+        return value.copy() if i in self.copied else value
+
+
+def sweep(
+    graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], Memory], Any]
+) -> dict[int, Any]:
+    """Go through the graph once, and return what its outputs and the nodes with guards came to hold.
+
+    given: what the inputs hold. compute(i, node, held, memory): makes what a node holds of what its operands hold, of
+    constants of nothing; what it computes, it does by ``memory.perform``. What nobody reads any more is let go of:
+    a long loop that fills a table needs no table a step.
+    """
+    nodes = graph.nodes
+    memory = Memory(nodes, graph.outputs)
+    asked = {*graph.outputs, *(guard.node for guard in graph.guards)}
+    last = [-1] * len(nodes)
+    for i, node in enumerate(nodes):
+        for j in node.inputs:
+            last[j] = i
+    values: dict[int, Any] = dict(zip(graph.inputs, given, strict=True))
+    for i, node in enumerate(nodes):
+        if node.op is INPUT:
+            continue
+        held = [values[j] for j in node.inputs]
+        for j in node.inputs:
+            if last[j] == i and j not in asked:
+                values.pop(j, None)
+        values[i] = compute(i, node, held, memory)
+    return {i: values[i] for i in asked}
