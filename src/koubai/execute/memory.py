@@ -76,9 +76,7 @@ class Memory:
             for i, node in enumerate(nodes):
                 roots[i] = roots[node.inputs[0]] if roots[i] != i and i not in self.copied else i
 
-    def _write(
-        self, nodes: Sequence[Node], base: int, readers: Sequence[int], last: Sequence[int]
-    ) -> None:
+    def _write(self, nodes: Sequence[Node], base: int, readers: Sequence[int], last: Sequence[int]) -> None:
         """See whether the array's last reader (they come last first) writes on it, and may do so in place."""
         write, *others = readers
         node, roots = nodes[write], self.roots
@@ -100,9 +98,7 @@ class Memory:
         return value.copy() if i in self.copied else value
 
 
-def sweep(
-    graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], Memory], Any]
-) -> dict[int, Any]:
+def sweep(graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], Memory], Any]) -> dict[int, Any]:
     """Go through the graph once, and return what its outputs and the nodes with guards came to hold.
 
     given: what the inputs hold. compute(i, node, held, memory): makes what a node holds of what its operands hold, of
