@@ -52,6 +52,7 @@ class Path:
         "checked",
         "depends",
         "direct",
+        "gradient",
         "graph",
         "made",
         "program",
@@ -66,10 +67,11 @@ class Path:
         self.graph = derive(recorded.graph, active)
         self.program = Program(self.graph)
         self.settler: Settler | None = None
-        if isinstance(derive, Derivation) and may_fail(self.graph):
+        if isinstance(derive, Derivation) and may_fail(self.graph, active):
             self.settler = Settler(recorded.graph, active, derive)
         self.careful = False
         self.agrees = self.depends = True
+        self.gradient: Path | None = None  # the first derivative, which is compared with f
         self.same = recorded.environment.same
         self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
         self.made: dict[Any, Any] = {}
@@ -281,7 +283,9 @@ class Paths:
         if self.derive is PRODUCT:
             self._verify_product(path, leaves, graph)
             return np.nan
-        first = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        if path.gradient is None:
+            path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        first = path.gradient
         results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)

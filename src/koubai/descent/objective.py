@@ -182,8 +182,7 @@ class Objective:
         path = self.path(point.x)
         if path is None:
             return False
-        x = self.layout.view(point.x)
-        leaves = list(x.values()) if isinstance(x, dict) else [x]
+        leaves = self.layout.parts(self.layout.view(point.x))
         return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
 
     def path(self, x: FloatArray) -> Any:

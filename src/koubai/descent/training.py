@@ -509,8 +509,7 @@ def _step_graph(
 
 def _parameters(programs: StepPrograms, x: Any) -> list[Any]:
     """Return the arrays that the flat parameters are, as the loss was traced with them."""
-    params = programs.layout.view(x)
-    return list(params.values()) if isinstance(params, dict) else [params]
+    return programs.layout.parts(programs.layout.view(x))
 
 
 def _rule_graph(programs: StepPrograms) -> Recorded:
@@ -774,8 +773,7 @@ class Training(_Descent):
         if limit is None:
             return False
         how = FRAMEWORKS[self.optimizer.semantics]
-        shown = self.layout.view(point.g) if how["clip_each_array"] else point.g
-        parts = shown.values() if isinstance(shown, dict) else [shown]
+        parts = self.layout.parts(self.layout.view(point.g)) if how["clip_each_array"] else [point.g]
         return any(math.sqrt(float(np.vdot(part, part))) + how["clip_eps"] > limit for part in parts)
 
     def _observed(self, point: Point) -> Memory:
