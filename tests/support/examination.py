@@ -335,7 +335,7 @@ class Examination:
             with listening():
                 truth, error = bend(twin, point)
             if np.all(np.isfinite(truth)) and error <= 1e-2 * BENT * (1 + np.max(np.abs(truth))):
-                along = truth @ v if np.ndim(point) else truth * v
+                along = np.tensordot(truth, v, np.ndim(v))
                 for check, call, wanted in (
                     ("hessian", lambda: hessian(argument(point)), truth),
                     ("hvp", lambda: product(argument(point), v), along),
