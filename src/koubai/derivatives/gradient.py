@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from koubai.derivatives.agreement import refuse_random
 from koubai.derivatives.differences import (
-    FLAT,
     INDEPENDENT,
     Differences,
     Estimate,
@@ -36,7 +35,7 @@ from koubai.errors import (
 from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
 from koubai.graph.trace import Traced
-from koubai.parameters import Layout, as_scalar, flatten
+from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
 
@@ -108,11 +107,11 @@ class Differentiated:
 
     def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
         """Give the gradients the form of the arguments they belong to."""
-        if self.one and len(gradients) == 1 and not isinstance(args[self.argnums[0]], dict):
+        if self.one and len(gradients) == 1 and not is_structure(args[self.argnums[0]]):
             return gradients[0]
         numbers = [_position(n, args) for n in self.argnums]
         rest = iter(gradients)
-        by_argument = {n: _like(args[n], rest) for n in sorted(numbers)}
+        by_argument = {n: rebuilt(args[n], rest) for n in sorted(numbers)}
         shaped = tuple(by_argument[n] for n in numbers)
         return shaped[0] if self.one else shaped
 
@@ -134,11 +133,17 @@ class Differentiated:
             raise
         if error is not None:
             warn(FallbackWarning(error, self._differences - before))
-        for sentence in [sentence for each in estimates for sentence in each.warnings]:
-            if sentence is INDEPENDENT:
-                warn(GradientWarning(sentence.format(name=self._paths.name)))
-            else:
-                warn(GradientWarning(f"the gradient of {self._paths.name} by differences: {sentence}"))
+        for found in estimates:
+            errors = found.error.values() if isinstance(found.error, dict) else [found.error]
+            largest = max(float(np.max(error)) for error in errors)
+            for sentence in found.warnings:
+                if sentence is INDEPENDENT:
+                    warn(GradientWarning(sentence.format(name=self._paths.name)))
+                    continue
+                told = (
+                    f"the gradient of {self._paths.name} by differences: {sentence}; its error is up to {largest:.2g}"
+                )
+                warn(GradientWarning(told))
         return answer
 
     def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
@@ -163,6 +168,8 @@ def own(value: Any) -> Any:
         return value.copy()
     if type(value) in (list, tuple):
         return type(value)([own(part) for part in value])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(own, value))
     return {k: own(part) for k, part in value.items()} if type(value) is dict else value
 
 
@@ -229,11 +236,16 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             namespace["Static"] = Static
             return ""
         kind, parts = part
+        if not isinstance(kind, str):  # the class of a NamedTuple
+            namespace[f"kind{len(namespace)}"], kind = kind, f"kind{len(namespace)}"
         tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
         if kind == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
-        return ", ".join(look(v, f"{text}[{i}]") for i, v in enumerate(parts))
+        inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
+        if kind == "list":
+            return f"[{', '.join(inner)}]"
+        return f"({', '.join(inner)},)" if kind == "tuple" else f"{kind}({', '.join(inner)})"
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
     if (environment := path.recorded.environment).only_names:
@@ -273,12 +285,6 @@ def direct(args):
 """
     exec(compile(source, "<koubai: direct call>", "exec"), namespace)
     return namespace["direct"]  # type: ignore[no-any-return]
-
-
-def _like(argument: Any, rest: Any) -> Any:
-    if isinstance(argument, dict):
-        return {name: _like(part, rest) for name, part in argument.items()}
-    return next(rest)
 
 
 def value_and_grad(
@@ -364,8 +370,8 @@ class _Higher:
         if refused is not None:
             warn(FallbackWarning(refused, found.nfev))
         for sentence in found.warnings:
-            told = sentence if sentence is FLAT else f"the {self.what} by differences: {sentence}"
-            warn(GradientWarning(f"{self.name}: {told}"))
+            told = f"the {self.what} of {self.name} by differences: {sentence}"
+            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else told))
         return alone, found.value
 
     def _slopes(self, alone: _Alone, args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
@@ -410,10 +416,9 @@ class _Alone(NamedTuple):
         if self.layout.names is None:
             return self.rows(matrix, self.layout.shapes[0])
         parts = np.split(matrix, np.cumsum([math.prod(shape) for shape in self.layout.shapes])[:-1])
-        return {
-            name: self.rows(part, shape)
-            for name, shape, part in zip(self.layout.names, self.layout.shapes, parts, strict=True)
-        }
+        return self.layout.assembled(
+            [self.rows(part, shape) for shape, part in zip(self.layout.shapes, parts, strict=True)]
+        )
 
 
 class _HessianVector(_Higher):
@@ -439,7 +444,7 @@ class _HessianVector(_Higher):
             return None, self.paths.run(_leaves(self.f, args, kwargs, (self.number,)), *parts)
 
         alone, found = self.take(args, kwargs, by_graph, by_differences)
-        return _like(x, iter(found)) if alone is None else alone.rows(found, ())
+        return rebuilt(x, iter(found)) if alone is None else alone.rows(found, ())
 
 
 def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:
@@ -455,10 +460,14 @@ def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Cal
 
 def _matching(v: Any, x: Any) -> list[Any]:
     """Return the arrays of ``v``, which must have the form of ``x``."""
-    if isinstance(x, dict):
-        if not isinstance(v, dict) or set(v) != set(x):
+    if isinstance(x, Mapping):
+        if not isinstance(v, Mapping) or set(v) != set(x):
             raise InputError(f"v must be a dict with the keys {sorted(x)}, as x is")
         return [part for name in x for part in _matching(v[name], x[name])]
+    if is_structure(x):
+        if not isinstance(v, list | tuple) or len(v) != len(x):
+            raise InputError(f"v must be a {type(x).__name__} of {len(x)} parts, as x is")
+        return [part for one, other in zip(v, x, strict=True) for part in _matching(one, other)]
     value = real(v, "v")
     if np.shape(value) != np.shape(x):
         raise InputError(f"v has shape {np.shape(value)}, but x has shape {np.shape(x)}; they must be equal")
@@ -482,9 +491,9 @@ class _Hessian(_Higher):
         for i, at, unit in _units(parts):
             for block, row in zip(blocks[i], self.paths.run(leaves, *unit), strict=True):
                 block[at] = row
-        if not isinstance(x, dict):
+        if not is_structure(x):
             return blocks[0][0] if parts[0].ndim else blocks[0][0][()]
-        return {a: dict(zip(x, row, strict=True)) for a, row in zip(x, blocks, strict=True)}
+        return rebuilt(x, iter([rebuilt(x, iter(row)) for row in blocks]))
 
     @staticmethod
     def _by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
@@ -552,7 +561,7 @@ class _Jacobian(_Higher):
             for block, row in zip(blocks, self.products.run(leaves, *unit), strict=True):
                 block[at] = row
         shaped = [block if block.ndim else block[()] for block in blocks]
-        return _like(args[_position(self.number, args)], iter(shaped))
+        return rebuilt(args[_position(self.number, args)], iter(shaped))
 
 
 def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, OutsideWrite, Trace, Traced, untraceable
+from koubai.parameters import is_structure, members
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
 
@@ -56,31 +57,54 @@ class Leaves(NamedTuple):
 _Found: TypeAlias = tuple[list[Any], list[str], list[int]]  # the values, their names, and which are differentiated
 
 
-def _part(value: Any, name: str, on: bool, every: bool, found: _Found) -> Any:
+def _part(value: Any, name: str, on: bool, every: bool, found: _Found, label: str = "") -> Any:
     """Return the form of an argument or a part of one, and add its arrays to ``found``.
 
-    on: it is differentiated; every: every real array is.
+    name: as it can stand in code; label: as the caller would write it. on: it is differentiated; every: every real
+    array is.
     """
     if not on and isinstance(value, _ARRAYS) and (kind := value.dtype.kind) in "fiubc":
         return _leaf(value, name, every and kind == "f", found)
+    label = label or name
     if (type(value) is dict or isinstance(value, Mapping)) and all(isinstance(k, str) for k in value):
         if on and not value:
-            raise InputError(f"{name} is an empty dict; give at least one array")
-        parts = []
-        for k, v in value.items():
-            parts.append((k, _part(v, k if k.isidentifier() else f"{name}_{k}", on, every, found)))
-        return "dict", tuple(parts)
+            raise InputError(f"{label} is an empty dict; give at least one array")
+        names = [k if k.isidentifier() else f"{name}_{k}" for k in value]
+        inner = [_part(v, n, on, every, found, m) for n, (m, v) in zip(names, members(value, label), strict=True)]
+        return "dict", tuple(zip(value, inner, strict=True))
     if on:
-        return _leaf(real(value, name), name, True, found)
+        if not isinstance(value, _ARRAYS) and is_structure(value):
+            if isinstance(value, Mapping):
+                raise InputError(f"{label} must have strings as keys, got {list(value)!r}")
+            return _kind(value), _listed(value, name, on, every, found, label)
+        if isinstance(value, list | tuple):
+            if not value:
+                raise InputError(f"{label} is an empty {type(value).__name__}; give at least one number")
+            value = array(value) if holds_traced(value) else value
+        return _leaf(real(value, label), name, True, found)
     if every and isinstance(value, float):
         return _leaf(np.float64(value), name, True, found)
     try:
         hash(value)
     except TypeError:
         if isinstance(value, list | tuple):
-            parts = [_part(v, f"{name}_{i}", on, every, found) for i, v in enumerate(value)]
-            return type(value).__name__, tuple(parts)
+            return _kind(value), _listed(value, name, on, every, found, label)
     return Static(value)
+
+
+def _listed(value: Any, name: str, on: bool, every: bool, found: _Found, label: str) -> tuple[Any, ...]:
+    """Return the forms of the parts of a list or tuple."""
+    names = [f"{name}_{field}" for field in getattr(value, "_fields", range(len(value)))]
+    return tuple(
+        _part(part, n, on, every, found, inner) for n, (inner, part) in zip(names, members(value, label), strict=True)
+    )
+
+
+def _kind(value: Any) -> Any:
+    """Return what a list or tuple is rebuilt as: "list", "tuple" or the class of a NamedTuple."""
+    if hasattr(value, "_fields"):
+        return type(value)
+    return "list" if isinstance(value, list) else "tuple"
 
 
 def _leaf(value: Any, name: str, on: bool, found: _Found) -> Leaf:
@@ -132,7 +156,9 @@ def _filled(part: Any, rest: Any, static: Callable[[Any], Any]) -> Any:
     if kind == "dict":
         return {k: _filled(v, rest, static) for k, v in parts}
     values = [_filled(v, rest, static) for v in parts]
-    return values if kind == "list" else tuple(values)
+    if kind == "list":
+        return values
+    return tuple(values) if kind == "tuple" else kind(*values)
 
 
 def real(value: Any, name: str) -> Any:

@@ -93,7 +93,6 @@ _SOLID = (
     *(collections.OrderedDict, collections.defaultdict, collections.deque, types.SimpleNamespace),
     *(dict, list, set, frozenset, tuple, float, int, str, bytes),
 )
-_PLAIN_BASES = ("builtins", "abc", "typing", "collections.abc", "_collections_abc", "contextlib", "numbers")
 
 
 def _foreign(module: str | None) -> bool:
@@ -205,6 +204,9 @@ class Environment:
         if isinstance(value, types.ModuleType):
             return self._module(value)
         if isinstance(value, types.MethodType):
+            standin = scipy_standin(value)
+            if standin is not None:
+                return standin
             return types.MethodType(self.substitute(value.__func__), self.substitute(value.__self__))
         if isinstance(value, _BUILTIN):
             return self._builtin(value)
@@ -231,6 +233,10 @@ class Environment:
             return value
         if not _library_class(kind) or kind in _SHADOWED:
             return self._object(value, kind)
+        standin = scipy_standin(value)
+        if standin is not None:
+            self._watch_parts(value)
+            return standin
         self._trace.unwatch(f"it reads a {home}.{kind.__qualname__}")
         return value
 
@@ -252,6 +258,24 @@ class Environment:
             return copy
         self.arrays.append((value, value.copy()))
         return value
+
+    def _watch_parts(self, thing: Any) -> None:
+        """Watch the attributes of an object of SciPy's that is read as it is: a spline, a distribution."""
+        own = _instance_dict(thing)
+        if own is not None:
+            self.containers.append((own, dict(own)))
+        slots = [
+            s for part in type(thing).__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType
+        ]
+        self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots]
+        stack = [*(own or {}).values(), *(_slot(slot, thing) for slot in slots)]
+        while stack:
+            part = stack.pop()
+            if isinstance(part, np.ndarray):
+                self.arrays.append((part, part.copy()))
+            elif isinstance(part, list | tuple | dict):
+                self.containers.append((part, part.copy() if isinstance(part, dict) else list(part)))
+                stack += part.values() if isinstance(part, dict) else part
 
     def _module(self, value: types.ModuleType) -> Any:
         if isinstance(value, (*STANDIN_MODULES, _Module)):
@@ -479,9 +503,7 @@ class Environment:
         solid: Any = next((base for base in _SOLID if issubclass(kind, base)), None)
         try:
             if solid is None:
-                if all(_module_of(part) in _PLAIN_BASES or not _library_class(part) for part in kind.__mro__):
-                    return self._remember(thing, object.__new__(shadow_class))
-                return None
+                return self._remember(thing, object.__new__(shadow_class))
             if solid in (tuple, frozenset):
                 return self._remember(thing, solid.__new__(shadow_class, [self.substitute(v) for v in thing]))
             if solid in (float, int, str, bytes):

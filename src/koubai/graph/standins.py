@@ -49,33 +49,55 @@ IMPURE = frozenset(
 
 
 class SciPy(types.ModuleType):
-    """``scipy`` or ``scipy.special``, with stand-ins for what asks no argument; loaded on the first look."""
+    """A module of SciPy's, with twins for what asks no argument."""
 
     def __init__(self, module: types.ModuleType) -> None:
         super().__init__(module.__name__)
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
-        module = self.__dict__["_module"]
-        value = getattr(module, name)
-        if module.__name__ == "scipy":
-            return SciPy(value) if name == "special" else value
-        return special_functions().STANDINS.get(value, value) if isinstance(value, types.FunctionType) else value
+        value = getattr(self.__dict__["_module"], name)
+        found = scipy_standin(value)
+        if found is None and callable(value) and self.__name__.startswith(_IMPURE_PARTS):
+            trace = current_trace()
+            if trace is not None:
+                trace.unwatch(f"it uses {self.__name__}.{name}")
+        return value if found is None else found
+
+
+# parts of SciPy's whose functions may read what no argument tells, or draw at random
+_IMPURE_PARTS = ("scipy.stats", "scipy.optimize", "scipy.io", "scipy.datasets")
+
+# the part of SciPy -> the file in this room that holds its twins, loaded when they are first asked for
+_TWINS = {
+    "special": "special",
+    "stats": "distributions",
+    "linalg": "factorizations",
+    "integrate": "integrals",
+    "spatial": "distances",
+    "signal": "signals",
+    "ndimage": "signals",
+    "interpolate": "splines",
+}
 
 
 def scipy_standin(value: Any) -> Any:
-    """Return the stand-in for a function of SciPy's or of statistics; None where it needs none or has none."""
+    """Return what a traced function meets in place of a module, function, class or object of SciPy's, or of statistics;
+    None: it itself, or it is another's."""
     if isinstance(value, types.FunctionType) and value.__module__ == "statistics" and value.__name__ in _STATISTICS:
         return getattr(statistics_standins(), value.__name__)
     if isinstance(value, types.ModuleType) and value.__name__ == "statistics":
         return statistics_standins()
-    if isinstance(value, types.FunctionType) and (value.__module__ or "").startswith("scipy.special"):
-        return special_functions().STANDINS.get(value)
-    return None
-
-
-def special_functions() -> Any:
-    return importlib.import_module("koubai.graph.special")
+    if isinstance(value, types.ModuleType):
+        return SciPy(value) if value.__name__.partition(".")[0] == "scipy" else None
+    if isinstance(value, types.MethodType):
+        owner = scipy_standin(value.__self__)
+        return None if owner is None else getattr(owner, value.__name__)
+    place = value.__module__ if isinstance(value, types.FunctionType | type) else type(value).__module__
+    if not isinstance(place, str) or not place.startswith("scipy."):
+        return None
+    file = _TWINS.get(place.split(".")[1])
+    return None if file is None else importlib.import_module(f"koubai.graph.{file}").standin(value)
 
 
 # --- stand-ins
@@ -393,7 +415,7 @@ _MATH = {
     "dist": _dist,
     "fsum": _fsum,
     **{
-        name: lambda x, special=special: getattr(special_functions().special, special)(x)
+        name: lambda x, special=special: getattr(importlib.import_module("scipy.special"), special)(x)
         for name, special in (("erf", "erf"), ("erfc", "erfc"), ("gamma", "gamma"), ("lgamma", "gammaln"))
     },
 }
