@@ -64,7 +64,7 @@ LOOPED = 50_000  # elements computed from which on they pay
 # To write a program and have Python compile it takes 15 µs a node, and a run of it 0.1 µs a node less than going from
 # node to node. Of so many nodes that it would need hundreds of megabytes, none is written.
 MANY = 1000  # nodes that are gone through at first, unless their arrays are large
-SMALL = 1000  # elements that a node computes on average, up to which reused buffers gain nothing
+SMALL = 10_000  # elements that a node computes on average, up to which reused buffers gain nothing
 RUNS = 100  # after which a program is written
 TOO_MANY = 100_000  # nodes of which none is
 
