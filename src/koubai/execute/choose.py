@@ -118,7 +118,7 @@ def _left_by_rows(graph: Graph) -> int:
     fused = {i for region in found for i in region.members}
     sizes = {True: 0, False: 0}
     for i, node in enumerate(again.nodes):
-        if node.op not in LEAVES and not loops.is_view(node):
+        if node.op not in LEAVES and not is_view(node):
             sizes[i in fused] += math.prod(node.shape)
     if loops.SHARE * sizes[False] > sizes[True]:
         raise Unsuitable("little to be fused")
