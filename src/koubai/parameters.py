@@ -41,7 +41,7 @@ def is_structure(value: Any) -> bool:
     if isinstance(value, list | tuple):
         if hasattr(value, "_fields"):
             return True
-        return any(isinstance(part, np.ndarray) and part.ndim > 0 or is_structure(part) for part in value)
+        return any((isinstance(part, np.ndarray) and part.ndim > 0) or is_structure(part) for part in value)
     return isinstance(value, Mapping)
 
 

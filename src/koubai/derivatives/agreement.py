@@ -22,6 +22,7 @@ however near, or f jumps, the graph is refused.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ _EXACT = frozenset(
 _MOVES = frozenset(("add_at", "concatenate", "getitem", "setitem", "stack"))
 _MOVED = {"add_at": 2, "getitem": 1, "setitem": 2}
 _EPS = {np.dtype(d): float(np.finfo(d).eps) for d in (np.float16, np.float32, np.float64, np.complex64, np.complex128)}
+_FEW = 64  # elements of a node whose slopes are found together with those of others like it
 _JUMPING = frozenset(("remainder", "fmod"))  # primitives with a derivative that jump
 
 
@@ -515,15 +517,15 @@ def _slopes_of_nodes(
         how = factor, side, random if slopes else None
         leaves = moved(h)
         try:
-            known = _slopes_of_numbers(graph, leaves, how)
+            known = _slopes_at_once(graph, leaves, how)
 
             def compute(i: int, node: Node, held: list[Any], memory: Memory, how: Any = how, known: Any = known) -> Any:
                 operands, along = [value for value, _ in held], [tangent for _, tangent in held]
                 tangent = None
                 if node.dtype is not None and node.dtype.kind in "fc" and any(t is not None for t in along):
                     if i in known:
-                        parts = [s * t if s else 0.0 for s, t in zip(known[i], along, strict=True) if t is not None]
-                        tangent = sum(parts)
+                        parts = [_times(s, t) for s, t in zip(known[i], along, strict=True) if t is not None]
+                        tangent = sum(parts[1:], parts[0])
                     elif node.op.name in _MOVES:  # the tangent is moved in the same way
                         real = len(operands) if node.op.name not in _MOVED else _MOVED[node.op.name]
                         there = [
@@ -547,36 +549,37 @@ def _slopes_of_nodes(
     return slopes if np.isfinite(slopes).all() else None
 
 
-def _slopes_of_numbers(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, Any]) -> dict[int, list[float]]:
-    """Return the slope of each node that makes one real number of numbers, along each operand.
+def _slopes_at_once(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, Any]) -> dict[int, list[Any]]:
+    """Return the slopes of each elementwise node of few numbers, along each operand.
 
     A long loop has very many of them. Since these slopes do not depend on how fast the operands move, all nodes of one
-    primitive are done at once.
+    primitive and one shape are done at once.
     """
     nodes = graph.nodes
     groups: dict[Any, tuple[list[int], list[list[Any]]]] = {}
 
     def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
         op, inputs, params, shape, dtype, _ = node
-        if op.elementwise and not shape and not op.view and dtype is not None and dtype.kind == "f":
+        if op.elementwise and not op.view and dtype is not None and dtype.kind == "f" and math.prod(shape) <= _FEW:
             forms = [nodes[j].dtype or dtype for j in inputs]
             if all(form.kind in "fb" for form in forms):
-                members, operands = groups.setdefault((op, dtype, *forms, *params.values()), ([], []))
-                members.append(i)
-                operands.append(held)
+                members, operands = groups.setdefault((op, shape, dtype, *forms, *params.values()), ([], []))
+                members.append(i)  # and copies, since an array may be written on
+                operands.append([np.array(np.broadcast_to(x, shape)) for x in held] if shape else held)
         return memory.perform(i, node, held)
 
     sweep(graph, leaves, compute)
-    known: dict[int, list[float]] = {}
-    for (_, _, *forms), (members, operands) in groups.items():
-        node = nodes[members[0]]._replace(shape=(len(members),))
+    known: dict[int, list[Any]] = {}
+    for (_, shape, _, *forms), (members, operands) in groups.items():
+        node = nodes[members[0]]
+        node = node._replace(shape=(len(members), *shape))
         columns = [np.array(values, form) for values, form in zip(zip(*operands, strict=True), forms, strict=False)]
-        ones = np.ones(len(members))
-        slopes = [
-            _pushed_forward(node, columns, k, ones, *how) if column.dtype.kind == "f" else np.zeros(len(members))
-            for k, column in enumerate(columns)
-        ]
-        known.update(zip(members, map(list, zip(*[s.tolist() for s in slopes], strict=True)), strict=True))
+        slopes = []
+        for k, column in enumerate(columns):
+            along = np.ones(node.shape)
+            found = _pushed_forward(node, columns, k, along, *how) if column.dtype.kind == "f" else 0.0 * along
+            slopes.append(list(found) if shape else found.tolist())
+        known.update(zip(members, map(list, zip(*slopes, strict=True)), strict=True))
     return known
 
 
@@ -647,4 +650,11 @@ def _pushed_forward(
             break  # linear
     if random is not None:
         slope = slope + np.nan_to_num(error) * random.uniform(-1.0, 1.0, error.shape)
-    return np.where(slope == 0, 0.0, slope * length)  # what does not count may be infinite
+    return _times(slope, length)
+
+
+def _times(slope: Any, tangent: Any) -> Any:
+    """Return the product; what does not count may be infinite."""
+    if type(slope) is float:
+        return slope * tangent if slope else 0.0
+    return np.where(slope == 0, 0.0, slope * tangent)
