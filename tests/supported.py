@@ -678,13 +678,21 @@ for _name, _code in {
     "truncnorm": "scipy.stats.truncnorm.logpdf(0.2, -a, b)",
 }.items():
     row(f"scipy.stats.{_name}", _code, domain=(POSITIVE, POSITIVE), shapes=((3,),), loose=40)
-for _name, _shapes in {"poisson": "{0} + 1", "binom": "7, {0}", "bernoulli": "{0}", "geom": "{0}", "nbinom": "3.5, {0}"}.items():
+for _name, _shapes in {
+    "poisson": "{0} + 1",
+    "binom": "7, {0}",
+    "bernoulli": "{0}",
+    "geom": "{0}",
+    "nbinom": "3.5, {0}",
+}.items():
     _shapes = _shapes.format("x")
     row(
         f"scipy.stats.{_name}",
         f"scipy.stats.{_name}.logpmf(1, {_shapes})",
         f"scipy.stats.{_name}.pmf([[0], [1]], {_shapes}, loc=0)",
-        f"scipy.stats.{_name}.cdf(1.3, {_shapes})" if _name != "bernoulli" else f"scipy.stats.{_name}.cdf(0, {_shapes})",
+        f"scipy.stats.{_name}.cdf(1.3, {_shapes})"
+        if _name != "bernoulli"
+        else f"scipy.stats.{_name}.cdf(0, {_shapes})",
         domain=CLOSE,
         shapes=((3,),),
         loose=40,
@@ -806,7 +814,11 @@ row(
     "scipy.linalg.solveh_banded(x[:3] + np.array([[9], [0], [0]], x.dtype), x[:2].T, lower=True)",
     shapes=((4, 5),),
 )
-row(SL + "solve_toeplitz", "scipy.linalg.solve_toeplitz((x[0] + np.array([6, 0, 0], x.dtype), x[0]), x[1])", shapes=MATRICES)
+row(
+    SL + "solve_toeplitz",
+    "scipy.linalg.solve_toeplitz((x[0] + np.array([6, 0, 0], x.dtype), x[0]), x[1])",
+    shapes=MATRICES,
+)
 row(SL + "solve_circulant", "scipy.linalg.solve_circulant(x[0] + np.array([6, 0, 0], x.dtype), x[1])", shapes=MATRICES)
 row(
     SL + "norm",
@@ -832,7 +844,17 @@ row("scipy.integrate.romb", "scipy.integrate.romb(x)", "scipy.integrate.romb(x, 
 
 family("scipy.spatial")
 SD = "scipy.spatial.distance."
-for _name in ("euclidean", "sqeuclidean", "cityblock", "chebyshev", "minkowski", "cosine", "correlation", "canberra", "braycurtis"):
+for _name in (
+    "euclidean",
+    "sqeuclidean",
+    "cityblock",
+    "chebyshev",
+    "minkowski",
+    "cosine",
+    "correlation",
+    "canberra",
+    "braycurtis",
+):
     _more = ", p=3" if _name == "minkowski" else ""
     row(SD + _name, f"{SD}{_name}(x[0], x[1]{_more})", shapes=MATRICES, loose=4)
     row(SD + "cdist", f"{SD}cdist(x, 0.5 * x[:1] + 0.3, '{_name}'{_more})", shapes=((4, 3),), loose=10)
@@ -861,7 +883,9 @@ row(
     shapes=((3, 4),),
 )
 row(SG + "detrend", f"{SG}detrend(x).astype(x.dtype)", f"{SG}detrend(x, axis=0, type='constant')", shapes=((3, 4),))
-row(IM + "gaussian_filter1d", f"{IM}gaussian_filter1d(x, 0.8)", f"{IM}gaussian_filter1d(x, 0.8, 0, 1)", shapes=((3, 4),))
+row(
+    IM + "gaussian_filter1d", f"{IM}gaussian_filter1d(x, 0.8)", f"{IM}gaussian_filter1d(x, 0.8, 0, 1)", shapes=((3, 4),)
+)
 row(IM + "gaussian_filter", f"{IM}gaussian_filter(x, [0.7, 0.3], mode='nearest')", shapes=((3, 4),))
 row(IM + "uniform_filter1d", f"{IM}uniform_filter1d(x, 3)", shapes=((3, 4),))
 row(IM + "correlate1d", f"{IM}correlate1d(x, [1.0, 2.0, 4.0], mode='wrap')", shapes=((3, 4),))
@@ -871,7 +895,13 @@ family("scipy.interpolate: plain breakpoints")
 SI = "scipy.interpolate."
 NODES = np.array([-2.6, -1.2, -0.3, 0.9, 1.6, 2.7])
 HEIGHTS = np.sin(NODES)
-for _name in ("CubicSpline", "PchipInterpolator", "Akima1DInterpolator", "InterpolatedUnivariateSpline", "make_interp_spline"):
+for _name in (
+    "CubicSpline",
+    "PchipInterpolator",
+    "Akima1DInterpolator",
+    "InterpolatedUnivariateSpline",
+    "make_interp_spline",
+):
     row(SI + _name, f"{SI}{_name}(NODES, HEIGHTS)(x)", f"{SI}{_name}(NODES, HEIGHTS)(x, 1)", loose=40)
 row(
     SI + "CubicSpline",
@@ -881,9 +911,18 @@ row(
     loose=400,
 )
 row(SI + "make_interp_spline", f"{SI}make_interp_spline(NODES, cut(x, 6), 2)(0.5 * x)", shapes=((6,),), loose=400)
-row(SI + "interp1d", f"{SI}interp1d(NODES, HEIGHTS)(x)", f"{SI}interp1d(NODES, HEIGHTS, fill_value='extrapolate')(2 * x)")
+row(
+    SI + "interp1d",
+    f"{SI}interp1d(NODES, HEIGHTS)(x)",
+    f"{SI}interp1d(NODES, HEIGHTS, fill_value='extrapolate')(2 * x)",
+)
 row(SI + "interp1d", f"{SI}interp1d(NODES, cut(x, 6))(0.5 * x)", shapes=((6,),))
-row(SI + "splev", f"{SI}splev(x, ({SI}splrep(NODES, HEIGHTS)))", f"{SI}splev(x, {SI}splrep(NODES, HEIGHTS), der=1)", loose=40)
+row(
+    SI + "splev",
+    f"{SI}splev(x, ({SI}splrep(NODES, HEIGHTS)))",
+    f"{SI}splev(x, {SI}splrep(NODES, HEIGHTS), der=1)",
+    loose=40,
+)
 row(SI + "UnivariateSpline", f"{SI}UnivariateSpline(NODES, HEIGHTS, s=0.01)(x)", loose=40)
 
 # one object under two names: these are counted once

@@ -90,7 +90,9 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
     layout, vector = flatten(x, "x")
     value = gradient(layout.copy(vector) if not layout.is_number else vector[0]) if callable(gradient) else gradient
     given = layout.match(value, "gradient").astype(np.float64)
-    checker = _Checker(f, layout, vector.astype(np.float64), given, max(_eps(layout.parts(value)), float(np.finfo(layout.dtype).eps)))
+    checker = _Checker(
+        f, layout, vector.astype(np.float64), given, max(_eps(layout.parts(value)), float(np.finfo(layout.dtype).eps))
+    )
     if layout.size <= SMALL:
         checker.look_at_each()
     else:

@@ -205,5 +205,3 @@ def distance_matrix(x: Any, y: Any, p: float = 2, threshold: int = 1000000) -> A
 @_OUTER.of("minkowski_distance")
 def minkowski_distance(x: Any, y: Any, p: float = 2) -> Any:
     return _minkowski(_rows(x), _rows(y), p)
-
-

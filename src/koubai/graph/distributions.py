@@ -542,7 +542,9 @@ class _MultivariateNormal:
     def __init__(self, original: Any) -> None:
         self.original = original
 
-    def __call__(self, mean: Any = None, cov: Any = 1, allow_singular: bool = False, seed: Any = None, **kw: Any) -> Any:
+    def __call__(
+        self, mean: Any = None, cov: Any = 1, allow_singular: bool = False, seed: Any = None, **kw: Any
+    ) -> Any:
         if not meets_traced(mean, cov):
             return _MultivariateFrozen(
                 self, self.original(mean, cov, allow_singular, seed, **kw), mean, cov, allow_singular

@@ -265,7 +265,9 @@ class Environment:
         own = _instance_dict(thing)
         if own is not None:
             self.containers.append((own, dict(own)))
-        slots = [s for part in type(thing).__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType]
+        slots = [
+            s for part in type(thing).__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType
+        ]
         self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots]
         stack = [*(own or {}).values(), *(_slot(slot, thing) for slot in slots)]
         while stack:

@@ -202,9 +202,7 @@ def det(a: Any, overwrite_a: bool = False, check_finite: bool = True) -> Any:
 
 
 @_TWINS.of("pinv")
-def pinv(
-    a: Any, *, atol: Any = None, rtol: Any = None, return_rank: bool = False, check_finite: bool = True
-) -> Any:
+def pinv(a: Any, *, atol: Any = None, rtol: Any = None, return_rank: bool = False, check_finite: bool = True) -> Any:
     a = _matrix("pinv", a, check_finite, square=False)
     if atol is not None:
         _TWINS.refuse("pinv", "atol", atol)
@@ -323,9 +321,7 @@ def lu_factor(a: Any, overwrite_a: bool = False, check_finite: bool = True) -> A
 
 
 @_TWINS.of("lu_solve")
-def lu_solve(
-    lu_and_piv: Any, b: Any, trans: Any = 0, overwrite_b: bool = False, check_finite: bool = True
-) -> Any:
+def lu_solve(lu_and_piv: Any, b: Any, trans: Any = 0, overwrite_b: bool = False, check_finite: bool = True) -> Any:
     lu, piv = lu_and_piv
     lu = _matrix("lu_solve", lu, check_finite)
     b, vector = _right(b, check_finite, lu.shape[0])
@@ -672,9 +668,7 @@ _row(
     lambda ab, b, *, below, above: linalg.solve_banded((below, above), ab, b, check_finite=False),
     (_banded_vjp, lambda g, y, ab, b, *, below, above: _banded_transposed(g, ab, below, above)),
     lambda ab, b, *, below, above: b,
-    lambda y, args, params: (
-        f"{y} = linalg.solve_banded(({params['below']}, {params['above']}), {args[0]}, {args[1]})"
-    ),
+    lambda y, args, params: f"{y} = linalg.solve_banded(({params['below']}, {params['above']}), {args[0]}, {args[1]})",
 )
 
 
@@ -740,7 +734,9 @@ def solve_toeplitz(c_or_cr: Any, b: Any, check_finite: bool = True) -> Any:
 
 
 @_TWINS.of("solve_circulant")
-def solve_circulant(c: Any, b: Any, singular: str = "raise", tol: Any = None, caxis: int = -1, baxis: int = 0, outaxis: int = 0) -> Any:
+def solve_circulant(
+    c: Any, b: Any, singular: str = "raise", tol: Any = None, caxis: int = -1, baxis: int = 0, outaxis: int = 0
+) -> Any:
     if singular != "raise" or tol is not None or (caxis, baxis, outaxis) != (-1, 0, 0):
         _TWINS.refuse("solve_circulant", "singular, tol or an axis", "given")
     return solve(circulant(c), b)

@@ -138,7 +138,7 @@ def romb(y: Any, dx: Any = 1.0, axis: int = -1, show: bool = False) -> Any:
     row = [0.5 * intervals * dx * (y[..., 0] + y[..., -1])]
     for i in range(1, levels + 1):
         step = intervals >> i
-        points = y[..., step::2*step] if 2 * step <= intervals else y[..., step : step + 1]
+        points = y[..., step :: 2 * step] if 2 * step <= intervals else y[..., step : step + 1]
         new = [0.5 * (row[0] + 2 * step * dx * np.sum(points, axis=-1))]
         for j in range(1, i + 1):
             new.append(new[-1] + (new[-1] - row[j - 1]) / (4.0**j - 1.0))

@@ -48,7 +48,11 @@ def _full(a: Any, b: Any, axes: Sequence[int], by_spectra: bool | None = None) -
         return np.fft.irfftn(np.fft.rfftn(a, shape, axes) * np.fft.rfftn(b, shape, axes), shape, axes)
     if b.size > a.size:
         a, b = b, a
-    padded = np.pad(a, [(n - 1, n - 1) for n in b.shape]) if type(a) is not Traced else pad(a, [(n - 1,) * 2 for n in b.shape])
+    padded = (
+        np.pad(a, [(n - 1, n - 1) for n in b.shape])
+        if type(a) is not Traced
+        else pad(a, [(n - 1,) * 2 for n in b.shape])
+    )
     windows = np.lib.stride_tricks.sliding_window_view(padded, b.shape)
     return np.tensordot(windows, flip(b), b.ndim)
 
@@ -67,7 +71,9 @@ def _convolved(function: str, a: Any, b: Any, mode: Any, axes: Any = None, by_sp
     if axes is None:
         chosen: tuple[int, ...] = tuple(range(a.ndim))
     else:
-        chosen = tuple(sorted(normalized_axis(i, a.ndim) for i in (axes if isinstance(axes, list | tuple) else (axes,))))
+        chosen = tuple(
+            sorted(normalized_axis(i, a.ndim) for i in (axes if isinstance(axes, list | tuple) else (axes,)))
+        )
     full = _full(a, b, chosen, by_spectra)
     if mode == "full":
         return full
@@ -137,8 +143,6 @@ def detrend(data: Any, axis: int = -1, type: str = "linear", bp: Any = 0, overwr
     return moveaxis((keep @ flat).reshape(moved.shape), 0, axis)
 
 
-
-
 @_TWINS.of("lfilter")
 def lfilter(b: Any, a: Any, x: Any, axis: int = -1, zi: Any = None) -> Any:
     if zi is not None:
@@ -195,7 +199,13 @@ def _plain_output(function: str, output: Any) -> None:
 
 @_IMAGES.of("correlate1d")
 def correlate1d(
-    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: Any = 0.0, origin: int = 0
+    input: Any,
+    weights: Any,
+    axis: int = -1,
+    output: Any = None,
+    mode: str = "reflect",
+    cval: Any = 0.0,
+    origin: int = 0,
 ) -> Any:
     _plain_output("correlate1d", output)
     return _correlated("correlate1d", array(input), _floating(weights), axis, mode, cval, origin)
@@ -203,7 +213,13 @@ def correlate1d(
 
 @_IMAGES.of("convolve1d")
 def convolve1d(
-    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: Any = 0.0, origin: int = 0
+    input: Any,
+    weights: Any,
+    axis: int = -1,
+    output: Any = None,
+    mode: str = "reflect",
+    cval: Any = 0.0,
+    origin: int = 0,
 ) -> Any:
     _plain_output("convolve1d", output)
     weights = flip(_floating(weights))

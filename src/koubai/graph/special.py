@@ -323,4 +323,3 @@ def multigammaln(a: Any, d: Any) -> Any:
     for j in range(int(d)):
         y = y + special.gammaln(array(a).astype(np.float64, copy=False) - 0.5 * j)
     return y
-

@@ -243,9 +243,7 @@ def make_interp_spline(
     x, t = np.asarray(plain(x)), plain(t)
     if not differentiated(y):
         return standin(interpolate.make_interp_spline(x, plain(y), k, t))
-    return _of_data(
-        lambda data: _pieces(interpolate.make_interp_spline(x, data, k, t)), y, x.shape[0], True
-    )
+    return _of_data(lambda data: _pieces(interpolate.make_interp_spline(x, data, k, t)), y, x.shape[0], True)
 
 
 _MADE = {

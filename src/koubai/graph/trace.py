@@ -609,6 +609,7 @@ class Trace:
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
+        self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
         self.errors: Any = {}  # how NumPy is told to answer what is not finite, outside the trace
         self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
         self.captures: dict[int, tuple[Traced, np.ndarray[Any, Any], int]] = {}  # traced, original, node at first
@@ -662,6 +663,34 @@ class Trace:
         if key is not None:
             self.table[key] = i
         return i
+
+    def adopt(self, value: Traced) -> Traced:
+        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.replay` gives.
+
+        It is at the same level: what follows from it must not be looked at, though it is not differentiated here.
+        """
+        if value._trace is self:
+            return value
+        outer = value._trace
+        if not outer.concrete or outer.closed or self.closed:
+            raise _strangers()
+        node = value._current()
+        key = ("adopted", id(outer), node)
+        i = self.table.get(key)
+        if i is None:
+            shape, dtype = value.shape, value.dtype
+            i = self.table[key] = self.append(
+                INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node]
+            )
+            self.inputs.append(i)
+            self.adopted.append(new_traced(outer, node, value._value, shape, dtype))
+        shown = value._value
+        if isinstance(shown, np.ndarray):
+            shown = shown.copy()
+            shown.flags.writeable = False
+        inner = new_traced(self, i, shown, value.shape, value.dtype)
+        inner._weak = value._weak
+        return inner
 
     def captured(self, value: np.ndarray[Any, Any]) -> Traced:
         """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
@@ -740,6 +769,14 @@ class Trace:
         simpler = simplify(self, op, nodes, params) if simplify is not None else None
         return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
+    def own(self, value: Any) -> Any:
+        """Return ``value``, which is to be written into an array of this trace, as a value of this trace."""
+        if type(value) is not Traced or value._trace is self or value._trace.closed:
+            return settled(value)
+        if _active.trace is not self:
+            raise _strangers()
+        return self.adopt(value)
+
     def guard(self, node: int, expected: Any) -> None:
         if self.closed:
             return
@@ -783,7 +820,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             if a._trace is not trace:
                 if a._trace.closed:
                     return record(op, [settled(b) for b in args], params)
-                raise _strangers()
+                return record(op, _adopted(args), params)
             if a._weak:
                 cast = _given_way(args)
                 if cast is not args:
@@ -829,7 +866,18 @@ def settled(value: Any) -> Any:
 
 
 def _strangers() -> TraceError:
-    return untraceable("values of two different traces meet", "don't use an outer x inside an inner gradient")
+    return untraceable(
+        "values of two different traces meet",
+        "let the function of an inner gradient change no array of the outer one's",
+    )
+
+
+def _adopted(args: Sequence[Any]) -> list[Any]:
+    """Return the arguments in the trace that is running: what belongs to one around it becomes an input there."""
+    trace = _active.trace
+    if trace is None or trace.closed or not trace.concrete:
+        raise _strangers()
+    return [trace.adopt(a) if type(a) is Traced else a for a in args]
 
 
 def _are_numbers(args: Sequence[Any]) -> bool:
@@ -1100,6 +1148,7 @@ class Traced:
                     f"non-broadcastable output operand with shape {self.shape}: the result has {np.shape(new)}"
                 )
             new = np.broadcast_to(new, self.shape)
+        new = self._trace.own(new)
         if not isinstance(new, Traced):
             new = self._wrap(new)
         if new.dtype != self.dtype:
@@ -1273,9 +1322,10 @@ class Traced:
         index, arrays = normalized(self, index)
         if isinstance(value, list | tuple):
             value = FUNCTIONS["array"](value)
+        trace = self._trace
+        value, *arrays = [trace.own(a) for a in (value, *arrays)]
         values = [a._value if type(a) is Traced else a for a in (value, *arrays)]
         held[index.fill(values[1:])] = values[0]
-        trace = self._trace
         nodes = [self._current()]
         for a in (value, *arrays):
             nodes.append(a._current() if type(a) is Traced else trace.constant(a))
