@@ -230,7 +230,8 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             return ""
         kind, parts = part
         if not isinstance(kind, str):  # the class of a NamedTuple
-            namespace[f"kind{len(namespace)}"], kind = kind, f"kind{len(namespace)}"
+            name = f"kind{len(namespace)}"
+            namespace[name], kind = kind, name
         tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
         if kind == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]

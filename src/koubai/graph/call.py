@@ -13,7 +13,7 @@ from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
 from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, OutsideWrite, Trace, Traced, current_trace, untraceable
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, OutsideWrite, Trace, Traced, current_trace, is_library, untraceable
 from koubai.parameters import is_structure, members
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
@@ -282,9 +282,12 @@ def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
     f(*args, **kwargs)  # raises what the function itself raises
     place = traceback.extract_tb(error.__traceback__)
     outside = [entry for entry in place if "koubai" not in entry.filename.replace("\\", "/").split("/")]
-    where = outside[-1] if outside else place[-1]
+    users = [entry for entry in outside if not is_library(entry.filename)] or outside or place
+    where = users[-1]
+    callee = next(iter(outside[outside.index(where) + 1 :]), None) if where in outside else None
+    called = "" if callee is None else f" in {callee.name}, which is a library's"
     raise TraceError(
-        f"traced values fail where numbers do not: {type(error).__name__}: {error}",
+        f"traced values fail where numbers do not{called}: {type(error).__name__}: {error}",
         "write this line with NumPy functions of whole arrays",
         where.filename,
         where.lineno,

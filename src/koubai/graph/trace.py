@@ -19,10 +19,12 @@ import itertools
 import keyword
 import math
 import operator
+import os
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -38,13 +40,17 @@ __all__ = [
     "Node",
     "OutsideWrite",
     "Trace",
+    "DIFFERENCES",
     "Traced",
     "current_trace",
     "evaluate",
     "infer",
+    "is_library",
     "named_place",
     "new_traced",
     "normalized",
+    "number_taken",
+    "public_name",
     "record",
     "run_nodes",
     "settled",
@@ -169,32 +175,98 @@ def _stores(code: CodeType) -> dict[int, str]:
     }
 
 
-# is this code koubai's or NumPy's own? By identity, since hashing a code object reads all of it; held, so that none
-# takes another's identity
-_inside: dict[int, bool] = {}
+# Whose is this code? By identity, since hashing a code object reads all of it; held, so that none takes another's
+# identity
+_owners: dict[int, int] = {}
 _seen: list[CodeType] = []
+_USER, _INSIDE, _LIBRARY, _CALLER = range(4)
+_STDLIB = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")})
+
+
+def is_library(file: str) -> bool:
+    """Return whether a file of code belongs to Python itself or to an installed package."""
+    return file.startswith((*_STDLIB, "<frozen")) or "site-packages" in file or "dist-packages" in file
+
+
+def _owner(frame: FrameType) -> int:
+    code = frame.f_code
+    owner = _owners.get(id(code))
+    if owner is None:
+        module = frame.f_globals.get("__name__") or ""
+        if module == "koubai.graph.call":
+            owner = _CALLER  # whose callee is the traced function
+        elif module.partition(".")[0] in ("koubai", "numpy"):
+            owner = _INSIDE
+        else:
+            owner = _LIBRARY if is_library(code.co_filename) else _USER
+        _owners[id(code)] = owner
+        _seen.append(code)
+    return owner
 
 
 def user_frame(depth: int = 1) -> Where:
-    """Return where the nearest frame outside koubai and NumPy stands; the first ``depth`` are known to be inside."""
-    frame = sys._getframe(depth)
+    """Return where the nearest frame of the user's stands; the first ``depth`` are known to be koubai's.
+
+    Where the traced function itself is an installed package's, it counts as the user's.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    outermost = None
     while frame is not None:
-        code = frame.f_code
-        inside = _inside.get(id(code))
-        if inside is None:
-            module = frame.f_globals.get("__name__", "")
-            inside = _inside[id(code)] = module.partition(".")[0] in ("koubai", "numpy")
-            _seen.append(code)
-        if not inside:
-            return code, frame.f_lasti, False
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+        owner = _owners.get(id(frame.f_code))
+        if owner is None:
+            owner = _owner(frame)
+        if owner == _USER:
+            return frame.f_code, frame.f_lasti, False
+        if owner == _LIBRARY:
+            outermost = frame
+        elif owner == _CALLER and outermost is not None:
+            break
+        frame = frame.f_back
+    return None if outermost is None else (outermost.f_code, outermost.f_lasti, False)
+
+
+def library_call() -> str | None:
+    """Return the public name of the library's function that the user's line calls, if one is running."""
+    frame: FrameType | None = sys._getframe(1)
+    names = []
+    while frame is not None and (owner := _owner(frame)) not in (_USER, _CALLER):
+        if owner == _LIBRARY:
+            names.append(public_name(frame.f_globals.get("__name__") or "", frame.f_code.co_qualname))
+            # a decorator's wrapper holds what it wraps
+            inner = [f for f in frame.f_locals.values() if type(f) is FunctionType] if not names[-1][1] else []
+            names += [public_name(f.__module__ or "", f.__qualname__) for f in inner]
+        frame = frame.f_back
+    known = [name for name, is_known in names if is_known]
+    return known[-1] if known else names[-1][0] if names else None
+
+
+def public_name(module: str, qualname: str) -> tuple[str, bool]:
+    """Return what a user would call a library's function, and whether there is such a name."""
+    parts = itertools.takewhile(lambda part: not part.startswith("_"), module.split("."))
+    public = ".".join(parts)
+    names = [name for name in qualname.replace("<locals>.", "").split(".") if name not in ("__call__", "__init__")]
+    return f"{public}.{'.'.join(names)}", hasattr(sys.modules.get(public), names[0] if names else "")
 
 
 def untraceable(reason: str, fix: str) -> TraceError:
     """Return a TraceError that points at the user's line."""
     where = user_frame()
     return TraceError(reason, fix, where[0].co_filename if where else None, _line(where) if where else None)
+
+
+def number_taken(what: str, fix: str) -> TraceError:
+    """Return a TraceError that says who took the number out of a traced value: ``what``, or the library in between."""
+    called = library_call()
+    if called is not None:
+        what = called
+        fix = "koubai doesn't know it: write it with NumPy's functions, or " + DIFFERENCES
+    return untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+
+
+DIFFERENCES = (
+    "let differences be taken from the start: method='central' (in minimize grad='central') costs two evaluations of f "
+    "an element of x"
+)
 
 
 class Graph:
@@ -1207,7 +1279,7 @@ class Traced:
             raise CompileError(f"a derivative rule looked at a value: {what}")
         node = self._current()
         if self._trace.levels[node] == 2:
-            raise untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+            raise number_taken(what, fix)
         value = self._value.copy() if isinstance(self._value, np.ndarray) else self._value
         self._trace.guard(node, value)
         return value
