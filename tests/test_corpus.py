@@ -58,20 +58,20 @@ def test_the_programs_are_what_they_say(part):
     for program in PROGRAMS[part::PARTS]:
         with program.instance() as one:
             for point in program.points:
-                answer = ask(lambda one=one, point=point: slope(one.f, point))
+                answer = ask(lambda one=one, point=point: slope(one, point))
                 if program.expect not in ("right", "differences") or answer.error is not None:
                     continue
                 (truth, error), tolerance = answer.value, program.tolerance
                 looked += 1
                 if error <= tolerance * (1 + np.abs(truth).max()):
-                    again, _ = ask(lambda one=one, point=point: slope(one.f, point, 0.013)).value
+                    again, _ = ask(lambda one=one, point=point: slope(one, point, 0.013)).value
                     np.testing.assert_allclose(again, truth, atol=9 * tolerance, rtol=9 * tolerance)
-                elif ask(lambda one=one, point=point: one.f(argument(point))).error is None:
+                elif ask(lambda one=one, point=point: one(argument(point))).error is None:
                     unsure += 1
             if one.change is not None:
-                before = float(one.f(argument(program.points[0])))
+                before = float(one(argument(program.points[0])))
                 one.change()
-                after = float(one.f(argument(program.points[0])))
+                after = float(one(argument(program.points[0])))
                 assert abs(after - before) > 1e-4 * (1 + abs(before)), f"{program.name}: change() changes nothing"
     assert unsure <= 0.02 * looked
 
@@ -131,8 +131,11 @@ SPOILT = {
     "stale": kept,
     "of another shape": lambda gradient: lambda x: np.ravel(gradient(x))[None],
 }
-WATCHED = Program("watched", "mu = [2.0]\n\ndef f(x):\n    return mu[0] * np.sum(x**2)\n\ndef change():\n    mu[0] = 3.0\n",
-                  ((0.3, 0.7), (-0.5, 0.2), (0.9, -0.4)))  # fmt: skip
+WATCHED = Program(
+    "watched",
+    "mu = [2.0]\n\ndef f(x):\n    return mu[0] * np.sum(x**2)\n\ndef change():\n    mu[0] = 3.0\n",
+    ((0.3, 0.7), (-0.5, 0.2), (0.9, -0.4)),
+)
 STILL = Program("still", "def f(x):\n    return 3.0\n", WATCHED.points, "constant")
 NUMBER = Program("number", "def f(x):\n    return math.log(x)\n", (0.6, -0.5, 1.2))
 

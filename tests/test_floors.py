@@ -42,6 +42,8 @@ FLOORS = [
     "execute",
     "execute.descents",
     "execute.elements",
+    "execute.memory",
+    "execute.interpreter",
     "execute.floats",
     "execute.arrays",
     "execute.library",

@@ -8,11 +8,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from koubai.derivatives.differences import numerical_gradient
 from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_grad
 from koubai.errors import (
     FallbackWarning,
     FunctionError,
     GradientError,
+    GradientWarning,
     InputError,
     TraceError,
     UnknownNameError,
@@ -342,7 +344,8 @@ def test_a_wrong_primitive_can_not_stay_silent(monkeypatch):
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_cross_check_raises_no_false_alarm(f, x, dtype):
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", GradientWarning)  # of the roots at 0
         grad(f, method="backprop")(x.astype(dtype))
 
 
@@ -491,3 +494,49 @@ def test_the_first_call_needs_no_more_memory_than_the_next():
             assert peak <= 7 * x.nbytes  # six arrays beyond x and the gradient
     finally:
         tracemalloc.stop()
+
+
+# --- complex numbers on the way
+C = np.array([[1 + 1j, 2 - 1j], [0.5j, 1.0]])
+
+
+def complex_array(x):
+    z = np.zeros(2, complex)
+    z[0], z[1] = x[0], 1j * x[1] * x[0]
+    z *= C[0]
+    return np.sum(np.abs(z + 1j) ** 2)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.real((1 + 2j) * x[0]),
+        lambda x: ((1 + 2j) * x[0] + 1).imag,
+        lambda x: abs((1 + 2j) - x[0]) + abs(x[1] - 1j),
+        lambda x: np.real((1 + 2j) / x[0] + x[1] / (1 + 2j)),
+        lambda x: np.real(1 / (1 + 1j * x[0])),
+        lambda x: np.real((1 + 2j) ** x[0] + x[1] ** (1 + 2j)),
+        lambda x: np.real((1 + 1j * x[0]) ** 2 + (1 + 1j * x[1]) ** 0.5 + (1 + 1j * x[1]) ** x[0]),
+        lambda x: np.imag(np.exp((1 + 2j) * x[0])) + np.abs(np.exp(1j * x[1]) + 1),
+        lambda x: np.angle(1 + 1j * x[0]) + np.angle(np.exp(1j * x[1] ** 2)),
+        lambda x: ((1 + 2j) * x[0] * np.conj((1 + 2j) * x[1])).real,
+        lambda x: np.real(np.sqrt(-1 + 1j * x[0]) + np.log(1 + 1j * x[1])),
+        lambda x: np.abs(np.sin(1j * x[0] + 1) * np.cos(x[1] + 1j) + np.tanh(1j * x[0])),
+        lambda x: np.real(np.complex64(1 + 2j) * x[0] + np.array(1 + 2j) * x[1]),
+        lambda x: np.real((1 + 2j) * x[0]) if x[0] > 0 else 0.0,
+        lambda x: np.sum(np.abs(C @ x) ** 2) + np.sum(np.abs(x @ C)),
+        lambda x: np.abs(np.vdot(C[0], x)) + np.real((C[0] * x).conj() @ C @ (C[0] * x)),
+        lambda x: np.sum(np.abs(np.fft.fft(x) * C[0]) ** 2) + np.sum(np.abs(np.fft.rfft(x) * (1 + 1j)) ** 2),
+        lambda x: np.sum(np.real(np.fft.ifft(np.fft.fft(x) * C[1]))) + np.abs(np.einsum("ij,j->", C, x)),
+        lambda x: np.abs(np.linalg.det(C * x[0] + x[1])) + np.linalg.norm(C @ x),
+        lambda x: np.real(np.prod(x + 1j)) + np.std(x * C[0]) + np.abs(np.mean(x * C[0])),
+        lambda x: np.sum(np.abs(np.where(x > 0.35, x * 1j, x)) ** 2) + np.abs(np.polyval([1, 2j, x[0]], 1 + 1j)),
+        complex_array,
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_complex_constants(f, dtype):
+    x = np.array([0.3, 0.4])
+    gradient = grad(f, method="backprop")(x.astype(dtype))
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(gradient, numerical_gradient(f, x).value, rtol=1e-8 if dtype == np.float64 else 2e-5)

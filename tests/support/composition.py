@@ -85,7 +85,10 @@ def compose(seed: int) -> Program:
     known = [
         idiom
         for idiom in IDIOMS.values()
-        if form in idiom.forms and "factory" in idiom.layouts and (layout != "loose" or "dataclass" not in idiom.text)
+        if form in idiom.forms
+        and "extra =" not in idiom.text
+        and "factory" in idiom.layouts
+        and (layout != "loose" or "dataclass" not in idiom.text)
     ]
     chosen = [rng.choice(known) for _ in range(rng.choice((2, 2, 3)))]
     parts, changes, probes = [], [], []
@@ -109,7 +112,7 @@ def compose(seed: int) -> Program:
         text += f"\ndef probe():\n    return [{', '.join(f'{name}()' for name in probes)}]\n"
     tolerance = max(idiom.tolerance for idiom in chosen) * (10 if expect == "differences" else 1)
     name = f"composition {seed}: " + " + ".join(idiom.name for idiom in chosen)
-    return Program(name, text, points_of(form, rng), expect, layout, tolerance)
+    return Program(name, text, points_of(form, rng), expect, layout, tolerance, steady=False)
 
 
 def part_text(idiom: Idiom, form: int, i: int, rng: random.Random) -> str:

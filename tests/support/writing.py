@@ -79,8 +79,12 @@ ORDER = ("bare", "bare", "lambda", "bare", "callable", "bare", "method", "bare",
 
 @dataclass(frozen=True)
 class Idiom:
-    """slots: further slots of the text, each with its choices. forms: sizes of x that it can take, 0 for a number.
-    alone: must it be the outermost function of its program? variants: programs of it in the corpus."""
+    """What programs are written from.
+
+    slots: further slots of the text, each with its choices. forms: sizes of x that it can take, 0 for a number.
+    alone: must it be the outermost function of its program? steady: does the path not depend on the digits of x, as
+    that of a loop does that ends by a tolerance? variants: programs of it in the corpus.
+    """
 
     name: str
     text: str
@@ -90,6 +94,7 @@ class Idiom:
     expect: str
     tolerance: float
     alone: bool
+    steady: bool
     variants: int
 
 
@@ -106,11 +111,14 @@ def idiom(
     expect: str = "right",
     tolerance: float = 1e-6,
     alone: bool = False,
+    steady: bool = True,
     variants: int = 4,
 ) -> None:
     """Enter an idiom."""
     assert name not in IDIOMS, name
-    IDIOMS[name] = Idiom(name, text.strip("\n") + "\n", slots or {}, forms, layouts, expect, tolerance, alone, variants)
+    IDIOMS[name] = Idiom(
+        name, text.strip("\n") + "\n", slots or {}, forms, layouts, expect, tolerance, alone, steady, variants
+    )
 
 
 def fill(idiom: Idiom, form: int, layout: str, rng: random.Random, chosen: Mapping[str, str], formula: str) -> str:
@@ -161,7 +169,7 @@ def names_of(text: str) -> list[str]:
 
 def inside(text: str, name: str = "make") -> str:
     """Return the text within a function, so that what it binds becomes closure variables."""
-    given = [part for part in ("f", "change", "probe") if part in names_of(text)]
+    given = [part for part in ("f", "change", "probe", "extra") if part in names_of(text)]
     body = textwrap.indent(text, "    ")
     return f"def {name}():\n{body}    return {', '.join(given)},\n\n{', '.join(given)}, = {name}()\n"
 
@@ -190,9 +198,15 @@ def write(idiom: Idiom, number: int) -> Program:
         text += WRAPPERS[ORDER[(index + 5 * number) % len(ORDER)]]
     if layout == "factory":
         text, layout = inside(text), "module"
-    return Program(f"{idiom.name}/{number}", text, points_of(form, rng), idiom.expect, layout, idiom.tolerance)
+    return Program(
+        f"{idiom.name}/{number}", text, points_of(form, rng), idiom.expect, layout, idiom.tolerance, idiom.steady
+    )
 
 
-def corpus(most: int = 1_000) -> list[Program]:
-    """Return the programs of every idiom; most: so many of each, one for each further choice of its own included."""
-    return [write(idiom, number) for idiom in IDIOMS.values() for number in range(min(most, idiom.variants))]
+def corpus(most: int = 2) -> list[Program]:
+    """Return the programs of every idiom: so many of each, and of one with choices of its own one for each choice."""
+    return [
+        write(idiom, number)
+        for idiom in IDIOMS.values()
+        for number in range(idiom.variants if idiom.slots else min(most, idiom.variants))
+    ]

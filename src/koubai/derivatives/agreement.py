@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from koubai.errors import FunctionError, GradientError, TraceError
-from koubai.graph.trace import Graph, Guard, Node, run_nodes
+from koubai.execute.memory import Memory, sweep
+from koubai.graph.trace import Graph, Guard, Node
 
 __all__ = ["check_bend", "cross_check", "directions_of", "refuse_random"]
 
@@ -44,6 +45,10 @@ _BRANCHES = 8  # so many branches that x decides may be a search
 _EXACT = frozenset(
     ("absolute", "concatenate", "conjugate", "copysign", "fabs", "fmax", "fmin", "getitem", "max", "maximum", "min")
 ).union(("minimum", "negative", "positive", "relu", "setitem", "stack", "where"))
+# primitives that give the sum of what they are given, moved: all operands, or so many of the first ones
+_MOVES = frozenset(("add_at", "concatenate", "getitem", "setitem", "stack"))
+_MOVED = {"add_at": 2, "getitem": 1, "setitem": 2}
+_EPS = {np.dtype(d): float(np.finfo(d).eps) for d in (np.float16, np.float32, np.float64, np.complex64, np.complex128)}
 _JUMPING = frozenset(("remainder", "fmod"))  # primitives with a derivative that jump
 
 
@@ -165,7 +170,7 @@ def check_bend(
         far, near = ((line.at(t) + line.at(-t) - 2 * f0) / t**2 for t in (3 * _TREND, _TREND))
         noise = 4 * line.noise / _TREND**2
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), noise)
-        if not steady or not abs(near - bend) > max(0.2 * max(abs(near), abs(bend)), 10 * noise):
+        if not steady or not abs(near - bend) > max(3 * abs(near - far), 0.02 * abs(near), 10 * noise):
             return
         looks = _looks(graph, tuple(active))
         if not line.follows(near - bend, 2) or (looks.doubtful and line.jumps(_TREND * near)):
@@ -248,12 +253,11 @@ class _Line:
     def _rounding(self) -> float:
         """How far the graph's value moves when every number on the way is off by its rounding."""
         graph = self.graph
-        exact = None if graph is None else _values(graph, self.leaves)
-        if graph is None or exact is None:
+        if graph is None:
             return 0.0
         random = np.random.default_rng(20240229)
-        there = [float(np.real(_off_by_rounding(graph, exact, random))) for _ in range(4)]
-        spread = max(abs(value - float(np.real(exact[graph.outputs[0]]))) for value in there)
+        pairs = [_off_by_rounding(graph, self.leaves, random) for _ in range(4)]
+        spread = max(abs(float(np.real(there)) - float(np.real(exact))) for exact, there in pairs)
         return spread if np.isfinite(spread) else 0.0
 
     def trend(self, slope: float) -> float | None:
@@ -265,14 +269,14 @@ class _Line:
                 break
         else:
             return None
-        if abs(rough - slope) <= max(0.05 * max(abs(rough), abs(slope)), 4 * noise / h):
+        if abs(rough - slope) <= max(0.01 * max(abs(rough), abs(slope)), 4 * noise / h):
             return None
         near, far = (
             sum(t * (at(t) - at(-t)) for t in width * _PLACES) / (2 * width**2 * (_PLACES @ _PLACES))
             for width in (h, 3 * h)
         )
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
-        other = abs(near - slope) > max(0.2 * abs(near), 10 * noise / h)
+        other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
         return near if steady and other and abs(near) > 0.1 * abs(slope) else None  # small: teeth of a saw, no trend
 
     def follows(self, lost: float, n: int = 1) -> bool:
@@ -445,41 +449,54 @@ def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float
     return abs(right - left) > error and min(left, right) - error <= slope <= max(left, right) + error
 
 
-def _values(graph: Graph, leaves: Sequence[Any]) -> list[Any] | None:
-    """Return the value of every node; None where the graph ends: outside the domain, or on another path."""
+def _plain(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+    return memory.perform(i, node, held)
+
+
+def _values(graph: Graph, leaves: Sequence[Any]) -> dict[int, Any] | None:
+    """Return the values of the outputs and of what guards look at; None where the graph ends: outside the domain, or on
+    another path.
+    """
     try:
-        return run_nodes(graph, leaves)
+        return sweep(graph, leaves, _plain)
     except (ArithmeticError, IndexError, ValueError):
         return None
 
 
-def _off_by_rounding(graph: Graph, exact: Sequence[Any], random: np.random.Generator) -> Any:
-    """Return the graph's output with every number on the way off by its rounding, up or down by chance.
+def _off_by_rounding(graph: Graph, leaves: Sequence[Any], random: np.random.Generator) -> tuple[Any, Any]:
+    """Return the graph's output, and that with every number on the way off by its rounding, up or down by chance.
 
-    exact: the values of the nodes. What a primitive other than an elementwise one gives, such as a sum, is right for
-    operands that are off. Steps stay where they are: no rounding is as large.
+    What a primitive other than an elementwise one gives, such as a sum, is right for operands that are off. Steps stay
+    where they are: no rounding is as large.
     """
+    shifts = random.uniform(-1.0, 1.0, len(graph.nodes))
 
-    def off(y: Any) -> Any:
-        if getattr(y, "dtype", np.dtype(bool)).kind not in "fc":
+    def off(i: int, y: Any) -> Any:
+        dtype = getattr(y, "dtype", None)
+        if dtype is None or dtype.kind not in "fc":
             return y
-        shift = random.uniform(-1.0, 1.0, y.shape) * np.finfo(y.dtype).eps
-        return (y + y * shift).astype(y.dtype)
+        shift = (random.uniform(-1.0, 1.0, y.shape) if y.shape else shifts[i]) * _EPS[dtype]
+        return (y + y * shift).astype(dtype, copy=False)
 
-    values = list(exact)
+    def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+        op = node.op
+        there = [other for _, other in held]
+        if not node.inputs or not op.differentiable:
+            exact = memory.perform(i, node, [value for value, _ in held])
+            return exact, exact
+        if i in memory.in_place and there[0] is held[0][0]:  # one array for both, so far
+            there[0] = there[0].copy()
+        rounds = not op.view and op.name not in _EXACT
+        if rounds and not op.elementwise:
+            there = [off(i, operand) for operand in there]
+        exact, result = memory.perform(i, node, [value for value, _ in held]), memory.perform(i, node, there)
+        return exact, off(i, result) if rounds and op.elementwise else result
+
     try:
-        for i, node in enumerate(graph.nodes):
-            if not node.inputs or not node.op.differentiable:
-                continue
-            rounds = not node.op.view and node.op.name not in _EXACT
-            operands = [values[j] for j in node.inputs]
-            if rounds and not node.op.elementwise:
-                operands = [off(operand) for operand in operands]
-            result = node.op.call(*operands, **node.params)
-            values[i] = off(result) if rounds and node.op.elementwise else result
+        exact, result = sweep(graph, [(leaf, leaf) for leaf in leaves], compute)[graph.outputs[0]]
     except (ArithmeticError, IndexError, ValueError):
-        return np.nan
-    return values[graph.outputs[0]]
+        return np.nan, np.nan
+    return exact, result
 
 
 def _slopes_of_nodes(
@@ -493,23 +510,74 @@ def _slopes_of_nodes(
     """
     random = np.random.default_rng(20240229)
     slopes: list[float] = []
+    tangents: dict[int, Any] = {graph.inputs[k]: v for k, v in zip(active, directions, strict=True)}
     for h, factor, side in ((0.0, 1.0, 0), (0.0, 0.4, 1), (0.0, 0.4, -1), (4 * eps, 1.0, 0)):
-        values = _values(graph, moved(h))
-        if values is None:
+        how = factor, side, random if slopes else None
+        leaves = moved(h)
+        try:
+            known = _slopes_of_numbers(graph, leaves, how)
+
+            def compute(i: int, node: Node, held: list[Any], memory: Memory, how: Any = how, known: Any = known) -> Any:
+                operands, along = [value for value, _ in held], [tangent for _, tangent in held]
+                tangent = None
+                if node.dtype is not None and node.dtype.kind in "fc" and any(t is not None for t in along):
+                    if i in known:
+                        parts = [s * t if s else 0.0 for s, t in zip(known[i], along, strict=True) if t is not None]
+                        tangent = sum(parts)
+                    elif node.op.name in _MOVES:  # the tangent is moved in the same way
+                        real = len(operands) if node.op.name not in _MOVED else _MOVED[node.op.name]
+                        there = [
+                            np.zeros(np.shape(x), np.result_type(x, np.float64)) if t is None and k < real else t
+                            for k, (x, t) in enumerate(zip(operands, along, strict=True))
+                        ]
+                        there[real:] = operands[real:]
+                        tangent = memory.perform(i, node, there)
+                    else:
+                        parts = [
+                            _pushed_forward(node, operands, k, t, *how) for k, t in enumerate(along) if t is not None
+                        ]
+                        tangent = sum(parts[1:], parts[0])
+                return memory.perform(i, node, operands), tangent
+
+            given = [(leaf, tangents.get(i)) for leaf, i in zip(leaves, graph.inputs, strict=True)]
+            tangent = sweep(graph, given, compute)[graph.outputs[0]][1]
+        except (ArithmeticError, IndexError, ValueError):
             return None
-        tangents = {graph.inputs[k]: v for k, v in zip(active, directions, strict=True)}
-        for i, node in enumerate(graph.nodes):
-            if node.inputs and node.dtype is not None and node.dtype.kind in "fc":
-                operands = [values[j] for j in node.inputs]
-                parts = [
-                    _pushed_forward(node, operands, k, tangents[j], factor, side, random if slopes else None)
-                    for k, j in enumerate(node.inputs)
-                    if j in tangents
-                ]
-                if parts:
-                    tangents[i] = sum(parts[1:], parts[0])
-        slopes.append(float(np.real(tangents.get(graph.outputs[0], 0.0))))
+        slopes.append(0.0 if tangent is None else float(np.real(tangent)))
     return slopes if np.isfinite(slopes).all() else None
+
+
+def _slopes_of_numbers(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, Any]) -> dict[int, list[float]]:
+    """Return the slope of each node that makes one real number of numbers, along each operand.
+
+    A long loop has very many of them. Since these slopes do not depend on how fast the operands move, all nodes of one
+    primitive are done at once.
+    """
+    nodes = graph.nodes
+    groups: dict[Any, tuple[list[int], list[list[Any]]]] = {}
+
+    def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+        op, inputs, params, shape, dtype, _ = node
+        if op.elementwise and not shape and not op.view and dtype is not None and dtype.kind == "f":
+            forms = [nodes[j].dtype or dtype for j in inputs]
+            if all(form.kind in "fb" for form in forms):
+                members, operands = groups.setdefault((op, dtype, *forms, *params.values()), ([], []))
+                members.append(i)
+                operands.append(held)
+        return memory.perform(i, node, held)
+
+    sweep(graph, leaves, compute)
+    known: dict[int, list[float]] = {}
+    for (_, _, *forms), (members, operands) in groups.items():
+        node = nodes[members[0]]._replace(shape=(len(members),))
+        columns = [np.array(values, form) for values, form in zip(zip(*operands, strict=True), forms, strict=False)]
+        ones = np.ones(len(members))
+        slopes = [
+            _pushed_forward(node, columns, k, ones, *how) if column.dtype.kind == "f" else np.zeros(len(members))
+            for k, column in enumerate(columns)
+        ]
+        known.update(zip(members, map(list, zip(*[s.tolist() for s in slopes], strict=True)), strict=True))
+    return known
 
 
 def _pushed_forward(

@@ -11,7 +11,6 @@ import numpy as np
 
 from koubai.derivatives.agreement import refuse_random
 from koubai.derivatives.differences import (
-    FLAT,
     INDEPENDENT,
     Differences,
     Estimate,
@@ -132,11 +131,17 @@ class Differentiated:
             raise
         if error is not None:
             warn(FallbackWarning(error, self._differences - before))
-        for sentence in [sentence for each in estimates for sentence in each.warnings]:
-            if sentence is INDEPENDENT:
-                warn(GradientWarning(sentence.format(name=self._paths.name)))
-            else:
-                warn(GradientWarning(f"the gradient of {self._paths.name} by differences: {sentence}"))
+        for found in estimates:
+            errors = found.error.values() if isinstance(found.error, dict) else [found.error]
+            largest = max(float(np.max(error)) for error in errors)
+            for sentence in found.warnings:
+                if sentence is INDEPENDENT:
+                    warn(GradientWarning(sentence.format(name=self._paths.name)))
+                    continue
+                told = (
+                    f"the gradient of {self._paths.name} by differences: {sentence}; its error is up to {largest:.2g}"
+                )
+                warn(GradientWarning(told))
         return answer
 
     def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
@@ -364,8 +369,8 @@ class _Higher:
         if refused is not None:
             warn(FallbackWarning(refused, found.nfev))
         for sentence in found.warnings:
-            told = sentence if sentence is FLAT else f"the {self.what} by differences: {sentence}"
-            warn(GradientWarning(f"{self.name}: {told}"))
+            told = f"the {self.what} of {self.name} by differences: {sentence}"
+            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else told))
         return alone, found.value
 
     def _slopes(self, alone: _Alone, args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:

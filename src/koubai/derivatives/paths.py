@@ -12,7 +12,7 @@ import numpy as np
 
 from koubai.derivatives.agreement import check_bend, cross_check, directions_of
 from koubai.derivatives.differences import INDEPENDENT
-from koubai.derivatives.nonfinite import GRADIENT, Careful, Derivation, Settler, all_finite, may_fail
+from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Settler, all_finite, may_fail
 from koubai.errors import GradientWarning, TraceError, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
@@ -52,6 +52,7 @@ class Path:
         "checked",
         "depends",
         "direct",
+        "gradient",
         "graph",
         "made",
         "program",
@@ -66,10 +67,11 @@ class Path:
         self.graph = derive(recorded.graph, active)
         self.program = Program(self.graph)
         self.settler: Settler | None = None
-        if isinstance(derive, Derivation) and may_fail(self.graph):
+        if isinstance(derive, Derivation) and may_fail(self.graph, active):
             self.settler = Settler(recorded.graph, active, derive)
         self.careful = False
         self.agrees = self.depends = True
+        self.gradient: Path | None = None  # the first derivative, which is compared with f
         self.same = recorded.environment.same
         self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
         self.made: dict[Any, Any] = {}
@@ -269,7 +271,7 @@ class Paths:
 
         before: evaluations up to its tracing; guarded: its graph with all its guards.
         """
-        if not isinstance(self.derive, Derivation):
+        if not self.scalar and self.derive is not PRODUCT:
             return
         value = self._verify(path, leaves, guarded)
         if self.keeps and path.agrees and path.may_be_kept(self.f):
@@ -304,10 +306,12 @@ class Paths:
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
         """Compare the derivative of the path with f itself, and see whether that told something; return f there."""
         graph = guarded or path.recorded.graph
-        if not self.scalar:
+        if self.derive is PRODUCT:
             self._verify_product(path, leaves, graph)
             return np.nan
-        first = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        if path.gradient is None:
+            path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        first = path.gradient
         results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)

@@ -93,7 +93,6 @@ _SOLID = (
     *(collections.OrderedDict, collections.defaultdict, collections.deque, types.SimpleNamespace),
     *(dict, list, set, frozenset, tuple, float, int, str, bytes),
 )
-_PLAIN_BASES = ("builtins", "abc", "typing", "collections.abc", "_collections_abc", "contextlib", "numbers")
 
 
 def _foreign(module: str | None) -> bool:
@@ -504,9 +503,7 @@ class Environment:
         solid: Any = next((base for base in _SOLID if issubclass(kind, base)), None)
         try:
             if solid is None:
-                if all(_module_of(part) in _PLAIN_BASES or not _library_class(part) for part in kind.__mro__):
-                    return self._remember(thing, object.__new__(shadow_class))
-                return None
+                return self._remember(thing, object.__new__(shadow_class))
             if solid in (tuple, frozenset):
                 return self._remember(thing, solid.__new__(shadow_class, [self.substitute(v) for v in thing]))
             if solid in (float, int, str, bytes):

@@ -6,12 +6,13 @@ holds its parts packed in one array, so that it is computed once and its parts s
 What is read: cholesky, eigh and eigvalsh read one triangle, as NumPy does, so the other triangle's derivative is zero.
 Where a derivative does not exist, koubai says so:
 
-- det: exact at singular matrices too (the cofactors); its second derivative needs the inverse and is nan there, as is
-  the derivative of slogdet, whose value is −inf.
-- eigh, svd: an eigenvector or singular vector has no derivative where its value is repeated: the result is inf or nan
-  and the trace lists a kink. The values themselves have one there as long as the function treats the repeated ones
-  alike (a sum); their second derivative is nan. Signs of vectors are LAPACK's: only what does not depend on the sign
-  (V f(w) Vᵀ, V**2) is a function of the matrix.
+- det: exact at singular matrices too (the cofactors); its second derivative needs the inverse and is taken as a limit
+  there. The derivative of slogdet, whose value is −inf, is nan.
+- eigh, svd: an eigenvector or singular vector has no derivative where its value is repeated: the result is inf or nan,
+  a GradientWarning says so, and the trace lists a kink; vectors of other values, if only they are used, have theirs.
+  The values themselves have one as long as the function treats the repeated ones alike (a sum); their second derivative
+  is taken as a limit. Signs of vectors are LAPACK's: only what does not depend on the sign (V f(w) Vᵀ, V**2) is a
+  function of the matrix.
 - eig, eigvals: of real matrices, also where the spectrum is complex. Repeated eigenvalues are a kink.
 - norm at 0: subgradient 0, a kink. The nuclear norm at a singular matrix: the subgradient U Vᵀ, a kink.
 - pinv, lstsq: along changes that keep the rank; a matrix without full rank is a kink.

@@ -13,8 +13,10 @@ level 2 only looks whose answer is locally constant (comparisons, ``int``) are a
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
+import gc
 import itertools
 import keyword
 import math
@@ -23,6 +25,7 @@ import os
 import sys
 import sysconfig
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple, TypeAlias
@@ -34,6 +37,7 @@ from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
     "FUNCTIONS",
+    "Calls",
     "Graph",
     "Guard",
     "Kink",
@@ -55,10 +59,13 @@ __all__ = [
     "run_nodes",
     "settled",
     "statement",
+    "uncollected",
     "untraceable",
     "user_frame",
 ]
 
+# op -> call of it -> node: so that none is recorded twice
+Calls: TypeAlias = defaultdict[Op, dict[Any, int]]
 # the code object and the offset of the instruction in it; True: the node is part of that instruction's derivative
 Where: TypeAlias = tuple[CodeType, int, bool] | None
 
@@ -99,7 +106,6 @@ class Node(NamedTuple):
         return _stored_name(self.where) if self.where else None
 
 
-_INPUTS = operator.itemgetter(1)  # of a node
 _new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
@@ -179,6 +185,7 @@ def _stores(code: CodeType) -> dict[int, str]:
 # identity
 _owners: dict[int, int] = {}
 _seen: list[CodeType] = []
+_places: dict[tuple[int, int], Where] = {}  # by the code's identity and the offset: one object for all nodes made there
 _USER, _INSIDE, _LIBRARY, _CALLER = range(4)
 _STDLIB = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")})
 
@@ -216,13 +223,21 @@ def user_frame(depth: int = 1) -> Where:
         if owner is None:
             owner = _owner(frame)
         if owner == _USER:
-            return frame.f_code, frame.f_lasti, False
+            return _place_of(frame)
         if owner == _LIBRARY:
             outermost = frame
         elif owner == _CALLER and outermost is not None:
             break
         frame = frame.f_back
-    return None if outermost is None else (outermost.f_code, outermost.f_lasti, False)
+    return None if outermost is None else _place_of(outermost)
+
+
+def _place_of(frame: FrameType) -> Where:
+    key = id(frame.f_code), frame.f_lasti
+    where = _places.get(key)
+    if where is None:
+        where = _places[key] = frame.f_code, frame.f_lasti, False
+    return where
 
 
 def library_call() -> str | None:
@@ -278,7 +293,7 @@ class Graph:
 
     __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs", "table")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
-    table: dict[Any, int]  # call -> node, for a derivative to share; empty where nobody kept it
+    table: list[Calls]  # of its nodes, for one derivative to take and go on with; empty where nobody kept it
 
     def __init__(
         self,
@@ -289,21 +304,24 @@ class Graph:
         kinks: Sequence[Kink] = (),
         name: str = "f",
         known: Graph | Trace | None = None,
+        forms: Sequence[Any] = (),
     ) -> None:
+        """``known``, ``forms``: as `check` takes them."""
         self.nodes = tuple(nodes)
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.guards = tuple(guards)
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
-        self.table = {}
-        self.check(known)
+        self.table = []
+        self.check(known, forms)
 
-    def check(self, known: Graph | Trace | None = None) -> None:
+    def check(self, known: Graph | Trace | None = None, given: Sequence[Any] = ()) -> None:
         """Raise CompileError unless order, shapes and dtypes are consistent.
 
         known: a graph, or a trace, which checks what it records; as far as this graph begins with the same nodes, they
-        need no other look.
+        need no other look. given: the forms of the first nodes, where these are such nodes with other numbers: of
+        them only the order is looked at.
         """
         nodes = self.nodes
         forms: list[Any] = []  # of the nodes before the one looked at
@@ -313,14 +331,22 @@ class Graph:
                 same = itertools.takewhile(bool, map(operator.is_, nodes, known.nodes))
                 del forms[sum(same) :]
             elif len(nodes) == len(known.nodes):
-                self.table = known.table
                 if isinstance(known, Trace):
-                    known.table = {}  # what it records from now on is not in this graph
+                    self.table = [known.table]
+                    known.table = defaultdict(dict)  # what it records from now on is not in this graph
+                else:
+                    self.table = known.table
+        first = len(forms)
+        forms += given[first:]
+        for i in range(first, len(forms)):
+            inputs = nodes[i][1]
+            if inputs and not 0 <= min(inputs) <= max(inputs) < i:
+                raise _disorder(i, nodes[i][0], inputs)
         for op, inputs, params, shape, dtype, _ in nodes[len(forms) :]:
             i = len(forms)
             form = (shape, dtype if dtype is not None else type(params["value"]))
             if inputs and not 0 <= min(inputs) <= max(inputs) < i:
-                raise CompileError(f"node {i} ({op.name}) reads no earlier node: {inputs}")
+                raise _disorder(i, op, inputs)
             if op.elementwise or op.shape is not None:
                 found = infer(op, forms, nodes, inputs, params)
                 if found != form:
@@ -343,17 +369,23 @@ class Graph:
         known: Graph | Trace | None = None,
     ) -> Graph:
         """Return the graph without the nodes that nothing needs. ``known``: as `check` takes it."""
-        roots = (*outputs, *inputs, *[guard.node for guard in guards])
-        if len({*roots, *itertools.chain.from_iterable(map(_INPUTS, nodes))}) == len(nodes):  # each has a reader
-            return cls(nodes, inputs, outputs, guards, kinks, name, known)
         needed = bytearray(len(nodes))
-        for i in roots:
+        for i in (*outputs, *inputs, *[guard.node for guard in guards]):
             needed[i] = 1
         for i in range(len(nodes) - 1, -1, -1):
             if needed[i]:
                 for j in nodes[i][1]:
                     needed[j] = 1
         first = needed.find(0)
+        if first < 0:
+            return cls(nodes, inputs, outputs, guards, kinks, name, known)
+        if isinstance(known, Trace):
+            known.table = defaultdict(dict)  # its numbers are not the graph's; room for the graph's nodes
+        forms: Sequence[Any] = ()
+        ends = False  # are the nodes of a trace that ends here? Then they are let go of on the way
+        if known is not None and known.nodes is nodes:
+            forms = list(itertools.compress(known.forms, needed))
+            ends = isinstance(known, Trace) and not known.concrete
         new = list(range(first))  # what stands before the first dead node stays
         kept = list(nodes[:first])
         place = new.__getitem__
@@ -364,6 +396,8 @@ class Graph:
                 if used:
                     node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
                 kept.append(node)
+            if ends:
+                nodes[i] = None  # type: ignore[index,call-overload]
         return cls(
             kept,
             [new[i] for i in inputs],
@@ -372,6 +406,7 @@ class Graph:
             [kink._replace(node=new[kink.node] if needed[kink.node] else -1) for kink in kinks],
             name,
             known,
+            forms,
         )
 
     def unguarded(self) -> Graph:
@@ -601,6 +636,10 @@ def infer(op: Op, forms: Sequence[Any], nodes: Sequence[Node], inputs: Sequence[
     return found
 
 
+def _disorder(i: int, op: Op, inputs: tuple[int, ...]) -> CompileError:
+    return CompileError(f"node {i} ({op.name}) reads no earlier node: {inputs}")
+
+
 def _misfit(i: int, op: Op, form: Any, found: Any) -> CompileError:
     return CompileError(f"node {i} ({op.name}) is recorded as {form}, but its inputs give {found}")
 
@@ -623,6 +662,20 @@ def _worked_out(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tup
 
 
 # --- the trace
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector off while many objects are made that are no garbage: it would go through all of them
+    again and again. No code of the user's runs meanwhile.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
 class OutsideWrite(BaseException):
     """The function is about to write into an array from outside: it is to be traced again with a copy of that one.
 
@@ -672,7 +725,7 @@ class Trace:
         self.nodes: list[Node] = []
         self.levels: list[int] = []
         self.forms: list[Any] = []  # as a graph's
-        self.table: dict[Any, int] = {}
+        self.table: Calls = defaultdict(dict)
         self.inputs: list[int] = []
         self.guards: dict[tuple[int, Any], Guard] = {}
         self.kinks: list[Kink] = []
@@ -727,13 +780,14 @@ class Trace:
             if dtype.kind not in "fiubc":
                 raise untraceable(f"a value of dtype {dtype} meets the traced one", "use real numbers only")
             key = (dtype, shape, value.tobytes()) if value.size <= 64 else None
+        known = self.table[CONSTANT]
         if key is not None:
-            i = self.table.get(key)
+            i = known.get(key)
             if i is not None:
                 return i
         i = self.append(CONSTANT, {"value": value}, shape, dtype, 0, self.where)
         if key is not None:
-            self.table[key] = i
+            known[key] = i
         return i
 
     def adopt(self, value: Traced) -> Traced:
@@ -766,10 +820,10 @@ class Trace:
 
     def captured(self, value: np.ndarray[Any, Any]) -> Traced:
         """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
-        key = ("captured", id(value))
-        i = self.table.get(key)
+        known, key = self.table[CAPTURED], id(value)
+        i = known.get(key)
         if i is None:
-            i = self.table[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
+            i = known[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
         if id(value) in self.writable:
             shown = value.copy()
         else:
@@ -806,20 +860,19 @@ class Trace:
         """
         if self.closed:
             raise untraceable("a traced value outlived its trace", "don't keep values of x outside the function")
-        key = (op, inputs, *params.values()) if params else (op, inputs)
-        i = self.table.get(key)
+        known, key = self.table[op], (inputs, *params.values()) if params else inputs
+        i = known.get(key)
         if i is not None:
             return i
         nodes, forms = self.nodes, self.forms
         i = len(nodes)
         if form is None or op.elementwise or op.shape is not None:
             found = infer(op, forms, nodes, inputs, params)
-            if form is None:
-                form = found
-            elif found != form:
+            if form is not None and found != form:
                 if form[1] == np.object_:
                     raise untraceable(f"{op.name} gives a value of dtype object", "use real numbers only")
                 raise _misfit(i, op, form, found)
+            form = found  # one object for all nodes of this form
         if self.concrete:
             level, levels = 0, self.levels
             for j in inputs:
@@ -829,7 +882,7 @@ class Trace:
             where = user_frame(depth)
         else:
             where = self.where
-        self.table[key] = i
+        known[key] = i
         shape, dtype = form
         nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
         forms.append(form)
@@ -837,7 +890,9 @@ class Trace:
 
     def derive(self, op: Op, nodes: list[int], params: dict[str, Any]) -> int:
         """Return the node for this call in a trace without numbers, leaving out work that changes no bit."""
-        simplify = _SIMPLER.get(op) or (_simpler if op.elementwise and not params else None)
+        simplify = _SIMPLER.get(op)
+        if simplify is None and op.elementwise and not params:
+            simplify = _simpler
         simpler = simplify(self, op, nodes, params) if simplify is not None else None
         return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
@@ -986,10 +1041,11 @@ def _simpler(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> 
     at = trace.nodes
     constant = True
     for i in nodes:
-        kind = at[i].op
+        kind = at[i][0]
         if kind is _BROADCAST:
             return _unspread(trace, op, nodes)
-        constant = constant and kind is CONSTANT and at[i].shape == ()
+        if constant and (kind is not CONSTANT or at[i][3]):
+            constant = False
     if constant:
         value = op.call(*[at[i].params["value"] for i in nodes])
         if isinstance(value, np.generic):
@@ -1016,22 +1072,23 @@ def _simpler_product(trace: Trace, op: Op, nodes: list[int], params: dict[str, A
     at = trace.nodes
     a, b = nodes
     left, right = at[a], at[b]
-    if left.op is CONSTANT or right.op is CONSTANT:
+    one, other = left[0], right[0]
+    if one is CONSTANT or other is CONSTANT:
         for constant, i in ((left, b), (right, a)):
             factor = _factor(constant)
-            other = at[i]
-            if factor is None or other.dtype is None:
+            dtype = at[i].dtype
+            if factor is None or dtype is None:
                 continue
-            if factor == 1.0 and (constant.dtype is None or constant.dtype == other.dtype):
+            if factor == 1.0 and (constant.dtype is None or constant.dtype == dtype):
                 return i
             inner = _scaled(trace, i)
             if inner is not None and (_exact(factor) or _exact(inner[0])):
                 return trace.derive(op, [trace.constant(factor * inner[0]), inner[1]], _NONE)
-    elif left.op is _MULTIPLY and right.op is _MULTIPLY:
-        one, two = _scaled(trace, a), _scaled(trace, b)
-        if one is not None and two is not None and (_exact(one[0]) or _exact(two[0])):
-            scaled = trace.derive(op, [trace.constant(one[0] * two[0]), one[1]], _NONE)
-            return trace.derive(op, [scaled, two[1]], _NONE)
+    elif one is _MULTIPLY and other is _MULTIPLY:
+        first, second = _scaled(trace, a), _scaled(trace, b)
+        if first is not None and second is not None and (_exact(first[0]) or _exact(second[0])):
+            scaled = trace.derive(op, [trace.constant(first[0] * second[0]), first[1]], _NONE)
+            return trace.derive(op, [scaled, second[1]], _NONE)
     return _simpler(trace, op, nodes, params)
 
 
@@ -1049,9 +1106,9 @@ def _simpler_negative(trace: Trace, op: Op, nodes: list[int], params: dict[str, 
 def _simpler_sum_of_two(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
     at = trace.nodes
     i, j = nodes
-    if at[i].op is _NEGATIVE:
+    if at[i][0] is _NEGATIVE:
         return trace.derive(_SUBTRACT, [j, at[i].inputs[0]], _NONE)
-    if at[j].op is _NEGATIVE:
+    if at[j][0] is _NEGATIVE:
         return trace.derive(_SUBTRACT, [i, at[j].inputs[0]], _NONE)
     return _simpler(trace, op, nodes, params)
 
