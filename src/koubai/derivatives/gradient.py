@@ -34,7 +34,8 @@ from koubai.errors import (
 )
 from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
-from koubai.graph.trace import Traced
+from koubai.graph.functions import array
+from koubai.graph.trace import Traced, current_trace
 from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
@@ -75,21 +76,18 @@ class Differentiated:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return (f, gradient) at these arguments."""
         direct = self._direct
-        if direct is not None and not kwargs:
+        if direct is not None and not kwargs and current_trace() is None:
             answer = direct(args)
             if answer is not None:
                 return answer
         if self._refused:
             return self._by_differences(args, kwargs)
         leaves = _leaves(self.f, args, kwargs, self.argnums)
-        if any(type(value) is Traced for value in leaves.values):  # a gradient inside a function that is being traced
-            results = self._paths.replayed(leaves)
-            return results[0], self._shaped(args, results[1:])
         try:
             results = self._paths.run(leaves)
         except (TraceError, GradientError) as error:
-            if self.method == "backprop":
-                raise
+            if self.method == "backprop" or current_trace() is not None:
+                raise  # in a trace, differences would only be refused once more
             self._refused = True
             self.gradient_source = "adaptive"
             return self._by_differences(args, kwargs, error)
@@ -237,7 +235,8 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             return ""
         kind, parts = part
         if not isinstance(kind, str):  # the class of a NamedTuple
-            namespace[f"kind{len(namespace)}"], kind = kind, f"kind{len(namespace)}"
+            name = f"kind{len(namespace)}"
+            namespace[name], kind = kind, name
         tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
         if kind == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
@@ -487,12 +486,12 @@ class _Hessian(_Higher):
         leaves = _leaves(self.f, args, kwargs, (self.number,))
         x = args[_position(self.number, args)]
         parts = [leaves.values[k] for k in leaves.active]
-        blocks = [[np.empty((*a.shape, *b.shape), np.result_type(a, b)) for b in parts] for a in parts]
-        for i, at, unit in _units(parts):
-            for block, row in zip(blocks[i], self.paths.run(leaves, *unit), strict=True):
-                block[at] = row
+        rows: list[list[Any]] = [[] for _ in parts]
+        for i, unit in _units(parts):
+            rows[i].append(self.paths.run(leaves, *unit))
+        blocks = [_stacked(these, a.shape, parts) for these, a in zip(rows, parts, strict=True)]
         if not is_structure(x):
-            return blocks[0][0] if parts[0].ndim else blocks[0][0][()]
+            return blocks[0][0]
         return rebuilt(x, iter([rebuilt(x, iter(row)) for row in blocks]))
 
     @staticmethod
@@ -518,15 +517,28 @@ def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") ->
     return _Hessian(f, argnums, method)
 
 
-def _units(parts: Sequence[Any]) -> Iterator[tuple[int, tuple[int, ...], list[Any]]]:
-    """Yield (part, index, the arrays of ``parts`` with 1 there and 0 elsewhere) for every element."""
+def _stacked(rows: Sequence[Sequence[Any]], shape: tuple[int, ...], parts: Sequence[Any]) -> list[Any]:
+    """Return, for every part, its rows as one array of this shape followed by the part's."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(parts)
+    stacked = []
+    for column, part in zip(columns, parts, strict=True):
+        if any(type(row) is Traced for row in column):
+            stacked.append(array(list(column)).reshape((*shape, *part.shape)))
+        else:
+            block = np.array(column, part.dtype if not column else None).reshape((*shape, *part.shape))
+            stacked.append(block if block.ndim else block[()])
+    return stacked
+
+
+def _units(parts: Sequence[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Yield (part, the arrays of ``parts`` with 1 in one place and 0 elsewhere) for every element."""
     zeros = [np.zeros(part.shape, part.dtype) for part in parts]
     for i, part in enumerate(parts):
         for at in np.ndindex(*part.shape):
             unit = list(zeros)
             unit[i] = zeros[i].copy()
             unit[i][at] = 1.0
-            yield i, at, [u if u.ndim else u[()] for u in unit]
+            yield i, [u if u.ndim else u[()] for u in unit]
 
 
 class _Jacobian(_Higher):
@@ -556,11 +568,8 @@ class _Jacobian(_Higher):
             raise FunctionError(f"f(x) returned {len(outputs)} arrays; stack them into one")
         y = outputs[0]
         parts = [leaves.values[k] for k in leaves.active]
-        blocks = [np.empty((*y.shape, *part.shape), np.result_type(y, part)) for part in parts]
-        for _, at, unit in _units([y]):
-            for block, row in zip(blocks, self.products.run(leaves, *unit), strict=True):
-                block[at] = row
-        shaped = [block if block.ndim else block[()] for block in blocks]
+        rows = [self.products.run(leaves, *unit) for _, unit in _units([y])]
+        shaped = _stacked(rows, y.shape, parts)
         return rebuilt(args[_position(self.number, args)], iter(shaped))
 
 

@@ -404,7 +404,8 @@ class _Distribution:
         return shapes, scale
 
     def _moment(self, name: str, shapes: list[Any], loc: Any, scale: Any) -> Any:
-        formula = self.family and (self.family.mean if name == "mean" else self.family.variance)
+        family: Any = self.family
+        formula = family.mean if name == "mean" else family.variance
         if formula is None:
             return None
         shapes, scale = self._allowed(shapes, scale)

@@ -21,11 +21,13 @@ import itertools
 import keyword
 import math
 import operator
+import os
 import sys
+import sysconfig
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -42,13 +44,17 @@ __all__ = [
     "Node",
     "OutsideWrite",
     "Trace",
+    "DIFFERENCES",
     "Traced",
     "current_trace",
     "evaluate",
     "infer",
+    "is_library",
     "named_place",
     "new_traced",
     "normalized",
+    "number_taken",
+    "public_name",
     "record",
     "run_nodes",
     "settled",
@@ -175,37 +181,107 @@ def _stores(code: CodeType) -> dict[int, str]:
     }
 
 
-# is this code koubai's or NumPy's own? By identity, since hashing a code object reads all of it; held, so that none
-# takes another's identity
-_inside: dict[int, bool] = {}
+# Whose is this code? By identity, since hashing a code object reads all of it; held, so that none takes another's
+# identity
+_owners: dict[int, int] = {}
 _seen: list[CodeType] = []
 _places: dict[tuple[int, int], Where] = {}  # by the code's identity and the offset: one object for all nodes made there
+_USER, _INSIDE, _LIBRARY, _CALLER = range(4)
+_STDLIB = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")})
+
+
+def is_library(file: str) -> bool:
+    """Return whether a file of code belongs to Python itself or to an installed package."""
+    return file.startswith((*_STDLIB, "<frozen")) or "site-packages" in file or "dist-packages" in file
+
+
+def _owner(frame: FrameType) -> int:
+    code = frame.f_code
+    owner = _owners.get(id(code))
+    if owner is None:
+        module = frame.f_globals.get("__name__") or ""
+        if module == "koubai.graph.call":
+            owner = _CALLER  # whose callee is the traced function
+        elif module.partition(".")[0] in ("koubai", "numpy"):
+            owner = _INSIDE
+        else:
+            owner = _LIBRARY if is_library(code.co_filename) else _USER
+        _owners[id(code)] = owner
+        _seen.append(code)
+    return owner
 
 
 def user_frame(depth: int = 1) -> Where:
-    """Return where the nearest frame outside koubai and NumPy stands; the first ``depth`` are known to be inside."""
-    frame = sys._getframe(depth)
+    """Return where the nearest frame of the user's stands; the first ``depth`` are known to be koubai's.
+
+    Where the traced function itself is an installed package's, it counts as the user's.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    outermost = None
     while frame is not None:
-        code = frame.f_code
-        inside = _inside.get(id(code))
-        if inside is None:
-            module = frame.f_globals.get("__name__", "")
-            inside = _inside[id(code)] = module.partition(".")[0] in ("koubai", "numpy")
-            _seen.append(code)
-        if not inside:
-            key = id(code), frame.f_lasti
-            where = _places.get(key)
-            if where is None:
-                where = _places[key] = code, frame.f_lasti, False
-            return where
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+        owner = _owners.get(id(frame.f_code))
+        if owner is None:
+            owner = _owner(frame)
+        if owner == _USER:
+            return _place_of(frame)
+        if owner == _LIBRARY:
+            outermost = frame
+        elif owner == _CALLER and outermost is not None:
+            break
+        frame = frame.f_back
+    return None if outermost is None else _place_of(outermost)
+
+
+def _place_of(frame: FrameType) -> Where:
+    key = id(frame.f_code), frame.f_lasti
+    where = _places.get(key)
+    if where is None:
+        where = _places[key] = frame.f_code, frame.f_lasti, False
+    return where
+
+
+def library_call() -> str | None:
+    """Return the public name of the library's function that the user's line calls, if one is running."""
+    frame: FrameType | None = sys._getframe(1)
+    names = []
+    while frame is not None and (owner := _owner(frame)) not in (_USER, _CALLER):
+        if owner == _LIBRARY:
+            names.append(public_name(frame.f_globals.get("__name__") or "", frame.f_code.co_qualname))
+            # a decorator's wrapper holds what it wraps
+            inner = [f for f in frame.f_locals.values() if type(f) is FunctionType] if not names[-1][1] else []
+            names += [public_name(f.__module__ or "", f.__qualname__) for f in inner]
+        frame = frame.f_back
+    known = [name for name, is_known in names if is_known]
+    return known[-1] if known else names[-1][0] if names else None
+
+
+def public_name(module: str, qualname: str) -> tuple[str, bool]:
+    """Return what a user would call a library's function, and whether there is such a name."""
+    parts = itertools.takewhile(lambda part: not part.startswith("_"), module.split("."))
+    public = ".".join(parts)
+    names = [name for name in qualname.replace("<locals>.", "").split(".") if name not in ("__call__", "__init__")]
+    return f"{public}.{'.'.join(names)}", hasattr(sys.modules.get(public), names[0] if names else "")
 
 
 def untraceable(reason: str, fix: str) -> TraceError:
     """Return a TraceError that points at the user's line."""
     where = user_frame()
     return TraceError(reason, fix, where[0].co_filename if where else None, _line(where) if where else None)
+
+
+def number_taken(what: str, fix: str) -> TraceError:
+    """Return a TraceError that says who took the number out of a traced value: ``what``, or the library in between."""
+    called = library_call()
+    if called is not None:
+        what = called
+        fix = "koubai doesn't know it: write it with NumPy's functions, or " + DIFFERENCES
+    return untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+
+
+DIFFERENCES = (
+    "let differences be taken from the start: method='central' (in minimize grad='central') costs two evaluations of f "
+    "an element of x"
+)
 
 
 class Graph:
@@ -658,6 +734,7 @@ class Trace:
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
+        self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
         self.errors: Any = {}  # how NumPy is told to answer what is not finite, outside the trace
         self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
         self.captures: dict[int, tuple[Traced, np.ndarray[Any, Any], int]] = {}  # traced, original, node at first
@@ -712,6 +789,34 @@ class Trace:
         if key is not None:
             known[key] = i
         return i
+
+    def adopt(self, value: Traced) -> Traced:
+        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.replay` gives.
+
+        It is at the same level: what follows from it must not be looked at, though it is not differentiated here.
+        """
+        if value._trace is self:
+            return value
+        outer = value._trace
+        if not outer.concrete or outer.closed or self.closed:
+            raise _strangers()
+        node = value._current()
+        key = ("adopted", id(outer), node)
+        i = self.table.get(key)
+        if i is None:
+            shape, dtype = value.shape, value.dtype
+            i = self.table[key] = self.append(
+                INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node]
+            )
+            self.inputs.append(i)
+            self.adopted.append(new_traced(outer, node, value._value, shape, dtype))
+        shown = value._value
+        if isinstance(shown, np.ndarray):
+            shown = shown.copy()
+            shown.flags.writeable = False
+        inner = new_traced(self, i, shown, value.shape, value.dtype)
+        inner._weak = value._weak
+        return inner
 
     def captured(self, value: np.ndarray[Any, Any]) -> Traced:
         """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
@@ -791,6 +896,14 @@ class Trace:
         simpler = simplify(self, op, nodes, params) if simplify is not None else None
         return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
+    def own(self, value: Any) -> Any:
+        """Return ``value``, which is to be written into an array of this trace, as a value of this trace."""
+        if type(value) is not Traced or value._trace is self or value._trace.closed:
+            return settled(value)
+        if _active.trace is not self:
+            raise _strangers()
+        return self.adopt(value)
+
     def guard(self, node: int, expected: Any) -> None:
         if self.closed:
             return
@@ -834,7 +947,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             if a._trace is not trace:
                 if a._trace.closed:
                     return record(op, [settled(b) for b in args], params)
-                raise _strangers()
+                return record(op, _adopted(args), params)
             if a._weak:
                 cast = _given_way(args)
                 if cast is not args:
@@ -883,7 +996,18 @@ def settled(value: Any) -> Any:
 
 
 def _strangers() -> TraceError:
-    return untraceable("values of two different traces meet", "don't use an outer x inside an inner gradient")
+    return untraceable(
+        "values of two different traces meet",
+        "let the function of an inner gradient change no array of the outer one's",
+    )
+
+
+def _adopted(args: Sequence[Any]) -> list[Any]:
+    """Return the arguments in the trace that is running: what belongs to one around it becomes an input there."""
+    trace = _active.trace
+    if trace is None or trace.closed or not trace.concrete:
+        raise _strangers()
+    return [trace.adopt(a) if type(a) is Traced else a for a in args]
 
 
 def _are_numbers(args: Sequence[Any]) -> bool:
@@ -1174,6 +1298,7 @@ class Traced:
                     f"non-broadcastable output operand with shape {self.shape}: the result has {np.shape(new)}"
                 )
             new = np.broadcast_to(new, self.shape)
+        new = self._trace.own(new)
         if not isinstance(new, Traced):
             new = self._wrap(new)
         if new.dtype != self.dtype:
@@ -1232,7 +1357,7 @@ class Traced:
             raise CompileError(f"a derivative rule looked at a value: {what}")
         node = self._current()
         if self._trace.levels[node] == 2:
-            raise untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+            raise number_taken(what, fix)
         value = self._value.copy() if isinstance(self._value, np.ndarray) else self._value
         self._trace.guard(node, value)
         return value
@@ -1347,9 +1472,10 @@ class Traced:
         index, arrays = normalized(self, index)
         if isinstance(value, list | tuple):
             value = FUNCTIONS["array"](value)
+        trace = self._trace
+        value, *arrays = [trace.own(a) for a in (value, *arrays)]
         values = [a._value if type(a) is Traced else a for a in (value, *arrays)]
         held[index.fill(values[1:])] = values[0]
-        trace = self._trace
         nodes = [self._current()]
         for a in (value, *arrays):
             nodes.append(a._current() if type(a) is Traced else trace.constant(a))
