@@ -626,6 +626,29 @@ def test_a_child_works_whatever_its_parents_threads_were_doing():
     python(f"TIMES = {TIMES!r}\n{FORK}")
 
 
+def test_what_some_systems_lack_is_not_needed(cache):
+    python("""
+        import os
+
+        for name in ("sched_getaffinity", "fork", "register_at_fork", "O_NOFOLLOW"):
+            if hasattr(os, name):
+                delattr(os, name)
+        import numpy as np
+        import koubai as kb
+        from koubai.execute import library, update
+
+        assert library.processors() == os.cpu_count()
+        run = kb.minimize(lambda x: x @ x, np.ones(2), kb.SGD(lr=1e-4), max_steps=5000)
+        optimizer, x = kb.Adam(), np.ones(update.THREADED)
+        for _ in range(3):
+            optimizer.update(x, x)
+        from koubai.descent.many import descend_many
+        descend_many(lambda x: x @ x, np.ones((50, 2)), kb.SGD(lr=0.1))
+    """)
+    if library.available():
+        assert list(cache.iterdir())
+
+
 # Without llvmlite
 
 

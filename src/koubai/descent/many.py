@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,7 +117,7 @@ def descend_many(
     if code is None:
         work.one_by_one(result, flat, rates, range(len(flat)))
         return result.many("python", reason)
-    work.run(code, result, flat, rates, threads or len(os.sched_getaffinity(0)))
+    work.run(code, result, flat, rates, threads or library.processors())
     refused = np.flatnonzero(result.codes == lanes.REFUSED)
     if len(refused):
         work.one_by_one(result, flat, rates, refused)
