@@ -430,7 +430,7 @@ class _HessianVector(_Higher):
         parts = _matching(v, x)
 
         def by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
-            w = alone.layout.match(v, "v")
+            w = alone.layout.match(v, "v").astype(np.float64)
             if slopes is None:
                 return difference_hvp(alone.f, alone.layout, alone.x, w, method)
             length = float(np.max(np.abs(w)))
