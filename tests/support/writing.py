@@ -210,7 +210,7 @@ def write(idiom: Idiom, number: int) -> Program:
     )
 
 
-def corpus(most: int = 2) -> list[Program]:
+def corpus(most: int = 1) -> list[Program]:
     """Return the programs of every idiom: so many of each, and of one with choices of its own one for each choice."""
     return [
         write(idiom, number)
