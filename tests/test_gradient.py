@@ -2,6 +2,7 @@
 
 import threading
 import tracemalloc
+import warnings
 from typing import ClassVar
 
 import numpy as np

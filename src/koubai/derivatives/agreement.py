@@ -221,7 +221,9 @@ class _Line:
 
     def slope(self, gradients: Sequence[Any]) -> float:
         """Return the derivative along d that these gradients make."""
-        return float(sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, self.directions, strict=True)))
+        return float(
+            sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, self.directions, strict=True))
+        )
 
     def moved(self, t: float) -> list[Any]:
         """Return the leaves at x + t d."""

@@ -233,10 +233,10 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             tests.append(f"s{len(namespace) - 1} == Static({text})")
             namespace["Static"] = Static
             return ""
-        kind, parts = part
-        if not isinstance(kind, str):  # the class of a NamedTuple
-            name = f"kind{len(namespace)}"
-            namespace[name], kind = kind, name
+        made, parts = part
+        kind = made if isinstance(made, str) else f"kind{len(namespace)}"
+        if kind is not made:  # the class of a NamedTuple
+            namespace[kind] = made
         tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
         if kind == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
