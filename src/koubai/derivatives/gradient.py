@@ -122,7 +122,7 @@ class Differentiated:
         before = self._differences
         if error is not None:
             self._differences += 2
-            refuse_random(lambda: as_scalar(self.f(*own(args), **own(kwargs))), self._paths.name)
+            refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self._paths.name)
         try:
             answer, estimates = self._differenced(args, kwargs)
         except Exception:
@@ -150,25 +150,25 @@ class Differentiated:
         for n in (_position(n, args) for n in self.argnums):
 
             def along(x: Any, n: int = n) -> Any:
-                return self.f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
+                return self.f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
             estimates.append(estimate(along, args[n], method, None, elementwise=False))
             self._differences += estimates[-1].nfev
         self._differences += 1
-        value = as_scalar(self.f(*own(args), **own(kwargs)))
+        value = as_scalar(self.f(*_own(args), **_own(kwargs)))
         results = tuple(each.value for each in estimates)
         return (value, results[0] if self.one else results), estimates
 
 
-def own(value: Any) -> Any:
+def _own(value: Any) -> Any:
     """Return arguments whose arrays are copies: what f does with its arguments stays with f."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if type(value) in (list, tuple):
-        return type(value)([own(part) for part in value])
+        return type(value)([_own(part) for part in value])
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(own, value))
-    return {k: own(part) for k, part in value.items()} if type(value) is dict else value
+    return {k: _own(part) for k, part in value.items()} if type(value) is dict else value
 
 
 def _function(f: Any) -> Callable[..., Any]:
@@ -234,17 +234,17 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             namespace["Static"] = Static
             return ""
         made, parts = part
-        kind = made if isinstance(made, str) else f"kind{len(namespace)}"
-        if kind is not made:  # the class of a NamedTuple
-            namespace[kind] = made
-        tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
-        if kind == "dict":
+        shape: str = made if isinstance(made, str) else f"kind{len(namespace)}"
+        if shape is not made:  # the class of a NamedTuple
+            namespace[shape] = made
+        tests.append(f"type({text}) is {shape} and len({text}) == {len(parts)}")
+        if shape == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
         inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
-        if kind == "list":
+        if shape == "list":
             return f"[{', '.join(inner)}]"
-        return f"({', '.join(inner)},)" if kind == "tuple" else f"{kind}({', '.join(inner)})"
+        return f"({', '.join(inner)},)" if shape == "tuple" else f"{shape}({', '.join(inner)})"
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
     if (environment := path.recorded.environment).only_names:
@@ -401,7 +401,7 @@ class _Alone(NamedTuple):
         layout, vector = flatten(args[n], "x")
 
         def along(x: Any) -> Any:
-            return f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
+            return f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
         return cls(along, replace(layout, dtype=np.dtype(np.float64)), vector.astype(np.float64))
 

@@ -240,7 +240,7 @@ def _place_of(frame: FrameType) -> Where:
     return where
 
 
-def library_call() -> str | None:
+def _library_call() -> str | None:
     """Return the public name of the library's function that the user's line calls, if one is running."""
     frame: FrameType | None = sys._getframe(1)
     names = []
@@ -271,7 +271,7 @@ def untraceable(reason: str, fix: str) -> TraceError:
 
 def number_taken(what: str, fix: str) -> TraceError:
     """Return a TraceError that says who took the number out of a traced value: ``what``, or the library in between."""
-    called = library_call()
+    called = _library_call()
     if called is not None:
         what = called
         fix = "koubai doesn't know it: write it with NumPy's functions, or " + DIFFERENCES
