@@ -244,7 +244,8 @@ class StepPrograms:
                 known.clear()
                 bound = _Bound.traced(self, recorded, k, data)
             self.source = bound.source
-            if self._checks < PATHS or not recorded.environment.complete:
+            branches = bool(recorded.graph.guards) and self._checks < PATHS
+            if not self._checks or branches or not recorded.environment.complete:
                 self._checks += 1
                 self._check(bound, k, data, weight, t, lr)
         known[:] = [bound, *(b for b in known if b is not bound)][:PATHS]
@@ -269,14 +270,15 @@ class StepPrograms:
     @contextmanager
     def _unchanged(self, k: int) -> Iterator[None]:
         """Undo the steps that are made from frame k on trial."""
-        frame = self.frames[k]
+        frame, total = self.frames[k], None if self.sum is None else self.sum.copy()
         x, state = frame.x.copy(), [np.array(part) if i in self.arrays else part for i, part in enumerate(frame.state)]
         try:
             yield
         finally:
             frame.x[...] = x
             self._put(state, frame.state)
-            self.forget()
+            if self.sum is not None:
+                self.sum[...] = total
 
     def explained(self, k: int, data: tuple[Any, ...]) -> str:
         """Return why the gradient at frame k is not finite, though the loss is."""
