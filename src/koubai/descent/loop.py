@@ -293,6 +293,8 @@ class _Descent:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr)
+            if verdict is not None and verdict.status.success and self.objective.independent:
+                verdict = Verdict(Status.stalled, self.objective.independent)
             if verdict is not None and verdict.status is Status.converged:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
@@ -391,13 +393,17 @@ class _Descent:
     def _verified(self, point: Point) -> Point:
         """Return ``point`` with f from the user's own function: a program may differ from it in the last digits.
 
-        Raises GradientError where they differ by more: what ran was then not the user's function.
+        Where what f reads from outside has changed since (a penalty that grows, say), the point is evaluated again.
+        Raises GradientError where f and its program still differ: what ran was then not the user's function.
         """
         if self.objective.executor == "python" or self.feed is not None:
             return point
         with np.errstate(all="ignore"):
             fun = float(self.objective.value(point.x))
         if not self.objective.agrees(fun, point):
+            again = self.objective.evaluate(point.t, point.x, self.bounds)
+            if again.is_finite and self.objective.agrees(fun, again):
+                return replace(again, fun=fun, projected=point.projected)
             x = shown(self.layout.view(point.x))
             raise GradientError(
                 f"f({x}) = {fun!r}, but its traced program gave {point.fun!r}: f has a hidden state or is random; "
