@@ -166,7 +166,7 @@ def _structured(function: str, a: Any, b: Any, assume_a: Any, lower: bool, trans
         return apply("solve", _band(a.mT if transposed else a, 1), b)
     if assume_a in ("upper triangular", "lower triangular"):
         return _triangular(a, b, assume_a == "lower triangular", transposed)
-    _TWINS.refuse(function, "assume_a", assume_a)
+    raise _TWINS.refusal(function, "assume_a", assume_a)
 
 
 @_TWINS.of("solve")

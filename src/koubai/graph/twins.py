@@ -84,9 +84,12 @@ class Twins:
         return None
 
     def refuse(self, function: str, argument: str, value: Any) -> NoReturn:
-        raise untraceable(
-            f"{self.package}.{function} with {argument}={value!r} can't be traced", f"leave {argument} out"
-        )
+        raise self.refusal(function, argument, value)
+
+    def refusal(self, function: str, argument: str, value: Any) -> TraceError:
+        shown = value if isinstance(value, str) and " " in value else repr(value)  # a description, or the value itself
+        reason = f"{self.package}.{function} with {argument}={shown} can't be traced"
+        return untraceable(reason, f"leave {argument} out, or pass method='central'")
 
 
 def _where_traced(original: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
