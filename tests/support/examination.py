@@ -132,7 +132,7 @@ class Examination:
 
     def session(self, check: Callable[[Instance, Instance], None]) -> None:
         """Run a check on a fresh instance beside its twin, which the library never sees, and look at it afterwards."""
-        with self.program.instance() as one, self.program.instance() as twin:
+        with listening(), self.program.instance() as one, self.program.instance() as twin:
             answers = [ask(lambda point=point: twin(argument(point))) for point in self.program.points]
             self.raised = {kind(answer.error) for answer in answers if answer.error is not None}
             check(one, twin)
