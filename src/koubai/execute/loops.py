@@ -28,9 +28,9 @@ import numpy as np
 from koubai.errors import CompileError
 from koubai.execute import library
 from koubai.execute.arrays import compile_arrays
-from koubai.execute.memory import is_view
 from koubai.execute.elements import Unsuitable
 from koubai.execute.llvm import BOOL, DATA, KINDS, TAGS, Code, Value, constant, elementwise, emitter, literal, of_type
+from koubai.execute.memory import is_view
 from koubai.execute.native import Function, fingerprint, module
 from koubai.graph.ops import OPS
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement

@@ -103,9 +103,7 @@ class Memory:
         return value.copy() if i in self.copied else value
 
 
-def sweep(
-    graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], Memory], Any]
-) -> dict[int, Any]:
+def sweep(graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], Memory], Any]) -> dict[int, Any]:
     """Go through the graph once, and return what its outputs and the nodes with guards came to hold.
 
     given: what the inputs hold. compute(i, node, held, memory): makes what a node holds of what its operands hold, of
