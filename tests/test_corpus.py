@@ -1,6 +1,5 @@
 """The corpus of programs as people write them; ``python tests/corpus.py`` runs random compositions of its idioms."""
 
-import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,15 +10,10 @@ from support.idioms import IDIOMS, corpus
 from support.programs import Program
 from support.truth import argument, slope
 
-PARTS = 24
+PARTS = 4  # spread over the idioms alike, so that the share of the refused is that of all
 PROGRAMS = corpus()
-COMPOSITIONS, FIRST = 360, 900_000_000  # seeds of their own
+COMPOSITIONS, FIRST, EACH = 240, 900_000_000, 30  # seeds of their own
 REFUSED = 0.03  # the largest share
-
-
-@functools.cache
-def outcomes(part: int) -> list[Outcome]:
-    return [examine(program) for program in PROGRAMS[part::PARTS]]
 
 
 def report(found: list[Outcome]) -> str:
@@ -40,15 +34,15 @@ def test_there_are_enough_programs():
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_program_is_silently_wrong(part):
-    found = outcomes(part)
+    found = [examine(program) for program in PROGRAMS[part::PARTS]]
     assert_right(found)
     refused = [o for o in found if o.what == "refused" and o.program.expect == "right"]
     assert len(refused) <= REFUSED * len(found), report(refused)
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_no_composition_is_silently_wrong(part):
-    assert_right([examine(compose(FIRST + number)) for number in range(part, COMPOSITIONS, PARTS)])
+@pytest.mark.parametrize("first", range(FIRST, FIRST + COMPOSITIONS, EACH))
+def test_no_composition_is_silently_wrong(first):
+    assert_right([examine(compose(seed)) for seed in range(first, first + EACH)])
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -58,21 +52,21 @@ def test_the_programs_are_what_they_say(part):
     for program in PROGRAMS[part::PARTS]:
         with program.instance() as one:
             for point in program.points:
-                answer = ask(lambda one=one, point=point: slope(one.f, point))
+                answer = ask(lambda one=one, point=point: slope(one, point))
                 if program.expect not in ("right", "differences") or answer.error is not None:
                     continue
                 (truth, error), tolerance = answer.value, program.tolerance
                 looked += 1
                 if error <= tolerance * (1 + np.abs(truth).max()):
-                    again, _ = ask(lambda one=one, point=point: slope(one.f, point, 0.013)).value
+                    again, _ = ask(lambda one=one, point=point: slope(one, point, 0.013)).value
                     np.testing.assert_allclose(again, truth, atol=9 * tolerance, rtol=9 * tolerance)
-                elif ask(lambda one=one, point=point: one.f(argument(point))).error is None:
+                elif ask(lambda one=one, point=point: one(argument(point))).error is None:
                     unsure += 1
             if one.change is not None:
-                before = float(one.f(argument(program.points[0])))
+                before = float(one(argument(program.points[0])))
                 one.change()
-                after = float(one.f(argument(program.points[0])))
-                assert abs(after - before) > 1e-4 * (1 + abs(before)), f"{program.name}: change() changes nothing"
+                after = float(one(argument(program.points[0])))
+                assert abs(after - before) > 1e-3 * abs(before), f"{program.name}: change() changes nothing"
     assert unsure <= 0.02 * looked
 
 
@@ -131,8 +125,11 @@ SPOILT = {
     "stale": kept,
     "of another shape": lambda gradient: lambda x: np.ravel(gradient(x))[None],
 }
-WATCHED = Program("watched", "mu = [2.0]\n\ndef f(x):\n    return mu[0] * np.sum(x**2)\n\ndef change():\n    mu[0] = 3.0\n",
-                  ((0.3, 0.7), (-0.5, 0.2), (0.9, -0.4)))  # fmt: skip
+WATCHED = Program(
+    "watched",
+    "mu = [2.0]\n\ndef f(x):\n    return mu[0] * np.sum(x**2)\n\ndef change():\n    mu[0] = 3.0\n",
+    ((0.3, 0.7), (-0.5, 0.2), (0.9, -0.4)),
+)
 STILL = Program("still", "def f(x):\n    return 3.0\n", WATCHED.points, "constant")
 NUMBER = Program("number", "def f(x):\n    return math.log(x)\n", (0.6, -0.5, 1.2))
 

@@ -484,6 +484,7 @@ def root(c):
 def f(x):
     return $a * root(np.sum(x)) + np.sum(x**2)
 """,
+    steady=False,
 )
 idiom(
     "a fixed point to a tolerance",
@@ -497,6 +498,7 @@ def f(x):
         y = new
     return $a * y + np.sum(x**2)
 """,
+    steady=False,
 )
 idiom(
     "Heron's root",
@@ -508,6 +510,7 @@ def f(x):
         y = (y + c / y) / 2
     return $a * y + np.sum(x)
 """,
+    steady=False,
 )
 idiom(
     "a series to a tolerance",
@@ -520,6 +523,7 @@ def f(x):
         term = term * s / n
     return $a * total + np.sum(x**2)
 """,
+    steady=False,
 )
 idiom(
     "a continued fraction",
@@ -536,7 +540,7 @@ idiom(
     """
 def root(c):
     low, high = -10.0, 10.0
-    for _ in range(200):
+    for _ in range(60):
         middle = (low + high) / 2
         if middle**3 + middle > c:
             high = middle
@@ -578,6 +582,7 @@ def f(x):
             break
     return $a * q**2 + np.sum(x)
 """,
+    steady=False,
 )
 idiom(
     "golden section, its minimum",
@@ -586,7 +591,7 @@ def f(x):
     c = np.sum(x)
     phi = lambda t: (t - c) ** 2 + 0.2 * t**2
     low, high, r = -9.0, 9.0, (5**0.5 - 1) / 2
-    for _ in range(80):
+    for _ in range(40):
         p, q = high - r * (high - low), low + r * (high - low)
         if phi(p) < phi(q):
             high = q
@@ -653,6 +658,7 @@ def f(x):
     return simpson(g, 0.0, 1.0, g(0.0), g(0.5), g(1.0), 4) + np.sum(x**2)
 """,
     tolerance=1e-5,
+    steady=False,
 )
 idiom(
     "power iteration",
@@ -690,6 +696,7 @@ def f(x):
     s = 1 + np.sum(x**2)
     return $a * shrink(s)
 """,
+    steady=False,
 )
 idiom(
     "a tree",
@@ -761,6 +768,7 @@ def f(x):
         n += 1
     return $a * s * 2.0**n + np.sum(x)
 """,
+    steady=False,
 )
 idiom(
     "a generator pipeline",
@@ -1048,6 +1056,7 @@ def f(x):
         s, n = s / 2, n + 1
     return $a * (math.log(s) + n * math.log(2)) + np.sum(x)
 """,
+    steady=False,
 )
 
 # --- what kind of number x is

@@ -8,7 +8,7 @@ import random
 
 from .idioms import IDIOMS, Idiom
 from .programs import Program
-from .writing import FORMS, FORMULAS, fill, inside, names_of, points_of
+from .writing import FORMS, FORMULAS, SQUARE, fill, inside, names_of, points_of
 
 SUMS = ("{p}(x) + {q}(x)", "{p}(x) + 0.5 * {q}(x) + {r}(x)")
 OTHERS = (
@@ -80,12 +80,15 @@ def renamed(text: str, suffix: str) -> str | None:
 def compose(seed: int) -> Program:
     """Return a random program of two or three idioms."""
     rng = random.Random(seed)
-    form = rng.choice(FORMS)
+    form = rng.choice((*FORMS, SQUARE))
     layout = rng.choice(("module", "module", "loose", "anonymous"))
     known = [
         idiom
         for idiom in IDIOMS.values()
-        if form in idiom.forms and "factory" in idiom.layouts and (layout != "loose" or "dataclass" not in idiom.text)
+        if form in idiom.forms
+        and "extra =" not in idiom.text
+        and "factory" in idiom.layouts
+        and (layout != "loose" or "dataclass" not in idiom.text)
     ]
     chosen = [rng.choice(known) for _ in range(rng.choice((2, 2, 3)))]
     parts, changes, probes = [], [], []
@@ -109,7 +112,7 @@ def compose(seed: int) -> Program:
         text += f"\ndef probe():\n    return [{', '.join(f'{name}()' for name in probes)}]\n"
     tolerance = max(idiom.tolerance for idiom in chosen) * (10 if expect == "differences" else 1)
     name = f"composition {seed}: " + " + ".join(idiom.name for idiom in chosen)
-    return Program(name, text, points_of(form, rng), expect, layout, tolerance)
+    return Program(name, text, points_of(form, rng), expect, layout, tolerance, steady=False)
 
 
 def part_text(idiom: Idiom, form: int, i: int, rng: random.Random) -> str:

@@ -420,7 +420,7 @@ f = model.loss
 
 def change():
     model.data = model.data * 2
-    del model.gram
+    model.__dict__.pop("gram", None)
 """,
     alone=True,
 )

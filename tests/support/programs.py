@@ -22,13 +22,15 @@ class Program:
     """One function with its surroundings.
 
     text: defines ``f``, and where there is something to change ``change()``; ``probe()`` returns numbers that a call
-    of f advances. ``TAG`` in it is replaced by a word of each instance's own: names of modules, files and variables of
-    the environment are made with it, so that two instances share nothing. ``FOLDER`` is a folder for the instance.
+    of f advances; ``extra`` holds further arguments of f. ``TAG`` in it is replaced by a word of each instance's own:
+    names of modules, files and variables of the environment are made with it, so that two instances share nothing.
+    ``FOLDER`` is a folder for the instance.
     layout: "module" (as imported), "loose" (a namespace that is no module), "anonymous" (one without ``__name__``).
     expect: "right"; "differences" (no trace can follow f, but differences can, aloud); "aloud" (no derivative is to be
     had, and koubai has to say so); "constant" (f ignores its argument, which has to be said as well); "flat" (the
     derivative is 0 almost everywhere: a descent is no success).
-    points: three arguments of f. tolerance: of the derivative, where f itself is not exact to rounding.
+    points: three arguments of f. tolerance: of the derivative, where f itself is not exact to rounding. steady: see
+    `writing.Idiom`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Program:
     expect: str = "right"
     layout: str = "module"
     tolerance: float = 1e-6
+    steady: bool = True
 
     @contextmanager
     def instance(self) -> Iterator[Instance]:
@@ -53,7 +56,13 @@ class Program:
             namespace["FOLDER"] = folder
             try:
                 exec(compile(text, filename, "exec"), namespace)
-                yield Instance(namespace["f"], namespace.get("change"), namespace.get("probe"), namespace)
+                yield Instance(
+                    namespace["f"],
+                    namespace.get("change"),
+                    namespace.get("probe"),
+                    namespace.get("extra", ()),
+                    namespace,
+                )
             finally:
                 del linecache.cache[filename]
                 for name in [name for name in sys.modules if name.startswith(tag)]:
@@ -69,4 +78,14 @@ class Instance:
     f: Callable[..., Any]
     change: Callable[[], Any] | None
     probe: Callable[[], Any] | None
+    extra: tuple[Any, ...]
     namespace: dict[str, Any]
+
+    def __call__(self, x: Any) -> Any:
+        """Return f(x)."""
+        return self.f(x, *self.extra)
+
+    @property
+    def loss(self) -> Callable[..., Any]:
+        """f as a function of x alone."""
+        return self.f if not self.extra else lambda x: self.f(x, *self.extra)

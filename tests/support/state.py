@@ -737,3 +737,29 @@ def change():
     source.uniform(size=3)
 """,
 )
+
+ARGUMENTS = {  # a further argument of f: (what it is, how f reads it, how it changes)
+    "a dict": ("{'mu': $a}", "given['mu']", "extra[0]['mu'] = $e"),
+    "a list": ("[$a, 1.0]", "given[0]", "extra[0][0] = $e"),
+    "an array": ("np.array([$a, 1.0])", "given[0]", "extra[0][0] = $e"),
+    "an object": ("type('Box', (), {'mu': $a})()", "given.mu", "extra[0].mu = $e"),
+    "a class": ("type('Box', (), {'mu': $a})", "given.mu", "extra[0].mu = $e"),
+    "a namespace": ("__import__('types').SimpleNamespace(mu=$a)", "given.mu", "extra[0].mu = $e"),
+    "a function": ("(lambda held: lambda: held[0])(store)", "given()", "store[0] = $e"),
+    "a function's attribute": ("(lambda: None)", "getattr(given, 'mu', $a)", "extra[0].mu = $e"),
+    "a partial": ("functools.partial(dict, mu=$a)", "given()['mu']", "extra[0].keywords['mu'] = $e"),
+    "a bound method": ("store.copy", "given()[0]", "store[0] = $e"),
+    "an array of objects": ("np.array([{'mu': $a}, None], dtype=object)", "given[0]['mu']", "extra[0][0]['mu'] = $e"),
+    "a structured array": ("np.array([($a,)], dtype=[('mu', float)])", "given['mu'][0]", "extra[0]['mu'][0] = $e"),
+    "a list of arrays": ("[np.array([$a]), np.ones(2)]", "given[0][0]", "extra[0][0][0] = $e"),
+    "a dict of lists": ("{'mu': [$a]}", "given['mu'][0]", "extra[0]['mu'][0] = $e"),
+    "a deque": ("__import__('collections').deque([$a])", "given[0]", "extra[0][0] = $e"),
+    "a set": ("{1}", "len(given)", "extra[0].add(2)"),
+}
+for kind, (given, read, write) in ARGUMENTS.items():
+    idiom(
+        f"an argument that is {kind}",
+        f"store = [$a]\nextra = ({given},)\n\ndef f(x, given):\n    return $F({read})\n\ndef change():\n    {write}\n",
+        alone=True,
+        variants=2,
+    )

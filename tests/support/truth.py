@@ -41,3 +41,19 @@ def slope(f: Callable[[Any], Any], point: Any, step: float = STEP) -> tuple[Any,
         gradient[at] = best = (16 * fine - coarse) / 15
         error = max(error, abs(best - fine)) if np.isfinite(best) else np.inf
     return (gradient if x.ndim else gradient[()]), error
+
+
+def bend(f: Callable[[Any], Any], point: Any) -> tuple[Any, float]:
+    """Return (the matrix of second derivatives, error), by differences of `slope`."""
+    x = np.array(point, float)
+    rows, error = np.empty(x.shape * 2), 0.0
+    for at in np.ndindex(x.shape):
+        sides = []
+        for h in (0.04, -0.04, 0.02, -0.02):
+            beside = x.copy()
+            beside[at] += h
+            sides.append(slope(f, beside))
+        coarse, fine = ((sides[i][0] - sides[i + 1][0]) / h for i, h in ((0, 0.08), (2, 0.04)))
+        rows[at] = row = (4 * fine - coarse) / 3
+        error = max(error, np.max(np.abs(row - fine)) * 0.1, *(25 * side[1] for side in sides))
+    return (rows if x.ndim else rows[()]), error

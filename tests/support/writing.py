@@ -73,14 +73,20 @@ f = passed_on(f)
 """,
 }
 FORMS: tuple[int, ...] = (2, 0, 3, 1)  # elements of x; 0 is a number
+SQUARE = 22  # a matrix of two rows and two columns
 LAYOUTS = ("module", "factory", "loose", "anonymous")
 ORDER = ("bare", "bare", "lambda", "bare", "callable", "bare", "method", "bare", "partial", "bare", "wraps", "bare")
 
 
 @dataclass(frozen=True)
 class Idiom:
-    """slots: further slots of the text, each with its choices. forms: sizes of x that it can take, 0 for a number.
-    alone: must it be the outermost function of its program? variants: programs of it in the corpus."""
+    """What programs are written from.
+
+    slots: further slots of the text, each with its choices. forms: sizes of x that it can take, 0 for a number;
+    where the text leaves x to ``$F``, a matrix as well.
+    alone: must it be the outermost function of its program? steady: does the path not depend on the digits of x, as
+    that of a loop does that ends by a tolerance? variants: programs of it in the corpus.
+    """
 
     name: str
     text: str
@@ -90,6 +96,7 @@ class Idiom:
     expect: str
     tolerance: float
     alone: bool
+    steady: bool
     variants: int
 
 
@@ -106,11 +113,17 @@ def idiom(
     expect: str = "right",
     tolerance: float = 1e-6,
     alone: bool = False,
+    steady: bool = True,
     variants: int = 4,
 ) -> None:
     """Enter an idiom."""
     assert name not in IDIOMS, name
-    IDIOMS[name] = Idiom(name, text.strip("\n") + "\n", slots or {}, forms, layouts, expect, tolerance, alone, variants)
+    whole = " ".join([text, *itertools.chain.from_iterable((slots or {}).values())]).replace("def f(x", "")
+    if forms is FORMS and not re.search(r"\bx\b|\$[uwn]\b|\$vec|\$other", whole):  # x stands in the formula alone
+        forms = (*FORMS, SQUARE)
+    IDIOMS[name] = Idiom(
+        name, text.strip("\n") + "\n", slots or {}, forms, layouts, expect, tolerance, alone, steady, variants
+    )
 
 
 def fill(idiom: Idiom, form: int, layout: str, rng: random.Random, chosen: Mapping[str, str], formula: str) -> str:
@@ -121,7 +134,7 @@ def fill(idiom: Idiom, form: int, layout: str, rng: random.Random, chosen: Mappi
 
     values = {name: number(0.6, 1.2) for name in "abcd"} | {name: number(1.5, 2.4) for name in "eg"}
     for name in ("vec", "other"):
-        values[name] = "[" + ", ".join(number(0.4, 1.6) for _ in range(form or 2)) + "]"
+        values[name] = "[" + ", ".join(number(0.4, 1.6) for _ in range(2 if form in (0, SQUARE) else form)) + "]"
     values |= {
         "n": str(form),
         "u": "x[0]" if form else "x",
@@ -161,7 +174,7 @@ def names_of(text: str) -> list[str]:
 
 def inside(text: str, name: str = "make") -> str:
     """Return the text within a function, so that what it binds becomes closure variables."""
-    given = [part for part in ("f", "change", "probe") if part in names_of(text)]
+    given = [part for part in ("f", "change", "probe", "extra") if part in names_of(text)]
     body = textwrap.indent(text, "    ")
     return f"def {name}():\n{body}    return {', '.join(given)},\n\n{', '.join(given)}, = {name}()\n"
 
@@ -170,7 +183,9 @@ def points_of(form: int, rng: random.Random) -> tuple[Any, ...]:
     """Return three points: of positive, negative and mixed numbers."""
 
     def point(low: float, high: float) -> Any:
-        values = [round(rng.uniform(low, high), 3) for _ in range(form or 1)]
+        values = [round(rng.uniform(low, high), 3) for _ in range(4 if form == SQUARE else form or 1)]
+        if form == SQUARE:
+            return (tuple(values[:2]), tuple(values[2:]))
         return tuple(values) if form else values[0]
 
     return point(0.25, 1.4), point(-1.4, -0.25), point(-1.2, 1.2)
@@ -190,9 +205,15 @@ def write(idiom: Idiom, number: int) -> Program:
         text += WRAPPERS[ORDER[(index + 5 * number) % len(ORDER)]]
     if layout == "factory":
         text, layout = inside(text), "module"
-    return Program(f"{idiom.name}/{number}", text, points_of(form, rng), idiom.expect, layout, idiom.tolerance)
+    return Program(
+        f"{idiom.name}/{number}", text, points_of(form, rng), idiom.expect, layout, idiom.tolerance, idiom.steady
+    )
 
 
-def corpus(most: int = 1_000) -> list[Program]:
-    """Return the programs of every idiom; most: so many of each, one for each further choice of its own included."""
-    return [write(idiom, number) for idiom in IDIOMS.values() for number in range(min(most, idiom.variants))]
+def corpus(most: int = 1) -> list[Program]:
+    """Return the programs of every idiom: so many of each, and of one with choices of its own one for each choice."""
+    return [
+        write(idiom, number)
+        for idiom in IDIOMS.values()
+        for number in range(idiom.variants if idiom.slots else min(most, idiom.variants))
+    ]

@@ -96,7 +96,7 @@ def cross_check(
         if not line.within_rounding(max(0.0, abs(value - f0) - 1e3 * eps * abs(f0))):
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
         pairs = list(zip(gradients, line.directions, strict=True))
-        slope = float(sum(np.sum(np.asarray(g, np.float64) * v) for g, v in pairs))
+        slope = line.slope(gradients)
         if not np.isfinite(slope):
             return True  # nothing is agreed to: the caller knows, and asks again where it is finite
         found: list[_Difference] = []
@@ -116,13 +116,17 @@ def cross_check(
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
         if looks is not None and looks.doubtful:
-            trend = line.trend(slope)
-            if trend is not None:
-                line.noise = 0.0  # as measured, it may be a stair that x stands beside
-                line.measure(eps * max(abs(f0), size))
-                if not looks.carries or not line.follows(trend - slope) or line.jumps(trend):
-                    raise looks.refusal(where, slope, trend)
-                line.measure(noise)
+            for beside in (line, _Line(f, leaves, active, graph, eps, seed=1)):  # along one, what is lost may cancel
+                beside.noise = noise
+                claimed = beside.slope(gradients)
+                trend = beside.trend(claimed, saw=bool(looks.steps))
+                if trend is None:
+                    continue
+                beside.noise = 0.0  # as measured, it may be a stair that x stands beside
+                beside.measure(eps * max(abs(f0), size))
+                if not looks.carries or not beside.follows(trend - claimed) or beside.jumps(trend, claimed):
+                    raise looks.refusal(where, claimed, trend)
+                beside.measure(noise)
         if confirmed:
             return True
         differs = _verdict(found, slope, eps, line.noise)
@@ -151,9 +155,9 @@ def cross_check(
     return True
 
 
-def directions_of(leaves: Sequence[Any], active: Sequence[int]) -> list[Any]:
+def directions_of(leaves: Sequence[Any], active: Sequence[int], seed: int = 0) -> list[Any]:
     """Return the direction along which everything here is looked at: a random one, in the scale of x."""
-    random = np.random.default_rng(20240229)
+    random = np.random.default_rng(20240229 + seed)
     return [_direction(random, np.asarray(leaves[k], np.float64)) for k in active]
 
 
@@ -172,7 +176,7 @@ def check_bend(
         far, near = ((line.at(t) + line.at(-t) - 2 * f0) / t**2 for t in (3 * _TREND, _TREND))
         noise = 4 * line.noise / _TREND**2
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), noise)
-        if not steady or not abs(near - bend) > max(0.2 * max(abs(near), abs(bend)), 10 * noise):
+        if not steady or not abs(near - bend) > max(3 * abs(near - far), 0.02 * abs(near), 10 * noise):
             return
         looks = _looks(graph, tuple(active))
         if not line.follows(near - bend, 2) or (looks.doubtful and line.jumps(_TREND * near)):
@@ -202,12 +206,24 @@ class _Line:
     """
 
     def __init__(
-        self, f: Callable[..., Any], leaves: Sequence[Any], active: Sequence[int], graph: Graph | None, eps: float
+        self,
+        f: Callable[..., Any],
+        leaves: Sequence[Any],
+        active: Sequence[int],
+        graph: Graph | None,
+        eps: float,
+        seed: int = 0,
     ) -> None:
         self.f, self.leaves, self.active, self.graph, self.eps = f, leaves, active, graph, eps
-        self.directions = directions_of(leaves, active)
+        self.directions = directions_of(leaves, active, seed)
         self.noise = 0.0
         self._known: dict[float, float] = {}
+
+    def slope(self, gradients: Sequence[Any]) -> float:
+        """Return the derivative along d that these gradients make."""
+        return float(
+            sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, self.directions, strict=True))
+        )
 
     def moved(self, t: float) -> list[Any]:
         """Return the leaves at x + t d."""
@@ -262,8 +278,11 @@ class _Line:
         spread = max(abs(float(np.real(there)) - float(np.real(exact))) for exact, there in pairs)
         return spread if np.isfinite(spread) else 0.0
 
-    def trend(self, slope: float) -> float | None:
-        """Return the slope of f over long steps, if it is steady and not ``slope``."""
+    def trend(self, slope: float, saw: bool) -> float | None:
+        """Return the slope of f over long steps, if it is steady and not ``slope``.
+
+        saw: may f rise with ``slope`` and fall back in jumps? Then it has no trend, and its derivative is right.
+        """
         at, noise = self.at, self.noise
         for h in (_TREND, 1e-2 * _TREND):
             rough = (at(h) - at(-h)) / (2 * h)
@@ -271,15 +290,15 @@ class _Line:
                 break
         else:
             return None
-        if abs(rough - slope) <= max(0.05 * max(abs(rough), abs(slope)), 4 * noise / h):
+        if abs(rough - slope) <= max(0.01 * max(abs(rough), abs(slope)), 4 * noise / h):
             return None
         near, far = (
             sum(t * (at(t) - at(-t)) for t in width * _PLACES) / (2 * width**2 * (_PLACES @ _PLACES))
             for width in (h, 3 * h)
         )
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
-        other = abs(near - slope) > max(0.2 * abs(near), 10 * noise / h)
-        return near if steady and other and abs(near) > 0.1 * abs(slope) else None  # small: teeth of a saw, no trend
+        other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
+        return near if steady and other and not (saw and abs(near) <= 0.1 * abs(slope)) else None
 
     def follows(self, lost: float, n: int = 1) -> bool:
         """Is the graph f anywhere near the point, to within the n-th derivative ``lost`` that f has and it has not?
@@ -305,17 +324,24 @@ class _Line:
             t /= 8
         return False
 
-    def jumps(self, trend: float) -> bool:
-        """Does f jump near the point? The half of an interval in which f moves more is halved, as far as x allows."""
+    def jumps(self, trend: float, slope: float = 0.0) -> bool:
+        """Does f jump near the point? The half of an interval in which f moves more is halved, as far as x allows.
+
+        What moves with ``slope``, which the graph knows of, is left out: it may hide a jump the other way.
+        """
+
+        def rest(t: float) -> float:
+            return self.at(t) - slope * t
+
         low, high = -_TREND, _TREND
         while high - low > 4 * self.eps:
             middle = (low + high) / 2
-            if abs(self.at(middle) - self.at(low)) > abs(self.at(high) - self.at(middle)):
+            if abs(rest(middle) - rest(low)) > abs(rest(high) - rest(middle)):
                 high = middle
             else:
                 low = middle
-        gap = abs(self.at(high) - self.at(low))
-        return bool(gap > 30 * self.noise and gap > 100 * abs(trend) * (high - low))
+        gap = abs(rest(high) - rest(low))
+        return bool(gap > 30 * self.noise and gap > 100 * abs(trend - slope) * (high - low))
 
 
 class _Looks(NamedTuple):

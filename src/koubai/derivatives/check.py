@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,9 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
     layout, vector = flatten(x, "x")
     value = gradient(layout.copy(vector) if not layout.is_number else vector[0]) if callable(gradient) else gradient
     given = layout.match(value, "gradient").astype(np.float64)
-    checker = _Checker(f, layout, vector.astype(np.float64), given, max(_eps(value), float(np.finfo(layout.dtype).eps)))
+    checker = _Checker(
+        f, layout, vector.astype(np.float64), given, max(_eps(layout.parts(value)), float(np.finfo(layout.dtype).eps))
+    )
     if layout.size <= SMALL:
         checker.look_at_each()
     else:
@@ -106,9 +108,8 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
     )
 
 
-def _eps(gradient: Any) -> float:
+def _eps(parts: Sequence[Any]) -> float:
     """Return the coarsest rounding among the arrays of a gradient."""
-    parts = gradient.values() if isinstance(gradient, Mapping) else [gradient]
     dtypes = [np.asarray(part).dtype for part in parts]
     return max(float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps) for dtype in dtypes)
 

@@ -256,7 +256,11 @@ def estimate(
         # in float32 most steps would round away, so f sees float64
         sampler = _Sampler(f, layout, vector.astype(np.float64), elementwise)
         found = _by(method, sampler, h, n)
-        independent = sampler.flat and sampler.flat_far_away()
+        far, independent = _far(sampler.x), False
+        if sampler.flat:
+            points = list(far.ravel()) if elementwise else [layout.copy(point) for point in far]
+            independent, used = _flat(f, sampler.at_x()[0], points)
+            sampler.nfev += used
 
     def show(values: Array) -> Any:
         return float(values[0]) if layout.is_number else layout.view(values)
@@ -271,6 +275,25 @@ def estimate(
         noise=show(found.noise) if elementwise else float(found.noise.max()),
         warnings=tuple([*told, INDEPENDENT] if independent else told),
     )
+
+
+def _far(x: Array) -> Array:
+    """Return points far from x, whose elements move at once."""
+    random = np.random.default_rng(20240229)
+    steps = np.array([[3.0], [-3.0], [100.0], [-100.0]]) * np.maximum(np.abs(x), 1.0)
+    return np.asarray(x + steps * random.uniform(0.5, 1.5, (4, x.size)))
+
+
+def _flat(f: Callable[[Any], Any], at_x: Any, points: list[Any]) -> tuple[bool, int]:
+    """Is f at all the points what it is at x? And the evaluations that this took."""
+    for used, point in enumerate(points, 1):
+        try:
+            same = bool(np.all(outputs_of(f(point)) == at_x))
+        except Exception:  # whatever it says there, it has looked at its argument
+            same = False
+        if not same:
+            return False, used
+    return True, len(points)
 
 
 def _by(method: str, sampler: _Sampler, h: float | None, n: int) -> _Found:
@@ -312,22 +335,6 @@ class _Sampler:
     def spacing(self, columns: npt.NDArray[np.intp], h: Array) -> Array:
         """Return the spacing of numbers around x ± h."""
         return np.spacing(np.abs(self.x[columns]) + h)
-
-    def flat_far_away(self) -> bool:
-        """Is f the same far from x too?"""
-        random = np.random.default_rng(20240229)
-        for scale in (3.0, -3.0, 100.0, -100.0):
-            far = self.x + scale * random.uniform(0.5, 1.5, self.x.size) * self.size
-            points = far if self.elementwise else far[:1]
-            for i, s in enumerate(points.tolist()):
-                try:
-                    self.nfev += 1
-                    self._keep_eps(as_scalar(self.f(self._point(i, s) if self.elementwise else self._show(far.copy()))))
-                except Exception:  # whatever f says there, it has looked at its argument
-                    self.flat = False
-                if not self.flat:
-                    return False
-        return True
 
     def at_x(self) -> Array:
         """Return f(x), once for each component. It must be finite: where f has no value it has no derivative."""
@@ -499,7 +506,7 @@ class _Outputs(_Directions):
         shift = complex(x[0], h[0])
         self.nfev += 1
         value = np.asarray(self.f(self._show(self.base + shift * self.directions[0])))
-        return (value.imag if value.dtype.kind == "c" else np.zeros(x.size)).ravel() / h[0]
+        return np.asarray((value.imag if value.dtype.kind == "c" else np.zeros(x.size)).ravel() / h[0])
 
 
 def outputs_of(value: Any) -> Any:
@@ -531,7 +538,7 @@ class Differences:
 
     def of_slopes(self) -> Differences:
         """Take these, which are of a gradient, as second derivatives: a gradient may well be the same everywhere."""
-        return replace(self, warnings=tuple(sentence for sentence in self.warnings if sentence is not FLAT))
+        return replace(self, warnings=tuple(sentence for sentence in self.warnings if sentence is not INDEPENDENT))
 
     def symmetric(self) -> Differences:
         return replace(self, value=(self.value + self.value.T) / 2, error=np.maximum(self.error, self.error.T))
@@ -548,7 +555,8 @@ def difference_jacobian(
     units = np.diag(_powers(x)) if directions is None else directions
     scale = np.diag(units) if directions is None else np.ones(len(units))
     with np.errstate(all="ignore"):
-        at_x = outputs_of(f(layout.copy(x))).ravel()
+        at_x = outputs_of(f(layout.copy(x)))
+        shape, at_x = at_x.shape, at_x.ravel()
         if not np.isfinite(at_x).all():
             k = int(np.flatnonzero(~np.isfinite(at_x))[0])
             raise FunctionError(f"f(x) = {at_x[k]} in output {k}; f must be finite where it is differentiated")
@@ -563,7 +571,8 @@ def difference_jacobian(
             for note, where in found.notes.items():
                 if where.any():
                     notes.setdefault(note, []).append(j)
-    return Differences(value, error, nfev, _of_elements(layout, notes, flat, directions is None))
+        flat, used = _flat(f, at_x.reshape(shape), [layout.copy(p) for p in _far(x)]) if flat else (False, 0)
+    return Differences(value, error, nfev + used, _of_elements(layout, notes, flat, directions is None))
 
 
 def difference_hessian(f: Callable[[Any], Any], layout: Layout, x: Array, method: str) -> Differences:
@@ -577,8 +586,7 @@ def difference_hessian(f: Callable[[Any], Any], layout: Layout, x: Array, method
     _check_method(method)
     n = x.size
     if method == "complex":
-        found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive").of_slopes().symmetric()
-        return replace(found, nfev=n * found.nfev)
+        return _of_complex_gradient(f, layout, x, None).symmetric()
     scale = _powers(x)
     i, j = np.triu_indices(n, 1)
     units = np.diag(scale)
@@ -599,8 +607,8 @@ def difference_hvp(f: Callable[[Any], Any], layout: Layout, x: Array, v: Array, 
         return Differences(np.zeros(x.size), np.zeros(x.size), 0, ())
     w = v / length
     if method == "complex":
-        found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive", w[None]).of_slopes()
-        return Differences(found.value[:, 0] * length, found.error[:, 0] * length, x.size * found.nfev, found.warnings)
+        found = _of_complex_gradient(f, layout, x, w[None])
+        return replace(found, value=found.value[:, 0] * length, error=found.error[:, 0] * length)
     n, units = x.size, np.diag(scale)
     found = _along(f, layout, x, np.concatenate([units, units + w, w[None]]), method)
     value = (found.value[n : 2 * n] - found.value[:n] - found.value[-1]) / (2 * scale)
@@ -613,13 +621,14 @@ def _along(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array,
     with np.errstate(all="ignore"):
         sampler = _Directions(f, layout, x, directions)
         found = _by(method, sampler, None, 2)
+        flat, used = _flat(f, sampler.at_x()[0], [layout.copy(p) for p in _far(x)]) if sampler.flat else (False, 0)
     notes = {note: np.flatnonzero(where).tolist() for note, where in found.notes.items() if where.any()}
-    return Differences(found.value, found.error, sampler.nfev, _of_elements(layout, notes, sampler.flat, True))
+    return Differences(found.value, found.error, sampler.nfev + used, _of_elements(layout, notes, flat, True))
 
 
 def _of_elements(layout: Layout, notes: dict[str, list[int]], flat: bool, elements: bool) -> tuple[str, ...]:
     """Return the sentences, each with the elements of x that it is true of; without, where it is a mixed direction."""
-    told = [FLAT] if flat else []
+    told = [INDEPENDENT] if flat else []
     for note, columns in notes.items():
         where = np.zeros(layout.size, dtype=bool)
         where[[c for c in columns if c < layout.size]] = elements
@@ -630,6 +639,17 @@ def _of_elements(layout: Layout, notes: dict[str, list[int]], flat: bool, elemen
 def _powers(x: Array) -> Array:
     """Return the scale of x, element by element: powers of two, with which steps are exact."""
     return np.asarray(2.0 ** np.floor(np.log2(np.maximum(np.abs(x), 1.0))))
+
+
+def _of_complex_gradient(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array | None) -> Differences:
+    """Return adaptive differences of the gradient that the complex step gives, along the directions."""
+    found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive", directions)
+    nfev, told = x.size * found.nfev, found.of_slopes().warnings
+    if told != found.warnings:
+        with np.errstate(all="ignore"):
+            flat, used = _flat(f, outputs_of(f(layout.copy(x))), [layout.copy(p) for p in _far(x)])
+        nfev, told = nfev + 1 + used, found.warnings if flat else told
+    return replace(found, nfev=nfev, warnings=told)
 
 
 def _complex_gradient(f: Callable[[Any], Any], layout: Layout) -> Callable[[Any], Array]:
@@ -1040,9 +1060,11 @@ def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
     """Return the noise that coarser steps show where the finer ones are smooth only because a part of f is frozen.
 
     In (1 − cos x)/x² near 1e-6, cos x is one and the same number for all steps below 1e-10: what is left is smooth, and
-    its slope is wrong. Noise ends so in one step, while what is merely fast gets smooth step by step.
+    its slope is wrong. Noise ends so in one step, or in two where it comes of stairs, while what is merely fast gets
+    smooth step by step.
     """
     drops = scatter[1:] < 1e-5 * scatter[:-1]
+    drops[1:] |= scatter[2:] < 1e-5 * scatter[:-2]
     drops[:8] = False  # that many steps must show whether there was noise,
     drops[-3:] = False  # and so many that it is over
     noise = np.zeros(slope.shape[1])

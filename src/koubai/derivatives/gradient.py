@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from koubai.derivatives.agreement import refuse_random
 from koubai.derivatives.differences import (
-    FLAT,
     INDEPENDENT,
     Differences,
     Estimate,
@@ -35,8 +34,9 @@ from koubai.errors import (
 )
 from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
-from koubai.graph.trace import Traced
-from koubai.parameters import Layout, as_scalar, flatten
+from koubai.graph.functions import array
+from koubai.graph.trace import Traced, current_trace
+from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
 
@@ -76,21 +76,18 @@ class Differentiated:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return (f, gradient) at these arguments."""
         direct = self._direct
-        if direct is not None and not kwargs:
+        if direct is not None and not kwargs and current_trace() is None:
             answer = direct(args)
             if answer is not None:
                 return answer
         if self._refused:
             return self._by_differences(args, kwargs)
         leaves = _leaves(self.f, args, kwargs, self.argnums)
-        if any(type(value) is Traced for value in leaves.values):  # a gradient inside a function that is being traced
-            results = self._paths.replayed(leaves)
-            return results[0], self._shaped(args, results[1:])
         try:
             results = self._paths.run(leaves)
         except (TraceError, GradientError) as error:
-            if self.method == "backprop":
-                raise
+            if self.method == "backprop" or current_trace() is not None:
+                raise  # in a trace, differences would only be refused once more
             self._refused = True
             self.gradient_source = "adaptive"
             return self._by_differences(args, kwargs, error)
@@ -108,11 +105,11 @@ class Differentiated:
 
     def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
         """Give the gradients the form of the arguments they belong to."""
-        if self.one and len(gradients) == 1 and not isinstance(args[self.argnums[0]], dict):
+        if self.one and len(gradients) == 1 and not is_structure(args[self.argnums[0]]):
             return gradients[0]
         numbers = [_position(n, args) for n in self.argnums]
         rest = iter(gradients)
-        by_argument = {n: _like(args[n], rest) for n in sorted(numbers)}
+        by_argument = {n: rebuilt(args[n], rest) for n in sorted(numbers)}
         shaped = tuple(by_argument[n] for n in numbers)
         return shaped[0] if self.one else shaped
 
@@ -125,7 +122,7 @@ class Differentiated:
         before = self._differences
         if error is not None:
             self._differences += 2
-            refuse_random(lambda: as_scalar(self.f(*own(args), **own(kwargs))), self._paths.name)
+            refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self._paths.name)
         try:
             answer, estimates = self._differenced(args, kwargs)
         except Exception:
@@ -134,11 +131,17 @@ class Differentiated:
             raise
         if error is not None:
             warn(FallbackWarning(error, self._differences - before))
-        for sentence in [sentence for each in estimates for sentence in each.warnings]:
-            if sentence is INDEPENDENT:
-                warn(GradientWarning(sentence.format(name=self._paths.name)))
-            else:
-                warn(GradientWarning(f"the gradient of {self._paths.name} by differences: {sentence}"))
+        for found in estimates:
+            errors = found.error.values() if isinstance(found.error, dict) else [found.error]
+            largest = max(float(np.max(error)) for error in errors)
+            for sentence in found.warnings:
+                if sentence is INDEPENDENT:
+                    warn(GradientWarning(sentence.format(name=self._paths.name)))
+                    continue
+                told = (
+                    f"the gradient of {self._paths.name} by differences: {sentence}; its error is up to {largest:.2g}"
+                )
+                warn(GradientWarning(told))
         return answer
 
     def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
@@ -147,23 +150,25 @@ class Differentiated:
         for n in (_position(n, args) for n in self.argnums):
 
             def along(x: Any, n: int = n) -> Any:
-                return self.f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
+                return self.f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
             estimates.append(estimate(along, args[n], method, None, elementwise=False))
             self._differences += estimates[-1].nfev
         self._differences += 1
-        value = as_scalar(self.f(*own(args), **own(kwargs)))
+        value = as_scalar(self.f(*_own(args), **_own(kwargs)))
         results = tuple(each.value for each in estimates)
         return (value, results[0] if self.one else results), estimates
 
 
-def own(value: Any) -> Any:
+def _own(value: Any) -> Any:
     """Return arguments whose arrays are copies: what f does with its arguments stays with f."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if type(value) in (list, tuple):
-        return type(value)([own(part) for part in value])
-    return {k: own(part) for k, part in value.items()} if type(value) is dict else value
+        return type(value)([_own(part) for part in value])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(own, value))
+    return {k: _own(part) for k, part in value.items()} if type(value) is dict else value
 
 
 def _function(f: Any) -> Callable[..., Any]:
@@ -228,12 +233,18 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             tests.append(f"s{len(namespace) - 1} == Static({text})")
             namespace["Static"] = Static
             return ""
-        kind, parts = part
-        tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
-        if kind == "dict":
+        made, parts = part
+        shape: str = made if isinstance(made, str) else f"kind{len(namespace)}"
+        if shape is not made:  # the class of a NamedTuple
+            namespace[shape] = made
+        tests.append(f"type({text}) is {shape} and len({text}) == {len(parts)}")
+        if shape == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
-        return ", ".join(look(v, f"{text}[{i}]") for i, v in enumerate(parts))
+        inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
+        if shape == "list":
+            return f"[{', '.join(inner)}]"
+        return f"({', '.join(inner)},)" if shape == "tuple" else f"{shape}({', '.join(inner)})"
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
     if (environment := path.recorded.environment).only_names:
@@ -273,12 +284,6 @@ def direct(args):
 """
     exec(compile(source, "<koubai: direct call>", "exec"), namespace)
     return namespace["direct"]  # type: ignore[no-any-return]
-
-
-def _like(argument: Any, rest: Any) -> Any:
-    if isinstance(argument, dict):
-        return {name: _like(part, rest) for name, part in argument.items()}
-    return next(rest)
 
 
 def value_and_grad(
@@ -364,8 +369,8 @@ class _Higher:
         if refused is not None:
             warn(FallbackWarning(refused, found.nfev))
         for sentence in found.warnings:
-            told = sentence if sentence is FLAT else f"the {self.what} by differences: {sentence}"
-            warn(GradientWarning(f"{self.name}: {told}"))
+            told = f"the {self.what} of {self.name} by differences: {sentence}"
+            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else told))
         return alone, found.value
 
     def _slopes(self, alone: _Alone, args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
@@ -396,7 +401,7 @@ class _Alone(NamedTuple):
         layout, vector = flatten(args[n], "x")
 
         def along(x: Any) -> Any:
-            return f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
+            return f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
         return cls(along, replace(layout, dtype=np.dtype(np.float64)), vector.astype(np.float64))
 
@@ -410,10 +415,9 @@ class _Alone(NamedTuple):
         if self.layout.names is None:
             return self.rows(matrix, self.layout.shapes[0])
         parts = np.split(matrix, np.cumsum([math.prod(shape) for shape in self.layout.shapes])[:-1])
-        return {
-            name: self.rows(part, shape)
-            for name, shape, part in zip(self.layout.names, self.layout.shapes, parts, strict=True)
-        }
+        return self.layout.assembled(
+            [self.rows(part, shape) for shape, part in zip(self.layout.shapes, parts, strict=True)]
+        )
 
 
 class _HessianVector(_Higher):
@@ -426,7 +430,7 @@ class _HessianVector(_Higher):
         parts = _matching(v, x)
 
         def by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
-            w = alone.layout.match(v, "v")
+            w = alone.layout.match(v, "v").astype(np.float64)
             if slopes is None:
                 return difference_hvp(alone.f, alone.layout, alone.x, w, method)
             length = float(np.max(np.abs(w)))
@@ -439,7 +443,7 @@ class _HessianVector(_Higher):
             return None, self.paths.run(_leaves(self.f, args, kwargs, (self.number,)), *parts)
 
         alone, found = self.take(args, kwargs, by_graph, by_differences)
-        return _like(x, iter(found)) if alone is None else alone.rows(found, ())
+        return rebuilt(x, iter(found)) if alone is None else alone.rows(found, ())
 
 
 def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:
@@ -455,10 +459,14 @@ def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Cal
 
 def _matching(v: Any, x: Any) -> list[Any]:
     """Return the arrays of ``v``, which must have the form of ``x``."""
-    if isinstance(x, dict):
-        if not isinstance(v, dict) or set(v) != set(x):
+    if isinstance(x, Mapping):
+        if not isinstance(v, Mapping) or set(v) != set(x):
             raise InputError(f"v must be a dict with the keys {sorted(x)}, as x is")
         return [part for name in x for part in _matching(v[name], x[name])]
+    if is_structure(x):
+        if not isinstance(v, list | tuple) or len(v) != len(x):
+            raise InputError(f"v must be a {type(x).__name__} of {len(x)} parts, as x is")
+        return [part for one, other in zip(v, x, strict=True) for part in _matching(one, other)]
     value = real(v, "v")
     if np.shape(value) != np.shape(x):
         raise InputError(f"v has shape {np.shape(value)}, but x has shape {np.shape(x)}; they must be equal")
@@ -478,13 +486,13 @@ class _Hessian(_Higher):
         leaves = _leaves(self.f, args, kwargs, (self.number,))
         x = args[_position(self.number, args)]
         parts = [leaves.values[k] for k in leaves.active]
-        blocks = [[np.empty((*a.shape, *b.shape), np.result_type(a, b)) for b in parts] for a in parts]
-        for i, at, unit in _units(parts):
-            for block, row in zip(blocks[i], self.paths.run(leaves, *unit), strict=True):
-                block[at] = row
-        if not isinstance(x, dict):
-            return blocks[0][0] if parts[0].ndim else blocks[0][0][()]
-        return {a: dict(zip(x, row, strict=True)) for a, row in zip(x, blocks, strict=True)}
+        rows: list[list[Any]] = [[] for _ in parts]
+        for i, unit in _units(parts):
+            rows[i].append(self.paths.run(leaves, *unit))
+        blocks = [_stacked(these, a.shape, parts) for these, a in zip(rows, parts, strict=True)]
+        if not is_structure(x):
+            return blocks[0][0]
+        return rebuilt(x, iter([rebuilt(x, iter(row)) for row in blocks]))
 
     @staticmethod
     def _by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
@@ -509,15 +517,28 @@ def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") ->
     return _Hessian(f, argnums, method)
 
 
-def _units(parts: Sequence[Any]) -> Iterator[tuple[int, tuple[int, ...], list[Any]]]:
-    """Yield (part, index, the arrays of ``parts`` with 1 there and 0 elsewhere) for every element."""
+def _stacked(rows: Sequence[Sequence[Any]], shape: tuple[int, ...], parts: Sequence[Any]) -> list[Any]:
+    """Return, for every part, its rows as one array of this shape followed by the part's."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(parts)
+    stacked = []
+    for column, part in zip(columns, parts, strict=True):
+        if any(type(row) is Traced for row in column):
+            stacked.append(array(list(column)).reshape((*shape, *part.shape)))
+        else:
+            block = np.array(column, part.dtype if not column else None).reshape((*shape, *part.shape))
+            stacked.append(block if block.ndim else block[()])
+    return stacked
+
+
+def _units(parts: Sequence[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Yield (part, the arrays of ``parts`` with 1 in one place and 0 elsewhere) for every element."""
     zeros = [np.zeros(part.shape, part.dtype) for part in parts]
     for i, part in enumerate(parts):
         for at in np.ndindex(*part.shape):
             unit = list(zeros)
             unit[i] = zeros[i].copy()
             unit[i][at] = 1.0
-            yield i, at, [u if u.ndim else u[()] for u in unit]
+            yield i, [u if u.ndim else u[()] for u in unit]
 
 
 class _Jacobian(_Higher):
@@ -531,8 +552,8 @@ class _Jacobian(_Higher):
 
         def by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
             def outputs(x: Any) -> Any:
-                y = outputs_of(alone.f(x))
-                shape.append(y.shape)
+                y = alone.f(x)
+                shape.append(np.shape(y))
                 return y
 
             return difference_jacobian(outputs, alone.layout, alone.x, method)
@@ -547,12 +568,9 @@ class _Jacobian(_Higher):
             raise FunctionError(f"f(x) returned {len(outputs)} arrays; stack them into one")
         y = outputs[0]
         parts = [leaves.values[k] for k in leaves.active]
-        blocks = [np.empty((*y.shape, *part.shape), np.result_type(y, part)) for part in parts]
-        for _, at, unit in _units([y]):
-            for block, row in zip(blocks, self.products.run(leaves, *unit), strict=True):
-                block[at] = row
-        shaped = [block if block.ndim else block[()] for block in blocks]
-        return _like(args[_position(self.number, args)], iter(shaped))
+        rows = [self.products.run(leaves, *unit) for _, unit in _units([y])]
+        shaped = _stacked(rows, y.shape, parts)
+        return rebuilt(args[_position(self.number, args)], iter(shaped))
 
 
 def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from koubai.execute.choose import Program
 from koubai.graph.reverse import Careful, pullback, reverse
-from koubai.graph.trace import CAPTURED, LEAVES, Graph, Node, named_place, run_nodes
+from koubai.graph.trace import CONSTANT, LEAVES, Graph, Node, named_place, run_nodes
 
 __all__ = ["GRADIENT", "HESSIAN_VECTOR", "PRODUCT", "Careful", "Derivation", "Settler", "all_finite", "may_fail"]
 
@@ -53,24 +53,21 @@ _TAME = frozenset(
 _LARGE = 2000  # numbers from which on a look at each costs as much as a few operations on all of them
 
 
-def may_fail(graph: Graph) -> bool:
-    """Tell whether a derivative is to be looked at each time it is made.
+def may_fail(graph: Graph, active: Sequence[int]) -> bool:
+    """Tell whether a derivative is to be looked at each time it is made. active: the inputs that it is taken by.
 
     Large arrays of sums and products of finite numbers are not: a look would take as long as they do, and there is
     nothing to be found.
     """
     if sum(math.prod(graph.nodes[i].shape) for i in graph.outputs) < _LARGE:
         return True
-    active = {graph.nodes[i].shape for i in graph.outputs}
-    for node in graph.nodes:
-        if node.op in LEAVES:
-            value = node.params.get("value")
-            # an input as large as no result is data, which may hold NaN, as what is captured may
-            if (
-                node.op is CAPTURED
-                or (value is None and node.shape not in active)
-                or not (value is None or np.isfinite(value).all())
-            ):
+    own = {graph.inputs[k] for k in active}
+    for i, node in enumerate(graph.nodes):
+        if node.op is CONSTANT:
+            if not np.isfinite(node.params["value"]).all():
+                return True
+        elif node.op in LEAVES:
+            if i not in own:  # data may hold NaN
                 return True
         elif node.op.name not in _TAME and not _whole_power(graph, node):
             return True

@@ -12,13 +12,13 @@ import numpy as np
 
 from koubai.derivatives.agreement import check_bend, cross_check, directions_of
 from koubai.derivatives.differences import INDEPENDENT
-from koubai.derivatives.nonfinite import GRADIENT, Careful, Derivation, Settler, all_finite, may_fail
+from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Settler, all_finite, may_fail
 from koubai.errors import GradientWarning, TraceError, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, new_traced, run_nodes
+from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, current_trace, new_traced, run_nodes
 from koubai.parameters import as_scalar
 
 __all__ = ["RAISED", "Path", "Paths"]
@@ -52,6 +52,7 @@ class Path:
         "checked",
         "depends",
         "direct",
+        "gradient",
         "graph",
         "made",
         "program",
@@ -66,10 +67,11 @@ class Path:
         self.graph = derive(recorded.graph, active)
         self.program = Program(self.graph)
         self.settler: Settler | None = None
-        if isinstance(derive, Derivation) and may_fail(self.graph):
+        if isinstance(derive, Derivation) and may_fail(self.graph, active):
             self.settler = Settler(recorded.graph, active, derive)
         self.careful = False
         self.agrees = self.depends = True
+        self.gradient: Path | None = None  # the first derivative, which is compared with f
         self.same = recorded.environment.same
         self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
         self.made: dict[Any, Any] = {}
@@ -148,6 +150,13 @@ def _computes_single(graph: Graph) -> bool:
     return any(node.dtype == np.float32 and node.op not in LEAVES for node in graph.nodes)
 
 
+class _Adopting(Exception):
+    """A function uses values of a trace around its own, so its derivative belongs there."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self.recorded = recorded
+
+
 class Paths:
     """The traced paths of one function, found by the form of its arguments, then by what they read, then by their
     guards.
@@ -170,7 +179,30 @@ class Paths:
         self._lock = threading.RLock()
 
     def run(self, leaves: Leaves, *extra: Any) -> Any:
-        """Return the outputs of the derived graph for these leaves and the ``extra`` inputs that it has."""
+        """Return the outputs of the derived graph for these leaves and the ``extra`` inputs that it has.
+
+        Inside a function that is being traced they are recorded there, if they depend on what is traced.
+        """
+        outer = current_trace()
+        if outer is not None:
+            if any(type(v) is Traced for v in (*leaves.values, *extra)):
+                numbers = tuple(v.plain() if type(v) is Traced else v for v in leaves.values)
+                recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
+                return self._replayed(recorded, leaves, extra)
+            try:
+                results = self._run(leaves, *extra)
+            except _Adopting as adopting:
+                return self._replayed(adopting.recorded, leaves, extra)
+            outer.inner.append(self._known[leaves.form][0].recorded.environment)
+            return results
+        return self._run(leaves, *extra)
+
+    def _replayed(self, recorded: Recorded, leaves: Leaves, extra: Sequence[Any]) -> Any:
+        """Record the derived graph into the trace that is running."""
+        graph = self.derive(recorded.graph, leaves.active)
+        return replay(recorded, graph, [*leaves.values, *recorded.adopted, *extra])
+
+    def _run(self, leaves: Leaves, *extra: Any) -> Any:
         known: Sequence[Path] = self._known.get(leaves.form, ())
         for path in known:
             if path.same():
@@ -201,12 +233,6 @@ class Paths:
                 known.remove(path)
                 known.insert(0, path)
 
-    def replayed(self, leaves: Leaves) -> Any:
-        """Record the derived graph into the outer trace that the leaves belong to."""
-        numbers = tuple(v.copy()._value if type(v) is Traced else v for v in leaves.values)
-        recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
-        return replay(recorded, self.derive(recorded.graph, leaves.active), leaves.values)
-
     def newest(self, form: Any) -> Path | None:
         """Return the path used last for this form of the arguments."""
         known = self._known.get(form)
@@ -218,6 +244,8 @@ class Paths:
         known = self._known.setdefault(leaves.form, [])
         if path is None:
             recorded = record_call(self.f, leaves, scalar=self.scalar)
+            if recorded.adopted:
+                raise _Adopting(recorded)
             before, self.nfev = self.nfev, self.nfev + 1
             guarded = recorded.graph
             if not recorded.environment.complete:
@@ -243,7 +271,7 @@ class Paths:
 
         before: evaluations up to its tracing; guarded: its graph with all its guards.
         """
-        if not isinstance(self.derive, Derivation):
+        if not self.scalar and self.derive is not PRODUCT:
             return
         value = self._verify(path, leaves, guarded)
         if self.keeps and path.agrees and path.may_be_kept(self.f):
@@ -278,10 +306,12 @@ class Paths:
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
         """Compare the derivative of the path with f itself, and see whether that told something; return f there."""
         graph = guarded or path.recorded.graph
-        if not self.scalar:
+        if self.derive is PRODUCT:
             self._verify_product(path, leaves, graph)
             return np.nan
-        first = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        if path.gradient is None:
+            path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        first = path.gradient
         results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
@@ -336,7 +366,7 @@ class Paths:
             path.agrees = False
             return
         size = np.abs(np.where(finite, y, 0.0))
-        scale = np.maximum(size, 1e-6 * size.max()) if size.any() else np.ones(shape)
+        scale = np.where(size > 0, size, size.max() or 1.0)
         weights = np.random.default_rng(20240229).uniform(0.5, 1.5, shape) / scale  # so that each counts
         weights = np.where(finite, weights, 0.0).astype(dtype)[()]
         products, _ = path.run(leaves, weights)

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.derivatives.differences import Estimate, difference_gradient, measured_error
+from koubai.derivatives.agreement import refuse_random
+from koubai.derivatives.differences import FLAT, INDEPENDENT, Estimate, difference_gradient, measured_error
 from koubai.derivatives.gradient import Differentiated
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
@@ -47,6 +48,8 @@ class Objective:
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
     told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
+    independent: str = field(default="", init=False)  # what is to be said if nothing leads from x to f, as it seems
+    _moved: bool = field(default=False, init=False)  # is the point asked for another than the start?
     _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
     _notes: set[str] = field(default_factory=set, init=False)  # of the differences that the user has read
     _one_step: tuple[str, float | None] | None = field(default=None, init=False)  # (method, h) of simple differences
@@ -59,10 +62,18 @@ class Objective:
             self._one_step = str(self.grad), None
 
     def _explain(self, sentence: str) -> None:
-        self.told = sentence
+        if sentence == INDEPENDENT.format(name=getattr(self.f, "__name__", "f")):
+            self.independent = sentence
+            warn(GradientWarning(sentence))
+        else:
+            self.told = sentence
 
     def _note(self, matter: str, sentence: str) -> None:
         """Pass on what differences say of themselves, each matter once in a descent."""
+        if matter is FLAT:
+            if self._moved:
+                return  # so it may be at the end of a descent
+            self.independent = f"{getattr(self.f, '__name__', 'f')}: {FLAT}"
         if matter not in self._notes:
             self._notes.add(matter)
             name = getattr(self.f, "__name__", "f")
@@ -96,7 +107,7 @@ class Objective:
 
     def evaluate(self, t: int, x: FloatArray, bounds: Bounds | None) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
-        error, stuck, self.told = 0.0, _NOWHERE, ""
+        error, stuck, self.told, self._moved = 0.0, _NOWHERE, "", t > 0
         with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
@@ -155,6 +166,7 @@ class Objective:
                 raise
             self.program, self.executor = None, "python"
             self._fallen = error
+            refuse_random(lambda: self.value(x), getattr(self.f, "__name__", "f"))
             return None
         self.nfev += 1 + self.program.nfev - before
         self.njev += 1
@@ -170,8 +182,7 @@ class Objective:
         path = self.path(point.x)
         if path is None:
             return False
-        x = self.layout.view(point.x)
-        leaves = list(x.values()) if isinstance(x, dict) else [x]
+        leaves = self.layout.parts(self.layout.view(point.x))
         return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
 
     def path(self, x: FloatArray) -> Any:

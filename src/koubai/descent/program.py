@@ -398,8 +398,7 @@ class _Leg:
         self._compare("x", point.x, expected[0], computed)
         for k, (found, wanted) in enumerate(zip(state, expected[2:], strict=True)):
             self._compare(f"state {k}", found, wanted, computed)
-        leaves = descent.layout.view(point.x)
-        computed = run_nodes(value, list(leaves.values()) if isinstance(leaves, dict) else [leaves])
+        computed = run_nodes(value, descent.layout.parts(descent.layout.view(point.x)))
         results = [computed[i] for i in value.outputs]
         self._compare("f", point.fun, results[0], computed)
         self._compare("the gradient", point.g, np.concatenate([np.ravel(part) for part in results[1:]]), computed)

@@ -12,7 +12,7 @@ import numpy as np
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
-from koubai.parameters import FloatArray, Layout
+from koubai.parameters import FloatArray, Layout, is_structure
 
 __all__ = ["Point", "Stopping", "Verdict", "shown"]
 
@@ -271,6 +271,9 @@ def shown(x: Any) -> str:
     """Return parameters as short text for a message."""
     if isinstance(x, dict):
         return "{" + ", ".join(f"{name}: {shown(value)}" for name, value in x.items()) + "}"
+    if is_structure(x):
+        inner = ", ".join(map(shown, x))
+        return f"[{inner}]" if isinstance(x, list) else f"({inner})"
     return np.array2string(np.asarray(x), precision=6, threshold=6, edgeitems=2, separator=", ").replace("\n", "")
 
 

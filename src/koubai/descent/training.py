@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from koubai.derivatives.agreement import cross_check
+from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, Settler
 from koubai.descent.feed import Feed
 from koubai.descent.loop import _Checkpoint, _Descent, _saved_points
@@ -28,7 +29,7 @@ from koubai.descent.optimizers import FRAMEWORKS, Optimizer
 from koubai.descent.record import Epochs, Recorder, Status, describe_optimizer, read_archive, version
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
-from koubai.errors import FunctionError, GradientError, InputError, TraceError
+from koubai.errors import FunctionError, GradientError, GradientWarning, InputError, TraceError, warn
 from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
 from koubai.execute.descents import staggered
@@ -201,6 +202,7 @@ class StepPrograms:
         self.njev = 0  # steps that were made by backpropagation, where it was given up
         self._forms: dict[Any, list[_Bound]] = {}
         self._checked = False
+        self.independent = ""  # what is to be said if nothing leads from the parameters to the loss
         self.careful = False  # are zeros kept where derivatives are infinite?
 
     def run(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
@@ -272,7 +274,8 @@ class StepPrograms:
 
     def explained(self, k: int, data: tuple[Any, ...]) -> str:
         """Return why the gradient at frame k is not finite, though the loss is."""
-        graph, _, leaves = self.recorded(k, data)
+        recorded = self.recorded(k, data)
+        graph, leaves = recorded.graph, recorded.leaves
         loss = Graph(graph.nodes, graph.inputs, graph.outputs[:1], graph.guards, graph.kinks, graph.name, graph)
         _, told = Settler(loss, leaves.active, GRADIENT)(leaves.values, (), ())
         return told or "it would be finite if what a mask leaves out were finite: mask the argument too"
@@ -356,7 +359,10 @@ class StepPrograms:
                     continue
                 leaves = (frame.x.copy(), *rest)
                 try:
-                    cross_check(plain, leaves, [0], results[0], [frame.g], self.model.name, single, graph)
+                    checked = [frame.g], self.model.name, single, graph
+                    if not cross_check(plain, leaves, [0], results[0], *checked):
+                        self.independent = INDEPENDENT.format(name=self.model.name)
+                        warn(GradientWarning(self.independent))
                     return
                 except GradientError as error:
                     alarm = alarm or error
@@ -504,8 +510,7 @@ def _step_graph(
 
 def _parameters(programs: StepPrograms, x: Any) -> list[Any]:
     """Return the arrays that the flat parameters are, as the loss was traced with them."""
-    params = programs.layout.view(x)
-    return list(params.values()) if isinstance(params, dict) else [params]
+    return programs.layout.parts(programs.layout.view(x))
 
 
 def _rule_graph(programs: StepPrograms) -> Recorded:
@@ -753,6 +758,7 @@ class Training(_Descent):
             self.layer_sums[2][k] += math.sqrt(float(step @ step)) / (math.sqrt(float(w @ w)) or 1.0)
 
     def _arrive(self, point: Point) -> None:
+        self.objective.independent = self.programs.independent
         super()._arrive(point)
         if point.t == 0:
             self.best = replace(point, x=point.x.copy(), g=NO_GRADIENT)
@@ -768,8 +774,7 @@ class Training(_Descent):
         if limit is None:
             return False
         how = FRAMEWORKS[self.optimizer.semantics]
-        shown = self.layout.view(point.g) if how["clip_each_array"] else point.g
-        parts = shown.values() if isinstance(shown, dict) else [shown]
+        parts = self.layout.parts(self.layout.view(point.g)) if how["clip_each_array"] else [point.g]
         return any(math.sqrt(float(np.vdot(part, part))) + how["clip_eps"] > limit for part in parts)
 
     def _observed(self, point: Point) -> Memory:
@@ -973,7 +978,7 @@ class _Objective:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
-        self.told = ""
+        self.told = self.independent = ""
 
     def measured_error(self, point: Point) -> float:
         return 0.0  # backpropagation, or adaptive differences, which measure it

@@ -31,7 +31,7 @@ _FACTORS = {"multiply": (0, 1), "power": (0,), **dict.fromkeys(("special.xlogy",
 _PRODUCTS = ("matmul", "einsum")
 _REDUCED = ("prod", "norm", "logsumexp", "max", "min")
 _RUNNING = ("cumprod", "recurrence")  # along an axis
-_DECOMPOSED = ("eigh", "svd")  # whose rules take the live cotangents themselves
+_DECOMPOSED = ("eigh", "linalg.eigh", "svd")  # whose rules take the live cotangents themselves
 _MATRICES = (
     *("inv", "solve", "inverse_or_nan", "det", "cofactors", "logabsdet", "cholesky", "eigvalsh", "svdvals", "pinv"),
     *("qr", "eigenvalues", "singular_values", *_DECOMPOSED),

@@ -93,7 +93,6 @@ _SOLID = (
     *(collections.OrderedDict, collections.defaultdict, collections.deque, types.SimpleNamespace),
     *(dict, list, set, frozenset, tuple, float, int, str, bytes),
 )
-_PLAIN_BASES = ("builtins", "abc", "typing", "collections.abc", "_collections_abc", "contextlib", "numbers")
 
 
 def _foreign(module: str | None) -> bool:
@@ -205,6 +204,9 @@ class Environment:
         if isinstance(value, types.ModuleType):
             return self._module(value)
         if isinstance(value, types.MethodType):
+            standin = scipy_standin(value)
+            if standin is not None:
+                return standin
             return types.MethodType(self.substitute(value.__func__), self.substitute(value.__self__))
         if isinstance(value, _BUILTIN):
             return self._builtin(value)
@@ -219,11 +221,8 @@ class Environment:
             return Vectorize(self.substitute(value.pyfunc), otypes=value.otypes)
         if isinstance(value, staticmethod | classmethod | property | functools.cached_property):
             return self._member(value)
-        if (
-            isinstance(value, _CONSTANTS)
-            and kind is not np.void
-            and _foreign(kind.__module__) | issubclass(kind, enum.Enum)
-        ):
+        constant = isinstance(value, _CONSTANTS) and kind is not np.void and _library_class(kind)
+        if constant or isinstance(value, enum.Enum):
             return value
         if kind is _TUPLE_GETTER or (home in ("typing", "types", "dataclasses") and kind not in _SHADOWED):
             return value
@@ -231,6 +230,10 @@ class Environment:
             return value
         if not _library_class(kind) or kind in _SHADOWED:
             return self._object(value, kind)
+        standin = scipy_standin(value)
+        if standin is not None:
+            self._watch_parts(value)
+            return standin
         self._trace.unwatch(f"it reads a {home}.{kind.__qualname__}")
         return value
 
@@ -252,6 +255,24 @@ class Environment:
             return copy
         self.arrays.append((value, value.copy()))
         return value
+
+    def _watch_parts(self, thing: Any) -> None:
+        """Watch the attributes of an object of SciPy's that is read as it is: a spline, a distribution."""
+        own = _instance_dict(thing)
+        if own is not None:
+            self.containers.append((own, dict(own)))
+        slots = [
+            s for part in type(thing).__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType
+        ]
+        self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots]
+        stack = [*(own or {}).values(), *(_slot(slot, thing) for slot in slots)]
+        while stack:
+            part = stack.pop()
+            if isinstance(part, np.ndarray):
+                self.arrays.append((part, part.copy()))
+            elif isinstance(part, list | tuple | dict):
+                self.containers.append((part, part.copy() if isinstance(part, dict) else list(part)))
+                stack += part.values() if isinstance(part, dict) else part
 
     def _module(self, value: types.ModuleType) -> Any:
         if isinstance(value, (*STANDIN_MODULES, _Module)):
@@ -479,9 +500,7 @@ class Environment:
         solid: Any = next((base for base in _SOLID if issubclass(kind, base)), None)
         try:
             if solid is None:
-                if all(_module_of(part) in _PLAIN_BASES or not _library_class(part) for part in kind.__mro__):
-                    return self._remember(thing, object.__new__(shadow_class))
-                return None
+                return self._remember(thing, object.__new__(shadow_class))
             if solid in (tuple, frozenset):
                 return self._remember(thing, solid.__new__(shadow_class, [self.substitute(v) for v in thing]))
             if solid in (float, int, str, bytes):
@@ -724,10 +743,15 @@ class Environment:
 
     # --- afterwards
     @property
+    def unwatched(self) -> str | None:
+        """Why the function is traced anew at each call: what it read first of what can't be watched. None: nothing."""
+        inner = (inner.unwatched for inner in self._trace.inner)
+        return self._trace.unwatched or next(filter(None, inner), None)
+
+    @property
     def complete(self) -> bool:
         """Can nothing that the call read change without `same` noticing?"""
-        trace = self._trace
-        return trace.unwatched is None and all(inner.complete for inner in trace.inner)
+        return self.unwatched is None
 
     def same(self) -> bool:
         """Return whether the graph still stands: all that was read is of kinds that can be watched, and unchanged."""
@@ -805,6 +829,7 @@ class Environment:
         for kept in (self._mirrors, self._originals, self._globals, self._fetched, self._settled):
             kept.clear()
         self._changes.clear()
+        self._trace.captures.clear()
 
 
 class _Shadow:
@@ -814,15 +839,19 @@ class _Shadow:
 _real_dict: Callable[[Any], dict[str, Any]] = _Shadow.__dict__["__dict__"].__get__
 
 
-@functools.lru_cache(maxsize=256)
-def _names_of_class_bodies(code: types.CodeType) -> tuple[str, ...]:
+def _names_of(code: types.CodeType) -> list[str]:
+    parts = [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return [*code.co_names, *(name for part in parts for name in _names_of(part))]
+
+
+def _names_of_class_bodies(code: types.CodeType) -> list[str]:
     found: list[str] = []
     for part in code.co_consts:
         if isinstance(part, types.CodeType):
             if not part.co_flags & inspect.CO_OPTIMIZED:
                 found += part.co_names
             found += _names_of_class_bodies(part)
-    return tuple(found)
+    return found
 
 
 def _as_array(method: Any) -> Any:
@@ -1003,10 +1032,23 @@ def _builtins(owner: Environment) -> dict[str, Any]:
         owner.names[(id(sys.modules), module.__name__)] = sys.modules, module.__name__, module
         return owner.substitute(module)
 
-    return {**_BUILTINS, **_BUILTIN_STANDINS, "__import__": imported}
+    def evaluated(source: Any, globals: Any = None, locals: Any = None) -> Any:
+        frame = sys._getframe(1)
+        if globals is None:
+            globals, locals = frame.f_globals, dict(frame.f_locals)
+        if type(source) is str:
+            source = compile(source.strip(), "<eval>", "eval")
+        if isinstance(globals, _Globals):
+            for name in _names_of(source):
+                globals.get(name)  # code that is evaluated looks past what answers for names that are missing
+        else:
+            globals = {"__builtins__": _BUILTINS, **{k: owner.substitute(v) for k, v in globals.items()}}
+        return eval(source, globals, locals)
+
+    return {**_BUILTINS, **_BUILTIN_STANDINS, "__import__": imported, "eval": evaluated}
 
 
-_BUILTIN_STANDINS = {name: STANDINS[getattr(builtins, name)] for name in ("float",)}
+_BUILTIN_STANDINS = {name: STANDINS[getattr(builtins, name)] for name in ("float", "complex", "type")}
 
 
 class _Module(types.ModuleType):
@@ -1055,7 +1097,7 @@ class _Cached:
         return self if thing is None else types.MethodType(self, thing)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._cached, name)
+        return self._owner.substitute(getattr(self._cached, name))
 
 
 _CONTAINERS: dict[type, Callable[[Environment, Any], Any]] = {

@@ -7,17 +7,18 @@ globals up through `koubai.graph.environment`, which answers with what stands he
 
 from __future__ import annotations
 
+import cmath
 import functools
 import importlib
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from koubai.graph import editing, fourier, linear_algebra, series, statistics  # noqa: F401 they fill the table
-from koubai.graph.functions import array, holds_traced, new_array
+from koubai.graph.functions import array, holds_traced, implements, new_array
 from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
 
 __all__ = ["IMPURE", "STANDINS", "STANDIN_MODULES", "SciPy", "Vectorize", "scipy_standin"]
@@ -48,29 +49,55 @@ IMPURE = frozenset(
 
 
 class SciPy(types.ModuleType):
-    """``scipy`` or ``scipy.special``, with stand-ins for what asks no argument; loaded on the first look."""
+    """A module of SciPy's, with twins for what asks no argument."""
 
     def __init__(self, module: types.ModuleType) -> None:
         super().__init__(module.__name__)
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
-        module = self.__dict__["_module"]
-        value = getattr(module, name)
-        if module.__name__ == "scipy":
-            return SciPy(value) if name == "special" else value
-        return special_functions().STANDINS.get(value, value) if isinstance(value, types.FunctionType) else value
+        value = getattr(self.__dict__["_module"], name)
+        found = scipy_standin(value)
+        if found is None and callable(value) and self.__name__.startswith(_IMPURE_PARTS):
+            trace = current_trace()
+            if trace is not None:
+                trace.unwatch(f"it uses {self.__name__}.{name}")
+        return value if found is None else found
+
+
+# parts of SciPy's whose functions may read what no argument tells, or draw at random
+_IMPURE_PARTS = ("scipy.stats", "scipy.optimize", "scipy.io", "scipy.datasets")
+
+# the part of SciPy -> the file in this room that holds its twins, loaded when they are first asked for
+_TWINS = {
+    "special": "special",
+    "stats": "distributions",
+    "linalg": "factorizations",
+    "integrate": "integrals",
+    "spatial": "distances",
+    "signal": "signals",
+    "ndimage": "signals",
+    "interpolate": "splines",
+}
 
 
 def scipy_standin(value: Any) -> Any:
-    """Return the stand-in for a function of SciPy's; None where it needs none or has none."""
-    if isinstance(value, types.FunctionType) and (value.__module__ or "").startswith("scipy.special"):
-        return special_functions().STANDINS.get(value)
-    return None
-
-
-def special_functions() -> Any:
-    return importlib.import_module("koubai.graph.special")
+    """Return what a traced function meets in place of a module, function, class or object of SciPy's, or of statistics;
+    None: it itself, or it is another's."""
+    if isinstance(value, types.FunctionType) and value.__module__ == "statistics" and value.__name__ in _STATISTICS:
+        return getattr(_statistics(), value.__name__)
+    if isinstance(value, types.ModuleType) and value.__name__ == "statistics":
+        return _statistics()
+    if isinstance(value, types.ModuleType):
+        return SciPy(value) if value.__name__.partition(".")[0] == "scipy" else None
+    if isinstance(value, types.MethodType):
+        owner = scipy_standin(value.__self__)
+        return None if owner is None else getattr(owner, value.__name__)
+    place = value.__module__ if isinstance(value, types.FunctionType | type) else type(value).__module__
+    if not isinstance(place, str) or not place.startswith("scipy."):
+        return None
+    file = _TWINS.get(place.split(".")[1])
+    return None if file is None else importlib.import_module(f"koubai.graph.{file}").standin(value)
 
 
 # --- stand-ins
@@ -85,6 +112,11 @@ class _NumberType(type):
             trace = current_trace()
             if isinstance(x, str) and trace is not None and trace.told:
                 raise untraceable("the text of a traced value is turned back into a number", "use the value itself")
+            own = type(x).__dict__.get("__float__")
+            if (
+                isinstance(own, types.FunctionType) and type(number := own(x)) is Traced
+            ):  # float itself would look at it
+                return cls(number)
             return cls.original(x)
         y = array(x)
         if cls.original is float and y.shape:
@@ -107,7 +139,7 @@ class _NumberType(type):
         return hash(cls.original)
 
 
-class Float(float, metaclass=_NumberType):
+class _Float(float, metaclass=_NumberType):
     """``float`` as traced code meets it: of a traced number it gives the traced number."""
 
     original, dtype = float, np.dtype(np.float64)
@@ -123,6 +155,42 @@ class _Float32(float, metaclass=_NumberType):
     """``np.float32`` in the same way."""
 
     original, dtype = np.float32, np.dtype(np.float32)
+
+
+class _ComplexType(_NumberType):
+    def __call__(cls, real: Any = 0.0, imag: Any = 0.0) -> Any:
+        if not holds_traced((real, imag)):
+            return complex(real) if type(imag) is float and imag == 0.0 else complex(real, imag)
+        return array(real) + 1j * array(imag)
+
+
+class _Complex(complex, metaclass=_ComplexType):
+    """``complex`` in the same way."""
+
+    original, dtype = complex, np.dtype(np.complex128)
+
+
+class _TypeType(type):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return args[0].__class__ if len(args) == 1 and type(args[0]) is Traced else type(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, type)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, type)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is type or other is cls
+
+    def __hash__(cls) -> int:
+        return hash(type)
+
+
+class _Type(type, metaclass=_TypeType):
+    """``type`` as traced code meets it: of a traced number it tells the type of that number."""
+
+    original = type
 
 
 def _owner() -> Any:
@@ -220,20 +288,25 @@ class Vectorize:
 
 def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def standin(*args: Any) -> Any:
+    def standin(*args: Any, **kwargs: Any) -> Any:
         if not holds_traced(args):
-            return original(*args)
+            return original(*args, **kwargs)
         if original is math.prod:  # it multiplies by the numbers' own operator
-            return function(*args)
+            return function(*args, **kwargs)
         # Python's math computes in float64, and gives a Python number
-        y = function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
+        wide = [a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args]
+        y = function(*wide, **kwargs)
         if type(y) is not Traced:
-            return y
+            return tuple([_as_python(part) for part in y]) if type(y) is tuple else y
         if original in _RAISING and not np.isfinite(y):  # guarded: elsewhere it may raise, or no longer
             original(*[a._value if type(a) is Traced else a for a in args])
-        return y._as_python()
+        return _as_python(y)
 
     return standin
+
+
+def _as_python(y: Any) -> Any:
+    return y._as_python() if type(y) is Traced else y
 
 
 # functions of math that raise for some finite numbers, where NumPy's give nan or inf
@@ -245,6 +318,11 @@ _RAISING = {
     )
     if hasattr(math, name)
 }
+
+
+@implements(np.array2string, np.array_repr, np.array_str)
+def _text(a: Any, *args: Any, **kwargs: Any) -> str:
+    return np.array2string(a._shown(), *args, **kwargs)
 
 
 def _errstate(**kwargs: Any) -> Any:
@@ -303,7 +381,23 @@ def _dist(p: Any, q: Any) -> Any:
     return np.sqrt(_fsum([(a - b) ** 2 for a, b in zip(p, q, strict=True)]))
 
 
+def _frexp(x: Any) -> Any:
+    exponent = math.frexp(x._value)[1]
+    if x == 0 or (abs(x) >= 2.0 ** (exponent - 1) and abs(x) < 2.0**exponent):  # guarded: the exponent is a constant
+        return x * 2.0**-exponent, exponent
+    return x, exponent  # nan and inf
+
+
+def _isclose(a: Any, b: Any, *, rel_tol: float = 1e-9, abs_tol: float = 0.0) -> bool:
+    return bool(a == b) or bool(abs(a - b) <= max(rel_tol * max(abs(a), abs(b)), abs_tol))
+
+
 _MATH = {
+    "frexp": _frexp,
+    "isclose": _isclose,
+    "ldexp": lambda x, i: x * 2.0**i,
+    "modf": lambda x: (x - np.trunc(x), np.trunc(x)),
+    "remainder": lambda x, y: x - np.rint(x / y) * y,
     **{
         name: getattr(np, name)
         for name in ("exp", "exp2", "expm1", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos")
@@ -321,10 +415,64 @@ _MATH = {
     "dist": _dist,
     "fsum": _fsum,
     **{
-        name: lambda x, special=special: getattr(special_functions().special, special)(x)
+        name: lambda x, special=special: getattr(importlib.import_module("scipy.special"), special)(x)
         for name, special in (("erf", "erf"), ("erfc", "erfc"), ("gamma", "gamma"), ("lgamma", "gammaln"))
     },
 }
+
+
+def _mean_of_squares(values: Any, center: Any, freedom: int) -> Any:
+    x = array(list(values))
+    return np.sum((x - (np.mean(x) if center is None else center)) ** 2) / (x.size - freedom)
+
+
+_STATISTICS: dict[str, Callable[..., Any]] = {
+    "mean": lambda data: np.mean(array(list(data))),
+    "fmean": lambda data, weights=None: np.average(array(list(data)), weights=weights),
+    "geometric_mean": lambda data: np.exp(np.mean(np.log(array(list(data))))),
+    "harmonic_mean": lambda data, weights=None: 1 / np.average(1 / array(list(data)), weights=weights),
+    "median": lambda data: np.median(array(list(data))),
+    "median_low": lambda data: sorted(data)[(len(data) - 1) // 2],
+    "median_high": lambda data: sorted(data)[len(data) // 2],
+    "variance": lambda data, xbar=None: _mean_of_squares(data, xbar, 1),
+    "pvariance": lambda data, mu=None: _mean_of_squares(data, mu, 0),
+    "stdev": lambda data, xbar=None: np.sqrt(_mean_of_squares(data, xbar, 1)),
+    "pstdev": lambda data, mu=None: np.sqrt(_mean_of_squares(data, mu, 0)),
+}
+_CMATH: dict[str, Callable[..., Any]] = {
+    **{name: getattr(np, name) for name in ("exp", "log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    "log": lambda z, base=None: np.log(z) if base is None else np.log(z) / np.log(base),
+    "phase": lambda z: np.arctan2(np.imag(z), np.real(z)),
+    "polar": lambda z: (np.abs(z), np.arctan2(np.imag(z), np.real(z))),
+    "rect": lambda r, phi: r * np.cos(phi) + 1j * (r * np.sin(phi)),
+    **{name: getattr(np, name) for name in ("isfinite", "isnan", "isinf")},
+}
+
+
+def _of_numbers(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of Python's numbers, or of a list of them, written in NumPy's terms where they are traced."""
+
+    @functools.wraps(original)
+    def standin(*args: Any, **kwargs: Any) -> Any:
+        args = tuple([list(a) if isinstance(a, Iterator) else a for a in args])
+        if not holds_traced(args):
+            return original(*args, **kwargs)
+        y = function(*[array(a) + 0j if original.__module__ == "cmath" else a for a in args], **kwargs)
+        return tuple([_as_python(part) for part in y]) if type(y) is tuple else _as_python(y)
+
+    return standin
+
+
+def _library_of(module: types.ModuleType, functions: dict[str, Callable[..., Any]]) -> _Library:
+    return _Library(module, {n: _of_numbers(getattr(module, n), f) for n, f in functions.items() if hasattr(module, n)})
+
+
+def _statistics() -> _Library:
+    """Return the stand-in for the module ``statistics``, which is loaded by whoever uses it."""
+    return _library_of(importlib.import_module("statistics"), _STATISTICS)
+
+
+CMATH = _library_of(cmath, _CMATH)
 MATH = _Library(math, {n: _by_numpy(getattr(math, n), f) for n, f in _MATH.items() if hasattr(math, n)})
 _CREATION = {
     "zeros": _zeros,
@@ -377,7 +525,11 @@ STANDIN_MODULES = (_Library, SciPy)
 STANDINS: dict[Any, Any] = {
     np: NUMPY,
     math: MATH,
-    float: Float,
+    float: _Float,
+    complex: _Complex,
+    type: _Type,
+    cmath: CMATH,
+    **{getattr(cmath, n): getattr(CMATH, n) for n in _CMATH},
     **{getattr(np, n): f for n, f in _CREATION.items() if hasattr(np, n)},
     **{getattr(part, n): f for part in (np.linalg, np.fft) for n, f in _listing(part).items()},
     **{getattr(math, n): getattr(MATH, n) for n in _MATH if hasattr(math, n)},

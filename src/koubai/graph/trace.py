@@ -21,11 +21,13 @@ import itertools
 import keyword
 import math
 import operator
+import os
 import sys
+import sysconfig
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -34,6 +36,7 @@ from koubai.errors import CompileError, TraceError
 from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
+    "DIFFERENCES",
     "FUNCTIONS",
     "Calls",
     "Graph",
@@ -46,9 +49,12 @@ __all__ = [
     "current_trace",
     "evaluate",
     "infer",
+    "is_library",
     "named_place",
     "new_traced",
     "normalized",
+    "number_taken",
+    "public_name",
     "record",
     "run_nodes",
     "settled",
@@ -175,37 +181,107 @@ def _stores(code: CodeType) -> dict[int, str]:
     }
 
 
-# is this code koubai's or NumPy's own? By identity, since hashing a code object reads all of it; held, so that none
-# takes another's identity
-_inside: dict[int, bool] = {}
+# Whose is this code? By identity, since hashing a code object reads all of it; held, so that none takes another's
+# identity
+_owners: dict[int, int] = {}
 _seen: list[CodeType] = []
 _places: dict[tuple[int, int], Where] = {}  # by the code's identity and the offset: one object for all nodes made there
+_USER, _INSIDE, _LIBRARY, _CALLER = range(4)
+_STDLIB = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")})
+
+
+def is_library(file: str) -> bool:
+    """Return whether a file of code belongs to Python itself or to an installed package."""
+    return file.startswith((*_STDLIB, "<frozen")) or "site-packages" in file or "dist-packages" in file
+
+
+def _owner(frame: FrameType) -> int:
+    code = frame.f_code
+    owner = _owners.get(id(code))
+    if owner is None:
+        module = frame.f_globals.get("__name__") or ""
+        if module == "koubai.graph.call":
+            owner = _CALLER  # whose callee is the traced function
+        elif module.partition(".")[0] in ("koubai", "numpy"):
+            owner = _INSIDE
+        else:
+            owner = _LIBRARY if is_library(code.co_filename) else _USER
+        _owners[id(code)] = owner
+        _seen.append(code)
+    return owner
 
 
 def user_frame(depth: int = 1) -> Where:
-    """Return where the nearest frame outside koubai and NumPy stands; the first ``depth`` are known to be inside."""
-    frame = sys._getframe(depth)
+    """Return where the nearest frame of the user's stands; the first ``depth`` are known to be koubai's.
+
+    Where the traced function itself is an installed package's, it counts as the user's.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    outermost = None
     while frame is not None:
-        code = frame.f_code
-        inside = _inside.get(id(code))
-        if inside is None:
-            module = frame.f_globals.get("__name__", "")
-            inside = _inside[id(code)] = module.partition(".")[0] in ("koubai", "numpy")
-            _seen.append(code)
-        if not inside:
-            key = id(code), frame.f_lasti
-            where = _places.get(key)
-            if where is None:
-                where = _places[key] = code, frame.f_lasti, False
-            return where
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+        owner = _owners.get(id(frame.f_code))
+        if owner is None:
+            owner = _owner(frame)
+        if owner == _USER:
+            return _place_of(frame)
+        if owner == _LIBRARY:
+            outermost = frame
+        elif owner == _CALLER and outermost is not None:
+            break
+        frame = frame.f_back
+    return None if outermost is None else _place_of(outermost)
+
+
+def _place_of(frame: FrameType) -> Where:
+    key = id(frame.f_code), frame.f_lasti
+    where = _places.get(key)
+    if where is None:
+        where = _places[key] = frame.f_code, frame.f_lasti, False
+    return where
+
+
+def _library_call() -> str | None:
+    """Return the public name of the library's function that the user's line calls, if one is running."""
+    frame: FrameType | None = sys._getframe(1)
+    names = []
+    while frame is not None and (owner := _owner(frame)) not in (_USER, _CALLER):
+        if owner == _LIBRARY:
+            names.append(public_name(frame.f_globals.get("__name__") or "", frame.f_code.co_qualname))
+            # a decorator's wrapper holds what it wraps
+            inner = [f for f in frame.f_locals.values() if type(f) is FunctionType] if not names[-1][1] else []
+            names += [public_name(f.__module__ or "", f.__qualname__) for f in inner]
+        frame = frame.f_back
+    known = [name for name, is_known in names if is_known]
+    return known[-1] if known else names[-1][0] if names else None
+
+
+def public_name(module: str, qualname: str) -> tuple[str, bool]:
+    """Return what a user would call a library's function, and whether there is such a name."""
+    parts = itertools.takewhile(lambda part: not part.startswith("_"), module.split("."))
+    public = ".".join(parts)
+    names = [name for name in qualname.replace("<locals>.", "").split(".") if name not in ("__call__", "__init__")]
+    return f"{public}.{'.'.join(names)}", hasattr(sys.modules.get(public), names[0] if names else "")
 
 
 def untraceable(reason: str, fix: str) -> TraceError:
     """Return a TraceError that points at the user's line."""
     where = user_frame()
     return TraceError(reason, fix, where[0].co_filename if where else None, _line(where) if where else None)
+
+
+def number_taken(what: str, fix: str) -> TraceError:
+    """Return a TraceError that says who took the number out of a traced value: ``what``, or the library in between."""
+    called = _library_call()
+    if called is not None:
+        what = called
+        fix = "koubai doesn't know it: write it with NumPy's functions, or " + DIFFERENCES
+    return untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+
+
+DIFFERENCES = (
+    "let differences be taken from the start: method='central' (in minimize grad='central') costs two evaluations of f "
+    "an element of x"
+)
 
 
 class Graph:
@@ -366,7 +442,7 @@ class Graph:
         """Return one Python name a node: the user's own where it can be recovered, never twice."""
         used: dict[str, int] = {}
         names = []
-        taken = {"np", "special", self.name}
+        taken = {"np", "special", "linalg", self.name}
         for i, node in enumerate(self.nodes):
             name = node.name
             if name is None or not name.isidentifier() or keyword.iskeyword(name):
@@ -421,8 +497,9 @@ class Graph:
         arguments = ", ".join(names[i] for i in self.inputs)
         returned = ", ".join(names[i] for i in self.outputs)
         imports = ["import numpy as np"]
-        if any(node.op.name.startswith("special.") for node in self.nodes):
-            imports.append("from scipy import special")
+        parts = sorted({node.op.name.partition(".")[0] for node in self.nodes if "." in node.op.name})
+        if parts:  # a primitive of SciPy's is named after the part of SciPy that it comes from
+            imports.append(f"from scipy import {', '.join(parts)}")
         return "\n".join([*imports, "", "", f"def {self.name}({arguments}):", *body, f"    return {returned}", ""])
 
     def __str__(self) -> str:
@@ -473,6 +550,8 @@ def _number(value: Any, typed: bool) -> str:
 
 def _array_text(value: Any) -> str:
     array = np.asarray(value)
+    if not array.size:  # its text would lose the shape
+        return f"np.empty({array.shape}, np.{array.dtype.name})"
     with np.printoptions(threshold=sys.maxsize, floatmode="unique", linewidth=sys.maxsize):
         text = " ".join(np.array2string(array, separator=", ").split())
     text = text.replace("inf", "np.inf").replace("nan", "np.nan")
@@ -665,6 +744,7 @@ class Trace:
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
+        self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
         self.errors: Any = {}  # how NumPy is told to answer what is not finite, outside the trace
         self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
         self.captures: dict[int, tuple[Traced, np.ndarray[Any, Any], int]] = {}  # traced, original, node at first
@@ -719,6 +799,32 @@ class Trace:
         if key is not None:
             known[key] = i
         return i
+
+    def adopt(self, value: Traced) -> Traced:
+        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.replay` gives.
+
+        It is at the same level: what follows from it must not be looked at, though it is not differentiated here.
+        """
+        if value._trace is self:
+            return value
+        outer = value._trace
+        if not outer.concrete or outer.closed or self.closed:
+            raise _strangers()
+        node = value._current()
+        known, key = self.table[INPUT], (id(outer), node)
+        i = known.get(key)
+        if i is None:
+            shape, dtype = value.shape, value.dtype
+            i = known[key] = self.append(INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node])
+            self.inputs.append(i)
+            self.adopted.append(new_traced(outer, node, value._value, shape, dtype))
+        shown = value._value
+        if isinstance(shown, np.ndarray):
+            shown = shown.copy()
+            shown.flags.writeable = False
+        inner = new_traced(self, i, shown, value.shape, value.dtype)
+        inner._weak = value._weak
+        return inner
 
     def captured(self, value: np.ndarray[Any, Any]) -> Traced:
         """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
@@ -798,6 +904,14 @@ class Trace:
         simpler = simplify(self, op, nodes, params) if simplify is not None else None
         return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
+    def own(self, value: Any) -> Any:
+        """Return ``value``, which is to be written into an array of this trace, as a value of this trace."""
+        if type(value) is not Traced or value._trace is self or value._trace.closed:
+            return settled(value)
+        if _active.trace is not self:
+            raise _strangers()
+        return self.adopt(value)
+
     def guard(self, node: int, expected: Any) -> None:
         if self.closed:
             return
@@ -841,7 +955,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             if a._trace is not trace:
                 if a._trace.closed:
                     return record(op, [settled(b) for b in args], params)
-                raise _strangers()
+                return record(op, _adopted(args), params)
             if a._weak:
                 cast = _given_way(args)
                 if cast is not args:
@@ -890,7 +1004,18 @@ def settled(value: Any) -> Any:
 
 
 def _strangers() -> TraceError:
-    return untraceable("values of two different traces meet", "don't use an outer x inside an inner gradient")
+    return untraceable(
+        "values of two different traces meet",
+        "let the function of an inner gradient change no array of the outer one's",
+    )
+
+
+def _adopted(args: Sequence[Any]) -> list[Any]:
+    """Return the arguments in the trace that is running: what belongs to one around it becomes an input there."""
+    trace = _active.trace
+    if trace is None or trace.closed or not trace.concrete:
+        raise _strangers()
+    return [trace.adopt(a) if type(a) is Traced else a for a in args]
 
 
 def _are_numbers(args: Sequence[Any]) -> bool:
@@ -1079,6 +1204,13 @@ def new_traced(trace: Trace, node: int, value: Any, shape: Shape, dtype: Any) ->
 
 
 _blank = object.__new__
+_BINARY = dis.opmap["BINARY_OP"]
+
+
+def _formats(frame: FrameType) -> bool:
+    """Is this frame at a ``%``? A traced value does not ask itself for its number there, so a text does."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return code[at] == _BINARY and dis._nb_ops[code[at + 1]][1] in ("%", "%=")  # type: ignore[attr-defined]
 
 
 class Traced:
@@ -1174,6 +1306,7 @@ class Traced:
                     f"non-broadcastable output operand with shape {self.shape}: the result has {np.shape(new)}"
                 )
             new = np.broadcast_to(new, self.shape)
+        new = self._trace.own(new)
         if not isinstance(new, Traced):
             new = self._wrap(new)
         if new.dtype != self.dtype:
@@ -1232,7 +1365,7 @@ class Traced:
             raise CompileError(f"a derivative rule looked at a value: {what}")
         node = self._current()
         if self._trace.levels[node] == 2:
-            raise untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+            raise number_taken(what, fix)
         value = self._value.copy() if isinstance(self._value, np.ndarray) else self._value
         self._trace.guard(node, value)
         return value
@@ -1257,6 +1390,8 @@ class Traced:
         return int(self._look("an index", "index with integers"))
 
     def __float__(self) -> float:
+        if _formats(sys._getframe(1)):  # a text's own % asks for the number
+            return float(self._shown())
         return float(self._look("float()", "leave float() out"))
 
     def __complex__(self) -> complex:
@@ -1345,9 +1480,10 @@ class Traced:
         index, arrays = normalized(self, index)
         if isinstance(value, list | tuple):
             value = FUNCTIONS["array"](value)
+        trace = self._trace
+        value, *arrays = [trace.own(a) for a in (value, *arrays)]
         values = [a._value if type(a) is Traced else a for a in (value, *arrays)]
         held[index.fill(values[1:])] = values[0]
-        trace = self._trace
         nodes = [self._current()]
         for a in (value, *arrays):
             nodes.append(a._current() if type(a) is Traced else trace.constant(a))
@@ -1368,6 +1504,10 @@ class Traced:
     @property
     def nbytes(self) -> int:
         return self.size * self.itemsize
+
+    @property
+    def base(self) -> Traced | None:
+        return self._base
 
     @property
     def flags(self) -> Any:
@@ -1433,6 +1573,12 @@ class Traced:
         number = new_traced(y._trace, y._current(), y._value, (), y.dtype)
         number._weak = y.dtype == np.float64
         return number
+
+    def tobytes(self, order: Any = "C") -> bytes:
+        return bytes(np.asarray(self._shown()).tobytes(order))
+
+    def is_integer(self) -> bool:
+        return bool(self == np.trunc(self))
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -1520,7 +1666,8 @@ def _define_operators() -> None:
                 exact = _number_of(a) ** _number_of(b)
                 if isinstance(exact, complex):
                     raise untraceable("a power of a negative number is complex", "use real numbers only")
-            result._weak = result.dtype.kind != "b"  # a comparison's answer is no number that could be cast
+            if type(result) is Traced:
+                result._weak = result.dtype.kind != "b"  # a comparison's answer is no number that could be cast
             return result
 
         def inplace(self: Traced, other: Any) -> Any:
@@ -1564,7 +1711,8 @@ def _define_operators() -> None:
     def unary_of(op: Op) -> Any:
         def unary(self: Traced) -> Traced:
             result = record(op, (self,))
-            result._weak = self._weak
+            if self._weak and type(result) is Traced:
+                result._weak = True
             return result
 
         return unary
