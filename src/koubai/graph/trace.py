@@ -572,7 +572,17 @@ def evaluate(graph: Graph, *args: Any) -> tuple[Any, ...]:
     """Run the graph in plain NumPy: this is what it means. Guards are not looked at."""
     if len(args) != len(graph.inputs):
         raise TypeError(f"{graph.name} takes {len(graph.inputs)} arguments, got {len(args)}")
-    return tuple(run_nodes(graph, args)[i] for i in graph.outputs)
+    last = {j: i for i, node in enumerate(graph.nodes) for j in node.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    values: dict[int, Any] = dict(zip(graph.inputs, args, strict=True))
+    with np.errstate(all="ignore"):
+        for i, node in enumerate(graph.nodes):
+            if node.op is not INPUT:
+                values[i] = node.op.call(*[values[j] for j in node.inputs], **node.params)
+            for j in node.inputs:
+                if last[j] == i:  # a loop that fills a table makes a table a step
+                    values.pop(j, None)
+    return tuple([values[i] for i in graph.outputs])
 
 
 def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
