@@ -13,7 +13,18 @@ from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
 from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, OutsideWrite, Trace, Traced, current_trace, is_library, untraceable
+from koubai.graph.trace import (
+    CAPTURED,
+    CONSTANT,
+    INPUT,
+    Graph,
+    OutsideWrite,
+    Trace,
+    Traced,
+    current_trace,
+    is_library,
+    untraceable,
+)
 from koubai.parameters import is_structure, members
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
