@@ -233,18 +233,18 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             tests.append(f"s{len(namespace) - 1} == Static({text})")
             namespace["Static"] = Static
             return ""
-        kind, parts = part
-        if not isinstance(kind, str):  # the class of a NamedTuple
-            name = f"kind{len(namespace)}"
-            namespace[name], kind = kind, name
-        tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
-        if kind == "dict":
+        structure, parts = part
+        named: str = structure if isinstance(structure, str) else f"kind{len(namespace)}"
+        if not isinstance(structure, str):  # the class of a NamedTuple
+            namespace[named] = structure
+        tests.append(f"type({text}) is {named} and len({text}) == {len(parts)}")
+        if named == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
         inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
-        if kind == "list":
+        if named == "list":
             return f"[{', '.join(inner)}]"
-        return f"({', '.join(inner)},)" if kind == "tuple" else f"{kind}({', '.join(inner)})"
+        return f"({', '.join(inner)},)" if named == "tuple" else f"{named}({', '.join(inner)})"
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
     if (environment := path.recorded.environment).only_names:

@@ -1000,11 +1000,8 @@ def _middle(x: Any, axis: Any, q: Any, keepdims: Any, method: str = "linear") ->
     ordered = sort(lined, -1)
     n = ordered.shape[-1]
     # every method takes neighbours, or a point between two: of 0, 1, 2 … its answer is their place
-    place = (
-        np.asarray(q, np.float64) * (n - 1)
-        if method == "linear"
-        else np.quantile(np.arange(float(n)), q, method=method)
-    )
+    rule: Any = np.quantile
+    place = np.asarray(q, np.float64) * (n - 1) if method == "linear" else rule(np.arange(float(n)), q, method=method)
     place = np.asarray(place)
     low = np.floor(place).astype(np.intp)
     part = (place - low).astype(x.dtype if isinstance(q, int | float) else np.result_type(x.dtype, np.asarray(q).dtype))
@@ -1046,7 +1043,7 @@ def quantile(
 
 def _plain_quantile(q: Any) -> Any:
     """Return q, which is not differentiated, as a number or an array."""
-    return q if isinstance(q, int | float) and type(q) is not Traced else np.asarray(q)
+    return q if type(q) in (int, float) else np.asarray(q)
 
 
 @implements(np.percentile)
@@ -1155,7 +1152,7 @@ def einsum(
     return finish(apply("einsum", *arrays, subscripts=f"{','.join(terms)}->{result}"), None, out)
 
 
-def _from_lists(operands: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+def _from_lists(operands: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
     """Return the text and the operands of ``np.einsum(a, [0, 1], b, [1, 2], [0, 2])``."""
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -1164,7 +1161,7 @@ def _from_lists(operands: Sequence[Any]) -> tuple[str, Sequence[Any]]:
 
     pairs = list(zip(operands[0::2], operands[1::2], strict=False))
     result = f"->{text(operands[-1])}" if len(operands) % 2 else ""
-    return ",".join(text(labels) for _, labels in pairs) + result, [a for a, _ in pairs]
+    return ",".join(text(labels) for _, labels in pairs) + result, tuple(a for a, _ in pairs)
 
 
 @implements(np.kron)

@@ -267,8 +267,10 @@ def eigenvalue_kink(w: Any) -> bool:
 
 
 def _eigh(a: Any, *, uplo: str = "L") -> Any:
-    """The decomposition that the lower triangle of a tells. uplo "U": as LAPACK finds it from the upper one of aᵀ, which
-    may turn other vectors round."""
+    """The decomposition that the lower triangle of a tells.
+
+    uplo "U": as LAPACK finds it from the upper triangle of aᵀ, which may turn other vectors round.
+    """
     w, v = np.linalg.eigh(a) if uplo == "L" else np.linalg.eigh(a.mT, "U")
     return np.concatenate([w[..., None, :], v], -2)
 

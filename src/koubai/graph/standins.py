@@ -247,8 +247,8 @@ def _eye(
     like: Any = None,
 ) -> Any:
     _without_like(like)
-    y = _owner()._wrap(np.eye(int(N), None if M is None else int(M), int(k), np.dtype(dtype), order))
-    return y
+    plain: Any = np.eye  # its type wants the order spelled out
+    return _owner()._wrap(plain(int(N), None if M is None else int(M), int(k), np.dtype(dtype), order))
 
 
 def _identity(n: Any, dtype: Any = np.float64, *, like: Any = None) -> Any:
@@ -293,8 +293,9 @@ def _asarray(
         return y.astype(dtype)
     if y is not a:
         return y
-    held = y._value
-    lies = not isinstance(held, np.ndarray) or order not in ("C", "F") or held.flags[f"{order}_CONTIGUOUS"]
+    held: Any = y._value
+    moves = isinstance(held, np.ndarray) and order in ("C", "F")
+    lies = not moves or getattr(held.flags, f"{order.lower()}_contiguous")
     return y if lies and not copy else y.copy(order or "K")
 
 

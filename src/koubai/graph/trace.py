@@ -36,6 +36,7 @@ from koubai.errors import CompileError, TraceError
 from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
+    "DIFFERENCES",
     "FUNCTIONS",
     "Calls",
     "Graph",
@@ -44,7 +45,6 @@ __all__ = [
     "Node",
     "OutsideWrite",
     "Trace",
-    "DIFFERENCES",
     "Traced",
     "current_trace",
     "evaluate",
@@ -801,13 +801,12 @@ class Trace:
         if not outer.concrete or outer.closed or self.closed:
             raise _strangers()
         node = value._current()
-        key = ("adopted", id(outer), node)
-        i = self.table.get(key)
+        known, key = self.table[INPUT], (id(outer), node)
+        i = known.get(key)
         if i is None:
             shape, dtype = value.shape, value.dtype
-            i = self.table[key] = self.append(
-                INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node]
-            )
+            name = f"outer{len(self.adopted)}"
+            i = known[key] = self.append(INPUT, {"name": name}, shape, dtype, outer.levels[node])
             self.inputs.append(i)
             self.adopted.append(new_traced(outer, node, value._value, shape, dtype))
         shown = value._value
