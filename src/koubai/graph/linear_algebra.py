@@ -402,7 +402,7 @@ def eig(a: Any) -> Any:
     else:  # LAPACK turns each vector so that its largest component is real
         place = np.argmax(np.absolute(v) ** 2, axis=-2, keepdims=True)
         largest = np.take_along_axis(v, place, axis=-2)
-        turned = v * (np.absolute(largest) / largest)
+        turned = v * (np.sign(np.real(largest)) * np.absolute(largest) / largest)
         v = np.where(np.imag(v) == 0, np.real(turned), turned)  # what rounding leaves of an imaginary part
     return _result_type(np.linalg.eig)(w, v / np.sqrt(np.sum(np.absolute(v) ** 2, axis=-2, keepdims=True)))
 
