@@ -440,7 +440,13 @@ row(
     shapes=(*STACKS, (5, 5)),
     loose=4,
 )
-row(LA + "eigvals", "np.linalg.eigvals(regular(x))", "np.linalg.eigvals(x - x.mT + 0.1 * x).imag", shapes=SQUARES, loose=40)
+row(
+    LA + "eigvals",
+    "np.linalg.eigvals(regular(x))",
+    "np.linalg.eigvals(x - x.mT + 0.1 * x).imag",
+    shapes=SQUARES,
+    loose=40,
+)
 row(
     LA + "eig",
     "np.linalg.eig(regular(x))[1]",
@@ -1077,7 +1083,7 @@ def sample(row, shape, dtype=np.float64):
 
 # --- the page
 def counts():
-    """Return (NumPy functions, methods of ufuncs and arrays, operators and math, scipy.special): distinct names."""
+    """Return (NumPy functions, methods of ufuncs and arrays, operators and math, SciPy): distinct names."""
     names = {row.name for row in ROWS}
     methods = {
         n for n in names if n.startswith("ndarray.") or re.fullmatch(r"np\.\w+\.(reduce|accumulate|outer|at)", n)
@@ -1121,7 +1127,7 @@ def page():
         "",
         f"{len(numpy)} NumPy functions ({steps} of them steps and tests, whose derivative is zero), {len(methods)}",
         f"methods of arrays and ufuncs, {len(python)} of Python's operators and functions of `math`,",
-        f"and {len(from_scipy)} functions of `scipy.special`; second names of the same function are not counted.",
+        f"and {len(from_scipy)} functions and distributions of SciPy; second names of the same function are not counted.",
         "Each is run by `tests/test_supported.py` on several shapes: the traced value equals the plain one;",
         "the gradient agrees with",
         "the adaptive numerical gradient and the Hessian-vector product with differences of the gradient, within their",

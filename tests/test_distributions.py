@@ -101,7 +101,12 @@ COV = ROWS.T @ ROWS + np.eye(3)
 
 @pytest.mark.parametrize(
     "arguments",
-    [(ROWS, [0.1, 0.2, 0.3], 2.0), (ROWS, None, COV), (ROWS[0], [0.1, 0.2, 0.3], [1.0, 2.0, 3.0]), (ROWS[:, 0], 0.3, 2.0)]
+    [
+        (ROWS, [0.1, 0.2, 0.3], 2.0),
+        (ROWS, None, COV),
+        (ROWS[0], [0.1, 0.2, 0.3], [1.0, 2.0, 3.0]),
+        (ROWS[:, 0], 0.3, 2.0),
+    ]
     + [(ROWS[0, 0],), (ROWS.reshape(5, 1, 3), [0.0, 0.0, 0.0])],
 )
 @pytest.mark.parametrize("method", ["logpdf", "pdf"])
@@ -120,7 +125,9 @@ def test_normal_vectors_have_scipys_values(arguments, method):
 
 def test_a_covariance_that_is_none_is_refused_as_scipy_refuses_it():
     with pytest.raises(ValueError, match="positive semidefinite"):
-        kb.grad(lambda x: stats.multivariate_normal.logpdf(np.ones(2), np.zeros(2), np.eye(2) * x), method="backprop")(-1.0)
+        kb.grad(lambda x: stats.multivariate_normal.logpdf(np.ones(2), np.zeros(2), np.eye(2) * x), method="backprop")(
+            -1.0
+        )
     with pytest.raises(TraceError, match="allow_singular"):
         kb.grad(lambda x: stats.multivariate_normal.logpdf(x, allow_singular=True), method="backprop")(0.3)
 

@@ -197,7 +197,9 @@ def test_data_that_is_not_differentiated_may_go_anywhere():
     def f(x):
         return x[0] * np.sum(stats.gamma.ppf(DATA / 5.0, 2.0)) + x[1] * scipy.ndimage.median_filter(DATA, 3)[1]
 
-    np.testing.assert_allclose(kb.grad(f, method="backprop")(X)[0], np.sum(stats.gamma.ppf(DATA / 5.0, 2.0)), rtol=1e-13)
+    np.testing.assert_allclose(
+        kb.grad(f, method="backprop")(X)[0], np.sum(stats.gamma.ppf(DATA / 5.0, 2.0)), rtol=1e-13
+    )
 
 
 def test_what_scipy_refuses_is_refused_at_every_call():
