@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import re
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -1099,9 +1098,7 @@ def refusal(code):
     from koubai.errors import TraceError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            kb.grad(function(code, 1), method="backprop")(np.array([0.3, 1.2, 0.7]))
+        kb.grad(function(code, 1), method="backprop")(np.array([0.3, 1.2, 0.7]))
     except TraceError as error:
         return f"{error.reason}; {error.fix}"
     raise AssertionError(f"{code} is not refused")

@@ -33,7 +33,6 @@ CASES = {
     np.nan_to_num: [lambda x: np.nan_to_num(np.where(x > 1, np.nan, x))],
     np.round: [lambda x: np.round(x, 1) + x, lambda x: x.round() * x],
     np.around: [lambda x: np.around(x) * x],
-    np.fix: [lambda x: np.fix(x) * x],
     np.clip: [lambda x: np.clip(x, -1, 1), lambda x: x.clip(min=0.5), lambda x: np.clip(x, None, x[0, 0])],
     np.where: [lambda x: np.where(x > 0, x * x, -x)],
     np.select: [lambda x: np.select([x < 0, x > 1], [x * x, np.exp(x)], 3.0)],
@@ -231,6 +230,8 @@ CASES = {
     (np.add, "at"): [lambda x: _added_at(x, np.add)],
     (np.subtract, "at"): [lambda x: _added_at(x, np.subtract)],
 }
+if hasattr(np, "fix"):  # deprecated since NumPy 2.5
+    CASES[np.fix] = [lambda x: np.fix(x) * x]
 if hasattr(np, "unstack"):  # NumPy 2.1
     CASES[np.unstack] = [lambda x: np.unstack(x, axis=1)[1] * 2]
 for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum", "hypot", "arctan2", "logaddexp"):

@@ -8,7 +8,7 @@ import random
 
 from .idioms import IDIOMS, Idiom
 from .programs import Program
-from .writing import FORMS, FORMULAS, fill, inside, names_of, points_of
+from .writing import FORMS, FORMULAS, SQUARE, fill, inside, names_of, points_of
 
 SUMS = ("{p}(x) + {q}(x)", "{p}(x) + 0.5 * {q}(x) + {r}(x)")
 OTHERS = (
@@ -80,7 +80,7 @@ def renamed(text: str, suffix: str) -> str | None:
 def compose(seed: int) -> Program:
     """Return a random program of two or three idioms."""
     rng = random.Random(seed)
-    form = rng.choice(FORMS)
+    form = rng.choice((*FORMS, SQUARE))
     layout = rng.choice(("module", "module", "loose", "anonymous"))
     known = [
         idiom

@@ -507,7 +507,7 @@ class _Outputs(_Directions):
         shift = complex(x[0], h[0])
         self.nfev += 1
         value = np.asarray(self.f(self._show(self.base + shift * self.directions[0])))
-        return (value.imag if value.dtype.kind == "c" else np.zeros(x.size)).ravel() / h[0]
+        return np.asarray((value.imag if value.dtype.kind == "c" else np.zeros(x.size)).ravel() / h[0])
 
 
 def outputs_of(value: Any) -> Any:

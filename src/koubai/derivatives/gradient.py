@@ -122,7 +122,7 @@ class Differentiated:
         before = self._differences
         if error is not None:
             self._differences += 2
-            refuse_random(lambda: as_scalar(self.f(*own(args), **own(kwargs))), self._paths.name)
+            refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self._paths.name)
         try:
             answer, estimates = self._differenced(args, kwargs)
         except Exception:
@@ -150,25 +150,25 @@ class Differentiated:
         for n in (_position(n, args) for n in self.argnums):
 
             def along(x: Any, n: int = n) -> Any:
-                return self.f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
+                return self.f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
             estimates.append(estimate(along, args[n], method, None, elementwise=False))
             self._differences += estimates[-1].nfev
         self._differences += 1
-        value = as_scalar(self.f(*own(args), **own(kwargs)))
+        value = as_scalar(self.f(*_own(args), **_own(kwargs)))
         results = tuple(each.value for each in estimates)
         return (value, results[0] if self.one else results), estimates
 
 
-def own(value: Any) -> Any:
+def _own(value: Any) -> Any:
     """Return arguments whose arrays are copies: what f does with its arguments stays with f."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if type(value) in (list, tuple):
-        return type(value)([own(part) for part in value])
+        return type(value)([_own(part) for part in value])
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(own, value))
-    return {k: own(part) for k, part in value.items()} if type(value) is dict else value
+    return {k: _own(part) for k, part in value.items()} if type(value) is dict else value
 
 
 def _function(f: Any) -> Callable[..., Any]:
@@ -233,18 +233,18 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             tests.append(f"s{len(namespace) - 1} == Static({text})")
             namespace["Static"] = Static
             return ""
-        structure, parts = part
-        named: str = structure if isinstance(structure, str) else f"kind{len(namespace)}"
-        if not isinstance(structure, str):  # the class of a NamedTuple
-            namespace[named] = structure
-        tests.append(f"type({text}) is {named} and len({text}) == {len(parts)}")
-        if named == "dict":
+        made, parts = part
+        shape: str = made if isinstance(made, str) else f"kind{len(namespace)}"
+        if shape is not made:  # the class of a NamedTuple
+            namespace[shape] = made
+        tests.append(f"type({text}) is {shape} and len({text}) == {len(parts)}")
+        if shape == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
         inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
-        if named == "list":
+        if shape == "list":
             return f"[{', '.join(inner)}]"
-        return f"({', '.join(inner)},)" if named == "tuple" else f"{named}({', '.join(inner)})"
+        return f"({', '.join(inner)},)" if shape == "tuple" else f"{shape}({', '.join(inner)})"
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
     if (environment := path.recorded.environment).only_names:
@@ -402,7 +402,7 @@ class _Alone(NamedTuple):
         layout, vector = flatten(args[n], "x")
 
         def along(x: Any) -> Any:
-            return f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
+            return f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
         return cls(along, replace(layout, dtype=np.dtype(np.float64)), vector.astype(np.float64))
 
@@ -431,7 +431,7 @@ class _HessianVector(_Higher):
         parts = _matching(v, x)
 
         def by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
-            w = alone.layout.match(v, "v")
+            w = alone.layout.match(v, "v").astype(np.float64)
             if slopes is None:
                 return difference_hvp(alone.f, alone.layout, alone.x, w, method)
             length = float(np.max(np.abs(w)))
@@ -553,8 +553,8 @@ class _Jacobian(_Higher):
 
         def by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
             def outputs(x: Any) -> Any:
-                y = outputs_of(alone.f(x))
-                shape.append(y.shape)
+                y = alone.f(x)
+                shape.append(np.shape(y))
                 return y
 
             return difference_jacobian(outputs, alone.layout, alone.x, method)

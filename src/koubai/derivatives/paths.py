@@ -366,7 +366,7 @@ class Paths:
             path.agrees = False
             return
         size = np.abs(np.where(finite, y, 0.0))
-        scale = np.maximum(size, 1e-6 * size.max()) if size.any() else np.ones(shape)
+        scale = np.where(size > 0, size, size.max() or 1.0)
         weights = np.random.default_rng(20240229).uniform(0.5, 1.5, shape) / scale  # so that each counts
         weights = np.where(finite, weights, 0.0).astype(dtype)[()]
         products, _ = path.run(leaves, weights)

@@ -274,7 +274,8 @@ class StepPrograms:
 
     def explained(self, k: int, data: tuple[Any, ...]) -> str:
         """Return why the gradient at frame k is not finite, though the loss is."""
-        graph, _, leaves = self.recorded(k, data)
+        recorded = self.recorded(k, data)
+        graph, leaves = recorded.graph, recorded.leaves
         loss = Graph(graph.nodes, graph.inputs, graph.outputs[:1], graph.guards, graph.kinks, graph.name, graph)
         _, told = Settler(loss, leaves.active, GRADIENT)(leaves.values, (), ())
         return told or "it would be finite if what a mask leaves out were finite: mask the argument too"

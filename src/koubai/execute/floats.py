@@ -243,7 +243,7 @@ class _Writer:
 
 def _literal(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
-        return f"float('{value}')"
+        return f'float("{value}")'  # not with the quotes that `_output` takes out
     return f"({value!r})"
 
 

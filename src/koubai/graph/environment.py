@@ -221,11 +221,8 @@ class Environment:
             return Vectorize(self.substitute(value.pyfunc), otypes=value.otypes)
         if isinstance(value, staticmethod | classmethod | property | functools.cached_property):
             return self._member(value)
-        if (
-            isinstance(value, _CONSTANTS)
-            and kind is not np.void
-            and _foreign(kind.__module__) | issubclass(kind, enum.Enum)
-        ):
+        constant = isinstance(value, _CONSTANTS) and kind is not np.void and _library_class(kind)
+        if constant or isinstance(value, enum.Enum):
             return value
         if kind is _TUPLE_GETTER or (home in ("typing", "types", "dataclasses") and kind not in _SHADOWED):
             return value

@@ -280,9 +280,11 @@ def round_(a: Any, decimals: int = 0, out: Any = None) -> Any:
     return finish(np.rint(a * scale) / scale if decimals > 0 else np.rint(a / scale) * scale, None, out)
 
 
-@implements(np.fix)
-def fix(x: Any, out: Any = None) -> Any:
-    return finish(np.trunc(x), None, out)
+if hasattr(np, "fix"):  # deprecated since NumPy 2.5; a NumPy without it must not keep koubai from being imported
+
+    @implements(np.fix)
+    def fix(x: Any, out: Any = None) -> Any:
+        return finish(np.trunc(x), None, out)
 
 
 @implements(np.clip)

@@ -87,9 +87,9 @@ def scipy_standin(value: Any) -> Any:
     """Return what a traced function meets in place of a module, function, class or object of SciPy's, of
     ``numpy.polynomial`` or of statistics; None: it itself, or it is another's."""
     if isinstance(value, types.FunctionType) and value.__module__ == "statistics" and value.__name__ in _STATISTICS:
-        return getattr(statistics_standins(), value.__name__)
+        return getattr(_statistics(), value.__name__)
     if isinstance(value, types.ModuleType) and value.__name__ == "statistics":
-        return statistics_standins()
+        return _statistics()
     if isinstance(value, types.ModuleType):
         return SciPy(value) if value.__name__.startswith(("scipy", "numpy.polynomial")) else None
     if isinstance(value, types.MethodType):
@@ -143,7 +143,7 @@ class _NumberType(type):
         return hash(cls.original)
 
 
-class Float(float, metaclass=_NumberType):
+class _Float(float, metaclass=_NumberType):
     """``float`` as traced code meets it: of a traced number it gives the traced number."""
 
     original, dtype = float, np.dtype(np.float64)
@@ -537,7 +537,7 @@ def _library_of(module: types.ModuleType, functions: dict[str, Callable[..., Any
     return _Library(module, {n: _of_numbers(getattr(module, n), f) for n, f in functions.items() if hasattr(module, n)})
 
 
-def statistics_standins() -> _Library:
+def _statistics() -> _Library:
     """Return the stand-in for the module ``statistics``, which is loaded by whoever uses it."""
     return _library_of(importlib.import_module("statistics"), _STATISTICS)
 
@@ -599,7 +599,7 @@ STANDIN_MODULES = (_Library, SciPy)
 STANDINS: dict[Any, Any] = {
     np: NUMPY,
     math: MATH,
-    float: Float,
+    float: _Float,
     complex: _Complex,
     type: _Type,
     cmath: CMATH,

@@ -240,7 +240,7 @@ def _place_of(frame: FrameType) -> Where:
     return where
 
 
-def library_call() -> str | None:
+def _library_call() -> str | None:
     """Return the public name of the library's function that the user's line calls, if one is running."""
     frame: FrameType | None = sys._getframe(1)
     names = []
@@ -271,7 +271,7 @@ def untraceable(reason: str, fix: str) -> TraceError:
 
 def number_taken(what: str, fix: str) -> TraceError:
     """Return a TraceError that says who took the number out of a traced value: ``what``, or the library in between."""
-    called = library_call()
+    called = _library_call()
     if called is not None:
         what = called
         fix = "koubai doesn't know it: write it with NumPy's functions, or " + DIFFERENCES
@@ -397,7 +397,7 @@ class Graph:
                     node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
                 kept.append(node)
             if ends:
-                nodes[i] = None  # type: ignore[index,call-overload]
+                nodes[i] = None  # type: ignore[index]
         return cls(
             kept,
             [new[i] for i in inputs],
@@ -805,8 +805,7 @@ class Trace:
         i = known.get(key)
         if i is None:
             shape, dtype = value.shape, value.dtype
-            name = f"outer{len(self.adopted)}"
-            i = known[key] = self.append(INPUT, {"name": name}, shape, dtype, outer.levels[node])
+            i = known[key] = self.append(INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node])
             self.inputs.append(i)
             self.adopted.append(new_traced(outer, node, value._value, shape, dtype))
         shown = value._value
@@ -968,7 +967,10 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
     result = new_traced(trace, i, value, shape, dtype)
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
-        result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
+        base = args[0]
+        result._base, result._base_node, result._view = base, nodes[0], trace.nodes[i]
+        root = result._root = base if base._base is None else base._root
+        result._root_node = root._node
     return result
 
 
@@ -1204,7 +1206,10 @@ def _formats(frame: FrameType) -> bool:
 class Traced:
     """A value of the function being traced. It behaves as a NumPy array, or as a NumPy scalar when 0-d."""
 
-    __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "_weak", "dtype", "shape")
+    __slots__ = (
+        *("__weakref__", "_base", "_base_node", "_node", "_root", "_root_node", "_trace", "_value", "_view", "_weak"),
+        *("dtype", "shape"),
+    )
     _record = staticmethod(record)
     _trace: Trace
     _node: int  # below 0: a number of a trace without numbers, which is no node yet
@@ -1213,6 +1218,8 @@ class Traced:
     _base: Traced | None  # the array that this one is a view of,
     _base_node: int  # the node of the base that `_node` was taken from,
     _view: Node  # and the node that took it
+    _root: Traced  # at the end of the chain of bases: the one whose memory it is, and not a view,
+    _root_node: int  # and that one's node for which `_node` holds
     shape: Shape
     dtype: Any
 
@@ -1232,38 +1239,51 @@ class Traced:
     # --- aliasing: what is written into an array shows in its views, and the other way round
     def _current(self) -> int:
         """Return the node that holds this array's present content; a view's is taken anew when its base was written."""
-        base = self._base
-        if base is not None:
-            view = self._view
-            now = base._current()
-            if now != self._base_node:
-                inputs = (now, *view.inputs[1:])
-                self._node = self._trace.emit(view.op, inputs, view.params, (self.shape, self.dtype))
-                self._base_node = now
+        if self._base is not None:
+            if self._root._node != self._root_node:
+                self._take_anew()
         elif self._node < 0:  # a number of a trace without numbers
             self._node = self._trace.constant(self._value)
         return self._node
 
+    def _take_anew(self) -> None:
+        chain = [self]  # of views of views, which may be long
+        while (base := chain[-1]._base) is not self._root:
+            chain.append(base)  # type: ignore[arg-type]
+        now = root_node = self._root._node
+        for shown in reversed(chain):
+            if now != shown._base_node:
+                view = shown._view
+                inputs = (now, *view.inputs[1:])
+                shown._node = self._trace.emit(view.op, inputs, view.params, (shown.shape, shown.dtype))
+                shown._base_node = now
+            shown._root_node = root_node
+            now = shown._node
+
     def _assign(self, node: int) -> None:
         """Point this array, and what it is a view of, at new content."""
-        base = self._base
-        if base is not None:
-            view, emit = self._view, self._trace.emit
-            form = base.shape, base.dtype
+        emit = self._trace.emit
+        shown: Traced = self
+        chain: list[tuple[Traced, int]] = []  # of views of views, and the new content of each
+        while (base := shown._base) is not None:
+            chain.append((shown, node))
+            view, form = shown._view, (base.shape, base.dtype)
             if view.op is _GETITEM:
-                inputs = (base._current(), node, *view.inputs[1:])
-                written = emit(OPS["setitem"], inputs, view.params, form)
+                node = emit(OPS["setitem"], (base._current(), node, *view.inputs[1:]), view.params, form)
             elif view.op.name == "transpose":
                 axes = view.params["axes"]
                 back = {"axes": tuple(sorted(range(len(axes)), key=axes.__getitem__))}
-                written = emit(view.op, (node,), back, form)
+                node = emit(view.op, (node,), back, form)
             elif view.op.name == "reshape":
-                written = emit(view.op, (node,), {"shape": base.shape}, form)
+                node = emit(view.op, (node,), {"shape": base.shape}, form)
             else:
                 raise untraceable(f"the function writes into a view made by {view.op.name}", "write into a copy")
-            base._assign(written)
-            self._base_node = base._current()
-        self._node = node
+            shown = base
+        root, now = shown, node
+        root._node = now
+        for shown, node in reversed(chain):
+            shown._base_node, shown._root_node, shown._node = now, root._node, node
+            now = node
 
     def _write(self, new: Any) -> Traced:
         """Overwrite this array with ``new``, as ``out=`` and ``+=`` do."""
