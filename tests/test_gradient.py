@@ -573,7 +573,7 @@ def test_a_fallback_is_told_once_and_stays():
     derivatives = [(hessian, ()), (hvp, (X,)), (jacobian, ())]
     for derivative, extra in derivatives:
         run = derivative(black_box(square_sum))
-        with pytest.warns(FallbackWarning, match=r"test_gradient\.py:\d+: .*float"):
+        with pytest.warns(FallbackWarning, match=r"test_gradient\.py:\d+: "):
             first = run(X, *extra)
         np.testing.assert_array_equal(run(X, *extra), first)  # warnings are errors
         with pytest.raises(TraceError):

@@ -37,7 +37,7 @@ from koubai.graph.environment import MISSING
 from koubai.graph.trace import Traced
 from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 
-__all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
+__all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "own", "value_and_grad"]
 
 METHODS = ("auto", "backprop", "forward", "backward", "central", "complex", "adaptive")
 
