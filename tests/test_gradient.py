@@ -294,9 +294,7 @@ def test_auto_falls_back_aloud_once():
         gradient = source(X)[1]
     np.testing.assert_allclose(gradient, 2 * X, rtol=1e-6)
     assert source.gradient_source == "adaptive"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        source(X)
+    source(X)
     with pytest.raises(TraceError):
         grad(f, method="backprop")(X)
 
@@ -573,7 +571,7 @@ def test_a_fallback_is_told_once_and_stays():
     derivatives = [(hessian, ()), (hvp, (X,)), (jacobian, ())]
     for derivative, extra in derivatives:
         run = derivative(black_box(square_sum))
-        with pytest.warns(FallbackWarning, match=r"test_gradient\.py:\d+: "):
+        with pytest.warns(FallbackWarning, match=r"test_gradient\.py:\d+: the text of a traced value"):
             first = run(X, *extra)
         np.testing.assert_array_equal(run(X, *extra), first)  # warnings are errors
         with pytest.raises(TraceError):

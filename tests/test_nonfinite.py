@@ -302,10 +302,14 @@ def test_differences_pass_their_warnings_on():
         kb.grad(np.abs, method="adaptive")(0.0)
     with pytest.warns(GradientWarning, match="kink"):
         kb.minimize(lambda x: abs(x), 0.0, grad="adaptive")
-    with pytest.warns(GradientWarning, match="jumps at x: it has no derivative there; its error is up to inf"):
-        kb.grad(lambda p: np.where(p["a"] > 0, 1.0, 0.0), method="adaptive")({"a": 0.0})
-    with pytest.warns(GradientWarning, match="guess|noisy|no derivative"):
-        kb.grad(lambda x: np.cos(x * np.exp(30.0)), method="adaptive")(0.5)
+    for f, x, matter in (
+        (lambda p: np.where(p["a"] > 0, 1.0, 0.0), {"a": 0.0}, "jumps at x: it has no derivative there; its error is"),
+        (lambda x: np.cos(x * np.exp(30.0)), 0.5, "the value is a guess; its error is up to"),
+    ):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            kb.grad(f, method="adaptive")(x)
+        assert any(w.category is GradientWarning and matter in str(w.message) for w in seen)
 
 
 def single(x):

@@ -372,9 +372,9 @@ def test_a_wrong_gradient_stops_the_training(data, monkeypatch):
     X, y = data
     right = lane.reverse
 
-    def wrong(graph, active, auxiliary):
+    def wrong(graph, active, auxiliary, careful):
         # the gradients of two weights of equal shape change places
-        gradient = right(graph, active, auxiliary=auxiliary)
+        gradient = right(graph, active, auxiliary=auxiliary, careful=careful)
         outputs = list(gradient.outputs)
         shapes = [gradient.nodes[i].shape for i in outputs]
         k = shapes.index((4,))

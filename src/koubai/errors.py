@@ -47,6 +47,7 @@ __all__ = [
     "MissingPackageError",
     "TraceError",
     "UnknownNameError",
+    "warn",
 ]
 
 # rooms that a call may pass on its way from the user's line: what stands there is not what he wrote

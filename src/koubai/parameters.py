@@ -41,7 +41,7 @@ def is_structure(value: Any) -> bool:
     if isinstance(value, list | tuple):
         if hasattr(value, "_fields"):
             return True
-        return any(isinstance(part, np.ndarray) and part.ndim > 0 or is_structure(part) for part in value)
+        return any((isinstance(part, np.ndarray) and part.ndim > 0) or is_structure(part) for part in value)
     return isinstance(value, Mapping)
 
 
@@ -113,7 +113,7 @@ class Layout:
         return dict(zip(self.names, parts, strict=True)) if self.form is None else _assembled(self.form, iter(parts))
 
     def parts(self, value: Any) -> list[Any]:
-        """Return the arrays of ``value``. Raises KeyError, IndexError or TypeError where it plainly has another form."""
+        """Return the arrays of ``value``. Raises KeyError, IndexError or TypeError where it has another form."""
         if self.names is None:
             return [value]
         return [value[name] for name in self.names] if self.form is None else list(_parts(self.form, value))
@@ -241,7 +241,7 @@ def form_of_text(text: Any) -> Form:
         return None
     (name, *fields), entries = text
     kinds: dict[str, Any] = {"dict": dict, "list": list, "tuple": tuple}
-    kind = collections.namedtuple(str(name), [str(field) for field in fields]) if fields else kinds.get(name)  # type: ignore[misc]
+    kind = collections.namedtuple(str(name), [str(field) for field in fields]) if fields else kinds.get(name)
     if kind is None:
         raise ValueError(f"{name!r} is no structure of arrays")
     keys = [str(key) if kind is dict else int(key) for key, _ in entries]

@@ -540,7 +540,7 @@ idiom(
     """
 def root(c):
     low, high = -10.0, 10.0
-    for _ in range(200):
+    for _ in range(60):
         middle = (low + high) / 2
         if middle**3 + middle > c:
             high = middle
@@ -591,7 +591,7 @@ def f(x):
     c = np.sum(x)
     phi = lambda t: (t - c) ** 2 + 0.2 * t**2
     low, high, r = -9.0, 9.0, (5**0.5 - 1) / 2
-    for _ in range(80):
+    for _ in range(40):
         p, q = high - r * (high - low), low + r * (high - low)
         if phi(p) < phi(q):
             high = q

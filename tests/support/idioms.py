@@ -1,6 +1,6 @@
 """All idioms: importing this enters them."""
 
-from . import arrays, branches, effects, libraries, objects, reach, state, text
+from . import arrays, branches, effects, libraries, objects, reach, state, text, world
 from .writing import IDIOMS, Idiom, corpus
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "reach",
     "state",
     "text",
+    "world",
 ]

@@ -73,6 +73,7 @@ f = passed_on(f)
 """,
 }
 FORMS: tuple[int, ...] = (2, 0, 3, 1)  # elements of x; 0 is a number
+SQUARE = 22  # a matrix of two rows and two columns
 LAYOUTS = ("module", "factory", "loose", "anonymous")
 ORDER = ("bare", "bare", "lambda", "bare", "callable", "bare", "method", "bare", "partial", "bare", "wraps", "bare")
 
@@ -81,7 +82,8 @@ ORDER = ("bare", "bare", "lambda", "bare", "callable", "bare", "method", "bare",
 class Idiom:
     """What programs are written from.
 
-    slots: further slots of the text, each with its choices. forms: sizes of x that it can take, 0 for a number.
+    slots: further slots of the text, each with its choices. forms: sizes of x that it can take, 0 for a number;
+    where the text leaves x to ``$F``, a matrix as well.
     alone: must it be the outermost function of its program? steady: does the path not depend on the digits of x, as
     that of a loop does that ends by a tolerance? variants: programs of it in the corpus.
     """
@@ -116,6 +118,9 @@ def idiom(
 ) -> None:
     """Enter an idiom."""
     assert name not in IDIOMS, name
+    whole = " ".join([text, *itertools.chain.from_iterable((slots or {}).values())]).replace("def f(x", "")
+    if forms is FORMS and not re.search(r"\bx\b|\$[uwn]\b|\$vec|\$other", whole):  # x stands in the formula alone
+        forms = (*FORMS, SQUARE)
     IDIOMS[name] = Idiom(
         name, text.strip("\n") + "\n", slots or {}, forms, layouts, expect, tolerance, alone, steady, variants
     )
@@ -129,7 +134,7 @@ def fill(idiom: Idiom, form: int, layout: str, rng: random.Random, chosen: Mappi
 
     values = {name: number(0.6, 1.2) for name in "abcd"} | {name: number(1.5, 2.4) for name in "eg"}
     for name in ("vec", "other"):
-        values[name] = "[" + ", ".join(number(0.4, 1.6) for _ in range(form or 2)) + "]"
+        values[name] = "[" + ", ".join(number(0.4, 1.6) for _ in range(2 if form in (0, SQUARE) else form)) + "]"
     values |= {
         "n": str(form),
         "u": "x[0]" if form else "x",
@@ -169,7 +174,7 @@ def names_of(text: str) -> list[str]:
 
 def inside(text: str, name: str = "make") -> str:
     """Return the text within a function, so that what it binds becomes closure variables."""
-    given = [part for part in ("f", "change", "probe", "extra") if part in names_of(text)]
+    given = [part for part in ("f", "change", "probe", "extra", "close") if part in names_of(text)]
     body = textwrap.indent(text, "    ")
     return f"def {name}():\n{body}    return {', '.join(given)},\n\n{', '.join(given)}, = {name}()\n"
 
@@ -178,7 +183,9 @@ def points_of(form: int, rng: random.Random) -> tuple[Any, ...]:
     """Return three points: of positive, negative and mixed numbers."""
 
     def point(low: float, high: float) -> Any:
-        values = [round(rng.uniform(low, high), 3) for _ in range(form or 1)]
+        values = [round(rng.uniform(low, high), 3) for _ in range(4 if form == SQUARE else form or 1)]
+        if form == SQUARE:
+            return (tuple(values[:2]), tuple(values[2:]))
         return tuple(values) if form else values[0]
 
     return point(0.25, 1.4), point(-1.4, -0.25), point(-1.2, 1.2)
@@ -203,7 +210,7 @@ def write(idiom: Idiom, number: int) -> Program:
     )
 
 
-def corpus(most: int = 2) -> list[Program]:
+def corpus(most: int = 1) -> list[Program]:
     """Return the programs of every idiom: so many of each, and of one with choices of its own one for each choice."""
     return [
         write(idiom, number)

@@ -22,6 +22,7 @@ however near, or f jumps, the graph is refused.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ _EXACT = frozenset(
 _MOVES = frozenset(("add_at", "concatenate", "getitem", "setitem", "stack"))
 _MOVED = {"add_at": 2, "getitem": 1, "setitem": 2}
 _EPS = {np.dtype(d): float(np.finfo(d).eps) for d in (np.float16, np.float32, np.float64, np.complex64, np.complex128)}
+_FEW = 64  # elements of a node whose slopes are found together with those of others like it
 _JUMPING = frozenset(("remainder", "fmod"))  # primitives with a derivative that jump
 
 
@@ -94,7 +96,7 @@ def cross_check(
         if not line.within_rounding(max(0.0, abs(value - f0) - 1e3 * eps * abs(f0))):
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
         pairs = list(zip(gradients, line.directions, strict=True))
-        slope = float(sum(np.sum(np.asarray(g, np.float64) * v) for g, v in pairs))
+        slope = line.slope(gradients)
         if not np.isfinite(slope):
             return True  # nothing is agreed to: the caller knows, and asks again where it is finite
         found: list[_Difference] = []
@@ -114,13 +116,17 @@ def cross_check(
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
         if looks is not None and looks.doubtful:
-            trend = line.trend(slope)
-            if trend is not None:
-                line.noise = 0.0  # as measured, it may be a stair that x stands beside
-                line.measure(eps * max(abs(f0), size))
-                if not looks.carries or not line.follows(trend - slope) or line.jumps(trend):
-                    raise looks.refusal(where, slope, trend)
-                line.measure(noise)
+            for beside in (line, _Line(f, leaves, active, graph, eps, seed=1)):  # along one, what is lost may cancel
+                beside.noise = noise
+                claimed = beside.slope(gradients)
+                trend = beside.trend(claimed, saw=bool(looks.steps))
+                if trend is None:
+                    continue
+                beside.noise = 0.0  # as measured, it may be a stair that x stands beside
+                beside.measure(eps * max(abs(f0), size))
+                if not looks.carries or not beside.follows(trend - claimed) or beside.jumps(trend, claimed):
+                    raise looks.refusal(where, claimed, trend)
+                beside.measure(noise)
         if confirmed:
             return True
         differs = _verdict(found, slope, eps, line.noise)
@@ -149,9 +155,9 @@ def cross_check(
     return True
 
 
-def directions_of(leaves: Sequence[Any], active: Sequence[int]) -> list[Any]:
+def directions_of(leaves: Sequence[Any], active: Sequence[int], seed: int = 0) -> list[Any]:
     """Return the direction along which everything here is looked at: a random one, in the scale of x."""
-    random = np.random.default_rng(20240229)
+    random = np.random.default_rng(20240229 + seed)
     return [_direction(random, np.asarray(leaves[k], np.float64)) for k in active]
 
 
@@ -200,12 +206,24 @@ class _Line:
     """
 
     def __init__(
-        self, f: Callable[..., Any], leaves: Sequence[Any], active: Sequence[int], graph: Graph | None, eps: float
+        self,
+        f: Callable[..., Any],
+        leaves: Sequence[Any],
+        active: Sequence[int],
+        graph: Graph | None,
+        eps: float,
+        seed: int = 0,
     ) -> None:
         self.f, self.leaves, self.active, self.graph, self.eps = f, leaves, active, graph, eps
-        self.directions = directions_of(leaves, active)
+        self.directions = directions_of(leaves, active, seed)
         self.noise = 0.0
         self._known: dict[float, float] = {}
+
+    def slope(self, gradients: Sequence[Any]) -> float:
+        """Return the derivative along d that these gradients make."""
+        return float(
+            sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, self.directions, strict=True))
+        )
 
     def moved(self, t: float) -> list[Any]:
         """Return the leaves at x + t d."""
@@ -260,8 +278,11 @@ class _Line:
         spread = max(abs(float(np.real(there)) - float(np.real(exact))) for exact, there in pairs)
         return spread if np.isfinite(spread) else 0.0
 
-    def trend(self, slope: float) -> float | None:
-        """Return the slope of f over long steps, if it is steady and not ``slope``."""
+    def trend(self, slope: float, saw: bool) -> float | None:
+        """Return the slope of f over long steps, if it is steady and not ``slope``.
+
+        saw: may f rise with ``slope`` and fall back in jumps? Then it has no trend, and its derivative is right.
+        """
         at, noise = self.at, self.noise
         for h in (_TREND, 1e-2 * _TREND):
             rough = (at(h) - at(-h)) / (2 * h)
@@ -277,7 +298,7 @@ class _Line:
         )
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
         other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
-        return near if steady and other and abs(near) > 0.1 * abs(slope) else None  # small: teeth of a saw, no trend
+        return near if steady and other and not (saw and abs(near) <= 0.1 * abs(slope)) else None
 
     def follows(self, lost: float, n: int = 1) -> bool:
         """Is the graph f anywhere near the point, to within the n-th derivative ``lost`` that f has and it has not?
@@ -303,17 +324,24 @@ class _Line:
             t /= 8
         return False
 
-    def jumps(self, trend: float) -> bool:
-        """Does f jump near the point? The half of an interval in which f moves more is halved, as far as x allows."""
+    def jumps(self, trend: float, slope: float = 0.0) -> bool:
+        """Does f jump near the point? The half of an interval in which f moves more is halved, as far as x allows.
+
+        What moves with ``slope``, which the graph knows of, is left out: it may hide a jump the other way.
+        """
+
+        def rest(t: float) -> float:
+            return self.at(t) - slope * t
+
         low, high = -_TREND, _TREND
         while high - low > 4 * self.eps:
             middle = (low + high) / 2
-            if abs(self.at(middle) - self.at(low)) > abs(self.at(high) - self.at(middle)):
+            if abs(rest(middle) - rest(low)) > abs(rest(high) - rest(middle)):
                 high = middle
             else:
                 low = middle
-        gap = abs(self.at(high) - self.at(low))
-        return bool(gap > 30 * self.noise and gap > 100 * abs(trend) * (high - low))
+        gap = abs(rest(high) - rest(low))
+        return bool(gap > 30 * self.noise and gap > 100 * abs(trend - slope) * (high - low))
 
 
 class _Looks(NamedTuple):
@@ -513,15 +541,15 @@ def _slopes_of_nodes(
         how = factor, side, random if slopes else None
         leaves = moved(h)
         try:
-            known = _slopes_of_numbers(graph, leaves, how)
+            known = _slopes_at_once(graph, leaves, how)
 
             def compute(i: int, node: Node, held: list[Any], memory: Memory, how: Any = how, known: Any = known) -> Any:
                 operands, along = [value for value, _ in held], [tangent for _, tangent in held]
                 tangent = None
                 if node.dtype is not None and node.dtype.kind in "fc" and any(t is not None for t in along):
                     if i in known:
-                        parts = [s * t if s else 0.0 for s, t in zip(known[i], along, strict=True) if t is not None]
-                        tangent = sum(parts)
+                        parts = [_times(s, t) for s, t in zip(known[i], along, strict=True) if t is not None]
+                        tangent = sum(parts[1:], parts[0])
                     elif node.op.name in _MOVES:  # the tangent is moved in the same way
                         real = len(operands) if node.op.name not in _MOVED else _MOVED[node.op.name]
                         there = [
@@ -545,38 +573,39 @@ def _slopes_of_nodes(
     return slopes if np.isfinite(slopes).all() else None
 
 
-def _slopes_of_numbers(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, Any]) -> dict[int, list[float]]:
-    """Return the slope of each node that makes one real number of numbers, along each operand.
+def _slopes_at_once(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, Any]) -> dict[int, list[Any]]:
+    """Return the slopes of each elementwise node of few numbers, along each operand.
 
     A long loop has very many of them. Since these slopes do not depend on how fast the operands move, all nodes of one
-    primitive are done at once.
+    primitive and one shape are done at once.
     """
     nodes = graph.nodes
     groups: dict[Any, tuple[list[int], list[list[Any]]]] = {}
 
     def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
         op, inputs, params, shape, dtype, _ = node
-        if op.elementwise and not shape and not op.view and dtype is not None and dtype.kind == "f":
+        if op.elementwise and not op.view and dtype is not None and dtype.kind == "f" and math.prod(shape) <= _FEW:
             forms = [nodes[j].dtype or dtype for j in inputs]
             if all(form.kind in "fb" for form in forms):
-                members, operands = groups.setdefault((op, dtype, *forms, *params.values()), ([], []))
-                members.append(i)
-                operands.append(held)
+                members, operands = groups.setdefault((op, shape, dtype, *forms, *params.values()), ([], []))
+                members.append(i)  # and copies, since an array may be written on
+                operands.append([np.array(np.broadcast_to(x, shape)) for x in held] if shape else held)
         return memory.perform(i, node, held)
 
     sweep(graph, leaves, compute)
-    known: dict[int, list[float]] = {}
-    for (_, _, *forms), (members, operands) in groups.items():
-        node = nodes[members[0]]._replace(shape=(len(members),))
+    known: dict[int, list[Any]] = {}
+    for (_, shape, _, *forms), (members, operands) in groups.items():
+        node = nodes[members[0]]
+        node = node._replace(shape=(len(members), *shape))
         columns = [np.array(values, form) for values, form in zip(zip(*operands, strict=True), forms, strict=False)]
-        ones = np.ones(len(members))
-        slopes = [
-            _pushed_forward(node, columns, k, ones, *how)
-            if column.dtype.kind == "f" and (node.op.rule(k) is not None or not node.op.differentiable)
-            else np.zeros(len(members))  # such as the order of a Bessel function, which may be a whole number only
-            for k, column in enumerate(columns)
-        ]
-        known.update(zip(members, map(list, zip(*[s.tolist() for s in slopes], strict=True)), strict=True))
+        slopes = []
+        for k, column in enumerate(columns):
+            along = np.ones(node.shape)
+            # a rule that says 0 may be that of a number of which nothing but whole ones make sense
+            moves = column.dtype.kind == "f" and (node.op.rule(k) is not None or not node.op.differentiable)
+            found = _pushed_forward(node, columns, k, along, *how) if moves else 0.0 * along
+            slopes.append(list(found) if shape else found.tolist())
+        known.update(zip(members, map(list, zip(*slopes, strict=True)), strict=True))
     return known
 
 
@@ -647,4 +676,11 @@ def _pushed_forward(
             break  # linear
     if random is not None:
         slope = slope + np.nan_to_num(error) * random.uniform(-1.0, 1.0, error.shape)
-    return np.where(slope == 0, 0.0, slope * length)  # what does not count may be infinite
+    return _times(slope, length)
+
+
+def _times(slope: Any, tangent: Any) -> Any:
+    """Return the product; what does not count may be infinite."""
+    if type(slope) is float:
+        return slope * tangent if slope else 0.0
+    return np.where(slope == 0, 0.0, slope * tangent)

@@ -34,7 +34,8 @@ from koubai.errors import (
 )
 from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
-from koubai.graph.trace import Traced
+from koubai.graph.functions import array
+from koubai.graph.trace import Traced, current_trace
 from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "own", "value_and_grad"]
@@ -75,21 +76,18 @@ class Differentiated:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return (f, gradient) at these arguments."""
         direct = self._direct
-        if direct is not None and not kwargs:
+        if direct is not None and not kwargs and current_trace() is None:
             answer = direct(args)
             if answer is not None:
                 return answer
         if self._refused:
             return self._by_differences(args, kwargs)
         leaves = _leaves(self.f, args, kwargs, self.argnums)
-        if any(type(value) is Traced for value in leaves.values):  # a gradient inside a function that is being traced
-            results = self._paths.replayed(leaves)
-            return results[0], self._shaped(args, results[1:])
         try:
             results = self._paths.run(leaves)
         except (TraceError, GradientError) as error:
-            if self.method == "backprop":
-                raise
+            if self.method == "backprop" or current_trace() is not None:
+                raise  # in a trace, differences would only be refused once more
             self._refused = True
             self.gradient_source = "adaptive"
             return self._by_differences(args, kwargs, error)
@@ -124,7 +122,7 @@ class Differentiated:
         before = self._differences
         if error is not None:
             self._differences += 2
-            refuse_random(lambda: as_scalar(self.f(*own(args), **own(kwargs))), self._paths.name)
+            refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self._paths.name)
         try:
             answer, estimates = self._differenced(args, kwargs)
         except Exception:
@@ -152,25 +150,25 @@ class Differentiated:
         for n in (_position(n, args) for n in self.argnums):
 
             def along(x: Any, n: int = n) -> Any:
-                return self.f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
+                return self.f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
             estimates.append(estimate(along, args[n], method, None, elementwise=False))
             self._differences += estimates[-1].nfev
         self._differences += 1
-        value = as_scalar(self.f(*own(args), **own(kwargs)))
+        value = as_scalar(self.f(*_own(args), **_own(kwargs)))
         results = tuple(each.value for each in estimates)
         return (value, results[0] if self.one else results), estimates
 
 
-def own(value: Any) -> Any:
+def _own(value: Any) -> Any:
     """Return arguments whose arrays are copies: what f does with its arguments stays with f."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if type(value) in (list, tuple):
-        return type(value)([own(part) for part in value])
+        return type(value)([_own(part) for part in value])
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(own, value))
-    return {k: own(part) for k, part in value.items()} if type(value) is dict else value
+        return type(value)(*map(_own, value))
+    return {k: _own(part) for k, part in value.items()} if type(value) is dict else value
 
 
 def _function(f: Any) -> Callable[..., Any]:
@@ -235,17 +233,18 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             tests.append(f"s{len(namespace) - 1} == Static({text})")
             namespace["Static"] = Static
             return ""
-        kind, parts = part
-        if not isinstance(kind, str):  # the class of a NamedTuple
-            namespace[f"kind{len(namespace)}"], kind = kind, f"kind{len(namespace)}"
-        tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
-        if kind == "dict":
+        made, parts = part
+        shape: str = made if isinstance(made, str) else f"kind{len(namespace)}"
+        if shape is not made:  # the class of a NamedTuple
+            namespace[shape] = made
+        tests.append(f"type({text}) is {shape} and len({text}) == {len(parts)}")
+        if shape == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
         inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
-        if kind == "list":
+        if shape == "list":
             return f"[{', '.join(inner)}]"
-        return f"({', '.join(inner)},)" if kind == "tuple" else f"{kind}({', '.join(inner)})"
+        return f"({', '.join(inner)},)" if shape == "tuple" else f"{shape}({', '.join(inner)})"
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
     if (environment := path.recorded.environment).only_names:
@@ -293,8 +292,9 @@ def value_and_grad(
     """Value and gradient: a function of the same arguments as f that returns (f(x), ∇f(x)).
 
     argnums: which positional arguments are differentiated; a tuple gives a tuple of gradients. x may be a number, an
-    array of any shape or a dict of arrays, and the gradient has its form; integers become float64. Other arguments may
-    be arrays, dicts of arrays, or anything hashable.
+    array of any shape, or arrays in dicts, lists, tuples and NamedTuples, also nested, and the gradient has its form;
+    integers become float64. A list or tuple of numbers is one array. Other arguments may be arrays, such structures of
+    them, or anything hashable. Inside a function that is differentiated itself, the gradient is a part of it.
     method: "auto" backpropagates, and where f can't be traced uses adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
     Raises InputError for complex, empty or non-numeric x, FunctionError where f does not return one real number, and
@@ -402,7 +402,7 @@ class _Alone(NamedTuple):
         layout, vector = flatten(args[n], "x")
 
         def along(x: Any) -> Any:
-            return f(*[x if i == n else own(a) for i, a in enumerate(args)], **own(kwargs))
+            return f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
         return cls(along, replace(layout, dtype=np.dtype(np.float64)), vector.astype(np.float64))
 
@@ -487,12 +487,12 @@ class _Hessian(_Higher):
         leaves = _leaves(self.f, args, kwargs, (self.number,))
         x = args[_position(self.number, args)]
         parts = [leaves.values[k] for k in leaves.active]
-        blocks = [[np.empty((*a.shape, *b.shape), np.result_type(a, b)) for b in parts] for a in parts]
-        for i, at, unit in _units(parts):
-            for block, row in zip(blocks[i], self.paths.run(leaves, *unit), strict=True):
-                block[at] = row
+        rows: list[list[Any]] = [[] for _ in parts]
+        for i, unit in _units(parts):
+            rows[i].append(self.paths.run(leaves, *unit))
+        blocks = [_stacked(these, a.shape, parts) for these, a in zip(rows, parts, strict=True)]
         if not is_structure(x):
-            return blocks[0][0] if parts[0].ndim else blocks[0][0][()]
+            return blocks[0][0]
         return rebuilt(x, iter([rebuilt(x, iter(row)) for row in blocks]))
 
     @staticmethod
@@ -507,8 +507,8 @@ def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") ->
 
         H[i, j] = ∂²f / ∂x[i] ∂x[j]
 
-    For x of shape s the result has shape s + s; for a number it is a number; for a dict of arrays, H[a][b] holds the
-    derivatives with respect to x[a] and x[b].
+    For x of shape s the result has shape s + s; for a number it is a number; for a dict, list or tuple
+    of arrays, H[a][b] holds the derivatives with respect to x[a] and x[b].
     method: "auto" backpropagates twice, and where f can't be traced takes adaptive differences after one
     FallbackWarning: of the gradient if that can be traced, else of f; "backprop" raises TraceError instead, or
     GradientError where differences disagree; "forward", "backward", "central", "complex" and "adaptive" are differences
@@ -518,15 +518,28 @@ def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") ->
     return _Hessian(f, argnums, method)
 
 
-def _units(parts: Sequence[Any]) -> Iterator[tuple[int, tuple[int, ...], list[Any]]]:
-    """Yield (part, index, the arrays of ``parts`` with 1 there and 0 elsewhere) for every element."""
+def _stacked(rows: Sequence[Sequence[Any]], shape: tuple[int, ...], parts: Sequence[Any]) -> list[Any]:
+    """Return, for every part, its rows as one array of this shape followed by the part's."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(parts)
+    stacked = []
+    for column, part in zip(columns, parts, strict=True):
+        if any(type(row) is Traced for row in column):
+            stacked.append(array(list(column)).reshape((*shape, *part.shape)))
+        else:
+            block = np.array(column, part.dtype if not column else None).reshape((*shape, *part.shape))
+            stacked.append(block if block.ndim else block[()])
+    return stacked
+
+
+def _units(parts: Sequence[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Yield (part, the arrays of ``parts`` with 1 in one place and 0 elsewhere) for every element."""
     zeros = [np.zeros(part.shape, part.dtype) for part in parts]
     for i, part in enumerate(parts):
         for at in np.ndindex(*part.shape):
             unit = list(zeros)
             unit[i] = zeros[i].copy()
             unit[i][at] = 1.0
-            yield i, at, [u if u.ndim else u[()] for u in unit]
+            yield i, [u if u.ndim else u[()] for u in unit]
 
 
 class _Jacobian(_Higher):
@@ -556,11 +569,8 @@ class _Jacobian(_Higher):
             raise FunctionError(f"f(x) returned {len(outputs)} arrays; stack them into one")
         y = outputs[0]
         parts = [leaves.values[k] for k in leaves.active]
-        blocks = [np.empty((*y.shape, *part.shape), np.result_type(y, part)) for part in parts]
-        for _, at, unit in _units([y]):
-            for block, row in zip(blocks, self.products.run(leaves, *unit), strict=True):
-                block[at] = row
-        shaped = [block if block.ndim else block[()] for block in blocks]
+        rows = [self.products.run(leaves, *unit) for _, unit in _units([y])]
+        shaped = _stacked(rows, y.shape, parts)
         return rebuilt(args[_position(self.number, args)], iter(shaped))
 
 
@@ -569,7 +579,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -
 
         J[i, j] = ∂f[i] / ∂x[j]
 
-    f returns an array of any shape; the result has that shape followed by x's (for a dict of arrays, a dict of such).
+    f returns an array of any shape; the result has that shape followed by x's (for a structure of arrays, one of such).
     One reverse pass an output element; method: as of `hessian`, with one ladder of steps an element of x.
     """
     return _Jacobian(f, argnums, method)

@@ -18,7 +18,7 @@ from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, new_traced, run_nodes
+from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, current_trace, new_traced, run_nodes
 from koubai.parameters import as_scalar
 
 __all__ = ["RAISED", "Path", "Paths"]
@@ -150,6 +150,13 @@ def _computes_single(graph: Graph) -> bool:
     return any(node.dtype == np.float32 and node.op not in LEAVES for node in graph.nodes)
 
 
+class _Adopting(Exception):
+    """A function uses values of a trace around its own, so its derivative belongs there."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self.recorded = recorded
+
+
 class Paths:
     """The traced paths of one function, found by the form of its arguments, then by what they read, then by their
     guards.
@@ -172,7 +179,30 @@ class Paths:
         self._lock = threading.RLock()
 
     def run(self, leaves: Leaves, *extra: Any) -> Any:
-        """Return the outputs of the derived graph for these leaves and the ``extra`` inputs that it has."""
+        """Return the outputs of the derived graph for these leaves and the ``extra`` inputs that it has.
+
+        Inside a function that is being traced they are recorded there, if they depend on what is traced.
+        """
+        outer = current_trace()
+        if outer is not None:
+            if any(type(v) is Traced for v in (*leaves.values, *extra)):
+                numbers = tuple(v.plain() if type(v) is Traced else v for v in leaves.values)
+                recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
+                return self._replayed(recorded, leaves, extra)
+            try:
+                results = self._run(leaves, *extra)
+            except _Adopting as adopting:
+                return self._replayed(adopting.recorded, leaves, extra)
+            outer.inner.append(self._known[leaves.form][0].recorded.environment)
+            return results
+        return self._run(leaves, *extra)
+
+    def _replayed(self, recorded: Recorded, leaves: Leaves, extra: Sequence[Any]) -> Any:
+        """Record the derived graph into the trace that is running."""
+        graph = self.derive(recorded.graph, leaves.active)
+        return replay(recorded, graph, [*leaves.values, *recorded.adopted, *extra])
+
+    def _run(self, leaves: Leaves, *extra: Any) -> Any:
         known: Sequence[Path] = self._known.get(leaves.form, ())
         for path in known:
             if path.same():
@@ -203,12 +233,6 @@ class Paths:
                 known.remove(path)
                 known.insert(0, path)
 
-    def replayed(self, leaves: Leaves) -> Any:
-        """Record the derived graph into the outer trace that the leaves belong to."""
-        numbers = tuple(v.copy()._value if type(v) is Traced else v for v in leaves.values)
-        recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
-        return replay(recorded, self.derive(recorded.graph, leaves.active), leaves.values)
-
     def newest(self, form: Any) -> Path | None:
         """Return the path used last for this form of the arguments."""
         known = self._known.get(form)
@@ -220,6 +244,8 @@ class Paths:
         known = self._known.setdefault(leaves.form, [])
         if path is None:
             recorded = record_call(self.f, leaves, scalar=self.scalar)
+            if recorded.adopted:
+                raise _Adopting(recorded)
             before, self.nfev = self.nfev, self.nfev + 1
             guarded = recorded.graph
             if not recorded.environment.complete:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +120,7 @@ def descend_many(
     if code is None:
         work.one_by_one(result, flat, rates, range(len(flat)))
         return result.many("python", reason)
-    work.run(code, result, flat, rates, threads or len(os.sched_getaffinity(0)))
+    work.run(code, result, flat, rates, threads or library.processors())
     if (result.codes == lanes.NONFINITE).any() and (careful := work.careful(rates, max(-lowest, highest))) is not None:
         rows = np.flatnonzero(result.codes == lanes.NONFINITE)
         again = _Result(flat[rows], shape)

@@ -433,9 +433,8 @@ class Run:
         lines = [f"Run: {self.status} — {self.message}"]
         for name in ("x", "fun", "best_x", "best_fun", "nit", "nfev", "njev", "gradient_source", "optimizer"):
             value = getattr(self, name)
-            lines.append(
-                f"  {name:>15}: {_short(value) if isinstance(value, np.ndarray) or is_structure(value) else repr(value)}"
-            )
+            shown = _short(value) if isinstance(value, np.ndarray) or is_structure(value) else repr(value)
+            lines.append(f"  {name:>15}: {shown}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -64,7 +64,7 @@ LOOPED = 50_000  # elements computed from which on they pay
 # To write a program and have Python compile it takes 15 µs a node, and a run of it 0.1 µs a node less than going from
 # node to node. Of so many nodes that it would need hundreds of megabytes, none is written.
 MANY = 1000  # nodes that are gone through at first, unless their arrays are large
-SMALL = 1000  # elements that a node computes on average, up to which reused buffers gain nothing
+SMALL = 10_000  # elements that a node computes on average, up to which reused buffers gain nothing
 RUNS = 100  # after which a program is written
 TOO_MANY = 100_000  # nodes of which none is
 
@@ -118,7 +118,7 @@ def _left_by_rows(graph: Graph) -> int:
     fused = {i for region in found for i in region.members}
     sizes = {True: 0, False: 0}
     for i, node in enumerate(again.nodes):
-        if node.op not in LEAVES and not loops.is_view(node):
+        if node.op not in LEAVES and not is_view(node):
             sizes[i in fused] += math.prod(node.shape)
     if loops.SHARE * sizes[False] > sizes[True]:
         raise Unsuitable("little to be fused")

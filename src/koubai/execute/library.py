@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from koubai.errors import CompileError, CompileWarning, warn
 
-__all__ = ["Library", "available", "clear", "has_fma", "load"]
+__all__ = ["Library", "available", "clear", "has_fma", "load", "processors"]
 
 # Libraries kept in memory. One takes about 15 kB.
 MEMORY_LIMIT = 1024
@@ -145,6 +145,13 @@ def available() -> bool:
     except CompileError:
         return False
     return True
+
+
+def processors() -> int:
+    """Return how many CPUs this process may use; macOS and Windows tell only how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_fma() -> bool:

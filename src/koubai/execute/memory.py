@@ -46,7 +46,8 @@ class Memory:
 
     __slots__ = ("copied", "in_place", "roots")
 
-    def __init__(self, nodes: Sequence[Node], outputs: Iterable[int]) -> None:
+    def __init__(self, nodes: Sequence[Node], outputs: Iterable[int], *, copying: bool = True) -> None:
+        """copying: may slices be copied, so that their array can be written on?"""
         self.copied: set[int] = set()
         self.in_place: set[int] = set()
         self.roots = roots = list(range(len(nodes)))
@@ -71,12 +72,14 @@ class Memory:
                 if j in readers:
                     readers[j].append(i)
         for base, known in readers.items():
-            self._write(nodes, base, known, last)
+            self._write(nodes, base, known, last, copying)
         if self.copied:
             for i, node in enumerate(nodes):
                 roots[i] = roots[node.inputs[0]] if roots[i] != i and i not in self.copied else i
 
-    def _write(self, nodes: Sequence[Node], base: int, readers: Sequence[int], last: Sequence[int]) -> None:
+    def _write(
+        self, nodes: Sequence[Node], base: int, readers: Sequence[int], last: Sequence[int], copying: bool
+    ) -> None:
         """See whether the array's last reader (they come last first) writes on it, and may do so in place."""
         write, *others = readers
         node, roots = nodes[write], self.roots
@@ -86,6 +89,8 @@ class Memory:
             return
         shown = [i for i in others if roots[i] == base and last[i] > write]
         size = sum(math.prod(nodes[i].shape) for i in shown)
+        if shown and not copying:
+            return
         if all(nodes[i].op is _GETITEM for i in shown) and size < math.prod(nodes[base].shape):
             self.in_place.add(write)
             self.copied.update(shown)

@@ -13,7 +13,18 @@ from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
 from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, OutsideWrite, Trace, Traced, untraceable
+from koubai.graph.trace import (
+    CAPTURED,
+    CONSTANT,
+    INPUT,
+    Graph,
+    OutsideWrite,
+    Trace,
+    Traced,
+    current_trace,
+    is_library,
+    untraceable,
+)
 from koubai.parameters import is_structure, members
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
@@ -199,11 +210,15 @@ def argument_names(f: Any, count: int) -> list[str]:
 
 
 class Recorded(NamedTuple):
-    """A traced call: the graph, what was read from outside, and the exact form of its arguments."""
+    """A traced call: the graph, what was read from outside, and the exact form of its arguments.
+
+    adopted: values of the traces around this one that it uses: the graph's inputs after those of the arguments.
+    """
 
     graph: Graph
     environment: Environment
     leaves: Leaves
+    adopted: tuple[Traced, ...] = ()
 
 
 def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recorded:
@@ -238,12 +253,19 @@ def _record_once(f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: 
         environment.commit()
     graph = tape.graph(outputs)
     environment.close()
-    return Recorded(graph, environment, leaves)
+    return Recorded(graph, environment, leaves, tuple(tape.adopted))
 
 
 def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]:
-    """Record ``graph``, which was derived from ``recorded``, into the outer trace that some of ``values`` belong to."""
-    outer = next(v._trace for v in values if type(v) is Traced)
+    """Record ``graph``, which was derived from ``recorded``, into the trace that is running.
+
+    values: its inputs, of which some belong to that trace or to one around it.
+    """
+    outer = current_trace()
+    if outer is None:
+        raise untraceable(
+            "a gradient is asked for at a value that outlived its trace", "don't keep values of x outside"
+        )
     outer.inner.append(recorded.environment)
     made: dict[int, Any] = dict(zip(graph.inputs, values, strict=True))
     for i, node in enumerate(graph.nodes):
@@ -254,8 +276,9 @@ def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]
         elif node.op is not INPUT:
             made[i] = apply(node.op.name, *[made[j] for j in node.inputs], **node.params)
     for guard in graph.guards:
-        if type(made[guard.node]) is Traced:
-            outer.guard(made[guard.node]._current(), guard.expected)
+        looked_at = made[guard.node]
+        if type(looked_at) is Traced:
+            looked_at._trace.guard(looked_at._current(), guard.expected)
     return [made[i] for i in graph.outputs]
 
 
@@ -270,9 +293,12 @@ def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
     f(*args, **kwargs)  # raises what the function itself raises
     place = traceback.extract_tb(error.__traceback__)
     outside = [entry for entry in place if "koubai" not in entry.filename.replace("\\", "/").split("/")]
-    where = outside[-1] if outside else place[-1]
+    users = [entry for entry in outside if not is_library(entry.filename)] or outside or place
+    where = users[-1]
+    callee = next(iter(outside[outside.index(where) + 1 :]), None) if where in outside else None
+    called = "" if callee is None else f" in {callee.name}, which is a library's"
     raise TraceError(
-        f"traced values fail where numbers do not: {type(error).__name__}: {error}",
+        f"traced values fail where numbers do not{called}: {type(error).__name__}: {error}",
         "write this line with NumPy functions of whole arrays",
         where.filename,
         where.lineno,
@@ -296,6 +322,8 @@ def _output(tape: Trace, answer: Any, scalar: bool) -> int:
         if scalar and answer.size != 1:
             raise FunctionError(_not_scalar(answer.shape))
         return tape.constant(answer.reshape(())[()] if scalar else answer)
+    if answer._trace is not tape and not answer._trace.closed:
+        answer = tape.adopt(answer)
     if answer._trace is not tape:
         raise untraceable(
             "the function returned a value of another trace", "don't keep values of x outside the function"
@@ -323,7 +351,8 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
         trace(f, x)(x) == f(x),  trace(f, x).gradient()(x) == (f(x), f'(x))
 
-    args: numbers, arrays and dicts of arrays; every real one can be differentiated. Integers stay what they are.
+    args: numbers, arrays and dicts, lists and tuples of arrays; every real one can be differentiated. Integers stay
+    what they are.
     The graph holds on the path that these arguments take: its ``guards`` list the looks at values that decided it, its
     ``kinks`` the kinks that the point sits on. Raises TraceError, with file, line, reason and fix, where the function
     can't be traced. ``print`` shows it as NumPy; ``.source()`` can be pasted and run.

@@ -41,7 +41,7 @@ _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
-class Family:
+class _Family:
     """One distribution in standard form.
 
     Every formula takes (y, *shapes). Of those that are None: pdf is exp(log), sf is 1 − cdf, isf(q) is ppf(1 − q), and
@@ -99,8 +99,8 @@ def _whole(n: Any) -> Any:
     return np.floor(n) == n
 
 
-_CONTINUOUS: dict[str, Family] = {
-    "norm": Family(
+_CONTINUOUS: dict[str, _Family] = {
+    "norm": _Family(
         log=lambda y: -0.5 * y * y - _HALF_LOG_2PI,
         cdf=lambda y: special.ndtr(y),
         sf=lambda y: special.ndtr(-y),
@@ -111,7 +111,7 @@ _CONTINUOUS: dict[str, Family] = {
         mean=lambda: 0.0,
         variance=lambda: 1.0,
     ),
-    "expon": Family(
+    "expon": _Family(
         log=lambda y: -y,
         cdf=lambda y: -np.expm1(-y),
         sf=lambda y: np.exp(-y),
@@ -122,7 +122,7 @@ _CONTINUOUS: dict[str, Family] = {
         mean=lambda: 1.0,
         variance=lambda: 1.0,
     ),
-    "uniform": Family(
+    "uniform": _Family(
         log=lambda y: 0.0 * y,
         cdf=lambda y: y,
         ppf=lambda q: q,
@@ -130,7 +130,7 @@ _CONTINUOUS: dict[str, Family] = {
         mean=lambda: 0.5,
         variance=lambda: 1.0 / 12.0,
     ),
-    "gamma": Family(
+    "gamma": _Family(
         log=lambda y, a: special.xlogy(a - 1.0, y) - y - special.gammaln(a),
         cdf=lambda y, a: special.gammainc(a, y),
         sf=lambda y, a: special.gammaincc(a, y),
@@ -139,7 +139,7 @@ _CONTINUOUS: dict[str, Family] = {
         mean=lambda a: a,
         variance=lambda a: a,
     ),
-    "beta": Family(
+    "beta": _Family(
         log=lambda y, a, b: special.xlog1py(b - 1.0, -y) + special.xlogy(a - 1.0, y) - special.betaln(a, b),
         cdf=lambda y, a, b: special.betainc(a, b, y),
         sf=lambda y, a, b: special.betainc(b, a, 1.0 - y),
@@ -148,13 +148,13 @@ _CONTINUOUS: dict[str, Family] = {
         mean=lambda a, b: a / (a + b),
         variance=lambda a, b: a * b / ((a + b) ** 2 * (a + b + 1.0)),
     ),
-    "t": Family(
+    "t": _Family(
         log=_t_log,
         cdf=lambda y, df: special.stdtr(df, y),
         sf=lambda y, df: special.stdtr(df, -y),
         allowed=_all_positive,
     ),
-    "lognorm": Family(
+    "lognorm": _Family(
         log=lambda y, s: np.where(
             y == 0, -math.inf, -(_log_or_zero(y) ** 2) / (2.0 * s * s) - np.log(s) - _log_or_zero(y) - _HALF_LOG_2PI
         ),
@@ -169,20 +169,20 @@ _CONTINUOUS: dict[str, Family] = {
         mean=lambda s: np.exp(0.5 * s * s),
         variance=lambda s: np.expm1(s * s) * np.exp(s * s),
     ),
-    "cauchy": Family(
+    "cauchy": _Family(
         log=lambda y: -math.log(math.pi) - np.log1p(y * y),
         cdf=lambda y: np.arctan2(1.0, -y) / math.pi,
         sf=lambda y: np.arctan2(1.0, y) / math.pi,
         ppf=lambda q: np.tan(math.pi * q - 0.5 * math.pi),
     ),
-    "laplace": Family(
+    "laplace": _Family(
         log=lambda y: -math.log(2.0) - np.absolute(y),
         cdf=lambda y: np.where(y > 0, 1.0 - 0.5 * np.exp(-np.absolute(y)), 0.5 * np.exp(-np.absolute(y))),
         sf=lambda y: np.where(y > 0, 0.5 * np.exp(-np.absolute(y)), 1.0 - 0.5 * np.exp(-np.absolute(y))),
         mean=lambda: 0.0,
         variance=lambda: 2.0,
     ),
-    "logistic": Family(
+    "logistic": _Family(
         log=lambda y: -np.logaddexp(0.0, y) - np.logaddexp(0.0, -y),
         cdf=lambda y: special.expit(y),
         sf=lambda y: special.expit(-y),
@@ -193,7 +193,7 @@ _CONTINUOUS: dict[str, Family] = {
         mean=lambda: 0.0,
         variance=lambda: math.pi**2 / 3.0,
     ),
-    "chi2": Family(
+    "chi2": _Family(
         log=lambda y, df: (
             special.xlogy(0.5 * df - 1.0, y) - 0.5 * y - special.gammaln(0.5 * df) - 0.5 * math.log(2.0) * df
         ),
@@ -204,7 +204,7 @@ _CONTINUOUS: dict[str, Family] = {
         mean=lambda df: df,
         variance=lambda df: 2.0 * df,
     ),
-    "weibull_min": Family(
+    "weibull_min": _Family(
         log=lambda y, c: np.log(c) + special.xlogy(c - 1.0, y) - y**c,
         cdf=lambda y, c: -np.expm1(-(y**c)),
         sf=lambda y, c: np.exp(-(y**c)),
@@ -214,32 +214,32 @@ _CONTINUOUS: dict[str, Family] = {
         support=_from_zero,
         allowed=_all_positive,
     ),
-    "halfnorm": Family(
+    "halfnorm": _Family(
         log=lambda y: 0.5 * math.log(2.0 / math.pi) - 0.5 * y * y,
         cdf=lambda y: special.erf(y / math.sqrt(2.0)),
         sf=lambda y: special.erfc(y / math.sqrt(2.0)),
         support=_from_zero,
     ),
-    "halfcauchy": Family(
+    "halfcauchy": _Family(
         log=lambda y: math.log(2.0 / math.pi) - special.log1p(y * y),
         cdf=lambda y: 2.0 / math.pi * np.arctan(y),
         support=_from_zero,
     ),
-    "gumbel_r": Family(
+    "gumbel_r": _Family(
         log=lambda y: -y - np.exp(-y),
         cdf=lambda y: np.exp(-np.exp(-y)),
         sf=lambda y: -np.expm1(-np.exp(-y)),
         logcdf=lambda y: -np.exp(-y),
         ppf=lambda q: -np.log(-np.log(q)),
     ),
-    "gumbel_l": Family(
+    "gumbel_l": _Family(
         log=lambda y: y - np.exp(y),
         cdf=lambda y: -np.expm1(-np.exp(y)),
         sf=lambda y: np.exp(-np.exp(y)),
         logsf=lambda y: -np.exp(y),
         ppf=lambda q: np.log(-np.log1p(-q)),
     ),
-    "pareto": Family(
+    "pareto": _Family(
         log=lambda y, b: np.log(b) - (b + 1.0) * np.log(y),
         cdf=lambda y, b: 1.0 - y ** (-b),
         sf=lambda y, b: y ** (-b),
@@ -247,14 +247,14 @@ _CONTINUOUS: dict[str, Family] = {
         inside=lambda b: 2.0,
         allowed=_all_positive,
     ),
-    "rayleigh": Family(
+    "rayleigh": _Family(
         log=lambda y: np.log(y) - 0.5 * y * y,
         cdf=lambda y: -np.expm1(-0.5 * y * y),
         sf=lambda y: np.exp(-0.5 * y * y),
         logsf=lambda y: -0.5 * y * y,
         support=lambda: (0.0, sys.float_info.max),  # at infinity the formula is inf − inf
     ),
-    "invgamma": Family(
+    "invgamma": _Family(
         log=lambda y, a: np.where(
             y == 0, -math.inf, -(a + 1.0) * _log_or_zero(y) - special.gammaln(a) - 1.0 / np.where(y == 0, 1.0, y)
         ),
@@ -263,7 +263,7 @@ _CONTINUOUS: dict[str, Family] = {
         support=_from_zero,
         allowed=_all_positive,
     ),
-    "truncnorm": Family(
+    "truncnorm": _Family(
         log=lambda y, a, b: -0.5 * y * y - _HALF_LOG_2PI - _truncated_mass(a, b),
         support=lambda a, b: (a, b),
         inside=lambda a, b: np.where(np.isfinite(a), a, np.where(np.isfinite(b), b, 0.0)),
@@ -277,8 +277,8 @@ def _log_or_zero(y: Any) -> Any:
     return np.log(np.where(y == 0, 1.0, y))
 
 
-_COUNTS: dict[str, Family] = {
-    "poisson": Family(
+_COUNTS: dict[str, _Family] = {
+    "poisson": _Family(
         log=lambda k, mu: special.xlogy(k, mu) - special.gammaln(k + 1.0) - mu,
         cdf=lambda k, mu: special.gammaincc(k + 1.0, mu),
         sf=lambda k, mu: special.gammainc(k + 1.0, mu),
@@ -288,7 +288,7 @@ _COUNTS: dict[str, Family] = {
         mean=lambda mu: mu,
         variance=lambda mu: mu,
     ),
-    "binom": Family(
+    "binom": _Family(
         log=lambda k, n, p: _log_stirling(n, k) + special.xlogy(k, p) + special.xlog1py(n - k, -p),
         cdf=_binomial_cdf,
         support=lambda n, p: (0.0, n),
@@ -297,7 +297,7 @@ _COUNTS: dict[str, Family] = {
         mean=lambda n, p: n * p,
         variance=lambda n, p: n * p * (1.0 - p),
     ),
-    "bernoulli": Family(
+    "bernoulli": _Family(
         log=lambda k, p: special.xlogy(k, p) + special.xlog1py(1.0 - k, -p),
         cdf=lambda k, p: np.where(k >= 1, 1.0, 1.0 - p) + 0.0 * k,
         support=lambda p: (0.0, 1.0),
@@ -306,7 +306,7 @@ _COUNTS: dict[str, Family] = {
         mean=lambda p: p,
         variance=lambda p: p * (1.0 - p),
     ),
-    "geom": Family(
+    "geom": _Family(
         log=lambda k, p: special.xlog1py(k - 1.0, -p) + np.log(p),
         cdf=lambda k, p: -np.expm1(np.log1p(-p) * k),
         sf=lambda k, p: np.exp(np.log1p(-p) * k),
@@ -315,7 +315,7 @@ _COUNTS: dict[str, Family] = {
         inside=lambda p: 1.0,
         allowed=lambda p: (p > 0) & (p <= 1),
     ),
-    "nbinom": Family(
+    "nbinom": _Family(
         log=lambda k, n, p: (
             special.gammaln(n + k)
             - special.gammaln(k + 1.0)
@@ -404,7 +404,8 @@ class _Distribution:
         return shapes, scale
 
     def _moment(self, name: str, shapes: list[Any], loc: Any, scale: Any) -> Any:
-        formula = self.family and (self.family.mean if name == "mean" else self.family.variance)
+        family: Any = self.family
+        formula = family.mean if name == "mean" else family.variance
         if formula is None:
             return None
         shapes, scale = self._allowed(shapes, scale)
@@ -453,14 +454,17 @@ class _Distribution:
         if outside is not False:
             y = np.where(outside, family.inside(*shapes), y)
         value = family.log(y, *shapes)
-        if name in ("pdf", "pmf"):
-            value = np.exp(value) / scale if self.continuous else np.exp(value)
-            return value if outside is False else np.where(outside, 0.0 * scale, value)  # nan for a scale that is
-        value = value - np.log(scale) if self.continuous else value
+        logarithm = name.startswith("log")
+        if not logarithm:
+            value = np.exp(value)
+        if self.continuous:
+            value = value - np.log(scale) if logarithm else value / scale
         if outside is False:
             return value
-        value = np.where(outside, -math.inf, value)
-        return np.where(np.isnan(scale), math.nan, value) if self.continuous else value
+        beyond: Any = -math.inf if logarithm else 0.0
+        for parameter in (*shapes, scale):  # nan where it is not allowed, there too
+            beyond = np.where(np.isnan(parameter), math.nan, beyond)
+        return np.where(outside, beyond, value)
 
     def _distribution(self, name: str, y: Any, shapes: list[Any]) -> Any:
         """cdf, sf and their logarithms inside the support; None: there is no formula."""

@@ -159,8 +159,8 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
                     part = cut(k)
                 elif op is _GETITEM and j in cotangents and cotangents[j].shape == given:
                     if k == 0:  # what the rule and `_joined` come to, without zeros in between
-                        added = [cotangents[j]._current(), g._current(), *inputs[1:]]
-                        cotangents[j] = new_traced(trace, trace.derive(_ADD_AT, added, params), None, given, dtype)
+                        into = [cotangents[j]._current(), g._current(), *inputs[1:]]
+                        cotangents[j] = new_traced(trace, trace.derive(_ADD_AT, into, params), None, given, dtype)
                     continue
                 else:
                     part = rule(g, y, *arguments, **params) if params else rule(g, y, *arguments)

@@ -187,7 +187,8 @@ def _correlated(function: str, x: Any, weights: Any, axis: int, mode: Any, cval:
     axis = normalized_axis(axis, x.ndim)
     widths = [(n // 2, n - 1 - n // 2) if i == axis else (0, 0) for i in range(x.ndim)]
     more = {"constant_values": cval} if _MODES[mode] == "constant" else {}
-    padded = pad(x, widths, _MODES[mode], **more) if type(x) is Traced else np.pad(x, widths, _MODES[mode], **more)
+    plain: Any = np.pad
+    padded = (pad if type(x) is Traced else plain)(x, widths, _MODES[mode], **more)
     windows = np.lib.stride_tricks.sliding_window_view(padded, n, axis=axis)
     return (windows @ weights).astype(x.dtype, copy=False)  # as SciPy's output has it
 

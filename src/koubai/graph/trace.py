@@ -21,11 +21,13 @@ import itertools
 import keyword
 import math
 import operator
+import os
 import sys
+import sysconfig
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -34,6 +36,7 @@ from koubai.errors import CompileError, TraceError
 from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
+    "DIFFERENCES",
     "FUNCTIONS",
     "Calls",
     "Graph",
@@ -46,9 +49,12 @@ __all__ = [
     "current_trace",
     "evaluate",
     "infer",
+    "is_library",
     "named_place",
     "new_traced",
     "normalized",
+    "number_taken",
+    "public_name",
     "record",
     "run_nodes",
     "settled",
@@ -175,37 +181,107 @@ def _stores(code: CodeType) -> dict[int, str]:
     }
 
 
-# is this code koubai's or NumPy's own? By identity, since hashing a code object reads all of it; held, so that none
-# takes another's identity
-_inside: dict[int, bool] = {}
+# Whose is this code? By identity, since hashing a code object reads all of it; held, so that none takes another's
+# identity
+_owners: dict[int, int] = {}
 _seen: list[CodeType] = []
 _places: dict[tuple[int, int], Where] = {}  # by the code's identity and the offset: one object for all nodes made there
+_USER, _INSIDE, _LIBRARY, _CALLER = range(4)
+_STDLIB = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")})
+
+
+def is_library(file: str) -> bool:
+    """Return whether a file of code belongs to Python itself or to an installed package."""
+    return file.startswith((*_STDLIB, "<frozen")) or "site-packages" in file or "dist-packages" in file
+
+
+def _owner(frame: FrameType) -> int:
+    code = frame.f_code
+    owner = _owners.get(id(code))
+    if owner is None:
+        module = frame.f_globals.get("__name__") or ""
+        if module == "koubai.graph.call":
+            owner = _CALLER  # whose callee is the traced function
+        elif module.partition(".")[0] in ("koubai", "numpy"):
+            owner = _INSIDE
+        else:
+            owner = _LIBRARY if is_library(code.co_filename) else _USER
+        _owners[id(code)] = owner
+        _seen.append(code)
+    return owner
 
 
 def user_frame(depth: int = 1) -> Where:
-    """Return where the nearest frame outside koubai and NumPy stands; the first ``depth`` are known to be inside."""
-    frame = sys._getframe(depth)
+    """Return where the nearest frame of the user's stands; the first ``depth`` are known to be koubai's.
+
+    Where the traced function itself is an installed package's, it counts as the user's.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    outermost = None
     while frame is not None:
-        code = frame.f_code
-        inside = _inside.get(id(code))
-        if inside is None:
-            module = frame.f_globals.get("__name__", "")
-            inside = _inside[id(code)] = module.partition(".")[0] in ("koubai", "numpy")
-            _seen.append(code)
-        if not inside:
-            key = id(code), frame.f_lasti
-            where = _places.get(key)
-            if where is None:
-                where = _places[key] = code, frame.f_lasti, False
-            return where
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+        owner = _owners.get(id(frame.f_code))
+        if owner is None:
+            owner = _owner(frame)
+        if owner == _USER:
+            return _place_of(frame)
+        if owner == _LIBRARY:
+            outermost = frame
+        elif owner == _CALLER and outermost is not None:
+            break
+        frame = frame.f_back
+    return None if outermost is None else _place_of(outermost)
+
+
+def _place_of(frame: FrameType) -> Where:
+    key = id(frame.f_code), frame.f_lasti
+    where = _places.get(key)
+    if where is None:
+        where = _places[key] = frame.f_code, frame.f_lasti, False
+    return where
+
+
+def _library_call() -> str | None:
+    """Return the public name of the library's function that the user's line calls, if one is running."""
+    frame: FrameType | None = sys._getframe(1)
+    names = []
+    while frame is not None and (owner := _owner(frame)) not in (_USER, _CALLER):
+        if owner == _LIBRARY:
+            names.append(public_name(frame.f_globals.get("__name__") or "", frame.f_code.co_qualname))
+            # a decorator's wrapper holds what it wraps
+            inner = [f for f in frame.f_locals.values() if type(f) is FunctionType] if not names[-1][1] else []
+            names += [public_name(f.__module__ or "", f.__qualname__) for f in inner]
+        frame = frame.f_back
+    known = [name for name, is_known in names if is_known]
+    return known[-1] if known else names[-1][0] if names else None
+
+
+def public_name(module: str, qualname: str) -> tuple[str, bool]:
+    """Return what a user would call a library's function, and whether there is such a name."""
+    parts = itertools.takewhile(lambda part: not part.startswith("_"), module.split("."))
+    public = ".".join(parts)
+    names = [name for name in qualname.replace("<locals>.", "").split(".") if name not in ("__call__", "__init__")]
+    return f"{public}.{'.'.join(names)}", hasattr(sys.modules.get(public), names[0] if names else "")
 
 
 def untraceable(reason: str, fix: str) -> TraceError:
     """Return a TraceError that points at the user's line."""
     where = user_frame()
     return TraceError(reason, fix, where[0].co_filename if where else None, _line(where) if where else None)
+
+
+def number_taken(what: str, fix: str) -> TraceError:
+    """Return a TraceError that says who took the number out of a traced value: ``what``, or the library in between."""
+    called = _library_call()
+    if called is not None:
+        what = called
+        fix = "koubai doesn't know it: write it with NumPy's functions, or " + DIFFERENCES
+    return untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+
+
+DIFFERENCES = (
+    "let differences be taken from the start: method='central' (in minimize grad='central') costs two evaluations of f "
+    "an element of x"
+)
 
 
 class Graph:
@@ -321,7 +397,7 @@ class Graph:
                     node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
                 kept.append(node)
             if ends:
-                nodes[i] = None  # type: ignore[index,call-overload]
+                nodes[i] = None  # type: ignore[index]
         return cls(
             kept,
             [new[i] for i in inputs],
@@ -496,7 +572,17 @@ def evaluate(graph: Graph, *args: Any) -> tuple[Any, ...]:
     """Run the graph in plain NumPy: this is what it means. Guards are not looked at."""
     if len(args) != len(graph.inputs):
         raise TypeError(f"{graph.name} takes {len(graph.inputs)} arguments, got {len(args)}")
-    return tuple(run_nodes(graph, args)[i] for i in graph.outputs)
+    last = {j: i for i, node in enumerate(graph.nodes) for j in node.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    values: dict[int, Any] = dict(zip(graph.inputs, args, strict=True))
+    with np.errstate(all="ignore"):
+        for i, node in enumerate(graph.nodes):
+            if node.op is not INPUT:
+                values[i] = node.op.call(*[values[j] for j in node.inputs], **node.params)
+            for j in node.inputs:
+                if last[j] == i:  # a loop that fills a table makes a table a step
+                    values.pop(j, None)
+    return tuple([values[i] for i in graph.outputs])
 
 
 def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
@@ -658,6 +744,7 @@ class Trace:
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
+        self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
         self.errors: Any = {}  # how NumPy is told to answer what is not finite, outside the trace
         self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
         self.captures: dict[int, tuple[Traced, np.ndarray[Any, Any], int]] = {}  # traced, original, node at first
@@ -712,6 +799,32 @@ class Trace:
         if key is not None:
             known[key] = i
         return i
+
+    def adopt(self, value: Traced) -> Traced:
+        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.replay` gives.
+
+        It is at the same level: what follows from it must not be looked at, though it is not differentiated here.
+        """
+        if value._trace is self:
+            return value
+        outer = value._trace
+        if not outer.concrete or outer.closed or self.closed:
+            raise _strangers()
+        node = value._current()
+        known, key = self.table[INPUT], (id(outer), node)
+        i = known.get(key)
+        if i is None:
+            shape, dtype = value.shape, value.dtype
+            i = known[key] = self.append(INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node])
+            self.inputs.append(i)
+            self.adopted.append(new_traced(outer, node, value._value, shape, dtype))
+        shown = value._value
+        if isinstance(shown, np.ndarray):
+            shown = shown.copy()
+            shown.flags.writeable = False
+        inner = new_traced(self, i, shown, value.shape, value.dtype)
+        inner._weak = value._weak
+        return inner
 
     def captured(self, value: np.ndarray[Any, Any]) -> Traced:
         """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
@@ -791,6 +904,14 @@ class Trace:
         simpler = simplify(self, op, nodes, params) if simplify is not None else None
         return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
+    def own(self, value: Any) -> Any:
+        """Return ``value``, which is to be written into an array of this trace, as a value of this trace."""
+        if type(value) is not Traced or value._trace is self or value._trace.closed:
+            return settled(value)
+        if _active.trace is not self:
+            raise _strangers()
+        return self.adopt(value)
+
     def guard(self, node: int, expected: Any) -> None:
         if self.closed:
             return
@@ -834,7 +955,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             if a._trace is not trace:
                 if a._trace.closed:
                     return record(op, [settled(b) for b in args], params)
-                raise _strangers()
+                return record(op, _adopted(args), params)
             if a._weak:
                 cast = _given_way(args)
                 if cast is not args:
@@ -856,7 +977,10 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
     result = new_traced(trace, i, value, shape, dtype)
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
-        result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
+        base = args[0]
+        result._base, result._base_node, result._view = base, nodes[0], trace.nodes[i]
+        root = result._root = base if base._base is None else base._root
+        result._root_node = root._node
     return result
 
 
@@ -880,7 +1004,18 @@ def settled(value: Any) -> Any:
 
 
 def _strangers() -> TraceError:
-    return untraceable("values of two different traces meet", "don't use an outer x inside an inner gradient")
+    return untraceable(
+        "values of two different traces meet",
+        "let the function of an inner gradient change no array of the outer one's",
+    )
+
+
+def _adopted(args: Sequence[Any]) -> list[Any]:
+    """Return the arguments in the trace that is running: what belongs to one around it becomes an input there."""
+    trace = _active.trace
+    if trace is None or trace.closed or not trace.concrete:
+        raise _strangers()
+    return [trace.adopt(a) if type(a) is Traced else a for a in args]
 
 
 def _are_numbers(args: Sequence[Any]) -> bool:
@@ -1081,7 +1216,10 @@ def _formats(frame: FrameType) -> bool:
 class Traced:
     """A value of the function being traced. It behaves as a NumPy array, or as a NumPy scalar when 0-d."""
 
-    __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "_weak", "dtype", "shape")
+    __slots__ = (
+        *("__weakref__", "_base", "_base_node", "_node", "_root", "_root_node", "_trace", "_value", "_view", "_weak"),
+        *("dtype", "shape"),
+    )
     _record = staticmethod(record)
     _trace: Trace
     _node: int  # below 0: a number of a trace without numbers, which is no node yet
@@ -1090,6 +1228,8 @@ class Traced:
     _base: Traced | None  # the array that this one is a view of,
     _base_node: int  # the node of the base that `_node` was taken from,
     _view: Node  # and the node that took it
+    _root: Traced  # at the end of the chain of bases: the one whose memory it is, and not a view,
+    _root_node: int  # and that one's node for which `_node` holds
     shape: Shape
     dtype: Any
 
@@ -1109,38 +1249,51 @@ class Traced:
     # --- aliasing: what is written into an array shows in its views, and the other way round
     def _current(self) -> int:
         """Return the node that holds this array's present content; a view's is taken anew when its base was written."""
-        base = self._base
-        if base is not None:
-            view = self._view
-            now = base._current()
-            if now != self._base_node:
-                inputs = (now, *view.inputs[1:])
-                self._node = self._trace.emit(view.op, inputs, view.params, (self.shape, self.dtype))
-                self._base_node = now
+        if self._base is not None:
+            if self._root._node != self._root_node:
+                self._take_anew()
         elif self._node < 0:  # a number of a trace without numbers
             self._node = self._trace.constant(self._value)
         return self._node
 
+    def _take_anew(self) -> None:
+        chain = [self]  # of views of views, which may be long
+        while (base := chain[-1]._base) is not self._root:
+            chain.append(base)  # type: ignore[arg-type]
+        now = root_node = self._root._node
+        for shown in reversed(chain):
+            if now != shown._base_node:
+                view = shown._view
+                inputs = (now, *view.inputs[1:])
+                shown._node = self._trace.emit(view.op, inputs, view.params, (shown.shape, shown.dtype))
+                shown._base_node = now
+            shown._root_node = root_node
+            now = shown._node
+
     def _assign(self, node: int) -> None:
         """Point this array, and what it is a view of, at new content."""
-        base = self._base
-        if base is not None:
-            view, emit = self._view, self._trace.emit
-            form = base.shape, base.dtype
+        emit = self._trace.emit
+        shown: Traced = self
+        chain: list[tuple[Traced, int]] = []  # of views of views, and the new content of each
+        while (base := shown._base) is not None:
+            chain.append((shown, node))
+            view, form = shown._view, (base.shape, base.dtype)
             if view.op is _GETITEM:
-                inputs = (base._current(), node, *view.inputs[1:])
-                written = emit(OPS["setitem"], inputs, view.params, form)
+                node = emit(OPS["setitem"], (base._current(), node, *view.inputs[1:]), view.params, form)
             elif view.op.name == "transpose":
                 axes = view.params["axes"]
                 back = {"axes": tuple(sorted(range(len(axes)), key=axes.__getitem__))}
-                written = emit(view.op, (node,), back, form)
+                node = emit(view.op, (node,), back, form)
             elif view.op.name == "reshape":
-                written = emit(view.op, (node,), {"shape": base.shape}, form)
+                node = emit(view.op, (node,), {"shape": base.shape}, form)
             else:
                 raise untraceable(f"the function writes into a view made by {view.op.name}", "write into a copy")
-            base._assign(written)
-            self._base_node = base._current()
-        self._node = node
+            shown = base
+        root, now = shown, node
+        root._node = now
+        for shown, node in reversed(chain):
+            shown._base_node, shown._root_node, shown._node = now, root._node, node
+            now = node
 
     def _write(self, new: Any) -> Traced:
         """Overwrite this array with ``new``, as ``out=`` and ``+=`` do."""
@@ -1153,6 +1306,7 @@ class Traced:
                     f"non-broadcastable output operand with shape {self.shape}: the result has {np.shape(new)}"
                 )
             new = np.broadcast_to(new, self.shape)
+        new = self._trace.own(new)
         if not isinstance(new, Traced):
             new = self._wrap(new)
         if new.dtype != self.dtype:
@@ -1211,7 +1365,7 @@ class Traced:
             raise CompileError(f"a derivative rule looked at a value: {what}")
         node = self._current()
         if self._trace.levels[node] == 2:
-            raise untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+            raise number_taken(what, fix)
         value = self._value.copy() if isinstance(self._value, np.ndarray) else self._value
         self._trace.guard(node, value)
         return value
@@ -1326,9 +1480,10 @@ class Traced:
         index, arrays = normalized(self, index)
         if isinstance(value, list | tuple):
             value = FUNCTIONS["array"](value)
+        trace = self._trace
+        value, *arrays = [trace.own(a) for a in (value, *arrays)]
         values = [a._value if type(a) is Traced else a for a in (value, *arrays)]
         held[index.fill(values[1:])] = values[0]
-        trace = self._trace
         nodes = [self._current()]
         for a in (value, *arrays):
             nodes.append(a._current() if type(a) is Traced else trace.constant(a))

@@ -56,6 +56,7 @@ class Twins:
         self.package = package
         self.module: Any = importlib.import_module(package)
         self.functions: dict[Any, Any] = {}
+        self.written: dict[Any, Callable[..., Any]] = {}  # the twins themselves, which serve traced arguments only
         self.kinds: dict[type, Callable[[Any], Any]] = {}
 
     def of(self, *names: str) -> Callable[[F], F]:
@@ -65,6 +66,7 @@ class Twins:
             for name in names:
                 original = getattr(self.module, name, None)
                 if original is not None:
+                    self.written[original] = function
                     self.functions[original] = _where_traced(original, function)
             return function
 
@@ -84,9 +86,12 @@ class Twins:
         return None
 
     def refuse(self, function: str, argument: str, value: Any) -> NoReturn:
-        raise untraceable(
-            f"{self.package}.{function} with {argument}={value!r} can't be traced", f"leave {argument} out"
-        )
+        raise self.refusal(function, argument, value)
+
+    def refusal(self, function: str, argument: str, value: Any) -> TraceError:
+        shown = value if isinstance(value, str) and " " in value else repr(value)  # a description, or the value itself
+        reason = f"{self.package}.{function} with {argument}={shown} can't be traced"
+        return untraceable(reason, f"leave {argument} out, or pass method='central'")
 
 
 def _where_traced(original: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
