@@ -167,7 +167,7 @@ def _own(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)([_own(part) for part in value])
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(own, value))
+        return type(value)(*map(_own, value))
     return {k: _own(part) for k, part in value.items()} if type(value) is dict else value
 
 
