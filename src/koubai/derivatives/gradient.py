@@ -38,7 +38,7 @@ from koubai.graph.functions import array
 from koubai.graph.trace import Traced, current_trace
 from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 
-__all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "own", "value_and_grad"]
+__all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
 
 METHODS = ("auto", "backprop", "forward", "backward", "central", "complex", "adaptive")
 
