@@ -190,7 +190,15 @@ row("np.std", "np.std(x)", "np.std(x, axis=-1, ddof=1)", shapes=ARRAYS)
 row("np.ptp", "np.ptp(x)", "np.ptp(x, axis=-1)", shapes=ARRAYS)
 row("np.average", "np.average(x)", "np.average(x, weights=x * x + 1)", shapes=ARRAYS)
 row("np.median", "np.median(x)", "np.median(x, axis=-1, keepdims=True)", shapes=ARRAYS)
-row("np.quantile", "np.quantile(x, 0.3)", "np.quantile(x, [0.2, 0.7], axis=-1)", shapes=ARRAYS)
+row(
+    "np.quantile",
+    "np.quantile(x, 0.3)",
+    "np.quantile(x, [0.2, 0.7], axis=-1)",
+    "np.quantile(x, [[0.2, 0.7]], axis=0, method='hazen')",
+    *(f"np.quantile(x, 0.3, method='{method}')" for method in ("lower", "higher", "midpoint", "nearest", "weibull")),
+    *(f"np.quantile(x, 0.75, method='{method}')" for method in ("inverted_cdf", "averaged_inverted_cdf")),
+    shapes=ARRAYS,
+)
 row("np.percentile", "np.percentile(x, 35.0)", "np.percentile(x, 60.0, axis=0)", shapes=ARRAYS)
 rows("np.cumsum np.cumprod", ANY, "{}(x)", ARRAYS, loose=4)
 rows("np.cumulative_sum np.cumulative_prod", ANY, "{}(x, axis=-1)", ARRAYS, loose=4)
@@ -204,6 +212,13 @@ rows("np.nanmedian", ANY, "{0}(with_nan(x)) + {0}(with_nan(x), axis=-1)", ((6,),
 row("np.nanquantile", "np.nanquantile(with_nan(x), 0.3)", shapes=((6,), (2, 3)))
 row("np.nanpercentile", "np.nanpercentile(with_nan(x), [20.0, 45.0])", shapes=((6,), (2, 3)))
 row("np.cov", "np.cov(x)", "np.cov(x * (1 + 2j))", "np.cov(x, rowvar=False, bias=True)", shapes=((5,), (2, 4), (3, 4)))
+row(
+    "np.cov",
+    "np.cov(x, fweights=np.arange(1, x.shape[-1] + 1))",
+    "np.cov(x, aweights=x[0] ** 2 + 1, ddof=0)",
+    shapes=((2, 4), (3, 4)),
+    loose=4,
+)
 row("np.corrcoef", "np.corrcoef(x)", "np.corrcoef(x[0], x[1] ** 2)", shapes=((2, 5), (3, 4)), loose=4)
 row("np.bincount", "np.bincount(np.array([0, 2, 1, 2]), weights=cut(x, 4)) ** 2", shapes=((4,), (2, 3)))
 
@@ -217,6 +232,23 @@ row("np.take_along_axis", "np.take_along_axis(x, np.argsort(x, axis=-1)[..., :2]
 row("np.compress", "np.compress([True, False, True], x, axis=-1)", shapes=((4,), (2, 3)))
 row("np.extract", "np.extract(x > 0, x) ** 2", shapes=ARRAYS)
 row("np.nonzero", "x[np.nonzero(x > 0)] ** 2", shapes=ARRAYS)
+row(
+    "np.unique",
+    "np.unique(np.append(x, x * x))",
+    "x.ravel()[np.unique(np.round(x), return_index=True)[1]] ** 2",
+    "np.unique(np.round(x), return_counts=True)[1] * x.ravel()[0]",
+    "np.unique(x, return_inverse=True)[1] * x",
+    shapes=ARRAYS,
+)
+row(
+    "np.histogram",
+    "np.histogram(x, [-2.0, 0.0, 2.0])[0] * x.ravel()[0]",
+    "np.histogram(x, 3, (-3.0, 3.0), weights=x * x)[0]",
+    "np.histogram(x, 2, density=True)[0]",
+    shapes=ARRAYS,
+)
+row("np.histogram_bin_edges", "np.histogram_bin_edges(x, 4)", shapes=ARRAYS)
+row("np.histogram2d", "np.histogram2d(x, x * x, 2, weights=x)[0]", "np.histogram2d(x, -x, 2)[1]", shapes=VECTORS)
 row("np.flatnonzero", "x.ravel()[np.flatnonzero(x > 0)] ** 2", shapes=ARRAYS)
 row("np.argwhere", "x[tuple(np.argwhere(x > 0)[0])] ** 2", domain=(-0.5, 2.5), shapes=ARRAYS)
 row("np.delete", "np.delete(x, [0, 2]) ** 2", "np.delete(x, 1, axis=-1)", shapes=((4,), (2, 3)))
@@ -228,6 +260,7 @@ row(
     "np.interp",
     "np.interp(x, [-1.0, 0.2, 2.0], [1.0, 3.0, -1.0])",
     "np.interp(0.3, [-1.0, 0.2, 2.0], cut(x, 3) ** 2)",
+    "np.interp(x, [0.9, 0.2, 0.5], cut(x, 3), period=1.3)",
     shapes=((3,), (2, 3)),
 )
 
@@ -315,7 +348,35 @@ row(
     loose=40,
 )
 row("np.vander", "np.vander(x)", "np.vander(x, 3, increasing=True)", shapes=((3,), (4,)), loose=4)
-row("np.poly1d", "np.poly1d([1.0, -2.0, 0.5])(x)", shapes=VECTORS)
+row("np.poly1d", "np.poly1d([1.0, -2.0, 0.5])(x)", "np.poly1d(x)(0.3)", shapes=VECTORS)
+row("np.roots", "np.abs(np.roots(x))", "np.roots(np.append(x, 0.0)).real", shapes=VECTORS, loose=40)
+for _module, _short, _name in (
+    ("polynomial", "poly", "Polynomial"),
+    ("chebyshev", "cheb", "Chebyshev"),
+    ("legendre", "leg", "Legendre"),
+    ("laguerre", "lag", "Laguerre"),
+    ("hermite", "herm", "Hermite"),
+    ("hermite_e", "herme", "HermiteE"),
+):
+    _place = f"np.polynomial.{_module}.{_short}"
+    row(f"{_place}val", f"{_place}val(x, x)", f"{_place}val(x, [1.0, 2.0, 3.0])", domain=UNIT, shapes=VECTORS, loose=10)
+    row(
+        f"{_place}fit",
+        f"{_place}fit([0.0, 0.3, 0.7, 0.9, 1.0][: x.size], x, 2).astype(x.dtype)",
+        domain=UNIT,
+        shapes=VECTORS,
+        loose=400,
+    )
+    row(
+        f"np.polynomial.{_name}",
+        f"np.polynomial.{_name}([1.0, 2.0, 3.0])(x)",
+        f"np.polynomial.{_name}(x, domain=[0.0, 2.0])(0.3)",
+        f"np.polynomial.{_name}.fit([0.0, 0.3, 0.7, 0.9, 1.0][: x.size], x, 2)(0.4).astype(x.dtype)",
+        f"(2.0 * np.polynomial.{_name}([1.0, 2.0]) + 1.0).integ()(x)",
+        domain=UNIT,
+        shapes=VECTORS,
+        loose=400,
+    )
 
 family("Products")
 row("np.dot", "np.dot(x, x.T)", "np.dot(x, x[0])", shapes=MATRICES)
@@ -332,6 +393,8 @@ row(
     "np.einsum('ij,kj->ik', x, x)",
     "np.einsum('ij,ij', x, x)",
     "np.einsum('...j->...', x)",
+    "np.einsum(x, [0, 1], x, [2, 1], [0, 2])",
+    "np.einsum(x, [Ellipsis, 0], [Ellipsis])",
     shapes=MATRICES,
 )
 row("np.kron", "np.kron(x, x[:1])", shapes=MATRICES)
@@ -372,9 +435,24 @@ row(
     LA + "eigh",
     "np.linalg.eigh(regular(x))[0]",
     "np.linalg.eigh(symmetric(regular(x))).eigenvectors ** 2",
-    "np.linalg.eigh(regular(x), 'U')[1] ** 2",
-    shapes=STACKS,
+    "np.linalg.eigh(regular(x), 'U')[1]",
+    shapes=(*STACKS, (5, 5)),
     loose=4,
+)
+row(
+    LA + "eigvals",
+    "np.linalg.eigvals(regular(x))",
+    "np.linalg.eigvals(x - x.mT + 0.1 * x).imag",
+    shapes=SQUARES,
+    loose=40,
+)
+row(
+    LA + "eig",
+    "np.linalg.eig(regular(x))[1]",
+    "np.linalg.eig(regular(x)).eigenvalues",
+    "np.linalg.eig(x - x.mT + 0.1 * x)[1]",
+    shapes=SQUARES,
+    loose=40,
 )
 row(LA + "svdvals", "np.linalg.svdvals(regular(x))", shapes=((3, 3), (2, 3), (2, 3, 2)))
 row(
@@ -470,6 +548,7 @@ row("np.ones", "np.ones(x.shape, x.dtype) * x**2", shapes=ARRAYS)
 row("np.full", "np.full(3, x.ravel()[0]) ** 2", shapes=ARRAYS)
 row("np.eye", "np.eye(3, dtype=x.dtype) * x.ravel()[0] ** 2", shapes=ARRAYS)
 row("np.array", "np.array([x.ravel()[0], x.ravel()[1] ** 2])", shapes=ARRAYS)
+row("np.fromiter", "np.fromiter((v * v for v in x.ravel()), x.dtype)", shapes=ARRAYS)
 row("np.asarray", "np.asarray([x.ravel()[0], x.ravel()[1] ** 2])", shapes=ARRAYS)
 row("np.arange", "np.arange(x.size) * x.ravel()", shapes=ARRAYS)
 row(
@@ -951,20 +1030,15 @@ ALIASES = {
 
 # what is refused, and must stay so: an expression in x, a vector of three, and a part of the message
 REFUSED = {
-    "eigenvalues of a general matrix": ("np.linalg.eigvals(np.outer(x, x))", "not known to koubai"),
+    "rows that differ": ("np.unique(np.outer(x, x), axis=0)", "axis"),
     "rectangular svd with full_matrices=True": ("np.linalg.svd(np.outer(x, x)[:2])[0]", "full_matrices=False"),
     "complex matrices in decompositions": ("np.linalg.svdvals(np.outer(x, 1j * x))", "complex"),
-    "roots of a polynomial": ("np.abs(np.roots(x))", "not known to koubai"),
-    "histograms": ("np.histogram(x)[0] * 1.0", "not known to koubai"),
+    "bins that a rule chooses": ("np.histogram(x, 'auto')[1]", "bins"),
     "order of a Bessel function": ("special.jv(x, 2.0)", "order"),
-    "quantiles other than linear": ("np.quantile(x, 0.3, method='lower')", "method"),
-    "interp with a period": ("np.interp(x, [0.0, 1.0], [1.0, 2.0], period=2.0)", "period"),
+    "weighted quantiles": ("np.quantile(x, 0.3, method='inverted_cdf', weights=x)", "weights"),
     "pad with statistics": ("np.pad(x, 1, mode='mean')", "mode"),
-    "unique values": ("np.unique(x)", "not known to koubai"),
-    "an array made outside and written inside": ("OUTSIDE.__setitem__(0, x[0]) or OUTSIDE", "from outside"),
     "the neighbouring number": ("x * np.nextafter(x, 2.0)", "not known to koubai"),
 }
-OUTSIDE = np.zeros(3)
 
 
 # --- from a row to functions
@@ -1008,7 +1082,7 @@ def sample(row, shape, dtype=np.float64):
 
 # --- the page
 def counts():
-    """Return (NumPy functions, methods of ufuncs and arrays, operators and math, scipy.special): distinct names."""
+    """Return (NumPy functions, methods of ufuncs and arrays, operators and math, SciPy): distinct names."""
     names = {row.name for row in ROWS}
     methods = {
         n for n in names if n.startswith("ndarray.") or re.fullmatch(r"np\.\w+\.(reduce|accumulate|outer|at)", n)
@@ -1050,7 +1124,7 @@ def page():
         "",
         f"{len(numpy)} NumPy functions ({steps} of them steps and tests, whose derivative is zero), {len(methods)}",
         f"methods of arrays and ufuncs, {len(python)} of Python's operators and functions of `math`,",
-        f"and {len(from_scipy)} functions of `scipy.special`; second names of the same function are not counted.",
+        f"and {len(from_scipy)} functions and distributions of SciPy; second names of a function are not counted.",
         "Each is run by `tests/test_supported.py` on several shapes: the traced value equals the plain one;",
         "the gradient agrees with",
         "the adaptive numerical gradient and the Hessian-vector product with differences of the gradient, within their",

@@ -31,6 +31,7 @@ FLOORS = [
     "graph.distances",
     "graph.signals",
     "graph.splines",
+    "graph.polynomials",
     "graph.activations",
     "graph.windows",
     "graph.standins",

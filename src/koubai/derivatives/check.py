@@ -78,7 +78,7 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
 
         wrong[i]  ⇔  |given[i] − expected[i]| > tolerance[i]
 
-    gradient: a callable of x, or its value at x, in the form of x (a number, an array or a dict of arrays).
+    gradient: a callable of x, or its value at x, in the form of x (a number, an array, or a structure of arrays).
     tolerance: twice the error of the difference, which is measured from f's noise, plus the rounding to be expected of
     the gradient itself: 1e-8 of the component, more where f or the gradient is in float32. NaN is wrong.
     Up to 64 components each is differenced. Above, directional derivatives along random signs are compared, and one

@@ -66,8 +66,8 @@ class Estimate:
 
         |value − f'(x)| ≤ error   (an estimate, not a proof)
 
-    value, error, h: in the form of x (a float for a number, an array of x's shape, a dict of arrays). h is the step;
-    for "adaptive" the finest step that the value rests on.
+    value, error, h: in the form of x (a float for a number, an array of x's shape, a structure of arrays as x is). h is
+    the step; for "adaptive" the finest step that the value rests on.
     noise: how far f's values are off, absolute: by rounding, and for "adaptive" as measured. One float; for
     elementwise derivatives in the form of x.
     nfev: points at which f was evaluated. warnings: plain sentences; empty when nothing is the matter.
@@ -153,7 +153,8 @@ def numerical_gradient(
 
         g[i] = (f(x + h e_i) − f(x − h e_i)) / (2h)   (central; the other methods as in `derivative`)
 
-    f: maps x, in the form it is given here, to one number. x: a number, an array of any shape or a dict of arrays.
+    f: maps x, in the form it is given here, to one number. x: a number, an array of any shape, or a dict, list or
+    tuple of arrays.
     h, .error and what raises: as in `derivative`. f never sees the caller's arrays, only copies.
     """
     return _told(f, estimate(f, x, method, h, elementwise=False))

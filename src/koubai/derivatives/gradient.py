@@ -119,10 +119,10 @@ class Differentiated:
 
     def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any], error: Exception | None = None) -> Any:
         """Return (f, gradient) by differences. error: why they take the place of backpropagation from now on."""
-        before = self._differences
         if error is not None:
             self._differences += 2
             refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self._paths.name)
+        before = self._differences  # what is left is what a later gradient takes too
         try:
             answer, estimates = self._differenced(args, kwargs)
         except Exception:
@@ -167,7 +167,7 @@ def _own(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)([_own(part) for part in value])
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(own, value))
+        return type(value)(*map(_own, value))
     return {k: _own(part) for k, part in value.items()} if type(value) is dict else value
 
 
@@ -292,8 +292,9 @@ def value_and_grad(
     """Value and gradient: a function of the same arguments as f that returns (f(x), ∇f(x)).
 
     argnums: which positional arguments are differentiated; a tuple gives a tuple of gradients. x may be a number, an
-    array of any shape or a dict of arrays, and the gradient has its form; integers become float64. Other arguments may
-    be arrays, dicts of arrays, or anything hashable.
+    array of any shape, or arrays in dicts, lists, tuples and NamedTuples, also nested, and the gradient has its form;
+    integers become float64. A list or tuple of numbers is one array. Other arguments may be arrays, such structures of
+    them, or anything hashable. Inside a function that is differentiated itself, the gradient is a part of it.
     method: "auto" backpropagates, and where f can't be traced uses adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
     Raises InputError for complex, empty or non-numeric x, FunctionError where f does not return one real number, and
@@ -506,8 +507,8 @@ def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") ->
 
         H[i, j] = ∂²f / ∂x[i] ∂x[j]
 
-    For x of shape s the result has shape s + s; for a number it is a number; for a dict of arrays, H[a][b] holds the
-    derivatives with respect to x[a] and x[b].
+    For x of shape s the result has shape s + s; for a number it is a number; for a dict, list or tuple
+    of arrays, H[a][b] holds the derivatives with respect to x[a] and x[b].
     method: "auto" backpropagates twice, and where f can't be traced takes adaptive differences after one
     FallbackWarning: of the gradient if that can be traced, else of f; "backprop" raises TraceError instead, or
     GradientError where differences disagree; "forward", "backward", "central", "complex" and "adaptive" are differences
@@ -578,7 +579,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -
 
         J[i, j] = ∂f[i] / ∂x[j]
 
-    f returns an array of any shape; the result has that shape followed by x's (for a dict of arrays, a dict of such).
+    f returns an array of any shape; the result has that shape followed by x's (for a structure of arrays, one of such).
     One reverse pass an output element; method: as of `hessian`, with one ladder of steps an element of x.
     """
     return _Jacobian(f, argnums, method)

@@ -69,8 +69,9 @@ def minimize(
 
         x = x - lr * g,   g = ∇f(x)        (SGD; other optimizers: their own rule)
 
-    f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict of arrays; integers
-    become float64, and nothing that is passed in is changed. optimizer: an object or its name.
+    f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict, list or
+    tuple of arrays, also nested; integers become float64, and nothing that is passed in is changed. optimizer: an
+    object or its name.
     grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
     your own function of x, which may return an array in the form of x or an Estimate. What was traced and compiled of a

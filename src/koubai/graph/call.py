@@ -351,7 +351,8 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
         trace(f, x)(x) == f(x),  trace(f, x).gradient()(x) == (f(x), f'(x))
 
-    args: numbers, arrays and dicts of arrays; every real one can be differentiated. Integers stay what they are.
+    args: numbers, arrays and dicts, lists and tuples of arrays; every real one can be differentiated. Integers stay
+    what they are.
     The graph holds on the path that these arguments take: its ``guards`` list the looks at values that decided it, its
     ``kinks`` the kinks that the point sits on. Raises TraceError, with file, line, reason and fix, where the function
     can't be traced. ``print`` shows it as NumPy; ``.source()`` can be pasted and run.

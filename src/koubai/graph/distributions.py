@@ -454,14 +454,17 @@ class _Distribution:
         if outside is not False:
             y = np.where(outside, family.inside(*shapes), y)
         value = family.log(y, *shapes)
-        if name in ("pdf", "pmf"):
-            value = np.exp(value) / scale if self.continuous else np.exp(value)
-            return value if outside is False else np.where(outside, 0.0 * scale, value)  # nan for a scale that is
-        value = value - np.log(scale) if self.continuous else value
+        logarithm = name.startswith("log")
+        if not logarithm:
+            value = np.exp(value)
+        if self.continuous:
+            value = value - np.log(scale) if logarithm else value / scale
         if outside is False:
             return value
-        value = np.where(outside, -math.inf, value)
-        return np.where(np.isnan(scale), math.nan, value) if self.continuous else value
+        beyond: Any = -math.inf if logarithm else 0.0
+        for parameter in (*shapes, scale):  # nan where it is not allowed, there too
+            beyond = np.where(np.isnan(parameter), math.nan, beyond)
+        return np.where(outside, beyond, value)
 
     def _distribution(self, name: str, y: Any, shapes: list[Any]) -> Any:
         """cdf, sf and their logarithms inside the support; None: there is no formula."""

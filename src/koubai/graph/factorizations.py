@@ -401,8 +401,8 @@ def svdvals(a: Any, overwrite_a: bool = False, check_finite: bool = True) -> Any
 
 
 # --- eigenvalues of symmetric matrices: SciPy's own call, since the signs of its vectors are not NumPy's
-def _eigh(a: Any) -> Any:
-    w, v = linalg.eigh(a, check_finite=False)
+def _eigh(a: Any, *, lower: bool = True) -> Any:
+    w, v = linalg.eigh(a if lower else a.T, lower=lower, check_finite=False)
     return np.concatenate([w[None, :], v])
 
 
@@ -410,10 +410,13 @@ _row(
     "eigh",
     _eigh,
     (eigh_vjp,),
-    lambda a: (a[0] + 1, a[1]),
-    "(lambda w, v: np.concatenate([w[None, :], v]))(*linalg.eigh({0}))",
-    ((((3, 3),), {}),),
-    kink=lambda y, a: eigenvalue_kink(y[0]),
+    lambda a, **how: (a[0] + 1, a[1]),
+    lambda y, args, params: (
+        f"{y} = (lambda w, v: np.concatenate([w[None, :], v]))"
+        f"(*linalg.eigh({args[0]}{'.T, lower=False' if params else ''}))"
+    ),
+    ((((3, 3),), {}), (((4, 4),), {"lower": False})),
+    kink=lambda y, a, **how: eigenvalue_kink(y[0]),
 )
 _row(
     "eigvalsh",
@@ -485,7 +488,7 @@ def eigh(
         subset_by_value=subset_by_value,
         driver=None if driver == "evr" else driver,
     )
-    packed = apply("linalg.eigh", a)
+    packed = apply("linalg.eigh", a) if lower else apply("linalg.eigh", a, lower=False)
     return apply("eigenvalues", a, packed), packed[1:]
 
 

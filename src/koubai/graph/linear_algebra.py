@@ -266,8 +266,12 @@ def eigenvalue_kink(w: Any) -> bool:
     return _close(w, np.max(np.abs(w), axis=-1, keepdims=True, initial=0.0))
 
 
-def _eigh(a: Any) -> Any:
-    w, v = np.linalg.eigh(a)
+def _eigh(a: Any, *, uplo: str = "L") -> Any:
+    """The decomposition that the lower triangle of a tells.
+
+    uplo "U": as LAPACK finds it from the upper triangle of aᵀ, which may turn other vectors round.
+    """
+    w, v = np.linalg.eigh(a) if uplo == "L" else np.linalg.eigh(a.mT, "U")
     return np.concatenate([w[..., None, :], v], -2)
 
 
@@ -283,7 +287,7 @@ def _turns(turn: Any, gaps: Any, live: Any) -> Any:
     return np.where(pairs, turned / gaps, 0.0)
 
 
-def eigh_vjp(g: Any, y: Any, a: Any, live: Any = None) -> Any:
+def eigh_vjp(g: Any, y: Any, a: Any, live: Any = None, **how: Any) -> Any:
     """V (diag(gw) + F ∘ Vᵀ gV) Vᵀ with F[i, j] = 1 / (w[j] − w[i]) (Giles, 2008).
 
     live: where g may be anything but 0; None: everywhere.
@@ -299,14 +303,19 @@ def eigenvalues_vjp(g: Any, y: Any, a: Any, packed: Any) -> Any:
     return _to_lower((v * g[..., None, :]) @ v.mT)
 
 
+def _eigh_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:
+    given = f"{args[0]}.mT, 'U'" if params else args[0]
+    return f"{y} = (lambda w, v: np.concatenate([w[..., None, :], v], -2))(*np.linalg.eigh({given}))"
+
+
 _matrix_row(
     "eigh",
     _eigh,
     (eigh_vjp,),
-    lambda a: (*a[:-2], a[-2] + 1, a[-1]),
-    _SQUARE[1:],
-    code="(lambda w, v: np.concatenate([w[..., None, :], v], -2))(*np.linalg.eigh({0}))",
-    kink=lambda y, a: eigenvalue_kink(y[..., 0, :]),
+    lambda a, **how: (*a[:-2], a[-2] + 1, a[-1]),
+    (*_SQUARE[1:], (((4, 4),), {"uplo": "U"})),
+    code=_eigh_code,
+    kink=lambda y, a, **how: eigenvalue_kink(y[..., 0, :]),
 )
 _matrix_row(
     "eigvalsh",
@@ -336,7 +345,7 @@ def _triangle(function: str, a: Any, UPLO: str) -> Any:
 @implements(np.linalg.eigh)
 def eigh(a: Any, UPLO: str = "L") -> Any:
     a = _triangle("eigh", a, UPLO)
-    y = apply("eigh", a)
+    y = apply("eigh", a) if UPLO.upper() == "L" else apply("eigh", a, uplo="U")
     return _result_type(np.linalg.eigh)(apply("eigenvalues", a, y), y[..., 1:, :])
 
 
@@ -393,7 +402,7 @@ def eig(a: Any) -> Any:
     else:  # LAPACK turns each vector so that its largest component is real
         place = np.argmax(np.absolute(v) ** 2, axis=-2, keepdims=True)
         largest = np.take_along_axis(v, place, axis=-2)
-        turned = v * (np.absolute(largest) / largest)
+        turned = v * (np.sign(np.real(largest)) * np.absolute(largest) / largest)
         v = np.where(np.imag(v) == 0, np.real(turned), turned)  # what rounding leaves of an imaginary part
     return _result_type(np.linalg.eig)(w, v / np.sqrt(np.sum(np.absolute(v) ** 2, axis=-2, keepdims=True)))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import cmath
 import functools
 import importlib
+import itertools
 import math
 import types
 from collections.abc import Callable, Iterator
@@ -36,7 +37,8 @@ class _Library(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name in IMPURE and (trace := current_trace()) is not None:
             trace.unwatch(f"it uses {self.__name__}.{name}")
-        return getattr(self.__dict__["_module"], name)
+        value = getattr(self.__dict__["_module"], name)
+        return SciPy(value) if name == "polynomial" and self.__name__ == "numpy" else value
 
 
 # names of NumPy's that read what no argument tells
@@ -49,7 +51,7 @@ IMPURE = frozenset(
 
 
 class SciPy(types.ModuleType):
-    """A module of SciPy's, with twins for what asks no argument."""
+    """A module of SciPy's, or of ``numpy.polynomial``, with twins for what asks no argument."""
 
     def __init__(self, module: types.ModuleType) -> None:
         super().__init__(module.__name__)
@@ -82,18 +84,20 @@ _TWINS = {
 
 
 def scipy_standin(value: Any) -> Any:
-    """Return what a traced function meets in place of a module, function, class or object of SciPy's, or of statistics;
-    None: it itself, or it is another's."""
+    """Return what a traced function meets in place of a module, function, class or object of SciPy's, of
+    ``numpy.polynomial`` or of statistics; None: it itself, or it is another's."""
     if isinstance(value, types.FunctionType) and value.__module__ == "statistics" and value.__name__ in _STATISTICS:
         return getattr(_statistics(), value.__name__)
     if isinstance(value, types.ModuleType) and value.__name__ == "statistics":
         return _statistics()
     if isinstance(value, types.ModuleType):
-        return SciPy(value) if value.__name__.partition(".")[0] == "scipy" else None
+        return SciPy(value) if value.__name__.startswith(("scipy", "numpy.polynomial")) else None
     if isinstance(value, types.MethodType):
         owner = scipy_standin(value.__self__)
         return None if owner is None else getattr(owner, value.__name__)
     place = value.__module__ if isinstance(value, types.FunctionType | type) else type(value).__module__
+    if isinstance(place, str) and place.startswith("numpy.polynomial"):
+        return importlib.import_module("koubai.graph.polynomials").standin(value)
     if not isinstance(place, str) or not place.startswith("scipy."):
         return None
     file = _TWINS.get(place.split(".")[1])
@@ -203,30 +207,65 @@ def _owner() -> Any:
     return new_traced(trace, -1, None, (), np.dtype(np.float64))
 
 
-def _zeros(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:
-    return _assignable(shape, dtype, 0.0)
+def _zeros(shape: Any, dtype: Any = np.float64, order: str = "C", *, device: Any = None, like: Any = None) -> Any:
+    return _assignable(shape, dtype, 0.0, order, like)
 
 
-def _ones(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:
-    return _assignable(shape, dtype, 1.0)
+def _ones(shape: Any, dtype: Any = np.float64, order: str = "C", *, device: Any = None, like: Any = None) -> Any:
+    return _assignable(shape, dtype, 1.0, order, like)
 
 
-def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **kw: Any) -> Any:
-    return _assignable(shape, np.result_type(array(fill_value).dtype) if dtype is None else dtype, fill_value)
+def _full(
+    shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None
+) -> Any:
+    kind = np.result_type(array(fill_value).dtype) if dtype is None else dtype
+    return _assignable(shape, kind, fill_value, order, like)
 
 
-def _assignable(shape: Any, dtype: Any, value: Any) -> Any:
+def _without_like(like: Any) -> None:
+    if like is not None:
+        raise untraceable("an array made with like= can't be traced", "leave like out")
+
+
+def _assignable(shape: Any, dtype: Any, value: Any, order: Any, like: Any) -> Any:
+    _without_like(like)
     kind = np.dtype(dtype)
     if kind.kind not in "fiubc":
         return np.full(shape, value, kind)
-    return new_array(_owner(), shape, kind, value)
+    held = np.zeros(shape, kind, order) if order not in ("C", None) else None  # in the layout that views depend on
+    return new_array(_owner(), shape, kind, value, held)
 
 
-def _eye(N: Any, M: Any = None, k: int = 0, dtype: Any = np.float64, **kw: Any) -> Any:
-    return _owner()._wrap(np.eye(int(N), None if M is None else int(M), int(k), np.dtype(dtype)))
+def _eye(
+    N: Any,
+    M: Any = None,
+    k: int = 0,
+    dtype: Any = np.float64,
+    order: str = "C",
+    *,
+    device: Any = None,
+    like: Any = None,
+) -> Any:
+    _without_like(like)
+    plain: Any = np.eye  # its type wants the order spelled out
+    return _owner()._wrap(plain(int(N), None if M is None else int(M), int(k), np.dtype(dtype), order))
 
 
-def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K", ndmin: int = 0, **kw: Any) -> Any:
+def _identity(n: Any, dtype: Any = np.float64, *, like: Any = None) -> Any:
+    return _eye(n, dtype=np.float64 if dtype is None else dtype, like=like)
+
+
+def _array(
+    object: Any,
+    dtype: Any = None,
+    *,
+    copy: Any = True,
+    order: str = "K",
+    subok: bool = False,
+    ndmin: int = 0,
+    like: Any = None,
+) -> Any:
+    _without_like(like)
     if type(object) is Traced:
         y = object if dtype is None else object.astype(dtype)
         y = y.copy(order) if copy and y is object else y
@@ -235,7 +274,7 @@ def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K"
         y = y if dtype is None else y.astype(dtype)
     else:
         kind = None if dtype is None else np.dtype(dtype)
-        plain: Any = np.array(object, dtype=kind, copy=True, ndmin=ndmin)
+        plain: Any = np.array(object, dtype=kind, copy=True, order=order, ndmin=ndmin)  # type: ignore[call-overload]
         if plain.dtype.kind not in "fiubc":
             return plain
         y = _owner()._wrap(plain)
@@ -243,11 +282,30 @@ def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K"
     return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
 
 
-def _asarray(a: Any, dtype: Any = None, *args: Any, **kw: Any) -> Any:
-    if type(a) is Traced or holds_traced(a):
-        y = array(a)
-        return y if dtype is None or y.dtype == np.dtype(dtype) else y.astype(dtype)
-    return np.asarray(a, None if dtype is None else np.dtype(dtype), *args, **kw)
+def _asarray(
+    a: Any, dtype: Any = None, order: Any = None, *, device: Any = None, copy: Any = None, like: Any = None
+) -> Any:
+    _without_like(like)
+    if type(a) is not Traced and not holds_traced(a):
+        return np.asarray(a, None if dtype is None else np.dtype(dtype), order, copy=copy)
+    y = array(a)
+    if dtype is not None and y.dtype != np.dtype(dtype):
+        return y.astype(dtype)
+    if y is not a:
+        return y
+    held: Any = y._value
+    moves = isinstance(held, np.ndarray) and order in ("C", "F")
+    lies = not moves or getattr(held.flags, f"{order.lower()}_contiguous")
+    return y if lies and not copy else y.copy(order or "K")
+
+
+def _ascontiguousarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
+    y = _asarray(a, dtype, "C", like=like)
+    return y if y.ndim else y.reshape((1,))
+
+
+def _asfortranarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
+    return _asarray(a, dtype, "F", like=like)
 
 
 def _asarray_chkfinite(a: Any, dtype: Any = None, order: Any = None) -> Any:
@@ -257,12 +315,24 @@ def _asarray_chkfinite(a: Any, dtype: Any = None, order: Any = None) -> Any:
     return y
 
 
-def _arange(*args: Any, dtype: Any = None, **kw: Any) -> Any:
-    if not holds_traced(args):
-        return np.arange(*args, dtype=None if dtype is None else np.dtype(dtype), **kw)
-    start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
-    n = math.ceil((stop - start) / step)
-    return start + step * np.arange(n)
+def _arange(*args: Any, dtype: Any = None, device: Any = None, like: Any = None, **ends: Any) -> Any:
+    _without_like(like)
+    kind = None if dtype is None else np.dtype(dtype)
+    if not holds_traced([*args, *ends.values()]):
+        return np.arange(*args, dtype=kind, **ends)
+    names = ("stop",) if len(args) == 1 and "stop" not in ends else ("start", "stop", "step")
+    given = {"start": 0, "step": 1} | dict(zip(names, args, strict=False)) | ends
+    start, step = given["start"], given["step"]
+    y = start + step * np.arange(max(0, math.ceil((given["stop"] - start) / step)))
+    return y if kind is None else y.astype(kind)
+
+
+def _fromiter(iter: Any, dtype: Any, count: int = -1, *, like: Any = None) -> Any:
+    _without_like(like)
+    values = list(iter if count < 0 else itertools.islice(iter, count))
+    if 0 <= len(values) < count:
+        raise ValueError(f"iterator too short: Expected {count} but iterator had only {len(values)} items.")
+    return array(values).astype(dtype) if holds_traced(values) else _array(values, dtype)
 
 
 class Vectorize:
@@ -480,9 +550,12 @@ _CREATION = {
     "ones": _ones,
     "full": _full,
     "eye": _eye,
-    "identity": _eye,
+    "identity": _identity,
+    "fromiter": _fromiter,
     "array": _array,
-    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray"), _asarray),
+    **dict.fromkeys(("asarray", "asanyarray"), _asarray),
+    "ascontiguousarray": _ascontiguousarray,
+    "asfortranarray": _asfortranarray,
     "asarray_chkfinite": _asarray_chkfinite,
     "arange": _arange,
     "vectorize": Vectorize,
@@ -506,6 +579,7 @@ _OF_ARRAYS = (
     "piecewise",
     "choose",
     "multi_dot",
+    "histogram2d",
 )
 
 

@@ -56,6 +56,7 @@ class Twins:
         self.package = package
         self.module: Any = importlib.import_module(package)
         self.functions: dict[Any, Any] = {}
+        self.written: dict[Any, Callable[..., Any]] = {}  # the twins themselves, which serve traced arguments only
         self.kinds: dict[type, Callable[[Any], Any]] = {}
 
     def of(self, *names: str) -> Callable[[F], F]:
@@ -65,6 +66,7 @@ class Twins:
             for name in names:
                 original = getattr(self.module, name, None)
                 if original is not None:
+                    self.written[original] = function
                     self.functions[original] = _where_traced(original, function)
             return function
 
