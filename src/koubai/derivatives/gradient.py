@@ -252,10 +252,11 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             namespace |= {f"outer{i}": outer.get, f"value{i}": value, "missing": MISSING}
             tests.append(f"outer{i}({name!r}, missing) is value{i}")
         for i, read in enumerate(environment.functions):
-            names = [f"f{i}", f"code{i}", f"defaults{i}", f"kwdefaults{i}"]
+            names = [f"f{i}", f"code{i}", f"defaults{i}", f"kwdefaults{i}", f"doc{i}", f"bare{i}"]
             namespace |= dict(zip(names, read, strict=True))
             tests.append(f"(f := f{i}()).__code__ is code{i}")
             tests.append(f"f.__defaults__ is defaults{i} and f.__kwdefaults__ is kwdefaults{i}")
+            tests.append(f"f.__doc__ is doc{i}" + (" and not f.__dict__" if read[-1] else ""))
     else:
         tests.append("same()")
     active = {k: n + 1 for n, k in enumerate(path.recorded.leaves.active)}

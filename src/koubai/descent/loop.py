@@ -294,8 +294,9 @@ class _Descent:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr)
-            if verdict is not None and verdict.status.success and self.objective.independent:
-                verdict = Verdict(Status.stalled, self.objective.independent)
+            if verdict is not None and verdict.status is Status.converged:
+                flat = self.objective.independent or self.objective.flat_by_construction(point.x)
+                verdict = Verdict(Status.stalled, flat) if flat else verdict
             if verdict is not None and verdict.status is Status.converged:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)

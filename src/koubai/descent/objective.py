@@ -61,6 +61,16 @@ class Objective:
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
 
+    def flat_by_construction(self, x: FloatArray) -> str:
+        """Return what is to be said where f follows x in steps only: its derivative is 0 wherever it has one."""
+        path = self.path(x)
+        if path is None or any(path.graph.nodes[i].op.name != "zeros" for i in path.graph.outputs[1:]):
+            return ""
+        name = getattr(self.f, "__name__", "f")
+        return (
+            f"{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum"
+        )
+
     def _explain(self, sentence: str) -> None:
         if sentence == INDEPENDENT.format(name=getattr(self.f, "__name__", "f")):
             self.independent = sentence

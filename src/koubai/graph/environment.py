@@ -28,6 +28,7 @@ import functools
 import inspect
 import math
 import numbers
+import operator
 import re
 import sys
 import sysconfig
@@ -146,9 +147,12 @@ class Environment:
         self._building = False
         self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
-        self.functions: list[tuple[weakref.ref[Any], types.CodeType, Any, Any]] = []
+        # function, code, defaults, keyword defaults, doc; has it no attributes?
+        self.functions: list[tuple[weakref.ref[Any], types.CodeType, Any, Any, str | None, bool]] = []
         self.containers: list[tuple[Any, Any]] = []
         self.slots: list[tuple[Any, Any, Any]] = []
+        self.bases: list[tuple[type, tuple[type, ...]]] = []
+        self._token: Any = None  # changes when a class is registered with an abstract one
         self.kinds: list[tuple[Any, type]] = []
         self.arrays: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         self.captured: list[tuple[np.ndarray[Any, Any], Any, Any]] = []
@@ -345,7 +349,9 @@ class Environment:
             self._expect_cell(cell, inner)
         if not made_inside:  # one made inside the traced function is made anew by every call
             alive = weakref.ref(function)  # it may be the traced one, and shall not live on through what it read
-            self.functions.append((alive, function.__code__, function.__defaults__, function.__kwdefaults__))
+            parts = (function.__code__, function.__defaults__, function.__kwdefaults__, function.__doc__)
+            self.functions.append((alive, *parts, not function.__dict__))
+        copy.__doc__ = function.__doc__
         if function.__defaults__:
             copy.__defaults__ = tuple(self.substitute(v) for v in function.__defaults__)
         if function.__kwdefaults__:
@@ -393,7 +399,11 @@ class Environment:
         bases = (cls,) if written_in_c else tuple(self.substitute(base) for base in cls.__bases__)
         if not any(issubclass(base, _Shadow) for base in bases):
             bases = (_Shadow, *(base for base in bases if base is not object))
-        own: dict[str, Any] = {"__module__": _module_of(cls), "__qualname__": cls.__qualname__}
+        own: dict[str, Any] = {
+            "__subclasses__": classmethod(self._subclasses(cls)),
+            "__module__": _module_of(cls),
+            "__qualname__": cls.__qualname__,
+        }
         own |= {
             "__dict__": property(self._all_attributes, _replace_dict),
             "__getattr__": self._getattr(cls),
@@ -410,6 +420,9 @@ class Environment:
         finally:
             self._building = building
         self._remember(cls, shadow)  # before its methods are copied, which may name it
+        self.bases.append((cls, cls.__bases__))
+        if type(cls) is abc.ABCMeta:
+            self._register(cls, shadow)
         content = {} if written_in_c else dict(vars(cls))
         self.containers.append(({} if written_in_c else vars(cls), content))
         for name, member in content.items():
@@ -431,6 +444,21 @@ class Environment:
 
         self._changes.append(carry)
         return shadow
+
+    def _register(self, cls: Any, shadow: Any) -> None:
+        """Let the copy of an abstract class know those that were registered with it."""
+        registry: Any = getattr(abc, "_get_dump")(cls)[0]  # noqa: B009 weak references, which typeshed does not know
+        for reference in registry:
+            if (registered := reference()) is not None:
+                shadow.register(self.substitute(registered))
+        self._token = abc.get_cache_token()
+
+    def _subclasses(self, cls: type) -> Callable[..., list[type]]:
+        def listed(shadow: type) -> list[type]:
+            self._trace.unwatch(f"it asks for the subclasses of {cls.__qualname__}")
+            return [self.substitute(known) for known in cls.__subclasses__() if not issubclass(known, _Shadow)]
+
+        return listed
 
     def _quiet(self, member: Any) -> Any:
         """Return a class's ``__init_subclass__`` that does not hear of the copies that are made here."""
@@ -767,11 +795,13 @@ class Environment:
                     return False
             except ValueError:
                 return False
-        for known, code, defaults, kwdefaults in self.functions:
+        for known, code, defaults, kwdefaults, doc, bare in self.functions:
             function = known()
             if function is None or function.__code__ is not code:  # edited in place, as IPython's autoreload does
                 return False
             if function.__defaults__ is not defaults or function.__kwdefaults__ is not kwdefaults:
+                return False
+            if function.__doc__ is not doc or (bare and function.__dict__):
                 return False
         for item, content in self.containers:
             if not _same_content(item, content):
@@ -782,6 +812,11 @@ class Environment:
         for thing, kind in self.kinds:
             if type(thing) is not kind:
                 return False
+        for cls, bases in self.bases:
+            if cls.__bases__ is not bases:
+                return False
+        if self._token is not None and abc.get_cache_token() != self._token:
+            return False
         for now, shape, dtype in self.captured:
             if now.shape != shape or now.dtype != dtype:
                 return False
@@ -809,16 +844,8 @@ class Environment:
     @property
     def only_names(self) -> bool:
         """Was nothing read that can change, but names and the functions themselves?"""
-        other = (
-            self.cells
-            or self.containers
-            or self.slots
-            or self.kinds
-            or self.arrays
-            or self.captured
-            or self._trace.inner
-        )
-        return self._trace.unwatched is None and not other
+        others = (self.cells, self.containers, self.bases, self.slots, self.kinds, self.arrays)
+        return self._trace.unwatched is None and not any((*others, self.captured, self._trace.inner))
 
     @property
     def empty(self) -> bool:
@@ -980,8 +1007,8 @@ def _same_content(item: Any, content: Any) -> bool:
         return bool(item.content() == content)
     if len(item) != len(content):
         return False
-    if type(content) is dict:
-        return all(item.get(k, MISSING) is v for k, v in content.items())
+    if type(content) is dict:  # in the same order too
+        return list(item) == list(content) and all(map(operator.is_, item.values(), content.values()))
     if type(content) is set:
         return bool(item == content)
     return all(a is b for a, b in zip(item, content, strict=True))
