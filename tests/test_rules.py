@@ -107,7 +107,7 @@ def steps(rule, x, g, count, f=lambda x: float(np.sum(x * x)), clip=lambda g: g,
     hyper = rule.defaults | settings
     state, points, states = rule.start(x, hyper), [], []
     for t in range(1, count + 1):
-        extra = {"fun": f(x), "evaluate": lambda x: (f(x), g(x)), "unclipped": g(x)}
+        extra = {"fun": f(x), "evaluate": lambda x: (f(x), g(x)), "unclipped": g(x), "box": None}
         x, state = rule(x, clip(g(x)), state, t, **hyper, **{n: extra[n] for n in rule.uses})
         points.append(x)
         states.append(state)
@@ -154,10 +154,10 @@ def test_first_steps_by_hand_with_the_gradient_clipped_at_one_half(name, setting
 def test_a_direction_that_only_the_clipped_gradient_calls_down_is_not_taken():
     """Clipped by value, (1, 20) is (1, 1): of a direction with another sign in each component the two may disagree."""
     gradient, g, x = np.array([1.0, 20.0]), np.array([1.0, 1.0]), np.array([0.0, 0.0])
-    given = {"fun": 0.0, "evaluate": lambda x: (float(gradient @ x + 25 * x @ x), gradient + 50 * x)}
+    given = {"fun": 0.0, "evaluate": lambda x: (float(gradient @ x + 25 * x @ x), gradient + 50 * x), "box": None}
     curved = np.array([[-4.0, 0.0]]), np.array([[-2.0, -4.0]])  # a pair by which L-BFGS's direction is (-2.8, 0.4)
     rows = {
-        "conjugate_gradient": (np.zeros(2), np.asarray(21.0), np.array([-1.8, 1.4]), np.asarray(1.0)),
+        "conjugate_gradient": (np.zeros(2), np.asarray(21.0), np.array([-1.8, 1.4]), np.asarray(1.0), np.zeros(2)),
         "lbfgs": (*curved, np.asarray(1.0), x, gradient, np.zeros(2)),
     }
     for name, state in rows.items():
@@ -223,7 +223,7 @@ def test_nothing_is_written_in_place(name):
         for array in (x, g, *state):
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
-        extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x)), "unclipped": g}
+        extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x)), "unclipped": g, "box": None}
         kept = [np.copy(a) for a in (x, g, *state)]
         after, state_after = rule(x, g, state, t, **hyper, **{n: extra[n] for n in rule.uses})
         assert all(np.array_equal(a, b) for a, b in zip((x, g, *state), kept, strict=True))
@@ -311,7 +311,12 @@ def test_what_a_hyperparameter_does_can_be_changed_between_steps(name):
     rule = RULES[name]
     x, hyper = beginning(rule), dict(rule.defaults)
     state = rule.start(x, hyper)
-    extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x)), "unclipped": bowl_gradient(x)}
+    extra = {
+        "fun": bowl(x),
+        "evaluate": lambda x: (bowl(x), bowl_gradient(x)),
+        "unclipped": bowl_gradient(x),
+        "box": None,
+    }
     needed = {n: extra[n] for n in rule.uses}
     ends = [
         rule(x, bowl_gradient(x), state, 1, **(hyper | {"lr": hyper["lr"] * factor}), **needed)[0]

@@ -39,12 +39,14 @@ def cross_check(
     where: str,
     single: bool = False,
     graph: Graph | None = None,
+    box: tuple[Any, Any] | None = None,
 ) -> None:
     """Compare ``value`` and ``gradients`` with ``f(*leaves)`` and its differences.
 
     f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``;
     single: f computes in float32 somewhere; graph: f as it was traced, whose inputs are the leaves and whose first
-    output is f; without it, nothing but differences of f is asked.
+    output is f; without it, nothing but differences of f is asked. box: the lowest and the highest active leaves, flat,
+    one after the other: f is not called outside.
     Raises TraceError where two calls of f differ or its value is not the graph's; GradientError where the derivative
     is wrong beyond the measured noise.
     """
@@ -55,6 +57,9 @@ def cross_check(
     eps = max(float(np.finfo(np.asarray(leaves[k]).dtype).eps) for k in active)
     if single:
         eps = max(eps, float(np.finfo(np.float32).eps))
+
+    if box is not None:
+        directions = _into(box, [np.asarray(leaves[k], np.float64) for k in active], directions)
 
     def moved(h: float) -> list[Any]:
         there = list(leaves)
@@ -69,6 +74,10 @@ def cross_check(
         for k, leaf in enumerate(there):
             if leaf is leaves[k] and isinstance(leaf, np.ndarray):
                 there[k] = leaf.copy()
+        if box is not None and h != 0.0:
+            flat = _one_vector([there[k] for k in active])
+            if (flat < box[0]).any() or (flat > box[1]).any():
+                return float("nan")
         try:
             return float(f(*there))
         except Exception:
@@ -165,6 +174,25 @@ def _direction(random: np.random.Generator, x: Any) -> Any:
     np.putmask(scale, scale == 0, scale.max() or 1.0)
     v *= scale
     return v
+
+
+def _one_vector(parts: Sequence[Any]) -> Any:
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+def _into(box: tuple[Any, Any], parts: Sequence[Any], directions: Sequence[Any]) -> list[Any]:
+    """Return the directions, turned and shortened so that a step of the longest length stays in the box."""
+    x, v, (low, high) = _one_vector(parts), _one_vector(directions), box
+    longest = max(step for step, _ in (*_STEPS, *_STEPS_FLOAT32))
+    v = np.where(x + longest * v > high, -np.abs(v), v)
+    v = np.where(x + longest * v < low, np.abs(v), v)
+    v = np.where(
+        (x + longest * v > high) | (x + longest * v < low),
+        0.5 * np.where(high - x > x - low, high - x, low - x) / longest,
+        v,
+    )
+    ends = np.cumsum([part.size for part in parts])[:-1]
+    return [piece.reshape(part.shape) for piece, part in zip(np.split(v, ends), parts, strict=True)]
 
 
 def _difference(at: Callable[[float], float], h: float, smaller: float, noise: float) -> tuple[float, float] | None:

@@ -25,11 +25,18 @@ class Differentiated:
 
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
     nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph.
-    keep: are the paths of f shared with other such objects, those to come included?
+    keep: are the paths of f shared with other such objects, those to come included? box: the lowest and the highest
+    argument, flat, beyond which f is never asked; only with one argument that is differentiated.
     """
 
     def __init__(
-        self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, depth: int = 1, keep: bool = False
+        self,
+        f: Callable[..., Any],
+        argnums: int | Sequence[int],
+        method: str,
+        depth: int = 1,
+        keep: bool = False,
+        box: tuple[Any, Any] | None = None,
     ) -> None:
         if method not in METHODS:
             raise UnknownNameError("method", method, METHODS)
@@ -37,7 +44,7 @@ class Differentiated:
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, reverse, scalar=True, keep=keep)
+        self._paths = Paths(f, reverse, scalar=True, keep=keep, box=box)
         self._depth = depth  # calls between the user's line and this object, so that a warning names that line
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones

@@ -100,17 +100,24 @@ class Paths:
     guards.
 
     derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number;
-    keep: are paths shared with other objects of this function, those to come included?
+    keep: are paths shared with other objects of this function, those to come included? box: the ends, flat, beyond
+    which f is not asked for the check.
     """
 
     def __init__(
-        self, f: Callable[..., Any], derive: Callable[[Graph, Sequence[int]], Graph], scalar: bool, keep: bool = False
+        self,
+        f: Callable[..., Any],
+        derive: Callable[[Graph, Sequence[int]], Graph],
+        scalar: bool,
+        keep: bool = False,
+        box: tuple[Any, Any] | None = None,
     ) -> None:
         self.f = f
         self.keeps = keep and isinstance(f, types.FunctionType)
         self.name = getattr(f, "__name__", "f")
         self.derive = derive
         self.scalar = scalar
+        self.box = box
         self.nfev = 0  # plain evaluations of f: tracing and cross-checks
         self.executor = ""
         self._known: dict[Any, list[Path]] = {}
@@ -161,7 +168,7 @@ class Paths:
                 first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
                 value = self._check(first, leaves, recorded.graph)
                 if self.keeps and path.may_be_kept(self.f):
-                    path.checked = path.circumstances(leaves), value, self.nfev - before
+                    path.checked = self._circumstances(path, leaves), value, self.nfev - before
                     _kept.keep(self.f, path)
         known = self._known.setdefault(leaves.form, [])
         known[:] = [path, *(p for p in known if p.same())][:_PATHS]
@@ -174,7 +181,7 @@ class Paths:
         """Return the kept path that f takes for these arguments, if there is one, checked for them."""
         before = self.nfev
         for path in _kept.of(self.f, leaves.form):
-            here = path.circumstances(leaves)
+            here = self._circumstances(path, leaves)
             there, value, evaluations = path.checked
             try:
                 if path.program.run(*leaves.values) is None:
@@ -195,6 +202,10 @@ class Paths:
             self.nfev = before
         return None
 
+    def _circumstances(self, path: Path, leaves: Leaves) -> tuple[Any, ...]:
+        """Return all that the check of a path depends on."""
+        return (*path.circumstances(leaves), *(end.tobytes() for end in self.box or ()))
+
     def _check(self, program: Program, leaves: Leaves, graph: Graph) -> float:
         """Compare the program with f itself; return f there."""
         results = program.run(*leaves.values)
@@ -210,7 +221,7 @@ class Paths:
             answers.append(f(*values))
             return answers[-1]
 
-        cross_check(asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph)
+        cross_check(asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph, self.box)
         return answers[0] if answers else np.nan
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:

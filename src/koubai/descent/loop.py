@@ -79,7 +79,10 @@ def minimize(
     Stops when the largest |gradient component| ≤ gtol (0 turns it off); f ≤ target; ftol or xtol hold (see
     `koubai.descent.stopping`); f or x diverges; f or the gradient is not finite; x no longer changes; the gradient is
     lost in its own rounding error; or max_steps updates were made. Only a met tolerance or target is a success.
-    bounds: one (low, high) pair, or a pair an element; None in a pair is no bound. x is projected onto them.
+    bounds: one (low, high) pair, a pair an element, or a `scipy.optimize.Bounds`, and for a dict a dict of these; None
+    in a pair is no bound, and equal ones hold an element where it is. x is projected onto them; line searches, L-BFGS
+    and conjugate gradients go along them. f, differences of it and the check of its gradient included, is never called
+    outside.
     batches: mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function
     of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch) and return a mean over the batch;
     every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target and gtol
@@ -240,7 +243,7 @@ class _Descent:
             **stopping,
         }
         return cls(
-            Objective(f, grad, layout),
+            Objective(f, grad, layout, limits),
             layout,
             start,
             chosen,
@@ -328,6 +331,7 @@ class _Descent:
             x, state = self.optimizer.step(
                 point.x, point.g, self.state, point.t + 1, self.lr,
                 fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
+                box=None if self.bounds is None else (self.bounds.low, self.bounds.high),
             )  # fmt: skip
         projected = False
         if self.bounds is not None:
@@ -348,7 +352,7 @@ class _Descent:
             if ended.mean < self.best.fun:
                 self.best = Point(t, x, ended.mean, ended.gradient, feed.rows[-1][2], is_sample=True)
             if self.stopping.may_end(ended.mean, feed.rows[-1][2]):
-                whole = self.objective.mean(t, x, feed, self.bounds)
+                whole = self.objective.mean(t, x, feed)
                 if self.stopping.may_end(whole.fun, whole.grad_norm):
                     return whole
             batch = feed.draw() or ()
@@ -361,7 +365,7 @@ class _Descent:
     def _evaluate(self, t: int, x: FloatArray) -> Point:
         """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
         if np.isfinite(x).all():
-            return self.objective.evaluate(t, x, self.bounds)
+            return self.objective.evaluate(t, x)
         return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
 
     def _trial(self, trials: list[Point], t: int, x: FloatArray) -> tuple[float, FloatArray]:
@@ -375,7 +379,7 @@ class _Descent:
     def _first(self) -> Point:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
         if self.feed is None:
-            point = self.objective.evaluate(0, self.start, self.bounds)
+            point = self.objective.evaluate(0, self.start)
         else:
             self.best = Point(0, self.start, np.inf, np.full_like(self.start, np.nan), np.inf, is_sample=True)
             point = self._sampled(self.feed, 0, self.start)
@@ -408,7 +412,7 @@ class _Descent:
         """Return a mini-batch's point with f and the gradient over all the data, where they are finite."""
         if self.feed is None or not point.is_sample:
             return point
-        whole = self.objective.mean(point.t, point.x, self.feed, self.bounds)
+        whole = self.objective.mean(point.t, point.x, self.feed)
         return whole if whole.is_finite else point
 
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
@@ -535,7 +539,7 @@ class _Descent:
         )
         points = _saved_points(header, arrays)
         descent = cls(
-            Objective(f, options["grad"] if grad is None else grad, layout), layout, points["start"].x, chosen,
+            Objective(f, options["grad"] if grad is None else grad, layout, limits), layout, points["start"].x, chosen,
             stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
             options | {"max_steps": limit}, _Checkpoint.read(path),
         )  # fmt: skip
@@ -571,12 +575,12 @@ class _Descent:
         """
         try:
             if self.feed is None:
-                again = self.objective.evaluate(last.t, last.x, self.bounds)
+                again = self.objective.evaluate(last.t, last.x)
             elif last.is_sample:
                 self.objective.batch = self.feed.again()
-                again = self.objective.evaluate(last.t, last.x, self.bounds)
+                again = self.objective.evaluate(last.t, last.x)
             else:
-                again = self.objective.mean(last.t, last.x, self.feed, self.bounds)
+                again = self.objective.mean(last.t, last.x, self.feed)
         except (ValueError, TypeError, IndexError, KeyError) as error:
             x = shown(self.layout.view(last.x))
             raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error

@@ -33,6 +33,7 @@ class Objective:
     f: Function
     grad: Gradient
     layout: Layout
+    bounds: Bounds | None = None
     batch: tuple[Any, ...] = ()
     nfev: int = 0
     njev: int = 0
@@ -41,7 +42,8 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
-            self.program = Differentiated(self.f, 0, "backprop", keep=True)
+            box = None if self.bounds is None else (self.bounds.low, self.bounds.high)
+            self.program = Differentiated(self.f, 0, "backprop", keep=True, box=box)
 
     @property
     def source(self) -> str:
@@ -58,7 +60,7 @@ class Objective:
         self.nfev += 1
         return as_scalar(self.f(self.layout.copy(x), *self.batch))
 
-    def evaluate(self, t: int, x: FloatArray, bounds: Bounds | None) -> Point:
+    def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
         error, stuck = 0.0, _NOWHERE
         with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
@@ -73,7 +75,9 @@ class Objective:
                 else:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
-                    difference, rounding, stuck, used = difference_gradient(along, self.layout, x, method, fun=fun)
+                    inside = along if self.bounds is None else _Inside(along, self.layout, self.bounds, method)
+                    difference, rounding, stuck, used = difference_gradient(inside, self.layout, x, method, fun=fun)
+                    used = inside.calls if isinstance(inside, _Inside) else used
                     g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
             except Exception as problem:
                 problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
@@ -83,21 +87,21 @@ class Objective:
             x,
             float(fun),
             g,
-            norm(x, g, bounds),
+            norm(x, g, self.bounds),
             error,
             tuple(np.flatnonzero(stuck)) if stuck is not _NOWHERE else (),
         )
 
-    def mean(self, t: int, x: FloatArray, feed: Feed, bounds: Bounds | None) -> Point:
+    def mean(self, t: int, x: FloatArray, feed: Feed) -> Point:
         """Return f and the gradient at ``x`` over all the data of ``feed``, every sample with the same weight."""
         sums, error = Epoch(), 0.0
         for self.batch in feed.all():
-            point = self.evaluate(t, x, bounds)
+            point = self.evaluate(t, x)
             error = max(error, point.error)
             with np.errstate(all="ignore"):
                 sums.add(weight(self.batch), point.fun, point.g)
         g = sums.gradient.astype(x.dtype)
-        return Point(t, x, sums.mean, g, norm(x, g, bounds), error)
+        return Point(t, x, sums.mean, g, norm(x, g, self.bounds), error)
 
     def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
         """Return f and its gradient from the traced program, or None where differences have to do."""
@@ -182,8 +186,8 @@ class Bounds:
         ends = [_ends(pair, shape) for pair, shape in zip(pairs, layout.shapes, strict=True)]
         low, high = (np.concatenate([end[side] for end in ends]).astype(x.dtype) for side in (0, 1))
         for i in range(x.size):
-            if not low[i] < high[i]:
-                raise InputError(f"bounds are crossed at {layout.label(i)}: low {low[i]} must be below high {high[i]}")
+            if not low[i] <= high[i]:
+                raise InputError(f"bounds are crossed at {layout.label(i)}: low {low[i]} is above high {high[i]}")
             if not low[i] <= x[i] <= high[i]:
                 raise InputError(
                     f"x0 lies outside its bounds: {layout.label(i)} = {x[i]}, bounds ({low[i]}, {high[i]}); "
@@ -202,13 +206,52 @@ class Bounds:
 
     def free(self, x: FloatArray, g: FloatArray) -> FloatArray:
         """Return the gradient with the components that push x out of its bounds set to zero."""
-        pushed = ((x <= self.low) & (g > 0)) | ((x >= self.high) & (g < 0))
+        pushed = ((x <= self.low) & (g > 0)) | ((x >= self.high) & (g < 0)) | (self.low == self.high)
         return np.where(pushed, 0.0, g)
 
 
+class _Inside:
+    """f for differences about a point within bounds: it is never called outside of them.
+
+    There it gives the adaptive method, and complex steps, NaN, as if f ended there; the others what a cubic through
+    four points inside gives (through fewer, where they have no room). Along a component whose bounds are equal, f is
+    constant.
+    """
+
+    def __init__(self, f: Function, layout: Layout, bounds: Bounds, method: str) -> None:
+        self.f, self.layout, self.bounds, self.method = f, layout, bounds, method
+        self.calls = 0
+
+    def __call__(self, p: Any) -> Any:
+        low, high = self.bounds.low, self.bounds.high
+        x = np.concatenate([np.ravel(part) for part in (p.values() if isinstance(p, dict) else [p])])
+        if x.dtype.kind == "c":
+            out = (low != high) & ((x.real < low) | (x.real > high))
+            return complex(np.nan, np.nan) if out.any() else self._asked(p)
+        there = np.where(low == high, low, x)
+        inside = np.clip(there, low, high)
+        beyond = there - inside
+        if not beyond.any():
+            return self._asked(p if np.array_equal(x, there) else self.layout.view(there))
+        if self.method == "adaptive":
+            return np.nan
+        points = [inside - k * beyond for k in range(4)]
+        count = next((k for k, point in enumerate(points) if (point < low).any() or (point > high).any()), 4)
+        values = [self._asked(self.layout.view(point)) for point in points[:count]]
+        signs = [(-1) ** k * math.comb(count, k + 1) for k in range(count)]
+        return sum(sign * value for sign, value in zip(signs, values, strict=True)) if count > 1 else np.nan
+
+    def _asked(self, p: Any) -> Any:
+        self.calls += 1
+        return self.f(p)
+
+
 def _ends(pair: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """Return low and high, flat, for one array of ``shape`` from one pair or a pair an element."""
+    """Return low and high, flat, for one array of ``shape`` from one pair, a pair an element or SciPy's Bounds."""
     try:
+        if hasattr(pair, "lb") and hasattr(pair, "ub"):
+            ends = [np.broadcast_to(end, shape or 1).reshape(shape) for end in (pair.lb, pair.ub)]
+            pair = np.stack(ends, axis=-1)
         array = np.array(pair, dtype=object)
         array = np.where(array == None, np.nan, array).astype(np.float64)  # noqa: E711 - elementwise
     except (TypeError, ValueError):

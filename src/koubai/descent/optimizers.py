@@ -254,12 +254,14 @@ class Optimizer:
         *,
         fun: float = math.nan,
         evaluate: Evaluate | None = None,
+        box: tuple[FloatArray, FloatArray] | None = None,
         layout: Layout | None = None,
     ) -> tuple[FloatArray, State]:
         """Return the new x and state of update ``t`` = 1, 2, … Nothing passed in is changed.
 
         x, g: flat. fun: f(x), for the rules that need it. evaluate: a function of a flat x that returns f and the flat
-        gradient, for line searches. layout: the arrays that lie in x, for rules that look at whole arrays.
+        gradient, for line searches; box: the bounds that they keep, low and high. layout: the arrays that lie in x,
+        for rules that look at whole arrays.
         """
         decay = 0.0 if "weight_decay" in self._own else self.hyperparameters["weight_decay"]
         if decay and self._evaluates:
@@ -273,7 +275,7 @@ class Optimizer:
                 x = x * (1 - lr * decay)
             else:
                 g = g + decay * x
-        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped}
+        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped, "box": box}
         extra = {name: needed[name] for name in self.rule.uses}
         if self.rule.scope != "tensor":
             return self.rule(x, g, state, t, lr=lr, **self._own, **extra)

@@ -138,7 +138,7 @@ class History:
     t: (rows,) updates made so far. x: (rows, *shape of x), or a dict of such arrays. fun, grad_norm, lr: (rows,);
     grad_norm is the largest absolute component of the (projected) gradient, the number that gtol is compared with.
     clipped: (rows,) bool, whether the update that follows row i clips its gradient; projected: whether the update that
-    led to row i left the bounds and was put back onto them.
+    led to row i left the bounds and was put back onto them (a line search never leaves them).
     A long run over many parameters is thinned to every 2nd, 4th, 8th … row; the first and the last row always stay.
     In a stochastic descent fun and grad_norm are those of the step's mini-batch, and ``epochs`` sums them up.
     """
