@@ -234,6 +234,10 @@ class _Descent:
         chosen = resolve(optimizer)
         limits = Bounds.read(bounds, layout, start)
         feed = Feed.read(batches)
+        if feed is not None and "residuals" in chosen.rule.uses:
+            raise InputError(
+                f"{type(chosen).__name__} takes all the data at once: leave batches out, or use optimizer='adam'"
+            )
         if feed is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
             raise InputError("ftol and xtol say nothing of mini-batches, which differ anyway; use gtol or target")
         options = {
@@ -332,6 +336,7 @@ class _Descent:
                 point.x, point.g, self.state, point.t + 1, self.lr,
                 fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
                 box=None if self.bounds is None else (self.bounds.low, self.bounds.high),
+                residuals=lambda x: self.objective.residuals(point),
             )  # fmt: skip
         projected = False
         if self.bounds is not None:
@@ -449,7 +454,14 @@ class _Descent:
             seed=self.seed,
             options=self.options,
             function=self.objective.f,
+            covariance=None if in_haste else self._covariance(point),
         )
+
+    def _covariance(self, point: Point) -> FloatArray | None:
+        """Return the covariance of the parameters after least squares, None after anything else."""
+        if "residuals" not in self.optimizer.rule.uses or self.feed is not None:
+            return None
+        return self.objective.covariance(point)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from koubai.derivatives.differences import Estimate, difference_gradient
 from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
 from koubai.errors import FallbackWarning, GradientError, InputError, TraceError, UnknownNameError
@@ -39,11 +40,11 @@ class Objective:
     njev: int = 0
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
+    squares: Residuals | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
-            box = None if self.bounds is None else (self.bounds.low, self.bounds.high)
-            self.program = Differentiated(self.f, 0, "backprop", keep=True, box=box)
+            self.program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
 
     @property
     def source(self) -> str:
@@ -123,6 +124,53 @@ class Objective:
         self.njev += 1
         self.executor = self.program.executor
         return fun, self.layout.match(g, "the gradient")
+
+    def residuals(self, point: Point) -> tuple[FloatArray, FloatArray]:
+        """Return the residuals of which f is the sum of squares, and their Jacobian, at ``point``.
+
+        Raises InputError where f can't be traced or is no sum of squares, and GradientError where 2 J'r is not the
+        gradient that backpropagation gives.
+        """
+        if self.squares is None:
+            program = self.program
+            if program is None:
+                program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
+            self.squares = Residuals(program, self.layout)
+        before = self.squares.program.nfev
+        try:
+            r, jacobian = self.squares.at(point.x, *self.batch)
+        except TraceError as error:
+            raise InputError(f"least squares need the residuals, and {error.reason}; use optimizer='lbfgs'") from error
+        self.nfev += self.squares.program.nfev - before
+        g, size = 2 * (r @ jacobian), 2 * (np.abs(r) @ np.abs(jacobian))
+        if np.isnan(r).any():
+            raise InputError("least squares need weights ≥ 0, and f has a negative one; use optimizer='lbfgs'")
+        if self.program is not None and not (np.abs(g - point.g) <= 1e-6 * size + 1e-300).all():
+            raise GradientError(
+                f"2 J'r is {g}, the gradient by backpropagation {point.g}; use optimizer='lbfgs', and report this"
+            )
+        return r, jacobian
+
+    def covariance(self, point: Point) -> FloatArray:
+        """Return the parameters' covariance at ``point``, as `Run.covariance` says; raises as `residuals` does."""
+        r, jacobian = self.residuals(point)
+        x = point.x
+        held, on_bound = np.zeros(x.size, bool), np.zeros(x.size, bool)
+        if self.bounds is not None:
+            held = self.bounds.low == self.bounds.high
+            on_bound = ~held & (self.bounds.free(x, point.g) == 0) & (point.g != 0)
+        free = ~held & ~on_bound
+        counts = int(np.count_nonzero((r != 0) | (jacobian != 0).any(axis=1)))
+        n = int(np.count_nonzero(free))
+        found = np.where(on_bound[:, None] | on_bound, np.nan, np.zeros((x.size, x.size)))
+        if not n:
+            return found
+        length = np.sqrt(np.square(jacobian[:, free]).sum(axis=0))
+        _, sizes, right = np.linalg.svd(jacobian[:, free] / np.where(length > 0, length, 1.0), full_matrices=False)
+        known = counts > n and sizes[-1] > max(jacobian.shape) * np.finfo(np.float64).eps * sizes[0]
+        inverse = right.T / sizes**2 @ right / np.outer(length, length) if known else np.full((n, n), np.inf)
+        found[np.ix_(free, free)] = inverse * (r @ r / (counts - n)) if known else inverse
+        return found
 
     def agrees(self, fun: float, point: Point) -> bool:
         """Tell whether f may be ``fun`` where a program of it gave ``point.fun``: but for rounding on the way."""
@@ -208,6 +256,10 @@ class Bounds:
         """Return the gradient with the components that push x out of its bounds set to zero."""
         pushed = ((x <= self.low) & (g > 0)) | ((x >= self.high) & (g < 0)) | (self.low == self.high)
         return np.where(pushed, 0.0, g)
+
+
+def _box(bounds: Bounds | None) -> tuple[FloatArray, FloatArray] | None:
+    return None if bounds is None else (bounds.low, bounds.high)
 
 
 class _Inside:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Rate: TypeAlias = float | Schedule | Callable[[int], float]
 State: TypeAlias = tuple[Any, ...]
 Evaluate: TypeAlias = Callable[[FloatArray], tuple[float, FloatArray]]  # a flat x -> f and the flat gradient there
+Residuals: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  # a flat x -> r and its Jacobian there
 
 _UNCHECKED = "params and state were updated with it, as check_finite=False allows"
 FUSIONS = 3  # times that an optimizer is fused anew; where its arrays do not suit machine code, it stays in NumPy
@@ -130,6 +131,7 @@ SEMANTICS: dict[str, dict[str, dict[str, Any]]] = {
     "gradient_descent": {"paper": {}},
     "barzilai_borwein": {"paper": {}},
     "conjugate_gradient": {"paper": {}},
+    "levenberg_marquardt": {"paper": {}},
     "lbfgs": {"paper": {}, "torch": {"history_size": 100, "line_search": "none", "curvature_test": "absolute"}},
 }
 
@@ -255,18 +257,21 @@ class Optimizer:
         fun: float = math.nan,
         evaluate: Evaluate | None = None,
         box: tuple[FloatArray, FloatArray] | None = None,
+        residuals: Residuals | None = None,
         layout: Layout | None = None,
     ) -> tuple[FloatArray, State]:
         """Return the new x and state of update ``t`` = 1, 2, … Nothing passed in is changed.
 
         x, g: flat. fun: f(x), for the rules that need it. evaluate: a function of a flat x that returns f and the flat
-        gradient, for line searches; box: the bounds that they keep, low and high. layout: the arrays that lie in x,
-        for rules that look at whole arrays.
+        gradient, for line searches; box: the bounds that they keep, low and high. residuals: a function of a flat x
+        that returns the residuals and their Jacobian, for least squares. layout: the arrays that lie in x, for rules
+        that look at whole arrays.
         """
         decay = 0.0 if "weight_decay" in self._own else self.hyperparameters["weight_decay"]
         if decay and self._evaluates:
             fun, g = fun + decay / 2 * float(np.sum(x * x)), g + decay * x
             evaluate = evaluate and _decayed(evaluate, decay)
+            residuals = residuals and _shrunk(residuals, decay)
         unclipped = g
         if self._clips:
             g = self._clipped(g, layout)
@@ -275,7 +280,7 @@ class Optimizer:
                 x = x * (1 - lr * decay)
             else:
                 g = g + decay * x
-        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped, "box": box}
+        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped, "box": box, "residuals": residuals}
         extra = {name: needed[name] for name in self.rule.uses}
         if self.rule.scope != "tensor":
             return self.rule(x, g, state, t, lr=lr, **self._own, **extra)
@@ -502,6 +507,17 @@ def _decayed(evaluate: Evaluate, decay: float) -> Evaluate:
     return added
 
 
+def _shrunk(residuals: Residuals, decay: float) -> Residuals:
+    """Return the residuals and their Jacobian with those of decay / 2 * |x|**2 added."""
+
+    def added(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        r, jacobian = residuals(x)
+        root = math.sqrt(decay / 2)
+        return np.concatenate([r, root * x]), np.concatenate([jacobian, root * np.eye(x.size, dtype=x.dtype)])
+
+    return added
+
+
 def _function_name(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
@@ -611,6 +627,7 @@ _RULE_NAMES = {
     "GradientDescent": "gradient_descent",
     "BarzilaiBorwein": "barzilai_borwein",
     "ConjugateGradient": "conjugate_gradient",
+    "LevenbergMarquardt": "levenberg_marquardt",
 }
 
 SGD = _public("SGD")
@@ -650,6 +667,7 @@ GradientDescent = _public("GradientDescent")
 BarzilaiBorwein = _public("BarzilaiBorwein")
 ConjugateGradient = _public("ConjugateGradient")
 LBFGS = _public("LBFGS")
+LevenbergMarquardt = _public("LevenbergMarquardt")
 
 
 def names() -> tuple[str, ...]:

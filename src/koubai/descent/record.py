@@ -348,6 +348,16 @@ class Run:
     status: a Status; success is true only for ``converged`` and ``target_reached``; message says why in a sentence.
     executor: what ran the descent: "native" (machine code), "numpy", "floats" or "python"; executor_reason: why machine
     code did, or why not; gradient_source: where the gradient came from; options: what `minimize` was told.
+
+    covariance: of the parameters, after least squares (`LevenbergMarquardt`), else None; shape (n, n) for n elements of
+    x in the order of the flat vector; stderr: the roots of its diagonal, in the form of x.
+
+        covariance = r·r / (m - n) * (J'J)⁻¹        at x, for m residuals r
+
+    The scale of the residuals is taken from their own size, as SciPy's curve_fit does with absolute_sigma=False; a
+    factor before the sum and weights known only up to one do not matter. Residuals of weight 0 do not count, terms such
+    as a penalty do. A parameter held by equal bounds has none of it (0) and does not count in n; of one that ended on a
+    bound it is not known (NaN). Where m ≤ n, or the residuals do not tell the parameters apart, it is inf.
     """
 
     x: Any
@@ -368,6 +378,15 @@ class Run:
     seed: int | None
     options: dict[str, Any]
     function: Callable[[Parameters], Any] = field(compare=False)
+    covariance: FloatArray | None = field(default=None, compare=False)
+
+    @property
+    def stderr(self) -> Any:
+        """The standard errors of the parameters, in the form of x; None where there is no covariance."""
+        if self.covariance is None:
+            return None
+        layout, _ = flatten(self.x)
+        return layout.view(np.sqrt(np.diag(self.covariance)))
 
     @property
     def success(self) -> bool:
@@ -427,6 +446,8 @@ class Run:
             history |= {f"epochs.{name}": column for name, column in self.history.epochs.arrays().items()}
             header |= {"layers": self.history.epochs.layers}
         points = {"x": x, "jac": layout.match(self.jac, "jac"), "best_x": layout.match(self.best_x, "best_x")}
+        if self.covariance is not None:
+            points |= {"covariance": self.covariance}
         write_archive(path, "run", header, points | history | {"history.x": rows_of(self.history.x, layout)})
 
     def __repr__(self) -> str:
@@ -485,6 +506,7 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
             "status": Status[header["status"]],
             "optimizer": restore_optimizer(header["optimizer"]),
             "function": function,
+            "covariance": arrays.get("covariance"),
         },
     )
 

@@ -40,6 +40,7 @@ __all__ = [
     "lamb",
     "lars",
     "lbfgs",
+    "levenberg_marquardt",
     "lion",
     "momo",
     "muon",
@@ -155,7 +156,8 @@ class Rule:
     scope: what one new element of x depends on. "element": the same element of x, g and state (and scalars of the
     state); "tensor": the whole array it lies in, in its shape; "vector": all parameters at once.
     uses: what the formula needs besides: "fun", f at x; "evaluate", a function of x that returns f and the gradient;
-    "unclipped", the gradient itself where g is a clipped one.
+    "unclipped", the gradient itself where g is a clipped one; "box", the bounds, or None; "residuals", a function of x
+    that returns r, of which f is the sum of squares, and its Jacobian.
     """
 
     name: str
@@ -1409,7 +1411,7 @@ def _clipped(x: Any, box: Box) -> Any:
 
 
 def _arrived(there: Any, x: Any, direction: Any, box: tuple[Any, Any]) -> Any:
-    """Return ``there``, reached from x along ``direction``, within the box; at a bound where only rounding is between."""
+    """Return ``there``, reached from x along ``direction``, in the box; at a bound where only rounding is between."""
     low, high = box
     near = 4 * np.finfo(x.dtype).eps * np.maximum(np.abs(x), np.abs(there))
     there = np.where((direction < 0) & (there - low <= near), low, there)
@@ -1762,6 +1764,133 @@ def lbfgs(
     if a == 0:
         n = 0
     return x_next, (s, y, np.asarray(n, x.dtype), x, unclipped, a * direction)
+
+
+@rule(state=("radius", "scale"), scope="vector", begin={"radius": _number(0.0)})
+def levenberg_marquardt(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    fun: Any,
+    evaluate: Evaluate,
+    unclipped: Any,
+    box: Box,
+    residuals: Callable[[Any], tuple[Any, Any]],
+    lr: float = 100.0,
+) -> Step:
+    """Levenberg–Marquardt: the least squares of the residuals, as if they were straight lines, within a trust region.
+
+        f(x) = r·r,   J[i, j] = ∂r[i] / ∂x[j]
+        step = the s with the least |r + J s| among those with |D s| ≤ radius,   D[j] = largest |J[:, j]| so far
+        x = x + step where f falls, by at least 1e-4 of what |r + J s|² promises; else again with a smaller radius
+
+    radius is lr * |D x| at first, shrinks where f falls by less than 1/4 of what was promised, and becomes twice |D s|
+    where it falls by 3/4 of it or more. f must be a sum of squares in its own graph: of r**2, r*r, r @ r or norm(r)**2,
+    its mean, half of it, weighted, or a sum of such sums. Within bounds what a step brings to a bound stays there while
+    the others are found anew. A clipped g takes the place of 2 J'r. Where no step lowers f, x stays.
+
+    Levenberg, "A method for the solution of certain non-linear problems in least squares", Quart. Appl. Math. 1944;
+    Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", J. SIAM 1963; the radius: Moré, "The
+    Levenberg–Marquardt algorithm: implementation and theory", Lecture Notes in Mathematics 630, 1978.
+    """
+    radius, scale = float(state[0]), state[1]
+    r, jacobian = residuals(x)
+    if not np.isfinite(jacobian).all() or not np.isfinite(r).all():
+        return x, state
+    scale = np.maximum(scale, np.sqrt(np.einsum("ij,ij->j", jacobian, jacobian)))
+    d = np.where(scale > 0, scale, 1.0)
+    fresh = radius == 0.0
+    if fresh:
+        radius = float(lr) * (float(np.sqrt(_dot(d * x, d * x))) or 1.0)
+    held = _pushing(x, g, box)
+    pull = None if np.array_equal(g, unclipped) else g / 2
+    while True:
+        step, damped = _within_radius(r, jacobian, d, radius, held, pull, x, box)
+        there = x + step if box is None else _arrived(x + step, x, step, box)
+        step = there - x
+        length = float(np.sqrt(_dot(d * step, d * step)))
+        along = jacobian @ step
+        slope, curvature = float(_dot(r, along)), float(_dot(along, along))
+        promised = -2 * slope - curvature
+        # a promise below the rounding of f can't be seen to be kept
+        if np.array_equal(there, x) or not promised > np.finfo(x.dtype).eps / 16 * abs(float(fun)):
+            return x, (np.asarray(radius, x.dtype), scale)
+        if fresh:
+            radius, fresh = min(radius, length), False
+        trial, g_trial = evaluate(there)
+        finite = np.isfinite(trial) and np.isfinite(g_trial).all()
+        fallen = float(fun) - float(trial) if finite else -np.inf
+        if fallen < 0.25 * promised:
+            shrink = 0.5
+            if fallen < 0:
+                bottom = 2 * slope + fallen
+                shrink = slope / bottom if np.isfinite(bottom) and bottom != 0 else 0.1
+                shrink = min(max(shrink, 0.1), 0.5)
+            radius = shrink * min(radius, 10 * length)
+        elif not damped or fallen >= 0.75 * promised:
+            radius = 2 * length
+        if fallen >= 1e-4 * promised:
+            return there, (np.asarray(radius, x.dtype), scale)
+
+
+def _within_radius(
+    r: Any, jacobian: Any, d: Any, radius: float, held: Any, pull: Any, x: Any, box: Box
+) -> tuple[Any, bool]:
+    """Return the s with the least |r + J s| among those with |d s| ≤ radius and x + s in the box, and if the radius
+    stopped it.
+
+    held: the components that stay. pull: takes the place of J'r, or None.
+    """
+    step, damped = np.zeros_like(x), False
+    while not held.all():
+        free = ~held
+        rows = jacobian[:, free] / d[free]
+        left, sizes, right = np.linalg.svd(rows, full_matrices=False)
+        there = (
+            sizes > max(rows.shape) * np.finfo(x.dtype).eps * sizes[0] if sizes[0] > 0 else np.zeros(len(sizes), bool)
+        )
+        left, sizes, right = left[:, there], sizes[there], right[there]
+        if pull is None:
+            part = sizes * (left.T @ (r + jacobian[:, held] @ step[held]))
+        else:
+            part = right @ (pull[free] / d[free])
+        damping = _damping(part, sizes, radius)
+        damped = damping > 0
+        step[free] = -(right.T @ (part / (sizes * sizes + damping))) / d[free]
+        if box is None:
+            break
+        low, high = box[0] - x, box[1] - x
+        outside = free & ((step < low) | (step > high))
+        if not outside.any():
+            break
+        step, held = np.where(outside, np.clip(step, low, high), step), held | outside
+    return step, damped
+
+
+def _damping(part: Any, sizes: Any, radius: float) -> float:
+    """Return the c ≥ 0 for which |part / (sizes² + c)| is the radius, to a tenth; 0 where it is shorter anyway."""
+    square = sizes * sizes
+
+    def excess(c: float) -> tuple[float, float]:
+        ratio = part / (square + c)
+        length = float(np.sqrt(ratio @ ratio))
+        return length - radius, -float(ratio @ (ratio / (square + c))) / length if length else 0.0
+
+    beyond, falling = excess(0.0) if len(sizes) else (0.0, 0.0)
+    if beyond <= 0.1 * radius:
+        return 0.0
+    low, high = -beyond / falling, float(np.sqrt(part @ part)) / radius
+    c = low
+    for _ in range(30):
+        c = c if low <= c <= high else max(1e-3 * high, float(np.sqrt(low * high)))
+        beyond, falling = excess(c)
+        if abs(beyond) <= 0.1 * radius:
+            break
+        low, high = (max(low, c), high) if beyond > 0 else (low, min(high, c))
+        c -= (beyond + radius) / radius * beyond / falling
+    return c
 
 
 def _two_loop(g: Any, s: Any, y: Any) -> Any:

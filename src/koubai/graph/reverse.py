@@ -15,7 +15,7 @@ from koubai.errors import TraceError
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
 from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, new_traced, record
 
-__all__ = ["pullback", "reverse"]
+__all__ = ["load", "pullback", "reverse"]
 
 
 def reverse(graph: Graph, wrt: Sequence[int] | None = None, *, auxiliary: bool = False) -> Graph:
@@ -46,7 +46,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     if wrt is None:
         wrt = [k for k, i in enumerate(graph.inputs) if _real(nodes[i].dtype)]
     targets = [graph.inputs[k] for k in wrt]
-    values, carries = _load(trace, graph, targets)
+    values, carries = load(trace, graph, targets)
     # a cotangent may be smaller than its node, as a sum's is: then it is meant to be spread over the node's shape
     cotangents: dict[int, Traced] = {}
     if seeds is None:
@@ -114,7 +114,7 @@ def _real(dtype: np.dtype[Any] | None) -> bool:
     return dtype is not None and dtype.kind in "fc"
 
 
-def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any], list[bool]]:
+def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any], list[bool]]:
     """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes.
 
     Return what the rules see of each node, and whether its cotangent is wanted.
