@@ -62,6 +62,7 @@ FLOORS = [
     "descent.stopping",
     "descent.feed",
     "descent.objective",
+    "descent.default",
     "descent.program",
     "descent.loop",
     "descent.many",

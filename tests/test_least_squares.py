@@ -62,6 +62,7 @@ SUMS = {
     "Python's sum": (lambda p: sum(r(p) ** 2), 6),
     "a loop": (lambda p: sum((p[0] * np.exp(p[1] * t) - y) ** 2 for t, y in zip(T, Y, strict=True)), 6),
     "Rosenbrock": (lambda p: (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2, 2),
+    "of one square": (lambda p: np.sum(W * (p[0] * p[1] - 1) ** 2), 6),
     "broadcast": (lambda p: np.sum(r(p) ** 2 + p[0] ** 2), 12),
     "less a constant": (lambda p: np.sum(r(p) ** 2) - 3.0, 6),
     "of two negatives": (lambda p: -np.sum(-(r(p) ** 2)), 6),

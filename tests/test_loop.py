@@ -338,7 +338,7 @@ def test_an_exception_inside_f_passes_through_with_step_and_x():
         return bowl(x)
 
     with pytest.raises(ZeroDivisionError, match="mine") as caught:
-        kb.minimize(f, [1.0, 0.0], grad=bowl_gradient)
+        kb.minimize(f, [1.0, 0.0], lr=0.1, grad=bowl_gradient)
     assert caught.value.__notes__ == ["koubai: at step 2, x = [0.64, 0.  ]"]
 
 
@@ -400,7 +400,7 @@ def test_iterate_returns_the_run_and_can_be_left():
     steps = list(drive())
     assert runs[0].status is Status.converged
     assert runs[0].nit == steps[-1].t
-    for step in kb.iterate(bowl, [-3.0, 4.0]):
+    for step in kb.iterate(bowl, [-3.0, 4.0], lr=0.1):
         if step.t == 3:
             break
     assert step.t == 3

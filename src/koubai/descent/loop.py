@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from koubai.derivatives.differences import METHODS
+from koubai.descent.default import AUTO, choose, named
 from koubai.descent.feed import Feed, weight
 from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
-from koubai.descent.optimizers import SGD, Optimizer, State, resolve
+from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
 from koubai.descent.record import (
     Epochs,
     Recorder,
@@ -43,14 +44,13 @@ if TYPE_CHECKING:
 
 __all__ = ["iterate", "minimize", "resume"]
 
-DEFAULT = SGD(lr=0.1)
-
 
 def minimize(
     f: Function,
     x0: Parameters,
-    optimizer: Optimizer | str = DEFAULT,
+    optimizer: Optimizer | str = AUTO,
     *,
+    lr: Rate | None = None,
     grad: Gradient = "auto",
     max_steps: int = 10_000,
     gtol: float = 1e-6,
@@ -67,10 +67,13 @@ def minimize(
 ) -> Run:
     """Minimize: descend from x0 along the gradient of f, and say why it stopped.
 
-        x = x - lr * g,   g = ∇f(x)        (SGD; other optimizers: their own rule)
+        x = x - lr * g,   g = ∇f(x)        (with lr alone; optimizers: their own rule)
 
     f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict of arrays; integers
-    become float64, and nothing that is passed in is changed. optimizer: an object or its name.
+    become float64, and nothing that is passed in is changed. optimizer: an object, its name, or "auto": Levenberg–
+    Marquardt where f's own graph is a sum of squares of up to 100 parameters, with mini-batches Adam, else L-BFGS; the
+    fixed rule is in `koubai.descent.default`, and run.optimizer_reason says why it was. lr: alone, plain gradient
+    descent at this rate; with a name, that optimizer's rate.
     grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
     your own function of x, which may return an array in the form of x or an Estimate. What was traced and compiled of a
@@ -97,7 +100,7 @@ def minimize(
     through, with the step and x as a note.
     """
     descent = _Descent.prepare(
-        f, x0, optimizer, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
+        f, x0, optimizer, lr=lr, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
         bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
     )  # fmt: skip
     return _driven(descent, on_step, progress)
@@ -150,7 +153,7 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
 
 
 def iterate(
-    f: Function, x0: Parameters, optimizer: Optimizer | str = DEFAULT, **options: Any
+    f: Function, x0: Parameters, optimizer: Optimizer | str = AUTO, **options: Any
 ) -> Generator[Step, None, Run]:
     """Iterate: the same descent as `minimize`, one Step(t, x, f, g, lr) at a time. Leave the loop to stop.
 
@@ -198,6 +201,8 @@ class _Descent:
     seed: int | None
     options: dict[str, Any]  # what minimize was told, in JSON's types
     checkpoint: _Checkpoint | None
+    why: str = "given"  # this optimizer
+    is_open: bool = False  # may another one still take its place, when f is known?
     point: Point = field(init=False)  # the last good point
     best: Point = field(init=False)
     lr: float = field(init=False)  # of the update that follows ``point``
@@ -216,6 +221,7 @@ class _Descent:
         x0: Parameters,
         optimizer: Optimizer | str,
         *,
+        lr: Rate | None,
         grad: Gradient,
         bounds: Any,
         batches: Any,
@@ -231,10 +237,10 @@ class _Descent:
         if not callable(grad) and grad not in known:
             raise UnknownNameError("gradient method", grad, known)
         layout, start = flatten(x0)
-        chosen = resolve(optimizer)
+        chosen, why = named(optimizer, lr, stochastic=batches is not None)
         limits = Bounds.read(bounds, layout, start)
         feed = Feed.read(batches)
-        if feed is not None and "residuals" in chosen.rule.uses:
+        if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
             raise InputError(
                 f"{type(chosen).__name__} takes all the data at once: leave batches out, or use optimizer='adam'"
             )
@@ -250,14 +256,16 @@ class _Descent:
             Objective(f, grad, layout, limits),
             layout,
             start,
-            chosen,
-            Stopping(layout, chosen, **stopping),
+            chosen or LBFGS(),
+            Stopping(layout, chosen or LBFGS(), **stopping),
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
             seed,
             options,
             _Checkpoint.read(checkpoint),
+            why,
+            chosen is None,
         )
 
     def points(self, in_legs: bool = False) -> Iterator[tuple[Point, float]]:
@@ -269,9 +277,13 @@ class _Descent:
         finite is never kept.
         """
         if not self.recorder.count:
+            first = self._first() if self.is_open else None
+            if first is not None:
+                self.optimizer, self.why = choose(self.objective, first)
+                self.stopping.optimizer, self.is_open = self.optimizer, False
             self.state = self.optimizer.init(self.start, self.layout)
             self.lr = self.optimizer.lr_at(0)
-            self._arrive(self._first())
+            self._arrive(first or self._first())
             yield self.point, self.lr
         engine = self._engine() if in_legs and self.verdict is None else None
         while self.verdict is None:
@@ -451,6 +463,7 @@ class _Descent:
             executor_reason=self.reason,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
+            optimizer_reason=self.why,
             seed=self.seed,
             options=self.options,
             function=self.objective.f,
@@ -481,6 +494,7 @@ class _Descent:
         header = {
             "layout": describe_layout(self.layout),
             "optimizer": describe_optimizer(self.optimizer),
+            "optimizer_reason": self.why,
             "function": describe_function(objective.f),
             "options": self.options,
             "seed": self.seed,
@@ -553,7 +567,7 @@ class _Descent:
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout, limits), layout, points["start"].x, chosen,
             stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
-            options | {"max_steps": limit}, _Checkpoint.read(path),
+            options | {"max_steps": limit}, _Checkpoint.read(path), header["optimizer_reason"],
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None

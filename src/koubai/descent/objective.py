@@ -41,6 +41,7 @@ class Objective:
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
     squares: Residuals | None = field(default=None, init=False)
+    _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
@@ -131,6 +132,8 @@ class Objective:
         Raises InputError where f can't be traced or is no sum of squares, and GradientError where 2 J'r is not the
         gradient that backpropagation gives.
         """
+        if self._last is not None and self._last[0] is point:
+            return self._last[1]
         if self.squares is None:
             program = self.program
             if program is None:
@@ -149,6 +152,7 @@ class Objective:
             raise GradientError(
                 f"2 J'r is {g}, the gradient by backpropagation {point.g}; use optimizer='lbfgs', and report this"
             )
+        self._last = point, (r, jacobian)
         return r, jacobian
 
     def covariance(self, point: Point) -> FloatArray:

@@ -347,7 +347,8 @@ class Run:
     nit: updates made; nfev, njev: evaluations of f and of the gradient callable (differences count in nfev).
     status: a Status; success is true only for ``converged`` and ``target_reached``; message says why in a sentence.
     executor: what ran the descent: "native" (machine code), "numpy", "floats" or "python"; executor_reason: why machine
-    code did, or why not; gradient_source: where the gradient came from; options: what `minimize` was told.
+    code did, or why not; gradient_source: where the gradient came from; optimizer_reason: why this optimizer; options:
+    what `minimize` was told.
 
     covariance: of the parameters, after least squares (`LevenbergMarquardt`), else None; shape (n, n) for n elements of
     x in the order of the flat vector; stderr: the roots of its diagonal, in the form of x.
@@ -375,6 +376,7 @@ class Run:
     executor_reason: str
     gradient_source: str
     optimizer: Optimizer | str
+    optimizer_reason: str
     seed: int | None
     options: dict[str, Any]
     function: Callable[[Parameters], Any] = field(compare=False)
@@ -433,7 +435,7 @@ class Run:
         layout, x = flatten(self.x)
         names = (
             *("fun", "nit", "nfev", "njev", "message", "best_fun", "executor", "executor_reason", "gradient_source"),
-            *("seed", "options"),
+            *("optimizer_reason", "seed", "options"),
         )
         header = {name: getattr(self, name) for name in names} | {
             "status": self.status.name,
@@ -454,6 +456,9 @@ class Run:
         lines = [f"Run: {self.status} — {self.message}"]
         for name in ("x", "fun", "best_x", "best_fun", "nit", "nfev", "njev", "gradient_source", "optimizer"):
             value = getattr(self, name)
+            if name == "optimizer":
+                lines.append(f"  {name:>15}: {value!r} ({self.optimizer_reason})")
+                continue
             lines.append(f"  {name:>15}: {_short(value) if isinstance(value, np.ndarray | dict) else repr(value)}")
         return "\n".join(lines)
 
@@ -463,7 +468,7 @@ class Run:
 
         facts = {
             "x": self.x, "f(x)": self.fun, "best f": self.best_fun, "steps": self.nit, "evaluations of f": self.nfev,
-            "gradient": self.gradient_source, "optimizer": self.optimizer,
+            "gradient": self.gradient_source, "optimizer": f"{self.optimizer} ({self.optimizer_reason})",
         }  # fmt: skip
         table = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"

@@ -1778,7 +1778,7 @@ def levenberg_marquardt(
     unclipped: Any,
     box: Box,
     residuals: Callable[[Any], tuple[Any, Any]],
-    lr: float = 100.0,
+    lr: float = 1.0,
 ) -> Step:
     """Levenberg–Marquardt: the least squares of the residuals, as if they were straight lines, within a trust region.
 

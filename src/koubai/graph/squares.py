@@ -109,7 +109,7 @@ class _Squares:
         if name == "multiply" and (same := self._same(*inputs)) is not None:
             return [_scaled(self.values[same[0]], same[1])]
         if name in ("multiply", "divide", "negative", "subtract") and (step := self._weighted(i)) is not None:
-            return [_scaled(part, step[1]) for part in self.elements(step[0])]
+            return [_scaled(_spread(part, node.shape), step[1]) for part in self.elements(step[0])]
         if name in _REARRANGING:
             rest = tuple(self.values[j] for j in inputs[1:])
             return [record(node.op, (part, *rest), node.params) for part in self.elements(inputs[0])]
@@ -122,7 +122,7 @@ class _Squares:
             return node.inputs[0]
         if node.op.name == "power":
             base, exponent = (self.nodes[j] for j in node.inputs)
-            value = exponent.params["value"] if exponent.op is CONSTANT else None
+            value: Any = exponent.params["value"] if exponent.op is CONSTANT else None
             if np.size(value) == 1 and np.ravel(value)[0] == 2 and base.shape == node.shape:
                 return node.inputs[0]
         return None
@@ -140,9 +140,7 @@ class _Squares:
             return (b, -1.0) if not self.carries[a] and self.nodes[b].shape == node.shape else None
         if name == "multiply" and not self.carries[a]:
             a, b = b, a
-        if not self.carries[a] or self.carries[b] or self.nodes[a].shape != node.shape:
-            return None
-        if scalar and self.nodes[b].shape != ():
+        if not self.carries[a] or self.carries[b] or (scalar and self.nodes[b].shape != ()):
             return None
         return a, self.values[b] if name == "multiply" else 1.0 / self.values[b]
 
