@@ -185,7 +185,10 @@ def minimize_command(
         str | None, typer.Option("--grad", help="exact (known functions), backprop, central, adaptive …")
     ] = None,
     max_steps: Annotated[int, typer.Option("--max-steps", help="The most updates to make.")] = 10_000,
-    gtol: Annotated[float, typer.Option("--gtol", help="Stop at this largest |gradient|; 0 turns it off.")] = 1e-6,
+    gtol: Annotated[
+        float | None,
+        typer.Option("--gtol", help="Stop at this largest |gradient|; 0 turns it off. Left out: see kb.minimize."),
+    ] = None,
     ftol: Annotated[float | None, typer.Option("--ftol", help="Stop when f changes by no more, relatively.")] = None,
     xtol: Annotated[float | None, typer.Option("--xtol", help="Stop when x changes by no more, relatively.")] = None,
     target: Annotated[float | None, typer.Option("--target", help="Stop when f is no larger.")] = None,

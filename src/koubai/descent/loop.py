@@ -53,7 +53,7 @@ def minimize(
     lr: Rate | None = None,
     grad: Gradient = "auto",
     max_steps: int = 10_000,
-    gtol: float = 1e-6,
+    gtol: float | None = None,
     ftol: float | None = None,
     xtol: float | None = None,
     target: float | None = None,
@@ -79,7 +79,8 @@ def minimize(
     your own function of x, which may return an array in the form of x or an Estimate. What was traced and compiled of a
     small f serves later calls with the same f, as long as nothing that it reads has changed: they are faster for it,
     and the same to the bit.
-    Stops when the largest |gradient component| ≤ gtol (0 turns it off); f ≤ target; ftol or xtol hold (see
+    Stops when the largest |gradient component| ≤ gtol (0 turns it off; None: 1e-6, but for least squares until a step
+    promises no more than the rounding of f); f ≤ target; ftol or xtol hold (see
     `koubai.descent.stopping`); f or x diverges; f or the gradient is not finite; x no longer changes; the gradient is
     lost in its own rounding error; or max_steps updates were made. Only a met tolerance or target is a success.
     bounds: one (low, high) pair, a pair an element, or a `scipy.optimize.Bounds`, and for a dict a dict of these; None
@@ -311,7 +312,7 @@ class _Descent:
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
-            verdict = self.stopping.check(point, self.lr)
+            verdict = self.stopping.check(point, self.lr, self.optimizer.promise(self.state))
             clipped = self._clips(point)
         self.memory = self._observed(point)
         self.lr = self.optimizer.rate(point.t, self.memory)
@@ -627,7 +628,7 @@ def _saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, P
     }
 
 
-_KEPT = ("unchanged", "in_noise", "steepest", "travelled")  # what Stopping has learnt on the way
+_KEPT = ("unchanged", "in_noise", "bend", "steepest", "travelled")  # what Stopping has learnt on the way
 
 
 @dataclass

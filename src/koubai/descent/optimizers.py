@@ -319,6 +319,11 @@ class Optimizer:
             return None
         return self.rule.advise(state, t, {"lr": self.lr_at(t), **self._own})
 
+    def promise(self, state: State) -> float | None:
+        """Return by how much the last update was to lower f; inf before the first; None: the rule does not tell."""
+        names = self.rule.state
+        return float(state[names.index("promise")]) if "promise" in names else None
+
     def largest_stable_lr(self, curvature: float) -> float | None:
         """Return the lr above which the rule diverges on a quadratic of this largest curvature; None: not known.
 

@@ -1766,7 +1766,11 @@ def lbfgs(
     return x_next, (s, y, np.asarray(n, x.dtype), x, unclipped, a * direction)
 
 
-@rule(state=("radius", "scale"), scope="vector", begin={"radius": _number(0.0)})
+@rule(
+    state=("radius", "scale", "promise"),
+    scope="vector",
+    begin={"radius": _number(0.0), "promise": _number(np.inf)},
+)
 def levenberg_marquardt(
     x: Any,
     g: Any,
@@ -1789,7 +1793,8 @@ def levenberg_marquardt(
     radius is lr * |D x| at first, shrinks where f falls by less than 1/4 of what was promised, and becomes twice |D s|
     where it falls by 3/4 of it or more. f must be a sum of squares in its own graph: of r**2, r*r, r @ r or norm(r)**2,
     its mean, half of it, weighted, or a sum of such sums. Within bounds what a step brings to a bound stays there while
-    the others are found anew. A clipped g takes the place of 2 J'r. Where no step lowers f, x stays.
+    the others are found anew. A clipped g takes the place of 2 J'r. Where no step lowers f, x stays. promise: what f
+    could fall by in all at the last x, were the residuals straight lines, whatever the radius.
 
     Levenberg, "A method for the solution of certain non-linear problems in least squares", Quart. Appl. Math. 1944;
     Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", J. SIAM 1963; the radius: Moré, "The
@@ -1807,7 +1812,7 @@ def levenberg_marquardt(
     held = _pushing(x, g, box)
     pull = None if np.array_equal(g, unclipped) else g / 2
     while True:
-        step, damped = _within_radius(r, jacobian, d, radius, held, pull, x, box)
+        step, damped, ahead = _within_radius(r, jacobian, d, radius, held, pull, x, box)
         there = x + step if box is None else _arrived(x + step, x, step, box)
         step = there - x
         length = float(np.sqrt(_dot(d * step, d * step)))
@@ -1816,7 +1821,7 @@ def levenberg_marquardt(
         promised = -2 * slope - curvature
         # a promise below the rounding of f can't be seen to be kept
         if np.array_equal(there, x) or not promised > np.finfo(x.dtype).eps / 16 * abs(float(fun)):
-            return x, (np.asarray(radius, x.dtype), scale)
+            return x, (np.asarray(radius, x.dtype), scale, np.asarray(ahead, x.dtype))
         if fresh:
             radius, fresh = min(radius, length), False
         trial, g_trial = evaluate(there)
@@ -1832,18 +1837,18 @@ def levenberg_marquardt(
         elif not damped or fallen >= 0.75 * promised:
             radius = 2 * length
         if fallen >= 1e-4 * promised:
-            return there, (np.asarray(radius, x.dtype), scale)
+            return there, (np.asarray(radius, x.dtype), scale, np.asarray(ahead, x.dtype))
 
 
 def _within_radius(
     r: Any, jacobian: Any, d: Any, radius: float, held: Any, pull: Any, x: Any, box: Box
-) -> tuple[Any, bool]:
-    """Return the s with the least |r + J s| among those with |d s| ≤ radius and x + s in the box, and if the radius
-    stopped it.
+) -> tuple[Any, bool, float]:
+    """Return the s with the least |r + J s| among those with |d s| ≤ radius and x + s in the box, if the radius stopped
+    it, and what |r + J s|² could fall by in all without radius and box.
 
     held: the components that stay. pull: takes the place of J'r, or None.
     """
-    step, damped = np.zeros_like(x), False
+    step, damped, ahead = np.zeros_like(x), False, None
     while not held.all():
         free = ~held
         rows = jacobian[:, free] / d[free]
@@ -1856,6 +1861,8 @@ def _within_radius(
             part = sizes * (left.T @ (r + jacobian[:, held] @ step[held]))
         else:
             part = right @ (pull[free] / d[free])
+        if ahead is None:
+            ahead = float(np.square(part / sizes).sum())
         damping = _damping(part, sizes, radius)
         damped = damping > 0
         step[free] = -(right.T @ (part / (sizes * sizes + damping))) / d[free]
@@ -1866,7 +1873,7 @@ def _within_radius(
         if not outside.any():
             break
         step, held = np.where(outside, np.clip(step, low, high), step), held | outside
-    return step, damped
+    return step, damped, ahead or 0.0
 
 
 def _damping(part: Any, sizes: Any, radius: float) -> float:

@@ -601,7 +601,7 @@ class Training(_Descent):
         return self.recorder.record != "off"
 
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
-        self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.gtol > 0)
+        self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.limit > 0)
         self.programs = StepPrograms(self.model, self.optimizer, self.frames, total, self.checkpoint is not None)
         self.at = 0
         self.update = np.empty_like(x)
