@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: run test test-bridges lint types check bench clean
+.PHONY: run test test-bridges quick test-pythons lint types check bench clean
 .DEFAULT_GOAL := run
 
 # Each stamp is one set of packages; make reinstalls it only when pyproject.toml has changed since.
@@ -30,6 +30,28 @@ test-bridges: $(VENV)/.test
 	$(PIP) torch==2.13.0 --editable ".[test,bridges]"
 	$(BIN)/python -m pytest tests/bridges
 
+# The main job, and the tests of what Pythons and packages have changed before: Python's frames, closures and docstrings,
+# NumPy's functions, llvmlite, matplotlib, Typer, Jupyter. A minute; the rest of the suite is descents and random programs.
+QUICK := public errors trace ops functions linear_algebra special windows supported gradient expression kept \
+	execute library loop record cli plot plot_network mission notation notebooks
+
+quick: run $(VENV)/.test
+	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py) tests/test_rules.py::test_docstrings_have_formula_and_paper
+
+# The same under every other Python from 3.11 on that is on PATH or pyenv's, each in an environment of its own.
+PYTHONS = $(wildcard $(addsuffix /python3.[1-9][0-9],$(subst :, ,$(PATH)) $(HOME)/.pyenv/versions/*/bin))
+ITS_VERSION = import ensurepip, sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))
+
+test-pythons: $(VENV)/.test
+	@tested=" $$($(BIN)/python -c '$(ITS_VERSION)') "; \
+	for python in $(PYTHONS); do \
+		version=$$($$python -c '$(ITS_VERSION)' 2>/dev/null) || continue; \
+		case "$$tested" in *" $$version "*) continue;; esac; \
+		echo "== Python $$version: $$python"; \
+		$(MAKE) --no-print-directory quick PYTHON=$$python VENV=.venv-$$version || exit 1; \
+		tested="$$tested$$version "; \
+	done
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,4 +71,4 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/training.py
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) .venv-3.* out

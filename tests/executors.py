@@ -28,6 +28,7 @@ from koubai.execute import choose, library, llvm, loops, regions, vectormath
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
+from koubai.execute.interpreter import interpret
 from koubai.execute.loops import compile_loops
 from koubai.execute.native import compile_native
 from koubai.graph.call import trace
@@ -226,6 +227,7 @@ def compiled(graph: Graph, machine: Sequence[str]) -> Iterator[tuple[str, Callab
     """Return the executors that take the graph, by name, however little they would gain."""
     arrays = compile_arrays(graph)
     yield "numpy", arrays
+    yield "interpreter", interpret(graph)
     floats = compile_floats(graph, arrays)
     if floats is not None:
         yield "floats", floats

@@ -1,17 +1,32 @@
 """The first use of a graph: no false alarm among kinks, and no wrong rule that stays silent, there or elsewhere."""
 
+import dataclasses
 import itertools
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pytest
+from support import doubtful
+from support.doubtful import (
+    CANCELLING,
+    DERIVATIVES,
+    FINE,
+    FOLLOWED,
+    LOST,
+    alarms,
+    beside_minima,
+    oscillating,
+)
 from test_ops import cases, recorded, sample
 
 import koubai as kb
 from koubai.derivatives import agreement
+from koubai.derivatives import gradient as gradient_module
 from koubai.derivatives.agreement import cross_check
-from koubai.derivatives.gradient import grad, value_and_grad
-from koubai.errors import GradientError
+from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_grad
+from koubai.derivatives.nonfinite import HESSIAN_VECTOR
+from koubai.errors import FallbackWarning, FunctionError, GradientError, GradientWarning, TraceError
 from koubai.graph.call import Leaves, record_call
 from koubai.graph.ops import OPS, apply
 from koubai.graph.reverse import reverse
@@ -100,16 +115,18 @@ def test_kinks_closer_than_any_step_raise_no_alarm(rectifier, monkeypatch):
     assert max(slopes) - min(slopes) <= 1e-6 * abs(slopes[0])
 
 
-def test_differences_of_the_whole_are_misled_by_those_kinks():
+def test_differences_of_the_whole_tell_nothing_among_those_kinks():
     p, (X, y) = weights(), next(iter(batches()))
     loss = network()
     leaves = Leaves.of(loss, (p, X, y), {}, (0,))
     graph = record_call(loss, leaves, scalar=True).graph
     value, *g = evaluate(reverse(graph, leaves.active), *leaves.values)
-    arguments = (lambda *v: float(evaluate(graph, *v)[0])), leaves.values, leaves.active, float(value), g, "loss"
-    with pytest.raises(GradientError, match="a difference gives"):
-        cross_check(*arguments)
-    cross_check(*arguments, graph=graph)
+    arguments = (lambda *v: float(evaluate(graph, *v)[0])), leaves.values, leaves.active, float(value)
+    wrong = [part * 1.1 for part in g]
+    cross_check(*arguments, g, "loss", graph=graph)
+    cross_check(*arguments, wrong, "loss")
+    with pytest.raises(GradientError, match="one by one"):
+        cross_check(*arguments, wrong, "loss", graph=graph)
 
 
 def test_the_gradient_among_kinks_is_that_of_the_smallest_steps():
@@ -149,11 +166,9 @@ def test_exact_ties_raise_no_alarm():
 def test_a_training_by_hand_stays_with_backpropagation():
     loss, p, opt = network(), weights(), kb.Adam(lr=0.01)
     run = value_and_grad(loss)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for X, y in batches():
-            _, g = run(p, X, y)
-            opt.update(p, g)
+    for X, y in batches():
+        _, g = run(p, X, y)
+        opt.update(p, g)
     assert run.gradient_source == "backprop"
 
 
@@ -166,7 +181,7 @@ def test_the_nodes_say_what_every_rule_says(op, shapes, params, dtype):
     graph = recorded(op, values, params)
     _, *g = evaluate(reverse(graph), *values)
     random = np.random.default_rng(7)
-    directions = [random.uniform(0.5, 1.5, np.shape(v)) for v in values]
+    directions = [random.uniform(0.5, 1.5, np.shape(v)) * (op.rule(k) is not None) for k, v in enumerate(values)]
     along = sum(np.sum(a * b) for a, b in zip(g, directions, strict=True))
     size = sum(np.sum(np.abs(a * b)) for a, b in zip(g, directions, strict=True))
     with np.errstate(all="ignore"):
@@ -257,3 +272,174 @@ def test_a_gradient_that_differences_confirm_asks_no_node(monkeypatch):
         grad(f, method="backprop")(X)
         grad(f, method="backprop")(X.astype(np.float32))
     assert answers == []
+
+
+# --- graphs that follow f at their own point alone
+BESIDE = np.array([1.3, -0.7])
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_graph_that_does_not_follow_f_is_refused(name):
+    f, followed, width = LOST[name]
+    with pytest.raises(TraceError) as refused:
+        grad(f, method="backprop")(BESIDE)
+    assert refused.value.file == doubtful.__file__ or "json" in name or "Fraction" in name or "eval" in name
+    source = value_and_grad(f)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        gradient = source(BESIDE)[1]
+    assert FallbackWarning in {each.category for each in said}
+    assert source.gradient_source == "adaptive"
+    np.testing.assert_allclose(gradient, grad(followed)(BESIDE), rtol=1e-6 + 30 * width, atol=1e-6 + 30 * width)
+
+
+@pytest.mark.parametrize("name", ["searchsorted", "round to 6", "bisection to 1e-10", "Decimal of str", "in part"])
+def test_so_are_its_jacobian_and_its_hessian(name):
+    f, followed, width = LOST[name]
+    for derivative, extra in ((hessian, ()), (hvp, (np.ones(2),)), (jacobian, ())):
+        with pytest.raises(TraceError):
+            derivative(f, method="backprop")(BESIDE, *extra)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found = derivative(f)(BESIDE, *extra)
+        assert FallbackWarning in {each.category for each in said}
+        if width < 1e-9 or derivative is jacobian:
+            right = derivative(followed)(BESIDE, *extra)
+            np.testing.assert_allclose(found, right, rtol=1e-5 + 30 * width, atol=1e-5 + 30 * width)
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: (float(Decimal(str(x[0]))) - 1) ** 2 + x[1] ** 2, np.array([1.0, 2.0])),
+        (lambda x: (float(f"{x[0]:.17g}") - 1) ** 2 * x[1], np.array([1.0, 2.0])),
+        (lambda x: np.sum((np.round(x, 6) - 1) ** 2), np.ones(2)),
+        (lambda x: np.sum((FINE[np.searchsorted(FINE, x)] - 1) ** 2), np.ones(2)),
+    ],
+)
+def test_a_graph_that_is_flat_to_first_order_only_is_refused_by_the_hessian(f, x):
+    for derivative, extra in ((hessian, ()), (hvp, (x,))):
+        with pytest.raises(TraceError, match="second derivative"):
+            derivative(f, method="backprop")(x, *extra)
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_what_only_looks_like_it_raises_no_alarm(name):
+    said, count = alarms([(name, *FOLLOWED[name])], *DERIVATIVES)
+    assert (said, count) == ([], 4)
+
+
+def test_no_alarm_where_f_cancels_beside_its_minimum():
+    said, count = alarms(beside_minima(400, seed=3), *DERIVATIVES[:1])
+    assert (said, count) == ([], 400)
+    said, count = alarms(beside_minima(44, seed=4), *DERIVATIVES[1:])
+    assert (said, count) == ([], 132)
+
+
+def test_no_alarm_of_a_hessian_where_a_descent_ends():
+    points = [(name, f, kb.minimize(f, minimum + np.array([0.15, 0.35]), kb.LBFGS()).x)
+              for name, (f, minimum) in CANCELLING.items()]  # fmt: skip
+    said, count = alarms(points, *DERIVATIVES[1:2])
+    assert (said, count) == ([], len(CANCELLING))
+
+
+def test_no_alarm_where_f_oscillates():
+    said, count = alarms(oscillating(260, seed=2), *DERIVATIVES[:1])
+    assert (said, count) == ([], 260)
+
+
+# --- Jacobians and second derivatives
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("by", [1.001, -1.0, 0.0])
+def test_a_wrong_rule_is_found_by_jacobian_and_hessian(name, by, wrong):
+    wrong(name, scaled(by))
+    for derivative, extra in ((jacobian, ()), (hessian, ()), (hvp, (X,))):
+        with pytest.raises(GradientError, match="gives"):
+            derivative(SMOOTH[name], method="backprop")(X, *extra)
+
+
+def test_a_wrong_second_derivative_is_found_though_the_first_is_right(monkeypatch):
+    right = HESSIAN_VECTOR.of
+
+    def wrong(graph, active, careful):
+        base = right(graph, active, careful)
+        return record_call(lambda x: 1.001 * evaluate(base, x)[0], Leaves.of(base, (X,), {}, (0,)), scalar=False).graph
+
+    spoiled = dataclasses.replace(HESSIAN_VECTOR, of=wrong)
+    monkeypatch.setattr(gradient_module, "HESSIAN_VECTOR", spoiled)
+    f = lambda x: np.sum(np.exp(x))  # noqa: E731
+    for derivative, extra in ((hessian, ()), (hvp, (X,))):
+        with pytest.raises(GradientError, match="the gradient of"):
+            derivative(f, method="backprop")(X, *extra)
+
+
+def test_outputs_of_all_sizes_count_in_the_check_of_a_jacobian(wrong):
+    def f(x):
+        return np.array([1e9 * np.sum(x**2), 1e-6 * np.sum(np.sin(x))])
+
+    jacobian(f, method="backprop")(X)
+    wrong("sin", scaled(1.01))
+    with pytest.raises(GradientError, match="gives"):
+        jacobian(f, method="backprop")(X)
+
+
+def test_the_check_of_a_jacobian_leaves_out_what_is_not_finite():
+    with np.errstate(all="ignore"):
+        found = jacobian(lambda x: np.array([x[0] ** 2, np.inf, x[1]]), method="backprop")(X[:2])
+    np.testing.assert_array_equal(found, [[2 * X[0], 0], [0, 0], [0, 1]])
+
+
+# --- what f does not depend on, and chance
+def independent(x):
+    return np.sum(WEIGHTS @ WEIGHTS.T)
+
+
+WEIGHTS = np.arange(6.0).reshape(2, 3)
+LOOKS = {
+    "grad": lambda f, m: grad(f, method=m)(X),
+    "value_and_grad": lambda f, m: value_and_grad(f, method=m)(X),
+    "jacobian": lambda f, m: jacobian(f, method=m)(X),
+    "hessian": lambda f, m: hessian(f, method=m)(X),
+    "hvp": lambda f, m: hvp(f, method=m)(X, X),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("f", [independent, lambda x: 3.0, lambda x: np.zeros_like(x)[0]])
+@pytest.mark.parametrize("method", ["auto", "backprop", "forward", "central", "complex", "adaptive"])
+def test_a_function_that_does_not_depend_on_its_argument_is_named(name, f, method):
+    with pytest.warns(GradientWarning, match="does not depend on its argument.*lambda W") as said:
+        LOOKS[name](f, method)
+    assert [each.filename for each in said] == [__file__]
+
+
+@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("method", ["auto", "central", "adaptive"])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sum(np.maximum(x - 10, 0)),  # a plateau
+        lambda x: x[0] * 0.0 + np.sum(x),
+        lambda x: 1.0 if x[0] < 9 else x[1],
+        np.sum,
+    ],
+)
+def test_a_function_that_is_flat_here_depends_on_its_argument(name, method, f):
+    LOOKS[name](f, method)  # warnings are errors
+
+
+@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("trace", ["", "text"])
+def test_chance_is_refused_unless_differences_are_asked_for(name, trace):
+    random = np.random.default_rng(5)
+
+    def f(x):
+        first = float(f"{x[0]}") if trace else x[0]
+        return first**2 + np.sum(x) + 1e-3 * random.standard_normal()
+
+    for method in ("auto", "backprop"):
+        with pytest.raises(TraceError if trace and method == "backprop" else FunctionError, match=r"two calls|text"):
+            LOOKS[name](f, method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        LOOKS[name](f, "central")

@@ -16,9 +16,12 @@ from koubai.derivatives.differences import (
     Estimate,
     derivative,
     difference_gradient,
+    difference_hessian,
+    difference_hvp,
+    difference_jacobian,
     numerical_gradient,
 )
-from koubai.errors import FunctionError, InputError, UnknownNameError
+from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError
 from koubai.parameters import flatten
 
 FIXED = ("forward", "backward", "central")
@@ -351,6 +354,9 @@ def test_the_complex_step_needs_functions_that_take_it():
 # ---- adaptive ------------------------------------------------------------------------------------------------------
 
 
+CONSTANT = pytest.mark.filterwarnings("ignore:.*does not depend on its argument")  # some of them are
+
+
 def load_benchmark():
     path = Path(__file__).parents[1] / "benchmarks" / "derivative.py"
     spec = importlib.util.spec_from_file_location("benchmark_derivative", path)
@@ -365,6 +371,7 @@ def benchmark():
     return load_benchmark()
 
 
+@CONSTANT
 @pytest.mark.parametrize(("table", "functions", "cover"), [("TUNED", 40, 0.995), ("UNSEEN", 15, 0.98)])
 def test_the_error_estimate_holds(benchmark, table, functions, cover):
     cases = getattr(benchmark, table)
@@ -379,6 +386,7 @@ def test_the_error_estimate_holds(benchmark, table, functions, cover):
     assert figures["median nfev"] <= 40
 
 
+@CONSTANT
 def test_the_error_estimate_holds_for_random_programs(benchmark):
     rows = benchmark.measure(benchmark.programs(500, seed=0), benchmark.koubai)
     misses = [(row.case, row.x, row.value, row.error, row.true) for row in rows if not row.covers]
@@ -420,6 +428,7 @@ def test_the_error_estimate_holds_for_random_programs(benchmark):
         (lambda x: x % 1, 0.999, 1.0, 1e-10),
     ],
 )
+@CONSTANT
 def test_adaptive_where_others_fail(f, x, true, close):
     estimate = derivative(f, x)
     assert abs(estimate.value - true) <= estimate.error
@@ -586,3 +595,135 @@ def test_the_same_call_gives_the_same_bits():
     first, second = (numerical_gradient(softmax_loss, WEIGHTS) for _ in range(2))
     np.testing.assert_array_equal(first.value, second.value)
     assert isinstance(first, Estimate)
+
+
+# ---- second derivatives --------------------------------------------------------------------------------------------
+
+
+@CONSTANT
+@pytest.mark.parametrize(("table", "every"), [("TUNED", 4), ("UNSEEN", 4), ("random", 1)])
+def test_the_error_of_a_second_derivative_holds(benchmark, table, every):
+    cases = benchmark.programs(100, seed=77) if table == "random" else getattr(benchmark, table)
+    covers, lies = [], []
+    for case in cases:
+        f = case.program()
+        for x in case.points.tolist()[::every]:
+            true = float(benchmark.mp.diff(lambda t, case=case: case.f(benchmark.mp, t), benchmark.mp.mpf(x), 2))
+            with np.errstate(all="ignore"):
+                estimate = derivative(f, x, n=2)
+            off = abs(estimate.value - true) if math.isfinite(estimate.value) else math.inf
+            covers.append(off <= estimate.error)
+            lies.append(off > 100 * estimate.error and off > 1e-6 * abs(true))
+    assert len(covers) >= 100
+    assert np.mean(covers) >= 0.99
+    assert not any(lies)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("forward", 24.24), ("backward", 23.76), ("central", 24.0)],  # of x³ at 4: 6 x ± 6 h
+)
+def test_the_plain_formulas_of_second_order(method, expected):
+    estimate = derivative(lambda x: x**3, 4, n=2, method=method, h=0.04)
+    assert estimate.value == pytest.approx(expected, rel=1e-10)
+    assert abs(estimate.value - 24) <= estimate.error
+    assert (estimate.h, estimate.method, estimate.nfev) == (0.04, method, 5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("f", "second"), [(np.sin, lambda x: -np.sin(x)), (np.exp, np.exp), (square, lambda x: 2.0 + 0 * x)]
+)
+def test_second_derivatives_by_every_method(f, second, method):
+    x = np.array([[0.1, 1.0, 2.0], [-1.0, 4.0, -0.5]])
+    estimate = derivative(f, x, n=2, method=method)
+    assert np.all(np.abs(estimate.value - second(x)) <= estimate.error)
+    close = {"forward": 1e-3, "backward": 1e-3, "central": 1e-6, "complex": 1e-11, "adaptive": 1e-8}[method]
+    np.testing.assert_allclose(estimate.value, second(x), rtol=close, atol=close)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "true", "warning"),
+    [
+        (lambda x: x * abs(x), 0.0, 0.0, "slope of f has a kink"),
+        (abs, 0.0, math.inf, "kink at x"),
+        (np.sqrt, 0.0, math.inf, "grows"),
+        (lambda x: np.where(x > 0, 1.0, 0.0), 0.0, math.inf, "jumps at x"),
+        (lambda x: np.exp(x) if x >= 0 else math.nan, 0.0, 1.0, "right side"),
+        (lambda x: np.exp(x) if x <= 0 else math.nan, 0.0, 1.0, "left side"),
+        (lambda x: np.round(np.sin(x), 3), 1.0, -math.sin(1), "noisy"),
+    ],
+)
+def test_a_second_derivative_says_what_is_the_matter(f, x, true, warning):
+    estimate = derivative(f, x, n=2)
+    assert any(warning in text for text in estimate.warnings), estimate
+    assert estimate.error == math.inf if true == math.inf else abs(estimate.value - true) <= estimate.error
+
+
+def test_the_sides_of_a_kink_of_the_slope_lie_within_the_error():
+    estimate = derivative(lambda x: x * abs(x), 0.0, n=2)
+    assert estimate.error >= 2
+
+
+@pytest.mark.parametrize("n", [0, 3, -1, 1.5, True, "2", None])
+def test_unusable_order(n):
+    with pytest.raises(InputError, match="n must be 1 or 2"):
+        derivative(square, 1.0, n=n)
+
+
+def test_complex_steps_of_second_order_tell_that_f_is_not_analytic():
+    estimate = derivative(lambda x: x * np.real(x) ** 2, 1.0, n=2, method="complex")
+    assert "not analytic" in estimate.warnings[0]
+    assert abs(estimate.value - 6) <= estimate.error
+    with pytest.raises(FunctionError, match="complex x"):
+        derivative(math.sin, 1.0, n=2, method="complex")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("f", [lambda x: 3.0, lambda x: 0.0 * np.sum(x)])
+def test_a_function_that_is_the_same_everywhere_is_named(f, method):
+    for call in (derivative, numerical_gradient, lambda f, x, method: derivative(f, x, n=2, method=method)):
+        with pytest.warns(GradientWarning, match="<lambda> does not depend on its argument.*lambda W") as said:
+            estimate = call(f, 1.0, method=method)
+        assert [each.filename for each in said] == [__file__]
+        assert (estimate.value, "does not depend" in estimate.warnings[-1]) == (0.0, True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_plateau_is_no_independence(method):
+    def f(x):
+        return x - 3 if np.real(x) > 3 else 0.0 * x
+
+    for call in (derivative, numerical_gradient):
+        assert not any("depend" in text for text in call(f, -1.0, method=method).warnings)
+
+
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_derivatives_at_once(method):
+    layout, x = flatten(np.array([1.2, -0.3, 0.7, 1e-3]))
+    v = np.array([1.0, 2.0, -1.0, 0.5])
+    H = np.diag(np.r_[1200 * x[:-1] ** 2 - 400 * x[1:] + 2, 0.0]) + np.diag([0, 200.0, 200, 200])
+    H += np.diag(-400 * x[:-1], 1) + np.diag(-400 * x[:-1], -1)
+    whole = difference_hessian(rosenbrock, layout, x, method)
+    along = difference_hvp(rosenbrock, layout, x, v, method)
+    assert np.all(np.abs(whole.value - H) <= whole.error)
+    assert np.all(np.abs(along.value - H @ v) <= along.error)
+    assert whole.error.max() <= {"forward": 1, "backward": 1, "central": 1e-3}.get(method, 1e-6)
+    np.testing.assert_array_equal(whole.value, whole.value.T)
+    assert difference_hvp(rosenbrock, layout, x, 0 * v, method).value.tolist() == [0.0] * 4
+    outputs = difference_jacobian(lambda x: np.array([[x[0] * x[1], np.sin(x[2])]]), layout, x, method)
+    J = [[x[1], x[0], 0, 0], [0, 0, np.cos(x[2]), 0]]
+    assert np.all(np.abs(outputs.value - J) <= outputs.error)
+    assert outputs.error.max() <= (1e-5 if method in FIXED else 1e-10)
+
+
+def test_stairs_on_a_slope_do_not_hide_behind_a_shorter_step():
+    def f(x):
+        return np.floor(x * 1e9) / 1e9 + x**2
+
+    estimate = derivative(f, 1.3)
+    assert abs(estimate.value - 3.6) <= estimate.error

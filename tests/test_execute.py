@@ -322,7 +322,7 @@ def test_a_bound_program_allocates_nothing_large():
     tracemalloc.start()
     try:
         run(a, 2.0)
-        assert tracemalloc.get_traced_memory()[1] < 8192
+        assert tracemalloc.get_traced_memory()[1] < 16_384  # x takes 80 kB; NumPy before 2.3 buffers a sum in 8 KiB
     finally:
         tracemalloc.stop()
 

@@ -36,7 +36,7 @@ def test_random_graphs_mean_the_same_in_every_executor(look, count):
     assert not statistics.failures, "\n".join(f"{o.seed}: {o.reason}" for o in statistics.failures)
     graphs = sum((o.graphs for o in statistics.outcomes), start=type(statistics.outcomes[0].graphs)())
     machine = {"native"} if look is FEW else {"native", "loops", "regions"}
-    wanted = {"numpy", "floats", *(machine if library.available() else ())}
+    wanted = {"numpy", "interpreter", "floats", *(machine if library.available() else ())}
     assert set(graphs) - {"floats"} == wanted - {"floats"}
 
 

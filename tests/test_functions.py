@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from koubai.derivatives.gradient import hvp, value_and_grad
+from koubai.errors import TraceError
 from koubai.graph.trace import FUNCTIONS
 
 X = np.array([[0.31, -1.27, 2.13], [1.44, 0.72, -0.58]])
@@ -32,7 +33,6 @@ CASES = {
     np.nan_to_num: [lambda x: np.nan_to_num(np.where(x > 1, np.nan, x))],
     np.round: [lambda x: np.round(x, 1) + x, lambda x: x.round() * x],
     np.around: [lambda x: np.around(x) * x],
-    np.fix: [lambda x: np.fix(x) * x],
     np.clip: [lambda x: np.clip(x, -1, 1), lambda x: x.clip(min=0.5), lambda x: np.clip(x, None, x[0, 0])],
     np.where: [lambda x: np.where(x > 0, x * x, -x)],
     np.select: [lambda x: np.select([x < 0, x > 1], [x * x, np.exp(x)], 3.0)],
@@ -230,6 +230,8 @@ CASES = {
     (np.add, "at"): [lambda x: _added_at(x, np.add)],
     (np.subtract, "at"): [lambda x: _added_at(x, np.subtract)],
 }
+if hasattr(np, "fix"):  # deprecated since NumPy 2.5
+    CASES[np.fix] = [lambda x: np.fix(x) * x]
 if hasattr(np, "unstack"):  # NumPy 2.1
     CASES[np.unstack] = [lambda x: np.unstack(x, axis=1)[1] * 2]
 for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum", "hypot", "arctan2", "logaddexp"):
@@ -307,3 +309,64 @@ def test_float32(call):
     assert gradient.dtype == np.float32
     assert value.dtype == f(x.copy()).dtype
     np.testing.assert_allclose(gradient, value_and_grad(f, method="backprop")(X)[1], rtol=1e-4, atol=1e-4)
+
+
+NAN, INF = np.nan, np.inf
+
+
+def _emptied(x):
+    y = np.where(x > 1.0, np.nan, x)
+    np.nan_to_num(y, copy=False, nan=2.0)
+    return y
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x * np.isclose([NAN, 1.0, INF], [NAN, 1.0 + 1e-9, INF], equal_nan=True) + 0 * np.isclose(x, x),
+        lambda x: x * np.isclose(np.where(x > 1, INF, x), np.where(x > 1, INF, x)),
+        lambda x: x * np.allclose(np.where(x > 1, NAN, x), np.where(x > 1, NAN, x), equal_nan=True),
+        lambda x: x * (1.0 + np.allclose(np.where(x > 1, NAN, x), np.where(x > 1, NAN, x))),
+        lambda x: x * np.array_equal(np.where(x > 1, NAN, x), np.where(x > 1, NAN, x), equal_nan=True),
+        _emptied,
+        lambda x: np.max(x, axis=1, where=x < 1.0, initial=0.5),
+        lambda x: np.min(x, where=x > 0, initial=3.0),
+        lambda x: np.var(x, where=x > 0),
+        lambda x: np.std(x, axis=1, where=x > -1.0, ddof=1),
+        lambda x: x * np.any(x, where=x > 0, axis=0),
+        lambda x: x * np.all(x > 0, where=x > 0),
+        lambda x: np.logaddexp.reduce(x, axis=1, initial=0.5, where=x > -1.0),
+        lambda x: np.add.reduce(x, axis=None, where=x > 0, initial=2.0),
+        lambda x: np.add.outer(x[0], x[1], dtype=np.float64),
+        lambda x: x * np.greater(x, 0.0, dtype=bool),
+        lambda x: x * np.searchsorted(np.array([1.0, 0.0, -1.0]), x, sorter=np.array([2, 1, 0])),
+        lambda x: np.quantile(np.where(x > 1.0, x, x), 0.4, method="weibull"),
+        lambda x: np.arange(x[0, 0], 3.0, dtype=np.float64),
+        lambda x: np.array(x, order="F") * np.asarray(x, order="F", copy=True),
+        lambda x: np.ascontiguousarray(x[0, 0]) * np.identity(2),
+    ],
+)
+def test_keywords_are_honoured(call):
+    test_value_and_derivatives(call)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x: np.zeros(3, like=x[0]), "like"),
+        (lambda x: np.quantile(x, 0.3, weights=x, method="inverted_cdf"), "weights"),
+        (lambda x: np.einsum("ij->i", x, order="F"), "order"),
+        (lambda x: np.unique(x, axis=0), "axis"),
+        (lambda x: np.pad(x, 1, mode="linear_ramp"), "mode"),
+        (lambda x: np.linalg.matrix_rank(x, hermitian=True) * x, "hermitian"),
+    ],
+)
+def test_what_can_not_be_honoured_is_refused_by_name(call, name):
+    with pytest.raises(TraceError, match=name):
+        value_and_grad(scalar(call), method="backprop")(X)
+
+
+def test_nan_spoils_a_quantile_at_every_call():
+    both = value_and_grad(lambda x: np.median(x) + np.quantile(x, 0.3), method="backprop")
+    assert np.isfinite(both(X)[0])
+    assert np.isnan(both(np.where(X > 1.0, np.nan, X))[0])

@@ -8,11 +8,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from koubai.derivatives.differences import numerical_gradient
 from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_grad
 from koubai.errors import (
     FallbackWarning,
     FunctionError,
     GradientError,
+    GradientWarning,
     InputError,
     TraceError,
     UnknownNameError,
@@ -292,17 +294,16 @@ def test_auto_falls_back_aloud_once():
         gradient = source(X)[1]
     np.testing.assert_allclose(gradient, 2 * X, rtol=1e-6)
     assert source.gradient_source == "adaptive"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        source(X)
+    source(X)
     with pytest.raises(TraceError):
         grad(f, method="backprop")(X)
 
 
 def test_randomness_is_told():
     random = np.random.default_rng(0)
-    with pytest.raises(TraceError, match="two calls"):
-        grad(lambda x: np.sum(x) * random.uniform(), method="backprop")(X)
+    for method in ("auto", "backprop"):
+        with pytest.raises(FunctionError, match="two calls"):
+            grad(lambda x: np.sum(x) * random.uniform(), method=method)(X)
 
 
 def test_a_wrong_primitive_can_not_stay_silent(monkeypatch):
@@ -341,7 +342,8 @@ def test_a_wrong_primitive_can_not_stay_silent(monkeypatch):
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_cross_check_raises_no_false_alarm(f, x, dtype):
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", GradientWarning)  # of the roots at 0
         grad(f, method="backprop")(x.astype(dtype))
 
 
@@ -490,3 +492,179 @@ def test_the_first_call_needs_no_more_memory_than_the_next():
             assert peak <= 7 * x.nbytes  # six arrays beyond x and the gradient
     finally:
         tracemalloc.stop()
+
+
+# --- black boxes
+def black_box(f):
+    """f of numbers that went through a text: it can't be traced."""
+    return lambda x: f(np.array([float("%.17g" % v) for v in np.ravel(x)]).reshape(np.shape(x)))  # noqa: UP031
+
+
+SECOND = {"forward": 1e-1, "backward": 1e-1, "central": 1e-4, "adaptive": 1e-7, "auto": 1e-7}
+
+
+@pytest.mark.parametrize("method", SECOND)
+@pytest.mark.parametrize("f", [rosenbrock, black_box(rosenbrock)])
+def test_second_derivatives_by_every_method(f, method):
+    x, v = np.array([1.2, -0.3, 0.7]), np.array([1.0, 2.0, -1.0])
+    expected = hessian(rosenbrock)(x)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        matrix, product = hessian(f, method=method)(x), hvp(f, method=method)(x, v)
+    np.testing.assert_allclose(matrix, expected, atol=SECOND[method])
+    np.testing.assert_allclose(product, expected @ v, atol=SECOND[method])
+    np.testing.assert_array_equal(matrix, matrix.T)
+    falls = method == "auto" and f is not rosenbrock
+    assert [(each.category, each.filename) for each in said] == [(FallbackWarning, __file__)] * (2 * falls)
+
+
+def test_the_complex_step_gives_second_derivatives():
+    x, v = np.array([1.2, -0.3, 0.7]), np.array([1.0, 2.0, -1.0])
+    expected = hessian(rosenbrock)(x)
+    np.testing.assert_allclose(hessian(rosenbrock, method="complex")(x), expected, rtol=1e-11)
+    np.testing.assert_allclose(hvp(rosenbrock, method="complex")(x, v), expected @ v, rtol=1e-11)
+
+
+@pytest.mark.parametrize("method", ["auto", "forward", "backward", "central", "adaptive"])
+def test_jacobians_of_black_boxes(method):
+    def f(x):
+        return np.array([[x[0] * x[1], np.sin(x[2])], [1.0, np.exp(x[1])]])
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = jacobian(black_box(f), method=method)(X)
+    np.testing.assert_allclose(found, jacobian(f)(X), atol=1e-6)
+    assert [each.category for each in said] == [FallbackWarning] * (method == "auto")
+    np.testing.assert_allclose(jacobian(f, method="complex")(X), jacobian(f)(X), rtol=1e-14)
+
+
+def test_forms_of_what_differences_give():
+    def f(p, scale, power=2):
+        return scale * float(f"{float(p['a']):.17g}") ** power * p["b"][0] + p["b"][1] ** 3
+
+    p, v = {"a": 2.0, "b": np.array([3.0, 4.0])}, {"a": 1.0, "b": np.array([0.0, 1.0])}
+    with pytest.warns(FallbackWarning, match="evaluations"):
+        H = hessian(f)(p, 2.0)
+    assert {a: {b: np.shape(block) for b, block in row.items()} for a, row in H.items()} == {
+        "a": {"a": (), "b": (2,)},
+        "b": {"a": (2,), "b": (2, 2)},
+    }
+    np.testing.assert_allclose(H["a"]["b"], [8.0, 0.0], atol=1e-7)
+    np.testing.assert_allclose(H["b"]["b"], [[0, 0], [0, 24.0]], atol=1e-7)
+    with pytest.warns(FallbackWarning):
+        product = hvp(f)(p, v, 2.0)
+    np.testing.assert_allclose(product["b"], [8.0, 24.0], atol=1e-7)
+    with pytest.warns(FallbackWarning):
+        J = jacobian(lambda p: f(p, 1.0) * np.ones((2, 1)))(p)
+    assert (J["a"].shape, J["b"].shape) == ((2, 1), (2, 1, 2))
+    cube = black_box(lambda x: x**3)
+    with pytest.warns(FallbackWarning):
+        assert hessian(cube)(2.0) == pytest.approx(12.0, rel=1e-8)
+    with pytest.warns(FallbackWarning):
+        assert hvp(cube)(2.0, 1.0) == pytest.approx(12.0, rel=1e-8)
+    with pytest.warns(FallbackWarning):
+        assert jacobian(cube)(2.0) == pytest.approx(12.0, rel=1e-8)
+    assert hessian(cube, method="central")(np.float32(2.0)) == pytest.approx(12.0, rel=1e-4)
+
+
+def test_a_fallback_is_told_once_and_stays():
+    derivatives = [(hessian, ()), (hvp, (X,)), (jacobian, ())]
+    for derivative, extra in derivatives:
+        run = derivative(black_box(square_sum))
+        with pytest.warns(FallbackWarning, match=r"test_gradient\.py:\d+: the text of a traced value"):
+            first = run(X, *extra)
+        np.testing.assert_array_equal(run(X, *extra), first)  # warnings are errors
+        with pytest.raises(TraceError):
+            derivative(black_box(square_sum), method="backprop")(X, *extra)
+        with pytest.raises(UnknownNameError, match="backprop"):
+            derivative(square_sum, method="backpro")
+
+
+def test_differences_of_the_gradient_take_over_where_second_derivatives_are_refused(monkeypatch):
+    def refuse(*args):
+        raise GradientError("refused")
+
+    monkeypatch.setattr("koubai.derivatives.paths.Paths._verify_second", refuse)
+    x, v = np.array([1.2, -0.3, 0.7]), np.array([1.0, 2.0, -1.0])
+    expected = rosenbrock_hessian(x)
+    with pytest.warns(FallbackWarning, match="refused"):
+        np.testing.assert_allclose(hessian(rosenbrock)(x), expected, rtol=1e-11)
+    with pytest.warns(FallbackWarning, match="refused"):
+        np.testing.assert_allclose(hvp(rosenbrock)(x, v), expected @ v, rtol=1e-11)
+
+
+def rosenbrock_hessian(x):
+    H = np.diag(np.r_[1200 * x[:-1] ** 2 - 400 * x[1:] + 2, 0.0]) + np.diag([0, *[200.0] * (x.size - 1)])
+    return H + np.diag(-400 * x[:-1], 1) + np.diag(-400 * x[:-1], -1)
+
+
+def test_what_differences_say_of_themselves_is_passed_on():
+    f = black_box(lambda x: np.abs(x[0]) + x[1] ** 2)
+    for derivative, extra in ((hessian, ()), (hvp, (np.ones(2),)), (jacobian, ())):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            derivative(f, method="adaptive")(np.array([0.0, 1.0]), *extra)
+        assert {(each.category, each.filename) for each in said} == {(GradientWarning, __file__)}
+        what = f"the {derivative.__name__} of <lambda> by differences: "
+        assert any(str(each.message).startswith(what) and "f has a kink at x" in str(each.message) for each in said)
+
+
+def test_pairwise_distances_have_a_jacobian():
+    def distances(x):
+        return np.linalg.norm(x[:, None] - x[None], axis=-1)[np.triu_indices(3, 1)]
+
+    x = np.array([[0.3, 1.0], [-0.7, 0.4], [2.0, -1.1]])
+    expected = jacobian(distances, method="adaptive")(x)
+    np.testing.assert_allclose(jacobian(distances)(x), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_an_output_that_is_infinite_stays_a_number():
+    np.testing.assert_array_equal(
+        jacobian(lambda x: np.array([x[0] ** 2, np.inf, x[1]]))(X[:2]), [[2, 0], [0, 0], [0, 1]]
+    )
+
+
+# --- complex numbers on the way
+C = np.array([[1 + 1j, 2 - 1j], [0.5j, 1.0]])
+
+
+def complex_array(x):
+    z = np.zeros(2, complex)
+    z[0], z[1] = x[0], 1j * x[1] * x[0]
+    z *= C[0]
+    return np.sum(np.abs(z + 1j) ** 2)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.real((1 + 2j) * x[0]),
+        lambda x: ((1 + 2j) * x[0] + 1).imag,
+        lambda x: abs((1 + 2j) - x[0]) + abs(x[1] - 1j),
+        lambda x: np.real((1 + 2j) / x[0] + x[1] / (1 + 2j)),
+        lambda x: np.real(1 / (1 + 1j * x[0])),
+        lambda x: np.real((1 + 2j) ** x[0] + x[1] ** (1 + 2j)),
+        lambda x: np.real((1 + 1j * x[0]) ** 2 + (1 + 1j * x[1]) ** 0.5 + (1 + 1j * x[1]) ** x[0]),
+        lambda x: np.imag(np.exp((1 + 2j) * x[0])) + np.abs(np.exp(1j * x[1]) + 1),
+        lambda x: np.angle(1 + 1j * x[0]) + np.angle(np.exp(1j * x[1] ** 2)),
+        lambda x: ((1 + 2j) * x[0] * np.conj((1 + 2j) * x[1])).real,
+        lambda x: np.real(np.sqrt(-1 + 1j * x[0]) + np.log(1 + 1j * x[1])),
+        lambda x: np.abs(np.sin(1j * x[0] + 1) * np.cos(x[1] + 1j) + np.tanh(1j * x[0])),
+        lambda x: np.real(np.complex64(1 + 2j) * x[0] + np.array(1 + 2j) * x[1]),
+        lambda x: np.real((1 + 2j) * x[0]) if x[0] > 0 else 0.0,
+        lambda x: np.sum(np.abs(C @ x) ** 2) + np.sum(np.abs(x @ C)),
+        lambda x: np.abs(np.vdot(C[0], x)) + np.real((C[0] * x).conj() @ C @ (C[0] * x)),
+        lambda x: np.sum(np.abs(np.fft.fft(x) * C[0]) ** 2) + np.sum(np.abs(np.fft.rfft(x) * (1 + 1j)) ** 2),
+        lambda x: np.sum(np.real(np.fft.ifft(np.fft.fft(x) * C[1]))) + np.abs(np.einsum("ij,j->", C, x)),
+        lambda x: np.abs(np.linalg.det(C * x[0] + x[1])) + np.linalg.norm(C @ x),
+        lambda x: np.real(np.prod(x + 1j)) + np.std(x * C[0]) + np.abs(np.mean(x * C[0])),
+        lambda x: np.sum(np.abs(np.where(x > 0.35, x * 1j, x)) ** 2) + np.abs(np.polyval([1, 2j, x[0]], 1 + 1j)),
+        complex_array,
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_complex_constants(f, dtype):
+    x = np.array([0.3, 0.4])
+    gradient = grad(f, method="backprop")(x.astype(dtype))
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(gradient, numerical_gradient(f, x).value, rtol=1e-8 if dtype == np.float64 else 2e-5)

@@ -1,7 +1,6 @@
 """Success is never claimed where it is not: every optimizer, every problem, rates from 1e-8 to 1e4 (mission row G4)."""
 
 import itertools
-import warnings
 
 import numpy as np
 import pytest
@@ -28,17 +27,14 @@ def test_no_run_is_a_success_unless_the_exact_gradient_says_so(name):
         if optimizer != name:
             continue
         problem = kb.problems[problem_name]
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:
-                run = kb.minimize(
-                    problem.f, problem.x0, kb.optimizers.resolve(name, lr=rate), grad=problem.grad, gtol=GTOL,
-                    max_steps=120,
-                )  # fmt: skip
-            except kb.errors.InputError as refusal:
-                if name == "levenbergmarquardt" and "f is no sum of squares" in str(refusal):
-                    continue
-                raise
+        try:
+            run = kb.minimize(
+                problem.f, problem.x0, kb.optimizers.resolve(name, lr=rate), grad=problem.grad, gtol=GTOL, max_steps=120
+            )  # fmt: skip
+        except kb.errors.InputError as refusal:
+            if name == "levenbergmarquardt" and "f is no sum of squares" in str(refusal):
+                continue
+            raise
         where = f"{name} on {problem_name} at lr {rate:g}: {run.status}, {run.message}"
         exact = np.abs(problem.grad(run.x)).max()
         assert run.success <= (exact <= GTOL), f"{where}; the exact gradient is {exact}"

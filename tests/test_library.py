@@ -51,8 +51,9 @@ def call(loaded, x=2.0, name="times"):
 
 
 def python(script):
-    """Run a script in a process of its own and return what it printed; it must end well and complain about nothing."""
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
+    """Run a script in a process of its own and return what it printed; it must end well and warn of nothing of ours."""
+    peers = [f"-Wignore::{kind}" for kind in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning")]
+    command = [sys.executable, "-Werror", *peers, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -482,10 +483,9 @@ def test_use_makes_an_entry_young(cache):
 
 
 SHARE = """
-import ctypes, os, warnings
+import ctypes, os
 from koubai.execute import library
 
-warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside BLAS's threads, from Python 3.12 on
 library.available()
 gate, opener = os.pipe()
 children = []
@@ -587,10 +587,9 @@ def test_one_key_does_not_wait_for_another():
 
 
 FORK = """
-import ctypes, itertools, os, signal, threading, warnings
+import ctypes, itertools, os, signal, threading
 from koubai.execute import library
 
-warnings.simplefilter("ignore", DeprecationWarning)  # of forks among threads, from Python 3.12 on: the point here
 def use(n):
     loaded = library.load(f"times {n}", lambda: TIMES.format(n))
     assert ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(loaded.address("times"))(2.0) == 2.0 * n
@@ -624,6 +623,29 @@ for thread in threads:
 @forking
 def test_a_child_works_whatever_its_parents_threads_were_doing():
     python(f"TIMES = {TIMES!r}\n{FORK}")
+
+
+def test_what_some_systems_lack_is_not_needed(cache):
+    python("""
+        import os
+
+        for name in ("sched_getaffinity", "fork", "register_at_fork", "O_NOFOLLOW"):
+            if hasattr(os, name):
+                delattr(os, name)
+        import numpy as np
+        import koubai as kb
+        from koubai.execute import library, update
+
+        assert library.processors() == os.cpu_count()
+        run = kb.minimize(lambda x: x @ x, np.ones(2), kb.SGD(lr=1e-4), max_steps=5000)
+        optimizer, x = kb.Adam(), np.ones(update.THREADED)
+        for _ in range(3):
+            optimizer.update(x, x)
+        from koubai.descent.many import descend_many
+        descend_many(lambda x: x @ x, np.ones((50, 2)), kb.SGD(lr=0.1))
+    """)
+    if library.available():
+        assert list(cache.iterdir())
 
 
 # Without llvmlite

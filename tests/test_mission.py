@@ -229,13 +229,23 @@ def losses_of(name, dtype):
     return run.history.epochs.fun
 
 
+def assert_pytorchs(ours, name, dtype, tolerance):
+    """To the tolerance; in single precision, or as near as PyTorch's own losses lie to those in double precision.
+
+    That is further for momentum alone, which swings at this rate and enlarges how a machine's BLAS adds up.
+    """
+    stored = json.loads(losses.STORED.read_text())
+    theirs = np.array(stored[dtype][name])
+    rounding = np.max(np.abs(theirs - stored["float64"][name]))
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=max(tolerance, rounding))
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
 @pytest.mark.parametrize("name", losses.SETTINGS)
 def test_o11_the_losses_are_pytorchs(name, dtype, tolerance):
-    theirs = json.loads(losses.STORED.read_text())[dtype][name]
     ours = losses_of(name, dtype)
     assert len(ours) == 20
-    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    assert_pytorchs(ours, name, dtype, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
@@ -250,8 +260,7 @@ def test_o11_so_are_those_of_a_training(name, dtype, tolerance):
         kb.optimizers.resolve(name, **losses.SETTINGS[name]),
         epochs=losses.EPOCHS,
     )
-    theirs = json.loads(losses.STORED.read_text())[dtype][name]
-    np.testing.assert_allclose(run.history.epochs.fun, theirs, rtol=tolerance, atol=tolerance)
+    assert_pytorchs(run.history.epochs.fun, name, dtype, tolerance)
 
 
 def test_o12_stochastic_descent_takes_each_sample_once_an_epoch():

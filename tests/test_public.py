@@ -1,12 +1,15 @@
 """The public names: complete, documented, and cheap to import."""
 
 import ast
+import contextlib
 import importlib
 import inspect
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import koubai
@@ -58,6 +61,23 @@ def test_import_pulls_in_numpy_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
+@pytest.mark.parametrize(
+    ("module", "ours"),
+    [("koubai", True), ("koubai.graph.trace", True), ("<string>", True), ("numpy", False), (__name__, False)],
+)
+def test_a_deprecation_is_a_failure_where_koubais_code_meets_it(kind, module, ours):
+    """By the filters in pyproject.toml: what a peer's next version deprecates fails no test on a stranger's machine."""
+    with warnings.catch_warnings(record=True) as told, pytest.raises(kind) if ours else contextlib.nullcontext():
+        warnings.warn_explicit("old", kind, "file.py", 1, module=module, registry={})
+    assert len(told) == (not ours)
+
+
+def test_every_other_warning_is_a_failure():
+    with pytest.raises(RuntimeWarning, match="divide by zero"):
+        np.ones(1) / 0
 
 
 def test_an_unknown_public_name_is_an_attribute_error():

@@ -271,7 +271,7 @@ def ternary(x):
 
 @program
 def const(x):
-    return 3.0
+    return 3.0 + 0 * x[0]
 
 
 @program
@@ -483,8 +483,7 @@ def test_what_is_done_with_a_kept_value_does_not_reach_the_graph():
         return np.sum(np.tanh(x))
 
     graph = trace(f, X)
-    with pytest.raises(TraceError, match="outlived"):
-        _ = 1.0 - kept[0]  # the derivative will ask for this number
+    np.testing.assert_array_equal(1.0 - kept[0], 1.0 - X)  # the derivative will ask for this number
     np.testing.assert_allclose(graph.gradient()(X)[1], 1 - np.tanh(X) ** 2, rtol=1e-14)
 
 
@@ -569,6 +568,7 @@ def refused_histogram(x):
 
 
 OUTSIDE = np.zeros(4)
+OUTSIDE.flags.writeable = False
 
 
 def refused_write_outside(x, out=OUTSIDE):
@@ -576,13 +576,7 @@ def refused_write_outside(x, out=OUTSIDE):
     return out.sum()
 
 
-def refused_global(x):
-    global COUNTER
-    COUNTER = x
-    return x.sum()
-
-
-@pytest.mark.parametrize("f", [refused_histogram, refused_write_outside, refused_global])
+@pytest.mark.parametrize("f", [refused_histogram, refused_write_outside])
 def test_refusal_names_file_line_reason_and_fix(f):
     with pytest.raises(TraceError) as caught:
         trace(f, X)
@@ -622,16 +616,32 @@ def test_none_and_text_are_not_answers():
             value_and_grad(lambda x, answer=answer: answer, method="backprop")(X)
 
 
-def test_a_kept_traced_value_is_refused_later():
-    kept = []
+def test_a_traced_value_that_outlives_its_trace_is_the_number_that_it_was():
+    def kept():  # a generator is no kind of thing that could hold plain numbers instead
+        while True:
+            held.append((yield))
 
-    def keeps(x):
-        kept.append(x)
-        return np.sum(kept[0] * x)
+    held, generator = [], kept()
+    next(generator)
 
-    trace(keeps, X)
-    with pytest.raises(TraceError):
-        trace(keeps, X)
+    def f(x):
+        generator.send(x)
+        generator.send(x[0])
+        return np.sum(x**2)
+
+    trace(f, X)
+    x, first = held
+    assert type(x) is not np.ndarray
+    for plain in (
+        x + 1, 1 - x, x * x, -x, abs(x), x > 0, np.exp(x), np.add.reduce(x), np.concatenate([x, x]), x.sum(), x[1:],
+        x.T, np.asarray(x), x.reshape(2, 2) + 0, first * 2, np.where(x > 0, x, 0), x @ x, x.astype(int),
+    ):  # fmt: skip
+        assert isinstance(plain, np.ndarray | np.generic)
+    assert (float(first), bool(first), f"{first:.2f}", hash(first)) == (X[0], True, f"{X[0]:.2f}", hash(X[0]))
+    np.testing.assert_array_equal(x * np.ones(4), X)
+    x[0] = 7.0
+    assert x[0] == 7.0
+    np.testing.assert_array_equal(trace(lambda y: np.sum(x[1:] * y[1:]), X).gradient()(X)[1], [0, *X[1:]])
 
 
 def test_helpers_in_other_modules_are_traced():

@@ -360,6 +360,7 @@ def test_the_check_of_the_gradient_has_the_graph_of_the_loss(units, data, monkey
         assert float(of_graph) == pytest.approx(f(*leaves), rel=1e-12)
         assert float(of_graph) == pytest.approx(value, rel=1e-12)
         seen.append((leaves[active[0]].size, gradients[0].size))
+        return True
 
     monkeypatch.setattr(lane, "cross_check", check)
     net = network(units)
@@ -371,9 +372,9 @@ def test_a_wrong_gradient_stops_the_training(data, monkeypatch):
     X, y = data
     right = lane.reverse
 
-    def wrong(graph, active, auxiliary):
+    def wrong(graph, active, auxiliary, careful):
         # the gradients of two weights of equal shape change places
-        gradient = right(graph, active, auxiliary=auxiliary)
+        gradient = right(graph, active, auxiliary=auxiliary, careful=careful)
         outputs = list(gradient.outputs)
         shapes = [gradient.nodes[i].shape for i in outputs]
         k = shapes.index((4,))

@@ -77,7 +77,7 @@ def test_the_page_says_which_rules_compile_and_why_not_the_others():
 
 @pytest.mark.parametrize("size", [update.THREADED - 1, update.THREADED, 2 * update.THREADED + 5])
 def test_threads_change_no_bit(size, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(library, "processors", lambda: 3)
     optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
     params = arrays([(size - 100,), (100,)], np.float32)
     expected = {key: value.copy() for key, value in params.items()}
@@ -87,6 +87,23 @@ def test_threads_change_no_bit(size, monkeypatch):
         plain.update(expected, grads)
     for key, value in params.items():
         np.testing.assert_array_equal(value, expected[key])
+
+
+def test_where_the_system_does_not_tell_which_cpus_are_ours(monkeypatch):
+    """macOS and Windows have no os.sched_getaffinity."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    asked = []
+    monkeypatch.setattr(update, "_helpers", lambda count: asked.append(count) or [])
+    for cpus in (3, None):  # None: Python can't tell
+        monkeypatch.setattr(os, "cpu_count", lambda cpus=cpus: cpus)
+        optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
+        x, y = np.ones((2, update.THREADED), np.float32)
+        for t in range(3):
+            g = np.linspace(-1, t, x.size, dtype=np.float32)
+            optimizer.update(x, g)
+            plain.update(y, g)
+        np.testing.assert_array_equal(x, y)
+    assert set(asked) == {2}
 
 
 @pytest.mark.parametrize("comes", [True, False])
@@ -99,7 +116,7 @@ def test_nobody_waits_for_a_helper_that_has_not_come(comes, monkeypatch):
         def dismiss(self):
             pass
 
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(library, "processors", lambda: 2)
     monkeypatch.setattr(update, "_helpers", lambda count: [Helper()] * count)
     optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
     x, y = np.ones((2, update.THREADED + 1), np.float32)
@@ -126,7 +143,7 @@ def test_a_correction_that_has_become_one_changes_no_bit(dtype):
 
 
 def test_several_optimizers_at_once_wait_for_nobody(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(library, "processors", lambda: 3)
     size = update.THREADED + 7
     results = {}
 
@@ -167,7 +184,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(size, bad):
 @pytest.mark.parametrize("size", [5, 100, update.THREADED + 1])
 @pytest.mark.parametrize("name", ["adam", "lion", "nadam"])  # nadam's product of momenta is one number for all elements
 def test_gradients_that_the_caller_answers_for_are_looked_at_on_the_way(name, size, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(library, "processors", lambda: 2)
     optimizer, plain = kb.optimizers.resolve(name, lr=0.1), in_numpy(name, {"lr": 0.1})
     params = arrays([(size,), (4,)], np.float32)
     expected = {key: value.copy() for key, value in params.items()}

@@ -16,6 +16,7 @@
     └── Interrupted                         Ctrl-C during a descent; carries the run so far
     UserWarning
     ├── FallbackWarning                     differences took the place of backpropagation, and why
+    ├── GradientWarning                     a gradient that is not finite, or not sharp, and why
     └── CompileWarning                      there is no machine code, and how to repair it
 
 An exception raised inside the user's own function passes through unchanged, with the step and x as a note.
@@ -24,8 +25,10 @@ An exception raised inside the user's own function passes through unchanged, wit
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from koubai.descent.record import Run
@@ -37,13 +40,39 @@ __all__ = [
     "FallbackWarning",
     "FunctionError",
     "GradientError",
+    "GradientWarning",
     "InputError",
     "Interrupted",
     "KoubaiError",
     "MissingPackageError",
     "TraceError",
     "UnknownNameError",
+    "warn",
 ]
+
+# rooms that a call may pass on its way from the user's line: what stands there is not what he wrote
+_INSIDE = ("koubai", "numpy", "contextlib", "functools", "threading", "concurrent")
+
+
+def warn(warning: Warning) -> None:
+    """Show a warning at the user's line: the nearest one on the stack that is outside koubai."""
+    frame: Any = sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame):
+        frame = frame.f_back
+    place = frame.f_globals
+    warnings.warn_explicit(
+        warning,
+        type(warning),
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        place.get("__name__", "<string>"),
+        place.setdefault("__warningregistry__", {}),
+    )
+
+
+def _is_inside(frame: Any) -> bool:
+    name = frame.f_globals.get("__name__") or ""
+    return name.partition(".")[0] in _INSIDE or frame.f_code.co_filename.startswith("<koubai")
 
 
 class KoubaiError(Exception):
@@ -101,10 +130,18 @@ class CompileError(KoubaiError):
 
 
 class FallbackWarning(UserWarning):
-    """The function could not be differentiated by backpropagation, so numerical differences took its place."""
+    """The function could not be differentiated by backpropagation, so numerical differences took its place.
 
-    def __init__(self, reason: object) -> None:
-        super().__init__(f"{reason}. Adaptive differences take the place of backpropagation.")
+    evaluations: of f, that a gradient takes from now on; None where it is not known.
+    """
+
+    def __init__(self, reason: object, evaluations: int | None = None) -> None:
+        cost = "" if evaluations is None else f": {evaluations} evaluations of f a gradient"
+        super().__init__(f"{reason}. Adaptive differences take the place of backpropagation{cost}.")
+
+
+class GradientWarning(UserWarning):
+    """A gradient that is not finite where the function is, or that differences tell only roughly, and why."""
 
 
 class CompileWarning(UserWarning):

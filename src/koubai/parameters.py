@@ -1,9 +1,15 @@
-"""Parameters: one number, one array or a dict of arrays outside; one flat float64 or float32 vector inside."""
+"""Parameters: a number, an array, or arrays in dicts, lists and tuples outside; one flat float vector inside.
+
+A list or tuple of numbers, or of such lists, is one array. One that holds an array, a dict or another such structure is
+a structure itself: ``[(W1, b1), (W2, b2)]`` has four arrays, ``[W1, W2]`` has two, also where they are equally large.
+A NamedTuple is always one, and keeps its type.
+"""
 
 from __future__ import annotations
 
+import collections
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,20 +18,75 @@ import numpy.typing as npt
 
 from koubai.errors import FunctionError, InputError
 
-__all__ = ["FloatArray", "Layout", "Parameters", "as_scalar", "flatten", "real_array"]
+__all__ = [
+    "FloatArray",
+    "Layout",
+    "Parameters",
+    "as_scalar",
+    "flatten",
+    "form_of_text",
+    "form_text",
+    "is_structure",
+    "members",
+    "real_array",
+    "rebuilt",
+]
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
-Parameters: TypeAlias = Any  # a number, an array_like of any shape, or a dict of them
+Parameters: TypeAlias = Any  # a number, an array_like of any shape, or a dict, list or tuple of them
+
+
+def is_structure(value: Any) -> bool:
+    """Return whether ``value`` is a structure of arrays, and not one array."""
+    if isinstance(value, list | tuple):
+        if hasattr(value, "_fields"):
+            return True
+        return any((isinstance(part, np.ndarray) and part.ndim > 0) or is_structure(part) for part in value)
+    return isinstance(value, Mapping)
+
+
+def members(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of a structure called ``name``, and what the caller would call them."""
+    if isinstance(value, Mapping):
+        yield from ((f"{name}[{key!r}]", part) for key, part in value.items())
+    elif hasattr(value, "_fields"):
+        yield from ((f"{name}.{field}", part) for field, part in zip(value._fields, value, strict=True))
+    else:
+        yield from ((f"{name}[{i}]", part) for i, part in enumerate(value))
+
+
+def rebuilt(value: Any, parts: Iterator[Any]) -> Any:
+    """Return a structure like ``value`` whose arrays are the next of ``parts``."""
+    if not is_structure(value):
+        return next(parts)
+    if isinstance(value, Mapping):
+        return {key: rebuilt(part, parts) for key, part in value.items()}
+    return _listed(type(value), [rebuilt(part, parts) for part in value])
+
+
+def _listed(kind: Any, parts: Sequence[Any]) -> Any:
+    if kind is list or kind is tuple:
+        return kind(parts)
+    return kind(*parts) if hasattr(kind, "_fields") else (list if issubclass(kind, list) else tuple)(parts)
+
+
+# How arrays are nested: of an array None; else dict, list, tuple or the class of a NamedTuple, and its (key, form)
+Form: TypeAlias = Any
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The form of the caller's parameters: how one flat vector is shown as a number, an array or a dict."""
+    """The form of the caller's parameters: how one flat vector is shown as a number, an array or several arrays.
 
-    names: tuple[str, ...] | None  # None: not a dict
+    names: what the caller would call each array; None: there is one. form: how they are nested, where that is more than
+    one dict with the names as its keys.
+    """
+
+    names: tuple[str, ...] | None
     shapes: tuple[tuple[int, ...], ...]
     is_number: bool
     dtype: np.dtype[Any]
+    form: Form = None
 
     @property
     def size(self) -> int:
@@ -38,16 +99,31 @@ class Layout:
         lead = vector.shape[:-1]
         if self.names is None:
             return vector.reshape(lead + self.shapes[0])
-        out, start = {}, 0
-        for name, shape in zip(self.names, self.shapes, strict=True):
+        parts, start = [], 0
+        for shape in self.shapes:
             stop = start + math.prod(shape)
-            out[name] = vector[..., start:stop].reshape(lead + shape)
+            parts.append(vector[..., start:stop].reshape(lead + shape))
             start = stop
-        return out
+        return self.assembled(parts)
+
+    def assembled(self, parts: Sequence[Any]) -> Any:
+        """Return ``parts``, one for each array, in the caller's form."""
+        if self.names is None:
+            return parts[0]
+        return dict(zip(self.names, parts, strict=True)) if self.form is None else _assembled(self.form, iter(parts))
+
+    def parts(self, value: Any) -> list[Any]:
+        """Return the arrays of ``value``. Raises KeyError, IndexError or TypeError where it has another form."""
+        if self.names is None:
+            return [value]
+        return [value[name] for name in self.names] if self.form is None else list(_parts(self.form, value))
 
     def copy(self, vector: FloatArray) -> Any:
         """Show a copy of ``vector`` in the caller's form: what the caller does with it stays with the caller."""
-        return self.view(vector.copy())
+        if self.is_number:
+            return vector[0]
+        shown = self.view(vector)
+        return self.assembled([part.copy() for part in self.parts(shown)])
 
     def label(self, i: int) -> str:
         """Name element ``i`` of the flat vector as the caller would: ``x``, ``x[1, 2]`` or ``W[0, 3]``."""
@@ -67,18 +143,111 @@ class Layout:
         Values are not checked for being finite: the caller decides what NaN means there.
         """
         if self.names is None:
-            parts = [real_array(value, argument)]
-        else:
+            labels, parts = [argument], [real_array(value, argument)]
+        elif self.form is None:
             if not isinstance(value, Mapping) or set(value) != set(self.names):
                 got = sorted(value) if isinstance(value, Mapping) else type(value).__name__
                 raise InputError(f"{argument} must be a dict with the keys {sorted(self.names)}, got {got}")
-            parts = [real_array(value[name], f"{argument}[{name!r}]") for name in self.names]
-        for part, shape, name in zip(parts, self.shapes, self.names or ("",), strict=True):
+            labels = [f"{argument}[{name!r}]" for name in self.names]
+            parts = [real_array(value[name], label) for name, label in zip(self.names, labels, strict=True)]
+        else:
+            found = list(_matched(self.form, value, argument))
+            labels = [label for label, _ in found]
+            parts = [real_array(part, label) for label, part in found]
+        for part, shape, label in zip(parts, self.shapes, labels, strict=True):
             fits = part.size == 1 if self.is_number else part.shape == shape
             if not fits:
-                where = f"{argument}[{name!r}]" if name else argument
-                raise InputError(f"{where} has shape {part.shape}, but x has shape {shape}; they must be equal")
+                raise InputError(f"{label} has shape {part.shape}, but x has shape {shape}; they must be equal")
         return np.concatenate([part.ravel() for part in parts]).astype(self.dtype, copy=False)
+
+
+def _assembled(form: Form, parts: Iterator[Any]) -> Any:
+    if form is None:
+        return next(parts)
+    kind, entries = form
+    if kind is dict:
+        return {key: _assembled(inner, parts) for key, inner in entries}
+    return _listed(kind, [_assembled(inner, parts) for _, inner in entries])
+
+
+def _parts(form: Form, value: Any) -> Iterator[Any]:
+    if form is None:
+        yield value
+    else:
+        kind, entries = form
+        if len(value) != len(entries) or isinstance(value, Mapping) is not (kind is dict):
+            raise KeyError(len(value))
+        for key, inner in entries:
+            yield from _parts(inner, value[key])
+
+
+def _matched(form: Form, value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the arrays of ``value`` and what they are called. Raises InputError where it has another form."""
+    if form is None:
+        yield name, value
+        return
+    kind, entries = form
+    keys = [key for key, _ in entries]
+    if kind is dict:
+        if not isinstance(value, Mapping) or set(value) != set(keys):
+            got = sorted(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+            raise InputError(f"{name} must be a dict with the keys {sorted(keys)}, got {got}")
+    elif not isinstance(value, list | tuple) or len(value) != len(keys):
+        got = f"{len(value)}" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+        raise InputError(f"{name} must be a {'list' if kind is list else 'tuple'} of {len(keys)} parts, got {got}")
+    for key, inner in entries:
+        yield from _matched(inner, value[key], f"{name}[{key!r}]")
+
+
+def _taken_apart(value: Any, name: str) -> tuple[Form, list[tuple[str, Any]]]:
+    """Return the form of ``value``, and its arrays with their names. Raises InputError where a part is empty."""
+    if not is_structure(value):
+        if isinstance(value, list | tuple) and not value:
+            raise InputError(f"{name} is an empty {type(value).__name__}; leave it out, or give at least one array")
+        return None, [(name, value)]
+    if not value:
+        raise InputError(f"{name} is an empty {'dict' if isinstance(value, Mapping) else type(value).__name__}")
+    if isinstance(value, Mapping):
+        if not all(isinstance(k, str) for k in value):
+            raise InputError(f"{name} must have strings as keys, got {list(value)!r}")
+        kind: Any = dict
+        keys: list[Any] = list(value)
+    else:
+        kind = type(value) if hasattr(value, "_fields") else list if isinstance(value, list) else tuple
+        keys = list(range(len(value)))
+    entries, arrays = [], []
+    for k, (label, part) in zip(keys, members(value, name), strict=True):
+        form, found = _taken_apart(part, label)
+        entries.append((k, form))
+        arrays += found
+    return (kind, tuple(entries)), arrays
+
+
+def form_text(form: Form) -> Any:
+    """Return a form in JSON's types."""
+    if form is None:
+        return None
+    kind, entries = form
+    what = [kind.__name__, *kind._fields] if hasattr(kind, "_fields") else [kind.__name__]
+    return [what, [[key, form_text(inner)] for key, inner in entries]]
+
+
+def form_of_text(text: Any) -> Form:
+    """Return the form that `form_text` wrote. A NamedTuple comes back as one of the same name and fields.
+
+    Raises ValueError where it is none.
+    """
+    if text is None:
+        return None
+    (name, *fields), entries = text
+    kinds: dict[str, Any] = {"dict": dict, "list": list, "tuple": tuple}
+    kind = collections.namedtuple(str(name), [str(field) for field in fields]) if fields else kinds.get(name)
+    if kind is None:
+        raise ValueError(f"{name!r} is no structure of arrays")
+    keys = [str(key) if kind is dict else int(key) for key, _ in entries]
+    if kind is not dict and keys != list(range(len(fields) or len(keys))):
+        raise ValueError("the parts of a structure are not numbered in order")
+    return kind, tuple(zip(keys, [form_of_text(inner) for _, inner in entries], strict=True))
 
 
 def real_array(value: Any, argument: str) -> FloatArray:
@@ -107,27 +276,38 @@ def flatten(x: Parameters, argument: str = "x0") -> tuple[Layout, FloatArray]:
 
     Raises InputError if ``x`` is empty, complex, of object dtype, or not finite, naming the first bad element.
     """
-    if isinstance(x, Mapping):
-        if not x:
-            raise InputError(f"{argument} is an empty dict; give at least one array")
-        if not all(isinstance(name, str) for name in x):
-            raise InputError(f"{argument} must have strings as keys, got {list(x)!r}")
-        names: tuple[str, ...] | None = tuple(x)
-        parts = [real_array(value, f"{argument}[{name!r}]") for name, value in x.items()]
+    form: Form = None
+    if is_structure(x):
+        form, found = _taken_apart(x, argument)
+        parts = [real_array(value, label) for label, value in found]
+        if form[0] is dict and all(inner is None for _, inner in form[1]):
+            names, form = tuple(x), None
+        else:
+            names = tuple(_within(label, argument) for label, _ in found)
     else:
         names = None
         parts = [real_array(x, argument)]
     dtype = np.result_type(*parts)
     is_number = names is None and parts[0].ndim == 0
-    layout = Layout(names, tuple(part.shape for part in parts), is_number, dtype)
+    layout = Layout(names, tuple(part.shape for part in parts), is_number, dtype, form)
     vector = np.concatenate([part.ravel() for part in parts]).astype(dtype)
     if vector.size == 0:
         raise InputError(f"{argument} is empty (shape {parts[0].shape}); give at least one number")
     bad = np.flatnonzero(~np.isfinite(vector))
     if bad.size:
-        label = layout.label(int(bad[0])).replace("x", argument, 1) if names is None else layout.label(int(bad[0]))
+        label = layout.label(int(bad[0]))
+        label = argument + label[1:] if names is None or label.startswith(("x[", "x.")) else label
         raise InputError(f"{argument} must be finite, but {label} = {vector[bad[0]]}")
     return layout, vector
+
+
+def _within(label: str, argument: str) -> str:
+    """Return the name of an array as the function would write it: ``x[0][1]``, or ``layers[0][1]`` in a dict."""
+    inner = label[len(argument) :]
+    if inner.startswith("['"):
+        key, _, rest = inner[2:].partition("']")
+        return key + rest
+    return "x" + inner
 
 
 def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:

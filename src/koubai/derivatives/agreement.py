@@ -1,7 +1,8 @@
-"""The first use of a graph: does it agree with the function it was traced from?
+"""The one check that every derivative passes at the first use of its graph: does it agree with the function itself?
 
 One random directional derivative is compared with differences of the function, at several steps and with the noise of
-the function measured, so that neither a kink nor rounding raises falsely and a wrong derivative can't stay silent.
+the function measured, so that neither a kink nor rounding raises falsely and a wrong derivative can't stay silent. The
+noise is that of the terms that the function is made of: 1 − cos x is 1e-16 off near 0, however small it is itself.
 
 Where no difference confirms backpropagation, the function may still be to blame: a network of rectifiers bends within
 every step that rounding allows. Then the graph is asked for another witness, which needs no step of the whole: the
@@ -10,24 +11,48 @@ suit it, element by element where it works so. A kink of one primitive is no nea
 step relative to the operand does not cross it. What comes out is the derivative of the graph without any of the
 derivative rules, so it finds a wrong rule, and a wrong order of right ones, at kinks too; it decides wherever it is
 sharp. It knows nothing of f itself: that the graph follows f to where the difference was taken is asked besides.
+
+A graph may be right about its own point and still not follow f. Text made of x and read back, a search inside f that
+ends where a comparison turns, a table that is looked up: the graph holds what came of x there as a constant, behind
+guards that fail at every other x, or between the stairs that a fine rounding makes. Where x passes through anything of
+the kind, the slope of f over longer steps is looked at too; if it is steady and another, and either the graph is not f
+however near, or f jumps, the graph is refused.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from koubai.errors import GradientError, TraceError
-from koubai.graph.trace import Graph, Node, run_nodes
+from koubai.errors import FunctionError, GradientError, TraceError
+from koubai.execute.memory import Memory, sweep
+from koubai.graph.trace import Graph, Guard, Node
 
-__all__ = ["cross_check"]
+__all__ = ["Box", "check_bend", "cross_check", "directions_of", "into", "refuse_random"]
 
 _STEPS = ((1e-4, 1e-5), (1e-3, 1e-4), (1e-5, 1e-6), (1e-2, 1e-3), (1e-6, 1e-7))
 _STEPS_FLOAT32 = ((1e-2, 3e-3), (3e-2, 1e-2), (1e-1, 3e-2))
 # of one node: the long ones for what is linear, the middle for what is smooth, the short ones beside a kink
 _NODE_STEPS = (0.3, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11)
+_STAIR_STEPS = (1e-9, 1e-11, 1e-13)
+_TREND = 1e-2  # the step over which the slope of a staircase shows; its stairs may be as wide
+_PLACES = np.array([0.23, 0.49, 0.76, 1.0])  # where f is looked at along such a step: no round numbers, as stairs have
+_BRANCHES = 8  # so many branches that x decides may be a search
+# primitives that give numbers they were given: they round nothing
+_EXACT = frozenset(
+    ("absolute", "concatenate", "conjugate", "copysign", "fabs", "fmax", "fmin", "getitem", "max", "maximum", "min")
+).union(("minimum", "negative", "positive", "relu", "setitem", "stack", "where"))
+# primitives that give the sum of what they are given, moved: all operands, or so many of the first ones
+_MOVES = frozenset(("add_at", "concatenate", "getitem", "setitem", "stack"))
+_MOVED = {"add_at": 2, "getitem": 1, "setitem": 2}
+_EPS = {np.dtype(d): float(np.finfo(d).eps) for d in (np.float16, np.float32, np.float64, np.complex64, np.complex128)}
+_FEW = 64  # elements of a node whose slopes are found together with those of others like it
+Box: TypeAlias = tuple[Any, Any]
+_JUMPING = frozenset(("remainder", "fmod"))  # primitives with a derivative that jump
 
 
 def cross_check(
@@ -39,122 +64,408 @@ def cross_check(
     where: str,
     single: bool = False,
     graph: Graph | None = None,
-    box: tuple[Any, Any] | None = None,
-) -> None:
+    stairs: bool = True,
+    box: Box | None = None,
+) -> bool:
     """Compare ``value`` and ``gradients`` with ``f(*leaves)`` and its differences.
 
     f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``;
     single: f computes in float32 somewhere; graph: f as it was traced, whose inputs are the leaves and whose first
-    output is f; without it, nothing but differences of f is asked. box: the lowest and the highest active leaves, flat,
-    one after the other: f is not called outside.
-    Raises TraceError where two calls of f differ or its value is not the graph's; GradientError where the derivative
-    is wrong beyond the measured noise.
+    output is f; without it, nothing but differences of f is asked; stairs: is f refused where it follows x in steps
+    only? Gradients do at kinks. box: the lowest and the highest active leaves, flat, one after the other: f is not
+    called outside.
+    Returns False where nothing leads from the active leaves to f, and no difference moves it either.
+    Raises FunctionError where two calls of f differ; TraceError where the graph does not give f's value, or does not
+    follow f; GradientError where the derivative is wrong beyond the measured noise.
     """
     if not all(np.isfinite(leaves[k]).all() for k in active):
-        return
-    random = np.random.default_rng(20240229)
-    directions = [_direction(random, np.asarray(leaves[k], np.float64)) for k in active]
+        return True
     eps = max(float(np.finfo(np.asarray(leaves[k]).dtype).eps) for k in active)
     if single:
         eps = max(eps, float(np.finfo(np.float32).eps))
-
-    if box is not None:
-        directions = _into(box, [np.asarray(leaves[k], np.float64) for k in active], directions)
-
-    def moved(h: float) -> list[Any]:
-        there = list(leaves)
-        for k, v in zip(active, directions, strict=True):
-            x, y = np.asarray(leaves[k]), np.asarray(v * h)
-            y += x
-            there[k] = y.astype(x.dtype, copy=False) if x.ndim else x.dtype.type(y)
-        return there
-
-    def at(h: float) -> float:
-        there = moved(h)
-        for k, leaf in enumerate(there):
-            if leaf is leaves[k] and isinstance(leaf, np.ndarray):
-                there[k] = leaf.copy()
-        if box is not None and h != 0.0:
-            flat = _one_vector([there[k] for k in active])
-            if (flat < box[0]).any() or (flat > box[1]).any():
-                return float("nan")
-        try:
-            return float(f(*there))
-        except Exception:
-            if h == 0.0:
-                raise
-            return float("nan")  # outside the domain of f
-
+    line = _Line(f, leaves, active, graph, eps, box=box)
+    at = line.at
     with np.errstate(all="ignore"):
-        f0, again = at(0.0), at(0.0)
-        if f0 != again and not (np.isnan(f0) and np.isnan(again)):
-            raise TraceError(
-                f"two calls of {where} at the same x differ: {f0!r} and {again!r}",
-                "a function with randomness or hidden state has no gradient; fix the seed inside it",
-            )
+        f0, again = at(0.0), line.asked(0.0)
+        line.noise = eps * abs(f0)
+        if f0 != again and not (np.isnan(f0) and np.isnan(again)) and not line.within_rounding(f0 - again):
+            raise _random(where, f0, again)
+        noise = max(abs(at(s * 4 * eps) - f0) for s in (-1.0, 1.0))
+        noise = line.noise = max(noise if np.isfinite(noise) else 0.0, line.noise)
         if not np.isfinite(f0) or not np.isfinite(value):
             if (np.isnan(f0) and np.isnan(value)) or f0 == value:
-                return
+                return True
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
-        noise = max(abs(at(s * 4 * eps) - f0) for s in (-1.0, 1.0))
-        noise = max(noise if np.isfinite(noise) else 0.0, eps * abs(f0))
-        if abs(value - f0) > 100 * noise + 1e3 * eps * abs(f0):
+        if not line.within_rounding(max(0.0, abs(value - f0) - 1e3 * eps * abs(f0))):
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
-        slope = float(sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, directions, strict=True)))
-        undefined = any(np.isnan(g).any() for g in gradients)  # such as 0 · ∞: it may still have a finite value
-        if not np.isfinite(slope) and not undefined:
-            return
-        found: list[tuple[float, float, float]] = []
+        pairs = list(zip(gradients, line.directions, strict=True))
+        slope = line.slope(gradients)
+        if not np.isfinite(slope):
+            return True  # nothing is agreed to: the caller knows, and asks again where it is finite
+        found: list[_Difference] = []
+        confirmed = False
         for h, smaller in _STEPS if eps < 1e-10 else _STEPS_FLOAT32:
-            pair = _difference(at, h, smaller, noise)
-            if pair is None:
-                continue
-            error, difference = pair
-            if error <= 1e-6 * abs(slope) and abs(difference - slope) <= 10 * error:
-                return
-            found.append((error, difference, smaller))
-        found.sort()
-        differs = _verdict(found, slope, undefined, eps, noise)
-        if differs is False or (differs is None and eps > 1e-10 and _roughly(found, slope)):
-            return
+            difference = _Difference.of(at, h, smaller)
+            if difference is not None:
+                found.append(difference)
+                error = difference.error(line.noise)
+                if error <= 1e-6 * abs(slope) and abs(difference.slope - slope) <= 10 * error:
+                    confirmed = True
+                    break
+        looks = None if graph is None or not stairs else _looks(graph, tuple(active))
+        if looks is not None and not looks.reach and line.flat:
+            return bool(looks.guards)  # what is looked at may lead elsewhere
+        if confirmed and (looks is None or not looks.doubtful):
+            return True
+        size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
+        if looks is not None and looks.doubtful:
+            for beside in (line, _Line(f, leaves, active, graph, eps, 1, box)):  # along one, what is lost may cancel
+                beside.noise = noise
+                claimed = beside.slope(gradients)
+                trend = beside.trend(claimed, saw=bool(looks.steps))
+                if trend is None:
+                    continue
+                beside.noise = 0.0  # as measured, it may be a stair that x stands beside
+                beside.measure(eps * max(abs(f0), size))
+                if not looks.carries or not beside.follows(trend - claimed) or beside.jumps(trend, claimed):
+                    raise looks.refusal(where, claimed, trend)
+                beside.measure(noise)
+        if confirmed:
+            return True
+        differs = _verdict(found, slope, eps, line.noise)
+        if differs is not False:  # what is small because its terms cancel is as far off as they are
+            line.measure(eps * size)
+            differs = _verdict(found, slope, eps, line.noise)
+        if differs is False or (differs is None and eps > 1e-10 and _roughly(found, slope, line.noise)):
+            return True
+        noise = line.noise
         wrong = bool(differs) and not _at_kink(at, f0, slope, noise, eps)
-        told = f"a difference gives {found[0][1]!r}" if wrong else ""
-        slopes = None if graph is None or undefined else _slopes_of_nodes(graph, moved, active, directions, eps)
-        if graph is not None and slopes is not None:
+        sharpest = min((difference.error(noise), difference.slope) for difference in found)[1] if found else np.nan
+        told = f"a difference gives {sharpest!r}" if wrong else ""
+        slopes = None if graph is None else _slopes_of_nodes(graph, line.moved, active, line.directions, eps)
+        if slopes is not None:
             expected, spread = slopes[0], max(slopes) - min(slopes)
-            size = sum(float(np.sum(np.abs(g * v))) for g, v in zip(gradients, directions, strict=True))
             apart = abs(slope - expected) > max(10 * spread + 100 * noise, max(1e-6, 1e3 * eps) * size)
             if apart and not wrong and spread <= 1e-2 * max(abs(slope), abs(expected)):
                 told = f"differences of its operations, one by one, give {expected!r}"
-            elif wrong and not apart and _follows(graph, moved, at, found[:2], slope):
+            elif wrong and not apart and line.follows(sharpest - slope):
                 told = ""
         if told:
             raise GradientError(
                 f"backpropagation through {where} gives the directional derivative {slope!r}, {told}; the measured "
                 f"noise of f is {noise:.2g}. Use method='adaptive', and report this"
             )
+    return True
 
 
-def _verdict(
-    found: list[tuple[float, float, float]], slope: float, undefined: bool, eps: float, noise: float
-) -> bool | None:
-    """Do the differences, (error, difference, step) with the sharpest first, differ from ``slope``? None: they can't
-    tell.
+def directions_of(leaves: Sequence[Any], active: Sequence[int], seed: int = 0) -> list[Any]:
+    """Return the direction along which everything here is looked at: a random one, in the scale of x."""
+    random = np.random.default_rng(20240229 + seed)
+    return [_direction(random, np.asarray(leaves[k], np.float64)) for k in active]
 
-    The sharpest one decides, if the next confirms it and both tell more than the size.
+
+def check_bend(
+    f: Callable[..., Any], leaves: Sequence[Any], active: Sequence[int], bend: float, where: str, graph: Graph
+) -> None:
+    """Compare ``bend``, the second derivative along `directions_of`, with f itself over long steps.
+
+    Raises TraceError where the graph does not follow f, as where f is flat at x to first order only.
     """
-    if len(found) < 2 or _still_growing({step: difference for _, difference, step in found}, noise):
+    line = _Line(f, leaves, active, graph, float(np.finfo(np.float64).eps))
+    with np.errstate(all="ignore"):
+        f0 = line.at(0.0)
+        line.noise = line.eps * abs(f0)
+        line.measure()
+        far, near = ((line.at(t) + line.at(-t) - 2 * f0) / t**2 for t in (3 * _TREND, _TREND))
+        noise = 4 * line.noise / _TREND**2
+        steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), noise)
+        if not steady or not abs(near - bend) > max(3 * abs(near - far), 0.02 * abs(near), 10 * noise):
+            return
+        looks = _looks(graph, tuple(active))
+        if not line.follows(near - bend, 2) or (looks.doubtful and line.jumps(_TREND * near)):
+            raise looks.refusal(where, bend, near, "second derivative")
+
+
+def refuse_random(f: Callable[[], Any], where: str) -> None:
+    """Raise FunctionError where two calls of ``f`` differ: differences of it would be differences of its noise."""
+    first, second = np.asarray(f()), np.asarray(f())
+    if first.shape != second.shape or not np.allclose(first, second, rtol=1e-9, atol=0.0, equal_nan=True):
+        raise _random(where, first, second)
+
+
+def _random(where: str, first: Any, second: Any) -> FunctionError:
+    shown = " and ".join(np.array2string(np.asarray(value), threshold=4, edgeitems=2) for value in (first, second))
+    return FunctionError(
+        f"two calls of {where} at the same x differ: {shown}. A function with randomness or hidden state has no "
+        "derivative: fix the seed inside it, keep its state outside, or ask for differences by name, as in "
+        "method='central'"
+    )
+
+
+class _Line:
+    """f, and the graph of it, along one random direction d through the point: ``at(t)`` is f(x + t d).
+
+    directions: d, in the scale of x; noise: how far values of f are off, as far as is known.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        leaves: Sequence[Any],
+        active: Sequence[int],
+        graph: Graph | None,
+        eps: float,
+        seed: int = 0,
+        box: Box | None = None,
+    ) -> None:
+        self.f, self.leaves, self.active, self.graph, self.eps = f, leaves, active, graph, eps
+        self.directions = directions_of(leaves, active, seed)
+        self.box = box
+        if box is not None:
+            self.directions = into(box, [np.asarray(leaves[k], np.float64) for k in active], self.directions)
+        self.noise = 0.0
+        self._known: dict[float, float] = {}
+
+    def slope(self, gradients: Sequence[Any]) -> float:
+        """Return the derivative along d that these gradients make."""
+        return float(
+            sum(np.sum(np.asarray(g, np.float64) * v) for g, v in zip(gradients, self.directions, strict=True))
+        )
+
+    def moved(self, t: float) -> list[Any]:
+        """Return the leaves at x + t d."""
+        there = list(self.leaves)
+        for k, v in zip(self.active, self.directions, strict=True):
+            x, y = np.asarray(self.leaves[k]), np.asarray(v * t)
+            y += x
+            there[k] = y.astype(x.dtype, copy=False) if x.ndim else x.dtype.type(y)
+        return there
+
+    def at(self, t: float) -> float:
+        if t not in self._known:
+            self._known[t] = self.asked(t)
+        return self._known[t]
+
+    def asked(self, t: float) -> float:
+        """Call f; what lies outside the box is NaN, as if f ended there."""
+        there = self.moved(t)
+        if not self._inside(t, there):
+            return float("nan")
+        for k, leaf in enumerate(there):
+            if leaf is self.leaves[k] and isinstance(leaf, np.ndarray):
+                there[k] = leaf.copy()
+        try:
+            return float(self.f(*there))
+        except Exception:
+            if t == 0.0:
+                raise
+            return float("nan")  # outside the domain of f
+
+    def _inside(self, t: float, there: Sequence[Any]) -> bool:
+        """May f be called here? It was at x itself, whose place it is not to judge."""
+        if self.box is None or t == 0.0:
+            return True
+        x, (low, high) = _one_vector([there[k] for k in self.active]), self.box
+        return bool((low <= x).all() and (x <= high).all())
+
+    @property
+    def flat(self) -> bool:
+        """Was f the same at every point that was looked at?"""
+        known, f0 = self._known, self._known[0.0]
+        return all(value == f0 or not self._inside(t, self.moved(t)) for t, value in known.items())
+
+    def within_rounding(self, apart: float) -> bool:
+        if not abs(apart) > 100 * self.noise:
+            return True
+        self.measure()
+        return not abs(apart) > 100 * self.noise
+
+    def measure(self, least: float = 0.0) -> None:
+        """Add to the known noise that of the terms that f is made of, and at least this one."""
+        self.noise = max(self.noise, self._rounding, least)
+
+    @functools.cached_property
+    def _rounding(self) -> float:
+        """How far the graph's value moves when every number on the way is off by its rounding."""
+        graph = self.graph
+        if graph is None:
+            return 0.0
+        random = np.random.default_rng(20240229)
+        pairs = [_off_by_rounding(graph, self.leaves, random) for _ in range(4)]
+        spread = max(abs(float(np.real(there)) - float(np.real(exact))) for exact, there in pairs)
+        return spread if np.isfinite(spread) else 0.0
+
+    def trend(self, slope: float, saw: bool) -> float | None:
+        """Return the slope of f over long steps, if it is steady and not ``slope``.
+
+        saw: may f rise with ``slope`` and fall back in jumps? Then it has no trend, and its derivative is right.
+        """
+        at, noise = self.at, self.noise
+        for h in (_TREND, 1e-2 * _TREND):
+            rough = (at(h) - at(-h)) / (2 * h)
+            if np.isfinite(rough):
+                break
+        else:
+            return None
+        if abs(rough - slope) <= max(0.01 * max(abs(rough), abs(slope)), 4 * noise / h):
+            return None
+        near, far = (
+            sum(t * (at(t) - at(-t)) for t in width * _PLACES) / (2 * width**2 * (_PLACES @ _PLACES))
+            for width in (h, 3 * h)
+        )
+        steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
+        other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
+        return near if steady and other and not (saw and abs(near) <= 0.1 * abs(slope)) else None
+
+    def follows(self, lost: float, n: int = 1) -> bool:
+        """Is the graph f anywhere near the point, to within the n-th derivative ``lost`` that f has and it has not?
+
+        Where its guards hold it claims to be; where they fail it may be too. If it claims nothing however near the
+        point is, and is not, it follows f at this point alone.
+        """
+        assert self.graph is not None
+        lost, t = abs(lost), _TREND
+        while t >= 1e3 * self.eps:
+            for side in (t, -t):
+                there = self.moved(side)
+                values = _values(self.graph, there) if self._inside(side, there) else None
+                if values is None:
+                    continue
+                holds = all(guard.holds(values[guard.node]) for guard in self.graph.guards)
+                if t**n * lost <= 30 * self.noise:  # too little to be seen
+                    if holds:
+                        return True
+                elif abs(float(values[self.graph.outputs[0]]) - self.at(side)) <= 0.1 * t**n * lost:
+                    return True
+                elif holds:
+                    return False
+            t /= 8
+        return False
+
+    def jumps(self, trend: float, slope: float = 0.0) -> bool:
+        """Does f jump near the point? The half of an interval in which f moves more is halved, as far as x allows.
+
+        What moves with ``slope``, which the graph knows of, is left out: it may hide a jump the other way.
+        """
+
+        def rest(t: float) -> float:
+            return self.at(t) - slope * t
+
+        low, high = -_TREND, _TREND
+        while high - low > 4 * self.eps:
+            middle = (low + high) / 2
+            if abs(rest(middle) - rest(low)) > abs(rest(high) - rest(middle)):
+                high = middle
+            else:
+                low = middle
+        gap = abs(rest(high) - rest(low))
+        return bool(gap > 30 * self.noise and gap > 100 * abs(trend - slope) * (high - low))
+
+
+class _Looks(NamedTuple):
+    """What becomes of the derivative on its way through a graph.
+
+    reach: does anything lead from the active inputs to the output?
+    steps: nodes on such a way that are steps, so that the derivative is lost there or hides a jump.
+    guards: those that the active inputs decide.
+    carries: does a derivative come as far as the output?
+    doubtful: may f follow x by steps or by branches?
+    """
+
+    reach: bool
+    steps: tuple[Node, ...]
+    guards: tuple[Guard, ...]
+    carries: bool
+    doubtful: bool
+
+    def refusal(self, where: str, slope: float, trend: float, what: str = "slope") -> TraceError:
+        """Return the error for a graph that does not follow f, at the user's line where the derivative is lost."""
+        told = f"its {what} over a step of 1% is {trend:.6g}, and not {slope:.6g}: the derivative is lost"
+        fix = "compute with the value of x itself, in NumPy's functions"
+        exact = [guard for guard in self.guards if type(guard.expected) is not bool]
+        for node in self.steps:
+            if node.file:
+                way = f"{where} follows x in the steps of {node.op.name} ({told})"
+                return TraceError(way, fix, node.file, node.line)
+        for guard in (*exact, *self.guards):
+            way = "through a number or a text made of its value" if exact else "by the branches that it takes"
+            if guard.where:
+                return TraceError(f"{where} follows x {way} ({told})", fix, guard.where[0].co_filename, guard.line)
+        return TraceError(f"{where} does not follow its graph ({told})", fix)
+
+
+def _looks(graph: Graph, active: Sequence[int]) -> _Looks:
+    nodes = graph.nodes
+    depends = [False] * len(nodes)
+    carries = [False] * len(nodes)  # does a derivative come as far as here?
+    for k in active:
+        depends[graph.inputs[k]] = carries[graph.inputs[k]] = True
+    for i, node in enumerate(nodes):
+        if any(depends[j] for j in node.inputs):
+            depends[i] = True
+            real = node.dtype is not None and node.dtype.kind in "fc"
+            carries[i] = real and any(carries[j] and node.op.rule(k) is not None for k, j in enumerate(node.inputs))
+    output = graph.outputs[0]
+    leads = [False] * len(nodes)
+    leads[output] = True
+    for i in range(len(nodes) - 1, -1, -1):
+        if leads[i]:
+            for j in nodes[i].inputs:
+                leads[j] = True
+    steps = [
+        node
+        for i, node in enumerate(nodes)
+        if leads[i] and any(carries[j] for j in node.inputs) and (not carries[i] or node.op.name in _JUMPING)
+    ]
+    guards = [guard for guard in graph.guards if depends[guard.node]]
+    search = len(guards) >= _BRANCHES or any(type(guard.expected) is not bool for guard in guards)
+    doubtful = bool(steps) or search or not carries[output]
+    return _Looks(depends[output], tuple(steps), tuple(guards), carries[output], doubtful)
+
+
+class _Difference(NamedTuple):
+    """A difference along the line: its slope, how far that of a longer step is from it, and its own step."""
+
+    slope: float
+    apart: float
+    step: float
+
+    @classmethod
+    def of(cls, at: Callable[[float], float], h: float, smaller: float) -> _Difference | None:
+        """Take the difference over two steps; None where f is not finite on any side."""
+        for left, right in ((-1.0, 1.0), (0.0, 1.0), (-1.0, 0.0)):  # central, and one-sided where f ends
+            wide, narrow = ((at(right * s) - at(left * s)) / ((right - left) * s) for s in (h, smaller))
+            if np.isfinite(wide) and np.isfinite(narrow):
+                return cls(narrow, abs(wide - narrow), smaller)
         return None
-    (error, difference, _), (next_error, confirmed, _) = found[:2]
-    size = abs(difference) if undefined else max(abs(difference), abs(slope))
+
+    def error(self, noise: float) -> float:
+        return self.apart + 4 * noise / self.step
+
+
+def _verdict(found: Sequence[_Difference], slope: float, eps: float, noise: float) -> bool | None:
+    """Do the differences differ from ``slope``? None: they can't tell.
+
+    The sharpest one decides, if the next confirms it, both tell more than the size and no shorter step shows another
+    slope: then f oscillates or bends on a finer scale.
+    """
+    if len(found) < 2 or _still_growing({each.step: each.slope for each in found}, noise):
+        return None
+    sharp = sorted((each.error(noise), each.slope, each.step) for each in found)
+    (error, difference, step), (next_error, confirmed, _) = sharp[:2]
+    size = max(abs(difference), abs(slope))
     if next_error > 1e-2 * size or abs(difference - confirmed) > 10 * (error + next_error):
         return None
-    return undefined or abs(difference - slope) > 10 * error + 1e3 * eps * size
+    if any(abs(e.slope - difference) > 10 * (error + 4 * noise / e.step) + 1e-2 * size for e in found if e.step < step):
+        return None
+    return abs(difference - slope) > 10 * error + 1e3 * eps * size
 
 
-def _roughly(found: Sequence[tuple[float, float, float]], slope: float) -> bool:
+def _roughly(found: Sequence[_Difference], slope: float, noise: float) -> bool:
     """Does the sharpest difference lie at ``slope``, if no closer than rounding in float32 allows?"""
-    error, difference, _ = found[0] if found else (np.inf, np.nan, 0.0)
+    if not found:
+        return False
+    error, difference = min((each.error(noise), each.slope) for each in found)
     return error <= 0.1 * abs(slope) and abs(difference - slope) <= 2 * error
 
 
@@ -180,7 +491,7 @@ def _one_vector(parts: Sequence[Any]) -> Any:
     return np.concatenate([np.ravel(part) for part in parts])
 
 
-def _into(box: tuple[Any, Any], parts: Sequence[Any], directions: Sequence[Any]) -> list[Any]:
+def into(box: Box, parts: Sequence[Any], directions: Sequence[Any]) -> list[Any]:
     """Return the directions, turned and shortened so that a step of the longest length stays in the box."""
     x, v, (low, high) = _one_vector(parts), _one_vector(directions), box
     longest = max(step for step, _ in (*_STEPS, *_STEPS_FLOAT32))
@@ -195,15 +506,6 @@ def _into(box: tuple[Any, Any], parts: Sequence[Any], directions: Sequence[Any])
     return [piece.reshape(part.shape) for piece, part in zip(np.split(v, ends), parts, strict=True)]
 
 
-def _difference(at: Callable[[float], float], h: float, smaller: float, noise: float) -> tuple[float, float] | None:
-    """Return (error, derivative along the direction) from two steps; None where f is not finite on any side."""
-    for left, right in ((-1.0, 1.0), (0.0, 1.0), (-1.0, 0.0)):  # central, and one-sided where f ends
-        wide, narrow = ((at(right * s) - at(left * s)) / ((right - left) * s) for s in (h, smaller))
-        if np.isfinite(wide) and np.isfinite(narrow):
-            return abs(wide - narrow) + 4 * noise / smaller, narrow
-    return None
-
-
 def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float, eps: float) -> bool:
     """Does the function bend here, with ``slope`` between the two one-sided slopes?"""
     h = 1e-6 if eps < 1e-10 else 1e-2
@@ -212,30 +514,54 @@ def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float
     return abs(right - left) > error and min(left, right) - error <= slope <= max(left, right) + error
 
 
-def _follows(
-    graph: Graph,
-    moved: Callable[[float], list[Any]],
-    at: Callable[[float], float],
-    found: Sequence[tuple[float, float, float]],
-    slope: float,
-) -> bool:
-    """Is the graph still f where the differences were taken? Where its guards fail, it does not claim to be."""
-    for _, difference, step in found:
-        for h in (-step, step):
-            values = _values(graph, moved(h))
-            if values is not None and all(guard.holds(values[guard.node]) for guard in graph.guards):
-                apart = abs(float(values[graph.outputs[0]]) - at(h))
-                if apart > 0.1 * step * abs(difference - slope):
-                    return False
-    return True
+def _plain(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+    return memory.perform(i, node, held)
 
 
-def _values(graph: Graph, leaves: Sequence[Any]) -> list[Any] | None:
-    """Return the value of every node; None where the graph ends: outside the domain, or on another path."""
+def _values(graph: Graph, leaves: Sequence[Any]) -> dict[int, Any] | None:
+    """Return the values of the outputs and of what guards look at; None where the graph ends: outside the domain, or on
+    another path.
+    """
     try:
-        return run_nodes(graph, leaves)
+        return sweep(graph, leaves, _plain)
     except (ArithmeticError, IndexError, ValueError):
         return None
+
+
+def _off_by_rounding(graph: Graph, leaves: Sequence[Any], random: np.random.Generator) -> tuple[Any, Any]:
+    """Return the graph's output, and that with every number on the way off by its rounding, up or down by chance.
+
+    What a primitive other than an elementwise one gives, such as a sum, is right for operands that are off. Steps stay
+    where they are: no rounding is as large.
+    """
+    shifts = random.uniform(-1.0, 1.0, len(graph.nodes))
+
+    def off(i: int, y: Any) -> Any:
+        dtype = getattr(y, "dtype", None)
+        if dtype is None or dtype.kind not in "fc":
+            return y
+        shift = (random.uniform(-1.0, 1.0, y.shape) if y.shape else shifts[i]) * _EPS[dtype]
+        return (y + y * shift).astype(dtype, copy=False)
+
+    def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+        op = node.op
+        there = [other for _, other in held]
+        if not node.inputs or not op.differentiable:
+            exact = memory.perform(i, node, [value for value, _ in held])
+            return exact, exact
+        if i in memory.in_place and there[0] is held[0][0]:  # one array for both, so far
+            there[0] = there[0].copy()
+        rounds = not op.view and op.name not in _EXACT
+        if rounds and not op.elementwise:
+            there = [off(i, operand) for operand in there]
+        exact, result = memory.perform(i, node, [value for value, _ in held]), memory.perform(i, node, there)
+        return exact, off(i, result) if rounds and op.elementwise else result
+
+    try:
+        exact, result = sweep(graph, [(leaf, leaf) for leaf in leaves], compute)[graph.outputs[0]]
+    except (ArithmeticError, IndexError, ValueError):
+        return np.nan, np.nan
+    return exact, result
 
 
 def _slopes_of_nodes(
@@ -243,38 +569,98 @@ def _slopes_of_nodes(
 ) -> list[float] | None:
     """Return the graph's directional derivative from differences of its nodes alone, in four ways; None: not finite.
 
-    Their spread is the error: they differ in the steps, in the point by rounding, and in the slope that is taken at a
-    kink that no step resolves, the mean of both sides or the one above or below. And of the largest slope met on the
-    way, what cancels leaves an error: none of them is trusted beyond it.
+    Their spread is the error: they differ in the steps, in the point by rounding, in the slope that is taken at a kink
+    that no step resolves, the mean of both sides or the one above or below; and in all but the first the slope of each
+    node is as far off as it may be, by chance.
     """
-    slopes, steepest = [], 0.0
+    random = np.random.default_rng(20240229)
+    slopes: list[float] = []
+    tangents: dict[int, Any] = {graph.inputs[k]: v for k, v in zip(active, directions, strict=True)}
     for h, factor, side in ((0.0, 1.0, 0), (0.0, 0.4, 1), (0.0, 0.4, -1), (4 * eps, 1.0, 0)):
-        values = _values(graph, moved(h))
-        if values is None:
+        how = factor, side, random if slopes else None
+        leaves = moved(h)
+        try:
+            known = _slopes_at_once(graph, leaves, how)
+
+            def compute(i: int, node: Node, held: list[Any], memory: Memory, how: Any = how, known: Any = known) -> Any:
+                operands, along = [value for value, _ in held], [tangent for _, tangent in held]
+                tangent = None
+                if node.dtype is not None and node.dtype.kind in "fc" and any(t is not None for t in along):
+                    if i in known:
+                        parts = [_times(s, t) for s, t in zip(known[i], along, strict=True) if t is not None]
+                        tangent = sum(parts[1:], parts[0])
+                    elif node.op.name in _MOVES:  # the tangent is moved in the same way
+                        real = len(operands) if node.op.name not in _MOVED else _MOVED[node.op.name]
+                        there = [
+                            np.zeros(np.shape(x), np.result_type(x, np.float64)) if t is None and k < real else t
+                            for k, (x, t) in enumerate(zip(operands, along, strict=True))
+                        ]
+                        there[real:] = operands[real:]
+                        tangent = memory.perform(i, node, there)
+                    else:
+                        parts = [
+                            _pushed_forward(node, operands, k, t, *how) for k, t in enumerate(along) if t is not None
+                        ]
+                        tangent = sum(parts[1:], parts[0])
+                return memory.perform(i, node, operands), tangent
+
+            given = [(leaf, tangents.get(i)) for leaf, i in zip(leaves, graph.inputs, strict=True)]
+            tangent = sweep(graph, given, compute)[graph.outputs[0]][1]
+        except (ArithmeticError, IndexError, ValueError):
             return None
-        tangents = {graph.inputs[k]: v for k, v in zip(active, directions, strict=True)}
-        for i, node in enumerate(graph.nodes):
-            if node.inputs and node.dtype is not None and node.dtype.kind in "fc":
-                operands = [values[j] for j in node.inputs]
-                parts = [
-                    _pushed_forward(node, operands, k, tangents[j], factor, side)
-                    for k, j in enumerate(node.inputs)
-                    if j in tangents
-                ]
-                if parts:
-                    tangents[i] = sum(parts[1:], parts[0])
-                    steepest = max(steepest, float(np.max(np.abs(tangents[i]), initial=0.0)))
-        slopes.append(float(np.real(tangents.get(graph.outputs[0], 0.0))))
-    slopes.append(slopes[0] + 2e-11 * steepest)
+        slopes.append(0.0 if tangent is None else float(np.real(tangent)))
     return slopes if np.isfinite(slopes).all() else None
 
 
-def _pushed_forward(node: Node, operands: Sequence[Any], k: int, tangent: Any, factor: float, side: int) -> Any:
+def _slopes_at_once(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, Any]) -> dict[int, list[Any]]:
+    """Return the slopes of each elementwise node of few numbers, along each operand.
+
+    A long loop has very many of them. Since these slopes do not depend on how fast the operands move, all nodes of one
+    primitive and one shape are done at once.
+    """
+    nodes = graph.nodes
+    groups: dict[Any, tuple[list[int], list[list[Any]]]] = {}
+
+    def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+        op, inputs, params, shape, dtype, _ = node
+        if op.elementwise and not op.view and dtype is not None and dtype.kind == "f" and math.prod(shape) <= _FEW:
+            forms = [nodes[j].dtype or dtype for j in inputs]
+            if all(form.kind in "fb" for form in forms):
+                members, operands = groups.setdefault((op, shape, dtype, *forms, *params.values()), ([], []))
+                members.append(i)  # and copies, since an array may be written on
+                operands.append([np.array(np.broadcast_to(x, shape)) for x in held] if shape else held)
+        return memory.perform(i, node, held)
+
+    sweep(graph, leaves, compute)
+    known: dict[int, list[Any]] = {}
+    for (_, shape, _, *forms), (members, operands) in groups.items():
+        node = nodes[members[0]]
+        node = node._replace(shape=(len(members), *shape))
+        columns = [np.array(values, form) for values, form in zip(zip(*operands, strict=True), forms, strict=False)]
+        slopes = []
+        for k, column in enumerate(columns):
+            along = np.ones(node.shape)
+            found = _pushed_forward(node, columns, k, along, *how) if column.dtype.kind == "f" else 0.0 * along
+            slopes.append(list(found) if shape else found.tolist())
+        known.update(zip(members, map(list, zip(*slopes, strict=True)), strict=True))
+    return known
+
+
+def _pushed_forward(
+    node: Node,
+    operands: Sequence[Any],
+    k: int,
+    tangent: Any,
+    factor: float,
+    side: int,
+    random: np.random.Generator | None,
+) -> Any:
     """Return the derivative of the node's value as operand ``k`` moves along ``tangent``, by differences.
 
     Of many steps each element of the value takes the one with the least error, which is what both sides differ by and
     rounding; one at which it bends, as at a kink or a pole, is taken where there is no other. All is done in float64.
-    factor: on the steps; side: which slope to take at a kink, 0 for the mean.
+    factor: on the steps; side: which slope to take at a kink, 0 for the mean; random: the slope is to be as far off as
+    its error allows.
     """
     if node.op.view:  # the tangent is only looked at in another way too
         return node.op.call(tangent, **node.params)
@@ -301,20 +687,37 @@ def _pushed_forward(node: Node, operands: Sequence[Any], k: int, tangent: Any, f
     height = np.abs(y) if node.op.elementwise else np.max(np.abs(y), where=np.isfinite(y), initial=0.0)
     least = np.full(y.shape, np.inf)
     slope = np.full(y.shape, np.nan, np.result_type(y, np.float64))
-    steps = _NODE_STEPS if node.op.vjp else _NODE_STEPS[2:]  # flights of stairs are not to look like slopes
-    for step in (factor * relative * scale for relative in steps for scale in (size, 1.0)):
+    error = np.zeros(y.shape)
+    steps = [step * scale for step in _NODE_STEPS for scale in (size, np.ones_like(size))]
+    if not node.op.vjp:  # flights of stairs are not to look like slopes
+        steps = [step * np.where(size > 0, size, 1.0) for step in _STAIR_STEPS]
+    for step in factor * np.sort(np.stack(steps), axis=0)[::-1]:
         try:
             right, left = (call(step) - y) / step, (y - call(-step)) / step
         except (ArithmeticError, ValueError):  # outside the domain, such as LinAlgError
             continue
         jump, steep = np.abs(right - left), np.abs(right) + np.abs(left)
-        rounding = eps * (height + size * steep) / step
+        rounding = eps * (height + size * np.fmax(steep, np.abs(slope))) / step  # a step may vanish in the operand
         bent = (jump > 2e-2 * steep) & (jump > 100 * rounding)
         sided = np.where(bent, right if side > 0 else left, (right + left) / 2) if side else (right + left) / 2
-        error = np.where(bent, 1e30, 1.0) * (jump + rounding)
-        better = error < least
-        least, slope = np.where(better, error, least), np.where(better, sided, slope)
+        bound = np.where(bent, 1e30, 1.0) * (jump + rounding)
+        better = (bound < least) | (
+            np.abs(sided - slope) > 10 * (least + bound)
+        )  # or it oscillates within a longer one
+        least, slope = np.where(better, bound, least), np.where(better, sided, slope)
+        if random is not None:  # the mean of both sides is exact for a parabola, and their difference for what is flat
+            off = np.where(bent | (steep == 0), 0.0, rounding + jump * np.fmin(1.0, jump / steep))
+            error = np.where(better, off / 4, error)
         steepest = steep if node.op.elementwise else np.max(steep, initial=0.0)
-        if ((error <= max(1e-9, 100 * eps) * steepest) & (error < np.inf)).all():
+        if ((bound <= max(1e-9, 100 * eps) * steepest) & (bound < np.inf)).all():
             break  # linear
-    return np.where(slope == 0, 0.0, slope * length)  # what does not count may be infinite
+    if random is not None:
+        slope = slope + np.nan_to_num(error) * random.uniform(-1.0, 1.0, error.shape)
+    return _times(slope, length)
+
+
+def _times(slope: Any, tangent: Any) -> Any:
+    """Return the product; what does not count may be infinite."""
+    if type(slope) is float:
+        return slope * tangent if slope else 0.0
+    return np.where(slope == 0, 0.0, slope * tangent)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from koubai.derivatives.differences import numerical_gradient
+from koubai.derivatives.differences import INDEPENDENT, estimate
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["GradientCheck", "WrongComponent", "check_gradient"]
@@ -78,7 +78,7 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
 
         wrong[i]  ⇔  |given[i] − expected[i]| > tolerance[i]
 
-    gradient: a callable of x, or its value at x, in the form of x (a number, an array or a dict of arrays).
+    gradient: a callable of x, or its value at x, in the form of x (a number, an array, or a structure of arrays).
     tolerance: twice the error of the difference, which is measured from f's noise, plus the rounding to be expected of
     the gradient itself: 1e-8 of the component, more where f or the gradient is in float32. NaN is wrong.
     Up to 64 components each is differenced. Above, directional derivatives along random signs are compared, and one
@@ -90,7 +90,9 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
     layout, vector = flatten(x, "x")
     value = gradient(layout.copy(vector) if not layout.is_number else vector[0]) if callable(gradient) else gradient
     given = layout.match(value, "gradient").astype(np.float64)
-    checker = _Checker(f, layout, vector.astype(np.float64), given, max(_eps(value), float(np.finfo(layout.dtype).eps)))
+    checker = _Checker(
+        f, layout, vector.astype(np.float64), given, max(_eps(layout.parts(value)), float(np.finfo(layout.dtype).eps))
+    )
     if layout.size <= SMALL:
         checker.look_at_each()
     else:
@@ -106,9 +108,8 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
     )
 
 
-def _eps(gradient: Any) -> float:
+def _eps(parts: Sequence[Any]) -> float:
     """Return the coarsest rounding among the arrays of a gradient."""
-    parts = gradient.values() if isinstance(gradient, Mapping) else [gradient]
     dtypes = [np.asarray(part).dtype for part in parts]
     return max(float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps) for dtype in dtypes)
 
@@ -147,12 +148,12 @@ class _Checker:
 
     def look_at_each(self) -> None:
         """Compare every component with its own difference."""
-        estimate = numerical_gradient(self.f, self._show())
-        self.nfev += estimate.nfev
-        self.warnings += estimate.warnings
-        expected = self.layout.match(estimate.value, "value").astype(np.float64)
-        error = self.layout.match(estimate.error, "error").astype(np.float64)
-        self._allow_for(estimate.noise)
+        found = estimate(self.f, self._show(), "adaptive", None, elementwise=False)
+        self.nfev += found.nfev
+        self.warnings += tuple(w.format(name="f") if w is INDEPENDENT else w for w in found.warnings)
+        expected = self.layout.match(found.value, "value").astype(np.float64)
+        error = self.layout.match(found.error, "error").astype(np.float64)
+        self._allow_for(found.noise)
         for i in range(self.layout.size):
             self._judge(i, float(expected[i]), float(error[i]))
         self.unexplained = not np.isfinite(error).any()
@@ -240,10 +241,10 @@ class _Checker:
             point[part] += t * signs
             return self.f(self.layout.view(point))
 
-        estimate = numerical_gradient(along, 0.0)
-        self.nfev += estimate.nfev
-        self._allow_for(estimate.noise)
-        return estimate.value, estimate.error
+        found = estimate(along, 0.0, "adaptive", None, elementwise=False)
+        self.nfev += found.nfev
+        self._allow_for(found.noise)
+        return found.value, found.error
 
     def _allow_for(self, noise: float) -> None:
         """Expect of a gradient no more than of f: one that computes in float32 shows it in its noise."""

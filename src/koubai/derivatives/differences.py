@@ -6,16 +6,32 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from koubai.errors import FunctionError, InputError, UnknownNameError
+from koubai.derivatives.agreement import Box, into
+from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, warn
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
-__all__ = ["METHODS", "Estimate", "derivative", "difference_gradient", "numerical_gradient"]
+__all__ = [
+    "FLAT",
+    "INDEPENDENT",
+    "METHODS",
+    "Differences",
+    "Estimate",
+    "derivative",
+    "difference_gradient",
+    "difference_hessian",
+    "difference_hvp",
+    "difference_jacobian",
+    "estimate",
+    "measured_error",
+    "numerical_gradient",
+    "outputs_of",
+]
 
 METHODS = ("forward", "backward", "central", "complex", "adaptive")
 
@@ -36,7 +52,13 @@ DECENT, ROUNDED = 0.02, 256
 SAFETY = 2.0  # what the disagreement of the rows is multiplied with
 SHRINK = RATIO ** -np.arange(LEVELS)[:, None]
 TOGETHER = 512  # components that are worked on at once: 6 MB of tables
-GOOD = 1e-10  # relative error at which the ladder is not extended
+GOOD = (1e-10, 1e-7)  # relative error of a first and a second derivative at which the ladder is not extended
+
+INDEPENDENT = (
+    "{name} does not depend on its argument: nothing that it returns comes of it, and its derivative is 0. Make what "
+    "is to be differentiated the argument, as in lambda W: loss(W), and compute with it"
+)
+FLAT = "f is the same at all points that were looked at: it does not depend on its argument, or is flat around x"
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,8 +67,8 @@ class Estimate:
 
         |value − f'(x)| ≤ error   (an estimate, not a proof)
 
-    value, error, h: in the form of x (a float for a number, an array of x's shape, a dict of arrays). h is the step;
-    for "adaptive" the finest step that the value rests on.
+    value, error, h: in the form of x (a float for a number, an array of x's shape, a structure of arrays as x is). h is
+    the step; for "adaptive" the finest step that the value rests on.
     noise: how far f's values are off, absolute: by rounding, and for "adaptive" as measured. One float; for
     elementwise derivatives in the form of x.
     nfev: points at which f was evaluated. warnings: plain sentences; empty when nothing is the matter.
@@ -84,8 +106,10 @@ class _Found:
     notes: dict[str, Mask]
 
 
-def derivative(f: Callable[[Any], Any], x: Any, *, method: str = "adaptive", h: float | None = None) -> Estimate:
-    """Derivative: the slope of f at x, by differences, with its error.
+def derivative(
+    f: Callable[[Any], Any], x: Any, *, n: int = 1, method: str = "adaptive", h: float | None = None
+) -> Estimate:
+    """Derivative: the n-th derivative of f at x, by differences, with its error.
 
         forward   (f(x+h) − f(x)) / h
         backward  (f(x) − f(x−h)) / h
@@ -93,23 +117,34 @@ def derivative(f: Callable[[Any], Any], x: Any, *, method: str = "adaptive", h: 
         complex   Im f(x + ih) / h
         adaptive  central differences over a ladder of steps, extrapolated to h = 0
 
+    and for n = 2
+
+        forward   (f(x+2h) − 2 f(x+h) + f(x)) / h²
+        backward  (f(x) − 2 f(x−h) + f(x−2h)) / h²
+        central   (f(x+h) − 2 f(x) + f(x−h)) / h²
+        complex   adaptive first differences of Im f(x + ih) / h
+        adaptive  the central ones over a ladder of steps, extrapolated to h = 0
+
     x: a number, or an array of any shape: then f is elementwise and every element gets its own derivative. f is called
     with numbers; an array of points is tried where many are wanted, and used only if it gives what the numbers give.
     h: > 0, used exactly as given ("adaptive" finds its own). None takes the optimum for the method: eps^(1/2) (forward,
-    backward) or eps^(1/3) (central) times max(|x|, 1), eps being the rounding of what f returns (float32 or float64).
+    backward) or eps^(1/3) (central), for n = 2 eps^(1/3) or eps^(1/4), times max(|x|, 1), eps being the rounding of
+    what f returns (float32 or float64).
     .error: for the first three the truncation, measured from a second step h/2 (this doubles the evaluations), plus the
     rounding bound; for "complex", which is checked by a central difference, the measured rounding; for "adaptive" the
     disagreement of consecutive rows of the ladder plus the measured noise of f. Integers and float32 become float64.
 
-    Raises InputError for an x or h that can't be used, UnknownNameError for the method, FunctionError where f does not
-    return one real number or is not finite at x. Where f is not finite at x±h, .error is infinite and a warning says
-    so; "adaptive" keeps to the steps and the side where f is finite, and takes an ArithmeticError or ValueError that f
-    raises away from x as a point outside its domain.
+    A GradientWarning says that f does not depend on x. Raises InputError for an x, n or h that can't be used,
+    UnknownNameError for the method, FunctionError where f does not return one real number or is not finite at x. Where
+    f is not finite at x±h, .error is infinite and a warning says so; "adaptive" keeps to the steps and the side where f
+    is finite, and takes an ArithmeticError or ValueError that f raises away from x as a point outside its domain.
 
     Richardson, "The approximate arithmetical solution by finite differences", Phil. Trans. A 210, 1911;
     Squire and Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40, 1998.
     """
-    return _estimate(f, x, method, h, elementwise=True)
+    if n not in (1, 2) or isinstance(n, bool):
+        raise InputError(f"n must be 1 or 2, the first or the second derivative, got {n!r}")
+    return _told(f, estimate(f, x, method, h, elementwise=True, n=n))
 
 
 def numerical_gradient(
@@ -119,10 +154,20 @@ def numerical_gradient(
 
         g[i] = (f(x + h e_i) − f(x − h e_i)) / (2h)   (central; the other methods as in `derivative`)
 
-    f: maps x, in the form it is given here, to one number. x: a number, an array of any shape or a dict of arrays.
+    f: maps x, in the form it is given here, to one number. x: a number, an array of any shape, or a dict, list or
+    tuple of arrays.
     h, .error and what raises: as in `derivative`. f never sees the caller's arrays, only copies.
     """
-    return _estimate(f, x, method, h, elementwise=False)
+    return _told(f, estimate(f, x, method, h, elementwise=False))
+
+
+def _told(f: Callable[[Any], Any], found: Estimate) -> Estimate:
+    """Say aloud where f does not depend on its argument: the derivative is right, and hardly what is meant."""
+    if INDEPENDENT in found.warnings:
+        sentence = INDEPENDENT.format(name=getattr(f, "__name__", "f"))
+        warn(GradientWarning(sentence))
+        return replace(found, warnings=tuple(sentence if w is INDEPENDENT else w for w in found.warnings))
+    return found
 
 
 def difference_gradient(
@@ -132,11 +177,13 @@ def difference_gradient(
     method: str = "central",
     h: float | None = None,
     fun: np.floating[Any] | None = None,
+    tell: Callable[[str, str], None] | None = None,
 ) -> tuple[Array, Array, Mask, int]:
     """Difference gradient: `numerical_gradient` for a descent, without the evaluations that measure truncation.
 
     f takes the caller's form (``layout``); ``vector`` is x, flat, and is not changed. fun: f(x) as `as_scalar` gives
-    it, if it is known; otherwise it is evaluated where it is needed (every method but central with a given h).
+    it, if it is known; otherwise it is evaluated where it is needed (every method but central with a given h). tell:
+    is given what `Estimate.warnings` would say (complex and adaptive): the matter, and the sentence with components.
     Returns gradient, rounding error (the bound eps |f| / h; for complex and adaptive the whole error), stuck (the
     differences see no change of x, as x+h and x−h round to x: the component is 0 whatever f does), nfev; the first
     three flat, in float64. Where f is not finite at x±h the component is not finite; nothing is raised for it.
@@ -150,9 +197,44 @@ def difference_gradient(
             sampler.know(fun)
         if method in ("complex", "adaptive"):
             found = _complex(sampler, h) if method == "complex" else _adaptive(sampler)
+            for note, where in found.notes.items():
+                if tell is not None and where.any():
+                    tell(note, _sentence(layout, note, where))
+            if tell is not None and sampler.flat:
+                tell(FLAT, FLAT)
             return found.value, found.error, np.zeros(x.size, dtype=bool), sampler.nfev
         pair = _pair(sampler, method, _step(sampler, method, h))
+        if tell is not None and sampler.flat:
+            tell(FLAT, FLAT)
     return pair.slope, pair.rounding, pair.low == pair.high, sampler.nfev
+
+
+def measured_error(
+    f: Callable[[Any], Any],
+    layout: Layout,
+    vector: FloatArray,
+    method: str,
+    h: float | None = None,
+    box: Box | None = None,
+) -> tuple[float, int]:
+    """Measured error: what the noise of f makes of a difference of one step; and the evaluations that this took.
+
+        noise / h
+
+    The rounding that `difference_gradient` reckons with is that of the type that f returns; f may compute in another
+    one, or end an iteration early. Here its values are looked at, along one random direction through x. h: the smallest
+    step; None for the method's own. box: the ends into which the direction leads.
+    """
+    x = vector.astype(np.float64)
+    random = np.random.default_rng(20240229)
+    direction = random.choice([-1.0, 1.0], x.size) * random.uniform(0.5, 1.5, x.size) * np.maximum(np.abs(x), 1.0)
+    if box is not None:
+        (direction,) = into(box, [x], [direction])
+    sampler = _Sampler(f, layout, x, elementwise=False)
+    with np.errstate(all="ignore"):
+        found = estimate(lambda s: f(layout.copy(x + s * direction)), 0.0, "adaptive", None, elementwise=False)
+        step = float(_step(sampler, method, h).min())
+    return found.noise / step, found.nfev + sampler.nfev
 
 
 def _check_method(method: str) -> None:
@@ -170,7 +252,10 @@ def _check_step(h: float | None) -> None:
             raise InputError(f"h must be a finite number > 0, got {h!r}; None takes the optimum for the method")
 
 
-def _estimate(f: Callable[[Any], Any], x: Parameters, method: str, h: float | None, elementwise: bool) -> Estimate:
+def estimate(
+    f: Callable[[Any], Any], x: Parameters, method: str, h: float | None, elementwise: bool, n: int = 1
+) -> Estimate:
+    """Return what `derivative` (elementwise) and `numerical_gradient` do; its warnings may hold INDEPENDENT itself."""
     _check_method(method)
     _check_step(h)
     if method == "adaptive" and h is not None:
@@ -179,16 +264,17 @@ def _estimate(f: Callable[[Any], Any], x: Parameters, method: str, h: float | No
     with np.errstate(all="ignore"):
         # in float32 most steps would round away, so f sees float64
         sampler = _Sampler(f, layout, vector.astype(np.float64), elementwise)
-        if method == "adaptive":
-            found = _adaptive(sampler)
-        elif method == "complex":
-            found = _complex(sampler, h)
-        else:
-            found = _fixed(sampler, method, h)
+        found = _by(method, sampler, h, n)
+        far, independent = _far(sampler.x), False
+        if sampler.flat:
+            points = list(far.ravel()) if elementwise else [layout.copy(point) for point in far]
+            independent, used = _flat(f, sampler.at_x()[0], points)
+            sampler.nfev += used
 
     def show(values: Array) -> Any:
         return float(values[0]) if layout.is_number else layout.view(values)
 
+    told = [_sentence(layout, note, where) for note, where in found.notes.items() if where.any()]
     return Estimate(
         value=show(found.value),
         error=show(found.error),
@@ -196,8 +282,36 @@ def _estimate(f: Callable[[Any], Any], x: Parameters, method: str, h: float | No
         nfev=sampler.nfev,
         method=method,
         noise=show(found.noise) if elementwise else float(found.noise.max()),
-        warnings=tuple(_sentence(layout, note, where) for note, where in found.notes.items() if where.any()),
+        warnings=tuple([*told, INDEPENDENT] if independent else told),
     )
+
+
+def _far(x: Array) -> Array:
+    """Return points far from x, whose elements move at once."""
+    random = np.random.default_rng(20240229)
+    steps = np.array([[3.0], [-3.0], [100.0], [-100.0]]) * np.maximum(np.abs(x), 1.0)
+    return np.asarray(x + steps * random.uniform(0.5, 1.5, (4, x.size)))
+
+
+def _flat(f: Callable[[Any], Any], at_x: Any, points: list[Any]) -> tuple[bool, int]:
+    """Is f at all the points what it is at x? And the evaluations that this took."""
+    for used, point in enumerate(points, 1):
+        try:
+            same = bool(np.all(outputs_of(f(point)) == at_x))
+        except Exception:  # whatever it says there, it has looked at its argument
+            same = False
+        if not same:
+            return False, used
+    return True, len(points)
+
+
+def _by(method: str, sampler: _Sampler, h: float | None, n: int) -> _Found:
+    """Return the n-th derivatives of all components by this method."""
+    if method == "adaptive":
+        return _adaptive(sampler, n)
+    if method != "complex":
+        return _fixed(sampler, method, h, n)
+    return _complex(sampler, h) if n == 1 else _complex_second(sampler, h)
 
 
 def _sentence(layout: Layout, note: str, where: Mask) -> str:
@@ -219,7 +333,17 @@ class _Sampler:
         self.nfev = 0
         self.eps = EPS
         self.takes_arrays = elementwise
+        self.flat = True  # was f the same at every point so far?
+        self.size, self.near = (
+            np.maximum(np.abs(x), 1.0),
+            np.abs(x),
+        )  # the scales of x: of the ladder, and if that fails
         self._at_x: Array | None = None
+        self._first: float | None = None
+
+    def spacing(self, columns: npt.NDArray[np.intp], h: Array) -> Array:
+        """Return the spacing of numbers around x ± h."""
+        return np.spacing(np.abs(self.x[columns]) + h)
 
     def at_x(self) -> Array:
         """Return f(x), once for each component. It must be finite: where f has no value it has no derivative."""
@@ -228,7 +352,8 @@ class _Sampler:
             values = [self._value(i, self.x[i], forgiving=False) for i in range(count)]
             for i, value in enumerate(values):
                 if not math.isfinite(value):
-                    at = f"{self.layout.label(i)} = {self.x[i]}" if self.elementwise else f"x = {self._show(self.x)}"
+                    point = self._point(i, self.x[i])
+                    at = f"{self.layout.label(i)} = {point}" if self.elementwise else f"x = {point}"
                     raise FunctionError(f"f(x) = {value} at {at}; f must be finite where it is differentiated")
             self._at_x = np.array(values if count == self.x.size else values * self.x.size)
         return self._at_x
@@ -279,6 +404,7 @@ class _Sampler:
         self.eps = max(self.eps, _rounding_of(values.dtype))
         tolerance = 8 * self.eps
         values = values.astype(np.float64)
+        self.flat = self.flat and bool((values == self._first).all())
         there = values[spots]
         same = (np.abs(there - single) <= tolerance * np.abs(single)) | (there == single)
         self.takes_arrays = bool((same | (np.isnan(there) & np.isnan(single))).all())
@@ -310,12 +436,243 @@ class _Sampler:
     def _keep_eps(self, value: np.floating[Any]) -> float:
         if value.itemsize < 8:
             self.eps = max(self.eps, _rounding_of(value.dtype))
-        return float(value)
+        number = float(value)
+        if self._first is None:
+            self._first = number
+        self.flat = self.flat and number == self._first
+        return number
 
 
 @functools.cache
 def _rounding_of(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).eps) if dtype.kind == "f" else EPS
+
+
+class _Directions(_Sampler):
+    """The user's f along directions: column k is f(x + s u_k), seen at s = 0."""
+
+    def __init__(self, f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array) -> None:
+        super().__init__(f, layout, np.zeros(len(directions)), elementwise=False)
+        self.base, self.directions = x, directions
+        distances = np.where((directions != 0) & (x != 0), np.abs(x / directions), np.inf).min(axis=1)
+        self.near = np.where(np.isfinite(distances), distances, 0.0)
+
+    def spacing(self, columns: npt.NDArray[np.intp], h: Array) -> Array:
+        found = np.empty(h.shape)
+        for k, column in enumerate(columns):
+            moved = np.flatnonzero(self.directions[column])
+            u, x = np.abs(self.directions[column, moved]), np.abs(self.base[moved])
+            found[..., k] = (np.spacing(x + h[..., k, None] * u) / u).max(axis=-1, initial=0.0)
+        return found
+
+    def _point(self, i: int, s: float) -> Any:
+        return self._show(self.base + s * self.directions[i])
+
+
+class _Outputs(_Directions):
+    """All the numbers that the user's f returns, along one direction: column k is f(x + s u)[k]."""
+
+    def __init__(self, f: Callable[[Any], Any], layout: Layout, x: Array, direction: Array, at_x: Array) -> None:
+        super().__init__(f, layout, x, direction[None])
+        self.x = np.zeros(at_x.size)
+        self.size, self.near = np.ones(at_x.size), np.full(at_x.size, self.near[0])
+        self._at_x, self._rows = at_x, {0.0: at_x}
+
+    def at_x(self) -> Array:
+        assert self._at_x is not None
+        return self._at_x
+
+    def spacing(self, columns: npt.NDArray[np.intp], h: Array) -> Array:
+        return np.stack([super(_Outputs, self).spacing(np.zeros(1, np.intp), h[..., k, None])[..., 0]
+                         for k in range(len(columns))], axis=-1)  # fmt: skip
+
+    def __call__(self, points: Array, columns: npt.NDArray[np.intp], forgiving: bool = False) -> Array:
+        found = np.empty(points.shape)
+        for row, places in zip(found, points, strict=True):
+            for s in np.unique(places).tolist():
+                row[places == s] = self._row(s, forgiving)[columns[places == s]]
+        return found
+
+    def _row(self, s: float, forgiving: bool) -> Array:
+        if s not in self._rows:
+            self.nfev += 1
+            at_x = self.at_x()
+            try:
+                value = outputs_of(self.f(self._point(0, s)))
+                if value.size != at_x.size:
+                    raise FunctionError(f"f returned {at_x.size} numbers at x, and {value.size} near x")
+                self._rows[s] = value.ravel().astype(np.float64)
+                if value.dtype.itemsize < 8:
+                    self.eps = max(self.eps, _rounding_of(value.dtype))
+            except (ArithmeticError, ValueError):
+                if not forgiving:
+                    raise
+                self._rows[s] = np.full(at_x.size, math.nan)
+            self.flat = self.flat and bool((self._rows[s] == at_x).all())
+        return self._rows[s]
+
+    def complex_step(self, x: Array, h: Array) -> Array:
+        shift = complex(x[0], h[0])
+        self.nfev += 1
+        value = np.asarray(self.f(self._show(self.base + shift * self.directions[0])))
+        return np.asarray((value.imag if value.dtype.kind == "c" else np.zeros(x.size)).ravel() / h[0])
+
+
+def outputs_of(value: Any) -> Any:
+    """Return what the user's function gave as an array of real numbers."""
+    if value is None:
+        raise FunctionError("f(x) returned None; the function must return numbers (is a `return` missing?)")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise FunctionError(
+            f"f(x) returned {type(value).__name__}, which is not an array of numbers: {error}"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise FunctionError(f"f(x) returned a value of dtype {array.dtype}, which is not real numbers")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+# ---- of several numbers, and of second order -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Many derivatives at once: value and error in one shape; nfev and warnings as in `Estimate`."""
+
+    value: Array
+    error: Array
+    nfev: int
+    warnings: tuple[str, ...]
+
+    def of_slopes(self) -> Differences:
+        """Take these, which are of a gradient, as second derivatives: a gradient may well be the same everywhere."""
+        return replace(self, warnings=tuple(sentence for sentence in self.warnings if sentence is not INDEPENDENT))
+
+    def symmetric(self) -> Differences:
+        return replace(self, value=(self.value + self.value.T) / 2, error=np.maximum(self.error, self.error.T))
+
+
+def difference_jacobian(
+    f: Callable[[Any], Any], layout: Layout, x: Array, method: str, directions: Array | None = None
+) -> Differences:
+    """Difference Jacobian: the derivatives of all the numbers that f returns, (outputs, elements of x).
+
+    One direction after the other: the elements of x, or the rows of ``directions``. f takes the form of ``layout``.
+    """
+    _check_method(method)
+    units = np.diag(_powers(x)) if directions is None else directions
+    scale = np.diag(units) if directions is None else np.ones(len(units))
+    with np.errstate(all="ignore"):
+        at_x = outputs_of(f(layout.copy(x)))
+        shape, at_x = at_x.shape, at_x.ravel()
+        if not np.isfinite(at_x).all():
+            k = int(np.flatnonzero(~np.isfinite(at_x))[0])
+            raise FunctionError(f"f(x) = {at_x[k]} in output {k}; f must be finite where it is differentiated")
+        value, error = np.empty((2, at_x.size, len(units)))
+        nfev, notes, flat = 1, dict[str, list[int]](), True
+        for j, unit in enumerate(units):
+            sampler = _Outputs(f, layout, x, unit, at_x.astype(np.float64))
+            sampler.eps = max(sampler.eps, _rounding_of(at_x.dtype) if at_x.dtype.itemsize < 8 else EPS)
+            found = _by(method, sampler, None, 1)
+            value[:, j], error[:, j] = found.value / scale[j], found.error / np.abs(scale[j])
+            nfev, flat = nfev + sampler.nfev, flat and sampler.flat
+            for note, where in found.notes.items():
+                if where.any():
+                    notes.setdefault(note, []).append(j)
+        flat, used = _flat(f, at_x.reshape(shape), [layout.copy(p) for p in _far(x)]) if flat else (False, 0)
+    return Differences(value, error, nfev + used, _of_elements(layout, notes, flat, directions is None))
+
+
+def difference_hessian(f: Callable[[Any], Any], layout: Layout, x: Array, method: str) -> Differences:
+    """Difference Hessian: the second derivatives of f, (elements of x, elements of x), symmetric.
+
+        u_i u_j H[i, j] = (D(u_i + u_j) − D(u_i) − D(u_j)) / 2,  D(u) = d²f(x + s u) / ds² at s = 0
+
+    with u_i along element i in the scale of x, a power of two. With the complex step: adaptive differences of its
+    gradient. f takes the form of ``layout`` and returns one number.
+    """
+    _check_method(method)
+    n = x.size
+    if method == "complex":
+        return _of_complex_gradient(f, layout, x, None).symmetric()
+    scale = _powers(x)
+    i, j = np.triu_indices(n, 1)
+    units = np.diag(scale)
+    found = _along(f, layout, x, np.concatenate([units, units[i] + units[j]]), method)
+    value, error = np.diag(found.value[:n]), np.diag(found.error[:n])
+    value[i, j] = value[j, i] = (found.value[n:] - found.value[i] - found.value[j]) / 2
+    error[i, j] = error[j, i] = (found.error[n:] + found.error[i] + found.error[j]) / 2
+    both = np.outer(scale, scale)
+    return Differences(value / both, error / both, found.nfev, found.warnings)
+
+
+def difference_hvp(f: Callable[[Any], Any], layout: Layout, x: Array, v: Array, method: str) -> Differences:
+    """Difference Hessian-vector product: H v, without the other elements of H, as `difference_hessian` takes them."""
+    _check_method(method)
+    scale = _powers(x)
+    length = float(np.max(np.abs(v) / scale))
+    if length == 0:
+        return Differences(np.zeros(x.size), np.zeros(x.size), 0, ())
+    w = v / length
+    if method == "complex":
+        found = _of_complex_gradient(f, layout, x, w[None])
+        return replace(found, value=found.value[:, 0] * length, error=found.error[:, 0] * length)
+    n, units = x.size, np.diag(scale)
+    found = _along(f, layout, x, np.concatenate([units, units + w, w[None]]), method)
+    value = (found.value[n : 2 * n] - found.value[:n] - found.value[-1]) / (2 * scale)
+    error = (found.error[n : 2 * n] + found.error[:n] + found.error[-1]) / (2 * scale)
+    return Differences(value * length, error * length, found.nfev, found.warnings)
+
+
+def _along(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array, method: str) -> Differences:
+    """Return the second derivatives of f along the directions."""
+    with np.errstate(all="ignore"):
+        sampler = _Directions(f, layout, x, directions)
+        found = _by(method, sampler, None, 2)
+        flat, used = _flat(f, sampler.at_x()[0], [layout.copy(p) for p in _far(x)]) if sampler.flat else (False, 0)
+    notes = {note: np.flatnonzero(where).tolist() for note, where in found.notes.items() if where.any()}
+    return Differences(found.value, found.error, sampler.nfev + used, _of_elements(layout, notes, flat, True))
+
+
+def _of_elements(layout: Layout, notes: dict[str, list[int]], flat: bool, elements: bool) -> tuple[str, ...]:
+    """Return the sentences, each with the elements of x that it is true of; without, where it is a mixed direction."""
+    told = [INDEPENDENT] if flat else []
+    for note, columns in notes.items():
+        where = np.zeros(layout.size, dtype=bool)
+        where[[c for c in columns if c < layout.size]] = elements
+        told.append(_sentence(layout, note, where) if where.any() else note)
+    return tuple(told)
+
+
+def _powers(x: Array) -> Array:
+    """Return the scale of x, element by element: powers of two, with which steps are exact."""
+    return np.asarray(2.0 ** np.floor(np.log2(np.maximum(np.abs(x), 1.0))))
+
+
+def _of_complex_gradient(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array | None) -> Differences:
+    """Return adaptive differences of the gradient that the complex step gives, along the directions."""
+    found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive", directions)
+    nfev, told = x.size * found.nfev, found.of_slopes().warnings
+    if told != found.warnings:
+        with np.errstate(all="ignore"):
+            flat, used = _flat(f, outputs_of(f(layout.copy(x))), [layout.copy(p) for p in _far(x)])
+        nfev, told = nfev + 1 + used, found.warnings if flat else told
+    return replace(found, nfev=nfev, warnings=told)
+
+
+def _complex_gradient(f: Callable[[Any], Any], layout: Layout) -> Callable[[Any], Array]:
+    def gradient(x: Any) -> Array:
+        flat = layout.match(x, "x").astype(np.float64)
+        sampler = _Sampler(f, layout, flat, elementwise=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            try:
+                return sampler.complex_step(flat, np.full(flat.size, 1e-200))
+            except (TypeError, np.exceptions.ComplexWarning) as problem:
+                raise _not_complex(problem) from problem
+
+    return gradient
 
 
 # ---- one step: forward, backward, central --------------------------------------------------------------------------
@@ -333,19 +690,21 @@ class _Pair:
     rounding: Array
 
 
-def _step(sampler: _Sampler, method: str, h: float | None) -> Array:
+def _step(sampler: _Sampler, method: str, h: float | None, n: int = 1) -> Array:
     """Return the caller's h, or the one that balances truncation and rounding if the scale of f is max(|x|, 1)."""
     x = sampler.x
     if h is not None:
         return np.full(x.size, float(h))
     sampler.at_x()  # tells the type that f computes in
-    step: Array = sampler.eps ** (1 / 3 if method == "central" else 1 / 2) * np.maximum(np.abs(x), 1.0)
+    step: Array = sampler.eps ** (1 / (n + 2) if method == "central" else 1 / (n + 1)) * sampler.size
     return (x + step) - x
 
 
-def _pair(sampler: _Sampler, method: str, h: Array) -> _Pair:
+def _pair(sampler: _Sampler, method: str, h: Array, n: int = 1) -> _Pair:
     x = sampler.x
     columns = np.arange(x.size)
+    if n == 2:
+        return _second_pair(sampler, method, h)
     low = x if method == "forward" else x - h
     high = x if method == "backward" else x + h
     if method == "central":
@@ -361,12 +720,27 @@ def _pair(sampler: _Sampler, method: str, h: Array) -> _Pair:
     return _Pair(low, high, f_low, f_high, slope, in_f + in_x)
 
 
-def _fixed(sampler: _Sampler, method: str, h: float | None) -> _Found:
+def _second_pair(sampler: _Sampler, method: str, h: Array) -> _Pair:
+    x, at_x = sampler.x, sampler.at_x()
+    ends = {"forward": (x, x + 2 * h), "backward": (x - 2 * h, x), "central": (x - h, x + h)}[method]
+    middle = {"forward": x + h, "backward": x - h, "central": x}[method]
+    low, high = ends
+    points = [point for point in (low, middle, high) if point is not x]
+    found = iter(sampler(np.array(points), np.arange(x.size)))
+    f_low, f_middle, f_high = (at_x if point is x else next(found) for point in (low, middle, high))
+    second = (f_high - 2 * f_middle + f_low) / h**2
+    in_f = sampler.eps * (np.abs(f_low) + 2 * np.abs(f_middle) + np.abs(f_high)) / h**2
+    # the points need not be h apart, and the slope makes of that what looks like a bend
+    in_x = np.abs(f_high - f_low) / h * np.abs((high - middle) - (middle - low)) / h**2
+    return _Pair(low, high, f_low, f_high, second, in_f + in_x)
+
+
+def _fixed(sampler: _Sampler, method: str, h: float | None, n: int = 1) -> _Found:
     """Take one difference with the step h, and a second one with h/2 that shows the truncation."""
     at_x = sampler.at_x()
-    step = _step(sampler, method, h)
-    pair = _pair(sampler, method, step)
-    half = _pair(sampler, method, step / 2)
+    step = _step(sampler, method, h, n)
+    pair = _pair(sampler, method, step, n)
+    half = _pair(sampler, method, step / 2, n)
     # D(h) − D(h/2) is 1/2 of the truncation of a first-order formula and 3/4 of that of a second-order one, as long as
     # the next term is small; and it is known only up to the rounding of D(h/2)
     share = 3 / 4 if method == "central" else 1 / 2
@@ -386,6 +760,19 @@ def _fixed(sampler: _Sampler, method: str, h: float | None) -> _Found:
 
 
 # ---- complex step --------------------------------------------------------------------------------------------------
+
+
+_NOT_ANALYTIC = (
+    "the complex step disagrees with a central difference: f is not analytic here (abs, real, a comparison or a "
+    "function that drops the imaginary part), so the value can't be trusted"
+)
+
+
+def _not_complex(problem: Exception) -> FunctionError:
+    return FunctionError(
+        f"f can't be evaluated at a complex x ({problem}); use NumPy's functions instead of math's, "
+        "or method='adaptive'"
+    )
 
 
 def _imaginary(value: Any) -> float:
@@ -410,10 +797,7 @@ def _complex(sampler: _Sampler, h: float | None) -> _Found:
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             value, above, below = (sampler.complex_step(at, step) for at in (x, x + near, x - near))
     except (TypeError, np.exceptions.ComplexWarning) as problem:
-        raise FunctionError(
-            f"f can't be evaluated at a complex x ({problem}); use NumPy's functions instead of math's, "
-            "or method='adaptive'"
-        ) from problem
+        raise _not_complex(problem) from problem
     scatter = np.abs(above - 2 * value + below)
     error = 4 * EPS * np.abs(value) + np.where(np.isfinite(scatter), scatter, 0.0)
     apart = np.abs(value - check.value)
@@ -421,55 +805,76 @@ def _complex(sampler: _Sampler, h: float | None) -> _Found:
     error = np.where(differs, apart + check.error, error)
     error[~np.isfinite(error)] = math.inf
     notes = {
-        "the complex step disagrees with a central difference: f is not analytic here (abs, real, a comparison or a "
-        "function that drops the imaginary part), so the value can't be trusted": differs,
+        _NOT_ANALYTIC: differs,
         "the central difference that checks the complex step is not finite": ~np.isfinite(check.error) & ~differs,
     }
     return _Found(value, error, step, check.noise, notes)
 
 
+def _complex_second(sampler: _Sampler, h: float | None) -> _Found:
+    """Take adaptive differences of the complex step, and hold them against central second differences."""
+    check = _fixed(sampler, "central", None, n=2)
+    step = 1e-200 if h is None else float(h)
+    f = sampler.f
+    slopes = _Sampler(lambda s: _imaginary(f(complex(s, step))) / step, sampler.layout, sampler.x, elementwise=True)
+    slopes.takes_arrays = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        try:
+            found = _adaptive(slopes)
+        except (TypeError, np.exceptions.ComplexWarning) as problem:
+            raise _not_complex(problem) from problem
+    sampler.nfev += slopes.nfev
+    apart = np.abs(found.value - check.value)
+    checked = np.isfinite(check.value) & np.isfinite(check.error)
+    differs = checked & ~(apart <= 4 * check.error + found.error)
+    error = np.where(differs, apart + check.error, found.error)
+    return _Found(found.value, error, found.h, check.noise, found.notes | {_NOT_ANALYTIC: differs})
+
+
 # ---- adaptive ------------------------------------------------------------------------------------------------------
 
 
-def _adaptive(sampler: _Sampler) -> _Found:
+def _adaptive(sampler: _Sampler, n: int = 1) -> _Found:
     """Run the ladder for all components, as many at a time as memory likes."""
-    n = sampler.x.size
-    if n <= TOGETHER:
-        return _ladder(sampler, np.arange(n))
-    found = _Found(np.empty(n), np.empty(n), np.empty(n), np.empty(n), {})
-    for start in range(0, n, TOGETHER):
-        columns = np.arange(start, min(start + TOGETHER, n))
-        _put(found, columns, _ladder(sampler, columns))
+    size = sampler.x.size
+    if size <= TOGETHER:
+        return _ladder(sampler, np.arange(size), n)
+    found = _Found(np.empty(size), np.empty(size), np.empty(size), np.empty(size), {})
+    for start in range(0, size, TOGETHER):
+        columns = np.arange(start, min(start + TOGETHER, size))
+        _put(found, columns, _ladder(sampler, columns, n))
     return found
 
 
-def _ladder(sampler: _Sampler, columns: npt.NDArray[np.intp]) -> _Found:
+def _ladder(sampler: _Sampler, columns: npt.NDArray[np.intp], n: int) -> _Found:
     """Climb down a ladder of steps; where it does not reach the scale of f, lengthen it."""
-    x, at_x = sampler.x[columns], sampler.at_x()[columns]
-    size = np.maximum(np.abs(x), 1.0)
-    h = _steps(x, FIRST * size, LEVELS)
+    x, at_x, size = sampler.x[columns], sampler.at_x()[columns], sampler.size[columns]
+    spacing = sampler.spacing(columns, np.zeros(x.size))
+    h = _steps(sampler, columns, FIRST * size, LEVELS)
     f_low, f_high = _both_sides(sampler, columns, x, h)
-    found = _climb(x, at_x, sampler.eps, h, f_low, f_high)
+    found = _climb(x, at_x, sampler.eps, h, f_low, f_high, spacing, n)
     error, value = found.error, found.value
     left = np.arange(x.size)  # which of the columns are still at work
     while len(h) < DEEPEST:
-        bad = ~(error <= GOOD * np.maximum(np.abs(value), np.abs(at_x[left]) / size[left]))
+        bad = ~(error <= GOOD[n - 1] * np.maximum(np.abs(value), np.abs(at_x[left]) / size[left] ** n))
         if not bad.any():
             break
-        deeper = np.log(h[-1] / _finest(x[left], at_x[left], f_low, f_high, error)) / math.log(RATIO)
+        finest = _finest(size[left], spacing[left], at_x[left], f_low, f_high, error, n)
+        deeper = np.log(h[-1] / finest) / math.log(RATIO)
         bad &= deeper >= 1
         if not bad.any():
             break
         left, h, f_low, f_high = left[bad], h[:, bad], f_low[:, bad], f_high[:, bad]
         top, count = h[-1] / RATIO, int(min(EXTENSION, deeper[bad].min()))
-        near = FIRST * np.abs(x[left])
+        near = FIRST * sampler.near[columns[left]]
         # no step was small enough: f may end at 0. The ladder starts anew, as its ratio is broken
         beyond = (np.isfinite(f_low + f_high).sum(axis=0) < ENOUGH) & (near > 0) & (near < top)
         f_low[:, beyond] = f_high[:, beyond] = np.nan
-        steps = _steps(x[left], np.where(beyond, near, top), count)
+        steps = _steps(sampler, columns[left], np.where(beyond, near, top), count)
         more_low, more_high = _both_sides(sampler, columns[left], x[left], steps)
         h, f_low, f_high = (np.concatenate(pair) for pair in ((h, steps), (f_low, more_low), (f_high, more_high)))
-        part = _climb(x[left], at_x[left], sampler.eps, h, f_low, f_high)
+        part = _climb(x[left], at_x[left], sampler.eps, h, f_low, f_high, spacing[left], n)
         error, value = part.error, part.value
         _put(found, left, part)
     return found
@@ -480,23 +885,22 @@ def _both_sides(sampler: _Sampler, columns: npt.NDArray[np.intp], x: Array, h: A
     return values[: len(h)], values[len(h) :]
 
 
-def _steps(x: Array, top: Array, count: int) -> Array:
+def _steps(sampler: _Sampler, columns: npt.NDArray[np.intp], top: Array, count: int) -> Array:
     """Return the ladder down from ``top``, each step rounded so that x + h and x − h are exact if x has the digits."""
     h = top * SHRINK[:count]
-    grid = np.spacing(np.abs(x) + h)
+    grid = sampler.spacing(columns, h)
     return np.asarray(np.round(h / grid) * grid)
 
 
-def _finest(x: Array, at_x: Array, f_low: Array, f_high: Array, error: Array) -> Array:
+def _finest(size: Array, spacing: Array, at_x: Array, f_low: Array, f_high: Array, error: Array, n: int) -> Array:
     """Return the finest step worth trying.
 
     Far below the size of x, or of 1, the numbers inside f round away, and what is left of it may be smooth and wrong:
     the ladder goes there only if it has found nothing above.
     """
-    size = np.maximum(np.abs(x), 1.0)
     apart = np.abs(np.concatenate([f_low, f_high]) - at_x)
-    decent = error <= DECENT * np.where(np.isfinite(apart), apart, 0.0).max(axis=0) / size
-    return np.where(decent, ROUNDED * EPS * size, FINEST * np.spacing(np.abs(x)))
+    decent = error <= DECENT * np.where(np.isfinite(apart), apart, 0.0).max(axis=0) / size**n
+    return np.where(decent, (ROUNDED * EPS) ** (1 / n) * size, FINEST * spacing)
 
 
 def _put(found: _Found, columns: npt.NDArray[np.intp], part: _Found) -> None:
@@ -507,8 +911,11 @@ def _put(found: _Found, columns: npt.NDArray[np.intp], part: _Found) -> None:
         found.notes.setdefault(note, np.zeros(found.value.size, dtype=bool))[columns] = part.notes.get(note, False)
 
 
-def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Array) -> _Found:
-    """Extrapolate each ladder (coarsest step first) to h = 0 and judge it by the agreement of its rows."""
+def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Array, spacing: Array, n: int) -> _Found:
+    """Extrapolate each ladder (coarsest step first) to h = 0 and judge it by the agreement of its rows.
+
+    spacing: of numbers at x; n: which derivative.
+    """
     notes: dict[str, Mask] = {}
 
     def note(text: str, where: Mask) -> None:
@@ -524,8 +931,8 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
         low, left = np.where(above, x, low), np.where(above, at_x, f_low)
         high, right = np.where(below, x, high), np.where(below, at_x, f_high)
         one_sided = above | below
-        note("f is not finite below x: the slope is that of the right side", above)
-        note("f is not finite above x: the slope is that of the left side", below)
+        note(f"f is not finite below x: the {_WORD[n]} is that of the right side", above)
+        note(f"f is not finite above x: the {_WORD[n]} is that of the left side", below)
 
     width = high - low
     slope = (right - left) / width
@@ -536,35 +943,51 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
     scatter = _scatter(slope, even, h, one_sided)
     rough, jump = _grain(at_x, eps, f_low, f_high, scatter)
     noise = np.fmax(np.fmax.reduce(scatter[-3:], axis=0), rough)  # as it shows at the three finest steps
-    uncertainty = np.fmax(eps * sizes / width + 2 * eps * np.abs(slope), 2 * noise / h)
+    rows, uncertainty = slope, np.fmax(eps * sizes / width + 2 * eps * np.abs(slope), 2 * noise / h)
+    if n == 2:
+        slopes, uncertain = slope, uncertainty
+        side = 0.0 if one_sided is None else np.where(above, 1.0, -1.0) * one_sided
+        rows, uncertainty = _second(slope, even, sizes + 2 * np.abs(at_x), noise, eps, h, np.asarray(side))
     # the steps are rounded, so their ratio, and with it what is left of the truncation, is not quite as it should be
-    uneven = uncertainty[1:] + np.abs(slope[1:] - slope[:-1]) * (np.spacing(np.abs(x)) / h[1:])
+    uneven = uncertainty[1:] + np.abs(rows[1:] - rows[:-1]) * (spacing / h[1:])
     uncertainty[1:] = np.fmax(uncertainty[1:], uneven)
 
-    value, error, row = _agree(slope, uncertainty, one_sided)
+    value, error, row = _agree(rows, uncertainty, one_sided)
     frozen = _frozen(slope, even, h, scatter)
     if frozen.any():
         noise = np.fmax(noise, frozen)
-        uncertainty = np.fmax(uncertainty, 2 * frozen / h)
-        coarse, coarse_error, coarse_row = _agree(slope, uncertainty, one_sided)
+        uncertainty = np.fmax(uncertainty, 2 * n * frozen / h**n)
+        coarse, coarse_error, coarse_row = _agree(rows, uncertainty, one_sided)
         # it looks like noise that froze; should f be only fast, and bent nearby, the error covers that slope too
         error = np.where(frozen > 0, np.fmax(coarse_error, np.abs(coarse - value)), error)
         value, row = np.where(frozen > 0, coarse, value), np.where(frozen > 0, coarse_row, row)
-    kink = _kink(even / h, 2 * uncertainty)
+    kink = _kink(even / h, 2 * uncertainty * h ** (n - 1))
     if one_sided is not None:
         kink[one_sided] = 0.0
-    error = np.fmax(error, kink / 2)
     undefined = ~np.isfinite(value) | jump
     every = np.arange(x.size)
     note("f jumps at x: it has no derivative there", jump)
-    note("f has a kink at x: the value lies between the slopes of its two sides", (kink > 0) & ~jump)
+    if n == 1:
+        error = np.fmax(error, kink / 2)
+        note("f has a kink at x: the value lies between the slopes of its two sides", (kink > 0) & ~jump)
+    else:
+        undefined |= kink > 0
+        note("f has a kink at x: it has no second derivative there", (kink > 0) & ~jump)
+        bend = _bend_of_slope(slopes, uncertain, h)
+        if one_sided is not None:
+            bend[one_sided] = 0.0
+        bend[kink > 0] = 0.0
+        error = np.fmax(error, 2 * bend)
+        note("the slope of f has a kink at x: the value lies between the second derivatives of its two sides", bend > 0)
+        kink = np.fmax(kink, bend)
     wide = ~(error <= 0.1 * np.abs(value))
     if wide.any():
-        endless = wide & ~jump & (_least_ratio(slope, 10 * uncertainty, 3)[0] > 1.3)
-        note("the slope grows as the step shrinks: f has no derivative at x, or bends on a finer scale", endless)
+        endless = wide & ~jump & (_least_ratio(rows, 10 * uncertainty, 3)[0] > 1.3)
+        none = "no derivative at x" if n == 1 else "no second derivative at x"
+        note(f"the {_WORD[n]} grows as the step shrinks: f has {none}, or bends on a finer scale", endless)
         undefined |= endless
-        # a slope that is small for an f of this size may well be 0
-        small = 1e-5 * np.fmax.reduce(np.fmax(sizes, np.abs(at_x)), axis=0) / h[0]
+        # what is small for an f of this size may well be 0
+        small = 1e-5 * np.fmax.reduce(np.fmax(sizes, np.abs(at_x)), axis=0) / h[0] ** n
         note("no two step sizes agree: the value is a guess", wide & ~undefined & (kink == 0) & (error > small))
     error *= SAFETY
     error[undefined] = math.inf
@@ -574,6 +997,36 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
         noise > 1e4 * eps * (sizes[row, every] + np.abs(at_x)),
     )
     return _Found(value, error, h[row, every], np.maximum(noise, eps * np.abs(at_x)), notes)
+
+
+_WORD = {1: "slope", 2: "second derivative"}
+
+
+def _second(
+    slope: Array, even: Array, sizes: Array, noise: Array, eps: float, h: Array, side: Array
+) -> tuple[Array, Array]:
+    """Return the second differences of a ladder and their uncertainty.
+
+    (f(x+h) + f(x−h) − 2 f(x)) / h². Where f lives above x only (side 1), or below (−1), of its slopes D over two steps:
+    ± 2 (D(h) − D(k)) / (h − k), which is right to order h; the first step then has none.
+    """
+    rows, uncertainty = even / h**2, np.fmax(eps * sizes, 4 * noise) / h**2
+    if side.any():
+        steps, doubt = h[:-1] - h[1:], np.fmax(eps * sizes, 2 * noise) / h
+        sided, bound = np.full((2, *rows.shape), np.nan)
+        sided[1:] = side * 2 * (slope[:-1] - slope[1:]) / steps
+        bound[1:] = 2 * (doubt[:-1] + doubt[1:]) / steps
+        rows, uncertainty = np.where(side == 0, rows, sided), np.where(side == 0, uncertainty, bound)
+    return rows, uncertainty
+
+
+def _bend_of_slope(slope: Array, uncertainty: Array, h: Array) -> Array:
+    """Return a quarter of the jump of f'' at x, 0 where there is none: the slopes over steps are then off by as much
+    times h, where those of a smooth f are by h².
+    """
+    steps = h[:-1] - h[1:]
+    bend = np.abs((slope[:-1] - slope[1:]) / steps)
+    return _kink(bend, 2 * (uncertainty[:-1] + uncertainty[1:]) / steps)
 
 
 def _open_side(f_low: Array, f_high: Array) -> tuple[Mask, Mask]:
@@ -616,9 +1069,11 @@ def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
     """Return the noise that coarser steps show where the finer ones are smooth only because a part of f is frozen.
 
     In (1 − cos x)/x² near 1e-6, cos x is one and the same number for all steps below 1e-10: what is left is smooth, and
-    its slope is wrong. Noise ends so in one step, while what is merely fast gets smooth step by step.
+    its slope is wrong. Noise ends so in one step, or in two where it comes of stairs, while what is merely fast gets
+    smooth step by step.
     """
     drops = scatter[1:] < 1e-5 * scatter[:-1]
+    drops[1:] |= scatter[2:] < 1e-5 * scatter[:-2]
     drops[:8] = False  # that many steps must show whether there was noise,
     drops[-3:] = False  # and so many that it is over
     noise = np.zeros(slope.shape[1])

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from koubai.derivatives.paths import Path, Paths
-from koubai.errors import FallbackWarning, FunctionError, GradientError, InputError, TraceError, UnknownNameError
+from koubai.derivatives.agreement import refuse_random
+from koubai.derivatives.differences import (
+    INDEPENDENT,
+    Differences,
+    Estimate,
+    difference_hessian,
+    difference_hvp,
+    difference_jacobian,
+    estimate,
+    outputs_of,
+)
+from koubai.derivatives.nonfinite import GRADIENT, HESSIAN_VECTOR, PRODUCT
+from koubai.derivatives.paths import RAISED, Path, Paths
+from koubai.errors import (
+    FallbackWarning,
+    FunctionError,
+    GradientError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.call import Leaf, Leaves, Static, real
-from koubai.graph.reverse import pullback, reverse
-from koubai.graph.trace import Graph, Traced
-from koubai.parameters import as_scalar
+from koubai.graph.environment import MISSING
+from koubai.graph.functions import array
+from koubai.graph.trace import Traced, current_trace
+from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
 
@@ -34,7 +57,6 @@ class Differentiated:
         f: Callable[..., Any],
         argnums: int | Sequence[int],
         method: str,
-        depth: int = 1,
         keep: bool = False,
         box: tuple[Any, Any] | None = None,
     ) -> None:
@@ -44,8 +66,7 @@ class Differentiated:
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, reverse, scalar=True, keep=keep, box=box)
-        self._depth = depth  # calls between the user's line and this object, so that a warning names that line
+        self._paths = Paths(f, GRADIENT, scalar=True, keep=keep, box=box)
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self._refused = method not in ("auto", "backprop")
@@ -63,27 +84,23 @@ class Differentiated:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return (f, gradient) at these arguments."""
         direct = self._direct
-        if direct is not None and not kwargs:
+        if direct is not None and not kwargs and current_trace() is None:
             answer = direct(args)
             if answer is not None:
                 return answer
         if self._refused:
             return self._by_differences(args, kwargs)
         leaves = _leaves(self.f, args, kwargs, self.argnums)
-        if any(type(value) is Traced for value in leaves.values):  # a gradient inside a function that is being traced
-            results = self._paths.replayed(leaves)
-            return results[0], self._shaped(args, results[1:])
         try:
             results = self._paths.run(leaves)
         except (TraceError, GradientError) as error:
-            if self.method == "backprop":
-                raise
+            if self.method == "backprop" or current_trace() is not None:
+                raise  # in a trace, differences would only be refused once more
             self._refused = True
             self.gradient_source = "adaptive"
-            warnings.warn(FallbackWarning(error), stacklevel=1 + self._depth)
-            return self._by_differences(args, kwargs)
+            return self._by_differences(args, kwargs, error)
         path = self._paths.newest(leaves.form)
-        if path is not None and not kwargs:
+        if path is not None and path.agrees and not kwargs and path.recorded.environment.complete:
             if path.direct is None:
                 numbers = [_position(n, args) for n in self.argnums]
                 path.direct = _direct_call(path, leaves.form[0], numbers, self.one)
@@ -94,32 +111,83 @@ class Differentiated:
         """Return the traced path that was used last for arguments of this form, if there is one."""
         return self._paths.newest(_leaves(self.f, args, {}, self.argnums).form)
 
+    def taken(self, *args: Any) -> Path:
+        """Return the traced path that f takes for these arguments, traced and checked now where none is known.
+
+        Raises TraceError and GradientError as backpropagation does.
+        """
+        leaves = _leaves(self.f, args, {}, self.argnums)
+        self._paths.run(leaves)
+        path = self._paths.newest(leaves.form)
+        assert path is not None
+        return path
+
     def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
         """Give the gradients the form of the arguments they belong to."""
-        if self.one and len(gradients) == 1 and not isinstance(args[self.argnums[0]], dict):
+        if self.one and len(gradients) == 1 and not is_structure(args[self.argnums[0]]):
             return gradients[0]
         numbers = [_position(n, args) for n in self.argnums]
         rest = iter(gradients)
-        by_argument = {n: _like(args[n], rest) for n in sorted(numbers)}
+        by_argument = {n: rebuilt(args[n], rest) for n in sorted(numbers)}
         shaped = tuple(by_argument[n] for n in numbers)
         return shaped[0] if self.one else shaped
 
-    def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        from koubai.derivatives.differences import numerical_gradient
+    def explain(self, tell: Callable[[str], None]) -> None:
+        """Let ``tell`` have what is to be said of gradients that are not finite; without it they are warnings."""
+        self._paths.tell = tell
 
+    def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any], error: Exception | None = None) -> Any:
+        """Return (f, gradient) by differences. error: why they take the place of backpropagation from now on."""
+        before = self._differences
+        if error is not None:
+            self._differences += 2
+            refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self._paths.name)
+        try:
+            answer, estimates = self._differenced(args, kwargs)
+        except Exception:
+            if error is not None:
+                warn(FallbackWarning(error))
+            raise
+        if error is not None:
+            warn(FallbackWarning(error, self._differences - before))
+        for found in estimates:
+            errors = found.error.values() if isinstance(found.error, dict) else [found.error]
+            largest = max(float(np.max(error)) for error in errors)
+            for sentence in found.warnings:
+                if sentence is INDEPENDENT:
+                    warn(GradientWarning(sentence.format(name=self._paths.name)))
+                    continue
+                told = (
+                    f"the gradient of {self._paths.name} by differences: {sentence}; its error is up to {largest:.2g}"
+                )
+                warn(GradientWarning(told))
+        return answer
+
+    def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
         method = "adaptive" if self.method in ("auto", "backprop") else self.method
-        results = []
+        estimates = []
         for n in (_position(n, args) for n in self.argnums):
 
             def along(x: Any, n: int = n) -> Any:
-                return self.f(*[x if i == n else a for i, a in enumerate(args)], **kwargs)
+                return self.f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
 
-            estimate = numerical_gradient(along, args[n], method=method)
-            self._differences += estimate.nfev
-            results.append(estimate.value)
+            estimates.append(estimate(along, args[n], method, None, elementwise=False))
+            self._differences += estimates[-1].nfev
         self._differences += 1
-        value = as_scalar(self.f(*args, **kwargs))
-        return value, (results[0] if self.one else tuple(results))
+        value = as_scalar(self.f(*_own(args), **_own(kwargs)))
+        results = tuple(each.value for each in estimates)
+        return (value, results[0] if self.one else results), estimates
+
+
+def _own(value: Any) -> Any:
+    """Return arguments whose arrays are copies: what f does with its arguments stays with f."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if type(value) in (list, tuple):
+        return type(value)([_own(part) for part in value])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_own, value))
+    return {k: _own(part) for k, part in value.items()} if type(value) is dict else value
 
 
 def _function(f: Any) -> Callable[..., Any]:
@@ -147,23 +215,27 @@ def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequen
 
 
 def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
-    """Generate the short way from arguments of this exact form to the answer; it returns None for any others.
+    """Generate the short way from arguments of this exact form to the answer; it returns None for any others, and
+    where the answer is not finite.
 
     Looking at the arguments costs as much as a small function itself, so the tests are written out once.
     """
     tests: list[str] = []
     leaves: list[str] = []
+    shapes: list[Any] = []
     namespace: dict[str, Any] = {
         "ndarray": np.ndarray,
         "float64": np.float64,
         "same": path.same,
         "run": path.program.run,
+        "raised": RAISED,
     }
 
     def look(part: Any, text: str) -> str:
         """Add the tests for one argument; return its gradient's text."""
         if isinstance(part, Leaf):
             k = len(leaves)
+            shapes.append(part.shape)
             if part.shape:
                 namespace[f"d{k}"] = np.dtype(part.dtype.str)
                 tests.append(f"type({text}) is ndarray and {text}.dtype is d{k} and {text}.shape == {part.shape}")
@@ -180,15 +252,24 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
             tests.append(f"s{len(namespace) - 1} == Static({text})")
             namespace["Static"] = Static
             return ""
-        kind, parts = part
-        tests.append(f"type({text}) is {kind} and len({text}) == {len(parts)}")
-        if kind == "dict":
+        made, parts = part
+        shape: str = made if isinstance(made, str) else f"kind{len(namespace)}"
+        if shape is not made:  # the class of a NamedTuple
+            namespace[shape] = made
+        tests.append(f"type({text}) is {shape} and len({text}) == {len(parts)}")
+        if shape == "dict":
             inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
-        return ", ".join(look(v, f"{text}[{i}]") for i, v in enumerate(parts))
+        inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
+        if shape == "list":
+            return f"[{', '.join(inner)}]"
+        return f"({', '.join(inner)},)" if shape == "tuple" else f"{shape}({', '.join(inner)})"
 
     shown = [look(part, f"a{i}") for i, part in enumerate(form)]
-    if (environment := path.recorded.environment).empty:
+    if (environment := path.recorded.environment).only_names:
+        for i, (outer, name, value) in enumerate(environment.names.values()):
+            namespace |= {f"outer{i}": outer.get, f"value{i}": value, "missing": MISSING}
+            tests.append(f"outer{i}({name!r}, missing) is value{i}")
         for i, read in enumerate(environment.functions):
             names = [f"f{i}", f"code{i}", f"defaults{i}", f"kwdefaults{i}"]
             namespace |= dict(zip(names, read, strict=True))
@@ -199,6 +280,14 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
     active = {k: n + 1 for n, k in enumerate(path.recorded.leaves.active)}
     places = [str(active.get(k, 0)) for k in range(len(leaves))]
     gradients = [shown[n].format(*places) for n in numbers]
+    refused, arguments = "r is None", list(leaves)
+    if path.program.executor == "floats":
+        arguments.append("True")
+    elif path.settler is not None:
+        namespace |= {"isfinite": math.isfinite, "vdot": np.vdot}
+        for k, n in active.items():
+            square = f"r[{n}].dot(r[{n}])" if len(shapes[k]) == 1 else f"vdot(r[{n}], r[{n}])"
+            refused += f" or not isfinite({square if shapes[k] else f'r[{n}]'})"
     source = f"""
 def direct(args):
     try:
@@ -206,17 +295,14 @@ def direct(args):
         if not ({" and ".join(tests)}): return None
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    r = run({", ".join(leaves)})
-    return None if r is None else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
+    try:
+        r = run({", ".join(arguments)})
+    except raised:
+        return None
+    return None if {refused} else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
 """
     exec(compile(source, "<koubai: direct call>", "exec"), namespace)
     return namespace["direct"]  # type: ignore[no-any-return]
-
-
-def _like(argument: Any, rest: Any) -> Any:
-    if isinstance(argument, dict):
-        return {name: _like(part, rest) for name, part in argument.items()}
-    return next(rest)
 
 
 def value_and_grad(
@@ -225,13 +311,17 @@ def value_and_grad(
     """Value and gradient: a function of the same arguments as f that returns (f(x), ∇f(x)).
 
     argnums: which positional arguments are differentiated; a tuple gives a tuple of gradients. x may be a number, an
-    array of any shape or a dict of arrays, and the gradient has its form; integers become float64. Other arguments may
-    be arrays, dicts of arrays, or anything hashable.
+    array of any shape, or arrays in dicts, lists, tuples and NamedTuples, also nested, and the gradient has its form;
+    integers become float64. A list or tuple of numbers is one array. Other arguments may be arrays, such structures of
+    them, or anything hashable. Inside a function that is differentiated itself, the gradient is a part of it.
     method: "auto" backpropagates, and where f can't be traced uses adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
     Raises InputError for complex, empty or non-numeric x, FunctionError where f does not return one real number, and
     GradientError where backpropagation disagrees with a difference.
-    At kinks the convention is JAX's: |x|' = 0 at 0, ties in max share evenly.
+    At kinks the convention is JAX's: |x|' = 0 at 0, ties in max share evenly. What f does not depend on, since a mask
+    or an index leaves it out, counts for nothing, however steep; a composite that is smooth where one of its parts is
+    not has its own gradient. Where there is none though f is finite, as of sqrt(x) at 0, the result is inf or nan and
+    a GradientWarning names the operation and its line.
     """
     return Differentiated(f, argnums, method)
 
@@ -249,113 +339,266 @@ class _Gradient:
 
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto") -> Callable[..., Any]:
     """Gradient: a function of the same arguments as f that returns ∇f(x). See `value_and_grad` for everything else."""
-    return _Gradient(Differentiated(f, argnums, method, depth=2))
+    return _Gradient(Differentiated(f, argnums, method))
 
 
-def _hessian_vector(graph: Graph, active: Sequence[int]) -> Graph:
-    """The gradient, reversed once more with a cotangent v for each part: H v, since H is symmetric."""
-    both = reverse(graph, active)
-    alone = Graph(both.nodes, both.inputs, both.outputs[1:], both.guards, both.kinks, both.name, both)
-    return pullback(alone, active)
+class _Higher:
+    """A derivative of several numbers or of second order: by the graph, or once that is refused by differences.
+
+    what: the derivative is called; method: as the user gave it.
+    """
+
+    def __init__(self, f: Callable[..., Any], argnums: int, what: str, method: str) -> None:
+        if method not in METHODS:
+            raise UnknownNameError("method", method, METHODS)
+        self.f, self.number, self.what, self.method = _function(f), int(argnums), what, method
+        self.name = getattr(f, "__name__", "f")
+        self.__name__ = f"{what}_{self.name}"
+        self._refused = method not in ("auto", "backprop")
+        self._gradient = Differentiated(f, argnums, "backprop")
+
+    def take(
+        self,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        by_graph: Callable[[], Any],
+        by_differences: Callable[[_Alone, str, Callable[[Any], Any] | None], Differences],
+    ) -> Any:
+        """Return the derivative, and say so where differences take over.
+
+        by_differences: is given f alone, the method, and f's gradient where backpropagation gives it and may.
+        """
+        refused: Exception | None = None
+        if not self._refused:
+            try:
+                return by_graph()
+            except (TraceError, GradientError) as error:
+                if self.method == "backprop":
+                    raise
+                self._refused, refused = True, error
+        alone = _Alone.of(self.f, args, kwargs, _position(self.number, args))
+        if refused is not None:
+            refuse_random(lambda: outputs_of(alone.f(alone.layout.copy(alone.x))), self.name)
+        try:
+            slopes = self._slopes(alone, args, kwargs) if self.method == "auto" else None
+            found = by_differences(alone, "adaptive" if self.method == "auto" else self.method, slopes)
+        except Exception:
+            if refused is not None:
+                warn(FallbackWarning(refused))
+            raise
+        if refused is not None:
+            warn(FallbackWarning(refused, found.nfev))
+        for sentence in found.warnings:
+            told = f"the {self.what} of {self.name} by differences: {sentence}"
+            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else told))
+        return alone, found.value
+
+    def _slopes(self, alone: _Alone, args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
+        """Return f's gradient, flat, if backpropagation gives it."""
+        n = _position(self.number, args)
+
+        def slopes(x: Any) -> Any:
+            return alone.layout.match(self._gradient(*[*args[:n], x, *args[n + 1 :]], **kwargs)[1], "the gradient")
+
+        if self.what == "jacobian":
+            return None
+        try:
+            slopes(alone.layout.copy(alone.x))
+        except (TraceError, GradientError):
+            return None
+        return slopes
 
 
-def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+class _Alone(NamedTuple):
+    """f as a function of one argument, which it gets as float64, and that argument's form and numbers."""
+
+    f: Callable[[Any], Any]
+    layout: Layout
+    x: Any
+
+    @classmethod
+    def of(cls, f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], n: int) -> _Alone:
+        layout, vector = flatten(args[n], "x")
+
+        def along(x: Any) -> Any:
+            return f(*[x if i == n else _own(a) for i, a in enumerate(args)], **_own(kwargs))
+
+        return cls(along, replace(layout, dtype=np.dtype(np.float64)), vector.astype(np.float64))
+
+    def rows(self, matrix: Any, shape: tuple[int, ...]) -> Any:
+        """Show a matrix, whose columns are the elements of x and whose rows have this shape, in the caller's form."""
+        shown = self.layout.view(matrix.reshape((*shape, matrix.shape[-1])))
+        return shown[()] if isinstance(shown, np.ndarray) else shown
+
+    def square(self, matrix: Any) -> Any:
+        """Show a matrix that has the elements of x as its rows too."""
+        if self.layout.names is None:
+            return self.rows(matrix, self.layout.shapes[0])
+        parts = np.split(matrix, np.cumsum([math.prod(shape) for shape in self.layout.shapes])[:-1])
+        return self.layout.assembled(
+            [self.rows(part, shape) for shape, part in zip(self.layout.shapes, parts, strict=True)]
+        )
+
+
+class _HessianVector(_Higher):
+    def __init__(self, f: Callable[..., Any], argnums: int, method: str) -> None:
+        super().__init__(f, argnums, "hvp", method)
+        self.paths = Paths(f, HESSIAN_VECTOR, scalar=True)
+
+    def __call__(self, x: Any, v: Any, *rest: Any, **kwargs: Any) -> Any:
+        args = [*rest[: self.number], x, *rest[self.number :]]
+        parts = _matching(v, x)
+
+        def by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
+            w = alone.layout.match(v, "v").astype(np.float64)
+            if slopes is None:
+                return difference_hvp(alone.f, alone.layout, alone.x, w, method)
+            length = float(np.max(np.abs(w)))
+            if length == 0:
+                return Differences(np.zeros(w.size), np.zeros(w.size), 0, ())
+            found = difference_jacobian(slopes, alone.layout, alone.x, method, w[None] / length).of_slopes()
+            return replace(found, value=found.value[:, 0] * length, error=found.error[:, 0] * length)
+
+        def by_graph() -> Any:
+            return None, self.paths.run(_leaves(self.f, args, kwargs, (self.number,)), *parts)
+
+        alone, found = self.take(args, kwargs, by_graph, by_differences)
+        return rebuilt(x, iter(found)) if alone is None else alone.rows(found, ())
+
+
+def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:
     """Hessian-vector product: a function (x, v) → ∇²f(x) v, without forming the Hessian.
 
-    v: of the form of x; f's other arguments follow after v: ``hvp(f)(x, v, data)``. By reverse mode twice; TraceError
-    where f can't be traced.
+    v: of the form of x; f's other arguments follow after v: ``hvp(f)(x, v, data)``. By reverse mode twice.
+    method: as of `hessian`; differences are taken along v.
 
     Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 1994.
     """
-    paths = Paths(_function(f), _hessian_vector, scalar=True)
-    number = int(argnums)
-
-    def product(x: Any, v: Any, *rest: Any, **kwargs: Any) -> Any:
-        args = [*rest[:number], x, *rest[number:]]
-        leaves = _leaves(f, args, kwargs, (number,))
-        parts = _matching(v, x)
-        return _like(x, iter(paths.run(leaves, *parts)))
-
-    product.__name__ = f"hvp_{paths.name}"
-    return product
+    return _HessianVector(f, argnums, method)
 
 
 def _matching(v: Any, x: Any) -> list[Any]:
     """Return the arrays of ``v``, which must have the form of ``x``."""
-    if isinstance(x, dict):
-        if not isinstance(v, dict) or set(v) != set(x):
+    if isinstance(x, Mapping):
+        if not isinstance(v, Mapping) or set(v) != set(x):
             raise InputError(f"v must be a dict with the keys {sorted(x)}, as x is")
         return [part for name in x for part in _matching(v[name], x[name])]
+    if is_structure(x):
+        if not isinstance(v, list | tuple) or len(v) != len(x):
+            raise InputError(f"v must be a {type(x).__name__} of {len(x)} parts, as x is")
+        return [part for one, other in zip(v, x, strict=True) for part in _matching(one, other)]
     value = real(v, "v")
     if np.shape(value) != np.shape(x):
         raise InputError(f"v has shape {np.shape(value)}, but x has shape {np.shape(x)}; they must be equal")
     return [value.astype(real(x, "x").dtype)]
 
 
-def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+class _Hessian(_Higher):
+    def __init__(self, f: Callable[..., Any], argnums: int, method: str) -> None:
+        super().__init__(f, argnums, "hessian", method)
+        self.paths = Paths(f, HESSIAN_VECTOR, scalar=True)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        alone, found = self.take(args, kwargs, lambda: (None, self._by_graph(args, kwargs)), self._by_differences)
+        return found if alone is None else alone.square(found)
+
+    def _by_graph(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        leaves = _leaves(self.f, args, kwargs, (self.number,))
+        x = args[_position(self.number, args)]
+        parts = [leaves.values[k] for k in leaves.active]
+        rows: list[list[Any]] = [[] for _ in parts]
+        for i, unit in _units(parts):
+            rows[i].append(self.paths.run(leaves, *unit))
+        blocks = [_stacked(these, a.shape, parts) for these, a in zip(rows, parts, strict=True)]
+        if not is_structure(x):
+            return blocks[0][0]
+        return rebuilt(x, iter([rebuilt(x, iter(row)) for row in blocks]))
+
+    @staticmethod
+    def _by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
+        if slopes is None:
+            return difference_hessian(alone.f, alone.layout, alone.x, method)
+        return difference_jacobian(slopes, alone.layout, alone.x, method).of_slopes().symmetric()
+
+
+def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:
     """Hessian: a function of the same arguments as f that returns the matrix of second derivatives of f at x.
 
         H[i, j] = ∂²f / ∂x[i] ∂x[j]
 
-    For x of shape s the result has shape s + s; for a number it is a number; for a dict of arrays, H[a][b] holds the
-    derivatives with respect to x[a] and x[b]. TraceError where f can't be traced.
+    For x of shape s the result has shape s + s; for a number it is a number; for a dict, list or tuple
+    of arrays, H[a][b] holds the derivatives with respect to x[a] and x[b].
+    method: "auto" backpropagates twice, and where f can't be traced takes adaptive differences after one
+    FallbackWarning: of the gradient if that can be traced, else of f; "backprop" raises TraceError instead, or
+    GradientError where differences disagree; "forward", "backward", "central", "complex" and "adaptive" are differences
+    of f (`koubai.derivative` with n = 2 has the formulas), and symmetric. A GradientWarning says where differences tell
+    the result only roughly.
     """
-    paths = Paths(_function(f), _hessian_vector, scalar=True)
-    number = int(argnums)
-
-    def matrix(*args: Any, **kwargs: Any) -> Any:
-        leaves = _leaves(f, args, kwargs, (number,))
-        x = args[_position(number, args)]
-        parts = [leaves.values[k] for k in leaves.active]
-        blocks = [[np.empty((*a.shape, *b.shape), np.result_type(a, b)) for b in parts] for a in parts]
-        for i, at, unit in _units(parts):
-            for block, row in zip(blocks[i], paths.run(leaves, *unit), strict=True):
-                block[at] = row
-        if not isinstance(x, dict):
-            return blocks[0][0] if parts[0].ndim else blocks[0][0][()]
-        return {a: dict(zip(x, row, strict=True)) for a, row in zip(x, blocks, strict=True)}
-
-    matrix.__name__ = f"hessian_{paths.name}"
-    return matrix
+    return _Hessian(f, argnums, method)
 
 
-def _units(parts: Sequence[Any]) -> Iterator[tuple[int, tuple[int, ...], list[Any]]]:
-    """Yield (part, index, the arrays of ``parts`` with 1 there and 0 elsewhere) for every element."""
+def _stacked(rows: Sequence[Sequence[Any]], shape: tuple[int, ...], parts: Sequence[Any]) -> list[Any]:
+    """Return, for every part, its rows as one array of this shape followed by the part's."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(parts)
+    stacked = []
+    for column, part in zip(columns, parts, strict=True):
+        if any(type(row) is Traced for row in column):
+            stacked.append(array(list(column)).reshape((*shape, *part.shape)))
+        else:
+            block = np.array(column, part.dtype if not column else None).reshape((*shape, *part.shape))
+            stacked.append(block if block.ndim else block[()])
+    return stacked
+
+
+def _units(parts: Sequence[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Yield (part, the arrays of ``parts`` with 1 in one place and 0 elsewhere) for every element."""
     zeros = [np.zeros(part.shape, part.dtype) for part in parts]
     for i, part in enumerate(parts):
         for at in np.ndindex(*part.shape):
             unit = list(zeros)
             unit[i] = zeros[i].copy()
             unit[i][at] = 1.0
-            yield i, at, [u if u.ndim else u[()] for u in unit]
+            yield i, [u if u.ndim else u[()] for u in unit]
 
 
-def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """Jacobian: a function of the same arguments as f that returns the derivatives of all outputs at x.
+class _Jacobian(_Higher):
+    def __init__(self, f: Callable[..., Any], argnums: int, method: str) -> None:
+        super().__init__(f, argnums, "jacobian", method)
+        self.values = Paths(f, lambda graph, active: graph, scalar=False)
+        self.products = Paths(f, PRODUCT, scalar=False)
 
-        J[i, j] = ∂f[i] / ∂x[j]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        shape: list[tuple[int, ...]] = []
 
-    f returns an array of any shape; the result has that shape followed by x's (for a dict of arrays, a dict of such).
-    One reverse pass an output element. TraceError where f can't be traced.
-    """
-    values = Paths(_function(f), lambda graph, active: graph, scalar=False)
-    products = Paths(f, pullback, scalar=False)
-    number = int(argnums)
+        def by_differences(alone: _Alone, method: str, slopes: Callable[[Any], Any] | None) -> Differences:
+            def outputs(x: Any) -> Any:
+                y = alone.f(x)
+                shape.append(np.shape(y))
+                return y
 
-    def matrix(*args: Any, **kwargs: Any) -> Any:
-        leaves = _leaves(f, args, kwargs, (number,))
-        x = args[_position(number, args)]
-        outputs = values.run(leaves)
+            return difference_jacobian(outputs, alone.layout, alone.x, method)
+
+        alone, found = self.take(args, kwargs, lambda: (None, self._by_graph(args, kwargs)), by_differences)
+        return found if alone is None else alone.rows(found, shape[0])
+
+    def _by_graph(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        leaves = _leaves(self.f, args, kwargs, (self.number,))
+        outputs = self.values.run(leaves)
         if len(outputs) != 1:
             raise FunctionError(f"f(x) returned {len(outputs)} arrays; stack them into one")
         y = outputs[0]
         parts = [leaves.values[k] for k in leaves.active]
-        blocks = [np.empty((*y.shape, *part.shape), np.result_type(y, part)) for part in parts]
-        for _, at, unit in _units([y]):
-            for block, row in zip(blocks, products.run(leaves, *unit), strict=True):
-                block[at] = row
-        shaped = [block if block.ndim else block[()] for block in blocks]
-        return _like(x, iter(shaped))
+        rows = [self.products.run(leaves, *unit) for _, unit in _units([y])]
+        shaped = _stacked(rows, y.shape, parts)
+        return rebuilt(args[_position(self.number, args)], iter(shaped))
 
-    matrix.__name__ = f"jacobian_{values.name}"
-    return matrix
+
+def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:
+    """Jacobian: a function of the same arguments as f that returns the derivatives of all outputs at x.
+
+        J[i, j] = ∂f[i] / ∂x[j]
+
+    f returns an array of any shape; the result has that shape followed by x's (for a structure of arrays, one of such).
+    One reverse pass an output element; method: as of `hessian`, with one ladder of steps an element of x.
+    """
+    return _Jacobian(f, argnums, method)

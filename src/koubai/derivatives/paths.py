@@ -6,21 +6,25 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.derivatives.agreement import cross_check
-from koubai.errors import TraceError
+from koubai.derivatives.agreement import check_bend, cross_check, directions_of
+from koubai.derivatives.differences import INDEPENDENT
+from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Settler, all_finite, may_fail
+from koubai.errors import GradientWarning, TraceError, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.graph.call import Leaves, Recorded, record_call, replay
-from koubai.graph.reverse import reverse
-from koubai.graph.trace import CAPTURED, LEAVES, Graph, Traced
+from koubai.graph.ops import apply
+from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, current_trace, new_traced, run_nodes
 from koubai.parameters import as_scalar
 
-__all__ = ["Path", "Paths"]
+__all__ = ["RAISED", "Path", "Paths"]
 
+# what f itself may raise, or catch, where a program of it meets numbers that it can't work with
+RAISED = ArithmeticError, ValueError, IndexError
 _HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"
 _PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments kept for one function
@@ -28,23 +32,70 @@ _FUNCTIONS = 32  # whose paths are kept for another object of the same function
 _BYTES = 2**20  # that such a path may take, with the buffers of its program
 
 
+Derive: TypeAlias = Derivation | Callable[[Graph, Sequence[int]], Graph]
+
+
 class Path:
     """One traced path: valid while its guards hold and what it read from outside is unchanged.
 
+    Where that can't be watched, the path is valid at the point and the moment of its tracing alone; f is traced anew at
+    each call, and the path serves again if the graph is equal.
     made: what others have made of it, to be found again by their own keys; checked: what it was compared with f for,
-    the value of f there, and how many evaluations that took.
+    the value of f there, and how many evaluations that took; agrees: was it found to agree with f? Where f or its
+    derivative is not finite, that can't be told: the next call asks again. careful: are zeros kept where derivatives
+    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated?
     """
 
-    __slots__ = ("checked", "direct", "graph", "made", "program", "recorded", "same")
+    __slots__ = (
+        "agrees",
+        "careful",
+        "checked",
+        "depends",
+        "direct",
+        "gradient",
+        "graph",
+        "made",
+        "program",
+        "recorded",
+        "same",
+        "settler",
+    )
 
-    def __init__(self, recorded: Recorded, graph: Graph) -> None:
+    def __init__(self, recorded: Recorded, derive: Derive) -> None:
+        active = recorded.leaves.active
         self.recorded = recorded
-        self.graph = graph
-        self.program = Program(graph)
+        self.graph = derive(recorded.graph, active)
+        self.program = Program(self.graph)
+        self.settler: Settler | None = None
+        if isinstance(derive, Derivation) and may_fail(self.graph, active):
+            self.settler = Settler(recorded.graph, active, derive)
+        self.careful = False
+        self.agrees = self.depends = True
+        self.gradient: Path | None = None  # the first derivative, which is compared with f
         self.same = recorded.environment.same
         self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
         self.made: dict[Any, Any] = {}
         self.checked: tuple[Any, float, int] = ((), np.nan, 0)
+
+    def renew(self, recorded: Recorded) -> None:
+        """Take over another tracing that gave an equal graph."""
+        self.recorded, self.same, self.direct = recorded, recorded.environment.same, None
+
+    def run(self, leaves: Leaves, *extra: Any) -> tuple[Any, str]:
+        """Return the outputs, None where a guard fails, and what is to be said of a derivative that is not finite."""
+        results = self.program.run(*leaves.values, *extra)
+        if results is None or self.settler is None or all_finite(results):
+            return results, ""
+        return self.settler(leaves.values, extra, results)
+
+    def take_care(self, leaves: Leaves, derive: Derivation) -> None:
+        """Let the path be a careful one from the beginning, if its first derivative is finite only so."""
+        results = self.program.run(*leaves.values)
+        if self.settler is None or results is None or all_finite(results) or not np.isfinite(results[0]):
+            return
+        if self.settler.by_masks_alone(leaves.values):
+            self.careful, self.program = True, self.settler.careful()
+            self.graph = derive(self.recorded.graph, leaves.active, Careful())
 
     def circumstances(self, leaves: Leaves) -> tuple[Any, ...]:
         """Return all the numbers that f depends on with these arguments, as bytes."""
@@ -54,11 +105,15 @@ class Path:
     def may_be_kept(self, f: Any) -> bool:
         """Return whether the path may serve later calls: everything it reads is watched, and it is small."""
         environment = self.recorded.environment
-        if not environment.complete or environment.holds(f):
+        if self.careful or not environment.complete or environment.holds(f):
             return False
         arrays = [node.params["value"] for node in self.graph.nodes if node.op in LEAVES and "value" in node.params]
-        arrays += [*self.recorded.leaves.values, *(then for _, then in environment.arrays.values())]
+        arrays += [*self.recorded.leaves.values, *(then for _, then in environment.arrays)]
         return 8 * operations(self.graph) + sum(np.asarray(array).nbytes for array in arrays) <= _BYTES
+
+
+def _warned(sentence: str) -> None:
+    warn(GradientWarning(sentence))
 
 
 class _Kept:
@@ -77,7 +132,7 @@ class _Kept:
         """Return the paths of ``f`` for this form of the arguments that still stand."""
         with self._lock:
             known = self._paths.get(f, [])
-        return [p for p in known if p.recorded.leaves.form == form and p.recorded.environment.unchanged()]
+        return [p for p in known if p.recorded.leaves.form == form and p.same()]
 
     def keep(self, f: Any, path: Path) -> None:
         with self._lock:
@@ -95,19 +150,27 @@ def _computes_single(graph: Graph) -> bool:
     return any(node.dtype == np.float32 and node.op not in LEAVES for node in graph.nodes)
 
 
+class _Adopting(Exception):
+    """A function uses values of a trace around its own, so its derivative belongs there."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self.recorded = recorded
+
+
 class Paths:
     """The traced paths of one function, found by the form of its arguments, then by what they read, then by their
     guards.
 
     derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number;
-    keep: are paths shared with other objects of this function, those to come included? box: the ends, flat, beyond
-    which f is not asked for the check.
+    keep: are paths shared with other objects of this function, those to come included?
+    box: the ends, flat, beyond which f is not asked for the check.
+    tell: is given a sentence about every derivative that is not finite where the function is.
     """
 
     def __init__(
         self,
         f: Callable[..., Any],
-        derive: Callable[[Graph, Sequence[int]], Graph],
+        derive: Derive,
         scalar: bool,
         keep: bool = False,
         box: tuple[Any, Any] | None = None,
@@ -120,24 +183,57 @@ class Paths:
         self.box = box
         self.nfev = 0  # plain evaluations of f: tracing and cross-checks
         self.executor = ""
+        self.tell: Callable[[str], None] = _warned
         self._known: dict[Any, list[Path]] = {}
         self._lock = threading.RLock()
 
     def run(self, leaves: Leaves, *extra: Any) -> Any:
-        """Return the outputs of the derived graph for these leaves and the ``extra`` inputs that it has."""
+        """Return the outputs of the derived graph for these leaves and the ``extra`` inputs that it has.
+
+        Inside a function that is being traced they are recorded there, if they depend on what is traced.
+        """
+        outer = current_trace()
+        if outer is not None:
+            if any(type(v) is Traced for v in (*leaves.values, *extra)):
+                numbers = tuple(v.plain() if type(v) is Traced else v for v in leaves.values)
+                recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
+                return self._replayed(recorded, leaves, extra)
+            try:
+                results = self._run(leaves, *extra)
+            except _Adopting as adopting:
+                return self._replayed(adopting.recorded, leaves, extra)
+            outer.inner.append(self._known[leaves.form][0].recorded.environment)
+            return results
+        return self._run(leaves, *extra)
+
+    def _replayed(self, recorded: Recorded, leaves: Leaves, extra: Sequence[Any]) -> Any:
+        """Record the derived graph into the trace that is running."""
+        graph = self.derive(recorded.graph, leaves.active)
+        return replay(recorded, graph, [*leaves.values, *recorded.adopted, *extra])
+
+    def _run(self, leaves: Leaves, *extra: Any) -> Any:
         known: Sequence[Path] = self._known.get(leaves.form, ())
         for path in known:
             if path.same():
-                results = path.program.run(*leaves.values, *extra)
+                try:
+                    results, told = path.run(leaves, *extra)
+                except RAISED:  # f raises too, or takes another way: it shows when f is traced here
+                    results, told = None, ""
                 if results is not None:
+                    if not path.agrees:
+                        with self._lock:
+                            self._verify(path, leaves)
                     if known[0] is not path:
                         self._first(known, path)
-                    return results
-        with self._lock:
-            path = self._traced(leaves)
-            results = path.program.run(*leaves.values, *extra)
-        if results is None:
-            raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
+                    break
+        else:
+            with self._lock:
+                path = self._traced(leaves)
+                results, told = path.run(leaves, *extra)
+            if results is None:
+                raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
+        if told:
+            self.tell(told)
         return results
 
     def _first(self, known: Any, path: Path) -> None:
@@ -145,12 +241,6 @@ class Paths:
             if path in known:
                 known.remove(path)
                 known.insert(0, path)
-
-    def replayed(self, leaves: Leaves) -> Any:
-        """Record the derived graph into the outer trace that the leaves belong to."""
-        numbers = tuple(v.copy()._value if type(v) is Traced else v for v in leaves.values)
-        recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
-        return replay(recorded, self.derive(recorded.graph, leaves.active), leaves.values)
 
     def newest(self, form: Any) -> Path | None:
         """Return the path used last for this form of the arguments."""
@@ -160,22 +250,42 @@ class Paths:
     def _traced(self, leaves: Leaves) -> Path:
         """Trace, derive, compile and check a new path, unless one is kept that this would give again; and keep it."""
         path = self._found(leaves) if self.keeps else None
+        known = self._known.setdefault(leaves.form, [])
         if path is None:
             recorded = record_call(self.f, leaves, scalar=self.scalar)
+            if recorded.adopted:
+                raise _Adopting(recorded)
             before, self.nfev = self.nfev, self.nfev + 1
-            path = Path(recorded, self.derive(recorded.graph, leaves.active))
-            if self.scalar:
-                first = path.program if self.derive is reverse else Program(reverse(recorded.graph, leaves.active))
-                value = self._check(first, leaves, recorded.graph)
-                if self.keeps and path.may_be_kept(self.f):
-                    path.checked = self._circumstances(path, leaves), value, self.nfev - before
-                    _kept.keep(self.f, path)
-        known = self._known.setdefault(leaves.form, [])
-        known[:] = [path, *(p for p in known if p.same())][:_PATHS]
+            guarded = recorded.graph
+            if not recorded.environment.complete:
+                recorded = recorded._replace(graph=guarded.unguarded())  # it serves at this point alone
+            path = next((p for p in known if p.recorded.graph.equals(recorded.graph)), None)
+            if path is not None:
+                path.renew(recorded)
+            else:
+                path = Path(recorded, self.derive)
+                if self.derive is GRADIENT:
+                    path.take_care(leaves, GRADIENT)
+                self._checked(path, leaves, before, guarded)
+        if not path.depends and path not in known:
+            self.tell(INDEPENDENT.format(name=self.name))
+        known[:] = [path, *(p for p in known if p is not path)][:_PATHS]
         while len(self._known) > _FORMS:
             self._known.pop(next(iter(self._known)))
         self.executor = path.program.executor
         return path
+
+    def _checked(self, path: Path, leaves: Leaves, before: int, guarded: Graph) -> None:
+        """Check a new path against f, and keep it for later if it may serve.
+
+        before: evaluations up to its tracing; guarded: its graph with all its guards.
+        """
+        if not self.scalar and self.derive is not PRODUCT:
+            return
+        value = self._verify(path, leaves, guarded)
+        if self.keeps and path.agrees and path.may_be_kept(self.f):
+            path.checked = self._circumstances(path, leaves), value, self.nfev - before
+            _kept.keep(self.f, path)
 
     def _found(self, leaves: Leaves) -> Path | None:
         """Return the kept path that f takes for these arguments, if there is one, checked for them."""
@@ -191,7 +301,7 @@ class Paths:
                     self.nfev = before + evaluations
                 else:
                     self.nfev += 1  # as if it had been traced
-                    value = self._check(path.program, leaves, path.recorded.graph)
+                    value = self._verify(path, leaves)
                     path.checked = here, value, self.nfev - before
                     found = True
             except Exception:  # it will come up again, where it belongs
@@ -206,14 +316,22 @@ class Paths:
         """Return all that the check of a path depends on."""
         return (*path.circumstances(leaves), *(end.tobytes() for end in self.box or ()))
 
-    def _check(self, program: Program, leaves: Leaves, graph: Graph) -> float:
-        """Compare the program with f itself; return f there."""
-        results = program.run(*leaves.values)
+    def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
+        """Compare the derivative of the path with f itself, and see whether that told something; return f there."""
+        graph = guarded or path.recorded.graph
+        if self.derive is PRODUCT:
+            self._verify_product(path, leaves, graph)
+            return np.nan
+        if path.gradient is None:
+            path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
+        first = path.gradient
+        results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         value, *gradients = results
+        path.agrees = all_finite(results)
         del results
-        program.release()  # the check needs memory too, and not at the same time
+        first.program.release()  # the check needs memory too, and not at the same time
         single = _computes_single(graph)
         f, answers = self._plain(leaves), []
 
@@ -221,13 +339,82 @@ class Paths:
             answers.append(f(*values))
             return answers[-1]
 
-        cross_check(asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph, self.box)
+        path.depends = cross_check(
+            asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph, box=self.box
+        )
+        if self.derive is not GRADIENT and path.agrees:
+            self._verify_second(path, first, leaves, graph)
         return answers[0] if answers else np.nan
+
+    def _verify_second(self, path: Path, first: Path, leaves: Leaves, graph: Graph) -> None:
+        """Compare the Hessian of the path with its gradient, ``first``, and with f."""
+        active, single = leaves.active, _computes_single(graph)
+        along = directions_of(leaves.values, active)
+        seeds = [v.astype(leaves.values[k].dtype)[()] for k, v in zip(active, along, strict=True)]
+        products, _ = path.run(leaves, *seeds)
+        if products is None or not all_finite(products):
+            path.agrees = False
+            return
+
+        def slope(*values: Any) -> float:
+            results = first.program.run(*values)
+            return np.nan if results is None else _times(results[1:], seeds)
+
+        both = GRADIENT(graph, active)
+        slopes = _weighted(both, both.outputs[1:], seeds)
+        value = slope(*leaves.values)
+        what = f"the gradient of {self.name}"
+        cross_check(slope, leaves.values, active, value, products, what, single, slopes, stairs=False)
+        if not single:
+            check_bend(self._plain(leaves), leaves.values, active, _times(products, seeds), self.name, graph)
+
+    def _verify_product(self, path: Path, leaves: Leaves, graph: Graph) -> None:
+        """Compare a product of cotangents with the Jacobian of the path with one number made of all that f returns."""
+        if len(graph.outputs) != 1:
+            return
+        shape, dtype = graph.nodes[graph.outputs[0]].shape, graph.nodes[graph.outputs[0]].dtype
+        y = np.asarray(run_nodes(graph, leaves.values)[graph.outputs[0]], np.float64)
+        finite = np.isfinite(y)
+        if not finite.any():
+            path.agrees = False
+            return
+        size = np.abs(np.where(finite, y, 0.0))
+        scale = np.where(size > 0, size, size.max() or 1.0)
+        weights = np.random.default_rng(20240229).uniform(0.5, 1.5, shape) / scale  # so that each counts
+        weights = np.where(finite, weights, 0.0).astype(dtype)[()]
+        products, _ = path.run(leaves, weights)
+        if products is None:
+            raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
+        path.agrees = all_finite(products)
+
+        def asked(*values: Any) -> float:
+            args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
+            self.nfev += 1
+            return _times([np.where(finite, np.asarray(self.f(*args, **kwargs), np.float64), 0.0)], [weights])
+
+        whole = _weighted(graph, graph.outputs, [weights]) if finite.all() else None
+        value = _times([np.where(finite, y, 0.0)], [weights])
+        single = _computes_single(graph)
+        path.depends = cross_check(asked, leaves.values, leaves.active, value, products, self.name, single, whole)
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
         def f(*values: Any) -> float:
-            args, kwargs = leaves.rebuild(values)
+            args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
             self.nfev += 1
             return float(as_scalar(self.f(*args, **kwargs)))
 
         return f
+
+
+def _times(parts: Sequence[Any], weights: Sequence[Any]) -> float:
+    return float(sum(np.sum(np.asarray(p, np.float64) * w) for p, w in zip(parts, weights, strict=True)))
+
+
+def _weighted(graph: Graph, outputs: Sequence[int], weights: Sequence[Any]) -> Graph:
+    """Return the graph of the sum of these outputs, each times its weights."""
+    trace = Trace(concrete=False, name=graph.name)
+    trace.inputs, trace.nodes, trace.forms = list(graph.inputs), list(graph.nodes), list(graph.forms)
+    total: Any = 0.0
+    for i, weight in zip(outputs, weights, strict=True):
+        total = total + apply("sum", new_traced(trace, i, None, *graph.forms[i]) * weight, axis=None, keepdims=False)
+    return Graph.pruned(trace.nodes, trace.inputs, [total._current()], graph.guards, (), graph.name, trace)

@@ -43,15 +43,20 @@ class Residuals:
 
     def _residuals(self, x: FloatArray, batch: tuple[Any, ...]) -> tuple[FloatArray, Path, Leaves]:
         leaves = Leaves.of(self.program.f, [self.layout.copy(x), *batch], {}, (0,))
-        for _ in range(2):
-            path = self.program.path(self.layout.view(x), *batch)
-            if path is not None and path.same():
-                if "residuals" not in path.made:
-                    graph = residuals(path.recorded.graph, leaves.active)
-                    path.made["tangent"] = Program(tangent(graph, leaves.active))
-                    path.made["residuals"] = Program(graph)
-                found = path.made["residuals"].run(*leaves.values)
-                if found is not None:
-                    return found[0], path, leaves
-            self.program(self.layout.copy(x), *batch)  # another path was taken last: bring up the one taken here
-        raise TraceError("f takes another path when it is called again", "keep its state outside")
+        path = self.program.path(self.layout.view(x), *batch)
+        found = self._run(path, leaves) if path is not None and path.same() else None
+        if found is None:  # the path used last is another one, or what it read has changed, as a counter in f does
+            path = self.program.taken(self.layout.copy(x), *batch)
+            found = self._run(path, leaves)
+        if path is None or found is None:
+            raise TraceError("f takes another path when it is called again", "keep its state outside")
+        return found, path, leaves
+
+    def _run(self, path: Path, leaves: Leaves) -> FloatArray | None:
+        """Return r, or None where f takes another path. What was derived of the path serves its later uses too."""
+        if "residuals" not in path.made:
+            graph = residuals(path.recorded.graph, leaves.active)
+            path.made["tangent"] = Program(tangent(graph, leaves.active))
+            path.made["residuals"] = Program(graph)
+        found = path.made["residuals"].run(*leaves.values)
+        return None if found is None else found[0]

@@ -3,7 +3,8 @@
     mini-batches                                                  Adam, at its own rate (0.001)
     lr= alone                                                     SGD at this rate, as in the articles
     f's graph is a sum of squares, of no more than 100 parameters
-    and at least as many residuals, and gives the gradient        LevenbergMarquardt
+    and at least as many residuals, and gives the gradient, and
+    one graph serves at many points                               LevenbergMarquardt
     otherwise                                                     LBFGS
 
 No other optimizer is as good a guess for a smooth function of which nothing is known (Nocedal & Wright, "Numerical
@@ -52,6 +53,9 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
         return LBFGS(), f"f was not traced, its gradient comes from {objective.source}"
     if n > LARGEST:
         return LBFGS(), f"f has {n} parameters, more than {LARGEST}"
+    path = objective.path(point.x)
+    if path is not None and (reason := path.recorded.environment.unwatched) is not None:
+        return LBFGS(), f"f is traced anew at each point: {reason}"
     try:
         r, _ = objective.residuals(point)
     except InputError as error:

@@ -40,7 +40,7 @@ class Fused:
             return [after, *new]
 
         self.code = Update(traced("update", [("x", one, False), ("g", one, False), *scalars, *states], body))
-        self.names = layout.names
+        self.names, self.form, self.parts = layout.names, layout.form, layout.parts
         self.shapes, self.dtype, self.total = layout.shapes, layout.dtype, layout.size
         self.shared = np.array(
             [part for part, s in zip(state, self.code.shared, strict=True) if s] or [np.zeros(())], self.dtype
@@ -70,11 +70,11 @@ class Fused:
             known = self._params[0]() is params and self._grads[0]() is grads and params.flags.writeable
             if not known and not self._bound([params], [grads]):
                 return None
-        elif type(params) is dict and type(grads) is dict and len(params) == len(grads) == len(self.names):
+        elif self.form is not None or (type(params) is dict and len(params) == len(grads) == len(self.names)):
             try:
-                if not self._bound([params[name] for name in self.names], [grads[name] for name in self.names]):
+                if type(grads) is not type(params) or not self._bound(self.parts(params), self.parts(grads)):
                     return None
-            except KeyError:
+            except (KeyError, IndexError, TypeError):
                 return None
         else:
             return None

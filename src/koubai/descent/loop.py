@@ -69,11 +69,11 @@ def minimize(
 
         x = x - lr * g,   g = ∇f(x)        (with lr alone; optimizers: their own rule)
 
-    f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict of arrays; integers
-    become float64, and nothing that is passed in is changed. optimizer: an object, its name, or "auto": Levenberg–
-    Marquardt where f's own graph is a sum of squares of up to 100 parameters, with mini-batches Adam, else L-BFGS; the
-    fixed rule is in `koubai.descent.default`, and run.optimizer_reason says why it was. lr: alone, plain gradient
-    descent at this rate; with a name, that optimizer's rate.
+    f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict, list or tuple of
+    arrays, also nested; integers become float64, and nothing that is passed in is changed. optimizer: an object, its
+    name, or "auto": Levenberg–Marquardt where f's own graph is a sum of squares of up to 100 parameters, with
+    mini-batches Adam, else L-BFGS; the fixed rule is in `koubai.descent.default`, and run.optimizer_reason says why it
+    was. lr: alone, plain gradient descent at this rate; with a name, that optimizer's rate.
     grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
     your own function of x, which may return an array in the form of x or an Estimate. What was traced and compiled of a
@@ -313,6 +313,10 @@ class _Descent:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr, self.optimizer.promise(self.state))
+            if verdict is not None and verdict.status.success and self.objective.independent:
+                verdict = Verdict(Status.stalled, self.objective.independent)
+            if verdict is not None and verdict.status is Status.converged:
+                verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
         self.memory = self._observed(point)
         self.lr = self.optimizer.rate(point.t, self.memory)
@@ -334,7 +338,7 @@ class _Descent:
 
     def _nonfinite(self, after: Point) -> Verdict:
         """Return why the descent can't go on to ``after``, which is not finite."""
-        return self.stopping.nonfinite(after, self.lr)
+        return self.stopping.nonfinite(after, self.lr, self.objective.told)
 
     def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
@@ -403,19 +407,25 @@ class _Descent:
             point = self._sampled(self.feed, 0, self.start)
         if not point.is_finite:
             what = f"f(x0) = {point.fun}" if not np.isfinite(point.fun) else f"the gradient at x0 is {shown(point.g)}"
-            raise FunctionError(f"{what} at x0 = {shown(self.layout.view(self.start))}; start where f is finite")
+            told = f": {self.objective.told}" if self.objective.told else ""
+            fix = "start elsewhere" if np.isfinite(point.fun) else "start where f is finite"
+            raise FunctionError(f"{what} at x0 = {shown(self.layout.view(self.start))}{told}; {fix}")
         return point
 
     def _verified(self, point: Point) -> Point:
         """Return ``point`` with f from the user's own function: a program may differ from it in the last digits.
 
-        Raises GradientError where they differ by more: what ran was then not the user's function.
+        Where what f reads from outside has changed since (a penalty that grows, say), the point is evaluated again.
+        Raises GradientError where f and its program still differ: what ran was then not the user's function.
         """
         if self.objective.executor == "python" or self.feed is not None:
             return point
         with np.errstate(all="ignore"):
             fun = float(self.objective.value(point.x))
         if not self.objective.agrees(fun, point):
+            again = self.objective.evaluate(point.t, point.x)
+            if again.is_finite and self.objective.agrees(fun, again):
+                return replace(again, fun=fun, projected=point.projected)
             x = shown(self.layout.view(point.x))
             raise GradientError(
                 f"f({x}) = {fun!r}, but its traced program gave {point.fun!r}: f has a hidden state or is random; "

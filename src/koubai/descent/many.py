@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.nonfinite import GRADIENT
 from koubai.descent.loop import minimize
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import Optimizer, resolve
@@ -24,6 +24,8 @@ from koubai.errors import FunctionError, GradientError, InputError, TraceError
 from koubai.execute import lanes, library
 from koubai.execute.elements import Unsuitable
 from koubai.graph.formula import traced
+from koubai.graph.reverse import Careful
+from koubai.graph.trace import Graph
 from koubai.parameters import FloatArray, Layout, real_array
 
 __all__ = ["Many", "descend_many"]
@@ -118,7 +120,12 @@ def descend_many(
     if code is None:
         work.one_by_one(result, flat, rates, range(len(flat)))
         return result.many("python", reason)
-    work.run(code, result, flat, rates, threads or len(os.sched_getaffinity(0)))
+    work.run(code, result, flat, rates, threads or library.processors())
+    if (result.codes == lanes.NONFINITE).any() and (careful := work.careful(rates, max(-lowest, highest))) is not None:
+        rows = np.flatnonzero(result.codes == lanes.NONFINITE)
+        again = _Result(flat[rows], shape)
+        work.run(careful, again, flat[rows], None if rates is None else rates[rows], threads or 1)
+        result.take(rows, again)
     refused = np.flatnonzero(result.codes == lanes.REFUSED)
     if len(refused):
         work.one_by_one(result, flat, rates, refused)
@@ -146,8 +153,13 @@ class _Result:
             x.view(flat.dtype).reshape(room, n), fun.view(flat.dtype), norm.view(flat.dtype), steps.view(np.int32),
             codes.view(np.int32),
         )  # fmt: skip
-        used: list[Any] = [part[: len(flat)] for part in self.memory]
-        self.x, self.fun, self.norm, self.steps, self.codes = used
+        self.used: list[Any] = [part[: len(flat)] for part in self.memory]
+        self.x, self.fun, self.norm, self.steps, self.codes = self.used
+
+    def take(self, rows: Any, other: _Result) -> None:
+        """Put the results of other descents in these rows."""
+        for own, new in zip(self.used, other.used, strict=True):
+            own[rows] = new
 
     def many(self, executor: str, reason: str) -> Many:
         x = self.x.reshape(len(self.x), *self.shape)
@@ -167,6 +179,7 @@ class _Work:
     max_steps: int
     gtol: float
     given_bounds: Any
+    path: Any = field(default=None, init=False)  # of f, at the first start
 
     def compiled(self, flat: FloatArray, rates: FloatArray | None, farthest: float) -> tuple[lanes.Lanes | None, str]:
         """Return the machine code, or None, and the reason. farthest: the largest |component| of the starts."""
@@ -186,16 +199,29 @@ class _Work:
             )
             with np.errstate(all="ignore"):
                 program(self.layout.copy(x))
-            path = program.path(self.layout.copy(x))
-            if path is None:
+            self.path = program.path(self.layout.copy(x))
+            if self.path is None:
                 return None, "f leaves no path"
-            state = optimizer.init(x, self.layout)
-            graphs = descent_graphs(path.graph, optimizer, state, self.layout, self.bounds)
-            begin = traced("begin", [("x", x, False)], lambda x: optimizer.init(x, self.layout))
-            code = lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None, GROWTH, farthest)
-            return code, "f has machine code"
+            return self._lanes(self.path.graph, x, rates, farthest), "f has machine code"
         except (TraceError, GradientError, FunctionError, Unsuitable) as error:
             return None, error.reason if isinstance(error, TraceError) else str(error)
+
+    def _lanes(self, graph: Graph, x: FloatArray, rates: FloatArray | None, farthest: float) -> lanes.Lanes:
+        optimizer = self.optimizer
+        graphs = descent_graphs(graph, optimizer, optimizer.init(x, self.layout), self.layout, self.bounds)
+        begin = traced("begin", [("x", x, False)], lambda x: optimizer.init(x, self.layout))
+        return lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None, GROWTH, farthest)
+
+    def careful(self, rates: FloatArray | None, farthest: float) -> lanes.Lanes | None:
+        """Return code that keeps zeros where derivatives are infinite; None where there is none, or it is in use."""
+        if self.path.careful or self.path.settler is None:
+            return None
+        recorded = self.path.recorded
+        graph = GRADIENT(recorded.graph, recorded.leaves.active, Careful())
+        try:
+            return self._lanes(graph, np.ravel(recorded.leaves.values[0]), rates, farthest)
+        except (TraceError, Unsuitable):
+            return None
 
     def run(self, code: lanes.Lanes, result: _Result, flat: FloatArray, rates: FloatArray | None, threads: int) -> None:
         dtype, n = flat.dtype, flat.shape[1]

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.derivatives.differences import Estimate, difference_gradient
+from koubai.derivatives.agreement import refuse_random
+from koubai.derivatives.differences import FLAT, INDEPENDENT, Estimate, difference_gradient, measured_error
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
-from koubai.errors import FallbackWarning, GradientError, InputError, TraceError, UnknownNameError
+from koubai.errors import (
+    FallbackWarning,
+    GradientError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.trace import run_nodes
 from koubai.parameters import FloatArray, Layout, as_scalar
 
@@ -24,6 +32,7 @@ __all__ = ["Bounds", "Objective", "largest_of", "norm"]
 Function: TypeAlias = Callable[[Any], Any]
 Gradient: TypeAlias = str | Callable[[Any], Any]
 
+_ONE_STEP = ("forward", "backward", "central")
 _NOWHERE = np.zeros(0, dtype=bool)
 
 
@@ -42,10 +51,49 @@ class Objective:
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
     squares: Residuals | None = field(default=None, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
+    told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
+    independent: str = field(default="", init=False)  # what is to be said if nothing leads from x to f, as it seems
+    _moved: bool = field(default=False, init=False)  # is the point asked for another than the start?
+    _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
+    _notes: set[str] = field(default_factory=set, init=False)  # of the differences that the user has read
+    _one_step: tuple[str, float | None] | None = field(default=None, init=False)  # (method, h) of simple differences
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
             self.program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
+            self.program.explain(self._explain)
+        elif self.grad in _ONE_STEP:
+            self._one_step = str(self.grad), None
+
+    def _explain(self, sentence: str) -> None:
+        if sentence == INDEPENDENT.format(name=getattr(self.f, "__name__", "f")):
+            self.independent = sentence
+            warn(GradientWarning(sentence))
+        else:
+            self.told = sentence
+
+    def _note(self, matter: str, sentence: str) -> None:
+        """Pass on what differences say of themselves, each matter once in a descent."""
+        if matter is FLAT:
+            if self._moved:
+                return  # so it may be at the end of a descent
+            self.independent = f"{getattr(self.f, '__name__', 'f')}: {FLAT}"
+        if matter not in self._notes:
+            self._notes.add(matter)
+            name = getattr(self.f, "__name__", "f")
+            warn(GradientWarning(f"the gradient of {name} by differences: {sentence}"))
+
+    def measured_error(self, point: Point) -> float:
+        """Return the error of the gradient at ``point`` by the measured noise of f; 0.0 where it is measured already,
+        or no difference.
+        """
+        if self._one_step is None:
+            return 0.0
+        along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
+        inside = along if self.bounds is None else _Inside(along, self.layout, self.bounds, "adaptive")
+        error, used = measured_error(inside, self.layout, point.x, *self._one_step, box=_box(self.bounds))
+        self.nfev += inside.calls if isinstance(inside, _Inside) else used
+        return error
 
     @property
     def source(self) -> str:
@@ -64,7 +112,7 @@ class Objective:
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
-        error, stuck = 0.0, _NOWHERE
+        error, stuck, self.told, self._moved = 0.0, _NOWHERE, "", t > 0
         with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
@@ -78,9 +126,14 @@ class Objective:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
                     inside = along if self.bounds is None else _Inside(along, self.layout, self.bounds, method)
-                    difference, rounding, stuck, used = difference_gradient(inside, self.layout, x, method, fun=fun)
+                    difference, rounding, stuck, used = difference_gradient(
+                        inside, self.layout, x, method, fun=fun, tell=self._note
+                    )
                     used = inside.calls if isinstance(inside, _Inside) else used
                     g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
+                    if self._fallen is not None:
+                        fallen, self._fallen = self._fallen, None
+                        warn(FallbackWarning(fallen, 1 + used))
             except Exception as problem:
                 problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
                 raise
@@ -119,7 +172,8 @@ class Objective:
             if self.grad == "backprop":
                 raise
             self.program, self.executor = None, "python"
-            warnings.warn(FallbackWarning(error), stacklevel=5)
+            self._fallen = error
+            refuse_random(lambda: self.value(x), getattr(self.f, "__name__", "f"))
             return None
         self.nfev += 1 + self.program.nfev - before
         self.njev += 1
@@ -185,8 +239,7 @@ class Objective:
         path = self.path(point.x)
         if path is None:
             return False
-        x = self.layout.view(point.x)
-        leaves = list(x.values()) if isinstance(x, dict) else [x]
+        leaves = self.layout.parts(self.layout.view(point.x))
         return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
 
     def path(self, x: FloatArray) -> Any:
@@ -201,6 +254,7 @@ class Objective:
             return self.layout.match(value, "the gradient that grad returned"), 0.0, _NOWHERE
         self.nfev += value.nfev
         step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
+        self._one_step = (value.method, float(step.min())) if value.method in _ONE_STEP else None
         stuck = (x + step == x) & (x - step == x)
         error = self.layout.match(value.error, "Estimate.error")
         finite = error[np.isfinite(error)]
@@ -280,7 +334,7 @@ class _Inside:
 
     def __call__(self, p: Any) -> Any:
         low, high = self.bounds.low, self.bounds.high
-        x = np.concatenate([np.ravel(part) for part in (p.values() if isinstance(p, dict) else [p])])
+        x = np.concatenate([np.ravel(part) for part in self.layout.parts(p)])
         if x.dtype.kind == "c":
             out = (low != high) & ((x.real < low) | (x.real > high))
             return complex(np.nan, np.nan) if out.any() else self._asked(p)

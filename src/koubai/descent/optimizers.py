@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
@@ -18,9 +17,9 @@ import numpy as np
 
 from koubai.descent.rules import CHOICES, INTERVALS, RULES, Rule
 from koubai.descent.schedules import Memory, Schedule
-from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError
+from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError, warn
 from koubai.execute.choose import choose_fused
-from koubai.parameters import FloatArray, Layout, Parameters, flatten
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, members
 
 if TYPE_CHECKING:
     from koubai.descent.fused import Fused
@@ -347,7 +346,9 @@ class Optimizer:
         self._t = 0
 
     def update(self, params: Any, grads: Any, fun: float | None = None, *, check_finite: bool = True) -> None:
-        """Update ``params`` in place: a float array, or a dict of float arrays; a number in a dict is replaced.
+        """Update ``params`` in place: a float array, or a dict, list or tuple of float arrays, also nested.
+
+        A number in a dict or a list is replaced; in a tuple it can't be, and is refused.
 
         grads: the gradient in the same form. fun: f at params, for the rules and schedules that look at it.
         check_finite: look at every gradient before the first parameter is written. False, where they are known to be
@@ -396,11 +397,11 @@ class Optimizer:
         if isinstance(params, np.ndarray):
             params[...] = layout.view(x)
         else:
-            for name, value in zip(layout.names or (), _parts(x, layout), strict=True):
-                if isinstance(params[name], np.ndarray):
-                    params[name][...] = value
+            for (holder, key, _), value in zip(_places(params, "params"), _parts(x, layout), strict=True):
+                if isinstance(holder[key], np.ndarray):
+                    holder[key][...] = value
                 else:
-                    params[name] = float(value) if value.ndim == 0 else value
+                    holder[key] = float(value) if value.ndim == 0 else value
         if not is_finite:
             raise _not_finite(layout, g, _UNCHECKED)
 
@@ -419,7 +420,7 @@ class Optimizer:
             return
         if fused.code.library.origin != "memory" and (problem := fused.check(self.step, x, self._t + 1, self.lr_at(0))):
             self._fusions = FUSIONS
-            warnings.warn(CompileWarning(problem), stacklevel=3)
+            warn(CompileWarning(problem))
             return
         self._fused, self._state = fused, fused.state
 
@@ -541,9 +542,12 @@ def _parts(vector: FloatArray, layout: Layout | None) -> list[FloatArray]:
 
 def _gathered(layout: Layout, values: Any, argument: str) -> FloatArray:
     """Return what `Layout.match` does, without its questions where the arrays are plainly the ones expected."""
-    if layout.names is not None and isinstance(values, dict) and len(values) == len(layout.names):
-        parts: list[Any] = [values.get(name) for name in layout.names]
-        if all(
+    if layout.names is not None and isinstance(values, dict | list | tuple):
+        try:
+            parts = layout.parts(values)
+        except (KeyError, IndexError, TypeError):
+            return layout.match(values, argument)  # which says what is wrong
+        if (layout.form is not None or len(values) == len(parts)) and all(
             type(part) is np.ndarray and part.dtype == layout.dtype and part.shape == shape
             for part, shape in zip(parts, layout.shapes, strict=True)
         ):
@@ -558,14 +562,36 @@ def _not_finite(layout: Layout, g: FloatArray, told: str) -> FunctionError:
 
 def _check_writable(params: Any) -> None:
     """Raise InputError unless ``params`` can be updated in place."""
-    if not isinstance(params, np.ndarray | dict):
-        raise InputError(f"params must be an array or a dict of arrays to be updated in place, got {params!r}")
-    for name, value in params.items() if isinstance(params, dict) else [("params", params)]:
+    if isinstance(params, np.ndarray):
+        places: Iterable[tuple[Any, Any, str]] = [((params,), 0, "params")]
+    elif is_structure(params):
+        places = _places(params, "params")
+    else:
+        raise InputError(
+            f"params must be an array or a dict of arrays (or a list or tuple of them) to be updated in place, "
+            f"got {params!r}"
+        )
+    for holder, key, name in places:
+        value = holder[key]
         if isinstance(value, np.ndarray):
             if value.dtype.kind != "f":
                 raise InputError(f"{name} is of dtype {value.dtype}, which would cut off every update: make it float64")
             if not value.flags.writeable:
                 raise InputError(f"{name} is read-only and can't be updated in place; copy it first")
+        elif isinstance(holder, tuple):
+            raise InputError(f"{name} is a number in a tuple, which can't be replaced: make it an array")
+
+
+def _places(params: Any, name: str) -> Iterator[tuple[Any, Any, str]]:
+    """Yield (holder, key, name) of every array of a structure, in the order of its layout."""
+    keys = list(params) if isinstance(params, Mapping) else range(len(params))
+    for key, (label, part) in zip(keys, members(params, name), strict=True):
+        if name == "params" and isinstance(params, Mapping):
+            label = str(key)  # as the caller calls it
+        if is_structure(part):
+            yield from _places(part, label)
+        else:
+            yield params, key, label
 
 
 def _checked(rule: str, name: str, value: Any, owner: str, like: Any = 0.0) -> Any:

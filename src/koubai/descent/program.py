@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from koubai.descent.objective import Bounds, largest_of
 from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import GROWTH, Point, Stopping
-from koubai.errors import CompileError, CompileWarning, TraceError
+from koubai.errors import CompileError, CompileWarning, TraceError, warn
 from koubai.execute import descents, native
 from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choose_native
 from koubai.execute.descents import REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
@@ -273,7 +272,7 @@ class _Leg:
                     wanted, reason = False, f"no machine code: {error}"
                 except CompileError as error:
                     wanted, reason = False, str(error)
-                    warnings.warn(CompileWarning(error), stacklevel=2)
+                    warn(CompileWarning(error))
             if not wanted and loops.numbers is not None:
                 if not loops.checked:
                     self._check(loops.numbers)
@@ -399,8 +398,7 @@ class _Leg:
         self._compare("x", point.x, expected[0], computed)
         for k, (found, wanted) in enumerate(zip(state, expected[2:], strict=True)):
             self._compare(f"state {k}", found, wanted, computed)
-        leaves = descent.layout.view(point.x)
-        computed = run_nodes(value, list(leaves.values()) if isinstance(leaves, dict) else [leaves])
+        computed = run_nodes(value, descent.layout.parts(descent.layout.view(point.x)))
         results = [computed[i] for i in value.outputs]
         self._compare("f", point.fun, results[0], computed)
         self._compare("the gradient", point.g, np.concatenate([np.ravel(part) for part in results[1:]]), computed)

@@ -21,7 +21,7 @@ from koubai.descent.optimizers import Optimizer, resolve
 from koubai.errors import FunctionError, InputError
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import problems
-from koubai.parameters import FloatArray, Layout, Parameters, flatten
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, form_of_text, form_text, is_structure
 
 if TYPE_CHECKING:
     import pandas
@@ -406,7 +406,7 @@ class Run:
         return {
             "koubai": version(),
             "function": describe_function(self.function),
-            "x0": {k: v.tolist() for k, v in start.items()} if isinstance(start, dict) else start.tolist(),
+            "x0": layout.assembled([part.tolist() for part in layout.parts(start)]),
             "optimizer": describe_optimizer(self.optimizer),
             "options": self.options,
             "seed": self.seed,
@@ -459,7 +459,8 @@ class Run:
             if name == "optimizer":
                 lines.append(f"  {name:>15}: {value!r} ({self.optimizer_reason})")
                 continue
-            lines.append(f"  {name:>15}: {_short(value) if isinstance(value, np.ndarray | dict) else repr(value)}")
+            shown = _short(value) if isinstance(value, np.ndarray) or is_structure(value) else repr(value)
+            lines.append(f"  {name:>15}: {shown}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -564,12 +565,19 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any
 
 
 def describe_layout(layout: Layout) -> dict[str, Any]:
-    return dataclasses.asdict(layout) | {"dtype": layout.dtype.name}
+    return {
+        "names": layout.names,
+        "shapes": layout.shapes,
+        "is_number": layout.is_number,
+        "dtype": layout.dtype.name,
+        "form": form_text(layout.form),
+    }
 
 
 def restore_layout(saved: Mapping[str, Any]) -> Layout:
     names = None if saved["names"] is None else tuple(saved["names"])
-    return Layout(names, tuple(map(tuple, saved["shapes"])), saved["is_number"], np.dtype(saved["dtype"]))
+    shapes = tuple(map(tuple, saved["shapes"]))
+    return Layout(names, shapes, saved["is_number"], np.dtype(saved["dtype"]), form_of_text(saved.get("form")))
 
 
 def describe_optimizer(optimizer: Optimizer | str) -> dict[str, Any] | str:
@@ -643,14 +651,21 @@ def version() -> str:
 
 def rows_of(x: Any, layout: Layout) -> FloatArray:
     """Return the history's points as (rows, size)."""
-    parts = [x] if layout.names is None else [x[name] for name in layout.names]
-    return np.concatenate([np.reshape(part, (len(part), -1)) for part in parts], axis=1)
+    return np.concatenate([np.reshape(part, (len(part), -1)) for part in layout.parts(x)], axis=1)
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict) and sum(np.size(part) for part in value.values()) > 32:
-        return "{" + ", ".join(f"{name!r}: {part.dtype}{part.shape}" for name, part in value.items()) + "}"
+    if is_structure(value):
+        layout, vector = flatten(value)
+        if vector.size > 32:
+            return str(layout.assembled([_Shape(f"{vector.dtype}{shape}") for shape in layout.shapes]))
     return np.array2string(value, threshold=8) if isinstance(value, np.ndarray) else str(value)
+
+
+class _Shape(str):
+    """An array's dtype and shape, shown in its place."""
+
+    __repr__ = str.__str__
 
 
 def _thumbnail(run: Run) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
-from koubai.parameters import FloatArray, Layout
+from koubai.parameters import FloatArray, Layout, is_structure
 
 __all__ = ["Point", "Stopping", "Verdict", "shown"]
 
@@ -143,8 +143,21 @@ class Stopping:
         """Tell whether f and the gradient, over an epoch or over all the data, meet the target or gtol."""
         return (self.target is not None and fun <= self.target) or (self.limit > 0 and grad_norm <= self.limit)
 
-    def nonfinite(self, point: Point, lr: float) -> Verdict:
-        """Return why the descent can't go on to ``point``, where f, the gradient or x itself is not finite."""
+    def doubted(self, verdict: Verdict, point: Point, error: float) -> Verdict:
+        """Return ``verdict``, that the descent converged, unless the gradient is lost in its measured ``error``."""
+        if error <= max(self.limit, point.grad_norm):
+            return verdict
+        return Verdict(
+            Status.noise_floor,
+            f"{verdict.message}, but by the measured noise of f the gradient's error is {error:.3g}: it can't be told "
+            "from zero; give the exact gradient, a larger step or a larger tolerance",
+        )
+
+    def nonfinite(self, point: Point, lr: float, told: str = "") -> Verdict:
+        """Return why the descent can't go on to ``point``, where f, the gradient or x itself is not finite.
+
+        told: what is known of the reason.
+        """
         x = self.layout.view(point.x)
         if not np.isfinite(point.x).all() or point.fun == -math.inf:
             what = "x overflowed" if not np.isfinite(point.x).all() else "f fell to -inf"
@@ -154,7 +167,7 @@ class Stopping:
         else:
             i = int(np.flatnonzero(~np.isfinite(point.g))[0])
             what = f"the gradient's component {self.layout.label(i)} is {point.g[i]} at step {point.t}"
-        where = f" (x = {shown(x)})"
+        where = f" (x = {shown(x)})" + (f": {told}" if told and math.isfinite(point.fun) else "")
         return Verdict(
             Status.nonfinite,
             f"{what}{where}; x, fun and jac are those of step {point.t - 1}, the last good one{self._stable_rate(lr)}",
@@ -302,6 +315,9 @@ def shown(x: Any) -> str:
     """Return parameters as short text for a message."""
     if isinstance(x, dict):
         return "{" + ", ".join(f"{name}: {shown(value)}" for name, value in x.items()) + "}"
+    if is_structure(x):
+        inner = ", ".join(map(shown, x))
+        return f"[{inner}]" if isinstance(x, list) else f"({inner})"
     return np.array2string(np.asarray(x), precision=6, threshold=6, edgeitems=2, separator=", ").replace("\n", "")
 
 

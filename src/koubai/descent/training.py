@@ -20,6 +20,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from koubai.derivatives.agreement import cross_check
+from koubai.derivatives.differences import INDEPENDENT
+from koubai.derivatives.nonfinite import GRADIENT, Settler
 from koubai.descent.feed import Feed
 from koubai.descent.loop import _Checkpoint, _Descent, _saved_points
 from koubai.descent.objective import norm
@@ -27,12 +29,12 @@ from koubai.descent.optimizers import FRAMEWORKS, Optimizer
 from koubai.descent.record import Epochs, Recorder, Status, describe_optimizer, read_archive, version
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
-from koubai.errors import FunctionError, GradientError, InputError, TraceError
+from koubai.errors import FunctionError, GradientError, GradientWarning, InputError, TraceError, warn
 from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
 from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
-from koubai.graph.reverse import reverse
+from koubai.graph.reverse import Careful, reverse
 from koubai.graph.trace import Graph, Trace, Traced
 from koubai.parameters import FloatArray, Layout
 
@@ -46,6 +48,7 @@ GRADIENTS = 2  # at the last good point and the present one
 FRAMES = PLACES * GRADIENTS  # frame k has place k % PLACES and gradient k % GRADIENTS
 NUMBERS = 2**21  # kept of the path; the epochs have their own record
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
+_LOOKS = ("isnan", "isfinite", "isinf")  # in a loss: its data holds what is not finite, and is to be left out
 SAMPLED = 32  # of so many steps of an epoch one tells of the layers' gradients and updates
 NO_GRADIENT: FloatArray = np.empty(0)  # of the best point: nobody asks for the gradient there
 ASKED = 16  # so often the rules for stopping are asked where not every point is wanted
@@ -198,7 +201,9 @@ class StepPrograms:
         self.differences: Differences | None = None
         self.njev = 0  # steps that were made by backpropagation, where it was given up
         self._forms: dict[Any, list[_Bound]] = {}
-        self._checked = False
+        self._checks = 0  # paths that were compared with the loss
+        self.independent = ""  # what is to be said if nothing leads from the parameters to the loss
+        self.careful = False  # are zeros kept where derivatives are infinite?
 
     def run(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
         """Make update ``t`` from frame k into the next one. weight: the batch's. The gradient is then in frame k."""
@@ -227,13 +232,23 @@ class StepPrograms:
         return self._by_differences(k, data, weight, t, lr)
 
     def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
-        bound = _Bound.traced(self, k, data)
+        recorded = self.recorded(k, data)
         known = self._forms.setdefault(form, [])
-        known[:] = [bound, *(b for b in known if b.same is None or b.same())][:PATHS]
-        self.source = bound.source
-        if not self._checked:
-            self._checked = True
-            self._check(bound, k, data, weight, t, lr)
+        bound = next((b for b in known if b.recorded.graph.equals(recorded.graph)), None)
+        if bound is not None:
+            bound.renew(recorded)
+        else:
+            bound = _Bound.traced(self, recorded, k, data)
+            if not self.careful and self._needs_care(bound, k, data, weight, t, lr):
+                self.careful, self._forms = True, {form: known}
+                known.clear()
+                bound = _Bound.traced(self, recorded, k, data)
+            self.source = bound.source
+            branches = bool(recorded.graph.guards) and self._checks < PATHS
+            if not self._checks or branches or not recorded.environment.complete:
+                self._checks += 1
+                self._check(bound, k, data, weight, t, lr)
+        known[:] = [bound, *(b for b in known if b is not bound)][:PATHS]
         results = bound.run(self, k, data, weight, t, lr)
         if results is None:
             raise TraceError(
@@ -241,6 +256,37 @@ class StepPrograms:
                 "a function with randomness or hidden state has no gradient; keep its state outside",
             )
         return results
+
+    def _needs_care(self, bound: _Bound, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> bool:
+        """Tell whether the gradient is to be made with care: f looks for NaN, or its first gradient is not finite."""
+        if any(node.op.name in _LOOKS for node in bound.recorded.graph.nodes):
+            return True
+        if self._checks:
+            return False
+        with self._unchanged(k):
+            results = bound.run(self, k, data, weight, t, lr)
+            return results is not None and math.isfinite(results[0]) and not bool(np.isfinite(self.frames[k].g).all())
+
+    @contextmanager
+    def _unchanged(self, k: int) -> Iterator[None]:
+        """Undo the steps that are made from frame k on trial."""
+        frame, total = self.frames[k], None if self.sum is None else self.sum.copy()
+        x, state = frame.x.copy(), [np.array(part) if i in self.arrays else part for i, part in enumerate(frame.state)]
+        try:
+            yield
+        finally:
+            frame.x[...] = x
+            self._put(state, frame.state)
+            if self.sum is not None:
+                self.sum[...] = total
+
+    def explained(self, k: int, data: tuple[Any, ...]) -> str:
+        """Return why the gradient at frame k is not finite, though the loss is."""
+        recorded = self.recorded(k, data)
+        graph, leaves = recorded.graph, recorded.leaves
+        loss = Graph(graph.nodes, graph.inputs, graph.outputs[:1], graph.guards, graph.kinks, graph.name, graph)
+        _, told = Settler(loss, leaves.active, GRADIENT)(leaves.values, (), ())
+        return told or "it would be finite if what a mask leaves out were finite: mask the argument too"
 
     def _by_differences(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
         assert self.differences is not None
@@ -292,6 +338,8 @@ class StepPrograms:
                 f"{self.model.name} must return one number, the mean loss of the batch; it returned "
                 + (f"an array of shape {shape}" if shape else f"{len(recorded.graph.outputs)} values")
             )
+        if not recorded.environment.complete:
+            recorded = recorded._replace(graph=recorded.graph.unguarded())  # it serves at this point alone
         return recorded
 
     def _check(self, bound: _Bound, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> None:
@@ -302,7 +350,6 @@ class StepPrograms:
         """
         frame = self.frames[k]
         x, single = frame.x.copy(), frame.x.dtype == np.float32
-        state = [np.array(part) if i in self.arrays else part for i, part in enumerate(frame.state)]
         graph = _loss_graph(self, bound.recorded, data)
         rest = (*(() if frame.carried is None else (frame.carried,)), *data)
 
@@ -313,7 +360,7 @@ class StepPrograms:
 
         random = np.random.default_rng(20240229)
         alarm: GradientError | None = None
-        try:
+        with self._unchanged(k):
             for away in CHECKED_AT:
                 if away:
                     frame.x[...] = x + away * random.standard_normal(x.size)
@@ -322,14 +369,13 @@ class StepPrograms:
                     continue
                 leaves = (frame.x.copy(), *rest)
                 try:
-                    cross_check(plain, leaves, [0], results[0], [frame.g], self.model.name, single, graph)
+                    checked = [frame.g], self.model.name, single, graph
+                    if not cross_check(plain, leaves, [0], results[0], *checked):
+                        self.independent = INDEPENDENT.format(name=self.model.name)
+                        warn(GradientWarning(self.independent))
                     return
                 except GradientError as error:
                     alarm = alarm or error
-        finally:
-            frame.x[...] = x
-            self._put(state, frame.state)
-            self.forget()
         if alarm is not None:
             raise alarm
 
@@ -346,11 +392,14 @@ class _Bound:
     source: str
     copies: list[tuple[Any, Any]] = field(default_factory=list)  # (state, where its program writes it)
 
+    def renew(self, recorded: Recorded) -> None:
+        """Take over another tracing that gave an equal graph."""
+        self.recorded, self.same = recorded, _same(recorded)
+
     @classmethod
-    def traced(cls, programs: StepPrograms, k: int, data: tuple[Any, ...]) -> _Bound:
-        recorded = programs.recorded(k, data)
-        gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True)
-        environment = recorded.environment
+    def traced(cls, programs: StepPrograms, recorded: Recorded, k: int, data: tuple[Any, ...]) -> _Bound:
+        careful = Careful() if programs.careful else None
+        gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True, careful=careful)
         frames, arrays = programs.frames, programs.arrays
         carries, sums = frames[0].carried is not None, [] if programs.sum is None else [programs.sum]
         copies: list[tuple[Any, Any]] = []
@@ -381,7 +430,7 @@ class _Bound:
         def apart() -> list[Callable[..., Any]]:
             return bound(_step_graph(programs, recorded, gradient, data, updates=False), False)[0]
 
-        same = None if environment.empty else environment.same
+        same = _same(recorded)
         try:
             whole = _step_graph(programs, recorded, gradient, data, updates=True)
         except (TraceError, TypeError, ValueError):  # a rule that looks at numbers runs as it is
@@ -413,6 +462,10 @@ class _Bound:
         square, loss, *counts = results
         programs.update(k, t, lr, float(loss))
         return float(loss), float(square), counts
+
+
+def _same(recorded: Recorded) -> Callable[[], bool] | None:
+    return None if recorded.environment.empty else recorded.environment.same
 
 
 def _loss_graph(programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...]) -> Graph:
@@ -473,8 +526,7 @@ def _step_graph(
 
 def _parameters(programs: StepPrograms, x: Any) -> list[Any]:
     """Return the arrays that the flat parameters are, as the loss was traced with them."""
-    params = programs.layout.view(x)
-    return list(params.values()) if isinstance(params, dict) else [params]
+    return programs.layout.parts(programs.layout.view(x))
 
 
 def _rule_graph(programs: StepPrograms) -> Recorded:
@@ -725,6 +777,7 @@ class Training(_Descent):
             self.layer_sums[2][k] += math.sqrt(float(step @ step)) / (math.sqrt(float(w @ w)) or 1.0)
 
     def _arrive(self, point: Point) -> None:
+        self.objective.independent = self.programs.independent
         super()._arrive(point)
         if point.t == 0:
             self.best = replace(point, x=point.x.copy(), g=NO_GRADIENT)
@@ -740,8 +793,7 @@ class Training(_Descent):
         if limit is None:
             return False
         how = FRAMEWORKS[self.optimizer.semantics]
-        shown = self.layout.view(point.g) if how["clip_each_array"] else point.g
-        parts = shown.values() if isinstance(shown, dict) else [shown]
+        parts = self.layout.parts(self.layout.view(point.g)) if how["clip_each_array"] else [point.g]
         return any(math.sqrt(float(np.vdot(part, part))) + how["clip_eps"] > limit for part in parts)
 
     def _observed(self, point: Point) -> Memory:
@@ -815,7 +867,8 @@ class Training(_Descent):
         if not math.isfinite(after.fun):
             return f"the loss is {after.fun}"
         i = int(np.flatnonzero(~np.isfinite(after.g))[0])
-        return f"the loss is {after.fun:.6g}, but the gradient's component {self.layout.label(i)} is {after.g[i]}"
+        told = f" ({self.programs.explained(self.at, self.data)})" if after.is_sample else ""
+        return f"the loss is {after.fun:.6g}, but the gradient's component {self.layout.label(i)} is {after.g[i]}{told}"
 
     def _where(self, after: Point) -> str:
         assert self.feed is not None
@@ -944,6 +997,10 @@ class _Objective:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
+        self.told = self.independent = ""
+
+    def measured_error(self, point: Point) -> float:
+        return 0.0  # backpropagation, or adaptive differences, which measure it
 
 
 @contextmanager

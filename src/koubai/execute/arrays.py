@@ -23,6 +23,7 @@ import numpy as np
 from koubai.errors import CompileError
 from koubai.execute.descents import staggered
 from koubai.execute.elements import Unsuitable
+from koubai.execute.memory import Memory, is_view
 from koubai.graph.ops import OPS, Index, add_into, distinct, rows_into
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
@@ -172,6 +173,7 @@ class _Plan:
             graph, self.regions = self.fusion.partition(graph)
         self.graph = graph
         self.nodes = graph.nodes
+        self.memory = Memory(graph.nodes, graph.outputs, copying=fusion is None)
         self.bound = into is not None
         self.held = [graph.inputs[k] for k in held]
         self.into = tuple(into or ())
@@ -187,19 +189,13 @@ class _Plan:
         self.source = self._text()
 
     # --- liveness
-    def _root(self, i: int) -> int:
-        """Return the node whose memory node ``i`` may show."""
-        while self._is_view(self.nodes[i]):
-            i = self.nodes[i].inputs[0]
-        return i
-
     def _is_view(self, node: Node) -> bool:
-        return bool(node.shape) and (node.op.view or (node.op is _GETITEM and not node.params["index"].holes))
+        return bool(node.shape) and is_view(node)
 
     def _lies_alike(self, node: Node, root: int) -> bool:
         """Do the operands that show ``root`` have their elements in the order of the node's?"""
         for j in node.inputs:
-            if self._root(j) != root:
+            if self.memory.roots[j] != root:
                 continue
             if self.nodes[j].shape != node.shape:
                 return False
@@ -219,7 +215,7 @@ class _Plan:
     def _plan(self) -> None:
         nodes, graph = self.nodes, self.graph
         count = len(nodes)
-        roots = [self._root(i) for i in range(count)]
+        roots = self.memory.roots
         last = list(range(count))  # the last node that reads what root i holds
         region_of = {i: region for region in self.regions for i in region.members}
         for i, node in enumerate(nodes):
@@ -351,6 +347,8 @@ class _Plan:
                         release(place[r])
                         done.remove(r)
                 self.lines.append(self._into(node, args, settle(i)))
+            elif i in self.memory.copied:
+                self.lines.append(f"np.copyto({settle(i)}, {args[0]}[{self._index(node.params['index'], ())}])")
             elif self._is_view(node):
                 self._show(i, node.inputs[0], self._plain(node, name[i], args))
             else:
@@ -392,7 +390,7 @@ class _Plan:
                 wanted.update(node.inputs)
         outputs = [i for i in region.members if i in wanted]
         shown = [i for i in outputs if nodes[i].op is _RESHAPE]
-        outputs = sorted({self._root(i) for i in outputs})
+        outputs = sorted({self.memory.roots[i] for i in outputs})
 
         def moves(i: int) -> bool:
             return i not in self.steady
@@ -403,7 +401,7 @@ class _Plan:
             return False
         if any(not self.steady[i] for i in kernel.arrays if i in self.steady):
             return False  # memory with gaps
-        shows = [self._root(i) for i in kernel.arrays]
+        shows = [self.memory.roots[i] for i in kernel.arrays]
         decided = region.members[0] > self._last_refusal()
         for i in kernel.outputs:
             read_no_more = [j for j in ended if shows.count(j) == 1 and kernel.may_replace(j, i)]
@@ -434,7 +432,7 @@ class _Plan:
         for i in region.members:  # for people
             self.lines.append(f"# {statement(nodes[i], f'v{i}', [f'v{j}' for j in nodes[i].inputs])}")
         for i in shown:
-            base = self._root(i)
+            base = self.memory.roots[i]
             self._show(i, base, f"{name[i]} = {name[base]}.reshape({nodes[i].shape})")
         return True
 
@@ -611,10 +609,21 @@ class _Plan:
                 start = stop
         return parts, passed
 
+    def _typed(self, node: Node, args: list[str]) -> list[str]:
+        """Return the operands with NumPy's numbers for Python's complex ones, whose arithmetic leaves NumPy: it takes a
+        float64 for a Python float, raises at zero, and its result is no array.
+        """
+        kind = node.dtype.type if node.dtype is not None and node.dtype.kind == "c" else np.complex128
+        given = [self.nodes[j].params.get("value") for j in node.inputs]
+        return [
+            f"{self._bind(kind)}({arg})" if type(value) is complex else arg
+            for arg, value in zip(args, given, strict=True)
+        ]
+
     def _plain(self, node: Node, target: str, args: list[str]) -> str:
         op = node.op
         if not node.shape and op.name in _OPERATORS:
-            return f"{target} = {_OPERATORS[op.name].format(*args)}"
+            return f"{target} = {_OPERATORS[op.name].format(*self._typed(node, args))}"
         if op is _GETITEM:
             return f"{target} = {args[0]}[{self._index(node.params['index'], args[1:])}]"
         if (
@@ -649,7 +658,7 @@ class _Plan:
         params = "".join(f", {k}={self._bind(v)}" for k, v in node.params.items())
         return f"{target} = {self._bind(op.call)}({', '.join(args)}{params})"
 
-    def _index(self, index: Index, arrays: list[str]) -> str:
+    def _index(self, index: Index, arrays: Sequence[str]) -> str:
         text = index.text(arrays)
         return f"{text}," if len(index.items) == 1 and index.holes else text
 

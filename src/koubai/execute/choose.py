@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from koubai.errors import CompileError, CompileWarning
+from koubai.errors import CompileError, CompileWarning, warn
 from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.descents import operations
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
+from koubai.execute.interpreter import interpret
+from koubai.execute.memory import is_view
 from koubai.graph.trace import INPUT, LEAVES, Graph
 
 __all__ = ["BOUND", "Program", "check_result", "choose_fused", "choose_native"]
@@ -60,6 +61,28 @@ def choose_fused(size: int, updates: int) -> bool:
 LOOPED = 50_000  # elements computed from which on they pay
 
 
+# To write a program and have Python compile it takes 15 µs a node, and a run of it 0.1 µs a node less than going from
+# node to node. Of so many nodes that it would need hundreds of megabytes, none is written.
+MANY = 1000  # nodes that are gone through at first, unless their arrays are large
+SMALL = 10_000  # elements that a node computes on average, up to which reused buffers gain nothing
+RUNS = 100  # after which a program is written
+TOO_MANY = 100_000  # nodes of which none is
+
+
+def _goes_through(graph: Graph) -> bool:
+    """Tell whether a graph is run node by node at first."""
+    return len(graph.nodes) > MANY and _computed(graph) <= SMALL * len(graph.nodes)
+
+
+def _computed(graph: Graph) -> int:
+    """Return how many elements are computed or moved, if writes are done where the arrays lie."""
+    nodes, total = graph.nodes, len(graph.nodes)
+    for node in nodes:
+        if node[3] and node.op not in LEAVES and not is_view(node):
+            total += math.prod(nodes[node.inputs[1]].shape if node.op.name in ("setitem", "add_at") else node.shape)
+    return total
+
+
 def _fused(graph: Graph) -> Callable[..., Any] | None:
     """Return the graph as fused loops, where its arrays are large and there is code for them.
 
@@ -83,7 +106,7 @@ def _fused(graph: Graph) -> Callable[..., Any] | None:
         except Unsuitable:
             continue
         except CompileError as error:
-            warnings.warn(CompileWarning(str(error)), stacklevel=2)
+            warn(CompileWarning(str(error)))
     return None
 
 
@@ -95,7 +118,7 @@ def _left_by_rows(graph: Graph) -> int:
     fused = {i for region in found for i in region.members}
     sizes = {True: 0, False: 0}
     for i, node in enumerate(again.nodes):
-        if node.op not in LEAVES and not loops.is_view(node):
+        if node.op not in LEAVES and not is_view(node):
             sizes[i in fused] += math.prod(node.shape)
     if loops.SHARE * sizes[False] > sizes[True]:
         raise Unsuitable("little to be fused")
@@ -144,13 +167,19 @@ class Program:
     """A compiled graph: ``run(*inputs)`` returns the outputs as a tuple, or None where a guard fails.
 
     executor: "floats" for a few numbers, "native" for large arrays that loops suit, else "numpy"; source: the generated
-    code. The first answer of new loops is compared with what the graph means; where they differ by more than rounding,
-    a CompileWarning says so and NumPy runs the graph from then on.
+    code, none where NumPy goes from node to node. The first answer of new loops is compared with what the graph means;
+    where they differ by more than rounding, a CompileWarning says so and NumPy runs the graph from then on.
     """
 
-    __slots__ = ("_code", "_graph", "executor", "run", "source")
+    __slots__ = ("_code", "_graph", "_runs", "executor", "run", "source")
 
     def __init__(self, graph: Graph) -> None:
+        if _goes_through(graph):
+            self._graph, self._runs = graph, 0
+            self._take("numpy", interpret(graph))
+            if len(graph.nodes) <= TOO_MANY:
+                self.run = self._counted
+            return
         floats = compile_floats(graph, _Late(graph))
         native = _fused(graph) if floats is None else None
         if floats is not None:
@@ -164,7 +193,13 @@ class Program:
 
     def _take(self, executor: str, code: Callable[..., Any]) -> None:
         self.executor, self._code, self.run = executor, code, code
-        self.source: str = code.source  # type: ignore[attr-defined]
+        self.source: str = getattr(code, "source", "")
+
+    def _counted(self, *inputs: Any) -> Any:
+        self._runs += 1
+        if self._runs > RUNS and self.run == self._counted:
+            self._take("numpy", compile_arrays(self._graph))
+        return self._code(*inputs)
 
     def _compared(self, *inputs: Any) -> Any:
         results = self._code(*inputs)
@@ -172,7 +207,7 @@ class Program:
             try:
                 _check(self._graph, inputs, results)
             except CompileError as error:
-                warnings.warn(CompileWarning(str(error)), stacklevel=2)
+                warn(CompileWarning(str(error)))
                 self._take("numpy", compile_arrays(self._graph))
                 return self.run(*inputs)
             self.run = self._code
@@ -180,8 +215,9 @@ class Program:
 
     def release(self) -> None:
         """Free the buffers that are kept for the next call, which makes new ones."""
-        if self.executor != "floats":
-            self._code.release()  # type: ignore[attr-defined]
+        release = getattr(self._code, "release", None)
+        if release is not None:
+            release()
 
 
 BOUND = 1e4  # units in the last place of the largest number on the way, by which machine code may differ from NumPy

@@ -41,6 +41,7 @@ def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[...,
     """Return ``run(*inputs)``, or None where the graph is not of this kind.
 
     run returns the outputs as a tuple, None where a guard fails; ``otherwise(*inputs)`` answers where Python raised.
+    ``run(*inputs, True)`` returns None there too, and where an output (or their sum) is not finite.
     """
     for node in graph.nodes:
         if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
@@ -90,13 +91,17 @@ class _Writer:
         arguments = [f"x{k}" for k in range(len(self.graph.inputs))]
         self.expand([self._unpacked(i, name) for i, name in zip(self.graph.inputs, arguments, strict=True)])
         outputs = [self._output(i) for i in self.graph.outputs]
+        total = " + ".join(str(name) for i in self.graph.outputs for name in self.elements[i].ravel())
         body = [
-            f"def run({', '.join(arguments)}):",
+            f"def run({', '.join([*arguments, 'finite=False'])}):",
             "    try:",
             *(f"        {line}" for line in self.lines),
+            "        if finite:",
+            f"            total = {total}",
+            "            if total - total != 0.0: return None",
             f"        return ({', '.join(outputs)},)",
             "    except (ArithmeticError, ValueError):",
-            f"        return otherwise({', '.join(arguments)})",
+            f"        return None if finite else otherwise({', '.join(arguments)})",
             "",
         ]
         return "\n".join(body)
@@ -238,7 +243,7 @@ class _Writer:
 
 def _literal(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
-        return f"float('{value}')"
+        return f'float("{value}")'  # not with the quotes that `_output` takes out
     return f"({value!r})"
 
 

@@ -18,14 +18,13 @@ import re
 import stat
 import sys
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from koubai.errors import CompileError, CompileWarning
+from koubai.errors import CompileError, CompileWarning, warn
 
-__all__ = ["Library", "available", "clear", "has_fma", "load"]
+__all__ = ["Library", "available", "clear", "has_fma", "load", "processors"]
 
 # Libraries kept in memory. One takes about 15 kB.
 MEMORY_LIMIT = 1024
@@ -148,6 +147,13 @@ def available() -> bool:
     return True
 
 
+def processors() -> int:
+    """Return how many CPUs this process may use; macOS and Windows tell only how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def has_fma() -> bool:
     """Return whether this CPU multiplies and adds in one rounding, in hardware."""
     return available() and _compiler().fma
@@ -163,9 +169,7 @@ def _compiler() -> _Compiler:
                 except Exception as error:  # ImportError, OSError of a library, AttributeError of an old llvmlite
                     _set_up = error
                     fault = f"llvmlite can't be used ({type(error).__name__}: {error})"
-                    warnings.warn(
-                        CompileWarning(f"{fault}; pip install --upgrade llvmlite may repair it"), stacklevel=3
-                    )
+                    warn(CompileWarning(f"{fault}; pip install --upgrade llvmlite may repair it"))
     if isinstance(_set_up, Exception):
         raise CompileError(f"llvmlite can't be used: {_set_up}") from _set_up
     return _set_up

@@ -30,11 +30,12 @@ from koubai.execute import library
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
 from koubai.execute.llvm import BOOL, DATA, KINDS, TAGS, Code, Value, constant, elementwise, emitter, literal, of_type
+from koubai.execute.memory import is_view
 from koubai.execute.native import Function, fingerprint, module
 from koubai.graph.ops import OPS
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
-__all__ = ["SHARE", "compile_loops", "fitted", "is_view", "left_to_numpy"]
+__all__ = ["SHARE", "compile_loops", "fitted", "left_to_numpy"]
 
 VECTOR = 8  # lanes of a load
 BLOCK = 32  # elements that vector code takes at least: so many running sums hide the latency of an addition
@@ -1159,10 +1160,6 @@ def fitted(v: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     if array.shape != shape:
         raise CompileError(f"a program wants {dtype}{shape}, got {array.dtype}{array.shape}")
     return array
-
-
-def is_view(node: Node) -> bool:
-    return node.op.view or (node.op.name == "getitem" and not node.params["index"].holes)
 
 
 def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:

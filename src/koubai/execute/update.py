@@ -109,7 +109,7 @@ class Update:
     def run(self, memory: Memory) -> bool:
         """Update every piece. False: a gradient is not finite; where they were looked at before, nothing was done."""
         total = memory.total
-        threads = len(os.sched_getaffinity(0)) if total >= THREADED else 1
+        threads = library.processors() if total >= THREADED else 1
         if threads == 1 or not _one_at_a_time.acquire(blocking=False):
             return self.whole(memory.block)  # type: ignore[no-any-return]
         try:

@@ -13,7 +13,19 @@ from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
 from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Trace, Traced, untraceable
+from koubai.graph.trace import (
+    CAPTURED,
+    CONSTANT,
+    INPUT,
+    Graph,
+    OutsideWrite,
+    Trace,
+    Traced,
+    current_trace,
+    is_library,
+    untraceable,
+)
+from koubai.parameters import is_structure, members
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
 
@@ -32,11 +44,14 @@ class Leaves(NamedTuple):
     active: tuple[int, ...]  # which of the values are differentiated
     form: Any
 
-    def rebuild(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return args and kwargs with ``values`` in place of the arrays."""
+    def rebuild(
+        self, values: Sequence[Any], static: Callable[[Any], Any] = lambda value: value
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return args and kwargs with ``values`` in place of the arrays. static: makes what stands for the others."""
         rest = iter(values)
         positional, named = self.form
-        return [_filled(part, rest) for part in positional], {name: _filled(part, rest) for name, part in named}
+        filled = [_filled(part, rest, static) for part in positional]
+        return filled, {name: _filled(part, rest, static) for name, part in named}
 
     @classmethod
     def of(cls, f: Any, args: Sequence[Any], kwargs: Mapping[str, Any], active: Collection[int] | None) -> Leaves:
@@ -53,32 +68,54 @@ class Leaves(NamedTuple):
 _Found: TypeAlias = tuple[list[Any], list[str], list[int]]  # the values, their names, and which are differentiated
 
 
-def _part(value: Any, name: str, on: bool, every: bool, found: _Found) -> Any:
+def _part(value: Any, name: str, on: bool, every: bool, found: _Found, label: str = "") -> Any:
     """Return the form of an argument or a part of one, and add its arrays to ``found``.
 
-    on: it is differentiated; every: every real array is.
+    name: as it can stand in code; label: as the caller would write it. on: it is differentiated; every: every real
+    array is.
     """
     if not on and isinstance(value, _ARRAYS) and (kind := value.dtype.kind) in "fiubc":
         return _leaf(value, name, every and kind == "f", found)
+    label = label or name
     if (type(value) is dict or isinstance(value, Mapping)) and all(isinstance(k, str) for k in value):
         if on and not value:
-            raise InputError(f"{name} is an empty dict; give at least one array")
-        parts = []
-        for k, v in value.items():
-            parts.append((k, _part(v, k if k.isidentifier() else f"{name}_{k}", on, every, found)))
-        return "dict", tuple(parts)
+            raise InputError(f"{label} is an empty dict; give at least one array")
+        names = [k if k.isidentifier() else f"{name}_{k}" for k in value]
+        inner = [_part(v, n, on, every, found, m) for n, (m, v) in zip(names, members(value, label), strict=True)]
+        return "dict", tuple(zip(value, inner, strict=True))
     if on:
-        return _leaf(real(value, name), name, True, found)
+        if not isinstance(value, _ARRAYS) and is_structure(value):
+            if isinstance(value, Mapping):
+                raise InputError(f"{label} must have strings as keys, got {list(value)!r}")
+            return _kind(value), _listed(value, name, on, every, found, label)
+        if isinstance(value, list | tuple):
+            if not value:
+                raise InputError(f"{label} is an empty {type(value).__name__}; give at least one number")
+            value = array(value) if holds_traced(value) else value
+        return _leaf(real(value, label), name, True, found)
     if every and isinstance(value, float):
         return _leaf(np.float64(value), name, True, found)
     try:
         hash(value)
     except TypeError:
         if isinstance(value, list | tuple):
-            parts = [_part(v, f"{name}_{i}", on, every, found) for i, v in enumerate(value)]
-            return type(value).__name__, tuple(parts)
-        raise untraceable(f"the argument {name} is a {type(value).__name__}", "pass arrays and numbers") from None
+            return _kind(value), _listed(value, name, on, every, found, label)
     return Static(value)
+
+
+def _listed(value: Any, name: str, on: bool, every: bool, found: _Found, label: str) -> tuple[Any, ...]:
+    """Return the forms of the parts of a list or tuple."""
+    names = [f"{name}_{field}" for field in getattr(value, "_fields", range(len(value)))]
+    return tuple(
+        _part(part, n, on, every, found, inner) for n, (inner, part) in zip(names, members(value, label), strict=True)
+    )
+
+
+def _kind(value: Any) -> Any:
+    """Return what a list or tuple is rebuilt as: "list", "tuple" or the class of a NamedTuple."""
+    if hasattr(value, "_fields"):
+        return type(value)
+    return "list" if isinstance(value, list) else "tuple"
 
 
 def _leaf(value: Any, name: str, on: bool, found: _Found) -> Leaf:
@@ -101,30 +138,38 @@ _new_leaf: Callable[[Any], Leaf] = functools.partial(tuple.__new__, Leaf)  # Lea
 
 
 class Static:
-    """An argument that is not an array: equal only to the same value of the same type."""
+    """An argument that is not an array: equal only to the same value of the same type; what has no hash, to itself."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_hash", "value")
 
     def __init__(self, value: Any) -> None:
         self.value = value
+        try:
+            self._hash: int | None = hash(value)
+        except TypeError:
+            self._hash = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Static) and type(self.value) is type(other.value) and self.value == other.value
+        if not isinstance(other, Static) or type(self.value) is not type(other.value):
+            return False
+        return self.value is other.value or (self._hash is not None and bool(self.value == other.value))
 
     def __hash__(self) -> int:
-        return hash(self.value)
+        return id(self.value) if self._hash is None else self._hash
 
 
-def _filled(part: Any, rest: Any) -> Any:
+def _filled(part: Any, rest: Any, static: Callable[[Any], Any]) -> Any:
     if isinstance(part, Leaf):
         return next(rest)
     if isinstance(part, Static):
-        return part.value
+        return static(part.value)
     kind, parts = part
     if kind == "dict":
-        return {k: _filled(v, rest) for k, v in parts}
-    values = [_filled(v, rest) for v in parts]
-    return values if kind == "list" else tuple(values)
+        return {k: _filled(v, rest, static) for k, v in parts}
+    values = [_filled(v, rest, static) for v in parts]
+    if kind == "list":
+        return values
+    return tuple(values) if kind == "tuple" else kind(*values)
 
 
 def real(value: Any, name: str) -> Any:
@@ -165,23 +210,37 @@ def argument_names(f: Any, count: int) -> list[str]:
 
 
 class Recorded(NamedTuple):
-    """A traced call: the graph, what was read from outside, and the exact form of its arguments."""
+    """A traced call: the graph, what was read from outside, and the exact form of its arguments.
+
+    adopted: values of the traces around this one that it uses: the graph's inputs after those of the arguments.
+    """
 
     graph: Graph
     environment: Environment
     leaves: Leaves
+    adopted: tuple[Traced, ...] = ()
 
 
 def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recorded:
     """Run ``f`` once on traced copies of its arguments. ``scalar``: the answer must be one real number."""
+    writable: dict[int, np.ndarray[Any, Any]] = {}  # arrays from outside that f writes into
+    while True:
+        try:
+            return _record_once(f, leaves, scalar, writable)
+        except OutsideWrite as write:
+            writable[id(write.array)] = write.array
+
+
+def _record_once(f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: Mapping[int, Any]) -> Recorded:
     tape = Trace(concrete=True, name=getattr(f, "__name__", "f"))
+    tape.writable = set(writable)
     environment = Environment(tape)
     traced = []
     for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
         if isinstance(value, np.ndarray):
             value = value.copy("K")  # a reshape of it copies or not, as before
         traced.append(tape.input(value, name, 2 if k in leaves.active else 1))
-    args, kwargs = leaves.rebuild(traced)
+    args, kwargs = leaves.rebuild(traced, environment.substitute)
     with tape.running():
         try:
             answer = environment.inside(f)(*args, **kwargs)
@@ -189,21 +248,24 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
             raise
         except Exception as error:
             _blame(f, leaves, error)
-        if tape.raised is not None:
-            raise untraceable(
-                f"the function catches an exception of NumPy's ({type(tape.raised).__name__}: {tape.raised})",
-                "look at the numbers with an if instead, so that the way taken can be guarded",
-            )
         several = not scalar and type(answer) is not Traced and isinstance(answer, tuple)
         outputs = [_output(tape, part, scalar) for part in (answer if several else [answer])]
+        environment.commit()
     graph = tape.graph(outputs)
     environment.close()
-    return Recorded(graph, environment, leaves)
+    return Recorded(graph, environment, leaves, tuple(tape.adopted))
 
 
 def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]:
-    """Record ``graph``, which was derived from ``recorded``, into the outer trace that some of ``values`` belong to."""
-    outer = next(v._trace for v in values if type(v) is Traced)
+    """Record ``graph``, which was derived from ``recorded``, into the trace that is running.
+
+    values: its inputs, of which some belong to that trace or to one around it.
+    """
+    outer = current_trace()
+    if outer is None:
+        raise untraceable(
+            "a gradient is asked for at a value that outlived its trace", "don't keep values of x outside"
+        )
     outer.inner.append(recorded.environment)
     made: dict[int, Any] = dict(zip(graph.inputs, values, strict=True))
     for i, node in enumerate(graph.nodes):
@@ -214,8 +276,9 @@ def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]
         elif node.op is not INPUT:
             made[i] = apply(node.op.name, *[made[j] for j in node.inputs], **node.params)
     for guard in graph.guards:
-        if type(made[guard.node]) is Traced:
-            outer.guard(made[guard.node]._current(), guard.expected)
+        looked_at = made[guard.node]
+        if type(looked_at) is Traced:
+            looked_at._trace.guard(looked_at._current(), guard.expected)
     return [made[i] for i in graph.outputs]
 
 
@@ -230,9 +293,12 @@ def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
     f(*args, **kwargs)  # raises what the function itself raises
     place = traceback.extract_tb(error.__traceback__)
     outside = [entry for entry in place if "koubai" not in entry.filename.replace("\\", "/").split("/")]
-    where = outside[-1] if outside else place[-1]
+    users = [entry for entry in outside if not is_library(entry.filename)] or outside or place
+    where = users[-1]
+    callee = next(iter(outside[outside.index(where) + 1 :]), None) if where in outside else None
+    called = "" if callee is None else f" in {callee.name}, which is a library's"
     raise TraceError(
-        f"traced values fail where numbers do not: {type(error).__name__}: {error}",
+        f"traced values fail where numbers do not{called}: {type(error).__name__}: {error}",
         "write this line with NumPy functions of whole arrays",
         where.filename,
         where.lineno,
@@ -256,6 +322,8 @@ def _output(tape: Trace, answer: Any, scalar: bool) -> int:
         if scalar and answer.size != 1:
             raise FunctionError(_not_scalar(answer.shape))
         return tape.constant(answer.reshape(())[()] if scalar else answer)
+    if answer._trace is not tape and not answer._trace.closed:
+        answer = tape.adopt(answer)
     if answer._trace is not tape:
         raise untraceable(
             "the function returned a value of another trace", "don't keep values of x outside the function"
@@ -283,7 +351,8 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
         trace(f, x)(x) == f(x),  trace(f, x).gradient()(x) == (f(x), f'(x))
 
-    args: numbers, arrays and dicts of arrays; every real one can be differentiated. Integers stay what they are.
+    args: numbers, arrays and dicts, lists and tuples of arrays; every real one can be differentiated. Integers stay
+    what they are.
     The graph holds on the path that these arguments take: its ``guards`` list the looks at values that decided it, its
     ``kinks`` the kinks that the point sits on. Raises TraceError, with file, line, reason and fix, where the function
     can't be traced. ``print`` shows it as NumPy; ``.source()`` can be pasted and run.

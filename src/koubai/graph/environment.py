@@ -1,23 +1,34 @@
-"""What a function reads from outside itself, and the stand-ins it meets there while it is traced.
+"""What a traced function reads and writes outside itself, and whether that is still the same.
 
-The function runs as a copy whose globals are looked up through `_Globals`: ``np.zeros`` and its like, ``math.*`` and
-``float`` are then stand-ins that keep the trace; arrays of the caller's are graph inputs that are read anew at every
-run; the user's own helper functions are copied in the same way. Nothing global is patched, so other threads notice
-nothing.
+While it is traced, a function does not meet the outside world but a mirror of it, made as it looks: its globals, cells
+and defaults, the containers, objects, classes and modules that it reaches through them, and the functions in all of
+these. In the mirror ``np.zeros`` and its like, ``math.*`` and ``float`` are stand-ins that keep the trace, and arrays
+are inputs of the graph, read anew at every run. Nothing global is patched, so other threads notice nothing.
 
-Everything read is remembered. `Environment.same` tells whether a graph still stands: rebinding a global or closure
-variable, changing a list, dict, attribute or class that the function could reach, or editing a function in place, means
-tracing anew. That serves one gradient in use. A graph that is kept for later has to be sure of more
-(`Environment.unchanged`), and of all that can be read: where a class, a library, a file or the like is met,
-`Environment.complete` is False.
+Reading. Everything that is read is remembered, and a graph is kept between two calls only if every such thing is on a
+closed list of kinds that can be watched: names, cells, functions, lists, tuples, dicts, sets and their kin, arrays,
+objects and classes of plain Python (`Environment.same` compares them with what they were). Of anything else, such as a
+file, a clock, a generator or a library's object, `Trace.unwatched` says so, and the function is traced anew at each
+call.
+
+Writing. What the function changes is changed in the mirror. When the call has succeeded, `Environment.commit` carries
+the changes over, as plain numbers. A function that changes something is traced anew at each call too, since the
+change is part of what it does.
 """
 
 from __future__ import annotations
 
+import abc
+import array as arrays_of_c
 import builtins
-import dis
+import collections
+import contextlib
+import enum
 import functools
+import inspect
 import math
+import numbers
+import re
 import sys
 import sysconfig
 import types
@@ -27,265 +38,727 @@ from typing import Any
 
 import numpy as np
 
-from koubai.errors import TraceError
-from koubai.graph.standins import MATH, NUMPY, STANDINS, Float, SciPy, Vectorize, special_functions
-from koubai.graph.trace import Trace, Traced, untraceable
+from koubai.graph.standins import IMPURE, STANDIN_MODULES, STANDINS, SciPy, Vectorize, scipy_standin
+from koubai.graph.trace import Trace, Traced
 
-__all__ = ["Environment"]
+__all__ = ["MISSING", "Environment"]
 
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_ATOMS = (
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    bool,
-    type(None),
-    np.generic,
-    np.dtype,
-    type,
-    types.BuiltinFunctionType,
-    np.ufunc,
+_LIMIT = 10_000  # values mirrored inside lists, dicts and objects; more can't be watched in passing
+MISSING = object()
+
+# never changed, so that whoever holds the same one holds the same value
+_CONSTANT = frozenset(
+    [
+        *(int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range, slice),
+        *(types.CodeType, re.Pattern, types.MethodDescriptorType, types.WrapperDescriptorType, types.GenericAlias),
+        *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
+        types.MethodWrapperType,
+    ]
 )
-_PLAIN = (int, float, complex, str, bytes, bool, type(None), np.generic, np.dtype, np.ufunc)
-# builtins that read nothing but their arguments, and say nothing of what they are besides their values
-_PURE = {
-    *("abs", "all", "any", "bool", "complex", "dict", "divmod", "enumerate", "filter", "float", "int", "isinstance"),
-    *("len", "list", "map", "max", "min", "pow", "range", "reversed", "round", "set", "slice", "sorted", "str", "sum"),
-    *("tuple", "zip"),
-    *(name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)),
-}
-# attributes of NumPy that read what no argument tells
-_IMPURE = frozenset(("random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "lib", "__dict__"))
-_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
-_STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
-_LIMIT = 10_000  # values watched inside lists, dicts and objects
+_CONSTANTS = (np.generic, np.dtype, enum.Enum, numbers.Number)
+_FUNCTION = types.FunctionType
+_BUILTIN = types.BuiltinFunctionType
+_DISPATCHED = type(np.sum)  # NumPy's functions have a type of their own
+_CACHED = type(functools.lru_cache(lambda: None))
+_TUPLE_GETTER = type(vars(collections.namedtuple("_Pair", "a"))["a"])
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# modules whose functions and classes read nothing but their arguments
+_PURE = _words(
+    "abc array ast bisect builtins cmath collections collections.abc contextlib copy dataclasses enum fractions "
+    "functools heapq itertools json json.decoder json.encoder math numbers operator re statistics string types typing "
+    "__future__ _abc _ast _bisect _collections _collections_abc _functools _heapq _json _operator "
+    "koubai koubai.functions.expression koubai.functions.problems koubai.derivatives.gradient "
+    "koubai.derivatives.differences"
+)
+# Python classes of the standard library whose objects are mirrored as a user's own are
+_TRANSPARENT = _words("collections argparse types")
+_SHADOWED = frozenset((collections.UserDict, collections.UserList, collections.ChainMap, types.SimpleNamespace))
+# builtins that read what no argument tells, or tell apart what has the same value
+_IMPURE_BUILTINS = _words("aiter anext breakpoint compile dir eval exec globals id input locals open print vars")
+_META = (type, abc.ABCMeta)
+# of a class: made with every class, or of no use to a copy of it
+_SKIPPED = _words(
+    "__dict__ __weakref__ __module__ __qualname__ __slots__ __abstractmethods__ _abc_impl __doc__ __annotations__ "
+    "__annotate__ __annotate_func__ __annotations_cache__ __classdictcell__ __firstlineno__ __static_attributes__ "
+    "__orig_bases__ __getattr__"
+)
+# builtin classes whose objects have a content besides their attributes
+_SOLID = (
+    *(collections.OrderedDict, collections.defaultdict, collections.deque, types.SimpleNamespace),
+    *(dict, list, set, frozenset, tuple, float, int, str, bytes),
+)
 
 
 def _foreign(module: str | None) -> bool:
     """Is this module part of a library, whose functions are left alone?"""
-    top = (module or "").partition(".")[0]
+    module = module or ""
+    top = module.partition(".")[0]
     if top in ("koubai", "numpy", "scipy") or top in sys.stdlib_module_names:
-        return top != "__main__"
-    file = getattr(sys.modules.get(module or ""), "__file__", None)
+        return top != "__main__" and module not in _TRANSPARENT
+    file = getattr(sys.modules.get(module), "__file__", None)
     return bool(file and file.startswith(_LIBRARIES))
 
 
-def _reads_arguments_only(code: types.CodeType) -> bool:
-    """Is there nothing in this code that reads by other ways than variables and attributes of what these hold?"""
-    if _IMPORT_NAME in code.co_code[::2] or not _IMPURE.isdisjoint(code.co_names):
-        return False
-    return all(_reads_arguments_only(part) for part in code.co_consts if isinstance(part, types.CodeType))
+def _library_class(cls: type) -> bool:
+    """Is this class a library's? One that is made in a namespace without a name says "builtins" too."""
+    module = _module_of(cls)
+    return _foreign(module) and not (module == "builtins" and cls.__flags__ & _HEAP_TYPE)
+
+
+def _module_of(cls: type) -> str:
+    return str(getattr(cls, "__module__", "builtins"))
+
+
+_HEAP_TYPE = 1 << 9
+
+
+def _home(function: types.FunctionType) -> str:
+    """Return the module whose names the function sees; decorators give a function another module's name."""
+    return str(function.__globals__.get("__name__") or "")
+
+
+def _pure(module: str | None) -> bool:
+    return module in _PURE or ((module or "").partition(".")[0] in ("numpy", "scipy") and not _random(module))
+
+
+def _random(module: str | None) -> bool:
+    return (module or "").startswith(("numpy.random", "scipy.stats", "scipy.optimize", "scipy.io"))
 
 
 class Environment:
-    """The values that one traced call read from outside, and the means to see whether they are still the same.
-
-    complete: can nothing that the call read change without `unchanged` noticing?
-    """
+    """The mirror of the outside world that one traced call meets, and the means to see whether it is still true."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
+        self._mirrors: dict[int, tuple[Any, Any]] = {}  # id of an original -> the original, its mirror
+        self._originals: dict[int, tuple[Any, Any]] = {}  # id of a mirror -> the mirror, its original
         self._globals: dict[int, _Globals] = {}
-        self._copies: dict[int, Any] = {}
-        self._shadows: dict[type, Any] = {}
-        self.reads: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
+        self._changes: list[Callable[[], bool]] = []  # each carries one thing's changes over; were there any?
+        self._fetched: dict[int, dict[str, Any]] = {}  # id of a shadow -> its attributes as they were fetched
+        self._settled: dict[int, tuple[Any, Any]] = {}  # id of a new thing -> the thing, the plain one in its place
+        self._building = False
+        self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
         self.functions: list[tuple[weakref.ref[Any], types.CodeType, Any, Any]] = []
-        self.containers: dict[int, tuple[Any, Any]] = {}
-        self.arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
-        self.complete = True
-        self._names: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}  # of NumPy, math and builtins
+        self.containers: list[tuple[Any, Any]] = []
+        self.slots: list[tuple[Any, Any, Any]] = []
+        self.kinds: list[tuple[Any, type]] = []
+        self.arrays: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+        self.captured: list[tuple[np.ndarray[Any, Any], Any, Any]] = []
 
-    # --- while tracing
+    # --- the mirror
     def inside(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``function`` as it is to be run under the trace."""
-        if isinstance(function, types.FunctionType):
-            if not _foreign(function.__module__):
-                return self._copied(function)
-            pure = function.__module__.partition(".")[0] in ("koubai", "numpy", "scipy")
-            self.complete &= pure and function.__closure__ is None
-            return function
-        if isinstance(function, types.MethodType):
-            self.watch(function.__self__)
-            inner = self.inside(function.__func__)
-            return functools.partial(inner, self._shadow(function.__self__))
-        if isinstance(function, functools.partial):
-            self.watch(list(function.keywords.values()))
-            parts = [self.substitute(a) for a in function.args]
-            named = {k: self.substitute(v) for k, v in function.keywords.items()}
-            return functools.partial(self.inside(function.func), *parts, **named)
-        if not isinstance(function, type | types.BuiltinFunctionType | np.ufunc) and not _foreign(
-            type(function).__module__
+        """Return the function that is traced, as it is to be run under the trace."""
+        if _module_of(type(function)).startswith("koubai.") or (
+            isinstance(function, types.MethodType) and _module_of(type(function.__self__)).startswith("koubai.")
         ):
-            call = type(function).__dict__.get("__call__")
-            if isinstance(call, types.FunctionType):
-                self.watch(function)
-                return functools.partial(self.inside(call), self._shadow(function))
-        self.complete &= isinstance(function, np.ufunc | type(np.sum))
-        return function
-
-    def _copied(self, function: types.FunctionType) -> types.FunctionType:
-        copy = self._copies.get(id(function))
-        if copy is not None:
-            return copy  # type: ignore[no-any-return]
-        if _STORE_GLOBAL in function.__code__.co_code[::2]:
-            code = function.__code__
-            reason = f"{function.__name__} assigns a global variable"
-            raise TraceError(reason, "return the value instead", code.co_filename, code.co_firstlineno)
-        outer: Any = function.__globals__
-        if isinstance(outer, _Globals):  # made inside a function that is being traced
-            outer = outer._outer
-        overlay = self._globals.get(id(outer))
-        if overlay is None:
-            overlay = self._globals[id(outer)] = _Globals(self, outer)
-        cells, contents = [], []
-        for cell in function.__closure__ or ():
-            try:
-                contents.append((cell, types.CellType(), cell.cell_contents))
-                cells.append(contents[-1][1])
-            except ValueError:  # not filled yet
-                cells.append(cell)
-                self.complete = False
-        self.complete &= _reads_arguments_only(function.__code__)
-        copy = types.FunctionType(function.__code__, overlay, function.__name__, None, tuple(cells) or None)
-        self._copies[id(function)] = copy  # before its cells are filled: it may be its own closure
-        for cell, inner, content in contents:
-            if content is not np and content is not math:
-                self.cells.append((cell, content))
-            inner.cell_contents = self.substitute(content)
-        if outer is function.__globals__:  # one made inside the traced function is made anew by every call
-            known = weakref.ref(function)  # it may be the traced one, and shall not live on through what it read
-            self.functions.append((known, function.__code__, function.__defaults__, function.__kwdefaults__))
-        if function.__defaults__:
-            copy.__defaults__ = tuple(self.substitute(v) for v in function.__defaults__)
-        if function.__kwdefaults__:
-            copy.__kwdefaults__ = {k: self.substitute(v) for k, v in function.__kwdefaults__.items()}
-        copy.__module__ = function.__module__
-        return copy
+            return function  # koubai's own, which hands what changes in as arguments
+        return self.substitute(function)  # type: ignore[no-any-return]
 
     def substitute(self, value: Any) -> Any:
         """Return what the function meets in place of an outside ``value``."""
-        if value is np:
-            return NUMPY
-        if value is math:
-            return MATH
-        if type(value) is Traced:
+        kind = type(value)
+        if kind in _CONSTANT or kind is Traced:
             return value
-        if isinstance(value, _ATOMS):
-            try:
-                standin = STANDINS.get(value)
-            except TypeError:
-                standin = None
-            self.complete &= standin is not None or isinstance(value, _PLAIN)
-            if isinstance(value, type) and standin is None:
-                self.watch(value)
-            return value if standin is None else standin
-        if type(value) is np.ndarray:
-            if value.dtype.kind in "fiubc":
-                return self._trace.captured(value)
-            self.complete = False
-            return value
-        if type(value) is np.vectorize:
-            return Vectorize(self.inside(value.pyfunc), otypes=value.otypes)
-        if isinstance(value, types.FunctionType | type(np.sum)):  # NumPy's functions have a type of their own
-            standin = STANDINS.get(value)
-            if standin is None and value.__module__.startswith("scipy.special"):
-                standin = special_functions().STANDINS.get(value)
-            return standin if standin is not None else self.inside(value)
-        if isinstance(value, types.ModuleType):
-            if value.__name__ in ("scipy", "scipy.special"):
-                return SciPy(value)
-            if value in (np.linalg, np.fft):
-                return STANDINS[value]
-            if not _foreign(value.__name__):
-                return _Module(self, value)
-            self.complete = False
-            return value
-        self.watch(value)
-        return self._shadow(value)
+        known = self._mirrors.get(id(value))
+        if known is not None:
+            return known[1]
+        if len(self._mirrors) > _LIMIT:
+            self._trace.unwatch(f"it reads more than {_LIMIT} outside values")
+        mirror = self._mirror(value, kind)
+        if id(value) not in self._mirrors:
+            self._remember(value, mirror)
+        return mirror
 
-    def _shadow(self, thing: Any) -> Any:
-        """Return a user's object with the same attributes, whose methods run under the trace too."""
-        cls = type(thing)
-        if (
-            _foreign(cls.__module__)
-            or type(cls) is not type
-            or not hasattr(thing, "__dict__")
-            or isinstance(thing, type)
-        ):
-            return thing
-        if isinstance(thing, types.FunctionType | types.ModuleType | BaseException | np.ndarray):
-            return thing
-        slotted = any("__slots__" in part.__dict__ for part in cls.__mro__)
-        if slotted or any("__init_subclass__" in part.__dict__ for part in cls.__mro__[:-1]):
-            return thing  # making a subclass would change the object or tell the class
-        shadow = self._shadows.get(cls)
-        if shadow is None:
-            methods: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-            for part in reversed(cls.__mro__[:-1]):
-                for name, member in part.__dict__.items():
-                    if isinstance(member, types.FunctionType):
-                        methods[name] = self.inside(member)
-                    elif isinstance(member, property) and isinstance(member.fget, types.FunctionType):
-                        methods[name] = property(self.inside(member.fget), member.fset, member.fdel)
-            shadow = self._shadows[cls] = type(cls.__name__, (cls,), methods)
-        copy = object.__new__(shadow)
-        copy.__dict__ = thing.__dict__
+    def _remember(self, value: Any, mirror: Any) -> Any:
+        self._mirrors[id(value)] = value, mirror
+        if mirror is not value:
+            self._originals[id(mirror)] = mirror, value
+        return mirror
+
+    def _mirror(self, value: Any, kind: type) -> Any:
+        if kind is np.ndarray:
+            return self._array(value)
+        if isinstance(value, _FUNCTION | _BUILTIN | _DISPATCHED | type | types.ModuleType):
+            standin = STANDINS.get(value) or scipy_standin(value)
+            if standin is not None:
+                return standin
+        if isinstance(value, _FUNCTION | _DISPATCHED):
+            return self._function(value)
+        if kind is np.ufunc:
+            if all("O" in signature for signature in value.types):
+                self._trace.unwatch("it calls a function that np.frompyfunc made")
+            return value
+        if isinstance(value, type):
+            return self._class(value)
+        home = _module_of(kind)
+        container = _CONTAINERS.get(kind)
+        if container is not None:
+            return container(self, value)
+        if isinstance(value, types.ModuleType):
+            return self._module(value)
+        if isinstance(value, types.MethodType):
+            standin = scipy_standin(value)
+            if standin is not None:
+                return standin
+            return types.MethodType(self.substitute(value.__func__), self.substitute(value.__self__))
+        if isinstance(value, _BUILTIN):
+            return self._builtin(value)
+        if isinstance(value, functools.partial):
+            parts = [self.substitute(a) for a in value.args]
+            self.containers.append((value.keywords, dict(value.keywords)))
+            named = {k: self.substitute(v) for k, v in value.keywords.items()}
+            return functools.partial(self.substitute(value.func), *parts, **named)
+        if kind is _CACHED:
+            return _Cached(self, value)
+        if kind is np.vectorize:
+            return Vectorize(self.substitute(value.pyfunc), otypes=value.otypes)
+        if isinstance(value, staticmethod | classmethod | property | functools.cached_property):
+            return self._member(value)
+        constant = isinstance(value, _CONSTANTS) and kind is not np.void and _library_class(kind)
+        if constant or isinstance(value, enum.Enum):
+            return value
+        if kind is _TUPLE_GETTER or (home in ("typing", "types", "dataclasses") and kind not in _SHADOWED):
+            return value
+        if isinstance(value, _Shadow) or (_pure(home) and home.startswith("koubai")):
+            return value
+        if not _library_class(kind) or kind in _SHADOWED:
+            return self._object(value, kind)
+        standin = scipy_standin(value)
+        if standin is not None:
+            self._watch_parts(value)
+            return standin
+        self._trace.unwatch(f"it reads a {home}.{kind.__qualname__}")
+        return value
+
+    def _array(self, value: np.ndarray[Any, Any]) -> Any:
+        if value.dtype.kind in "fiubc":
+            self.captured.append((value, value.shape, value.dtype))
+            return self._trace.captured(value)
+        if value.dtype.hasobject:
+            copy = np.empty_like(value)
+            self._remember(value, copy)
+            content = list(value.flat) if value.dtype.kind == "O" else None
+            if content is None:
+                self._trace.unwatch(f"it reads an array of dtype {value.dtype}")
+                return value
+            for i, item in enumerate(content):
+                copy.flat[i] = self.substitute(item)
+            self.containers.append((_Flat(value), content))
+            self._expect(list(copy.flat), lambda: list(copy.flat), lambda now: _fill(value, now))
+            return copy
+        self.arrays.append((value, value.copy()))
+        return value
+
+    def _watch_parts(self, thing: Any) -> None:
+        """Watch the attributes of an object of SciPy's that is read as it is: a spline, a distribution."""
+        own = _instance_dict(thing)
+        if own is not None:
+            self.containers.append((own, dict(own)))
+        slots = [
+            s for part in type(thing).__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType
+        ]
+        self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots]
+        stack = [*(own or {}).values(), *(_slot(slot, thing) for slot in slots)]
+        while stack:
+            part = stack.pop()
+            if isinstance(part, np.ndarray):
+                self.arrays.append((part, part.copy()))
+            elif isinstance(part, list | tuple | dict):
+                self.containers.append((part, part.copy() if isinstance(part, dict) else list(part)))
+                stack += part.values() if isinstance(part, dict) else part
+
+    def _module(self, value: types.ModuleType) -> Any:
+        if isinstance(value, (*STANDIN_MODULES, _Module)):
+            return value
+        name = value.__name__
+        if name == "scipy" or name.startswith("scipy."):
+            return SciPy(value)
+        if not _foreign(name):
+            return _Module(self, value)
+        if not _pure(name):
+            self._trace.unwatch(f"it reads the module {name}")
+        if name == "warnings":
+            self._trace.warn()
+        return value
+
+    def _builtin(self, value: Any) -> Any:
+        owner = value.__self__
+        if owner is None or isinstance(owner, types.ModuleType):
+            module = value.__module__ or getattr(owner, "__name__", "")
+            if not _pure(module) or (module == "builtins" and value.__name__ in _IMPURE_BUILTINS):
+                self._trace.unwatch(f"it calls {module}.{value.__name__}")
+            return value
+        mirror = self.substitute(owner)
+        return getattr(mirror, value.__name__) if mirror is not owner else value
+
+    # --- functions
+    def _function(self, function: Any) -> Any:
+        home = _home(function) if isinstance(function, _FUNCTION) else "numpy"
+        if isinstance(getattr(function, "__globals__", None), _Globals) or not _foreign(home):
+            return self._copied(function)
+        if not _pure(home) or function.__name__ in IMPURE:
+            self._trace.unwatch(f"it calls {home}.{function.__qualname__}")
+        cells = getattr(function, "__closure__", None) or ()
+        if home.startswith(("koubai", "numpy", "scipy")) or not cells:
+            return function
+        return self._copied(function, function.__globals__)  # a library's wrapper around a function of the user's
+
+    def _copied(self, function: types.FunctionType, overlay: Any = None) -> types.FunctionType:
+        outer: Any = function.__globals__
+        made_inside = isinstance(outer, _Globals)  # made inside a function that is being traced
+        if made_inside:
+            outer = outer.outer
+        if overlay is None:
+            overlay = self._globals.get(id(outer))
+            if overlay is None:
+                overlay = self._globals[id(outer)] = _Globals(self, outer)
+        cells, contents = [], []
+        for cell in function.__closure__ or ():
+            known = self._mirrors.get(id(cell))  # two functions may share it
+            if known is not None:
+                cells.append(known[1])
+                continue
+            inner = types.CellType()
+            self._remember(cell, inner)
+            cells.append(inner)
+            contents.append((cell, inner))
+        copy = types.FunctionType(function.__code__, overlay, function.__name__, None, tuple(cells) or None)
+        self._remember(function, copy)  # before its cells are filled: it may be its own closure
+        for cell, inner in contents:
+            try:
+                content = cell.cell_contents
+            except ValueError:  # not filled yet
+                content = MISSING
+                self._trace.unwatch("a variable of an enclosing function has no value yet")
+            else:
+                if not made_inside:
+                    self.cells.append((cell, content))
+                inner.cell_contents = self.substitute(content)
+            self._expect_cell(cell, inner)
+        if not made_inside:  # one made inside the traced function is made anew by every call
+            alive = weakref.ref(function)  # it may be the traced one, and shall not live on through what it read
+            self.functions.append((alive, function.__code__, function.__defaults__, function.__kwdefaults__))
+        if function.__defaults__:
+            copy.__defaults__ = tuple(self.substitute(v) for v in function.__defaults__)
+        if function.__kwdefaults__:
+            copy.__kwdefaults__ = self.substitute(function.__kwdefaults__)
+        if function.__dict__:
+            copy.__dict__.update({k: self.substitute(v) for k, v in function.__dict__.items()})
+            self.containers.append((function.__dict__, dict(function.__dict__)))
+        self._expect_items(function.__dict__, copy.__dict__)
+        copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
+        if isinstance(overlay, _Globals):
+            for name in _names_of_class_bodies(function.__code__):
+                if name in outer or name in _BUILTINS:
+                    overlay[name]  # a class body looks past what answers for names that are missing
         return copy
 
-    def watch(self, value: Any) -> None:
-        """Remember the present content of a list, dict, set or object, and of what it holds."""
-        stack = [value]
-        while stack:
-            item = stack.pop()
-            self.complete &= isinstance(item, _PLAIN) or type(item) in (list, tuple, dict, set, frozenset, np.ndarray)
-            if id(item) in self.containers or type(item) is Traced:
+    def _expect_cell(self, cell: types.CellType, inner: types.CellType) -> None:
+        def content() -> list[Any]:
+            try:
+                return [inner.cell_contents]
+            except ValueError:
+                return []
+
+        self._expect(content(), content, lambda now: setattr(cell, "cell_contents", now[0]) if now else None)
+
+    # --- classes and objects
+    def _class(self, cls: type) -> Any:
+        if _library_class(cls):
+            if not _pure(_module_of(cls)):
+                self._trace.unwatch(f"it uses {_module_of(cls)}.{cls.__qualname__}")
+            return cls
+        if issubclass(cls, BaseException | _Shadow):
+            return cls
+        if issubclass(cls, enum.Enum):
+            if any(isinstance(member, _FUNCTION | property) for member in vars(cls).values()):
+                self._trace.unwatch(f"it uses {cls.__qualname__}, an Enum with methods")
+            return cls
+        if _module_of(cls) in _TRANSPARENT and cls not in _SHADOWED:
+            return cls
+        if type(cls) not in _META or any(
+            "__getattribute__" in vars(part) for part in cls.__mro__[:-1] if part not in _SOLID
+        ):
+            self._trace.unwatch(f"it uses {cls.__qualname__}, a class with a way of its own to find attributes")
+            return cls
+        written_in_c = cls is types.SimpleNamespace
+        bases = (cls,) if written_in_c else tuple(self.substitute(base) for base in cls.__bases__)
+        if not any(issubclass(base, _Shadow) for base in bases):
+            bases = (_Shadow, *(base for base in bases if base is not object))
+        own: dict[str, Any] = {"__module__": _module_of(cls), "__qualname__": cls.__qualname__}
+        own |= {
+            "__dict__": property(self._all_attributes, _replace_dict),
+            "__getattr__": self._getattr(cls),
+            "__doc__": cls.__doc__,
+        }
+        if "__orig_bases__" in vars(cls):
+            own["__orig_bases__"] = vars(cls)["__orig_bases__"]
+        building, self._building = self._building, True
+        try:
+            shadow: Any = type(cls)(cls.__name__, bases, own)  # type: ignore[misc]
+        except TypeError:
+            self._trace.unwatch(f"it uses {cls.__qualname__}, a class that can't be copied")
+            return cls
+        finally:
+            self._building = building
+        self._remember(cls, shadow)  # before its methods are copied, which may name it
+        content = {} if written_in_c else dict(vars(cls))
+        self.containers.append(({} if written_in_c else vars(cls), content))
+        for name, member in content.items():
+            if name in _SKIPPED or isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType):
                 continue
-            if isinstance(item, _ATOMS) and (not isinstance(item, type) or _foreign(item.__module__)):
-                continue
-            if isinstance(item, np.ndarray):
-                self.complete &= item.dtype.kind in "fiubc"
-                if id(item) not in self.arrays:
-                    self.arrays[id(item)] = (item, item.copy())
-                continue
-            content: Any
-            parts: Iterable[Any]
-            if isinstance(item, list | tuple):
-                content = parts = list(item)
-            elif isinstance(item, dict):
-                content = dict(item)
-                parts = item.values()
-            elif isinstance(item, set | frozenset):
-                content, parts = set(item), ()
-            elif isinstance(item, types.FunctionType | types.ModuleType | types.MethodType):
-                continue
-            elif isinstance(item, type):
-                content = dict(vars(item))
-                parts = [*content.values(), *item.__bases__]
-                self.containers[id(item)] = (vars(item), content)
-            elif hasattr(item, "__dict__") and not _foreign(type(item).__module__):
-                stack.append(type(item))
-                item = item.__dict__
-                content = dict(item)
-                parts = item.values()
-                if id(item) in self.containers:
-                    continue
+            if name == "__init_subclass__":
+                member = self._quiet(member)
+            mirror = self._member(member, name)
+            setattr(shadow, name, _as_array(mirror) if name == "__array__" else mirror)
+        if hasattr(cls, "__abstractmethods__"):
+            shadow.__abstractmethods__ = cls.__abstractmethods__
+        first = dict(vars(shadow))
+
+        def carry() -> bool:
+            changed = [(k, v) for k, v in vars(shadow).items() if first.get(k, MISSING) is not v and k not in _SKIPPED]
+            for name, v in changed:
+                setattr(cls, name, self.plain(v))
+            return bool(changed)
+
+        self._changes.append(carry)
+        return shadow
+
+    def _quiet(self, member: Any) -> Any:
+        """Return a class's ``__init_subclass__`` that does not hear of the copies that are made here."""
+
+        def told(cls: type, /, **options: Any) -> None:
+            if not self._building:
+                member.__func__(cls, **options)
+
+        return classmethod(told)
+
+    def _member(self, member: Any, name: str = "") -> Any:
+        """Return a member of a class, with its functions as they are to be run under the trace."""
+        if isinstance(member, staticmethod | classmethod):
+            return type(member)(self.substitute(member.__func__))
+        if type(member) is property:
+            return property(
+                *(None if f is None else self.substitute(f) for f in (member.fget, member.fset, member.fdel))
+            )
+        if type(member) is functools.cached_property:
+            cached: Any = functools.cached_property(self.substitute(member.func))
+            cached.__set_name__(None, member.attrname or name)
+            return cached
+        if isinstance(member, functools.partialmethod):
+            parts = [self.substitute(a) for a in member.args]
+            return functools.partialmethod(
+                self.substitute(member.func), *parts, **{k: self.substitute(v) for k, v in member.keywords.items()}
+            )
+        return self.substitute(member)
+
+    def _object(self, thing: Any, kind: type) -> Any:
+        """Return a user's object with the same attributes, fetched when they are asked for, and methods that are
+        traced.
+        """
+        shadow_class = self.substitute(kind)
+        if shadow_class is kind or not issubclass(shadow_class, _Shadow):
+            self._trace.unwatch(f"it reads a {kind.__qualname__}")
+            return thing
+        shadow = self._blank(thing, kind, shadow_class)
+        if shadow is None:
+            self._trace.unwatch(f"it reads a {kind.__qualname__}")
+            return thing
+        fetched = self._fetched[id(shadow)] = {}
+        own = _instance_dict(thing)
+        if own is not None:
+            self.containers.append((own, dict(own)))
+            for name in own:
+                if any(name in vars(part) for part in kind.__mro__):  # else the class's would be found first
+                    self._fetch(shadow, name)
+        slots = [s for part in kind.__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType]
+        self.kinds.append((thing, kind))
+        self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots if slot.__objclass__ not in _SOLID]
+
+        def carry() -> bool:
+            now = _real_dict(shadow)
+            changed = [(k, v) for k, v in now.items() if fetched.get(k, MISSING) is not v]
+            gone = [k for k in fetched if k not in now]
+            for name, v in changed:
+                _set_attribute(thing, own, name, self.plain(v))
+            for name in gone:
+                object.__delattr__(thing, name)
+            return bool(changed or gone)
+
+        self._changes.append(carry)
+        return shadow
+
+    def _blank(self, thing: Any, kind: type, shadow_class: Any) -> Any:
+        """Return an object of the shadow's class without attributes, with the content where it is a container."""
+        solid: Any = next((base for base in _SOLID if issubclass(kind, base)), None)
+        try:
+            if solid is None:
+                return self._remember(thing, object.__new__(shadow_class))
+            if solid in (tuple, frozenset):
+                return self._remember(thing, solid.__new__(shadow_class, [self.substitute(v) for v in thing]))
+            if solid in (float, int, str, bytes):
+                return self._remember(thing, solid.__new__(shadow_class, thing))
+            shadow = self._remember(thing, solid.__new__(shadow_class))
+        except TypeError:
+            return None
+        if solid is types.SimpleNamespace:
+            return shadow
+        if solid is collections.defaultdict:
+            shadow.default_factory = self.substitute(thing.default_factory)
+        if issubclass(solid, dict):
+            content = dict(dict.items(thing))
+            for k, v in content.items():
+                dict.__setitem__(shadow, self.substitute(k), self.substitute(v))
+            self.containers.append((_View(dict, thing), content))
+            self._expect_items(_View(dict, thing), _View(dict, shadow))
+        else:
+            items = list(solid.__iter__(thing))
+            extend = solid.update if solid is set else solid.extend
+            extend(shadow, [self.substitute(v) for v in items])
+            self.containers.append((_View(solid, thing), items))
+            self._expect(
+                list(solid.__iter__(shadow)),
+                lambda: list(solid.__iter__(shadow)),
+                lambda now: (solid.clear(thing), extend(thing, now)),
+            )
+        return shadow
+
+    def _fetch(self, shadow: Any, name: str) -> Any:
+        """Return an attribute that the shadow has not got yet; MISSING where its original has none of that name."""
+        known = self._originals.get(id(shadow))
+        fetched = self._fetched.get(id(shadow))
+        if known is None or fetched is None or name in fetched:
+            return MISSING
+        value = _own_attribute(known[1], name)
+        if value is not MISSING:
+            value = fetched[name] = _real_dict(shadow)[name] = self.substitute(value)
+        return value
+
+    def _getattr(self, cls: type) -> Callable[[Any, str], Any]:
+        own = next((vars(part)["__getattr__"] for part in cls.__mro__ if "__getattr__" in vars(part)), None)
+
+        def missing(shadow: Any, name: str) -> Any:
+            value = self._fetch(shadow, name)
+            if value is not MISSING:
+                return value
+            if own is not None:
+                return self.substitute(own)(shadow, name)
+            raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}", name=name, obj=shadow)
+
+        return missing
+
+    def _all_attributes(self, shadow: Any) -> dict[str, Any]:
+        known = self._originals.get(id(shadow))
+        if known is not None:
+            for name in _instance_dict(known[1]) or ():
+                self._fetch(shadow, name)
+        return _real_dict(shadow)
+
+    # --- containers
+    def _list(self, value: Any) -> Any:
+        copy: Any = collections.deque(maxlen=value.maxlen) if type(value) is collections.deque else []
+        self._remember(value, copy)
+        content = list(value)
+        copy.extend(content if _CONSTANT.issuperset(map(type, content)) else map(self.substitute, content))
+        self._watch(value, content)
+
+        def write(now: list[Any]) -> None:
+            value.clear()
+            value.extend(now)
+
+        self._expect(list(copy), lambda: list(copy), write)
+        return copy
+
+    def _tuple(self, value: Any) -> Any:
+        if _CONSTANT.issuperset(map(type, value)):
+            return value
+        return tuple([self.substitute(v) for v in value])
+
+    def _frozenset(self, value: Any) -> Any:
+        return value if _CONSTANT.issuperset(map(type, value)) else frozenset(map(self.substitute, value))
+
+    def _set(self, value: Any) -> Any:
+        copy: set[Any] = self._remember(value, set())
+        copy.update(map(self.substitute, value))
+        self._watch(value, set(value))
+
+        def write(now: list[Any]) -> None:
+            value.clear()
+            value.update(now)
+
+        first = set(copy)
+        self._expect(list(first), lambda: list(first) if copy == first else list(copy), write)
+        return copy
+
+    def _dict(self, value: Any) -> Any:
+        copy: Any
+        if type(value) is collections.defaultdict:
+            copy = collections.defaultdict(self.substitute(value.default_factory))
+        else:
+            copy = {} if type(value) is types.MappingProxyType else type(value)()
+        self._remember(value, copy)
+        content = dict(value)
+        for k, v in content.items():
+            copy[self.substitute(k)] = self.substitute(v)
+        self._watch(value, content)
+        if type(value) is types.MappingProxyType:
+            return self._remember(value, types.MappingProxyType(copy))
+        self._expect_items(value, copy)
+        return copy
+
+    def _numbers(self, value: Any) -> Any:
+        copy = self._remember(value, value[:])
+        content = value.tobytes() if isinstance(value, arrays_of_c.array) else bytes(value)
+        self.containers.append((_Bytes(value), content))
+
+        def write(now: list[Any]) -> None:
+            value[:] = copy
+
+        self._expect([bytes(content)], lambda: [bytes(_Bytes(copy).content())], write)
+        return copy
+
+    def _watch(self, value: Any, content: Any) -> None:
+        if len(content) > _LIMIT:
+            self._trace.unwatch(f"it reads more than {_LIMIT} outside values")
+        self.containers.append((value, content))
+
+    # --- writing
+    def _expect(self, first: list[Any], now: Callable[[], list[Any]], write: Callable[[list[Any]], Any]) -> None:
+        """Have ``write`` called with the plain content of a mirror, if it is no longer ``first``."""
+
+        def carry() -> bool:
+            content = now()
+            if len(content) == len(first) and all(map(_unchanged, first, content)):
+                return False
+            write([self.plain(v) for v in content])
+            return True
+
+        self._changes.append(carry)
+
+    def _expect_items(self, original: Any, mirror: Any) -> None:
+        first = dict(mirror.items())
+
+        def carry() -> bool:
+            changed = [(k, v) for k, v in mirror.items() if not _unchanged(first.get(k, MISSING), v)]
+            gone = [k for k in first if k not in mirror]
+            for k in gone:
+                original.pop(self.plain(k), None)
+            for k, v in changed:
+                original[self.plain(k)] = self.plain(v)
+            return bool(changed or gone)
+
+        self._changes.append(carry)
+
+    def commit(self) -> None:
+        """Carry over what the function changed outside, as plain numbers."""
+        for carry in self._changes:
+            if carry():
+                self._trace.unwatch("it changes what lies outside it")
+        if self._trace.commit_captured():
+            self._trace.unwatch("it writes into an array from outside")
+
+    def plain(self, value: Any) -> Any:
+        """Return what stands outside the trace for a value of the traced function's."""
+        kind = type(value)
+        if kind in _CONSTANT:
+            return value
+        known = self._originals.get(id(value)) or self._settled.get(id(value))
+        if known is not None:
+            return known[1]
+        if kind is Traced:
+            return value.plain()
+        settled: Any = value
+        if kind in (list, dict, set, collections.deque, collections.OrderedDict, collections.defaultdict):
+            settled = value.copy() if kind is not collections.defaultdict else kind(value.default_factory)
+            self._settled[id(value)] = value, settled
+            if isinstance(value, dict):
+                settled.clear()
+                settled.update({self.plain(k): self.plain(v) for k, v in value.items()})
             else:
-                continue
-            self.containers.setdefault(id(item), (item, content))
-            if len(self.containers) > _LIMIT:
-                raise untraceable(
-                    "the function reaches more outside data than can be watched", "pass it as an argument"
-                )
-            stack.extend(parts)
+                parts = [self.plain(v) for v in value]
+                settled.clear()
+                (settled.update if kind is set else settled.extend)(parts)
+        elif kind in (tuple, frozenset):
+            settled = kind([self.plain(v) for v in value])
+        elif isinstance(value, tuple) and hasattr(value, "_fields"):
+            settled = tuple.__new__(self.plain(kind), [self.plain(v) for v in value])
+        elif kind is np.ndarray and value.dtype.kind == "O":
+            settled = value.copy()
+            for i, item in enumerate(value.flat):
+                settled.flat[i] = self.plain(item)
+        elif isinstance(value, types.MethodType):
+            settled = types.MethodType(self.plain(value.__func__), self.plain(value.__self__))
+        elif isinstance(value, functools.partial):
+            named = {k: self.plain(v) for k, v in value.keywords.items()}
+            settled = functools.partial(self.plain(value.func), *map(self.plain, value.args), **named)
+        elif isinstance(value, _FUNCTION) and isinstance(value.__globals__, _Globals):
+            settled = self._plain_function(value)
+        elif isinstance(value, _Shadow):
+            settled = self._plain_object(value)
+        elif isinstance(value, type):
+            settled = getattr(value, "original", value)  # of a stand-in for a type
+        self._settled[id(value)] = value, settled
+        return settled
+
+    def _plain_function(self, function: Any) -> Any:
+        cells = tuple(types.CellType() for _ in function.__closure__ or ())
+        outer = function.__globals__.outer
+        settled = types.FunctionType(function.__code__, outer, function.__name__, None, cells or None)
+        self._settled[id(function)] = function, settled
+        for cell, inner in zip(cells, function.__closure__ or (), strict=True):
+            with contextlib.suppress(ValueError):
+                cell.cell_contents = self.plain(inner.cell_contents)
+        settled.__defaults__ = self.plain(function.__defaults__)
+        settled.__kwdefaults__ = self.plain(function.__kwdefaults__)
+        settled.__dict__.update(self.plain(dict(function.__dict__)))
+        settled.__module__, settled.__qualname__ = function.__module__, function.__qualname__
+        return settled
+
+    def _plain_object(self, shadow: Any) -> Any:
+        """Return an object of the user's own class for one that the traced function made of its mirror."""
+        cls = self.plain(type(shadow))
+        solid: Any = next((base for base in _SOLID if issubclass(cls, base)), object)
+        if solid in (tuple, frozenset, float, int, str, bytes):
+            content = [self.plain(v) for v in shadow] if solid in (tuple, frozenset) else shadow
+            settled = solid.__new__(cls, content)
+        else:
+            settled = solid.__new__(cls)
+        self._settled[id(shadow)] = shadow, settled
+        if issubclass(solid, dict):
+            for k, v in dict.items(shadow):
+                dict.__setitem__(settled, self.plain(k), self.plain(v))
+        elif solid in (list, set, collections.deque):
+            (solid.update if solid is set else solid.extend)(settled, [self.plain(v) for v in solid.__iter__(shadow)])
+        own = _instance_dict(settled)
+        for name, v in _real_dict(shadow).items():
+            _set_attribute(settled, own, name, self.plain(v))
+        return settled
 
     # --- afterwards
+    @property
+    def unwatched(self) -> str | None:
+        """Why the function is traced anew at each call: what it read first of what can't be watched. None: nothing."""
+        inner = (inner.unwatched for inner in self._trace.inner)
+        return self._trace.unwatched or next(filter(None, inner), None)
+
+    @property
+    def complete(self) -> bool:
+        """Can nothing that the call read change without `same` noticing?"""
+        return self.unwatched is None
+
     def same(self) -> bool:
-        """Return whether everything read is still what it was."""
-        for outer, name, value in self.reads.values():
-            if outer.get(name, _MISSING) is not value:
+        """Return whether the graph still stands: all that was read is of kinds that can be watched, and unchanged."""
+        if self._trace.unwatched is not None:
+            return False
+        for outer, name, value in self.names.values():
+            if outer.get(name, MISSING) is not value:
                 return False
         for cell, value in self.cells:
             try:
@@ -299,52 +772,204 @@ class Environment:
                 return False
             if function.__defaults__ is not defaults or function.__kwdefaults__ is not kwdefaults:
                 return False
-        for item, content in self.containers.values():
+        for item, content in self.containers:
             if not _same_content(item, content):
                 return False
-        for now, then in self.arrays.values():
+        for thing, slot, value in self.slots:
+            if _slot(slot, thing) is not value:
+                return False
+        for thing, kind in self.kinds:
+            if type(thing) is not kind:
+                return False
+        for now, shape, dtype in self.captured:
+            if now.shape != shape or now.dtype != dtype:
+                return False
+        for now, then in self.arrays:
             if not _same_array(now, then):
                 return False
         return not self._trace.inner or all(inner.same() for inner in self._trace.inner)
 
-    def unchanged(self) -> bool:
-        """Return whether a call would still read what it read, names of NumPy, math and builtins included."""
-        for outer, name, value in self._names.values():
-            if outer.get(name, _MISSING) is not value:
-                return False
-        return self.same()
-
     def holds(self, function: Callable[..., Any]) -> bool:
         """Return whether this keeps ``function`` alive, where its module does not."""
-        outers = {id(outer): outer for outer, *_ in (*self.reads.values(), *self._names.values())}
+        outers = {id(outer): outer for outer, *_ in self.names.values()}
         for outer in outers.values():
             module = sys.modules.get(outer.get("__name__", ""))
             if (module is None or vars(module) is not outer) and any(value is function for value in outer.values()):
                 return True
-        return any(content is function for _, content in self.cells)
+        held: list[Iterable[Any]] = [
+            content.values() if isinstance(content, dict) else content
+            for _, content in self.containers
+            if not isinstance(content, bytes)
+        ]
+        return any(content is function for _, content in self.cells) or any(
+            v is function for part in held for v in part
+        )
+
+    @property
+    def only_names(self) -> bool:
+        """Was nothing read that can change, but names and the functions themselves?"""
+        other = (
+            self.cells
+            or self.containers
+            or self.slots
+            or self.kinds
+            or self.arrays
+            or self.captured
+            or self._trace.inner
+        )
+        return self._trace.unwatched is None and not other
 
     @property
     def empty(self) -> bool:
         """Was nothing read that can change, but the functions themselves?"""
-        return not (self.reads or self.cells or self.containers or self.arrays or self._trace.inner)
+        return self.only_names and not self.names
 
     def close(self) -> None:
         """Forget what only the tracing needed."""
-        self.complete &= not self._trace.inner
-        self._globals.clear()
-        self._copies.clear()
-        self._shadows.clear()
+        for kept in (self._mirrors, self._originals, self._globals, self._fetched, self._settled):
+            kept.clear()
+        self._changes.clear()
+        self._trace.captures.clear()
 
 
-_MISSING = object()
+class _Shadow:
+    """What the classes of mirrored objects derive from."""
+
+
+_real_dict: Callable[[Any], dict[str, Any]] = _Shadow.__dict__["__dict__"].__get__
+
+
+def _names_of(code: types.CodeType) -> list[str]:
+    parts = [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return [*code.co_names, *(name for part in parts for name in _names_of(part))]
+
+
+def _names_of_class_bodies(code: types.CodeType) -> list[str]:
+    found: list[str] = []
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            if not part.co_flags & inspect.CO_OPTIMIZED:
+                found += part.co_names
+            found += _names_of_class_bodies(part)
+    return found
+
+
+def _as_array(method: Any) -> Any:
+    """Return a user's ``__array__`` with the answer that NumPy asks for."""
+
+    def __array__(thing: Any, *args: Any, **kwargs: Any) -> Any:
+        return np.asarray(method(thing, *args, **kwargs))
+
+    return __array__
+
+
+def _replace_dict(shadow: Any, new: dict[str, Any]) -> None:
+    _Shadow.__dict__["__dict__"].__set__(shadow, new)
+
+
+def _instance_dict(thing: Any) -> dict[str, Any] | None:
+    try:
+        found = object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _own_attribute(thing: Any, name: str) -> Any:
+    """Return an attribute that the object itself holds, in its dict or in a slot."""
+    own = _instance_dict(thing)
+    if own is not None and name in own:
+        return own[name]
+    for part in type(thing).__mro__:
+        slot = vars(part).get(name, MISSING)
+        if type(slot) is types.MemberDescriptorType:
+            return _slot(slot, thing)
+    return MISSING
+
+
+def _set_attribute(thing: Any, own: dict[str, Any] | None, name: str, value: Any) -> None:
+    if own is not None and not any(
+        type(vars(part).get(name)) is types.MemberDescriptorType for part in type(thing).__mro__
+    ):
+        own[name] = value
+    else:
+        object.__setattr__(thing, name, value)
+
+
+def _slot(slot: Any, thing: Any) -> Any:
+    try:
+        return slot.__get__(thing)
+    except AttributeError:
+        return MISSING
+
+
+def _fill(target: np.ndarray[Any, Any], content: list[Any]) -> None:
+    for i, item in enumerate(content):
+        target.flat[i] = item
+
+
+class _Flat:
+    """An array of objects as a list is looked at."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return self.array.size
+
+    def __iter__(self) -> Any:
+        return iter(self.array.flat)
+
+
+class _View:
+    """A container of a user's class, as the builtin class that it derives from sees it."""
+
+    def __init__(self, kind: Any, thing: Any) -> None:
+        self.kind, self.thing = kind, thing
+
+    def __len__(self) -> int:
+        return int(self.kind.__len__(self.thing))
+
+    def __iter__(self) -> Any:
+        return self.kind.__iter__(self.thing)
+
+    def __contains__(self, key: Any) -> bool:
+        return bool(self.kind.__contains__(self.thing, key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.kind.__setitem__(self.thing, key, value)
+
+    def __getattr__(self, name: str) -> Any:
+        return functools.partial(getattr(self.kind, name), self.thing)
+
+
+class _Bytes:
+    """An array of C numbers, or bytes that can be written, as they are looked at."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def content(self) -> bytes:
+        value = self.value
+        return value.tobytes() if isinstance(value, arrays_of_c.array) else bytes(value)
+
+
+def _unchanged(first: Any, now: Any) -> bool:
+    """Is what a mirror holds what it held at first, or an equal constant?"""
+    if first is now:
+        return True
+    kind = type(first)
+    return kind is type(now) and kind in _CONSTANT and bool(first == now)
 
 
 def _same_content(item: Any, content: Any) -> bool:
+    if type(content) is bytes:
+        return bool(item.content() == content)
     if len(item) != len(content):
         return False
-    if isinstance(item, dict | types.MappingProxyType):
-        return all(item.get(k, _MISSING) is v for k, v in content.items())
-    if isinstance(item, set | frozenset):
+    if type(content) is dict:
+        return all(item.get(k, MISSING) is v for k, v in content.items())
+    if type(content) is set:
         return bool(item == content)
     return all(a is b for a, b in zip(item, content, strict=True))
 
@@ -354,37 +979,140 @@ def _same_array(now: np.ndarray[Any, Any], then: np.ndarray[Any, Any]) -> bool:
 
 
 class _Globals(dict[str, Any]):
-    """A function's globals, with every look remembered and answered by the stand-in."""
+    """A function's globals: every name is looked up outside once, and answered by its mirror."""
 
     def __init__(self, owner: Environment, outer: dict[str, Any]) -> None:
-        super().__init__(__builtins__=builtins.__dict__, __name__=outer.get("__name__", ""))
-        self._owner = owner
-        self._outer = outer
+        super().__init__(__builtins__=_builtins(owner), __name__=outer.get("__name__", ""))
+        self.owner, self.outer = owner, outer
+        self.first = dict(self)
+        owner._changes.append(self._carry)
 
     def __missing__(self, name: str) -> Any:
-        outer = self._outer
-        if name in outer:
-            value = outer[name]
-            watched = self._owner.reads if value is not np and value is not math else self._owner._names
-            watched[(id(outer), name)] = (outer, name, value)
-            return self._owner.substitute(value)
-        self._owner.complete &= name in _PURE
-        self._owner._names[(id(outer), name)] = (outer, name, _MISSING)
-        if name == "float":
-            return Float
-        raise KeyError(name)
+        outer, owner = self.outer, self.owner
+        value = outer.get(name, MISSING)
+        library = value is np or value is math  # under its own name, it is taken to stay
+        if not (library and name in ("np", "numpy", "math")) and (value is not MISSING or name in _BUILTINS):
+            owner.names[(id(outer), name)] = outer, name, value
+        if value is not MISSING:
+            answer = owner.substitute(value)
+        elif name in _BUILTINS:
+            if name in _IMPURE_BUILTINS:
+                owner._trace.unwatch(f"it calls {name}()")
+            elif name in ("RuntimeWarning", "Warning"):
+                owner._trace.unwatch("it catches a warning")
+                owner._trace.warn()
+            answer = dict.__getitem__(self, "__builtins__")[name]
+        else:
+            owner.names[(id(outer), name)] = outer, name, MISSING
+            raise KeyError(name)
+        self[name] = self.first[name] = answer
+        return answer
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def _carry(self) -> bool:
+        changed = [(k, v) for k, v in self.items() if not _unchanged(self.first.get(k, MISSING), v)]
+        for name, v in changed:
+            self.outer[name] = self.owner.plain(v)
+        return bool(changed)
+
+
+_BUILTINS = vars(builtins)
+
+
+def _builtins(owner: Environment) -> dict[str, Any]:
+    """Return the builtins that the traced function sees: what it imports is mirrored as what it finds is."""
+
+    def imported(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+        module = builtins.__import__(name, dict(globals) if globals else None, None, fromlist, level)
+        owner.names[(id(sys.modules), module.__name__)] = sys.modules, module.__name__, module
+        return owner.substitute(module)
+
+    def evaluated(source: Any, globals: Any = None, locals: Any = None) -> Any:
+        frame = sys._getframe(1)
+        if globals is None:
+            globals, locals = frame.f_globals, dict(frame.f_locals)
+        if type(source) is str:
+            source = compile(source.strip(), "<eval>", "eval")
+        if isinstance(globals, _Globals):
+            for name in _names_of(source):
+                globals.get(name)  # code that is evaluated looks past what answers for names that are missing
+        else:
+            globals = {"__builtins__": _BUILTINS, **{k: owner.substitute(v) for k, v in globals.items()}}
+        return eval(source, globals, locals)
+
+    return {**_BUILTINS, **_BUILTIN_STANDINS, "__import__": imported, "eval": evaluated}
+
+
+_BUILTIN_STANDINS = {name: STANDINS[getattr(builtins, name)] for name in ("float", "complex", "type")}
 
 
 class _Module(types.ModuleType):
-    """A module of the user's, with every look remembered and answered by the stand-in."""
+    """A module of the user's: every attribute is looked up once, and answered by its mirror."""
 
     def __init__(self, owner: Environment, module: types.ModuleType) -> None:
         super().__init__(module.__name__)
-        self.__dict__["_owner"], self.__dict__["_module"] = owner, module
+        own = vars(self)
+        own["_owner"], own["_module"], own["_first"] = owner, module, {}
+        owner._changes.append(self._carry)
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self.__dict__["_module"], name)
-        outer = self.__dict__["_module"].__dict__
-        if name in outer and value is not np and value is not math:
-            self.__dict__["_owner"].reads[(id(outer), name)] = (outer, name, value)
-        return self.__dict__["_owner"].substitute(value)
+        own = vars(self)
+        owner, module = own["_owner"], own["_module"]
+        value = getattr(module, name)
+        outer = vars(module)
+        if name not in outer:
+            owner._trace.unwatch(f"it reads {module.__name__}.{name}, which the module makes when asked")
+        owner.names[(id(outer), name)] = outer, name, value
+        own[name] = own["_first"][name] = owner.substitute(value)
+        return own[name]
+
+    def _carry(self) -> bool:
+        own = vars(self)
+        first, module = own["_first"], own["_module"]
+        skipped = ("_owner", "_module", "_first", "__name__", "__doc__", "__package__", "__loader__", "__spec__")
+        changed = [(k, v) for k, v in own.items() if k not in skipped and not _unchanged(first.get(k, MISSING), v)]
+        for name, v in changed:
+            setattr(module, name, own["_owner"].plain(v))
+        return bool(changed)
+
+
+class _Cached:
+    """A function under ``functools.lru_cache``: its memory serves plain numbers; traced ones pass it by."""
+
+    def __init__(self, owner: Environment, cached: Any) -> None:
+        self._owner, self._cached = owner, cached
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._owner._trace.unwatch("it calls a function with a memory of its own (lru_cache)")
+        if any(type(a) is Traced for a in (*args, *kwargs.values())):
+            return self._owner.substitute(self._cached.__wrapped__)(*args, **kwargs)
+        return self._cached(*map(self._owner.plain, args), **{k: self._owner.plain(v) for k, v in kwargs.items()})
+
+    def __get__(self, thing: Any, kind: Any = None) -> Any:
+        return self if thing is None else types.MethodType(self, thing)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._owner.substitute(getattr(self._cached, name))
+
+
+_CONTAINERS: dict[type, Callable[[Environment, Any], Any]] = {
+    list: Environment._list,
+    collections.deque: Environment._list,
+    tuple: Environment._tuple,
+    set: Environment._set,
+    frozenset: Environment._frozenset,
+    dict: Environment._dict,
+    collections.OrderedDict: Environment._dict,
+    collections.defaultdict: Environment._dict,
+    collections.Counter: Environment._dict,
+    types.MappingProxyType: Environment._dict,
+    weakref.WeakKeyDictionary: Environment._dict,
+    weakref.WeakValueDictionary: Environment._dict,
+    bytearray: Environment._numbers,
+    arrays_of_c.array: Environment._numbers,
+}

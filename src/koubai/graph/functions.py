@@ -108,6 +108,7 @@ def finish(y: Any, dtype: Any, out: Any) -> Any:
 
 # --- ufuncs with keywords, their methods, and functions that are not in the table
 def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # order and subok say how the result lies in memory; a casting that NumPy refuses is refused when f itself is called
     kwargs = {
         k: v for k, v in kwargs.items() if (v is not None or k == "axis") and k not in ("casting", "order", "subok")
     }
@@ -124,6 +125,8 @@ def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[s
             return _ufunc(ufunc, method, inputs, {**kwargs, "out": out})
         return _unknown(ufunc, inputs, kwargs)
     dtype = kwargs.pop("dtype", None)
+    if dtype is not None and np.dtype(dtype).kind == "b":  # of a comparison's answer, not of what is compared
+        dtype = None
     where = kwargs.pop("where", True)
     if kwargs:
         refuse(ufunc.__name__, *next(iter(kwargs.items())))
@@ -263,9 +266,10 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
     if x.dtype.kind == "c":
         raise untraceable("np.nan_to_num of complex numbers has no rule here", "treat .real and .imag by themselves")
     info = np.finfo(x.dtype)
-    x = np.where(np.isnan(x), nan, x)
-    x = np.where(x == math.inf, float(info.max) if posinf is None else posinf, x)
-    return np.where(x == -math.inf, float(info.min) if neginf is None else neginf, x)
+    y = np.where(np.isnan(x), nan, x)
+    y = np.where(y == math.inf, float(info.max) if posinf is None else posinf, y)
+    y = np.where(y == -math.inf, float(info.min) if neginf is None else neginf, y)
+    return y if copy or not x.shape else x._write(y)
 
 
 @implements(np.round, np.around)
@@ -276,9 +280,11 @@ def round_(a: Any, decimals: int = 0, out: Any = None) -> Any:
     return finish(np.rint(a * scale) / scale if decimals > 0 else np.rint(a / scale) * scale, None, out)
 
 
-@implements(np.fix)
-def fix(x: Any, out: Any = None) -> Any:
-    return finish(np.trunc(x), None, out)
+if hasattr(np, "fix"):  # deprecated since NumPy 2.5; a NumPy without it must not keep koubai from being imported
+
+    @implements(np.fix)
+    def fix(x: Any, out: Any = None) -> Any:
+        return finish(np.trunc(x), None, out)
 
 
 @implements(np.clip)
@@ -356,9 +362,13 @@ def _reduce(name: str) -> Callable[..., Any]:
         if dtype is not None:
             x = x.astype(np.dtype(dtype))
         if where is not True and where is not np._NoValue:
-            if name not in ("sum", "prod"):
-                refuse(name, "where", "a mask")
-            x = np.where(where, x, 0.0 if name == "sum" else 1.0)
+            neutral = {"sum": 0.0, "prod": 1.0}.get(name, initial)
+            if neutral is np._NoValue or neutral is None:
+                raise ValueError(
+                    f"reduction operation {name} does not have an identity, so to use a where mask one has to specify "
+                    "'initial'"
+                )
+            x = np.where(where, x, neutral)
         if not x.shape and type(axis) is int and axis in (0, -1):  # which NumPy's reductions take of a number, too
             axis = None
         params = {"axis": axes_of(axis, len(x.shape)), "keepdims": bool(keepdims) and keepdims is not np._NoValue}
@@ -415,8 +425,9 @@ for _reducible, _name in ((np.add, "sum"), (np.multiply, "prod"), (np.maximum, "
 
 def _any_all(name: str) -> Callable[..., Any]:
     def look(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
+        a = array(a)
         if where is not True and where is not np._NoValue:
-            refuse(name, "where", "a mask")
+            a = np.where(where, a != 0, name == "all")
         return finish(apply(name, a, axis=axes_of(axis, a.ndim), keepdims=bool(keepdims)), None, out)
 
     return look
@@ -485,10 +496,17 @@ def var(
     mean: Any = np._NoValue,
     correction: Any = np._NoValue,
 ) -> Any:
-    if where is not True and where is not np._NoValue:
-        refuse("var", "where", "a mask")
     x = array(a) if dtype is None else array(a).astype(np.dtype(dtype))
     axes = axes_of(axis, x.ndim)
+    if where is not True and where is not np._NoValue:
+        chosen = np.broadcast_to(where, x.shape)
+        center = FUNCTIONS[np.mean](x, axes, keepdims=True, where=chosen) if mean is np._NoValue else mean
+        sizes = np.absolute(x - center)
+        count = np.sum(chosen, axis=axes, keepdims=keepdims is True) - (
+            ddof if correction is np._NoValue else correction
+        )
+        total = _SUM(sizes * sizes, axes, None, None, keepdims is True, where=chosen)
+        return finish(total / np.maximum(count, 0).astype(total.dtype), None, out)
     ddof = ddof if correction is np._NoValue else correction
     center = FUNCTIONS[np.mean](x, axes, keepdims=True) if mean is np._NoValue else mean
     deviation = x - center
@@ -524,14 +542,26 @@ FUNCTIONS[np.multiply, "accumulate"] = lambda a, axis=0, **kw: np.cumprod(a, axi
 
 
 @implements((np.logaddexp, "reduce"))
-def logsumexp(a: Any, axis: Any = 0, keepdims: bool = False) -> Any:
-    return apply("logsumexp", a, axis=axes_of(axis, a.ndim), keepdims=bool(keepdims))
+def logsumexp(
+    a: Any,
+    axis: Any = 0,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Any = np._NoValue,
+    where: Any = True,
+) -> Any:
+    x = array(a) if dtype is None else array(a).astype(np.dtype(dtype))
+    if where is not True:
+        x = np.where(where, x, -math.inf)
+    y = apply("logsumexp", x, axis=axes_of(axis, x.ndim), keepdims=bool(keepdims))
+    return finish(y if initial is np._NoValue or initial is None else np.logaddexp(y, initial), None, out)
 
 
 def _outer(ufunc: np.ufunc) -> Callable[..., Any]:
-    def outer(a: Any, b: Any) -> Any:
+    def outer(a: Any, b: Any, **kw: Any) -> Any:
         a, b = array(a), array(b)
-        return ufunc(np.reshape(a, a.shape + (1,) * b.ndim), b)
+        return ufunc(np.reshape(a, a.shape + (1,) * b.ndim), b, **kw)
 
     return outer
 
@@ -956,13 +986,13 @@ implements(np.argmin)(_arg_extreme("argmin"))
 
 @implements(np.searchsorted)
 def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
-    if sorter is not None:
-        refuse("searchsorted", "sorter", "an array")
-    return apply("searchsorted", array(a), array(v), side=side)
+    a = array(a) if sorter is None else take(a, sorter, 0)
+    return apply("searchsorted", a, array(v), side=side)
 
 
-def _middle(x: Any, axis: Any, q: Any, keepdims: Any) -> Any:
-    """The linearly interpolated quantile; q in [0, 1], a plain number or array."""
+def _middle(x: Any, axis: Any, q: Any, keepdims: Any, method: str = "linear") -> Any:
+    """The quantile; q in [0, 1], a plain number or array."""
+    x = x.astype(np.float64) if x.dtype.kind in "biu" else x
     axes = axes_of(axis, x.ndim)
     if axes is None:
         lined = x.ravel()
@@ -971,13 +1001,18 @@ def _middle(x: Any, axis: Any, q: Any, keepdims: Any) -> Any:
         lined = transpose(x, (*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
     ordered = sort(lined, -1)
     n = ordered.shape[-1]
-    place = np.asarray(q, np.float64) * (n - 1)
+    # every method takes neighbours, or a point between two: of 0, 1, 2 … its answer is their place
+    rule: Any = np.quantile
+    place = np.asarray(q, np.float64) * (n - 1) if method == "linear" else rule(np.arange(float(n)), q, method=method)
+    place = np.asarray(place)
     low = np.floor(place).astype(np.intp)
     part = (place - low).astype(x.dtype if isinstance(q, int | float) else np.result_type(x.dtype, np.asarray(q).dtype))
     high = np.minimum(low + 1, n - 1)
     y = ordered[..., low] + (ordered[..., high] - ordered[..., low]) * part
+    last = np.isnan(ordered[..., n - 1])  # nan stands last, and spoils every quantile
+    y = np.where(last.reshape(last.shape + (1,) * place.ndim), math.nan, y)
     if place.ndim:
-        y = np.moveaxis(y, -1, 0) if place.ndim == 1 else y
+        y = moveaxis(y, tuple(range(-place.ndim, 0)), tuple(range(place.ndim)))
     if keepdims is True:
         kept = tuple(1 if axes is None or i in axes else m for i, m in enumerate(x.shape))
         y = y.reshape((*place.shape, *kept))
@@ -998,24 +1033,39 @@ def quantile(
     overwrite_input: Any = False,
     method: str = "linear",
     keepdims: Any = False,
+    *,
+    weights: Any = None,
+    interpolation: Any = None,
 ) -> Any:
-    if method != "linear":
-        refuse("quantile", "method", method)
-    if type(q) is Traced:
-        refuse("quantile", "q", "a traced value")
-    return finish(_middle(array(a), axis, q, keepdims), None, out)
+    for name, value in (("weights", weights), ("interpolation", interpolation)):
+        if value is not None:
+            refuse("quantile", name, value)
+    return finish(_middle(array(a), axis, _plain_quantile(q), keepdims, method), None, out)
+
+
+def _plain_quantile(q: Any) -> Any:
+    """Return q, which is not differentiated, as a number or an array."""
+    return q if type(q) in (int, float) else np.asarray(q)
 
 
 @implements(np.percentile)
 def percentile(a: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
-    return quantile(a, q / 100.0 if isinstance(q, int | float) else np.asarray(q) / 100.0, *args, **kwargs)
+    return quantile(a, _plain_quantile(q) / 100.0, *args, **kwargs)
 
 
 @implements(np.interp)
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
-    if period is not None:
-        refuse("interp", "period", period)
     x, xp, fp = array(x), array(xp), array(fp)
+    if period is not None:
+        if period == 0:
+            raise ValueError("period must be a non-zero value")
+        period = np.absolute(period)
+        x, xp = x % period, xp % period
+        order = argsort(xp) if type(xp) is Traced else np.argsort(xp, kind="stable")
+        xp, fp = xp[order], fp[order]
+        xp = concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = concatenate([fp[-1:], fp, fp[:1]])
+        left = right = None
     n = xp.shape[0]
     if n == 1:
         inside = x * 0.0 + fp[0]
@@ -1081,9 +1131,10 @@ def einsum(
     subscripts: Any, *operands: Any, out: Any = None, dtype: Any = None, optimize: Any = False, **kwargs: Any
 ) -> Any:
     if not isinstance(subscripts, str):
-        refuse("einsum", "subscripts", "lists")
-    if kwargs.get("order") not in (None, "K", "C") or kwargs.get("casting") not in (None, "safe"):
-        refuse("einsum", "order or casting", kwargs)
+        subscripts, operands = _from_lists((subscripts, *operands))
+    for name, value in kwargs.items():
+        if name not in ("order", "casting") or value not in ("K", "C", "A", "safe", "same_kind"):
+            refuse("einsum", name, value)
     arrays = _same_dtype(operands, dtype)
     text = subscripts.replace(" ", "")
     left, arrow, result = text.partition("->")
@@ -1101,6 +1152,18 @@ def einsum(
         every = "".join(terms)
         result = spread + "".join(c for c in sorted(set(every)) if every.count(c) == 1 and c not in spread)
     return finish(apply("einsum", *arrays, subscripts=f"{','.join(terms)}->{result}"), None, out)
+
+
+def _from_lists(operands: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return the text and the operands of ``np.einsum(a, [0, 1], b, [1, 2], [0, 2])``."""
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+    def text(labels: Any) -> str:
+        return "".join("..." if label is Ellipsis else letters[label] for label in labels)
+
+    pairs = list(zip(operands[0::2], operands[1::2], strict=False))
+    result = f"->{text(operands[-1])}" if len(operands) % 2 else ""
+    return ",".join(text(labels) for _, labels in pairs) + result, tuple(a for a, _ in pairs)
 
 
 @implements(np.kron)
@@ -1311,27 +1374,39 @@ def polyval(p: Any, x: Any) -> Any:
 
 # --- creation
 @implements(np.zeros_like, np.empty_like)
-def zeros_like(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **kw: Any) -> Any:
+def zeros_like(
+    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, device: Any = None
+) -> Any:
     return _filled(a, 0.0, dtype, shape, order)
 
 
 @implements(np.ones_like)
-def ones_like(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **kw: Any) -> Any:
+def ones_like(
+    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, device: Any = None
+) -> Any:
     return _filled(a, 1.0, dtype, shape, order)
 
 
 @implements(np.full_like)
 def full_like(
-    a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **kw: Any
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    device: Any = None,
 ) -> Any:
     return _filled(a, fill_value, dtype, shape, order)
 
 
 def _filled(a: Any, value: Any, dtype: Any, shape: Any, order: str) -> Any:
     kind = a.dtype if dtype is None else dtype
+    held: Any
     if shape is not None:
-        return new_array(a, shape, kind, value)
-    held: Any = a._value
+        held = np.zeros(shape, np.dtype(kind), order="F") if order == "F" else None
+        return new_array(a, shape, kind, value, held)
+    held = a._value
     if isinstance(held, np.ndarray):  # in a's own layout, on which it depends whether a later ravel is a view
         held = np.zeros_like(held, dtype=np.dtype(kind), order=order)  # type: ignore[call-overload]
         return new_array(a, a.shape, kind, value, held)
@@ -1363,8 +1438,17 @@ def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) ->
 
 @implements(np.fill_diagonal)
 def fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
+    if type(a) is not Traced:
+        raise untraceable("np.fill_diagonal writes into an array made elsewhere", "make it inside the function")
+    if a.ndim < 2:
+        raise ValueError("array must be at least 2-d")
+    if a.ndim > 2 and len(set(a.shape)) > 1:
+        raise ValueError("All dimensions of input must be of equal length")
+    if wrap and a.shape[0] > a.shape[1] + 1:
+        refuse("fill_diagonal", "wrap", wrap)
     rows = np.arange(min(a.shape))
-    a[(rows,) * a.ndim] = val
+    v = array(val).ravel() if np.ndim(val) else val
+    a[(rows,) * a.ndim] = take(v, rows % v.shape[0]) if np.ndim(val) else v
 
 
 @implements(np.linspace)
@@ -1376,7 +1460,8 @@ def linspace(
     retstep: bool = False,
     dtype: Any = None,
     axis: int = 0,
-    **kw: Any,
+    *,
+    device: Any = None,
 ) -> Any:
     div = num - 1 if endpoint else num
     kinds = [np.ones((), v.dtype) if hasattr(v, "dtype") else v for v in (start, stop)]
@@ -1450,8 +1535,8 @@ def isscalar(element: Any) -> bool:
 
 
 @implements(np.allclose)
-def allclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
-    return bool(np.all(np.absolute(a - b) <= atol + rtol * np.absolute(b)))
+def allclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> bool:
+    return bool(np.all(isclose(a, b, rtol, atol, equal_nan)))
 
 
 @implements(np.astype)
@@ -1467,12 +1552,20 @@ def array_equiv(a1: Any, a2: Any) -> bool:
 @implements(np.array_equal)
 def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> bool:
     a1, a2 = array(a1), array(a2)
-    return a1.shape == a2.shape and bool(np.all(a1 == a2))
+    if a1.shape != a2.shape:
+        return False
+    return bool(np.all(_equal(a1, a2, equal_nan)))
 
 
 @implements(np.isclose)
-def isclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Any:
-    return np.absolute(a - b) <= atol + rtol * np.absolute(b)
+def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
+    a, b = array(a), array(b)
+    near = np.absolute(a - b) <= atol + rtol * np.absolute(b)
+    return (near & np.isfinite(b)) | _equal(a, b, equal_nan)
+
+
+def _equal(a: Any, b: Any, equal_nan: bool) -> Any:
+    return (a == b) | (np.isnan(a) & np.isnan(b)) if equal_nan else a == b
 
 
 @implements(np.isposinf)

@@ -6,12 +6,14 @@ holds its parts packed in one array, so that it is computed once and its parts s
 What is read: cholesky, eigh and eigvalsh read one triangle, as NumPy does, so the other triangle's derivative is zero.
 Where a derivative does not exist, koubai says so:
 
-- det: exact at singular matrices too (the cofactors); its second derivative needs the inverse and is nan there, as is
-  the derivative of slogdet, whose value is −inf.
-- eigh, svd: an eigenvector or singular vector has no derivative where its value is repeated: the result is inf or nan
-  and the trace lists a kink. The values themselves have one there as long as the function treats the repeated ones
-  alike (a sum); their second derivative is nan. Signs of vectors are LAPACK's: only what does not depend on the sign
-  (V f(w) Vᵀ, V**2) is a function of the matrix.
+- det: exact at singular matrices too (the cofactors); its second derivative needs the inverse and is taken as a limit
+  there. The derivative of slogdet, whose value is −inf, is nan.
+- eigh, svd: an eigenvector or singular vector has no derivative where its value is repeated: the result is inf or nan,
+  a GradientWarning says so, and the trace lists a kink; vectors of other values, if only they are used, have theirs.
+  The values themselves have one as long as the function treats the repeated ones alike (a sum); their second derivative
+  is taken as a limit. Signs of vectors are LAPACK's: only what does not depend on the sign (V f(w) Vᵀ, V**2) is a
+  function of the matrix.
+- eig, eigvals: of real matrices, also where the spectrum is complex. Repeated eigenvalues are a kink.
 - norm at 0: subgradient 0, a kink. The nuclear norm at a singular matrix: the subgradient U Vᵀ, a kink.
 - pinv, lstsq: along changes that keep the rank; a matrix without full rank is a kink.
 - matrix_rank and the sign of slogdet are steps: derivative zero.
@@ -31,7 +33,7 @@ from koubai.graph.functions import array, axes_of, conjugated, cross, diagonal, 
 from koubai.graph.ops import ANY, Interval, Op, Shape, add_row, apply, expand, reduced_shape, unbroadcast
 from koubai.graph.trace import FUNCTIONS, untraceable
 
-__all__: list[str] = []
+__all__ = ["eig", "eigenvalue_kink", "eigenvalues_vjp", "eigh_vjp", "eigvals", "lstsq", "norm", "qr", "svd"]
 
 
 def _matrix_row(
@@ -260,50 +262,74 @@ def _close(w: Any, scale: Any) -> bool:
     return bool(np.any(gaps <= 8 * np.finfo(w.dtype).eps * scale))
 
 
-def _eigenvalue_kink(w: Any) -> bool:
+def eigenvalue_kink(w: Any) -> bool:
     return _close(w, np.max(np.abs(w), axis=-1, keepdims=True, initial=0.0))
 
 
-def _eigh(a: Any) -> Any:
-    w, v = np.linalg.eigh(a)
+def _eigh(a: Any, *, uplo: str = "L") -> Any:
+    """The decomposition that the lower triangle of a tells.
+
+    uplo "U": as LAPACK finds it from the upper triangle of aᵀ, which may turn other vectors round.
+    """
+    w, v = np.linalg.eigh(a) if uplo == "L" else np.linalg.eigh(a.mT, "U")
     return np.concatenate([w[..., None, :], v], -2)
 
 
-def _eigh_vjp(g: Any, y: Any, a: Any) -> Any:
-    """V (diag(gw) + F ∘ Vᵀ gV) Vᵀ with F[i, j] = 1 / (w[j] − w[i]) (Giles, 2008)."""
+def _turns(turn: Any, gaps: Any, live: Any) -> Any:
+    """Half of turn − turnᵀ over the gaps, 0 between vectors that nothing depends on, however close their values are.
+
+    live: which vectors something depends on, None for all.
+    """
+    turned = turn - turn.mT
+    if live is None:
+        return turned / gaps
+    pairs = np.logical_or(live[..., None, :], live[..., :, None])
+    return np.where(pairs, turned / gaps, 0.0)
+
+
+def eigh_vjp(g: Any, y: Any, a: Any, live: Any = None, **how: Any) -> Any:
+    """V (diag(gw) + F ∘ Vᵀ gV) Vᵀ with F[i, j] = 1 / (w[j] − w[i]) (Giles, 2008).
+
+    live: where g may be anything but 0; None: everywhere.
+    """
     w, v, gw, gv = y[..., 0, :], y[..., 1:, :], g[..., 0, :], g[..., 1:, :]
-    turn = v.mT @ gv
-    inner = (turn - turn.mT) * 0.5 / _off_diagonal_gaps(w)
+    columns = None if live is None else np.any(live[..., 1:, :], axis=-2)
+    inner = _turns(v.mT @ gv, _off_diagonal_gaps(w), columns) * 0.5
     return _to_lower((v * gw[..., None, :] + v @ inner) @ v.mT)
 
 
-def _eigenvalues_vjp(g: Any, y: Any, a: Any, packed: Any) -> Any:
+def eigenvalues_vjp(g: Any, y: Any, a: Any, packed: Any) -> Any:
     v = packed[..., 1:, :]
     return _to_lower((v * g[..., None, :]) @ v.mT)
+
+
+def _eigh_code(y: str, args: Sequence[str], params: dict[str, Any]) -> str:
+    given = f"{args[0]}.mT, 'U'" if params else args[0]
+    return f"{y} = (lambda w, v: np.concatenate([w[..., None, :], v], -2))(*np.linalg.eigh({given}))"
 
 
 _matrix_row(
     "eigh",
     _eigh,
-    (_eigh_vjp,),
-    lambda a: (*a[:-2], a[-2] + 1, a[-1]),
-    _SQUARE[1:],
-    code="(lambda w, v: np.concatenate([w[..., None, :], v], -2))(*np.linalg.eigh({0}))",
-    kink=lambda y, a: _eigenvalue_kink(y[..., 0, :]),
+    (eigh_vjp,),
+    lambda a, **how: (*a[:-2], a[-2] + 1, a[-1]),
+    (*_SQUARE[1:], (((4, 4),), {"uplo": "U"})),
+    code=_eigh_code,
+    kink=lambda y, a, **how: eigenvalue_kink(y[..., 0, :]),
 )
 _matrix_row(
     "eigvalsh",
     np.linalg.eigvalsh,
-    (lambda g, y, a: _eigenvalues_vjp(g, y, a, apply("eigh", a)),),
+    (lambda g, y, a: eigenvalues_vjp(g, y, a, apply("eigh", a)),),
     lambda a: a[:-1],
     _SQUARE,
-    kink=lambda y, a: _eigenvalue_kink(y),
+    kink=lambda y, a: eigenvalue_kink(y),
 )
 # the eigenvalues out of a decomposition of a: their derivative needs no gap, so it does not pass through the vectors
 _matrix_row(
     "eigenvalues",
     lambda a, packed: packed[..., 0, :],
-    (_eigenvalues_vjp, None),
+    (eigenvalues_vjp, None),
     lambda a, packed: a[:-1],
     code="{1}[..., 0, :]",
 )
@@ -319,13 +345,72 @@ def _triangle(function: str, a: Any, UPLO: str) -> Any:
 @implements(np.linalg.eigh)
 def eigh(a: Any, UPLO: str = "L") -> Any:
     a = _triangle("eigh", a, UPLO)
-    y = apply("eigh", a)
+    y = apply("eigh", a) if UPLO.upper() == "L" else apply("eigh", a, uplo="U")
     return _result_type(np.linalg.eigh)(apply("eigenvalues", a, y), y[..., 1:, :])
 
 
 @implements(np.linalg.eigvalsh)
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     return apply("eigvalsh", _triangle("eigvalsh", a, UPLO))
+
+
+# --- eigenvalues of general matrices
+def _general_eig_vjp(g: Any, y: Any, a: Any) -> Any:
+    """V⁻ᵀ (diag(gw) + F ∘ Vᵀ gV) Vᵀ with F[i, j] = 1 / (w[j] − w[i]), whatever the length of the vectors: that is
+    for `eig` to fix."""
+    w, v, gw, gv = y[..., 0, :], y[..., 1:, :], g[..., 0, :], g[..., 1:, :]
+    n = a.shape[-1]
+    gaps = _off_diagonal_gaps(w)
+    inner = np.where(np.eye(n, dtype=np.bool_), gw[..., None, :], (v.mT @ gv) / gaps)
+    return apply("inverse_or_nan", v).mT @ inner @ v.mT
+
+
+def _repeated(y: Any) -> bool:
+    w = y[..., 0, :]
+    n = w.shape[-1]
+    gaps = np.abs(w[..., None, :] - w[..., :, None])[..., ~np.eye(n, dtype=np.bool_)]
+    scale = np.max(np.abs(w), axis=-1, keepdims=True, initial=0.0)
+    return bool(np.any(gaps <= 8 * np.finfo(w.dtype).eps * scale))
+
+
+def _general_eig(a: Any) -> Any:
+    w, v = np.linalg.eig(a)
+    return np.concatenate([w[..., None, :], v], -2).astype(_complex_of(a.dtype), copy=False)
+
+
+def _complex_of(kind: Any) -> Any:
+    return np.result_type(kind, np.complex64)
+
+
+_matrix_row(
+    "eig",
+    _general_eig,
+    (_general_eig_vjp,),
+    lambda a: (*a[:-2], a[-2] + 1, a[-1]),
+    code="(lambda w, v: np.concatenate([w[..., None, :], v], -2) + 0j)(*np.linalg.eig({0}))",
+    kink=lambda y, a: _repeated(y),
+    dtype=_complex_of,
+)
+
+
+@implements(np.linalg.eig)
+def eig(a: Any) -> Any:
+    packed = apply("eig", _real_matrices("eig", a))
+    w, v = packed[..., 0, :], packed[..., 1:, :]
+    if np.all(np.imag(w) == 0):
+        w, v = np.real(w), np.real(v)
+    else:  # LAPACK turns each vector so that its largest component is real
+        place = np.argmax(np.absolute(v) ** 2, axis=-2, keepdims=True)
+        largest = np.take_along_axis(v, place, axis=-2)
+        turned = v * (np.sign(np.real(largest)) * np.absolute(largest) / largest)
+        v = np.where(np.imag(v) == 0, np.real(turned), turned)  # what rounding leaves of an imaginary part
+    return _result_type(np.linalg.eig)(w, v / np.sqrt(np.sum(np.absolute(v) ** 2, axis=-2, keepdims=True)))
+
+
+@implements(np.linalg.eigvals)
+def eigvals(a: Any) -> Any:
+    w = apply("eig", _real_matrices("eigvals", a))[..., 0, :]
+    return np.real(w) if np.all(np.imag(w) == 0) else w
 
 
 # --- singular values
@@ -345,20 +430,26 @@ def _svd_parts(y: Any, m: int, n: int) -> tuple[Any, Any, Any]:
     return np.reshape(u, (*lead, m, k)), s, np.reshape(vh, (*lead, k, n))
 
 
-def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
-    """Townsend, "Differentiating the singular value decomposition", 2016."""
+def _svd_vjp(g: Any, y: Any, a: Any, live: Any = None) -> Any:
+    """Townsend, "Differentiating the singular value decomposition", 2016. live: as for eigh."""
     m, n = a.shape[-2:]
     u, s, vh = _svd_parts(y, m, n)
     gu, gs, gvh = _svd_parts(g, m, n)
     left, right = u.mT @ gu, vh @ gvh.mT
     gaps = _off_diagonal_gaps(s * s)
-    inner = (left - left.mT) / gaps * s[..., None, :] + s[..., :, None] * ((right - right.mT) / gaps)
+    used = None
+    if live is not None:
+        live_u, _, live_vh = _svd_parts(live, m, n)
+        used = np.logical_or(np.any(live_u, axis=-2), np.any(live_vh, axis=-1))
+    inner = _turns(left, gaps, used) * s[..., None, :] + s[..., :, None] * _turns(right, gaps, used)
     total = (u * gs[..., None, :] + u @ inner) @ vh
     if m > n:
         part = gu / s[..., None, :]
+        part = part if used is None else np.where(used[..., None, :], part, 0.0)
         total = total + (part - u @ (u.mT @ part)) @ vh
     elif n > m:
         part = gvh / s[..., :, None]
+        part = part if used is None else np.where(used[..., :, None], part, 0.0)
         total = total + u @ (part - (part @ vh.mT) @ vh)
     return total
 

@@ -2,23 +2,60 @@
 
 The rules of the primitives are called on traced values without numbers, so what they compute is recorded as graph
 again.
+
+At most points one product is as good as another. Where a local derivative is infinite, 0 · ∞ turns a zero that a mask
+or an index makes into NaN: a *careful* reversal keeps such zeros (`koubai.graph.careful`), at the price of more work.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from koubai.errors import TraceError
+from koubai.graph.careful import live_after_unbroadcast, live_seed, part_of
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
-from koubai.graph.trace import INPUT, LEAVES, Graph, Node, Trace, Traced, new_traced, record
+from koubai.graph.trace import (
+    INPUT,
+    LEAVES,
+    Calls,
+    Graph,
+    Node,
+    Trace,
+    Traced,
+    Where,
+    new_traced,
+    record,
+    uncollected,
+)
 
-__all__ = ["load", "pullback", "reverse"]
+__all__ = ["Careful", "load", "pullback", "reverse"]
 
 
-def reverse(graph: Graph, wrt: Sequence[int] | None = None, *, auxiliary: bool = False) -> Graph:
+# the node that was differentiated, which operand, and the nodes of both cotangents in the new graph
+Step: TypeAlias = tuple[int, int, int, int]
+
+
+@dataclass
+class Careful:
+    """How to reverse where local derivatives are not finite.
+
+    guess: what is undefined (0 · ∞ with a zero that the numbers make, 0 / 0) counts as 0; somebody has to confirm it.
+    steps: the steps of the reversal, in their order; trace: holds the nodes that they name.
+    """
+
+    guess: bool = False
+    steps: list[Step] = field(default_factory=list, init=False)
+    trace: Trace | None = field(default=None, init=False)
+
+
+def reverse(
+    graph: Graph, wrt: Sequence[int] | None = None, *, auxiliary: bool = False, careful: Careful | None = None
+) -> Graph:
     """Return the graph of (value, gradient of the value with respect to each input numbered in ``wrt``).
 
     wrt: positions in ``graph.inputs``; None: all that are real. auxiliary: outputs after the first are allowed, and
@@ -31,24 +68,36 @@ def reverse(graph: Graph, wrt: Sequence[int] | None = None, *, auxiliary: bool =
         raise TraceError(
             f"a gradient needs a scalar, the output has shape {output.shape}", "sum it, or use koubai.jacobian"
         )
-    return _reversed(graph, wrt, seeds=None)
+    return _reversed(graph, wrt, None, careful)
 
 
-def pullback(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
+def pullback(graph: Graph, wrt: Sequence[int] | None = None, *, careful: Careful | None = None) -> Graph:
     """Return the graph whose inputs are the graph's and one cotangent an output, and whose outputs are the products
     cotangent · Jacobian for each input in ``wrt``. On the gradient part of a graph this is a Hessian-vector product."""
-    return _reversed(graph, wrt, seeds=graph.outputs)
+    return _reversed(graph, wrt, graph.outputs, careful)
 
 
-def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | None) -> Graph:
+@uncollected()
+def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | None, careful: Careful | None) -> Graph:
     trace = Trace(concrete=False, name=graph.name)
     nodes, forms = graph.nodes, graph.forms
     if wrt is None:
         wrt = [k for k, i in enumerate(graph.inputs) if _real(nodes[i].dtype)]
     targets = [graph.inputs[k] for k in wrt]
-    values, carries = load(trace, graph, targets)
+    carries = load(trace, graph, targets)
+    values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when the first one looks
+
+    def value(j: int) -> Any:
+        seen = values[j]
+        if seen is None:
+            _, _, params, shape, dtype, _ = nodes[j]  # a Python number is shown as it is
+            seen = values[j] = params["value"] if dtype is None else new_traced(trace, j, None, shape, dtype)
+        return seen
+
+    derived: dict[int, Where] = {}
     # a cotangent may be smaller than its node, as a sum's is: then it is meant to be spread over the node's shape
     cotangents: dict[int, Traced] = {}
+    alive: dict[int, Any] = {}  # where each of them is live; of a careful reversal only
     if seeds is None:
         output = graph.outputs[0]
         dtype = nodes[output].dtype
@@ -60,30 +109,64 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             added = trace.append(INPUT, {"name": f"g{k}"}, shape, dtype, 0)
             trace.inputs.append(added)
             seed = new_traced(trace, added, None, shape, dtype)
-            cotangents[i] = _joined(cotangents[i], seed) if i in cotangents else seed
+            live = live_seed(seed) if careful is not None else None
+            if i in cotangents:
+                alive[i] = _either(alive[i], live)
+                cotangents[i] = _joined(cotangents[i], seed)
+            else:
+                alive[i], cotangents[i] = live, seed
     with np.errstate(all="ignore"):
         for i in range(len(nodes) - 1, -1, -1):
             op, inputs, params, shape, _, where = nodes[i]
             if not inputs or i not in cotangents:
                 continue
             g = cotangents.pop(i)
-            if where:
+            trace.where = derived.get(id(where))
+            if where and trace.where is None:
                 code, offset, _ = where
-                trace.where = code, offset, True
-            else:
-                trace.where = None
-            if g.shape != shape and not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape):
+                trace.where = derived[id(where)] = code, offset, True
+            if g.shape != shape and (
+                careful is not None or not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape)
+            ):
                 g = _spread(g, shape)
-            elementwise, y = op.elementwise, values[i]
-            arguments = tuple(map(values.__getitem__, inputs))
-            for k, j in enumerate(inputs):
-                if not carries[j] or (rule := op.rule(k)) is None:
+            elementwise, vjp = op.elementwise, op.vjp
+            cut = y = None
+            arguments: tuple[Any, ...] = ()
+            if op.parts is not None and careful is None:
+                cut = op.parts(g, [nodes[j].shape for j in inputs], **params)
+            else:
+                y, arguments = value(i), tuple(map(value, inputs))
+            values[i] = None  # whoever reads it has been
+            live = alive.pop(i, None)
+            operands = enumerate(inputs)
+            # what is read of g is read before g is written on: then that can be done in place
+            for k, j in reversed(tuple(operands)) if op is _SETITEM else operands:
+                if not carries[j]:
                     continue
-                part = rule(g, y, *arguments, **params) if params else rule(g, y, *arguments)
+                rule = (vjp[k] if k < len(vjp) else None) if type(vjp) is tuple else op.rule(k)
+                if rule is None:
+                    continue
                 given, dtype = forms[j]
+                if careful is not None:
+                    varies = [carries[m] for m in inputs]
+                    part, passed = part_of(op, k, g, live, y, arguments, params, varies)
+                    if careful.guess:
+                        part = np.where(np.isnan(part), 0.0, part)
+                    part, passed = _settled(trace, part), live_after_unbroadcast(passed, given)
+                    careful.steps.append((i, k, g._current(), part._current()))
+                    alive[j] = _either(alive[j], passed) if j in cotangents else passed
+                elif cut is not None:
+                    part = cut(k)
+                elif op is _GETITEM and j in cotangents and cotangents[j].shape == given:
+                    if k == 0:  # what the rule and `_joined` come to, without zeros in between
+                        into = [cotangents[j]._current(), g._current(), *inputs[1:]]
+                        cotangents[j] = new_traced(trace, trace.derive(_ADD_AT, into, params), None, given, dtype)
+                    continue
+                else:
+                    part = rule(g, y, *arguments, **params) if params else rule(g, y, *arguments)
                 if elementwise and given != shape and part.shape != given:
                     part = unbroadcast(part, given)
-                if part.dtype != dtype:
+                if part.dtype is not dtype and part.dtype != dtype:
                     if part.dtype.kind == "c" and dtype.kind != "c":
                         part = record(OPS["real"], (part,))
                     part = part.astype(dtype, copy=False)
@@ -95,8 +178,23 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             gradients.append(_spread(cotangents[i], shape)._current())
         else:
             gradients.append(trace.emit(_ZEROS, (), {"shape": shape, "dtype": dtype}))
+    if careful is not None:
+        careful.trace = trace
     outputs = gradients if seeds is not None else [*graph.outputs, *gradients]
-    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, trace)
+    made = trace.nodes if careful is None else list(trace.nodes)  # which `Graph.pruned` lets go of
+    return Graph.pruned(made, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, trace)
+
+
+def _either(one: Any, other: Any) -> Any:
+    return None if one is None or other is None else np.logical_or(one, other)
+
+
+def _settled(trace: Trace, value: Any) -> Traced:
+    """Return a value of the trace: a part may come out as a plain number, such as 0."""
+    if type(value) is Traced:
+        return value
+    value = np.asarray(value)
+    return new_traced(trace, trace.constant(value), None, value.shape, value.dtype)
 
 
 def _takes_less(op: Op, g: Traced, given: Sequence[Shape], shape: Shape) -> bool:
@@ -114,43 +212,42 @@ def _real(dtype: np.dtype[Any] | None) -> bool:
     return dtype is not None and dtype.kind in "fc"
 
 
-def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> tuple[list[Any], list[bool]]:
+def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
     """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes.
 
-    Return what the rules see of each node, and whether its cotangent is wanted.
+    Return of each node whether its cotangent is wanted.
     """
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
-    trace.table = graph.table.copy() or _calls(graph.nodes)
-    values: list[Any] = []
+    try:
+        trace.table = graph.table.pop()  # one step, so that no two derivatives take the same
+    except IndexError:
+        trace.table = _calls(graph.nodes)
     carries = [False] * len(graph.nodes)
     for i in targets:
         carries[i] = _real(graph.nodes[i].dtype)
-    for i, (op, inputs, params, shape, dtype, _) in enumerate(graph.nodes):
-        if dtype is None:
-            values.append(params["value"])  # Python numbers are shown as they are
-            continue
-        values.append(new_traced(trace, i, None, shape, dtype))
-        if inputs and op.vjp and dtype.kind in "fc":
+    for i, (op, inputs, _, _, dtype, _) in enumerate(graph.nodes):
+        if inputs and op.vjp and dtype is not None and dtype.kind in "fc":
             for j in inputs:
                 if carries[j]:
                     carries[i] = True
-    return values, carries
+                    break
+    return carries
 
 
-def _calls(nodes: Sequence[Node]) -> dict[Any, int]:
-    return {
-        (op, inputs, *params.values()): i
-        for i, (op, inputs, params, *_) in enumerate(nodes)
-        if inputs or op not in LEAVES
-    }
+def _calls(nodes: Sequence[Node]) -> Calls:
+    table: Calls = defaultdict(dict)
+    for i, (op, inputs, params, *_) in enumerate(nodes):
+        if op not in LEAVES:
+            table[op][(inputs, *params.values()) if params else inputs] = i
+    return table
 
 
 def _joined(total: Traced, part: Traced) -> Traced:
     """Add two cotangents; one that is a few elements written into zeros is added in place instead."""
     trace = total._trace
-    for a, b in ((total, part), (part, total)):
+    for a, b in ((total, part), (part, total)) if total.shape else ():
         node = trace.nodes[b._current()]
         if node.op in (_ADD_AT, _SETITEM) and trace.nodes[node.inputs[0]].op is _ZEROS and a.shape == b.shape:
             i = trace.emit(_ADD_AT, (a._current(), *node.inputs[1:]), node.params, (a.shape, a.dtype))
@@ -158,6 +255,6 @@ def _joined(total: Traced, part: Traced) -> Traced:
     return record(_ADD, (total, part))
 
 
-_ADD, _ADD_AT, _BROADCAST, _SETITEM, _SUM, _ZEROS = (
-    OPS[name] for name in ("add", "add_at", "broadcast_to", "setitem", "sum", "zeros")
+_ADD, _ADD_AT, _BROADCAST, _GETITEM, _SETITEM, _SUM, _ZEROS = (
+    OPS[name] for name in ("add", "add_at", "broadcast_to", "getitem", "setitem", "sum", "zeros")
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.functions import array, concatenate, convolve, implements, linspace, refuse, vander
-from koubai.graph.linear_algebra import lstsq
+from koubai.graph.linear_algebra import eigvals, lstsq
 from koubai.graph.ops import ANY, Op, add_row, apply
 from koubai.graph.trace import untraceable
 
@@ -72,6 +72,24 @@ def poly(seq_of_zeros: Any) -> Any:
     for i in range(zeros.shape[0]):
         c = concatenate([c, np.zeros(1, c.dtype)]) - concatenate([np.zeros(1, c.dtype), c * zeros[i]])
     return c
+
+
+@implements(np.roots)
+def roots(p: Any) -> Any:
+    p = _coefficients(p)
+    if p.ndim != 1:
+        raise ValueError("Input must be a rank-1 array.")
+    trimmed = np.trim_zeros(p)
+    at_zero = p.shape[0] - np.trim_zeros(p, "f").shape[0]
+    behind = p.shape[0] - at_zero - trimmed.shape[0]
+    n = trimmed.shape[0]
+    if n == 0:
+        return np.zeros(0)
+    if n < 2:
+        return np.zeros(behind, p.dtype)
+    first = (-trimmed[1:] / trimmed[0])[None, :]
+    found = eigvals(concatenate([first, np.eye(n - 2, n - 1, dtype=first.dtype)], 0))
+    return concatenate([found, np.zeros(behind, found.dtype)]) if behind else found
 
 
 @implements(np.polyfit)

@@ -1,30 +1,28 @@
 """The functions of ``scipy.special`` that people put into losses: rows for its ufuncs, stand-ins for its functions.
 
 This file is loaded when a traced function first meets ``scipy.special``, and only then: koubai does not need SciPy.
-SciPy does the numbers. An order or shape parameter (of jv, kv, gammainc, betainc …) must be a plain number: SciPy has
-no derivative with respect to it, so a traced one is refused.
+SciPy does the numbers. An order or shape parameter (of jv, kv, gammainc, betainc …) stays constant: SciPy has no
+derivative with respect to it, so one that depends on what is differentiated is refused.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from koubai.errors import TraceError
-from koubai.graph.functions import array, axes_of, holds_traced, refuse
-from koubai.graph.ops import ANY, POSITIVE, UNIT, Interval, Op, add_row, apply
-from koubai.graph.trace import FUNCTIONS, Traced
+from koubai.graph.functions import array, axes_of
+from koubai.graph.ops import ANY, POSITIVE, UFUNCS, UNIT, Interval, Op, add_row, apply
+from koubai.graph.trace import FUNCTIONS, Traced, untraceable
+from koubai.graph.twins import Twins, differentiated
 
-__all__ = ["STANDINS"]
+__all__ = ["standin"]
 
-special: Any = importlib.import_module("scipy.special")
-
-STANDINS: dict[Any, Callable[..., Any]] = {}  # SciPy functions that are not ufuncs
+_TWINS = Twins("scipy.special")
+special = _TWINS.module
+standin = _TWINS.standin
 _ROOT_PI = math.sqrt(math.pi)
 _ROOT_2PI = math.sqrt(2.0 * math.pi)
 _CLOSE = (0.1, 0.9)
@@ -172,183 +170,156 @@ _row("cbrt", lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda y,
 
 
 # --- functions with orders or shapes, which stay constant
-def _with_constants(
-    name: str,
-    count: int,
-    vjp: Callable[..., Any],
-    domain: Interval,
-    tested: tuple[Any, ...],
-) -> None:
-    """Enter a function of ``count`` leading numbers and one differentiable argument.
-
-    tested: constants for the table of primitives; none where SciPy itself answers float32 with float64.
-    """
+def _with_constants(name: str, vjp: Callable[..., Any], *domain: Interval) -> None:
+    """Enter a function whose last argument is differentiated, after orders or shapes that are not."""
     function = getattr(special, name)
-    add_row(
-        Op(
-            f"special.{name}",
-            lambda x, *, constants: function(*constants, x),
-            (vjp,),
-            elementwise=bool(tested),
-            shape=lambda x, *, constants: x,
-            dtype=lambda x: function(*[1] * count, np.ones((), x)[()]).dtype,
-            code=lambda y, args, params: (
-                f"{y} = special.{name}({', '.join(map(repr, params['constants']))}, {args[0]})"
-            ),
-            domain=(domain,),
-            examples=tuple((((3,),), {"constants": constants}) for constants in tested),
-        )
-    )
+    count = len(domain) - 1
+    arguments = ", ".join(f"{{{i}}}" for i in range(len(domain)))
+    code = f"special.{name}({arguments})"
+    rules = (*[None] * count, vjp)
+    is_ufunc = isinstance(function, np.ufunc)
+    add_row(Op(f"special.{name}", function, rules, elementwise=True, code=code, out=is_ufunc, domain=domain))
 
-    def standin(*args: Any) -> Any:
+    def twin(*args: Any) -> Any:
         if len(args) != count + 1:
-            refuse(f"special.{name}", "out", "an argument")
-        constants = tuple(_number(f"scipy.special.{name}", v) for v in args[:count])
-        return apply(f"special.{name}", array(args[count]), constants=constants)
+            _TWINS.refuse(name, "arguments", f"{len(args)} of them")
+        constants = [_constant(f"scipy.special.{name}", v) for v in args[:count]]
+        return apply(f"special.{name}", *constants, array(args[count]))
 
-    (FUNCTIONS if isinstance(function, np.ufunc) else STANDINS)[function] = standin
+    if is_ufunc:
+        del UFUNCS[function]  # a call of it looks at its constants first
+        FUNCTIONS[function] = twin
+    else:
+        _TWINS.of(name)(twin)
 
 
-def _number(function: str, value: Any) -> Any:
-    if type(value) is Traced:
-        if value._trace.levels[value._current()] == 2:
-            raise TraceError(
-                f"{function} has no known derivative with respect to its order or shape",
-                "keep that argument constant, or pass method='adaptive'",
-            )
-        return int(value) if value.dtype.kind in "iu" else float(value)
-    if np.ndim(value):
-        refuse(function, "an order", value)
-    return value.item() if isinstance(value, np.ndarray | np.generic) else value
+def _constant(function: str, value: Any) -> Any:
+    """Return an order or a shape, which must not depend on what is differentiated."""
+    value = array(value) if isinstance(value, list | tuple) else value
+    if type(value) is Traced and value._trace.concrete and differentiated(value):
+        raise untraceable(
+            f"{function} has no known derivative with respect to its order or shape",
+            "keep that argument constant, or pass method='adaptive'",
+        )
+    return value
+
+
+def _like(x: Any, value: Any) -> Any:
+    """A constant in the precision of x: SciPy answers a float32 and a Python float with float64."""
+    return value.astype(x.dtype) if hasattr(value, "dtype") else x.dtype.type(value)
 
 
 def _hurwitz(s: Any, x: Any) -> Any:
-    return apply("special.zeta", x, constants=(s,))
+    return apply("special.zeta", s, x)
 
 
-def _hurwitz_vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
-    (s,) = constants
+def _hurwitz_vjp(g: Any, y: Any, s: Any, x: Any) -> Any:
     return g * (-s * _hurwitz(s + 1, x))
 
 
 def _neighbours(name: str, left: float, right: float) -> Callable[..., Any]:
     """f'(v, x) = left · f(v − 1, x) + right · f(v + 1, x)."""
 
-    def vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
-        (v,) = constants
-        below = apply(f"special.{name}", x, constants=(v - 1,))
-        return g * (left * below + right * apply(f"special.{name}", x, constants=(v + 1,)))
+    def vjp(g: Any, y: Any, v: Any, x: Any) -> Any:
+        below, above = (apply(f"special.{name}", order, x) for order in (v - 1, v + 1))
+        return g * (left * below + right * above)
 
     return vjp
 
 
 def _gammainc_vjp(sign: float) -> Callable[..., Any]:
-    def vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
-        (a,) = constants
-        return g * (sign * np.exp(special.xlogy(x.dtype.type(a - 1.0), x) - x - math.lgamma(a)))
+    def vjp(g: Any, y: Any, a: Any, x: Any) -> Any:
+        a = _like(x, a)
+        return g * (sign * np.exp(special.xlogy(a - 1.0, x) - x - special.gammaln(a)))
 
     return vjp
 
 
-def _betainc_vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
-    a, b = constants
-    kind = x.dtype.type  # SciPy answers a float32 and a Python float with float64
-    powers = special.xlogy(kind(a - 1.0), x) + special.xlog1py(kind(b - 1.0), -x)  # 0 ** 0 is 1 at the ends
-    return g * np.exp(powers - float(special.betaln(a, b)))
+def _betainc_vjp(g: Any, y: Any, a: Any, b: Any, x: Any) -> Any:
+    a, b = _like(x, a), _like(x, b)
+    powers = special.xlogy(a - 1.0, x) + special.xlog1py(b - 1.0, -x)  # 0 ** 0 is 1 at the ends
+    return g * np.exp(powers - special.betaln(a, b))
 
 
-def _expn_vjp(g: Any, y: Any, x: Any, *, constants: tuple[Any, ...]) -> Any:
-    (n,) = constants
-    if n == 0:  # E₀(x) = exp(−x) / x
-        return -g * (y * (1.0 + 1.0 / x))
-    return -g * (apply("special.expn", x, constants=(n - 1,)) if n > 1 else np.exp(-x) / x)
+def _expn_vjp(g: Any, y: Any, n: Any, x: Any) -> Any:
+    below = apply("special.expn", np.maximum(n - 1, 0), x)
+    return -g * np.where(n == 0, y * (1.0 + 1.0 / x), below)  # E₀(x) = exp(−x) / x
+
+
+def _stdtr_vjp(g: Any, y: Any, df: Any, x: Any) -> Any:
+    df = _like(x, df)
+    scale = special.gammaln(0.5 * (df + 1.0)) - special.gammaln(0.5 * df) - 0.5 * np.log(df * math.pi)
+    return g * np.exp(scale - 0.5 * (df + 1.0) * np.log1p(x * x / df))
 
 
 def _scaled(name: str, left: float, right: float, sign: Callable[[Any], Any]) -> Callable[..., Any]:
     """The exponentially scaled kin: ive = iv · exp(−|x|), kve = kv · exp(x)."""
     plain = _neighbours(name, left, right)
-    return lambda g, y, x, *, constants: plain(g, y, x, constants=constants) + g * sign(x) * y
+    return lambda g, y, v, x: plain(g, y, v, x) + g * sign(x) * y
 
 
-_with_constants("zeta", 1, _hurwitz_vjp, (0.3, 4.0), ((2,), (3.5,)))
-_with_constants("jv", 1, _neighbours("jv", 0.5, -0.5), (0.5, 4.0), ((2,), (0.5,)))
-_with_constants("yv", 1, _neighbours("yv", 0.5, -0.5), (1.0, 4.0), ((2,), (0.5,)))
-_with_constants("iv", 1, _neighbours("iv", 0.5, 0.5), (0.5, 4.0), ((2,), (0.5,)))
-_with_constants("kv", 1, _neighbours("kv", -0.5, -0.5), (0.5, 4.0), ((2,), (0.5,)))
-_with_constants("ive", 1, _scaled("ive", 0.5, 0.5, lambda x: -np.sign(x)), (0.5, 4.0), ((2,), (0.5,)))
-_with_constants("kve", 1, _scaled("kve", -0.5, -0.5, lambda x: 1.0), (0.5, 4.0), ((2,), (0.5,)))
-_with_constants("yn", 1, _neighbours("yn", 0.5, -0.5), (1.0, 4.0), ())
-_with_constants("kn", 1, _neighbours("kn", -0.5, -0.5), (0.5, 4.0), ())
-_with_constants("gammainc", 1, _gammainc_vjp(1.0), (0.3, 4.0), ())
-_with_constants("gammaincc", 1, _gammainc_vjp(-1.0), (0.3, 4.0), ())
-_with_constants("betainc", 2, _betainc_vjp, _CLOSE, ((1.5, 2.5), (2, 3)))
-_with_constants("expn", 1, _expn_vjp, (0.3, 4.0), ())
+_ORDERS = (0.5, 3.0)
+_TWO = (2.0, 2.0)  # where SciPy takes whole orders only
+_with_constants("zeta", _hurwitz_vjp, (1.5, 4.0), (0.3, 4.0))
+_with_constants("jv", _neighbours("jv", 0.5, -0.5), _ORDERS, (0.5, 4.0))
+_with_constants("yv", _neighbours("yv", 0.5, -0.5), _ORDERS, (1.0, 4.0))
+_with_constants("iv", _neighbours("iv", 0.5, 0.5), _ORDERS, (0.5, 4.0))
+_with_constants("kv", _neighbours("kv", -0.5, -0.5), _ORDERS, (0.5, 4.0))
+_with_constants("ive", _scaled("ive", 0.5, 0.5, lambda x: -np.sign(x)), _ORDERS, (0.5, 4.0))
+_with_constants("kve", _scaled("kve", -0.5, -0.5, lambda x: 1.0), _ORDERS, (0.5, 4.0))
+_with_constants("yn", _neighbours("yn", 0.5, -0.5), _TWO, (1.0, 4.0))
+_with_constants("kn", _neighbours("kn", -0.5, -0.5), _TWO, (0.5, 4.0))
+_with_constants("gammainc", _gammainc_vjp(1.0), _ORDERS, (0.3, 4.0))
+_with_constants("gammaincc", _gammainc_vjp(-1.0), _ORDERS, (0.3, 4.0))
+_with_constants("betainc", _betainc_vjp, (1.0, 3.0), (1.0, 3.0), _CLOSE)
+_with_constants("expn", _expn_vjp, _TWO, (0.3, 4.0))
+_with_constants("stdtr", _stdtr_vjp, (1.0, 5.0), ANY)
 
 
 # --- functions that are not ufuncs
-def _stands_in(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
-        for name in names:
-            if hasattr(special, name):
-                STANDINS[getattr(special, name)] = function
-        return function
-
-    return enter
-
-
-@_stands_in("logsumexp")
+@_TWINS.of("logsumexp")
 def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
     if return_sign:
-        refuse("special.logsumexp", "return_sign", return_sign)
+        _TWINS.refuse("logsumexp", "return_sign", return_sign)
     x = array(a)
     if b is not None:  # weights: in the logarithm, so that large a stay harmless
         weights = np.broadcast_to(array(b), np.broadcast_shapes(x.shape, np.shape(b)))
         if not np.all(weights >= 0):
-            refuse("special.logsumexp", "b", "negative weights")
+            _TWINS.refuse("logsumexp", "b", "negative weights")
         x = np.where(weights == 0, -math.inf, x + np.log(np.where(weights == 0, 1.0, weights)))
     return apply("logsumexp", x, axis=axes_of(axis, x.ndim), keepdims=bool(keepdims))
 
 
-@_stands_in("softmax")
+@_TWINS.of("softmax")
 def softmax(x: Any, axis: Any = None) -> Any:
     return np.exp(log_softmax(x, axis))
 
 
-@_stands_in("log_softmax")
+@_TWINS.of("log_softmax")
 def log_softmax(x: Any, axis: Any = None) -> Any:
     x = array(x)
     return x - apply("logsumexp", x, axis=axes_of(axis, x.ndim), keepdims=True)
 
 
-@_stands_in("softplus")
+@_TWINS.of("softplus")
 def softplus(x: Any, **kwargs: Any) -> Any:
     if kwargs:
-        refuse("special.softplus", *next(iter(kwargs.items())))
+        _TWINS.refuse("softplus", *next(iter(kwargs.items())))
     return np.logaddexp(0.0, array(x))
 
 
-@_stands_in("polygamma")
+@_TWINS.of("polygamma")
 def polygamma(n: Any, x: Any) -> Any:
-    n = _number("scipy.special.polygamma", n)
-    x = array(x).astype(np.float64, copy=False)  # as SciPy does
+    n = _constant("scipy.special.polygamma", n)
+    if type(n) is Traced or np.ndim(n):
+        _TWINS.refuse("polygamma", "n", "an array")
+    n, x = int(n), array(x).astype(np.float64, copy=False)  # as SciPy does
     return special.digamma(x) if n == 0 else (-1.0) ** (n + 1) * math.gamma(n + 1) * _hurwitz(n + 1, x)
 
 
-@_stands_in("multigammaln")
+@_TWINS.of("multigammaln")
 def multigammaln(a: Any, d: Any) -> Any:
     y = d * (d - 1) * 0.25 * math.log(math.pi)
     for j in range(int(d)):
         y = y + special.gammaln(array(a).astype(np.float64, copy=False) - 0.5 * j)
     return y
-
-
-def _where_traced(original: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def standin(*args: Any, **kwargs: Any) -> Any:
-        traced = holds_traced([*args, *kwargs.values()])
-        return (function if traced else original)(*args, **kwargs)
-
-    return standin
-
-
-STANDINS = {original: _where_traced(original, function) for original, function in STANDINS.items()}

@@ -15,7 +15,7 @@ import numpy as np
 from koubai.errors import TraceError
 from koubai.graph.ops import OPS
 from koubai.graph.reverse import load, pullback
-from koubai.graph.trace import CONSTANT, Graph, Trace, Traced, record
+from koubai.graph.trace import CONSTANT, Graph, Trace, Traced, new_traced, record
 
 __all__ = ["residuals", "tangent"]
 
@@ -31,7 +31,11 @@ def residuals(graph: Graph, active: Sequence[int]) -> Graph:
     weight read from outside is negative, r is NaN.
     """
     trace = Trace(concrete=False, name=graph.name)
-    values, carries = load(trace, graph, [graph.inputs[k] for k in active])
+    carries = load(trace, graph, [graph.inputs[k] for k in active])
+    values = [
+        node.params["value"] if node.dtype is None else new_traced(trace, i, None, node.shape, node.dtype)
+        for i, node in enumerate(graph.nodes)
+    ]
     found = _Squares(graph, values, carries)
     with np.errstate(all="ignore"):
         parts = [

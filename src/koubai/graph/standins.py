@@ -7,20 +7,22 @@ globals up through `koubai.graph.environment`, which answers with what stands he
 
 from __future__ import annotations
 
+import cmath
 import functools
 import importlib
+import itertools
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from koubai.graph import editing, fourier, linear_algebra, series, statistics  # noqa: F401 they fill the table
-from koubai.graph.functions import array, holds_traced, new_array
+from koubai.graph.functions import array, holds_traced, implements, new_array
 from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
 
-__all__ = ["MATH", "NUMPY", "STANDINS", "Float", "SciPy", "Vectorize", "special_functions"]
+__all__ = ["IMPURE", "STANDINS", "STANDIN_MODULES", "SciPy", "Vectorize", "scipy_standin"]
 
 
 class _Library(types.ModuleType):
@@ -33,26 +35,73 @@ class _Library(types.ModuleType):
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_module"], name)
+        if name in IMPURE and (trace := current_trace()) is not None:
+            trace.unwatch(f"it uses {self.__name__}.{name}")
+        value = getattr(self.__dict__["_module"], name)
+        return SciPy(value) if name == "polynomial" and self.__name__ == "numpy" else value
+
+
+# names of NumPy's that read what no argument tells
+IMPURE = frozenset(
+    [
+        *("random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "lib", "save", "savez", "savetxt"),
+        *("seterr", "seterrcall", "geterr", "set_printoptions", "get_printoptions", "printoptions"),
+    ]
+)
 
 
 class SciPy(types.ModuleType):
-    """``scipy`` or ``scipy.special``, with stand-ins for what asks no argument; loaded on the first look."""
+    """A module of SciPy's, or of ``numpy.polynomial``, with twins for what asks no argument."""
 
     def __init__(self, module: types.ModuleType) -> None:
         super().__init__(module.__name__)
         self.__dict__["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
-        module = self.__dict__["_module"]
-        value = getattr(module, name)
-        if module.__name__ == "scipy":
-            return SciPy(value) if name == "special" else value
-        return special_functions().STANDINS.get(value, value) if isinstance(value, types.FunctionType) else value
+        value = getattr(self.__dict__["_module"], name)
+        found = scipy_standin(value)
+        if found is None and callable(value) and self.__name__.startswith(_IMPURE_PARTS):
+            trace = current_trace()
+            if trace is not None:
+                trace.unwatch(f"it uses {self.__name__}.{name}")
+        return value if found is None else found
 
 
-def special_functions() -> Any:
-    return importlib.import_module("koubai.graph.special")
+# parts of SciPy's whose functions may read what no argument tells, or draw at random
+_IMPURE_PARTS = ("scipy.stats", "scipy.optimize", "scipy.io", "scipy.datasets")
+
+# the part of SciPy -> the file in this room that holds its twins, loaded when they are first asked for
+_TWINS = {
+    "special": "special",
+    "stats": "distributions",
+    "linalg": "factorizations",
+    "integrate": "integrals",
+    "spatial": "distances",
+    "signal": "signals",
+    "ndimage": "signals",
+    "interpolate": "splines",
+}
+
+
+def scipy_standin(value: Any) -> Any:
+    """Return what a traced function meets in place of a module, function, class or object of SciPy's, of
+    ``numpy.polynomial`` or of statistics; None: it itself, or it is another's."""
+    if isinstance(value, types.FunctionType) and value.__module__ == "statistics" and value.__name__ in _STATISTICS:
+        return getattr(_statistics(), value.__name__)
+    if isinstance(value, types.ModuleType) and value.__name__ == "statistics":
+        return _statistics()
+    if isinstance(value, types.ModuleType):
+        return SciPy(value) if value.__name__.startswith(("scipy", "numpy.polynomial")) else None
+    if isinstance(value, types.MethodType):
+        owner = scipy_standin(value.__self__)
+        return None if owner is None else getattr(owner, value.__name__)
+    place = value.__module__ if isinstance(value, types.FunctionType | type) else type(value).__module__
+    if isinstance(place, str) and place.startswith("numpy.polynomial"):
+        return importlib.import_module("koubai.graph.polynomials").standin(value)
+    if not isinstance(place, str) or not place.startswith("scipy."):
+        return None
+    file = _TWINS.get(place.split(".")[1])
+    return None if file is None else importlib.import_module(f"koubai.graph.{file}").standin(value)
 
 
 # --- stand-ins
@@ -67,6 +116,11 @@ class _NumberType(type):
             trace = current_trace()
             if isinstance(x, str) and trace is not None and trace.told:
                 raise untraceable("the text of a traced value is turned back into a number", "use the value itself")
+            own = type(x).__dict__.get("__float__")
+            if (
+                isinstance(own, types.FunctionType) and type(number := own(x)) is Traced
+            ):  # float itself would look at it
+                return cls(number)
             return cls.original(x)
         y = array(x)
         if cls.original is float and y.shape:
@@ -89,7 +143,7 @@ class _NumberType(type):
         return hash(cls.original)
 
 
-class Float(float, metaclass=_NumberType):
+class _Float(float, metaclass=_NumberType):
     """``float`` as traced code meets it: of a traced number it gives the traced number."""
 
     original, dtype = float, np.dtype(np.float64)
@@ -107,6 +161,42 @@ class _Float32(float, metaclass=_NumberType):
     original, dtype = np.float32, np.dtype(np.float32)
 
 
+class _ComplexType(_NumberType):
+    def __call__(cls, real: Any = 0.0, imag: Any = 0.0) -> Any:
+        if not holds_traced((real, imag)):
+            return complex(real) if type(imag) is float and imag == 0.0 else complex(real, imag)
+        return array(real) + 1j * array(imag)
+
+
+class _Complex(complex, metaclass=_ComplexType):
+    """``complex`` in the same way."""
+
+    original, dtype = complex, np.dtype(np.complex128)
+
+
+class _TypeType(type):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return args[0].__class__ if len(args) == 1 and type(args[0]) is Traced else type(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, type)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, type)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is type or other is cls
+
+    def __hash__(cls) -> int:
+        return hash(type)
+
+
+class _Type(type, metaclass=_TypeType):
+    """``type`` as traced code meets it: of a traced number it tells the type of that number."""
+
+    original = type
+
+
 def _owner() -> Any:
     """Return a traced value of the running trace, for the constructors that need one."""
     trace = current_trace()
@@ -117,30 +207,65 @@ def _owner() -> Any:
     return new_traced(trace, -1, None, (), np.dtype(np.float64))
 
 
-def _zeros(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:
-    return _assignable(shape, dtype, 0.0)
+def _zeros(shape: Any, dtype: Any = np.float64, order: str = "C", *, device: Any = None, like: Any = None) -> Any:
+    return _assignable(shape, dtype, 0.0, order, like)
 
 
-def _ones(shape: Any, dtype: Any = np.float64, order: str = "C", **kw: Any) -> Any:
-    return _assignable(shape, dtype, 1.0)
+def _ones(shape: Any, dtype: Any = np.float64, order: str = "C", *, device: Any = None, like: Any = None) -> Any:
+    return _assignable(shape, dtype, 1.0, order, like)
 
 
-def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **kw: Any) -> Any:
-    return _assignable(shape, np.result_type(array(fill_value).dtype) if dtype is None else dtype, fill_value)
+def _full(
+    shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None
+) -> Any:
+    kind = np.result_type(array(fill_value).dtype) if dtype is None else dtype
+    return _assignable(shape, kind, fill_value, order, like)
 
 
-def _assignable(shape: Any, dtype: Any, value: Any) -> Any:
+def _without_like(like: Any) -> None:
+    if like is not None:
+        raise untraceable("an array made with like= can't be traced", "leave like out")
+
+
+def _assignable(shape: Any, dtype: Any, value: Any, order: Any, like: Any) -> Any:
+    _without_like(like)
     kind = np.dtype(dtype)
     if kind.kind not in "fiubc":
         return np.full(shape, value, kind)
-    return new_array(_owner(), shape, kind, value)
+    held = np.zeros(shape, kind, order) if order not in ("C", None) else None  # in the layout that views depend on
+    return new_array(_owner(), shape, kind, value, held)
 
 
-def _eye(N: Any, M: Any = None, k: int = 0, dtype: Any = np.float64, **kw: Any) -> Any:
-    return _owner()._wrap(np.eye(int(N), None if M is None else int(M), int(k), np.dtype(dtype)))
+def _eye(
+    N: Any,
+    M: Any = None,
+    k: int = 0,
+    dtype: Any = np.float64,
+    order: str = "C",
+    *,
+    device: Any = None,
+    like: Any = None,
+) -> Any:
+    _without_like(like)
+    plain: Any = np.eye  # its type wants the order spelled out
+    return _owner()._wrap(plain(int(N), None if M is None else int(M), int(k), np.dtype(dtype), order))
 
 
-def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K", ndmin: int = 0, **kw: Any) -> Any:
+def _identity(n: Any, dtype: Any = np.float64, *, like: Any = None) -> Any:
+    return _eye(n, dtype=np.float64 if dtype is None else dtype, like=like)
+
+
+def _array(
+    object: Any,
+    dtype: Any = None,
+    *,
+    copy: Any = True,
+    order: str = "K",
+    subok: bool = False,
+    ndmin: int = 0,
+    like: Any = None,
+) -> Any:
+    _without_like(like)
     if type(object) is Traced:
         y = object if dtype is None else object.astype(dtype)
         y = y.copy(order) if copy and y is object else y
@@ -149,7 +274,7 @@ def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K"
         y = y if dtype is None else y.astype(dtype)
     else:
         kind = None if dtype is None else np.dtype(dtype)
-        plain: Any = np.array(object, dtype=kind, copy=True, ndmin=ndmin)
+        plain: Any = np.array(object, dtype=kind, copy=True, order=order, ndmin=ndmin)  # type: ignore[call-overload]
         if plain.dtype.kind not in "fiubc":
             return plain
         y = _owner()._wrap(plain)
@@ -157,19 +282,57 @@ def _array(object: Any, dtype: Any = None, *, copy: Any = True, order: str = "K"
     return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
 
 
-def _asarray(a: Any, dtype: Any = None, *args: Any, **kw: Any) -> Any:
-    if type(a) is Traced or holds_traced(a):
-        y = array(a)
-        return y if dtype is None or y.dtype == np.dtype(dtype) else y.astype(dtype)
-    return np.asarray(a, None if dtype is None else np.dtype(dtype), *args, **kw)
+def _asarray(
+    a: Any, dtype: Any = None, order: Any = None, *, device: Any = None, copy: Any = None, like: Any = None
+) -> Any:
+    _without_like(like)
+    if type(a) is not Traced and not holds_traced(a):
+        return np.asarray(a, None if dtype is None else np.dtype(dtype), order, copy=copy)
+    y = array(a)
+    if dtype is not None and y.dtype != np.dtype(dtype):
+        return y.astype(dtype)
+    if y is not a:
+        return y
+    held: Any = y._value
+    moves = isinstance(held, np.ndarray) and order in ("C", "F")
+    lies = not moves or getattr(held.flags, f"{order.lower()}_contiguous")
+    return y if lies and not copy else y.copy(order or "K")
 
 
-def _arange(*args: Any, dtype: Any = None, **kw: Any) -> Any:
-    if not holds_traced(args):
-        return np.arange(*args, dtype=None if dtype is None else np.dtype(dtype), **kw)
-    start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
-    n = math.ceil((stop - start) / step)
-    return start + step * np.arange(n)
+def _ascontiguousarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
+    y = _asarray(a, dtype, "C", like=like)
+    return y if y.ndim else y.reshape((1,))
+
+
+def _asfortranarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
+    return _asarray(a, dtype, "F", like=like)
+
+
+def _asarray_chkfinite(a: Any, dtype: Any = None, order: Any = None) -> Any:
+    y = _asarray(a, dtype)
+    if y.dtype.kind in "fc" and not np.all(np.isfinite(y)):
+        raise ValueError("array must not contain infs or NaNs")
+    return y
+
+
+def _arange(*args: Any, dtype: Any = None, device: Any = None, like: Any = None, **ends: Any) -> Any:
+    _without_like(like)
+    kind = None if dtype is None else np.dtype(dtype)
+    if not holds_traced([*args, *ends.values()]):
+        return np.arange(*args, dtype=kind, **ends)
+    names = ("stop",) if len(args) == 1 and "stop" not in ends else ("start", "stop", "step")
+    given = {"start": 0, "step": 1} | dict(zip(names, args, strict=False)) | ends
+    start, step = given["start"], given["step"]
+    y = start + step * np.arange(max(0, math.ceil((given["stop"] - start) / step)))
+    return y if kind is None else y.astype(kind)
+
+
+def _fromiter(iter: Any, dtype: Any, count: int = -1, *, like: Any = None) -> Any:
+    _without_like(like)
+    values = list(iter if count < 0 else itertools.islice(iter, count))
+    if 0 <= len(values) < count:
+        raise ValueError(f"iterator too short: Expected {count} but iterator had only {len(values)} items.")
+    return array(values).astype(dtype) if holds_traced(values) else _array(values, dtype)
 
 
 class Vectorize:
@@ -195,16 +358,47 @@ class Vectorize:
 
 def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def standin(*args: Any) -> Any:
+    def standin(*args: Any, **kwargs: Any) -> Any:
         if not holds_traced(args):
-            return original(*args)
+            return original(*args, **kwargs)
         if original is math.prod:  # it multiplies by the numbers' own operator
-            return function(*args)
+            return function(*args, **kwargs)
         # Python's math computes in float64, and gives a Python number
-        y = function(*[a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args])
-        return y._as_python() if type(y) is Traced else y
+        wide = [a.astype(np.float64) if type(a) is Traced and a.dtype == np.float32 else a for a in args]
+        y = function(*wide, **kwargs)
+        if type(y) is not Traced:
+            return tuple([_as_python(part) for part in y]) if type(y) is tuple else y
+        if original in _RAISING and not np.isfinite(y):  # guarded: elsewhere it may raise, or no longer
+            original(*[a._value if type(a) is Traced else a for a in args])
+        return _as_python(y)
 
     return standin
+
+
+def _as_python(y: Any) -> Any:
+    return y._as_python() if type(y) is Traced else y
+
+
+# functions of math that raise for some finite numbers, where NumPy's give nan or inf
+_RAISING = {
+    getattr(math, name)
+    for name in (
+        *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "sinh", "cosh", "acos", "asin", "acosh"),
+        *("atanh", "fmod", "pow", "gamma", "lgamma"),
+    )
+    if hasattr(math, name)
+}
+
+
+@implements(np.array2string, np.array_repr, np.array_str)
+def _text(a: Any, *args: Any, **kwargs: Any) -> str:
+    return np.array2string(a._shown(), *args, **kwargs)
+
+
+def _errstate(**kwargs: Any) -> Any:
+    if not {"ignore", "warn"}.issuperset(kwargs.values()) and (trace := current_trace()) is not None:
+        trace.unwatch("np.errstate makes NumPy raise")
+    return np.errstate(**kwargs)
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -257,7 +451,23 @@ def _dist(p: Any, q: Any) -> Any:
     return np.sqrt(_fsum([(a - b) ** 2 for a, b in zip(p, q, strict=True)]))
 
 
+def _frexp(x: Any) -> Any:
+    exponent = math.frexp(x._value)[1]
+    if x == 0 or (abs(x) >= 2.0 ** (exponent - 1) and abs(x) < 2.0**exponent):  # guarded: the exponent is a constant
+        return x * 2.0**-exponent, exponent
+    return x, exponent  # nan and inf
+
+
+def _isclose(a: Any, b: Any, *, rel_tol: float = 1e-9, abs_tol: float = 0.0) -> bool:
+    return bool(a == b) or bool(abs(a - b) <= max(rel_tol * max(abs(a), abs(b)), abs_tol))
+
+
 _MATH = {
+    "frexp": _frexp,
+    "isclose": _isclose,
+    "ldexp": lambda x, i: x * 2.0**i,
+    "modf": lambda x: (x - np.trunc(x), np.trunc(x)),
+    "remainder": lambda x, y: x - np.rint(x / y) * y,
     **{
         name: getattr(np, name)
         for name in ("exp", "exp2", "expm1", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos")
@@ -275,10 +485,64 @@ _MATH = {
     "dist": _dist,
     "fsum": _fsum,
     **{
-        name: lambda x, special=special: getattr(special_functions().special, special)(x)
+        name: lambda x, special=special: getattr(importlib.import_module("scipy.special"), special)(x)
         for name, special in (("erf", "erf"), ("erfc", "erfc"), ("gamma", "gamma"), ("lgamma", "gammaln"))
     },
 }
+
+
+def _mean_of_squares(values: Any, center: Any, freedom: int) -> Any:
+    x = array(list(values))
+    return np.sum((x - (np.mean(x) if center is None else center)) ** 2) / (x.size - freedom)
+
+
+_STATISTICS: dict[str, Callable[..., Any]] = {
+    "mean": lambda data: np.mean(array(list(data))),
+    "fmean": lambda data, weights=None: np.average(array(list(data)), weights=weights),
+    "geometric_mean": lambda data: np.exp(np.mean(np.log(array(list(data))))),
+    "harmonic_mean": lambda data, weights=None: 1 / np.average(1 / array(list(data)), weights=weights),
+    "median": lambda data: np.median(array(list(data))),
+    "median_low": lambda data: sorted(data)[(len(data) - 1) // 2],
+    "median_high": lambda data: sorted(data)[len(data) // 2],
+    "variance": lambda data, xbar=None: _mean_of_squares(data, xbar, 1),
+    "pvariance": lambda data, mu=None: _mean_of_squares(data, mu, 0),
+    "stdev": lambda data, xbar=None: np.sqrt(_mean_of_squares(data, xbar, 1)),
+    "pstdev": lambda data, mu=None: np.sqrt(_mean_of_squares(data, mu, 0)),
+}
+_CMATH: dict[str, Callable[..., Any]] = {
+    **{name: getattr(np, name) for name in ("exp", "log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    "log": lambda z, base=None: np.log(z) if base is None else np.log(z) / np.log(base),
+    "phase": lambda z: np.arctan2(np.imag(z), np.real(z)),
+    "polar": lambda z: (np.abs(z), np.arctan2(np.imag(z), np.real(z))),
+    "rect": lambda r, phi: r * np.cos(phi) + 1j * (r * np.sin(phi)),
+    **{name: getattr(np, name) for name in ("isfinite", "isnan", "isinf")},
+}
+
+
+def _of_numbers(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of Python's numbers, or of a list of them, written in NumPy's terms where they are traced."""
+
+    @functools.wraps(original)
+    def standin(*args: Any, **kwargs: Any) -> Any:
+        args = tuple([list(a) if isinstance(a, Iterator) else a for a in args])
+        if not holds_traced(args):
+            return original(*args, **kwargs)
+        y = function(*[array(a) + 0j if original.__module__ == "cmath" else a for a in args], **kwargs)
+        return tuple([_as_python(part) for part in y]) if type(y) is tuple else _as_python(y)
+
+    return standin
+
+
+def _library_of(module: types.ModuleType, functions: dict[str, Callable[..., Any]]) -> _Library:
+    return _Library(module, {n: _of_numbers(getattr(module, n), f) for n, f in functions.items() if hasattr(module, n)})
+
+
+def _statistics() -> _Library:
+    """Return the stand-in for the module ``statistics``, which is loaded by whoever uses it."""
+    return _library_of(importlib.import_module("statistics"), _STATISTICS)
+
+
+CMATH = _library_of(cmath, _CMATH)
 MATH = _Library(math, {n: _by_numpy(getattr(math, n), f) for n, f in _MATH.items() if hasattr(math, n)})
 _CREATION = {
     "zeros": _zeros,
@@ -286,11 +550,16 @@ _CREATION = {
     "ones": _ones,
     "full": _full,
     "eye": _eye,
-    "identity": _eye,
+    "identity": _identity,
+    "fromiter": _fromiter,
     "array": _array,
-    **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite"), _asarray),
+    **dict.fromkeys(("asarray", "asanyarray"), _asarray),
+    "ascontiguousarray": _ascontiguousarray,
+    "asfortranarray": _asfortranarray,
+    "asarray_chkfinite": _asarray_chkfinite,
     "arange": _arange,
     "vectorize": Vectorize,
+    "errstate": _errstate,
     "float64": _Float64,
     "float32": _Float32,
     "r_": _Joined(np.r_),
@@ -310,6 +579,7 @@ _OF_ARRAYS = (
     "piecewise",
     "choose",
     "multi_dot",
+    "histogram2d",
 )
 
 
@@ -325,8 +595,15 @@ def _listing(module: types.ModuleType) -> dict[str, Any]:
 _CREATION = _listing(np) | _CREATION
 _CREATION |= {part.__name__.rpartition(".")[2]: _Library(part, _listing(part)) for part in (np.linalg, np.fft)}
 NUMPY = _Library(np, _CREATION)
+STANDIN_MODULES = (_Library, SciPy)
 STANDINS: dict[Any, Any] = {
-    float: Float,
+    np: NUMPY,
+    math: MATH,
+    float: _Float,
+    complex: _Complex,
+    type: _Type,
+    cmath: CMATH,
+    **{getattr(cmath, n): getattr(CMATH, n) for n in _CMATH},
     **{getattr(np, n): f for n, f in _CREATION.items() if hasattr(np, n)},
     **{getattr(part, n): f for part in (np.linalg, np.fft) for n, f in _listing(part).items()},
     **{getattr(math, n): getattr(MATH, n) for n in _MATH if hasattr(math, n)},

@@ -17,12 +17,13 @@ from koubai.graph.functions import (
     concatenate,
     conjugated,
     implements,
+    linspace,
     normalized_axis,
     refuse,
     take_along_axis,
 )
 from koubai.graph.ops import Index, apply
-from koubai.graph.trace import FUNCTIONS, untraceable
+from koubai.graph.trace import FUNCTIONS, Traced, untraceable
 
 __all__: list[str] = []
 
@@ -209,16 +210,20 @@ def cov(
     *,
     dtype: Any = None,
 ) -> Any:
-    if fweights is not None or aweights is not None:
-        refuse("cov", "fweights or aweights", "given")
     x = _rows(m, rowvar)
     if y is not None:
         x = concatenate([x, _rows(y, rowvar)], 0)
     x = x.astype(np.result_type(x.dtype, np.float64) if dtype is None else np.dtype(dtype), copy=False)
-    n = x.shape[1] - ((0 if bias else 1) if ddof is None else ddof)
-    x = x - np.mean(x, axis=1, keepdims=True)
-    c = (x @ conjugated(x).T) / max(n, 0)
-    return np.squeeze(c)
+    less = (0 if bias else 1) if ddof is None else ddof
+    weights = [array(w) for w in (fweights, aweights) if w is not None]
+    if not weights:
+        x = x - np.mean(x, axis=1, keepdims=True)
+        return np.squeeze((x @ conjugated(x).T) / max(x.shape[1] - less, 0))
+    w = weights[0] * weights[1] if len(weights) == 2 else weights[0]
+    total = np.sum(w)
+    count = total - less * (np.sum(w * weights[-1]) / total if aweights is not None else 1.0)
+    x = x - (np.sum(x * w, axis=1) / total)[:, None]
+    return np.squeeze((x @ conjugated(x * w).T) / np.maximum(count, 0.0))
 
 
 def _rows(m: Any, rowvar: bool) -> Any:
@@ -252,7 +257,7 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
 
 @implements(np.digitize)
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
-    edges = np.asarray(bins)
+    edges = array(bins)
     x = array(x)
     if edges.size > 1 and edges[0] > edges[-1]:
         return edges.size - np.searchsorted(edges[::-1], x, side="right" if right else "left")
@@ -297,3 +302,101 @@ def _running_extreme(ufunc: np.ufunc) -> Callable[..., Any]:
 
 FUNCTIONS[np.maximum, "accumulate"] = _running_extreme(np.maximum)
 FUNCTIONS[np.minimum, "accumulate"] = _running_extreme(np.minimum)
+
+
+# --- sorted sets and histograms: which elements fall together is constant around the point
+@implements(np.unique)
+def unique(
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: Any = None,
+    *,
+    equal_nan: bool = True,
+    sorted: bool = True,
+) -> Any:
+    x = array(ar)
+    if axis is not None:
+        refuse("unique", "axis", axis)
+    flat = x.ravel() if x.ndim else x.reshape((1,))
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    new = ordered[1:] != ordered[:-1]
+    if equal_nan:
+        new = new & ~(np.isnan(ordered[1:]) & np.isnan(ordered[:-1]))
+    first = concatenate([np.ones(1, np.bool_), new]) if flat.shape[0] else np.zeros(0, np.bool_)
+    starts = FUNCTIONS[np.nonzero](first)[0]
+    results = [ordered[starts]]
+    if return_index:
+        results.append(order[starts])
+    if return_inverse:
+        rank = np.cumsum(first.astype(np.intp)) - 1
+        inverse = np.empty_like(rank)
+        inverse[order] = rank
+        results.append(inverse.reshape(x.shape))
+    if return_counts:
+        results.append(np.diff(concatenate([starts, np.array([flat.shape[0]])])))
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def _edges(function: str, x: Any, bins: Any, range: Any) -> Any:
+    """The edges of the bins, as NumPy lays them."""
+    if isinstance(bins, str):
+        refuse(function, "bins", bins)
+    if np.ndim(bins):
+        edges = array(bins)
+        if np.any(edges[1:] < edges[:-1]):
+            raise ValueError("`bins` must increase monotonically, when an array")
+        return edges
+    if range is None:
+        low, high = (np.min(x), np.max(x)) if x.size else (0.0, 1.0)
+    else:
+        low, high = range
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return linspace(low, high, int(bins) + 1)
+
+
+def _bin(x: Any, edges: Any) -> tuple[Any, Any]:
+    """Return the bin that each element lies in, the last one closed, and whether it lies in any."""
+    n = edges.shape[0] - 1
+    place = np.searchsorted(edges, x, side="right") - 1
+    inside = (x >= edges[0]) & (x <= edges[n])
+    return np.clip(place, 0, n - 1), inside
+
+
+def _counted(place: Any, inside: Any, weights: Any, size: int) -> Any:
+    w = inside.astype(np.intp) if weights is None else np.where(inside, array(weights).ravel(), 0)
+    return apply("add_at", np.zeros(size, w.dtype), w, place, index=Index((Index.HOLE,)))
+
+
+@implements(np.histogram)
+def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
+    x = array(a).ravel()
+    edges = _edges("histogram", x, bins, range)
+    counts = _counted(*_bin(x, edges), weights, edges.shape[0] - 1)
+    if density:
+        counts = counts / np.diff(edges) / np.sum(counts)
+    return counts, edges
+
+
+@implements(np.histogram_bin_edges)
+def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Any:
+    return _edges("histogram_bin_edges", array(a).ravel(), bins, range)
+
+
+@implements(np.histogram2d)
+def histogram2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
+    points = [array(x).ravel(), array(y).ravel()]
+    if type(bins) is Traced or isinstance(bins, np.ndarray) or (isinstance(bins, list | tuple) and len(bins) != 2):
+        bins = [bins, bins]
+    each = list(bins) if isinstance(bins, list | tuple) else [bins, bins]
+    ranges = [None, None] if range is None else list(range)
+    edges = [_edges("histogram2d", p, b, r) for p, b, r in zip(points, each, ranges, strict=True)]
+    (i, in_x), (j, in_y) = (_bin(p, e) for p, e in zip(points, edges, strict=True))
+    shape = tuple(e.shape[0] - 1 for e in edges)
+    counts = _counted(i * shape[1] + j, in_x & in_y, weights, shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    if density:
+        counts = counts / (np.diff(edges[0])[:, None] * np.diff(edges[1])[None, :]) / np.sum(counts)
+    return counts, edges[0], edges[1]

@@ -13,16 +13,21 @@ level 2 only looks whose answer is locally constant (comparisons, ``int``) are a
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
+import gc
 import itertools
 import keyword
 import math
 import operator
+import os
 import sys
+import sysconfig
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,25 +36,36 @@ from koubai.errors import CompileError, TraceError
 from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
+    "DIFFERENCES",
     "FUNCTIONS",
+    "Calls",
     "Graph",
     "Guard",
     "Kink",
     "Node",
+    "OutsideWrite",
     "Trace",
     "Traced",
     "current_trace",
     "evaluate",
     "infer",
+    "is_library",
+    "named_place",
     "new_traced",
     "normalized",
+    "number_taken",
+    "public_name",
     "record",
     "run_nodes",
+    "settled",
     "statement",
+    "uncollected",
     "untraceable",
     "user_frame",
 ]
 
+# op -> call of it -> node: so that none is recorded twice
+Calls: TypeAlias = defaultdict[Op, dict[Any, int]]
 # the code object and the offset of the instruction in it; True: the node is part of that instruction's derivative
 Where: TypeAlias = tuple[CodeType, int, bool] | None
 
@@ -90,7 +106,6 @@ class Node(NamedTuple):
         return _stored_name(self.where) if self.where else None
 
 
-_INPUTS = operator.itemgetter(1)  # of a node
 _new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
@@ -125,10 +140,10 @@ class Kink(NamedTuple):
         return _line(self.where) if self.where else None
 
     def __repr__(self) -> str:
-        return f"<Kink of {self.op}{f' at {_place(self.where)}' if self.where else ''}>"
+        return f"<Kink of {self.op}{f' at {named_place(self.where)}' if self.where else ''}>"
 
 
-def _place(where: tuple[CodeType, int, bool]) -> str:
+def named_place(where: tuple[CodeType, int, bool]) -> str:
     """Return the user's file and line, as a comment names them."""
     return _named_line(where[0].co_filename, _line(where))
 
@@ -166,32 +181,107 @@ def _stores(code: CodeType) -> dict[int, str]:
     }
 
 
-# is this code koubai's or NumPy's own? By identity, since hashing a code object reads all of it; held, so that none
-# takes another's identity
-_inside: dict[int, bool] = {}
+# Whose is this code? By identity, since hashing a code object reads all of it; held, so that none takes another's
+# identity
+_owners: dict[int, int] = {}
 _seen: list[CodeType] = []
+_places: dict[tuple[int, int], Where] = {}  # by the code's identity and the offset: one object for all nodes made there
+_USER, _INSIDE, _LIBRARY, _CALLER = range(4)
+_STDLIB = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")})
+
+
+def is_library(file: str) -> bool:
+    """Return whether a file of code belongs to Python itself or to an installed package."""
+    return file.startswith((*_STDLIB, "<frozen")) or "site-packages" in file or "dist-packages" in file
+
+
+def _owner(frame: FrameType) -> int:
+    code = frame.f_code
+    owner = _owners.get(id(code))
+    if owner is None:
+        module = frame.f_globals.get("__name__") or ""
+        if module == "koubai.graph.call":
+            owner = _CALLER  # whose callee is the traced function
+        elif module.partition(".")[0] in ("koubai", "numpy"):
+            owner = _INSIDE
+        else:
+            owner = _LIBRARY if is_library(code.co_filename) else _USER
+        _owners[id(code)] = owner
+        _seen.append(code)
+    return owner
 
 
 def user_frame(depth: int = 1) -> Where:
-    """Return where the nearest frame outside koubai and NumPy stands; the first ``depth`` are known to be inside."""
-    frame = sys._getframe(depth)
+    """Return where the nearest frame of the user's stands; the first ``depth`` are known to be koubai's.
+
+    Where the traced function itself is an installed package's, it counts as the user's.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    outermost = None
     while frame is not None:
-        code = frame.f_code
-        inside = _inside.get(id(code))
-        if inside is None:
-            module = frame.f_globals.get("__name__", "")
-            inside = _inside[id(code)] = module.partition(".")[0] in ("koubai", "numpy")
-            _seen.append(code)
-        if not inside:
-            return code, frame.f_lasti, False
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+        owner = _owners.get(id(frame.f_code))
+        if owner is None:
+            owner = _owner(frame)
+        if owner == _USER:
+            return _place_of(frame)
+        if owner == _LIBRARY:
+            outermost = frame
+        elif owner == _CALLER and outermost is not None:
+            break
+        frame = frame.f_back
+    return None if outermost is None else _place_of(outermost)
+
+
+def _place_of(frame: FrameType) -> Where:
+    key = id(frame.f_code), frame.f_lasti
+    where = _places.get(key)
+    if where is None:
+        where = _places[key] = frame.f_code, frame.f_lasti, False
+    return where
+
+
+def _library_call() -> str | None:
+    """Return the public name of the library's function that the user's line calls, if one is running."""
+    frame: FrameType | None = sys._getframe(1)
+    names = []
+    while frame is not None and (owner := _owner(frame)) not in (_USER, _CALLER):
+        if owner == _LIBRARY:
+            names.append(public_name(frame.f_globals.get("__name__") or "", frame.f_code.co_qualname))
+            # a decorator's wrapper holds what it wraps
+            inner = [f for f in frame.f_locals.values() if type(f) is FunctionType] if not names[-1][1] else []
+            names += [public_name(f.__module__ or "", f.__qualname__) for f in inner]
+        frame = frame.f_back
+    known = [name for name, is_known in names if is_known]
+    return known[-1] if known else names[-1][0] if names else None
+
+
+def public_name(module: str, qualname: str) -> tuple[str, bool]:
+    """Return what a user would call a library's function, and whether there is such a name."""
+    parts = itertools.takewhile(lambda part: not part.startswith("_"), module.split("."))
+    public = ".".join(parts)
+    names = [name for name in qualname.replace("<locals>.", "").split(".") if name not in ("__call__", "__init__")]
+    return f"{public}.{'.'.join(names)}", hasattr(sys.modules.get(public), names[0] if names else "")
 
 
 def untraceable(reason: str, fix: str) -> TraceError:
     """Return a TraceError that points at the user's line."""
     where = user_frame()
     return TraceError(reason, fix, where[0].co_filename if where else None, _line(where) if where else None)
+
+
+def number_taken(what: str, fix: str) -> TraceError:
+    """Return a TraceError that says who took the number out of a traced value: ``what``, or the library in between."""
+    called = _library_call()
+    if called is not None:
+        what = called
+        fix = "koubai doesn't know it: write it with NumPy's functions, or " + DIFFERENCES
+    return untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+
+
+DIFFERENCES = (
+    "let differences be taken from the start: method='central' (in minimize grad='central') costs two evaluations of f "
+    "an element of x"
+)
 
 
 class Graph:
@@ -203,7 +293,7 @@ class Graph:
 
     __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs", "table")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
-    table: dict[Any, int]  # call -> node, for a derivative to share; empty where nobody kept it
+    table: list[Calls]  # of its nodes, for one derivative to take and go on with; empty where nobody kept it
 
     def __init__(
         self,
@@ -214,21 +304,24 @@ class Graph:
         kinks: Sequence[Kink] = (),
         name: str = "f",
         known: Graph | Trace | None = None,
+        forms: Sequence[Any] = (),
     ) -> None:
+        """``known``, ``forms``: as `check` takes them."""
         self.nodes = tuple(nodes)
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.guards = tuple(guards)
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
-        self.table = {}
-        self.check(known)
+        self.table = []
+        self.check(known, forms)
 
-    def check(self, known: Graph | Trace | None = None) -> None:
+    def check(self, known: Graph | Trace | None = None, given: Sequence[Any] = ()) -> None:
         """Raise CompileError unless order, shapes and dtypes are consistent.
 
         known: a graph, or a trace, which checks what it records; as far as this graph begins with the same nodes, they
-        need no other look.
+        need no other look. given: the forms of the first nodes, where these are such nodes with other numbers: of
+        them only the order is looked at.
         """
         nodes = self.nodes
         forms: list[Any] = []  # of the nodes before the one looked at
@@ -238,14 +331,22 @@ class Graph:
                 same = itertools.takewhile(bool, map(operator.is_, nodes, known.nodes))
                 del forms[sum(same) :]
             elif len(nodes) == len(known.nodes):
-                self.table = known.table
                 if isinstance(known, Trace):
-                    known.table = {}  # what it records from now on is not in this graph
+                    self.table = [known.table]
+                    known.table = defaultdict(dict)  # what it records from now on is not in this graph
+                else:
+                    self.table = known.table
+        first = len(forms)
+        forms += given[first:]
+        for i in range(first, len(forms)):
+            inputs = nodes[i][1]
+            if inputs and not 0 <= min(inputs) <= max(inputs) < i:
+                raise _disorder(i, nodes[i][0], inputs)
         for op, inputs, params, shape, dtype, _ in nodes[len(forms) :]:
             i = len(forms)
             form = (shape, dtype if dtype is not None else type(params["value"]))
             if inputs and not 0 <= min(inputs) <= max(inputs) < i:
-                raise CompileError(f"node {i} ({op.name}) reads no earlier node: {inputs}")
+                raise _disorder(i, op, inputs)
             if op.elementwise or op.shape is not None:
                 found = infer(op, forms, nodes, inputs, params)
                 if found != form:
@@ -268,17 +369,23 @@ class Graph:
         known: Graph | Trace | None = None,
     ) -> Graph:
         """Return the graph without the nodes that nothing needs. ``known``: as `check` takes it."""
-        roots = (*outputs, *inputs, *[guard.node for guard in guards])
-        if len({*roots, *itertools.chain.from_iterable(map(_INPUTS, nodes))}) == len(nodes):  # each has a reader
-            return cls(nodes, inputs, outputs, guards, kinks, name, known)
         needed = bytearray(len(nodes))
-        for i in roots:
+        for i in (*outputs, *inputs, *[guard.node for guard in guards]):
             needed[i] = 1
         for i in range(len(nodes) - 1, -1, -1):
             if needed[i]:
                 for j in nodes[i][1]:
                     needed[j] = 1
         first = needed.find(0)
+        if first < 0:
+            return cls(nodes, inputs, outputs, guards, kinks, name, known)
+        if isinstance(known, Trace):
+            known.table = defaultdict(dict)  # its numbers are not the graph's; room for the graph's nodes
+        forms: Sequence[Any] = ()
+        ends = False  # are the nodes of a trace that ends here? Then they are let go of on the way
+        if known is not None and known.nodes is nodes:
+            forms = list(itertools.compress(known.forms, needed))
+            ends = isinstance(known, Trace) and not known.concrete
         new = list(range(first))  # what stands before the first dead node stays
         kept = list(nodes[:first])
         place = new.__getitem__
@@ -289,6 +396,8 @@ class Graph:
                 if used:
                     node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
                 kept.append(node)
+            if ends:
+                nodes[i] = None  # type: ignore[index]
         return cls(
             kept,
             [new[i] for i in inputs],
@@ -297,6 +406,22 @@ class Graph:
             [kink._replace(node=new[kink.node] if needed[kink.node] else -1) for kink in kinks],
             name,
             known,
+            forms,
+        )
+
+    def unguarded(self) -> Graph:
+        """Return the graph without its guards, for a run where it was traced."""
+        return Graph.pruned(self.nodes, self.inputs, self.outputs, (), self.kinks, self.name, self)
+
+    def equals(self, other: Graph) -> bool:
+        """Return whether the other graph has the same nodes, outputs and guards, and reads the same arrays."""
+        if (len(self.nodes), self.inputs, self.outputs) != (len(other.nodes), other.inputs, other.outputs):
+            return False
+        if len(self.guards) != len(other.guards) or not all(map(_same_node, self.nodes, other.nodes)):
+            return False
+        return all(
+            a.node == b.node and _same_value(a.expected, b.expected)
+            for a, b in zip(self.guards, other.guards, strict=True)
         )
 
     def gradient(self, wrt: Sequence[int] | None = None) -> Graph:
@@ -317,7 +442,7 @@ class Graph:
         """Return one Python name a node: the user's own where it can be recovered, never twice."""
         used: dict[str, int] = {}
         names = []
-        taken = {"np", "special", self.name}
+        taken = {"np", "special", "linalg", self.name}
         for i, node in enumerate(self.nodes):
             name = node.name
             if name is None or not name.isidentifier() or keyword.iskeyword(name):
@@ -372,8 +497,9 @@ class Graph:
         arguments = ", ".join(names[i] for i in self.inputs)
         returned = ", ".join(names[i] for i in self.outputs)
         imports = ["import numpy as np"]
-        if any(node.op.name.startswith("special.") for node in self.nodes):
-            imports.append("from scipy import special")
+        parts = sorted({node.op.name.partition(".")[0] for node in self.nodes if "." in node.op.name})
+        if parts:  # a primitive of SciPy's is named after the part of SciPy that it comes from
+            imports.append(f"from scipy import {', '.join(parts)}")
         return "\n".join([*imports, "", "", f"def {self.name}({arguments}):", *body, f"    return {returned}", ""])
 
     def __str__(self) -> str:
@@ -389,6 +515,29 @@ class Graph:
         return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.guards)} guards>"
 
 
+def _same_node(a: Node, b: Node) -> bool:
+    if a is b:
+        return True
+    op, inputs, params, shape, dtype, _ = a
+    if op is not b[0] or inputs != b[1] or shape != b[3] or dtype != b[4]:
+        return False
+    if op is CAPTURED:
+        return params["value"] is b[2]["value"]
+    if op is CONSTANT:
+        return _same_value(params["value"], b[2]["value"])
+    return bool(params == b[2])  # not the user's line: it does not count
+
+
+def _same_value(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray | np.generic):
+        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
+    return bool(repr(a) == repr(b) if isinstance(a, float | complex) else a == b)
+
+
 def _number(value: Any, typed: bool) -> str:
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
@@ -401,6 +550,8 @@ def _number(value: Any, typed: bool) -> str:
 
 def _array_text(value: Any) -> str:
     array = np.asarray(value)
+    if not array.size:  # its text would lose the shape
+        return f"np.empty({array.shape}, np.{array.dtype.name})"
     with np.printoptions(threshold=sys.maxsize, floatmode="unique", linewidth=sys.maxsize):
         text = " ".join(np.array2string(array, separator=", ").split())
     text = text.replace("inf", "np.inf").replace("nan", "np.nan")
@@ -421,7 +572,17 @@ def evaluate(graph: Graph, *args: Any) -> tuple[Any, ...]:
     """Run the graph in plain NumPy: this is what it means. Guards are not looked at."""
     if len(args) != len(graph.inputs):
         raise TypeError(f"{graph.name} takes {len(graph.inputs)} arguments, got {len(args)}")
-    return tuple(run_nodes(graph, args)[i] for i in graph.outputs)
+    last = {j: i for i, node in enumerate(graph.nodes) for j in node.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    values: dict[int, Any] = dict(zip(graph.inputs, args, strict=True))
+    with np.errstate(all="ignore"):
+        for i, node in enumerate(graph.nodes):
+            if node.op is not INPUT:
+                values[i] = node.op.call(*[values[j] for j in node.inputs], **node.params)
+            for j in node.inputs:
+                if last[j] == i:  # a loop that fills a table makes a table a step
+                    values.pop(j, None)
+    return tuple([values[i] for i in graph.outputs])
 
 
 def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
@@ -485,6 +646,10 @@ def infer(op: Op, forms: Sequence[Any], nodes: Sequence[Node], inputs: Sequence[
     return found
 
 
+def _disorder(i: int, op: Op, inputs: tuple[int, ...]) -> CompileError:
+    return CompileError(f"node {i} ({op.name}) reads no earlier node: {inputs}")
+
+
 def _misfit(i: int, op: Op, form: Any, found: Any) -> CompileError:
     return CompileError(f"node {i} ({op.name}) is recorded as {form}, but its inputs give {found}")
 
@@ -507,6 +672,30 @@ def _worked_out(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tup
 
 
 # --- the trace
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector off while many objects are made that are no garbage: it would go through all of them
+    again and again. No code of the user's runs meanwhile.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+class OutsideWrite(BaseException):
+    """The function is about to write into an array from outside: it is to be traced again with a copy of that one.
+
+    It is no Exception, lest the function catch it.
+    """
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+
+
 class _Active(threading.local):
     trace: Trace | None = None
 
@@ -528,6 +717,7 @@ class _Running:
 
     def __enter__(self) -> None:
         self.outer, _active.trace = _active.trace, self.trace
+        self.trace.errors = np.geterr()
         self.quiet.__enter__()
 
     def __exit__(self, *exception: object) -> None:
@@ -545,15 +735,19 @@ class Trace:
         self.nodes: list[Node] = []
         self.levels: list[int] = []
         self.forms: list[Any] = []  # as a graph's
-        self.table: dict[Any, int] = {}
+        self.table: Calls = defaultdict(dict)
         self.inputs: list[int] = []
         self.guards: dict[tuple[int, Any], Guard] = {}
         self.kinks: list[Kink] = []
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
-        self.raised: Exception | None = None  # what a NumPy call raised because of the numbers that it met
-        self.told = False  # was a differentiated value written out as text, with all its digits?
+        self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
+        self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
+        self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
+        self.errors: Any = {}  # how NumPy is told to answer what is not finite, outside the trace
+        self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
+        self.captures: dict[int, tuple[Traced, np.ndarray[Any, Any], int]] = {}  # traced, original, node at first
 
     def running(self) -> _Running:
         """Make this the trace of the thread while the user's function runs."""
@@ -596,24 +790,76 @@ class Trace:
             if dtype.kind not in "fiubc":
                 raise untraceable(f"a value of dtype {dtype} meets the traced one", "use real numbers only")
             key = (dtype, shape, value.tobytes()) if value.size <= 64 else None
+        known = self.table[CONSTANT]
         if key is not None:
-            i = self.table.get(key)
+            i = known.get(key)
             if i is not None:
                 return i
         i = self.append(CONSTANT, {"value": value}, shape, dtype, 0, self.where)
         if key is not None:
-            self.table[key] = i
+            known[key] = i
         return i
+
+    def adopt(self, value: Traced) -> Traced:
+        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.replay` gives.
+
+        It is at the same level: what follows from it must not be looked at, though it is not differentiated here.
+        """
+        if value._trace is self:
+            return value
+        outer = value._trace
+        if not outer.concrete or outer.closed or self.closed:
+            raise _strangers()
+        node = value._current()
+        known, key = self.table[INPUT], (id(outer), node)
+        i = known.get(key)
+        if i is None:
+            shape, dtype = value.shape, value.dtype
+            i = known[key] = self.append(INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node])
+            self.inputs.append(i)
+            self.adopted.append(new_traced(outer, node, value._value, shape, dtype))
+        shown = value._value
+        if isinstance(shown, np.ndarray):
+            shown = shown.copy()
+            shown.flags.writeable = False
+        inner = new_traced(self, i, shown, value.shape, value.dtype)
+        inner._weak = value._weak
+        return inner
 
     def captured(self, value: np.ndarray[Any, Any]) -> Traced:
         """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
-        key = ("captured", id(value))
-        i = self.table.get(key)
+        known, key = self.table[CAPTURED], id(value)
+        i = known.get(key)
         if i is None:
-            i = self.table[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
-        shown = value.view(np.ndarray)
-        shown.flags.writeable = False
-        return new_traced(self, i, shown, value.shape, value.dtype)
+            i = known[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
+        if id(value) in self.writable:
+            shown = value.copy()
+        else:
+            shown = value.view(np.ndarray)
+            shown.flags.writeable = False
+        traced = new_traced(self, i, shown, value.shape, value.dtype)
+        self.captures[id(traced)] = traced, value, i
+        return traced
+
+    def unwatch(self, reason: str) -> None:
+        """Note why the graph can't serve another call: something that it depends on can't be watched."""
+        if self.unwatched is None:
+            self.unwatched = reason
+
+    def warn(self) -> None:
+        """Let NumPy warn from here on as it does outside: the function looks at warnings."""
+        np.seterr(**self.errors)
+
+    def commit_captured(self) -> bool:
+        """Write what the function wrote into arrays from outside into these; return whether there was any."""
+        written = [(t, array) for t, array, node in self.captures.values() if t._current() != node]
+        for _, array in written:
+            for _, other, _ in self.captures.values():
+                if other is not array and np.may_share_memory(other, array):
+                    raise untraceable("the function writes into an array that shares memory with another", "copy it")
+        for traced, array in written:
+            np.copyto(array, traced._value)
+        return bool(written)
 
     def emit(self, op: Op, inputs: tuple[int, ...], params: dict[str, Any], form: Any = None, depth: int = 3) -> int:
         """Return the node for this call, a new one unless the same stands already.
@@ -622,20 +868,19 @@ class Trace:
         """
         if self.closed:
             raise untraceable("a traced value outlived its trace", "don't keep values of x outside the function")
-        key = (op, inputs, *params.values()) if params else (op, inputs)
-        i = self.table.get(key)
+        known, key = self.table[op], (inputs, *params.values()) if params else inputs
+        i = known.get(key)
         if i is not None:
             return i
         nodes, forms = self.nodes, self.forms
         i = len(nodes)
         if form is None or op.elementwise or op.shape is not None:
             found = infer(op, forms, nodes, inputs, params)
-            if form is None:
-                form = found
-            elif found != form:
+            if form is not None and found != form:
                 if form[1] == np.object_:
                     raise untraceable(f"{op.name} gives a value of dtype object", "use real numbers only")
                 raise _misfit(i, op, form, found)
+            form = found  # one object for all nodes of this form
         if self.concrete:
             level, levels = 0, self.levels
             for j in inputs:
@@ -645,7 +890,7 @@ class Trace:
             where = user_frame(depth)
         else:
             where = self.where
-        self.table[key] = i
+        known[key] = i
         shape, dtype = form
         nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
         forms.append(form)
@@ -653,11 +898,23 @@ class Trace:
 
     def derive(self, op: Op, nodes: list[int], params: dict[str, Any]) -> int:
         """Return the node for this call in a trace without numbers, leaving out work that changes no bit."""
-        simplify = _SIMPLER.get(op) or (_simpler if op.elementwise and not params else None)
+        simplify = _SIMPLER.get(op)
+        if simplify is None and op.elementwise and not params:
+            simplify = _simpler
         simpler = simplify(self, op, nodes, params) if simplify is not None else None
         return self.emit(op, tuple(nodes), params) if simpler is None else simpler
 
+    def own(self, value: Any) -> Any:
+        """Return ``value``, which is to be written into an array of this trace, as a value of this trace."""
+        if type(value) is not Traced or value._trace is self or value._trace.closed:
+            return settled(value)
+        if _active.trace is not self:
+            raise _strangers()
+        return self.adopt(value)
+
     def guard(self, node: int, expected: Any) -> None:
+        if self.closed:
+            return
         if self.concrete and self.levels[node] == 0:
             return  # a constant can't change
         key = (node, expected.tobytes() if isinstance(expected, np.ndarray) else (type(expected), expected))
@@ -674,6 +931,8 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
     first = args[0]
     trace = first._trace if type(first) is Traced else next(a._trace for a in args if type(a) is Traced)
+    if trace.closed:
+        return _after_the_trace(op, args, params)  # type: ignore[no-any-return]
     nodes = []
     if not trace.concrete:
         for a in args:
@@ -694,7 +953,9 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     for a in args:
         if type(a) is Traced:
             if a._trace is not trace:
-                raise _strangers()
+                if a._trace.closed:
+                    return record(op, [settled(b) for b in args], params)
+                return record(op, _adopted(args), params)
             if a._weak:
                 cast = _given_way(args)
                 if cast is not args:
@@ -708,7 +969,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     try:
         value = op.call(*values, **params) if params else op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
-        trace.raised = error  # the function may catch it: a branch without a guard
+        trace.unwatch(f"{op.name} raised {type(error).__name__}")  # the function may catch it: a way without a guard
         raise
     shape, dtype = form = value.shape, value.dtype
     i = trace.emit(op, tuple(nodes), params, form, 4)
@@ -716,12 +977,45 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
     result = new_traced(trace, i, value, shape, dtype)
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
-        result._base, result._base_node, result._view = args[0], nodes[0], trace.nodes[i]
+        base = args[0]
+        result._base, result._base_node, result._view = base, nodes[0], trace.nodes[i]
+        root = result._root = base if base._base is None else base._root
+        result._root_node = root._node
     return result
 
 
+def _after_the_trace(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Answer for traced values that outlived their trace: they are the numbers that they were."""
+    plain = [settled(a) for a in args]
+    if any(type(a) is Traced for a in plain):
+        return record(op, plain, params)
+    return op.call(*plain, **params)
+
+
+def settled(value: Any) -> Any:
+    """Return a traced value that outlived its trace as the number that it was, also inside lists and tuples."""
+    kind = type(value)
+    if kind is Traced:
+        return value.plain() if value._trace.closed and value._trace.concrete else value
+    if kind is list or kind is tuple:
+        parts = [settled(part) for part in value]
+        return value if all(map(operator.is_, parts, value)) else kind(parts)
+    return value
+
+
 def _strangers() -> TraceError:
-    return untraceable("values of two different traces meet", "don't use an outer x inside an inner gradient")
+    return untraceable(
+        "values of two different traces meet",
+        "let the function of an inner gradient change no array of the outer one's",
+    )
+
+
+def _adopted(args: Sequence[Any]) -> list[Any]:
+    """Return the arguments in the trace that is running: what belongs to one around it becomes an input there."""
+    trace = _active.trace
+    if trace is None or trace.closed or not trace.concrete:
+        raise _strangers()
+    return [trace.adopt(a) if type(a) is Traced else a for a in args]
 
 
 def _are_numbers(args: Sequence[Any]) -> bool:
@@ -758,10 +1052,11 @@ def _simpler(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> 
     at = trace.nodes
     constant = True
     for i in nodes:
-        kind = at[i].op
+        kind = at[i][0]
         if kind is _BROADCAST:
             return _unspread(trace, op, nodes)
-        constant = constant and kind is CONSTANT and at[i].shape == ()
+        if constant and (kind is not CONSTANT or at[i][3]):
+            constant = False
     if constant:
         value = op.call(*[at[i].params["value"] for i in nodes])
         if isinstance(value, np.generic):
@@ -788,22 +1083,23 @@ def _simpler_product(trace: Trace, op: Op, nodes: list[int], params: dict[str, A
     at = trace.nodes
     a, b = nodes
     left, right = at[a], at[b]
-    if left.op is CONSTANT or right.op is CONSTANT:
+    one, other = left[0], right[0]
+    if one is CONSTANT or other is CONSTANT:
         for constant, i in ((left, b), (right, a)):
             factor = _factor(constant)
-            other = at[i]
-            if factor is None or other.dtype is None:
+            dtype = at[i].dtype
+            if factor is None or dtype is None:
                 continue
-            if factor == 1.0 and (constant.dtype is None or constant.dtype == other.dtype):
+            if factor == 1.0 and (constant.dtype is None or constant.dtype == dtype):
                 return i
             inner = _scaled(trace, i)
             if inner is not None and (_exact(factor) or _exact(inner[0])):
                 return trace.derive(op, [trace.constant(factor * inner[0]), inner[1]], _NONE)
-    elif left.op is _MULTIPLY and right.op is _MULTIPLY:
-        one, two = _scaled(trace, a), _scaled(trace, b)
-        if one is not None and two is not None and (_exact(one[0]) or _exact(two[0])):
-            scaled = trace.derive(op, [trace.constant(one[0] * two[0]), one[1]], _NONE)
-            return trace.derive(op, [scaled, two[1]], _NONE)
+    elif one is _MULTIPLY and other is _MULTIPLY:
+        first, second = _scaled(trace, a), _scaled(trace, b)
+        if first is not None and second is not None and (_exact(first[0]) or _exact(second[0])):
+            scaled = trace.derive(op, [trace.constant(first[0] * second[0]), first[1]], _NONE)
+            return trace.derive(op, [scaled, second[1]], _NONE)
     return _simpler(trace, op, nodes, params)
 
 
@@ -821,9 +1117,9 @@ def _simpler_negative(trace: Trace, op: Op, nodes: list[int], params: dict[str, 
 def _simpler_sum_of_two(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
     at = trace.nodes
     i, j = nodes
-    if at[i].op is _NEGATIVE:
+    if at[i][0] is _NEGATIVE:
         return trace.derive(_SUBTRACT, [j, at[i].inputs[0]], _NONE)
-    if at[j].op is _NEGATIVE:
+    if at[j][0] is _NEGATIVE:
         return trace.derive(_SUBTRACT, [i, at[j].inputs[0]], _NONE)
     return _simpler(trace, op, nodes, params)
 
@@ -908,13 +1204,22 @@ def new_traced(trace: Trace, node: int, value: Any, shape: Shape, dtype: Any) ->
 
 
 _blank = object.__new__
+_BINARY = dis.opmap["BINARY_OP"]
+
+
+def _formats(frame: FrameType) -> bool:
+    """Is this frame at a ``%``? A traced value does not ask itself for its number there, so a text does."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return code[at] == _BINARY and dis._nb_ops[code[at + 1]][1] in ("%", "%=")  # type: ignore[attr-defined]
 
 
 class Traced:
     """A value of the function being traced. It behaves as a NumPy array, or as a NumPy scalar when 0-d."""
 
-    __slots__ = ("__weakref__", "_base", "_base_node", "_node", "_trace", "_value", "_view", "_weak", "dtype", "shape")
-    __hash__ = object.__hash__
+    __slots__ = (
+        *("__weakref__", "_base", "_base_node", "_node", "_root", "_root_node", "_trace", "_value", "_view", "_weak"),
+        *("dtype", "shape"),
+    )
     _record = staticmethod(record)
     _trace: Trace
     _node: int  # below 0: a number of a trace without numbers, which is no node yet
@@ -923,6 +1228,8 @@ class Traced:
     _base: Traced | None  # the array that this one is a view of,
     _base_node: int  # the node of the base that `_node` was taken from,
     _view: Node  # and the node that took it
+    _root: Traced  # at the end of the chain of bases: the one whose memory it is, and not a view,
+    _root_node: int  # and that one's node for which `_node` holds
     shape: Shape
     dtype: Any
 
@@ -942,47 +1249,64 @@ class Traced:
     # --- aliasing: what is written into an array shows in its views, and the other way round
     def _current(self) -> int:
         """Return the node that holds this array's present content; a view's is taken anew when its base was written."""
-        base = self._base
-        if base is not None:
-            view = self._view
-            now = base._current()
-            if now != self._base_node:
-                inputs = (now, *view.inputs[1:])
-                self._node = self._trace.emit(view.op, inputs, view.params, (self.shape, self.dtype))
-                self._base_node = now
+        if self._base is not None:
+            if self._root._node != self._root_node:
+                self._take_anew()
         elif self._node < 0:  # a number of a trace without numbers
             self._node = self._trace.constant(self._value)
         return self._node
 
+    def _take_anew(self) -> None:
+        chain = [self]  # of views of views, which may be long
+        while (base := chain[-1]._base) is not self._root:
+            chain.append(base)  # type: ignore[arg-type]
+        now = root_node = self._root._node
+        for shown in reversed(chain):
+            if now != shown._base_node:
+                view = shown._view
+                inputs = (now, *view.inputs[1:])
+                shown._node = self._trace.emit(view.op, inputs, view.params, (shown.shape, shown.dtype))
+                shown._base_node = now
+            shown._root_node = root_node
+            now = shown._node
+
     def _assign(self, node: int) -> None:
         """Point this array, and what it is a view of, at new content."""
-        base = self._base
-        if base is not None:
-            view, emit = self._view, self._trace.emit
-            form = base.shape, base.dtype
+        emit = self._trace.emit
+        shown: Traced = self
+        chain: list[tuple[Traced, int]] = []  # of views of views, and the new content of each
+        while (base := shown._base) is not None:
+            chain.append((shown, node))
+            view, form = shown._view, (base.shape, base.dtype)
             if view.op is _GETITEM:
-                inputs = (base._current(), node, *view.inputs[1:])
-                written = emit(OPS["setitem"], inputs, view.params, form)
+                node = emit(OPS["setitem"], (base._current(), node, *view.inputs[1:]), view.params, form)
             elif view.op.name == "transpose":
                 axes = view.params["axes"]
                 back = {"axes": tuple(sorted(range(len(axes)), key=axes.__getitem__))}
-                written = emit(view.op, (node,), back, form)
+                node = emit(view.op, (node,), back, form)
             elif view.op.name == "reshape":
-                written = emit(view.op, (node,), {"shape": base.shape}, form)
+                node = emit(view.op, (node,), {"shape": base.shape}, form)
             else:
                 raise untraceable(f"the function writes into a view made by {view.op.name}", "write into a copy")
-            base._assign(written)
-            self._base_node = base._current()
-        self._node = node
+            shown = base
+        root, now = shown, node
+        root._node = now
+        for shown, node in reversed(chain):
+            shown._base_node, shown._root_node, shown._node = now, root._node, node
+            now = node
 
     def _write(self, new: Any) -> Traced:
         """Overwrite this array with ``new``, as ``out=`` and ``+=`` do."""
+        if self._trace.closed:
+            self._writeable()[...] = settled(new)
+            return self
         if np.shape(new) != self.shape:
             if len(np.shape(new)) > self.ndim or np.broadcast_shapes(np.shape(new), self.shape) != self.shape:
                 raise ValueError(
                     f"non-broadcastable output operand with shape {self.shape}: the result has {np.shape(new)}"
                 )
             new = np.broadcast_to(new, self.shape)
+        new = self._trace.own(new)
         if not isinstance(new, Traced):
             new = self._wrap(new)
         if new.dtype != self.dtype:
@@ -998,7 +1322,13 @@ class Traced:
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{type(value).__name__} does not support item assignment")
         if not value.flags.writeable:
-            raise untraceable("the function writes into an array from outside, or a read-only one", "write into a copy")
+            root = self
+            while root._base is not None:
+                root = root._base
+            captured = self._trace.captures.get(id(root))
+            if captured is not None and captured[1].flags.writeable:
+                raise OutsideWrite(captured[1])
+            raise untraceable("the function writes into a read-only array", "write into a copy")
         return value
 
     def _wrap(self, value: Any) -> Traced:
@@ -1008,13 +1338,34 @@ class Traced:
         return new_traced(trace, i, held if held.ndim else held[()], held.shape, held.dtype)
 
     # --- looks
+    def plain(self) -> Any:
+        """Return the number, or a copy of the array, that this is at the traced point."""
+        value = self._value
+        if isinstance(value, np.ndarray):
+            return value.copy()
+        return value.item() if self._weak else value
+
+    def __hash__(self) -> int:
+        value = self._value
+        if self.shape or not self._trace.concrete:
+            raise TypeError("unhashable type: 'numpy.ndarray'")
+        trace = self._trace
+        if not trace.closed:
+            node = self._current()
+            trace.guard(node, value)
+            if trace.levels[node] == 2:
+                trace.unwatch("it takes a traced value as a key")
+        return hash(value)
+
     def _look(self, what: str, fix: str) -> Any:
         """Return the number itself, guarded; refused where the derivative would be lost."""
+        if self._trace.closed:
+            return self.plain()
         if not self._trace.concrete:
             raise CompileError(f"a derivative rule looked at a value: {what}")
         node = self._current()
         if self._trace.levels[node] == 2:
-            raise untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
+            raise number_taken(what, fix)
         value = self._value.copy() if isinstance(self._value, np.ndarray) else self._value
         self._trace.guard(node, value)
         return value
@@ -1023,6 +1374,8 @@ class Traced:
         if not self._trace.concrete:
             raise CompileError("a derivative rule looked at a value: bool()")
         answer = bool(self._value)  # raises for more than one element, as NumPy does
+        if self._trace.closed:
+            return answer
         asked = self if self.dtype == np.bool_ else record(OPS["not_equal"], (self, 0))
         self._trace.guard(asked._current(), answer)
         return answer
@@ -1037,6 +1390,8 @@ class Traced:
         return int(self._look("an index", "index with integers"))
 
     def __float__(self) -> float:
+        if _formats(sys._getframe(1)):  # a text's own % asks for the number
+            return float(self._shown())
         return float(self._look("float()", "leave float() out"))
 
     def __complex__(self) -> complex:
@@ -1062,8 +1417,10 @@ class Traced:
         if self._value is not None and not trace.closed:
             node = self._current()
             trace.guard(node, np.copy(self._value) if self.shape else self._value)
-            trace.told = trace.told or (trace.levels[node] == 2 and not rounded)
-        return self._value
+            if trace.levels[node] == 2:
+                trace.unwatch("it makes a text of a traced value")
+                trace.told = trace.told or not rounded
+        return self.plain() if trace.concrete else self._value
 
     def __repr__(self) -> str:
         return repr(self._shown())
@@ -1090,6 +1447,9 @@ class Traced:
 
     # --- NumPy's protocols
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if self._trace.closed:
+            inputs = tuple([settled(a) for a in inputs])
+            return getattr(ufunc, method)(*inputs, **{k: settled(v) for k, v in kwargs.items()})
         if method == "__call__" and not kwargs:
             op = UFUNCS.get(ufunc)
             if op is not None:
@@ -1097,6 +1457,8 @@ class Traced:
         return FUNCTIONS["ufunc"](ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if self._trace.closed:
+            return function(*[settled(a) for a in args], **{k: settled(v) for k, v in kwargs.items()})
         written = FUNCTIONS.get(function)
         if written is not None:
             return written(*args, **kwargs)
@@ -1109,15 +1471,19 @@ class Traced:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         held = self._writeable()
+        if self._trace.closed:
+            held[settled(index)] = settled(value)
+            return
         if isinstance(index, Traced) and index.dtype == np.bool_ and index.shape == self.shape and np.ndim(value) == 0:
             self._write(record(OPS["where"], (index, value, self)))
             return
         index, arrays = normalized(self, index)
         if isinstance(value, list | tuple):
             value = FUNCTIONS["array"](value)
+        trace = self._trace
+        value, *arrays = [trace.own(a) for a in (value, *arrays)]
         values = [a._value if type(a) is Traced else a for a in (value, *arrays)]
         held[index.fill(values[1:])] = values[0]
-        trace = self._trace
         nodes = [self._current()]
         for a in (value, *arrays):
             nodes.append(a._current() if type(a) is Traced else trace.constant(a))
@@ -1138,6 +1504,14 @@ class Traced:
     @property
     def nbytes(self) -> int:
         return self.size * self.itemsize
+
+    @property
+    def base(self) -> Traced | None:
+        return self._base
+
+    @property
+    def flags(self) -> Any:
+        return np.asarray(self._value).flags
 
     @property
     def T(self) -> Traced:
@@ -1200,6 +1574,12 @@ class Traced:
         number._weak = y.dtype == np.float64
         return number
 
+    def tobytes(self, order: Any = "C") -> bytes:
+        return bytes(np.asarray(self._shown()).tobytes(order))
+
+    def is_integer(self) -> bool:
+        return bool(self == np.trunc(self))
+
     def fill(self, value: Any) -> None:
         self[...] = value
 
@@ -1229,11 +1609,6 @@ class Traced:
     def __rdivmod__(self, other: Any) -> Any:
         return other // self, other % self
 
-    def __rpow__(self, other: Any) -> Any:
-        result = record(OPS["power"], (other, self))
-        result._weak = self._weak and _python_like(other)
-        return result
-
 
 class _Flat:
     """``a.flat`` where ``a.ravel()`` would be a copy, so that writes would be lost."""
@@ -1259,6 +1634,13 @@ class _Flat:
 _ASTYPE = OPS["astype"]
 
 
+_DIVISIONS = ("divide", "floor_divide", "remainder")
+
+
+def _number_of(a: Any) -> Any:
+    return a.plain() if type(a) is Traced else a
+
+
 def _define_operators() -> None:
     def binary(op: Op) -> tuple[Any, Any, Any]:
         def forward(self: Traced, other: Any) -> Any:
@@ -1266,15 +1648,26 @@ def _define_operators() -> None:
                 if other is None or isinstance(other, str):
                     return NotImplemented
                 other = _plain(other)
-            result = record(op, (self, other))
-            if self._weak:  # a comparison's answer is no number that could be cast
-                result._weak = result.dtype.kind != "b" and _python_like(other)
-            return result
+            if self._weak and _python_like(other):
+                return python_numbers(self, other)
+            return record(op, (self, other))
 
         def reflected(self: Traced, other: Any) -> Any:
-            result = record(op, (_plain(other), self))
-            if self._weak:
-                result._weak = _python_like(other)
+            if self._weak and _python_like(other):
+                return python_numbers(other, self)
+            return record(op, (_plain(other), self))
+
+        def python_numbers(a: Any, b: Any) -> Any:
+            """Compute with Python numbers, which raise where NumPy's would give inf or nan."""
+            if op.name in _DIVISIONS and b == 0:  # guarded
+                return operator.truediv(1.0, 0.0)
+            result = record(op, (a, b))
+            if op.name == "power" and not np.isfinite(result):  # guarded
+                exact = _number_of(a) ** _number_of(b)
+                if isinstance(exact, complex):
+                    raise untraceable("a power of a negative number is complex", "use real numbers only")
+            if type(result) is Traced:
+                result._weak = result.dtype.kind != "b"  # a comparison's answer is no number that could be cast
             return result
 
         def inplace(self: Traced, other: Any) -> Any:
@@ -1303,8 +1696,7 @@ def _define_operators() -> None:
         forward, reflected, inplace = binary(OPS[name])
         setattr(Traced, f"__{short}__", forward)
         setattr(Traced, f"__i{short}__", inplace)
-        if short != "pow":
-            setattr(Traced, f"__r{short}__", reflected)
+        setattr(Traced, f"__r{short}__", reflected)
     compare = {
         "lt": "less",
         "le": "less_equal",
@@ -1319,7 +1711,8 @@ def _define_operators() -> None:
     def unary_of(op: Op) -> Any:
         def unary(self: Traced) -> Traced:
             result = record(op, (self,))
-            result._weak = self._weak
+            if self._weak and type(result) is Traced:
+                result._weak = True
             return result
 
         return unary
@@ -1339,7 +1732,12 @@ def _define_methods() -> None:
     """Give Traced the methods of ndarray that have a function of the same name."""
 
     def method(function: Any) -> Any:
-        return lambda self, *args, **kwargs: FUNCTIONS[function](self, *args, **kwargs)
+        def call(self: Traced, *args: Any, **kwargs: Any) -> Any:
+            if self._trace.closed:
+                return function(self.plain(), *map(settled, args), **kwargs)
+            return FUNCTIONS[function](self, *args, **kwargs)
+
+        return call
 
     for name in (
         *("sum", "mean", "prod", "max", "min", "var", "std", "cumsum", "cumprod", "any", "all", "argmax", "argmin"),

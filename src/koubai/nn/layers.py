@@ -521,7 +521,11 @@ class Dropout(Layer):
             )
         numbers = _inward(out)
         rng.random(out=numbers, dtype=numbers.dtype)
-        np.greater_equal(numbers, self.p, out=numbers)
+        # ⌊u − p⌋ + 1 is 1 where u ≥ p and 0 elsewhere. To compare and store the bools as floats, NumPy before 2.3 casts
+        # by way of 64 KiB of its own.
+        numbers -= self.p
+        np.floor(numbers, out=numbers)
+        numbers += 1
         numbers *= 1.0 / (1.0 - self.p)
         return out
 

@@ -7,7 +7,6 @@ import inspect
 import math
 import operator
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from koubai.derivatives.check import GradientCheck, check_gradient
 from koubai.derivatives.differences import difference_gradient
 from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.nonfinite import GRADIENT
 from koubai.derivatives.paths import Paths
 from koubai.descent.default import AUTO, named
 from koubai.descent.feed import Feed, weight
@@ -25,9 +25,8 @@ from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, read_archive, write_archive
 from koubai.descent.training import Differences, Epoch, Training
-from koubai.errors import FallbackWarning, FunctionError, InputError, TraceError
+from koubai.errors import FallbackWarning, FunctionError, GradientWarning, InputError, TraceError, warn
 from koubai.graph.call import Leaves
-from koubai.graph.reverse import reverse
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, _check_whole, batches, split
@@ -619,7 +618,7 @@ class _ValueAndGradient:
     differences already."""
 
     def __init__(self, loss: Callable[..., Any]) -> None:
-        self.paths = Paths(loss, reverse, scalar=False)
+        self.paths = Paths(loss, GRADIENT, scalar=False)
 
     def __call__(self, params: Any, *data: Any) -> tuple[float, FloatArray]:
         value, *slopes = self.paths.run(Leaves.of(self.paths.f, (params, *data), {}, [0]))
@@ -973,6 +972,8 @@ class _FunctionModel:
             first = stop
         self._program = _ValueAndGradient(loss)
         self._differs = False  # is the gradient made by differences?
+        self._fallen: Exception | None = None  # why, until that was told
+        self._notes: set[str] = set()  # of the differences that the user has read
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
         return tuple([a if type(a) is np.ndarray else np.asarray(a) for a in batch])
@@ -998,8 +999,8 @@ class _FunctionModel:
         return self._differences(params, data)[:2]
 
     def by_differences(self, error: Exception) -> Differences:
-        warnings.warn(FallbackWarning(error), stacklevel=9)
         self._differs = True
+        self._fallen = error
         return self._differences
 
     def _differences(self, params: FloatArray, data: tuple[Any, ...]) -> tuple[float, FloatArray, int]:
@@ -1012,8 +1013,17 @@ class _FunctionModel:
             fun = as_scalar(loss(self.layout.copy(params)))
             if not np.isfinite(fun):  # differences around such a point are wasted
                 return float(fun), np.full_like(params, np.nan), 1
-            g, _, _, evaluations = difference_gradient(loss, self.layout, params, "adaptive", fun=fun)
+            g, _, _, evaluations = difference_gradient(loss, self.layout, params, "adaptive", fun=fun, tell=self._note)
+        if self._fallen is not None:
+            error, self._fallen = self._fallen, None
+            warn(FallbackWarning(error, 1 + evaluations))
         return float(fun), g.astype(params.dtype), 1 + evaluations
+
+    def _note(self, matter: str, sentence: str) -> None:
+        """Pass on what differences say of themselves, each matter once in a training."""
+        if matter not in self._notes:
+            self._notes.add(matter)
+            warn(GradientWarning(f"the gradient of {self.name} by differences: {sentence}"))
 
     def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
         if self.held is None:

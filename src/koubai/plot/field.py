@@ -50,12 +50,12 @@ def shown(layout: Layout, columns: FloatArray) -> Any:
     rest = columns.shape[1:]
     if layout.names is None:
         return columns.reshape(layout.shapes[0] + rest)
-    out, start = {}, 0
-    for name, shape in zip(layout.names, layout.shapes, strict=True):
+    parts, start = [], 0
+    for shape in layout.shapes:
         stop = start + math.prod(shape)
-        out[name] = columns[start:stop].reshape(shape + rest)
+        parts.append(columns[start:stop].reshape(shape + rest))
         start = stop
-    return out
+    return layout.assembled(parts)
 
 
 def sample_line(f: Function, layout: Layout, low: float, high: float) -> tuple[FloatArray, FloatArray]:

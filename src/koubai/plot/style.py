@@ -70,7 +70,7 @@ def axes_for(ax: Axes | None) -> Axes:
 
 def inches(ax: Axes) -> tuple[float, float]:
     """Return the width and height of ``ax``, before the layout has moved it: near enough to wrap text."""
-    figure = ax.get_figure(root=True)
+    figure = ax.get_figure()  # a SubFigure has the dpi of its figure
     assert figure is not None
     return ax.bbox.width / figure.dpi, ax.bbox.height / figure.dpi
 

@@ -1,0 +1,204 @@
+"""A graph run node by node, with nothing generated: for graphs of very many nodes, such as those of long loops.
+
+To write a program and have Python compile it takes longer than hundreds of such runs, and needs kilobytes a node. Here
+a node is one turn of a loop: call this on what lies in those places, and put the answer into that place. The bits are
+those of straight-line NumPy.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from koubai.execute.memory import Memory, is_view, write
+from koubai.graph.ops import OPS, Index
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, uncollected
+
+__all__ = ["interpret"]
+
+_GETITEM, _SETITEM = OPS["getitem"], OPS["setitem"]
+# Python's operators take a third of the time of NumPy's ufuncs on numbers, and give the same bits
+_ON_NUMBERS: dict[Any, Any] = {
+    OPS["add"]: operator.add,
+    OPS["subtract"]: operator.sub,
+    OPS["multiply"]: operator.mul,
+    OPS["divide"]: operator.truediv,
+    OPS["negative"]: operator.neg,
+    OPS["power"]: operator.pow,
+    OPS["less"]: operator.lt,
+    OPS["less_equal"]: operator.le,
+    OPS["greater"]: operator.gt,
+    OPS["greater_equal"]: operator.ge,
+    OPS["equal"]: operator.eq,
+    OPS["not_equal"]: operator.ne,
+}
+_ONE, _MANY = -1, -2  # operands, where a second place would be named
+
+
+class _Refused(Exception):
+    """A guard fails."""
+
+
+def interpret(graph: Graph) -> Callable[..., Any]:
+    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several
+    threads.
+    """
+    return _Interpreter(graph).run
+
+
+class _Interpreter:
+    """calls, first, second, into: what each turn calls, the places of its operands and that of its result."""
+
+    @uncollected()
+    def __init__(self, graph: Graph) -> None:
+        nodes = graph.nodes
+        self.nodes = nodes
+        self.memory = Memory(nodes, graph.outputs)
+        self.calls: list[Callable[..., Any]] = []
+        self.first: list[Any] = []
+        self.second: list[int] = []
+        self.into: list[int] = []
+        self.values: list[Any] = []  # what lies in the places at the start
+        self.place: list[int] = [-1] * len(nodes)
+        self.indices: dict[int, int] = {}  # the places of indices, by their identity
+        self.free: list[int] = []
+        checks: dict[int, list[Guard]] = {}
+        for guard in graph.guards:
+            checks.setdefault(guard.node, []).append(guard)
+        last = [-1] * len(nodes)  # the last reader of each
+        for i, node in enumerate(nodes):
+            for j in node.inputs:
+                last[j] = i
+        for i in (*graph.inputs, *graph.outputs):
+            last[i] = len(nodes)
+        nowhere = self._new(None)
+        self.captured = [node for node in nodes if node.op is CAPTURED]
+        for i, node in enumerate(nodes):
+            if node.op in LEAVES:
+                self.place[i] = self._new(None if node.op is INPUT else node.params["value"])
+            else:
+                self._node(i, node)
+                for j in node.inputs:
+                    if last[j] == i and nodes[j].op not in LEAVES:
+                        last[j] = -1  # it may be read twice
+                        self.free.append(self.place[j])
+                self.place[i] = self.free.pop() if self.free else self._new(None)
+                self.into.append(self.place[i])
+            for guard in checks.get(i, ()):
+                self._turn(partial(_check, guard), self.place[i], _ONE)
+                self.into.append(nowhere)
+        self.inputs = [self.place[i] for i in graph.inputs]
+        self.outputs: list[tuple[int, bool]] = []  # the place, and whether the caller gets a copy of what lies there
+        for k, i in enumerate(graph.outputs):
+            shown = nodes[self.memory.roots[i]].op in LEAVES or self.memory.roots[i] != i or i in graph.outputs[:k]
+            self.outputs.append((self.place[i], shown and bool(nodes[i].shape)))
+        del self.nodes, self.memory, self.place, self.indices, self.free
+
+    def run(self, *inputs: Any) -> Any:
+        for node in self.captured:  # the caller's own array: it must still be the one that was traced
+            value = node.params["value"]
+            if value.shape != node.shape or value.dtype != node.dtype:
+                return None
+        values = self.values.copy()
+        for place, value in zip(self.inputs, inputs, strict=True):
+            values[place] = value
+        try:
+            with np.errstate(all="ignore"):
+                for call, a, b, out in zip(self.calls, self.first, self.second, self.into, strict=True):
+                    if b >= 0:
+                        values[out] = call(values[a], values[b])
+                    elif b == _ONE:
+                        values[out] = call(values[a])
+                    else:
+                        values[out] = call(*[values[place] for place in a])
+        except _Refused:
+            return None
+        return tuple([values[place].copy() if copied else values[place] for place, copied in self.outputs])
+
+    # --- what a turn does
+    def _new(self, value: Any) -> int:
+        self.values.append(value)
+        return len(self.values) - 1
+
+    def _index(self, index: Index) -> int:
+        place = self.indices.get(id(index))
+        if place is None:
+            place = self.indices[id(index)] = self._new(index.fill(()))
+        return place
+
+    def _turn(self, call: Callable[..., Any], a: Any, b: int) -> None:
+        self.calls.append(call)
+        self.first.append(a)
+        self.second.append(b)
+
+    def _node(self, i: int, node: Node) -> None:
+        op, inputs, params, shape, *_ = node
+        place = self.place
+        call = op.call
+        if not params:
+            if not shape:
+                if op.view:
+                    call = partial(_unwrapped, call)
+                elif self.nodes[inputs[0]][0] is not CONSTANT or self.nodes[inputs[-1]][0] is not CONSTANT:
+                    call = _ON_NUMBERS.get(op, call)
+        elif op is _GETITEM and not params["index"].holes:
+            index: Index = params["index"]
+            if i in self.memory.copied:
+                call = _copied_out
+            elif not shape and Ellipsis in index.items:
+                call = _number_of
+            else:
+                call = operator.getitem
+            self._turn(call, place[inputs[0]], self._index(index))
+            return
+        elif i in self.memory.in_place:
+            index = params["index"]
+            places = [place[j] for j in inputs]
+            if index.holes:
+                self._turn(partial(write, node), tuple(places), _MANY)
+            else:
+                where = self._index(index)
+                self._turn(_put if op is _SETITEM else _put_more, (places[0], where, places[1]), _MANY)
+            return
+        else:
+            call = partial(call, **params)
+            if not shape and is_view(node):
+                call = partial(_unwrapped, call)
+        if len(inputs) == 2:
+            self._turn(call, place[inputs[0]], place[inputs[1]])
+        elif len(inputs) == 1:
+            self._turn(call, place[inputs[0]], _ONE)
+        else:
+            self._turn(call, tuple([place[j] for j in inputs]), _MANY)
+
+
+def _check(guard: Guard, value: Any) -> None:
+    if not guard.holds(value):
+        raise _Refused
+
+
+def _unwrapped(call: Callable[..., Any], *operands: Any) -> Any:
+    """Return a number, where NumPy would return an array of no axes that shows the operand's memory."""
+    return call(*operands)[()]
+
+
+def _number_of(x: Any, where: Any) -> Any:
+    return x[where][()]
+
+
+def _copied_out(x: Any, where: Any) -> Any:
+    return x[where].copy()
+
+
+def _put(x: Any, where: Any, v: Any) -> Any:
+    x[where] = v
+    return x
+
+
+def _put_more(x: Any, where: Any, v: Any) -> Any:
+    x[where] += v
+    return x
