@@ -163,6 +163,45 @@ def test_the_check_of_a_gradient_looks_into_the_box(at):
         cross_check(f, [x], [0], f(x), [right * [1.0, 1.01]], "f", box=box)
 
 
+@pytest.mark.parametrize("bounds", [(0.5, 2), (0.1, 0.5), (0.49, 0.51), (0.4999, 0.501)])
+def test_stairs_are_seen_from_a_bound_and_in_a_narrow_box(bounds):
+    low, high = bounds
+
+    def f(x):
+        return 2 * np.floor(1e6 * min(max(x, low), high)) / 1e6
+
+    with pytest.raises(kb.errors.TraceError, match="follows x in the steps of floor"):
+        kb.minimize(f, 0.5, bounds=bounds, grad="backprop")
+
+
+@pytest.mark.parametrize("f", [lambda x: np.sum(x**4), lambda x: np.sum(np.round(x) + 9 * x**2), np.max])
+@pytest.mark.parametrize("bounds", [(0.5, 2), (0.1, 0.5), (0.499, 0.501)])
+def test_a_right_gradient_passes_on_a_bound(f, bounds):
+    x = np.array([0.5, 0.5, 0.5])
+    run = kb.minimize(f, x, bounds=bounds, grad="backprop", max_steps=0)
+    np.testing.assert_array_equal(run.jac, kb.grad(f)(x))
+
+
+@pytest.mark.parametrize("grad", ["auto", "forward", "central", "adaptive"])
+def test_a_constant_on_its_bounds_is_no_success(grad):
+    with pytest.warns(kb.errors.GradientWarning, match="does not depend on its argument"):
+        run = kb.minimize(lambda x: 3.0, [0.0, 1.0, 0.5], grad=grad, bounds=(0, 1))
+    assert not run.success
+
+
+@pytest.mark.parametrize("grad", ["auto", "forward", "central", "adaptive"])
+def test_parameters_in_lists_are_bounded_too(grad):
+    def f(p):
+        for part in p:
+            assert (part >= 0).all()
+            assert (part <= 1).all()
+        return np.sum(p[0] ** 2) + np.sum((p[1] - 2) ** 2)
+
+    run = kb.minimize(f, [np.array([0.0, 1.0]), np.array([0.5])], grad=grad, bounds=(0, 1))
+    assert run.success
+    np.testing.assert_allclose(np.concatenate(run.x), [0, 0, 1], atol=1e-6)
+
+
 # -- what bounds may be -----------------------------------------------------------------------------------------------
 
 

@@ -104,3 +104,51 @@ def test_the_choice_is_saved_and_resumed(tmp_path):
 def test_the_command_line_takes_the_same(arguments, shown):
     said = CliRunner().invoke(app, ["minimize", *arguments, "--start=-3,4", "--max-steps", "500"])
     assert shown in said.stdout
+
+
+class Logged:
+    """A fit that counts its calls and keeps a log of them, as an object may."""
+
+    def __init__(self):
+        self.calls, self.log = 0, []
+
+    def __call__(self, p):
+        self.calls += 1
+        error = np.sum((p[0] * np.exp(-p[1] * HOURS) + p[2] - COOLING) ** 2)
+        self.log.append(error)
+        return error
+
+
+HOURS = np.linspace(0, 3, 20)
+COOLING = 2.0 * np.exp(-0.7 * HOURS) + 0.1
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "levenbergmarquardt"])
+def test_least_squares_of_an_object_that_keeps_a_log(optimizer):
+    """Its graph holds at one point and one moment: it serves no residuals at another."""
+    f = Logged()
+    run = kb.minimize(f, np.ones(3), optimizer)
+    assert run.success, run.message
+    np.testing.assert_allclose(run.x, [2.0, 0.7, 0.1], atol=1e-5)
+    assert f.calls == len(f.log)
+    assert {type(value) for value in f.log} == {np.float64}
+    if optimizer == "auto":
+        assert isinstance(run.optimizer, kb.LBFGS)
+        assert run.optimizer_reason.startswith("f is traced anew at each point: ")
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "levenbergmarquardt", "lbfgs", "conjugategradient"])
+def test_searches_follow_what_f_reads(optimizer):
+    """A weight that a callback raises: f and the residuals where a step begins are those of the moment."""
+    penalty = {"weight": 1.0}
+
+    def f(x):
+        return np.sum((x - np.array([1.0, 2.0])) ** 2) + penalty["weight"] * (x[0] + x[1]) ** 2
+
+    def raised(step):
+        penalty["weight"] = min(100.0, 10 * penalty["weight"])
+
+    run = kb.minimize(f, np.zeros(2), optimizer, on_step=raised, gtol=1e-9)
+    assert run.success, run.message
+    assert penalty["weight"] == 100.0
+    np.testing.assert_allclose(run.x, [1 - 300 / 201, 2 - 300 / 201], atol=1e-8)

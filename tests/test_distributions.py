@@ -9,8 +9,8 @@ from koubai.errors import TraceError
 from koubai.graph.call import trace
 
 CONTINUOUS = {
-    **{name: () for name in ("norm", "expon", "uniform", "cauchy", "laplace", "logistic", "halfnorm", "halfcauchy")},
-    **{name: () for name in ("gumbel_r", "gumbel_l", "rayleigh")},
+    **dict.fromkeys(("norm", "expon", "uniform", "cauchy", "laplace", "logistic", "halfnorm", "halfcauchy"), ()),
+    **dict.fromkeys(("gumbel_r", "gumbel_l", "rayleigh"), ()),
     "gamma": (2.3,),
     "beta": (2.1, 3.2),
     "t": (4.2,),

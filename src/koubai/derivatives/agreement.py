@@ -302,7 +302,9 @@ class _Line:
         """
         at, noise = self.at, self.noise
         for h in (_TREND, 1e-2 * _TREND):
-            rough = (at(h) - at(-h)) / (2 * h)
+            both = self._inside(-3 * h, self.moved(-3 * h))  # or to the right alone, where the box leaves room
+            width, left = (2, lambda t: at(-t)) if both else (1, lambda t: at(0.0))
+            rough = (at(h) - left(h)) / (width * h)
             if np.isfinite(rough):
                 break
         else:
@@ -310,8 +312,8 @@ class _Line:
         if abs(rough - slope) <= max(0.01 * max(abs(rough), abs(slope)), 4 * noise / h):
             return None
         near, far = (
-            sum(t * (at(t) - at(-t)) for t in width * _PLACES) / (2 * width**2 * (_PLACES @ _PLACES))
-            for width in (h, 3 * h)
+            sum(t * (at(t) - left(t)) for t in far * _PLACES) / (width * far**2 * (_PLACES @ _PLACES))
+            for far in (h, 3 * h)
         )
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
         other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)

@@ -17,6 +17,8 @@ from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNam
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = [
+    "ABOVE",
+    "BELOW",
     "FLAT",
     "INDEPENDENT",
     "METHODS",
@@ -58,6 +60,8 @@ INDEPENDENT = (
     "{name} does not depend on its argument: nothing that it returns comes of it, and its derivative is 0. Make what "
     "is to be differentiated the argument, as in lambda W: loss(W), and compute with it"
 )
+BELOW = "f is not finite below x: the {} is that of the right side"
+ABOVE = "f is not finite above x: the {} is that of the left side"
 FLAT = "f is the same at all points that were looked at: it does not depend on its argument, or is flat around x"
 
 
@@ -931,8 +935,8 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
         low, left = np.where(above, x, low), np.where(above, at_x, f_low)
         high, right = np.where(below, x, high), np.where(below, at_x, f_high)
         one_sided = above | below
-        note(f"f is not finite below x: the {_WORD[n]} is that of the right side", above)
-        note(f"f is not finite above x: the {_WORD[n]} is that of the left side", below)
+        note(BELOW.format(_WORD[n]), above)
+        note(ABOVE.format(_WORD[n]), below)
 
     width = high - low
     slope = (right - left) / width

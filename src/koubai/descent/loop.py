@@ -347,6 +347,9 @@ class _Descent:
     def _next(self) -> tuple[Point, State]:
         """Make one update; return the new point, evaluated, and the optimizer's state after it."""
         point = self.point
+        if self.feed is None and self._searches and self.objective.has_changed(point.x):
+            again = self._evaluate(point.t, point.x)  # a search compares f there with f here
+            point = again if again.is_finite else point
         trials: list[Point] = []  # the points that a line search evaluates on its way
         with np.errstate(all="ignore"):
             x, state = self.optimizer.step(
@@ -366,6 +369,10 @@ class _Descent:
         else:
             after = self._evaluate(point.t + 1, x)
         return (replace(after, projected=True) if projected else after), state
+
+    @property
+    def _searches(self) -> bool:
+        return bool({"evaluate", "residuals"} & set(self.optimizer.rule.uses))
 
     def _sampled(self, feed: Feed, t: int, x: FloatArray) -> Point:
         """Return the point ``x`` by the next mini-batch, or by all the data where the descent has reached its aim."""

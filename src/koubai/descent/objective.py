@@ -10,7 +10,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from koubai.derivatives.agreement import refuse_random
-from koubai.derivatives.differences import FLAT, INDEPENDENT, Estimate, difference_gradient, measured_error
+from koubai.derivatives.differences import (
+    ABOVE,
+    BELOW,
+    FLAT,
+    INDEPENDENT,
+    Estimate,
+    difference_gradient,
+    measured_error,
+)
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, weight
@@ -33,6 +41,7 @@ Function: TypeAlias = Callable[[Any], Any]
 Gradient: TypeAlias = str | Callable[[Any], Any]
 
 _ONE_STEP = ("forward", "backward", "central")
+_ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
 _NOWHERE = np.zeros(0, dtype=bool)
 
 
@@ -90,9 +99,10 @@ class Objective:
         if self._one_step is None:
             return 0.0
         along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
-        inside = along if self.bounds is None else _Inside(along, self.layout, self.bounds, "adaptive")
-        error, used = measured_error(inside, self.layout, point.x, *self._one_step, box=_box(self.bounds))
-        self.nfev += inside.calls if isinstance(inside, _Inside) else used
+        inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, "adaptive")
+        box = _box(self.bounds)
+        error, used = measured_error(inside or along, self.layout, point.x, *self._one_step, box=box)
+        self.nfev += used if inside is None else inside.calls
         return error
 
     @property
@@ -125,11 +135,16 @@ class Objective:
                 else:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
-                    inside = along if self.bounds is None else _Inside(along, self.layout, self.bounds, method)
+                    inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, method)
                     difference, rounding, stuck, used = difference_gradient(
-                        inside, self.layout, x, method, fun=fun, tell=self._note
+                        inside or along,
+                        self.layout,
+                        x,
+                        method,
+                        fun=fun,
+                        tell=self._note if inside is None else inside.telling(self._note),
                     )
-                    used = inside.calls if isinstance(inside, _Inside) else used
+                    used = used if inside is None else inside.calls
                     g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
                     if self._fallen is not None:
                         fallen, self._fallen = self._fallen, None
@@ -242,6 +257,11 @@ class Objective:
         leaves = self.layout.parts(self.layout.view(point.x))
         return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
 
+    def has_changed(self, x: FloatArray) -> bool:
+        """Tell whether something that f reads from outside has changed, of all that can be watched."""
+        path = self.path(x)
+        return path is not None and path.recorded.environment.complete and not path.same()
+
     def path(self, x: FloatArray) -> Any:
         """Return the traced path that the program took last for an argument of this form, or None."""
         return None if self.program is None else self.program.path(self.layout.view(x), *self.batch)
@@ -323,14 +343,24 @@ def _box(bounds: Bounds | None) -> tuple[FloatArray, FloatArray] | None:
 class _Inside:
     """f for differences about a point within bounds: it is never called outside of them.
 
-    There it gives the adaptive method, and complex steps, NaN, as if f ended there; the others what a cubic through
-    four points inside gives (through fewer, where they have no room). Along a component whose bounds are equal, f is
-    constant.
+    There it is for the adaptive method, and for complex steps, as if f ended; to the others it gives what a cubic
+    through four points inside gives (through fewer, where they have no room). Along a component whose bounds are equal,
+    f is constant.
     """
 
     def __init__(self, f: Function, layout: Layout, bounds: Bounds, method: str) -> None:
         self.f, self.layout, self.bounds, self.method = f, layout, bounds, method
         self.calls = 0
+        self.finite = True  # was f so far?
+
+    def telling(self, tell: Callable[[str, str], None]) -> Callable[[str, str], None]:
+        """Return ``tell`` without the news that f ends at x, if it is the box alone that does."""
+
+        def told(matter: str, sentence: str) -> None:
+            if not self.finite or matter not in _ENDS:
+                tell(matter, sentence)
+
+        return told
 
     def __call__(self, p: Any) -> Any:
         low, high = self.bounds.low, self.bounds.high
@@ -344,7 +374,7 @@ class _Inside:
         if not beyond.any():
             return self._asked(p if np.array_equal(x, there) else self.layout.view(there))
         if self.method == "adaptive":
-            return np.nan
+            raise ArithmeticError("outside the bounds")  # as f where it ends
         points = [inside - k * beyond for k in range(4)]
         count = next((k for k, point in enumerate(points) if (point < low).any() or (point > high).any()), 4)
         values = [self._asked(self.layout.view(point)) for point in points[:count]]
@@ -353,7 +383,9 @@ class _Inside:
 
     def _asked(self, p: Any) -> Any:
         self.calls += 1
-        return self.f(p)
+        value = self.f(p)
+        self.finite = self.finite and bool(np.isfinite(value).all())
+        return value
 
 
 def _ends(pair: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
