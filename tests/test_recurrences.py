@@ -309,3 +309,17 @@ def test_a_sweep_gives_what_the_graph_means():
         graph = trace(f, np.array(start))
         found = sweep(graph, [np.array(start)], lambda i, node, held, memory: memory.perform(i, node, held))
         assert found[graph.outputs[0]] == evaluate(graph, np.array(start))[0]
+
+
+def test_a_sweep_returns_what_guards_look_at_as_it_was():
+    def f(x):
+        index = np.floor(x).astype(int) - 1
+        seen = index.__array__()  # looked at as a whole
+        index[1] = 2
+        return np.sum(x[index]) * seen[1]
+
+    x = np.array([1.5, 2.0, 3.0])
+    graph = trace(f, x)
+    assert graph.guards
+    found = sweep(graph, [x], lambda i, node, held, memory: memory.perform(i, node, held))
+    assert all(guard.holds(found[guard.node]) for guard in graph.guards)

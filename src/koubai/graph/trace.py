@@ -742,6 +742,7 @@ class Trace:
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
+        self.raises = concrete  # do Python numbers raise where Python's own do?
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
         self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
@@ -1659,10 +1660,11 @@ def _define_operators() -> None:
 
         def python_numbers(a: Any, b: Any) -> Any:
             """Compute with Python numbers, which raise where NumPy's would give inf or nan."""
-            if op.name in _DIVISIONS and b == 0:  # guarded
+            raises = (a if type(a) is Traced else b)._trace.raises
+            if raises and op.name in _DIVISIONS and b == 0:  # guarded
                 return operator.truediv(1.0, 0.0)
             result = record(op, (a, b))
-            if op.name == "power" and not np.isfinite(result):  # guarded
+            if raises and op.name == "power" and not np.isfinite(result):  # guarded
                 exact = _number_of(a) ** _number_of(b)
                 if isinstance(exact, complex):
                     raise untraceable("a power of a negative number is complex", "use real numbers only")
