@@ -24,15 +24,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from koubai.derivatives.differences import Box, into, one_vector
 from koubai.errors import FunctionError, GradientError, TraceError
 from koubai.execute.memory import Memory, sweep
 from koubai.graph.trace import Graph, Guard, Node
 
-__all__ = ["Box", "check_bend", "cross_check", "directions_of", "into", "refuse_random"]
+__all__ = ["check_bend", "cross_check", "directions_of", "refuse_random"]
 
 _STEPS = ((1e-4, 1e-5), (1e-3, 1e-4), (1e-5, 1e-6), (1e-2, 1e-3), (1e-6, 1e-7))
 _STEPS_FLOAT32 = ((1e-2, 3e-3), (3e-2, 1e-2), (1e-1, 3e-2))
@@ -51,7 +52,6 @@ _MOVES = frozenset(("add_at", "concatenate", "getitem", "setitem", "stack"))
 _MOVED = {"add_at": 2, "getitem": 1, "setitem": 2}
 _EPS = {np.dtype(d): float(np.finfo(d).eps) for d in (np.float16, np.float32, np.float64, np.complex64, np.complex128)}
 _FEW = 64  # elements of a node whose slopes are found together with those of others like it
-Box: TypeAlias = tuple[Any, Any]
 _JUMPING = frozenset(("remainder", "fmod"))  # primitives with a derivative that jump
 
 
@@ -222,7 +222,9 @@ class _Line:
         self.directions = directions_of(leaves, active, seed)
         self.box = box
         if box is not None:
-            self.directions = into(box, [np.asarray(leaves[k], np.float64) for k in active], self.directions)
+            longest = max(step for step, _ in (*_STEPS, *_STEPS_FLOAT32))
+            parts = [np.asarray(leaves[k], np.float64) for k in active]
+            self.directions = into(box, parts, self.directions, longest)
         self.noise = 0.0
         self._known: dict[float, float] = {}
 
@@ -265,7 +267,7 @@ class _Line:
         """May f be called here? It was at x itself, whose place it is not to judge."""
         if self.box is None or t == 0.0:
             return True
-        x, (low, high) = _one_vector([there[k] for k in self.active]), self.box
+        x, (low, high) = one_vector([there[k] for k in self.active]), self.box
         return bool((low <= x).all() and (x <= high).all())
 
     @property
@@ -303,8 +305,8 @@ class _Line:
         at, noise = self.at, self.noise
         for h in (_TREND, 1e-2 * _TREND):
             both = self._inside(-3 * h, self.moved(-3 * h))  # or to the right alone, where the box leaves room
-            width, left = (2, lambda t: at(-t)) if both else (1, lambda t: at(0.0))
-            rough = (at(h) - left(h)) / (width * h)
+            left, width = (-1.0, 2) if both else (0.0, 1)
+            rough = (at(h) - at(left * h)) / (width * h)
             if np.isfinite(rough):
                 break
         else:
@@ -312,7 +314,7 @@ class _Line:
         if abs(rough - slope) <= max(0.01 * max(abs(rough), abs(slope)), 4 * noise / h):
             return None
         near, far = (
-            sum(t * (at(t) - left(t)) for t in far * _PLACES) / (width * far**2 * (_PLACES @ _PLACES))
+            sum(t * (at(t) - at(left * t)) for t in far * _PLACES) / (width * far**2 * (_PLACES @ _PLACES))
             for far in (h, 3 * h)
         )
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
@@ -485,25 +487,6 @@ def _direction(random: np.random.Generator, x: Any) -> Any:
     np.putmask(scale, scale == 0, scale.max() or 1.0)
     v *= scale
     return v
-
-
-def _one_vector(parts: Sequence[Any]) -> Any:
-    return np.concatenate([np.ravel(part) for part in parts])
-
-
-def into(box: Box, parts: Sequence[Any], directions: Sequence[Any]) -> list[Any]:
-    """Return the directions, turned and shortened so that a step of the longest length stays in the box."""
-    x, v, (low, high) = _one_vector(parts), _one_vector(directions), box
-    longest = max(step for step, _ in (*_STEPS, *_STEPS_FLOAT32))
-    v = np.where(x + longest * v > high, -np.abs(v), v)
-    v = np.where(x + longest * v < low, np.abs(v), v)
-    v = np.where(
-        (x + longest * v > high) | (x + longest * v < low),
-        0.5 * np.where(high - x > x - low, high - x, low - x) / longest,
-        v,
-    )
-    ends = np.cumsum([part.size for part in parts])[:-1]
-    return [piece.reshape(part.shape) for piece, part in zip(np.split(v, ends), parts, strict=True)]
 
 
 def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float, eps: float) -> bool:

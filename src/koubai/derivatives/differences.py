@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from koubai.derivatives.agreement import Box, into
 from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, warn
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
@@ -22,6 +21,7 @@ __all__ = [
     "FLAT",
     "INDEPENDENT",
     "METHODS",
+    "Box",
     "Differences",
     "Estimate",
     "derivative",
@@ -30,8 +30,10 @@ __all__ = [
     "difference_hvp",
     "difference_jacobian",
     "estimate",
+    "into",
     "measured_error",
     "numerical_gradient",
+    "one_vector",
     "outputs_of",
 ]
 
@@ -39,6 +41,7 @@ METHODS = ("forward", "backward", "central", "complex", "adaptive")
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
+Box: TypeAlias = tuple[Any, Any]  # the lowest and the highest x
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -233,12 +236,30 @@ def measured_error(
     random = np.random.default_rng(20240229)
     direction = random.choice([-1.0, 1.0], x.size) * random.uniform(0.5, 1.5, x.size) * np.maximum(np.abs(x), 1.0)
     if box is not None:
-        (direction,) = into(box, [x], [direction])
+        (direction,) = into(box, [x], [direction], FIRST)
     sampler = _Sampler(f, layout, x, elementwise=False)
     with np.errstate(all="ignore"):
         found = estimate(lambda s: f(layout.copy(x + s * direction)), 0.0, "adaptive", None, elementwise=False)
         step = float(_step(sampler, method, h).min())
     return found.noise / step, found.nfev + sampler.nfev
+
+
+def one_vector(parts: Sequence[Any]) -> Any:
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+def into(box: Box, parts: Sequence[Any], directions: Sequence[Any], longest: float) -> list[Any]:
+    """Return the directions, turned and shortened so that a step of the ``longest`` length stays in the box."""
+    x, v, (low, high) = one_vector(parts), one_vector(directions), box
+    v = np.where(x + longest * v > high, -np.abs(v), v)
+    v = np.where(x + longest * v < low, np.abs(v), v)
+    v = np.where(
+        (x + longest * v > high) | (x + longest * v < low),
+        0.5 * np.where(high - x > x - low, high - x, low - x) / longest,
+        v,
+    )
+    ends = np.cumsum([part.size for part in parts])[:-1]
+    return [piece.reshape(part.shape) for piece, part in zip(np.split(v, ends), parts, strict=True)]
 
 
 def _check_method(method: str) -> None:
