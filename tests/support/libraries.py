@@ -197,6 +197,7 @@ def f(x):
     bisect.insort(ordered, 0.5)
     return low**2 + ordered[-1] * $b + heapq.nlargest(1, heap)[0] + np.sum(x**2)
 """,
+    steady=False,
 )
 idiom(
     "random.choice with a seed",

@@ -517,13 +517,17 @@ def _off_by_rounding(graph: Graph, leaves: Sequence[Any], random: np.random.Gene
     What a primitive other than an elementwise one gives, such as a sum, is right for operands that are off. Steps stay
     where they are: no rounding is as large.
     """
-    shifts = random.uniform(-1.0, 1.0, len(graph.nodes))
+
+    def chance(shape: Any) -> Any:  # each far enough to show in the last digit
+        return random.choice([-1.0, 1.0], shape) * random.uniform(0.75, 1.5, shape)
+
+    shifts = chance(len(graph.nodes))
 
     def off(i: int, y: Any) -> Any:
         dtype = getattr(y, "dtype", None)
         if dtype is None or dtype.kind not in "fc":
             return y
-        shift = (random.uniform(-1.0, 1.0, y.shape) if y.shape else shifts[i]) * _EPS[dtype]
+        shift = (chance(y.shape) if y.shape else shifts[i]) * _EPS[dtype]
         return (y + y * shift).astype(dtype, copy=False)
 
     def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
@@ -674,12 +678,16 @@ def _pushed_forward(
     slope = np.full(y.shape, np.nan, np.result_type(y, np.float64))
     error = np.zeros(y.shape)
     steps = [step * scale for step in _NODE_STEPS for scale in (size, np.ones_like(size))]
-    if not node.op.vjp:  # flights of stairs are not to look like slopes
+    if not node.op.vjp:  # flights of stairs are not to look like slopes, nor is the one beside x
         steps = [step * np.where(size > 0, size, 1.0) for step in _STAIR_STEPS]
     for step in factor * np.sort(np.stack(steps), axis=0)[::-1]:
         try:
             right, left = (call(step) - y) / step, (y - call(-step)) / step
         except (ArithmeticError, ValueError):  # outside the domain, such as LinAlgError
+            continue
+        if not node.op.vjp:
+            flatter = np.where(np.abs(right) < np.abs(left), right, left)
+            slope = np.where(np.abs(flatter) >= np.abs(slope), slope, flatter)
             continue
         jump, steep = np.abs(right - left), np.abs(right) + np.abs(left)
         rounding = eps * (height + size * np.fmax(steep, np.abs(slope))) / step  # a step may vanish in the operand

@@ -742,6 +742,7 @@ class Trace:
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
+        self.environment: Any = None  # the mirror of the outside world that the function meets, while it runs
         self.raises = concrete  # do Python numbers raise where Python's own do?
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
