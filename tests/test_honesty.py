@@ -27,12 +27,18 @@ def test_no_run_is_a_success_unless_the_exact_gradient_says_so(name):
         if optimizer != name:
             continue
         problem = kb.problems[problem_name]
-        run = kb.minimize(
-            problem.f, problem.x0, kb.optimizers.resolve(name, lr=rate), grad=problem.grad, gtol=GTOL, max_steps=120
-        )  # fmt: skip
+        try:
+            run = kb.minimize(
+                problem.f, problem.x0, kb.optimizers.resolve(name, lr=rate), grad=problem.grad, gtol=GTOL, max_steps=120
+            )  # fmt: skip
+        except kb.errors.InputError as refusal:
+            if name == "levenbergmarquardt" and "f is no sum of squares" in str(refusal):
+                continue
+            raise
         where = f"{name} on {problem_name} at lr {rate:g}: {run.status}, {run.message}"
         exact = np.abs(problem.grad(run.x)).max()
         assert run.success <= (exact <= GTOL), f"{where}; the exact gradient is {exact}"
+        assert run.success <= (run.fun <= problem.f(problem.x0)), where
         assert run.fun == problem.f(run.x), where
         assert run.best_fun == problem.f(run.best_x) <= problem.f(problem.x0), where
         assert run.best_fun <= run.history.fun.min(), where

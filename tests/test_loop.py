@@ -292,7 +292,7 @@ def test_bounds_for_dicts_and_numbers():
     ("bounds", "message"),
     [
         ([(1, -1), (0, 5)], "crossed at x\\[0\\]"),
-        ([(0, 0), (0, 5)], "crossed"),
+        ([(0, 0), (0, 5)], "x0 lies outside its bounds: x\\[0\\] = -3"),
         ([(0, 1), (0, 5)], "x0 lies outside its bounds: x\\[0\\] = -3"),
         ([(0, 1)], "bounds have shape"),
         ("ab", "bounds must be"),
@@ -338,7 +338,7 @@ def test_an_exception_inside_f_passes_through_with_step_and_x():
         return bowl(x)
 
     with pytest.raises(ZeroDivisionError, match="mine") as caught:
-        kb.minimize(f, [1.0, 0.0], grad=bowl_gradient)
+        kb.minimize(f, [1.0, 0.0], lr=0.1, grad=bowl_gradient)
     assert caught.value.__notes__ == ["koubai: at step 2, x = [0.64, 0.  ]"]
 
 
@@ -355,7 +355,7 @@ def test_starts_that_can_not_be_used(x0):
         ({"max_steps": 1.5}, "max_steps"),
         ({"gtol": -1e-6}, "gtol must be a finite number ≥ 0"),
         ({"gtol": float("nan")}, "gtol"),
-        ({"gtol": None}, "gtol .* use 0 to turn it off"),
+        ({"gtol": -1.0}, "gtol .* use 0 to turn it off"),
         ({"ftol": "small"}, "ftol"),
         ({"xtol": -1}, "xtol"),
         ({"target": float("nan")}, "target must be a number"),
@@ -400,7 +400,7 @@ def test_iterate_returns_the_run_and_can_be_left():
     steps = list(drive())
     assert runs[0].status is Status.converged
     assert runs[0].nit == steps[-1].t
-    for step in kb.iterate(bowl, [-3.0, 4.0]):
+    for step in kb.iterate(bowl, [-3.0, 4.0], lr=0.1):
         if step.t == 3:
             break
     assert step.t == 3
@@ -453,6 +453,58 @@ def test_the_progress_bar_goes_to_stderr(capsys):
     run = kb.minimize(bowl, [-3.0, 4.0], progress=True)
     assert run.success
     assert capsys.readouterr().out == ""
+
+
+# -- ends that are no success, and ends to the rounding of f -----------------------------------------------------------
+
+TIMES = np.linspace(0, 4, 50)
+
+
+@pytest.mark.parametrize("gtol", [None, 1e-6])
+@pytest.mark.parametrize("lr", [10.0, 100.0])
+def test_an_end_above_the_start_is_no_success(lr, gtol):
+    run = kb.minimize(lambda x: -np.exp(-(x**2)), 0.9, kb.SGD(lr=lr), gtol=gtol)
+    assert run.status is Status.stalled
+    assert "lies above that of the start, -0.444858: a step leapt away" in run.message
+    assert run.best_x == 0.9
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1.0, 1e6, 1e12])
+@pytest.mark.parametrize("of", ["f", "x"])
+def test_least_squares_converge_in_any_units(unit, of):
+    """The same digits, the same steps: nothing in them depends on the units but for rounding."""
+    y = 2.5 * np.exp(-1.3 * TIMES) + 0.5 + 0.05 * np.cos(31 * TIMES)
+    in_f, in_x = (unit, 1.0) if of == "f" else (1.0, unit)
+
+    def f(p):
+        a, b, c = p[0] / in_x, p[1] / in_x, p[2] / in_x
+        return np.sum((in_f * (a * np.exp(-b * TIMES) + c - y)) ** 2)
+
+    run = kb.minimize(f, in_x * np.ones(3))
+    assert run.success
+    assert run.message.startswith("to the rounding of f: at step")
+    np.testing.assert_allclose(run.x / in_x, [2.50951226, 1.30725492, 0.50095406], atol=1e-6)
+    assert np.linalg.norm(in_x * kb.grad(f)(run.x)) <= 1e-6 * f(run.x)
+
+
+def test_a_region_without_slope_is_no_success_of_least_squares():
+    """The model's peak lies far from the data: they tell it nothing, and a step promises nothing."""
+
+    def f(p):
+        return np.sum((p[0] * np.exp(-((TIMES - p[1]) ** 2)) - np.exp(-((TIMES - 2) ** 2))) ** 2)
+
+    run = kb.minimize(f, np.array([1.0, 20.0]))
+    assert run.success <= (run.fun < 1e-6)
+
+
+def test_least_squares_from_their_minimum():
+    assert kb.minimize(lambda x: x**2, 0.0).nit == 0
+    f = lambda p: np.sum((p[0] * TIMES + p[1] - np.sin(TIMES)) ** 2)  # noqa: E731
+    first = kb.minimize(f, np.zeros(2))
+    again = kb.minimize(f, first.x)
+    assert first.success
+    assert again.success
+    assert again.nit <= 2
 
 
 @pytest.mark.parametrize("grad", ["auto", "backprop", "forward", "central", "complex", "adaptive"])

@@ -158,7 +158,7 @@ def test_a_step_changes_nothing_that_it_is_given():
 # -- every optimizer by its name --------------------------------------------------------------------------------------
 
 NAMES = kb.optimizers.names()
-SEARCHES = ("barzilaiborwein", "conjugategradient", "gradientdescent", "lbfgs")
+SEARCHES = ("barzilaiborwein", "conjugategradient", "gradientdescent", "lbfgs", "levenbergmarquardt")
 NEED_F = ("momo", "polyaksgd")
 CLASSES = {name: type(kb.optimizers.resolve(name)) for name in NAMES}
 PASTE = {cls.__name__: cls for cls in CLASSES.values()}
@@ -170,7 +170,8 @@ EVERY_SEMANTICS = [
 def test_every_optimizer_of_the_plan_is_there():
     planned = """SGD Momentum Nesterov Adagrad RMSprop Adadelta Adam AMSGrad AdamW Adamax NAdam RAdam Rprop ASGD Ftrl
     Lion Lamb Lars Adafactor Muon AdaBelief Adan Yogi NovoGrad ScheduleFreeSGD ScheduleFreeAdamW DoG DoWG
-    DAdaptAdamW Prodigy MoMo PolyakSGD COCOB GradientDescent BarzilaiBorwein ConjugateGradient LBFGS"""
+    DAdaptAdamW Prodigy MoMo PolyakSGD COCOB GradientDescent BarzilaiBorwein ConjugateGradient LBFGS
+    LevenbergMarquardt"""
     assert set(planned.split()) == set(PASTE)
     assert {CLASSES[name].rule.name for name in NAMES} == set(RULES) == set(SEMANTICS)
     assert set(PASTE) < set(kb.optimizers.__all__)
@@ -557,16 +558,20 @@ for name in sys.argv[1:]:
 
 
 def test_no_bit_depends_on_the_number_of_threads():
-    """BLAS adds up long dot products otherwise with two threads than with one. Muon's matrix products stay its own."""
+    """BLAS adds up long dot products otherwise with two threads than with one.
+
+    Muon's matrix products stay its own, and the Jacobians of Levenberg and Marquardt are few and long.
+    """
+    names = [n for n in NAMES if n not in ("muon", "levenbergmarquardt")]
     by_threads = [
         subprocess.run(
-            [sys.executable, "-c", PATHS_BY_HASH, *(n for n in NAMES if n != "muon")],
+            [sys.executable, "-c", PATHS_BY_HASH, *names],
             env=os.environ | {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "OMP", "MKL")},
             capture_output=True, text=True, check=True,
         ).stdout.splitlines()
         for threads in ("1", "2")
     ]  # fmt: skip
-    assert len(by_threads[0]) == 2 * (len(NAMES) - 1)
+    assert len(by_threads[0]) == 2 * len(names)
     assert by_threads[0] == by_threads[1]
 
 

@@ -47,9 +47,9 @@ def test_the_history_of_a_dict_is_a_dict():
 
 
 def test_repr_says_how_it_ended():
-    run = kb.minimize(lambda x: x**2, 3.0)
+    run = kb.minimize(lambda x: x**2, 3.0, lr=0.1)
     assert repr(run).startswith("Run: converged — largest |gradient|")
-    assert "SGD(lr=0.1)" in repr(run)
+    assert "SGD(lr=0.1) (lr alone means plain gradient descent)" in repr(run)
 
 
 @pytest.mark.parametrize("record", ["auto", "all", "off"])

@@ -98,8 +98,19 @@ BY_HAND = {
     ],
     "barzilai_borwein": [({"lr": 0.1}, [0.8, 0.0]), ({"lr": 0.1, "variant": "short"}, [0.8, 0.0])],
     "conjugate_gradient": [({}, [0.0]), ({"variant": "fr"}, [0.0])],
+    "levenberg_marquardt": [({}, [0.0]), ({"lr": 0.1}, [0.9, 0.7])],  # by the radius, then by twice as much
     "lbfgs": [({}, [0.0]), ({"lr": 0.1, "line_search": "none"}, [0.9, 0.9 - 0.09])],  # then 0.1 of Newton's step
 }  # fmt: skip
+
+
+def squares_of(g):
+    """Return the residuals and the Jacobian of a sum of squares of multiples of x, from its gradient g = 2 c x."""
+
+    def residuals(x):
+        root = np.sqrt(g(np.ones_like(x)) / 2).astype(x.dtype)
+        return root * x, np.diag(root)
+
+    return residuals
 
 
 def steps(rule, x, g, count, f=lambda x: float(np.sum(x * x)), clip=lambda g: g, **settings):
@@ -107,7 +118,13 @@ def steps(rule, x, g, count, f=lambda x: float(np.sum(x * x)), clip=lambda g: g,
     hyper = rule.defaults | settings
     state, points, states = rule.start(x, hyper), [], []
     for t in range(1, count + 1):
-        extra = {"fun": f(x), "evaluate": lambda x: (f(x), g(x)), "unclipped": g(x)}
+        extra = {
+            "fun": f(x),
+            "evaluate": lambda x: (f(x), g(x)),
+            "unclipped": g(x),
+            "box": None,
+            "residuals": squares_of(g),
+        }
         x, state = rule(x, clip(g(x)), state, t, **hyper, **{n: extra[n] for n in rule.uses})
         points.append(x)
         states.append(state)
@@ -154,10 +171,10 @@ def test_first_steps_by_hand_with_the_gradient_clipped_at_one_half(name, setting
 def test_a_direction_that_only_the_clipped_gradient_calls_down_is_not_taken():
     """Clipped by value, (1, 20) is (1, 1): of a direction with another sign in each component the two may disagree."""
     gradient, g, x = np.array([1.0, 20.0]), np.array([1.0, 1.0]), np.array([0.0, 0.0])
-    given = {"fun": 0.0, "evaluate": lambda x: (float(gradient @ x + 25 * x @ x), gradient + 50 * x)}
+    given = {"fun": 0.0, "evaluate": lambda x: (float(gradient @ x + 25 * x @ x), gradient + 50 * x), "box": None}
     curved = np.array([[-4.0, 0.0]]), np.array([[-2.0, -4.0]])  # a pair by which L-BFGS's direction is (-2.8, 0.4)
     rows = {
-        "conjugate_gradient": (np.zeros(2), np.asarray(21.0), np.array([-1.8, 1.4]), np.asarray(1.0)),
+        "conjugate_gradient": (np.zeros(2), np.asarray(21.0), np.array([-1.8, 1.4]), np.asarray(1.0), np.zeros(2)),
         "lbfgs": (*curved, np.asarray(1.0), x, gradient, np.zeros(2)),
     }
     for name, state in rows.items():
@@ -223,7 +240,13 @@ def test_nothing_is_written_in_place(name):
         for array in (x, g, *state):
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
-        extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x)), "unclipped": g}
+        extra = {
+            "fun": bowl(x),
+            "evaluate": lambda x: (bowl(x), bowl_gradient(x)),
+            "unclipped": g,
+            "box": None,
+            "residuals": squares_of(bowl_gradient),
+        }
         kept = [np.copy(a) for a in (x, g, *state)]
         after, state_after = rule(x, g, state, t, **hyper, **{n: extra[n] for n in rule.uses})
         assert all(np.array_equal(a, b) for a, b in zip((x, g, *state), kept, strict=True))
@@ -252,7 +275,8 @@ def test_an_elementwise_rule_sees_each_element_alone(name):
         assert [p[i] for p in together] == [p[0] for p in alone]
 
 
-@pytest.mark.parametrize("name", [n for n, r in RULES.items() if r.scope != "element"])
+# one step of Levenberg and Marquardt is all that a bowl takes, in each element
+@pytest.mark.parametrize("name", [n for n, r in RULES.items() if r.scope != "element" and n != "levenberg_marquardt"])
 def test_a_rule_that_is_not_elementwise_sees_more(name):
     rule = RULES[name]
     x = beginning(rule)
@@ -311,7 +335,13 @@ def test_what_a_hyperparameter_does_can_be_changed_between_steps(name):
     rule = RULES[name]
     x, hyper = beginning(rule), dict(rule.defaults)
     state = rule.start(x, hyper)
-    extra = {"fun": bowl(x), "evaluate": lambda x: (bowl(x), bowl_gradient(x)), "unclipped": bowl_gradient(x)}
+    extra = {
+        "fun": bowl(x),
+        "evaluate": lambda x: (bowl(x), bowl_gradient(x)),
+        "unclipped": bowl_gradient(x),
+        "box": None,
+        "residuals": squares_of(bowl_gradient),
+    }
     needed = {n: extra[n] for n in rule.uses}
     ends = [
         rule(x, bowl_gradient(x), state, 1, **(hyper | {"lr": hyper["lr"] * factor}), **needed)[0]
@@ -336,11 +366,18 @@ SEARCHES = [
 ]
 
 
+SUMS_OF_SQUARES = (
+    *("parabola", "sphere", "shifted_bowl", "elongated_bowl", "booth", "rosenbrock", "beale", "plateau"),
+    *("himmelblau", "freudenstein_roth", "egg_crate"),
+)
+
+
 @pytest.mark.parametrize("name", kb.optimizers.names())
 def test_every_rule_on_the_whole_catalogue(name):
     """No exception, no warning, a best point that is finite and no worse than the start, and no false success."""
     optimizer = kb.optimizers.resolve(name)
-    for problem in map(kb.problems.__getitem__, kb.problems.names()):
+    suitable = [p for p in kb.problems.names() if name != "levenbergmarquardt" or p in SUMS_OF_SQUARES]
+    for problem in map(kb.problems.__getitem__, suitable):
         for lr in (optimizer.lr, 1e-8, 1e-2, 1.0, 1e4):
             run = kb.minimize(
                 problem.f, problem.x0, kb.optimizers.resolve(name, lr=lr), grad=problem.grad, max_steps=30

@@ -173,11 +173,18 @@ def test_the_notebook_card(name, tmp_path):
 @pytest.mark.parametrize("name", kb.optimizers.names())
 def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, clipping, tmp_path):
     """Stopped at step 17 of 60 and resumed from the file: every row, count and bit as if it had never stopped."""
-    path = tmp_path / "run.npz"
+    path, at = tmp_path / "run.npz", 17
     start = {"W": np.array([[0.3, -0.8], [1.2, 0.4]]), "b": np.array([0.5, -1.0])}
 
     def f(p):
         return np.sum(np.cosh(p["W"]) * np.array([[1.0, 3.0], [0.5, 2.0]])) + np.sum((p["b"] - 2) ** 4)
+
+    if name == "levenbergmarquardt":  # it needs squares, and few steps
+
+        def f(p):
+            return np.sum((np.cosh(p["W"]) * np.array([[1.0, 3.0], [0.5, 2.0]])) ** 2) + np.sum((p["b"] ** 2 - 2) ** 2)
+
+        at = 2
 
     def optimizer():
         return kb.optimizers.resolve(name, **clipping)
@@ -185,7 +192,7 @@ def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, clipping, tmp_path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = kb.minimize(f, start, optimizer(), max_steps=60)
-        kb.minimize(f, start, optimizer(), max_steps=60, checkpoint=(path, 5), on_step=lambda s: s.t == 17)
+        kb.minimize(f, start, optimizer(), max_steps=60, checkpoint=(path, 5), on_step=lambda s: s.t == at)
         resumed = kb.resume(path, f)
     assert_same_run(whole, resumed)
 

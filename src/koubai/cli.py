@@ -178,14 +178,17 @@ def minimize_command(
         str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")
     ] = None,
     lr: Lr = None,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`.")] = "sgd",
+    optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`. Or auto.")] = "auto",
     semantics: Semantics = None,
     settings: Settings = None,
     gradient: Annotated[
         str | None, typer.Option("--grad", help="exact (known functions), backprop, central, adaptive …")
     ] = None,
     max_steps: Annotated[int, typer.Option("--max-steps", help="The most updates to make.")] = 10_000,
-    gtol: Annotated[float, typer.Option("--gtol", help="Stop at this largest |gradient|; 0 turns it off.")] = 1e-6,
+    gtol: Annotated[
+        float | None,
+        typer.Option("--gtol", help="Stop at this largest |gradient|; 0 turns it off. Left out: see kb.minimize."),
+    ] = None,
     ftol: Annotated[float | None, typer.Option("--ftol", help="Stop when f changes by no more, relatively.")] = None,
     xtol: Annotated[float | None, typer.Option("--xtol", help="Stop when x changes by no more, relatively.")] = None,
     target: Annotated[float | None, typer.Option("--target", help="Stop when f is no larger.")] = None,
@@ -459,9 +462,15 @@ def _point(text: str, option: str, f: Callable[[Any], Any]) -> Any:
     return numbers[0] if len(numbers) == 1 else np.array(numbers)
 
 
-def _optimizer(name: str, lr: float | None, semantics: str | None, settings: list[str] | None) -> optimizers.Optimizer:
-    """Return the optimizer of --optimizer, --lr, --semantics and --set."""
-    given = {"lr": 0.1 if lr is None and name.lower() == "sgd" else lr, "semantics": semantics}
+def _optimizer(
+    name: str, lr: float | None, semantics: str | None, settings: list[str] | None
+) -> optimizers.Optimizer | str:
+    """Return the optimizer of --optimizer, --lr, --semantics and --set; these alone mean gradient descent."""
+    if name.lower() == "auto":
+        if (lr, semantics, settings) == (None, None, None):
+            return "auto"
+        name = "sgd"
+    given = {"lr": lr, "semantics": semantics}
     return optimizers.resolve(name, **_settings(settings or []) | {k: v for k, v in given.items() if v is not None})
 
 
@@ -572,7 +581,8 @@ def _print_run(title: str, run: Run, picture: Path | None) -> None:
     source = {"user": "exact gradient", "backprop": "gradient by backpropagation"}.get(
         run.gradient_source, f"gradient by {run.gradient_source}"
     )
-    typer.echo(f"  {run.nit} steps, {run.nfev} evaluations of f{gradients}; {source}; {run.optimizer}")
+    typer.echo(f"  {run.nit} steps, {run.nfev} evaluations of f{gradients}; {source}")
+    typer.echo(f"  {run.optimizer}: {run.optimizer_reason}")
     if picture is not None:
         typer.echo(f"  picture in {picture}")
 
@@ -624,6 +634,7 @@ def _run_fields(function: str, run: Run) -> dict[str, Any]:
         "status": run.status.name,
         **fields,
         "optimizer": repr(run.optimizer),
+        "optimizer_reason": run.optimizer_reason,
         "seed": run.seed,
     }
 

@@ -54,11 +54,12 @@ weight decay is added to the gradient, and true in Keras. In optax weight decay 
 coupled but in AdamW, Lion and Adan. optax has no default `lr`: the rule's own stands in. `clipnorm` clips the norm of
 all parameters in torch (with 1e-6 added to the norm) and in optax, that of each array in Keras.
 
-`clipvalue` and `clipnorm` are options of every optimizer. GradientDescent, BarzilaiBorwein, ConjugateGradient and LBFGS
-go along the clipped gradient, but take slopes and curvatures from the gradient itself: a clipped gradient is no
-function's gradient, and a search or a quasi-Newton matrix that trusts it is led astray. (Where a PyTorch closure clips,
-its L-BFGS sees nothing but clipped gradients.) Their line searches may then go further than the first trial, so that
-there `clipnorm` shortens that trial rather than the step. Their weight decay is a part of f and is clipped with it.
+`clipvalue` and `clipnorm` are options of every optimizer. GradientDescent, BarzilaiBorwein, ConjugateGradient, LBFGS
+and LevenbergMarquardt go along the clipped gradient, but take slopes and curvatures from the gradient itself: a clipped
+gradient is no function's gradient, and a search or a quasi-Newton matrix that trusts it is led astray. (Where a PyTorch
+closure clips, its L-BFGS sees nothing but clipped gradients.) The line searches may then go further than the first
+trial, so that there `clipnorm` shortens that trial rather than the step. Their weight decay is a part of f and is
+clipped with it.
 
 | optimizer | argument | {frameworks} |
 |---|---|{dashes}|

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from koubai.derivatives.differences import Box, into, one_vector
 from koubai.errors import FunctionError, GradientError, TraceError
 from koubai.execute.memory import Memory, sweep
 from koubai.graph.trace import Graph, Guard, Node
@@ -64,13 +65,15 @@ def cross_check(
     single: bool = False,
     graph: Graph | None = None,
     stairs: bool = True,
+    box: Box | None = None,
 ) -> bool:
     """Compare ``value`` and ``gradients`` with ``f(*leaves)`` and its differences.
 
     f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``;
     single: f computes in float32 somewhere; graph: f as it was traced, whose inputs are the leaves and whose first
     output is f; without it, nothing but differences of f is asked; stairs: is f refused where it follows x in steps
-    only? Gradients do at kinks.
+    only? Gradients do at kinks. box: the lowest and the highest active leaves, flat, one after the other: f is not
+    called outside.
     Returns False where nothing leads from the active leaves to f, and no difference moves it either.
     Raises FunctionError where two calls of f differ; TraceError where the graph does not give f's value, or does not
     follow f; GradientError where the derivative is wrong beyond the measured noise.
@@ -80,7 +83,7 @@ def cross_check(
     eps = max(float(np.finfo(np.asarray(leaves[k]).dtype).eps) for k in active)
     if single:
         eps = max(eps, float(np.finfo(np.float32).eps))
-    line = _Line(f, leaves, active, graph, eps)
+    line = _Line(f, leaves, active, graph, eps, box=box)
     at = line.at
     with np.errstate(all="ignore"):
         f0, again = at(0.0), line.asked(0.0)
@@ -116,7 +119,7 @@ def cross_check(
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
         if looks is not None and looks.doubtful:
-            for beside in (line, _Line(f, leaves, active, graph, eps, seed=1)):  # along one, what is lost may cancel
+            for beside in (line, _Line(f, leaves, active, graph, eps, 1, box)):  # along one, what is lost may cancel
                 beside.noise = noise
                 claimed = beside.slope(gradients)
                 trend = beside.trend(claimed, saw=bool(looks.steps))
@@ -213,9 +216,15 @@ class _Line:
         graph: Graph | None,
         eps: float,
         seed: int = 0,
+        box: Box | None = None,
     ) -> None:
         self.f, self.leaves, self.active, self.graph, self.eps = f, leaves, active, graph, eps
         self.directions = directions_of(leaves, active, seed)
+        self.box = box
+        if box is not None:
+            longest = max(step for step, _ in (*_STEPS, *_STEPS_FLOAT32))
+            parts = [np.asarray(leaves[k], np.float64) for k in active]
+            self.directions = into(box, parts, self.directions, longest)
         self.noise = 0.0
         self._known: dict[float, float] = {}
 
@@ -240,8 +249,10 @@ class _Line:
         return self._known[t]
 
     def asked(self, t: float) -> float:
-        """Call f."""
+        """Call f; what lies outside the box is NaN, as if f ended there."""
         there = self.moved(t)
+        if not self._inside(t, there):
+            return float("nan")
         for k, leaf in enumerate(there):
             if leaf is self.leaves[k] and isinstance(leaf, np.ndarray):
                 there[k] = leaf.copy()
@@ -252,10 +263,18 @@ class _Line:
                 raise
             return float("nan")  # outside the domain of f
 
+    def _inside(self, t: float, there: Sequence[Any]) -> bool:
+        """May f be called here? It was at x itself, whose place it is not to judge."""
+        if self.box is None or t == 0.0:
+            return True
+        x, (low, high) = one_vector([there[k] for k in self.active]), self.box
+        return bool((low <= x).all() and (x <= high).all())
+
     @property
     def flat(self) -> bool:
         """Was f the same at every point that was looked at?"""
-        return all(value == self._known[0.0] for value in self._known.values())
+        known, f0 = self._known, self._known[0.0]
+        return all(value == f0 or not self._inside(t, self.moved(t)) for t, value in known.items())
 
     def within_rounding(self, apart: float) -> bool:
         if not abs(apart) > 100 * self.noise:
@@ -285,7 +304,9 @@ class _Line:
         """
         at, noise = self.at, self.noise
         for h in (_TREND, 1e-2 * _TREND):
-            rough = (at(h) - at(-h)) / (2 * h)
+            both = self._inside(-3 * h, self.moved(-3 * h))  # or to the right alone, where the box leaves room
+            left, width = (-1.0, 2) if both else (0.0, 1)
+            rough = (at(h) - at(left * h)) / (width * h)
             if np.isfinite(rough):
                 break
         else:
@@ -293,8 +314,8 @@ class _Line:
         if abs(rough - slope) <= max(0.01 * max(abs(rough), abs(slope)), 4 * noise / h):
             return None
         near, far = (
-            sum(t * (at(t) - at(-t)) for t in width * _PLACES) / (2 * width**2 * (_PLACES @ _PLACES))
-            for width in (h, 3 * h)
+            sum(t * (at(t) - at(left * t)) for t in far * _PLACES) / (width * far**2 * (_PLACES @ _PLACES))
+            for far in (h, 3 * h)
         )
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
         other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
@@ -310,7 +331,8 @@ class _Line:
         lost, t = abs(lost), _TREND
         while t >= 1e3 * self.eps:
             for side in (t, -t):
-                values = _values(self.graph, self.moved(side))
+                there = self.moved(side)
+                values = _values(self.graph, there) if self._inside(side, there) else None
                 if values is None:
                     continue
                 holds = all(guard.holds(values[guard.node]) for guard in self.graph.guards)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -16,9 +16,12 @@ from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNam
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = [
+    "ABOVE",
+    "BELOW",
     "FLAT",
     "INDEPENDENT",
     "METHODS",
+    "Box",
     "Differences",
     "Estimate",
     "derivative",
@@ -27,8 +30,10 @@ __all__ = [
     "difference_hvp",
     "difference_jacobian",
     "estimate",
+    "into",
     "measured_error",
     "numerical_gradient",
+    "one_vector",
     "outputs_of",
 ]
 
@@ -36,6 +41,7 @@ METHODS = ("forward", "backward", "central", "complex", "adaptive")
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
+Box: TypeAlias = tuple[Any, Any]  # the lowest and the highest x
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -57,6 +63,8 @@ INDEPENDENT = (
     "{name} does not depend on its argument: nothing that it returns comes of it, and its derivative is 0. Make what "
     "is to be differentiated the argument, as in lambda W: loss(W), and compute with it"
 )
+BELOW = "f is not finite below x: the {} is that of the right side"
+ABOVE = "f is not finite above x: the {} is that of the left side"
 FLAT = "f is the same at all points that were looked at: it does not depend on its argument, or is flat around x"
 
 
@@ -209,7 +217,12 @@ def difference_gradient(
 
 
 def measured_error(
-    f: Callable[[Any], Any], layout: Layout, vector: FloatArray, method: str, h: float | None = None
+    f: Callable[[Any], Any],
+    layout: Layout,
+    vector: FloatArray,
+    method: str,
+    h: float | None = None,
+    box: Box | None = None,
 ) -> tuple[float, int]:
     """Measured error: what the noise of f makes of a difference of one step; and the evaluations that this took.
 
@@ -217,16 +230,36 @@ def measured_error(
 
     The rounding that `difference_gradient` reckons with is that of the type that f returns; f may compute in another
     one, or end an iteration early. Here its values are looked at, along one random direction through x. h: the smallest
-    step; None for the method's own.
+    step; None for the method's own. box: the ends into which the direction leads.
     """
     x = vector.astype(np.float64)
     random = np.random.default_rng(20240229)
     direction = random.choice([-1.0, 1.0], x.size) * random.uniform(0.5, 1.5, x.size) * np.maximum(np.abs(x), 1.0)
+    if box is not None:
+        (direction,) = into(box, [x], [direction], FIRST)
     sampler = _Sampler(f, layout, x, elementwise=False)
     with np.errstate(all="ignore"):
         found = estimate(lambda s: f(layout.copy(x + s * direction)), 0.0, "adaptive", None, elementwise=False)
         step = float(_step(sampler, method, h).min())
     return found.noise / step, found.nfev + sampler.nfev
+
+
+def one_vector(parts: Sequence[Any]) -> Any:
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+def into(box: Box, parts: Sequence[Any], directions: Sequence[Any], longest: float) -> list[Any]:
+    """Return the directions, turned and shortened so that a step of the ``longest`` length stays in the box."""
+    x, v, (low, high) = one_vector(parts), one_vector(directions), box
+    v = np.where(x + longest * v > high, -np.abs(v), v)
+    v = np.where(x + longest * v < low, np.abs(v), v)
+    v = np.where(
+        (x + longest * v > high) | (x + longest * v < low),
+        0.5 * np.where(high - x > x - low, high - x, low - x) / longest,
+        v,
+    )
+    ends = np.cumsum([part.size for part in parts])[:-1]
+    return [piece.reshape(part.shape) for piece, part in zip(np.split(v, ends), parts, strict=True)]
 
 
 def _check_method(method: str) -> None:
@@ -923,8 +956,8 @@ def _climb(x: Array, at_x: Array, eps: float, h: Array, f_low: Array, f_high: Ar
         low, left = np.where(above, x, low), np.where(above, at_x, f_low)
         high, right = np.where(below, x, high), np.where(below, at_x, f_high)
         one_sided = above | below
-        note(f"f is not finite below x: the {_WORD[n]} is that of the right side", above)
-        note(f"f is not finite above x: the {_WORD[n]} is that of the left side", below)
+        note(BELOW.format(_WORD[n]), above)
+        note(ABOVE.format(_WORD[n]), below)
 
     width = high - low
     slope = (right - left) / width

@@ -48,17 +48,25 @@ class Differentiated:
 
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
     nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph.
-    keep: are the paths of f shared with other such objects, those to come included?
+    keep: are the paths of f shared with other such objects, those to come included? box: the lowest and the highest
+    argument, flat, beyond which f is never asked; only with one argument that is differentiated.
     """
 
-    def __init__(self, f: Callable[..., Any], argnums: int | Sequence[int], method: str, keep: bool = False) -> None:
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        argnums: int | Sequence[int],
+        method: str,
+        keep: bool = False,
+        box: tuple[Any, Any] | None = None,
+    ) -> None:
         if method not in METHODS:
             raise UnknownNameError("method", method, METHODS)
         self.f = _function(f)
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, GRADIENT, scalar=True, keep=keep)
+        self._paths = Paths(f, GRADIENT, scalar=True, keep=keep, box=box)
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self._refused = method not in ("auto", "backprop")
@@ -102,6 +110,17 @@ class Differentiated:
     def path(self, *args: Any) -> Path | None:
         """Return the traced path that was used last for arguments of this form, if there is one."""
         return self._paths.newest(_leaves(self.f, args, {}, self.argnums).form)
+
+    def taken(self, *args: Any) -> Path:
+        """Return the traced path that f takes for these arguments, traced and checked now where none is known.
+
+        Raises TraceError and GradientError as backpropagation does.
+        """
+        leaves = _leaves(self.f, args, {}, self.argnums)
+        self._paths.run(leaves)
+        path = self._paths.newest(leaves.form)
+        assert path is not None
+        return path
 
     def _shaped(self, args: Sequence[Any], gradients: Sequence[Any]) -> Any:
         """Give the gradients the form of the arguments they belong to."""

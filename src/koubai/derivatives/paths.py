@@ -163,15 +163,24 @@ class Paths:
 
     derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number;
     keep: are paths shared with other objects of this function, those to come included?
+    box: the ends, flat, beyond which f is not asked for the check.
     tell: is given a sentence about every derivative that is not finite where the function is.
     """
 
-    def __init__(self, f: Callable[..., Any], derive: Derive, scalar: bool, keep: bool = False) -> None:
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        derive: Derive,
+        scalar: bool,
+        keep: bool = False,
+        box: tuple[Any, Any] | None = None,
+    ) -> None:
         self.f = f
         self.keeps = keep and isinstance(f, types.FunctionType)
         self.name = getattr(f, "__name__", "f")
         self.derive = derive
         self.scalar = scalar
+        self.box = box
         self.nfev = 0  # plain evaluations of f: tracing and cross-checks
         self.executor = ""
         self.tell: Callable[[str], None] = _warned
@@ -275,14 +284,14 @@ class Paths:
             return
         value = self._verify(path, leaves, guarded)
         if self.keeps and path.agrees and path.may_be_kept(self.f):
-            path.checked = path.circumstances(leaves), value, self.nfev - before
+            path.checked = self._circumstances(path, leaves), value, self.nfev - before
             _kept.keep(self.f, path)
 
     def _found(self, leaves: Leaves) -> Path | None:
         """Return the kept path that f takes for these arguments, if there is one, checked for them."""
         before = self.nfev
         for path in _kept.of(self.f, leaves.form):
-            here = path.circumstances(leaves)
+            here = self._circumstances(path, leaves)
             there, value, evaluations = path.checked
             try:
                 if path.program.run(*leaves.values) is None:
@@ -302,6 +311,10 @@ class Paths:
                 return path
             self.nfev = before
         return None
+
+    def _circumstances(self, path: Path, leaves: Leaves) -> tuple[Any, ...]:
+        """Return all that the check of a path depends on."""
+        return (*path.circumstances(leaves), *(end.tobytes() for end in self.box or ()))
 
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
         """Compare the derivative of the path with f itself, and see whether that told something; return f there."""
@@ -327,7 +340,7 @@ class Paths:
             return answers[-1]
 
         path.depends = cross_check(
-            asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph
+            asked, leaves.values, leaves.active, float(value), gradients, self.name, single, graph, box=self.box
         )
         if self.derive is not GRADIENT and path.agrees:
             self._verify_second(path, first, leaves, graph)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from koubai.derivatives.differences import METHODS
+from koubai.descent.default import AUTO, choose, named
 from koubai.descent.feed import Feed, weight
 from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
-from koubai.descent.optimizers import SGD, Optimizer, State, resolve
+from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
 from koubai.descent.record import (
     Epochs,
     Recorder,
@@ -43,17 +44,16 @@ if TYPE_CHECKING:
 
 __all__ = ["iterate", "minimize", "resume"]
 
-DEFAULT = SGD(lr=0.1)
-
 
 def minimize(
     f: Function,
     x0: Parameters,
-    optimizer: Optimizer | str = DEFAULT,
+    optimizer: Optimizer | str = AUTO,
     *,
+    lr: Rate | None = None,
     grad: Gradient = "auto",
     max_steps: int = 10_000,
-    gtol: float = 1e-6,
+    gtol: float | None = None,
     ftol: float | None = None,
     xtol: float | None = None,
     target: float | None = None,
@@ -67,20 +67,26 @@ def minimize(
 ) -> Run:
     """Minimize: descend from x0 along the gradient of f, and say why it stopped.
 
-        x = x - lr * g,   g = ∇f(x)        (SGD; other optimizers: their own rule)
+        x = x - lr * g,   g = ∇f(x)        (with lr alone; optimizers: their own rule)
 
-    f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict, list or
-    tuple of arrays, also nested; integers become float64, and nothing that is passed in is changed. optimizer: an
-    object or its name.
+    f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict, list or tuple of
+    arrays, also nested; integers become float64, and nothing that is passed in is changed. optimizer: an object, its
+    name, or "auto": Levenberg–Marquardt where f's own graph is a sum of squares of up to 100 parameters, with
+    mini-batches Adam, else L-BFGS; the fixed rule is in `koubai.descent.default`, and run.optimizer_reason says why it
+    was. lr: alone, plain gradient descent at this rate; with a name, that optimizer's rate.
     grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
     your own function of x, which may return an array in the form of x or an Estimate. What was traced and compiled of a
     small f serves later calls with the same f, as long as nothing that it reads has changed: they are faster for it,
     and the same to the bit.
-    Stops when the largest |gradient component| ≤ gtol (0 turns it off); f ≤ target; ftol or xtol hold (see
+    Stops when the largest |gradient component| ≤ gtol (0 turns it off; None: 1e-6, but for least squares until a step
+    promises no more than the rounding of f); f ≤ target; ftol or xtol hold (see
     `koubai.descent.stopping`); f or x diverges; f or the gradient is not finite; x no longer changes; the gradient is
     lost in its own rounding error; or max_steps updates were made. Only a met tolerance or target is a success.
-    bounds: one (low, high) pair, or a pair an element; None in a pair is no bound. x is projected onto them.
+    bounds: one (low, high) pair, a pair an element, or a `scipy.optimize.Bounds`, and for a dict a dict of these; None
+    in a pair is no bound, and equal ones hold an element where it is. x is projected onto them; line searches, L-BFGS
+    and conjugate gradients go along them. f, differences of it and the check of its gradient included, is never called
+    outside.
     batches: mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function
     of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch) and return a mean over the batch;
     every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target and gtol
@@ -95,7 +101,7 @@ def minimize(
     through, with the step and x as a note.
     """
     descent = _Descent.prepare(
-        f, x0, optimizer, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
+        f, x0, optimizer, lr=lr, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
         bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
     )  # fmt: skip
     return _driven(descent, on_step, progress)
@@ -148,7 +154,7 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
 
 
 def iterate(
-    f: Function, x0: Parameters, optimizer: Optimizer | str = DEFAULT, **options: Any
+    f: Function, x0: Parameters, optimizer: Optimizer | str = AUTO, **options: Any
 ) -> Generator[Step, None, Run]:
     """Iterate: the same descent as `minimize`, one Step(t, x, f, g, lr) at a time. Leave the loop to stop.
 
@@ -196,6 +202,8 @@ class _Descent:
     seed: int | None
     options: dict[str, Any]  # what minimize was told, in JSON's types
     checkpoint: _Checkpoint | None
+    why: str = "given"  # this optimizer
+    is_open: bool = False  # may another one still take its place, when f is known?
     point: Point = field(init=False)  # the last good point
     best: Point = field(init=False)
     lr: float = field(init=False)  # of the update that follows ``point``
@@ -214,6 +222,7 @@ class _Descent:
         x0: Parameters,
         optimizer: Optimizer | str,
         *,
+        lr: Rate | None,
         grad: Gradient,
         bounds: Any,
         batches: Any,
@@ -229,9 +238,13 @@ class _Descent:
         if not callable(grad) and grad not in known:
             raise UnknownNameError("gradient method", grad, known)
         layout, start = flatten(x0)
-        chosen = resolve(optimizer)
+        chosen, why = named(optimizer, lr, stochastic=batches is not None)
         limits = Bounds.read(bounds, layout, start)
         feed = Feed.read(batches)
+        if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
+            raise InputError(
+                f"{type(chosen).__name__} takes all the data at once: leave batches out, or use optimizer='adam'"
+            )
         if feed is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
             raise InputError("ftol and xtol say nothing of mini-batches, which differ anyway; use gtol or target")
         options = {
@@ -241,17 +254,19 @@ class _Descent:
             **stopping,
         }
         return cls(
-            Objective(f, grad, layout),
+            Objective(f, grad, layout, limits),
             layout,
             start,
-            chosen,
-            Stopping(layout, chosen, **stopping),
+            chosen or LBFGS(),
+            Stopping(layout, chosen or LBFGS(), **stopping),
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
             seed,
             options,
             _Checkpoint.read(checkpoint),
+            why,
+            chosen is None,
         )
 
     def points(self, in_legs: bool = False) -> Iterator[tuple[Point, float]]:
@@ -263,9 +278,13 @@ class _Descent:
         finite is never kept.
         """
         if not self.recorder.count:
+            first = self._first() if self.is_open else None
+            if first is not None:
+                self.optimizer, self.why = choose(self.objective, first)
+                self.stopping.optimizer, self.is_open = self.optimizer, False
             self.state = self.optimizer.init(self.start, self.layout)
             self.lr = self.optimizer.lr_at(0)
-            self._arrive(self._first())
+            self._arrive(first or self._first())
             yield self.point, self.lr
         engine = self._engine() if in_legs and self.verdict is None else None
         while self.verdict is None:
@@ -293,7 +312,7 @@ class _Descent:
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
-            verdict = self.stopping.check(point, self.lr)
+            verdict = self.stopping.check(point, self.lr, self.optimizer.promise(self.state))
             if verdict is not None and verdict.status is Status.converged:
                 flat = self.objective.independent or self.objective.flat_by_construction(point.x)
                 verdict = Verdict(Status.stalled, flat) if flat else verdict
@@ -329,11 +348,16 @@ class _Descent:
     def _next(self) -> tuple[Point, State]:
         """Make one update; return the new point, evaluated, and the optimizer's state after it."""
         point = self.point
+        if self.feed is None and self._searches and self.objective.has_changed(point.x):
+            again = self._evaluate(point.t, point.x)  # a search compares f there with f here
+            point = again if again.is_finite else point
         trials: list[Point] = []  # the points that a line search evaluates on its way
         with np.errstate(all="ignore"):
             x, state = self.optimizer.step(
                 point.x, point.g, self.state, point.t + 1, self.lr,
                 fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
+                box=None if self.bounds is None else (self.bounds.low, self.bounds.high),
+                residuals=lambda x: self.objective.residuals(point),
             )  # fmt: skip
         projected = False
         if self.bounds is not None:
@@ -347,6 +371,10 @@ class _Descent:
             after = self._evaluate(point.t + 1, x)
         return (replace(after, projected=True) if projected else after), state
 
+    @property
+    def _searches(self) -> bool:
+        return bool({"evaluate", "residuals"} & set(self.optimizer.rule.uses))
+
     def _sampled(self, feed: Feed, t: int, x: FloatArray) -> Point:
         """Return the point ``x`` by the next mini-batch, or by all the data where the descent has reached its aim."""
         if (batch := feed.draw()) is None:
@@ -354,7 +382,7 @@ class _Descent:
             if ended.mean < self.best.fun:
                 self.best = Point(t, x, ended.mean, ended.gradient, feed.rows[-1][2], is_sample=True)
             if self.stopping.may_end(ended.mean, feed.rows[-1][2]):
-                whole = self.objective.mean(t, x, feed, self.bounds)
+                whole = self.objective.mean(t, x, feed)
                 if self.stopping.may_end(whole.fun, whole.grad_norm):
                     return whole
             batch = feed.draw() or ()
@@ -367,7 +395,7 @@ class _Descent:
     def _evaluate(self, t: int, x: FloatArray) -> Point:
         """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
         if np.isfinite(x).all():
-            return self.objective.evaluate(t, x, self.bounds)
+            return self.objective.evaluate(t, x)
         return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
 
     def _trial(self, trials: list[Point], t: int, x: FloatArray) -> tuple[float, FloatArray]:
@@ -381,7 +409,7 @@ class _Descent:
     def _first(self) -> Point:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
         if self.feed is None:
-            point = self.objective.evaluate(0, self.start, self.bounds)
+            point = self.objective.evaluate(0, self.start)
         else:
             self.best = Point(0, self.start, np.inf, np.full_like(self.start, np.nan), np.inf, is_sample=True)
             point = self._sampled(self.feed, 0, self.start)
@@ -403,7 +431,7 @@ class _Descent:
         with np.errstate(all="ignore"):
             fun = float(self.objective.value(point.x))
         if not self.objective.agrees(fun, point):
-            again = self.objective.evaluate(point.t, point.x, self.bounds)
+            again = self.objective.evaluate(point.t, point.x)
             if again.is_finite and self.objective.agrees(fun, again):
                 return replace(again, fun=fun, projected=point.projected)
             x = shown(self.layout.view(point.x))
@@ -420,7 +448,7 @@ class _Descent:
         """Return a mini-batch's point with f and the gradient over all the data, where they are finite."""
         if self.feed is None or not point.is_sample:
             return point
-        whole = self.objective.mean(point.t, point.x, self.feed, self.bounds)
+        whole = self.objective.mean(point.t, point.x, self.feed)
         return whole if whole.is_finite else point
 
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
@@ -454,10 +482,18 @@ class _Descent:
             executor_reason=self.reason,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
+            optimizer_reason=self.why,
             seed=self.seed,
             options=self.options,
             function=self.objective.f,
+            covariance=None if in_haste else self._covariance(point),
         )
+
+    def _covariance(self, point: Point) -> FloatArray | None:
+        """Return the covariance of the parameters after least squares, None after anything else."""
+        if "residuals" not in self.optimizer.rule.uses or self.feed is not None:
+            return None
+        return self.objective.covariance(point)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -477,6 +513,7 @@ class _Descent:
         header = {
             "layout": describe_layout(self.layout),
             "optimizer": describe_optimizer(self.optimizer),
+            "optimizer_reason": self.why,
             "function": describe_function(objective.f),
             "options": self.options,
             "seed": self.seed,
@@ -547,9 +584,9 @@ class _Descent:
         )
         points = _saved_points(header, arrays)
         descent = cls(
-            Objective(f, options["grad"] if grad is None else grad, layout), layout, points["start"].x, chosen,
+            Objective(f, options["grad"] if grad is None else grad, layout, limits), layout, points["start"].x, chosen,
             stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
-            options | {"max_steps": limit}, _Checkpoint.read(path),
+            options | {"max_steps": limit}, _Checkpoint.read(path), header["optimizer_reason"],
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
@@ -583,12 +620,12 @@ class _Descent:
         """
         try:
             if self.feed is None:
-                again = self.objective.evaluate(last.t, last.x, self.bounds)
+                again = self.objective.evaluate(last.t, last.x)
             elif last.is_sample:
                 self.objective.batch = self.feed.again()
-                again = self.objective.evaluate(last.t, last.x, self.bounds)
+                again = self.objective.evaluate(last.t, last.x)
             else:
-                again = self.objective.mean(last.t, last.x, self.feed, self.bounds)
+                again = self.objective.mean(last.t, last.x, self.feed)
         except (ValueError, TypeError, IndexError, KeyError) as error:
             x = shown(self.layout.view(last.x))
             raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error
@@ -609,7 +646,7 @@ def _saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, P
     }
 
 
-_KEPT = ("unchanged", "in_noise", "steepest", "travelled")  # what Stopping has learnt on the way
+_KEPT = ("unchanged", "in_noise", "bend", "steepest", "travelled")  # what Stopping has learnt on the way
 
 
 @dataclass

@@ -190,7 +190,13 @@ class _Work:
             return None, "llvmlite can't be loaded"
         x = flat[0]
         try:
-            program = Differentiated(self.f, 0, "backprop", keep=True)
+            program = Differentiated(
+                self.f,
+                0,
+                "backprop",
+                keep=True,
+                box=None if self.bounds is None else (self.bounds.low, self.bounds.high),
+            )
             with np.errstate(all="ignore"):
                 program(self.layout.copy(x))
             self.path = program.path(self.layout.copy(x))

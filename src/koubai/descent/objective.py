@@ -10,8 +10,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from koubai.derivatives.agreement import refuse_random
-from koubai.derivatives.differences import FLAT, INDEPENDENT, Estimate, difference_gradient, measured_error
+from koubai.derivatives.differences import (
+    ABOVE,
+    BELOW,
+    FLAT,
+    INDEPENDENT,
+    Estimate,
+    difference_gradient,
+    measured_error,
+)
 from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
 from koubai.errors import (
@@ -32,6 +41,7 @@ Function: TypeAlias = Callable[[Any], Any]
 Gradient: TypeAlias = str | Callable[[Any], Any]
 
 _ONE_STEP = ("forward", "backward", "central")
+_ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
 _NOWHERE = np.zeros(0, dtype=bool)
 
 
@@ -42,11 +52,14 @@ class Objective:
     f: Function
     grad: Gradient
     layout: Layout
+    bounds: Bounds | None = None
     batch: tuple[Any, ...] = ()
     nfev: int = 0
     njev: int = 0
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
+    squares: Residuals | None = field(default=None, init=False)
+    _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
     told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
     independent: str = field(default="", init=False)  # what is to be said if nothing leads from x to f, as it seems
     _moved: bool = field(default=False, init=False)  # is the point asked for another than the start?
@@ -56,7 +69,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
-            self.program = Differentiated(self.f, 0, "backprop", keep=True)
+            self.program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
             self.program.explain(self._explain)
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
@@ -96,8 +109,10 @@ class Objective:
         if self._one_step is None:
             return 0.0
         along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
-        error, used = measured_error(along, self.layout, point.x, *self._one_step)
-        self.nfev += used
+        inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, "adaptive")
+        box = _box(self.bounds)
+        error, used = measured_error(inside or along, self.layout, point.x, *self._one_step, box=box)
+        self.nfev += used if inside is None else inside.calls
         return error
 
     @property
@@ -115,7 +130,7 @@ class Objective:
         self.nfev += 1
         return as_scalar(self.f(self.layout.copy(x), *self.batch))
 
-    def evaluate(self, t: int, x: FloatArray, bounds: Bounds | None) -> Point:
+    def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
         error, stuck, self.told, self._moved = 0.0, _NOWHERE, "", t > 0
         with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
@@ -130,9 +145,16 @@ class Objective:
                 else:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
+                    inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, method)
                     difference, rounding, stuck, used = difference_gradient(
-                        along, self.layout, x, method, fun=fun, tell=self._note
+                        inside or along,
+                        self.layout,
+                        x,
+                        method,
+                        fun=fun,
+                        tell=self._note if inside is None else inside.telling(self._note),
                     )
+                    used = used if inside is None else inside.calls
                     g, error, self.nfev = difference.astype(x.dtype), float(rounding.max()), self.nfev + used
                     if self._fallen is not None:
                         fallen, self._fallen = self._fallen, None
@@ -145,21 +167,21 @@ class Objective:
             x,
             float(fun),
             g,
-            norm(x, g, bounds),
+            norm(x, g, self.bounds),
             error,
             tuple(np.flatnonzero(stuck)) if stuck is not _NOWHERE else (),
         )
 
-    def mean(self, t: int, x: FloatArray, feed: Feed, bounds: Bounds | None) -> Point:
+    def mean(self, t: int, x: FloatArray, feed: Feed) -> Point:
         """Return f and the gradient at ``x`` over all the data of ``feed``, every sample with the same weight."""
         sums, error = Epoch(), 0.0
         for self.batch in feed.all():
-            point = self.evaluate(t, x, bounds)
+            point = self.evaluate(t, x)
             error = max(error, point.error)
             with np.errstate(all="ignore"):
                 sums.add(weight(self.batch), point.fun, point.g)
         g = sums.gradient.astype(x.dtype)
-        return Point(t, x, sums.mean, g, norm(x, g, bounds), error)
+        return Point(t, x, sums.mean, g, norm(x, g, self.bounds), error)
 
     def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
         """Return f and its gradient from the traced program, or None where differences have to do."""
@@ -183,6 +205,56 @@ class Objective:
         self.executor = self.program.executor
         return fun, self.layout.match(g, "the gradient")
 
+    def residuals(self, point: Point) -> tuple[FloatArray, FloatArray]:
+        """Return the residuals of which f is the sum of squares, and their Jacobian, at ``point``.
+
+        Raises InputError where f can't be traced or is no sum of squares, and GradientError where 2 J'r is not the
+        gradient that backpropagation gives.
+        """
+        if self._last is not None and self._last[0] is point:
+            return self._last[1]
+        if self.squares is None:
+            program = self.program
+            if program is None:
+                program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
+            self.squares = Residuals(program, self.layout)
+        before = self.squares.program.nfev
+        try:
+            r, jacobian = self.squares.at(point.x, *self.batch)
+        except TraceError as error:
+            raise InputError(f"least squares need the residuals, and {error.reason}; use optimizer='lbfgs'") from error
+        self.nfev += self.squares.program.nfev - before
+        g, size = 2 * (r @ jacobian), 2 * (np.abs(r) @ np.abs(jacobian))
+        if np.isnan(r).any():
+            raise InputError("least squares need weights ≥ 0, and f has a negative one; use optimizer='lbfgs'")
+        if self.program is not None and not (np.abs(g - point.g) <= 1e-6 * size + 1e-300).all():
+            raise GradientError(
+                f"2 J'r is {g}, the gradient by backpropagation {point.g}; use optimizer='lbfgs', and report this"
+            )
+        self._last = point, (r, jacobian)
+        return r, jacobian
+
+    def covariance(self, point: Point) -> FloatArray:
+        """Return the parameters' covariance at ``point``, as `Run.covariance` says; raises as `residuals` does."""
+        r, jacobian = self.residuals(point)
+        x = point.x
+        held, on_bound = np.zeros(x.size, bool), np.zeros(x.size, bool)
+        if self.bounds is not None:
+            held = self.bounds.low == self.bounds.high
+            on_bound = ~held & (self.bounds.free(x, point.g) == 0) & (point.g != 0)
+        free = ~held & ~on_bound
+        counts = int(np.count_nonzero((r != 0) | (jacobian != 0).any(axis=1)))
+        n = int(np.count_nonzero(free))
+        found = np.where(on_bound[:, None] | on_bound, np.nan, np.zeros((x.size, x.size)))
+        if not n:
+            return found
+        length = np.sqrt(np.square(jacobian[:, free]).sum(axis=0))
+        _, sizes, right = np.linalg.svd(jacobian[:, free] / np.where(length > 0, length, 1.0), full_matrices=False)
+        known = counts > n and sizes[-1] > max(jacobian.shape) * np.finfo(np.float64).eps * sizes[0]
+        inverse = right.T / sizes**2 @ right / np.outer(length, length) if known else np.full((n, n), np.inf)
+        found[np.ix_(free, free)] = inverse * (r @ r / (counts - n)) if known else inverse
+        return found
+
     def agrees(self, fun: float, point: Point) -> bool:
         """Tell whether f may be ``fun`` where a program of it gave ``point.fun``: but for rounding on the way."""
         eps = float(np.finfo(self.layout.dtype).eps)
@@ -194,6 +266,11 @@ class Objective:
             return False
         leaves = self.layout.parts(self.layout.view(point.x))
         return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
+
+    def has_changed(self, x: FloatArray) -> bool:
+        """Tell whether something that f reads from outside has changed, of all that can be watched."""
+        path = self.path(x)
+        return path is not None and path.recorded.environment.complete and not path.same()
 
     def path(self, x: FloatArray) -> Any:
         """Return the traced path that the program took last for an argument of this form, or None."""
@@ -245,8 +322,8 @@ class Bounds:
         ends = [_ends(pair, shape) for pair, shape in zip(pairs, layout.shapes, strict=True)]
         low, high = (np.concatenate([end[side] for end in ends]).astype(x.dtype) for side in (0, 1))
         for i in range(x.size):
-            if not low[i] < high[i]:
-                raise InputError(f"bounds are crossed at {layout.label(i)}: low {low[i]} must be below high {high[i]}")
+            if not low[i] <= high[i]:
+                raise InputError(f"bounds are crossed at {layout.label(i)}: low {low[i]} is above high {high[i]}")
             if not low[i] <= x[i] <= high[i]:
                 raise InputError(
                     f"x0 lies outside its bounds: {layout.label(i)} = {x[i]}, bounds ({low[i]}, {high[i]}); "
@@ -265,13 +342,68 @@ class Bounds:
 
     def free(self, x: FloatArray, g: FloatArray) -> FloatArray:
         """Return the gradient with the components that push x out of its bounds set to zero."""
-        pushed = ((x <= self.low) & (g > 0)) | ((x >= self.high) & (g < 0))
+        pushed = ((x <= self.low) & (g > 0)) | ((x >= self.high) & (g < 0)) | (self.low == self.high)
         return np.where(pushed, 0.0, g)
 
 
+def _box(bounds: Bounds | None) -> tuple[FloatArray, FloatArray] | None:
+    return None if bounds is None else (bounds.low, bounds.high)
+
+
+class _Inside:
+    """f for differences about a point within bounds: it is never called outside of them.
+
+    There it is for the adaptive method, and for complex steps, as if f ended; to the others it gives what a cubic
+    through four points inside gives (through fewer, where they have no room). Along a component whose bounds are equal,
+    f is constant.
+    """
+
+    def __init__(self, f: Function, layout: Layout, bounds: Bounds, method: str) -> None:
+        self.f, self.layout, self.bounds, self.method = f, layout, bounds, method
+        self.calls = 0
+        self.finite = True  # was f so far?
+
+    def telling(self, tell: Callable[[str, str], None]) -> Callable[[str, str], None]:
+        """Return ``tell`` without the news that f ends at x, if it is the box alone that does."""
+
+        def told(matter: str, sentence: str) -> None:
+            if not self.finite or matter not in _ENDS:
+                tell(matter, sentence)
+
+        return told
+
+    def __call__(self, p: Any) -> Any:
+        low, high = self.bounds.low, self.bounds.high
+        x = np.concatenate([np.ravel(part) for part in self.layout.parts(p)])
+        if x.dtype.kind == "c":
+            out = (low != high) & ((x.real < low) | (x.real > high))
+            return complex(np.nan, np.nan) if out.any() else self._asked(p)
+        there = np.where(low == high, low, x)
+        inside = np.clip(there, low, high)
+        beyond = there - inside
+        if not beyond.any():
+            return self._asked(p if np.array_equal(x, there) else self.layout.view(there))
+        if self.method == "adaptive":
+            raise ArithmeticError("outside the bounds")  # as f where it ends
+        points = [inside - k * beyond for k in range(4)]
+        count = next((k for k, point in enumerate(points) if (point < low).any() or (point > high).any()), 4)
+        values = [self._asked(self.layout.view(point)) for point in points[:count]]
+        signs = [(-1) ** k * math.comb(count, k + 1) for k in range(count)]
+        return sum(sign * value for sign, value in zip(signs, values, strict=True)) if count > 1 else np.nan
+
+    def _asked(self, p: Any) -> Any:
+        self.calls += 1
+        value = self.f(p)
+        self.finite = self.finite and bool(np.isfinite(value).all())
+        return value
+
+
 def _ends(pair: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """Return low and high, flat, for one array of ``shape`` from one pair or a pair an element."""
+    """Return low and high, flat, for one array of ``shape`` from one pair, a pair an element or SciPy's Bounds."""
     try:
+        if hasattr(pair, "lb") and hasattr(pair, "ub"):
+            ends = [np.broadcast_to(end, shape or 1).reshape(shape) for end in (pair.lb, pair.ub)]
+            pair = np.stack(ends, axis=-1)
         array = np.array(pair, dtype=object)
         array = np.where(array == None, np.nan, array).astype(np.float64)  # noqa: E711 - elementwise
     except (TypeError, ValueError):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Rate: TypeAlias = float | Schedule | Callable[[int], float]
 State: TypeAlias = tuple[Any, ...]
 Evaluate: TypeAlias = Callable[[FloatArray], tuple[float, FloatArray]]  # a flat x -> f and the flat gradient there
+Residuals: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  # a flat x -> r and its Jacobian there
 
 _UNCHECKED = "params and state were updated with it, as check_finite=False allows"
 FUSIONS = 3  # times that an optimizer is fused anew; where its arrays do not suit machine code, it stays in NumPy
@@ -129,6 +130,7 @@ SEMANTICS: dict[str, dict[str, dict[str, Any]]] = {
     "gradient_descent": {"paper": {}},
     "barzilai_borwein": {"paper": {}},
     "conjugate_gradient": {"paper": {}},
+    "levenberg_marquardt": {"paper": {}},
     "lbfgs": {"paper": {}, "torch": {"history_size": 100, "line_search": "none", "curvature_test": "absolute"}},
 }
 
@@ -253,17 +255,22 @@ class Optimizer:
         *,
         fun: float = math.nan,
         evaluate: Evaluate | None = None,
+        box: tuple[FloatArray, FloatArray] | None = None,
+        residuals: Residuals | None = None,
         layout: Layout | None = None,
     ) -> tuple[FloatArray, State]:
         """Return the new x and state of update ``t`` = 1, 2, … Nothing passed in is changed.
 
         x, g: flat. fun: f(x), for the rules that need it. evaluate: a function of a flat x that returns f and the flat
-        gradient, for line searches. layout: the arrays that lie in x, for rules that look at whole arrays.
+        gradient, for line searches; box: the bounds that they keep, low and high. residuals: a function of a flat x
+        that returns the residuals and their Jacobian, for least squares. layout: the arrays that lie in x, for rules
+        that look at whole arrays.
         """
         decay = 0.0 if "weight_decay" in self._own else self.hyperparameters["weight_decay"]
         if decay and self._evaluates:
             fun, g = fun + decay / 2 * float(np.sum(x * x)), g + decay * x
             evaluate = evaluate and _decayed(evaluate, decay)
+            residuals = residuals and _shrunk(residuals, decay)
         unclipped = g
         if self._clips:
             g = self._clipped(g, layout)
@@ -272,7 +279,7 @@ class Optimizer:
                 x = x * (1 - lr * decay)
             else:
                 g = g + decay * x
-        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped}
+        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped, "box": box, "residuals": residuals}
         extra = {name: needed[name] for name in self.rule.uses}
         if self.rule.scope != "tensor":
             return self.rule(x, g, state, t, lr=lr, **self._own, **extra)
@@ -310,6 +317,11 @@ class Optimizer:
         if self.rule.advise is None or t == 0:
             return None
         return self.rule.advise(state, t, {"lr": self.lr_at(t), **self._own})
+
+    def promise(self, state: State) -> float | None:
+        """Return by how much the last update was to lower f; inf before the first; None: the rule does not tell."""
+        names = self.rule.state
+        return float(state[names.index("promise")]) if "promise" in names else None
 
     def largest_stable_lr(self, curvature: float) -> float | None:
         """Return the lr above which the rule diverges on a quadratic of this largest curvature; None: not known.
@@ -501,6 +513,17 @@ def _decayed(evaluate: Evaluate, decay: float) -> Evaluate:
     return added
 
 
+def _shrunk(residuals: Residuals, decay: float) -> Residuals:
+    """Return the residuals and their Jacobian with those of decay / 2 * |x|**2 added."""
+
+    def added(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        r, jacobian = residuals(x)
+        root = math.sqrt(decay / 2)
+        return np.concatenate([r, root * x]), np.concatenate([jacobian, root * np.eye(x.size, dtype=x.dtype)])
+
+    return added
+
+
 def _function_name(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
@@ -635,6 +658,7 @@ _RULE_NAMES = {
     "GradientDescent": "gradient_descent",
     "BarzilaiBorwein": "barzilai_borwein",
     "ConjugateGradient": "conjugate_gradient",
+    "LevenbergMarquardt": "levenberg_marquardt",
 }
 
 SGD = _public("SGD")
@@ -674,6 +698,7 @@ GradientDescent = _public("GradientDescent")
 BarzilaiBorwein = _public("BarzilaiBorwein")
 ConjugateGradient = _public("ConjugateGradient")
 LBFGS = _public("LBFGS")
+LevenbergMarquardt = _public("LevenbergMarquardt")
 
 
 def names() -> tuple[str, ...]:

@@ -217,7 +217,7 @@ def _limits(stopping: Stopping) -> FloatArray:
     start, numbers = stopping.start, np.zeros(descents.NUMBERS)
     x = start.x.astype(np.float64)
     largest = GROWTH * max(1.0, math.sqrt(np.dot(x, x)))
-    numbers[descents.GTOL] = stopping.gtol if stopping.gtol > 0 else -1.0
+    numbers[descents.GTOL] = stopping.limit if stopping.limit > 0 else -1.0
     numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
     numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
     numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)

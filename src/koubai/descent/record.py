@@ -138,7 +138,7 @@ class History:
     t: (rows,) updates made so far. x: (rows, *shape of x), or a dict of such arrays. fun, grad_norm, lr: (rows,);
     grad_norm is the largest absolute component of the (projected) gradient, the number that gtol is compared with.
     clipped: (rows,) bool, whether the update that follows row i clips its gradient; projected: whether the update that
-    led to row i left the bounds and was put back onto them.
+    led to row i left the bounds and was put back onto them (a line search never leaves them).
     A long run over many parameters is thinned to every 2nd, 4th, 8th … row; the first and the last row always stay.
     In a stochastic descent fun and grad_norm are those of the step's mini-batch, and ``epochs`` sums them up.
     """
@@ -347,7 +347,18 @@ class Run:
     nit: updates made; nfev, njev: evaluations of f and of the gradient callable (differences count in nfev).
     status: a Status; success is true only for ``converged`` and ``target_reached``; message says why in a sentence.
     executor: what ran the descent: "native" (machine code), "numpy", "floats" or "python"; executor_reason: why machine
-    code did, or why not; gradient_source: where the gradient came from; options: what `minimize` was told.
+    code did, or why not; gradient_source: where the gradient came from; optimizer_reason: why this optimizer; options:
+    what `minimize` was told.
+
+    covariance: of the parameters, after least squares (`LevenbergMarquardt`), else None; shape (n, n) for n elements of
+    x in the order of the flat vector; stderr: the roots of its diagonal, in the form of x.
+
+        covariance = r·r / (m - n) * (J'J)⁻¹        at x, for m residuals r
+
+    The scale of the residuals is taken from their own size, as SciPy's curve_fit does with absolute_sigma=False; a
+    factor before the sum and weights known only up to one do not matter. Residuals of weight 0 do not count, terms such
+    as a penalty do. A parameter held by equal bounds has none of it (0) and does not count in n; of one that ended on a
+    bound it is not known (NaN). Where m ≤ n, or the residuals do not tell the parameters apart, it is inf.
     """
 
     x: Any
@@ -365,9 +376,19 @@ class Run:
     executor_reason: str
     gradient_source: str
     optimizer: Optimizer | str
+    optimizer_reason: str
     seed: int | None
     options: dict[str, Any]
     function: Callable[[Parameters], Any] = field(compare=False)
+    covariance: FloatArray | None = field(default=None, compare=False)
+
+    @property
+    def stderr(self) -> Any:
+        """The standard errors of the parameters, in the form of x; None where there is no covariance."""
+        if self.covariance is None:
+            return None
+        layout, _ = flatten(self.x)
+        return layout.view(np.sqrt(np.diag(self.covariance)))
 
     @property
     def success(self) -> bool:
@@ -414,7 +435,7 @@ class Run:
         layout, x = flatten(self.x)
         names = (
             *("fun", "nit", "nfev", "njev", "message", "best_fun", "executor", "executor_reason", "gradient_source"),
-            *("seed", "options"),
+            *("optimizer_reason", "seed", "options"),
         )
         header = {name: getattr(self, name) for name in names} | {
             "status": self.status.name,
@@ -427,12 +448,17 @@ class Run:
             history |= {f"epochs.{name}": column for name, column in self.history.epochs.arrays().items()}
             header |= {"layers": self.history.epochs.layers}
         points = {"x": x, "jac": layout.match(self.jac, "jac"), "best_x": layout.match(self.best_x, "best_x")}
+        if self.covariance is not None:
+            points |= {"covariance": self.covariance}
         write_archive(path, "run", header, points | history | {"history.x": rows_of(self.history.x, layout)})
 
     def __repr__(self) -> str:
         lines = [f"Run: {self.status} — {self.message}"]
         for name in ("x", "fun", "best_x", "best_fun", "nit", "nfev", "njev", "gradient_source", "optimizer"):
             value = getattr(self, name)
+            if name == "optimizer":
+                lines.append(f"  {name:>15}: {value!r} ({self.optimizer_reason})")
+                continue
             shown = _short(value) if isinstance(value, np.ndarray) or is_structure(value) else repr(value)
             lines.append(f"  {name:>15}: {shown}")
         return "\n".join(lines)
@@ -443,7 +469,7 @@ class Run:
 
         facts = {
             "x": self.x, "f(x)": self.fun, "best f": self.best_fun, "steps": self.nit, "evaluations of f": self.nfev,
-            "gradient": self.gradient_source, "optimizer": self.optimizer,
+            "gradient": self.gradient_source, "optimizer": f"{self.optimizer} ({self.optimizer_reason})",
         }  # fmt: skip
         table = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
@@ -486,6 +512,7 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
             "status": Status[header["status"]],
             "optimizer": restore_optimizer(header["optimizer"]),
             "function": function,
+            "covariance": arrays.get("covariance"),
         },
     )
 

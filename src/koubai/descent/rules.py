@@ -40,6 +40,7 @@ __all__ = [
     "lamb",
     "lars",
     "lbfgs",
+    "levenberg_marquardt",
     "lion",
     "momo",
     "muon",
@@ -155,7 +156,8 @@ class Rule:
     scope: what one new element of x depends on. "element": the same element of x, g and state (and scalars of the
     state); "tensor": the whole array it lies in, in its shape; "vector": all parameters at once.
     uses: what the formula needs besides: "fun", f at x; "evaluate", a function of x that returns f and the gradient;
-    "unclipped", the gradient itself where g is a clipped one.
+    "unclipped", the gradient itself where g is a clipped one; "box", the bounds, or None; "residuals", a function of x
+    that returns r, of which f is the sum of squares, and its Jacobian.
     """
 
     name: str
@@ -1377,17 +1379,25 @@ def cocob(x: Any, g: Any, state: State, t: Any, *, lr: float = 1.0, alpha: float
 # Clipping multiplies each component by a number in (0, 1], so that -g goes down wherever the gradient is not 0.
 
 Evaluate: TypeAlias = Callable[[Any], tuple[float, Any]]
+Box: TypeAlias = tuple[Any, Any] | None  # the lowest and the highest x; None: no bounds
+
+# Within bounds a search follows the path along a direction bent onto them: what has come to its bound stays there. Its
+# slope is that of the components still moving, and the decrease that it asks for is c1 * g·(the step itself).
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A point along a direction: how far, f and its slope there, the point and its gradient."""
+    """A point along a direction: how far, f and its slope there, the point and its gradient.
+
+    gain: what f would have changed by so far if it were a plane.
+    """
 
     a: float
     fun: float
     slope: float
     x: Any
     g: Any
+    gain: float
 
 
 def _dot(a: Any, b: Any) -> Any:
@@ -1395,14 +1405,46 @@ def _dot(a: Any, b: Any) -> Any:
     return np.einsum("i,i->", a, b)
 
 
-def _along(evaluate: Evaluate, x: Any, direction: Any) -> Callable[[float], _Trial]:
+def _clipped(x: Any, box: Box) -> Any:
+    """Return the point of the box nearest to ``x``; what is not finite stays, as no point of it is near."""
+    return x if box is None else np.where(np.isfinite(x), np.minimum(np.maximum(x, box[0]), box[1]), x)
+
+
+def _arrived(there: Any, x: Any, direction: Any, box: tuple[Any, Any]) -> Any:
+    """Return ``there``, reached from x along ``direction``, in the box; at a bound where only rounding is between."""
+    low, high = box
+    near = 4 * np.finfo(x.dtype).eps * np.maximum(np.abs(x), np.abs(there))
+    there = np.where((direction < 0) & (there - low <= near), low, there)
+    return _clipped(np.where((direction > 0) & (high - there <= near), high, there), box)
+
+
+def _pushing(x: Any, g: Any, box: Box) -> Any:
+    """Tell which components of -g push x out of the box; those whose bounds are equal always do."""
+    if box is None:
+        return np.zeros(x.shape, bool)
+    low, high = box
+    return ((x <= low) & (g > 0)) | ((x >= high) & (g < 0)) | (low == high)
+
+
+def _downhill(x: Any, g: Any, box: Box) -> Any:
+    """Return -g, without the components that push x out of the box."""
+    return -g if box is None else np.where(_pushing(x, g, box), 0.0, -g)
+
+
+def _along(evaluate: Evaluate, start: _Trial, direction: Any, box: Box = None) -> Callable[[float], _Trial]:
     """Return a function that evaluates f at a distance along ``direction``; what is not finite counts as inf."""
 
     def at(a: float) -> _Trial:
-        there = x + a * direction
+        straight = start.x + a * direction
+        there = straight if box is None else _arrived(straight, start.x, direction, box)
         fun, g = evaluate(there)
         finite = np.isfinite(fun) and np.isfinite(g).all()
-        return _Trial(a, float(fun) if finite else np.inf, float(_dot(g, direction)) if finite else np.nan, there, g)
+        if box is None:
+            slope, gain = _dot(g, direction), a * start.slope
+        else:
+            slope = _dot(g, np.where(there == straight, direction, 0.0))
+            gain = float(_dot(start.g, there - start.x))
+        return _Trial(a, float(fun) if finite else np.inf, float(slope) if finite else np.nan, there, g, gain)
 
     return at
 
@@ -1412,7 +1454,7 @@ def _armijo(at: Callable[[float], _Trial], start: _Trial, first: float, c1: floa
     a = first
     for _ in range(60):
         trial = at(a)
-        if trial.fun <= ceiling + c1 * a * start.slope:
+        if trial.fun <= ceiling + c1 * trial.gain:
             return trial
         a /= 2
     return start
@@ -1432,23 +1474,33 @@ def _cubic(p: _Trial, q: _Trial, low: float, high: float) -> float:
     return min(max(a, low), high) if np.isfinite(a) else (low + high) / 2
 
 
-def _wolfe(
-    at: Callable[[float], _Trial], start: _Trial, first: float, size: float, c1: float, c2: float, most: int = 25
-) -> _Trial:
+def _wolfe(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float, c2: float, box: Box = None) -> _Trial:
     """Return a point that meets the strong Wolfe conditions, or the lowest one found; ``start`` if none is lower.
 
+    Where f changes by no more than its rounding, the slope tells whether f is low enough: of a parabola, f is below
+    f + c1 * gain where the slope is below (2 * c1 - 1) * slope (Hager & Zhang, "A new conjugate gradient method with
+    guaranteed descent and an efficient line search", SIAM J. Optim. 2005); f itself must not be higher than at start.
+
     Brackets and interpolates by cubics: Nocedal & Wright, "Numerical optimization", 2006, Algorithms 3.5 and 3.6, with
-    the safeguards of minFunc (Schmidt, 2005), as in PyTorch's L-BFGS. size: the largest |component| of the direction.
+    the safeguards of minFunc (Schmidt, 2005), as in PyTorch's L-BFGS.
     """
 
     def too_high(trial: _Trial) -> bool:
-        return not trial.fun <= start.fun + c1 * trial.a * start.slope
+        return not trial.fun <= start.fun + c1 * trial.gain
 
     def flat(trial: _Trial) -> bool:
         return abs(trial.slope) <= -c2 * start.slope
 
+    def low_by_its_slope(trial: _Trial) -> bool:
+        is_flat = flat(trial) and trial.slope <= (2 * c1 - 1) * start.slope
+        return is_flat and too_high(trial) and trial.fun <= start.fun
+
+    # where a path is bent f may have a kink along it, and then no point meets the conditions
+    most = 25 if box is None else 8
     previous, trial, tried = start, at(first), 0
     while True:
+        if low_by_its_slope(trial):
+            return trial
         if tried == most:
             return min((start, trial), key=lambda p: p.fun)
         if too_high(trial) or (tried > 1 and trial.fun >= previous.fun):
@@ -1461,7 +1513,7 @@ def _wolfe(
         previous, trial, tried = trial, at(a), tried + 1
     low, high = (previous, trial) if previous.fun <= trial.fun else (trial, previous)
     slow = False
-    while tried < most and abs(high.a - low.a) * size >= 1e-9:
+    while tried < most and not np.array_equal(low.x, high.x):
         left, right = min(low.a, high.a), max(low.a, high.a)
         a, margin = _cubic(low, high, left, right), 0.1 * (right - left)
         if min(right - a, a - left) < margin:
@@ -1472,6 +1524,8 @@ def _wolfe(
         else:
             slow = False
         trial, tried = at(a), tried + 1
+        if low_by_its_slope(trial):
+            return trial
         if too_high(trial) or trial.fun >= low.fun:
             high = trial
             low, high = (low, high) if low.fun <= high.fun else (high, low)
@@ -1485,7 +1539,7 @@ def _wolfe(
 
 
 def _started(x: Any, g: Any, fun: Any, direction: Any) -> _Trial:
-    return _Trial(0.0, float(fun), float(_dot(g, direction)), x, g)
+    return _Trial(0.0, float(fun), float(_dot(g, direction)), x, g, 0.0)
 
 
 @rule(state=("a",), scope="vector", begin={"a": _number(0.0)})
@@ -1498,6 +1552,7 @@ def gradient_descent(
     fun: Any,
     evaluate: Evaluate,
     unclipped: Any,
+    box: Box,
     lr: float = 1.0,
     line_search: str = "armijo",
     c1: float = 1e-4,
@@ -1510,18 +1565,21 @@ def gradient_descent(
         wolfe:  that, and |slope at x - a * g| ≤ c2 * |slope at x|, by bracketing and cubic interpolation
 
     unclipped: the gradient, of which g is the clipped one where it is clipped. first is lr, and later twice the last a.
-    Where no step lowers f, x stays.
+    Where no step lowers f, x stays. Within bounds x - a * g is put back onto them, and a * g·unclipped is what it moves
+    times the gradient.
 
     Armijo, "Minimization of functions having Lipschitz continuous first partial derivatives", Pacific J. Math. 1966;
     Wolfe, "Convergence conditions for ascent methods", SIAM Review 1969.
     """
     (last,) = state
-    start, at = _started(x, unclipped, fun, -g), _along(evaluate, x, -g)
+    direction = _downhill(x, g, box)
+    start = _started(x, unclipped, fun, direction)
+    at = _along(evaluate, start, direction, box)
     first = float(2 * last if last > 0 else lr)
     if line_search == "armijo":
         end = _armijo(at, start, first, c1, start.fun)
     else:
-        end = _wolfe(at, start, first, float(np.abs(g).max()), c1, c2)
+        end = _wolfe(at, start, first, c1, c2, box)
     return end.x, (np.asarray(end.a, x.dtype),)
 
 
@@ -1539,6 +1597,7 @@ def barzilai_borwein(
     fun: Any,
     evaluate: Evaluate,
     unclipped: Any,
+    box: Box,
     lr: float = 1e-3,
     variant: str = "long",
     memory: int = 10,
@@ -1554,6 +1613,7 @@ def barzilai_borwein(
 
     unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr at first and where the curvature
     s·y is not positive, and is kept within lr_min and lr_max. f may rise on the way: that is what makes the rule fast.
+    Within bounds x - a * g is put back onto them, and a * g·unclipped is what it moves times the gradient.
 
     Barzilai & Borwein, "Two-point step size gradient methods", IMA J. Numer. Anal. 1988; the safeguard: Raydan, "The
     Barzilai and Borwein gradient method for the large scale unconstrained minimization problem", SIAM J. Optim. 1997.
@@ -1566,12 +1626,17 @@ def barzilai_borwein(
     if t > 1 and curvature > 0 and np.isfinite(curvature):
         a = float(_dot(s, s)) / curvature if variant == "long" else curvature / float(_dot(y, y))
     a = min(max(a, lr_min), lr_max)
-    start = _started(x, unclipped, fun, -g)
-    end = _armijo(_along(evaluate, x, -g), start, a, c1, max(float(recent.max()), start.fun))
+    direction = _downhill(x, g, box)
+    start = _started(x, unclipped, fun, direction)
+    end = _armijo(_along(evaluate, start, direction, box), start, a, c1, max(float(recent.max()), start.fun))
     return end.x, (x, unclipped, recent)
 
 
-@rule(state=("g_last", "square", "direction", "a"), scope="vector", begin={"square": _number(0.0), "a": _number(0.0)})
+@rule(
+    state=("g_last", "square", "direction", "a", "held"),
+    scope="vector",
+    begin={"square": _number(0.0), "a": _number(0.0)},
+)
 def conjugate_gradient(
     x: Any,
     g: Any,
@@ -1581,6 +1646,7 @@ def conjugate_gradient(
     fun: Any,
     evaluate: Evaluate,
     unclipped: Any,
+    box: Box,
     lr: float = 1.0,
     variant: str = "pr+",
     c1: float = 1e-4,
@@ -1594,15 +1660,18 @@ def conjugate_gradient(
 
     unclipped: the gradient, of which g is the clipped one where it is clipped; clipping then is what preconditioning is
     to conjugate gradients. The first trial is lr / max(1, sum(|g|)), later the a of the same expected decrease as the
-    last one.
+    last one. Within bounds, components that push x out of them are left out of every gradient, and where others are
+    left out than before, the direction is -g.
 
     Fletcher & Reeves, "Function minimization by conjugate gradients", Computer J. 1964; Polak & Ribière, "Note sur la
     convergence de méthodes de directions conjuguées", 1969; Gilbert & Nocedal, "Global convergence properties of
     conjugate gradient methods for optimization", SIAM J. Optim. 1992.
     """
-    g_last, square_last, direction, a = state
+    g_last, square_last, direction, a, held_last = state
+    held = _pushing(x, g, box)
+    g, unclipped = np.where(held, 0.0, g), np.where(held, 0.0, unclipped)
     square, b = _dot(g, unclipped), 0.0
-    if square_last > 0 and a > 0:
+    if square_last > 0 and a > 0 and np.array_equal(held, held_last):
         part = max(float(_dot(g, unclipped - g_last)), 0.0) if variant == "pr+" else float(square)
         b = part / float(square_last)
     slope_last = float(_dot(g_last, direction))
@@ -1614,8 +1683,9 @@ def conjugate_gradient(
     first = float(lr) / max(1.0, float(np.abs(g).sum()))
     if a > 0 and start.slope < 0:
         first = min(max(float(a) * slope_last / start.slope, first * 1e-6), 1e6 * float(a))
-    end = _wolfe(_along(evaluate, x, direction), start, first, float(np.abs(direction).max()), c1, c2)
-    return end.x, (unclipped, np.asarray(square, x.dtype), direction, np.asarray(end.a, x.dtype))
+    end = _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
+    kept = (unclipped, np.asarray(square, x.dtype), direction, np.asarray(end.a, x.dtype), held.astype(x.dtype))
+    return end.x, kept
 
 
 @rule(
@@ -1636,6 +1706,7 @@ def lbfgs(
     fun: Any,
     evaluate: Evaluate,
     unclipped: Any,
+    box: Box,
     lr: float = 1.0,
     history_size: int = 10,
     line_search: str = "wolfe",
@@ -1654,9 +1725,13 @@ def lbfgs(
     A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch where s·y > 1e-10 ("absolute").
     Where the direction does not go down, or no step along it lowers f, the pairs are forgotten and the next direction
     is -g: it never becomes NaN. PyTorch's default has no line search.
+    Within bounds the direction leads to the lowest point within them of the parabola with the slopes g and curvature
+    H⁻¹.
 
     Nocedal, "Updating quasi-Newton matrices with limited storage", Math. Comp. 1980; Nocedal & Wright, "Numerical
-    optimization", 2006, Algorithm 7.5.
+    optimization", 2006, Algorithm 7.5; the matrix: Byrd, Nocedal & Schnabel, "Representations of quasi-Newton matrices
+    and their use in limited memory methods", Math. Programming 1994; the bounds: Schmidt, van den Berg, Friedlander &
+    Murphy, "Optimizing costly functions with simple constraints", AISTATS 2009.
     """
     s, y, kept, x_last, g_last, step = state
     n = int(kept)
@@ -1669,10 +1744,14 @@ def lbfgs(
         if np.isfinite(curvature) and curvature > 1e-10 * scale and float(_dot(change, change)) > 0:
             s, y = np.concatenate([s[1:], moved[None]]), np.concatenate([y[1:], change[None]])
             n = min(n + 1, history_size)
-    direction, fresh = _two_loop(g, s[history_size - n :], y[history_size - n :]), n == 0
+    s_kept, y_kept, fresh = s[history_size - n :], y[history_size - n :], n == 0
+    if fresh:
+        direction = _downhill(x, g, box)
+    else:
+        direction = _two_loop(g, s_kept, y_kept) if box is None else _lowest(x, g, s_kept, y_kept, box)
     slope = float(_dot(unclipped, direction))
     if not (np.isfinite(slope) and slope < 0):
-        n, direction, fresh = 0, -g, True
+        n, direction, fresh = 0, _downhill(x, g, box), True
     first = float(lr)
     if t == 1 or (fresh and line_search == "wolfe"):
         first = min(1.0, 1.0 / max(float(np.abs(g).sum()), 1e-300)) * float(lr)
@@ -1680,11 +1759,145 @@ def lbfgs(
         a, x_next = first, x + first * direction
     else:
         start = _started(x, unclipped, fun, direction)
-        end = _wolfe(_along(evaluate, x, direction), start, first, float(np.abs(direction).max()), c1, c2)
+        end = _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
         a, x_next = end.a, end.x
     if a == 0:
         n = 0
     return x_next, (s, y, np.asarray(n, x.dtype), x, unclipped, a * direction)
+
+
+@rule(
+    state=("radius", "scale", "promise"),
+    scope="vector",
+    begin={"radius": _number(0.0), "promise": _number(np.inf)},
+)
+def levenberg_marquardt(
+    x: Any,
+    g: Any,
+    state: State,
+    t: Any,
+    *,
+    fun: Any,
+    evaluate: Evaluate,
+    unclipped: Any,
+    box: Box,
+    residuals: Callable[[Any], tuple[Any, Any]],
+    lr: float = 1.0,
+) -> Step:
+    """Levenberg–Marquardt: the least squares of the residuals, as if they were straight lines, within a trust region.
+
+        f(x) = r·r,   J[i, j] = ∂r[i] / ∂x[j]
+        step = the s with the least |r + J s| among those with |D s| ≤ radius,   D[j] = largest |J[:, j]| so far
+        x = x + step where f falls, by at least 1e-4 of what |r + J s|² promises; else again with a smaller radius
+
+    radius is lr * |D x| at first, shrinks where f falls by less than 1/4 of what was promised, and becomes twice |D s|
+    where it falls by 3/4 of it or more. f must be a sum of squares in its own graph: of r**2, r*r, r @ r or norm(r)**2,
+    its mean, half of it, weighted, or a sum of such sums. Within bounds what a step brings to a bound stays there while
+    the others are found anew. A clipped g takes the place of 2 J'r. Where no step lowers f, x stays. promise: what f
+    could fall by in all at the last x, were the residuals straight lines, whatever the radius.
+
+    Levenberg, "A method for the solution of certain non-linear problems in least squares", Quart. Appl. Math. 1944;
+    Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", J. SIAM 1963; the radius: Moré, "The
+    Levenberg–Marquardt algorithm: implementation and theory", Lecture Notes in Mathematics 630, 1978.
+    """
+    radius, scale = float(state[0]), state[1]
+    r, jacobian = residuals(x)
+    if not np.isfinite(jacobian).all() or not np.isfinite(r).all():
+        return x, state
+    scale = np.maximum(scale, np.sqrt(np.einsum("ij,ij->j", jacobian, jacobian)))
+    d = np.where(scale > 0, scale, 1.0)
+    fresh = radius == 0.0
+    if fresh:
+        radius = float(lr) * (float(np.sqrt(_dot(d * x, d * x))) or 1.0)
+    held = _pushing(x, g, box)
+    pull = None if np.array_equal(g, unclipped) else g / 2
+    while True:
+        step, damped, ahead = _within_radius(r, jacobian, d, radius, held, pull, x, box)
+        there = x + step if box is None else _arrived(x + step, x, step, box)
+        step = there - x
+        length = float(np.sqrt(_dot(d * step, d * step)))
+        along = jacobian @ step
+        slope, curvature = float(_dot(r, along)), float(_dot(along, along))
+        promised = -2 * slope - curvature
+        # a promise below the rounding of f can't be seen to be kept
+        if np.array_equal(there, x) or not promised > np.finfo(x.dtype).eps / 16 * abs(float(fun)):
+            return x, (np.asarray(radius, x.dtype), scale, np.asarray(ahead, x.dtype))
+        if fresh:
+            radius, fresh = min(radius, length), False
+        trial, g_trial = evaluate(there)
+        finite = np.isfinite(trial) and np.isfinite(g_trial).all()
+        fallen = float(fun) - float(trial) if finite else -np.inf
+        if fallen < 0.25 * promised:
+            shrink = 0.5
+            if fallen < 0:
+                bottom = 2 * slope + fallen
+                shrink = slope / bottom if np.isfinite(bottom) and bottom != 0 else 0.1
+                shrink = min(max(shrink, 0.1), 0.5)
+            radius = shrink * min(radius, 10 * length)
+        elif not damped or fallen >= 0.75 * promised:
+            radius = 2 * length
+        if fallen >= 1e-4 * promised:
+            return there, (np.asarray(radius, x.dtype), scale, np.asarray(ahead, x.dtype))
+
+
+def _within_radius(
+    r: Any, jacobian: Any, d: Any, radius: float, held: Any, pull: Any, x: Any, box: Box
+) -> tuple[Any, bool, float]:
+    """Return the s with the least |r + J s| among those with |d s| ≤ radius and x + s in the box, if the radius stopped
+    it, and what |r + J s|² could fall by in all without radius and box.
+
+    held: the components that stay. pull: takes the place of J'r, or None.
+    """
+    step, damped, ahead = np.zeros_like(x), False, None
+    while not held.all():
+        free = ~held
+        rows = jacobian[:, free] / d[free]
+        left, sizes, right = np.linalg.svd(rows, full_matrices=False)
+        there = (
+            sizes > max(rows.shape) * np.finfo(x.dtype).eps * sizes[0] if sizes[0] > 0 else np.zeros(len(sizes), bool)
+        )
+        left, sizes, right = left[:, there], sizes[there], right[there]
+        if pull is None:
+            part = sizes * (left.T @ (r + jacobian[:, held] @ step[held]))
+        else:
+            part = right @ (pull[free] / d[free])
+        if ahead is None:
+            ahead = float(np.square(part / sizes).sum())
+        damping = _damping(part, sizes, radius)
+        damped = damping > 0
+        step[free] = -(right.T @ (part / (sizes * sizes + damping))) / d[free]
+        if box is None:
+            break
+        low, high = box[0] - x, box[1] - x
+        outside = free & ((step < low) | (step > high))
+        if not outside.any():
+            break
+        step, held = np.where(outside, np.clip(step, low, high), step), held | outside
+    return step, damped, ahead or 0.0
+
+
+def _damping(part: Any, sizes: Any, radius: float) -> float:
+    """Return the c ≥ 0 for which |part / (sizes² + c)| is the radius, to a tenth; 0 where it is shorter anyway."""
+    square = sizes * sizes
+
+    def excess(c: float) -> tuple[float, float]:
+        ratio = part / (square + c)
+        length = float(np.sqrt(ratio @ ratio))
+        return length - radius, -float(ratio @ (ratio / (square + c))) / length if length else 0.0
+
+    beyond, falling = excess(0.0) if len(sizes) else (0.0, 0.0)
+    if beyond <= 0.1 * radius:
+        return 0.0
+    low, high = -beyond / falling, float(np.sqrt(part @ part)) / radius
+    c = low
+    for _ in range(30):
+        c = c if low <= c <= high else max(1e-3 * high, float(np.sqrt(low * high)))
+        beyond, falling = excess(c)
+        if abs(beyond) <= 0.1 * radius:
+            break
+        low, high = (max(low, c), high) if beyond > 0 else (low, min(high, c))
+        c -= (beyond + radius) / radius * beyond / falling
+    return c
 
 
 def _two_loop(g: Any, s: Any, y: Any) -> Any:
@@ -1699,6 +1912,69 @@ def _two_loop(g: Any, s: Any, y: Any) -> Any:
     for si, yi, part in zip(s, y, parts[::-1], strict=True):
         q = q + (part - _dot(yi, q) / _dot(yi, si)) * si
     return q
+
+
+def _lowest(x: Any, g: Any, s: Any, y: Any, box: tuple[Any, Any]) -> Any:
+    """Return the d with the least g·d + d·B d / 2 for which x + d lies in the box; zeros where it can't be told.
+
+    B = c I - W' M⁻¹ W, with the pairs in the rows of s and y, each divided by |s|:
+        c = y·y / s·y of the newest,   W = [y, c s],   M = [[-D, L'], [L, c s·s']]
+        D: the s[i]·y[i] on a diagonal,   L[i, j] = s[i]·y[j] for i > j and else 0
+
+    Newton's step in the components that no bound stops, put back onto the bounds, again and again: Bertsekas,
+    "Projected Newton methods for optimization problems with simple constraints", SIAM J. Control Optim. 1982.
+    """
+    length = np.sqrt(np.einsum("ki,ki->k", s, s))[:, None]
+    s, y = s / length, y / length
+    products = np.einsum("ki,li->kl", s, y)
+    c = float(_dot(y[-1], y[-1])) / float(products[-1, -1])
+    rows = np.concatenate([y, c * s])
+    lower = np.tril(products, -1)
+    middle = np.block([[-np.diag(np.diag(products)), lower.T], [lower, c * np.einsum("ki,li->kl", s, s)]])
+
+    def times(v: Any) -> Any:
+        return c * v - np.einsum("ki,k->i", rows, np.linalg.solve(middle, np.einsum("ki,i->k", rows, v)))
+
+    def newton(v: Any, free: Any) -> Any:
+        alone = np.where(free, rows, 0.0)
+        inner = middle - np.einsum("ki,li->kl", alone, alone) / c
+        return -(v + np.einsum("ki,k->i", alone, np.linalg.solve(inner, np.einsum("ki,i->k", alone, v))) / c) / c
+
+    room = box[0] - x, box[1] - x
+    d, slopes = np.zeros_like(x), g
+    aim = 1e-8 * float(np.abs(np.where(_pushing(d, g, room), 0.0, g)).max())
+    try:
+        for _ in range(50):
+            held = _pushing(d, slopes, room)
+            v = np.where(held, 0.0, slopes)
+            if not float(np.abs(v).max()) > aim:
+                break
+            step = newton(v, ~held)
+            while (outside := ((d <= room[0]) & (step < 0)) | ((d >= room[1]) & (step > 0))).any():
+                held = held | outside
+                step = newton(np.where(held, 0.0, v), ~held)
+            moved = _search_model(d, slopes, step, times, room)
+            if moved is None:
+                curvature = float(_dot(v, times(v)))
+                moved = _search_model(d, slopes, -v * (float(_dot(v, v)) / curvature), times, room)
+            if moved is None:
+                break
+            d, slopes = moved[0], slopes + moved[1]
+    except np.linalg.LinAlgError:
+        return np.zeros_like(x)
+    return d
+
+
+def _search_model(d: Any, slopes: Any, step: Any, times: Callable[[Any], Any], room: tuple[Any, Any]) -> Any:
+    """Return a point from d along ``step`` where the parabola is lower, and how its slopes change; None: nowhere."""
+    for _ in range(12):
+        there = _clipped(d + step, room)
+        move = there - d
+        expected, change = float(_dot(slopes, move)), times(move)
+        if expected + float(_dot(move, change)) / 2 <= 1e-4 * expected < 0:
+            return there, change
+        step = step / 2
+    return None
 
 
 def _ratio(a: Any, b: Any) -> Any:

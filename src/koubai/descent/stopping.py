@@ -18,6 +18,9 @@ __all__ = ["Point", "Stopping", "Verdict", "shown"]
 
 GROWTH = 1e10  # f or x this many times beyond its start has diverged: no rate that works passes through there
 TINY, HUGE = 1e-30, 1e30  # between them a sum of squares has lost nothing, in float32 too
+EPS = float(np.finfo(np.float64).eps)
+GTOL = 1e-6  # what is asked of the gradient where nobody says, but for least squares
+ROUNDINGS = 1e3  # on the way to f, as many as may hide what a step would gain that none does
 PATIENCE = 10  # steps in a row before "x does not change" or "lost in noise" counts: one can be a coincidence
 
 
@@ -50,8 +53,13 @@ class Verdict:
 class Stopping:
     """The stopping rules of one descent; ``check`` is asked at every point, in the order of the path.
 
-    gtol: largest |gradient component| (≤). ftol: |Δf| and the decrease still to be expected, g·g / (2 × curvature),
-    both ≤ ftol × max(1, |f|). xtol: the step and the distance still to be expected, both ≤ xtol × max(1, largest |x|).
+    gtol: largest |gradient component| (≤). None, the default, is 1e-6, but for least squares (an optimizer that
+    promises a decrease): there all that f could fall by before the last step, were the residuals straight lines, must
+    be below the rounding of f, 2.2e-16 × |f|, or 1e3 times that where no step lowers f; or, where f itself goes to 0,
+    below 3.3e-24 × |f at the start|. That does not depend on the units of x and f, as a gradient does. Either way an
+    end above the start is no success.
+    ftol: |Δf| and the decrease still to be expected, g·g / (2 × curvature), both ≤ ftol × max(1, |f|). xtol: the step
+    and the distance still to be expected, both ≤ xtol × max(1, largest |x|).
     The second half of ftol and xtol is what keeps a tiny learning rate from passing for convergence.
     target: f ≤ target. Of a mini-batch's point only divergence is asked.
     """
@@ -59,7 +67,7 @@ class Stopping:
     layout: Layout
     optimizer: Optimizer
     max_steps: int
-    gtol: float = 1e-6
+    gtol: float | None = None
     ftol: float | None = None
     xtol: float | None = None
     target: float | None = None
@@ -69,26 +77,35 @@ class Stopping:
     last: Point | None = field(default=None, init=False)
     unchanged: int = field(default=0, init=False)
     in_noise: int = field(default=0, init=False)
+    bend: float = field(default=0.0, init=False)  # the curvature along the last step that moved x
     steepest: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
     travelled: float = field(default=0.0, init=False)  # length of the path
 
     def __post_init__(self) -> None:
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer) or self.max_steps < 0:
             raise InputError(f"max_steps must be a whole number ≥ 0, got {self.max_steps!r}")
-        for name, optional in (("gtol", False), ("ftol", True), ("xtol", True)):
+        for name in ("gtol", "ftol", "xtol"):
             value = getattr(self, name)
-            if value is None and optional:
+            if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
-                hint = "use 0 to turn it off" if not optional else "use None to turn it off"
+                hint = "use 0 to turn it off" if name == "gtol" else "use None to turn it off"
                 raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}; {hint}")
         if self.target is not None and (not isinstance(self.target, Real) or math.isnan(self.target)):
             raise InputError(f"target must be a number, got {self.target!r}")
 
     # -- the rules, in the order in which they count ------------------------------------------------------------------
 
-    def check(self, point: Point, lr: float) -> Verdict | None:
-        """Return why the descent stops at ``point``, or None: go on. ``lr`` is the rate that led here."""
+    @property
+    def limit(self) -> float:
+        """The largest |gradient component| that is small."""
+        return GTOL if self.gtol is None else float(self.gtol)
+
+    def check(self, point: Point, lr: float, promise: float | None = None) -> Verdict | None:
+        """Return why the descent stops at ``point``, or None: go on.
+
+        lr: the rate that led here; promise: by how much the last step was to lower f, if the optimizer tells.
+        """
         previous, self.last = self.last, point
         if previous is None:
             self.start = point
@@ -99,7 +116,9 @@ class Stopping:
             return self._diverged(point, lr) or (out if point.t >= self.max_steps else None)
         if self.target is not None and point.fun <= self.target:
             return Verdict(Status.target_reached, f"f = {point.fun:.6g} ≤ target {self.target:g} at step {point.t}")
-        if (verdict := self._gradient_small(point)) or (verdict := self._diverged(point, lr)):
+        by_promise = promise is not None and self.gtol is None and point.grad_norm > 0
+        small = self._promise_small(point, promise or 0.0) if by_promise else self._gradient_small(point)
+        if (verdict := small) or (verdict := self._diverged(point, lr)):
             return verdict
         if previous is not None and (verdict := self._change_small(previous, point)):
             return verdict
@@ -110,11 +129,11 @@ class Stopping:
                 f"since step {point.t - PATIENCE + 1}; f is not computed precisely enough to go on",
             )
         if self.unchanged >= PATIENCE:
-            small = "gtol is off" if self.gtol == 0 else f"gtol is {self.gtol:g}"
+            told = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
             return Verdict(
                 Status.stalled,
                 f"x has not changed for {PATIENCE} steps: lr × gradient is below the rounding of x "
-                f"(largest |gradient| {point.grad_norm:.3g}, {small})",
+                f"(largest |gradient| {point.grad_norm:.3g}, {told})",
             )
         if point.t >= self.max_steps:
             return Verdict(Status.max_steps, self._out_of_steps(point, lr))
@@ -122,11 +141,11 @@ class Stopping:
 
     def may_end(self, fun: float, grad_norm: float) -> bool:
         """Tell whether f and the gradient, over an epoch or over all the data, meet the target or gtol."""
-        return (self.target is not None and fun <= self.target) or (self.gtol > 0 and grad_norm <= self.gtol)
+        return (self.target is not None and fun <= self.target) or (self.limit > 0 and grad_norm <= self.limit)
 
     def doubted(self, verdict: Verdict, point: Point, error: float) -> Verdict:
         """Return ``verdict``, that the descent converged, unless the gradient is lost in its measured ``error``."""
-        if error <= max(self.gtol, point.grad_norm):
+        if error <= max(self.limit, point.grad_norm):
             return verdict
         return Verdict(
             Status.noise_floor,
@@ -155,22 +174,45 @@ class Stopping:
         )
 
     def _gradient_small(self, point: Point) -> Verdict | None:
-        if self.gtol == 0 or point.grad_norm > self.gtol:
+        if self.limit == 0 or point.grad_norm > self.limit:
             return None
-        found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {self.gtol:g} at step {point.t}"
+        found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {self.limit:g} at step {point.t}"
         if point.stuck:
             return Verdict(
                 Status.stalled,
                 f"the difference is zero only because x ± h rounds to x in {self.layout.label(point.stuck[0])}; "
                 "the true gradient is unknown here: use a larger h",
             )
-        if point.error > self.gtol:
+        if point.error > self.limit:
             return Verdict(
                 Status.noise_floor,
                 f"{found}, but its rounding error is {point.error:.3g}: it can't be told from zero; "
                 "give the exact gradient or a larger gtol",
             )
-        return Verdict(Status.converged, found)
+        return self._above_the_start(point) or Verdict(Status.converged, found)
+
+    def _promise_small(self, point: Point, promise: float) -> Verdict | None:
+        """Return the verdict of least squares: they are at their end where f can't show what it may still fall by."""
+        rounding = EPS * (ROUNDINGS if self.unchanged else 1)
+        if not promise <= rounding * abs(point.fun) + EPS**1.5 * abs(self.start.fun):
+            # straight lines say nothing where as many residuals as parameters do not go to 0; but the curvature does
+            if not self.unchanged or point.grad_norm > self.limit or not self.bend > 0:
+                return None
+            promise = _norm(point.g) ** 2 / (2 * self.bend)
+            if not promise <= rounding * abs(point.fun):
+                return None
+        found = f"to the rounding of f: at step {point.t} no more than {promise:.3g} of f = {point.fun:.6g} lay ahead"
+        return self._above_the_start(point) or Verdict(Status.converged, found)
+
+    def _above_the_start(self, point: Point) -> Verdict | None:
+        """Return the verdict of a small gradient above the start, which is no success."""
+        if point.fun <= self.start.fun:
+            return None
+        return Verdict(
+            Status.stalled,
+            f"the gradient is small, {point.grad_norm:.3g}, but f = {point.fun:.6g} lies above that of the start, "
+            f"{self.start.fun:.6g}: a step leapt away, onto a flat region or to a worse point; best_x is the best one",
+        )
 
     def has_risen(self, fun: float) -> bool:
         """Tell whether ``fun`` lies so far above f at the start that the descent diverges."""
@@ -217,8 +259,10 @@ class Stopping:
         """Keep what the messages need: how long x has stood still, the noise, the curvature near the start."""
         step = _norm(point.x - previous.x)
         self.unchanged = self.unchanged + 1 if step == 0 else 0
-        self.in_noise = self.in_noise + 1 if self.gtol < point.grad_norm <= point.error else 0
+        self.in_noise = self.in_noise + 1 if self.limit < point.grad_norm <= point.error else 0
         self.travelled += step
+        if step > 0:
+            self.bend = _norm(point.g - previous.g) / step
         if not self.unchanged and (point.fun <= self.near_start or previous.t == 0):
             slope = _norm(point.g - previous.g) / step
             if self.steepest < slope < math.inf:
@@ -251,8 +295,8 @@ class Stopping:
 
     def _out_of_steps(self, point: Point, lr: float) -> str:
         text = f"the step limit {self.max_steps} came first: largest |gradient| {point.grad_norm:.3g}"
-        if self.gtol:
-            text += f" > gtol {self.gtol:g}" if point.grad_norm > self.gtol else f", gtol {self.gtol:g}"
+        if self.limit:
+            text += f" > gtol {self.limit:g}" if point.grad_norm > self.limit else f", gtol {self.limit:g}"
         curvature = self.curvature()
         stable = self.optimizer.largest_stable_lr(curvature)
         if stable is None or self.max_steps == 0:

@@ -599,7 +599,8 @@ class Training(_Descent):
         cls,
         model: Model,
         source: Any,
-        optimizer: Optimizer,
+        optimizer: Optimizer | None,
+        why: str = "given",
         *,
         epochs: int = 10,
         patience: int | None = None,
@@ -622,6 +623,7 @@ class Training(_Descent):
             raise InputError(f"min_delta must be a finite number ≥ 0, got {min_delta!r}")
         if on_epoch is not None and not callable(on_epoch):
             raise InputError(f"on_epoch must be a function of an Epoch or None, got {on_epoch!r}")
+        assert optimizer is not None  # with mini-batches there always is one
         if "evaluate" in optimizer.rule.uses:
             raise InputError(
                 f"{type(optimizer).__name__} searches along whole gradients, which mini-batches do not give; "
@@ -636,6 +638,7 @@ class Training(_Descent):
         training = cls(
             _Objective(model), layout, model.start.copy(), optimizer, stopping,  # type: ignore[arg-type]
             Recorder(layout, record, NUMBERS), None, Feed(source.epoch), seed, options, _Checkpoint.read(checkpoint),
+            why,
         )  # fmt: skip
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
         training.patience, training.min_delta = patience, float(min_delta)
@@ -650,7 +653,7 @@ class Training(_Descent):
         return self.recorder.record != "off"
 
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
-        self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.gtol > 0)
+        self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.limit > 0)
         self.programs = StepPrograms(self.model, self.optimizer, self.frames, total, self.checkpoint is not None)
         self.at = 0
         self.update = np.empty_like(x)

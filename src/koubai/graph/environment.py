@@ -456,7 +456,8 @@ class Environment:
     def _subclasses(self, cls: type) -> Callable[..., list[type]]:
         def listed(shadow: type) -> list[type]:
             self._trace.unwatch(f"it asks for the subclasses of {cls.__qualname__}")
-            return [self.substitute(known) for known in cls.__subclasses__() if not issubclass(known, _Shadow)]
+            below: list[type] = cls.__subclasses__()
+            return [self.substitute(known) for known in below if not issubclass(known, _Shadow)]
 
         return listed
 

@@ -33,7 +33,7 @@ from koubai.graph.trace import (
     uncollected,
 )
 
-__all__ = ["Careful", "pullback", "reverse"]
+__all__ = ["Careful", "load", "pullback", "reverse"]
 
 
 # the node that was differentiated, which operand, and the nodes of both cotangents in the new graph
@@ -84,7 +84,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     if wrt is None:
         wrt = [k for k, i in enumerate(graph.inputs) if _real(nodes[i].dtype)]
     targets = [graph.inputs[k] for k in wrt]
-    carries = _load(trace, graph, targets)
+    carries = load(trace, graph, targets)
     values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when the first one looks
 
     def value(j: int) -> Any:
@@ -212,7 +212,7 @@ def _real(dtype: np.dtype[Any] | None) -> bool:
     return dtype is not None and dtype.kind in "fc"
 
 
-def _load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
+def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
     """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes.
 
     Return of each node whether its cotangent is wanted.

@@ -19,9 +19,10 @@ from koubai.derivatives.differences import difference_gradient
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.nonfinite import GRADIENT
 from koubai.derivatives.paths import Paths
+from koubai.descent.default import AUTO, named
 from koubai.descent.feed import Feed, weight
 from koubai.descent.loop import _driven
-from koubai.descent.optimizers import Optimizer, resolve
+from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, read_archive, write_archive
 from koubai.descent.training import Differences, Epoch, Training
 from koubai.errors import FallbackWarning, FunctionError, GradientWarning, InputError, TraceError, warn
@@ -429,7 +430,7 @@ class Network:
         self,
         X: Any,
         y: Any = None,
-        optimizer: Optimizer | str = "adam",
+        optimizer: Optimizer | str = AUTO,
         *,
         epochs: int = 10,
         batch_size: int = 32,
@@ -450,8 +451,9 @@ class Network:
         """Fit: train the network on samples X and what it should put out for them, y; learn from where it stands.
 
         X, y: arrays; or X alone, a `Batches` or `Stream` of (X, y), as `kb.nn.batches` gives them, or a function of the
-        epoch 0, 1, … that gives batches. optimizer: an object or its name; schedules that look at f see an epoch's
-        (validation) loss. Every epoch takes each sample once, in an order that follows from the network's seed.
+        epoch 0, 1, … that gives batches. optimizer: an object, its name, or "auto", Adam at its own rate; schedules
+        that look at f see an epoch's (validation) loss. Every epoch takes each sample once, in an order that follows
+        from the network's seed.
         validation: (X, y) held back, or the fraction of X to hold back (classes in equal shares). patience: stop after
         so many epochs without a lower (validation) loss, lower by more than min_delta; the weights are then those of
         the best epoch (restore_best: always, or never).
@@ -492,7 +494,7 @@ class Network:
         **options: Any,
     ) -> Training:
         """Check every argument of `fit`; return the training, ready for its first step. options: of `Training.of`."""
-        chosen = resolve(optimizer)
+        chosen, why = named(optimizer, None, stochastic=True)
         source, given, X, y = _source(X, y)
         weights, held = None, False
         if source is None:
@@ -525,7 +527,7 @@ class Network:
         if self.input_shape is None:
             next(iter(source.epoch(0)))  # builds
         model = _NetworkModel(self, source, validation, weights is not None)
-        return Training.of(model, source, chosen, seed=self.seed, **options)
+        return Training.of(model, source, chosen, why, seed=self.seed, **options)
 
     def _held_back(self, X: Array, y: Array, weights: Array | None, fraction: float) -> tuple[Any, Any]:
         """Return ((X, y, weights) to train on, (X, y) to validate on)."""
@@ -893,7 +895,7 @@ def fit(
     loss: Callable[..., Any],
     params: Parameters,
     data: Any,
-    optimizer: Optimizer | str = "adam",
+    optimizer: Optimizer | str = AUTO,
     *,
     epochs: int = 10,
     batch_size: int = 32,
@@ -922,7 +924,7 @@ def fit(
     """
     if not callable(loss):
         raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
-    chosen = resolve(optimizer)
+    chosen, why = named(optimizer, None, stochastic=True)
     layout, start = flatten(params, "params")
     source: Any
     if hasattr(data, "epoch"):
@@ -945,7 +947,7 @@ def fit(
         validation = tuple(_array(a, f"validation[{i}]") for i, a in enumerate(given))
     model = _FunctionModel(loss, layout, start, source, validation)
     training = Training.of(
-        model, source, chosen, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target,
+        model, source, chosen, why, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target,
         seed=seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
     if resume is not None:

@@ -1,0 +1,62 @@
+"""The residuals of a function that is a sum of squares, and their Jacobian, from the graph of the function itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.paths import Path
+from koubai.errors import TraceError
+from koubai.execute.choose import Program
+from koubai.graph.call import Leaves
+from koubai.graph.squares import residuals, tangent
+from koubai.parameters import FloatArray, Layout
+
+__all__ = ["Residuals"]
+
+
+class Residuals:
+    """The residuals r(x) with f(x) = r·r, but for a constant, and the Jacobian J[i, j] = ∂r[i] / ∂x[j], for flat x.
+
+    program: f and its gradient, whose traced paths are read. One forward pass along each parameter: of J no more than
+    a column is computed at a time.
+    """
+
+    def __init__(self, program: Differentiated, layout: Layout) -> None:
+        self.program, self.layout = program, layout
+
+    def at(self, x: FloatArray, *batch: Any) -> tuple[FloatArray, FloatArray]:
+        """Return r and J at ``x``; batch: f's arguments after x.
+
+        Raises TraceError where f can't be traced, or is no sum of squares on the path that it takes at x.
+        """
+        r, path, leaves = self._residuals(x, batch)
+        columns = []
+        for unit in np.eye(self.layout.size, dtype=x.dtype):
+            along = Leaves.of(self.program.f, [self.layout.view(unit), *batch], {}, (0,))
+            directions = [along.values[k] for k in along.active]
+            (column,) = path.made["tangent"].run(*leaves.values, np.zeros_like(r), *directions)
+            columns.append(column)
+        return r, np.stack(columns, axis=1)
+
+    def _residuals(self, x: FloatArray, batch: tuple[Any, ...]) -> tuple[FloatArray, Path, Leaves]:
+        leaves = Leaves.of(self.program.f, [self.layout.copy(x), *batch], {}, (0,))
+        path = self.program.path(self.layout.view(x), *batch)
+        found = self._run(path, leaves) if path is not None and path.same() else None
+        if found is None:  # the path used last is another one, or what it read has changed, as a counter in f does
+            path = self.program.taken(self.layout.copy(x), *batch)
+            found = self._run(path, leaves)
+        if path is None or found is None:
+            raise TraceError("f takes another path when it is called again", "keep its state outside")
+        return found, path, leaves
+
+    def _run(self, path: Path, leaves: Leaves) -> FloatArray | None:
+        """Return r, or None where f takes another path. What was derived of the path serves its later uses too."""
+        if "residuals" not in path.made:
+            graph = residuals(path.recorded.graph, leaves.active)
+            path.made["tangent"] = Program(tangent(graph, leaves.active))
+            path.made["residuals"] = Program(graph)
+        found = path.made["residuals"].run(*leaves.values)
+        return None if found is None else found[0]

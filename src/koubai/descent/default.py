@@ -1,0 +1,68 @@
+"""The optimizer of a descent that names none: a fixed rule, of the function and the arguments alone.
+
+    mini-batches                                                  Adam, at its own rate (0.001)
+    lr= alone                                                     SGD at this rate, as in the articles
+    f's graph is a sum of squares, of no more than 100 parameters
+    and at least as many residuals, and gives the gradient, and
+    one graph serves at many points                               LevenbergMarquardt
+    otherwise                                                     LBFGS
+
+No other optimizer is as good a guess for a smooth function of which nothing is known (Nocedal & Wright, "Numerical
+optimization", 2006, chapters 7 and 10). With fewer residuals than parameters, the lines that Levenberg and Marquardt
+put in their place leave the way open. 100 parameters are where 100 forward passes for a Jacobian are still cheap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from koubai.descent.objective import Objective
+from koubai.descent.optimizers import LBFGS, SGD, Adam, LevenbergMarquardt, Optimizer, Rate, resolve
+from koubai.descent.stopping import Point
+from koubai.errors import GradientError, InputError, TraceError
+
+__all__ = ["AUTO", "choose", "named"]
+
+AUTO = "auto"
+
+LARGEST = 100  # parameters
+
+
+def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer | None, str]:
+    """Return the optimizer that the arguments name, and why it is the one; None: f has to be known first.
+
+    Raises InputError for what is no optimizer, and where lr is given twice.
+    """
+    if lr is not None:
+        if isinstance(optimizer, Optimizer):
+            raise InputError(
+                f"the rate is the optimizer's: write {type(optimizer).__name__}(lr={lr!r}), and leave lr out"
+            )
+        if isinstance(optimizer, str) and optimizer.lower() == AUTO:
+            return SGD(lr), "lr alone means plain gradient descent"
+        return resolve(optimizer, lr=lr), "given"
+    if not isinstance(optimizer, str) or optimizer.lower() != AUTO:
+        return resolve(optimizer), "given"
+    return (Adam(), "there are mini-batches") if stochastic else (None, "")
+
+
+def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
+    """Return the optimizer for a descent without mini-batches from ``point``, and why it is the one."""
+    n = point.x.size
+    if objective.program is None:
+        return LBFGS(), f"f was not traced, its gradient comes from {objective.source}"
+    if n > LARGEST:
+        return LBFGS(), f"f has {n} parameters, more than {LARGEST}"
+    path = objective.path(point.x)
+    if path is not None and (reason := path.recorded.environment.unwatched) is not None:
+        return LBFGS(), f"f is traced anew at each point: {reason}"
+    try:
+        r, _ = objective.residuals(point)
+    except InputError as error:
+        cause = error.__cause__
+        return LBFGS(), cause.reason if isinstance(cause, TraceError) else str(error)
+    except GradientError as error:
+        return LBFGS(), str(error)
+    if len(r) < n:
+        return LBFGS(), f"f is a sum of {len(r)} squares, fewer than its {n} parameters"
+    return LevenbergMarquardt(), f"f is a sum of {len(r)} squares in {n} parameter{'s' * (n != 1)}"

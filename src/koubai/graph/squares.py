@@ -1,0 +1,204 @@
+"""A sum of squares, recognised in the graph of a function: its residuals, and their derivative along a direction.
+
+``np.sum((model(p) - y)**2)`` is traced into a sum of a power of a difference; what is squared can be read off, weights,
+means and sums of such sums included. Nothing is guessed: what is not plainly a sum of squares is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from koubai.errors import TraceError
+from koubai.graph.ops import OPS
+from koubai.graph.reverse import load, pullback
+from koubai.graph.trace import CONSTANT, Graph, Trace, Traced, new_traced, record
+
+__all__ = ["residuals", "tangent"]
+
+_USE = "take another optimizer, LBFGS say"
+# the same numbers in another order, or some of them: what holds of each element holds of theirs
+_REARRANGING = ("reshape", "transpose", "getitem", "broadcast_to", "flip", "astype")
+
+
+def residuals(graph: Graph, active: Sequence[int]) -> Graph:
+    """Return the graph of one vector r, such that the graph's one output is r·r, but for what does not depend on x.
+
+    active: the positions in ``graph.inputs`` of x. Raises TraceError where the output is no sum of squares; where a
+    weight read from outside is negative, r is NaN.
+    """
+    trace = Trace(concrete=False, name=graph.name)
+    carries = load(trace, graph, [graph.inputs[k] for k in active])
+    values = [
+        node.params["value"] if node.dtype is None else new_traced(trace, i, None, node.shape, node.dtype)
+        for i, node in enumerate(graph.nodes)
+    ]
+    found = _Squares(graph, values, carries)
+    with np.errstate(all="ignore"):
+        parts = [
+            record(OPS["reshape"], (part,), {"shape": (math.prod(part.shape),)})
+            for part in found.total(graph.outputs[0])
+        ]
+        if not parts:
+            raise TraceError("f does not depend on x", _USE)
+        joined = parts[0] if len(parts) == 1 else record(OPS["concatenate"], tuple(parts), {"axis": 0})
+    outputs = [joined._current()]
+    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, (), graph.name, trace)
+
+
+def tangent(graph: Graph, active: Sequence[int]) -> Graph:
+    """Return the graph whose inputs are the graph's, one array like its output, of which nothing depends, and a
+    direction for each input in ``active``, and whose output is the derivative of its one output along them.
+
+    Reversed twice: a cotangent's product with the Jacobian is linear in the cotangent, and the derivative of that
+    product with respect to it is the product of the Jacobian with a direction (Pearlmutter's transposition).
+    """
+    return pullback(pullback(graph, active), [len(graph.inputs)])
+
+
+class _Squares:
+    """Reads a graph backwards from its output."""
+
+    def __init__(self, graph: Graph, values: Sequence[Any], carries: Sequence[bool]) -> None:
+        self.nodes, self.values, self.carries = graph.nodes, values, carries
+
+    def total(self, output: int) -> list[Traced]:
+        """Return arrays whose squares, all added up, are node ``output``, but for a constant."""
+        found: list[Traced] = []
+        waiting: list[tuple[int, Any]] = [(output, None)]  # nodes whose elements are added up, and their weight
+        while waiting:
+            i, weight = waiting.pop()
+            node, values = self.nodes[i], self.values
+            name, inputs = node.op.name, node.inputs
+            if not self.carries[i]:
+                continue
+            spread = name == "add" and any(node.shape != self.nodes[j].shape for j in inputs)
+            if name in ("add", "sum", "reshape", "transpose", "stack", "concatenate") and not spread:
+                waiting += [(j, weight) for j in reversed(inputs)]
+            elif name == "getitem" and math.prod(self.nodes[inputs[0]].shape) == math.prod(node.shape) == 1:
+                waiting.append((inputs[0], weight))
+            elif (
+                name in ("multiply", "divide", "negative", "subtract")
+                and (step := self._weighted(i, scalar=True)) is not None
+            ):
+                waiting.append((step[0], _times(weight, step[1])))
+            elif name == "matmul" and node.shape == () and not all(self.carries[j] for j in inputs):
+                along, other = inputs if self.carries[inputs[0]] else reversed(inputs)
+                found += [_scaled(part, _times(weight, values[other])) for part in self.elements(along)]
+            elif (twice := self._product(i)) is not None:
+                found.append(_scaled(twice[0], _times(weight, twice[1])))
+            elif (square := self._squared(i)) is not None and self.nodes[square].op.name == "norm":
+                length = self.nodes[square]
+                if length.params["p"] != 2:
+                    raise self._none(i)
+                found.append(_scaled(values[length.inputs[0]], weight))
+            else:
+                found += [_scaled(part, weight) for part in self.elements(i)]
+        return found
+
+    def elements(self, i: int) -> list[Traced]:
+        """Return arrays whose squares, added element by element, are node ``i``, but for what is constant."""
+        node = self.nodes[i]
+        name, inputs = node.op.name, node.inputs
+        if not self.carries[i]:
+            return []
+        if name == "add":
+            return [_spread(part, node.shape) for j in inputs for part in self.elements(j)]
+        if (square := self._squared(i)) is not None:
+            base = self.nodes[square]
+            return [self.values[base.inputs[0] if base.op.name == "absolute" else square]]
+        if name == "multiply" and (same := self._same(*inputs)) is not None:
+            return [_scaled(self.values[same[0]], same[1])]
+        if name in ("multiply", "divide", "negative", "subtract") and (step := self._weighted(i)) is not None:
+            return [_scaled(_spread(part, node.shape), step[1]) for part in self.elements(step[0])]
+        if name in _REARRANGING:
+            rest = tuple(self.values[j] for j in inputs[1:])
+            return [record(node.op, (part, *rest), node.params) for part in self.elements(inputs[0])]
+        raise self._none(i)
+
+    def _squared(self, i: int) -> int | None:
+        """Return the node that node ``i`` is the square of, if it is one."""
+        node = self.nodes[i]
+        if node.op.name == "square":
+            return node.inputs[0]
+        if node.op.name == "power":
+            base, exponent = (self.nodes[j] for j in node.inputs)
+            value: Any = exponent.params["value"] if exponent.op is CONSTANT else None
+            if np.size(value) == 1 and np.ravel(value)[0] == 2 and base.shape == node.shape:
+                return node.inputs[0]
+        return None
+
+    def _weighted(self, i: int, scalar: bool = False) -> tuple[int, Any] | None:
+        """Return the node that node ``i`` is a constant multiple of, and what it is multiplied by; less a constant."""
+        node = self.nodes[i]
+        name = node.op.name
+        if name == "negative":
+            return node.inputs[0], -1.0
+        a, b = node.inputs
+        if name == "subtract":
+            if not self.carries[b]:
+                return (a, None) if self.nodes[a].shape == node.shape else None
+            return (b, -1.0) if not self.carries[a] and self.nodes[b].shape == node.shape else None
+        if name == "multiply" and not self.carries[a]:
+            a, b = b, a
+        if not self.carries[a] or self.carries[b] or (scalar and self.nodes[b].shape != ()):
+            return None
+        return a, self.values[b] if name == "multiply" else 1.0 / self.values[b]
+
+    def _same(self, a: int, b: int) -> tuple[int, Any] | None:
+        """Return the node that nodes ``a`` and ``b`` are constant multiples of, and the product of the two factors."""
+        factors: Any = None
+        bases = []
+        for i in (a, b):
+            while self.nodes[i].op.name in ("multiply", "divide", "negative"):
+                step = self._weighted(i)
+                if step is None:
+                    break
+                i, factors = step[0], _times(factors, step[1])
+            bases.append(i)
+        return (bases[0], factors) if bases[0] == bases[1] else None
+
+    def _product(self, i: int) -> tuple[Traced, Any] | None:
+        """Return what node ``i`` is the product of with itself, as np.dot and its kin write it, and a weight."""
+        node = self.nodes[i]
+        if node.op.name == "einsum" and len(node.inputs) == 2:
+            left, right = node.params["subscripts"].split("->")[0].split(",")
+            if left != right or len(set(left)) != len(left) or node.shape != ():
+                return None
+        elif node.op.name != "matmul" or node.shape not in ((), (1,), (1, 1)):
+            return None
+        a, b = (self._unshaped(j) for j in node.inputs)
+        if (same := self._same(a, b)) is None:
+            return None
+        return self.values[same[0]], same[1]
+
+    def _unshaped(self, i: int) -> int:
+        """Return the vector that node ``i`` is but for its shape."""
+        while self.nodes[i].op.name in ("reshape", "transpose"):
+            i = self.nodes[i].inputs[0]
+        return i
+
+    def _none(self, i: int) -> TraceError:
+        return TraceError(f"f is no sum of squares: {self.nodes[i].op.name} is not squared in it", _USE)
+
+
+def _times(a: Any, b: Any) -> Any:
+    return b if a is None else a if b is None else a * b
+
+
+def _scaled(part: Traced, weight: Any) -> Traced:
+    """Return ``part`` times the root of ``weight``."""
+    if weight is None:
+        return part
+    if not isinstance(weight, Traced):
+        if not weight >= 0:
+            raise TraceError("f is no sum of squares: it takes one off", _USE)
+        return record(OPS["multiply"], (part, float(np.sqrt(weight))))
+    return record(OPS["multiply"], (part, record(OPS["sqrt"], (weight,))))
+
+
+def _spread(part: Traced, shape: Any) -> Traced:
+    return part if part.shape == shape else record(OPS["broadcast_to"], (part,), {"shape": shape})
