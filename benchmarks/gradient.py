@@ -8,12 +8,18 @@ compared with koubai's first. The contenders take turns within every round, PyTo
 thread and with two. The table shows medians over the rounds: µs a call, and the ratio to koubai (above 1: koubai is
 faster). The first call (trace, reverse, compile) is shown apart, as are tracing and reversing alone and the memory that
 the first call and a later one need beyond the input and the answer.
+
+Long loops are a matter of the first call. Of them it is timed whole, check included, beside autograd's, in turns; what
+autograd can't do, writes into arrays, stands alone. The longest loop is run once, in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
+import subprocess
+import sys
 import time
 import tracemalloc
 import warnings
@@ -226,6 +232,147 @@ def mlp_data(rng: np.random.Generator) -> tuple[dict[str, Any], Any, Any]:
     return p, X, Y
 
 
+# -- recurrences: a step after the other, as their users write them ---------------------------------------------------
+
+STEPS, MOST_STEPS = 4_000, 100_000
+
+
+def returns(n: int) -> Any:
+    return np.random.default_rng(0).standard_normal(n)
+
+
+def garch(np, n):
+    squares = returns(n) ** 2
+
+    def f(p):
+        h, total = 1.0, 0.0
+        for t in range(n):
+            h = p[0] + p[1] * squares[t] + p[2] * h
+            total = total + np.log(h) + squares[t] / h
+        return 0.5 * total
+
+    return f, [0.1, 0.1, 0.8]
+
+
+def garch_in_a_table(np, n):
+    squares = returns(n) ** 2
+
+    def f(p):
+        h = np.zeros(n)
+        h[0] = 1.0
+        for t in range(1, n):
+            h[t] = p[0] + p[1] * squares[t - 1] + p[2] * h[t - 1]
+        return 0.5 * np.sum(np.log(h) + squares / h)
+
+    return f, [0.1, 0.1, 0.8]
+
+
+def garch_in_a_list(np, n):
+    squares = returns(n) ** 2
+
+    def f(p):
+        h = [1.0]
+        for t in range(1, n):
+            h.append(p[0] + p[1] * squares[t - 1] + p[2] * h[t - 1])
+        h = np.array(h)
+        return 0.5 * np.sum(np.log(h) + squares / h)
+
+    return f, [0.1, 0.1, 0.8]
+
+
+def with_branches(np, n):
+    shocks = returns(n)
+
+    def f(p):
+        h, total, t = 1.0, 0.0, 0
+        while t < n:
+            h = p[0] + p[1] * h
+            if h > 1.2:
+                h = 1.2 * p[2]
+            total = total + h * shocks[t]
+            t += 1
+        return total
+
+    return f, [0.3, 0.9, 0.3]
+
+
+def runge_kutta(np, n):
+    def slope(y, p):
+        return np.array([p[0] * y[0] - p[1] * y[0] * y[1], p[2] * y[0] * y[1] - p[3] * y[1]])
+
+    def f(p):
+        y, dt = np.array([1.0, 0.5]), 0.01
+        for _ in range(n // 8):  # eight times as much is done in a step
+            k1 = slope(y, p)
+            k2 = slope(y + dt / 2 * k1, p)
+            k3 = slope(y + dt / 2 * k2, p)
+            k4 = slope(y + dt * k3, p)
+            y = y + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        return np.sum((y - 1.0) ** 2)
+
+    return f, [1.1, 0.4, 0.1, 0.4]
+
+
+def network(np, n):
+    X = np.array(returns(16 * n).reshape(n, 16))
+
+    def f(p):
+        W, U = p[:256].reshape((16, 16)), p[256:].reshape((16, 16))
+        h, total = np.zeros(16), 0.0
+        for t in range(n):
+            h = np.tanh(W @ h + U @ X[t])
+            total = total + h[0]
+        return total
+
+    return f, returns(512) / 16
+
+
+RECURRENCES = {  # and whether autograd can differentiate them
+    "GARCH": (garch, True),
+    "GARCH, h[t] = …": (garch_in_a_table, False),
+    "GARCH, h.append": (garch_in_a_list, True),
+    "while and if": (with_branches, True),
+    "RK4, 2-D": (runge_kutta, True),
+    "RNN, 16 units": (network, True),
+}
+
+
+def recurrences(rounds: int) -> list[dict[str, Any]]:
+    """Print and return what the first gradient of long loops takes, all of it, beside autograd's."""
+    rows = []
+    for name, (recurrence, both) in RECURRENCES.items():
+        (f, start), (g, _) = recurrence(np, STEPS), recurrence(anp, STEPS)
+        x = np.array(start)
+        calls = {"koubai": lambda f=f, x=x: kb.value_and_grad(f, method="backprop")(x)}
+        if both:
+            calls["autograd"] = lambda g=g, x=x: autograd.value_and_grad(g)(x)
+            if not all(agree(a, b) for a, b in zip(calls["koubai"](), calls["autograd"](), strict=True)):
+                raise SystemExit(f"{name}: autograd and koubai disagree")
+        taken = take_turns(calls, rounds)
+        median = {who: statistics.median(values) for who, values in taken.items()}
+        row = "  ".join(f"{who} {median[who] * 1e3:.4g} ms ({median[who] / median['koubai']:.2f}×)" for who in calls)
+        print(f"{name:>18}  first gradient, {STEPS} steps: {row}")
+        rows.append({"work": f"{name}, {STEPS} steps, first gradient", "seconds": median})
+    for name in ("GARCH", "GARCH, h[t] = …"):
+        told = subprocess.run(
+            [sys.executable, __file__, "--longest", name], check=True, capture_output=True, text=True
+        ).stdout
+        taken, peak = map(float, told.split())
+        print(f"{name:>18}  first gradient, {MOST_STEPS} steps: koubai {taken:.3g} s, {peak:.3g} GB in all")
+        rows.append(
+            {"work": f"{name}, {MOST_STEPS} steps, first gradient", "seconds": {"koubai": taken}, "peak GB": peak}
+        )
+    return rows
+
+
+def longest(name: str) -> None:
+    """Print what the first gradient of the longest loop takes, and what memory this process came to need."""
+    f, start = RECURRENCES[name][0](np, MOST_STEPS)
+    before = time.perf_counter()
+    kb.value_and_grad(f, method="backprop")(np.array(start))
+    print(time.perf_counter() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+
+
 # -- measuring -------------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +385,12 @@ def agree(a: Any, b: Any) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--longest", choices=RECURRENCES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.longest:
+        longest(options.longest)
+        return
+    rounds = options.rounds
     warnings.simplefilter("ignore")
     where, rows = about(), []
     print(headline(where))
@@ -258,6 +410,7 @@ def main() -> None:
         row = "  ".join(f"{who} {median[who] * 1e6:.4g} ({median[who] / median['koubai']:.2f}×)" for who in calls)
         print(f"{name:>18}  {row}   first: {'  '.join(f'{who} {first[who] * 1e3:.3g}' for who in calls)}")
         rows.append({"work": name, "seconds": median, "first call": first})
+    rows += recurrences(min(rounds, 5))
     rows += tracing()
     rows += memory()
     save("gradient", where, rows)

@@ -1,6 +1,7 @@
-"""What holds for every test: machine code is kept in a folder of the run's own, not in the user's."""
+"""What holds for every test: machine code is kept in a folder of the run's own, not the user's; Ctrl-C interrupts."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -17,3 +18,9 @@ def cache_of_the_run() -> Iterator[None]:
             del os.environ["KOUBAI_CACHE"]
         else:
             os.environ["KOUBAI_CACHE"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> None:
+    """A shell that starts the tests in the background has them, and thereby Python, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1124,7 +1124,7 @@ def page():
         "",
         f"{len(numpy)} NumPy functions ({steps} of them steps and tests, whose derivative is zero), {len(methods)}",
         f"methods of arrays and ufuncs, {len(python)} of Python's operators and functions of `math`,",
-        f"and {len(from_scipy)} functions and distributions of SciPy; second names of the same function are not counted.",
+        f"and {len(from_scipy)} functions and distributions of SciPy; second names of a function are not counted.",
         "Each is run by `tests/test_supported.py` on several shapes: the traced value equals the plain one;",
         "the gradient agrees with",
         "the adaptive numerical gradient and the Hessian-vector product with differences of the gradient, within their",

@@ -319,7 +319,7 @@ def test_so_are_its_jacobian_and_its_hessian(name):
 )
 def test_a_graph_that_is_flat_to_first_order_only_is_refused_by_the_hessian(f, x):
     for derivative, extra in ((hessian, ()), (hvp, (x,))):
-        with pytest.raises(TraceError, match="second derivative"):
+        with pytest.raises(TraceError, match="the derivative is lost"):
             derivative(f, method="backprop")(x, *extra)
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from support.composition import compose
-from support.examination import STEPS, Outcome, ask, examine
+from support.examination import STEPS, Outcome, ask, examine, listening
 from support.idioms import IDIOMS, corpus
 from support.programs import Program
 from support.truth import argument, slope
@@ -50,7 +50,7 @@ def test_the_programs_are_what_they_say(part):
     """Their derivatives exist, by differences at two steps, and ``change`` changes what f returns."""
     looked = unsure = 0
     for program in PROGRAMS[part::PARTS]:
-        with program.instance() as one:
+        with listening(), program.instance() as one:
             for point in program.points:
                 answer = ask(lambda one=one, point=point: slope(one, point))
                 if program.expect not in ("right", "differences") or answer.error is not None:

@@ -665,3 +665,36 @@ def test_f_gets_arrays_of_its_own():
         value, gradient = both(x)
         assert value == 20.0
         np.testing.assert_array_equal(gradient, [8.0, 16.0])
+
+
+class Scaled(kb.nn.Layer):
+    scale = 2.0
+
+    def apply(self, params, x, state, *, train, noise=None):
+        return np.tanh(x) * self.scale * slope, state
+
+
+class Weighted(kb.nn.MSE):
+    weight = 1.0
+
+    def each(self, outputs, y):
+        return self.weight * np.sum((outputs - y) ** 2, axis=1)
+
+
+@pytest.mark.parametrize("change", [
+    lambda layer, loss: setattr(layer, "scale", 3.0), lambda layer, loss: setattr(loss, "weight", 3.0),
+    lambda layer, loss: steeper(),
+])  # fmt: skip
+def test_a_network_sees_what_a_users_layer_and_loss_read(change):
+    layer, loss = Scaled(), Weighted()
+    network = kb.nn.Network([kb.nn.Dense(2), layer], loss, seed=0)
+    network.build((2,))
+    X, y = np.arange(6.0).reshape(3, 2) / 5, np.ones((3, 2))
+    before = network.gradient(X, y)
+    change(layer, loss)
+    after = network.gradient(X, y)
+    fresh = kb.nn.Network([kb.nn.Dense(2), layer], loss, seed=0)
+    fresh.build((2,))
+    for name, part in fresh.gradient(X, y).items():
+        np.testing.assert_array_equal(after[name], part)
+        assert np.max(np.abs(part - before[name])) > 1e-3

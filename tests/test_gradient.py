@@ -287,10 +287,10 @@ def test_numerical_methods():
 
 def test_auto_falls_back_aloud_once():
     def f(x):
-        return np.sum(np.histogram(x, bins="auto")[0]) + np.sum(x**2)
+        return np.sum(np.frompyfunc(lambda v: v * v, 1, 1)(x))
 
     source = value_and_grad(f)
-    with pytest.warns(FallbackWarning, match=r"test_gradient\.py:\d+: .*histogram"):
+    with pytest.warns(FallbackWarning, match=r"test_gradient\.py:\d+: .*vectorized"):
         gradient = source(X)[1]
     np.testing.assert_allclose(gradient, 2 * X, rtol=1e-6)
     assert source.gradient_source == "adaptive"

@@ -328,7 +328,9 @@ def rounded(x):
 @pytest.mark.parametrize("grad", ["forward", "backward", "central"])
 def test_low_precision_inside_f_is_no_success(f, grad):
     for stopping in ({}, {"ftol": 1e-8, "gtol": 0}, {"xtol": 1e-8, "gtol": 0}):
-        run = kb.minimize(f, [3.0, 2.0], kb.SGD(0.1), grad=grad, max_steps=50, **stopping)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GradientWarning)  # to the shortest steps f may look flat
+            run = kb.minimize(f, [3.0, 2.0], kb.SGD(0.1), grad=grad, max_steps=50, **stopping)
         assert not run.success, run.message
 
 

@@ -101,7 +101,7 @@ def test_second_derivatives_have_the_form_of_x_twice(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_check_names_the_component(form):
     f, x = FORMS[form]
-    layout, vector = leaves(x)
+    layout, _ = leaves(x)
     g = layout.copy(leaves(kb.grad(f)(x))[1])
     assert kb.check_gradient(f, g, x).ok
     wrong = layout.match(g, "g").copy()

@@ -1172,6 +1172,7 @@ def f(x):
 def change():
     table[0], table[1] = $e, $g
 """,
+    steady=False,
 )
 idiom(
     "round as an index",
@@ -1185,6 +1186,7 @@ def change():
     table.update({0: $e, 1: $g})
 """,
     variants=3,
+    steady=False,
 )
 idiom(
     "argmax and argsort",

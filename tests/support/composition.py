@@ -91,13 +91,14 @@ def compose(seed: int) -> Program:
         and (layout != "loose" or "dataclass" not in idiom.text)
     ]
     chosen = [rng.choice(known) for _ in range(rng.choice((2, 2, 3)))]
-    parts, changes, probes = [], [], []
+    parts, changes, probes, closes = [], [], [], []
     for i, idiom in enumerate(chosen):
         text = part_text(idiom, form, i, rng)
         parts.append(text)
         defined = names_of(text)
         changes += [name for name in defined if name == f"change_{i}"]
         probes += [name for name in defined if name == f"probe_{i}"]
+        closes += [name for name in defined if name == f"close_{i}"]
     expect = max((idiom.expect for idiom in chosen), key=RANKS.index)
     formula = rng.choice(SUMS if expect == "aloud" else SUMS + OTHERS)
     names = [f"f_{i}" for i in range(len(chosen))]
@@ -110,13 +111,15 @@ def compose(seed: int) -> Program:
         text += "\ndef change():\n" + "".join(f"    {name}()\n" for name in some)
     if probes:
         text += f"\ndef probe():\n    return [{', '.join(f'{name}()' for name in probes)}]\n"
+    if closes:
+        text += "\ndef close():\n" + "".join(f"    {name}()\n" for name in closes)
     tolerance = max(idiom.tolerance for idiom in chosen) * (10 if expect == "differences" else 1)
     name = f"composition {seed}: " + " + ".join(idiom.name for idiom in chosen)
     return Program(name, text, points_of(form, rng), expect, layout, tolerance, steady=False)
 
 
 def part_text(idiom: Idiom, form: int, i: int, rng: random.Random) -> str:
-    """Return one part: it binds f_i, and where the idiom has them change_i and probe_i."""
+    """Return one part: it binds f_i, and where the idiom has them change_i, probe_i and close_i."""
     combinations = list(itertools.product(*idiom.slots.values()))
     chosen = dict(zip(idiom.slots, rng.choice(combinations), strict=True))
     formula, state = rng.choice(FORMULAS), rng.getstate()

@@ -26,7 +26,7 @@ LR = 0.03
 FAR = 100.0  # beyond it a step of the differences is no longer one of x
 STAIRS = 1e-3  # tolerance of the slope of fine stairs
 BENT = 1e-3  # tolerance of second derivatives, whose truth is a difference of differences
-DEAR = 60  # evaluations of f that a descent of STEPS steps may take by backpropagation
+DEAR = 50  # evaluations of f that a descent of STEPS steps may take by backpropagation
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Examination:
 
     def session(self, check: Callable[[Instance, Instance], None]) -> None:
         """Run a check on a fresh instance beside its twin, which the library never sees, and look at it afterwards."""
-        with self.program.instance() as one, self.program.instance() as twin:
+        with listening(), self.program.instance() as one, self.program.instance() as twin:
             answers = [ask(lambda point=point: twin(argument(point))) for point in self.program.points]
             self.raised = {kind(answer.error) for answer in answers if answer.error is not None}
             check(one, twin)

@@ -3,6 +3,7 @@
 # ruff: noqa: E501  (a short program is read best on one line)
 
 import importlib.util
+import sys
 
 from .writing import idiom
 
@@ -67,11 +68,12 @@ if importlib.util.find_spec("numba"):  # where it is installed
         forms=(2, 3),
     )
 
-called(
-    "ctypes",
-    "import ctypes\nimport ctypes.util\n\nlibm = ctypes.CDLL(ctypes.util.find_library('m') or None)\nlibm.cosh.restype = ctypes.c_double\nlibm.cosh.argtypes = [ctypes.c_double]",
-    "    return $a * libm.cosh(float($u)) + np.sum(x**2)",
-)
+if sys.platform != "win32":
+    called(
+        "ctypes",
+        "import ctypes\nimport ctypes.util\n\nlibm = ctypes.CDLL(ctypes.util.find_library('m') or None)\nlibm.cosh.restype = ctypes.c_double\nlibm.cosh.argtypes = [ctypes.c_double]",
+        "    return $a * libm.cosh(float($u)) + np.sum(x**2)",
+    )
 called(
     "ctypes, an array",
     "import ctypes",
@@ -195,6 +197,7 @@ def f(x):
     bisect.insort(ordered, 0.5)
     return low**2 + ordered[-1] * $b + heapq.nlargest(1, heap)[0] + np.sum(x**2)
 """,
+    steady=False,
 )
 idiom(
     "random.choice with a seed",

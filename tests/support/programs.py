@@ -22,9 +22,9 @@ class Program:
     """One function with its surroundings.
 
     text: defines ``f``, and where there is something to change ``change()``; ``probe()`` returns numbers that a call
-    of f advances; ``extra`` holds further arguments of f. ``TAG`` in it is replaced by a word of each instance's own:
-    names of modules, files and variables of the environment are made with it, so that two instances share nothing.
-    ``FOLDER`` is a folder for the instance.
+    of f advances; ``extra`` holds further arguments of f; ``close()`` is called at the end. ``TAG`` in it is replaced
+    by a word of each instance's own: names of modules, files and variables of the environment are made with it, so
+    that two instances share nothing. ``FOLDER`` is a folder for the instance.
     layout: "module" (as imported), "loose" (a namespace that is no module), "anonymous" (one without ``__name__``).
     expect: "right"; "differences" (no trace can follow f, but differences can, aloud); "aloud" (no derivative is to be
     had, and koubai has to say so); "constant" (f ignores its argument, which has to be said as well); "flat" (the
@@ -64,6 +64,7 @@ class Program:
                     namespace,
                 )
             finally:
+                namespace.get("close", lambda: None)()
                 del linecache.cache[filename]
                 for name in [name for name in sys.modules if name.startswith(tag)]:
                     del sys.modules[name]

@@ -262,13 +262,7 @@ held(
     "box['s']['mu'] = '$e'",
     "import configparser",
 )
-held(
-    "a database",
-    "box = sqlite3.connect(':memory:', check_same_thread=False)\nbox.execute('create table t (mu real)')\nbox.execute('insert into t values ($a)')",
-    "box.execute('select mu from t').fetchone()[0]",
-    "box.execute('update t set mu = $e')",
-    "import sqlite3",
-)
+
 held(
     "a list of objects",
     "class Layer:\n    def __init__(self, mu):\n        self.mu = mu\n\nbox = [Layer($a), Layer($b)]",
@@ -763,3 +757,23 @@ for kind, (given, read, write) in ARGUMENTS.items():
         alone=True,
         variants=2,
     )
+
+idiom(
+    "held in a database",
+    """
+import sqlite3
+
+box = sqlite3.connect(":memory:", check_same_thread=False)
+box.execute("create table t (mu real)")
+box.execute("insert into t values ($a)")
+
+def f(x):
+    return $F(box.execute("select mu from t").fetchone()[0])
+
+def change():
+    box.execute("update t set mu = $e")
+
+def close():
+    box.close()
+""",
+)

@@ -259,61 +259,61 @@ changing(
     "the files of a folder",
     "import os",
     "1.0 + len(os.listdir(FOLDER))",
-    "open(os.path.join(FOLDER, 'a'), 'w').close()",
+    "open(os.path.join(FOLDER, 'listed'), 'w').close()",
 )
 changing(
     "glob",
     "import glob\nimport os",
     "1.0 + len(glob.glob(os.path.join(FOLDER, '*')))",
-    "open(os.path.join(FOLDER, 'a'), 'w').close()",
+    "open(os.path.join(FOLDER, 'globbed'), 'w').close()",
 )
 changing(
     "the size of a file",
-    "import os\n\npath = os.path.join(FOLDER, 'a')\nopen(path, 'w').close()",
+    "import os\n\npath = os.path.join(FOLDER, 'sized')\nopen(path, 'w').close()",
     "1.0 + os.path.getsize(path)",
     "os.truncate(path, 2)",
 )
 changing(
     "a JSON file",
-    "import json\nimport pathlib\n\npath = pathlib.Path(FOLDER, 'a')\npath.write_text('{\"mu\": $a}')",
+    "import json\nimport pathlib\n\npath = pathlib.Path(FOLDER, 'mu.json')\npath.write_text('{\"mu\": $a}')",
     "json.loads(path.read_text())['mu']",
     "path.write_text('{\"mu\": $e}')",
 )
 changing(
     "a TOML file",
-    "import pathlib\nimport tomllib\n\npath = pathlib.Path(FOLDER, 'a')\npath.write_text('mu = $a')",
+    "import pathlib\nimport tomllib\n\npath = pathlib.Path(FOLDER, 'mu.toml')\npath.write_text('mu = $a')",
     "tomllib.loads(path.read_text())['mu']",
     "path.write_text('mu = $e')",
 )
 changing(
     "a pickle file",
-    "import pathlib\nimport pickle\n\npath = pathlib.Path(FOLDER, 'a')\npath.write_bytes(pickle.dumps($a))",
+    "import pathlib\nimport pickle\n\npath = pathlib.Path(FOLDER, 'mu.pickle')\npath.write_bytes(pickle.dumps($a))",
     "pickle.loads(path.read_bytes())",
     "path.write_bytes(pickle.dumps($e))",
 )
 changing(
     "a CSV file",
-    "import csv\nimport pathlib\n\npath = pathlib.Path(FOLDER, 'a')\npath.write_text('mu,1\\n$a,2\\n')",
+    "import csv\nimport pathlib\n\npath = pathlib.Path(FOLDER, 'table.csv')\npath.write_text('mu,1\\n$a,2\\n')",
     "float(next(csv.reader(path.read_text().splitlines()[1:]))[0])",
     "path.write_text('mu,1\\n$e,2\\n')",
 )
 changing(
     "an npz file",
-    "import os\n\npath = os.path.join(FOLDER, 'a.npz')\nnp.savez(path, mu=$a)\n\ndef load():\n    with np.load(path) as data:\n        return float(data['mu'])",
+    "import os\n\npath = os.path.join(FOLDER, 'mu.npz')\nnp.savez(path, mu=$a)\n\ndef load():\n    with np.load(path) as data:\n        return float(data['mu'])",
     "load()",
     "np.savez(path, mu=$e)",
 )
 changing(
     "np.fromfile",
-    "import os\n\npath = os.path.join(FOLDER, 'a')\nnp.array([$a]).tofile(path)",
+    "import os\n\npath = os.path.join(FOLDER, 'mu.raw')\nnp.array([$a]).tofile(path)",
     "np.fromfile(path)[0]",
     "np.array([$e]).tofile(path)",
 )
 changing(
     "an open file",
-    "import tempfile\n\nstream = tempfile.SpooledTemporaryFile(mode='w+')\nstream.write('$a')\n\ndef read():\n    stream.seek(0)\n    return float(stream.read())",
+    "import io\n\nstream = io.BufferedRandom(io.BytesIO(b'$a'))\n\ndef read():\n    stream.seek(0)\n    return float(stream.read())",
     "read()",
-    "stream.seek(0) or stream.write('$e')",
+    "stream.seek(0) or stream.write(b'$e')",
 )
 changing(
     "bytes in memory",

@@ -174,7 +174,7 @@ def names_of(text: str) -> list[str]:
 
 def inside(text: str, name: str = "make") -> str:
     """Return the text within a function, so that what it binds becomes closure variables."""
-    given = [part for part in ("f", "change", "probe", "extra") if part in names_of(text)]
+    given = [part for part in ("f", "change", "probe", "extra", "close") if part in names_of(text)]
     body = textwrap.indent(text, "    ")
     return f"def {name}():\n{body}    return {', '.join(given)},\n\n{', '.join(given)}, = {name}()\n"
 

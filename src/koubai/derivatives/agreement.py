@@ -377,32 +377,30 @@ class _Looks(NamedTuple):
 
 
 def _looks(graph: Graph, active: Sequence[int]) -> _Looks:
-    nodes = graph.nodes
-    depends = [False] * len(nodes)
-    carries = [False] * len(nodes)  # does a derivative come as far as here?
+    nodes, output = graph.nodes, graph.outputs[0]
+    depends, carries = bytearray(len(nodes)), bytearray(len(nodes))  # carries: does a derivative come as far as here?
     for k in active:
         depends[graph.inputs[k]] = carries[graph.inputs[k]] = True
-    for i, node in enumerate(nodes):
-        if any(depends[j] for j in node.inputs):
-            depends[i] = True
-            real = node.dtype is not None and node.dtype.kind in "fc"
-            carries[i] = real and any(carries[j] and node.op.rule(k) is not None for k, j in enumerate(node.inputs))
-    output = graph.outputs[0]
-    leads = [False] * len(nodes)
+    found = []  # steps, among them those that lead to guards only
+    for i, (op, inputs, _, _, dtype, _) in enumerate(nodes):
+        for k, j in enumerate(inputs):
+            if depends[j]:
+                depends[i] = True
+                if carries[j] and not carries[i] and dtype is not None and dtype.kind in "fc":
+                    carries[i] = callable(op.vjp) or op.rule(k) is not None
+        if depends[i] and (not carries[i] or op.name in _JUMPING) and any(map(carries.__getitem__, inputs)):
+            found.append(i)
+    leads = bytearray(len(nodes))
     leads[output] = True
-    for i in range(len(nodes) - 1, -1, -1):
+    for i in range(len(nodes) - 1, -1, -1) if found else ():
         if leads[i]:
             for j in nodes[i].inputs:
                 leads[j] = True
-    steps = [
-        node
-        for i, node in enumerate(nodes)
-        if leads[i] and any(carries[j] for j in node.inputs) and (not carries[i] or node.op.name in _JUMPING)
-    ]
-    guards = [guard for guard in graph.guards if depends[guard.node]]
+    steps = tuple(nodes[i] for i in found if leads[i])
+    guards = tuple(guard for guard in graph.guards if depends[guard.node])
     search = len(guards) >= _BRANCHES or any(type(guard.expected) is not bool for guard in guards)
     doubtful = bool(steps) or search or not carries[output]
-    return _Looks(depends[output], tuple(steps), tuple(guards), carries[output], doubtful)
+    return _Looks(bool(depends[output]), steps, guards, bool(carries[output]), doubtful)
 
 
 class _Difference(NamedTuple):
@@ -497,13 +495,17 @@ def _off_by_rounding(graph: Graph, leaves: Sequence[Any], random: np.random.Gene
     What a primitive other than an elementwise one gives, such as a sum, is right for operands that are off. Steps stay
     where they are: no rounding is as large.
     """
-    shifts = random.uniform(-1.0, 1.0, len(graph.nodes))
+
+    def chance(shape: Any) -> Any:  # each far enough to show in the last digit
+        return random.choice([-1.0, 1.0], shape) * random.uniform(0.75, 1.5, shape)
+
+    shifts = chance(len(graph.nodes))
 
     def off(i: int, y: Any) -> Any:
         dtype = getattr(y, "dtype", None)
         if dtype is None or dtype.kind not in "fc":
             return y
-        shift = (random.uniform(-1.0, 1.0, y.shape) if y.shape else shifts[i]) * _EPS[dtype]
+        shift = (chance(y.shape) if y.shape else shifts[i]) * _EPS[dtype]
         return (y + y * shift).astype(dtype, copy=False)
 
     def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
@@ -603,7 +605,9 @@ def _slopes_at_once(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, 
         slopes = []
         for k, column in enumerate(columns):
             along = np.ones(node.shape)
-            found = _pushed_forward(node, columns, k, along, *how) if column.dtype.kind == "f" else 0.0 * along
+            # a rule that says 0 may be that of a number of which nothing but whole ones make sense
+            moves = column.dtype.kind == "f" and (node.op.rule(k) is not None or not node.op.differentiable)
+            found = _pushed_forward(node, columns, k, along, *how) if moves else 0.0 * along
             slopes.append(list(found) if shape else found.tolist())
         known.update(zip(members, map(list, zip(*slopes, strict=True)), strict=True))
     return known
@@ -652,12 +656,16 @@ def _pushed_forward(
     slope = np.full(y.shape, np.nan, np.result_type(y, np.float64))
     error = np.zeros(y.shape)
     steps = [step * scale for step in _NODE_STEPS for scale in (size, np.ones_like(size))]
-    if not node.op.vjp:  # flights of stairs are not to look like slopes
+    if not node.op.vjp:  # flights of stairs are not to look like slopes, nor is the one beside x
         steps = [step * np.where(size > 0, size, 1.0) for step in _STAIR_STEPS]
     for step in factor * np.sort(np.stack(steps), axis=0)[::-1]:
         try:
             right, left = (call(step) - y) / step, (y - call(-step)) / step
         except (ArithmeticError, ValueError):  # outside the domain, such as LinAlgError
+            continue
+        if not node.op.vjp:
+            flatter = np.where(np.abs(right) < np.abs(left), right, left)
+            slope = np.where(np.abs(flatter) >= np.abs(slope), slope, flatter)
             continue
         jump, steep = np.abs(right - left), np.abs(right) + np.abs(left)
         rounding = eps * (height + size * np.fmax(steep, np.abs(slope))) / step  # a step may vanish in the operand

@@ -119,10 +119,10 @@ class Differentiated:
 
     def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any], error: Exception | None = None) -> Any:
         """Return (f, gradient) by differences. error: why they take the place of backpropagation from now on."""
-        before = self._differences
         if error is not None:
             self._differences += 2
             refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self._paths.name)
+        before = self._differences  # what is left is what a later gradient takes too
         try:
             answer, estimates = self._differenced(args, kwargs)
         except Exception:

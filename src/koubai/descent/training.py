@@ -201,7 +201,7 @@ class StepPrograms:
         self.differences: Differences | None = None
         self.njev = 0  # steps that were made by backpropagation, where it was given up
         self._forms: dict[Any, list[_Bound]] = {}
-        self._checked = False
+        self._checks = 0  # paths that were compared with the loss
         self.independent = ""  # what is to be said if nothing leads from the parameters to the loss
         self.careful = False  # are zeros kept where derivatives are infinite?
 
@@ -232,16 +232,23 @@ class StepPrograms:
         return self._by_differences(k, data, weight, t, lr)
 
     def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
-        bound = _Bound.traced(self, k, data)
-        if not self.careful and self._needs_care(bound, k, data, weight, t, lr):
-            self.careful, self._forms = True, {}
-            bound = _Bound.traced(self, k, data)
+        recorded = self.recorded(k, data)
         known = self._forms.setdefault(form, [])
-        known[:] = [bound, *(b for b in known if b.same is None or b.same())][:PATHS]
-        self.source = bound.source
-        if not self._checked:
-            self._checked = True
-            self._check(bound, k, data, weight, t, lr)
+        bound = next((b for b in known if b.recorded.graph.equals(recorded.graph)), None)
+        if bound is not None:
+            bound.renew(recorded)
+        else:
+            bound = _Bound.traced(self, recorded, k, data)
+            if not self.careful and self._needs_care(bound, k, data, weight, t, lr):
+                self.careful, self._forms = True, {form: known}
+                known.clear()
+                bound = _Bound.traced(self, recorded, k, data)
+            self.source = bound.source
+            branches = bool(recorded.graph.guards) and self._checks < PATHS
+            if not self._checks or branches or not recorded.environment.complete:
+                self._checks += 1
+                self._check(bound, k, data, weight, t, lr)
+        known[:] = [bound, *(b for b in known if b is not bound)][:PATHS]
         results = bound.run(self, k, data, weight, t, lr)
         if results is None:
             raise TraceError(
@@ -254,7 +261,7 @@ class StepPrograms:
         """Tell whether the gradient is to be made with care: f looks for NaN, or its first gradient is not finite."""
         if any(node.op.name in _LOOKS for node in bound.recorded.graph.nodes):
             return True
-        if self._checked:
+        if self._checks:
             return False
         with self._unchanged(k):
             results = bound.run(self, k, data, weight, t, lr)
@@ -263,14 +270,15 @@ class StepPrograms:
     @contextmanager
     def _unchanged(self, k: int) -> Iterator[None]:
         """Undo the steps that are made from frame k on trial."""
-        frame = self.frames[k]
+        frame, total = self.frames[k], None if self.sum is None else self.sum.copy()
         x, state = frame.x.copy(), [np.array(part) if i in self.arrays else part for i, part in enumerate(frame.state)]
         try:
             yield
         finally:
             frame.x[...] = x
             self._put(state, frame.state)
-            self.forget()
+            if self.sum is not None:
+                self.sum[...] = total
 
     def explained(self, k: int, data: tuple[Any, ...]) -> str:
         """Return why the gradient at frame k is not finite, though the loss is."""
@@ -330,6 +338,8 @@ class StepPrograms:
                 f"{self.model.name} must return one number, the mean loss of the batch; it returned "
                 + (f"an array of shape {shape}" if shape else f"{len(recorded.graph.outputs)} values")
             )
+        if not recorded.environment.complete:
+            recorded = recorded._replace(graph=recorded.graph.unguarded())  # it serves at this point alone
         return recorded
 
     def _check(self, bound: _Bound, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> None:
@@ -382,12 +392,14 @@ class _Bound:
     source: str
     copies: list[tuple[Any, Any]] = field(default_factory=list)  # (state, where its program writes it)
 
+    def renew(self, recorded: Recorded) -> None:
+        """Take over another tracing that gave an equal graph."""
+        self.recorded, self.same = recorded, _same(recorded)
+
     @classmethod
-    def traced(cls, programs: StepPrograms, k: int, data: tuple[Any, ...]) -> _Bound:
-        recorded = programs.recorded(k, data)
+    def traced(cls, programs: StepPrograms, recorded: Recorded, k: int, data: tuple[Any, ...]) -> _Bound:
         careful = Careful() if programs.careful else None
         gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True, careful=careful)
-        environment = recorded.environment
         frames, arrays = programs.frames, programs.arrays
         carries, sums = frames[0].carried is not None, [] if programs.sum is None else [programs.sum]
         copies: list[tuple[Any, Any]] = []
@@ -418,7 +430,7 @@ class _Bound:
         def apart() -> list[Callable[..., Any]]:
             return bound(_step_graph(programs, recorded, gradient, data, updates=False), False)[0]
 
-        same = None if environment.empty else environment.same
+        same = _same(recorded)
         try:
             whole = _step_graph(programs, recorded, gradient, data, updates=True)
         except (TraceError, TypeError, ValueError):  # a rule that looks at numbers runs as it is
@@ -450,6 +462,10 @@ class _Bound:
         square, loss, *counts = results
         programs.update(k, t, lr, float(loss))
         return float(loss), float(square), counts
+
+
+def _same(recorded: Recorded) -> Callable[[], bool] | None:
+    return None if recorded.environment.empty else recorded.environment.same
 
 
 def _loss_graph(programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...]) -> Graph:

@@ -85,15 +85,17 @@ class Memory:
         node, roots = nodes[write], self.roots
         if node.op not in _WRITES or node.inputs[0] != base or nodes[base].op in LEAVES or roots[base] != base:
             return
-        if any(roots[j] == base for j in node.inputs[1:]):
-            return
-        shown = [i for i in others if roots[i] == base and last[i] > write]
-        size = sum(math.prod(nodes[i].shape) for i in shown)
-        if shown and not copying:
-            return
-        if all(nodes[i].op is _GETITEM for i in shown) and size < math.prod(nodes[base].shape):
-            self.in_place.add(write)
+        for j in node.inputs[1:]:
+            if roots[j] == base:
+                return
+        shown = [i for i in others if last[i] > write and roots[i] == base]
+        if shown:
+            size = sum(math.prod(nodes[i].shape) for i in shown)
+            slices = all(nodes[i].op is _GETITEM for i in shown)
+            if not (copying and slices and size < math.prod(nodes[base].shape)):
+                return
             self.copied.update(shown)
+        self.in_place.add(write)
 
     def perform(self, i: int, node: Node, operands: Sequence[Any]) -> Any:
         """Return the value of node ``i``; a write that is done in place changes its first operand."""
@@ -111,8 +113,8 @@ def sweep(graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list
     a long loop that fills a table needs no table a step.
     """
     nodes = graph.nodes
-    memory = Memory(nodes, graph.outputs)
     asked = {*graph.outputs, *(guard.node for guard in graph.guards)}
+    memory = Memory(nodes, asked)
     last = [-1] * len(nodes)
     for i, node in enumerate(nodes):
         for j in node.inputs:

@@ -115,13 +115,17 @@ def partition(graph: Graph) -> tuple[Graph, list[Region]]:
 
     def settle(i: int) -> None:
         """See to it that node ``i`` is computed before what comes next."""
-        if i in waiting:
-            del waiting[i]
-            for j in nodes[i].inputs:
-                settle(j)
-            units.append(i)
-        elif i in group_of and group_of[i] in opened:
-            close(group_of[i])
+        due = [(i, False)]  # and whether all that it needs is settled; what waits may be a long chain
+        while due:
+            i, ready = due.pop()
+            if ready:
+                units.append(i)
+            elif i in waiting:
+                del waiting[i]
+                due.append((i, True))
+                due += [(j, False) for j in reversed(nodes[i].inputs)]
+            elif i in group_of and group_of[i] in opened:
+                close(group_of[i])
 
     for i, node in enumerate(nodes):
         found = None

@@ -39,9 +39,9 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.standins import IMPURE, STANDIN_MODULES, STANDINS, SciPy, Vectorize, scipy_standin
-from koubai.graph.trace import Trace, Traced
+from koubai.graph.trace import Trace, Traced, current_trace
 
-__all__ = ["MISSING", "Environment"]
+__all__ = ["MISSING", "Environment", "mirrored"]
 
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _LIMIT = 10_000  # values mirrored inside lists, dicts and objects; more can't be watched in passing
@@ -136,6 +136,7 @@ class Environment:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
+        trace.environment = self
         self._mirrors: dict[int, tuple[Any, Any]] = {}  # id of an original -> the original, its mirror
         self._originals: dict[int, tuple[Any, Any]] = {}  # id of a mirror -> the mirror, its original
         self._globals: dict[int, _Globals] = {}
@@ -372,7 +373,7 @@ class Environment:
     # --- classes and objects
     def _class(self, cls: type) -> Any:
         if _library_class(cls):
-            if not _pure(_module_of(cls)):
+            if not _pure(_module_of(cls)) and not _module_of(cls).startswith("koubai.nn"):
                 self._trace.unwatch(f"it uses {_module_of(cls)}.{cls.__qualname__}")
             return cls
         if issubclass(cls, BaseException | _Shadow):
@@ -830,6 +831,18 @@ class Environment:
             kept.clear()
         self._changes.clear()
         self._trace.captures.clear()
+        self._trace.environment = None
+
+
+def mirrored(thing: Any) -> Any:
+    """Return what the function that is being traced meets in place of a user's ``thing``, if one is being traced.
+
+    For koubai's own functions, which are not mirrored themselves, where they call a layer or a loss of the user's.
+    """
+    trace = current_trace()
+    if trace is None or trace.environment is None or _library_class(type(thing)):
+        return thing
+    return trace.environment.substitute(thing)
 
 
 class _Shadow:

@@ -572,7 +572,17 @@ def evaluate(graph: Graph, *args: Any) -> tuple[Any, ...]:
     """Run the graph in plain NumPy: this is what it means. Guards are not looked at."""
     if len(args) != len(graph.inputs):
         raise TypeError(f"{graph.name} takes {len(graph.inputs)} arguments, got {len(args)}")
-    return tuple(run_nodes(graph, args)[i] for i in graph.outputs)
+    last = {j: i for i, node in enumerate(graph.nodes) for j in node.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    values: dict[int, Any] = dict(zip(graph.inputs, args, strict=True))
+    with np.errstate(all="ignore"):
+        for i, node in enumerate(graph.nodes):
+            if node.op is not INPUT:
+                values[i] = node.op.call(*[values[j] for j in node.inputs], **node.params)
+            for j in node.inputs:
+                if last[j] == i:  # a loop that fills a table makes a table a step
+                    values.pop(j, None)
+    return tuple([values[i] for i in graph.outputs])
 
 
 def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
@@ -732,6 +742,8 @@ class Trace:
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
+        self.environment: Any = None  # the mirror of the outside world that the function meets, while it runs
+        self.raises = concrete  # do Python numbers raise where Python's own do?
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
         self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
@@ -1649,10 +1661,11 @@ def _define_operators() -> None:
 
         def python_numbers(a: Any, b: Any) -> Any:
             """Compute with Python numbers, which raise where NumPy's would give inf or nan."""
-            if op.name in _DIVISIONS and b == 0:  # guarded
+            raises = (a if type(a) is Traced else b)._trace.raises
+            if raises and op.name in _DIVISIONS and b == 0:  # guarded
                 return operator.truediv(1.0, 0.0)
             result = record(op, (a, b))
-            if op.name == "power" and not np.isfinite(result):  # guarded
+            if raises and op.name == "power" and not np.isfinite(result):  # guarded
                 exact = _number_of(a) ** _number_of(b)
                 if isinstance(exact, complex):
                     raise untraceable("a power of a negative number is complex", "use real numbers only")

@@ -20,6 +20,7 @@ from koubai.derivatives.paths import Paths
 from koubai.errors import InputError
 from koubai.graph import activations, windows  # noqa: F401 their primitives enter the table
 from koubai.graph.call import Leaves
+from koubai.graph.environment import mirrored
 from koubai.graph.ops import apply
 from koubai.graph.reverse import pullback
 from koubai.nn.initializers import Initializer, draw, initializer, normal
@@ -157,7 +158,7 @@ class Layer:
         if self._paths is None:
 
             def outputs(params: Arrays, x: Any, state: Arrays, noise: Any, train: bool) -> Any:
-                return self.apply(params, x, state, train=train, noise=noise)[0]
+                return mirrored(self).apply(params, x, state, train=train, noise=noise)[0]
 
             self._paths = Paths(outputs, pullback, scalar=False)
         active = [k for k, on in ((0, bool(params)), (1, x.dtype.kind == "f")) if on]

@@ -14,6 +14,7 @@ import numpy as np
 from koubai.derivatives.gradient import Differentiated
 from koubai.errors import InputError
 from koubai.graph import activations  # noqa: F401 its primitives enter the table
+from koubai.graph.environment import mirrored
 from koubai.graph.ops import apply
 from koubai.parameters import real_array
 
@@ -50,7 +51,7 @@ class Loss:
 
     def __call__(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
         """Return the mean loss of a batch: a scalar, and differentiable by the engine."""
-        losses = self.each(outputs, self._targets(outputs, y))
+        losses = mirrored(self).each(outputs, self._targets(outputs, y))
         if sample_weight is None:
             return losses.mean()
         if losses.ndim > 1:
@@ -217,7 +218,7 @@ class BinaryCrossEntropy(Loss):
         if sample_weight is not None:
             w = _cast(sample_weight, outputs.dtype).reshape(-1, *[1] * (outputs.ndim - 1))
             weight = np.broadcast_to(w, outputs.shape) if weight is None else w * weight
-        losses = self.each(outputs, y)
+        losses = mirrored(self).each(outputs, y)
         return losses.mean() if weight is None else _share(np.sum(weight * losses), np.sum(weight))
 
     def each(self, outputs: Any, y: Any) -> Any:

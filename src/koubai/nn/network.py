@@ -26,6 +26,7 @@ from koubai.descent.record import Run, read_archive, write_archive
 from koubai.descent.training import Differences, Epoch, Training
 from koubai.errors import FallbackWarning, FunctionError, GradientWarning, InputError, TraceError, warn
 from koubai.graph.call import Leaves
+from koubai.graph.environment import mirrored
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, _check_whole, batches, split
@@ -230,7 +231,7 @@ class Network:
     ) -> tuple[Any, Any]:
         own = {name: params[f"{i}.{name}"] for name in layer.params}
         carried = {name: state[f"{i}.{name}"] for name in layer.state}
-        return layer.apply(own, x, carried, train=train, noise=noise.get(i))
+        return mirrored(layer).apply(own, x, carried, train=train, noise=noise.get(i))  # type: ignore[no-any-return]
 
     def penalty(self, params: Mapping[str, Any]) -> Any:
         """Return l1 Σ|W| + l2 Σ W²."""
