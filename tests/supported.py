@@ -450,7 +450,7 @@ row(
     LA + "eig",
     "np.linalg.eig(regular(x))[1]",
     "np.linalg.eig(regular(x)).eigenvalues",
-    "np.linalg.eig(x - x.mT + 0.1 * x)[1]",
+    "np.abs(np.linalg.eig(x - x.mT + 0.1 * x)[1]) ** 2",
     shapes=SQUARES,
     loose=40,
 )

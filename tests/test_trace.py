@@ -564,7 +564,7 @@ def refused_asarray(x):
 
 
 def refused_histogram(x):
-    return np.sum(np.histogram(x)[0])
+    return np.sum(np.histogram(x, "auto")[0])
 
 
 OUTSIDE = np.zeros(4)
