@@ -182,7 +182,7 @@ def check_bend(
         if not steady or not abs(near - bend) > max(3 * abs(near - far), 0.02 * abs(near), 10 * noise):
             return
         looks = _looks(graph, tuple(active))
-        if not line.follows(near - bend, 2) or (looks.doubtful and line.jumps(_TREND * near)):
+        if not line.follows(near - bend, 2, unseen=not looks.doubtful) or (looks.doubtful and line.jumps(_TREND * near)):
             raise looks.refusal(where, bend, near, "second derivative")
 
 
@@ -321,11 +321,12 @@ class _Line:
         other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
         return near if steady and other and not (saw and abs(near) <= 0.1 * abs(slope)) else None
 
-    def follows(self, lost: float, n: int = 1) -> bool:
+    def follows(self, lost: float, n: int = 1, unseen: bool = True) -> bool:
         """Is the graph f anywhere near the point, to within the n-th derivative ``lost`` that f has and it has not?
 
         Where its guards hold it claims to be; where they fail it may be too. If it claims nothing however near the
-        point is, and is not, it follows f at this point alone.
+        point is, and is not, it follows f at this point alone. unseen: the answer where it claims to be f only so near
+        that what is lost can't be seen.
         """
         assert self.graph is not None
         lost, t = abs(lost), _TREND
@@ -338,7 +339,7 @@ class _Line:
                 holds = all(guard.holds(values[guard.node]) for guard in self.graph.guards)
                 if t**n * lost <= 30 * self.noise:  # too little to be seen
                     if holds:
-                        return True
+                        return unseen
                 elif abs(float(values[self.graph.outputs[0]]) - self.at(side)) <= 0.1 * t**n * lost:
                     return True
                 elif holds:
@@ -527,7 +528,7 @@ def _off_by_rounding(graph: Graph, leaves: Sequence[Any], random: np.random.Gene
         dtype = getattr(y, "dtype", None)
         if dtype is None or dtype.kind not in "fc":
             return y
-        shift = (chance(y.shape) if y.shape else shifts[i]) * _EPS[dtype]
+        shift = (chance(y.shape) if y.shape else shifts[i]) * (_EPS.get(dtype) or float(np.finfo(dtype).eps))
         return (y + y * shift).astype(dtype, copy=False)
 
     def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
