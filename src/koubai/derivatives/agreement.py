@@ -182,7 +182,8 @@ def check_bend(
         if not steady or not abs(near - bend) > max(3 * abs(near - far), 0.02 * abs(near), 10 * noise):
             return
         looks = _looks(graph, tuple(active))
-        if not line.follows(near - bend, 2, unseen=not looks.doubtful) or (looks.doubtful and line.jumps(_TREND * near)):
+        followed = line.follows(near - bend, 2, unseen=not looks.doubtful)
+        if not followed or (looks.doubtful and line.jumps(_TREND * near)):
             raise looks.refusal(where, bend, near, "second derivative")
 
 

@@ -356,6 +356,32 @@ class Vectorize:
         return array(results).reshape(arrays[0].shape).astype(kind, copy=False)
 
 
+def _ndenumerate(arr: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
+    y = array(arr)
+    if not holds_traced(y):
+        yield from np.ndenumerate(arr)
+    else:
+        for index in np.ndindex(y.shape):
+            yield index, y[index]
+
+
+class _frompyfunc:
+    """``np.frompyfunc`` made inside the traced function: it is traced once for every element."""
+
+    def __init__(self, func: Any, nin: int, nout: int, **kwargs: Any) -> None:
+        self.plain = np.frompyfunc(func, nin, nout, **kwargs)
+        self.elements = Vectorize(func)
+        self.nout = nout
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.nout != 1 or kwargs or not holds_traced(args):
+            return self.plain(*args, **kwargs)
+        return self.elements(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)
+
+
 def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def standin(*args: Any, **kwargs: Any) -> Any:
@@ -560,6 +586,8 @@ _CREATION = {
     "arange": _arange,
     "vectorize": Vectorize,
     "errstate": _errstate,
+    "ndenumerate": _ndenumerate,
+    "frompyfunc": _frompyfunc,
     "float64": _Float64,
     "float32": _Float32,
     "r_": _Joined(np.r_),

@@ -1536,6 +1536,14 @@ class Traced:
         value = self._value
         return self.ravel() if not isinstance(value, np.ndarray) or value.flags.c_contiguous else _Flat(self)
 
+    def view(self, dtype: Any = None, type: Any = None) -> Any:
+        if type in (None, np.ndarray) and (dtype in (None, np.ndarray) or np.dtype(dtype) == self.dtype):
+            return self[...] if self.shape else self
+        raise untraceable("view() reads the bytes of a traced value as another type", "use astype")
+
+    def put(self, indices: Any, values: Any, mode: str = "raise") -> None:
+        FUNCTIONS[np.put](self, indices, values, mode)
+
     def reshape(self, *shape: Any, order: str = "C") -> Any:
         return FUNCTIONS[np.reshape](self, shape[0] if len(shape) == 1 else shape, order)
 
