@@ -313,8 +313,10 @@ class _Descent:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
             verdict = self.stopping.check(point, self.lr, self.optimizer.promise(self.state))
-            if verdict is not None and verdict.status is Status.converged:
-                flat = self.objective.independent or self.objective.flat_by_construction(point.x)
+            if verdict is not None and verdict.status.success:
+                flat = self.objective.independent
+                if verdict.status is Status.converged:
+                    flat = flat or self.objective.flat_by_construction(point.x)
                 verdict = Verdict(Status.stalled, flat) if flat else verdict
             if verdict is not None and verdict.status is Status.converged:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
