@@ -14,6 +14,7 @@ from koubai.execute.arrays import compile_arrays
 from koubai.execute.interpreter import interpret
 from koubai.execute.memory import Memory, sweep
 from koubai.execute.regions import partition
+from koubai.graph import trace as ir
 from koubai.graph.call import trace
 from koubai.graph.trace import evaluate
 
@@ -323,3 +324,10 @@ def test_a_sweep_returns_what_guards_look_at_as_it_was():
     assert graph.guards
     found = sweep(graph, [x], lambda i, node, held, memory: memory.perform(i, node, held))
     assert all(guard.holds(found[guard.node]) for guard in graph.guards)
+
+
+def test_places_in_an_array_do_not_crowd_out_what_is_known_of_forms():
+    f, start = table(400)
+    before = len(ir._inferred)
+    trace(f, np.array(start)).gradient()
+    assert len(ir._inferred) <= before + 40

@@ -112,10 +112,12 @@ class Op:
 class Index:
     """An index expression: ints, slices, None and Ellipsis as they are, and a `HOLE` for each array given as an
     input.
+
+    form: of two indices with equal form and an array of one shape, both choose as many elements.
     """
 
     HOLE = object()
-    __slots__ = ("holes", "items", "key")
+    __slots__ = ("form", "holes", "items", "key")
 
     def __init__(self, items: tuple[Any, ...]) -> None:
         self.items = items
@@ -130,6 +132,7 @@ class Index:
             else:
                 key.append(item)
         self.key = tuple(key)
+        self.form: Any = len(key) if {*map(type, key)} == {int} else self.key
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Index) and self.key == other.key

@@ -632,7 +632,9 @@ def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> n
 def infer(op: Op, forms: Sequence[Any], nodes: Sequence[Node], inputs: Sequence[int], params: dict[str, Any]) -> Any:
     """Return the form of a result from those of its operands."""
     question: Any
-    if len(inputs) == 1:
+    if "index" in params:  # a loop has another place a step
+        question = (op, *map(forms.__getitem__, inputs), params["index"].form)
+    elif len(inputs) == 1:
         question = (op, forms[inputs[0]], *params.values()) if params else (op, forms[inputs[0]])
     elif len(inputs) == 2 and not params:
         question = op, forms[inputs[0]], forms[inputs[1]]
