@@ -87,7 +87,8 @@ def cross_check(
     at = line.at
     with np.errstate(all="ignore"):
         f0, again = at(0.0), line.asked(0.0)
-        line.noise = eps * abs(f0)
+        # numbers below the smallest normal one have fewer digits, or none
+        line.noise = eps * abs(f0) + float(np.finfo(np.float32 if eps > 1e-10 else np.float64).tiny)
         if f0 != again and not (np.isnan(f0) and np.isnan(again)) and not line.within_rounding(f0 - again):
             raise _random(where, f0, again)
         noise = max(abs(at(s * 4 * eps) - f0) for s in (-1.0, 1.0))
