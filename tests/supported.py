@@ -812,7 +812,7 @@ row(
     shapes=SQUARES,
     loose=4,
 )
-row(SL + "cho_factor", "scipy.linalg.cho_factor(definite(x))[0]", shapes=SQUARES, loose=4)
+row(SL + "cho_factor", "np.triu(scipy.linalg.cho_factor(definite(x))[0])", shapes=SQUARES, loose=4)
 row(
     SL + "cho_solve",
     "scipy.linalg.cho_solve(scipy.linalg.cho_factor(definite(x)), x)",
