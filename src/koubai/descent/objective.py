@@ -20,6 +20,7 @@ from koubai.derivatives.differences import (
     measured_error,
 )
 from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.paths import RAISED
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
@@ -30,6 +31,8 @@ from koubai.errors import (
     InputError,
     TraceError,
     UnknownNameError,
+    called,
+    quiet,
     warn,
 )
 from koubai.graph.trace import run_nodes
@@ -128,12 +131,12 @@ class Objective:
     def value(self, x: FloatArray) -> np.floating[Any]:
         """Return f at ``x``, from the user's function itself."""
         self.nfev += 1
-        return as_scalar(self.f(self.layout.copy(x), *self.batch))
+        return as_scalar(called(lambda: self.f(self.layout.copy(x), *self.batch)))
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
         error, stuck, self.told, self._moved = 0.0, _NOWHERE, "", t > 0
-        with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
+        with quiet():  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
                 if backprop is not None:
@@ -264,8 +267,11 @@ class Objective:
         path = self.path(point.x)
         if path is None:
             return False
-        leaves = self.layout.parts(self.layout.view(point.x))
-        return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
+        try:
+            values = run_nodes(path.graph, self.layout.parts(self.layout.view(point.x)))
+        except RAISED:  # the path is another one than that of the point
+            return False
+        return difference <= 1e3 * eps * largest_of(values)
 
     def has_changed(self, x: FloatArray) -> bool:
         """Tell whether something that f reads from outside has changed, of all that can be watched."""
@@ -278,7 +284,8 @@ class Objective:
 
     def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
         assert callable(self.grad)
-        value = self.grad(self.layout.copy(x), *self.batch)
+        gradient = self.grad
+        value = called(lambda: gradient(self.layout.copy(x), *self.batch))
         self.njev += 1
         if not isinstance(value, Estimate):
             return self.layout.match(value, "the gradient that grad returned"), 0.0, _NOWHERE
@@ -382,12 +389,12 @@ class _Inside:
         inside = np.clip(there, low, high)
         beyond = there - inside
         if not beyond.any():
-            return self._asked(p if np.array_equal(x, there) else self.layout.view(there))
+            return self._asked(p if np.array_equal(x, there) else self.layout.copy(there))
         if self.method == "adaptive":
             raise ArithmeticError("outside the bounds")  # as f where it ends
         points = [inside - k * beyond for k in range(4)]
         count = next((k for k, point in enumerate(points) if (point < low).any() or (point > high).any()), 4)
-        values = [self._asked(self.layout.view(point)) for point in points[:count]]
+        values = [self._asked(self.layout.copy(point)) for point in points[:count]]
         signs = [(-1) ** k * math.comb(count, k + 1) for k in range(count)]
         return sum(sign * value for sign, value in zip(signs, values, strict=True)) if count > 1 else np.nan
 
