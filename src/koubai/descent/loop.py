@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from koubai.derivatives.differences import METHODS
+from koubai.descent.advice import advised
 from koubai.descent.default import AUTO, choose, named
+from koubai.descent.endings import standing_still
 from koubai.descent.feed import Feed, weight
 from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
@@ -211,6 +213,7 @@ class _Descent:
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
     settled: bool = field(default=True, init=False)  # False while a step is on its way
+    aside: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
     looped: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
     native: int = field(default=0, init=False)  # of these, in machine code
     reason: str = field(default="every step is looked at", init=False)  # why there is an engine, or none
@@ -258,7 +261,7 @@ class _Descent:
             layout,
             start,
             chosen or LBFGS(),
-            Stopping(layout, chosen or LBFGS(), **stopping),
+            Stopping(layout, chosen or LBFGS(), **stopping, free=None if limits is None else limits.free),
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
@@ -296,7 +299,7 @@ class _Descent:
             self.settled = False
             after, state = self._next()
             if not after.is_finite:
-                self.verdict = self._nonfinite(after)
+                self.verdict = self._advised(self._nonfinite(after), after)
                 return
             self.state = state
             self._arrive(after)
@@ -312,12 +315,16 @@ class _Descent:
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
-            verdict = self.stopping.check(point, self.lr, self.optimizer.promise(self.state))
+            verdict = self.stopping.check(point, self.optimizer.promise(self.state))
+            if verdict is not None and verdict.status is Status.stalled and self.stopping.stands_still:
+                verdict = standing_still(self.objective, self.stopping, self.bounds, point)
             if verdict is not None and verdict.status.success:
-                flat = self.objective.independent
+                flat = self.objective.independent or self.objective.disagreement
                 if verdict.status is Status.converged:
                     flat = flat or self.objective.flat_by_construction(point.x)
                 verdict = Verdict(Status.stalled, flat) if flat else verdict
+            if verdict is not None and verdict.status is Status.converged and point.t > 0 and self.feed is None:
+                verdict = self._above_the_best(point) or verdict
             if verdict is not None and verdict.status is Status.converged:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
@@ -328,8 +335,24 @@ class _Descent:
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
             self.best = point
         if verdict is not None:
+            verdict = self._advised(verdict, point)
             advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
             self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+
+    def _above_the_best(self, point: Point) -> Verdict | None:
+        verdict = self.stopping.above_the_best(point, self.best)
+        if verdict is None:
+            return None
+        self.best = self._evaluate(self.best.t, self.best.x)  # what f reads may have changed since
+        return self.stopping.above_the_best(point, self.best)
+
+    def _advised(self, verdict: Verdict, end: Point) -> Verdict:
+        """Return ``verdict`` with a rate that was tried, where one helps."""
+        objective = self.objective
+        counts = objective.nfev, objective.njev
+        verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
+        self.aside = objective.nfev - counts[0], objective.njev - counts[1]
+        return verdict
 
     def _clips(self, point: Point) -> bool:
         """Tell whether the update that follows clips its gradient."""
@@ -341,7 +364,7 @@ class _Descent:
 
     def _nonfinite(self, after: Point) -> Verdict:
         """Return why the descent can't go on to ``after``, which is not finite."""
-        return self.stopping.nonfinite(after, self.lr, self.objective.told)
+        return self.stopping.nonfinite(after, self.objective.told)
 
     def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
@@ -530,7 +553,7 @@ class _Descent:
             "stopping": {name: getattr(stopping, name) for name in _KEPT},
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
-            "counts": [objective.nfev, objective.njev],
+            "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
@@ -582,8 +605,9 @@ class _Descent:
         limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
         limit = options["max_steps"] if max_steps is None else max_steps
         stopping = Stopping(
-            layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")}
-        )
+            layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")},
+            free=None if limits is None else limits.free,
+        )  # fmt: skip
         points = _saved_points(header, arrays)
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout, limits), layout, points["start"].x, chosen,
@@ -648,7 +672,15 @@ def _saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, P
     }
 
 
-_KEPT = ("unchanged", "in_noise", "bend", "steepest", "travelled")  # what Stopping has learnt on the way
+_KEPT = (
+    "unchanged",
+    "in_noise",
+    "bend",
+    "curve",
+    "asked",
+    "steepest",
+    "travelled",
+)  # what Stopping has learnt on the way
 
 
 @dataclass

@@ -217,7 +217,6 @@ def _limits(stopping: Stopping) -> FloatArray:
     start, numbers = stopping.start, np.zeros(descents.NUMBERS)
     x = start.x.astype(np.float64)
     largest = GROWTH * max(1.0, math.sqrt(np.dot(x, x)))
-    numbers[descents.GTOL] = stopping.limit if stopping.limit > 0 else -1.0
     numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
     numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
     numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
@@ -295,6 +294,7 @@ class _Leg:
         for place, part in zip(self.parts, descent.state, strict=True):
             memory.state[place] = np.ravel(part)
         numbers[:] = self.limits
+        numbers[descents.GTOL] = descent.stopping.limit or -1.0
         numbers[descents.FUN], numbers[descents.BEST] = point.fun, descent.best.fun
         numbers[descents.TRAVELLED] = descent.stopping.travelled
         counts[descents.T], counts[descents.T_END] = point.t, end
