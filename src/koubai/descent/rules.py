@@ -10,9 +10,10 @@ Adding a rule is writing one function here.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -1385,8 +1386,7 @@ Box: TypeAlias = tuple[Any, Any] | None  # the lowest and the highest x; None: n
 # slope is that of the components still moving, and the decrease that it asks for is c1 * g·(the step itself).
 
 
-@dataclass(frozen=True)
-class _Trial:
+class _Trial(NamedTuple):
     """A point along a direction: how far, f and its slope there, the point and its gradient.
 
     gain: what f would have changed by so far if it were a plane.
@@ -1400,9 +1400,17 @@ class _Trial:
     gain: float
 
 
+ALONE = 4096  # numbers that no BLAS shares out among threads
+
+
 def _dot(a: Any, b: Any) -> Any:
-    """Return a·b, to the same bit whatever the number of threads, which BLAS does not promise."""
-    return np.einsum("i,i->", a, b)
+    """Return a·b, to the same bit whatever the number of threads, which BLAS does not promise of long vectors."""
+    return a.dot(b) if a.size <= ALONE else np.einsum("i,i->", a, b)
+
+
+def _dots(rows: Any, x: Any) -> Any:
+    """Return the product of each row with x, as `_dot`."""
+    return rows.dot(x) if rows.size <= ALONE else np.einsum("ki,i->k", rows, x)
 
 
 def _clipped(x: Any, box: Box) -> Any:
@@ -1438,13 +1446,14 @@ def _along(evaluate: Evaluate, start: _Trial, direction: Any, box: Box = None) -
         straight = start.x + a * direction
         there = straight if box is None else _arrived(straight, start.x, direction, box)
         fun, g = evaluate(there)
-        finite = np.isfinite(fun) and np.isfinite(g).all()
         if box is None:
-            slope, gain = _dot(g, direction), a * start.slope
+            slope, gain = float(_dot(g, direction)), a * start.slope
         else:
-            slope = _dot(g, np.where(there == straight, direction, 0.0))
+            slope = float(_dot(g, np.where(there == straight, direction, 0.0)))
             gain = float(_dot(start.g, there - start.x))
-        return _Trial(a, float(fun) if finite else np.inf, float(slope) if finite else np.nan, there, g, gain)
+        # a product with a gradient that is not finite is not finite either
+        finite = math.isfinite(fun) and (math.isfinite(slope) or np.isfinite(g).all())
+        return _Trial(a, float(fun) if finite else np.inf, slope if finite else np.nan, there, g, gain)
 
     return at
 
@@ -1689,12 +1698,14 @@ def conjugate_gradient(
 
 
 @rule(
-    state=("s", "y", "kept", "x_last", "g_last", "step"),
+    state=("pairs", "ends", "inverse", "squares", "products", "x_last", "g_last", "step"),
     scope="vector",
     begin={
-        "s": lambda x, h: np.zeros((h["history_size"], x.size), x.dtype),
-        "y": lambda x, h: np.zeros((h["history_size"], x.size), x.dtype),
-        "kept": _number(0.0),
+        "pairs": lambda x, h: np.zeros((h["history_size"] + 1, 2, x.size), x.dtype),
+        "ends": lambda x, h: np.array([0, h["history_size"]], x.dtype),
+        "inverse": lambda x, h: np.zeros((h["history_size"], h["history_size"]), x.dtype),
+        "squares": lambda x, h: np.zeros((h["history_size"], h["history_size"]), x.dtype),
+        "products": lambda x, h: np.zeros((h["history_size"] + 1, 2), x.dtype),
     },
 )
 def lbfgs(
@@ -1717,7 +1728,7 @@ def lbfgs(
     """L-BFGS: Newton's step with the inverse Hessian that the last steps and gradient changes tell of.
 
         s, y = x - x_last, unclipped - g_last         (the last history_size pairs with enough curvature s·y)
-        direction = -H g                              (two-loop recursion from H = s·y / y·y)
+        direction = -H g                              (BFGS updates of H = s·y / y·y, one a pair)
         x = x + a * direction,   a from lr on by a strong Wolfe search   (line_search "none": a = lr)
         g_last = unclipped
 
@@ -1733,24 +1744,35 @@ def lbfgs(
     and their use in limited memory methods", Math. Programming 1994; the bounds: Schmidt, van den Berg, Friedlander &
     Murphy, "Optimizing costly functions with simple constraints", AISTATS 2009.
     """
-    s, y, kept, x_last, g_last, step = state
-    n = int(kept)
+    pairs, ends, inverse, squares, products_last, x_last, g_last, step = state
+    n, newest, curvature, change2 = int(ends[0]), int(ends[1]), 0.0, 0.0
     if t > 1:
         # The step itself is more precise than x - x_last, unless x was projected onto bounds.
-        moved = step if np.array_equal(x, x_last + step) else x - x_last
+        moved = step if (x == x_last + step).all() else x - x_last
         change = unclipped - g_last
-        curvature = float(_dot(moved, change))
-        scale = 1.0 if curvature_test == "absolute" else float(np.sqrt(_dot(moved, moved) * _dot(change, change)))
-        if np.isfinite(curvature) and curvature > 1e-10 * scale and float(_dot(change, change)) > 0:
-            s, y = np.concatenate([s[1:], moved[None]]), np.concatenate([y[1:], change[None]])
-            n = min(n + 1, history_size)
-    s_kept, y_kept, fresh = s[history_size - n :], y[history_size - n :], n == 0
+        curvature, change2 = float(_dot(moved, change)), float(_dot(change, change))
+        scale = 1.0 if curvature_test == "absolute" else math.sqrt(float(_dot(moved, moved)) * change2)
+    is_new = math.isfinite(curvature) and change2 > 0 and curvature > 1e-10 * scale
+    if is_new:
+        newest = (newest + 1) % len(pairs)
+        pairs = pairs if pairs.flags.writeable else pairs.copy()
+        pairs[newest, 0], pairs[newest, 1] = moved, change  # in place: that row is of no pair in use
+    products = _products(pairs, n + is_new, newest, unclipped)
+    if is_new:
+        changes = products - products_last
+        changes[newest] = curvature, change2
+        n, inverse, squares = _with_pair(n, newest, inverse, squares, changes)
+    fresh = n == 0
     if fresh:
         direction = _downhill(x, g, box)
+    elif box is None:
+        of_g = products if g is unclipped else _products(pairs, n, newest, g)
+        direction = _quasi_newton(g, pairs, newest, inverse[:n, :n], squares[:n, :n], of_g)
     else:
-        direction = _two_loop(g, s_kept, y_kept) if box is None else _lowest(x, g, s_kept, y_kept, box)
+        used = _places(newest, n, len(pairs))
+        direction = _lowest(x, g, pairs[used, 0], pairs[used, 1], box)
     slope = float(_dot(unclipped, direction))
-    if not (np.isfinite(slope) and slope < 0):
+    if not (math.isfinite(slope) and slope < 0):
         n, direction, fresh = 0, _downhill(x, g, box), True
     first = float(lr)
     if t == 1 or (fresh and line_search == "wolfe"):
@@ -1763,7 +1785,7 @@ def lbfgs(
         a, x_next = end.a, end.x
     if a == 0:
         n = 0
-    return x_next, (s, y, np.asarray(n, x.dtype), x, unclipped, a * direction)
+    return x_next, (pairs, np.array([n, newest], x.dtype), inverse, squares, products, x, unclipped, a * direction)
 
 
 @rule(
@@ -1900,18 +1922,64 @@ def _damping(part: Any, sizes: Any, radius: float) -> float:
     return c
 
 
-def _two_loop(g: Any, s: Any, y: Any) -> Any:
-    """Return -H g for the pairs in the rows of s and y, the oldest first; -g where there are none."""
-    q, parts = -g, []
-    for si, yi in zip(s[::-1], y[::-1], strict=True):
-        part = _dot(si, q) / _dot(yi, si)
-        parts.append(part)
-        q = q - part * yi
-    if len(s):
-        q = _dot(y[-1], s[-1]) / _dot(y[-1], y[-1]) * q
-    for si, yi, part in zip(s, y, parts[::-1], strict=True):
-        q = q + (part - _dot(yi, q) / _dot(yi, si)) * si
-    return q
+# The last pairs (s, y) of L-BFGS lie in an array's rows, in which they go round; there is a row more than they need, so
+# that what a step begins, and does not end, loses none of them. What is small is in the order of their age:
+#
+#     inverse = R⁻¹ of R[i, j] = s[i]·y[j] for i ≤ j, else 0;   squares[i, j] = y[i]·y[j]
+
+
+def _places(newest: int, n: int, room: int) -> Any:
+    """Return the rows in which the last n pairs are, the oldest first."""
+    return np.arange(newest - n + 1, newest + 1) % room
+
+
+def _used(n: int, newest: int) -> slice:
+    """Return the part of the rows that the last n pairs are in, with no more rows than it takes."""
+    return slice(newest - n + 1, newest + 1) if n <= newest + 1 else slice(None)
+
+
+def _products(pairs: Any, n: int, newest: int, g: Any) -> Any:
+    """Return s·g and y·g of all pairs, row by row."""
+    used, products = _used(n, newest), np.zeros(pairs.shape[:2], g.dtype)
+    if n:
+        products[used] = _dots(pairs[used].reshape(-1, g.size), g).reshape(-1, 2)
+    return products
+
+
+def _with_pair(n: int, newest: int, inverse: Any, squares: Any, changes: Any) -> tuple[int, Any, Any]:
+    """Take one more pair to n others, and let go of the oldest where there is no room.
+
+    changes: s·y and y·y of each pair's s and y and of the new pair's y, row by row.
+    """
+    k = min(n, len(inverse) - 1)  # so many of the earlier ones stay
+    ages = changes[_places(newest, k + 1, len(changes))]
+    longer, larger = np.zeros_like(inverse), np.zeros_like(squares)
+    longer[:k, :k], larger[:k, :k] = inverse[n - k : n, n - k : n], squares[n - k : n, n - k : n]
+    longer[:k, k] = _dots(longer[:k, :k], ages[:k, 0]) / -ages[k, 0]
+    longer[k, k] = 1 / ages[k, 0]
+    larger[k, : k + 1] = larger[: k + 1, k] = ages[:, 1]
+    return k + 1, longer, larger
+
+
+def _quasi_newton(g: Any, pairs: Any, newest: int, inverse: Any, squares: Any, products: Any) -> Any:
+    """Return -H g for the H of the pairs, c = s·y / y·y of the newest one, and D with the s[i]·y[i] on its diagonal:
+
+        H = c I + [S, c Y] [[R⁻ᵀ (D + c Y'Y) R⁻¹, -R⁻ᵀ], [-R⁻¹, 0]] [S, c Y]'
+
+    It is what the two-loop recursion gives, but goes through the pairs twice, not four times.
+    """
+    n = len(inverse)
+    places = _places(newest, n, len(pairs))
+    by_s, by_y = products[places].T
+    c = 1 / (inverse[-1, -1] * squares[-1, -1])
+    u = _dots(inverse, by_s)
+    parts = np.zeros(pairs.shape[:2], g.dtype)
+    parts[places, 0] = -_dots(inverse.T, u / inverse.diagonal() + c * (_dots(squares, u) - by_y))
+    parts[places, 1] = c * u
+    used = _used(n, newest)
+    rows, parts = pairs[used].reshape(-1, g.size), parts[used].ravel()
+    direction = parts.dot(rows) if rows.size <= ALONE else np.einsum("ki,k->i", rows, parts)
+    return np.subtract(direction, c * g, out=direction)
 
 
 def _lowest(x: Any, g: Any, s: Any, y: Any, box: tuple[Any, Any]) -> Any:
