@@ -307,7 +307,7 @@ class _Leg:
         if self.settled:
             return end
         t = self.descent.point.t
-        return min(end, t + NATIVE_FROM - (self.loops.after(t) or 0))
+        return int(min(end, t + NATIVE_FROM - (self.loops.after(t) or 0)))
 
     def _load(self, end: int, rates: Any, rows: dict[str, Any], mask: int) -> None:
         """Copy the descent into the memory of the loop, which goes to step ``end``."""
