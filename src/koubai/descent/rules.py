@@ -1500,17 +1500,22 @@ def _wolfe(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float
     def flat(trial: _Trial) -> bool:
         return abs(trial.slope) <= -c2 * start.slope
 
+    def hidden(a: float) -> bool:
+        return not a * -start.slope > rounding
+
     def low_by_its_slope(trial: _Trial) -> bool:
         is_flat = flat(trial) and trial.slope <= (2 * c1 - 1) * start.slope
         return is_flat and too_high(trial) and trial.fun <= start.fun
 
+    # nearer than where f falls by its rounding, it can't be seen to fall
+    rounding = float(np.finfo(start.x.dtype).eps) * abs(start.fun)
     # where a path is bent f may have a kink along it, and then no point meets the conditions
     most = 25 if box is None else 8
     previous, trial, tried = start, at(first), 0
     while True:
         if low_by_its_slope(trial):
             return trial
-        if tried == most:
+        if tried == most or (too_high(trial) and hidden(trial.a)):
             return min((start, trial), key=lambda p: p.fun)
         if too_high(trial) or (tried > 1 and trial.fun >= previous.fun):
             break
@@ -1522,7 +1527,7 @@ def _wolfe(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float
         previous, trial, tried = trial, at(a), tried + 1
     low, high = (previous, trial) if previous.fun <= trial.fun else (trial, previous)
     slow = False
-    while tried < most and not np.array_equal(low.x, high.x):
+    while tried < most and not np.array_equal(low.x, high.x) and not hidden(max(low.a, high.a)):
         left, right = min(low.a, high.a), max(low.a, high.a)
         a, margin = _cubic(low, high, left, right), 0.1 * (right - left)
         if min(right - a, a - left) < margin:
@@ -1698,14 +1703,14 @@ def conjugate_gradient(
 
 
 @rule(
-    state=("pairs", "ends", "inverse", "squares", "products", "x_last", "g_last", "step"),
+    state=("s", "y", "ends", "inverse", "along", "x_last", "g_last", "step"),
     scope="vector",
     begin={
-        "pairs": lambda x, h: np.zeros((h["history_size"] + 1, 2, x.size), x.dtype),
-        "ends": lambda x, h: np.array([0, h["history_size"]], x.dtype),
+        "s": lambda x, h: np.zeros((h["history_size"] + 1, x.size), x.dtype),
+        "y": lambda x, h: np.zeros((h["history_size"] + 1, x.size), x.dtype),
+        "ends": lambda x, h: np.array([0, h["history_size"]], x.dtype),  # pairs that there are, row of the newest
         "inverse": lambda x, h: np.zeros((h["history_size"], h["history_size"]), x.dtype),
-        "squares": lambda x, h: np.zeros((h["history_size"], h["history_size"]), x.dtype),
-        "products": lambda x, h: np.zeros((h["history_size"] + 1, 2), x.dtype),
+        "along": lambda x, h: np.zeros(h["history_size"], x.dtype),
     },
 )
 def lbfgs(
@@ -1732,10 +1737,13 @@ def lbfgs(
         x = x + a * direction,   a from lr on by a strong Wolfe search   (line_search "none": a = lr)
         g_last = unclipped
 
-    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first.
+    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first,
+    or what lowers a plane by 1.5e-8 |f| where f could not be seen to fall otherwise.
     A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch where s·y > 1e-10 ("absolute").
-    Where the direction does not go down, or no step along it lowers f, the pairs are forgotten and the next direction
-    is -g: it never becomes NaN. PyTorch's default has no line search.
+    Where no step along the direction lowers f, the pairs tell of narrow directions alone: then the step along all others
+    is made long enough for f to fall by 1.5e-8 |f|, were it a plane. Where that does not lower f either, or where the
+    direction does not go down, the pairs are forgotten and the direction is -g: it never becomes NaN. PyTorch's default
+    has no line search.
     Within bounds the direction leads to the lowest point within them of the parabola with the slopes g and curvature
     H⁻¹.
 
@@ -1744,48 +1752,63 @@ def lbfgs(
     and their use in limited memory methods", Math. Programming 1994; the bounds: Schmidt, van den Berg, Friedlander &
     Murphy, "Optimizing costly functions with simple constraints", AISTATS 2009.
     """
-    pairs, ends, inverse, squares, products_last, x_last, g_last, step = state
-    n, newest, curvature, change2 = int(ends[0]), int(ends[1]), 0.0, 0.0
+    s, y, ends, inverse, along_last, x_last, g_last, step = state
+    n, newest, column, curvature = int(ends[0]), int(ends[1]), None, 0.0
     if t > 1:
         # The step itself is more precise than x - x_last, unless x was projected onto bounds.
         moved = step if (x == x_last + step).all() else x - x_last
         change = unclipped - g_last
         curvature, change2 = float(_dot(moved, change)), float(_dot(change, change))
         scale = 1.0 if curvature_test == "absolute" else math.sqrt(float(_dot(moved, moved)) * change2)
-    is_new = math.isfinite(curvature) and change2 > 0 and curvature > 1e-10 * scale
-    if is_new:
-        newest = (newest + 1) % len(pairs)
-        pairs = pairs if pairs.flags.writeable else pairs.copy()
-        pairs[newest, 0], pairs[newest, 1] = moved, change  # in place: that row is of no pair in use
-    products = _products(pairs, n + is_new, newest, unclipped)
-    if is_new:
-        changes = products - products_last
-        changes[newest] = curvature, change2
-        n, inverse, squares = _with_pair(n, newest, inverse, squares, changes)
+        if math.isfinite(curvature) and curvature > 1e-10 * scale and change2 > 0:
+            newest, k = (newest + 1) % len(s), min(n, history_size - 1)
+            s, y = (rows if rows.flags.writeable else rows.copy() for rows in (s, y))
+            s[newest], y[newest] = moved, change  # in place: that row is of no pair in use
+            n, first = k + 1, n - k
+            column = along_last[first : first + k]
+    along = np.zeros_like(along_last)
+    if n:
+        along[:n] = _products(s, newest, n, unclipped)
+    if column is not None:
+        inverse = _with_pair(inverse, first, n - 1, along[: n - 1] - column, curvature)
     fresh = n == 0
     if fresh:
         direction = _downhill(x, g, box)
     elif box is None:
-        of_g = products if g is unclipped else _products(pairs, n, newest, g)
-        direction = _quasi_newton(g, pairs, newest, inverse[:n, :n], squares[:n, :n], of_g)
+        along_g = along[:n] if g is unclipped else _products(s, newest, n, g)
+        direction = _quasi_newton(g, s, y, newest, inverse[:n, :n], along_g)
     else:
-        used = _places(newest, n, len(pairs))
-        direction = _lowest(x, g, pairs[used, 0], pairs[used, 1], box)
-    slope = float(_dot(unclipped, direction))
-    if not (math.isfinite(slope) and slope < 0):
+        used = _places(newest, n, len(s))
+        direction = _lowest(x, g, s[used], y[used], box)
+    if not (math.isfinite(slope := float(_dot(unclipped, direction))) and slope < 0):
         n, direction, fresh = 0, _downhill(x, g, box), True
-    first = float(lr)
-    if t == 1 or (fresh and line_search == "wolfe"):
-        first = min(1.0, 1.0 / max(float(np.abs(g).sum()), 1e-300)) * float(lr)
+    short = min(1.0, 1.0 / max(float(np.abs(g).sum()), 1e-300)) * float(lr)
     if line_search == "none":
-        a, x_next = first, x + first * direction
-    else:
+        a = short if t == 1 else float(lr)
+        ends = np.array([n, newest], x.dtype)
+        return x + a * direction, (s, y, ends, inverse, along, x, unclipped, a * direction)
+
+    eps = float(np.finfo(x.dtype).eps)
+    seen = eps**0.5 * abs(float(fun))
+
+    def search(direction: Any, first: float) -> _Trial:
         start = _started(x, unclipped, fun, direction)
-        end = _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
-        a, x_next = end.a, end.x
-    if a == 0:
+        if not start.slope < 0:
+            return start
+        if first == short and -first * start.slope <= eps * abs(start.fun):
+            first = -seen / start.slope
+        return _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
+
+    end = search(direction, short if fresh else float(lr))
+    if end.a == 0 and not fresh and box is None:
+        direction = _quasi_newton(g, s, y, newest, inverse[:n, :n], along_g, seen)
+        end = search(direction, float(lr))
+    if end.a == 0 and not fresh:
+        n, direction = 0, _downhill(x, g, box)
+        end = search(direction, short)
+    if end.a == 0:
         n = 0
-    return x_next, (pairs, np.array([n, newest], x.dtype), inverse, squares, products, x, unclipped, a * direction)
+    return end.x, (s, y, np.array([n, newest], x.dtype), inverse, along, x, unclipped, end.a * direction)
 
 
 @rule(
@@ -1922,64 +1945,60 @@ def _damping(part: Any, sizes: Any, radius: float) -> float:
     return c
 
 
-# The last pairs (s, y) of L-BFGS lie in an array's rows, in which they go round; there is a row more than they need, so
-# that what a step begins, and does not end, loses none of them. What is small is in the order of their age:
+# The last pairs of L-BFGS go round in the rows of s and y; there is one more row than they need, so that what a step
+# begins, and does not end, loses none of them. What is small goes by their age, the oldest first:
 #
-#     inverse = R⁻¹ of R[i, j] = s[i]·y[j] for i ≤ j, else 0;   squares[i, j] = y[i]·y[j]
+#     inverse = R⁻¹ of R[i, j] = s[i]·y[j] for i ≤ j, else 0;   along[i] = s[i]·g
 
 
 def _places(newest: int, n: int, room: int) -> Any:
-    """Return the rows in which the last n pairs are, the oldest first."""
+    """Return the rows of the last n pairs, the oldest first."""
     return np.arange(newest - n + 1, newest + 1) % room
 
 
-def _used(n: int, newest: int) -> slice:
-    """Return the part of the rows that the last n pairs are in, with no more rows than it takes."""
-    return slice(newest - n + 1, newest + 1) if n <= newest + 1 else slice(None)
+def _products(rows: Any, newest: int, n: int, x: Any) -> Any:
+    """Return the products of the last n rows with x."""
+    if n <= newest + 1:
+        return _dots(rows[newest - n + 1 : newest + 1], x)
+    return _dots(rows, x)[_places(newest, n, len(rows))]
 
 
-def _products(pairs: Any, n: int, newest: int, g: Any) -> Any:
-    """Return s·g and y·g of all pairs, row by row."""
-    used, products = _used(n, newest), np.zeros(pairs.shape[:2], g.dtype)
-    if n:
-        products[used] = _dots(pairs[used].reshape(-1, g.size), g).reshape(-1, 2)
-    return products
+def _combined(rows: Any, newest: int, parts: Any) -> Any:
+    """Return the sum of the last rows, each times its part."""
+    n = len(parts)
+    if n <= newest + 1:
+        rows = rows[newest - n + 1 : newest + 1]
+    else:
+        given, parts = parts, np.zeros(len(rows), parts.dtype)
+        parts[_places(newest, n, len(rows))] = given
+    return parts.dot(rows) if rows.size <= ALONE else np.einsum("ki,k->i", rows, parts)
 
 
-def _with_pair(n: int, newest: int, inverse: Any, squares: Any, changes: Any) -> tuple[int, Any, Any]:
-    """Take one more pair to n others, and let go of the oldest where there is no room.
+def _with_pair(inverse: Any, first: int, k: int, column: Any, curvature: float) -> Any:
+    """Return R⁻¹ of the k pairs from ``first`` on and a new one, of which R has this column above its curvature."""
+    longer = np.zeros_like(inverse)
+    longer[:k, :k] = inverse[first : first + k, first : first + k]
+    longer[:k, k] = _dots(longer[:k, :k], column) / -curvature
+    longer[k, k] = 1 / curvature
+    return longer
 
-    changes: s·y and y·y of each pair's s and y and of the new pair's y, row by row.
+
+def _quasi_newton(g: Any, s: Any, y: Any, newest: int, inverse: Any, along: Any, visible: float = 0.0) -> Any:
+    """Return -H g for the H of the pairs, the two-loop recursion in matrices, which goes through each row twice:
+
+        u = R⁻¹ S'g,   q = g - Y u,   H g = c q + S R⁻ᵀ (D u - c Y'q)        c = s·y / y·y of the newest pair
+
+    D: the s[i]·y[i] on a diagonal. visible: by how much f is to fall along the directions that no pair tells of, were
+    it a plane, at the least.
     """
-    k = min(n, len(inverse) - 1)  # so many of the earlier ones stay
-    ages = changes[_places(newest, k + 1, len(changes))]
-    longer, larger = np.zeros_like(inverse), np.zeros_like(squares)
-    longer[:k, :k], larger[:k, :k] = inverse[n - k : n, n - k : n], squares[n - k : n, n - k : n]
-    longer[:k, k] = _dots(longer[:k, :k], ages[:k, 0]) / -ages[k, 0]
-    longer[k, k] = 1 / ages[k, 0]
-    larger[k, : k + 1] = larger[: k + 1, k] = ages[:, 1]
-    return k + 1, longer, larger
-
-
-def _quasi_newton(g: Any, pairs: Any, newest: int, inverse: Any, squares: Any, products: Any) -> Any:
-    """Return -H g for the H of the pairs, c = s·y / y·y of the newest one, and D with the s[i]·y[i] on its diagonal:
-
-        H = c I + [S, c Y] [[R⁻ᵀ (D + c Y'Y) R⁻¹, -R⁻ᵀ], [-R⁻¹, 0]] [S, c Y]'
-
-    It is what the two-loop recursion gives, but goes through the pairs twice, not four times.
-    """
-    n = len(inverse)
-    places = _places(newest, n, len(pairs))
-    by_s, by_y = products[places].T
-    c = 1 / (inverse[-1, -1] * squares[-1, -1])
-    u = _dots(inverse, by_s)
-    parts = np.zeros(pairs.shape[:2], g.dtype)
-    parts[places, 0] = -_dots(inverse.T, u / inverse.diagonal() + c * (_dots(squares, u) - by_y))
-    parts[places, 1] = c * u
-    used = _used(n, newest)
-    rows, parts = pairs[used].reshape(-1, g.size), parts[used].ravel()
-    direction = parts.dot(rows) if rows.size <= ALONE else np.einsum("ki,k->i", rows, parts)
-    return np.subtract(direction, c * g, out=direction)
+    u = _dots(inverse, along)
+    q = np.subtract(g, _combined(y, newest, u))
+    scale = 1 / (inverse[-1, -1] * _dot(y[newest], y[newest]))
+    if visible > 0:
+        scale = max(scale, visible / max(_dot(q, q), np.finfo(q.dtype).tiny))
+    parts = _dots(inverse.T, scale * _products(y, newest, len(u), q) - u / inverse.diagonal())
+    q *= scale
+    return np.subtract(_combined(s, newest, parts), q, out=q)
 
 
 def _lowest(x: Any, g: Any, s: Any, y: Any, box: tuple[Any, Any]) -> Any:
