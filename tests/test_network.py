@@ -447,8 +447,78 @@ def test_sample_weights_weigh(toys):
     repeated = twice.fit(X[rows], y[rows], kb.SGD(lr=0.5), epochs=3, batch_size=len(rows))
     np.testing.assert_allclose(net.vector, twice.vector, rtol=1e-9)
     np.testing.assert_allclose(weighted.history.epochs.fun, repeated.history.epochs.fun, rtol=1e-9)
-    np.testing.assert_allclose(weighted.history.epochs.accuracy, repeated.history.epochs.accuracy, rtol=1e-9)
     assert weighted.fun == pytest.approx(repeated.fun, rel=1e-9)
+    unweighted = small(dtype=np.float64).fit(X, y, kb.SGD(lr=1e-14), epochs=1, batch_size=60)
+    still = small(dtype=np.float64).fit(X, y, kb.SGD(lr=1e-14), epochs=1, batch_size=7, sample_weight=w)
+    np.testing.assert_array_equal(still.history.epochs.accuracy, unweighted.history.epochs.accuracy)
+    assert still.history.epochs.fun[0] == pytest.approx(small(dtype=np.float64).build((2,)).loss(X, y, w))
+
+
+FEW = np.arange(200) % 20 == 0  # 5 % of the samples
+OWN = np.where(np.arange(200) % 3 == 0, 3.0, 0.5)
+
+
+def weighted_mean(y, w):
+    return np.sum(w * y) / np.sum(w)
+
+
+# What weighs the samples, and the weight that each has then.
+WEIGHED = {
+    "balanced": ({"class_weight": "balanced"}, np.where(FEW, 10.0, 10 / 19)),
+    "classes": ({"class_weight": {0: 1.0, 1: 7.0}}, np.where(FEW, 7.0, 1.0)),
+    "samples": ({"sample_weight": OWN}, OWN),
+    "large samples": ({"sample_weight": 1000 * OWN}, OWN),
+    "both": ({"class_weight": {1: 7.0}, "sample_weight": OWN}, np.where(FEW, 7.0, 1.0) * OWN),
+    "loss": ({}, np.where(FEW, 7.0, 1.0)),  # the loss has class weights of its own
+    "loss and samples": ({"sample_weight": OWN}, np.where(FEW, 7.0, 1.0) * OWN),
+    "batches": ({}, OWN),  # that come with their weights
+}
+
+
+@pytest.mark.parametrize("size", [1, 4, 32, 200])
+@pytest.mark.parametrize("kind", ["two classes", "yes or no", "numbers"])
+@pytest.mark.parametrize("case", WEIGHED)
+def test_the_size_of_the_batches_does_not_move_the_weighted_optimum(case, kind, size):
+    """With nothing to learn from, the best intercept is that of the weighted mean."""
+    options, w = WEIGHED[case]
+    own = {"class_weight": (1.0, 7.0)} if case.startswith("loss") else {}
+    X, y = np.zeros((200, 1)), FEW.astype(np.int64)
+    if kind == "numbers":
+        if own or "class_weight" in options:
+            return
+        y = np.where(FEW, 4.0, 1.0) + np.arange(200) / 100
+    loss = {"two classes": nn.CrossEntropy, "yes or no": nn.BinaryCrossEntropy, "numbers": nn.MSE}[kind](**own)
+    net = nn.Network([nn.Dense(2 if kind == "two classes" else 1)], loss, dtype=np.float64)
+    given = X, y
+    if case == "batches":
+        order = nn.batches(X, y, size)
+        given = (lambda epoch: [(X[rows], y[rows], OWN[rows]) for rows in order.rows(epoch)], None)
+        options = {}
+    steps = -(-200 // size)
+    epochs = max(40, 1500 // steps)
+    lr = kb.schedules.cosine(0.4 if size > 4 else 0.05, steps=steps * epochs)
+    net.fit(*given, kb.SGD(lr=lr), epochs=epochs, batch_size=size, record="off", **options)
+    b = net.params["0.b"]
+    mean = weighted_mean(y, w)
+    best = mean if kind == "numbers" else np.log(mean / (1 - mean))
+    assert (b[1] - b[0] if kind == "two classes" else b[0]) == pytest.approx(best, rel=0.03, abs=0.03)
+
+
+def test_the_mean_loss_of_many_samples_is_weighed_as_one_batch(toys):
+    X, y = np.tile(toys[0], (15, 1)), np.sort(np.tile(toys[1], 15))
+    for loss in (nn.CrossEntropy(class_weight=[1.0, 30.0]), nn.BinaryCrossEntropy(class_weight=[1.0, 30.0])):
+        net = nn.Network([nn.Dense(2 if isinstance(loss, nn.CrossEntropy) else 1)], loss, dtype=np.float64).build((2,))
+        w = np.linspace(0.0, 2.0, len(y))
+        for weights in (None, w):
+            assert net.loss(X, y, weights) == pytest.approx(float(loss(net.outputs(X), y, weights)))
+
+
+def test_weights_come_with_every_batch_or_with_none(toys):
+    X, y = toys
+    with pytest.raises(InputError, match="batch 1 of epoch 0 has 3 parts, the first one 2"):
+        small().fit(lambda epoch: [(X, y), (X, y, np.ones(200))])
+    with pytest.raises(InputError, match="no sample has a weight above 0"):
+        small().fit(lambda epoch: [(X, y, np.zeros(200))])
 
 
 def test_a_batch_of_weightless_samples_teaches_nothing(toys):

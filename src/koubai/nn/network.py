@@ -327,16 +327,14 @@ class Network:
             part = slice(i, i + CHUNK)
             outputs, targets = self._forward(X[part]), y[part]
             w = None if weights is None else weights[part]
-            size = float(len(targets) if w is None else w.sum())
-            if not size:
+            if self._loss.classifies:
+                right += float(self._right(outputs, targets).sum())
+            if not (size := float(self._loss.weight(targets, w))):
                 continue
             with np.errstate(all="ignore"):
                 loss += size * float(self._loss(outputs, targets, w))
-            if self._loss.classifies:
-                hits = self._right(outputs, targets)
-                right += float(hits.sum() if w is None else hits @ w)
             total += size
-        return loss / total + float(self.penalty(self.params)), right / total if self._loss.classifies else None
+        return loss / total + float(self.penalty(self.params)), right / len(X) if self._loss.classifies else None
 
     def _right(self, outputs: Any, y: Any) -> Any:
         """Return for each sample the share of its answers that are right."""
@@ -361,8 +359,7 @@ class Network:
             for i in range(0, len(X), CHUNK):
                 part = slice(i, i + CHUNK)
                 w = None if weights is None else weights[part]
-                size = float(len(X[part]) if w is None else w.sum())
-                if not size:
+                if not (size := float(self._loss.weight(y[part], w))):
                     continue
                 value, slopes = self._value_and_gradient(self.params, self._cast(X[part]), y[part], w, self.state)
                 fun, total = fun + size * value, total + size
@@ -416,8 +413,8 @@ class Network:
         _check_finite(y, what, self.dtype)
         return np.asarray(y, self.dtype) if y.dtype.kind == "f" else y
 
-    def _weights(self, weights: Any, samples: int) -> Array | None:
-        return None if weights is None else known_losses.sample_weights(weights, samples, self.dtype)
+    def _weights(self, weights: Any, samples: int, some: bool = True) -> Array | None:
+        return None if weights is None else known_losses.sample_weights(weights, samples, self.dtype, some)
 
     def _cast(self, x: Array) -> Array:
         if x.dtype.kind in "iu" and self.layers[0].takes_integers:
@@ -458,12 +455,14 @@ class Network:
         so many epochs without a lower (validation) loss, lower by more than min_delta; the weights are then those of
         the best epoch (restore_best: always, or never).
         class_weight: "balanced", each class the same sum of weights, or a dict of label → weight; sample_weight: one
-        number a sample, the mean is then Σ w l / Σ w. target, gtol: stop at an epoch's end where loss or gradient over
-        all the data reach them. checkpoint: a file, as `koubai.minimize` takes it; resume: such a file, to go on from,
-        bit for bit, with the data and arguments that it was written with, but for ``epochs``: with more of them a
-        training that was over goes on as if it had been asked for them at once (its optimizer, schedule included, must
-        be the same one). progress: a bar on stderr. record: "auto" thins a long path, "all", or "off", the fastest:
-        neither the path nor what the gradients were like by the epoch is kept.
+        number a sample. The mean is then Σ w l / Σ w over all the data, and a batch's loss Σ w l / (n · mean weight of
+        the data): the size of the batches does not move the optimum. Accuracies count every sample once.
+        target, gtol: stop at an epoch's end where loss or gradient over all the data reach them. checkpoint: a file, as
+        `koubai.minimize` takes it; resume: such a file, to go on from, bit for bit, with the data and arguments that it
+        was written with, but for ``epochs``: with more of them a training that was over goes on as if it had been asked
+        for them at once (its optimizer, schedule included, must be the same one). progress: a bar on stderr. record:
+        "auto" thins a long path, "all", or "off", the fastest: neither the path nor what the gradients were like by the
+        epoch is kept.
         on_epoch: called with an `Epoch`; returning True stops.
 
         Returns the Run: history.epochs has loss, accuracy, validation and the layers' gradients by the epoch. A loss or
@@ -510,6 +509,8 @@ class Network:
                 (X, y, weights), validation = self._held_back(X, y, weights, float(validation))
                 held = True
             weights = self._balanced(class_weight, y, weights)
+            mean = self._mean_weight([(y, weights)])
+            weights = weights if mean is None else self._scaled(weights, len(y), mean)
             size, seed = (batch_size, self.seed) if given is None else (given.size, given.seed)
             source = _Ordered((X, y) if weights is None else (X, y, weights), size, seed, self._cast)
         elif class_weight is not None or sample_weight is not None or isinstance(validation, float | int):
@@ -526,7 +527,7 @@ class Network:
             validation = validation[0], self._targets(validation[0], validation[1], "validation y")
         if self.input_shape is None:
             next(iter(source.epoch(0)))  # builds
-        model = _NetworkModel(self, source, validation, weights is not None)
+        model = _NetworkModel(self, source, validation)
         return Training.of(model, source, chosen, why, seed=self.seed, **options)
 
     def _held_back(self, X: Array, y: Array, weights: Array | None, fraction: float) -> tuple[Any, Any]:
@@ -539,6 +540,29 @@ class Network:
             kept, held = split(rows, None, fraction, self.seed)
         part = functools.partial(_Rows, X) if isinstance(X, np.memmap) else X.__getitem__
         return (part(kept), y[kept], None if weights is None else weights[kept]), (part(held), y[held])
+
+    def _mean_weight(self, parts: Iterable[tuple[Array, Array | None]]) -> float | None:
+        """Return the mean weight of the samples, of which ``parts`` are (y, weights); None where nothing weighs them.
+
+        A batch's loss is the sum of its w l, divided by its samples times this: whatever the size of the batches, an
+        epoch then goes down the one weighted mean of all the data, Σ w l / Σ w. Were each batch divided by its own
+        weights, those of a batch of one would have no effect.
+        """
+        total, samples = 0.0, 0
+        for y, weights in parts:
+            if weights is None and self._loss.class_weight is None:
+                return None
+            for i in range(0, len(y), CHUNK):
+                part = slice(i, i + CHUNK)
+                total += float(self._loss.weight(y[part], None if weights is None else weights[part]))
+            samples += len(y)
+        if not total > 0:
+            raise InputError("no sample has a weight above 0: there is nothing to learn from")
+        return total / samples
+
+    def _scaled(self, weights: Array | None, samples: int, mean: float) -> Array:
+        """Return weights whose mean over all the data is 1."""
+        return np.asarray(np.full(samples, 1.0 / mean) if weights is None else weights / mean, self.dtype)
 
     def _balanced(self, class_weight: Any, y: Array, weights: Array | None) -> Array | None:
         """Return the samples' weights with those of their classes."""
@@ -769,15 +793,34 @@ class _Checked:
     def __init__(self, source: Any, network: Network) -> None:
         self.source, self.network = source, network
         self.size = getattr(source, "size", None)
+        self.mean_weight: float | None = None  # of the samples of epoch 0, once a batch with weights came
 
     def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
+        for X, y, w in self._checked(k):
+            if w is None and self.network._loss.class_weight is None:
+                yield X, y
+                continue
+            if self.mean_weight is None:
+                self.mean_weight = self.network._mean_weight((y, w) for _, y, w in self._checked(0))
+                assert self.mean_weight is not None
+            yield X, y, self.network._scaled(w, len(X), self.mean_weight)
+
+    def _checked(self, k: int) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield (X, y, weights or None) of every batch."""
+        size = None
         for i, batch in enumerate(self.source.epoch(k)):
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise InputError(f"batch {i} of epoch {k} must be (X, y) or (X, y, weights)")
+            size = size or len(batch)
+            if len(batch) != size:
+                raise InputError(
+                    f"batch {i} of epoch {k} has {len(batch)} parts, the first one {size}: give weights "
+                    "with every batch, or with none"
+                )
             X = _array(batch[0], "X")
             self.network._check_samples(X, f"batch {i} of epoch {k}: X")
             y = self.network._targets(X, batch[1])
-            yield self.network._cast(X), y, *(self.network._weights(w, len(X)) for w in batch[2:])
+            yield self.network._cast(X), y, self.network._weights(batch[2], len(X), some=False) if size == 3 else None
 
 
 # -- what is trained --------------------------------------------------------------------------------------------------
@@ -786,7 +829,7 @@ class _Checked:
 class _NetworkModel:
     """A network as `Training` sees it."""
 
-    def __init__(self, network: Network, source: Any, validation: Any, weighted: bool) -> None:
+    def __init__(self, network: Network, source: Any, validation: Any) -> None:
         self.network, self.source, self.validation = network, source, validation
         self.function = network
         self.layout, self.start, self.carried = network.layout, network.vector, network.carried
@@ -814,6 +857,8 @@ class _NetworkModel:
         w = more[0] if len(more) > len(self.noisy) else None
         outputs, after = network.apply(params, X, state, train=True, noise=noise)
         value = network._loss(outputs, y, w)
+        if w is not None:  # their mean over all the data is 1
+            value = value * (network._loss.weight(y, w) * (1.0 / y.shape[0]))
         if network.l1 or network.l2:
             value = value + network.penalty(params)
         passed_on = (
@@ -822,7 +867,7 @@ class _NetworkModel:
         counts: tuple[Any, ...] = ()
         if self.counts:
             hits = network._right(outputs, y)
-            counts = (np.sum(hits if w is None else hits * w),)
+            counts = (np.sum(hits),)
         return (value, *passed_on, *counts) if passed_on or counts else value
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
@@ -836,7 +881,7 @@ class _NetworkModel:
         return (*batch, *(self._noise[i, n] for i in self.noisy))
 
     def samples(self, batch: tuple[Any, ...]) -> float:
-        return float(len(batch[0])) if len(batch) == 2 else float(batch[2].sum())
+        return float(len(batch[0]))
 
     def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
         self.take(params, carried)
