@@ -54,6 +54,104 @@ def test_params_are_views_of_one_vector():
     assert net.output_shapes == [(8,), (8,), (2,)]
 
 
+WEIGHTS = {"0.W": np.arange(16.0).reshape(2, 8) / 10, "0.b": np.ones(8), "2.W": np.ones((8, 2)), "2.b": np.ones(2)}
+
+
+def replaced(net, **arrays):
+    for name, value in arrays.items():
+        setattr(net, name, value)
+
+
+def one_by_one(net, weights):
+    for name, value in weights.items():
+        net.params[name] = value
+
+
+def by_layers(net, weights):
+    for name, value in weights.items():
+        net.layers[int(name[0])].params[name[2:]] = value
+
+
+# What sets all the weights of a network.
+SETTERS = {
+    "one by one": one_by_one,
+    "by layers": by_layers,
+    "update": lambda net, weights: net.params.update(weights),
+    "set_params": lambda net, weights: net.set_params(weights),
+    "params": lambda net, weights: replaced(net, params=weights),
+    "lists": lambda net, weights: net.set_params({name: value.tolist() for name, value in weights.items()}),
+    "vector": lambda net, weights: replaced(net, vector=np.concatenate([w.ravel() for w in weights.values()])),
+}
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("how", SETTERS)
+def test_weights_that_are_set_are_trained(how, built, toys):
+    X, y = toys
+    net = small(dtype=np.float64)
+    if built:
+        net.fit(X, y, epochs=1)
+    elif how == "vector":
+        with pytest.raises(InputError, match="vector needs the weights"):
+            SETTERS[how](net, WEIGHTS)
+        return
+    SETTERS[how](net, WEIGHTS)
+    run = net.fit(X, y, kb.SGD(lr=1e-3), epochs=2)
+    for name, value in WEIGHTS.items():
+        np.testing.assert_array_equal(run.history.x[name][0], value)
+        assert 0 < np.abs(net.params[name] - value).max() < 0.1
+        assert np.shares_memory(net.params[name], net.vector)
+        np.testing.assert_array_equal(net.layers[int(name[0])].params[name[2:]], net.params[name])
+    hidden = np.tanh(X @ net.params["0.W"] + net.params["0.b"])
+    np.testing.assert_allclose(net.outputs(X), hidden @ net.params["2.W"] + net.params["2.b"])
+    np.testing.assert_allclose(net.layers[0].forward(X), X @ net.params["0.W"] + net.params["0.b"])
+
+
+def test_the_loop_of_the_articles_trains_a_networks_own_arrays(toys):
+    X, y = toys
+    net = small(dtype=np.float64).build((2,))
+    before, optimizer = net.loss(X, y), kb.SGD(lr=0.1)
+    for _ in range(10):
+        g = net.gradient(X, y)
+        for name in net.params:
+            net.params[name] -= 0.1 * g[name]
+    first = net.loss(X, y)
+    for _ in range(10):
+        optimizer.update(net.params, net.gradient(X, y))
+    assert before > first > net.loss(X, y)
+    grads = kb.grad(lambda p: sum(np.sum(a**2) for a in p.values()))(net.params)
+    np.testing.assert_allclose(grads["0.W"], 2 * net.params["0.W"])
+
+
+def test_weights_that_do_not_fit_a_network_are_refused(toys):
+    X, y = toys
+    net = small()
+    kept = net.build((2,)).vector.copy()
+    for weights, message in (
+        ({"0.W": np.ones((8, 2))}, r"0.W was given with shape \(8, 2\), but it must have \(2, 8\); give its transpose"),
+        ({"0.b": np.ones(8), "0.w": 1}, "there is no '0.w' among the weights '0.W', '0.b', '2.W', '2.b'"),
+        ({"0.b": np.full(8, 1e300)}, r"0.b must be finite in float32, but 0.b\[0\] is not"),
+        ([np.ones(8)], "params must be a dict of arrays by name"),
+    ):
+        with pytest.raises(InputError, match=message):
+            net.set_params(weights)
+        np.testing.assert_array_equal(net.vector, kept)
+    for name, message in (("W", "there is no 'W' among the weights: give"), ("7.W", "no '7.W'"), ("1.W", "no 'W'")):
+        with pytest.raises(InputError, match=message):
+            small().set_params({name: np.ones((2, 8))}).fit(X, y)
+
+
+def test_weights_that_are_set_between_epochs_are_trained_on(toys):
+    X, y = toys
+    net, mask = small(), np.arange(16).reshape(2, 8) % 3 > 0
+
+    def prune(epoch):
+        net.params["0.W"] = net.params["0.W"] * mask
+
+    net.fit(X, y, kb.SGD(lr=1e-14), epochs=3, on_epoch=prune)
+    np.testing.assert_array_equal(net.params["0.W"] == 0, ~mask)
+
+
 def test_the_seed_makes_the_weights():
     a, b, c = small(0).build((3,)), small(0).build((3,)), small(1).build((3,))
     np.testing.assert_array_equal(a.vector, b.vector)
@@ -333,7 +431,7 @@ def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monk
     state = optimizer.init(x, layout)
     batches = [batch for epoch in range(2) for batch in nn.batches(X, y, size=64, seed=0).epoch(epoch)]
     run = net.fit(X, y, optimizer, epochs=2, batch_size=64)
-    model = _NetworkModel(small(dtype=dtype).build((2,)), None, None, False)
+    model = _NetworkModel(small(dtype=dtype).build((2,)), None, None)
     gradient = kb.value_and_grad(lambda params, X, y: model.loss(params, X, y)[0])
     for t, (xs, ys) in enumerate(batches):
         fun, g = gradient(layout.view(x), xs.astype(dtype), ys)
@@ -1403,7 +1501,7 @@ def test_the_step_of_a_training_is_one_program(toys):
     """Forward, loss, backward and update are one graph, whose source can be read."""
     X, y = toys
     training = lane.Training.of(
-        _NetworkModel(net := small().build((2,)), None, None, False), nn.batches(X, y, size=50),
+        _NetworkModel(net := small().build((2,)), None, None), nn.batches(X, y, size=50),
         kb.SGD(lr=0.1, momentum=0.9), epochs=1,
     )  # fmt: skip
     next(training.points())

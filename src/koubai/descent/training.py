@@ -111,6 +111,9 @@ class Model(Protocol):
     def take(self, params: FloatArray, carried: FloatArray | None) -> None:
         """Let the model have these parameters, as its own."""
 
+    def given(self, params: FloatArray) -> FloatArray:
+        """Return the parameters as the model has them after its user had them in hand; before they were ``params``."""
+
     def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
         """Return where the first number that is not finite comes up, as part of a sentence, or nothing."""
 
@@ -847,6 +850,7 @@ class Training(_Descent):
             )  # fmt: skip
             if self.on_epoch(told) is True:
                 self.ending = Verdict(Status.stopped, f"on_epoch returned True after epoch {number}")
+            frame.x[...] = self.model.given(frame.x)
 
     def _epochs(self) -> Epochs:
         assert self.feed is not None

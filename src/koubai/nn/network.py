@@ -31,7 +31,7 @@ from koubai.graph.environment import mirrored
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, _check_whole, batches, split
-from koubai.nn.layers import Layer
+from koubai.nn.layers import Layer, Weights, fitting
 from koubai.nn.losses import Loss
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
@@ -61,7 +61,8 @@ class Network:
     l2 Σ W² over the arrays that are named W (weights, not biases), as in Keras; PyTorch's weight_decay is 2 l2 on all.
 
     Shapes are inferred from the first batch, or by `build`. params: a dict of the arrays "0.W", "0.b", …, all of them
-    views into the one flat ``vector``; state: what layers carry besides, such as running means.
+    views into the one flat ``vector``; to set one, before `build` or after, sets the weights of the network and of its
+    layer. state: what layers carry besides, such as running means.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Network:
         self.names = tuple(f"{i} {layer.name}" for i, layer in enumerate(self.layers))
         self.input_shape: tuple[int, ...] | None = None
         self.output_shapes: list[tuple[int, ...]] = []
+        self._params: dict[str, Any] = {}
         self._value_and_gradient: _ValueAndGradient | None = None
 
     # -- building -----------------------------------------------------------------------------------------------------
@@ -130,6 +132,7 @@ class Network:
                 f"input_shape must be the shape of one sample, whole numbers ≥ 1 such as (64,), got {input_shape!r}"
             )
         input_shape = shape
+        self._pass_on()
         rng = np.random.default_rng(self.seed)
         shapes = []
         for i, layer in enumerate(self.layers):
@@ -149,7 +152,7 @@ class Network:
         if not params:
             raise InputError("the network has no parameters; give it a layer that learns, such as Dense(units)")
         state = {f"{i}.{name}": a for i, layer in enumerate(self.layers) for name, a in layer.state.items()}
-        self.layout, self.vector = _flat(params, self.dtype)
+        self.layout, self._vector = _flat(params, self.dtype)
         self.state_layout: Layout | None = None
         self.carried: FloatArray | None = None  # of the state, flat
         if state:
@@ -160,11 +163,55 @@ class Network:
 
     def _show(self) -> None:
         """Let the arrays of the network and of its layers be views of the flat ones."""
-        self.params: dict[str, FloatArray] = self.layout.view(self.vector)
-        self.state: dict[str, FloatArray] = self.state_of(self.carried)
+        self._params = Weights(self.layout.view(self._vector))
+        self.state: dict[str, FloatArray] = Weights(self.state_of(self.carried))
         for i, layer in enumerate(self.layers):
-            layer.params = {name: self.params[f"{i}.{name}"] for name in layer.params}
-            layer.state = {name: self.state[f"{i}.{name}"] for name in layer.state}
+            params, state = (
+                {name: arrays[f"{i}.{name}"] for name in own}
+                for arrays, own in ((self._params, layer.params), (self.state, layer.state))
+            )
+            layer.lie_in(params, state)
+
+    def _pass_on(self) -> None:
+        """Let the layers have the weights that were set before there were any."""
+        for name, value in self._params.items():
+            number, _, own = str(name).partition(".")
+            if not number.isdecimal() or int(number) >= len(self.layers):
+                raise InputError(f"there is no {name!r} among the weights: give 'layer.array', as in '0.W'")
+            try:
+                self.layers[int(number)].params[own] = value
+            except InputError as error:
+                raise InputError(f"layer {number}: {error}") from None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self._params
+
+    @params.setter
+    def params(self, params: Mapping[str, Any]) -> None:
+        self.set_params(params)
+
+    @property
+    def vector(self) -> FloatArray:
+        self._built("vector")
+        return self._vector
+
+    @vector.setter
+    def vector(self, vector: Any) -> None:
+        self.vector[...] = fitting(vector, self.vector.shape, self.dtype, "vector")
+
+    def set_params(self, params: Mapping[str, Any]) -> Network:
+        """Set the weights that ``params`` names, as in {"0.W": W, "0.b": b}; the others stay as they are.
+
+        Raises InputError, with nothing set, for a name that is not there, another shape, or numbers that are not
+        finite; before the network is built, `build` does.
+        """
+        if not isinstance(params, Mapping):
+            raise InputError(
+                f"params must be a dict of arrays by name, as in {{'0.W': W}}, got {type(params).__name__}"
+            )
+        self._params.update(params)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: all but programs, which it makes anew."""
@@ -463,7 +510,7 @@ class Network:
         for them at once (its optimizer, schedule included, must be the same one). progress: a bar on stderr. record:
         "auto" thins a long path, "all", or "off", the fastest: neither the path nor what the gradients were like by the
         epoch is kept.
-        on_epoch: called with an `Epoch`; returning True stops.
+        on_epoch: called with an `Epoch`; returning True stops. Weights that it sets are trained on from there.
 
         Returns the Run: history.epochs has loss, accuracy, validation and the layers' gradients by the epoch. A loss or
         gradient that is not finite stops it before the weights are touched, naming the layer; the weights are then the
@@ -905,6 +952,9 @@ class _NetworkModel:
         if carried is not None and self.network.carried is not None:
             self.network.carried[...] = carried
 
+    def given(self, params: FloatArray) -> FloatArray:
+        return self.network.vector
+
     def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
         network = self.network
         given = network.layout.view(params)
@@ -1081,6 +1131,9 @@ class _FunctionModel:
 
     def take(self, params: FloatArray, carried: FloatArray | None) -> None:
         pass
+
+    def given(self, params: FloatArray) -> FloatArray:
+        return params
 
     def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
         return ""
