@@ -350,7 +350,8 @@ def test_the_run_tells_the_epochs(toys):
     run = net.fit(X, y, kb.Adam(lr=0.02), epochs=6, batch_size=32, validation=(X[:50], y[:50]), on_epoch=told.append)
     epochs = run.history.epochs
     assert run.nit == 6 * 7
-    assert run.status is kb.Status.max_steps
+    assert run.status is kb.Status.finished
+    assert run.success
     assert run.message == "all 6 epochs are over: 42 steps"
     assert run.gradient_source == "backprop"
     np.testing.assert_array_equal(epochs.t, np.arange(1, 7) * 7)
@@ -484,7 +485,7 @@ def test_early_stopping_brings_back_the_best_weights(toys):
     epochs = run.history.epochs
     best = int(np.argmin(epochs.validation_fun))
     assert len(epochs) == best + 1 + 5
-    assert run.status is kb.Status.stopped
+    assert run.status is kb.Status.finished
     assert "has not fallen" in run.message
     assert run.best_fun == epochs.validation_fun[best] == net.evaluate(X[20:40], noise[20:40]).loss
     for name in net.params:
@@ -496,6 +497,79 @@ def test_early_stopping_brings_back_the_best_weights(toys):
     )  # fmt: skip
     np.testing.assert_array_equal(kept.params["0.W"], again.x["0.W"])
     assert not np.array_equal(again.x["0.W"], again.best_x["0.W"])
+
+
+@pytest.mark.parametrize(
+    ("case", "lr", "options"),
+    [
+        ("falls", 0.1, {}),
+        ("rises", 30.0, {"patience": 3}),
+        ("rises and falls", 3.0, {}),
+        ("batch size 1", 0.5, {"batch_size": 1, "epochs": 2}),
+        ("penalty", 0.1, {}),
+        ("statistics and noise", 0.3, {}),
+        ("diverges", 1e5, {}),
+        ("no epoch", 0.1, {"epochs": 0}),
+    ],
+)
+def test_the_best_loss_is_that_of_the_best_point(case, lr, options, toys):
+    """Along an epoch the loss is that of other weights than those at its end; and the start counts."""
+    X, y = toys
+    net = everything_on() if case == "statistics and noise" else small(dtype=np.float64, l2=0.1 * (case == "penalty"))
+    net.build((2,))
+    begun = net.loss(X, y)
+    run = net.fit(X, y, kb.SGD(lr=lr), restore_best=True, **{"epochs": 8} | options)
+    assert run.best_fun == pytest.approx(net.loss(X, y), rel=1e-6)
+    for name, value in net.params.items():
+        np.testing.assert_array_equal(value, run.best_x[name])
+    assert run.best_fun <= run.fun * (1 + 1e-6)
+    assert run.best_fun <= begun * (1 + 1e-6)
+    if case == "rises":
+        np.testing.assert_array_equal(run.best_x["0.W"], run.history.x["0.W"][0])
+
+
+@pytest.mark.parametrize("lr", [0.05, 0.9, 3.0])
+def test_the_best_loss_of_a_function_is_that_of_the_best_point(lr):
+    X, y = regression(50)
+    start = {"w": np.array([1.0, -2.0, 0.5]), "b": 1.9}
+
+    def loss(p, X, y):
+        return np.mean((X @ p["w"] + p["b"] - y) ** 2)
+
+    run = kb.fit(loss, start, (X, y), kb.SGD(lr=lr), epochs=3, batch_size=7)
+    same = kb.minimize(loss, start, kb.SGD(lr=lr), batches=nn.batches(X, y, size=7), max_steps=run.nit, gtol=0)
+    for found in (run, same):
+        assert found.best_fun == pytest.approx(loss(found.best_x, X, y), rel=1e-9)
+        assert found.best_fun <= min(loss(start, X, y), found.fun) * (1 + 1e-9)
+
+
+# (min_delta, patience, validation losses by the epoch after the start's, epochs made, the best one; 0 is the start)
+STOPS = [
+    (0.0, 2, [5.0, 4.0, 3.0, 3.0, 3.5, 1.0], 5, 3),
+    (0.1, 2, [5.0, 4.0, 3.95, 3.92, 1.0], 4, 2),  # falls that don't count move nothing
+    (0.1, 2, [5.0, 4.0, 3.95, 3.85, 3.84, 3.83, 1.0], 6, 4),  # but add up
+    (0.1, 2, [12.0, 11.0, 11.0, 11.0, 1.0], 4, 0),  # the start was better than all of them
+    (0.0, 1, [12.0, 11.0, 9.0, 9.5, 1.0], 4, 3),
+    (0.0, 3, [np.nan, np.nan, np.nan, 1.0], 3, 0),
+]
+
+
+@pytest.mark.parametrize(("min_delta", "patience", "losses", "made", "best"), STOPS)
+def test_only_a_fall_by_min_delta_counts(min_delta, patience, losses, made, best, toys, monkeypatch):
+    X, y = toys
+    told = iter([10.0, *losses])
+    monkeypatch.setattr(_NetworkModel, "validate", lambda self, params, carried: (next(told), None))
+    seen = []
+    net = small()
+    run = net.fit(
+        X, y, "sgd", epochs=20, patience=patience, min_delta=min_delta, validation=(X, y),
+        on_epoch=lambda epoch: seen.append(net.vector.copy()),
+    )  # fmt: skip
+    assert len(run.history.epochs) == made
+    assert run.best_fun == [10.0, *losses][best]
+    np.testing.assert_array_equal(net.vector, [small().build((2,)).vector, *seen][best])
+    assert run.status is kb.Status.finished
+    assert run.success
 
 
 def test_target_and_gtol_are_asked_of_all_the_data(toys):
@@ -624,11 +698,11 @@ def test_a_batch_of_weightless_samples_teaches_nothing(toys):
     net = small()
     w = (np.arange(200) < 30).astype(float)
     run = net.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=5, sample_weight=w)
-    assert run.status is kb.Status.max_steps
+    assert run.success
     assert np.sum(run.history.fun == 0) > 30
     assert run.fun == pytest.approx(net.loss(X[:30], y[:30]), rel=1e-5)
     left_out = nn.Network([nn.Dense(2)], nn.CrossEntropy(class_weight=[1.0, 0.0]))
-    assert left_out.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=2).status is kb.Status.max_steps
+    assert left_out.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=2).success
 
 
 def test_a_loss_with_class_weights_is_traced_once(toys):

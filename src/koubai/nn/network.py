@@ -329,7 +329,7 @@ class Network:
     def evaluate(self, X: Any, y: Any) -> Evaluation:
         """Return the mean loss and the accuracy over the samples."""
         X, y = self._pair(X, y)
-        return Evaluation(*self._evaluated(X, y, None), len(X))
+        return Evaluation(*self._evaluated(X, y, None)[:2], len(X))
 
     def score(self, X: Any, y: Any) -> float:
         """Return the accuracy, the share of samples classified rightly; for numbers R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)²."""
@@ -367,8 +367,8 @@ class Network:
         _, g = Differentiated(loss, 0, "backprop")(params, x, y, state)
         return check_gradient(lambda p: loss(p, x, y, state), g, params, seed=seed)
 
-    def _evaluated(self, X: Array, y: Array, weights: Array | None) -> tuple[float, float | None]:
-        """Return mean loss and accuracy in evaluation mode, a chunk at a time."""
+    def _evaluated(self, X: Array, y: Array, weights: Array | None) -> tuple[float, float | None, float]:
+        """Return mean loss, accuracy and weight of the samples, in evaluation mode, a chunk at a time."""
         loss, right, total = 0.0, 0.0, 0.0
         for i in range(0, len(X), CHUNK):
             part = slice(i, i + CHUNK)
@@ -381,7 +381,8 @@ class Network:
             with np.errstate(all="ignore"):
                 loss += size * float(self._loss(outputs, targets, w))
             total += size
-        return loss / total + float(self.penalty(self.params)), right / len(X) if self._loss.classifies else None
+        mean = loss / total if total else 0.0
+        return mean + float(self.penalty(self.params)), right / len(X) if self._loss.classifies else None, total
 
     def _right(self, outputs: Any, y: Any) -> Any:
         """Return for each sample the share of its answers that are right."""
@@ -499,8 +500,10 @@ class Network:
         that look at f see an epoch's (validation) loss. Every epoch takes each sample once, in an order that follows
         from the network's seed.
         validation: (X, y) held back, or the fraction of X to hold back (classes in equal shares). patience: stop after
-        so many epochs without a lower (validation) loss, lower by more than min_delta; the weights are then those of
-        the best epoch (restore_best: always, or never).
+        so many epochs without a lower (validation) loss; only a fall by more than min_delta counts, as in Keras. The
+        weights are then the best ones (restore_best: always, or never): those with the least validation loss, start
+        included, which is run.best_fun; without validation, where best_fun is the loss over all the data, the best of
+        the start, the end, and the end of the epoch with the least mean loss.
         class_weight: "balanced", each class the same sum of weights, or a dict of label → weight; sample_weight: one
         number a sample. The mean is then Σ w l / Σ w over all the data, and a batch's loss Σ w l / (n · mean weight of
         the data): the size of the batches does not move the optimum. Accuracies count every sample once.
@@ -880,7 +883,7 @@ class _NetworkModel:
         self.network, self.source, self.validation = network, source, validation
         self.function = network
         self.layout, self.start, self.carried = network.layout, network.vector, network.carried
-        self.counts = int(network._loss.classifies)
+        self.counts, self.judges = int(network._loss.classifies), validation is not None
         self.layers = _layer_parts(network)
         self.name = repr(network)
         shapes = [network.input_shape or (), *network.output_shapes[:-1]]
@@ -932,9 +935,21 @@ class _NetworkModel:
 
     def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
         self.take(params, carried)
-        groups = [self.source.arrays] if isinstance(self.source, _Ordered) else self.source.epoch(0)
         with np.errstate(all="ignore"):
-            return self.network._whole((*group, None)[:3] for group in groups)
+            return self.network._whole(self._groups())
+
+    def mean(self, params: FloatArray, carried: FloatArray | None) -> float:
+        self.take(params, carried)
+        fun, total = 0.0, 0.0
+        for group in self._groups():
+            value, _, size = self.network._evaluated(*group)
+            fun, total = fun + size * value, total + size
+        return fun / total
+
+    def _groups(self) -> Iterable[tuple[Any, Any, Any]]:
+        """Yield (X, y, weights or None) of all the data."""
+        groups = [self.source.arrays] if isinstance(self.source, _Ordered) else self.source.epoch(0)
+        return ((*group, None)[:3] for group in groups)
 
     def by_differences(self, error: Exception) -> None:
         """A network is backpropagated or not trained at all."""
@@ -944,7 +959,7 @@ class _NetworkModel:
             return None
         self.take(params, carried)
         X, y = self.validation
-        return self.network._evaluated(X, y, None)
+        return self.network._evaluated(X, y, None)[:2]
 
     def take(self, params: FloatArray, carried: FloatArray | None) -> None:
         """Let the network have these weights."""
@@ -1059,7 +1074,7 @@ class _FunctionModel:
     def __init__(self, loss: Callable[..., Any], layout: Layout, start: FloatArray, source: Any, held: Any) -> None:
         self.loss = self.function = loss
         self.layout, self.start, self.source, self.held = layout, start, source, held
-        self.name = getattr(loss, "__name__", "loss")
+        self.judges, self.name = held is not None, getattr(loss, "__name__", "loss")
         self.layers: list[tuple[str, int, int]] = []
         first = 0
         for name, shape in zip(layout.names or ("x",), layout.shapes, strict=True):
@@ -1085,6 +1100,15 @@ class _FunctionModel:
             fun, total = fun + size * value, total + size
             g += size * slopes
         return fun / total, (g / total).astype(params.dtype)
+
+    def mean(self, params: FloatArray, carried: FloatArray | None) -> float:
+        fun, total = 0.0, 0.0
+        with np.errstate(all="ignore"):
+            for batch in Feed(self.source.epoch).all():
+                size = weight(batch)
+                value = float(as_scalar(self.loss(self.layout.copy(params), *self.data(batch, 0))))
+                fun, total = fun + size * value, total + size
+        return fun / total
 
     def _value_and_gradient(self, params: FloatArray, data: tuple[Any, ...]) -> tuple[float, FloatArray]:
         if not self._differs:
