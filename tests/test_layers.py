@@ -200,6 +200,27 @@ def test_dropout_leaves_out_the_share_and_keeps_the_mean(shape, dtype):
     assert (layer.forward(x, train=True, seed=4) != y).any()
 
 
+def test_dropout_draws_new_masks_at_every_call_from_its_seed():
+    x, layer, other = np.ones((20, 30)), nn.Dropout(), nn.Dropout()
+    masks = [layer.forward(x, train=True) for _ in range(3)]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(masks, 2))
+    layer.forward(x)  # evaluation draws nothing
+    resumed = copy.deepcopy(layer)
+    masks.append(layer.forward(x, train=True))
+    np.testing.assert_array_equal(resumed.forward(x, train=True), masks[3])
+    for seed in (0, 0, 5, np.int64(5)):
+        again = [other.forward(x, train=True, seed=seed), *(other.forward(x, train=True) for _ in range(3))]
+        assert np.array_equal(again, masks) == (seed == 0)
+    layer.forward(x, train=True)
+    dx = layer.backward(np.ones_like(x))
+    assert not np.array_equal(dx, masks[3])
+    layer.forward(x, train=True, seed=0)
+    masks[3], dx = masks[0], layer.backward(np.ones_like(x))
+    np.testing.assert_array_equal(dx, masks[3])  # backward has the mask of its forward
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        layer.forward(x, train=True, seed=-1)
+
+
 def test_dropout_draws_again_into_the_same_memory():
     layer = nn.Dropout(0.5)
     for shape in ((6, 4), (6, 2, 3, 4)):

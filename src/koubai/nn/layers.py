@@ -126,6 +126,7 @@ class Layer:
         self._params: Arrays = {}
         self._state: Arrays = {}
         self.gradients: Arrays = {}
+        self._random: np.random.Generator | None = None  # of the noise of the next `forward` in training
         self._run: tuple[Any, ...] | None = None  # what `backward` needs of the last `forward`
         self._paths: Paths | None = None
 
@@ -209,15 +210,18 @@ class Layer:
         self.lie_in(params, state)
         self.input_shape = input_shape
 
-    def forward(self, x: Any, *, train: bool = False, seed: int = 0) -> Any:
+    def forward(self, x: Any, *, train: bool = False, seed: int | None = None) -> Any:
         """Return the output for a batch x, and keep what `backward` needs.
 
-        train: training or evaluation mode, which Dropout and BatchNorm tell apart; seed: of the weights, made at the
-        first call with the precision of x, and of the noise. Raises InputError where x doesn't fit the layer.
+        train: training or evaluation mode, which Dropout and BatchNorm tell apart. seed: of the weights, made at the
+        first call with the precision of x, and of the noise, 0 if none was given; with a seed the noise begins there,
+        without one it goes on, new at every call. Raises InputError where x doesn't fit the layer.
         """
         x = np.asarray(x)
         if not (self.takes_integers and x.dtype.kind in "iu"):
             x = real_array(x, "x")
+        if seed is not None:
+            seed = _whole(seed, 0, "seed")
         if x.ndim < 2 and not self.takes_integers:
             raise InputError(
                 f"{self.name}: x has shape {x.shape}; axis 0 must be the samples: x[None] is a batch of one"
@@ -227,14 +231,18 @@ class Layer:
         if self.input_shape is None or not (self.params or self.state or x.shape[1:] == self.input_shape):
             given = [real_array(a, f"{self.name}: {name}").dtype for name, a in self._params.items()]
             dtype = np.result_type(*given) if given else x.dtype if x.dtype.kind == "f" else np.float64
-            self.build(x.shape[1:], np.random.default_rng(seed), dtype)
+            self.build(x.shape[1:], np.random.default_rng(seed or 0), dtype)
         elif x.shape[1:] != self.input_shape:
             raise InputError(f"{self.name} was built for samples of shape {self.input_shape}, got {x.shape[1:]}")
         self.check(x)
         dtype = next((value.dtype for value in self.params.values()), x.dtype)
         if x.dtype.kind == "f":
             x = x.astype(dtype, copy=False)
-        noise = self.noise(x.shape, np.random.default_rng(seed), x.dtype) if train else None
+        noise = None
+        if train:
+            if seed is not None or self._random is None:
+                self._random = np.random.default_rng(seed or 0)
+            noise = self.noise(x.shape, self._random, x.dtype)
         params, before = dict(self.params), dict(self.state)
         with np.errstate(all="ignore"):
             y, after = self.apply(params, x, before, train=train, noise=noise)
