@@ -92,8 +92,8 @@ def minimize(
     batches: mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function
     of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch) and return a mean over the batch;
     every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target and gtol
-    are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun and run.jac are over all
-    the data, and best_x is the point after the epoch with the least mean loss.
+    are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun, run.jac and best_fun
+    are over all the data; best_x is the best of the start, the end, and what the epoch of the least mean loss ended in.
     on_step: called with each Step; returning True stops the run. record: "auto" thins long histories, "all", "off".
     progress: a progress bar on stderr. checkpoint: a file for `resume`, replaced whole every 10 seconds and at the end;
     or (file, every): every so many steps (an int) or seconds (a float).
@@ -481,6 +481,9 @@ class _Descent:
         point, best = self._verified(self.point), self._verified(self.best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)
+            if self.feed is not None and best.t:
+                start = self._whole(replace(self.stopping.start, is_sample=True))
+                best = start if start.fun < best.fun else best
         return point, (point if point.fun < best.fun else best)
 
     def _epochs(self) -> Epochs | None:

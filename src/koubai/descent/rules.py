@@ -279,7 +279,7 @@ def sgd(
     return x - lr * (g + momentum * b if nesterov else b), (b,)
 
 
-@rule(state=("average",))
+@rule(state=("average", "eta"), begin={"eta": _number(0.0)})
 def asgd(
     x: Any,
     g: Any,
@@ -293,19 +293,20 @@ def asgd(
 ) -> Step:
     """ASGD: gradient descent with a decaying rate and, from step t0 on, an average of the points.
 
-        eta = lr / (1 + lambd * lr * (t - 1))**alpha
-        x = x * (1 - lambd * eta) - eta * g
+        x = x * (1 - lambd * eta) - eta * g           (eta = lr at t = 1)
         average = average + (x - average) / max(1, t - 1 - t0)
+        eta = lr / (1 + lambd * lr * t)**alpha
 
-    The average is kept in the state; x itself is not replaced by it. As in PyTorch, which applies a changed lr one step
-    later.
+    eta is made for the next update, with the lr of this one: a schedule acts one step later, as in PyTorch. The average
+    is kept in the state; x itself is not replaced by it.
 
     Polyak & Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 1992.
     """
-    (average,) = state
-    eta = lr / (1 + lambd * lr * (t - 1)) ** alpha
+    average, eta = state
+    eta = np.where(t == 1, lr, eta)
     x = x * (1 - lambd * eta) - eta * g
-    return x, (average + (x - average) / np.maximum(1.0, t - 1 - t0).astype(x.dtype),)
+    average = average + (x - average) / np.maximum(1.0, t - 1 - t0).astype(x.dtype)
+    return x, (average, (lr / np.power(1.0 + lambd * lr * t, alpha)).astype(x.dtype))
 
 
 @rule(state=("step", "size"), begin={"size": _full("lr")})
