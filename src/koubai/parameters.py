@@ -140,8 +140,11 @@ class Layout:
     def match(self, value: Parameters, argument: str) -> FloatArray:
         """Flatten ``value``, which must have this form (a gradient, say). Raises InputError where it does not.
 
-        Values are not checked for being finite: the caller decides what NaN means there.
+        An Estimate is taken for its value. Values are not checked for being finite: the caller decides what NaN means
+        there.
         """
+        if self.names is not None and not is_structure(value):
+            value = getattr(value, "value", value)
         if self.names is None:
             labels, parts = [argument], [real_array(value, argument)]
         elif self.form is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koubai.derivatives.differences import INDEPENDENT, estimate
+from koubai.derivatives.differences import INDEPENDENT, Estimate, estimate
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["GradientCheck", "WrongComponent", "check_gradient"]
@@ -89,6 +89,7 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
     """
     layout, vector = flatten(x, "x")
     value = gradient(layout.copy(vector) if not layout.is_number else vector[0]) if callable(gradient) else gradient
+    value = value.value if isinstance(value, Estimate) else value
     given = layout.match(value, "gradient").astype(np.float64)
     checker = _Checker(
         f, layout, vector.astype(np.float64), given, max(_eps(layout.parts(value)), float(np.finfo(layout.dtype).eps))
