@@ -22,6 +22,7 @@ __all__ = [
     "FloatArray",
     "Layout",
     "Parameters",
+    "as_pair",
     "as_scalar",
     "flatten",
     "form_of_text",
@@ -322,6 +323,11 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
         return np.float64(value)
     if value is None:
         raise FunctionError(f"{what} returned None; the function must return a number (is a `return` missing?)")
+    if isinstance(value, tuple):
+        raise FunctionError(
+            f"{what} returned a tuple of {len(value)}; the function must return one number. Where it returns its value "
+            "and its gradient, minimize takes grad=True"
+        )
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -336,3 +342,14 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
         )
     scalar: Any = array.reshape(())[()] if array.dtype.kind == "f" else np.float64(array.item())
     return scalar  # type: ignore[no-any-return]
+
+
+def as_pair(value: Any) -> tuple[Any, Any]:
+    """Return what an f with its gradient returned. Raises FunctionError where it is no such pair."""
+    if isinstance(value, tuple | list) and len(value) == 2 and value[1] is not None:
+        return value[0], value[1]
+    shown = repr(value) if len(repr(value)) < 40 else type(value).__name__
+    raise FunctionError(
+        f"grad=True wants f(x) to return (value, gradient), but it returned {shown}; "
+        "leave grad out for an f that returns its value alone"
+    )

@@ -32,13 +32,15 @@ from koubai.errors import (
     UnknownNameError,
     warn,
 )
+from koubai.graph.call import Leaves
 from koubai.graph.trace import run_nodes
-from koubai.parameters import FloatArray, Layout, as_scalar
+from koubai.parameters import FloatArray, Layout, as_pair, as_scalar
 
 __all__ = ["Bounds", "Objective", "largest_of", "norm"]
 
-Function: TypeAlias = Callable[[Any], Any]
-Gradient: TypeAlias = str | Callable[[Any], Any]
+Function: TypeAlias = Callable[..., Any]
+Gradient: TypeAlias = str | bool | Callable[..., Any]
+Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 _ONE_STEP = ("forward", "backward", "central")
 _ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
@@ -47,7 +49,10 @@ _NOWHERE = np.zeros(0, dtype=bool)
 
 @dataclass
 class Objective:
-    """f and its gradient over flat vectors, with every evaluation counted. batch: f's arguments after x."""
+    """f and its gradient over flat vectors, with every evaluation counted. batch: f's arguments after x.
+
+    grad: a method's name, a function, or True: f returns its value and its gradient.
+    """
 
     f: Function
     grad: Gradient
@@ -117,7 +122,7 @@ class Objective:
 
     @property
     def source(self) -> str:
-        if callable(self.grad):
+        if callable(self.grad) or self.grad is True:
             return "user"
         return "backprop" if self.program is not None else f"{self._method} differences"
 
@@ -128,7 +133,8 @@ class Objective:
     def value(self, x: FloatArray) -> np.floating[Any]:
         """Return f at ``x``, from the user's function itself."""
         self.nfev += 1
-        return as_scalar(self.f(self.layout.copy(x), *self.batch))
+        value = self.f(self.layout.copy(x), *self.batch)
+        return as_scalar(value if self.grad is not True else as_pair(value)[0])
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
@@ -138,10 +144,13 @@ class Objective:
                 backprop = self._backprop(t, x)
                 if backprop is not None:
                     fun, g = backprop
+                elif self.grad is True:
+                    fun, g, error, stuck = self._both(x)
                 elif not np.isfinite(fun := self.value(x)):  # differences around such a point are wasted
                     g = np.full_like(x, np.nan)
                 elif callable(self.grad):
-                    g, error, stuck = self._own_gradient(x)
+                    value = self.grad(self.layout.copy(x), *self.batch)
+                    g, error, stuck = self._own_gradient(x, value, "the gradient that grad returned")
                 else:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
@@ -213,6 +222,11 @@ class Objective:
         """
         if self._last is not None and self._last[0] is point:
             return self._last[1]
+        if self.grad is True:
+            raise InputError(
+                "least squares need an f that returns its value alone: leave the gradient and grad=True out, or use "
+                "optimizer='lbfgs'"
+            )
         if self.squares is None:
             program = self.program
             if program is None:
@@ -264,8 +278,8 @@ class Objective:
         path = self.path(point.x)
         if path is None:
             return False
-        leaves = self.layout.parts(self.layout.view(point.x))
-        return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
+        leaves = Leaves.of(self.f, [self.layout.view(point.x), *self.batch], {}, (0,))
+        return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves.values))
 
     def has_changed(self, x: FloatArray) -> bool:
         """Tell whether something that f reads from outside has changed, of all that can be watched."""
@@ -276,12 +290,19 @@ class Objective:
         """Return the traced path that the program took last for an argument of this form, or None."""
         return None if self.program is None else self.program.path(self.layout.view(x), *self.batch)
 
-    def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
-        assert callable(self.grad)
-        value = self.grad(self.layout.copy(x), *self.batch)
+    def _both(self, x: FloatArray) -> tuple[np.floating[Any], FloatArray, float, Mask]:
+        """Return f and its gradient from one call of an f that gives both."""
+        self.nfev += 1
+        value, g = as_pair(self.f(self.layout.copy(x), *self.batch))
+        if not np.isfinite(fun := as_scalar(value)):
+            return fun, np.full_like(x, np.nan), 0.0, _NOWHERE
+        return fun, *self._own_gradient(x, g, "the gradient that f returned")
+
+    def _own_gradient(self, x: FloatArray, value: Any, what: str) -> tuple[FloatArray, float, Mask]:
+        """Return a gradient of the user's, its error, and where it can't see a change of x."""
         self.njev += 1
         if not isinstance(value, Estimate):
-            return self.layout.match(value, "the gradient that grad returned"), 0.0, _NOWHERE
+            return self.layout.match(value, what), 0.0, _NOWHERE
         self.nfev += value.nfev
         step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
         self._one_step = (value.method, float(step.min())) if value.method in _ONE_STEP else None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "Applied",
     "Epochs",
     "History",
     "Recorder",
@@ -618,6 +619,8 @@ def describe_function(f: Callable[..., Any]) -> dict[str, str]:
         return {"expression": f.text}
     if isinstance(f, _Missing):
         return {"name": f.name}
+    if isinstance(f, Applied):
+        return describe_function(f.f)
     for name in problems:
         if problems[name].f is f:
             return {"problem": name}
@@ -640,6 +643,19 @@ class _Missing:
 
     def __call__(self, x: Parameters) -> Any:
         raise FunctionError(f"the run was loaded without its function {self.name}; use koubai.load(path, f)")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A function of x alone, made of one that takes more or returns its gradient too: what a run draws."""
+
+    f: Callable[..., Any]
+    args: tuple[Any, ...]
+    has_gradient: bool
+
+    def __call__(self, x: Parameters) -> Any:
+        value = self.f(x, *self.args)
+        return value[0] if self.has_gradient else value
 
 
 def version() -> str:
