@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Never, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -221,7 +221,13 @@ class _Found:
 
 
 def derivative(
-    f: Callable[[Any], Any], x: Any, *, n: int = 1, method: str = "adaptive", h: float | None = None
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    n: int = 1,
+    method: str = "adaptive",
+    h: float | None = None,
+    **unknown: Never,
 ) -> Estimate:
     """Derivative: the n-th derivative of f at x, by differences, with its error.
 
@@ -256,13 +262,15 @@ def derivative(
     Richardson, "The approximate arithmetical solution by finite differences", Phil. Trans. A 210, 1911;
     Squire and Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40, 1998.
     """
+    if unknown:
+        raise UnknownNameError("argument of derivative", next(iter(unknown)), ("f", "x", "n", "method", "h"))
     if n not in (1, 2) or isinstance(n, bool):
         raise InputError(f"n must be 1 or 2, the first or the second derivative, got {n!r}")
     return _told(f, estimate(f, x, method, h, elementwise=True, n=n))
 
 
 def numerical_gradient(
-    f: Callable[[Any], Any], x: Parameters, *, method: str = "adaptive", h: float | None = None
+    f: Callable[[Any], Any], x: Parameters, *, method: str = "adaptive", h: float | None = None, **unknown: Never
 ) -> Estimate:
     """Numerical gradient: all partial derivatives of f at x, by differences, with their errors.
 
@@ -272,6 +280,8 @@ def numerical_gradient(
     tuple of arrays.
     h, .error and what raises: as in `derivative`. f never sees the caller's arrays, only copies.
     """
+    if unknown:
+        raise UnknownNameError("argument of numerical_gradient", next(iter(unknown)), ("f", "x", "method", "h"))
     return _told(f, estimate(f, x, method, h, elementwise=False))
 
 

@@ -106,7 +106,7 @@ def minimize(
     through, with the step and x as a note.
     """
     if unknown:
-        raise UnknownNameError("option of minimize", next(iter(unknown)), (*_OPTIONS, "on_step", "progress"))
+        raise UnknownNameError("argument of minimize", next(iter(unknown)), (*_ARGUMENTS, "on_step", "progress"))
     descent = _Descent.prepare(
         f, x0, optimizer, lr=lr, args=args, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol,
         target=target, bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
@@ -125,6 +125,7 @@ def resume(
     max_steps: int | None = None,
     on_step: Callable[[Step], Any] | None = None,
     progress: bool = False,
+    **unknown: Never,
 ) -> Run:
     """Resume: go on from the checkpoint that `minimize` wrote, bit for bit as if it had never stopped.
 
@@ -135,6 +136,9 @@ def resume(
     Raises InputError where the file is no checkpoint of this version of koubai, where f or grad give other numbers at
     the checkpoint than they gave then, and where what is needed is not given.
     """
+    if unknown:
+        known = tuple(inspect.signature(resume).parameters)[:-1]
+        raise UnknownNameError("argument of resume", next(iter(unknown)), known)
     return _driven(_Descent.restore(path, f, args, grad, optimizer, batches, max_steps), on_step, progress)
 
 
@@ -174,7 +178,7 @@ def iterate(
     """
     for name in options:
         if name not in _OPTIONS:
-            raise UnknownNameError("option of iterate", name, _OPTIONS)
+            raise UnknownNameError("argument of iterate", name, _ARGUMENTS)
     descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | options)
 
     def steps() -> Generator[Step, None, Run]:
@@ -193,6 +197,9 @@ _OPTIONS: dict[str, Any] = {
     for name, parameter in inspect.signature(minimize).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name not in ("on_step", "progress")
 }
+
+
+_ARGUMENTS = ("f", "x0", "optimizer", *_OPTIONS)
 
 
 @dataclass
