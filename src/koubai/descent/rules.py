@@ -1491,17 +1491,22 @@ def _wolfe(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float
     def flat(trial: _Trial) -> bool:
         return abs(trial.slope) <= -c2 * start.slope
 
+    def hidden(a: float) -> bool:
+        return not a * -start.slope > rounding
+
     def low_by_its_slope(trial: _Trial) -> bool:
         is_flat = flat(trial) and trial.slope <= (2 * c1 - 1) * start.slope
         return is_flat and too_high(trial) and trial.fun <= start.fun
 
+    # nearer than where f falls by its rounding, it can't be seen to fall
+    rounding = float(np.finfo(start.x.dtype).eps) * abs(start.fun)
     # where a path is bent f may have a kink along it, and then no point meets the conditions
     most = 25 if box is None else 8
     previous, trial, tried = start, at(first), 0
     while True:
         if low_by_its_slope(trial):
             return trial
-        if tried == most:
+        if tried == most or (too_high(trial) and hidden(trial.a)):
             return min((start, trial), key=lambda p: p.fun)
         if too_high(trial) or (tried > 1 and trial.fun >= previous.fun):
             break
@@ -1513,7 +1518,7 @@ def _wolfe(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float
         previous, trial, tried = trial, at(a), tried + 1
     low, high = (previous, trial) if previous.fun <= trial.fun else (trial, previous)
     slow = False
-    while tried < most and not np.array_equal(low.x, high.x):
+    while tried < most and not np.array_equal(low.x, high.x) and not hidden(max(low.a, high.a)):
         left, right = min(low.a, high.a), max(low.a, high.a)
         a, margin = _cubic(low, high, left, right), 0.1 * (right - left)
         if min(right - a, a - left) < margin:
@@ -1721,10 +1726,13 @@ def lbfgs(
         x = x + a * direction,   a from lr on by a strong Wolfe search   (line_search "none": a = lr)
         g_last = unclipped
 
-    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first.
+    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first,
+    or what lowers a plane by 1.5e-8 |f| where f could not be seen to fall otherwise.
     A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch where s·y > 1e-10 ("absolute").
-    Where the direction does not go down, or no step along it lowers f, the pairs are forgotten and the next direction
-    is -g: it never becomes NaN. PyTorch's default has no line search.
+    Where no step along the direction lowers f, the pairs tell of narrow directions alone: then the step along all others
+    is made long enough for f to fall by 1.5e-8 |f|, were it a plane. Where that does not lower f either, or where the
+    direction does not go down, the pairs are forgotten and the direction is -g: it never becomes NaN. PyTorch's default
+    has no line search.
     Within bounds the direction leads to the lowest point within them of the parabola with the slopes g and curvature
     H⁻¹.
 
@@ -1749,21 +1757,34 @@ def lbfgs(
         direction = _downhill(x, g, box)
     else:
         direction = _two_loop(g, s_kept, y_kept) if box is None else _lowest(x, g, s_kept, y_kept, box)
-    slope = float(_dot(unclipped, direction))
-    if not (np.isfinite(slope) and slope < 0):
+    if not (np.isfinite(slope := float(_dot(unclipped, direction))) and slope < 0):
         n, direction, fresh = 0, _downhill(x, g, box), True
-    first = float(lr)
-    if t == 1 or (fresh and line_search == "wolfe"):
-        first = min(1.0, 1.0 / max(float(np.abs(g).sum()), 1e-300)) * float(lr)
+    short = min(1.0, 1.0 / max(float(np.abs(g).sum()), 1e-300)) * float(lr)
     if line_search == "none":
-        a, x_next = first, x + first * direction
-    else:
+        a = short if t == 1 else float(lr)
+        return x + a * direction, (s, y, np.asarray(n, x.dtype), x, unclipped, a * direction)
+
+    eps = float(np.finfo(x.dtype).eps)
+    seen = eps**0.5 * abs(float(fun))
+
+    def search(direction: Any, first: float) -> _Trial:
         start = _started(x, unclipped, fun, direction)
-        end = _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
-        a, x_next = end.a, end.x
-    if a == 0:
+        if not start.slope < 0:
+            return start
+        if first == short and -first * start.slope <= eps * abs(start.fun):
+            first = -seen / start.slope
+        return _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
+
+    end = search(direction, short if fresh else float(lr))
+    if end.a == 0 and not fresh and box is None:
+        direction = _two_loop(g, s_kept, y_kept, seen)
+        end = search(direction, float(lr))
+    if end.a == 0 and not fresh:
+        n, direction = 0, _downhill(x, g, box)
+        end = search(direction, short)
+    if end.a == 0:
         n = 0
-    return x_next, (s, y, np.asarray(n, x.dtype), x, unclipped, a * direction)
+    return end.x, (s, y, np.asarray(n, x.dtype), x, unclipped, end.a * direction)
 
 
 @rule(
@@ -1900,15 +1921,21 @@ def _damping(part: Any, sizes: Any, radius: float) -> float:
     return c
 
 
-def _two_loop(g: Any, s: Any, y: Any) -> Any:
-    """Return -H g for the pairs in the rows of s and y, the oldest first; -g where there are none."""
+def _two_loop(g: Any, s: Any, y: Any, visible: float = 0.0) -> Any:
+    """Return -H g for the pairs in the rows of s and y, the oldest first; -g where there are none.
+
+    visible: by how much f is to fall along the directions that no pair tells of, were it a plane, at the least.
+    """
     q, parts = -g, []
     for si, yi in zip(s[::-1], y[::-1], strict=True):
         part = _dot(si, q) / _dot(yi, si)
         parts.append(part)
         q = q - part * yi
     if len(s):
-        q = _dot(y[-1], s[-1]) / _dot(y[-1], y[-1]) * q
+        scale = _dot(y[-1], s[-1]) / _dot(y[-1], y[-1])
+        if visible > 0:
+            scale = max(scale, visible / max(_dot(q, q), np.finfo(q.dtype).tiny))
+        q = scale * q
     for si, yi, part in zip(s, y, parts[::-1], strict=True):
         q = q + (part - _dot(yi, q) / _dot(yi, si)) * si
     return q
