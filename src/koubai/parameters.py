@@ -28,6 +28,7 @@ __all__ = [
     "form_of_text",
     "form_text",
     "is_structure",
+    "leaves",
     "members",
     "real_array",
     "rebuilt",
@@ -54,6 +55,15 @@ def members(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from ((f"{name}.{field}", part) for field, part in zip(value._fields, value, strict=True))
     else:
         yield from ((f"{name}[{i}]", part) for i, part in enumerate(value))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield the arrays of a structure, or the one array that ``value`` is, in the order of `rebuilt`."""
+    if not is_structure(value):
+        yield value
+    else:
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from leaves(part)
 
 
 def rebuilt(value: Any, parts: Iterator[Any]) -> Any:
