@@ -93,7 +93,7 @@ def derivative_command(
     \b
       koubai derivative "x**3" --at 10
       koubai derivative "x**2" --at 2 --method forward --h 1e-4
-      koubai derivative "x**3" --at 10 --h 3 -o tangent.png
+      koubai derivative "x**3" --at 10 --method forward --h 3 -o tangent.png
     """
     _check_picture(output)
     f, start, _, title = _function(text)
@@ -221,7 +221,7 @@ def minimize_command(
     \b
       koubai minimize "(x-1)**2 + (y-2)**2" --start=-3,4 --lr 0.1 -o path.png
       koubai minimize rosenbrock --lr 0.001 --set momentum=0.9
-      koubai minimize rosenbrock --optimizer adam --semantics keras --lr 0.05 --set clipnorm=1
+      koubai minimize rosenbrock --optimizer adam --semantics keras --lr 0.01 --set clipnorm=1
       koubai minimize "x**4 - 3*x**2 + x" --start 2 --lr 0.02 --history > path.csv
       koubai minimize losses.py:loss --start 1,2 -o path.gif   # a function of yours
     """
