@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koubai.derivatives.differences import INDEPENDENT, estimate
-from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
+from koubai.derivatives.differences import INDEPENDENT, Estimate, estimate
+from koubai.parameters import FloatArray, Layout, Parameters, as_pair, as_scalar, flatten
 
 __all__ = ["GradientCheck", "WrongComponent", "check_gradient", "glanced_at"]
 
@@ -79,7 +79,8 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
 
         wrong[i]  ⇔  |given[i] − expected[i]| > tolerance[i]
 
-    gradient: a callable of x, or its value at x, in the form of x (a number, an array, or a structure of arrays).
+    gradient: a callable of x, or its value at x, in the form of x (a number, an array, or a structure of arrays); or
+    True: f returns the pair (value, gradient).
     tolerance: twice the error of the difference, which is measured from f's noise, plus the rounding to be expected of
     the gradient itself: 1e-8 of the component, more where f or the gradient is in float32. NaN is wrong.
     Up to 64 components each is differenced. Above, directional derivatives along random signs are compared, and one
@@ -89,7 +90,17 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
     Raises InputError where the gradient has not the form of x, FunctionError where f is not a finite number at x.
     """
     layout, vector = flatten(x, "x")
+    if gradient is True:
+        both = f
+
+        def f(x: Any) -> Any:
+            return as_pair(both(x))[0]
+
+        def gradient(x: Any) -> Any:
+            return as_pair(both(x))[1]
+
     value = gradient(layout.copy(vector) if not layout.is_number else vector[0]) if callable(gradient) else gradient
+    value = value.value if isinstance(value, Estimate) else value
     given = layout.match(value, "gradient").astype(np.float64)
     checker = _Checker(
         f, layout, vector.astype(np.float64), given, max(_eps(layout.parts(value)), float(np.finfo(layout.dtype).eps))

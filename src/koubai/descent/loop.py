@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from koubai.descent.feed import Feed, weight
 from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
 from koubai.descent.record import (
+    Applied,
     Epochs,
     Recorder,
     Run,
@@ -53,6 +54,7 @@ def minimize(
     optimizer: Optimizer | str = AUTO,
     *,
     lr: Rate | None = None,
+    args: Any = (),
     grad: Gradient = "auto",
     max_steps: int = 10_000,
     gtol: float | None = None,
@@ -66,6 +68,7 @@ def minimize(
     record: Literal["auto", "all", "off"] = "auto",
     progress: bool = False,
     checkpoint: Any = None,
+    **unknown: Never,
 ) -> Run:
     """Minimize: descend from x0 along the gradient of f, and say why it stopped.
 
@@ -78,7 +81,9 @@ def minimize(
     was. lr: alone, plain gradient descent at this rate; with a name, that optimizer's rate.
     grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
-    your own function of x, which may return an array in the form of x or an Estimate. What was traced and compiled of a
+    your own function of x, which may return an array in the form of x or an Estimate; or True: f returns the pair
+    (value, gradient), and is called once a point. args: what f, and a grad of your own, take after x, as in SciPy:
+    f(x, *args); what is no tuple is one argument. What was traced and compiled of a
     small f serves later calls with the same f, as long as nothing that it reads has changed: they are faster for it,
     and the same to the bit.
     Stops when the largest |gradient component| ≤ gtol (0 turns it off; None: 1e-6, but for least squares until a step
@@ -90,7 +95,7 @@ def minimize(
     and conjugate gradients go along them. f, differences of it and the check of its gradient included, is never called
     outside.
     batches: mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function
-    of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch) and return a mean over the batch;
+    of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch, *args) and return a mean over it;
     every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target and gtol
     are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun, run.jac and best_fun
     are over all the data; best_x is the best of the start, the end, and what the epoch of the least mean loss ended in.
@@ -102,9 +107,11 @@ def minimize(
     Interrupted (a KeyboardInterrupt that carries the run so far) on Ctrl-C. An exception raised by f or grad passes
     through, with the step and x as a note.
     """
+    if unknown:
+        raise UnknownNameError("argument of minimize", next(iter(unknown)), (*_ARGUMENTS, "on_step", "progress"))
     descent = _Descent.prepare(
-        f, x0, optimizer, lr=lr, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
-        bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
+        f, x0, optimizer, lr=lr, args=args, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol,
+        target=target, bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
     )  # fmt: skip
     return _driven(descent, on_step, progress)
 
@@ -113,21 +120,28 @@ def resume(
     path: str | os.PathLike[str],
     f: Function,
     *,
-    grad: Function | None = None,
+    args: Any = (),
+    grad: Function | bool | None = None,
     optimizer: Optimizer | None = None,
     batches: Any = None,
     max_steps: int | None = None,
     on_step: Callable[[Step], Any] | None = None,
     progress: bool = False,
+    **unknown: Never,
 ) -> Run:
     """Resume: go on from the checkpoint that `minimize` wrote, bit for bit as if it had never stopped.
 
-    f: the function of the checkpoint; grad, optimizer: only where grad, or the optimizer's lr, was a function of your
-    own, which a file can't hold; batches: where there were any. max_steps: a new limit, counted from the very start.
-    The file goes on being replaced. Raises InputError where the file is no checkpoint of this version of koubai, where
-    f or grad give other numbers at the checkpoint than they gave then, and where what is needed is not given.
+    f: the function of the checkpoint; grad, optimizer: only where grad was your own (a function, or True), or the
+    optimizer's lr a function, which a file can't hold; args, batches: where there were any. max_steps: a new limit,
+    counted from the very start. The file goes on being replaced.
+
+    Raises InputError where the file is no checkpoint of this version of koubai, where f or grad give other numbers at
+    the checkpoint than they gave then, and where what is needed is not given.
     """
-    return _driven(_Descent.restore(path, f, grad, optimizer, batches, max_steps), on_step, progress)
+    if unknown:
+        known = tuple(inspect.signature(resume).parameters)[:-1]
+        raise UnknownNameError("argument of resume", next(iter(unknown)), known)
+    return _driven(_Descent.restore(path, f, args, grad, optimizer, batches, max_steps), on_step, progress)
 
 
 def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> Run:
@@ -166,7 +180,7 @@ def iterate(
     """
     for name in options:
         if name not in _OPTIONS:
-            raise UnknownNameError("option of iterate", name, _OPTIONS)
+            raise UnknownNameError("argument of iterate", name, _ARGUMENTS)
     descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | options)
 
     def steps() -> Generator[Step, None, Run]:
@@ -185,6 +199,9 @@ _OPTIONS: dict[str, Any] = {
     for name, parameter in inspect.signature(minimize).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name not in ("on_step", "progress")
 }
+
+
+_ARGUMENTS = ("f", "x0", "optimizer", *_OPTIONS)
 
 
 @dataclass
@@ -226,6 +243,7 @@ class _Descent:
         optimizer: Optimizer | str,
         *,
         lr: Rate | None,
+        args: Any,
         grad: Gradient,
         bounds: Any,
         batches: Any,
@@ -238,12 +256,13 @@ class _Descent:
         if not callable(f):
             raise InputError(f"f must be a function of x, got {f!r}; for text use koubai.parse({f!r})")
         known = ("auto", "backprop", *METHODS)
-        if not callable(grad) and grad not in known:
+        if not callable(grad) and grad is not True and not (isinstance(grad, str) and grad in known):
             raise UnknownNameError("gradient method", grad, known)
+        args = args if isinstance(args, tuple) else (args,)
         layout, start = flatten(x0)
         chosen, why = named(optimizer, lr, stochastic=batches is not None)
         limits = Bounds.read(bounds, layout, start)
-        feed = Feed.read(batches)
+        feed = Feed.read(batches, args)
         if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
             raise InputError(
                 f"{type(chosen).__name__} takes all the data at once: leave batches out, or use optimizer='adam'"
@@ -251,13 +270,13 @@ class _Descent:
         if feed is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
             raise InputError("ftol and xtol say nothing of mini-batches, which differ anyway; use gtol or target")
         options = {
-            "grad": "user" if callable(grad) else grad,
+            "grad": "user" if callable(grad) or grad is True else grad,
             "bounds": None if limits is None else limits.pairs(),
             "record": record,
             **stopping,
         }
         return cls(
-            Objective(f, grad, layout, limits),
+            Objective(f, grad, layout, limits, args),
             layout,
             start,
             chosen or LBFGS(),
@@ -435,6 +454,8 @@ class _Descent:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
         if self.feed is None:
             point = self.objective.evaluate(0, self.start)
+            if point.is_finite:
+                self.objective.glance(point)
         else:
             self.best = Point(0, self.start, np.inf, np.full_like(self.start, np.nan), np.inf, is_sample=True)
             point = self._sampled(self.feed, 0, self.start)
@@ -513,9 +534,17 @@ class _Descent:
             optimizer_reason=self.why,
             seed=self.seed,
             options=self.options,
-            function=self.objective.f,
+            function=self._function(),
             covariance=None if in_haste else self._covariance(point),
         )
+
+    def _function(self) -> Function:
+        """Return f as a function of x alone, where there are no mini-batches."""
+        f = self.objective.f
+        if self.feed is not None:
+            return f
+        args, has_gradient = self.objective.batch, self.objective.grad is True
+        return Applied(f, args, has_gradient) if args or has_gradient else f
 
     def _covariance(self, point: Point) -> FloatArray | None:
         """Return the covariance of the parameters after least squares, None after anything else."""
@@ -575,7 +604,8 @@ class _Descent:
         cls,
         path: str | os.PathLike[str],
         f: Function,
-        grad: Function | None,
+        args: Any,
+        grad: Function | bool | None,
         optimizer: Optimizer | None,
         batches: Any,
         max_steps: int | None,
@@ -598,7 +628,8 @@ class _Descent:
                 else f"used grad={options['grad']!r}: leave grad out"
             )
             raise InputError(f"the descent of {str(path)!r} {how}")
-        feed = Feed.read(batches)
+        args = args if isinstance(args, tuple) else (args,)
+        feed = Feed.read(batches, args)
         if (feed is None) != (header["feed"] is None):
             how = "had mini-batches: give batches=" if feed is None else "had no mini-batches: leave batches out"
             raise InputError(f"the descent of {str(path)!r} {how}")
@@ -613,8 +644,8 @@ class _Descent:
         )  # fmt: skip
         points = _saved_points(header, arrays)
         descent = cls(
-            Objective(f, options["grad"] if grad is None else grad, layout, limits), layout, points["start"].x, chosen,
-            stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
+            Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
+            chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
             options | {"max_steps": limit}, _Checkpoint.read(path), header["optimizer_reason"],
         )  # fmt: skip
         if header["differences"]:

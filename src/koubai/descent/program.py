@@ -101,6 +101,8 @@ class Engine:
             return None, "the gradient does not come from backpropagation"
         if descent.feed is not None:
             return None, "mini-batches are read in Python"
+        if objective.batch:
+            return None, "f has arguments after x"
         if "evaluate" in optimizer.rule.uses:
             return None, f"{type(optimizer).__name__} evaluates f itself"
         if isinstance(optimizer.lr, Schedule) and optimizer.lr.start() != ():
