@@ -624,7 +624,8 @@ def test_iterate_and_resume_take_args_and_gradients(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["auto", "lbfgs", "gradientdescent", "conjugategradient", "barzilaiborwein", kb.RMSprop(lr=0.01), kb.SGD(lr=0.1)]
+    "optimizer",
+    ["auto", "lbfgs", "gradientdescent", "conjugategradient", "barzilaiborwein", kb.RMSprop(lr=0.01), kb.SGD(lr=0.1)],
 )
 def test_an_f_with_its_gradient_is_called_once_a_point(optimizer):
     asked = []
