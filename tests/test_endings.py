@@ -30,7 +30,7 @@ def diode(p):
 # f, x0, optimizer, the status, and a part of the message
 ENDS = {
     "a leap onto a flat region": (lambda x: -np.exp(-(x**2)), 0.9, kb.SGD(lr=10), "stalled", "leapt away"),
-    "rounded to six places": (lambda x: np.round(np.sum(x**2), 6), [1.0, 2.0], "lbfgs", "noise_floor", "rounding error"),
+    "rounded to six places": (lambda x: np.round(np.sum(x**2), 6), [1.0, 2.0], "lbfgs", "noise_floor", "rounding err"),
     "stairs": (lambda x: np.sum(np.heaviside(x, 1)), [1.0, 2.0], "auto", "stalled", "in steps only"),
     "accuracy": (lambda w: -np.mean((MARKS @ w > 0) == RIGHT), [1.0, 2.0], "auto", "stalled", "does not change at all"),
     "no slope to be seen": (lambda x: 1 - np.exp(-np.sum(x**2)), [20.0, 9.0], "lbfgs", "stalled", "does not change"),

@@ -33,17 +33,17 @@ def test_a_certified_regression(name, which):
         np.testing.assert_allclose(run.stderr, problem.deviations, rtol=1e-4)
 
 
-ELSEWHERE = {("Eckerle4", 0), ("Hahn1", 0), ("Hahn1", 1), ("MGH10", 0), ("MGH17", 0), ("Rat43", 0)}  # other minima
+ELSEWHERE = {("Eckerle4", 0), ("Hahn1", 0), ("MGH10", 0), ("Rat43", 0)}  # flat, or narrower than rounding
 
 
 @pytest.mark.parametrize("name", NIST)
 @pytest.mark.parametrize("which", [0, 1])
 def test_plain_lbfgs_on_a_certified_regression(name, which):
-    """It knows nothing of squares, and reaches 46 of the 52 all the same; of the others MGH10's is no success."""
+    """It knows nothing of squares, and reaches 48 of the 52 all the same; of the others two are no success."""
     problem = NIST[name]
     run = kb.minimize(lambda b: np.sum(problem.residuals(b) ** 2), problem.starts[which], "lbfgs")
     if (name, which) in ELSEWHERE:
-        assert run.success <= (name != "MGH10")
+        assert run.success <= (name not in ("Hahn1", "MGH10"))
         return
     assert run.success, run.message
     if name != "Lanczos1":
