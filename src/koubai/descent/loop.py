@@ -39,7 +39,7 @@ from koubai.descent.record import (
 )
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
-from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError
+from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
 from koubai.parameters import FloatArray, Layout, Parameters, flatten
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ class _Descent:
 
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
-        with np.errstate(all="ignore"):  # norms near the largest number
+        with quiet():  # norms near the largest number
             verdict = self.stopping.check(point, self.optimizer.promise(self.state))
             if verdict is not None and verdict.status is Status.stalled and self.stopping.stands_still:
                 verdict = standing_still(self.objective, self.stopping, self.bounds, point)
@@ -396,7 +396,7 @@ class _Descent:
             again = self._evaluate(point.t, point.x)  # a search compares f there with f here
             point = again if again.is_finite else point
         trials: list[Point] = []  # the points that a line search evaluates on its way
-        with np.errstate(all="ignore"):
+        with quiet():
             x, state = self.optimizer.step(
                 point.x, point.g, self.state, point.t + 1, self.lr,
                 fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
@@ -474,7 +474,7 @@ class _Descent:
         """
         if self.objective.executor == "python" or self.feed is not None:
             return point
-        with np.errstate(all="ignore"):
+        with quiet():
             fun = float(self.objective.value(point.x))
         if not self.objective.agrees(fun, point):
             again = self.objective.evaluate(point.t, point.x)
