@@ -47,7 +47,8 @@ class Differentiated:
     """A function together with its derivative program. Calling it returns (value, gradient).
 
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
-    nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph.
+    nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph; last:
+    the traced path that the last call took.
     keep: are the paths of f shared with other such objects, those to come included? box: the lowest and the highest
     argument, flat, beyond which f is never asked; only with one argument that is differentiated.
     """
@@ -69,6 +70,7 @@ class Differentiated:
         self._paths = Paths(f, GRADIENT, scalar=True, keep=keep, box=box)
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
+        self.last: Path | None = None  # the traced path that was used last
         self._refused = method not in ("auto", "backprop")
         self.__name__ = self._paths.name
         self.__doc__ = getattr(f, "__doc__", None)
@@ -99,7 +101,7 @@ class Differentiated:
             self._refused = True
             self.gradient_source = "adaptive"
             return self._by_differences(args, kwargs, error)
-        path = self._paths.newest(leaves.form)
+        path = self.last = self._paths.newest(leaves.form)
         if path is not None and path.agrees and not kwargs and path.recorded.environment.complete:
             if path.direct is None:
                 numbers = [_position(n, args) for n in self.argnums]

@@ -239,6 +239,7 @@ class _Descent:
             raise UnknownNameError("gradient method", grad, known)
         layout, start = flatten(x0)
         chosen, why = named(optimizer, lr, stochastic=batches is not None)
+        first = chosen or LBFGS()  # the one until f is known
         limits = Bounds.read(bounds, layout, start)
         feed = Feed.read(batches)
         if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
@@ -257,8 +258,8 @@ class _Descent:
             Objective(f, grad, layout, limits),
             layout,
             start,
-            chosen or LBFGS(),
-            Stopping(layout, chosen or LBFGS(), **stopping),
+            first,
+            Stopping(layout, first, **stopping),
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
@@ -441,7 +442,7 @@ class _Descent:
                 f"f({x}) = {fun!r}, but its traced program gave {point.fun!r}: f has a hidden state or is random; "
                 "make it a function of its arguments alone, or give grad='adaptive'"
             )
-        return replace(point, fun=fun)
+        return point if fun == point.fun else replace(point, fun=fun)
 
     def step(self, point: Point, lr: float) -> Step:
         return Step(point.t, self.layout.copy(point.x), point.fun, self.layout.copy(point.g), lr)
@@ -455,7 +456,9 @@ class _Descent:
 
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
         """Return the last and the best point, as `run` gives them."""
-        point, best = self._verified(self.point), self._verified(self.best)
+        point, best = self._verified(self.point), self.best
+        is_last = best.t == point.t and np.array_equal(best.x, point.x)
+        best = point if is_last else self._verified(best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)
         return point, (point if point.fun < best.fun else best)

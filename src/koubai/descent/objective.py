@@ -274,7 +274,9 @@ class Objective:
 
     def path(self, x: FloatArray) -> Any:
         """Return the traced path that the program took last for an argument of this form, or None."""
-        return None if self.program is None else self.program.path(self.layout.view(x), *self.batch)
+        if self.program is None:
+            return None
+        return self.program.path(self.layout.view(x), *self.batch) if self.batch else self.program.last
 
     def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
         assert callable(self.grad)
