@@ -6,7 +6,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -346,7 +346,7 @@ class _Descent:
 
     def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
-        return _progress_bar(progress, self.stopping.max_steps)
+        return _progress_bar(self.stopping.max_steps) if progress else nullcontext(lambda point: None)
 
     def _next(self) -> tuple[Point, State]:
         """Make one update; return the new point, evaluated, and the optimizer's state after it."""
@@ -689,11 +689,8 @@ class _Checkpoint:
 
 
 @contextmanager
-def _progress_bar(shown: bool, max_steps: int) -> Iterator[Callable[[Point], None]]:
-    """Give a function that reports a point to a Rich progress bar on stderr, or one that does nothing."""
-    if not shown:
-        yield lambda point: None
-        return
+def _progress_bar(max_steps: int) -> Iterator[Callable[[Point], None]]:
+    """Give a function that reports a point to a Rich progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

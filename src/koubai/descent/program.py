@@ -258,12 +258,13 @@ class _Leg:
 
     def __init__(self, loops: _Loops, descent: Any, path: Any) -> None:
         self.descent, self.path, self.loops = descent, path, loops
-        self.graphs = graphs = loops.graphs
+        self.graphs = loops.graphs
         self.operations = loops.operations
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
         self.settled = False  # has machine code been asked for? It is asked for once
         self.parts = loops.parts
         self.memory = loops.memory()
+        self.there: Point | None = None  # the point whose x, g and state the memory holds
         self.limits = _limits(descent.stopping)
         if (bounds := descent.bounds) is not None:
             self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
@@ -324,9 +325,11 @@ class _Leg:
         """Copy the descent into the memory of the loop, which goes to step ``end``. rates: one, or an array."""
         descent, memory = self.descent, self.memory
         point, numbers, counts = descent.point, memory.numbers, memory.counts
-        memory.x[:], memory.g[:] = point.x, point.g
-        for place, part in zip(self.parts, descent.state, strict=True):
-            memory.state[place] = part if np.ndim(part) < 2 else np.ravel(part)
+        if point is not self.there:
+            memory.x[:], memory.g[:] = point.x, point.g
+            for place, part in zip(self.parts, descent.state, strict=True):
+                memory.state[place] = part if np.ndim(part) < 2 else np.ravel(part)
+            self.there = point
         numbers[:] = self.limits
         numbers[descents.FUN], numbers[descents.BEST] = point.fun, descent.best.fun
         numbers[descents.TRAVELLED] = descent.stopping.travelled
@@ -363,7 +366,7 @@ class _Leg:
             self.loops.made += made
         if not made:
             return 0, why
-        point = descent.point = self._point()
+        point = descent.point = self.there = self._point()
         if counts[descents.BEST_T] >= 0:
             t, fun, norm = int(counts[descents.BEST_T]), numbers[descents.BEST], numbers[descents.BEST_NORM]
             best, n = memory.best.copy(), self.graphs.size
@@ -401,11 +404,9 @@ class _Leg:
         """Return the next point and state, whatever the rules for stopping say; None: Python has to make it."""
         memory, t = self.memory, self.descent.point.t
         self._load(t + 1, float(self.descent.lr), None, -1)
-        numbers = memory.numbers
-        numbers[[descents.GTOL, descents.FTOL, descents.XTOL]] = -1.0
-        numbers[descents.TARGET] = -np.inf
-        numbers[[descents.F_LIMIT, descents.X2_LIMIT]] = descents.BIGGEST
+        memory.numbers[descents.GTOL : descents.X2_LIMIT + 1] = descents.NO_LIMITS
         memory.counts[descents.FORCED] = 1
+        self.there = None
         if self.code.run(memory) != REACHED:  # type: ignore[union-attr]
             return None
         self.descent.objective.nfev += 1

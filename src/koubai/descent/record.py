@@ -19,7 +19,6 @@ import numpy as np
 from koubai.descent import schedules
 from koubai.descent.optimizers import Optimizer, resolve
 from koubai.errors import FunctionError, InputError
-from koubai.execute.descents import COLUMNS as LOOPED
 from koubai.execute.descents import address
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import problems
@@ -142,8 +141,8 @@ class History:
     grad_norm is the largest absolute component of the (projected) gradient, the number that gtol is compared with.
     clipped: (rows,) bool, whether the update that follows row i clips its gradient; projected: whether the update that
     led to row i left the bounds and was put back onto them (a line search never leaves them).
-    A long run over many parameters is thinned to every 2nd, 4th, 8th … step, as ``stride`` tells; the first and the last
-    row always stay. With record="auto" no more than 100,001 rows are kept, nor 200 MB, nor, from 64 rows on, 64 MB.
+    A long run over many parameters is thinned to every 2nd, 4th, 8th … step, as ``stride`` tells; the first and the
+    last row always stay. With record="auto" no more than 100,001 rows are kept, nor 200 MB, nor, from 64 rows on, 64 MB.
     In a stochastic descent fun and grad_norm are those of the step's mini-batch, and ``epochs`` sums them up.
     """
 
@@ -257,10 +256,13 @@ class Recorder:
         block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
         end = 8 * rows
         self._held = held = {name: np.ndarray(rows, kind, block, k * end) for k, (name, kind) in enumerate(_NUMBERS)}
-        held["x"] = np.ndarray((rows, layout.size), layout.dtype, block, len(_NUMBERS) * end)
+        held["x"] = x = np.ndarray((rows, layout.size), layout.dtype, block, len(_NUMBERS) * end)
         for k, name in enumerate(_FLAGS):
             held[name] = np.ndarray(rows, np.bool_, block, size - (2 - k) * rows)
-        self._room, self._places = rows, []
+        self._room, start = rows, address(block)
+        numbers = [(start + k * end, 8) for k in (1, 2)]
+        flags = [(start + size - k * rows, 1) for k in (2, 1)]
+        self._places = [*numbers, (start + len(_NUMBERS) * end, x.strides[0]), *flags]  # as descents.COLUMNS
         for name, column in before.items():
             held[name][: self.count] = column
 
@@ -289,16 +291,10 @@ class Recorder:
 
     def _put(self, k: int) -> None:
         """Write the latest step into row ``k``."""
+        _, x, fun, grad_norm, lr, clipped, projected = self.last  # type: ignore[misc]
         held = self._held
-        (
-            _,
-            held["x"][k],
-            held["fun"][k],
-            held["grad_norm"][k],
-            held["lr"][k],
-            held["clipped"][k],
-            held["projected"][k],
-        ) = self.last  # type: ignore[misc]
+        held["x"][k], held["clipped"][k], held["projected"][k] = x, clipped, projected
+        held["fun"][k], held["grad_norm"][k], held["lr"][k] = fun, grad_norm, lr
 
     def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
         """Add many rows at once, a column each, all of them due; ``last``: the row of the latest step, due or not."""
@@ -323,9 +319,6 @@ class Recorder:
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
         self._make_room(due + 1)
-        if not self._places:
-            held = map(self._held.__getitem__, LOOPED)
-            self._places = [(address(column), column.strides[0]) for column in held]
         return end, mask, Rows(self._held, self.count, [start + self.count * width for start, width in self._places])
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
@@ -380,7 +373,6 @@ class Recorder:
             rows = {name: column.copy() for name, column in rows.items()}
         else:  # given away as it is; other memory is taken for any row that follows
             self._held, self._room = {name: column[:count] for name, column in held.items()}, count
-            self._places = []
         return History(x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "LR_STRIDE",
     "MASK",
     "NEAR",
+    "NO_LIMITS",
     "NORM",
     "NUMBERS",
     "PROJECTED",
@@ -134,6 +135,7 @@ ROWS, BEST_T, CLIPPED, PROJECTED = range(5, 9)
 NUMBERS, COUNTS = 13, 9
 REACHED, REMARKABLE, REFUSED = range(3)
 BIGGEST = float(np.finfo(np.float64).max)
+NO_LIMITS = (-1.0, -math.inf, -1.0, -1.0, BIGGEST, BIGGEST)  # GTOL to X2_LIMIT, where no rule for stopping is to hold
 
 
 @dataclass
