@@ -23,12 +23,14 @@ __all__ = [
     "FloatArray",
     "Layout",
     "Parameters",
+    "as_pair",
     "as_scalar",
     "flatten",
     "form_of_text",
     "form_text",
     "is_finite",
     "is_structure",
+    "leaves",
     "members",
     "real_array",
     "rebuilt",
@@ -55,6 +57,15 @@ def members(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from ((f"{name}.{field}", part) for field, part in zip(value._fields, value, strict=True))
     else:
         yield from ((f"{name}[{i}]", part) for i, part in enumerate(value))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield the arrays of a structure, or the one array that ``value`` is, in the order of `rebuilt`."""
+    if not is_structure(value):
+        yield value
+    else:
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from leaves(part)
 
 
 def rebuilt(value: Any, parts: Iterator[Any]) -> Any:
@@ -142,8 +153,11 @@ class Layout:
     def match(self, value: Parameters, argument: str) -> FloatArray:
         """Flatten ``value``, which must have this form (a gradient, say). Raises InputError where it does not.
 
-        Values are not checked for being finite: the caller decides what NaN means there.
+        An Estimate is taken for its value. Values are not checked for being finite: the caller decides what NaN means
+        there.
         """
+        if self.names is not None and not is_structure(value):
+            value = getattr(value, "value", value)
         if self.names is None:
             labels, parts = [argument], [real_array(value, argument)]
         elif self.form is None:
@@ -334,6 +348,11 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
         return np.float64(value)
     if value is None:
         raise FunctionError(f"{what} returned None; the function must return a number (is a `return` missing?)")
+    if isinstance(value, tuple):
+        raise FunctionError(
+            f"{what} returned a tuple of {len(value)}; the function must return one number. Where it returns its value "
+            "and its gradient, minimize takes grad=True"
+        )
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -348,3 +367,14 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
         )
     scalar: Any = array.reshape(())[()] if array.dtype.kind == "f" else np.float64(array.item())
     return scalar  # type: ignore[no-any-return]
+
+
+def as_pair(value: Any) -> tuple[Any, Any]:
+    """Return what an f with its gradient returned. Raises FunctionError where it is no such pair."""
+    if isinstance(value, tuple | list) and len(value) == 2 and value[1] is not None:
+        return value[0], value[1]
+    shown = repr(value) if len(repr(value)) < 40 else type(value).__name__
+    raise FunctionError(
+        f"grad=True wants f(x) to return (value, gradient), but it returned {shown}; "
+        "leave grad out for an f that returns its value alone"
+    )

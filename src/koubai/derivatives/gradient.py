@@ -92,8 +92,9 @@ class Differentiated:
                 return answer
         if self._refused:
             return self._by_differences(args, kwargs)
-        if self.last is None and not kwargs and self._paths.keeps and current_trace() is None:
-            if (found := self._paths.found_again(args)) is not None:
+        if self.last is None and not kwargs and current_trace() is None:
+            found = self._paths.found_again(args)
+            if found is not None:
                 answer, self.last = found
                 self._direct = self.last.direct
                 return answer

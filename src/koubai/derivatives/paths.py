@@ -328,7 +328,7 @@ class Paths:
         """Return what the kept path that was used last gives for one array, and that path; None: a look at all of them
         has to tell. It is as `_found`, for the numbers for which the path was checked, and by its short way in.
         """
-        path = _kept.newest(self.f)
+        path = _kept.newest(self.f) if self.keeps else None
         if path is None or path.direct is None or len(args) != 1 or type(args[0]) is not np.ndarray or not path.depends:
             return None
         if self._all_numbers(path, args) != path.checked[0] or (answer := path.direct(args)) is None:

@@ -102,6 +102,8 @@ class Engine:
             return None, "the gradient does not come from backpropagation"
         if descent.feed is not None:
             return None, "mini-batches are read in Python"
+        if objective.batch:
+            return None, "f has arguments after x"
         if "evaluate" in optimizer.rule.uses:
             return None, f"{type(optimizer).__name__} evaluates f itself"
         if isinstance(optimizer.lr, Schedule) and optimizer.lr.start() != ():
@@ -243,7 +245,6 @@ def _limits(stopping: Stopping) -> FloatArray:
     start, numbers = stopping.start, np.zeros(descents.NUMBERS)
     x = start.x.astype(np.float64)
     largest = GROWTH * max(1.0, math.sqrt(np.dot(x, x)))
-    numbers[descents.GTOL] = stopping.limit if stopping.limit > 0 else -1.0
     numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
     numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
     numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
@@ -331,6 +332,7 @@ class _Leg:
                 memory.state[place] = part if np.ndim(part) < 2 else np.ravel(part)
             self.there = point
         numbers[:] = self.limits
+        numbers[descents.GTOL] = descent.stopping.limit or -1.0
         numbers[descents.FUN], numbers[descents.BEST] = point.fun, descent.best.fun
         numbers[descents.TRAVELLED] = descent.stopping.travelled
         counts[: descents.MASK + 1] = point.t, end, not isinstance(rates, float), 0, mask

@@ -12,23 +12,34 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
 from koubai.descent import schedules
 from koubai.descent.optimizers import Optimizer, resolve
-from koubai.errors import FunctionError, InputError
+from koubai.errors import FunctionError, InputError, MissingPackageError
 from koubai.execute.descents import address
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import problems
-from koubai.parameters import FloatArray, Layout, Parameters, flatten, form_of_text, form_text, is_structure
+from koubai.parameters import (
+    FloatArray,
+    Layout,
+    Parameters,
+    flatten,
+    form_of_text,
+    form_text,
+    is_structure,
+    leaves,
+    rebuilt,
+)
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
 __all__ = [
+    "Applied",
     "Epochs",
     "History",
     "Recorder",
@@ -36,6 +47,7 @@ __all__ = [
     "Run",
     "Status",
     "Step",
+    "Visit",
     "describe_function",
     "describe_layout",
     "describe_optimizer",
@@ -52,7 +64,7 @@ __all__ = [
 
 
 class Status(enum.Enum):
-    """Why a descent stopped. Each member's ``meaning`` says it in words; only two of them are success."""
+    """Why a descent stopped. Each member's ``meaning`` says it in words; only three of them are success."""
 
     converged = "the stopping tolerance was met"
     max_steps = "the step limit came first"
@@ -61,6 +73,7 @@ class Status(enum.Enum):
     stalled = "x no longer changes though the gradient is not small"
     noise_floor = "the gradient can't be told from its own error"
     target_reached = "f reached the target"
+    finished = "the training is over: all epochs were made, or it was stopped early as asked"
     stopped = "stopped by the caller"
 
     @property
@@ -69,8 +82,8 @@ class Status(enum.Enum):
 
     @property
     def success(self) -> bool:
-        """True for ``converged`` and ``target_reached`` only."""
-        return self in (Status.converged, Status.target_reached)
+        """True for ``converged`` and ``target_reached``, and ``finished``, which only a training can be."""
+        return self in (Status.converged, Status.target_reached, Status.finished)
 
     def __str__(self) -> str:
         return self.name
@@ -133,7 +146,26 @@ class Epochs:
         return {name: column for name, column in columns.items() if column is not None}
 
 
-@dataclass(frozen=True)
+class Visit(NamedTuple):
+    """A row of a `History`: the point x after t updates, f and the largest |gradient component| there, the rate next.
+
+    fun is also called f, as in a `Step`; clipped, projected: as in the history.
+    """
+
+    t: int
+    x: Any
+    fun: float
+    grad_norm: float
+    lr: float
+    clipped: bool
+    projected: bool
+
+    @property
+    def f(self) -> float:
+        return self.fun
+
+
+@dataclass(frozen=True, repr=False)
 class History:
     """The path. Row i of every array belongs to the same point: ``fun[i] == f(x[i])`` after ``t[i]`` updates.
 
@@ -142,8 +174,10 @@ class History:
     clipped: (rows,) bool, whether the update that follows row i clips its gradient; projected: whether the update that
     led to row i left the bounds and was put back onto them (a line search never leaves them).
     A long run over many parameters is thinned to every 2nd, 4th, 8th … step, as ``stride`` tells; the first and the
-    last row always stay. With record="auto" no more than 100,001 rows are kept, nor 200 MB, nor, from 64 rows on, 64 MB.
+    last row always stay. With record="auto" there are at most 100,001 rows and 200 MB, from 64 rows on 64 MB.
     In a stochastic descent fun and grad_norm are those of the step's mini-batch, and ``epochs`` sums them up.
+
+    Iteration and an index give the rows, as `Visit`; printing shows a table of them, `to_dataframe` all of it.
     """
 
     t: np.ndarray[Any, np.dtype[np.int64]]
@@ -162,6 +196,77 @@ class History:
     def stride(self) -> int:
         """How many steps lie between two rows, but for the last one: 1 where every step has its row."""
         return int(self.t[1] - self.t[0]) if len(self.t) > 1 else 1
+
+    @property
+    def _size(self) -> str:
+        thinned = f", thinned to every {self.stride} steps" if len(self) > 2 and self.stride > 1 else ""
+        return f"{len(self)} rows{thinned}"
+
+    @overload
+    def __getitem__(self, row: int) -> Visit: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[Visit]: ...
+
+    def __getitem__(self, row: int | slice) -> Visit | list[Visit]:
+        if isinstance(row, slice):
+            return [self[k] for k in range(len(self))[row]]
+        parts = [part[row].copy() if part.ndim > 1 else part[row] for part in leaves(self.x)]
+        numbers = [getattr(self, name)[row].item() for name in ("t", *COLUMNS)]
+        return Visit(numbers[0], rebuilt(self.x, iter(parts)), *numbers[1:])
+
+    def __iter__(self) -> Iterator[Visit]:
+        return map(self.__getitem__, range(len(self)))
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the path as a pandas DataFrame: a row a point, its columns, and one for each element of x.
+
+        Raises MissingPackageError where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingPackageError("a DataFrame needs", "pandas") from None
+        layout, _ = flatten(self[0].x)
+        x = rows_of(self.x, layout)
+        columns = {name: getattr(self, name) for name in ("t", *COLUMNS)}
+        return pandas.DataFrame(columns | {layout.label(i): x[:, i] for i in range(layout.size)})
+
+    def _cells(self) -> list[list[str]]:
+        """Return the text of a table: the head, and as many rows and columns as one can read."""
+        size, rows = len(self), [*range(len(self))]
+        if size > 12:
+            rows = [*range(6), *range(size - 5, size)]
+        layout, _ = flatten(self[0].x)
+        elements = [*range(layout.size)] if layout.size <= 6 else [0, 1, 2, layout.size - 2, layout.size - 1]
+        cells = [["t", *map(layout.label, elements), "fun", "grad_norm", "lr"]]
+        for row in map(self.__getitem__, rows):
+            x = flatten(row.x)[1][elements]
+            cells.append([f"{number:.7g}" for number in (row.t, *x.tolist(), row.fun, row.grad_norm, row.lr)])
+        if size > 12:
+            cells.insert(7, ["…"] * len(cells[0]))
+        if layout.size > 6:
+            for line in cells:
+                line.insert(4, "…")
+        return cells
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "History: no rows"
+        cells = self._cells()
+        width = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, width, strict=True)) for row in cells]
+        return "\n".join([f"History: {self._size}", *lines])
+
+    def _repr_html_(self) -> str:
+        """The table for notebooks."""
+        import html
+
+        if not len(self):
+            return "<p>History: no rows</p>"
+        rows = ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self._cells()]
+        rows[0] = rows[0].replace("td>", "th>")
+        return f"<table>{''.join(rows)}</table><p>{self._size}</p>"
 
 
 COLUMNS = {"fun": np.float64, "grad_norm": np.float64, "lr": np.float64, "clipped": np.bool_, "projected": np.bool_}
@@ -382,7 +487,8 @@ class Run:
 
     x: the last point, in the form of x0; best_x: the point with the least f ever visited.
     nit: updates made; nfev, njev: evaluations of f and of the gradient callable (differences count in nfev).
-    status: a Status; success is true only for ``converged`` and ``target_reached``; message says why in a sentence.
+    status: a Status; success is true only for ``converged``, ``target_reached`` and a training that ``finished``;
+    message says why in a sentence.
     executor: what ran the descent: "native" (machine code), "numpy", "floats" or "python"; executor_reason: why machine
     code did, or why not; gradient_source: where the gradient came from; optimizer_reason: why this optimizer; options:
     what `minimize` was told.
@@ -455,14 +561,18 @@ class Run:
 
         return run(self, ax=ax)
 
-    def to_dataframe(self) -> pandas.DataFrame:
-        """Return the history as a pandas DataFrame: its columns, and one an element of x."""
-        import pandas
+    def animate(self, path: str | os.PathLike[str]) -> Path:
+        """Write the descent as a moving picture, a .gif: the path grows on the curve (1-D) or over contours (2-D).
 
-        layout, _ = flatten(self.x)
-        x = rows_of(self.history.x, layout)
-        columns = {name: getattr(self.history, name) for name in ("t", *COLUMNS)}
-        return pandas.DataFrame(columns | {layout.label(i): x[:, i] for i in range(layout.size)})
+        Returns the path of the file. Raises InputError for a run of more parameters, or with mini-batches.
+        """
+        from koubai.plot import animate
+
+        return animate(self, path)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the history as a pandas DataFrame; see `History.to_dataframe`."""
+        return self.history.to_dataframe()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the run: an .npz file of its arrays with a JSON header, whole or not at all; `load` reads it.
@@ -657,6 +767,8 @@ def describe_function(f: Callable[..., Any]) -> dict[str, str]:
         return {"expression": f.text}
     if isinstance(f, _Missing):
         return {"name": f.name}
+    if isinstance(f, Applied):
+        return describe_function(f.f)
     for name in problems:
         if problems[name].f is f:
             return {"problem": name}
@@ -679,6 +791,19 @@ class _Missing:
 
     def __call__(self, x: Parameters) -> Any:
         raise FunctionError(f"the run was loaded without its function {self.name}; use koubai.load(path, f)")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A function of x alone, made of one that takes more or returns its gradient too: what a run draws."""
+
+    f: Callable[..., Any]
+    args: tuple[Any, ...]
+    has_gradient: bool
+
+    def __call__(self, x: Parameters) -> Any:
+        value = self.f(x, *self.args)
+        return value[0] if self.has_gradient else value
 
 
 def version() -> str:

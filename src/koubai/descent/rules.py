@@ -279,7 +279,7 @@ def sgd(
     return x - lr * (g + momentum * b if nesterov else b), (b,)
 
 
-@rule(state=("average",))
+@rule(state=("average", "eta"), begin={"eta": _number(0.0)})
 def asgd(
     x: Any,
     g: Any,
@@ -293,19 +293,20 @@ def asgd(
 ) -> Step:
     """ASGD: gradient descent with a decaying rate and, from step t0 on, an average of the points.
 
-        eta = lr / (1 + lambd * lr * (t - 1))**alpha
-        x = x * (1 - lambd * eta) - eta * g
+        x = x * (1 - lambd * eta) - eta * g           (eta = lr at t = 1)
         average = average + (x - average) / max(1, t - 1 - t0)
+        eta = lr / (1 + lambd * lr * t)**alpha
 
-    The average is kept in the state; x itself is not replaced by it. As in PyTorch, which applies a changed lr one step
-    later.
+    eta is made for the next update, with the lr of this one: a schedule acts one step later, as in PyTorch. The average
+    is kept in the state; x itself is not replaced by it.
 
     Polyak & Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 1992.
     """
-    (average,) = state
-    eta = lr / (1 + lambd * lr * (t - 1)) ** alpha
+    average, eta = state
+    eta = np.where(t == 1, lr, eta)
     x = x * (1 - lambd * eta) - eta * g
-    return x, (average + (x - average) / np.maximum(1.0, t - 1 - t0).astype(x.dtype),)
+    average = average + (x - average) / np.maximum(1.0, t - 1 - t0).astype(x.dtype)
+    return x, (average, (lr / np.power(1.0 + lambd * lr * t, alpha)).astype(x.dtype))
 
 
 @rule(state=("step", "size"), begin={"size": _full("lr")})
@@ -1474,10 +1475,12 @@ def _cubic(p: _Trial, q: _Trial, low: float, high: float) -> float:
     p, q = (p, q) if p.a <= q.a else (q, p)
     with np.errstate(all="ignore"):
         d1 = p.slope + q.slope - 3 * (p.fun - q.fun) / (p.a - q.a)
-        square = d1 * d1 - p.slope * q.slope
+        _, exponent = np.frexp(max(abs(p.slope), abs(q.slope), abs(d1)))  # squares of slopes may be out of range
+        unit = float(np.ldexp(1.0, int(np.clip(exponent, -1000, 1000))))
+        square = (d1 / unit) ** 2 - (p.slope / unit) * (q.slope / unit)
         if not (np.isfinite(square) and square >= 0):
             return (low + high) / 2
-        d2 = float(np.sqrt(square))
+        d2 = float(np.sqrt(square)) * unit
         bottom = q.slope - p.slope + 2 * d2
         a = q.a - (q.a - p.a) * ((q.slope + d2 - d1) / bottom) if bottom != 0 else np.nan
     return min(max(a, low), high) if np.isfinite(a) else (low + high) / 2
@@ -1740,10 +1743,10 @@ def lbfgs(
     unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first,
     or what lowers a plane by 1.5e-8 |f| where f could not be seen to fall otherwise.
     A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch where s·y > 1e-10 ("absolute").
-    Where no step along the direction lowers f, the pairs tell of narrow directions alone: then the step along all others
-    is made long enough for f to fall by 1.5e-8 |f|, were it a plane. Where that does not lower f either, or where the
-    direction does not go down, the pairs are forgotten and the direction is -g: it never becomes NaN. PyTorch's default
-    has no line search.
+    Where no step along the direction lowers f, the pairs tell of narrow directions alone: then the step along all
+    others is made long enough for f to fall by 1.5e-8 |f|, were it a plane. Where that does not lower f either, or
+    where the direction does not go down, the pairs are forgotten and the direction is -g: it never becomes NaN.
+    PyTorch's default has no line search.
     Within bounds the direction leads to the lowest point within them of the parabola with the slopes g and curvature
     H⁻¹.
 

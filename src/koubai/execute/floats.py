@@ -323,7 +323,6 @@ class FloatsDescent:
         path = np.empty((len(fun) + 1, 2 * n))
         path[0, :n], path[0, n:], path[1:] = leg.x, leg.g, points
         near = fun <= numbers[descents.NEAR]
-        near[0] |= t == 0
         with np.errstate(all="ignore"):
             apart = path[1:] - path[:-1]
             apart *= apart
