@@ -316,7 +316,9 @@ class Objective:
 
     def path(self, x: FloatArray) -> Any:
         """Return the traced path that the program took last for an argument of this form, or None."""
-        return None if self.program is None else self.program.path(self.layout.view(x), *self.batch)
+        if self.program is None:
+            return None
+        return self.program.path(self.layout.view(x), *self.batch) if self.batch else self.program.last
 
     def glance(self, point: Point) -> None:
         """Warn where the user's own gradient at ``point`` is plainly not that of f."""
