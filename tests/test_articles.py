@@ -168,7 +168,7 @@ def cross_entropy_error(y, t):
     return -np.sum(t * np.log(y + 1e-7)) / y.shape[0]
 
 
-class simpleNet:  # noqa: N801 as it is called there
+class simpleNet:
     def __init__(self):
         self.W = np.array([[0.47355232, 0.9977393, 0.84668094], [0.85557411, 0.03563661, 0.69422093]])
 

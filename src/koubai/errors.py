@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from koubai.synonyms import suggestion
@@ -92,6 +92,14 @@ class UnknownNameError(InputError):
         self.suggestion, text, is_sure = suggestion(name, names)
         rest = "" if is_sure else f"{' ' if text else ''}known: {', '.join(names)}"
         super().__init__(f"unknown {kind} {name!r}: {text}{rest}")
+
+    @classmethod
+    def of_argument(cls, function: Callable[..., Any], unknown: Iterable[str]) -> UnknownNameError:
+        """Return the error of a call of ``function`` with arguments that it does not know."""
+        import inspect  # not at the top: it is slow
+
+        known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        return cls(f"argument of {function.__name__}", next(iter(unknown)), known)
 
 
 class ExpressionError(InputError):
