@@ -75,6 +75,8 @@ FLOORS = [
     "descent.stopping",
     "descent.feed",
     "descent.objective",
+    "descent.endings",
+    "descent.advice",
     "descent.default",
     "descent.program",
     "descent.loop",

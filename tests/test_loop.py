@@ -78,7 +78,8 @@ def test_evaluations_are_counted():
         return 2 * x
 
     run = kb.minimize(f, [1.0, 2.0], grad=g)
-    assert (run.nfev, run.njev) == (calls["f"], calls["g"]) == (run.nit + 1, run.nit + 1)
+    # two more look at the gradient once
+    assert (run.nfev, run.njev) == (calls["f"], calls["g"]) == (run.nit + 3, run.nit + 1)
     calls["f"] = 0
     run = kb.minimize(f, [1.0, 2.0], grad="central")
     assert (run.nfev, run.njev) == (calls["f"], 0)
@@ -227,7 +228,7 @@ def test_unbounded_descents_are_diverged():
 
 
 def test_an_overflowing_x_is_diverged():
-    run = kb.minimize(lambda x: float(x[0]), [1.0], kb.SGD(lr=1e308), grad=lambda x: np.array([-1e10]))
+    run = kb.minimize(lambda x: -1e10 * float(x[0]), [1.0], kb.SGD(lr=1e308), grad=lambda x: np.array([-1e10]))
     assert run.status is Status.diverged
     assert run.x.tolist() == [1.0]
 
@@ -436,7 +437,7 @@ def test_ctrl_c_keeps_the_run_so_far(place):
     run = caught.value.run
     assert run.status is Status.stopped
     assert not run.success
-    assert run.nit == (39 if place == "f" else 40)
+    assert run.nit == (37 if place == "f" else 40)  # two evaluations looked at the gradient
     assert bowl(run.x) == run.fun == run.best_fun
 
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never
 import numpy as np
 
 from koubai.derivatives.differences import METHODS
+from koubai.descent.advice import advised
 from koubai.descent.default import AUTO, choose, named
+from koubai.descent.endings import standing_still
 from koubai.descent.feed import Feed, weight
 from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
@@ -95,8 +97,8 @@ def minimize(
     batches: mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function
     of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch, *args) and return a mean over it;
     every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target and gtol
-    are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun and run.jac are over all
-    the data, and best_x is the point after the epoch with the least mean loss.
+    are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun, run.jac and best_fun
+    are over all the data; best_x is the best of the start, the end, and what the epoch of the least mean loss ended in.
     on_step: called with each Step; returning True stops the run. record: "auto" thins long histories, "all", "off".
     progress: a progress bar on stderr. checkpoint: a file for `resume`, replaced whole every 10 seconds and at the end;
     or (file, every): every so many steps (an int) or seconds (a float).
@@ -224,6 +226,7 @@ class _Descent:
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
     settled: bool = field(default=True, init=False)  # False while a step is on its way
+    aside: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
     looped: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
     native: int = field(default=0, init=False)  # of these, in machine code
     reason: str = field(default="every step is looked at", init=False)  # why there is an engine, or none
@@ -273,7 +276,7 @@ class _Descent:
             layout,
             start,
             chosen or LBFGS(),
-            Stopping(layout, chosen or LBFGS(), **stopping),
+            Stopping(layout, chosen or LBFGS(), **stopping, free=None if limits is None else limits.free),
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
@@ -311,7 +314,7 @@ class _Descent:
             self.settled = False
             after, state = self._next()
             if not after.is_finite:
-                self.verdict = self._nonfinite(after)
+                self.verdict = self._advised(self._nonfinite(after), after)
                 return
             self.state = state
             self._arrive(after)
@@ -327,12 +330,16 @@ class _Descent:
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
         with np.errstate(all="ignore"):  # norms near the largest number
-            verdict = self.stopping.check(point, self.lr, self.optimizer.promise(self.state))
+            verdict = self.stopping.check(point, self.optimizer.promise(self.state))
+            if verdict is not None and verdict.status is Status.stalled and self.stopping.stands_still:
+                verdict = standing_still(self.objective, self.stopping, self.bounds, point)
             if verdict is not None and verdict.status.success:
-                flat = self.objective.independent
+                flat = self.objective.independent or self.objective.disagreement
                 if verdict.status is Status.converged:
                     flat = flat or self.objective.flat_by_construction(point.x)
                 verdict = Verdict(Status.stalled, flat) if flat else verdict
+            if verdict is not None and verdict.status is Status.converged and point.t > 0 and self.feed is None:
+                verdict = self._above_the_best(point) or verdict
             if verdict is not None and verdict.status is Status.converged:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
@@ -343,8 +350,24 @@ class _Descent:
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
             self.best = point
         if verdict is not None:
+            verdict = self._advised(verdict, point)
             advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
             self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+
+    def _above_the_best(self, point: Point) -> Verdict | None:
+        verdict = self.stopping.above_the_best(point, self.best)
+        if verdict is None:
+            return None
+        self.best = self._evaluate(self.best.t, self.best.x)  # what f reads may have changed since
+        return self.stopping.above_the_best(point, self.best)
+
+    def _advised(self, verdict: Verdict, end: Point) -> Verdict:
+        """Return ``verdict`` with a rate that was tried, where one helps."""
+        objective = self.objective
+        counts = objective.nfev, objective.njev
+        verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
+        self.aside = objective.nfev - counts[0], objective.njev - counts[1]
+        return verdict
 
     def _clips(self, point: Point) -> bool:
         """Tell whether the update that follows clips its gradient."""
@@ -356,7 +379,7 @@ class _Descent:
 
     def _nonfinite(self, after: Point) -> Verdict:
         """Return why the descent can't go on to ``after``, which is not finite."""
-        return self.stopping.nonfinite(after, self.lr, self.objective.told)
+        return self.stopping.nonfinite(after, self.objective.told)
 
     def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
@@ -427,6 +450,8 @@ class _Descent:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
         if self.feed is None:
             point = self.objective.evaluate(0, self.start)
+            if point.is_finite:
+                self.objective.glance(point)
         else:
             self.best = Point(0, self.start, np.inf, np.full_like(self.start, np.nan), np.inf, is_sample=True)
             point = self._sampled(self.feed, 0, self.start)
@@ -473,6 +498,9 @@ class _Descent:
         point, best = self._verified(self.point), self._verified(self.best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)
+            if self.feed is not None and best.t:
+                start = self._whole(replace(self.stopping.start, is_sample=True))
+                best = start if start.fun < best.fun else best
         return point, (point if point.fun < best.fun else best)
 
     def _epochs(self) -> Epochs | None:
@@ -553,7 +581,7 @@ class _Descent:
             "stopping": {name: getattr(stopping, name) for name in _KEPT},
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
-            "counts": [objective.nfev, objective.njev],
+            "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
@@ -607,8 +635,9 @@ class _Descent:
         limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
         limit = options["max_steps"] if max_steps is None else max_steps
         stopping = Stopping(
-            layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")}
-        )
+            layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")},
+            free=None if limits is None else limits.free,
+        )  # fmt: skip
         points = _saved_points(header, arrays)
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
@@ -673,7 +702,15 @@ def _saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, P
     }
 
 
-_KEPT = ("unchanged", "in_noise", "bend", "steepest", "travelled")  # what Stopping has learnt on the way
+_KEPT = (
+    "unchanged",
+    "in_noise",
+    "bend",
+    "curve",
+    "asked",
+    "steepest",
+    "travelled",
+)  # what Stopping has learnt on the way
 
 
 @dataclass

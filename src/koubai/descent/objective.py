@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from koubai.derivatives.agreement import refuse_random
+from koubai.derivatives.check import glanced_at
 from koubai.derivatives.differences import (
     ABOVE,
     BELOW,
@@ -25,6 +27,7 @@ from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
 from koubai.errors import (
     FallbackWarning,
+    FunctionError,
     GradientError,
     GradientWarning,
     InputError,
@@ -66,6 +69,7 @@ class Objective:
     squares: Residuals | None = field(default=None, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
     told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
+    disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
     independent: str = field(default="", init=False)  # what is to be said if nothing leads from x to f, as it seems
     _moved: bool = field(default=False, init=False)  # is the point asked for another than the start?
     _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
@@ -81,13 +85,30 @@ class Objective:
 
     def flat_by_construction(self, x: FloatArray) -> str:
         """Return what is to be said where f follows x in steps only: its derivative is 0 wherever it has one."""
-        path = self.path(x)
-        if path is None or any(path.graph.nodes[i].op.name != "zeros" for i in path.graph.outputs[1:]):
+        path, name = self.path(x), getattr(self.f, "__name__", "f")
+        if path is None:
+            if self.program is not None or callable(self.grad) or not self.is_flat(x):
+                return ""
+            return (
+                f"{name} does not change at all around x: it is flat there, or follows x in steps, "
+                "which says nothing of a minimum"
+            )
+        if any(path.graph.nodes[i].op.name != "zeros" for i in path.graph.outputs[1:]):
             return ""
-        name = getattr(self.f, "__name__", "f")
         return (
             f"{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum"
         )
+
+    def is_flat(self, x: FloatArray) -> bool:
+        """Tell whether f is the same number at four distances, at each of which a minimum shows."""
+        width = float(np.max(np.abs(x))) or 1.0
+        aside = width * np.random.default_rng(0).choice([-1.0, 1.0], x.size).astype(x.dtype)
+        here = self.value(x)
+        for h in (1e-6, 1e-5, 1e-4, 1e-3):
+            there = x + h * aside
+            if self.value(there if self.bounds is None else self.bounds.project(there)) != here:
+                return False
+        return True
 
     def _explain(self, sentence: str) -> None:
         if sentence == INDEPENDENT.format(name=getattr(self.f, "__name__", "f")):
@@ -196,8 +217,8 @@ class Objective:
         """Return f and its gradient from the traced program, or None where differences have to do."""
         if self.program is None:
             return None
-        if t == 0 and not np.isfinite(self.value(x)):  # tracing can't be checked where f has no value
-            return np.float64(np.nan), np.full_like(x, np.nan)
+        if t == 0 and not np.isfinite(fun := self.value(x)):  # tracing can't be checked where f has no value
+            return fun, np.full_like(x, np.nan)
         before = self.program.nfev
         try:
             fun, g = self.program(self.layout.copy(x), *self.batch)
@@ -289,6 +310,31 @@ class Objective:
     def path(self, x: FloatArray) -> Any:
         """Return the traced path that the program took last for an argument of this form, or None."""
         return None if self.program is None else self.program.path(self.layout.view(x), *self.batch)
+
+    def glance(self, point: Point) -> None:
+        """Warn where the user's own gradient at ``point`` is plainly not that of f."""
+        if point.error or not (callable(self.grad) or self.grad is True):
+            return
+        along = partial(self._plain, *self.batch)
+        inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, "adaptive")
+        try:
+            with np.errstate(all="ignore"):
+                wrong, used = glanced_at(inside or along, self.layout, point.x, point.g)
+        except (FunctionError, ArithmeticError, ValueError):  # f ends near x0: nothing can be said
+            return
+        self.nfev += used if inside is None else inside.calls
+        if wrong:
+            whose = "the gradient that f returns" if self.grad is True else "grad"
+            self.disagreement = (
+                f"{whose} is not the gradient of {getattr(self.f, '__name__', 'f')} at x0: {wrong}; "
+                "see koubai.check_gradient(f, grad, x0)"
+            )
+            warn(GradientWarning(self.disagreement))
+
+    def _plain(self, *args: Any) -> Any:
+        """Return f alone; args: what it takes after x, and then x."""
+        value = self.f(args[-1], *args[:-1])
+        return as_pair(value)[0] if self.grad is True else value
 
     def _both(self, x: FloatArray) -> tuple[np.floating[Any], FloatArray, float, Mask]:
         """Return f and its gradient from one call of an f that gives both."""

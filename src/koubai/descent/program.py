@@ -67,6 +67,9 @@ def descent_graphs(
     )
 
 
+REPEATED = f"descents of this kind have made {NATIVE_FROM} steps: compiling pays"
+
+
 class Engine:
     """Makes the unremarkable steps of a descent in machine code; the others it hands to the rules for stopping.
 
@@ -182,7 +185,9 @@ class Engine:
 class _Loops:
     """The code of one path of f for one kind of descent, which serves every descent of this kind that comes by.
 
-    numbers: the loop of Python numbers, where there can be one; machine: machine code, once it was asked for.
+    numbers: the loop of Python numbers, where there can be one; machine: machine code, once it was asked for. Where
+    both have the same bits, it is all the same who makes a step: then machine code is asked for once ``numbers`` has
+    made as many as it takes, in whichever descents, and makes every step of those that follow.
     """
 
     KINDS = 8  # kept for a path
@@ -193,8 +198,15 @@ class _Loops:
         self.numbers: FloatsDescent | None = None
         self.machine: native.Descent | None = None
         self.checked = False  # were the numbers found right?
+        self.made = 0  # steps by the numbers
         with contextlib.suppress(Unsuitable):
             self.numbers = FloatsDescent(graphs, tolerances)
+
+    def after(self, t: int) -> int | None:
+        """Return how many steps count as made by Python numbers, at step ``t`` of a descent; None: they can't be."""
+        if self.numbers is None:
+            return None
+        return max(t, self.made) if self.numbers.exact else t
 
     @classmethod
     def of(cls, descent: Any, path: Any) -> _Loops:
@@ -219,7 +231,6 @@ def _limits(stopping: Stopping) -> FloatArray:
     start, numbers = stopping.start, np.zeros(descents.NUMBERS)
     x = start.x.astype(np.float64)
     largest = GROWTH * max(1.0, math.sqrt(np.dot(x, x)))
-    numbers[descents.GTOL] = stopping.limit if stopping.limit > 0 else -1.0
     numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
     numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
     numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
@@ -259,10 +270,14 @@ class _Leg:
 
     def ready(self) -> bool:
         """Take the code for the next steps into use, if there is any: which one follows from the step alone."""
-        descent, loops, t = self.descent, self.loops, self.descent.point.t
-        after = None if loops.numbers is None else t
-        if not self.settled and (self.code is None or t >= NATIVE_FROM):
-            self.settled = loops.numbers is None or t >= NATIVE_FROM
+        if self.settled:
+            return self.code is not None
+        descent, loops = self.descent, self.loops
+        after = loops.after(descent.point.t)
+        if loops.machine is not None and loops.numbers is not None and loops.numbers.exact:
+            self.code, self.settled, descent.reason = loops.machine, True, REPEATED
+        elif self.code is None or after is None or after >= NATIVE_FROM:
+            self.settled = after is None or after >= NATIVE_FROM
             wanted, reason = choose_native(self.operations, descent.stopping.max_steps, after)
             if wanted and loops.machine is None:
                 try:
@@ -279,15 +294,21 @@ class _Leg:
                 if not loops.checked:
                     self._check(loops.numbers)
                     loops.checked = True
-                if t < NATIVE_FROM:
+                if not self.settled:
                     reason = f"a loop of Python numbers makes the first {NATIVE_FROM} steps"
             self.code = loops.machine if wanted else loops.numbers
-            descent.reason = reason
+            if wanted and descent.point.t < NATIVE_FROM and after:
+                reason = REPEATED
+            if wanted or not descent.native:
+                descent.reason = reason
         return self.code is not None
 
     def until(self, end: int) -> int:
         """Return where this code has to hand over, at the latest."""
-        return end if self.is_native or self.descent.point.t >= NATIVE_FROM else min(end, NATIVE_FROM)
+        if self.settled:
+            return end
+        t = self.descent.point.t
+        return int(min(end, t + NATIVE_FROM - (self.loops.after(t) or 0)))
 
     def _load(self, end: int, rates: Any, rows: dict[str, Any], mask: int) -> None:
         """Copy the descent into the memory of the loop, which goes to step ``end``."""
@@ -297,6 +318,7 @@ class _Leg:
         for place, part in zip(self.parts, descent.state, strict=True):
             memory.state[place] = np.ravel(part)
         numbers[:] = self.limits
+        numbers[descents.GTOL] = descent.stopping.limit or -1.0
         numbers[descents.FUN], numbers[descents.BEST] = point.fun, descent.best.fun
         numbers[descents.TRAVELLED] = descent.stopping.travelled
         counts[descents.T], counts[descents.T_END] = point.t, end
@@ -329,6 +351,8 @@ class _Leg:
         why = self.code.run(memory)  # type: ignore[union-attr]
         numbers, counts = memory.numbers, memory.counts
         made = int(counts[descents.T]) - before.t
+        if not self.is_native:
+            self.loops.made += made
         if not made:
             return 0, why
         point = descent.point = self._point()

@@ -62,7 +62,7 @@ __all__ = [
 
 
 class Status(enum.Enum):
-    """Why a descent stopped. Each member's ``meaning`` says it in words; only two of them are success."""
+    """Why a descent stopped. Each member's ``meaning`` says it in words; only three of them are success."""
 
     converged = "the stopping tolerance was met"
     max_steps = "the step limit came first"
@@ -71,6 +71,7 @@ class Status(enum.Enum):
     stalled = "x no longer changes though the gradient is not small"
     noise_floor = "the gradient can't be told from its own error"
     target_reached = "f reached the target"
+    finished = "the training is over: all epochs were made, or it was stopped early as asked"
     stopped = "stopped by the caller"
 
     @property
@@ -79,8 +80,8 @@ class Status(enum.Enum):
 
     @property
     def success(self) -> bool:
-        """True for ``converged`` and ``target_reached`` only."""
-        return self in (Status.converged, Status.target_reached)
+        """True for ``converged`` and ``target_reached``, and ``finished``, which only a training can be."""
+        return self in (Status.converged, Status.target_reached, Status.finished)
 
     def __str__(self) -> str:
         return self.name
@@ -444,7 +445,8 @@ class Run:
 
     x: the last point, in the form of x0; best_x: the point with the least f ever visited.
     nit: updates made; nfev, njev: evaluations of f and of the gradient callable (differences count in nfev).
-    status: a Status; success is true only for ``converged`` and ``target_reached``; message says why in a sentence.
+    status: a Status; success is true only for ``converged``, ``target_reached`` and a training that ``finished``;
+    message says why in a sentence.
     executor: what ran the descent: "native" (machine code), "numpy", "floats" or "python"; executor_reason: why machine
     code did, or why not; gradient_source: where the gradient came from; optimizer_reason: why this optimizer; options:
     what `minimize` was told.

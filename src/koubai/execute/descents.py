@@ -144,7 +144,7 @@ class Leg:
     with MASK, ROWS of them, in a column each: fun, grad_norm, x, and where there are `flags`, clipped and projected;
     one more row than are due may be written to. numbers: FUN and BEST are f where it stands and the least so far;
     best: x, then g, of the point where f fell below that, at step BEST_T, if there is one. TRAVELLED grows by the
-    length of the path; STEEPEST2 is the largest |Δg|² / |Δx|² of the steps to points where f ≤ NEAR, and of step 1.
+    length of the path; STEEPEST2 is the largest |Δg|² / |Δx|² of the steps to points where f ≤ NEAR.
     Of a step that is FORCED, where it leads to is all that is asked.
     """
 
