@@ -1,4 +1,3 @@
-import itertools
 import signal
 import threading
 
@@ -46,7 +45,7 @@ def test_every_status_is_reached_and_only_two_are_success(status):
 
 
 def test_every_status_has_a_run_here():
-    assert set(RUNS) == {status.name for status in Status}
+    assert set(RUNS) == {status.name for status in Status} - {"finished"}  # which only a training can be
 
 
 @pytest.mark.parametrize("status", RUNS)
@@ -634,13 +633,8 @@ def test_an_f_with_its_gradient_is_called_once_a_point(optimizer):
         asked.append(x.tobytes())
         return np.sum(np.cosh(x - 1)), np.sinh(x - 1)
 
-    steps = kb.iterate(f, [3.0, 2.0], optimizer, grad=True)
-    first = next(steps)  # at the start, f is asked a few times more: is this its gradient?
-    asked[:] = [first.x.tobytes()]
-    for step in itertools.islice(steps, 4):
-        assert step.x.tobytes() in asked
-    assert len(asked) == len(set(asked))
     run = kb.minimize(f, [3.0, 2.0], optimizer, grad=True, max_steps=200)
+    assert len(asked) == len(set(asked)) == run.nfev == run.njev + 2  # two look at the gradient once
     assert run.gradient_source == "user"
     assert run.function(run.x) == run.fun
     assert run.status in (Status.converged, Status.max_steps)

@@ -336,7 +336,7 @@ class _Descent:
             if verdict is not None and verdict.status.success:
                 flat = self.objective.independent or self.objective.disagreement
                 if verdict.status is Status.converged:
-                    flat = flat or self.objective.flat_by_construction(point.x)
+                    flat = flat or self.objective.flat_by_construction(point)
                 verdict = Verdict(Status.stalled, flat) if flat else verdict
             if verdict is not None and verdict.status is Status.converged and point.t > 0 and self.feed is None:
                 verdict = self._above_the_best(point) or verdict

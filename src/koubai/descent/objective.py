@@ -83,11 +83,11 @@ class Objective:
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
 
-    def flat_by_construction(self, x: FloatArray) -> str:
+    def flat_by_construction(self, point: Point) -> str:
         """Return what is to be said where f follows x in steps only: its derivative is 0 wherever it has one."""
-        path, name = self.path(x), getattr(self.f, "__name__", "f")
+        path, name = self.path(point.x), getattr(self.f, "__name__", "f")
         if path is None:
-            if self.program is not None or callable(self.grad) or not self.is_flat(x):
+            if self.source in ("user", "backprop") or not self.is_flat(point):
                 return ""
             return (
                 f"{name} does not change at all around x: it is flat there, or follows x in steps, "
@@ -99,14 +99,13 @@ class Objective:
             f"{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum"
         )
 
-    def is_flat(self, x: FloatArray) -> bool:
+    def is_flat(self, point: Point) -> bool:
         """Tell whether f is the same number at four distances, at each of which a minimum shows."""
-        width = float(np.max(np.abs(x))) or 1.0
+        x, width = point.x, float(np.max(np.abs(point.x))) or 1.0
         aside = width * np.random.default_rng(0).choice([-1.0, 1.0], x.size).astype(x.dtype)
-        here = self.value(x)
         for h in (1e-6, 1e-5, 1e-4, 1e-3):
             there = x + h * aside
-            if self.value(there if self.bounds is None else self.bounds.project(there)) != here:
+            if self.value(there if self.bounds is None else self.bounds.project(there)) != point.fun:
                 return False
         return True
 
