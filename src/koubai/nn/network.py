@@ -9,7 +9,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Never, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,15 @@ from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, read_archive, write_archive
 from koubai.descent.training import Differences, Epoch, Training
-from koubai.errors import FallbackWarning, FunctionError, GradientWarning, InputError, TraceError, warn
+from koubai.errors import (
+    FallbackWarning,
+    FunctionError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.call import Leaves
 from koubai.graph.environment import mirrored
 from koubai.nn import layers as known_layers
@@ -492,6 +500,7 @@ class Network:
         checkpoint: Any = None,
         resume: str | os.PathLike[str] | None = None,
         on_epoch: Callable[[Epoch], Any] | None = None,
+        **unknown: Never,
     ) -> Run:
         """Fit: train the network on samples X and what it should put out for them, y; learn from where it stands.
 
@@ -519,6 +528,8 @@ class Network:
         gradient that is not finite stops it before the weights are touched, naming the layer; the weights are then the
         last good ones. Raises InputError for data and arguments that can't be used.
         """
+        if unknown:
+            raise UnknownNameError.of_argument(self.fit, unknown)
         training = self._training(
             X, y, optimizer, batch_size, validation, class_weight, sample_weight,
             epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target, record=record,
@@ -1020,6 +1031,7 @@ def fit(
     checkpoint: Any = None,
     resume: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
+    **unknown: Never,
 ) -> Run:
     """Fit: make the mean of a loss over data small, mini-batch by mini-batch; the loss is any NumPy function.
 
@@ -1032,6 +1044,8 @@ def fit(
     order. A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where
     and why; run.gradient_source tells.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(fit, unknown)
     if not callable(loss):
         raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
     chosen, why = named(optimizer, None, stochastic=True)
