@@ -449,6 +449,33 @@ def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monk
         np.testing.assert_array_equal(net.vector, x)
 
 
+@pytest.mark.parametrize("in_machine_code", [False, True], ids=["numpy", "machine code"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "nadam", "lamb", "dog", "asgd"])
+def test_groups_train_as_they_update_alone(name, in_machine_code, toys, monkeypatch):
+    """The first layer is frozen, biases do not decay, the last layer has a rate of its own."""
+    X, y = toys
+    monkeypatch.setattr(lane, "FUSED", 0 if in_machine_code else 10**9)
+    known = kb.descent.optimizers.resolve(name).hyperparameters
+    decay = {"weight_decay": 0.1} if "weight_decay" in known else {}
+    bias = dict.fromkeys(decay, 0)
+    lr = kb.schedules.step(0.05, 3, gamma=0.5)
+    groups = {"*.b": bias or {"lr": 0.02}, "0.*": {"lr": 0}, "4.W": {"lr": 0.01}}
+    optimizer = kb.descent.optimizers.resolve(name, lr=lr, groups=groups, **decay)
+    layers = lambda: [nn.Dense(5), nn.Tanh(), nn.Dense(4), nn.Tanh(), nn.Dense(2)]  # noqa: E731
+    net, plain = (nn.Network(layers(), nn.CrossEntropy(), dtype=np.float64).build((2,)) for _ in range(2))
+    first = net.params["0.W"].copy()
+    run = net.fit(X, y, optimizer, epochs=2, batch_size=64)
+    alone = copy.deepcopy(optimizer)
+    for epoch in range(2):
+        for x, labels in nn.batches(X, y, size=64, seed=0).epoch(epoch):
+            alone.update(plain.params, plain.gradient(x, labels))
+    np.testing.assert_array_equal(net.params["0.W"], first)
+    np.testing.assert_allclose(net.vector, plain.vector, rtol=1e-9)
+    assert run.success
+    clipped = kb.descent.optimizers.resolve(name, lr=0.01, groups=groups, clipnorm=1e-3)
+    assert net.fit(X, y, clipped, epochs=1).history.clipped.all()
+
+
 def test_clipping_and_schedules_train_too(toys):
     X, y = toys
     lr = kb.schedules.cosine(0.1, 40)

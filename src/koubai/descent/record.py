@@ -591,7 +591,7 @@ def describe_optimizer(optimizer: Optimizer | str) -> dict[str, Any] | str:
         "name": type(optimizer).__name__,
         "semantics": optimizer.semantics,
         "lr": lr,
-        "hyperparameters": optimizer.hyperparameters,
+        "hyperparameters": dict(optimizer.hyperparameters),
     }
 
 

@@ -802,6 +802,8 @@ class Training(_Descent):
     def _clips(self, point: Point) -> bool:
         hyper = self.optimizer.hyperparameters
         value, limit = hyper["clipvalue"], hyper["clipnorm"]
+        if hyper["groups"]:
+            return super()._clips(point)
         if value is not None:
             return bool(point.grad_norm > value)
         if limit is None:
