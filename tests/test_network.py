@@ -1312,6 +1312,62 @@ def test_a_training_goes_on_bit_for_bit(stop_at, toys, tmp_path, monkeypatch):
     np.testing.assert_array_equal(run.best_x["0.W"], expected.best_x["0.W"])
 
 
+NUMBERS = {
+    "epochs": {"epochs": np.int64(4)},
+    "batch_size": {"batch_size": np.int32(32)},
+    "patience": {"patience": np.int64(3), "min_delta": np.float32(0.0)},
+    "min_delta": {"min_delta": np.int64(0)},
+    "gtol": {"gtol": np.float32(1e-12)},
+    "target": {"target": np.float32(1e-12)},
+    "validation": {"validation": np.float32(0.25)},
+    "milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, (np.int64(3), 9), gamma=np.float32(0.5)))},
+    "list of milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, [3, 9]))},
+    "array of milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, np.array([3, 9])))},
+    "schedule": {"optimizer": kb.SGD(lr=kb.schedules.warmup(kb.schedules.cosine(np.float32(0.1), np.int64(50)), 3))},
+    "plateau": {"optimizer": kb.SGD(lr=kb.schedules.plateau(np.float64(0.1), patience=np.int64(0)))},
+    "rate": {"optimizer": kb.Adam(lr=np.float32(0.1), beta1=np.float64(0.5))},
+    "groups": {"optimizer": kb.Adam(lr=0.1, groups={"0.*": {"lr": np.float32(0.01)}})},
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_numbers_of_numpy_are_saved_and_resumed(case, toys, tmp_path):
+    X, y = toys
+    options = {"optimizer": "adam", "epochs": 4} | NUMBERS[case]
+    file = tmp_path / "training.npz"
+    net, again = small(seed=np.int64(3)), small(seed=3)
+    whole = net.fit(X, y, **options)
+    small(seed=3).fit(X, y, **options | {"epochs": np.int64(2), "checkpoint": (file, np.int64(4))})
+    run = again.fit(X, y, **options, resume=file, checkpoint=file)
+    np.testing.assert_array_equal(net.vector, again.vector)
+    assert run.message == whole.message
+    run.save(tmp_path / "run.npz")
+    back = kb.load(tmp_path / "run.npz")
+    assert back.optimizer == run.optimizer
+    assert json.loads(json.dumps(run.options)) == back.options
+
+
+def test_numbers_of_numpy_in_functions_and_descents(toys, tmp_path):
+    def f(x):
+        return np.sum((x - 1) ** 2)
+
+    options = {"max_steps": np.int64(30), "gtol": np.float32(1e-9), "target": np.float32(-1), "seed": np.int64(1)}
+    schedule = kb.schedules.step(0.1, (np.int64(5), np.int64(9)), gamma=0.5)
+    run = kb.minimize(f, np.zeros(2), kb.SGD(lr=schedule), checkpoint=(tmp_path / "c.npz", np.int64(7)), **options)
+    assert type(run.options["max_steps"]) is int
+    longer = kb.resume(tmp_path / "c.npz", f, max_steps=np.int64(40))
+    whole = kb.minimize(f, np.zeros(2), kb.SGD(lr=schedule), **options | {"max_steps": 40})
+    np.testing.assert_array_equal(longer.x, whole.x)
+    longer.save(tmp_path / "run.npz")
+    assert kb.load(tmp_path / "run.npz", f).optimizer == run.optimizer
+    assert repr(schedule) == "step(lr=0.1, every=(5, 9), gamma=0.5)"
+    fitted = kb.fit(
+        lambda p, X: np.mean((X - p) ** 2), np.zeros(2), toys[0], epochs=np.int64(3), seed=np.int64(2),
+        checkpoint=tmp_path / "f.npz",
+    )  # fmt: skip
+    assert fitted.success
+
+
 def test_a_checkpoint_of_another_training_is_refused(toys, tmp_path):
     X, y = toys
     file = tmp_path / "training.npz"

@@ -605,6 +605,7 @@ def restore_optimizer(saved: Mapping[str, Any] | str) -> Optimizer | str:
 def _describe_schedule(schedule: schedules.Schedule) -> dict[str, Any]:
     fields = {f.name: getattr(schedule, f.name) for f in dataclasses.fields(schedule)}
     nested = {k: _describe_schedule(v) if isinstance(v, schedules.Schedule) else v for k, v in fields.items()}
+    nested = {k: list(v) if isinstance(v, tuple) else v for k, v in nested.items()}
     return {"schedule": type(schedule).__name__, **nested}
 
 
