@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -197,6 +198,27 @@ def test_dropout_leaves_out_the_share_and_keeps_the_mean(shape, dtype):
     np.testing.assert_array_equal(layer.backward(x), y)
     np.testing.assert_array_equal(layer.forward(x, train=True, seed=3), y)
     assert (layer.forward(x, train=True, seed=4) != y).any()
+
+
+def test_dropout_draws_new_masks_at_every_call_from_its_seed():
+    x, layer, other = np.ones((20, 30)), nn.Dropout(), nn.Dropout()
+    masks = [layer.forward(x, train=True) for _ in range(3)]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(masks, 2))
+    layer.forward(x)  # evaluation draws nothing
+    resumed = copy.deepcopy(layer)
+    masks.append(layer.forward(x, train=True))
+    np.testing.assert_array_equal(resumed.forward(x, train=True), masks[3])
+    for seed in (0, 0, 5, np.int64(5)):
+        again = [other.forward(x, train=True, seed=seed), *(other.forward(x, train=True) for _ in range(3))]
+        assert np.array_equal(again, masks) == (seed == 0)
+    layer.forward(x, train=True)
+    dx = layer.backward(np.ones_like(x))
+    assert not np.array_equal(dx, masks[3])
+    layer.forward(x, train=True, seed=0)
+    masks[3], dx = masks[0], layer.backward(np.ones_like(x))
+    np.testing.assert_array_equal(dx, masks[3])  # backward has the mask of its forward
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        layer.forward(x, train=True, seed=-1)
 
 
 def test_dropout_draws_again_into_the_same_memory():
@@ -396,6 +418,119 @@ def test_layers_hand_their_fans_to_the_initializer():
     ],
 )
 def test_refusals(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+W, B = np.arange(6.0).reshape(3, 2), np.array([1.0, -1.0])
+K = np.arange(8.0).reshape(2, 1, 2, 2)
+ROWS, IMAGE = np.arange(12.0).reshape(4, 3) / 7, np.arange(18.0).reshape(2, 1, 3, 3)
+
+
+# What makes a layer with given weights, x, and what comes out.
+GIVEN = {
+    "Dense(W, b)": (lambda: nn.Dense(W, B), ROWS, ROWS @ W + B),
+    "Dense(W)": (lambda: nn.Dense(W), ROWS, ROWS @ W),
+    "Dense(lists)": (lambda: nn.Dense(W.tolist(), B.tolist()), ROWS, ROWS @ W + B),
+    "Dense(W, bias=False)": (lambda: nn.Dense(W, bias=False), ROWS, ROWS @ W),
+    "whole numbers": (lambda: nn.Dense(W.astype(int), B.astype(int)), ROWS, ROWS @ W + B),
+    "float32": (lambda: nn.Dense(W.astype(np.float32), B.astype(np.float32)), ROWS, ROWS @ W + B),
+    "set by name": (lambda: set_before(nn.Dense(2), W=W, b=B), ROWS, ROWS @ W + B),
+    "one set": (lambda: set_before(nn.Dense(2), W=W), ROWS, ROWS @ W),
+    "set at once": (lambda: set_at_once(nn.Dense(2), {"W": W, "b": B}), ROWS, ROWS @ W + B),
+    "Conv2D(W, b)": (
+        lambda: nn.Conv2D(K, B),
+        IMAGE,
+        np.stack(
+            [(IMAGE[:, 0, i : i + 2, j : j + 2].reshape(2, 4) @ K.reshape(2, 4).T + B) for i in (0, 1) for j in (0, 1)],
+            axis=-1,
+        ).reshape(2, 2, 2, 2),
+    ),
+    "Embedding(W)": (lambda: nn.Embedding(W), np.array([[2, 0]]), W[[[2, 0]]]),
+    "BatchNorm": (
+        lambda: set_before(nn.BatchNorm(eps=1e-12), gamma=np.full(3, 2.0), beta=np.ones(3)),
+        ROWS,
+        2.0 * ROWS + 1.0,
+    ),
+}
+
+
+def set_before(layer, **arrays):
+    for name, array in arrays.items():
+        layer.params[name] = array
+    return layer
+
+
+def set_at_once(layer, arrays):
+    layer.params = arrays
+    return layer
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_weights_that_are_given_are_used(case):
+    make, x, y = GIVEN[case]
+    np.testing.assert_allclose(make().forward(x), y, rtol=1e-6)
+    net = nn.Network([make()], nn.MSE(), dtype=np.float64)
+    np.testing.assert_allclose(net.build(x.shape[1:]).outputs(x), y, rtol=1e-6)
+    copied = copy.deepcopy(make())
+    np.testing.assert_allclose(copied.forward(x), y, rtol=1e-6)
+
+
+def test_weights_are_set_at_any_time():
+    layer = nn.Dense(2)
+    layer.forward(ROWS)
+    for set_now in (
+        lambda: layer.params.update(W=W, b=B),
+        lambda: set_at_once(layer, {"W": W, "b": B}),
+        lambda: set_before(layer, W=W, b=B),
+        lambda: layer.params.__ior__({"W": W, "b": B}),
+    ):
+        layer.params["W"] *= 0.0
+        set_now()
+        np.testing.assert_array_equal(layer.forward(ROWS), ROWS @ W + B)
+    again = pickle.loads(pickle.dumps(layer))
+    again.params["W"] = 2 * W
+    np.testing.assert_array_equal(again.forward(ROWS), ROWS @ (2 * W) + B)
+    np.testing.assert_array_equal(layer.params["W"], W)
+
+
+def test_a_layer_alone_has_the_very_arrays_and_a_network_copies():
+    weights = W.copy()
+    layer = nn.Dense(weights, B)
+    layer.forward(ROWS)
+    weights *= 2.0  # as the articles' own loop does
+    np.testing.assert_array_equal(layer.forward(ROWS), ROWS @ (2 * W) + B)
+    net = nn.Network([nn.Dense(weights, B)], nn.MSE(), dtype=np.float64)
+    net.fit(ROWS, ROWS[:, :2], "sgd", epochs=1)
+    np.testing.assert_array_equal(weights, 2 * W)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Dense(2, B), r"b goes with weights, Dense\(W, b\)"),
+        (lambda: nn.Dense(W, B, bias=False), "bias=False leaves b out, but b was given"),
+        (lambda: nn.Dense(B), r"W must have the form \(inputs, units\), got shape \(2,\)"),
+        (lambda: nn.Conv2D(W), r"W must have the form \(filters, channels, height, width\), got shape \(3, 2\)"),
+        (
+            lambda: nn.Dense(W.T, np.ones(3)).forward(ROWS),
+            r"W was given with shape \(2, 3\), but it must have \(3, 3\)",
+        ),
+        (lambda: nn.Dense(W, np.ones(3)).forward(ROWS), r"b was given with shape \(3,\), but it must have \(2,\)"),
+        (lambda: set_before(nn.Dense(2), W=W.T).forward(ROWS), r"it must have \(3, 2\); give its transpose, .T"),
+        (
+            lambda: set_before(nn.Dense(2), w=W).forward(ROWS),
+            r"Dense\(2\): there is no 'w' among its arrays \('W', 'b'\)",
+        ),
+        (lambda: set_before(nn.Dense(2), W=W * np.nan).forward(ROWS), r"W must be finite in float64, but .*W\[0, 0\]"),
+        (lambda: set_before(nn.ReLU(), W=W).forward(ROWS), r"ReLU\(\): there is no 'W' among its arrays \(none\)"),
+        (lambda: set_before(prepared(nn.Dense(2), (4, 3))[0], w=W), "there is no 'w' among the weights 'W', 'b'"),
+        (lambda: set_before(prepared(nn.Dense(2), (4, 3))[0], W=B), r"W was given with shape \(2,\)"),
+        (lambda: set_at_once(prepared(nn.Dense(2), (4, 3))[0], {"W": W}), "'b' is missing"),
+        (lambda: prepared(nn.Dense(2), (4, 3))[0].params.pop("W"), "can't be taken away"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
 

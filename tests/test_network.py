@@ -54,6 +54,104 @@ def test_params_are_views_of_one_vector():
     assert net.output_shapes == [(8,), (8,), (2,)]
 
 
+WEIGHTS = {"0.W": np.arange(16.0).reshape(2, 8) / 10, "0.b": np.ones(8), "2.W": np.ones((8, 2)), "2.b": np.ones(2)}
+
+
+def replaced(net, **arrays):
+    for name, value in arrays.items():
+        setattr(net, name, value)
+
+
+def one_by_one(net, weights):
+    for name, value in weights.items():
+        net.params[name] = value
+
+
+def by_layers(net, weights):
+    for name, value in weights.items():
+        net.layers[int(name[0])].params[name[2:]] = value
+
+
+# What sets all the weights of a network.
+SETTERS = {
+    "one by one": one_by_one,
+    "by layers": by_layers,
+    "update": lambda net, weights: net.params.update(weights),
+    "set_params": lambda net, weights: net.set_params(weights),
+    "params": lambda net, weights: replaced(net, params=weights),
+    "lists": lambda net, weights: net.set_params({name: value.tolist() for name, value in weights.items()}),
+    "vector": lambda net, weights: replaced(net, vector=np.concatenate([w.ravel() for w in weights.values()])),
+}
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("how", SETTERS)
+def test_weights_that_are_set_are_trained(how, built, toys):
+    X, y = toys
+    net = small(dtype=np.float64)
+    if built:
+        net.fit(X, y, epochs=1)
+    elif how == "vector":
+        with pytest.raises(InputError, match="vector needs the weights"):
+            SETTERS[how](net, WEIGHTS)
+        return
+    SETTERS[how](net, WEIGHTS)
+    run = net.fit(X, y, kb.SGD(lr=1e-3), epochs=2)
+    for name, value in WEIGHTS.items():
+        np.testing.assert_array_equal(run.history.x[name][0], value)
+        assert 0 < np.abs(net.params[name] - value).max() < 0.1
+        assert np.shares_memory(net.params[name], net.vector)
+        np.testing.assert_array_equal(net.layers[int(name[0])].params[name[2:]], net.params[name])
+    hidden = np.tanh(X @ net.params["0.W"] + net.params["0.b"])
+    np.testing.assert_allclose(net.outputs(X), hidden @ net.params["2.W"] + net.params["2.b"])
+    np.testing.assert_allclose(net.layers[0].forward(X), X @ net.params["0.W"] + net.params["0.b"])
+
+
+def test_the_loop_of_the_articles_trains_a_networks_own_arrays(toys):
+    X, y = toys
+    net = small(dtype=np.float64).build((2,))
+    before, optimizer = net.loss(X, y), kb.SGD(lr=0.1)
+    for _ in range(10):
+        g = net.gradient(X, y)
+        for name in net.params:
+            net.params[name] -= 0.1 * g[name]
+    first = net.loss(X, y)
+    for _ in range(10):
+        optimizer.update(net.params, net.gradient(X, y))
+    assert before > first > net.loss(X, y)
+    grads = kb.grad(lambda p: sum(np.sum(a**2) for a in p.values()))(net.params)
+    np.testing.assert_allclose(grads["0.W"], 2 * net.params["0.W"])
+
+
+def test_weights_that_do_not_fit_a_network_are_refused(toys):
+    X, y = toys
+    net = small()
+    kept = net.build((2,)).vector.copy()
+    for weights, message in (
+        ({"0.W": np.ones((8, 2))}, r"0.W was given with shape \(8, 2\), but it must have \(2, 8\); give its transpose"),
+        ({"0.b": np.ones(8), "0.w": 1}, "there is no '0.w' among the weights '0.W', '0.b', '2.W', '2.b'"),
+        ({"0.b": np.full(8, 1e300)}, r"0.b must be finite in float32, but 0.b\[0\] is not"),
+        ([np.ones(8)], "params must be a dict of arrays by name"),
+    ):
+        with pytest.raises(InputError, match=message):
+            net.set_params(weights)
+        np.testing.assert_array_equal(net.vector, kept)
+    for name, message in (("W", "there is no 'W' among the weights: give"), ("7.W", "no '7.W'"), ("1.W", "no 'W'")):
+        with pytest.raises(InputError, match=message):
+            small().set_params({name: np.ones((2, 8))}).fit(X, y)
+
+
+def test_weights_that_are_set_between_epochs_are_trained_on(toys):
+    X, y = toys
+    net, mask = small(), np.arange(16).reshape(2, 8) % 3 > 0
+
+    def prune(epoch):
+        net.params["0.W"] = net.params["0.W"] * mask
+
+    net.fit(X, y, kb.SGD(lr=1e-14), epochs=3, on_epoch=prune)
+    np.testing.assert_array_equal(net.params["0.W"] == 0, ~mask)
+
+
 def test_the_seed_makes_the_weights():
     a, b, c = small(0).build((3,)), small(0).build((3,)), small(1).build((3,))
     np.testing.assert_array_equal(a.vector, b.vector)
@@ -252,7 +350,8 @@ def test_the_run_tells_the_epochs(toys):
     run = net.fit(X, y, kb.Adam(lr=0.02), epochs=6, batch_size=32, validation=(X[:50], y[:50]), on_epoch=told.append)
     epochs = run.history.epochs
     assert run.nit == 6 * 7
-    assert run.status is kb.Status.max_steps
+    assert run.status is kb.Status.finished
+    assert run.success
     assert run.message == "all 6 epochs are over: 42 steps"
     assert run.gradient_source == "backprop"
     np.testing.assert_array_equal(epochs.t, np.arange(1, 7) * 7)
@@ -333,7 +432,7 @@ def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monk
     state = optimizer.init(x, layout)
     batches = [batch for epoch in range(2) for batch in nn.batches(X, y, size=64, seed=0).epoch(epoch)]
     run = net.fit(X, y, optimizer, epochs=2, batch_size=64)
-    model = _NetworkModel(small(dtype=dtype).build((2,)), None, None, False)
+    model = _NetworkModel(small(dtype=dtype).build((2,)), None, None)
     gradient = kb.value_and_grad(lambda params, X, y: model.loss(params, X, y)[0])
     for t, (xs, ys) in enumerate(batches):
         fun, g = gradient(layout.view(x), xs.astype(dtype), ys)
@@ -348,6 +447,33 @@ def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monk
         np.testing.assert_allclose(net.vector, x, rtol=1e-5, atol=1e-7)
     else:
         np.testing.assert_array_equal(net.vector, x)
+
+
+@pytest.mark.parametrize("in_machine_code", [False, True], ids=["numpy", "machine code"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "nadam", "lamb", "dog", "asgd"])
+def test_groups_train_as_they_update_alone(name, in_machine_code, toys, monkeypatch):
+    """The first layer is frozen, biases do not decay, the last layer has a rate of its own."""
+    X, y = toys
+    monkeypatch.setattr(lane, "FUSED", 0 if in_machine_code else 10**9)
+    known = kb.descent.optimizers.resolve(name).hyperparameters
+    decay = {"weight_decay": 0.1} if "weight_decay" in known else {}
+    bias = dict.fromkeys(decay, 0)
+    lr = kb.schedules.step(0.05, 3, gamma=0.5)
+    groups = {"*.b": bias or {"lr": 0.02}, "0.*": {"lr": 0}, "4.W": {"lr": 0.01}}
+    optimizer = kb.descent.optimizers.resolve(name, lr=lr, groups=groups, **decay)
+    layers = lambda: [nn.Dense(5), nn.Tanh(), nn.Dense(4), nn.Tanh(), nn.Dense(2)]  # noqa: E731
+    net, plain = (nn.Network(layers(), nn.CrossEntropy(), dtype=np.float64).build((2,)) for _ in range(2))
+    first = net.params["0.W"].copy()
+    run = net.fit(X, y, optimizer, epochs=2, batch_size=64)
+    alone = copy.deepcopy(optimizer)
+    for epoch in range(2):
+        for x, labels in nn.batches(X, y, size=64, seed=0).epoch(epoch):
+            alone.update(plain.params, plain.gradient(x, labels))
+    np.testing.assert_array_equal(net.params["0.W"], first)
+    np.testing.assert_allclose(net.vector, plain.vector, rtol=1e-9)
+    assert run.success
+    clipped = kb.descent.optimizers.resolve(name, lr=0.01, groups=groups, clipnorm=1e-3)
+    assert net.fit(X, y, clipped, epochs=1).history.clipped.all()
 
 
 def test_clipping_and_schedules_train_too(toys):
@@ -386,7 +512,7 @@ def test_early_stopping_brings_back_the_best_weights(toys):
     epochs = run.history.epochs
     best = int(np.argmin(epochs.validation_fun))
     assert len(epochs) == best + 1 + 5
-    assert run.status is kb.Status.stopped
+    assert run.status is kb.Status.finished
     assert "has not fallen" in run.message
     assert run.best_fun == epochs.validation_fun[best] == net.evaluate(X[20:40], noise[20:40]).loss
     for name in net.params:
@@ -398,6 +524,79 @@ def test_early_stopping_brings_back_the_best_weights(toys):
     )  # fmt: skip
     np.testing.assert_array_equal(kept.params["0.W"], again.x["0.W"])
     assert not np.array_equal(again.x["0.W"], again.best_x["0.W"])
+
+
+@pytest.mark.parametrize(
+    ("case", "lr", "options"),
+    [
+        ("falls", 0.1, {}),
+        ("rises", 30.0, {"patience": 3}),
+        ("rises and falls", 3.0, {}),
+        ("batch size 1", 0.5, {"batch_size": 1, "epochs": 2}),
+        ("penalty", 0.1, {}),
+        ("statistics and noise", 0.3, {}),
+        ("diverges", 1e5, {}),
+        ("no epoch", 0.1, {"epochs": 0}),
+    ],
+)
+def test_the_best_loss_is_that_of_the_best_point(case, lr, options, toys):
+    """Along an epoch the loss is that of other weights than those at its end; and the start counts."""
+    X, y = toys
+    net = everything_on() if case == "statistics and noise" else small(dtype=np.float64, l2=0.1 * (case == "penalty"))
+    net.build((2,))
+    begun = net.loss(X, y)
+    run = net.fit(X, y, kb.SGD(lr=lr), restore_best=True, **{"epochs": 8} | options)
+    assert run.best_fun == pytest.approx(net.loss(X, y), rel=1e-6)
+    for name, value in net.params.items():
+        np.testing.assert_array_equal(value, run.best_x[name])
+    assert run.best_fun <= run.fun * (1 + 1e-6)
+    assert run.best_fun <= begun * (1 + 1e-6)
+    if case == "rises":
+        np.testing.assert_array_equal(run.best_x["0.W"], run.history.x["0.W"][0])
+
+
+@pytest.mark.parametrize("lr", [0.05, 0.9, 3.0])
+def test_the_best_loss_of_a_function_is_that_of_the_best_point(lr):
+    X, y = regression(50)
+    start = {"w": np.array([1.0, -2.0, 0.5]), "b": 1.9}
+
+    def loss(p, X, y):
+        return np.mean((X @ p["w"] + p["b"] - y) ** 2)
+
+    run = kb.fit(loss, start, (X, y), kb.SGD(lr=lr), epochs=3, batch_size=7)
+    same = kb.minimize(loss, start, kb.SGD(lr=lr), batches=nn.batches(X, y, size=7), max_steps=run.nit, gtol=0)
+    for found in (run, same):
+        assert found.best_fun == pytest.approx(loss(found.best_x, X, y), rel=1e-9)
+        assert found.best_fun <= min(loss(start, X, y), found.fun) * (1 + 1e-9)
+
+
+# (min_delta, patience, validation losses by the epoch after the start's, epochs made, the best one; 0 is the start)
+STOPS = [
+    (0.0, 2, [5.0, 4.0, 3.0, 3.0, 3.5, 1.0], 5, 3),
+    (0.1, 2, [5.0, 4.0, 3.95, 3.92, 1.0], 4, 2),  # falls that don't count move nothing
+    (0.1, 2, [5.0, 4.0, 3.95, 3.85, 3.84, 3.83, 1.0], 6, 4),  # but add up
+    (0.1, 2, [12.0, 11.0, 11.0, 11.0, 1.0], 4, 0),  # the start was better than all of them
+    (0.0, 1, [12.0, 11.0, 9.0, 9.5, 1.0], 4, 3),
+    (0.0, 3, [np.nan, np.nan, np.nan, 1.0], 3, 0),
+]
+
+
+@pytest.mark.parametrize(("min_delta", "patience", "losses", "made", "best"), STOPS)
+def test_only_a_fall_by_min_delta_counts(min_delta, patience, losses, made, best, toys, monkeypatch):
+    X, y = toys
+    told = iter([10.0, *losses])
+    monkeypatch.setattr(_NetworkModel, "validate", lambda self, params, carried: (next(told), None))
+    seen = []
+    net = small()
+    run = net.fit(
+        X, y, "sgd", epochs=20, patience=patience, min_delta=min_delta, validation=(X, y),
+        on_epoch=lambda epoch: seen.append(net.vector.copy()),
+    )  # fmt: skip
+    assert len(run.history.epochs) == made
+    assert run.best_fun == [10.0, *losses][best]
+    np.testing.assert_array_equal(net.vector, [small().build((2,)).vector, *seen][best])
+    assert run.status is kb.Status.finished
+    assert run.success
 
 
 def test_target_and_gtol_are_asked_of_all_the_data(toys):
@@ -447,8 +646,78 @@ def test_sample_weights_weigh(toys):
     repeated = twice.fit(X[rows], y[rows], kb.SGD(lr=0.5), epochs=3, batch_size=len(rows))
     np.testing.assert_allclose(net.vector, twice.vector, rtol=1e-9)
     np.testing.assert_allclose(weighted.history.epochs.fun, repeated.history.epochs.fun, rtol=1e-9)
-    np.testing.assert_allclose(weighted.history.epochs.accuracy, repeated.history.epochs.accuracy, rtol=1e-9)
     assert weighted.fun == pytest.approx(repeated.fun, rel=1e-9)
+    unweighted = small(dtype=np.float64).fit(X, y, kb.SGD(lr=1e-14), epochs=1, batch_size=60)
+    still = small(dtype=np.float64).fit(X, y, kb.SGD(lr=1e-14), epochs=1, batch_size=7, sample_weight=w)
+    np.testing.assert_array_equal(still.history.epochs.accuracy, unweighted.history.epochs.accuracy)
+    assert still.history.epochs.fun[0] == pytest.approx(small(dtype=np.float64).build((2,)).loss(X, y, w))
+
+
+FEW = np.arange(200) % 20 == 0  # 5 % of the samples
+OWN = np.where(np.arange(200) % 3 == 0, 3.0, 0.5)
+
+
+def weighted_mean(y, w):
+    return np.sum(w * y) / np.sum(w)
+
+
+# What weighs the samples, and the weight that each has then.
+WEIGHED = {
+    "balanced": ({"class_weight": "balanced"}, np.where(FEW, 10.0, 10 / 19)),
+    "classes": ({"class_weight": {0: 1.0, 1: 7.0}}, np.where(FEW, 7.0, 1.0)),
+    "samples": ({"sample_weight": OWN}, OWN),
+    "large samples": ({"sample_weight": 1000 * OWN}, OWN),
+    "both": ({"class_weight": {1: 7.0}, "sample_weight": OWN}, np.where(FEW, 7.0, 1.0) * OWN),
+    "loss": ({}, np.where(FEW, 7.0, 1.0)),  # the loss has class weights of its own
+    "loss and samples": ({"sample_weight": OWN}, np.where(FEW, 7.0, 1.0) * OWN),
+    "batches": ({}, OWN),  # that come with their weights
+}
+
+
+@pytest.mark.parametrize("size", [1, 4, 32, 200])
+@pytest.mark.parametrize("kind", ["two classes", "yes or no", "numbers"])
+@pytest.mark.parametrize("case", WEIGHED)
+def test_the_size_of_the_batches_does_not_move_the_weighted_optimum(case, kind, size):
+    """With nothing to learn from, the best intercept is that of the weighted mean."""
+    options, w = WEIGHED[case]
+    own = {"class_weight": (1.0, 7.0)} if case.startswith("loss") else {}
+    X, y = np.zeros((200, 1)), FEW.astype(np.int64)
+    if kind == "numbers":
+        if own or "class_weight" in options:
+            return
+        y = np.where(FEW, 4.0, 1.0) + np.arange(200) / 100
+    loss = {"two classes": nn.CrossEntropy, "yes or no": nn.BinaryCrossEntropy, "numbers": nn.MSE}[kind](**own)
+    net = nn.Network([nn.Dense(2 if kind == "two classes" else 1)], loss, dtype=np.float64)
+    given = X, y
+    if case == "batches":
+        order = nn.batches(X, y, size)
+        given = (lambda epoch: [(X[rows], y[rows], OWN[rows]) for rows in order.rows(epoch)], None)
+        options = {}
+    steps = -(-200 // size)
+    epochs = max(40, 1500 // steps)
+    lr = kb.schedules.cosine(0.4 if size > 4 else 0.05, steps=steps * epochs)
+    net.fit(*given, kb.SGD(lr=lr), epochs=epochs, batch_size=size, record="off", **options)
+    b = net.params["0.b"]
+    mean = weighted_mean(y, w)
+    best = mean if kind == "numbers" else np.log(mean / (1 - mean))
+    assert (b[1] - b[0] if kind == "two classes" else b[0]) == pytest.approx(best, rel=0.03, abs=0.03)
+
+
+def test_the_mean_loss_of_many_samples_is_weighed_as_one_batch(toys):
+    X, y = np.tile(toys[0], (15, 1)), np.sort(np.tile(toys[1], 15))
+    for loss in (nn.CrossEntropy(class_weight=[1.0, 30.0]), nn.BinaryCrossEntropy(class_weight=[1.0, 30.0])):
+        net = nn.Network([nn.Dense(2 if isinstance(loss, nn.CrossEntropy) else 1)], loss, dtype=np.float64).build((2,))
+        w = np.linspace(0.0, 2.0, len(y))
+        for weights in (None, w):
+            assert net.loss(X, y, weights) == pytest.approx(float(loss(net.outputs(X), y, weights)))
+
+
+def test_weights_come_with_every_batch_or_with_none(toys):
+    X, y = toys
+    with pytest.raises(InputError, match="batch 1 of epoch 0 has 3 parts, the first one 2"):
+        small().fit(lambda epoch: [(X, y), (X, y, np.ones(200))])
+    with pytest.raises(InputError, match="no sample has a weight above 0"):
+        small().fit(lambda epoch: [(X, y, np.zeros(200))])
 
 
 def test_a_batch_of_weightless_samples_teaches_nothing(toys):
@@ -456,11 +725,11 @@ def test_a_batch_of_weightless_samples_teaches_nothing(toys):
     net = small()
     w = (np.arange(200) < 30).astype(float)
     run = net.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=5, sample_weight=w)
-    assert run.status is kb.Status.max_steps
+    assert run.success
     assert np.sum(run.history.fun == 0) > 30
     assert run.fun == pytest.approx(net.loss(X[:30], y[:30]), rel=1e-5)
     left_out = nn.Network([nn.Dense(2)], nn.CrossEntropy(class_weight=[1.0, 0.0]))
-    assert left_out.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=2).status is kb.Status.max_steps
+    assert left_out.fit(X, y, kb.SGD(lr=0.5), epochs=3, batch_size=2).success
 
 
 def test_a_loss_with_class_weights_is_traced_once(toys):
@@ -1043,6 +1312,62 @@ def test_a_training_goes_on_bit_for_bit(stop_at, toys, tmp_path, monkeypatch):
     np.testing.assert_array_equal(run.best_x["0.W"], expected.best_x["0.W"])
 
 
+NUMBERS = {
+    "epochs": {"epochs": np.int64(4)},
+    "batch_size": {"batch_size": np.int32(32)},
+    "patience": {"patience": np.int64(3), "min_delta": np.float32(0.0)},
+    "min_delta": {"min_delta": np.int64(0)},
+    "gtol": {"gtol": np.float32(1e-12)},
+    "target": {"target": np.float32(1e-12)},
+    "validation": {"validation": np.float32(0.25)},
+    "milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, (np.int64(3), 9), gamma=np.float32(0.5)))},
+    "list of milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, [3, 9]))},
+    "array of milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, np.array([3, 9])))},
+    "schedule": {"optimizer": kb.SGD(lr=kb.schedules.warmup(kb.schedules.cosine(np.float32(0.1), np.int64(50)), 3))},
+    "plateau": {"optimizer": kb.SGD(lr=kb.schedules.plateau(np.float64(0.1), patience=np.int64(0)))},
+    "rate": {"optimizer": kb.Adam(lr=np.float32(0.1), beta1=np.float64(0.5))},
+    "groups": {"optimizer": kb.Adam(lr=0.1, groups={"0.*": {"lr": np.float32(0.01)}})},
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_numbers_of_numpy_are_saved_and_resumed(case, toys, tmp_path):
+    X, y = toys
+    options = {"optimizer": "adam", "epochs": 4} | NUMBERS[case]
+    file = tmp_path / "training.npz"
+    net, again = small(seed=np.int64(3)), small(seed=3)
+    whole = net.fit(X, y, **options)
+    small(seed=3).fit(X, y, **options | {"epochs": np.int64(2), "checkpoint": (file, np.int64(4))})
+    run = again.fit(X, y, **options, resume=file, checkpoint=file)
+    np.testing.assert_array_equal(net.vector, again.vector)
+    assert run.message == whole.message
+    run.save(tmp_path / "run.npz")
+    back = kb.load(tmp_path / "run.npz")
+    assert back.optimizer == run.optimizer
+    assert json.loads(json.dumps(run.options)) == back.options
+
+
+def test_numbers_of_numpy_in_functions_and_descents(toys, tmp_path):
+    def f(x):
+        return np.sum((x - 1) ** 2)
+
+    options = {"max_steps": np.int64(30), "gtol": np.float32(1e-9), "target": np.float32(-1), "seed": np.int64(1)}
+    schedule = kb.schedules.step(0.1, (np.int64(5), np.int64(9)), gamma=0.5)
+    run = kb.minimize(f, np.zeros(2), kb.SGD(lr=schedule), checkpoint=(tmp_path / "c.npz", np.int64(7)), **options)
+    assert type(run.options["max_steps"]) is int
+    longer = kb.resume(tmp_path / "c.npz", f, max_steps=np.int64(40))
+    whole = kb.minimize(f, np.zeros(2), kb.SGD(lr=schedule), **options | {"max_steps": 40})
+    np.testing.assert_array_equal(longer.x, whole.x)
+    longer.save(tmp_path / "run.npz")
+    assert kb.load(tmp_path / "run.npz", f).optimizer == run.optimizer
+    assert repr(schedule) == "step(lr=0.1, every=(5, 9), gamma=0.5)"
+    fitted = kb.fit(
+        lambda p, X: np.mean((X - p) ** 2), np.zeros(2), toys[0], epochs=np.int64(3), seed=np.int64(2),
+        checkpoint=tmp_path / "f.npz",
+    )  # fmt: skip
+    assert fitted.success
+
+
 def test_a_checkpoint_of_another_training_is_refused(toys, tmp_path):
     X, y = toys
     file = tmp_path / "training.npz"
@@ -1333,7 +1658,7 @@ def test_the_step_of_a_training_is_one_program(toys):
     """Forward, loss, backward and update are one graph, whose source can be read."""
     X, y = toys
     training = lane.Training.of(
-        _NetworkModel(net := small().build((2,)), None, None, False), nn.batches(X, y, size=50),
+        _NetworkModel(net := small().build((2,)), None, None), nn.batches(X, y, size=50),
         kb.SGD(lr=0.1, momentum=0.9), epochs=1,
     )  # fmt: skip
     next(training.points())

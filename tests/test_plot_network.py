@@ -131,6 +131,14 @@ def test_a_training_without_a_finished_epoch_is_drawn_step_by_step():
     assert run.status is kb.Status.diverged
     plot.run(run).get_figure().canvas.draw()
     assert "diverged" in run._repr_html_()
+    ax = plot.training_curves(run)
+    np.testing.assert_array_equal(lines(ax)["mini-batches"].get_ydata(), run.history.fun)
+    assert "diverged" in ax.get_title()
+    for loss, y in ((kb.nn.MSE(), Y), (kb.nn.BinaryCrossEntropy(), (Y > 0).astype(int))):
+        network = kb.nn.Network([kb.nn.Dense(1)], loss, l2=1.0)
+        run = network.fit(X, y, kb.SGD(lr=1e9), epochs=3)
+        assert not len(run.history.epochs)
+        plot.training(network, run, X, y).canvas.draw()
 
 
 def test_pictures_of_a_real_training():

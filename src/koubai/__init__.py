@@ -135,4 +135,10 @@ def __getattr__(name: str) -> _Any:
     if name in _ON_FIRST_USE:
         module = _importlib.import_module(_ON_FIRST_USE[name])
         return getattr(module, name, module)
-    raise AttributeError(f"module 'koubai' has no attribute {name!r}")
+    from koubai.synonyms import no_attribute, suggestion
+
+    if not name.startswith("_") and not suggestion(name, __all__)[2]:
+        network = _importlib.import_module("koubai.nn").__all__
+        if suggestion(name, network)[2]:
+            raise no_attribute(__name__, name, network, "nn.")
+    raise no_attribute(__name__, name, __all__)

@@ -7,7 +7,7 @@
         ├── InputError (ValueError)         an argument that can't be used; names it, its value and the fix
         │   ├── UnknownNameError            a name that is not in a registry; names the nearest known one
         │   └── ExpressionError             text outside the closed grammar of `koubai.parse`
-        ├── MissingPackageError (ImportError)  a package that an extra installs; names the extra
+        ├── MissingPackageError (ImportError)  a package that this alone needs is not installed; says how to
         ├── FunctionError (ValueError)      the user's function returned something that can't be used
         ├── TraceError                      a function that can't be traced; names file, line, reason and fix
         ├── GradientError                   a gradient that disagrees with a difference; names both numbers
@@ -24,7 +24,6 @@ An exception raised inside the user's own function passes through unchanged, wit
 
 from __future__ import annotations
 
-import difflib
 import sys
 import threading
 import warnings
@@ -32,6 +31,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from koubai.synonyms import suggestion
 
 if TYPE_CHECKING:
     from koubai.descent.record import Run
@@ -194,15 +195,21 @@ class InputError(KoubaiError, ValueError):
 
 
 class UnknownNameError(InputError):
-    """A name that is not in a registry. The message suggests the nearest known one."""
+    """A name that is not in a registry. The message gives koubai's word for it, or the nearest known one."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5)
-        suggestion = next((n for n in names if near and n.lower() == near[0]), None)
-        hint = f"did you mean {suggestion!r}? " if suggestion else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}known: {', '.join(names)}")
-        self.suggestion = suggestion
+        self.suggestion, text, is_sure = suggestion(name, names)
+        rest = "" if is_sure else f"{' ' if text else ''}known: {', '.join(names)}"
+        super().__init__(f"unknown {kind} {name!r}: {text}{rest}")
+
+    @classmethod
+    def of_argument(cls, function: Callable[..., Any], unknown: Iterable[str]) -> UnknownNameError:
+        """Return the error of a call of ``function`` with arguments that it does not know."""
+        import inspect  # not at the top: it is slow
+
+        known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        return cls(f"argument of {function.__name__}", next(iter(unknown)), known)
 
 
 class ExpressionError(InputError):
@@ -210,10 +217,10 @@ class ExpressionError(InputError):
 
 
 class MissingPackageError(KoubaiError, ImportError):
-    """A package that one of koubai's extras installs is not there. The message names the extra."""
+    """A package that is needed for this alone is not installed. The message says how to install it."""
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(f"{what} need {package}, which is not installed: pip install 'koubai[{extra}]'")
+    def __init__(self, what: str, package: str) -> None:
+        super().__init__(f"{what} {package}, which is not installed: pip install {package}")
 
 
 class FunctionError(KoubaiError, ValueError):

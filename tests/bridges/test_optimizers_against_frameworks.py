@@ -107,6 +107,26 @@ def test_schedules_are_pytorchs(name):
             theirs.step()
 
 
+SCHEDULED = [n for n in frameworks.TORCH_NAMES if n not in (*BY_PATH, "rprop")]
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+def test_a_scheduled_path_is_pytorchs(name):
+    """The rate of a step acts where PyTorch lets it act: ASGD's one step later."""
+    torch, curvatures = frameworks.torch, np.array([1.0, 0.3, 3.0])
+    ours = kb.optimizers.resolve(name, lr=schedules.step(0.1, 3, gamma=0.5), semantics="torch")
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64, requires_grad=True)
+    theirs = getattr(torch.optim, frameworks.TORCH_NAMES[name])([weights], lr=0.1)
+    falling = torch.optim.lr_scheduler.StepLR(theirs, 3, gamma=0.5)
+    x = np.array([1.0, -2.0, 0.5])
+    for _ in range(20):
+        ours.update(x, curvatures * x)
+        weights.grad = torch.as_tensor(curvatures) * weights.detach()
+        theirs.step()
+        falling.step()
+        np.testing.assert_allclose(x, weights.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize(
     "settings", [{"patience": 4}, {"patience": 2, "cooldown": 3}, {"patience": 0, "threshold": 0.05}]
 )

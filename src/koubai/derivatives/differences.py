@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Never, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, called, quiet, warn
-from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
+from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten, is_structure
 
 __all__ = [
     "ABOVE",
@@ -69,7 +69,19 @@ ABOVE = "f is not finite above x: the {} is that of the left side"
 FLAT = "f is the same at all points that were looked at: it does not depend on its argument, or is flat around x"
 
 
-@dataclass(frozen=True, repr=False)
+def _operators(ufunc: np.ufunc) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """Return an operator of arrays and its reflection, for a class that has an ``__array_ufunc__``."""
+
+    def operator(self: Any, other: Any) -> Any:
+        return NotImplemented if getattr(other, "__array_ufunc__", ufunc) is None else ufunc(self, other)
+
+    def reflected(self: Any, other: Any) -> Any:
+        return NotImplemented if getattr(other, "__array_ufunc__", ufunc) is None else ufunc(other, self)
+
+    return operator, reflected
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Estimate:
     """A derivative with the error to expect of it.
 
@@ -80,6 +92,11 @@ class Estimate:
     noise: how far f's values are off, absolute: by rounding, and for "adaptive" as measured. One float; for
     elementwise derivatives in the form of x.
     nfev: points at which f was evaluated. warnings: plain sentences; empty when nothing is the matter.
+
+    In arithmetic, comparisons, indexing, iteration, formats and NumPy's functions an Estimate is its value, as in
+    ``x -= lr * kb.numerical_gradient(f, x)``; what comes out is a plain number or array. It can't be written into:
+    ``g *= 0.5`` makes g a plain array, ``g[0] = 0`` raises. Where x is a dict, list or tuple of arrays, its parts are
+    reached by key and by iteration, and arithmetic raises TypeError.
     """
 
     value: Any
@@ -90,10 +107,100 @@ class Estimate:
     noise: Any
     warnings: tuple[str, ...] = ()
 
+    def _parts(self) -> Any:
+        """Return the value as NumPy's own number or array, or the structure that it is."""
+        return np.float64(self.value) if isinstance(self.value, float) else self.value
+
+    def _values(self) -> Any:
+        """Return the value as NumPy's own number or array. Raises TypeError where it is a structure of arrays."""
+        if is_structure(self.value):
+            kind = type(self.value).__name__
+            raise TypeError(
+                f"this Estimate is a {kind} of arrays, which don't compute as one array: take its parts, as in "
+                + ("{key: lr * g for key, g in estimate.items()}" if kind == "dict" else "[lr * g for g in estimate]")
+            )
+        return self._parts()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.array(self._values(), dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(target, Estimate) for target in kwargs.get("out", ())):
+            raise TypeError("an Estimate can't be written into: its error belongs to its value; use np.array(estimate)")
+        own = [part._values() if isinstance(part, Estimate) else part for part in inputs]
+        return getattr(ufunc, method)(*own, **kwargs)
+
+    __add__, __radd__ = _operators(np.add)
+    __sub__, __rsub__ = _operators(np.subtract)
+    __mul__, __rmul__ = _operators(np.multiply)
+    __matmul__, __rmatmul__ = _operators(np.matmul)
+    __truediv__, __rtruediv__ = _operators(np.true_divide)
+    __floordiv__, __rfloordiv__ = _operators(np.floor_divide)
+    __mod__, __rmod__ = _operators(np.remainder)
+    __divmod__, __rdivmod__ = _operators(np.divmod)
+    __pow__, __rpow__ = _operators(np.power)
+    __lt__, __gt__ = _operators(np.less)
+    __le__, __ge__ = _operators(np.less_equal)
+
+    def __eq__(self, other: object) -> Any:
+        return self is other if is_structure(self.value) else self._values() == other
+
+    def __ne__(self, other: object) -> Any:
+        return self is not other if is_structure(self.value) else self._values() != other
+
+    def __neg__(self) -> Any:
+        return -self._values()
+
+    def __pos__(self) -> Any:
+        return +self._values()
+
+    def __abs__(self) -> Any:
+        return abs(self._values())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._values(), digits)
+
+    def __hash__(self) -> int:
+        return hash(self.value)  # that of a number; arrays have none
+
+    def __bool__(self) -> bool:
+        return bool(self._values())
+
+    def __int__(self) -> int:
+        return int(float(self))
+
     def __float__(self) -> float:
         if not isinstance(self.value, float):
             raise TypeError(f"only the estimate of a single number converts to float; .value is {self.value!r}")
         return self.value
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.value)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._parts()[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("an Estimate can't be written into: its error belongs to its value; use np.array(estimate)")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the value has by this name: shape, T, sum(), or the items() of a dict."""
+        if not name.startswith("__") and "value" in self.__dict__:
+            value = self._parts()
+            if hasattr(value, name):
+                return getattr(value, name)
+        raise AttributeError(f"an Estimate has no attribute {name!r}, nor has its value")
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        value = self._values()
+        if isinstance(value, float):
+            return format(value, spec)
+        return np.array2string(value, formatter={"float_kind": lambda number: format(number, spec)})
 
     def __repr__(self) -> str:
         if isinstance(self.value, float):
@@ -115,7 +222,13 @@ class _Found:
 
 
 def derivative(
-    f: Callable[[Any], Any], x: Any, *, n: int = 1, method: str = "adaptive", h: float | None = None
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    n: int = 1,
+    method: str = "adaptive",
+    h: float | None = None,
+    **unknown: Never,
 ) -> Estimate:
     """Derivative: the n-th derivative of f at x, by differences, with its error.
 
@@ -150,13 +263,15 @@ def derivative(
     Richardson, "The approximate arithmetical solution by finite differences", Phil. Trans. A 210, 1911;
     Squire and Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40, 1998.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(derivative, unknown)
     if n not in (1, 2) or isinstance(n, bool):
         raise InputError(f"n must be 1 or 2, the first or the second derivative, got {n!r}")
     return _told(f, estimate(f, x, method, h, elementwise=True, n=n))
 
 
 def numerical_gradient(
-    f: Callable[[Any], Any], x: Parameters, *, method: str = "adaptive", h: float | None = None
+    f: Callable[[Any], Any], x: Parameters, *, method: str = "adaptive", h: float | None = None, **unknown: Never
 ) -> Estimate:
     """Numerical gradient: all partial derivatives of f at x, by differences, with their errors.
 
@@ -166,6 +281,8 @@ def numerical_gradient(
     tuple of arrays.
     h, .error and what raises: as in `derivative`. f never sees the caller's arrays, only copies.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(numerical_gradient, unknown)
     return _told(f, estimate(f, x, method, h, elementwise=False))
 
 

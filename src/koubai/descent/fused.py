@@ -70,9 +70,11 @@ class Fused:
             known = self._params[0]() is params and self._grads[0]() is grads and params.flags.writeable
             if not known and not self._bound([params], [grads]):
                 return None
-        elif self.form is not None or (type(params) is dict and len(params) == len(grads) == len(self.names)):
+        elif self.form is not None or (isinstance(params, dict) and len(params) == len(grads) == len(self.names)):
             try:
-                if type(grads) is not type(params) or not self._bound(self.parts(params), self.parts(grads)):
+                if (type(grads) is not type(params) and not isinstance(grads, dict)) or not self._bound(
+                    self.parts(params), self.parts(grads)
+                ):
                     return None
             except (KeyError, IndexError, TypeError):
                 return None

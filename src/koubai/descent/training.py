@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -36,7 +37,7 @@ from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.reverse import Careful, reverse
 from koubai.graph.trace import Graph, Trace, Traced
-from koubai.parameters import FloatArray, Layout
+from koubai.parameters import FloatArray, Layout, plain
 
 __all__ = ["Epoch", "Frame", "Model", "StepPrograms", "Training"]
 
@@ -90,6 +91,10 @@ class Model(Protocol):
         """What the run calls its function."""
 
     @property
+    def judges(self) -> bool:
+        """Are there data held back, which `validate` looks at?"""
+
+    @property
     def loss(self) -> Callable[..., Any]:
         """(params, [carried], *data) -> loss, or (loss, [carried after], *counts): traced, and run as it is."""
 
@@ -105,11 +110,17 @@ class Model(Protocol):
     def by_differences(self, error: Exception) -> Differences | None:
         """Return what takes the place of backpropagation, which can't be done because of ``error``; None: nothing."""
 
+    def mean(self, params: FloatArray, carried: FloatArray | None) -> float:
+        """Return the loss over all the data."""
+
     def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
         """Return loss and accuracy on the data held back, if there is any."""
 
     def take(self, params: FloatArray, carried: FloatArray | None) -> None:
         """Let the model have these parameters, as its own."""
+
+    def given(self, params: FloatArray) -> FloatArray:
+        """Return the parameters as the model has them after its user had them in hand; before they were ``params``."""
 
     def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
         """Return where the first number that is not finite comes up, as part of a sentence, or nothing."""
@@ -589,7 +600,9 @@ class Training(_Descent):
     layer_sums: list[Any] = field(default_factory=list, init=False)  # [steps, gradient norms, update ratios]
     rows: list[list[Any]] = field(default_factory=list, init=False)  # of the epochs, besides the feed's
     best_carried: FloatArray | None = field(default=None, init=False)
-    waited: int = field(default=0, init=False)  # epochs since the best one
+    start_carried: FloatArray | None = field(default=None, init=False)
+    least: float = field(default=math.inf, init=False)  # the (validation) loss of the last epoch that counted as better
+    waited: int = field(default=0, init=False)  # epochs since then
     ending: Verdict | None = field(default=None, init=False)  # why this epoch is the last
     began: float = field(default_factory=time.monotonic, init=False)
     data: tuple[Any, ...] = field(default=(), init=False)  # of the present step
@@ -619,7 +632,7 @@ class Training(_Descent):
             isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1
         ):
             raise InputError(f"patience must be a whole number of epochs ≥ 1 or None, got {patience!r}")
-        if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or not 0 <= min_delta < math.inf:
+        if isinstance(min_delta, bool) or not isinstance(min_delta, Real) or not 0 <= float(min_delta) < math.inf:
             raise InputError(f"min_delta must be a finite number ≥ 0, got {min_delta!r}")
         if on_epoch is not None and not callable(on_epoch):
             raise InputError(f"on_epoch must be a function of an Epoch or None, got {on_epoch!r}")
@@ -633,15 +646,16 @@ class Training(_Descent):
             "epochs": epochs, "batch_size": getattr(source, "size", None), "patience": patience,
             "min_delta": min_delta, "gtol": gtol, "target": target, "record": record,
         }  # fmt: skip
+        options = {name: plain(value) for name, value in options.items()}
         layout = model.layout
         stopping = Stopping(layout, optimizer, 2**62, gtol=gtol, target=target, follows=False)
         training = cls(
-            _Objective(model), layout, model.start.copy(), optimizer, stopping,  # type: ignore[arg-type]
-            Recorder(layout, record, NUMBERS), None, Feed(source.epoch), seed, options, _Checkpoint.read(checkpoint),
-            why,
+            _Objective(model), layout, model.start.copy(), optimizer, stopping,
+            Recorder(layout, record, NUMBERS), None, Feed(source.epoch), plain(seed), options,
+            _Checkpoint.read(checkpoint), why,
         )  # fmt: skip
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
-        training.patience, training.min_delta = patience, float(min_delta)
+        training.patience, training.min_delta = options["patience"], float(min_delta)
         training._forget_epoch()
         return training
 
@@ -780,14 +794,18 @@ class Training(_Descent):
         self.objective.independent = self.programs.independent
         super()._arrive(point)
         if point.t == 0:
-            self.best = replace(point, x=point.x.copy(), g=NO_GRADIENT)
-            self.best_carried = None if self.model.carried is None else self.model.carried.copy()
+            self.start_carried = self.best_carried = None if self.model.carried is None else self.model.carried.copy()
+            held_back = self.model.validate(point.x, self.start_carried)
+            fun = point.fun if held_back is None else held_back[0] if math.isfinite(held_back[0]) else math.inf
+            self.best = replace(point, x=point.x.copy(), fun=fun, g=NO_GRADIENT)
         if self.verdict is None:
             self.verdict = self.ending
 
     def _clips(self, point: Point) -> bool:
         hyper = self.optimizer.hyperparameters
         value, limit = hyper["clipvalue"], hyper["clipnorm"]
+        if hyper["groups"]:
+            return super()._clips(point)
         if value is not None:
             return bool(point.grad_norm > value)
         if limit is None:
@@ -823,9 +841,13 @@ class Training(_Descent):
         self._forget_epoch()
         fun = ended.mean if validation_fun is None else validation_fun
         self.memory = self.optimizer.observe(self.memory, t, fun)
-        least = math.inf if number == 1 else self.best.fun
-        self.waited = 0 if fun < least - self.min_delta else self.waited + 1
-        if fun < least:
+        if fun < self.least - self.min_delta:
+            # the loss along an epoch says nothing of the start, which `_ends` looks at
+            is_best = validation_fun is None or fun < self.best.fun
+            self.least, self.waited = fun, 0
+        else:
+            is_best, self.waited = False, self.waited + 1
+        if is_best:
             np.copyto(self.spare, frame.x)
             best = Point(t, self.spare, fun, NO_GRADIENT, self.feed.rows[-1][2], is_sample=True)
             self.best, self.spare = best, self.best.x
@@ -833,12 +855,12 @@ class Training(_Descent):
         if self.patience is not None and self.waited >= self.patience:
             which = "loss" if validation_fun is None else "validation loss"
             self.ending = Verdict(
-                Status.stopped,
-                f"the {which} has not fallen by more than {self.min_delta:g} for {self.waited} epochs; the weights of "
-                f"step {self.best.t}, the best, are in best_x",
+                Status.finished,
+                f"the {which} has not fallen by more than {self.min_delta:g} for {self.waited} epochs; "
+                "the best weights are in best_x",
             )
         if number >= self.epochs:
-            self.ending = self.ending or Verdict(Status.max_steps, f"all {self.epochs} epochs are over: {t} steps")
+            self.ending = self.ending or Verdict(Status.finished, f"all {self.epochs} epochs are over: {t} steps")
         if self.on_epoch is not None:
             self.model.take(frame.x, frame.carried)
             told = Epoch(
@@ -847,10 +869,13 @@ class Training(_Descent):
             )  # fmt: skip
             if self.on_epoch(told) is True:
                 self.ending = Verdict(Status.stopped, f"on_epoch returned True after epoch {number}")
+            frame.x[...] = self.model.given(frame.x)
 
     def _epochs(self) -> Epochs:
         assert self.feed is not None
         names = ["lr", "accuracy", "validation_fun", "validation_accuracy"]
+        if not self.rows:  # None would say so otherwise
+            names = ["lr", *["accuracy"] * bool(self.model.counts)]
         names += ["layer_grad_norm", "layer_update_ratio"] if self.is_told else []
         layers = tuple(name for name, _, _ in self.model.layers)
         more: dict[str, Any] = {}
@@ -897,8 +922,28 @@ class Training(_Descent):
         return whole if whole.is_finite else point
 
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
-        """The best point is that after the epoch with the least (validation) loss, which is its fun."""
-        return (self.point if in_haste else self._whole(self.point)), self.best
+        """The best point is that after the epoch with the least validation loss, which is its fun.
+
+        Where no data are held back, it is the best over all the data of the start, the end, and the point after the
+        epoch that had the least mean loss along it.
+        """
+        if in_haste:
+            return self.point, self.best
+        point = self._whole(self.point)
+        if self.model.judges:
+            return point, self.best
+        found = [] if point.is_sample else [(point, self._carried_at(self.point))]
+        seen = {point.t for point, _ in found}
+        start = replace(self.stopping.start, x=self.start)
+        for known, carried in ((self.best, self.best_carried), (start, self.start_carried)):
+            if known.t not in seen:
+                seen.add(known.t)
+                fun = self.model.mean(known.x, carried)
+                if math.isfinite(fun):
+                    found.append((replace(known, fun=fun, is_sample=False), carried))
+        if found:
+            self.best, self.best_carried = min(found, key=lambda pair: pair[0].fun)
+        return point, self.best
 
     def publish(self, best: bool) -> None:
         """Let the model have the parameters of the last point, or of the best."""
@@ -912,11 +957,11 @@ class Training(_Descent):
         header, arrays = super()._written()
         carried = self._carried_at(self.point)
         header |= {
-            "epochs": [self.rows, self.waited, self.counted, self.layer_sums],
+            "epochs": [self.rows, self.waited, self.counted, self.layer_sums, self.least],
             "carries": carried is not None,
         }
         if carried is not None:
-            arrays |= {"carried": carried, "best.carried": self.best_carried}
+            arrays |= {"carried": carried, "best.carried": self.best_carried, "start.carried": self.start_carried}
         return header, arrays
 
     def take_up(self, path: str | os.PathLike[str]) -> None:
@@ -958,10 +1003,11 @@ class Training(_Descent):
             arrays |= {name: array[:before] for name, array in arrays.items() if name.startswith("rows.")}
         self._take_up(header, arrays, points | {"last": last, "start": start})
         self.start = start.x
-        self.rows, self.waited, self.counted, self.layer_sums = header["epochs"]
-        self.best_carried = arrays.get("best.carried")
+        self.rows, self.waited, self.counted, self.layer_sums, self.least = header["epochs"]
+        self.best_carried, self.start_carried = arrays.get("best.carried"), arrays.get("start.carried")
         if goes_on:
             self.at, self.made = FRAMES - 1, last.t - 1  # that the step from there be made next
+            self.verdict = None
         elif not last.is_sample:
             status, message = header["verdict"]
             self.verdict = Verdict(Status[status], message)
@@ -972,7 +1018,7 @@ class Training(_Descent):
         status, waited = header["verdict"][0], header["epochs"][1]
         if (
             self.epochs == self.feed.epoch
-            or status not in ("max_steps", "stopped")
+            or status not in ("finished", "max_steps", "stopped")
             or waited >= (self.patience or math.inf)
         ):
             return False
@@ -997,7 +1043,7 @@ class _Objective:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
-        self.told = self.independent = ""
+        self.told = self.independent = self.disagreement = ""
 
     def measured_error(self, point: Point) -> float:
         return 0.0  # backpropagation, or adaptive differences, which measure it

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -43,11 +45,66 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Weights",
+    "fitting",
 ]
 
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
 Arrays: TypeAlias = dict[str, Any]
+
+
+class Weights(Arrays):
+    """Arrays by name, each in its place: to set one writes its numbers there, in that array's shape and precision.
+
+    Raises InputError for a name that is not there, another shape, or numbers that are not finite; then nothing is set.
+    """
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def update(self, *given: Any, **more: Any) -> None:
+        pairs = [(name, self._checked(name, value)) for name, value in dict(*given, **more).items()]
+        for name, value in pairs:
+            if value is not self[name]:
+                self[name][...] = value
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name not in self:
+            raise InputError(f"there is no {name!r} among the weights {', '.join(map(repr, self))}")
+        own = self[name]
+        if value is own:  # as after params["W"] -= lr * g
+            return value
+        return fitting(value, own.shape, own.dtype, name)
+
+    def __ior__(self, other: Any) -> Weights:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else self._checked(name, default)
+
+    def _stays(self, *_: Any) -> NoReturn:
+        raise InputError(f"{', '.join(map(repr, self))} can't be taken away: set them, as in params[name] = array")
+
+    __delitem__ = pop = popitem = clear = _stays
+
+    def __reduce__(self) -> Any:
+        return Weights, (dict(self),)
+
+
+def fitting(value: Any, shape: Shape, dtype: Any, name: str) -> Any:
+    """Return an array that is given as weights. Raises InputError where its shape or a number doesn't fit."""
+    array = real_array(value, name)
+    if array.shape != shape:
+        turned = "; give its transpose, .T" if array.ndim > 1 and array.T.shape == shape else ""
+        raise InputError(f"{name} was given with shape {array.shape}, but it must have {shape}{turned}")
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype, copy=False)
+    if not np.isfinite(array).all():
+        at = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
+        raise InputError(f"{name} must be finite in {np.dtype(dtype)}, but {name}[{', '.join(map(str, at))}] is not")
+    return array
 
 
 class Layer:
@@ -57,8 +114,9 @@ class Layer:
 
     To write one, override `apply`, in NumPy functions of whole arrays, and `output_shape` and `initial` where the
     defaults don't hold; never a derivative.
-    name: as errors and summaries show it. params: its own arrays by name, made by `build`. state: what it carries from
-    batch to batch without learning it, as running statistics. gradients: of the params, after `backward`.
+    name: as errors and summaries show it. params: its own arrays by name, made by `build`, but for those that were set
+    before: ``layer.params["W"] = W`` sets the weights at any time. state: what it carries from batch to batch without
+    learning it, as running statistics. gradients: of the params, after `backward`.
     """
 
     takes_integers: ClassVar[bool] = False  # does it read whole numbers, as an index is?
@@ -66,9 +124,10 @@ class Layer:
     def __init__(self) -> None:
         self.name = f"{type(self).__name__}()"
         self.input_shape: Shape | None = None  # without the batch axis; None: not built yet
-        self.params: Arrays = {}
-        self.state: Arrays = {}
+        self._params: Arrays = {}
+        self._state: Arrays = {}
         self.gradients: Arrays = {}
+        self._random: np.random.Generator | None = None  # of the noise of the next `forward` in training
         self._run: tuple[Any, ...] | None = None  # what `backward` needs of the last `forward`
         self._paths: Paths | None = None
 
@@ -78,6 +137,35 @@ class Layer:
     def __getstate__(self) -> Arrays:
         """What a copy gets: all but what `backward` needs."""
         return self.__dict__ | {"_run": None, "_paths": None}
+
+    @property
+    def params(self) -> Arrays:
+        return self._params
+
+    @params.setter
+    def params(self, arrays: Mapping[str, Any]) -> None:
+        self._params = self._taken(self._params, arrays)
+
+    @property
+    def state(self) -> Arrays:
+        return self._state
+
+    @state.setter
+    def state(self, arrays: Mapping[str, Any]) -> None:
+        self._state = self._taken(self._state, arrays)
+
+    def _taken(self, own: Arrays, arrays: Mapping[str, Any]) -> Arrays:
+        """Return the arrays with what was given for all of them; before `build` it is kept for that."""
+        if self.input_shape is None:
+            return dict(arrays)
+        if missing := [name for name in own if name not in arrays]:
+            raise InputError(f"{self.name}: {missing[0]!r} is missing; set single ones by name, as in params[name] = W")
+        own.update(arrays)
+        return own
+
+    def lie_in(self, params: Arrays, state: Arrays) -> None:
+        """Take these arrays, which a network has, as its own."""
+        self._params, self._state = Weights(params), Weights(state)
 
     # --- what a layer says of itself
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -101,23 +189,40 @@ class Layer:
 
     # --- what every layer can do
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: Any = np.float64) -> None:
-        """Make ``params`` and ``state`` for samples of this shape. Raises InputError where the shape doesn't fit."""
+        """Make ``params`` and ``state`` for samples of this shape, but for what was set before. Raises InputError where
+        the shape doesn't fit.
+        """
         input_shape = tuple(int(n) for n in input_shape)
         self.output_shape(input_shape)
-        params, state = self.initial(input_shape, rng)
-        self.params = {name: np.asarray(value, dtype) for name, value in params.items()}
-        self.state = {name: np.asarray(value, dtype) for name, value in state.items()}
+        made = self.initial(input_shape, rng)
+        for given, arrays in zip((self._params, self._state), made, strict=True):
+            if unknown := [name for name in given if name not in arrays]:
+                there = ", ".join(map(repr, arrays)) or "none"
+                raise InputError(f"{self.name}: there is no {unknown[0]!r} among its arrays ({there})")
+        params, state = (
+            {
+                name: fitting(given[name], np.shape(value), dtype, f"{self.name}: {name}")
+                if name in given
+                else np.asarray(value, dtype)
+                for name, value in arrays.items()
+            }
+            for given, arrays in zip((self._params, self._state), made, strict=True)
+        )
+        self.lie_in(params, state)
         self.input_shape = input_shape
 
-    def forward(self, x: Any, *, train: bool = False, seed: int = 0) -> Any:
+    def forward(self, x: Any, *, train: bool = False, seed: int | None = None) -> Any:
         """Return the output for a batch x, and keep what `backward` needs.
 
-        train: training or evaluation mode, which Dropout and BatchNorm tell apart; seed: of the weights, made at the
-        first call with the precision of x, and of the noise. Raises InputError where x doesn't fit the layer.
+        train: training or evaluation mode, which Dropout and BatchNorm tell apart. seed: of the weights, made at the
+        first call with the precision of x, and of the noise, 0 if none was given; with a seed the noise begins there,
+        without one it goes on, new at every call. Raises InputError where x doesn't fit the layer.
         """
         x = np.asarray(x)
         if not (self.takes_integers and x.dtype.kind in "iu"):
             x = real_array(x, "x")
+        if seed is not None:
+            seed = _whole(seed, 0, "seed")
         if x.ndim < 2 and not self.takes_integers:
             raise InputError(
                 f"{self.name}: x has shape {x.shape}; axis 0 must be the samples: x[None] is a batch of one"
@@ -125,20 +230,27 @@ class Layer:
         if not x.size:
             raise InputError(f"{self.name}: x is empty (shape {x.shape}); give at least one sample")
         if self.input_shape is None or not (self.params or self.state or x.shape[1:] == self.input_shape):
-            self.build(x.shape[1:], np.random.default_rng(seed), x.dtype if x.dtype.kind == "f" else np.float64)
+            given = [real_array(a, f"{self.name}: {name}").dtype for name, a in self._params.items()]
+            dtype = np.result_type(*given) if given else x.dtype if x.dtype.kind == "f" else np.float64
+            self.build(x.shape[1:], np.random.default_rng(seed or 0), dtype)
         elif x.shape[1:] != self.input_shape:
             raise InputError(f"{self.name} was built for samples of shape {self.input_shape}, got {x.shape[1:]}")
         self.check(x)
         dtype = next((value.dtype for value in self.params.values()), x.dtype)
         if x.dtype.kind == "f":
             x = x.astype(dtype, copy=False)
-        noise = self.noise(x.shape, np.random.default_rng(seed), x.dtype) if train else None
-        before = self.state
-        with np.errstate(all="ignore"):
-            y, after = self.apply(self.params, x, before, train=train, noise=noise)
+        noise = None
         if train:
+            if seed is not None or self._random is None:
+                self._random = np.random.default_rng(seed or 0)
+            noise = self.noise(x.shape, self._random, x.dtype)
+        params, before = dict(self.params), dict(self.state)
+        with np.errstate(all="ignore"):
+            y, after = self.apply(params, x, before, train=train, noise=noise)
+        if train and before:
+            before = {name: value.copy() for name, value in before.items()}
             self.state = after
-        self._run = self.params, x, before, train, noise, y.shape, y.dtype
+        self._run = params, x, before, train, noise, y.shape, y.dtype
         return y
 
     def backward(self, dout: Any) -> Any:
@@ -177,6 +289,25 @@ def _whole(value: Any, least: int, argument: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{argument} must be a whole number ≥ {least}, got {value!r}")
     return int(value)
+
+
+def _given(value: Any, axes: int, form: str) -> Any:
+    """Return the weights W that were given in place of a number, None where a number was. Raises InputError where they
+    have another number of axes."""
+    if not isinstance(value, np.ndarray | list | tuple) or np.ndim(value) == 0:
+        return None
+    W = real_array(value, "W")
+    if W.ndim != axes:
+        raise InputError(f"W must have the form {form}, got shape {W.shape}")
+    return W
+
+
+def _with_bias(W: Any, b: Any, bias: bool) -> Arrays:
+    if b is None:
+        return {"W": W}
+    if not bias:
+        raise InputError("bias=False leaves b out, but b was given")
+    return {"W": W, "b": real_array(b, "b")}
 
 
 def _inward(x: Any) -> Any:
@@ -245,9 +376,9 @@ class LeakyReLU(_Activation):
 
     def __init__(self, slope: float = 0.01) -> None:
         super().__init__()
-        if not isinstance(slope, int | float) or not 0 <= slope < 1:
+        if not isinstance(slope, Real) or not 0 <= float(slope) < 1:
             raise InputError(f"slope must lie in [0, 1), got {slope!r}")
-        self.slope = float(slope)
+        self.slope: float = float(slope)
         self.name = f"LeakyReLU({slope})"
 
     def value(self, x: Any) -> Any:
@@ -298,11 +429,18 @@ class Dense(Layer):
         y = x W + b
 
     units: outputs a sample; W: (inputs, units), b: (units,). init: of W, the name of an initializer or a function; b
-    starts at 0, or is left out. Over the last axis of x. PyTorch's Linear keeps the transpose of W.
+    starts at 0, or is left out. Dense(W, b), or Dense(W), has the weights that are given: used alone, the layer has
+    these very arrays; a network has copies. Over the last axis of x. PyTorch's Linear keeps the transpose of W.
     """
 
-    def __init__(self, units: int, *, init: str | Initializer = "xavier", bias: bool = True) -> None:
+    def __init__(
+        self, units: int | Any, b: Any = None, *, init: str | Initializer = "xavier", bias: bool = True
+    ) -> None:
         super().__init__()
+        if (W := _given(units, 2, "(inputs, units)")) is not None:
+            self._params, units = _with_bias(W, b, bias), W.shape[1]
+        elif b is not None:
+            raise InputError(f"b goes with weights, Dense(W, b); got Dense({units!r}, {b!r})")
         self.units = _whole(units, 1, "units")
         self.init = initializer(init)
         self.bias = bias
@@ -334,16 +472,17 @@ class Conv2D(Layer):
 
     filters: output channels; kernel: height and width of the pattern, a number where they are equal; stride s; padding
     p: zeros around the image, a number, a pair, or "same" for an output of the input's size (odd kernel, stride 1).
-    W: (filters, channels, height, width) as in PyTorch; b: (filters,). init: of W; b starts at 0, or is left out. As
-    everywhere in networks this is a correlation: the pattern is not turned around.
+    W: (filters, channels, height, width) as in PyTorch; b: (filters,). init: of W; b starts at 0, or is left out.
+    Conv2D(W, b), or Conv2D(W), has the weights that are given, as `Dense` has. As everywhere in networks this is a
+    correlation: the pattern is not turned around.
 
     LeCun et al., "Backpropagation Applied to Handwritten Zip Code Recognition", Neural Computation 1989.
     """
 
     def __init__(
         self,
-        filters: int,
-        kernel: int | Pair,
+        filters: int | Any,
+        kernel: int | Pair | Any = None,
         *,
         stride: int | Pair = 1,
         padding: int | Pair | str = 0,
@@ -351,6 +490,8 @@ class Conv2D(Layer):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        if (W := _given(filters, 4, "(filters, channels, height, width)")) is not None:
+            self._params, filters, kernel = _with_bias(W, kernel, bias), W.shape[0], W.shape[2:]
         self.filters = _whole(filters, 1, "filters")
         self.kernel, self.stride = _pair(kernel, 1, "kernel"), _pair(stride, 1, "stride")
         if isinstance(padding, str):
@@ -465,13 +606,16 @@ class Embedding(Layer):
         y = W[x]
 
     count: of the different numbers, 0 … count−1; size: of a vector; W: (count, size), drawn from N(0, 1) as in PyTorch.
-    x: an array of indices of any shape; there is no derivative with respect to it.
+    Embedding(W) has the weights that are given. x: an array of indices of any shape; there is no derivative with
+    respect to it.
     """
 
     takes_integers = True
 
-    def __init__(self, count: int, size: int, *, init: str | Initializer | None = None) -> None:
+    def __init__(self, count: int | Any, size: int | None = None, *, init: str | Initializer | None = None) -> None:
         super().__init__()
+        if size is None and (W := _given(count, 2, "(count, size)")) is not None:
+            self._params, (count, size) = {"W": W}, W.shape
         self.count, self.size = _whole(count, 1, "count"), _whole(size, 1, "size")
         self.init = functools.partial(normal, std=1.0) if init is None else initializer(init)
         self.name = f"Embedding({self.count}, {self.size})"
@@ -510,9 +654,9 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
+        if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) < 1:
             raise InputError(f"p must lie in [0, 1), got {p!r}")
-        self.p = float(p)
+        self.p: float = float(p)
         self.name = f"Dropout({p})"
 
     def noise(self, x_shape: Shape, rng: np.random.Generator, dtype: Any, out: Any = None) -> Any:
@@ -627,12 +771,12 @@ class LayerNorm(Layer):
 
 
 def _fraction(value: Any, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise InputError(f"{argument} must lie in [0, 1], got {value!r}")
     return float(value)
 
 
 def _positive(value: Any, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
         raise InputError(f"{argument} must be a number > 0, got {value!r}")
     return float(value)

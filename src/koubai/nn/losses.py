@@ -7,6 +7,8 @@ before softmax or sigmoid, the logits: their formulas then neither overflow nor 
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -32,6 +34,7 @@ class Loss:
     """
 
     classifies: ClassVar[bool] = False  # is y a class, so that there is an accuracy?
+    class_weight: Any = None
 
     def __init__(self) -> None:
         self.name = f"{type(self).__name__}()"
@@ -58,6 +61,12 @@ class Loss:
             losses = losses.mean(axis=tuple(range(1, losses.ndim)))
         w = _cast(sample_weight, outputs.dtype)
         return _share(np.sum(w * losses), np.sum(w))
+
+    def weight(self, y: Any, sample_weight: Any = None) -> Any:
+        """Return what the samples y weigh together: the sum that the mean loss is divided by. Without weights, how many
+        they are.
+        """
+        return float(y.shape[0]) if sample_weight is None else np.sum(sample_weight)
 
     def _targets(self, outputs: Any, y: Any) -> Any:
         """Return y in the outputs' shape and precision: (n, 1) against (n,) must not be spread to (n, n)."""
@@ -112,15 +121,18 @@ class Loss:
         return self._gradient
 
 
-def sample_weights(weights: Any, samples: int, dtype: Any) -> Any:
-    """Return the weights of the samples as an array. Raises InputError where they can't weigh anything."""
+def sample_weights(weights: Any, samples: int, dtype: Any, some: bool = True) -> Any:
+    """Return the weights of the samples as an array. Raises InputError where they can't weigh anything.
+
+    some: must one of them be above 0? Of a single batch none need be.
+    """
     array = np.asarray(weights)
     if array.dtype.kind not in "fiub" or array.shape != (samples,):
         raise InputError(
             f"sample_weight must be one number a sample, shape ({samples},), got {array.dtype} {array.shape}"
         )
     array = np.asarray(array, dtype)
-    if not (np.isfinite(array).all() and (array >= 0).all() and (array > 0).any()):
+    if not (np.isfinite(array).all() and (array >= 0).all() and ((array > 0).any() or not some)):
         raise InputError("sample_weight must be finite, ≥ 0, and not 0 everywhere")
     return array
 
@@ -178,9 +190,9 @@ class Huber(Loss):
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
-        if isinstance(delta, bool) or not isinstance(delta, int | float) or not delta > 0:
+        if isinstance(delta, bool) or not isinstance(delta, Real) or not float(delta) > 0:
             raise InputError(f"delta must be a number > 0, got {delta!r}")
-        self.delta = float(delta)
+        self.delta: float = float(delta)
         self.name = f"Huber({delta})"
 
     def each(self, outputs: Any, y: Any) -> Any:
@@ -211,15 +223,24 @@ class BinaryCrossEntropy(Loss):
 
     def __call__(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
         y = self._targets(outputs, y)
+        weight = self._weights(y, sample_weight)
+        losses = mirrored(self).each(outputs, y)
+        return losses.mean() if weight is None else _share(np.sum(weight * losses), np.sum(weight))
+
+    def _weights(self, y: Any, sample_weight: Any) -> Any:
+        """Return the weight of every answer, None where all are 1."""
         weight: Any = None
         if self.class_weight is not None:
             no, yes = (float(w) for w in self.class_weight)
             weight = no + (yes - no) * y
         if sample_weight is not None:
-            w = _cast(sample_weight, outputs.dtype).reshape(-1, *[1] * (outputs.ndim - 1))
-            weight = np.broadcast_to(w, outputs.shape) if weight is None else w * weight
-        losses = mirrored(self).each(outputs, y)
-        return losses.mean() if weight is None else _share(np.sum(weight * losses), np.sum(weight))
+            w = _cast(sample_weight, y.dtype).reshape(-1, *[1] * (y.ndim - 1))
+            weight = np.broadcast_to(w, y.shape) if weight is None else w * weight
+        return weight
+
+    def weight(self, y: Any, sample_weight: Any = None) -> Any:
+        weight = self._weights(y, sample_weight)
+        return float(y.shape[0]) if weight is None else np.sum(weight) * (1.0 / math.prod(y.shape[1:]))
 
     def each(self, outputs: Any, y: Any) -> Any:
         if self.label_smoothing:
@@ -278,6 +299,17 @@ class CrossEntropy(Loss):
             return _share(np.sum(w * losses), np.sum(w if weight is None else w * weight))
         return losses.mean() if weight is None else _share(np.sum(losses), np.sum(weight))
 
+    def weight(self, y: Any, sample_weight: Any = None) -> Any:
+        if self.class_weight is None or y.ndim > 1:
+            return super().weight(y, sample_weight)
+        weight = self._of_labels(y, self.class_weight)
+        return np.sum(weight if sample_weight is None else sample_weight * weight)
+
+    @staticmethod
+    def _of_labels(y: Any, weights: Any) -> Any:
+        """Return weights[y], without a look at y."""
+        return np.sum(weights * (y[:, None] == np.arange(len(weights))), axis=1)
+
     def _labels(self, shifted: Any, total: Any, y: Any) -> tuple[Any, Any]:
         """Return (weighted loss, weight) of every sample; the weight is None where all are 1."""
         smoothing, classes = self.label_smoothing, shifted.shape[1]
@@ -285,7 +317,7 @@ class CrossEntropy(Loss):
         weight = None
         if self.class_weight is not None:
             weights = self._weights(shifted)
-            weight = np.sum(weights * (y[:, None] == np.arange(classes)), axis=1)  # weights[y] would look at y
+            weight = self._of_labels(y, weights)
             losses = weight * losses
         if smoothing:
             others = total * classes - np.sum(shifted, axis=1)
@@ -303,7 +335,7 @@ class CrossEntropy(Loss):
         return np.sum(p * (total[:, None] - shifted), axis=1), None
 
     def _weights(self, shifted: Any) -> Any:
-        return self.class_weight.astype(shifted.dtype)  # type: ignore[union-attr]
+        return self.class_weight.astype(shifted.dtype)
 
     def check(self, output_shape: Shape, y: Any) -> Any:
         if len(output_shape) != 1 or output_shape[0] < 2:
@@ -371,6 +403,6 @@ def _class_weights(weights: Any) -> Any:
 
 
 def _smoothing(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
         raise InputError(f"label_smoothing must lie in [0, 1), got {value!r}")
     return float(value)

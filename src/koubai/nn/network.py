@@ -9,7 +9,8 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from numbers import Real
+from typing import Any, Literal, Never, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +26,21 @@ from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, read_archive, write_archive
 from koubai.descent.training import Differences, Epoch, Training
-from koubai.errors import FallbackWarning, FunctionError, GradientWarning, InputError, TraceError, warn
+from koubai.errors import (
+    FallbackWarning,
+    FunctionError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.call import Leaves
 from koubai.graph.environment import mirrored
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, _check_whole, batches, split
-from koubai.nn.layers import Layer
+from koubai.nn.layers import Layer, Weights, fitting
 from koubai.nn.losses import Loss
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
@@ -61,7 +70,8 @@ class Network:
     l2 Σ W² over the arrays that are named W (weights, not biases), as in Keras; PyTorch's weight_decay is 2 l2 on all.
 
     Shapes are inferred from the first batch, or by `build`. params: a dict of the arrays "0.W", "0.b", …, all of them
-    views into the one flat ``vector``; state: what layers carry besides, such as running means.
+    views into the one flat ``vector``; to set one, before `build` or after, sets the weights of the network and of its
+    layer. state: what layers carry besides, such as running means.
     """
 
     def __init__(
@@ -98,7 +108,7 @@ class Network:
         if self.dtype not in (np.float32, np.float64):
             raise InputError(f"dtype must be float32 or float64, got {dtype!r}")
         for name, value in (("l1", l1), ("l2", l2)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}")
         for last, taking in (
             (known_layers.Softmax, known_losses.CrossEntropy),
@@ -115,6 +125,7 @@ class Network:
         self.names = tuple(f"{i} {layer.name}" for i, layer in enumerate(self.layers))
         self.input_shape: tuple[int, ...] | None = None
         self.output_shapes: list[tuple[int, ...]] = []
+        self._params: dict[str, Any] = {}
         self._value_and_gradient: _ValueAndGradient | None = None
 
     # -- building -----------------------------------------------------------------------------------------------------
@@ -130,6 +141,7 @@ class Network:
                 f"input_shape must be the shape of one sample, whole numbers ≥ 1 such as (64,), got {input_shape!r}"
             )
         input_shape = shape
+        self._pass_on()
         rng = np.random.default_rng(self.seed)
         shapes = []
         for i, layer in enumerate(self.layers):
@@ -149,7 +161,7 @@ class Network:
         if not params:
             raise InputError("the network has no parameters; give it a layer that learns, such as Dense(units)")
         state = {f"{i}.{name}": a for i, layer in enumerate(self.layers) for name, a in layer.state.items()}
-        self.layout, self.vector = _flat(params, self.dtype)
+        self.layout, self._vector = _flat(params, self.dtype)
         self.state_layout: Layout | None = None
         self.carried: FloatArray | None = None  # of the state, flat
         if state:
@@ -160,11 +172,55 @@ class Network:
 
     def _show(self) -> None:
         """Let the arrays of the network and of its layers be views of the flat ones."""
-        self.params: dict[str, FloatArray] = self.layout.view(self.vector)
-        self.state: dict[str, FloatArray] = self.state_of(self.carried)
+        self._params = Weights(self.layout.view(self._vector))
+        self.state: dict[str, FloatArray] = Weights(self.state_of(self.carried))
         for i, layer in enumerate(self.layers):
-            layer.params = {name: self.params[f"{i}.{name}"] for name in layer.params}
-            layer.state = {name: self.state[f"{i}.{name}"] for name in layer.state}
+            params, state = (
+                {name: arrays[f"{i}.{name}"] for name in own}
+                for arrays, own in ((self._params, layer.params), (self.state, layer.state))
+            )
+            layer.lie_in(params, state)
+
+    def _pass_on(self) -> None:
+        """Let the layers have the weights that were set before there were any."""
+        for name, value in self._params.items():
+            number, _, own = str(name).partition(".")
+            if not number.isdecimal() or int(number) >= len(self.layers):
+                raise InputError(f"there is no {name!r} among the weights: give 'layer.array', as in '0.W'")
+            try:
+                self.layers[int(number)].params[own] = value
+            except InputError as error:
+                raise InputError(f"layer {number}: {error}") from None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self._params
+
+    @params.setter
+    def params(self, params: Mapping[str, Any]) -> None:
+        self.set_params(params)
+
+    @property
+    def vector(self) -> FloatArray:
+        self._built("vector")
+        return self._vector
+
+    @vector.setter
+    def vector(self, vector: Any) -> None:
+        self.vector[...] = fitting(vector, self.vector.shape, self.dtype, "vector")
+
+    def set_params(self, params: Mapping[str, Any]) -> Network:
+        """Set the weights that ``params`` names, as in {"0.W": W, "0.b": b}; the others stay as they are.
+
+        Raises InputError, with nothing set, for a name that is not there, another shape, or numbers that are not
+        finite; before the network is built, `build` does.
+        """
+        if not isinstance(params, Mapping):
+            raise InputError(
+                f"params must be a dict of arrays by name, as in {{'0.W': W}}, got {type(params).__name__}"
+            )
+        self._params.update(params)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: all but programs, which it makes anew."""
@@ -282,7 +338,7 @@ class Network:
     def evaluate(self, X: Any, y: Any) -> Evaluation:
         """Return the mean loss and the accuracy over the samples."""
         X, y = self._pair(X, y)
-        return Evaluation(*self._evaluated(X, y, None), len(X))
+        return Evaluation(*self._evaluated(X, y, None)[:2], len(X))
 
     def score(self, X: Any, y: Any) -> float:
         """Return the accuracy, the share of samples classified rightly; for numbers R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)²."""
@@ -320,23 +376,22 @@ class Network:
         _, g = Differentiated(loss, 0, "backprop")(params, x, y, state)
         return check_gradient(lambda p: loss(p, x, y, state), g, params, seed=seed)
 
-    def _evaluated(self, X: Array, y: Array, weights: Array | None) -> tuple[float, float | None]:
-        """Return mean loss and accuracy in evaluation mode, a chunk at a time."""
+    def _evaluated(self, X: Array, y: Array, weights: Array | None) -> tuple[float, float | None, float]:
+        """Return mean loss, accuracy and weight of the samples, in evaluation mode, a chunk at a time."""
         loss, right, total = 0.0, 0.0, 0.0
         for i in range(0, len(X), CHUNK):
             part = slice(i, i + CHUNK)
             outputs, targets = self._forward(X[part]), y[part]
             w = None if weights is None else weights[part]
-            size = float(len(targets) if w is None else w.sum())
-            if not size:
+            if self._loss.classifies:
+                right += float(self._right(outputs, targets).sum())
+            if not (size := float(self._loss.weight(targets, w))):
                 continue
             with np.errstate(all="ignore"):
                 loss += size * float(self._loss(outputs, targets, w))
-            if self._loss.classifies:
-                hits = self._right(outputs, targets)
-                right += float(hits.sum() if w is None else hits @ w)
             total += size
-        return loss / total + float(self.penalty(self.params)), right / total if self._loss.classifies else None
+        mean = loss / total if total else 0.0
+        return mean + float(self.penalty(self.params)), right / len(X) if self._loss.classifies else None, total
 
     def _right(self, outputs: Any, y: Any) -> Any:
         """Return for each sample the share of its answers that are right."""
@@ -361,8 +416,7 @@ class Network:
             for i in range(0, len(X), CHUNK):
                 part = slice(i, i + CHUNK)
                 w = None if weights is None else weights[part]
-                size = float(len(X[part]) if w is None else w.sum())
-                if not size:
+                if not (size := float(self._loss.weight(y[part], w))):
                     continue
                 value, slopes = self._value_and_gradient(self.params, self._cast(X[part]), y[part], w, self.state)
                 fun, total = fun + size * value, total + size
@@ -416,8 +470,8 @@ class Network:
         _check_finite(y, what, self.dtype)
         return np.asarray(y, self.dtype) if y.dtype.kind == "f" else y
 
-    def _weights(self, weights: Any, samples: int) -> Array | None:
-        return None if weights is None else known_losses.sample_weights(weights, samples, self.dtype)
+    def _weights(self, weights: Any, samples: int, some: bool = True) -> Array | None:
+        return None if weights is None else known_losses.sample_weights(weights, samples, self.dtype, some)
 
     def _cast(self, x: Array) -> Array:
         if x.dtype.kind in "iu" and self.layers[0].takes_integers:
@@ -447,6 +501,7 @@ class Network:
         checkpoint: Any = None,
         resume: str | os.PathLike[str] | None = None,
         on_epoch: Callable[[Epoch], Any] | None = None,
+        **unknown: Never,
     ) -> Run:
         """Fit: train the network on samples X and what it should put out for them, y; learn from where it stands.
 
@@ -455,21 +510,27 @@ class Network:
         that look at f see an epoch's (validation) loss. Every epoch takes each sample once, in an order that follows
         from the network's seed.
         validation: (X, y) held back, or the fraction of X to hold back (classes in equal shares). patience: stop after
-        so many epochs without a lower (validation) loss, lower by more than min_delta; the weights are then those of
-        the best epoch (restore_best: always, or never).
+        so many epochs without a lower (validation) loss; only a fall by more than min_delta counts, as in Keras. The
+        weights are then the best ones (restore_best: always, or never): those with the least validation loss, start
+        included, which is run.best_fun; without validation, where best_fun is the loss over all the data, the best of
+        the start, the end, and the end of the epoch with the least mean loss.
         class_weight: "balanced", each class the same sum of weights, or a dict of label → weight; sample_weight: one
-        number a sample, the mean is then Σ w l / Σ w. target, gtol: stop at an epoch's end where loss or gradient over
-        all the data reach them. checkpoint: a file, as `koubai.minimize` takes it; resume: such a file, to go on from,
-        bit for bit, with the data and arguments that it was written with, but for ``epochs``: with more of them a
-        training that was over goes on as if it had been asked for them at once (its optimizer, schedule included, must
-        be the same one). progress: a bar on stderr. record: "auto" thins a long path, "all", or "off", the fastest:
-        neither the path nor what the gradients were like by the epoch is kept.
-        on_epoch: called with an `Epoch`; returning True stops.
+        number a sample. The mean is then Σ w l / Σ w over all the data, and a batch's loss Σ w l / (n · mean weight of
+        the data): the size of the batches does not move the optimum. Accuracies count every sample once.
+        target, gtol: stop at an epoch's end where loss or gradient over all the data reach them. checkpoint: a file, as
+        `koubai.minimize` takes it; resume: such a file, to go on from, bit for bit, with the data and arguments that it
+        was written with, but for ``epochs``: with more of them a training that was over goes on as if it had been asked
+        for them at once (its optimizer, schedule included, must be the same one). progress: a bar on stderr. record:
+        "auto" thins a long path, "all", or "off", the fastest: neither the path nor what the gradients were like by the
+        epoch is kept.
+        on_epoch: called with an `Epoch`; returning True stops. Weights that it sets are trained on from there.
 
         Returns the Run: history.epochs has loss, accuracy, validation and the layers' gradients by the epoch. A loss or
         gradient that is not finite stops it before the weights are touched, naming the layer; the weights are then the
         last good ones. Raises InputError for data and arguments that can't be used.
         """
+        if unknown:
+            raise UnknownNameError.of_argument(self.fit, unknown)
         training = self._training(
             X, y, optimizer, batch_size, validation, class_weight, sample_weight,
             epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target, record=record,
@@ -502,17 +563,19 @@ class Network:
             self._check_samples(X)
             y = self._targets(X, y)
             weights = self._weights(sample_weight, len(X))
-            if isinstance(validation, float | int) and not isinstance(validation, bool):
-                if not 0 < validation < 1:
+            if isinstance(validation, Real) and not isinstance(validation, bool):
+                if not 0 < float(validation) < 1:
                     raise InputError(
                         f"validation must be (X, y), None, or a fraction between 0 and 1; got {validation}"
                     )
                 (X, y, weights), validation = self._held_back(X, y, weights, float(validation))
                 held = True
             weights = self._balanced(class_weight, y, weights)
+            mean = self._mean_weight([(y, weights)])
+            weights = weights if mean is None else self._scaled(weights, len(y), mean)
             size, seed = (batch_size, self.seed) if given is None else (given.size, given.seed)
             source = _Ordered((X, y) if weights is None else (X, y, weights), size, seed, self._cast)
-        elif class_weight is not None or sample_weight is not None or isinstance(validation, float | int):
+        elif class_weight is not None or sample_weight is not None or isinstance(validation, Real):
             raise InputError(
                 "class_weight, sample_weight and a fraction as validation need X and y as arrays, not batches"
             )
@@ -526,7 +589,7 @@ class Network:
             validation = validation[0], self._targets(validation[0], validation[1], "validation y")
         if self.input_shape is None:
             next(iter(source.epoch(0)))  # builds
-        model = _NetworkModel(self, source, validation, weights is not None)
+        model = _NetworkModel(self, source, validation)
         return Training.of(model, source, chosen, why, seed=self.seed, **options)
 
     def _held_back(self, X: Array, y: Array, weights: Array | None, fraction: float) -> tuple[Any, Any]:
@@ -539,6 +602,29 @@ class Network:
             kept, held = split(rows, None, fraction, self.seed)
         part = functools.partial(_Rows, X) if isinstance(X, np.memmap) else X.__getitem__
         return (part(kept), y[kept], None if weights is None else weights[kept]), (part(held), y[held])
+
+    def _mean_weight(self, parts: Iterable[tuple[Array, Array | None]]) -> float | None:
+        """Return the mean weight of the samples, of which ``parts`` are (y, weights); None where nothing weighs them.
+
+        A batch's loss is the sum of its w l, divided by its samples times this: whatever the size of the batches, an
+        epoch then goes down the one weighted mean of all the data, Σ w l / Σ w. Were each batch divided by its own
+        weights, those of a batch of one would have no effect.
+        """
+        total, samples = 0.0, 0
+        for y, weights in parts:
+            if weights is None and self._loss.class_weight is None:
+                return None
+            for i in range(0, len(y), CHUNK):
+                part = slice(i, i + CHUNK)
+                total += float(self._loss.weight(y[part], None if weights is None else weights[part]))
+            samples += len(y)
+        if not total > 0:
+            raise InputError("no sample has a weight above 0: there is nothing to learn from")
+        return total / samples
+
+    def _scaled(self, weights: Array | None, samples: int, mean: float) -> Array:
+        """Return weights whose mean over all the data is 1."""
+        return np.asarray(np.full(samples, 1.0 / mean) if weights is None else weights / mean, self.dtype)
 
     def _balanced(self, class_weight: Any, y: Array, weights: Array | None) -> Array | None:
         """Return the samples' weights with those of their classes."""
@@ -769,15 +855,34 @@ class _Checked:
     def __init__(self, source: Any, network: Network) -> None:
         self.source, self.network = source, network
         self.size = getattr(source, "size", None)
+        self.mean_weight: float | None = None  # of the samples of epoch 0, once a batch with weights came
 
     def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
+        for X, y, w in self._checked(k):
+            if w is None and self.network._loss.class_weight is None:
+                yield X, y
+                continue
+            if self.mean_weight is None:
+                self.mean_weight = self.network._mean_weight((y, w) for _, y, w in self._checked(0))
+                assert self.mean_weight is not None
+            yield X, y, self.network._scaled(w, len(X), self.mean_weight)
+
+    def _checked(self, k: int) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield (X, y, weights or None) of every batch."""
+        size = None
         for i, batch in enumerate(self.source.epoch(k)):
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise InputError(f"batch {i} of epoch {k} must be (X, y) or (X, y, weights)")
+            size = size or len(batch)
+            if len(batch) != size:
+                raise InputError(
+                    f"batch {i} of epoch {k} has {len(batch)} parts, the first one {size}: give weights "
+                    "with every batch, or with none"
+                )
             X = _array(batch[0], "X")
             self.network._check_samples(X, f"batch {i} of epoch {k}: X")
             y = self.network._targets(X, batch[1])
-            yield self.network._cast(X), y, *(self.network._weights(w, len(X)) for w in batch[2:])
+            yield self.network._cast(X), y, self.network._weights(batch[2], len(X), some=False) if size == 3 else None
 
 
 # -- what is trained --------------------------------------------------------------------------------------------------
@@ -786,11 +891,11 @@ class _Checked:
 class _NetworkModel:
     """A network as `Training` sees it."""
 
-    def __init__(self, network: Network, source: Any, validation: Any, weighted: bool) -> None:
+    def __init__(self, network: Network, source: Any, validation: Any) -> None:
         self.network, self.source, self.validation = network, source, validation
         self.function = network
         self.layout, self.start, self.carried = network.layout, network.vector, network.carried
-        self.counts = int(network._loss.classifies)
+        self.counts, self.judges = int(network._loss.classifies), validation is not None
         self.layers = _layer_parts(network)
         self.name = repr(network)
         shapes = [network.input_shape or (), *network.output_shapes[:-1]]
@@ -814,6 +919,8 @@ class _NetworkModel:
         w = more[0] if len(more) > len(self.noisy) else None
         outputs, after = network.apply(params, X, state, train=True, noise=noise)
         value = network._loss(outputs, y, w)
+        if w is not None:  # their mean over all the data is 1
+            value = value * (network._loss.weight(y, w) * (1.0 / y.shape[0]))
         if network.l1 or network.l2:
             value = value + network.penalty(params)
         passed_on = (
@@ -822,7 +929,7 @@ class _NetworkModel:
         counts: tuple[Any, ...] = ()
         if self.counts:
             hits = network._right(outputs, y)
-            counts = (np.sum(hits if w is None else hits * w),)
+            counts = (np.sum(hits),)
         return (value, *passed_on, *counts) if passed_on or counts else value
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
@@ -836,13 +943,25 @@ class _NetworkModel:
         return (*batch, *(self._noise[i, n] for i in self.noisy))
 
     def samples(self, batch: tuple[Any, ...]) -> float:
-        return float(len(batch[0])) if len(batch) == 2 else float(batch[2].sum())
+        return float(len(batch[0]))
 
     def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
         self.take(params, carried)
-        groups = [self.source.arrays] if isinstance(self.source, _Ordered) else self.source.epoch(0)
         with np.errstate(all="ignore"):
-            return self.network._whole((*group, None)[:3] for group in groups)
+            return self.network._whole(self._groups())
+
+    def mean(self, params: FloatArray, carried: FloatArray | None) -> float:
+        self.take(params, carried)
+        fun, total = 0.0, 0.0
+        for group in self._groups():
+            value, _, size = self.network._evaluated(*group)
+            fun, total = fun + size * value, total + size
+        return fun / total
+
+    def _groups(self) -> Iterable[tuple[Any, Any, Any]]:
+        """Yield (X, y, weights or None) of all the data."""
+        groups = [self.source.arrays] if isinstance(self.source, _Ordered) else self.source.epoch(0)
+        return ((*group, None)[:3] for group in groups)
 
     def by_differences(self, error: Exception) -> None:
         """A network is backpropagated or not trained at all."""
@@ -852,13 +971,16 @@ class _NetworkModel:
             return None
         self.take(params, carried)
         X, y = self.validation
-        return self.network._evaluated(X, y, None)
+        return self.network._evaluated(X, y, None)[:2]
 
     def take(self, params: FloatArray, carried: FloatArray | None) -> None:
         """Let the network have these weights."""
         self.network.vector[...] = params
         if carried is not None and self.network.carried is not None:
             self.network.carried[...] = carried
+
+    def given(self, params: FloatArray) -> FloatArray:
+        return self.network.vector
 
     def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
         network = self.network
@@ -910,6 +1032,7 @@ def fit(
     checkpoint: Any = None,
     resume: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
+    **unknown: Never,
 ) -> Run:
     """Fit: make the mean of a loss over data small, mini-batch by mini-batch; the loss is any NumPy function.
 
@@ -922,6 +1045,8 @@ def fit(
     order. A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where
     and why; run.gradient_source tells.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(fit, unknown)
     if not callable(loss):
         raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
     chosen, why = named(optimizer, None, stochastic=True)
@@ -964,7 +1089,7 @@ class _FunctionModel:
     def __init__(self, loss: Callable[..., Any], layout: Layout, start: FloatArray, source: Any, held: Any) -> None:
         self.loss = self.function = loss
         self.layout, self.start, self.source, self.held = layout, start, source, held
-        self.name = getattr(loss, "__name__", "loss")
+        self.judges, self.name = held is not None, getattr(loss, "__name__", "loss")
         self.layers: list[tuple[str, int, int]] = []
         first = 0
         for name, shape in zip(layout.names or ("x",), layout.shapes, strict=True):
@@ -990,6 +1115,15 @@ class _FunctionModel:
             fun, total = fun + size * value, total + size
             g += size * slopes
         return fun / total, (g / total).astype(params.dtype)
+
+    def mean(self, params: FloatArray, carried: FloatArray | None) -> float:
+        fun, total = 0.0, 0.0
+        with np.errstate(all="ignore"):
+            for batch in Feed(self.source.epoch).all():
+                size = weight(batch)
+                value = float(as_scalar(self.loss(self.layout.copy(params), *self.data(batch, 0))))
+                fun, total = fun + size * value, total + size
+        return fun / total
 
     def _value_and_gradient(self, params: FloatArray, data: tuple[Any, ...]) -> tuple[float, FloatArray]:
         if not self._differs:
@@ -1036,6 +1170,9 @@ class _FunctionModel:
 
     def take(self, params: FloatArray, carried: FloatArray | None) -> None:
         pass
+
+    def given(self, params: FloatArray) -> FloatArray:
+        return params
 
     def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
         return ""

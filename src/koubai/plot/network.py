@@ -60,10 +60,13 @@ def training_curves(run: Run, *, curve: Literal["loss", "accuracy"] = "loss", ax
 
     The training curve is the mean along the epoch, while the weights still move; validation is measured at its end.
     The best epoch is marked, by validation where there is any. A loss that spans decades stands on a logarithmic scale.
+    A training that ended within its first epoch is drawn step by step, by the losses of its mini-batches.
     Returns the axes. Raises InputError for a run without epochs, or without the curve that is asked for.
     """
     if curve not in ("loss", "accuracy"):
         raise InputError(f"curve must be 'loss' or 'accuracy', got {curve!r}")
+    if curve == "loss" and _within_an_epoch(run):
+        return _steps(run, axes_for(ax))
     epochs = _epochs(run)
     train, held = (
         (epochs.fun, epochs.validation_fun) if curve == "loss" else (epochs.accuracy, epochs.validation_accuracy)
@@ -100,6 +103,28 @@ def training_curves(run: Run, *, curve: Literal["loss", "accuracy"] = "loss", ax
     ax.grid(alpha=0.25)
     write_title(ax, f"{curve.capitalize()} in training" + ("" if held is None else " and validation"))
     place_legend(ax, points, marks=points[[-1]])
+    return ax
+
+
+def _within_an_epoch(run: Run) -> bool:
+    """Tell whether a training ended before its first epoch did."""
+    return isinstance(run, Run) and run.history.epochs is not None and not len(run.history.epochs)
+
+
+def _steps(run: Run, ax: Axes) -> Axes:
+    """Draw the losses of the mini-batches of a training that diverged, say, in its first epoch."""
+    at, loss = run.history.t, np.where(np.isfinite(run.history.fun), run.history.fun, np.nan)
+    ax.plot(at, loss, color=PATH, linewidth=2.2, path_effects=halo(2.2, 0.5), marker="o" if len(at) <= 30 else "",
+            markersize=5, markeredgecolor=DARK, label="mini-batches")  # fmt: skip
+    finite = loss[np.isfinite(loss)]
+    if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
+        _log_scale(ax)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.25)
+    write_title(ax, f"Loss in training: {run.status} within the first epoch")
+    place_legend(ax, np.column_stack([at, loss]))
     return ax
 
 
@@ -369,17 +394,20 @@ def training(
         from matplotlib import pyplot
 
         figure = pyplot.figure(figsize=(12, 6), layout="constrained")
-    epochs = _epochs(run)
+    begun = _within_an_epoch(run)
+    epochs: Any = run.history.epochs if begun else _epochs(run)
     grid = figure.add_gridspec(1, 2)
     left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    if epochs.accuracy is None:
+    if epochs.accuracy is None or begun:
         training_curves(run, ax=left.subplots())
+    else:
+        top, bottom = left.subplots(2, 1, sharex=True)
+        training_curves(run, ax=top)
+        top.set_xlabel("")
+        training_curves(run, curve="accuracy", ax=bottom)
+    if epochs.accuracy is None:
         _predictions(y, network.predict(X), right.subplots())
         return figure
-    top, bottom = left.subplots(2, 1, sharex=True)
-    training_curves(run, ax=top)
-    top.set_xlabel("")
-    training_curves(run, curve="accuracy", ax=bottom)
     ax = right.subplots()
     said = np.asarray(network.predict(X))
     if said.ndim > 1:  # several questions a sample: all the answers together
