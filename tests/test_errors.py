@@ -193,7 +193,8 @@ def test_every_meaning_is_a_word_of_koubais():
     functions = [kb.minimize, kb.resume, kb.fit, kb.derivative, kb.numerical_gradient, kb.grad, kb.nn.Network.fit]
     known = {name for f in functions for name in inspect.signature(f).parameters}
     known |= {name for optimizer in kb.optimizers.names() for name in kb.optimizers.resolve(optimizer).hyperparameters}
-    known |= {*kb.__all__, *kb.nn.__all__, *kb.schedules.__all__, *kb.optimizers.names(), *differences.METHODS, "auto", "backprop"}
+    known |= {name for module in (kb, kb.nn, kb.schedules) for name in module.__all__}
+    known |= {*kb.optimizers.names(), *differences.METHODS, "auto", "backprop"}
     known = {synonyms.plain(name) for name in known}
     for word, meanings in synonyms.SYNONYMS.items():
         assert word == synonyms.plain(word)
