@@ -624,7 +624,8 @@ def test_iterate_and_resume_take_args_and_gradients(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["auto", "lbfgs", "gradientdescent", "conjugategradient", "barzilaiborwein", "adam", kb.SGD(lr=0.1)]
+    "optimizer",
+    ["auto", "lbfgs", "gradientdescent", "conjugategradient", "barzilaiborwein", kb.RMSprop(lr=0.01), kb.SGD(lr=0.1)],
 )
 def test_an_f_with_its_gradient_is_called_once_a_point(optimizer):
     asked = []
@@ -633,7 +634,7 @@ def test_an_f_with_its_gradient_is_called_once_a_point(optimizer):
         asked.append(x.tobytes())
         return np.sum(np.cosh(x - 1)), np.sinh(x - 1)
 
-    run = kb.minimize(f, [3.0, 2.0], optimizer, grad=True, max_steps=200)
+    run = kb.minimize(f, [3.0, 2.0], optimizer, grad=True, max_steps=1000)
     assert len(asked) == len(set(asked)) == run.nfev == run.njev + 2  # two look at the gradient once
     assert run.gradient_source == "user"
     assert run.function(run.x) == run.fun

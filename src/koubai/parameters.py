@@ -8,6 +8,7 @@ A NamedTuple is always one, and keeps its type.
 from __future__ import annotations
 
 import collections
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = [
     "flatten",
     "form_of_text",
     "form_text",
+    "is_finite",
     "is_structure",
     "leaves",
     "members",
@@ -99,7 +101,7 @@ class Layout:
     dtype: np.dtype[Any]
     form: Form = None
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes)
 
@@ -290,6 +292,10 @@ def flatten(x: Parameters, argument: str = "x0") -> tuple[Layout, FloatArray]:
 
     Raises InputError if ``x`` is empty, complex, of object dtype, or not finite, naming the first bad element.
     """
+    if type(x) is np.ndarray and x.ndim and x.dtype == np.float64:
+        vector = x.astype(np.float64).ravel()
+        if vector.size and is_finite(vector):
+            return _one_array(x.shape), vector
     form: Form = None
     if is_structure(x):
         form, found = _taken_apart(x, argument)
@@ -313,6 +319,15 @@ def flatten(x: Parameters, argument: str = "x0") -> tuple[Layout, FloatArray]:
         label = argument + label[1:] if names is None or label.startswith(("x[", "x.")) else label
         raise InputError(f"{argument} must be finite, but {label} = {vector[bad[0]]}")
     return layout, vector
+
+
+@functools.lru_cache(256)
+def _one_array(shape: tuple[int, ...]) -> Layout:
+    return Layout(None, (shape,), False, np.dtype(np.float64))
+
+
+def is_finite(vector: FloatArray) -> bool:
+    return bool(np.logical_and.reduce(np.isfinite(vector)))  # the method ``all`` takes twice the time of a small one
 
 
 def _within(label: str, argument: str) -> str:

@@ -281,7 +281,7 @@ class _Checker:
         def along(t: float) -> Any:
             point = self.x.copy()
             point[part] += t * signs
-            return self.f(self.layout.view(point))
+            return self.f(self.layout.copy(point))
 
         found = estimate(along, 0.0, "adaptive", None, elementwise=False)
         self.nfev += found.nfev

@@ -12,6 +12,7 @@ from koubai.descent.objective import Bounds, Objective
 from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.record import Status
 from koubai.descent.stopping import Point, Stopping, Verdict, norm
+from koubai.errors import quiet
 
 __all__ = ["advised"]
 
@@ -31,7 +32,7 @@ def advised(
         return verdict
     steps = max(5, min(STEPS, end.t // 20)) if verdict.status is Status.max_steps else STEPS
     trials = _Trials(objective, optimizer, bounds, stopping.start, steps)
-    with np.errstate(all="ignore"):
+    with quiet():
         if verdict.status is Status.max_steps:
             told = _of_a_slow_one(trials, stopping, end, state)
         else:

@@ -6,7 +6,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from koubai.descent.record import (
 )
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
-from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError
+from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
 from koubai.parameters import FloatArray, Layout, Parameters, flatten
 
 if TYPE_CHECKING:
@@ -257,6 +257,7 @@ class _Descent:
         args = args if isinstance(args, tuple) else (args,)
         layout, start = flatten(x0)
         chosen, why = named(optimizer, lr, stochastic=batches is not None)
+        first = chosen or LBFGS()  # the one until f is known
         limits = Bounds.read(bounds, layout, start)
         feed = Feed.read(batches, args)
         if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
@@ -275,8 +276,8 @@ class _Descent:
             Objective(f, grad, layout, limits, args),
             layout,
             start,
-            chosen or LBFGS(),
-            Stopping(layout, chosen or LBFGS(), **stopping, free=None if limits is None else limits.free),
+            first,
+            Stopping(layout, first, **stopping, free=None if limits is None else limits.free),
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
@@ -329,7 +330,7 @@ class _Descent:
 
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
-        with np.errstate(all="ignore"):  # norms near the largest number
+        with quiet():  # norms near the largest number
             verdict = self.stopping.check(point, self.optimizer.promise(self.state))
             if verdict is not None and verdict.status is Status.stalled and self.stopping.stands_still:
                 verdict = standing_still(self.objective, self.stopping, self.bounds, point)
@@ -383,7 +384,7 @@ class _Descent:
 
     def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
-        return _progress_bar(progress, self.stopping.max_steps)
+        return _progress_bar(self.stopping.max_steps) if progress else nullcontext(lambda point: None)
 
     def _next(self) -> tuple[Point, State]:
         """Make one update; return the new point, evaluated, and the optimizer's state after it."""
@@ -392,7 +393,7 @@ class _Descent:
             again = self._evaluate(point.t, point.x)  # a search compares f there with f here
             point = again if again.is_finite else point
         trials: list[Point] = []  # the points that a line search evaluates on its way
-        with np.errstate(all="ignore"):
+        with quiet():
             x, state = self.optimizer.step(
                 point.x, point.g, self.state, point.t + 1, self.lr,
                 fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
@@ -470,7 +471,7 @@ class _Descent:
         """
         if self.objective.executor == "python" or self.feed is not None:
             return point
-        with np.errstate(all="ignore"):
+        with quiet():
             fun = float(self.objective.value(point.x))
         if not self.objective.agrees(fun, point):
             again = self.objective.evaluate(point.t, point.x)
@@ -481,7 +482,7 @@ class _Descent:
                 f"f({x}) = {fun!r}, but its traced program gave {point.fun!r}: f has a hidden state or is random; "
                 "make it a function of its arguments alone, or give grad='adaptive'"
             )
-        return replace(point, fun=fun)
+        return point if fun == point.fun else replace(point, fun=fun)
 
     def step(self, point: Point, lr: float) -> Step:
         return Step(point.t, self.layout.copy(point.x), point.fun, self.layout.copy(point.g), lr)
@@ -495,7 +496,9 @@ class _Descent:
 
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
         """Return the last and the best point, as `run` gives them."""
-        point, best = self._verified(self.point), self._verified(self.best)
+        point, best = self._verified(self.point), self.best
+        is_last = best.t == point.t and np.array_equal(best.x, point.x)
+        best = point if is_last else self._verified(best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)
             if self.feed is not None and best.t:
@@ -748,11 +751,8 @@ class _Checkpoint:
 
 
 @contextmanager
-def _progress_bar(shown: bool, max_steps: int) -> Iterator[Callable[[Point], None]]:
-    """Give a function that reports a point to a Rich progress bar on stderr, or one that does nothing."""
-    if not shown:
-        yield lambda point: None
-        return
+def _progress_bar(max_steps: int) -> Iterator[Callable[[Point], None]]:
+    """Give a function that reports a point to a Rich progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

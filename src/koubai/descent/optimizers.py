@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -150,6 +151,11 @@ PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
 
 def _defaults(name: str, semantics: str) -> dict[str, Any]:
     """Return every hyperparameter and option of an optimizer with its default under one framework's semantics."""
+    return dict(_defaults_of(name, semantics))
+
+
+@functools.cache
+def _defaults_of(name: str, semantics: str) -> dict[str, Any]:
     rule_name, preset, framework = PRESETS.get(name, (name, {}, {}))
     rule = RULES[rule_name]
     own = rule.defaults
@@ -613,7 +619,7 @@ def _checked(rule: str, name: str, value: Any, owner: str, like: Any = 0.0) -> A
         raise InputError(f"{owner}: {name} must be a real number, got {value!r}")
     if isinstance(like, int) and not float(value).is_integer():
         raise InputError(f"{owner}: {name} must be a whole number, got {value!r}")
-    number = int(float(value)) if isinstance(like, int) else float(value)
+    number = int(float(value)) if isinstance(like, int) else float(value) + 0.0  # -0.0 is 0.0
     if not (low < number or (low_allowed and number == low)) or not (
         number < high or (high_allowed and number == high)
     ):
