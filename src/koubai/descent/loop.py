@@ -40,7 +40,7 @@ from koubai.descent.record import (
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
-from koubai.parameters import FloatArray, Layout, Parameters, flatten
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, plain
 
 if TYPE_CHECKING:
     from koubai.descent.program import Engine
@@ -270,7 +270,7 @@ class _Descent:
             "grad": "user" if callable(grad) or grad is True else grad,
             "bounds": None if limits is None else limits.pairs(),
             "record": record,
-            **stopping,
+            **{name: plain(value) for name, value in stopping.items()},
         }
         return cls(
             Objective(f, grad, layout, limits, args),
@@ -281,7 +281,7 @@ class _Descent:
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
-            seed,
+            plain(seed),
             options,
             _Checkpoint.read(checkpoint),
             why,
@@ -645,7 +645,7 @@ class _Descent:
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
             chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
-            options | {"max_steps": limit}, _Checkpoint.read(path), header["optimizer_reason"],
+            options | {"max_steps": plain(limit)}, _Checkpoint.read(path), header["optimizer_reason"],
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
@@ -734,6 +734,7 @@ class _Checkpoint:
         path, every = checkpoint if isinstance(checkpoint, tuple) and len(checkpoint) == 2 else (checkpoint, 10.0)
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"checkpoint must be a file's path or (path, every), got {checkpoint!r}")
+        every = plain(every)
         if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < np.inf:
             raise InputError(f"checkpoint: every must be a number of steps (int) or seconds (float) > 0, got {every!r}")
         if not Path(path).absolute().parent.is_dir():

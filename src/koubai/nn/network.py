@@ -9,6 +9,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Never, TypeAlias
 
 import numpy as np
@@ -107,7 +108,7 @@ class Network:
         if self.dtype not in (np.float32, np.float64):
             raise InputError(f"dtype must be float32 or float64, got {dtype!r}")
         for name, value in (("l1", l1), ("l2", l2)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}")
         for last, taking in (
             (known_layers.Softmax, known_losses.CrossEntropy),
@@ -562,8 +563,8 @@ class Network:
             self._check_samples(X)
             y = self._targets(X, y)
             weights = self._weights(sample_weight, len(X))
-            if isinstance(validation, float | int) and not isinstance(validation, bool):
-                if not 0 < validation < 1:
+            if isinstance(validation, Real) and not isinstance(validation, bool):
+                if not 0 < float(validation) < 1:
                     raise InputError(
                         f"validation must be (X, y), None, or a fraction between 0 and 1; got {validation}"
                     )
@@ -574,7 +575,7 @@ class Network:
             weights = weights if mean is None else self._scaled(weights, len(y), mean)
             size, seed = (batch_size, self.seed) if given is None else (given.size, given.seed)
             source = _Ordered((X, y) if weights is None else (X, y, weights), size, seed, self._cast)
-        elif class_weight is not None or sample_weight is not None or isinstance(validation, float | int):
+        elif class_weight is not None or sample_weight is not None or isinstance(validation, Real):
             raise InputError(
                 "class_weight, sample_weight and a fraction as validation need X and y as arrays, not batches"
             )
