@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -220,6 +220,12 @@ class Optimizer:
 
     name: ClassVar[str]
     rule: ClassVar[Rule]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        if args and "lr" in options:  # as PyTorch's, which hold the parameters
+            fix = f"{cls.__name__}(lr={options['lr']!r})"
+            raise InputError(f"write {fix}: the parameters go to update(params, grads), or to minimize")
+        return super().__new__(cls)
 
     def __init__(self, lr: Rate | None = None, *, semantics: str | None = None, **hyperparameters: Any) -> None:
         frameworks = SEMANTICS[self.rule.name]
