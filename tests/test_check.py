@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import koubai as kb
 from koubai.derivatives.check import LISTED, check_gradient
 from koubai.errors import FunctionError, InputError
 
@@ -279,3 +280,11 @@ def test_the_same_seed_gives_the_same_verdict(network):
     assert check_gradient(network.loss, wrong, network.start, seed=5) == check_gradient(
         network.loss, wrong, network.start, seed=5
     )
+
+
+def test_an_f_that_returns_its_gradient_too_is_checked_against_itself():
+    assert kb.check_gradient(lambda x: (np.sum(x**2), 2 * x), True, [1.0, 2.0]).ok
+    wrong = kb.check_gradient(lambda x: (np.sum(x**2), x * [2.0, 3.0]), True, [1.0, 2.0]).wrong
+    assert [one.index for one in wrong] == [1]
+    with pytest.raises(FunctionError, match="value, gradient"):
+        kb.check_gradient(np.sum, True, [1.0, 2.0])

@@ -126,6 +126,31 @@ def test_gradient(koubai, tmp_path):
     assert "d/dx0" in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("derivative", "parabola", "--at", "2"), ""),
+        (("derivative", "parabol", "--at", "2"), "unknown function 'parabol': did you mean 'parabola'?"),
+        (("derivative", "Parabola", "--at", "2"), "did you mean 'parabola'?"),
+        (("derivative", "sphere", "--at", "2"), "needs one variable, 'sphere' has x0, x1"),
+        (("derivative", "parabola**2", "--at", "2"), "parabola is a known function, and no variable"),
+        (("gradient", "sphere + x", "--at", "1,2"), "sphere is a known function"),
+        (("minimize", "sphere + x", "--start", "1,2"), "sphere is a known function"),
+        (("minimize", "rosenbrok", "--start", "1,2"), "did you mean 'rosenbrock'?"),
+        (("derivative", "sin", "--at", "2"), "this is a function; write sin(…)"),
+        (("derivative", "pi", "--at", "2"), "'pi' has no variable"),
+        (("derivative", "theta**2", "--at", "2"), ""),
+        (("derivative", "x", "--at", "2"), ""),
+    ],
+)
+def test_the_name_of_a_function_is_no_variable(koubai, arguments, message):
+    code, out, err = koubai(*arguments)
+    assert (code, err[:8]) == ((2, "koubai: ") if message else (0, ""))
+    assert message in err
+    if arguments[1] == "parabola":
+        assert "d/dx parabola: f(x) = (x − 1)² at 2\n  2.0" in out
+
+
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """A module of the user's in the current folder."""
@@ -134,6 +159,8 @@ def module(tmp_path, monkeypatch):
         "def f(x):\n    return np.log(np.exp(x).sum())\n"
         "def right(x):\n    return np.exp(x) / np.exp(x).sum()\n"
         "def wrong(x):\n    g = right(x)\n    g[1] *= 1.001\n    return g\n"
+        "def bowl(x):\n    return np.sum((x - 3) ** 2)\n"
+        "def bowl_gradient(x):\n    return 2 * (x - 3)\n"
         "number = 3\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -165,6 +192,76 @@ def test_check_refuses_what_it_can_not_import(koubai, module, function, message)
     code, _, err = koubai("check", "my_losses:f", function, "--at", "1,2")
     assert code == 2
     assert message in err
+
+
+@pytest.mark.parametrize("place", ["my_losses", "my_losses.py", "./my_losses.py", "folder/my_losses.py"])
+def test_a_function_of_the_users_in_every_command(koubai, module, place, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "my_losses.py").write_text((tmp_path / "my_losses.py").read_text())
+    code, out, _ = koubai("minimize", f"{place}:bowl", "--start", "1,2", "--lr", "0.1", "--json")
+    run = kb.minimize(lambda x: ((x - 3) ** 2).sum(), [1.0, 2.0], lr=0.1)
+    assert (code, json.loads(out)["x"], json.loads(out)["nit"]) == (0, run.x.tolist(), run.nit)
+    options = ("--start", "1,2", "--grad", f"{place}:bowl_gradient", "--json")
+    code, out, _ = koubai("minimize", f"{place}:bowl", *options)
+    assert (code, json.loads(out)["gradient_source"]) == (0, "user")
+    assert koubai("gradient", f"{place}:bowl", "--at", "1,2")[1].count("d/dx") == 2
+    assert f"d/dx {place}:bowl at 2" in koubai("derivative", f"{place}:bowl", "--at", "2")[1]
+    assert koubai("check", f"{place}:bowl", f"{place}:bowl_gradient", "--at", "1,2")[0] == 0
+    code, out, _ = koubai("minimize", f"{place}:bowl", "--start", "1,", "--json")
+    assert (code, json.loads(out)["x"]) == (0, [pytest.approx(3)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("minimize", "nowhere.py:f", "--start", "1"), "there is no file 'nowhere.py'"),
+        (("minimize", "my_losses.py:bowls", "--start", "1"), "did you mean 'bowl'?"),
+        (("minimize", "my_losses.py:number", "--start", "1"), "is int, not a function"),
+        (("minimize", "my_losses.py:bowl"), "give the start: --start with numbers"),
+        (("minimize", "my_losses.py:bowl", "--start", "1,2", "--grad", "exact"), "'my_losses.py:bowl' is none"),
+        (("minimize", ":bowl", "--start", "1"), "write MODULE:FUNCTION or FILE.py:FUNCTION"),
+        (("minimize", "x**2", "--start", "1", "--history", "--json"), "--json holds the path already"),
+    ],
+)
+def test_a_function_of_the_users_that_is_not_there(koubai, module, arguments, message):
+    code, out, err = koubai(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_a_file_is_read_whatever_module_has_its_name(koubai, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json.py").write_text("def f(x):\n    return (x - 3) ** 2\n")
+    code, out, _ = koubai("minimize", "json.py:f", "--start", "1", "--json")
+    assert (code, json.loads(out)["x"]) == (0, pytest.approx(3))
+
+
+def test_the_path_as_csv_and_in_json(koubai):
+    arguments = ("minimize", "x**2 + 3*y**2", "--start", "1,2", "--lr", "0.1", "--max-steps", "5")
+    run = kb.minimize(kb.parse("x**2 + 3*y**2"), [1, 2], kb.SGD(lr=0.1), max_steps=5)
+    code, out, err = koubai(*arguments, "--history")
+    assert code == 3
+    assert "max_steps: " in err
+    head, *rows = out.splitlines()
+    assert head == "t,x,y,f,grad_norm,lr"
+    table = np.array([[float(cell) for cell in row.split(",")] for row in rows])
+    history = run.history
+    expected = np.column_stack([history.t, history.x, history.fun, history.grad_norm, history.lr])
+    np.testing.assert_array_equal(table, expected)
+    fields = json.loads(koubai(*arguments, "--json")[1])["history"]
+    assert fields == {name: getattr(history, name).tolist() for name in ("t", "x", "fun", "grad_norm", "lr")}
+    out = koubai("minimize", "(x-1)**2", "--start", "3", "--history")[1]
+    assert out.startswith("t,x,f,grad_norm,lr\n0,3.0,4.0,4.0")
+
+
+def test_minimize_writes_a_moving_picture(koubai, tmp_path):
+    picture = tmp_path / "path.gif"
+    code, _, _ = koubai("minimize", "(x-1)**2 + (y-2)**2", "--start=-3,4", "--lr", "0.3", "-o", str(picture))
+    assert code == 0
+    assert picture.read_bytes().startswith(b"GIF8")
+    code, _, err = koubai("minimize", "x**2 + y**2 + z**2", "--start=-3,4,1", "-o", str(picture))
+    assert code == 2
+    assert "1 or 2 variables, this one has 3" in err
 
 
 def test_every_optimizer_is_there_by_name(koubai):
@@ -340,7 +437,7 @@ def test_functions(koubai):
         (("minimize", "x**2", "--start", "1", "--set", "momentum"), "--set wants NAME=VALUE"),
         (("minimize", "x**2", "--start", "1", "--bounds", "a,b"), "--bounds wants LOW,HIGH"),
         (("minimize", "x**2", "--start", "1", "--grad", "exact"), "--grad exact is for known functions"),
-        (("minimize", "x**2", "--start", "1", "-o", "path.gif"), "-o must end in .png"),
+        (("minimize", "x**2", "--start", "1", "-o", "path.bmp"), "-o must end in .png"),
         (("minimize", "x**2", "--start", "1", "-o", "no/such/folder/path.png"), "does not exist"),
         (("derivative", "x*y", "--at", "1"), "koubai gradient"),
         (("derivative", "x**2", "--at", "1", "--method", "centrl"), "did you mean 'central'"),

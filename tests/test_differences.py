@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
+import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import koubai as kb
 from koubai.derivatives.differences import (
     METHODS,
     TOGETHER,
@@ -481,6 +484,25 @@ def test_one_sided_slopes_at_the_edge_of_the_domain():
     assert "right side" in estimate.warnings[0]
 
 
+def test_what_f_raises_away_from_x_is_where_it_ends():
+    class Infeasible(Exception):
+        pass
+
+    def f(x):
+        if np.sum(x) < 0:
+            raise Infeasible
+        return np.sum(x**2) + table[int(np.sum(x))]
+
+    table = [0.5] * 3
+    for x in (0.05, np.array([0.05, 0.04])):
+        found = numerical_gradient(f, x)
+        np.testing.assert_array_less(np.abs(found.value - 2 * x), np.maximum(found.error, 1e-9))
+    with pytest.raises(Infeasible):
+        numerical_gradient(f, -1.0)
+    found = difference_jacobian(lambda x: f(x) * np.ones(2), *flatten(0.05, "x"), "adaptive")
+    np.testing.assert_allclose(found.value, 0.1, atol=1e-9)
+
+
 @pytest.mark.parametrize("sigma", [1e-9, 1e-5, 1e-2])
 def test_random_noise_is_measured(sigma):
     rng = np.random.default_rng(3)
@@ -727,3 +749,113 @@ def test_stairs_on_a_slope_do_not_hide_behind_a_shorter_step():
 
     estimate = derivative(f, 1.3)
     assert abs(estimate.value - 3.6) <= estimate.error
+
+
+# -- an Estimate acts as its value ------------------------------------------------------------------------------------
+
+V = np.array([3.0, -2.0, 0.5])
+AS_ITS_VALUE = [
+    "g + V", "V + g", "g - V", "V - g", "2 * g", "g * V", "g / V", "V / g", "g // 2", "9 // g", "g % 2", "9 % g",
+    "g ** 2", "2 ** g", "g @ V", "V @ g", "divmod(g, 4)", "divmod(V, g)", "-g", "+g", "abs(g)",
+    "g < 0", "0 < g", "g >= V", "V <= g", "g == g", "g != V", "V == g", "g == 'text'", "[1.0, 2.0, 3.0] * g", "g + g",
+    "g[0]", "g[-1]", "g[:2]", "g[g > 0]", "len(g)", "list(g)", "max(g)", "sum(g)", "6.0 in g", "[*reversed(g)]",
+    "np.asarray(g)", "np.array(g, dtype=np.float32)", "np.asarray(g).dtype", "np.stack([g, g])", "np.array([g, g])",
+    "np.sum(g)", "np.mean(g, axis=0)", "np.linalg.norm(g)", "np.dot(g, V)", "np.where(g > 0, g, 0)", "np.sqrt(abs(g))",
+    "np.add.reduce(g)", "np.outer(V, g)", "np.clip(g, -1, 1)", "np.allclose(g, V)", "np.add(V, g, out=V.copy())",
+    "g.shape", "g.dtype", "g.ndim", "g.size", "g.T", "g.sum()", "g.max()", "g.copy()", "g.tolist()", "g.reshape(3, 1)",
+]  # fmt: skip
+AS_ITS_NUMBER = [
+    "2 * g", "g - 1", "1 - g", "g / 2", "3 / g", "g ** 2", "g + g", "V * g", "-g", "abs(g)", "g < 7", "7 > g", "g == g",
+    "float(g)", "int(g)", "bool(g)", "round(g, 2)", "math.sqrt(g)", "f'{g:.3f}'", "'%.3f' % g", "np.sin(g)",
+    "{g: 1}[g]", "np.asarray(g)", "np.array([g, g])", "sum([g, g])", "g.shape", "g.ndim", "g.dtype", "np.ndim(g)",
+    "g.item()",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("texts", "x"), [(AS_ITS_VALUE, V), (AS_ITS_NUMBER, 0.7)], ids=["array", "number"])
+def test_an_estimate_acts_as_its_value(texts, x):
+    estimate = numerical_gradient(lambda x: np.sum(np.sin(x) + x**2), x)
+    names = {"np": np, "V": V, "math": math}
+    own = np.float64(estimate.value) if isinstance(x, float) else estimate.value
+    for text in texts:
+        found, expected = (eval(text, names | {"g": g}) for g in (estimate, own))
+        assert not isinstance(found, Estimate), text
+        np.testing.assert_array_equal(found, expected, err_msg=text)
+
+
+def test_the_loop_of_the_articles():
+    x, path = np.array([-3.0, 4.0]), []
+    kept = x
+    for _ in range(100):
+        path.append(x.copy())
+        x -= 0.1 * numerical_gradient(lambda x: x[0] ** 2 + x[1] ** 2, x, method="central", h=1e-4)
+    assert x is kept
+    assert type(x) is np.ndarray
+    np.testing.assert_allclose(x, [-6.11110793e-10, 8.14814391e-10], rtol=1e-6)
+    g = numerical_gradient(np.sum, V)
+    before = g
+    g *= 0.5
+    assert type(g) is np.ndarray
+    np.testing.assert_allclose(before, 1.0)
+    assert f"{before:.2f}" == "[1.00 1.00 1.00]"
+
+
+@pytest.mark.parametrize("copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("x", [0.5, V, {"W": V, "b": 1.0}])
+def test_an_estimate_can_be_copied_and_pickled(copied, x):
+    estimate = numerical_gradient(lambda p: np.sum(p["W"] ** 2) if isinstance(p, dict) else np.sum(p**2), x)
+    assert repr(copied(estimate)) == repr(estimate)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("0.1 * d", TypeError, "a dict of arrays, which don't compute as one array"),
+        ("d + d", TypeError, "for key, g in estimate.items"),
+        ("np.sum(d)", TypeError, "take its parts"),
+        ("np.asarray(d)", TypeError, "take its parts"),
+        ("2 * t", TypeError, "a tuple of arrays"),
+        ("g.__setitem__(0, 1.0)", TypeError, "can't be written into"),
+        ("np.multiply(g, 2, out=g)", TypeError, "can't be written into"),
+        ("float(g)", TypeError, "of a single number"),
+        ("g.vlaue", AttributeError, "no attribute 'vlaue'"),
+        ("bool(g)", ValueError, "ambiguous"),
+        ("np.array(g, dtype=np.float32, copy=False)", ValueError, "copy"),
+        ("hash(g)", TypeError, "unhashable"),
+        ("len(n)", TypeError, "no len"),
+        ("n[0]", IndexError, "scalar"),
+    ],
+)
+def test_what_an_estimate_does_not_do(text, kind, message):
+    g, n = numerical_gradient(np.sum, V), derivative(np.sin, 1.0)
+    d = numerical_gradient(lambda p: np.sum(p["W"]) + p["b"], {"W": V, "b": 1.0})
+    t = numerical_gradient(lambda p: np.sum(p[0]) * np.sum(p[1]), (V, V))
+    with pytest.raises(kind, match=message):
+        eval(text, {"np": np, "g": g, "d": d, "t": t, "n": n})
+
+
+def test_the_estimate_of_a_structure_gives_its_parts_and_serves_as_a_gradient():
+    def loss(p):
+        return np.sum(p["W"] ** 2) + (p["b"] - 1) ** 2
+
+    params = {"W": V.copy(), "b": np.array(0.0)}
+    estimate = numerical_gradient(loss, params)
+    assert list(estimate) == list(estimate.keys()) == ["W", "b"]
+    assert "W" in estimate
+    np.testing.assert_allclose(estimate["W"], 2 * V, rtol=1e-9)
+    assert estimate == estimate
+    assert kb.check_gradient(loss, estimate, params).ok
+    kb.SGD(lr=0.1).update(params, estimate)
+    np.testing.assert_allclose(params["W"], 0.8 * V, rtol=1e-9)
+    first, second = numerical_gradient(lambda p: np.sum(p[0]) * np.sum(p[1]), [V, np.ones(2)])
+    assert (first.shape, second.shape) == ((3,), (2,))
+
+
+def test_an_estimate_inside_a_function_that_is_traced():
+    g, n = numerical_gradient(np.sum, V), derivative(np.sin, 1.0)
+    for f, expected in (
+        (lambda x: np.sum((g - x) ** 2), 2 * (V - 1)),
+        (lambda x: x @ g, np.ones(3)),
+        (lambda x: np.sum(n * x), np.full(3, np.cos(1.0))),
+    ):
+        np.testing.assert_allclose(kb.grad(f, method="backprop")(V), expected, rtol=1e-9)

@@ -7,11 +7,13 @@ import pytest
 
 import koubai as kb
 import koubai.errors as errors
+from koubai import synonyms
+from koubai.derivatives import differences
 from koubai.errors import FallbackWarning
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
-    for name in (name for name in errors.__all__ if name != "warn"):
+    for name in (name for name in errors.__all__ if name not in ("called", "is_told_to_raise", "quiet", "warn")):
         assert f"{name} " in errors.__doc__ or f"{name}\n" in errors.__doc__
         cls = getattr(errors, name)
         assert inspect.getdoc(cls)
@@ -23,7 +25,7 @@ def test_unknown_names_suggest_the_nearest(name, near):
     error = errors.UnknownNameError("problem", name, ["rosenbrock", "himmelblau", "beale"])
     assert error.suggestion == near
     assert ("did you mean" in str(error)) is (near is not None)
-    assert "known: beale, himmelblau, rosenbrock" in str(error)
+    assert ("known: beale, himmelblau, rosenbrock" in str(error)) is (name != "Himmelblau")
 
 
 # --- where warnings point
@@ -73,3 +75,114 @@ def test_a_fallback_says_what_a_gradient_costs():
     before = gradient.nfev
     gradient(X)
     assert gradient.nfev - before == told
+
+
+# --- other people's words
+def asked(**options):
+    kb.minimize(np.sum, [1.0], **options)
+
+
+WORDS = [
+    # call, what its message says
+    *((lambda word=word: asked(**{word: 1}), expected) for word, expected in {
+        "method": "'optimizer'", "jac": "'grad'", "hess": "leave it out", "hessp": "leave it out", "tol": "'gtol'",
+        "maxiter": "'max_steps'", "n_iter": "'max_steps'", "iterations": "'max_steps'", "steps": "'max_steps'",
+        "step_num": "'max_steps'", "epochs": "'max_steps'", "callback": "'on_step'", "learning_rate": "'lr'",
+        "eta": "'lr'", "alpha": "'lr'", "step_size": "'lr'", "betas": "belongs to the optimizer",
+        "epsilon": "belongs to the optimizer", "rho": "belongs to the optimizer", "momentum": "kb.SGD(lr=0.1, momentum",
+        "amsgrad": "kb.AMSGrad", "options": "arguments of their own", "constraints": "as a penalty",
+        "disp": "'progress'", "random_state": "'seed'", "batch_size": "'batches'", "init_x": "'x0'",
+        "gtoll": "did you mean 'gtol'? known: ",
+    }.items()),
+    (lambda: kb.iterate(np.sum, [1.0], maxiter=3), "'max_steps'"),
+    (lambda: kb.iterate(np.sum, [1.0], callback=print), "inside the loop"),
+    (lambda: kb.iterate(np.sum, [1.0], on_step=print), "inside the loop"),
+    (lambda: kb.resume("c", np.sum, maxiter=3), "'max_steps'"),
+    (lambda: kb.derivative(np.sin, 1.0, dx=1e-3), "'h'"),
+    (lambda: kb.derivative(np.sin, 1.0, order=2), "'n'"),
+    (lambda: kb.numerical_gradient(np.sum, [1.0], eps=1e-4), "'h'"),
+    (lambda: kb.numerical_gradient(np.sum, [1.0], epsilon=1e-4), "'h'"),
+    (lambda: kb.Adam(learning_rate=0.1), "'lr'"),
+    (lambda: kb.Adam(eta=0.1), "'lr'"),
+    (lambda: kb.SGD(alpha=0.1), "'lr'"),
+    (lambda: kb.Adam(betas=(0.9, 0.99)), "beta1=0.9, beta2=0.999"),
+    (lambda: kb.Adam(epsilon=1e-7), "'eps'"),
+    (lambda: kb.Adam(beta_1=0.9), "'beta1'"),
+    (lambda: kb.RMSprop(rho=0.9), "'alpha'"),
+    (lambda: kb.RMSprop(decay_rate=0.99), "'alpha'"),
+    (lambda: kb.SGD(mu=0.9), "'momentum'"),
+    (lambda: kb.SGD(maximize=True), "give it -f"),
+    (lambda: kb.Adam(ams_grad=True), "'amsgrad'"),
+    *((lambda name=name: kb.minimize(np.sum, [1.0], name), expected) for name, expected in {
+        "BFGS": "'lbfgs'", "L-BFGS-B": "'lbfgs'; it takes bounds=", "nelder-mead": "'lbfgs'; koubai follows gradients",
+        "trust-constr": "as a penalty", "cg": "'conjugategradient'", "Newton-CG": "'lbfgs'", "SLSQP": "'lbfgs'",
+        "lm": "'levenbergmarquardt'", "nag": "'nesterov'", "gradient_descent": "'gradientdescent'", "gd": "'gradientd",
+        "adamm": "did you mean 'adam'? known: ",
+    }.items()),
+    *((lambda word=word: kb.minimize(np.sum, [1.0], grad=word), expected) for word, expected in {
+        "2-point": "'forward'", "3-point": "'central'", "cs": "'complex'", None: "'auto'", False: "'auto'",
+        "numerical": "'adaptive'",
+    }.items()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "expected"), WORDS, ids=[f"{i}-{expected}" for i, (_, expected) in enumerate(WORDS)])
+def test_other_peoples_words_are_answered_with_koubais(call, expected):
+    with pytest.raises(errors.UnknownNameError) as raised:
+        call()
+    assert expected in str(raised.value)
+    assert ("known:" in str(raised.value)) is ("known:" in expected)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "expected"),
+    [
+        (kb, "AdaGrad", "'Adagrad'"),
+        (kb, "Nadam", "'NAdam'"),
+        (kb, "RMSProp", "'RMSprop'"),
+        (kb, "SGDMomentum", "'Momentum'"),
+        (kb, "BFGS", "'LBFGS'"),
+        (kb, "numerical_diff", "'derivative'"),
+        (kb, "gradient_descent", "kb.minimize(f, x0, lr=0.1)"),
+        (kb, "gradient", "'grad'"),
+        (kb, "gradient_check", "'check_gradient'"),
+        (kb, "minimise", "did you mean 'minimize'?"),
+        (kb, "Affine", "'nn.Dense'"),
+        (kb, "Relu", "'nn.ReLU'"),
+        (kb, "softmax", "nn.Softmax().forward(x)"),
+        (kb.nn, "Relu", "'ReLU'"),
+        (kb.nn, "Affine", "'Dense'"),
+        (kb.nn, "Linear", "'Dense'"),
+        (kb.nn, "Conv2d", "'Conv2D'"),
+        (kb.nn, "CrossEntropyLoss", "'CrossEntropy'"),
+        (kb.nn, "SoftmaxWithLoss", "'CrossEntropy'; it takes logits"),
+        (kb.nn, "Sequential", "nn.Network(["),
+        (kb.nn, "LSTM", "a Layer of your own"),
+        (kb.nn, "DataLoader", "'batches'"),
+    ],
+)
+def test_other_peoples_names_are_answered_with_koubais(module, name, expected):
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}': ") as raised:
+        getattr(module, name)
+    assert expected in str(raised.value)
+    assert not hasattr(module, "__wrapped__")
+
+
+def test_every_meaning_is_a_word_of_koubais():
+    """No row of the table names what is not there any more."""
+    functions = [kb.minimize, kb.resume, kb.fit, kb.derivative, kb.numerical_gradient, kb.nn.Network.fit]
+    known = {name for f in functions for name in inspect.signature(f).parameters}
+    known |= {name for optimizer in kb.optimizers.names() for name in kb.optimizers.resolve(optimizer).hyperparameters}
+    known |= {*kb.__all__, *kb.nn.__all__, *kb.optimizers.names(), *differences.METHODS, "auto", "backprop"}
+    known = {synonyms.plain(name) for name in known}
+    for word, meanings in synonyms.SYNONYMS.items():
+        assert word == synonyms.plain(word)
+        for meaning in meanings:
+            name, _, more = meaning[1:].partition(") ") if meaning[0] == "(" else meaning.partition(": ")
+            assert synonyms.plain(name) in known, (word, name)
+            assert more or meaning[0] != "("
+
+
+def test_a_table_of_the_users_is_not_answered_by_it():
+    error = errors.UnknownNameError("column", "alpha", ["width", "height"])
+    assert str(error) == "unknown column 'alpha': known: height, width"

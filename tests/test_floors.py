@@ -9,6 +9,7 @@ ROOT = Path(koubai.__file__).parent
 
 # Ground floor first, as in CONTRIBUTING.md. A file that is not named here has no place yet: give it one.
 FLOORS = [
+    "synonyms",
     "errors",
     "parameters",
     "functions",
@@ -74,6 +75,8 @@ FLOORS = [
     "descent.stopping",
     "descent.feed",
     "descent.objective",
+    "descent.endings",
+    "descent.advice",
     "descent.default",
     "descent.program",
     "descent.loop",

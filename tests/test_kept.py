@@ -14,6 +14,7 @@ import koubai as kb
 from koubai.derivatives import paths
 from koubai.derivatives.paths import record_call
 from koubai.descent import program
+from koubai.descent.program import REPEATED
 
 scale = 2.0
 data = np.array([1.0, 2.0])
@@ -41,10 +42,14 @@ def anew(f):
 
 
 def both(f, x0, optimizer, **options):
-    """Descend on ``f`` and on a copy of it; both runs must be the same to the bit. Return the one on ``f``."""
+    """Descend on ``f`` and on a copy of it; both runs must be the same to the bit. Return the one on ``f``.
+
+    Machine code that an earlier descent has left may make the steps of a loop of Python numbers.
+    """
     run, cold = kb.minimize(f, x0, optimizer, **options), kb.minimize(anew(f), x0, optimizer, **options)
     same_run(run, cold)
-    assert (run.executor, run.executor_reason) == (cold.executor, cold.executor_reason)
+    if run.executor_reason != REPEATED:
+        assert (run.executor, run.executor_reason) == (cold.executor, cold.executor_reason)
     return run
 
 

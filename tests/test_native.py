@@ -8,6 +8,7 @@ import pytest
 from test_execute import agree, random_program
 
 import koubai as kb
+from koubai.derivatives import paths
 from koubai.descent import program
 from koubai.descent.record import Recorder
 from koubai.errors import CompileWarning, Interrupted
@@ -186,6 +187,7 @@ def test_a_descent_in_a_loop_is_the_one_step_by_step_to_the_bit(name, kind, monk
             pytest.skip("not of this kind")
         monkeypatch.setattr(program, "NATIVE_FROM", 10**9)
         monkeypatch.setattr(choose, "NATIVE_FROM", 10**9)
+        monkeypatch.setattr(paths, "_kept", paths._Kept())  # or machine code may be there already
         run = kb.minimize(f, x0, optimizer, **options)
         assert run.executor == "floats"
         assert "Python numbers" in run.executor_reason
@@ -229,7 +231,7 @@ def test_the_choice_is_on_the_run_with_its_reason():
     assert "every step" in looked_at.executor_reason
     searched = kb.minimize(rosenbrock, [-1.2, 1.0], kb.LBFGS())
     assert "evaluates f itself" in searched.executor_reason
-    own = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), grad=lambda x: np.zeros(2) + 1e-3, max_steps=1000)
+    own = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), grad=kb.grad(rosenbrock), max_steps=1000)
     assert "backpropagation" in own.executor_reason
 
 
@@ -246,12 +248,44 @@ def test_the_rule_of_choice_reads_no_clock():
 def test_a_loop_of_python_numbers_makes_the_first_steps_and_machine_code_the_rest(monkeypatch):
     monkeypatch.setattr(program, "NATIVE_FROM", 2000)
     monkeypatch.setattr(choose, "NATIVE_FROM", 2000)
+    monkeypatch.setattr(paths, "_kept", paths._Kept())
     short = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=1900)
     assert short.executor == "floats"
     assert "Python numbers" in short.executor_reason
     run = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=2500)
     assert run.executor == "native"
     same_run(run, kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=2500, on_step=lambda step: None))
+
+
+def test_machine_code_that_is_there_makes_every_step_where_its_bits_are_those_of_python(monkeypatch):
+    """Which steps it makes may then depend on what ran before; with functions that round otherwise it may not."""
+    monkeypatch.setattr(program, "NATIVE_FROM", 2000)
+    monkeypatch.setattr(choose, "NATIVE_FROM", 2000)
+    monkeypatch.setattr(paths, "_kept", paths._Kept())
+    for f, by in (
+        (lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2 + x[0] ** 4 / 8 - x[1] ** 3 / 9, "native"),
+        (lambda x: np.sqrt(1 + x[0] * x[0]) + x[1] / (2 + x[1] * x[1]) + abs(x[1] - 3), "native"),
+        (lambda x: np.exp(x[0] * x[0]) + x[1] * x[1], "floats"),
+        (lambda x: (x[0] * x[0] + 1.0) ** 1.5 + x[1] * x[1], "floats"),
+    ):
+        options = {"max_steps": 900, "gtol": 0.0}
+        for optimizer in (kb.SGD(lr=1e-4), kb.Adam(lr=1e-3)):
+            runs = [kb.minimize(f, [-1.2, 1.0], optimizer, **options) for _ in range(4)]
+            assert [run.executor for run in runs] == ["floats", "floats", by, by]
+            assert {run.nit for run in runs} == {900}
+            slow = kb.minimize(f, [-1.2, 1.0], optimizer, on_step=lambda step: None, **options)
+            for run in runs if by == "native" else runs[1:]:
+                same_run(runs[0], run)
+            if by == "native":
+                same_run(runs[0], slow)
+
+    def f(x):
+        return np.exp(x[0] * x[0] / 9) + x[1] * x[1]
+
+    long = [kb.minimize(f, [-1.2, 1.0], kb.SGD(lr=1e-4), max_steps=5000, gtol=0.0) for _ in range(2)]
+    assert [run.executor for run in long] == ["native"] * 2
+    same_run(*long)
+    assert kb.minimize(f, [-1.2, 1.0], kb.SGD(lr=1e-4), max_steps=900, gtol=0.0).executor == "floats"
 
 
 def test_a_path_that_is_left_is_traced_anew_and_the_descent_goes_on():

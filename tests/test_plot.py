@@ -1,6 +1,7 @@
 """The pictures: what is drawn is what the run and the function say. Checked on the artists, not on pixels."""
 
 import copy
+import itertools
 import math
 
 import matplotlib
@@ -10,11 +11,13 @@ matplotlib.use("Agg")
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.quiver import Quiver
+from PIL import Image
 
 import koubai as kb
 from koubai import plot
@@ -662,3 +665,51 @@ def test_a_stochastic_run_shows_its_epochs():
     (epochs,) = [line for line in ax.lines if line.get_label() == "mean loss of an epoch"]
     assert epochs.get_xdata().tolist() == run.history.epochs.t.tolist()
     assert epochs.get_ydata().tolist() == run.history.epochs.fun.tolist()
+
+
+# -- moving pictures --------------------------------------------------------------------------------------------------
+
+MOVING = ["g1", "50 steps", "5,000 steps", "no step", "diverging", "diverging 1-D", "unbounded", "dict", "matrix",
+          "nan in the window", "raises outside its domain"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_moving_picture_grows_the_path_and_ends_as_the_run_is_drawn(name, tmp_path):
+    run = RUNS[name]()
+    target = run.animate(tmp_path / "path.gif")
+    assert list(tmp_path.iterdir()) == [target]
+    with Image.open(target) as film:
+        assert 1 < film.n_frames <= min(len(run.history), 100) + 1
+        shown = []
+        for k in range(film.n_frames):
+            film.seek(k)
+            shown.append(np.asarray(film.convert("RGB"), dtype=float))
+        assert film.info["duration"] > 1000  # there is time to look at the end
+    assert all((one != other).any() for one, other in itertools.pairwise(shown))
+    canvas = FigureCanvasAgg(Figure(figsize=(7.2, 5.4), dpi=100, layout="constrained"))
+    plot.run(run, ax=canvas.figure.add_subplot())
+    canvas.draw()
+    still = np.asarray(canvas.buffer_rgba())[..., :3].astype(float)
+    assert np.abs(shown[-1] - still).mean() < 3  # but for a palette of 256 colours
+
+
+@pytest.mark.parametrize(
+    ("run", "path", "message"),
+    [
+        ("10-D", "path.gif", "1 or 2 parameters; this run has 10 parameters: draw run.plot"),
+        ("batches", "path.gif", "this run has mini-batches"),
+        ("g1", "path.mp4", r"must end in \.gif"),
+        ("g1", "nowhere/path.gif", "does not exist"),
+    ],
+)
+def test_a_moving_picture_that_can_not_be(run, path, message, tmp_path):
+    runs = {
+        "10-D": lambda: minimize(lambda x: np.sum(x**2), np.ones(10), SGD(lr=0.1)),
+        "batches": lambda: minimize(lambda x, y: np.sum((x - y) ** 2), [0.0, 0.0], SGD(lr=0.1), max_steps=4,
+                                    batches=[np.ones(2)]),
+        "g1": RUNS["g1"],
+    }  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        runs[run]().animate(tmp_path / path)
+    with pytest.raises(InputError, match="run must be a Run"):
+        plot.animate("run", tmp_path / "path.gif")

@@ -1,9 +1,12 @@
+import sys
+
 import numpy as np
 import pytest
 
 import koubai as kb
 from koubai.descent.record import Recorder
-from koubai.parameters import flatten
+from koubai.errors import MissingPackageError
+from koubai.parameters import flatten, leaves
 
 
 def fill(recorder, rows, n):
@@ -91,3 +94,61 @@ def test_a_history_given_away_stays_as_it_is():
     np.testing.assert_array_equal(given.fun, np.arange(61.0))
     recorder.history().fun[:] = -1.0
     np.testing.assert_array_equal(given.fun, np.arange(61.0))
+
+
+# -- reading a history ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "x0", [3.0, [3.0, 4.0], np.ones((2, 3)), {"a": np.ones((2, 2)), "b": 1.0}, [(np.ones(2), np.ones(1)), np.ones(2)]]
+)
+def test_a_history_gives_its_rows(x0):
+    seen = []
+    run = kb.minimize(lambda x: np.sum(flat(x) ** 2), x0, lr=0.1, max_steps=20, on_step=seen.append)
+    rows = list(run.history)
+    assert len(rows) == len(run.history) == 21
+    for row, step, grad_norm in zip(rows, seen, run.history.grad_norm, strict=True):
+        assert (row.t, row.f, row.fun, row.lr, row.grad_norm) == (step.t, step.f, step.f, step.lr, grad_norm)
+        np.testing.assert_array_equal(flat(row.x), flat(step.x))
+        assert type(row.x) is type(step.x)
+    t, x, fun, *_ = run.history[-1]
+    assert (t, fun) == (run.nit, run.fun)
+    np.testing.assert_array_equal(flat(x), flat(run.x))
+    assert [row.t for row in run.history[2:9:3]] == [2, 5, 8]
+    with pytest.raises(IndexError):
+        run.history[21]
+
+
+def flat(x):
+    return np.concatenate([np.ravel(part) for part in leaves(x)])
+
+
+def test_a_row_is_a_copy():
+    run = kb.minimize(lambda x: np.sum(x**2), [3.0, 4.0], lr=0.1, max_steps=3)
+    run.history[0].x[:] = 7.0
+    assert run.history.x[0].tolist() == [3.0, 4.0]
+
+
+def test_a_history_prints_as_a_table():
+    run = kb.minimize(lambda x: np.sum(x**2), [3.0, 4.0], lr=0.1, max_steps=30)
+    lines = str(run.history).splitlines()
+    assert lines[0] == "History: 31 rows"
+    assert lines[1].split() == ["t", "x[0]", "x[1]", "fun", "grad_norm", "lr"]
+    assert lines[2].split() == ["0", "3", "4", "25", "8", "0.1"]
+    assert lines[8].split() == ["…"] * 6
+    assert lines[-1].split()[0] == "30"
+    assert len(lines) == 14
+    short = kb.minimize(lambda x: np.sum(x**2), np.ones(100), lr=0.1, max_steps=3).history
+    assert str(short).splitlines()[1].split() == [
+        "t", "x[0]", "x[1]", "x[2]", "…", "x[98]", "x[99]", "fun", "grad_norm", "lr"
+    ]  # fmt: skip
+    assert "…" not in str(kb.minimize(lambda x: x**2, 1.0, lr=0.1, max_steps=3).history)
+    assert short._repr_html_().count("<tr>") == 5
+
+
+def test_a_data_frame_says_what_it_needs(monkeypatch):
+    run = kb.minimize(lambda x: np.sum(x**2), [3.0, 4.0], lr=0.1, max_steps=30)
+    assert run.to_dataframe().equals(run.history.to_dataframe())
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingPackageError, match="needs pandas, which is not installed: pip install pandas"):
+        run.to_dataframe()

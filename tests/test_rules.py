@@ -176,10 +176,10 @@ def test_a_direction_that_only_the_clipped_gradient_calls_down_is_not_taken():
     """Clipped by value, (1, 20) is (1, 1): of a direction with another sign in each component the two may disagree."""
     gradient, g, x = np.array([1.0, 20.0]), np.array([1.0, 1.0]), np.array([0.0, 0.0])
     given = {"fun": 0.0, "evaluate": lambda x: (float(gradient @ x + 25 * x @ x), gradient + 50 * x), "box": None}
-    curved = np.array([[-4.0, 0.0]]), np.array([[-2.0, -4.0]])  # a pair by which L-BFGS's direction is (-2.8, 0.4)
+    s, y = np.array([[-4.0, 0.0], [0, 0]]), np.array([[-2.0, -4.0], [0, 0]])  # L-BFGS's direction is (-2.8, 0.4) by it
     rows = {
         "conjugate_gradient": (np.zeros(2), np.asarray(21.0), np.array([-1.8, 1.4]), np.asarray(1.0), np.zeros(2)),
-        "lbfgs": (*curved, np.asarray(1.0), x, gradient, np.zeros(2)),
+        "lbfgs": (s, y, np.array([1.0, 0.0]), np.array([[1 / 8]]), s[:1] @ gradient, x, gradient, np.zeros(2)),
     }
     for name, state in rows.items():
         settings = RULES[name].defaults | {"conjugate_gradient": {"variant": "fr"}, "lbfgs": {"history_size": 1}}[name]

@@ -7,13 +7,16 @@ succeed, 130 interrupted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
+import importlib.util
 import inspect
 import json
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import numpy as np
@@ -24,10 +27,11 @@ from koubai.derivatives.check import check_gradient
 from koubai.derivatives.differences import METHODS, Estimate, derivative, numerical_gradient
 from koubai.descent import optimizers
 from koubai.descent.loop import minimize
-from koubai.descent.record import Run, Status, replacing
+from koubai.descent.record import Run, Status, replacing, rows_of
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
-from koubai.functions.expression import Expression, parse
+from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
+from koubai.parameters import flatten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +46,7 @@ app = typer.Typer(
 
 DONE, FAILURE, USAGE, NO_SUCCESS, INTERRUPTED = 0, 1, 2, 3, 130
 PICTURES = (".png", ".svg", ".pdf")
+FUNCTION = 'An expression as "x**3", the name of a known function, or MODULE:FUNCTION or FILE.py:FUNCTION of yours.'
 
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate; sgd takes 0.1, others their own.")]
 Semantics = Annotated[
@@ -65,7 +70,8 @@ def koubai(
     \b
       koubai minimize "(x-1)**2 + (y-2)**2" --start=-3,4 --lr 0.1 -o path.png
       koubai derivative "x**3" --at 10 -o tangent.png
-      koubai train digits -o digits.png
+      koubai minimize losses.py:loss --start 1,2
+      koubai train spirals --lr 0.01 -o spirals.png
       koubai functions himmelblau
     """
     if version:
@@ -75,7 +81,7 @@ def koubai(
 
 @app.command("derivative")
 def derivative_command(
-    text: Annotated[str, typer.Argument(metavar="EXPRESSION", help='A function of one variable, as "x**3".')],
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
     at: Annotated[float, typer.Option("--at", help="The point.")],
     method: Annotated[str, typer.Option("--method", help=f"One of: {', '.join(METHODS)}.")] = "adaptive",
     h: Annotated[float | None, typer.Option("--h", help="The step, used exactly; the best one if left out.")] = None,
@@ -87,13 +93,14 @@ def derivative_command(
     \b
       koubai derivative "x**3" --at 10
       koubai derivative "x**2" --at 2 --method forward --h 1e-4
-      koubai derivative "x**3" --at 10 --h 3 -o tangent.png
+      koubai derivative "x**3" --at 10 --method forward --h 3 -o tangent.png
     """
     _check_picture(output)
-    f = parse(text)
-    if len(f.variables) != 1:
+    f, start, _, title = _function(text)
+    names = f.variables if isinstance(f, Expression) else _variables(f, np.size(start) if start is not None else 1)
+    if len(names) != 1:
         raise InputError(
-            f"a derivative needs one variable, {text!r} has {', '.join(f.variables)}: use `koubai gradient` for several"
+            f"a derivative needs one variable, {text!r} has {', '.join(names)}: use `koubai gradient` for several"
         )
     estimate = derivative(f, at, method=method, h=h)
     if output is not None:
@@ -101,16 +108,16 @@ def derivative_command(
 
         _save(output, lambda ax: tangent(f, at, h=h, ax=ax))
     if as_json:
-        _print_json({"function": f.text, "at": at, **_estimate_fields(estimate)})
+        _print_json({"function": text, "at": at, **_estimate_fields(estimate)})
         return
-    typer.echo(f"d/d{f.variables[0]} {f.text} at {at:.15g}")
+    typer.echo(f"d/d{names[0]} {f.text if isinstance(f, Expression) else title} at {at:.15g}")
     typer.echo(f"  {float(estimate)!r} ± {estimate.error:.1e}")
     _print_estimate(estimate, f"h = {estimate.h:.3g}")
 
 
 @app.command("gradient")
 def gradient_command(
-    text: Annotated[str, typer.Argument(metavar="FUNCTION", help="An expression, or the name of a known function.")],
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
     at: Annotated[str | None, typer.Option("--at", metavar="X,Y,…", help="The point, as numbers with commas.")] = None,
     method: Annotated[str, typer.Option("--method", help=f"One of: {', '.join(METHODS)}.")] = "adaptive",
     h: Annotated[float | None, typer.Option("--h", help="The step, used exactly; the best one if left out.")] = None,
@@ -149,18 +156,22 @@ def gradient_command(
 
 @app.command("check")
 def check_command(
-    function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function, in a module of yours.")],
-    gradient: Annotated[str, typer.Argument(metavar="MODULE:GRADIENT", help="What is said to be its gradient.")],
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
+    gradient: Annotated[
+        str, typer.Argument(metavar="GRADIENT", help="What is said to be its gradient, MODULE:NAME or FILE.py:NAME.")
+    ],
     at: Annotated[str, typer.Option("--at", metavar="X,Y,…", help="The point, as numbers with commas.")],
     seed: Annotated[int, typer.Option("--seed", help="Of the random directions, above 64 components.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Check a gradient that you wrote against differences; name each component that is wrong.
 
+    With losses.py in the current folder, and in it two functions of a NumPy array:
+
     \b
-      koubai check losses:logsumexp losses:logsumexp_gradient --at 0.1,0.2,0.3
+      koubai check losses.py:loss losses.py:loss_gradient --at 0.1,0.2,0.3
     """
-    f, g = _imported(function), _imported(gradient)
+    f, g = _function(function)[0], _imported(gradient)
     check = check_gradient(f, g, _point(at, "--at", f), seed=seed)
     if as_json:
         names = ("index", "label", "given", "expected", "tolerance")
@@ -173,7 +184,7 @@ def check_command(
 
 @app.command("minimize")
 def minimize_command(
-    text: Annotated[str, typer.Argument(metavar="FUNCTION", help="An expression, or the name of a known function.")],
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
     start: Annotated[
         str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")
     ] = None,
@@ -182,7 +193,7 @@ def minimize_command(
     semantics: Semantics = None,
     settings: Settings = None,
     gradient: Annotated[
-        str | None, typer.Option("--grad", help="exact (known functions), backprop, central, adaptive …")
+        str | None, typer.Option("--grad", help="exact (known functions), backprop, central …, or FILE.py:GRADIENT.")
     ] = None,
     max_steps: Annotated[int, typer.Option("--max-steps", help="The most updates to make.")] = 10_000,
     gtol: Annotated[
@@ -196,30 +207,44 @@ def minimize_command(
         list[str] | None,
         typer.Option("--bounds", metavar="LOW,HIGH", help="Bounds of all variables, or once for each in turn."),
     ] = None,
-    output: Picture = None,
-    as_json: Json = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="Print the path as CSV, a row a step, and the rest on stderr.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg, .pdf or .gif, moving)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text; the path is in it.")] = False,
 ) -> None:
     """Descend along the gradient, and say why it stopped.
 
     \b
       koubai minimize "(x-1)**2 + (y-2)**2" --start=-3,4 --lr 0.1 -o path.png
       koubai minimize rosenbrock --lr 0.001 --set momentum=0.9
-      koubai minimize rosenbrock --optimizer adam --semantics keras --lr 0.05 --set clipnorm=1
-      koubai minimize "x**4 - 3*x**2 + x" --start 2 --lr 0.02 --json
+      koubai minimize rosenbrock --optimizer adam --semantics keras --lr 0.01 --set clipnorm=1
+      koubai minimize "x**4 - 3*x**2 + x" --start 2 --lr 0.02 --history > path.csv
+      koubai minimize losses.py:loss --start 1,2 -o path.gif   # a function of yours
     """
-    _check_picture(output)
+    _check_picture(output, (*PICTURES, ".gif"))
+    if history and as_json:
+        raise InputError("--json holds the path already; leave --history out")
     f, own_start, problem, title = _function(text)
     x0 = _point(start, "--start", f) if start is not None else own_start
     if x0 is None:
         raise InputError(f"give the start: --start with {_numbers_wanted(f)}")
+    if output is not None and output.suffix.lower() == ".gif" and np.size(x0) > 2:
+        raise InputError(f"a path moves in pictures of 1 or 2 variables, this one has {np.size(x0)}: -o path.png")
     if gradient == "exact" and problem is None:
-        raise InputError("--grad exact is for known functions (see `koubai functions`); an expression has none")
+        raise InputError(f"--grad exact is for known functions (see `koubai functions`); {text!r} is none")
     source: Any = gradient or ("exact" if problem is not None else "auto")
+    if ":" in source:
+        source = _imported(source)
+    elif source == "exact" and problem is not None:
+        source = problem.grad
     chosen = _optimizer(optimizer, lr, semantics, settings)
     try:
         run = minimize(
-            f, x0, chosen,
-            grad=problem.grad if source == "exact" and problem is not None else source,
+            f, x0, chosen, grad=source,
             max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target, bounds=_bounds(bounds),
             progress=sys.stderr.isatty(),
         )  # fmt: skip
@@ -229,11 +254,17 @@ def minimize_command(
     if output is not None:
         from koubai import plot
 
-        _save(output, lambda ax: plot.run(run, minima=problem.minima if problem is not None else (), ax=ax))
+        minima = problem.minima if problem is not None else ()
+        if output.suffix.lower() == ".gif":
+            plot.animate(run, output, minima=minima)
+        else:
+            _save(output, lambda ax: plot.run(run, minima=minima, ax=ax))
     if as_json:
         _print_json(_run_fields(text, run) | ({"picture": str(output)} if output else {}))
     else:
-        _print_run(title, run, output)
+        if history:
+            _print_history(f, run)
+        _print_run(title, run, output, on_stderr=history)
     raise typer.Exit(code)
 
 
@@ -272,10 +303,12 @@ def train_command(
     """Train a network, and show how well it does on samples that it has not seen.
 
     \b
-      koubai train digits -o digits.png
+      koubai train spirals -o spirals.png
       koubai train spirals --layers 64,relu,64,relu,3 --lr 0.01 -o spiral.png
       koubai train digits --layers conv16x3,relu,pool2,flatten,10 --save d.npz
       koubai train iris.csv --label species --layers batchnorm,16,relu,3
+
+    The digits come with scikit-learn: pip install scikit-learn
 
     \b
     The items of --layers:
@@ -409,25 +442,35 @@ def _function(text: str) -> tuple[Callable[[Any], Any], Any, Problem | None, str
     if text in problems:
         problem = problems[text]
         return problem.f, problem.x0, problem, f"{problem.name}: {problem.formula}"
+    if ":" in text:
+        return _imported(text), None, None, text
     try:
         f = parse(text)
     except ExpressionError:
-        if text.replace("_", "").replace("-", "").isalnum() and not text.isdigit():
+        if text.replace("-", "_").isidentifier() and text not in {*FUNCTIONS, *CONSTANTS}:
             raise UnknownNameError("function", text, problems.names()) from None
         raise
     if f.variables == (text,) and len(text) > 3:  # a lone word: a misspelt name, hardly a function
         raise UnknownNameError("function", text, problems.names())
+    for name in f.variables:
+        if name in problems:
+            raise InputError(
+                f"{name} is a known function, and no variable of {text!r}: write {name} alone, or another variable"
+            )
     return f, None, None, f"f({', '.join(f.variables)}) = {f.text}"
 
 
 def _imported(text: str) -> Callable[..., Any]:
-    """Return the function that ``module:name`` stands for; modules of the current folder are found too."""
-    module_name, colon, name = text.partition(":")
+    """Return the function of ``module:name`` or ``file.py:name``; modules of the current folder are found too."""
+    module_name, colon, name = text.rpartition(":")
     if not colon or not module_name or not name:
-        raise InputError(f"write MODULE:FUNCTION, as in losses:mean_squared_error; got {text!r}")
-    sys.path.insert(0, str(Path.cwd()))
+        raise InputError(f"write MODULE:FUNCTION or FILE.py:FUNCTION, as in losses.py:loss; got {text!r}")
+    file = Path(module_name)
+    if file.suffix == ".py" and not file.is_file():
+        raise InputError(f"there is no file {module_name!r}")
+    sys.path.insert(0, str((file.parent if file.suffix == ".py" else Path()).absolute()))
     try:
-        module = importlib.import_module(module_name)
+        module = _module_of(file) if file.suffix == ".py" else importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name != module_name.split(".")[0] and error.name != module_name:
             raise
@@ -442,8 +485,21 @@ def _imported(text: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def _module_of(file: Path) -> ModuleType:
+    """Return the module in this very file, whatever other module has its name."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(file.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
 def _variables(f: Callable[[Any], Any], n: int) -> tuple[str, ...]:
-    return f.variables if isinstance(f, Expression) else tuple(f"x{i}" for i in range(n))
+    if isinstance(f, Expression):
+        return f.variables
+    return ("x",) if n == 1 else tuple(f"x{i}" for i in range(n))
 
 
 def _numbers_wanted(f: Callable[[Any], Any]) -> str:
@@ -452,14 +508,17 @@ def _numbers_wanted(f: Callable[[Any], Any]) -> str:
 
 
 def _point(text: str, option: str, f: Callable[[Any], Any]) -> Any:
-    """Return the numbers in ``text``: a float for one, else an array; as many as ``f`` has variables."""
+    """Return the numbers in ``text``: a float for one, else an array; as many as ``f`` has variables.
+
+    A comma at the end makes an array of one number.
+    """
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         raise InputError(f"{option} must be numbers with commas between them, got {text!r}") from None
     if isinstance(f, Expression) and len(numbers) != len(f.variables):
         raise InputError(f"{option} has {len(numbers)} number(s), but the function wants {_numbers_wanted(f)}")
-    return numbers[0] if len(numbers) == 1 else np.array(numbers)
+    return numbers[0] if len(numbers) == 1 and "," not in text else np.array(numbers)
 
 
 def _optimizer(
@@ -531,12 +590,12 @@ def _bounds(texts: list[str] | None) -> list[tuple[float, ...]] | tuple[float, .
     return pairs[0] if len(pairs) == 1 else pairs
 
 
-def _check_picture(path: Path | None) -> None:
+def _check_picture(path: Path | None, kinds: tuple[str, ...] = PICTURES) -> None:
     """Refuse a picture that could not be written before any work is done."""
     if path is None:
         return
-    if path.suffix.lower() not in PICTURES:
-        raise InputError(f"-o must end in {', '.join(PICTURES)}, got {str(path)!r}")
+    if path.suffix.lower() not in kinds:
+        raise InputError(f"-o must end in {', '.join(kinds)}, got {str(path)!r}")
     _check_folder(path, "-o")
 
 
@@ -570,21 +629,30 @@ def _numbers(x: Any) -> str:
     return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
 
-def _print_run(title: str, run: Run, picture: Path | None) -> None:
-    typer.echo(title)
-    typer.echo(f"{run.status}: {run.message}")
-    typer.echo(f"  x     {_numbers(run.x)}")
-    typer.echo(f"  f(x)  {run.fun:.10g}")
+def _print_history(f: Callable[[Any], Any], run: Run) -> None:
+    """Print the path as CSV, in full precision."""
+    x = rows_of(run.history.x, flatten(run.x)[0])
+    typer.echo(",".join(["t", *_variables(f, x.shape[1]), "f", "grad_norm", "lr"]))
+    for row, point in zip(run.history, x.tolist(), strict=True):
+        typer.echo(",".join([str(row.t), *map(repr, [*point, row.fun, row.grad_norm, row.lr])]))
+
+
+def _print_run(title: str, run: Run, picture: Path | None, on_stderr: bool) -> None:
+    echo = functools.partial(typer.echo, err=on_stderr)
+    echo(title)
+    echo(f"{run.status}: {run.message}")
+    echo(f"  x     {_numbers(run.x)}")
+    echo(f"  f(x)  {run.fun:.10g}")
     if run.best_fun < run.fun:
-        typer.echo(f"  best  {_numbers(run.best_x)}, f = {run.best_fun:.10g}")
+        echo(f"  best  {_numbers(run.best_x)}, f = {run.best_fun:.10g}")
     gradients = f" and {run.njev} of the gradient" if run.njev else ""
-    source = {"user": "exact gradient", "backprop": "gradient by backpropagation"}.get(
+    source = {"user": "given gradient", "backprop": "gradient by backpropagation"}.get(
         run.gradient_source, f"gradient by {run.gradient_source}"
     )
-    typer.echo(f"  {run.nit} steps, {run.nfev} evaluations of f{gradients}; {source}")
-    typer.echo(f"  {run.optimizer}: {run.optimizer_reason}")
+    echo(f"  {run.nit} steps, {run.nfev} evaluations of f{gradients}; {source}")
+    echo(f"  {run.optimizer}: {run.optimizer_reason}")
     if picture is not None:
-        typer.echo(f"  picture in {picture}")
+        echo(f"  picture in {picture}")
 
 
 def _print_training(
@@ -626,6 +694,11 @@ def _estimate_fields(estimate: Estimate) -> dict[str, Any]:
     return {name: getattr(estimate, name) for name in names}
 
 
+def _history_fields(run: Run) -> dict[str, Any]:
+    history = run.history
+    return {name: getattr(history, name) for name in ("t", "x", "fun", "grad_norm", "lr")}
+
+
 def _run_fields(function: str, run: Run) -> dict[str, Any]:
     names = ("x", "fun", "jac", "nit", "nfev", "njev", "success", "message", "best_x", "best_fun", "gradient_source")
     fields = {name: getattr(run, name) for name in names}
@@ -636,6 +709,7 @@ def _run_fields(function: str, run: Run) -> dict[str, Any]:
         "optimizer": repr(run.optimizer),
         "optimizer_reason": run.optimizer_reason,
         "seed": run.seed,
+        "history": _history_fields(run),
     }
 
 
@@ -659,7 +733,19 @@ def _plain(value: Any) -> Any:
 
 
 def _print_json(fields: Any) -> None:
-    typer.echo(json.dumps(_plain(fields), ensure_ascii=False, indent=2, allow_nan=False))
+    typer.echo(_json(_plain(fields), depth=2))
+
+
+def _json(value: Any, depth: int) -> str:
+    """Return JSON text with a line for each entry of the outer objects; arrays of numbers stay on one line."""
+    if depth and isinstance(value, dict):
+        lines = [f"{json.dumps(key, ensure_ascii=False)}: {_json(item, depth - 1)}" for key, item in value.items()]
+    elif depth and isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        lines = [_json(item, depth - 1) for item in value]
+    else:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = ",\n".join(lines).replace("\n", "\n  ")
+    return f"{{\n  {inner}\n}}" if isinstance(value, dict) else f"[\n  {inner}\n]"
 
 
 def main() -> NoReturn:

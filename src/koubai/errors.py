@@ -7,7 +7,7 @@
         ├── InputError (ValueError)         an argument that can't be used; names it, its value and the fix
         │   ├── UnknownNameError            a name that is not in a registry; names the nearest known one
         │   └── ExpressionError             text outside the closed grammar of `koubai.parse`
-        ├── MissingPackageError (ImportError)  a package that an extra installs; names the extra
+        ├── MissingPackageError (ImportError)  a package that this alone needs is not installed; says how to
         ├── FunctionError (ValueError)      the user's function returned something that can't be used
         ├── TraceError                      a function that can't be traced; names file, line, reason and fix
         ├── GradientError                   a gradient that disagrees with a difference; names both numbers
@@ -24,11 +24,15 @@ An exception raised inside the user's own function passes through unchanged, wit
 
 from __future__ import annotations
 
-import difflib
 import sys
+import threading
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from koubai.synonyms import suggestion
 
 if TYPE_CHECKING:
     from koubai.descent.record import Run
@@ -47,6 +51,9 @@ __all__ = [
     "MissingPackageError",
     "TraceError",
     "UnknownNameError",
+    "called",
+    "is_told_to_raise",
+    "quiet",
     "warn",
 ]
 
@@ -75,6 +82,109 @@ def _is_inside(frame: Any) -> bool:
     return name.partition(".")[0] in _INSIDE or frame.f_code.co_filename.startswith("<koubai")
 
 
+# --- what NumPy does about numbers that are not finite
+_T = TypeVar("_T")
+
+
+class _Outside(threading.local):
+    """What this thread meets outside of koubai, while it is within `quiet`.
+
+    state: the np.errstate of the outermost `quiet`, whose end restores what the caller has; None outside of it.
+    filters: the list of warning filters in force where a function of the user's was called; silent: does not even a
+    filter that makes errors of warnings count?
+    """
+
+    state: Any = None
+    filters: Any = None
+    silent: bool = False
+
+
+_outside = _Outside()
+
+
+def _hush() -> None:
+    _outside.state = np.errstate(all="ignore")
+    _outside.state.__enter__()
+
+
+class quiet:
+    """A context for koubai's own arithmetic, as ``np.errstate(all="ignore")``; a user's function is `called` in it."""
+
+    __slots__ = ("_outermost",)
+
+    def __enter__(self) -> None:
+        self._outermost = _outside.state is None
+        if self._outermost:
+            _hush()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._outermost:
+            _outside.state.__exit__(None, None, None)
+            _outside.state = None
+
+
+def _filters() -> Any:
+    """Return the list of warning filters in force; from Python 3.14 on a thread or task may have its own."""
+    return getattr(warnings, "_get_filters", lambda: warnings.filters)()
+
+
+class _FloatingPoint:
+    """In a warning filter, the text of NumPy's warnings of floating-point arithmetic that nobody asked for.
+
+    A function that has filters of its own in force asks, and so does a caller who makes errors of these warnings: the
+    function may catch them.
+    """
+
+    def match(self, text: str) -> bool:
+        if " encountered in " not in text or _filters() is not _outside.filters:
+            return False
+        return _outside.silent or not _raises_warnings()
+
+
+_SILENCE: Any = ("ignore", _FloatingPoint(), RuntimeWarning, None, 0)
+
+
+def _raises_warnings() -> bool:
+    """Return whether a warning of NumPy's arithmetic is an error here."""
+    for action, text, category, *_ in _filters():
+        if issubclass(RuntimeWarning, category) and (text is None or "encountered" in getattr(text, "pattern", "")):
+            return bool(action == "error")
+    return False
+
+
+def is_told_to_raise() -> bool:
+    """Return whether NumPy raises, outside of koubai, where a number is not finite: a function may catch it there."""
+    errors = called(np.geterr).values()
+    return "raise" in errors or "call" in errors or _raises_warnings()
+
+
+def called(ask: Callable[[], _T]) -> _T:
+    """Return what the user's function gives, called by ``ask`` as it is outside of the `quiet` context around this.
+
+    It meets the caller's np.errstate. Warnings of its arithmetic are not shown: koubai chose the point. Should it raise
+    one, as the caller wants warnings to be errors, it is asked again without.
+    """
+    if _outside.state is None:
+        return ask()
+    filters = _filters()
+    before = _outside.filters, _outside.silent
+    _outside.state.__exit__(None, None, None)
+    _outside.state, _outside.filters, _outside.silent = None, filters, False
+    filters.insert(0, _SILENCE)  # not by `warnings`, which would forget what has been shown once
+    try:
+        return ask()
+    except RuntimeWarning:
+        if not _raises_warnings():
+            raise
+        _outside.silent = True
+        return ask()
+    finally:
+        if _SILENCE in filters:
+            filters.remove(_SILENCE)
+        _outside.filters, _outside.silent = before
+        _hush()
+
+
 class KoubaiError(Exception):
     """Every error that koubai itself raises."""
 
@@ -84,15 +194,13 @@ class InputError(KoubaiError, ValueError):
 
 
 class UnknownNameError(InputError):
-    """A name that is not in a registry. The message suggests the nearest known one."""
+    """A name that is not in a registry. The message gives koubai's word for it, or the nearest known one."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5)
-        suggestion = next((n for n in names if near and n.lower() == near[0]), None)
-        hint = f"did you mean {suggestion!r}? " if suggestion else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}known: {', '.join(names)}")
-        self.suggestion = suggestion
+        self.suggestion, text, is_sure = suggestion(name, names)
+        rest = "" if is_sure else f"{' ' if text else ''}known: {', '.join(names)}"
+        super().__init__(f"unknown {kind} {name!r}: {text}{rest}")
 
 
 class ExpressionError(InputError):
@@ -100,10 +208,10 @@ class ExpressionError(InputError):
 
 
 class MissingPackageError(KoubaiError, ImportError):
-    """A package that one of koubai's extras installs is not there. The message names the extra."""
+    """A package that is needed for this alone is not installed. The message says how to install it."""
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(f"{what} need {package}, which is not installed: pip install 'koubai[{extra}]'")
+    def __init__(self, what: str, package: str) -> None:
+        super().__init__(f"{what} {package}, which is not installed: pip install {package}")
 
 
 class FunctionError(KoubaiError, ValueError):

@@ -8,6 +8,7 @@ A NamedTuple is always one, and keeps its type.
 from __future__ import annotations
 
 import collections
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,14 @@ __all__ = [
     "FloatArray",
     "Layout",
     "Parameters",
+    "as_pair",
     "as_scalar",
     "flatten",
     "form_of_text",
     "form_text",
+    "is_finite",
     "is_structure",
+    "leaves",
     "members",
     "plain",
     "real_array",
@@ -54,6 +58,15 @@ def members(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from ((f"{name}.{field}", part) for field, part in zip(value._fields, value, strict=True))
     else:
         yield from ((f"{name}[{i}]", part) for i, part in enumerate(value))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield the arrays of a structure, or the one array that ``value`` is, in the order of `rebuilt`."""
+    if not is_structure(value):
+        yield value
+    else:
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from leaves(part)
 
 
 def rebuilt(value: Any, parts: Iterator[Any]) -> Any:
@@ -89,7 +102,7 @@ class Layout:
     dtype: np.dtype[Any]
     form: Form = None
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes)
 
@@ -141,8 +154,11 @@ class Layout:
     def match(self, value: Parameters, argument: str) -> FloatArray:
         """Flatten ``value``, which must have this form (a gradient, say). Raises InputError where it does not.
 
-        Values are not checked for being finite: the caller decides what NaN means there.
+        An Estimate is taken for its value. Values are not checked for being finite: the caller decides what NaN means
+        there.
         """
+        if self.names is not None and not is_structure(value):
+            value = getattr(value, "value", value)
         if self.names is None:
             labels, parts = [argument], [real_array(value, argument)]
         elif self.form is None:
@@ -277,6 +293,10 @@ def flatten(x: Parameters, argument: str = "x0") -> tuple[Layout, FloatArray]:
 
     Raises InputError if ``x`` is empty, complex, of object dtype, or not finite, naming the first bad element.
     """
+    if type(x) is np.ndarray and x.ndim and x.dtype == np.float64:
+        vector = x.astype(np.float64).ravel()
+        if vector.size and is_finite(vector):
+            return _one_array(x.shape), vector
     form: Form = None
     if is_structure(x):
         form, found = _taken_apart(x, argument)
@@ -302,6 +322,15 @@ def flatten(x: Parameters, argument: str = "x0") -> tuple[Layout, FloatArray]:
     return layout, vector
 
 
+@functools.lru_cache(256)
+def _one_array(shape: tuple[int, ...]) -> Layout:
+    return Layout(None, (shape,), False, np.dtype(np.float64))
+
+
+def is_finite(vector: FloatArray) -> bool:
+    return bool(np.logical_and.reduce(np.isfinite(vector)))  # the method ``all`` takes twice the time of a small one
+
+
 def _within(label: str, argument: str) -> str:
     """Return the name of an array as the function would write it: ``x[0][1]``, or ``layers[0][1]`` in a dict."""
     inner = label[len(argument) :]
@@ -325,6 +354,11 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
         return np.float64(value)
     if value is None:
         raise FunctionError(f"{what} returned None; the function must return a number (is a `return` missing?)")
+    if isinstance(value, tuple):
+        raise FunctionError(
+            f"{what} returned a tuple of {len(value)}; the function must return one number. Where it returns its value "
+            "and its gradient, minimize takes grad=True"
+        )
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -339,3 +373,14 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
         )
     scalar: Any = array.reshape(())[()] if array.dtype.kind == "f" else np.float64(array.item())
     return scalar  # type: ignore[no-any-return]
+
+
+def as_pair(value: Any) -> tuple[Any, Any]:
+    """Return what an f with its gradient returned. Raises FunctionError where it is no such pair."""
+    if isinstance(value, tuple | list) and len(value) == 2 and value[1] is not None:
+        return value[0], value[1]
+    shown = repr(value) if len(repr(value)) < 40 else type(value).__name__
+    raise FunctionError(
+        f"grad=True wants f(x) to return (value, gradient), but it returned {shown}; "
+        "leave grad out for an f that returns its value alone"
+    )

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koubai.derivatives.differences import INDEPENDENT, estimate
-from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
+from koubai.derivatives.differences import INDEPENDENT, Estimate, estimate
+from koubai.parameters import FloatArray, Layout, Parameters, as_pair, as_scalar, flatten
 
-__all__ = ["GradientCheck", "WrongComponent", "check_gradient"]
+__all__ = ["GradientCheck", "WrongComponent", "check_gradient", "glanced_at"]
 
 SMALL = 64  # up to so many components each one is looked at by itself
 VOTES = 3  # random directions that must agree before a gradient passes
 LISTED = 100  # wrong components after which the search ends: the gradient is wrong, not some of its components
 FLOAT32 = 2e-7  # a gradient is never excused for being less exact than float32
+PLAIN = 1e-4  # of a slope: what differs by more is plainly wrong, less may be someone's own difference
 SHOWN = 10
 
 
@@ -78,7 +79,8 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
 
         wrong[i]  ⇔  |given[i] − expected[i]| > tolerance[i]
 
-    gradient: a callable of x, or its value at x, in the form of x (a number, an array, or a structure of arrays).
+    gradient: a callable of x, or its value at x, in the form of x (a number, an array, or a structure of arrays); or
+    True: f returns the pair (value, gradient).
     tolerance: twice the error of the difference, which is measured from f's noise, plus the rounding to be expected of
     the gradient itself: 1e-8 of the component, more where f or the gradient is in float32. NaN is wrong.
     Up to 64 components each is differenced. Above, directional derivatives along random signs are compared, and one
@@ -88,7 +90,17 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
     Raises InputError where the gradient has not the form of x, FunctionError where f is not a finite number at x.
     """
     layout, vector = flatten(x, "x")
+    if gradient is True:
+        both = f
+
+        def f(x: Any) -> Any:
+            return as_pair(both(x))[0]
+
+        def gradient(x: Any) -> Any:
+            return as_pair(both(x))[1]
+
     value = gradient(layout.copy(vector) if not layout.is_number else vector[0]) if callable(gradient) else gradient
+    value = value.value if isinstance(value, Estimate) else value
     given = layout.match(value, "gradient").astype(np.float64)
     checker = _Checker(
         f, layout, vector.astype(np.float64), given, max(_eps(layout.parts(value)), float(np.finfo(layout.dtype).eps))
@@ -106,6 +118,31 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
         checker.tolerance,
         tuple(dict.fromkeys(checker.warnings)),
     )
+
+
+def glanced_at(f: Callable[[Any], Any], layout: Layout, x: FloatArray, given: FloatArray) -> tuple[str, int]:
+    """Return what is plainly wrong with the gradient ``given`` at ``x``, if anything is; and the evaluations it took.
+
+    One slope along random signs is enough for that, by two evaluations where it agrees; what differences can't measure
+    says nothing.
+    """
+    eps = float(np.finfo(x.dtype).eps)
+    everything, signs = np.arange(layout.size), np.random.default_rng(0).choice([-1.0, 1.0], size=layout.size)
+    step = eps ** (1 / 3) * signs * np.where(x != 0, np.abs(x), float(np.max(np.abs(x))) or 1.0)
+    ends = [float(as_scalar(f(layout.view((x + side * step).astype(x.dtype))))) for side in (1, -1)]
+    slope, measured = float(given @ step), (ends[0] - ends[1]) / 2
+    if abs(slope - measured) <= PLAIN * max(abs(slope), abs(measured)):
+        return "", 2
+    checker = _Checker(f, layout, x.astype(np.float64), given.astype(np.float64), eps)
+    excess, tolerance = checker._compare(everything, signs)
+    slope = float(given @ signs)
+    if not abs(excess) > max(10 * tolerance, PLAIN * max(abs(slope), abs(slope - excess))):
+        return "", checker.nfev + 2
+    checker._bisect(everything, signs, excess, tolerance)
+    if not checker.wrong:
+        return f"along random signs its slope is {slope:.6g}, by differences {slope - excess:.6g}", checker.nfev + 2
+    one = max(checker.wrong.values(), key=lambda wrong: abs(wrong.given - wrong.expected))
+    return f"component {one.label} is {one.given:.6g}, by differences {one.expected:.6g}", checker.nfev + 2
 
 
 def _eps(parts: Sequence[Any]) -> float:
@@ -239,7 +276,7 @@ class _Checker:
         def along(t: float) -> Any:
             point = self.x.copy()
             point[part] += t * signs
-            return self.f(self.layout.view(point))
+            return self.f(self.layout.copy(point))
 
         found = estimate(along, 0.0, "adaptive", None, elementwise=False)
         self.nfev += found.nfev

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, Never, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, warn
-from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
+from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, called, quiet, warn
+from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten, is_structure
 
 __all__ = [
     "ABOVE",
@@ -68,7 +69,19 @@ ABOVE = "f is not finite above x: the {} is that of the left side"
 FLAT = "f is the same at all points that were looked at: it does not depend on its argument, or is flat around x"
 
 
-@dataclass(frozen=True, repr=False)
+def _operators(ufunc: np.ufunc) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """Return an operator of arrays and its reflection, for a class that has an ``__array_ufunc__``."""
+
+    def operator(self: Any, other: Any) -> Any:
+        return NotImplemented if getattr(other, "__array_ufunc__", ufunc) is None else ufunc(self, other)
+
+    def reflected(self: Any, other: Any) -> Any:
+        return NotImplemented if getattr(other, "__array_ufunc__", ufunc) is None else ufunc(other, self)
+
+    return operator, reflected
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Estimate:
     """A derivative with the error to expect of it.
 
@@ -79,6 +92,11 @@ class Estimate:
     noise: how far f's values are off, absolute: by rounding, and for "adaptive" as measured. One float; for
     elementwise derivatives in the form of x.
     nfev: points at which f was evaluated. warnings: plain sentences; empty when nothing is the matter.
+
+    In arithmetic, comparisons, indexing, iteration, formats and NumPy's functions an Estimate is its value, as in
+    ``x -= lr * kb.numerical_gradient(f, x)``; what comes out is a plain number or array. It can't be written into:
+    ``g *= 0.5`` makes g a plain array, ``g[0] = 0`` raises. Where x is a dict, list or tuple of arrays, its parts are
+    reached by key and by iteration, and arithmetic raises TypeError.
     """
 
     value: Any
@@ -89,10 +107,100 @@ class Estimate:
     noise: Any
     warnings: tuple[str, ...] = ()
 
+    def _parts(self) -> Any:
+        """Return the value as NumPy's own number or array, or the structure that it is."""
+        return np.float64(self.value) if isinstance(self.value, float) else self.value
+
+    def _values(self) -> Any:
+        """Return the value as NumPy's own number or array. Raises TypeError where it is a structure of arrays."""
+        if is_structure(self.value):
+            kind = type(self.value).__name__
+            raise TypeError(
+                f"this Estimate is a {kind} of arrays, which don't compute as one array: take its parts, as in "
+                + ("{key: lr * g for key, g in estimate.items()}" if kind == "dict" else "[lr * g for g in estimate]")
+            )
+        return self._parts()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.array(self._values(), dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(target, Estimate) for target in kwargs.get("out", ())):
+            raise TypeError("an Estimate can't be written into: its error belongs to its value; use np.array(estimate)")
+        own = [part._values() if isinstance(part, Estimate) else part for part in inputs]
+        return getattr(ufunc, method)(*own, **kwargs)
+
+    __add__, __radd__ = _operators(np.add)
+    __sub__, __rsub__ = _operators(np.subtract)
+    __mul__, __rmul__ = _operators(np.multiply)
+    __matmul__, __rmatmul__ = _operators(np.matmul)
+    __truediv__, __rtruediv__ = _operators(np.true_divide)
+    __floordiv__, __rfloordiv__ = _operators(np.floor_divide)
+    __mod__, __rmod__ = _operators(np.remainder)
+    __divmod__, __rdivmod__ = _operators(np.divmod)
+    __pow__, __rpow__ = _operators(np.power)
+    __lt__, __gt__ = _operators(np.less)
+    __le__, __ge__ = _operators(np.less_equal)
+
+    def __eq__(self, other: object) -> Any:
+        return self is other if is_structure(self.value) else self._values() == other
+
+    def __ne__(self, other: object) -> Any:
+        return self is not other if is_structure(self.value) else self._values() != other
+
+    def __neg__(self) -> Any:
+        return -self._values()
+
+    def __pos__(self) -> Any:
+        return +self._values()
+
+    def __abs__(self) -> Any:
+        return abs(self._values())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._values(), digits)
+
+    def __hash__(self) -> int:
+        return hash(self.value)  # that of a number; arrays have none
+
+    def __bool__(self) -> bool:
+        return bool(self._values())
+
+    def __int__(self) -> int:
+        return int(float(self))
+
     def __float__(self) -> float:
         if not isinstance(self.value, float):
             raise TypeError(f"only the estimate of a single number converts to float; .value is {self.value!r}")
         return self.value
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.value)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._parts()[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("an Estimate can't be written into: its error belongs to its value; use np.array(estimate)")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the value has by this name: shape, T, sum(), or the items() of a dict."""
+        if not name.startswith("__") and "value" in self.__dict__:
+            value = self._parts()
+            if hasattr(value, name):
+                return getattr(value, name)
+        raise AttributeError(f"an Estimate has no attribute {name!r}, nor has its value")
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        value = self._values()
+        if isinstance(value, float):
+            return format(value, spec)
+        return np.array2string(value, formatter={"float_kind": lambda number: format(number, spec)})
 
     def __repr__(self) -> str:
         if isinstance(self.value, float):
@@ -114,7 +222,13 @@ class _Found:
 
 
 def derivative(
-    f: Callable[[Any], Any], x: Any, *, n: int = 1, method: str = "adaptive", h: float | None = None
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    n: int = 1,
+    method: str = "adaptive",
+    h: float | None = None,
+    **unknown: Never,
 ) -> Estimate:
     """Derivative: the n-th derivative of f at x, by differences, with its error.
 
@@ -144,18 +258,20 @@ def derivative(
     A GradientWarning says that f does not depend on x. Raises InputError for an x, n or h that can't be used,
     UnknownNameError for the method, FunctionError where f does not return one real number or is not finite at x. Where
     f is not finite at x±h, .error is infinite and a warning says so; "adaptive" keeps to the steps and the side where f
-    is finite, and takes an ArithmeticError or ValueError that f raises away from x as a point outside its domain.
+    is finite, and takes whatever f raises away from x as a point outside its domain.
 
     Richardson, "The approximate arithmetical solution by finite differences", Phil. Trans. A 210, 1911;
     Squire and Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40, 1998.
     """
+    if unknown:
+        raise UnknownNameError("argument of derivative", next(iter(unknown)), ("f", "x", "n", "method", "h"))
     if n not in (1, 2) or isinstance(n, bool):
         raise InputError(f"n must be 1 or 2, the first or the second derivative, got {n!r}")
     return _told(f, estimate(f, x, method, h, elementwise=True, n=n))
 
 
 def numerical_gradient(
-    f: Callable[[Any], Any], x: Parameters, *, method: str = "adaptive", h: float | None = None
+    f: Callable[[Any], Any], x: Parameters, *, method: str = "adaptive", h: float | None = None, **unknown: Never
 ) -> Estimate:
     """Numerical gradient: all partial derivatives of f at x, by differences, with their errors.
 
@@ -165,6 +281,8 @@ def numerical_gradient(
     tuple of arrays.
     h, .error and what raises: as in `derivative`. f never sees the caller's arrays, only copies.
     """
+    if unknown:
+        raise UnknownNameError("argument of numerical_gradient", next(iter(unknown)), ("f", "x", "method", "h"))
     return _told(f, estimate(f, x, method, h, elementwise=False))
 
 
@@ -198,7 +316,7 @@ def difference_gradient(
     _check_method(method)
     _check_step(h)
     x = vector.astype(np.float64)
-    with np.errstate(all="ignore"):
+    with quiet():
         sampler = _Sampler(f, layout, x, elementwise=False)
         if fun is not None:
             sampler.know(fun)
@@ -238,7 +356,7 @@ def measured_error(
     if box is not None:
         (direction,) = into(box, [x], [direction], FIRST)
     sampler = _Sampler(f, layout, x, elementwise=False)
-    with np.errstate(all="ignore"):
+    with quiet():
         found = estimate(lambda s: f(layout.copy(x + s * direction)), 0.0, "adaptive", None, elementwise=False)
         step = float(_step(sampler, method, h).min())
     return found.noise / step, found.nfev + sampler.nfev
@@ -286,7 +404,7 @@ def estimate(
     if method == "adaptive" and h is not None:
         raise InputError(f"h = {h!r} goes with the methods of one step; method='adaptive' finds its own steps")
     layout, vector = flatten(x, "x")
-    with np.errstate(all="ignore"):
+    with quiet():
         # in float32 most steps would round away, so f sees float64
         sampler = _Sampler(f, layout, vector.astype(np.float64), elementwise)
         found = _by(method, sampler, h, n)
@@ -322,7 +440,7 @@ def _flat(f: Callable[[Any], Any], at_x: Any, points: list[Any]) -> tuple[bool, 
     """Is f at all the points what it is at x? And the evaluations that this took."""
     for used, point in enumerate(points, 1):
         try:
-            same = bool(np.all(outputs_of(f(point)) == at_x))
+            same = bool(np.all(outputs_of(called(partial(f, point))) == at_x))
         except Exception:  # whatever it says there, it has looked at its argument
             same = False
         if not same:
@@ -358,6 +476,7 @@ class _Sampler:
         self.nfev = 0
         self.eps = EPS
         self.takes_arrays = elementwise
+        self._is_vector = layout.names is None and len(layout.shapes[0]) == 1
         self.flat = True  # was f the same at every point so far?
         self.size, self.near = (
             np.maximum(np.abs(x), 1.0),
@@ -374,7 +493,7 @@ class _Sampler:
         """Return f(x), once for each component. It must be finite: where f has no value it has no derivative."""
         if self._at_x is None:
             count = self.x.size if self.elementwise else 1
-            values = [self._value(i, self.x[i], forgiving=False) for i in range(count)]
+            values = called(lambda: [self._value(i, self.x[i], forgiving=False) for i in range(count)])
             for i, value in enumerate(values):
                 if not math.isfinite(value):
                     point = self._point(i, self.x[i])
@@ -394,8 +513,9 @@ class _Sampler:
             if values is not None:
                 return values
         # f at one coordinate after the other: the values of one ladder are computed close together
+        columned = list(enumerate(columns))
         return np.array(
-            [[self._value(i, s, forgiving) for s in points[:, j].tolist()] for j, i in enumerate(columns)]
+            called(lambda: [[self._value(i, s, forgiving) for s in points[:, j].tolist()] for j, i in columned])
         ).T
 
     def complex_step(self, x: Array, h: Array) -> Array:
@@ -406,9 +526,9 @@ class _Sampler:
             point[i] = complex(x[i], h[i])
             # numbers as Python's own complex: math's functions refuse it, where they would cut np.complex128 short
             alone = self.elementwise or self.layout.is_number
-            shown = complex(point[i]) if alone else self.layout.view(point)
+            shown = complex(point[i]) if alone else self.layout.copy(point)
             self.nfev += 1
-            slopes[i] = _imaginary(self.f(shown)) / h[i]
+            slopes[i] = _imaginary(called(partial(self.f, shown))) / h[i]
         return slopes
 
     def _all_at_once(self, points: Array, columns: npt.NDArray[np.intp], forgiving: bool) -> Array | None:
@@ -416,10 +536,13 @@ class _Sampler:
         flat = points.ravel()
         # the outermost points and two of the innermost: a branch on the whole array can't agree with all of them
         spots = sorted({int(flat.argmin()), int(flat.argmax()), flat.size - 1, flat.size - columns.size})
-        single = np.array([self._value(columns[k % columns.size], flat[k], forgiving) for k in spots])
+        where = [columns[k % columns.size] for k in spots]
+        single = np.array(
+            called(lambda: [self._value(i, s, forgiving) for i, s in zip(where, flat[spots].tolist(), strict=True)])
+        )
         try:
             self.nfev += 1
-            values = np.asarray(self.f(flat.copy()))
+            values = np.asarray(called(lambda: self.f(flat.copy())))
         except Exception:  # f was promised numbers, so whatever it says to an array does not count
             self.takes_arrays = False
             return None
@@ -443,7 +566,7 @@ class _Sampler:
         self.nfev += 1
         try:
             return self._keep_eps(as_scalar(self.f(point)))
-        except (ArithmeticError, ValueError):  # also a complex root, say, which as_scalar refuses
+        except Exception:  # also a complex root, say, which as_scalar refuses
             if forgiving:
                 return math.nan
             raise
@@ -456,7 +579,8 @@ class _Sampler:
         return self._show(point)
 
     def _show(self, vector: Array) -> Any:
-        return vector[0] if self.layout.is_number else self.layout.view(vector)
+        """Return a vector made for this call in the caller's form, in arrays of their own as the caller's may be."""
+        return vector if self._is_vector else self.layout.copy(vector)
 
     def _keep_eps(self, value: np.floating[Any]) -> float:
         if value.itemsize < 8:
@@ -523,13 +647,13 @@ class _Outputs(_Directions):
             self.nfev += 1
             at_x = self.at_x()
             try:
-                value = outputs_of(self.f(self._point(0, s)))
+                value = outputs_of(called(lambda: self.f(self._point(0, s))))
                 if value.size != at_x.size:
                     raise FunctionError(f"f returned {at_x.size} numbers at x, and {value.size} near x")
                 self._rows[s] = value.ravel().astype(np.float64)
                 if value.dtype.itemsize < 8:
                     self.eps = max(self.eps, _rounding_of(value.dtype))
-            except (ArithmeticError, ValueError):
+            except Exception:
                 if not forgiving:
                     raise
                 self._rows[s] = np.full(at_x.size, math.nan)
@@ -539,7 +663,7 @@ class _Outputs(_Directions):
     def complex_step(self, x: Array, h: Array) -> Array:
         shift = complex(x[0], h[0])
         self.nfev += 1
-        value = np.asarray(self.f(self._show(self.base + shift * self.directions[0])))
+        value = np.asarray(called(lambda: self.f(self._show(self.base + shift * self.directions[0]))))
         return np.asarray((value.imag if value.dtype.kind == "c" else np.zeros(x.size)).ravel() / h[0])
 
 
@@ -588,8 +712,8 @@ def difference_jacobian(
     _check_method(method)
     units = np.diag(_powers(x)) if directions is None else directions
     scale = np.diag(units) if directions is None else np.ones(len(units))
-    with np.errstate(all="ignore"):
-        at_x = outputs_of(f(layout.copy(x)))
+    with quiet():
+        at_x = outputs_of(called(lambda: f(layout.copy(x))))
         shape, at_x = at_x.shape, at_x.ravel()
         if not np.isfinite(at_x).all():
             k = int(np.flatnonzero(~np.isfinite(at_x))[0])
@@ -652,7 +776,7 @@ def difference_hvp(f: Callable[[Any], Any], layout: Layout, x: Array, v: Array, 
 
 def _along(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array, method: str) -> Differences:
     """Return the second derivatives of f along the directions."""
-    with np.errstate(all="ignore"):
+    with quiet():
         sampler = _Directions(f, layout, x, directions)
         found = _by(method, sampler, None, 2)
         flat, used = _flat(f, sampler.at_x()[0], [layout.copy(p) for p in _far(x)]) if sampler.flat else (False, 0)
@@ -680,8 +804,9 @@ def _of_complex_gradient(f: Callable[[Any], Any], layout: Layout, x: Array, dire
     found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive", directions)
     nfev, told = x.size * found.nfev, found.of_slopes().warnings
     if told != found.warnings:
-        with np.errstate(all="ignore"):
-            flat, used = _flat(f, outputs_of(f(layout.copy(x))), [layout.copy(p) for p in _far(x)])
+        with quiet():
+            at_x = outputs_of(called(lambda: f(layout.copy(x))))
+            flat, used = _flat(f, at_x, [layout.copy(p) for p in _far(x)])
         nfev, told = nfev + 1 + used, found.warnings if flat else told
     return replace(found, nfev=nfev, warnings=told)
 

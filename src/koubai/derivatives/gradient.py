@@ -47,7 +47,8 @@ class Differentiated:
     """A function together with its derivative program. Calling it returns (value, gradient).
 
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
-    nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph.
+    nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph; last:
+    the traced path that the last call took.
     keep: are the paths of f shared with other such objects, those to come included? box: the lowest and the highest
     argument, flat, beyond which f is never asked; only with one argument that is differentiated.
     """
@@ -69,6 +70,7 @@ class Differentiated:
         self._paths = Paths(f, GRADIENT, scalar=True, keep=keep, box=box)
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
+        self.last: Path | None = None  # the traced path that was used last
         self._refused = method not in ("auto", "backprop")
         self.__name__ = self._paths.name
         self.__doc__ = getattr(f, "__doc__", None)
@@ -90,6 +92,12 @@ class Differentiated:
                 return answer
         if self._refused:
             return self._by_differences(args, kwargs)
+        if self.last is None and not kwargs and current_trace() is None:
+            found = self._paths.found_again(args)
+            if found is not None:
+                answer, self.last = found
+                self._direct = self.last.direct
+                return answer
         leaves = _leaves(self.f, args, kwargs, self.argnums)
         try:
             results = self._paths.run(leaves)
@@ -99,7 +107,7 @@ class Differentiated:
             self._refused = True
             self.gradient_source = "adaptive"
             return self._by_differences(args, kwargs, error)
-        path = self._paths.newest(leaves.form)
+        path = self.last = self._paths.newest(leaves.form)
         if path is not None and path.agrees and not kwargs and path.recorded.environment.complete:
             if path.direct is None:
                 numbers = [_position(n, args) for n in self.argnums]
@@ -197,6 +205,8 @@ def _function(f: Any) -> Callable[..., Any]:
 
 
 def _argument_numbers(argnums: int | Sequence[int]) -> tuple[bool, tuple[int, ...]]:
+    if type(argnums) is int:
+        return True, (argnums,)
     one = isinstance(argnums, int | np.integer)
     numbers = (argnums,) if isinstance(argnums, int | np.integer) else tuple(argnums)
     if not numbers or any(not isinstance(n, int | np.integer) for n in numbers) or len(set(numbers)) != len(numbers):

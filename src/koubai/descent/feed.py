@@ -64,7 +64,7 @@ class Epoch:
 
 @dataclass
 class Feed:
-    """Where a stochastic descent stands in its data.
+    """Where a stochastic descent stands in its data; each batch comes with everything that f takes after x.
 
     source: gives the batches of epoch k. epoch, index: the next batch to be drawn. rows: (t, loss, gradient norm,
     noise) of each finished epoch, t being the updates made by its end.
@@ -73,21 +73,22 @@ class Feed:
     source: Callable[[int], Iterable[Any]]
     epoch: int = 0
     index: int = 0
+    args: Batch = ()  # f's arguments after the batch
     sums: Epoch = field(default_factory=Epoch)
     rows: list[tuple[int, float, float, float]] = field(default_factory=list)
     _batches: Iterator[Any] | None = None
 
     @classmethod
-    def read(cls, batches: Any) -> Feed | None:
+    def read(cls, batches: Any, args: Batch = ()) -> Feed | None:
         """Return the feed that the argument of minimize means. Raises InputError where it can be read only once."""
         if batches is None:
             return None
         if hasattr(batches, "epoch"):
-            return cls(batches.epoch)
+            return cls(batches.epoch, args=args)
         if callable(batches):
-            return cls(batches)
+            return cls(batches, args=args)
         if isinstance(batches, Iterable) and iter(batches) is not batches:
-            return cls(lambda epoch: batches)
+            return cls(lambda epoch: batches, args=args)
         raise InputError(
             "batches must be readable once an epoch: koubai.nn.batches(X, y, size), a list of batches, or a function "
             f"of the epoch that gives them; got {type(batches).__name__}"
@@ -104,11 +105,11 @@ class Feed:
             self.epoch, self.index, self._batches = self.epoch + 1, 0, None
             return None
         self.index += 1
-        return _as_tuple(batch)
+        return _as_tuple(batch) + self.args
 
     def all(self) -> Iterator[Batch]:
         """Yield the batches of one whole epoch, apart from the descent's own reading."""
-        return map(_as_tuple, self.source(0))
+        return (_as_tuple(batch) + self.args for batch in self.source(0))
 
     def close(self, t: int, norm: float) -> Epoch:
         """Write down the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|, NaN
@@ -137,7 +138,7 @@ class Feed:
 
     def again(self) -> Batch:
         """Return once more the batch that was drawn last."""
-        return _as_tuple(next(islice(iter(self.source(self.epoch)), self.index - 1, None)))
+        return _as_tuple(next(islice(iter(self.source(self.epoch)), self.index - 1, None))) + self.args
 
 
 def weight(batch: Batch) -> float:

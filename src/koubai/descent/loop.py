@@ -6,20 +6,23 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never
 
 import numpy as np
 
 from koubai.derivatives.differences import METHODS
+from koubai.descent.advice import advised
 from koubai.descent.default import AUTO, choose, named
+from koubai.descent.endings import standing_still
 from koubai.descent.feed import Feed, weight
 from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
 from koubai.descent.record import (
+    Applied,
     Epochs,
     Recorder,
     Run,
@@ -36,7 +39,7 @@ from koubai.descent.record import (
 )
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
-from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError
+from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, plain
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ def minimize(
     optimizer: Optimizer | str = AUTO,
     *,
     lr: Rate | None = None,
+    args: Any = (),
     grad: Gradient = "auto",
     max_steps: int = 10_000,
     gtol: float | None = None,
@@ -64,6 +68,7 @@ def minimize(
     record: Literal["auto", "all", "off"] = "auto",
     progress: bool = False,
     checkpoint: Any = None,
+    **unknown: Never,
 ) -> Run:
     """Minimize: descend from x0 along the gradient of f, and say why it stopped.
 
@@ -76,7 +81,9 @@ def minimize(
     was. lr: alone, plain gradient descent at this rate; with a name, that optimizer's rate.
     grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
     "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
-    your own function of x, which may return an array in the form of x or an Estimate. What was traced and compiled of a
+    your own function of x, which may return an array in the form of x or an Estimate; or True: f returns the pair
+    (value, gradient), and is called once a point. args: what f, and a grad of your own, take after x, as in SciPy:
+    f(x, *args); what is no tuple is one argument. What was traced and compiled of a
     small f serves later calls with the same f, as long as nothing that it reads has changed: they are faster for it,
     and the same to the bit.
     Stops when the largest |gradient component| ≤ gtol (0 turns it off; None: 1e-6, but for least squares until a step
@@ -88,7 +95,7 @@ def minimize(
     and conjugate gradients go along them. f, differences of it and the check of its gradient included, is never called
     outside.
     batches: mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function
-    of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch) and return a mean over the batch;
+    of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch, *args) and return a mean over it;
     every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target and gtol
     are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun, run.jac and best_fun
     are over all the data; best_x is the best of the start, the end, and what the epoch of the least mean loss ended in.
@@ -100,9 +107,11 @@ def minimize(
     Interrupted (a KeyboardInterrupt that carries the run so far) on Ctrl-C. An exception raised by f or grad passes
     through, with the step and x as a note.
     """
+    if unknown:
+        raise UnknownNameError("argument of minimize", next(iter(unknown)), (*_ARGUMENTS, "on_step", "progress"))
     descent = _Descent.prepare(
-        f, x0, optimizer, lr=lr, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target,
-        bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
+        f, x0, optimizer, lr=lr, args=args, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol,
+        target=target, bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
     )  # fmt: skip
     return _driven(descent, on_step, progress)
 
@@ -111,21 +120,28 @@ def resume(
     path: str | os.PathLike[str],
     f: Function,
     *,
-    grad: Function | None = None,
+    args: Any = (),
+    grad: Function | bool | None = None,
     optimizer: Optimizer | None = None,
     batches: Any = None,
     max_steps: int | None = None,
     on_step: Callable[[Step], Any] | None = None,
     progress: bool = False,
+    **unknown: Never,
 ) -> Run:
     """Resume: go on from the checkpoint that `minimize` wrote, bit for bit as if it had never stopped.
 
-    f: the function of the checkpoint; grad, optimizer: only where grad, or the optimizer's lr, was a function of your
-    own, which a file can't hold; batches: where there were any. max_steps: a new limit, counted from the very start.
-    The file goes on being replaced. Raises InputError where the file is no checkpoint of this version of koubai, where
-    f or grad give other numbers at the checkpoint than they gave then, and where what is needed is not given.
+    f: the function of the checkpoint; grad, optimizer: only where grad was your own (a function, or True), or the
+    optimizer's lr a function, which a file can't hold; args, batches: where there were any. max_steps: a new limit,
+    counted from the very start. The file goes on being replaced.
+
+    Raises InputError where the file is no checkpoint of this version of koubai, where f or grad give other numbers at
+    the checkpoint than they gave then, and where what is needed is not given.
     """
-    return _driven(_Descent.restore(path, f, grad, optimizer, batches, max_steps), on_step, progress)
+    if unknown:
+        known = tuple(inspect.signature(resume).parameters)[:-1]
+        raise UnknownNameError("argument of resume", next(iter(unknown)), known)
+    return _driven(_Descent.restore(path, f, args, grad, optimizer, batches, max_steps), on_step, progress)
 
 
 def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> Run:
@@ -164,7 +180,7 @@ def iterate(
     """
     for name in options:
         if name not in _OPTIONS:
-            raise UnknownNameError("option of iterate", name, _OPTIONS)
+            raise UnknownNameError("argument of iterate", name, _ARGUMENTS)
     descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | options)
 
     def steps() -> Generator[Step, None, Run]:
@@ -183,6 +199,9 @@ _OPTIONS: dict[str, Any] = {
     for name, parameter in inspect.signature(minimize).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name not in ("on_step", "progress")
 }
+
+
+_ARGUMENTS = ("f", "x0", "optimizer", *_OPTIONS)
 
 
 @dataclass
@@ -211,6 +230,7 @@ class _Descent:
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
     settled: bool = field(default=True, init=False)  # False while a step is on its way
+    aside: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
     looped: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
     native: int = field(default=0, init=False)  # of these, in machine code
     reason: str = field(default="every step is looked at", init=False)  # why there is an engine, or none
@@ -223,6 +243,7 @@ class _Descent:
         optimizer: Optimizer | str,
         *,
         lr: Rate | None,
+        args: Any,
         grad: Gradient,
         bounds: Any,
         batches: Any,
@@ -235,12 +256,14 @@ class _Descent:
         if not callable(f):
             raise InputError(f"f must be a function of x, got {f!r}; for text use koubai.parse({f!r})")
         known = ("auto", "backprop", *METHODS)
-        if not callable(grad) and grad not in known:
+        if not callable(grad) and grad is not True and not (isinstance(grad, str) and grad in known):
             raise UnknownNameError("gradient method", grad, known)
+        args = args if isinstance(args, tuple) else (args,)
         layout, start = flatten(x0)
         chosen, why = named(optimizer, lr, stochastic=batches is not None)
+        first = chosen or LBFGS()  # the one until f is known
         limits = Bounds.read(bounds, layout, start)
-        feed = Feed.read(batches)
+        feed = Feed.read(batches, args)
         if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
             raise InputError(
                 f"{type(chosen).__name__} takes all the data at once: leave batches out, or use optimizer='adam'"
@@ -248,17 +271,17 @@ class _Descent:
         if feed is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
             raise InputError("ftol and xtol say nothing of mini-batches, which differ anyway; use gtol or target")
         options = {
-            "grad": "user" if callable(grad) else grad,
+            "grad": "user" if callable(grad) or grad is True else grad,
             "bounds": None if limits is None else limits.pairs(),
             "record": record,
             **{name: plain(value) for name, value in stopping.items()},
         }
         return cls(
-            Objective(f, grad, layout, limits),
+            Objective(f, grad, layout, limits, args),
             layout,
             start,
-            chosen or LBFGS(),
-            Stopping(layout, chosen or LBFGS(), **stopping),
+            first,
+            Stopping(layout, first, **stopping, free=None if limits is None else limits.free),
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
@@ -296,7 +319,7 @@ class _Descent:
             self.settled = False
             after, state = self._next()
             if not after.is_finite:
-                self.verdict = self._nonfinite(after)
+                self.verdict = self._advised(self._nonfinite(after), after)
                 return
             self.state = state
             self._arrive(after)
@@ -311,13 +334,17 @@ class _Descent:
 
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
-        with np.errstate(all="ignore"):  # norms near the largest number
-            verdict = self.stopping.check(point, self.lr, self.optimizer.promise(self.state))
+        with quiet():  # norms near the largest number
+            verdict = self.stopping.check(point, self.optimizer.promise(self.state))
+            if verdict is not None and verdict.status is Status.stalled and self.stopping.stands_still:
+                verdict = standing_still(self.objective, self.stopping, self.bounds, point)
             if verdict is not None and verdict.status.success:
-                flat = self.objective.independent
+                flat = self.objective.independent or self.objective.disagreement
                 if verdict.status is Status.converged:
-                    flat = flat or self.objective.flat_by_construction(point.x)
+                    flat = flat or self.objective.flat_by_construction(point)
                 verdict = Verdict(Status.stalled, flat) if flat else verdict
+            if verdict is not None and verdict.status is Status.converged and point.t > 0 and self.feed is None:
+                verdict = self._above_the_best(point) or verdict
             if verdict is not None and verdict.status is Status.converged:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
@@ -328,8 +355,24 @@ class _Descent:
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
             self.best = point
         if verdict is not None:
+            verdict = self._advised(verdict, point)
             advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
             self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+
+    def _above_the_best(self, point: Point) -> Verdict | None:
+        verdict = self.stopping.above_the_best(point, self.best)
+        if verdict is None:
+            return None
+        self.best = self._evaluate(self.best.t, self.best.x)  # what f reads may have changed since
+        return self.stopping.above_the_best(point, self.best)
+
+    def _advised(self, verdict: Verdict, end: Point) -> Verdict:
+        """Return ``verdict`` with a rate that was tried, where one helps."""
+        objective = self.objective
+        counts = objective.nfev, objective.njev
+        verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
+        self.aside = objective.nfev - counts[0], objective.njev - counts[1]
+        return verdict
 
     def _clips(self, point: Point) -> bool:
         """Tell whether the update that follows clips its gradient."""
@@ -341,11 +384,11 @@ class _Descent:
 
     def _nonfinite(self, after: Point) -> Verdict:
         """Return why the descent can't go on to ``after``, which is not finite."""
-        return self.stopping.nonfinite(after, self.lr, self.objective.told)
+        return self.stopping.nonfinite(after, self.objective.told)
 
     def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
-        return _progress_bar(progress, self.stopping.max_steps)
+        return _progress_bar(self.stopping.max_steps) if progress else nullcontext(lambda point: None)
 
     def _next(self) -> tuple[Point, State]:
         """Make one update; return the new point, evaluated, and the optimizer's state after it."""
@@ -354,7 +397,7 @@ class _Descent:
             again = self._evaluate(point.t, point.x)  # a search compares f there with f here
             point = again if again.is_finite else point
         trials: list[Point] = []  # the points that a line search evaluates on its way
-        with np.errstate(all="ignore"):
+        with quiet():
             x, state = self.optimizer.step(
                 point.x, point.g, self.state, point.t + 1, self.lr,
                 fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
@@ -412,6 +455,8 @@ class _Descent:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
         if self.feed is None:
             point = self.objective.evaluate(0, self.start)
+            if point.is_finite:
+                self.objective.glance(point)
         else:
             self.best = Point(0, self.start, np.inf, np.full_like(self.start, np.nan), np.inf, is_sample=True)
             point = self._sampled(self.feed, 0, self.start)
@@ -430,7 +475,7 @@ class _Descent:
         """
         if self.objective.executor == "python" or self.feed is not None:
             return point
-        with np.errstate(all="ignore"):
+        with quiet():
             fun = float(self.objective.value(point.x))
         if not self.objective.agrees(fun, point):
             again = self.objective.evaluate(point.t, point.x)
@@ -441,7 +486,7 @@ class _Descent:
                 f"f({x}) = {fun!r}, but its traced program gave {point.fun!r}: f has a hidden state or is random; "
                 "make it a function of its arguments alone, or give grad='adaptive'"
             )
-        return replace(point, fun=fun)
+        return point if fun == point.fun else replace(point, fun=fun)
 
     def step(self, point: Point, lr: float) -> Step:
         return Step(point.t, self.layout.copy(point.x), point.fun, self.layout.copy(point.g), lr)
@@ -455,7 +500,9 @@ class _Descent:
 
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
         """Return the last and the best point, as `run` gives them."""
-        point, best = self._verified(self.point), self._verified(self.best)
+        point, best = self._verified(self.point), self.best
+        is_last = best.t == point.t and np.array_equal(best.x, point.x)
+        best = point if is_last else self._verified(best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)
             if self.feed is not None and best.t:
@@ -490,9 +537,17 @@ class _Descent:
             optimizer_reason=self.why,
             seed=self.seed,
             options=self.options,
-            function=self.objective.f,
+            function=self._function(),
             covariance=None if in_haste else self._covariance(point),
         )
+
+    def _function(self) -> Function:
+        """Return f as a function of x alone, where there are no mini-batches."""
+        f = self.objective.f
+        if self.feed is not None:
+            return f
+        args, has_gradient = self.objective.batch, self.objective.grad is True
+        return Applied(f, args, has_gradient) if args or has_gradient else f
 
     def _covariance(self, point: Point) -> FloatArray | None:
         """Return the covariance of the parameters after least squares, None after anything else."""
@@ -533,7 +588,7 @@ class _Descent:
             "stopping": {name: getattr(stopping, name) for name in _KEPT},
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
-            "counts": [objective.nfev, objective.njev],
+            "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
@@ -552,7 +607,8 @@ class _Descent:
         cls,
         path: str | os.PathLike[str],
         f: Function,
-        grad: Function | None,
+        args: Any,
+        grad: Function | bool | None,
         optimizer: Optimizer | None,
         batches: Any,
         max_steps: int | None,
@@ -575,7 +631,8 @@ class _Descent:
                 else f"used grad={options['grad']!r}: leave grad out"
             )
             raise InputError(f"the descent of {str(path)!r} {how}")
-        feed = Feed.read(batches)
+        args = args if isinstance(args, tuple) else (args,)
+        feed = Feed.read(batches, args)
         if (feed is None) != (header["feed"] is None):
             how = "had mini-batches: give batches=" if feed is None else "had no mini-batches: leave batches out"
             raise InputError(f"the descent of {str(path)!r} {how}")
@@ -585,12 +642,13 @@ class _Descent:
         limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
         limit = options["max_steps"] if max_steps is None else max_steps
         stopping = Stopping(
-            layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")}
-        )
+            layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")},
+            free=None if limits is None else limits.free,
+        )  # fmt: skip
         points = _saved_points(header, arrays)
         descent = cls(
-            Objective(f, options["grad"] if grad is None else grad, layout, limits), layout, points["start"].x, chosen,
-            stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
+            Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
+            chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
             options | {"max_steps": plain(limit)}, _Checkpoint.read(path), header["optimizer_reason"],
         )  # fmt: skip
         if header["differences"]:
@@ -651,7 +709,15 @@ def _saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, P
     }
 
 
-_KEPT = ("unchanged", "in_noise", "bend", "steepest", "travelled")  # what Stopping has learnt on the way
+_KEPT = (
+    "unchanged",
+    "in_noise",
+    "bend",
+    "curve",
+    "asked",
+    "steepest",
+    "travelled",
+)  # what Stopping has learnt on the way
 
 
 @dataclass
@@ -690,11 +756,8 @@ class _Checkpoint:
 
 
 @contextmanager
-def _progress_bar(shown: bool, max_steps: int) -> Iterator[Callable[[Point], None]]:
-    """Give a function that reports a point to a Rich progress bar on stderr, or one that does nothing."""
-    if not shown:
-        yield lambda point: None
-        return
+def _progress_bar(max_steps: int) -> Iterator[Callable[[Point], None]]:
+    """Give a function that reports a point to a Rich progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from koubai.derivatives.agreement import refuse_random
+from koubai.derivatives.check import glanced_at
 from koubai.derivatives.differences import (
     ABOVE,
     BELOW,
@@ -20,25 +22,31 @@ from koubai.derivatives.differences import (
     measured_error,
 )
 from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.paths import RAISED
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
 from koubai.errors import (
     FallbackWarning,
+    FunctionError,
     GradientError,
     GradientWarning,
     InputError,
     TraceError,
     UnknownNameError,
+    called,
+    quiet,
     warn,
 )
+from koubai.graph.call import Leaves
 from koubai.graph.trace import run_nodes
-from koubai.parameters import FloatArray, Layout, as_scalar
+from koubai.parameters import FloatArray, Layout, as_pair, as_scalar
 
 __all__ = ["Bounds", "Objective", "largest_of", "norm"]
 
-Function: TypeAlias = Callable[[Any], Any]
-Gradient: TypeAlias = str | Callable[[Any], Any]
+Function: TypeAlias = Callable[..., Any]
+Gradient: TypeAlias = str | bool | Callable[..., Any]
+Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 _ONE_STEP = ("forward", "backward", "central")
 _ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
@@ -47,7 +55,10 @@ _NOWHERE = np.zeros(0, dtype=bool)
 
 @dataclass
 class Objective:
-    """f and its gradient over flat vectors, with every evaluation counted. batch: f's arguments after x."""
+    """f and its gradient over flat vectors, with every evaluation counted. batch: f's arguments after x.
+
+    grad: a method's name, a function, or True: f returns its value and its gradient.
+    """
 
     f: Function
     grad: Gradient
@@ -61,6 +72,7 @@ class Objective:
     squares: Residuals | None = field(default=None, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
     told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
+    disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
     independent: str = field(default="", init=False)  # what is to be said if nothing leads from x to f, as it seems
     _moved: bool = field(default=False, init=False)  # is the point asked for another than the start?
     _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
@@ -74,15 +86,31 @@ class Objective:
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
 
-    def flat_by_construction(self, x: FloatArray) -> str:
+    def flat_by_construction(self, point: Point) -> str:
         """Return what is to be said where f follows x in steps only: its derivative is 0 wherever it has one."""
-        path = self.path(x)
-        if path is None or any(path.graph.nodes[i].op.name != "zeros" for i in path.graph.outputs[1:]):
+        path, name = self.path(point.x), getattr(self.f, "__name__", "f")
+        if path is None:
+            if self.source in ("user", "backprop") or not self.is_flat(point):
+                return ""
+            return (
+                f"{name} does not change at all around x: it is flat there, or follows x in steps, "
+                "which says nothing of a minimum"
+            )
+        if any(path.graph.nodes[i].op.name != "zeros" for i in path.graph.outputs[1:]):
             return ""
-        name = getattr(self.f, "__name__", "f")
         return (
             f"{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum"
         )
+
+    def is_flat(self, point: Point) -> bool:
+        """Tell whether f is the same number at four distances, at each of which a minimum shows."""
+        x, width = point.x, float(np.max(np.abs(point.x))) or 1.0
+        aside = width * np.random.default_rng(0).choice([-1.0, 1.0], x.size).astype(x.dtype)
+        for h in (1e-6, 1e-5, 1e-4, 1e-3):
+            there = x + h * aside
+            if self.value(there if self.bounds is None else self.bounds.project(there)) != point.fun:
+                return False
+        return True
 
     def _explain(self, sentence: str) -> None:
         if sentence == INDEPENDENT.format(name=getattr(self.f, "__name__", "f")):
@@ -117,7 +145,7 @@ class Objective:
 
     @property
     def source(self) -> str:
-        if callable(self.grad):
+        if callable(self.grad) or self.grad is True:
             return "user"
         return "backprop" if self.program is not None else f"{self._method} differences"
 
@@ -128,20 +156,25 @@ class Objective:
     def value(self, x: FloatArray) -> np.floating[Any]:
         """Return f at ``x``, from the user's function itself."""
         self.nfev += 1
-        return as_scalar(self.f(self.layout.copy(x), *self.batch))
+        value = called(lambda: self.f(self.layout.copy(x), *self.batch))
+        return as_scalar(value if self.grad is not True else as_pair(value)[0])
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
         error, stuck, self.told, self._moved = 0.0, _NOWHERE, "", t > 0
-        with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
+        with quiet():  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
                 if backprop is not None:
                     fun, g = backprop
+                elif self.grad is True:
+                    fun, g, error, stuck = self._both(x)
                 elif not np.isfinite(fun := self.value(x)):  # differences around such a point are wasted
                     g = np.full_like(x, np.nan)
                 elif callable(self.grad):
-                    g, error, stuck = self._own_gradient(x)
+                    gradient = self.grad
+                    value = called(lambda: gradient(self.layout.copy(x), *self.batch))
+                    g, error, stuck = self._own_gradient(x, value, "the gradient that grad returned")
                 else:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
@@ -187,8 +220,8 @@ class Objective:
         """Return f and its gradient from the traced program, or None where differences have to do."""
         if self.program is None:
             return None
-        if t == 0 and not np.isfinite(self.value(x)):  # tracing can't be checked where f has no value
-            return np.float64(np.nan), np.full_like(x, np.nan)
+        if t == 0 and not np.isfinite(fun := self.value(x)):  # tracing can't be checked where f has no value
+            return fun, np.full_like(x, np.nan)
         before = self.program.nfev
         try:
             fun, g = self.program(self.layout.copy(x), *self.batch)
@@ -213,6 +246,11 @@ class Objective:
         """
         if self._last is not None and self._last[0] is point:
             return self._last[1]
+        if self.grad is True:
+            raise InputError(
+                "least squares need an f that returns its value alone: leave the gradient and grad=True out, or use "
+                "optimizer='lbfgs'"
+            )
         if self.squares is None:
             program = self.program
             if program is None:
@@ -264,8 +302,12 @@ class Objective:
         path = self.path(point.x)
         if path is None:
             return False
-        leaves = self.layout.parts(self.layout.view(point.x))
-        return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves))
+        leaves = Leaves.of(self.f, [self.layout.view(point.x), *self.batch], {}, (0,))
+        try:
+            values = run_nodes(path.graph, leaves.values)
+        except RAISED:  # the path is another one than that of the point
+            return False
+        return difference <= 1e3 * eps * largest_of(values)
 
     def has_changed(self, x: FloatArray) -> bool:
         """Tell whether something that f reads from outside has changed, of all that can be watched."""
@@ -274,14 +316,48 @@ class Objective:
 
     def path(self, x: FloatArray) -> Any:
         """Return the traced path that the program took last for an argument of this form, or None."""
-        return None if self.program is None else self.program.path(self.layout.view(x), *self.batch)
+        if self.program is None:
+            return None
+        return self.program.path(self.layout.view(x), *self.batch) if self.batch else self.program.last
 
-    def _own_gradient(self, x: FloatArray) -> tuple[FloatArray, float, np.ndarray[Any, np.dtype[np.bool_]]]:
-        assert callable(self.grad)
-        value = self.grad(self.layout.copy(x), *self.batch)
+    def glance(self, point: Point) -> None:
+        """Warn where the user's own gradient at ``point`` is plainly not that of f."""
+        if point.error or not (callable(self.grad) or self.grad is True):
+            return
+        along = partial(self._plain, *self.batch)
+        inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, "adaptive")
+        try:
+            with quiet():
+                wrong, used = glanced_at(inside or along, self.layout, point.x, point.g)
+        except (FunctionError, ArithmeticError, ValueError):  # f ends near x0: nothing can be said
+            return
+        self.nfev += used if inside is None else inside.calls
+        if wrong:
+            whose = "the gradient that f returns" if self.grad is True else "grad"
+            self.disagreement = (
+                f"{whose} is not the gradient of {getattr(self.f, '__name__', 'f')} at x0: {wrong}; "
+                "see koubai.check_gradient(f, grad, x0)"
+            )
+            warn(GradientWarning(self.disagreement))
+
+    def _plain(self, *args: Any) -> Any:
+        """Return f alone; args: what it takes after x, and then x."""
+        value = self.f(args[-1], *args[:-1])
+        return as_pair(value)[0] if self.grad is True else value
+
+    def _both(self, x: FloatArray) -> tuple[np.floating[Any], FloatArray, float, Mask]:
+        """Return f and its gradient from one call of an f that gives both."""
+        self.nfev += 1
+        value, g = as_pair(called(lambda: self.f(self.layout.copy(x), *self.batch)))
+        if not np.isfinite(fun := as_scalar(value)):
+            return fun, np.full_like(x, np.nan), 0.0, _NOWHERE
+        return fun, *self._own_gradient(x, g, "the gradient that f returned")
+
+    def _own_gradient(self, x: FloatArray, value: Any, what: str) -> tuple[FloatArray, float, Mask]:
+        """Return a gradient of the user's, its error, and where it can't see a change of x."""
         self.njev += 1
         if not isinstance(value, Estimate):
-            return self.layout.match(value, "the gradient that grad returned"), 0.0, _NOWHERE
+            return self.layout.match(value, what), 0.0, _NOWHERE
         self.nfev += value.nfev
         step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
         self._one_step = (value.method, float(step.min())) if value.method in _ONE_STEP else None
@@ -382,12 +458,12 @@ class _Inside:
         inside = np.clip(there, low, high)
         beyond = there - inside
         if not beyond.any():
-            return self._asked(p if np.array_equal(x, there) else self.layout.view(there))
+            return self._asked(p if np.array_equal(x, there) else self.layout.copy(there))
         if self.method == "adaptive":
             raise ArithmeticError("outside the bounds")  # as f where it ends
         points = [inside - k * beyond for k in range(4)]
         count = next((k for k, point in enumerate(points) if (point < low).any() or (point > high).any()), 4)
-        values = [self._asked(self.layout.view(point)) for point in points[:count]]
+        values = [self._asked(self.layout.copy(point)) for point in points[:count]]
         signs = [(-1) ** k * math.comb(count, k + 1) for k in range(count)]
         return sum(sign * value for sign, value in zip(signs, values, strict=True)) if count > 1 else np.nan
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import re
@@ -153,6 +154,11 @@ PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
 
 def _defaults(name: str, semantics: str) -> dict[str, Any]:
     """Return every hyperparameter and option of an optimizer with its default under one framework's semantics."""
+    return dict(_defaults_of(name, semantics))
+
+
+@functools.cache
+def _defaults_of(name: str, semantics: str) -> dict[str, Any]:
     rule_name, preset, framework = PRESETS.get(name, (name, {}, {}))
     rule = RULES[rule_name]
     own = rule.defaults
@@ -292,6 +298,10 @@ class Optimizer:
     def lr(self) -> Rate:
         return self._lr
 
+    @lr.setter
+    def lr(self, lr: Rate) -> None:
+        self._configure(lr, self._hyper)
+
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
         """Every hyperparameter but lr, to be read; set them by name."""
@@ -305,10 +315,8 @@ class Optimizer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set lr or a hyperparameter, checked; nothing else can be set. The state stays."""
-        if name.startswith("_"):
+        if name.startswith("_") or name == "lr":
             object.__setattr__(self, name, value)
-        elif name == "lr":
-            self._configure(value, self._hyper)
         elif name in self._hyper:
             before = self._lr, self._hyper
             self._configure(self._lr, self._hyper | {name: value})
@@ -1102,7 +1110,7 @@ def _checked(rule: str, name: str, value: Any, owner: str, like: Any = 0.0) -> A
         raise InputError(f"{owner}: {name} must be a real number, got {value!r}")
     if isinstance(like, int) and not float(value).is_integer():
         raise InputError(f"{owner}: {name} must be a whole number, got {value!r}")
-    number = int(float(value)) if isinstance(like, int) else float(value)
+    number = int(float(value)) if isinstance(like, int) else float(value) + 0.0  # -0.0 is 0.0
     if not (low < number or (low_allowed and number == low)) or not (
         number < high or (high_allowed and number == high)
     ):

@@ -12,6 +12,7 @@ import numpy as np
 
 from koubai.descent.objective import Bounds, largest_of
 from koubai.descent.optimizers import Optimizer, State
+from koubai.descent.record import Rows
 from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import GROWTH, Point, Stopping
 from koubai.errors import CompileError, CompileWarning, TraceError, warn
@@ -67,6 +68,9 @@ def descent_graphs(
     )
 
 
+REPEATED = f"descents of this kind have made {NATIVE_FROM} steps: compiling pays"
+
+
 class Engine:
     """Makes the unremarkable steps of a descent in machine code; the others it hands to the rules for stopping.
 
@@ -98,6 +102,8 @@ class Engine:
             return None, "the gradient does not come from backpropagation"
         if descent.feed is not None:
             return None, "mini-batches are read in Python"
+        if objective.batch:
+            return None, "f has arguments after x"
         if "evaluate" in optimizer.rule.uses:
             return None, f"{type(optimizer).__name__} evaluates f itself"
         if isinstance(optimizer.lr, Schedule) and optimizer.lr.start() != ():
@@ -180,10 +186,13 @@ class Engine:
 class _Loops:
     """The code of one path of f for one kind of descent, which serves every descent of this kind that comes by.
 
-    numbers: the loop of Python numbers, where there can be one; machine: machine code, once it was asked for.
+    numbers: the loop of Python numbers, where there can be one; machine: machine code, once it was asked for. Where
+    both have the same bits, it is all the same who makes a step: then machine code is asked for once ``numbers`` has
+    made as many as it takes, in whichever descents, and makes every step of those that follow.
     """
 
     KINDS = 8  # kept for a path
+    SPARE = 4  # of the memory
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
         self.graphs, self.tolerances = graphs, tolerances
@@ -191,16 +200,35 @@ class _Loops:
         self.numbers: FloatsDescent | None = None
         self.machine: native.Descent | None = None
         self.checked = False  # were the numbers found right?
+        self.made = 0  # steps by the numbers
+        ends = [0, *itertools.accumulate(math.prod(shape) for shape in graphs.states)]
+        self.parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # where each array of the state lies
+        self.spare: list[Leg] = []  # memory that no descent uses
         with contextlib.suppress(Unsuitable):
             self.numbers = FloatsDescent(graphs, tolerances)
+
+    def after(self, t: int) -> int | None:
+        """Return how many steps count as made by Python numbers, at step ``t`` of a descent; None: they can't be."""
+        if self.numbers is None:
+            return None
+        return max(t, self.made) if self.numbers.exact else t
+
+    def memory(self) -> Leg:
+        """Return memory for a descent, with no bounds in it unless the descents of this kind have some."""
+        with contextlib.suppress(IndexError):
+            return self.spare.pop()
+        n, dtype = self.graphs.size, self.graphs.dtype
+        size = self.parts[-1].stop if self.parts else 0
+        low, high = np.full(n, -np.inf, dtype), np.full(n, np.inf, dtype)
+        return Leg(np.empty(n, dtype), np.empty(n, dtype), np.zeros(max(1, size), dtype), low, high)
 
     @classmethod
     def of(cls, descent: Any, path: Any) -> _Loops:
         """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
         optimizer, stopping = descent.optimizer, descent.stopping
         tolerances = (stopping.ftol, stopping.xtol) != (None, None)
-        kind, hyperparameters = type(optimizer), repr(optimizer.hyperparameters)
-        key = (kind, optimizer.semantics, hyperparameters, descent.layout, descent.bounds is None, tolerances)
+        kind, hyperparameters = type(optimizer), optimizer.hyperparameters.items()
+        key = (kind, optimizer.semantics, *hyperparameters, descent.layout, descent.bounds is None, tolerances)
         loops: _Loops | None = path.made.get(key)
         if loops is None:
             graphs = descent_graphs(path.graph, optimizer, descent.state, descent.layout, descent.bounds)
@@ -217,7 +245,6 @@ def _limits(stopping: Stopping) -> FloatArray:
     start, numbers = stopping.start, np.zeros(descents.NUMBERS)
     x = start.x.astype(np.float64)
     largest = GROWTH * max(1.0, math.sqrt(np.dot(x, x)))
-    numbers[descents.GTOL] = stopping.limit if stopping.limit > 0 else -1.0
     numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
     numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
     numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
@@ -232,24 +259,22 @@ class _Leg:
 
     def __init__(self, loops: _Loops, descent: Any, path: Any) -> None:
         self.descent, self.path, self.loops = descent, path, loops
-        self.graphs = graphs = loops.graphs
+        self.graphs = loops.graphs
         self.operations = loops.operations
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
         self.settled = False  # has machine code been asked for? It is asked for once
-        n, dtype = graphs.size, graphs.dtype
-        bounds = descent.bounds
-        ends = [0, *itertools.accumulate(math.prod(shape) for shape in graphs.states)]
-        self.parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # where each array of the state lies
+        self.parts = loops.parts
+        self.memory = loops.memory()
+        self.there: Point | None = None  # the point whose x, g and state the memory holds
         self.limits = _limits(descent.stopping)
-        self.memory = Leg(
-            x=np.empty(n, dtype),
-            g=np.empty(n, dtype),
-            state=np.zeros(max(1, ends[-1]), dtype),
-            low=np.full(n, -np.inf, dtype) if bounds is None else bounds.low,
-            high=np.full(n, np.inf, dtype) if bounds is None else bounds.high,
-            rows=descent.recorder.reserve(descent.point.t, descent.point.t)[2],
-            lr=np.zeros(1),
-        )
+        if (bounds := descent.bounds) is not None:
+            self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
+
+    def __del__(self) -> None:
+        """Leave the memory for another descent."""
+        if len(self.loops.spare) < self.loops.SPARE:
+            self.memory.let_go()
+            self.loops.spare.append(self.memory)
 
     @property
     def is_native(self) -> bool:
@@ -257,10 +282,14 @@ class _Leg:
 
     def ready(self) -> bool:
         """Take the code for the next steps into use, if there is any: which one follows from the step alone."""
-        descent, loops, t = self.descent, self.loops, self.descent.point.t
-        after = None if loops.numbers is None else t
-        if not self.settled and (self.code is None or t >= NATIVE_FROM):
-            self.settled = loops.numbers is None or t >= NATIVE_FROM
+        if self.settled:
+            return self.code is not None
+        descent, loops = self.descent, self.loops
+        after = loops.after(descent.point.t)
+        if loops.machine is not None and loops.numbers is not None and loops.numbers.exact:
+            self.code, self.settled, descent.reason = loops.machine, True, REPEATED
+        elif self.code is None or after is None or after >= NATIVE_FROM:
+            self.settled = after is None or after >= NATIVE_FROM
             wanted, reason = choose_native(self.operations, descent.stopping.max_steps, after)
             if wanted and loops.machine is None:
                 try:
@@ -277,36 +306,44 @@ class _Leg:
                 if not loops.checked:
                     self._check(loops.numbers)
                     loops.checked = True
-                if t < NATIVE_FROM:
+                if not self.settled:
                     reason = f"a loop of Python numbers makes the first {NATIVE_FROM} steps"
             self.code = loops.machine if wanted else loops.numbers
-            descent.reason = reason
+            if wanted and descent.point.t < NATIVE_FROM and after:
+                reason = REPEATED
+            if wanted or not descent.native:
+                descent.reason = reason
         return self.code is not None
 
     def until(self, end: int) -> int:
         """Return where this code has to hand over, at the latest."""
-        return end if self.is_native or self.descent.point.t >= NATIVE_FROM else min(end, NATIVE_FROM)
+        if self.settled:
+            return end
+        t = self.descent.point.t
+        return int(min(end, t + NATIVE_FROM - (self.loops.after(t) or 0)))
 
-    def _load(self, end: int, rates: Any, rows: dict[str, Any], mask: int) -> None:
-        """Copy the descent into the memory of the loop, which goes to step ``end``."""
+    def _load(self, end: int, rates: Any, rows: Rows | None, mask: int) -> None:
+        """Copy the descent into the memory of the loop, which goes to step ``end``. rates: one, or an array."""
         descent, memory = self.descent, self.memory
         point, numbers, counts = descent.point, memory.numbers, memory.counts
-        memory.x[:], memory.g[:] = point.x, point.g
-        for place, part in zip(self.parts, descent.state, strict=True):
-            memory.state[place] = np.ravel(part)
+        if point is not self.there:
+            memory.x[:], memory.g[:] = point.x, point.g
+            for place, part in zip(self.parts, descent.state, strict=True):
+                memory.state[place] = part if np.ndim(part) < 2 else np.ravel(part)
+            self.there = point
         numbers[:] = self.limits
+        numbers[descents.GTOL] = descent.stopping.limit or -1.0
         numbers[descents.FUN], numbers[descents.BEST] = point.fun, descent.best.fun
         numbers[descents.TRAVELLED] = descent.stopping.travelled
-        counts[descents.T], counts[descents.T_END] = point.t, end
-        counts[descents.LR_STRIDE], counts[descents.FORCED] = len(rates) > 1, 0
-        counts[descents.MASK], counts[descents.BEST_T] = mask, -1
+        counts[: descents.MASK + 1] = point.t, end, not isinstance(rates, float), 0, mask
+        counts[descents.BEST_T] = -1
         memory.bind(rows, rates)
 
     def _rates(self, end: int) -> tuple[Any, int]:
         """Return the rates of the updates after point.t, …, end, and how many of these points can be reached."""
         descent = self.descent
         if not callable(descent.optimizer.lr):
-            return np.array([descent.lr]), end
+            return descent.lr, end
         rates = [descent.lr]
         for t in range(descent.point.t + 1, end + 1):
             try:
@@ -327,9 +364,11 @@ class _Leg:
         why = self.code.run(memory)  # type: ignore[union-attr]
         numbers, counts = memory.numbers, memory.counts
         made = int(counts[descents.T]) - before.t
+        if not self.is_native:
+            self.loops.made += made
         if not made:
             return 0, why
-        point = descent.point = self._point()
+        point = descent.point = self.there = self._point()
         if counts[descents.BEST_T] >= 0:
             t, fun, norm = int(counts[descents.BEST_T]), numbers[descents.BEST], numbers[descents.BEST_NORM]
             best, n = memory.best.copy(), self.graphs.size
@@ -341,7 +380,8 @@ class _Leg:
         descent.objective.nfev += made
         descent.objective.njev += made
         descent.state = self._states()
-        descent.lr = float(rates[min(made, len(rates) - 1)])
+        if not isinstance(rates, float):
+            descent.lr = float(rates[made])
         if not self.graphs.flags:
             rows["clipped"][: counts[descents.ROWS]] = rows["projected"][: counts[descents.ROWS]] = False
         clipped = bool(counts[descents.CLIPPED])
@@ -365,13 +405,10 @@ class _Leg:
     def one_step(self) -> tuple[Point, State] | None:
         """Return the next point and state, whatever the rules for stopping say; None: Python has to make it."""
         memory, t = self.memory, self.descent.point.t
-        *_, rows = self.descent.recorder.reserve(t, t)
-        self._load(t + 1, np.array([self.descent.lr]), rows, -1)  # what it writes into the row to spare, nobody reads
-        numbers = memory.numbers
-        numbers[[descents.GTOL, descents.FTOL, descents.XTOL]] = -1.0
-        numbers[descents.TARGET] = -np.inf
-        numbers[[descents.F_LIMIT, descents.X2_LIMIT]] = descents.BIGGEST
+        self._load(t + 1, float(self.descent.lr), None, -1)
+        memory.numbers[descents.GTOL : descents.X2_LIMIT + 1] = descents.NO_LIMITS
         memory.counts[descents.FORCED] = 1
+        self.there = None
         if self.code.run(memory) != REACHED:  # type: ignore[union-attr]
             return None
         self.descent.objective.nfev += 1

@@ -12,28 +12,42 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
 from koubai.descent import schedules
 from koubai.descent.optimizers import Optimizer, resolve
-from koubai.errors import FunctionError, InputError
+from koubai.errors import FunctionError, InputError, MissingPackageError
+from koubai.execute.descents import address
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import problems
-from koubai.parameters import FloatArray, Layout, Parameters, flatten, form_of_text, form_text, is_structure
+from koubai.parameters import (
+    FloatArray,
+    Layout,
+    Parameters,
+    flatten,
+    form_of_text,
+    form_text,
+    is_structure,
+    leaves,
+    rebuilt,
+)
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
 __all__ = [
+    "Applied",
     "Epochs",
     "History",
     "Recorder",
+    "Rows",
     "Run",
     "Status",
     "Step",
+    "Visit",
     "describe_function",
     "describe_layout",
     "describe_optimizer",
@@ -132,7 +146,26 @@ class Epochs:
         return {name: column for name, column in columns.items() if column is not None}
 
 
-@dataclass(frozen=True)
+class Visit(NamedTuple):
+    """A row of a `History`: the point x after t updates, f and the largest |gradient component| there, the rate next.
+
+    fun is also called f, as in a `Step`; clipped, projected: as in the history.
+    """
+
+    t: int
+    x: Any
+    fun: float
+    grad_norm: float
+    lr: float
+    clipped: bool
+    projected: bool
+
+    @property
+    def f(self) -> float:
+        return self.fun
+
+
+@dataclass(frozen=True, repr=False)
 class History:
     """The path. Row i of every array belongs to the same point: ``fun[i] == f(x[i])`` after ``t[i]`` updates.
 
@@ -140,8 +173,11 @@ class History:
     grad_norm is the largest absolute component of the (projected) gradient, the number that gtol is compared with.
     clipped: (rows,) bool, whether the update that follows row i clips its gradient; projected: whether the update that
     led to row i left the bounds and was put back onto them (a line search never leaves them).
-    A long run over many parameters is thinned to every 2nd, 4th, 8th … row; the first and the last row always stay.
+    A long run over many parameters is thinned to every 2nd, 4th, 8th … step, as ``stride`` tells; the first and the
+    last row always stay. With record="auto" there are at most 100,001 rows and 200 MB, from 64 rows on 64 MB.
     In a stochastic descent fun and grad_norm are those of the step's mini-batch, and ``epochs`` sums them up.
+
+    Iteration and an index give the rows, as `Visit`; printing shows a table of them, `to_dataframe` all of it.
     """
 
     t: np.ndarray[Any, np.dtype[np.int64]]
@@ -155,6 +191,82 @@ class History:
 
     def __len__(self) -> int:
         return len(self.t)
+
+    @property
+    def stride(self) -> int:
+        """How many steps lie between two rows, but for the last one: 1 where every step has its row."""
+        return int(self.t[1] - self.t[0]) if len(self.t) > 1 else 1
+
+    @property
+    def _size(self) -> str:
+        thinned = f", thinned to every {self.stride} steps" if len(self) > 2 and self.stride > 1 else ""
+        return f"{len(self)} rows{thinned}"
+
+    @overload
+    def __getitem__(self, row: int) -> Visit: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[Visit]: ...
+
+    def __getitem__(self, row: int | slice) -> Visit | list[Visit]:
+        if isinstance(row, slice):
+            return [self[k] for k in range(len(self))[row]]
+        parts = [part[row].copy() if part.ndim > 1 else part[row] for part in leaves(self.x)]
+        numbers = [getattr(self, name)[row].item() for name in ("t", *COLUMNS)]
+        return Visit(numbers[0], rebuilt(self.x, iter(parts)), *numbers[1:])
+
+    def __iter__(self) -> Iterator[Visit]:
+        return map(self.__getitem__, range(len(self)))
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the path as a pandas DataFrame: a row a point, its columns, and one for each element of x.
+
+        Raises MissingPackageError where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingPackageError("a DataFrame needs", "pandas") from None
+        layout, _ = flatten(self[0].x)
+        x = rows_of(self.x, layout)
+        columns = {name: getattr(self, name) for name in ("t", *COLUMNS)}
+        return pandas.DataFrame(columns | {layout.label(i): x[:, i] for i in range(layout.size)})
+
+    def _cells(self) -> list[list[str]]:
+        """Return the text of a table: the head, and as many rows and columns as one can read."""
+        size, rows = len(self), [*range(len(self))]
+        if size > 12:
+            rows = [*range(6), *range(size - 5, size)]
+        layout, _ = flatten(self[0].x)
+        elements = [*range(layout.size)] if layout.size <= 6 else [0, 1, 2, layout.size - 2, layout.size - 1]
+        cells = [["t", *map(layout.label, elements), "fun", "grad_norm", "lr"]]
+        for row in map(self.__getitem__, rows):
+            x = flatten(row.x)[1][elements]
+            cells.append([f"{number:.7g}" for number in (row.t, *x.tolist(), row.fun, row.grad_norm, row.lr)])
+        if size > 12:
+            cells.insert(7, ["…"] * len(cells[0]))
+        if layout.size > 6:
+            for line in cells:
+                line.insert(4, "…")
+        return cells
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "History: no rows"
+        cells = self._cells()
+        width = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, width, strict=True)) for row in cells]
+        return "\n".join([f"History: {self._size}", *lines])
+
+    def _repr_html_(self) -> str:
+        """The table for notebooks."""
+        import html
+
+        if not len(self):
+            return "<p>History: no rows</p>"
+        rows = ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self._cells()]
+        rows[0] = rows[0].replace("td>", "th>")
+        return f"<table>{''.join(rows)}</table><p>{self._size}</p>"
 
 
 COLUMNS = {"fun": np.float64, "grad_norm": np.float64, "lr": np.float64, "clipped": np.bool_, "projected": np.bool_}
@@ -170,7 +282,7 @@ class _Block:
     Memory that the system gives anew takes it longer to give than a compiled loop takes to fill it.
     """
 
-    SPARE, LARGEST = 2, 2**23  # how many are kept, and of how many bytes
+    SPARE, LEAST, LARGEST = 2, 2**16, 2**23  # how many are kept, and of how many bytes
     spare: ClassVar[list[Any]] = []
 
     def __init__(self, size: int) -> None:
@@ -186,19 +298,40 @@ class _Block:
             self.spare.append(self.memory)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a record from the ``first`` one on, a column each. places: where those that a loop writes begin."""
+
+    columns: Mapping[str, Any]
+    first: int
+    places: list[int]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.columns[name][self.first :]
+
+
+# Of a row: what it is made of besides x and the bytes that takes, the largest first, so that all are aligned. Behind
+# the numbers comes x.
+_NUMBERS = (("t", np.int64), ("fun", np.float64), ("grad_norm", np.float64), ("lr", np.float64))
+_FLAGS = ("clipped", "projected")
+_WIDTH = 8 * len(_NUMBERS) + len(_FLAGS)
+
+
 class Recorder:
     """Collects the rows of a History in bounded memory.
 
-    record="auto" keeps every row until ``ROWS`` rows or ``numbers`` numbers are held, then every second one of them,
-    and so on; "all" keeps every row; "off" keeps the first and the last. steps: how many may come, if that is known:
-    room for all of them is taken at once, where it is little.
+    record="auto" keeps every row until ``ROWS`` rows, ``numbers`` numbers in more than ``FEW`` rows, or ``BYTES`` bytes
+    are held, then every second one of them, and so on; "all" keeps every row; "off" keeps the first and the last.
+    steps: how many may come, if that is known: room for all of them is taken at once, where it is little.
 
     Row k is that of step ``k * stride``. The rows lie in one array a column, where a loop in machine code may write
     them itself, between `reserve` and `take`.
     """
 
-    ROWS = 100_000
+    ROWS = 100_001  # of 100,000 steps, each has its own
     NUMBERS = 8_000_000  # 64 MB of float64
+    FEW = 64
+    BYTES = 200_000_000
 
     def __init__(
         self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS, steps: int = 0
@@ -209,28 +342,34 @@ class Recorder:
         self.record = record
         self.stride = 1
         self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
-        self.limit = max(2 if self.at_once else 64, min(self.ROWS, numbers // max(layout.size, 1)))
+        self._width = _WIDTH + layout.size * layout.dtype.itemsize
+        fits = min(self.FEW, self.BYTES // self._width - 2)  # with the last row and one to spare
+        self.limit = max(2 if self.at_once else max(2, fits), min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
         self.last: Row | None = None
-        columns = sum(np.dtype(kind).itemsize for kind in COLUMNS.values())
-        self._width = 8 + columns + layout.size * layout.dtype.itemsize
         rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
-        self._first = rows if rows * self._width <= _Block.LARGEST else 64
+        self._first = rows if rows * self._width <= _Block.LARGEST else min(64, self.limit + 2)
         self._room = 0  # it grows by doubling; ``count`` rows of it are in use
         self._held: dict[str, Any] = {}
+        self._places: list[
+            tuple[int, int]
+        ] = []  # where each of `koubai.execute.descents.COLUMNS` begins, a row's width
 
     def _take_room(self, rows: int) -> None:
         """Take memory for this many rows, all of it in one block."""
-        before, self._held, self._room = self.arrays(), {}, rows
-        block, start = np.asarray(_Block(rows * self._width)), 0
-        kinds: dict[str, Any] = {"t": np.int64, "x": self.layout.dtype, **COLUMNS}
-        for name in ("t", "fun", "grad_norm", "lr", "x", "clipped", "projected"):  # the largest first: all are aligned
-            kind, size = kinds[name], self.layout.size if name == "x" else 1
-            column = np.ndarray(rows * size, kind, block, start)
-            start += column.nbytes
-            self._held[name] = column.reshape(rows, size) if name == "x" else column
+        before, size, layout = self.arrays(), rows * self._width, self.layout
+        block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
+        end = 8 * rows
+        self._held = held = {name: np.ndarray(rows, kind, block, k * end) for k, (name, kind) in enumerate(_NUMBERS)}
+        held["x"] = x = np.ndarray((rows, layout.size), layout.dtype, block, len(_NUMBERS) * end)
+        for k, name in enumerate(_FLAGS):
+            held[name] = np.ndarray(rows, np.bool_, block, size - (2 - k) * rows)
+        self._room, start = rows, address(block)
+        numbers = [(start + k * end, 8) for k in (1, 2)]
+        flags = [(start + size - k * rows, 1) for k in (2, 1)]
+        self._places = [*numbers, (start + len(_NUMBERS) * end, x.strides[0]), *flags]  # as descents.COLUMNS
         for name, column in before.items():
-            self._held[name][: self.count] = column
+            held[name][: self.count] = column
 
     def is_due(self, t: int) -> bool:
         """Tell whether step ``t``, the next one that is added, gets a row."""
@@ -257,8 +396,10 @@ class Recorder:
 
     def _put(self, k: int) -> None:
         """Write the latest step into row ``k``."""
-        for name, value in zip(("x", *COLUMNS), self.last[1:], strict=True):  # type: ignore[index]
-            self._held[name][k] = value
+        _, x, fun, grad_norm, lr, clipped, projected = self.last  # type: ignore[misc]
+        held = self._held
+        held["x"][k], held["clipped"][k], held["projected"][k] = x, clipped, projected
+        held["fun"][k], held["grad_norm"][k], held["lr"][k] = fun, grad_norm, lr
 
     def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
         """Add many rows at once, a column each, all of them due; ``last``: the row of the latest step, due or not."""
@@ -270,11 +411,11 @@ class Recorder:
             self.count += more
             self._thin()
 
-    def reserve(self, t: int, end: int) -> tuple[int, int, dict[str, Any]]:
+    def reserve(self, t: int, end: int) -> tuple[int, int, Rows]:
         """Make room for what a loop writes that goes on from step ``t``.
 
         Return up to which step it may go, ``end`` at most; a mask, with which every step that is due has no bit in
-        common; and the columns from the next row on: one row more than comes to be due.
+        common; and the rows from the next one on: one row more than comes to be due.
         """
         if self.record == "off":
             due, mask = 0, -1
@@ -283,9 +424,9 @@ class Recorder:
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
         self._make_room(due + 1)
-        return end, mask, {name: held[self.count :] for name, held in self._held.items()}
+        return end, mask, Rows(self._held, self.count, [start + self.count * width for start, width in self._places])
 
-    def take(self, begin: int, rates: FloatArray, last: Row) -> None:
+    def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
         """Take in the rows that a loop wrote after step ``begin``: all columns but lr.
 
         rates: those of the updates after ``begin`` and the steps that follow it, or one for all of them.
@@ -294,7 +435,7 @@ class Recorder:
         if self.record != "off":
             stride, end = self.stride, last[0]
             due = end // stride - begin // stride
-            after = rates[stride - begin % stride :: stride][:due] if len(rates) > 1 else rates[0]
+            after = rates if isinstance(rates, float) else rates[stride - begin % stride :: stride][:due]
             self._held["lr"][self.count : self.count + due] = after
             self.count += due
             self._thin()
@@ -326,17 +467,17 @@ class Recorder:
         """Return the rows so far as arrays, the last one included."""
         is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # is its step not due?
         self._make_room(is_apart)
-        t = self._held["t"][: self.count + is_apart]
-        t[0], t[1 : self.count] = 0, self.stride
-        np.add.accumulate(t[: self.count], out=t[: self.count])
+        held, count = self._held, self.count
+        t = held["t"][: count + is_apart]
+        t[:count] = np.arange(0, count * self.stride, self.stride)
         if is_apart:
             t[-1] = self.last[0]  # type: ignore[index]
-            self._put(self.count)
-        rows = {name: held[: len(t)] for name, held in self._held.items()}
+            self._put(count)
+        rows = {name: column[: len(t)] for name, column in held.items()}
         if 2 * len(t) < self._room:
-            rows = {name: held.copy() for name, held in rows.items()}
+            rows = {name: column.copy() for name, column in rows.items()}
         else:  # given away as it is; other memory is taken for any row that follows
-            self._held, self._room = {name: held[: self.count] for name, held in self._held.items()}, self.count
+            self._held, self._room = {name: column[:count] for name, column in held.items()}, count
         return History(x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
 
 
@@ -420,14 +561,18 @@ class Run:
 
         return run(self, ax=ax)
 
-    def to_dataframe(self) -> pandas.DataFrame:
-        """Return the history as a pandas DataFrame: its columns, and one an element of x."""
-        import pandas
+    def animate(self, path: str | os.PathLike[str]) -> Path:
+        """Write the descent as a moving picture, a .gif: the path grows on the curve (1-D) or over contours (2-D).
 
-        layout, _ = flatten(self.x)
-        x = rows_of(self.history.x, layout)
-        columns = {name: getattr(self.history, name) for name in ("t", *COLUMNS)}
-        return pandas.DataFrame(columns | {layout.label(i): x[:, i] for i in range(layout.size)})
+        Returns the path of the file. Raises InputError for a run of more parameters, or with mini-batches.
+        """
+        from koubai.plot import animate
+
+        return animate(self, path)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the history as a pandas DataFrame; see `History.to_dataframe`."""
+        return self.history.to_dataframe()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the run: an .npz file of its arrays with a JSON header, whole or not at all; `load` reads it.
@@ -463,6 +608,8 @@ class Run:
                 continue
             shown = _short(value) if isinstance(value, np.ndarray) or is_structure(value) else repr(value)
             lines.append(f"  {name:>15}: {shown}")
+        if self.options.get("record") == "auto" and self.history.stride > 1:
+            lines.append(f"  {'history':>15}: thinned to every {self.history.stride} steps, {len(self.history)} rows")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -621,6 +768,8 @@ def describe_function(f: Callable[..., Any]) -> dict[str, str]:
         return {"expression": f.text}
     if isinstance(f, _Missing):
         return {"name": f.name}
+    if isinstance(f, Applied):
+        return describe_function(f.f)
     for name in problems:
         if problems[name].f is f:
             return {"problem": name}
@@ -643,6 +792,19 @@ class _Missing:
 
     def __call__(self, x: Parameters) -> Any:
         raise FunctionError(f"the run was loaded without its function {self.name}; use koubai.load(path, f)")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A function of x alone, made of one that takes more or returns its gradient too: what a run draws."""
+
+    f: Callable[..., Any]
+    args: tuple[Any, ...]
+    has_gradient: bool
+
+    def __call__(self, x: Parameters) -> Any:
+        value = self.f(x, *self.args)
+        return value[0] if self.has_gradient else value
 
 
 def version() -> str:

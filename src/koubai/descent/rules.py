@@ -10,9 +10,10 @@ Adding a rule is writing one function here.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -1386,8 +1387,7 @@ Box: TypeAlias = tuple[Any, Any] | None  # the lowest and the highest x; None: n
 # slope is that of the components still moving, and the decrease that it asks for is c1 * g·(the step itself).
 
 
-@dataclass(frozen=True)
-class _Trial:
+class _Trial(NamedTuple):
     """A point along a direction: how far, f and its slope there, the point and its gradient.
 
     gain: what f would have changed by so far if it were a plane.
@@ -1401,9 +1401,17 @@ class _Trial:
     gain: float
 
 
+ALONE = 4096  # numbers that no BLAS shares out among threads
+
+
 def _dot(a: Any, b: Any) -> Any:
-    """Return a·b, to the same bit whatever the number of threads, which BLAS does not promise."""
-    return np.einsum("i,i->", a, b)
+    """Return a·b, to the same bit whatever the number of threads, which BLAS does not promise of long vectors."""
+    return a.dot(b) if a.size <= ALONE else np.einsum("i,i->", a, b)
+
+
+def _dots(rows: Any, x: Any) -> Any:
+    """Return the product of each row with x, as `_dot`."""
+    return rows.dot(x) if rows.size <= ALONE else np.einsum("ki,i->k", rows, x)
 
 
 def _clipped(x: Any, box: Box) -> Any:
@@ -1439,13 +1447,14 @@ def _along(evaluate: Evaluate, start: _Trial, direction: Any, box: Box = None) -
         straight = start.x + a * direction
         there = straight if box is None else _arrived(straight, start.x, direction, box)
         fun, g = evaluate(there)
-        finite = np.isfinite(fun) and np.isfinite(g).all()
         if box is None:
-            slope, gain = _dot(g, direction), a * start.slope
+            slope, gain = float(_dot(g, direction)), a * start.slope
         else:
-            slope = _dot(g, np.where(there == straight, direction, 0.0))
+            slope = float(_dot(g, np.where(there == straight, direction, 0.0)))
             gain = float(_dot(start.g, there - start.x))
-        return _Trial(a, float(fun) if finite else np.inf, float(slope) if finite else np.nan, there, g, gain)
+        # a product with a gradient that is not finite is not finite either
+        finite = math.isfinite(fun) and (math.isfinite(slope) or np.isfinite(g).all())
+        return _Trial(a, float(fun) if finite else np.inf, slope if finite else np.nan, there, g, gain)
 
     return at
 
@@ -1466,10 +1475,12 @@ def _cubic(p: _Trial, q: _Trial, low: float, high: float) -> float:
     p, q = (p, q) if p.a <= q.a else (q, p)
     with np.errstate(all="ignore"):
         d1 = p.slope + q.slope - 3 * (p.fun - q.fun) / (p.a - q.a)
-        square = d1 * d1 - p.slope * q.slope
+        _, exponent = np.frexp(max(abs(p.slope), abs(q.slope), abs(d1)))  # squares of slopes may be out of range
+        unit = float(np.ldexp(1.0, int(np.clip(exponent, -1000, 1000))))
+        square = (d1 / unit) ** 2 - (p.slope / unit) * (q.slope / unit)
         if not (np.isfinite(square) and square >= 0):
             return (low + high) / 2
-        d2 = float(np.sqrt(square))
+        d2 = float(np.sqrt(square)) * unit
         bottom = q.slope - p.slope + 2 * d2
         a = q.a - (q.a - p.a) * ((q.slope + d2 - d1) / bottom) if bottom != 0 else np.nan
     return min(max(a, low), high) if np.isfinite(a) else (low + high) / 2
@@ -1492,17 +1503,22 @@ def _wolfe(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float
     def flat(trial: _Trial) -> bool:
         return abs(trial.slope) <= -c2 * start.slope
 
+    def hidden(a: float) -> bool:
+        return not a * -start.slope > rounding
+
     def low_by_its_slope(trial: _Trial) -> bool:
         is_flat = flat(trial) and trial.slope <= (2 * c1 - 1) * start.slope
         return is_flat and too_high(trial) and trial.fun <= start.fun
 
+    # nearer than where f falls by its rounding, it can't be seen to fall
+    rounding = float(np.finfo(start.x.dtype).eps) * abs(start.fun)
     # where a path is bent f may have a kink along it, and then no point meets the conditions
     most = 25 if box is None else 8
     previous, trial, tried = start, at(first), 0
     while True:
         if low_by_its_slope(trial):
             return trial
-        if tried == most:
+        if tried == most or (too_high(trial) and hidden(trial.a)):
             return min((start, trial), key=lambda p: p.fun)
         if too_high(trial) or (tried > 1 and trial.fun >= previous.fun):
             break
@@ -1514,7 +1530,7 @@ def _wolfe(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float
         previous, trial, tried = trial, at(a), tried + 1
     low, high = (previous, trial) if previous.fun <= trial.fun else (trial, previous)
     slow = False
-    while tried < most and not np.array_equal(low.x, high.x):
+    while tried < most and not np.array_equal(low.x, high.x) and not hidden(max(low.a, high.a)):
         left, right = min(low.a, high.a), max(low.a, high.a)
         a, margin = _cubic(low, high, left, right), 0.1 * (right - left)
         if min(right - a, a - left) < margin:
@@ -1690,12 +1706,14 @@ def conjugate_gradient(
 
 
 @rule(
-    state=("s", "y", "kept", "x_last", "g_last", "step"),
+    state=("s", "y", "ends", "inverse", "along", "x_last", "g_last", "step"),
     scope="vector",
     begin={
-        "s": lambda x, h: np.zeros((h["history_size"], x.size), x.dtype),
-        "y": lambda x, h: np.zeros((h["history_size"], x.size), x.dtype),
-        "kept": _number(0.0),
+        "s": lambda x, h: np.zeros((h["history_size"] + 1, x.size), x.dtype),
+        "y": lambda x, h: np.zeros((h["history_size"] + 1, x.size), x.dtype),
+        "ends": lambda x, h: np.array([0, h["history_size"]], x.dtype),  # pairs that there are, row of the newest
+        "inverse": lambda x, h: np.zeros((h["history_size"], h["history_size"]), x.dtype),
+        "along": lambda x, h: np.zeros(h["history_size"], x.dtype),
     },
 )
 def lbfgs(
@@ -1718,14 +1736,17 @@ def lbfgs(
     """L-BFGS: Newton's step with the inverse Hessian that the last steps and gradient changes tell of.
 
         s, y = x - x_last, unclipped - g_last         (the last history_size pairs with enough curvature s·y)
-        direction = -H g                              (two-loop recursion from H = s·y / y·y)
+        direction = -H g                              (BFGS updates of H = s·y / y·y, one a pair)
         x = x + a * direction,   a from lr on by a strong Wolfe search   (line_search "none": a = lr)
         g_last = unclipped
 
-    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first.
+    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first,
+    or what lowers a plane by 1.5e-8 |f| where f could not be seen to fall otherwise.
     A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch where s·y > 1e-10 ("absolute").
-    Where the direction does not go down, or no step along it lowers f, the pairs are forgotten and the next direction
-    is -g: it never becomes NaN. PyTorch's default has no line search.
+    Where no step along the direction lowers f, the pairs tell of narrow directions alone: then the step along all
+    others is made long enough for f to fall by 1.8e-12 |f|, and then by 1.5e-8 |f|, were it a plane. Where that does
+    not lower f either, or where the direction does not go down, the pairs are forgotten and the direction is -g: it
+    never becomes NaN. PyTorch's default has no line search.
     Within bounds the direction leads to the lowest point within them of the parabola with the slopes g and curvature
     H⁻¹.
 
@@ -1734,37 +1755,65 @@ def lbfgs(
     and their use in limited memory methods", Math. Programming 1994; the bounds: Schmidt, van den Berg, Friedlander &
     Murphy, "Optimizing costly functions with simple constraints", AISTATS 2009.
     """
-    s, y, kept, x_last, g_last, step = state
-    n = int(kept)
+    s, y, ends, inverse, along_last, x_last, g_last, step = state
+    n, newest, column, curvature = int(ends[0]), int(ends[1]), None, 0.0
     if t > 1:
         # The step itself is more precise than x - x_last, unless x was projected onto bounds.
-        moved = step if np.array_equal(x, x_last + step) else x - x_last
+        moved = step if (x == x_last + step).all() else x - x_last
         change = unclipped - g_last
-        curvature = float(_dot(moved, change))
-        scale = 1.0 if curvature_test == "absolute" else float(np.sqrt(_dot(moved, moved) * _dot(change, change)))
-        if np.isfinite(curvature) and curvature > 1e-10 * scale and float(_dot(change, change)) > 0:
-            s, y = np.concatenate([s[1:], moved[None]]), np.concatenate([y[1:], change[None]])
-            n = min(n + 1, history_size)
-    s_kept, y_kept, fresh = s[history_size - n :], y[history_size - n :], n == 0
+        curvature, change2 = float(_dot(moved, change)), float(_dot(change, change))
+        scale = 1.0 if curvature_test == "absolute" else math.sqrt(float(_dot(moved, moved)) * change2)
+        if math.isfinite(curvature) and curvature > 1e-10 * scale and change2 > 0:
+            newest, k = (newest + 1) % len(s), min(n, history_size - 1)
+            s, y = (rows if rows.flags.writeable else rows.copy() for rows in (s, y))
+            s[newest], y[newest] = moved, change  # in place: that row is of no pair in use
+            n, first = k + 1, n - k
+            column = along_last[first : first + k]
+    along = np.zeros_like(along_last)
+    if n:
+        along[:n] = _products(s, newest, n, unclipped)
+    if column is not None:
+        inverse = _with_pair(inverse, first, n - 1, along[: n - 1] - column, curvature)
+    fresh = n == 0
     if fresh:
         direction = _downhill(x, g, box)
+    elif box is None:
+        along_g = along[:n] if g is unclipped else _products(s, newest, n, g)
+        direction = _quasi_newton(g, s, y, newest, inverse[:n, :n], along_g)
     else:
-        direction = _two_loop(g, s_kept, y_kept) if box is None else _lowest(x, g, s_kept, y_kept, box)
-    slope = float(_dot(unclipped, direction))
-    if not (np.isfinite(slope) and slope < 0):
+        used = _places(newest, n, len(s))
+        direction = _lowest(x, g, s[used], y[used], box)
+    if not (math.isfinite(slope := float(_dot(unclipped, direction))) and slope < 0):
         n, direction, fresh = 0, _downhill(x, g, box), True
-    first = float(lr)
-    if t == 1 or (fresh and line_search == "wolfe"):
-        first = min(1.0, 1.0 / max(float(np.abs(g).sum()), 1e-300)) * float(lr)
+    short = min(1.0, 1.0 / max(float(np.abs(g).sum()), 1e-300)) * float(lr)
     if line_search == "none":
-        a, x_next = first, x + first * direction
-    else:
+        a = short if t == 1 else float(lr)
+        ends = np.array([n, newest], x.dtype)
+        return x + a * direction, (s, y, ends, inverse, along, x, unclipped, a * direction)
+
+    eps = float(np.finfo(x.dtype).eps)
+    seen = eps**0.5 * abs(float(fun))
+
+    def search(direction: Any, first: float) -> _Trial:
         start = _started(x, unclipped, fun, direction)
-        end = _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
-        a, x_next = end.a, end.x
-    if a == 0:
+        if not start.slope < 0:
+            return start
+        if first == short and -first * start.slope <= eps * abs(start.fun):
+            first = -seen / start.slope
+        return _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
+
+    end = search(direction, short if fresh else float(lr))
+    for part in (eps**0.75, eps**0.5):
+        if end.a > 0 or fresh or box is not None:
+            break
+        direction = _quasi_newton(g, s, y, newest, inverse[:n, :n], along_g, part * abs(float(fun)))
+        end = search(direction, float(lr))
+    if end.a == 0 and not fresh:
+        n, direction = 0, _downhill(x, g, box)
+        end = search(direction, short)
+    if end.a == 0:
         n = 0
-    return x_next, (s, y, np.asarray(n, x.dtype), x, unclipped, a * direction)
+    return end.x, (s, y, np.array([n, newest], x.dtype), inverse, along, x, unclipped, end.a * direction)
 
 
 @rule(
@@ -1901,18 +1950,60 @@ def _damping(part: Any, sizes: Any, radius: float) -> float:
     return c
 
 
-def _two_loop(g: Any, s: Any, y: Any) -> Any:
-    """Return -H g for the pairs in the rows of s and y, the oldest first; -g where there are none."""
-    q, parts = -g, []
-    for si, yi in zip(s[::-1], y[::-1], strict=True):
-        part = _dot(si, q) / _dot(yi, si)
-        parts.append(part)
-        q = q - part * yi
-    if len(s):
-        q = _dot(y[-1], s[-1]) / _dot(y[-1], y[-1]) * q
-    for si, yi, part in zip(s, y, parts[::-1], strict=True):
-        q = q + (part - _dot(yi, q) / _dot(yi, si)) * si
-    return q
+# The last pairs of L-BFGS go round in the rows of s and y; there is one more row than they need, so that what a step
+# begins, and does not end, loses none of them. What is small goes by their age, the oldest first:
+#
+#     inverse = R⁻¹ of R[i, j] = s[i]·y[j] for i ≤ j, else 0;   along[i] = s[i]·g
+
+
+def _places(newest: int, n: int, room: int) -> Any:
+    """Return the rows of the last n pairs, the oldest first."""
+    return np.arange(newest - n + 1, newest + 1) % room
+
+
+def _products(rows: Any, newest: int, n: int, x: Any) -> Any:
+    """Return the products of the last n rows with x."""
+    if n <= newest + 1:
+        return _dots(rows[newest - n + 1 : newest + 1], x)
+    return _dots(rows, x)[_places(newest, n, len(rows))]
+
+
+def _combined(rows: Any, newest: int, parts: Any) -> Any:
+    """Return the sum of the last rows, each times its part."""
+    n = len(parts)
+    if n <= newest + 1:
+        rows = rows[newest - n + 1 : newest + 1]
+    else:
+        given, parts = parts, np.zeros(len(rows), parts.dtype)
+        parts[_places(newest, n, len(rows))] = given
+    return parts.dot(rows) if rows.size <= ALONE else np.einsum("ki,k->i", rows, parts)
+
+
+def _with_pair(inverse: Any, first: int, k: int, column: Any, curvature: float) -> Any:
+    """Return R⁻¹ of the k pairs from ``first`` on and a new one, of which R has this column above its curvature."""
+    longer = np.zeros_like(inverse)
+    longer[:k, :k] = inverse[first : first + k, first : first + k]
+    longer[:k, k] = _dots(longer[:k, :k], column) / -curvature
+    longer[k, k] = 1 / curvature
+    return longer
+
+
+def _quasi_newton(g: Any, s: Any, y: Any, newest: int, inverse: Any, along: Any, visible: float = 0.0) -> Any:
+    """Return -H g for the H of the pairs, the two-loop recursion in matrices, which goes through each row twice:
+
+        u = R⁻¹ S'g,   q = g - Y u,   H g = c q + S R⁻ᵀ (D u - c Y'q)        c = s·y / y·y of the newest pair
+
+    D: the s[i]·y[i] on a diagonal. visible: by how much f is to fall along the directions that no pair tells of, were
+    it a plane, at the least.
+    """
+    u = _dots(inverse, along)
+    q = np.subtract(g, _combined(y, newest, u))
+    scale = 1 / (inverse[-1, -1] * _dot(y[newest], y[newest]))
+    if visible > 0:
+        scale = max(scale, visible / max(_dot(q, q), np.finfo(q.dtype).tiny))
+    parts = _dots(inverse.T, scale * _products(y, newest, len(u), q) - u / inverse.diagonal())
+    q *= scale
+    return np.subtract(_combined(s, newest, parts), q, out=q)
 
 
 def _lowest(x: Any, g: Any, s: Any, y: Any, box: tuple[Any, Any]) -> Any:

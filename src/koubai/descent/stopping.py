@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -14,12 +15,14 @@ from koubai.descent.record import Status
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout, is_structure
 
-__all__ = ["Point", "Stopping", "Verdict", "shown"]
+__all__ = ["Point", "Stopping", "Verdict", "norm", "shown"]
 
 GROWTH = 1e10  # f or x this many times beyond its start has diverged: no rate that works passes through there
+RISEN = 1e3  # times its size at the start, and f that ends so high has diverged too, only slowly
 TINY, HUGE = 1e-30, 1e30  # between them a sum of squares has lost nothing, in float32 too
 EPS = float(np.finfo(np.float64).eps)
-GTOL = 1e-6  # what is asked of the gradient where nobody says, but for least squares
+GTOL = 1e-6  # what is asked of the gradient where nobody says, besides what may lie ahead; but for least squares
+AHEAD = 1e-12  # of f, or of its fall where f itself goes to 0: no more than that may lie ahead where nobody says
 ROUNDINGS = 1e3  # on the way to f, as many as may hide what a step would gain that none does
 PATIENCE = 10  # steps in a row before "x does not change" or "lost in noise" counts: one can be a coincidence
 
@@ -53,11 +56,14 @@ class Verdict:
 class Stopping:
     """The stopping rules of one descent; ``check`` is asked at every point, in the order of the path.
 
-    gtol: largest |gradient component| (≤). None, the default, is 1e-6, but for least squares (an optimizer that
-    promises a decrease): there all that f could fall by before the last step, were the residuals straight lines, must
-    be below the rounding of f, 2.2e-16 × |f|, or 1e3 times that where no step lowers f; or, where f itself goes to 0,
-    below 3.3e-24 × |f at the start|. That does not depend on the units of x and f, as a gradient does. Either way an
-    end above the start is no success.
+    gtol: largest |gradient component| (≤). None, the default, depends on no unit: it asks for 1e-6 and, besides, that
+    no more than 1e-12 × |f| lies ahead, g·g / (2 × curvature along the last step), or, where all of f lies ahead since
+    f goes to 0, than 1e-12 × what f has fallen by. The first alone would take a function in small units for flat; the
+    second alone would end in a narrow valley, whose floor a step across says nothing of. Where no step lowers f, the
+    rounding of f is the end, whatever the gradient (`koubai.descent.endings`). Of least squares (an optimizer that
+    promises a decrease) it asks that all that f could fall by before the last step, were the residuals straight lines,
+    is below the rounding of f, 2.2e-16 × |f|, or 1e3 times that where no step lowers f; or, where f itself goes to 0,
+    below 3.3e-24 × |f at the start|. Either way an end above the start, or above the best point, is no success.
     ftol: |Δf| and the decrease still to be expected, g·g / (2 × curvature), both ≤ ftol × max(1, |f|). xtol: the step
     and the distance still to be expected, both ≤ xtol × max(1, largest |x|).
     The second half of ftol and xtol is what keeps a tiny learning rate from passing for convergence.
@@ -72,14 +78,18 @@ class Stopping:
     xtol: float | None = None
     target: float | None = None
     follows: bool = True  # learns the curvature from one point to the next; of mini-batches it would learn the noise
+    free: Callable[[FloatArray, FloatArray], FloatArray] | None = None  # the part of g at x that bounds leave free
 
     start: Point = field(init=False)
     last: Point | None = field(default=None, init=False)
     unchanged: int = field(default=0, init=False)
     in_noise: int = field(default=0, init=False)
-    bend: float = field(default=0.0, init=False)  # the curvature along the last step that moved x
+    bend: float = field(default=0.0, init=False)  # |Δg| / |Δx| of the last step that moved x
+    curve: float = field(default=0.0, init=False)  # the curvature along it, Δx·Δg / Δx·Δx
+    asked: float = field(default=GTOL, init=False)  # of the gradient, before it is worth while to look at what is ahead
     steepest: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
     travelled: float = field(default=0.0, init=False)  # length of the path
+    unbounded: bool = field(default=False, init=False)  # does f fall for ever, as it seems?
 
     def __post_init__(self) -> None:
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer) or self.max_steps < 0:
@@ -98,13 +108,13 @@ class Stopping:
 
     @property
     def limit(self) -> float:
-        """The largest |gradient component| that is small."""
-        return GTOL if self.gtol is None else float(self.gtol)
+        """The largest |gradient component| that may be small."""
+        return self.asked if self.gtol is None else float(self.gtol)
 
-    def check(self, point: Point, lr: float, promise: float | None = None) -> Verdict | None:
+    def check(self, point: Point, promise: float | None = None) -> Verdict | None:
         """Return why the descent stops at ``point``, or None: go on.
 
-        lr: the rate that led here; promise: by how much the last step was to lower f, if the optimizer tells.
+        promise: by how much the last step was to lower f, if the optimizer tells.
         """
         previous, self.last = self.last, point
         if previous is None:
@@ -113,12 +123,12 @@ class Stopping:
             self._follow(previous, point)
         if point.is_sample:
             out = Verdict(Status.max_steps, f"the step limit {self.max_steps} came first")
-            return self._diverged(point, lr) or (out if point.t >= self.max_steps else None)
+            return self._diverged(point) or (out if point.t >= self.max_steps else None)
         if self.target is not None and point.fun <= self.target:
             return Verdict(Status.target_reached, f"f = {point.fun:.6g} ≤ target {self.target:g} at step {point.t}")
         by_promise = promise is not None and self.gtol is None and point.grad_norm > 0
         small = self._promise_small(point, promise or 0.0) if by_promise else self._gradient_small(point)
-        if (verdict := small) or (verdict := self._diverged(point, lr)):
+        if (verdict := small) or (verdict := self._diverged(point)):
             return verdict
         if previous is not None and (verdict := self._change_small(previous, point)):
             return verdict
@@ -128,7 +138,7 @@ class Stopping:
                 f"the gradient, at most {point.grad_norm:.3g}, is within its own rounding error {point.error:.3g} "
                 f"since step {point.t - PATIENCE + 1}; f is not computed precisely enough to go on",
             )
-        if self.unchanged >= PATIENCE:
+        if self.unchanged >= (2 if "evaluate" in self.optimizer.rule.uses else PATIENCE):
             told = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
             return Verdict(
                 Status.stalled,
@@ -136,8 +146,22 @@ class Stopping:
                 f"(largest |gradient| {point.grad_norm:.3g}, {told})",
             )
         if point.t >= self.max_steps:
-            return Verdict(Status.max_steps, self._out_of_steps(point, lr))
+            return self._out_of_steps(point)
         return None
+
+    @property
+    def patience(self) -> int:
+        """After so many steps that left x as it was, it stays: a search that found nothing begins anew once."""
+        return 2 if "evaluate" in self.optimizer.rule.uses else PATIENCE
+
+    @property
+    def stands_still(self) -> bool:
+        return self.unchanged >= self.patience
+
+    @property
+    def told(self) -> str:
+        """What was asked of the gradient, as messages tell it."""
+        return "gtol is off" if self.gtol == 0 else f"gtol is {GTOL if self.gtol is None else self.gtol:g}"
 
     def may_end(self, fun: float, grad_norm: float) -> bool:
         """Tell whether f and the gradient, over an epoch or over all the data, meet the target or gtol."""
@@ -153,7 +177,7 @@ class Stopping:
             "from zero; give the exact gradient, a larger step or a larger tolerance",
         )
 
-    def nonfinite(self, point: Point, lr: float, told: str = "") -> Verdict:
+    def nonfinite(self, point: Point, told: str = "") -> Verdict:
         """Return why the descent can't go on to ``point``, where f, the gradient or x itself is not finite.
 
         told: what is known of the reason.
@@ -161,7 +185,7 @@ class Stopping:
         x = self.layout.view(point.x)
         if not np.isfinite(point.x).all() or point.fun == -math.inf:
             what = "x overflowed" if not np.isfinite(point.x).all() else "f fell to -inf"
-            return Verdict(Status.diverged, f"{what} at step {point.t}{self._stable_rate(lr)}")
+            return Verdict(Status.diverged, f"{what} at step {point.t}")
         if not math.isfinite(point.fun):
             what = f"f = {point.fun} at step {point.t}"
         else:
@@ -170,26 +194,48 @@ class Stopping:
         where = f" (x = {shown(x)})" + (f": {told}" if told and math.isfinite(point.fun) else "")
         return Verdict(
             Status.nonfinite,
-            f"{what}{where}; x, fun and jac are those of step {point.t - 1}, the last good one{self._stable_rate(lr)}",
+            f"{what}{where}; x, fun and jac are those of step {point.t - 1}, the last good one",
         )
 
     def _gradient_small(self, point: Point) -> Verdict | None:
         if self.limit == 0 or point.grad_norm > self.limit:
             return None
-        found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {self.limit:g} at step {point.t}"
+        limit = GTOL if self.gtol is None else self.limit
+        found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {limit:g} at step {point.t}"
         if point.stuck:
             return Verdict(
                 Status.stalled,
                 f"the difference is zero only because x ± h rounds to x in {self.layout.label(point.stuck[0])}; "
                 "the true gradient is unknown here: use a larger h",
             )
-        if point.error > self.limit:
+        if point.error > limit:
             return Verdict(
                 Status.noise_floor,
                 f"{found}, but its rounding error is {point.error:.3g}: it can't be told from zero; "
                 "give the exact gradient or a larger gtol",
             )
-        return self._above_the_start(point) or Verdict(Status.converged, found)
+        if self.gtol is None and self.follows and point.grad_norm > 0 and not self._little_ahead(point):
+            return None
+        if point.t == 0:
+            found += "; no step was made"
+        return self.above_the_start(point) or Verdict(Status.converged, found)
+
+    def _little_ahead(self, point: Point) -> bool:
+        """Tell whether f has next to nothing left to fall by, in its own units; else ask more of the gradient."""
+        if not self.curve > 0:
+            return False
+        g = point.g if self.free is None else self.free(point.x, point.g)
+        ahead = norm(g) ** 2 / (2 * self.curve)
+        limit = self.negligible(point.fun, ahead)
+        if ahead <= limit:
+            return True
+        self.asked = min(self.asked, point.grad_norm * math.sqrt(limit / ahead))
+        return False
+
+    def negligible(self, fun: float, ahead: float) -> float:
+        """Return how much of ``fun`` does not count where about ``ahead`` is left."""
+        fallen = abs(self.start.fun - fun)
+        return max(AHEAD * abs(fun), (AHEAD if ahead >= 0.1 * abs(fun) else EPS**1.5) * fallen)
 
     def _promise_small(self, point: Point, promise: float) -> Verdict | None:
         """Return the verdict of least squares: they are at their end where f can't show what it may still fall by."""
@@ -198,13 +244,23 @@ class Stopping:
             # straight lines say nothing where as many residuals as parameters do not go to 0; but the curvature does
             if not self.unchanged or point.grad_norm > self.limit or not self.bend > 0:
                 return None
-            promise = _norm(point.g) ** 2 / (2 * self.bend)
+            promise = norm(point.g) ** 2 / (2 * self.bend)
             if not promise <= rounding * abs(point.fun):
                 return None
         found = f"to the rounding of f: at step {point.t} no more than {promise:.3g} of f = {point.fun:.6g} lay ahead"
-        return self._above_the_start(point) or Verdict(Status.converged, found)
+        return self.above_the_start(point) or Verdict(Status.converged, found)
 
-    def _above_the_start(self, point: Point) -> Verdict | None:
+    def above_the_best(self, point: Point, best: Point) -> Verdict | None:
+        """Return the verdict of a descent that found its end above a point that it has left, which is no success."""
+        if point.fun - best.fun <= self.negligible(point.fun, point.fun - best.fun):
+            return None
+        return Verdict(
+            Status.stalled,
+            f"the gradient is small, {point.grad_norm:.3g}, but f = {point.fun:.6g} lies above {best.fun:.6g} at step "
+            f"{best.t}: the descent left a better point; best_x is the best one",
+        )
+
+    def above_the_start(self, point: Point) -> Verdict | None:
         """Return the verdict of a small gradient above the start, which is no success."""
         if point.fun <= self.start.fun:
             return None
@@ -218,28 +274,29 @@ class Stopping:
         """Tell whether ``fun`` lies so far above f at the start that the descent diverges."""
         return fun - self.start.fun > GROWTH * max(1.0, abs(self.start.fun))
 
-    def _diverged(self, point: Point, lr: float) -> Verdict | None:
+    def _diverged(self, point: Point) -> Verdict | None:
         start = self.start
         if self.has_risen(point.fun):
             what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
-        elif (size := _norm(point.x)) > GROWTH and size > GROWTH * (start_size := _norm(start.x)):
+        elif (size := norm(point.x)) > GROWTH and size > GROWTH * (start_size := norm(start.x)):
             what = f"|x| grew from {start_size:.3g} to {size:.3g} in {_steps(point.t)}"
             if point.fun < start.fun:
+                self.unbounded = True
                 return Verdict(Status.diverged, f"{what} while f keeps falling: f seems unbounded below")
         else:
             return None
-        return Verdict(Status.diverged, f"{what}{self._stable_rate(lr)}")
+        return Verdict(Status.diverged, what)
 
     def _change_small(self, previous: Point, point: Point) -> Verdict | None:
         if (self.ftol is None and self.xtol is None) or self.unchanged:
             return None
         step = point.x - previous.x
-        curvature = _norm(point.g - previous.g) / _norm(step)
+        curvature = norm(point.g - previous.g) / norm(step)
         if not 0 < curvature < math.inf:
             return None
         if self.ftol is not None:
             change, limit = abs(point.fun - previous.fun), self.ftol * max(1.0, abs(point.fun))
-            ahead = _norm(point.g) ** 2 / (2 * curvature)
+            ahead = norm(point.g) ** 2 / (2 * curvature)
             if change <= limit and ahead <= limit:
                 return Verdict(
                     Status.converged, f"f changed by {change:.3g}, and about {ahead:.3g} lies ahead; both ≤ {limit:.3g}"
@@ -257,14 +314,16 @@ class Stopping:
 
     def _follow(self, previous: Point, point: Point) -> None:
         """Keep what the messages need: how long x has stood still, the noise, the curvature near the start."""
-        step = _norm(point.x - previous.x)
+        step = norm(point.x - previous.x)
         self.unchanged = self.unchanged + 1 if step == 0 else 0
         self.in_noise = self.in_noise + 1 if self.limit < point.grad_norm <= point.error else 0
         self.travelled += step
         if step > 0:
-            self.bend = _norm(point.g - previous.g) / step
-        if not self.unchanged and (point.fun <= self.near_start or previous.t == 0):
-            slope = _norm(point.g - previous.g) / step
+            change = point.g - previous.g
+            self.bend = norm(change) / step
+            self.curve = float(np.dot((point.x - previous.x) / step, change / step))
+        if not self.unchanged and point.fun <= self.near_start:
+            slope = norm(point.g - previous.g) / step
             if self.steepest < slope < math.inf:
                 self.steepest = slope
 
@@ -281,34 +340,21 @@ class Stopping:
         """
         if not self.follows or self.last is None or self.last.t == 0:
             return 0.0
-        moved = _norm(self.last.x - self.start.x)
-        if moved > 0 and self.travelled < 1e-3 * max(1.0, _norm(self.start.x)):
-            return _norm(self.last.g - self.start.g) / moved
+        moved = norm(self.last.x - self.start.x)
+        if moved > 0 and self.travelled < 1e-3 * max(1.0, norm(self.start.x)):
+            return norm(self.last.g - self.start.g) / moved
         return self.steepest
 
-    def _stable_rate(self, lr: float) -> str:
-        curvature = self.curvature()
-        stable = self.optimizer.largest_stable_lr(curvature)
-        if stable is None or lr < stable:
-            return ""
-        return f"; the curvature along the path is {curvature:.4g}, so the largest stable lr is about {stable:.4g}"
-
-    def _out_of_steps(self, point: Point, lr: float) -> str:
+    def _out_of_steps(self, point: Point) -> Verdict:
+        if point.fun - self.start.fun > RISEN * (abs(self.start.fun) or 1.0):
+            what = f"f rose from {self.start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
+            return Verdict(Status.diverged, f"{what}, and the step limit {self.max_steps} came")
         text = f"the step limit {self.max_steps} came first: largest |gradient| {point.grad_norm:.3g}"
-        if self.limit:
-            text += f" > gtol {self.limit:g}" if point.grad_norm > self.limit else f", gtol {self.limit:g}"
-        curvature = self.curvature()
-        stable = self.optimizer.largest_stable_lr(curvature)
-        if stable is None or self.max_steps == 0:
-            return text
-        if lr < 0.01 * stable:
-            text += (
-                f"; too slow: lr {lr:.3g} is {lr / stable:.2g} of the largest stable rate, about {stable:.4g}: "
-                f"try lr {1 / curvature:.2g}"
-            )
-        elif lr >= 0.95 * stable and point.fun >= 0.5 * self.start.fun:
-            text += f"; lr {lr:.3g} is at the edge of stability, about {stable:.4g}: try lr {1 / curvature:.2g}"
-        return text
+        if self.gtol is None:
+            text += f" > {GTOL:g}" if point.grad_norm > GTOL else ", and f still falls in its own units"
+        elif self.gtol:
+            text += f" > gtol {self.gtol:g}" if point.grad_norm > self.gtol else f", gtol {self.gtol:g}"
+        return Verdict(Status.max_steps, text)
 
 
 def shown(x: Any) -> str:
@@ -329,7 +375,7 @@ def _largest(x: FloatArray) -> float:
     return float(np.maximum.reduce(np.abs(x)))
 
 
-def _norm(x: FloatArray) -> float:
+def norm(x: FloatArray) -> float:
     """Return the Euclidean norm, scaled where squares would overflow (1e200) or vanish (1e-200)."""
     square = float(np.dot(x, x))
     if TINY < square < HUGE:

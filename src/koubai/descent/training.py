@@ -1043,7 +1043,7 @@ class _Objective:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
-        self.told = self.independent = ""
+        self.told = self.independent = self.disagreement = ""
 
     def measured_error(self, point: Point) -> float:
         return 0.0  # backpropagation, or adaptive differences, which measure it

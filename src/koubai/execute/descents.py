@@ -28,6 +28,7 @@ __all__ = [
     "MASK",
     "NEAR",
     "NORM",
+    "NO_LIMITS",
     "NUMBERS",
     "PROJECTED",
     "REACHED",
@@ -134,6 +135,7 @@ ROWS, BEST_T, CLIPPED, PROJECTED = range(5, 9)
 NUMBERS, COUNTS = 13, 9
 REACHED, REMARKABLE, REFUSED = range(3)
 BIGGEST = float(np.finfo(np.float64).max)
+NO_LIMITS = (-1.0, -math.inf, -1.0, -1.0, BIGGEST, BIGGEST)  # GTOL to X2_LIMIT, where no rule for stopping is to hold
 
 
 @dataclass
@@ -144,7 +146,7 @@ class Leg:
     with MASK, ROWS of them, in a column each: fun, grad_norm, x, and where there are `flags`, clipped and projected;
     one more row than are due may be written to. numbers: FUN and BEST are f where it stands and the least so far;
     best: x, then g, of the point where f fell below that, at step BEST_T, if there is one. TRAVELLED grows by the
-    length of the path; STEEPEST2 is the largest |Δg|² / |Δx|² of the steps to points where f ≤ NEAR, and of step 1.
+    length of the path; STEEPEST2 is the largest |Δg|² / |Δx|² of the steps to points where f ≤ NEAR.
     Of a step that is FORCED, where it leads to is all that is asked.
     """
 
@@ -153,23 +155,40 @@ class Leg:
     state: Any  # all arrays in one vector
     low: Any
     high: Any
-    rows: Mapping[str, Any]
-    lr: Any
+    rows: Mapping[str, Any] = field(init=False)
+    lr: Any = field(init=False)
     best: Any = field(init=False)
     numbers: Any = field(default_factory=lambda: np.zeros(NUMBERS))
     counts: Any = field(default_factory=lambda: np.zeros(COUNTS, np.int64))
 
     def __post_init__(self) -> None:
         self.best = np.empty(2 * len(self.x), self.x.dtype)
-        kept = (self.x, self.g, self.state, self.low, self.high, self.best, self.numbers, self.counts)
-        self._addresses = np.array([*map(address, kept), *[0] * (len(COLUMNS) + 1), address(_NOTHING)], np.int64)
+        flag = np.zeros(1, np.bool_)
+        self._nowhere = {"fun": np.zeros(1), "grad_norm": np.zeros(1), "x": np.empty((1, len(self.x)), self.x.dtype)}
+        self._nowhere |= {"clipped": flag, "projected": flag}
+        self._one_rate = np.zeros(1)
+        self._places_nowhere = [address(self._nowhere[name]) for name in COLUMNS]
+        kept = (self.x, self.g, self.state, self.low, self.high, self.best, self.numbers, self.counts, self._one_rate)
+        self._addresses = np.array([*map(address, kept), *self._places_nowhere, address(_NOTHING)], np.int64)
+        self._place_of_rate = int(self._addresses[8])
         self.block = address(self._addresses)  # one pointer is passed instead of many
-        self.bind(self.rows, self.lr)
 
-    def bind(self, rows: Mapping[str, Any], lr: Any) -> None:
-        """Take these arrays; the others stay where they are."""
-        self.rows, self.lr = rows, lr
-        self._addresses[8:-1] = [address(lr), *(address(rows[name]) for name in COLUMNS)]
+    def bind(self, rows: Any, lr: Any) -> None:
+        """Take these rows (None: what is written into them, nobody reads) and rates; the other arrays stay.
+
+        rows: a column each, and the ``places`` of all columns. lr: a number, or an array of them.
+        """
+        self.rows, places = (self._nowhere, self._places_nowhere) if rows is None else (rows, rows.places)
+        if isinstance(lr, float):
+            self._one_rate[0] = lr
+            self.lr, place = self._one_rate, self._place_of_rate
+        else:
+            self.lr, place = lr, address(lr)
+        self._addresses[8:-1] = [place, *places]
+
+    def let_go(self) -> None:
+        """Keep no array of the descent's."""
+        self.rows, self.lr = self._nowhere, self._one_rate
 
     def read(self, captured: Any) -> None:
         self._captured = captured

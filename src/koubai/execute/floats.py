@@ -8,6 +8,7 @@ bits that NumPy gives; other functions come from `math`, within 2 ulp. Where Pyt
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
@@ -75,6 +76,10 @@ _FOLDED = {
 }
 
 
+_POWERS = {2: "{0} * {0}", 0.5: "math.sqrt({0})", -1: "1.0 / {0}", 1: "{0}"}
+_ROUNDED = r"math\.(?!sqrt|copysign|isfinite|isinf)|\*\*"  # what machine code may round otherwise
+
+
 class _Writer:
     """Writes one statement an element. An element is the name of a local variable or a literal."""
 
@@ -85,6 +90,8 @@ class _Writer:
         self.functions: set[str] = set()
         self.count = 0
         self.elements: list[Any] = []  # one object array of names (or literals) a node
+        self.varies: list[bool] = []  # does the node depend on an input that varies from step to step?
+        self.exact = True  # does machine code give the same bits?
 
     def source(self) -> str:
         """Return the function ``run`` of the graph's arguments."""
@@ -106,10 +113,12 @@ class _Writer:
         ]
         return "\n".join(body)
 
-    def expand(self, inputs: Sequence[Any], refused: str = "return None") -> list[Any]:
+    def expand(
+        self, inputs: Sequence[Any], refused: str = "return None", varying: Sequence[bool] | None = None
+    ) -> list[Any]:
         """Write the computation out; return the elements of the outputs.
 
-        inputs: the elements of each. refused: the statement where a guard fails.
+        inputs: the elements of each. refused: the statement where a guard fails. varying: which inputs change with x.
         """
         graph = self.graph
         place = {i: k for k, i in enumerate(graph.inputs)}
@@ -117,7 +126,11 @@ class _Writer:
         for guard in graph.guards:
             checks.setdefault(guard.node, []).append(guard)
         for i, node in enumerate(graph.nodes):
-            self.elements.append(inputs[place[i]] if i in place else self._node(node))
+            if i in place:
+                self.varies.append(varying is None or varying[place[i]])
+            else:
+                self.varies.append(any(self.varies[j] for j in node.inputs))
+            self.elements.append(inputs[place[i]] if i in place else self._node(i, node))
             if len(self.lines) > OPERATIONS:
                 raise Unsuitable("too many operations")
             for guard in checks.get(i, ()):
@@ -151,7 +164,7 @@ class _Writer:
         self.lines.append(f"{name} = {expression}")
         return name
 
-    def _node(self, node: Node) -> Any:
+    def _node(self, i: int, node: Node) -> Any:
         op = node.op
         if op is CONSTANT:
             value = np.asarray(node.params["value"])
@@ -162,10 +175,10 @@ class _Writer:
         if op.name in ("sum", *_FOLDED):
             return self._reduced(node, operands[0])
         if op.elementwise:
-            return self._elementwise(node, operands)
+            return self._elementwise(i, node, operands)
         raise Unsuitable(op.name)  # a product of matrices too: BLAS may fuse multiplications and additions
 
-    def _elementwise(self, node: Node, operands: Sequence[Any]) -> Any:
+    def _elementwise(self, i: int, node: Node, operands: Sequence[Any]) -> Any:
         op = node.op
         dtypes = [self.graph.nodes[j].dtype for j in node.inputs]
         boolean = [dtype is not None and dtype == np.bool_ for dtype in dtypes]
@@ -183,6 +196,8 @@ class _Writer:
         template = op.scalar
         if op.name == "power":
             template = self._power(node)
+            self.exact &= not self.varies[i] or "power" not in template
+        self.exact &= not re.search(_ROUNDED, template)
         for name in ("sqrt", "exp", "log", "sin", "cos", "tanh"):
             if f"math.{name}(" in template:
                 self.functions.add(name)
@@ -194,13 +209,16 @@ class _Writer:
         return result
 
     def _power(self, node: Node) -> str:
-        """The operator's shortcuts, as NumPy takes them for arrays; scalars go to libm's pow in both worlds."""
+        """The operator's shortcuts, as NumPy takes them for arrays; small powers of scalars as machine code forms them,
+        within 2 ulp of libm's."""
         exponent = self.graph.nodes[node.inputs[1]]
         known = exponent.params["value"] if exponent.op is CONSTANT and exponent.dtype is None else None
-        if node.shape and known in (2, 0.5, -1, 1):
-            return {2: "{0} * {0}", 0.5: "math.sqrt({0})", -1: "1.0 / {0}", 1: "{0}"}[known]
         if node.shape:
-            raise Unsuitable  # NumPy's vector pow differs from libm's
+            if known not in _POWERS:
+                raise Unsuitable  # NumPy's vector pow differs from libm's
+            return _POWERS[known]
+        if known in (1, 2, 3, 4):
+            return {1: "{0}", 2: "{0} * {0}", 3: "({0} * {0}) * {0}", 4: "({0} * {0}) * ({0} * {0})"}[known]
         return "{0} ** {1}" if known is not None and float(known).is_integer() else "power({0}, {1})"
 
     def _reduced(self, node: Node, x: Any) -> Any:
@@ -262,6 +280,7 @@ class FloatsDescent:
                 if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
                     raise Unsuitable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
         self.graphs = graphs
+        self.exact = False  # has machine code the same bits?
         self._width = 2 + 2 * graphs.size + 2 * graphs.flags  # of a step in a table
         self.source, functions = self._text(tolerances)
         namespace: dict[str, Any] = {"power": math.pow, "math": math}
@@ -304,7 +323,6 @@ class FloatsDescent:
         path = np.empty((len(fun) + 1, 2 * n))
         path[0, :n], path[0, n:], path[1:] = leg.x, leg.g, points
         near = fun <= numbers[descents.NEAR]
-        near[0] |= t == 0
         with np.errstate(all="ignore"):
             apart = path[1:] - path[:-1]
             apart *= apart
@@ -341,7 +359,8 @@ class FloatsDescent:
             for graph, prefix in ((graphs.update, "u"), (graphs.value, "v"), (graphs.measure, "m"))
         )
         scalars = [filled((), [name]) for name in ("step", "rate", "fun")]
-        changed = update.expand([*(filled((n,), v) for v in (x, g, low, high)), *scalars, *parts], refused)
+        varying = [True, True, False, False, False, False, True, *[True] * len(parts)]
+        changed = update.expand([*(filled((n,), v) for v in (x, g, low, high)), *scalars, *parts], refused, varying)
         new_x, projected = changed[0].tolist(), changed[1][()]
         new_state = [v for part in changed[2:] for v in part.ravel().tolist()]
         leaves = split(new_x, [graphs.value.nodes[i].shape for i in graphs.value.inputs])
@@ -381,6 +400,7 @@ class FloatsDescent:
             b for _, b in changes
         }:  # one by one is faster, where the order is all the same
             made[1:] = [f"{b} = {a}" for a, b in changes]
+        self.exact = update.exact and value.exact and measure.exact
         loop = [*update.lines, *value.lines, *measure.lines, *tests, *made]
         counted = any("step" in line for line in update.lines)
         text = [

@@ -576,7 +576,6 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     code.block("steeper")
     slope2 = code.binary("fdiv", dg2, dx2)
     near = code.compare("ole", new_f, numbers[descents.NEAR])
-    near = code.binary("or", near, Value(code.raw(f"icmp eq i64 {t.text}, 0"), BOOL))
     counts_too = code.binary("and", near, code.compare("ole", slope2, biggest))
     slope2 = code.select(counts_too, slope2, steepest2)
     code.line("br label %follow")

@@ -1,5 +1,7 @@
 """Networks: layers and losses; data to train on, in mini-batches, split, standardized; data sets."""
 
+from typing import Any as _Any
+
 from koubai.nn import initializers
 from koubai.nn.data import Batches, Standardizer, Stream, batches, one_hot, split, standardize
 from koubai.nn.datasets import Table, blobs, circles, digits, moons, read_csv, spirals, xor
@@ -24,6 +26,7 @@ from koubai.nn.layers import (
 from koubai.nn.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Loss
 from koubai.nn.network import Epoch, Evaluation, Network
 from koubai.nn.notation import parse_layers, parse_loss
+from koubai.synonyms import suggestion as _suggestion
 
 __all__ = [
     "GELU",
@@ -70,3 +73,8 @@ __all__ = [
     "standardize",
     "xor",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    _, told, _ = (None, "", False) if name.startswith("_") else _suggestion(name, __all__)
+    raise AttributeError(f"module 'koubai.nn' has no attribute {name!r}" + (f": {told}" if told else ""))

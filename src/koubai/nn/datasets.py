@@ -127,7 +127,7 @@ def digits(*, images: bool = False) -> tuple[FloatArray, Labels]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise MissingPackageError("the digits", "scikit-learn", "sklearn") from None
+        raise MissingPackageError("the digits need", "scikit-learn") from None
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(np.float32)  # brightness comes in steps of 1/16
     return X.reshape(-1, 1, 8, 8) if images else X, y.astype(np.int64)

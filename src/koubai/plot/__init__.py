@@ -4,6 +4,7 @@ Every function draws on ``ax``, or on a new figure where it is None, and returns
 pictures, the figure); none of them shows a window, saves a file or changes matplotlib's settings.
 """
 
+from koubai.plot.animation import animate
 from koubai.plot.derivatives import difference_error, gradient_field, tangent
 from koubai.plot.descent import convergence, path_1d, path_2d, run
 from koubai.plot.network import (
@@ -21,6 +22,7 @@ from koubai.plot.schedules import schedules
 
 __all__ = [
     "activations",
+    "animate",
     "confusion",
     "convergence",
     "decision",

@@ -1,0 +1,162 @@
+"""Why x stays where it is: the rounding of f, a kink, a bound, the end of f, a wrong gradient, or the optimizer alone.
+
+A step that leaves x as it was says nothing by itself. So f is looked at around x, with a handful of evaluations: it is
+at its end where nothing lowers it, L-BFGS included, and where it is smooth there. Everything else has words of its own,
+and is no success.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+
+from koubai.descent.objective import Bounds, Objective
+from koubai.descent.optimizers import LBFGS, Optimizer
+from koubai.descent.record import Status
+from koubai.descent.stopping import ROUNDINGS, Point, Stopping, Verdict
+from koubai.parameters import FloatArray
+
+__all__ = ["standing_still"]
+
+STEPS = 10  # of L-BFGS, to see whether f can still fall
+SMOOTH = 30.0  # times as much a parabola bends at ten times the distance, 100; a kink bends 10 times as much
+
+
+def standing_still(objective: Objective, stopping: Stopping, bounds: Bounds | None, point: Point) -> Verdict:
+    """Return the verdict of a descent whose x has stopped at ``point``, though its gradient is not small."""
+    about = _About(objective, bounds, point)
+    told = f"largest |gradient| {point.grad_norm:.3g}, {stopping.told}"
+    name = type(stopping.optimizer).__name__
+    kept = f"x has not changed for {stopping.unchanged} steps"
+    if point.grad_norm == 0:
+        return Verdict(Status.stalled, f"{kept}: the gradient is 0 ({told})")
+    if about.size == 0:
+        return Verdict(Status.stalled, f"{kept}: what is left of the gradient pushes x against its bounds ({told})")
+    if (sentence := about.obstacle()) is not None:
+        return Verdict(Status.stalled, f"{kept}: {sentence} ({told})")
+    lower = about.lowest(stopping)
+    if lower.fun < point.fun - ROUNDINGS * about.rounding or about.falls:
+        if "evaluate" in stopping.optimizer.rule.uses:
+            why = f"no step that {name} tries lowers f, but f falls "
+            why += f"by {about.falls:.3g} along the gradient" if about.falls else f"to {lower.fun:.6g} by L-BFGS"
+        else:
+            why = "lr × gradient is below the rounding of x, and f still falls: use a larger lr, or optimizer='lbfgs'"
+        return Verdict(Status.stalled, f"{kept}: {why} ({told})")
+    if objective.is_flat(point):
+        return Verdict(Status.stalled, f"{kept}: f = {point.fun:.6g} does not change at all around x ({told})")
+    if about.is_steep:
+        return Verdict(
+            Status.stalled,
+            f"{kept}: no step lowers f = {point.fun:.6g} to be seen, though its gradient is large in the units of x "
+            f"and f ({told}): f is too narrow for its own rounding; choose other units for x",
+        )
+    found = f"to the rounding of f: no step from here lowers f = {point.fun:.6g}"
+    found += "; no step was made" if np.array_equal(point.x, stopping.start.x) else ""
+    if stopping.gtol is not None and stopping.gtol > 0:
+        return Verdict(Status.stalled, f"{found}, and the gradient stays above gtol ({told}): use a larger gtol")
+    return stopping.above_the_start(point) or Verdict(Status.converged, f"{found} ({told})")
+
+
+class _About:
+    """f around a point, along its gradient."""
+
+    falls = 0.0  # by so much f was seen to fall along the gradient
+
+    def __init__(self, objective: Objective, bounds: Bounds | None, point: Point) -> None:
+        self.objective, self.bounds, self.point = objective, bounds, point
+        g = point.g if bounds is None else bounds.free(point.x, point.g)
+        largest = float(np.max(np.abs(g)))
+        self.size = largest * math.sqrt(float(np.square(g / largest).sum())) if largest > 0 else 0.0
+        self.down: FloatArray = -g / self.size if self.size > 0 else np.zeros_like(g)
+        self.eps = float(np.finfo(point.x.dtype).eps)
+        moves = (point.x != 0) & (self.down != 0)
+        # the distance at which the first component changes by its own size
+        self.width = float(np.min(np.abs(point.x[moves] / self.down[moves]))) if moves.any() else 1.0
+        self.rounding = self._noise()
+
+    def _noise(self) -> float:
+        """Return by how much f changes where x moves by a few roundings: what is squared or subtracted has more."""
+        signs = np.where(self.down < 0, -1, 1).astype(self.point.x.dtype)
+        values = [self._value(self.point.x * (1 + k * 4 * self.eps * signs)) for k in (-3, -2, -1, 1, 2, 3)]
+        changes = [abs(value - self.point.fun) for value in values if value is not None and math.isfinite(value)]
+        return max(self.eps * abs(self.point.fun), *changes) if changes else self.eps * abs(self.point.fun)
+
+    @property
+    def is_steep(self) -> bool:
+        """Tell whether the gradient, in the units of x and f, is larger than the rounding of f explains."""
+        is_exact = self.rounding <= ROUNDINGS * self.eps * abs(self.point.fun)
+        return is_exact and bool((np.abs(self.size * self.down * self.point.x) > 0.1 * abs(self.point.fun)).any())
+
+    def obstacle(self) -> str | None:
+        """Return what keeps f from falling along the gradient, or None: it is at its end, as far as can be seen."""
+        x, fun = self.point.x, self.point.fun
+        h = near = 1e2 * self.eps * self.width
+        at_once = self._value(x + near * self.down)
+        if at_once is None:
+            return "the way down leads out of the bounds"
+        if not math.isfinite(at_once):
+            return f"f = {at_once} right beyond: its domain ends here"
+        h = max(near, 1e2 * self.rounding / self.size)
+        fell, rises = 0.0, list[float]()
+        while h <= 10 * self.width:
+            ahead, behind = self._value(x + h * self.down), self._value(x - h * self.down)
+            if ahead is not None and not math.isfinite(ahead) and fell > 0:
+                return f"f falls on, but at a distance of {h:.3g} it is {ahead}: its domain ends there"
+            if ahead is None or not math.isfinite(ahead):
+                break
+            fell = max(fell, fun - ahead)
+            if ahead > fun:
+                if fell > 0:
+                    break
+                if behind is not None and behind < fun - 0.1 * h * self.size:
+                    return "f falls where the gradient says that it rises: see koubai.check_gradient(f, grad, x)"
+                if behind is None or not math.isfinite(behind) or len(rises) == 2:
+                    break
+                rises.append(ahead - 2 * fun + behind)
+            h *= 10
+        if len(rises) == 2 and rises[1] < SMOOTH * rises[0] and rises[0] > 10 * self.rounding and fell == 0:
+            return "f has a kink here, where it rises to both sides"
+        if fell > ROUNDINGS * self.rounding:
+            self.falls = fell
+        return None
+
+    def lowest(self, stopping: Stopping) -> Point:
+        """Return the lowest point that a few steps of L-BFGS find from here."""
+        if isinstance(stopping.optimizer, LBFGS):
+            return self.point  # it was tried
+        box = None if self.bounds is None else (self.bounds.low, self.bounds.high)
+        helper: Optimizer = LBFGS()
+        best = point = self.point
+        state = helper.init(point.x, self.objective.layout)
+        for t in range(1, STEPS + 1):
+            trials: list[Point] = []
+            x, state = helper.step(
+                point.x, point.g, state, t, helper.lr_at(t), fun=point.fun,
+                evaluate=partial(self._trial, trials, point.t), layout=self.objective.layout, box=box,
+            )  # fmt: skip
+            after = next((trial for trial in trials if np.array_equal(trial.x, x)), point)
+            if np.array_equal(after.x, point.x):
+                break
+            point = after
+            best = min(best, point, key=lambda p: p.fun)
+            if best.fun < self.point.fun - ROUNDINGS * self.rounding:
+                break
+        return best
+
+    def _trial(self, trials: list[Point], t: int, x: FloatArray) -> tuple[float, FloatArray]:
+        there = x if self.bounds is None else self.bounds.project(x)
+        if not np.isfinite(there).all():
+            return math.nan, np.full_like(there, np.nan)
+        trials.append(self.objective.evaluate(t, there))
+        return trials[-1].fun, trials[-1].g
+
+    def _value(self, x: FloatArray) -> float | None:
+        """Return f at ``x``, nan where it raises, None outside the bounds."""
+        if self.bounds is not None and not np.array_equal(self.bounds.project(x), x):
+            return None
+        try:
+            return float(self.objective.value(x))
+        except (ArithmeticError, ValueError):
+            return math.nan

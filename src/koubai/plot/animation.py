@@ -1,0 +1,101 @@
+"""A descent as a moving picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from koubai.descent.record import Run, replacing, rows_of
+from koubai.errors import InputError
+from koubai.parameters import FloatArray, flatten
+from koubai.plot.descent import path_1d, path_2d
+from koubai.plot.style import DARK, PATH, halo, number
+
+__all__ = ["animate"]
+
+FRAMES = 100  # at most
+PAUSE, LAST = 80, 2500  # milliseconds that a frame is shown, and the last one
+PATH_ORDER = (3, 5)  # the zorder of a path and of its ends; but for the start, a frame draws them anew
+
+
+def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = ()) -> Path:
+    """Animate: write the descent as a moving picture, in which its path grows on the curve or over the contours.
+
+    path: of the file, a .gif. minima: as in `koubai.plot.run`. Up to 100 frames, spaced along the path and its steps,
+    of the rows that the history keeps; each names its step. The last frame is the picture of `koubai.plot.run`.
+    Returns the path of the file. Raises InputError for a run of more than two parameters or with mini-batches, for
+    another kind of file, and where the folder does not exist.
+    """
+    if not isinstance(run, Run):
+        raise InputError(f"run must be a Run, as koubai.minimize returns it, got {type(run).__name__}")
+    layout, _ = flatten(run.x, "run.x")
+    if layout.size > 2 or run.history.epochs is not None:
+        what = f"{layout.size} parameters" if layout.size > 2 else "mini-batches"
+        raise InputError(f"a path moves in pictures of 1 or 2 parameters; this run has {what}: draw run.plot()")
+    target = Path(path)
+    if target.suffix.lower() != ".gif":
+        raise InputError(f"path must end in .gif, got {str(path)!r}")
+    if not target.absolute().parent.is_dir():
+        raise InputError(f"path: the folder {str(target.absolute().parent)!r} does not exist; make it first")
+    from PIL import Image
+
+    figure = Figure(figsize=(7.2, 5.4), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    ax = (path_1d if layout.size == 1 else path_2d)(run, minima=minima, ax=figure.add_subplot())
+
+    def picture() -> Any:
+        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+    canvas.draw()
+    last = picture().quantize(256)
+    figure.set_layout_engine("none")  # from here on nothing moves but the path
+    for artist in (*ax.collections, *ax.lines):
+        if artist.get_zorder() in PATH_ORDER and not str(artist.get_label()).startswith("start"):
+            artist.set_visible(False)
+    ax.title.set_visible(False)
+    canvas.draw()
+    ground = canvas.copy_from_bbox(figure.bbox)
+    ax.title.set_visible(True)
+    points = _drawn(run, np.array([ax.get_xlim(), ax.get_ylim()]))
+    (line,) = ax.plot([], [], color=PATH, linewidth=1.6, path_effects=halo(1.6, 0.6), zorder=3)
+    (point,) = ax.plot([], [], "o", color=PATH, markersize=8, markeredgecolor=DARK, zorder=5)
+    frames = []
+    for row in _rows(points):
+        canvas.restore_region(ground)
+        line.set_data(*points[: row + 1].T)
+        point.set_data(*points[row : row + 1].T)
+        ax.set_title(f"step {run.history.t[row]:,}, f = {number(run.history.fun[row])}", fontsize="medium")
+        for artist in (line, point, ax.title):
+            ax.draw_artist(artist)
+        frames.append(picture().quantize(palette=last, dither=Image.Dither.NONE))
+    with replacing(target) as temporary, open(temporary, "wb") as file:
+        pauses = [PAUSE] * len(frames) + [LAST]
+        frames[0].save(file, "GIF", save_all=True, append_images=[*frames[1:], last], duration=pauses, loop=0)
+    return target
+
+
+def _drawn(run: Run, window: FloatArray) -> FloatArray:
+    """Return the path as it is drawn, (rows, 2); what lies far outside the window is brought nearer."""
+    layout, _ = flatten(run.x)
+    x = rows_of(run.history.x, layout).astype(np.float64)
+    points = np.column_stack([x[:, 0], run.history.fun]) if layout.size == 1 else x
+    reach = 1e6 * np.ptp(window, axis=1)
+    return np.clip(points, window[:, 0] - reach, window[:, 1] + reach)
+
+
+def _rows(points: FloatArray) -> list[int]:
+    """Return the rows that get a frame: half of them count steps, half of them follow the path where it is long."""
+    count = len(points)
+    if count <= FRAMES:
+        return list(range(count))
+    scale = np.ptp(points, axis=0)
+    length = np.linalg.norm(np.diff(points, axis=0) / np.where(scale > 0, scale, 1.0), axis=1)
+    along = np.cumsum(length / (length.sum() or 1.0) + 1 / count)
+    wanted = np.linspace(0, along[-1], FRAMES - 1)
+    return [0, *(1 + np.unique(np.searchsorted(along, wanted).clip(0, count - 2))).tolist()]
