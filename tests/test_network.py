@@ -1312,6 +1312,100 @@ def test_a_training_goes_on_bit_for_bit(stop_at, toys, tmp_path, monkeypatch):
     np.testing.assert_array_equal(run.best_x["0.W"], expected.best_x["0.W"])
 
 
+class Kill(Exception):
+    """Ends a training as nothing that it knows does."""
+
+
+class Killing:
+    """Batches that kill whoever draws the k-th one, k drawn anew for every life."""
+
+    def __init__(self, X, y):
+        self.data, self.left = nn.batches(X, y, size=30, seed=5), math.inf
+
+    def epoch(self, k):
+        for batch in self.data.epoch(k):
+            self.left -= 1
+            if self.left < 0:
+                raise Kill
+            yield batch
+
+
+SHIFT = np.array([0.1])
+
+
+def loss_plain(p, X, y):
+    return np.mean((np.tanh(X @ p["w"]) + p["b"] - y) ** 2)
+
+
+def loss_branching(p, X, y):
+    """Two forms of batch, two paths each, and a guard on the parameters."""
+    r = X @ p["w"] + p["b"] - y
+    return np.mean(np.abs(r)) if np.sum(y) > len(y) / 2 or p["b"] > 0.3 else np.mean(r**2)
+
+
+def loss_reading(p, X, y):
+    """Reads what changes at every step, and is traced at every step."""
+    SHIFT[0] = 0.1 + len(y) / 100
+    return np.mean((X @ p["w"] + p["b"] - y - SHIFT[0]) ** 2)
+
+
+def loss_untraceable(p, X, y):
+    return float(np.mean((X @ p["w"] + p["b"] - y) ** 2).item() + float(f"{p['b']:.17g}") ** 2)
+
+
+LIVES = {
+    "network": None,
+    "statistics and noise": None,
+    "plain": loss_plain,
+    "branching": loss_branching,
+    "reading": loss_reading,
+    "differences": loss_untraceable,
+    "minimize": loss_plain,
+    "minimize branching": loss_branching,
+}
+
+
+@pytest.mark.filterwarnings("ignore::koubai.errors.FallbackWarning")
+@pytest.mark.parametrize("case", LIVES)
+def test_a_training_that_is_killed_again_and_again_ends_bit_for_bit(case, toys, tmp_path):
+    """The evaluations are counted as if it had never been killed, too."""
+    X, y = toys
+    loss = LIVES[case]
+    random, file = np.random.default_rng(3), tmp_path / "training.npz"
+    start = {"w": np.array([0.2, -0.1]), "b": 0.0}
+
+    def live(data, checkpoint, resume):
+        if case.startswith("minimize"):
+            if resume is not None:
+                return kb.resume(resume, loss, batches=data)
+            return kb.minimize(loss, start, kb.Adam(lr=0.05), batches=data, max_steps=40, gtol=0, checkpoint=checkpoint)
+        if loss is None:
+            net = small() if case == "network" else everything_on()
+            return net.build((2,)).fit(data, None, "adam", epochs=6, checkpoint=checkpoint, resume=resume)
+        return kb.fit(loss, start, data, kb.Adam(lr=0.05), epochs=6, checkpoint=checkpoint, resume=resume)
+
+    whole = live(Killing(X, y), None, None)
+    data, kills, run = Killing(X, y), 0, None
+    for _ in range(100):
+        data.left = int(random.integers(1, 14))
+        resume = file if file.exists() else None
+        try:
+            run = live(data, (file, 1), resume)
+            break
+        except Kill:
+            kills += 1
+    assert kills > 3
+    if run is None:
+        data.left = math.inf
+        run = live(data, (file, 1), file)
+    assert (run.nfev, run.njev, run.nit) == (whole.nfev, whole.njev, whole.nit)
+    assert (run.fun, run.best_fun, run.message) == (whole.fun, whole.best_fun, whole.message)
+    for name in whole.x:
+        np.testing.assert_array_equal(run.x[name], whole.x[name])
+        np.testing.assert_array_equal(run.best_x[name], whole.best_x[name])
+    np.testing.assert_array_equal(run.history.fun, whole.history.fun)
+
+
 NUMBERS = {
     "epochs": {"epochs": np.int64(4)},
     "batch_size": {"batch_size": np.int32(32)},

@@ -589,6 +589,7 @@ class _Descent:
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
+            "paid": sorted(objective.paid.known),
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
@@ -653,6 +654,7 @@ class _Descent:
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
+        descent.objective.paid.go_on(header["paid"])
         descent._compare(points["last"], header["looped"])
         descent._take_up(header, arrays, points)
         return descent

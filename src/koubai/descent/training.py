@@ -23,7 +23,7 @@ import numpy as np
 from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, Settler
-from koubai.descent.feed import Feed
+from koubai.descent.feed import Feed, Paid
 from koubai.descent.loop import _Checkpoint, _Descent, _saved_points
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import FRAMEWORKS, Optimizer
@@ -210,7 +210,8 @@ class StepPrograms:
         self.source = ""
         self.fused, self.reason = False, "no step was made"
         self.differences: Differences | None = None
-        self.njev = 0  # steps that were made by backpropagation, where it was given up
+        self.gave_up: int | None = None  # after so many steps by backpropagation differences took over
+        self.paid = Paid()
         self._forms: dict[Any, list[_Bound]] = {}
         self._checks = 0  # paths that were compared with the loss
         self.independent = ""  # what is to be said if nothing leads from the parameters to the loss
@@ -233,12 +234,17 @@ class StepPrograms:
             results = bound.run(self, k, data, weight, t, lr)
             if results is not None:
                 return results
+        before = self.nfev
         try:
-            return self._new_path(form, k, data, weight, t, lr)
+            results = self._new_path(form, k, data, weight, t, lr)
+            recorded = self._forms[form][0].recorded
+            self.nfev = before + self.paid.take(recorded.graph, recorded.environment.complete, self.nfev - before)
+            return results
         except (TraceError, GradientError) as error:
-            self.differences, self.njev = self.model.by_differences(error), t - 1
+            self.differences = self.model.by_differences(error)
             if self.differences is None:
                 raise
+            self.gave_up = t - 1 if self.gave_up is None else self.gave_up
         self.fused, self.reason = False, "the gradient does not come from backpropagation"
         return self._by_differences(k, data, weight, t, lr)
 
@@ -669,6 +675,7 @@ class Training(_Descent):
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
         self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.limit > 0)
         self.programs = StepPrograms(self.model, self.optimizer, self.frames, total, self.checkpoint is not None)
+        self.programs.paid = self.objective.paid
         self.at = 0
         self.update = np.empty_like(x)
         self.spare = np.empty_like(x)
@@ -775,7 +782,7 @@ class Training(_Descent):
         """Put on record how so many steps were made, and how often the loss and its gradient were evaluated."""
         programs, objective = self.programs, self.objective
         differences = programs.differences is not None
-        objective.njev = programs.njev if differences else steps
+        objective.njev = programs.gave_up or 0 if differences else steps
         objective.nfev = programs.nfev + objective.njev
         objective.executor = "python" if differences else "native" if programs.fused else "numpy"
         if differences:
@@ -959,6 +966,7 @@ class Training(_Descent):
         header |= {
             "epochs": [self.rows, self.waited, self.counted, self.layer_sums, self.least],
             "carries": carried is not None,
+            "evaluations": [self.programs.nfev, self.programs.gave_up],
         }
         if carried is not None:
             arrays |= {"carried": carried, "best.carried": self.best_carried, "start.carried": self.start_carried}
@@ -985,6 +993,8 @@ class Training(_Descent):
         self._prepare(last.x, state, carried)
         self.memory = None if header["memory"] is None else tuple(header["memory"])
         self.feed.go_to(header["feed"], arrays["feed"])
+        self.objective.paid.go_on(header["paid"])
+        evaluations, self.programs.gave_up = header["evaluations"]
         if last.is_sample:  # the step that was on its way is made once more
             again = self._sample(last.t, self.feed.again())
             if again.fun != last.fun or not np.array_equal(again.g, last.g):
@@ -995,6 +1005,7 @@ class Training(_Descent):
             last = replace(again, x=self.frames[0].x)
             if self.programs.sum is not None:
                 self.programs.sum[...] = arrays["feed"]
+        self.programs.nfev = evaluations
         self.feed.go_to(header["feed"], arrays["feed"])
         start = replace(points["start"])
         goes_on = not last.is_sample and self._goes_on(path, last, header)
@@ -1043,6 +1054,7 @@ class _Objective:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
+        self.paid = Paid()
         self.told = self.independent = self.disagreement = ""
 
     def measured_error(self, point: Point) -> float:
