@@ -349,7 +349,7 @@ class _Descent:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
         self.memory = self._observed(point)
-        self.lr = self.optimizer.rate(point.t, self.memory)
+        self.lr = self._rate(point.t)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
@@ -373,6 +373,10 @@ class _Descent:
         verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
         self.aside = objective.nfev - counts[0], objective.njev - counts[1]
         return verdict
+
+    def _rate(self, t: int) -> float:
+        """Return the rate of the update that follows step ``t``, by what the schedule remembers."""
+        return self.optimizer.rate(t, self.memory or ())
 
     def _clips(self, point: Point) -> bool:
         """Tell whether the update that follows clips its gradient."""
