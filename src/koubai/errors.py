@@ -202,6 +202,14 @@ class UnknownNameError(InputError):
         rest = "" if is_sure else f"{' ' if text else ''}known: {', '.join(names)}"
         super().__init__(f"unknown {kind} {name!r}: {text}{rest}")
 
+    @classmethod
+    def of_argument(cls, function: Callable[..., Any], unknown: Iterable[str]) -> UnknownNameError:
+        """Return the error of a call of ``function`` with arguments that it does not know."""
+        import inspect  # not at the top: it is slow
+
+        known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        return cls(f"argument of {function.__name__}", next(iter(unknown)), known)
+
 
 class ExpressionError(InputError):
     """Text outside the closed grammar of `koubai.parse`."""

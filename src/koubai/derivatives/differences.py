@@ -264,7 +264,7 @@ def derivative(
     Squire and Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40, 1998.
     """
     if unknown:
-        raise UnknownNameError("argument of derivative", next(iter(unknown)), ("f", "x", "n", "method", "h"))
+        raise UnknownNameError.of_argument(derivative, unknown)
     if n not in (1, 2) or isinstance(n, bool):
         raise InputError(f"n must be 1 or 2, the first or the second derivative, got {n!r}")
     return _told(f, estimate(f, x, method, h, elementwise=True, n=n))
@@ -282,7 +282,7 @@ def numerical_gradient(
     h, .error and what raises: as in `derivative`. f never sees the caller's arrays, only copies.
     """
     if unknown:
-        raise UnknownNameError("argument of numerical_gradient", next(iter(unknown)), ("f", "x", "method", "h"))
+        raise UnknownNameError.of_argument(numerical_gradient, unknown)
     return _told(f, estimate(f, x, method, h, elementwise=False))
 
 

@@ -108,7 +108,7 @@ def minimize(
     through, with the step and x as a note.
     """
     if unknown:
-        raise UnknownNameError("argument of minimize", next(iter(unknown)), (*_ARGUMENTS, "on_step", "progress"))
+        raise UnknownNameError.of_argument(minimize, unknown)
     descent = _Descent.prepare(
         f, x0, optimizer, lr=lr, args=args, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol,
         target=target, bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
@@ -139,8 +139,7 @@ def resume(
     the checkpoint than they gave then, and where what is needed is not given.
     """
     if unknown:
-        known = tuple(inspect.signature(resume).parameters)[:-1]
-        raise UnknownNameError("argument of resume", next(iter(unknown)), known)
+        raise UnknownNameError.of_argument(resume, unknown)
     return _driven(_Descent.restore(path, f, args, grad, optimizer, batches, max_steps), on_step, progress)
 
 
@@ -180,7 +179,7 @@ def iterate(
     """
     for name in options:
         if name not in _OPTIONS:
-            raise UnknownNameError("argument of iterate", name, _ARGUMENTS)
+            raise UnknownNameError("argument of iterate", name, ("f", "x0", "optimizer", *_OPTIONS))
     descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | options)
 
     def steps() -> Generator[Step, None, Run]:
@@ -199,9 +198,6 @@ _OPTIONS: dict[str, Any] = {
     for name, parameter in inspect.signature(minimize).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name not in ("on_step", "progress")
 }
-
-
-_ARGUMENTS = ("f", "x0", "optimizer", *_OPTIONS)
 
 
 @dataclass

@@ -24,6 +24,7 @@ from koubai.descent.schedules import Memory, Schedule
 from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError, warn
 from koubai.execute.choose import choose_fused
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, members, real_array
+from koubai.synonyms import no_attribute
 
 if TYPE_CHECKING:
     from koubai.descent.fused import Fused
@@ -1319,3 +1320,7 @@ __all__ = [
     "resolve",
     *(cls.__name__ for cls in _CLASSES.values()),
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, __all__)

@@ -209,6 +209,8 @@ class History:
     def __getitem__(self, row: slice) -> list[Visit]: ...
 
     def __getitem__(self, row: int | slice) -> Visit | list[Visit]:
+        if isinstance(row, str):
+            raise InputError(f"a history's columns are attributes, {', '.join(('t', 'x', *COLUMNS))}; got {row!r}")
         if isinstance(row, slice):
             return [self[k] for k in range(len(self))[row]]
         parts = [part[row].copy() if part.ndim > 1 else part[row] for part in leaves(self.x)]

@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from koubai.errors import InputError
+from koubai.synonyms import no_attribute
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -340,3 +341,7 @@ def plot(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Axes:
     from koubai.plot import schedules
 
     return schedules(*given, steps=steps, ax=ax)
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, __all__)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Never, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,15 @@ from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, read_archive, write_archive
 from koubai.descent.training import Differences, Epoch, Progress, Training
-from koubai.errors import FallbackWarning, FunctionError, GradientWarning, InputError, TraceError, warn
+from koubai.errors import (
+    FallbackWarning,
+    FunctionError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.call import Leaves
 from koubai.graph.environment import mirrored
 from koubai.nn import layers as known_layers
@@ -494,6 +502,7 @@ class Network:
         checkpoint: Any = None,
         resume: str | os.PathLike[str] | bool | None = None,
         on_epoch: Callable[[Epoch], Any] | None = None,
+        **unknown: Never,
     ) -> Run:
         """Fit: train the network on samples X and what it should put out for them, y; learn from where it stands.
 
@@ -528,6 +537,8 @@ class Network:
         gradient that is not finite stops it before the weights are touched, naming the layer; the weights are then the
         last good ones. Raises InputError for data and arguments that can't be used.
         """
+        if unknown:
+            raise UnknownNameError.of_argument(self.fit, unknown)
         goes_on = isinstance(resume, bool) and resume
         if goes_on and self._progress is None:
             raise InputError(
@@ -1042,6 +1053,7 @@ def fit(
     checkpoint: Any = None,
     resume: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
+    **unknown: Never,
 ) -> Run:
     """Fit: make the mean of a loss over data small, mini-batch by mini-batch; the loss is any NumPy function.
 
@@ -1054,6 +1066,8 @@ def fit(
     order. A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where
     and why; run.gradient_source tells.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(fit, unknown)
     if not callable(loss):
         raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
     chosen, why = named(optimizer, None, stochastic=True)
