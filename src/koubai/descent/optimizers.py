@@ -305,6 +305,10 @@ class Optimizer:
     def lr(self) -> Rate:
         return self._lr
 
+    @lr.setter
+    def lr(self, lr: Rate) -> None:
+        self._configure(lr, self._hyper)
+
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
         """Every hyperparameter but lr, to be read; set them by name."""
@@ -318,10 +322,8 @@ class Optimizer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set lr or a hyperparameter, checked; nothing else can be set. The state stays."""
-        if name.startswith("_"):
+        if name.startswith("_") or name == "lr":
             object.__setattr__(self, name, value)
-        elif name == "lr":
-            self._configure(value, self._hyper)
         elif name in self._hyper:
             before = self._lr, self._hyper
             self._configure(self._lr, self._hyper | {name: value})
