@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import warnings
 from decimal import Decimal
 
@@ -319,6 +320,24 @@ def test_so_are_its_jacobian_and_its_hessian(name):
 )
 def test_a_graph_that_is_flat_to_first_order_only_is_refused_by_the_hessian(f, x):
     for derivative, extra in ((hessian, ()), (hvp, (x,))):
+        with pytest.raises(TraceError, match="the derivative is lost"):
+            derivative(f, method="backprop")(x, *extra)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 1.0, 2.0])
+def test_second_derivatives_that_cancel_along_one_direction_are_refused_by_another(share):
+    def least(c):  # by golden sections: its slope is right where the place is taken for a constant, its bend is not
+        phi = lambda t: (t - c) ** 2 + 0.2 * t**2  # noqa: E731
+        low, high, part = -9.0, 9.0, (math.sqrt(5) - 1) / 2
+        for _ in range(40):
+            left, right = high - part * (high - low), low + part * (high - low)
+            low, high = (low, right) if phi(left) < phi(right) else (left, high)
+        return phi((low + high) / 2)
+
+    f = lambda x: np.sum(np.exp(x)) + share * least(np.sum(x))  # noqa: E731
+    x = np.array([1.07, 1.306])
+    grad(f, method="backprop")(x)
+    for derivative, extra in ((hessian, ()), (hvp, (np.ones(2),))):
         with pytest.raises(TraceError, match="the derivative is lost"):
             derivative(f, method="backprop")(x, *extra)
 

@@ -484,6 +484,25 @@ def test_one_sided_slopes_at_the_edge_of_the_domain():
     assert "right side" in estimate.warnings[0]
 
 
+def test_what_f_raises_away_from_x_is_where_it_ends():
+    class Infeasible(Exception):
+        pass
+
+    def f(x):
+        if np.sum(x) < 0:
+            raise Infeasible
+        return np.sum(x**2) + table[int(np.sum(x))]
+
+    table = [0.5] * 3
+    for x in (0.05, np.array([0.05, 0.04])):
+        found = numerical_gradient(f, x)
+        np.testing.assert_array_less(np.abs(found.value - 2 * x), np.maximum(found.error, 1e-9))
+    with pytest.raises(Infeasible):
+        numerical_gradient(f, -1.0)
+    found = difference_jacobian(lambda x: f(x) * np.ones(2), *flatten(0.05, "x"), "adaptive")
+    np.testing.assert_allclose(found.value, 0.1, atol=1e-9)
+
+
 @pytest.mark.parametrize("sigma", [1e-9, 1e-5, 1e-2])
 def test_random_noise_is_measured(sigma):
     rng = np.random.default_rng(3)

@@ -14,11 +14,13 @@ import math
 import sys
 import types
 import typing
+import warnings
 
 import numpy as np
 import pytest
 
 import koubai as kb
+from koubai.errors import FallbackWarning
 from koubai.graph.trace import Traced
 
 X = np.array([1.5, 0.7])
@@ -351,6 +353,47 @@ CHANGES = [
 ]  # fmt: skip
 
 
+def test_the_memory_of_a_function_is_cleared_inside():
+    mu = 2.0
+
+    @functools.lru_cache
+    def rule():
+        return mu
+
+    def f(x):
+        rule.cache_clear()
+        return loss(x, rule())
+
+    both = kb.value_and_grad(f, method="backprop")
+    for _ in range(2):
+        assert both(X)[0] == f(X)
+        np.testing.assert_allclose(both(X)[1], differences(f, X), rtol=1e-7)
+        mu = 3.0
+
+
+def test_an_array_of_ctypes_is_read_where_its_class_has_no_module():
+    namespace = {"loss": loss}
+    exec("import ctypes\nbox = (ctypes.c_double * 2)(2.0, 1.0)\ndef f(x):\n    return loss(x, box[0])", namespace)
+    f, both = namespace["f"], kb.value_and_grad(namespace["f"], method="backprop")
+    for namespace["box"][0] in (2.0, 3.0):
+        assert both(X)[0] == f(X)
+
+
+def test_a_class_shows_its_annotations():
+    class Box:
+        mu: float
+
+    def f(x):
+        return loss(x, float(len(Box.__annotations__)))
+
+    both = kb.value_and_grad(f, method="backprop")
+    for count in (1, 2):
+        assert both(X)[0] == f(X)
+        np.testing.assert_allclose(both(X)[1], differences(f, X), rtol=1e-7)
+        assert len(Box.__annotations__) == count
+        Box.__annotations__["nu"] = float
+
+
 @pytest.mark.parametrize("make", CHANGES)
 def test_a_gradient_in_use_sees_what_changes_outside(make):
     f, change = make()
@@ -615,6 +658,110 @@ def test_where_f_raises_its_gradient_raises_the_same():
             gradient(np.array([-1.0, 1.0]))
 
 
+# --- what the caller asked of NumPy for numbers that are not finite
+def handled(x):
+    try:
+        return np.log(x[0]) + x[1]
+    except (FloatingPointError, RuntimeWarning):
+        return 7 * x[0] + x[1] ** 2
+
+
+def made_an_error(x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return handled(x)
+
+
+def recorded(x):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        y = np.log(x[0])
+    return 7 * x[0] + x[1] ** 2 if said else y + x[1]
+
+
+def handled_beside_a_number_taken_out(x):
+    return made_an_error(x) + math.fsum([float(repr(float(x[0]))) ** 2])
+
+
+def asks_geterr(x):
+    return (2.0 if np.geterr()["divide"] == "warn" else 1.0) * np.sum(x**2)
+
+
+@contextlib.contextmanager
+def warnings_that_are(action):
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        yield
+
+
+CALLERS = {
+    "as NumPy is": lambda: warnings_that_are("ignore"),
+    "raise": lambda: np.errstate(all="raise"),
+    "warnings are errors": lambda: warnings_that_are("error"),
+    "ignore": lambda: np.errstate(all="ignore"),
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("method", ["auto", "central", "adaptive"])
+@pytest.mark.parametrize("f", [handled, made_an_error, recorded, handled_beside_a_number_taken_out, asks_geterr])
+def test_f_meets_what_the_caller_asked_of_numpy(f, method, caller):
+    both = kb.value_and_grad(f, method=method)
+    with warnings_that_are("ignore"):
+        both(np.array([2.0, 3.0]))  # traced where nothing is raised, by another caller
+    for point in ([2.0, 1.0], [-3.0, 1.5], [0.7, 2.0]):
+        x = np.array(point)
+        with CALLERS[caller]():
+            try:
+                wanted, slope = f(x), differences(f, x)
+            except FloatingPointError:
+                for call in (both, lambda x: kb.numerical_gradient(f, x)):
+                    with pytest.raises(FloatingPointError, match="encountered in log"):
+                        call(x)
+                continue
+            if not math.isfinite(wanted):
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FallbackWarning)
+                value, gradient = both(x)
+                estimated = kb.numerical_gradient(f, x).value
+            run = kb.minimize(f, x, kb.SGD(lr=1e-9), grad="adaptive", max_steps=1, gtol=0)
+        assert value == pytest.approx(wanted, rel=1e-14)
+        assert run.history.fun[0] == pytest.approx(wanted, rel=1e-14)
+        for found in (gradient, estimated, run.history.x[0] - run.history.x[-1]):
+            scale = 1.0 if found is gradient or found is estimated else 1e9
+            np.testing.assert_allclose(found * scale, slope, rtol=1e-4, atol=1e-4)
+
+
+def test_a_descent_meets_it_too():
+    for grad in ("auto", "central", lambda x: differences(made_an_error, x)):
+        run = kb.minimize(made_an_error, [0.5, 1.0], kb.SGD(lr=0.3), grad=grad, max_steps=3, gtol=0)
+        x = np.array([0.5, 1.0])
+        for _ in range(3):
+            x = x - 0.3 * differences(made_an_error, x)
+        np.testing.assert_allclose(run.x, x, rtol=1e-5)
+        assert x[0] < 0
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_what_koubai_tries_warns_nobody(action):
+    f = lambda x: np.sum(np.log(x)) + np.sum(np.exp(500 * x)) / 1e300  # noqa: E731
+    x = np.array([1e-3, 0.5])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter(action)
+        for call in (
+            lambda: kb.grad(f)(x), lambda: kb.hessian(f)(x), lambda: kb.numerical_gradient(f, x),
+            lambda: kb.value_and_grad(f, method="central")(x), lambda: kb.jacobian(f)(x),
+            lambda: kb.minimize(f, x, kb.SGD(lr=1.0), max_steps=4),
+            lambda: kb.minimize(f, x, kb.SGD(lr=1.0), max_steps=4, grad="central"),
+            lambda: kb.minimize(f, x, kb.LBFGS(), max_steps=4),
+        ):  # fmt: skip
+            call()
+        filters = list(warnings.filters)
+    assert [str(one.message) for one in said if one.category is RuntimeWarning] == []
+    assert not any(action == "ignore" and category is RuntimeWarning for action, _, category, *_ in filters)
+
+
 @pytest.mark.parametrize("f", [
     lambda x: sum(v * c for v, c in collections.Counter(x.tolist()).items()) ** 2,
     lambda x: sum({v: v * 2 for v in x.tolist()}.values()) ** 2,
@@ -648,6 +795,7 @@ def test_a_number_is_of_one_type_everywhere():
 
 def test_f_gets_arrays_of_its_own():
     def f(x):
+        assert x.base is None
         x *= 2
         return np.sum(x**2)
 
@@ -657,6 +805,9 @@ def test_f_gets_arrays_of_its_own():
         *2 * [lambda: kb.minimize(f, x, kb.SGD(lr=0.01), max_steps=3)],
         lambda: kb.check_gradient(f, lambda x: 8 * x, x), lambda: kb.hessian(f)(x), lambda: kb.jacobian(f)(x),
         lambda: kb.hvp(f)(x, x), lambda: kb.minimize(f, x, kb.SGD(lr=0.01), max_steps=3, grad="adaptive"),
+        lambda: kb.hessian(f, method="adaptive")(x), lambda: kb.jacobian(f, method="central")(x),
+        lambda: kb.minimize(f, x, kb.SGD(lr=0.01), max_steps=3, grad="central", bounds=(1, 2)),
+        lambda: kb.numerical_gradient(f, x.reshape(2, 1)), lambda: kb.numerical_gradient(lambda p: f(p["w"]), {"w": x}),
     ):  # fmt: skip
         call()
         np.testing.assert_array_equal(x, [1.0, 2.0])
@@ -665,6 +816,21 @@ def test_f_gets_arrays_of_its_own():
         value, gradient = both(x)
         assert value == 20.0
         np.testing.assert_array_equal(gradient, [8.0, 16.0])
+
+
+def test_a_descent_whose_best_point_lies_on_another_path_than_its_last():
+    mu = [0.769]
+
+    def f(x):
+        y = np.array(0.5 * x, ndmin=1)
+        y[y > 0] += 0.871
+        z = np.tanh(x)
+        return np.sum(y**2) + 0.3655 * np.sum(x) + np.sqrt(mu[0] ** 2 + np.sum(z * z)) + np.sum(z)
+
+    for step in kb.iterate(f, [0.281], kb.SGD(lr=0.03), gtol=0, max_steps=6):
+        np.testing.assert_allclose(step.g, kb.numerical_gradient(f, step.x).value, rtol=1e-6)
+        if step.t == 3:
+            mu[0] = 2.25
 
 
 class Scaled(kb.nn.Layer):

@@ -13,7 +13,7 @@ from koubai.errors import FallbackWarning
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
-    for name in (name for name in errors.__all__ if name != "warn"):
+    for name in (name for name in errors.__all__ if name not in ("called", "is_told_to_raise", "quiet", "warn")):
         assert f"{name} " in errors.__doc__ or f"{name}\n" in errors.__doc__
         cls = getattr(errors, name)
         assert inspect.getdoc(cls)
@@ -78,6 +78,10 @@ def test_a_fallback_says_what_a_gradient_costs():
 
 
 # --- other people's words
+def network():
+    return kb.nn.Network([kb.nn.Dense(2)], kb.nn.CrossEntropy())
+
+
 def asked(**options):
     kb.minimize(np.sum, [1.0], **options)
 
@@ -102,6 +106,18 @@ WORDS = [
     (lambda: kb.derivative(np.sin, 1.0, order=2), "'n'"),
     (lambda: kb.numerical_gradient(np.sum, [1.0], eps=1e-4), "'h'"),
     (lambda: kb.numerical_gradient(np.sum, [1.0], epsilon=1e-4), "'h'"),
+    (lambda: kb.grad(np.sum, argnum=0), "'argnums'"),
+    (lambda: kb.hessian(np.sum, wrt=0), "'argnums'"),
+    (lambda: kb.jacobian(np.sum, metod="central"), "did you mean 'method'? known: "),
+    (lambda: kb.value_and_grad(np.sum, argnum=0), "'argnums'"),
+    (lambda: kb.hvp(np.sum, argnum=0), "'argnums'"),
+    (lambda: kb.check_gradient(np.sum, np.ones(2), np.ones(2), rng=0), "'seed'"),
+    (lambda: kb.fit(np.sum, 1.0, (np.ones(3),), n_iter=0), "'epochs'"),
+    (lambda: kb.fit(np.sum, 1.0, (np.ones(3),), lr=0.1), "belongs to the optimizer"),
+    (lambda: network().fit(np.ones((2, 2)), [0, 1], learning_rate=0.1), "belongs to the optimizer"),
+    (lambda: network().fit(np.ones((2, 2)), [0, 1], batch=1), "'batch_size'"),
+    (lambda: network().fit(np.ones((2, 2)), [0, 1], callback=print), "'on_epoch'"),
+    (lambda: network().fit(np.ones((2, 2)), [0, 1], validation_data=None), "'validation'"),
     (lambda: kb.Adam(learning_rate=0.1), "'lr'"),
     (lambda: kb.Adam(eta=0.1), "'lr'"),
     (lambda: kb.SGD(alpha=0.1), "'lr'"),
@@ -150,6 +166,10 @@ def test_other_peoples_words_are_answered_with_koubais(call, expected):
         (kb, "Affine", "'nn.Dense'"),
         (kb, "Relu", "'nn.ReLU'"),
         (kb, "softmax", "nn.Softmax().forward(x)"),
+        (kb.optimizers, "AdaGrad", "'Adagrad'"),
+        (kb.optimizers, "BFGS", "'LBFGS'"),
+        (kb.schedules, "CosineAnnealingLR", "'cosine'"),
+        (kb.schedules, "ReduceLROnPlateau", "'plateau'"),
         (kb.nn, "Relu", "'ReLU'"),
         (kb.nn, "Affine", "'Dense'"),
         (kb.nn, "Linear", "'Dense'"),
@@ -170,10 +190,18 @@ def test_other_peoples_names_are_answered_with_koubais(module, name, expected):
 
 def test_every_meaning_is_a_word_of_koubais():
     """No row of the table names what is not there any more."""
-    functions = [kb.minimize, kb.resume, kb.fit, kb.derivative, kb.numerical_gradient, kb.nn.Network.fit]
+    functions = [kb.minimize, kb.resume, kb.fit, kb.derivative, kb.numerical_gradient, kb.grad, kb.nn.Network.fit]
     known = {name for f in functions for name in inspect.signature(f).parameters}
     known |= {name for optimizer in kb.optimizers.names() for name in kb.optimizers.resolve(optimizer).hyperparameters}
-    known |= {*kb.__all__, *kb.nn.__all__, *kb.optimizers.names(), *differences.METHODS, "auto", "backprop"}
+    known |= {
+        *kb.__all__,
+        *kb.nn.__all__,
+        *kb.schedules.__all__,
+        *kb.optimizers.names(),
+        *differences.METHODS,
+        "auto",
+        "backprop",
+    }
     known = {synonyms.plain(name) for name in known}
     for word, meanings in synonyms.SYNONYMS.items():
         assert word == synonyms.plain(word)
@@ -181,6 +209,12 @@ def test_every_meaning_is_a_word_of_koubais():
             name, _, more = meaning[1:].partition(") ") if meaning[0] == "(" else meaning.partition(": ")
             assert synonyms.plain(name) in known, (word, name)
             assert more or meaning[0] != "("
+
+
+@pytest.mark.parametrize(("third", "fix"), [((1.0, 2.0), r"write args=\(…\)"), (0.1, "write lr=0.1")])
+def test_scipys_third_argument_is_answered(third, fix):
+    with pytest.raises(errors.InputError, match=fix):
+        kb.minimize(np.sum, [1.0], third)
 
 
 def test_a_table_of_the_users_is_not_answered_by_it():

@@ -449,6 +449,33 @@ def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monk
         np.testing.assert_array_equal(net.vector, x)
 
 
+@pytest.mark.parametrize("in_machine_code", [False, True], ids=["numpy", "machine code"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "nadam", "lamb", "dog", "asgd"])
+def test_groups_train_as_they_update_alone(name, in_machine_code, toys, monkeypatch):
+    """The first layer is frozen, biases do not decay, the last layer has a rate of its own."""
+    X, y = toys
+    monkeypatch.setattr(lane, "FUSED", 0 if in_machine_code else 10**9)
+    known = kb.descent.optimizers.resolve(name).hyperparameters
+    decay = {"weight_decay": 0.1} if "weight_decay" in known else {}
+    bias = dict.fromkeys(decay, 0)
+    lr = kb.schedules.step(0.05, 3, gamma=0.5)
+    groups = {"*.b": bias or {"lr": 0.02}, "0.*": {"lr": 0}, "4.W": {"lr": 0.01}}
+    optimizer = kb.descent.optimizers.resolve(name, lr=lr, groups=groups, **decay)
+    layers = lambda: [nn.Dense(5), nn.Tanh(), nn.Dense(4), nn.Tanh(), nn.Dense(2)]  # noqa: E731
+    net, plain = (nn.Network(layers(), nn.CrossEntropy(), dtype=np.float64).build((2,)) for _ in range(2))
+    first = net.params["0.W"].copy()
+    run = net.fit(X, y, optimizer, epochs=2, batch_size=64)
+    alone = copy.deepcopy(optimizer)
+    for epoch in range(2):
+        for x, labels in nn.batches(X, y, size=64, seed=0).epoch(epoch):
+            alone.update(plain.params, plain.gradient(x, labels))
+    np.testing.assert_array_equal(net.params["0.W"], first)
+    np.testing.assert_allclose(net.vector, plain.vector, rtol=1e-9)
+    assert run.success
+    clipped = kb.descent.optimizers.resolve(name, lr=0.01, groups=groups, clipnorm=1e-3)
+    assert net.fit(X, y, clipped, epochs=1).history.clipped.all()
+
+
 def test_clipping_and_schedules_train_too(toys):
     X, y = toys
     lr = kb.schedules.cosine(0.1, 40)
@@ -1283,6 +1310,62 @@ def test_a_training_goes_on_bit_for_bit(stop_at, toys, tmp_path, monkeypatch):
         np.testing.assert_array_equal(getattr(run.history.epochs, name), column)
     assert (run.message, run.nit, run.best_fun) == (expected.message, expected.nit, expected.best_fun)
     np.testing.assert_array_equal(run.best_x["0.W"], expected.best_x["0.W"])
+
+
+NUMBERS = {
+    "epochs": {"epochs": np.int64(4)},
+    "batch_size": {"batch_size": np.int32(32)},
+    "patience": {"patience": np.int64(3), "min_delta": np.float32(0.0)},
+    "min_delta": {"min_delta": np.int64(0)},
+    "gtol": {"gtol": np.float32(1e-12)},
+    "target": {"target": np.float32(1e-12)},
+    "validation": {"validation": np.float32(0.25)},
+    "milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, (np.int64(3), 9), gamma=np.float32(0.5)))},
+    "list of milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, [3, 9]))},
+    "array of milestones": {"optimizer": kb.SGD(lr=kb.schedules.step(0.1, np.array([3, 9])))},
+    "schedule": {"optimizer": kb.SGD(lr=kb.schedules.warmup(kb.schedules.cosine(np.float32(0.1), np.int64(50)), 3))},
+    "plateau": {"optimizer": kb.SGD(lr=kb.schedules.plateau(np.float64(0.1), patience=np.int64(0)))},
+    "rate": {"optimizer": kb.Adam(lr=np.float32(0.1), beta1=np.float64(0.5))},
+    "groups": {"optimizer": kb.Adam(lr=0.1, groups={"0.*": {"lr": np.float32(0.01)}})},
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_numbers_of_numpy_are_saved_and_resumed(case, toys, tmp_path):
+    X, y = toys
+    options = {"optimizer": "adam", "epochs": 4} | NUMBERS[case]
+    file = tmp_path / "training.npz"
+    net, again = small(seed=np.int64(3)), small(seed=3)
+    whole = net.fit(X, y, **options)
+    small(seed=3).fit(X, y, **options | {"epochs": np.int64(2), "checkpoint": (file, np.int64(4))})
+    run = again.fit(X, y, **options, resume=file, checkpoint=file)
+    np.testing.assert_array_equal(net.vector, again.vector)
+    assert run.message == whole.message
+    run.save(tmp_path / "run.npz")
+    back = kb.load(tmp_path / "run.npz")
+    assert back.optimizer == run.optimizer
+    assert json.loads(json.dumps(run.options)) == back.options
+
+
+def test_numbers_of_numpy_in_functions_and_descents(toys, tmp_path):
+    def f(x):
+        return np.sum((x - 1) ** 2)
+
+    options = {"max_steps": np.int64(30), "gtol": np.float32(1e-9), "target": np.float32(-1), "seed": np.int64(1)}
+    schedule = kb.schedules.step(0.1, (np.int64(5), np.int64(9)), gamma=0.5)
+    run = kb.minimize(f, np.zeros(2), kb.SGD(lr=schedule), checkpoint=(tmp_path / "c.npz", np.int64(7)), **options)
+    assert type(run.options["max_steps"]) is int
+    longer = kb.resume(tmp_path / "c.npz", f, max_steps=np.int64(40))
+    whole = kb.minimize(f, np.zeros(2), kb.SGD(lr=schedule), **options | {"max_steps": 40})
+    np.testing.assert_array_equal(longer.x, whole.x)
+    longer.save(tmp_path / "run.npz")
+    assert kb.load(tmp_path / "run.npz", f).optimizer == run.optimizer
+    assert repr(schedule) == "step(lr=0.1, every=(5, 9), gamma=0.5)"
+    fitted = kb.fit(
+        lambda p, X: np.mean((X - p) ** 2), np.zeros(2), toys[0], epochs=np.int64(3), seed=np.int64(2),
+        checkpoint=tmp_path / "f.npz",
+    )  # fmt: skip
+    assert fitted.success
 
 
 def test_a_checkpoint_of_another_training_is_refused(toys, tmp_path):

@@ -1,4 +1,7 @@
+import copy
+import fnmatch
 import inspect
+import math
 import os
 import pickle
 import subprocess
@@ -680,7 +683,7 @@ def test_read_only_arrays_are_refused():
 
 
 def test_an_update_of_another_form_is_refused():
-    optimizer = kb.SGD(lr=0.1)
+    optimizer = kb.Momentum(lr=0.1)
     optimizer.update({"w": np.ones(2)}, {"w": np.ones(2)})
     with pytest.raises(InputError, match="params"):
         optimizer.update({"w": np.ones(3)}, {"w": np.ones(3)})
@@ -744,3 +747,384 @@ def test_compare_on_a_problem_of_ones_own():
     with pytest.raises(UnknownNameError, match="did you mean 'rmsprop'"):
         kb.optimizers.compare("rmsprob")
     assert "same formula and defaults" in str(kb.optimizers.compare("asgd"))
+
+
+# -- what one object holds: attributes, groups, some gradients, tied arrays -------------------------------------------
+
+
+def test_hyperparameters_are_read_and_set_by_name():
+    optimizer = kb.SGD(lr=0.1)
+    assert (optimizer.momentum, optimizer.nesterov, optimizer.clipnorm) == (0.0, False, None)
+    optimizer.momentum = np.float32(0.5)
+    optimizer.lr = 0.2
+    assert optimizer == kb.SGD(lr=0.2, momentum=0.5)
+    assert hash(optimizer) == hash(kb.SGD(lr=0.2, momentum=0.5))
+    assert repr(optimizer) == "SGD(lr=0.2, momentum=0.5)"
+    assert copy.deepcopy(optimizer).momentum == 0.5
+    optimizer.lr = schedules.constant(0.1)
+    assert optimizer.lr_at(3) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lr", -0.1, "lr must lie in"),
+        ("lr", math.nan, "lr must be a real number"),
+        ("lr", math.inf, "lr must lie in"),
+        ("lr", 0, "lr must lie in"),
+        ("lr", "0.1", "lr must be a real number"),
+        ("momentum", 1.5, r"SGD: momentum must lie in \[0, 1\)"),
+        ("nesterov", 1, "nesterov must be True or False"),
+        ("weight_decay", -1, "weight_decay must lie in"),
+        ("clipnorm", 0.0, "clipnorm must lie in"),
+        ("clipvalue", 1.0, "give clipvalue or clipnorm, not both"),
+        ("learning_rate", 0.1, "unknown SGD hyperparameter 'learning_rate'"),
+        ("beta1", 0.9, "unknown SGD hyperparameter 'beta1'"),
+        ("semantics", "keras", "semantics can't be changed"),
+        ("groups", {"x": {"mu": 1}}, "unknown setting of SGD: groups"),
+    ],
+)
+def test_attributes_are_checked(name, value, message):
+    optimizer = kb.SGD(lr=0.1, clipnorm=5.0)
+    with pytest.raises(InputError, match=message):
+        setattr(optimizer, name, value)
+    assert optimizer == kb.SGD(lr=0.1, clipnorm=5.0)
+    with pytest.raises(TypeError):
+        optimizer.hyperparameters["momentum"] = 0.9
+    with pytest.raises(AttributeError, match="no attribute 'beta1'"):
+        optimizer.beta1  # noqa: B018
+
+
+@pytest.mark.parametrize("size", [5, 40_000])  # the larger ones are updated in machine code
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (lambda: kb.SGD(lr=0.1), {"momentum": 0.9, "nesterov": True}),
+        (lambda: kb.SGD(lr=0.1, momentum=0.9), {"momentum": 0.5}),
+        (lambda: kb.Adam(lr=0.1), {"amsgrad": True, "beta1": 0.5, "lr": 0.02}),
+        (lambda: kb.RMSprop(lr=0.1), {"centered": True, "momentum": 0.3}),
+        (lambda: kb.Lamb(lr=0.1), {"weight_decay": 0.1}),
+    ],
+)
+def test_a_change_acts_from_the_next_update_on(make, changes, size):
+    """As in a loop by the pure rule, whose new arrays begin at zero."""
+    rng = np.random.default_rng(0)
+    x = {"a": rng.normal(size=size), "b": rng.normal(size=3)}
+    layout, flat = flatten(x)
+    optimizer, plain = make(), make()
+    state = plain.init(flat, layout)
+    for t in range(1, 7):
+        if t == 4:
+            for name, value in changes.items():
+                setattr(optimizer, name, value)
+                setattr(plain, name, value)
+            begun = plain.init(np.zeros_like(flat), layout)
+            state = tuple(a if np.shape(a) == np.shape(b) else b for a, b in zip(state, begun, strict=True))
+        g = {name: np.cos(t * part) + part for name, part in x.items()}
+        flat, state = plain.step(flat, layout.match(g, "g"), state, t, plain.lr_at(t), layout=layout)
+        optimizer.update(x, g)
+        np.testing.assert_allclose(layout.match(x, "x"), flat, rtol=1e-12, atol=1e-14)
+
+
+def wide(dtype=np.float64):
+    rng = np.random.default_rng(3)
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in (("0.W", (3, 4)), ("0.b", 4), ("1.W", (4, 2)),
+                                                                          ("1.b", 2))}  # fmt: skip
+
+
+def slopes(x, t):
+    return {
+        name: np.sin(t + np.arange(part.size, dtype=part.dtype)).reshape(part.shape) + part for name, part in x.items()
+    }
+
+
+GROUPS = {
+    "decay": ({"*.b": {"weight_decay": 0}}, {"weight_decay": 0.1}),
+    "frozen": ({"0.*": {"lr": 0}}, {}),
+    "both": ({"*.b": {"weight_decay": 0}, "0.*": {"lr": 0}}, {"weight_decay": 0.1}),
+    "rates": ({"0.*": {"lr": 0.01}, "?.b": {"lr": 0.3}}, {}),
+    "one array": ({"1.W": {"lr": 0.5}}, {}),
+    "all": ({"*": {"lr": 0.01}}, {}),
+}
+ALONE = [n for n in kb.optimizers.names() if "evaluate" not in kb.optimizers.resolve(n).rule.uses]
+
+
+@pytest.mark.parametrize("case", GROUPS)
+@pytest.mark.parametrize("name", ALONE)
+def test_groups_are_optimizers_of_their_own(name, case):
+    """Each group goes the way that it would go alone, by the pure step as by update."""
+    groups, others = GROUPS[case]
+    rule = kb.optimizers.resolve(name).rule
+    known = kb.optimizers.resolve(name).hyperparameters
+    if "weight_decay" in others and "weight_decay" not in known:
+        return
+    grouped = kb.optimizers.resolve(name, lr=0.1, groups=groups, **others)
+    x, updated = wide(), wide()
+    settings = {}
+    for part in x:
+        found = {}
+        for pattern, own in groups.items():
+            if fnmatch.fnmatchcase(part, pattern):
+                found |= own
+        settings.setdefault(repr(sorted(found.items())), (found, []))[1].append(part)
+    layout, flat = flatten(x)
+    state = grouped.init(flat, layout)
+    for own, members in settings.values():
+        alone = {member: x[member].copy() for member in members}
+        if own.get("lr") != 0:
+            optimizer = kb.optimizers.resolve(name, **({"lr": 0.1} | others | own))
+            for t in range(1, 6):
+                optimizer.update(alone, {m: g for m, g in slopes(wide() | alone, t).items() if m in alone}, fun=1.0 / t)
+        settings[repr(sorted(own.items()))] = alone
+    for t in range(1, 6):
+        g = slopes(layout.view(flat), t)
+        flat, state = grouped.step(flat, layout.match(g, "g"), state, t, 0.1, fun=1.0 / t, layout=layout)
+        grouped.update(updated, slopes(updated, t), fun=1.0 / t)
+    assert len(state) == len(grouped.state_names(layout))
+    for alone in settings.values():
+        for member, expected in alone.items():
+            np.testing.assert_allclose(layout.view(flat)[member], expected, rtol=1e-12)
+            np.testing.assert_allclose(updated[member], expected, rtol=1e-12)
+    if case in ("frozen", "both"):
+        np.testing.assert_array_equal(updated["0.W"], x["0.W"])
+    assert "groups" in repr(grouped)
+    assert rule.scope == "vector" or grouped == kb.optimizers.resolve(name, lr=0.1, groups=groups, **others)
+
+
+def test_a_groups_rate_follows_the_schedule_in_proportion():
+    for lr in (
+        schedules.step(0.2, 2, gamma=0.5),
+        schedules.warmup(schedules.constant(0.2), 4),
+        lambda t: 0.2 / (t + 1),
+    ):
+        optimizer = kb.SGD(lr=lr, groups={"b": {"lr": 0.02}, "c": {"lr": 0}})
+        x = {name: np.ones(2) for name in "abc"}
+        for t in range(6):
+            before = {name: part.copy() for name, part in x.items()}
+            optimizer.update(x, {name: np.ones(2) for name in x})
+            rate = optimizer.lr_at(t)
+            np.testing.assert_allclose(before["a"] - x["a"], rate)
+            np.testing.assert_allclose(before["b"] - x["b"], rate / 10)
+            np.testing.assert_array_equal(x["c"], 1.0)
+
+
+def test_frozen_parameters_have_no_part_in_the_clipped_norm():
+    x = {"a": np.zeros(2), "b": np.zeros(2)}
+    kb.SGD(lr=1.0, clipnorm=1.0, groups={"a": {"lr": 0}}).update(x, {"a": np.full(2, 1e6), "b": np.array([3.0, 4.0])})
+    np.testing.assert_allclose(x["b"], [-0.6, -0.8], rtol=1e-5)
+    layout, flat = flatten({"a": np.zeros(2), "b": np.zeros(2)})
+    optimizer = kb.SGD(lr=1.0, clipnorm=1.0, groups={"a": {"lr": 0}})
+    flat, _ = optimizer.step(flat, np.array([1e6, 1e6, 3.0, 4.0]), (np.zeros(()),), 1, 1.0, layout=layout)
+    np.testing.assert_allclose(flat, [0, 0, -0.6, -0.8], rtol=1e-5)
+
+
+def test_groups_can_be_changed_and_frozen_ones_go_on():
+    """Thawed gradually, as in fine-tuning: the moments of what was trained stay."""
+    x, alone = wide(), wide()
+    optimizer, reference = kb.Adam(lr=0.1), {name: kb.Adam(lr=0.1) for name in alone}
+    for t, frozen in enumerate([(), ("0.W",), ("0.W", "1.b"), (), ("1.W",)] * 2):
+        optimizer.groups = {name: {"lr": 0} for name in frozen} or None
+        optimizer.update(x, slopes(x, t))
+        for name, part in alone.items():
+            if name not in frozen:
+                reference[name].update(part, slopes({name: part}, t)[name])
+        for name, part in alone.items():
+            np.testing.assert_allclose(x[name], part, rtol=1e-12)
+    with pytest.raises(InputError, match=r"matches none of the parameters 0\.W, 0\.b, 1\.W, 1\.b"):
+        optimizer.groups = {"2.*": {"lr": 0}}
+    assert optimizer.groups == {"1.W": {"lr": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"2.*": {"lr": 0}}, r"groups\['2.\*'\] matches none of the parameters 0.W, 0.b, 1.W, 1.b"),
+        ({"*": {"lr": 0}}, "freeze every parameter"),
+    ],
+)
+def test_groups_that_do_not_fit_the_parameters_are_refused(groups, message):
+    with pytest.raises(InputError, match=message):
+        kb.SGD(lr=0.1, groups=groups).update(wide(), wide())
+    with pytest.raises(InputError, match=message):
+        kb.minimize(lambda p: sum(np.sum(a**2) for a in p.values()), wide(), kb.SGD(lr=0.1, groups=groups))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: kb.SGD(groups=[("a", {})]), "groups must be a dict of name pattern → settings"),
+        (lambda: kb.SGD(groups={"a": 0.1}), "groups must be a dict of name pattern → settings"),
+        (lambda: kb.SGD(groups={"a": {"lr": -1}}), r"groups\['a'\]: lr must be a finite number ≥ 0"),
+        (
+            lambda: kb.SGD(groups={"a": {"lr": schedules.constant(0.1)}}),
+            "lr must be a finite number ≥ 0.*in proportion",
+        ),
+        (lambda: kb.SGD(groups={"a": {"momentum": 2}}), r"groups\['a'\]: momentum must lie in"),
+        (lambda: kb.SGD(groups={"a": {"clipnorm": 1}}), "unknown setting of SGD: groups"),
+        (lambda: kb.LBFGS(groups={"a": {"lr": 0}}), "unknown LBFGS hyperparameter 'groups'"),
+    ],
+)
+def test_groups_that_mean_nothing_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_groups_descend_are_saved_and_resumed(tmp_path):
+    def f(p):
+        return np.sum((p["a"] - 1) ** 2) + np.sum((p["b"] + 2) ** 2)
+
+    start = {"a": np.zeros(3), "b": np.zeros(2)}
+    groups = {"b": {"lr": 0}, "a": {"momentum": 0.5}}
+    run = kb.minimize(f, start, kb.SGD(lr=0.1, groups=groups), max_steps=30, checkpoint=tmp_path / "c.npz")
+    np.testing.assert_array_equal(run.x["b"], 0.0)
+    np.testing.assert_allclose(run.x["a"], 1.0, rtol=0.05)
+    run.save(tmp_path / "r.npz")
+    assert kb.load(tmp_path / "r.npz", f).optimizer == run.optimizer
+    longer = kb.resume(tmp_path / "c.npz", f, max_steps=40)
+    whole = kb.minimize(f, start, kb.SGD(lr=0.1, groups=groups), max_steps=40)
+    np.testing.assert_array_equal(longer.x["a"], whole.x["a"])
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_has_no_gradient_is_left_alone(name):
+    """Each array goes the way that it would go alone, by the gradients that it gets."""
+    optimizer = kb.optimizers.resolve(name)
+    x, alone = wide(), wide()
+    reference = {part: kb.optimizers.resolve(name) for part in alone}
+    plan = [("0.W", "0.b"), ("0.W",), ("1.b", "0.b"), ("0.W", "0.b", "1.W", "1.b"), ("1.W",)]
+    if optimizer.rule.scope == "vector":
+        with pytest.raises(InputError, match="looks at all parameters at once: give the gradient of each"):
+            optimizer.update(x, {"0.W": x["0.W"]}, fun=1.0)
+        return
+    for t, there in enumerate(plan * 2):
+        g = slopes(x, t)
+        given = {part: g[part] for part in there} | ({"1.W": None} if t == 1 else {})
+        optimizer.update(x, given, fun=1.0)
+        for part in there:
+            reference[part].update(alone[part], slopes({part: alone[part]}, t)[part], fun=1.0)
+        if t == 5:
+            optimizer = pickle.loads(pickle.dumps(optimizer))
+        if t == 7:
+            saved = optimizer.state_dict()
+            optimizer = kb.optimizers.resolve(name)
+            optimizer.load_state_dict(saved)
+    for part, expected in alone.items():
+        np.testing.assert_allclose(x[part], expected, rtol=1e-12)
+
+
+def test_some_gradients_after_all_of_them():
+    """Also after updates in machine code, whose state is taken apart."""
+    rng = np.random.default_rng(0)
+    x = {"a": rng.normal(size=40_000), "b": rng.normal(size=3)}
+    alone = {name: part.copy() for name, part in x.items()}
+    optimizer, reference = kb.Adam(lr=0.1), {name: kb.Adam(lr=0.1) for name in x}
+    for t in range(8):
+        names = ("a", "b") if t < 4 else ("b",) if t < 6 else ("a",)
+        optimizer.update(x, {name: np.cos(t + x[name]) for name in names})
+        for name in names:
+            reference[name].update(alone[name], np.cos(t + alone[name]))
+    for name, expected in alone.items():
+        np.testing.assert_allclose(x[name], expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("grads", "message"),
+    [
+        ({}, "grads has no gradient: give that of one array at least"),
+        ({"a": None, "b": None}, "grads has no gradient"),
+        ({"w": np.ones(2)}, "grads has 'w', which params has not: its keys are"),
+        ({"a": np.ones(3)}, "shape"),
+        ([np.ones(2)], "grads must be a dict"),
+    ],
+)
+def test_gradients_of_something_else_are_refused(grads, message):
+    x = {"a": np.ones(2), "b": np.ones(2)}
+    with pytest.raises(InputError, match=message):
+        kb.SGD(lr=0.1).update(x, grads)
+    np.testing.assert_array_equal(x["a"], 1.0)
+
+
+def test_a_gradient_of_some_that_is_not_finite_changes_nothing():
+    x = {"a": np.ones(2), "b": np.ones(2)}
+    optimizer = kb.Adam(lr=0.1)
+    with pytest.raises(FunctionError, match=r"component b\[1\] is nan; nothing was updated"):
+        optimizer.update(x, {"b": np.array([1.0, np.nan])})
+    np.testing.assert_array_equal(x["b"], 1.0)
+    assert optimizer.state_dict()["t"] == 0
+
+
+def test_one_object_for_two_networks():
+    one, two = {"W": np.ones(2)}, {"W": np.ones((3, 3)), "b": np.ones(3)}
+    plain = kb.SGD(lr=0.1)
+    for _ in range(3):
+        plain.update(one, {"W": np.ones(2)})
+        plain.update(two, {"W": np.ones((3, 3)), "b": np.ones(3)})
+    np.testing.assert_allclose(one["W"], 0.7)
+    np.testing.assert_allclose(two["b"], 0.7)
+    adam = kb.Adam(lr=0.1)
+    adam.update(one, {"W": np.ones(2)})
+    with pytest.raises(InputError, match="keeps the state of the parameters that it updated before: make one for each"):
+        adam.update(two, {"W": np.ones((3, 3)), "b": np.ones(3)})
+    both, adam = {"one": one, "two": two}, kb.Adam(lr=0.1)
+    adam.update(both, {"one": {"W": np.ones(2)}})
+    adam.update(both, {"two": {"W": np.ones((3, 3)), "b": None}, "one": None})
+    np.testing.assert_allclose(two["W"], 0.6)
+    np.testing.assert_allclose(two["b"], 0.7)
+
+
+@pytest.mark.parametrize("size", [4, 40_000])
+@pytest.mark.parametrize("form", ["dict", "list", "nested"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "lamb", "dog", "muon"])
+def test_a_tied_array_gets_the_sum_of_its_gradients(name, form, size):
+    w, v, one, other = np.linspace(1.0, 2.0, size), np.ones(3), np.linspace(1.0, 2.0, size), np.ones(3)
+    make = {
+        "dict": lambda a, b, c: {"encoder": a, "b": b, "decoder": c},
+        "list": lambda a, b, c: [a, b, c],
+        "nested": lambda a, b, c: {"layers": [(a, b), (c,)]},
+    }[form]
+    optimizer, plain = kb.optimizers.resolve(name), kb.optimizers.resolve(name)
+    for t in range(1, 7):
+        optimizer.update(make(w, v, w), make(np.cos(w), v, t * np.ones(size)))
+        plain.update({"w": one, "v": other}, {"w": np.cos(one) + t, "v": other})
+        np.testing.assert_allclose(w, one, rtol=1e-12)
+        np.testing.assert_allclose(v, other, rtol=1e-12)
+
+
+def test_a_tied_array_may_have_one_gradient_only():
+    w = np.ones(2)
+    kb.SGD(lr=0.1).update({"a": w, "b": w}, {"b": np.ones(2)})
+    np.testing.assert_allclose(w, 0.9)
+    with pytest.raises(InputError, match=r"the gradient of b has shape \(1,\), not \(2,\)"):
+        kb.SGD(lr=0.1).update({"a": w, "b": w}, {"a": np.ones(2), "b": np.ones(1)})
+
+
+def overlapping():
+    w = np.ones((4, 4))
+    return {
+        "transposed": {"a": w, "b": w.T},
+        "part": {"a": w, "b": w[0]},
+        "rows": {"a": w[:3], "b": w[2:]},
+        "reversed": [w[0], w[0, ::-1]],
+        "nested": {"a": {"b": w}, "c": (w[1],)},
+        "spread": {"a": np.lib.stride_tricks.as_strided(w, (4, 4), (0, 8))},
+        "spread alone": np.lib.stride_tricks.as_strided(w, (4, 4), (0, 8)),
+        "other precision": {"a": w, "b": w.view(np.float32)},
+    }
+
+
+@pytest.mark.parametrize("case", overlapping())
+def test_arrays_that_overlap_are_refused(case):
+    x = overlapping()[case]
+    layout, flat = flatten(x)
+    with pytest.raises(InputError, match=r"overlap in memory but|share memory"):
+        kb.SGD(lr=0.1).update(x, layout.view(flat))
+
+
+def test_parts_that_lie_between_each_other_are_updated():
+    w = np.ones((4, 6))
+    x = {"even": w[:, ::2], "odd": w[:, 1::2], "none": np.ones((0, 2)), "number": 1.0}
+    kb.SGD(lr=0.1).update(
+        x, {"even": np.ones((4, 3)), "odd": 2 * np.ones((4, 3)), "none": np.ones((0, 2)), "number": 1}
+    )
+    np.testing.assert_allclose(w, np.tile([0.9, 0.8], (4, 3)))
+    assert x["number"] == 0.9

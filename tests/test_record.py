@@ -5,7 +5,7 @@ import pytest
 
 import koubai as kb
 from koubai.descent.record import Recorder
-from koubai.errors import MissingPackageError
+from koubai.errors import InputError, MissingPackageError
 from koubai.parameters import flatten, leaves
 
 
@@ -117,6 +117,8 @@ def test_a_history_gives_its_rows(x0):
     assert [row.t for row in run.history[2:9:3]] == [2, 5, 8]
     with pytest.raises(IndexError):
         run.history[21]
+    with pytest.raises(InputError, match="columns are attributes, t, x, fun, grad_norm, lr"):
+        run.history["loss"]
 
 
 def flat(x):

@@ -135,20 +135,10 @@ def __getattr__(name: str) -> _Any:
     if name in _ON_FIRST_USE:
         module = _importlib.import_module(_ON_FIRST_USE[name])
         return getattr(module, name, module)
-    raise AttributeError(_no_attribute(name))
+    from koubai.synonyms import no_attribute, suggestion
 
-
-def _no_attribute(name: str) -> str:
-    """Say that there is no such name, and which one it is in koubai, or in koubai.nn."""
-    from koubai.synonyms import suggestion
-
-    text = f"module 'koubai' has no attribute {name!r}"
-    if name.startswith("_"):
-        return text
-    _, told, is_sure = suggestion(name, __all__)
-    if not is_sure:
+    if not name.startswith("_") and not suggestion(name, __all__)[2]:
         network = _importlib.import_module("koubai.nn").__all__
-        meant, words, is_sure = suggestion(name, network)
-        if is_sure:
-            told = words.replace(repr(meant), repr(f"nn.{meant}"), 1)
-    return f"{text}: {told}" if told else text
+        if suggestion(name, network)[2]:
+            raise no_attribute(__name__, name, network, "nn.")
+    raise no_attribute(__name__, name, __all__)

@@ -25,9 +25,12 @@ An exception raised inside the user's own function passes through unchanged, wit
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from koubai.synonyms import suggestion
 
@@ -48,6 +51,9 @@ __all__ = [
     "MissingPackageError",
     "TraceError",
     "UnknownNameError",
+    "called",
+    "is_told_to_raise",
+    "quiet",
     "warn",
 ]
 
@@ -76,6 +82,109 @@ def _is_inside(frame: Any) -> bool:
     return name.partition(".")[0] in _INSIDE or frame.f_code.co_filename.startswith("<koubai")
 
 
+# --- what NumPy does about numbers that are not finite
+_T = TypeVar("_T")
+
+
+class _Outside(threading.local):
+    """What this thread meets outside of koubai, while it is within `quiet`.
+
+    state: the np.errstate of the outermost `quiet`, whose end restores what the caller has; None outside of it.
+    filters: the list of warning filters in force where a function of the user's was called; silent: does not even a
+    filter that makes errors of warnings count?
+    """
+
+    state: Any = None
+    filters: Any = None
+    silent: bool = False
+
+
+_outside = _Outside()
+
+
+def _hush() -> None:
+    _outside.state = np.errstate(all="ignore")
+    _outside.state.__enter__()
+
+
+class quiet:
+    """A context for koubai's own arithmetic, as ``np.errstate(all="ignore")``; a user's function is `called` in it."""
+
+    __slots__ = ("_outermost",)
+
+    def __enter__(self) -> None:
+        self._outermost = _outside.state is None
+        if self._outermost:
+            _hush()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._outermost:
+            _outside.state.__exit__(None, None, None)
+            _outside.state = None
+
+
+def _filters() -> Any:
+    """Return the list of warning filters in force; from Python 3.14 on a thread or task may have its own."""
+    return getattr(warnings, "_get_filters", lambda: warnings.filters)()
+
+
+class _FloatingPoint:
+    """In a warning filter, the text of NumPy's warnings of floating-point arithmetic that nobody asked for.
+
+    A function that has filters of its own in force asks, and so does a caller who makes errors of these warnings: the
+    function may catch them.
+    """
+
+    def match(self, text: str) -> bool:
+        if " encountered in " not in text or _filters() is not _outside.filters:
+            return False
+        return _outside.silent or not _raises_warnings()
+
+
+_SILENCE: Any = ("ignore", _FloatingPoint(), RuntimeWarning, None, 0)
+
+
+def _raises_warnings() -> bool:
+    """Return whether a warning of NumPy's arithmetic is an error here."""
+    for action, text, category, *_ in _filters():
+        if issubclass(RuntimeWarning, category) and (text is None or "encountered" in getattr(text, "pattern", "")):
+            return bool(action == "error")
+    return False
+
+
+def is_told_to_raise() -> bool:
+    """Return whether NumPy raises, outside of koubai, where a number is not finite: a function may catch it there."""
+    errors = called(np.geterr).values()
+    return "raise" in errors or "call" in errors or _raises_warnings()
+
+
+def called(ask: Callable[[], _T]) -> _T:
+    """Return what the user's function gives, called by ``ask`` as it is outside of the `quiet` context around this.
+
+    It meets the caller's np.errstate. Warnings of its arithmetic are not shown: koubai chose the point. Should it raise
+    one, as the caller wants warnings to be errors, it is asked again without.
+    """
+    if _outside.state is None:
+        return ask()
+    filters = _filters()
+    before = _outside.filters, _outside.silent
+    _outside.state.__exit__(None, None, None)
+    _outside.state, _outside.filters, _outside.silent = None, filters, False
+    filters.insert(0, _SILENCE)  # not by `warnings`, which would forget what has been shown once
+    try:
+        return ask()
+    except RuntimeWarning:
+        if not _raises_warnings():
+            raise
+        _outside.silent = True
+        return ask()
+    finally:
+        if _SILENCE in filters:
+            filters.remove(_SILENCE)
+        _outside.filters, _outside.silent = before
+        _hush()
+
+
 class KoubaiError(Exception):
     """Every error that koubai itself raises."""
 
@@ -92,6 +201,14 @@ class UnknownNameError(InputError):
         self.suggestion, text, is_sure = suggestion(name, names)
         rest = "" if is_sure else f"{' ' if text else ''}known: {', '.join(names)}"
         super().__init__(f"unknown {kind} {name!r}: {text}{rest}")
+
+    @classmethod
+    def of_argument(cls, function: Callable[..., Any], unknown: Iterable[str]) -> UnknownNameError:
+        """Return the error of a call of ``function`` with arguments that it does not know."""
+        import inspect  # not at the top: it is slow
+
+        known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        return cls(f"argument of {function.__name__}", next(iter(unknown)), known)
 
 
 class ExpressionError(InputError):

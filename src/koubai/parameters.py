@@ -32,6 +32,7 @@ __all__ = [
     "is_structure",
     "leaves",
     "members",
+    "plain",
     "real_array",
     "rebuilt",
 ]
@@ -339,6 +340,11 @@ def _within(label: str, argument: str) -> str:
         key, _, rest = inner[2:].partition("']")
         return key + rest
     return "x" + inner
+
+
+def plain(value: Any) -> Any:
+    """Return Python's number for one of NumPy, anything else as it is: files and messages have Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["SYNONYMS", "plain", "suggestion"]
+__all__ = ["SYNONYMS", "no_attribute", "plain", "suggestion"]
 
 _OWN = "(optimizer) it belongs to the optimizer, as in optimizer=kb.SGD(lr=0.1, momentum=0.9)"
 _INTERVALS = "(bounds) bounds= takes intervals; put any other constraint into f, as a penalty"
@@ -99,14 +99,15 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "params": ("x0",),
     "initialguess": ("x0",),
     # learning rates and hyperparameters
-    "learningrate": ("lr",),
-    "learningrateinit": ("lr",),
-    "eta": ("lr",),
-    "eta0": ("lr",),
-    "alpha": ("lr",),
-    "stepsize": ("lr",),
-    "rate": ("lr",),
-    "lrate": ("lr",),
+    "lr": (_OWN,),
+    "learningrate": ("lr", _OWN),
+    "learningrateinit": ("lr", _OWN),
+    "eta": ("lr", _OWN),
+    "eta0": ("lr", _OWN),
+    "alpha": ("lr", _OWN),
+    "stepsize": ("lr", _OWN),
+    "rate": ("lr", _OWN),
+    "lrate": ("lr", _OWN),
     "betas": ("beta1: apart, as in beta1=0.9, beta2=0.999", _OWN),
     "b1": ("beta1", _OWN),
     "b2": ("beta2", _OWN),
@@ -131,6 +132,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "dx": ("h",),
     "step": ("h", "lr"),
     "order": ("n",),
+    "argnum": ("argnums",),
+    "wrt": ("argnums",),
     "weightdecay": (_OWN,),
     "l2": ("weight_decay", _OWN),
     "l2reg": ("weight_decay", _OWN),
@@ -221,6 +224,19 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "lrscheduler": ("schedules",),
     "layers": ("nn",),
     "losses": ("nn",),
+    # schedules
+    "steplr": ("step",),
+    "multisteplr": ("step",),
+    "piecewiseconstantdecay": ("step",),
+    "exponentiallr": ("exponential",),
+    "exponentialdecay": ("exponential",),
+    "cosineannealinglr": ("cosine",),
+    "cosinedecay": ("cosine",),
+    "linearlr": ("linear",),
+    "polynomialdecay": ("linear",),
+    "onecyclelr": ("one_cycle",),
+    "reducelronplateau": ("plateau",),
+    "inversetimedecay": ("inverse_sqrt",),
     # layers, losses, data
     "sigmoid": ("sigmoid: a layer, as in nn.Sigmoid().forward(x)",),
     "relu": ("relu: a layer, as in nn.ReLU().forward(x)",),
@@ -307,3 +323,13 @@ def suggestion(word: object, known: Iterable[str]) -> tuple[str | None, str, boo
                 return found, more if alone else f"koubai's word is {found!r}{'; ' if more else ''}{more}", True
     near = [wanted] if same is not None else difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
     return names[near[0]] if near else None, f"did you mean {names[near[0]]!r}?" if near else "", same is not None
+
+
+def no_attribute(module: str, name: str, known: Iterable[str], inside: str = "") -> AttributeError:
+    """Return the error of a module that has no such name; it says which of the ``known`` ones may be meant.
+
+    inside: where these are, as "nn."
+    """
+    meant, told, _ = (None, "", False) if name.startswith("_") else suggestion(name, known)
+    told = told.replace(repr(meant), repr(f"{inside}{meant}"), 1)
+    return AttributeError(f"module {module!r} has no attribute {name!r}" + (f": {told}" if told else ""))

@@ -129,6 +129,11 @@ LOST = {
     "divmod": (lambda x: sum((divmod(v, 1e-5)[0] * 1e-5) ** 2 for v in x), squares, 1e-5),
     "in part": (lambda x: np.sum(x**2) + np.sum(np.round(x * 3, 5)), lambda x: np.sum(x**2 + 3 * x), 1e-5),
     "in part, against": (lambda x: np.sum(x**2) - np.sum(np.round(x * 3, 5)), lambda x: np.sum(x**2 - 3 * x), 1e-5),
+    "in part, beside float32": (
+        lambda x: np.sum(x**2) + np.sum(np.round(x * 3, 5)) + 1e-9 * np.sum(x.astype(np.float32)),
+        lambda x: np.sum(x**2 + 3 * x),
+        1e-5,
+    ),
     "bisection to 1e-4": (bisected(1e-4), root, 1e-4),
     "bisection to 1e-10": (bisected(1e-10), root, 1e-10),
     "bisection to 1e-14": (bisected(1e-14), root, 1e-14),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import re
 import sys
 import types
 import warnings
@@ -21,7 +22,7 @@ from .programs import Instance, Program
 from .truth import argument, bend, slope
 
 # what a queue of C's or a generator on its way is handed, nothing can follow: a traced value is a number there
-SINKS = ("queue.SimpleQueue", "= writer()")
+SINKS = re.compile(r"queue\.SimpleQueue|= writer(_\d+)?\(\)")  # compositions number their names
 STEPS = 6  # of each descent
 CHANGE_AT = 3  # the surroundings change after so many of them
 LR = 0.03
@@ -376,7 +377,7 @@ class Examination:
     def unharmed(self, check: str, one: Instance, twin: Instance) -> None:
         """Called plainly, f does afterwards what its twin does, and nothing of the library's is left behind in it."""
         check = f"plain after {check}"
-        leaked = "" if any(sink in self.program.text for sink in SINKS) else left_behind(one)
+        leaked = "" if SINKS.search(self.program.text) else left_behind(one)
         if leaked and "import koubai" not in self.program.text:
             self.found("broken", check, f"a {leaked} is left behind")
         for point in self.program.points:

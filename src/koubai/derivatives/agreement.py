@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from koubai.derivatives.differences import Box, into, one_vector
-from koubai.errors import FunctionError, GradientError, TraceError
+from koubai.errors import FunctionError, GradientError, TraceError, quiet
 from koubai.execute.memory import Memory, sweep
 from koubai.graph.trace import Graph, Guard, Node
 
@@ -80,12 +80,11 @@ def cross_check(
     """
     if not all(np.isfinite(leaves[k]).all() for k in active):
         return True
-    eps = max(float(np.finfo(np.asarray(leaves[k]).dtype).eps) for k in active)
-    if single:
-        eps = max(eps, float(np.finfo(np.float32).eps))
-    line = _Line(f, leaves, active, graph, eps, box=box)
+    finest = max(float(np.finfo(np.asarray(leaves[k]).dtype).eps) for k in active)
+    eps = max(finest, float(np.finfo(np.float32).eps)) if single else finest
+    line = _Line(f, leaves, active, graph, finest, box=box)
     at = line.at
-    with np.errstate(all="ignore"):
+    with quiet():
         f0, again = at(0.0), line.asked(0.0)
         # numbers below the smallest normal one have fewer digits, or none
         line.noise = eps * abs(f0) + float(np.finfo(np.float32 if eps > 1e-10 else np.float64).tiny)
@@ -120,14 +119,14 @@ def cross_check(
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
         if looks is not None and looks.doubtful:
-            for beside in (line, _Line(f, leaves, active, graph, eps, 1, box)):  # along one, what is lost may cancel
+            for beside in (line, _Line(f, leaves, active, graph, finest, 1, box)):  # along one, what is lost may cancel
                 beside.noise = noise
                 claimed = beside.slope(gradients)
                 trend = beside.trend(claimed, saw=bool(looks.steps))
                 if trend is None:
                     continue
                 beside.noise = 0.0  # as measured, it may be a stair that x stands beside
-                beside.measure(eps * max(abs(f0), size))
+                beside.measure(finest * max(abs(f0), size))  # a part in float32 may be a small one
                 if not looks.carries or not beside.follows(trend - claimed) or beside.jumps(trend, claimed):
                     raise looks.refusal(where, claimed, trend)
                 beside.measure(noise)
@@ -166,23 +165,34 @@ def directions_of(leaves: Sequence[Any], active: Sequence[int], seed: int = 0) -
 
 
 def check_bend(
-    f: Callable[..., Any], leaves: Sequence[Any], active: Sequence[int], bend: float, where: str, graph: Graph
+    f: Callable[..., Any],
+    leaves: Sequence[Any],
+    active: Sequence[int],
+    product: Callable[[Sequence[Any]], Sequence[Any]],
+    where: str,
+    graph: Graph,
 ) -> None:
-    """Compare ``bend``, the second derivative along `directions_of`, with f itself over long steps.
+    """Compare second derivatives along `directions_of` with f itself over long steps.
 
-    Raises TraceError where the graph does not follow f, as where f is flat at x to first order only.
+    product: the Hessian times what it is given. Raises TraceError where the graph does not follow f, as where f is flat
+    at x to first order only.
     """
-    line = _Line(f, leaves, active, graph, float(np.finfo(np.float64).eps))
-    with np.errstate(all="ignore"):
+    looks = _looks(graph, tuple(active))
+    for seed in (0, 1) if looks.doubtful else (0,):  # along one direction, what is lost may cancel
+        line = _Line(f, leaves, active, graph, float(np.finfo(np.float64).eps), seed)
+        _check_bend(line, line.slope(product(line.directions)), where, looks)
+
+
+def _check_bend(line: _Line, bend: float, where: str, looks: _Looks) -> None:
+    with quiet():
         f0 = line.at(0.0)
-        line.noise = line.eps * abs(f0)
+        line.noise = line.finest * abs(f0)
         line.measure()
         far, near = ((line.at(t) + line.at(-t) - 2 * f0) / t**2 for t in (3 * _TREND, _TREND))
         noise = 4 * line.noise / _TREND**2
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), noise)
         if not steady or not abs(near - bend) > max(3 * abs(near - far), 0.02 * abs(near), 10 * noise):
             return
-        looks = _looks(graph, tuple(active))
         followed = line.follows(near - bend, 2, unseen=not looks.doubtful)
         if not followed or (looks.doubtful and line.jumps(_TREND * near)):
             raise looks.refusal(where, bend, near, "second derivative")
@@ -207,7 +217,8 @@ def _random(where: str, first: Any, second: Any) -> FunctionError:
 class _Line:
     """f, and the graph of it, along one random direction d through the point: ``at(t)`` is f(x + t d).
 
-    directions: d, in the scale of x; noise: how far values of f are off, as far as is known.
+    finest: the least step, relative to x. directions: d, in the scale of x; noise: how far values of f are off, as far
+    as is known.
     """
 
     def __init__(
@@ -216,11 +227,11 @@ class _Line:
         leaves: Sequence[Any],
         active: Sequence[int],
         graph: Graph | None,
-        eps: float,
+        finest: float,
         seed: int = 0,
         box: Box | None = None,
     ) -> None:
-        self.f, self.leaves, self.active, self.graph, self.eps = f, leaves, active, graph, eps
+        self.f, self.leaves, self.active, self.graph, self.finest = f, leaves, active, graph, finest
         self.directions = directions_of(leaves, active, seed)
         self.box = box
         if box is not None:
@@ -332,7 +343,7 @@ class _Line:
         """
         assert self.graph is not None
         lost, t = abs(lost), _TREND
-        while t >= 1e3 * self.eps:
+        while t >= 1e3 * self.finest:
             for side in (t, -t):
                 there = self.moved(side)
                 values = _values(self.graph, there) if self._inside(side, there) else None
@@ -359,7 +370,7 @@ class _Line:
             return self.at(t) - slope * t
 
         low, high = -_TREND, _TREND
-        while high - low > 4 * self.eps:
+        while high - low > 4 * self.finest:
             middle = (low + high) / 2
             if abs(rest(middle) - rest(low)) > abs(rest(high) - rest(middle)):
                 high = middle

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import numpy.typing as npt
 
 from koubai.derivatives.differences import INDEPENDENT, Estimate, estimate
+from koubai.errors import UnknownNameError
 from koubai.parameters import FloatArray, Layout, Parameters, as_pair, as_scalar, flatten
 
 __all__ = ["GradientCheck", "WrongComponent", "check_gradient", "glanced_at"]
@@ -74,7 +75,9 @@ class GradientCheck:
         return "\n".join([*lines, *(f"  warning: {text}" for text in self.warnings)])
 
 
-def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, seed: int = 0) -> GradientCheck:
+def check_gradient(
+    f: Callable[[Any], Any], gradient: Any, x: Parameters, *, seed: int = 0, **unknown: Never
+) -> GradientCheck:
     """Check a gradient: compare it with adaptive differences of f, and name each component that is wrong.
 
         wrong[i]  ⇔  |given[i] − expected[i]| > tolerance[i]
@@ -89,6 +92,8 @@ def check_gradient(f: Callable[[Any], Any], gradient: Any, x: Parameters, *, see
 
     Raises InputError where the gradient has not the form of x, FunctionError where f is not a finite number at x.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(check_gradient, unknown)
     layout, vector = flatten(x, "x")
     if gradient is True:
         both = f
@@ -276,7 +281,7 @@ class _Checker:
         def along(t: float) -> Any:
             point = self.x.copy()
             point[part] += t * signs
-            return self.f(self.layout.view(point))
+            return self.f(self.layout.copy(point))
 
         found = estimate(along, 0.0, "adaptive", None, elementwise=False)
         self.nfev += found.nfev

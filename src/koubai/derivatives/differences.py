@@ -7,12 +7,13 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Never, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, warn
+from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, called, quiet, warn
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten, is_structure
 
 __all__ = [
@@ -257,13 +258,13 @@ def derivative(
     A GradientWarning says that f does not depend on x. Raises InputError for an x, n or h that can't be used,
     UnknownNameError for the method, FunctionError where f does not return one real number or is not finite at x. Where
     f is not finite at x±h, .error is infinite and a warning says so; "adaptive" keeps to the steps and the side where f
-    is finite, and takes an ArithmeticError or ValueError that f raises away from x as a point outside its domain.
+    is finite, and takes whatever f raises away from x as a point outside its domain.
 
     Richardson, "The approximate arithmetical solution by finite differences", Phil. Trans. A 210, 1911;
     Squire and Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40, 1998.
     """
     if unknown:
-        raise UnknownNameError("argument of derivative", next(iter(unknown)), ("f", "x", "n", "method", "h"))
+        raise UnknownNameError.of_argument(derivative, unknown)
     if n not in (1, 2) or isinstance(n, bool):
         raise InputError(f"n must be 1 or 2, the first or the second derivative, got {n!r}")
     return _told(f, estimate(f, x, method, h, elementwise=True, n=n))
@@ -281,7 +282,7 @@ def numerical_gradient(
     h, .error and what raises: as in `derivative`. f never sees the caller's arrays, only copies.
     """
     if unknown:
-        raise UnknownNameError("argument of numerical_gradient", next(iter(unknown)), ("f", "x", "method", "h"))
+        raise UnknownNameError.of_argument(numerical_gradient, unknown)
     return _told(f, estimate(f, x, method, h, elementwise=False))
 
 
@@ -315,7 +316,7 @@ def difference_gradient(
     _check_method(method)
     _check_step(h)
     x = vector.astype(np.float64)
-    with np.errstate(all="ignore"):
+    with quiet():
         sampler = _Sampler(f, layout, x, elementwise=False)
         if fun is not None:
             sampler.know(fun)
@@ -355,7 +356,7 @@ def measured_error(
     if box is not None:
         (direction,) = into(box, [x], [direction], FIRST)
     sampler = _Sampler(f, layout, x, elementwise=False)
-    with np.errstate(all="ignore"):
+    with quiet():
         found = estimate(lambda s: f(layout.copy(x + s * direction)), 0.0, "adaptive", None, elementwise=False)
         step = float(_step(sampler, method, h).min())
     return found.noise / step, found.nfev + sampler.nfev
@@ -403,7 +404,7 @@ def estimate(
     if method == "adaptive" and h is not None:
         raise InputError(f"h = {h!r} goes with the methods of one step; method='adaptive' finds its own steps")
     layout, vector = flatten(x, "x")
-    with np.errstate(all="ignore"):
+    with quiet():
         # in float32 most steps would round away, so f sees float64
         sampler = _Sampler(f, layout, vector.astype(np.float64), elementwise)
         found = _by(method, sampler, h, n)
@@ -439,7 +440,7 @@ def _flat(f: Callable[[Any], Any], at_x: Any, points: list[Any]) -> tuple[bool, 
     """Is f at all the points what it is at x? And the evaluations that this took."""
     for used, point in enumerate(points, 1):
         try:
-            same = bool(np.all(outputs_of(f(point)) == at_x))
+            same = bool(np.all(outputs_of(called(partial(f, point))) == at_x))
         except Exception:  # whatever it says there, it has looked at its argument
             same = False
         if not same:
@@ -475,6 +476,7 @@ class _Sampler:
         self.nfev = 0
         self.eps = EPS
         self.takes_arrays = elementwise
+        self._is_vector = layout.names is None and len(layout.shapes[0]) == 1
         self.flat = True  # was f the same at every point so far?
         self.size, self.near = (
             np.maximum(np.abs(x), 1.0),
@@ -491,7 +493,7 @@ class _Sampler:
         """Return f(x), once for each component. It must be finite: where f has no value it has no derivative."""
         if self._at_x is None:
             count = self.x.size if self.elementwise else 1
-            values = [self._value(i, self.x[i], forgiving=False) for i in range(count)]
+            values = called(lambda: [self._value(i, self.x[i], forgiving=False) for i in range(count)])
             for i, value in enumerate(values):
                 if not math.isfinite(value):
                     point = self._point(i, self.x[i])
@@ -511,8 +513,9 @@ class _Sampler:
             if values is not None:
                 return values
         # f at one coordinate after the other: the values of one ladder are computed close together
+        columned = list(enumerate(columns))
         return np.array(
-            [[self._value(i, s, forgiving) for s in points[:, j].tolist()] for j, i in enumerate(columns)]
+            called(lambda: [[self._value(i, s, forgiving) for s in points[:, j].tolist()] for j, i in columned])
         ).T
 
     def complex_step(self, x: Array, h: Array) -> Array:
@@ -523,9 +526,9 @@ class _Sampler:
             point[i] = complex(x[i], h[i])
             # numbers as Python's own complex: math's functions refuse it, where they would cut np.complex128 short
             alone = self.elementwise or self.layout.is_number
-            shown = complex(point[i]) if alone else self.layout.view(point)
+            shown = complex(point[i]) if alone else self.layout.copy(point)
             self.nfev += 1
-            slopes[i] = _imaginary(self.f(shown)) / h[i]
+            slopes[i] = _imaginary(called(partial(self.f, shown))) / h[i]
         return slopes
 
     def _all_at_once(self, points: Array, columns: npt.NDArray[np.intp], forgiving: bool) -> Array | None:
@@ -533,10 +536,13 @@ class _Sampler:
         flat = points.ravel()
         # the outermost points and two of the innermost: a branch on the whole array can't agree with all of them
         spots = sorted({int(flat.argmin()), int(flat.argmax()), flat.size - 1, flat.size - columns.size})
-        single = np.array([self._value(columns[k % columns.size], flat[k], forgiving) for k in spots])
+        where = [columns[k % columns.size] for k in spots]
+        single = np.array(
+            called(lambda: [self._value(i, s, forgiving) for i, s in zip(where, flat[spots].tolist(), strict=True)])
+        )
         try:
             self.nfev += 1
-            values = np.asarray(self.f(flat.copy()))
+            values = np.asarray(called(lambda: self.f(flat.copy())))
         except Exception:  # f was promised numbers, so whatever it says to an array does not count
             self.takes_arrays = False
             return None
@@ -560,7 +566,7 @@ class _Sampler:
         self.nfev += 1
         try:
             return self._keep_eps(as_scalar(self.f(point)))
-        except (ArithmeticError, ValueError):  # also a complex root, say, which as_scalar refuses
+        except Exception:  # also a complex root, say, which as_scalar refuses
             if forgiving:
                 return math.nan
             raise
@@ -573,7 +579,8 @@ class _Sampler:
         return self._show(point)
 
     def _show(self, vector: Array) -> Any:
-        return vector[0] if self.layout.is_number else self.layout.view(vector)
+        """Return a vector made for this call in the caller's form, in arrays of their own as the caller's may be."""
+        return vector if self._is_vector else self.layout.copy(vector)
 
     def _keep_eps(self, value: np.floating[Any]) -> float:
         if value.itemsize < 8:
@@ -640,13 +647,13 @@ class _Outputs(_Directions):
             self.nfev += 1
             at_x = self.at_x()
             try:
-                value = outputs_of(self.f(self._point(0, s)))
+                value = outputs_of(called(lambda: self.f(self._point(0, s))))
                 if value.size != at_x.size:
                     raise FunctionError(f"f returned {at_x.size} numbers at x, and {value.size} near x")
                 self._rows[s] = value.ravel().astype(np.float64)
                 if value.dtype.itemsize < 8:
                     self.eps = max(self.eps, _rounding_of(value.dtype))
-            except (ArithmeticError, ValueError):
+            except Exception:
                 if not forgiving:
                     raise
                 self._rows[s] = np.full(at_x.size, math.nan)
@@ -656,7 +663,7 @@ class _Outputs(_Directions):
     def complex_step(self, x: Array, h: Array) -> Array:
         shift = complex(x[0], h[0])
         self.nfev += 1
-        value = np.asarray(self.f(self._show(self.base + shift * self.directions[0])))
+        value = np.asarray(called(lambda: self.f(self._show(self.base + shift * self.directions[0]))))
         return np.asarray((value.imag if value.dtype.kind == "c" else np.zeros(x.size)).ravel() / h[0])
 
 
@@ -705,8 +712,8 @@ def difference_jacobian(
     _check_method(method)
     units = np.diag(_powers(x)) if directions is None else directions
     scale = np.diag(units) if directions is None else np.ones(len(units))
-    with np.errstate(all="ignore"):
-        at_x = outputs_of(f(layout.copy(x)))
+    with quiet():
+        at_x = outputs_of(called(lambda: f(layout.copy(x))))
         shape, at_x = at_x.shape, at_x.ravel()
         if not np.isfinite(at_x).all():
             k = int(np.flatnonzero(~np.isfinite(at_x))[0])
@@ -769,7 +776,7 @@ def difference_hvp(f: Callable[[Any], Any], layout: Layout, x: Array, v: Array, 
 
 def _along(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array, method: str) -> Differences:
     """Return the second derivatives of f along the directions."""
-    with np.errstate(all="ignore"):
+    with quiet():
         sampler = _Directions(f, layout, x, directions)
         found = _by(method, sampler, None, 2)
         flat, used = _flat(f, sampler.at_x()[0], [layout.copy(p) for p in _far(x)]) if sampler.flat else (False, 0)
@@ -797,8 +804,9 @@ def _of_complex_gradient(f: Callable[[Any], Any], layout: Layout, x: Array, dire
     found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive", directions)
     nfev, told = x.size * found.nfev, found.of_slopes().warnings
     if told != found.warnings:
-        with np.errstate(all="ignore"):
-            flat, used = _flat(f, outputs_of(f(layout.copy(x))), [layout.copy(p) for p in _far(x)])
+        with quiet():
+            at_x = outputs_of(called(lambda: f(layout.copy(x))))
+            flat, used = _flat(f, at_x, [layout.copy(p) for p in _far(x)])
         nfev, told = nfev + 1 + used, found.warnings if flat else told
     return replace(found, nfev=nfev, warnings=told)
 

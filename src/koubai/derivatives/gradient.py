@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Never
 
 import numpy as np
 
@@ -317,7 +317,7 @@ def direct(args):
 
 
 def value_and_grad(
-    f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto"
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto", **unknown: Never
 ) -> Callable[..., tuple[Any, Any]]:
     """Value and gradient: a function of the same arguments as f that returns (f(x), ∇f(x)).
 
@@ -334,6 +334,8 @@ def value_and_grad(
     not has its own gradient. Where there is none though f is finite, as of sqrt(x) at 0, the result is inf or nan and
     a GradientWarning names the operation and its line.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(value_and_grad, unknown)
     return Differentiated(f, argnums, method)
 
 
@@ -348,8 +350,12 @@ class _Gradient:
         return self.source(*args, **kwargs)[1]
 
 
-def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto") -> Callable[..., Any]:
+def grad(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto", **unknown: Never
+) -> Callable[..., Any]:
     """Gradient: a function of the same arguments as f that returns ∇f(x). See `value_and_grad` for everything else."""
+    if unknown:
+        raise UnknownNameError.of_argument(grad, unknown)
     return _Gradient(Differentiated(f, argnums, method))
 
 
@@ -477,7 +483,7 @@ class _HessianVector(_Higher):
         return rebuilt(x, iter(found)) if alone is None else alone.rows(found, ())
 
 
-def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:
+def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto", **unknown: Never) -> Callable[..., Any]:
     """Hessian-vector product: a function (x, v) → ∇²f(x) v, without forming the Hessian.
 
     v: of the form of x; f's other arguments follow after v: ``hvp(f)(x, v, data)``. By reverse mode twice.
@@ -485,6 +491,8 @@ def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Cal
 
     Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 1994.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(hvp, unknown)
     return _HessianVector(f, argnums, method)
 
 
@@ -532,7 +540,7 @@ class _Hessian(_Higher):
         return difference_jacobian(slopes, alone.layout, alone.x, method).of_slopes().symmetric()
 
 
-def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:
+def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto", **unknown: Never) -> Callable[..., Any]:
     """Hessian: a function of the same arguments as f that returns the matrix of second derivatives of f at x.
 
         H[i, j] = ∂²f / ∂x[i] ∂x[j]
@@ -545,6 +553,8 @@ def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") ->
     of f (`koubai.derivative` with n = 2 has the formulas), and symmetric. A GradientWarning says where differences tell
     the result only roughly.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(hessian, unknown)
     return _Hessian(f, argnums, method)
 
 
@@ -604,7 +614,7 @@ class _Jacobian(_Higher):
         return rebuilt(args[_position(self.number, args)], iter(shaped))
 
 
-def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -> Callable[..., Any]:
+def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto", **unknown: Never) -> Callable[..., Any]:
     """Jacobian: a function of the same arguments as f that returns the derivatives of all outputs at x.
 
         J[i, j] = ∂f[i] / ∂x[j]
@@ -612,4 +622,6 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto") -
     f returns an array of any shape; the result has that shape followed by x's (for a structure of arrays, one of such).
     One reverse pass an output element; method: as of `hessian`, with one ladder of steps an element of x.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(jacobian, unknown)
     return _Jacobian(f, argnums, method)

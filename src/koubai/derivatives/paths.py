@@ -13,7 +13,7 @@ import numpy as np
 from koubai.derivatives.agreement import check_bend, cross_check, directions_of
 from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Settler, all_finite, may_fail
-from koubai.errors import GradientWarning, TraceError, warn
+from koubai.errors import GradientWarning, TraceError, called, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.graph.call import Leaves, Recorded, record_call, replay
@@ -397,7 +397,12 @@ class Paths:
         what = f"the gradient of {self.name}"
         cross_check(slope, leaves.values, active, value, products, what, single, slopes, stairs=False)
         if not single:
-            check_bend(self._plain(leaves), leaves.values, active, _times(products, seeds), self.name, graph)
+
+            def product(vectors: Sequence[Any]) -> Sequence[Any]:
+                seeds = [v.astype(leaves.values[k].dtype)[()] for k, v in zip(active, vectors, strict=True)]
+                return path.run(leaves, *seeds)[0]  # type: ignore[no-any-return]
+
+            check_bend(self._plain(leaves), leaves.values, active, product, self.name, graph)
 
     def _verify_product(self, path: Path, leaves: Leaves, graph: Graph) -> None:
         """Compare a product of cotangents with the Jacobian of the path with one number made of all that f returns."""
@@ -419,9 +424,9 @@ class Paths:
         path.agrees = all_finite(products)
 
         def asked(*values: Any) -> float:
-            args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
             self.nfev += 1
-            return _times([np.where(finite, np.asarray(self.f(*args, **kwargs), np.float64), 0.0)], [weights])
+            y = called(lambda: self._own(leaves, values))
+            return _times([np.where(finite, np.asarray(y, np.float64), 0.0)], [weights])
 
         whole = _weighted(graph, graph.outputs, [weights]) if finite.all() else None
         value = _times([np.where(finite, y, 0.0)], [weights])
@@ -430,11 +435,15 @@ class Paths:
 
     def _plain(self, leaves: Leaves) -> Callable[..., float]:
         def f(*values: Any) -> float:
-            args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
             self.nfev += 1
-            return float(as_scalar(self.f(*args, **kwargs)))
+            return float(as_scalar(called(lambda: self._own(leaves, values))))
 
         return f
+
+    def _own(self, leaves: Leaves, values: Sequence[Any]) -> Any:
+        """Return what f itself gives for copies of these arrays."""
+        args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
+        return self.f(*args, **kwargs)
 
 
 def _times(parts: Sequence[Any], weights: Sequence[Any]) -> float:

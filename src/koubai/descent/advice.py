@@ -12,6 +12,7 @@ from koubai.descent.objective import Bounds, Objective
 from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.record import Status
 from koubai.descent.stopping import Point, Stopping, Verdict, norm
+from koubai.errors import quiet
 
 __all__ = ["advised"]
 
@@ -31,7 +32,7 @@ def advised(
         return verdict
     steps = max(5, min(STEPS, end.t // 20)) if verdict.status is Status.max_steps else STEPS
     trials = _Trials(objective, optimizer, bounds, stopping.start, steps)
-    with np.errstate(all="ignore"):
+    with quiet():
         if verdict.status is Status.max_steps:
             told = _of_a_slow_one(trials, stopping, end, state)
         else:
@@ -138,7 +139,7 @@ class _Trials:
 
     def _end(self, lr: float) -> float:
         optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr
+        optimizer.lr = lr  # type: ignore[misc]  # checked by __setattr__
         point, state = self.start, optimizer.init(self.start.x, self.objective.layout)
         for t in range(1, self.steps + 1):
             after = self._step(optimizer, point, state, t)

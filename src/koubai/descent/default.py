@@ -14,6 +14,7 @@ put in their place leave the way open. 100 parameters are where 100 forward pass
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from koubai.descent.objective import Objective
@@ -33,6 +34,11 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
 
     Raises InputError for what is no optimizer, and where lr is given twice.
     """
+    if isinstance(optimizer, tuple | list | Real):  # SciPy's third argument is args, and others' the rate
+        fix = f"lr={optimizer!r}" if isinstance(optimizer, Real) else "args=(…), what f takes after x"
+        raise InputError(
+            f"optimizer must be an optimizer object or a name such as 'sgd', got {optimizer!r}; write {fix}"
+        )
     if lr is not None:
         if isinstance(optimizer, Optimizer):
             raise InputError(

@@ -44,7 +44,7 @@ def standing_still(objective: Objective, stopping: Stopping, bounds: Bounds | No
         else:
             why = "lr × gradient is below the rounding of x, and f still falls: use a larger lr, or optimizer='lbfgs'"
         return Verdict(Status.stalled, f"{kept}: {why} ({told})")
-    if objective.is_flat(point.x):
+    if objective.is_flat(point):
         return Verdict(Status.stalled, f"{kept}: f = {point.fun:.6g} does not change at all around x ({told})")
     if about.is_steep:
         return Verdict(

@@ -39,8 +39,8 @@ from koubai.descent.record import (
 )
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
-from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError
-from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite
+from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite, plain
 
 if TYPE_CHECKING:
     from koubai.descent.program import Engine
@@ -108,7 +108,7 @@ def minimize(
     through, with the step and x as a note.
     """
     if unknown:
-        raise UnknownNameError("argument of minimize", next(iter(unknown)), (*_ARGUMENTS, "on_step", "progress"))
+        raise UnknownNameError.of_argument(minimize, unknown)
     descent = _Descent.prepare(
         f, x0, optimizer, lr=lr, args=args, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol,
         target=target, bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
@@ -139,8 +139,7 @@ def resume(
     the checkpoint than they gave then, and where what is needed is not given.
     """
     if unknown:
-        known = tuple(inspect.signature(resume).parameters)[:-1]
-        raise UnknownNameError("argument of resume", next(iter(unknown)), known)
+        raise UnknownNameError.of_argument(resume, unknown)
     return _driven(_Descent.restore(path, f, args, grad, optimizer, batches, max_steps), on_step, progress)
 
 
@@ -180,7 +179,7 @@ def iterate(
     """
     for name in options:
         if name not in _OPTIONS:
-            raise UnknownNameError("argument of iterate", name, _ARGUMENTS)
+            raise UnknownNameError("argument of iterate", name, ("f", "x0", "optimizer", *_OPTIONS))
     descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | options)
 
     def steps() -> Generator[Step, None, Run]:
@@ -199,9 +198,6 @@ _OPTIONS: dict[str, Any] = {
     for name, parameter in inspect.signature(minimize).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name not in ("on_step", "progress")
 }
-
-
-_ARGUMENTS = ("f", "x0", "optimizer", *_OPTIONS)
 
 
 @dataclass
@@ -274,7 +270,7 @@ class _Descent:
             "grad": "user" if callable(grad) or grad is True else grad,
             "bounds": None if limits is None else limits.pairs(),
             "record": record,
-            **stopping,
+            **{name: plain(value) for name, value in stopping.items()},
         }
         return cls(
             Objective(f, grad, layout, limits, args),
@@ -285,7 +281,7 @@ class _Descent:
             Recorder(layout, record, steps=int(stopping["max_steps"])),
             limits,
             feed,
-            seed,
+            plain(seed),
             options,
             _Checkpoint.read(checkpoint),
             why,
@@ -334,14 +330,14 @@ class _Descent:
 
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
-        with np.errstate(all="ignore"):  # norms near the largest number
+        with quiet():  # norms near the largest number
             verdict = self.stopping.check(point, self.optimizer.promise(self.state))
             if verdict is not None and verdict.status is Status.stalled and self.stopping.stands_still:
                 verdict = standing_still(self.objective, self.stopping, self.bounds, point)
             if verdict is not None and verdict.status.success:
                 flat = self.objective.independent or self.objective.disagreement
                 if verdict.status is Status.converged:
-                    flat = flat or self.objective.flat_by_construction(point.x)
+                    flat = flat or self.objective.flat_by_construction(point)
                 verdict = Verdict(Status.stalled, flat) if flat else verdict
             if verdict is not None and verdict.status is Status.converged and point.t > 0 and self.feed is None:
                 verdict = self._above_the_best(point) or verdict
@@ -397,7 +393,7 @@ class _Descent:
             again = self._evaluate(point.t, point.x)  # a search compares f there with f here
             point = again if again.is_finite else point
         trials: list[Point] = []  # the points that a line search evaluates on its way
-        with np.errstate(all="ignore"):
+        with quiet():
             x, state = self.optimizer.step(
                 point.x, point.g, self.state, point.t + 1, self.lr,
                 fun=point.fun, evaluate=partial(self._trial, trials, point.t + 1), layout=self.layout,
@@ -477,7 +473,7 @@ class _Descent:
         """
         if self.objective.executor == "python" or self.feed is not None:
             return point
-        with np.errstate(all="ignore"):
+        with quiet():
             fun = float(self.objective.value(point.x))
         if not self.objective.agrees(fun, point):
             again = self.objective.evaluate(point.t, point.x)
@@ -651,7 +647,7 @@ class _Descent:
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
             chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
-            options | {"max_steps": limit}, _Checkpoint.read(path), header["optimizer_reason"],
+            options | {"max_steps": plain(limit)}, _Checkpoint.read(path), header["optimizer_reason"],
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
@@ -740,6 +736,7 @@ class _Checkpoint:
         path, every = checkpoint if isinstance(checkpoint, tuple) and len(checkpoint) == 2 else (checkpoint, 10.0)
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"checkpoint must be a file's path or (path, every), got {checkpoint!r}")
+        every = plain(every)
         if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < np.inf:
             raise InputError(f"checkpoint: every must be a number of steps (int) or seconds (float) > 0, got {every!r}")
         if not Path(path).absolute().parent.is_dir():

@@ -20,7 +20,7 @@ from koubai.descent.program import descent_graphs
 from koubai.descent.record import Status
 from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import GROWTH
-from koubai.errors import FunctionError, GradientError, InputError, TraceError
+from koubai.errors import FunctionError, GradientError, InputError, TraceError, quiet
 from koubai.execute import lanes, library
 from koubai.execute.elements import Unsuitable
 from koubai.graph.formula import traced
@@ -197,7 +197,7 @@ class _Work:
                 keep=True,
                 box=None if self.bounds is None else (self.bounds.low, self.bounds.high),
             )
-            with np.errstate(all="ignore"):
+            with quiet():
                 program(self.layout.copy(x))
             self.path = program.path(self.layout.copy(x))
             if self.path is None:

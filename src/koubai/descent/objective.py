@@ -22,6 +22,7 @@ from koubai.derivatives.differences import (
     measured_error,
 )
 from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.paths import RAISED
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, weight
 from koubai.descent.stopping import Point, shown
@@ -33,6 +34,8 @@ from koubai.errors import (
     InputError,
     TraceError,
     UnknownNameError,
+    called,
+    quiet,
     warn,
 )
 from koubai.graph.call import Leaves
@@ -83,11 +86,11 @@ class Objective:
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
 
-    def flat_by_construction(self, x: FloatArray) -> str:
+    def flat_by_construction(self, point: Point) -> str:
         """Return what is to be said where f follows x in steps only: its derivative is 0 wherever it has one."""
-        path, name = self.path(x), getattr(self.f, "__name__", "f")
+        path, name = self.path(point.x), getattr(self.f, "__name__", "f")
         if path is None:
-            if self.program is not None or callable(self.grad) or not self.is_flat(x):
+            if self.source in ("user", "backprop") or not self.is_flat(point):
                 return ""
             return (
                 f"{name} does not change at all around x: it is flat there, or follows x in steps, "
@@ -99,14 +102,13 @@ class Objective:
             f"{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum"
         )
 
-    def is_flat(self, x: FloatArray) -> bool:
+    def is_flat(self, point: Point) -> bool:
         """Tell whether f is the same number at four distances, at each of which a minimum shows."""
-        width = float(np.max(np.abs(x))) or 1.0
+        x, width = point.x, float(np.max(np.abs(point.x))) or 1.0
         aside = width * np.random.default_rng(0).choice([-1.0, 1.0], x.size).astype(x.dtype)
-        here = self.value(x)
         for h in (1e-6, 1e-5, 1e-4, 1e-3):
             there = x + h * aside
-            if self.value(there if self.bounds is None else self.bounds.project(there)) != here:
+            if self.value(there if self.bounds is None else self.bounds.project(there)) != point.fun:
                 return False
         return True
 
@@ -154,13 +156,13 @@ class Objective:
     def value(self, x: FloatArray) -> np.floating[Any]:
         """Return f at ``x``, from the user's function itself."""
         self.nfev += 1
-        value = self.f(self.layout.copy(x), *self.batch)
+        value = called(lambda: self.f(self.layout.copy(x), *self.batch))
         return as_scalar(value if self.grad is not True else as_pair(value)[0])
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
         error, stuck, self.told, self._moved = 0.0, _NOWHERE, "", t > 0
-        with np.errstate(all="ignore"):  # the stopping rules look for what is not finite; warnings would only repeat it
+        with quiet():  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
                 if backprop is not None:
@@ -170,7 +172,8 @@ class Objective:
                 elif not np.isfinite(fun := self.value(x)):  # differences around such a point are wasted
                     g = np.full_like(x, np.nan)
                 elif callable(self.grad):
-                    value = self.grad(self.layout.copy(x), *self.batch)
+                    gradient = self.grad
+                    value = called(lambda: gradient(self.layout.copy(x), *self.batch))
                     g, error, stuck = self._own_gradient(x, value, "the gradient that grad returned")
                 else:
                     method = self._method
@@ -300,7 +303,11 @@ class Objective:
         if path is None:
             return False
         leaves = Leaves.of(self.f, [self.layout.view(point.x), *self.batch], {}, (0,))
-        return difference <= 1e3 * eps * largest_of(run_nodes(path.graph, leaves.values))
+        try:
+            values = run_nodes(path.graph, leaves.values)
+        except RAISED:  # the path is another one than that of the point
+            return False
+        return difference <= 1e3 * eps * largest_of(values)
 
     def has_changed(self, x: FloatArray) -> bool:
         """Tell whether something that f reads from outside has changed, of all that can be watched."""
@@ -320,7 +327,7 @@ class Objective:
         along = partial(self._plain, *self.batch)
         inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, "adaptive")
         try:
-            with np.errstate(all="ignore"):
+            with quiet():
                 wrong, used = glanced_at(inside or along, self.layout, point.x, point.g)
         except (FunctionError, ArithmeticError, ValueError):  # f ends near x0: nothing can be said
             return
@@ -341,7 +348,7 @@ class Objective:
     def _both(self, x: FloatArray) -> tuple[np.floating[Any], FloatArray, float, Mask]:
         """Return f and its gradient from one call of an f that gives both."""
         self.nfev += 1
-        value, g = as_pair(self.f(self.layout.copy(x), *self.batch))
+        value, g = as_pair(called(lambda: self.f(self.layout.copy(x), *self.batch)))
         if not np.isfinite(fun := as_scalar(value)):
             return fun, np.full_like(x, np.nan), 0.0, _NOWHERE
         return fun, *self._own_gradient(x, g, "the gradient that f returned")
@@ -451,12 +458,12 @@ class _Inside:
         inside = np.clip(there, low, high)
         beyond = there - inside
         if not beyond.any():
-            return self._asked(p if np.array_equal(x, there) else self.layout.view(there))
+            return self._asked(p if np.array_equal(x, there) else self.layout.copy(there))
         if self.method == "adaptive":
             raise ArithmeticError("outside the bounds")  # as f where it ends
         points = [inside - k * beyond for k in range(4)]
         count = next((k for k, point in enumerate(points) if (point < low).any() or (point > high).any()), 4)
-        values = [self._asked(self.layout.view(point)) for point in points[:count]]
+        values = [self._asked(self.layout.copy(point)) for point in points[:count]]
         signs = [(-1) ** k * math.comb(count, k + 1) for k in range(count)]
         return sum(sign * value for sign, value in zip(signs, values, strict=True)) if count > 1 else np.nan
 

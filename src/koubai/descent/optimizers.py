@@ -8,10 +8,13 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -20,7 +23,8 @@ from koubai.descent.rules import CHOICES, INTERVALS, RULES, Rule
 from koubai.descent.schedules import Memory, Schedule
 from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError, warn
 from koubai.execute.choose import choose_fused
-from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, members
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, members, real_array
+from koubai.synonyms import no_attribute
 
 if TYPE_CHECKING:
     from koubai.descent.fused import Fused
@@ -44,6 +48,7 @@ OPTIONS: dict[str, Any] = {
     "decoupled_weight_decay": False,
     "clipvalue": None,
     "clipnorm": None,
+    "groups": None,
 }
 
 # What a framework does to every optimizer: whether weight decay is apart from the gradient, and how clipnorm clips: to
@@ -162,8 +167,35 @@ def _defaults_of(name: str, semantics: str) -> dict[str, Any]:
     if "weight_decay" in own:
         options = {name: value for name, value in options.items() if "weight_decay" not in name}
     elif "evaluate" in rule.uses:
-        del options["decoupled_weight_decay"]
+        del options["decoupled_weight_decay"], options["groups"]
     return own | options | SEMANTICS[rule_name][semantics] | preset | framework.get(semantics, {})
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Parameters that are updated with the same settings.
+
+    optimizer: what updates them, None where they are frozen; lr: their own rate, None for that of the others; slices:
+    where they lie in the flat vector; layout: of their arrays, None where nobody asks.
+    """
+
+    optimizer: Optimizer | None
+    lr: float | None
+    slices: tuple[slice, ...]
+    layout: Layout | None
+
+    def of(self, vector: Any) -> Any:
+        """Return the group's part of the flat ``vector``."""
+        parts = [vector[part] for part in self.slices]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def spread(self, values: Any) -> Iterator[tuple[int, Any]]:
+        """Yield the group's values with where they begin in the flat vector."""
+        begin = 0
+        for part in self.slices:
+            size = part.stop - part.start
+            yield part.start, values[begin : begin + size]
+            begin += size
 
 
 class Optimizer:
@@ -173,10 +205,16 @@ class Optimizer:
     semantics: whose formula and defaults: "torch", "keras" or "optax". The other hyperparameters are the rule's, by
     keyword, and these: weight_decay, added to the gradient, or with decoupled_weight_decay taken off x before the step
     (x -= lr * weight_decay * x); clipvalue and clipnorm, the largest |component| and the largest norm of a gradient.
-    For rules that evaluate f themselves (line searches, L-BFGS), weight decay adds weight_decay / 2 * |x|**2 to f, and
-    the clipped gradient of that sum gives the direction; the slopes and curvatures that they use are never clipped.
+    groups: settings of their own for the parameters whose names a pattern matches, as in
+    ``groups={"*.b": dict(weight_decay=0), "0.*": dict(lr=0)}``: * stands for any text, ? for one character; where
+    several match, all count, the later ones first. lr=0 freezes; an lr beside a schedule follows it in proportion.
+    Names are the keys of a dict, of a network "0.W", "0.b", …; an array alone is called "x".
+    For rules that evaluate f themselves (line searches, L-BFGS), there are no groups, and weight decay adds
+    weight_decay / 2 * |x|**2 to f, and the clipped gradient of that sum gives the direction; the slopes and curvatures
+    that they use are never clipped.
 
-    A descent keeps its own state, so one object serves many runs; only `update` uses the state inside the object.
+    A descent keeps its own state, so one object serves many runs; only `update` uses the state inside the object. lr
+    and every hyperparameter can be read and set by its name, as in ``optimizer.momentum = 0.9``.
     Raises InputError for an unknown hyperparameter or a value outside its range.
     """
 
@@ -185,68 +223,158 @@ class Optimizer:
 
     def __init__(self, lr: Rate | None = None, *, semantics: str | None = None, **hyperparameters: Any) -> None:
         frameworks = SEMANTICS[self.rule.name]
-        self.semantics = next(iter(frameworks)) if semantics is None else semantics
-        if self.semantics not in frameworks:
-            if self.semantics in FRAMEWORKS:
-                raise InputError(
-                    f"{self.semantics} has no {type(self).__name__}; use semantics={' or '.join(map(repr, frameworks))}"
-                )
-            raise UnknownNameError("semantics", self.semantics, frameworks)
-        self._configure(_defaults(self.name, self.semantics)["lr"] if lr is None else lr, hyperparameters)
+        self._semantics = next(iter(frameworks)) if semantics is None else semantics
+        if self._semantics not in frameworks:
+            if self._semantics in FRAMEWORKS:
+                there = " or ".join(map(repr, frameworks))
+                raise InputError(f"{self._semantics} has no {type(self).__name__}; use semantics={there}")
+            raise UnknownNameError("semantics", self._semantics, frameworks)
+        self._configure(_defaults(self.name, self._semantics)["lr"] if lr is None else lr, hyperparameters)
         self._forget()
 
     def _configure(self, lr: Rate, hyperparameters: Mapping[str, Any]) -> None:
-        """Check and set every hyperparameter."""
-        owner, defaults = type(self).__name__, _defaults(self.name, self.semantics)
+        """Check every hyperparameter, then set them all."""
+        owner, defaults = type(self).__name__, _defaults(self.name, self._semantics)
         for name in hyperparameters:
             if name not in defaults or name == "lr":
                 raise UnknownNameError(f"{owner} hyperparameter", name, defaults)
         values = {name: value for name, value in (defaults | dict(hyperparameters)).items() if name != "lr"}
-        self.lr: Rate = lr if callable(lr) else _checked(self.rule.name, "lr", lr, owner)
-        self.hyperparameters = {
-            name: _checked(self.rule.name, name, value, owner, like=defaults[name]) for name, value in values.items()
+        rate: Rate = lr if callable(lr) else _checked(self.rule.name, "lr", lr, owner)
+        hyper = {
+            name: _checked(self.rule.name, name, value, owner, like=defaults[name])
+            for name, value in values.items()
+            if name != "groups"
         }
-        if values["clipvalue"] is not None and values["clipnorm"] is not None:
+        if hyper["clipvalue"] is not None and hyper["clipnorm"] is not None:
             raise InputError(f"{owner}: give clipvalue or clipnorm, not both")
-        low, high = values.get("step_min"), values.get("step_max")
+        low, high = hyper.get("step_min"), hyper.get("step_max")
         if low is not None and high is not None and not low < high:
             raise InputError(f"{owner}: step_min {low!r} must be below step_max {high!r}")
-        self._looks_at_f = "fun" in self.rule.uses or (isinstance(lr, Schedule) and lr.start() != ())
+        if "groups" in values:
+            hyper["groups"] = self._checked_groups(values["groups"], defaults)
+        self._lr, self._hyper = rate, hyper
+        self._looks_at_f = "fun" in self.rule.uses or (isinstance(rate, Schedule) and rate.start() != ())
         self._evaluates = "evaluate" in self.rule.uses
-        self._clips = self.hyperparameters["clipvalue"] is not None or self.hyperparameters["clipnorm"] is not None
-        self._own = {name: value for name, value in self.hyperparameters.items() if name in self.rule.defaults}
+        self._clips = hyper["clipvalue"] is not None or hyper["clipnorm"] is not None
+        self._own = {name: value for name, value in hyper.items() if name in self.rule.defaults}
+        self._plans: dict[Any, Any] = {}  # the groups by the layout of the parameters
+
+    def _checked_groups(self, groups: Any, defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+        """Return the settings by pattern as plain Python values. Raises InputError where they can't be used."""
+        if groups is None:
+            return None
+        owner = type(self).__name__
+        if not isinstance(groups, Mapping) or not all(
+            isinstance(pattern, str) and isinstance(own, Mapping) for pattern, own in groups.items()
+        ):
+            raise InputError(
+                f"{owner}: groups must be a dict of name pattern → settings, as in {{'*.b': dict(weight_decay=0)}}, "
+                f"got {groups!r}"
+            )
+        known = [name for name in defaults if name not in ("groups", "clipvalue", "clipnorm")]
+        checked: dict[str, dict[str, Any]] = {}
+        for pattern, settings in groups.items():
+            checked[pattern] = {}
+            for name, value in settings.items():
+                where = f"{owner}: groups[{pattern!r}]"
+                if name not in known:
+                    raise UnknownNameError(f"setting of {where}", name, known)
+                if name != "lr":
+                    value = _checked(self.rule.name, name, value, where, like=defaults[name])
+                elif isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                    raise InputError(
+                        f"{where}: lr must be a finite number ≥ 0, got {value!r}; beside a schedule it follows it in "
+                        "proportion"
+                    )
+                checked[pattern][name] = float(value) if name == "lr" else value
+        return checked or None
+
+    # -- attributes ---------------------------------------------------------------------------------------------------
+
+    @property
+    def semantics(self) -> str:
+        return self._semantics
+
+    @property
+    def lr(self) -> Rate:
+        return self._lr
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """Every hyperparameter but lr, to be read; set them by name."""
+        return MappingProxyType(self._hyper)
+
+    def __getattr__(self, name: str) -> Any:
+        hyper = self.__dict__.get("_hyper", {})
+        if name in hyper:
+            return hyper[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set lr or a hyperparameter, checked; nothing else can be set. The state stays."""
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        elif name == "lr":
+            self._configure(value, self._hyper)
+        elif name in self._hyper:
+            before = self._lr, self._hyper
+            self._configure(self._lr, self._hyper | {name: value})
+            try:
+                self._refit()
+            except InputError:  # groups that the parameters don't have
+                self._configure(*before)
+                raise
+        elif name in ("semantics", "hyperparameters", "rule", "name"):
+            raise InputError(f"{type(self).__name__}: {name} can't be changed; make another optimizer")
+        else:
+            raise UnknownNameError(f"{type(self).__name__} hyperparameter", name, ["lr", *self._hyper])
 
     # -- the rate -----------------------------------------------------------------------------------------------------
 
     def lr_at(self, t: int) -> float:
         """Return the rate of the update that follows step ``t`` = 0, 1, … Raises InputError if it is no rate."""
-        return self.rate(t, self.lr.start() if isinstance(self.lr, Schedule) else ())
+        return self.rate(t, self._lr.start() if isinstance(self._lr, Schedule) else ())
 
     def rate(self, t: int, memory: Memory) -> float:
         """Return the rate of the update that follows step ``t``; memory: what `observe` returned there."""
-        if not callable(self.lr):
-            return self.lr
-        lr = self.lr.rate(t, memory) if isinstance(self.lr, Schedule) else self.lr(t)
+        if not callable(self._lr):
+            return self._lr
+        lr = self._lr.rate(t, memory) if isinstance(self._lr, Schedule) else self._lr(t)
         if isinstance(lr, bool) or not isinstance(lr, Real) or not (math.isfinite(lr) and lr >= 0):
             raise InputError(f"the learning rate schedule gave {lr!r} at step {t}; it must give a finite number ≥ 0")
         return float(lr)
 
     def observe(self, memory: Memory | None, t: int, fun: float) -> Memory:
         """Return what the schedule remembers after f was ``fun`` at step ``t``; memory None: nothing yet."""
-        if not isinstance(self.lr, Schedule):
+        if not isinstance(self._lr, Schedule):
             return ()
-        return self.lr.observe(self.lr.start() if memory is None else memory, t, fun)
+        return self._lr.observe(self._lr.start() if memory is None else memory, t, fun)
 
     # -- one descent's updates: pure, with the state outside ----------------------------------------------------------
 
     def init(self, x: FloatArray, layout: Layout | None = None) -> State:
         """Return the state before the first update at the flat ``x``, whose arrays lie as ``layout`` says."""
+        if self._groups:
+            return tuple(
+                array
+                for group in self._grouped(layout, x.size)
+                if group.optimizer is not None
+                for array in group.optimizer.init(group.of(x), group.layout)
+            )
         hyper = {"lr": self.lr_at(0), **self._own}
         parts = _parts(x, layout) if self.rule.scope == "tensor" else [x]
         return tuple(array for part in parts for array in self.rule.start(part, hyper))
 
     def state_names(self, layout: Layout | None = None) -> tuple[str, ...]:
-        """Return a name for each array of the state: "m", or "W.m" where each array of a dict has its own."""
+        """Return a name for each array of the state: "m", or "W.m" where each array or group of a dict has its own."""
+        if self._groups:
+            size = 1 if layout is None else layout.size
+            return tuple(
+                name if "." in name or group.layout is None else f"{'+'.join(group.layout.names or ('x',))}.{name}"
+                for group in self._grouped(layout, size)
+                if group.optimizer is not None
+                for name in group.optimizer.state_names(group.layout)
+            )
         if self.rule.scope != "tensor" or layout is None or layout.names is None:
             return self.rule.state
         return tuple(f"{name}.{array}" for name in layout.names for array in self.rule.state)
@@ -272,7 +400,9 @@ class Optimizer:
         that returns the residuals and their Jacobian, for least squares. layout: the arrays that lie in x, for rules
         that look at whole arrays.
         """
-        decay = 0.0 if "weight_decay" in self._own else self.hyperparameters["weight_decay"]
+        if self._groups:
+            return self._grouped_step(x, g, state, t, lr, fun, layout)
+        decay = 0.0 if "weight_decay" in self._own else self._hyper["weight_decay"]
         if decay and self._evaluates:
             fun, g = fun + decay / 2 * float(np.sum(x * x)), g + decay * x
             evaluate = evaluate and _decayed(evaluate, decay)
@@ -281,7 +411,7 @@ class Optimizer:
         if self._clips:
             g = self._clipped(g, layout)
         if decay and not self._evaluates:
-            if self.hyperparameters["decoupled_weight_decay"]:
+            if self._hyper["decoupled_weight_decay"]:
                 x = x * (1 - lr * decay)
             else:
                 g = g + decay * x
@@ -294,20 +424,131 @@ class Optimizer:
             steps.append(self.rule(xi, gi, state[k * i : k * i + k], t, lr=lr, **self._own, **extra))
         return np.concatenate([xi.ravel() for xi, _ in steps]), tuple(a for _, after in steps for a in after)
 
+    # -- groups of parameters -----------------------------------------------------------------------------------------
+
+    @property
+    def _groups(self) -> dict[str, dict[str, Any]] | None:
+        return self._hyper.get("groups")
+
+    def _grouped(self, layout: Layout | None, size: int) -> list[_Group]:
+        """Return the groups of the parameters. Raises InputError for a pattern that matches none of them.
+
+        Neighbours with the same settings are one group. Where a rule looks at all parameters at once, all with the same
+        settings are.
+        """
+        key = size if layout is None else layout
+        if key not in self._plans:
+            self._plans[key] = self._planned(layout, size)
+        return self._plans[key]  # type: ignore[no-any-return]
+
+    def _planned(self, layout: Layout | None, size: int) -> list[_Group]:
+        each = self._variants(layout)
+        shapes = [(size,)] if layout is None else layout.shapes
+        names = ("x",) if layout is None or layout.names is None else layout.names
+        runs: list[tuple[Any, list[int]]] = []
+        for i, variant in enumerate(each):
+            known = next((members for one, members in runs if one is variant), None)
+            if runs and runs[-1][0] is variant:
+                runs[-1][1].append(i)
+            elif known is not None and self.rule.scope == "vector":
+                known.append(i)
+            else:
+                runs.append((variant, [i]))
+        ends = [0]
+        for shape in shapes:
+            ends.append(ends[-1] + math.prod(shape))
+        return [
+            _Group(
+                variant[0],
+                variant[1],
+                _joined([slice(ends[i], ends[i + 1]) for i in members]),
+                None
+                if layout is None
+                else Layout(tuple(names[i] for i in members), tuple(shapes[i] for i in members), False, layout.dtype),
+            )
+            for variant, members in runs
+        ]
+
+    def _variants(self, layout: Layout | None) -> list[tuple[Optimizer | None, float | None]]:
+        """Return for every array what updates it, None: it is frozen, and its own rate; equal ones are the same."""
+        names = ("x",) if layout is None or layout.names is None else layout.names
+        groups, made, each = self._groups or {}, {}, []
+        found = {pattern: re.compile(_regular(pattern)) for pattern in groups}
+        unused = set(groups)
+        for name in names:
+            settings: dict[str, Any] = {}
+            for pattern, own in groups.items():
+                if found[pattern].fullmatch(name):
+                    settings |= own
+                    unused.discard(pattern)
+            key = repr(sorted(settings.items()))
+            if key not in made:
+                lr = settings.pop("lr", None)
+                plain = self._hyper | settings | {"clipvalue": None, "clipnorm": None, "groups": None}
+                made[key] = (None if lr == 0 else type(self)(lr or self._lr, semantics=self._semantics, **plain), lr)
+            each.append(made[key])
+        for pattern in groups:
+            if pattern in unused:
+                raise InputError(
+                    f"{type(self).__name__}: groups[{pattern!r}] matches none of the parameters {', '.join(names)}"
+                )
+        if all(optimizer is None for optimizer, _ in each):
+            raise InputError(f"{type(self).__name__}: groups freeze every parameter, so there is nothing to update")
+        return each
+
+    def _own_rate(self, own: float | None, lr: Any) -> Any:
+        """Return the rate of a group, where that of the others is ``lr``."""
+        if own is None:
+            return lr
+        return lr * (own / _full_rate(self._lr)) if callable(self._lr) else own
+
+    def _grouped_step(
+        self, x: Any, g: Any, state: State, t: Any, lr: Any, fun: Any, layout: Layout | None
+    ) -> tuple[Any, State]:
+        groups = self._grouped(layout, x.size)
+        if self._clips:
+            g = self._clipped(self._counted(g, layout), layout)
+        pieces: dict[int, Any] = {}
+        states: list[Any] = []
+        begin = 0
+        for group in groups:
+            after = group.of(x)
+            if group.optimizer is not None:
+                k = len(group.optimizer.state_names(group.layout))
+                after, own = group.optimizer.step(
+                    after, group.of(g), state[begin : begin + k], t, self._own_rate(group.lr, lr), fun=fun,
+                    layout=group.layout,
+                )  # fmt: skip
+                begin += k
+                states += own
+            pieces.update(group.spread(after))
+        return np.concatenate([pieces[start] for start in sorted(pieces)]), tuple(states)
+
+    def _counted(self, g: Any, layout: Layout | None) -> Any:
+        """Return the gradient, 0 where parameters are frozen: what is not updated has no part in the norm."""
+        if not self._groups:
+            return g
+        pieces: dict[int, Any] = {}
+        for group in self._grouped(layout, g.size):
+            part = group.of(g)
+            pieces.update(group.spread(np.zeros_like(part) if group.optimizer is None else part))
+        return np.concatenate([pieces[start] for start in sorted(pieces)])
+
     def clips(self, x: FloatArray, g: FloatArray, layout: Layout | None = None) -> Any:
         """Tell whether an update from the flat ``x`` by the gradient ``g`` would clip it."""
         if not self._clips:
             return False
+        g = self._counted(g, layout)
         if self._evaluates:
-            g = g + self.hyperparameters["weight_decay"] * x
+            g = g + self._hyper["weight_decay"] * x
         return np.any(self._clipped(g, layout) != g)
 
     def _clipped(self, g: FloatArray, layout: Layout | None) -> FloatArray:
         """Return the gradient clipped by value, or by norm as the framework does."""
-        value, norm = self.hyperparameters["clipvalue"], self.hyperparameters["clipnorm"]
+        value, norm = self._hyper["clipvalue"], self._hyper["clipnorm"]
         if value is not None:
             return np.clip(g, -value, value)
-        how = FRAMEWORKS[self.semantics]
+        how = FRAMEWORKS[self._semantics]
         scaled = []
         with np.errstate(all="ignore"):
             for part in _parts(g, layout) if how["clip_each_array"] else [g]:
@@ -320,7 +561,7 @@ class Optimizer:
 
     def advice(self, state: State, t: int) -> str | None:
         """Return what the user should know of the state after ``t`` updates: an estimate that is stuck, say."""
-        if self.rule.advise is None or t == 0:
+        if self.rule.advise is None or t == 0 or self._groups:
             return None
         return self.rule.advise(state, t, {"lr": self.lr_at(t), **self._own})
 
@@ -332,10 +573,10 @@ class Optimizer:
     def largest_stable_lr(self, curvature: float) -> float | None:
         """Return the lr above which the rule diverges on a quadratic of this largest curvature; None: not known.
 
-        Coupled weight decay adds to the curvature. Decoupled decay and clipping leave no such number.
+        Coupled weight decay adds to the curvature. Decoupled decay, clipping and groups leave no such number.
         """
-        hyper = self.hyperparameters
-        if self.rule.stability is None or not curvature > 0 or self._clips:
+        hyper = self._hyper
+        if self.rule.stability is None or not curvature > 0 or self._clips or self._groups:
             return None
         if hyper["weight_decay"] and hyper["decoupled_weight_decay"]:
             return None
@@ -346,6 +587,8 @@ class Optimizer:
     def _forget(self) -> None:
         self._layout: Layout | None = None
         self._state: State = ()
+        self._each: list[tuple[int, State]] | None = None  # by the array: its updates and state, where they differ
+        self._alone: tuple[weakref.ref[Any], ...] = ()  # arrays that were seen to share no memory
         self._fused: Fused | None = None  # the update in machine code
         self._fusions = 0  # how often it was made: arrays that do not suit it end it
         self._memory: Memory | None = None
@@ -354,15 +597,17 @@ class Optimizer:
     def update(self, params: Any, grads: Any, fun: float | None = None, *, check_finite: bool = True) -> None:
         """Update ``params`` in place: a float array, or a dict, list or tuple of float arrays, also nested.
 
-        A number in a dict or a list is replaced; in a tuple it can't be, and is refused.
+        A number in a dict or a list is replaced; in a tuple it can't be, and is refused. An array that stands there
+        twice is one parameter, whose gradient is the sum of both.
 
-        grads: the gradient in the same form. fun: f at params, for the rules and schedules that look at it.
+        grads: the gradient in the same form. What is left out of a dict, or None, is not updated, and its state stays
+        as it is, as PyTorch does. fun: f at params, for the rules and schedules that look at it.
         check_finite: look at every gradient before the first parameter is written. False, where they are known to be
         finite, say from their norm, spares a pass over them: what is not finite is then found on the way and raised
         when params and state have been updated with it.
         Raises FunctionError where a gradient is not finite, with nothing changed but for check_finite=False. Raises
-        InputError, with nothing changed, where an array can't be written (integers, read-only), the form differs from
-        the first update's, or the rule needs more than this.
+        InputError, with nothing changed, where an array can't be written (integers, read-only), arrays overlap, the
+        form differs from the first update's, or the rule needs more than this.
         """
         if check_finite is not True and check_finite is not False:
             if not isinstance(check_finite, np.bool_):
@@ -374,27 +619,34 @@ class Optimizer:
             raise InputError(f"{type(self).__name__} evaluates f itself: use minimize, update has no f to evaluate")
         if fun is None and self._looks_at_f:
             raise InputError(f"{type(self).__name__} looks at f: call update(params, grads, fun=f(params))")
-        _check_writable(params)
-        if self._layout is None:
-            layout, x = flatten(params, "params")
-            state = self.init(x, layout)
-        else:
-            layout, state = self._layout, self._state
-            x = _gathered(layout, params, "params")
-        g = _gathered(layout, grads, "grads")
-        is_finite = bool(np.isfinite(g).all())
-        if not is_finite and check_finite:
-            raise _not_finite(layout, g, "nothing was updated")
-        memory = self.observe(self._memory, self._t, math.nan if fun is None else float(fun))
+        places = _writable(params)
+        ties = self._ties(places)
+        if ties:
+            params, grads, places = _united(params, grads, places, ties)
+        layout, x, state = self._taken_up(params)
+        given = list(_paired(params, grads, "grads")) if _is_partial(params, grads) else None
+        number = math.nan if fun is None else float(fun)
+        memory = self.observe(self._memory, self._t, number)
         lr = self.rate(self._t, memory)
-        with np.errstate(all="ignore"):
-            x, state = self.step(
-                x, g, state, self._t + 1, lr, fun=math.nan if fun is None else float(fun), layout=layout
-            )
-        self._layout, self._state, self._memory, self._t = layout, state, memory, self._t + 1
-        self._fused = None
+        if self.rule.scope != "vector" and (given is not None or self._groups or self._each is not None):
+            parts = layout.parts(layout.view(_gathered(layout, grads, "grads"))) if given is None else given
+            x, each, wrong = self._stepped_each(layout, x, parts, lr, number, check_finite)
+            self._layout, self._state, self._each, self._fused = layout, (), each, None
+        else:
+            if given is not None:
+                raise InputError(f"{type(self).__name__} looks at all parameters at once: give the gradient of each")
+            g = _gathered(layout, grads, "grads")
+            wrong = None if np.isfinite(g).all() else _not_finite(layout, g, _UNCHECKED)
+            if wrong is not None and check_finite:
+                raise _not_finite(layout, g, "nothing was updated")
+            with np.errstate(all="ignore"):
+                x, state = self.step(x, g, state, self._t + 1, lr, fun=number, layout=layout)
+            self._layout, self._state, self._fused = layout, state, None
+        self._memory, self._t = memory, self._t + 1
         if (
-            is_finite
+            wrong is None
+            and not ties
+            and self._each is None
             and self.rule.scope == "element"
             and self._fusions < FUSIONS
             and choose_fused(layout.size, self._t)
@@ -403,13 +655,122 @@ class Optimizer:
         if isinstance(params, np.ndarray):
             params[...] = layout.view(x)
         else:
-            for (holder, key, _), value in zip(_places(params, "params"), _parts(x, layout), strict=True):
+            for (holder, key, _), value in zip(places, _parts(x, layout), strict=True):
                 if isinstance(holder[key], np.ndarray):
                     holder[key][...] = value
                 else:
                     holder[key] = float(value) if value.ndim == 0 else value
-        if not is_finite:
-            raise _not_finite(layout, g, _UNCHECKED)
+        if wrong is not None:
+            raise wrong
+
+    def _taken_up(self, params: Any) -> tuple[Layout, FloatArray, State]:
+        """Return the form of the parameters, the flat vector of them, and the state of a whole update."""
+        if self._layout is not None:
+            try:
+                return self._layout, _gathered(self._layout, params, "params"), self._state
+            except InputError as error:
+                unused = self.rule.only_if
+                if self._each is not None or not all(
+                    name in unused and not self._hyper[unused[name]] for name in self.rule.state
+                ):
+                    raise InputError(
+                        f"{error}; this {type(self).__name__} keeps the state of the parameters that it updated "
+                        "before: make one for each set of them, or give both in one dict, {'a': …, 'b': …}, where the "
+                        "gradients of either may be left out"
+                    ) from None
+        layout, x = flatten(params, "params")  # the first ones, or others, which plain descent does not mind
+        whole = self.rule.scope == "vector" or not self._groups
+        return layout, x, self.init(x, layout) if whole else ()
+
+    def _ties(self, places: Sequence[tuple[Any, Any, str]]) -> dict[int, int]:
+        """Return which arrays are the same as an earlier one. Raises InputError where others overlap."""
+        arrays = [holder[key] for holder, key, _ in places]
+        if len(arrays) == len(self._alone) and all(
+            seen() is array for seen, array in zip(self._alone, arrays, strict=True)
+        ):
+            return {}
+        ties = _overlaps([(name, array) for (*_, name), array in zip(places, arrays, strict=True)])
+        self._alone = ()
+        if not ties and all(isinstance(array, np.ndarray) for array in arrays):
+            self._alone = tuple(map(weakref.ref, arrays))
+        return ties
+
+    # -- array by array: groups, and gradients of some of the arrays only ---------------------------------------------
+
+    def _stepped_each(
+        self, layout: Layout, x: FloatArray, given: Sequence[Any], lr: float, fun: float, check_finite: bool
+    ) -> tuple[FloatArray, list[tuple[int, State]], FunctionError | None]:
+        """Return the flat x after an update of the arrays that have a gradient, their updates and states, and what is
+        to be raised then."""
+        variants, singles = self._by_array(layout)
+        active = [i for i, (optimizer, _) in enumerate(variants) if optimizer is not None and given[i] is not None]
+        if not active:
+            if all(part is None for part in given):
+                raise InputError("grads has no gradient: give that of one array at least")
+            return x, self._each or self._apart(layout), None
+        gs = [_gathered(singles[i], [given[i]], f"grads[{_name(layout, i)!r}]") for i in active]
+        wrong = None
+        for i, g in zip(active, gs, strict=True):
+            if wrong is None and not np.isfinite(g).all():
+                wrong = _not_finite(singles[i], g, _UNCHECKED)
+                if check_finite:
+                    raise _not_finite(singles[i], g, "nothing was updated")
+        parts, each = [part.ravel() for part in _parts(x, layout)], list(self._each or self._apart(layout))
+        with np.errstate(all="ignore"):
+            if self._clips:
+                shapes = tuple(layout.shapes[i] for i in active)
+                names = tuple(_name(layout, i) for i in active)
+                clipped = self._clipped(np.concatenate(gs), Layout(names, shapes, False, layout.dtype))
+                gs = np.split(clipped, np.cumsum([g.size for g in gs])[:-1])
+            for i, g in zip(active, gs, strict=True):
+                optimizer, own = variants[i]
+                assert optimizer is not None
+                t, state = each[i]
+                if not t:
+                    state = optimizer.init(parts[i], singles[i])
+                parts[i], state = optimizer.step(
+                    parts[i], g, state, t + 1, self._own_rate(own, lr), fun=fun, layout=singles[i]
+                )
+                each[i] = t + 1, state
+        return np.concatenate(parts), each, wrong
+
+    def _by_array(self, layout: Layout) -> tuple[list[tuple[Optimizer | None, float | None]], list[Layout]]:
+        """Return what updates each array, and its own layout."""
+        if ("each", layout) not in self._plans:
+            singles = [
+                Layout((_name(layout, i),), (shape,), False, layout.dtype, (list, ((0, None),)))
+                for i, shape in enumerate(layout.shapes)
+            ]
+            self._plans["each", layout] = self._variants(layout), singles
+        return self._plans["each", layout]  # type: ignore[no-any-return]
+
+    def _apart(self, layout: Layout) -> list[tuple[int, State]]:
+        """Return the updates and the state of each array, where so far all were updated together."""
+        if not self._t or self._layout is None:
+            return [(0, ())] * len(layout.shapes)
+        k, n = len(self.rule.state), len(layout.shapes)
+        if self.rule.scope == "tensor":
+            return [(self._t, tuple(map(np.array, self._state[k * i : k * i + k]))) for i in range(n)]
+        by_state = [
+            [part.ravel() for part in _parts(array, layout)] if np.ndim(array) else [array] * n for array in self._state
+        ]
+        return [(self._t, tuple(np.array(parts[i]) for parts in by_state)) for i in range(n)]
+
+    def _refit(self) -> None:
+        """Let the state suit the hyperparameters, which were changed: an array that was not used before begins."""
+        self._fused, self._fusions, layout = None, 0, self._layout
+        if layout is None:
+            return
+        if self._each is None and self._groups and self.rule.scope != "vector":
+            self._each, self._state = self._apart(layout), ()
+        if self._each is None:
+            self._state = _suited(self._state, self.init(np.zeros(layout.size, layout.dtype), layout))
+            return
+        for i, (optimizer, _) in enumerate(self._by_array(layout)[0]):
+            t, state = self._each[i]
+            if t and optimizer is not None:
+                zeros = np.zeros(math.prod(layout.shapes[i]), layout.dtype)
+                self._each[i] = t, _suited(state, optimizer.init(zeros, self._by_array(layout)[1][i]))
 
     def _fuse(self, layout: Layout, x: FloatArray) -> None:
         """Make the update in machine code, where the rule is elementwise, and see that it does what NumPy does."""
@@ -417,7 +778,7 @@ class Optimizer:
         from koubai.execute.elements import Unsuitable
 
         self._fusions += 1
-        if self.hyperparameters["clipnorm"] is not None:
+        if self._hyper["clipnorm"] is not None:
             return
         try:
             fused = Fused(self.step, self.init, layout, self._state)
@@ -435,7 +796,7 @@ class Optimizer:
         if fun is None and self._looks_at_f:
             return False
         number = math.nan if fun is None else float(fun)
-        memory, lr = self._memory, self.lr
+        memory, lr = self._memory, self._lr
         if callable(lr):
             memory = self.observe(memory, self._t, number)
             lr = self.rate(self._t, memory)
@@ -450,10 +811,15 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy's state is its own: machine code writes into it."""
-        return self.__dict__ | {"_fused": None, "_state": tuple(np.copy(array) for array in self._state)}
+        state = tuple(np.copy(array) for array in self._state)
+        return self.__dict__ | {"_fused": None, "_state": state, "_alone": (), "_plans": {}}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` needs to go on exactly here: hyperparameters, lr, step and state, copied."""
+        """Return what `load_state_dict` needs to go on exactly here: hyperparameters, lr, step and state, copied.
+
+        counts: None, or the updates of each array, whose state then follows that of the array before.
+        """
+        state = self._state if self._each is None else [array for _, part in self._each for array in part]
         return {
             "optimizer": self.rule.name,
             "semantics": self.semantics,
@@ -462,7 +828,8 @@ class Optimizer:
             "t": self._t,
             "memory": self._memory,
             "layout": self._layout,
-            "state": tuple(np.copy(array) for array in self._state),
+            "counts": None if self._each is None else tuple(t for t, _ in self._each),
+            "state": tuple(np.copy(array) for array in state),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -470,35 +837,51 @@ class Optimizer:
 
         Raises InputError where it is not the state of such an optimizer; then nothing is changed.
         """
-        wanted = {"optimizer", "semantics", "lr", "hyperparameters", "t", "memory", "layout", "state"}
+        wanted = {"optimizer", "semantics", "lr", "hyperparameters", "t", "memory", "layout", "counts", "state"}
         if not isinstance(saved, Mapping) or set(saved) != wanted:
             raise InputError(f"load_state_dict needs what state_dict returns: a dict with the keys {sorted(wanted)}")
         if saved["optimizer"] != self.rule.name:
             raise InputError(f"this is the state of a {saved['optimizer']}, not of a {self.rule.name}")
         fresh = type(self)(saved["lr"], semantics=saved["semantics"], **saved["hyperparameters"])
         layout, state = saved["layout"], tuple(np.copy(array) for array in saved["state"])
+        counts, each = saved["counts"], None
         if layout is not None:
-            like = fresh.init(np.zeros(layout.size, layout.dtype), layout)
+            if counts is None:
+                like = fresh.init(np.zeros(layout.size, layout.dtype), layout)
+            else:
+                begun = [
+                    (optimizer, single) if t and optimizer is not None else None
+                    for t, (optimizer, _), single in zip(counts, *fresh._by_array(layout), strict=True)
+                ]
+                states = [
+                    () if pair is None else pair[0].init(np.zeros(pair[1].size, layout.dtype), pair[1])
+                    for pair in begun
+                ]
+                like = tuple(array for part in states for array in part)
             if [np.shape(a) for a in like] != [np.shape(a) for a in state]:
                 raise InputError(
                     f"the state has arrays of the shapes {[np.shape(a) for a in state]}, "
                     f"but {type(self).__name__} keeps {[np.shape(a) for a in like]} for these parameters"
                 )
-        self.semantics = fresh.semantics
+            if counts is not None:
+                rest = iter(state)
+                each = [(int(t), tuple(next(rest) for _ in part)) for t, part in zip(counts, states, strict=True)]
+        self._semantics = fresh.semantics
         self._configure(saved["lr"], saved["hyperparameters"])
-        self._fused = None
-        self._layout, self._state, self._memory, self._t = layout, state, saved["memory"], int(saved["t"])
+        self._forget()
+        self._layout, self._state, self._each = layout, state if each is None else (), each
+        self._memory, self._t = saved["memory"], int(saved["t"])
 
     # -- a value ------------------------------------------------------------------------------------------------------
 
     def _value(self) -> tuple[Any, ...]:
-        return (self.rule.name, self.semantics, self.lr, self.hyperparameters)
+        return (self.rule.name, self._semantics, self._lr, self._hyper)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Optimizer) and self._value() == other._value()
 
     def __hash__(self) -> int:
-        return hash((self.rule.name, self.semantics, self.lr, *self.hyperparameters.items()))
+        return hash((self.rule.name, self._semantics, self._lr, repr(self._hyper)))
 
     def __repr__(self) -> str:
         lr = self.lr if not callable(self.lr) or isinstance(self.lr, Schedule) else _function_name(self.lr)
@@ -528,6 +911,31 @@ def _shrunk(residuals: Residuals, decay: float) -> Residuals:
         return np.concatenate([r, root * x]), np.concatenate([jacobian, root * np.eye(x.size, dtype=x.dtype)])
 
     return added
+
+
+def _joined(slices: Sequence[slice]) -> tuple[slice, ...]:
+    """Return the slices with neighbours joined."""
+    joined: list[slice] = []
+    for part in slices:
+        if joined and joined[-1].stop == part.start:
+            part = slice(joined.pop().start, part.stop)
+        joined.append(part)
+    return tuple(joined)
+
+
+def _regular(pattern: str) -> str:
+    """Return a name pattern as a regular expression: brackets, which stand in the names of nested arrays, are plain."""
+    return re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+
+
+def _full_rate(lr: Any) -> float:
+    """Return the rate that a schedule goes by: its lr, or where it is a function its first one."""
+    while hasattr(lr, "after"):
+        lr = lr.after
+    full = float(lr.lr if hasattr(lr, "lr") else lr(0))
+    if not full > 0:
+        raise InputError("a group's lr follows the schedule in proportion to its first rate, which must be above 0")
+    return full
 
 
 def _function_name(function: Callable[..., Any]) -> str:
@@ -566,12 +974,12 @@ def _not_finite(layout: Layout, g: FloatArray, told: str) -> FunctionError:
     return FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; {told}")
 
 
-def _check_writable(params: Any) -> None:
-    """Raise InputError unless ``params`` can be updated in place."""
+def _writable(params: Any) -> list[tuple[Any, Any, str]]:
+    """Return (holder, key, name) of every array. Raises InputError unless ``params`` can be updated in place."""
     if isinstance(params, np.ndarray):
-        places: Iterable[tuple[Any, Any, str]] = [((params,), 0, "params")]
+        places: list[tuple[Any, Any, str]] = [((params,), 0, "params")]
     elif is_structure(params):
-        places = _places(params, "params")
+        places = list(_places(params, "params"))
     else:
         raise InputError(
             f"params must be an array or a dict of arrays (or a list or tuple of them) to be updated in place, "
@@ -586,6 +994,89 @@ def _check_writable(params: Any) -> None:
                 raise InputError(f"{name} is read-only and can't be updated in place; copy it first")
         elif isinstance(holder, tuple):
             raise InputError(f"{name} is a number in a tuple, which can't be replaced: make it an array")
+    return places
+
+
+def _overlaps(named: Sequence[tuple[str, Any]]) -> dict[int, int]:
+    """Return which arrays are the same as an earlier one, by their places. Raises InputError where others overlap."""
+    ends = []
+    for i, (name, array) in enumerate(named):
+        if isinstance(array, np.ndarray) and array.size:
+            if any(stride == 0 and n > 1 for stride, n in zip(array.strides, array.shape, strict=True)):
+                raise InputError(f"{name} has elements that share memory, so that each can't be updated: copy it first")
+            ends.append((*np.lib.array_utils.byte_bounds(array), i))
+    ties: dict[int, int] = {}
+    open_: list[tuple[int, int]] = []  # (end, place) of the arrays that reach beyond the present one's begin
+    for begin, end, i in sorted(ends):
+        open_ = [(stop, j) for stop, j in open_ if stop > begin]
+        for _, j in open_:
+            a, b = named[j][1], named[i][1]
+            if (a.ctypes.data, a.shape, a.strides, a.dtype) == (b.ctypes.data, b.shape, b.strides, b.dtype):
+                ties[max(i, j)] = min(i, j)
+            elif np.shares_memory(a, b):
+                first, second = named[min(i, j)][0], named[max(i, j)][0]
+                raise InputError(
+                    f"{first} and {second} overlap in memory but are not the same array, so that the update of one "
+                    "would change the other: copy one of them, or give the array that holds both"
+                )
+        open_.append((end, i))
+    return {i: ties.get(j, j) for i, j in ties.items()}
+
+
+def _united(
+    params: Any, grads: Any, places: Sequence[tuple[Any, Any, str]], ties: Mapping[int, int]
+) -> tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any, str]]]:
+    """Return params and grads as dicts in which every array stands once, with the sum of its gradients."""
+    arrays, sums = {}, dict[str, Any]()
+    for i, g in enumerate(_paired(params, grads, "grads")):
+        holder, key, _ = places[ties.get(i, i)]
+        name = places[ties.get(i, i)][2]
+        arrays[name] = holder[key]
+        if g is not None:
+            g = real_array(g, f"grads of {places[i][2]}")
+            if g.shape != np.shape(holder[key]):
+                raise InputError(f"the gradient of {places[i][2]} has shape {g.shape}, not {np.shape(holder[key])}")
+            sums[name] = sums[name] + g if name in sums else g
+    return arrays, sums, [place for i, place in enumerate(places) if i not in ties]
+
+
+def _is_partial(params: Any, grads: Any) -> bool:
+    """Tell whether ``grads`` lacks some of the arrays of ``params``."""
+    if isinstance(params, Mapping) and isinstance(grads, Mapping):
+        if len(grads) < len(params):
+            return True
+        return any(g is None or (is_structure(g) and _is_partial(params.get(key), g)) for key, g in grads.items())
+    if is_structure(params) and isinstance(grads, list | tuple) and len(grads) == len(params):
+        return any(g is None or (is_structure(g) and _is_partial(p, g)) for p, g in zip(params, grads, strict=True))
+    return False
+
+
+def _paired(params: Any, grads: Any, name: str) -> Iterator[Any]:
+    """Yield the gradient of every array of ``params``, None where it is left out. Raises InputError for other forms."""
+    if not is_structure(params) or grads is None:
+        yield from [grads] if not is_structure(params) else [None for _ in _places(params, name)]
+        return
+    if isinstance(params, Mapping):
+        if not isinstance(grads, Mapping):
+            raise InputError(f"{name} must be a dict with the keys {sorted(params)}, got {type(grads).__name__}")
+        if unknown := [key for key in grads if key not in params]:
+            raise InputError(f"{name} has {unknown[0]!r}, which params has not: its keys are {sorted(params)}")
+        for key, part in params.items():
+            yield from _paired(part, grads.get(key), f"{name}[{key!r}]")
+        return
+    if not isinstance(grads, list | tuple) or len(grads) != len(params):
+        raise InputError(f"{name} must have {len(params)} parts, as params has; None stands for one that is left out")
+    for i, (part, g) in enumerate(zip(params, grads, strict=True)):
+        yield from _paired(part, g, f"{name}[{i}]")
+
+
+def _name(layout: Layout, i: int) -> str:
+    return "x" if layout.names is None else layout.names[i]
+
+
+def _suited(state: State, like: State) -> State:
+    """Return the arrays of the state, those of ``like`` where the shape is another one."""
+    return tuple(a if np.shape(a) == np.shape(b) else b for a, b in zip(state, like, strict=True))
 
 
 def _places(params: Any, name: str) -> Iterator[tuple[Any, Any, str]]:
@@ -827,3 +1318,7 @@ __all__ = [
     "resolve",
     *(cls.__name__ for cls in _CLASSES.values()),
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, __all__)

@@ -209,6 +209,8 @@ class History:
     def __getitem__(self, row: slice) -> list[Visit]: ...
 
     def __getitem__(self, row: int | slice) -> Visit | list[Visit]:
+        if isinstance(row, str):
+            raise InputError(f"a history's columns are attributes, {', '.join(('t', 'x', *COLUMNS))}; got {row!r}")
         if isinstance(row, slice):
             return [self[k] for k in range(len(self))[row]]
         parts = [part[row].copy() if part.ndim > 1 else part[row] for part in leaves(self.x)]
@@ -738,7 +740,7 @@ def describe_optimizer(optimizer: Optimizer | str) -> dict[str, Any] | str:
         "name": type(optimizer).__name__,
         "semantics": optimizer.semantics,
         "lr": lr,
-        "hyperparameters": optimizer.hyperparameters,
+        "hyperparameters": dict(optimizer.hyperparameters),
     }
 
 
@@ -752,6 +754,7 @@ def restore_optimizer(saved: Mapping[str, Any] | str) -> Optimizer | str:
 def _describe_schedule(schedule: schedules.Schedule) -> dict[str, Any]:
     fields = {f.name: getattr(schedule, f.name) for f in dataclasses.fields(schedule)}
     nested = {k: _describe_schedule(v) if isinstance(v, schedules.Schedule) else v for k, v in fields.items()}
+    nested = {k: list(v) if isinstance(v, tuple) else v for k, v in nested.items()}
     return {"schedule": type(schedule).__name__, **nested}
 
 

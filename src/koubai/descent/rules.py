@@ -1754,9 +1754,9 @@ def lbfgs(
     or what lowers a plane by 1.5e-8 |f| where f could not be seen to fall otherwise.
     A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch where s·y > 1e-10 ("absolute").
     Where no step along the direction lowers f, the pairs tell of narrow directions alone: then the step along all
-    others is made long enough for f to fall by 1.5e-8 |f|, were it a plane. Where that does not lower f either, or
-    where the direction does not go down, the pairs are forgotten and the direction is -g: it never becomes NaN.
-    PyTorch's default has no line search.
+    others is made long enough for f to fall by 1.8e-12 |f|, and then by 1.5e-8 |f|, were it a plane. Where that does
+    not lower f either, or where the direction does not go down, the pairs are forgotten and the direction is -g: it
+    never becomes NaN. PyTorch's default has no line search.
     Within bounds the direction leads to the lowest point within them of the parabola with the slopes g and curvature
     H⁻¹.
 
@@ -1813,8 +1813,10 @@ def lbfgs(
         return _wolfe(_along(evaluate, start, direction, box), start, first, c1, c2, box)
 
     end = search(direction, short if fresh else float(lr))
-    if end.a == 0 and not fresh and box is None:
-        direction = _quasi_newton(g, s, y, newest, inverse[:n, :n], along_g, seen)
+    for part in (eps**0.75, eps**0.5):
+        if end.a > 0 or fresh or box is not None:
+            break
+        direction = _quasi_newton(g, s, y, newest, inverse[:n, :n], along_g, part * abs(float(fun)))
         end = search(direction, float(lr))
     if end.a == 0 and not fresh:
         n, direction = 0, _downhill(x, g, box)

@@ -14,9 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from koubai.errors import InputError
+from koubai.synonyms import no_attribute
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,9 +62,12 @@ class Schedule:
         return self(t)
 
     def _check(self, **wanted: str) -> None:
-        """Raise InputError unless each named field is what its word says."""
+        """Raise InputError unless each named field is what its word says; make NumPy's numbers Python's."""
         for name, what in wanted.items():
             value = getattr(self, name)
+            if isinstance(value, np.generic):
+                value = value.item()
+                object.__setattr__(self, name, value)
             number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
             fits = {
                 "a positive number": number and value > 0,
@@ -109,9 +115,10 @@ class step(Schedule):
 
     def __post_init__(self) -> None:
         self._check(lr="a positive number", gamma="a number in (0, 1]")
-        if isinstance(self.every, list | tuple):
-            object.__setattr__(self, "every", tuple(self.every))
-            if not self.every or not all(isinstance(m, Integral) and m >= 0 for m in self.every):
+        if isinstance(self.every, list | tuple | np.ndarray):
+            every = tuple(int(m) if isinstance(m, Integral) and not isinstance(m, bool) else m for m in self.every)
+            object.__setattr__(self, "every", every)
+            if not every or not all(type(m) is int and m >= 0 for m in every):
                 raise InputError(f"step: every must be a whole number or a tuple of steps ≥ 0, got {self.every!r}")
         else:
             self._check(every="a whole number ≥ 1")
@@ -334,3 +341,7 @@ def plot(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Axes:
     from koubai.plot import schedules
 
     return schedules(*given, steps=steps, ax=ax)
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, __all__)

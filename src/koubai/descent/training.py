@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -36,7 +37,7 @@ from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.reverse import Careful, reverse
 from koubai.graph.trace import Graph, Trace, Traced
-from koubai.parameters import FloatArray, Layout
+from koubai.parameters import FloatArray, Layout, plain
 
 __all__ = ["Epoch", "Frame", "Model", "StepPrograms", "Training"]
 
@@ -631,7 +632,7 @@ class Training(_Descent):
             isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1
         ):
             raise InputError(f"patience must be a whole number of epochs ≥ 1 or None, got {patience!r}")
-        if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or not 0 <= min_delta < math.inf:
+        if isinstance(min_delta, bool) or not isinstance(min_delta, Real) or not 0 <= float(min_delta) < math.inf:
             raise InputError(f"min_delta must be a finite number ≥ 0, got {min_delta!r}")
         if on_epoch is not None and not callable(on_epoch):
             raise InputError(f"on_epoch must be a function of an Epoch or None, got {on_epoch!r}")
@@ -645,15 +646,16 @@ class Training(_Descent):
             "epochs": epochs, "batch_size": getattr(source, "size", None), "patience": patience,
             "min_delta": min_delta, "gtol": gtol, "target": target, "record": record,
         }  # fmt: skip
+        options = {name: plain(value) for name, value in options.items()}
         layout = model.layout
         stopping = Stopping(layout, optimizer, 2**62, gtol=gtol, target=target, follows=False)
         training = cls(
-            _Objective(model), layout, model.start.copy(), optimizer, stopping,  # type: ignore[arg-type]
-            Recorder(layout, record, NUMBERS), None, Feed(source.epoch), seed, options, _Checkpoint.read(checkpoint),
-            why,
+            _Objective(model), layout, model.start.copy(), optimizer, stopping,
+            Recorder(layout, record, NUMBERS), None, Feed(source.epoch), plain(seed), options,
+            _Checkpoint.read(checkpoint), why,
         )  # fmt: skip
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
-        training.patience, training.min_delta = patience, float(min_delta)
+        training.patience, training.min_delta = options["patience"], float(min_delta)
         training._forget_epoch()
         return training
 
@@ -802,6 +804,8 @@ class Training(_Descent):
     def _clips(self, point: Point) -> bool:
         hyper = self.optimizer.hyperparameters
         value, limit = hyper["clipvalue"], hyper["clipnorm"]
+        if hyper["groups"]:
+            return super()._clips(point)
         if value is not None:
             return bool(point.grad_norm > value)
         if limit is None:

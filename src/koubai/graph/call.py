@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
-from koubai.errors import FunctionError, InputError, KoubaiError, TraceError
+from koubai.errors import FunctionError, InputError, KoubaiError, TraceError, called, quiet
 from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
@@ -224,14 +224,24 @@ class Recorded(NamedTuple):
 def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recorded:
     """Run ``f`` once on traced copies of its arguments. ``scalar``: the answer must be one real number."""
     writable: dict[int, np.ndarray[Any, Any]] = {}  # arrays from outside that f writes into
+    aloud = True
     while True:
         try:
-            return _record_once(f, leaves, scalar, writable)
+            with quiet():
+                return called(lambda: _record_once(f, leaves, scalar, writable, aloud))  # noqa: B023 called at once
         except OutsideWrite as write:
             writable[id(write.array)] = write.array
+        except _OwnArithmetic:
+            aloud = False
 
 
-def _record_once(f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: Mapping[int, Any]) -> Recorded:
+class _OwnArithmetic(BaseException):
+    """NumPy raised, as it is told to, but not for the numbers that the function itself computes."""
+
+
+def _record_once(
+    f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: Mapping[int, Any], aloud: bool
+) -> Recorded:
     tape = Trace(concrete=True, name=getattr(f, "__name__", "f"))
     tape.writable = set(writable)
     environment = Environment(tape)
@@ -241,13 +251,13 @@ def _record_once(f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: 
             value = value.copy("K")  # a reshape of it copies or not, as before
         traced.append(tape.input(value, name, 2 if k in leaves.active else 1))
     args, kwargs = leaves.rebuild(traced, environment.substitute)
-    with tape.running():
+    with tape.running(aloud):
         try:
             answer = environment.inside(f)(*args, **kwargs)
         except KoubaiError:
             raise
         except Exception as error:
-            _blame(f, leaves, error)
+            _blame(f, leaves, error, aloud)
         several = not scalar and type(answer) is not Traced and isinstance(answer, tuple)
         outputs = [_output(tape, part, scalar) for part in (answer if several else [answer])]
         environment.commit()
@@ -282,7 +292,7 @@ def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]
     return [made[i] for i in graph.outputs]
 
 
-def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
+def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception, aloud: bool) -> NoReturn:
     """Tell a fault of the function, which passes through, from one that only traced values meet."""
     cause: BaseException | None = error
     while cause is not None:  # NumPy wraps what __array__ and __float__ raise
@@ -291,6 +301,8 @@ def _blame(f: Callable[..., Any], leaves: Leaves, error: Exception) -> NoReturn:
         cause = cause.__cause__ or cause.__context__
     args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in leaves.values])
     f(*args, **kwargs)  # raises what the function itself raises
+    if aloud and isinstance(error, FloatingPointError | RuntimeWarning):
+        raise _OwnArithmetic
     place = traceback.extract_tb(error.__traceback__)
     outside = [entry for entry in place if "koubai" not in entry.filename.replace("\\", "/").split("/")]
     users = [entry for entry in outside if not is_library(entry.filename)] or outside or place

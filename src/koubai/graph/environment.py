@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from koubai.errors import is_told_to_raise
 from koubai.graph.standins import IMPURE, STANDIN_MODULES, STANDINS, SciPy, Vectorize, scipy_standin
 from koubai.graph.trace import Trace, Traced, current_trace
 
@@ -83,6 +84,8 @@ _SHADOWED = frozenset((collections.UserDict, collections.UserList, collections.C
 # builtins that read what no argument tells, or tell apart what has the same value
 _IMPURE_BUILTINS = _words("aiter anext breakpoint compile dir eval exec globals id input locals open print vars")
 _META = (type, abc.ABCMeta)
+# of a class, handed on as they are: whoever reads them is found out
+_DESCRIBED = _words("__orig_bases__ __annotations__ __annotations_cache__ __annotate__ __annotate_func__")
 # of a class: made with every class, or of no use to a copy of it
 _SKIPPED = _words(
     "__dict__ __weakref__ __module__ __qualname__ __slots__ __abstractmethods__ _abc_impl __doc__ __annotations__ "
@@ -119,6 +122,19 @@ def _module_of(cls: type) -> str:
 _HEAP_TYPE = 1 << 9
 
 
+_ANNOTATED = _words("__annotations__ __annotate__ get_annotations get_type_hints")
+
+
+def _looks_of(code: types.CodeType) -> tuple[bool, bool]:
+    """Return whether a function, or one within it, may handle exceptions, and whether it may read annotations."""
+    handles, annotated = code.co_exceptiontable != b"", not _ANNOTATED.isdisjoint(code.co_names)
+    for part in code.co_consts:
+        if type(part) is types.CodeType:
+            handling, reading = _looks_of(part)
+            handles, annotated = handles or (handling and part.co_name[0] != "<"), annotated or reading
+    return handles, annotated
+
+
 def _home(function: types.FunctionType) -> str:
     """Return the module whose names the function sees; decorators give a function another module's name."""
     return str(function.__globals__.get("__name__") or "")
@@ -145,6 +161,7 @@ class Environment:
         self._fetched: dict[int, dict[str, Any]] = {}  # id of a shadow -> its attributes as they were fetched
         self._settled: dict[int, tuple[Any, Any]] = {}  # id of a new thing -> the thing, the plain one in its place
         self._building = False
+        self.handles = False  # does a function that it runs handle exceptions?
         self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
         # function, code, defaults, keyword defaults, doc; has it no attributes?
@@ -289,8 +306,6 @@ class Environment:
             return _Module(self, value)
         if not _pure(name):
             self._trace.unwatch(f"it reads the module {name}")
-        if name == "warnings":
-            self._trace.warn()
         return value
 
     def _builtin(self, value: Any) -> Any:
@@ -334,6 +349,13 @@ class Environment:
             self._remember(cell, inner)
             cells.append(inner)
             contents.append((cell, inner))
+        handles, annotated = _looks_of(function.__code__)
+        if handles:
+            self.handles = True
+            if is_told_to_raise():
+                self._trace.unwatch("it may catch what NumPy is told to raise")
+        if annotated:
+            self._trace.unwatch("it reads annotations")
         copy = types.FunctionType(function.__code__, overlay, function.__name__, None, tuple(cells) or None)
         self._remember(function, copy)  # before its cells are filled: it may be its own closure
         for cell, inner in contents:
@@ -409,8 +431,8 @@ class Environment:
             "__getattr__": self._getattr(cls),
             "__doc__": cls.__doc__,
         }
-        if "__orig_bases__" in vars(cls):
-            own["__orig_bases__"] = vars(cls)["__orig_bases__"]
+        for name in _DESCRIBED.intersection(vars(cls)):
+            own[name] = vars(cls)[name]
         building, self._building = self._building, True
         try:
             shadow: Any = type(cls)(cls.__name__, bases, own)  # type: ignore[misc]
@@ -785,7 +807,7 @@ class Environment:
 
     def same(self) -> bool:
         """Return whether the graph still stands: all that was read is of kinds that can be watched, and unchanged."""
-        if self._trace.unwatched is not None:
+        if self._trace.unwatched is not None or (self.handles and is_told_to_raise()):
             return False
         for outer, name, value in self.names.values():
             if outer.get(name, MISSING) is not value:
@@ -845,8 +867,8 @@ class Environment:
     @property
     def only_names(self) -> bool:
         """Was nothing read that can change, but names and the functions themselves?"""
-        others = (self.cells, self.containers, self.bases, self.slots, self.kinds, self.arrays)
-        return self._trace.unwatched is None and not any((*others, self.captured, self._trace.inner))
+        others = (self.cells, self.containers, self.bases, self.slots, self.kinds, self.arrays, self.captured)
+        return not (self._trace.unwatched or self.handles or any(others) or self._trace.inner)
 
     @property
     def empty(self) -> bool:
@@ -1041,7 +1063,6 @@ class _Globals(dict[str, Any]):
                 owner._trace.unwatch(f"it calls {name}()")
             elif name in ("RuntimeWarning", "Warning"):
                 owner._trace.unwatch("it catches a warning")
-                owner._trace.warn()
             answer = dict.__getitem__(self, "__builtins__")[name]
         else:
             owner.names[(id(outer), name)] = outer, name, MISSING
@@ -1138,7 +1159,11 @@ class _Cached:
         return self if thing is None else types.MethodType(self, thing)
 
     def __getattr__(self, name: str) -> Any:
-        return self._owner.substitute(getattr(self._cached, name))
+        value = getattr(self._cached, name)
+        if isinstance(value, _BUILTIN):  # of its memory
+            self._owner._trace.unwatch("it looks into the memory of a function (lru_cache)")
+            return value
+        return self._owner.substitute(value)
 
 
 _CONTAINERS: dict[type, Callable[[Environment, Any], Any]] = {

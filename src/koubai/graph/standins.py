@@ -95,7 +95,8 @@ def scipy_standin(value: Any) -> Any:
     if isinstance(value, types.MethodType):
         owner = scipy_standin(value.__self__)
         return None if owner is None else getattr(owner, value.__name__)
-    place = value.__module__ if isinstance(value, types.FunctionType | type) else type(value).__module__
+    # a class made in C for a namespace without a name has no module
+    place = getattr(value if isinstance(value, types.FunctionType | type) else type(value), "__module__", None)
     if isinstance(place, str) and place.startswith("numpy.polynomial"):
         return importlib.import_module("koubai.graph.polynomials").standin(value)
     if not isinstance(place, str) or not place.startswith("scipy."):

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from koubai.errors import CompileError, TraceError
+from koubai.errors import CompileError, TraceError, quiet
 from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
@@ -713,13 +713,12 @@ def current_trace() -> Trace | None:
 class _Running:
     __slots__ = ("outer", "quiet", "trace")
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, aloud: bool) -> None:
         self.trace = trace
-        self.quiet = np.errstate(all="ignore")
+        self.quiet = contextlib.nullcontext() if aloud else quiet()
 
     def __enter__(self) -> None:
         self.outer, _active.trace = _active.trace, self.trace
-        self.trace.errors = np.geterr()
         self.quiet.__enter__()
 
     def __exit__(self, *exception: object) -> None:
@@ -749,13 +748,12 @@ class Trace:
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
         self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
-        self.errors: Any = {}  # how NumPy is told to answer what is not finite, outside the trace
         self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
         self.captures: dict[int, tuple[Traced, np.ndarray[Any, Any], int]] = {}  # traced, original, node at first
 
-    def running(self) -> _Running:
-        """Make this the trace of the thread while the user's function runs."""
-        return _Running(self)
+    def running(self, aloud: bool = False) -> _Running:
+        """Make this the trace of the thread while a function runs. aloud: with np.errstate as it is."""
+        return _Running(self, aloud)
 
     def append(self, op: Op, params: dict[str, Any], shape: Shape, dtype: Any, level: int, where: Where = None) -> int:
         """Add a leaf."""
@@ -849,10 +847,6 @@ class Trace:
         """Note why the graph can't serve another call: something that it depends on can't be watched."""
         if self.unwatched is None:
             self.unwatched = reason
-
-    def warn(self) -> None:
-        """Let NumPy warn from here on as it does outside: the function looks at warnings."""
-        np.seterr(**self.errors)
 
     def commit_captured(self) -> bool:
         """Write what the function wrote into arrays from outside into these; return whether there was any."""
@@ -972,7 +966,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             values.append(trace.nodes[i].params["value"])
     try:
         value = op.call(*values, **params) if params else op.call(*values)
-    except (ArithmeticError, np.linalg.LinAlgError) as error:
+    except (ArithmeticError, np.linalg.LinAlgError, RuntimeWarning) as error:
         trace.unwatch(f"{op.name} raised {type(error).__name__}")  # the function may catch it: a way without a guard
         raise
     shape, dtype = form = value.shape, value.dtype

@@ -26,7 +26,7 @@ from koubai.nn.layers import (
 from koubai.nn.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Loss
 from koubai.nn.network import Epoch, Evaluation, Network
 from koubai.nn.notation import parse_layers, parse_loss
-from koubai.synonyms import suggestion as _suggestion
+from koubai.synonyms import no_attribute as _no_attribute
 
 __all__ = [
     "GELU",
@@ -76,5 +76,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _Any:
-    _, told, _ = (None, "", False) if name.startswith("_") else _suggestion(name, __all__)
-    raise AttributeError(f"module 'koubai.nn' has no attribute {name!r}" + (f": {told}" if told else ""))
+    raise _no_attribute(__name__, name, __all__)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
@@ -375,9 +376,9 @@ class LeakyReLU(_Activation):
 
     def __init__(self, slope: float = 0.01) -> None:
         super().__init__()
-        if not isinstance(slope, int | float) or not 0 <= slope < 1:
+        if not isinstance(slope, Real) or not 0 <= float(slope) < 1:
             raise InputError(f"slope must lie in [0, 1), got {slope!r}")
-        self.slope = float(slope)
+        self.slope: float = float(slope)
         self.name = f"LeakyReLU({slope})"
 
     def value(self, x: Any) -> Any:
@@ -653,9 +654,9 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
+        if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) < 1:
             raise InputError(f"p must lie in [0, 1), got {p!r}")
-        self.p = float(p)
+        self.p: float = float(p)
         self.name = f"Dropout({p})"
 
     def noise(self, x_shape: Shape, rng: np.random.Generator, dtype: Any, out: Any = None) -> Any:
@@ -770,12 +771,12 @@ class LayerNorm(Layer):
 
 
 def _fraction(value: Any, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise InputError(f"{argument} must lie in [0, 1], got {value!r}")
     return float(value)
 
 
 def _positive(value: Any, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
         raise InputError(f"{argument} must be a number > 0, got {value!r}")
     return float(value)

@@ -8,6 +8,7 @@ before softmax or sigmoid, the logits: their formulas then neither overflow nor 
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -189,9 +190,9 @@ class Huber(Loss):
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
-        if isinstance(delta, bool) or not isinstance(delta, int | float) or not delta > 0:
+        if isinstance(delta, bool) or not isinstance(delta, Real) or not float(delta) > 0:
             raise InputError(f"delta must be a number > 0, got {delta!r}")
-        self.delta = float(delta)
+        self.delta: float = float(delta)
         self.name = f"Huber({delta})"
 
     def each(self, outputs: Any, y: Any) -> Any:
@@ -402,6 +403,6 @@ def _class_weights(weights: Any) -> Any:
 
 
 def _smoothing(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
         raise InputError(f"label_smoothing must lie in [0, 1), got {value!r}")
     return float(value)

@@ -9,7 +9,8 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from numbers import Real
+from typing import Any, Literal, Never, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,15 @@ from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, read_archive, write_archive
 from koubai.descent.training import Differences, Epoch, Training
-from koubai.errors import FallbackWarning, FunctionError, GradientWarning, InputError, TraceError, warn
+from koubai.errors import (
+    FallbackWarning,
+    FunctionError,
+    GradientWarning,
+    InputError,
+    TraceError,
+    UnknownNameError,
+    warn,
+)
 from koubai.graph.call import Leaves
 from koubai.graph.environment import mirrored
 from koubai.nn import layers as known_layers
@@ -99,7 +108,7 @@ class Network:
         if self.dtype not in (np.float32, np.float64):
             raise InputError(f"dtype must be float32 or float64, got {dtype!r}")
         for name, value in (("l1", l1), ("l2", l2)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}")
         for last, taking in (
             (known_layers.Softmax, known_losses.CrossEntropy),
@@ -492,6 +501,7 @@ class Network:
         checkpoint: Any = None,
         resume: str | os.PathLike[str] | None = None,
         on_epoch: Callable[[Epoch], Any] | None = None,
+        **unknown: Never,
     ) -> Run:
         """Fit: train the network on samples X and what it should put out for them, y; learn from where it stands.
 
@@ -519,6 +529,8 @@ class Network:
         gradient that is not finite stops it before the weights are touched, naming the layer; the weights are then the
         last good ones. Raises InputError for data and arguments that can't be used.
         """
+        if unknown:
+            raise UnknownNameError.of_argument(self.fit, unknown)
         training = self._training(
             X, y, optimizer, batch_size, validation, class_weight, sample_weight,
             epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target, record=record,
@@ -551,8 +563,8 @@ class Network:
             self._check_samples(X)
             y = self._targets(X, y)
             weights = self._weights(sample_weight, len(X))
-            if isinstance(validation, float | int) and not isinstance(validation, bool):
-                if not 0 < validation < 1:
+            if isinstance(validation, Real) and not isinstance(validation, bool):
+                if not 0 < float(validation) < 1:
                     raise InputError(
                         f"validation must be (X, y), None, or a fraction between 0 and 1; got {validation}"
                     )
@@ -563,7 +575,7 @@ class Network:
             weights = weights if mean is None else self._scaled(weights, len(y), mean)
             size, seed = (batch_size, self.seed) if given is None else (given.size, given.seed)
             source = _Ordered((X, y) if weights is None else (X, y, weights), size, seed, self._cast)
-        elif class_weight is not None or sample_weight is not None or isinstance(validation, float | int):
+        elif class_weight is not None or sample_weight is not None or isinstance(validation, Real):
             raise InputError(
                 "class_weight, sample_weight and a fraction as validation need X and y as arrays, not batches"
             )
@@ -1020,6 +1032,7 @@ def fit(
     checkpoint: Any = None,
     resume: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
+    **unknown: Never,
 ) -> Run:
     """Fit: make the mean of a loss over data small, mini-batch by mini-batch; the loss is any NumPy function.
 
@@ -1032,6 +1045,8 @@ def fit(
     order. A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where
     and why; run.gradient_source tells.
     """
+    if unknown:
+        raise UnknownNameError.of_argument(fit, unknown)
     if not callable(loss):
         raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
     chosen, why = named(optimizer, None, stochastic=True)

@@ -46,7 +46,7 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
     from PIL import Image
 
     figure = Figure(figsize=(7.2, 5.4), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # matplotlib's has no types
     ax = (path_1d if layout.size == 1 else path_2d)(run, minima=minima, ax=figure.add_subplot())
 
     def picture() -> Any:
