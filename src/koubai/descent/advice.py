@@ -61,25 +61,33 @@ def _of_a_slow_one(trials: _Trials, stopping: Stopping, end: Point, state: State
     lr, curvature = float(trials.optimizer.lr), stopping.curvature()  # type: ignore[arg-type]
     if end.t == 0 or lr == 0:
         return ""
-    stable = trials.optimizer.largest_stable_lr(curvature)
-    reason, rates = "", [10 * lr, 100 * lr, lr / 10, lr / 100]
-    swings = trials.swings(end, state)
-    if swings:
-        reason, rates = "x goes to and fro between two points: lr is too large", [lr / 3, lr / 10, lr / 100]
-    elif stable is not None and lr >= EDGE * stable and end.fun >= 0.5 * stopping.start.fun:
-        reason, rates = f"lr {lr:.3g} is at the edge of stability, about {stable:.4g}", [1 / curvature, lr / 10]
-    elif stable is not None and lr < 0.01 * stable:
+    stable, start = trials.optimizer.largest_stable_lr(curvature), stopping.start
+    reached = start.fun - end.fun  # in many more steps than a trial has
+    before = stopping.previous
+    turns = before is not None and float(np.dot(end.g, end.x - before.x)) > 0  # back where it came from
+    if turns and trials.swings(end, state):
+        reason, rates, wanted = (
+            "x goes to and fro between two points: lr is too large",
+            [lr / 3, lr / 10, lr / 100],
+            0.0,
+        )
+    elif reached < 0:
+        reason, rates, wanted = "f ends above its start: lr is too large", [lr / 10**k for k in range(1, SMALLER)], 0.0
+    elif stable is None:
+        reason, rates, wanted = "", [10 * lr, 100 * lr, lr / 10, lr / 100], reached
+    elif lr >= EDGE * stable and end.fun >= 0.5 * start.fun:
+        reason = f"lr {lr:.3g} is at the edge of stability, about {stable:.4g}"
+        rates, wanted = [1 / curvature, lr / 10], reached
+    elif lr < 0.01 * stable:
         reason = f"too slow: lr {lr:.3g} is {lr / stable:.2g} of the largest stable rate, about {stable:.4g}"
-        rates = [1 / curvature, 100 * lr, 10 * lr]
-    elif stable is not None:
-        return ""  # neither too large nor too small: the function is hard
-    if swings:
-        best = next((rate for rate in rates if trials.fall(rate) > 0), None)
+        rates, wanted = [1 / curvature, 100 * lr, 10 * lr], 1.1 * trials.fall(lr)
     else:
-        best = max(rates, key=trials.fall)
-        best = best if trials.fall(best) > max(1.1 * trials.fall(lr), 0) else None
-    if best is None:
-        return f"; {reason}" if swings else ""
+        return ""  # neither too large nor too small: the function is hard
+    best = (
+        next((rate for rate in rates if trials.fall(rate) > 0), rates[0]) if not wanted else max(rates, key=trials.fall)
+    )
+    if not trials.fall(best) > wanted:
+        return "" if wanted else f"; {reason}"
     return f"; {reason + ': ' if reason else ''}try lr {best:.2g}: {trials.told(best)}"
 
 

@@ -82,6 +82,7 @@ class Stopping:
 
     start: Point = field(init=False)
     last: Point | None = field(default=None, init=False)
+    previous: Point | None = field(default=None, init=False)  # the one before
     unchanged: int = field(default=0, init=False)
     in_noise: int = field(default=0, init=False)
     bend: float = field(default=0.0, init=False)  # |Δg| / |Δx| of the last step that moved x
@@ -117,6 +118,7 @@ class Stopping:
         promise: by how much the last step was to lower f, if the optimizer tells.
         """
         previous, self.last = self.last, point
+        self.previous = previous
         if previous is None:
             self.start = point
         elif self.follows:
