@@ -40,7 +40,7 @@ from koubai.descent.record import (
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
-from koubai.parameters import FloatArray, Layout, Parameters, flatten, plain
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite, plain
 
 if TYPE_CHECKING:
     from koubai.descent.program import Engine
@@ -410,7 +410,9 @@ class _Descent:
             projected, x = not np.array_equal(inside, x), inside
         if self.feed is not None:
             after = self._sampled(self.feed, point.t + 1, x)
-        elif (found := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is not None:
+        elif (
+            found := next((trial for trial in trials if trial.x is x or np.array_equal(trial.x, x)), None)
+        ) is not None:
             after = found
         else:
             after = self._evaluate(point.t + 1, x)
@@ -439,7 +441,7 @@ class _Descent:
 
     def _evaluate(self, t: int, x: FloatArray) -> Point:
         """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
-        if np.isfinite(x).all():
+        if is_finite(x):
             return self.objective.evaluate(t, x)
         return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
 
