@@ -17,6 +17,7 @@ import contextlib
 import dis
 import functools
 import gc
+import hashlib
 import itertools
 import keyword
 import math
@@ -424,6 +425,15 @@ class Graph:
             for a, b in zip(self.guards, other.guards, strict=True)
         )
 
+    def digest(self) -> str:
+        """Return a short text that is the same for equal graphs, in every process."""
+        told = hashlib.blake2b(digest_size=8)
+        for op, inputs, params, shape, dtype, _ in self.nodes:
+            kept = () if op is CAPTURED else _told(params)
+            told.update(repr((op.name, inputs, kept, shape, str(dtype))).encode())
+        told.update(repr((self.inputs, self.outputs, [(g.node, _told(g.expected)) for g in self.guards])).encode())
+        return told.hexdigest()
+
     def gradient(self, wrt: Sequence[int] | None = None) -> Graph:
         """Return the graph of the value and its gradient with respect to the inputs numbered ``wrt`` (default: all).
 
@@ -526,6 +536,18 @@ def _same_node(a: Node, b: Node) -> bool:
     if op is CONSTANT:
         return _same_value(params["value"], b[2]["value"])
     return bool(params == b[2])  # not the user's line: it does not count
+
+
+def _told(value: Any) -> Any:
+    """Return what tells a value from others, without the address that a repr may have."""
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()
+    if isinstance(value, dict):
+        return [(key, _told(part)) for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [_told(part) for part in value]
+    plain = isinstance(value, str | bytes | int | float | complex | np.generic | np.dtype | slice | type | None)
+    return repr(value) if plain else type(value).__name__
 
 
 def _same_value(a: Any, b: Any) -> bool:
