@@ -227,8 +227,8 @@ class _Loops:
         """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
         optimizer, stopping = descent.optimizer, descent.stopping
         tolerances = (stopping.ftol, stopping.xtol) != (None, None)
-        kind, hyperparameters = type(optimizer), optimizer.hyperparameters.items()
-        key = (kind, optimizer.semantics, *hyperparameters, descent.layout, descent.bounds is None, tolerances)
+        kind, hyperparameters = type(optimizer), repr(optimizer.hyperparameters)
+        key = (kind, optimizer.semantics, hyperparameters, descent.layout, descent.bounds is None, tolerances)
         loops: _Loops | None = path.made.get(key)
         if loops is None:
             graphs = descent_graphs(path.graph, optimizer, descent.state, descent.layout, descent.bounds)
