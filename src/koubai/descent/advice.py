@@ -147,7 +147,7 @@ class _Trials:
 
     def _end(self, lr: float) -> float:
         optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr  # type: ignore[misc]  # checked by __setattr__
+        optimizer.lr = lr  # checked by __setattr__
         point, state = self.start, optimizer.init(self.start.x, self.objective.layout)
         for t in range(1, self.steps + 1):
             after = self._step(optimizer, point, state, t)

@@ -345,7 +345,7 @@ class _Descent:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
         self.memory = self._observed(point)
-        self.lr = self.optimizer.rate(point.t, self.memory)
+        self.lr = self._rate(point.t)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
@@ -369,6 +369,10 @@ class _Descent:
         verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
         self.aside = objective.nfev - counts[0], objective.njev - counts[1]
         return verdict
+
+    def _rate(self, t: int) -> float:
+        """Return the rate of the update that follows step ``t``, by what the schedule remembers."""
+        return self.optimizer.rate(t, self.memory or ())
 
     def _clips(self, point: Point) -> bool:
         """Tell whether the update that follows clips its gradient."""
@@ -587,6 +591,7 @@ class _Descent:
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
+            "paid": sorted(objective.paid.known),
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
@@ -651,6 +656,7 @@ class _Descent:
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
+        descent.objective.paid.go_on(header["paid"])
         descent._compare(points["last"], header["looped"])
         descent._take_up(header, arrays, points)
         return descent
