@@ -592,7 +592,7 @@ class _Descent:
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
             "aside": self.aside,
-            "paid": sorted(objective.paid.known),
+            "paid": objective.paid.digests(),
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
