@@ -13,6 +13,7 @@ from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.record import Status
 from koubai.descent.stopping import Point, Stopping, Verdict, norm
 from koubai.errors import quiet
+from koubai.parameters import FloatArray
 
 __all__ = ["advised"]
 
@@ -61,25 +62,33 @@ def _of_a_slow_one(trials: _Trials, stopping: Stopping, end: Point, state: State
     lr, curvature = float(trials.optimizer.lr), stopping.curvature()  # type: ignore[arg-type]
     if end.t == 0 or lr == 0:
         return ""
-    stable = trials.optimizer.largest_stable_lr(curvature)
-    reason, rates = "", [10 * lr, 100 * lr, lr / 10, lr / 100]
-    swings = trials.swings(end, state)
-    if swings:
-        reason, rates = "x goes to and fro between two points: lr is too large", [lr / 3, lr / 10, lr / 100]
-    elif stable is not None and lr >= EDGE * stable and end.fun >= 0.5 * stopping.start.fun:
-        reason, rates = f"lr {lr:.3g} is at the edge of stability, about {stable:.4g}", [1 / curvature, lr / 10]
-    elif stable is not None and lr < 0.01 * stable:
+    stable, start = trials.optimizer.largest_stable_lr(curvature), stopping.start
+    reached = start.fun - end.fun  # in many more steps than a trial has
+    before = stopping.previous
+    turns = before is not None and float(np.dot(end.g, end.x - before.x)) > 0  # back where it came from
+    if turns and trials.swings(end, state):
+        reason, rates, wanted = (
+            "x goes to and fro between two points: lr is too large",
+            [lr / 3, lr / 10, lr / 100],
+            0.0,
+        )
+    elif reached < 0:
+        reason, rates, wanted = "f ends above its start: lr is too large", [lr / 10**k for k in range(1, SMALLER)], 0.0
+    elif stable is None:
+        reason, rates, wanted = "", [10 * lr, 100 * lr, lr / 10, lr / 100], reached
+    elif lr >= EDGE * stable and end.fun >= 0.5 * start.fun:
+        reason = f"lr {lr:.3g} is at the edge of stability, about {stable:.4g}"
+        rates, wanted = [1 / curvature, lr / 10], reached
+    elif lr < 0.01 * stable:
         reason = f"too slow: lr {lr:.3g} is {lr / stable:.2g} of the largest stable rate, about {stable:.4g}"
-        rates = [1 / curvature, 100 * lr, 10 * lr]
-    elif stable is not None:
-        return ""  # neither too large nor too small: the function is hard
-    if swings:
-        best = next((rate for rate in rates if trials.fall(rate) > 0), None)
+        rates, wanted = [1 / curvature, 100 * lr, 10 * lr], 1.1 * trials.fall(lr)
     else:
-        best = max(rates, key=trials.fall)
-        best = best if trials.fall(best) > max(1.1 * trials.fall(lr), 0) else None
-    if best is None:
-        return f"; {reason}" if swings else ""
+        return ""  # neither too large nor too small: the function is hard
+    best = (
+        next((rate for rate in rates if trials.fall(rate) > 0), rates[0]) if not wanted else max(rates, key=trials.fall)
+    )
+    if not trials.fall(best) > wanted:
+        return "" if wanted else f"; {reason}"
     return f"; {reason + ': ' if reason else ''}try lr {best:.2g}: {trials.told(best)}"
 
 
@@ -118,8 +127,16 @@ class _Trials:
         moved = norm(there - x)
         if moved == 0:
             return 0.0
-        point = self.objective.evaluate(1, there)
-        return norm(point.g - g) / moved if point.is_finite else 0.0
+        point = self._at(1, there)
+        return 0.0 if point is None else norm(point.g - g) / moved
+
+    def _at(self, t: int, x: FloatArray) -> Point | None:
+        """Return the point; None where it is not finite, or f ends: nobody asked for it."""
+        try:
+            point = self.objective.evaluate(t, x)
+        except Exception:
+            return None
+        return point if point.is_finite else None
 
     def swings(self, end: Point, state: State) -> bool:
         """Tell whether the second of two more steps takes back the first."""
@@ -134,8 +151,8 @@ class _Trials:
         lr = float(optimizer.lr)  # type: ignore[arg-type]
         x, state = optimizer.step(point.x, point.g, state, t, lr, fun=point.fun, layout=self.objective.layout)
         x = x if self.bounds is None else self.bounds.project(x)
-        after = self.objective.evaluate(t, x) if np.isfinite(x).all() else None
-        return (after, state) if after is not None and after.is_finite else None
+        after = self._at(t, x) if np.isfinite(x).all() else None
+        return None if after is None else (after, state)
 
     def _end(self, lr: float) -> float:
         optimizer = copy.copy(self.optimizer)

@@ -40,7 +40,7 @@ from koubai.descent.record import (
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
-from koubai.parameters import FloatArray, Layout, Parameters, flatten, plain
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite, plain
 
 if TYPE_CHECKING:
     from koubai.descent.program import Engine
@@ -410,7 +410,9 @@ class _Descent:
             projected, x = not np.array_equal(inside, x), inside
         if self.feed is not None:
             after = self._sampled(self.feed, point.t + 1, x)
-        elif (found := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is not None:
+        elif (
+            found := next((trial for trial in trials if trial.x is x or np.array_equal(trial.x, x)), None)
+        ) is not None:
             after = found
         else:
             after = self._evaluate(point.t + 1, x)
@@ -439,7 +441,7 @@ class _Descent:
 
     def _evaluate(self, t: int, x: FloatArray) -> Point:
         """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
-        if np.isfinite(x).all():
+        if is_finite(x):
             return self.objective.evaluate(t, x)
         return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
 
@@ -589,7 +591,8 @@ class _Descent:
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
-            "paid": sorted(objective.paid.known),
+            "aside": self.aside,
+            "paid": objective.paid.digests(),
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
@@ -677,6 +680,11 @@ class _Descent:
             status, message = header["verdict"]
             goes_on = status == "stopped" or (status == "max_steps" and self.stopping.max_steps > self.point.t)
             self.verdict = None if goes_on else Verdict(Status[status], message)
+            if not goes_on:
+                self.aside = tuple(header["aside"])
+                self.objective.nfev, self.objective.njev = (
+                    a + b for a, b in zip(header["counts"], self.aside, strict=True)
+                )
 
     def _compare(self, last: Point, looped: bool) -> None:
         """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint.

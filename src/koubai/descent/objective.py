@@ -225,7 +225,7 @@ class Objective:
             return fun, np.full_like(x, np.nan)
         before = self.program.nfev
         try:
-            fun, g = self.program(self.layout.copy(x), *self.batch)
+            fun, g = self.program(self.layout.view(x), *self.batch)  # which writes into no argument
         except (TraceError, GradientError) as error:
             self.nfev += self.program.nfev - before
             if self.grad == "backprop":

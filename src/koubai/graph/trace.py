@@ -767,6 +767,8 @@ class Trace:
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
         self.environment: Any = None  # the mirror of the outside world that the function meets, while it runs
         self.raises = concrete  # do Python numbers raise where Python's own do?
+        self.met = False  # was a differentiated number equal to one from elsewhere?
+        self.apart = False  # is it to be told that it is not? Then no memory of earlier calls is used
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
         self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
@@ -986,6 +988,8 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             i = trace.constant(a)
             nodes.append(i)
             values.append(trace.nodes[i].params["value"])
+    if (op is _EQUAL or op is _NOT_EQUAL) and (answer := _kept_apart(trace, op, nodes, values)) is not None:
+        return answer  # type: ignore[no-any-return]
     try:
         value = op.call(*values, **params) if params else op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError, RuntimeWarning) as error:
@@ -1002,6 +1006,23 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         root = result._root = base if base._base is None else base._root
         result._root_node = root._node
     return result
+
+
+def _kept_apart(trace: Trace, op: Op, nodes: Sequence[int], values: Sequence[Any]) -> Any:
+    """Answer that a differentiated number is not one from elsewhere, though it is now; or None, where nothing is told.
+
+    Beside this point it is not. A number that was kept under x, or beside a copy of x, is so computed anew.
+    """
+    active = [trace.levels[i] == 2 for i in nodes]
+    if active[0] == active[1]:
+        return None
+    same = np.equal(*values)
+    met = same & (values[active.index(False)] != 0)  # 0 is a place where formulas change, as a rule
+    if not met.any():
+        return None
+    trace.met = True
+    same = same & ~met
+    return None if not trace.apart else ~same if op is _NOT_EQUAL else same
 
 
 def _after_the_trace(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -1660,6 +1681,7 @@ class _Flat:
 
 
 _ASTYPE = OPS["astype"]
+_EQUAL, _NOT_EQUAL = OPS["equal"], OPS["not_equal"]
 
 
 _DIVISIONS = ("divide", "floor_divide", "remainder")

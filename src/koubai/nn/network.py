@@ -388,7 +388,7 @@ class Network:
             w = None if weights is None else weights[part]
             if self._loss.classifies:
                 right += float(self._right(outputs, targets).sum())
-            if not (size := float(self._loss.weight(targets, w))):
+            if not (size := float(self._loss.total_weight(targets, w))):
                 continue
             with np.errstate(all="ignore"):
                 loss += size * float(self._loss(outputs, targets, w))
@@ -413,7 +413,7 @@ class Network:
             for i in range(0, len(X), CHUNK):
                 part = slice(i, i + CHUNK)
                 w = None if weights is None else weights[part]
-                if not (size := float(self._loss.weight(y[part], w))):
+                if not (size := float(self._loss.total_weight(y[part], w))):
                     continue
                 value, slopes = program(dict(self.params), self._cast(X[part]), y[part], w, dict(self.state))
                 fun, total = fun + size * value, total + size
@@ -633,7 +633,7 @@ class Network:
                 return None
             for i in range(0, len(y), CHUNK):
                 part = slice(i, i + CHUNK)
-                total += float(self._loss.weight(y[part], None if weights is None else weights[part]))
+                total += float(self._loss.total_weight(y[part], None if weights is None else weights[part]))
             samples += len(y)
         if not total > 0:
             raise InputError("no sample has a weight above 0: there is nothing to learn from")
@@ -974,7 +974,7 @@ class _Kind:
         outputs, after = network.apply(params, X, state, train=True, noise=noise)
         value = network._loss(outputs, y, w)
         if w is not None:  # their mean over all the data is 1
-            value = value * (network._loss.weight(y, w) * (1.0 / y.shape[0]))
+            value = value * (network._loss.total_weight(y, w) * (1.0 / y.shape[0]))
         if network.l1 or network.l2:
             value = value + network.penalty(params)
         passed_on: tuple[Any, ...] = ()
