@@ -273,7 +273,6 @@ class History:
 
 COLUMNS = {"fun": np.float64, "grad_norm": np.float64, "lr": np.float64, "clipped": np.bool_, "projected": np.bool_}
 
-WIDE = 65_536  # bytes of a row
 
 Row: TypeAlias = tuple[int, FloatArray, float, float, float, bool, bool]  # t, x, and the columns
 
@@ -453,11 +452,11 @@ class Recorder:
         while self.record == "auto" and self.count > self.limit:
             kept = (self.count + 1) // 2
             for held in self.arrays().values():
-                if held[0].nbytes > WIDE:  # NumPy would copy the whole first
-                    for k in range(1, kept):
-                        held[k] = held[2 * k]
-                else:
-                    held[:kept] = held[::2]
+                begin = 1
+                while begin < kept:  # in parts that do not overlap, which NumPy would copy first
+                    end = min(2 * begin, kept)
+                    held[begin:end] = held[2 * begin : 2 * end : 2]
+                    begin = end
             self.count = kept
             self.stride *= 2
 
