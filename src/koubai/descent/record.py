@@ -9,7 +9,7 @@ import enum
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
@@ -556,11 +556,16 @@ class Run:
             "seed": self.seed,
         }
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the path: arrows on the curve (1-D), over contours (2-D), else f and gradient norm against the step."""
+    def plot(
+        self, ax: Axes | None = None, *, minima: Iterable[Any] = (), title: str | None = None, legend: bool = True
+    ) -> Axes:
+        """Draw the path: arrows on the curve (1-D), over contours (2-D), else f and gradient norm against the step.
+
+        A second run on the same axes joins the first one. minima, title, legend: as in `koubai.plot.run`.
+        """
         from koubai.plot import run
 
-        return run(self, ax=ax)
+        return run(self, minima=minima, title=title, legend=legend, ax=ax)
 
     def animate(self, path: str | os.PathLike[str]) -> Path:
         """Write the descent as a moving picture, a .gif: the path grows on the curve (1-D) or over contours (2-D).
