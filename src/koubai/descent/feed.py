@@ -154,18 +154,28 @@ class Paid:
 
     known: set[str] = field(default_factory=set)
     before: set[str] = field(default_factory=set)
+    met: list[Graph] = field(default_factory=list)  # not among the known yet: a digest takes time, and few need it
 
     def take(self, graph: Graph, complete: bool, cost: int) -> int:
         """Return how many evaluations count, of the ``cost`` that a new path had.
 
         complete: all that it depends on is watched; otherwise it is traced again at every step.
         """
+        if complete and not self.before:
+            self.met.append(graph)
+            return cost
         digest = graph.digest()
         self.known.add(digest)
         if digest not in self.before:
             return cost
         self.before.discard(digest)
         return 0 if complete else 1
+
+    def digests(self) -> list[str]:
+        """Return what a checkpoint is to know."""
+        self.known.update(graph.digest() for graph in self.met)
+        self.met.clear()
+        return sorted(self.known)
 
     def go_on(self, known: Iterable[str]) -> None:
         """Take over what a checkpoint knows."""

@@ -591,7 +591,8 @@ class _Descent:
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
-            "paid": sorted(objective.paid.known),
+            "aside": self.aside,
+            "paid": objective.paid.digests(),
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
@@ -679,6 +680,11 @@ class _Descent:
             status, message = header["verdict"]
             goes_on = status == "stopped" or (status == "max_steps" and self.stopping.max_steps > self.point.t)
             self.verdict = None if goes_on else Verdict(Status[status], message)
+            if not goes_on:
+                self.aside = tuple(header["aside"])
+                self.objective.nfev, self.objective.njev = (
+                    a + b for a, b in zip(header["counts"], self.aside, strict=True)
+                )
 
     def _compare(self, last: Point, looped: bool) -> None:
         """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint.

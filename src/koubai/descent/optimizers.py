@@ -332,6 +332,8 @@ class Optimizer:
             except InputError:  # groups that the parameters don't have
                 self._configure(*before)
                 raise
+        elif type(self).__module__ != Optimizer.__module__ and hasattr(type(self), name):
+            object.__setattr__(self, name, value)  # of a class of one's own
         elif name in ("semantics", "hyperparameters", "rule", "name"):
             raise InputError(f"{type(self).__name__}: {name} can't be changed; make another optimizer")
         else:

@@ -247,9 +247,9 @@ class _Loops:
         """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
         optimizer, stopping = descent.optimizer, descent.stopping
         tolerances = (stopping.ftol, stopping.xtol) != (None, None)
-        kind, hyperparameters = type(optimizer), optimizer.hyperparameters.items()
+        kind, hyperparameters = type(optimizer), repr(optimizer.hyperparameters)
         graph, args = _of_x_alone(descent, path)
-        key = (kind, optimizer.semantics, *hyperparameters, descent.layout, descent.bounds is None, tolerances, args)
+        key = (kind, optimizer.semantics, hyperparameters, descent.layout, descent.bounds is None, tolerances, args)
         loops: _Loops | None = None if args is None else path.made.get(key)
         if loops is None:
             graphs = descent_graphs(graph, optimizer, descent.state, descent.layout, descent.bounds)
