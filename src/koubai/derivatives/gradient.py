@@ -372,6 +372,7 @@ class _Higher:
         self.name = getattr(f, "__name__", "f")
         self.__name__ = f"{what}_{self.name}"
         self._refused = method not in ("auto", "backprop")
+        self._lost = False  # is the gradient's graph no better than that of second derivatives?
         self._gradient = Differentiated(f, argnums, "backprop")
 
     def take(
@@ -393,11 +394,12 @@ class _Higher:
                 if self.method == "backprop":
                     raise
                 self._refused, refused = True, error
+                self._lost = isinstance(error, TraceError) and error.lost
         alone = _Alone.of(self.f, args, kwargs, _position(self.number, args))
         if refused is not None:
             refuse_random(lambda: outputs_of(alone.f(alone.layout.copy(alone.x))), self.name)
         try:
-            slopes = self._slopes(alone, args, kwargs) if self.method == "auto" else None
+            slopes = self._slopes(alone, args, kwargs) if self.method == "auto" and not self._lost else None
             found = by_differences(alone, "adaptive" if self.method == "auto" else self.method, slopes)
         except Exception:
             if refused is not None:
