@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from koubai.execute.scalar_code import Integers, Matrix, Vector
 
-__all__ = ["lbfgs"]
+__all__ = ["barzilai_borwein", "conjugate_gradient", "gradient_descent", "lbfgs"]
 
 Asked: TypeAlias = Any  # (x, where the gradient goes); f is the answer
 
@@ -270,6 +270,20 @@ def wolfe(
     return low
 
 
+def armijo(
+    first: float, ceiling: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, best: Vector,
+    numbers: Vector, counts: Integers,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """Return the place of the first of first, first / 2, first / 4, … at which f is low enough; 0 if none is."""
+    a = first
+    for _ in range(60):
+        yield from at(1, a, xs, gs, trials, direction, best, numbers, counts)
+        if trials[1][1] <= ceiling + numbers[C1] * (a * trials[0][2]):
+            return 1
+        a /= 2.0
+    return 0
+
+
 def arrived(
     place: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers
 ) -> Generator[Asked, float, int]:
@@ -334,6 +348,130 @@ def take(
 def rate_of(rates: Vector, counts: Integers) -> float:
     """Return the rate of the update that follows."""
     return rates[(counts[T] - counts[T_BEGIN]) * counts[RATES]]
+
+
+def downhill(gs: Matrix, direction: Vector, n: int) -> None:
+    for i in range(n):
+        direction[i] = -gs[0][i]
+
+
+def taxicab(a: Vector, n: int) -> float:
+    total = 0.0
+    for i in range(n):
+        total += abs(a[i])
+    return total
+
+
+# -- the rules, as in `koubai.descent.rules`: what they keep is changed when the step is over -------------------------
+
+
+def gradient_descent(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, a: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    n = counts[N]
+    while counts[T] < counts[T_END]:
+        downhill(gs, direction, n)
+        begin(dot(gs[0], direction, n), trials, numbers)
+        first = rate_of(rates, counts)
+        if a[0] > 0.0:
+            first = 2.0 * a[0]
+        end = 0
+        if counts[VARIANT] == 0:
+            end = yield from armijo(first, numbers[FUN], xs, gs, trials, direction, best, numbers, counts)
+        else:
+            end = yield from wolfe(first, xs, gs, trials, direction, best, numbers, counts)
+        place = yield from arrived(end, xs, gs, trials, numbers, counts)
+        a[0] = trials[end][0]
+        if is_remarkable(place, xs, gs, trials, numbers, counts):
+            counts[END] = place
+            return REMARKABLE
+        take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+    return REACHED
+
+
+def barzilai_borwein(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, x_last: Vector, g_last: Vector,
+    recent: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    n = counts[N]
+    room = counts[ROOM]
+    while counts[T] < counts[T_END]:
+        moved2 = 0.0
+        turned2 = 0.0
+        curvature = 0.0
+        for i in range(n):
+            moved = xs[0][i] - x_last[i]
+            turned = gs[0][i] - g_last[i]
+            moved2 += moved * moved
+            turned2 += turned * turned
+            curvature += moved * turned
+        a = rate_of(rates, counts)
+        if counts[T] > 0 and curvature > 0.0 and math.isfinite(curvature):
+            if counts[VARIANT] == 0:
+                a = moved2 / curvature
+            else:
+                a = quotient(curvature, turned2)
+        a = min(max(a, numbers[LR_MIN]), numbers[LR_MAX])
+        ceiling = numbers[FUN]
+        for i in range(1, room):
+            ceiling = max(ceiling, recent[i])
+        downhill(gs, direction, n)
+        begin(dot(gs[0], direction, n), trials, numbers)
+        end = yield from armijo(a, ceiling, xs, gs, trials, direction, best, numbers, counts)
+        place = yield from arrived(end, xs, gs, trials, numbers, counts)
+        for i in range(1, room):
+            recent[i - 1] = recent[i]
+        recent[room - 1] = numbers[FUN]
+        copy(xs[0], x_last, n)
+        copy(gs[0], g_last, n)
+        if is_remarkable(place, xs, gs, trials, numbers, counts):
+            counts[END] = place
+            return REMARKABLE
+        take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+    return REACHED
+
+
+def conjugate_gradient(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, q: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, g_last: Vector, square: Vector,
+    direction: Vector, a: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """q: the direction of this step; the others are what the rule keeps."""
+    n = counts[N]
+    while counts[T] < counts[T_END]:
+        square_next = dot(gs[0], gs[0], n)
+        b = 0.0
+        if square[0] > 0.0 and a[0] > 0.0:
+            part = square_next
+            if counts[VARIANT] == 0:
+                part = 0.0
+                for i in range(n):
+                    part += gs[0][i] * (gs[0][i] - g_last[i])
+                part = max(part, 0.0)
+            b = part / square[0]
+        slope_last = dot(g_last, direction, n)
+        for i in range(n):
+            q[i] = -gs[0][i] + b * direction[i]
+        if b == 0.0 or not dot(gs[0], q, n) < -1e-10 * math.sqrt(square_next * dot(q, q, n)):
+            downhill(gs, q, n)
+        slope = dot(gs[0], q, n)
+        first = rate_of(rates, counts) / max(1.0, taxicab(gs[0], n))
+        if a[0] > 0.0 and slope < 0.0:
+            first = min(max(a[0] * slope_last / slope, first * 1e-6), 1e6 * a[0])
+        begin(slope, trials, numbers)
+        end = yield from wolfe(first, xs, gs, trials, q, best, numbers, counts)
+        place = yield from arrived(end, xs, gs, trials, numbers, counts)
+        copy(gs[0], g_last, n)
+        square[0] = square_next
+        copy(q, direction, n)
+        a[0] = trials[end][0]
+        if is_remarkable(place, xs, gs, trials, numbers, counts):
+            counts[END] = place
+            return REMARKABLE
+        take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+    return REACHED
 
 
 # -- L-BFGS. The pairs lie in the rows of s and y as `koubai.descent.rules` tells -------------------------------------
@@ -445,11 +583,6 @@ def quasi_newton(
     add_combined(s, newest, pairs, room, parts, 1.0, direction, n)
 
 
-def downhill(gs: Matrix, direction: Vector, n: int) -> None:
-    for i in range(n):
-        direction[i] = -gs[0][i]
-
-
 def lbfgs(
     xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
     counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, s: Matrix, y: Matrix,
@@ -474,10 +607,7 @@ def lbfgs(
             ends_next[0] = 0.0
             is_fresh = True
             downhill(gs, direction, n)
-        total = 0.0
-        for i in range(n):
-            total += abs(gs[0][i])
-        short = min(1.0, 1.0 / max(total, 1e-300)) * lr
+        short = min(1.0, 1.0 / max(taxicab(gs[0], n), 1e-300)) * lr
         size = abs(numbers[FUN])
         first = lr
         if is_fresh:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,21 +15,28 @@ from koubai.descent import searches
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.program import limits
 from koubai.descent.schedules import Schedule
-from koubai.descent.searches import ROOM
 from koubai.descent.stopping import Point
 from koubai.errors import CompileError, CompileWarning, quiet, warn
 from koubai.execute import descents, library, scalar_code
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
 from koubai.execute.replay import Replay
-from koubai.execute.scalar_code import ANSWER, ASKED, AT, EVALUATIONS, GRADIENT, Block
+from koubai.execute.scalar_code import ANSWER, ASKED, AT, EVALUATIONS, Block
 
 __all__ = ["Searching"]
 
 LARGEST = 64  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
 PAIRS = 100  # of L-BFGS
-TEXTS: dict[str, FunctionType] = {"lbfgs": searches.lbfgs}  # type: ignore[dict-item]
-WORDS = {"lbfgs": ("curvature_test", ("relative", "absolute"))}  # what the VARIANT is by its number
+TEXTS: dict[str, FunctionType] = {
+    text.__name__: text  # type: ignore[misc]
+    for text in (searches.gradient_descent, searches.barzilai_borwein, searches.conjugate_gradient, searches.lbfgs)
+}
+WORDS = {  # what the VARIANT is, by its number
+    "gradient_descent": ("line_search", ("armijo", "wolfe")),
+    "barzilai_borwein": ("variant", ("long", "short")),
+    "conjugate_gradient": ("variant", ("pr+", "fr")),
+    "lbfgs": ("curvature_test", ("relative", "absolute")),
+}
 MACHINE_FROM = 300  # steps that Python makes by itself before machine code is loaded, which takes as long as they do
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
 ASKED_FOR = 10  # evaluations on a path, in whichever descents, from which on it is worth while to go without Python
@@ -64,7 +71,7 @@ _code = _Code()
 class _Memory:
     """The arrays that a text works on, by the names of its parameters."""
 
-    spare: dict[Any, list[_Memory]] = {}
+    spare: ClassVar[dict[Any, list[_Memory]]] = {}
 
     def __init__(self, name: str, n: int, state: Sequence[Any], names: Sequence[str]) -> None:
         self.key = name, n, tuple(np.shape(part) for part in state)
@@ -82,8 +89,9 @@ class _Memory:
         self.arrays = given | self.state
         self.xs, self.gs, self.numbers, self.counts = (given[k] for k in ("xs", "gs", "numbers", "counts"))
         self.trials, self.before, self.best, self.rates = (given[k] for k in ("trials", "before", "best", "rates"))
-        self.counts[searches.N], self.counts[ROOM] = n, pairs + 1
-        self.names = [name for name in inspect.signature(TEXTS[name]).parameters]
+        self.counts[searches.N] = n
+        self.counts[searches.ROOM] = len(self.state["recent"]) if name == "barzilai_borwein" else pairs + 1
+        self.names = list(inspect.signature(TEXTS[name]).parameters)
         self.block = Block([self.arrays[each] for each in self.names])
         self._nowhere = [address(given[each]) for each in ("row_fun", "row_norm", "row_x")]
         self._moving = [self.block.starts[self.names.index(each)] for each in ("rates", "row_fun", "row_norm", "row_x")]
