@@ -1,4 +1,5 @@
-"""Small descents: one optimizer step, 1000 steps of a cold function, and the time to a target on the catalogue.
+"""Small descents: one optimizer step, 1000 steps of a cold function, whole warm calls, and the time to a target on the
+catalogue; and L-BFGS up to a million parameters.
 
     python benchmarks/descent.py               needs jax, optax, scipy and torch
 
@@ -43,7 +44,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import scipy.optimize  # noqa: E402
 import torch  # noqa: E402
-from peers import FUNCTIONS, MAX_STEPS, RATES, STARTS  # noqa: E402
+from peers import FUNCTIONS, GTOL, MAX_STEPS, RATES, STARTS, jax_descent  # noqa: E402
 
 import koubai as kb  # noqa: E402
 
@@ -194,7 +195,74 @@ def cold_starts() -> Iterator[Row]:
             yield Row(table, f"{name}, {clock}", medians, required=5e-3, note=note)
 
 
-# -- 3: time to target -----------------------------------------------------------------------------------------------
+# -- 3: whole calls, warm ---------------------------------------------------------------------------------------------
+
+
+def warm_calls() -> Iterator[Row]:
+    """Time the whole of `kb.minimize`, history, every test for stopping and the Run included, when it has been called
+    before; JAX's loop has no more to do than to make the steps.
+    """
+    table = "whole calls of minimize, warm, Rosenbrock 2-D, history kept by koubai, in the thread's processor time"
+    name = "rosenbrock"
+    f, x0, optimizer = FUNCTIONS[name], np.array(STARTS[name]), kb.SGD(lr=RATES[name])
+    on_device = jnp.asarray(x0)
+    for steps, required in ((1, None), (MAX_STEPS, 1 / 5), (100_000, 1.0)):
+        own = partial(kb.minimize, f, x0, optimizer, max_steps=steps, gtol=GTOL)
+        for _ in range(4):
+            run = own()
+        if run.nit != steps or len(run.history) != steps + 1:
+            raise SystemExit(f"koubai made {run.nit} of {steps} steps, and kept {len(run.history)} rows: {run.message}")
+        calls = {"koubai": own, "jax": partial(jax_descent(name, steps), on_device)}
+        check(f"{steps} steps", run.x, {"jax": np.asarray(calls["jax"]())}, rtol=1e-9)
+        taken = take_turns(calls, 9, burst=0.05, clock=time.thread_time)
+        if required is None:
+            figures = {"koubai": statistics.median(taken["koubai"])}
+            yield Row(table, "1 step", figures, required=60e-6, note=f"koubai: {run.executor}")
+        else:
+            yield Row.of(table, f"{steps} steps", taken, ["jax"], required, f"koubai: {run.executor}")
+
+
+# -- 4: many parameters -----------------------------------------------------------------------------------------------
+
+
+def chained(x: Any) -> Any:
+    """Rosenbrock's function in n variables, as a chain."""
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def many_parameters() -> Iterator[Row]:
+    """Time an iteration of L-BFGS with ten pairs; both take f and its gradient from the same program of koubai's."""
+    table = "L-BFGS on chained Rosenbrock, an iteration, all evaluations included, in the thread's processor time"
+    gradient = kb.value_and_grad(chained)
+    for n, iterations in ((100, 150), (1000, 150), (10_000, 100), (100_000, 60), (1_000_000, 60)):
+        x0 = np.tile([-1.2, 1.0], n // 2) + 0.1 * np.random.default_rng(0).standard_normal(n)
+        options = {"maxiter": iterations, "maxfun": 10**9, "gtol": 0, "ftol": 0, "maxcor": 10}
+        made: dict[str, int] = {}
+
+        def own(x0: Any = x0, iterations: int = iterations, made: dict[str, int] = made) -> None:
+            made["koubai"] = kb.minimize(chained, x0, kb.LBFGS(), max_steps=iterations, gtol=0).nit
+
+        def scipys(x0: Any = x0, options: Any = options, made: dict[str, int] = made) -> None:
+            found = scipy.optimize.minimize(gradient, x0, jac=True, method="L-BFGS-B", options=options)
+            made["SciPy"] = found.nit
+
+        taken = take_turns({"koubai": own, "SciPy": scipys}, 3 if n > 10_000 else 7, 0.1, clock=time.thread_time)
+        each = {who: [seconds / made[who] for seconds in values] for who, values in taken.items()}
+        yield Row.of(table, f"n = {n:g}", each, ["SciPy"], 1 / 0.8)
+
+
+def history_of_many() -> Iterator[Row]:
+    """Weigh what a descent of a million parameters keeps of its path."""
+    x0 = np.random.default_rng(0).standard_normal(1_000_000)
+    for steps in (20, 300):
+        history = kb.minimize(lambda x: x @ x / 2, x0, kb.SGD(lr=1e-3), max_steps=steps, gtol=0).history
+        arrays = (getattr(history, name) for name in ("t", "x", "fun", "grad_norm", "lr", "clipped", "projected"))
+        size = sum(array.nbytes for array in arrays) / 1e6
+        table = "history of 1e6 parameters with record='auto'"
+        yield Row(table, f"{steps} steps", {"koubai": size}, required=200.0, unit="MB", note=f"{len(history)} rows")
+
+
+# -- 5: time to target -----------------------------------------------------------------------------------------------
 
 
 class Reached(Exception):
@@ -412,7 +480,7 @@ def to_target() -> list[dict[str, Any]]:
     return rows
 
 
-# -- 4: performance profiles -----------------------------------------------------------------------------------------
+# -- 6: performance profiles -----------------------------------------------------------------------------------------
 
 
 def ratios(rows: list[dict[str, Any]], panel: str, cost: str) -> dict[str, np.ndarray]:
@@ -501,7 +569,7 @@ def main() -> None:
     where["versions"]["scipy"] = metadata.version("scipy")
     print(headline(where))
     rows: list[Row | Mapping[str, Any]] = []
-    for table in (updates, cold_starts):
+    for table in (updates, cold_starts, warm_calls, many_parameters, history_of_many):
         for row in table():
             if not rows or rows[-1].table != row.table:
                 print(f"\n{row.table}", flush=True)

@@ -1,5 +1,7 @@
 """Every end in its own words: what is a success, and why x stays where it is when it is none."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,9 @@ def test_what_lies_above_the_best_point_is_no_success():
     for run in ends:
         assert run.success <= (run.fun <= run.best_fun + 1e-9), run.message
     assert any("left a better point" in run.message for run in ends)
+
+
+def test_a_rate_that_is_tried_for_advice_may_lead_out_of_f():
+    run = kb.minimize(lambda x: 5 * x - math.log(x), 0.9, kb.SGD(lr=1e-9), max_steps=3, gtol=0)
+    assert run.status is Status.max_steps
+    assert "too slow" in run.message

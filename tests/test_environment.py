@@ -353,6 +353,90 @@ CHANGES = [
 ]  # fmt: skip
 
 
+# -- what it has kept of an earlier call under x, or beside a copy of it ----------------------------------------------
+def kept_in_a_dict():
+    cache = {}
+
+    def f(x):
+        key = tuple(x.tolist())
+        if key not in cache:
+            cache[key] = np.sum(x**2) * slope
+        return cache[key] + np.sum(np.sin(x))
+
+    return f
+
+
+def kept_by_number():
+    cache = {}
+
+    def step(v, n):
+        if (v, n) not in cache:
+            cache[v, n] = v if n == 0 else math.sin(step(v, n - 1)) + 0.9 * v
+        return cache[v, n]
+
+    return lambda x: sum(step(v, 3) for v in x.tolist()) * 1e-6 + np.sum(x**2)
+
+
+def kept_beside_x():
+    class Last:
+        x = None
+
+        def value(self, x):
+            if not np.array_equal(x, self.x):
+                self.x, self.kept = np.copy(x), np.sum(np.exp(x))
+            return self.kept
+
+    return Last().value
+
+
+def kept_in_lists():
+    seen, values = [], []
+
+    def f(x):
+        for one, value in zip(seen, values, strict=True):
+            if (one == x).all():
+                return value
+        seen.append(x.copy())
+        values.append(loss(x, slope))
+        return values[-1]
+
+    return f
+
+
+def kept_by_lru_cache():
+    @functools.lru_cache
+    def inner(parts):
+        return sum(v**3 for v in parts)
+
+    return lambda x: inner(tuple(x.tolist())) + inner(tuple(np.tanh(x).tolist()))
+
+
+@pytest.mark.parametrize("make", [kept_in_a_dict, kept_by_number, kept_beside_x, kept_in_lists, kept_by_lru_cache])
+def test_what_is_kept_under_x_is_traced_again(make):
+    f, fresh = make(), make()
+    for both in (kb.value_and_grad(f, method="backprop"), kb.value_and_grad(f, method="backprop")):
+        for x in (X, X + 0.3, X):
+            wanted = f(x)
+            value, gradient = both(x)
+            assert value == pytest.approx(wanted, rel=1e-14)
+            np.testing.assert_allclose(gradient, differences(fresh, x), rtol=1e-9, atol=1e-9)
+            assert type(f(x)) in (float, np.float64)
+
+
+def test_a_value_that_only_equals_one_from_elsewhere_stays_what_it_is():
+    table, special = {1.0: 5.0, 2.0: 7.0}, np.array([1.0, 2.0])
+    x = np.array([1.0, 0.7])
+    for f, along in (
+        (lambda x: table[float(x[0])] * x[1], 5.0),
+        (lambda x: np.sum(np.where(x == special, 3 * x, x**2)) + x[0], 1.4),
+        (lambda x: x[1] ** 2 if x[0] == 1.0 else x[0] * np.sin(x[1]), 1.4),
+    ):
+        with warnings_that_are("ignore"):
+            value, gradient = kb.value_and_grad(f)(x)
+        assert value == f(x)
+        assert gradient[1] == pytest.approx(along, rel=1e-9)
+
+
 def test_the_memory_of_a_function_is_cleared_inside():
     mu = 2.0
 

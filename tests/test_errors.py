@@ -1,4 +1,6 @@
+import copy
 import inspect
+import pickle
 import re
 import warnings
 
@@ -193,15 +195,8 @@ def test_every_meaning_is_a_word_of_koubais():
     functions = [kb.minimize, kb.resume, kb.fit, kb.derivative, kb.numerical_gradient, kb.grad, kb.nn.Network.fit]
     known = {name for f in functions for name in inspect.signature(f).parameters}
     known |= {name for optimizer in kb.optimizers.names() for name in kb.optimizers.resolve(optimizer).hyperparameters}
-    known |= {
-        *kb.__all__,
-        *kb.nn.__all__,
-        *kb.schedules.__all__,
-        *kb.optimizers.names(),
-        *differences.METHODS,
-        "auto",
-        "backprop",
-    }
+    known |= {name for module in (kb, kb.nn, kb.schedules) for name in module.__all__}
+    known |= {*kb.optimizers.names(), *differences.METHODS, "auto", "backprop"}
     known = {synonyms.plain(name) for name in known}
     for word, meanings in synonyms.SYNONYMS.items():
         assert word == synonyms.plain(word)
@@ -215,6 +210,12 @@ def test_every_meaning_is_a_word_of_koubais():
 def test_scipys_third_argument_is_answered(third, fix):
     with pytest.raises(errors.InputError, match=fix):
         kb.minimize(np.sum, [1.0], third)
+
+
+def test_an_optimizer_does_not_hold_the_parameters():
+    with pytest.raises(errors.InputError, match=r"write SGD\(lr=0.1\): the parameters go to update"):
+        kb.SGD([np.ones(2)], lr=0.1)
+    assert copy.copy(pickle.loads(pickle.dumps(kb.Adam(0.2)))) == kb.Adam(lr=0.2)
 
 
 def test_a_table_of_the_users_is_not_answered_by_it():

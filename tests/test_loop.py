@@ -566,6 +566,18 @@ def test_args_give_the_descent_of_the_function_that_holds_them(optimizer, grad, 
         np.testing.assert_allclose(run.stderr, same.stderr, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", [kb.SGD(lr=0.01), kb.Adam(lr=1e-3)])
+@pytest.mark.parametrize("bounds", [None, [(0.0, 1.9), (None, None)]])
+def test_a_long_descent_with_args_is_compiled_for_these_args(optimizer, bounds):
+    for curve in (CURVE, 2 * CURVE, CURVE):
+        options = {"max_steps": 5000, "gtol": 0, "bounds": bounds}
+        run = kb.minimize(decay, [1.0, 1.0], optimizer, args=(HOURS, curve), **options)
+        same = kb.minimize(lambda p, curve=curve: decay(p, HOURS, curve), [1.0, 1.0], optimizer, **options)
+        assert (run.executor, run.nit) == (same.executor, same.nit)
+        assert run.executor == "native"
+        np.testing.assert_allclose(run.history.x, same.history.x, rtol=1e-12)
+
+
 def test_args_change_between_two_descents_and_are_no_part_of_what_is_kept():
     class Target:
         at = 1.0

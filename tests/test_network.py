@@ -1312,6 +1312,179 @@ def test_a_training_goes_on_bit_for_bit(stop_at, toys, tmp_path, monkeypatch):
     np.testing.assert_array_equal(run.best_x["0.W"], expected.best_x["0.W"])
 
 
+GOING_ON = {
+    "adam": lambda: kb.Adam(lr=0.02),
+    "schedule": lambda: kb.SGD(lr=kb.schedules.cosine(0.3, 40), momentum=0.9),
+    "function": lambda: kb.SGD(lr=lambda t: 0.3 / (t + 1)),
+    "plateau": lambda: kb.SGD(lr=kb.schedules.plateau(0.5, gamma=0.5, patience=0)),
+    "groups": lambda: kb.Adam(lr=0.02, groups={"0.*": {"lr": 0}}),
+    "whole vector": lambda: kb.Prodigy(),
+}
+
+
+@pytest.mark.parametrize("record", ["auto", "off"])
+@pytest.mark.parametrize("case", GOING_ON)
+def test_a_fit_goes_on_from_the_last_one(case, record, toys):
+    """In order, noise, schedule and moments: one epoch and then two are three at once."""
+    X, y = toys
+    options = {"batch_size": 32, "validation": 0.2, "record": record}
+    whole, net, anew = everything_on(), everything_on(), everything_on()
+    optimizer = GOING_ON[case]()
+    expected = whole.fit(X, y, optimizer, epochs=3, **options)
+    first = net.fit(X, y, optimizer, epochs=1, **options)
+    second = net.fit(X, y, epochs=1, resume=True, **options)
+    third = net.fit(X, y, optimizer, epochs=1, resume=True, **options)
+    np.testing.assert_array_equal(net.vector, whole.vector)
+    np.testing.assert_array_equal(net.carried, whole.carried)
+    runs = (first, second, third)
+    assert [run.nit for run in runs] == [5, 5, 5]
+    for name in ("fun", "accuracy", "validation_fun", "lr"):
+        together = np.concatenate([getattr(run.history.epochs, name) for run in runs])
+        np.testing.assert_array_equal(together, getattr(expected.history.epochs, name))
+    assert second.optimizer == optimizer
+    anew.fit(X, y, optimizer, epochs=1, **options)
+    anew.fit(X, y, optimizer, epochs=2, **options)  # the same order, noise and first rate again
+    assert not np.array_equal(anew.vector, net.vector)
+
+
+def test_a_fit_that_goes_on_is_killed_and_resumed(toys, tmp_path):
+    X, y = toys
+    whole, net, other = everything_on(), everything_on(), everything_on()
+    whole.fit(X, y, "adam", epochs=5, batch_size=32)
+    for one in (net, other):
+        one.fit(X, y, "adam", epochs=2, batch_size=32)
+    file = tmp_path / "training.npz"
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise Kill
+
+    with pytest.raises(Kill):
+        net.fit(X, y, "adam", epochs=3, batch_size=32, resume=True, checkpoint=(file, 1), on_epoch=stop)
+    with pytest.raises(InputError, match="there is none that ended with an epoch"):
+        net.fit(X, y, "adam", resume=True)
+    other.fit(X, y, "adam", epochs=3, batch_size=32, resume=file)
+    np.testing.assert_array_equal(other.vector, whole.vector)
+
+
+def test_what_goes_on_may_have_another_rate_and_other_data(toys):
+    X, y = toys
+    net = small()
+    with pytest.raises(InputError, match="there is none that ended with an epoch"):
+        net.fit(X, y, resume=True)
+    net.fit(X, y, kb.Adam(lr=0.02), epochs=2)
+    with pytest.raises(InputError, match="give the same but for lr"):
+        net.fit(X, y, kb.SGD(lr=0.1), resume=True)
+    with pytest.raises(InputError, match="give the same but for lr"):
+        net.fit(X, y, kb.Adam(lr=0.02, beta1=0.5), resume=True)
+    moments = net._progress.state[0].copy()
+    net.fit(X[:50], y[:50], kb.Adam(lr=1e-14), epochs=0, resume=True)
+    np.testing.assert_array_equal(net._progress.state[0], moments)
+    before = net.vector.copy()
+    run = net.fit(X[:50], y[:50], kb.Adam(lr=1e-14), epochs=1, resume=True)
+    np.testing.assert_allclose(net.vector, before, atol=1e-10)
+    assert net._progress.t == 2 * 7 + 2
+    assert run.history.lr[0] == 1e-14
+    net.fit(X, y, epochs=1)  # without resume=True all begins anew
+    assert net._progress.t == 7
+    with pytest.raises(InputError, match="there is none"):
+        pickle.loads(pickle.dumps(net)).fit(X, y, resume=True)
+
+
+class Kill(Exception):
+    """Ends a training as nothing that it knows does."""
+
+
+class Killing:
+    """Batches that kill whoever draws the k-th one, k drawn anew for every life."""
+
+    def __init__(self, X, y):
+        self.data, self.left = nn.batches(X, y, size=30, seed=5), math.inf
+
+    def epoch(self, k):
+        for batch in self.data.epoch(k):
+            self.left -= 1
+            if self.left < 0:
+                raise Kill
+            yield batch
+
+
+SHIFT = np.array([0.1])
+
+
+def loss_plain(p, X, y):
+    return np.mean((np.tanh(X @ p["w"]) + p["b"] - y) ** 2)
+
+
+def loss_branching(p, X, y):
+    """Two forms of batch, two paths each, and a guard on the parameters."""
+    r = X @ p["w"] + p["b"] - y
+    return np.mean(np.abs(r)) if np.sum(y) > len(y) / 2 or p["b"] > 0.3 else np.mean(r**2)
+
+
+def loss_reading(p, X, y):
+    """Reads what changes at every step, and is traced at every step."""
+    SHIFT[0] = 0.1 + len(y) / 100
+    return np.mean((X @ p["w"] + p["b"] - y - SHIFT[0]) ** 2)
+
+
+def loss_untraceable(p, X, y):
+    return float(np.mean((X @ p["w"] + p["b"] - y) ** 2).item() + float(f"{p['b']:.17g}") ** 2)
+
+
+LIVES = {
+    "network": None,
+    "statistics and noise": None,
+    "plain": loss_plain,
+    "branching": loss_branching,
+    "reading": loss_reading,
+    "differences": loss_untraceable,
+    "minimize": loss_plain,
+    "minimize branching": loss_branching,
+}
+
+
+@pytest.mark.filterwarnings("ignore::koubai.errors.FallbackWarning")
+@pytest.mark.parametrize("case", LIVES)
+def test_a_training_that_is_killed_again_and_again_ends_bit_for_bit(case, toys, tmp_path):
+    """The evaluations are counted as if it had never been killed, too."""
+    X, y = toys
+    loss = LIVES[case]
+    random, file = np.random.default_rng(3), tmp_path / "training.npz"
+    start = {"w": np.array([0.2, -0.1]), "b": 0.0}
+
+    def live(data, checkpoint, resume):
+        if case.startswith("minimize"):
+            if resume is not None:
+                return kb.resume(resume, loss, batches=data)
+            return kb.minimize(loss, start, kb.Adam(lr=0.05), batches=data, max_steps=40, gtol=0, checkpoint=checkpoint)
+        if loss is None:
+            net = small() if case == "network" else everything_on()
+            return net.build((2,)).fit(data, None, "adam", epochs=6, checkpoint=checkpoint, resume=resume)
+        return kb.fit(loss, start, data, kb.Adam(lr=0.05), epochs=6, checkpoint=checkpoint, resume=resume)
+
+    whole = live(Killing(X, y), None, None)
+    data, kills, run = Killing(X, y), 0, None
+    for _ in range(100):
+        data.left = int(random.integers(1, 14))
+        resume = file if file.exists() else None
+        try:
+            run = live(data, (file, 1), resume)
+            break
+        except Kill:
+            kills += 1
+    assert kills > 3
+    if run is None:
+        data.left = math.inf
+        run = live(data, (file, 1), file)
+    assert (run.nfev, run.njev, run.nit) == (whole.nfev, whole.njev, whole.nit)
+    assert (run.fun, run.best_fun, run.message) == (whole.fun, whole.best_fun, whole.message)
+    for name in whole.x:
+        np.testing.assert_array_equal(run.x[name], whole.x[name])
+        np.testing.assert_array_equal(run.best_x[name], whole.best_x[name])
+    np.testing.assert_array_equal(run.history.fun, whole.history.fun)
+
+
 NUMBERS = {
     "epochs": {"epochs": np.int64(4)},
     "batch_size": {"batch_size": np.int32(32)},

@@ -28,6 +28,22 @@ def test_a_long_history_is_thinned_and_its_rows_stay_consistent():
     assert np.array_equal(history.grad_norm, 1.0 / (history.t + 1))
 
 
+def test_a_history_of_many_parameters_takes_200_mb_and_says_how_it_was_thinned():
+    x0 = np.linspace(-1.0, 1.0, 1_000_000)
+    run = kb.minimize(lambda x: x @ x / 2, x0, kb.SGD(lr=1e-3), max_steps=50, gtol=0)
+    history = run.history
+    names = ("t", "x", "fun", "grad_norm", "lr", "clipped", "projected")
+    assert 80e6 < sum(getattr(history, name).nbytes for name in names) <= 200e6
+    assert history.stride in (4, 8)
+    assert set(np.diff(history.t[:-1])) == {history.stride}
+    assert (history.t[0], history.t[-1]) == (0, 50)
+    assert f"thinned to every {history.stride} steps" in repr(run)
+    assert f"thinned to every {history.stride} steps" in repr(history)
+    whole = kb.minimize(lambda x: x @ x / 2, x0[:10], kb.SGD(lr=1e-3), max_steps=50, gtol=0)
+    assert whole.history.stride == 1
+    assert "thinned" not in repr(whole) + repr(whole.history)
+
+
 @pytest.mark.parametrize(("record", "rows"), [("all", 400), ("off", 2)])
 def test_record_all_and_off(record, rows):
     layout, _ = flatten(np.zeros(100_000))

@@ -202,6 +202,62 @@ def test_clipping_is_preconditioning_to_conjugate_gradients(variant):
     np.testing.assert_allclose(clipped[-1], 0, atol=1e-5)  # three dimensions, three exact steps
 
 
+def two_loops(g, pairs):
+    """Nocedal's recursion, as it stands in the book."""
+    q, parts = g.copy(), []
+    for s, y in reversed(pairs):
+        parts.append(s @ q / (y @ s))
+        q -= parts[-1] * y
+    s, y = pairs[-1]
+    r = s @ y / (y @ y) * q
+    for (s, y), part in zip(pairs, reversed(parts), strict=True):
+        r += s * (part - y @ r / (y @ s))
+    return r
+
+
+@pytest.mark.parametrize("n", [2, 5, 20_000])  # products of vectors in one piece, and in several
+@pytest.mark.parametrize("history_size", [1, 3, 40])
+def test_lbfgs_goes_where_the_two_loop_recursion_does(n, history_size):
+    rng, rule = np.random.default_rng(2), RULES["lbfgs"]
+    curvature = rng.uniform(0.5, 4.0, n)
+
+    def gradient(x):
+        return curvature * x + np.sin(x)
+
+    hyper = rule.defaults | {"history_size": history_size, "line_search": "none", "lr": 0.7}
+    x = rng.normal(size=n)
+    state, pairs, g = rule.start(x, hyper), [], gradient(x)
+    for t in range(1, 13):
+        before, (x, state) = x, rule(x, g, state, t, fun=0.0, evaluate=None, unclipped=g, box=None, **hyper)
+        if t > 1:
+            np.testing.assert_allclose(x, before - 0.7 * two_loops(g, pairs), rtol=1e-9, atol=1e-10)
+        g_last, g = g, gradient(x)
+        pairs = [*pairs, (x - before, g - g_last)][-history_size:]
+
+
+def test_a_step_of_lbfgs_that_is_broken_off_can_be_made_again():
+    """What it writes into the memory of the pairs harms none that is in use: a checkpoint may hold that state."""
+    rule, hyper = RULES["lbfgs"], RULES["lbfgs"].defaults | {"history_size": 2}
+    x = beginning(rule)
+    state = rule.start(x, hyper)
+
+    def asked(x):
+        return bowl(x) + float(np.sum(x**4)), bowl_gradient(x) + 4 * x**3
+
+    def interrupted(x):
+        raise KeyboardInterrupt
+
+    for t in range(1, 9):
+        fun, g = asked(x)
+        given = {"fun": fun, "unclipped": g, "box": None} | hyper
+        saved = [np.copy(part) for part in state]
+        with pytest.raises(KeyboardInterrupt):
+            rule(x, g, state, t, evaluate=interrupted, **given)
+        again, _ = rule(x, g, tuple(saved), t, evaluate=asked, **given)
+        x, state = rule(x, g, state, t, evaluate=asked, **given)
+        np.testing.assert_array_equal(x, again)
+
+
 def test_muon_by_hand_makes_a_diagonal_matrix_nearly_orthogonal():
     g = np.diag([3.0, 4.0])
     (x,), _ = steps(RULES["muon"], np.eye(2), lambda x: g, 1, lr=0.1, weight_decay=0.5)

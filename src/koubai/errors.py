@@ -123,9 +123,8 @@ class quiet:
             _outside.state = None
 
 
-def _filters() -> Any:
-    """Return the list of warning filters in force; from Python 3.14 on a thread or task may have its own."""
-    return getattr(warnings, "_get_filters", lambda: warnings.filters)()
+# the list of warning filters in force; from Python 3.14 on a thread or task may have its own
+_filters: Callable[[], Any] = getattr(warnings, "_get_filters", lambda: warnings.filters)
 
 
 class _FloatingPoint:
@@ -179,7 +178,9 @@ def called(ask: Callable[[], _T]) -> _T:
         _outside.silent = True
         return ask()
     finally:
-        if _SILENCE in filters:
+        if filters and filters[0] is _SILENCE:
+            del filters[0]
+        elif _SILENCE in filters:  # f has put in some of its own, or all are gone
             filters.remove(_SILENCE)
         _outside.filters, _outside.silent = before
         _hush()

@@ -159,6 +159,8 @@ class Layout:
         """
         if self.names is not None and not is_structure(value):
             value = getattr(value, "value", value)
+        if type(value) is np.ndarray and value.dtype == self.dtype and (value.shape,) == self.shapes and not self.names:
+            return value.flatten()  # by far the commonest answer
         if self.names is None:
             labels, parts = [argument], [real_array(value, argument)]
         elif self.form is None:

@@ -334,7 +334,7 @@ class Paths:
         if self._all_numbers(path, args) != path.checked[0] or (answer := path.direct(args)) is None:
             return None
         try:
-            if float(as_scalar(self.f(args[0].copy()))) != path.checked[1]:
+            if float(as_scalar(called(lambda: self.f(args[0].copy())))) != path.checked[1]:
                 return None
         except Exception:  # it will come up again, where it belongs
             return None

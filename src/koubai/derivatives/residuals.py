@@ -26,6 +26,7 @@ class Residuals:
 
     def __init__(self, program: Differentiated, layout: Layout) -> None:
         self.program, self.layout = program, layout
+        self._units: list[list[Any]] | None = None  # the direction of each parameter, in the arrays of a path
 
     def at(self, x: FloatArray, *batch: Any) -> tuple[FloatArray, FloatArray]:
         """Return r and J at ``x``; batch: f's arguments after x.
@@ -33,13 +34,17 @@ class Residuals:
         Raises TraceError where f can't be traced, or is no sum of squares on the path that it takes at x.
         """
         r, path, leaves = self._residuals(x, batch)
-        columns = []
-        for unit in np.eye(self.layout.size, dtype=x.dtype):
-            along = Leaves.of(self.program.f, [self.layout.view(unit), *batch], {}, (0,))
-            directions = [along.values[k] for k in along.active]
-            (column,) = path.made["tangent"].run(*leaves.values, np.zeros_like(r), *directions)
-            columns.append(column)
-        return r, np.stack(columns, axis=1)
+        if self._units is None:
+            ways = (
+                Leaves.of(self.program.f, [self.layout.view(u), *batch], {}, (0,))
+                for u in np.eye(x.size, dtype=x.dtype)
+            )
+            self._units = [[along.values[k] for k in along.active] for along in ways]
+        tangent, still = path.made["tangent"], np.zeros_like(r)
+        jacobian = np.empty((r.size, x.size), r.dtype)
+        for i, directions in enumerate(self._units):
+            (jacobian[:, i],) = tangent.run(*leaves.values, still, *directions)
+        return r, jacobian
 
     def _residuals(self, x: FloatArray, batch: tuple[Any, ...]) -> tuple[FloatArray, Path, Leaves]:
         leaves = Leaves.of(self.program.f, [self.layout.copy(x), *batch], {}, (0,))

@@ -13,6 +13,7 @@ from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.record import Status
 from koubai.descent.stopping import Point, Stopping, Verdict, norm
 from koubai.errors import quiet
+from koubai.parameters import FloatArray
 
 __all__ = ["advised"]
 
@@ -126,8 +127,16 @@ class _Trials:
         moved = norm(there - x)
         if moved == 0:
             return 0.0
-        point = self.objective.evaluate(1, there)
-        return norm(point.g - g) / moved if point.is_finite else 0.0
+        point = self._at(1, there)
+        return 0.0 if point is None else norm(point.g - g) / moved
+
+    def _at(self, t: int, x: FloatArray) -> Point | None:
+        """Return the point; None where it is not finite, or f ends: nobody asked for it."""
+        try:
+            point = self.objective.evaluate(t, x)
+        except Exception:
+            return None
+        return point if point.is_finite else None
 
     def swings(self, end: Point, state: State) -> bool:
         """Tell whether the second of two more steps takes back the first."""
@@ -142,12 +151,12 @@ class _Trials:
         lr = float(optimizer.lr)  # type: ignore[arg-type]
         x, state = optimizer.step(point.x, point.g, state, t, lr, fun=point.fun, layout=self.objective.layout)
         x = x if self.bounds is None else self.bounds.project(x)
-        after = self.objective.evaluate(t, x) if np.isfinite(x).all() else None
-        return (after, state) if after is not None and after.is_finite else None
+        after = self._at(t, x) if np.isfinite(x).all() else None
+        return None if after is None else (after, state)
 
     def _end(self, lr: float) -> float:
         optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr  # type: ignore[misc]  # checked by __setattr__
+        optimizer.lr = lr  # checked by __setattr__
         point, state = self.start, optimizer.init(self.start.x, self.objective.layout)
         for t in range(1, self.steps + 1):
             after = self._step(optimizer, point, state, t)

@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from koubai.errors import InputError
 from koubai.parameters import FloatArray
 
-__all__ = ["Epoch", "Feed", "weight"]
+if TYPE_CHECKING:
+    from koubai.graph.trace import Graph
+
+__all__ = ["Epoch", "Feed", "Paid", "weight"]
 
 Batch = tuple[Any, ...]
 
@@ -139,6 +142,44 @@ class Feed:
     def again(self) -> Batch:
         """Return once more the batch that was drawn last."""
         return _as_tuple(next(islice(iter(self.source(self.epoch)), self.index - 1, None))) + self.args
+
+
+@dataclass
+class Paid:
+    """The graphs whose tracing and checking are among the evaluations that a descent has counted.
+
+    known: their digests. before: those among them that were counted before a checkpoint from which the descent goes on,
+    and that this process has not met yet: to trace and check them again is no evaluation of the descent's.
+    """
+
+    known: set[str] = field(default_factory=set)
+    before: set[str] = field(default_factory=set)
+    met: list[Graph] = field(default_factory=list)  # not among the known yet: a digest takes time, and few need it
+
+    def take(self, graph: Graph, complete: bool, cost: int) -> int:
+        """Return how many evaluations count, of the ``cost`` that a new path had.
+
+        complete: all that it depends on is watched; otherwise it is traced again at every step.
+        """
+        if complete and not self.before:
+            self.met.append(graph)
+            return cost
+        digest = graph.digest()
+        self.known.add(digest)
+        if digest not in self.before:
+            return cost
+        self.before.discard(digest)
+        return 0 if complete else 1
+
+    def digests(self) -> list[str]:
+        """Return what a checkpoint is to know."""
+        self.known.update(graph.digest() for graph in self.met)
+        self.met.clear()
+        return sorted(self.known)
+
+    def go_on(self, known: Iterable[str]) -> None:
+        """Take over what a checkpoint knows."""
+        self.known, self.before = set(known), set(known)
 
 
 def weight(batch: Batch) -> float:

@@ -40,7 +40,7 @@ from koubai.descent.record import (
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
-from koubai.parameters import FloatArray, Layout, Parameters, flatten, plain
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite, plain
 
 if TYPE_CHECKING:
     from koubai.descent.program import Engine
@@ -375,7 +375,7 @@ class _Descent:
                 verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
             clipped = self._clips(point)
         self.memory = self._observed(point)
-        self.lr = self.optimizer.rate(point.t, self.memory)
+        self.lr = self._rate(point.t)
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
@@ -399,6 +399,10 @@ class _Descent:
         verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
         self.aside = objective.nfev - counts[0], objective.njev - counts[1]
         return verdict
+
+    def _rate(self, t: int) -> float:
+        """Return the rate of the update that follows step ``t``, by what the schedule remembers."""
+        return self.optimizer.rate(t, self.memory or ())
 
     def _clips(self, point: Point) -> bool:
         """Tell whether the update that follows clips its gradient."""
@@ -436,7 +440,9 @@ class _Descent:
             projected, x = not np.array_equal(inside, x), inside
         if self.feed is not None:
             after = self._sampled(self.feed, point.t + 1, x)
-        elif (found := next((trial for trial in trials if np.array_equal(trial.x, x)), None)) is not None:
+        elif (
+            found := next((trial for trial in trials if trial.x is x or np.array_equal(trial.x, x)), None)
+        ) is not None:
             after = found
         else:
             after = self.evaluate(point.t + 1, x)
@@ -465,7 +471,7 @@ class _Descent:
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
-        if np.isfinite(x).all():
+        if is_finite(x):
             return self.objective.evaluate(t, x)
         return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
 
@@ -615,6 +621,8 @@ class _Descent:
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
+            "aside": self.aside,
+            "paid": objective.paid.digests(),
             "differences": objective.program is None and objective.grad == "auto",
             "looped": self.looped > 0,
             "verdict": None if self.verdict is None else [self.verdict.status.name, self.verdict.message],
@@ -679,6 +687,7 @@ class _Descent:
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
+        descent.objective.paid.go_on(header["paid"])
         descent._compare(points["last"], header["looped"])
         descent._take_up(header, arrays, points)
         return descent
@@ -701,6 +710,11 @@ class _Descent:
             status, message = header["verdict"]
             goes_on = status == "stopped" or (status == "max_steps" and self.stopping.max_steps > self.point.t)
             self.verdict = None if goes_on else Verdict(Status[status], message)
+            if not goes_on:
+                self.aside = tuple(header["aside"])
+                self.objective.nfev, self.objective.njev = (
+                    a + b for a, b in zip(header["counts"], self.aside, strict=True)
+                )
 
     def _compare(self, last: Point, looped: bool) -> None:
         """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint.

@@ -24,7 +24,7 @@ from koubai.derivatives.differences import (
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.paths import RAISED
 from koubai.derivatives.residuals import Residuals
-from koubai.descent.feed import Epoch, Feed, weight
+from koubai.descent.feed import Epoch, Feed, Paid, weight
 from koubai.descent.stopping import Point, shown
 from koubai.errors import (
     FallbackWarning,
@@ -70,6 +70,7 @@ class Objective:
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
     squares: Residuals | None = field(default=None, init=False)
+    paid: Paid = field(default_factory=Paid, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
     told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
     disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
@@ -224,7 +225,7 @@ class Objective:
             return fun, np.full_like(x, np.nan)
         before = self.program.nfev
         try:
-            fun, g = self.program(self.layout.copy(x), *self.batch)
+            fun, g = self.program(self.layout.view(x), *self.batch)  # which writes into no argument
         except (TraceError, GradientError) as error:
             self.nfev += self.program.nfev - before
             if self.grad == "backprop":
@@ -233,7 +234,10 @@ class Objective:
             self._fallen = error
             refuse_random(lambda: self.value(x), getattr(self.f, "__name__", "f"))
             return None
-        self.nfev += 1 + self.program.nfev - before
+        path, cost = self.program.last, self.program.nfev - before
+        if cost and path is not None:
+            cost = self.paid.take(path.recorded.graph, path.recorded.environment.complete, cost)
+        self.nfev += 1 + cost
         self.njev += 1
         self.executor = self.program.executor
         return fun, self.layout.match(g, "the gradient")

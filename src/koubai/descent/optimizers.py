@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -221,6 +221,12 @@ class Optimizer:
     name: ClassVar[str]
     rule: ClassVar[Rule]
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        if args and "lr" in options:  # as PyTorch's, which hold the parameters
+            fix = f"{cls.__name__}(lr={options['lr']!r})"
+            raise InputError(f"write {fix}: the parameters go to update(params, grads), or to minimize")
+        return super().__new__(cls)
+
     def __init__(self, lr: Rate | None = None, *, semantics: str | None = None, **hyperparameters: Any) -> None:
         frameworks = SEMANTICS[self.rule.name]
         self._semantics = next(iter(frameworks)) if semantics is None else semantics
@@ -299,6 +305,10 @@ class Optimizer:
     def lr(self) -> Rate:
         return self._lr
 
+    @lr.setter
+    def lr(self, lr: Rate) -> None:
+        self._configure(lr, self._hyper)
+
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
         """Every hyperparameter but lr, to be read; set them by name."""
@@ -312,10 +322,8 @@ class Optimizer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set lr or a hyperparameter, checked; nothing else can be set. The state stays."""
-        if name.startswith("_"):
+        if name.startswith("_") or name == "lr":
             object.__setattr__(self, name, value)
-        elif name == "lr":
-            self._configure(value, self._hyper)
         elif name in self._hyper:
             before = self._lr, self._hyper
             self._configure(self._lr, self._hyper | {name: value})
@@ -324,6 +332,8 @@ class Optimizer:
             except InputError:  # groups that the parameters don't have
                 self._configure(*before)
                 raise
+        elif type(self).__module__ != Optimizer.__module__ and hasattr(type(self), name):
+            object.__setattr__(self, name, value)  # of a class of one's own
         elif name in ("semantics", "hyperparameters", "rule", "name"):
             raise InputError(f"{type(self).__name__}: {name} can't be changed; make another optimizer")
         else:

@@ -21,11 +21,15 @@ from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choos
 from koubai.execute.descents import REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import FloatsDescent
+from koubai.graph.call import Leaves
 from koubai.graph.formula import traced
-from koubai.graph.trace import Graph, run_nodes
+from koubai.graph.trace import CONSTANT, Graph, run_nodes
 from koubai.parameters import FloatArray, Layout
 
 __all__ = ["Engine", "descent_graphs", "limits"]
+
+
+COMPARED = 2**16  # bytes of what f takes after x, up to which two descents are compared by it
 
 
 def _scalars() -> list[tuple[str, Any, bool]]:
@@ -102,8 +106,6 @@ class Engine:
             return None, "the gradient does not come from backpropagation"
         if descent.feed is not None:
             return None, "mini-batches are read in Python"
-        if objective.batch:
-            return None, "f has arguments after x"
         if "evaluate" in optimizer.rule.uses:
             return None, f"{type(optimizer).__name__} evaluates f itself"
         if isinstance(optimizer.lr, Schedule) and optimizer.lr.start() != ():
@@ -183,6 +185,24 @@ class Engine:
             return None
 
 
+def _of_x_alone(descent: Any, path: Any) -> tuple[Graph, Any]:
+    """Return the value and gradient of f along a path as a graph of x alone, and what tells it from other such graphs.
+
+    What f takes after x becomes constant in it; None: that is too large to compare, and the graph serves once.
+    """
+    graph, objective = path.graph, descent.objective
+    if not objective.batch:
+        return graph, ()
+    leaves = Leaves.of(objective.f, [descent.layout.view(descent.point.x), *objective.batch], {}, (0,))
+    count, nodes = len(leaves.active), list(graph.nodes)
+    values = [np.array(value)[()] for value in leaves.values[count:]]
+    for i, value in zip(graph.inputs[count:], values, strict=True):
+        nodes[i] = nodes[i]._replace(op=CONSTANT, params={"value": value})
+    alone = Graph(nodes, graph.inputs[:count], graph.outputs, graph.guards, graph.kinks, graph.name)
+    small = sum(value.nbytes for value in values) <= COMPARED
+    return alone, tuple(value.tobytes() for value in values) if small else None
+
+
 class _Loops:
     """The code of one path of f for one kind of descent, which serves every descent of this kind that comes by.
 
@@ -227,13 +247,15 @@ class _Loops:
         """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
         optimizer, stopping = descent.optimizer, descent.stopping
         tolerances = (stopping.ftol, stopping.xtol) != (None, None)
-        kind, hyperparameters = type(optimizer), optimizer.hyperparameters.items()
-        key = (kind, optimizer.semantics, *hyperparameters, descent.layout, descent.bounds is None, tolerances)
-        loops: _Loops | None = path.made.get(key)
+        kind, hyperparameters = type(optimizer), repr(optimizer.hyperparameters)
+        graph, args = _of_x_alone(descent, path)
+        key = (kind, optimizer.semantics, hyperparameters, descent.layout, descent.bounds is None, tolerances, args)
+        loops: _Loops | None = None if args is None else path.made.get(key)
         if loops is None:
-            graphs = descent_graphs(path.graph, optimizer, descent.state, descent.layout, descent.bounds)
+            graphs = descent_graphs(graph, optimizer, descent.state, descent.layout, descent.bounds)
             loops = cls(graphs, tolerances)
-            if kind.__module__ == Optimizer.__module__:  # of other classes, the key may not say everything
+            # of optimizers of other classes, the key may not say everything
+            if args is not None and kind.__module__ == Optimizer.__module__:
                 path.made[key] = loops
                 while len(path.made) > cls.KINDS:
                     path.made.pop(next(iter(path.made)), None)

@@ -200,7 +200,7 @@ class History:
     @property
     def _size(self) -> str:
         thinned = f", thinned to every {self.stride} steps" if len(self) > 2 and self.stride > 1 else ""
-        return f"{len(self)} rows{thinned}"
+        return f"{len(self)} row{'s' * (len(self) != 1)}{thinned}"
 
     @overload
     def __getitem__(self, row: int) -> Visit: ...

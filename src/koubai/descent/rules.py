@@ -1401,17 +1401,27 @@ class _Trial(NamedTuple):
     gain: float
 
 
-ALONE = 4096  # numbers that no BLAS shares out among threads
+ALONE = 4096  # numbers of a matrix that no BLAS shares out among threads
+CHUNK = 8192  # and of a vector
 
 
 def _dot(a: Any, b: Any) -> Any:
     """Return a·b, to the same bit whatever the number of threads, which BLAS does not promise of long vectors."""
-    return a.dot(b) if a.size <= ALONE else np.einsum("i,i->", a, b)
+    return a.dot(b) if a.size <= CHUNK else _chunked(a, b)
 
 
 def _dots(rows: Any, x: Any) -> Any:
     """Return the product of each row with x, as `_dot`."""
-    return rows.dot(x) if rows.size <= ALONE else np.einsum("ki,i->k", rows, x)
+    return rows.dot(x) if rows.size <= ALONE else _chunked(rows, x)
+
+
+def _chunked(rows: Any, x: Any) -> Any:
+    whole = x.size - x.size % CHUNK
+    rest = np.vecdot(rows[..., whole:], x[whole:])
+    if not whole:
+        return rest
+    chunks = rows[..., :whole].reshape(*rows.shape[:-1], -1, CHUNK)
+    return np.add.reduce(np.vecdot(chunks, x[:whole].reshape(-1, CHUNK)), axis=-1) + rest
 
 
 def _clipped(x: Any, box: Box) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
-from koubai.parameters import FloatArray, Layout, is_structure
+from koubai.parameters import FloatArray, Layout, is_finite, is_structure
 
 __all__ = ["Point", "Stopping", "Verdict", "norm", "shown"]
 
@@ -43,7 +43,7 @@ class Point:
 
     @property
     def is_finite(self) -> bool:
-        return math.isfinite(self.fun) and bool(np.isfinite(self.g).all())
+        return math.isfinite(self.fun) and is_finite(self.g)
 
 
 @dataclass(frozen=True)

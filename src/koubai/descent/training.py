@@ -23,7 +23,7 @@ import numpy as np
 from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, Settler
-from koubai.descent.feed import Feed
+from koubai.descent.feed import Feed, Paid
 from koubai.descent.loop import _Checkpoint, _Descent, _saved_points
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import FRAMEWORKS, Optimizer
@@ -39,7 +39,7 @@ from koubai.graph.reverse import Careful, reverse
 from koubai.graph.trace import Graph, Trace, Traced
 from koubai.parameters import FloatArray, Layout, plain
 
-__all__ = ["Epoch", "Frame", "Model", "StepPrograms", "Training"]
+__all__ = ["Epoch", "Frame", "Model", "Progress", "StepPrograms", "Training"]
 
 HUGE = 1e30  # a sum of squares below is one of finite numbers, and no overflow is near
 FUSED = 4096  # numbers that a step reads from which on its regions are machine code
@@ -144,6 +144,21 @@ class Epoch:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a training had come when it ended, for the next one to go on from: updates and epochs made, with what
+    optimizer, its settings, the state of the rule, and the rate and what a schedule remembers.
+    """
+
+    t: int = 0
+    epochs: int = 0
+    optimizer: Optimizer | None = None
+    settings: tuple[Any, ...] = ()
+    state: tuple[Any, ...] = ()
+    lr: Any = None
+    memory: Memory | None = None
+
+
 Made = tuple[float, float, Sequence[Any]]  # the loss, g · g and the counts of a step
 
 
@@ -210,7 +225,8 @@ class StepPrograms:
         self.source = ""
         self.fused, self.reason = False, "no step was made"
         self.differences: Differences | None = None
-        self.njev = 0  # steps that were made by backpropagation, where it was given up
+        self.gave_up: int | None = None  # after so many steps by backpropagation differences took over
+        self.paid = Paid()
         self._forms: dict[Any, list[_Bound]] = {}
         self._checks = 0  # paths that were compared with the loss
         self.independent = ""  # what is to be said if nothing leads from the parameters to the loss
@@ -233,12 +249,17 @@ class StepPrograms:
             results = bound.run(self, k, data, weight, t, lr)
             if results is not None:
                 return results
+        before = self.nfev
         try:
-            return self._new_path(form, k, data, weight, t, lr)
+            results = self._new_path(form, k, data, weight, t, lr)
+            recorded = self._forms[form][0].recorded
+            self.nfev = before + self.paid.take(recorded.graph, recorded.environment.complete, self.nfev - before)
+            return results
         except (TraceError, GradientError) as error:
-            self.differences, self.njev = self.model.by_differences(error), t - 1
+            self.differences = self.model.by_differences(error)
             if self.differences is None:
                 raise
+            self.gave_up = t - 1 if self.gave_up is None else self.gave_up
         self.fused, self.reason = False, "the gradient does not come from backpropagation"
         return self._by_differences(k, data, weight, t, lr)
 
@@ -604,6 +625,7 @@ class Training(_Descent):
     least: float = field(default=math.inf, init=False)  # the (validation) loss of the last epoch that counted as better
     waited: int = field(default=0, init=False)  # epochs since then
     ending: Verdict | None = field(default=None, init=False)  # why this epoch is the last
+    before: Progress = field(default_factory=Progress, init=False)  # what an earlier training had done, if any
     began: float = field(default_factory=time.monotonic, init=False)
     data: tuple[Any, ...] = field(default=(), init=False)  # of the present step
 
@@ -657,7 +679,30 @@ class Training(_Descent):
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
         training.patience, training.min_delta = options["patience"], float(min_delta)
         training._forget_epoch()
+        training.feed = Feed(lambda k: source.epoch(training.before.epochs + k))
         return training
+
+    def go_on(self, before: Progress) -> None:
+        """Go on where an earlier training ended: order, noise, schedule and the rule's state.
+
+        Raises InputError where the optimizer is another one; its rate may be.
+        """
+        if before.settings != _settings(self.optimizer):
+            raise InputError(
+                f"the training before was made with {before.optimizer}, this one is asked for with {self.optimizer}, "
+                "whose state is another one: give the same but for lr, or leave resume=True out"
+            )
+        self.before = before
+
+    def progress(self) -> Progress | None:
+        """Return how far the training has come; None where it did not end with an epoch."""
+        point, feed = self.point, self.feed
+        assert feed is not None
+        if self.verdict is None or point.is_sample or feed.index:
+            return None
+        t, epochs, optimizer = self.before.t + point.t, self.before.epochs + feed.epoch, self.optimizer
+        state = tuple(map(np.array, self.state))
+        return Progress(t, epochs, optimizer, _settings(optimizer), state, optimizer.lr, self.memory)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -669,13 +714,18 @@ class Training(_Descent):
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
         self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.limit > 0)
         self.programs = StepPrograms(self.model, self.optimizer, self.frames, total, self.checkpoint is not None)
+        self.programs.paid = self.objective.paid
         self.at = 0
         self.update = np.empty_like(x)
         self.spare = np.empty_like(x)
 
     def _first(self) -> Point:
-        self._prepare(self.start, self.state, self.model.carried)
         self.memory = self.optimizer.lr.start() if isinstance(self.optimizer.lr, Schedule) else ()
+        if self.before.optimizer is not None:
+            self.state = self.before.state
+            if self.before.lr == self.optimizer.lr:
+                self.memory = self.before.memory
+        self._prepare(self.start, self.state, self.model.carried)
         if self.epochs == 0:
             self.ending = Verdict(Status.max_steps, "no epoch was asked for")
             fun, g = self.model.whole(self.start, self.model.carried)
@@ -735,7 +785,7 @@ class Training(_Descent):
         """Let ``point`` be the last good one: an exception came between, and its frame may be written again."""
         if self.point.t < self.made and self.finite:
             self.point = point = self._seen()
-            self.lr = self.optimizer.rate(point.t, self.memory or ())
+            self.lr = self._rate(point.t)
             self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, self._clips(point))
 
     def _sample(self, t: int, batch: tuple[Any, ...]) -> Point:
@@ -745,10 +795,9 @@ class Training(_Descent):
     def _step(self, t: int, batch: tuple[Any, ...]) -> bool:
         """Make update t + 1 from the present frame; return whether loss and gradient are finite there."""
         assert self.feed is not None
-        self.data = self.model.data(batch, t)
+        self.data = self.model.data(batch, self.before.t + t)
         weight = self.model.samples(batch)
-        rate = self.optimizer.rate(t, self.memory or ())
-        fun, square, counts = self.programs.run(self.at, self.data, weight, t + 1, rate)
+        fun, square, counts = self.programs.run(self.at, self.data, weight, self.before.t + t + 1, self._rate(t))
         frame = self.frames[self.at]
         self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(frame.g).all()))
         self.made, self.finished = t, self.at
@@ -775,7 +824,7 @@ class Training(_Descent):
         """Put on record how so many steps were made, and how often the loss and its gradient were evaluated."""
         programs, objective = self.programs, self.objective
         differences = programs.differences is not None
-        objective.njev = programs.njev if differences else steps
+        objective.njev = programs.gave_up or 0 if differences else steps
         objective.nfev = programs.nfev + objective.njev
         objective.executor = "python" if differences else "native" if programs.fused else "numpy"
         if differences:
@@ -814,6 +863,9 @@ class Training(_Descent):
         parts = self.layout.parts(self.layout.view(point.g)) if how["clip_each_array"] else [point.g]
         return any(math.sqrt(float(np.vdot(part, part))) + how["clip_eps"] > limit for part in parts)
 
+    def _rate(self, t: int) -> float:
+        return super()._rate(self.before.t + t)
+
     def _observed(self, point: Point) -> Memory:
         return self.memory or ()  # a schedule that looks at f sees an epoch's, in `_close`
 
@@ -832,7 +884,7 @@ class Training(_Descent):
         self.programs.forget()
         number = self.feed.epoch
         accuracy = self.counted[0] / ended.weight if self.model.counts else None
-        lr = self.optimizer.rate(t - 1, self.memory or ())
+        lr = self._rate(t - 1)
         held_back = self.model.validate(frame.x, frame.carried)
         validation_fun, validation_accuracy = held_back if held_back is not None else (None, None)
         steps, *sums = self.layer_sums
@@ -959,6 +1011,8 @@ class Training(_Descent):
         header |= {
             "epochs": [self.rows, self.waited, self.counted, self.layer_sums, self.least],
             "carries": carried is not None,
+            "before": [self.before.t, self.before.epochs],
+            "evaluations": [self.programs.nfev, self.programs.gave_up],
         }
         if carried is not None:
             arrays |= {"carried": carried, "best.carried": self.best_carried, "start.carried": self.start_carried}
@@ -980,11 +1034,14 @@ class Training(_Descent):
         if self.epochs < (made := header["feed"]["epoch"]):
             raise InputError(f"{str(path)!r} has {made} epochs behind it, and epochs={self.epochs} is fewer; give more")
         points = _saved_points(header, arrays)
+        self.before = Progress(*header["before"])
         last, carried = points["last"], arrays.get("carried")
         state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
         self._prepare(last.x, state, carried)
         self.memory = None if header["memory"] is None else tuple(header["memory"])
         self.feed.go_to(header["feed"], arrays["feed"])
+        self.objective.paid.go_on(header["paid"])
+        evaluations, self.programs.gave_up = header["evaluations"]
         if last.is_sample:  # the step that was on its way is made once more
             again = self._sample(last.t, self.feed.again())
             if again.fun != last.fun or not np.array_equal(again.g, last.g):
@@ -995,6 +1052,7 @@ class Training(_Descent):
             last = replace(again, x=self.frames[0].x)
             if self.programs.sum is not None:
                 self.programs.sum[...] = arrays["feed"]
+        self.programs.nfev = evaluations
         self.feed.go_to(header["feed"], arrays["feed"])
         start = replace(points["start"])
         goes_on = not last.is_sample and self._goes_on(path, last, header)
@@ -1036,6 +1094,11 @@ class Training(_Descent):
         return _bar(self) if progress else super().reporting(False)
 
 
+def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
+    """Return what the state of an optimizer depends on."""
+    return optimizer.rule.name, optimizer.semantics, dict(optimizer.hyperparameters)
+
+
 class _Objective:
     """What a descent asks of the function that it goes down: here the counts and the names."""
 
@@ -1043,6 +1106,7 @@ class _Objective:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
+        self.paid = Paid()
         self.told = self.independent = self.disagreement = ""
 
     def measured_error(self, point: Point) -> float:

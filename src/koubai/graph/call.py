@@ -242,8 +242,27 @@ class _OwnArithmetic(BaseException):
 def _record_once(
     f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: Mapping[int, Any], aloud: bool
 ) -> Recorded:
+    recorded, values, met = _ran(f, leaves, scalar, writable, aloud)
+    if met:  # perhaps what f kept of an earlier call was found again under its x, and is no longer traced
+        try:
+            anew, others, _ = _ran(f, leaves, scalar, writable, aloud, apart=True)
+        except (Exception, OutsideWrite, _OwnArithmetic):
+            return recorded
+        pairs = zip(values, others, strict=False)
+        if all(np.shape(a) == np.shape(b) and np.allclose(a, b, 1e-12, 0.0, equal_nan=True) for a, b in pairs):
+            return anew
+    return recorded
+
+
+def _ran(
+    f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: Mapping[int, Any], aloud: bool, apart: bool = False
+) -> tuple[Recorded, list[Any], bool]:
+    """Run ``f`` once; return what was recorded, the numbers of the answer, and `Trace.met`.
+
+    apart: as `Trace.apart`; what f changes is then left as it is, and the graph holds now and here.
+    """
     tape = Trace(concrete=True, name=getattr(f, "__name__", "f"))
-    tape.writable = set(writable)
+    tape.writable, tape.apart = set(writable), apart
     environment = Environment(tape)
     traced = []
     for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
@@ -257,13 +276,20 @@ def _record_once(
         except KoubaiError:
             raise
         except Exception as error:
+            if apart:
+                raise
             _blame(f, leaves, error, aloud)
         several = not scalar and type(answer) is not Traced and isinstance(answer, tuple)
-        outputs = [_output(tape, part, scalar) for part in (answer if several else [answer])]
-        environment.commit()
+        parts = answer if several else [answer]
+        outputs = [_output(tape, part, scalar) for part in parts]
+        if apart:
+            tape.unwatch("it keeps what it computed")
+        else:
+            environment.commit()
     graph = tape.graph(outputs)
     environment.close()
-    return Recorded(graph, environment, leaves, tuple(tape.adopted))
+    values = [part.plain() if type(part) is Traced else part for part in parts] if tape.met else []
+    return Recorded(graph, environment, leaves, tuple(tape.adopted)), values, tape.met
 
 
 def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]:

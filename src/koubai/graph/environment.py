@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import is_told_to_raise
+from koubai.graph.functions import holds_traced
 from koubai.graph.standins import IMPURE, STANDIN_MODULES, STANDINS, SciPy, Vectorize, scipy_standin
 from koubai.graph.trace import Trace, Traced, current_trace
 
@@ -1151,7 +1152,8 @@ class _Cached:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._owner._trace.unwatch("it calls a function with a memory of its own (lru_cache)")
-        if any(type(a) is Traced for a in (*args, *kwargs.values())):
+        given = [tuple(a) if isinstance(a, frozenset) else a for a in (*args, *kwargs.values())]
+        if holds_traced(given):
             return self._owner.substitute(self._cached.__wrapped__)(*args, **kwargs)
         return self._cached(*map(self._owner.plain, args), **{k: self._owner.plain(v) for k, v in kwargs.items()})
 

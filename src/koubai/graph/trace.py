@@ -17,6 +17,7 @@ import contextlib
 import dis
 import functools
 import gc
+import hashlib
 import itertools
 import keyword
 import math
@@ -424,6 +425,15 @@ class Graph:
             for a, b in zip(self.guards, other.guards, strict=True)
         )
 
+    def digest(self) -> str:
+        """Return a short text that is the same for equal graphs, in every process."""
+        told = hashlib.blake2b(digest_size=8)
+        for op, inputs, params, shape, dtype, _ in self.nodes:
+            kept = () if op is CAPTURED else _told(params)
+            told.update(repr((op.name, inputs, kept, shape, str(dtype))).encode())
+        told.update(repr((self.inputs, self.outputs, [(g.node, _told(g.expected)) for g in self.guards])).encode())
+        return told.hexdigest()
+
     def gradient(self, wrt: Sequence[int] | None = None) -> Graph:
         """Return the graph of the value and its gradient with respect to the inputs numbered ``wrt`` (default: all).
 
@@ -526,6 +536,18 @@ def _same_node(a: Node, b: Node) -> bool:
     if op is CONSTANT:
         return _same_value(params["value"], b[2]["value"])
     return bool(params == b[2])  # not the user's line: it does not count
+
+
+def _told(value: Any) -> Any:
+    """Return what tells a value from others, without the address that a repr may have."""
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()
+    if isinstance(value, dict):
+        return [(key, _told(part)) for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [_told(part) for part in value]
+    plain = isinstance(value, str | bytes | int | float | complex | np.generic | np.dtype | slice | type | None)
+    return repr(value) if plain else type(value).__name__
 
 
 def _same_value(a: Any, b: Any) -> bool:
@@ -745,6 +767,8 @@ class Trace:
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
         self.environment: Any = None  # the mirror of the outside world that the function meets, while it runs
         self.raises = concrete  # do Python numbers raise where Python's own do?
+        self.met = False  # was a differentiated number equal to one from elsewhere?
+        self.apart = False  # is it to be told that it is not? Then no memory of earlier calls is used
         self.told = False  # was a differentiated value written out as text?
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
         self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
@@ -964,6 +988,8 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
             i = trace.constant(a)
             nodes.append(i)
             values.append(trace.nodes[i].params["value"])
+    if (op is _EQUAL or op is _NOT_EQUAL) and (answer := _kept_apart(trace, op, nodes, values)) is not None:
+        return answer  # type: ignore[no-any-return]
     try:
         value = op.call(*values, **params) if params else op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError, RuntimeWarning) as error:
@@ -980,6 +1006,23 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         root = result._root = base if base._base is None else base._root
         result._root_node = root._node
     return result
+
+
+def _kept_apart(trace: Trace, op: Op, nodes: Sequence[int], values: Sequence[Any]) -> Any:
+    """Answer that a differentiated number is not one from elsewhere, though it is now; or None, where nothing is told.
+
+    Beside this point it is not. A number that was kept under x, or beside a copy of x, is so computed anew.
+    """
+    active = [trace.levels[i] == 2 for i in nodes]
+    if active[0] == active[1]:
+        return None
+    same = np.equal(*values)
+    met = same & (values[active.index(False)] != 0)  # 0 is a place where formulas change, as a rule
+    if not met.any():
+        return None
+    trace.met = True
+    same = same & ~met
+    return None if not trace.apart else ~same if op is _NOT_EQUAL else same
 
 
 def _after_the_trace(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -1638,6 +1681,7 @@ class _Flat:
 
 
 _ASTYPE = OPS["astype"]
+_EQUAL, _NOT_EQUAL = OPS["equal"], OPS["not_equal"]
 
 
 _DIVISIONS = ("divide", "floor_divide", "remainder")

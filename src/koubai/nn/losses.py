@@ -62,7 +62,7 @@ class Loss:
         w = _cast(sample_weight, outputs.dtype)
         return _share(np.sum(w * losses), np.sum(w))
 
-    def weight(self, y: Any, sample_weight: Any = None) -> Any:
+    def total_weight(self, y: Any, sample_weight: Any = None) -> Any:
         """Return what the samples y weigh together: the sum that the mean loss is divided by. Without weights, how many
         they are.
         """
@@ -238,7 +238,7 @@ class BinaryCrossEntropy(Loss):
             weight = np.broadcast_to(w, y.shape) if weight is None else w * weight
         return weight
 
-    def weight(self, y: Any, sample_weight: Any = None) -> Any:
+    def total_weight(self, y: Any, sample_weight: Any = None) -> Any:
         weight = self._weights(y, sample_weight)
         return float(y.shape[0]) if weight is None else np.sum(weight) * (1.0 / math.prod(y.shape[1:]))
 
@@ -299,9 +299,9 @@ class CrossEntropy(Loss):
             return _share(np.sum(w * losses), np.sum(w if weight is None else w * weight))
         return losses.mean() if weight is None else _share(np.sum(losses), np.sum(weight))
 
-    def weight(self, y: Any, sample_weight: Any = None) -> Any:
+    def total_weight(self, y: Any, sample_weight: Any = None) -> Any:
         if self.class_weight is None or y.ndim > 1:
-            return super().weight(y, sample_weight)
+            return super().total_weight(y, sample_weight)
         weight = self._of_labels(y, self.class_weight)
         return np.sum(weight if sample_weight is None else sample_weight * weight)
 

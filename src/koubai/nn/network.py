@@ -25,7 +25,7 @@ from koubai.descent.feed import Feed, weight
 from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, read_archive, write_archive
-from koubai.descent.training import Differences, Epoch, Training
+from koubai.descent.training import Differences, Epoch, Progress, Training
 from koubai.errors import (
     FallbackWarning,
     FunctionError,
@@ -127,6 +127,7 @@ class Network:
         self.output_shapes: list[tuple[int, ...]] = []
         self._params: dict[str, Any] = {}
         self._value_and_gradient: _ValueAndGradient | None = None
+        self._progress: Progress | None = None  # of the last training, if it ended with an epoch
 
     # -- building -----------------------------------------------------------------------------------------------------
 
@@ -223,8 +224,8 @@ class Network:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy gets: all but programs, which it makes anew."""
-        return self.__dict__ | {"_value_and_gradient": None}
+        """What a copy gets: all but programs, which it makes anew, and where the last training ended."""
+        return self.__dict__ | {"_value_and_gradient": None, "_progress": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -385,7 +386,7 @@ class Network:
             w = None if weights is None else weights[part]
             if self._loss.classifies:
                 right += float(self._right(outputs, targets).sum())
-            if not (size := float(self._loss.weight(targets, w))):
+            if not (size := float(self._loss.total_weight(targets, w))):
                 continue
             with np.errstate(all="ignore"):
                 loss += size * float(self._loss(outputs, targets, w))
@@ -416,7 +417,7 @@ class Network:
             for i in range(0, len(X), CHUNK):
                 part = slice(i, i + CHUNK)
                 w = None if weights is None else weights[part]
-                if not (size := float(self._loss.weight(y[part], w))):
+                if not (size := float(self._loss.total_weight(y[part], w))):
                     continue
                 value, slopes = self._value_and_gradient(self.params, self._cast(X[part]), y[part], w, self.state)
                 fun, total = fun + size * value, total + size
@@ -499,11 +500,18 @@ class Network:
         record: Literal["auto", "all", "off"] = "auto",
         progress: bool = False,
         checkpoint: Any = None,
-        resume: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | bool | None = None,
         on_epoch: Callable[[Epoch], Any] | None = None,
         **unknown: Never,
     ) -> Run:
         """Fit: train the network on samples X and what it should put out for them, y; learn from where it stands.
+
+            network.fit(X, y, "adam", epochs=1);  network.fit(X, y, "adam", epochs=1, resume=True)
+
+        A training begins with the weights that the network has, but with the first order of the samples, the first
+        noise, the start of the schedule and no momentum. resume=True goes on where the last `fit` of this network
+        ended instead: two trainings of one epoch are then, bit for bit, one of two. The optimizer may be left out; its
+        lr may be another one, and so may the data.
 
         X, y: arrays; or X alone, a `Batches` or `Stream` of (X, y), as `kb.nn.batches` gives them, or a function of the
         epoch 0, 1, … that gives batches. optimizer: an object, its name, or "auto", Adam at its own rate; schedules
@@ -531,15 +539,28 @@ class Network:
         """
         if unknown:
             raise UnknownNameError.of_argument(self.fit, unknown)
+        goes_on = isinstance(resume, bool) and resume
+        if goes_on and self._progress is None:
+            raise InputError(
+                "resume=True goes on from the last fit of this network, but there is none that ended with an epoch: "
+                "leave it out, or give a checkpoint's file"
+            )
+        if goes_on and self._progress is not None and isinstance(optimizer, str) and optimizer == AUTO:
+            optimizer = self._progress.optimizer or AUTO
         training = self._training(
             X, y, optimizer, batch_size, validation, class_weight, sample_weight,
             epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target, record=record,
             checkpoint=checkpoint, on_epoch=on_epoch,
         )  # fmt: skip
-        if resume is not None:
+        if goes_on and self._progress is not None:
+            training.go_on(self._progress)
+        elif resume is not None and not isinstance(resume, bool):
             training.take_up(resume)
+        self._progress = None
         try:
-            return _driven(training, None, progress)
+            run = _driven(training, None, progress)
+            self._progress = training.progress()
+            return run
         finally:
             training.publish(patience is not None if restore_best is None else restore_best)
 
@@ -616,7 +637,7 @@ class Network:
                 return None
             for i in range(0, len(y), CHUNK):
                 part = slice(i, i + CHUNK)
-                total += float(self._loss.weight(y[part], None if weights is None else weights[part]))
+                total += float(self._loss.total_weight(y[part], None if weights is None else weights[part]))
             samples += len(y)
         if not total > 0:
             raise InputError("no sample has a weight above 0: there is nothing to learn from")
@@ -920,7 +941,7 @@ class _NetworkModel:
         outputs, after = network.apply(params, X, state, train=True, noise=noise)
         value = network._loss(outputs, y, w)
         if w is not None:  # their mean over all the data is 1
-            value = value * (network._loss.weight(y, w) * (1.0 / y.shape[0]))
+            value = value * (network._loss.total_weight(y, w) * (1.0 / y.shape[0]))
         if network.l1 or network.l2:
             value = value + network.penalty(params)
         passed_on = (
