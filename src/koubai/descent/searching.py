@@ -73,8 +73,9 @@ class _Memory:
 
     spare: ClassVar[dict[Any, list[_Memory]]] = {}
 
-    def __init__(self, name: str, n: int, state: Sequence[Any], names: Sequence[str]) -> None:
-        self.key = name, n, tuple(np.shape(part) for part in state)
+    def __init__(self, key: Any, state: Sequence[Any], names: Sequence[str]) -> None:
+        self.key, (name, n, *_) = key, key
+        self.shapes = [np.shape(part) for part in state]
         self.state = {each: np.array(part, np.float64, ndmin=1) for each, part in zip(names, state, strict=True)}
         pairs = len(state[0]) - 1 if name == "lbfgs" else 1
         scratch = max(n, pairs)
@@ -94,12 +95,13 @@ class _Memory:
         self.names = list(inspect.signature(TEXTS[name]).parameters)
         self.block = Block([self.arrays[each] for each in self.names])
         self._nowhere = [address(given[each]) for each in ("row_fun", "row_norm", "row_x")]
+        self._rate, self.place = address(self.rates), address(self.xs)
         self._moving = [self.block.starts[self.names.index(each)] for each in ("rates", "row_fun", "row_norm", "row_x")]
         self._views: list[Any] | None = None
 
     def bind(self, rates: Any, rows: Any) -> None:
         """Take these rates and rows."""
-        self._bound = rates, rows
+        self.moving = rates, rows
         places = [
             address(self.rates if rates is None else rates),
             *(self._nowhere if rows is None else rows.places[:3]),
@@ -111,7 +113,7 @@ class _Memory:
         """Return the arguments for Python, which reads and writes the same memory."""
         if self._views is None:
             self._views = [_view(self.arrays[each]) for each in self.names]
-        rates, rows = self._bound
+        rates, rows = self.moving
         moving = {"rates": self.rates if rates is None else rates}
         if rows is not None:
             moving |= {"row_fun": rows["fun"], "row_norm": rows["grad_norm"], "row_x": rows["x"].reshape(-1)}
@@ -198,11 +200,11 @@ class Searching:
         return cls(descent) if suits else None
 
     def _memory(self) -> _Memory:
-        descent = self.descent
+        descent, hyper = self.descent, self.descent.optimizer.hyperparameters
         names = descent.optimizer.rule.state
-        key = self.name, descent.layout.size, tuple(np.shape(part) for part in descent.state)
+        key = self.name, descent.layout.size, hyper.get("history_size"), hyper.get("memory")
         spare = _Memory.spare.get(key)
-        return spare.pop() if spare else _Memory(self.name, descent.layout.size, descent.state, names)
+        return spare.pop() if spare else _Memory(key, descent.state, names)
 
     def __del__(self) -> None:
         """Leave the memory and the table for another descent."""
@@ -233,18 +235,18 @@ class Searching:
         if is_asked:
             self.memory.numbers[searches.GTOL] = np.inf
         self.deadline, why, made = time.monotonic() + PAUSE, searches.REACHED, 0
-        try:
-            with quiet():
+        with quiet():
+            try:
                 why = self._run()
-        finally:
-            made = int(self.memory.counts[searches.T]) - first
-            self._count(made + (why == searches.REMARKABLE))
-            if made:
-                self._sync(first, made, rates)
-        if checkpoint is not None:
-            checkpoint.step += made - (why == searches.REACHED)
-        if why == searches.REMARKABLE:
-            self._told()
+            finally:
+                made = int(self.memory.counts[searches.T]) - first
+                self._count(made + (why == searches.REMARKABLE))
+                if made:
+                    self._sync(first, made, rates, is_end=why != searches.REMARKABLE)
+            if checkpoint is not None:
+                checkpoint.step += made - (why == searches.REACHED)
+            if why == searches.REMARKABLE:
+                self._told()
 
     def _tabled(self, x: Any) -> Replay | None:
         """Take the table of the path that f takes here into use, if it has one."""
@@ -259,7 +261,7 @@ class Searching:
         if self.table is None and not objective.batch and path.agrees and path.recorded.environment.complete:
             self.table = _Evaluation.of(path).take(path)
         usable = self.table is not None and self.table.stands() and _code.of(self.name) is not None
-        block.places[1:3] = (self.table.address, address(self.table.context)) if usable else (0, 0)  # type: ignore[union-attr]
+        block.places[1:3] = (self.table.address, self.table.place) if usable else (0, 0)  # type: ignore[union-attr]
         return self.table if usable else None
 
     def _count(self, steps: int) -> None:
@@ -296,7 +298,7 @@ class Searching:
         if machine is None:
             return self._interpreted()
         call, frame, numbers = machine.call, block.frame, block.numbers
-        base, width = address(memory.xs), 8 * memory.xs.shape[1]
+        base, width = memory.place, 8 * memory.xs.shape[1]
         while (why := call(block.address)) == ASKED:
             place = (int(frame[AT]) - base) // width
             numbers[ANSWER] = self._evaluate(memory.xs[place], memory.gs[place])
@@ -334,8 +336,8 @@ class Searching:
             counts[searches.T_END] = t
         return point.fun
 
-    def _sync(self, first: int, made: int, rates: Any) -> None:
-        """Take the steps that were made into the descent."""
+    def _sync(self, first: int, made: int, rates: Any, is_end: bool) -> None:
+        """Take the steps that were made into the descent. is_end: with the state; no step follows at once."""
         descent, memory = self.descent, self.memory
         numbers, stopping = memory.numbers, descent.stopping
         t = first + made
@@ -346,15 +348,18 @@ class Searching:
         point = Point(t, memory.xs[0].copy(), float(fun), memory.gs[0].copy(), float(norm))
         stopping.pass_by(before, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
         descent.point = self.there = point
-        descent.state = self._state()
+        if is_end:
+            descent.state = self._state()
         self._best(t)
         lr = descent.lr if rates is None else rates
+        written, (_, rows) = int(memory.counts[searches.ROWS]), memory.moving
+        rows["clipped"][:written] = rows["projected"][:written] = False
         descent.recorder.take(first, lr, (t, point.x, point.fun, point.grad_norm, descent.lr, False, False))
 
     def _state(self) -> tuple[Any, ...]:
-        shapes = (np.shape(part) for part in self.descent.state)
+        memory = self.memory
         return tuple(
-            [a.copy() if shape else a[0].copy() for a, shape in zip(self.memory.state.values(), shapes, strict=True)]
+            [a.copy() if shape else a[0] for a, shape in zip(memory.state.values(), memory.shapes, strict=True)]
         )
 
     def _best(self, t: int) -> None:

@@ -282,7 +282,7 @@ class Replay:
         self.context = np.array(
             [address(self.table), len(self.table), *map(address, (self.x, self.g, self.fun)), self.x.nbytes], np.int64
         )
-        self.address = _loaded().address("replay")
+        self.address, self.place = _loaded().address("replay"), address(self.context)
         self._call = ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * 4)(self.address)
 
     def stands(self) -> bool:
@@ -292,7 +292,7 @@ class Replay:
     def __call__(self, x: Any) -> tuple[float, Any] | None:
         """Return f and its gradient, or None."""
         x, g, fun = np.ascontiguousarray(x, np.float64), np.empty(self.x.size), np.empty(1)
-        done = self.stands() and self._call(address(self.context), address(x), address(g), address(fun))
+        done = self.stands() and self._call(self.place, address(x), address(g), address(fun))
         return (float(fun[0]), g) if done else None
 
     # -- rows
@@ -319,7 +319,7 @@ class Replay:
         if out.size == 1:
             self._row(function, data, arrays, [1], [a.itemsize for a in arrays])
         elif all(a.flags.c_contiguous or not any(a.strides) for a in arrays):
-            self._row(function, data, arrays, [out.size], [a.strides[-1] if any(a.strides) else 0 for a in arrays])
+            self._row(function, data, arrays, [out.size], [a.itemsize * a.flags.c_contiguous for a in arrays])
         else:
             for at in np.ndindex(*out.shape[:-1]):
                 lines = [a[at] for a in arrays]
@@ -415,6 +415,15 @@ class Replay:
         kinds = {v.dtype for v in operands}
         if name == "power":
             return self._power(node, operands, out)
+        if name == "share" and kinds == {_FLOAT} and node.dtype == _FLOAT:
+            for k, call in enumerate((np.greater, np.greater_equal)):
+                flags, half = self._buffer(out.shape, _BOOL), self._buffer(out.shape)
+                self._elements(*_loop(call, "dd->?"), operands, flags)
+                self._elements(
+                    _loaded().address("select"), 0, [flags, np.array(0.5), np.array(0.0)], half if k else out
+                )
+            self._elements(*_loop(np.add, "dd->d"), [out, half], out)
+            return out
         if self.floats or not node.shape:
             if kinds == {_FLOAT} and node.dtype == _FLOAT and self._scalars(name, operands, out):
                 return out
