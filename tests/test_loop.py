@@ -549,9 +549,7 @@ CURVE = 2.0 * np.exp(-3.0 * HOURS)
 
 
 @pytest.mark.parametrize("optimizer", ["auto", "lbfgs", "adam", kb.SGD(lr=0.01)])
-@pytest.mark.parametrize(
-    "grad", ["auto", "backprop", "central", lambda p, t, y, w: kb.grad(decay)(p, t, y, w)], ids=str
-)
+@pytest.mark.parametrize("grad", ["auto", "backprop", "central", lambda p, t, y, w: kb.grad(decay)(p, t, y, w)])
 @pytest.mark.parametrize("bounds", [None, [(0.0, 1.5), (0.0, 2.5)]])
 def test_args_give_the_descent_of_the_function_that_holds_them(optimizer, grad, bounds):
     options = {"grad": grad, "bounds": bounds, "max_steps": 60}

@@ -57,8 +57,8 @@ class Stopping:
     """The stopping rules of one descent; ``check`` is asked at every point, in the order of the path.
 
     gtol: largest |gradient component| (≤). None, the default, depends on no unit: it asks for 1e-6 and, besides, that
-    no more than 1e-12 × |f| lies ahead, g·g / (2 × curvature along the last step), or, where all of f lies ahead since
-    f goes to 0, than 1e-12 × what f has fallen by. The first alone would take a function in small units for flat; the
+    no more than 1e-12 × |f| lies ahead, g·g / (2 × curvature along the last step), or, where f itself goes to 0, since
+    all of it lies ahead or next to nothing of it is left, than 1e-12 × what f has fallen by. The first alone would take a function in small units for flat; the
     second alone would end in a narrow valley, whose floor a step across says nothing of. Where no step lowers f, the
     rounding of f is the end, whatever the gradient (`koubai.descent.endings`). Of least squares (an optimizer that
     promises a decrease) it asks that all that f could fall by before the last step, were the residuals straight lines,
@@ -231,13 +231,14 @@ class Stopping:
         limit = self.negligible(point.fun, ahead)
         if ahead <= limit:
             return True
-        self.asked = min(self.asked, point.grad_norm * math.sqrt(limit / ahead))
+        self.asked = min(self.asked, point.grad_norm * max(0.5, math.sqrt(limit / ahead)))  # soon enough again
         return False
 
     def negligible(self, fun: float, ahead: float) -> float:
         """Return how much of ``fun`` does not count where about ``ahead`` is left."""
         fallen = abs(self.start.fun - fun)
-        return max(AHEAD * abs(fun), (AHEAD if ahead >= 0.1 * abs(fun) else EPS**1.5) * fallen)
+        goes_to_0 = ahead >= 0.1 * abs(fun) or abs(fun) <= 4 * EPS * fallen
+        return max(AHEAD * abs(fun), (AHEAD if goes_to_0 else EPS**1.5) * fallen)
 
     def _promise_small(self, point: Point, promise: float) -> Verdict | None:
         """Return the verdict of least squares: they are at their end where f can't show what it may still fall by."""
