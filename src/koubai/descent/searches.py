@@ -40,10 +40,14 @@ LEAST = 2.0**-1022
 
 
 def dot(a: Vector, b: Vector, n: int) -> float:
-    total = 0.0
-    for i in range(n):
-        total += a[i] * b[i]
-    return total
+    even = 0.0
+    odd = 0.0
+    for k in range(n // 2):
+        even += a[2 * k] * b[2 * k]
+        odd += a[2 * k + 1] * b[2 * k + 1]
+    if n % 2 == 1:
+        even += a[n - 1] * b[n - 1]
+    return even + odd
 
 
 def copy(a: Vector, b: Vector, n: int) -> None:

@@ -57,7 +57,7 @@ _STORED = {"double": "double", "i64": "i64", BOOL: "i64", "vector": "ptr", "inte
 _COMPARED = {ast.Lt: "olt", ast.LtE: "ole", ast.Gt: "ogt", ast.GtE: "oge", ast.Eq: "oeq", ast.NotEq: "une"}
 _WHOLE = {ast.Lt: "slt", ast.LtE: "sle", ast.Gt: "sgt", ast.GtE: "sge", ast.Eq: "eq", ast.NotEq: "ne"}
 _OPERATORS = {ast.Add: ("fadd", "add"), ast.Sub: ("fsub", "sub"), ast.Mult: ("fmul", "mul"), ast.Div: ("fdiv", ""),
-              ast.Mod: ("", "srem"), ast.BitAnd: ("", "and")}  # fmt: skip
+              ast.Mod: ("", "srem"), ast.FloorDiv: ("", "sdiv"), ast.BitAnd: ("", "and")}  # fmt: skip
 
 
 def _tree(function: FunctionType) -> ast.FunctionDef:
