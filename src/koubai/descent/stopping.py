@@ -228,7 +228,7 @@ class Stopping:
             return False
         g = point.g if self.free is None else self.free(point.x, point.g)
         ahead = norm(g) ** 2 / (2 * self.curve)
-        limit = self.negligible(point.fun, ahead)
+        limit = self.negligible(point.fun, min(ahead, norm(g) ** 2 / (2 * self.bend)))
         if ahead <= limit:
             return True
         self.asked = min(self.asked, point.grad_norm * max(0.5, math.sqrt(limit / ahead)))  # soon enough again
