@@ -44,6 +44,7 @@ from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite
 
 if TYPE_CHECKING:
     from koubai.descent.program import Engine
+    from koubai.descent.searching import Searching
 
 __all__ = ["iterate", "minimize", "resume"]
 
@@ -324,12 +325,15 @@ class _Descent:
             self.settled = True
             yield self.point, self.lr
 
-    def _searching(self) -> Any:
+    def _searching(self) -> Searching | None:
         if not self._searches:
             return None
         from koubai.descent.searching import Searching
 
-        return Searching.of(self)
+        found = Searching.of(self)
+        if found is not None:
+            self.reason = f"{type(self.optimizer).__name__} evaluates f itself, in a loop of its own"
+        return found
 
     def reach(self, after: Point, state: State) -> None:
         """Take the point that a step has led to, if it is a good one, with the state after it."""

@@ -2,7 +2,7 @@
 
 Each is a generator that makes step after step, asks for f and its gradient at the points it tries, and keeps the record
 of the steps at which no rule for stopping can hold; at any other one it returns. Python runs this text as well as
-machine code made of it (`koubai.execute.scalar_code`), to the same bits: sums are added one after the other.
+machine code made of it (`koubai.execute.scalar_code`), to the same bits: the order of each sum is written down.
 
 Places 0 to 3 of ``xs``, ``gs`` and ``trials`` hold points along the direction: 0 the one the step begins at, 1 to 3
 those tried; a row of ``trials`` is (how far it is, f, slope).
@@ -39,37 +39,36 @@ TINY, HUGE = 1e-30, 1e30  # between them a sum of squares has lost nothing
 LEAST = 2.0**-1022
 
 
-def dot(a: Vector, b: Vector, n: int) -> float:
-    even = 0.0
-    odd = 0.0
+def _dot(a: Vector, b: Vector, n: int) -> float:
+    """Return a·b, two products at a time."""
+    total = 0.0
     for k in range(n // 2):
-        even += a[2 * k] * b[2 * k]
-        odd += a[2 * k + 1] * b[2 * k + 1]
+        total += a[2 * k] * b[2 * k] + a[2 * k + 1] * b[2 * k + 1]
     if n % 2 == 1:
-        even += a[n - 1] * b[n - 1]
-    return even + odd
+        total += a[n - 1] * b[n - 1]
+    return total
 
 
-def copy(a: Vector, b: Vector, n: int) -> None:
+def _copy(a: Vector, b: Vector, n: int) -> None:
     for i in range(n):
         b[i] = a[i]
 
 
-def all_finite(a: Vector, n: int) -> bool:
+def _all_finite(a: Vector, n: int) -> bool:
     for i in range(n):  # noqa: SIM110 - machine code has no generators
         if not math.isfinite(a[i]):
             return False
     return True
 
 
-def are_equal(a: Vector, b: Vector, n: int) -> bool:
+def _are_equal(a: Vector, b: Vector, n: int) -> bool:
     for i in range(n):  # noqa: SIM110
         if a[i] != b[i]:
             return False
     return True
 
 
-def largest(a: Vector, n: int) -> float:
+def _largest(a: Vector, n: int) -> float:
     size = 0.0
     for i in range(n):
         if not abs(a[i]) <= size:
@@ -77,14 +76,14 @@ def largest(a: Vector, n: int) -> float:
     return size
 
 
-def distance2(a: Vector, b: Vector, n: int) -> float:
+def _distance2(a: Vector, b: Vector, n: int) -> float:
     total = 0.0
     for i in range(n):
         total += (a[i] - b[i]) * (a[i] - b[i])
     return total
 
 
-def quotient(a: float, b: float) -> float:
+def _quotient(a: float, b: float) -> float:
     """Return a / b; NaN by 0, where nothing depends on a sign."""
     if b == 0.0:
         return math.nan
@@ -94,7 +93,7 @@ def quotient(a: float, b: float) -> float:
 # -- points along a direction -----------------------------------------------------------------------------------------
 
 
-def at(
+def _at(
     place: int, a: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, best: Vector,
     numbers: Vector, counts: Integers,
 ) -> Generator[Asked, float, None]:  # fmt: skip
@@ -103,12 +102,12 @@ def at(
     for i in range(n):
         xs[place][i] = xs[0][i] + a * direction[i]
     fun = math.nan
-    if all_finite(xs[place], n):
+    if _all_finite(xs[place], n):
         fun = yield xs[place], gs[place]
-    is_finite = math.isfinite(fun) and all_finite(gs[place], n)
+    is_finite = math.isfinite(fun) and _all_finite(gs[place], n)
     if is_finite and fun < numbers[BEST]:
         numbers[BEST] = fun
-        numbers[BEST_NORM] = largest(gs[place], n)
+        numbers[BEST_NORM] = _largest(gs[place], n)
         counts[BEST_T] = counts[T] + 1
         for i in range(n):
             best[i] = xs[place][i]
@@ -116,19 +115,19 @@ def at(
     trials[place][0] = a
     if is_finite:
         trials[place][1] = fun
-        trials[place][2] = dot(gs[place], direction, n)
+        trials[place][2] = _dot(gs[place], direction, n)
     else:
         trials[place][1] = math.inf
         trials[place][2] = math.nan
 
 
-def begin(slope: float, trials: Matrix, numbers: Vector) -> None:
+def _begin(slope: float, trials: Matrix, numbers: Vector) -> None:
     trials[0][0] = 0.0
     trials[0][1] = numbers[FUN]
     trials[0][2] = slope
 
 
-def unit_of(size: float) -> float:
+def _unit_of(size: float) -> float:
     """Return the power of two above ``size``, by which it is between 1/2 and 1; within 2^±1000."""
     unit = 1.0
     for _ in range(1000):
@@ -142,7 +141,7 @@ def unit_of(size: float) -> float:
     return unit
 
 
-def cubic(p: Vector, q: Vector, low: float, high: float) -> float:
+def _cubic(p: Vector, q: Vector, low: float, high: float) -> float:
     """Return the minimum in [low, high] of the cubic with the values and slopes of two points."""
     left = p[0]
     right = q[0]
@@ -158,19 +157,19 @@ def cubic(p: Vector, q: Vector, low: float, high: float) -> float:
         s_left = q[2]
         s_right = p[2]
     middle = (low + high) / 2.0
-    d1 = s_left + s_right - 3.0 * quotient(f_left - f_right, left - right)
-    unit = unit_of(max(max(abs(s_left), abs(s_right)), abs(d1)))
+    d1 = s_left + s_right - 3.0 * _quotient(f_left - f_right, left - right)
+    unit = _unit_of(max(max(abs(s_left), abs(s_right)), abs(d1)))
     square = (d1 / unit) * (d1 / unit) - (s_left / unit) * (s_right / unit)
     if not (math.isfinite(square) and square >= 0.0):
         return middle
     d2 = math.sqrt(square) * unit
-    a = right - (right - left) * quotient(s_right + d2 - d1, s_right - s_left + 2.0 * d2)
+    a = right - (right - left) * _quotient(s_right + d2 - d1, s_right - s_left + 2.0 * d2)
     if not math.isfinite(a):
         return middle
     return min(max(a, low), high)
 
 
-def third(a: int, b: int) -> int:
+def _third(a: int, b: int) -> int:
     """Return a place for a trial: one of 1, 2 and 3 that is neither."""
     if a != 1 and b != 1:
         return 1
@@ -179,29 +178,29 @@ def third(a: int, b: int) -> int:
     return 3
 
 
-def too_high(place: int, trials: Matrix, numbers: Vector) -> bool:
+def _too_high(place: int, trials: Matrix, numbers: Vector) -> bool:
     return not trials[place][1] <= trials[0][1] + numbers[C1] * (trials[place][0] * trials[0][2])
 
 
-def is_flat(place: int, trials: Matrix, numbers: Vector) -> bool:
+def _is_flat(place: int, trials: Matrix, numbers: Vector) -> bool:
     return abs(trials[place][2]) <= -numbers[C2] * trials[0][2]
 
 
-def is_hidden(a: float, trials: Matrix) -> bool:
+def _is_hidden(a: float, trials: Matrix) -> bool:
     """Tell whether f can't be seen to fall as near as this."""
     return not a * -trials[0][2] > EPS * abs(trials[0][1])
 
 
-def low_by_its_slope(place: int, trials: Matrix, numbers: Vector) -> bool:
+def _low_by_its_slope(place: int, trials: Matrix, numbers: Vector) -> bool:
     return (
-        is_flat(place, trials, numbers)
+        _is_flat(place, trials, numbers)
         and trials[place][2] <= (2.0 * numbers[C1] - 1.0) * trials[0][2]
-        and too_high(place, trials, numbers)
+        and _too_high(place, trials, numbers)
         and trials[place][1] <= trials[0][1]
     )
 
 
-def wolfe(
+def _wolfe(
     first: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, best: Vector, numbers: Vector,
     counts: Integers,
 ) -> Generator[Asked, float, int]:  # fmt: skip
@@ -209,27 +208,27 @@ def wolfe(
     n = counts[N]
     previous = 0
     trial = 1
-    yield from at(trial, first, xs, gs, trials, direction, best, numbers, counts)
+    yield from _at(trial, first, xs, gs, trials, direction, best, numbers, counts)
     tried = 0
     while True:
-        if low_by_its_slope(trial, trials, numbers):
+        if _low_by_its_slope(trial, trials, numbers):
             return trial
-        high_up = too_high(trial, trials, numbers)
-        if tried == 25 or (high_up and is_hidden(trials[trial][0], trials)):
+        high_up = _too_high(trial, trials, numbers)
+        if tried == 25 or (high_up and _is_hidden(trials[trial][0], trials)):
             if trials[trial][1] < trials[0][1]:
                 return trial
             return 0
         if high_up or (tried > 1 and trials[trial][1] >= trials[previous][1]):
             break
-        if is_flat(trial, trials, numbers):
+        if _is_flat(trial, trials, numbers):
             return trial
         if trials[trial][2] >= 0.0:
             break
         reach = trials[trial][0] - trials[previous][0]
-        a = cubic(trials[previous], trials[trial], trials[trial][0] + 0.01 * reach, 10.0 * trials[trial][0])
+        a = _cubic(trials[previous], trials[trial], trials[trial][0] + 0.01 * reach, 10.0 * trials[trial][0])
         previous = trial
-        trial = third(previous, 0)
-        yield from at(trial, a, xs, gs, trials, direction, best, numbers, counts)
+        trial = _third(previous, 0)
+        yield from _at(trial, a, xs, gs, trials, direction, best, numbers, counts)
         tried += 1
     low = trial
     high = previous
@@ -240,9 +239,9 @@ def wolfe(
     while tried < 25:
         left = min(trials[low][0], trials[high][0])
         right = max(trials[low][0], trials[high][0])
-        if are_equal(xs[low], xs[high], n) or is_hidden(right, trials):
+        if _are_equal(xs[low], xs[high], n) or _is_hidden(right, trials):
             break
-        a = cubic(trials[low], trials[high], left, right)
+        a = _cubic(trials[low], trials[high], left, right)
         margin = 0.1 * (right - left)
         if min(right - a, a - left) < margin:
             if slow or a >= right or a <= left:
@@ -255,18 +254,18 @@ def wolfe(
                 slow = True
         else:
             slow = False
-        trial = third(low, high)
-        yield from at(trial, a, xs, gs, trials, direction, best, numbers, counts)
+        trial = _third(low, high)
+        yield from _at(trial, a, xs, gs, trials, direction, best, numbers, counts)
         tried += 1
-        if low_by_its_slope(trial, trials, numbers):
+        if _low_by_its_slope(trial, trials, numbers):
             return trial
-        if too_high(trial, trials, numbers) or trials[trial][1] >= trials[low][1]:
+        if _too_high(trial, trials, numbers) or trials[trial][1] >= trials[low][1]:
             high = trial
             if not trials[low][1] <= trials[high][1]:
                 high = low
                 low = trial
         else:
-            if is_flat(trial, trials, numbers):
+            if _is_flat(trial, trials, numbers):
                 return trial
             if trials[trial][2] * (trials[high][0] - trials[low][0]) >= 0.0:
                 high = low
@@ -274,28 +273,28 @@ def wolfe(
     return low
 
 
-def armijo(
+def _armijo(
     first: float, ceiling: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, best: Vector,
     numbers: Vector, counts: Integers,
 ) -> Generator[Asked, float, int]:  # fmt: skip
     """Return the place of the first of first, first / 2, first / 4, … at which f is low enough; 0 if none is."""
     a = first
     for _ in range(60):
-        yield from at(1, a, xs, gs, trials, direction, best, numbers, counts)
+        yield from _at(1, a, xs, gs, trials, direction, best, numbers, counts)
         if trials[1][1] <= ceiling + numbers[C1] * (a * trials[0][2]):
             return 1
         a /= 2.0
     return 0
 
 
-def arrived(
+def _arrived(
     place: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers
 ) -> Generator[Asked, float, int]:
     """Return the place of the point that the step leads to: where none was lower, the old one, evaluated anew."""
     n = counts[N]
     if place > 0:
         return place
-    copy(xs[0], xs[1], n)
+    _copy(xs[0], xs[1], n)
     fun = yield xs[1], gs[1]
     trials[1][1] = fun
     return 1
@@ -304,42 +303,42 @@ def arrived(
 # -- what follows a step ----------------------------------------------------------------------------------------------
 
 
-def is_remarkable(place: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers) -> bool:
+def _is_remarkable(place: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers) -> bool:
     """Tell whether a rule for stopping may hold at the point that the step has led to, or it is not finite."""
     n = counts[N]
     fun = trials[place][1]
-    if not (numbers[TARGET] < fun <= numbers[F_LIMIT] and all_finite(gs[place], n)):
+    if not (numbers[TARGET] < fun <= numbers[F_LIMIT] and _all_finite(gs[place], n)):
         return True
-    moved2 = distance2(xs[place], xs[0], n)
-    turned2 = distance2(gs[place], gs[0], n)
+    moved2 = _distance2(xs[place], xs[0], n)
+    turned2 = _distance2(gs[place], gs[0], n)
     if not (TINY < moved2 < HUGE and TINY < turned2 < HUGE):  # Python scales them first
         return True
-    if not (numbers[GTOL] < largest(gs[place], n) and dot(xs[place], xs[place], n) <= numbers[X2_LIMIT]):
+    if not (numbers[GTOL] < _largest(gs[place], n) and _dot(xs[place], xs[place], n) <= numbers[X2_LIMIT]):
         return True
     if abs(fun - numbers[FUN]) <= numbers[FTOL] * max(1.0, abs(fun)):
         return True
-    limit = numbers[XTOL] * max(1.0, largest(xs[place], n))
+    limit = numbers[XTOL] * max(1.0, _largest(xs[place], n))
     return limit >= 0.0 and moved2 <= float(n) * limit * limit
 
 
-def take(
+def _take(
     place: int, xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, row_fun: Vector, row_norm: Vector,
     row_x: Vector, numbers: Vector, counts: Integers,
 ) -> None:  # fmt: skip
     """Go to the point that the step has led to, and write its row, to be overwritten unless it is due."""
     n = counts[N]
-    moved = math.sqrt(distance2(xs[place], xs[0], n))
-    slope = math.sqrt(distance2(gs[place], gs[0], n)) / moved
+    moved = math.sqrt(_distance2(xs[place], xs[0], n))
+    slope = math.sqrt(_distance2(gs[place], gs[0], n)) / moved
     numbers[TRAVELLED] += moved
     if trials[place][1] <= numbers[NEAR] and slope > numbers[STEEPEST]:
         numbers[STEEPEST] = slope
     numbers[FUN] = trials[place][1]
-    numbers[NORM] = largest(gs[place], n)
+    numbers[NORM] = _largest(gs[place], n)
     counts[T] += 1
-    copy(xs[0], before[0], n)
-    copy(gs[0], before[1], n)
-    copy(xs[place], xs[0], n)
-    copy(gs[place], gs[0], n)
+    _copy(xs[0], before[0], n)
+    _copy(gs[0], before[1], n)
+    _copy(xs[place], xs[0], n)
+    _copy(gs[place], gs[0], n)
     row = counts[ROWS]
     row_fun[row] = numbers[FUN]
     row_norm[row] = numbers[NORM]
@@ -349,17 +348,17 @@ def take(
         counts[ROWS] += 1
 
 
-def rate_of(rates: Vector, counts: Integers) -> float:
+def _rate_of(rates: Vector, counts: Integers) -> float:
     """Return the rate of the update that follows."""
     return rates[(counts[T] - counts[T_BEGIN]) * counts[RATES]]
 
 
-def downhill(gs: Matrix, direction: Vector, n: int) -> None:
+def _downhill(gs: Matrix, direction: Vector, n: int) -> None:
     for i in range(n):
         direction[i] = -gs[0][i]
 
 
-def taxicab(a: Vector, n: int) -> float:
+def _taxicab(a: Vector, n: int) -> float:
     total = 0.0
     for i in range(n):
         total += abs(a[i])
@@ -375,22 +374,22 @@ def gradient_descent(
 ) -> Generator[Asked, float, int]:  # fmt: skip
     n = counts[N]
     while counts[T] < counts[T_END]:
-        downhill(gs, direction, n)
-        begin(dot(gs[0], direction, n), trials, numbers)
-        first = rate_of(rates, counts)
+        _downhill(gs, direction, n)
+        _begin(_dot(gs[0], direction, n), trials, numbers)
+        first = _rate_of(rates, counts)
         if a[0] > 0.0:
             first = 2.0 * a[0]
         end = 0
         if counts[VARIANT] == 0:
-            end = yield from armijo(first, numbers[FUN], xs, gs, trials, direction, best, numbers, counts)
+            end = yield from _armijo(first, numbers[FUN], xs, gs, trials, direction, best, numbers, counts)
         else:
-            end = yield from wolfe(first, xs, gs, trials, direction, best, numbers, counts)
-        place = yield from arrived(end, xs, gs, trials, numbers, counts)
+            end = yield from _wolfe(first, xs, gs, trials, direction, best, numbers, counts)
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
         a[0] = trials[end][0]
-        if is_remarkable(place, xs, gs, trials, numbers, counts):
+        if _is_remarkable(place, xs, gs, trials, numbers, counts):
             counts[END] = place
             return REMARKABLE
-        take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
     return REACHED
 
 
@@ -411,29 +410,29 @@ def barzilai_borwein(
             moved2 += moved * moved
             turned2 += turned * turned
             curvature += moved * turned
-        a = rate_of(rates, counts)
+        a = _rate_of(rates, counts)
         if counts[T] > 0 and curvature > 0.0 and math.isfinite(curvature):
             if counts[VARIANT] == 0:
                 a = moved2 / curvature
             else:
-                a = quotient(curvature, turned2)
+                a = _quotient(curvature, turned2)
         a = min(max(a, numbers[LR_MIN]), numbers[LR_MAX])
         ceiling = numbers[FUN]
         for i in range(1, room):
             ceiling = max(ceiling, recent[i])
-        downhill(gs, direction, n)
-        begin(dot(gs[0], direction, n), trials, numbers)
-        end = yield from armijo(a, ceiling, xs, gs, trials, direction, best, numbers, counts)
-        place = yield from arrived(end, xs, gs, trials, numbers, counts)
+        _downhill(gs, direction, n)
+        _begin(_dot(gs[0], direction, n), trials, numbers)
+        end = yield from _armijo(a, ceiling, xs, gs, trials, direction, best, numbers, counts)
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
         for i in range(1, room):
             recent[i - 1] = recent[i]
         recent[room - 1] = numbers[FUN]
-        copy(xs[0], x_last, n)
-        copy(gs[0], g_last, n)
-        if is_remarkable(place, xs, gs, trials, numbers, counts):
+        _copy(xs[0], x_last, n)
+        _copy(gs[0], g_last, n)
+        if _is_remarkable(place, xs, gs, trials, numbers, counts):
             counts[END] = place
             return REMARKABLE
-        take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
     return REACHED
 
 
@@ -445,7 +444,7 @@ def conjugate_gradient(
     """q: the direction of this step; the others are what the rule keeps."""
     n = counts[N]
     while counts[T] < counts[T_END]:
-        square_next = dot(gs[0], gs[0], n)
+        square_next = _dot(gs[0], gs[0], n)
         b = 0.0
         if square[0] > 0.0 and a[0] > 0.0:
             part = square_next
@@ -455,54 +454,54 @@ def conjugate_gradient(
                     part += gs[0][i] * (gs[0][i] - g_last[i])
                 part = max(part, 0.0)
             b = part / square[0]
-        slope_last = dot(g_last, direction, n)
+        slope_last = _dot(g_last, direction, n)
         for i in range(n):
             q[i] = -gs[0][i] + b * direction[i]
-        if b == 0.0 or not dot(gs[0], q, n) < -1e-10 * math.sqrt(square_next * dot(q, q, n)):
-            downhill(gs, q, n)
-        slope = dot(gs[0], q, n)
-        first = rate_of(rates, counts) / max(1.0, taxicab(gs[0], n))
+        if b == 0.0 or not _dot(gs[0], q, n) < -1e-10 * math.sqrt(square_next * _dot(q, q, n)):
+            _downhill(gs, q, n)
+        slope = _dot(gs[0], q, n)
+        first = _rate_of(rates, counts) / max(1.0, _taxicab(gs[0], n))
         if a[0] > 0.0 and slope < 0.0:
             first = min(max(a[0] * slope_last / slope, first * 1e-6), 1e6 * a[0])
-        begin(slope, trials, numbers)
-        end = yield from wolfe(first, xs, gs, trials, q, best, numbers, counts)
-        place = yield from arrived(end, xs, gs, trials, numbers, counts)
-        copy(gs[0], g_last, n)
+        _begin(slope, trials, numbers)
+        end = yield from _wolfe(first, xs, gs, trials, q, best, numbers, counts)
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
+        _copy(gs[0], g_last, n)
         square[0] = square_next
-        copy(q, direction, n)
+        _copy(q, direction, n)
         a[0] = trials[end][0]
-        if is_remarkable(place, xs, gs, trials, numbers, counts):
+        if _is_remarkable(place, xs, gs, trials, numbers, counts):
             counts[END] = place
             return REMARKABLE
-        take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
     return REACHED
 
 
 # -- L-BFGS. The pairs lie in the rows of s and y as `koubai.descent.rules` tells -------------------------------------
 
 
-def row_of(j: int, pairs: int, newest: int, room: int) -> int:
+def _row_of(j: int, pairs: int, newest: int, room: int) -> int:
     """Return the row of pair ``j``, the oldest being 0."""
     return (newest + room - pairs + 1 + j) % room
 
 
-def products(rows: Matrix, newest: int, pairs: int, room: int, x: Vector, out: Vector, n: int) -> None:
+def _products(rows: Matrix, newest: int, pairs: int, room: int, x: Vector, out: Vector, n: int) -> None:
     for j in range(pairs):
-        out[j] = dot(rows[row_of(j, pairs, newest, room)], x, n)
+        out[j] = _dot(rows[_row_of(j, pairs, newest, room)], x, n)
 
 
-def add_combined(
+def _add_combined(
     rows: Matrix, newest: int, pairs: int, room: int, parts: Vector, sign: float, out: Vector, n: int
 ) -> None:
     """Add the sum of the last rows, each times its part, to ``out``, or take it away."""
     for j in range(pairs):
-        row = rows[row_of(j, pairs, newest, room)]
+        row = rows[_row_of(j, pairs, newest, room)]
         part = sign * parts[j]
         for i in range(n):
             out[i] += part * row[i]
 
 
-def next_pair(
+def _next_pair(
     xs: Matrix, gs: Matrix, s: Matrix, y: Matrix, ends: Vector, inverse: Matrix, along: Vector, x_last: Vector,
     g_last: Vector, step: Vector, inverse_next: Matrix, along_next: Vector, column: Vector, ends_next: Vector,
     counts: Integers,
@@ -525,11 +524,11 @@ def next_pair(
             if not is_step:
                 s[row][i] = xs[0][i] - x_last[i]
             y[row][i] = gs[0][i] - g_last[i]
-        curvature = dot(s[row], y[row], n)
-        change2 = dot(y[row], y[row], n)
+        curvature = _dot(s[row], y[row], n)
+        change2 = _dot(y[row], y[row], n)
         scale = 1.0
         if counts[VARIANT] == 0:
-            scale = math.sqrt(dot(s[row], s[row], n) * change2)
+            scale = math.sqrt(_dot(s[row], s[row], n) * change2)
         if math.isfinite(curvature) and curvature > 1e-10 * scale and change2 > 0.0:
             newest = row
             kept = min(pairs, room - 2)
@@ -539,7 +538,7 @@ def next_pair(
         pairs = kept + 1
     for i in range(room - 1):
         along_next[i] = 0.0
-    products(s, newest, pairs, room, gs[0], along_next, n)
+    _products(s, newest, pairs, room, gs[0], along_next, n)
     if kept >= 0:
         for i in range(room - 1):
             for j in range(room - 1):
@@ -549,16 +548,16 @@ def next_pair(
         for i in range(kept):
             for j in range(kept):
                 inverse_next[i][j] = inverse[first + i][first + j]
-            inverse_next[i][kept] = dot(inverse_next[i], column, kept) / -curvature
+            inverse_next[i][kept] = _dot(inverse_next[i], column, kept) / -curvature
         inverse_next[kept][kept] = 1.0 / curvature
     else:
         for i in range(room - 1):
-            copy(inverse[i], inverse_next[i], room - 1)
+            _copy(inverse[i], inverse_next[i], room - 1)
     ends_next[0] = float(pairs)
     ends_next[1] = float(newest)
 
 
-def quasi_newton(
+def _quasi_newton(
     visible: float, gs: Matrix, s: Matrix, y: Matrix, ends: Vector, inverse: Matrix, along: Vector, u: Vector,
     parts: Vector, q: Vector, direction: Vector, counts: Integers,
 ) -> None:  # fmt: skip
@@ -568,15 +567,15 @@ def quasi_newton(
     pairs = int(ends[0])
     newest = int(ends[1])
     for i in range(pairs):
-        u[i] = dot(inverse[i], along, pairs)
-    copy(gs[0], q, n)
-    add_combined(y, newest, pairs, room, u, -1.0, q, n)
-    scale = quotient(1.0, inverse[pairs - 1][pairs - 1] * dot(y[newest], y[newest], n))
+        u[i] = _dot(inverse[i], along, pairs)
+    _copy(gs[0], q, n)
+    _add_combined(y, newest, pairs, room, u, -1.0, q, n)
+    scale = _quotient(1.0, inverse[pairs - 1][pairs - 1] * _dot(y[newest], y[newest], n))
     if visible > 0.0:
-        scale = max(scale, visible / max(dot(q, q, n), LEAST))
-    products(y, newest, pairs, room, q, direction, n)
+        scale = max(scale, visible / max(_dot(q, q, n), LEAST))
+    _products(y, newest, pairs, room, q, direction, n)
     for i in range(pairs):
-        u[i] = scale * direction[i] - quotient(u[i], inverse[i][i])
+        u[i] = scale * direction[i] - _quotient(u[i], inverse[i][i])
     for i in range(pairs):
         total = 0.0
         for j in range(i + 1):
@@ -584,7 +583,7 @@ def quasi_newton(
         parts[i] = total
     for i in range(n):
         direction[i] = -scale * q[i]
-    add_combined(s, newest, pairs, room, parts, 1.0, direction, n)
+    _add_combined(s, newest, pairs, room, parts, 1.0, direction, n)
 
 
 def lbfgs(
@@ -596,22 +595,22 @@ def lbfgs(
     """L-BFGS with a Wolfe search. q has room for n numbers, direction and column for the larger of n and the pairs."""
     n = counts[N]
     while counts[T] < counts[T_END]:
-        next_pair(
+        _next_pair(
             xs, gs, s, y, ends, inverse, along, x_last, g_last, step, inverse_next, along_next, column, ends_next,
             counts,
         )  # fmt: skip
-        lr = rate_of(rates, counts)
+        lr = _rate_of(rates, counts)
         is_fresh = ends_next[0] == 0.0
         if not is_fresh:
-            quasi_newton(0.0, gs, s, y, ends_next, inverse_next, along_next, column, parts, q, direction, counts)
+            _quasi_newton(0.0, gs, s, y, ends_next, inverse_next, along_next, column, parts, q, direction, counts)
         else:
-            downhill(gs, direction, n)
-        slope = dot(gs[0], direction, n)
+            _downhill(gs, direction, n)
+        slope = _dot(gs[0], direction, n)
         if not (math.isfinite(slope) and slope < 0.0):
             ends_next[0] = 0.0
             is_fresh = True
-            downhill(gs, direction, n)
-        short = min(1.0, 1.0 / max(taxicab(gs[0], n), 1e-300)) * lr
+            _downhill(gs, direction, n)
+        short = min(1.0, 1.0 / max(_taxicab(gs[0], n), 1e-300)) * lr
         size = abs(numbers[FUN])
         first = lr
         if is_fresh:
@@ -619,12 +618,12 @@ def lbfgs(
         attempt = 0
         end = 0
         while True:
-            slope = dot(gs[0], direction, n)
+            slope = _dot(gs[0], direction, n)
             if slope < 0.0:
                 if first == short and -first * slope <= EPS * size:
                     first = SEEN * size / -slope
-                begin(slope, trials, numbers)
-                end = yield from wolfe(first, xs, gs, trials, direction, best, numbers, counts)
+                _begin(slope, trials, numbers)
+                end = yield from _wolfe(first, xs, gs, trials, direction, best, numbers, counts)
             if end > 0 or is_fresh:
                 break
             attempt += 1
@@ -633,28 +632,28 @@ def lbfgs(
                 is_fresh = True
                 ends_next[0] = 0.0
                 first = short
-                downhill(gs, direction, n)
+                _downhill(gs, direction, n)
             else:
                 visible = SEEN * size
                 if attempt == 1:
                     visible = BARELY_SEEN * size
-                quasi_newton(
+                _quasi_newton(
                     visible, gs, s, y, ends_next, inverse_next, along_next, column, parts, q, direction, counts
                 )
         if end == 0:
             ends_next[0] = 0.0
-            begin(0.0, trials, numbers)
-        place = yield from arrived(end, xs, gs, trials, numbers, counts)
+            _begin(0.0, trials, numbers)
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
         for i in range(n):
             step[i] = trials[end][0] * direction[i]
-        copy(ends_next, ends, 2)
-        copy(along_next, along, counts[ROOM] - 1)
+        _copy(ends_next, ends, 2)
+        _copy(along_next, along, counts[ROOM] - 1)
         for i in range(counts[ROOM] - 1):
-            copy(inverse_next[i], inverse[i], counts[ROOM] - 1)
-        copy(xs[0], x_last, n)
-        copy(gs[0], g_last, n)
-        if is_remarkable(place, xs, gs, trials, numbers, counts):
+            _copy(inverse_next[i], inverse[i], counts[ROOM] - 1)
+        _copy(xs[0], x_last, n)
+        _copy(gs[0], g_last, n)
+        if _is_remarkable(place, xs, gs, trials, numbers, counts):
             counts[END] = place
             return REMARKABLE
-        take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
     return REACHED

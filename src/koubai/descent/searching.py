@@ -143,6 +143,8 @@ class _Evaluation:
         """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
         if self.count >= ASKED_FOR and not self.made:
             self.made = True
+            if path.program.executor not in ("floats", "numpy"):
+                return None
             with contextlib.suppress(Unsuitable):
                 self.spare.append(Replay(path.graph, path.program.executor == "floats"))
         with contextlib.suppress(IndexError):
@@ -210,6 +212,7 @@ class Searching:
         """Leave the memory and the table for another descent."""
         if self.table is not None:
             _Evaluation.of(self.path).spare.append(self.table)
+        self.memory.moving = None, None
         spare = _Memory.spare.setdefault(self.memory.key, [])
         if len(spare) < 4 and len(_Memory.spare) < 64:
             spare.append(self.memory)

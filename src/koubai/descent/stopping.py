@@ -338,7 +338,7 @@ class Stopping:
 
         previous: the point before it; travelled, steepest: as they are there.
         """
-        self.last, self.unchanged, self.in_noise = point, 0, 0
+        self.previous, self.last, self.unchanged, self.in_noise = previous, point, 0, 0
         self.travelled, self.steepest = travelled, steepest
         self._bend(previous, point, norm(point.x - previous.x))
 

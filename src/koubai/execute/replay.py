@@ -29,7 +29,8 @@ __all__ = ["Replay"]
 
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
 _POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
-ROWS = 10_000  # of a table
+ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
+_KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
 # raises there
 _GUARD, _COPY, _ADD, _SUBTRACT, _MULTIPLY, _NEGATIVE, _DIVIDE, _POW, _EXACT_DIVIDE, _ONE, _TWO, _ROOT = range(12)
@@ -237,13 +238,13 @@ class Replay:
     """
 
     def __init__(self, graph: Graph, floats: bool) -> None:
-        if sys.platform == "win32" or not library.available():
-            raise Unsuitable("no libm to be found by its name, or no llvmlite")
+        if not _KNOWN_MACHINE or not library.available():
+            raise Unsuitable("another Python or system than those whose memory is known, or no llvmlite")
         self.floats = floats
         self.rows: list[Any] = []
         self.kept: list[Any] = []  # arrays that the table leads to
         self.captured: list[tuple[Any, int, Any]] = []
-        self.work = 0  # elements gone through
+        self.work = self.bytes = 0  # elements gone through; of the arrays between
         self.graph = graph = graph if floats else signs_folded(graph)
         nodes = graph.nodes
         sizes = [math.prod(nodes[i].shape) for i in graph.inputs]
@@ -263,15 +264,14 @@ class Replay:
                 self.values.append(self.x[slice(*inputs[i])].reshape(node.shape))
             elif _is_known(node, self.known):
                 given = [self.known[j] for j in node.inputs]
-                value = node.params["value"] if node.op is CONSTANT else node.op.call(*given, **node.params)
+                with np.errstate(all="ignore"):
+                    value = node.params["value"] if node.op is CONSTANT else node.op.call(*given, **node.params)
                 self.known[i] = value
                 self.values.append(_as_read(np.asarray(value)))
             else:
                 self.values.append(self._value(node, [self.values[j] for j in node.inputs]))
             for guard in checks.get(i, ()):
                 self._guarded(guard, node, self.values[i])
-            if len(self.rows) > ROWS:
-                raise Unsuitable("too many operations")
         value, *gradients = (self.values[i] for i in graph.outputs)
         if value.shape or value.dtype != _FLOAT or [v.size for v in gradients] != sizes:
             raise Unsuitable("outputs of another form")
@@ -304,11 +304,16 @@ class Replay:
         row[0], row[1] = function, data
         for start, words in ((_POINTERS, [address(a) for a in arrays]), (_DIMENSIONS, dims), (_STRIDES, strides)):
             row[start : start + len(words)] = words
+        if len(self.rows) == ROWS:
+            raise Unsuitable("too many operations")
         self.rows.append(row)
         self.kept.extend(arrays)
         self.work += 8 + max((a.size for a in arrays), default=0)
 
     def _buffer(self, shape: tuple[int, ...], dtype: Any = _FLOAT) -> Any:
+        self.bytes += math.prod(shape) * dtype.itemsize
+        if self.bytes > BYTES:
+            raise Unsuitable("large arrays, to which Python adds little time")
         return np.zeros(shape, dtype)
 
     def _elements(self, function: int, data: int, operands: Sequence[Any], out: Any) -> None:
