@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import io
 import itertools
 import json
@@ -12,16 +13,25 @@ import re
 import sys
 import tracemalloc
 import types
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import koubai as kb
 from koubai import nn
+from koubai.derivatives import paths
 from koubai.descent import training as lane
 from koubai.errors import FallbackWarning, FunctionError, InputError, Interrupted
 from koubai.execute import arrays
-from koubai.nn.network import _NetworkModel, _Rows
+from koubai.nn.network import _NetworkModel, _Rows, kinds
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept():
+    """Every test traces and compiles for itself."""
+    kinds.clear()
 
 
 @pytest.fixture(scope="module")
@@ -1825,6 +1835,138 @@ def test_a_function_that_reads_every_batch_keeps_few_programs(monkeypatch):
     kb.fit(loss, np.zeros(2), (X, y), kb.SGD(lr=1e-6), epochs=2, batch_size=10)
     assert len(kept) == 80
     assert max(kept) == lane.PATHS
+
+
+LIKE = {
+    "dense": lambda **k: nn.Network([nn.Dense(20), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy(), **k),
+    "everything": lambda **k: everything_on(**k),
+    "class weights": lambda **k: nn.Network([nn.Dense(2)], nn.CrossEntropy(class_weight=[1.0, 2.0]), **k),
+}
+
+
+@pytest.mark.parametrize("in_machine_code", [False, True], ids=["numpy", "machine code"])
+@pytest.mark.parametrize("case", LIKE)
+def test_the_second_network_of_a_shape_traces_and_compiles_nothing(case, in_machine_code, toys, monkeypatch):
+    X, y = toys
+    monkeypatch.setattr(lane, "FUSED", 0 if in_machine_code else 10**9)
+    options = {"epochs": 3, "batch_size": 32, "validation": 0.2, "patience": 9}
+    optimizers = (kb.Adam(lr=0.01), kb.Adam(lr=kb.schedules.cosine(0.1, 30)), kb.Adam(lr=0.1))
+    expected = []
+    for optimizer in optimizers:
+        kinds.clear()
+        net = LIKE[case](seed=1)
+        expected.append((net.fit(X, y, optimizer, **options), net.vector.copy()))
+    kinds.clear()
+    LIKE[case](seed=5).fit(X, y, kb.Adam(lr=0.3), **options)
+
+    def refuse(*_, **__):
+        raise AssertionError("something is traced or compiled")
+
+    for module, name in ((lane, "record_call"), (lane, "compile_bound"), (paths, "record_call"), (arrays, "_Plan")):
+        monkeypatch.setattr(module, name, refuse)
+    for optimizer, (run, vector) in zip(optimizers, expected, strict=True):
+        net = LIKE[case](seed=1)
+        again = net.fit(X, y, optimizer, **options)
+        np.testing.assert_array_equal(net.vector, vector)
+        np.testing.assert_array_equal(again.history.fun, run.history.fun)
+        assert (again.nfev, again.njev, again.fun, again.best_fun) == (run.nfev, run.njev, run.fun, run.best_fun)
+        assert (again.executor, again.message) == (run.executor, run.message)
+    with pytest.raises(AssertionError, match="traced or compiled"):
+        LIKE[case](seed=1).fit(X, y, kb.SGD(lr=0.1), **options)
+
+
+# What makes another network, or the same one compute something else.
+UNLIKE = {
+    "units": lambda net: nn.Network([nn.Dense(21), nn.LeakyReLU(0.1), nn.Dense(2)], nn.CrossEntropy()),
+    "slope": lambda net: nn.Network([nn.Dense(20), nn.LeakyReLU(0.5), nn.Dense(2)], nn.CrossEntropy()),
+    "bias": lambda net: nn.Network([nn.Dense(20, bias=False), nn.LeakyReLU(0.1), nn.Dense(2)], nn.CrossEntropy()),
+    "penalty": lambda net: nn.Network([nn.Dense(20), nn.LeakyReLU(0.1), nn.Dense(2)], nn.CrossEntropy(), l2=0.5),
+    "smoothing": lambda net: nn.Network(
+        [nn.Dense(20), nn.LeakyReLU(0.1), nn.Dense(2)], nn.CrossEntropy(label_smoothing=0.5)
+    ),
+    "weights": lambda net: nn.Network(
+        [nn.Dense(20), nn.LeakyReLU(0.1), nn.Dense(2)], nn.CrossEntropy(class_weight=[1, 9])
+    ),
+    "precision": lambda net: nn.Network(
+        [nn.Dense(20), nn.LeakyReLU(0.1), nn.Dense(2)], nn.CrossEntropy(), dtype=np.float64
+    ),
+    "a setting that was changed": lambda net: setattr(net.layers[1], "slope", 0.9) or net,
+    "a penalty that was changed": lambda net: setattr(net, "l2", 0.5) or net,
+    "own layer": lambda net: nn.Network([nn.Dense(20), Steep(), nn.Dense(2)], nn.CrossEntropy()),
+}
+
+
+class Steep(nn.LeakyReLU):
+    def value(self, x):
+        return 3.0 * x
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_networks_that_compute_something_else_share_nothing(case, toys):
+    X, y = toys
+    first = nn.Network([nn.Dense(20), nn.LeakyReLU(0.1), nn.Dense(2)], nn.CrossEntropy())
+    first.fit(X, y, kb.SGD(lr=0.1), epochs=1)
+    other = UNLIKE[case](first)
+    before = None if other.input_shape is None else other.vector.copy()
+    found = other.fit(X, y, kb.SGD(lr=0.1), epochs=2)
+    kinds.clear()
+    alone = copy.deepcopy(other)
+    if before is None:
+        alone = UNLIKE[case](small()) if "changed" not in case else alone
+    else:
+        alone.vector = before
+    expected = alone.fit(X, y, kb.SGD(lr=0.1), epochs=2)
+    np.testing.assert_array_equal(found.history.fun, expected.history.fun)
+    assert found.fun == expected.fun
+    np.testing.assert_array_equal(alone.vector, other.vector)
+
+
+def test_a_layer_of_ones_own_is_traced_at_every_training(toys):
+    X, y = toys
+
+    class Scale(nn.Layer):
+        factor = 1.0
+
+        def apply(self, params, x, state, *, train, noise=None):
+            return self.factor * x, state
+
+    runs = []
+    net = nn.Network([nn.Dense(4), Scale(), nn.Dense(2)], nn.CrossEntropy())
+    for factor in (1.0, 0.0):
+        net.layers[1].factor = factor
+        runs.append(net.fit(X, y, kb.SGD(lr=0.1), epochs=1))
+        assert runs[-1].fun == pytest.approx(net.loss(X, y), rel=1e-6)
+    assert not kinds
+
+
+def test_few_programs_are_kept_and_no_data(toys):
+    X, y = toys
+    for units in range(1, 20):
+        nn.Network([nn.Dense(units), nn.Dense(2)], nn.CrossEntropy()).fit(X, y, epochs=1)
+    assert len(kinds) == 16
+    net = LIKE["dense"]()
+    gone = weakref.ref(net)
+    data = np.array(X, np.float32)
+    rows = weakref.ref(data)
+    net.fit(data, y, epochs=1)
+    del net, data
+    gc.collect()
+    assert gone() is None
+    assert rows() is None
+
+
+def test_equal_networks_train_at_the_same_time(toys):
+    X, y = toys
+    nets = [LIKE["dense"](seed=k) for k in range(4)]
+    expected = []
+    for k in range(4):
+        alone = LIKE["dense"](seed=k)
+        alone.fit(X, y, kb.SGD(lr=0.1, momentum=0.9), epochs=20)
+        expected.append(alone.vector)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda net: net.fit(X, y, kb.SGD(lr=0.1, momentum=0.9), epochs=20), nets))
+    for net, vector in zip(nets, expected, strict=True):
+        np.testing.assert_array_equal(net.vector, vector)
 
 
 def test_the_step_of_a_training_is_one_program(toys):

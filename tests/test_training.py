@@ -10,7 +10,7 @@ from koubai.descent.feed import Epoch
 from koubai.errors import FallbackWarning, GradientError, InputError, Interrupted
 from koubai.execute import library
 from koubai.graph.trace import evaluate
-from koubai.nn.network import _NetworkModel
+from koubai.nn.network import _NetworkModel, kinds
 
 SIZES = [4, 120]  # units: with NumPy alone, and with machine code around the products
 SAMPLES, SIZE = 40, 16
@@ -19,6 +19,12 @@ SAMPLES, SIZE = 40, 16
 def network(units, dtype=np.float64):
     layers = [nn.Dense(units), nn.Tanh(), nn.Dense(units), nn.ReLU(), nn.Dense(3)]
     return nn.Network(layers, nn.CrossEntropy(), seed=1, dtype=dtype)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept():
+    """Every test traces and compiles for itself."""
+    kinds.clear()
 
 
 @pytest.fixture
@@ -188,6 +194,7 @@ def test_a_program_that_can_not_write_the_state_where_it_lies_has_it_copied(data
         return net.vector
 
     expected = train()
+    kinds.clear()
     compiled, calls = lane.compile_bound, []
 
     def compile_bound(*args):

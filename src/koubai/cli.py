@@ -142,7 +142,7 @@ def gradient_command(
         from koubai.plot import gradient_field
 
         reach = 2.0 * max(1.0, float(np.abs(x).max()))
-        _save(output, lambda ax: gradient_field(f, ((-reach, reach), (-reach, reach)), ax=ax))
+        _save(output, lambda ax: gradient_field(f, ((-reach, reach), (-reach, reach)), at=x, ax=ax))
     if as_json:
         _print_json({"function": text, "at": x, **_estimate_fields(estimate)})
         return

@@ -109,6 +109,11 @@ LOST = {
     "heaviside": (lambda x: np.sum(np.heaviside(x[0] - FINE, 0.5)) * 1e-4, lambda x: x[0], 1e-4),
     "sign": (lambda x: np.sum(np.sign(x[0] - FINE)) * 1e-4, lambda x: 2 * x[0], 1e-4),
     "int64": (lambda x: np.sum(((x * 1e6).astype(np.int64) / 1e6) ** 2), squares, 1e-6),
+    "int64, in part": (
+        lambda x: np.sum(x**2) + np.sum((x * 1e6).astype(np.int64) / 1e6 * 3),
+        lambda x: np.sum(x**2 + 3 * x),
+        1e-6,
+    ),
     "int32": (lambda x: np.sum(((x * 1e4).astype(np.int32) / 1e4) ** 2), squares, 1e-4),
     "round to 3": (lambda x: np.sum(np.round(x, 3) ** 2), squares, 1e-3),
     "round to 6": (lambda x: np.sum(np.round(x, 6) ** 2), squares, 1e-6),

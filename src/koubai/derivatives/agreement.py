@@ -547,7 +547,8 @@ def _off_by_rounding(graph: Graph, leaves: Sequence[Any], random: np.random.Gene
     def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
         op = node.op
         there = [other for _, other in held]
-        if not node.inputs or not op.differentiable:
+        whole = node.dtype is not None and node.dtype.kind not in "fc"  # as a cast to int gives
+        if not node.inputs or not op.differentiable or whole:
             exact = memory.perform(i, node, [value for value, _ in held])
             return exact, exact
         if i in memory.in_place and there[0] is held[0][0]:  # one array for both, so far

@@ -9,7 +9,7 @@ import enum
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
@@ -273,7 +273,6 @@ class History:
 
 COLUMNS = {"fun": np.float64, "grad_norm": np.float64, "lr": np.float64, "clipped": np.bool_, "projected": np.bool_}
 
-WIDE = 65_536  # bytes of a row
 
 Row: TypeAlias = tuple[int, FloatArray, float, float, float, bool, bool]  # t, x, and the columns
 
@@ -453,11 +452,11 @@ class Recorder:
         while self.record == "auto" and self.count > self.limit:
             kept = (self.count + 1) // 2
             for held in self.arrays().values():
-                if held[0].nbytes > WIDE:  # NumPy would copy the whole first
-                    for k in range(1, kept):
-                        held[k] = held[2 * k]
-                else:
-                    held[:kept] = held[::2]
+                begin = 1
+                while begin < kept:  # in parts that do not overlap, which NumPy would copy first
+                    end = min(2 * begin, kept)
+                    held[begin:end] = held[2 * begin : 2 * end : 2]
+                    begin = end
             self.count = kept
             self.stride *= 2
 
@@ -557,11 +556,16 @@ class Run:
             "seed": self.seed,
         }
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the path: arrows on the curve (1-D), over contours (2-D), else f and gradient norm against the step."""
+    def plot(
+        self, ax: Axes | None = None, *, minima: Iterable[Any] = (), title: str | None = None, legend: bool = True
+    ) -> Axes:
+        """Draw the path: arrows on the curve (1-D), over contours (2-D), else f and gradient norm against the step.
+
+        A second run on the same axes joins the first one. minima, title, legend: as in `koubai.plot.run`.
+        """
         from koubai.plot import run
 
-        return run(self, ax=ax)
+        return run(self, minima=minima, title=title, legend=legend, ax=ax)
 
     def animate(self, path: str | os.PathLike[str]) -> Path:
         """Write the descent as a moving picture, a .gif: the path grows on the curve (1-D) or over contours (2-D).

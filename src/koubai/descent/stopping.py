@@ -58,8 +58,9 @@ class Stopping:
 
     gtol: largest |gradient component| (≤). None, the default, depends on no unit: it asks for 1e-6 and, besides, that
     no more than 1e-12 × |f| lies ahead, g·g / (2 × curvature along the last step), or, where f itself goes to 0, since
-    all of it lies ahead or next to nothing of it is left, than 1e-12 × what f has fallen by. The first alone would take a function in small units for flat; the
-    second alone would end in a narrow valley, whose floor a step across says nothing of. Where no step lowers f, the
+    all of it lies ahead or next to nothing of it is left, than 1e-12 × what f has fallen by. The first alone would take
+    a function in small units for flat; the second alone would end in a narrow valley, whose floor a step across says
+    nothing of. Where no step lowers f, the
     rounding of f is the end, whatever the gradient (`koubai.descent.endings`). Of least squares (an optimizer that
     promises a decrease) it asks that all that f could fall by before the last step, were the residuals straight lines,
     is below the rounding of f, 2.2e-16 × |f|, or 1e3 times that where no step lowers f; or, where f itself goes to 0,

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol
@@ -32,22 +33,23 @@ from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.errors import FunctionError, GradientError, GradientWarning, InputError, TraceError, warn
 from koubai.execute import library, regions
-from koubai.execute.arrays import compile_bound
+from koubai.execute.arrays import compile_bound, quiet_context
 from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.reverse import Careful, reverse
 from koubai.graph.trace import Graph, Trace, Traced
 from koubai.parameters import FloatArray, Layout, plain
 
-__all__ = ["Epoch", "Frame", "Model", "Progress", "StepPrograms", "Training"]
+__all__ = ["Epoch", "Frame", "Model", "Progress", "StepPrograms", "Steps", "Training"]
 
 HUGE = 1e30  # a sum of squares below is one of finite numbers, and no overflow is near
 FUSED = 4096  # numbers that a step reads from which on its regions are machine code
 PATHS = 16  # kept for one form of batch: where a loss branches, or reads what changes
+KEPT = 64  # compiled steps of equal models, for later trainings
 PLACES = 3  # for the parameters: the last good point, the present one, and the next
 GRADIENTS = 2  # at the last good point and the present one
 FRAMES = PLACES * GRADIENTS  # frame k has place k % PLACES and gradient k % GRADIENTS
-NUMBERS = 2**21  # kept of the path; the epochs have their own record
+NUMBERS = 2**19  # kept of the path; the epochs have their own record
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
 _LOOKS = ("isnan", "isfinite", "isinf")  # in a loss: its data holds what is not finite, and is to be left out
 SAMPLED = 32  # of so many steps of an epoch one tells of the layers' gradients and updates
@@ -91,6 +93,11 @@ class Model(Protocol):
         """What the run calls its function."""
 
     @property
+    def shared(self) -> dict[Any, Any] | None:
+        """Where the programs of a step are kept for the next training of a model that computes the same; None: nowhere,
+        since it depends on what can't be told beforehand."""
+
+    @property
     def judges(self) -> bool:
         """Are there data held back, which `validate` looks at?"""
 
@@ -110,8 +117,8 @@ class Model(Protocol):
     def by_differences(self, error: Exception) -> Differences | None:
         """Return what takes the place of backpropagation, which can't be done because of ``error``; None: nothing."""
 
-    def mean(self, params: FloatArray, carried: FloatArray | None) -> float:
-        """Return the loss over all the data."""
+    def mean(self, params: FloatArray, carried: FloatArray | None, least: float) -> float:
+        """Return the loss over all the data, or any number from ``least`` on where it is not below that."""
 
     def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
         """Return loss and accuracy on the data held back, if there is any."""
@@ -228,6 +235,7 @@ class StepPrograms:
         self.gave_up: int | None = None  # after so many steps by backpropagation differences took over
         self.paid = Paid()
         self._forms: dict[Any, list[_Bound]] = {}
+        self._seen: tuple[Any, Any] = (), ()  # the last data and their form
         self._checks = 0  # paths that were compared with the loss
         self.independent = ""  # what is to be said if nothing leads from the parameters to the loss
         self.careful = False  # are zeros kept where derivatives are infinite?
@@ -236,7 +244,9 @@ class StepPrograms:
         """Make update ``t`` from frame k into the next one. weight: the batch's. The gradient is then in frame k."""
         if self.differences is not None:
             return self._by_differences(k, data, weight, t, lr)
-        form = tuple([(a.shape, a.dtype) for a in data])
+        if data is not self._seen[0]:  # full batches come in the same memory
+            self._seen = data, tuple([(a.shape, a.dtype) for a in data])
+        form = self._seen[1]
         if not self._forms:  # machine code takes a few milliseconds a program, and some hundred the first time
             size = self.layout.size + sum(a.size for a in data)
             self.fused = size >= FUSED and library.available()
@@ -252,8 +262,11 @@ class StepPrograms:
         before = self.nfev
         try:
             results = self._new_path(form, k, data, weight, t, lr)
-            recorded = self._forms[form][0].recorded
-            self.nfev = before + self.paid.take(recorded.graph, recorded.environment.complete, self.nfev - before)
+            if self.model.shared is not None:  # it depends on earlier trainings whether there was anything to count
+                self.nfev = before
+            else:
+                recorded = self._forms[form][0].steps.recorded
+                self.nfev = before + self.paid.take(recorded.graph, recorded.environment.complete, self.nfev - before)
             return results
         except (TraceError, GradientError) as error:
             self.differences = self.model.by_differences(error)
@@ -264,22 +277,31 @@ class StepPrograms:
         return self._by_differences(k, data, weight, t, lr)
 
     def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
-        recorded = self.recorded(k, data)
         known = self._forms.setdefault(form, [])
-        bound = next((b for b in known if b.recorded.graph.equals(recorded.graph)), None)
+        steps = self._kept(form)
+        if steps is None:
+            recorded = self.recorded(k, data)
+            bound = next((b for b in known if b.steps.recorded.graph.equals(recorded.graph)), None)
+        else:
+            recorded, bound = steps.recorded, None
         if bound is not None:
             bound.renew(recorded)
         else:
-            bound = _Bound.traced(self, recorded, k, data)
+            bound = _Bound.of(self, steps or Steps.traced(self, recorded, data), k, data)
             if not self.careful and self._needs_care(bound, k, data, weight, t, lr):
                 self.careful, self._forms = True, {form: known}
                 known.clear()
-                bound = _Bound.traced(self, recorded, k, data)
+                steps = self._kept(form)
+                recorded = self.recorded(k, data) if steps is None else steps.recorded
+                bound = _Bound.of(self, steps or Steps.traced(self, recorded, data), k, data)
             self.source = bound.source
             branches = bool(recorded.graph.guards) and self._checks < PATHS
             if not self._checks or branches or not recorded.environment.complete:
                 self._checks += 1
-                self._check(bound, k, data, weight, t, lr)
+                if steps is None:
+                    self._check(bound, k, data, weight, t, lr)
+            if steps is None:
+                self._keep(form, bound.steps)
         known[:] = [bound, *(b for b in known if b is not bound)][:PATHS]
         results = bound.run(self, k, data, weight, t, lr)
         if results is None:
@@ -289,9 +311,31 @@ class StepPrograms:
             )
         return results
 
+    def _kept(self, form: Any) -> Steps | None:
+        """Return what an earlier training of an equal model compiled for this form of batch."""
+        shared = self.model.shared
+        return None if shared is None else shared.get((form, *self._circumstances()))
+
+    def _keep(self, form: Any, steps: Steps) -> None:
+        """Keep what was compiled and checked, unless it depends on more than its inputs."""
+        recorded, shared = steps.recorded, self.model.shared
+        if shared is None or recorded.graph.guards or not recorded.environment.empty or self.independent:
+            return
+        while len(shared) >= KEPT:
+            del shared[next(iter(shared))]
+        steps.recorded = recorded._replace(leaves=recorded.leaves._replace(values=()))  # they are this training's own
+        shared[form, *self._circumstances()] = steps
+
+    def _circumstances(self) -> tuple[Any, ...]:
+        """Return what a step's programs depend on besides the model and the form of the batch."""
+        optimizer = self.optimizer
+        own = optimizer.rule.name, type(optimizer), optimizer.semantics, repr(optimizer.hyperparameters)
+        rates = repr(optimizer.lr) if optimizer.hyperparameters.get("groups") else ""  # which they are in proportion to
+        return *own, rates, self.sum is not None, self.fused, self.careful, FUSED
+
     def _needs_care(self, bound: _Bound, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> bool:
         """Tell whether the gradient is to be made with care: f looks for NaN, or its first gradient is not finite."""
-        if any(node.op.name in _LOOKS for node in bound.recorded.graph.nodes):
+        if any(node.op.name in _LOOKS for node in bound.steps.recorded.graph.nodes):
             return True
         if self._checks:
             return False
@@ -353,6 +397,11 @@ class StepPrograms:
         if self.sum is not None:
             self.sum.fill(0.0)
 
+    def compiled(self, graph: Graph, updates: bool) -> Any:
+        """Compile a step's graph: return what binds it to memory."""
+        lying = 1 + (self.sum is not None) + len(self.arrays) * updates + (self.frames[0].carried is not None)
+        return compile_bound(graph, range(lying), range(lying + updates), regions if self.fused else None)
+
     def arguments(self, x: FloatArray, carried: Any, data: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return what the loss is called with."""
         return self.layout.view(x), *(() if carried is None else (carried,)), *data
@@ -382,7 +431,7 @@ class StepPrograms:
         """
         frame = self.frames[k]
         x, single = frame.x.copy(), frame.x.dtype == np.float32
-        graph = _loss_graph(self, bound.recorded, data)
+        graph = _loss_graph(self, bound.steps.recorded, data)
         rest = (*(() if frame.carried is None else (frame.carried,)), *data)
 
         def plain(at: FloatArray, *rest: Any) -> float:
@@ -413,10 +462,37 @@ class StepPrograms:
 
 
 @dataclass
+class Steps:
+    """One traced path for one form of batch, and what is compiled of it, for the memory of any training."""
+
+    recorded: Recorded
+    gradient: Graph
+    step: Any  # binds the whole step to memory; None: the rule can't be part of the graph
+    apart: Any = None  # binds loss and gradient alone, once that was asked for
+
+    @classmethod
+    def traced(cls, programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...]) -> Steps:
+        careful = Careful() if programs.careful else None
+        gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True, careful=careful)
+        try:
+            whole = _step_graph(programs, recorded, gradient, data, updates=True)
+        except (TraceError, TypeError, ValueError):  # a rule that looks at numbers runs as it is
+            return cls(recorded, gradient, None)
+        return cls(recorded, gradient, programs.compiled(whole, True))
+
+    def alone(self, programs: StepPrograms, data: tuple[Any, ...]) -> Any:
+        """Return what binds loss and gradient without the update."""
+        if self.apart is None:
+            graph = _step_graph(programs, self.recorded, self.gradient, data, updates=False)
+            self.apart = programs.compiled(graph, False)
+        return self.apart
+
+
+@dataclass
 class _Bound:
     """One traced path for one form of batch, bound to the frames."""
 
-    recorded: Recorded
+    steps: Steps
     fused: list[Callable[..., Any]] | None  # one a frame; None: the rule can't be part of the graph
     apart: list[Callable[..., Any]] | None  # loss and gradient alone
     make_apart: Callable[[], list[Callable[..., Any]]]
@@ -426,22 +502,19 @@ class _Bound:
 
     def renew(self, recorded: Recorded) -> None:
         """Take over another tracing that gave an equal graph."""
-        self.recorded, self.same = recorded, _same(recorded)
+        self.steps.recorded, self.same = recorded, _same(recorded)
 
     @classmethod
-    def traced(cls, programs: StepPrograms, recorded: Recorded, k: int, data: tuple[Any, ...]) -> _Bound:
-        careful = Careful() if programs.careful else None
-        gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True, careful=careful)
+    def of(cls, programs: StepPrograms, steps: Steps, k: int, data: tuple[Any, ...]) -> _Bound:
         frames, arrays = programs.frames, programs.arrays
         carries, sums = frames[0].carried is not None, [] if programs.sum is None else [programs.sum]
         copies: list[tuple[Any, Any]] = []
 
-        def bound(graph: Graph, updates: bool) -> tuple[list[Callable[..., Any]], str]:
+        def bound(made: Any, updates: bool) -> tuple[list[Callable[..., Any]], str]:
+            bind = made.fresh()
             own = 1 + len(sums)  # x, or g, and the sum
-            lying = own + len(arrays) * updates + carries  # inputs in the frame
-            bind: Any = compile_bound(graph, range(lying), range(lying + updates), regions if programs.fused else None)
             runs, state = [], frames[k].state
-            elsewhere = [j for n, j in enumerate(arrays) if updates and (own + n, own + 1 + n) not in bind.replaceable]
+            elsewhere = [j for n, j in enumerate(arrays) if updates and (own + n, own + 1 + n) not in made.replaceable]
             if programs.in_place is None and updates:  # once for all: later programs share the frames with this one
                 programs.in_place = bool(arrays) and not elsewhere
                 for frame in frames if programs.in_place else ():
@@ -460,15 +533,13 @@ class _Bound:
             return runs, bind.source
 
         def apart() -> list[Callable[..., Any]]:
-            return bound(_step_graph(programs, recorded, gradient, data, updates=False), False)[0]
+            return bound(steps.alone(programs, data), False)[0]
 
-        same = _same(recorded)
-        try:
-            whole = _step_graph(programs, recorded, gradient, data, updates=True)
-        except (TraceError, TypeError, ValueError):  # a rule that looks at numbers runs as it is
-            return cls(recorded, None, None, apart, same, "")
-        fused, source = bound(whole, True)
-        return cls(recorded, fused, None, apart, same, source, copies)
+        same = _same(steps.recorded)
+        if steps.step is None:
+            return cls(steps, None, None, apart, same, "")
+        fused, source = bound(steps.step, True)
+        return cls(steps, fused, None, apart, same, source, copies)
 
     def run(
         self, programs: StepPrograms, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float
@@ -611,6 +682,9 @@ class Training(_Descent):
     programs: StepPrograms = field(init=False)
     update: FloatArray = field(init=False)  # memory
     spare: FloatArray = field(init=False)  # memory for the next best point
+    clips: bool = field(default=False, init=False)  # are gradients clipped?
+    watched: bool = field(default=False, init=False)  # does a progress bar want every point that has a row?
+    rowed: int = field(default=-1, init=False)  # the last step that got its row in passing
     in_legs: bool = field(default=False, init=False)  # only some of the points are wanted
     made: int = field(default=0, init=False)  # the last step whose loss is known,
     finished: int = field(default=0, init=False)  # its frame,
@@ -625,6 +699,7 @@ class Training(_Descent):
     least: float = field(default=math.inf, init=False)  # the (validation) loss of the last epoch that counted as better
     waited: int = field(default=0, init=False)  # epochs since then
     ending: Verdict | None = field(default=None, init=False)  # why this epoch is the last
+    quiet: Context = field(default_factory=quiet_context, init=False)
     before: Progress = field(default_factory=Progress, init=False)  # what an earlier training had done, if any
     began: float = field(default_factory=time.monotonic, init=False)
     data: tuple[Any, ...] = field(default=(), init=False)  # of the present step
@@ -676,6 +751,7 @@ class Training(_Descent):
             Recorder(layout, record, NUMBERS), None, Feed(source.epoch), plain(seed), options,
             _Checkpoint.read(checkpoint), why,
         )  # fmt: skip
+        training.clips = any(optimizer.hyperparameters[name] is not None for name in ("clipvalue", "clipnorm"))
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
         training.patience, training.min_delta = options["patience"], float(min_delta)
         training._forget_epoch()
@@ -776,17 +852,26 @@ class Training(_Descent):
             raise
 
     def _may_pass(self, t: int) -> bool:
-        """Is the point of step ``t`` of no interest to anybody?"""
-        if not self.in_legs or t % ASKED == 0 or self.recorder.is_due(t):
+        """Is the point of step ``t`` of no interest to anybody, but for its row in the history?"""
+        fun, frame = self.funs[self.at], self.frames[self.at]
+        if not self.in_legs or t % ASKED == 0 or self.stopping.has_risen(fun):
             return False
-        return not self.stopping.has_risen(self.funs[self.at])
+        if self.recorder.is_due(t):
+            if self.watched:
+                return False
+            largest = _largest(frame.g)
+            clipped = self.clips and self._clips(_Sample(t, frame.x, fun, frame.g, largest, is_sample=True))
+            self.recorder.add(t, frame.x, fun, largest, self._rate(t), clipped)
+            self.rowed = t
+        return True
 
     def _catch_up(self) -> None:
         """Let ``point`` be the last good one: an exception came between, and its frame may be written again."""
         if self.point.t < self.made and self.finite:
             self.point = point = self._seen()
             self.lr = self._rate(point.t)
-            self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, self._clips(point))
+            if point.t > self.rowed:
+                self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, self._clips(point))
 
     def _sample(self, t: int, batch: tuple[Any, ...]) -> Point:
         self._step(t, batch)
@@ -841,6 +926,14 @@ class Training(_Descent):
 
     def _arrive(self, point: Point) -> None:
         self.objective.independent = self.programs.independent
+        if point.t and point.is_sample:
+            verdict = self.quiet.run(self.stopping.check, point, self.lr)
+            if verdict is None or point.t <= self.rowed:
+                self.lr = self._rate(point.t)
+                if point.t > self.rowed:
+                    self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, self._clips(point))
+                self.point, self.verdict = point, verdict or self.ending
+                return
         super()._arrive(point)
         if point.t == 0:
             self.start_carried = self.best_carried = None if self.model.carried is None else self.model.carried.copy()
@@ -990,7 +1083,7 @@ class Training(_Descent):
         for known, carried in ((self.best, self.best_carried), (start, self.start_carried)):
             if known.t not in seen:
                 seen.add(known.t)
-                fun = self.model.mean(known.x, carried)
+                fun = self.model.mean(known.x, carried, min([math.inf, *(point.fun for point, _ in found)]))
                 if math.isfinite(fun):
                     found.append((replace(known, fun=fun, is_sample=False), carried))
         if found:
@@ -1091,6 +1184,7 @@ class Training(_Descent):
     # -- progress -----------------------------------------------------------------------------------------------------
 
     def reporting(self, progress: bool) -> Any:
+        self.watched = bool(progress)
         return _bar(self) if progress else super().reporting(False)
 
 

@@ -84,7 +84,7 @@ def compile_bound(
     ``results``. These must not overlap ``memory``; but an output may take the place of an input where only the same
     element of this output depends on an element of that input, or, with fusion, where ``bind.replaceable`` says so. run
     takes the other inputs and returns the other outputs as a tuple, or None where a guard fails. The bound programs
-    share their buffers: one at a time may run.
+    share their buffers: one at a time may run; bind.fresh() is another one, with buffers of its own.
     fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
     bind.libraries: of that code, one a region. bind.replaceable: pairs (place in memory, place in results) where the
     result may lie in that memory: its elements are read for the last time before they are written, and only when no
@@ -92,25 +92,30 @@ def compile_bound(
     """
     plan = _Plan(graph, held, into, fusion)
     compiled: Callable[..., Any] = plan.compiled()
-    buffers, context = plan.buffers(), quiet_context()
-    context.run(np.setbufsize, BUFFER)  # three usual buffers are up to 192 KiB, and slower, as they leave the cache
     wanted = [graph.nodes[graph.inputs[k]] for k in held] + [graph.nodes[graph.outputs[k]] for k in into]
-
-    def bind(memory: Sequence[Any], results: Sequence[Any]) -> Callable[..., Any]:
-        for array, node in zip((*memory, *results), wanted, strict=True):
-            if array.shape != node.shape or array.dtype != node.dtype or not array.flags.c_contiguous:
-                raise CompileError(f"a program wants {node.dtype}{node.shape}, got {array.dtype}{array.shape}")
-        return partial(context.run, compiled(buffers, *memory, *results))
-
-    bind.source = plan.source  # type: ignore[attr-defined]
-    bind.libraries = plan.libraries  # type: ignore[attr-defined]
-    bind.replaceable = {  # type: ignore[attr-defined]
+    replaceable = {
         (a, b)
         for a, k in enumerate(held)
         for b, m in enumerate(into)
         if (plan.graph.inputs[k], plan.graph.outputs[m]) in plan.replaceable
     }
-    return bind
+
+    def fresh() -> Callable[[Sequence[Any], Sequence[Any]], Callable[..., Any]]:
+        buffers, context = plan.buffers(), quiet_context()
+        context.run(np.setbufsize, BUFFER)  # three usual buffers are up to 192 KiB, and slower: they leave the cache
+
+        def bind(memory: Sequence[Any], results: Sequence[Any]) -> Callable[..., Any]:
+            for array, node in zip((*memory, *results), wanted, strict=True):
+                if array.shape != node.shape or array.dtype != node.dtype or not array.flags.c_contiguous:
+                    raise CompileError(f"a program wants {node.dtype}{node.shape}, got {array.dtype}{array.shape}")
+            return partial(context.run, compiled(buffers, *memory, *results))
+
+        bind.source = plan.source  # type: ignore[attr-defined]
+        bind.libraries = plan.libraries  # type: ignore[attr-defined]
+        bind.replaceable, bind.fresh = replaceable, fresh  # type: ignore[attr-defined]
+        return bind
+
+    return fresh()
 
 
 def _is_number(value: Any) -> bool:

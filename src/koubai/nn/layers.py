@@ -10,6 +10,7 @@ are views, which cost nothing.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Mapping
@@ -166,6 +167,13 @@ class Layer:
     def lie_in(self, params: Arrays, state: Arrays) -> None:
         """Take these arrays, which a network has, as its own."""
         self._params, self._state = Weights(params), Weights(state)
+
+    def without_arrays(self) -> Layer:
+        """Return a copy that has the settings and the names of the arrays, and nothing else."""
+        twin = copy.copy(self)
+        twin._params, twin._state = dict.fromkeys(self._params), dict.fromkeys(self._state)
+        twin.gradients, twin._random = {}, None
+        return twin
 
     # --- what a layer says of itself
     def output_shape(self, input_shape: Shape) -> Shape:

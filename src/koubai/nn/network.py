@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
 import operator
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -126,7 +128,7 @@ class Network:
         self.input_shape: tuple[int, ...] | None = None
         self.output_shapes: list[tuple[int, ...]] = []
         self._params: dict[str, Any] = {}
-        self._value_and_gradient: _ValueAndGradient | None = None
+        self._kind: _Kind | None = None  # where its programs are, if no other network may share them
         self._progress: Progress | None = None  # of the last training, if it ended with an epoch
 
     # -- building -----------------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: all but programs, which it makes anew, and where the last training ended."""
-        return self.__dict__ | {"_value_and_gradient": None, "_progress": None}
+        return self.__dict__ | {"_kind": None, "_progress": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -402,15 +404,9 @@ class Network:
         hits = said == (y.reshape(said.shape) if y.dtype.kind in "iub" else y.reshape(said.shape) > 0.5)
         return hits if hits.ndim == 1 else np.mean(hits.reshape(hits.shape[0], -1), axis=1)
 
-    def _whole(self, groups: Iterable[tuple[Any, ...]]) -> tuple[float, FloatArray]:
+    def _whole(self, groups: Iterable[tuple[Any, ...]], kind: _Kind | None = None) -> tuple[float, FloatArray]:
         """Return loss and flat gradient over all samples of the groups, in evaluation mode."""
-        if self._value_and_gradient is None:
-
-            def loss(params: Any, x: Any, y: Any, w: Any, state: Any) -> Any:
-                outputs, _ = self.apply(params, x, state, train=False)
-                return self._loss(outputs, y, w)
-
-            self._value_and_gradient = _ValueAndGradient(loss)
+        program = (kind or _Kind.of(self)).whole
         fun, total = 0.0, 0.0
         g = np.zeros(self.layout.size, np.float64)
         for X, y, weights in groups:
@@ -419,7 +415,7 @@ class Network:
                 w = None if weights is None else weights[part]
                 if not (size := float(self._loss.total_weight(y[part], w))):
                     continue
-                value, slopes = self._value_and_gradient(self.params, self._cast(X[part]), y[part], w, self.state)
+                value, slopes = program(dict(self.params), self._cast(X[part]), y[part], w, dict(self.state))
                 fun, total = fun + size * value, total + size
                 g += size * slopes
         fun, g = fun / total, g / total
@@ -729,7 +725,11 @@ class _ValueAndGradient:
         self.paths = Paths(loss, GRADIENT, scalar=False)
 
     def __call__(self, params: Any, *data: Any) -> tuple[float, FloatArray]:
-        value, *slopes = self.paths.run(Leaves.of(self.paths.f, (params, *data), {}, [0]))
+        leaves = Leaves.of(self.paths.f, (params, *data), {}, [0])
+        value, *slopes = self.paths.run(leaves)
+        path = self.paths.newest(leaves.form)
+        if path is not None and path.recorded.leaves.values:  # these arrays need not stay
+            path.recorded = path.recorded._replace(leaves=leaves._replace(values=()))
         return float(value), np.concatenate([np.ravel(part) for part in slopes])
 
 
@@ -855,19 +855,26 @@ class _Ordered:
         rows = min(self.size, len(X))
         self._gathered = [np.empty((rows, *a.shape[1:]), a.dtype) for a in self.arrays]
         self._cast = np.empty((rows, *X.shape[1:]), cast(X[:0]).dtype)
+        self._full = self._cut(rows)
 
     def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
         for chosen in self.rows(k, self._order):
-            batch = [out[: len(chosen)] for out in self._gathered]
-            for a, out in zip(self.arrays, batch, strict=True):
+            n = len(chosen)
+            gathered, batch = self._full if n == self.size else self._cut(n)
+            for a, out in zip(self.arrays, gathered, strict=True):
                 if isinstance(a, np.ndarray) and a.flags.c_contiguous:
                     a.take(chosen, 0, out, "clip")  # "clip" only spares NumPy a copy: every row exists
                 else:
                     out[...] = a[chosen]
-            if batch[0].dtype != self._cast.dtype:
-                np.copyto(self._cast[: len(chosen)], batch[0])
-                batch[0] = self._cast[: len(chosen)]
-            yield tuple(batch)
+            if batch[0] is not gathered[0]:
+                np.copyto(batch[0], gathered[0])
+            yield batch
+
+    def _cut(self, n: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return the memory that a batch of ``n`` samples is gathered into, and the batch, which is cast."""
+        gathered = tuple([out[:n] for out in self._gathered])
+        X = gathered[0] if gathered[0].dtype == self._cast.dtype else self._cast[:n]
+        return gathered, (X, *gathered[1:])
 
 
 class _Checked:
@@ -909,30 +916,56 @@ class _Checked:
 # -- what is trained --------------------------------------------------------------------------------------------------
 
 
-class _NetworkModel:
-    """A network as `Training` sees it."""
+class _Kind:
+    """What networks compute that are alike, and the programs of it that all of them share.
 
-    def __init__(self, network: Network, source: Any, validation: Any) -> None:
-        self.network, self.source, self.validation = network, source, validation
-        self.function = network
-        self.layout, self.start, self.carried = network.layout, network.vector, network.carried
-        self.counts, self.judges = int(network._loss.classifies), validation is not None
-        self.layers = _layer_parts(network)
-        self.name = repr(network)
-        shapes = [network.input_shape or (), *network.output_shapes[:-1]]
+    network: one of them, as it may be traced: for koubai's own layers a twin without weights, whose settings nobody
+    changes. whole: the loss in evaluation with its gradient; steps: what `Training` compiles; None where a layer or a
+    loss is the user's own and may do anything.
+    """
+
+    def __init__(self, network: Network, shares: bool) -> None:
+        self.network, self.steps = network, dict[Any, Any]() if shares else None
+        if shares:
+            self.network = twin = object.__new__(Network)
+            twin.__dict__.update(network.__dict__)
+            twin.layers = tuple(layer.without_arrays() for layer in network.layers)
+            twin._loss, twin._params, twin.state, twin._kind = copy.copy(network._loss), {}, {}, None
+            twin._progress = twin.carried = None
+            del twin._vector
+        self.counts = int(network._loss.classifies)
+        self.shapes = [network.input_shape or (), *network.output_shapes[:-1]]
         probe = np.random.default_rng(0)
         self.noisy = [
             i
             for i, layer in enumerate(network.layers)
-            if layer.noise((1, *shapes[i]), probe, network.dtype) is not None
+            if layer.noise((1, *self.shapes[i]), probe, network.dtype) is not None
         ]
-        self.shapes = shapes
-        self._noise: dict[tuple[int, int], Any] = {}  # (layer, samples) -> memory for it
+        self.whole = _ValueAndGradient(self.evaluated)
+
+    @classmethod
+    def of(cls, network: Network) -> _Kind:
+        """Return the kind of a network."""
+        if (key := _likeness(network)) is None:
+            network._kind = network._kind or cls(network, shares=False)
+            return network._kind
+        with _lock:
+            kind = kinds.pop(key, None) or cls(network, shares=True)
+            kinds[key] = kind
+            while len(kinds) > KINDS:
+                del kinds[next(iter(kinds))]
+        return kind
+
+    def evaluated(self, params: Any, x: Any, y: Any, w: Any, state: Any) -> Any:
+        """Return the mean loss in evaluation, without penalties."""
+        outputs, _ = self.network.apply(params, x, state, train=False)
+        return self.network._loss(outputs, y, w)
 
     def loss(self, params: Any, *rest: Any) -> Any:
+        """Return the loss of a batch in training, the state after it, and how many samples are classified rightly."""
         network = self.network
         state: Any = {}
-        if self.carried is not None:
+        if network.state_layout is not None:
             state = network.state_of(rest[0])
             rest = rest[1:]
         X, y, *more = rest
@@ -944,14 +977,57 @@ class _NetworkModel:
             value = value * (network._loss.total_weight(y, w) * (1.0 / y.shape[0]))
         if network.l1 or network.l2:
             value = value + network.penalty(params)
-        passed_on = (
-            () if self.carried is None else (np.concatenate([after[name].reshape(-1) for name in network.state]),)
-        )
+        passed_on: tuple[Any, ...] = ()
+        if network.state_layout is not None:
+            passed_on = (np.concatenate([after[name].reshape(-1) for name in network.state_layout.names or ()]),)
         counts: tuple[Any, ...] = ()
         if self.counts:
             hits = network._right(outputs, y)
             counts = (np.sum(hits),)
         return (value, *passed_on, *counts) if passed_on or counts else value
+
+
+KINDS = 16  # of networks, whose programs are kept
+kinds: dict[Any, _Kind] = {}  # what was trained last stands at the end
+_lock = threading.Lock()
+
+
+def _likeness(network: Network) -> Any:
+    """Return what networks have in common that compute the same of their weights; None where that can't be told."""
+    if type(network) is not Network:
+        return None
+    parts: list[Any] = []
+    for thing, room in (*((layer, known_layers) for layer in network.layers), (network._loss, known_losses)):
+        kind = type(thing)
+        if kind.__module__ != room.__name__:
+            return None
+        settings = []
+        for name, value in vars(thing).items():
+            if name.startswith("_") or name in ("gradients", "init", "name"):
+                continue
+            if isinstance(value, np.ndarray):
+                value = value.shape, value.dtype, value.tobytes()
+            elif not isinstance(value, bool | int | float | str | tuple | None):
+                return None
+            settings.append((name, value))
+        methods = [getattr(kind, name, None) for name in ("apply", "value", "each", "weight", "predict", "__call__")]
+        parts.append((kind, *methods, *settings))
+    return (*parts, network.l1, network.l2, network.dtype, network.layout)
+
+
+class _NetworkModel:
+    """A network as `Training` sees it."""
+
+    def __init__(self, network: Network, source: Any, validation: Any) -> None:
+        self.network, self.source, self.validation = network, source, validation
+        self.function = network
+        self.layout, self.start, self.carried = network.layout, network.vector, network.carried
+        self.layers = _layer_parts(network)
+        self.name, self.judges = repr(network), validation is not None
+        self.kind = kind = _Kind.of(network)
+        self.loss, self.counts, self.shared = kind.loss, kind.counts, kind.steps
+        self.noisy, self.shapes = kind.noisy, kind.shapes
+        self._noise: dict[tuple[int, int], Any] = {}  # (layer, samples) -> memory for it
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
         if not self.noisy:
@@ -969,11 +1045,19 @@ class _NetworkModel:
     def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
         self.take(params, carried)
         with np.errstate(all="ignore"):
-            return self.network._whole(self._groups())
+            return self.network._whole(self._groups(), self.kind)
 
-    def mean(self, params: FloatArray, carried: FloatArray | None) -> float:
+    def mean(self, params: FloatArray, carried: FloatArray | None, least: float) -> float:
         self.take(params, carried)
         fun, total = 0.0, 0.0
+        if isinstance(self.source, _Ordered) and type(self.network._loss).__module__ == known_losses.__name__:
+            # no sample's loss is below 0, and their weights have the mean 1: often a part of them says enough
+            X, y, *w = self.source.arrays
+            some = -(-len(X) // 3)
+            value, _, size = self.network._evaluated(X[:some], y[:some], w[0][:some] if w else None)
+            penalty = float(self.network.penalty(self.network.params))
+            if (value - penalty) * size / len(X) + penalty > least:
+                return math.inf
         for group in self._groups():
             value, _, size = self.network._evaluated(*group)
             fun, total = fun + size * value, total + size
@@ -1106,6 +1190,7 @@ class _FunctionModel:
 
     carried: FloatArray | None = None
     counts = 0
+    shared: dict[Any, Any] | None = None
 
     def __init__(self, loss: Callable[..., Any], layout: Layout, start: FloatArray, source: Any, held: Any) -> None:
         self.loss = self.function = loss
@@ -1137,7 +1222,7 @@ class _FunctionModel:
             g += size * slopes
         return fun / total, (g / total).astype(params.dtype)
 
-    def mean(self, params: FloatArray, carried: FloatArray | None) -> float:
+    def mean(self, params: FloatArray, carried: FloatArray | None, least: float) -> float:
         fun, total = 0.0, 0.0
         with np.errstate(all="ignore"):
             for batch in Feed(self.source.epoch).all():

@@ -1,10 +1,12 @@
 """Pictures of derivatives, descents, learning rates and networks, in matplotlib.
 
 Every function draws on ``ax``, or on a new figure where it is None, and returns the axes (`training`, a page of several
-pictures, the figure); none of them shows a window, saves a file or changes matplotlib's settings.
+pictures, the figure); none of them shows a window, saves a file or changes matplotlib's settings. Titles, legends and
+labels are fitted to the axes whenever these are drawn, so that they hold in subplots of any layout.
 """
 
 from koubai.plot.animation import animate
+from koubai.plot.comparison import compare, paths
 from koubai.plot.derivatives import difference_error, gradient_field, tangent
 from koubai.plot.descent import convergence, path_1d, path_2d, run
 from koubai.plot.network import (
@@ -23,6 +25,7 @@ from koubai.plot.schedules import schedules
 __all__ = [
     "activations",
     "animate",
+    "compare",
     "confusion",
     "convergence",
     "decision",
@@ -33,6 +36,7 @@ __all__ = [
     "gradient_norms",
     "path_1d",
     "path_2d",
+    "paths",
     "run",
     "schedules",
     "tangent",

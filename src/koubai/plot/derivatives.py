@@ -14,7 +14,8 @@ from koubai.derivatives.differences import Estimate, derivative, numerical_gradi
 from koubai.errors import FunctionError, InputError
 from koubai.parameters import FloatArray, Layout, as_scalar, flatten
 from koubai.plot.field import NO_VALUE, draw_field, height, label_axes, read_ranges, sample_line, set_aspect, shown
-from koubai.plot.style import CURVE, DARK, LIGHT, PATH, THIRD, axes_for, halo, number, place_legend, write_title
+from koubai.plot.fitting import finish
+from koubai.plot.style import CURVE, DARK, END, LIGHT, PATH, THIRD, axes_for, halo, number
 
 __all__ = ["difference_error", "gradient_field", "tangent"]
 
@@ -23,7 +24,13 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 def tangent(
-    f: Callable[[Any], Any], x: float, *, h: float | Sequence[float] | None = None, ax: Axes | None = None
+    f: Callable[[Any], Any],
+    x: float,
+    *,
+    h: float | Sequence[float] | None = None,
+    title: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
 ) -> Axes:
     """Tangent: the curve of f around x, the line that touches it there, and secants that turn into it.
 
@@ -31,7 +38,9 @@ def tangent(
         secant   slope (f(x+h) − f(x)) / h
 
     x: a number. h: one step or several, not 0, negative for the other side; each gives the secant through x and x+h,
-    the fainter the longer. f'(x) is `koubai.derivative`'s best value.
+    the fainter the longer. f'(x) is `koubai.derivative`'s best value. At a kink, which has no tangent, the one-sided
+    tangents are drawn instead; the title says so, as it does whatever else `koubai.derivative` warns of.
+    title: None names the picture, "" leaves it out; legend: False leaves it out.
     Returns the axes. Raises InputError for an x or h that can't be used, also where x+h == x, and FunctionError where f
     is not finite at x or x+h.
     """
@@ -48,7 +57,7 @@ def tangent(
     window = np.array([x - half, x + half])
     grid, curve = sample_line(f, layout, *window)
     ax.plot(grid, curve, color=CURVE, linewidth=2.5, solid_capstyle="butt", path_effects=halo(2.5, 0.5), label="f")
-    touching = at_x + float(slope) * (window - x)
+    touching = _touching(f, slope, x, at_x)
     for i, (step, end) in enumerate(zip(steps, ends, strict=True)):
         secant = (end - at_x) / step
         label = f"secant, h = {number(step)}: slope {number(secant, 6)}"
@@ -57,20 +66,49 @@ def tangent(
             window, at_x + secant * (window - x), color=THIRD, linewidth=1.8, linestyle="--", alpha=fading, label=label
         )
         ax.plot(x + step, end, marker="o", markersize=6, color=THIRD, markeredgecolor=DARK)
-    line = f"tangent: slope {number(float(slope), 6)}, intercept {number(_intercept(slope, x, at_x), 6)}"
-    ax.plot(window, touching, color=PATH, linewidth=2, path_effects=halo(2, 0.5), label=line)
+    for name, steepness, side, color in touching:
+        reach = window if side == 0 else np.sort([x, x + side * half])
+        intercept = number(_intercept(steepness, slope.error if side == 0 else 0.0, x, at_x), 6)
+        ax.plot(
+            reach, at_x + steepness * (reach - x), color=color, linewidth=2, path_effects=halo(2, 0.5),
+            label=f"{name}: slope {number(steepness, 6)}, intercept {intercept}",
+        )  # fmt: skip
     ax.plot(x, at_x, marker="o", markersize=8, color=PATH, markeredgecolor=DARK)
     ax.set_xlim(*window)
-    ax.set_ylim(*height(curve, np.array([at_x, *ends, *touching])))
+    edges = [at_x + steepness * end for _, steepness, side, _ in touching for end in (-half, half) if end * side >= 0]
+    ax.set_ylim(*height(curve, np.array([at_x, *ends, *edges])))
     label_axes(ax, f, layout, "f")
-    write_title(ax, f"The tangent of f at {ax.get_xlabel()} = {number(x)}")
+    name_of_x = ax.get_xlabel()
+    what = {0: "No tangent of f", 1: "The tangent of f"}.get(len(touching), "The one-sided tangents of f")
     ax.grid(alpha=0.25)
-    lines = np.column_stack([np.tile(grid, 2), np.concatenate([curve, at_x + float(slope) * (grid - x)])])
-    place_legend(ax, lines, marks=np.array([[x, at_x]]))
+    finish(ax, f"{what} at {name_of_x} = {number(x)}", *slope.warnings, title=title, legend=legend)
     return ax
 
 
-def difference_error(f: Callable[[Any], Any], x: float, *, exact: float | None = None, ax: Axes | None = None) -> Axes:
+def _touching(f: Callable[[Any], Any], slope: Estimate, x: float, at_x: float) -> list[tuple[str, float, int, str]]:
+    """Return the tangents at x, each with its slope, side (0: both) and colour: one, one a side at a kink, or none."""
+    if not any("kink" in warning for warning in slope.warnings):
+        jumps = any("jump" in warning for warning in slope.warnings) or not math.isfinite(float(slope))
+        return [] if jumps else [("tangent", float(slope), 0, PATH)]
+    sides = []
+    for name, method, side, color in (("left", "backward", -1, PATH), ("right", "forward", 1, END)):
+        near = derivative(f, x, method=method)
+        nearer = derivative(f, x, method=method, h=near.h / 16)
+        if abs(float(near) - float(nearer)) <= 1e-3 * max(abs(float(near)), 1e-3):  # else it is vertical there
+            value = float(near) if abs(float(near)) > 1e-6 * max(1.0, abs(at_x)) else 0.0
+            sides.append((f"tangent from the {name}", value, side, color))
+    return sides
+
+
+def difference_error(
+    f: Callable[[Any], Any],
+    x: float,
+    *,
+    exact: float | None = None,
+    title: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
     """Difference error: how far forward, backward and central differences are off, against the step h.
 
         truncation  ∝ h (forward, backward), ∝ h² (central)        rounding  ∝ eps |f| / h
@@ -79,7 +117,7 @@ def difference_error(f: Callable[[Any], Any], x: float, *, exact: float | None =
     scales. Marked on each curve is the h that the method takes as the optimum when none is given. An error of exactly
     0 is drawn at the lower edge.
     x: a number. exact: f'(x); None takes `koubai.derivative`'s own best value, and shades what lies below its error
-    estimate. Grey on the left: x + h rounds to x.
+    estimate. Grey on the left: x + h rounds to x. title, legend: as in `tangent`.
     Returns the axes. Raises InputError for an x or exact that can't be used, or where exact is needed because f'(x)
     can't be found, and FunctionError where f is not finite at x.
     """
@@ -100,7 +138,6 @@ def difference_error(f: Callable[[Any], Any], x: float, *, exact: float | None =
         return max(abs(float(estimate) - true), smallest)  # an exact hit has no place on a logarithmic scale
 
     styles = {"forward": (CURVE, "-", "o"), "backward": (PATH, "--", "s"), "central": (THIRD, "-", "D")}
-    points, marks = [], []
     for method, (color, style, marker) in styles.items():
         errors = np.array([error(derivative(f, x, method=method, h=step)) for step in h])
         errors[~np.isfinite(errors)] = np.nan
@@ -108,8 +145,6 @@ def difference_error(f: Callable[[Any], Any], x: float, *, exact: float | None =
         ax.plot(h, errors, color=color, linestyle=style, linewidth=1.6, path_effects=halo(1.6, 0.4),
                 label=f"{method}, optimal h ≈ {number(best.h, 2)}")  # fmt: skip
         ax.plot(best.h, error(best), marker=marker, markersize=9, color=color, markeredgecolor=DARK, zorder=4)
-        points.append(np.column_stack([h, errors]))
-        marks.append((best.h, error(best)))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(h[0], h[-1])
@@ -125,9 +160,8 @@ def difference_error(f: Callable[[Any], Any], x: float, *, exact: float | None =
     ax.set_xlabel("h")
     ax.set_ylabel("|difference − f'(x)|")
     source = f"f'({number(x)}) = {number(true, 6)}" + ("" if exact is not None else f" ± {number(uncertainty, 1)}")
-    write_title(ax, f"The error of the three differences: {source}")
     ax.grid(alpha=0.25)
-    place_legend(ax, np.vstack(points), marks=np.array(marks), extra=shades)
+    finish(ax, f"The error of the three differences: {source}", title=title, legend=legend, extra=shades)
     return ax
 
 
@@ -137,6 +171,9 @@ def gradient_field(
     *,
     gradient: Callable[[Any], Any] | None = None,
     downhill: bool = False,
+    at: Any = None,
+    title: str | None = None,
+    legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Gradient field: arrows of ∇f over the filled contours of a function of two variables.
@@ -147,11 +184,13 @@ def gradient_field(
     that returns ∇f(x) in shape (2,), or an Estimate; None takes central differences.
     Arrows are as long as the gradient is large, in proportion; where the largest would hide the rest they show its
     direction alone, and the title says so. Grey ground: f has no finite value there.
-    Returns the axes. Raises InputError for unusable bounds or a gradient of another shape, and where there is no
-    gradient in the whole window what f or gradient itself raises, or FunctionError.
+    at: a point to mark, with its own arrow, and its gradient in the legend. title, legend: as in `tangent`.
+    Returns the axes. Raises InputError for unusable bounds, a point outside of them or a gradient of another shape, and
+    where there is no gradient in the whole window, or at the point, what f or gradient itself raises, or FunctionError.
     """
     layout = Layout(None, ((2,),), False, np.dtype(np.float64))
     ranges = read_ranges(bounds, 2)
+    marked = None if at is None else _marked(f, gradient, layout, ranges, at)
     tails = [low + (high - low) * (np.arange(ARROWS) + 0.5) / ARROWS for low, high in ranges]
     columns = np.stack(np.meshgrid(*tails)).reshape(2, -1).T
     arrows = np.array([_gradient_at(f, gradient, layout, point) for point in columns])
@@ -180,13 +219,45 @@ def gradient_field(
             width=0.018, headwidth=4.5, headlength=5, headaxislength=4.5, pivot="tail" if proportional else "mid",
             color=LIGHT, edgecolor=DARK, linewidth=0.6, zorder=3,
         )  # fmt: skip
-    label_axes(ax, f, layout)
     set_aspect(ax, ranges)
+    label_axes(ax, f, layout)
+    if marked is not None:
+        _mark(ax, *marked, downhill, longest * ARROWS / 1.2 if proportional and longest > 0 else 0.0)
     what = "−∇f, the direction of steepest descent" if downhill else "The gradient ∇f"
-    write_title(ax, what + ("" if proportional else " (direction only)"))
-    if field is None or field.has_gaps:
-        ax.legend(handles=[Patch(facecolor=NO_VALUE, edgecolor=DARK, label="f not finite")], loc="upper right")
+    gaps = [Patch(facecolor=NO_VALUE, edgecolor=DARK, label="f not finite")] if field is None or field.has_gaps else []
+    finish(ax, what + ("" if proportional else " (direction only)"), title=title, legend=legend, extra=gaps)
     return ax
+
+
+def _marked(
+    f: Callable[[Any], Any], gradient: Callable[[Any], Any] | None, layout: Layout, ranges: FloatArray, at: Any
+) -> tuple[FloatArray, FloatArray]:
+    """Return the point to mark and its gradient."""
+    point = flatten(at, "at")[1].astype(np.float64)
+    if point.shape != (2,):
+        raise InputError(f"at must be a point of 2 numbers, got {at!r}")
+    if not ((point >= ranges[:, 0]) & (point <= ranges[:, 1])).all():
+        raise InputError(f"at must lie inside bounds {ranges.tolist()}, got {point.tolist()}")
+    arrow = _gradient_at(f, gradient, layout, point)
+    if not np.isfinite(arrow).all():
+        _value(f, layout, point)
+        raise FunctionError(f"the gradient is not finite at {point.tolist()}")
+    return point, arrow
+
+
+def _mark(ax: Axes, point: FloatArray, arrow: FloatArray, downhill: bool, scale: float) -> None:
+    """Mark a point and draw its arrow: as long as those of the field, where they have a scale, but long enough."""
+    where, what = (f"({', '.join(number(v) for v in pair)})" for pair in (point, arrow))
+    ax.plot(*point, linestyle="", marker="o", markersize=9, color=END, markeredgecolor=DARK, zorder=5,
+            label=f"∇f = {what} at {where}")  # fmt: skip
+    length = float(np.linalg.norm(arrow))
+    if length > 0:
+        share = max(length / scale if scale > 0 else 0.0, 0.12)  # of the picture's width
+        ax.quiver(
+            *point, *(arrow / length * (-1 if downhill else 1)), angles="xy", scale_units="width", scale=1 / share,
+            units="inches", width=0.04, headwidth=4, headlength=4.5, headaxislength=4, color=END, edgecolor=DARK,
+            linewidth=0.8, zorder=4,
+        )  # fmt: skip
 
 
 def _number(x: Any, argument: str = "x") -> tuple[Layout, float]:
@@ -216,10 +287,10 @@ def _value(f: Callable[[Any], Any], layout: Layout, x: Any) -> float:
     return value
 
 
-def _intercept(slope: Estimate, x: float, at_x: float) -> float:
+def _intercept(slope: float, error: float, x: float, at_x: float) -> float:
     """Return f(x) − f'(x) x, as 0 where it can't be told from 0."""
-    intercept = at_x - float(slope) * x
-    unsure = slope.error * abs(x) + 4 * EPS * abs(at_x)
+    intercept = at_x - slope * x
+    unsure = error * abs(x) + 4 * EPS * abs(at_x)
     return 0.0 if abs(intercept) <= unsure else intercept
 
 

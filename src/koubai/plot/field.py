@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout, as_scalar
+from koubai.plot.scales import CLOSE, less, plain_ticks, roundest
 from koubai.plot.style import DARK, FIELD, number
 
 __all__ = [
@@ -169,9 +170,7 @@ class Levels:
     @property
     def label(self) -> str:
         """What the levels are of: ``f``, or ``f − base``."""
-        if self.base == 0:
-            return "f"
-        return f"f {'−' if self.base > 0 else '+'} {number(abs(self.base))}"
+        return less("f", self.base, 4 if self.log else 15)
 
 
 def choose_levels(values: FloatArray, least: float = math.inf) -> Levels:
@@ -200,8 +199,10 @@ def choose_levels(values: FloatArray, least: float = math.inf) -> Levels:
     bottom, top = finite.min(), np.quantile(finite, 0.99)
     if not top > bottom:  # f is constant but for less than a hundredth of the window
         top = finite.max()
-    linear = MaxNLocator(20, steps=[1, 2, 2.5, 5, 10]).tick_values(float(bottom), float(top))
-    return Levels(0.0, np.asarray(linear), log=False)
+    # values that differ in their last digits only are written less what they have in common
+    base = roundest(float(bottom), float(top)) if top - bottom < CLOSE * max(abs(bottom), abs(top)) else 0.0
+    linear = MaxNLocator(20, steps=[1, 2, 2.5, 5, 10]).tick_values(float(bottom) - base, float(top) - base)
+    return Levels(base, np.asarray(linear), log=False)
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,10 @@ def draw_field(ax: Axes, f: Function, layout: Layout, ranges: FloatArray, least:
     scale = figure.colorbar(filled, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
     scale.set_label(levels.label)
     ticks = levels.ticks()
-    scale.set_ticks(ticks, labels=[number(tick) for tick in ticks] if levels.log else None)
+    nothing = 0.0 if levels.log else 1e-9 * float(np.ptp(levels.values))
+    scale.set_ticks(
+        ticks, labels=[number(0.0 if abs(tick) < nothing else tick, 4 if levels.log else 6) for tick in ticks]
+    )
     scale.minorticks_off()
     ax.set_xlim(*ranges[0])
     ax.set_ylim(*ranges[1])
@@ -264,7 +268,10 @@ def set_aspect(ax: Axes, ranges: FloatArray) -> None:
 
 
 def label_axes(ax: Axes, f: Function, layout: Layout, *others: str) -> None:
-    """Label the axes with the names of x's elements: f's own ``variables``, the dict's keys, or x, x0, x1."""
+    """Label the axes, whose limits are set, with the names of x's elements, and write their ticks plainly.
+
+    The names are f's own ``variables``, the dict's keys, or x, x0, x1.
+    """
     variables = getattr(f, "variables", None)
     if variables is not None and len(variables) == layout.size:
         names = [str(name) for name in variables]
@@ -275,3 +282,5 @@ def label_axes(ax: Axes, f: Function, layout: Layout, *others: str) -> None:
     x_label, y_label = [*names, *others]
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
+    plain_ticks(ax.xaxis, *ax.get_xlim())
+    plain_ticks(ax.yaxis, *ax.get_ylim())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,27 +12,30 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from koubai.descent.record import Epochs, Run
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, real_array
+from koubai.plot.comparison import compare, drawn_before, remember
+from koubai.plot.fitting import finish
+from koubai.plot.scales import log_scale
 from koubai.plot.style import (
     BEST,
+    COLORS,
     CURVE,
     DARK,
-    END,
     FIELD,
     LIGHT,
+    MARKERS,
     PATH,
-    START,
-    THIRD,
     axes_for,
     halo,
+    look,
     number,
-    place_legend,
-    write_title,
 )
+from koubai.plot.text import LINE, text_width
 
 __all__ = [
     "activations",
@@ -45,28 +49,38 @@ __all__ = [
     "weights",
 ]
 
-COLORS = (CURVE, PATH, THIRD, BEST, START, END, "#0072B2", "#999999")  # of classes
-MARKERS = "osD^vP*X"
 GRID = 300  # points a side, of the plane that `decision` looks at
 TILES = 100  # filters drawn at most
 BINS = 60  # of a histogram at most
+SMALL = 8.0  # points, of the notes beside a histogram at most
 
 
 # -- how training went ------------------------------------------------------------------------------------------------
 
 
-def training_curves(run: Run, *, curve: Literal["loss", "accuracy"] = "loss", ax: Axes | None = None) -> Axes:
+def training_curves(
+    run: Run,
+    *,
+    curve: Literal["loss", "accuracy"] = "loss",
+    title: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
     """Training curves: the loss or the accuracy of every epoch, on the training and on the validation data.
 
     The training curve is the mean along the epoch, while the weights still move; validation is measured at its end.
     The best epoch is marked, by validation where there is any. A loss that spans decades stands on a logarithmic scale.
     A training that ended within its first epoch is drawn step by step, by the losses of its mini-batches.
+    title: None names the picture, "" leaves it out; legend: False leaves it out. A second run's loss on the same ``ax``
+    joins the first one, as `compare` draws them.
     Returns the axes. Raises InputError for a run without epochs, or without the curve that is asked for.
     """
     if curve not in ("loss", "accuracy"):
         raise InputError(f"curve must be 'loss' or 'accuracy', got {curve!r}")
+    if curve == "loss" and isinstance(run, Run) and (joint := drawn_before(ax, run, "loss")) is not None:
+        return compare(**joint, title=title, legend=legend, ax=ax)
     if curve == "loss" and _within_an_epoch(run):
-        return _steps(run, axes_for(ax))
+        return _steps(run, axes_for(ax), title, legend)
     epochs = _epochs(run)
     train, held = (
         (epochs.fun, epochs.validation_fun) if curve == "loss" else (epochs.accuracy, epochs.validation_accuracy)
@@ -74,6 +88,7 @@ def training_curves(run: Run, *, curve: Literal["loss", "accuracy"] = "loss", ax
     if train is None:
         raise InputError("the run has no accuracy: its loss is not one of classes; draw curve='loss'")
     ax = axes_for(ax)
+    before = set(ax.get_children())
     at = np.arange(1, len(train) + 1)
     drawn = []
     for name, given, color, style, mark in (
@@ -96,13 +111,15 @@ def training_curves(run: Run, *, curve: Literal["loss", "accuracy"] = "loss", ax
     if curve == "accuracy":
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     elif len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
-        _log_scale(ax)
+        log_scale(ax, finite)
     ax.set_xlabel("epoch")
     ax.set_ylabel(curve)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
-    write_title(ax, f"{curve.capitalize()} in training" + ("" if held is None else " and validation"))
-    place_legend(ax, points, marks=points[[-1]])
+    if curve == "loss":
+        remember(ax, before, "loss", {"": run}, [run], None)
+    name = f"{curve.capitalize()} in training" + ("" if held is None else " and validation")
+    finish(ax, name, title=title, legend=legend)
     return ax
 
 
@@ -111,30 +128,32 @@ def _within_an_epoch(run: Run) -> bool:
     return isinstance(run, Run) and run.history.epochs is not None and not len(run.history.epochs)
 
 
-def _steps(run: Run, ax: Axes) -> Axes:
+def _steps(run: Run, ax: Axes, title: str | None, legend: bool) -> Axes:
     """Draw the losses of the mini-batches of a training that diverged, say, in its first epoch."""
+    before = set(ax.get_children())
     at, loss = run.history.t, np.where(np.isfinite(run.history.fun), run.history.fun, np.nan)
     ax.plot(at, loss, color=PATH, linewidth=2.2, path_effects=halo(2.2, 0.5), marker="o" if len(at) <= 30 else "",
             markersize=5, markeredgecolor=DARK, label="mini-batches")  # fmt: skip
     finite = loss[np.isfinite(loss)]
     if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
-        _log_scale(ax)
+        log_scale(ax, finite)
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
-    write_title(ax, f"Loss in training: {run.status} within the first epoch")
-    place_legend(ax, np.column_stack([at, loss]))
+    remember(ax, before, "loss", {"": run}, [run], None)
+    finish(ax, f"Loss in training: {run.status} within the first epoch", run.message, title=title, legend=legend)
     return ax
 
 
-def gradient_norms(run: Run, *, ax: Axes | None = None) -> Axes:
+def gradient_norms(run: Run, *, title: str | None = None, legend: bool = True, ax: Axes | None = None) -> Axes:
     """Gradient norms: how large the gradient of each layer is, epoch by epoch.
 
         √Σ (∂loss/∂w)²  over the parameters w of a layer,  mean along an epoch
 
     Layers are coloured in order, the first one darkest. Where the first layers lie decades below the last, their
-    gradient vanishes and they hardly learn. Returns the axes. Raises InputError unless ``run`` is that of a network.
+    gradient vanishes and they hardly learn. title, legend: as in `training_curves`.
+    Returns the axes. Raises InputError unless ``run`` is that of a network.
     """
     names, norms = _layer_norms(run)
     ax = axes_for(ax)
@@ -143,21 +162,28 @@ def gradient_norms(run: Run, *, ax: Axes | None = None) -> Axes:
         ax.plot(at, _positive(norms[:, i]), color=color, linewidth=2.2, path_effects=halo(2.2, 0.5),
                 marker=MARKERS[i % len(MARKERS)] if len(at) <= 30 else "", markeredgecolor=DARK,
                 label=name)  # fmt: skip
-    _log_scale(ax)
+    log_scale(ax, _positive(norms))
     ax.set_xlabel("epoch")
     ax.set_ylabel("gradient norm")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
-    write_title(ax, "Gradient norm by layer, along training")
-    place_legend(ax, np.column_stack([np.tile(at, len(names)), norms.T.ravel()]))
+    finish(ax, "Gradient norm by layer, along training", title=title, legend=legend, beside=len(names) > 6)
     return ax
 
 
-def gradient_by_depth(runs: Mapping[str, Run], *, epoch: int = 0, ax: Axes | None = None) -> Axes:
+def gradient_by_depth(
+    runs: Mapping[str, Run],
+    *,
+    epoch: int = 0,
+    title: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
     """Gradient by depth: the gradient norm of each layer from the first to the last, one line a network.
 
     runs: name → Run, networks to compare: activations, initialisers. epoch: which one, 0 the first, −1 the last.
     A line that falls towards the first layer is a gradient that vanishes on its way back, one that rises explodes.
+    title, legend: as in `training_curves`.
     Returns the axes. Raises InputError unless every run is that of a network with so many epochs.
     """
     if not isinstance(runs, Mapping) or not runs:
@@ -169,21 +195,16 @@ def gradient_by_depth(runs: Mapping[str, Run], *, epoch: int = 0, ax: Axes | Non
             raise InputError(f"epoch {epoch} is not in run {name!r}, which has {len(norms)}")
         lines[name] = _positive(norms[epoch])
     ax = axes_for(ax)
-    drawn = []
     for i, (name, line) in enumerate(lines.items()):
-        at = np.arange(1, len(line) + 1)
-        ax.plot(at, line, color=COLORS[i % len(COLORS)], linestyle=("-", "--", "-.", ":")[i % 4], linewidth=2.4,
-                path_effects=halo(2.4, 0.5), marker=MARKERS[i % len(MARKERS)], markersize=8, markeredgecolor=DARK,
-                label=name)  # fmt: skip
-        drawn.append(np.column_stack([at, line]))
-    _log_scale(ax)
+        ax.plot(np.arange(1, len(line) + 1), line, **look(i), linewidth=2.4, path_effects=halo(2.4, 0.5), markersize=8,
+                markeredgecolor=DARK, label=name)  # fmt: skip
+    log_scale(ax, np.concatenate(list(lines.values())))
     ax.set_xlabel("layer with weights, from the input to the output")
     ax.set_ylabel("gradient norm")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
     which = {0: "the first epoch", -1: "the last epoch"}.get(epoch, f"epoch {epoch + 1}")
-    write_title(ax, f"Gradient norm against depth, in {which}")
-    place_legend(ax, np.vstack(drawn))
+    finish(ax, f"Gradient norm against depth, in {which}", title=title, legend=legend)
     return ax
 
 
@@ -248,8 +269,7 @@ def decision(
     ax.set_ylabel(axes[1])
     errors = int(wrong.sum())
     shown = f"{len(y) - errors} of {len(y)} right, the others large" if errors else f"all {len(y)} right"
-    write_title(ax, f"Decision: {shown}")
-    place_legend(ax, X)
+    finish(ax, f"Decision: {shown}")
     return ax
 
 
@@ -269,24 +289,43 @@ def confusion(y: Any, predicted: Any, *, classes: Sequence[str] | None = None, a
     table = np.zeros((count, count), dtype=np.int64)
     np.add.at(table, (y, predicted), 1)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    ax = axes_for(ax)
+    side = float(np.clip(0.32 * count + 1.5, 6, 14))
+    ax = axes_for(ax, (max(8.0, 1.15 * side), side))
     # A logarithmic scale, so that one error in a hundred shows beside the diagonal; an empty cell is white.
     ax.imshow(np.ma.masked_equal(shares, 0), cmap="Blues", norm=LogNorm(0.003, 1.0), aspect="equal")
-    size = max(5.0, min(11.0, 110 / count))
-    if count <= 30:
+    width, height = _points_of(ax)
+    cell = 0.9 * min(width, height) / count  # in points: a layout will take some of the room
+    size = min(11.0, 0.55 * cell, 1.4 * cell / len(str(table.max())))
+    if size >= 4:
         for i, j in np.argwhere(table > 0):
             ax.text(j, i, str(table[i, j]), ha="center", va="center", fontsize=size,
                     color=LIGHT if shares[i, j] > 0.12 else DARK)  # fmt: skip
-    step = 1 if count <= 30 else -(-count // 15)
-    ax.set_xticks(range(0, count, step), names[::step])
-    if max(map(len, names)) > 3:
-        ax.tick_params(axis="x", labelrotation=45)
-    ax.set_yticks(range(0, count, step), names[::step])
+    _name_cells(ax, names, cell)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
     right = int(np.trace(table))
-    write_title(ax, f"Confusion: {right} of {len(y)} right, {right / len(y):.2%}")
+    finish(ax, f"Confusion: {right} of {len(y)} right, {right / len(y):.2%}")
     return ax
+
+
+def _points_of(ax: Axes) -> tuple[float, float]:
+    """Return the width and height of ``ax`` in points, as they are before a layout."""
+    figure = ax.get_figure()
+    assert figure is not None
+    return ax.bbox.width * 72 / figure.dpi, ax.bbox.height * 72 / figure.dpi
+
+
+def _name_cells(ax: Axes, names: Sequence[str], cell: float) -> None:
+    """Write the classes beside the rows and columns, as many as can be read where a cell is so many points wide."""
+    size = float(np.clip(0.8 * cell, 6, 10))
+    step = max(1, math.ceil(LINE * size / cell))
+    shown = range(0, len(names), step)
+    ax.set_yticks(shown, names[::step], fontsize=size)
+    widest = max(text_width(name, FontProperties(size=size)) for name in names[::step])
+    if (fitting := size * 0.9 * step * cell / widest) >= 6:  # smaller rather than turned
+        size = min(size, fitting)
+    turned = fitting < 6
+    ax.set_xticks(shown, names[::step], fontsize=size, rotation=90 if turned else 0)
 
 
 # -- what the layers hold ---------------------------------------------------------------------------------------------
@@ -307,7 +346,7 @@ def weights(network: Any, *, ax: Axes | None = None) -> Axes:
     names = tuple(getattr(network, "names", ()))
     rows = {_weight_name(name, names): values for name, values in rows.items()}
     notes = {name: f"{len(values):,} weights\nstd {number(float(values.std()), 3)}" for name, values in rows.items()}
-    return _histograms(axes_for(ax), rows, notes, "Weights by layer", shared=True)
+    return _histograms(ax, rows, notes, "Weights by layer", shared=True)
 
 
 def activations(outputs: Any, X: Any = None, *, ax: Axes | None = None) -> Axes:
@@ -331,7 +370,7 @@ def activations(outputs: Any, X: Any = None, *, ax: Axes | None = None) -> Axes:
             dead = f", {units.sum()} of {units.size} dead" if units.any() else ""
             lines.append(f"{zero.mean():.0%} zero{dead}")
         rows[name], notes[name] = values[~zero].ravel(), "\n".join(lines)
-    return _histograms(axes_for(ax), rows, notes, "Activations by layer", shared=False)
+    return _histograms(ax, rows, notes, "Activations by layer", shared=False)
 
 
 def filters(W: Any, *, shape: tuple[int, int] | None = None, ax: Axes | None = None) -> Axes:
@@ -368,7 +407,7 @@ def filters(W: Any, *, shape: tuple[int, int] | None = None, ax: Axes | None = N
     ax.imshow(mosaic, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     ax.set_axis_off()
     shown = f"the first {TILES} of {count} filters" if count > TILES else f"{count} filters"
-    write_title(ax, f"First layer: {shown} of {height} × {width}", "red: positive, blue: negative, white: zero")
+    finish(ax, f"First layer: {shown} of {height} × {width}", "red: positive, blue: negative, white: zero")
     return ax
 
 
@@ -430,8 +469,7 @@ def _predictions(y: Any, predicted: Any, ax: Axes) -> None:
     ax.grid(alpha=0.25)
     spread = float(np.var(truth))
     score = f", R² = {number(1 - float(np.mean((truth - guess) ** 2)) / spread)}" if spread else ""
-    write_title(ax, f"Prediction of {len(truth)} samples{score}")
-    place_legend(ax, np.column_stack([truth, guess]))
+    finish(ax, f"Prediction of {len(truth)} samples{score}")
 
 
 # -- reading what is given --------------------------------------------------------------------------------------------
@@ -457,19 +495,6 @@ def _layer_norms(run: Run) -> tuple[tuple[str, ...], FloatArray]:
 def _positive(values: Any) -> Any:
     """Leave a gap where a gradient is zero, which no logarithmic scale can show."""
     return np.where(values > 0, values, np.nan)
-
-
-def _log_scale(ax: Axes) -> None:
-    """Make the y scale logarithmic, its numbers written out; the fewer powers of ten, the more of those between."""
-    ax.set_yscale("log")
-    low, high = ax.get_ylim()
-    wanted = range(2, 10) if high < 6 * low else (2, 5) if high < 100 * low else ()
-
-    def between(value: float, _: Any) -> str:
-        return number(value) if round(value / 10 ** np.floor(np.log10(value))) in wanted else ""
-
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    ax.yaxis.set_minor_formatter(FuncFormatter(between))
 
 
 def _by_depth(count: int) -> list[Any]:
@@ -521,14 +546,39 @@ def _silent_channels(zero: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(zero.all(axis=(0, *range(2, zero.ndim))))
 
 
-def _histograms(ax: Axes, rows: Mapping[str, FloatArray], notes: Mapping[str, str], title: str, shared: bool) -> Axes:
-    """Draw one histogram a row, in insets of ``ax`` one under the other; shared: on one scale."""
+def _histograms(
+    ax: Axes | None, rows: Mapping[str, FloatArray], notes: Mapping[str, str], title: str, shared: bool
+) -> Axes:
+    """Draw one histogram a row, in insets one under the other; shared: on one scale.
+
+    Names and notes stand inside of ``ax``, which a subplot's neighbours leave alone; where the rows are narrow, text is
+    smaller, a note takes one line, and the ends of a scale stand in it instead of ticks.
+    """
+    ax = axes_for(ax, (8.0, float(np.clip(0.62 * len(rows) + 1.0, 6, 20))))
     ax.set_axis_off()
-    write_title(ax, title)
+    width, room = _points_of(ax)
+    share = 1 / len(rows)
+    row = 0.95 * room / len(rows)  # in points
+    ticks = shared or row >= 30
+    lines = 2 if row >= 2 * LINE * SMALL else 1
+    size = float(np.clip(row / (LINE * lines) - 0.5, 5, 10))
+    small = min(size, SMALL)
+    if not ticks:
+        notes = {
+            name: f"{note}, {number(values.min(), 2)} … {number(values.max(), 2)}" if len(values) else note
+            for (name, note), values in zip(notes.items(), rows.values(), strict=True)
+        }
+    if lines == 1:
+        notes = {name: note.replace("\n", ", ") for name, note in notes.items()}
+    font = FontProperties(size=size)
+    left = max(text_width(name, font) for name in rows) + 6
+    font.set_size(small)
+    right = max(text_width(line, font) for note in notes.values() for line in note.split("\n")) + 8
+    left, right = min(left, 0.35 * width) / width, min(right, 0.45 * width) / width
     everything = np.concatenate(list(rows.values()))
-    height = 1 / len(rows)
     for i, (name, values) in enumerate(rows.items()):
-        inset = ax.inset_axes((0.0, 1 - (i + 1) * height, 0.76, height * (0.92 if shared else 0.62)))
+        tall = share * (0.62 if ticks and not shared else 0.86)
+        inset = ax.inset_axes((left, 1 - i * share - (0.04 * share + tall), 1 - left - right, tall))
         scale = everything if shared else values
         if len(scale):
             low, high = float(scale.min()), float(scale.max())
@@ -541,9 +591,15 @@ def _histograms(ax: Axes, rows: Mapping[str, FloatArray], notes: Mapping[str, st
             inset.set_xlim(low, high)
         inset.set_ylim(bottom=0)
         inset.set_yticks([])
-        inset.set_ylabel(name, rotation=0, ha="right", va="center")
+        inset.xaxis.set_major_locator(MaxNLocator(max(2, int((1 - left - right) * width / 45))))
+        inset.tick_params(axis="x", labelsize=min(8.0, size), length=2, pad=1)
         inset.spines[["top", "left", "right"]].set_visible(False)
-        inset.text(1.03, 0.5, notes[name], transform=inset.transAxes, va="center", fontsize="small")
-        if shared and i < len(rows) - 1:
+        inset.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=size, parse_math=False)
+        inset.text(
+            1 + 6 / (width * (1 - left - right)), 0.5, notes[name], transform=inset.transAxes, va="center",
+            fontsize=small, parse_math=False,
+        )  # fmt: skip
+        if not ticks or (shared and i < len(rows) - 1):
             inset.tick_params(labelbottom=False)
+    finish(ax, title, legend=False)
     return ax
