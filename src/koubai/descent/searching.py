@@ -39,9 +39,15 @@ WORDS = {  # what the VARIANT is, by its number
 }
 MACHINE_FROM = 300  # steps that Python makes by itself before machine code is loaded, which takes as long as they do
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
-ASKED_FOR = 10  # evaluations on a path, in whichever descents, from which on it is worth while to go without Python
+# evaluations on a path, in whichever descents, from which on a table is made, and one more for so many nodes
+ASKED_FOR, NODES = 10, 10
 SCHEDULED = 32  # rates that are asked for at a time
 PAUSE = 0.05  # seconds after which a descent shows where it is
+
+
+# what the rules for stopping ask of each step: where the texts read it, and where `limits` leaves it
+_ASKED = [searches.TARGET, searches.FTOL, searches.XTOL, searches.F_LIMIT, searches.X2_LIMIT, searches.NEAR]
+_LIMITS = [descents.TARGET, descents.FTOL, descents.XTOL, descents.F_LIMIT, descents.X2_LIMIT, descents.NEAR]
 
 
 class _Code:
@@ -141,7 +147,7 @@ class _Evaluation:
 
     def take(self, path: Any) -> Replay | None:
         """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
-        if self.count >= ASKED_FOR and not self.made:
+        if not self.made and self.count >= ASKED_FOR * (1 + len(path.graph.nodes) // (ASKED_FOR * NODES)):
             self.made = True
             if path.program.executor not in ("floats", "numpy"):
                 return None
@@ -163,21 +169,17 @@ class Searching:
         self.descent = descent
         optimizer = descent.optimizer
         self.name: str = optimizer.rule.name
+        self.path: Any = None  # of f, that the table is of
+        self.table: Replay | None = None
         self.memory = self._memory()
         self.there: Point | None = None  # the point whose state the memory holds
         self.asked: list[Point] = []  # what Python evaluated of late
         self.deadline = 0.0
-        self.path: Any = None  # of f, that the table is of
-        self.table: Replay | None = None
         numbers, hyper = self.memory.numbers, optimizer.hyperparameters
-        for place, name in ((searches.C1, "c1"), (searches.C2, "c2"), (searches.LR_MIN, "lr_min"),
-                            (searches.LR_MAX, "lr_max")):  # fmt: skip
-            numbers[place] = hyper.get(name, 0.0)
+        numbers[searches.C1 :] = [hyper.get(name, 0.0) for name in ("c1", "c2", "lr_min", "lr_max")]
         word, choices = WORDS[self.name]
         self.memory.counts[searches.VARIANT] = choices.index(hyper[word])
-        asked = limits(descent.stopping)
-        for name in ("TARGET", "FTOL", "XTOL", "F_LIMIT", "X2_LIMIT", "NEAR"):
-            numbers[getattr(searches, name)] = asked[getattr(descents, name)]
+        numbers[_ASKED] = limits(descent.stopping)[_LIMITS]
 
     @classmethod
     def of(cls, descent: Any) -> Searching | None:
@@ -205,8 +207,9 @@ class Searching:
         descent, hyper = self.descent, self.descent.optimizer.hyperparameters
         names = descent.optimizer.rule.state
         key = self.name, descent.layout.size, hyper.get("history_size"), hyper.get("memory")
-        spare = _Memory.spare.get(key)
-        return spare.pop() if spare else _Memory(key, descent.state, names)
+        with contextlib.suppress(KeyError, IndexError):
+            return _Memory.spare[key].pop()
+        return _Memory(key, descent.state, names)
 
     def __del__(self) -> None:
         """Leave the memory and the table for another descent."""

@@ -27,7 +27,7 @@ from koubai.execute.memory import Memory, is_view
 from koubai.graph.ops import OPS, Index, add_into, distinct, rows_into
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
-__all__ = ["compile_arrays", "compile_bound", "quiet_context", "signs_folded"]
+__all__ = ["compile_arrays", "compile_bound", "quiet_context"]
 
 _GETITEM, _SETITEM, _ADD_AT, _ZEROS, _POWER = (OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "power"))
 _WHERE, _ASTYPE, _CONCATENATE, _RESHAPE = (OPS[n] for n in ("where", "astype", "concatenate", "reshape"))
@@ -129,7 +129,7 @@ def quiet_context() -> contextvars.Context:
     return context
 
 
-def signs_folded(graph: Graph) -> Graph:
+def _signs_folded(graph: Graph) -> Graph:
     """Leave out negations that only run through products and quotients into a sum: x + -a * b is x - a * b, bit for
     bit.
     """
@@ -169,7 +169,7 @@ class _Plan:
         into: Sequence[int] | None = None,
         fusion: ModuleType | None = None,
     ) -> None:
-        graph = signs_folded(graph)
+        graph = _signs_folded(graph)
         self.regions: list[Any] = []
         self.fusion: Any = fusion
         self.libraries: list[Any] = []  # of the regions' machine code

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.arrays import signs_folded
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
 from koubai.execute.memory import is_view
@@ -184,6 +183,7 @@ def _loaded() -> library.Library:
     return library.load(b"replay", _text)
 
 
+@functools.cache
 def _loop(ufunc: Any, types: str) -> tuple[int, int]:
     """Return a ufunc's inner loop for these types, and its data. Raises Unsuitable.
 
@@ -243,9 +243,10 @@ class Replay:
         self.floats = floats
         self.rows: list[Any] = []
         self.kept: list[Any] = []  # arrays that the table leads to
+        self.places: dict[int, int] = {}  # where they lie, by their identities
         self.captured: list[tuple[Any, int, Any]] = []
         self.work = self.bytes = 0  # elements gone through; of the arrays between
-        self.graph = graph = graph if floats else signs_folded(graph)
+        self.graph = graph
         nodes = graph.nodes
         sizes = [math.prod(nodes[i].shape) for i in graph.inputs]
         self.x, self.g = np.zeros(sum(sizes)), np.zeros(sum(sizes))
@@ -278,6 +279,7 @@ class Replay:
         self._copied(value, self.fun.reshape(()))
         for part, (start, end) in zip(gradients, inputs.values(), strict=True):
             self._copied(part, self.g[start:end].reshape(part.shape))
+        self.places.clear()
         self.table = np.array(self.rows, np.int64).reshape(-1, WIDTH)
         self.context = np.array(
             [address(self.table), len(self.table), *map(address, (self.x, self.g, self.fun)), self.x.nbytes], np.int64
@@ -297,18 +299,26 @@ class Replay:
 
     # -- rows
 
+    def _place(self, array: Any) -> int:
+        """Return where an array lies, which is kept for as long as the table."""
+        known = self.places.get(id(array))
+        if known is None:
+            known = self.places[id(array)] = address(array)
+            self.kept.append(array)
+        return known
+
     def _row(
         self, function: int, data: int, arrays: Sequence[Any], dims: Sequence[int] = (), strides: Sequence[int] = ()
     ) -> None:
         row = [0] * WIDTH
         row[0], row[1] = function, data
-        for start, words in ((_POINTERS, [address(a) for a in arrays]), (_DIMENSIONS, dims), (_STRIDES, strides)):
-            row[start : start + len(words)] = words
+        row[_POINTERS : _POINTERS + len(arrays)] = map(self._place, arrays)
+        row[_DIMENSIONS : _DIMENSIONS + len(dims)] = dims
+        row[_STRIDES : _STRIDES + len(strides)] = strides
         if len(self.rows) == ROWS:
             raise Unsuitable("too many operations")
         self.rows.append(row)
-        self.kept.extend(arrays)
-        self.work += 8 + max((a.size for a in arrays), default=0)
+        self.work += 8 + (dims[0] if dims else 0)
 
     def _buffer(self, shape: tuple[int, ...], dtype: Any = _FLOAT) -> Any:
         self.bytes += math.prod(shape) * dtype.itemsize
@@ -318,12 +328,13 @@ class Replay:
 
     def _elements(self, function: int, data: int, operands: Sequence[Any], out: Any) -> None:
         """Add the rows of a loop over all elements of arrays of one shape."""
-        arrays = [*(np.broadcast_to(v, out.shape) for v in operands), out]
-        if out.size == 0:
+        if out.size <= 1:
+            if out.size:
+                arrays = [*operands, out]
+                self._row(function, data, arrays, [1], [a.itemsize for a in arrays])
             return
-        if out.size == 1:
-            self._row(function, data, arrays, [1], [a.itemsize for a in arrays])
-        elif all(a.flags.c_contiguous or not any(a.strides) for a in arrays):
+        arrays = [*(np.broadcast_to(v, out.shape) for v in operands), out]
+        if all(a.flags.c_contiguous or not any(a.strides) for a in arrays):
             self._row(function, data, arrays, [out.size], [a.itemsize * a.flags.c_contiguous for a in arrays])
         else:
             for at in np.ndindex(*out.shape[:-1]):
@@ -465,6 +476,9 @@ class Replay:
             code, data = _ONE, _of_libm(_LIBM[name])
         if code is None:
             return False
+        if not out.shape:
+            self._row(code, data, [*operands, out])
+            return True
         spread = [np.broadcast_to(v, out.shape) for v in operands]
         for at in np.ndindex(*out.shape):
             self._row(code, data, [*(v[(*at, ...)] for v in spread), out[(*at, ...)]])
