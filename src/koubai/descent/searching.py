@@ -39,8 +39,7 @@ WORDS = {  # what the VARIANT is, by its number
 }
 MACHINE_FROM = 300  # steps that Python makes by itself before machine code is loaded, which takes as long as they do
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
-# evaluations on a path, in whichever descents, from which on a table is made, and one more for so many nodes
-ASKED_FOR, NODES = 10, 10
+ASKED_FOR, NODES = 10, 100  # evaluations on a path, in whichever descents, for each so many nodes: then a table pays
 SCHEDULED = 32  # rates that are asked for at a time
 PAUSE = 0.05  # seconds after which a descent shows where it is
 
@@ -147,7 +146,7 @@ class _Evaluation:
 
     def take(self, path: Any) -> Replay | None:
         """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
-        if not self.made and self.count >= ASKED_FOR * (1 + len(path.graph.nodes) // (ASKED_FOR * NODES)):
+        if not self.made and self.count >= ASKED_FOR * max(1, len(path.graph.nodes) // NODES):
             self.made = True
             if path.program.executor not in ("floats", "numpy"):
                 return None
