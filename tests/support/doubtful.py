@@ -139,6 +139,16 @@ LOST = {
         lambda x: np.sum(x**2 + 3 * x),
         1e-5,
     ),
+    "a table, x on its stair, in part": (
+        lambda x: np.sum(x**2) + np.sum(COARSE[np.searchsorted(COARSE, x)] * 3),
+        lambda x: np.sum(x**2 + 3 * x),
+        1e-3,
+    ),
+    "7 digits of a small part": (
+        lambda x: float(f"{1e-2 * x[0]:e}") + np.sum(np.exp(x)),
+        lambda x: 1e-2 * x[0] + np.sum(np.exp(x)),
+        1e-6,
+    ),
     "bisection to 1e-4": (bisected(1e-4), root, 1e-4),
     "bisection to 1e-10": (bisected(1e-10), root, 1e-10),
     "bisection to 1e-14": (bisected(1e-14), root, 1e-14),

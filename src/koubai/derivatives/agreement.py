@@ -90,8 +90,10 @@ def cross_check(
         line.noise = eps * abs(f0) + float(np.finfo(np.float32 if eps > 1e-10 else np.float64).tiny)
         if f0 != again and not (np.isnan(f0) and np.isnan(again)) and not line.within_rounding(f0 - again):
             raise _random(where, f0, again)
-        noise = max(abs(at(s * 4 * eps) - f0) for s in (-1.0, 1.0))
-        noise = line.noise = max(noise if np.isfinite(noise) else 0.0, line.noise)
+        noise = line.roughness(0.0, 4 * eps)
+        if noise > 1e3 * line.noise:  # x may stand beside a stair
+            noise = min(noise, line.roughness(_PLACES[0] * _TREND, 4 * eps))
+        noise = line.noise = max(noise, line.noise)
         if not np.isfinite(f0) or not np.isfinite(value):
             if (np.isnan(f0) and np.isnan(value)) or f0 == value:
                 return True
@@ -119,7 +121,8 @@ def cross_check(
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
         if looks is not None and looks.doubtful:
-            for beside in (line, _Line(f, leaves, active, graph, finest, 1, box)):  # along one, what is lost may cancel
+            for seed in range(3 if looks.steps else 2):  # along one, what is lost may cancel, or look like a saw
+                beside = _Line(f, leaves, active, graph, finest, seed, box) if seed else line
                 beside.noise = noise
                 claimed = beside.slope(gradients)
                 trend = beside.trend(claimed, saw=bool(looks.steps))
@@ -149,6 +152,8 @@ def cross_check(
             if apart and not wrong and spread <= 1e-2 * max(abs(slope), abs(expected)):
                 told = f"differences of its operations, one by one, give {expected!r}"
             elif wrong and not apart and line.follows(sharpest - slope):
+                if looks is not None and looks.exact:
+                    raise looks.refusal(where, slope, sharpest)
                 told = ""
         if told:
             raise GradientError(
@@ -283,6 +288,11 @@ class _Line:
         x, (low, high) = one_vector([there[k] for k in self.active]), self.box
         return bool((low <= x).all() and (x <= high).all())
 
+    def roughness(self, t: float, step: float) -> float:
+        """Return how far f moves there over steps that are next to none; 0 where it is not finite."""
+        apart = max(abs(self.at(t + s * step) - self.at(t)) for s in (-1.0, 1.0))
+        return apart if np.isfinite(apart) else 0.0
+
     @property
     def flat(self) -> bool:
         """Was f the same at every point that was looked at?"""
@@ -395,6 +405,12 @@ class _Looks(NamedTuple):
     guards: tuple[Guard, ...]
     carries: bool
     doubtful: bool
+
+    @property
+    def exact(self) -> bool:
+        """Does a number or a text made of x lead the way, one that is no whole number as a count is?"""
+        looked = (guard.expected for guard in self.guards if type(guard.expected) is not bool)
+        return any(v.dtype.kind == "f" and bool((v != np.rint(v)).any()) for v in map(np.asarray, looked))
 
     def refusal(self, where: str, slope: float, trend: float, what: str = "slope") -> TraceError:
         """Return the error for a graph that does not follow f, at the user's line where the derivative is lost."""
