@@ -53,7 +53,7 @@ class _Code:
     """Who runs the texts: Python at first, then machine code, to the same bits."""
 
     def __init__(self) -> None:
-        self.made = 0  # steps by Python
+        self.made = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
         self.machines: dict[str, scalar_code.Machine | None] = {}
 
     def of(self, name: str) -> scalar_code.Machine | None:
@@ -320,7 +320,7 @@ class Searching:
         except StopIteration as stopped:
             return int(stopped.value)
         finally:
-            _code.made += int(self.memory.counts[searches.T]) - before
+            _code.made += (int(self.memory.counts[searches.T]) - before) * (1 + self.memory.xs.shape[1] // 10)
 
     def _evaluate(self, x: Any, g: Any) -> float:
         """Evaluate a point as the descent does; it may be the best one even if the search goes on to another."""
