@@ -20,7 +20,7 @@ from matplotlib.quiver import Quiver
 from matplotlib.text import Text
 
 import koubai as kb
-from koubai import plot
+from koubai import cli, plot
 from koubai.errors import FunctionError, InputError
 from koubai.plot import text as fonts
 from koubai.plot.scales import roundest
@@ -469,6 +469,14 @@ def test_a_gradient_field_marks_the_point(downhill):
 def test_a_point_that_can_not_be_marked_is_named(at, error, words):
     with pytest.raises(error, match=words):
         plot.gradient_field(lambda x: x[1] + np.log(x[0]), (-8, 8), at=at)
+
+
+def test_the_command_marks_the_point_that_it_is_asked_for(monkeypatch, capsys):
+    saved = []
+    monkeypatch.setattr(cli, "_save", lambda path, draw: saved.append(draw(Figure().add_subplot())))
+    cli.app(["gradient", "x**2 + y**2", "--at", "3,4", "-o", "field.png"], standalone_mode=False)
+    assert legend(saved[0]) == ["∇f = (6, 8) at (3, 4)"]
+    assert "d/dx = 6.0" in capsys.readouterr().out
 
 
 # -- paths that cross themselves --------------------------------------------------------------------------------------
