@@ -18,7 +18,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
 CHART = Path(__file__).parents[1] / "docs" / "speed.png"
@@ -240,11 +243,11 @@ def _rounded(value: Any) -> Any:
 SHOWN = {
     "1000 steps, 2-D, in the calling thread's processor time": {
         "quad, compiled": "1000 steps on a quadratic, compiled before",
-        "quad, a later step of minimize": "each step of minimize after 10,000",
-        "quad, a whole minimize": "1000 steps by minimize, a later call",
+        "quad, a later step of minimize": "a step of minimize on a quadratic, after 10,000",
+        "quad, a whole minimize": "1000 steps by minimize on a quadratic, a later call",
         "rosenbrock, compiled": "1000 steps on Rosenbrock, compiled before",
-        "rosenbrock, a later step of minimize": "each step of minimize after 10,000",
-        "rosenbrock, a whole minimize": "1000 steps by minimize, a later call",
+        "rosenbrock, a later step of minimize": "a step of minimize on Rosenbrock, after 10,000",
+        "rosenbrock, a whole minimize": "1000 steps by minimize on Rosenbrock, a later call",
     },
     "1000 steps, 2-D, from a cold function": {
         "quad": "1000 steps on a quadratic, the first call",
@@ -266,8 +269,8 @@ SHOWN = {
 }
 
 
-def draw_chart() -> None:
-    """Draw how many times as fast as each peer koubai is into `CHART`: one point a peer and work, 1 in plain sight."""
+def chart() -> Figure:
+    """Return the chart: how many times as fast as each peer koubai is, one point a peer and work, 1 in plain sight."""
     from matplotlib.figure import Figure
     from matplotlib.patheffects import Normal, Stroke
     from matplotlib.ticker import LogLocator, NullLocator
@@ -287,7 +290,7 @@ def draw_chart() -> None:
                 best = min((value for who, value in medians.items() if who.startswith(family)), default=None)
                 if best is not None:
                     at.append((best / medians["koubai"], len(labels) - 1))
-    figure = Figure(figsize=(9, 0.42 * len(labels) + 1.5), layout="constrained")
+    figure = Figure(figsize=(10, 0.38 * len(labels) + 1.3), layout="constrained")
     ax = figure.add_subplot()
     ax.set_xscale("log")
     for y in range(len(labels)):
@@ -297,33 +300,44 @@ def draw_chart() -> None:
         name, colour, marker = looks[family]
         x, y = zip(*at, strict=True)
         ax.scatter(x, y, s=52, c=colour, marker=marker, edgecolors=style.DARK, linewidths=0.8, label=name, zorder=3)
-        for ratio, row in at:  # numba's below its mark: it often stands close to another's
-            ax.annotate(
-                f"{style.number(ratio, 2)}×", (ratio, row), (0, -7 if family == "numba" else 7),
-                textcoords="offset points", ha="center", va="top" if family == "numba" else "bottom",
-                fontsize="x-small",
-                parse_math=False, path_effects=[Stroke(linewidth=2, foreground=style.LIGHT), Normal()],
-            )  # fmt: skip
     ratios = [ratio for at in points.values() for ratio, _ in at]
-    ax.set_xlim(min(0.5, 0.7 * min(ratios)), max(2, 1.5 * max(ratios)))
-    ax.set_ylim(len(labels) - 0.5, -0.8)
+    low, high = min(0.5, 0.2 * min(ratios)), max(2, 2.5 * max(ratios))
+    ax.set_xlim(low, high)
+    room = math.log10(high / low) / 8  # of a label, in decades
+    for ratio, row in ((ratio, row) for at in points.values() for ratio, row in at):
+        # beside its mark: on the side that leads away from the line at 1, unless another mark of its row is there
+        others = [math.log10(other / ratio) for at in points.values() for other, its in at if its == row]
+        side = -1 if ratio < 1 else 1
+        if any(0 < side * distance < room for distance in others):
+            side = -side
+        ax.annotate(
+            f"{style.number(ratio, 2)}×", (ratio, row), (8 * side, 0), textcoords="offset points", va="center",
+            ha="left" if side > 0 else "right", fontsize="x-small", parse_math=False,
+            path_effects=[Stroke(linewidth=2, foreground=style.LIGHT), Normal()],
+        )  # fmt: skip
+    ax.set_ylim(len(labels) - 0.5, -0.7)
     ax.set_yticks(range(len(labels)), labels)
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     decades = math.log10(max(ratios) / min(ratios))
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
     ax.xaxis.set_minor_locator(NullLocator())
-    for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
+    for side_of_axes in ("top", "right", "left"):
+        ax.spines[side_of_axes].set_visible(False)
     ax.set_xlabel("koubai is so many times as fast (log scale); left of the line, slower")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.35, 1.1), ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     machine, versions = native["machine"], native["versions"]
     names = ", ".join(f"{name} {versions[name]}" for name in ("jax", "numba", "torch", "numpy"))
     figure.supxlabel(
         f"{machine['processor']}, {machine['cores used']} cores; {names}; {native['date'][:10]}; make bench",
         fontsize="x-small", color="#555555", parse_math=False,
     )  # fmt: skip
-    figure.savefig(CHART, dpi=120, metadata={"Software": None})
+    return figure
+
+
+def draw_chart() -> None:
+    """Draw `chart` into `CHART`."""
+    chart().savefig(CHART, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ def gradient_command(
     """The partial derivatives of a function at a point, with their errors.
 
     \b
-      koubai gradient "x**2 + y**2" --at 3,4
-      koubai gradient rosenbrock -o field.png
+      koubai gradient "x**2 + y**2" --at 3,4 -o field.png
+      koubai gradient rosenbrock
     """
     _check_picture(output)
     f, start, _, title = _function(text)

@@ -71,6 +71,7 @@ class Differentiated:
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self.last: Path | None = None  # the traced path that was used last
+        self.first: float | None = None  # what f itself gave, if it was asked right before the first call
         self._refused = method not in ("auto", "backprop")
         self.__name__ = self._paths.name
         self.__doc__ = getattr(f, "__doc__", None)
@@ -93,7 +94,7 @@ class Differentiated:
         if self._refused:
             return self._by_differences(args, kwargs)
         if self.last is None and not kwargs and current_trace() is None:
-            found = self._paths.found_again(args)
+            found = self._paths.found_again(args, self.first)
             if found is not None:
                 answer, self.last = found
                 self._direct = self.last.direct

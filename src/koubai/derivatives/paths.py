@@ -324,9 +324,10 @@ class Paths:
             self.nfev = before
         return None
 
-    def found_again(self, args: Sequence[Any]) -> tuple[Any, Path] | None:
+    def found_again(self, args: Sequence[Any], fun: float | None = None) -> tuple[Any, Path] | None:
         """Return what the kept path that was used last gives for one array, and that path; None: a look at all of them
         has to tell. It is as `_found`, for the numbers for which the path was checked, and by its short way in.
+        fun: what f gave there a moment ago, if it was asked.
         """
         path = _kept.newest(self.f) if self.keeps else None
         if path is None or path.direct is None or len(args) != 1 or type(args[0]) is not np.ndarray or not path.depends:
@@ -334,7 +335,9 @@ class Paths:
         if self._all_numbers(path, args) != path.checked[0] or (answer := path.direct(args)) is None:
             return None
         try:
-            if float(as_scalar(called(lambda: self.f(args[0].copy())))) != path.checked[1]:
+            if fun is None:
+                fun = float(as_scalar(called(lambda: self.f(args[0].copy()))))
+            if fun != path.checked[1]:
                 return None
         except Exception:  # it will come up again, where it belongs
             return None

@@ -386,9 +386,10 @@ def thin(ax: Axes, points: FloatArray, linewidth: float) -> tuple[float, float]:
     sums = np.pad(full, ((AROUND + 1, AROUND), (AROUND + 1, AROUND))).cumsum(axis=0).cumsum(axis=1)
     wide = 2 * AROUND + 1
     near = sums[wide:, wide:] - sums[:-wide, wide:] - sums[wide:, :-wide] + sums[:-wide, :-wide]
-    if float(np.average(near[full], weights=grid[full])) <= CROWDED * wide**2:
+    crowd = float(np.average(near[full], weights=grid[full])) / wide**2
+    if crowd <= CROWDED:
         return linewidth, 1.0
-    return 0.5 * linewidth, float(np.clip(6 / grid[full].mean(), 0.15, 0.7))
+    return 0.5 * linewidth, float(np.interp(crowd, [CROWDED, 2 * CROWDED], [0.7, 0.15]))
 
 
 def _spread(points: FloatArray, i: int, ax: Axes) -> list[int]:

@@ -206,7 +206,9 @@ def _draw_path(ax: Axes, points: FloatArray, zorder: float) -> None:
         return
     ax.plot(*points.T, color=PATH, linewidth=linewidth, alpha=alpha, zorder=zorder,
             path_effects=halo(linewidth, 0.6) if alpha == 1 else None)  # fmt: skip
-    if alpha < 1:  # how it begins can still be shown
+    if alpha < 1:  # where it was can be shown, and how it begins
+        ax.plot(*points.T, linestyle="", marker="o", markersize=2.2, color=PATH, markeredgecolor=DARK,
+                markeredgewidth=0.2, zorder=zorder)  # fmt: skip
         points = points[:4]
         ax.plot(*points.T, color=PATH, linewidth=1.6, path_effects=halo(1.6, 0.6), zorder=zorder)
     rows = _spaced(ax, points)

@@ -74,9 +74,15 @@ def finish(
         ax.get_legend().remove()  # type: ignore[union-attr]
     given: dict[str, Any] = {"handles": handles, "loc": "upper right", **SPACES}
     fitting.legend = ax.legend(**given) if legend and handles else None
+    fitting.names = [text.get_text() for text in fitting.legend.get_texts()] if fitting.legend is not None else []
     fitting.beside = beside
-    find_fonts(_texts(ax), tell=True)
+    complete = find_fonts(_texts(ax), tell=True)
     fitting.fit()
+    figure = ax.get_figure()
+    assert figure is not None
+    engine = figure.figure.get_layout_engine()
+    if complete and _has_layout(ax) and engine is not None and len(figure.figure.axes) == 1:
+        engine.execute(figure.figure)  # a scale of colours needs more rounds than the first drawing makes
 
 
 def _texts(ax: Axes) -> list[Text]:
@@ -87,8 +93,8 @@ class Fitting(Artist):
     """What keeps title, labels and legend of one axes fitting; and what of koubai's is drawn there.
 
     lines: of the title, unwrapped; written: the title as it was wrapped last: another text is the user's own.
-    labels: names to write beside their points. runs, drawn: the descents in the picture and the artists that show them;
-    kind: of picture, "" where it can't take up another run; more: what else it was asked for.
+    names: what the legend says. labels: names to write beside their points. runs, drawn: the descents in the picture
+    and the artists that show them; kind: of picture, "" where it takes up no other run; more: what else was asked for.
     """
 
     def __init__(self) -> None:
@@ -97,6 +103,7 @@ class Fitting(Artist):
         self.lines: tuple[str, ...] = ()
         self.written = ""
         self.legend: Legend | None = None
+        self.names: list[str] = []
         self.beside = False
         self.labels: list[Annotation] = []
         self.leaders: LineCollection | None = None
@@ -115,6 +122,11 @@ class Fitting(Artist):
             ax.add_artist(found)
             found.set_clip_on(False)
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a picture can be pickled, its runs can't where their function has no name: the copy takes up no other run
+        state: Any = super().__getstate__()
+        return {**state, "runs": [], "kind": "", "more": {}}
 
     def draw(self, renderer: RendererBase) -> None:
         self.fit(renderer, settled=True)
@@ -190,7 +202,7 @@ class Fitting(Artist):
         font = ax.title.get_fontproperties().copy()
 
         def tall(count: int, size: float) -> float:
-            return size * (1.2 * count - 0.25)  # above the baseline of the last line
+            return size * (1.2 * count - 0.1)  # above the baseline of the last line
 
         for said, size in itertools.product((self.lines, self.lines[1:2] or self.lines), (*_sizes(usual), LAST)):
             font.set_size(size)
@@ -218,38 +230,54 @@ class Fitting(Artist):
         points: float,
     ) -> None:
         usual = FontProperties(size="medium").get_size_in_points()
-        best: tuple[float, float, Place] = (math.inf, -SMALLEST, "upper right")
-        for size in _sizes(usual):
-            width, height = _legend_size(legend, size, points)
-            if width > ax.bbox.width or height > ax.bbox.height:
-                continue
-            for k, place in enumerate(PLACES):
-                box = _placed(ax.bbox, place, width + 5 * points, height + 5 * points)
-                best = min(best, (obstacles.hidden(box) + 1e-3 * k, -size, place))
-            if best[0] < 0.01:
-                break
-        cost, size, place = best[0], -best[1], best[2]
-        if renderer is not None and (cost >= 0.5 or self.beside or size < 0.75 * usual):
-            # below the axes, where there is room or a layout makes it
-            left, right, _, below = _room(ax, renderer, settled)
-            low = 4 * points
-            if ax.axison and (extent := ax.xaxis.get_tightbbox(renderer)) is not None:
-                low += max(ax.bbox.y0 - extent.y0, 0.0)
-            middle = (ax.bbox.x0 + ax.bbox.x1) / 2
-            for smaller in _sizes(0.9 * usual):
-                width, height = _legend_size(legend, smaller, points)
-                if cost < 0.5 and not self.beside and smaller <= size:
+        left, right, _, below = _room(ax, renderer, settled)
+        pad = 0.5 * usual * points  # matplotlib's own, between a legend and what it is anchored to
+        low = pad  # how far below the axes a legend may begin
+        if renderer is not None and ax.axison and (extent := ax.xaxis.get_tightbbox(renderer)) is not None:
+            low += max(ax.bbox.y0 - extent.y0, 0.0)
+        middle = (ax.bbox.x0 + ax.bbox.x1) / 2
+        beneath = 2 * min(middle - left, right - middle)
+        legend.set_visible(True)
+        for folded in (False, True):
+            best: tuple[float, float, Place] = (math.inf, -SMALLEST, "upper right")
+            for size in _sizes(usual):
+                width, height = _legend_size(self._names(size, ax.bbox.width / points, folded), size, points)
+                if width > ax.bbox.width or height > ax.bbox.height:
+                    continue
+                for k, place in enumerate(PLACES):
+                    box = _placed(ax.bbox, place, width + pad, height + pad)
+                    best = min(best, (obstacles.hidden(box) + 1e-3 * k, -size, place))
+                if best[0] < 0.01:
                     break
-                if low + height <= below + 1 and width <= 2 * min(middle - left, right - middle):
-                    _write(legend, smaller)
+            cost, size, place = best[0], -best[1], best[2]
+            hides = cost >= 0.5 or self.beside
+            for smaller in _sizes(0.9 * usual) if renderer is not None and (hides or size < 0.75 * usual) else ():
+                if not hides and smaller <= size:
+                    break
+                names = self._names(smaller, beneath / points, folded)
+                width, height = _legend_size(names, smaller, points)
+                if low + height <= below + 1 and width <= beneath:
+                    _write(legend, names, smaller)
                     legend.set_loc("upper center")
-                    legend.set_bbox_to_anchor((0.5, -low / ax.bbox.height))
+                    legend.set_bbox_to_anchor((0.5, (pad - low) / ax.bbox.height))
                     legend.get_frame().set_alpha(0.9)
                     return
-        _write(legend, size)
-        legend.set_loc(place)
-        legend.set_bbox_to_anchor(None)
-        legend.get_frame().set_alpha(0.9 if cost < 0.5 else 0.6)
+            if cost < math.inf:
+                _write(legend, self._names(size, ax.bbox.width / points, folded), size)
+                legend.set_loc(place)
+                legend.set_bbox_to_anchor(None)
+                legend.get_frame().set_alpha(0.9 if cost < 0.5 else 0.6)
+                return
+        legend.set_visible(False)  # a picture as small as that has no room for one
+
+    def _names(self, size: float, width: float, folded: bool) -> list[str]:
+        """Return what the legend says: as it is, or folded to so many points."""
+        if not folded:
+            return self.names
+        font = FontProperties(size=size)
+        usual = FontProperties(size="medium").get_size_in_points()
+        room = (width - usual * (SPACES["handlelength"] + SPACES["handletextpad"] + 2 * SPACES["borderpad"])) / 1.05
+        return ["\n".join(wrap(name, max(room, 5 * size), font)) for name in self.names]
 
     # -- the labels --
 
@@ -419,21 +447,20 @@ def _shortened(text: str, width: float, font: FontProperties) -> str:
     return f"{text} …"
 
 
-def _write(legend: Legend, size: float) -> None:
-    for text in legend.get_texts():
+def _write(legend: Legend, names: Sequence[str], size: float) -> None:
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
         text.set_fontsize(size)
 
 
-def _legend_size(legend: Legend, size: float, points: float) -> tuple[float, float]:
-    """Return the width and height of a legend in pixels, as it is laid out with text of this size."""
+def _legend_size(names: Sequence[str], size: float, points: float) -> tuple[float, float]:
+    """Return the width and height in pixels of a legend that says this in text of this size."""
     usual = FontProperties(size="medium").get_size_in_points()  # the handles keep the size that they were made for
-    widest = 0.0
-    for text in legend.get_texts():
-        font = text.get_fontproperties().copy()
-        font.set_size(size)
-        widest = max(widest, text_width(text.get_text(), font))
-    rows = len(legend.get_texts())
-    tall = rows * max(LINE * size, 0.7 * usual) + (rows - 1) * SPACES["labelspacing"] * usual
+    font = FontProperties(size=size)
+    lines = [name.split("\n") for name in names]
+    widest = max((text_width(line, font) for parts in lines for line in parts), default=0.0)
+    tall = sum(max(LINE * size * len(parts), 0.7 * usual) for parts in lines)
+    tall += (len(lines) - 1) * SPACES["labelspacing"] * usual
     wide = 1.03 * widest + (SPACES["handlelength"] + SPACES["handletextpad"]) * usual
     border = 2 * SPACES["borderpad"] * usual
     return (wide + border) * points, (tall + border) * points

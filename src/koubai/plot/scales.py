@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FixedLocator, Formatter
+from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator
 
 from koubai.parameters import FloatArray
 from koubai.plot.style import number
@@ -61,6 +61,7 @@ def plain_ticks(axis: Axis, low: float, high: float) -> None:
     span, size = high - low, max(abs(low), abs(high))
     offset = roundest(low, high) if span < CLOSE * size else 0.0
     if offset or size >= 1e5 or span < 1e-3:
+        axis.set_major_locator(MaxNLocator(6))  # the same in every layout, for long numbers take room
         axis.set_major_formatter(Numbers(offset, span))
         axis.set_label_text(less(axis.get_label_text(), offset))
 

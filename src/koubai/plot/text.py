@@ -43,8 +43,11 @@ def text_width(text: str, font: FontProperties) -> float:
 
 @lru_cache(4096)
 def _width(text: str, size: float, family: tuple[str, ...], weight: str) -> float:
+    missing = "" if text.isascii() else "".join(c for c in text if not c.isspace() and not _has(family, c))
+    for character in missing:  # another font will have it, and it is as wide as it is high
+        text = text.replace(character, "", 1)
     font = FontProperties(family=list(family), size=size, weight=weight)
-    return float(text_to_path.get_text_width_height_descent(text, font, False)[0])
+    return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) + size * len(missing)
 
 
 def wrap(text: str, width: float, font: FontProperties) -> list[str]:
@@ -68,8 +71,8 @@ def wrap(text: str, width: float, font: FontProperties) -> list[str]:
     return [*lines, line.strip()] if line.strip() else lines
 
 
-def find_fonts(texts: Iterable[Text], tell: bool = False) -> None:
-    """Give every text with characters that its font lacks a further font that has them.
+def find_fonts(texts: Iterable[Text], tell: bool = False) -> bool:
+    """Give every text with characters that its font lacks further fonts that have them; return whether all were found.
 
     tell: warn, once for all of them, where no installed font has them, and say which package brings one.
     """
@@ -98,6 +101,7 @@ def find_fonts(texts: Iterable[Text], tell: bool = False) -> None:
                 "pip install matplotlib-fontja, which brings a Japanese font"
             )
         )
+    return not lost
 
 
 def _has(family: Iterable[str], character: str) -> bool:
@@ -109,7 +113,7 @@ def _has(family: Iterable[str], character: str) -> bool:
 def _font_has(name: str, character: str, fonts: int) -> bool:
     """Tell it of one name; fonts: how many are installed, with which the answer may change."""
     try:
-        path = findfont(FontProperties(family=name), fallback_to_default=False)
+        path = findfont(FontProperties(family=[name]), fallback_to_default=False)
     except ValueError:
         return False
     return bool(get_font(path).get_char_index(ord(character)))
