@@ -262,6 +262,9 @@ def test_order_of_variables(text, variables):
     [
         ("x0 + x2", "x2 occurs in .* but x1 does not"),
         ("x2 + x3", "x3 occurs in .* but x1 does not"),
+        ("x30445166+x1", "x30445166 occurs in .* but x2 does not"),  # not by looking at every number between
+        (f"x{10**30} + x0 + x1", "but x2 does not"),
+        ("+".join(f"x{i}" for i in range(190)) + "+x99999999999999999999", "but x190 does not"),
         ("x + x0", "x and x0 both occur"),
         ("x + x7*y", "x and x7 both occur"),
         ("x01 + x0", "leading 0"),

@@ -9,6 +9,7 @@ import enum
 import io
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -601,6 +602,14 @@ class Run:
             points |= {"covariance": self.covariance}
         write_archive(path, "run", header, points | history | {"history.x": rows_of(self.history.x, layout)})
 
+    def picklable(self) -> Run:
+        """Return the run as it can be pickled: as from a file where its function, or its lr, can't go along."""
+        optimizer: Any = self.optimizer if _is_picklable(self.optimizer) else describe_optimizer(self.optimizer)
+        function = self.function
+        if not _is_picklable(function):
+            function = restore_function(describe_function(function))
+        return dataclasses.replace(self, function=function, optimizer=optimizer)
+
     def __repr__(self) -> str:
         lines = [f"Run: {self.status} — {self.message}"]
         for name in ("x", "fun", "best_x", "best_fun", "nit", "nfev", "njev", "gradient_source", "optimizer"):
@@ -814,6 +823,14 @@ def version() -> str:
     import importlib.metadata  # not at the top: it brings in half of the standard library
 
     return importlib.metadata.version("koubai")
+
+
+def _is_picklable(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever an object of the user's raises
+        return False
+    return True
 
 
 def rows_of(x: Any, layout: Layout) -> FloatArray:
