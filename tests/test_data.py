@@ -393,3 +393,29 @@ def test_files_that_are_no_csv(csv, tmp_path):
         nn.read_csv(path)
     with pytest.raises(UnknownNameError, match="did you mean 'width'"):
         nn.read_csv(csv("width,kind\n1,2\n"), "widht")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [9007199254740992, 9007199254740993],  # no float64 lies between them
+        [-(2**63), 2**63 - 1, -(2**63) + 1],
+        [76561198000000001, 76561198000000002, 76561198000000003],
+    ],
+)
+def test_whole_labels_are_not_rounded(csv, labels):
+    y = nn.read_csv(csv("".join(f"1,{label}\n" for label in labels))).y
+    assert y.dtype == np.int64
+    assert y.tolist() == labels
+
+
+@pytest.mark.parametrize("label", [2**63, -(2**63) - 1, 10**300])
+def test_whole_labels_beyond_64_bits_are_refused(csv, label):
+    with pytest.raises(InputError, match=r"line 2, column 2 is .*, beyond whole numbers of 64 bits; put a letter"):
+        nn.read_csv(csv(f"1,2\n1,{label}\n"))
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", None, 3])
+def test_a_delimiter_is_one_character(csv, delimiter):
+    with pytest.raises(InputError, match="delimiter must be one character"):
+        nn.read_csv(csv("1,2\n"), delimiter=delimiter)

@@ -1,7 +1,10 @@
+import concurrent.futures
 import copy
 import inspect
+import multiprocessing
 import pickle
 import re
+import sys
 import warnings
 
 import numpy as np
@@ -28,6 +31,67 @@ def test_unknown_names_suggest_the_nearest(name, near):
     assert error.suggestion == near
     assert ("did you mean" in str(error)) is (near is not None)
     assert ("known: beale, himmelblau, rosenbrock" in str(error)) is (name != "Himmelblau")
+
+
+# --- to another process
+RUN = kb.minimize(lambda x: (x - 1) ** 2, 3.0, kb.SGD(lr=lambda t: 0.1), max_steps=3)
+SENT = {
+    type(error).__name__: error
+    for error in (
+        errors.KoubaiError("the base of all"),
+        errors.InputError("x0 is empty"),
+        errors.UnknownNameError("problem", "rosenbrok", (name for name in ["rosenbrock"])),
+        errors.ExpressionError("there is no operator"),
+        errors.MissingPackageError("the digits need", "scikit-learn"),
+        errors.FunctionError("f(x) returned None"),
+        errors.TraceError("np.histogram takes no traced value", "write it otherwise", "a.py", 3),
+        errors.GradientError("1.0, but 2.0"),
+        errors.CompileError("node 3 has no shape"),
+        errors.Interrupted(RUN),
+        errors.FallbackWarning(ValueError("why"), 30),
+        errors.GradientWarning("not sharp"),
+        errors.CompileWarning("llvmlite is not installed"),
+        errors.CheckpointWarning("the disk is full"),
+    )
+}
+for error in SENT.values():
+    error.add_note("at step 3")
+
+
+def raise_one(name):
+    raise SENT[name]
+
+
+def assert_same_error(error, sent):
+    assert type(error) is type(sent)
+    assert str(error) == str(sent)
+    assert error.args == sent.args
+    assert error.__notes__ == sent.__notes__
+    assert {k: v for k, v in vars(error).items() if k != "run"} == {k: v for k, v in vars(sent).items() if k != "run"}
+
+
+def test_every_exception_can_be_sent_to_another_process():
+    assert set(SENT) == {name for name in errors.__all__ if inspect.isclass(getattr(errors, name)) and name != "quiet"}
+    for sent in SENT.values():
+        for twin in (pickle.loads(pickle.dumps(sent)), copy.copy(sent)):
+            assert_same_error(twin, sent)
+    twin = pickle.loads(pickle.dumps(SENT["Interrupted"]))
+    assert (twin.run.x, twin.run.status, repr(twin.run.optimizer)) == (RUN.x, RUN.status, repr(str(RUN.optimizer)))
+    with pytest.raises(errors.FunctionError, match="loaded without its function"):
+        twin.run.function(1.0)
+    known = kb.minimize(kb.parse("(x-1)**2"), 3.0)
+    assert pickle.loads(pickle.dumps(errors.Interrupted(known))).run.function == known.function
+
+
+def test_every_exception_arrives_from_a_pool():
+    """Sixteen processes raise each of them; one that could not be unpickled would let the pool wait for ever."""
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    if sys.platform != "win32":
+        context.set_forkserver_preload(["koubai.descent.program", "pytest"])  # so that each is imported once
+    with concurrent.futures.ProcessPoolExecutor(16, mp_context=context) as pool:
+        raised = [(name, pool.submit(raise_one, name)) for name in list(SENT) * 16]
+        for name, future in raised:
+            assert_same_error(future.exception(timeout=120), SENT[name])
 
 
 # --- where warnings point

@@ -1,8 +1,10 @@
 """Runs in files, and descents that go on from a file, bit for bit."""
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +12,12 @@ import warnings
 
 import numpy as np
 import pytest
+from support import hostile
 
 import koubai as kb
 from koubai import Status
-from koubai.errors import FunctionError, InputError, Interrupted
+from koubai.descent import checkpoint, files
+from koubai.errors import CheckpointWarning, FunctionError, InputError, Interrupted
 
 
 def rosenbrock(x):
@@ -34,7 +38,7 @@ def same_bits(a, b):
 def assert_same_run(a, b, but=()):
     for name in {"x", "fun", "jac", "nit", "nfev", "njev", "best_x", "best_fun", "seed"} - set(but):
         assert same_bits(getattr(a, name), getattr(b, name)), name
-    for name in ("status", "message", "executor", "gradient_source", "optimizer", "options"):
+    for name in {"status", "message", "executor", "gradient_source", "optimizer", "options"} - set(but):
         assert getattr(a, name) == getattr(b, name), name
     for name in ("t", "x", "fun", "grad_norm", "lr", "clipped", "projected"):
         assert same_bits(getattr(a.history, name), getattr(b.history, name)), name
@@ -364,7 +368,7 @@ def test_another_function_or_version_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "message"),
+    ("given", "message"),
     [
         (3, "checkpoint must be"),
         (("run.npz", 0), "every must be"),
@@ -372,6 +376,395 @@ def test_another_function_or_version_is_refused(tmp_path, monkeypatch):
         ("no/dir/run.npz", "folder"),
     ],
 )
-def test_checkpoints_that_can_not_be_used(checkpoint, message):
+def test_checkpoints_that_can_not_be_used(given, message):
     with pytest.raises(InputError, match=message):
-        kb.minimize(rosenbrock, [-1.2, 1.0], checkpoint=checkpoint)
+        kb.minimize(rosenbrock, [-1.2, 1.0], checkpoint=given)
+
+
+# -- checkpoints that can't be written --------------------------------------------------------------------------------
+
+
+def folder_gone(path, monkeypatch):
+    shutil.rmtree(path.parent)
+
+
+def something_else_there(path, monkeypatch):
+    path.unlink()
+    path.mkdir()
+
+
+def file_too_large(path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.callback(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # the file is larger: writing fails half-way
+
+
+def failing_call(owner, name, error):
+    def change(path, monkeypatch):
+        def fail(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(owner, name, fail)
+
+    return change
+
+
+FAILURES = {
+    "the folder is gone": (folder_gone, "does not exist"),
+    "a folder in its place": (something_else_there, "is a folder"),
+    "a limit of size": (file_too_large, "File too large"),
+    "a full disk": (failing_call(np, "savez", OSError(28, "No space left on device")), "No space left on device"),
+    "not to be replaced": (failing_call(os, "replace", PermissionError(13, "Permission denied")), "Permission denied"),
+    "no memory": (failing_call(np, "savez", MemoryError("16 GiB")), "16 GiB"),
+}
+
+
+class Undone(contextlib.ExitStack):
+    """What a failure changes, until the test is over."""
+
+    def setattr(self, owner, name, value):
+        before = getattr(owner, name)
+        self.callback(lambda: setattr(owner, name, before))
+        setattr(owner, name, value)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["minimize", "fit"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_checkpoint_that_can_not_be_written_is_not_worth_the_descent(failure, training, tmp_path):
+    fail, why = FAILURES[failure]
+    path = tmp_path / "folder" / "run.npz"
+    path.parent.mkdir()
+    X = np.random.default_rng(0).standard_normal((60, 2))
+
+    def descend(**more):
+        if training:
+            f = lambda x, row: np.mean((row @ x - 1) ** 2)  # noqa: E731
+            return kb.fit(f, np.ones(2), X, kb.Adam(lr=0.01), epochs=6, batch_size=2, **more)
+        return kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=150, **more)
+
+    whole, written = descend(), []
+    write = files.write_archive
+    with Undone() as undone:
+
+        def write_five(*args):
+            if len(written) == 5:
+                written.append(path.read_bytes())
+                fail(path, undone)
+            write(*args)
+            written.append(None)
+
+        undone.setattr(checkpoint, "write_archive", write_five)
+        with pytest.warns(CheckpointWarning) as told:
+            run = descend(checkpoint=(path, 7))
+    assert_same_run(whole, run, but=["executor"])  # what is compiled by now serves the same bits
+    first, last = (str(warning.message) for warning in told)
+    assert why in first
+    assert "the descent goes on, and will try again" in first
+    assert "the file is still that of step" in last
+    if failure not in ("the folder is gone", "a folder in its place"):
+        assert path.read_bytes() == written[5]
+        assert os.listdir(path.parent) == ["run.npz"]
+        if not training:
+            assert_same_run(whole, kb.resume(path, rosenbrock), but=["executor"])
+
+
+def test_a_checkpoint_that_can_be_written_again_is(tmp_path, monkeypatch):
+    path, calls = tmp_path / "run.npz", []
+    write = files.write_archive
+
+    def write_sometimes(*args):
+        calls.append(None)
+        if len(calls) in (3, 4, 7):
+            raise OSError(28, "No space left on device")
+        write(*args)
+
+    monkeypatch.setattr(checkpoint, "write_archive", write_sometimes)
+    with pytest.warns(CheckpointWarning, match="the file is still that of step") as told:
+        kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=150, checkpoint=(path, 7))
+    assert len(told) == 2  # each time that it begins to fail
+    monkeypatch.undo()
+    assert kb.resume(path, rosenbrock).nit == 150
+
+
+def test_a_checkpoint_at_a_place_that_can_not_be_written_is_refused_at_once(tmp_path, monkeypatch):
+    def descend(path):
+        return kb.minimize(lambda x: 1 / 0, [1.0], checkpoint=path)
+
+    with pytest.raises(InputError, match="is a folder, and no file"):
+        descend(tmp_path)
+    if os.path.exists("/dev/full"):
+        with pytest.raises(InputError, match="is a device, and no file"):
+            descend("/dev/full")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match="nothing can be written into the folder"):
+        descend(tmp_path / "run.npz")
+
+
+# -- files beside the file --------------------------------------------------------------------------------------------
+
+DYING = """
+import os, sys, time
+from koubai.descent.files import replacing
+
+with replacing(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    """The name can't be guessed, what is still being written stays, and so does what is not koubai's."""
+    path = tmp_path / "run.npz"
+    monkeypatch.setattr(files, "_cleared", set())
+    others = {".run.npz.123", ".koubai-0.part", ".koubai-0123456789abcdef.part.txt"}
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    processes = [subprocess.Popen([sys.executable, "-c", DYING, path], stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for process in processes:
+            assert process.stdout.readline() == b"written\n"
+        names = {p.name for p in tmp_path.iterdir()} - others
+        assert len(names) == 2
+        assert all(re.fullmatch(r"\.koubai-[0-9a-f]{16}\.part", name) for name in names)
+        processes[0].kill()
+        processes[0].wait()
+        RUNS["number"]().save(path)
+        assert len({p.name for p in tmp_path.iterdir()} - others - {"run.npz"}) == 1
+        processes[1].kill()
+        processes[1].wait()
+        RUNS["number"]().save(path)  # this process has looked already
+        assert len({p.name for p in tmp_path.iterdir()} - others - {"run.npz"}) == 1
+        monkeypatch.setattr(files, "_cleared", set())
+        RUNS["number"]().save(path)
+        assert {p.name for p in tmp_path.iterdir()} == others | {"run.npz"}
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and rights")
+def test_links_and_rights_stay(tmp_path):
+    run, real, link = RUNS["number"](), tmp_path / "real.npz", tmp_path / "link.npz"
+    run.save(real)
+    real.chmod(0o600)
+    link.symlink_to(real)
+    run.save(link)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert kb.load(link).fun == run.fun
+
+
+def test_a_name_that_another_process_took_is_not_opened(tmp_path, monkeypatch):
+    """Exclusive creation: a link that waits under the very name is never followed."""
+    target = tmp_path / "victim"
+    target.write_text("mine")
+    monkeypatch.setattr(os, "urandom", lambda n: bytes(n))
+    (tmp_path / f".koubai-{'0' * 16}.part").symlink_to(target)
+    with pytest.raises(FileExistsError):
+        RUNS["number"]().save(tmp_path / "run.npz")
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("no/such/folder/run.npz", InputError, "the folder .* does not exist; make it first"),
+        (".", InputError, "is a folder"),
+        (3, InputError, "must be the path of a file"),
+        ("a\0b", InputError, "must be the path of a file"),
+        ("x" * 300, OSError, "File name too long.*xxx"),
+    ],
+)
+def test_places_where_no_run_can_be_saved(path, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        RUNS["number"]().save(path)
+    assert not list(tmp_path.iterdir())
+
+
+# -- hostile files ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reader", hostile.READERS)
+def test_hostile_files_are_read_or_refused(reader, tmp_path):
+    """A sample; all of them, and what each took: python -m support.hostile."""
+    read = refused = 0
+    for path, ask in hostile.hostile_files(reader, 250, tmp_path, seed=7):
+        try:
+            ask(path)
+            read += 1
+        except InputError:
+            refused += 1
+    assert read > 5
+    assert refused > 150
+
+
+READ = {
+    "load": kb.load,
+    "resume": lambda path: kb.resume(path, rosenbrock),
+    "fit": lambda path: kb.fit(lambda x, row: np.mean(x * row), 1.0, (np.ones(3),), resume=path),
+    "Network.load": kb.nn.Network.load,
+    "read_csv": kb.nn.read_csv,
+}
+
+
+@pytest.mark.parametrize("read", READ)
+def test_what_is_no_file_is_not_opened(read, tmp_path):
+    """A pipe would be waited for, a device has no end."""
+    places = {str(tmp_path): "is a folder", "/dev/zero": "is a device", "a\0b": "can't be read", 3: "must be the path"}
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        places[str(tmp_path / "pipe")] = "is a pipe"
+    places[str(tmp_path / "none")] = "there is no file"
+    for path, message in places.items():
+        if path != "/dev/zero" or os.path.exists(path):
+            with pytest.raises(InputError, match=message):
+                READ[read](path)
+
+
+def changed(path, header=(), arrays=(), save=np.savez):
+    """Write a file again with fields of its header, and arrays, changed."""
+    with np.load(path, allow_pickle=False) as file:
+        parts = dict(file)
+    fields = json.loads(str(parts.pop("header")[()]))
+    for place, value in dict(header).items():
+        *way, last = place.split(".")
+        inside = fields
+        for key in way:
+            inside = inside[int(key) if isinstance(inside, list) else key]
+        inside[int(last) if isinstance(inside, list) else last] = value
+    parts |= dict(arrays)
+    save(path, header=np.array(json.dumps(fields)), **{k: v for k, v in parts.items() if v is not None})
+
+
+REFUSED_RUNS = [
+    ({"fun": None}, {}, "fun must be a number, got None"),
+    ({"fun": "1.0"}, {}, "fun must be a number, got '1.0'"),
+    ({"fun": float("nan")}, {}, "fun must be a finite number"),
+    ({"nit": -1}, {}, "nit must be a whole number ≥ 0, got -1"),
+    ({"nfev": True}, {}, "nfev must be a whole number"),
+    ({"nit": 10**100}, {}, "is too large"),
+    ({"status": "hacked"}, {}, "status must be one of 'converged'"),
+    ({"message": ["x"]}, {}, "message must be text"),
+    ({"seed": "0"}, {}, "seed must be a whole number"),
+    ({"extra": 1}, {}, "there should be no 'extra' in the header"),
+    ({"layout.shapes": [[4_000_000_000, 4_000_000_000]]}, {}, "must have the shape"),
+    ({"layout.shapes": [[-1]]}, {}, r"layout.shapes\[0\]\[0\] must be a whole number ≥ 0"),
+    ({"layout.dtype": "object"}, {}, "layout.dtype must be one of 'float32', 'float64'"),
+    ({"layout.is_number": True}, {}, "a number has no shape"),
+    ({"layout.form": [["os"], [[0, None]]]}, {}, "is not a run"),
+    ({"optimizer.lr": float("nan")}, {}, "optimizer.lr must be a finite number"),
+    ({"optimizer.lr": {"schedule": "Schedule"}}, {}, "must be one of the schedules"),
+    ({"optimizer.lr": {"schedule": "Any"}}, {}, "must be one of the schedules"),
+    ({"optimizer.lr": {"schedule": "plot", "steps": 3}}, {}, "must be one of the schedules"),
+    ({"optimizer.lr": {"schedule": "constant", "lr": 0.1, "x": 1}}, {}, "there should be no 'x'"),
+    ({"optimizer.lr": {"schedule": "cosine", "lr": 0.1, "steps": 10**70, "min_lr": 0}}, {}, "is not a run"),
+    ({"optimizer.hyperparameters.momentum": [1]}, {}, "momentum must be a number"),
+    ({"optimizer.hyperparameters.semantics": "torch"}, {}, "is not a run"),
+    ({"optimizer.name": "__class__"}, {}, "unknown optimizer"),
+    ({"function": {"expression": "__import__('os')"}}, {}, "is not a run"),
+    ({"function": {"problem": "none", "name": "x"}}, {}, "must be an expression, a problem or a name"),
+    ({"options.max_steps": "all"}, {}, "options.max_steps must be a whole number"),
+    ({"options.record": "some"}, {}, "options.record must be one of"),
+    ({}, {"x": np.array([np.nan] * 3)}, "the array 'x' must be finite"),
+    ({}, {"x": np.zeros(3, np.float32)}, "the array 'x' must be of float64, not of float32"),
+    ({}, {"x": np.zeros(3, complex)}, "is no array of numbers"),
+    ({}, {"x": None}, "there is no array 'x'"),
+    ({}, {"more": np.zeros(2)}, "there should be no array 'more'"),
+    ({}, {"history.fun": np.zeros(7)}, "the array 'history.fun' must have the shape"),
+    ({}, {"history.t": np.array([0, 5, 2])}, "must have the shape|follow one another"),
+    ({}, {"history.clipped": np.zeros(301, np.uint8)}, "no array of numbers"),
+]
+
+
+@pytest.mark.parametrize(("header", "arrays", "message"), REFUSED_RUNS, ids=[m for *_, m in REFUSED_RUNS])
+def test_every_field_of_a_run_is_checked(header, arrays, message, tmp_path):
+    path = tmp_path / "run.npz"
+    RUNS["array"]().save(path)
+    changed(path, header, arrays)
+    with pytest.raises(InputError, match=f"(?s)is not a run that koubai saved: .*({message})|{message}") as raised:
+        kb.load(path)
+    assert str(path) in str(raised.value)
+
+
+REFUSED_CHECKPOINTS = [
+    ({"stride": -1}, {}, "stride must be a whole number ≥ 1"),
+    ({"stride": 7}, {}, "don't end at step"),
+    ({"last_row.0": 3}, {}, "don't end at step"),
+    ({"points.last.0": 99}, {}, "don't end at step"),
+    ({"points.last.1": None}, {}, r"points.last\[1\] must be a number"),
+    ({"points.last.4": [5]}, {}, "components beyond 2"),
+    ({"states": 7}, {}, "arrays of the optimizer's state"),
+    ({"optimizer.hyperparameters.history_size": 10**9}, {}, "fewer numbers than its header says"),
+    ({"optimizer.hyperparameters.history_size": 3}, {}, "the array 'state"),
+    ({"memory": [1.0]}, {}, "what its schedule remembers"),
+    ({"counts": [1]}, {}, "counts must be a list of 2"),
+    ({"lr": -0.1}, {}, "lr must be a number ≥ 0"),
+    ({"options.grad": "os.system"}, {}, "options.grad must be one of"),
+    ({"verdict": ["won", "x"]}, {}, "verdict.0. must be one of"),
+    ({}, {"state.0": np.zeros(5)}, "the array 'state.0' must have the shape"),
+    ({}, {"last.g": np.array([np.inf, 0])}, "the array 'last.g' must be finite"),
+    ({}, {"rows.lr": np.zeros(5)}, "the array 'rows.lr' must have the shape"),
+    ({}, {"bounds": np.array([[3.0, 3], [2, 2]])}, "its bounds are crossed"),
+    ({}, {"bounds": np.array([[np.nan, 3], [2, 2]])}, "its bounds are crossed"),
+]
+
+
+@pytest.mark.parametrize(("header", "arrays", "message"), REFUSED_CHECKPOINTS, ids=[m for *_, m in REFUSED_CHECKPOINTS])
+def test_every_field_of_a_checkpoint_is_checked(header, arrays, message, tmp_path):
+    path = tmp_path / "run.npz"
+    kb.minimize(rosenbrock, [-1.2, 1.0], "lbfgs", bounds=(-2, 2), max_steps=20, checkpoint=path)
+    changed(path, header, arrays)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=f"is not a checkpoint that koubai saved: .*{message}"):
+        kb.resume(path, rosenbrock)
+    assert path.read_bytes() == before
+
+
+REFUSED_NETWORKS = [
+    ({"layers.0.given.units": 40_000_000}, {}, "the layers do not fit"),
+    ({"layers.0.given.units": 2.0}, {}, "units must be a whole number ≥ 1"),
+    ({"layers.0.given.units": [[1.0, 2.0]]}, {}, "units must be a whole number ≥ 1"),
+    ({"layers.0.given.init": "he"}, {}, "there should be no 'init'"),
+    ({"layers.1.class": "Weights"}, {}, "is a class of your own"),
+    ({"layers.1.class": "fitting"}, {}, "is a class of your own"),
+    ({"layers.3.given.stride": -1}, {}, "stride must be a whole number"),
+    ({"input_shape": [40_000_000]}, {}, "takes images of shape"),
+    ({"input_shape": [1, -4, 4]}, {}, "input_shape.1. must be a whole number ≥ 1"),
+    ({"loss.class": "Huber", "loss.given": {"delta": None}}, {}, "delta must be a number"),
+    ({"l2": float("inf")}, {}, "l2 must be a finite number"),
+    ({}, {"params.0.W": np.full((2, 1, 3, 3), np.nan, np.float32)}, "must be finite"),
+    ({}, {"params.0.W": np.zeros((2, 1, 3, 3))}, "must be of float32, not of float64"),
+    ({}, {"state.1.var": np.full(2, -1.0, np.float32)}, "must not lie below 0"),
+    ({}, {"params.0.b": None}, "the layers do not fit"),
+]
+
+
+@pytest.mark.parametrize(("header", "arrays", "message"), REFUSED_NETWORKS, ids=[m for *_, m in REFUSED_NETWORKS])
+def test_every_field_of_a_network_is_checked(header, arrays, message, tmp_path):
+    path, nn = tmp_path / "net.npz", kb.nn
+    layers = [nn.Conv2D(2, 3), nn.BatchNorm(), nn.Sigmoid(), nn.MaxPool2D(2), nn.Flatten(), nn.Dense(2)]
+    nn.Network(layers, nn.MSE()).build((1, 4, 4)).save(path)
+    nn.Network.load(path)
+    if "layers.0.given.units" in header or "layers.0.given.init" in header:
+        nn.Network([nn.Dense(4), nn.Sigmoid()], nn.MSE()).build((3,)).save(path)
+    changed(path, header, arrays)
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        nn.Network.load(path)
+
+
+def test_a_compressed_or_too_large_part_is_never_unpacked(tmp_path):
+    path = tmp_path / "run.npz"
+    RUNS["array"]().save(path)
+    changed(path, arrays={"x": np.zeros(10**6)}, save=np.savez_compressed)
+    with pytest.raises(InputError, match="is compressed, which koubai's are not"):
+        kb.load(path)
+    RUNS["array"]().save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"'shape': (3,), }" + b" " * 20, b"'shape': (1000000000000,), }" + b" " * 8))
+    with pytest.raises(InputError, match="is not a run that koubai saved"):
+        kb.load(path)

@@ -26,8 +26,9 @@ from koubai import __version__
 from koubai.derivatives.check import check_gradient
 from koubai.derivatives.differences import METHODS, Estimate, derivative, numerical_gradient
 from koubai.descent import optimizers
+from koubai.descent.files import replacing
 from koubai.descent.loop import minimize
-from koubai.descent.record import Run, Status, replacing, rows_of
+from koubai.descent.record import Run, Status, rows_of
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
@@ -618,8 +619,8 @@ def _save(path: Path, draw: Callable[[Any], Any]) -> None:
 
 def _write(path: Path, figure: Figure) -> None:
     """Write a figure: whole or not at all."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower())
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower())
 
 
 def _numbers(x: Any) -> str:

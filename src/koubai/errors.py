@@ -17,6 +17,7 @@
     UserWarning
     ├── FallbackWarning                     differences took the place of backpropagation, and why
     ├── GradientWarning                     a gradient that is not finite, or not sharp, and why
+    ├── CheckpointWarning                   a checkpoint that could not be written, and why; the descent goes on
     └── CompileWarning                      there is no machine code, and how to repair it
 
 An exception raised inside the user's own function passes through unchanged, with the step and x as a note.
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from koubai.descent.record import Run
 
 __all__ = [
+    "CheckpointWarning",
     "CompileError",
     "CompileWarning",
     "ExpressionError",
@@ -187,7 +189,22 @@ def called(ask: Callable[[], _T]) -> _T:
             _hush()
 
 
-class KoubaiError(Exception):
+def _arrived(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """Return an exception as it was after its own __init__, which wants other arguments than it keeps."""
+    error = kind.__new__(kind, *args)
+    builtin: Any = next(cls for cls in kind.__mro__ if cls.__module__ == "builtins")
+    builtin.__init__(error, *args)
+    return error
+
+
+class _Sent(BaseException):
+    """What every exception and warning of koubai's can do: go to another process and arrive there as it was."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (type(self), self.args), self.__dict__
+
+
+class KoubaiError(_Sent, Exception):
     """Every error that koubai itself raises."""
 
 
@@ -249,7 +266,7 @@ class CompileError(KoubaiError):
     """A graph breaks its own rules. This is a fault of koubai's, never of the user's function."""
 
 
-class FallbackWarning(UserWarning):
+class FallbackWarning(_Sent, UserWarning):
     """The function could not be differentiated by backpropagation, so numerical differences took its place.
 
     evaluations: of f, that a gradient takes from now on; None where it is not known.
@@ -260,20 +277,31 @@ class FallbackWarning(UserWarning):
         super().__init__(f"{reason}. Adaptive differences take the place of backpropagation{cost}.")
 
 
-class GradientWarning(UserWarning):
+class GradientWarning(_Sent, UserWarning):
     """A gradient that is not finite where the function is, or that differences tell only roughly, and why."""
 
 
-class CompileWarning(UserWarning):
+class CheckpointWarning(_Sent, UserWarning):
+    """A checkpoint could not be written. The descent goes on, and the last good file stays."""
+
+
+class CompileWarning(_Sent, UserWarning):
     """There is no machine code for something. Everything works without, slower."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"{reason}. All works without machine code, but long descents take 10 to 100 times as long.")
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a descent. `run` is the run so far, with status ``stopped``; its best point is kept."""
+class Interrupted(_Sent, KeyboardInterrupt):
+    """Ctrl-C during a descent. `run` is the run so far, with status ``stopped``; its best point is kept.
+
+    Where a process sends it to another and the function can't go along, the run arrives without it, as from a file.
+    """
 
     def __init__(self, run: Run) -> None:
         super().__init__(run.message)
         self.run = run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        remake, made_of, state = super().__reduce__()
+        return remake, made_of, state | {"run": self.run.picklable()}

@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import inspect
 import os
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never
 
 import numpy as np
 
 from koubai.derivatives.differences import METHODS
 from koubai.descent.advice import advised
+from koubai.descent.checkpoint import LEARNT, Checkpoint, read, taken
 from koubai.descent.default import AUTO, choose, named
 from koubai.descent.endings import standing_still
 from koubai.descent.feed import Feed, weight
-from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
-from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
-from koubai.descent.record import (
+from koubai.descent.files import (
     Applied,
-    Epochs,
-    Recorder,
-    Run,
-    Status,
-    Step,
     describe_function,
     describe_layout,
     describe_optimizer,
-    read_archive,
-    restore_layout,
     restore_optimizer,
     version,
-    write_archive,
 )
+from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
+from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
+from koubai.descent.record import Epochs, Recorder, Run, Status, Step
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
@@ -162,7 +154,7 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
         descent.verdict = Verdict(Status.stopped, f"interrupted after step {descent.point.t}")
         interrupted = True
     finally:
-        descent.save()
+        descent.save(last=True)
     run = descent.run(in_haste=interrupted)
     if interrupted:
         raise Interrupted(run)
@@ -217,7 +209,7 @@ class _Descent:
     feed: Feed | None
     seed: int | None
     options: dict[str, Any]  # what minimize was told, in JSON's types
-    checkpoint: _Checkpoint | None
+    checkpoint: Checkpoint | None
     why: str = "given"  # this optimizer
     is_open: bool = False  # may another one still take its place, when f is known?
     point: Point = field(init=False)  # the last good point
@@ -285,7 +277,7 @@ class _Descent:
             feed,
             plain(seed),
             options,
-            _Checkpoint.read(checkpoint),
+            Checkpoint.of(checkpoint),
             why,
             chosen is None,
         )
@@ -593,14 +585,13 @@ class _Descent:
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def save(self) -> None:
+    def save(self, last: bool = False) -> None:
         """Write everything that the next update depends on, if a checkpoint was asked for and there is a point yet."""
         if self.checkpoint is None or not self.recorder.count:
             return
         if self.feed is not None and not self.settled:
             return  # a batch was drawn that no step has used yet: what was written last stands
-        write_archive(self.checkpoint.path, self.KIND, *self._written())
-        self.checkpoint.written(self.point.t)
+        self.checkpoint.write(self.KIND, self.point.t, *self._written(), last=last)
 
     def _written(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return that as a header in JSON's types, and arrays."""
@@ -621,7 +612,7 @@ class _Descent:
                 for name, p in points.items()
             },
             "feed": None if self.feed is None else self.feed.place(),
-            "stopping": {name: getattr(stopping, name) for name in _KEPT},
+            "stopping": {name: getattr(stopping, name) for name in LEARNT},
             "stride": recorder.stride,
             "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
             "counts": [objective.nfev - self.aside[0], objective.njev - self.aside[1]],
@@ -652,9 +643,10 @@ class _Descent:
         max_steps: int | None,
     ) -> _Descent:
         """Return the descent that ``save`` wrote, ready for its next update."""
-        header, arrays = read_archive(path, "checkpoint")
-        if header["koubai"] != (here := version()):
-            raise InputError(f"{str(path)!r} was written by koubai {header['koubai']}; this is {here}, start anew")
+        archive = read(path, "checkpoint")
+        header, arrays = archive.header, archive.arrays
+        if archive.koubai != (here := version()):
+            raise InputError(f"{str(path)!r} was written by koubai {archive.koubai}; this is {here}, start anew")
         saved = header["optimizer"]
         chosen = restore_optimizer(saved) if optimizer is None else optimizer
         if isinstance(chosen, str):
@@ -674,20 +666,20 @@ class _Descent:
         if (feed is None) != (header["feed"] is None):
             how = "had mini-batches: give batches=" if feed is None else "had no mini-batches: leave batches out"
             raise InputError(f"the descent of {str(path)!r} {how}")
+        points = taken(archive, chosen)
         if feed is not None:
             feed.go_to(header["feed"], arrays["feed"])
-        layout = restore_layout(header["layout"])
+        layout = header["layout"]
         limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
         limit = options["max_steps"] if max_steps is None else max_steps
         stopping = Stopping(
             layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")},
             free=None if limits is None else limits.free,
         )  # fmt: skip
-        points = _saved_points(header, arrays)
         descent = cls(
             Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
             chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
-            options | {"max_steps": plain(limit)}, _Checkpoint.read(path), header["optimizer_reason"],
+            options | {"max_steps": plain(limit)}, Checkpoint.of(path), header["optimizer_reason"],
         )  # fmt: skip
         if header["differences"]:
             descent.objective.program = None
@@ -698,7 +690,7 @@ class _Descent:
 
     def _take_up(self, header: dict[str, Any], arrays: dict[str, Any], points: dict[str, Point]) -> None:
         """Take over what the descent that was saved had learnt, recorded and decided."""
-        for name in _KEPT:
+        for name in LEARNT:
             setattr(self.stopping, name, header["stopping"][name])
         self.stopping.start, self.stopping.last = points["start"], points["last"]
         self.point, self.best, self.lr = points["last"], points["best"], header["lr"]
@@ -744,59 +736,6 @@ class _Descent:
                 f"f is not the function of the checkpoint, or batches its data: at its last x, now {what}; "
                 "start anew with minimize"
             )
-
-
-def _saved_points(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Point]:
-    return {
-        name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck), is_sample)
-        for name, (t, fun, grad_norm, error, stuck, is_sample) in header["points"].items()
-    }
-
-
-_KEPT = (
-    "unchanged",
-    "in_noise",
-    "bend",
-    "curve",
-    "asked",
-    "steepest",
-    "travelled",
-)  # what Stopping has learnt on the way
-
-
-@dataclass
-class _Checkpoint:
-    """Where and how often a descent is written down."""
-
-    path: str | os.PathLike[str]
-    steps: int | None
-    seconds: float | None
-    step: int = field(default=0, init=False)  # since the last writing
-    clock: float = field(default_factory=time.monotonic, init=False)
-
-    @classmethod
-    def read(cls, checkpoint: Any) -> _Checkpoint | None:
-        """Return what the argument of minimize means. Raises InputError where it means nothing."""
-        if checkpoint is None:
-            return None
-        path, every = checkpoint if isinstance(checkpoint, tuple) and len(checkpoint) == 2 else (checkpoint, 10.0)
-        if not isinstance(path, str | os.PathLike):
-            raise InputError(f"checkpoint must be a file's path or (path, every), got {checkpoint!r}")
-        every = plain(every)
-        if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < np.inf:
-            raise InputError(f"checkpoint: every must be a number of steps (int) or seconds (float) > 0, got {every!r}")
-        if not Path(path).absolute().parent.is_dir():
-            raise InputError(f"checkpoint: the folder {str(Path(path).absolute().parent)!r} does not exist")
-        return cls(path, every, None) if isinstance(every, int) else cls(path, None, every)
-
-    def is_due(self) -> bool:
-        self.step += 1
-        if self.steps is not None:
-            return self.step > self.steps
-        return time.monotonic() - self.clock >= (self.seconds or 0.0)
-
-    def written(self, t: int) -> None:
-        self.step, self.clock = 1, time.monotonic()
 
 
 @contextmanager

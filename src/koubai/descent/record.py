@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 import enum
 import io
-import json
 import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,30 +16,41 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 
 import numpy as np
 
-from koubai.descent import schedules
-from koubai.descent.optimizers import Optimizer, resolve
+from koubai.descent.files import (
+    ArraySpec,
+    a_function,
+    a_layout,
+    a_list,
+    a_number,
+    a_record,
+    a_row,
+    a_setting,
+    a_text,
+    a_whole,
+    an_optimizer,
+    describe_function,
+    describe_layout,
+    describe_optimizer,
+    one_of,
+    optional,
+    read_archive,
+    restore_function,
+    restore_optimizer,
+    version,
+    write_archive,
+)
+from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, InputError, MissingPackageError
 from koubai.execute.descents import address
-from koubai.functions.expression import Expression, parse
-from koubai.functions.problems import problems
-from koubai.parameters import (
-    FloatArray,
-    Layout,
-    Parameters,
-    flatten,
-    form_of_text,
-    form_text,
-    is_structure,
-    leaves,
-    rebuilt,
-)
+from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, leaves, rebuilt
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
 __all__ = [
-    "Applied",
+    "COLUMNS",
+    "OPTIONS",
     "Epochs",
     "History",
     "Recorder",
@@ -48,18 +59,8 @@ __all__ = [
     "Status",
     "Step",
     "Visit",
-    "describe_function",
-    "describe_layout",
-    "describe_optimizer",
     "load",
-    "read_archive",
-    "replacing",
-    "restore_function",
-    "restore_layout",
-    "restore_optimizer",
     "rows_of",
-    "version",
-    "write_archive",
 ]
 
 
@@ -605,6 +606,14 @@ class Run:
             points |= {"covariance": self.covariance}
         write_archive(path, "run", header, points | history | {"history.x": rows_of(self.history.x, layout)})
 
+    def picklable(self) -> Run:
+        """Return the run as it can be pickled: as from a file where its function, or its lr, can't go along."""
+        optimizer: Any = self.optimizer if _is_picklable(self.optimizer) else describe_optimizer(self.optimizer)
+        function = self.function
+        if not _is_picklable(function):
+            function = restore_function(describe_function(function))
+        return dataclasses.replace(self, function=function, optimizer=optimizer)
+
     def __repr__(self) -> str:
         lines = [f"Run: {self.status} — {self.message}"]
         for name in ("x", "fun", "best_x", "best_fun", "nit", "nfev", "njev", "gradient_source", "optimizer"):
@@ -645,179 +654,93 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
     f: the function of the run, which is not in the file unless it was an expression or a problem of the catalogue;
     without it the run can be read but not drawn over contours. Raises InputError where the file is not such a run.
     """
-    header, arrays = read_archive(path, "run")
-    layout = restore_layout(header.pop("layout"))
-    history = History(
-        t=arrays["history.t"],
-        x=layout.view(arrays["history.x"]),
-        **{name: arrays[f"history.{name}"] for name in COLUMNS},
-        epochs=Epochs(
-            **{name.removeprefix("epochs."): array for name, array in arrays.items() if name.startswith("epochs.")},
-            layers=tuple(header.pop("layers")),
+    archive = read_archive(path, "run", _RUN)
+    header, arrays = archive.header, archive.arrays
+    with archive.building():
+        layout, layers = header.pop("layout"), header.pop("layers", None)
+        archive.expect(_arrays_of_a_run(layout, layers))
+        t = arrays["history.t"]
+        if not len(t) or not (t[1:] > t[:-1]).all():
+            raise InputError("its history has no steps that follow one another")
+        epochs = {name.removeprefix("epochs."): array for name, array in arrays.items() if name.startswith("epochs.")}
+        history = History(
+            t=t,
+            x=layout.view(arrays["history.x"]),
+            **{name: arrays[f"history.{name}"] for name in COLUMNS},
+            epochs=None if layers is None else Epochs(**epochs, layers=tuple(layers)),
         )
-        if "epochs.t" in arrays
-        else None,
-    )
-    function = f or restore_function(header["function"])
-    return Run(
-        **{name: layout.copy(arrays[name]) for name in ("x", "jac", "best_x")},
-        **header
-        | {
-            "history": history,
-            "status": Status[header["status"]],
-            "optimizer": restore_optimizer(header["optimizer"]),
-            "function": function,
-            "covariance": arrays.get("covariance"),
-        },
-    )
+        return Run(
+            **{name: layout.copy(arrays[name]) for name in ("x", "jac", "best_x")},
+            **header
+            | {
+                "history": history,
+                "status": Status[header["status"]],
+                "optimizer": restore_optimizer(header["optimizer"]),
+                "function": f or restore_function(header["function"]),
+                "covariance": arrays.get("covariance"),
+            },
+        )
 
 
-# -- files ------------------------------------------------------------------------------------------------------------
+OPTIONS = {  # what a descent or a training can be told, as it is in a file
+    "grad": a_text,
+    "bounds": optional(a_list(a_row(optional(a_number()), optional(a_number())))),
+    "record": one_of("auto", "all", "off"),
+    "max_steps": a_whole(),
+    **dict.fromkeys(("gtol", "ftol", "xtol"), optional(a_number(0))),
+    "target": optional(a_number(finite=False)),
+    "epochs": a_whole(),
+    "batch_size": a_setting,
+    "patience": optional(a_whole(1)),
+    "min_delta": a_number(0),
+}
 
-FORMAT = 1
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; afterwards it takes the place of ``path``, unless something was raised."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_archive(
-    path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]
-) -> None:
-    """Write arrays with a JSON header into one .npz file: whole or not at all, and never a pickle."""
-    text = json.dumps({"format": FORMAT, "kind": kind, "koubai": version(), **header}, ensure_ascii=False)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, header=np.array(text), **arrays)
-
-
-def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header and the arrays of what `write_archive` wrote. Raises InputError for other files."""
-    from zipfile import BadZipFile
-
-    wrong = f"{str(path)!r} is not a {kind} that koubai saved"
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(str(arrays.pop("header")[()]))
-        found, found_kind, writer = (header.pop(name) for name in ("format", "kind", "koubai"))
-    except FileNotFoundError:
-        raise InputError(f"there is no file {str(path)!r}") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        raise InputError(f"{wrong}: {error}") from None
-    if found_kind != kind:
-        raise InputError(f"{wrong}: it is a {found_kind}")
-    if found != FORMAT:
-        raise InputError(f"{str(path)!r} has format {found}, written by koubai {writer}; this one reads {FORMAT}")
-    return header | {"koubai": writer} if kind == "checkpoint" else header, arrays
+_RUN = a_record(
+    {
+        "fun": a_number(),
+        "best_fun": a_number(finite=False),
+        **dict.fromkeys(("nit", "nfev", "njev"), a_whole()),
+        **dict.fromkeys(("message", "executor", "executor_reason", "gradient_source", "optimizer_reason"), a_text),
+        "seed": optional(a_whole(-(2**255), 2**255)),
+        "options": a_record({}, may=OPTIONS),
+        "status": one_of(*Status.__members__),
+        "layout": a_layout,
+        "optimizer": an_optimizer,
+        "function": a_function,
+    },
+    may={"layers": a_list(a_text)},
+)
 
 
-def describe_layout(layout: Layout) -> dict[str, Any]:
-    return {
-        "names": layout.names,
-        "shapes": layout.shapes,
-        "is_number": layout.is_number,
-        "dtype": layout.dtype.name,
-        "form": form_text(layout.form),
+def _arrays_of_a_run(layout: Layout, layers: list[str] | None) -> dict[str, ArraySpec]:
+    """Return what the arrays of a run are. layers: of the epochs, None where there are none."""
+    n, kind = layout.size, layout.dtype.name
+    arrays = {
+        **{name: ArraySpec(kind, (n,), finite=name != "jac") for name in ("x", "best_x", "jac")},
+        "covariance": ArraySpec(("float32", "float64"), (n, n), optional=True),
+        "history.t": ArraySpec("int64", ("rows",), least=0),
+        "history.x": ArraySpec(kind, ("rows", n), finite=True),
+        **{f"history.{name}": ArraySpec(np.dtype(dtype).name, ("rows",)) for name, dtype in COLUMNS.items()},
     }
+    if layers is not None:
+        arrays |= {
+            f"epochs.{f.name}": ArraySpec(
+                "int64" if f.name == "t" else "float64",
+                ("epochs", len(layers)) if f.name.startswith("layer_") else ("epochs",),
+                optional=f.name not in ("t", "fun"),
+            )
+            for f in dataclasses.fields(Epochs)
+            if f.name != "layers"
+        }
+    return arrays
 
 
-def restore_layout(saved: Mapping[str, Any]) -> Layout:
-    names = None if saved["names"] is None else tuple(saved["names"])
-    shapes = tuple(map(tuple, saved["shapes"]))
-    return Layout(names, shapes, saved["is_number"], np.dtype(saved["dtype"]), form_of_text(saved.get("form")))
-
-
-def describe_optimizer(optimizer: Optimizer | str) -> dict[str, Any] | str:
-    """Return an optimizer in JSON's types; where its lr is a function of the caller's, only its repr."""
-    if isinstance(optimizer, str) or (callable(optimizer.lr) and not isinstance(optimizer.lr, schedules.Schedule)):
-        return str(optimizer)
-    lr = _describe_schedule(optimizer.lr) if isinstance(optimizer.lr, schedules.Schedule) else optimizer.lr
-    return {
-        "name": type(optimizer).__name__,
-        "semantics": optimizer.semantics,
-        "lr": lr,
-        "hyperparameters": dict(optimizer.hyperparameters),
-    }
-
-
-def restore_optimizer(saved: Mapping[str, Any] | str) -> Optimizer | str:
-    if isinstance(saved, str):
-        return saved
-    lr = _restore_schedule(saved["lr"]) if isinstance(saved["lr"], dict) else saved["lr"]
-    return resolve(saved["name"], lr=lr, semantics=saved["semantics"], **saved["hyperparameters"])
-
-
-def _describe_schedule(schedule: schedules.Schedule) -> dict[str, Any]:
-    fields = {f.name: getattr(schedule, f.name) for f in dataclasses.fields(schedule)}
-    nested = {k: _describe_schedule(v) if isinstance(v, schedules.Schedule) else v for k, v in fields.items()}
-    nested = {k: list(v) if isinstance(v, tuple) else v for k, v in nested.items()}
-    return {"schedule": type(schedule).__name__, **nested}
-
-
-def _restore_schedule(saved: Mapping[str, Any]) -> schedules.Schedule:
-    fields = {k: _restore_schedule(v) if isinstance(v, dict) else v for k, v in saved.items() if k != "schedule"}
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return getattr(schedules, saved["schedule"])(**fields)  # type: ignore[no-any-return]
-
-
-def describe_function(f: Callable[..., Any]) -> dict[str, str]:
-    """Return a function as text: an expression, a problem's name, or else only the name it has in Python."""
-    if isinstance(f, Expression):
-        return {"expression": f.text}
-    if isinstance(f, _Missing):
-        return {"name": f.name}
-    if isinstance(f, Applied):
-        return describe_function(f.f)
-    for name in problems:
-        if problems[name].f is f:
-            return {"problem": name}
-    return {"name": f"{getattr(f, '__module__', '?')}.{getattr(f, '__qualname__', type(f).__name__)}"}
-
-
-def restore_function(saved: Mapping[str, str]) -> Callable[..., Any]:
-    if "expression" in saved:
-        return parse(saved["expression"])
-    if "problem" in saved:
-        return problems[saved["problem"]].f
-    return _Missing(saved["name"])
-
-
-@dataclass(frozen=True)
-class _Missing:
-    """Stands where a loaded run's function would be, and says so when it is called."""
-
-    name: str
-
-    def __call__(self, x: Parameters) -> Any:
-        raise FunctionError(f"the run was loaded without its function {self.name}; use koubai.load(path, f)")
-
-
-@dataclass(frozen=True)
-class Applied:
-    """A function of x alone, made of one that takes more or returns its gradient too: what a run draws."""
-
-    f: Callable[..., Any]
-    args: tuple[Any, ...]
-    has_gradient: bool
-
-    def __call__(self, x: Parameters) -> Any:
-        value = self.f(x, *self.args)
-        return value[0] if self.has_gradient else value
-
-
-def version() -> str:
-    """Return the version of koubai that is installed."""
-    import importlib.metadata  # not at the top: it brings in half of the standard library
-
-    return importlib.metadata.version("koubai")
+def _is_picklable(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever an object of the user's raises
+        return False
+    return True
 
 
 def rows_of(x: Any, layout: Layout) -> FloatArray:

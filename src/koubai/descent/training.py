@@ -24,11 +24,13 @@ import numpy as np
 from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, Settler
+from koubai.descent.checkpoint import Checkpoint, read, taken
 from koubai.descent.feed import Feed, Paid
-from koubai.descent.loop import _Checkpoint, _Descent, _saved_points
+from koubai.descent.files import describe_optimizer, version
+from koubai.descent.loop import _Descent
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import FRAMEWORKS, Optimizer
-from koubai.descent.record import Epochs, Recorder, Status, describe_optimizer, read_archive, version
+from koubai.descent.record import Epochs, Recorder, Status
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.errors import FunctionError, GradientError, GradientWarning, InputError, TraceError, warn
@@ -749,7 +751,7 @@ class Training(_Descent):
         training = cls(
             _Objective(model), layout, model.start.copy(), optimizer, stopping,
             Recorder(layout, record, NUMBERS), None, Feed(source.epoch), plain(seed), options,
-            _Checkpoint.read(checkpoint), why,
+            Checkpoint.of(checkpoint), why,
         )  # fmt: skip
         training.clips = any(optimizer.hyperparameters[name] is not None for name in ("clipvalue", "clipnorm"))
         training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
@@ -1114,19 +1116,22 @@ class Training(_Descent):
     def take_up(self, path: str | os.PathLike[str]) -> None:
         """Go on from where ``path`` was written by the same training. Raises InputError where it was another one."""
         assert self.feed is not None
-        header, arrays = read_archive(path, self.KIND)
+        archive = read(path, self.KIND)
+        header, arrays = archive.header, archive.arrays
         for name, here, there in (
-            ("koubai", version(), header.pop("koubai", version())),
+            ("koubai", version(), archive.koubai),
             ("optimizer", describe_optimizer(self.optimizer), header["optimizer"]),
             ("seed", self.seed, header["seed"]),
-            ("set of parameters", [list(shape) for shape in self.layout.shapes], header["layout"]["shapes"]),
+            ("set of parameters", self.layout.shapes, header["layout"].shapes),
             *((name, self.options.get(name), header["options"].get(name)) for name in header["options"]),
         ):
             if here != there and name != "epochs":
                 raise InputError(f"{str(path)!r} was written with another {name}: {there}, now {here}; start anew")
         if self.epochs < (made := header["feed"]["epoch"]):
             raise InputError(f"{str(path)!r} has {made} epochs behind it, and epochs={self.epochs} is fewer; give more")
-        points = _saved_points(header, arrays)
+        points = taken(archive, self.optimizer)
+        with archive.building():
+            self._fits(header["epochs"], arrays.get("carried"))
         self.before = Progress(*header["before"])
         last, carried = points["last"], arrays.get("carried")
         state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
@@ -1162,6 +1167,17 @@ class Training(_Descent):
         elif not last.is_sample:
             status, message = header["verdict"]
             self.verdict = Verdict(Status[status], message)
+
+    def _fits(self, epochs: Any, carried: FloatArray | None) -> None:
+        """Raise InputError unless what a file says of the epochs and the model's state is that of this model."""
+        rows, _, counted, sums, _ = epochs
+        layers = len(self.model.layers)
+        told = [part for row in rows for part in row[4:] if part is not None] + sums[1:]
+        if len(counted) != self.model.counts or any(len(part) != layers for part in told):
+            raise InputError(f"its epochs are not those of {layers} layers and {self.model.counts} counts")
+        here = self.model.carried
+        if (None if carried is None else carried.shape) != (None if here is None else here.shape):
+            raise InputError("the model carries another state")
 
     def _goes_on(self, path: str | os.PathLike[str], last: Point, header: dict[str, Any]) -> bool:
         """Tell whether a training that had come to its end is to go on, because more epochs are asked for."""

@@ -339,10 +339,11 @@ def _order(text: str, names: set[str]) -> tuple[str, ...]:
             "write x0, x1, … throughout, or x, y, …"
         )
     if numbers and len(numbers) == len(names):
-        missing = set(range(min(numbers[0], 1), numbers[-1])) - set(numbers)
-        if missing:
+        in_order = enumerate(sorted(set(numbers)), min(numbers[0], 1))
+        missing = next((i for i, number in in_order if i != number), None)
+        if missing is not None:
             raise ExpressionError(
-                f"x{numbers[-1]} occurs in {_shorten(text)!r} but x{min(missing)} does not, so the order of x's "
+                f"x{numbers[-1]} occurs in {_shorten(text)!r} but x{missing} does not, so the order of x's "
                 "entries is in doubt; number the variables x0, x1, … (or x1, x2, …) and leave none out"
             )
         if len(set(numbers)) < len(numbers) or names != {f"x{i}" for i in numbers}:

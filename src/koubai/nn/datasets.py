@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from array import array
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from koubai.descent.files import open_regular
 from koubai.errors import InputError, MissingPackageError, UnknownNameError
 from koubai.parameters import FloatArray
 
@@ -140,8 +142,9 @@ def digits(*, images: bool = False) -> tuple[FloatArray, Labels]:
 class Table:
     """A table of numbers with one column told apart, as `read_csv` reads it; ``X, y = table`` unpacks it.
 
-    X: float64, (rows, features); y: whole numbers where every label is one, float64 where they are other numbers; where
-    they are text, the place of each in ``classes``. features, label: the columns' names, None where the file has none.
+    X: float64, (rows, features); y: whole numbers (int64, none is rounded) where every label is one, float64 where they
+    are other numbers; where they are text, the place of each in ``classes``. features, label: the columns' names, None
+    where the file has none.
     classes: the texts in alphabetical order, None where the labels are numbers.
     """
 
@@ -162,19 +165,22 @@ def read_csv(
 
     label: the name of the label's column; the last one if left out. header: whether the first line holds names; if left
     out, it does where none of its cells is a number. Quoted cells, blank lines and a byte order mark are understood.
-    Raises InputError for a cell that is no finite number, naming line and column; for lines of unequal length; for an
-    unknown label, with the nearest name; and where there is no sample or no feature.
+    Raises InputError for a cell that is no finite number, naming line and column; for a whole label beyond 64 bits; for
+    lines of unequal length; for an unknown label, with the nearest name; where there is no sample or no feature; and
+    where the path is that of no file that can be read.
     """
-    shown = repr(str(path))
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        csv.reader([], delimiter=delimiter)
+    except (TypeError, ValueError):
+        raise InputError(f"delimiter must be one character, as in ';', got {delimiter!r}") from None
+    try:
+        with open_regular(path) as opened, io.TextIOWrapper(opened, "utf-8-sig", newline="") as file:
+            shown = repr(str(path))
             reader = csv.reader(file, delimiter=delimiter)
             rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
             return _read_table(rows, shown, label, header)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {shown}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{shown} is not a CSV file in UTF-8: {error}") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{str(path)!r} is not a CSV file in UTF-8: {error}") from None
 
 
 def _read_table(rows: Iterator[Row], shown: str, label: str | None, header: bool | None) -> Table:
@@ -226,8 +232,16 @@ def _read_table(rows: Iterator[Row], shown: str, label: str | None, header: bool
     if not numeric:
         classes, y = np.unique(texts, return_inverse=True)
         return Table(X, y.astype(np.int64), features, named, tuple(map(str, classes)))
-    whole = all(text.lstrip("+-").isdecimal() for text in texts)
-    return Table(X, np.array(texts, dtype=np.float64).astype(np.int64 if whole else np.float64), features, named, None)
+    if not all(text.lstrip("+-").isdecimal() for text in texts):
+        return Table(X, np.array(texts, dtype=np.float64), features, named, None)
+    whole = [int(text) for text in texts]
+    for line, number in zip(lines, whole, strict=True):
+        if not -(2**63) <= number < 2**63:
+            raise InputError(
+                f"{where(line, place)} is {number}, beyond whole numbers of 64 bits; put a letter before such labels, "
+                "to have them read as text"
+            )
+    return Table(X, np.array(whole, dtype=np.int64), features, named, None)
 
 
 def _problem(label: str, numeric: bool) -> str:

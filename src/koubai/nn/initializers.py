@@ -96,8 +96,13 @@ def initializer(init: str | Initializer) -> Initializer:
     return init
 
 
-def draw(init: Initializer, rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int) -> Any:
-    """Return initial weights. Raises InputError where ``init``, somebody's own function, gives no such array."""
+def draw(init: Initializer, rng: np.random.Generator | None, shape: Shape, fan_in: int, fan_out: int) -> Any:
+    """Return initial weights, or, where rng is None, zeros that take no memory: only their shape is asked for.
+
+    Raises InputError where ``init``, somebody's own function, gives no such array.
+    """
+    if rng is None:
+        return np.broadcast_to(0.0, shape)
     weights = np.asarray(init(rng, shape, fan_in, fan_out))
     if weights.shape != shape or weights.dtype.kind not in "fiu" or not np.isfinite(weights).all():
         raise InputError(

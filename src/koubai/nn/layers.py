@@ -180,8 +180,12 @@ class Layer:
         """Return the shape of one sample's output. Raises InputError where an input of this shape can't be taken."""
         return input_shape
 
-    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-        """Return new (params, state) for inputs of this shape."""
+    def initial(self, input_shape: Shape, rng: np.random.Generator | None) -> tuple[Arrays, Arrays]:
+        """Return new (params, state) for inputs of this shape.
+
+        rng is None for koubai's own layers where only the shapes are asked for: then they may be of any size, and take
+        no memory.
+        """
         return {}, {}
 
     def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
@@ -211,7 +215,7 @@ class Layer:
             {
                 name: fitting(given[name], np.shape(value), dtype, f"{self.name}: {name}")
                 if name in given
-                else np.asarray(value, dtype)
+                else np.array(value, dtype)
                 for name, value in arrays.items()
             }
             for given, arrays in zip((self._params, self._state), made, strict=True)
@@ -308,6 +312,11 @@ def _given(value: Any, axes: int, form: str) -> Any:
     if W.ndim != axes:
         raise InputError(f"W must have the form {form}, got shape {W.shape}")
     return W
+
+
+def _filled(value: float, shape: int | Shape) -> Any:
+    """Return an array of equal numbers that takes no memory; `Layer.build` copies it."""
+    return np.broadcast_to(value, shape)
 
 
 def _with_bias(W: Any, b: Any, bias: bool) -> Arrays:
@@ -461,11 +470,11 @@ class Dense(Layer):
             raise InputError(f"{self.name} can't take images of shape {input_shape}; put Flatten() before it")
         return (*input_shape[:-1], self.units)
 
-    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    def initial(self, input_shape: Shape, rng: np.random.Generator | None) -> tuple[Arrays, Arrays]:
         inputs = input_shape[-1]
         params = {"W": draw(self.init, rng, (inputs, self.units), inputs, self.units)}
         if self.bias:
-            params["b"] = np.zeros(self.units)
+            params["b"] = _filled(0.0, self.units)
         return params, {}
 
     def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
@@ -517,12 +526,12 @@ class Conv2D(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return (self.filters, *_place_counts(self.name, input_shape, self.kernel, self.stride, self.padding))
 
-    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    def initial(self, input_shape: Shape, rng: np.random.Generator | None) -> tuple[Arrays, Arrays]:
         shape = (self.filters, input_shape[0], *self.kernel)
         area = math.prod(self.kernel)
         params = {"W": draw(self.init, rng, shape, input_shape[0] * area, self.filters * area)}
         if self.bias:
-            params["b"] = np.zeros(self.filters)
+            params["b"] = _filled(0.0, self.filters)
         return params, {}
 
     def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
@@ -631,7 +640,7 @@ class Embedding(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, self.size)
 
-    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    def initial(self, input_shape: Shape, rng: np.random.Generator | None) -> tuple[Arrays, Arrays]:
         return {"W": draw(self.init, rng, (self.count, self.size), self.count, self.size)}, {}
 
     def check(self, x: Any) -> None:
@@ -711,9 +720,10 @@ class BatchNorm(Layer):
             )
         return input_shape
 
-    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    def initial(self, input_shape: Shape, rng: np.random.Generator | None) -> tuple[Arrays, Arrays]:
         n = input_shape[0]
-        return {"gamma": np.ones(n), "beta": np.zeros(n)}, {"mean": np.zeros(n), "var": np.ones(n)}
+        zeros, ones = _filled(0.0, n), _filled(1.0, n)
+        return {"gamma": ones, "beta": zeros}, {"mean": zeros, "var": ones}
 
     def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
         x = _inward(x)
@@ -762,9 +772,9 @@ class LayerNorm(Layer):
             raise InputError(f"{self.name} takes samples of at least {self.axes or 1} axes, got {input_shape}")
         return input_shape
 
-    def initial(self, input_shape: Shape, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    def initial(self, input_shape: Shape, rng: np.random.Generator | None) -> tuple[Arrays, Arrays]:
         shape = input_shape[-(self.axes or len(input_shape)) :]
-        return {"gamma": np.ones(shape), "beta": np.zeros(shape)}, {}
+        return {"gamma": _filled(1.0, shape), "beta": _filled(0.0, shape)}, {}
 
     def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
         x = _inward(x)

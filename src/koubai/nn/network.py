@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -24,9 +25,23 @@ from koubai.derivatives.nonfinite import GRADIENT
 from koubai.derivatives.paths import Paths
 from koubai.descent.default import AUTO, named
 from koubai.descent.feed import Feed, weight
+from koubai.descent.files import (
+    Archive,
+    ArraySpec,
+    a_flag,
+    a_list,
+    a_mapping,
+    a_number,
+    a_record,
+    a_text,
+    a_whole,
+    one_of,
+    read_archive,
+    write_archive,
+)
 from koubai.descent.loop import _driven
 from koubai.descent.optimizers import Optimizer
-from koubai.descent.record import Run, read_archive, write_archive
+from koubai.descent.record import Run
 from koubai.descent.training import Differences, Epoch, Progress, Training
 from koubai.errors import (
     FallbackWarning,
@@ -701,20 +716,40 @@ class Network:
 
         Raises InputError where the file is not a network, or layers are needed or do not fit.
         """
-        header, arrays = read_archive(path, "network")
+        archive = read_archive(path, "network", _HEADER)
+        header, arrays = archive.header, archive.arrays
+        own = layers is None
         if layers is None:
-            layers = [_remade(one, known_layers, "layers") for one in header["layers"]]
-        loss = _remade(header["loss"], known_losses, "loss") if loss is None else loss
-        network = cls(layers, loss, seed=header["seed"], dtype=header["dtype"], l1=header["l1"], l2=header["l2"]).build(
-            header["input_shape"]
-        )
-        for kind, own in (("params", network.params), ("state", network.state)):
-            saved = {name.removeprefix(f"{kind}."): a for name, a in arrays.items() if name.startswith(f"{kind}.")}
-            if {n: a.shape for n, a in saved.items()} != {n: a.shape for n, a in own.items()}:
-                raise InputError(f"the layers given do not fit {str(path)!r}: it has {sorted(saved)}")
-            for name, value in saved.items():
-                own[name][...] = value
+            layers = [_remade(archive, one, known_layers, "layers") for one in header["layers"]]
+        loss = _remade(archive, header["loss"], known_losses, "loss") if loss is None else loss
+        with archive.building() if own else contextlib.nullcontext():
+            network = cls(layers, loss, seed=header["seed"], dtype=header["dtype"], l1=header["l1"], l2=header["l2"])
+            shapes = {name: array.shape for name, array in arrays.items()}
+            fits = network._has_shapes(header["input_shape"], shapes)
+        if not fits:
+            which = "" if own else " given"
+            raise InputError(f"the layers{which} do not fit {str(path)!r}: it has {', '.join(sorted(shapes))[:200]}")
+        with archive.building():
+            archive.expect({name: _weights(name, shape, header["dtype"]) for name, shape in shapes.items()})
+        network.build(header["input_shape"])
+        for kind, arrays_of in (("params", network.params), ("state", network.state)):
+            arrays_of.update({name: arrays[f"{kind}.{name}"] for name in arrays_of})
         return network
+
+    def _has_shapes(self, input_shape: Sequence[int], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Return whether the arrays of the layers have these shapes, by their names in a file, before any is made."""
+        shape, found = tuple(input_shape), {}
+        for i, layer in enumerate(self.layers):
+            after = tuple(layer.output_shape(shape))
+            own = type(layer).__module__ == known_layers.__name__
+            made = layer.initial(shape, None if own else np.random.default_rng(0))
+            for kind, arrays in zip(("params", "state"), made, strict=True):
+                for name, value in arrays.items():
+                    found[f"{kind}.{i}.{name}"] = np.shape(value)
+                    if shapes.get(f"{kind}.{i}.{name}") != np.shape(value):
+                        return False
+            shape = after
+        return found.keys() == shapes.keys()
 
 
 class _ValueAndGradient:
@@ -786,11 +821,44 @@ def _described(thing: Layer | Loss) -> dict[str, Any]:
     return {"class": type(thing).__name__, "given": given}
 
 
-def _remade(saved: Mapping[str, Any], room: Any, argument: str) -> Any:
+_GIVEN = {  # what koubai's layers and losses are made with
+    **dict.fromkeys(("units", "filters", "count", "axes"), a_whole(1)),
+    **dict.fromkeys(("size", "kernel", "stride", "padding"), lambda value, name: _wholes(value, name)),
+    **dict.fromkeys(("slope", "p", "momentum", "eps", "delta", "label_smoothing"), a_number(0)),
+    **dict.fromkeys(("bias", "approximate"), a_flag),
+    "class_weight": a_list(a_number(0)),
+}
+_CLASS = a_record({"class": a_text, "given": a_mapping(lambda value, name: value)})
+_HEADER = a_record(
+    {
+        "layers": a_list(_CLASS),
+        "loss": _CLASS,
+        "seed": a_whole(0, 2**255),
+        "dtype": one_of("float32", "float64"),
+        "l1": a_number(0),
+        "l2": a_number(0),
+        "input_shape": a_list(a_whole(1)),
+    }
+)
+
+
+def _weights(name: str, shape: tuple[int, ...], dtype: str) -> ArraySpec:
+    """Return what an array of a layer is in a file."""
+    return ArraySpec(dtype, shape, finite=True, least=0.0 if name.endswith(".var") else -math.inf)
+
+
+def _wholes(value: Any, name: str) -> Any:
+    return a_list(a_whole(), 2)(value, name) if isinstance(value, list) else a_whole()(value, name)
+
+
+def _remade(archive: Archive, saved: Mapping[str, Any], room: Any, argument: str) -> Any:
     cls = getattr(room, saved["class"], None) if saved["class"] in room.__all__ else None
-    if cls is None:
+    if not isinstance(cls, type) or not issubclass(cls, Layer | Loss):
         raise InputError(f"{saved['class']} is a class of your own: give {argument}= to load it")
-    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in saved["given"].items()})
+    with archive.building():
+        known = {name: _GIVEN[name] for name in inspect.signature(cls.__init__).parameters if name in _GIVEN}
+        given = a_record({}, may=known)(saved["given"], f"{argument}: {saved['class']}")
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
 # -- where batches come from ------------------------------------------------------------------------------------------

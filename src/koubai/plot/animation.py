@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from koubai.descent.record import Run, replacing, rows_of
+from koubai.descent.files import replacing
+from koubai.descent.record import Run, rows_of
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, flatten
 from koubai.plot.descent import path_1d, path_2d
@@ -74,7 +75,7 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
         for artist in (line, point, ax.title):
             ax.draw_artist(artist)
         frames.append(picture().quantize(palette=last, dither=Image.Dither.NONE))
-    with replacing(target) as temporary, open(temporary, "wb") as file:
+    with replacing(target) as file:
         pauses = [PAUSE] * len(frames) + [LAST]
         frames[0].save(file, "GIF", save_all=True, append_images=[*frames[1:], last], duration=pauses, loop=0)
     return target
