@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import errno
+import gc
 import math
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -706,3 +708,19 @@ def test_the_warning_can_be_an_error_and_still_comes_once():
             raise AssertionError
         assert library.available() is False
         """)
+
+
+def test_a_linker_serves_so_many_libraries_and_then_goes_with_them(monkeypatch):
+    """LLVM keeps something of every library that a linker ever had."""
+    monkeypatch.setenv("KOUBAI_CACHE", "off")
+    monkeypatch.setattr(library, "_LINKED", 4)
+    library.clear()
+    made = [
+        library.load(f"linker {k}", lambda: "define double @f(double %x) {\n  ret double %x\n}\n") for k in range(12)
+    ]
+    linkers = [weakref.ref(one.code[0]) for one in made]
+    assert 3 <= len({id(linker()) for linker in linkers}) <= 4
+    library.clear()
+    del made
+    gc.collect()
+    assert sum(linker() is not None for linker in linkers) <= 4  # the one in use

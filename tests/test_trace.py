@@ -3,12 +3,13 @@
 import gc
 import math
 import types
+import weakref
 
 import numpy as np
 import pytest
 from scipy import special
 
-from koubai.derivatives.gradient import hvp, value_and_grad
+from koubai.derivatives.gradient import grad, hessian, hvp, value_and_grad
 from koubai.errors import CompileError, FunctionError, TraceError
 from koubai.graph.call import trace
 from koubai.graph.ops import Op
@@ -764,3 +765,15 @@ def test_lines_of_typed_text_are_numbered_without_a_file():
     exec(compile("def f(x):\n    y = x * x\n    return np.sum(y)\n", "<typed>", "exec"), names)
     assert "y = x * x" in (source := trace(names["f"], np.ones(2)).source())
     assert "# line 2" in source
+
+
+def test_code_that_is_gone_is_forgotten():
+    """Tracing holds no function of the user's once nothing else does."""
+    space, codes = {"np": np}, []
+    for k in range(50):
+        exec(f"def f(x):\n    y = np.cosh({k}.5 * x)\n    return np.sum(y)", space)
+        grad(space["f"])(np.ones(3))
+        hessian(space["f"])(np.ones(3))
+        codes.append(weakref.ref(space.pop("f").__code__))
+    gc.collect()
+    assert not [code for code in codes if code() is not None]

@@ -26,8 +26,8 @@ from koubai.errors import CompileError, CompileWarning, warn
 
 __all__ = ["Library", "available", "clear", "has_fma", "load", "processors"]
 
-# Libraries kept in memory. One takes about 15 kB.
-MEMORY_LIMIT = 1024
+# Libraries kept in memory. One takes about 25 kB.
+MEMORY_LIMIT = 256
 # Bytes on disk; the sweep goes down to three quarters of them, so that the next one is far off.
 DISK_LIMIT = 256 * 2**20
 
@@ -125,7 +125,6 @@ class _Compiler:
 
     llvm: Any
     target: Any
-    jit: Any
     fma: bool
     lock: Any  # llvmlite takes it for every call
     identity: bytes
@@ -176,6 +175,7 @@ def _compiler() -> _Compiler:
 
 
 def _start() -> _Compiler:
+    global _linker
     llvm: Any = importlib.import_module("llvmlite.binding")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -185,14 +185,12 @@ def _start() -> _Compiler:
     features = llvm.get_host_cpu_features()
     flags = features.flatten()
     target = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=flags, opt=2, jit=True)
-    # LLVM's own choice of linker: the newer one, but not yet on Windows.
-    jit = llvm.create_lljit_compiler(target, use_jit_link=sys.platform != "win32", suppress_errors=True)
+    _linker = _new_linker(llvm, target)
     llvmlite = importlib.import_module("llvmlite").__version__
     fields = (sys.modules["koubai"].__version__, _sources(), llvmlite, llvm.llvm_version_info, triple, cpu, flags)
     return _Compiler(
         llvm,
         target,
-        jit,
         # Every 64-bit ARM multiplies and adds in one rounding; there it is no feature with a name.
         fma=features.get("fma", False) or triple.startswith(("aarch64", "arm64")),
         lock=getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext()),
@@ -255,15 +253,33 @@ def _explain(message: str, text: str) -> str:
     return f"LLVM refuses the code; {_FAULT}\n{message.strip()}\n{listing}"
 
 
+# A linker of LLVM's keeps 10 kB of every library that it ever had; with the last one in use they go with the linker.
+_LINKED = 64  # libraries that a linker gets; the next one costs 1 ms
 _numbers = itertools.count()  # names of LLVM's libraries, none used twice
+_linker: Any = None
+
+
+def _new_linker(llvm: Any, target: Any) -> Any:
+    # LLVM's own choice: the newer kind, but not yet on Windows
+    return llvm.create_lljit_compiler(target, use_jit_link=sys.platform != "win32", suppress_errors=True)
+
+
+def _linker_for(compiler: _Compiler, number: int) -> Any:
+    global _linker
+    with compiler.lock:
+        if number and not number % _LINKED:
+            _linker = _new_linker(compiler.llvm, compiler.target)
+        return _linker
 
 
 def _link(compiler: _Compiler, origin: Literal["compiled", "disk"], names: list[str], code: bytes) -> Library:
     builder = compiler.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
     for name in names:
         builder.export_symbol(name)
-    tracker = builder.link(compiler.jit, f"koubai{next(_numbers)}")
-    return Library(origin, {name: tracker[name] for name in names}, tracker)
+    number = next(_numbers)
+    linker = _linker_for(compiler, number)
+    tracker = builder.link(linker, f"koubai{number}")
+    return Library(origin, {name: tracker[name] for name in names}, (linker, tracker))  # freed from the end
 
 
 # Fork: a child must not inherit a lock that another thread of its parent held.

@@ -26,6 +26,7 @@ import os
 import sys
 import sysconfig
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType
@@ -182,11 +183,11 @@ def _stores(code: CodeType) -> dict[int, str]:
     }
 
 
-# Whose is this code? By identity, since hashing a code object reads all of it; held, so that none takes another's
-# identity
+# Whose is this code? By identity, since hashing a code object reads all of it, and until the code is gone
 _owners: dict[int, int] = {}
-_seen: list[CodeType] = []
-_places: dict[tuple[int, int], Where] = {}  # by the code's identity and the offset: one object for all nodes made there
+_seen: dict[int, weakref.ref[CodeType]] = {}
+# By the code's identity and the offset: one object for all nodes made there while something is traced
+_places: dict[tuple[int, int], Where] = {}
 _USER, _INSIDE, _LIBRARY, _CALLER = range(4)
 _STDLIB = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")})
 
@@ -207,9 +208,15 @@ def _owner(frame: FrameType) -> int:
             owner = _INSIDE
         else:
             owner = _LIBRARY if is_library(code.co_filename) else _USER
+        _seen[id(code)] = weakref.ref(code, functools.partial(_gone, id(code)))
         _owners[id(code)] = owner
-        _seen.append(code)
     return owner
+
+
+def _gone(identity: int, reference: Any) -> None:
+    """Forget a code before another one takes its identity."""
+    _owners.pop(identity, None)
+    _seen.pop(identity, None)
 
 
 def user_frame(depth: int = 1) -> Where:
@@ -622,7 +629,7 @@ def run_nodes(graph: Graph, args: Sequence[Any]) -> list[Any]:
 # --- shapes and dtypes without numbers
 _dtypes: dict[Any, np.dtype[Any]] = {}
 _inferred: dict[Any, tuple[Shape, np.dtype[Any]]] = {}  # so that the same is not worked out twice
-_INFERRED = 10_000  # of them are kept
+_INFERRED = 2_000  # of them are kept, in 1 MB
 
 
 def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> np.dtype[Any]:
@@ -747,6 +754,8 @@ class _Running:
         self.quiet.__exit__(None, None, None)
         _active.trace = self.outer
         self.trace.closed = True
+        if self.outer is None:
+            _places.clear()  # it holds the user's code
 
 
 class Trace:
