@@ -47,6 +47,7 @@ import torch  # noqa: E402
 from peers import FUNCTIONS, GTOL, MAX_STEPS, RATES, STARTS, jax_descent  # noqa: E402
 
 import koubai as kb  # noqa: E402
+from koubai.descent.searching import Searching  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 torch.set_default_dtype(torch.float64)
@@ -222,7 +223,65 @@ def warm_calls() -> Iterator[Row]:
             yield Row.of(table, f"{steps} steps", taken, ["jax"], required, f"koubai: {run.executor}")
 
 
-# -- 4: many parameters -----------------------------------------------------------------------------------------------
+# -- 4: fits, beside SciPy --------------------------------------------------------------------------------------------
+
+FITS = Path(__file__).resolve().parents[2] / "shared" / "fits.py"  # eight fits as people write them, if they are there
+
+
+def in_the_loop() -> Iterator[Row]:
+    """Time what machine code does of a warm descent: all steps of L-BFGS, searches and f included."""
+    table, f, x0 = "a descent by L-BFGS in its loop", FUNCTIONS["rosenbrock"], np.array(STARTS["rosenbrock"])
+    taken: list[float] = []
+    run_loop = Searching._run
+
+    def timed(self: Searching) -> int:
+        start = time.perf_counter()
+        why = run_loop(self)
+        taken.append(time.perf_counter() - start)
+        return why
+
+    optimizer = kb.LBFGS()
+    for _ in range(40):  # machine code makes the steps when Python has made some hundreds
+        run = kb.minimize(f, x0, optimizer)
+    Searching._run = timed  # type: ignore[method-assign]
+    sums = []
+    for _ in range(300):
+        taken.clear()
+        run = kb.minimize(f, x0, optimizer)
+        sums.append(sum(taken))
+    Searching._run = run_loop  # type: ignore[method-assign]
+    note = f"koubai: {run.executor}, {run.nit} steps, {run.njev} evaluations"
+    yield Row(table, "rosenbrock, 2-D", {"koubai": statistics.median(sums)}, required=25e-6, note=note)
+
+
+def fits() -> Iterator[Row]:
+    """Time whole calls on the eight fits: warm, with koubai's gradient in both; cold, with SciPy's own differences."""
+    if not FITS.is_file():
+        return
+    space: dict[str, Any] = {"__name__": "fits"}
+    exec(FITS.read_text(), space)
+    own, theirs = "koubai", "SciPy L-BFGS-B"
+    for name, (f, start, *_) in space["FITS"].items():
+        x0, gradient = np.array(start, float), kb.value_and_grad(f)
+        calls = {
+            own: partial(kb.minimize, f, x0, "lbfgs"),
+            theirs: partial(scipy.optimize.minimize, gradient, x0, jac=True, method="L-BFGS-B"),
+        }
+        for _ in range(20):
+            run = calls[own]()
+        note = f"koubai: {run.executor}, {run.njev} gradients, SciPy {calls[theirs]().njev}"
+        taken = take_turns(calls, 9, burst=0.05, clock=time.thread_time)
+        yield Row.of("fits by L-BFGS, warm, koubai's gradient in both", name, taken, [theirs], 3.0, note)
+        cold: dict[str, list[float]] = {own: [], theirs: []}
+        for _ in range(COLD):
+            fresh = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+            gc.collect()
+            cold[own].append(clocked(partial(kb.minimize, fresh, x0, "lbfgs"))[0][1])
+            cold[theirs].append(clocked(partial(scipy.optimize.minimize, f, x0, method="L-BFGS-B"))[0][1])
+        yield Row.of("fits by L-BFGS, cold, SciPy's own differences", name, cold, [theirs], 1.0, note)
+
+
+# -- 5: many parameters -----------------------------------------------------------------------------------------------
 
 
 def chained(x: Any) -> Any:
@@ -262,7 +321,7 @@ def history_of_many() -> Iterator[Row]:
         yield Row(table, f"{steps} steps", {"koubai": size}, required=200.0, unit="MB", note=f"{len(history)} rows")
 
 
-# -- 5: time to target -----------------------------------------------------------------------------------------------
+# -- 6: time to target -----------------------------------------------------------------------------------------------
 
 
 class Reached(Exception):
@@ -480,7 +539,7 @@ def to_target() -> list[dict[str, Any]]:
     return rows
 
 
-# -- 6: performance profiles -----------------------------------------------------------------------------------------
+# -- 7: performance profiles -----------------------------------------------------------------------------------------
 
 
 def ratios(rows: list[dict[str, Any]], panel: str, cost: str) -> dict[str, np.ndarray]:
@@ -569,7 +628,7 @@ def main() -> None:
     where["versions"]["scipy"] = metadata.version("scipy")
     print(headline(where))
     rows: list[Row | Mapping[str, Any]] = []
-    for table in (updates, cold_starts, warm_calls, many_parameters, history_of_many):
+    for table in (updates, cold_starts, warm_calls, in_the_loop, fits, many_parameters, history_of_many):
         for row in table():
             if not rows or rows[-1].table != row.table:
                 print(f"\n{row.table}", flush=True)

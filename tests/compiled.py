@@ -3,13 +3,14 @@
 Regenerate with ``python tests/compiled.py``.
 """
 
+import contextlib
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
 import koubai as kb
-from koubai.descent import program
+from koubai.descent import program, searching
 from koubai.descent.fused import Fused
 from koubai.descent.many import descend_many
 from koubai.errors import TraceError
@@ -25,7 +26,8 @@ HEAD = """# What runs in machine code
 Every update rule is one function of NumPy text (`koubai/descent/rules.py`). The same text is traced and compiled:
 
 - *descent*: `minimize` runs value, gradient, update, history and the tests for stopping as one loop (the first 2000
-  steps of a few numbers in Python, which costs no compiling);
+  steps of a few numbers in Python, which costs no compiling); searches along a line have a text of their own
+  (`koubai/descent/searches.py`) for up to 64 parameters, and go through f's operations as a table of NumPy's loops;
 - *many*: the same loop for many starts side by side; where the step depends on the point and the state alone, a
   block of starts (32 or 16) that has come to rest, to the last bit, is not stepped further;
 - *update*: `optimizer.update(params, grads)` is one pass over memory, for arrays of any size, after a look at all
@@ -39,7 +41,10 @@ def quadratic(x):
 
 
 def descent(name: str) -> str:
-    with mock.patch.object(choose, "NATIVE_FROM", 0), mock.patch.object(program, "NATIVE_FROM", 0):
+    at_once = [(choose, "NATIVE_FROM"), (program, "NATIVE_FROM"), (searching, "MACHINE_FROM"), (searching, "ASKED_FOR")]
+    with contextlib.ExitStack() as stack:
+        for module, name_of in at_once:
+            stack.enter_context(mock.patch.object(module, name_of, 0))
         run = kb.minimize(quadratic, [1.0, 2.0], kb.optimizers.resolve(name), max_steps=2000, gtol=0.0)
     return "yes" if run.executor == "native" else run.executor_reason
 

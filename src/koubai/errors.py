@@ -163,12 +163,12 @@ def called(ask: Callable[[], _T]) -> _T:
     It meets the caller's np.errstate. Warnings of its arithmetic are not shown: koubai chose the point. Should it raise
     one, as the caller wants warnings to be errors, it is asked again without.
     """
-    if _outside.state is None:
-        return ask()
-    filters = _filters()
+    filters, state = _filters(), _outside.state
     before = _outside.filters, _outside.silent
-    _outside.state.__exit__(None, None, None)
-    _outside.state, _outside.filters, _outside.silent = None, filters, False
+    if state is not None:
+        state.__exit__(None, None, None)
+        _outside.state = None
+    _outside.filters, _outside.silent = filters, False
     filters.insert(0, _SILENCE)  # not by `warnings`, which would forget what has been shown once
     try:
         return ask()
@@ -183,7 +183,8 @@ def called(ask: Callable[[], _T]) -> _T:
         elif _SILENCE in filters:  # f has put in some of its own, or all are gone
             filters.remove(_SILENCE)
         _outside.filters, _outside.silent = before
-        _hush()
+        if state is not None:
+            _hush()
 
 
 class KoubaiError(Exception):
@@ -229,8 +230,10 @@ class FunctionError(KoubaiError, ValueError):
 
 class TraceError(KoubaiError):
     """The function can't be traced. `reason` and `fix` are sentences; `file` and `line` say where in the user's
-    code.
+    code; `lost` tells whether it was traced, and a derivative that it has is lost in the graph.
     """
+
+    lost: bool = False
 
     def __init__(self, reason: str, fix: str, file: str | None = None, line: int | None = None) -> None:
         where = f"{file}:{line}: " if file else ""

@@ -196,7 +196,9 @@ def _check_bend(line: _Line, bend: float, where: str, looks: _Looks) -> None:
         far, near = ((line.at(t) + line.at(-t) - 2 * f0) / t**2 for t in (3 * _TREND, _TREND))
         noise = 4 * line.noise / _TREND**2
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), noise)
-        if not steady or not abs(near - bend) > max(3 * abs(near - far), 0.02 * abs(near), 10 * noise):
+        best = near + (near - far) / 8 if looks.doubtful else near  # but for t⁴, if f is smooth
+        share, rest = (0.3, 1e-3) if looks.doubtful else (3.0, 0.02)
+        if not steady or not abs(best - bend) > max(share * abs(near - far), rest * abs(near), 10 * noise):
             return
         followed = line.follows(near - bend, 2, unseen=not looks.doubtful)
         if not followed or (looks.doubtful and line.jumps(_TREND * near)):
@@ -414,6 +416,11 @@ class _Looks(NamedTuple):
 
     def refusal(self, where: str, slope: float, trend: float, what: str = "slope") -> TraceError:
         """Return the error for a graph that does not follow f, at the user's line where the derivative is lost."""
+        error = self._refusal(where, slope, trend, what)
+        error.lost = True
+        return error
+
+    def _refusal(self, where: str, slope: float, trend: float, what: str) -> TraceError:
         told = f"its {what} over a step of 1% is {trend:.6g}, and not {slope:.6g}: the derivative is lost"
         fix = "compute with the value of x itself, in NumPy's functions"
         exact = [guard for guard in self.guards if type(guard.expected) is not bool]

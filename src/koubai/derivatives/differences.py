@@ -536,14 +536,17 @@ class _Sampler:
         flat = points.ravel()
         # the outermost points and two of the innermost: a branch on the whole array can't agree with all of them
         spots = sorted({int(flat.argmin()), int(flat.argmax()), flat.size - 1, flat.size - columns.size})
-        where = [columns[k % columns.size] for k in spots]
-        single = np.array(
-            called(lambda: [self._value(i, s, forgiving) for i, s in zip(where, flat[spots].tolist(), strict=True)])
-        )
-        try:
+
+        def ask() -> tuple[Array, Any]:
+            single = np.array([self._value(columns[k % columns.size], flat[k], forgiving) for k in spots])
             self.nfev += 1
-            values = np.asarray(called(lambda: self.f(flat.copy())))
-        except Exception:  # f was promised numbers, so whatever it says to an array does not count
+            try:
+                return single, np.asarray(self.f(flat.copy()))
+            except Exception:  # f was promised numbers, so whatever it says to an array does not count
+                return single, None
+
+        single, values = called(ask)
+        if values is None:
             self.takes_arrays = False
             return None
         if values.shape != flat.shape or values.dtype.kind not in "fiu":
@@ -559,7 +562,7 @@ class _Sampler:
         if not self.takes_arrays:
             return None
         self.nfev += flat.size - 1  # the call itself is counted
-        return values.reshape(points.shape)
+        return np.asarray(values.reshape(points.shape))
 
     def _value(self, i: int, s: float, forgiving: bool) -> float:
         point = self._point(i, s)

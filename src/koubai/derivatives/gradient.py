@@ -71,6 +71,7 @@ class Differentiated:
         self._differences = 0
         self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self.last: Path | None = None  # the traced path that was used last
+        self.first: float | None = None  # what f itself gave, if it was asked right before the first call
         self._refused = method not in ("auto", "backprop")
         self.__name__ = self._paths.name
         self.__doc__ = getattr(f, "__doc__", None)
@@ -93,7 +94,7 @@ class Differentiated:
         if self._refused:
             return self._by_differences(args, kwargs)
         if self.last is None and not kwargs and current_trace() is None:
-            found = self._paths.found_again(args)
+            found = self._paths.found_again(args, self.first)
             if found is not None:
                 answer, self.last = found
                 self._direct = self.last.direct
@@ -372,6 +373,7 @@ class _Higher:
         self.name = getattr(f, "__name__", "f")
         self.__name__ = f"{what}_{self.name}"
         self._refused = method not in ("auto", "backprop")
+        self._lost = False  # is the gradient's graph no better than that of second derivatives?
         self._gradient = Differentiated(f, argnums, "backprop")
 
     def take(
@@ -393,11 +395,12 @@ class _Higher:
                 if self.method == "backprop":
                     raise
                 self._refused, refused = True, error
+                self._lost = isinstance(error, TraceError) and error.lost
         alone = _Alone.of(self.f, args, kwargs, _position(self.number, args))
         if refused is not None:
             refuse_random(lambda: outputs_of(alone.f(alone.layout.copy(alone.x))), self.name)
         try:
-            slopes = self._slopes(alone, args, kwargs) if self.method == "auto" else None
+            slopes = self._slopes(alone, args, kwargs) if self.method == "auto" and not self._lost else None
             found = by_differences(alone, "adaptive" if self.method == "auto" else self.method, slopes)
         except Exception:
             if refused is not None:

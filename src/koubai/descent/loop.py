@@ -44,6 +44,7 @@ from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite
 
 if TYPE_CHECKING:
     from koubai.descent.program import Engine
+    from koubai.descent.searching import Searching
 
 __all__ = ["iterate", "minimize", "resume"]
 
@@ -226,6 +227,7 @@ class _Descent:
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
     settled: bool = field(default=True, init=False)  # False while a step is on its way
+    is_lost: bool = field(default=False, init=False)  # did the last step lead to a point that is not finite?
     aside: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
     looped: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
     native: int = field(default=0, init=False)  # of these, in machine code
@@ -306,6 +308,7 @@ class _Descent:
             self._arrive(first or self._first())
             yield self.point, self.lr
         engine = self._engine() if in_legs and self.verdict is None else None
+        searching = None if self.verdict is not None else self._searching()
         while self.verdict is None:
             if self.checkpoint is not None and self.checkpoint.is_due():
                 self.save()
@@ -313,14 +316,45 @@ class _Descent:
                 yield self.point, self.lr
                 continue
             self.settled = False
-            after, state = self._next()
-            if not after.is_finite:
-                self.verdict = self._advised(self._nonfinite(after), after)
+            if searching is not None and self.objective.program is not None:
+                searching.advance(in_legs)
+            else:
+                self.reach(*self._next())
+            if self.is_lost:
                 return
-            self.state = state
-            self._arrive(after)
             self.settled = True
             yield self.point, self.lr
+
+    def _searching(self) -> Searching | None:
+        if not self._searches:
+            return None
+        from koubai.descent.searching import Searching
+
+        found = Searching.of(self)
+        if found is not None:
+            self.reason = f"{type(self.optimizer).__name__} evaluates f itself, in a loop of its own"
+        return found
+
+    def reach(self, after: Point, state: State) -> None:
+        """Take the point that a step has led to, if it is a good one, with the state after it."""
+        self.is_lost = not after.is_finite
+        if self.is_lost:
+            self.verdict = self._advised(self._nonfinite(after), after)
+        else:
+            self.state = state
+            self._arrive(after)
+
+    def rates(self, end: int) -> tuple[Any, int]:
+        """Return the rates of the updates after point.t, …, end, and how many of these points can be reached."""
+        if not callable(self.optimizer.lr):
+            return self.lr, end
+        rates = [self.lr]
+        for t in range(self.point.t + 1, end + 1):
+            try:
+                rates.append(self.optimizer.rate(t, self.memory or ()))
+            except Exception:  # the schedule's fault comes up where it belongs, when the step is reached
+                return np.array(rates), t - 1
+        return np.array(rates), end
 
     def _engine(self) -> Engine | None:
         from koubai.descent.program import Engine  # machine code is loaded by the first descent that may need it
@@ -359,7 +393,7 @@ class _Descent:
         verdict = self.stopping.above_the_best(point, self.best)
         if verdict is None:
             return None
-        self.best = self._evaluate(self.best.t, self.best.x)  # what f reads may have changed since
+        self.best = self.evaluate(self.best.t, self.best.x)  # what f reads may have changed since
         return self.stopping.above_the_best(point, self.best)
 
     def _advised(self, verdict: Verdict, end: Point) -> Verdict:
@@ -394,7 +428,7 @@ class _Descent:
         """Make one update; return the new point, evaluated, and the optimizer's state after it."""
         point = self.point
         if self.feed is None and self._searches and self.objective.has_changed(point.x):
-            again = self._evaluate(point.t, point.x)  # a search compares f there with f here
+            again = self.evaluate(point.t, point.x)  # a search compares f there with f here
             point = again if again.is_finite else point
         trials: list[Point] = []  # the points that a line search evaluates on its way
         with quiet():
@@ -415,7 +449,7 @@ class _Descent:
         ) is not None:
             after = found
         else:
-            after = self._evaluate(point.t + 1, x)
+            after = self.evaluate(point.t + 1, x)
         return (replace(after, projected=True) if projected else after), state
 
     @property
@@ -434,12 +468,12 @@ class _Descent:
                     return whole
             batch = feed.draw() or ()
         self.objective.batch = batch
-        point = replace(self._evaluate(t, x), is_sample=True)
+        point = replace(self.evaluate(t, x), is_sample=True)
         if point.is_finite:
             feed.sums.add(weight(batch), point.fun, point.g)
         return point
 
-    def _evaluate(self, t: int, x: FloatArray) -> Point:
+    def evaluate(self, t: int, x: FloatArray) -> Point:
         """Evaluate f and the gradient at ``x``, unless x itself is not finite."""
         if is_finite(x):
             return self.objective.evaluate(t, x)
@@ -447,7 +481,7 @@ class _Descent:
 
     def _trial(self, trials: list[Point], t: int, x: FloatArray) -> tuple[float, FloatArray]:
         """Evaluate a point for a line search. It may be the best one even if the search goes on to another."""
-        trial = self._evaluate(t, x if self.bounds is None else self.bounds.project(x))
+        trial = self.evaluate(t, x if self.bounds is None else self.bounds.project(x))
         trials.append(trial)
         if self.feed is None and trial.is_finite and trial.fun < self.best.fun:
             self.best = trial

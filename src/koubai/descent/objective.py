@@ -221,8 +221,11 @@ class Objective:
         """Return f and its gradient from the traced program, or None where differences have to do."""
         if self.program is None:
             return None
-        if t == 0 and not np.isfinite(fun := self.value(x)):  # tracing can't be checked where f has no value
-            return fun, np.full_like(x, np.nan)
+        if t == 0:
+            fun = self.value(x)
+            if not np.isfinite(fun):  # tracing can't be checked where f has no value
+                return fun, np.full_like(x, np.nan)
+            self.program.first = float(fun)
         before = self.program.nfev
         try:
             fun, g = self.program(self.layout.view(x), *self.batch)  # which writes into no argument

@@ -198,6 +198,10 @@ class _Group:
             begin += size
 
 
+# what an optimizer without settings of its own is made of, by its class and the semantics
+_CONFIGURED: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
 class Optimizer:
     """An update rule with its hyperparameters.
 
@@ -235,8 +239,20 @@ class Optimizer:
                 there = " or ".join(map(repr, frameworks))
                 raise InputError(f"{self._semantics} has no {type(self).__name__}; use semantics={there}")
             raise UnknownNameError("semantics", self._semantics, frameworks)
-        self._configure(_defaults(self.name, self._semantics)["lr"] if lr is None else lr, hyperparameters)
+        if lr is None and not hyperparameters:
+            self._take_defaults()
+        else:
+            self._configure(_defaults(self.name, self._semantics)["lr"] if lr is None else lr, hyperparameters)
         self._forget()
+
+    def _take_defaults(self) -> None:
+        """Set every hyperparameter to its default, which is checked once for all."""
+        known = _CONFIGURED.setdefault(type(self), {})
+        if self._semantics not in known:
+            before = set(self.__dict__)
+            self._configure(_defaults(self.name, self._semantics)["lr"], {})
+            known[self._semantics] = {name: value for name, value in self.__dict__.items() if name not in before}
+        self.__dict__.update(known[self._semantics], _plans={})
 
     def _configure(self, lr: Rate, hyperparameters: Mapping[str, Any]) -> None:
         """Check every hyperparameter, then set them all."""

@@ -26,7 +26,7 @@ from koubai.graph.formula import traced
 from koubai.graph.trace import CONSTANT, Graph, run_nodes
 from koubai.parameters import FloatArray, Layout
 
-__all__ = ["Engine", "descent_graphs"]
+__all__ = ["Engine", "descent_graphs", "limits"]
 
 
 COMPARED = 2**16  # bytes of what f takes after x, up to which two descents are compared by it
@@ -262,7 +262,7 @@ class _Loops:
         return loops
 
 
-def _limits(stopping: Stopping) -> FloatArray:
+def limits(stopping: Stopping) -> FloatArray:
     """Return what the loop is to ask of each step, in `Leg.numbers`."""
     start, numbers = stopping.start, np.zeros(descents.NUMBERS)
     x = start.x.astype(np.float64)
@@ -288,7 +288,7 @@ class _Leg:
         self.parts = loops.parts
         self.memory = loops.memory()
         self.there: Point | None = None  # the point whose x, g and state the memory holds
-        self.limits = _limits(descent.stopping)
+        self.limits = limits(descent.stopping)
         if (bounds := descent.bounds) is not None:
             self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
 
@@ -361,25 +361,12 @@ class _Leg:
         counts[descents.BEST_T] = -1
         memory.bind(rows, rates)
 
-    def _rates(self, end: int) -> tuple[Any, int]:
-        """Return the rates of the updates after point.t, …, end, and how many of these points can be reached."""
-        descent = self.descent
-        if not callable(descent.optimizer.lr):
-            return descent.lr, end
-        rates = [descent.lr]
-        for t in range(descent.point.t + 1, end + 1):
-            try:
-                rates.append(descent.optimizer.rate(t, descent.memory))
-            except Exception:  # the schedule's fault comes up where it belongs, when the step is reached
-                return np.array(rates), t - 1
-        return np.array(rates), end
-
     def run(self, end: int) -> tuple[int, int]:
         """Make steps up to ``end`` and record them; return how many, and why no more."""
         descent, memory = self.descent, self.memory
         before = descent.point
         end, mask, rows = descent.recorder.reserve(before.t, end)
-        rates, end = self._rates(end)
+        rates, end = descent.rates(end)
         if end == before.t:
             return 0, REMARKABLE
         self._load(end, rates, rows, mask)

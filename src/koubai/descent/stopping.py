@@ -323,13 +323,25 @@ class Stopping:
         self.in_noise = self.in_noise + 1 if self.limit < point.grad_norm <= point.error else 0
         self.travelled += step
         if step > 0:
-            change = point.g - previous.g
-            self.bend = norm(change) / step
-            self.curve = float(np.dot((point.x - previous.x) / step, change / step))
+            self._bend(previous, point, step)
         if not self.unchanged and point.fun <= self.near_start:
             slope = norm(point.g - previous.g) / step
             if self.steepest < slope < math.inf:
                 self.steepest = slope
+
+    def _bend(self, previous: Point, point: Point, step: float) -> None:
+        change = point.g - previous.g
+        self.bend = norm(change) / step
+        self.curve = float(np.dot((point.x - previous.x) / step, change / step))
+
+    def pass_by(self, previous: Point, point: Point, travelled: float, steepest: float) -> None:
+        """Go on to ``point``, where a loop came to that asked the rules for stopping of every step on its way.
+
+        previous: the point before it; travelled, steepest: as they are there.
+        """
+        self.previous, self.last, self.unchanged, self.in_noise = previous, point, 0, 0
+        self.travelled, self.steepest = travelled, steepest
+        self._bend(previous, point, norm(point.x - previous.x))
 
     @property
     def near_start(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
-from koubai.errors import FunctionError, InputError, KoubaiError, TraceError, called, quiet
+from koubai.errors import FunctionError, InputError, KoubaiError, TraceError, called
 from koubai.graph.environment import Environment
 from koubai.graph.functions import array, holds_traced
 from koubai.graph.ops import apply
@@ -227,8 +227,7 @@ def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recor
     aloud = True
     while True:
         try:
-            with quiet():
-                return called(lambda: _record_once(f, leaves, scalar, writable, aloud))  # noqa: B023 called at once
+            return called(lambda: _record_once(f, leaves, scalar, writable, aloud))  # noqa: B023 called at once
         except OutsideWrite as write:
             writable[id(write.array)] = write.array
         except _OwnArithmetic:

@@ -876,6 +876,11 @@ class Environment:
         """Was nothing read that can change, but the functions themselves?"""
         return self.only_names and not self.names
 
+    @property
+    def may_look_at_errors(self) -> bool:
+        """May what the function does depend on np.errstate, or on filters of warnings?"""
+        return self.handles or self._trace.unwatched is not None
+
     def close(self) -> None:
         """Forget what only the tracing needed."""
         for kept in (self._mirrors, self._originals, self._globals, self._fetched, self._settled):

@@ -1,0 +1,659 @@
+"""The descents that search along a line, number by number: what `koubai.descent.rules` says of them in arrays.
+
+Each is a generator that makes step after step, asks for f and its gradient at the points it tries, and keeps the record
+of the steps at which no rule for stopping can hold; at any other one it returns. Python runs this text as well as
+machine code made of it (`koubai.execute.scalar_code`), to the same bits: the order of each sum is written down.
+
+Places 0 to 3 of ``xs``, ``gs`` and ``trials`` hold points along the direction: 0 the one the step begins at, 1 to 3
+those tried; a row of ``trials`` is (how far it is, f, slope).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from typing import Any, TypeAlias
+
+from koubai.execute.scalar_code import Integers, Matrix, Vector
+
+__all__ = ["barzilai_borwein", "conjugate_gradient", "gradient_descent", "lbfgs"]
+
+Asked: TypeAlias = Any  # (x, where the gradient goes); f is the answer
+
+# In ``numbers``. The first line is given; the second one is f and its norm at the point, the least f so far and its
+# norm, the length of the path and its steepest curvature; the third line are the optimizer's.
+TARGET, GTOL, FTOL, XTOL, F_LIMIT, X2_LIMIT, NEAR = 0, 1, 2, 3, 4, 5, 6
+FUN, NORM, BEST, BEST_NORM, TRAVELLED, STEEPEST = 7, 8, 9, 10, 11, 12
+C1, C2, LR_MIN, LR_MAX = 13, 14, 15, 16
+NUMBERS = 17
+# In ``counts``: steps made, then at first, then at last; 1 where each has a rate of its own; the bits that the step of
+# a row has not; rows written; the step of the best point (-1: none new); the place of the point that was remarkable;
+# the elements of x; the optimizer's.
+T, T_BEGIN, T_END, RATES, MASK, ROWS, BEST_T, END, N, ROOM, VARIANT = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+COUNTS = 11
+
+REACHED, REMARKABLE = 0, 1
+EPS = 2.0**-52
+SEEN, BARELY_SEEN = EPS**0.5, EPS**0.75
+TINY, HUGE = 1e-30, 1e30  # between them a sum of squares has lost nothing
+LEAST = 2.0**-1022
+
+
+def _dot(a: Vector, b: Vector, n: int) -> float:
+    """Return a·b, two products at a time."""
+    total = 0.0
+    for k in range(n // 2):
+        total += a[2 * k] * b[2 * k] + a[2 * k + 1] * b[2 * k + 1]
+    if n % 2 == 1:
+        total += a[n - 1] * b[n - 1]
+    return total
+
+
+def _copy(a: Vector, b: Vector, n: int) -> None:
+    for i in range(n):
+        b[i] = a[i]
+
+
+def _all_finite(a: Vector, n: int) -> bool:
+    for i in range(n):  # noqa: SIM110 - machine code has no generators
+        if not math.isfinite(a[i]):
+            return False
+    return True
+
+
+def _are_equal(a: Vector, b: Vector, n: int) -> bool:
+    for i in range(n):  # noqa: SIM110
+        if a[i] != b[i]:
+            return False
+    return True
+
+
+def _largest(a: Vector, n: int) -> float:
+    size = 0.0
+    for i in range(n):
+        if not abs(a[i]) <= size:
+            size = abs(a[i])
+    return size
+
+
+def _distance2(a: Vector, b: Vector, n: int) -> float:
+    total = 0.0
+    for i in range(n):
+        total += (a[i] - b[i]) * (a[i] - b[i])
+    return total
+
+
+def _quotient(a: float, b: float) -> float:
+    """Return a / b; NaN by 0, where nothing depends on a sign."""
+    if b == 0.0:
+        return math.nan
+    return a / b
+
+
+# -- points along a direction -----------------------------------------------------------------------------------------
+
+
+def _at(
+    place: int, a: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, best: Vector,
+    numbers: Vector, counts: Integers,
+) -> Generator[Asked, float, None]:  # fmt: skip
+    """Evaluate f at the distance ``a``, as place ``place``; what is not finite counts as inf."""
+    n = counts[N]
+    for i in range(n):
+        xs[place][i] = xs[0][i] + a * direction[i]
+    fun = math.nan
+    if _all_finite(xs[place], n):
+        fun = yield xs[place], gs[place]
+    is_finite = math.isfinite(fun) and _all_finite(gs[place], n)
+    if is_finite and fun < numbers[BEST]:
+        numbers[BEST] = fun
+        numbers[BEST_NORM] = _largest(gs[place], n)
+        counts[BEST_T] = counts[T] + 1
+        for i in range(n):
+            best[i] = xs[place][i]
+            best[n + i] = gs[place][i]
+    trials[place][0] = a
+    if is_finite:
+        trials[place][1] = fun
+        trials[place][2] = _dot(gs[place], direction, n)
+    else:
+        trials[place][1] = math.inf
+        trials[place][2] = math.nan
+
+
+def _begin(slope: float, trials: Matrix, numbers: Vector) -> None:
+    trials[0][0] = 0.0
+    trials[0][1] = numbers[FUN]
+    trials[0][2] = slope
+
+
+def _unit_of(size: float) -> float:
+    """Return the power of two above ``size``, by which it is between 1/2 and 1; within 2^±1000."""
+    unit = 1.0
+    for _ in range(1000):
+        if not unit <= size:
+            break
+        unit *= 2.0
+    for _ in range(1000):
+        if not 0.5 * unit > size:
+            break
+        unit *= 0.5
+    return unit
+
+
+def _cubic(p: Vector, q: Vector, low: float, high: float) -> float:
+    """Return the minimum in [low, high] of the cubic with the values and slopes of two points."""
+    left = p[0]
+    right = q[0]
+    f_left = p[1]
+    f_right = q[1]
+    s_left = p[2]
+    s_right = q[2]
+    if not p[0] <= q[0]:
+        left = q[0]
+        right = p[0]
+        f_left = q[1]
+        f_right = p[1]
+        s_left = q[2]
+        s_right = p[2]
+    middle = (low + high) / 2.0
+    d1 = s_left + s_right - 3.0 * _quotient(f_left - f_right, left - right)
+    unit = _unit_of(max(max(abs(s_left), abs(s_right)), abs(d1)))
+    square = (d1 / unit) * (d1 / unit) - (s_left / unit) * (s_right / unit)
+    if not (math.isfinite(square) and square >= 0.0):
+        return middle
+    d2 = math.sqrt(square) * unit
+    a = right - (right - left) * _quotient(s_right + d2 - d1, s_right - s_left + 2.0 * d2)
+    if not math.isfinite(a):
+        return middle
+    return min(max(a, low), high)
+
+
+def _third(a: int, b: int) -> int:
+    """Return a place for a trial: one of 1, 2 and 3 that is neither."""
+    if a != 1 and b != 1:
+        return 1
+    if a != 2 and b != 2:
+        return 2
+    return 3
+
+
+def _too_high(place: int, trials: Matrix, numbers: Vector) -> bool:
+    return not trials[place][1] <= trials[0][1] + numbers[C1] * (trials[place][0] * trials[0][2])
+
+
+def _is_flat(place: int, trials: Matrix, numbers: Vector) -> bool:
+    return abs(trials[place][2]) <= -numbers[C2] * trials[0][2]
+
+
+def _is_hidden(a: float, trials: Matrix) -> bool:
+    """Tell whether f can't be seen to fall as near as this."""
+    return not a * -trials[0][2] > EPS * abs(trials[0][1])
+
+
+def _low_by_its_slope(place: int, trials: Matrix, numbers: Vector) -> bool:
+    return (
+        _is_flat(place, trials, numbers)
+        and trials[place][2] <= (2.0 * numbers[C1] - 1.0) * trials[0][2]
+        and _too_high(place, trials, numbers)
+        and trials[place][1] <= trials[0][1]
+    )
+
+
+def _wolfe(
+    first: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, best: Vector, numbers: Vector,
+    counts: Integers,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """Return the place of a point that meets the strong Wolfe conditions, or of the lowest one found; 0 if none is."""
+    n = counts[N]
+    previous = 0
+    trial = 1
+    yield from _at(trial, first, xs, gs, trials, direction, best, numbers, counts)
+    tried = 0
+    while True:
+        if _low_by_its_slope(trial, trials, numbers):
+            return trial
+        high_up = _too_high(trial, trials, numbers)
+        if tried == 25 or (high_up and _is_hidden(trials[trial][0], trials)):
+            if trials[trial][1] < trials[0][1]:
+                return trial
+            return 0
+        if high_up or (tried > 1 and trials[trial][1] >= trials[previous][1]):
+            break
+        if _is_flat(trial, trials, numbers):
+            return trial
+        if trials[trial][2] >= 0.0:
+            break
+        reach = trials[trial][0] - trials[previous][0]
+        a = _cubic(trials[previous], trials[trial], trials[trial][0] + 0.01 * reach, 10.0 * trials[trial][0])
+        previous = trial
+        trial = _third(previous, 0)
+        yield from _at(trial, a, xs, gs, trials, direction, best, numbers, counts)
+        tried += 1
+    low = trial
+    high = previous
+    if trials[previous][1] <= trials[trial][1]:
+        low = previous
+        high = trial
+    slow = False
+    while tried < 25:
+        left = min(trials[low][0], trials[high][0])
+        right = max(trials[low][0], trials[high][0])
+        if _are_equal(xs[low], xs[high], n) or _is_hidden(right, trials):
+            break
+        a = _cubic(trials[low], trials[high], left, right)
+        margin = 0.1 * (right - left)
+        if min(right - a, a - left) < margin:
+            if slow or a >= right or a <= left:
+                if abs(a - right) < abs(a - left):
+                    a = right - margin
+                else:
+                    a = left + margin
+                slow = False
+            else:
+                slow = True
+        else:
+            slow = False
+        trial = _third(low, high)
+        yield from _at(trial, a, xs, gs, trials, direction, best, numbers, counts)
+        tried += 1
+        if _low_by_its_slope(trial, trials, numbers):
+            return trial
+        if _too_high(trial, trials, numbers) or trials[trial][1] >= trials[low][1]:
+            high = trial
+            if not trials[low][1] <= trials[high][1]:
+                high = low
+                low = trial
+        else:
+            if _is_flat(trial, trials, numbers):
+                return trial
+            if trials[trial][2] * (trials[high][0] - trials[low][0]) >= 0.0:
+                high = low
+            low = trial
+    return low
+
+
+def _armijo(
+    first: float, ceiling: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, best: Vector,
+    numbers: Vector, counts: Integers,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """Return the place of the first of first, first / 2, first / 4, … at which f is low enough; 0 if none is."""
+    a = first
+    for _ in range(60):
+        yield from _at(1, a, xs, gs, trials, direction, best, numbers, counts)
+        if trials[1][1] <= ceiling + numbers[C1] * (a * trials[0][2]):
+            return 1
+        a /= 2.0
+    return 0
+
+
+def _arrived(
+    place: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers
+) -> Generator[Asked, float, int]:
+    """Return the place of the point that the step leads to: where none was lower, the old one, evaluated anew."""
+    n = counts[N]
+    if place > 0:
+        return place
+    _copy(xs[0], xs[1], n)
+    fun = yield xs[1], gs[1]
+    trials[1][1] = fun
+    return 1
+
+
+# -- what follows a step ----------------------------------------------------------------------------------------------
+
+
+def _is_remarkable(place: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers) -> bool:
+    """Tell whether a rule for stopping may hold at the point that the step has led to, or it is not finite."""
+    n = counts[N]
+    fun = trials[place][1]
+    if not (numbers[TARGET] < fun <= numbers[F_LIMIT] and _all_finite(gs[place], n)):
+        return True
+    moved2 = _distance2(xs[place], xs[0], n)
+    turned2 = _distance2(gs[place], gs[0], n)
+    if not (TINY < moved2 < HUGE and TINY < turned2 < HUGE):  # Python scales them first
+        return True
+    if not (numbers[GTOL] < _largest(gs[place], n) and _dot(xs[place], xs[place], n) <= numbers[X2_LIMIT]):
+        return True
+    if abs(fun - numbers[FUN]) <= numbers[FTOL] * max(1.0, abs(fun)):
+        return True
+    limit = numbers[XTOL] * max(1.0, _largest(xs[place], n))
+    return limit >= 0.0 and moved2 <= float(n) * limit * limit
+
+
+def _take(
+    place: int, xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, row_fun: Vector, row_norm: Vector,
+    row_x: Vector, numbers: Vector, counts: Integers,
+) -> None:  # fmt: skip
+    """Go to the point that the step has led to, and write its row, to be overwritten unless it is due."""
+    n = counts[N]
+    moved = math.sqrt(_distance2(xs[place], xs[0], n))
+    slope = math.sqrt(_distance2(gs[place], gs[0], n)) / moved
+    numbers[TRAVELLED] += moved
+    if trials[place][1] <= numbers[NEAR] and slope > numbers[STEEPEST]:
+        numbers[STEEPEST] = slope
+    numbers[FUN] = trials[place][1]
+    numbers[NORM] = _largest(gs[place], n)
+    counts[T] += 1
+    _copy(xs[0], before[0], n)
+    _copy(gs[0], before[1], n)
+    _copy(xs[place], xs[0], n)
+    _copy(gs[place], gs[0], n)
+    row = counts[ROWS]
+    row_fun[row] = numbers[FUN]
+    row_norm[row] = numbers[NORM]
+    for i in range(n):
+        row_x[row * n + i] = xs[0][i]
+    if (counts[T] & counts[MASK]) == 0:
+        counts[ROWS] += 1
+
+
+def _rate_of(rates: Vector, counts: Integers) -> float:
+    """Return the rate of the update that follows."""
+    return rates[(counts[T] - counts[T_BEGIN]) * counts[RATES]]
+
+
+def _downhill(gs: Matrix, direction: Vector, n: int) -> None:
+    for i in range(n):
+        direction[i] = -gs[0][i]
+
+
+def _taxicab(a: Vector, n: int) -> float:
+    total = 0.0
+    for i in range(n):
+        total += abs(a[i])
+    return total
+
+
+# -- the rules, as in `koubai.descent.rules`: what they keep is changed when the step is over -------------------------
+
+
+def gradient_descent(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, a: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    n = counts[N]
+    while counts[T] < counts[T_END]:
+        _downhill(gs, direction, n)
+        _begin(_dot(gs[0], direction, n), trials, numbers)
+        first = _rate_of(rates, counts)
+        if a[0] > 0.0:
+            first = 2.0 * a[0]
+        end = 0
+        if counts[VARIANT] == 0:
+            end = yield from _armijo(first, numbers[FUN], xs, gs, trials, direction, best, numbers, counts)
+        else:
+            end = yield from _wolfe(first, xs, gs, trials, direction, best, numbers, counts)
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
+        a[0] = trials[end][0]
+        if _is_remarkable(place, xs, gs, trials, numbers, counts):
+            counts[END] = place
+            return REMARKABLE
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+    return REACHED
+
+
+def barzilai_borwein(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, x_last: Vector, g_last: Vector,
+    recent: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    n = counts[N]
+    room = counts[ROOM]
+    while counts[T] < counts[T_END]:
+        moved2 = 0.0
+        turned2 = 0.0
+        curvature = 0.0
+        for i in range(n):
+            moved = xs[0][i] - x_last[i]
+            turned = gs[0][i] - g_last[i]
+            moved2 += moved * moved
+            turned2 += turned * turned
+            curvature += moved * turned
+        a = _rate_of(rates, counts)
+        if counts[T] > 0 and curvature > 0.0 and math.isfinite(curvature):
+            if counts[VARIANT] == 0:
+                a = moved2 / curvature
+            else:
+                a = _quotient(curvature, turned2)
+        a = min(max(a, numbers[LR_MIN]), numbers[LR_MAX])
+        ceiling = numbers[FUN]
+        for i in range(1, room):
+            ceiling = max(ceiling, recent[i])
+        _downhill(gs, direction, n)
+        _begin(_dot(gs[0], direction, n), trials, numbers)
+        end = yield from _armijo(a, ceiling, xs, gs, trials, direction, best, numbers, counts)
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
+        for i in range(1, room):
+            recent[i - 1] = recent[i]
+        recent[room - 1] = numbers[FUN]
+        _copy(xs[0], x_last, n)
+        _copy(gs[0], g_last, n)
+        if _is_remarkable(place, xs, gs, trials, numbers, counts):
+            counts[END] = place
+            return REMARKABLE
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+    return REACHED
+
+
+def conjugate_gradient(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, q: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, g_last: Vector, square: Vector,
+    direction: Vector, a: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """q: the direction of this step; the others are what the rule keeps."""
+    n = counts[N]
+    while counts[T] < counts[T_END]:
+        square_next = _dot(gs[0], gs[0], n)
+        b = 0.0
+        if square[0] > 0.0 and a[0] > 0.0:
+            part = square_next
+            if counts[VARIANT] == 0:
+                part = 0.0
+                for i in range(n):
+                    part += gs[0][i] * (gs[0][i] - g_last[i])
+                part = max(part, 0.0)
+            b = part / square[0]
+        slope_last = _dot(g_last, direction, n)
+        for i in range(n):
+            q[i] = -gs[0][i] + b * direction[i]
+        if b == 0.0 or not _dot(gs[0], q, n) < -1e-10 * math.sqrt(square_next * _dot(q, q, n)):
+            _downhill(gs, q, n)
+        slope = _dot(gs[0], q, n)
+        first = _rate_of(rates, counts) / max(1.0, _taxicab(gs[0], n))
+        if a[0] > 0.0 and slope < 0.0:
+            first = min(max(a[0] * slope_last / slope, first * 1e-6), 1e6 * a[0])
+        _begin(slope, trials, numbers)
+        end = yield from _wolfe(first, xs, gs, trials, q, best, numbers, counts)
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
+        _copy(gs[0], g_last, n)
+        square[0] = square_next
+        _copy(q, direction, n)
+        a[0] = trials[end][0]
+        if _is_remarkable(place, xs, gs, trials, numbers, counts):
+            counts[END] = place
+            return REMARKABLE
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+    return REACHED
+
+
+# -- L-BFGS. The pairs lie in the rows of s and y as `koubai.descent.rules` tells -------------------------------------
+
+
+def _row_of(j: int, pairs: int, newest: int, room: int) -> int:
+    """Return the row of pair ``j``, the oldest being 0."""
+    return (newest + room - pairs + 1 + j) % room
+
+
+def _products(rows: Matrix, newest: int, pairs: int, room: int, x: Vector, out: Vector, n: int) -> None:
+    for j in range(pairs):
+        out[j] = _dot(rows[_row_of(j, pairs, newest, room)], x, n)
+
+
+def _add_combined(
+    rows: Matrix, newest: int, pairs: int, room: int, parts: Vector, sign: float, out: Vector, n: int
+) -> None:
+    """Add the sum of the last rows, each times its part, to ``out``, or take it away."""
+    for j in range(pairs):
+        row = rows[_row_of(j, pairs, newest, room)]
+        part = sign * parts[j]
+        for i in range(n):
+            out[i] += part * row[i]
+
+
+def _next_pair(
+    xs: Matrix, gs: Matrix, s: Matrix, y: Matrix, ends: Vector, inverse: Matrix, along: Vector, x_last: Vector,
+    g_last: Vector, step: Vector, inverse_next: Matrix, along_next: Vector, column: Vector, ends_next: Vector,
+    counts: Integers,
+) -> None:  # fmt: skip
+    """Take in the pair of the last step, if it tells enough of the curvature."""
+    n = counts[N]
+    room = counts[ROOM]
+    pairs = int(ends[0])
+    newest = int(ends[1])
+    kept = -1  # of the pairs, where there is a new one
+    curvature = 0.0
+    if counts[T] > 0:
+        row = (newest + 1) % room
+        is_step = True
+        for i in range(n):
+            if xs[0][i] != x_last[i] + step[i]:
+                is_step = False
+        for i in range(n):
+            s[row][i] = step[i]
+            if not is_step:
+                s[row][i] = xs[0][i] - x_last[i]
+            y[row][i] = gs[0][i] - g_last[i]
+        curvature = _dot(s[row], y[row], n)
+        change2 = _dot(y[row], y[row], n)
+        scale = 1.0
+        if counts[VARIANT] == 0:
+            scale = math.sqrt(_dot(s[row], s[row], n) * change2)
+        if math.isfinite(curvature) and curvature > 1e-10 * scale and change2 > 0.0:
+            newest = row
+            kept = min(pairs, room - 2)
+    first = pairs
+    if kept >= 0:
+        first = pairs - kept
+        pairs = kept + 1
+    for i in range(room - 1):
+        along_next[i] = 0.0
+    _products(s, newest, pairs, room, gs[0], along_next, n)
+    if kept >= 0:
+        for i in range(room - 1):
+            for j in range(room - 1):
+                inverse_next[i][j] = 0.0
+        for j in range(kept):
+            column[j] = along_next[j] - along[first + j]
+        for i in range(kept):
+            for j in range(kept):
+                inverse_next[i][j] = inverse[first + i][first + j]
+            inverse_next[i][kept] = _dot(inverse_next[i], column, kept) / -curvature
+        inverse_next[kept][kept] = 1.0 / curvature
+    else:
+        for i in range(room - 1):
+            _copy(inverse[i], inverse_next[i], room - 1)
+    ends_next[0] = float(pairs)
+    ends_next[1] = float(newest)
+
+
+def _quasi_newton(
+    visible: float, gs: Matrix, s: Matrix, y: Matrix, ends: Vector, inverse: Matrix, along: Vector, u: Vector,
+    parts: Vector, q: Vector, direction: Vector, counts: Integers,
+) -> None:  # fmt: skip
+    """Set the direction to -H g, as `koubai.descent.rules` does."""
+    n = counts[N]
+    room = counts[ROOM]
+    pairs = int(ends[0])
+    newest = int(ends[1])
+    for i in range(pairs):
+        u[i] = _dot(inverse[i], along, pairs)
+    _copy(gs[0], q, n)
+    _add_combined(y, newest, pairs, room, u, -1.0, q, n)
+    scale = _quotient(1.0, inverse[pairs - 1][pairs - 1] * _dot(y[newest], y[newest], n))
+    if visible > 0.0:
+        scale = max(scale, visible / max(_dot(q, q, n), LEAST))
+    _products(y, newest, pairs, room, q, direction, n)
+    for i in range(pairs):
+        u[i] = scale * direction[i] - _quotient(u[i], inverse[i][i])
+    for i in range(pairs):
+        total = 0.0
+        for j in range(i + 1):
+            total += inverse[j][i] * u[j]
+        parts[i] = total
+    for i in range(n):
+        direction[i] = -scale * q[i]
+    _add_combined(s, newest, pairs, room, parts, 1.0, direction, n)
+
+
+def lbfgs(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, s: Matrix, y: Matrix,
+    ends: Vector, inverse: Matrix, along: Vector, x_last: Vector, g_last: Vector, step: Vector, ends_next: Vector,
+    inverse_next: Matrix, along_next: Vector, column: Vector, parts: Vector, q: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """L-BFGS with a Wolfe search. q has room for n numbers, direction and column for the larger of n and the pairs."""
+    n = counts[N]
+    while counts[T] < counts[T_END]:
+        _next_pair(
+            xs, gs, s, y, ends, inverse, along, x_last, g_last, step, inverse_next, along_next, column, ends_next,
+            counts,
+        )  # fmt: skip
+        lr = _rate_of(rates, counts)
+        is_fresh = ends_next[0] == 0.0
+        if not is_fresh:
+            _quasi_newton(0.0, gs, s, y, ends_next, inverse_next, along_next, column, parts, q, direction, counts)
+        else:
+            _downhill(gs, direction, n)
+        slope = _dot(gs[0], direction, n)
+        if not (math.isfinite(slope) and slope < 0.0):
+            ends_next[0] = 0.0
+            is_fresh = True
+            _downhill(gs, direction, n)
+        short = min(1.0, 1.0 / max(_taxicab(gs[0], n), 1e-300)) * lr
+        size = abs(numbers[FUN])
+        first = lr
+        if is_fresh:
+            first = short
+        attempt = 0
+        end = 0
+        while True:
+            slope = _dot(gs[0], direction, n)
+            if slope < 0.0:
+                if first == short and -first * slope <= EPS * size:
+                    first = SEEN * size / -slope
+                _begin(slope, trials, numbers)
+                end = yield from _wolfe(first, xs, gs, trials, direction, best, numbers, counts)
+            if end > 0 or is_fresh:
+                break
+            attempt += 1
+            first = lr
+            if attempt == 3:
+                is_fresh = True
+                ends_next[0] = 0.0
+                first = short
+                _downhill(gs, direction, n)
+            else:
+                visible = SEEN * size
+                if attempt == 1:
+                    visible = BARELY_SEEN * size
+                _quasi_newton(
+                    visible, gs, s, y, ends_next, inverse_next, along_next, column, parts, q, direction, counts
+                )
+        if end == 0:
+            ends_next[0] = 0.0
+            _begin(0.0, trials, numbers)
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
+        for i in range(n):
+            step[i] = trials[end][0] * direction[i]
+        _copy(ends_next, ends, 2)
+        _copy(along_next, along, counts[ROOM] - 1)
+        for i in range(counts[ROOM] - 1):
+            _copy(inverse_next[i], inverse[i], counts[ROOM] - 1)
+        _copy(xs[0], x_last, n)
+        _copy(gs[0], g_last, n)
+        if _is_remarkable(place, xs, gs, trials, numbers, counts):
+            counts[END] = place
+            return REMARKABLE
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+    return REACHED

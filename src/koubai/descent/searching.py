@@ -1,0 +1,391 @@
+"""The descents that search along a line as one loop: steps up to one at which a rule for stopping may hold."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import time
+from collections.abc import Sequence
+from types import FunctionType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from koubai.descent import searches
+from koubai.descent.optimizers import Optimizer
+from koubai.descent.program import limits
+from koubai.descent.schedules import Schedule
+from koubai.descent.stopping import Point
+from koubai.errors import CompileError, CompileWarning, quiet, warn
+from koubai.execute import descents, library, scalar_code
+from koubai.execute.descents import address
+from koubai.execute.elements import Unsuitable
+from koubai.execute.replay import Replay
+from koubai.execute.scalar_code import ANSWER, ASKED, AT, EVALUATIONS, Block
+
+__all__ = ["Searching"]
+
+LARGEST = 64  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
+PAIRS = 100  # of L-BFGS
+TEXTS: dict[str, FunctionType] = {
+    text.__name__: text  # type: ignore[misc]
+    for text in (searches.gradient_descent, searches.barzilai_borwein, searches.conjugate_gradient, searches.lbfgs)
+}
+WORDS = {  # what the VARIANT is, by its number
+    "gradient_descent": ("line_search", ("armijo", "wolfe")),
+    "barzilai_borwein": ("variant", ("long", "short")),
+    "conjugate_gradient": ("variant", ("pr+", "fr")),
+    "lbfgs": ("curvature_test", ("relative", "absolute")),
+}
+MACHINE_FROM = 300  # steps that Python makes by itself before machine code is loaded, which takes as long as they do
+STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
+ASKED_FOR, NODES = 10, 100  # evaluations on a path, in whichever descents, for each so many nodes: then a table pays
+SCHEDULED = 32  # rates that are asked for at a time
+PAUSE = 0.05  # seconds after which a descent shows where it is
+
+
+# what the rules for stopping ask of each step: where the texts read it, and where `limits` leaves it
+_ASKED = [searches.TARGET, searches.FTOL, searches.XTOL, searches.F_LIMIT, searches.X2_LIMIT, searches.NEAR]
+_LIMITS = [descents.TARGET, descents.FTOL, descents.XTOL, descents.F_LIMIT, descents.X2_LIMIT, descents.NEAR]
+
+
+class _Code:
+    """Who runs the texts: Python at first, then machine code, to the same bits."""
+
+    def __init__(self) -> None:
+        self.made = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
+        self.machines: dict[str, scalar_code.Machine | None] = {}
+
+    def of(self, name: str) -> scalar_code.Machine | None:
+        """Return the machine code of a rule; None: Python makes the steps."""
+        if name not in self.machines:
+            if self.made < MACHINE_FROM:
+                return None
+            self.machines[name] = None
+            if library.available():
+                try:
+                    self.machines[name] = scalar_code.compiled(TEXTS[name])
+                except CompileError as error:
+                    warn(CompileWarning(error))
+        return self.machines[name]
+
+
+_code = _Code()
+
+
+class _Memory:
+    """The arrays that a text works on, by the names of its parameters."""
+
+    spare: ClassVar[dict[Any, list[_Memory]]] = {}
+
+    def __init__(self, key: Any, state: Sequence[Any], names: Sequence[str]) -> None:
+        self.key, (name, n, *_) = key, key
+        self.shapes = [np.shape(part) for part in state]
+        self.state = {each: np.array(part, np.float64, ndmin=1) for each, part in zip(names, state, strict=True)}
+        pairs = len(state[0]) - 1 if name == "lbfgs" else 1
+        scratch = max(n, pairs)
+        given: dict[str, Any] = {
+            "xs": np.zeros((4, n)), "gs": np.zeros((4, n)), "trials": np.zeros((4, 3)), "before": np.zeros((2, n)),
+            "direction": np.zeros(scratch), "best": np.zeros(2 * n), "numbers": np.zeros(searches.NUMBERS),
+            "counts": np.zeros(searches.COUNTS, np.int64), "rates": np.zeros(1), "ends_next": np.zeros(2),
+            "inverse_next": np.zeros((pairs, pairs)), "along_next": np.zeros(pairs), "column": np.zeros(scratch),
+            "parts": np.zeros(scratch), "q": np.zeros(scratch), "row_fun": np.zeros(1), "row_norm": np.zeros(1),
+            "row_x": np.zeros(n),
+        }  # fmt: skip
+        self.arrays = given | self.state
+        self.xs, self.gs, self.numbers, self.counts = (given[k] for k in ("xs", "gs", "numbers", "counts"))
+        self.trials, self.before, self.best, self.rates = (given[k] for k in ("trials", "before", "best", "rates"))
+        self.counts[searches.N] = n
+        self.counts[searches.ROOM] = len(self.state["recent"]) if name == "barzilai_borwein" else pairs + 1
+        self.names = list(inspect.signature(TEXTS[name]).parameters)
+        self.block = Block([self.arrays[each] for each in self.names])
+        self._nowhere = [address(given[each]) for each in ("row_fun", "row_norm", "row_x")]
+        self._rate, self.place = address(self.rates), address(self.xs)
+        self._moving = [self.block.starts[self.names.index(each)] for each in ("rates", "row_fun", "row_norm", "row_x")]
+        self._views: list[Any] | None = None
+
+    def bind(self, rates: Any, rows: Any) -> None:
+        """Take these rates and rows."""
+        self.moving = rates, rows
+        places = [
+            address(self.rates if rates is None else rates),
+            *(self._nowhere if rows is None else rows.places[:3]),
+        ]
+        for k, place in zip(self._moving, places, strict=True):
+            self.block.places[k] = place
+
+    def views(self) -> list[Any]:
+        """Return the arguments for Python, which reads and writes the same memory."""
+        if self._views is None:
+            self._views = [_view(self.arrays[each]) for each in self.names]
+        rates, rows = self.moving
+        moving = {"rates": self.rates if rates is None else rates}
+        if rows is not None:
+            moving |= {"row_fun": rows["fun"], "row_norm": rows["grad_norm"], "row_x": rows["x"].reshape(-1)}
+        return [
+            _view(moving[each]) if each in moving else view for each, view in zip(self.names, self._views, strict=True)
+        ]
+
+
+def _view(array: Any) -> Any:
+    return memoryview(array) if array.ndim == 1 else [memoryview(row) for row in array]
+
+
+class _Evaluation:
+    """What is known of one path of f: how often it was asked, and the tables that answer without Python."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.spare: list[Replay] = []  # not in use by any descent
+        self.made = False
+
+    @classmethod
+    def of(cls, path: Any) -> _Evaluation:
+        found: _Evaluation = path.made.setdefault("evaluation", cls())
+        return found
+
+    def take(self, path: Any) -> Replay | None:
+        """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
+        if not self.made and self.count >= ASKED_FOR * max(1, len(path.graph.nodes) // NODES):
+            self.made = True
+            if path.program.executor not in ("floats", "numpy"):
+                return None
+            with contextlib.suppress(Unsuitable):
+                self.spare.append(Replay(path.graph, path.program.executor == "floats"))
+        with contextlib.suppress(IndexError):
+            return self.spare.pop()
+        return None
+
+
+class Searching:
+    """Makes the steps of a descent that searches; its memory holds the descent while it does.
+
+    Where a rule for stopping may hold after a step, Python is told of the point; no step is made twice. Whatever f
+    raises passes through, and the descent is then as it was after its last step.
+    """
+
+    def __init__(self, descent: Any) -> None:
+        self.descent = descent
+        optimizer = descent.optimizer
+        self.name: str = optimizer.rule.name
+        self.path: Any = None  # of f, that the table is of
+        self.table: Replay | None = None
+        self.memory = self._memory()
+        self.there: Point | None = None  # the point whose state the memory holds
+        self.asked: list[Point] = []  # what Python evaluated of late
+        self.deadline = 0.0
+        numbers, hyper = self.memory.numbers, optimizer.hyperparameters
+        numbers[searches.C1 :] = [hyper.get(name, 0.0) for name in ("c1", "c2", "lr_min", "lr_max")]
+        word, choices = WORDS[self.name]
+        self.memory.counts[searches.VARIANT] = choices.index(hyper[word])
+        numbers[_ASKED] = limits(descent.stopping)[_LIMITS]
+
+    @classmethod
+    def of(cls, descent: Any) -> Searching | None:
+        """Return the loop of a descent, or None: the rule itself makes its steps."""
+        optimizer, objective = descent.optimizer, descent.objective
+        if optimizer.rule.name not in TEXTS or type(optimizer).__module__ != Optimizer.__module__:
+            return None
+        hyper, lr = optimizer.hyperparameters, optimizer.lr
+        suits = (
+            objective.program is not None
+            and descent.feed is None
+            and descent.bounds is None
+            and descent.layout.dtype == np.float64
+            and descent.layout.size <= LARGEST
+            and not (hyper["weight_decay"] or hyper.get("groups"))
+            and hyper["clipvalue"] is None
+            and hyper["clipnorm"] is None
+            and hyper.get("line_search") != "none"
+            and max(hyper.get("history_size", 0), hyper.get("memory", 0)) <= PAIRS
+            and not (isinstance(lr, Schedule) and lr.start() != ())
+        )
+        return cls(descent) if suits else None
+
+    def _memory(self) -> _Memory:
+        descent, hyper = self.descent, self.descent.optimizer.hyperparameters
+        names = descent.optimizer.rule.state
+        key = self.name, descent.layout.size, hyper.get("history_size"), hyper.get("memory")
+        with contextlib.suppress(KeyError, IndexError):
+            return _Memory.spare[key].pop()
+        return _Memory(key, descent.state, names)
+
+    def __del__(self) -> None:
+        """Leave the memory and the table for another descent."""
+        if self.table is not None:
+            _Evaluation.of(self.path).spare.append(self.table)
+        self.memory.moving = None, None
+        spare = _Memory.spare.setdefault(self.memory.key, [])
+        if len(spare) < 4 and len(_Memory.spare) < 64:
+            spare.append(self.memory)
+
+    def advance(self, many: bool) -> None:
+        """Make one step, or many, and end at one that the rules for stopping were asked about, or for a look."""
+        descent = self.descent
+        point, checkpoint = descent.point, descent.checkpoint
+        if descent.objective.has_changed(point.x):
+            again = descent.evaluate(point.t, point.x)  # a search compares f there with f here
+            point = again if again.is_finite else point
+        first = descent.point.t
+        most = STEPS if self._tabled(point.x) is None else max(1, min(STEPS, WORK // self.table.work))  # type: ignore[union-attr]
+        end, rates, mask, rows = min(first + most, descent.stopping.max_steps - 1), None, -1, None
+        if checkpoint is not None and checkpoint.steps is not None:
+            end = min(end, first + checkpoint.steps + 1 - checkpoint.step)
+        if callable(descent.optimizer.lr) and many and end > first:
+            rates, end = descent.rates(min(end, first + SCHEDULED))
+        if many and end > first:
+            end, mask, rows = descent.recorder.reserve(first, end)
+        is_asked = not many or end <= first  # are the rules for stopping to be asked about the first step?
+        self._load(point, first + 1 if is_asked else end, rates, rows, mask)
+        if is_asked:
+            self.memory.numbers[searches.GTOL] = np.inf
+        self.deadline, why, made = time.monotonic() + PAUSE, searches.REACHED, 0
+        with quiet():
+            try:
+                why = self._run()
+            finally:
+                made = int(self.memory.counts[searches.T]) - first
+                self._count(made + (why == searches.REMARKABLE))
+                if made:
+                    self._sync(first, made, rates, is_end=why != searches.REMARKABLE)
+            if checkpoint is not None:
+                checkpoint.step += made - (why == searches.REACHED)
+            if why == searches.REMARKABLE:
+                self._told()
+
+    def _tabled(self, x: Any) -> Replay | None:
+        """Take the table of the path that f takes here into use, if it has one."""
+        objective, block = self.descent.objective, self.memory.block
+        path = objective.path(x)
+        if path is not self.path:
+            if self.table is not None:
+                _Evaluation.of(self.path).spare.append(self.table)
+            self.path, self.table = path, None
+        if path is None:
+            return None
+        if self.table is None and not objective.batch and path.agrees and path.recorded.environment.complete:
+            self.table = _Evaluation.of(path).take(path)
+        usable = self.table is not None and self.table.stands() and _code.of(self.name) is not None
+        block.places[1:3] = (self.table.address, self.table.place) if usable else (0, 0)  # type: ignore[union-attr]
+        return self.table if usable else None
+
+    def _count(self, steps: int) -> None:
+        """Count what was done without Python."""
+        frame, descent = self.memory.block.frame, self.descent
+        if asked := int(frame[EVALUATIONS]):
+            frame[EVALUATIONS] = 0
+            descent.objective.nfev += asked
+            descent.objective.njev += asked
+            descent.looped += steps
+            descent.native += steps
+
+    def _load(self, point: Point, end: int, rates: Any, rows: Any, mask: int) -> None:
+        descent, memory = self.descent, self.memory
+        numbers, counts = memory.numbers, memory.counts
+        memory.xs[0], memory.gs[0] = point.x, point.g
+        if descent.point is not self.there:
+            for array, part in zip(memory.state.values(), descent.state, strict=True):
+                array[...] = part
+            self.there = descent.point
+        numbers[searches.GTOL] = descent.stopping.limit or -1.0
+        numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
+        numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = descent.stopping.travelled, descent.stopping.steepest
+        counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
+        if rates is None:
+            memory.rates[0] = descent.lr
+        memory.bind(rates, rows)
+        memory.block.frame[0] = 0
+
+    def _run(self) -> int:
+        """Run the text to where it returns; Python evaluates f where it asks for it."""
+        memory, block = self.memory, self.memory.block
+        machine = _code.of(self.name)
+        if machine is None:
+            return self._interpreted()
+        call, frame, numbers = machine.call, block.frame, block.numbers
+        base, width = memory.place, 8 * memory.xs.shape[1]
+        while (why := call(block.address)) == ASKED:
+            place = (int(frame[AT]) - base) // width
+            numbers[ANSWER] = self._evaluate(memory.xs[place], memory.gs[place])
+        return int(why)
+
+    def _interpreted(self) -> int:
+        before = int(self.memory.counts[searches.T])
+        steps = TEXTS[self.name](*self.memory.views())
+        answer: float | None = None
+        try:
+            while True:
+                x, g = steps.send(answer)
+                answer = self._evaluate(np.asarray(x), np.asarray(g))
+        except StopIteration as stopped:
+            return int(stopped.value)
+        finally:
+            _code.made += (int(self.memory.counts[searches.T]) - before) * (1 + self.memory.xs.shape[1] // 10)
+
+    def _evaluate(self, x: Any, g: Any) -> float:
+        """Evaluate a point as the descent does; it may be the best one even if the search goes on to another."""
+        descent, counts = self.descent, self.memory.counts
+        t = int(counts[searches.T]) + 1
+        point: Point = descent.objective.evaluate(t, x.copy())
+        if self.path is not None:
+            _Evaluation.of(self.path).count += 1
+        if self.asked and self.asked[0].t != t:
+            self.asked.clear()
+        self.asked.append(point)
+        g[:] = point.g
+        if point.fun < descent.best.fun and point.is_finite:
+            descent.best = point
+        if point.error:  # differences have taken over: the rules for stopping look at it
+            self.memory.numbers[searches.GTOL] = np.inf
+        if time.monotonic() > self.deadline:
+            counts[searches.T_END] = t
+        return point.fun
+
+    def _sync(self, first: int, made: int, rates: Any, is_end: bool) -> None:
+        """Take the steps that were made into the descent. is_end: with the state; no step follows at once."""
+        descent, memory = self.descent, self.memory
+        numbers, stopping = memory.numbers, descent.stopping
+        t = first + made
+        if rates is not None:
+            descent.lr = float(rates[made])
+        before = Point(t - 1, memory.before[0].copy(), 0.0, memory.before[1].copy(), 0.0)
+        fun, norm = numbers[searches.FUN], numbers[searches.NORM]
+        point = Point(t, memory.xs[0].copy(), float(fun), memory.gs[0].copy(), float(norm))
+        stopping.pass_by(before, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
+        descent.point = self.there = point
+        if is_end:
+            descent.state = self._state()
+        self._best(t)
+        lr = descent.lr if rates is None else rates
+        written, (_, rows) = int(memory.counts[searches.ROWS]), memory.moving
+        rows["clipped"][:written] = rows["projected"][:written] = False
+        descent.recorder.take(first, lr, (t, point.x, point.fun, point.grad_norm, descent.lr, False, False))
+
+    def _state(self) -> tuple[Any, ...]:
+        memory = self.memory
+        return tuple(
+            [a.copy() if shape else a[0] for a, shape in zip(memory.state.values(), memory.shapes, strict=True)]
+        )
+
+    def _best(self, t: int) -> None:
+        """Take the best point from the memory, unless Python has it."""
+        descent, memory, n = self.descent, self.memory, self.memory.xs.shape[1]
+        if memory.counts[searches.BEST_T] >= 0 and memory.numbers[searches.BEST] < descent.best.fun:
+            best, fun = memory.best.copy(), float(memory.numbers[searches.BEST])
+            norm = float(memory.numbers[searches.BEST_NORM])
+            descent.best = Point(int(memory.counts[searches.BEST_T]), best[:n], fun, best[n:], norm)
+
+    def _told(self) -> None:
+        """Tell the rules for stopping of the step on which the loop ended."""
+        descent, memory = self.descent, self.memory
+        place = int(memory.counts[searches.END])
+        t = int(memory.counts[searches.T]) + 1
+        self._best(t)
+        x = memory.xs[place].copy()
+        after = next((p for p in self.asked if p.t == t and np.array_equal(p.x, x)), None)
+        if after is None:
+            g = memory.gs[place].copy()
+            after = Point(t, x, float(memory.trials[place, 1]), g, float(np.maximum.reduce(np.abs(g))))
+        descent.reach(after, self._state())
+        if descent.point is after:
+            self.there = after

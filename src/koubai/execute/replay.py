@@ -1,0 +1,556 @@
+"""A graph as a table of NumPy's own inner loops, which a few lines of machine code go through: no Python in between.
+
+A small array's NumPy call takes ten times as long as the loop that it ends in. The loops of the ufuncs are in NumPy's
+C interface, so that the bits are those of the straight-line program (`koubai.execute.arrays`), or, for a few numbers,
+of the arithmetic of Python (`koubai.execute.floats`). Nothing is compiled for a graph: the code that goes through the
+table is the same for all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from koubai.execute import library
+from koubai.execute.descents import address
+from koubai.execute.elements import Unsuitable
+from koubai.execute.memory import is_view
+from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
+
+__all__ = ["Replay"]
+
+WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
+_POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
+ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
+_KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
+# What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
+# raises there
+_GUARD, _COPY, _ADD, _SUBTRACT, _MULTIPLY, _NEGATIVE, _DIVIDE, _POW, _EXACT_DIVIDE, _ONE, _TWO, _ROOT = range(12)
+_SCALARS = {"add": _ADD, "subtract": _SUBTRACT, "multiply": _MULTIPLY, "negative": _NEGATIVE, "divide": _DIVIDE}
+_LIBM = {name: name.replace("arc", "a") for name in (
+    "exp", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arcsin", "arccos", "arctan", "log")}  # fmt: skip
+_REDUCED = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+_FLOAT, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
+
+_TEXT = """
+declare double @llvm.sqrt.f64(double)
+declare double @llvm.fabs.f64(double)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+define void @select(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %n = load i64, ptr %dims
+  SELECT
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %next, %body ]
+  %on = icmp slt i64 %i, %n
+  br i1 %on, label %body, label %end
+body:
+  OFFSETS
+  %c = load i8, ptr %at0
+  %test = icmp ne i8 %c, 0
+  %a = load double, ptr %at1
+  %b = load double, ptr %at2
+  %chosen = select i1 %test, double %a, double %b
+  store double %chosen, ptr %at3
+  %next = add i64 %i, 1
+  br label %head
+end:
+  ret void
+}
+
+define i1 @replay(ptr %context, ptr %x, ptr %g, ptr %fun) {
+entry:
+  %table = load ptr, ptr %context
+  CONTEXT
+  call void @llvm.memcpy.p0.p0.i64(ptr %own_x, ptr %x, i64 %bytes, i1 false)
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %next, %on ]
+  %more = icmp slt i64 %k, %count
+  br i1 %more, label %body, label %end
+body:
+  %start = mul i64 %k, WIDTH
+  %row = getelementptr i64, ptr %table, i64 %start
+  %code = load i64, ptr %row
+  %data.p = getelementptr i64, ptr %row, i64 1
+  %p0.p = getelementptr i64, ptr %row, i64 2
+  %p1.p = getelementptr i64, ptr %row, i64 3
+  %p2.p = getelementptr i64, ptr %row, i64 4
+  %data = load ptr, ptr %data.p
+  %p0 = load ptr, ptr %p0.p
+  %p1 = load ptr, ptr %p1.p
+  %p2 = load ptr, ptr %p2.p
+  switch i64 %code, label %loop [ CASES ]
+loop:
+  %function = inttoptr i64 %code to ptr
+  %dims = getelementptr i64, ptr %row, i64 6
+  %steps = getelementptr i64, ptr %row, i64 12
+  call void %function(ptr %p0.p, ptr %dims, ptr %steps, ptr %data)
+  br label %on
+BODIES
+on:
+  %next = add i64 %k, 1
+  br label %head
+refuse:
+  ret i1 false
+end:
+  %f = load double, ptr %own_f
+  %size = call double @llvm.fabs.f64(double %f)
+  %finite = fcmp olt double %size, 0x7FF0000000000000
+  br i1 %finite, label %good, label %refuse
+good:
+  store double %f, ptr %fun
+  br label %each
+each:
+  %i = phi i64 [ 0, %good ], [ %i.next, %each.on ]
+  %left = icmp slt i64 %i, %bytes
+  br i1 %left, label %each.body, label %done
+each.body:
+  %from = getelementptr i8, ptr %own_g, i64 %i
+  %to = getelementptr i8, ptr %g, i64 %i
+  %part = load double, ptr %from
+  store double %part, ptr %to
+  %part.size = call double @llvm.fabs.f64(double %part)
+  %part.finite = fcmp olt double %part.size, 0x7FF0000000000000
+  br i1 %part.finite, label %each.on, label %refuse
+each.on:
+  %i.next = add i64 %i, 8
+  br label %each
+done:
+  ret i1 true
+}
+"""
+
+
+def _text() -> str:
+    strides = [
+        f"%d{k}.p = getelementptr i64, ptr %steps, i64 {k}\n  %d{k} = load i64, ptr %d{k}.p\n  "
+        f"%b{k}.p = getelementptr ptr, ptr %args, i64 {k}\n  %b{k} = load ptr, ptr %b{k}.p"
+        for k in range(4)
+    ]
+    offsets = [f"%o{k} = mul i64 %i, %d{k}\n  %at{k} = getelementptr i8, ptr %b{k}, i64 %o{k}" for k in range(4)]
+    context = []
+    for k, (name, kind) in enumerate((("count", "i64"), ("own_x", "ptr"), ("own_g", "ptr"), ("own_f", "ptr"),
+                                      ("bytes", "i64")), 1):  # fmt: skip
+        context.append(f"%{name}.p = getelementptr i64, ptr %context, i64 {k}\n  %{name} = load {kind}, ptr %{name}.p")
+
+    def arithmetic(code: int, how: str, finite: bool = False, count: int = 2, function: str = "") -> str:
+        lines = [f"c{code}:"] + [f"  %a{code}.{j} = load double, ptr %p{j}" for j in range(count)]
+        given = ", ".join(f"double %a{code}.{j}" for j in range(count))
+        operands = ", ".join(f"%a{code}.{j}" for j in range(count))
+        lines.append(
+            f"  %r{code} = " + (f"call double {function}({given})" if function else f"{how} double {operands}")
+        )
+        lines.append(f"  store double %r{code}, ptr %p{count}")
+        if not finite:
+            return "\n".join([*lines, "  br label %on"])
+        lines.append(f"  %s{code} = call double @llvm.fabs.f64(double %r{code})")
+        lines.append(f"  %t{code} = fcmp olt double %s{code}, 0x7FF0000000000000")
+        return "\n".join([*lines, f"  br i1 %t{code}, label %on, label %refuse"])
+
+    guard = "\n".join([
+        f"c{_GUARD}:", "  %asked = load i8, ptr %p0", "  %truth = zext i8 %asked to i64",
+        "  %wanted = ptrtoint ptr %data to i64", "  %holds = icmp eq i64 %truth, %wanted",
+        "  br i1 %holds, label %on, label %refuse",
+    ])  # fmt: skip
+    copy = "\n".join([
+        f"c{_COPY}:", "  %size.of = ptrtoint ptr %data to i64",
+        "  call void @llvm.memcpy.p0.p0.i64(ptr %p1, ptr %p0, i64 %size.of, i1 false)", "  br label %on",
+    ])  # fmt: skip
+    bodies = [
+        guard, copy, arithmetic(_ADD, "fadd"), arithmetic(_SUBTRACT, "fsub"), arithmetic(_MULTIPLY, "fmul"),
+        arithmetic(_NEGATIVE, "fneg", count=1), arithmetic(_DIVIDE, "fdiv"), arithmetic(_POW, "", function="%data"),
+        arithmetic(_EXACT_DIVIDE, "fdiv", True), arithmetic(_ONE, "", True, 1, "%data"),
+        arithmetic(_TWO, "", True, 2, "%data"), arithmetic(_ROOT, "", True, 1, "@llvm.sqrt.f64"),
+    ]  # fmt: skip
+    cases = " ".join(f"i64 {code}, label %c{code}" for code in range(len(bodies)))
+    text = _TEXT.replace("SELECT", "\n  ".join(strides)).replace("OFFSETS", "\n  ".join(offsets))
+    text = text.replace("CONTEXT", "\n  ".join(context)).replace("WIDTH", str(WIDTH))
+    return text.replace("CASES", cases).replace("BODIES", "\n".join(bodies))
+
+
+@functools.cache
+def _loaded() -> library.Library:
+    return library.load(b"replay", _text)
+
+
+@functools.cache
+def _loop(ufunc: Any, types: str) -> tuple[int, int]:
+    """Return a ufunc's inner loop for these types, and its data. Raises Unsuitable.
+
+    They stand in the PyUFuncObject of NumPy's C interface: after the head four ints (nin, nout, nargs, identity), the
+    loops, their data, and their number.
+    """
+    start = id(ufunc) + object.__basicsize__
+    known = tuple((ctypes.c_int * 3).from_address(start)), ctypes.c_int.from_address(start + 32).value
+    if known != ((ufunc.nin, ufunc.nout, ufunc.nargs), ufunc.ntypes) or types not in ufunc.types:
+        raise Unsuitable(f"{ufunc.__name__} of {types}")
+    k = ufunc.types.index(types)
+    loops, data = (ctypes.c_void_p * 2).from_address(start + 16)
+    pointer = ctypes.c_void_p.from_address(loops + 8 * k).value
+    held = ctypes.c_void_p.from_address(data + 8 * k).value if data else 0
+    if not pointer:
+        raise Unsuitable(f"{ufunc.__name__} of {types}")
+    return pointer, held or 0
+
+
+def _shown(array: Any, index: Any) -> Any:
+    """Return a part of an array, a number too, as a view."""
+    where = index.fill(())
+    where = where if isinstance(where, tuple) else (where,)
+    return array[where if any(item is Ellipsis for item in where) else (*where, ...)]
+
+
+def _is_known(node: Node, known: Mapping[int, Any]) -> bool:
+    """Tell whether the node is the same at every call."""
+    return node.op is CONSTANT or (
+        node.op not in (INPUT, CAPTURED) and bool(node.inputs) and all(j in known for j in node.inputs)
+    )
+
+
+def _as_read(value: Any) -> Any:
+    """Return a constant as the loops read it."""
+    if value.dtype.kind not in "fiub" or (value.dtype.kind == "f" and value.itemsize != 8):
+        raise Unsuitable(f"a constant of {value.dtype}")
+    return np.array(value, None if value.dtype == _BOOL else np.float64, order="C")
+
+
+@functools.cache
+def _of_libm(name: str) -> int:
+    function = getattr(ctypes.CDLL(None), name)
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+class Replay:
+    """A graph of f and its gradient. ``address`` of a function (context, x, g, f) that is true where it gave both.
+
+    It is not where a guard fails, or something is not finite. floats: has it the bits of Python's arithmetic, and not
+    NumPy's? One call at a time. Raises Unsuitable where the graph has something else.
+    """
+
+    def __init__(self, graph: Graph, floats: bool) -> None:
+        if not _KNOWN_MACHINE or not library.available():
+            raise Unsuitable("another Python or system than those whose memory is known, or no llvmlite")
+        self.floats = floats
+        self.rows: list[Any] = []
+        self.kept: list[Any] = []  # arrays that the table leads to
+        self.places: dict[int, int] = {}  # where they lie, by their identities
+        self.captured: list[tuple[Any, int, Any]] = []
+        self.work = self.bytes = 0  # elements gone through; of the arrays between
+        self.graph = graph
+        nodes = graph.nodes
+        sizes = [math.prod(nodes[i].shape) for i in graph.inputs]
+        self.x, self.g = np.zeros(sum(sizes)), np.zeros(sum(sizes))
+        self.fun = np.zeros(1)
+        self.values: list[Any] = []
+        self.known: dict[int, Any] = {}  # nodes that depend on no argument, as NumPy gives them
+        ends = np.cumsum([0, *sizes]).tolist()
+        inputs = dict(zip(graph.inputs, itertools.pairwise(ends), strict=True))
+        checks: dict[int, list[Any]] = {}
+        for guard in graph.guards:
+            checks.setdefault(guard.node, []).append(guard)
+        for i, node in enumerate(nodes):
+            if node.op is INPUT:
+                if node.dtype != _FLOAT:
+                    raise Unsuitable(f"an argument of {node.dtype}")
+                self.values.append(self.x[slice(*inputs[i])].reshape(node.shape))
+            elif _is_known(node, self.known):
+                given = [self.known[j] for j in node.inputs]
+                with np.errstate(all="ignore"):
+                    value = node.params["value"] if node.op is CONSTANT else node.op.call(*given, **node.params)
+                self.known[i] = value
+                self.values.append(_as_read(np.asarray(value)))
+            else:
+                self.values.append(self._value(node, [self.values[j] for j in node.inputs]))
+            for guard in checks.get(i, ()):
+                self._guarded(guard, node, self.values[i])
+        value, *gradients = (self.values[i] for i in graph.outputs)
+        if value.shape or value.dtype != _FLOAT or [v.size for v in gradients] != sizes:
+            raise Unsuitable("outputs of another form")
+        self._copied(value, self.fun.reshape(()))
+        for part, (start, end) in zip(gradients, inputs.values(), strict=True):
+            self._copied(part, self.g[start:end].reshape(part.shape))
+        self.places.clear()
+        self.table = np.array(self.rows, np.int64).reshape(-1, WIDTH)
+        self.context = np.array(
+            [address(self.table), len(self.table), *map(address, (self.x, self.g, self.fun)), self.x.nbytes], np.int64
+        )
+        self.address, self.place = _loaded().address("replay"), address(self.context)
+        self._call = ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * 4)(self.address)
+
+    def stands(self) -> bool:
+        """Tell whether the arrays that f reads from outside still lie where they did."""
+        return all((address(a), (a.shape, a.dtype, a.strides)) == (at, form) for a, at, form in self.captured)
+
+    def __call__(self, x: Any) -> tuple[float, Any] | None:
+        """Return f and its gradient, or None."""
+        x, g, fun = np.ascontiguousarray(x, np.float64), np.empty(self.x.size), np.empty(1)
+        done = self.stands() and self._call(self.place, address(x), address(g), address(fun))
+        return (float(fun[0]), g) if done else None
+
+    # -- rows
+
+    def _place(self, array: Any) -> int:
+        """Return where an array lies, which is kept for as long as the table."""
+        known = self.places.get(id(array))
+        if known is None:
+            known = self.places[id(array)] = address(array)
+            self.kept.append(array)
+        return known
+
+    def _row(
+        self, function: int, data: int, arrays: Sequence[Any], dims: Sequence[int] = (), strides: Sequence[int] = ()
+    ) -> None:
+        row = [0] * WIDTH
+        row[0], row[1] = function, data
+        row[_POINTERS : _POINTERS + len(arrays)] = map(self._place, arrays)
+        row[_DIMENSIONS : _DIMENSIONS + len(dims)] = dims
+        row[_STRIDES : _STRIDES + len(strides)] = strides
+        if len(self.rows) == ROWS:
+            raise Unsuitable("too many operations")
+        self.rows.append(row)
+        self.work += 8 + (dims[0] if dims else 0)
+
+    def _buffer(self, shape: tuple[int, ...], dtype: Any = _FLOAT) -> Any:
+        self.bytes += math.prod(shape) * dtype.itemsize
+        if self.bytes > BYTES:
+            raise Unsuitable("large arrays, to which Python adds little time")
+        return np.zeros(shape, dtype)
+
+    def _elements(self, function: int, data: int, operands: Sequence[Any], out: Any) -> None:
+        """Add the rows of a loop over all elements of arrays of one shape."""
+        if out.size <= 1:
+            if out.size:
+                arrays = [*operands, out]
+                self._row(function, data, arrays, [1], [a.itemsize for a in arrays])
+            return
+        arrays = [*(np.broadcast_to(v, out.shape) for v in operands), out]
+        if all(a.flags.c_contiguous or not any(a.strides) for a in arrays):
+            self._row(function, data, arrays, [out.size], [a.itemsize * a.flags.c_contiguous for a in arrays])
+        else:
+            for at in np.ndindex(*out.shape[:-1]):
+                lines = [a[at] for a in arrays]
+                self._row(function, data, lines, [out.shape[-1]], [a.strides[0] for a in lines])
+
+    def _copied(self, value: Any, out: Any) -> None:
+        if value.shape == out.shape and value.flags.c_contiguous and out.flags.c_contiguous:
+            self._row(_COPY, out.nbytes, [value, out])
+        elif out.dtype == _FLOAT:
+            self._elements(*_loop(np.positive, "d->d"), [value], out)
+        else:
+            raise Unsuitable(f"a copy of {out.dtype}")
+
+    def _guarded(self, guard: Any, node: Node, value: Any) -> None:
+        if type(guard.expected) is not bool or node.shape or value.dtype != _BOOL:
+            raise Unsuitable("a guard on a number")
+        self._row(_GUARD, int(guard.expected), [value])
+
+    # -- nodes
+
+    def _value(self, node: Node, operands: list[Any]) -> Any:
+        """Return the memory of a node, with the rows added that fill it."""
+        op, name = node.op, node.op.name
+        if op is CAPTURED:
+            value = node.params["value"]
+            if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
+                raise Unsuitable(f"an array from outside of {value.dtype}")
+            self.captured.append((value, address(value), (value.shape, value.dtype, value.strides)))
+            return value
+        if node.dtype not in (_FLOAT, _BOOL):
+            raise Unsuitable(f"{name} of {node.dtype}")
+        if op.elementwise and name not in ("where", "astype"):
+            return self._elementwise(node, operands)
+        if name in _REDUCED and node.dtype == _FLOAT and operands[0].dtype == _FLOAT:
+            return self._reduced(node, operands[0])
+        if name == "matmul" and not self.floats:
+            return self._matmul(node, operands)
+        return self._moved(node, operands)
+
+    def _moved(self, node: Node, operands: list[Any]) -> Any:
+        """Return the result of what only moves numbers, or chooses among them."""
+        name, out = node.op.name, self._buffer(node.shape, node.dtype)
+        params = node.params
+        if name == "where":
+            condition, *rest = operands
+            if condition.dtype != _BOOL or any(v.dtype != _FLOAT for v in rest) or node.dtype != _FLOAT:
+                raise Unsuitable("where of others than float64")
+            self._elements(_loaded().address("select"), 0, [condition, *rest], out)
+        elif name == "astype" and operands[0].dtype == _BOOL and node.dtype == _FLOAT:
+            self._elements(_loaded().address("select"), 0, [operands[0], np.array(1.0), np.array(0.0)], out)
+        elif name == "astype" and operands[0].dtype == node.dtype:
+            self._copied(operands[0], out)
+        elif name == "zeros":
+            return out
+        elif name in ("setitem", "add_at") and not params["index"].holes:
+            base, value = operands[:2]
+            self._copied(base, out)
+            part = _shown(out, params["index"])
+            if name == "setitem":
+                self._copied(np.broadcast_to(value, part.shape), part)
+            else:
+                self._elements(*_loop(np.add, "dd->d"), [part, value], part)
+        elif name in ("cumsum", "cumprod") and out.ndim == 1:
+            self._copied(operands[0], out)
+            for k in range(1, out.size):
+                code = _ADD if name == "cumsum" else _MULTIPLY
+                self._row(code, 0, [out[k - 1 : k], out[k : k + 1], out[k : k + 1]])
+        elif name in ("concatenate", "stack"):
+            axis = params["axis"]
+            start = 0
+            for value in operands:
+                size = 1 if name == "stack" else value.shape[axis]
+                where = (slice(None),) * (axis % out.ndim) + (slice(start, start + size),)
+                self._copied(np.expand_dims(value, axis) if name == "stack" else value, out[where])
+                start += size
+        elif is_view(node) and node.op.call is not None:
+            value = operands[0]
+            view = _shown(value, params["index"]) if name == "getitem" else node.op.call(value, **params)
+            if not isinstance(view, np.ndarray) or (value.size and not np.may_share_memory(view, value)):
+                copy = self._buffer(value.shape, value.dtype)  # a reshape that has to copy
+                self._copied(value, copy)
+                view = node.op.call(copy, **params)
+            if view.shape != node.shape or not (view.base is not None or view is value):
+                raise Unsuitable(name)
+            return view
+        else:
+            raise Unsuitable(name)
+        return out
+
+    def _elementwise(self, node: Node, operands: list[Any]) -> Any:
+        name = node.op.name
+        out = self._buffer(node.shape, node.dtype)
+        kinds = {v.dtype for v in operands}
+        if name == "power":
+            return self._power(node, operands, out)
+        if name == "share" and kinds == {_FLOAT} and node.dtype == _FLOAT:
+            for k, call in enumerate((np.greater, np.greater_equal)):
+                flags, half = self._buffer(out.shape, _BOOL), self._buffer(out.shape)
+                self._elements(*_loop(call, "dd->?"), operands, flags)
+                self._elements(
+                    _loaded().address("select"), 0, [flags, np.array(0.5), np.array(0.0)], half if k else out
+                )
+            self._elements(*_loop(np.add, "dd->d"), [out, half], out)
+            return out
+        if self.floats or not node.shape:
+            if kinds == {_FLOAT} and node.dtype == _FLOAT and self._scalars(name, operands, out):
+                return out
+            if self.floats and not (name in _EXACT and kinds == {_FLOAT}):
+                raise Unsuitable(name)
+        if not isinstance(node.op.call, np.ufunc):
+            raise Unsuitable(name)
+        if _BOOL in kinds and _FLOAT in kinds:
+            operands = [self._as_floats(v) for v in operands]
+            kinds = {_FLOAT}
+        types = ("?" if kinds == {_BOOL} else "d") * len(operands) + "->" + ("?" if node.dtype == _BOOL else "d")
+        self._elements(*_loop(node.op.call, types), operands, out)
+        return out
+
+    def _as_floats(self, value: Any) -> Any:
+        if value.dtype == _FLOAT:
+            return value
+        out = self._buffer(value.shape)
+        self._elements(_loaded().address("select"), 0, [value, np.array(1.0), np.array(0.0)], out)
+        return out
+
+    def _scalars(self, name: str, operands: list[Any], out: Any) -> bool:
+        """Add the rows of arithmetic, number by number, if it is that."""
+        code, data = _SCALARS.get(name), 0
+        if name == "square":
+            code, operands = _MULTIPLY, operands * 2
+        elif self.floats and name == "divide":
+            code = _EXACT_DIVIDE
+        elif self.floats and name == "reciprocal":
+            code, operands = _EXACT_DIVIDE, [np.array(1.0), *operands]
+        elif self.floats and name == "sqrt":
+            code = _ROOT
+        elif self.floats and name in _LIBM:
+            code, data = _ONE, _of_libm(_LIBM[name])
+        if code is None:
+            return False
+        if not out.shape:
+            self._row(code, data, [*operands, out])
+            return True
+        spread = [np.broadcast_to(v, out.shape) for v in operands]
+        for at in np.ndindex(*out.shape):
+            self._row(code, data, [*(v[(*at, ...)] for v in spread), out[(*at, ...)]])
+        return True
+
+    def _power(self, node: Node, operands: list[Any], out: Any) -> Any:
+        """The operator's shortcuts for arrays, libm for numbers, and of a few numbers what the floats' program does."""
+        x, exponent = operands
+        given = self.graph.nodes[node.inputs[1]]
+        known: Any = given.params["value"] if given.op is CONSTANT and given.dtype is None else None
+        if x.dtype != _FLOAT or exponent.dtype != _FLOAT:
+            raise Unsuitable("power")
+        if node.shape:
+            if self.floats and known not in (1, 2):
+                raise Unsuitable("power")
+            call = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(known, np.power)
+            self._elements(*_loop(call, "dd->d" if call is np.power else "d->d"), operands[: call.nin], out)
+        elif self.floats and known in (1, 2, 3, 4):
+            if known == 1:
+                return x
+            self._row(_MULTIPLY, 0, [x, x, out])
+            if known == 3:
+                self._row(_MULTIPLY, 0, [out, x, out])
+            elif known == 4:
+                self._row(_MULTIPLY, 0, [out, out, out])
+        else:
+            self._row(_TWO if self.floats else _POW, _of_libm("pow"), [x, exponent, out])
+        return out
+
+    def _reduced(self, node: Node, x: Any) -> Any:
+        """Reduce as NumPy does: along memory where that axis is the last one, else row upon row."""
+        axis = node.params["axis"]
+        axes = tuple(range(x.ndim)) if axis is None else tuple(k % x.ndim for k in axis)
+        if not x.size or not x.flags.c_contiguous or (self.floats and node.op.name != "sum"):
+            raise Unsuitable(f"{node.op.name} of an array like this")
+        if not x.shape:
+            return x.reshape(node.shape)
+        if len(axes) == x.ndim:
+            rows, out = x.reshape(1, -1), self._buffer((1,))
+        elif axes == (x.ndim - 1,):
+            rows, out = x.reshape(-1, x.shape[-1]), self._buffer((x.size // x.shape[-1],))
+        elif axes == (0,):
+            rows, out = x.reshape(x.shape[0], -1), self._buffer((x.size // x.shape[0],))
+        else:
+            raise Unsuitable("a reduction over some axes")
+        call = _REDUCED[node.op.name]
+        loop, data = _loop(call, "dd->d")
+        begin = None if call.identity is None else np.full(out.shape, float(call.identity))
+        if axes == (0,) and x.ndim > 1:
+            self._copied(rows[0] if begin is None else begin, out)
+            for row in rows[1:] if begin is None else rows:
+                self._row(loop, data, [out, row, out], [out.size], [8, 8, 8])
+            return out.reshape(node.shape)
+        for k, row in enumerate(rows):
+            part = out[k : k + 1]
+            self._copied(row[:1] if begin is None else begin[:1], part)
+            rest = row[1:] if begin is None else row
+            if rest.size:
+                self._row(loop, data, [part, rest, part], [rest.size], [0, 8, 0])
+        return out.reshape(node.shape)
+
+    def _matmul(self, node: Node, operands: list[Any]) -> Any:
+        a, b = operands
+        if a.ndim > 2 or b.ndim > 2 or {a.dtype, b.dtype} != {_FLOAT} or not a.size or not b.size:
+            raise Unsuitable("a stack of matrices")
+        out = self._buffer(node.shape)
+        left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
+        both = out.reshape(left.shape[0], right.shape[1])
+        strides = [s if n > 1 else 0 for v in (left, right, both) for n, s in zip(v.shape, v.strides, strict=True)]
+        loop, data = _loop(np.matmul, "dd->d")
+        self._row(loop, data, [left, right, both], [1, *left.shape, right.shape[1]], [0, 0, 0, *strides])
+        return out
+
+
+_EXACT = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "positive", "absolute", "fabs"}
