@@ -62,12 +62,20 @@ RUNS = {
     "unbounded": lambda: run(lambda x: x[1] ** 2 - x[0] ** 2, [0.5, 2.0], 0.1),
     "100,000 steps": lambda: run(valley, [-7.0, 2.0], 1e-5, max_steps=100_000, gtol=0.0),
 }
+
+
+def below_a_run(axes):
+    plot.run(RUNS["1-D"](), ax=axes[0, 0])
+    return axes[1, 0]
+
+
 LAYOUTS = {
     "alone": lambda: Figure(layout="constrained").add_subplot(),
     "small": lambda: Figure(figsize=(3.2, 2.8), layout="constrained").add_subplot(),
     "2 × 3": lambda: Figure(figsize=(12, 8), layout="constrained").subplots(2, 3)[0, 1],
     "1 × 3, tight": lambda: Figure(figsize=(12, 4), layout="tight").subplots(1, 3)[1],
     "1 × 2, no layout": lambda: Figure(figsize=(10, 5)).subplots(1, 2)[0],
+    "2 × 2, no layout": lambda: below_a_run(Figure(figsize=(9, 7)).subplots(2, 2)),
 }
 
 
@@ -154,6 +162,20 @@ def test_titles_of_neighbours_do_not_meet():
     drawn(axes[0])
     assert overlapping([ax.title for ax in axes]) == []
     assert [outside(ax, [ax.title, ax.get_legend()]) for ax in axes] == [[]] * 6
+
+
+def test_a_subplot_without_a_layout_leaves_room_and_still_takes_one():
+    figure = Figure(figsize=(9, 7))
+    axes = figure.subplots(2, 2).ravel()
+    for ax, name in zip(axes, ("1-D", "diverged 2-D", "too slow", "diverged 10-D"), strict=True):
+        plot.run(RUNS[name](), ax=ax)
+    for lay_out in (lambda: None, figure.tight_layout):  # warnings are errors
+        lay_out()
+        drawn(axes[0])
+        shown = [text for ax in axes for text in (ax.title, ax.xaxis.label, ax.yaxis.label)]
+        assert overlapping(shown) == []
+        assert [outside(ax, [ax.title]) for ax in axes] == [[]] * 4
+        assert all("…" not in ax.get_title() for ax in axes)
 
 
 def test_a_title_follows_its_axes_to_another_size_and_leaves_the_users_alone():

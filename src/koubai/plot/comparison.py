@@ -137,7 +137,7 @@ def compare(
     drawn = []
     for i, (label, run) in enumerate(named.items()):
         t, f = losses[label]
-        y = np.where(np.isfinite(f) & (f > base), np.clip(f, -1e300, 1e300) - base, np.nan)
+        y = np.where(np.isfinite(f) & (f > base), np.clip(f, -1e280, 1e280) - base, np.nan)
         style = look(i)
         apart = max(1, len(t) // MARKS) if len(t) > STEPS else 1
         ax.plot(t, y, **style, linewidth=2, markevery=(i * apart * 3 // 8 % apart, apart), markersize=6,

@@ -35,6 +35,7 @@ from koubai.plot.text import LINE, find_fonts, text_width, wrap
 __all__ = ["Fitting", "Obstacles", "along", "finish"]
 
 SHRINK = (1.0, 0.9, 0.8, 0.7, 0.6)  # of the usual size of text; the first that fits is taken
+READABLE = 8.0  # points, of a title that a subplot without a layout makes room for
 SMALLEST, LAST = 6.0, 5.0  # points; the last resort is for titles, which are to be whole
 TITLE_SHARE = 0.24  # of the height that a layout has for a subplot; a title that needs more is written smaller
 LEGEND_SHARE = 0.6  # of that height, for a legend below its axes
@@ -112,6 +113,7 @@ class Fitting(Artist):
         self.kind = ""
         self.more: dict[str, Any] = {}
         self._fitted: Any = None
+        self._given = (0.0, 0.0)  # of the figure's width and height, what `locate` leaves to the neighbours
 
     @classmethod
     def of(cls, ax: Axes) -> Fitting:
@@ -121,6 +123,8 @@ class Fitting(Artist):
             found = cls()
             ax.add_artist(found)
             found.set_clip_on(False)
+            if ax.get_axes_locator() is None and ax.get_subplotspec() is not None:
+                ax.set_axes_locator(_Place(found))
         return found
 
     def __getstate__(self) -> dict[str, Any]:
@@ -168,7 +172,8 @@ class Fitting(Artist):
         ax = self.axes
         if not isinstance(ax, Axes):
             return
-        ax.apply_aspect()
+        locator: Any = ax.get_axes_locator()
+        ax.apply_aspect(locator(ax, None) if locator is not None else None)
         ax.get_xlim(), ax.get_ylim()  # matplotlib puts off finding limits until they are asked for
         figure = ax.get_figure()
         assert figure is not None
@@ -190,6 +195,43 @@ class Fitting(Artist):
             self._fit_title(ax, renderer, settled, points)
         self._fitted = (*state[:-5], ax.get_title(), *state[-4:])
 
+    # -- the size of the axes --
+
+    def locate(self, ax: Axes, renderer: RendererBase | None) -> Bbox:
+        """Return where ``ax`` is in its figure: where it was placed, less the room that its title and scale need.
+
+        That is of a subplot without a layout, where they would lie over its neighbours or outside of the figure.
+        """
+        whole = Bbox(ax.get_position(original=True))
+        figure = ax.get_figure()
+        if figure is None or ax.get_subplotspec() is None or figure.figure.get_layout_engine() is not None:
+            return whole
+        if renderer is not None:
+            ax.apply_aspect(whole)
+            points = figure.dpi / 72
+            left, right, above, _ = _room(ax, renderer, settled=True)
+            middle = (ax.bbox.x0 + ax.bbox.x1) / 2
+            width = max(2 * min(middle - left, right - middle), ax.bbox.width) / points
+            font = ax.title.get_fontproperties().copy()
+            font.set_size(READABLE)
+            lines = [part for line in self.lines for part in wrap(line, 0.97 * width, font)]
+            wanted = (READABLE * 1.35 * len(lines) + float(rcParams["axes.titlepad"])) * points if lines else 0.0
+            top = figure.bbox.y0 + whole.y1 * figure.bbox.height  # an aspect may keep the axes below it
+            down = top - ax.bbox.y1 + wanted - above if wanted > above else 0.0
+            right = min(right, *(
+                extent.x0 for other in figure.figure.axes
+                if other is not ax and other.bbox.x0 >= ax.bbox.x1
+                and (extent := other.yaxis.get_tightbbox(renderer)) is not None
+                and extent.y1 > ax.bbox.y0 and extent.y0 < ax.bbox.y1
+            ), math.inf)  # fmt: skip
+            scales = [extent for scale in ax.child_axes if (extent := scale.get_tightbbox(renderer)) is not None]
+            across = max([0.0, *(extent.x1 + 4 - max(right, ax.bbox.x1) for extent in scales)])
+            self._given = (across / figure.bbox.width, down / figure.bbox.height)
+        across, down = (
+            min(share, most * side) for share, most, side in zip(self._given, (0.25, 0.4), whole.size, strict=True)
+        )
+        return Bbox.from_extents(whole.x0, whole.y0, whole.x1 - across, whole.y1 - down)
+
     # -- the title --
 
     def _fit_title(self, ax: Axes, renderer: RendererBase | None, settled: bool, points: float) -> None:
@@ -201,22 +243,27 @@ class Fitting(Artist):
         usual = FontProperties(size="medium").get_size_in_points()
         font = ax.title.get_fontproperties().copy()
 
-        def tall(count: int, size: float) -> float:
-            return size * (1.2 * count - 0.1)  # above the baseline of the last line
+        def fits(lines: list[str]) -> bool:
+            size = font.get_size_in_points()
+            tall = (1.35 * len(lines) - 0.2) * size  # above the baseline of the last line, rounded up to whole pixels
+            if renderer is not None:
+                ax.title.set_text("\n".join(lines))
+                ax.title.set_fontsize(size)
+                tall = ax.title.get_window_extent(renderer).height / points - 0.2 * size
+            return tall <= height + 1
 
         for said, size in itertools.product((self.lines, self.lines[1:2] or self.lines), (*_sizes(usual), LAST)):
             font.set_size(size)
             lines = [part for line in said for part in wrap(line, 0.97 * width, font)]
-            if tall(len(lines), size) <= height + 1:
+            if fits(lines):
                 break
         else:  # no room for what matters most, at any size that can be read: as much of it as there is room for
-            fits = max(n for n in range(1, len(lines) + 1) if n == 1 or tall(n, size) <= height + 1)
-            lines = [*lines[: fits - 1], _shortened(" ".join(lines[fits - 1 :]), 0.97 * width, font)]
+            count = max(n for n in range(1, len(lines) + 1) if n == 1 or fits(lines[:n]))
+            lines = [*lines[: count - 1], _shortened(" ".join(lines[count - 1 :]), 0.97 * width, font)]
         text = "\n".join(lines)
-        if (text, font.get_size()) != (self.written, ax.title.get_fontsize()):
-            ax.title.set_text(text)
-            ax.title.set_fontsize(font.get_size())
-            self.written = text
+        ax.title.set_text(text)
+        ax.title.set_fontsize(font.get_size())
+        self.written = text
 
     # -- the legend --
 
@@ -314,6 +361,19 @@ class Fitting(Artist):
                 leaders.append([at, nearest])
         if self.leaders is not None:
             self.leaders.set_segments(leaders)
+
+
+class _Place:
+    """The locator of an axes: matplotlib asks it for the place before each drawing, and layouts for the subplot."""
+
+    def __init__(self, fitting: Fitting) -> None:
+        self.fitting = fitting
+
+    def __call__(self, ax: Any, renderer: RendererBase | None) -> Bbox:
+        return self.fitting.locate(ax, renderer)
+
+    def get_subplotspec(self) -> Any:
+        return self.fitting.axes.get_subplotspec() if isinstance(self.fitting.axes, Axes) else None
 
 
 # -- what may not be hidden -------------------------------------------------------------------------------------------

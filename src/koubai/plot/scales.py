@@ -81,6 +81,12 @@ def log_scale(ax: Axes, values: FloatArray) -> None:
     elif least > 0:
         ax.set_yscale("log")
         low, high = ax.get_ylim()
+        decades = math.log10(high) - math.log10(low)
+        if decades > 100:  # matplotlib's locator looks for ticks beyond the largest number
+            step = math.ceil(decades / 8)
+            exponents = np.arange(math.ceil(math.log10(low)), math.log10(high), step)
+            ax.yaxis.set_major_locator(FixedLocator((10.0**exponents).tolist()))
+            ax.yaxis.set_minor_locator(FixedLocator([]))
         wanted = tuple(range(2, 10)) if high < 6 * low else (2, 5) if high < 100 * low else ()
         ax.yaxis.set_major_formatter(Numbers(digits=4))
         ax.yaxis.set_minor_formatter(Numbers(wanted=wanted))
