@@ -198,7 +198,7 @@ def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, clipping, tmp_path
         whole = kb.minimize(f, start, optimizer(), max_steps=60)
         kb.minimize(f, start, optimizer(), max_steps=60, checkpoint=(path, 5), on_step=lambda s: s.t == at)
         resumed = kb.resume(path, f)
-    assert_same_run(whole, resumed)
+    assert_same_run(whole, resumed, but=["executor"])  # what is compiled by now serves the same bits
 
 
 KILLED = """
