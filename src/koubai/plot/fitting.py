@@ -45,6 +45,7 @@ SPACES = {
     "borderpad": 0.4,
     "labelspacing": 0.35,
 }  # of a legend, in font sizes
+POINTS = 600  # of a line that are looked at, at most
 SPACING = 6.0  # pixels between the points of a line that are looked at
 Place: TypeAlias = Literal[
     "upper right", "upper left", "lower right", "lower left", "center right", "center left", "upper center",
@@ -406,6 +407,7 @@ class Obstacles:
                 self.lines.append(np.concatenate([along(pair, ax.bbox) for pair in pairs]) if len(pairs) else marks[0])
             elif isinstance(artist, PathCollection):
                 self.lines.append(artist.get_offset_transform().transform(np.asarray(artist.get_offsets())))
+        self.lines = [rows[:: 1 + len(rows) // POINTS] for rows in self.lines]
         self.marks = np.concatenate(marks)
         self.marks = self.marks[np.isfinite(self.marks).all(axis=1)]
 
