@@ -39,7 +39,9 @@ def test_each_descent_is_the_one_that_it_is_alone(name):
     assert many.executor == "native", many.executor_reason
     for i in (0, 5, lanes.LANES + 2):
         run = alone(himmelblau, starts[i], optimizer, max_steps=130, gtol=0.0)
-        if run.status is kb.Status.stalled:  # many descents do not look for that: x stays where it is
+        if (
+            run.status is kb.Status.stalled or "to the rounding of f" in run.message
+        ):  # many descents do not look for that: x stays where it is
             np.testing.assert_array_equal(many.x[i], run.x)
             continue
         assert many.status[i] is run.status

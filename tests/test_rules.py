@@ -447,8 +447,12 @@ def test_every_rule_on_the_whole_catalogue(name):
             assert run.best_fun <= problem.f(problem.x0)
             assert run.best_fun == problem.f(run.best_x)
             assert np.isfinite(run.x).all()
-            if run.success:
-                assert np.abs(problem.grad(run.x)).max() <= 1e-6
+            assert not run.success or np.abs(problem.grad(run.x)).max() <= small(run)
+
+
+def small(run):
+    """The gradient that the end of a search may have: where the rounding of a large f is the end, more than 1e-6."""
+    return 1e-6 * max(1.0, abs(run.fun)) if "to the rounding of f" in run.message else 1e-6
 
 
 @pytest.mark.parametrize("settings", SEARCHES, ids=str)
@@ -465,7 +469,7 @@ def test_line_searches_with_clipped_gradients_on_the_whole_catalogue(settings, o
             assert np.isfinite(run.x).all(), where
             assert run.best_fun == problem.f(run.best_x) <= problem.f(problem.x0), where
             assert not falls or (np.diff(run.history.fun) <= 0).all(), where
-            assert not run.success or np.abs(problem.grad(run.x)).max() <= 1e-6, where
+            assert not run.success or np.abs(problem.grad(run.x)).max() <= small(run), where
             size = np.linalg.norm(np.ravel(problem.grad(problem.x0)), np.inf if option == "clipvalue" else 2)
             assert run.history.clipped[0] == (size > limit), where
 

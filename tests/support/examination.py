@@ -29,7 +29,7 @@ LR = 0.03
 FAR = 100.0  # beyond it a step of the differences is no longer one of x
 STAIRS = 1e-3  # tolerance of the slope of fine stairs
 BENT = 1e-3  # tolerance of second derivatives, whose truth is a difference of differences
-DEAR = 80  # evaluations of f that a descent of STEPS steps may take by backpropagation
+DEAR = 160  # evaluations of f that a descent of STEPS steps, and the advice after it, may take by backpropagation
 
 
 @dataclass(frozen=True)

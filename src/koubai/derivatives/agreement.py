@@ -121,7 +121,7 @@ def cross_check(
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
         if looks is not None and looks.doubtful:
-            for seed in range(3 if looks.steps else 2):  # along one, what is lost may cancel, or look like a saw
+            for seed in range(2):  # along one, what is lost may cancel
                 beside = _Line(f, leaves, active, graph, finest, seed, box) if seed else line
                 beside.noise = noise
                 claimed = beside.slope(gradients)
