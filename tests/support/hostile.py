@@ -501,7 +501,9 @@ def main() -> int:
                     return str(kept)
 
                 taken += attempt(f"{reader} {k}", lambda path=path, read=read: read(path), keep)  # type: ignore[misc]
-        print(f"{reader}: {given.files} files, {taken} read, at most {slowest[0]:.2f} s, {largest[0]:.0f} MB")
+        print(
+            f"{reader}: {given.files} files, {taken} read, at most {slowest[0]:.2f} s, {largest[0]:.0f} MB", flush=True
+        )
     slowest, largest, taken = [0.0], [0.0], 0
     for text in hostile_texts(given.expressions, given.seed):
 

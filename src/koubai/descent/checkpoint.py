@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,18 +77,18 @@ class Checkpoint:
             return self.step > self.steps
         return time.monotonic() - self.clock >= (self.seconds or 0.0)
 
-    def write(self, kind: str, t: int, header: dict[str, Any], arrays: dict[str, Any], *, last: bool) -> None:
+    def write(self, kind: str, t: int, ask: Callable[[], tuple[Any, Any]], *, last: bool) -> None:
         """Write the descent down at step ``t``. Where that fails, a CheckpointWarning says so and the descent goes on.
 
-        last: there will be no other writing.
+        ask: gives the header and the arrays. last: there will be no other writing.
         """
         self.step = 1
         try:
-            write_archive(self.path, kind, header, arrays)
+            write_archive(self.path, kind, *ask())
             self.kept, self.fails = t, False
         except Exception as error:  # a full disk, a folder that is gone: nothing of it is worth the descent
             if last or not self.fails:
-                held = "there is none" if self.kept is None else f"the file is still that of step {self.kept}"
+                held = "none was written before" if self.kept is None else f"the file is still that of step {self.kept}"
                 goes_on = "" if last else "; the descent goes on, and will try again"
                 warn(CheckpointWarning(f"no checkpoint could be written at step {t}: {error}; {held}{goes_on}"))
             self.fails = True

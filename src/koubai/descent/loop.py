@@ -591,7 +591,7 @@ class _Descent:
             return
         if self.feed is not None and not self.settled:
             return  # a batch was drawn that no step has used yet: what was written last stands
-        self.checkpoint.write(self.KIND, self.point.t, *self._written(), last=last)
+        self.checkpoint.write(self.KIND, self.point.t, self._written, last=last)
 
     def _written(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return that as a header in JSON's types, and arrays."""
@@ -681,6 +681,8 @@ class _Descent:
             chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
             options | {"max_steps": plain(limit)}, Checkpoint.of(path), header["optimizer_reason"],
         )  # fmt: skip
+        if descent.checkpoint is not None:
+            descent.checkpoint.kept = points["last"].t
         if header["differences"]:
             descent.objective.program = None
         descent.objective.paid.go_on(header["paid"])
