@@ -11,6 +11,7 @@ import sys
 import warnings
 
 import numpy as np
+import numpy.lib.format as npy
 import pytest
 from support import hostile
 
@@ -118,7 +119,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
     RUNS["number"]().save(path)
     before = path.read_bytes()
-    monkeypatch.setattr(np, "savez", lambda file, **arrays: (file.write(b"half"), 1 / 0))
+    monkeypatch.setattr(npy, "write_array", lambda file, *rest, **how: (file.write(b"half"), 1 / 0))
     with pytest.raises(ZeroDivisionError):
         RUNS["array"]().save(path)
     assert path.read_bytes() == before
@@ -414,9 +415,12 @@ FAILURES = {
     "the folder is gone": (folder_gone, "does not exist"),
     "a folder in its place": (something_else_there, "is a folder"),
     "a limit of size": (file_too_large, "File too large"),
-    "a full disk": (failing_call(np, "savez", OSError(28, "No space left on device")), "No space left on device"),
+    "a full disk": (
+        failing_call(npy, "write_array", OSError(28, "No space left on device")),
+        "No space left on device",
+    ),
     "not to be replaced": (failing_call(os, "replace", PermissionError(13, "Permission denied")), "Permission denied"),
-    "no memory": (failing_call(np, "savez", MemoryError("16 GiB")), "16 GiB"),
+    "no memory": (failing_call(npy, "write_array", MemoryError("16 GiB")), "16 GiB"),
 }
 
 
@@ -583,6 +587,13 @@ def test_places_where_no_run_can_be_saved(path, error, message, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         RUNS["number"]().save(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_what_can_be_read_is_written(tmp_path):
+    for array in (np.array([None]), np.zeros(2, np.float16), np.array(["a"])):
+        with pytest.raises(InputError, match=r"only arrays of float32, .* can be saved, but 'a' is of"):
+            files.write_archive(tmp_path / "a.npz", "run", {}, {"a": array})
     assert not list(tmp_path.iterdir())
 
 

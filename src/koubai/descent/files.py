@@ -68,6 +68,7 @@ __all__ = [
 Path: TypeAlias = str | os.PathLike[str]
 
 FORMAT = 1
+_DTYPES = {name: np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
 
 
 def version() -> str:
@@ -164,15 +165,20 @@ def _clear(folder: str) -> None:
 def write_archive(path: Path, kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """Write arrays with a JSON header into one .npz file: whole or not at all, and never a pickle."""
     text = json.dumps({"format": FORMAT, "kind": kind, "koubai": version(), **header}, ensure_ascii=False)
-    with replacing(path) as file:
-        np.savez(file, allow_pickle=False, header=np.array(text), **arrays)
+    parts = {name: np.asarray(array) for name, array in arrays.items()}
+    if wrong := [f"{name!r} is of {part.dtype}" for name, part in parts.items() if part.dtype.name not in _DTYPES]:
+        raise InputError(f"only arrays of {', '.join(_DTYPES)} can be saved, but {wrong[0]}")
+    # not np.savez, which before NumPy 2.1 takes allow_pickle for an array, and leaves the archive open where it fails
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, part in {"header": np.array(text), **parts}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, part, allow_pickle=False)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 Check: TypeAlias = Callable[[Any, str], Any]  # (a value of JSON's, what it is called) -> the value as it is used
 
-_DTYPES = {name: np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
 _HEADING = re.compile(
     rb"\{'descr': '([<>|=]?[a-zA-Z][0-9]{1,18})', 'fortran_order': (True|False), "
     rb"'shape': \(((?:[0-9]{1,18}, )*(?:[0-9]{1,18},?)?)\), \} *\n"
