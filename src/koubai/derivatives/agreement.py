@@ -41,6 +41,7 @@ _STEPS_FLOAT32 = ((1e-2, 3e-3), (3e-2, 1e-2), (1e-1, 3e-2))
 _NODE_STEPS = (0.3, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11)
 _STAIR_STEPS = (1e-9, 1e-11, 1e-13)
 _TREND = 1e-2  # the step over which the slope of a staircase shows; its stairs may be as wide
+_FINE_TREND = 1e-3  # and that of a fine one
 _PLACES = np.array([0.23, 0.49, 0.76, 1.0])  # where f is looked at along such a step: no round numbers, as stairs have
 _BRANCHES = 8  # so many branches that x decides may be a search
 # primitives that give numbers they were given: they round nothing
@@ -121,10 +122,12 @@ def cross_check(
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
         if looks is not None and looks.doubtful:
-            for seed in range(2):  # along one, what is lost may cancel
+            for seed in range(4 if looks.steps else 2):  # along one, what is lost may cancel, or look like a saw
                 beside = _Line(f, leaves, active, graph, finest, seed, box) if seed else line
                 beside.noise = noise
                 claimed = beside.slope(gradients)
+                if seed >= 2 and beside.trend(claimed, saw=True, step=_FINE_TREND) is None:
+                    continue  # more directions see more jumps of honest steps, which stand apart
                 trend = beside.trend(claimed, saw=bool(looks.steps))
                 if trend is None:
                     continue
@@ -322,13 +325,13 @@ class _Line:
         spread = max(abs(float(np.real(there)) - float(np.real(exact))) for exact, there in pairs)
         return spread if np.isfinite(spread) else 0.0
 
-    def trend(self, slope: float, saw: bool) -> float | None:
-        """Return the slope of f over long steps, if it is steady and not ``slope``.
+    def trend(self, slope: float, saw: bool, step: float = _TREND) -> float | None:
+        """Return the slope of f over such long steps, if it is steady and not ``slope``.
 
         saw: may f rise with ``slope`` and fall back in jumps? Then it has no trend, and its derivative is right.
         """
         at, noise = self.at, self.noise
-        for h in (_TREND, 1e-2 * _TREND):
+        for h in (step, 1e-2 * step):
             both = self._inside(-3 * h, self.moved(-3 * h))  # or to the right alone, where the box leaves room
             left, width = (-1.0, 2) if both else (0.0, 1)
             rough = (at(h) - at(left * h)) / (width * h)
