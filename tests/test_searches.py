@@ -307,8 +307,26 @@ def test_what_the_loop_does_not_cover_stays_with_the_rule(monkeypatch):
     for optimizer in (kb.LBFGS(line_search="none"), kb.LBFGS(weight_decay=0.1), kb.LBFGS(clipnorm=1.0), kb.Adam()):
         kb.minimize(rosenbrock, [-1.2, 1.0], optimizer, max_steps=5)
     kb.minimize(rosenbrock, np.array([-1.2, 1.0], np.float32), "lbfgs", max_steps=5)
+    monkeypatch.setattr(searching, "LARGEST", 64)
     kb.minimize(many, np.zeros(65), "lbfgs", max_steps=5)
     assert not seen
+
+
+@pytest.mark.parametrize("n", [65, 130])
+def test_of_more_parameters_machine_code_makes_every_step_to_the_same_bits(n, monkeypatch):
+    x0 = np.cos(np.arange(n))
+    monkeypatch.setattr(searching, "_code", searching._Code())
+    first = kb.minimize(anew(many), x0, "lbfgs", max_steps=60)
+    assert searching._code.machines["lbfgs"] is not None and searching._code.made == 0
+    monkeypatch.setattr(searching, "_code", searching._Code())
+    monkeypatch.setattr(searching, "FEW", n)
+    monkeypatch.setattr(searching, "MACHINE_FROM", math.inf)
+    same_run(first, kb.minimize(anew(many), x0, "lbfgs", max_steps=60))
+    monkeypatch.setattr(searching, "FEW", 64)
+    monkeypatch.setattr(library, "available", lambda: False)
+    by_arrays = kb.minimize(anew(many), x0, "lbfgs", max_steps=60)
+    assert searching._code.machines["lbfgs"] is None
+    np.testing.assert_allclose(by_arrays.fun, first.fun, rtol=1e-3)
 
 
 # -- f without Python -------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Residuals:
                 for u in np.eye(x.size, dtype=x.dtype)
             )
             self._units = [[along.values[k] for k in along.active] for along in ways]
-        tangent, still = path.made["tangent"], np.zeros_like(r)
+        (_, tangent), still = path.made["squares"], np.zeros_like(r)
         jacobian = np.empty((r.size, x.size), r.dtype)
         for i, directions in enumerate(self._units):
             (jacobian[:, i],) = tangent.run(*leaves.values, still, *directions)
@@ -59,9 +59,14 @@ class Residuals:
 
     def _run(self, path: Path, leaves: Leaves) -> FloatArray | None:
         """Return r, or None where f takes another path. What was derived of the path serves its later uses too."""
-        if "residuals" not in path.made:
-            graph = residuals(path.recorded.graph, leaves.active)
-            path.made["tangent"] = Program(tangent(graph, leaves.active))
-            path.made["residuals"] = Program(graph)
-        found = path.made["residuals"].run(*leaves.values)
+        if "squares" not in path.made:
+            try:
+                graph = residuals(path.recorded.graph, leaves.active)
+                path.made["squares"] = Program(graph), Program(tangent(graph, leaves.active))
+            except TraceError as error:
+                path.made["squares"] = error.reason
+        made = path.made["squares"]
+        if isinstance(made, str):
+            raise TraceError(made, "take another optimizer, LBFGS say")
+        found = made[0].run(*leaves.values)
         return None if found is None else found[0]

@@ -141,8 +141,9 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step must be a function of a Step or None, got {on_step!r}")
     interrupted = False
+    ours = on_step is None and not callable(descent.optimizer.lr)  # no function of the user's but f and grad
     try:
-        with descent.reporting(progress) as report:
+        with descent.reporting(progress) as report, quiet() if ours else nullcontext():
             for point, lr in descent.points(in_legs=on_step is None):
                 report(point)
                 if on_step is not None and on_step(descent.step(point, lr)) is True:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import time
 from collections.abc import Sequence
 from types import FunctionType
@@ -25,7 +24,8 @@ from koubai.execute.scalar_code import ANSWER, ASKED, AT, EVALUATIONS, Block
 
 __all__ = ["Searching"]
 
-LARGEST = 64  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
+LARGEST = 2**14  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
+FEW = 64  # up to which Python may make the first steps; of more, machine code makes all of them, or nobody here
 PAIRS = 100  # of L-BFGS
 TEXTS: dict[str, FunctionType] = {
     text.__name__: text  # type: ignore[misc]
@@ -56,10 +56,10 @@ class _Code:
         self.made = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
         self.machines: dict[str, scalar_code.Machine | None] = {}
 
-    def of(self, name: str) -> scalar_code.Machine | None:
-        """Return the machine code of a rule; None: Python makes the steps."""
+    def of(self, name: str, n: int) -> scalar_code.Machine | None:
+        """Return the machine code of a rule for ``n`` parameters; None: Python makes the steps."""
         if name not in self.machines:
-            if self.made < MACHINE_FROM:
+            if self.made < MACHINE_FROM and n <= FEW:
                 return None
             self.machines[name] = None
             if library.available():
@@ -97,7 +97,8 @@ class _Memory:
         self.trials, self.before, self.best, self.rates = (given[k] for k in ("trials", "before", "best", "rates"))
         self.counts[searches.N] = n
         self.counts[searches.ROOM] = len(self.state["recent"]) if name == "barzilai_borwein" else pairs + 1
-        self.names = list(inspect.signature(TEXTS[name]).parameters)
+        code = TEXTS[name].__code__
+        self.names = list(code.co_varnames[: code.co_argcount])
         self.block = Block([self.arrays[each] for each in self.names])
         self._nowhere = [address(given[each]) for each in ("row_fun", "row_norm", "row_x")]
         self._rate, self.place = address(self.rates), address(self.xs)
@@ -200,7 +201,8 @@ class Searching:
             and max(hyper.get("history_size", 0), hyper.get("memory", 0)) <= PAIRS
             and not (isinstance(lr, Schedule) and lr.start() != ())
         )
-        return cls(descent) if suits else None
+        n = descent.layout.size
+        return cls(descent) if suits and (n <= FEW or _code.of(optimizer.rule.name, n) is not None) else None
 
     def _memory(self) -> _Memory:
         descent, hyper = self.descent, self.descent.optimizer.hyperparameters
@@ -216,7 +218,7 @@ class Searching:
             _Evaluation.of(self.path).spare.append(self.table)
         self.memory.moving = None, None
         spare = _Memory.spare.setdefault(self.memory.key, [])
-        if len(spare) < 4 and len(_Memory.spare) < 64:
+        if len(spare) < 4 and len(_Memory.spare) < 64 and self.memory.xs.shape[1] <= FEW:
             spare.append(self.memory)
 
     def advance(self, many: bool) -> None:
@@ -265,7 +267,9 @@ class Searching:
             return None
         if self.table is None and not objective.batch and path.agrees and path.recorded.environment.complete:
             self.table = _Evaluation.of(path).take(path)
-        usable = self.table is not None and self.table.stands() and _code.of(self.name) is not None
+        usable = (
+            self.table is not None and self.table.stands() and _code.of(self.name, self.memory.xs.shape[1]) is not None
+        )
         block.places[1:3] = (self.table.address, self.table.place) if usable else (0, 0)  # type: ignore[union-attr]
         return self.table if usable else None
 
@@ -299,7 +303,7 @@ class Searching:
     def _run(self) -> int:
         """Run the text to where it returns; Python evaluates f where it asks for it."""
         memory, block = self.memory, self.memory.block
-        machine = _code.of(self.name)
+        machine = _code.of(self.name, self.memory.xs.shape[1])
         if machine is None:
             return self._interpreted()
         call, frame, numbers = machine.call, block.frame, block.numbers

@@ -393,7 +393,7 @@ def _largest(x: FloatArray) -> float:
 
 def norm(x: FloatArray) -> float:
     """Return the Euclidean norm, scaled where squares would overflow (1e200) or vanish (1e-200)."""
-    square = float(np.dot(x, x))
+    square = x.dot(x)
     if TINY < square < HUGE:
         return math.sqrt(square)
     scale = _largest(x)
