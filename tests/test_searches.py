@@ -317,7 +317,8 @@ def test_of_more_parameters_machine_code_makes_every_step_to_the_same_bits(n, mo
     x0 = np.cos(np.arange(n))
     monkeypatch.setattr(searching, "_code", searching._Code())
     first = kb.minimize(anew(many), x0, "lbfgs", max_steps=60)
-    assert searching._code.machines["lbfgs"] is not None and searching._code.made == 0
+    assert searching._code.machines["lbfgs"] is not None
+    assert searching._code.made == 0
     monkeypatch.setattr(searching, "_code", searching._Code())
     monkeypatch.setattr(searching, "FEW", n)
     monkeypatch.setattr(searching, "MACHINE_FROM", math.inf)
