@@ -14,7 +14,7 @@ from koubai.descent import program, searching
 from koubai.descent.fused import Fused
 from koubai.descent.many import descend_many
 from koubai.errors import TraceError
-from koubai.execute import choose
+from koubai.execute import choose, replay
 from koubai.execute.elements import Unsuitable
 from koubai.parameters import flatten
 
@@ -41,7 +41,7 @@ def quadratic(x):
 
 
 def descent(name: str) -> str:
-    at_once = [(choose, "NATIVE_FROM"), (program, "NATIVE_FROM"), (searching, "MACHINE_FROM"), (searching, "ASKED_FOR")]
+    at_once = [(choose, "NATIVE_FROM"), (program, "NATIVE_FROM"), (searching, "MACHINE_FROM"), (replay, "ASKED_FOR")]
     with contextlib.ExitStack() as stack:
         for module, name_of in at_once:
             stack.enter_context(mock.patch.object(module, name_of, 0))

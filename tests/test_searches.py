@@ -14,7 +14,7 @@ from test_native import same_run
 import koubai as kb
 from koubai.descent import loop, searches, searching
 from koubai.errors import CompileError, Interrupted
-from koubai.execute import library, scalar_code
+from koubai.execute import library, replay, scalar_code
 from koubai.execute.elements import Unsuitable
 from koubai.execute.replay import Replay
 from koubai.execute.scalar_code import Integers, Matrix, Vector
@@ -49,7 +49,7 @@ PROBLEMS = [
 def by_machine(monkeypatch):
     """Let machine code make the steps from the first one on."""
     monkeypatch.setattr(searching, "MACHINE_FROM", 0)
-    monkeypatch.setattr(searching, "ASKED_FOR", 0)
+    monkeypatch.setattr(replay, "ASKED_FOR", 0)
 
 
 def by_the_rule(monkeypatch):
@@ -96,9 +96,9 @@ def test_python_and_machine_code_make_the_same_steps_to_the_bit(setting, monkeyp
             python = kb.minimize(anew(f), x0, SETTINGS[setting], max_steps=150)
             assert python.executor != "native"
         monkeypatch.setattr(searching, "MACHINE_FROM", 0)
-        monkeypatch.setattr(searching, "ASKED_FOR", 10**9)
+        monkeypatch.setattr(replay, "ASKED_FOR", 10**9)
         same_run(kb.minimize(anew(f), x0, SETTINGS[setting], max_steps=150), python)
-        monkeypatch.setattr(searching, "ASKED_FOR", 0)
+        monkeypatch.setattr(replay, "ASKED_FOR", 0)
         fresh = anew(f)
         first, again = (kb.minimize(fresh, x0, SETTINGS[setting], max_steps=150) for _ in range(2))
         same_run(first, python)

@@ -65,8 +65,8 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
     try:
         r, _ = objective.residuals(point)
     except InputError as error:
-        cause = error.__cause__
-        return LBFGS(), cause.reason if isinstance(cause, TraceError) else str(error)
+        # no name for the cause: with its traceback it would keep the descent, and the table that it uses, alive
+        return LBFGS(), error.__cause__.reason if isinstance(error.__cause__, TraceError) else str(error)
     except GradientError as error:
         return LBFGS(), str(error)
     if len(r) < n:

@@ -19,8 +19,7 @@ from koubai.descent.stopping import Point
 from koubai.errors import CompileError, CompileWarning, quiet, warn
 from koubai.execute import descents, library, scalar_code
 from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable
-from koubai.execute.replay import Replay
+from koubai.execute.replay import Replay, Tables
 from koubai.execute.scalar_code import ANSWER, ASKED, AT, EVALUATIONS, Block
 
 __all__ = ["Searching"]
@@ -39,7 +38,6 @@ WORDS = {  # what the VARIANT is, by its number
 }
 MACHINE_FROM = 300  # steps that Python makes by itself before machine code is loaded, which takes as long as they do
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
-ASKED_FOR, NODES = 10, 100  # evaluations on a path, in whichever descents, for each so many nodes: then a table pays
 SCHEDULED = 32  # rates that are asked for at a time
 PAUSE = 0.05  # seconds after which a descent shows where it is
 
@@ -131,30 +129,19 @@ def _view(array: Any) -> Any:
     return memoryview(array) if array.ndim == 1 else [memoryview(row) for row in array]
 
 
-class _Evaluation:
-    """What is known of one path of f: how often it was asked, and the tables that answer without Python."""
+def _tables(path: Any) -> Tables:
+    """Return the tables of f and its gradient on a path."""
+    found: Tables = path.made.setdefault("evaluation", Tables())
+    return found
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.spare: list[Replay] = []  # not in use by any descent
-        self.made = False
 
-    @classmethod
-    def of(cls, path: Any) -> _Evaluation:
-        found: _Evaluation = path.made.setdefault("evaluation", cls())
-        return found
-
-    def take(self, path: Any) -> Replay | None:
-        """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
-        if not self.made and self.count >= ASKED_FOR * max(1, len(path.graph.nodes) // NODES):
-            self.made = True
-            if path.program.executor not in ("floats", "numpy"):
-                return None
-            with contextlib.suppress(Unsuitable):
-                self.spare.append(Replay(path.graph, path.program.executor == "floats"))
-        with contextlib.suppress(IndexError):
-            return self.spare.pop()
+def _table(path: Any) -> Replay | None:
+    """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
+    executor, graph = path.program.executor, path.graph
+    if executor not in ("floats", "numpy"):
         return None
+    found: Replay | None = _tables(path).take(len(graph.nodes), lambda: Replay(graph, executor == "floats"))
+    return found
 
 
 class Searching:
@@ -213,7 +200,7 @@ class Searching:
     def __del__(self) -> None:
         """Leave the memory and the table for another descent."""
         if self.table is not None:
-            _Evaluation.of(self.path).spare.append(self.table)
+            _tables(self.path).spare.append(self.table)
         self.memory.moving = None, None
         spare = _Memory.spare.setdefault(self.memory.key, [])
         if len(spare) < 4 and len(_Memory.spare) < 64:
@@ -259,12 +246,12 @@ class Searching:
         path = objective.path(x)
         if path is not self.path:
             if self.table is not None:
-                _Evaluation.of(self.path).spare.append(self.table)
+                _tables(self.path).spare.append(self.table)
             self.path, self.table = path, None
         if path is None:
             return None
         if self.table is None and not objective.batch and path.agrees and path.recorded.environment.complete:
-            self.table = _Evaluation.of(path).take(path)
+            self.table = _table(path)
         usable = self.table is not None and self.table.stands() and _code.of(self.name) is not None
         block.places[1:3] = (self.table.address, self.table.place) if usable else (0, 0)  # type: ignore[union-attr]
         return self.table if usable else None
@@ -328,7 +315,7 @@ class Searching:
         t = int(counts[searches.T]) + 1
         point: Point = descent.objective.evaluate(t, x.copy())
         if self.path is not None:
-            _Evaluation.of(self.path).count += 1
+            _tables(self.path).count += 1
         if self.asked and self.asked[0].t != t:
             self.asked.clear()
         self.asked.append(point)
