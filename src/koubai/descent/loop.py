@@ -311,7 +311,7 @@ class _Descent:
             if searching is not None and self.objective.program is not None:
                 searching.advance(in_legs)
             else:
-                self.reach(*self._next())
+                self.make_step(self.current())
             if self.is_lost:
                 return
             self.settled = True
@@ -416,12 +416,20 @@ class _Descent:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
         return _progress_bar(self.stopping.max_steps) if progress else nullcontext(lambda point: None)
 
-    def _next(self) -> tuple[Point, State]:
-        """Make one update; return the new point, evaluated, and the optimizer's state after it."""
+    def current(self) -> Point:
+        """Return the last point as f is now: a search compares f there with f here."""
         point = self.point
         if self.feed is None and self._searches and self.objective.has_changed(point.x):
-            again = self.evaluate(point.t, point.x)  # a search compares f there with f here
+            again = self.evaluate(point.t, point.x)
             point = again if again.is_finite else point
+        return point
+
+    def make_step(self, point: Point) -> None:
+        """Make one update from here by the rule itself, and take the point that it leads to."""
+        self.reach(*self._next(point))
+
+    def _next(self, point: Point) -> tuple[Point, State]:
+        """Make one update; return the new point, evaluated, and the optimizer's state after it."""
         trials: list[Point] = []  # the points that a line search evaluates on its way
         with quiet():
             x, state = self.optimizer.step(

@@ -662,7 +662,7 @@ def lbfgs(
     return REACHED
 
 
-# -- least squares. A row of ``columns`` is a column of J, at first; then the part of it above the diagonal is R's ------
+# -- least squares. A row of ``columns`` is a column of J, at first; then the part of it above the diagonal is R's -----
 
 
 def _dot_between(a: Vector, b: Vector, begin: int, end: int) -> float:
@@ -702,11 +702,9 @@ def _weighed(
         d[j] = 1.0
         if scale_next[j] > 0.0:
             d[j] = scale_next[j]
-        if not length <= 1e150:
+        is_small = length < 1e-150 or length < 1e-100 * d[j]
+        if not length <= 1e150 or (is_small and _largest(column, m) > 0.0):
             return False
-        if length < 1e-150 or length < 1e-100 * d[j]:
-            if not _largest(column, m) == 0.0:
-                return False
         for i in range(m):
             column[i] /= d[j]
     return True

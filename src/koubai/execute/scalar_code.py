@@ -125,7 +125,7 @@ class _Writer:
 
     def label(self) -> str:
         self.labels += 1
-        return f"b{self.labels}"
+        return f"b.{self.labels}"
 
     def block(self, label: str) -> None:
         if not self.ended:
@@ -142,7 +142,7 @@ class _Writer:
         self.jump(f"br i1 {test.text}, label %{yes}, label %{no}")
 
     def slot(self, kind: str) -> str:
-        place = f"%s{self.slots}"
+        place = f"%s.{self.slots}"
         if self.is_generator:
             self.entry.append(f"  {place} = getelementptr i64, ptr %frame, i64 {self.slots}")
         else:
@@ -444,7 +444,7 @@ class _Writer:
         if columns is not None:
             function, context, last, why = "%columns", "%columns.context", columns.pointer, ASKED_COLUMNS
         self.resumed += 1
-        ask, told, out, on = self.label(), self.label(), self.label(), f"resume{self.resumed}"
+        ask, told, out, on = self.label(), self.label(), self.label(), f"resume.{self.resumed}"
         test = Value(code.raw(f"icmp ne ptr {function}, null"), BOOL)
         self.branch(test, ask, out)
         self.block(ask)
@@ -497,7 +497,7 @@ class _Writer:
             for k, what in ((AT, "at"), (GRADIENT, "gradient"), (ANSWER, "answer"), (EVALUATIONS, "evaluations")):
                 frame += [f"%{what} = getelementptr i64, ptr %frame, i64 {k}"]
             self.entry += [f"  {line}" for line in frame]
-            code.block("begin")
+            code.block("b.0")
             k = CALLED[1]
             for parameter, kind in _parameters(self.function):
                 variable = self.variables[parameter] = self.variable(kind)
@@ -513,7 +513,7 @@ class _Writer:
                     shown.append(f"i64 %{parameter}.stride")
             result = _KINDS.get(self.function.__annotations__["return"], "void")
             head = f"define internal {result} @{name}({', '.join(shown)}) {{"
-            code.block("begin")
+            code.block("b.0")
             for parameter, kind in _parameters(self.function):
                 variable = self.variables[parameter] = self.variable(kind)
                 is_array = kind in ("vector", "integers", "matrix")
@@ -528,10 +528,10 @@ class _Writer:
             self.jump("ret void")
         if self.slots > SLOTS:
             raise TypeError(f"{name} has more than {SLOTS} variables")
-        begin = ["  br label %begin"]
+        begin = ["  br label %b.0"]
         if self.is_generator:
-            ways = " ".join(f"i64 {k}, label %resume{k}" for k in range(1, self.resumed + 1))
-            begin = ["  %resume = load i64, ptr %frame", f"  switch i64 %resume, label %begin [ {ways} ]"]
+            ways = " ".join(f"i64 {k}, label %resume.{k}" for k in range(1, self.resumed + 1))
+            begin = ["  %resume = load i64, ptr %frame", f"  switch i64 %resume, label %b.0 [ {ways} ]"]
         return "\n".join([head, "entry:", *self.entry, *begin, *code.lines, "}"])
 
 
