@@ -311,7 +311,7 @@ class _Descent:
             if searching is not None and self.objective.program is not None:
                 searching.advance(in_legs)
             else:
-                self.make_step(self.current())
+                self.reach(*self._next())
             if self.is_lost:
                 return
             self.settled = True
@@ -426,9 +426,12 @@ class _Descent:
 
     def make_step(self, point: Point) -> None:
         """Make one update from here by the rule itself, and take the point that it leads to."""
-        self.reach(*self._next(point))
+        self.reach(*self._updated(point))
 
-    def _next(self, point: Point) -> tuple[Point, State]:
+    def _next(self) -> tuple[Point, State]:
+        return self._updated(self.current())
+
+    def _updated(self, point: Point) -> tuple[Point, State]:
         """Make one update; return the new point, evaluated, and the optimizer's state after it."""
         trials: list[Point] = []  # the points that a line search evaluates on its way
         with quiet():

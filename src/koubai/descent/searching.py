@@ -27,7 +27,7 @@ __all__ = ["Searching"]
 LARGEST = 64  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
 PAIRS = 100  # of L-BFGS
 SQUARES = "levenberg_marquardt"
-FEW, PRODUCTS = 16, 2**17  # parameters of least squares, and elements of J times parameters: beyond, LAPACK is faster
+FEW, PRODUCTS = 32, 2**20  # parameters of least squares, and these times elements of J: beyond, LAPACK is faster
 TEXTS: dict[str, FunctionType] = {
     text.__name__: text  # type: ignore[misc]
     for text in (
