@@ -118,12 +118,23 @@ def test_one_step_at_a_time_is_the_same(name, by_machine):
     assert [step.f for step in kb.iterate(f, x0, "lbfgs", max_steps=60)] == whole.history.fun.tolist()
 
 
-def test_threads_share_no_memory(by_machine):
-    alone = {lr: kb.minimize(many, np.linspace(-1, 1, 30), kb.LBFGS(lr=lr)) for lr in (1.0, 0.9, 0.8, 0.7)}
+@pytest.mark.parametrize(
+    ("f", "x0", "kind"),
+    [
+        (many, np.linspace(-1, 1, 30), kb.LBFGS),
+        (
+            lambda x: np.sum(np.sinh(x - np.linspace(0, 1, 8)) ** 2) + np.sum(np.square(x @ x)),
+            np.ones(8),
+            kb.LevenbergMarquardt,
+        ),
+    ],
+)
+def test_threads_share_no_memory(f, x0, kind, by_machine):
+    alone = {lr: kb.minimize(f, x0, kind(lr=lr)) for lr in (1.0, 0.9, 0.8, 0.7)}
     found = {}
 
     def descend(lr):
-        found[lr] = [kb.minimize(many, np.linspace(-1, 1, 30), kb.LBFGS(lr=lr)) for _ in range(5)]
+        found[lr] = [kb.minimize(f, x0, kind(lr=lr)) for _ in range(5)]
 
     threads = [threading.Thread(target=descend, args=(lr,)) for lr in alone]
     for thread in threads:
@@ -369,7 +380,8 @@ FITS = {
 @pytest.mark.parametrize("name", FITS)
 def test_python_and_machine_code_fit_alike_to_the_bit(name, monkeypatch):
     f, x0 = FITS[name]
-    for options in ({}, {"gtol": 1e-4}, {"max_steps": 5}, {"record": "off"}, {"lr": 0.1}):
+    rates = kb.schedules.exponential(0.5, 0.9)
+    for options in ({}, {"gtol": 1e-4}, {"max_steps": 5}, {"record": "off"}, {"lr": 0.1}, {"lr": rates}):
         with monkeypatch.context() as patch:
             patch.setattr(searching, "_code", searching._Code())
             patch.setattr(searching, "MACHINE_FROM", math.inf)

@@ -577,7 +577,7 @@ class _Descent:
             seed=self.seed,
             options=self.options,
             function=self._function(),
-            covariance=None if in_haste else self._covariance(point),
+            covariance_of=None if in_haste else self._covariance(point),
         )
 
     def _function(self) -> Function:
@@ -588,8 +588,8 @@ class _Descent:
         args, has_gradient = self.objective.batch, self.objective.grad is True
         return Applied(f, args, has_gradient) if args or has_gradient else f
 
-    def _covariance(self, point: Point) -> FloatArray | None:
-        """Return the covariance of the parameters after least squares, None after anything else."""
+    def _covariance(self, point: Point) -> Callable[[], FloatArray] | None:
+        """Return what gives the covariance of the parameters after least squares, None after anything else."""
         if "residuals" not in self.optimizer.rule.uses or self.feed is not None:
             return None
         return self.objective.covariance(point)

@@ -43,15 +43,15 @@ WORDS = {  # what the VARIANT is, by its number
 }
 MACHINE_FROM = 300  # steps that Python makes by itself before machine code is loaded, which takes as long as they do
 PRODUCTS_OF_A_STEP = 600  # of two numbers, that take Python as long as such a step
-DESCENT = 8  # steps that least squares make at least
+DESCENT = 8  # steps of least squares
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
 SCHEDULED = 32  # rates that are asked for at a time
 PAUSE = 0.05  # seconds after which a descent shows where it is
 
 
 # what the rules for stopping ask of each step: where the texts read it, and where `limits` leaves it
-_ASKED = [searches.TARGET, searches.FTOL, searches.XTOL, searches.F_LIMIT, searches.X2_LIMIT, searches.NEAR]
-_LIMITS = [descents.TARGET, descents.FTOL, descents.XTOL, descents.F_LIMIT, descents.X2_LIMIT, descents.NEAR]
+_NAMES = "TARGET", "FTOL", "XTOL", "F_LIMIT", "X2_LIMIT", "NEAR"
+_ASKED, _LIMITS = (np.array([getattr(module, name) for name in _NAMES]) for module in (searches, descents))
 
 
 class _Code:
@@ -62,7 +62,7 @@ class _Code:
         self.machines: dict[str, scalar_code.Machine | None] = {}
 
     def of(self, name: str, ahead: int = 0) -> scalar_code.Machine | None:
-        """Return the machine code of a rule; None: Python makes the steps, of which so many lie ahead at least."""
+        """Return the machine code of a rule; None: Python makes the steps. ahead: how many it would make."""
         if name not in self.machines:
             if self.made + ahead < MACHINE_FROM:
                 return None
@@ -84,7 +84,7 @@ class _Memory:
     spare: ClassVar[dict[Any, list[_Memory]]] = {}
 
     def __init__(self, key: Any, state: Sequence[Any], names: Sequence[str]) -> None:
-        self.key, (name, n, m, *_) = key, key
+        self.key, (name, n, m, *_, own, variant) = key, key
         self.shapes = [np.shape(part) for part in state]
         self.state = {each: np.array(part, np.float64, ndmin=1) for each, part in zip(names, state, strict=True)}
         pairs = len(state[0]) - 1 if name == "lbfgs" else 1
@@ -104,7 +104,8 @@ class _Memory:
         self.arrays = given | self.state
         self.xs, self.gs, self.numbers, self.counts = (given[k] for k in ("xs", "gs", "numbers", "counts"))
         self.trials, self.before, self.best, self.rates = (given[k] for k in ("trials", "before", "best", "rates"))
-        self.counts[searches.N], self.counts[searches.M] = n, m
+        self.counts[searches.N], self.counts[searches.M], self.counts[searches.VARIANT] = n, m, variant
+        self.numbers[searches.C1 : searches.C1 + len(own)] = own
         self.counts[searches.ROOM] = len(self.state["recent"]) if name == "barzilai_borwein" else pairs + 1
         self.names = list(inspect.signature(TEXTS[name]).parameters)
         self.block = Block([self.arrays[each] for each in self.names])
@@ -171,7 +172,7 @@ class Searching:
         self.there: Point | None = None  # the point whose state the memory holds
         self.asked: list[Point] = []  # what Python evaluated of late
         self.deadline = 0.0
-        self.ahead, self.fits = 0, True  # steps that Python need not begin; had J room in the memory?
+        self.ahead, self.fits = 0, True  # what Python would take for a descent, in steps; had J room in the memory?
         self._memory: _Memory | None = None if self.name == SQUARES else self._made(0)
 
     @classmethod
@@ -205,16 +206,14 @@ class Searching:
         """Return memory for m residuals, with what does not change in a descent."""
         optimizer, n = self.descent.optimizer, self.descent.layout.size
         hyper = optimizer.hyperparameters
-        key = self.name, n, m, hyper.get("history_size"), hyper.get("memory")
+        own = tuple([hyper.get(name, 0.0) for name in ("c1", "c2", "lr_min", "lr_max")])
+        word, choices = WORDS.get(self.name, ("", ("",)))
+        key = self.name, n, m, hyper.get("history_size"), hyper.get("memory"), own, choices.index(hyper.get(word, ""))
         memory = None
         with contextlib.suppress(KeyError, IndexError):
             memory = _Memory.spare[key].pop()
         if memory is None:
             memory = _Memory(key, self.descent.state, optimizer.rule.state)
-        own = [hyper.get(name, 0.0) for name in ("c1", "c2", "lr_min", "lr_max")]
-        memory.numbers[searches.C1 : searches.C1 + len(own)] = own
-        word, choices = WORDS.get(self.name, ("", ()))
-        memory.counts[searches.VARIANT] = choices.index(hyper[word]) if word else 0
         memory.numbers[_ASKED] = limits(self.descent.stopping)[_LIMITS]
         return memory
 
@@ -292,6 +291,8 @@ class Searching:
         """Return how many steps may be made in a row, with whatever tables there are for the path that f takes here."""
         table, columns = self._tabled(x)
         work = sum(each.work for each in (table, columns) if each is not None)
+        if work and self.name == SQUARES:
+            work += self.memory.columns.size * (x.size + 2)
         return max(1, min(STEPS, WORK // work)) if work else STEPS
 
     def _tabled(self, x: Any) -> tuple[Replay | None, Columns | None]:

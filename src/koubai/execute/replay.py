@@ -307,7 +307,7 @@ class _Table:
         self.rows: list[Any] = []
         self.kept: list[Any] = []  # arrays that the table leads to
         self.places: dict[int, int] = {}  # where they lie, by their identities
-        self.captured: list[tuple[Any, int, Any]] = []
+        self.captured: list[tuple[Any, Any]] = []  # arrays from outside, and how they lay
         self.work = self.bytes = 0  # elements gone through; of the arrays between
 
     def fill(self, graph: Graph, inputs: Sequence[Any], late: Sequence[int] = (), later: Any = None) -> list[Any]:
@@ -350,7 +350,7 @@ class _Table:
 
     def stands(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
-        return all((address(a), (a.shape, a.dtype, a.strides)) == (at, form) for a, at, form in self.captured)
+        return all(array.__array_interface__ == then for array, then in self.captured)
 
     # -- rows
 
@@ -418,7 +418,7 @@ class _Table:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
                 raise Unsuitable(f"an array from outside of {value.dtype}")
-            self.captured.append((value, address(value), (value.shape, value.dtype, value.strides)))
+            self.captured.append((value, value.__array_interface__))
             return value
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{name} of {node.dtype}")
