@@ -11,7 +11,7 @@ from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.paths import Path
 from koubai.errors import TraceError
 from koubai.execute.choose import Program
-from koubai.execute.replay import Columns, Tables
+from koubai.execute.replay import Columns, Tables, is_loaded
 from koubai.graph.call import Leaves
 from koubai.graph.squares import residuals, tangent
 from koubai.graph.trace import Graph
@@ -66,7 +66,9 @@ class Residuals:
         if path is None or "squares" not in path.made or x.dtype != np.float64 or not path.same():
             return None
         path.made["squares"].check()
-        if not path.agrees or not path.recorded.environment.complete or (table := self.table(path)) is None:
+        if not is_loaded() or not path.agrees or not path.recorded.environment.complete:
+            return None
+        if (table := self.table(path)) is None:
             return None
         found = table(x)
         self.give_back(path, table)

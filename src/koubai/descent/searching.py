@@ -302,14 +302,14 @@ class Searching:
         if path is not self.path:
             self._leave_tables()
             self.path = path
-        if path is not None and not objective.batch and path.agrees and path.recorded.environment.complete:
+        has_code = path is not None and _code.of(self.name, self.ahead) is not None
+        if has_code and not objective.batch and path.agrees and path.recorded.environment.complete:
             if self.table is None:
                 self.table = _table(path)
             if self.columns is None and self.name == SQUARES:
                 self.columns = objective.squares.table(path)
-        has_code = (self.table or self.columns) is not None and _code.of(self.name, self.ahead) is not None
-        table = self.table if has_code and self.table is not None and self.table.stands() else None
-        columns = self.columns if has_code and self.columns is not None and self.columns.stands() else None
+        table = self.table if self.table is not None and self.table.stands() else None
+        columns = self.columns if self.columns is not None and self.columns.stands() else None
         if columns is not None and columns.r.size != self.memory.counts[searches.M]:
             columns = None
         called = [part for each in (table, columns) for part in ((each.address, each.place) if each else (0, 0))]

@@ -25,7 +25,7 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.memory import is_view
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
 
-__all__ = ["Columns", "Replay", "Tables"]
+__all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
 _POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
@@ -241,6 +241,11 @@ def _text() -> str:
 def _loaded() -> library.Library:
     text = _text()
     return library.load(f"replay {text}", lambda: text)
+
+
+def is_loaded() -> bool:
+    """Tell whether the machine code that tables need is here already: to load it takes as long as hundreds of calls."""
+    return _loaded.cache_info().currsize > 0
 
 
 @functools.cache
@@ -672,12 +677,15 @@ class Columns(_Table):
         self.context = np.array([*tables, *rest], np.int64)
         self.address, self.place = _loaded().address("columns"), address(self.context)
         self._call = _called(self.address)
+        self._spare = np.zeros(self.x.size), np.zeros(r.size), np.zeros((self.x.size, r.size))
+        self._places = [address(array) for array in self._spare]
 
     def __call__(self, x: Any) -> tuple[Any, Any] | None:
         """Return r and J, or None."""
-        x, r, columns = np.ascontiguousarray(x), np.empty(self.r.size), np.empty((self.x.size, self.r.size))
-        done = self.stands() and self._call(self.place, address(x), address(r), address(columns))
-        return (r, np.ascontiguousarray(columns.T)) if done else None
+        given, r, columns = self._spare
+        given[:] = x
+        done = self.stands() and self._call(self.place, *self._places)
+        return (r.copy(), np.ascontiguousarray(columns.T)) if done else None
 
 
 class Tables:
@@ -694,9 +702,10 @@ class Tables:
             self.made = True
             with contextlib.suppress(Unsuitable):
                 self.spare.append(make())
-        with contextlib.suppress(IndexError):
+        try:
             return self.spare.pop()
-        return None
+        except IndexError:
+            return None
 
 
 def _flat(graph: Graph, inputs: Sequence[int]) -> tuple[Any, list[Any]]:
