@@ -14,7 +14,7 @@ from koubai.descent import program, searching
 from koubai.descent.fused import Fused
 from koubai.descent.many import descend_many
 from koubai.errors import TraceError
-from koubai.execute import choose
+from koubai.execute import choose, replay
 from koubai.execute.elements import Unsuitable
 from koubai.parameters import flatten
 
@@ -26,8 +26,9 @@ HEAD = """# What runs in machine code
 Every update rule is one function of NumPy text (`koubai/descent/rules.py`). The same text is traced and compiled:
 
 - *descent*: `minimize` runs value, gradient, update, history and the tests for stopping as one loop (the first 2000
-  steps of a few numbers in Python, which costs no compiling); searches along a line have a text of their own
-  (`koubai/descent/searches.py`) for up to 64 parameters, and go through f's operations as a table of NumPy's loops;
+  steps of a few numbers in Python, which costs no compiling); searches along a line and least squares have texts of
+  their own (`koubai/descent/searches.py`), for up to 64 and 32 parameters, and go through the operations of f and of J
+  as tables of NumPy's loops;
 - *many*: the same loop for many starts side by side; where the step depends on the point and the state alone, a
   block of starts (32 or 16) that has come to rest, to the last bit, is not stepped further;
 - *update*: `optimizer.update(params, grads)` is one pass over memory, for arrays of any size, after a look at all
@@ -41,7 +42,7 @@ def quadratic(x):
 
 
 def descent(name: str) -> str:
-    at_once = [(choose, "NATIVE_FROM"), (program, "NATIVE_FROM"), (searching, "MACHINE_FROM"), (searching, "ASKED_FOR")]
+    at_once = [(choose, "NATIVE_FROM"), (program, "NATIVE_FROM"), (searching, "MACHINE_FROM"), (replay, "ASKED_FOR")]
     with contextlib.ExitStack() as stack:
         for module, name_of in at_once:
             stack.enter_context(mock.patch.object(module, name_of, 0))

@@ -1,5 +1,6 @@
 """Least squares: sums of squares are recognised in the graph, nothing else is; Levenberg–Marquardt; the covariance."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -266,6 +267,23 @@ def test_the_covariance_of_parameters_on_bounds_and_of_too_many():
     assert np.isinf(exact.covariance).all()
     same = kb.minimize(lambda p: np.sum((p[0] + p[1] - Y) ** 2), X0, "levenbergmarquardt")
     assert np.isinf(same.stderr).all()
+
+
+def test_the_covariance_is_that_of_the_end_whatever_becomes_of_the_data():
+    """It is computed when somebody asks for it, from what was known at the end."""
+    for repeats in (1, 3000):  # of which a run keeps the Jacobian, and not
+        y = np.repeat(Y, repeats)
+
+        def f(p, y=y, repeats=repeats):
+            return np.sum((p[0] * np.exp(p[1] * np.repeat(T, repeats)) - y) ** 2)
+
+        run, again = (kb.minimize(f, X0, "levenbergmarquardt") for _ in range(2))
+        there = pickle.loads(pickle.dumps(run.picklable()))
+        wanted = again.covariance
+        y[:] = 0.0
+        np.testing.assert_array_equal(run.covariance, wanted)
+        np.testing.assert_array_equal(there.covariance, wanted)
+        assert run.covariance is run.covariance
 
 
 def test_the_covariance_is_saved_and_others_have_none(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import threading
@@ -12,12 +13,14 @@ from test_kept import anew
 from test_native import same_run
 
 import koubai as kb
+from koubai.derivatives.residuals import Residuals
 from koubai.descent import loop, searches, searching
 from koubai.errors import CompileError, Interrupted
-from koubai.execute import library, scalar_code
+from koubai.execute import library, replay, scalar_code
 from koubai.execute.elements import Unsuitable
 from koubai.execute.replay import Replay
 from koubai.execute.scalar_code import Integers, Matrix, Vector
+from koubai.parameters import flatten
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no llvmlite")
 
@@ -49,7 +52,7 @@ PROBLEMS = [
 def by_machine(monkeypatch):
     """Let machine code make the steps from the first one on."""
     monkeypatch.setattr(searching, "MACHINE_FROM", 0)
-    monkeypatch.setattr(searching, "ASKED_FOR", 0)
+    monkeypatch.setattr(replay, "ASKED_FOR", 0)
 
 
 def by_the_rule(monkeypatch):
@@ -96,9 +99,9 @@ def test_python_and_machine_code_make_the_same_steps_to_the_bit(setting, monkeyp
             python = kb.minimize(anew(f), x0, SETTINGS[setting], max_steps=150)
             assert python.executor != "native"
         monkeypatch.setattr(searching, "MACHINE_FROM", 0)
-        monkeypatch.setattr(searching, "ASKED_FOR", 10**9)
+        monkeypatch.setattr(replay, "ASKED_FOR", 10**9)
         same_run(kb.minimize(anew(f), x0, SETTINGS[setting], max_steps=150), python)
-        monkeypatch.setattr(searching, "ASKED_FOR", 0)
+        monkeypatch.setattr(replay, "ASKED_FOR", 0)
         fresh = anew(f)
         first, again = (kb.minimize(fresh, x0, SETTINGS[setting], max_steps=150) for _ in range(2))
         same_run(first, python)
@@ -115,12 +118,23 @@ def test_one_step_at_a_time_is_the_same(name, by_machine):
     assert [step.f for step in kb.iterate(f, x0, "lbfgs", max_steps=60)] == whole.history.fun.tolist()
 
 
-def test_threads_share_no_memory(by_machine):
-    alone = {lr: kb.minimize(many, np.linspace(-1, 1, 30), kb.LBFGS(lr=lr)) for lr in (1.0, 0.9, 0.8, 0.7)}
+@pytest.mark.parametrize(
+    ("f", "x0", "kind"),
+    [
+        (many, np.linspace(-1, 1, 30), kb.LBFGS),
+        (
+            lambda x: np.sum(np.sinh(x - np.linspace(0, 1, 8)) ** 2) + np.sum(np.square(x @ x)),
+            np.ones(8),
+            kb.LevenbergMarquardt,
+        ),
+    ],
+)
+def test_threads_share_no_memory(f, x0, kind, by_machine):
+    alone = {lr: kb.minimize(f, x0, kind(lr=lr)) for lr in (1.0, 0.9, 0.8, 0.7)}
     found = {}
 
     def descend(lr):
-        found[lr] = [kb.minimize(many, np.linspace(-1, 1, 30), kb.LBFGS(lr=lr)) for _ in range(5)]
+        found[lr] = [kb.minimize(f, x0, kind(lr=lr)) for _ in range(5)]
 
     threads = [threading.Thread(target=descend, args=(lr,)) for lr in alone]
     for thread in threads:
@@ -320,14 +334,159 @@ def test_of_more_parameters_machine_code_makes_every_step_to_the_same_bits(n, mo
     assert searching._code.machines["lbfgs"] is not None
     assert searching._code.made == 0
     monkeypatch.setattr(searching, "_code", searching._Code())
-    monkeypatch.setattr(searching, "FEW", n)
+    monkeypatch.setattr(searching, "SMALL", n)
     monkeypatch.setattr(searching, "MACHINE_FROM", math.inf)
     same_run(first, kb.minimize(anew(many), x0, "lbfgs", max_steps=60))
-    monkeypatch.setattr(searching, "FEW", 64)
+    monkeypatch.setattr(searching, "SMALL", 64)
     monkeypatch.setattr(library, "available", lambda: False)
     by_arrays = kb.minimize(anew(many), x0, "lbfgs", max_steps=60)
     assert searching._code.machines["lbfgs"] is None
     np.testing.assert_allclose(by_arrays.fun, first.fun, rtol=1e-3)
+
+
+def test_what_refuses_to_be_squares_keeps_no_descent_alive(by_machine):
+    """The exception that said so held it by its traceback, and with it the table that the next descent was to use."""
+
+    def f(x):
+        return np.sum(np.exp(x) - x)
+
+    kb.minimize(f, [1.0, 2.0])
+    gc.collect()
+    gc.disable()
+    try:
+        assert [kb.minimize(f, [1.0, 2.0]).executor for _ in range(3)] == ["native"] * 3
+    finally:
+        gc.enable()
+
+
+# -- least squares ----------------------------------------------------------------------------------------------------
+
+t = np.linspace(0.0, 4.0, 40)
+seen = 2.5 * np.exp(-1.3 * t) + 0.5 + 0.05 * np.sin(40 * t)
+
+
+def decay(p):
+    return np.sum((p[0] * np.exp(-p[1] * t) + p[2] - seen) ** 2)
+
+
+def of_two_lengths(p):
+    """Two ways through f, and not as many residuals on each."""
+    misses = np.sum((p[0] + p[1] * t - seen) ** 2)
+    if p[1] > 0.3:
+        return misses + (p[1] - 0.2) ** 2 + (p[0] * p[1]) ** 2
+    return misses
+
+
+def to_an_edge(p):
+    return np.sum((np.log(p[0] * t + p[1]) - 1) ** 2) + 0.1 * (p[0] + 1) ** 2
+
+
+FITS = {
+    "a decay": (decay, np.ones(3)),
+    "Rosenbrock": (rosenbrock, np.array([-1.2, 1.0])),
+    "Beale": (lambda x: (1.5 - x[0] + x[0] * x[1]) ** 2 + (2.25 - x[0] + x[0] * x[1] ** 2) ** 2, np.array([1.0, 1.0])),
+    "a number": (lambda x: np.sum((np.sin(x * t) - np.sin(1.1 * t)) ** 2), 0.8),
+    "a dict": (lambda p: np.sum((p["a"] * t[:3] ** 2 - 1) ** 2) + (p["b"] - 2) ** 2, {"a": np.zeros(3), "b": 1.0}),
+    "of 20": (lambda x: np.sum((x[1:] - x[:-1] ** 2) ** 2) + np.sum((1 - x) ** 2), np.linspace(-1, 1, 20)),
+    "not told apart": (lambda p: np.sum((np.exp(p[0] + p[1]) * t - seen) ** 2), np.array([0.3, -0.8])),
+    "one of no effect": (lambda p: np.sum((p[0] ** 2 * t - seen + 0 * p[1]) ** 2), np.array([0.3, -0.8])),
+    "to nothing": (lambda p: np.sum((np.sinh(p) - 1) ** 2), np.array([3.0, -1.0])),
+    "of two lengths": (of_two_lengths, np.array([0.0, 2.0])),
+    "to an edge": (to_an_edge, np.array([2.0, 0.5])),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_python_and_machine_code_fit_alike_to_the_bit(name, monkeypatch):
+    f, x0 = FITS[name]
+    rates = kb.schedules.exponential(0.5, 0.9)
+    for options in ({}, {"gtol": 1e-4}, {"max_steps": 5}, {"record": "off"}, {"lr": 0.1}, {"lr": rates}):
+        with monkeypatch.context() as patch:
+            patch.setattr(searching, "_code", searching._Code())
+            patch.setattr(searching, "MACHINE_FROM", math.inf)
+            python = kb.minimize(anew(f), x0, "levenbergmarquardt", **options)
+            assert python.executor != "native"
+        monkeypatch.setattr(searching, "MACHINE_FROM", 0)
+        monkeypatch.setattr(replay, "ASKED_FOR", 10**9)
+        same_run(kb.minimize(anew(f), x0, "levenbergmarquardt", **options), python)
+        monkeypatch.setattr(replay, "ASKED_FOR", 0)
+        fresh = anew(f)
+        first, again = (kb.minimize(fresh, x0, "levenbergmarquardt", **options) for _ in range(2))
+        same_run(first, python)
+        same_run(again, python)
+        np.testing.assert_array_equal(again.covariance, python.covariance)
+        steps = []
+        same_run(kb.minimize(fresh, x0, "levenbergmarquardt", on_step=steps.append, **options), python)
+        assert [step.t for step in steps] == list(range(python.nit + 1))
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_each_step_of_a_fit_is_the_rules_own_but_for_rounding(name, by_machine, monkeypatch):
+    f, x0 = FITS[name]
+    steps = 0
+    for before, rule, text in steps_apart(f, x0, kb.LevenbergMarquardt(), monkeypatch, most=30):
+        scale = np.max(np.abs(rule[0].x - before.x))
+        if scale < 1e-6 * np.max(np.abs(before.x)):
+            continue
+        steps += 1
+        np.testing.assert_allclose(text[0].x, rule[0].x, rtol=0, atol=1e-7 * scale)
+        for found, wanted in zip(text[1], rule[1], strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12 * before.fun)
+    assert steps > 1
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_fit_ends_as_by_the_rule(name, by_machine, monkeypatch):
+    f, x0 = FITS[name]
+    run = kb.minimize(f, x0, "levenbergmarquardt")
+    by_the_rule(monkeypatch)
+    rule = kb.minimize(f, x0, "levenbergmarquardt")
+    assert (run.status, run.message[:20]) == (rule.status, rule.message[:20])
+    assert abs(run.nit - rule.nit) <= 2
+    assert run.fun == pytest.approx(rule.fun, rel=1e-9, abs=1e-20)
+
+
+@pytest.mark.parametrize("every", [1, 3, 7])
+@pytest.mark.parametrize("name", ["a decay", "of 20", "of two lengths", "to an edge"])
+def test_a_checkpoint_in_the_middle_of_a_fit_goes_on_to_the_same_end(name, every, tmp_path, by_machine):
+    f, x0 = FITS[name]
+    whole = kb.minimize(f, x0, "levenbergmarquardt")
+    file = tmp_path / "checkpoint"
+    kb.minimize(f, x0, "levenbergmarquardt", max_steps=min(4, whole.nit - 1), checkpoint=(file, every))
+    same_run(kb.resume(file, f, max_steps=10_000), whole)
+    same_run(kb.minimize(f, x0, "levenbergmarquardt", checkpoint=(file, every)), whole)
+
+
+def test_a_jacobian_that_is_not_the_gradients_is_left_to_the_rule(by_machine, monkeypatch):
+    """Which refuses it; here it is wrong but once, and the rule finds nothing to refuse."""
+    monkeypatch.setattr(replay, "ASKED_FOR", 10**9)
+    ask, wrong, made = searching.Searching._residuals, [3], []
+
+    def asked(self):
+        answer = ask(self)
+        if self.memory.counts[searches.T] in wrong:
+            self.memory.columns[1] *= 2
+        return answer
+
+    step = loop._Descent.make_step
+    monkeypatch.setattr(loop._Descent, "make_step", lambda self, point: (made.append(point.t), step(self, point)))
+    monkeypatch.setattr(searching.Searching, "_residuals", asked)
+    run = kb.minimize(anew(decay), np.ones(3))
+    assert run.success
+    assert made == [3]
+
+
+def test_what_the_loop_of_fits_does_not_cover_stays_with_the_rule(monkeypatch):
+    runs = []
+    monkeypatch.setattr(searching.Searching, "_run", lambda self: runs.append(self) or 0 / 0)
+    for options in ({"bounds": (-9, 9)}, {"grad": "central"}, {"optimizer": kb.LevenbergMarquardt(clipnorm=1.0)}):
+        kb.minimize(decay, np.ones(3), **{"optimizer": "levenbergmarquardt", "max_steps": 3} | options)
+    kb.minimize(decay, np.ones(3), kb.LevenbergMarquardt(weight_decay=0.1), max_steps=3)
+    kb.minimize(decay, np.ones(3, np.float32), "levenbergmarquardt", max_steps=3)
+    kb.minimize(lambda p: (p[0] * p[1] - 1) ** 2, np.ones(2), "levenbergmarquardt", max_steps=3)
+    kb.minimize(lambda p: np.sum((p - 1) ** 2), np.zeros(33), max_steps=3)
+    kb.minimize(lambda p: np.sum((p[0] * np.ones(2**20) - p[1]) ** 2), np.ones(2), max_steps=1)
+    assert not runs
 
 
 # -- f without Python -------------------------------------------------------------------------------------------------
@@ -387,6 +546,29 @@ def test_the_table_knows_when_an_array_that_it_reads_was_moved():
     assert table(np.array([1.0, 2.0]))[0] == program(np.array([1.0, 2.0]))[0] == 0.0
 
 
+@pytest.mark.parametrize("name", ["a decay", "Rosenbrock", "a number", "of 20"])
+def test_the_table_of_residuals_has_the_bits_of_their_programs(name):
+    f, x0 = FITS[name]
+    layout, x0 = flatten(x0)
+    program = kb.value_and_grad(f)
+    here = Residuals(program, layout)
+    random = np.random.default_rng(0)
+    program(layout.view(x0))
+    for _ in range(20):
+        x = x0 * random.uniform(0.5, 1.5, x0.size)
+        r, jacobian = here.at(x)
+        table = here.table(program.last)
+        again = Residuals(kb.value_and_grad(anew(f)), layout)
+        fresh = [again.at(x) for _ in range(2)][1]
+        for mine, other in zip((r, jacobian), fresh, strict=True):
+            np.testing.assert_array_equal(mine, other)
+            assert mine.flags.c_contiguous
+        if table is not None:
+            np.testing.assert_array_equal(table(x)[1], jacobian)
+            here.give_back(program.last, table)
+    assert table is not None
+
+
 def test_what_has_no_loop_is_left_to_the_program(by_machine):
     a = np.array([[2.0, 0.3], [0.3, 1.0]])
 
@@ -433,6 +615,9 @@ def searched(first: float, a: Vector, g: Vector) -> searches.Generator[searches.
 
 def whole(a: Vector, g: Vector, b: Matrix, k: Integers, out: Vector) -> searches.Generator[searches.Asked, float, int]:
     n = k[2]
+    given = yield a, g, b
+    if given < 0.0:
+        return -int(given)
     out[0] = summed(a, b, k, n)
     found = yield from searched(8.0, a, g)
     again = yield from searched(a[0] * 16.0, a, g)
@@ -445,8 +630,11 @@ def driven(steps):
     told = None
     try:
         while True:
-            x, g = steps.send(told)
-            g[0], told = 2 * x[0], x[0] ** 2
+            x, g, *columns = steps.send(told)
+            if columns:
+                columns[0][1][3], told = x[0], (-5.0 if x[0] > 4 else 1.0)
+            else:
+                g[0], told = 2 * x[0], x[0] ** 2
     except StopIteration as stopped:
         return stopped.value
 
@@ -465,9 +653,14 @@ def test_a_generator_means_in_machine_code_what_python_means():
         ]
         copies = [part.copy() for part in given]
         block = scalar_code.Block(given)
-        while (answer := machine.call(block.address)) == scalar_code.ASKED:
-            block.numbers[scalar_code.ANSWER] = given[0][0] ** 2
-            given[1][0] = 2 * given[0][0]
+        while (answer := machine.call(block.address)) < 0:
+            if answer == scalar_code.ASKED_COLUMNS:
+                given[2][1, 3] = given[0][0]
+                block.numbers[scalar_code.ANSWER] = -5.0 if given[0][0] > 4 else 1.0
+            else:
+                assert answer == scalar_code.ASKED
+                block.numbers[scalar_code.ANSWER] = given[0][0] ** 2
+                given[1][0] = 2 * given[0][0]
         assert driven(whole(*map(searching._view, copies))) == answer
         for mine, other in zip(given, copies, strict=True):
             np.testing.assert_array_equal(mine, other)

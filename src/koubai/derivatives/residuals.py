@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.paths import Path
 from koubai.errors import TraceError
 from koubai.execute.choose import Program
+from koubai.execute.replay import Columns, Tables, is_loaded
 from koubai.graph.call import Leaves
 from koubai.graph.squares import residuals, tangent
+from koubai.graph.trace import Graph
 from koubai.parameters import FloatArray, Layout
 
 __all__ = ["Residuals"]
@@ -33,6 +36,8 @@ class Residuals:
 
         Raises TraceError where f can't be traced, or is no sum of squares on the path that it takes at x.
         """
+        if not batch and (tabled := self._tabled(x)) is not None:
+            return tabled
         r, path, leaves = self._residuals(x, batch)
         if self._units is None:
             ways = (
@@ -40,11 +45,34 @@ class Residuals:
                 for u in np.eye(x.size, dtype=x.dtype)
             )
             self._units = [[along.values[k] for k in along.active] for along in ways]
-        (_, tangent), still = path.made["squares"], np.zeros_like(r)
+        squares, still = _Squares.of(path, leaves.active), np.zeros_like(r)
+        squares.tables.count += 1
         jacobian = np.empty((r.size, x.size), r.dtype)
         for i, directions in enumerate(self._units):
-            (jacobian[:, i],) = tangent.run(*leaves.values, still, *directions)
+            (jacobian[:, i],) = squares.tangent.run(*leaves.values, still, *directions)
         return r, jacobian
+
+    def table(self, path: Path) -> Columns | None:
+        """Return a table of r and J on this path that nobody uses, if there is one: to be given back."""
+        squares = path.made.get("squares")
+        return None if squares is None else squares.table()
+
+    def give_back(self, path: Path, table: Columns) -> None:
+        path.made["squares"].tables.spare.append(table)
+
+    def _tabled(self, x: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+        """Return r and J without Python in between, to the same bits, if there is a table for it."""
+        path = self.program.last
+        if path is None or "squares" not in path.made or x.dtype != np.float64 or not path.same():
+            return None
+        path.made["squares"].check()
+        if not is_loaded() or not path.agrees or not path.recorded.environment.complete:
+            return None
+        if (table := self.table(path)) is None:
+            return None
+        found = table(x)
+        self.give_back(path, table)
+        return found
 
     def _residuals(self, x: FloatArray, batch: tuple[Any, ...]) -> tuple[FloatArray, Path, Leaves]:
         leaves = Leaves.of(self.program.f, [self.layout.copy(x), *batch], {}, (0,))
@@ -58,15 +86,45 @@ class Residuals:
         return found, path, leaves
 
     def _run(self, path: Path, leaves: Leaves) -> FloatArray | None:
-        """Return r, or None where f takes another path. What was derived of the path serves its later uses too."""
-        if "squares" not in path.made:
-            try:
-                graph = residuals(path.recorded.graph, leaves.active)
-                path.made["squares"] = Program(graph), Program(tangent(graph, leaves.active))
-            except TraceError as error:
-                path.made["squares"] = error.reason
-        made = path.made["squares"]
-        if isinstance(made, str):
-            raise TraceError(made, "take another optimizer, LBFGS say")
-        found = made[0].run(*leaves.values)
+        """Return r, or None where f takes another path."""
+        found = _Squares.of(path, leaves.active).residuals.run(*leaves.values)
         return None if found is None else found[0]
+
+
+class _Squares:
+    """What was derived of a path, and serves its later uses too: the residuals and J, or why there are none."""
+
+    refused: tuple[str, str] | None = None
+    residuals: Program
+    tangent: Program
+
+    def __init__(self, graph: Graph, active: Sequence[int]) -> None:
+        self.tables = Tables()
+        try:
+            graph = residuals(graph, active)
+        except TraceError as error:
+            self.refused = error.reason, error.fix
+            return
+        self.graph, self.along = graph, tangent(graph, active)
+        self.tangent, self.residuals = Program(self.along), Program(graph)
+
+    @classmethod
+    def of(cls, path: Path, active: Sequence[int]) -> _Squares:
+        """Return those of a path. Raises TraceError where f is no sum of squares on it."""
+        found: _Squares | None = path.made.get("squares")
+        if found is None:
+            found = path.made["squares"] = cls(path.recorded.graph, active)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        if self.refused is not None:
+            raise TraceError(*self.refused)
+
+    def table(self) -> Columns | None:
+        executors = self.residuals.executor, self.tangent.executor
+        if not {"floats", "numpy"}.issuperset(executors):
+            return None
+        floats = executors[0] == "floats", executors[1] == "floats"
+        found: Columns | None = self.tables.take(len(self.along.nodes), lambda: Columns(self.graph, self.along, floats))
+        return found

@@ -65,17 +65,10 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
     try:
         r, _ = objective.residuals(point)
     except InputError as error:
-        return LBFGS(), _reason(error)
+        # no name for the cause: with its traceback it would keep the descent, and the table that it uses, alive
+        return LBFGS(), error.__cause__.reason if isinstance(error.__cause__, TraceError) else str(error)
     except GradientError as error:
         return LBFGS(), str(error)
     if len(r) < n:
         return LBFGS(), f"f is a sum of {len(r)} squares, fewer than its {n} parameters"
     return LevenbergMarquardt(), f"f is a sum of {len(r)} squares in {n} parameter{'s' * (n != 1)}"
-
-
-def _reason(error: InputError) -> str:
-    """Return why there are no residuals. `choose` itself must not hold the cause, whose traceback leads back to it: the
-    whole descent would wait for the garbage collector.
-    """
-    cause = error.__cause__
-    return cause.reason if isinstance(cause, TraceError) else str(error)

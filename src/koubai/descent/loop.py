@@ -417,12 +417,23 @@ class _Descent:
         """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
         return _progress_bar(self.stopping.max_steps) if progress else nullcontext(lambda point: None)
 
-    def _next(self) -> tuple[Point, State]:
-        """Make one update; return the new point, evaluated, and the optimizer's state after it."""
+    def current(self) -> Point:
+        """Return the last point as f is now: a search compares f there with f here."""
         point = self.point
         if self.feed is None and self._searches and self.objective.has_changed(point.x):
-            again = self.evaluate(point.t, point.x)  # a search compares f there with f here
+            again = self.evaluate(point.t, point.x)
             point = again if again.is_finite else point
+        return point
+
+    def make_step(self, point: Point) -> None:
+        """Make one update from here by the rule itself, and take the point that it leads to."""
+        self.reach(*self._updated(point))
+
+    def _next(self) -> tuple[Point, State]:
+        return self._updated(self.current())
+
+    def _updated(self, point: Point) -> tuple[Point, State]:
+        """Make one update; return the new point, evaluated, and the optimizer's state after it."""
         trials: list[Point] = []  # the points that a line search evaluates on its way
         with quiet():
             x, state = self.optimizer.step(
@@ -567,7 +578,7 @@ class _Descent:
             seed=self.seed,
             options=self.options,
             function=self._function(),
-            covariance=None if in_haste else self._covariance(point),
+            covariance_of=None if in_haste else self._covariance(point),
         )
 
     def _function(self) -> Function:
@@ -578,8 +589,8 @@ class _Descent:
         args, has_gradient = self.objective.batch, self.objective.grad is True
         return Applied(f, args, has_gradient) if args or has_gradient else f
 
-    def _covariance(self, point: Point) -> FloatArray | None:
-        """Return the covariance of the parameters after least squares, None after anything else."""
+    def _covariance(self, point: Point) -> Callable[[], FloatArray] | None:
+        """Return what gives the covariance of the parameters after least squares, None after anything else."""
         if "residuals" not in self.optimizer.rule.uses or self.feed is not None:
             return None
         return self.objective.covariance(point)

@@ -51,6 +51,7 @@ Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 _ONE_STEP = ("forward", "backward", "central")
 _ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
 _NOWHERE = np.zeros(0, dtype=bool)
+KEPT = 10_000  # numbers of a Jacobian that a run keeps until somebody asks for the covariance
 
 
 @dataclass
@@ -269,36 +270,39 @@ class Objective:
         except TraceError as error:
             raise InputError(f"least squares need the residuals, and {error.reason}; use optimizer='lbfgs'") from error
         self.nfev += self.squares.program.nfev - before
-        g, size = 2 * (r @ jacobian), 2 * (np.abs(r) @ np.abs(jacobian))
-        if np.isnan(r).any():
-            raise InputError("least squares need weights ≥ 0, and f has a negative one; use optimizer='lbfgs'")
-        if self.program is not None and not (np.abs(g - point.g) <= 1e-6 * size + 1e-300).all():
-            raise GradientError(
-                f"2 J'r is {g}, the gradient by backpropagation {point.g}; use optimizer='lbfgs', and report this"
-            )
+        if not self._is_gradient(r, jacobian, point):
+            if np.isnan(r).any():
+                raise InputError("least squares need weights ≥ 0, and f has a negative one; use optimizer='lbfgs'")
+            if self.program is not None:
+                raise GradientError(
+                    f"2 J'r is {2 * (r @ jacobian)}, the gradient by backpropagation {point.g}; use "
+                    "optimizer='lbfgs', and report this"
+                )
         self._last = point, (r, jacobian)
         return r, jacobian
 
-    def covariance(self, point: Point) -> FloatArray:
-        """Return the parameters' covariance at ``point``, as `Run.covariance` says; raises as `residuals` does."""
+    @staticmethod
+    def _is_gradient(r: FloatArray, jacobian: FloatArray, point: Point) -> bool:
+        """Tell whether 2 J'r is the gradient at ``point`` but for rounding."""
+        g = 2 * (r @ jacobian)
+        error = np.abs(g - point.g)
+        if (error <= 1e-6 * np.abs(g)).all():  # no more than what follows, which takes longer to find
+            return True
+        return bool((error <= 2e-6 * (np.abs(r) @ np.abs(jacobian)) + 1e-300).all())
+
+    def covariance(self, point: Point) -> Callable[[], FloatArray]:
+        """Return what gives the parameters' covariance at ``point``, as `Run.covariance` says, whatever becomes of f.
+
+        Raises as `residuals` does.
+        """
         r, jacobian = self.residuals(point)
         x = point.x
         held, on_bound = np.zeros(x.size, bool), np.zeros(x.size, bool)
         if self.bounds is not None:
             held = self.bounds.low == self.bounds.high
             on_bound = ~held & (self.bounds.free(x, point.g) == 0) & (point.g != 0)
-        free = ~held & ~on_bound
-        counts = int(np.count_nonzero((r != 0) | (jacobian != 0).any(axis=1)))
-        n = int(np.count_nonzero(free))
-        found = np.where(on_bound[:, None] | on_bound, np.nan, np.zeros((x.size, x.size)))
-        if not n:
-            return found
-        length = np.sqrt(np.square(jacobian[:, free]).sum(axis=0))
-        _, sizes, right = np.linalg.svd(jacobian[:, free] / np.where(length > 0, length, 1.0), full_matrices=False)
-        known = counts > n and sizes[-1] > max(jacobian.shape) * np.finfo(np.float64).eps * sizes[0]
-        inverse = right.T / sizes**2 @ right / np.outer(length, length) if known else np.full((n, n), np.inf)
-        found[np.ix_(free, free)] = inverse * (r @ r / (counts - n)) if known else inverse
-        return found
+        later = partial(_covariance, r, jacobian, held, on_bound)
+        return later if jacobian.size <= KEPT else partial(np.copy, later())
 
     def agrees(self, fun: float, point: Point) -> bool:
         """Tell whether f may be ``fun`` where a program of it gave ``point.fun``: but for rounding on the way."""
@@ -372,6 +376,22 @@ class Objective:
         error = self.layout.match(value.error, "Estimate.error")
         finite = error[np.isfinite(error)]
         return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), stuck
+
+
+def _covariance(r: FloatArray, jacobian: FloatArray, held: Mask, on_bound: Mask) -> FloatArray:
+    """Return the covariance of the parameters by r and J at the minimum; held, on_bound: those that are not free."""
+    size, free = held.size, ~held & ~on_bound
+    counts = int(np.count_nonzero((r != 0) | (jacobian != 0).any(axis=1)))
+    n = int(np.count_nonzero(free))
+    found = np.where(on_bound[:, None] | on_bound, np.nan, np.zeros((size, size)))
+    if not n:
+        return found
+    length = np.sqrt(np.square(jacobian[:, free]).sum(axis=0))
+    _, sizes, right = np.linalg.svd(jacobian[:, free] / np.where(length > 0, length, 1.0), full_matrices=False)
+    known = counts > n and sizes[-1] > max(jacobian.shape) * np.finfo(np.float64).eps * sizes[0]
+    inverse = right.T / sizes**2 @ right / np.outer(length, length) if known else np.full((n, n), np.inf)
+    found[np.ix_(free, free)] = inverse * (r @ r / (counts - n)) if known else inverse
+    return found
 
 
 def largest_of(values: Iterable[Any]) -> float:

@@ -6,11 +6,13 @@ import base64
 import contextlib
 import dataclasses
 import enum
+import functools
 import io
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
@@ -525,7 +527,12 @@ class Run:
     seed: int | None
     options: dict[str, Any]
     function: Callable[[Parameters], Any] = field(compare=False)
-    covariance: FloatArray | None = field(default=None, compare=False)
+    covariance_of: Callable[[], FloatArray] | None = field(default=None, compare=False)  # what was known at the end
+
+    @functools.cached_property
+    def covariance(self) -> FloatArray | None:
+        """The covariance of the parameters, computed when somebody asks; None after anything but least squares."""
+        return None if self.covariance_of is None else self.covariance_of()
 
     @property
     def stderr(self) -> Any:
@@ -677,7 +684,7 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
                 "status": Status[header["status"]],
                 "optimizer": restore_optimizer(header["optimizer"]),
                 "function": f or restore_function(header["function"]),
-                "covariance": arrays.get("covariance"),
+                "covariance_of": partial(np.copy, found) if (found := arrays.get("covariance")) is not None else None,
             },
         )
 

@@ -1,11 +1,12 @@
-"""The descents that search along a line, number by number: what `koubai.descent.rules` says of them in arrays.
+"""The descents that evaluate f themselves, number by number: what `koubai.descent.rules` says of them in arrays.
 
 Each is a generator that makes step after step, asks for f and its gradient at the points it tries, and keeps the record
 of the steps at which no rule for stopping can hold; at any other one it returns. Python runs this text as well as
 machine code made of it (`koubai.execute.scalar_code`), to the same bits: the order of each sum is written down.
 
 Places 0 to 3 of ``xs``, ``gs`` and ``trials`` hold points along the direction: 0 the one the step begins at, 1 to 3
-those tried; a row of ``trials`` is (how far it is, f, slope).
+those tried; a row of ``trials`` is (how far it is, f, slope). Least squares ask for residuals and the columns of their
+Jacobian besides, where a step begins.
 """
 
 from __future__ import annotations
@@ -16,23 +17,25 @@ from typing import Any, TypeAlias
 
 from koubai.execute.scalar_code import Integers, Matrix, Vector
 
-__all__ = ["barzilai_borwein", "conjugate_gradient", "gradient_descent", "lbfgs"]
+__all__ = ["barzilai_borwein", "conjugate_gradient", "gradient_descent", "lbfgs", "levenberg_marquardt"]
 
-Asked: TypeAlias = Any  # (x, where the gradient goes); f is the answer
+Asked: TypeAlias = Any  # (x, where the gradient goes); f is the answer. Or (x, where residuals go, where columns do)
 
 # In ``numbers``. The first line is given; the second one is f and its norm at the point, the least f so far and its
-# norm, the length of the path and its steepest curvature; the third line are the optimizer's.
+# norm, the length of the path and its steepest curvature; the third line are the optimizer's; the last one says from
+# where on a promise is little: a share of |f|, and more.
 TARGET, GTOL, FTOL, XTOL, F_LIMIT, X2_LIMIT, NEAR = 0, 1, 2, 3, 4, 5, 6
 FUN, NORM, BEST, BEST_NORM, TRAVELLED, STEEPEST = 7, 8, 9, 10, 11, 12
 C1, C2, LR_MIN, LR_MAX = 13, 14, 15, 16
-NUMBERS = 17
+SHARE, MORE = 17, 18
+NUMBERS = 19
 # In ``counts``: steps made, then at first, then at last; 1 where each has a rate of its own; the bits that the step of
 # a row has not; rows written; the step of the best point (-1: none new); the place of the point that was remarkable;
-# the elements of x; the optimizer's.
-T, T_BEGIN, T_END, RATES, MASK, ROWS, BEST_T, END, N, ROOM, VARIANT = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-COUNTS = 11
+# the elements of x; the optimizer's; the residuals.
+T, T_BEGIN, T_END, RATES, MASK, ROWS, BEST_T, END, N, ROOM, VARIANT, M = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+COUNTS = 12
 
-REACHED, REMARKABLE = 0, 1
+REACHED, REMARKABLE, ODD = 0, 1, 2  # odd: the rule itself has to make the next step
 EPS = 2.0**-52
 SEEN, BARELY_SEEN = EPS**0.5, EPS**0.75
 TINY, HUGE = 1e-30, 1e30  # between them a sum of squares has lost nothing
@@ -675,6 +678,290 @@ def lbfgs(
         _copy(xs[0], x_last, n)
         _copy(gs[0], g_last, n)
         if _is_remarkable(place, xs, gs, trials, numbers, counts):
+            counts[END] = place
+            return REMARKABLE
+        _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
+    return REACHED
+
+
+# -- least squares. A row of ``columns`` is a column of J, at first; then the part of it above the diagonal is R's -----
+
+
+def _dot_between(a: Vector, b: Vector, begin: int, end: int) -> float:
+    """Return the sum of a[i] b[i] for begin ≤ i < end, four products at a time."""
+    first = 0.0
+    second = 0.0
+    third = 0.0
+    fourth = 0.0
+    fours = (end - begin) // 4
+    for k in range(fours):
+        i = begin + 4 * k
+        first += a[i] * b[i]
+        second += a[i + 1] * b[i + 1]
+        third += a[i + 2] * b[i + 2]
+        fourth += a[i + 3] * b[i + 3]
+    for i in range(begin + 4 * fours, end):
+        first += a[i] * b[i]
+    return (first + second) + (third + fourth)
+
+
+def _weighed(
+    columns: Matrix, r: Vector, g: Vector, scale: Vector, scale_next: Vector, d: Vector, n: int, m: int
+) -> bool:
+    """Divide the columns by the scale, taken further; tell whether 2 J'r is g, and nothing too large or too small."""
+    for j in range(n):
+        column = columns[j]
+        product = 0.0
+        size = 0.0
+        for i in range(m):
+            part = r[i] * column[i]
+            product += part
+            size += abs(part)
+        if not abs(2.0 * product - g[j]) <= 2e-6 * size + 1e-300:
+            return False
+        length = math.sqrt(_dot_between(column, column, 0, m))
+        scale_next[j] = max(scale[j], length)
+        d[j] = 1.0
+        if scale_next[j] > 0.0:
+            d[j] = scale_next[j]
+        is_small = length < 1e-150 or length < 1e-100 * d[j]
+        if not length <= 1e150 or (is_small and _largest(column, m) > 0.0):
+            return False
+        for i in range(m):
+            column[i] /= d[j]
+    return True
+
+
+def _reflect(a: Vector, v: Vector, factor: float, begin: int, end: int) -> None:
+    share = factor * _dot_between(v, a, begin, end)
+    for i in range(begin, end):
+        a[i] -= share * v[i]
+
+
+def _triangular(columns: Matrix, r: Vector, n: int, m: int) -> None:
+    """Turn columns and r by Householder's reflections, so that below the diagonal nothing counts any more."""
+    for k in range(n):
+        v = columns[k]
+        size = math.sqrt(_dot_between(v, v, k, m))
+        if size == 0.0:
+            continue
+        if v[k] > 0.0:
+            size = -size
+        v[k] -= size
+        factor = -1.0 / (size * v[k])
+        for j in range(k + 1, n):
+            _reflect(columns[j], v, factor, k, m)
+        _reflect(r, v, factor, k, m)
+        v[k] = size
+
+
+def _rows_of(columns: Matrix, z: Matrix, n: int) -> None:
+    """Set z to the rows of R."""
+    for k in range(n):
+        for j in range(k):
+            z[k][j] = 0.0
+        for j in range(k, n):
+            z[k][j] = columns[j][k]
+
+
+def _turn(a: Vector, b: Vector, cosine: float, sine: float, n: int) -> None:
+    for i in range(n):
+        left = a[i]
+        a[i] = cosine * left - sine * b[i]
+        b[i] = sine * left + cosine * b[i]
+
+
+def _orthogonal(z: Matrix, y: Vector, n: int) -> bool:
+    """Turn the rows of z, and y with them, until any two are orthogonal (Hestenes); tell whether that came about.
+
+    Then they are R's singular values, each times its right vector, and y[k] is Q'r along the left one.
+    """
+    near = float(n) * EPS
+    for _ in range(60):
+        turned = False
+        for p in range(n - 1):
+            for q in range(p + 1, n):
+                a = z[p]
+                b = z[q]
+                product = _dot_between(a, b, 0, n)
+                a2 = _dot_between(a, a, 0, n)
+                b2 = _dot_between(b, b, 0, n)
+                if not abs(product) > near * (math.sqrt(a2) * math.sqrt(b2)):
+                    continue
+                ratio = (b2 - a2) / (2.0 * product)
+                tangent = 1.0 / (abs(ratio) + math.sqrt(1.0 + ratio * ratio))
+                if tangent == 0.0:
+                    continue
+                turned = True
+                if ratio < 0.0:
+                    tangent = -tangent
+                cosine = 1.0 / math.sqrt(1.0 + tangent * tangent)
+                _turn(a, b, cosine, cosine * tangent, n)
+                left = y[p]
+                y[p] = cosine * left - cosine * tangent * y[q]
+                y[q] = cosine * tangent * left + cosine * y[q]
+        if not turned:
+            return True
+    return False
+
+
+def _ranked(z: Matrix, y: Vector, sizes: Vector, n: int, m: int) -> float:
+    """Set the singular values, 0 where they are none but by rounding; return what |r + J s|² could fall by in all."""
+    largest = 0.0
+    for k in range(n):
+        sizes[k] = math.sqrt(_dot_between(z[k], z[k], 0, n))
+        largest = max(largest, sizes[k])
+    ahead = 0.0
+    for k in range(n):
+        if sizes[k] > float(max(m, n)) * EPS * largest:
+            ahead += y[k] * y[k]
+        else:
+            sizes[k] = 0.0
+    return ahead
+
+
+def _excess(c: float, y: Vector, sizes: Vector, radius: float, n: int, out: Vector) -> None:
+    """Set out to how far the step damped by ``c`` leads beyond the radius, and the derivative of that by c."""
+    square = 0.0
+    falling = 0.0
+    for k in range(n):
+        if sizes[k] > 0.0:
+            bottom = sizes[k] * sizes[k] + c
+            ratio = sizes[k] * y[k] / bottom
+            square += ratio * ratio
+            falling += ratio * (ratio / bottom)
+    length = math.sqrt(square)
+    out[0] = length - radius
+    out[1] = 0.0
+    if length > 0.0:
+        out[1] = -falling / length
+
+
+def _damping(y: Vector, sizes: Vector, radius: float, n: int, out: Vector) -> float:
+    """Return the c ≥ 0 for which the step is as long as the radius, to a tenth; 0 where it is shorter anyway."""
+    _excess(0.0, y, sizes, radius, n, out)
+    if out[0] <= 0.1 * radius:
+        return 0.0
+    square = 0.0
+    for k in range(n):
+        part = sizes[k] * y[k]
+        square += part * part
+    low = -_quotient(out[0], out[1])
+    high = math.sqrt(square) / radius
+    c = low
+    for _ in range(30):
+        if not low <= c <= high:
+            c = max(1e-3 * high, math.sqrt(low * high))
+        _excess(c, y, sizes, radius, n, out)
+        if abs(out[0]) <= 0.1 * radius:
+            break
+        if out[0] > 0.0:
+            low = max(low, c)
+        else:
+            high = min(high, c)
+        c -= (out[0] + radius) / radius * _quotient(out[0], out[1])
+    return c
+
+
+def _set_step(
+    z: Matrix, y: Vector, sizes: Vector, damping: float, d: Vector, direction: Vector, x: Vector, there: Vector, n: int
+) -> None:
+    """Set ``there`` to where the damped step leads, and ``direction`` to that step."""
+    for i in range(n):
+        total = 0.0
+        for k in range(n):
+            if sizes[k] > 0.0:
+                total += z[k][i] * (y[k] / (sizes[k] * sizes[k] + damping))
+        direction[i] = -total / d[i]
+        there[i] = x[i] + direction[i]
+
+
+def _foretell(
+    columns: Matrix, r: Vector, d: Vector, x: Vector, there: Vector, along: Vector, out: Vector, n: int
+) -> float:
+    """Return how long the step is, each element times its d; set out to r·J s and |J s|²."""
+    square = 0.0
+    for i in range(n):
+        along[i] = d[i] * (there[i] - x[i])
+        square += along[i] * along[i]
+    out[0] = 0.0
+    out[1] = 0.0
+    for k in range(n):
+        total = 0.0
+        for j in range(k, n):
+            total += columns[j][k] * along[j]
+        out[0] += r[k] * total
+        out[1] += total * total
+    return math.sqrt(square)
+
+
+def _size_of(x: Vector, d: Vector, n: int) -> float:
+    square = 0.0
+    for i in range(n):
+        square += (d[i] * x[i]) * (d[i] * x[i])
+    if square == 0.0:
+        return 1.0
+    return math.sqrt(square)
+
+
+def levenberg_marquardt(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, radius: Vector, scale: Vector,
+    promise: Vector, r: Vector, columns: Matrix, z: Matrix, y: Vector, sizes: Vector, d: Vector, scale_next: Vector,
+    along: Vector, out: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    n = counts[N]
+    m = counts[M]
+    while counts[T] < counts[T_END]:
+        given = yield xs[0], r, columns
+        if given < 0.0 or not _weighed(columns, r, gs[0], scale, scale_next, d, n, m):
+            return ODD
+        _triangular(columns, r, n, m)
+        _rows_of(columns, z, n)
+        _copy(r, y, n)
+        if not _orthogonal(z, y, n):
+            return ODD
+        ahead = _ranked(z, y, sizes, n, m)
+        reach = radius[0]
+        is_fresh = reach == 0.0
+        if is_fresh:
+            reach = _rate_of(rates, counts) * _size_of(xs[0], d, n)
+        end = 0
+        while True:
+            if not (reach > 0.0 and math.isfinite(reach)):
+                return ODD
+            damping = _damping(y, sizes, reach, n, out)
+            _set_step(z, y, sizes, damping, d, direction, xs[0], xs[1], n)
+            length = _foretell(columns, r, d, xs[0], xs[1], along, out, n)
+            slope = out[0]
+            promised = -2.0 * slope - out[1]
+            if _are_equal(xs[1], xs[0], n) or not promised > EPS / 16.0 * abs(numbers[FUN]):
+                break
+            if is_fresh:
+                reach = min(reach, length)
+                is_fresh = False
+            yield from _at(1, 1.0, xs, gs, trials, direction, best, numbers, counts)
+            fallen = numbers[FUN] - trials[1][1]
+            if fallen < 0.25 * promised:
+                shrink = 0.5
+                if fallen < 0.0:
+                    bottom = 2.0 * slope + fallen
+                    shrink = 0.1
+                    if math.isfinite(bottom) and bottom != 0.0:
+                        shrink = slope / bottom
+                    shrink = min(max(shrink, 0.1), 0.5)
+                reach = shrink * min(reach, 10.0 * length)
+            elif damping == 0.0 or fallen >= 0.75 * promised:
+                reach = 2.0 * length
+            if fallen >= 1e-4 * promised:
+                end = 1
+                break
+        place = yield from _arrived(end, xs, gs, trials, numbers, counts)
+        radius[0] = reach
+        promise[0] = ahead
+        _copy(scale_next, scale, n)
+        is_little = ahead <= numbers[SHARE] * abs(trials[place][1]) + numbers[MORE]
+        if is_little or _is_remarkable(place, xs, gs, trials, numbers, counts):
             counts[END] = place
             return REMARKABLE
         _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)

@@ -1,4 +1,4 @@
-"""The descents that search along a line as one loop: steps up to one at which a rule for stopping may hold."""
+"""The descents that evaluate f themselves as one loop: steps up to one at which a rule for stopping may hold."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from koubai.descent import searches
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.program import limits
 from koubai.descent.schedules import Schedule
-from koubai.descent.stopping import Point
+from koubai.descent.stopping import EPS, Point
 from koubai.errors import CompileError, CompileWarning, quiet, warn
 from koubai.execute import descents, library, scalar_code
 from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable
-from koubai.execute.replay import Replay
-from koubai.execute.scalar_code import ANSWER, ASKED, AT, EVALUATIONS, Block
+from koubai.execute.replay import Columns, Replay, Tables
+from koubai.execute.scalar_code import ANSWER, ASKED, AT, CALLED, EVALUATIONS, Block
 
 __all__ = ["Searching"]
 
 LARGEST = 2**14  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
-FEW = 64  # up to which Python may make the first steps; of more, machine code makes all of them, or nobody here
+SMALL = 64  # up to which Python may make the first steps; of more, machine code makes all of them, or nobody here
 PAIRS = 100  # of L-BFGS
+SQUARES = "levenberg_marquardt"
+FEW, PRODUCTS = 32, 2**20  # parameters of least squares, and these times elements of J: beyond, LAPACK is faster
 TEXTS: dict[str, FunctionType] = {
     text.__name__: text  # type: ignore[misc]
-    for text in (searches.gradient_descent, searches.barzilai_borwein, searches.conjugate_gradient, searches.lbfgs)
-}
+    for text in (
+        searches.gradient_descent, searches.barzilai_borwein, searches.conjugate_gradient, searches.lbfgs,
+        searches.levenberg_marquardt,
+    )
+}  # fmt: skip
 WORDS = {  # what the VARIANT is, by its number
     "gradient_descent": ("line_search", ("armijo", "wolfe")),
     "barzilai_borwein": ("variant", ("long", "short")),
@@ -38,15 +42,16 @@ WORDS = {  # what the VARIANT is, by its number
     "lbfgs": ("curvature_test", ("relative", "absolute")),
 }
 MACHINE_FROM = 300  # steps that Python makes by itself before machine code is loaded, which takes as long as they do
+PRODUCTS_OF_A_STEP = 600  # of two numbers, that take Python as long as such a step
+DESCENT = 8  # steps of least squares
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
-ASKED_FOR, NODES = 10, 100  # evaluations on a path, in whichever descents, for each so many nodes: then a table pays
 SCHEDULED = 32  # rates that are asked for at a time
 PAUSE = 0.05  # seconds after which a descent shows where it is
 
 
 # what the rules for stopping ask of each step: where the texts read it, and where `limits` leaves it
-_ASKED = [searches.TARGET, searches.FTOL, searches.XTOL, searches.F_LIMIT, searches.X2_LIMIT, searches.NEAR]
-_LIMITS = [descents.TARGET, descents.FTOL, descents.XTOL, descents.F_LIMIT, descents.X2_LIMIT, descents.NEAR]
+_NAMES = "TARGET", "FTOL", "XTOL", "F_LIMIT", "X2_LIMIT", "NEAR"
+_ASKED, _LIMITS = (np.array([getattr(module, name) for name in _NAMES]) for module in (searches, descents))
 
 
 class _Code:
@@ -56,10 +61,10 @@ class _Code:
         self.made = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
         self.machines: dict[str, scalar_code.Machine | None] = {}
 
-    def of(self, name: str, n: int) -> scalar_code.Machine | None:
-        """Return the machine code of a rule for ``n`` parameters; None: Python makes the steps."""
+    def of(self, name: str, ahead: int = 0) -> scalar_code.Machine | None:
+        """Return the machine code of a rule; None: Python makes the steps. ahead: how many it would make."""
         if name not in self.machines:
-            if self.made < MACHINE_FROM and n <= FEW:
+            if self.made + ahead < MACHINE_FROM:
                 return None
             self.machines[name] = None
             if library.available():
@@ -79,7 +84,7 @@ class _Memory:
     spare: ClassVar[dict[Any, list[_Memory]]] = {}
 
     def __init__(self, key: Any, state: Sequence[Any], names: Sequence[str]) -> None:
-        self.key, (name, n, *_) = key, key
+        self.key, (name, n, m, *_, own, variant) = key, key
         self.shapes = [np.shape(part) for part in state]
         self.state = {each: np.array(part, np.float64, ndmin=1) for each, part in zip(names, state, strict=True)}
         pairs = len(state[0]) - 1 if name == "lbfgs" else 1
@@ -92,10 +97,15 @@ class _Memory:
             "parts": np.zeros(scratch), "q": np.zeros(scratch), "row_fun": np.zeros(1), "row_norm": np.zeros(1),
             "row_x": np.zeros(n),
         }  # fmt: skip
+        if name == SQUARES:
+            given |= {each: np.zeros(n) for each in ("y", "sizes", "d", "scale_next", "along")}
+            given |= {"r": np.zeros(m), "columns": np.zeros((n, m)), "z": np.zeros((n, n)), "out": np.zeros(2)}
+            self.r, self.columns = given["r"], given["columns"]
         self.arrays = given | self.state
         self.xs, self.gs, self.numbers, self.counts = (given[k] for k in ("xs", "gs", "numbers", "counts"))
         self.trials, self.before, self.best, self.rates = (given[k] for k in ("trials", "before", "best", "rates"))
-        self.counts[searches.N] = n
+        self.counts[searches.N], self.counts[searches.M], self.counts[searches.VARIANT] = n, m, variant
+        self.numbers[searches.C1 : searches.C1 + len(own)] = own
         self.counts[searches.ROOM] = len(self.state["recent"]) if name == "barzilai_borwein" else pairs + 1
         code = TEXTS[name].__code__
         self.names = list(code.co_varnames[: code.co_argcount])
@@ -132,34 +142,23 @@ def _view(array: Any) -> Any:
     return memoryview(array) if array.ndim == 1 else [memoryview(row) for row in array]
 
 
-class _Evaluation:
-    """What is known of one path of f: how often it was asked, and the tables that answer without Python."""
+def _tables(path: Any) -> Tables:
+    """Return the tables of f and its gradient on a path."""
+    found: Tables = path.made.setdefault("evaluation", Tables())
+    return found
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.spare: list[Replay] = []  # not in use by any descent
-        self.made = False
 
-    @classmethod
-    def of(cls, path: Any) -> _Evaluation:
-        found: _Evaluation = path.made.setdefault("evaluation", cls())
-        return found
-
-    def take(self, path: Any) -> Replay | None:
-        """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
-        if not self.made and self.count >= ASKED_FOR * max(1, len(path.graph.nodes) // NODES):
-            self.made = True
-            if path.program.executor not in ("floats", "numpy"):
-                return None
-            with contextlib.suppress(Unsuitable):
-                self.spare.append(Replay(path.graph, path.program.executor == "floats"))
-        with contextlib.suppress(IndexError):
-            return self.spare.pop()
+def _table(path: Any) -> Replay | None:
+    """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
+    executor, graph = path.program.executor, path.graph
+    if executor not in ("floats", "numpy"):
         return None
+    found: Replay | None = _tables(path).take(len(graph.nodes), lambda: Replay(graph, executor == "floats"))
+    return found
 
 
 class Searching:
-    """Makes the steps of a descent that searches; its memory holds the descent while it does.
+    """Makes the steps of a descent that evaluates f itself; its memory holds the descent while it does.
 
     Where a rule for stopping may hold after a step, Python is told of the point; no step is made twice. Whatever f
     raises passes through, and the descent is then as it was after its last step.
@@ -167,19 +166,15 @@ class Searching:
 
     def __init__(self, descent: Any) -> None:
         self.descent = descent
-        optimizer = descent.optimizer
-        self.name: str = optimizer.rule.name
-        self.path: Any = None  # of f, that the table is of
+        self.name: str = descent.optimizer.rule.name
+        self.path: Any = None  # of f, that the tables are of
         self.table: Replay | None = None
-        self.memory = self._memory()
+        self.columns: Columns | None = None  # of least squares
         self.there: Point | None = None  # the point whose state the memory holds
         self.asked: list[Point] = []  # what Python evaluated of late
         self.deadline = 0.0
-        numbers, hyper = self.memory.numbers, optimizer.hyperparameters
-        numbers[searches.C1 :] = [hyper.get(name, 0.0) for name in ("c1", "c2", "lr_min", "lr_max")]
-        word, choices = WORDS[self.name]
-        self.memory.counts[searches.VARIANT] = choices.index(hyper[word])
-        numbers[_ASKED] = limits(descent.stopping)[_LIMITS]
+        self.ahead, self.fits = 0, True  # what Python would take for a descent, in steps; had J room in the memory?
+        self._memory: _Memory | None = None if self.name == SQUARES else self._made(0)
 
     @classmethod
     def of(cls, descent: Any) -> Searching | None:
@@ -193,7 +188,7 @@ class Searching:
             and descent.feed is None
             and descent.bounds is None
             and descent.layout.dtype == np.float64
-            and descent.layout.size <= LARGEST
+            and descent.layout.size <= (FEW if optimizer.rule.name == SQUARES else LARGEST)
             and not (hyper["weight_decay"] or hyper.get("groups"))
             and hyper["clipvalue"] is None
             and hyper["clipnorm"] is None
@@ -201,36 +196,71 @@ class Searching:
             and max(hyper.get("history_size", 0), hyper.get("memory", 0)) <= PAIRS
             and not (isinstance(lr, Schedule) and lr.start() != ())
         )
-        n = descent.layout.size
-        return cls(descent) if suits and (n <= FEW or _code.of(optimizer.rule.name, n) is not None) else None
+        if not suits or (descent.layout.size > SMALL and _code.of(optimizer.rule.name, MACHINE_FROM) is None):
+            return None
+        return cls(descent)
 
-    def _memory(self) -> _Memory:
-        descent, hyper = self.descent, self.descent.optimizer.hyperparameters
-        names = descent.optimizer.rule.state
-        key = self.name, descent.layout.size, hyper.get("history_size"), hyper.get("memory")
+    @property
+    def memory(self) -> _Memory:
+        assert self._memory is not None
+        return self._memory
+
+    def _made(self, m: int) -> _Memory:
+        """Return memory for m residuals, with what does not change in a descent."""
+        optimizer, n = self.descent.optimizer, self.descent.layout.size
+        hyper = optimizer.hyperparameters
+        own = tuple([hyper.get(name, 0.0) for name in ("c1", "c2", "lr_min", "lr_max")])
+        word, choices = WORDS.get(self.name, ("", ("",)))
+        key = self.name, n, m, hyper.get("history_size"), hyper.get("memory"), own, choices.index(hyper.get(word, ""))
+        memory = None
         with contextlib.suppress(KeyError, IndexError):
-            return _Memory.spare[key].pop()
-        return _Memory(key, descent.state, names)
+            memory = _Memory.spare[key].pop()
+        if memory is None:
+            memory = _Memory(key, self.descent.state, optimizer.rule.state)
+        memory.numbers[_ASKED] = limits(self.descent.stopping)[_LIMITS]
+        return memory
+
+    def _has_room(self, point: Point) -> bool:
+        """See to it that the memory has room for the residuals; False: they are too many, or too few."""
+        if self._memory is None or not self.fits:
+            self._leave_memory()
+            with quiet():
+                m, n = len(self.descent.objective.residuals(point)[0]), point.x.size
+            if m < n or m * n * n > PRODUCTS or (m * n * n > PRODUCTS_OF_A_STEP and not library.available()):
+                return False
+            self.ahead = DESCENT * (m * n * (n + 2) // PRODUCTS_OF_A_STEP)
+            self._memory, self.there, self.fits = self._made(m), None, True
+        return True
+
+    def _leave_memory(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.moving = None, None
+            spare = _Memory.spare.setdefault(memory.key, [])
+            if len(spare) < 4 and len(_Memory.spare) < 64 and memory.xs.shape[1] <= SMALL:
+                spare.append(memory)
+
+    def _leave_tables(self) -> None:
+        if self.table is not None:
+            _tables(self.path).spare.append(self.table)
+        if self.columns is not None:
+            self.descent.objective.squares.give_back(self.path, self.columns)
+        self.table = self.columns = None
 
     def __del__(self) -> None:
-        """Leave the memory and the table for another descent."""
-        if self.table is not None:
-            _Evaluation.of(self.path).spare.append(self.table)
-        self.memory.moving = None, None
-        spare = _Memory.spare.setdefault(self.memory.key, [])
-        if len(spare) < 4 and len(_Memory.spare) < 64 and self.memory.xs.shape[1] <= FEW:
-            spare.append(self.memory)
+        """Leave the memory and the tables for another descent."""
+        self._leave_tables()
+        self._leave_memory()
 
     def advance(self, many: bool) -> None:
         """Make one step, or many, and end at one that the rules for stopping were asked about, or for a look."""
         descent = self.descent
-        point, checkpoint = descent.point, descent.checkpoint
-        if descent.objective.has_changed(point.x):
-            again = descent.evaluate(point.t, point.x)  # a search compares f there with f here
-            point = again if again.is_finite else point
+        point, checkpoint = descent.current(), descent.checkpoint
+        if self.name == SQUARES and not self._has_room(point):
+            descent.make_step(point)
+            return
         first = descent.point.t
-        most = STEPS if self._tabled(point.x) is None else max(1, min(STEPS, WORK // self.table.work))  # type: ignore[union-attr]
-        end, rates, mask, rows = min(first + most, descent.stopping.max_steps - 1), None, -1, None
+        end, rates, mask, rows = min(first + self._most(point.x), descent.stopping.max_steps - 1), None, -1, None
         if checkpoint is not None and checkpoint.steps is not None:
             end = min(end, first + checkpoint.steps + 1 - checkpoint.step)
         if callable(descent.optimizer.lr) and many and end > first:
@@ -251,27 +281,43 @@ class Searching:
                 if made:
                     self._sync(first, made, rates, is_end=why != searches.REMARKABLE)
             if checkpoint is not None:
-                checkpoint.step += made - (why == searches.REACHED)
+                checkpoint.step += made - (why == searches.REACHED or (why == searches.ODD and made > 0))
             if why == searches.REMARKABLE:
                 self._told()
+        if why == searches.ODD and not made:  # here the next step begins, which the text can't make
+            if self.fits:
+                descent.make_step(point)
+            else:
+                self.advance(many)
 
-    def _tabled(self, x: Any) -> Replay | None:
-        """Take the table of the path that f takes here into use, if it has one."""
-        objective, block = self.descent.objective, self.memory.block
+    def _most(self, x: Any) -> int:
+        """Return how many steps may be made in a row, with whatever tables there are for the path that f takes here."""
+        table, columns = self._tabled(x)
+        work = sum(each.work for each in (table, columns) if each is not None)
+        if work and self.name == SQUARES:
+            work += self.memory.columns.size * (x.size + 2)
+        return max(1, min(STEPS, WORK // work)) if work else STEPS
+
+    def _tabled(self, x: Any) -> tuple[Replay | None, Columns | None]:
+        """Take the tables of the path that f takes here into use, if it has any."""
+        objective = self.descent.objective
         path = objective.path(x)
         if path is not self.path:
-            if self.table is not None:
-                _Evaluation.of(self.path).spare.append(self.table)
-            self.path, self.table = path, None
-        if path is None:
-            return None
-        if self.table is None and not objective.batch and path.agrees and path.recorded.environment.complete:
-            self.table = _Evaluation.of(path).take(path)
-        usable = (
-            self.table is not None and self.table.stands() and _code.of(self.name, self.memory.xs.shape[1]) is not None
-        )
-        block.places[1:3] = (self.table.address, self.table.place) if usable else (0, 0)  # type: ignore[union-attr]
-        return self.table if usable else None
+            self._leave_tables()
+            self.path = path
+        has_code = path is not None and _code.of(self.name, self.ahead) is not None
+        if has_code and not objective.batch and path.agrees and path.recorded.environment.complete:
+            if self.table is None:
+                self.table = _table(path)
+            if self.columns is None and self.name == SQUARES:
+                self.columns = objective.squares.table(path)
+        table = self.table if self.table is not None and self.table.stands() else None
+        columns = self.columns if self.columns is not None and self.columns.stands() else None
+        if columns is not None and columns.r.size != self.memory.counts[searches.M]:
+            columns = None
+        called = [part for each in (table, columns) for part in ((each.address, each.place) if each else (0, 0))]
+        self.memory.block.places[slice(*CALLED)] = called
+        return table, columns
 
     def _count(self, steps: int) -> None:
         """Count what was done without Python."""
@@ -291,7 +337,12 @@ class Searching:
             for array, part in zip(memory.state.values(), descent.state, strict=True):
                 array[...] = part
             self.there = descent.point
-        numbers[searches.GTOL] = descent.stopping.limit or -1.0
+        stopping = descent.stopping
+        numbers[searches.GTOL] = stopping.limit or -1.0
+        numbers[searches.SHARE], numbers[searches.MORE] = 0.0, -np.inf
+        if self.name == SQUARES and stopping.gtol is None:  # then they end by what a step promises
+            numbers[searches.GTOL] = 0.0
+            numbers[searches.SHARE], numbers[searches.MORE] = EPS, EPS**1.5 * abs(stopping.start.fun)
         numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
         numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = descent.stopping.travelled, descent.stopping.steepest
         counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
@@ -299,18 +350,22 @@ class Searching:
             memory.rates[0] = descent.lr
         memory.bind(rates, rows)
         memory.block.frame[0] = 0
+        self.begin = point
 
     def _run(self) -> int:
         """Run the text to where it returns; Python evaluates f where it asks for it."""
         memory, block = self.memory, self.memory.block
-        machine = _code.of(self.name, self.memory.xs.shape[1])
+        machine = _code.of(self.name, self.ahead)
         if machine is None:
             return self._interpreted()
         call, frame, numbers = machine.call, block.frame, block.numbers
         base, width = memory.place, 8 * memory.xs.shape[1]
-        while (why := call(block.address)) == ASKED:
-            place = (int(frame[AT]) - base) // width
-            numbers[ANSWER] = self._evaluate(memory.xs[place], memory.gs[place])
+        while (why := call(block.address)) < 0:
+            if why == ASKED:
+                place = (int(frame[AT]) - base) // width
+                numbers[ANSWER] = self._evaluate(memory.xs[place], memory.gs[place])
+            else:
+                numbers[ANSWER] = self._residuals()
         return int(why)
 
     def _interpreted(self) -> int:
@@ -319,12 +374,13 @@ class Searching:
         answer: float | None = None
         try:
             while True:
-                x, g = steps.send(answer)
-                answer = self._evaluate(np.asarray(x), np.asarray(g))
+                x, g, *columns = steps.send(answer)
+                answer = self._residuals() if columns else self._evaluate(np.asarray(x), np.asarray(g))
         except StopIteration as stopped:
             return int(stopped.value)
         finally:
-            _code.made += (int(self.memory.counts[searches.T]) - before) * (1 + self.memory.xs.shape[1] // 10)
+            made = int(self.memory.counts[searches.T]) - before
+            _code.made += (made + 1) * self.ahead // DESCENT + made * (1 + self.memory.xs.shape[1] // 10)
 
     def _evaluate(self, x: Any, g: Any) -> float:
         """Evaluate a point as the descent does; it may be the best one even if the search goes on to another."""
@@ -332,7 +388,7 @@ class Searching:
         t = int(counts[searches.T]) + 1
         point: Point = descent.objective.evaluate(t, x.copy())
         if self.path is not None:
-            _Evaluation.of(self.path).count += 1
+            _tables(self.path).count += 1
         if self.asked and self.asked[0].t != t:
             self.asked.clear()
         self.asked.append(point)
@@ -344,6 +400,20 @@ class Searching:
         if time.monotonic() > self.deadline:
             counts[searches.T_END] = t
         return point.fun
+
+    def _residuals(self) -> float:
+        """Set the residuals and J at the point where a step begins; negative: they have no room."""
+        memory, point = self.memory, self.begin
+        if point.t != (t := int(memory.counts[searches.T])):
+            x, g = memory.xs[0].copy(), memory.gs[0].copy()
+            fun, norm = float(memory.numbers[searches.FUN]), float(memory.numbers[searches.NORM])
+            point = Point(t, x, fun, g, norm)
+        r, jacobian = self.descent.objective.residuals(point)
+        self.fits = r.size == memory.r.size
+        if not self.fits:
+            return -1.0
+        memory.r[:], memory.columns[:] = r, jacobian.T
+        return 1.0
 
     def _sync(self, first: int, made: int, rates: Any, is_end: bool) -> None:
         """Take the steps that were made into the descent. is_end: with the state; no step follows at once."""

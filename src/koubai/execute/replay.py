@@ -8,12 +8,13 @@ table is the same for all.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import itertools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.memory import is_view
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
 
-__all__ = ["Replay"]
+__all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
 _POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
 ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
+ASKED_FOR, NODES = 10, 100  # evaluations on a path, in whichever descents, for each so many nodes: then a table pays
 _KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
 # raises there
@@ -38,6 +40,10 @@ _LIBM = {name: name.replace("arc", "a") for name in (
     "exp", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arcsin", "arccos", "arctan", "log")}  # fmt: skip
 _REDUCED = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 _FLOAT, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
+# what a context holds, word for word
+_OF_F = "table count own_x own_g own_f bytes"
+_OF_COLUMNS = "table count own_x own_r own_column bytes length later later_count direction"
+_NUMBERS = {"count", "later_count", "bytes", "length"}
 
 _TEXT = """
 declare double @llvm.sqrt.f64(double)
@@ -67,11 +73,8 @@ end:
   ret void
 }
 
-define i1 @replay(ptr %context, ptr %x, ptr %g, ptr %fun) {
+define internal i1 @through(ptr %table, i64 %count) {
 entry:
-  %table = load ptr, ptr %context
-  CONTEXT
-  call void @llvm.memcpy.p0.p0.i64(ptr %own_x, ptr %x, i64 %bytes, i1 false)
   br label %head
 head:
   %k = phi i64 [ 0, %entry ], [ %next, %on ]
@@ -103,30 +106,81 @@ on:
 refuse:
   ret i1 false
 end:
-  %f = load double, ptr %own_f
-  %size = call double @llvm.fabs.f64(double %f)
-  %finite = fcmp olt double %size, 0x7FF0000000000000
-  br i1 %finite, label %good, label %refuse
-good:
-  store double %f, ptr %fun
+  ret i1 true
+}
+
+define internal i1 @taken(ptr %from, ptr %to, i64 %bytes) {
+entry:
   br label %each
 each:
-  %i = phi i64 [ 0, %good ], [ %i.next, %each.on ]
+  %i = phi i64 [ 0, %entry ], [ %i.next, %on ]
   %left = icmp slt i64 %i, %bytes
-  br i1 %left, label %each.body, label %done
-each.body:
-  %from = getelementptr i8, ptr %own_g, i64 %i
-  %to = getelementptr i8, ptr %g, i64 %i
-  %part = load double, ptr %from
-  store double %part, ptr %to
-  %part.size = call double @llvm.fabs.f64(double %part)
-  %part.finite = fcmp olt double %part.size, 0x7FF0000000000000
-  br i1 %part.finite, label %each.on, label %refuse
-each.on:
+  br i1 %left, label %body, label %done
+body:
+  %source = getelementptr i8, ptr %from, i64 %i
+  %target = getelementptr i8, ptr %to, i64 %i
+  %part = load double, ptr %source
+  store double %part, ptr %target
+  %size = call double @llvm.fabs.f64(double %part)
+  %finite = fcmp olt double %size, 0x7FF0000000000000
   %i.next = add i64 %i, 8
+  br i1 %finite, label %on, label %refuse
+on:
   br label %each
+refuse:
+  ret i1 false
 done:
   ret i1 true
+}
+
+define i1 @replay(ptr %context, ptr %x, ptr %g, ptr %fun) {
+entry:
+  OF_F
+  call void @llvm.memcpy.p0.p0.i64(ptr %own_x, ptr %x, i64 %bytes, i1 false)
+  %done = call i1 @through(ptr %table, i64 %count)
+  br i1 %done, label %value, label %refuse
+value:
+  %given = call i1 @taken(ptr %own_f, ptr %fun, i64 8)
+  br i1 %given, label %gradient, label %refuse
+gradient:
+  %both = call i1 @taken(ptr %own_g, ptr %g, i64 %bytes)
+  ret i1 %both
+refuse:
+  ret i1 false
+}
+
+define i1 @columns(ptr %context, ptr %x, ptr %r, ptr %columns) {
+entry:
+  OF_COLUMNS
+  call void @llvm.memcpy.p0.p0.i64(ptr %own_x, ptr %x, i64 %bytes, i1 false)
+  %done = call i1 @through(ptr %table, i64 %count)
+  br i1 %done, label %values, label %refuse
+values:
+  %given = call i1 @taken(ptr %own_r, ptr %r, i64 %length)
+  br i1 %given, label %head, label %refuse
+head:
+  %at = phi i64 [ 0, %values ], [ %next, %on ]
+  %more = icmp slt i64 %at, %bytes
+  br i1 %more, label %body, label %end
+body:
+  %along = getelementptr i8, ptr %direction, i64 %at
+  store double 1.0, ptr %along
+  %through = call i1 @through(ptr %later, i64 %later_count)
+  store double 0.0, ptr %along
+  br i1 %through, label %column, label %refuse
+column:
+  %k = udiv i64 %at, 8
+  %start = mul i64 %k, %length
+  %to = getelementptr i8, ptr %columns, i64 %start
+  %kept = call i1 @taken(ptr %own_column, ptr %to, i64 %length)
+  br i1 %kept, label %on, label %refuse
+on:
+  %next = add i64 %at, 8
+  br label %head
+end:
+  ret i1 true
+refuse:
+  ret i1 false
 }
 """
 
@@ -138,10 +192,15 @@ def _text() -> str:
         for k in range(4)
     ]
     offsets = [f"%o{k} = mul i64 %i, %d{k}\n  %at{k} = getelementptr i8, ptr %b{k}, i64 %o{k}" for k in range(4)]
-    context = []
-    for k, (name, kind) in enumerate((("count", "i64"), ("own_x", "ptr"), ("own_g", "ptr"), ("own_f", "ptr"),
-                                      ("bytes", "i64")), 1):  # fmt: skip
-        context.append(f"%{name}.p = getelementptr i64, ptr %context, i64 {k}\n  %{name} = load {kind}, ptr %{name}.p")
+
+    def context(names: str) -> str:
+        lines = []
+        for k, name in enumerate(names.split()):
+            kind = "i64" if name in _NUMBERS else "ptr"
+            lines.append(
+                f"%{name}.p = getelementptr i64, ptr %context, i64 {k}\n  %{name} = load {kind}, ptr %{name}.p"
+            )
+        return "\n  ".join(lines)
 
     def arithmetic(code: int, how: str, finite: bool = False, count: int = 2, function: str = "") -> str:
         lines = [f"c{code}:"] + [f"  %a{code}.{j} = load double, ptr %p{j}" for j in range(count)]
@@ -174,13 +233,19 @@ def _text() -> str:
     ]  # fmt: skip
     cases = " ".join(f"i64 {code}, label %c{code}" for code in range(len(bodies)))
     text = _TEXT.replace("SELECT", "\n  ".join(strides)).replace("OFFSETS", "\n  ".join(offsets))
-    text = text.replace("CONTEXT", "\n  ".join(context)).replace("WIDTH", str(WIDTH))
+    text = text.replace("OF_F", context(_OF_F)).replace("OF_COLUMNS", context(_OF_COLUMNS)).replace("WIDTH", str(WIDTH))
     return text.replace("CASES", cases).replace("BODIES", "\n".join(bodies))
 
 
 @functools.cache
 def _loaded() -> library.Library:
-    return library.load(b"replay", _text)
+    text = _text()
+    return library.load(f"replay {text}", lambda: text)
+
+
+def is_loaded() -> bool:
+    """Tell whether the machine code that tables need is here already: to load it takes as long as hundreds of calls."""
+    return _loaded.cache_info().currsize > 0
 
 
 @functools.cache
@@ -224,78 +289,73 @@ def _as_read(value: Any) -> Any:
     return np.array(value, None if value.dtype == _BOOL else np.float64, order="C")
 
 
+def _called(place: int) -> Any:
+    return ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * 4)(place)
+
+
 @functools.cache
 def _of_libm(name: str) -> int:
     function = getattr(ctypes.CDLL(None), name)
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-class Replay:
-    """A graph of f and its gradient. ``address`` of a function (context, x, g, f) that is true where it gave both.
+class _Table:
+    """The operations of graphs, as rows that lead from one array of a memory of its own to the next.
 
-    It is not where a guard fails, or something is not finite. floats: has it the bits of Python's arithmetic, and not
-    NumPy's? One call at a time. Raises Unsuitable where the graph has something else.
+    floats: have they the bits of Python's arithmetic, and not NumPy's?
     """
 
-    def __init__(self, graph: Graph, floats: bool) -> None:
+    def __init__(self, floats: bool) -> None:
         if not _KNOWN_MACHINE or not library.available():
             raise Unsuitable("another Python or system than those whose memory is known, or no llvmlite")
         self.floats = floats
         self.rows: list[Any] = []
         self.kept: list[Any] = []  # arrays that the table leads to
         self.places: dict[int, int] = {}  # where they lie, by their identities
-        self.captured: list[tuple[Any, int, Any]] = []
+        self.captured: list[tuple[Any, Any]] = []  # arrays from outside, and how they lay
         self.work = self.bytes = 0  # elements gone through; of the arrays between
-        self.graph = graph
-        nodes = graph.nodes
-        sizes = [math.prod(nodes[i].shape) for i in graph.inputs]
-        self.x, self.g = np.zeros(sum(sizes)), np.zeros(sum(sizes))
-        self.fun = np.zeros(1)
+
+    def fill(self, graph: Graph, inputs: Sequence[Any], late: Sequence[int] = (), later: Any = None) -> list[Any]:
+        """Add the rows of a graph whose inputs lie in these arrays; return where its outputs do.
+
+        late: positions of inputs; the rows of what depends on them go to the list ``later``.
+        """
+        self.graph, nodes = graph, graph.nodes
         self.values: list[Any] = []
         self.known: dict[int, Any] = {}  # nodes that depend on no argument, as NumPy gives them
-        ends = np.cumsum([0, *sizes]).tolist()
-        inputs = dict(zip(graph.inputs, itertools.pairwise(ends), strict=True))
+        given = dict(zip(graph.inputs, inputs, strict=True))
+        first, waits = self.rows, {graph.inputs[k] for k in late}
         checks: dict[int, list[Any]] = {}
         for guard in graph.guards:
             checks.setdefault(guard.node, []).append(guard)
         for i, node in enumerate(nodes):
+            if not waits.isdisjoint(node.inputs):
+                waits.add(i)
+            self.rows = later if i in waits else first
             if node.op is INPUT:
                 if node.dtype != _FLOAT:
                     raise Unsuitable(f"an argument of {node.dtype}")
-                self.values.append(self.x[slice(*inputs[i])].reshape(node.shape))
+                self.values.append(given[i])
             elif _is_known(node, self.known):
-                given = [self.known[j] for j in node.inputs]
+                operands = [self.known[j] for j in node.inputs]
                 with np.errstate(all="ignore"):
-                    value = node.params["value"] if node.op is CONSTANT else node.op.call(*given, **node.params)
+                    value = node.params["value"] if node.op is CONSTANT else node.op.call(*operands, **node.params)
                 self.known[i] = value
                 self.values.append(_as_read(np.asarray(value)))
             else:
                 self.values.append(self._value(node, [self.values[j] for j in node.inputs]))
             for guard in checks.get(i, ()):
                 self._guarded(guard, node, self.values[i])
-        value, *gradients = (self.values[i] for i in graph.outputs)
-        if value.shape or value.dtype != _FLOAT or [v.size for v in gradients] != sizes:
-            raise Unsuitable("outputs of another form")
-        self._copied(value, self.fun.reshape(()))
-        for part, (start, end) in zip(gradients, inputs.values(), strict=True):
-            self._copied(part, self.g[start:end].reshape(part.shape))
-        self.places.clear()
-        self.table = np.array(self.rows, np.int64).reshape(-1, WIDTH)
-        self.context = np.array(
-            [address(self.table), len(self.table), *map(address, (self.x, self.g, self.fun)), self.x.nbytes], np.int64
-        )
-        self.address, self.place = _loaded().address("replay"), address(self.context)
-        self._call = ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * 4)(self.address)
+        self.rows = first
+        return [self.values[i] for i in graph.outputs]
+
+    def finish(self, rows: Sequence[Any]) -> Any:
+        """Return rows as they are gone through."""
+        return np.array(rows, np.int64).reshape(-1, WIDTH)
 
     def stands(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
-        return all((address(a), (a.shape, a.dtype, a.strides)) == (at, form) for a, at, form in self.captured)
-
-    def __call__(self, x: Any) -> tuple[float, Any] | None:
-        """Return f and its gradient, or None."""
-        x, g, fun = np.ascontiguousarray(x, np.float64), np.empty(self.x.size), np.empty(1)
-        done = self.stands() and self._call(self.place, address(x), address(g), address(fun))
-        return (float(fun[0]), g) if done else None
+        return all(array.__array_interface__ == then for array, then in self.captured)
 
     # -- rows
 
@@ -363,7 +423,7 @@ class Replay:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
                 raise Unsuitable(f"an array from outside of {value.dtype}")
-            self.captured.append((value, address(value), (value.shape, value.dtype, value.strides)))
+            self.captured.append((value, value.__array_interface__))
             return value
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{name} of {node.dtype}")
@@ -551,6 +611,109 @@ class Replay:
         loop, data = _loop(np.matmul, "dd->d")
         self._row(loop, data, [left, right, both], [1, *left.shape, right.shape[1]], [0, 0, 0, *strides])
         return out
+
+
+class Replay(_Table):
+    """A graph of f and its gradient. ``address`` of a function (context, x, g, f) that is true where it gave both.
+
+    It is not where a guard fails, or something is not finite. floats: has it the bits of Python's arithmetic, and not
+    NumPy's? One call at a time. Raises Unsuitable where the graph has something else.
+    """
+
+    def __init__(self, graph: Graph, floats: bool) -> None:
+        super().__init__(floats)
+        self.x, inputs = _flat(graph, graph.inputs)
+        self.g, self.fun = np.zeros(self.x.size), np.zeros(1)
+        value, *gradients = self.fill(graph, inputs)
+        if value.shape or value.dtype != _FLOAT or [v.size for v in gradients] != [v.size for v in inputs]:
+            raise Unsuitable("outputs of another form")
+        self._copied(value, self.fun.reshape(()))
+        start = 0
+        for part in gradients:
+            self._copied(part, self.g[start : start + part.size].reshape(part.shape))
+            start += part.size
+        self.table = self.finish(self.rows)
+        self.context = np.array(
+            [address(self.table), len(self.table), *map(address, (self.x, self.g, self.fun)), self.x.nbytes], np.int64
+        )
+        self.address, self.place = _loaded().address("replay"), address(self.context)
+        self._call = _called(self.address)
+
+    def __call__(self, x: Any) -> tuple[float, Any] | None:
+        """Return f and its gradient, or None."""
+        x, g, fun = np.ascontiguousarray(x, np.float64), np.empty(self.x.size), np.empty(1)
+        done = self.stands() and self._call(self.place, address(x), address(g), address(fun))
+        return (float(fun[0]), g) if done else None
+
+
+class Columns(_Table):
+    """The graph of residuals r(x) and that of their derivative along a direction, as J column by column.
+
+    ``address`` of a function (context, x, r, columns), as `Replay` has one. along: the graph whose inputs are x, one
+    array like r of which nothing depends, and a direction in the form of x (`koubai.graph.squares`); what depends on x
+    alone is computed once for all columns. floats: of either graph. Raises Unsuitable.
+    """
+
+    def __init__(self, graph: Graph, along: Graph, floats: tuple[bool, bool]) -> None:
+        super().__init__(floats[0])
+        self.x, inputs = _flat(graph, graph.inputs)
+        count = len(inputs)
+        if len(along.inputs) != 2 * count + 1:
+            raise Unsuitable("arguments besides x")
+        (r,) = self.fill(graph, inputs)
+        self.r, self.column = np.zeros(r.size), np.zeros(r.size)
+        self._copied(r, self.r)
+        self.direction, directions = _flat(along, along.inputs[count + 1 :])
+        later: list[Any] = []
+        self.floats, before = floats[1], self.work
+        late = range(count + 1, 2 * count + 1)
+        (column,) = self.fill(along, [*inputs, np.zeros(r.shape), *directions], late, later)
+        self.rows, first = later, self.rows
+        self._copied(column, self.column)
+        self.table, self.later = self.finish(first), self.finish(later)
+        self.work += (self.x.size - 1) * (self.work - before)
+        tables = [address(self.table), len(self.table), *map(address, (self.x, self.r, self.column))]
+        rest = [self.x.nbytes, self.r.nbytes, address(self.later), len(self.later), address(self.direction)]
+        self.context = np.array([*tables, *rest], np.int64)
+        self.address, self.place = _loaded().address("columns"), address(self.context)
+        self._call = _called(self.address)
+        self._spare = np.zeros(self.x.size), np.zeros(r.size), np.zeros((self.x.size, r.size))
+        self._places = [address(array) for array in self._spare]
+
+    def __call__(self, x: Any) -> tuple[Any, Any] | None:
+        """Return r and J, or None."""
+        given, r, columns = self._spare
+        given[:] = x
+        done = self.stands() and self._call(self.place, *self._places)
+        return (r.copy(), np.ascontiguousarray(columns.T)) if done else None
+
+
+class Tables:
+    """What is known of one path: how often it was asked, and the tables that answer without Python."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.spare: list[Any] = []  # not in use by anyone
+        self.made = False
+
+    def take(self, nodes: int, make: Callable[[], Any]) -> Any:
+        """Return a table that nobody uses, if there is one by now. nodes: of the graph that ``make`` makes it of."""
+        if not self.made and self.count >= ASKED_FOR * max(1, nodes // NODES):
+            self.made = True
+            with contextlib.suppress(Unsuitable):
+                self.spare.append(make())
+        try:
+            return self.spare.pop()
+        except IndexError:
+            return None
+
+
+def _flat(graph: Graph, inputs: Sequence[int]) -> tuple[Any, list[Any]]:
+    """Return memory for these inputs, one after the other, and the part of each."""
+    shapes = [graph.nodes[i].shape for i in inputs]
+    ends = np.cumsum([0, *map(math.prod, shapes)]).tolist()
+    x = np.zeros(ends[-1])
+    return x, [x[slice(*ends)].reshape(shape) for shape, ends in zip(shapes, itertools.pairwise(ends), strict=True)]
 
 
 _EXACT = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "positive", "absolute", "fabs"}

@@ -6,10 +6,11 @@ number; arithmetic, comparisons, ``and``, ``or``, ``not``, ``abs``, ``min`` and 
 `math.isfinite`, and calls of other such functions. A division by zero must not come up: Python raises. Everything is
 rounded alike, so that both have the same bits.
 
-A generator is code that stops and goes on: ``fun = yield x, g`` asks for f at ``x`` and its gradient in ``g``. Machine
-code asks a function given by its address, where there is one; where there is none, or it refuses, the call returns
-`ASKED`, and another call goes on from there. All variables of a generator lie in a frame outside of it for that;
-another generator, called by ``yield from``, becomes a part of it.
+A generator is code that stops and goes on: ``fun = yield x, g`` asks for f at ``x`` and its gradient in ``g``, and
+``given = yield x, r, columns`` for residuals and the columns of their Jacobian; the answer is 1.0 where they are given.
+Machine code asks functions given by their addresses, where there are any; where there is none, or it refuses, the call
+returns `ASKED` or `ASKED_COLUMNS`, and another call goes on from there. All variables of a generator lie in a frame
+outside of it for that; another generator, called by ``yield from``, becomes a part of it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from koubai.execute.llvm import BOOL, Code, Value
 __all__ = [
     "ANSWER",
     "ASKED",
+    "ASKED_COLUMNS",
     "AT",
+    "CALLED",
     "EVALUATIONS",
     "GRADIENT",
     "Block",
@@ -49,7 +52,8 @@ Vector: TypeAlias = MutableSequence[float]
 Integers: TypeAlias = MutableSequence[int]
 Matrix: TypeAlias = Sequence[Vector]
 
-ASKED = -1
+ASKED, ASKED_COLUMNS = -1, -2
+CALLED = 1, 5  # where the functions and their contexts stand in a block
 SLOTS = 512  # of a frame, a number each
 RESUME, AT, GRADIENT, ANSWER, EVALUATIONS = range(5)  # the first of them
 _KINDS = {"float": "double", "int": "i64", "bool": BOOL, "Vector": "vector", "Integers": "integers", "Matrix": "matrix"}
@@ -121,7 +125,7 @@ class _Writer:
 
     def label(self) -> str:
         self.labels += 1
-        return f"b{self.labels}"
+        return f"b.{self.labels}"
 
     def block(self, label: str) -> None:
         if not self.ended:
@@ -138,7 +142,7 @@ class _Writer:
         self.jump(f"br i1 {test.text}, label %{yes}, label %{no}")
 
     def slot(self, kind: str) -> str:
-        place = f"%s{self.slots}"
+        place = f"%s.{self.slots}"
         if self.is_generator:
             self.entry.append(f"  {place} = getelementptr i64, ptr %frame, i64 {self.slots}")
         else:
@@ -321,8 +325,8 @@ class _Writer:
 
     def statement(self, node: ast.stmt) -> None:
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Yield(value=ast.Tuple(elts=[x, g]))):
-                self.assign(name, self.asked(self.array(x), self.array(g)))
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Yield(value=ast.Tuple(elts=given))):
+                self.assign(name, self.asked(*map(self.array, given)))
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.YieldFrom(value=ast.Call() as call)):
                 result = self.part(call)
                 assert result is not None
@@ -433,25 +437,31 @@ class _Writer:
 
     # -- generators
 
-    def asked(self, x: _Array, g: _Array) -> Value:
-        """Ask for f at ``x``: of the function given, or whoever called."""
+    def asked(self, x: _Array, g: _Array, columns: _Array | None = None) -> Value:
+        """Ask for f or for columns at ``x``: of the function given, or whoever called."""
         code = self.code
+        function, context, last, why = "%evaluate", "%context", "%answer", ASKED
+        if columns is not None:
+            function, context, last, why = "%columns", "%columns.context", columns.pointer, ASKED_COLUMNS
         self.resumed += 1
-        ask, told, out, on = self.label(), self.label(), self.label(), f"resume{self.resumed}"
-        test = Value(code.raw("icmp ne ptr %evaluate, null"), BOOL)
+        ask, told, out, on = self.label(), self.label(), self.label(), f"resume.{self.resumed}"
+        test = Value(code.raw(f"icmp ne ptr {function}, null"), BOOL)
         self.branch(test, ask, out)
         self.block(ask)
-        done = code.load(f"call i1 %evaluate(ptr %context, ptr {x.pointer}, ptr {g.pointer}, ptr %answer)")
+        done = code.load(f"call i1 {function}(ptr {context}, ptr {x.pointer}, ptr {g.pointer}, ptr {last})")
         self.branch(Value(done, BOOL), told, out)
         self.block(told)
-        count = code.load("load i64, ptr %evaluations")
-        code.line(f"store i64 {code.raw(f'add i64 {count}, 1')}, ptr %evaluations")
+        if columns is None:
+            count = code.load("load i64, ptr %evaluations")
+            code.line(f"store i64 {code.raw(f'add i64 {count}, 1')}, ptr %evaluations")
+        else:
+            code.line("store double 1.0, ptr %answer")
         self.jump(f"br label %{on}")
         self.block(out)
         code.line(f"store i64 {self.resumed}, ptr %frame")
         code.line(f"store ptr {x.pointer}, ptr %at")
         code.line(f"store ptr {g.pointer}, ptr %gradient")
-        self.jump(f"ret i64 {ASKED}")
+        self.jump(f"ret i64 {why}")
         self.block(on)
         return Value(code.load("load double, ptr %answer"), "double")
 
@@ -481,14 +491,14 @@ class _Writer:
         if self.is_generator:
             head = f"define i64 @{name}(ptr %block) {{"
             frame = ["%frame = load ptr, ptr %block"]
-            for k, what in enumerate(("evaluate", "context"), 1):
+            for k, what in enumerate(("evaluate", "context", "columns", "columns.context"), CALLED[0]):
                 frame += [f"%{what}.place = getelementptr ptr, ptr %block, i64 {k}"]
                 frame += [f"%{what} = load ptr, ptr %{what}.place"]
             for k, what in ((AT, "at"), (GRADIENT, "gradient"), (ANSWER, "answer"), (EVALUATIONS, "evaluations")):
                 frame += [f"%{what} = getelementptr i64, ptr %frame, i64 {k}"]
             self.entry += [f"  {line}" for line in frame]
-            code.block("begin")
-            k = 3
+            code.block("b.0")
+            k = CALLED[1]
             for parameter, kind in _parameters(self.function):
                 variable = self.variables[parameter] = self.variable(kind)
                 for place, stored in ((variable.place, "ptr"), (variable.stride, "i64"))[: 1 + (kind == "matrix")]:
@@ -503,7 +513,7 @@ class _Writer:
                     shown.append(f"i64 %{parameter}.stride")
             result = _KINDS.get(self.function.__annotations__["return"], "void")
             head = f"define internal {result} @{name}({', '.join(shown)}) {{"
-            code.block("begin")
+            code.block("b.0")
             for parameter, kind in _parameters(self.function):
                 variable = self.variables[parameter] = self.variable(kind)
                 is_array = kind in ("vector", "integers", "matrix")
@@ -518,15 +528,15 @@ class _Writer:
             self.jump("ret void")
         if self.slots > SLOTS:
             raise TypeError(f"{name} has more than {SLOTS} variables")
-        begin = ["  br label %begin"]
+        begin = ["  br label %b.0"]
         if self.is_generator:
-            ways = " ".join(f"i64 {k}, label %resume{k}" for k in range(1, self.resumed + 1))
-            begin = ["  %resume = load i64, ptr %frame", f"  switch i64 %resume, label %begin [ {ways} ]"]
+            ways = " ".join(f"i64 {k}, label %resume.{k}" for k in range(1, self.resumed + 1))
+            begin = ["  %resume = load i64, ptr %frame", f"  switch i64 %resume, label %b.0 [ {ways} ]"]
         return "\n".join([head, "entry:", *self.entry, *begin, *code.lines, "}"])
 
 
 class Machine:
-    """A generator as machine code: ``call(block)`` runs it up to its end or where it asks, which is `ASKED`."""
+    """A generator as machine code: ``call(block)`` runs it up to its end or where it asks, which is `ASKED` or so."""
 
     def __init__(self, loaded: library.Library, name: str) -> None:
         self.library = loaded
@@ -539,7 +549,7 @@ class Block:
     def __init__(self, arguments: Sequence[Any]) -> None:
         self.frame = np.zeros(SLOTS, np.int64)
         self.numbers = self.frame.view(np.float64)
-        places = [address(self.frame), 0, 0]
+        places = [address(self.frame), 0, 0, 0, 0]
         self.starts = []  # where each argument stands
         for array in arguments:
             self.starts.append(len(places))
