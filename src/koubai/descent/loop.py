@@ -541,7 +541,7 @@ class _Descent:
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
         """Return the last and the best point, as `run` gives them."""
         point, best = self._verified(self.point), self.best
-        is_last = best.t == point.t and np.array_equal(best.x, point.x)
+        is_last = np.array_equal(best.x, point.x) and (self.feed is None or best.t == point.t)
         best = point if is_last else self._verified(best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)

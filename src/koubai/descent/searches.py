@@ -684,7 +684,7 @@ def lbfgs(
     return REACHED
 
 
-# -- least squares. A row of ``columns`` is a column of J, at first; then the part of it above the diagonal is R's -----
+# -- least squares. A row of ``columns`` is a column of J; those of ``a`` are the same in units of d, later R's -------
 
 
 def _dot_between(a: Vector, b: Vector, begin: int, end: int) -> float:
@@ -706,9 +706,9 @@ def _dot_between(a: Vector, b: Vector, begin: int, end: int) -> float:
 
 
 def _weighed(
-    columns: Matrix, r: Vector, g: Vector, scale: Vector, scale_next: Vector, d: Vector, n: int, m: int
+    columns: Matrix, r: Vector, g: Vector, scale: Vector, scale_next: Vector, d: Vector, a: Matrix, n: int, m: int
 ) -> bool:
-    """Divide the columns by the scale, taken further; tell whether 2 J'r is g, and nothing too large or too small."""
+    """Set a to the columns by the scale, taken further; tell whether 2 J'r is g, and nothing too large or too small."""
     for j in range(n):
         column = columns[j]
         product = 0.0
@@ -728,7 +728,7 @@ def _weighed(
         if not length <= 1e150 or (is_small and _largest(column, m) > 0.0):
             return False
         for i in range(m):
-            column[i] /= d[j]
+            a[j][i] = column[i] / d[j]
     return True
 
 
@@ -738,10 +738,10 @@ def _reflect(a: Vector, v: Vector, factor: float, begin: int, end: int) -> None:
         a[i] -= share * v[i]
 
 
-def _triangular(columns: Matrix, r: Vector, n: int, m: int) -> None:
+def _triangular(a: Matrix, r: Vector, n: int, m: int) -> None:
     """Turn columns and r by Householder's reflections, so that below the diagonal nothing counts any more."""
     for k in range(n):
-        v = columns[k]
+        v = a[k]
         size = math.sqrt(_dot_between(v, v, k, m))
         if size == 0.0:
             continue
@@ -750,18 +750,18 @@ def _triangular(columns: Matrix, r: Vector, n: int, m: int) -> None:
         v[k] -= size
         factor = -1.0 / (size * v[k])
         for j in range(k + 1, n):
-            _reflect(columns[j], v, factor, k, m)
+            _reflect(a[j], v, factor, k, m)
         _reflect(r, v, factor, k, m)
         v[k] = size
 
 
-def _rows_of(columns: Matrix, z: Matrix, n: int) -> None:
+def _rows_of(a: Matrix, z: Matrix, n: int) -> None:
     """Set z to the rows of R."""
     for k in range(n):
         for j in range(k):
             z[k][j] = 0.0
         for j in range(k, n):
-            z[k][j] = columns[j][k]
+            z[k][j] = a[j][k]
 
 
 def _turn(a: Vector, b: Vector, cosine: float, sine: float, n: int) -> None:
@@ -876,9 +876,7 @@ def _set_step(
         there[i] = x[i] + direction[i]
 
 
-def _foretell(
-    columns: Matrix, r: Vector, d: Vector, x: Vector, there: Vector, along: Vector, out: Vector, n: int
-) -> float:
+def _foretell(a: Matrix, q: Vector, d: Vector, x: Vector, there: Vector, along: Vector, out: Vector, n: int) -> float:
     """Return how long the step is, each element times its d; set out to r·J s and |J s|²."""
     square = 0.0
     for i in range(n):
@@ -889,8 +887,8 @@ def _foretell(
     for k in range(n):
         total = 0.0
         for j in range(k, n):
-            total += columns[j][k] * along[j]
-        out[0] += r[k] * total
+            total += a[j][k] * along[j]
+        out[0] += q[k] * total
         out[1] += total * total
     return math.sqrt(square)
 
@@ -907,18 +905,20 @@ def _size_of(x: Vector, d: Vector, n: int) -> float:
 def levenberg_marquardt(
     xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
     counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, radius: Vector, scale: Vector,
-    promise: Vector, r: Vector, columns: Matrix, z: Matrix, y: Vector, sizes: Vector, d: Vector, scale_next: Vector,
-    along: Vector, out: Vector,
+    promise: Vector, r: Vector, columns: Matrix, q: Vector, a: Matrix, z: Matrix, y: Vector, sizes: Vector, d: Vector,
+    scale_next: Vector, along: Vector, out: Vector,
 ) -> Generator[Asked, float, int]:  # fmt: skip
+    """q: r, turned as the columns in a are; it has room for m numbers."""
     n = counts[N]
     m = counts[M]
     while counts[T] < counts[T_END]:
         given = yield xs[0], r, columns
-        if given < 0.0 or not _weighed(columns, r, gs[0], scale, scale_next, d, n, m):
+        if given < 0.0 or not _weighed(columns, r, gs[0], scale, scale_next, d, a, n, m):
             return ODD
-        _triangular(columns, r, n, m)
-        _rows_of(columns, z, n)
-        _copy(r, y, n)
+        _copy(r, q, m)
+        _triangular(a, q, n, m)
+        _rows_of(a, z, n)
+        _copy(q, y, n)
         if not _orthogonal(z, y, n):
             return ODD
         ahead = _ranked(z, y, sizes, n, m)
@@ -932,7 +932,7 @@ def levenberg_marquardt(
                 return ODD
             damping = _damping(y, sizes, reach, n, out)
             _set_step(z, y, sizes, damping, d, direction, xs[0], xs[1], n)
-            length = _foretell(columns, r, d, xs[0], xs[1], along, out, n)
+            length = _foretell(a, q, d, xs[0], xs[1], along, out, n)
             slope = out[0]
             promised = -2.0 * slope - out[1]
             if _are_equal(xs[1], xs[0], n) or not promised > EPS / 16.0 * abs(numbers[FUN]):

@@ -99,7 +99,8 @@ class _Memory:
         }  # fmt: skip
         if name == SQUARES:
             given |= {each: np.zeros(n) for each in ("y", "sizes", "d", "scale_next", "along")}
-            given |= {"r": np.zeros(m), "columns": np.zeros((n, m)), "z": np.zeros((n, n)), "out": np.zeros(2)}
+            given |= {"r": np.zeros(m), "q": np.zeros(m), "columns": np.zeros((n, m)), "a": np.zeros((n, m))}
+            given |= {"z": np.zeros((n, n)), "out": np.zeros(2)}
             self.r, self.columns = given["r"], given["columns"]
         self.arrays = given | self.state
         self.xs, self.gs, self.numbers, self.counts = (given[k] for k in ("xs", "gs", "numbers", "counts"))
@@ -460,6 +461,8 @@ class Searching:
         if after is None:
             g = memory.gs[place].copy()
             after = Point(t, x, float(memory.trials[place, 1]), g, float(np.maximum.reduce(np.abs(g))))
+        if self.name == SQUARES and np.array_equal(x, memory.xs[0]):  # where the step began
+            descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
         descent.reach(after, self._state())
         if descent.point is after:
             self.there = after
