@@ -159,7 +159,7 @@ def test_buffers_are_reused():
         a = x[1:] - x[:-1] ** 2
         return np.sum(100.0 * a**2 + (1 - x[:-1]) ** 2)
 
-    source = Program(trace(rosenbrock, np.ones(50)).gradient()).source
+    source = compile_arrays(trace(rosenbrock, np.ones(50)).gradient()).source
     unpacked = source.splitlines()[1]
     assert unpacked.count("b") - 1 <= 5, source  # "buffers" and at most four of them
 

@@ -554,7 +554,7 @@ def test_the_table_of_residuals_has_the_bits_of_their_programs(name):
     here = Residuals(program, layout)
     random = np.random.default_rng(0)
     program(layout.view(x0))
-    for _ in range(20):
+    for _ in range(40):
         x = x0 * random.uniform(0.5, 1.5, x0.size)
         r, jacobian = here.at(x)
         table = here.table(program.last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from koubai.graph.squares import residuals, tangent
 from koubai.graph.trace import Graph
 from koubai.parameters import FloatArray, Layout
 
-__all__ = ["Residuals"]
+__all__ = ["Residuals", "count"]
 
 
 class Residuals:
@@ -91,22 +92,36 @@ class Residuals:
         return None if found is None else found[0]
 
 
+def count(path: Path) -> int:
+    """Return how many residuals there are on this path. Raises TraceError where f is no sum of squares on it."""
+    graph = _Squares.of(path, path.recorded.leaves.active).graph
+    return graph.nodes[graph.outputs[0]].shape[0]
+
+
 class _Squares:
     """What was derived of a path, and serves its later uses too: the residuals and J, or why there are none."""
 
     refused: tuple[str, str] | None = None
-    residuals: Program
-    tangent: Program
+    graph: Graph  # of the residuals
 
     def __init__(self, graph: Graph, active: Sequence[int]) -> None:
-        self.tables = Tables()
+        self.tables, self.active = Tables(), active
         try:
-            graph = residuals(graph, active)
+            self.graph = residuals(graph, active)
         except TraceError as error:
             self.refused = error.reason, error.fix
-            return
-        self.graph, self.along = graph, tangent(graph, active)
-        self.tangent, self.residuals = Program(self.along), Program(graph)
+
+    @functools.cached_property
+    def along(self) -> Graph:
+        return tangent(self.graph, self.active)
+
+    @functools.cached_property
+    def residuals(self) -> Program:
+        return Program(self.graph)
+
+    @functools.cached_property
+    def tangent(self) -> Program:
+        return Program(self.along)
 
     @classmethod
     def of(cls, path: Path, active: Sequence[int]) -> _Squares:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
+from koubai.derivatives.residuals import count
 from koubai.descent.objective import Objective
 from koubai.descent.optimizers import LBFGS, SGD, Adam, LevenbergMarquardt, Optimizer, Rate, resolve
 from koubai.descent.stopping import Point
@@ -63,12 +64,11 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
     if path is not None and (reason := path.recorded.environment.unwatched) is not None:
         return LBFGS(), f"f is traced anew at each point: {reason}"
     try:
-        r, _ = objective.residuals(point)
-    except InputError as error:
-        # no name for the cause: with its traceback it would keep the descent, and the table that it uses, alive
-        return LBFGS(), error.__cause__.reason if isinstance(error.__cause__, TraceError) else str(error)
-    except GradientError as error:
+        if path is not None and (m := count(path)) < n:
+            return LBFGS(), f"f is a sum of {m} squares, fewer than its {n} parameters"
+        m = len(objective.residuals(point)[0])
+    except TraceError as error:
+        return LBFGS(), error.reason
+    except (InputError, GradientError) as error:
         return LBFGS(), str(error)
-    if len(r) < n:
-        return LBFGS(), f"f is a sum of {len(r)} squares, fewer than its {n} parameters"
-    return LevenbergMarquardt(), f"f is a sum of {len(r)} squares in {n} parameter{'s' * (n != 1)}"
+    return LevenbergMarquardt(), f"f is a sum of {m} squares in {n} parameter{'s' * (n != 1)}"

@@ -62,16 +62,11 @@ LOOPED = 50_000  # elements computed from which on they pay
 
 
 # To write a program and have Python compile it takes 15 µs a node, and a run of it 0.1 µs a node less than going from
-# node to node. Of so many nodes that it would need hundreds of megabytes, none is written.
-MANY = 1000  # nodes that are gone through at first, unless their arrays are large
+# node to node, as is done at first. Of so many nodes that it would need hundreds of megabytes, none is written.
 SMALL = 10_000  # elements that a node computes on average, up to which reused buffers gain nothing
 RUNS = 100  # after which a program is written
 TOO_MANY = 100_000  # nodes of which none is
-
-
-def _goes_through(graph: Graph) -> bool:
-    """Tell whether a graph is run node by node at first."""
-    return len(graph.nodes) > MANY and _computed(graph) <= SMALL * len(graph.nodes)
+MANY = 1000  # nodes of which no Python arithmetic is made, nor loops
 
 
 def _computed(graph: Graph) -> int:
@@ -174,20 +169,21 @@ class Program:
     __slots__ = ("_code", "_graph", "_runs", "executor", "run", "source")
 
     def __init__(self, graph: Graph) -> None:
-        if _goes_through(graph):
-            self._graph, self._runs = graph, 0
-            self._take("numpy", interpret(graph))
-            if len(graph.nodes) <= TOO_MANY:
-                self.run = self._counted
-            return
-        floats = compile_floats(graph, _Late(graph))
-        native = _fused(graph) if floats is None else None
+        by_node = _computed(graph) <= SMALL * len(graph.nodes)
+        is_long = by_node and len(graph.nodes) > MANY
+        floats = None if is_long else compile_floats(graph, _Late(graph))
+        native = None if is_long or floats is not None else _fused(graph)
         if floats is not None:
             self._take("floats", floats)
         elif native is not None:
             self._take("native", native)
             if native.fresh:  # type: ignore[attr-defined]
                 self._graph, self.run = graph, self._compared
+        elif by_node:
+            self._graph, self._runs = graph, 0
+            self._take("numpy", interpret(graph))
+            if len(graph.nodes) <= TOO_MANY:
+                self.run = self._counted
         else:
             self._take("numpy", compile_arrays(graph))
 

@@ -30,7 +30,7 @@ __all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
 _POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
 ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
-ASKED_FOR, NODES = 10, 100  # evaluations on a path, in whichever descents, for each so many nodes: then a table pays
+ASKED_FOR, NODES = 25, 100  # evaluations on a path, in whichever descents, for each so many nodes: then a table pays
 _KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
 # raises there
