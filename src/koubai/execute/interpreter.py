@@ -183,7 +183,8 @@ def _check(guard: Guard, value: Any) -> None:
 
 def _unwrapped(call: Callable[..., Any], *operands: Any) -> Any:
     """Return a number, where NumPy would return an array of no axes that shows the operand's memory."""
-    return call(*operands)[()]
+    value = call(*operands)
+    return value[()] if isinstance(value, np.ndarray) else value
 
 
 def _number_of(x: Any, where: Any) -> Any:
