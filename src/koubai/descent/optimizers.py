@@ -280,6 +280,7 @@ class Optimizer:
         self._clips = hyper["clipvalue"] is not None or hyper["clipnorm"] is not None
         self._own = {name: value for name, value in hyper.items() if name in self.rule.defaults}
         self._plans: dict[Any, Any] = {}  # the groups by the layout of the parameters
+        self._settings = ""
 
     def _checked_groups(self, groups: Any, defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
         """Return the settings by pattern as plain Python values. Raises InputError where they can't be used."""
@@ -329,6 +330,13 @@ class Optimizer:
     def hyperparameters(self) -> Mapping[str, Any]:
         """Every hyperparameter but lr, to be read; set them by name."""
         return MappingProxyType(self._hyper)
+
+    @property
+    def settings(self) -> str:
+        """The hyperparameters as text, to tell updates apart."""
+        if not self._settings:
+            self._settings = repr(self._hyper)
+        return self._settings
 
     def __getattr__(self, name: str) -> Any:
         hyper = self.__dict__.get("_hyper", {})

@@ -247,7 +247,7 @@ class _Loops:
         """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
         optimizer, stopping = descent.optimizer, descent.stopping
         tolerances = (stopping.ftol, stopping.xtol) != (None, None)
-        kind, hyperparameters = type(optimizer), repr(optimizer.hyperparameters)
+        kind, hyperparameters = type(optimizer), optimizer.settings
         graph, args = _of_x_alone(descent, path)
         key = (kind, optimizer.semantics, hyperparameters, descent.layout, descent.bounds is None, tolerances, args)
         loops: _Loops | None = None if args is None else path.made.get(key)

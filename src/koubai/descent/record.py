@@ -314,11 +314,9 @@ class Rows:
         return self.columns[name][self.first :]
 
 
-# Of a row: what it is made of besides x and the bytes that takes, the largest first, so that all are aligned. Behind
-# the numbers comes x.
-_NUMBERS = (("t", np.int64), ("fun", np.float64), ("grad_norm", np.float64), ("lr", np.float64))
-_FLAGS = ("clipped", "projected")
-_WIDTH = 8 * len(_NUMBERS) + len(_FLAGS)
+# Of a row besides x, which lies between the two: so all are aligned.
+_NUMBERS, _FLAGS = 4, 2  # columns of eight bytes a row, and of one
+_WIDTH = 8 * _NUMBERS + _FLAGS
 
 
 class Recorder:
@@ -364,14 +362,17 @@ class Recorder:
         before, size, layout = self.arrays(), rows * self._width, self.layout
         block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
         end = 8 * rows
-        self._held = held = {name: np.ndarray(rows, kind, block, k * end) for k, (name, kind) in enumerate(_NUMBERS)}
-        held["x"] = x = np.ndarray((rows, layout.size), layout.dtype, block, len(_NUMBERS) * end)
-        for k, name in enumerate(_FLAGS):
-            held[name] = np.ndarray(rows, np.bool_, block, size - (2 - k) * rows)
+        t, fun, grad_norm, lr = block[: _NUMBERS * end].view(np.float64).reshape(_NUMBERS, rows)
+        x = block[_NUMBERS * end : size - _FLAGS * rows].view(layout.dtype).reshape(rows, layout.size)
+        clipped, projected = block[size - _FLAGS * rows : size].view(np.bool_).reshape(_FLAGS, rows)
+        self._held = held = {
+            "t": t.view(np.int64), "fun": fun, "grad_norm": grad_norm, "lr": lr, "x": x, "clipped": clipped,
+            "projected": projected,
+        }  # fmt: skip
         self._room, start = rows, address(block)
         numbers = [(start + k * end, 8) for k in (1, 2)]
         flags = [(start + size - k * rows, 1) for k in (2, 1)]
-        self._places = [*numbers, (start + len(_NUMBERS) * end, x.strides[0]), *flags]  # as descents.COLUMNS
+        self._places = [*numbers, (start + _NUMBERS * end, x.strides[0]), *flags]  # as descents.COLUMNS
         for name, column in before.items():
             held[name][: self.count] = column
 

@@ -183,9 +183,9 @@ class Rule:
         def first(name: str) -> Any:
             if name in self.only_if and not hyper[self.only_if[name]]:
                 return np.zeros((), x.dtype)
-            return self.begin[name](x, hyper) if name in self.begin else np.zeros_like(x)
+            return self.begin[name](x, hyper) if name in self.begin else np.zeros(x.shape, x.dtype)
 
-        return tuple(first(name) for name in self.state)
+        return tuple([first(name) for name in self.state])
 
 
 RULES: dict[str, Rule] = {}

@@ -331,7 +331,7 @@ class StepPrograms:
     def _circumstances(self) -> tuple[Any, ...]:
         """Return what a step's programs depend on besides the model and the form of the batch."""
         optimizer = self.optimizer
-        own = optimizer.rule.name, type(optimizer), optimizer.semantics, repr(optimizer.hyperparameters)
+        own = optimizer.rule.name, type(optimizer), optimizer.semantics, optimizer.settings
         rates = repr(optimizer.lr) if optimizer.hyperparameters.get("groups") else ""  # which they are in proportion to
         return *own, rates, self.sum is not None, self.fused, self.careful, FUSED
 
