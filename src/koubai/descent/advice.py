@@ -31,6 +31,8 @@ def advised(
         return verdict
     if {"evaluate", "residuals"} & set(optimizer.rule.uses) or stopping.unbounded or not stopping.follows:
         return verdict
+    if end.t == 0 and verdict.status is Status.max_steps:
+        return verdict
     steps = max(5, min(STEPS, end.t // 20)) if verdict.status is Status.max_steps else STEPS
     trials = _Trials(objective, optimizer, bounds, stopping.start, steps)
     with quiet():
@@ -38,7 +40,7 @@ def advised(
             told = _of_a_slow_one(trials, stopping, end, state)
         else:
             told = _of_a_wild_one(trials, stopping)
-    return Verdict(verdict.status, verdict.message + told)
+    return Verdict(verdict.status, verdict.message + told) if told else verdict
 
 
 def _of_a_wild_one(trials: _Trials, stopping: Stopping) -> str:
@@ -60,7 +62,7 @@ def _of_a_wild_one(trials: _Trials, stopping: Stopping) -> str:
 def _of_a_slow_one(trials: _Trials, stopping: Stopping, end: Point, state: State) -> str:
     """Return what is to be said of a descent that ran out of steps: too slow, to and fro, or at the edge."""
     lr, curvature = float(trials.optimizer.lr), stopping.curvature()  # type: ignore[arg-type]
-    if end.t == 0 or lr == 0:
+    if lr == 0:
         return ""
     stable, start = trials.optimizer.largest_stable_lr(curvature), stopping.start
     reached = start.fun - end.fun  # in many more steps than a trial has

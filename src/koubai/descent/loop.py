@@ -517,6 +517,8 @@ class _Descent:
             return point
         with quiet():
             fun = float(self.objective.value(point.x))
+        if fun == point.fun:
+            return point
         if not self.objective.agrees(fun, point):
             again = self.objective.evaluate(point.t, point.x)
             if again.is_finite and self.objective.agrees(fun, again):
@@ -526,7 +528,7 @@ class _Descent:
                 f"f({x}) = {fun!r}, but its traced program gave {point.fun!r}: f has a hidden state or is random; "
                 "make it a function of its arguments alone, or give grad='adaptive'"
             )
-        return point if fun == point.fun else replace(point, fun=fun)
+        return replace(point, fun=fun)
 
     def step(self, point: Point, lr: float) -> Step:
         return Step(point.t, self.layout.copy(point.x), point.fun, self.layout.copy(point.g), lr)
