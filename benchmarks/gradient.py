@@ -358,7 +358,7 @@ def recurrences(rounds: int) -> list[dict[str, Any]]:
             [sys.executable, __file__, "--longest", name], check=True, capture_output=True, text=True
         ).stdout
         taken, peak = map(float, told.split())
-        print(f"{name:>18}  first gradient, {MOST_STEPS} steps: koubai {taken:.3g} s, {peak:.3g} GB in all")
+        print(f"{name:>18}  first gradient, {MOST_STEPS} steps: koubai {taken:.3g} s, {peak:.3g} GB")
         rows.append(
             {"work": f"{name}, {MOST_STEPS} steps, first gradient", "seconds": {"koubai": taken}, "peak GB": peak}
         )
@@ -366,11 +366,15 @@ def recurrences(rounds: int) -> list[dict[str, Any]]:
 
 
 def longest(name: str) -> None:
-    """Print what the first gradient of the longest loop takes, and what memory this process came to need."""
+    """Print what the first gradient of the longest loop takes, and what memory besides that of the peers here."""
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
     f, start = RECURRENCES[name][0](np, MOST_STEPS)
-    before = time.perf_counter()
+    taken, before = peak(), time.perf_counter()
     kb.value_and_grad(f, method="backprop")(np.array(start))
-    print(time.perf_counter() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+    print(time.perf_counter() - before, peak() - taken)
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
