@@ -178,6 +178,16 @@ def test_mini_batches_and_updates_are_refused():
         kb.minimize(lambda p, x, y: np.mean((p * x - y) ** 2), 1.0, "levenbergmarquardt", batches=[(T, Y)])
 
 
+def test_a_start_that_is_all_but_flat_is_no_division_by_zero():
+    def f(p):
+        sides = np.array([[0.887, 13.0], [-3.75, -0.893]]) @ p
+        return np.mean((np.exp(np.minimum(sides, 50.0)) - np.array([22.0, -19.0])) ** 2)
+
+    for bounds in (None, (-1e9, 1e9)):
+        run = kb.minimize(f, [-26.5, -19.35], "levenbergmarquardt", bounds=bounds)
+        assert run.fun == f(run.x) == f([-26.5, -19.35])
+
+
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 BOXES = {

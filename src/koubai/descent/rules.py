@@ -1948,7 +1948,7 @@ def _damping(part: Any, sizes: Any, radius: float) -> float:
     beyond, falling = excess(0.0) if len(sizes) else (0.0, 0.0)
     if beyond <= 0.1 * radius:
         return 0.0
-    low, high = -beyond / falling, float(np.sqrt(part @ part)) / radius
+    low, high = -_quotient(beyond, falling), _quotient(float(np.sqrt(part @ part)), radius)
     c = low
     for _ in range(30):
         c = c if low <= c <= high else max(1e-3 * high, float(np.sqrt(low * high)))
@@ -1956,8 +1956,13 @@ def _damping(part: Any, sizes: Any, radius: float) -> float:
         if abs(beyond) <= 0.1 * radius:
             break
         low, high = (max(low, c), high) if beyond > 0 else (low, min(high, c))
-        c -= (beyond + radius) / radius * beyond / falling
+        c -= _quotient(_quotient(beyond + radius, radius) * beyond, falling)
     return c
+
+
+def _quotient(a: float, b: float) -> float:
+    """Return a / b; NaN by 0, which is between no two bounds."""
+    return a / b if b else math.nan
 
 
 # The last pairs of L-BFGS go round in the rows of s and y; there is one more row than they need, so that what a step
