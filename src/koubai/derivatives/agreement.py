@@ -347,7 +347,10 @@ class _Line:
         )
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), 4 * noise / h)
         other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
-        return near if steady and other and not (saw and abs(near) <= 0.1 * abs(slope)) else None
+        if not (steady and other):
+            return None
+        teeth = max(abs(at(t) - at(left * t) - width * near * t) for t in h * _PLACES)  # how high they are
+        return None if saw and abs(near) <= min(0.1 * abs(slope), 4 * (teeth + noise) / h) else near
 
     def follows(self, lost: float, n: int = 1, unseen: bool = True) -> bool:
         """Is the graph f anywhere near the point, to within the n-th derivative ``lost`` that f has and it has not?
