@@ -27,8 +27,8 @@ Every update rule is one function of NumPy text (`koubai/descent/rules.py`). The
 
 - *descent*: `minimize` runs value, gradient, update, history and the tests for stopping as one loop (the first 2000
   steps of a few numbers in Python, which costs no compiling); searches along a line and least squares have texts of
-  their own (`koubai/descent/searches.py`), for up to 16,384 and 32 parameters, and go through the operations of f and of J
-  as tables of NumPy's loops;
+  their own (`koubai/descent/searches.py`), for up to 16,384 and 32 parameters, and go through the operations of f and
+  of J as tables of NumPy's loops;
 - *many*: the same loop for many starts side by side; where the step depends on the point and the state alone, a
   block of starts (32 or 16) that has come to rest, to the last bit, is not stepped further;
 - *update*: `optimizer.update(params, grads)` is one pass over memory, for arrays of any size, after a look at all
