@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import koubai as kb
 from koubai import nn
@@ -711,6 +712,43 @@ def test_the_size_of_the_batches_does_not_move_the_weighted_optimum(case, kind, 
     mean = weighted_mean(y, w)
     best = mean if kind == "numbers" else np.log(mean / (1 - mean))
     assert (b[1] - b[0] if kind == "two classes" else b[0]) == pytest.approx(best, rel=0.03, abs=0.03)
+
+
+# What is learned, what weighs the samples, and scikit-learn's words for both.
+FITTED = {
+    "classes, balanced": ("classes", {"class_weight": "balanced"}, {"class_weight": "balanced"}, {}),
+    "classes, own": ("classes", {"class_weight": {0: 1.0, 1: 4.0}}, {"class_weight": {0: 1.0, 1: 4.0}}, {}),
+    "samples": ("classes", {"sample_weight": 5 * OWN[:120]}, {}, {"sample_weight": OWN[:120]}),
+    "numbers": ("numbers", {"sample_weight": 5 * OWN[:120]}, {}, {"sample_weight": OWN[:120]}),
+}
+
+
+@pytest.mark.parametrize("optimizer", [kb.SGD, kb.Adam], ids=lambda optimizer: optimizer.__name__)
+@pytest.mark.parametrize("size", [1, 4, 32, 120])
+@pytest.mark.parametrize("case", FITTED)
+def test_every_size_of_batches_ends_at_scikit_learns_weighted_optimum(case, size, optimizer):
+    """With a rate that comes to rest: a constant one leaves each end somewhere in the noise of its last batches."""
+    kind, options, settings, given = FITTED[case]
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(120, 2))
+    if kind == "classes":
+        y = (X @ [1.0, -1.0] - 1 + 1.5 * rng.logistic(size=120) > 0).astype(np.int64)
+        peer, loss = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000, **settings), nn.BinaryCrossEntropy()
+    else:
+        y = X @ [1.0, -2.0] + 3 + OWN[:120]
+        peer, loss = LinearRegression(**settings), nn.MSE()
+    peer.fit(X, y, **given)
+    best = np.append(np.ravel(peer.coef_), peer.intercept_)
+    steps = -(-120 // size)
+    epochs = max(40, 1500 // steps)
+    start = {kb.SGD: {1: 0.05, 4: 0.1}.get(size, 0.3), kb.Adam: 0.05}[optimizer]
+    net = nn.Network([nn.Dense(1)], loss, dtype=np.float64)
+    schedule = kb.schedules.cosine(start, steps=steps * epochs)
+    net.fit(X, y, optimizer(lr=schedule), epochs=epochs, batch_size=size, record="off", **options)
+    scale = np.abs(best).max()
+    unweighted = type(peer)(**{"C": np.inf} if kind == "classes" else {}).fit(X, y)
+    assert np.abs(np.append(np.ravel(unweighted.coef_), unweighted.intercept_) - best).max() > 0.06 * scale
+    np.testing.assert_allclose(np.append(net.params["0.W"], net.params["0.b"]), best, rtol=0, atol=0.03 * scale)
 
 
 def test_the_mean_loss_of_many_samples_is_weighed_as_one_batch(toys):

@@ -535,7 +535,9 @@ class Network:
         the start, the end, and the end of the epoch with the least mean loss.
         class_weight: "balanced", each class the same sum of weights, or a dict of label → weight; sample_weight: one
         number a sample. The mean is then Σ w l / Σ w over all the data, and a batch's loss Σ w l / (n · mean weight of
-        the data): the size of the batches does not move the optimum. Accuracies count every sample once.
+        the data): the size of the batches does not move the optimum. A constant rate ends in the noise of its last
+        batches around it, the wider the smaller they are; a schedule that decays comes to rest there. Accuracies count
+        every sample once.
         target, gtol: stop at an epoch's end where loss or gradient over all the data reach them. checkpoint: a file, as
         `koubai.minimize` takes it; resume: such a file, to go on from, bit for bit, with the data and arguments that it
         was written with, but for ``epochs``: with more of them a training that was over goes on as if it had been asked
