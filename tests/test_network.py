@@ -1395,6 +1395,90 @@ def test_a_fit_goes_on_from_the_last_one(case, record, toys):
     assert not np.array_equal(anew.vector, net.vector)
 
 
+def loss_of_layers(p, X, y):
+    return np.mean((np.tanh(X @ p["0.W"] + p["0.b"]) @ p["1.W"] - y) ** 2)
+
+
+LAYERS = {"0.W": np.array([[0.2, -0.1], [0.3, 0.4]]), "0.b": np.zeros(2), "1.W": np.array([0.5, -0.5])}
+
+
+@pytest.mark.parametrize("where", ["arrays", "batches", "stream", "held back"])
+@pytest.mark.parametrize("case", GOING_ON)
+def test_a_fit_of_a_function_goes_on_from_a_run(case, where, toys):
+    data, options = toys, {"batch_size": 32}
+    if where == "batches":
+        data, options = nn.batches(*toys, 32, seed=4), {}
+    elif where == "stream":
+        data, options = nn.batches(lambda epoch: [toys], size=32), {}
+    elif where == "held back":
+        options["validation"] = toys[0][:50], toys[1][:50]
+    fit = functools.partial(kb.fit, loss_of_layers, data=data, **options)
+    optimizer = GOING_ON[case]()
+    whole = fit(LAYERS, optimizer=optimizer, epochs=4)
+    first = fit(LAYERS, optimizer=optimizer, epochs=1)
+    second = fit(first.x, epochs=2, resume=first)
+    sent = second if case == "function" else pickle.loads(pickle.dumps(second.picklable()))
+    third = fit(second.x, optimizer=optimizer, epochs=1, resume=sent)
+    for name, value in whole.x.items():
+        np.testing.assert_array_equal(third.x[name], value)
+    runs = (first, second, third)
+    for name in ("fun", "lr", "grad_norm"):
+        together = np.concatenate([getattr(run.history.epochs, name) for run in runs])
+        np.testing.assert_array_equal(together, getattr(whole.history.epochs, name))
+    assert third.fun == whole.fun
+    again = fit(second.x, optimizer=optimizer, epochs=1, resume=second)  # a run serves more than once
+    np.testing.assert_array_equal(again.x["1.W"], whole.x["1.W"])
+    anew = fit(second.x, optimizer=optimizer, epochs=1)
+    assert not np.array_equal(anew.x["1.W"], whole.x["1.W"])
+
+
+def test_a_fit_of_a_function_that_goes_on_is_killed_and_resumed(toys, tmp_path):
+    fit = functools.partial(kb.fit, loss_of_layers, data=toys)
+    whole = fit(LAYERS, epochs=5)
+    first = fit(LAYERS, epochs=2)
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise Kill
+
+    file = tmp_path / "training.npz"
+    with pytest.raises(Kill):
+        fit(first.x, epochs=3, resume=first, checkpoint=(file, 1), on_epoch=stop)
+    run = fit(first.x, optimizer=first.optimizer, epochs=3, resume=file)
+    np.testing.assert_array_equal(run.x["0.W"], whole.x["0.W"])
+    assert run.progress.epochs == 5
+
+
+def test_what_a_fit_of_a_function_cant_go_on_from_is_refused(toys, tmp_path):
+    fit = functools.partial(kb.fit, loss_of_layers, data=toys)
+    run = fit(LAYERS, optimizer=kb.Adam(lr=0.02), epochs=1)
+    run.save(tmp_path / "run.npz")
+    moved = fit(LAYERS, optimizer=kb.Adam(lr=0.01), epochs=1, resume=run)  # other parameters and another rate may
+    assert moved.history.lr[0] == 0.01
+    stopped = fit(LAYERS, optimizer=kb.SGD(lr=1e9), epochs=3)
+    assert not stopped.success
+    descent = kb.minimize(lambda p: loss_of_layers(p, *toys), LAYERS, max_steps=3)
+    for resume, options, message in [
+        (
+            True,
+            {},
+            re.escape("resume must be the run of an earlier kb.fit, as in kb.fit(loss, run.x, data, resume=run)"),
+        ),
+        (3, {}, "resume must be the run"),
+        (kb.load(tmp_path / "run.npz"), {}, "from a file, which keeps no moments"),
+        (descent, {}, "goes on from a run that kb.fit returned"),
+        (stopped, {}, "goes on from a run that kb.fit returned"),
+        (run, {"seed": 3}, "made with seed=0"),
+        (run, {"optimizer": kb.Adam(beta1=0.5)}, "give the same but for lr"),
+        (run, {"params": LAYERS | {"0.b": np.zeros((1, 2))}}, r"the form of run.x, 0.W \(2, 2\), 0.b \(2,\)"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            fit(**{"params": LAYERS} | options, epochs=1, resume=resume)
+    for resume in (run, 3):
+        with pytest.raises(InputError, match="resume must be True, to go on from the last fit of this network"):
+            small().fit(*toys, resume=resume)
+
+
 def test_a_fit_that_goes_on_is_killed_and_resumed(toys, tmp_path):
     X, y = toys
     whole, net, other = everything_on(), everything_on(), everything_on()

@@ -11,7 +11,7 @@ import operator
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal, Never, TypeAlias
 
@@ -552,6 +552,11 @@ class Network:
         """
         if unknown:
             raise UnknownNameError.of_argument(self.fit, unknown)
+        if not isinstance(resume, bool | str | os.PathLike | None):
+            raise InputError(
+                "resume must be True, to go on from the last fit of this network, or a checkpoint's file; got "
+                f"{'a Run' if isinstance(resume, Run) else repr(resume)}"
+            )
         goes_on = isinstance(resume, bool) and resume
         if goes_on and self._progress is None:
             raise InputError(
@@ -1205,7 +1210,7 @@ def fit(
     record: Literal["auto", "all", "off"] = "auto",
     progress: bool = False,
     checkpoint: Any = None,
-    resume: str | os.PathLike[str] | None = None,
+    resume: Run | str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
     **unknown: Never,
 ) -> Run:
@@ -1219,13 +1224,24 @@ def fit(
     validation: a tuple of arrays as the batches have them. The other arguments are those of `Network.fit`; seed: of the
     order. A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where
     and why; run.gradient_source tells.
+    resume: the run of an earlier `fit`, to go on from in order, schedule and moments, or a checkpoint's file:
+
+        run = kb.fit(loss, params, data, epochs=1);  run = kb.fit(loss, run.x, data, epochs=1, resume=run)
+
+    Both together are, bit for bit, one training of two epochs; without resume each begins with the first order of the
+    data, the start of the schedule and no momentum. The optimizer may be left out; its lr may be another one, and so
+    may params and the data. Raises InputError where the run is none that ended with an epoch, or was loaded from a
+    file, which keeps no moments (a checkpoint's does).
     """
     if unknown:
         raise UnknownNameError.of_argument(fit, unknown)
     if not callable(loss):
         raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
-    chosen, why = named(optimizer, None, stochastic=True)
     layout, start = flatten(params, "params")
+    before = _before(resume, layout, seed)
+    if before is not None and isinstance(optimizer, str) and optimizer == AUTO:
+        optimizer = before.optimizer or AUTO
+    chosen, why = named(optimizer, None, stochastic=True)
     source: Any
     if hasattr(data, "epoch"):
         source = data
@@ -1250,9 +1266,43 @@ def fit(
         model, source, chosen, why, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target,
         seed=seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
-    if resume is not None:
+    if before is not None:
+        training.go_on(before)
+    elif isinstance(resume, str | os.PathLike):
         training.take_up(resume)
-    return _driven(training, None, progress)
+    return replace(_driven(training, None, progress), progress=training.progress())
+
+
+def _before(resume: Any, layout: Layout, seed: int) -> Progress | None:
+    """Return how far the training had come whose run `fit` is to go on from, if it is a run that it was given.
+
+    Raises InputError where nothing can go on from ``resume`` with parameters of this form and this order of the data.
+    """
+    if isinstance(resume, str | os.PathLike) or resume is None or resume is False:
+        return None
+    if not isinstance(resume, Run):
+        raise InputError(
+            "resume must be the run of an earlier kb.fit, as in kb.fit(loss, run.x, data, resume=run), or a "
+            f"checkpoint's file; got {resume!r}"
+        )
+    if not isinstance(resume.progress, Progress):
+        raise InputError(
+            "resume=run goes on from a run that kb.fit returned at the end of an epoch; this one stopped before, comes "
+            "from elsewhere, or from a file, which keeps no moments: give checkpoint=file, and then resume=file"
+        )
+    if resume.seed != seed:
+        raise InputError(f"the run was made with seed={resume.seed}, which its order follows from; now it is {seed}")
+    there = flatten(resume.x)[0]
+    if (there.names, there.shapes, there.dtype) != (layout.names, layout.shapes, layout.dtype):
+        raise InputError(
+            f"params must have the form of run.x, {_form(there)}, whose moments go on; got {_form(layout)}"
+        )
+    return resume.progress
+
+
+def _form(layout: Layout) -> str:
+    named = zip(layout.names or ("",), layout.shapes, strict=True)
+    return ", ".join(f"{name} {shape}".strip() for name, shape in named) + f" of {layout.dtype}"
 
 
 class _FunctionModel:
