@@ -134,6 +134,40 @@ def test_the_loop_of_the_articles_trains_a_networks_own_arrays(toys):
     np.testing.assert_allclose(grads["0.W"], 2 * net.params["0.W"])
 
 
+@pytest.mark.parametrize("name", ["layers", "loss", "seed", "dtype", "l1", "l2"])
+def test_settings_of_a_network_are_checked(name, toys):
+    net = small()
+    net.fit(*toys, epochs=1)
+    for value in (-1, math.nan, "x", object()):
+        with pytest.raises(InputError):
+            setattr(net, name, value)
+    value = {"layers": [nn.Dense(2)], "loss": nn.MSE(), "dtype": np.float64}.get(name)
+    if value is not None:
+        with pytest.raises(InputError, match=f"{name} can't be changed any more; make another one"):
+            setattr(net, name, value)
+    net.note = "an attribute of the user's own"
+    again = small()
+    again.fit(*toys, epochs=1)
+    np.testing.assert_array_equal(again.vector, net.vector)
+    assert copy.deepcopy(net).note == pickle.loads(pickle.dumps(net)).note == net.note
+
+
+def test_what_on_epoch_changes_acts_or_is_refused(toys):
+    def lower(epoch):
+        net.layers[1].p = 0.0
+
+    net, other = (nn.Network([nn.Dense(8), nn.Dropout(0.9), nn.Dense(2)], nn.CrossEntropy()) for _ in range(2))
+    assert net.fit(*toys, epochs=3, on_epoch=lower).fun < other.fit(*toys, epochs=3).fun
+    assert net.names[1] == "1 Dropout(0.0)"
+    net = nn.Network([nn.Dense(8), nn.BatchNorm(), nn.Dense(2)], nn.CrossEntropy())
+    for change in (
+        lambda epoch: setattr(net.layers[1], "momentum", 0.5),
+        lambda epoch: setattr(net, "l2", 0.1 / epoch.t),
+    ):
+        with pytest.raises(InputError, match="a training goes by those that it began with"):
+            net.fit(*toys, epochs=3, on_epoch=change)
+
+
 def test_weights_that_do_not_fit_a_network_are_refused(toys):
     X, y = toys
     net = small()

@@ -59,6 +59,7 @@ from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, _check_whole, batches, split
 from koubai.nn.layers import Layer, Weights, fitting
 from koubai.nn.losses import Loss
+from koubai.nn.settings import Settled
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["Epoch", "Evaluation", "Network", "fit"]
@@ -76,7 +77,7 @@ class Evaluation:
     samples: int
 
 
-class Network:
+class Network(Settled):
     """Network: layers one after another, and the loss that training makes small.
 
         network = kb.nn.Network([kb.nn.Dense(64), kb.nn.ReLU(), kb.nn.Dense(10)], kb.nn.CrossEntropy())
@@ -90,6 +91,8 @@ class Network:
     views into the one flat ``vector``; to set one, before `build` or after, sets the weights of the network and of its
     layer. state: what layers carry besides, such as running means.
     """
+
+    closed = False
 
     def __init__(
         self,
@@ -139,12 +142,17 @@ class Network:
         self._loss = loss
         self.seed = int(seed)
         self.l1, self.l2 = float(l1), float(l2)
-        self.names = tuple(f"{i} {layer.name}" for i, layer in enumerate(self.layers))
         self.input_shape: tuple[int, ...] | None = None
         self.output_shapes: list[tuple[int, ...]] = []
         self._params: dict[str, Any] = {}
         self._kind: _Kind | None = None  # where its programs are, if no other network may share them
         self._progress: Progress | None = None  # of the last training, if it ended with an epoch
+
+    def setting(self, name: str) -> Any:
+        return self._loss if name == "loss" else self.__dict__[name]
+
+    def allows(self, made: Any, name: str) -> bool:
+        return name in ("l1", "l2", "seed")
 
     # -- building -----------------------------------------------------------------------------------------------------
 
@@ -209,6 +217,10 @@ class Network:
                 self.layers[int(number)].params[own] = value
             except InputError as error:
                 raise InputError(f"layer {number}: {error}") from None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple([f"{i} {layer.name}" for i, layer in enumerate(self.layers)])
 
     @property
     def params(self) -> dict[str, Any]:
@@ -1003,8 +1015,8 @@ class _Kind:
         self.network, self.steps = network, dict[Any, Any]() if shares else None
         if shares:
             self.network = twin = object.__new__(Network)
-            twin.__dict__.update(network.__dict__)
-            twin.layers = tuple(layer.without_arrays() for layer in network.layers)
+            layers = tuple(layer.without_arrays() for layer in network.layers)
+            twin.__dict__.update(network.__dict__ | {"layers": layers})
             twin._loss, twin._params, twin.state, twin._kind = copy.copy(network._loss), {}, {}, None
             twin._progress = twin.carried = None
             del twin._vector
@@ -1078,7 +1090,7 @@ def _likeness(network: Network) -> Any:
             return None
         settings = []
         for name, value in vars(thing).items():
-            if name.startswith("_") or name in ("gradients", "init", "name"):
+            if name.startswith("_") or name in ("gradients", "init", "name", "p"):  # p: of the noise alone
                 continue
             if isinstance(value, np.ndarray):
                 value = value.shape, value.dtype, value.tobytes()
@@ -1099,6 +1111,7 @@ class _NetworkModel:
         self.layout, self.start, self.carried = network.layout, network.vector, network.carried
         self.layers = _layer_parts(network)
         self.name, self.judges = repr(network), validation is not None
+        self.likeness = _likeness(network)
         self.kind = kind = _Kind.of(network)
         self.loss, self.counts, self.shared = kind.loss, kind.counts, kind.steps
         self.noisy, self.shapes = kind.noisy, kind.shapes
@@ -1160,6 +1173,11 @@ class _NetworkModel:
             self.network.carried[...] = carried
 
     def given(self, params: FloatArray) -> FloatArray:
+        if self.likeness != _likeness(self.network):
+            raise InputError(
+                "on_epoch changed a setting of a layer, of the loss or of the network, but a training goes by those "
+                "that it began with: change them between two trainings, fit(…, resume=True)"
+            )
         return self.network.vector
 
     def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
