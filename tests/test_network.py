@@ -1493,12 +1493,8 @@ def test_what_a_fit_of_a_function_cant_go_on_from_is_refused(toys, tmp_path):
     assert not stopped.success
     descent = kb.minimize(lambda p: loss_of_layers(p, *toys), LAYERS, max_steps=3)
     for resume, options, message in [
-        (
-            True,
-            {},
-            re.escape("resume must be the run of an earlier kb.fit, as in kb.fit(loss, run.x, data, resume=run)"),
-        ),
-        (3, {}, "resume must be the run"),
+        (True, {}, r"the run of an earlier kb.fit, as in kb.fit\(loss, run.x, data, resume=run\)"),
+        (3, {}, "resume must be the path of a checkpoint, or the run"),
         (kb.load(tmp_path / "run.npz"), {}, "from a file, which keeps no moments"),
         (descent, {}, "goes on from a run that kb.fit returned"),
         (stopped, {}, "goes on from a run that kb.fit returned"),
@@ -1509,7 +1505,9 @@ def test_what_a_fit_of_a_function_cant_go_on_from_is_refused(toys, tmp_path):
         with pytest.raises(InputError, match=message):
             fit(**{"params": LAYERS} | options, epochs=1, resume=resume)
     for resume in (run, 3):
-        with pytest.raises(InputError, match="resume must be True, to go on from the last fit of this network"):
+        with pytest.raises(
+            InputError, match="resume must be the path of a checkpoint, or True, to go on from the last fit"
+        ):
             small().fit(*toys, resume=resume)
 
 

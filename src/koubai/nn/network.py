@@ -566,7 +566,7 @@ class Network(Settled):
             raise UnknownNameError.of_argument(self.fit, unknown)
         if not isinstance(resume, bool | str | os.PathLike | None):
             raise InputError(
-                "resume must be True, to go on from the last fit of this network, or a checkpoint's file; got "
+                "resume must be the path of a checkpoint, or True, to go on from the last fit of this network; got "
                 f"{'a Run' if isinstance(resume, Run) else repr(resume)}"
             )
         goes_on = isinstance(resume, bool) and resume
@@ -1300,8 +1300,8 @@ def _before(resume: Any, layout: Layout, seed: int) -> Progress | None:
         return None
     if not isinstance(resume, Run):
         raise InputError(
-            "resume must be the run of an earlier kb.fit, as in kb.fit(loss, run.x, data, resume=run), or a "
-            f"checkpoint's file; got {resume!r}"
+            "resume must be the path of a checkpoint, or the run of an earlier kb.fit, as in kb.fit(loss, run.x, data, "
+            f"resume=run); got {resume!r}"
         )
     if not isinstance(resume.progress, Progress):
         raise InputError(
