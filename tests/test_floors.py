@@ -91,6 +91,7 @@ FLOORS = [
     "nn.data",
     "nn.datasets",
     "nn.initializers",
+    "nn.settings",
     "nn.layers",
     "nn.losses",
     "nn.notation",

@@ -1,6 +1,7 @@
 """What one descent leaves for the next on the same function: it is quicker for it, and the same to the bit."""
 
 import gc
+import sys
 import threading
 import types
 import weakref
@@ -11,10 +12,14 @@ import pytest
 from test_native import same_run
 
 import koubai as kb
+from koubai import nn
 from koubai.derivatives import paths
 from koubai.derivatives.paths import record_call
 from koubai.descent import program
 from koubai.descent.program import REPEATED
+from koubai.execute import library
+from koubai.graph import trace
+from koubai.nn import network as networks
 
 scale = 2.0
 data = np.array([1.0, 2.0])
@@ -314,6 +319,57 @@ def test_a_function_that_is_garbage_is_let_go(traced):
     gc.collect()
     assert [ref() for ref in known] == [None] * 3
     assert not paths._kept._paths
+
+
+X = np.linspace(-1.0, 1.0, 40).reshape(20, 2)
+
+
+def train(k):
+    layers = [nn.Dense(60 + k), nn.Tanh(), nn.Dense(30), nn.Dense(2)]
+    return nn.Network(layers, nn.CrossEntropy()).fit(X, np.arange(20) % 2, epochs=1)
+
+
+def update(k):
+    params = {"W": np.ones((k + 1, 40)), "b": np.zeros(k + 1)}
+    kb.Adam().update(params, {name: np.ones_like(value) for name, value in params.items()})
+
+
+# What a process may do 10,000 times with as many functions or shapes, each of its own.
+OFTEN = {
+    "grad": lambda f, k: (kb.grad(f)(np.ones(3)), kb.hessian(f)(np.ones(3))),
+    "grad of many": lambda f, k: kb.grad(f)(np.ones(2000)),
+    "descent": lambda f, k: kb.minimize(f, np.ones(3), kb.SGD(lr=1e-3), max_steps=3000, gtol=0),
+    "search": lambda f, k: kb.minimize(f, np.ones(3), kb.LBFGS(), max_steps=20),
+    "least squares": lambda f, k: kb.minimize(f, np.ones(3)),
+    "differences": lambda f, k: kb.minimize(lambda x: f(np.array(x.tolist())), [2.0], grad="central", max_steps=20),
+    "steps": lambda f, k: list(kb.iterate(f, np.ones(3), kb.Adam(), max_steps=5)),
+    "fit": lambda f, k: kb.fit(lambda p, x: f(p * np.mean(x)), np.ones(2), X, epochs=2),
+    "network": lambda f, k: train(k),
+    "update": lambda f, k: update(k),
+}
+
+
+@pytest.mark.parametrize("case", OFTEN)
+def test_memory_is_bounded_however_many_functions_and_shapes_come(case, monkeypatch):
+    """What is kept for the next call takes as much as the caches hold, and nothing besides is left of a function."""
+    monkeypatch.setenv("KOUBAI_CACHE", "off")
+    monkeypatch.setattr(library, "MEMORY_LIMIT", 4)
+    monkeypatch.setattr(networks, "KINDS", 4)
+    monkeypatch.setattr(trace, "_INFERRED", 50)
+    monkeypatch.setattr(paths, "_FUNCTIONS", 4)
+    library.clear()
+    counts = []
+    for k in range(40):
+        f = eval(f"lambda x: np.sum((x - {k}.25) ** 2)", {"np": np, "__name__": "often"})
+        OFTEN[case](f, k)
+        del f
+        if k >= 15:
+            gc.collect()
+            counts.append((len(gc.get_objects()), sys.getallocatedblocks()))
+    # the least of each ten, since what the caches hold comes and goes; NumPy keeps small blocks of its own
+    objects, blocks = np.min(counts[-10:], axis=0) - np.min(counts[:10], axis=0)
+    assert objects < 15
+    assert blocks < 15 * 15
 
 
 def test_few_functions_and_few_paths_are_kept(traced):

@@ -2,7 +2,9 @@
 
 import copy
 import itertools
+import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -544,6 +546,100 @@ def test_refusals_after_the_first_call():
         layer.backward(np.ones((4, 3)))
     with pytest.raises(UnknownNameError, match="did you mean 'xavier'"):
         nn.Dense(2, init="xavir")
+
+
+MADE = [
+    *(layer for layer, _ in LAYERS.values()),
+    *(nn.MSE(), nn.MAE(), nn.Huber(), nn.BinaryCrossEntropy(), nn.CrossEntropy(class_weight=[1.0, 2.0])),
+]
+NONSENSE = [-1, 2.5, math.nan, "x", None]
+
+
+@pytest.mark.parametrize("thing", MADE, ids=repr)
+def test_settings_are_checked_wherever_they_are_set(thing):
+    """Nothing is kept that its making would refuse, and nothing is set without effect."""
+    thing = copy.deepcopy(thing)
+    kind = type(thing)
+    before = dict(vars(thing))
+    given = {name: value for name, value in before.items() if name in kind.settings}
+    assert given.keys() == kind.settings
+    for name in kind.settings:
+        for value in NONSENSE:
+            try:
+                kind(**given | {name: value})
+            except InputError as error:
+                with pytest.raises(InputError, match=re.escape(str(error))):
+                    setattr(thing, name, value)
+                assert vars(thing)[name] is given[name]
+        with pytest.raises(InputError):
+            setattr(thing, name, object())
+    for name in ("rate", "unit", "momentums"):
+        with pytest.raises(UnknownNameError, match=name):
+            setattr(thing, name, 0.5)
+    assert vars(thing).keys() == before.keys()
+    assert all(vars(thing)[name] is value for name, value in before.items())
+
+
+# (layer, shape of x, a setting that is changed, its value, whether the arrays and what follows allow it once built)
+CHANGES = {
+    "p": (nn.Dropout(0.3), (3, 4), "p", 0.5, True),
+    "slope": (nn.LeakyReLU(0.1), (3, 4), "slope", np.float32(0.25), True),
+    "approximate": (nn.GELU(), (3, 4), "approximate", True, True),
+    "momentum": (nn.BatchNorm(), (3, 4), "momentum", 1, True),
+    "eps": (nn.LayerNorm(), (3, 4), "eps", 0.5, True),
+    "init": (nn.Dense(3), (3, 4), "init", "zeros", True),
+    "same units": (nn.Dense(3), (3, 4), "units", 3, True),
+    "units": (nn.Dense(3), (3, 4), "units", 5, False),
+    "bias": (nn.Dense(3), (3, 4), "bias", False, False),
+    "filters": (nn.Conv2D(2, 3), (1, 1, 4, 4), "filters", 4, False),
+    "padding": (nn.Conv2D(2, 3), (1, 1, 4, 4), "padding", 1, False),
+    "size": (nn.MaxPool2D(2), (1, 1, 4, 4), "size", 4, False),
+    "axes": (nn.LayerNorm(2), (2, 3, 4), "axes", 1, False),
+    "count": (nn.Embedding(6, 3), (4,), "count", 7, False),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_setting_that_is_changed_is_that_of_another_layer_made_with_it(case):
+    layer, shape, name, value, allowed = CHANGES[case]
+    x = np.arange(np.prod(shape)).reshape(shape) % 5 if layer.takes_integers else np.random.default_rng(1).random(shape)
+    early, late = copy.deepcopy(layer), copy.deepcopy(layer)
+    setattr(early, name, value)
+    given = {each: vars(layer)[each] for each in type(layer).settings} | {name: value}
+    made = type(layer)(**given)
+    assert (repr(early), vars(early)[name]) == (repr(made), vars(made)[name])
+    for train in (False, True):
+        y = early.forward(x, train=train, seed=2)
+        np.testing.assert_array_equal(y, made.forward(x, train=train, seed=2))
+    late.forward(x)
+    if not allowed:
+        with pytest.raises(InputError, match=f"{name} can't be changed any more; make another one"):
+            setattr(late, name, value)
+        assert vars(late)[name] == vars(layer)[name]
+        return
+    setattr(late, name, value)
+    if name != "init":
+        np.testing.assert_array_equal(late.forward(x, train=True, seed=2).shape, y.shape)
+    assert vars(late)[name] == vars(made)[name]
+
+
+def test_what_may_be_set_of_a_layer():
+    class Scaled(nn.Dropout):
+        def __init__(self):
+            super().__init__(0.3)
+            self.factor = 2.0
+
+    layer = Scaled()
+    layer.factor, layer.name, layer.p = 3.0, "Mine", 0.4
+    assert (layer.factor, layer.name, layer.p) == (3.0, "Mine", 0.4)
+    with pytest.raises(InputError, match="p must lie in"):
+        layer.p = 1.4
+    dense = nn.Dense(2)
+    for name in ("W", "b"):
+        with pytest.raises(InputError, match=rf"layer.params\['{name}'\] = array"):
+            setattr(dense, name, np.ones(2))
+    dense.params = {"W": np.ones((3, 2)), "b": np.zeros(2)}
+    np.testing.assert_array_equal(copy.deepcopy(dense).forward(np.ones((1, 3))), [[3.0, 3.0]])
 
 
 def test_layers_leave_what_they_were_given():

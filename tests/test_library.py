@@ -724,3 +724,23 @@ def test_a_linker_serves_so_many_libraries_and_then_goes_with_them(monkeypatch):
     del made
     gc.collect()
     assert sum(linker() is not None for linker in linkers) <= 4  # the one in use
+
+
+def test_lists_and_builders_of_passes_serve_many_texts(monkeypatch):
+    """LLVM keeps something of each of them for ever."""
+    monkeypatch.setenv("KOUBAI_CACHE", "off")
+    monkeypatch.setattr(library, "_BUILT", 4)
+    llvm, made = library._compiler().llvm, []
+
+    def counting(name, create):
+        def counted(*args):
+            made.append(name)
+            return create(*args)
+
+        return counted
+
+    for name in ("create_pass_builder", "create_new_module_pass_manager"):
+        monkeypatch.setattr(llvm, name, counting(name, getattr(llvm, name)))
+    for k in range(12):
+        library.load(f"passes {k}", lambda: "define double @f(double %x) {\n  ret double %x\n}\n")
+    assert made == ["create_pass_builder"] * 3

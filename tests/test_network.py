@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import koubai as kb
 from koubai import nn
@@ -131,6 +132,40 @@ def test_the_loop_of_the_articles_trains_a_networks_own_arrays(toys):
     assert before > first > net.loss(X, y)
     grads = kb.grad(lambda p: sum(np.sum(a**2) for a in p.values()))(net.params)
     np.testing.assert_allclose(grads["0.W"], 2 * net.params["0.W"])
+
+
+@pytest.mark.parametrize("name", ["layers", "loss", "seed", "dtype", "l1", "l2"])
+def test_settings_of_a_network_are_checked(name, toys):
+    net = small()
+    net.fit(*toys, epochs=1)
+    for value in (-1, math.nan, "x", object()):
+        with pytest.raises(InputError):
+            setattr(net, name, value)
+    value = {"layers": [nn.Dense(2)], "loss": nn.MSE(), "dtype": np.float64}.get(name)
+    if value is not None:
+        with pytest.raises(InputError, match=f"{name} can't be changed any more; make another one"):
+            setattr(net, name, value)
+    net.note = "an attribute of the user's own"
+    again = small()
+    again.fit(*toys, epochs=1)
+    np.testing.assert_array_equal(again.vector, net.vector)
+    assert copy.deepcopy(net).note == pickle.loads(pickle.dumps(net)).note == net.note
+
+
+def test_what_on_epoch_changes_acts_or_is_refused(toys):
+    def lower(epoch):
+        net.layers[1].p = 0.0
+
+    net, other = (nn.Network([nn.Dense(8), nn.Dropout(0.9), nn.Dense(2)], nn.CrossEntropy()) for _ in range(2))
+    assert net.fit(*toys, epochs=3, on_epoch=lower).fun < other.fit(*toys, epochs=3).fun
+    assert net.names[1] == "1 Dropout(0.0)"
+    net = nn.Network([nn.Dense(8), nn.BatchNorm(), nn.Dense(2)], nn.CrossEntropy())
+    for change in (
+        lambda epoch: setattr(net.layers[1], "momentum", 0.5),
+        lambda epoch: setattr(net, "l2", 0.1 / epoch.t),
+    ):
+        with pytest.raises(InputError, match="a training goes by those that it began with"):
+            net.fit(*toys, epochs=3, on_epoch=change)
 
 
 def test_weights_that_do_not_fit_a_network_are_refused(toys):
@@ -711,6 +746,43 @@ def test_the_size_of_the_batches_does_not_move_the_weighted_optimum(case, kind, 
     mean = weighted_mean(y, w)
     best = mean if kind == "numbers" else np.log(mean / (1 - mean))
     assert (b[1] - b[0] if kind == "two classes" else b[0]) == pytest.approx(best, rel=0.03, abs=0.03)
+
+
+# What is learned, what weighs the samples, and scikit-learn's words for both.
+FITTED = {
+    "classes, balanced": ("classes", {"class_weight": "balanced"}, {"class_weight": "balanced"}, {}),
+    "classes, own": ("classes", {"class_weight": {0: 1.0, 1: 4.0}}, {"class_weight": {0: 1.0, 1: 4.0}}, {}),
+    "samples": ("classes", {"sample_weight": 5 * OWN[:120]}, {}, {"sample_weight": OWN[:120]}),
+    "numbers": ("numbers", {"sample_weight": 5 * OWN[:120]}, {}, {"sample_weight": OWN[:120]}),
+}
+
+
+@pytest.mark.parametrize("optimizer", [kb.SGD, kb.Adam], ids=lambda optimizer: optimizer.__name__)
+@pytest.mark.parametrize("size", [1, 4, 32, 120])
+@pytest.mark.parametrize("case", FITTED)
+def test_every_size_of_batches_ends_at_scikit_learns_weighted_optimum(case, size, optimizer):
+    """With a rate that comes to rest: a constant one leaves each end somewhere in the noise of its last batches."""
+    kind, options, settings, given = FITTED[case]
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(120, 2))
+    if kind == "classes":
+        y = (X @ [1.0, -1.0] - 1 + 1.5 * rng.logistic(size=120) > 0).astype(np.int64)
+        peer, loss = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000, **settings), nn.BinaryCrossEntropy()
+    else:
+        y = X @ [1.0, -2.0] + 3 + OWN[:120]
+        peer, loss = LinearRegression(**settings), nn.MSE()
+    peer.fit(X, y, **given)
+    best = np.append(np.ravel(peer.coef_), peer.intercept_)
+    steps = -(-120 // size)
+    epochs = max(40, 1500 // steps)
+    start = {kb.SGD: {1: 0.05, 4: 0.1}.get(size, 0.3), kb.Adam: 0.05}[optimizer]
+    net = nn.Network([nn.Dense(1)], loss, dtype=np.float64)
+    schedule = kb.schedules.cosine(start, steps=steps * epochs)
+    net.fit(X, y, optimizer(lr=schedule), epochs=epochs, batch_size=size, record="off", **options)
+    scale = np.abs(best).max()
+    unweighted = type(peer)(**{"C": np.inf} if kind == "classes" else {}).fit(X, y)
+    assert np.abs(np.append(np.ravel(unweighted.coef_), unweighted.intercept_) - best).max() > 0.06 * scale
+    np.testing.assert_allclose(np.append(net.params["0.W"], net.params["0.b"]), best, rtol=0, atol=0.03 * scale)
 
 
 def test_the_mean_loss_of_many_samples_is_weighed_as_one_batch(toys):
@@ -1355,6 +1427,88 @@ def test_a_fit_goes_on_from_the_last_one(case, record, toys):
     anew.fit(X, y, optimizer, epochs=1, **options)
     anew.fit(X, y, optimizer, epochs=2, **options)  # the same order, noise and first rate again
     assert not np.array_equal(anew.vector, net.vector)
+
+
+def loss_of_layers(p, X, y):
+    return np.mean((np.tanh(X @ p["0.W"] + p["0.b"]) @ p["1.W"] - y) ** 2)
+
+
+LAYERS = {"0.W": np.array([[0.2, -0.1], [0.3, 0.4]]), "0.b": np.zeros(2), "1.W": np.array([0.5, -0.5])}
+
+
+@pytest.mark.parametrize("where", ["arrays", "batches", "stream", "held back"])
+@pytest.mark.parametrize("case", GOING_ON)
+def test_a_fit_of_a_function_goes_on_from_a_run(case, where, toys):
+    data, options = toys, {"batch_size": 32}
+    if where == "batches":
+        data, options = nn.batches(*toys, 32, seed=4), {}
+    elif where == "stream":
+        data, options = nn.batches(lambda epoch: [toys], size=32), {}
+    elif where == "held back":
+        options["validation"] = toys[0][:50], toys[1][:50]
+    fit = functools.partial(kb.fit, loss_of_layers, data=data, **options)
+    optimizer = GOING_ON[case]()
+    whole = fit(LAYERS, optimizer=optimizer, epochs=4)
+    first = fit(LAYERS, optimizer=optimizer, epochs=1)
+    second = fit(first.x, epochs=2, resume=first)
+    sent = second if case == "function" else pickle.loads(pickle.dumps(second.picklable()))
+    third = fit(second.x, optimizer=optimizer, epochs=1, resume=sent)
+    for name, value in whole.x.items():
+        np.testing.assert_array_equal(third.x[name], value)
+    runs = (first, second, third)
+    for name in ("fun", "lr", "grad_norm"):
+        together = np.concatenate([getattr(run.history.epochs, name) for run in runs])
+        np.testing.assert_array_equal(together, getattr(whole.history.epochs, name))
+    assert third.fun == whole.fun
+    again = fit(second.x, optimizer=optimizer, epochs=1, resume=second)  # a run serves more than once
+    np.testing.assert_array_equal(again.x["1.W"], whole.x["1.W"])
+    anew = fit(second.x, optimizer=optimizer, epochs=1)
+    assert not np.array_equal(anew.x["1.W"], whole.x["1.W"])
+
+
+def test_a_fit_of_a_function_that_goes_on_is_killed_and_resumed(toys, tmp_path):
+    fit = functools.partial(kb.fit, loss_of_layers, data=toys)
+    whole = fit(LAYERS, epochs=5)
+    first = fit(LAYERS, epochs=2)
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise Kill
+
+    file = tmp_path / "training.npz"
+    with pytest.raises(Kill):
+        fit(first.x, epochs=3, resume=first, checkpoint=(file, 1), on_epoch=stop)
+    run = fit(first.x, optimizer=first.optimizer, epochs=3, resume=file)
+    np.testing.assert_array_equal(run.x["0.W"], whole.x["0.W"])
+    assert run.progress.epochs == 5
+
+
+def test_what_a_fit_of_a_function_cant_go_on_from_is_refused(toys, tmp_path):
+    fit = functools.partial(kb.fit, loss_of_layers, data=toys)
+    run = fit(LAYERS, optimizer=kb.Adam(lr=0.02), epochs=1)
+    run.save(tmp_path / "run.npz")
+    moved = fit(LAYERS, optimizer=kb.Adam(lr=0.01), epochs=1, resume=run)  # other parameters and another rate may
+    assert moved.history.lr[0] == 0.01
+    stopped = fit(LAYERS, optimizer=kb.SGD(lr=1e9), epochs=3)
+    assert not stopped.success
+    descent = kb.minimize(lambda p: loss_of_layers(p, *toys), LAYERS, max_steps=3)
+    for resume, options, message in [
+        (True, {}, r"the run of an earlier kb.fit, as in kb.fit\(loss, run.x, data, resume=run\)"),
+        (3, {}, "resume must be the path of a checkpoint, or the run"),
+        (kb.load(tmp_path / "run.npz"), {}, "from a file, which keeps no moments"),
+        (descent, {}, "goes on from a run that kb.fit returned"),
+        (stopped, {}, "goes on from a run that kb.fit returned"),
+        (run, {"seed": 3}, "made with seed=0"),
+        (run, {"optimizer": kb.Adam(beta1=0.5)}, "give the same but for lr"),
+        (run, {"params": LAYERS | {"0.b": np.zeros((1, 2))}}, r"the form of run.x, 0.W \(2, 2\), 0.b \(2,\)"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            fit(**{"params": LAYERS} | options, epochs=1, resume=resume)
+    for resume in (run, 3):
+        with pytest.raises(
+            InputError, match="resume must be the path of a checkpoint, or True, to go on from the last fit"
+        ):
+            small().fit(*toys, resume=resume)
 
 
 def test_a_fit_that_goes_on_is_killed_and_resumed(toys, tmp_path):

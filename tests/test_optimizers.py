@@ -1073,6 +1073,87 @@ def test_one_object_for_two_networks():
     np.testing.assert_allclose(two["b"], 0.7)
 
 
+def alike(size, form, start):
+    """Return parameters of one form, whose numbers are ``start``, and a function of the gradients of all."""
+    shapes = [(size,), (3,)]
+    arrays = [np.full(shape, start) for shape in shapes]
+    if form == "array":
+        return arrays[0], np.ones_like
+    if form == "network":
+        net = kb.nn.Network([kb.nn.Dense(size)], kb.nn.MSE(), dtype=np.float64).build((3,))
+        net.vector = np.full(net.vector.size, start)
+        return net.params, lambda params: {name: np.ones_like(a) for name, a in params.items()}
+    if form == "dict":
+        return dict(zip("Wb", arrays, strict=True)), lambda params: {
+            name: np.ones_like(a) for name, a in params.items()
+        }
+    return arrays, lambda params: [np.ones_like(a) for a in params]
+
+
+HAVE_MOMENTS = {
+    "adam": kb.Adam,
+    "momentum": lambda: kb.SGD(lr=0.1, momentum=0.9),
+    "groups": lambda: kb.SGD(lr=0.1, groups={"*": {"momentum": 0.9}}),
+    "lamb": kb.Lamb,
+    "dog": kb.DoG,
+}
+
+
+@pytest.mark.parametrize("before", [1, 4], ids=["once", "in machine code"])
+@pytest.mark.parametrize("size", [4, 40_000])
+@pytest.mark.parametrize("form", ["array", "dict", "list", "network"])
+@pytest.mark.parametrize("case", HAVE_MOMENTS)
+def test_two_networks_of_one_shape_never_mix_their_moments(case, form, size, before):
+    optimizer, alone = HAVE_MOMENTS[case](), HAVE_MOMENTS[case]()
+    one, ones = alike(size, form, 1.0)
+    two, _ = alike(size, form, 3.0)
+    reference, _ = alike(size, form, 1.0)
+    for _ in range(before):
+        optimizer.update(one, ones(one))
+        alone.update(reference, ones(reference))
+    kept = copy.deepcopy(two)
+    for _ in range(2):
+        with pytest.raises(InputError, match="these are other arrays than this"):
+            optimizer.update(two, ones(two))
+    for _ in range(2):  # and the first goes on as if nothing had been
+        optimizer.update(one, ones(one))
+        alone.update(reference, ones(reference))
+    parts = list(one.values()) if isinstance(one, dict) else [one] if form == "array" else one
+    wanted = list(reference.values()) if isinstance(one, dict) else [reference] if form == "array" else reference
+    for a, b in zip(parts, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(*(list(p.values()) if isinstance(p, dict) else p for p in (two, kept)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# What a loop of one's own may put in the place of the arrays that were updated last.
+SUCCESSORS = {
+    "copies": lambda params, kept: {name: a.copy() for name, a in params.items()},
+    "new numbers": lambda params, kept: (kept.clear(), {name: np.clip(a, -1, 1) for name, a in params.items()})[1],
+    "another dict": lambda params, kept: dict(params),
+    "one of them": lambda params, kept: params | {"b": np.zeros(3)},
+    "views": lambda params, kept: {name: a[:] for name, a in params.items()},
+}
+
+
+@pytest.mark.parametrize("size", [4, 40_000])
+@pytest.mark.parametrize("case", SUCCESSORS)
+def test_what_takes_the_place_of_the_parameters_goes_on(case, size):
+    optimizer, alone = kb.Adam(lr=0.1), kb.Adam(lr=0.1)
+    params, ones = alike(size, "dict", 0.5)
+    reference = copy.deepcopy(params)
+    kept = []
+    for _ in range(6):
+        optimizer.update(params, ones(params))
+        alone.update(reference, ones(reference))
+        if case == "one of them":
+            reference["b"][...] = 0
+        kept.append(params)
+        params = SUCCESSORS[case](params, kept)
+    for name, a in reference.items():
+        np.testing.assert_array_equal(params[name], a)
+
+
 @pytest.mark.parametrize("size", [4, 40_000])
 @pytest.mark.parametrize("form", ["dict", "list", "nested"])
 @pytest.mark.parametrize("name", ["sgd", "adam", "lamb", "dog", "muon"])

@@ -24,12 +24,18 @@ Step: TypeAlias = Callable[..., tuple[Any, State]]
 class Fused:
     """The update of one optimizer object. Its state lies in arrays that the machine code writes into.
 
-    state: what the optimizer shows as its own: the vectors, and views of the single numbers. Raises TraceError or
-    Unsuitable where the rule is not elementwise.
+    state: what the optimizer shows as its own: the vectors, and views of the single numbers. claim: a weak reference to
+    what is asked for leave before other arrays are updated, and raises where the state is not theirs. Raises TraceError
+    or Unsuitable where the rule is not elementwise.
     """
 
     def __init__(
-        self, step: Step, begin: Callable[[Any], tuple[Any, ...]], layout: Layout, state: Sequence[Any]
+        self,
+        step: Step,
+        begin: Callable[[Any], tuple[Any, ...]],
+        layout: Layout,
+        state: Sequence[Any],
+        claim: Callable[[], Callable[[Sequence[Any]], None] | None] = lambda: None,
     ) -> None:
         one = np.ones(1, layout.dtype)
         scalars = [(name, np.float64(1.0), True) for name in ("t", "lr", "fun")]
@@ -58,6 +64,7 @@ class Fused:
         self._memory = Memory(self.code, self.pieces, ctypes.addressof(self._pointers), self.shared)
         self._block, self._numbers, self._whole = self._memory.block, self._memory.numbers, self.code.whole
         self._threaded = layout.size >= THREADED
+        self._claim = claim
         self._params: list[Any] = [_nothing] * len(sizes)  # weak references to the arrays seen last
         self._grads: list[Any] = [_nothing] * len(sizes)
         self._written: tuple[list[int], list[int], list[int]] = [], [], []  # the parameters' ends, and which they are
@@ -92,6 +99,8 @@ class Fused:
         """See that the code works on these arrays; False where it can't."""
         for k, x in enumerate(xs):
             if self._params[k]() is not x:
+                if (claim := self._claim()) is not None:
+                    claim(xs)
                 self._grads = [_nothing] * len(gs)  # they have to be compared with it
                 self.pieces[k, 0] = address = self._address(x, k)
                 if not address or not x.flags.aligned or not self._apart():

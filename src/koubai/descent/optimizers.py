@@ -623,6 +623,7 @@ class Optimizer:
         self._state: State = ()
         self._each: list[tuple[int, State]] | None = None  # by the array: its updates and state, where they differ
         self._alone: tuple[weakref.ref[Any], ...] = ()  # arrays that were seen to share no memory
+        self._seen: tuple[weakref.ref[Any], ...] = ()  # the arrays of the last update, whose state this is
         self._fused: Fused | None = None  # the update in machine code
         self._fusions = 0  # how often it was made: arrays that do not suit it end it
         self._memory: Memory | None = None
@@ -641,7 +642,8 @@ class Optimizer:
         when params and state have been updated with it.
         Raises FunctionError where a gradient is not finite, with nothing changed but for check_finite=False. Raises
         InputError, with nothing changed, where an array can't be written (integers, read-only), arrays overlap, the
-        form differs from the first update's, or the rule needs more than this.
+        form differs from the first update's, these are other parameters than before (the moments belong to those; plain
+        SGD has none and serves any), or the rule needs more than this.
         """
         if check_finite is not True and check_finite is not False:
             if not isinstance(check_finite, np.bool_):
@@ -654,6 +656,7 @@ class Optimizer:
         if fun is None and self._looks_at_f:
             raise InputError(f"{type(self).__name__} looks at f: call update(params, grads, fun=f(params))")
         places = _writable(params)
+        self._claim([holder[key] for holder, key, _ in places])
         ties = self._ties(places)
         if ties:
             params, grads, places = _united(params, grads, places, ties)
@@ -715,6 +718,37 @@ class Optimizer:
         layout, x = flatten(params, "params")  # the first ones, or others, which plain descent does not mind
         whole = self.rule.scope == "vector" or not self._groups
         return layout, x, self.init(x, layout) if whole else ()
+
+    def _claim(self, arrays: Sequence[Any]) -> None:
+        """Take these for the arrays of the last update, or its successors. Raises InputError where they are others.
+
+        They are where none of them is one of the last update, and one that was is still there and holds other numbers:
+        a copy goes on, and so does what took the place of arrays that are gone.
+        """
+        arrays = [array for array in arrays if isinstance(array, np.ndarray)]
+        before = [seen() for seen in self._seen]
+        if len(before) == len(arrays) and all(a is b for a, b in zip(before, arrays, strict=True)):
+            return
+        if (
+            self._keeps()
+            and len(before) == len(arrays)
+            and not any(a is b for a, b in zip(before, arrays, strict=True))
+        ):
+            for old, array in zip(before, arrays, strict=True):
+                if old is not None and old.shape == array.shape and not np.array_equal(old, array, equal_nan=True):
+                    raise InputError(
+                        f"these are other arrays than this {type(self).__name__} updated before, which are still "
+                        "there: the state that it keeps is theirs. Make one for each set of parameters, or give both "
+                        "in one dict, {'a': …, 'b': …}, where the gradients of either may be left out; new numbers "
+                        "for the same parameters are set in place, as in params[...] = x"
+                    )
+        self._seen = tuple(map(weakref.ref, arrays))
+
+    def _keeps(self) -> bool:
+        """Tell whether an update depends on those before it by more than their number."""
+        settings = [self._hyper, *(self._hyper | own for own in (self._groups or {}).values())]
+        unused = self.rule.only_if
+        return any(name not in unused or any(own[unused[name]] for own in settings) for name in self.rule.state)
 
     def _ties(self, places: Sequence[tuple[Any, Any, str]]) -> dict[int, int]:
         """Return which arrays are the same as an earlier one. Raises InputError where others overlap."""
@@ -815,7 +849,7 @@ class Optimizer:
         if self._hyper["clipnorm"] is not None:
             return
         try:
-            fused = Fused(self.step, self.init, layout, self._state)
+            fused = Fused(self.step, self.init, layout, self._state, weakref.WeakMethod(self._claim))
         except (TraceError, Unsuitable):
             self._fusions = FUSIONS
             return
@@ -846,7 +880,7 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         """A copy's state is its own: machine code writes into it."""
         state = tuple(np.copy(array) for array in self._state)
-        return self.__dict__ | {"_fused": None, "_state": state, "_alone": (), "_plans": {}}
+        return self.__dict__ | {"_fused": None, "_state": state, "_alone": (), "_seen": (), "_plans": {}}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on exactly here: hyperparameters, lr, step and state, copied.

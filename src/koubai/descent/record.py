@@ -507,6 +507,8 @@ class Run:
     factor before the sum and weights known only up to one do not matter. Residuals of weight 0 do not count, terms such
     as a penalty do. A parameter held by equal bounds has none of it (0) and does not count in n; of one that ended on a
     bound it is not known (NaN). Where m ≤ n, or the residuals do not tell the parameters apart, it is inf.
+
+    progress: what a `koubai.fit` with resume=run goes on from; None after anything else, and in a run from a file.
     """
 
     x: Any
@@ -529,6 +531,7 @@ class Run:
     options: dict[str, Any]
     function: Callable[[Parameters], Any] = field(compare=False)
     covariance_of: Callable[[], FloatArray] | None = field(default=None, compare=False)  # what was known at the end
+    progress: Any = field(default=None, compare=False)
 
     @functools.cached_property
     def covariance(self) -> FloatArray | None:
@@ -620,7 +623,8 @@ class Run:
         function = self.function
         if not _is_picklable(function):
             function = restore_function(describe_function(function))
-        return dataclasses.replace(self, function=function, optimizer=optimizer)
+        progress = self.progress if _is_picklable(self.progress) else None
+        return dataclasses.replace(self, function=function, optimizer=optimizer, progress=progress)
 
     def __repr__(self) -> str:
         lines = [f"Run: {self.status} — {self.message}"]

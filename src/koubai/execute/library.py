@@ -127,6 +127,7 @@ class _Compiler:
     target: Any
     fma: bool
     lock: Any  # llvmlite takes it for every call
+    passes: Any  # for every text, since LLVM keeps 400 bytes of every list of passes that it ever had
     identity: bytes
 
 
@@ -194,6 +195,7 @@ def _start() -> _Compiler:
         # Every 64-bit ARM multiplies and adds in one rounding; there it is no feature with a name.
         fma=features.get("fma", False) or triple.startswith(("aarch64", "arm64")),
         lock=getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext()),
+        passes=_passes(llvm),
         identity="".join(f"{field}\n" for field in fields).encode(),
     )
 
@@ -223,8 +225,15 @@ def _compile(compiler: _Compiler, identity: bytes, digest: str, text: str) -> Li
     return library
 
 
+# LLVM keeps 1.5 kB of every builder of passes that it ever had, and a builder is the slower the more texts it had.
+_BUILT = 32  # texts that one gets
+_texts = itertools.count()
+_builder: Any = None
+
+
 def _optimised(compiler: _Compiler, text: str) -> Any:
     """Return the text as an LLVM module, verified and optimised."""
+    global _builder
     llvm = compiler.llvm
     try:
         # A context of its own is freed with the module; the global one only grows.
@@ -232,6 +241,14 @@ def _optimised(compiler: _Compiler, text: str) -> Any:
         module.verify()
     except RuntimeError as error:
         raise CompileError(_explain(str(error), text)) from None
+    with compiler.lock:
+        if not next(_texts) % _BUILT:
+            _builder = llvm.create_pass_builder(compiler.target, llvm.create_pipeline_tuning_options())
+        compiler.passes.run(module, _builder)
+    return module
+
+
+def _passes(llvm: Any) -> Any:
     # The text is written with care: with these alone the code is as fast as with LLVM's O1 or O2, in half the time.
     passes = llvm.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
@@ -239,8 +256,7 @@ def _optimised(compiler: _Compiler, text: str) -> Any:
     passes.add_simplify_cfg_pass()
     passes.add_new_gvn_pass()
     passes.add_dead_code_elimination_pass()
-    passes.run(module, llvm.create_pass_builder(compiler.target, llvm.create_pipeline_tuning_options()))
-    return module
+    return passes
 
 
 def _explain(message: str, text: str) -> str:

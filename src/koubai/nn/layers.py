@@ -27,6 +27,7 @@ from koubai.graph.environment import mirrored
 from koubai.graph.ops import apply
 from koubai.graph.reverse import pullback
 from koubai.nn.initializers import Initializer, draw, initializer, normal
+from koubai.nn.settings import Settled
 from koubai.parameters import real_array
 
 __all__ = [
@@ -108,7 +109,7 @@ def fitting(value: Any, shape: Shape, dtype: Any, name: str) -> Any:
     return array
 
 
-class Layer:
+class Layer(Settled):
     """Layer: a function of its parameters and of a batch x. This one returns x as it is.
 
         y = layer.forward(x);  dx = layer.backward(dy)
@@ -174,6 +175,19 @@ class Layer:
         twin._params, twin._state = dict.fromkeys(self._params), dict.fromkeys(self._state)
         twin.gradients, twin._random = {}, None
         return twin
+
+    def allows(self, made: Layer, name: str) -> bool:
+        """Tell whether its arrays, and what follows it, fit another setting, too."""
+        if self.input_shape is None:
+            return True
+        shapes = [
+            (layer.output_shape(self.input_shape), *({k: np.shape(v) for k, v in part.items()} for part in arrays))
+            for layer, arrays in (
+                (self, (self._params, self._state)),
+                (made, made.initial(self.input_shape, None)),
+            )
+        ]
+        return shapes[0] == shapes[1]
 
     # --- what a layer says of itself
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -414,7 +428,7 @@ class GELU(_Activation):
 
     def __init__(self, *, approximate: bool = False) -> None:
         super().__init__()
-        self.approximate = approximate
+        self.approximate = _flag(approximate, "approximate")
         if approximate:
             self.name = "GELU(approximate)"
 
@@ -460,7 +474,7 @@ class Dense(Layer):
             raise InputError(f"b goes with weights, Dense(W, b); got Dense({units!r}, {b!r})")
         self.units = _whole(units, 1, "units")
         self.init = initializer(init)
-        self.bias = bias
+        self.bias = _flag(bias, "bias")
         self.name = f"Dense({self.units})"
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -520,7 +534,7 @@ class Conv2D(Layer):
             padding = (self.kernel[0] // 2, self.kernel[1] // 2)
         self.padding = _pair(padding, 0, "padding")
         self.init = initializer(init)
-        self.bias = bias
+        self.bias = _flag(bias, "bias")
         self.name = f"Conv2D({self.filters}, {_shown(self.kernel)})"
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -786,6 +800,12 @@ class LayerNorm(Layer):
         centered = x - np.mean(x, axis=axes, keepdims=True)
         var = np.mean(np.square(centered), axis=axes, keepdims=True)
         return _outward(centered * (1.0 / np.sqrt(var + self.eps)) * gamma + beta), state
+
+
+def _flag(value: Any, argument: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{argument} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def _fraction(value: Any, argument: str) -> float:

@@ -18,6 +18,7 @@ from koubai.errors import InputError
 from koubai.graph import activations  # noqa: F401 its primitives enter the table
 from koubai.graph.environment import mirrored
 from koubai.graph.ops import apply
+from koubai.nn.settings import Settled
 from koubai.parameters import real_array
 
 __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss", "sample_weights"]
@@ -25,7 +26,7 @@ __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss", 
 Shape: TypeAlias = tuple[int, ...]
 
 
-class Loss:
+class Loss(Settled):
     """Loss: the mean distance of outputs from y. This one has distance 0.
 
         loss.forward(outputs, y);  douts = loss.backward()

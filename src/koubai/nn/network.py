@@ -11,7 +11,7 @@ import operator
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal, Never, TypeAlias
 
@@ -59,6 +59,7 @@ from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, _check_whole, batches, split
 from koubai.nn.layers import Layer, Weights, fitting
 from koubai.nn.losses import Loss
+from koubai.nn.settings import Settled
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
 __all__ = ["Epoch", "Evaluation", "Network", "fit"]
@@ -76,7 +77,7 @@ class Evaluation:
     samples: int
 
 
-class Network:
+class Network(Settled):
     """Network: layers one after another, and the loss that training makes small.
 
         network = kb.nn.Network([kb.nn.Dense(64), kb.nn.ReLU(), kb.nn.Dense(10)], kb.nn.CrossEntropy())
@@ -90,6 +91,8 @@ class Network:
     views into the one flat ``vector``; to set one, before `build` or after, sets the weights of the network and of its
     layer. state: what layers carry besides, such as running means.
     """
+
+    closed = False
 
     def __init__(
         self,
@@ -139,12 +142,17 @@ class Network:
         self._loss = loss
         self.seed = int(seed)
         self.l1, self.l2 = float(l1), float(l2)
-        self.names = tuple(f"{i} {layer.name}" for i, layer in enumerate(self.layers))
         self.input_shape: tuple[int, ...] | None = None
         self.output_shapes: list[tuple[int, ...]] = []
         self._params: dict[str, Any] = {}
         self._kind: _Kind | None = None  # where its programs are, if no other network may share them
         self._progress: Progress | None = None  # of the last training, if it ended with an epoch
+
+    def setting(self, name: str) -> Any:
+        return self._loss if name == "loss" else self.__dict__[name]
+
+    def allows(self, made: Any, name: str) -> bool:
+        return name in ("l1", "l2", "seed")
 
     # -- building -----------------------------------------------------------------------------------------------------
 
@@ -209,6 +217,10 @@ class Network:
                 self.layers[int(number)].params[own] = value
             except InputError as error:
                 raise InputError(f"layer {number}: {error}") from None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple([f"{i} {layer.name}" for i, layer in enumerate(self.layers)])
 
     @property
     def params(self) -> dict[str, Any]:
@@ -535,7 +547,9 @@ class Network:
         the start, the end, and the end of the epoch with the least mean loss.
         class_weight: "balanced", each class the same sum of weights, or a dict of label → weight; sample_weight: one
         number a sample. The mean is then Σ w l / Σ w over all the data, and a batch's loss Σ w l / (n · mean weight of
-        the data): the size of the batches does not move the optimum. Accuracies count every sample once.
+        the data): the size of the batches does not move the optimum. A constant rate ends in the noise of its last
+        batches around it, the wider the smaller they are; a schedule that decays comes to rest there. Accuracies count
+        every sample once.
         target, gtol: stop at an epoch's end where loss or gradient over all the data reach them. checkpoint: a file, as
         `koubai.minimize` takes it; resume: such a file, to go on from, bit for bit, with the data and arguments that it
         was written with, but for ``epochs``: with more of them a training that was over goes on as if it had been asked
@@ -550,6 +564,11 @@ class Network:
         """
         if unknown:
             raise UnknownNameError.of_argument(self.fit, unknown)
+        if not isinstance(resume, bool | str | os.PathLike | None):
+            raise InputError(
+                "resume must be the path of a checkpoint, or True, to go on from the last fit of this network; got "
+                f"{'a Run' if isinstance(resume, Run) else repr(resume)}"
+            )
         goes_on = isinstance(resume, bool) and resume
         if goes_on and self._progress is None:
             raise InputError(
@@ -996,8 +1015,8 @@ class _Kind:
         self.network, self.steps = network, dict[Any, Any]() if shares else None
         if shares:
             self.network = twin = object.__new__(Network)
-            twin.__dict__.update(network.__dict__)
-            twin.layers = tuple(layer.without_arrays() for layer in network.layers)
+            layers = tuple(layer.without_arrays() for layer in network.layers)
+            twin.__dict__.update(network.__dict__ | {"layers": layers})
             twin._loss, twin._params, twin.state, twin._kind = copy.copy(network._loss), {}, {}, None
             twin._progress = twin.carried = None
             del twin._vector
@@ -1071,7 +1090,7 @@ def _likeness(network: Network) -> Any:
             return None
         settings = []
         for name, value in vars(thing).items():
-            if name.startswith("_") or name in ("gradients", "init", "name"):
+            if name.startswith("_") or name in ("gradients", "init", "name", "p"):  # p: of the noise alone
                 continue
             if isinstance(value, np.ndarray):
                 value = value.shape, value.dtype, value.tobytes()
@@ -1092,6 +1111,7 @@ class _NetworkModel:
         self.layout, self.start, self.carried = network.layout, network.vector, network.carried
         self.layers = _layer_parts(network)
         self.name, self.judges = repr(network), validation is not None
+        self.likeness = _likeness(network)
         self.kind = kind = _Kind.of(network)
         self.loss, self.counts, self.shared = kind.loss, kind.counts, kind.steps
         self.noisy, self.shapes = kind.noisy, kind.shapes
@@ -1153,6 +1173,11 @@ class _NetworkModel:
             self.network.carried[...] = carried
 
     def given(self, params: FloatArray) -> FloatArray:
+        if self.likeness != _likeness(self.network):
+            raise InputError(
+                "on_epoch changed a setting of a layer, of the loss or of the network, but a training goes by those "
+                "that it began with: change them between two trainings, fit(…, resume=True)"
+            )
         return self.network.vector
 
     def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
@@ -1203,7 +1228,7 @@ def fit(
     record: Literal["auto", "all", "off"] = "auto",
     progress: bool = False,
     checkpoint: Any = None,
-    resume: str | os.PathLike[str] | None = None,
+    resume: Run | str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
     **unknown: Never,
 ) -> Run:
@@ -1217,13 +1242,24 @@ def fit(
     validation: a tuple of arrays as the batches have them. The other arguments are those of `Network.fit`; seed: of the
     order. A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where
     and why; run.gradient_source tells.
+    resume: the run of an earlier `fit`, to go on from in order, schedule and moments, or a checkpoint's file:
+
+        run = kb.fit(loss, params, data, epochs=1);  run = kb.fit(loss, run.x, data, epochs=1, resume=run)
+
+    Both together are, bit for bit, one training of two epochs; without resume each begins with the first order of the
+    data, the start of the schedule and no momentum. The optimizer may be left out; its lr may be another one, and so
+    may params and the data. Raises InputError where the run is none that ended with an epoch, or was loaded from a
+    file, which keeps no moments (a checkpoint's does).
     """
     if unknown:
         raise UnknownNameError.of_argument(fit, unknown)
     if not callable(loss):
         raise InputError(f"loss must be a function of (params, *batch), got {loss!r}")
-    chosen, why = named(optimizer, None, stochastic=True)
     layout, start = flatten(params, "params")
+    before = _before(resume, layout, seed)
+    if before is not None and isinstance(optimizer, str) and optimizer == AUTO:
+        optimizer = before.optimizer or AUTO
+    chosen, why = named(optimizer, None, stochastic=True)
     source: Any
     if hasattr(data, "epoch"):
         source = data
@@ -1248,9 +1284,43 @@ def fit(
         model, source, chosen, why, epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target,
         seed=seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
-    if resume is not None:
+    if before is not None:
+        training.go_on(before)
+    elif isinstance(resume, str | os.PathLike):
         training.take_up(resume)
-    return _driven(training, None, progress)
+    return replace(_driven(training, None, progress), progress=training.progress())
+
+
+def _before(resume: Any, layout: Layout, seed: int) -> Progress | None:
+    """Return how far the training had come whose run `fit` is to go on from, if it is a run that it was given.
+
+    Raises InputError where nothing can go on from ``resume`` with parameters of this form and this order of the data.
+    """
+    if isinstance(resume, str | os.PathLike) or resume is None or resume is False:
+        return None
+    if not isinstance(resume, Run):
+        raise InputError(
+            "resume must be the path of a checkpoint, or the run of an earlier kb.fit, as in kb.fit(loss, run.x, data, "
+            f"resume=run); got {resume!r}"
+        )
+    if not isinstance(resume.progress, Progress):
+        raise InputError(
+            "resume=run goes on from a run that kb.fit returned at the end of an epoch; this one stopped before, comes "
+            "from elsewhere, or from a file, which keeps no moments: give checkpoint=file, and then resume=file"
+        )
+    if resume.seed != seed:
+        raise InputError(f"the run was made with seed={resume.seed}, which its order follows from; now it is {seed}")
+    there = flatten(resume.x)[0]
+    if (there.names, there.shapes, there.dtype) != (layout.names, layout.shapes, layout.dtype):
+        raise InputError(
+            f"params must have the form of run.x, {_form(there)}, whose moments go on; got {_form(layout)}"
+        )
+    return resume.progress
+
+
+def _form(layout: Layout) -> str:
+    named = zip(layout.names or ("",), layout.shapes, strict=True)
+    return ", ".join(f"{name} {shape}".strip() for name, shape in named) + f" of {layout.dtype}"
 
 
 class _FunctionModel:
