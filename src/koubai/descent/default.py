@@ -66,7 +66,11 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
     try:
         if path is not None and (m := count(path)) < n:
             return LBFGS(), f"f is a sum of {m} squares, fewer than its {n} parameters"
-        m = len(objective.residuals(point)[0])
+        # what an earlier descent found for these numbers, which the path keeps, need not be computed again
+        if path is None or path.made.get("least squares") is not path.checked:
+            m = len(objective.residuals(point)[0])
+            if path is not None:
+                path.made["least squares"] = path.checked
     except TraceError as error:
         return LBFGS(), error.reason
     except (InputError, GradientError) as error:

@@ -70,7 +70,7 @@ class Objective:
     njev: int = 0
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
-    squares: Residuals | None = field(default=None, init=False)
+    _squares: Residuals | None = field(default=None, init=False)
     paid: Paid = field(default_factory=Paid, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
     told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
@@ -98,8 +98,10 @@ class Objective:
                 f"{name} does not change at all around x: it is flat there, or follows x in steps, "
                 "which says nothing of a minimum"
             )
-        if any(path.graph.nodes[i].op.name != "zeros" for i in path.graph.outputs[1:]):
-            return ""
+        nodes = path.graph.nodes
+        for i in path.graph.outputs[1:]:
+            if nodes[i].op.name != "zeros":
+                return ""
         return (
             f"{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum"
         )
@@ -259,17 +261,13 @@ class Objective:
                 "least squares need an f that returns its value alone: leave the gradient and grad=True out, or use "
                 "optimizer='lbfgs'"
             )
-        if self.squares is None:
-            program = self.program
-            if program is None:
-                program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
-            self.squares = Residuals(program, self.layout)
-        before = self.squares.program.nfev
+        squares = self.squares
+        before = squares.program.nfev
         try:
-            r, jacobian = self.squares.at(point.x, *self.batch)
+            r, jacobian = squares.at(point.x, *self.batch)
         except TraceError as error:
             raise InputError(f"least squares need the residuals, and {error.reason}; use optimizer='lbfgs'") from error
-        self.nfev += self.squares.program.nfev - before
+        self.nfev += squares.program.nfev - before
         if not self._is_gradient(r, jacobian, point):
             if np.isnan(r).any():
                 raise InputError("least squares need weights ≥ 0, and f has a negative one; use optimizer='lbfgs'")
@@ -280,6 +278,13 @@ class Objective:
                 )
         self._last = point, (r, jacobian)
         return r, jacobian
+
+    @property
+    def squares(self) -> Residuals:
+        if self._squares is None:
+            program = self.program or Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
+            self._squares = Residuals(program, self.layout)
+        return self._squares
 
     def know(self, point: Point, r: FloatArray, jacobian: FloatArray) -> None:
         """Take note of what `residuals` would give at ``point``, found by a loop that made sure of the same."""

@@ -24,7 +24,7 @@ from koubai.execute.floats import FloatsDescent
 from koubai.graph.call import Leaves
 from koubai.graph.formula import traced
 from koubai.graph.trace import CONSTANT, Graph, run_nodes
-from koubai.parameters import FloatArray, Layout
+from koubai.parameters import Layout
 
 __all__ = ["Engine", "descent_graphs", "limits"]
 
@@ -262,18 +262,19 @@ class _Loops:
         return loops
 
 
-def limits(stopping: Stopping) -> FloatArray:
-    """Return what the loop is to ask of each step, in `Leg.numbers`."""
-    start, numbers = stopping.start, np.zeros(descents.NUMBERS)
-    x = start.x.astype(np.float64)
-    largest = GROWTH * max(1.0, math.sqrt(np.dot(x, x)))
-    numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
-    numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
-    numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
-    numbers[descents.FTOL] = -1.0 if stopping.ftol is None else stopping.ftol
-    numbers[descents.XTOL] = -1.0 if stopping.xtol is None else stopping.xtol
-    numbers[descents.NEAR] = stopping.near_start
-    return numbers
+def limits(stopping: Stopping) -> tuple[float, ...]:
+    """Return what a loop is to ask of each step: TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT and NEAR."""
+    start = stopping.start
+    x = np.asarray(start.x, np.float64)
+    largest = GROWTH * max(1.0, math.sqrt(x.dot(x)))
+    return (
+        -math.inf if stopping.target is None else stopping.target,
+        -1.0 if stopping.ftol is None else stopping.ftol,
+        -1.0 if stopping.xtol is None else stopping.xtol,
+        min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST),
+        min(largest * largest * (1 - 1e-9), descents.BIGGEST),
+        stopping.near_start,
+    )
 
 
 class _Leg:
@@ -288,7 +289,8 @@ class _Leg:
         self.parts = loops.parts
         self.memory = loops.memory()
         self.there: Point | None = None  # the point whose x, g and state the memory holds
-        self.limits = limits(descent.stopping)
+        self.limits = np.zeros(descents.NUMBERS)
+        self.limits[descents.TARGET : descents.NEAR + 1] = limits(descent.stopping)
         if (bounds := descent.bounds) is not None:
             self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
 

@@ -43,6 +43,7 @@ from koubai.descent.files import (
 )
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, InputError, MissingPackageError
+from koubai.execute.descents import COLUMNS as COLUMNS_OF_A_LOOP
 from koubai.execute.descents import address
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, leaves, rebuilt
 
@@ -344,7 +345,8 @@ class Recorder:
         self.record = record
         self.stride = 1
         self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
-        self._width = _WIDTH + layout.size * layout.dtype.itemsize
+        row = layout.size * layout.dtype.itemsize
+        self._width, self._widths = _WIDTH + row, (8, 8, row, 1, 1)  # of a row, and of it in the columns of a loop
         fits = min(self.FEW, self.BYTES // self._width - 2)  # with the last row and one to spare
         self.limit = max(2 if self.at_once else max(2, fits), min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
@@ -353,9 +355,6 @@ class Recorder:
         self._first = rows if rows * self._width <= _Block.LARGEST else min(64, self.limit + 2)
         self._room = 0  # it grows by doubling; ``count`` rows of it are in use
         self._held: dict[str, Any] = {}
-        self._places: list[
-            tuple[int, int]
-        ] = []  # where each of `koubai.execute.descents.COLUMNS` begins, a row's width
 
     def _take_room(self, rows: int) -> None:
         """Take memory for this many rows, all of it in one block."""
@@ -369,10 +368,7 @@ class Recorder:
             "t": t.view(np.int64), "fun": fun, "grad_norm": grad_norm, "lr": lr, "x": x, "clipped": clipped,
             "projected": projected,
         }  # fmt: skip
-        self._room, start = rows, address(block)
-        numbers = [(start + k * end, 8) for k in (1, 2)]
-        flags = [(start + size - k * rows, 1) for k in (2, 1)]
-        self._places = [*numbers, (start + _NUMBERS * end, x.strides[0]), *flags]  # as descents.COLUMNS
+        self._room = rows
         for name, column in before.items():
             held[name][: self.count] = column
 
@@ -429,7 +425,9 @@ class Recorder:
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
         self._make_room(due + 1)
-        return end, mask, Rows(self._held, self.count, [start + self.count * width for start, width in self._places])
+        held, k = self._held, self.count
+        places = [address(held[name]) + k * width for name, width in zip(COLUMNS_OF_A_LOOP, self._widths, strict=True)]
+        return end, mask, Rows(held, k, places)
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
         """Take in the rows that a loop wrote after step ``begin``: all columns but lr.
@@ -473,16 +471,16 @@ class Recorder:
         is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # is its step not due?
         self._make_room(is_apart)
         held, count = self._held, self.count
-        t = held["t"][: count + is_apart]
+        end, t = count + is_apart, held["t"]
         t[:count] = np.arange(0, count * self.stride, self.stride)
         if is_apart:
-            t[-1] = self.last[0]  # type: ignore[index]
+            t[count] = self.last[0]  # type: ignore[index]
             self._put(count)
-        rows = {name: column[: len(t)] for name, column in held.items()}
-        if 2 * len(t) < self._room:
-            rows = {name: column.copy() for name, column in rows.items()}
+        if 2 * end < self._room:
+            rows = {name: column[:end].copy() for name, column in held.items()}
         else:  # given away as it is; other memory is taken for any row that follows
-            self._held, self._room = {name: column[:count] for name, column in held.items()}, count
+            rows = {name: column[:end] for name, column in held.items()}
+            self._room = count
         return History(x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
 
 

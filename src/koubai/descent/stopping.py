@@ -141,7 +141,7 @@ class Stopping:
                 f"the gradient, at most {point.grad_norm:.3g}, is within its own rounding error {point.error:.3g} "
                 f"since step {point.t - PATIENCE + 1}; f is not computed precisely enough to go on",
             )
-        if self.unchanged >= (2 if "evaluate" in self.optimizer.rule.uses else PATIENCE):
+        if self.unchanged and self.stands_still:
             told = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
             return Verdict(
                 Status.stalled,
@@ -318,21 +318,22 @@ class Stopping:
 
     def _follow(self, previous: Point, point: Point) -> None:
         """Keep what the messages need: how long x has stood still, the noise, the curvature near the start."""
-        step = norm(point.x - previous.x)
+        step = self._bend(previous, point)
         self.unchanged = self.unchanged + 1 if step == 0 else 0
         self.in_noise = self.in_noise + 1 if self.limit < point.grad_norm <= point.error else 0
         self.travelled += step
-        if step > 0:
-            self._bend(previous, point, step)
-        if not self.unchanged and point.fun <= self.near_start:
-            slope = norm(point.g - previous.g) / step
-            if self.steepest < slope < math.inf:
-                self.steepest = slope
+        if self.steepest < self.bend < math.inf and not self.unchanged and point.fun <= self.near_start:
+            self.steepest = self.bend
 
-    def _bend(self, previous: Point, point: Point, step: float) -> None:
-        change = point.g - previous.g
-        self.bend = norm(change) / step
-        self.curve = float(np.dot((point.x - previous.x) / step, change / step))
+    def _bend(self, previous: Point, point: Point) -> float:
+        """Learn the curvature of a step; return its length."""
+        along = point.x - previous.x
+        step = norm(along)
+        if step > 0:
+            change = point.g - previous.g
+            self.bend = norm(change) / step
+            self.curve = float((along / step).dot(change / step))
+        return step
 
     def pass_by(self, previous: Point, point: Point, travelled: float, steepest: float) -> None:
         """Go on to ``point``, where a loop came to that asked the rules for stopping of every step on its way.
@@ -341,7 +342,7 @@ class Stopping:
         """
         self.previous, self.last, self.unchanged, self.in_noise = previous, point, 0, 0
         self.travelled, self.steepest = travelled, steepest
-        self._bend(previous, point, norm(point.x - previous.x))
+        self._bend(previous, point)
 
     @property
     def near_start(self) -> float:
