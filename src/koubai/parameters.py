@@ -137,7 +137,7 @@ class Layout:
         if self.is_number:
             return vector[0]
         if self.names is None:
-            return vector.copy().reshape(self.shapes[0])
+            return vector.copy() if len(self.shapes[0]) == 1 else vector.copy().reshape(self.shapes[0])
         shown = self.view(vector)
         return self.assembled([part.copy() for part in self.parts(shown)])
 

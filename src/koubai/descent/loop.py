@@ -202,6 +202,7 @@ _OPTIONS: dict[str, Any] = {
 
 _ANY = LBFGS()
 _SEARCHED = {"evaluate", "residuals"}  # what rules use that evaluate f themselves
+_FEW = 512  # steps, as many as these make at a time; few descents need more
 
 
 @dataclass
@@ -277,13 +278,15 @@ class _Descent:
             "record": record,
             **{name: plain(value) for name, value in stopping.items()},
         }
+        told = Stopping(layout, first, **stopping, free=None if limits is None else limits.free)
+        steps = int(told.max_steps) if _SEARCHED.isdisjoint(first.rule.uses) else min(int(told.max_steps), _FEW)
         return cls(
             Objective(f, grad, layout, limits, args),
             layout,
             start,
             first,
-            Stopping(layout, first, **stopping, free=None if limits is None else limits.free),
-            Recorder(layout, record, steps=int(stopping["max_steps"])),
+            told,
+            Recorder(layout, record, steps=steps),
             limits,
             feed,
             plain(seed),

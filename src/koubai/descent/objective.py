@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -84,7 +85,10 @@ class Objective:
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
             self.program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
-            self.program.explain(self._explain)
+            this = weakref.ref(
+                self
+            )  # no circle: all of a descent goes when it ends, and does not wait for the collector
+            self.program.explain(lambda sentence: None if (told := this()) is None else told._explain(sentence))
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
 

@@ -314,6 +314,11 @@ class Rows:
     def __getitem__(self, name: str) -> Any:
         return self.columns[name][self.first :]
 
+    def clear_flags(self, rows: int) -> None:
+        """Write of so many rows that neither was the gradient clipped nor x projected."""
+        begin, end = self.first, self.first + rows
+        self.columns["clipped"][begin:end] = self.columns["projected"][begin:end] = False
+
 
 # Of a row besides x, which lies between the two: so all are aligned.
 _NUMBERS, _FLAGS = 4, 2  # columns of eight bytes a row, and of one
@@ -393,7 +398,8 @@ class Recorder:
         self._make_room(1)
         self._put(self.count)
         self.count += 1
-        self._thin()
+        if self.count > self.limit:
+            self._thin()
 
     def _put(self, k: int) -> None:
         """Write the latest step into row ``k``."""
@@ -441,7 +447,8 @@ class Recorder:
             after = rates if isinstance(rates, float) else rates[stride - begin % stride :: stride][:due]
             self._held["lr"][self.count : self.count + due] = after
             self.count += due
-            self._thin()
+            if self.count > self.limit:
+                self._thin()
 
     def _make_room(self, more: int) -> None:
         if self.count + more > self._room:

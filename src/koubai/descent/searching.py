@@ -115,12 +115,11 @@ class _Memory:
     def bind(self, rates: Any, rows: Any) -> None:
         """Take these rates and rows."""
         self.moving = rates, rows
-        places = [
-            address(self.rates if rates is None else rates),
-            *(self._nowhere if rows is None else rows.places[:3]),
-        ]
-        for k, place in zip(self._moving, places, strict=True):
-            self.block.places[k] = place
+        first, *others = self._moving
+        places = self.block.places
+        places[first] = self._rate if rates is None else address(rates)
+        for k, place in zip(others, self._nowhere if rows is None else rows.places, strict=False):
+            places[k] = place
 
     def views(self) -> list[Any]:
         """Return the arguments for Python, which reads and writes the same memory."""
@@ -325,7 +324,9 @@ class Searching:
             columns = None
         of_f = (table.address, table.place) if table is not None else (0, 0)
         of_columns = (columns.address, columns.place) if columns is not None else (0, 0)
-        self.memory.block.places[slice(*CALLED)] = of_f + of_columns
+        places = self.memory.block.places
+        for k, place in zip(range(*CALLED), of_f + of_columns, strict=True):
+            places[k] = place
         return table, columns
 
     def _count(self, steps: int) -> None:
@@ -354,7 +355,8 @@ class Searching:
             numbers[searches.SHARE], numbers[searches.MORE] = EPS, EPS**1.5 * abs(stopping.start.fun)
         numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
         numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = descent.stopping.travelled, descent.stopping.steepest
-        counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
+        for k, value in enumerate((point.t, point.t, end, rates is not None, mask, 0, -1)):
+            counts[k] = value
         if rates is None:
             memory.rates[0] = descent.lr
         memory.bind(rates, rows)
@@ -440,8 +442,7 @@ class Searching:
             descent.state = self._state()
         self._best(t)
         lr = descent.lr if rates is None else rates
-        written, (_, rows) = int(memory.counts[searches.ROWS]), memory.moving
-        rows["clipped"][:written] = rows["projected"][:written] = False
+        memory.moving[1].clear_flags(int(memory.counts[searches.ROWS]))
         descent.recorder.take(first, lr, (t, point.x, point.fun, point.grad_norm, descent.lr, False, False))
 
     def _state(self) -> tuple[Any, ...]:

@@ -197,7 +197,10 @@ class Leg:
             self.lr, place = self._one_rate, self._place_of_rate
         else:
             self.lr, place = lr, address(lr)
-        self._addresses[8:-1] = [place, *places]
+        addresses = self._addresses
+        addresses[8] = place
+        for k, place in enumerate(places, 9):
+            addresses[k] = place
 
     def let_go(self) -> None:
         """Keep no array of the descent's."""
