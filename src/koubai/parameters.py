@@ -298,7 +298,7 @@ def flatten(x: Parameters, argument: str = "x0") -> tuple[Layout, FloatArray]:
     Raises InputError if ``x`` is empty, complex, of object dtype, or not finite, naming the first bad element.
     """
     if type(x) is np.ndarray and x.ndim and x.dtype == np.float64:
-        vector = x.astype(np.float64).ravel()
+        vector = x.flatten()
         if vector.size and is_finite(vector):
             return _one_array(x.shape), vector
     form: Form = None

@@ -17,7 +17,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
-from koubai.derivatives.residuals import count
+from koubai.derivatives.residuals import are_known, count, know
 from koubai.descent.objective import Objective
 from koubai.descent.optimizers import LBFGS, SGD, Adam, LevenbergMarquardt, Optimizer, Rate, resolve
 from koubai.descent.stopping import Point
@@ -67,11 +67,10 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
     try:
         if path is not None and (m := count(path)) < n:
             return LBFGS(), f"f is a sum of {m} squares, fewer than its {n} parameters"
-        # what an earlier descent found for these numbers, which the path keeps, need not be computed again
-        if path is None or path.made.get("least squares") is not path.checked:
+        if path is None or not are_known(path):  # else an earlier descent has found r and J for the same numbers
             m = len(objective.residuals(point)[0])
             if path is not None:
-                path.made["least squares"] = path.checked
+                know(path)
     except TraceError as error:
         return LBFGS(), error.reason
     except (InputError, GradientError) as error:

@@ -31,7 +31,7 @@ from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
 from koubai.descent.record import Epochs, Recorder, Run, Status, Step
 from koubai.descent.schedules import Memory
-from koubai.descent.stopping import Point, Stopping, Verdict, shown
+from koubai.descent.stopping import Point, Stopping, Verdict, are_equal, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite, plain
 
@@ -465,7 +465,7 @@ class _Descent:
         if self.feed is not None:
             after = self._sampled(self.feed, point.t + 1, x)
         else:
-            known = (trial for trial in trials if trial.x is x or np.array_equal(trial.x, x))
+            known = (trial for trial in trials if trial.x is x or are_equal(trial.x, x))
             after = next(known, None) or self.evaluate(point.t + 1, x)
         return (replace(after, projected=True) if projected else after), state
 
@@ -556,7 +556,7 @@ class _Descent:
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
         """Return the last and the best point, as `run` gives them."""
         point, best = self._verified(self.point), self.best
-        is_last = best is self.point or (np.array_equal(best.x, point.x) and (self.feed is None or best.t == point.t))
+        is_last = best is self.point or (are_equal(best.x, point.x) and (self.feed is None or best.t == point.t))
         best = point if is_last else self._verified(best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)

@@ -26,7 +26,7 @@ from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.paths import RAISED
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, Paid, weight
-from koubai.descent.stopping import Point, shown
+from koubai.descent.stopping import Point, largest, shown
 from koubai.errors import (
     FallbackWarning,
     FunctionError,
@@ -230,7 +230,7 @@ class Objective:
             return None
         if t == 0:
             fun = self.value(x)
-            if not np.isfinite(fun):  # tracing can't be checked where f has no value
+            if not math.isfinite(fun):  # tracing can't be checked where f has no value
                 return fun, np.full_like(x, np.nan)
             self.program.first = float(fun)
         before = self.program.nfev
@@ -415,7 +415,7 @@ def largest_of(values: Iterable[Any]) -> float:
 
 def norm(x: FloatArray, g: FloatArray, bounds: Bounds | None) -> float:
     """Return the largest |component| of the gradient; those that push x out of its bounds do not count."""
-    return float(np.maximum.reduce(np.abs(g if bounds is None else bounds.free(x, g))))
+    return largest(g if bounds is None else bounds.free(x, g))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,6 @@ from koubai.descent.files import (
 )
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, InputError, MissingPackageError
-from koubai.execute.descents import COLUMNS as COLUMNS_OF_A_LOOP
 from koubai.execute.descents import address
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, leaves, rebuilt
 
@@ -87,10 +86,13 @@ class Status(enum.Enum):
     @property
     def success(self) -> bool:
         """True for ``converged`` and ``target_reached``, and ``finished``, which only a training can be."""
-        return self in (Status.converged, Status.target_reached, Status.finished)
+        return self in _SUCCESSES
 
     def __str__(self) -> str:
         return self.name
+
+
+_SUCCESSES = (Status.converged, Status.target_reached, Status.finished)
 
 
 @dataclass(frozen=True)
@@ -303,7 +305,7 @@ class _Block:
             self.spare.append(self.memory)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Rows:
     """The rows of a record from the ``first`` one on, a column each. places: where those that a loop writes begin."""
 
@@ -323,6 +325,7 @@ class Rows:
 # Of a row besides x, which lies between the two: so all are aligned.
 _NUMBERS, _FLAGS = 4, 2  # columns of eight bytes a row, and of one
 _WIDTH = 8 * _NUMBERS + _FLAGS
+_WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
 
 
 class Recorder:
@@ -351,7 +354,7 @@ class Recorder:
         self.stride = 1
         self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
         row = layout.size * layout.dtype.itemsize
-        self._width, self._widths = _WIDTH + row, (8, 8, row, 1, 1)  # of a row, and of it in the columns of a loop
+        self._width, self._widths = _WIDTH + row, (8, 8, row, 1, 1)  # of a row, and of one in descents.COLUMNS
         fits = min(self.FEW, self.BYTES // self._width - 2)  # with the last row and one to spare
         self.limit = max(2 if self.at_once else max(2, fits), min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
@@ -360,20 +363,23 @@ class Recorder:
         self._first = rows if rows * self._width <= _Block.LARGEST else min(64, self.limit + 2)
         self._room = 0  # it grows by doubling; ``count`` rows of it are in use
         self._held: dict[str, Any] = {}
+        self._block: Any = None  # in which they lie
+        self._starts: tuple[int, ...] = ()  # the bytes at which the columns of a loop begin there
 
     def _take_room(self, rows: int) -> None:
         """Take memory for this many rows, all of it in one block."""
         before, size, layout = self.arrays(), rows * self._width, self.layout
         block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
         end = 8 * rows
-        t, fun, grad_norm, lr = block[: _NUMBERS * end].view(np.float64).reshape(_NUMBERS, rows)
-        x = block[_NUMBERS * end : size - _FLAGS * rows].view(layout.dtype).reshape(rows, layout.size)
-        clipped, projected = block[size - _FLAGS * rows : size].view(np.bool_).reshape(_FLAGS, rows)
+        flags, part = size - _FLAGS * rows, np.ndarray
         self._held = held = {
-            "t": t.view(np.int64), "fun": fun, "grad_norm": grad_norm, "lr": lr, "x": x, "clipped": clipped,
-            "projected": projected,
+            "t": part(rows, _WHOLE, block), "fun": part(rows, _NUMBER, block, end),
+            "grad_norm": part(rows, _NUMBER, block, 2 * end), "lr": part(rows, _NUMBER, block, 3 * end),
+            "x": part((rows, layout.size), layout.dtype, block, _NUMBERS * end),
+            "clipped": part(rows, _FLAG, block, flags), "projected": part(rows, _FLAG, block, flags + rows),
         }  # fmt: skip
-        self._room = rows
+        self._room, self._block = rows, block
+        self._starts = end, 2 * end, _NUMBERS * end, flags, flags + rows  # as descents.COLUMNS
         for name, column in before.items():
             held[name][: self.count] = column
 
@@ -431,9 +437,9 @@ class Recorder:
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
         self._make_room(due + 1)
-        held, k = self._held, self.count
-        places = [address(held[name]) + k * width for name, width in zip(COLUMNS_OF_A_LOOP, self._widths, strict=True)]
-        return end, mask, Rows(held, k, places)
+        begin, k = address(self._block), self.count
+        places = [begin + start + k * width for start, width in zip(self._starts, self._widths, strict=True)]
+        return end, mask, Rows(self._held, k, places)
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
         """Take in the rows that a loop wrote after step ``begin``: all columns but lr.

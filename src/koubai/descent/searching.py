@@ -15,7 +15,7 @@ from koubai.descent import searches
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.program import limits
 from koubai.descent.schedules import Schedule
-from koubai.descent.stopping import EPS, Point
+from koubai.descent.stopping import EPS, Point, are_equal, largest
 from koubai.errors import CompileError, CompileWarning, TraceError, quiet, warn
 from koubai.execute import library, scalar_code
 from koubai.execute.descents import address
@@ -468,12 +468,12 @@ class Searching:
         x = memory.xs[place].copy()
         after = None
         for point in self.asked:
-            if after is None and point.t == t and np.array_equal(point.x, x):
+            if after is None and point.t == t and are_equal(point.x, x):
                 after = point
         if after is None:
             g = memory.gs[place].copy()
-            after = Point(t, x, float(memory.trials[place, 1]), g, float(np.maximum.reduce(np.abs(g))))
-        if self.name == SQUARES and (x == memory.xs[0]).all():  # where the step began
+            after = Point(t, x, float(memory.trials[place, 1]), g, largest(g))
+        if self.name == SQUARES and are_equal(x, memory.xs[0]):  # where the step began
             descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
         descent.reach(after, self._state())
         if descent.point is after:
