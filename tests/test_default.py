@@ -152,3 +152,23 @@ def test_searches_follow_what_f_reads(optimizer):
     assert run.success, run.message
     assert penalty["weight"] == 100.0
     np.testing.assert_allclose(run.x, [1 - 300 / 201, 2 - 300 / 201], atol=1e-8)
+
+
+def test_what_was_chosen_for_some_numbers_is_asked_anew_for_others():
+    weights = np.ones(6)
+
+    def f(p):
+        return np.sum(weights * (p[0] + p[1] * T - Y) ** 2)
+
+    def chosen():
+        run = kb.minimize(f, ONES, max_steps=3)
+        return type(run.optimizer).__name__, run.nfev, run.fun
+
+    first = chosen()
+    assert first[0] == "LevenbergMarquardt"
+    assert chosen() == chosen() == first
+    weights[2] = -0.5  # no residual has such a square
+    assert chosen()[0] == chosen()[0] == "LBFGS"
+    weights[2] = 1.0
+    assert chosen() == chosen() == first
+    assert type(kb.minimize(f, 2 * ONES).optimizer).__name__ == "LevenbergMarquardt"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import koubai as kb
+from koubai.descent.stopping import largest
 from koubai.errors import FunctionError, GradientWarning
 
 Status = kb.Status
@@ -153,3 +154,15 @@ def test_a_rate_that_is_tried_for_advice_may_lead_out_of_f():
     run = kb.minimize(lambda x: 5 * x - math.log(x), 0.9, kb.SGD(lr=1e-9), max_steps=3, gtol=0)
     assert run.status is Status.max_steps
     assert "too slow" in run.message
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 17])
+def test_the_largest_component_is_numpys(size):
+    rng = np.random.default_rng(size)
+    for special in (0.0, -0.0, 1e-320, 1e200, -np.inf, np.nan):
+        for dtype in (np.float64, np.float32):
+            x = rng.normal(size=size)
+            x[-1] = special if abs(special) < 1e30 or dtype is np.float64 or not np.isfinite(special) else 1e30
+            x = x.astype(dtype)
+            expected = float(np.maximum.reduce(np.abs(x)))
+            assert np.array_equal(largest(x), expected, equal_nan=True)

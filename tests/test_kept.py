@@ -454,3 +454,19 @@ def test_a_namespace_that_is_dropped_takes_its_functions_along(traced):
     del space
     gc.collect()
     assert known() is None
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "lbfgs", "sgd"])
+def test_a_descent_is_let_go_when_it_ends(optimizer):
+    def f(x):
+        return np.sum((x - 1) ** 2)
+
+    for _ in range(2):
+        kb.minimize(f, np.zeros(2), optimizer)
+    gc.collect()
+    gc.disable()
+    try:
+        kb.minimize(f, np.zeros(2), optimizer)
+        assert not gc.collect()  # nothing waits for the collector
+    finally:
+        gc.enable()

@@ -137,7 +137,7 @@ class Layout:
         if self.is_number:
             return vector[0]
         if self.names is None:
-            return vector.copy().reshape(self.shapes[0])
+            return vector.copy() if len(self.shapes[0]) == 1 else vector.copy().reshape(self.shapes[0])
         shown = self.view(vector)
         return self.assembled([part.copy() for part in self.parts(shown)])
 
@@ -298,7 +298,7 @@ def flatten(x: Parameters, argument: str = "x0") -> tuple[Layout, FloatArray]:
     Raises InputError if ``x`` is empty, complex, of object dtype, or not finite, naming the first bad element.
     """
     if type(x) is np.ndarray and x.ndim and x.dtype == np.float64:
-        vector = x.astype(np.float64).ravel()
+        vector = x.flatten()
         if vector.size and is_finite(vector):
             return _one_array(x.shape), vector
     form: Form = None

@@ -348,7 +348,8 @@ class Paths:
 
     def _all_numbers(self, path: Path, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return all that the check of a path depends on, at these values of its leaves."""
-        return (*path.circumstances(values), *(end.tobytes() for end in self.box or ()))
+        numbers = path.circumstances(values)
+        return numbers if self.box is None else (*numbers, *(end.tobytes() for end in self.box))
 
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
         """Compare the derivative of the path with f itself, and see whether that told something; return f there."""

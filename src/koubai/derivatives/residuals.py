@@ -18,7 +18,7 @@ from koubai.graph.squares import residuals, tangent
 from koubai.graph.trace import Graph
 from koubai.parameters import FloatArray, Layout
 
-__all__ = ["Residuals", "count"]
+__all__ = ["Residuals", "are_known", "count", "know"]
 
 
 class Residuals:
@@ -59,7 +59,8 @@ class Residuals:
         return None if squares is None else squares.table()
 
     def give_back(self, path: Path, table: Columns) -> None:
-        path.made["squares"].tables.spare.append(table)
+        if (squares := path.made.get("squares")) is not None:  # others may have taken its place
+            squares.tables.spare.append(table)
 
     def _tabled(self, x: FloatArray) -> tuple[FloatArray, FloatArray] | None:
         """Return r and J without Python in between, to the same bits, if there is a table for it."""
@@ -98,11 +99,22 @@ def count(path: Path) -> int:
     return graph.nodes[graph.outputs[0]].shape[0]
 
 
+def know(path: Path) -> None:
+    """Note that r and J are there, and 2 J'r is the gradient, for the numbers that the path was checked for."""
+    _Squares.of(path, path.recorded.leaves.active).known = path.checked
+
+
+def are_known(path: Path) -> bool:
+    """Tell whether `know` was told of these numbers: a check of others is another one."""
+    return _Squares.of(path, path.recorded.leaves.active).known is path.checked
+
+
 class _Squares:
     """What was derived of a path, and serves its later uses too: the residuals and J, or why there are none."""
 
     refused: tuple[str, str] | None = None
     graph: Graph  # of the residuals
+    known: Any = None  # the check of the path, where that was found at its numbers
 
     def __init__(self, graph: Graph, active: Sequence[int]) -> None:
         self.tables, self.active = Tables(), active

@@ -29,7 +29,7 @@ def advised(
     optimizer = stopping.optimizer
     if verdict.status not in (Status.diverged, Status.nonfinite, Status.max_steps) or callable(optimizer.lr):
         return verdict
-    if {"evaluate", "residuals"} & set(optimizer.rule.uses) or stopping.unbounded or not stopping.follows:
+    if not {"evaluate", "residuals"}.isdisjoint(optimizer.rule.uses) or stopping.unbounded or not stopping.follows:
         return verdict
     if end.t == 0 and verdict.status is Status.max_steps:
         return verdict

@@ -17,7 +17,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
-from koubai.derivatives.residuals import count
+from koubai.derivatives.residuals import are_known, count, know
 from koubai.descent.objective import Objective
 from koubai.descent.optimizers import LBFGS, SGD, Adam, LevenbergMarquardt, Optimizer, Rate, resolve
 from koubai.descent.stopping import Point
@@ -35,7 +35,8 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
 
     Raises InputError for what is no optimizer, and where lr is given twice.
     """
-    if isinstance(optimizer, tuple | list | Real):  # SciPy's third argument is args, and others' the rate
+    is_name = isinstance(optimizer, str)
+    if not is_name and isinstance(optimizer, tuple | list | Real):  # SciPy's third argument is args, others' the rate
         fix = f"lr={optimizer!r}" if isinstance(optimizer, Real) else "args=(…), what f takes after x"
         raise InputError(
             f"optimizer must be an optimizer object or a name such as 'sgd', got {optimizer!r}; write {fix}"
@@ -45,10 +46,10 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
             raise InputError(
                 f"the rate is the optimizer's: write {type(optimizer).__name__}(lr={lr!r}), and leave lr out"
             )
-        if isinstance(optimizer, str) and optimizer.lower() == AUTO:
+        if is_name and optimizer.lower() == AUTO:
             return SGD(lr), "lr alone means plain gradient descent"
         return resolve(optimizer, lr=lr), "given"
-    if not isinstance(optimizer, str) or optimizer.lower() != AUTO:
+    if not is_name or optimizer.lower() != AUTO:
         return resolve(optimizer), "given"
     return (Adam(), "there are mini-batches") if stochastic else (None, "")
 
@@ -66,7 +67,10 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
     try:
         if path is not None and (m := count(path)) < n:
             return LBFGS(), f"f is a sum of {m} squares, fewer than its {n} parameters"
-        m = len(objective.residuals(point)[0])
+        if path is None or not are_known(path):  # else an earlier descent has found r and J for the same numbers
+            m = len(objective.residuals(point)[0])
+            if path is not None:
+                know(path)
     except TraceError as error:
         return LBFGS(), error.reason
     except (InputError, GradientError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -30,7 +31,7 @@ from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
 from koubai.descent.record import Epochs, Recorder, Run, Status, Step
 from koubai.descent.schedules import Memory
-from koubai.descent.stopping import Point, Stopping, Verdict, shown
+from koubai.descent.stopping import Point, Stopping, Verdict, are_equal, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_finite, plain
 
@@ -140,10 +141,15 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
     """Run a descent to its end."""
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step must be a function of a Step or None, got {on_step!r}")
-    interrupted = False
     ours = on_step is None and not callable(descent.optimizer.lr)  # no function of the user's but f and grad
+    with quiet() if ours else nullcontext():
+        return _finished(descent, on_step, progress)
+
+
+def _finished(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> Run:
+    interrupted = False
     try:
-        with descent.reporting(progress) as report, quiet() if ours else nullcontext():
+        with descent.reporting(progress) as report:
             for point, lr in descent.points(in_legs=on_step is None):
                 report(point)
                 if on_step is not None and on_step(descent.step(point, lr)) is True:
@@ -192,6 +198,11 @@ _OPTIONS: dict[str, Any] = {
     for name, parameter in inspect.signature(minimize).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name not in ("on_step", "progress")
 }
+
+
+_ANY = LBFGS()
+_SEARCHED = {"evaluate", "residuals"}  # what rules use that evaluate f themselves
+_FEW = 512  # steps, as many as these make at a time; few descents need more
 
 
 @dataclass
@@ -252,7 +263,7 @@ class _Descent:
         args = args if isinstance(args, tuple) else (args,)
         layout, start = flatten(x0)
         chosen, why = named(optimizer, lr, stochastic=batches is not None)
-        first = chosen or LBFGS()  # the one until f is known
+        first = chosen or _ANY  # the one until f is known
         limits = Bounds.read(bounds, layout, start)
         feed = Feed.read(batches, args)
         if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
@@ -267,13 +278,15 @@ class _Descent:
             "record": record,
             **{name: plain(value) for name, value in stopping.items()},
         }
+        told = Stopping(layout, first, **stopping, free=None if limits is None else limits.free)
+        steps = int(told.max_steps) if _SEARCHED.isdisjoint(first.rule.uses) else min(int(told.max_steps), _FEW)
         return cls(
             Objective(f, grad, layout, limits, args),
             layout,
             start,
             first,
-            Stopping(layout, first, **stopping, free=None if limits is None else limits.free),
-            Recorder(layout, record, steps=int(stopping["max_steps"])),
+            told,
+            Recorder(layout, record, steps=steps),
             limits,
             feed,
             plain(seed),
@@ -321,9 +334,7 @@ class _Descent:
     def _searching(self) -> Searching | None:
         if not self._searches:
             return None
-        from koubai.descent.searching import Searching
-
-        found = Searching.of(self)
+        found = _loops().of(self)
         if found is not None:
             self.reason = f"{type(self.optimizer).__name__} evaluates f itself, in a loop of its own"
         return found
@@ -350,26 +361,15 @@ class _Descent:
         return np.array(rates), end
 
     def _engine(self) -> Engine | None:
-        from koubai.descent.program import Engine  # machine code is loaded by the first descent that may need it
-
-        engine, self.reason = Engine.of(self)
+        engine, self.reason = _engines().of(self)
         return engine
 
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
         with quiet():  # norms near the largest number
             verdict = self.stopping.check(point, self.optimizer.promise(self.state))
-            if verdict is not None and verdict.status is Status.stalled and self.stopping.stands_still:
-                verdict = standing_still(self.objective, self.stopping, self.bounds, point)
-            if verdict is not None and verdict.status.success:
-                flat = self.objective.independent or self.objective.disagreement
-                if verdict.status is Status.converged:
-                    flat = flat or self.objective.flat_by_construction(point)
-                verdict = Verdict(Status.stalled, flat) if flat else verdict
-            if verdict is not None and verdict.status is Status.converged and point.t > 0 and self.feed is None:
-                verdict = self._above_the_best(point) or verdict
-            if verdict is not None and verdict.status is Status.converged:
-                verdict = self.stopping.doubted(verdict, point, self.objective.measured_error(point))
+            if verdict is not None:
+                verdict = self._examined(verdict, point)
             clipped = self._clips(point)
         self.memory = self._observed(point)
         self.lr = self._rate(point.t)
@@ -381,6 +381,22 @@ class _Descent:
             verdict = self._advised(verdict, point)
             advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
             self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+
+    def _examined(self, verdict: Verdict, point: Point) -> Verdict:
+        """Return what the rules for stopping found at ``point``, after a closer look at what they can't see."""
+        objective, stopping = self.objective, self.stopping
+        if verdict.status is Status.stalled and stopping.stands_still:
+            verdict = standing_still(objective, stopping, self.bounds, point)
+        if verdict.status.success:
+            flat = objective.independent or objective.disagreement
+            if verdict.status is Status.converged:
+                flat = flat or objective.flat_by_construction(point)
+            verdict = Verdict(Status.stalled, flat) if flat else verdict
+        if verdict.status is Status.converged and point.t > 0 and self.feed is None:
+            verdict = self._above_the_best(point) or verdict
+        if verdict.status is Status.converged:
+            verdict = stopping.doubted(verdict, point, objective.measured_error(point))
+        return verdict
 
     def _above_the_best(self, point: Point) -> Verdict | None:
         verdict = self.stopping.above_the_best(point, self.best)
@@ -448,17 +464,14 @@ class _Descent:
             projected, x = not np.array_equal(inside, x), inside
         if self.feed is not None:
             after = self._sampled(self.feed, point.t + 1, x)
-        elif (
-            found := next((trial for trial in trials if trial.x is x or np.array_equal(trial.x, x)), None)
-        ) is not None:
-            after = found
         else:
-            after = self.evaluate(point.t + 1, x)
+            known = (trial for trial in trials if trial.x is x or are_equal(trial.x, x))
+            after = next(known, None) or self.evaluate(point.t + 1, x)
         return (replace(after, projected=True) if projected else after), state
 
     @property
     def _searches(self) -> bool:
-        return bool({"evaluate", "residuals"} & set(self.optimizer.rule.uses))
+        return not _SEARCHED.isdisjoint(self.optimizer.rule.uses)
 
     def _sampled(self, feed: Feed, t: int, x: FloatArray) -> Point:
         """Return the point ``x`` by the next mini-batch, or by all the data where the descent has reached its aim."""
@@ -543,7 +556,7 @@ class _Descent:
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
         """Return the last and the best point, as `run` gives them."""
         point, best = self._verified(self.point), self.best
-        is_last = np.array_equal(best.x, point.x) and (self.feed is None or best.t == point.t)
+        is_last = best is self.point or (are_equal(best.x, point.x) and (self.feed is None or best.t == point.t))
         best = point if is_last else self._verified(best)
         if not in_haste:
             point, best = self._whole(point), self._whole(best)
@@ -752,6 +765,21 @@ class _Descent:
                 f"f is not the function of the checkpoint, or batches its data: at its last x, now {what}; "
                 "start anew with minimize"
             )
+
+
+@functools.cache
+def _engines() -> type[Engine]:
+    """Return what makes steps in machine code, which is loaded by the first descent that may need it."""
+    from koubai.descent.program import Engine
+
+    return Engine
+
+
+@functools.cache
+def _loops() -> type[Searching]:
+    from koubai.descent.searching import Searching
+
+    return Searching
 
 
 @contextmanager

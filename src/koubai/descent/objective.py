@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.paths import RAISED
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, Paid, weight
-from koubai.descent.stopping import Point, shown
+from koubai.descent.stopping import Point, largest, shown
 from koubai.errors import (
     FallbackWarning,
     FunctionError,
@@ -70,7 +71,7 @@ class Objective:
     njev: int = 0
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
-    squares: Residuals | None = field(default=None, init=False)
+    _squares: Residuals | None = field(default=None, init=False)
     paid: Paid = field(default_factory=Paid, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
     told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
@@ -84,7 +85,10 @@ class Objective:
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
             self.program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
-            self.program.explain(self._explain)
+            this = weakref.ref(
+                self
+            )  # no circle: all of a descent goes when it ends, and does not wait for the collector
+            self.program.explain(lambda sentence: None if (told := this()) is None else told._explain(sentence))
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
 
@@ -98,8 +102,10 @@ class Objective:
                 f"{name} does not change at all around x: it is flat there, or follows x in steps, "
                 "which says nothing of a minimum"
             )
-        if any(path.graph.nodes[i].op.name != "zeros" for i in path.graph.outputs[1:]):
-            return ""
+        nodes = path.graph.nodes
+        for i in path.graph.outputs[1:]:
+            if nodes[i].op.name != "zeros":
+                return ""
         return (
             f"{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum"
         )
@@ -224,7 +230,7 @@ class Objective:
             return None
         if t == 0:
             fun = self.value(x)
-            if not np.isfinite(fun):  # tracing can't be checked where f has no value
+            if not math.isfinite(fun):  # tracing can't be checked where f has no value
                 return fun, np.full_like(x, np.nan)
             self.program.first = float(fun)
         before = self.program.nfev
@@ -259,17 +265,13 @@ class Objective:
                 "least squares need an f that returns its value alone: leave the gradient and grad=True out, or use "
                 "optimizer='lbfgs'"
             )
-        if self.squares is None:
-            program = self.program
-            if program is None:
-                program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
-            self.squares = Residuals(program, self.layout)
-        before = self.squares.program.nfev
+        squares = self.squares
+        before = squares.program.nfev
         try:
-            r, jacobian = self.squares.at(point.x, *self.batch)
+            r, jacobian = squares.at(point.x, *self.batch)
         except TraceError as error:
             raise InputError(f"least squares need the residuals, and {error.reason}; use optimizer='lbfgs'") from error
-        self.nfev += self.squares.program.nfev - before
+        self.nfev += squares.program.nfev - before
         if not self._is_gradient(r, jacobian, point):
             if np.isnan(r).any():
                 raise InputError("least squares need weights ≥ 0, and f has a negative one; use optimizer='lbfgs'")
@@ -280,6 +282,13 @@ class Objective:
                 )
         self._last = point, (r, jacobian)
         return r, jacobian
+
+    @property
+    def squares(self) -> Residuals:
+        if self._squares is None:
+            program = self.program or Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
+            self._squares = Residuals(program, self.layout)
+        return self._squares
 
     def know(self, point: Point, r: FloatArray, jacobian: FloatArray) -> None:
         """Take note of what `residuals` would give at ``point``, found by a loop that made sure of the same."""
@@ -406,7 +415,7 @@ def largest_of(values: Iterable[Any]) -> float:
 
 def norm(x: FloatArray, g: FloatArray, bounds: Bounds | None) -> float:
     """Return the largest |component| of the gradient; those that push x out of its bounds do not count."""
-    return float(np.maximum.reduce(np.abs(g if bounds is None else bounds.free(x, g))))
+    return largest(g if bounds is None else bounds.free(x, g))
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,17 @@ class Optimizer:
     name: ClassVar[str]
     rule: ClassVar[Rule]
 
+    # of the object's own updates
+    _layout: Layout | None
+    _state: State
+    _each: list[tuple[int, State]] | None  # by the array: its updates and state, where they differ
+    _alone: tuple[weakref.ref[Any], ...]  # arrays that were seen to share no memory
+    _seen: tuple[weakref.ref[Any], ...]  # the arrays of the last update, whose state this is
+    _fused: Fused | None  # the update in machine code
+    _fusions: int  # how often it was made: arrays that do not suit it end it
+    _memory: Memory | None
+    _t: int
+
     def __new__(cls, *args: Any, **options: Any) -> Self:
         if args and "lr" in options:  # as PyTorch's, which hold the parameters
             fix = f"{cls.__name__}(lr={options['lr']!r})"
@@ -619,15 +630,9 @@ class Optimizer:
     # -- the object's own state: update in place ----------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._layout: Layout | None = None
-        self._state: State = ()
-        self._each: list[tuple[int, State]] | None = None  # by the array: its updates and state, where they differ
-        self._alone: tuple[weakref.ref[Any], ...] = ()  # arrays that were seen to share no memory
-        self._seen: tuple[weakref.ref[Any], ...] = ()  # the arrays of the last update, whose state this is
-        self._fused: Fused | None = None  # the update in machine code
-        self._fusions = 0  # how often it was made: arrays that do not suit it end it
-        self._memory: Memory | None = None
-        self._t = 0
+        self.__dict__.update(
+            _layout=None, _state=(), _each=None, _alone=(), _seen=(), _fused=None, _fusions=0, _memory=None, _t=0
+        )
 
     def update(self, params: Any, grads: Any, fun: float | None = None, *, check_finite: bool = True) -> None:
         """Update ``params`` in place: a float array, or a dict, list or tuple of float arrays, also nested.

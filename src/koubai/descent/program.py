@@ -16,19 +16,48 @@ from koubai.descent.record import Rows
 from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import GROWTH, Point, Stopping
 from koubai.errors import CompileError, CompileWarning, TraceError, warn
-from koubai.execute import descents, native
+from koubai.execute import native
 from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choose_native
-from koubai.execute.descents import REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
+from koubai.execute.descents import (
+    BEST,
+    BEST_NORM,
+    BEST_T,
+    BIGGEST,
+    CLIPPED,
+    FORCED,
+    FUN,
+    GTOL,
+    LR_STRIDE,
+    MASK,
+    NEAR,
+    NO_LIMITS,
+    NORM,
+    NUMBERS,
+    PROJECTED,
+    REACHED,
+    REFUSED,
+    REMARKABLE,
+    ROWS,
+    STEEPEST2,
+    T_END,
+    TARGET,
+    TRAVELLED,
+    X2_LIMIT,
+    DescentGraphs,
+    Leg,
+    T,
+)  # fmt: skip
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import FloatsDescent
 from koubai.graph.call import Leaves
 from koubai.graph.formula import traced
 from koubai.graph.trace import CONSTANT, Graph, run_nodes
-from koubai.parameters import FloatArray, Layout
+from koubai.parameters import Layout
 
 __all__ = ["Engine", "descent_graphs", "limits"]
 
 
+_NO_LIMITS = np.array(NO_LIMITS)
 COMPARED = 2**16  # bytes of what f takes after x, up to which two descents are compared by it
 
 
@@ -216,7 +245,7 @@ class _Loops:
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
         self.graphs, self.tolerances = graphs, tolerances
-        self.operations = graphs.operations
+        self.operations, self.flags = graphs.operations, graphs.flags
         self.numbers: FloatsDescent | None = None
         self.machine: native.Descent | None = None
         self.checked = False  # were the numbers found right?
@@ -262,18 +291,19 @@ class _Loops:
         return loops
 
 
-def limits(stopping: Stopping) -> FloatArray:
-    """Return what the loop is to ask of each step, in `Leg.numbers`."""
-    start, numbers = stopping.start, np.zeros(descents.NUMBERS)
-    x = start.x.astype(np.float64)
-    largest = GROWTH * max(1.0, math.sqrt(np.dot(x, x)))
-    numbers[descents.TARGET] = -np.inf if stopping.target is None else stopping.target
-    numbers[descents.F_LIMIT] = min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), descents.BIGGEST)
-    numbers[descents.X2_LIMIT] = min(largest * largest * (1 - 1e-9), descents.BIGGEST)
-    numbers[descents.FTOL] = -1.0 if stopping.ftol is None else stopping.ftol
-    numbers[descents.XTOL] = -1.0 if stopping.xtol is None else stopping.xtol
-    numbers[descents.NEAR] = stopping.near_start
-    return numbers
+def limits(stopping: Stopping) -> tuple[float, ...]:
+    """Return what a loop is to ask of each step: TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT and NEAR."""
+    start = stopping.start
+    x = np.asarray(start.x, np.float64)
+    largest = GROWTH * max(1.0, math.sqrt(x.dot(x)))
+    return (
+        -math.inf if stopping.target is None else stopping.target,
+        -1.0 if stopping.ftol is None else stopping.ftol,
+        -1.0 if stopping.xtol is None else stopping.xtol,
+        min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), BIGGEST),
+        min(largest * largest * (1 - 1e-9), BIGGEST),
+        stopping.near_start,
+    )
 
 
 class _Leg:
@@ -288,7 +318,8 @@ class _Leg:
         self.parts = loops.parts
         self.memory = loops.memory()
         self.there: Point | None = None  # the point whose x, g and state the memory holds
-        self.limits = limits(descent.stopping)
+        self.limits = np.zeros(NUMBERS)
+        self.limits[TARGET : NEAR + 1] = limits(descent.stopping)
         if (bounds := descent.bounds) is not None:
             self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
 
@@ -347,18 +378,17 @@ class _Leg:
     def _load(self, end: int, rates: Any, rows: Rows | None, mask: int) -> None:
         """Copy the descent into the memory of the loop, which goes to step ``end``. rates: one, or an array."""
         descent, memory = self.descent, self.memory
-        point, numbers, counts = descent.point, memory.numbers, memory.counts
+        point, numbers, counts, stopping = descent.point, memory.numbers, memory.counts, descent.stopping
         if point is not self.there:
             memory.x[:], memory.g[:] = point.x, point.g
             for place, part in zip(self.parts, descent.state, strict=True):
                 memory.state[place] = part if np.ndim(part) < 2 else np.ravel(part)
             self.there = point
         numbers[:] = self.limits
-        numbers[descents.GTOL] = descent.stopping.limit or -1.0
-        numbers[descents.FUN], numbers[descents.BEST] = point.fun, descent.best.fun
-        numbers[descents.TRAVELLED] = descent.stopping.travelled
-        counts[: descents.MASK + 1] = point.t, end, not isinstance(rates, float), 0, mask
-        counts[descents.BEST_T] = -1
+        numbers[GTOL], numbers[TRAVELLED] = stopping.limit or -1.0, stopping.travelled
+        numbers[FUN], numbers[BEST] = point.fun, descent.best.fun
+        counts[T], counts[T_END], counts[FORCED], counts[MASK], counts[BEST_T] = point.t, end, 0, mask, -1
+        counts[LR_STRIDE] = not isinstance(rates, float)
         memory.bind(rows, rates)
 
     def run(self, end: int) -> tuple[int, int]:
@@ -372,28 +402,27 @@ class _Leg:
         self._load(end, rates, rows, mask)
         why = self.code.run(memory)  # type: ignore[union-attr]
         numbers, counts = memory.numbers, memory.counts
-        made = int(counts[descents.T]) - before.t
+        made = int(counts[T]) - before.t
         if not self.is_native:
             self.loops.made += made
         if not made:
             return 0, why
         point = descent.point = self.there = self._point()
-        if counts[descents.BEST_T] >= 0:
-            t, fun, norm = int(counts[descents.BEST_T]), numbers[descents.BEST], numbers[descents.BEST_NORM]
-            best, n = memory.best.copy(), self.graphs.size
-            descent.best = Point(t, best[:n], float(fun), best[n:], float(norm))
+        if (t := int(counts[BEST_T])) >= 0:
+            best, n = memory.best.copy(), len(memory.x)
+            descent.best = Point(t, best[:n], float(numbers[BEST]), best[n:], float(numbers[BEST_NORM]))
         stopping = descent.stopping
-        stopping.travelled = float(numbers[descents.TRAVELLED])
-        stopping.steepest = max(stopping.steepest, math.sqrt(numbers[descents.STEEPEST2]))
+        stopping.travelled = float(numbers[TRAVELLED])
+        stopping.steepest = max(stopping.steepest, math.sqrt(numbers[STEEPEST2]))
         stopping.last, stopping.unchanged = point, 0
         descent.objective.nfev += made
         descent.objective.njev += made
         descent.state = self._states()
         if not isinstance(rates, float):
             descent.lr = float(rates[made])
-        if not self.graphs.flags:
-            rows["clipped"][: counts[descents.ROWS]] = rows["projected"][: counts[descents.ROWS]] = False
-        clipped = bool(counts[descents.CLIPPED])
+        if not self.loops.flags:
+            rows.clear_flags(int(counts[ROWS]))
+        clipped = bool(counts[CLIPPED])
         last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
         descent.recorder.take(before.t, rates, last)
         return made, why
@@ -401,22 +430,21 @@ class _Leg:
     def _point(self) -> Point:
         """Return where the loop has come to."""
         memory, numbers, counts = self.memory, self.memory.numbers, self.memory.counts
-        fun, norm = float(numbers[descents.FUN]), float(numbers[descents.NORM])
-        projected = bool(counts[descents.PROJECTED])
-        return Point(int(counts[descents.T]), memory.x.copy(), fun, memory.g.copy(), norm, projected=projected)
+        fun, norm, projected = float(numbers[FUN]), float(numbers[NORM]), bool(counts[PROJECTED])
+        return Point(int(counts[T]), memory.x.copy(), fun, memory.g.copy(), norm, projected=projected)
 
     def _states(self) -> State:
         flat = self.memory.state.copy()
         # [()] makes a number of an array without axes
         shapes = zip(self.parts, self.graphs.states, strict=True)
-        return tuple(flat[place].reshape(shape)[() if not shape else ...] for place, shape in shapes)
+        return tuple([flat[place].reshape(shape) if shape else flat[place.start] for place, shape in shapes])
 
     def one_step(self) -> tuple[Point, State] | None:
         """Return the next point and state, whatever the rules for stopping say; None: Python has to make it."""
         memory, t = self.memory, self.descent.point.t
         self._load(t + 1, float(self.descent.lr), None, -1)
-        memory.numbers[descents.GTOL : descents.X2_LIMIT + 1] = descents.NO_LIMITS
-        memory.counts[descents.FORCED] = 1
+        memory.numbers[GTOL : X2_LIMIT + 1] = _NO_LIMITS
+        memory.counts[FORCED] = 1
         self.there = None
         if self.code.run(memory) != REACHED:  # type: ignore[union-attr]
             return None

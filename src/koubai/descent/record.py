@@ -86,10 +86,13 @@ class Status(enum.Enum):
     @property
     def success(self) -> bool:
         """True for ``converged`` and ``target_reached``, and ``finished``, which only a training can be."""
-        return self in (Status.converged, Status.target_reached, Status.finished)
+        return self in _SUCCESSES
 
     def __str__(self) -> str:
         return self.name
+
+
+_SUCCESSES = (Status.converged, Status.target_reached, Status.finished)
 
 
 @dataclass(frozen=True)
@@ -302,7 +305,7 @@ class _Block:
             self.spare.append(self.memory)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Rows:
     """The rows of a record from the ``first`` one on, a column each. places: where those that a loop writes begin."""
 
@@ -313,10 +316,16 @@ class Rows:
     def __getitem__(self, name: str) -> Any:
         return self.columns[name][self.first :]
 
+    def clear_flags(self, rows: int) -> None:
+        """Write of so many rows that neither was the gradient clipped nor x projected."""
+        begin, end = self.first, self.first + rows
+        self.columns["clipped"][begin:end] = self.columns["projected"][begin:end] = False
+
 
 # Of a row besides x, which lies between the two: so all are aligned.
 _NUMBERS, _FLAGS = 4, 2  # columns of eight bytes a row, and of one
 _WIDTH = 8 * _NUMBERS + _FLAGS
+_WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
 
 
 class Recorder:
@@ -344,7 +353,8 @@ class Recorder:
         self.record = record
         self.stride = 1
         self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
-        self._width = _WIDTH + layout.size * layout.dtype.itemsize
+        row = layout.size * layout.dtype.itemsize
+        self._width, self._widths = _WIDTH + row, (8, 8, row, 1, 1)  # of a row, and of one in descents.COLUMNS
         fits = min(self.FEW, self.BYTES // self._width - 2)  # with the last row and one to spare
         self.limit = max(2 if self.at_once else max(2, fits), min(self.ROWS, numbers // max(layout.size, 1)))
         self.count = 0
@@ -353,26 +363,23 @@ class Recorder:
         self._first = rows if rows * self._width <= _Block.LARGEST else min(64, self.limit + 2)
         self._room = 0  # it grows by doubling; ``count`` rows of it are in use
         self._held: dict[str, Any] = {}
-        self._places: list[
-            tuple[int, int]
-        ] = []  # where each of `koubai.execute.descents.COLUMNS` begins, a row's width
+        self._block: Any = None  # in which they lie
+        self._starts: tuple[int, ...] = ()  # the bytes at which the columns of a loop begin there
 
     def _take_room(self, rows: int) -> None:
         """Take memory for this many rows, all of it in one block."""
         before, size, layout = self.arrays(), rows * self._width, self.layout
         block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
         end = 8 * rows
-        t, fun, grad_norm, lr = block[: _NUMBERS * end].view(np.float64).reshape(_NUMBERS, rows)
-        x = block[_NUMBERS * end : size - _FLAGS * rows].view(layout.dtype).reshape(rows, layout.size)
-        clipped, projected = block[size - _FLAGS * rows : size].view(np.bool_).reshape(_FLAGS, rows)
+        flags, part = size - _FLAGS * rows, np.ndarray
         self._held = held = {
-            "t": t.view(np.int64), "fun": fun, "grad_norm": grad_norm, "lr": lr, "x": x, "clipped": clipped,
-            "projected": projected,
+            "t": part(rows, _WHOLE, block), "fun": part(rows, _NUMBER, block, end),
+            "grad_norm": part(rows, _NUMBER, block, 2 * end), "lr": part(rows, _NUMBER, block, 3 * end),
+            "x": part((rows, layout.size), layout.dtype, block, _NUMBERS * end),
+            "clipped": part(rows, _FLAG, block, flags), "projected": part(rows, _FLAG, block, flags + rows),
         }  # fmt: skip
-        self._room, start = rows, address(block)
-        numbers = [(start + k * end, 8) for k in (1, 2)]
-        flags = [(start + size - k * rows, 1) for k in (2, 1)]
-        self._places = [*numbers, (start + _NUMBERS * end, x.strides[0]), *flags]  # as descents.COLUMNS
+        self._room, self._block = rows, block
+        self._starts = end, 2 * end, _NUMBERS * end, flags, flags + rows  # as descents.COLUMNS
         for name, column in before.items():
             held[name][: self.count] = column
 
@@ -397,7 +404,8 @@ class Recorder:
         self._make_room(1)
         self._put(self.count)
         self.count += 1
-        self._thin()
+        if self.count > self.limit:
+            self._thin()
 
     def _put(self, k: int) -> None:
         """Write the latest step into row ``k``."""
@@ -429,7 +437,9 @@ class Recorder:
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
         self._make_room(due + 1)
-        return end, mask, Rows(self._held, self.count, [start + self.count * width for start, width in self._places])
+        begin, k = address(self._block), self.count
+        places = [begin + start + k * width for start, width in zip(self._starts, self._widths, strict=True)]
+        return end, mask, Rows(self._held, k, places)
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
         """Take in the rows that a loop wrote after step ``begin``: all columns but lr.
@@ -443,7 +453,8 @@ class Recorder:
             after = rates if isinstance(rates, float) else rates[stride - begin % stride :: stride][:due]
             self._held["lr"][self.count : self.count + due] = after
             self.count += due
-            self._thin()
+            if self.count > self.limit:
+                self._thin()
 
     def _make_room(self, more: int) -> None:
         if self.count + more > self._room:
@@ -473,16 +484,16 @@ class Recorder:
         is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # is its step not due?
         self._make_room(is_apart)
         held, count = self._held, self.count
-        t = held["t"][: count + is_apart]
+        end, t = count + is_apart, held["t"]
         t[:count] = np.arange(0, count * self.stride, self.stride)
         if is_apart:
-            t[-1] = self.last[0]  # type: ignore[index]
+            t[count] = self.last[0]  # type: ignore[index]
             self._put(count)
-        rows = {name: column[: len(t)] for name, column in held.items()}
-        if 2 * len(t) < self._room:
-            rows = {name: column.copy() for name, column in rows.items()}
+        if 2 * end < self._room:
+            rows = {name: column[:end].copy() for name, column in held.items()}
         else:  # given away as it is; other memory is taken for any row that follows
-            self._held, self._room = {name: column[:count] for name, column in held.items()}, count
+            rows = {name: column[:end] for name, column in held.items()}
+            self._room = count
         return History(x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
 
 

@@ -180,12 +180,13 @@ class Rule:
     def start(self, x: Any, hyper: Mapping[str, Any]) -> State:
         """Return the state before the first update; an array that these hyperparameters leave unused is one number."""
 
-        def first(name: str) -> Any:
+        found = []
+        for name in self.state:
             if name in self.only_if and not hyper[self.only_if[name]]:
-                return np.zeros((), x.dtype)
-            return self.begin[name](x, hyper) if name in self.begin else np.zeros(x.shape, x.dtype)
-
-        return tuple([first(name) for name in self.state])
+                found.append(np.zeros((), x.dtype))
+            else:
+                found.append(self.begin[name](x, hyper) if name in self.begin else np.zeros(x.shape, x.dtype))
+        return tuple(found)
 
 
 RULES: dict[str, Rule] = {}

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from koubai.derivatives.residuals import count
 from koubai.descent import searches
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.program import limits
 from koubai.descent.schedules import Schedule
-from koubai.descent.stopping import EPS, Point
-from koubai.errors import CompileError, CompileWarning, quiet, warn
-from koubai.execute import descents, library, scalar_code
+from koubai.descent.stopping import EPS, Point, are_equal, largest
+from koubai.errors import CompileError, CompileWarning, TraceError, quiet, warn
+from koubai.execute import library, scalar_code
 from koubai.execute.descents import address
 from koubai.execute.replay import Columns, Replay, Tables
 from koubai.execute.scalar_code import ANSWER, ASKED, AT, CALLED, EVALUATIONS, Block
@@ -47,11 +48,6 @@ DESCENT = 8  # steps of least squares
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
 SCHEDULED = 32  # rates that are asked for at a time
 PAUSE = 0.05  # seconds after which a descent shows where it is
-
-
-# what the rules for stopping ask of each step: where the texts read it, and where `limits` leaves it
-_NAMES = "TARGET", "FTOL", "XTOL", "F_LIMIT", "X2_LIMIT", "NEAR"
-_ASKED, _LIMITS = (np.array([getattr(module, name) for name in _NAMES]) for module in (searches, descents))
 
 
 class _Code:
@@ -119,12 +115,11 @@ class _Memory:
     def bind(self, rates: Any, rows: Any) -> None:
         """Take these rates and rows."""
         self.moving = rates, rows
-        places = [
-            address(self.rates if rates is None else rates),
-            *(self._nowhere if rows is None else rows.places[:3]),
-        ]
-        for k, place in zip(self._moving, places, strict=True):
-            self.block.places[k] = place
+        first, *others = self._moving
+        places = self.block.places
+        places[first] = self._rate if rates is None else address(rates)
+        for k, place in zip(others, self._nowhere if rows is None else rows.places, strict=False):
+            places[k] = place
 
     def views(self) -> list[Any]:
         """Return the arguments for Python, which reads and writes the same memory."""
@@ -194,7 +189,8 @@ class Searching:
             and hyper["clipvalue"] is None
             and hyper["clipnorm"] is None
             and hyper.get("line_search") != "none"
-            and max(hyper.get("history_size", 0), hyper.get("memory", 0)) <= PAIRS
+            and hyper.get("history_size", 0) <= PAIRS
+            and hyper.get("memory", 0) <= PAIRS
             and not (isinstance(lr, Schedule) and lr.start() != ())
         )
         if not suits or (descent.layout.size > SMALL and _code.of(optimizer.rule.name, MACHINE_FROM) is None):
@@ -213,25 +209,34 @@ class Searching:
         own = tuple([hyper.get(name, 0.0) for name in ("c1", "c2", "lr_min", "lr_max")])
         word, choices = WORDS.get(self.name, ("", ("",)))
         key = self.name, n, m, hyper.get("history_size"), hyper.get("memory"), own, choices.index(hyper.get(word, ""))
-        memory = None
-        with contextlib.suppress(KeyError, IndexError):
+        try:
             memory = _Memory.spare[key].pop()
-        if memory is None:
+        except (KeyError, IndexError):
             memory = _Memory(key, self.descent.state, optimizer.rule.state)
-        memory.numbers[_ASKED] = limits(self.descent.stopping)[_LIMITS]
+        target, *rest = limits(self.descent.stopping)
+        memory.numbers[searches.TARGET], memory.numbers[searches.FTOL : searches.NEAR + 1] = target, rest
         return memory
 
     def _has_room(self, point: Point) -> bool:
         """See to it that the memory has room for the residuals; False: they are too many, or too few."""
         if self._memory is None or not self.fits:
             self._leave_memory()
-            with quiet():
-                m, n = len(self.descent.objective.residuals(point)[0]), point.x.size
+            m, n = self._number(point), point.x.size
             if m < n or m * n * n > PRODUCTS or (m * n * n > PRODUCTS_OF_A_STEP and not library.available()):
                 return False
             self.ahead = DESCENT * (m * n * (n + 2) // PRODUCTS_OF_A_STEP)
             self._memory, self.there, self.fits = self._made(m), None, True
         return True
+
+    def _number(self, point: Point) -> int:
+        """Return how many residuals there are. Where the path says it wrongly, the memory does not fit, and is told."""
+        objective = self.descent.objective
+        path = objective.path(point.x) if self.fits else None
+        if path is not None:
+            with contextlib.suppress(TraceError):  # which comes up again
+                return count(path)
+        with quiet():
+            return len(objective.residuals(point)[0])
 
     def _leave_memory(self) -> None:
         memory, self._memory = self._memory, None
@@ -294,7 +299,7 @@ class Searching:
     def _most(self, x: Any) -> int:
         """Return how many steps may be made in a row, with whatever tables there are for the path that f takes here."""
         table, columns = self._tabled(x)
-        work = sum(each.work for each in (table, columns) if each is not None)
+        work = (table.work if table is not None else 0) + (columns.work if columns is not None else 0)
         if work and self.name == SQUARES:
             work += self.memory.columns.size * (x.size + 2)
         return max(1, min(STEPS, WORK // work)) if work else STEPS
@@ -306,18 +311,22 @@ class Searching:
         if path is not self.path:
             self._leave_tables()
             self.path = path
-        has_code = path is not None and _code.of(self.name, self.ahead) is not None
-        if has_code and not objective.batch and path.agrees and path.recorded.environment.complete:
-            if self.table is None:
-                self.table = _table(path)
-            if self.columns is None and self.name == SQUARES:
-                self.columns = objective.squares.table(path)
+        if path is not None and (self.table is None or (self.columns is None and self.name == SQUARES)):
+            has_code = _code.of(self.name, self.ahead) is not None
+            if has_code and not objective.batch and path.agrees and path.recorded.environment.complete:
+                if self.table is None:
+                    self.table = _table(path)
+                if self.columns is None and self.name == SQUARES:
+                    self.columns = objective.squares.table(path)
         table = self.table if self.table is not None and self.table.stands() else None
         columns = self.columns if self.columns is not None and self.columns.stands() else None
         if columns is not None and columns.r.size != self.memory.counts[searches.M]:
             columns = None
-        called = [part for each in (table, columns) for part in ((each.address, each.place) if each else (0, 0))]
-        self.memory.block.places[slice(*CALLED)] = called
+        of_f = (table.address, table.place) if table is not None else (0, 0)
+        of_columns = (columns.address, columns.place) if columns is not None else (0, 0)
+        places = self.memory.block.places
+        for k, place in zip(range(*CALLED), of_f + of_columns, strict=True):
+            places[k] = place
         return table, columns
 
     def _count(self, steps: int) -> None:
@@ -346,7 +355,8 @@ class Searching:
             numbers[searches.SHARE], numbers[searches.MORE] = EPS, EPS**1.5 * abs(stopping.start.fun)
         numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
         numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = descent.stopping.travelled, descent.stopping.steepest
-        counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
+        for k, value in enumerate((point.t, point.t, end, rates is not None, mask, 0, -1)):
+            counts[k] = value
         if rates is None:
             memory.rates[0] = descent.lr
         memory.bind(rates, rows)
@@ -432,8 +442,7 @@ class Searching:
             descent.state = self._state()
         self._best(t)
         lr = descent.lr if rates is None else rates
-        written, (_, rows) = int(memory.counts[searches.ROWS]), memory.moving
-        rows["clipped"][:written] = rows["projected"][:written] = False
+        memory.moving[1].clear_flags(int(memory.counts[searches.ROWS]))
         descent.recorder.take(first, lr, (t, point.x, point.fun, point.grad_norm, descent.lr, False, False))
 
     def _state(self) -> tuple[Any, ...]:
@@ -457,11 +466,14 @@ class Searching:
         t = int(memory.counts[searches.T]) + 1
         self._best(t)
         x = memory.xs[place].copy()
-        after = next((p for p in self.asked if p.t == t and np.array_equal(p.x, x)), None)
+        after = None
+        for point in self.asked:
+            if after is None and point.t == t and are_equal(point.x, x):
+                after = point
         if after is None:
             g = memory.gs[place].copy()
-            after = Point(t, x, float(memory.trials[place, 1]), g, float(np.maximum.reduce(np.abs(g))))
-        if self.name == SQUARES and np.array_equal(x, memory.xs[0]):  # where the step began
+            after = Point(t, x, float(memory.trials[place, 1]), g, largest(g))
+        if self.name == SQUARES and are_equal(x, memory.xs[0]):  # where the step began
             descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
         descent.reach(after, self._state())
         if descent.point is after:

@@ -12,10 +12,10 @@ import numpy as np
 
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
-from koubai.errors import InputError
+from koubai.errors import InputError, quiet
 from koubai.parameters import FloatArray, Layout, is_finite, is_structure
 
-__all__ = ["Point", "Stopping", "Verdict", "norm", "shown"]
+__all__ = ["Point", "Stopping", "Verdict", "are_equal", "largest", "norm", "shown"]
 
 GROWTH = 1e10  # f or x this many times beyond its start has diverged: no rate that works passes through there
 RISEN = 1e3  # times its size at the start, and f that ends so high has diverged too, only slowly
@@ -24,12 +24,16 @@ EPS = float(np.finfo(np.float64).eps)
 GTOL = 1e-6  # what is asked of the gradient where nobody says, besides what may lie ahead; but for least squares
 AHEAD = 1e-12  # of f, or of its fall where f itself goes to 0: no more than that may lie ahead where nobody says
 ROUNDINGS = 1e3  # on the way to f, as many as may hide what a step would gain that none does
+SHORT = 16  # components, up to which Python takes less time than a call of NumPy
 PATIENCE = 10  # steps in a row before "x does not change" or "lost in noise" counts: one can be a coincidence
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # a frozen one takes three times as long to make, and each step makes one
 class Point:
-    """One evaluated point: f, the gradient and what is known of the gradient's error (differences only)."""
+    """One evaluated point: f, the gradient and what is known of the gradient's error (differences only).
+
+    Never changed: another one takes its place.
+    """
 
     t: int
     x: FloatArray
@@ -87,11 +91,13 @@ class Stopping:
     unchanged: int = field(default=0, init=False)
     in_noise: int = field(default=0, init=False)
     bend: float = field(default=0.0, init=False)  # |Δg| / |Δx| of the last step that moved x
-    curve: float = field(default=0.0, init=False)  # the curvature along it, Δx·Δg / Δx·Δx
     asked: float = field(default=GTOL, init=False)  # of the gradient, before it is worth while to look at what is ahead
     steepest: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
     travelled: float = field(default=0.0, init=False)  # length of the path
     unbounded: bool = field(default=False, init=False)  # does f fall for ever, as it seems?
+    # Δx, Δg and |Δx| of the last step that moved x, until somebody asks for the curvature along it
+    _last_step: tuple[FloatArray, FloatArray, float] | None = field(default=None, init=False)
+    _curve: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer) or self.max_steps < 0:
@@ -118,8 +124,8 @@ class Stopping:
 
         promise: by how much the last step was to lower f, if the optimizer tells.
         """
-        previous, self.last = self.last, point
-        self.previous = previous
+        previous = self.previous = self.last
+        self.last = point
         if previous is None:
             self.start = point
         elif self.follows:
@@ -141,7 +147,7 @@ class Stopping:
                 f"the gradient, at most {point.grad_norm:.3g}, is within its own rounding error {point.error:.3g} "
                 f"since step {point.t - PATIENCE + 1}; f is not computed precisely enough to go on",
             )
-        if self.unchanged >= (2 if "evaluate" in self.optimizer.rule.uses else PATIENCE):
+        if self.unchanged and self.stands_still:
             told = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
             return Verdict(
                 Status.stalled,
@@ -306,7 +312,7 @@ class Stopping:
                     Status.converged, f"f changed by {change:.3g}, and about {ahead:.3g} lies ahead; both ≤ {limit:.3g}"
                 )
         if self.xtol is not None:
-            change, limit = _largest(step), self.xtol * max(1.0, _largest(point.x))
+            change, limit = largest(step), self.xtol * max(1.0, largest(point.x))
             ahead = point.grad_norm / curvature
             if change <= limit and ahead <= limit:
                 return Verdict(
@@ -318,21 +324,34 @@ class Stopping:
 
     def _follow(self, previous: Point, point: Point) -> None:
         """Keep what the messages need: how long x has stood still, the noise, the curvature near the start."""
-        step = norm(point.x - previous.x)
+        step = self._bend(previous, point)
         self.unchanged = self.unchanged + 1 if step == 0 else 0
-        self.in_noise = self.in_noise + 1 if self.limit < point.grad_norm <= point.error else 0
+        self.in_noise = self.in_noise + 1 if point.error and self.limit < point.grad_norm <= point.error else 0
         self.travelled += step
-        if step > 0:
-            self._bend(previous, point, step)
-        if not self.unchanged and point.fun <= self.near_start:
-            slope = norm(point.g - previous.g) / step
-            if self.steepest < slope < math.inf:
-                self.steepest = slope
+        if self.steepest < self.bend < math.inf and not self.unchanged and point.fun <= self.near_start:
+            self.steepest = self.bend
 
-    def _bend(self, previous: Point, point: Point, step: float) -> None:
-        change = point.g - previous.g
-        self.bend = norm(change) / step
-        self.curve = float(np.dot((point.x - previous.x) / step, change / step))
+    def _bend(self, previous: Point, point: Point) -> float:
+        """Learn the curvature of a step; return its length."""
+        along = point.x - previous.x
+        step = norm(along)
+        if step > 0:
+            change = point.g - previous.g
+            self.bend, self._last_step = norm(change) / step, (along, change, step)
+        return step
+
+    @property
+    def curve(self) -> float:
+        """The curvature along the last step that moved x, Δx·Δg / Δx·Δx."""
+        if self._last_step is not None:
+            along, change, step = self._last_step
+            with quiet():
+                self.curve = float((along / step).dot(change / step))
+        return self._curve
+
+    @curve.setter
+    def curve(self, curve: float) -> None:
+        self._curve, self._last_step = curve, None
 
     def pass_by(self, previous: Point, point: Point, travelled: float, steepest: float) -> None:
         """Go on to ``point``, where a loop came to that asked the rules for stopping of every step on its way.
@@ -341,7 +360,7 @@ class Stopping:
         """
         self.previous, self.last, self.unchanged, self.in_noise = previous, point, 0, 0
         self.travelled, self.steepest = travelled, steepest
-        self._bend(previous, point, norm(point.x - previous.x))
+        self._bend(previous, point)
 
     @property
     def near_start(self) -> float:
@@ -387,7 +406,17 @@ def _steps(count: int) -> str:
     return f"{count} step{'s' * (count != 1)}"
 
 
-def _largest(x: FloatArray) -> float:
+def are_equal(a: FloatArray, b: FloatArray) -> bool:
+    """Tell whether two vectors of one size hold the same numbers."""
+    return a.tolist() == b.tolist() if a.size <= SHORT else bool((a == b).all())
+
+
+def largest(x: FloatArray) -> float:
+    """Return the largest |component|."""
+    if x.size <= SHORT:
+        sizes = list(map(abs, x.tolist()))
+        if not math.isnan(sum(sizes)):  # Python's max may pass over a NaN
+            return float(max(sizes))
     return float(np.maximum.reduce(np.abs(x)))
 
 
@@ -396,5 +425,5 @@ def norm(x: FloatArray) -> float:
     square = x.dot(x)
     if TINY < square < HUGE:
         return math.sqrt(square)
-    scale = _largest(x)
+    scale = largest(x)
     return scale * math.sqrt(float(np.square(x / scale).sum())) if 0 < scale < math.inf else scale

@@ -660,7 +660,7 @@ def _node(tape: Trace, value: Any) -> int:
 # -- the descent ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Sample(Point):
     """A mini-batch's point. x and g lie in a frame, which is written on two steps later."""
 

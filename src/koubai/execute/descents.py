@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,9 +60,20 @@ def operations(graph: Graph) -> int:
     return sum(max(1, math.prod(node.shape)) for node in graph.nodes if node.op not in LEAVES)
 
 
-def address(array: Any) -> int:
-    """Return where an array's first element lies; a quarter of the time that array.ctypes.data takes."""
+def _told(array: Any) -> int:
     return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def _read(array: Any) -> int:
+    return _pointer(id(array) + _HEAD).value or 0
+
+
+_pointer, _HEAD = ctypes.c_void_p.from_address, object.__basicsize__  # the pointer comes first in NumPy's C interface
+_known = np.zeros(2)
+# where an array's first element lies: read there, a tenth of the time that array.ctypes.data takes, if it is there
+address: Callable[[Any], int] = (
+    _read if sys.implementation.name == "cpython" and _read(_known) == _told(_known) else _told
+)
 
 
 def staggered(parts: Sequence[tuple[tuple[int, ...], Any]]) -> list[Any]:
@@ -184,7 +197,10 @@ class Leg:
             self.lr, place = self._one_rate, self._place_of_rate
         else:
             self.lr, place = lr, address(lr)
-        self._addresses[8:-1] = [place, *places]
+        addresses = self._addresses
+        addresses[8] = place
+        for k, place in enumerate(places, 9):
+            addresses[k] = place
 
     def let_go(self) -> None:
         """Keep no array of the descent's."""

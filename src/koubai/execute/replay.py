@@ -268,6 +268,10 @@ def _loop(ufunc: Any, types: str) -> tuple[int, int]:
     return pointer, held or 0
 
 
+def _lies(array: Any) -> tuple[Any, ...]:
+    return address(array), array.shape, array.strides, array.dtype
+
+
 def _shown(array: Any, index: Any) -> Any:
     """Return a part of an array, a number too, as a view."""
     where = index.fill(())
@@ -312,7 +316,8 @@ class _Table:
         self.rows: list[Any] = []
         self.kept: list[Any] = []  # arrays that the table leads to
         self.places: dict[int, int] = {}  # where they lie, by their identities
-        self.captured: list[tuple[Any, Any]] = []  # arrays from outside, and how they lay
+        self.captured: list[Any] = []  # arrays from outside
+        self.lay: list[tuple[Any, ...]] = []  # where, and how
         self.work = self.bytes = 0  # elements gone through; of the arrays between
 
     def fill(self, graph: Graph, inputs: Sequence[Any], late: Sequence[int] = (), later: Any = None) -> list[Any]:
@@ -355,7 +360,7 @@ class _Table:
 
     def stands(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
-        return all(array.__array_interface__ == then for array, then in self.captured)
+        return [_lies(array) for array in self.captured] == self.lay
 
     # -- rows
 
@@ -423,7 +428,8 @@ class _Table:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
                 raise Unsuitable(f"an array from outside of {value.dtype}")
-            self.captured.append((value, value.__array_interface__))
+            self.captured.append(value)
+            self.lay.append(_lies(value))
             return value
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{name} of {node.dtype}")
