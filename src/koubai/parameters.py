@@ -137,7 +137,7 @@ class Layout:
         if self.is_number:
             return vector[0]
         if self.names is None:
-            return vector.copy() if len(self.shapes[0]) == 1 else vector.copy().reshape(self.shapes[0])
+            return vector.copy() if len(self.shapes[0]) == 1 else vector.reshape(self.shapes[0]).copy()
         shown = self.view(vector)
         return self.assembled([part.copy() for part in self.parts(shown)])
 
@@ -333,7 +333,9 @@ def _one_array(shape: tuple[int, ...]) -> Layout:
 
 def is_finite(vector: FloatArray) -> bool:
     """Tell whether every element of a flat vector is finite."""
-    return math.isfinite(vector.dot(vector)) or bool(np.isfinite(vector).all())  # squares may overflow
+    if vector.size <= 16:  # a call of NumPy's costs more
+        return all(map(math.isfinite, vector.tolist()))
+    return bool(np.logical_and.reduce(np.isfinite(vector)))
 
 
 def _within(label: str, argument: str) -> str:

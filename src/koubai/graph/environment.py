@@ -281,21 +281,29 @@ class Environment:
 
     def _watch_parts(self, thing: Any) -> None:
         """Watch the attributes of an object of SciPy's that is read as it is: a spline, a distribution."""
-        own = _instance_dict(thing)
-        if own is not None:
-            self.containers.append((own, dict(own)))
-        slots = [
-            s for part in type(thing).__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType
-        ]
-        self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots]
-        stack = [*(own or {}).values(), *(_slot(slot, thing) for slot in slots)]
+        stack, met = [thing], {id(thing)}
         while stack:
             part = stack.pop()
+            inside: list[Any] = []
             if isinstance(part, np.ndarray):
                 self.arrays.append((part, part.copy()))
             elif isinstance(part, list | tuple | dict):
                 self.containers.append((part, part.copy() if isinstance(part, dict) else list(part)))
-                stack += part.values() if isinstance(part, dict) else part
+                inside = list(part.values()) if isinstance(part, dict) else list(part)
+            elif part is thing or type(part).__module__.partition(".")[0] == "scipy":  # one that does its work
+                own = _instance_dict(part)
+                if own is not None:
+                    self.containers.append((own, dict(own)))
+                slots = [
+                    s
+                    for kind in type(part).__mro__
+                    for s in vars(kind).values()
+                    if type(s) is types.MemberDescriptorType
+                ]
+                self.slots += [(part, slot, _slot(slot, part)) for slot in slots]
+                inside = [*(own or {}).values(), *(_slot(slot, part) for slot in slots)]
+            stack += [each for each in inside if id(each) not in met]
+            met.update(map(id, inside))
 
     def _module(self, value: types.ModuleType) -> Any:
         if isinstance(value, (*STANDIN_MODULES, _Module)):

@@ -535,10 +535,12 @@ def eigvals(
     a: Any,
     b: Any = None,
     overwrite_a: bool = False,
+    *options: bool,
+    overwrite_b: bool = False,
     check_finite: bool = True,
     homogeneous_eigvals: bool = False,
 ) -> Any:
-    if b is not None or homogeneous_eigvals:
+    if b is not None or homogeneous_eigvals or options:  # SciPy 1.18 has put one of them between
         _TWINS.refuse("eigvals", "b or homogeneous_eigvals", "given")
     w = linear_algebra.eigvals(_matrix("eigvals", a, check_finite))
     return w.astype(np.result_type(w.dtype, np.complex64))
