@@ -261,24 +261,26 @@ def fits() -> Iterator[Row]:
     space: dict[str, Any] = {"__name__": "fits"}
     exec(FITS.read_text(), space)
     own, theirs = "koubai", "SciPy L-BFGS-B"
-    for name, (f, start, *_) in space["FITS"].items():
-        x0, gradient = np.array(start, float), kb.value_and_grad(f)
-        calls = {
-            own: partial(kb.minimize, f, x0, "lbfgs"),
-            theirs: partial(scipy.optimize.minimize, gradient, x0, jac=True, method="L-BFGS-B"),
-        }
-        for _ in range(20):
-            run = calls[own]()
-        note = f"koubai: {run.executor}, {run.njev} gradients, SciPy {calls[theirs]().njev}"
-        taken = take_turns(calls, 9, burst=0.05, clock=time.thread_time)
-        yield Row.of("fits by L-BFGS, warm, koubai's gradient in both", name, taken, [theirs], 3.0, note)
-        cold: dict[str, list[float]] = {own: [], theirs: []}
-        for _ in range(COLD):
-            fresh = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
-            gc.collect()
-            cold[own].append(clocked(partial(kb.minimize, fresh, x0, "lbfgs"))[0][1])
-            cold[theirs].append(clocked(partial(scipy.optimize.minimize, f, x0, method="L-BFGS-B"))[0][1])
-        yield Row.of("fits by L-BFGS, cold, SciPy's own differences", name, cold, [theirs], 1.0, note)
+    for optimizer, by in (("auto", "the default"), ("lbfgs", "L-BFGS")):
+        for name, (f, start, *_) in space["FITS"].items():
+            x0, gradient = np.array(start, float), kb.value_and_grad(f)
+            calls = {
+                own: partial(kb.minimize, f, x0, optimizer),
+                theirs: partial(scipy.optimize.minimize, gradient, x0, jac=True, method="L-BFGS-B"),
+            }
+            for _ in range(40):
+                run = calls[own]()
+            which = type(run.optimizer).__name__
+            note = f"koubai: {which}, {run.executor}, {run.njev} gradients, SciPy {calls[theirs]().njev}"
+            taken = take_turns(calls, 9, burst=0.05, clock=time.thread_time)
+            yield Row.of(f"fits by {by}, warm, koubai's gradient in both", name, taken, [theirs], 3.0, note)
+            cold: dict[str, list[float]] = {own: [], theirs: []}
+            for _ in range(COLD):
+                fresh = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+                gc.collect()
+                cold[own].append(clocked(partial(kb.minimize, fresh, x0, optimizer))[0][1])
+                cold[theirs].append(clocked(partial(scipy.optimize.minimize, f, x0, method="L-BFGS-B"))[0][1])
+            yield Row.of(f"fits by {by}, cold, SciPy's own differences", name, cold, [theirs], 1.0, note)
 
 
 # -- 5: many parameters -----------------------------------------------------------------------------------------------
