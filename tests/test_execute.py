@@ -154,6 +154,29 @@ def test_captured_arrays_are_read_anew_and_must_keep_their_shape():
     assert program.run(np.zeros(20))[0] == 320.0
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sum(np.sin(np.sum(np.exp(x.reshape(4, 5, 6).transpose(2, 1, 0)), axis=1)) ** 3),
+        lambda x: np.mean(np.exp(x.reshape(10, 12).T)) + np.std(np.tanh(x.reshape(12, 10).T)),
+        lambda x: np.sum((np.asfortranarray(np.arange(120.0).reshape(12, 10)) * 0.01 * x.reshape(12, 10)) ** 2),
+        lambda x: np.sum(np.where(x.reshape(10, 12).T > 0, x.reshape(12, 10) ** 2, 0.1) @ np.ones((10, 3))),
+    ],
+)
+def test_a_program_written_late_has_the_bits_of_the_runs_node_by_node(f):
+    graph = trace(f, np.ones(120)).gradient()
+    x = np.random.default_rng(4).normal(size=120)
+    program, written = Program(graph), compile_arrays(graph)
+    assert program.source == ""
+    by_node = program.run(x)
+    for _ in range(choose.RUNS):
+        program.run(x)
+    assert program.source
+    for results in (program.run(x), written(x)):
+        for one, other in zip(by_node, results, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_buffers_are_reused():
     def rosenbrock(x):
         a = x[1:] - x[:-1] ** 2

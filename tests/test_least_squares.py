@@ -305,3 +305,16 @@ def test_the_covariance_is_saved_and_others_have_none(tmp_path):
     assert other.stderr is None
     other.save(tmp_path / "other.npz")
     assert kb.load(tmp_path / "other.npz").covariance is None
+
+
+@pytest.mark.parametrize("size", [1e153, 1e160, 1e200])
+@pytest.mark.parametrize("both", [False, True])
+def test_columns_whose_squares_overflow_are_no_end(size, both):
+    t = np.linspace(0, 1, 20)
+    y = 2 * np.exp(-3 * t) + 0.5
+    line = np.polynomial.Polynomial.fit(t, y, 1)
+    best = np.sum((line(t) - y) ** 2)
+    run = kb.minimize(lambda x: np.sum((x[0] * size * t + x[1] * (size if both else 1.0) - y) ** 2), [0.0, 0.0])
+    assert run.success, run.message
+    np.testing.assert_allclose(run.fun, best, rtol=1e-10)
+    assert run.covariance.shape == (2, 2)  # and nothing is told of its overflows

@@ -1865,7 +1865,12 @@ def levenberg_marquardt(
     r, jacobian = residuals(x)
     if not np.isfinite(jacobian).all() or not np.isfinite(r).all():
         return x, state
-    scale = np.maximum(scale, np.sqrt(np.einsum("ij,ij->j", jacobian, jacobian)))
+    length = np.sqrt(np.einsum("ij,ij->j", jacobian, jacobian))
+    if not np.isfinite(length).all():  # their squares are too large, they are not
+        largest = np.maximum(np.abs(jacobian).max(axis=0), np.finfo(x.dtype).tiny)
+        units = jacobian / largest
+        length = largest * np.sqrt(np.einsum("ij,ij->j", units, units))
+    scale = np.maximum(scale, length)
     d = np.where(scale > 0, scale, 1.0)
     fresh = radius == 0.0
     if fresh:

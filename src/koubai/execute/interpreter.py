@@ -58,6 +58,7 @@ class _Interpreter:
         nodes = graph.nodes
         self.nodes = nodes
         self.memory = Memory(nodes, graph.outputs)
+        self.given = {self.memory.roots[i] for i in graph.outputs}
         self.calls: list[Callable[..., Any]] = []
         self.first: list[Any] = []
         self.second: list[int] = []
@@ -96,7 +97,7 @@ class _Interpreter:
         for k, i in enumerate(graph.outputs):
             shown = nodes[self.memory.roots[i]].op in LEAVES or self.memory.roots[i] != i or i in graph.outputs[:k]
             self.outputs.append((self.place[i], shown and bool(nodes[i].shape)))
-        del self.nodes, self.memory, self.place, self.indices, self.free
+        del self.nodes, self.given, self.memory, self.place, self.indices, self.free
 
     def run(self, *inputs: Any) -> Any:
         for node in self.captured:  # the caller's own array: it must still be the one that was traced
@@ -168,6 +169,9 @@ class _Interpreter:
             call = partial(call, **params)
             if not shape and is_view(node):
                 call = partial(_unwrapped, call)
+        if len(shape) > 1 and not is_view(node) and op is not _GETITEM and i not in self.given:
+            # as in a program's buffers: the order of a later sum follows from it
+            call = partial(call, order="C") if isinstance(call, np.ufunc) else partial(_in_rows, call)
         if len(inputs) == 2:
             self._turn(call, place[inputs[0]], place[inputs[1]])
         elif len(inputs) == 1:
@@ -179,6 +183,11 @@ class _Interpreter:
 def _check(guard: Guard, value: Any) -> None:
     if not guard.holds(value):
         raise _Refused
+
+
+def _in_rows(call: Callable[..., Any], *operands: Any) -> Any:
+    """Return an array row by row; NumPy gives one the order of the operands, such as a transposed view's."""
+    return np.asarray(call(*operands), order="C")
 
 
 def _unwrapped(call: Callable[..., Any], *operands: Any) -> Any:
