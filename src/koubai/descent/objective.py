@@ -314,7 +314,7 @@ class Objective:
         if self.bounds is not None:
             held = self.bounds.low == self.bounds.high
             on_bound = ~held & (self.bounds.free(x, point.g) == 0) & (point.g != 0)
-        later = partial(_quietly, r, jacobian, held, on_bound)
+        later = partial(_covariance, r, jacobian, held, on_bound)
         return later if jacobian.size <= KEPT else partial(np.copy, later())
 
     def agrees(self, fun: float, point: Point) -> bool:
@@ -389,12 +389,6 @@ class Objective:
         error = self.layout.match(value.error, "Estimate.error")
         finite = error[np.isfinite(error)]
         return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), stuck
-
-
-def _quietly(r: FloatArray, jacobian: FloatArray, held: Mask, on_bound: Mask) -> FloatArray:
-    """Return `_covariance`, which is asked for when the descent's own silence is over."""
-    with quiet():
-        return _covariance(r, jacobian, held, on_bound)
 
 
 def _covariance(r: FloatArray, jacobian: FloatArray, held: Mask, on_bound: Mask) -> FloatArray:

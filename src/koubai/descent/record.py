@@ -42,7 +42,7 @@ from koubai.descent.files import (
     write_archive,
 )
 from koubai.descent.optimizers import Optimizer
-from koubai.errors import FunctionError, InputError, MissingPackageError
+from koubai.errors import FunctionError, InputError, MissingPackageError, quiet
 from koubai.execute.descents import address
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, leaves, rebuilt
 
@@ -547,7 +547,8 @@ class Run:
     @functools.cached_property
     def covariance(self) -> FloatArray | None:
         """The covariance of the parameters, computed when somebody asks; None after anything but least squares."""
-        return None if self.covariance_of is None else self.covariance_of()
+        with quiet():  # the descent's own silence is over
+            return None if self.covariance_of is None else self.covariance_of()
 
     @property
     def stderr(self) -> Any:

@@ -294,14 +294,9 @@ class Environment:
                 own = _instance_dict(part)
                 if own is not None:
                     self.containers.append((own, dict(own)))
-                slots = [
-                    s
-                    for kind in type(part).__mro__
-                    for s in vars(kind).values()
-                    if type(s) is types.MemberDescriptorType
-                ]
-                self.slots += [(part, slot, _slot(slot, part)) for slot in slots]
-                inside = [*(own or {}).values(), *(_slot(slot, part) for slot in slots)]
+                slots = [(part, slot, _slot(slot, part)) for slot in _slots_of(type(part))]
+                self.slots += slots
+                inside = [*(own or {}).values(), *(value for _, _, value in slots)]
             stack += [each for each in inside if id(each) not in met]
             met.update(map(id, inside))
 
@@ -539,9 +534,9 @@ class Environment:
             for name in own:
                 if any(name in vars(part) for part in kind.__mro__):  # else the class's would be found first
                     self._fetch(shadow, name)
-        slots = [s for part in kind.__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType]
+        slots = [slot for slot in _slots_of(kind) if slot.__objclass__ not in _SOLID]
         self.kinds.append((thing, kind))
-        self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots if slot.__objclass__ not in _SOLID]
+        self.slots += [(thing, slot, _slot(slot, thing)) for slot in slots]
 
         def carry() -> bool:
             now = _real_dict(shadow)
@@ -971,6 +966,10 @@ def _set_attribute(thing: Any, own: dict[str, Any] | None, name: str, value: Any
         own[name] = value
     else:
         object.__setattr__(thing, name, value)
+
+
+def _slots_of(kind: type) -> list[Any]:
+    return [s for part in kind.__mro__ for s in vars(part).values() if type(s) is types.MemberDescriptorType]
 
 
 def _slot(slot: Any, thing: Any) -> Any:
