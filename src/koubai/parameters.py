@@ -20,6 +20,7 @@ import numpy.typing as npt
 from koubai.errors import FunctionError, InputError
 
 __all__ = [
+    "SHORT",
     "FloatArray",
     "Layout",
     "Parameters",
@@ -331,9 +332,12 @@ def _one_array(shape: tuple[int, ...]) -> Layout:
     return Layout(None, (shape,), False, np.dtype(np.float64))
 
 
+SHORT = 16  # components, up to which Python takes less time than a call of NumPy
+
+
 def is_finite(vector: FloatArray) -> bool:
     """Tell whether every element of a flat vector is finite."""
-    if vector.size <= 16:  # a call of NumPy's costs more
+    if vector.size <= SHORT:
         return all(map(math.isfinite, vector.tolist()))
     return bool(np.logical_and.reduce(np.isfinite(vector)))
 

@@ -349,8 +349,11 @@ class _Line:
         other = abs(near - slope) > max(3 * abs(near - far), 0.01 * abs(near), 10 * noise / h)
         if not (steady and other):
             return None
-        teeth = max(abs(at(t) - at(left * t) - width * near * t) for t in h * _PLACES)  # how high they are
-        return None if saw and abs(near) <= min(0.1 * abs(slope), 4 * (teeth + noise) / h) else near
+        if saw and abs(near) <= 0.1 * abs(slope):
+            teeth = max(abs(at(t) - at(left * t) - width * near * t) for t in h * _PLACES)  # how high they are
+            if abs(near) <= 4 * (teeth + noise) / h:
+                return None
+        return float(near)
 
     def follows(self, lost: float, n: int = 1, unseen: bool = True) -> bool:
         """Is the graph f anywhere near the point, to within the n-th derivative ``lost`` that f has and it has not?

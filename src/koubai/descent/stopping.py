@@ -13,7 +13,7 @@ import numpy as np
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError, quiet
-from koubai.parameters import FloatArray, Layout, is_finite, is_structure
+from koubai.parameters import SHORT, FloatArray, Layout, is_finite, is_structure
 
 __all__ = ["Point", "Stopping", "Verdict", "are_equal", "largest", "norm", "shown"]
 
@@ -24,7 +24,6 @@ EPS = float(np.finfo(np.float64).eps)
 GTOL = 1e-6  # what is asked of the gradient where nobody says, besides what may lie ahead; but for least squares
 AHEAD = 1e-12  # of f, or of its fall where f itself goes to 0: no more than that may lie ahead where nobody says
 ROUNDINGS = 1e3  # on the way to f, as many as may hide what a step would gain that none does
-SHORT = 16  # components, up to which Python takes less time than a call of NumPy
 PATIENCE = 10  # steps in a row before "x does not change" or "lost in noise" counts: one can be a coincidence
 
 
