@@ -17,6 +17,7 @@ from koubai.parameters import FloatArray
 
 __all__ = ["advised"]
 
+FEWEST = 2  # steps: one alone says little of a rate
 STEPS = 50  # of a trial, at most
 SMALLER = 12  # times the rate is divided by 10 before no advice is given
 EDGE = 0.95  # of the largest stable rate: from there on it is at the edge of stability
@@ -29,9 +30,9 @@ def advised(
     optimizer = stopping.optimizer
     if verdict.status not in (Status.diverged, Status.nonfinite, Status.max_steps) or callable(optimizer.lr):
         return verdict
-    if not {"evaluate", "residuals"}.isdisjoint(optimizer.rule.uses) or stopping.unbounded or not stopping.follows:
+    if optimizer.rule.searches or stopping.unbounded or not stopping.follows:
         return verdict
-    if end.t == 0 and verdict.status is Status.max_steps:
+    if end.t < FEWEST and verdict.status is Status.max_steps:
         return verdict
     steps = max(5, min(STEPS, end.t // 20)) if verdict.status is Status.max_steps else STEPS
     trials = _Trials(objective, optimizer, bounds, stopping.start, steps)
@@ -66,8 +67,8 @@ def _of_a_slow_one(trials: _Trials, stopping: Stopping, end: Point, state: State
         return ""
     stable, start = trials.optimizer.largest_stable_lr(curvature), stopping.start
     reached = start.fun - end.fun  # in many more steps than a trial has
-    before = stopping.previous
-    turns = before is not None and float(np.dot(end.g, end.x - before.x)) > 0  # back where it came from
+    before = stopping.before  # where it is not known, it may have been to either side
+    turns = before is None or float(np.dot(end.g, end.x - before)) > 0  # back where it came from
     if turns and trials.swings(end, state):
         reason, rates, wanted = (
             "x goes to and fro between two points: lr is too large",

@@ -201,7 +201,6 @@ _OPTIONS: dict[str, Any] = {
 
 
 _ANY = LBFGS()
-_SEARCHED = {"evaluate", "residuals"}  # what rules use that evaluate f themselves
 _FEW = 512  # steps, as many as these make at a time; few descents need more
 
 
@@ -227,7 +226,7 @@ class _Descent:
     point: Point = field(init=False)  # the last good point
     best: Point = field(init=False)
     lr: float = field(init=False)  # of the update that follows ``point``
-    state: State = field(init=False)  # the optimizer's, before that update
+    _state: State | Callable[[], State] = field(init=False)  # the optimizer's, before that update, or what gives it
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     verdict: Verdict | None = field(default=None, init=False)  # None while the descent goes on
     settled: bool = field(default=True, init=False)  # False while a step is on its way
@@ -279,7 +278,7 @@ class _Descent:
             **{name: plain(value) for name, value in stopping.items()},
         }
         told = Stopping(layout, first, **stopping, free=None if limits is None else limits.free)
-        steps = int(told.max_steps) if _SEARCHED.isdisjoint(first.rule.uses) else min(int(told.max_steps), _FEW)
+        steps = min(int(told.max_steps), _FEW) if first.rule.searches else int(told.max_steps)
         return cls(
             Objective(f, grad, layout, limits, args),
             layout,
@@ -309,12 +308,12 @@ class _Descent:
             if first is not None:
                 self.optimizer, self.why = choose(self.objective, first)
                 self.stopping.optimizer, self.is_open = self.optimizer, False
-            self.state = self.optimizer.init(self.start, self.layout)
+            self.state = self._begun if self.optimizer.rule.searches else self._begun()
             self.lr = self.optimizer.lr_at(0)
             self._arrive(first or self._first())
             yield self.point, self.lr
-        engine = self._engine() if in_legs and self.verdict is None else None
         searching = None if self.verdict is not None else self._searching()
+        engine = self._engine() if in_legs and self.verdict is None and searching is None else None
         while self.verdict is None:
             if self.checkpoint is not None and self.checkpoint.is_due():
                 self.save()
@@ -331,15 +330,34 @@ class _Descent:
             self.settled = True
             yield self.point, self.lr
 
+    @property
+    def state(self) -> State:
+        """The optimizer's state before the update that follows ``point``."""
+        if callable(self._state):
+            self._state = self._state()
+        return self._state
+
+    @state.setter
+    def state(self, state: State | Callable[[], State]) -> None:
+        self._state = state
+
+    def _begun(self) -> State:
+        return self.optimizer.init(self.start, self.layout)
+
+    @property
+    def begins(self) -> bool:
+        """Is the state that of the start, and nobody has asked for it yet?"""
+        return self.point.t == 0 and callable(self._state)
+
     def _searching(self) -> Searching | None:
-        if not self._searches:
+        if not self.optimizer.rule.searches:
             return None
         found = _loops().of(self)
         if found is not None:
             self.reason = f"{type(self.optimizer).__name__} evaluates f itself, in a loop of its own"
         return found
 
-    def reach(self, after: Point, state: State) -> None:
+    def reach(self, after: Point, state: State | Callable[[], State]) -> None:
         """Take the point that a step has led to, if it is a good one, with the state after it."""
         self.is_lost = not after.is_finite
         if self.is_lost:
@@ -367,7 +385,8 @@ class _Descent:
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
         with quiet():  # norms near the largest number
-            verdict = self.stopping.check(point, self.optimizer.promise(self.state))
+            promise = self.optimizer.promise(self.state) if self.optimizer.rule.promises else None
+            verdict = self.stopping.check(point, promise)
             if verdict is not None:
                 verdict = self._examined(verdict, point)
             clipped = self._clips(point)
@@ -378,9 +397,17 @@ class _Descent:
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
             self.best = point
         if verdict is not None:
-            verdict = self._advised(verdict, point)
-            advice = None if verdict.status.success else self.optimizer.advice(self.state, point.t)
-            self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+            self._conclude(verdict)
+
+    def run_out(self) -> None:
+        """End at ``point``, beyond which no step may be made, and of which a loop has asked all other rules."""
+        self._conclude(self.stopping.out_of_steps(self.point))
+
+    def _conclude(self, verdict: Verdict) -> None:
+        """End at ``point`` with this verdict, and what is to be said of the rate and the optimizer's state."""
+        verdict = self._advised(verdict, self.point)
+        advice = None if verdict.status.success else self.optimizer.advice(self.state, self.point.t)
+        self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
 
     def _examined(self, verdict: Verdict, point: Point) -> Verdict:
         """Return what the rules for stopping found at ``point``, after a closer look at what they can't see."""
@@ -436,7 +463,7 @@ class _Descent:
     def current(self) -> Point:
         """Return the last point as f is now: a search compares f there with f here."""
         point = self.point
-        if self.feed is None and self._searches and self.objective.has_changed(point.x):
+        if self.feed is None and self.optimizer.rule.searches and self.objective.has_changed(point.x):
             again = self.evaluate(point.t, point.x)
             point = again if again.is_finite else point
         return point
@@ -468,10 +495,6 @@ class _Descent:
             known = (trial for trial in trials if trial.x is x or are_equal(trial.x, x))
             after = next(known, None) or self.evaluate(point.t + 1, x)
         return (replace(after, projected=True) if projected else after), state
-
-    @property
-    def _searches(self) -> bool:
-        return not _SEARCHED.isdisjoint(self.optimizer.rule.uses)
 
     def _sampled(self, feed: Feed, t: int, x: FloatArray) -> Point:
         """Return the point ``x`` by the next mini-batch, or by all the data where the descent has reached its aim."""
@@ -528,8 +551,7 @@ class _Descent:
         """
         if self.objective.executor == "python" or self.feed is not None:
             return point
-        with quiet():
-            fun = float(self.objective.value(point.x))
+        fun = float(self.objective.value(point.x))
         if fun == point.fun:
             return point
         if not self.objective.agrees(fun, point):

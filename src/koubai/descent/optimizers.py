@@ -198,10 +198,6 @@ class _Group:
             begin += size
 
 
-# what an optimizer without settings of its own is made of, by its class and the semantics
-_CONFIGURED: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
-
-
 class Optimizer:
     """An update rule with its hyperparameters.
 
@@ -224,6 +220,7 @@ class Optimizer:
 
     name: ClassVar[str]
     rule: ClassVar[Rule]
+    _made: ClassVar[dict[str, Any] | None] = None  # what an object of this class without settings of its own is made of
 
     # of the object's own updates
     _layout: Layout | None
@@ -243,6 +240,9 @@ class Optimizer:
         return super().__new__(cls)
 
     def __init__(self, lr: Rate | None = None, *, semantics: str | None = None, **hyperparameters: Any) -> None:
+        if lr is None and semantics is None and not hyperparameters:
+            self._take_defaults()
+            return
         frameworks = SEMANTICS[self.rule.name]
         self._semantics = next(iter(frameworks)) if semantics is None else semantics
         if self._semantics not in frameworks:
@@ -250,20 +250,20 @@ class Optimizer:
                 there = " or ".join(map(repr, frameworks))
                 raise InputError(f"{self._semantics} has no {type(self).__name__}; use semantics={there}")
             raise UnknownNameError("semantics", self._semantics, frameworks)
-        if lr is None and not hyperparameters:
-            self._take_defaults()
-        else:
-            self._configure(_defaults(self.name, self._semantics)["lr"] if lr is None else lr, hyperparameters)
+        self._configure(_defaults(self.name, self._semantics)["lr"] if lr is None else lr, hyperparameters)
         self._forget()
 
     def _take_defaults(self) -> None:
         """Set every hyperparameter to its default, which is checked once for all."""
-        known = _CONFIGURED.setdefault(type(self), {})
-        if self._semantics not in known:
-            before = set(self.__dict__)
+        kind, own = type(self), self.__dict__
+        made = kind.__dict__.get("_made")  # the class's own, not one that it inherits
+        if made is None:
+            before = set(own)
+            self._semantics = next(iter(SEMANTICS[self.rule.name]))
             self._configure(_defaults(self.name, self._semantics)["lr"], {})
-            known[self._semantics] = {name: value for name, value in self.__dict__.items() if name not in before}
-        self.__dict__.update(known[self._semantics], _plans={})
+            self._forget()
+            made = kind._made = {name: value for name, value in own.items() if name not in before}
+        own.update(made)
 
     def _configure(self, lr: Rate, hyperparameters: Mapping[str, Any]) -> None:
         """Check every hyperparameter, then set them all."""
@@ -290,7 +290,7 @@ class Optimizer:
         self._evaluates = "evaluate" in self.rule.uses
         self._clips = hyper["clipvalue"] is not None or hyper["clipnorm"] is not None
         self._own = {name: value for name, value in hyper.items() if name in self.rule.defaults}
-        self._plans: dict[Any, Any] = {}  # the groups by the layout of the parameters
+        self._plans: dict[Any, Any] = {}  # the groups by the layout of the parameters, and what others derive
         self._settings = ""
 
     def _checked_groups(self, groups: Any, defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
@@ -348,6 +348,11 @@ class Optimizer:
         if not self._settings:
             self._settings = repr(self._hyper)
         return self._settings
+
+    @property
+    def derived(self) -> dict[Any, Any]:
+        """What is derived of the hyperparameters, and kept until one is set."""
+        return self._plans
 
     def __getattr__(self, name: str) -> Any:
         hyper = self.__dict__.get("_hyper", {})
@@ -612,8 +617,7 @@ class Optimizer:
 
     def promise(self, state: State) -> float | None:
         """Return by how much the last update was to lower f; inf before the first; None: the rule does not tell."""
-        names = self.rule.state
-        return float(state[names.index("promise")]) if "promise" in names else None
+        return float(state[self.rule.state.index("promise")]) if self.rule.promises else None
 
     def largest_stable_lr(self, curvature: float) -> float | None:
         """Return the lr above which the rule diverges on a quadratic of this largest curvature; None: not known.

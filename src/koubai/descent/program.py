@@ -155,7 +155,8 @@ class Engine:
             self.idle = self.REST
             return False
         made, why = 0, REMARKABLE
-        end = leg.until(min(descent.point.t + self.length, descent.stopping.max_steps - 1))
+        limit = int(descent.stopping.max_steps)
+        end = leg.until(min(descent.point.t + self.length, limit))
         if descent.checkpoint is not None and descent.checkpoint.steps is not None:
             end = min(end, descent.point.t + descent.checkpoint.steps - descent.checkpoint.step)
         if end > descent.point.t:
@@ -166,6 +167,8 @@ class Engine:
             self.length = min(4 * self.length, self.LARGEST, max(1, self.WORK // leg.operations))
         if why == REACHED:
             self.leg = leg
+            if descent.point.t == limit:
+                descent.run_out()
             return True
         if why == REMARKABLE and self._one_step(leg):
             return True
@@ -425,6 +428,7 @@ class _Leg:
         clipped = bool(counts[CLIPPED])
         last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
         descent.recorder.take(before.t, rates, last)
+        stopping.before = descent.recorder.x_at(point.t - 1)
         return made, why
 
     def _point(self) -> Point:

@@ -456,6 +456,11 @@ class Recorder:
             if self.count > self.limit:
                 self._thin()
 
+    def x_at(self, t: int) -> FloatArray | None:
+        """Return x after ``t`` updates, if that step has a row: a view, which the rows that follow leave as it is."""
+        row, beyond = divmod(t, self.stride)
+        return self._held["x"][row] if not beyond and row < self.count else None
+
     def _make_room(self, more: int) -> None:
         if self.count + more > self._room:
             room = max(self._first, 2 * self._room, self.count + more)

@@ -9,6 +9,7 @@ Adding a rule is writing one function here.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -173,6 +174,16 @@ class Rule:
     stability: Callable[..., float] | None = None
     # What the user should be told of the state after t updates, if anything.
     advise: Callable[..., str | None] | None = None
+
+    @functools.cached_property
+    def searches(self) -> bool:
+        """Does the formula evaluate f itself?"""
+        return not {"evaluate", "residuals"}.isdisjoint(self.uses)
+
+    @functools.cached_property
+    def promises(self) -> bool:
+        """Does the state tell by how much the last update was to lower f?"""
+        return "promise" in self.state
 
     def __call__(self, x: Any, g: Any, state: State, t: Any, **hyper: Any) -> Step:
         return self.formula(x, g, state, t, **hyper)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from koubai.derivatives.residuals import count
 from koubai.descent import searches
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.program import limits
+from koubai.descent.rules import Rule
 from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import EPS, Point, are_equal, largest
 from koubai.errors import CompileError, CompileWarning, TraceError, quiet, warn
@@ -74,16 +76,61 @@ class _Code:
 _code = _Code()
 
 
+class _Kind(NamedTuple):
+    """What a text is told of an optimizer, or ``suits`` False: the rule itself makes its steps."""
+
+    name: str
+    suits: bool
+    history_size: int
+    memory: int
+    own: tuple[float, ...]  # C1, C2, LR_MIN, LR_MAX
+    variant: int
+
+    @classmethod
+    def of(cls, optimizer: Optimizer) -> _Kind:
+        found: _Kind | None = optimizer.derived.get(cls)
+        if found is None:
+            found = optimizer.derived[cls] = cls._made(optimizer)
+        return found
+
+    @classmethod
+    def _made(cls, optimizer: Optimizer) -> _Kind:
+        name, hyper, lr = optimizer.rule.name, optimizer.hyperparameters, optimizer.lr
+        history_size, memory = hyper.get("history_size", 0), hyper.get("memory", 0)
+        suits = (
+            name in TEXTS
+            and type(optimizer).__module__ == Optimizer.__module__
+            and not (hyper["weight_decay"] or hyper.get("groups"))
+            and hyper["clipvalue"] is None
+            and hyper["clipnorm"] is None
+            and hyper.get("line_search") != "none"
+            and max(history_size, memory) <= PAIRS
+            and not (isinstance(lr, Schedule) and lr.start() != ())
+        )
+        word, choices = WORDS.get(name, ("", ("",)))
+        own = tuple([hyper.get(each, 0.0) for each in ("c1", "c2", "lr_min", "lr_max")])
+        return cls(name, suits, history_size, memory, own, choices.index(hyper.get(word, "")) if suits else 0)
+
+
 class _Memory:
-    """The arrays that a text works on, by the names of its parameters."""
+    """The arrays that a text works on, by the names of its parameters.
+
+    state: the optimizer's, views of ``store``; begun: what stands there at the start of a descent, whichever it is.
+    """
 
     spare: ClassVar[dict[Any, list[_Memory]]] = {}
 
-    def __init__(self, key: Any, state: Sequence[Any], names: Sequence[str]) -> None:
-        self.key, (name, n, m, *_, own, variant) = key, key
-        self.shapes = [np.shape(part) for part in state]
-        self.state = {each: np.array(part, np.float64, ndmin=1) for each, part in zip(names, state, strict=True)}
-        pairs = len(state[0]) - 1 if name == "lbfgs" else 1
+    def __init__(self, key: tuple[_Kind, int, int], rule: Rule, begun: Sequence[Any]) -> None:
+        self.key, (kind, n, m) = key, key
+        name = kind.name
+        self.shapes = [np.shape(part) for part in begun]
+        self.begun = np.concatenate([np.ravel(part) for part in begun])
+        self.store, self.state, start = self.begun.copy(), {}, 0
+        for each, shape in zip(rule.state, self.shapes, strict=True):
+            end = start + math.prod(shape)
+            self.state[each] = self.store[start:end].reshape(shape or (1,))
+            start = end
+        pairs = kind.history_size if name == "lbfgs" else 1
         scratch = max(n, pairs)
         given: dict[str, Any] = {
             "xs": np.zeros((4, n)), "gs": np.zeros((4, n)), "trials": np.zeros((4, 3)), "before": np.zeros((2, n)),
@@ -101,8 +148,8 @@ class _Memory:
         self.arrays = given | self.state
         self.xs, self.gs, self.numbers, self.counts = (given[k] for k in ("xs", "gs", "numbers", "counts"))
         self.trials, self.before, self.best, self.rates = (given[k] for k in ("trials", "before", "best", "rates"))
-        self.counts[searches.N], self.counts[searches.M], self.counts[searches.VARIANT] = n, m, variant
-        self.numbers[searches.C1 : searches.C1 + len(own)] = own
+        self.counts[searches.N], self.counts[searches.M], self.counts[searches.VARIANT] = n, m, kind.variant
+        self.numbers[searches.C1 : searches.C1 + len(kind.own)] = kind.own
         self.counts[searches.ROOM] = len(self.state["recent"]) if name == "barzilai_borwein" else pairs + 1
         code = TEXTS[name].__code__
         self.names = list(code.co_varnames[: code.co_argcount])
@@ -111,6 +158,10 @@ class _Memory:
         self._rate, self.place = address(self.rates), address(self.xs)
         self._moving = [self.block.starts[self.names.index(each)] for each in ("rates", "row_fun", "row_norm", "row_x")]
         self._views: list[Any] | None = None
+
+    def read(self) -> tuple[Any, ...]:
+        """Return the optimizer's state as it is here now."""
+        return tuple([a.copy() if shape else a[0] for a, shape in zip(self.state.values(), self.shapes, strict=True)])
 
     def bind(self, rates: Any, rows: Any) -> None:
         """Take these rates and rows."""
@@ -160,9 +211,8 @@ class Searching:
     raises passes through, and the descent is then as it was after its last step.
     """
 
-    def __init__(self, descent: Any) -> None:
-        self.descent = descent
-        self.name: str = descent.optimizer.rule.name
+    def __init__(self, descent: Any, kind: _Kind) -> None:
+        self.descent, self.kind, self.name = descent, kind, kind.name
         self.path: Any = None  # of f, that the tables are of
         self.table: Replay | None = None
         self.columns: Columns | None = None  # of least squares
@@ -175,27 +225,18 @@ class Searching:
     @classmethod
     def of(cls, descent: Any) -> Searching | None:
         """Return the loop of a descent, or None: the rule itself makes its steps."""
-        optimizer, objective = descent.optimizer, descent.objective
-        if optimizer.rule.name not in TEXTS or type(optimizer).__module__ != Optimizer.__module__:
-            return None
-        hyper, lr = optimizer.hyperparameters, optimizer.lr
+        kind, objective, n = _Kind.of(descent.optimizer), descent.objective, descent.layout.size
         suits = (
-            objective.program is not None
+            kind.suits
+            and objective.program is not None
             and descent.feed is None
             and descent.bounds is None
             and descent.layout.dtype == np.float64
-            and descent.layout.size <= (FEW if optimizer.rule.name == SQUARES else LARGEST)
-            and not (hyper["weight_decay"] or hyper.get("groups"))
-            and hyper["clipvalue"] is None
-            and hyper["clipnorm"] is None
-            and hyper.get("line_search") != "none"
-            and hyper.get("history_size", 0) <= PAIRS
-            and hyper.get("memory", 0) <= PAIRS
-            and not (isinstance(lr, Schedule) and lr.start() != ())
+            and n <= (FEW if kind.name == SQUARES else LARGEST)
         )
-        if not suits or (descent.layout.size > SMALL and _code.of(optimizer.rule.name, MACHINE_FROM) is None):
+        if not suits or (n > SMALL and _code.of(kind.name, MACHINE_FROM) is None):
             return None
-        return cls(descent)
+        return cls(descent, kind)
 
     @property
     def memory(self) -> _Memory:
@@ -204,16 +245,13 @@ class Searching:
 
     def _made(self, m: int) -> _Memory:
         """Return memory for m residuals, with what does not change in a descent."""
-        optimizer, n = self.descent.optimizer, self.descent.layout.size
-        hyper = optimizer.hyperparameters
-        own = tuple([hyper.get(name, 0.0) for name in ("c1", "c2", "lr_min", "lr_max")])
-        word, choices = WORDS.get(self.name, ("", ("",)))
-        key = self.name, n, m, hyper.get("history_size"), hyper.get("memory"), own, choices.index(hyper.get(word, ""))
+        descent, key = self.descent, (self.kind, self.descent.layout.size, m)
         try:
             memory = _Memory.spare[key].pop()
         except (KeyError, IndexError):
-            memory = _Memory(key, self.descent.state, optimizer.rule.state)
-        target, *rest = limits(self.descent.stopping)
+            start = descent.start
+            memory = _Memory(key, descent.optimizer.rule, descent.optimizer.init(start, descent.layout))
+        target, *rest = limits(descent.stopping)
         memory.numbers[searches.TARGET], memory.numbers[searches.FTOL : searches.NEAR + 1] = target, rest
         return memory
 
@@ -238,9 +276,12 @@ class Searching:
         with quiet():
             return len(objective.residuals(point)[0])
 
-    def _leave_memory(self) -> None:
+    def _leave_memory(self, is_last: bool = False) -> None:
+        """Leave the memory for another descent. is_last: nobody will ask for the state but a checkpoint."""
         memory, self._memory = self._memory, None
         if memory is not None:
+            if not is_last or self.descent.checkpoint is not None:
+                self.descent.state  # noqa: B018 - read from the memory, if it has not been
             memory.moving = None, None
             spare = _Memory.spare.setdefault(memory.key, [])
             if len(spare) < 4 and len(_Memory.spare) < 64 and memory.xs.shape[1] <= SMALL:
@@ -256,7 +297,7 @@ class Searching:
     def __del__(self) -> None:
         """Leave the memory and the tables for another descent."""
         self._leave_tables()
-        self._leave_memory()
+        self._leave_memory(is_last=True)
 
     def advance(self, many: bool) -> None:
         """Make one step, or many, and end at one that the rules for stopping were asked about, or for a look."""
@@ -344,8 +385,11 @@ class Searching:
         numbers, counts = memory.numbers, memory.counts
         memory.xs[0], memory.gs[0] = point.x, point.g
         if descent.point is not self.there:
-            for array, part in zip(memory.state.values(), descent.state, strict=True):
-                array[...] = part
+            if descent.begins:
+                memory.store[:] = memory.begun
+            else:
+                for array, part in zip(memory.state.values(), descent.state, strict=True):
+                    array[...] = part
             self.there = descent.point
         stopping = descent.stopping
         numbers[searches.GTOL] = stopping.limit or -1.0
@@ -354,9 +398,8 @@ class Searching:
             numbers[searches.GTOL] = 0.0
             numbers[searches.SHARE], numbers[searches.MORE] = EPS, EPS**1.5 * abs(stopping.start.fun)
         numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
-        numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = descent.stopping.travelled, descent.stopping.steepest
-        for k, value in enumerate((point.t, point.t, end, rates is not None, mask, 0, -1)):
-            counts[k] = value
+        numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = stopping.travelled, stopping.steepest
+        counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
         if rates is None:
             memory.rates[0] = descent.lr
         memory.bind(rates, rows)
@@ -433,23 +476,17 @@ class Searching:
         t = first + made
         if rates is not None:
             descent.lr = float(rates[made])
-        before = Point(t - 1, memory.before[0].copy(), 0.0, memory.before[1].copy(), 0.0)
         fun, norm = numbers[searches.FUN], numbers[searches.NORM]
         point = Point(t, memory.xs[0].copy(), float(fun), memory.gs[0].copy(), float(norm))
-        stopping.pass_by(before, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
+        x, g = memory.before.copy()
+        stopping.pass_by(x, g, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
         descent.point = self.there = point
         if is_end:
-            descent.state = self._state()
+            descent.state = memory.read
         self._best(t)
         lr = descent.lr if rates is None else rates
         memory.moving[1].clear_flags(int(memory.counts[searches.ROWS]))
         descent.recorder.take(first, lr, (t, point.x, point.fun, point.grad_norm, descent.lr, False, False))
-
-    def _state(self) -> tuple[Any, ...]:
-        memory = self.memory
-        return tuple(
-            [a.copy() if shape else a[0] for a, shape in zip(memory.state.values(), memory.shapes, strict=True)]
-        )
 
     def _best(self, t: int) -> None:
         """Take the best point from the memory, unless Python has it."""
@@ -475,6 +512,6 @@ class Searching:
             after = Point(t, x, float(memory.trials[place, 1]), g, largest(g))
         if self.name == SQUARES and are_equal(x, memory.xs[0]):  # where the step began
             descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
-        descent.reach(after, self._state())
+        descent.reach(after, memory.read)
         if descent.point is after:
             self.there = after

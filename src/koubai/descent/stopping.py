@@ -86,16 +86,18 @@ class Stopping:
 
     start: Point = field(init=False)
     last: Point | None = field(default=None, init=False)
-    previous: Point | None = field(default=None, init=False)  # the one before
+    before: FloatArray | None = field(default=None, init=False)  # x of the point before it, where it is known
     unchanged: int = field(default=0, init=False)
     in_noise: int = field(default=0, init=False)
-    bend: float = field(default=0.0, init=False)  # |Δg| / |Δx| of the last step that moved x
     asked: float = field(default=GTOL, init=False)  # of the gradient, before it is worth while to look at what is ahead
     steepest: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
     travelled: float = field(default=0.0, init=False)  # length of the path
     unbounded: bool = field(default=False, init=False)  # does f fall for ever, as it seems?
-    # Δx, Δg and |Δx| of the last step that moved x, until somebody asks for the curvature along it
+    # Of the last step that moved x: x and g before it and the point after it, until it is taken in; Δx, Δg and |Δx|,
+    # until somebody asks for the curvature along it; |Δg| / |Δx|; and the curvature
+    _passed: tuple[FloatArray, FloatArray, Point] | None = field(default=None, init=False)
     _last_step: tuple[FloatArray, FloatArray, float] | None = field(default=None, init=False)
+    _bend: float = field(default=0.0, init=False)
     _curve: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -123,12 +125,14 @@ class Stopping:
 
         promise: by how much the last step was to lower f, if the optimizer tells.
         """
-        previous = self.previous = self.last
+        previous = self.last
         self.last = point
         if previous is None:
             self.start = point
-        elif self.follows:
-            self._follow(previous, point)
+        else:
+            self.before = previous.x
+            if self.follows:
+                self._follow(previous, point)
         if point.is_sample:
             out = Verdict(Status.max_steps, f"the step limit {self.max_steps} came first")
             return self._diverged(point) or (out if point.t >= self.max_steps else None)
@@ -154,7 +158,7 @@ class Stopping:
                 f"(largest |gradient| {point.grad_norm:.3g}, {told})",
             )
         if point.t >= self.max_steps:
-            return self._out_of_steps(point)
+            return self.out_of_steps(point)
         return None
 
     @property
@@ -323,25 +327,38 @@ class Stopping:
 
     def _follow(self, previous: Point, point: Point) -> None:
         """Keep what the messages need: how long x has stood still, the noise, the curvature near the start."""
-        step = self._bend(previous, point)
+        step = self._moved(previous.x, previous.g, point)
         self.unchanged = self.unchanged + 1 if step == 0 else 0
         self.in_noise = self.in_noise + 1 if point.error and self.limit < point.grad_norm <= point.error else 0
         self.travelled += step
         if self.steepest < self.bend < math.inf and not self.unchanged and point.fun <= self.near_start:
             self.steepest = self.bend
 
-    def _bend(self, previous: Point, point: Point) -> float:
-        """Learn the curvature of a step; return its length."""
-        along = point.x - previous.x
+    def _moved(self, x: FloatArray, g: FloatArray, point: Point) -> float:
+        """Take in the step that led from x and g to ``point``; return its length."""
+        along = point.x - x
         step = norm(along)
         if step > 0:
-            change = point.g - previous.g
-            self.bend, self._last_step = norm(change) / step, (along, change, step)
+            change = point.g - g
+            self._bend, self._last_step, self._passed = norm(change) / step, (along, change, step), None
         return step
+
+    @property
+    def bend(self) -> float:
+        """|Δg| / |Δx| of the last step that moved x."""
+        if self._passed is not None:
+            self._moved(*self._passed)
+        return self._bend
+
+    @bend.setter
+    def bend(self, bend: float) -> None:
+        self._bend, self._passed = bend, None
 
     @property
     def curve(self) -> float:
         """The curvature along the last step that moved x, Δx·Δg / Δx·Δx."""
+        if self._passed is not None:
+            self._moved(*self._passed)
         if self._last_step is not None:
             along, change, step = self._last_step
             with quiet():
@@ -352,14 +369,13 @@ class Stopping:
     def curve(self, curve: float) -> None:
         self._curve, self._last_step = curve, None
 
-    def pass_by(self, previous: Point, point: Point, travelled: float, steepest: float) -> None:
+    def pass_by(self, x: FloatArray, g: FloatArray, point: Point, travelled: float, steepest: float) -> None:
         """Go on to ``point``, where a loop came to that asked the rules for stopping of every step on its way.
 
-        previous: the point before it; travelled, steepest: as they are there.
+        x, g: those of the point before it; travelled, steepest: as they are there.
         """
-        self.previous, self.last, self.unchanged, self.in_noise = previous, point, 0, 0
-        self.travelled, self.steepest = travelled, steepest
-        self._bend(previous, point)
+        self.before, self.last, self.unchanged, self.in_noise = x, point, 0, 0
+        self.travelled, self.steepest, self._passed = travelled, steepest, (x, g, point)
 
     @property
     def near_start(self) -> float:
@@ -379,7 +395,8 @@ class Stopping:
             return norm(self.last.g - self.start.g) / moved
         return self.steepest
 
-    def _out_of_steps(self, point: Point) -> Verdict:
+    def out_of_steps(self, point: Point) -> Verdict:
+        """Return the verdict at the last point that may be reached, where no other rule holds."""
         if point.fun - self.start.fun > RISEN * (abs(self.start.fun) or 1.0):
             what = f"f rose from {self.start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
             return Verdict(Status.diverged, f"{what}, and the step limit {self.max_steps} came")

@@ -801,6 +801,8 @@ class Environment:
     @property
     def unwatched(self) -> str | None:
         """Why the function is traced anew at each call: what it read first of what can't be watched. None: nothing."""
+        if not self._trace.inner:
+            return self._trace.unwatched
         inner = (inner.unwatched for inner in self._trace.inner)
         return self._trace.unwatched or next(filter(None, inner), None)
 
