@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,7 +30,7 @@ from koubai.descent.files import (
 )
 from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
-from koubai.descent.record import Epochs, Recorder, Run, Status, Step
+from koubai.descent.record import FEW_STEPS, Epochs, Recorder, Run, Status, Step
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, are_equal, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
@@ -143,11 +144,15 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
         raise InputError(f"on_step must be a function of a Step or None, got {on_step!r}")
     ours = on_step is None and not callable(descent.optimizer.lr)  # no function of the user's but f and grad
     with quiet() if ours else nullcontext():
-        return _finished(descent, on_step, progress)
+        interrupted = _interrupted(descent, on_step, progress)
+    run = descent.run(in_haste=interrupted)
+    if interrupted:
+        raise Interrupted(run)
+    return run
 
 
-def _finished(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> Run:
-    interrupted = False
+def _interrupted(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> bool:
+    """Make the steps of a descent; return whether Ctrl-C ended it."""
     try:
         with descent.reporting(progress) as report:
             for point, lr in descent.points(in_legs=on_step is None):
@@ -159,13 +164,10 @@ def _finished(descent: _Descent, on_step: Callable[[Step], Any] | None, progress
         if not descent.recorder.count:
             raise
         descent.verdict = Verdict(Status.stopped, f"interrupted after step {descent.point.t}")
-        interrupted = True
+        return True
     finally:
         descent.save(last=True)
-    run = descent.run(in_haste=interrupted)
-    if interrupted:
-        raise Interrupted(run)
-    return run
+    return False
 
 
 def iterate(
@@ -200,8 +202,8 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+_PLAIN = {int, float, type(None)}
 _ANY = LBFGS()
-_FEW = 512  # steps, as many as these make at a time; few descents need more
 
 
 @dataclass
@@ -275,10 +277,10 @@ class _Descent:
             "grad": "user" if callable(grad) or grad is True else grad,
             "bounds": None if limits is None else limits.pairs(),
             "record": record,
-            **{name: plain(value) for name, value in stopping.items()},
+            **{name: value if type(value) in _PLAIN else plain(value) for name, value in stopping.items()},
         }
         told = Stopping(layout, first, **stopping, free=None if limits is None else limits.free)
-        steps = min(int(told.max_steps), _FEW) if first.rule.searches else int(told.max_steps)
+        steps = min(int(told.max_steps), FEW_STEPS) if first.rule.searches else int(told.max_steps)
         return cls(
             Objective(f, grad, layout, limits, args),
             layout,
@@ -314,21 +316,25 @@ class _Descent:
             yield self.point, self.lr
         searching = None if self.verdict is not None else self._searching()
         engine = self._engine() if in_legs and self.verdict is None and searching is None else None
-        while self.verdict is None:
-            if self.checkpoint is not None and self.checkpoint.is_due():
-                self.save()
-            if engine is not None and engine.advance():
+        try:
+            while self.verdict is None:
+                if self.checkpoint is not None and self.checkpoint.is_due():
+                    self.save()
+                if engine is not None and engine.advance():
+                    yield self.point, self.lr
+                    continue
+                self.settled = False
+                if searching is not None and self.objective.program is not None:
+                    searching.advance(in_legs)
+                else:
+                    self.reach(*self._next())
+                if self.is_lost:
+                    return
+                self.settled = True
                 yield self.point, self.lr
-                continue
-            self.settled = False
-            if searching is not None and self.objective.program is not None:
-                searching.advance(in_legs)
-            else:
-                self.reach(*self._next())
-            if self.is_lost:
-                return
-            self.settled = True
-            yield self.point, self.lr
+        finally:
+            if searching is not None:
+                searching.leave()
 
     @property
     def state(self) -> State:
@@ -345,9 +351,9 @@ class _Descent:
         return self.optimizer.init(self.start, self.layout)
 
     @property
-    def begins(self) -> bool:
-        """Is the state that of the start, and nobody has asked for it yet?"""
-        return self.point.t == 0 and callable(self._state)
+    def state_is_elsewhere(self) -> bool:
+        """Has nobody asked for the state yet?"""
+        return callable(self._state)
 
     def _searching(self) -> Searching | None:
         if not self.optimizer.rule.searches:
@@ -385,7 +391,9 @@ class _Descent:
     def _arrive(self, point: Point) -> None:
         """Take a good point into the record, and find out whether the descent ends there."""
         with quiet():  # norms near the largest number
-            promise = self.optimizer.promise(self.state) if self.optimizer.rule.promises else None
+            promise = None
+            if self.optimizer.rule.promises:
+                promise = self.optimizer.promise(self.state) if point.t else math.inf
             verdict = self.stopping.check(point, promise)
             if verdict is not None:
                 verdict = self._examined(verdict, point)
@@ -405,9 +413,11 @@ class _Descent:
 
     def _conclude(self, verdict: Verdict) -> None:
         """End at ``point`` with this verdict, and what is to be said of the rate and the optimizer's state."""
-        verdict = self._advised(verdict, self.point)
-        advice = None if verdict.status.success else self.optimizer.advice(self.state, self.point.t)
-        self.verdict = Verdict(verdict.status, f"{verdict.message}; {advice}") if advice else verdict
+        if not verdict.status.success:
+            verdict = self._advised(verdict, self.point)
+            if advice := self.optimizer.advice(self.state, self.point.t):
+                verdict = Verdict(verdict.status, f"{verdict.message}; {advice}")
+        self.verdict = verdict
 
     def _examined(self, verdict: Verdict, point: Point) -> Verdict:
         """Return what the rules for stopping found at ``point``, after a closer look at what they can't see."""
@@ -531,12 +541,13 @@ class _Descent:
         """Evaluate the start, which must be finite: there is no earlier point to fall back on."""
         if self.feed is None:
             point = self.objective.evaluate(0, self.start)
-            if point.is_finite:
-                self.objective.glance(point)
         else:
             self.best = Point(0, self.start, np.inf, np.full_like(self.start, np.nan), np.inf, is_sample=True)
             point = self._sampled(self.feed, 0, self.start)
-        if not point.is_finite:
+        if point.is_finite:
+            if self.feed is None:
+                self.objective.glance(point)
+        else:
             what = f"f(x0) = {point.fun}" if not np.isfinite(point.fun) else f"the gradient at x0 is {shown(point.g)}"
             told = f": {self.objective.told}" if self.objective.told else ""
             fix = "start elsewhere" if np.isfinite(point.fun) else "start where f is finite"

@@ -298,13 +298,14 @@ def limits(stopping: Stopping) -> tuple[float, ...]:
     """Return what a loop is to ask of each step: TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT and NEAR."""
     start = stopping.start
     x = np.asarray(start.x, np.float64)
-    largest = GROWTH * max(1.0, math.sqrt(x.dot(x)))
+    square, size = float(x.dot(x)), abs(start.fun)
+    growth = GROWTH * (1 - 1e-9) * (size if size > 1.0 else 1.0)
     return (
         -math.inf if stopping.target is None else stopping.target,
         -1.0 if stopping.ftol is None else stopping.ftol,
         -1.0 if stopping.xtol is None else stopping.xtol,
-        min(start.fun + GROWTH * max(1.0, abs(start.fun)) * (1 - 1e-9), BIGGEST),
-        min(largest * largest * (1 - 1e-9), BIGGEST),
+        min(start.fun + growth, BIGGEST),
+        min(GROWTH * GROWTH * (1 - 1e-9) * (square if square > 1.0 else 1.0), BIGGEST),
         stopping.near_start,
     )
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "FEW_STEPS",
     "OPTIONS",
     "Epochs",
     "History",
@@ -328,6 +329,9 @@ _WIDTH = 8 * _NUMBERS + _FLAGS
 _WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
 
 
+FEW_STEPS = 62  # of a search; few need more. With the first and the last one 64 rows
+
+
 class Recorder:
     """Collects the rows of a History in bounded memory.
 
@@ -343,6 +347,7 @@ class Recorder:
     NUMBERS = 8_000_000  # 64 MB of float64
     FEW = 64
     BYTES = 200_000_000
+    SMALL = 2**13  # bytes, of which none are worth a copy
 
     def __init__(
         self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS, steps: int = 0
@@ -356,7 +361,7 @@ class Recorder:
         row = layout.size * layout.dtype.itemsize
         self._width, self._widths = _WIDTH + row, (8, 8, row, 1, 1)  # of a row, and of one in descents.COLUMNS
         fits = min(self.FEW, self.BYTES // self._width - 2)  # with the last row and one to spare
-        self.limit = max(2 if self.at_once else max(2, fits), min(self.ROWS, numbers // max(layout.size, 1)))
+        self.limit = max(2, 0 if self.at_once else fits, min(self.ROWS, numbers // layout.size))
         self.count = 0
         self.last: Row | None = None
         rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
@@ -494,11 +499,12 @@ class Recorder:
         if is_apart:
             t[count] = self.last[0]  # type: ignore[index]
             self._put(count)
-        if 2 * end < self._room:
+        if 2 * end < self._room and self._room * self._width > self.SMALL:
             rows = {name: column[:end].copy() for name, column in held.items()}
-        else:  # given away as it is; other memory is taken for any row that follows
+            self._held = dict(rows)
+        else:
             rows = {name: column[:end] for name, column in held.items()}
-            self._room = count
+        self._room = count  # what was given away stays as it is; other memory is taken for any row that follows
         return History(x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
 
 

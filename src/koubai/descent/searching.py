@@ -15,13 +15,14 @@ from koubai.derivatives.residuals import count
 from koubai.descent import searches
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.program import limits
+from koubai.descent.record import FEW_STEPS
 from koubai.descent.rules import Rule
 from koubai.descent.schedules import Schedule
 from koubai.descent.stopping import EPS, Point, are_equal, largest
 from koubai.errors import CompileError, CompileWarning, TraceError, quiet, warn
 from koubai.execute import library, scalar_code
 from koubai.execute.descents import address
-from koubai.execute.replay import Columns, Replay, Tables
+from koubai.execute.replay import Columns, Replay
 from koubai.execute.scalar_code import ANSWER, ASKED, AT, CALLED, EVALUATIONS, Block
 
 __all__ = ["Searching"]
@@ -49,6 +50,7 @@ PRODUCTS_OF_A_STEP = 600  # of two numbers, that take Python as long as such a s
 DESCENT = 8  # steps of least squares
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
 SCHEDULED = 32  # rates that are asked for at a time
+KEPT = 4  # of the same kind, for later descents
 PAUSE = 0.05  # seconds after which a descent shows where it is
 
 
@@ -189,21 +191,6 @@ def _view(array: Any) -> Any:
     return memoryview(array) if array.ndim == 1 else [memoryview(row) for row in array]
 
 
-def _tables(path: Any) -> Tables:
-    """Return the tables of f and its gradient on a path."""
-    found: Tables = path.made.setdefault("evaluation", Tables())
-    return found
-
-
-def _table(path: Any) -> Replay | None:
-    """Return a table, with the bits of the path's own program, if there is one by now that nobody uses."""
-    executor, graph = path.program.executor, path.graph
-    if executor not in ("floats", "numpy"):
-        return None
-    found: Replay | None = _tables(path).take(len(graph.nodes), lambda: Replay(graph, executor == "floats"))
-    return found
-
-
 class Searching:
     """Makes the steps of a descent that evaluates f itself; its memory holds the descent while it does.
 
@@ -220,7 +207,10 @@ class Searching:
         self.asked: list[Point] = []  # what Python evaluated of late
         self.deadline = 0.0
         self.ahead, self.fits = 0, True  # what Python would take for a descent, in steps; had J room in the memory?
-        self._memory: _Memory | None = None if self.name == SQUARES else self._made(0)
+        self.bound: tuple[int, ...] = ()  # the tables that the memory leads to, by their addresses
+        self._memory: _Memory | None = None
+        if self.name != SQUARES:
+            self._take_memory(0)
 
     @classmethod
     def of(cls, descent: Any) -> Searching | None:
@@ -236,24 +226,53 @@ class Searching:
         )
         if not suits or (n > SMALL and _code.of(kind.name, MACHINE_FROM) is None):
             return None
-        return cls(descent, kind)
+        path = objective.path(descent.start)
+        try:
+            found: Searching = path.made[kind].pop()
+        except (AttributeError, KeyError, IndexError):
+            return cls(descent, kind)
+        found.descent, found.path = descent, path
+        found._limit()
+        return found
+
+    def leave(self) -> None:
+        """End a descent; what was made for it is left to the next one on the same path."""
+        path = self.path
+        if self.descent.checkpoint is not None:
+            self.descent.state  # noqa: B018 - read from the memory, if it has not been: it is to be written down
+        elif self.descent.state_is_elsewhere:
+            self.descent.state = ()
+        self.descent = self.path = self.there = self.begin = None
+        self.asked.clear()
+        if self._memory is not None:
+            self._memory.moving = None, None
+        if path is not None and self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
+            kept = path.made.setdefault(self.kind, [])
+            if len(kept) < KEPT:
+                kept.append(self)
 
     @property
     def memory(self) -> _Memory:
         assert self._memory is not None
         return self._memory
 
-    def _made(self, m: int) -> _Memory:
-        """Return memory for m residuals, with what does not change in a descent."""
+    def _take_memory(self, m: int) -> None:
+        """Take memory for m residuals into use."""
         descent, key = self.descent, (self.kind, self.descent.layout.size, m)
         try:
             memory = _Memory.spare[key].pop()
         except (KeyError, IndexError):
             start = descent.start
             memory = _Memory(key, descent.optimizer.rule, descent.optimizer.init(start, descent.layout))
-        target, *rest = limits(descent.stopping)
-        memory.numbers[searches.TARGET], memory.numbers[searches.FTOL : searches.NEAR + 1] = target, rest
-        return memory
+        self._memory, self.there, self.bound = memory, None, ()
+        self._limit()
+
+    def _limit(self) -> None:
+        """Set what does not change in a descent."""
+        if self._memory is not None:
+            numbers = self._memory.numbers
+            numbers[searches.TARGET], *rest = limits(self.descent.stopping)
+            numbers[searches.FTOL : searches.NEAR + 1] = rest
 
     def _has_room(self, point: Point) -> bool:
         """See to it that the memory has room for the residuals; False: they are too many, or too few."""
@@ -263,7 +282,8 @@ class Searching:
             if m < n or m * n * n > PRODUCTS or (m * n * n > PRODUCTS_OF_A_STEP and not library.available()):
                 return False
             self.ahead = DESCENT * (m * n * (n + 2) // PRODUCTS_OF_A_STEP)
-            self._memory, self.there, self.fits = self._made(m), None, True
+            self.fits = True
+            self._take_memory(m)
         return True
 
     def _number(self, point: Point) -> int:
@@ -276,28 +296,26 @@ class Searching:
         with quiet():
             return len(objective.residuals(point)[0])
 
-    def _leave_memory(self, is_last: bool = False) -> None:
-        """Leave the memory for another descent. is_last: nobody will ask for the state but a checkpoint."""
+    def _leave_memory(self) -> None:
+        """Leave the memory for a descent on another function."""
         memory, self._memory = self._memory, None
         if memory is not None:
-            if not is_last or self.descent.checkpoint is not None:
+            if self.descent is not None:
                 self.descent.state  # noqa: B018 - read from the memory, if it has not been
             memory.moving = None, None
             spare = _Memory.spare.setdefault(memory.key, [])
-            if len(spare) < 4 and len(_Memory.spare) < 64 and memory.xs.shape[1] <= SMALL:
+            if len(spare) < KEPT and len(_Memory.spare) < 64 and memory.xs.shape[1] <= SMALL:
                 spare.append(memory)
 
     def _leave_tables(self) -> None:
         if self.table is not None:
-            _tables(self.path).spare.append(self.table)
+            self.path.tables.spare.append(self.table)
         if self.columns is not None:
             self.descent.objective.squares.give_back(self.path, self.columns)
         self.table = self.columns = None
 
     def __del__(self) -> None:
-        """Leave the memory and the tables for another descent."""
-        self._leave_tables()
-        self._leave_memory(is_last=True)
+        self._leave_memory()
 
     def advance(self, many: bool) -> None:
         """Make one step, or many, and end at one that the rules for stopping were asked about, or for a look."""
@@ -308,6 +326,8 @@ class Searching:
             return
         first = descent.point.t
         end, rates, mask, rows = min(first + self._most(point.x), descent.stopping.max_steps - 1), None, -1, None
+        if not first and end > FEW_STEPS:
+            end = FEW_STEPS
         if checkpoint is not None and checkpoint.steps is not None:
             end = min(end, first + checkpoint.steps + 1 - checkpoint.step)
         if callable(descent.optimizer.lr) and many and end > first:
@@ -356,7 +376,7 @@ class Searching:
             has_code = _code.of(self.name, self.ahead) is not None
             if has_code and not objective.batch and path.agrees and path.recorded.environment.complete:
                 if self.table is None:
-                    self.table = _table(path)
+                    self.table = path.table()
                 if self.columns is None and self.name == SQUARES:
                     self.columns = objective.squares.table(path)
         table = self.table if self.table is not None and self.table.stands() else None
@@ -365,9 +385,9 @@ class Searching:
             columns = None
         of_f = (table.address, table.place) if table is not None else (0, 0)
         of_columns = (columns.address, columns.place) if columns is not None else (0, 0)
-        places = self.memory.block.places
-        for k, place in zip(range(*CALLED), of_f + of_columns, strict=True):
-            places[k] = place
+        if (bound := of_f + of_columns) != self.bound:
+            self.memory.block.places[slice(*CALLED)] = bound
+            self.bound = bound
         return table, columns
 
     def _count(self, steps: int) -> None:
@@ -385,7 +405,7 @@ class Searching:
         numbers, counts = memory.numbers, memory.counts
         memory.xs[0], memory.gs[0] = point.x, point.g
         if descent.point is not self.there:
-            if descent.begins:
+            if descent.point.t == 0 and descent.state_is_elsewhere:
                 memory.store[:] = memory.begun
             else:
                 for array, part in zip(memory.state.values(), descent.state, strict=True):
@@ -442,7 +462,7 @@ class Searching:
         t = int(counts[searches.T]) + 1
         point: Point = descent.objective.evaluate(t, x.copy())
         if self.path is not None:
-            _tables(self.path).count += 1
+            self.path.tables.count += 1
         if self.asked and self.asked[0].t != t:
             self.asked.clear()
         self.asked.append(point)
@@ -483,12 +503,12 @@ class Searching:
         descent.point = self.there = point
         if is_end:
             descent.state = memory.read
-        self._best(t)
+            self._best()
         lr = descent.lr if rates is None else rates
         memory.moving[1].clear_flags(int(memory.counts[searches.ROWS]))
         descent.recorder.take(first, lr, (t, point.x, point.fun, point.grad_norm, descent.lr, False, False))
 
-    def _best(self, t: int) -> None:
+    def _best(self) -> None:
         """Take the best point from the memory, unless Python has it."""
         descent, memory, n = self.descent, self.memory, self.memory.xs.shape[1]
         if memory.counts[searches.BEST_T] >= 0 and memory.numbers[searches.BEST] < descent.best.fun:
@@ -501,7 +521,6 @@ class Searching:
         descent, memory = self.descent, self.memory
         place = int(memory.counts[searches.END])
         t = int(memory.counts[searches.T]) + 1
-        self._best(t)
         x = memory.xs[place].copy()
         after = None
         for point in self.asked:
@@ -510,6 +529,8 @@ class Searching:
         if after is None:
             g = memory.gs[place].copy()
             after = Point(t, x, float(memory.trials[place, 1]), g, largest(g))
+        if memory.counts[searches.BEST_T] != t or not are_equal(memory.best[: x.size], x):
+            self._best()  # else it is this point, and will be found to be
         if self.name == SQUARES and are_equal(x, memory.xs[0]):  # where the step began
             descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
         descent.reach(after, memory.read)

@@ -210,9 +210,10 @@ class Stopping:
         )
 
     def _gradient_small(self, point: Point) -> Verdict | None:
-        if self.limit == 0 or point.grad_norm > self.limit:
+        limit = self.limit
+        if limit == 0 or point.grad_norm > limit:
             return None
-        limit = GTOL if self.gtol is None else self.limit
+        limit = GTOL if self.gtol is None else limit
         found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {limit:g} at step {point.t}"
         if point.stuck:
             return Verdict(
@@ -246,9 +247,9 @@ class Stopping:
 
     def negligible(self, fun: float, ahead: float) -> float:
         """Return how much of ``fun`` does not count where about ``ahead`` is left."""
-        fallen = abs(self.start.fun - fun)
-        goes_to_0 = ahead >= 0.1 * abs(fun) or abs(fun) <= 4 * EPS * fallen
-        return max(AHEAD * abs(fun), (AHEAD if goes_to_0 else EPS**1.5) * fallen)
+        fallen, size = abs(self.start.fun - fun), abs(fun)
+        goes_to_0 = ahead >= 0.1 * size or size <= 4 * EPS * fallen
+        return max(AHEAD * size, (AHEAD if goes_to_0 else EPS**1.5) * fallen)
 
     def _promise_small(self, point: Point, promise: float) -> Verdict | None:
         """Return the verdict of least squares: they are at their end where f can't show what it may still fall by."""
@@ -289,7 +290,7 @@ class Stopping:
 
     def _diverged(self, point: Point) -> Verdict | None:
         start = self.start
-        if self.has_risen(point.fun):
+        if point.fun > start.fun and self.has_risen(point.fun):
             what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
         elif (size := norm(point.x)) > GROWTH and size > GROWTH * (start_size := norm(start.x)):
             what = f"|x| grew from {start_size:.3g} to {size:.3g} in {_steps(point.t)}"
@@ -380,7 +381,9 @@ class Stopping:
     @property
     def near_start(self) -> float:
         """The f up to which a point counts as near the start."""
-        return self.start.fun + 10 * max(1.0, abs(self.start.fun))
+        fun = self.start.fun
+        size = abs(fun)
+        return fun + 10 * (size if size > 1.0 else 1.0)
 
     def curvature(self) -> float:
         """Return the curvature along the path, |Δg| / |Δx|; 0.0 where it can't be told.

@@ -268,10 +268,6 @@ def _loop(ufunc: Any, types: str) -> tuple[int, int]:
     return pointer, held or 0
 
 
-def _lies(array: Any) -> tuple[Any, ...]:
-    return address(array), array.shape, array.strides, array.dtype
-
-
 def _shown(array: Any, index: Any) -> Any:
     """Return a part of an array, a number too, as a view."""
     where = index.fill(())
@@ -317,7 +313,7 @@ class _Table:
         self.kept: list[Any] = []  # arrays that the table leads to
         self.places: dict[int, int] = {}  # where they lie, by their identities
         self.captured: list[Any] = []  # arrays from outside
-        self.lay: list[tuple[Any, ...]] = []  # where, and how
+        self.lay: list[tuple[Any, ...]] = []  # where they lay, and how
         self.work = self.bytes = 0  # elements gone through; of the arrays between
 
     def fill(self, graph: Graph, inputs: Sequence[Any], late: Sequence[int] = (), later: Any = None) -> list[Any]:
@@ -360,7 +356,10 @@ class _Table:
 
     def stands(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
-        return [_lies(array) for array in self.captured] == self.lay
+        for array, (place, shape, strides, dtype) in zip(self.captured, self.lay, strict=True):
+            if address(array) != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
+                return False
+        return True
 
     # -- rows
 
@@ -429,7 +428,7 @@ class _Table:
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
                 raise Unsuitable(f"an array from outside of {value.dtype}")
             self.captured.append(value)
-            self.lay.append(_lies(value))
+            self.lay.append((address(value), value.shape, value.strides, value.dtype))
             return value
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{name} of {node.dtype}")
@@ -694,18 +693,21 @@ class Columns(_Table):
         return (r.copy(), np.ascontiguousarray(columns.T)) if done else None
 
 
+MADE = 2  # tables of a path: a descent keeps one, and Python has one
+
+
 class Tables:
     """What is known of one path: how often it was asked, and the tables that answer without Python."""
 
     def __init__(self) -> None:
         self.count = 0
         self.spare: list[Any] = []  # not in use by anyone
-        self.made = False
+        self.made = 0
 
     def take(self, nodes: int, make: Callable[[], Any]) -> Any:
         """Return a table that nobody uses, if there is one by now. nodes: of the graph that ``make`` makes it of."""
-        if not self.made and self.count >= ASKED_FOR * max(1, nodes // NODES):
-            self.made = True
+        if not self.spare and self.made < MADE and self.count >= ASKED_FOR * max(1, nodes // NODES):
+            self.made += 1
             with contextlib.suppress(Unsuitable):
                 self.spare.append(make())
         try:
