@@ -100,8 +100,7 @@ class _Kind(NamedTuple):
         name, hyper, lr = optimizer.rule.name, optimizer.hyperparameters, optimizer.lr
         history_size, memory = hyper.get("history_size", 0), hyper.get("memory", 0)
         suits = (
-            name in TEXTS
-            and type(optimizer).__module__ == Optimizer.__module__
+            type(optimizer).__module__ == Optimizer.__module__
             and not (hyper["weight_decay"] or hyper.get("groups"))
             and hyper["clipvalue"] is None
             and hyper["clipnorm"] is None
@@ -217,7 +216,8 @@ class Searching:
         """Return the loop of a descent, or None: the rule itself makes its steps."""
         kind, objective, n = _Kind.of(descent.optimizer), descent.objective, descent.layout.size
         suits = (
-            kind.suits
+            kind.name in TEXTS
+            and kind.suits
             and objective.program is not None
             and descent.feed is None
             and descent.bounds is None
