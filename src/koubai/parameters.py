@@ -104,11 +104,18 @@ class Layout:
     form: Form = None
 
     @functools.cached_property
+    def is_vector(self) -> bool:
+        """Is it one array with one axis?"""
+        return self.names is None and len(self.shapes[0]) == 1
+
+    @functools.cached_property
     def size(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes)
 
     def view(self, vector: FloatArray) -> Any:
         """Show ``vector`` in the caller's form, as views of it. Leading axes of ``vector`` are kept."""
+        if self.is_vector:
+            return vector.view()
         if self.is_number:
             return vector[..., 0]
         lead = vector.shape[:-1]
@@ -135,10 +142,12 @@ class Layout:
 
     def copy(self, vector: FloatArray) -> Any:
         """Show a copy of ``vector`` in the caller's form: what the caller does with it stays with the caller."""
+        if self.is_vector:
+            return vector.copy()
         if self.is_number:
             return vector[0]
         if self.names is None:
-            return vector.copy() if len(self.shapes[0]) == 1 else vector.reshape(self.shapes[0]).copy()
+            return vector.reshape(self.shapes[0]).copy()
         shown = self.view(vector)
         return self.assembled([part.copy() for part in self.parts(shown)])
 

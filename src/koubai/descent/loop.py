@@ -30,7 +30,7 @@ from koubai.descent.files import (
 )
 from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
-from koubai.descent.record import FEW_STEPS, Epochs, Recorder, Run, Status, Step
+from koubai.descent.record import FEW_STEPS, Epochs, Recorder, Run, Status, Step, filled
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict, are_equal, shown
 from koubai.errors import FunctionError, GradientError, InputError, Interrupted, UnknownNameError, quiet
@@ -156,7 +156,8 @@ def _interrupted(descent: _Descent, on_step: Callable[[Step], Any] | None, progr
     try:
         with descent.reporting(progress) as report:
             for point, lr in descent.points(in_legs=on_step is None):
-                report(point)
+                if report is not None:
+                    report(point)
                 if on_step is not None and on_step(descent.step(point, lr)) is True:
                     descent.verdict = Verdict(Status.stopped, f"on_step returned True at step {point.t}")
                     break
@@ -398,8 +399,10 @@ class _Descent:
             if verdict is not None:
                 verdict = self._examined(verdict, point)
             clipped = self._clips(point)
-        self.memory = self._observed(point)
-        self.lr = self._rate(point.t)
+        if callable(lr := self.optimizer.lr):
+            self.memory = self._observed(point)
+            lr = self._rate(point.t)
+        self.lr = lr
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
         if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
@@ -466,9 +469,9 @@ class _Descent:
         """Return why the descent can't go on to ``after``, which is not finite."""
         return self.stopping.nonfinite(after, self.objective.told)
 
-    def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None]]:
-        """Return a context that gives a function to report points to: to a progress bar, or to nobody."""
-        return _progress_bar(self.stopping.max_steps) if progress else nullcontext(lambda point: None)
+    def reporting(self, progress: bool) -> AbstractContextManager[Callable[[Point], None] | None]:
+        """Return a context that gives what points are reported to, a progress bar or None."""
+        return _progress_bar(self.stopping.max_steps) if progress else nullcontext()
 
     def current(self) -> Point:
         """Return the last point as f is now: a search compares f there with f here."""
@@ -606,7 +609,8 @@ class _Descent:
         point, best = self._ends(in_haste)
         verdict = self.verdict or Verdict(Status.stopped, f"the caller left the loop at step {point.t}")
         copy = self.layout.copy
-        return Run(
+        return filled(
+            Run,
             x=copy(point.x),
             fun=point.fun,
             jac=copy(point.g),

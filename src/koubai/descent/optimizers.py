@@ -411,6 +411,8 @@ class Optimizer:
                 if group.optimizer is not None
                 for array in group.optimizer.init(group.of(x), group.layout)
             )
+        if not self.rule.state:
+            return ()
         hyper = {"lr": self.lr_at(0), **self._own}
         parts = _parts(x, layout) if self.rule.scope == "tensor" else [x]
         return tuple(array for part in parts for array in self.rule.start(part, hyper))

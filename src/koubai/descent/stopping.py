@@ -105,7 +105,7 @@ class Stopping:
             raise InputError(f"max_steps must be a whole number ≥ 0, got {self.max_steps!r}")
         for name in ("gtol", "ftol", "xtol"):
             value = getattr(self, name)
-            if value is None:
+            if value is None or (type(value) is float and 0 <= value < math.inf):
                 continue
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 hint = "use 0 to turn it off" if name == "gtol" else "use None to turn it off"
@@ -140,9 +140,9 @@ class Stopping:
             return Verdict(Status.target_reached, f"f = {point.fun:.6g} ≤ target {self.target:g} at step {point.t}")
         by_promise = promise is not None and self.gtol is None and point.grad_norm > 0
         small = self._promise_small(point, promise or 0.0) if by_promise else self._gradient_small(point)
-        if (verdict := small) or (verdict := self._diverged(point)):
-            return verdict
-        if previous is not None and (verdict := self._change_small(previous, point)):
+        if small is not None:
+            return small
+        if previous is not None and (verdict := self._diverged(point) or self._change_small(previous, point)):
             return verdict
         if self.in_noise >= PATIENCE:
             return Verdict(
