@@ -22,21 +22,24 @@ def slope(f: Callable[[Any], Any], point: Any, step: float = STEP) -> tuple[Any,
 
     error: how far the best extrapolation lies from the second best, or from a difference over a far smaller step by
     more than its truncation, as where a kink is near; for the worst component. inf where f is not defined beside the
-    point.
+    point, and where the point is a kink: the slopes to its two sides do not come together as the step shrinks.
     """
     x = np.array(point, float)
     gradient, error = np.empty(x.shape), 0.0
     for at in np.ndindex(x.shape):
-        differences = []
+        differences, bends = [], []
         for h in (step, step / 2, step / 4, step / 16):
             right, left = x.copy(), x.copy()
             right[at] += h
             left[at] -= h
             try:
-                rise = float(f(argument(right))) - float(f(argument(left)))
+                above, here, below = (float(f(argument(side))) for side in (right, x, left))
             except Exception:
                 return gradient, np.inf
-            differences.append(rise / (right[at] - left[at]))
+            differences.append((above - below) / (right[at] - left[at]))
+            bends.append(abs((above - here) / (right[at] - x[at]) - (here - below) / (x[at] - left[at])))
+        if bends[3] > max(0.5 * bends[2], 1e-6 * (1 + abs(differences[3]))):
+            return gradient, np.inf
         first, second, third, small = differences
         coarse, fine = (4 * second - first) / 3, (4 * third - second) / 3
         gradient[at] = best = (16 * fine - coarse) / 15
