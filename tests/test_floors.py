@@ -10,6 +10,7 @@ ROOT = Path(koubai.__file__).parent
 # Ground floor first, as in CONTRIBUTING.md. A file that is not named here has no place yet: give it one.
 FLOORS = [
     "synonyms",
+    "log",
     "errors",
     "parameters",
     "functions",
@@ -68,6 +69,7 @@ FLOORS = [
     "derivatives.gradient",
     "derivatives.residuals",
     "derivatives.check",
+    "derivatives.explain",
     "descent",
     "descent.schedules",
     "descent.rules",

@@ -104,6 +104,7 @@ __all__ = [
     "Yogi",
     "check_gradient",
     "derivative",
+    "explain",
     "fit",
     "grad",
     "hessian",
@@ -125,6 +126,7 @@ __all__ = [
 ]
 
 _ON_FIRST_USE = {  # what needs more than NumPy, or much time
+    "explain": "koubai.derivatives.explain",
     "fit": "koubai.nn.network",
     "nn": "koubai.nn",
     "plot": "koubai.plot",

@@ -36,6 +36,7 @@ from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
 from koubai.graph.functions import array
 from koubai.graph.trace import Traced, current_trace
+from koubai.log import debug
 from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 
 __all__ = ["Differentiated", "grad", "hessian", "hvp", "jacobian", "value_and_grad"]
@@ -105,6 +106,7 @@ class Differentiated:
         except (TraceError, GradientError) as error:
             if self.method == "backprop" or current_trace() is not None:
                 raise  # in a trace, differences would only be refused once more
+            debug("%s: adaptive differences take the place of backpropagation: %s", self.__name__, error)
             self._refused = True
             self.gradient_source = "adaptive"
             return self._by_differences(args, kwargs, error)

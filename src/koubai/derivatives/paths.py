@@ -20,6 +20,7 @@ from koubai.execute.replay import Replay, Tables
 from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
 from koubai.graph.ops import apply
 from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, current_trace, new_traced, run_nodes
+from koubai.log import debug
 from koubai.parameters import as_scalar
 
 __all__ = ["RAISED", "Path", "Paths"]
@@ -276,12 +277,23 @@ class Paths:
         """Trace, derive, compile and check a new path, unless one is kept that this would give again; and keep it."""
         path = self._found(leaves) if self.keeps else None
         known = self._known.setdefault(leaves.form, [])
-        if path is None:
-            recorded = record_call(self.f, leaves, scalar=self.scalar)
+        if path is not None:
+            debug("%s: a graph of an earlier descent serves again", self.name)
+        else:
+            try:
+                recorded = record_call(self.f, leaves, scalar=self.scalar)
+            except TraceError as error:
+                debug("%s is not traced: %s", self.name, error)
+                raise
             if recorded.adopted:
                 raise _Adopting(recorded)
             before, self.nfev = self.nfev, self.nfev + 1
             guarded = recorded.graph
+            unwatched = recorded.environment.unwatched
+            debug(
+                "%s is traced: %d nodes, %d guards%s", self.name, len(guarded.nodes), len(guarded.guards),
+                f"; again at each call: {unwatched}" if unwatched else "",
+            )  # fmt: skip
             if not recorded.environment.complete:
                 recorded = recorded._replace(graph=guarded.unguarded())  # it serves at this point alone
             path = next((p for p in known if p.recorded.graph.equals(recorded.graph)), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,9 +15,10 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
 from koubai.execute.memory import is_view
-from koubai.graph.trace import INPUT, LEAVES, Graph
+from koubai.graph.trace import INPUT, LEAVES, Graph, Node
+from koubai.log import debug
 
-__all__ = ["BOUND", "Program", "check_result", "choose_fused", "choose_native"]
+__all__ = ["BOUND", "RUNS", "TOO_MANY", "Program", "check_result", "choose_fused", "choose_native"]
 
 # A step of a descent through NumPy takes about 40 µs, in a loop of Python numbers 1 µs, in machine code 10 ns. A loop
 # of Python numbers is made in 1 ms; machine code in 15 ms, and 10 µs more for each element that a step computes.
@@ -35,13 +35,21 @@ def choose_native(operations: int, max_steps: int, after: int | None) -> tuple[b
     from koubai.execute import library, native
 
     if operations > native.OPERATIONS:
-        return False, f"{operations} elements a step are more than registers hold"
+        reason = f"{operations} elements a step are more than registers hold"
+        debug("a descent without machine code: %s", reason)
+        return False, reason
     least = STEPS + STEPS_AN_ELEMENT * operations if after is None else NATIVE_FROM
     if (max_steps if after is None else after) < least:
         return False, f"{max_steps} steps are too few to compile for: from {least} on it pays"
     if not library.available():
-        return False, "llvmlite can't be loaded"
-    return True, f"up to {max_steps} steps of {operations} elements: compiling pays"
+        debug("a descent without machine code: %s", NO_LLVM)
+        return False, NO_LLVM
+    reason = f"up to {max_steps} steps of {operations} elements: compiling pays"
+    debug("a descent in machine code: %s", reason)
+    return True, reason
+
+
+NO_LLVM = "llvmlite can't be loaded"
 
 
 # An update in NumPy takes about as long as 10,000 elements more would; machine code pays once this much has been done.
@@ -78,43 +86,55 @@ def _computed(graph: Graph) -> int:
     return total
 
 
-def _fused(graph: Graph) -> Callable[..., Any] | None:
-    """Return the graph as fused loops, where its arrays are large and there is code for them.
+def _fused(graph: Graph) -> tuple[Callable[..., Any] | None, str]:
+    """Return the graph as fused loops if its arrays are large and there is code for them, else None; and why.
 
     Loops go over one index, with shifts and writes into slices, or row by row, with what is spread over rows and
     columns and reduced along them: whichever leaves less to NumPy.
     """
-    if operations(graph) < LOOPED:
-        return None
+    computed = operations(graph)
+    if computed < LOOPED:
+        return None, f"{computed} elements are too few for machine code: from {LOOPED} on it pays"
     from koubai.execute import library, loops
 
     if not library.available():
-        return None
+        return None, NO_LLVM
+    why = ""
     ways: list[tuple[int, Callable[[Graph], Callable[..., Any]]]] = []
-    with contextlib.suppress(Unsuitable):
-        ways.append((loops.left_to_numpy(graph), loops.compile_loops))
-    with contextlib.suppress(Unsuitable):
-        ways.append((_left_by_rows(graph), _compile_rows))
+    for left_to_numpy, make in ((loops.left_to_numpy, loops.compile_loops), (_left_by_rows, _compile_rows)):
+        try:
+            ways.append((left_to_numpy(graph), make))
+        except Unsuitable as error:
+            why = str(error)
     for _, compile_way in sorted(ways, key=lambda way: way[0]):
         try:
-            return compile_way(graph)
-        except Unsuitable:
-            continue
+            return compile_way(graph), f"{computed} elements: compiling pays from {LOOPED} on"
+        except Unsuitable as error:
+            why = str(error)
         except CompileError as error:
-            warn(CompileWarning(str(error)))
-    return None
+            why = str(error)
+            warn(CompileWarning(why))
+    return None, f"no machine code: {why}"
+
+
+def _by_rows(graph: Graph) -> dict[bool, list[Node]]:
+    """Return what regions compute (True) and what NumPy computes beside them (False)."""
+    from koubai.execute import regions
+
+    again, found = regions.partition(graph)
+    fused = {i for region in found for i in region.members}
+    nodes: dict[bool, list[Node]] = {True: [], False: []}
+    for i, node in enumerate(again.nodes):
+        if node.op not in LEAVES and not is_view(node):
+            nodes[i in fused].append(node)
+    return nodes
 
 
 def _left_by_rows(graph: Graph) -> int:
     """Return how many elements NumPy computes beside regions. Raises Unsuitable where it would be left with much."""
-    from koubai.execute import loops, regions
+    from koubai.execute import loops
 
-    again, found = regions.partition(graph)
-    fused = {i for region in found for i in region.members}
-    sizes = {True: 0, False: 0}
-    for i, node in enumerate(again.nodes):
-        if node.op not in LEAVES and not is_view(node):
-            sizes[i in fused] += math.prod(node.shape)
+    sizes = {fused: sum(math.prod(node.shape) for node in nodes) for fused, nodes in _by_rows(graph).items()}
     if loops.SHARE * sizes[False] > sizes[True]:
         raise Unsuitable("little to be fused")
     return sizes[False]
@@ -154,6 +174,7 @@ def _compile_rows(graph: Graph) -> Callable[..., Any]:
 
     run.source = first.source  # type: ignore[attr-defined]
     run.release = pool.clear  # type: ignore[attr-defined]
+    run.left = lambda: _by_rows(graph)[False]  # type: ignore[attr-defined]
     run.fresh = any(library.origin != "memory" for library in first.libraries)  # type: ignore[attr-defined]
     return run
 
@@ -161,18 +182,23 @@ def _compile_rows(graph: Graph) -> Callable[..., Any]:
 class Program:
     """A compiled graph: ``run(*inputs)`` returns the outputs as a tuple, or None where a guard fails.
 
-    executor: "floats" for a few numbers, "native" for large arrays that loops suit, else "numpy"; source: the generated
-    code, none where NumPy goes from node to node. The first answer of new loops is compared with what the graph means;
-    where they differ by more than rounding, a CompileWarning says so and NumPy runs the graph from then on.
+    executor: "floats" for a few numbers, "native" for large arrays that loops suit, else "numpy"; reason: why this one;
+    source: the generated code, none where NumPy goes from node to node. The first answer of new loops is compared with
+    what the graph means; where they differ by more than rounding, a CompileWarning says so and NumPy runs the graph
+    from then on.
     """
 
-    __slots__ = ("_code", "_graph", "_runs", "executor", "run", "source")
+    __slots__ = ("_code", "_graph", "_runs", "executor", "reason", "run", "source")
 
     def __init__(self, graph: Graph) -> None:
         by_node = _computed(graph) <= SMALL * len(graph.nodes)
         is_long = by_node and len(graph.nodes) > MANY
         floats = None if is_long else compile_floats(graph, _Late(graph))
-        native = None if is_long or floats is not None else _fused(graph)
+        native, self.reason = None, f"{len(graph.nodes)} nodes are too many for code of their own"
+        if floats is not None:
+            self.reason = "a few numbers: Python's arithmetic is faster than NumPy's"
+        elif not is_long:
+            native, self.reason = _fused(graph)
         if floats is not None:
             self._take("floats", floats)
         elif native is not None:
@@ -186,6 +212,7 @@ class Program:
                 self.run = self._counted
         else:
             self._take("numpy", compile_arrays(graph))
+        debug("a graph of %d nodes runs as %s: %s", len(graph.nodes), self.executor, self.reason)
 
     def _take(self, executor: str, code: Callable[..., Any]) -> None:
         self.executor, self._code, self.run = executor, code, code
@@ -208,6 +235,11 @@ class Program:
                 return self.run(*inputs)
             self.run = self._code
         return results
+
+    def left_to_numpy(self) -> list[Node] | None:
+        """Return what NumPy computes beside machine code; None: there is no machine code."""
+        left = getattr(self._code, "left", None)
+        return None if left is None else left()
 
     def release(self) -> None:
         """Free the buffers that are kept for the next call, which makes new ones."""

@@ -8,6 +8,7 @@ code generator. It lies in the user's cache folder, or where the environment var
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import hashlib
 import importlib
@@ -19,18 +20,20 @@ import stat
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from koubai.errors import CompileError, CompileWarning, warn
+from koubai.log import debug
 
-__all__ = ["Library", "available", "clear", "has_fma", "load", "processors"]
+__all__ = ["Library", "available", "clear", "has_fma", "load", "processors", "texts"]
 
 # Libraries kept in memory. One takes about 25 kB.
 MEMORY_LIMIT = 256
 # Bytes on disk; the sweep goes down to three quarters of them, so that the next one is far off.
 DISK_LIMIT = 256 * 2**20
 
+_ORIGINS = {"compiled": "compiled", "disk": "found on disk", "memory": "found in memory"}
 _FAULT = "this is a fault of koubai's, please report it"
 _ENTRY = b"koubai object 1\n"
 _SUFFIX = ".object"
@@ -66,12 +69,36 @@ def load(key: bytes | str, make_ir: Callable[[], str]) -> Library:
     Only functions marked ``alwaysinline`` are inlined, and nothing is vectorised that the text does not write as
     vectors. C's functions (``declare double @exp(double)``) are those of the process.
     """
+    collected = _collected.get()
+    if collected is not None:
+        text = make_ir()
+        collected.append(text)
+        return _loaded(key, lambda: text)
+    return _loaded(key, make_ir)
+
+
+_collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected", default=None)
+
+
+@contextlib.contextmanager
+def texts() -> Iterator[list[str]]:
+    """Collect the LLVM IR texts of the libraries that are loaded meanwhile, those in a cache included."""
+    found: list[str] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def _loaded(key: bytes | str, make_ir: Callable[[], str]) -> Library:
     compiler = _compiler()
     identity = compiler.identity + (key.encode() if isinstance(key, str) else key)
     digest = hashlib.sha256(identity).hexdigest()
     with _lock:
         library = _recall(digest)
         if library is not None:
+            debug("machine code %.8s: found in memory", digest)
             return library
         turn = _turns.setdefault(digest, threading.Lock())
     with turn:  # of the threads that ask for one key, the first compiles
@@ -80,6 +107,7 @@ def load(key: bytes | str, make_ir: Callable[[], str]) -> Library:
                 library = _recall(digest)
             if library is None:
                 library = _from_disk(compiler, identity, digest) or _compile(compiler, identity, digest, make_ir())
+                debug("machine code %.8s: %s, %s", digest, _ORIGINS[library.origin], ", ".join(library.addresses))
                 _remember(digest, library)
         finally:
             with _lock:
@@ -166,8 +194,10 @@ def _compiler() -> _Compiler:
             if _set_up is None:
                 try:
                     _set_up = _start()
+                    debug("LLVM is set up for machine code")
                 except Exception as error:  # ImportError, OSError of a library, AttributeError of an old llvmlite
                     _set_up = error
+                    debug("no machine code: llvmlite can't be used: %s", error)
                     fault = f"llvmlite can't be used ({type(error).__name__}: {error})"
                     warn(CompileWarning(f"{fault}; pip install --upgrade llvmlite may repair it"))
     if isinstance(_set_up, Exception):

@@ -1136,6 +1136,7 @@ def compile_loops(graph: Graph) -> Callable[..., Any]:
     run.source = program.source  # type: ignore[attr-defined]
     run.release = program.release  # type: ignore[attr-defined]
     run.passes = program.passes  # type: ignore[attr-defined]
+    run.left = program.left  # type: ignore[attr-defined]
     run.fresh = program.fresh  # type: ignore[attr-defined]
     return run
 
@@ -1213,6 +1214,14 @@ class _Program:
         self.fresh = False
         self.inner: list[tuple[Any, Any]] = []  # the forms of arrays that go from a kernel to what follows
         self.source = self._text()
+
+    def left(self) -> list[Node]:
+        """Return what NumPy computes beside the kernels."""
+        return [
+            node
+            for node, native in zip(self.nodes, self.native, strict=True)
+            if not native and node.op not in LEAVES and not is_view(node)
+        ]
 
     def release(self) -> None:
         """Free the memory that is kept for the next call."""

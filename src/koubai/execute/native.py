@@ -34,6 +34,7 @@ from koubai.execute.elements import (
 )
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, elementwise, emitter, literal
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
+from koubai.log import debug
 
 __all__ = [
     "OPERATIONS",
@@ -430,7 +431,11 @@ class Descent:
             + fingerprint(graphs.value, graphs.update, graphs.measure)
             + repr((tolerances, graphs.states)).encode()
         )
-        self.library = library.load(key, lambda: module(_descend(graphs, kind, self, tolerances)))
+        try:
+            self.library = library.load(key, lambda: module(_descend(graphs, kind, self, tolerances)))
+        except Unsuitable as error:
+            debug("a descent without machine code: %s", error)
+            raise
         self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.library.address("descend"))
 
     def run(self, leg: Leg) -> int:

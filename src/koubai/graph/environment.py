@@ -35,7 +35,7 @@ import sysconfig
 import types
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,7 @@ from koubai.graph.functions import holds_traced
 from koubai.graph.standins import IMPURE, STANDIN_MODULES, STANDINS, SciPy, Vectorize, scipy_standin
 from koubai.graph.trace import Trace, Traced, current_trace
 
-__all__ = ["MISSING", "Environment", "mirrored"]
+__all__ = ["MISSING", "Environment", "Reads", "mirrored"]
 
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _LIMIT = 10_000  # values mirrored inside lists, dicts and objects; more can't be watched in passing
@@ -147,6 +147,18 @@ def _pure(module: str | None) -> bool:
 
 def _random(module: str | None) -> bool:
     return (module or "").startswith(("numpy.random", "scipy.stats", "scipy.optimize", "scipy.io"))
+
+
+class Reads(NamedTuple):
+    """What a traced call read from outside, by name: globals, closures, and which of these are containers or objects.
+
+    An array that has no name of its own, since it is a part of something else, is called "array 0", "array 1", …
+    """
+
+    globals: dict[str, Any]
+    closures: dict[str, Any]
+    arrays: dict[str, np.ndarray[Any, Any]]
+    things: dict[str, Any]
 
 
 class Environment:
@@ -853,6 +865,23 @@ class Environment:
             if not _same_array(now, then):
                 return False
         return not self._trace.inner or all(inner.same() for inner in self._trace.inner)
+
+    def reads(self) -> Reads:
+        """Return what the call read from outside, by the names that it has there."""
+        globals_ = {name: value for _, name, value in self.names.values() if value is not MISSING}
+        of_cells: dict[int, str] = {}
+        for known, code, *_ in self.functions:
+            cells = getattr(known(), "__closure__", None) or ()
+            of_cells |= {id(cell): name for name, cell in zip(code.co_freevars, cells, strict=False)}
+        closures = {of_cells.get(id(cell), f"cell {i}"): value for i, (cell, value) in enumerate(self.cells)}
+        called = {id(value): name for name, value in (globals_ | closures).items()}
+        read = [array for array, *_ in (*self.captured, *self.arrays)]
+        arrays = {called.get(id(array), f"array {i}"): array for i, array in enumerate(read)}
+        things = {called[id(thing)]: thing for thing, _ in (*self.containers, *self.kinds) if id(thing) in called}
+        found = Reads(globals_, closures, arrays, things)
+        for inner in self._trace.inner:
+            found = Reads(*[a | b for a, b in zip(found, inner.reads(), strict=True)])
+        return found
 
     def holds(self, function: Callable[..., Any]) -> bool:
         """Return whether this keeps ``function`` alive, where its module does not."""
