@@ -73,6 +73,7 @@ FLOORS = [
     "descent",
     "descent.schedules",
     "descent.rules",
+    "descent.hyperparameters",
     "descent.fused",
     "descent.optimizers",
     "descent.files",

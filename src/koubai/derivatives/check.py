@@ -41,11 +41,23 @@ class WrongComponent:
 
 @dataclass(frozen=True, repr=False)
 class GradientCheck:
-    """The verdict on a gradient; ``bool(check)`` is ``check.ok``, which is false also where nothing could be tested.
+    """The verdict on a gradient; ``bool(check)`` is ``check.ok``.
 
-    wrong: the components that are wrong, in the order of x. tolerance: the loosest that any component was held to (for
-    random directions: the directional derivative); an error below it can't be seen by evaluating f.
-    warnings: what could not be tested, and why.
+    Attributes
+    ----------
+    ok : bool
+        Whether no component is wrong; also False if nothing could be tested.
+    wrong : tuple
+        The components that are wrong, in the order of x: each has ``index``, ``given``, ``expected`` and ``tolerance``.
+    nfev : int
+        Evaluations of f.
+    size : int
+        Components of the gradient.
+    tolerance : float
+        The loosest that any component was held to (for random directions: the directional derivative); an error below
+        it can't be seen by evaluating f.
+    warnings : tuple of str
+        What could not be tested, and why.
     """
 
     ok: bool
@@ -82,15 +94,40 @@ def check_gradient(
 
         wrong[i]  ⇔  |given[i] − expected[i]| > tolerance[i]
 
-    gradient: a callable of x, or its value at x, in the form of x (a number, an array, or a structure of arrays); or
-    True: f returns the pair (value, gradient).
-    tolerance: twice the error of the difference, which is measured from f's noise, plus the rounding to be expected of
-    the gradient itself: 1e-8 of the component, more where f or the gradient is in float32. NaN is wrong.
-    Up to 64 components each is differenced. Above, directional derivatives along random signs are compared, and one
-    that disagrees is bisected down to the components; the gradient passes when 3 directions in a row agree. The search
-    ends at 100 wrong components. seed: of the directions.
+    The tolerance is twice the error of the difference, which is measured from f's noise, plus the rounding to be
+    expected of the gradient itself: 1e-8 of the component, more if f or the gradient is in float32. NaN is wrong. Up to
+    64 components each is differenced. Above, directional derivatives along random signs are compared, and one that
+    disagrees is bisected down to the components; the gradient passes when 3 directions in a row agree. The search ends
+    at 100 wrong components.
 
-    Raises InputError where the gradient has not the form of x, FunctionError where f is not a finite number at x.
+    Parameters
+    ----------
+    f : callable
+        Maps x to one number.
+    gradient : callable, array or True
+        A function of x, or its value at x, in the form of x; or True: f returns the pair (value, gradient).
+    x : number, array, or a dict, list or tuple of arrays
+        The point.
+    seed : int, default 0
+        Of the random directions.
+
+    Returns
+    -------
+    GradientCheck
+        True if the gradient is right.
+
+    Raises
+    ------
+    InputError
+        If the gradient has not the form of x.
+    FunctionError
+        If f is not a finite number at x.
+
+    Examples
+    --------
+    >>> check = kb.check_gradient(lambda x: x[0] ** 2 + x[1], lambda x: np.array([2 * x[0], 0.0]), [3.0, 4.0])
+    >>> check.ok, check.wrong[0].index, check.wrong[0].given
+    (False, 1, 0.0)
     """
     if unknown:
         raise UnknownNameError.of_argument(check_gradient, unknown)

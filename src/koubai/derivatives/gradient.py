@@ -324,18 +324,43 @@ def value_and_grad(
 ) -> Callable[..., tuple[Any, Any]]:
     """Value and gradient: a function of the same arguments as f that returns (f(x), ∇f(x)).
 
-    argnums: which positional arguments are differentiated; a tuple gives a tuple of gradients. x may be a number, an
-    array of any shape, or arrays in dicts, lists, tuples and NamedTuples, also nested, and the gradient has its form;
-    integers become float64. A list or tuple of numbers is one array. Other arguments may be arrays, such structures of
-    them, or anything hashable. Inside a function that is differentiated itself, the gradient is a part of it.
-    method: "auto" backpropagates, and where f can't be traced uses adaptive differences after one FallbackWarning;
-    "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
-    Raises InputError for complex, empty or non-numeric x, FunctionError where f does not return one real number, and
-    GradientError where backpropagation disagrees with a difference.
     At kinks the convention is JAX's: |x|' = 0 at 0, ties in max share evenly. What f does not depend on, since a mask
-    or an index leaves it out, counts for nothing, however steep; a composite that is smooth where one of its parts is
-    not has its own gradient. Where there is none though f is finite, as of sqrt(x) at 0, the result is inf or nan and
-    a GradientWarning names the operation and its line.
+    or an index leaves it out, counts for nothing, however steep; a composite that is smooth though one of its parts is
+    not has its own gradient. If there is none though f is finite, as of sqrt(x) at 0, the result is inf or nan and a
+    GradientWarning names the operation and its line. Inside a function that is differentiated itself, the gradient is a
+    part of it.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one real number. Its arguments that are differentiated may be numbers, arrays of any shape, or arrays in
+        dicts, lists, tuples and NamedTuples, also nested; integers become float64, and a list or tuple of numbers is
+        one array. Other arguments may be arrays, such structures of them, or anything hashable.
+    argnums : int or tuple of int, default 0
+        Which positional arguments are differentiated; a tuple gives a tuple of gradients.
+    method : str, default "auto"
+        "auto" backpropagates, and if f can't be traced takes adaptive differences after one FallbackWarning; "backprop"
+        raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
+
+    Returns
+    -------
+    callable
+        (value, gradient) at its arguments; the gradient has the form of x.
+
+    Raises
+    ------
+    InputError
+        For complex, empty or non-numeric x.
+    FunctionError
+        If f does not return one real number.
+    GradientError
+        If backpropagation disagrees with a difference.
+
+    Examples
+    --------
+    >>> value, gradient = kb.value_and_grad(lambda x: np.sum(x**2))(np.array([3.0, 4.0]))
+    >>> print(value, gradient)
+    25.0 [6. 8.]
     """
     if unknown:
         raise UnknownNameError.of_argument(value_and_grad, unknown)
@@ -356,7 +381,30 @@ class _Gradient:
 def grad(
     f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, method: str = "auto", **unknown: Never
 ) -> Callable[..., Any]:
-    """Gradient: a function of the same arguments as f that returns ∇f(x). See `value_and_grad` for everything else."""
+    """Gradient: a function of the same arguments as f that returns ∇f(x).
+
+    Everything but the value is as in `value_and_grad`, what raises too.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one real number.
+    argnums : int or tuple of int, default 0
+        Which positional arguments are differentiated; a tuple gives a tuple of gradients.
+    method : str, default "auto"
+        "auto" backpropagates, and if f can't be traced takes adaptive differences after one FallbackWarning; "backprop"
+        raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences.
+
+    Returns
+    -------
+    callable
+        The gradient at its arguments, in the form of x.
+
+    Examples
+    --------
+    >>> kb.grad(lambda w, x: np.sum((w * x) ** 2))(np.array([1.0, 2.0]), 3.0)
+    array([18., 36.])
+    """
     if unknown:
         raise UnknownNameError.of_argument(grad, unknown)
     return _Gradient(Differentiated(f, argnums, method))
@@ -491,9 +539,29 @@ class _HessianVector(_Higher):
 def hvp(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto", **unknown: Never) -> Callable[..., Any]:
     """Hessian-vector product: a function (x, v) → ∇²f(x) v, without forming the Hessian.
 
-    v: of the form of x; f's other arguments follow after v: ``hvp(f)(x, v, data)``. By reverse mode twice.
-    method: as of `hessian`; differences are taken along v.
+    By reverse mode twice.
 
+    Parameters
+    ----------
+    f : callable
+        Returns one real number.
+    argnums : int, default 0
+        Which positional argument is differentiated.
+    method : str, default "auto"
+        As in `hessian`; differences are taken along v.
+
+    Returns
+    -------
+    callable
+        Takes x, then v of the form of x, then f's other arguments: ``hvp(f)(x, v, data)``.
+
+    Examples
+    --------
+    >>> kb.hvp(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 3.0]), np.array([1.0, 0.0]))
+    array([6., 2.])
+
+    References
+    ----------
     Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 1994.
     """
     if unknown:
@@ -550,13 +618,30 @@ def hessian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto", **
 
         H[i, j] = ∂²f / ∂x[i] ∂x[j]
 
-    For x of shape s the result has shape s + s; for a number it is a number; for a dict, list or tuple
-    of arrays, H[a][b] holds the derivatives with respect to x[a] and x[b].
-    method: "auto" backpropagates twice, and where f can't be traced takes adaptive differences after one
-    FallbackWarning: of the gradient if that can be traced, else of f; "backprop" raises TraceError instead, or
-    GradientError where differences disagree; "forward", "backward", "central", "complex" and "adaptive" are differences
-    of f (`koubai.derivative` with n = 2 has the formulas), and symmetric. A GradientWarning says where differences tell
-    the result only roughly.
+    Parameters
+    ----------
+    f : callable
+        Returns one real number.
+    argnums : int, default 0
+        Which positional argument is differentiated.
+    method : str, default "auto"
+        "auto" backpropagates twice, and if f can't be traced takes adaptive differences after one FallbackWarning: of
+        the gradient if that can be traced, else of f; "backprop" raises TraceError instead, or GradientError if
+        differences disagree; "forward", "backward", "central", "complex" and "adaptive" are differences of f
+        (`koubai.derivative` with n = 2 has the formulas), and symmetric.
+
+    Returns
+    -------
+    callable
+        The Hessian at its arguments. For x of shape s it has shape s + s; for a number it is a number; for a dict, list
+        or tuple of arrays, H[a][b] holds the derivatives with respect to x[a] and x[b]. A GradientWarning says that
+        differences give the result only roughly.
+
+    Examples
+    --------
+    >>> kb.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 3.0]))
+    array([[6., 2.],
+           [2., 0.]])
     """
     if unknown:
         raise UnknownNameError.of_argument(hessian, unknown)
@@ -624,8 +709,28 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, *, method: str = "auto", *
 
         J[i, j] = ∂f[i] / ∂x[j]
 
-    f returns an array of any shape; the result has that shape followed by x's (for a structure of arrays, one of such).
-    One reverse pass an output element; method: as of `hessian`, with one ladder of steps an element of x.
+    One reverse pass per output element.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one array of any shape.
+    argnums : int, default 0
+        Which positional argument is differentiated.
+    method : str, default "auto"
+        As in `hessian`, with one ladder of steps per element of x.
+
+    Returns
+    -------
+    callable
+        The Jacobian at its arguments: the shape of f's result, followed by that of x (for a structure of arrays, a
+        structure of such).
+
+    Examples
+    --------
+    >>> kb.jacobian(lambda x: np.array([x[0] * x[1], x[1]]))(np.array([2.0, 3.0]))
+    array([[3., 2.],
+           [0., 1.]])
     """
     if unknown:
         raise UnknownNameError.of_argument(jacobian, unknown)

@@ -69,38 +69,88 @@ def minimize(
 
         x = x - lr * g,   g = ∇f(x)        (with lr alone; optimizers: their own rule)
 
-    f: maps x, in the form of x0, to one number. x0: a number, an array of any shape, or a dict, list or tuple of
-    arrays, also nested; integers become float64, and nothing that is passed in is changed. optimizer: an object, its
-    name, or "auto": Levenberg–Marquardt where f's own graph is a sum of squares of up to 100 parameters, with
-    mini-batches Adam, else L-BFGS; the fixed rule is in `koubai.descent.default`, and run.optimizer_reason says why it
-    was. lr: alone, plain gradient descent at this rate; with a name, that optimizer's rate.
-    grad: "auto" backpropagates, and where f can't be traced takes adaptive differences after one FallbackWarning;
-    "backprop" raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or
-    your own function of x, which may return an array in the form of x or an Estimate; or True: f returns the pair
-    (value, gradient), and is called once a point. args: what f, and a grad of your own, take after x, as in SciPy:
-    f(x, *args); what is no tuple is one argument. What was traced and compiled of a
-    small f serves later calls with the same f, as long as nothing that it reads has changed: they are faster for it,
-    and the same to the bit.
-    Stops when the largest |gradient component| ≤ gtol (0 turns it off; None: 1e-6, but for least squares until a step
-    promises no more than the rounding of f); f ≤ target; ftol or xtol hold (see
-    `koubai.descent.stopping`); f or x diverges; f or the gradient is not finite; x no longer changes; the gradient is
-    lost in its own rounding error; or max_steps updates were made. Only a met tolerance or target is a success.
-    bounds: one (low, high) pair, a pair an element, or a `scipy.optimize.Bounds`, and for a dict a dict of these; None
-    in a pair is no bound, and equal ones hold an element where it is. x is projected onto them; line searches, L-BFGS
-    and conjugate gradients go along them. f, differences of it and the check of its gradient included, is never called
-    outside.
-    batches: mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function
-    of the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch, *args) and return a mean over it;
-    every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target and gtol
-    are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun, run.jac and best_fun
-    are over all the data; best_x is the best of the start, the end, and what the epoch of the least mean loss ended in.
-    on_step: called with each Step; returning True stops the run. record: "auto" thins long histories, "all", "off".
-    progress: a progress bar on stderr. checkpoint: a file for `resume`, replaced whole every 10 seconds and at the end;
-    or (file, every): every so many steps (an int) or seconds (a float).
+    Stops when the largest |gradient component| ≤ gtol; f ≤ target; ftol or xtol hold (see `koubai.descent.stopping`); f
+    or x diverges; f or the gradient is not finite; x no longer changes; the gradient is lost in its own rounding error;
+    or max_steps updates were made. Only a met tolerance or target is a success. What was traced and compiled of a small
+    f serves later calls with the same f, as long as nothing that it reads has changed: they are faster for it, and the
+    same to the bit.
 
-    Raises InputError for an argument that can't be used, FunctionError where f gives no finite number at x0, and
-    Interrupted (a KeyboardInterrupt that carries the run so far) on Ctrl-C. An exception raised by f or grad passes
-    through, with the step and x as a note.
+    Parameters
+    ----------
+    f : callable
+        Maps x, in the form of x0, to one number.
+    x0 : number, array, or a dict, list or tuple of arrays, also nested
+        The start. Integers become float64, and nothing that is passed in is changed.
+    optimizer : Optimizer or str, default "auto"
+        An object, its name, or "auto": Levenberg–Marquardt if f's own graph is a sum of squares of up to 100
+        parameters, with mini-batches Adam, else L-BFGS. The fixed rule is in `koubai.descent.default`, and
+        run.optimizer_reason says why it was.
+    lr : float, schedule or callable of the step, optional
+        Alone, plain gradient descent at this rate; with a name, that optimizer's rate.
+    args : tuple, default ()
+        What f, and a grad of your own, take after x, as in SciPy: f(x, *args). Anything but a tuple is one argument.
+    grad : str, callable or True, default "auto"
+        "auto" backpropagates, and if f can't be traced takes adaptive differences after one FallbackWarning; "backprop"
+        raises TraceError instead; "forward", "backward", "central", "complex" and "adaptive" are differences; or your
+        own function of x, which may return an array in the form of x or an Estimate; or True: f returns the pair
+        (value, gradient), and is called once per point.
+    max_steps : int, default 10_000
+        The most updates that are made.
+    gtol : float, optional
+        Absolute; 0 turns it off. None is 1e-6, but for least squares until a step promises no more than the rounding of
+        f.
+    ftol : float, optional
+        Stop when the change of f and the decrease still to be expected are both ≤ ftol * max(1, |f|).
+    xtol : float, optional
+        Stop when the step and the distance still to be expected are both ≤ xtol * max(1, largest |x|).
+    target : float, optional
+        Stop when f is this low.
+    bounds : pair, list of pairs or `scipy.optimize.Bounds`, optional
+        One (low, high) pair for all elements, one per element, or for a dict a dict of these; None in a pair is no
+        bound, and equal ones hold an element in place. x is projected onto them; line searches, L-BFGS and conjugate
+        gradients go along them. f, differences of it and the check of its gradient included, is never called outside.
+    batches : Batches, list or callable, optional
+        Mini-batches for stochastic descent: koubai.nn.batches(X, y, size, seed), a list of batches, or a function of
+        the epoch (0, 1, …) that gives them. f and grad are then called as f(x, *batch, *args) and return a mean over
+        it; every update takes the next batch, an epoch takes each once. ``history.epochs`` sums up the epochs; target
+        and gtol are asked at an epoch's end, and success needs them to hold over all the data at x. run.fun, run.jac
+        and best_fun are over all the data; best_x is the best of the start, the end, and the end of the epoch with the
+        least mean loss.
+    seed : int or None, default 0
+        Kept with the run.
+    on_step : callable, optional
+        Called with each Step; returning True stops the run.
+    record : {"auto", "all", "off"}, default "auto"
+        "auto" thins long histories, "all" keeps every step, "off" the first and the last.
+    progress : bool, default False
+        A progress bar on stderr.
+    checkpoint : path or (path, every), optional
+        A file for `resume`, replaced whole every 10 seconds and at the end; every: so many steps (an int) or seconds (a
+        float) instead.
+
+    Returns
+    -------
+    Run
+        Where it ended, why, and the path.
+
+    Raises
+    ------
+    InputError
+        For an argument that can't be used.
+    FunctionError
+        If f gives no finite number at x0.
+    Interrupted
+        On Ctrl-C: a KeyboardInterrupt that carries the run so far.
+
+    An exception raised by f or grad passes through, with the step and x as a note.
+
+    Examples
+    --------
+    >>> run = kb.minimize(lambda x: np.sum((x - 3) ** 2), [0.0, 0.0], "adam", lr=0.5)
+    >>> run.status, run.x.round(3)
+    (<Status.converged: 'the stopping tolerance was met'>, array([3., 3.]))
+    >>> print(kb.minimize(lambda x, a: (x - a) ** 2, 0.0, args=(2.0,), bounds=(0, 1)).x)
+    1.0
     """
     if unknown:
         raise UnknownNameError.of_argument(minimize, unknown)
@@ -126,12 +176,47 @@ def resume(
 ) -> Run:
     """Resume: go on from the checkpoint that `minimize` wrote, bit for bit as if it had never stopped.
 
-    f: the function of the checkpoint; grad, optimizer: only where grad was your own (a function, or True), or the
-    optimizer's lr a function, which a file can't hold; args, batches: where there were any. max_steps: a new limit,
-    counted from the very start. The file goes on being replaced.
+    The file goes on being replaced.
 
-    Raises InputError where the file is no checkpoint of this version of koubai, where f or grad give other numbers at
-    the checkpoint than they gave then, and where what is needed is not given.
+    Parameters
+    ----------
+    path : str or path
+        The checkpoint.
+    f : callable
+        The function of the checkpoint.
+    args : tuple, default ()
+        What f takes after x, if there was anything.
+    grad : callable or True, optional
+        Only if grad was your own, which a file can't hold.
+    optimizer : Optimizer, optional
+        Only if the optimizer's lr was a function, which a file can't hold.
+    batches : Batches, list or callable, optional
+        Only if there were any.
+    max_steps : int, optional
+        A new limit, counted from the very start.
+    on_step, progress : callable, bool
+        As in `minimize`.
+
+    Returns
+    -------
+    Run
+        The whole run, its first part included.
+
+    Raises
+    ------
+    InputError
+        If the file is no checkpoint of this version of koubai, if f or grad give other numbers at the checkpoint than
+        they gave then, and if what is needed is not given.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> f = lambda x: np.sum(x**2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "descent.npz")
+    ...     half = kb.minimize(f, [1.0, 2.0], lr=0.1, max_steps=10, checkpoint=file)
+    ...     kb.resume(file, f, max_steps=20).nit
+    20
     """
     if unknown:
         raise UnknownNameError.of_argument(resume, unknown)
@@ -176,9 +261,39 @@ def iterate(
 ) -> Generator[Step, None, Run]:
     """Iterate: the same descent as `minimize`, one Step(t, x, f, g, lr) at a time. Leave the loop to stop.
 
-    Takes the options of `minimize` but for on_step and progress. The first Step is the start; x and g are copies.
-    The generator's return value is the Run. Raises as `minimize` does; wrong arguments are reported at once, not at the
-    first step.
+    Wrong arguments are reported at once, not at the first step.
+
+    Parameters
+    ----------
+    f, x0, optimizer
+        As in `minimize`.
+    **options
+        Those of `minimize` but for on_step and progress.
+
+    Yields
+    ------
+    Step
+        The start first; x and g are copies.
+
+    Returns
+    -------
+    Run
+        The generator's return value.
+
+    Raises
+    ------
+    InputError, FunctionError
+        As in `minimize`.
+
+    Examples
+    --------
+    >>> for step in kb.iterate(lambda x: x**2, 1.0, lr=0.25):
+    ...     print(step.t, step.x)
+    ...     if step.f < 0.1:
+    ...         break
+    0 1.0
+    1 0.5
+    2 0.25
     """
     for name in options:
         if name not in _OPTIONS:

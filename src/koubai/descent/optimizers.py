@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
+from koubai.descent.hyperparameters import Docstring, documented
 from koubai.descent.rules import CHOICES, INTERVALS, RULES, Rule
 from koubai.descent.schedules import Memory, Schedule
 from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError, warn
@@ -201,21 +202,38 @@ class _Group:
 class Optimizer:
     """An update rule with its hyperparameters.
 
-    lr: a positive number, a schedule, or a function of the step: lr(0) is the rate of the first update.
-    semantics: whose formula and defaults: "torch", "keras" or "optax". The other hyperparameters are the rule's, by
-    keyword, and these: weight_decay, added to the gradient, or with decoupled_weight_decay taken off x before the step
-    (x -= lr * weight_decay * x); clipvalue and clipnorm, the largest |component| and the largest norm of a gradient.
-    groups: settings of their own for the parameters whose names a pattern matches, as in
-    ``groups={"*.b": dict(weight_decay=0), "0.*": dict(lr=0)}``: * stands for any text, ? for one character; where
-    several match, all count, the later ones first. lr=0 freezes; an lr beside a schedule follows it in proportion.
-    Names are the keys of a dict, of a network "0.W", "0.b", …; an array alone is called "x".
-    For rules that evaluate f themselves (line searches, L-BFGS), there are no groups, and weight decay adds
-    weight_decay / 2 * |x|**2 to f, and the clipped gradient of that sum gives the direction; the slopes and curvatures
-    that they use are never clipped.
-
     A descent keeps its own state, so one object serves many runs; only `update` uses the state inside the object. lr
     and every hyperparameter can be read and set by its name, as in ``optimizer.momentum = 0.9``.
-    Raises InputError for an unknown hyperparameter or a value outside its range.
+
+    Parameters
+    ----------
+    lr : float, schedule or callable of the step
+        A positive rate; lr(0) is that of the first update.
+    semantics : {"torch", "keras", "optax", "paper"}
+        Whose formula and defaults.
+    **hyperparameters
+        The rule's own, and these, which all optimizers share: weight_decay is added to the gradient, or with
+        decoupled_weight_decay taken off x before the step (x -= lr * weight_decay * x); clipvalue and clipnorm are the
+        largest |component| and the largest norm of a gradient; groups are settings of their own for the parameters
+        whose names a pattern matches, as in ``groups={"*.b": dict(weight_decay=0), "0.*": dict(lr=0)}``: * stands for
+        any text, ? for one character; if several match, all count, the later ones first. lr=0 freezes; an lr beside a
+        schedule follows it in proportion. Names are the keys of a dict, of a network "0.W", "0.b", …; an array alone is
+        called "x". For rules that evaluate f themselves (line searches, L-BFGS), there are no groups, and weight decay
+        adds weight_decay / 2 * |x|**2 to f, and the clipped gradient of that sum gives the direction; the slopes and
+        curvatures that they use are never clipped.
+
+    Raises
+    ------
+    InputError
+        For an unknown hyperparameter or a value outside its range.
+
+    Examples
+    --------
+    >>> params = {"w": np.array([1.0, 2.0])}
+    >>> optimizer = kb.SGD(lr=0.1, momentum=0.9)
+    >>> optimizer.update(params, {"w": np.array([1.0, 1.0])})
+    >>> params["w"]
+    array([0.9, 1.9])
     """
 
     name: ClassVar[str]
@@ -1207,11 +1225,14 @@ def _public(name: str) -> type[Optimizer]:
     key = name.lower()
     rule_name, preset, _ = PRESETS.get(key, (_RULE_NAMES.get(name, key), {}, {}))
     rule = RULES[rule_name]
-    doc = inspect.cleandoc(rule.formula.__doc__ or "")
-    if preset:
+
+    def doc() -> str:
+        each = {framework: _defaults(cls.name, framework) for framework in SEMANTICS[rule_name]}
         settings = ", ".join(f"{k}={v!r}" for k, v in preset.items())
-        doc = f"{name}: {rule_name} with {settings}.\n\n{doc}"
-    body = {"rule": rule, "name": key if preset else rule_name, "__doc__": doc, "__module__": __name__}
+        about = [f"{name}: {rule_name} with {settings}."] if preset else []
+        return "\n\n".join([*about, inspect.cleandoc(rule.formula.__doc__ or ""), documented(rule, name, each)])
+
+    body = {"rule": rule, "name": key if preset else rule_name, "__doc__": Docstring(doc), "__module__": __name__}
     cls: type[Optimizer] = type(name, (Optimizer,), body)
     first = next(iter(SEMANTICS[rule_name]))
     keyword, either = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -1278,12 +1299,46 @@ LevenbergMarquardt = _public("LevenbergMarquardt")
 
 
 def names() -> tuple[str, ...]:
-    """Return the names by which `minimize` and the command line know the optimizers."""
+    """Return the names by which `minimize` and the command line know the optimizers.
+
+    Returns
+    -------
+    tuple of str
+        In alphabetical order.
+
+    Examples
+    --------
+    >>> "adam" in kb.optimizers.names()
+    True
+    """
     return tuple(sorted(_CLASSES))
 
 
 def resolve(optimizer: Any, **hyperparameters: Any) -> Optimizer:
-    """Return ``optimizer`` itself, or make the one that a name stands for. Raises InputError for anything else."""
+    """Return ``optimizer`` itself, or make the one that a name stands for.
+
+    Parameters
+    ----------
+    optimizer : Optimizer or str
+        An object or a name, upper or lower case.
+    **hyperparameters
+        Of the one that is made.
+
+    Returns
+    -------
+    Optimizer
+        The object.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+
+    Examples
+    --------
+    >>> kb.optimizers.resolve("sgd", lr=0.5)
+    SGD(lr=0.5)
+    """
     if isinstance(optimizer, Optimizer):
         return optimizer
     if isinstance(optimizer, str):
@@ -1306,10 +1361,17 @@ def _named(name: str) -> type[Optimizer]:
 class Comparison:
     """What one optimizer's name means in each framework. Showing it gives a table.
 
-    differences: hyperparameter -> {framework: its default or variant}, where they are not all the same.
-    paths: framework -> (steps + 1, n) points with equal numbers, so that only the formulas differ; default_paths: with
-    each framework's own defaults. largest, default_largest: (framework, framework) -> largest |difference| of any
-    component along the two paths.
+    Attributes
+    ----------
+    optimizer : str
+        Its class.
+    differences : dict
+        hyperparameter → {framework: its default or variant}, if they are not all the same.
+    paths, default_paths : dict
+        framework → (steps + 1, n) points: with equal numbers, so that only the formulas differ; with each framework's
+        own defaults.
+    largest, default_largest : dict
+        (framework, framework) → the largest |difference| of any component along the two paths.
     """
 
     optimizer: str
@@ -1360,9 +1422,34 @@ def compare(
 ) -> Comparison:
     """Compare: run one optimizer under every framework's semantics, and show where and how far they part.
 
-    name: of the optimizer. grad: the gradient as a function of x, in the form of x0; x0**2/20 + x1**2 by default.
-    hyperparameters: set equally in all of them; in `paths`, numbers that are not given have the first framework's
-    value, and what a framework has no argument for keeps its own.
+    Parameters
+    ----------
+    name : str
+        Of the optimizer.
+    grad : callable, default that of x0**2/20 + x1**2
+        The gradient as a function of x, in the form of x0.
+    x0 : number, array or structure, default (-7, 2)
+        The start.
+    steps : int, default 50
+        Updates made.
+    **hyperparameters
+        Set equally in all of them; in `paths`, numbers that are not given have the first framework's value, and what a
+        framework has no argument for keeps its own.
+
+    Returns
+    -------
+    Comparison
+        The paths and their differences.
+
+    Raises
+    ------
+    UnknownNameError
+        For an unknown optimizer.
+
+    Examples
+    --------
+    >>> kb.optimizers.compare("adam", steps=3).differences["eps"]
+    {'torch': 1e-08, 'keras': 1e-07, 'optax': 1e-08}
     """
     cls = _named(name)
     frameworks = [f for f in SEMANTICS[cls.rule.name] if f != "paper"]

@@ -72,7 +72,20 @@ _Kind = TypeVar("_Kind")
 
 
 class Status(enum.Enum):
-    """Why a descent stopped. Each member's ``meaning`` says it in words; only three of them are success."""
+    """Why a descent stopped. Each member's ``meaning`` says it in words; only three of them are success.
+
+    Attributes
+    ----------
+    meaning : str
+        The reason in words.
+    success : bool
+        True for ``converged`` and ``target_reached``, and ``finished``, which only a training can be.
+
+    Examples
+    --------
+    >>> kb.Status.diverged.meaning, kb.Status.diverged.success
+    ('f grew without bound', False)
+    """
 
     converged = "the stopping tolerance was met"
     max_steps = "the step limit came first"
@@ -102,9 +115,22 @@ _SUCCESSES = (Status.converged, Status.target_reached, Status.finished)
 
 @dataclass(frozen=True)
 class Step:
-    """One point of the path: after ``t`` updates, ``f`` and the gradient ``g`` at ``x``, and the rate ``lr`` used next.
+    """One point of the path, as `iterate` yields it and ``on_step`` gets it.
 
     ``x`` and ``g`` are copies; later steps do not overwrite them.
+
+    Attributes
+    ----------
+    t : int
+        Updates made so far.
+    x : in the form of x0
+        The point.
+    f : float
+        f(x).
+    g : in the form of x0
+        The gradient at x.
+    lr : float
+        The rate of the update that follows.
     """
 
     t: int
@@ -187,15 +213,34 @@ class Visit(NamedTuple):
 class History:
     """The path. Row i of every array belongs to the same point: ``fun[i] == f(x[i])`` after ``t[i]`` updates.
 
-    t: (rows,) updates made so far. x: (rows, *shape of x), or a dict of such arrays. fun, grad_norm, lr: (rows,);
-    grad_norm is the largest absolute component of the (projected) gradient, the number that gtol is compared with.
-    clipped: (rows,) bool, whether the update that follows row i clips its gradient; projected: whether the update that
-    led to row i left the bounds and was put back onto them (a line search never leaves them).
     A long run over many parameters is thinned to every 2nd, 4th, 8th … step, as ``stride`` tells; the first and the
     last row always stay. With record="auto" there are at most 100,001 rows and 200 MB, from 64 rows on 64 MB.
-    In a stochastic descent fun and grad_norm are those of the step's mini-batch, and ``epochs`` sums them up.
-
     Iteration and an index give the rows, as `Visit`; printing shows a table of them, `to_dataframe` all of it.
+
+    Attributes
+    ----------
+    t : array of int, shape (rows,)
+        Updates made so far.
+    x : array, shape (rows, *shape of x), or a structure of such arrays
+        The points.
+    fun, grad_norm, lr : arrays, shape (rows,)
+        f; the largest absolute component of the (projected) gradient, the number that gtol is compared with; the rate
+        of the update that follows. In a stochastic descent the first two are those of the step's mini-batch.
+    clipped, projected : arrays of bool, shape (rows,)
+        Whether the update that follows row i clips its gradient; whether the update that led to row i left the bounds
+        and was put back onto them (a line search never leaves them).
+    epochs : Epochs or None
+        A stochastic descent, epoch by epoch.
+    stride : int
+        Steps between two rows, but for the last one: 1 if every step has its row.
+
+    Examples
+    --------
+    >>> path = kb.minimize(lambda x: x**2, 1.0, lr=0.1, max_steps=2).history
+    >>> path.t, path.x.round(3)
+    (array([0, 1, 2]), array([1.  , 0.8 , 0.64]))
+    >>> path[1].grad_norm
+    1.6
     """
 
     t: np.ndarray[Any, np.dtype[np.int64]]
@@ -523,25 +568,57 @@ class Recorder:
 class Run:
     """The result of a descent. ``x``, ``fun`` and ``jac`` belong together: fun == f(x), jac is the gradient there.
 
-    x: the last point, in the form of x0; best_x: the point with the least f ever visited.
-    nit: updates made; nfev, njev: evaluations of f and of the gradient callable (differences count in nfev).
-    status: a Status; success is true only for ``converged``, ``target_reached`` and a training that ``finished``;
-    message says why in a sentence.
-    executor: what ran the descent: "native" (machine code), "numpy", "floats" or "python"; executor_reason: why machine
-    code did, or why not; gradient_source: where the gradient came from; optimizer_reason: why this optimizer; options:
-    what `minimize` was told.
-
-    covariance: of the parameters, after least squares (`LevenbergMarquardt`), else None; shape (n, n) for n elements of
-    x in the order of the flat vector; stderr: the roots of its diagonal, in the form of x.
-
-        covariance = r·r / (m - n) * (J'J)⁻¹        at x, for m residuals r
+        covariance = r·r / (m - n) * (J'J)⁻¹        at x, for m residuals r and n parameters
 
     The scale of the residuals is taken from their own size, as SciPy's curve_fit does with absolute_sigma=False; a
     factor before the sum and weights known only up to one do not matter. Residuals of weight 0 do not count, terms such
     as a penalty do. A parameter held by equal bounds has none of it (0) and does not count in n; of one that ended on a
-    bound it is not known (NaN). Where m ≤ n, or the residuals do not tell the parameters apart, it is inf.
+    bound it is not known (NaN). If m ≤ n, or the residuals do not tell the parameters apart, it is inf.
 
-    progress: what a `koubai.fit` with resume=run goes on from; None after anything else, and in a run from a file.
+    Attributes
+    ----------
+    x, jac : in the form of x0
+        The last point and the gradient there.
+    fun : float
+        f(x).
+    best_x, best_fun : in the form of x0, float
+        The point with the least f ever visited.
+    nit, nfev, njev : int
+        Updates made; evaluations of f, and of the gradient callable (differences count in nfev).
+    status : Status
+        Why it stopped.
+    success : bool
+        True only for ``converged``, ``target_reached`` and a training that ``finished``.
+    message : str
+        Why it stopped, in a sentence.
+    history : History
+        The path.
+    executor, executor_reason : str
+        What ran the descent: "native" (machine code), "numpy", "floats" or "python"; why machine code did, or why not.
+    gradient_source : str
+        Where the gradient came from.
+    optimizer, optimizer_reason : Optimizer, str
+        The optimizer (its description if a file could not hold it), and why this one.
+    seed : int or None
+        The seed.
+    options : dict
+        What `minimize` was told.
+    function : callable
+        f.
+    covariance : array, shape (n, n), or None
+        The covariance of the parameters after least squares (`LevenbergMarquardt`), in the order of the flat vector.
+    stderr : in the form of x, or None
+        The roots of its diagonal, the standard errors.
+    covariance_of : callable or None
+        What computes the covariance when somebody asks.
+    progress : object
+        What a `koubai.fit` with resume=run goes on from; None after anything else, and in a run from a file.
+
+    Examples
+    --------
+    >>> run = kb.minimize(lambda x: (x[0] - 1) ** 2 + (x[1] - 2) ** 2, [-3.0, 4.0], lr=0.1)
+    >>> run.success, run.nit, run.x.round(4)
+    (True, 72, array([1., 2.]))
     """
 
     x: Any
@@ -697,8 +774,32 @@ class Run:
 def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = None) -> Run:
     """Load a run that `Run.save` wrote. Everything in it has the bits that were saved.
 
-    f: the function of the run, which is not in the file unless it was an expression or a problem of the catalogue;
-    without it the run can be read but not drawn over contours. Raises InputError where the file is not such a run.
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    f : callable, optional
+        The function of the run, which is not in the file unless it was an expression or a problem of the catalogue;
+        without it the run can be read but not drawn over contours.
+
+    Returns
+    -------
+    Run
+        The run.
+
+    Raises
+    ------
+    InputError
+        If the file is not such a run.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> run = kb.minimize(kb.parse("x**2"), 3.0, lr=0.1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run.save(os.path.join(folder, "run.npz"))
+    ...     print(kb.load(os.path.join(folder, "run.npz")).x == run.x)
+    True
     """
     archive = read_archive(path, "run", _RUN)
     header, arrays = archive.header, archive.arrays

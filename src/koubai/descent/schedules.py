@@ -43,7 +43,10 @@ Memory: TypeAlias = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Schedule:
-    """What every schedule can do. Raises InputError for a number outside its range, when it is made."""
+    """What every schedule can do: ``schedule(t)`` is the rate of the update that follows step t = 0, 1, …
+
+    Raises InputError for a number outside its range, when it is made.
+    """
 
     def __call__(self, t: int) -> float:
         """Return the rate of the update that follows step ``t`` = 0, 1, … of a run in which f keeps falling."""
@@ -86,7 +89,22 @@ class Schedule:
 class constant(Schedule):
     """Constant: the same rate at every step.
 
-    lr(t) = lr
+        lr(t) = lr
+
+    Parameters
+    ----------
+    lr : float
+        > 0, the rate.
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> kb.schedules.constant(0.1)(1000)
+    0.1
     """
 
     lr: float
@@ -107,6 +125,26 @@ class step(Schedule):
 
     PyTorch's StepLR and MultiStepLR; Keras's ExponentialDecay with staircase, and PiecewiseConstantDecay, which changes
     one step later.
+
+    Parameters
+    ----------
+    lr : float
+        > 0, the first rate.
+    every : int or tuple of int
+        Steps between two falls, or the steps at which it falls.
+    gamma : float, default 0.1
+        In (0, 1].
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> schedule = kb.schedules.step(1.0, every=10, gamma=0.5)
+    >>> schedule(9), schedule(10), schedule(20)
+    (1.0, 0.5, 0.25)
     """
 
     lr: float
@@ -135,6 +173,25 @@ class exponential(Schedule):
         lr(t) = lr * gamma**(t / steps)
 
     PyTorch's ExponentialLR (steps = 1); Keras's ExponentialDecay (steps is its decay_steps).
+
+    Parameters
+    ----------
+    lr : float
+        > 0, the first rate.
+    gamma : float
+        In (0, 1].
+    steps : int, default 1
+        ≥ 1, in which it falls by gamma.
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> kb.schedules.exponential(1.0, 0.25, steps=10)(5)
+    0.5
     """
 
     lr: float
@@ -157,6 +214,28 @@ class cosine(Schedule):
     Keras's CosineDecay (min_lr is its alpha * lr). PyTorch's CosineAnnealingLR is the same up to t = steps, then rises
     again.
 
+    Parameters
+    ----------
+    lr : float
+        > 0, the first rate.
+    steps : int
+        ≥ 1, of the fall.
+    min_lr : float, default 0.0
+        ≥ 0, the last rate.
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> schedule = kb.schedules.cosine(0.1, steps=100)
+    >>> round(schedule(50), 6), schedule(100)
+    (0.05, 0.0)
+
+    References
+    ----------
     Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
     """
 
@@ -178,6 +257,25 @@ class linear(Schedule):
         lr(t) = lr + (end_lr - lr) * min(t, steps) / steps
 
     PyTorch's LinearLR (end_lr = lr * end_factor / start_factor); Keras's PolynomialDecay of power 1.
+
+    Parameters
+    ----------
+    lr : float
+        > 0, the first rate.
+    steps : int
+        ≥ 1, of the way.
+    end_lr : float, default 0.0
+        ≥ 0, the last rate.
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> kb.schedules.linear(0.1, steps=100)(50)
+    0.05
     """
 
     lr: float
@@ -199,9 +297,35 @@ class one_cycle(Schedule):
         lr(t) = from lr / div_factor to lr along half a cosine        (t from 0 to peak)
         lr(t) = from lr to the end along half a cosine                (t from peak to last; then it stays)
 
-    lr is the highest rate. shape: "cos" or "linear". PyTorch's OneCycleLR (max_lr, total_steps, pct_start,
-    anneal_strategy) without the cycling momentum; that one raises after its last step.
+    PyTorch's OneCycleLR (max_lr, total_steps, pct_start, anneal_strategy) without the cycling momentum; that one raises
+    after its last step.
 
+    Parameters
+    ----------
+    lr : float
+        > 0, the highest rate.
+    steps : int
+        ≥ 1, of the whole cycle.
+    warm : float, default 0.3
+        In (0, 1), the share of the rise.
+    div_factor, final_div_factor : float, default 25.0, 1e4
+        ≥ 1: how far below lr it begins, and how far below that it ends.
+    shape : {"cos", "linear"}, default "cos"
+        Of rise and fall.
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> schedule = kb.schedules.one_cycle(0.1, steps=100)
+    >>> round(schedule(0), 6), round(schedule(29), 6)
+    (0.004, 0.1)
+
+    References
+    ----------
     Smith & Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2019.
     """
 
@@ -239,8 +363,28 @@ class inverse_sqrt(Schedule):
 
         lr(t) = lr / sqrt(1 + t / steps)
 
-    steps: how long the rate takes to fall by sqrt(2). With warmup(…, steps=steps) in front this is the schedule of
-    Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 3.
+    With warmup(…, steps=steps) in front this is the schedule of the paper below, its equation 3.
+
+    Parameters
+    ----------
+    lr : float
+        > 0, the first rate.
+    steps : int, default 1
+        ≥ 1, how long the rate takes to fall by sqrt(2).
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> kb.schedules.inverse_sqrt(0.1)(3)
+    0.05
+
+    References
+    ----------
+    Vaswani et al., "Attention is all you need", NeurIPS 2017.
     """
 
     lr: float
@@ -255,13 +399,39 @@ class inverse_sqrt(Schedule):
 
 @dataclass(frozen=True)
 class plateau(Schedule):
-    """Plateau: the rate is multiplied by gamma where f has not fallen for more than ``patience`` steps.
+    """Plateau: the rate is multiplied by gamma if f has not fallen for more than ``patience`` steps.
 
         f has fallen:  f < best - threshold * |best|;  best is the least f that counted as fallen
         lr = max(lr * gamma, min_lr)   after more than patience steps without a fall, outside the cooldown
 
     PyTorch's ReduceLROnPlateau in "min" mode with a relative threshold (factor is its gamma), whose best * (1 -
     threshold) takes every negative f for a fall. Called with a step alone it gives lr: nothing was seen yet.
+
+    Parameters
+    ----------
+    lr : float
+        > 0, the first rate.
+    gamma : float, default 0.1
+        In (0, 1).
+    patience : int, default 10
+        Steps without a fall that are let pass; of a training, epochs.
+    threshold : float, default 1e-4
+        ≥ 0, as above.
+    cooldown : int, default 0
+        Steps after a fall of the rate that do not count.
+    min_lr : float, default 0.0
+        ≥ 0, the least rate.
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> run = kb.minimize(lambda x: abs(x), 1.0, kb.SGD(lr=kb.schedules.plateau(0.3, patience=3)), max_steps=30)
+    >>> bool(run.history.lr[-1] < 0.3)
+    True
     """
 
     lr: float
@@ -304,9 +474,30 @@ class warmup(Schedule):
         lr(t) = after(0) * (start_factor + (1 - start_factor) * t / steps)        (t < steps)
         lr(t) = after(t - steps)                                                  (from t = steps on)
 
-    after: a schedule, or a number for a constant rate. PyTorch's SequentialLR of LinearLR and the other one; Keras's
-    warmup_steps. start_factor lies in (0, 1]: at 0 the first update would do nothing.
+    PyTorch's SequentialLR of LinearLR and the other one; Keras's warmup_steps.
 
+    Parameters
+    ----------
+    after : Schedule or float
+        What begins then; a number is a constant rate.
+    steps : int
+        ≥ 1, of the rise.
+    start_factor : float, default 0.1
+        In (0, 1]: at 0 the first update would do nothing.
+
+    Raises
+    ------
+    InputError
+        For a number outside its range.
+
+    Examples
+    --------
+    >>> schedule = kb.schedules.warmup(0.1, steps=10)
+    >>> round(schedule(0), 6), schedule(10)
+    (0.01, 0.1)
+
+    References
+    ----------
     Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", arXiv:1706.02677, 2017.
     """
 
@@ -337,7 +528,26 @@ class warmup(Schedule):
 
 
 def plot(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Axes:
-    """Draw the learning rate of each schedule against the step; see `koubai.plot.schedules`."""
+    """Draw the learning rate of each schedule against the step; see `koubai.plot.schedules`.
+
+    Parameters
+    ----------
+    *given : Schedule
+        The schedules.
+    steps : int, default 1000
+        A whole number ≥ 2.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Examples
+    --------
+    >>> ax = kb.schedules.plot(kb.schedules.cosine(0.1, 100), steps=120)
+    """
     from koubai.plot import schedules
 
     return schedules(*given, steps=steps, ax=ax)

@@ -137,10 +137,20 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch of training ended with.
+    """What an epoch of training ended with, as ``on_epoch`` gets it.
 
-    number: 1, 2, …; t: updates made; fun: mean loss along the epoch; accuracy: share classified rightly along it;
-    validation_fun, validation_accuracy: on the data held back; lr: of the last update; seconds: since training began.
+    Attributes
+    ----------
+    number, t : int
+        1, 2, …; updates made.
+    fun, accuracy : float, float or None
+        Mean loss, and the share classified rightly, along the epoch.
+    validation_fun, validation_accuracy : float or None
+        The same on the data held back.
+    lr : float
+        Of the last update.
+    seconds : float
+        Since training began.
     """
 
     number: int

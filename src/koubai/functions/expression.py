@@ -165,7 +165,14 @@ class Expression:
     f(x) with one variable: x is a number or any array, taken elementwise; the result has x's shape.
     f(x) with n ≥ 2 variables: x has shape (n, …) and the result (…); x[k] is the k-th of ``variables``.
     The result is float64; floating-point warnings follow NumPy. Both branches of ``where`` are evaluated.
-    Raises InputError where x has the wrong shape or is not an array of real numbers.
+    Raises InputError if x has the wrong shape or is not an array of real numbers.
+
+    Attributes
+    ----------
+    text : str
+        The formula as it was given.
+    variables : tuple of str
+        The names of the variables, in the order of x's entries.
     """
 
     text: str
@@ -210,10 +217,29 @@ def parse(text: str) -> Expression:
 
     Numbers, names, + - * / // % **, parentheses, the functions in FUNCTIONS and the constants pi and e. Comparisons
     stand only as the first argument of where(condition, a, b) and may be chained: where(0 < x < 1, a, b).
-    Any other ASCII name is a variable. ``.variables`` holds those that occur in natural order (x before y, x2 before
-    x10), and that is the order of x's entries. If all are numbered (x0, x1, … or, as in books, x1, x2, …), no number
-    may be left out. Whole numbers are floats: 7 // 2 is 3.0. A constant part must be finite.
-    Raises ExpressionError for everything else, naming the piece, its position and the fix.
+    Any other ASCII name is a variable. Whole numbers are floats: 7 // 2 is 3.0. A constant part must be finite.
+
+    Parameters
+    ----------
+    text : str
+        The formula.
+
+    Returns
+    -------
+    Expression
+        The function. Its ``variables`` are those that occur, in natural order (x before y, x2 before x10), and that is
+        the order of x's entries. If all are numbered (x0, x1, … or, as in books, x1, x2, …), no number may be left out.
+
+    Raises
+    ------
+    ExpressionError
+        For everything else, naming the piece, its position and the fix.
+
+    Examples
+    --------
+    >>> f = kb.parse("x**2 + 3*sin(y)")
+    >>> print(f.variables, f([2, 0]))
+    ('x', 'y') 4.0
     """
     if not isinstance(text, str):
         raise ExpressionError(f"an expression must be text, as in 'x**2 + y**2'; got {type(text).__name__}")

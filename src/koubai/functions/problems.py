@@ -38,11 +38,30 @@ class Minimum:
 class Problem:
     """A test function with all that is known of it.
 
-    f(x): x of shape (n,) gives a number, (n, …) gives (…); grad(x) has the shape of x.
-    x0: a start, read-only; a float where the function has one plain variable. bounds: (low, high) of each variable, the
-    region to draw and to search; it is the literature's unless that is too wide to see anything in.
-    minima: every global minimum within bounds first; local ones follow where they are few, with is_global False.
-    Empty where f has no minimum. formula: one line of plain text. source: where f comes from.
+    Attributes
+    ----------
+    name : str
+        Its key in `koubai.problems`.
+    f, grad : callable
+        f(x): x of shape (n,) gives a number, (n, …) gives (…); grad(x) has the shape of x.
+    x0 : array or float
+        A start, read-only; a float if the function has one plain variable.
+    bounds : tuple of (low, high)
+        The region to draw and to search, one pair per variable; it is the literature's unless that is too wide to see
+        anything in.
+    minima : tuple
+        Every global minimum within bounds first; local ones follow if they are few, with ``is_global`` False. Empty if
+        f has no minimum.
+    formula, source : str
+        One line of plain text, and where f comes from.
+    minima_in, least_ndim : callable, int
+        The minima in n variables, and the least number of variables, if their number is free.
+
+    Examples
+    --------
+    >>> problem = kb.problems["rosenbrock"]
+    >>> print(problem.f(problem.x0).round(9), problem.minima[0].x)
+    24.2 [1. 1.]
     """
 
     name: str

@@ -388,10 +388,33 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
         trace(f, x)(x) == f(x),  trace(f, x).gradient()(x) == (f(x), f'(x))
 
-    args: numbers, arrays and dicts, lists and tuples of arrays; every real one can be differentiated. Integers stay
-    what they are.
     The graph holds on the path that these arguments take: its ``guards`` list the looks at values that decided it, its
-    ``kinks`` the kinks that the point sits on. Raises TraceError, with file, line, reason and fix, where the function
-    can't be traced. ``print`` shows it as NumPy; ``.source()`` can be pasted and run.
+    ``kinks`` the kinks that the point sits on.
+
+    Parameters
+    ----------
+    f : callable
+        A function of NumPy.
+    *args, **kwargs
+        Numbers, arrays, and dicts, lists and tuples of arrays; every real one can be differentiated. Integers stay what
+        they are.
+
+    Returns
+    -------
+    Graph
+        ``print`` shows it as NumPy; ``.source()`` can be pasted and run; ``.gradient()`` is the graph of value and
+        gradient.
+
+    Raises
+    ------
+    TraceError
+        With file, line, reason and fix, if the function can't be traced.
+
+    Examples
+    --------
+    >>> graph = kb.trace(lambda x: np.sin(x) * x, 2.0)
+    >>> len(graph.nodes), len(graph.guards)
+    (3, 0)
+    >>> value, slope = graph.gradient()(2.0)
     """
     return record_call(f, Leaves.of(f, args, kwargs, None), scalar=False).graph

@@ -20,7 +20,19 @@ ROWS = 65_536  # of an array larger than memory, looked at in one go
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """Mini-batches of equally long arrays. The order of an epoch follows from the seed and its number alone."""
+    """Mini-batches of equally long arrays, as `batches` makes them. ``epoch(k)`` yields those of epoch k.
+
+    The order of an epoch follows from the seed and its number alone.
+
+    Attributes
+    ----------
+    arrays : tuple of arrays
+        The data, with as many rows each.
+    size : int
+        Samples in a batch; the last one may have fewer.
+    seed : int or None
+        Of the order; None keeps the rows as they are.
+    """
 
     arrays: tuple[Any, ...]
     size: int
@@ -52,7 +64,19 @@ class Batches:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Mini-batches of data that come in chunks, one after another, and need never be in memory together."""
+    """Mini-batches of data that come in chunks, one after another, and need never be in memory together.
+
+    ``epoch(k)`` yields those of epoch k.
+
+    Attributes
+    ----------
+    source : callable
+        Gives the chunks of an epoch: arrays, or tuples of arrays.
+    size : int
+        Samples in a batch; the last one may have fewer.
+    seed : int or None
+        Of the order within each chunk; None keeps the rows as they are.
+    """
 
     source: Callable[[int], Iterable[Any]]
     size: int
@@ -85,14 +109,36 @@ class Stream:
 
 
 def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batches | Stream:
-    """Mini-batches: the rows of X (and y) in groups of ``size``, shuffled anew for every epoch.
+    """Mini-batches: the rows of X (and y) in groups of ``size``, shuffled again for every epoch.
 
-    X, y: arrays with as many rows as there are samples; a NumPy memmap is read a batch at a time. Or X alone, a
-    function of the epoch 0, 1, … that gives the data in chunks, arrays or (X, y) pairs of any length, as a generator
-    does: the chunks keep their order, the rows of each are shuffled, and the batches are cut across them.
-    size: samples a batch; the last one is shorter where they do not divide. seed: of the order; None keeps the rows as
-    they are.
-    Raises InputError where lengths differ, there is no sample, or size is not a whole number ≥ 1.
+    Parameters
+    ----------
+    X : array or callable
+        As many rows as there are samples; a NumPy memmap is read a batch at a time. Or a function of the epoch 0, 1, …
+        that gives the data in chunks, arrays or (X, y) pairs of any length, as a generator does: the chunks keep their
+        order, the rows of each are shuffled, and the batches are cut across them.
+    y : array, optional
+        As many rows.
+    size : int, default 32
+        Samples in a batch; the last one is shorter if they do not divide.
+    seed : int or None, default 0
+        Of the order; None keeps the rows as they are.
+
+    Returns
+    -------
+    Batches or Stream
+        For `koubai.minimize`, `koubai.fit` and `Network.fit`.
+
+    Raises
+    ------
+    InputError
+        If lengths differ, there is no sample, or size is not a whole number ≥ 1.
+
+    Examples
+    --------
+    >>> data = nn.batches(np.arange(5), size=2, seed=None)
+    >>> [rows.tolist() for (rows,) in data.epoch(0)]
+    [[0, 1], [2, 3], [4]]
     """
     _check_whole(size, 1, "size")
     if seed is not None:
@@ -114,13 +160,40 @@ def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batc
 def split(
     X: Any, y: Any = None, fraction: float = 0.2, seed: int | None = 0, *, stratified: bool = False
 ) -> tuple[Any, Any]:
-    """Split: hold a part of the data back, to validate on. Returns (training, validation), each (X, y), or X alone.
+    """Split: hold a part of the data back, to validate on.
 
         train, validation = kb.nn.split(X, y);  network.fit(*train, validation=validation)
 
-    fraction: of the samples, for validation; in (0, 1). seed: of the choice; None holds back the last ones.
-    stratified: every class of y is split by the same fraction, as nearly as its samples allow.
-    Both parts keep the order of the data. Raises InputError where lengths differ or a part would be empty.
+    Both parts keep the order of the data.
+
+    Parameters
+    ----------
+    X : array
+        The samples.
+    y : array, optional
+        What belongs to them.
+    fraction : float, default 0.2
+        Of the samples, for validation; in (0, 1).
+    seed : int or None, default 0
+        Of the choice; None holds back the last ones.
+    stratified : bool, default False
+        Split every class of y by the same fraction, as nearly as its samples allow.
+
+    Returns
+    -------
+    training, validation : tuples (X, y), or arrays if there is no y
+        The two parts.
+
+    Raises
+    ------
+    InputError
+        If lengths differ or a part would be empty.
+
+    Examples
+    --------
+    >>> train, held = nn.split(np.arange(5), fraction=0.4, seed=None)
+    >>> train, held
+    (array([0, 1, 2]), array([3, 4]))
     """
     arrays = _read((X,) if y is None else (X, y))
     n = len(arrays[0])
@@ -170,8 +243,16 @@ class Standardizer:
 
         z = (x - mean) / std
 
-    mean, std: float64, of the shape of one sample, averaged axes kept with length 1. std is 1 where a feature is
-    constant.
+    Attributes
+    ----------
+    mean, std : arrays of float64, of the shape of one sample
+        Averaged axes are kept with length 1. std is 1 if a feature is constant.
+
+    Examples
+    --------
+    >>> scale = nn.standardize(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> scale(np.array([[1.0, 5.0]]))
+    array([[-1.,  0.]])
     """
 
     mean: FloatArray
@@ -200,9 +281,29 @@ def standardize(X: Any, axis: int | tuple[int, ...] = 0) -> Standardizer:
 
         scale = kb.nn.standardize(X);  scale(X);  scale(X_validation)
 
-    axis: the axes to average over, 0 among them: 0 takes each feature by itself, (0, 2, 3) each channel of images.
-    An array larger than memory is read in blocks. std is that of the data at hand (divided by n), as scikit-learn's.
-    Raises InputError where X is empty or not finite, naming the first bad element.
+    An array larger than memory is read in blocks.
+
+    Parameters
+    ----------
+    X : array
+        The samples, along the first axis.
+    axis : int or tuple of int, default 0
+        The axes to average over, 0 among them: 0 takes each feature by itself, (0, 2, 3) each channel of images.
+
+    Returns
+    -------
+    Standardizer
+        A function of samples. Its std is that of the data at hand (divided by n), as scikit-learn's.
+
+    Raises
+    ------
+    InputError
+        If X is empty or not finite, naming the first bad element.
+
+    Examples
+    --------
+    >>> nn.standardize(np.array([[1.0], [3.0]])).mean
+    array([2.])
     """
     (X,) = _read((X,))
     if X.dtype.kind not in "fiub":
@@ -232,12 +333,34 @@ def _sum_of(X: npt.NDArray[Any], axes: tuple[int, ...], of: Callable[[FloatArray
 
 
 def one_hot(labels: Any, classes: int | None = None, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
-    """One-hot: a row a label, 1 in the label's column, else 0.
+    """One-hot: a row for each label, 1 in the label's column, else 0.
 
         out[i, j] = 1 if labels[i] == j else 0
 
-    labels: whole numbers 0 … classes − 1, of any shape; classes: how many, the largest label + 1 if left out.
-    Raises InputError for labels outside the range, naming the first.
+    Parameters
+    ----------
+    labels : array of int
+        0 … classes − 1, of any shape.
+    classes : int, optional
+        How many; the largest label + 1 if left out.
+    dtype : dtype, default float64
+        Of the result.
+
+    Returns
+    -------
+    array, shape (*labels.shape, classes)
+        The rows.
+
+    Raises
+    ------
+    InputError
+        For labels outside the range, naming the first.
+
+    Examples
+    --------
+    >>> nn.one_hot([0, 2])
+    array([[1., 0., 0.],
+           [0., 0., 1.]])
     """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":

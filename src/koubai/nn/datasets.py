@@ -32,8 +32,32 @@ def moons(n: int = 500, noise: float = 0.1, seed: int = 0) -> tuple[FloatArray, 
 
         class 0: (cos a, sin a),   class 1: (1 − cos a, 1/2 − sin a),   a uniform in [0, π]
 
-    n: points, half of them a class; noise: standard deviation of what is added to both coordinates.
-    Returns X, float64 of shape (n, 2), and y, labels 0 and 1 in turn. Raises InputError for n < 2 or noise < 0.
+    Parameters
+    ----------
+    n : int, default 500
+        Points, half of them in each class.
+    noise : float, default 0.1
+        Standard deviation of what is added to both coordinates.
+    seed : int, default 0
+        Of all that is drawn; the same seed gives the same points.
+
+    Returns
+    -------
+    X : array of float64, shape (n, 2)
+        The points.
+    y : array of int64, shape (n,)
+        Their labels 0 and 1 in turn.
+
+    Raises
+    ------
+    InputError
+        For n < 2 or noise < 0.
+
+    Examples
+    --------
+    >>> X, y = nn.moons(4)
+    >>> X.shape, y
+    ((4, 2), array([0, 1, 0, 1]))
     """
     rng, y = _begin(n, 2, noise, seed)
     a = rng.uniform(0, np.pi, n)
@@ -47,8 +71,32 @@ def circles(n: int = 500, noise: float = 0.08, seed: int = 0) -> tuple[FloatArra
 
         r (cos a, sin a),   r = 1 for class 0, 1/2 for class 1,   a uniform in [0, 2π]
 
-    n: points, half of them a class; noise: standard deviation of what is added to both coordinates.
-    Returns X, float64 of shape (n, 2), and y, labels 0 and 1 in turn. Raises InputError for n < 2 or noise < 0.
+    Parameters
+    ----------
+    n : int, default 500
+        Points, half of them in each class.
+    noise : float, default 0.08
+        Standard deviation of what is added to both coordinates.
+    seed : int, default 0
+        Of all that is drawn; the same seed gives the same points.
+
+    Returns
+    -------
+    X : array of float64, shape (n, 2)
+        The points.
+    y : array of int64, shape (n,)
+        Their labels 0 and 1 in turn.
+
+    Raises
+    ------
+    InputError
+        For n < 2 or noise < 0.
+
+    Examples
+    --------
+    >>> X, y = nn.circles(4, noise=0.0)
+    >>> np.hypot(*X.T).round(9)
+    array([1. , 0.5, 1. , 0.5])
     """
     rng, y = _begin(n, 2, noise, seed)
     a = rng.uniform(0, 2 * np.pi, n)
@@ -61,8 +109,34 @@ def spirals(n: int = 500, noise: float = 0.03, seed: int = 0, *, classes: int = 
 
         r (cos a, sin a),   a = 4 r + 2π k / classes  in class k,   r uniform in [0, 1]
 
-    n: points, shared evenly by the classes; noise: standard deviation of what is added to both coordinates.
-    Returns X, float64 of shape (n, 2), and y, labels 0, 1, … in turn. Raises InputError for n < classes or noise < 0.
+    Parameters
+    ----------
+    n : int, default 500
+        Points, shared evenly by the classes.
+    noise : float, default 0.03
+        Standard deviation of what is added to both coordinates.
+    seed : int, default 0
+        Of all that is drawn; the same seed gives the same points.
+    classes : int, default 3
+        How many, at least 2.
+
+    Returns
+    -------
+    X : array of float64, shape (n, 2)
+        The points.
+    y : array of int64, shape (n,)
+        Their labels 0, 1, … in turn.
+
+    Raises
+    ------
+    InputError
+        For n < classes or noise < 0.
+
+    Examples
+    --------
+    >>> X, y = nn.spirals(6)
+    >>> y
+    array([0, 1, 2, 0, 1, 2])
     """
     rng, y = _begin(n, classes, noise, seed)
     r = rng.uniform(0, 1, n)
@@ -75,8 +149,34 @@ def blobs(n: int = 500, noise: float = 0.4, seed: int = 0, *, classes: int = 3) 
 
         (cos a, sin a) + noise · N(0, 1),   a = π/2 + 2π k / classes  in class k
 
-    n: points, shared evenly by the classes; noise: standard deviation of a cloud.
-    Returns X, float64 of shape (n, 2), and y, labels 0, 1, … in turn. Raises InputError for n < classes or noise < 0.
+    Parameters
+    ----------
+    n : int, default 500
+        Points, shared evenly by the classes.
+    noise : float, default 0.4
+        Standard deviation of a cloud.
+    seed : int, default 0
+        Of all that is drawn; the same seed gives the same points.
+    classes : int, default 3
+        How many, at least 2.
+
+    Returns
+    -------
+    X : array of float64, shape (n, 2)
+        The points.
+    y : array of int64, shape (n,)
+        Their labels 0, 1, … in turn.
+
+    Raises
+    ------
+    InputError
+        For n < classes or noise < 0.
+
+    Examples
+    --------
+    >>> X, y = nn.blobs(3, noise=0.0)
+    >>> X[0].round(9)
+    array([0., 1.])
     """
     rng, y = _begin(n, classes, noise, seed)
     a = np.pi / 2 + 2 * np.pi * y / classes
@@ -88,8 +188,32 @@ def xor(n: int = 500, noise: float = 0.1, seed: int = 0) -> tuple[FloatArray, La
 
         x uniform in [−1, 1]²,   class 1 where the signs of the coordinates differ
 
-    n: points; noise: standard deviation of what is added to both coordinates after the class is settled.
-    Returns X, float64 of shape (n, 2), and y, labels 0 and 1 in turn. Raises InputError for n < 2 or noise < 0.
+    Parameters
+    ----------
+    n : int, default 500
+        Points.
+    noise : float, default 0.1
+        Standard deviation of what is added to both coordinates after the class is settled.
+    seed : int, default 0
+        Of all that is drawn; the same seed gives the same points.
+
+    Returns
+    -------
+    X : array of float64, shape (n, 2)
+        The points.
+    y : array of int64, shape (n,)
+        Their labels 0 and 1 in turn.
+
+    Raises
+    ------
+    InputError
+        For n < 2 or noise < 0.
+
+    Examples
+    --------
+    >>> X, y = nn.xor(4, noise=0.0)
+    >>> y, (X[:, 0] * X[:, 1] < 0).astype(int)
+    (array([0, 1, 0, 1]), array([0, 1, 0, 1]))
     """
     rng, y = _begin(n, 2, noise, seed)
     X = rng.uniform(-1, 1, (n, 2))
@@ -120,10 +244,31 @@ def _noisy(X: FloatArray, noise: float, rng: np.random.Generator) -> FloatArray:
 def digits(*, images: bool = False) -> tuple[FloatArray, Labels]:
     """Digits: the 1,797 handwritten digits of 8 × 8 pixels that scikit-learn ships.
 
-    Returns X, float32 brightness in [0, 1], and y, labels 0 … 9, in the order of the collection. X has shape
-    (1797, 64), or (1797, 1, 8, 8) with images=True, as convolutions want it.
-    Raises MissingPackageError where scikit-learn is not installed.
+    Parameters
+    ----------
+    images : bool, default False
+        Return images, as convolutions want them, instead of rows of pixels.
 
+    Returns
+    -------
+    X : array of float32, shape (1797, 64), or (1797, 1, 8, 8) as images
+        Brightness in [0, 1].
+    y : array of int64, shape (1797,)
+        Labels 0 … 9, in the order of the collection.
+
+    Raises
+    ------
+    MissingPackageError
+        If scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> X, y = nn.digits(images=True)
+    >>> X.shape, y[:5]
+    ((1797, 1, 8, 8), array([0, 1, 2, 3, 4]))
+
+    References
+    ----------
     E. Alpaydin & C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository 1998.
     """
     try:
@@ -142,10 +287,17 @@ def digits(*, images: bool = False) -> tuple[FloatArray, Labels]:
 class Table:
     """A table of numbers with one column told apart, as `read_csv` reads it; ``X, y = table`` unpacks it.
 
-    X: float64, (rows, features); y: whole numbers (int64, none is rounded) where every label is one, float64 where they
-    are other numbers; where they are text, the place of each in ``classes``. features, label: the columns' names, None
-    where the file has none.
-    classes: the texts in alphabetical order, None where the labels are numbers.
+    Attributes
+    ----------
+    X : array of float64, shape (rows, features)
+        The features.
+    y : array, shape (rows,)
+        Whole numbers (int64, none is rounded) if every label is one, float64 if they are other numbers; if they are
+        text, the place of each in ``classes``.
+    features, label : tuple of str, str, or None
+        The columns' names, None if the file has none.
+    classes : tuple of str or None
+        The texts in alphabetical order, None if the labels are numbers.
     """
 
     X: FloatArray
@@ -161,13 +313,43 @@ class Table:
 def read_csv(
     path: str | os.PathLike[str], label: str | None = None, *, header: bool | None = None, delimiter: str = ","
 ) -> Table:
-    """Read a CSV file: one sample a line, numbers in every column but the label's, which may hold text.
+    r"""Read a CSV file: one sample a line, numbers in every column but the label's, which may hold text.
 
-    label: the name of the label's column; the last one if left out. header: whether the first line holds names; if left
-    out, it does where none of its cells is a number. Quoted cells, blank lines and a byte order mark are understood.
-    Raises InputError for a cell that is no finite number, naming line and column; for a whole label beyond 64 bits; for
-    lines of unequal length; for an unknown label, with the nearest name; where there is no sample or no feature; and
-    where the path is that of no file that can be read.
+    Quoted cells, blank lines and a byte order mark are understood.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    label : str, optional
+        The name of the label's column; the last one if left out.
+    header : bool, optional
+        Whether the first line holds names; if left out, it does if none of its cells is a number.
+    delimiter : str, default ","
+        What is between two cells.
+
+    Returns
+    -------
+    Table
+        Unpacks as ``X, y``.
+
+    Raises
+    ------
+    InputError
+        For a cell that is no finite number, naming line and column; for a whole label beyond 64 bits; for lines of
+        unequal length; for an unknown label, with the nearest name; if there is no sample or no feature; and if the
+        path is that of no file that can be read.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "iris.csv")
+    ...     with open(path, "w") as file:
+    ...         _ = file.write("width,height,species\n1,2,setosa\n3,4,virginica\n")
+    ...     X, y = table = nn.read_csv(path)
+    >>> y, table.classes, table.features
+    (array([0, 1]), ('setosa', 'virginica'), ('width', 'height'))
     """
     try:
         csv.reader([], delimiter=delimiter)

@@ -114,11 +114,27 @@ class Layer(Settled):
 
         y = layer.forward(x);  dx = layer.backward(dy)
 
-    To write one, override `apply`, in NumPy functions of whole arrays, and `output_shape` and `initial` where the
-    defaults don't hold; never a derivative.
-    name: as errors and summaries show it. params: its own arrays by name, made by `build`, but for those that were set
-    before: ``layer.params["W"] = W`` sets the weights at any time. state: what it carries from batch to batch without
-    learning it, as running statistics. gradients: of the params, after `backward`.
+    To write one, override `apply`, in NumPy functions of whole arrays, and `output_shape` and `initial` if the defaults
+    don't hold; never a derivative.
+
+    Attributes
+    ----------
+    name : str
+        As errors and summaries show it.
+    params : dict of arrays
+        Its own arrays by name, made by `build`, but for those that were set before: ``layer.params["W"] = W`` sets the
+        weights at any time.
+    state : dict of arrays
+        What it carries from batch to batch without learning it, such as running statistics.
+    gradients : dict of arrays
+        Of the params, after `backward`.
+
+    Examples
+    --------
+    >>> layer = nn.Tanh()
+    >>> y = layer.forward(np.zeros((1, 2)))
+    >>> layer.backward(np.ones((1, 2)))
+    array([[1., 1.]])
     """
 
     takes_integers: ClassVar[bool] = False  # does it read whole numbers, as an index is?
@@ -364,7 +380,12 @@ class _Activation(Layer):
 class Sigmoid(_Activation):
     """Sigmoid: squeezes every number into (0, 1).
 
-    y = 1 / (1 + exp(−x)),  dy/dx = y (1 − y)
+        y = 1 / (1 + exp(−x)),  dy/dx = y (1 − y)
+
+    Examples
+    --------
+    >>> nn.Sigmoid().forward(np.zeros((1, 1)))
+    array([[0.5]])
     """
 
     def value(self, x: Any) -> Any:
@@ -374,7 +395,12 @@ class Sigmoid(_Activation):
 class Tanh(_Activation):
     """Tanh: squeezes every number into (−1, 1).
 
-    y = tanh(x),  dy/dx = 1 − y²
+        y = tanh(x),  dy/dx = 1 − y²
+
+    Examples
+    --------
+    >>> nn.Tanh().forward(np.zeros((1, 1)))
+    array([[0.]])
     """
 
     def value(self, x: Any) -> Any:
@@ -388,6 +414,13 @@ class ReLU(_Activation):
 
     At 0 the derivative is 0, as in JAX and PyTorch.
 
+    Examples
+    --------
+    >>> nn.ReLU().forward(np.array([[-1.0, 0.0, 2.0]]))
+    array([[0., 0., 2.]])
+
+    References
+    ----------
     Nair, Hinton, "Rectified Linear Units Improve Restricted Boltzmann Machines", ICML 2010.
     """
 
@@ -400,8 +433,18 @@ class LeakyReLU(_Activation):
 
         y = x where x > 0, else slope · x
 
-    slope: in [0, 1); 0.01 as PyTorch's default (Keras: 0.3). At 0 the derivative is slope, as in PyTorch.
+    Parameters
+    ----------
+    slope : float, default 0.01
+        In [0, 1); the default is PyTorch's (Keras: 0.3). At 0 the derivative is slope, as in PyTorch.
 
+    Examples
+    --------
+    >>> nn.LeakyReLU(0.1).forward(np.array([[-1.0, 0.0, 2.0]]))
+    array([[-0.1,  0. ,  2. ]])
+
+    References
+    ----------
     Maas, Hannun, Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", ICML 2013.
     """
 
@@ -421,8 +464,18 @@ class GELU(_Activation):
 
         y = x Φ(x);  approximate: y = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
 
-    approximate: the second formula, PyTorch's approximate="tanh", and JAX's default.
+    Parameters
+    ----------
+    approximate : bool, default False
+        The second formula, PyTorch's approximate="tanh", and JAX's default.
 
+    Examples
+    --------
+    >>> nn.GELU().forward(np.array([[0.0, 1.0]])).round(4)
+    array([[0.    , 0.8413]])
+
+    References
+    ----------
     Hendrycks, Gimpel, "Gaussian Error Linear Units", arXiv 2016.
     """
 
@@ -444,6 +497,11 @@ class Softmax(Layer):
         y[k] = exp(x[k]) / Σ exp(x[j])
 
     Over the last axis, of images over the channels. The loss `CrossEntropy` takes the numbers before it.
+
+    Examples
+    --------
+    >>> nn.Softmax().forward(np.zeros((1, 4)))
+    array([[0.25, 0.25, 0.25, 0.25]])
     """
 
     def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
@@ -459,9 +517,24 @@ class Dense(Layer):
 
         y = x W + b
 
-    units: outputs a sample; W: (inputs, units), b: (units,). init: of W, the name of an initializer or a function; b
-    starts at 0, or is left out. Dense(W, b), or Dense(W), has the weights that are given: used alone, the layer has
-    these very arrays; a network has copies. Over the last axis of x. PyTorch's Linear keeps the transpose of W.
+    Over the last axis of x. PyTorch's Linear keeps the transpose of W.
+
+    Parameters
+    ----------
+    units : int or array
+        Outputs of a sample, for W of shape (inputs, units) and b of shape (units,). Or W itself: Dense(W, b), or
+        Dense(W), has the weights that are given; used alone, the layer has these very arrays, a network has copies.
+    b : array, optional
+        Only beside W.
+    init : str or callable, default "xavier"
+        Of W: the name of an initializer or a function.
+    bias : bool, default True
+        False leaves b out; it starts at 0.
+
+    Examples
+    --------
+    >>> nn.Dense(np.array([[1.0], [2.0]]), np.array([0.5])).forward(np.array([[1.0, 1.0]]))
+    array([[3.5]])
     """
 
     def __init__(
@@ -501,12 +574,32 @@ class Conv2D(Layer):
 
         y[n, f, i, j] = Σ x[n, c, i s + k − p, j s + l − p] W[f, c, k, l] + b[f]
 
-    filters: output channels; kernel: height and width of the pattern, a number where they are equal; stride s; padding
-    p: zeros around the image, a number, a pair, or "same" for an output of the input's size (odd kernel, stride 1).
-    W: (filters, channels, height, width) as in PyTorch; b: (filters,). init: of W; b starts at 0, or is left out.
-    Conv2D(W, b), or Conv2D(W), has the weights that are given, as `Dense` has. As everywhere in networks this is a
-    correlation: the pattern is not turned around.
+    As everywhere in networks this is a correlation: the pattern is not turned around.
 
+    Parameters
+    ----------
+    filters : int or array
+        Output channels, for W of shape (filters, channels, height, width), as in PyTorch, and b of shape (filters,). Or
+        W itself: Conv2D(W, b), or Conv2D(W), has the weights that are given, as `Dense` has.
+    kernel : int, (int, int) or array
+        Height and width of the pattern, a number if they are equal; b beside W.
+    stride : int or (int, int), default 1
+        s above.
+    padding : int, (int, int) or "same", default 0
+        p above: zeros around the image; "same" gives an output of the input's size (odd kernel, stride 1).
+    init : str or callable, default "xavier"
+        Of W.
+    bias : bool, default True
+        False leaves b out; it starts at 0.
+
+    Examples
+    --------
+    >>> edges = nn.Conv2D(np.array([[[[-1.0, 1.0]]]]))
+    >>> edges.forward(np.array([[[[0.0, 0.0, 1.0, 1.0]]]]))
+    array([[[[0., 1., 0.]]]])
+
+    References
+    ----------
     LeCun et al., "Backpropagation Applied to Handwritten Zip Code Recognition", Neural Computation 1989.
     """
 
@@ -563,9 +656,21 @@ class MaxPool2D(Layer):
 
         y[n, c, i, j] = max x[n, c, i s + k, j s + l] over the window (k, l)
 
-    size: of the window, a number where height and width are equal; stride s: by default the size, so that windows do
-    not overlap. What doesn't fill a window at the lower and right border is left out. The largest numbers of a window
-    share the derivative evenly where several are equal; PyTorch gives it to the first.
+    What doesn't fill a window at the lower and right border is left out. The largest numbers of a window share the
+    derivative evenly if several are equal; PyTorch gives it to the first.
+
+    Parameters
+    ----------
+    size : int or (int, int), default 2
+        Of the window, a number if height and width are equal.
+    stride : int or (int, int), optional
+        s above; by default the size, so that windows do not overlap.
+
+    Examples
+    --------
+    >>> nn.MaxPool2D(2).forward(np.arange(16.0).reshape(1, 1, 4, 4))
+    array([[[[ 5.,  7.],
+             [13., 15.]]]])
     """
 
     def __init__(self, size: int | Pair = 2, *, stride: int | Pair | None = None) -> None:
@@ -586,7 +691,18 @@ class AvgPool2D(MaxPool2D):
 
         y[n, c, i, j] = mean x[n, c, i s + k, j s + l] over the window (k, l)
 
-    size, stride: as of `MaxPool2D`.
+    Parameters
+    ----------
+    size : int or (int, int), default 2
+        Of the window, as in `MaxPool2D`.
+    stride : int or (int, int), optional
+        s above; by default the size.
+
+    Examples
+    --------
+    >>> nn.AvgPool2D(2).forward(np.arange(16.0).reshape(1, 1, 4, 4))
+    array([[[[ 2.5,  4.5],
+             [10.5, 12.5]]]])
     """
 
     def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
@@ -620,7 +736,13 @@ def _place_counts(name: str, input_shape: Shape, kernel: Pair, stride: Pair, pad
 
 # --- shapes
 class Flatten(Layer):
-    """Flatten: every sample becomes one row of numbers, in the order (channel, height, width)."""
+    """Flatten: every sample becomes one row of numbers, in the order (channel, height, width).
+
+    Examples
+    --------
+    >>> nn.Flatten().forward(np.zeros((5, 1, 8, 8))).shape
+    (5, 64)
+    """
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
@@ -636,9 +758,22 @@ class Embedding(Layer):
 
         y = W[x]
 
-    count: of the different numbers, 0 … count−1; size: of a vector; W: (count, size), drawn from N(0, 1) as in PyTorch.
-    Embedding(W) has the weights that are given. x: an array of indices of any shape; there is no derivative with
-    respect to it.
+    x is an array of indices of any shape; there is no derivative with respect to it.
+
+    Parameters
+    ----------
+    count : int or array
+        Of the different numbers, 0 … count−1, for W of shape (count, size). Or W itself.
+    size : int, optional
+        Of a vector; not beside W.
+    init : str or callable, optional
+        Of W, which is drawn from N(0, 1) otherwise, as in PyTorch.
+
+    Examples
+    --------
+    >>> nn.Embedding(np.array([[0.0, 1.0], [2.0, 3.0]])).forward(np.array([1, 0]))
+    array([[2., 3.],
+           [0., 1.]])
     """
 
     takes_integers = True
@@ -677,9 +812,20 @@ class Dropout(Layer):
 
         training: y = x m / (1 − p), m ~ Bernoulli(1 − p);  else y = x
 
-    p: in [0, 1). Inverted, as in PyTorch and Keras: what stays is made larger in training, so that nothing is to do
-    afterwards.
+    Inverted, as in PyTorch and Keras: what stays is made larger in training, so that nothing is to do afterwards.
 
+    Parameters
+    ----------
+    p : float, default 0.5
+        In [0, 1).
+
+    Examples
+    --------
+    >>> nn.Dropout(0.9).forward(np.ones((1, 2)))
+    array([[1., 1.]])
+
+    References
+    ----------
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014.
     """
 
@@ -716,9 +862,25 @@ class BatchNorm(Layer):
 
     In training mean and variance are those of the batch (the variance divided by n); otherwise the running ones, which
     follow them: running = (1 − momentum) running + momentum batch, with the batch's variance divided by n − 1. All as
-    in PyTorch; Keras's momentum is 1 minus this one. gamma, beta: a number a feature, learned. Raises InputError for a
-    training batch with one value a feature, whose variance says nothing.
+    in PyTorch. gamma, beta: one number per feature, learned. Raises InputError for a training batch with one value per
+    feature, whose variance says nothing.
 
+    Parameters
+    ----------
+    momentum : float, default 0.1
+        The weight of the batch in the running statistics; Keras's momentum is 1 minus this one.
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Examples
+    --------
+    >>> layer = nn.BatchNorm()
+    >>> layer.forward(np.array([[1.0], [3.0]]), train=True).round(3)
+    array([[-1.],
+           [ 1.]])
+
+    References
+    ----------
     Ioffe, Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", ICML
     2015, Algorithm 1.
     """
@@ -770,9 +932,22 @@ class LayerNorm(Layer):
 
         y = gamma (x − mean) / √(var + eps) + beta
 
-    axes: how many of the last axes are taken together, by default all but the samples'; 1 is Keras's default. gamma,
-    beta: of the shape of these axes, learned; PyTorch's normalized_shape is that shape.
+    gamma, beta: of the shape of the axes, learned; PyTorch's normalized_shape is that shape.
 
+    Parameters
+    ----------
+    axes : int, optional
+        How many of the last axes are taken together, by default all but the samples'; 1 is Keras's default.
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Examples
+    --------
+    >>> nn.LayerNorm().forward(np.array([[1.0, 3.0]])).round(3)
+    array([[-1.,  1.]])
+
+    References
+    ----------
     Ba, Kiros, Hinton, "Layer Normalization", arXiv 2016.
     """
 

@@ -32,6 +32,15 @@ class Loss(Settled):
         loss.forward(outputs, y);  douts = loss.backward()
 
     To write one, override `each`; `check` says which y it takes.
+
+    Examples
+    --------
+    >>> loss = nn.MSE()
+    >>> float(loss.forward(np.array([[1.0], [2.0]]), np.array([[0.0], [0.0]])))
+    2.5
+    >>> loss.backward()
+    array([[1.],
+           [2.]])
     """
 
     classifies: ClassVar[bool] = False  # is y a class, so that there is an accuracy?
@@ -161,6 +170,11 @@ class MSE(Loss):
         L = mean((outputs − y)²)
 
     The mean runs over samples and outputs, as in PyTorch and Keras; many articles sum over the outputs, or halve it.
+
+    Examples
+    --------
+    >>> float(nn.MSE().forward(np.array([[1.0], [3.0]]), np.array([[0.0], [0.0]])))
+    5.0
     """
 
     def each(self, outputs: Any, y: Any) -> Any:
@@ -172,7 +186,12 @@ class MAE(Loss):
 
         L = mean(|outputs − y|)
 
-    The derivative is 0 where both are equal, as in PyTorch and JAX.
+    The derivative is 0 if both are equal, as in PyTorch and JAX.
+
+    Examples
+    --------
+    >>> float(nn.MAE().forward(np.array([[1.0], [3.0]]), np.array([[0.0], [0.0]])))
+    2.0
     """
 
     def each(self, outputs: Any, y: Any) -> Any:
@@ -180,12 +199,22 @@ class MAE(Loss):
 
 
 class Huber(Loss):
-    """Huber: squared where the error is small, absolute where it is large.
+    """Huber: squared if the error is small, absolute if it is large.
 
         L = mean(r² / 2 where |r| ≤ delta, else delta (|r| − delta / 2)),  r = outputs − y
 
-    delta: > 0. As in PyTorch's HuberLoss and Keras.
+    Parameters
+    ----------
+    delta : float, default 1.0
+        > 0. As in PyTorch's HuberLoss and Keras.
 
+    Examples
+    --------
+    >>> float(nn.Huber().forward(np.array([[1.0], [3.0]]), np.array([[0.0], [0.0]])))
+    1.5
+
+    References
+    ----------
     Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 1964.
     """
 
@@ -207,10 +236,20 @@ class BinaryCrossEntropy(Loss):
 
         l = −y log p − (1 − y) log(1 − p) = (1 − y) outputs + log(1 + exp(−outputs)),  p = sigmoid(outputs)
 
-    y: of the outputs' shape ((n,) will do for (n, 1)), every entry in [0, 1], 1 for yes.
-    class_weight: (weight of no, weight of yes); the mean is Σ w l / Σ w. PyTorch's pos_weight is the second with the
-    first 1, and divides by the number of entries. label_smoothing: ε in [0, 1); y becomes (1 − ε) y + ε / 2, as in
-    Keras.
+    y has the outputs' shape ((n,) will do for (n, 1)), every entry in [0, 1], 1 for yes.
+
+    Parameters
+    ----------
+    class_weight : (float, float), optional
+        (weight of no, weight of yes); the mean is Σ w l / Σ w. PyTorch's pos_weight is the second with the first 1, and
+        divides by the number of entries.
+    label_smoothing : float, default 0.0
+        ε in [0, 1); y becomes (1 − ε) y + ε / 2, as in Keras.
+
+    Examples
+    --------
+    >>> round(float(nn.BinaryCrossEntropy().forward(np.array([[0.0]]), np.array([1]))), 4)  # log 2
+    0.6931
     """
 
     classifies = True
@@ -275,12 +314,24 @@ class CrossEntropy(Loss):
 
         l = −log softmax(outputs)[y] = log Σ exp(outputs[k]) − outputs[y]
 
-    outputs: (n, classes). y: labels 0 … classes−1 of shape (n,), or rows of probabilities (one-hot rows among them) of
-    shape (n, classes).
-    class_weight: a weight a class. With labels the mean is Σ w[y] l / Σ w[y]; with probabilities every class's term is
-    weighted and the mean stays that over samples. label_smoothing: ε in [0, 1); y becomes (1 − ε) y + ε / classes.
-    Both as in PyTorch. Raises InputError for labels out of range and rows that do not sum to 1.
+    The outputs have shape (n, classes). y: labels 0 … classes−1 of shape (n,), or rows of probabilities (one-hot rows
+    among them) of shape (n, classes). Raises InputError for labels out of range and rows that do not sum to 1.
 
+    Parameters
+    ----------
+    class_weight : array, optional
+        A weight for each class. With labels the mean is Σ w[y] l / Σ w[y]; with probabilities every class's term is
+        weighted and the mean stays that over samples. As in PyTorch.
+    label_smoothing : float, default 0.0
+        ε in [0, 1); y becomes (1 − ε) y + ε / classes, as in PyTorch.
+
+    Examples
+    --------
+    >>> round(float(nn.CrossEntropy().forward(np.zeros((1, 10)), np.array([3]))), 4)  # log 10
+    2.3026
+
+    References
+    ----------
     Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016 (label smoothing).
     """
 

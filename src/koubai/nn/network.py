@@ -70,7 +70,17 @@ CHUNK = 1024  # samples a pass where nothing is learned
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a network does on data: the mean loss, the share classified rightly (None: no classes), how many."""
+    """How well a network does on data.
+
+    Attributes
+    ----------
+    loss : float
+        The mean loss.
+    accuracy : float or None
+        The share classified rightly; None if there are no classes.
+    samples : int
+        How many.
+    """
 
     loss: float
     accuracy: float | None
@@ -83,13 +93,36 @@ class Network(Settled):
         network = kb.nn.Network([kb.nn.Dense(64), kb.nn.ReLU(), kb.nn.Dense(10)], kb.nn.CrossEntropy())
         run = network.fit(X, y, "adam", epochs=20, validation=0.2)
 
-    layers: `Layer` objects, each in one network only. seed: of the first weights, the order of the samples and the
-    noise; the same seed gives the same bits. dtype: float32, or float64. l1, l2: penalties added to the loss, l1 Σ|W| +
-    l2 Σ W² over the arrays that are named W (weights, not biases), as in Keras; PyTorch's weight_decay is 2 l2 on all.
+    Shapes are inferred from the first batch, or by `build`. ``params`` is a dict of the arrays "0.W", "0.b", …, all of
+    them views into the one flat ``vector``; to set one, before `build` or after, sets the weights of the network and of
+    its layer. ``state`` is what layers carry besides, such as running means.
 
-    Shapes are inferred from the first batch, or by `build`. params: a dict of the arrays "0.W", "0.b", …, all of them
-    views into the one flat ``vector``; to set one, before `build` or after, sets the weights of the network and of its
-    layer. state: what layers carry besides, such as running means.
+    Parameters
+    ----------
+    layers : list of Layer
+        Each in one network only.
+    loss : Loss
+        What training makes small.
+    seed : int, default 0
+        Of the first weights, the order of the samples and the noise; the same seed gives the same bits.
+    dtype : dtype, default float32
+        float32 or float64.
+    l1, l2 : float, default 0.0
+        Penalties added to the loss, l1 Σ|W| + l2 Σ W² over the arrays that are named W (weights, not biases), as in
+        Keras; PyTorch's weight_decay is 2 l2 on all.
+
+    Raises
+    ------
+    InputError
+        For layers or settings that can't be used.
+
+    Examples
+    --------
+    >>> X, y = nn.moons(200)
+    >>> network = nn.Network([nn.Dense(16), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy(), seed=0)
+    >>> run = network.fit(X, y, kb.Adam(lr=0.05), epochs=30)
+    >>> network.score(X, y) > 0.95
+    True
     """
 
     closed = False
@@ -532,35 +565,66 @@ class Network(Settled):
             network.fit(X, y, "adam", epochs=1);  network.fit(X, y, "adam", epochs=1, resume=True)
 
         A training begins with the weights that the network has, but with the first order of the samples, the first
-        noise, the start of the schedule and no momentum. resume=True goes on where the last `fit` of this network
-        ended instead: two trainings of one epoch are then, bit for bit, one of two. The optimizer may be left out; its
-        lr may be another one, and so may the data.
+        noise, the start of the schedule and no momentum. resume=True goes on where the last `fit` of this network ended
+        instead: two trainings of one epoch are then, bit for bit, one of two. The optimizer may be left out; its lr may
+        be another one, and so may the data. Every epoch takes each sample once, in an order that follows from the
+        network's seed. A loss or gradient that is not finite stops it before the weights are touched, naming the layer;
+        the weights are then the last good ones.
 
-        X, y: arrays; or X alone, a `Batches` or `Stream` of (X, y), as `kb.nn.batches` gives them, or a function of the
-        epoch 0, 1, … that gives batches. optimizer: an object, its name, or "auto", Adam at its own rate; schedules
-        that look at f see an epoch's (validation) loss. Every epoch takes each sample once, in an order that follows
-        from the network's seed.
-        validation: (X, y) held back, or the fraction of X to hold back (classes in equal shares). patience: stop after
-        so many epochs without a lower (validation) loss; only a fall by more than min_delta counts, as in Keras. The
-        weights are then the best ones (restore_best: always, or never): those with the least validation loss, start
-        included, which is run.best_fun; without validation, where best_fun is the loss over all the data, the best of
-        the start, the end, and the end of the epoch with the least mean loss.
-        class_weight: "balanced", each class the same sum of weights, or a dict of label → weight; sample_weight: one
-        number a sample. The mean is then Σ w l / Σ w over all the data, and a batch's loss Σ w l / (n · mean weight of
-        the data): the size of the batches does not move the optimum. A constant rate ends in the noise of its last
-        batches around it, the wider the smaller they are; a schedule that decays comes to rest there. Accuracies count
-        every sample once.
-        target, gtol: stop at an epoch's end where loss or gradient over all the data reach them. checkpoint: a file, as
-        `koubai.minimize` takes it; resume: such a file, to go on from, bit for bit, with the data and arguments that it
-        was written with, but for ``epochs``: with more of them a training that was over goes on as if it had been asked
-        for them at once (its optimizer, schedule included, must be the same one). progress: a bar on stderr. record:
-        "auto" thins a long path, "all", or "off", the fastest: neither the path nor what the gradients were like by the
-        epoch is kept.
-        on_epoch: called with an `Epoch`; returning True stops. Weights that it sets are trained on from there.
+        Parameters
+        ----------
+        X, y : arrays
+            Or X alone, a `Batches` or `Stream` of (X, y), as `koubai.nn.batches` gives them, or a function of the epoch
+            0, 1, … that gives batches.
+        optimizer : Optimizer or str, default "auto"
+            An object, its name, or "auto", Adam at its own rate; schedules that look at f see an epoch's (validation)
+            loss.
+        epochs : int, default 10
+            How often each sample is taken.
+        batch_size : int, default 32
+            Samples of an update; the last batch has what is left.
+        validation : (X, y) or float, optional
+            Data held back, or the fraction of X to hold back (classes in equal shares).
+        patience : int, optional
+            Stop after so many epochs without a lower (validation) loss. The weights are then the best ones: those with
+            the least validation loss, start included, which is run.best_fun; without validation, where best_fun is the
+            loss over all the data, the best of the start, the end, and the end of the epoch with the least mean loss.
+        min_delta : float, default 0.0
+            Only a fall by more than this counts for patience, as in Keras.
+        restore_best : bool, optional
+            Whether the weights are the best ones at the end: always, never, or as patience says.
+        class_weight : "balanced" or dict, optional
+            "balanced" gives each class the same sum of weights; or label → weight.
+        sample_weight : array, optional
+            One number per sample. The mean is then Σ w l / Σ w over all the data, and a batch's loss Σ w l / (n · mean
+            weight of the data): the size of the batches does not move the optimum. A constant rate ends in the noise of
+            its last batches around it, the wider the smaller they are; a schedule that decays comes to rest there.
+            Accuracies count every sample once.
+        gtol, target : float, default 0.0, None
+            Stop at an epoch's end if gradient or loss over all the data reach them.
+        record : {"auto", "all", "off"}, default "auto"
+            "auto" thins a long path, "all" keeps it; "off", the fastest, keeps neither the path nor what the gradients
+            were like by the epoch.
+        progress : bool, default False
+            A bar on stderr.
+        checkpoint : path or (path, every), optional
+            A file, as `koubai.minimize` takes it.
+        resume : bool or path, optional
+            True: as above. Or a checkpoint, to go on from, bit for bit, with the data and arguments that it was written
+            with, but for ``epochs``: with more of them a training that was over goes on as if it had been asked for
+            them at once (its optimizer, schedule included, must be the same one).
+        on_epoch : callable, optional
+            Called with an `Epoch`; returning True stops. Weights that it sets are trained on from there.
 
-        Returns the Run: history.epochs has loss, accuracy, validation and the layers' gradients by the epoch. A loss or
-        gradient that is not finite stops it before the weights are touched, naming the layer; the weights are then the
-        last good ones. Raises InputError for data and arguments that can't be used.
+        Returns
+        -------
+        Run
+            history.epochs has loss, accuracy, validation and the layers' gradients by the epoch.
+
+        Raises
+        ------
+        InputError
+            For data and arguments that can't be used.
         """
         if unknown:
             raise UnknownNameError.of_argument(self.fit, unknown)
@@ -1236,20 +1300,69 @@ def fit(
 
         run = kb.fit(lambda p, X, y: np.mean((X @ p["w"] + p["b"] - y) ** 2), {"w": w, "b": 0.0}, (X, y))
 
-    loss: called as loss(params, *batch), returns the mean over the batch's samples. params: an array or a dict of
-    arrays; the result is run.x (last) or run.best_x, nothing passed in is changed. data: a tuple of arrays with as many
-    rows as there are samples, an array, a `Batches` or `Stream`, or a function of the epoch that gives batches.
-    validation: a tuple of arrays as the batches have them. The other arguments are those of `Network.fit`; seed: of the
-    order. A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where
-    and why; run.gradient_source tells.
-    resume: the run of an earlier `fit`, to go on from in order, schedule and moments, or a checkpoint's file:
+    A loss that can't be traced is trained with adaptive differences after one FallbackWarning that says where and why;
+    run.gradient_source tells. A training can be taken up again:
 
         run = kb.fit(loss, params, data, epochs=1);  run = kb.fit(loss, run.x, data, epochs=1, resume=run)
 
     Both together are, bit for bit, one training of two epochs; without resume each begins with the first order of the
-    data, the start of the schedule and no momentum. The optimizer may be left out; its lr may be another one, and so
-    may params and the data. Raises InputError where the run is none that ended with an epoch, or was loaded from a
-    file, which keeps no moments (a checkpoint's does).
+    data, the start of the schedule and no momentum.
+
+    Parameters
+    ----------
+    loss : callable
+        Called as loss(params, *batch), returns the mean over the batch's samples.
+    params : number, array, or a dict, list or tuple of arrays
+        The start. Nothing passed in is changed.
+    data : tuple of arrays, array, Batches, Stream or callable
+        Arrays with as many rows as there are samples, or a function of the epoch 0, 1, … that gives batches. A batch
+        has the same rows of each.
+    optimizer : Optimizer or str, default "auto"
+        An object, its name, or "auto", Adam at its own rate; schedules that look at f see an epoch's (validation) loss.
+    epochs : int, default 10
+        How often each sample is taken.
+    batch_size : int, default 32
+        Samples of an update; the last batch has what is left. Batches and streams have their own.
+    validation : tuple of arrays, optional
+        Data held back, as the batches have them; its loss is measured after each epoch.
+    patience : int, optional
+        Stop after so many epochs without a lower (validation) loss.
+    min_delta : float, default 0.0
+        Only a fall by more than this counts for patience.
+    gtol, target : float, default 0.0, None
+        Stop at an epoch's end if gradient or loss over all the data reach them.
+    seed : int, default 0
+        Of the order.
+    record : {"auto", "all", "off"}, default "auto"
+        "auto" thins a long path, "all" keeps it, "off" keeps neither the path nor what the gradients were like.
+    progress : bool, default False
+        A bar on stderr.
+    checkpoint : path or (path, every), optional
+        A file, as `koubai.minimize` takes it.
+    resume : Run or path, optional
+        The run of an earlier `fit`, to go on from in order, schedule and moments, or a checkpoint's file. The optimizer
+        may then be left out; its lr may be another one, and so may params and the data.
+    on_epoch : callable, optional
+        Called with an `Epoch`; returning True stops.
+
+    Returns
+    -------
+    Run
+        run.x is the last point, run.best_x the best one.
+
+    Raises
+    ------
+    InputError
+        For arguments that can't be used; for a run to go on from that did not end with an epoch, or was loaded from a
+        file, which keeps no moments (a checkpoint's does).
+
+    Examples
+    --------
+    >>> X = np.linspace(-1, 1, 50)
+    >>> loss = lambda w, x, y: np.mean((w[0] * x + w[1] - y) ** 2)
+    >>> run = kb.fit(loss, [0.0, 0.0], (X, 3 * X + 2), kb.SGD(0.1), epochs=100)
+    >>> run.x.round(3)
+    array([3., 2.])
     """
     if unknown:
         raise UnknownNameError.of_argument(fit, unknown)

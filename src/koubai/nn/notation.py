@@ -66,7 +66,25 @@ def parse_layers(text: str) -> list[Layer]:
         dropout0.5      Dropout(0.5)
         batchnorm       BatchNorm(); layernorm: LayerNorm()
 
-    Raises InputError for an item that means nothing, with the nearest one, or that its layer refuses.
+    Parameters
+    ----------
+    text : str
+        The items.
+
+    Returns
+    -------
+    list of Layer
+        For a `Network`.
+
+    Raises
+    ------
+    InputError
+        For an item that means nothing, with the nearest one, or that its layer refuses.
+
+    Examples
+    --------
+    >>> [layer.name for layer in nn.parse_layers("64,relu,10")]
+    ['Dense(64)', 'ReLU()', 'Dense(10)']
     """
     layers = []
     for place, item in enumerate(text.lower().replace(" ", "").split(","), 1):
@@ -83,7 +101,28 @@ def parse_layers(text: str) -> list[Layer]:
 
 
 def parse_loss(text: str) -> Loss:
-    """Loss from text: its name, as crossentropy, binarycrossentropy, mse, mae or huber, with its usual settings."""
+    """Loss from text: its name, as crossentropy, binarycrossentropy, mse, mae or huber, with its usual settings.
+
+    Parameters
+    ----------
+    text : str
+        The name.
+
+    Returns
+    -------
+    Loss
+        For a `Network`.
+
+    Raises
+    ------
+    UnknownNameError
+        For any other name.
+
+    Examples
+    --------
+    >>> type(nn.parse_loss("mse")).__name__
+    'MSE'
+    """
     name = text.lower().replace("_", "").replace("-", "")
     if name not in LOSSES:
         raise UnknownNameError("loss", text, LOSSES)

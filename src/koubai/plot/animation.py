@@ -28,10 +28,36 @@ PATH_ORDER = (3, 5)  # the zorder of a path and of its ends; but for the start, 
 def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = ()) -> Path:
     """Animate: write the descent as a moving picture, in which its path grows on the curve or over the contours.
 
-    path: of the file, a .gif. minima: as in `koubai.plot.run`. Up to 100 frames, spaced along the path and its steps,
-    of the rows that the history keeps; each names its step. The last frame is the picture of `koubai.plot.run`.
-    Returns the path of the file. Raises InputError for a run of more than two parameters or with mini-batches, for
-    another kind of file, and where the folder does not exist.
+    Up to 100 frames, spaced along the path and its steps, of the rows that the history keeps; each names its step. The
+    last frame is the picture of `koubai.plot.run`.
+
+    Parameters
+    ----------
+    run : Run
+        A descent of one or two parameters.
+    path : str or path
+        Of the file, a .gif.
+    minima : iterable, default ()
+        Known minima to mark: points, or objects with the point as ``.x``, such as those of a Problem.
+
+    Returns
+    -------
+    Path
+        Of the file.
+
+    Raises
+    ------
+    InputError
+        For a run of more than two parameters or with mini-batches, for another kind of file, and if the folder does not
+        exist.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> run = kb.minimize(lambda x: x**2, 1.0, lr=0.4, max_steps=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kb.plot.animate(run, os.path.join(folder, "path.gif")).name
+    'path.gif'
     """
     if not isinstance(run, Run):
         raise InputError(f"run must be a Run, as koubai.minimize returns it, got {type(run).__name__}")

@@ -50,13 +50,43 @@ def paths(
 ) -> Axes:
     """Paths: several descents of one function on its curve (one parameter) or over its contours (two).
 
-    runs: a list of runs of one function, or a dict of name → Run. labels: their names, where runs is a list; None takes
-    what tells the runs apart: the optimizer, else the rate, else the start. Each run has a colour, a mark and a line
-    style of its own; the empty mark is its start, the full one its end, beside which its name is written; the legend
-    has one row for each.
-    bounds, minima: as in `path_2d`. The window holds every path; of one that runs away the start.
-    title: None says which run came lowest, "" leaves it out. legend: False leaves it out.
-    Returns the axes. Raises InputError for runs of different functions or sizes, or of more than two parameters.
+    Each run has a colour, a mark and a line style of its own; the empty mark is its start, the full one its end, beside
+    which its name is written; the legend has one row for each.
+
+    Parameters
+    ----------
+    runs : list of Run, or a dict of name → Run
+        The descents of one function.
+    labels : list of str, optional
+        Their names, if runs is a list; None takes what tells the runs apart: the optimizer, else the rate, else the
+        start.
+    bounds : (low, high), or a pair for each element of x, optional
+        The window; None holds every path, and of one that runs away the start.
+    minima : iterable, default ()
+        Known minima to mark: points, or objects with the point as ``.x``, such as those of a Problem.
+    title : str, optional
+        None says which run came lowest, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For runs of different functions or sizes, or of more than two parameters.
+
+    Examples
+    --------
+    >>> bowl = kb.problems["shifted_bowl"].f
+    >>> runs = [kb.minimize(bowl, [-3.0, 4.0], name, max_steps=20) for name in ("sgd", "adam")]
+    >>> kb.plot.paths(runs, labels=["plain", "adaptive"]).get_xlabel()
+    'x0'
     """
     named = _named(runs, labels)
     layout = _one_layout(named)
@@ -116,11 +146,39 @@ def compare(
 ) -> Axes:
     """Compare: the losses of several descents, whatever they minimized, against the step, on a logarithmic scale.
 
-    Where one of them goes below zero, their heights above the lowest f of all are drawn (of all but those that fall
+    If one of them goes below zero, their heights above the lowest f of all are drawn (of all but those that fall
     without bound), and the axis says so. Of a stochastic descent it is the mean loss of each epoch. A loss that runs
     away leaves the picture a thousand times above the highest start.
-    runs, labels, title, legend: as in `paths`.
-    Returns the axes. Raises InputError for anything that is not a Run, and for names that do not fit.
+
+    Parameters
+    ----------
+    runs : list of Run, or a dict of name → Run
+        The descents.
+    labels : list of str, optional
+        Their names, if runs is a list; None takes what tells the runs apart: the optimizer, else the rate, else the
+        start.
+    title : str, optional
+        None says which run came lowest, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For anything that is not a Run, and for names that do not fit.
+
+    Examples
+    --------
+    >>> runs = {name: kb.minimize(lambda x: x**2, 1.0, name, max_steps=20) for name in ("sgd", "adam")}
+    >>> kb.plot.compare(runs).get_ylabel()
+    'loss'
     """
     named = _named(runs, labels)
     losses = {label: _losses(run) for label, run in named.items()}

@@ -37,12 +37,42 @@ def tangent(
         tangent  y = f(x) + f'(x) (s − x)              slope f'(x), intercept f(x) − f'(x) x
         secant   slope (f(x+h) − f(x)) / h
 
-    x: a number. h: one step or several, not 0, negative for the other side; each gives the secant through x and x+h,
-    the fainter the longer. f'(x) is `koubai.derivative`'s best value. At a kink, which has no tangent, the one-sided
-    tangents are drawn instead; the title says so, as it does whatever else `koubai.derivative` warns of.
-    title: None names the picture, "" leaves it out; legend: False leaves it out.
-    Returns the axes. Raises InputError for an x or h that can't be used, also where x+h == x, and FunctionError where f
-    is not finite at x or x+h.
+    f'(x) is `koubai.derivative`'s best value. At a kink, which has no tangent, the one-sided tangents are drawn
+    instead; the title says so, as it does whatever else `koubai.derivative` warns of.
+
+    Parameters
+    ----------
+    f : callable
+        Takes a number and returns one.
+    x : float
+        The point.
+    h : float or list of float, optional
+        One step or several, not 0, negative for the other side; each gives the secant through x and x+h, the fainter
+        the longer.
+    title : str, optional
+        None names the picture, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For an x or h that can't be used, also if x+h == x.
+    FunctionError
+        If f is not finite at x or x+h.
+
+    Examples
+    --------
+    >>> ax = kb.plot.tangent(lambda x: x**3, 10.0, h=3)
+    >>> ax.get_title()
+    'The tangent of f at x = 10'
     """
     layout, x = _number(x)
     steps = sorted(_steps(h, x), key=abs, reverse=True)
@@ -114,12 +144,40 @@ def difference_error(
         truncation  ∝ h (forward, backward), ∝ h² (central)        rounding  ∝ eps |f| / h
 
     A large h cuts off too much of f's bend, a small one leaves nothing but rounding: the sum is a V on logarithmic
-    scales. Marked on each curve is the h that the method takes as the optimum when none is given. An error of exactly
-    0 is drawn at the lower edge.
-    x: a number. exact: f'(x); None takes `koubai.derivative`'s own best value, and shades what lies below its error
-    estimate. Grey on the left: x + h rounds to x. title, legend: as in `tangent`.
-    Returns the axes. Raises InputError for an x or exact that can't be used, or where exact is needed because f'(x)
-    can't be found, and FunctionError where f is not finite at x.
+    scales. Marked on each curve is the h that the method takes as the optimum if none is given. An error of exactly
+    0 is drawn at the lower edge. Grey on the left: x + h rounds to x.
+
+    Parameters
+    ----------
+    f : callable
+        Takes a number and returns one.
+    x : float
+        The point.
+    exact : float, optional
+        f'(x); None takes `koubai.derivative`'s own best value, and shades what lies below its error estimate.
+    title : str, optional
+        None names the picture, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For an x or exact that can't be used, or if exact is needed because f'(x) can't be found.
+    FunctionError
+        If f is not finite at x.
+
+    Examples
+    --------
+    >>> kb.plot.difference_error(np.sin, 1.0).get_xscale()
+    'log'
     """
     _, x = _number(x)
     if exact is None:
@@ -180,13 +238,45 @@ def gradient_field(
 
         ∇f = (∂f/∂x0, ∂f/∂x1)        downhill=True draws −∇f, the way a descent goes
 
-    f: takes x of shape (2,). bounds: one (low, high) pair for both variables, or a pair for each. gradient: a function
-    that returns ∇f(x) in shape (2,), or an Estimate; None takes central differences.
-    Arrows are as long as the gradient is large, in proportion; where the largest would hide the rest they show its
+    Arrows are as long as the gradient is large, in proportion; if the largest would hide the rest they show its
     direction alone, and the title says so. Grey ground: f has no finite value there.
-    at: a point to mark, with its own arrow, and its gradient in the legend. title, legend: as in `tangent`.
-    Returns the axes. Raises InputError for unusable bounds, a point outside of them or a gradient of another shape, and
-    where there is no gradient in the whole window, or at the point, what f or gradient itself raises, or FunctionError.
+
+    Parameters
+    ----------
+    f : callable
+        Takes x of shape (2,).
+    bounds : (low, high), or a pair for each variable
+        The window.
+    gradient : callable, optional
+        Returns ∇f(x) in shape (2,), or an Estimate; None takes central differences.
+    downhill : bool, default False
+        Draw −∇f.
+    at : array, shape (2,), optional
+        A point to mark, with its own arrow, and its gradient in the legend.
+    title : str, optional
+        None names the picture, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For unusable bounds, a point outside of them or a gradient of another shape.
+    FunctionError
+        If there is no gradient in the whole window, or at the point; or what f or gradient itself raises.
+
+    Examples
+    --------
+    >>> ax = kb.plot.gradient_field(lambda x: x[0] ** 2 + x[1] ** 2, (-2, 2), at=[1.0, 1.0])
+    >>> [float(end) for end in ax.get_xlim()]
+    [-2.0, 2.0]
     """
     layout = Layout(None, ((2,),), False, np.dtype(np.float64))
     ranges = read_ranges(bounds, 2)

@@ -44,9 +44,34 @@ def run(
     network as `training_curves`. A second run on the same ``ax`` joins the first one: the picture becomes that of
     `paths`, or of `compare`.
 
-    minima: known minima to mark on a path: points, or objects with the point as ``.x``, such as those of a Problem.
-    title: None says what ran, where it ended and why, "" leaves it out. legend: False leaves it out.
-    Returns the axes. Raises InputError if ``run`` is not a Run or ``ax`` not an Axes.
+    Parameters
+    ----------
+    run : Run
+        The descent.
+    minima : iterable, default ()
+        Known minima to mark: points, or objects with the point as ``.x``, such as those of a Problem.
+    title : str, optional
+        None says what ran, where it ended and why, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        If ``run`` is not a Run or ``ax`` not an Axes.
+
+    Examples
+    --------
+    >>> run = kb.minimize(lambda x: (x[0] - 1) ** 2 + (x[1] - 2) ** 2, [-3.0, 4.0], lr=0.1)
+    >>> kb.plot.run(run).get_xlabel()
+    'x0'
     """
     size = layout_of(run).size
     if run.history.epochs is not None and run.history.epochs.layers and len(run.history.epochs):
@@ -69,11 +94,39 @@ def path_1d(
 
         (x_t, f(x_t)) → (x_{t+1}, f(x_{t+1}))
 
-    bounds: (low, high) of the window; None shows the whole path with the minima near it, or, where it runs away, its
-    readable beginning, and the title says how much lies outside. minima: points, or objects with the point as ``.x``.
     A path of more than 100 steps is a line with a few arrow heads; one that crosses itself again and again a thin line.
-    title, legend, a second run on ``ax``: as in `run`.
-    Returns the axes. Raises InputError for a run with more than one parameter and for unusable bounds or minima.
+
+    Parameters
+    ----------
+    run : Run
+        A descent of one parameter.
+    bounds : (low, high), optional
+        The window; None shows the whole path with the minima near it, or, if it runs away, its readable beginning, and
+        the title says how much lies outside.
+    minima : iterable, default ()
+        Known minima to mark: points, or objects with the point as ``.x``, such as those of a Problem.
+    title : str, optional
+        None says what ran, where it ended and why, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default. A second run on the same axes joins the first one.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For a run with more than one parameter and for unusable bounds or minima.
+
+    Examples
+    --------
+    >>> run = kb.minimize(lambda x: (x - 1) ** 2, -3.0, lr=0.1)
+    >>> kb.plot.path_1d(run, minima=[1.0]).get_xlabel()
+    'x'
     """
     layout = layout_of(run, 1, "path_1d")
     minima = list(minima)
@@ -118,11 +171,39 @@ def path_2d(
 ) -> Axes:
     """Path in two dimensions: the steps over filled contours of f, with start, end, best and known minima.
 
-    bounds: (low, high), or one pair for each element of x; None shows the whole path with the minima near it, or, where
-    it runs away, its readable beginning, and the title says how much lies outside. minima: points, or objects with the
-    point as ``.x``. The levels are log-spaced where f spans decades. Grey ground: f has no finite value there.
-    title, legend, a second run on ``ax``: as in `run`.
-    Returns the axes. Raises InputError for a run that does not have two parameters and for unusable bounds or minima.
+    The levels are log-spaced if f spans decades. Grey ground: f has no finite value there.
+
+    Parameters
+    ----------
+    run : Run
+        A descent of two parameters.
+    bounds : (low, high), or a pair for each element of x, optional
+        The window; None shows the whole path with the minima near it, or, if it runs away, its readable beginning, and
+        the title says how much lies outside.
+    minima : iterable, default ()
+        Known minima to mark: points, or objects with the point as ``.x``, such as those of a Problem.
+    title : str, optional
+        None says what ran, where it ended and why, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default. A second run on the same axes joins the first one.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For a run that does not have two parameters and for unusable bounds or minima.
+
+    Examples
+    --------
+    >>> run = kb.minimize(lambda x: (x[0] - 1) ** 2 + (x[1] - 2) ** 2, [-3.0, 4.0], lr=0.1)
+    >>> [float(end) for end in kb.plot.path_2d(run, bounds=(-4, 6)).get_xlim()]
+    [-4.0, 6.0]
     """
     layout = layout_of(run, 2, "path_2d")
     points = points_of(run, layout)
@@ -153,11 +234,36 @@ def path_2d(
 def convergence(run: Run, *, title: str | None = None, legend: bool = True, ax: Axes | None = None) -> Axes:
     """Convergence: f and the largest |component of the gradient| against the step, on one logarithmic scale.
 
-    Where f goes below zero, its height above the lowest f of the run is drawn instead, and the legend says so (but not
-    where f falls without bound). A scale that must hold zero or negative values is linear around zero.
+    If f goes below zero, its height above the lowest f of the run is drawn instead, and the legend says so (but not
+    if f falls without bound). A scale that must hold zero or negative values is linear around zero.
     A stochastic descent shows the mini-batches' losses, and over them the mean loss of each epoch.
-    The title says why the descent stopped; title, legend, a second run on ``ax``: as in `run`.
-    Returns the axes. Raises InputError if ``run`` is not a Run or ``ax`` not an Axes.
+
+    Parameters
+    ----------
+    run : Run
+        The descent.
+    title : str, optional
+        None says why the descent stopped, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default. A second run on the same axes joins the first one.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        If ``run`` is not a Run or ``ax`` not an Axes.
+
+    Examples
+    --------
+    >>> run = kb.minimize(lambda x: (x[0] - 1) ** 2 + (x[1] - 2) ** 2, [-3.0, 4.0], lr=0.1)
+    >>> kb.plot.convergence(run).get_xlabel()
+    'step'
     """
     layout_of(run)
     if (joint := drawn_before(ax, run, "loss")) is not None:

@@ -69,11 +69,40 @@ def training_curves(
     """Training curves: the loss or the accuracy of every epoch, on the training and on the validation data.
 
     The training curve is the mean along the epoch, while the weights still move; validation is measured at its end.
-    The best epoch is marked, by validation where there is any. A loss that spans decades stands on a logarithmic scale.
+    The best epoch is marked, by validation if there is any. A loss that spans decades has a logarithmic scale.
     A training that ended within its first epoch is drawn step by step, by the losses of its mini-batches.
-    title: None names the picture, "" leaves it out; legend: False leaves it out. A second run's loss on the same ``ax``
-    joins the first one, as `compare` draws them.
-    Returns the axes. Raises InputError for a run without epochs, or without the curve that is asked for.
+
+    Parameters
+    ----------
+    run : Run
+        A training.
+    curve : {"loss", "accuracy"}, default "loss"
+        What is drawn.
+    title : str, optional
+        None names the picture, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default. A second run's loss on the
+        same axes joins the first one, as `compare` draws them.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For a run without epochs, or without the curve that is asked for.
+
+    Examples
+    --------
+    >>> X, y = nn.moons(60)
+    >>> network = nn.Network([nn.Dense(8), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy())
+    >>> run = network.fit(X, y, "adam", epochs=2)
+    >>> kb.plot.training_curves(run).get_xlabel()
+    'epoch'
     """
     if curve not in ("loss", "accuracy"):
         raise InputError(f"curve must be 'loss' or 'accuracy', got {curve!r}")
@@ -151,9 +180,36 @@ def gradient_norms(run: Run, *, title: str | None = None, legend: bool = True, a
 
         √Σ (∂loss/∂w)²  over the parameters w of a layer,  mean along an epoch
 
-    Layers are coloured in order, the first one darkest. Where the first layers lie decades below the last, their
-    gradient vanishes and they hardly learn. title, legend: as in `training_curves`.
-    Returns the axes. Raises InputError unless ``run`` is that of a network.
+    Layers are coloured in order, the first one darkest. If the first layers lie decades below the last, their
+    gradient vanishes and they hardly learn.
+
+    Parameters
+    ----------
+    run : Run
+        The training of a network.
+    title : str, optional
+        None names the picture, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        Unless ``run`` is that of a network.
+
+    Examples
+    --------
+    >>> X, y = nn.moons(60)
+    >>> network = nn.Network([nn.Dense(8), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy())
+    >>> run = network.fit(X, y, "adam", epochs=2)
+    >>> ax = kb.plot.gradient_norms(run)
     """
     names, norms = _layer_norms(run)
     ax = axes_for(ax)
@@ -179,12 +235,39 @@ def gradient_by_depth(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Gradient by depth: the gradient norm of each layer from the first to the last, one line a network.
+    """Gradient by depth: the gradient norm of each layer from the first to the last, one line per network.
 
-    runs: name → Run, networks to compare: activations, initialisers. epoch: which one, 0 the first, −1 the last.
     A line that falls towards the first layer is a gradient that vanishes on its way back, one that rises explodes.
-    title, legend: as in `training_curves`.
-    Returns the axes. Raises InputError unless every run is that of a network with so many epochs.
+
+    Parameters
+    ----------
+    runs : dict of name → Run
+        Trainings to compare: activations, initialisers.
+    epoch : int, default 0
+        Which one, 0 the first, −1 the last.
+    title : str, optional
+        None names the picture, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        Unless every run is that of a network with so many epochs.
+
+    Examples
+    --------
+    >>> X, y = nn.moons(60)
+    >>> network = nn.Network([nn.Dense(8), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy())
+    >>> run = network.fit(X, y, "adam", epochs=2)
+    >>> ax = kb.plot.gradient_by_depth({"tanh": run}, epoch=-1)
     """
     if not isinstance(runs, Mapping) or not runs:
         raise InputError(f"runs must be a dict of named runs, got {type(runs).__name__}")
@@ -223,11 +306,43 @@ def decision(
 ) -> Axes:
     """Decision: the plane, coloured by the class that the network sees there, with the data on it.
 
-    network: has predict_proba, or is a function of points (n, 2) that gives probabilities, (n, classes), or (n,) of
-    class 1. Colours fade where the network is not sure; dark lines are the boundaries between classes. Samples that lie
-    on the wrong side are drawn large. X: (n, 2); y: labels 0, 1, …. classes, features: names for the legend and the
-    axes. bounds: ((x0 low, x0 high), (x1 low, x1 high)); the data with a margin if left out.
-    Returns the axes. Raises InputError for data that has other than two features.
+    Colours fade if the network is not sure; dark lines are the boundaries between classes. Samples that lie on the
+    wrong side are drawn large.
+
+    Parameters
+    ----------
+    network : Network or callable
+        Has predict_proba, or is a function of points (n, 2) that gives probabilities, (n, classes), or (n,) of class 1.
+    X : array, shape (n, 2)
+        The samples.
+    y : array of int, shape (n,)
+        Labels 0, 1, ….
+    classes : list of str, optional
+        Names for the legend; the numbers if left out.
+    features : list of str, optional
+        Names for the axes.
+    bounds : ((x0 low, x0 high), (x1 low, x1 high)), optional
+        The window; the data with a margin if left out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For data that has other than two features.
+
+    Examples
+    --------
+    >>> X, y = nn.moons(60)
+    >>> network = nn.Network([nn.Dense(8), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy())
+    >>> run = network.fit(X, y, "adam", epochs=2)
+    >>> kb.plot.decision(network, X, y).get_xlabel()
+    'x0'
     """
     X, y = _plane(X), _labels(y, "y")
     if len(X) != len(y):
@@ -276,8 +391,31 @@ def decision(
 def confusion(y: Any, predicted: Any, *, classes: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Confusion: how often class i (row) was taken for class j (column).
 
-    y, predicted: labels 0, 1, …, equally many. classes: names; the numbers if left out. The colour is the share of the
-    row; the diagonal is right. Returns the axes. Raises InputError for labels that are no whole numbers ≥ 0.
+    The colour is the share of the row; the diagonal is right.
+
+    Parameters
+    ----------
+    y, predicted : arrays of int
+        Labels 0, 1, …, equally many.
+    classes : list of str, optional
+        Names; the numbers if left out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For labels that are no whole numbers ≥ 0.
+
+    Examples
+    --------
+    >>> kb.plot.confusion([0, 1, 1], [0, 1, 0]).get_ylabel()
+    'true class'
     """
     y, predicted = _labels(y, "y"), _labels(predicted, "predicted")
     if len(y) != len(predicted):
@@ -334,8 +472,26 @@ def _name_cells(ax: Axes, names: Sequence[str], cell: float) -> None:
 def weights(network: Any, *, ax: Axes | None = None) -> Axes:
     """Weights: a histogram of the weights of each layer, all on one scale.
 
-    network: has params, or is a dict of arrays; vectors (biases, scales) are left out.
-    Returns the axes; they hold one inset a layer. Raises InputError where there are no weights.
+    Parameters
+    ----------
+    network : Network or dict of arrays
+        Its params are drawn; vectors (biases, scales) are left out.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        They hold one inset per layer.
+
+    Raises
+    ------
+    InputError
+        If there are no weights.
+
+    Examples
+    --------
+    >>> ax = kb.plot.weights({"W": np.eye(3)})
     """
     params = getattr(network, "params", network)
     if not isinstance(params, Mapping):
@@ -352,10 +508,35 @@ def weights(network: Any, *, ax: Axes | None = None) -> Axes:
 def activations(outputs: Any, X: Any = None, *, ax: Axes | None = None) -> Axes:
     """Activations: a histogram of what each layer puts out for the samples X.
 
-    outputs: a network, with X; or name → array, (samples, …), as network.activations(X) gives. Beside each histogram
-    stand mean and spread; how many values are exactly zero, which the histogram leaves out; and how many units are
-    dead, that is zero for every sample.
-    Returns the axes; they hold one inset a layer. Raises InputError where there is nothing to draw.
+    Beside each histogram stand mean and spread; how many values are exactly zero, which the histogram leaves out; and
+    how many units are dead, that is zero for every sample.
+
+    Parameters
+    ----------
+    outputs : Network or dict of arrays
+        A network, with X; or name → array, (samples, …), as network.activations(X) gives.
+    X : array, optional
+        The samples, for a network.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        They hold one inset per layer.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to draw.
+
+    Examples
+    --------
+    >>> X, y = nn.moons(60)
+    >>> network = nn.Network([nn.Dense(8), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy())
+    >>> run = network.fit(X, y, "adam", epochs=2)
+    >>> len(kb.plot.activations(network, X).child_axes)
+    3
     """
     found = outputs.activations(X) if hasattr(outputs, "activations") else outputs
     if not isinstance(found, Mapping) or not found:
@@ -374,12 +555,34 @@ def activations(outputs: Any, X: Any = None, *, ax: Axes | None = None) -> Axes:
 
 
 def filters(W: Any, *, shape: tuple[int, int] | None = None, ax: Axes | None = None) -> Axes:
-    """Filters: the weights of a first layer as images, one a unit; each is what that unit looks for.
+    """Filters: the weights of a first layer as images, one per unit; each is what that unit looks for.
 
-    W: of a convolution, (out, in, height, width), with the mean over more than one input channel; or of a dense layer,
-    (in, out), whose inputs are the pixels of images of this shape (height, width). Blue is negative, red positive,
-    white zero; each image is scaled by its own largest weight. Of more than 100 units the first 100 are drawn.
-    Returns the axes. Raises InputError where shape does not fit.
+    Blue is negative, red positive, white zero; each image is scaled by its own largest weight. Of more than 100 units
+    the first 100 are drawn.
+
+    Parameters
+    ----------
+    W : array
+        Of a convolution, (out, in, height, width), with the mean over more than one input channel; or of a dense layer,
+        (in, out), whose inputs are the pixels of images.
+    shape : (height, width), optional
+        Of these images, for a dense layer.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        They hold one inset per unit.
+
+    Raises
+    ------
+    InputError
+        If shape does not fit.
+
+    Examples
+    --------
+    >>> ax = kb.plot.filters(np.eye(4), shape=(2, 2))
     """
     W = real_array(W, "W")
     if W.ndim == 4:
@@ -427,7 +630,34 @@ def training(
     """Training: loss and accuracy by epoch, and beside them what the network makes of the data X, y.
 
     For two features the decision boundary, for more the confusion matrix, for numbers to be predicted the predictions
-    against the truth. classes, features: their names. Returns the figure, a new one unless it is given.
+    against the truth.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    run : Run
+        Its training.
+    X, y : arrays
+        The data to show it on.
+    classes : list of str, optional
+        Names; the numbers if left out.
+    features : list of str, optional
+        Names for the axes.
+    figure : Figure, optional
+        What to draw on; a new one by default.
+
+    Returns
+    -------
+    Figure
+        The page.
+
+    Examples
+    --------
+    >>> X, y = nn.moons(60)
+    >>> network = nn.Network([nn.Dense(8), nn.Tanh(), nn.Dense(2)], nn.CrossEntropy())
+    >>> run = network.fit(X, y, "adam", epochs=2)
+    >>> figure = kb.plot.training(network, run, X, y, classes=["upper", "lower"])
     """
     if figure is None:
         from matplotlib import pyplot

@@ -17,8 +17,30 @@ def schedules(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Ax
 
         (t, schedule(t)),   t = 0 … steps − 1
 
-    given: schedules; a plateau, which looks at f, is drawn as if f kept falling. steps: a whole number ≥ 2.
-    Returns the axes. Raises InputError for anything else.
+    Parameters
+    ----------
+    *given : Schedule
+        A plateau, which looks at f, is drawn as if f kept falling.
+    steps : int, default 1000
+        A whole number ≥ 2.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+
+    Examples
+    --------
+    >>> ax = kb.plot.schedules(kb.schedules.cosine(0.1, 100), kb.schedules.constant(0.05), steps=120)
+    >>> len(ax.lines)
+    2
     """
     if not given or not all(isinstance(one, Schedule) for one in given):
         raise InputError(f"give schedules, such as koubai.schedules.cosine(0.1, steps=100); got {given!r}")
