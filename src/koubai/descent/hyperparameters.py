@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -151,6 +150,8 @@ def documented(rule: Rule, name: str, defaults: Mapping[str, Mapping[str, Any]])
 
     name: of the class; defaults: framework → every hyperparameter with its default there, the first one's own first.
     """
+    import textwrap
+
     first = next(iter(defaults))
     lines = ["Parameters", "----------"]
     for key, default in defaults[first].items():
