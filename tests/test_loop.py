@@ -7,6 +7,7 @@ import pytest
 import koubai as kb
 from koubai import Status
 from koubai.errors import FunctionError, GradientWarning, InputError, Interrupted, UnknownNameError
+from koubai.execute import library
 
 
 def bowl(x):
@@ -564,6 +565,7 @@ def test_args_give_the_descent_of_the_function_that_holds_them(optimizer, grad, 
         np.testing.assert_allclose(run.stderr, same.stderr, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
 @pytest.mark.parametrize("optimizer", [kb.SGD(lr=0.01), kb.Adam(lr=1e-3)])
 @pytest.mark.parametrize("bounds", [None, [(0.0, 1.9), (None, None)]])
 def test_a_long_descent_with_args_is_compiled_for_these_args(optimizer, bounds):
