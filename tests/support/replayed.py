@@ -37,7 +37,7 @@ import koubai as kb
 from koubai.descent import optimizers, searching
 from koubai.descent.many import descend_many
 from koubai.errors import KoubaiError
-from koubai.execute import library
+from koubai.execute import library, replay
 from koubai.graph.call import Leaves, record_call
 from koubai.graph.reverse import reverse
 
@@ -204,9 +204,15 @@ def written(case: tuple[Any, ...]) -> tuple[str, list[str], list[str]]:
     return " ".join(map(str, case)), kept.row(), kept.texts
 
 
+def begin() -> None:
+    """Let a process load what each needs once, whichever cases it gets."""
+    while library.available() and not replay.is_loaded():
+        kb.minimize(rosenbrock, np.array([-1.2, 1.0]), "lbfgs")
+
+
 def write(path: Path, count: int, jobs: int, texts: Path | None) -> None:
     rows = {}
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:  # so that no case depends on the ones before a fork
+    with multiprocessing.get_context("spawn").Pool(jobs, begin) as pool:  # so that no case depends on the ones before a fork
         for name, row, found in pool.imap_unordered(written, list(cases(count)), chunksize=8):
             rows[name] = row
             if texts is not None:
