@@ -212,7 +212,7 @@ def begin() -> None:
 
 def write(path: Path, count: int, jobs: int, texts: Path | None) -> None:
     rows = {}
-    with multiprocessing.get_context("spawn").Pool(jobs, begin) as pool:  # so that no case depends on the ones before a fork
+    with multiprocessing.get_context("spawn").Pool(jobs, begin) as pool:  # a fork would know what was done before it
         for name, row, found in pool.imap_unordered(written, list(cases(count)), chunksize=8):
             rows[name] = row
             if texts is not None:
