@@ -713,3 +713,15 @@ def test_a_moving_picture_that_can_not_be(run, path, message, tmp_path):
         runs[run]().animate(tmp_path / path)
     with pytest.raises(InputError, match="run must be a Run"):
         plot.animate("run", tmp_path / "path.gif")
+
+
+def test_a_run_down_to_the_smallest_numbers_is_drawn():
+    """The largest number over the smallest one is beyond all numbers, and both lie on one axis."""
+    run = kb.minimize(lambda x: 50 * x @ x, [1.0, 10.0], kb.SGD(lr=0.0125), max_steps=534, gtol=0)
+    assert 0 < run.history.grad_norm.min() < 1e-315
+    assert not run.history.fun.min()
+    ax = kb.plot.convergence(run)
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    assert -1e-260 < low < 0
+    assert 5000 < high < 1e40
