@@ -717,8 +717,8 @@ def test_a_moving_picture_that_can_not_be(run, path, message, tmp_path):
 
 def test_a_run_down_to_the_smallest_numbers_is_drawn():
     """The largest number over the smallest one is beyond all numbers, and both lie on one axis."""
-    run = kb.minimize(lambda x: 50 * x @ x, [1.0, 10.0], kb.SGD(lr=0.0125), max_steps=534, gtol=0)
-    assert 0 < run.history.grad_norm.min() < 1e-315
+    run = kb.minimize(lambda x: 50 * x @ x, [1.0, 10.0], kb.SGD(lr=0.0175), max_steps=8000, gtol=0)
+    assert 0 < np.median(run.history.grad_norm) < 1e-315
     assert not run.history.fun.min()
     ax = kb.plot.convergence(run)
     ax.figure.canvas.draw()
