@@ -40,6 +40,7 @@ FLOORS = [
     "graph.call",
     "graph.careful",
     "graph.reverse",
+    "graph.forward",
     "graph.squares",
     "graph.formula",
     "execute",

@@ -14,7 +14,8 @@ from koubai.errors import TraceError
 from koubai.execute.choose import Program
 from koubai.execute.replay import Columns, Tables, is_loaded
 from koubai.graph.call import Leaves
-from koubai.graph.squares import residuals, tangent
+from koubai.graph.forward import pushforward
+from koubai.graph.squares import residuals
 from koubai.graph.trace import Graph
 from koubai.parameters import FloatArray, Layout
 
@@ -46,11 +47,11 @@ class Residuals:
                 for u in np.eye(x.size, dtype=x.dtype)
             )
             self._units = [[along.values[k] for k in along.active] for along in ways]
-        squares, still = _Squares.of(path, leaves.active), np.zeros_like(r)
+        squares = _Squares.of(path, leaves.active)
         squares.tables.count += 1
         jacobian = np.empty((r.size, x.size), r.dtype)
         for i, directions in enumerate(self._units):
-            (jacobian[:, i],) = squares.tangent.run(*leaves.values, still, *directions)
+            (jacobian[:, i],) = squares.tangent.run(*leaves.values, *directions)
         return r, jacobian
 
     def table(self, path: Path) -> Columns | None:
@@ -125,7 +126,7 @@ class _Squares:
 
     @functools.cached_property
     def along(self) -> Graph:
-        return tangent(self.graph, self.active)
+        return pushforward(self.graph, self.active)
 
     @functools.cached_property
     def residuals(self) -> Program:
