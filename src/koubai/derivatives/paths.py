@@ -43,7 +43,8 @@ class Path:
     made: what others have made of it, to be found again by their own keys; checked: what it was compared with f for,
     the value of f there, and how many evaluations that took; agrees: was it found to agree with f? Where f or its
     derivative is not finite, that can't be told: the next call asks again. careful: are zeros kept where derivatives
-    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated?
+    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated? found: what the
+    path gave at its first point, until the check takes it.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Path:
         "checked",
         "depends",
         "direct",
+        "found",
         "gradient",
         "graph",
         "made",
@@ -74,6 +76,7 @@ class Path:
         self.agrees = self.depends = True
         self.gradient: Path | None = None  # the first derivative, which is compared with f
         self.renew(recorded)
+        self.found: Any = None
         self.made: dict[Any, Any] = {}
         self.checked: tuple[Any, float, int] = ((), np.nan, 0)
 
@@ -92,8 +95,13 @@ class Path:
 
     def take_care(self, leaves: Leaves, derive: Derivation) -> None:
         """Let the path be a careful one from the beginning, if its first derivative is finite only so."""
+        if self.settler is None:
+            return
         results = self.program.run(*leaves.values)
-        if self.settler is None or results is None or all_finite(results) or not np.isfinite(results[0]):
+        if results is None or not np.isfinite(results[0]):
+            return
+        if all_finite(results):
+            self.found = results
             return
         if self.settler.by_masks_alone(leaves.values):
             self.careful, self.program = True, self.settler.careful()
@@ -360,7 +368,9 @@ class Paths:
         if path.gradient is None:
             path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
         first = path.gradient
-        results, _ = first.run(leaves)
+        results, first.found = first.found, None
+        if results is None:
+            results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         value, *gradients = results
