@@ -39,6 +39,7 @@ FLOORS = [
     "graph.environment",
     "graph.call",
     "graph.careful",
+    "graph.repeats",
     "graph.reverse",
     "graph.forward",
     "graph.squares",

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.ops import OPS, Shape, zeros
+from koubai.graph.repeats import Forwards
 from koubai.graph.reverse import load, pullback
-from koubai.graph.trace import CONSTANT, INPUT, Graph, Node, Trace, Traced, new_traced, record, uncollected
+from koubai.graph.trace import CONSTANT, INPUT, Graph, Node, Trace, Traced, Where, new_traced, record, uncollected
 
 __all__ = ["pushforward"]
 
@@ -55,20 +56,26 @@ def pushforward(graph: Graph, wrt: Sequence[int]) -> Graph:
             seen = values[j] = params["value"] if dtype is None else new_traced(trace, j, None, shape, dtype)
         return seen
 
+    derived: dict[int, Where] = {}
     tangents: dict[int, Traced] = {}
     for k, i in enumerate(targets):
         shape, dtype = graph.forms[i]
         trace.inputs.append(trace.append(INPUT, {"name": f"d{k}"}, shape, dtype, 0))
         tangents[i] = new_traced(trace, trace.inputs[-1], None, shape, dtype)
     with np.errstate(all="ignore"):
-        for i, node in enumerate(nodes):
+        turns = Forwards(trace, nodes, carries, tangents)
+        i = -1
+        while (i := turns.at(i + 1) if i + 1 == turns.watch else i + 1) < len(nodes):
+            node = nodes[i]
             op, inputs, params, shape, dtype, where = node
             if not carries[i] or not inputs or dtype is None:
                 continue
             along = [tangents.get(j) if carries[j] else None for j in inputs]
             if all(t is None for t in along):
                 continue
-            trace.where = where and (*where[:2], True)
+            trace.where = derived.get(id(where))
+            if where and trace.where is None:
+                trace.where = derived[id(where)] = where[0], where[1], True
             if (count := _LINEAR.get(op.name)) is not None:
                 first = next(t for t in along if t is not None)
                 moved = [

@@ -108,7 +108,7 @@ class Node(NamedTuple):
         return _stored_name(self.where) if self.where else None
 
 
-_new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
+new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
 class Guard(NamedTuple):
@@ -402,7 +402,7 @@ class Graph:
             if needed[i]:
                 op, used, params, shape, dtype, where = node = nodes[i]
                 if used:
-                    node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
+                    node = new_node((op, tuple(map(place, used)), params, shape, dtype, where))
                 kept.append(node)
             if ends:
                 nodes[i] = None  # type: ignore[index]
@@ -791,7 +791,7 @@ class Trace:
     def append(self, op: Op, params: dict[str, Any], shape: Shape, dtype: Any, level: int, where: Where = None) -> int:
         """Add a leaf."""
         i = len(self.nodes)
-        self.nodes.append(_new_node((op, (), params, shape, dtype, where)))
+        self.nodes.append(new_node((op, (), params, shape, dtype, where)))
         self.forms.append((shape, type(params["value"]) if dtype is None else dtype))
         if self.concrete:
             self.levels.append(level)
@@ -923,7 +923,7 @@ class Trace:
             where = self.where
         known[key] = i
         shape, dtype = form
-        nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
+        nodes.append(new_node((op, inputs, params, shape, dtype, where)))
         forms.append(form)
         return i
 
