@@ -43,8 +43,8 @@ class Path:
     made: what others have made of it, to be found again by their own keys; checked: what it was compared with f for,
     the value of f there, and how many evaluations that took; agrees: was it found to agree with f? Where f or its
     derivative is not finite, that can't be told: the next call asks again. careful: are zeros kept where derivatives
-    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated? found: what the
-    path gave at its first point, until the check takes it.
+    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated? found: the
+    leaves of a call, and what the path gave for them a moment ago, until somebody takes it who asks for the same.
     """
 
     __slots__ = (
@@ -93,6 +93,11 @@ class Path:
             return results, ""
         return self.settler(leaves.values, extra, results)
 
+    def taken(self, leaves: Leaves) -> Any:
+        """Return what the path gave in this very call, if it did, and let go of it."""
+        found, self.found = self.found, None
+        return found[1] if found is not None and found[0] is leaves else None
+
     def take_care(self, leaves: Leaves, derive: Derivation) -> None:
         """Let the path be a careful one from the beginning, if its first derivative is finite only so."""
         if self.settler is None:
@@ -101,7 +106,7 @@ class Path:
         if results is None or not np.isfinite(results[0]):
             return
         if all_finite(results):
-            self.found = results
+            self.found = leaves, results
             return
         if self.settler.by_masks_alone(leaves.values):
             self.careful, self.program = True, self.settler.careful()
@@ -249,7 +254,9 @@ class Paths:
         else:
             with self._lock:
                 path = self._traced(leaves)
-                results, told = path.run(leaves, *extra)
+                results, told = path.taken(leaves), ""
+                if results is None:
+                    results, told = path.run(leaves, *extra)
             if results is None:
                 raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         if told:
@@ -368,13 +375,15 @@ class Paths:
         if path.gradient is None:
             path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
         first = path.gradient
-        results, first.found = first.found, None
+        results = first.taken(leaves)
         if results is None:
             results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         value, *gradients = results
         path.agrees = all_finite(results)
+        if path.agrees and first is path and path.recorded.environment.complete:
+            path.found = leaves, results  # nothing that it depends on changes
         del results
         first.program.release()  # the check needs memory too, and not at the same time
         single = _computes_single(graph)

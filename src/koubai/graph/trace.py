@@ -35,7 +35,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from koubai.errors import CompileError, TraceError, quiet
-from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
+from koubai.graph.ops import ON_NUMBERS, OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
     "DIFFERENCES",
@@ -958,6 +958,9 @@ class Trace:
         return Graph.pruned(self.nodes, self.inputs, outputs, guards, self.kinks, self.name, self)
 
 
+_NUMBERS = frozenset((np.float64, float))  # of which one at least is NumPy's
+
+
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
     """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
     first = args[0]
@@ -1000,7 +1003,12 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     if (op is _EQUAL or op is _NOT_EQUAL) and (answer := _kept_apart(trace, op, nodes, values)) is not None:
         return answer  # type: ignore[no-any-return]
     try:
-        value = op.call(*values, **params) if params else op.call(*values)
+        if params:
+            value = op.call(*values, **params)
+        elif _NUMBERS.issuperset(map(type, values)) and op in ON_NUMBERS:
+            value = ON_NUMBERS[op](*values)
+        else:
+            value = op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError, RuntimeWarning) as error:
         trace.unwatch(f"{op.name} raised {type(error).__name__}")  # the function may catch it: a way without a guard
         raise
