@@ -258,14 +258,14 @@ def test_a_program_is_written_only_after_many_runs_and_then_gives_the_same(monke
     program = choose.Program(graph)
     first = program.run(x)
     assert (program.executor, program.source) == ("numpy", "")
-    for _ in range(choose.RUNS):
+    for _ in range(choose.RUNS_OF_MANY):
         last = program.run(x)
     assert program.source.startswith("def run")
     assert last[0] == first[0]
     np.testing.assert_array_equal(last[1], first[1])
     monkeypatch.setattr(choose, "TOO_MANY", 100)
     program = choose.Program(graph)
-    for _ in range(choose.RUNS + 1):
+    for _ in range(choose.RUNS_OF_MANY + 1):
         program.run(x)
     assert program.source == ""
 

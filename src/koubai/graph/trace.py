@@ -35,7 +35,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from koubai.errors import CompileError, TraceError, quiet
-from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
+from koubai.graph.ops import ON_NUMBERS, OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
     "DIFFERENCES",
@@ -108,7 +108,7 @@ class Node(NamedTuple):
         return _stored_name(self.where) if self.where else None
 
 
-_new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
+new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
 class Guard(NamedTuple):
@@ -402,7 +402,7 @@ class Graph:
             if needed[i]:
                 op, used, params, shape, dtype, where = node = nodes[i]
                 if used:
-                    node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
+                    node = new_node((op, tuple(map(place, used)), params, shape, dtype, where))
                 kept.append(node)
             if ends:
                 nodes[i] = None  # type: ignore[index]
@@ -791,7 +791,7 @@ class Trace:
     def append(self, op: Op, params: dict[str, Any], shape: Shape, dtype: Any, level: int, where: Where = None) -> int:
         """Add a leaf."""
         i = len(self.nodes)
-        self.nodes.append(_new_node((op, (), params, shape, dtype, where)))
+        self.nodes.append(new_node((op, (), params, shape, dtype, where)))
         self.forms.append((shape, type(params["value"]) if dtype is None else dtype))
         if self.concrete:
             self.levels.append(level)
@@ -923,7 +923,7 @@ class Trace:
             where = self.where
         known[key] = i
         shape, dtype = form
-        nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
+        nodes.append(new_node((op, inputs, params, shape, dtype, where)))
         forms.append(form)
         return i
 
@@ -956,6 +956,9 @@ class Trace:
         """Close the trace and return what it recorded, without the dead nodes."""
         guards = list(self.guards.values())
         return Graph.pruned(self.nodes, self.inputs, outputs, guards, self.kinks, self.name, self)
+
+
+_NUMBERS = frozenset((np.float64, float))  # of which one at least is NumPy's
 
 
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
@@ -1000,7 +1003,12 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     if (op is _EQUAL or op is _NOT_EQUAL) and (answer := _kept_apart(trace, op, nodes, values)) is not None:
         return answer  # type: ignore[no-any-return]
     try:
-        value = op.call(*values, **params) if params else op.call(*values)
+        if params:
+            value = op.call(*values, **params)
+        elif _NUMBERS.issuperset(map(type, values)) and op in ON_NUMBERS:
+            value = ON_NUMBERS[op](*values)
+        else:
+            value = op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError, RuntimeWarning) as error:
         trace.unwatch(f"{op.name} raised {type(error).__name__}")  # the function may catch it: a way without a guard
         raise
