@@ -379,7 +379,9 @@ class Paths:
 
     @staticmethod
     def _tabled(path: Path, x: Any) -> tuple[Any, Any] | None:
-        """Return what `Path.direct` gives for one array, by a table, if there is one that nobody uses."""
+        """Return what `Path.direct` gives for one array, by a table, if that is faster and there is one unused."""
+        if path.program.executor == "floats":
+            return None
         if Leaf(x.shape, x.dtype) != path.recorded.leaves.form[0][0] or (table := path.table()) is None:
             return None
         found = table(x) if path.same() else None

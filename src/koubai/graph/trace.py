@@ -172,7 +172,7 @@ def _stored_name(where: tuple[CodeType, int, bool]) -> str | None:
     return _stores(code).get(offset)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _stores(code: CodeType) -> dict[int, str]:
     """Return the variable that the result of each instruction is stored in, by the instruction's offset."""
     instructions = [i for i in dis.get_instructions(code) if i.opname != "CACHE"]
