@@ -1,5 +1,6 @@
 """Long loops: recurrences of thousands of steps, as people write them, are linear in their steps in every respect."""
 
+import gc
 import math
 import tracemalloc
 
@@ -331,3 +332,21 @@ def test_places_in_an_array_do_not_crowd_out_what_is_known_of_forms():
     before = len(ir._inferred)
     trace(f, np.array(start)).gradient()
     assert len(ir._inferred) <= before + 40
+
+
+def test_the_garbage_collector_looks_as_often_as_before_once_a_function_is_traced():
+    before, meanwhile = gc.get_threshold(), []
+
+    def f(x):
+        meanwhile.append(gc.get_threshold()[0])
+        trace(lambda y: y * 2.0, x.item())
+        meanwhile.append(gc.get_threshold()[0])
+        if x > 2:
+            raise ValueError("too large")
+        return x * x
+
+    trace(f, 1.0)
+    with pytest.raises(ValueError, match="too large"):
+        trace(f, 3.0)
+    assert gc.get_threshold() == before
+    assert meanwhile[0] >= before[0]

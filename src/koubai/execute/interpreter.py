@@ -57,31 +57,47 @@ class _Interpreter:
             checks.setdefault(guard.node, []).append(guard)
         last = [-1] * len(nodes)  # the last reader of each
         for i, node in enumerate(nodes):
-            for j in node.inputs:
+            for j in node[1]:
                 last[j] = i
         for i in (*graph.inputs, *graph.outputs):
             last[i] = len(nodes)
         nowhere = self._new(None)
-        fixed: set[int] = set()  # nodes that are the same in each run
-        self.fixed = fixed
-        self.captured = [node for node in nodes if node.op is CAPTURED]
+        self.fixed: set[int] = set()  # nodes that are the same in each run
+        self.captured = [node for node in nodes if node[0] is CAPTURED]
+        calls, first, second, into = self.calls, self.first, self.second, self.into
+        place, values, free = self.place, self.values, self.free
         for i, node in enumerate(nodes):
-            if node.op in LEAVES:
-                self.place[i] = self._new(None if node.op is INPUT else node.params["value"])
-            elif i not in self.given and (value := self._known(node)) is not None:
-                self.place[i] = self._new(value)
-                fixed.add(i)
+            op, used, params, shape, *_ = node
+            if not used and op in LEAVES:
+                place[i] = self._new(None if op is INPUT else params["value"])
+                last[i] = len(nodes)
+            elif (op is _BROADCAST or op is _SUM) and i not in self.given and (value := self._known(node)) is not None:
+                place[i] = self._new(value)
+                self.fixed.add(i)
+                last[i] = len(nodes)
             else:
-                self._node(i, node)
-                for j in node.inputs:
-                    if last[j] == i and nodes[j].op not in LEAVES and j not in fixed:
+                if not params and not shape and len(used) == 2 and not op.view:  # most nodes of a long loop
+                    a, b = used
+                    plain = nodes[a][0] is CONSTANT and nodes[b][0] is CONSTANT
+                    calls.append(op.call if plain else ON_NUMBERS.get(op, op.call))
+                    first.append(place[a])
+                    second.append(place[b])
+                else:
+                    self._node(i, node)
+                for j in used:
+                    if last[j] == i:
                         last[j] = -1  # it may be read twice
-                        self.free.append(self.place[j])
-                self.place[i] = self.free.pop() if self.free else self._new(None)
-                self.into.append(self.place[i])
-            for guard in checks.get(i, ()):
-                self._turn(partial(_check, guard), self.place[i], _ONE)
-                self.into.append(nowhere)
+                        free.append(place[j])
+                if free:
+                    place[i] = free.pop()
+                else:
+                    place[i] = len(values)
+                    values.append(None)
+                into.append(place[i])
+            if checks:
+                for guard in checks.get(i, ()):
+                    self._turn(partial(_check, guard), place[i], _ONE)
+                    into.append(nowhere)
         self.inputs = [self.place[i] for i in graph.inputs]
         self.outputs: list[tuple[int, bool]] = []  # the place, and whether the caller gets a copy of what lies there
         for k, i in enumerate(graph.outputs):
@@ -112,8 +128,6 @@ class _Interpreter:
 
     def _known(self, node: Node) -> Any:
         """Return a number spread over an array, or such an array added up, where it is the same in each run."""
-        if node.op is not _BROADCAST and node.op is not _SUM:
-            return None
         j = node.inputs[0]
         if self.nodes[j].op is not CONSTANT and j not in self.fixed:
             return None

@@ -136,6 +136,14 @@ class Index:
         self.key = tuple(key)
         self.form: Any = len(key) if {*map(type, key)} == {int} else self.key
 
+    @classmethod
+    def of(cls, item: int) -> Index:
+        """Return the index of one number, as a loop has another one at each step."""
+        made = cls.__new__(cls)
+        made.items = made.key = (item,)
+        made.holes, made.form = 0, 1
+        return made
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Index) and self.key == other.key
 

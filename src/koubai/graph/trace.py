@@ -59,6 +59,7 @@ __all__ = [
     "public_name",
     "record",
     "run_nodes",
+    "seldom_collected",
     "settled",
     "statement",
     "uncollected",
@@ -717,6 +718,36 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+class _Seldom:
+    """Has the garbage collector look seldom while a function is traced: it makes many objects that are no garbage, and
+    may make garbage besides.
+    """
+
+    OBJECTS = 20_000  # made until the collector looks
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.traces = 0  # that run, in all threads
+        self.before = (0, 0, 0)
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.traces += 1
+            if self.traces == 1:
+                self.before = gc.get_threshold()
+                if 0 < self.before[0] < self.OBJECTS:
+                    gc.set_threshold(self.OBJECTS, *self.before[1:])
+
+    def __exit__(self, *exception: object) -> None:
+        with self.lock:
+            self.traces -= 1
+            if not self.traces and gc.get_threshold()[0] == self.OBJECTS:
+                gc.set_threshold(*self.before)
+
+
+seldom_collected = _Seldom()
+
+
 class OutsideWrite(BaseException):
     """The function is about to write into an array from outside: it is to be traced again with a copy of that one.
 
@@ -918,7 +949,9 @@ class Trace:
                 if levels[j] > level:
                     level = levels[j]
             levels.append(1 if level == 2 and not op.vjp else level)
-            where = user_frame(depth)
+            frame = sys._getframe(depth - 1)  # as a rule the user's own line, which needs no search
+            is_users = _owners.get(id(frame.f_code)) == _USER
+            where = _place_of(frame) if is_users else user_frame(depth)
         else:
             where = self.where
         known[key] = i
@@ -1005,8 +1038,8 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     try:
         if params:
             value = op.call(*values, **params)
-        elif _NUMBERS.issuperset(map(type, values)) and op in ON_NUMBERS:
-            value = ON_NUMBERS[op](*values)
+        elif (operate := ON_NUMBERS.get(op)) is not None and _NUMBERS.issuperset(map(type, values)):
+            value = operate(*values)
         else:
             value = op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError, RuntimeWarning) as error:
@@ -1524,6 +1557,8 @@ class Traced:
 
     # --- reading and writing
     def __getitem__(self, index: Any) -> Any:
+        if type(index) is int:
+            return record(_GETITEM, (self,), {"index": Index.of(index)})
         index, arrays = normalized(self, index)
         return record(_GETITEM, (self, *arrays), {"index": index})
 
