@@ -10,9 +10,9 @@ from support.idioms import IDIOMS, corpus
 from support.programs import Program
 from support.truth import argument, slope
 
-PARTS = 4  # spread over the idioms alike, so that the share of the refused is that of all
+PARTS = 12  # spread over the idioms alike, so that the share of the refused is that of all
 PROGRAMS = corpus()
-COMPOSITIONS, FIRST, EACH = 240, 900_000_000, 30  # seeds of their own
+COMPOSITIONS, FIRST, EACH = 240, 900_000_000, 20  # seeds of their own
 REFUSED = 0.03  # the largest share
 
 

@@ -66,7 +66,7 @@ def with_branches(x):
     return abs(x[0]) + (x[1] if x[1] > 0 else -2 * x[1])
 
 
-@pytest.mark.parametrize("steps", [30, 900, 5000])
+@pytest.mark.parametrize("steps", [30, 900, 2600])
 @pytest.mark.parametrize("f", [rosenbrock, with_branches, lambda x: np.sum(np.exp(x) - x * data)])
 def test_a_warm_run_is_the_cold_one_to_the_bit(f, steps, traced):
     f = anew(f)
