@@ -32,6 +32,7 @@ def test_there_are_enough_programs():
     assert len({(program.text, program.layout) for program in PROGRAMS}) == len(PROGRAMS)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_program_is_silently_wrong(part):
     found = [examine(program) for program in PROGRAMS[part::PARTS]]
@@ -40,11 +41,13 @@ def test_no_program_is_silently_wrong(part):
     assert len(refused) <= REFUSED * len(found), report(refused)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + COMPOSITIONS, EACH))
 def test_no_composition_is_silently_wrong(first):
     assert_right([examine(compose(seed)) for seed in range(first, first + EACH)])
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_programs_are_what_they_say(part):
     """Their derivatives exist, by differences at two steps, and ``change`` changes what f returns."""

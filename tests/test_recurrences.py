@@ -147,6 +147,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("case", "n"), [(garch, 20_000), (table, 8_000), *((case, 2_000) for case in CASES)])
 def test_very_many_steps(case, n):
     """No step deepens a recursion, and what comes out is the derivative along a direction."""
@@ -172,6 +173,7 @@ def elements_moved(graph):
     return total
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", CASES)
 def test_nodes_and_elements_moved_grow_with_the_steps(case):
     counts = []
@@ -185,6 +187,7 @@ def test_nodes_and_elements_moved_grow_with_the_steps(case):
         assert large <= 60 * 1024
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("case", [garch, table, rows, collected])
 def test_the_first_gradient_takes_memory_in_proportion_to_the_steps(case):
     peaks = []

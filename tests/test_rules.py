@@ -432,6 +432,7 @@ SUMS_OF_SQUARES = (
 )
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", kb.optimizers.names())
 def test_every_rule_on_the_whole_catalogue(name):
     """At its own rate, as at others in test_honesty.py: no exception, no warning, a best point that is finite and no
@@ -453,6 +454,7 @@ def small(run):
     return 1e-5 * max(1.0, abs(run.fun)) if "to the rounding of f" in run.message else 1e-6
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("settings", SEARCHES, ids=str)
 @pytest.mark.parametrize("option", ["clipvalue", "clipnorm"])
 def test_line_searches_with_clipped_gradients_on_the_whole_catalogue(settings, option):
@@ -572,6 +574,7 @@ def stored():
         return dict(file)
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_paths_are_the_frameworks_own(case, stored):
     """Stored by tests/reference/frameworks.py, and compared at every step by make test-bridges."""

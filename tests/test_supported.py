@@ -66,6 +66,8 @@ def run(row: Row, code: str, shape: tuple[int, ...]) -> None:
     assert np.max(np.abs(g32 - exact), initial=0.0) <= tolerance, f"float32 {g32!r}, float64 {exact!r}"
 
 
+@pytest.mark.sampled(11)
+@pytest.mark.versions
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_value_gradient_and_curvature(row):
     if not available(row):

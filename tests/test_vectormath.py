@@ -272,6 +272,7 @@ def ulps(y, dtype, rounded, rest, unit):
 # -- tests ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(17)
 @pytest.mark.parametrize("fma", FMA)
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("name", vectormath.FUNCTIONS)
@@ -289,6 +290,7 @@ def test_within_2_ulp_of_the_exact_result(name, dtype, fma):
     assert errors[worst] <= MAX_ULP, f"{name}{tuple(a[worst] for a in arguments)} = {y[worst]}: {errors[worst]:.3g} ulp"
 
 
+@pytest.mark.sampled(17)
 @pytest.mark.parametrize("fma", FMA)
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("name", vectormath.FUNCTIONS)
@@ -372,6 +374,7 @@ def test_a_function_asked_for_twice_stands_once():
     assert vectormath.definitions([], fma=True) == "\n"
 
 
+@pytest.mark.slow
 def test_the_polynomials_are_those_of_the_script():
     rows = {(name.removesuffix(" short"), "short" if " short" in name else kind): n for name, kind, n in reference.ROWS}
     assert {key: len(values) for key, values in vectormath.POLYNOMIALS.items()} == rows
