@@ -177,7 +177,7 @@ def test_single_precision(f, n):
     agree(compile_loops(graph)(x), evaluate(graph, x), 1e-3 if f is several_passes else 2e-5)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("exact", [True, False], ids=["arithmetic", "functions"])
 @pytest.mark.parametrize("n", [3, 33, 64, 1030])
 def test_random_graphs(n, exact):
