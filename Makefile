@@ -41,7 +41,8 @@ QUICK := public errors trace ops functions linear_algebra special windows suppor
 	execute library loop record cli plot plot_network mission notation notebooks
 
 quick: run $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow or versions" $(QUICK:%=tests/test_%.py) tests/test_rules.py::test_docstrings_have_formula_and_paper
+	$(BIN)/python -m pytest -m "not slow or versions" $(QUICK:%=tests/test_%.py) \
+		tests/test_rules.py::test_docstrings_have_formula_and_paper
 
 # The same under every other Python from 3.11 on that is on PATH or pyenv's, each in an environment of its own.
 PYTHONS = $(wildcard $(addsuffix /python3.[1-9][0-9],$(subst :, ,$(PATH)) $(HOME)/.pyenv/versions/*/bin))
