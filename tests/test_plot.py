@@ -115,6 +115,7 @@ def slope_of(artist):
 # -- every run can be drawn -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("name", RUNS)
 def test_every_kind_of_run_is_drawn_and_left_unchanged(name):
     run = RUNS[name]()
@@ -527,6 +528,7 @@ def test_the_error_is_that_of_the_public_derivative():
     assert "x + h rounds to x" in legend(ax)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore:.*does not depend on its argument")
 @pytest.mark.parametrize("f", [lambda x: 0.0 * x, lambda x: 7.0, lambda x: x**2])
 def test_the_error_of_a_function_without_slope_is_drawn(f):
@@ -673,6 +675,7 @@ MOVING = ["g1", "50 steps", "5,000 steps", "no step", "diverging", "diverging 1-
           "nan in the window", "raises outside its domain"]  # fmt: skip
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("name", MOVING)
 def test_a_moving_picture_grows_the_path_and_ends_as_the_run_is_drawn(name, tmp_path):
     run = RUNS[name]()
