@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: run test test-bridges quick test-pythons lint types check bench clean
+.PHONY: run test test-slow test-bridges quick test-pythons lint types check bench clean
 .DEFAULT_GOAL := run
 
 # Each stamp is one set of packages; make reinstalls it only when pyproject.toml has changed since.
@@ -23,8 +23,12 @@ run: $(VENV)/.run
 	@mkdir -p out
 	$(BIN)/koubai minimize himmelblau --lr 0.01 -o out/himmelblau.png
 
+# Some of every table and of all random programs; the rest is marked slow.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
 
 test-bridges: $(VENV)/.test
 	$(PIP) torch==2.13.0 --editable ".[test,bridges]"
@@ -32,11 +36,13 @@ test-bridges: $(VENV)/.test
 
 # The main job, and the tests of what Pythons and packages have changed before: Python's frames, closures and docstrings,
 # NumPy's functions, llvmlite, matplotlib, Typer, Jupyter. A minute; the rest of the suite is descents and random programs.
+# Of the slow ones only those marked versions: the table of NumPy's and SciPy's functions, and the notebooks.
 QUICK := public errors trace ops functions linear_algebra special windows supported gradient expression kept \
-	execute library loop record cli plot plot_network mission notation notebooks
+	execute library loop record cli plot plot_network mission notation notebooks explain docstrings examples
 
 quick: run $(VENV)/.test
-	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py) tests/test_rules.py::test_docstrings_have_formula_and_paper
+	$(BIN)/python -m pytest -m "not slow or versions" $(QUICK:%=tests/test_%.py) \
+		tests/test_rules.py::test_docstrings_have_formula_and_paper
 
 # The same under every other Python from 3.11 on that is on PATH or pyenv's, each in an environment of its own.
 PYTHONS = $(wildcard $(addsuffix /python3.[1-9][0-9],$(subst :, ,$(PATH)) $(HOME)/.pyenv/versions/*/bin))
@@ -59,7 +65,7 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test test-slow
 
 # Beside the peers, on real data, in one run; for reading, never a test. Writes benchmarks/results.json and two pictures.
 bench: $(VENV)/.test

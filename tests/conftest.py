@@ -1,5 +1,7 @@
-"""What holds for every test: machine code is kept in a folder of the run's own, not the user's; Ctrl-C interrupts."""
+"""What holds for every test: what `make test` leaves out, where machine code is kept, that Ctrl-C interrupts."""
 
+import collections
+import gc
 import os
 import signal
 import tempfile
@@ -8,8 +10,28 @@ from collections.abc import Iterator
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that are not asked for are dropped
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test marked ``sampled(n)`` is slow but for every n-th of its cases."""
+    seen: collections.Counter[str] = collections.Counter()
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled is not None:
+            name = item.nodeid.partition("[")[0]
+            if seen[name] % sampled.args[0]:
+                item.add_marker(pytest.mark.slow)
+            seen[name] += 1
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from going through the tests and all that they import: these stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_run() -> Iterator[None]:
+    """Machine code is kept in a folder of the run's own, not the user's."""
     before = os.environ.get("KOUBAI_CACHE")
     with tempfile.TemporaryDirectory(prefix="koubai-test-") as folder:
         os.environ["KOUBAI_CACHE"] = folder

@@ -173,6 +173,7 @@ def test_a_training_by_hand_stays_with_backpropagation():
     assert run.gradient_source == "backprop"
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize(("op", "shapes", "params"), list(cases()))
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_nodes_say_what_every_rule_says(op, shapes, params, dtype):
@@ -212,6 +213,7 @@ def test_a_wrong_rule_is_found_on_a_smooth_function(name, by, wrong):
         grad(SMOOTH[name], method="backprop")(X)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ["exp", "log", "maximum", "relu", "where", "absolute", "matmul"])
 @pytest.mark.parametrize("by", [1.001, -1.0, 0.0])
 def test_a_wrong_rule_is_found_among_kinks(name, by, wrong):
@@ -279,6 +281,7 @@ def test_a_gradient_that_differences_confirm_asks_no_node(monkeypatch):
 BESIDE = np.array([1.3, -0.7])
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", LOST)
 def test_a_graph_that_does_not_follow_f_is_refused(name):
     f, followed, width = LOST[name]
@@ -346,12 +349,14 @@ def test_second_derivatives_that_a_search_loses_are_refused_and_taken_from_f(sha
         np.testing.assert_allclose(found, right @ extra[0] if extra else right, rtol=1e-6)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_what_only_looks_like_it_raises_no_alarm(name):
     said, count = alarms([(name, *FOLLOWED[name])], *DERIVATIVES)
     assert (said, count) == ([], 4)
 
 
+@pytest.mark.slow
 def test_no_alarm_where_f_cancels_beside_its_minimum():
     said, count = alarms(beside_minima(400, seed=3), *DERIVATIVES[:1])
     assert (said, count) == ([], 400)
@@ -366,6 +371,7 @@ def test_no_alarm_of_a_hessian_where_a_descent_ends():
     assert (said, count) == ([], len(CANCELLING))
 
 
+@pytest.mark.slow
 def test_no_alarm_where_f_oscillates():
     said, count = alarms(oscillating(260, seed=2), *DERIVATIVES[:1])
     assert (said, count) == ([], 260)

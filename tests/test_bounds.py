@@ -101,6 +101,7 @@ def opaque(x):
     return fenced(np.frombuffer(np.asarray(x, np.float64).tobytes()))
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("grad", ["auto", "forward", "backward", "central", "adaptive"])
 @pytest.mark.parametrize("name", [*SEARCHES, "sgd", "adam"])
 @pytest.mark.parametrize("x0", [(1.0, 1.0, 0.5), (0.0, 3.0, 0.5), (2.0, -1.0, 0.5)])

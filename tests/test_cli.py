@@ -347,6 +347,7 @@ def table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("arguments", "classes", "loss", "units"),
     [

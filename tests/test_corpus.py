@@ -10,9 +10,9 @@ from support.idioms import IDIOMS, corpus
 from support.programs import Program
 from support.truth import argument, slope
 
-PARTS = 4  # spread over the idioms alike, so that the share of the refused is that of all
+PARTS = 8  # spread over the idioms alike, so that the share of the refused is that of all
 PROGRAMS = corpus()
-COMPOSITIONS, FIRST, EACH = 240, 900_000_000, 30  # seeds of their own
+COMPOSITIONS, FIRST, EACH = 240, 900_000_000, 20  # seeds of their own
 REFUSED = 0.03  # the largest share
 
 
@@ -32,6 +32,7 @@ def test_there_are_enough_programs():
     assert len({(program.text, program.layout) for program in PROGRAMS}) == len(PROGRAMS)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_program_is_silently_wrong(part):
     found = [examine(program) for program in PROGRAMS[part::PARTS]]
@@ -40,11 +41,13 @@ def test_no_program_is_silently_wrong(part):
     assert len(refused) <= REFUSED * len(found), report(refused)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + COMPOSITIONS, EACH))
 def test_no_composition_is_silently_wrong(first):
     assert_right([examine(compose(seed)) for seed in range(first, first + EACH)])
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_programs_are_what_they_say(part):
     """Their derivatives exist, by differences at two steps, and ``change`` changes what f returns."""

@@ -786,6 +786,7 @@ CALLERS = {
 }
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("method", ["auto", "central", "adaptive"])
 @pytest.mark.parametrize("f", [handled, made_an_error, recorded, handled_beside_a_number_taken_out, asks_geterr])

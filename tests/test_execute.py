@@ -66,6 +66,7 @@ def agree(got, expected, exact):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("exact", [True, False], ids=["arithmetic", "functions"])
 @pytest.mark.parametrize("n", [2, 3, 7, 40])
 def test_random_graphs_mean_the_same_in_every_executor(n, exact):

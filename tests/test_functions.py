@@ -279,6 +279,7 @@ def test_every_function_has_a_case():
     assert here - {"array", "ufunc", "unknown"} - ufunc_outer - set(CASES) == set()
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("call", list(cases()))
 def test_value_and_derivatives(call):
     f = scalar(call)

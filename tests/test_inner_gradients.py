@@ -57,6 +57,7 @@ def value_and_slope(x):
     return value * np.sum(g)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("function", "x"),
     [

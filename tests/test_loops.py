@@ -152,6 +152,7 @@ def added(values):
     return totals[0]
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("f", PROGRAMS)
 def test_value_and_gradient(f, n):
@@ -167,6 +168,7 @@ def test_value_and_gradient(f, n):
         assert same_bits(got, run(x))
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("n", [5, 33, 1025, 5000])
 @pytest.mark.parametrize("f", PROGRAMS)
 def test_single_precision(f, n):
@@ -175,6 +177,7 @@ def test_single_precision(f, n):
     agree(compile_loops(graph)(x), evaluate(graph, x), 1e-3 if f is several_passes else 2e-5)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("exact", [True, False], ids=["arithmetic", "functions"])
 @pytest.mark.parametrize("n", [3, 33, 64, 1030])
 def test_random_graphs(n, exact):
@@ -196,6 +199,7 @@ def test_random_graphs(n, exact):
     assert checked > 12
 
 
+@pytest.mark.slow
 def test_random_programs():
     checked = 0
     for seed in range(700_000_000, 700_000_060):

@@ -45,6 +45,7 @@ def same_run(a, b):
 # -- graphs in registers ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("exact", [True, False], ids=["arithmetic", "functions"])
 @pytest.mark.parametrize("n", [2, 7, 8, 19])
 def test_random_graphs_mean_the_same_in_machine_code(n, exact):
@@ -178,6 +179,7 @@ DESCENTS = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("kind", ["machine code", "Python numbers"])
 @pytest.mark.parametrize("name", DESCENTS)
 def test_a_descent_in_a_loop_is_the_one_step_by_step_to_the_bit(name, kind, monkeypatch):
@@ -209,6 +211,7 @@ def test_a_descent_in_a_loop_is_the_one_step_by_step_to_the_bit(name, kind, monk
 ELEMENTWISE = [name for name in kb.optimizers.names() if "evaluate" not in kb.optimizers.resolve(name).rule.uses]
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_every_optimizer_without_a_line_search_descends_in_machine_code(name):
     optimizer = kb.optimizers.resolve(name)
@@ -220,7 +223,8 @@ def test_every_optimizer_without_a_line_search_descends_in_machine_code(name):
     np.testing.assert_allclose(run.x, in_python.x, rtol=1e-9, atol=1e-12)
 
 
-def test_the_choice_is_on_the_run_with_its_reason():
+def test_the_choice_is_on_the_run_with_its_reason(monkeypatch):
+    monkeypatch.setattr(paths, "_kept", paths._Kept())  # whatever has descended here before
     long = kb.minimize(rosenbrock, [-1.2, 1.0], kb.Momentum(lr=1e-3))
     assert long.executor == "native"
     assert "10000 steps" in long.executor_reason
@@ -325,6 +329,7 @@ def test_history_is_thinned_as_in_python():
         assert run.history.fun[k] == rosenbrock(run.history.x[k])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["converges", "bounds", "clipnorm", "schedule", "float32", "branches", "diverges"])
 def test_a_thinned_history_is_the_one_step_by_step(name, monkeypatch):
     monkeypatch.setattr(Recorder, "ROWS", 100)

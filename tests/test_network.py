@@ -461,6 +461,7 @@ def test_fit_goes_on_from_where_the_network_stands(toys):
     np.testing.assert_array_equal(second.history.x["0.W"][0], first.x["0.W"])
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("in_machine_code", [False, True], ids=["numpy", "machine code"])
 @pytest.mark.parametrize(
     "name", [n for n in kb.optimizers.names() if "evaluate" not in kb.descent.optimizers.resolve(n).rule.uses]
@@ -719,6 +720,7 @@ WEIGHED = {
 }
 
 
+@pytest.mark.sampled(25)
 @pytest.mark.parametrize("size", [1, 4, 32, 200])
 @pytest.mark.parametrize("kind", ["two classes", "yes or no", "numbers"])
 @pytest.mark.parametrize("case", WEIGHED)
@@ -739,7 +741,7 @@ def test_the_size_of_the_batches_does_not_move_the_weighted_optimum(case, kind, 
         given = (lambda epoch: [(X[rows], y[rows], OWN[rows]) for rows in order.rows(epoch)], None)
         options = {}
     steps = -(-200 // size)
-    epochs = max(40, 1500 // steps)
+    epochs = 15 if size == 1 else max(40, 1500 // steps)
     lr = kb.schedules.cosine(0.4 if size > 4 else 0.05, steps=steps * epochs)
     net.fit(*given, kb.SGD(lr=lr), epochs=epochs, batch_size=size, record="off", **options)
     b = net.params["0.b"]
@@ -757,6 +759,7 @@ FITTED = {
 }
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("optimizer", [kb.SGD, kb.Adam], ids=lambda optimizer: optimizer.__name__)
 @pytest.mark.parametrize("size", [1, 4, 32, 120])
 @pytest.mark.parametrize("case", FITTED)
@@ -774,7 +777,7 @@ def test_every_size_of_batches_ends_at_scikit_learns_weighted_optimum(case, size
     peer.fit(X, y, **given)
     best = np.append(np.ravel(peer.coef_), peer.intercept_)
     steps = -(-120 // size)
-    epochs = max(40, 1500 // steps)
+    epochs = max(20, 1500 // steps)
     start = {kb.SGD: {1: 0.05, 4: 0.1}.get(size, 0.3), kb.Adam: 0.05}[optimizer]
     net = nn.Network([nn.Dense(1)], loss, dtype=np.float64)
     schedule = kb.schedules.cosine(start, steps=steps * epochs)
@@ -1111,6 +1114,7 @@ STEADY = {  # layers and loss; data; batch size
 }  # fmt: skip
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("dtype", "fused"), [("float32", True), ("float64", True), ("float32", False)], ids=["single", "double", "numpy"]
 )
@@ -1608,6 +1612,7 @@ LIVES = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore::koubai.errors.FallbackWarning")
 @pytest.mark.parametrize("case", LIVES)
 def test_a_training_that_is_killed_again_and_again_ends_bit_for_bit(case, toys, tmp_path):

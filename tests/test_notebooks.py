@@ -13,6 +13,8 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
+@pytest.mark.slow
+@pytest.mark.versions
 @pytest.mark.filterwarnings("default")  # what Jupyter's own packages warn about is not ours
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs(path, tmp_path):

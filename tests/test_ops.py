@@ -10,6 +10,7 @@ import pytest
 import koubai.graph.activations
 import koubai.graph.special
 import koubai.graph.windows  # noqa: F401 their rows stand in OPS once they are loaded
+from koubai.graph.forward import pushforward
 from koubai.graph.ops import OPS, Index
 from koubai.graph.reverse import pullback, reverse
 from koubai.graph.trace import Graph, Trace, Traced, evaluate, infer, record
@@ -105,6 +106,32 @@ def test_first_and_second_derivative(op, shapes, params):
     for k, row in enumerate(second):
         expected = difference(moved(gradient, 1 + k), values, v)
         np.testing.assert_allclose(row, expected, rtol=1e-7, atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize(("op", "shapes", "params"), list(cases()))
+def test_forward_mode_is_reverse_mode_transposed(op, shapes, params):
+    values = sample(op, shapes, np.float64)
+    tape = Trace(concrete=True, name=op.name)
+    inputs = [tape.input(v.copy(), f"x{k}") for k, v in enumerate(values)]
+    if op.name == "where":
+        inputs[0] = inputs[0] > 0.0
+    with tape.running():
+        y = record(op, inputs, params)
+    graph = tape.graph([y._current()])
+    random = np.random.default_rng(5)
+    for moving in (ruled_arguments(op, values), *([k] for k in ruled_arguments(op, values))):
+        v = [random.normal(size=np.shape(values[k]))[()] for k in moving]
+        (along,) = evaluate(pushforward(graph, moving), *values, *v)
+        assert np.shape(along) == y.shape
+        assert along.dtype == y.dtype
+        back = pullback(graph, moving)
+        for at in np.ndindex(y.shape):
+            seed = np.zeros(y.shape)
+            seed[at] = 1.0
+            rows = evaluate(back, *values, seed[()])
+            size = sum(np.sum(np.abs(g * d)) for g, d in zip(rows, v, strict=True))
+            expected = sum(np.sum(g * d) for g, d in zip(rows, v, strict=True))
+            assert abs(along[at] - expected) <= 1e-12 * size
 
 
 @pytest.mark.parametrize(("op", "shapes", "params"), list(cases()))

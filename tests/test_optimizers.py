@@ -429,6 +429,7 @@ def test_a_search_steps_otherwise_exactly_where_the_gradient_exceeds_the_limit(n
     assert differing
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("option", CLIPPING)
 @pytest.mark.parametrize(("name", "settings"), SEARCH_FORMS, ids=str)
 def test_a_limit_that_no_gradient_reaches_changes_no_bit(name, settings, option):
@@ -521,6 +522,7 @@ def test_a_search_learns_curvature_from_unclipped_gradients():
                 assert np.array_equal(newest, grad(x_before) - before["g_last"])
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("option", CLIPPING)
 @pytest.mark.parametrize(("name", "settings"), SEARCH_FORMS, ids=str)
 def test_a_search_with_clipping_and_bounds(name, settings, option):
@@ -561,6 +563,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_the_number_of_threads():
     """BLAS adds up long dot products otherwise with two threads than with one.
 
@@ -1099,6 +1102,7 @@ HAVE_MOMENTS = {
 }
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("before", [1, 4], ids=["once", "in machine code"])
 @pytest.mark.parametrize("size", [4, 40_000])
 @pytest.mark.parametrize("form", ["array", "dict", "list", "network"])

@@ -115,6 +115,7 @@ def slope_of(artist):
 # -- every run can be drawn -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("name", RUNS)
 def test_every_kind_of_run_is_drawn_and_left_unchanged(name):
     run = RUNS[name]()
@@ -527,6 +528,7 @@ def test_the_error_is_that_of_the_public_derivative():
     assert "x + h rounds to x" in legend(ax)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore:.*does not depend on its argument")
 @pytest.mark.parametrize("f", [lambda x: 0.0 * x, lambda x: 7.0, lambda x: x**2])
 def test_the_error_of_a_function_without_slope_is_drawn(f):
@@ -673,6 +675,7 @@ MOVING = ["g1", "50 steps", "5,000 steps", "no step", "diverging", "diverging 1-
           "nan in the window", "raises outside its domain"]  # fmt: skip
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("name", MOVING)
 def test_a_moving_picture_grows_the_path_and_ends_as_the_run_is_drawn(name, tmp_path):
     run = RUNS[name]()
@@ -713,3 +716,15 @@ def test_a_moving_picture_that_can_not_be(run, path, message, tmp_path):
         runs[run]().animate(tmp_path / path)
     with pytest.raises(InputError, match="run must be a Run"):
         plot.animate("run", tmp_path / "path.gif")
+
+
+def test_a_run_down_to_the_smallest_numbers_is_drawn():
+    """The largest number over the smallest one is beyond all numbers, and both lie on one axis."""
+    run = kb.minimize(lambda x: 50 * x @ x, [1.0, 10.0], kb.SGD(lr=0.0175), max_steps=8000, gtol=0)
+    assert 0 < np.median(run.history.grad_norm) < 1e-315
+    assert not run.history.fun.min()
+    ax = kb.plot.convergence(run)
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    assert -1e-260 < low < 0
+    assert 5000 < high < 1e40

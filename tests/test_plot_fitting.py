@@ -141,6 +141,7 @@ def said(ax):
 # -- titles and legends in every kind of subplot ----------------------------------------------------------------------
 
 
+@pytest.mark.sampled(19)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", RUNS)
 def test_the_whole_diagnosis_and_the_legend_fit_every_subplot(name, layout):
@@ -217,6 +218,7 @@ TITLED = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", TITLED)
 def test_title_and_legend_are_as_asked_for(name):
     ax = TITLED[name]()
@@ -293,6 +295,7 @@ def test_a_run_that_runs_away_does_not_shrink_the_others():
     assert "diverged" in legend(ax)[1]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("count", [2, 8, 12])
 @pytest.mark.parametrize("draw", [plot.paths, plot.compare])
 def test_labels_of_many_runs_stay_inside_and_apart(draw, count):
@@ -323,6 +326,7 @@ F = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("runs", "labels"),
     [
@@ -504,6 +508,7 @@ def test_the_command_marks_the_point_that_it_is_asked_for(monkeypatch, capsys):
 # -- paths that cross themselves --------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("steps", [80, 1000])
 @pytest.mark.parametrize("x0", [2.2, [2.2, -3.1]])
 def test_an_oscillating_path_is_no_blob_of_arrows(x0, steps):
@@ -526,6 +531,7 @@ def test_a_path_that_goes_to_and_fro_on_one_line_is_drawn_in_full():
 # -- many layers, many classes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("place", ["alone", "2 × 3"])
 @pytest.mark.parametrize("layers", [3, 13, 20])
 @pytest.mark.parametrize("draw", [plot.activations, plot.weights])
@@ -537,6 +543,7 @@ def test_layers_do_not_collide(draw, layers, place):
     assert outside(ax, texts(ax)) == []
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("place", ["alone", "2 × 3"])
 @pytest.mark.parametrize("name", ["{}", "class number {}"])
 @pytest.mark.parametrize("count", [3, 30, 60])
@@ -566,6 +573,7 @@ SCALED = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", SCALED)
 def test_ticks_are_read_without_an_offset_and_do_not_collide(name):
     ax = drawn(SCALED[name]())

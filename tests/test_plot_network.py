@@ -108,6 +108,7 @@ def test_without_validation_the_training_curve_is_judged():
     assert plot.training_curves(trained(fun=[0.0, 0.9])).get_yscale() == "linear"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("length", [1, 2, 100])
 def test_curves_of_any_length_are_drawn(length):
     run = trained(**{name: [values[k % 4] for k in range(length)] for name, values in CURVES.items()})
@@ -141,6 +142,7 @@ def test_a_training_without_a_finished_epoch_is_drawn_step_by_step():
         plot.training(network, run, X, y).canvas.draw()
 
 
+@pytest.mark.slow
 def test_pictures_of_a_real_training():
     X, y = kb.nn.digits(images=True)
     layers = "conv4x3,relu,pool2,flatten,16,batchnorm,tanh,10"

@@ -96,6 +96,7 @@ def test_its_commands_run_as_they_stand(command, folder, monkeypatch, capsys):
 COMMANDS = [command.callback for command in cli.app.registered_commands]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "command", [line for f in [cli.koubai, *COMMANDS] for line in commands(inspect.getdoc(f).replace("\b", ""))]
 )

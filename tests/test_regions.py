@@ -274,6 +274,7 @@ def random_step(rng, inputs, by_rows):
     return f, len(results)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("shape", [(150,), (1003,), (20, 33), (7, 48)])
 def test_random_programs_overwrite_their_arguments(shape):
     """Several results at once, each where an argument lies, make what the graph means."""

@@ -159,6 +159,7 @@ def test_to_dataframe():
     assert frame["b"].tolist() == run.history.x["b"].tolist()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", RUNS)
 def test_the_notebook_card(name, tmp_path):
     run = RUNS[name]()
@@ -174,6 +175,7 @@ def test_the_notebook_card(name, tmp_path):
 # -- going on from a checkpoint ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("clipping", [{}, {"clipvalue": 1.0}, {"clipnorm": 1.0}], ids=str)
 @pytest.mark.parametrize("name", kb.optimizers.names())
 def test_a_descent_stopped_anywhere_goes_on_bit_for_bit(name, clipping, tmp_path):
@@ -325,6 +327,7 @@ print(kills, min(inside), min(ended))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("defined", [DESCENTS, TRAININGS], ids=["descents", "trainings"])
 def test_what_is_killed_at_a_hundred_random_moments_ends_as_if_it_never_was(defined, tmp_path):
@@ -668,6 +671,7 @@ def test_only_what_can_be_read_is_written(tmp_path):
 # -- hostile files ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("reader", hostile.READERS)
 def test_hostile_files_are_read_or_refused(reader, tmp_path):
     """A sample; all of them, and what each took: python -m support.hostile."""

@@ -90,6 +90,7 @@ FUNCTIONS = {
 # -- the same bits, whoever makes the steps ---------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_python_and_machine_code_make_the_same_steps_to_the_bit(setting, monkeypatch):
     for f, x0 in [*FUNCTIONS.values(), *((kb.problems[name].f, kb.problems[name].x0) for name in PROBLEMS[:4])]:
@@ -476,6 +477,7 @@ def test_a_jacobian_that_is_not_the_gradients_is_left_to_the_rule(by_machine, mo
     assert made == [3]
 
 
+@pytest.mark.slow
 def test_what_the_loop_of_fits_does_not_cover_stays_with_the_rule(monkeypatch):
     runs = []
     monkeypatch.setattr(searching.Searching, "_run", lambda self: runs.append(self) or 0 / 0)

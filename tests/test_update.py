@@ -51,6 +51,7 @@ def same(a, b, exact):
         np.testing.assert_allclose(a, b, rtol=32 * np.finfo(a.dtype).eps, atol=1e-6 if a.dtype == np.float32 else 1e-13)
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_a_fused_update_has_numpys_bits(name, options, dtype):
@@ -71,6 +72,7 @@ def test_a_fused_update_has_numpys_bits(name, options, dtype):
         same(a, b, name != "ftrl")
 
 
+@pytest.mark.slow
 def test_the_page_says_which_rules_compile_and_why_not_the_others():
     assert PAGE.read_text(encoding="utf-8") == page(), "run python tests/compiled.py"
 

@@ -16,4 +16,5 @@ from reference import losses
 @pytest.mark.parametrize("name", losses.SETTINGS)
 def test_the_stored_losses_are_pytorchs(name, dtype, tolerance):
     stored = json.loads(losses.STORED.read_text())[dtype][name]
-    np.testing.assert_allclose(losses.by_torch(name, dtype), stored, rtol=tolerance)
+    # a loss that falls to 1e-9 of the first one keeps the rounding of that, which differs between processors
+    np.testing.assert_allclose(losses.by_torch(name, dtype), stored, rtol=tolerance, atol=tolerance * stored[0])

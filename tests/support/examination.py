@@ -405,16 +405,23 @@ def plainly(instance: Instance, point: Any) -> tuple[Any, Any]:
     return value, np.subtract(after, before).tolist()
 
 
+def is_namespace(names: dict[Any, Any]) -> bool:
+    """Return whether these are the names of a module that is loaded."""
+    name = names.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return isinstance(module, types.ModuleType) and vars(module) is names
+
+
 def left_behind(instance: Instance) -> str:
     """Return the type of a thing of koubai's that the program's own objects still hold, or ""."""
-    skipped = {id(vars(module)) for module in list(sys.modules.values()) if isinstance(module, types.ModuleType)}
-    skipped -= {id(instance.namespace)}
-    skipped |= {id(instance.namespace.get("__builtins__"))}
+    skipped = {id(instance.namespace.get("__builtins__"))}
     seen: set[int] = set()
     stack: list[Any] = [instance.f, instance.namespace]
     while stack and len(seen) < 20_000:
         item = stack.pop()
         if id(item) in seen or id(item) in skipped or isinstance(item, types.ModuleType | types.CodeType):
+            continue
+        if type(item) is dict and item is not instance.namespace and is_namespace(item):
             continue
         seen.add(id(item))
         if str(getattr(type(item), "__module__", "")).partition(".")[0] == "koubai":

@@ -66,10 +66,12 @@ class Program:
             finally:
                 namespace.get("close", lambda: None)()
                 del linecache.cache[filename]
-                for name in [name for name in sys.modules if name.startswith(tag)]:
-                    del sys.modules[name]
-                for name in [name for name in os.environ if name.lower().startswith(tag)]:
-                    del os.environ[name]
+                sys.modules.pop(tag, None)
+                if tag in text:  # it may have named what it left
+                    for name in [name for name in sys.modules if name.startswith(tag)]:
+                        del sys.modules[name]
+                    for name in [name for name in os.environ if name.lower().startswith(tag)]:
+                        del os.environ[name]
 
 
 @dataclass

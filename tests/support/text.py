@@ -493,7 +493,7 @@ def f(x):
             "0.5 + random.random()",
             "0.5 + np.random.default_rng().uniform()",
             "1 + 0.1 * np.random.randn()",
-            "random.choice([0.5, 0.9, 1.7])",
+            "0.5 + random.choice(range(1000)) / 1000",  # hardly ever the same twice
             "0.5 + np.random.uniform(0, 1)",
         )
     },

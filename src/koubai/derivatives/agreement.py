@@ -168,8 +168,23 @@ def cross_check(
 
 def directions_of(leaves: Sequence[Any], active: Sequence[int], seed: int = 0) -> list[Any]:
     """Return the direction along which everything here is looked at: a random one, in the scale of x."""
-    random = np.random.default_rng(20240229 + seed)
-    return [_direction(random, np.asarray(leaves[k], np.float64)) for k in active]
+    points = [np.asarray(leaves[k], np.float64) for k in active]
+    few = sum(x.size for x in points) <= _FEW
+    chosen = (_ways if few else _ways.__wrapped__)(seed, tuple([x.shape for x in points]))
+    return [_scaled(way.copy() if few else way, x) for way, x in zip(chosen, points, strict=True)]
+
+
+@functools.lru_cache(maxsize=64)
+def _ways(seed: int, shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
+    """Return a direction at random for arrays of these shapes, whatever the scale."""
+    random, ways = np.random.default_rng(20240229 + seed), []
+    for shape in shapes:
+        v = np.asarray(random.choice([-1.0, 1.0], shape))
+        v *= random.uniform(
+            0.5, 1.5, shape
+        )  # in place, here and in `_scaled`: large arguments must not need many arrays
+        ways.append(v)
+    return ways
 
 
 def check_bend(
@@ -525,10 +540,8 @@ def _still_growing(by_step: dict[float, float], noise: float) -> bool:
     return abs(sharp) - 4 * noise / finest > 2 * abs(blunt)
 
 
-def _direction(random: np.random.Generator, x: Any) -> Any:
-    """Return a random direction in the scale of x, element by element."""
-    v = np.asarray(random.choice([-1.0, 1.0], x.shape))
-    v *= random.uniform(0.5, 1.5, x.shape)  # in place, here and in `at`: large arguments must not need many arrays
+def _scaled(v: Any, x: Any) -> Any:
+    """Return the direction in the scale of x, element by element, in its place."""
     scale = np.asarray(np.abs(x))
     np.putmask(scale, scale == 0, scale.max() or 1.0)
     v *= scale

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import CodeType
 from typing import Any, NamedTuple, Never
 
 import numpy as np
@@ -315,8 +317,14 @@ def direct(args):
         return None
     return None if {refused} else (r[0], {gradients[0] if one else f"({', '.join(gradients)},)"})
 """
-    exec(compile(source, "<koubai: direct call>", "exec"), namespace)
+    exec(_compiled(source), namespace)
     return namespace["direct"]  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=128)
+def _compiled(source: str) -> CodeType:
+    """Return the code of a short way in; functions of arguments of one form mostly have the same."""
+    return compile(source, "<koubai: direct call>", "exec")
 
 
 def value_and_grad(

@@ -45,7 +45,8 @@ class Path:
     made: what others have made of it, to be found again by their own keys; checked: what it was compared with f for,
     the value of f there, and how many evaluations that took; agrees: was it found to agree with f? Where f or its
     derivative is not finite, that can't be told: the next call asks again. careful: are zeros kept where derivatives
-    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated?
+    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated? found: the
+    leaves of a call, and what the path gave for them a moment ago, until somebody takes it who asks for the same.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Path:
         "checked",
         "depends",
         "direct",
+        "found",
         "gradient",
         "graph",
         "made",
@@ -77,6 +79,7 @@ class Path:
         self.agrees = self.depends = True
         self.gradient: Path | None = None  # the first derivative, which is compared with f
         self.renew(recorded)
+        self.found: Any = None
         self.made: dict[Any, Any] = {}
         self.tables = Tables()
         self.checked: tuple[Any, float, int] = ((), np.nan, 0)
@@ -104,10 +107,20 @@ class Path:
         found: Replay | None = self.tables.take(len(graph.nodes), lambda: Replay(graph, floats))
         return found
 
+    def taken(self, leaves: Leaves) -> Any:
+        """Return what the path gave in this very call, if it did, and let go of it."""
+        found, self.found = self.found, None
+        return found[1] if found is not None and found[0] is leaves else None
+
     def take_care(self, leaves: Leaves, derive: Derivation) -> None:
         """Let the path be a careful one from the beginning, if its first derivative is finite only so."""
+        if self.settler is None:
+            return
         results = self.program.run(*leaves.values)
-        if self.settler is None or results is None or all_finite(results) or not np.isfinite(results[0]):
+        if results is None or not np.isfinite(results[0]):
+            return
+        if all_finite(results):
+            self.found = leaves, results
             return
         if self.settler.by_masks_alone(leaves.values):
             self.careful, self.program = True, self.settler.careful()
@@ -255,7 +268,9 @@ class Paths:
         else:
             with self._lock:
                 path = self._traced(leaves)
-                results, told = path.run(leaves, *extra)
+                results, told = path.taken(leaves), ""
+                if results is None:
+                    results, told = path.run(leaves, *extra)
             if results is None:
                 raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         if told:
@@ -376,7 +391,9 @@ class Paths:
 
     @staticmethod
     def _tabled(path: Path, x: Any) -> tuple[Any, Any] | None:
-        """Return what `Path.direct` gives for one array, by a table, if there is one that nobody uses."""
+        """Return what `Path.direct` gives for one array, by a table, if that is faster and there is one unused."""
+        if path.program.executor == "floats":
+            return None
         if Leaf(x.shape, x.dtype) != path.recorded.leaves.form[0][0] or (table := path.table()) is None:
             return None
         found = table(x) if path.same() else None
@@ -397,11 +414,15 @@ class Paths:
         if path.gradient is None:
             path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
         first = path.gradient
-        results, _ = first.run(leaves)
+        results = first.taken(leaves)
+        if results is None:
+            results, _ = first.run(leaves)
         if results is None:
             raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
         value, *gradients = results
         path.agrees = all_finite(results)
+        if path.agrees and first is path and path.recorded.environment.complete:
+            path.found = leaves, results  # nothing that it depends on changes
         del results
         first.program.release()  # the check needs memory too, and not at the same time
         single = _computes_single(graph)

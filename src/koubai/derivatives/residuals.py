@@ -14,7 +14,8 @@ from koubai.errors import TraceError
 from koubai.execute.choose import Program
 from koubai.execute.replay import Columns, Tables, is_loaded
 from koubai.graph.call import Leaves
-from koubai.graph.squares import residuals, tangent
+from koubai.graph.forward import pushforward
+from koubai.graph.squares import residuals
 from koubai.graph.trace import Graph
 from koubai.parameters import FloatArray, Layout
 
@@ -39,18 +40,16 @@ class Residuals:
         """
         if not batch and (tabled := self._tabled(x)) is not None:
             return tabled
-        r, path, leaves = self._residuals(x, batch)
+        r, path, values = self._residuals(x, batch)
         if self._units is None:
-            ways = (
-                Leaves.of(self.program.f, [self.layout.view(u), *batch], {}, (0,))
-                for u in np.eye(x.size, dtype=x.dtype)
-            )
-            self._units = [[along.values[k] for k in along.active] for along in ways]
-        squares, still = _Squares.of(path, leaves.active), np.zeros_like(r)
+            active = path.recorded.leaves.active
+            ways = (self._leaves(u, batch) for u in np.eye(x.size, dtype=x.dtype))
+            self._units = [[along[k] for k in active] for along in ways]
+        squares = _Squares.of(path, path.recorded.leaves.active)
         squares.tables.count += 1
-        jacobian = np.empty((r.size, x.size), r.dtype)
+        jacobian, run = np.empty((r.size, x.size), r.dtype), squares.tangent.run
         for i, directions in enumerate(self._units):
-            (jacobian[:, i],) = squares.tangent.run(*leaves.values, still, *directions)
+            (jacobian[:, i],) = run(*values, *directions)
         return r, jacobian
 
     def table(self, path: Path) -> Columns | None:
@@ -76,20 +75,26 @@ class Residuals:
         self.give_back(path, table)
         return found
 
-    def _residuals(self, x: FloatArray, batch: tuple[Any, ...]) -> tuple[FloatArray, Path, Leaves]:
-        leaves = Leaves.of(self.program.f, [self.layout.copy(x), *batch], {}, (0,))
-        path = self.program.path(self.layout.view(x), *batch)
-        found = self._run(path, leaves) if path is not None and path.same() else None
+    def _leaves(self, x: FloatArray, batch: tuple[Any, ...]) -> Sequence[Any]:
+        """Return the arrays among f's arguments at ``x``."""
+        if not batch and self.layout.names is None:
+            return (self.layout.view(x),)
+        return Leaves.of(self.program.f, [self.layout.view(x), *batch], {}, (0,)).values
+
+    def _residuals(self, x: FloatArray, batch: tuple[Any, ...]) -> tuple[FloatArray, Path, Sequence[Any]]:
+        values = self._leaves(x, batch)
+        path = self.program.path(self.layout.view(x), *batch) if batch else self.program.last
+        found = self._run(path, values) if path is not None and path.same() else None
         if found is None:  # the path used last is another one, or what it read has changed, as a counter in f does
             path = self.program.taken(self.layout.copy(x), *batch)
-            found = self._run(path, leaves)
+            found = self._run(path, values)
         if path is None or found is None:
             raise TraceError("f takes another path when it is called again", "keep its state outside")
-        return found, path, leaves
+        return found, path, values
 
-    def _run(self, path: Path, leaves: Leaves) -> FloatArray | None:
+    def _run(self, path: Path, values: Sequence[Any]) -> FloatArray | None:
         """Return r, or None where f takes another path."""
-        found = _Squares.of(path, leaves.active).residuals.run(*leaves.values)
+        found = _Squares.of(path, path.recorded.leaves.active).residuals.run(*values)
         return None if found is None else found[0]
 
 
@@ -125,7 +130,7 @@ class _Squares:
 
     @functools.cached_property
     def along(self) -> Graph:
-        return tangent(self.graph, self.active)
+        return pushforward(self.graph, self.active)
 
     @functools.cached_property
     def residuals(self) -> Program:

@@ -449,8 +449,9 @@ class _Descent:
                 self.settled = True
                 yield self.point, self.lr
         finally:
-            if searching is not None:
-                searching.leave()
+            for maker in (searching, engine):
+                if maker is not None:
+                    maker.leave()
 
     @property
     def state(self) -> State:

@@ -143,6 +143,14 @@ class Engine:
             return None, f"fewer than {LEAST} steps"
         return cls(descent), "f has no loop of its own"
 
+    def leave(self) -> None:
+        """End a descent."""
+        for leg in self.legs.values():
+            if leg is not None:
+                leg.leave()
+        self.legs.clear()
+        self.leg = None
+
     def advance(self) -> bool:
         """Make steps. True: go on with another call; False: the next step is Python's."""
         descent = self.descent
@@ -211,7 +219,7 @@ class Engine:
 
     def _made(self, path: Any) -> _Leg | None:
         try:
-            return _Leg(_Loops.of(self.descent, path), self.descent, path)
+            return _Loops.of(self.descent, path).leg(self.descent, path)
         except TraceError as error:
             self.descent.reason = error.reason
             return None
@@ -255,7 +263,7 @@ class _Loops:
         self.made = 0  # steps by the numbers
         ends = [0, *itertools.accumulate(math.prod(shape) for shape in graphs.states)]
         self.parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # where each array of the state lies
-        self.spare: list[Leg] = []  # memory that no descent uses
+        self.spare: list[_Leg] = []  # that no descent uses
         with contextlib.suppress(Unsuitable):
             self.numbers = FloatsDescent(graphs, tolerances)
 
@@ -265,14 +273,14 @@ class _Loops:
             return None
         return max(t, self.made) if self.numbers.exact else t
 
-    def memory(self) -> Leg:
-        """Return memory for a descent, with no bounds in it unless the descents of this kind have some."""
-        with contextlib.suppress(IndexError):
-            return self.spare.pop()
-        n, dtype = self.graphs.size, self.graphs.dtype
-        size = self.parts[-1].stop if self.parts else 0
-        low, high = np.full(n, -np.inf, dtype), np.full(n, np.inf, dtype)
-        return Leg(np.empty(n, dtype), np.empty(n, dtype), np.zeros(max(1, size), dtype), low, high)
+    def leg(self, descent: Any, path: Any) -> _Leg:
+        """Return a leg for a descent on this path."""
+        try:
+            leg = self.spare.pop()
+        except IndexError:
+            leg = _Leg(self)
+        leg.begin(descent, path)
+        return leg
 
     @classmethod
     def of(cls, descent: Any, path: Any) -> _Loops:
@@ -313,25 +321,31 @@ def limits(stopping: Stopping) -> tuple[float, ...]:
 class _Leg:
     """The memory of one descent on one path of f, and the code in use there."""
 
-    def __init__(self, loops: _Loops, descent: Any, path: Any) -> None:
-        self.descent, self.path, self.loops = descent, path, loops
-        self.graphs = loops.graphs
-        self.operations = loops.operations
+    def __init__(self, loops: _Loops) -> None:
+        self.loops, self.graphs = loops, loops.graphs
+        self.operations, self.parts = loops.operations, loops.parts
+        n, dtype = self.graphs.size, self.graphs.dtype
+        size = self.parts[-1].stop if self.parts else 0
+        low, high = np.full(n, -np.inf, dtype), np.full(n, np.inf, dtype)  # they stay, unless descents have bounds
+        self.memory = Leg(np.empty(n, dtype), np.empty(n, dtype), np.zeros(max(1, size), dtype), low, high)
+        self.limits = np.zeros(NUMBERS)
+
+    def begin(self, descent: Any, path: Any) -> None:
+        """Serve this descent from here on."""
+        self.descent, self.path = descent, path
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
         self.settled = False  # has machine code been asked for? It is asked for once
-        self.parts = loops.parts
-        self.memory = loops.memory()
         self.there: Point | None = None  # the point whose x, g and state the memory holds
-        self.limits = np.zeros(NUMBERS)
         self.limits[TARGET : NEAR + 1] = limits(descent.stopping)
         if (bounds := descent.bounds) is not None:
             self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
 
-    def __del__(self) -> None:
-        """Leave the memory for another descent."""
+    def leave(self) -> None:
+        """Serve another descent."""
+        self.descent = self.path = self.there = None
+        self.memory.let_go()
         if len(self.loops.spare) < self.loops.SPARE:
-            self.memory.let_go()
-            self.loops.spare.append(self.memory)
+            self.loops.spare.append(self)
 
     @property
     def is_native(self) -> bool:

@@ -203,6 +203,7 @@ class Searching:
         self.table: Replay | None = None
         self.columns: Columns | None = None  # of least squares
         self.there: Point | None = None  # the point whose state the memory holds
+        self.begin: Any = None  # where the steps began
         self.asked: list[Point] = []  # what Python evaluated of late
         self.deadline = 0.0
         self.ahead, self.fits = 0, True  # what Python would take for a descent, in steps; had J room in the memory?

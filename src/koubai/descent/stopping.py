@@ -49,8 +49,10 @@ class Point:
         return math.isfinite(self.fun) and is_finite(self.g)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Verdict:
+    """Why a descent stopped. Never changed."""
+
     status: Status
     message: str
 

@@ -69,10 +69,11 @@ def choose_fused(size: int, updates: int) -> bool:
 LOOPED = 50_000  # elements computed from which on they pay
 
 
-# To write a program and have Python compile it takes 15 µs a node, and a run of it 0.1 µs a node less than going from
-# node to node, as is done at first. Of so many nodes that it would need hundreds of megabytes, none is written.
+# To write a program and have Python compile it takes 15 µs a node, and a run of it is faster than going from node to
+# node, as is done at first, by 5 µs and 0.04 µs a node. Of so many nodes that it would need hundreds of megabytes, none
+# is written.
 SMALL = 10_000  # elements that a node computes on average, up to which reused buffers gain nothing
-RUNS = 100  # after which a program is written
+RUNS, RUNS_OF_MANY = 100, 400  # after which a program is written; of MANY nodes
 TOO_MANY = 100_000  # nodes of which none is
 MANY = 1000  # nodes of which no Python arithmetic is made, nor loops
 
@@ -220,7 +221,8 @@ class Program:
 
     def _counted(self, *inputs: Any) -> Any:
         self._runs += 1
-        if self._runs > RUNS and self.run == self._counted:
+        least = RUNS if len(self._graph.nodes) <= MANY else RUNS_OF_MANY
+        if self._runs > least and self.run == self._counted:
             self._take("numpy", compile_arrays(self._graph))
         return self._code(*inputs)
 

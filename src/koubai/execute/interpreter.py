@@ -15,27 +15,12 @@ from typing import Any
 import numpy as np
 
 from koubai.execute.memory import Memory, is_view, write
-from koubai.graph.ops import OPS, Index
+from koubai.graph.ops import ON_NUMBERS, OPS, Index
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, uncollected
 
 __all__ = ["interpret"]
 
-_GETITEM, _SETITEM = OPS["getitem"], OPS["setitem"]
-# Python's operators take a third of the time of NumPy's ufuncs on numbers, and give the same bits
-_ON_NUMBERS: dict[Any, Any] = {
-    OPS["add"]: operator.add,
-    OPS["subtract"]: operator.sub,
-    OPS["multiply"]: operator.mul,
-    OPS["divide"]: operator.truediv,
-    OPS["negative"]: operator.neg,
-    OPS["power"]: operator.pow,
-    OPS["less"]: operator.lt,
-    OPS["less_equal"]: operator.le,
-    OPS["greater"]: operator.gt,
-    OPS["greater_equal"]: operator.ge,
-    OPS["equal"]: operator.eq,
-    OPS["not_equal"]: operator.ne,
-}
+_BROADCAST, _GETITEM, _SETITEM, _SUM = (OPS[name] for name in ("broadcast_to", "getitem", "setitem", "sum"))
 _ONE, _MANY = -1, -2  # operands, where a second place would be named
 
 
@@ -72,32 +57,53 @@ class _Interpreter:
             checks.setdefault(guard.node, []).append(guard)
         last = [-1] * len(nodes)  # the last reader of each
         for i, node in enumerate(nodes):
-            for j in node.inputs:
+            for j in node[1]:
                 last[j] = i
         for i in (*graph.inputs, *graph.outputs):
             last[i] = len(nodes)
         nowhere = self._new(None)
-        self.captured = [node for node in nodes if node.op is CAPTURED]
+        self.fixed: set[int] = set()  # nodes that are the same in each run
+        self.captured = [node for node in nodes if node[0] is CAPTURED]
+        calls, first, second, into = self.calls, self.first, self.second, self.into
+        place, values, free = self.place, self.values, self.free
         for i, node in enumerate(nodes):
-            if node.op in LEAVES:
-                self.place[i] = self._new(None if node.op is INPUT else node.params["value"])
+            op, used, params, shape, *_ = node
+            if not used and op in LEAVES:
+                place[i] = self._new(None if op is INPUT else params["value"])
+                last[i] = len(nodes)
+            elif (op is _BROADCAST or op is _SUM) and i not in self.given and (value := self._known(node)) is not None:
+                place[i] = self._new(value)
+                self.fixed.add(i)
+                last[i] = len(nodes)
             else:
-                self._node(i, node)
-                for j in node.inputs:
-                    if last[j] == i and nodes[j].op not in LEAVES:
+                if not params and not shape and len(used) == 2 and not op.view:  # most nodes of a long loop
+                    a, b = used
+                    plain = nodes[a][0] is CONSTANT and nodes[b][0] is CONSTANT
+                    calls.append(op.call if plain else ON_NUMBERS.get(op, op.call))
+                    first.append(place[a])
+                    second.append(place[b])
+                else:
+                    self._node(i, node)
+                for j in used:
+                    if last[j] == i:
                         last[j] = -1  # it may be read twice
-                        self.free.append(self.place[j])
-                self.place[i] = self.free.pop() if self.free else self._new(None)
-                self.into.append(self.place[i])
-            for guard in checks.get(i, ()):
-                self._turn(partial(_check, guard), self.place[i], _ONE)
-                self.into.append(nowhere)
+                        free.append(place[j])
+                if free:
+                    place[i] = free.pop()
+                else:
+                    place[i] = len(values)
+                    values.append(None)
+                into.append(place[i])
+            if checks:
+                for guard in checks.get(i, ()):
+                    self._turn(partial(_check, guard), place[i], _ONE)
+                    into.append(nowhere)
         self.inputs = [self.place[i] for i in graph.inputs]
         self.outputs: list[tuple[int, bool]] = []  # the place, and whether the caller gets a copy of what lies there
         for k, i in enumerate(graph.outputs):
             shown = nodes[self.memory.roots[i]].op in LEAVES or self.memory.roots[i] != i or i in graph.outputs[:k]
             self.outputs.append((self.place[i], shown and bool(nodes[i].shape)))
-        del self.nodes, self.given, self.memory, self.place, self.indices, self.free
+        del self.nodes, self.given, self.memory, self.place, self.indices, self.free, self.fixed
 
     def run(self, *inputs: Any) -> Any:
         for node in self.captured:  # the caller's own array: it must still be the one that was traced
@@ -119,6 +125,14 @@ class _Interpreter:
         except _Refused:
             return None
         return tuple([values[place].copy() if copied else values[place] for place, copied in self.outputs])
+
+    def _known(self, node: Node) -> Any:
+        """Return a number spread over an array, or such an array added up, where it is the same in each run."""
+        j = node.inputs[0]
+        if self.nodes[j].op is not CONSTANT and j not in self.fixed:
+            return None
+        with np.errstate(all="ignore"):
+            return node.op.call(self.values[self.place[j]], **node.params)
 
     # --- what a turn does
     def _new(self, value: Any) -> int:
@@ -145,7 +159,7 @@ class _Interpreter:
                 if op.view:
                     call = partial(_unwrapped, call)
                 elif self.nodes[inputs[0]][0] is not CONSTANT or self.nodes[inputs[-1]][0] is not CONSTANT:
-                    call = _ON_NUMBERS.get(op, call)
+                    call = ON_NUMBERS.get(op, call)
         elif op is _GETITEM and not params["index"].holes:
             index: Index = params["index"]
             if i in self.memory.copied:
@@ -155,6 +169,10 @@ class _Interpreter:
             else:
                 call = operator.getitem
             self._turn(call, place[inputs[0]], self._index(index))
+            return
+        elif op is _SUM and len(shape) < 2 and not params["keepdims"]:
+            # what the row's function calls, without it and without names it takes half the time
+            self._turn(np.add.reduce, place[inputs[0]], self._new(params["axis"]))
             return
         elif i in self.memory.in_place:
             index = params["index"]

@@ -255,15 +255,8 @@ def _compile(compiler: _Compiler, identity: bytes, digest: str, text: str) -> Li
     return library
 
 
-# LLVM keeps 1.5 kB of every builder of passes that it ever had, and a builder is the slower the more texts it had.
-_BUILT = 32  # texts that one gets
-_texts = itertools.count()
-_builder: Any = None
-
-
 def _optimised(compiler: _Compiler, text: str) -> Any:
     """Return the text as an LLVM module, verified and optimised."""
-    global _builder
     llvm = compiler.llvm
     try:
         # A context of its own is freed with the module; the global one only grows.
@@ -272,9 +265,9 @@ def _optimised(compiler: _Compiler, text: str) -> Any:
     except RuntimeError as error:
         raise CompileError(_explain(str(error), text)) from None
     with compiler.lock:
-        if not next(_texts) % _BUILT:
-            _builder = llvm.create_pass_builder(compiler.target, llvm.create_pipeline_tuning_options())
-        compiler.passes.run(module, _builder)
+        # LLVM keeps 1.5 kB of every builder; but one that serves a second text calls back to what is gone by then.
+        builder = llvm.create_pass_builder(compiler.target, llvm.create_pipeline_tuning_options())
+        compiler.passes.run(module, builder)
     return module
 
 

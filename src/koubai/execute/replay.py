@@ -30,7 +30,9 @@ __all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
 _POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
 ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
-ASKED_FOR, NODES = 25, 100  # evaluations on a path, in whichever descents, for each so many nodes: then a table pays
+# evaluations on a path, in whichever descents, from which on a table pays: what it takes to make and what it saves both
+# grow with the nodes. Few nodes need so many; of very many it takes MORE times as many
+ASKED_FOR, NODES, MORE = 25, 100, 3
 _KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
 # raises there
@@ -654,25 +656,25 @@ class Replay(_Table):
 class Columns(_Table):
     """The graph of residuals r(x) and that of their derivative along a direction, as J column by column.
 
-    ``address`` of a function (context, x, r, columns), as `Replay` has one. along: the graph whose inputs are x, one
-    array like r of which nothing depends, and a direction in the form of x (`koubai.graph.squares`); what depends on x
-    alone is computed once for all columns. floats: of either graph. Raises Unsuitable.
+    ``address`` of a function (context, x, r, columns), as `Replay` has one. along: the graph whose inputs are x and a
+    direction in the form of x (`koubai.graph.forward`); what depends on x alone is computed once for all columns.
+    floats: of either graph. Raises Unsuitable.
     """
 
     def __init__(self, graph: Graph, along: Graph, floats: tuple[bool, bool]) -> None:
         super().__init__(floats[0])
         self.x, inputs = _flat(graph, graph.inputs)
         count = len(inputs)
-        if len(along.inputs) != 2 * count + 1:
+        if len(along.inputs) != 2 * count:
             raise Unsuitable("arguments besides x")
         (r,) = self.fill(graph, inputs)
         self.r, self.column = np.zeros(r.size), np.zeros(r.size)
         self._copied(r, self.r)
-        self.direction, directions = _flat(along, along.inputs[count + 1 :])
+        self.direction, directions = _flat(along, along.inputs[count:])
         later: list[Any] = []
         self.floats, before = floats[1], self.work
-        late = range(count + 1, 2 * count + 1)
-        (column,) = self.fill(along, [*inputs, np.zeros(r.shape), *directions], late, later)
+        late = range(count, 2 * count)
+        (column,) = self.fill(along, [*inputs, *directions], late, later)
         self.rows, first = later, self.rows
         self._copied(column, self.column)
         self.table, self.later = self.finish(first), self.finish(later)
@@ -706,7 +708,7 @@ class Tables:
 
     def take(self, nodes: int, make: Callable[[], Any]) -> Any:
         """Return a table that nobody uses, if there is one by now. nodes: of the graph that ``make`` makes it of."""
-        if not self.spare and self.made < MADE and self.count >= ASKED_FOR * max(1, nodes // NODES):
+        if not self.spare and self.made < MADE and self.count >= ASKED_FOR * min(MORE, max(1, nodes // NODES)):
             self.made += 1
             with contextlib.suppress(Unsuitable):
                 self.spare.append(make())

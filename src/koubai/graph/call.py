@@ -23,6 +23,7 @@ from koubai.graph.trace import (
     Traced,
     current_trace,
     is_library,
+    seldom_collected,
     untraceable,
 )
 from koubai.parameters import is_structure, members
@@ -269,7 +270,7 @@ def _ran(
             value = value.copy("K")  # a reshape of it copies or not, as before
         traced.append(tape.input(value, name, 2 if k in leaves.active else 1))
     args, kwargs = leaves.rebuild(traced, environment.substitute)
-    with tape.running(aloud):
+    with seldom_collected, tape.running(aloud):
         try:
             answer = environment.inside(f)(*args, **kwargs)
         except KoubaiError:

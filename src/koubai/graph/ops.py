@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 __all__ = [
+    "ON_NUMBERS",
     "OPS",
     "UFUNCS",
     "Index",
@@ -134,6 +136,14 @@ class Index:
         self.key = tuple(key)
         self.form: Any = len(key) if {*map(type, key)} == {int} else self.key
 
+    @classmethod
+    def of(cls, item: int) -> Index:
+        """Return the index of one number, as a loop has another one at each step."""
+        made = cls.__new__(cls)
+        made.items = made.key = (item,)
+        made.holes, made.form = 0, 1
+        return made
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Index) and self.key == other.key
 
@@ -197,6 +207,8 @@ class Scratch(threading.local):
 
 OPS: dict[str, Op] = {}
 UFUNCS: dict[Any, Op] = {}  # NumPy ufunc -> its row
+# Row -> Python's operator, which takes a third of the time of the ufunc on numbers, and gives the same bits
+ON_NUMBERS: dict[Op, Callable[..., Any]] = {}
 
 
 def add_row(op: Op) -> None:
@@ -1182,3 +1194,19 @@ add_row(
         ),
     )
 )
+
+_operators: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "negative": operator.neg,
+    "power": operator.pow,
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "greater": operator.gt,
+    "greater_equal": operator.ge,
+    "equal": operator.eq,
+    "not_equal": operator.ne,
+}
+ON_NUMBERS.update({OPS[name]: call for name, call in _operators.items()})

@@ -19,6 +19,7 @@ import numpy as np
 from koubai.errors import TraceError
 from koubai.graph.careful import live_after_unbroadcast, live_seed, part_of
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
+from koubai.graph.repeats import Backwards
 from koubai.graph.trace import (
     INPUT,
     LEAVES,
@@ -116,7 +117,12 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             else:
                 alive[i], cotangents[i] = live, seed
     with np.errstate(all="ignore"):
-        for i in range(len(nodes) - 1, -1, -1):
+        turns = Backwards(trace, nodes, carries, cotangents) if careful is None else None
+        i = len(nodes)
+        while i:
+            i -= 1
+            if turns is not None and i == turns.watch:
+                i = turns.at(i)
             op, inputs, params, shape, _, where = nodes[i]
             if not inputs or i not in cotangents:
                 continue

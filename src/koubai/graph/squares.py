@@ -1,4 +1,4 @@
-"""A sum of squares, recognised in the graph of a function: its residuals, and their derivative along a direction.
+"""A sum of squares, recognised in the graph of a function: its residuals.
 
 ``np.sum((model(p) - y)**2)`` is traced into a sum of a power of a difference; what is squared can be read off, weights,
 means and sums of such sums included. Nothing is guessed: what is not plainly a sum of squares is none.
@@ -14,10 +14,10 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.ops import OPS
-from koubai.graph.reverse import load, pullback
+from koubai.graph.reverse import load
 from koubai.graph.trace import CONSTANT, Graph, Trace, Traced, new_traced, record
 
-__all__ = ["residuals", "tangent"]
+__all__ = ["residuals"]
 
 _USE = "take another optimizer, LBFGS say"
 # the same numbers in another order, or some of them: what holds of each element holds of theirs
@@ -47,16 +47,6 @@ def residuals(graph: Graph, active: Sequence[int]) -> Graph:
         joined = parts[0] if len(parts) == 1 else record(OPS["concatenate"], tuple(parts), {"axis": 0})
     outputs = [joined._current()]
     return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, (), graph.name, trace)
-
-
-def tangent(graph: Graph, active: Sequence[int]) -> Graph:
-    """Return the graph whose inputs are the graph's, one array like its output, of which nothing depends, and a
-    direction for each input in ``active``, and whose output is the derivative of its one output along them.
-
-    Reversed twice: a cotangent's product with the Jacobian is linear in the cotangent, and the derivative of that
-    product with respect to it is the product of the Jacobian with a direction (Pearlmutter's transposition).
-    """
-    return pullback(pullback(graph, active), [len(graph.inputs)])
 
 
 class _Squares:

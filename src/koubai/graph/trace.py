@@ -35,7 +35,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from koubai.errors import CompileError, TraceError, quiet
-from koubai.graph.ops import OPS, UFUNCS, Index, Op, Shape
+from koubai.graph.ops import ON_NUMBERS, OPS, UFUNCS, Index, Op, Shape
 
 __all__ = [
     "DIFFERENCES",
@@ -59,6 +59,7 @@ __all__ = [
     "public_name",
     "record",
     "run_nodes",
+    "seldom_collected",
     "settled",
     "statement",
     "uncollected",
@@ -108,7 +109,7 @@ class Node(NamedTuple):
         return _stored_name(self.where) if self.where else None
 
 
-_new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
+new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
 class Guard(NamedTuple):
@@ -172,7 +173,7 @@ def _stored_name(where: tuple[CodeType, int, bool]) -> str | None:
     return _stores(code).get(offset)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _stores(code: CodeType) -> dict[int, str]:
     """Return the variable that the result of each instruction is stored in, by the instruction's offset."""
     instructions = [i for i in dis.get_instructions(code) if i.opname != "CACHE"]
@@ -402,7 +403,7 @@ class Graph:
             if needed[i]:
                 op, used, params, shape, dtype, where = node = nodes[i]
                 if used:
-                    node = _new_node((op, tuple(map(place, used)), params, shape, dtype, where))
+                    node = new_node((op, tuple(map(place, used)), params, shape, dtype, where))
                 kept.append(node)
             if ends:
                 nodes[i] = None  # type: ignore[index]
@@ -717,6 +718,36 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+class _Seldom:
+    """Has the garbage collector look seldom while a function is traced: it makes many objects that are no garbage, and
+    may make garbage besides.
+    """
+
+    OBJECTS = 20_000  # made until the collector looks
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.traces = 0  # that run, in all threads
+        self.before = (0, 0, 0)
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.traces += 1
+            if self.traces == 1:
+                self.before = gc.get_threshold()
+                if 0 < self.before[0] < self.OBJECTS:
+                    gc.set_threshold(self.OBJECTS, *self.before[1:])
+
+    def __exit__(self, *exception: object) -> None:
+        with self.lock:
+            self.traces -= 1
+            if not self.traces and gc.get_threshold()[0] == self.OBJECTS:
+                gc.set_threshold(*self.before)
+
+
+seldom_collected = _Seldom()
+
+
 class OutsideWrite(BaseException):
     """The function is about to write into an array from outside: it is to be traced again with a copy of that one.
 
@@ -791,7 +822,7 @@ class Trace:
     def append(self, op: Op, params: dict[str, Any], shape: Shape, dtype: Any, level: int, where: Where = None) -> int:
         """Add a leaf."""
         i = len(self.nodes)
-        self.nodes.append(_new_node((op, (), params, shape, dtype, where)))
+        self.nodes.append(new_node((op, (), params, shape, dtype, where)))
         self.forms.append((shape, type(params["value"]) if dtype is None else dtype))
         if self.concrete:
             self.levels.append(level)
@@ -918,12 +949,14 @@ class Trace:
                 if levels[j] > level:
                     level = levels[j]
             levels.append(1 if level == 2 and not op.vjp else level)
-            where = user_frame(depth)
+            frame = sys._getframe(depth - 1)  # as a rule the user's own line, which needs no search
+            is_users = _owners.get(id(frame.f_code)) == _USER
+            where = _place_of(frame) if is_users else user_frame(depth)
         else:
             where = self.where
         known[key] = i
         shape, dtype = form
-        nodes.append(_new_node((op, inputs, params, shape, dtype, where)))
+        nodes.append(new_node((op, inputs, params, shape, dtype, where)))
         forms.append(form)
         return i
 
@@ -956,6 +989,9 @@ class Trace:
         """Close the trace and return what it recorded, without the dead nodes."""
         guards = list(self.guards.values())
         return Graph.pruned(self.nodes, self.inputs, outputs, guards, self.kinks, self.name, self)
+
+
+_NUMBERS = frozenset((np.float64, float))  # of which one at least is NumPy's
 
 
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
@@ -1000,7 +1036,12 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     if (op is _EQUAL or op is _NOT_EQUAL) and (answer := _kept_apart(trace, op, nodes, values)) is not None:
         return answer  # type: ignore[no-any-return]
     try:
-        value = op.call(*values, **params) if params else op.call(*values)
+        if params:
+            value = op.call(*values, **params)
+        elif (operate := ON_NUMBERS.get(op)) is not None and _NUMBERS.issuperset(map(type, values)):
+            value = operate(*values)
+        else:
+            value = op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError, RuntimeWarning) as error:
         trace.unwatch(f"{op.name} raised {type(error).__name__}")  # the function may catch it: a way without a guard
         raise
@@ -1516,6 +1557,8 @@ class Traced:
 
     # --- reading and writing
     def __getitem__(self, index: Any) -> Any:
+        if type(index) is int:
+            return record(_GETITEM, (self,), {"index": Index.of(index)})
         index, arrays = normalized(self, index)
         return record(_GETITEM, (self, *arrays), {"index": index})
 

@@ -95,8 +95,10 @@ def log_scale(ax: Axes, values: FloatArray) -> None:
 
 
 def _symmetrical_log_scale(ax: Axes, sizes: FloatArray, least: float, most: float) -> None:
-    threshold = max(float(sizes.min()), min(1e-30 * float(sizes.max()), 1e-12 * float(np.median(sizes))))
-    decades = math.log10(float(sizes.max()) / threshold)
+    largest = float(sizes.max())
+    threshold = max(float(sizes.min()), min(1e-30 * largest, 1e-12 * float(np.median(sizes))))
+    threshold = max(threshold, 1e-290 * largest, 1e-270)  # matplotlib divides by it, and takes less for nothing
+    decades = math.log10(largest / threshold)
     linear = max(1.0, decades / 12)  # how many decades the linear part is as high as, on each side of zero
     ax.set_yscale("symlog", linthresh=threshold, linscale=linear)
     first = math.log10(threshold)
