@@ -105,6 +105,7 @@ class TestExplain:
         assert "np.sin" in found.source
         assert found.left_to_numpy == ()
         assert "lines of LLVM IR" in repr(found)
+        assert "NumPy keeps  nothing" in repr(found)
 
     @pytest.mark.skipif(not library.available(), reason="needs llvmlite")
     def test_what_is_left_to_numpy_beside_machine_code(self):

@@ -95,7 +95,7 @@ class Explanation:
             ]
         rows += [
             ("executor", f"{self.executor}: {self.executor_reason}"),
-            ("NumPy keeps", ", ".join(self.left_to_numpy)),
+            ("NumPy keeps", ", ".join(self.left_to_numpy) or ("nothing" if self.executor == "native" else "")),
             ("notes", "\n".join(self.notes)),
         ]
         lines = [f"{self.function}:"]

@@ -625,6 +625,14 @@ class Network(Settled):
         ------
         InputError
             For data and arguments that can't be used.
+
+        Examples
+        --------
+        >>> X, y = nn.blobs(120)
+        >>> network = nn.Network([nn.Dense(3)], nn.CrossEntropy())
+        >>> run = network.fit(X, y, kb.Adam(lr=0.1), epochs=10, validation=0.25)
+        >>> run.history.epochs.validation_fun.shape
+        (10,)
         """
         if unknown:
             raise UnknownNameError.of_argument(self.fit, unknown)
