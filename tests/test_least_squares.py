@@ -10,6 +10,7 @@ from scipy import optimize
 import koubai as kb
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.residuals import Residuals
+from koubai.descent.record import Status
 from koubai.graph.forward import pushforward
 from koubai.graph.squares import residuals
 from koubai.graph.trace import run_nodes
@@ -319,3 +320,40 @@ def test_columns_whose_squares_overflow_are_no_end(size, both):
     assert run.success, run.message
     np.testing.assert_allclose(run.fun, best, rtol=1e-10)
     assert run.covariance.shape == (2, 2)  # and nothing is told of its overflows
+
+
+def squares_at_first(x):
+    if x[0] > 2:
+        return np.sum((x - np.array([1.0, 2.0])) ** 2) + np.sum((x * x - 3) ** 2)
+    return np.sum(np.logaddexp(x - 1, 1 - x)) + 0.1 * np.sum(np.cosh(x))
+
+
+@pytest.mark.parametrize("on_step", [None, lambda step: None], ids=["legs", "steps"])
+def test_a_path_without_residuals_ends_no_descent_of_the_default(on_step):
+    run = kb.minimize(squares_at_first, [6.0, 5.0], on_step=on_step)
+    assert run.success
+    assert type(run.optimizer) is kb.LBFGS
+    assert "4 squares" in run.optimizer_reason
+    assert "L-BFGS from step 3 on" in run.optimizer_reason
+    assert run.covariance is None
+    assert run.nit == len(run.history) - 1 > 5
+    assert run.fun == pytest.approx(kb.minimize(squares_at_first, [6.0, 5.0], "lbfgs").fun, rel=1e-9)
+    given = kb.minimize(squares_at_first, [6.0, 5.0], kb.LevenbergMarquardt(), on_step=on_step)
+    assert given.status is Status.stalled
+    assert "logaddexp is not squared in it; use optimizer='lbfgs'" in given.message
+    assert (given.nit, given.fun) == (3, given.history.fun[3])
+    assert given.best_fun == given.fun < given.history.fun[0]
+
+
+def test_an_end_without_residuals_has_no_covariance():
+    run = kb.minimize(lambda x: np.sum(x**2) if x[0] > 0 else np.sum(np.abs(x)), [1.0, 2.0])
+    assert (run.success, run.fun, run.covariance, run.stderr) == (True, 0.0, None, None)
+
+
+def test_a_descent_that_left_its_residuals_goes_on_from_its_checkpoint(tmp_path):
+    path, whole = tmp_path / "run.ckpt", kb.minimize(squares_at_first, [6.0, 5.0])
+    kb.minimize(squares_at_first, [6.0, 5.0], max_steps=6, checkpoint=path)
+    run = kb.resume(path, squares_at_first, max_steps=10_000)
+    assert (run.fun, run.nit, run.message, run.optimizer_reason) == (
+        whole.fun, whole.nit, whole.message, whole.optimizer_reason,
+    )  # fmt: skip

@@ -55,7 +55,7 @@ class Residuals:
     def table(self, path: Path) -> Columns | None:
         """Return a table of r and J on this path that nobody uses, if there is one: to be given back."""
         squares = path.made.get("squares")
-        return None if squares is None else squares.table()
+        return None if squares is None or squares.refused is not None else squares.table()
 
     def give_back(self, path: Path, table: Columns) -> None:
         if (squares := path.made.get("squares")) is not None:  # others may have taken its place

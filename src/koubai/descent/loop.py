@@ -28,7 +28,7 @@ from koubai.descent.files import (
     restore_optimizer,
     version,
 )
-from koubai.descent.objective import Bounds, Function, Gradient, Objective, norm
+from koubai.descent.objective import Bounds, Function, Gradient, NoResidualsError, Objective, norm
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate, State
 from koubai.descent.record import FEW_STEPS, Epochs, Recorder, Run, Status, Step, filled
 from koubai.descent.schedules import Memory
@@ -440,10 +440,17 @@ class _Descent:
                     yield self.point, self.lr
                     continue
                 self.settled = False
-                if searching is not None and self.objective.program is not None:
-                    searching.advance(in_legs)
-                else:
-                    self.reach(*self._next())
+                try:
+                    if searching is not None and self.objective.program is not None:
+                        searching.advance(in_legs)
+                    else:
+                        self.reach(*self._next())
+                except NoResidualsError as problem:
+                    self._go_on_without(problem)
+                    if searching is not None:
+                        searching.leave()
+                    searching = self._searching()
+                    continue
                 if self.is_lost:
                     return
                 self.settled = True
@@ -463,6 +470,22 @@ class _Descent:
     @state.setter
     def state(self, state: State | Callable[[], State]) -> None:
         self._state = state
+
+    def _go_on_without(self, problem: NoResidualsError) -> None:
+        """Go on from a point where f has no residuals for least squares, which its start had, on another path of f.
+
+        Raises the problem where the optimizer is not koubai's own choice, and no step was made.
+        """
+        t = self.point.t
+        if self.why == "given":
+            if not t:
+                raise problem
+            self.verdict = Verdict(Status.stalled, f"f takes another path after step {t}: {problem}")
+            return
+        self.why = f"{self.why}; L-BFGS from step {t} on, where f takes another path: {problem.reason}"
+        self.optimizer = self.stopping.optimizer = LBFGS()
+        self.state = self.optimizer.init(self.point.x, self.layout)
+        self.lr = self.optimizer.lr_at(t)
 
     def _begun(self) -> State:
         return self.optimizer.init(self.start, self.layout)

@@ -43,7 +43,7 @@ from koubai.graph.call import Leaves
 from koubai.graph.trace import run_nodes
 from koubai.parameters import FloatArray, Layout, as_pair, as_scalar
 
-__all__ = ["Bounds", "Objective", "largest_of", "norm"]
+__all__ = ["Bounds", "NoResidualsError", "Objective", "largest_of", "norm"]
 
 Function: TypeAlias = Callable[..., Any]
 Gradient: TypeAlias = str | bool | Callable[..., Any]
@@ -53,6 +53,14 @@ _ONE_STEP = ("forward", "backward", "central")
 _ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
 _NOWHERE = np.zeros(0, dtype=bool)
 KEPT = 10_000  # numbers of a Jacobian that a run keeps until somebody asks for the covariance
+
+
+class NoResidualsError(InputError):
+    """f is no sum of squares at a point, for this reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"least squares need the residuals, and {reason}; use optimizer='lbfgs'")
+        self.reason = reason
 
 
 @dataclass
@@ -255,7 +263,7 @@ class Objective:
     def residuals(self, point: Point) -> tuple[FloatArray, FloatArray]:
         """Return the residuals of which f is the sum of squares, and their Jacobian, at ``point``.
 
-        Raises InputError where f can't be traced or is no sum of squares, and GradientError where 2 J'r is not the
+        Raises NoResidualsError where f can't be traced or is no sum of squares, GradientError where 2 J'r is not the
         gradient that backpropagation gives.
         """
         if self._last is not None and self._last[0] is point:
@@ -270,11 +278,11 @@ class Objective:
         try:
             r, jacobian = squares.at(point.x, *self.batch)
         except TraceError as error:
-            raise InputError(f"least squares need the residuals, and {error.reason}; use optimizer='lbfgs'") from error
+            raise NoResidualsError(error.reason) from error
         self.nfev += squares.program.nfev - before
         if not self._is_gradient(r, jacobian, point):
             if np.isnan(r).any():
-                raise InputError("least squares need weights ≥ 0, and f has a negative one; use optimizer='lbfgs'")
+                raise NoResidualsError("weights must be ≥ 0, and f has a negative one")
             if self.program is not None:
                 raise GradientError(
                     f"2 J'r is {2 * (r @ jacobian)}, the gradient by backpropagation {point.g}; if nothing that f "
@@ -303,12 +311,15 @@ class Objective:
             return True
         return bool((error <= 2e-6 * (np.abs(r) @ np.abs(jacobian)) + 1e-300).all())
 
-    def covariance(self, point: Point) -> Callable[[], FloatArray]:
+    def covariance(self, point: Point) -> Callable[[], FloatArray] | None:
         """Return what gives the parameters' covariance at ``point``, as `Run.covariance` says, whatever becomes of f.
 
-        Raises as `residuals` does.
+        None where f is no sum of squares there. Raises as `residuals` does otherwise.
         """
-        r, jacobian = self.residuals(point)
+        try:
+            r, jacobian = self.residuals(point)
+        except NoResidualsError:
+            return None
         x = point.x
         held, on_bound = np.zeros(x.size, bool), np.zeros(x.size, bool)
         if self.bounds is not None:
