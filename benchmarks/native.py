@@ -51,7 +51,7 @@ from peers import (  # noqa: E402
 )
 
 import koubai as kb  # noqa: E402
-from koubai.descent.loop import _OPTIONS, _Descent  # noqa: E402
+from koubai.descent import loop  # noqa: E402
 from koubai.descent.many import descend_many  # noqa: E402
 from koubai.descent.program import Engine  # noqa: E402
 from koubai.execute.descents import ROWS, Leg, T  # noqa: E402
@@ -80,7 +80,7 @@ def compiled_descent(f: Callable[[Any], Any], x0: np.ndarray, optimizer: Any, st
     """Return the machine code that `kb.minimize` runs, as it runs it, for ``steps`` steps from the start: every test
     for stopping is asked, every row is written, the best point kept. The answer is the memory that it leaves.
     """
-    descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | {"max_steps": steps, "gtol": GTOL})
+    descent = loop.Descent.prepare(f, x0, optimizer, **loop.DEFAULTS | {"max_steps": steps, "gtol": GTOL})
     next(descent.points())
     leg = Engine(descent)._found()
     code = Descent(leg.graphs, leg.loops.tolerances)

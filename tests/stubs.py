@@ -38,12 +38,13 @@ def _default(value):
 
 def optimizer(cls):
     """Return the class of one optimizer as a stub."""
-    from koubai.descent.optimizers import SEMANTICS, _defaults
+    from koubai.descent.optimizers import SEMANTICS
     from koubai.descent.rules import CHOICES
 
     rule = cls.rule.name
     frameworks = list(SEMANTICS[rule])
-    each = [_defaults(cls.name, framework) for framework in frameworks]
+    made = [cls(semantics=framework) for framework in frameworks]
+    each = [{"lr": one.lr, **one.hyperparameters} for one in made]
     parameters = []
     for name, parameter in inspect.signature(cls).parameters.items():
         if name == "semantics":

@@ -192,3 +192,19 @@ def test_no_import_cycles():
 
 def test_the_floors_name_only_what_exists_in_order():
     assert [name for name in FLOORS if name not in MODULES] == []
+
+
+def test_no_name_with_an_underscore_is_imported():
+    """What another file needs has a name without one, and a docstring."""
+    tests = Path(__file__).parent
+    files = [file for folder in (ROOT, tests, tests.parent / "benchmarks") for file in folder.rglob("*.py")]
+    assert len(files) > 150
+    found = [
+        f"{file.name}:{node.lineno}: {alias.name}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name.startswith("_") and alias.name != "__version__"
+    ]
+    assert not found

@@ -26,7 +26,7 @@ from koubai.derivatives import paths
 from koubai.descent import training as lane
 from koubai.errors import FallbackWarning, FunctionError, InputError, Interrupted
 from koubai.execute import arrays
-from koubai.nn.network import _NetworkModel, _Rows, kinds
+from koubai.nn.network import MappedRows, NetworkModel, kinds
 
 
 @pytest.fixture(autouse=True)
@@ -478,7 +478,7 @@ def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monk
     state = optimizer.init(x, layout)
     batches = [batch for epoch in range(2) for batch in nn.batches(X, y, size=64, seed=0).epoch(epoch)]
     run = net.fit(X, y, optimizer, epochs=2, batch_size=64)
-    model = _NetworkModel(small(dtype=dtype).build((2,)), None, None)
+    model = NetworkModel(small(dtype=dtype).build((2,)), None, None)
     gradient = kb.value_and_grad(lambda params, X, y: model.loss(params, X, y)[0])
     for t, (xs, ys) in enumerate(batches):
         fun, g = gradient(layout.view(x), xs.astype(dtype), ys)
@@ -631,7 +631,7 @@ STOPS = [
 def test_only_a_fall_by_min_delta_counts(min_delta, patience, losses, made, best, toys, monkeypatch):
     X, y = toys
     told = iter([10.0, *losses])
-    monkeypatch.setattr(_NetworkModel, "validate", lambda self, params, carried: (next(told), None))
+    monkeypatch.setattr(NetworkModel, "validate", lambda self, params, carried: (next(told), None))
     seen = []
     net = small()
     run = net.fit(
@@ -964,7 +964,7 @@ def test_the_last_good_point_is_kept_between_two_rows(when, toys, monkeypatch):
     X, y = toys
     monkeypatch.setattr(lane, "NUMBERS", 42 * 4)
     whole = small().fit(X, y, "adam", epochs=20, batch_size=20, record="all")
-    original = _NetworkModel.data
+    original = NetworkModel.data
 
     def spoilt(self, batch, t):
         if t == when:
@@ -977,11 +977,11 @@ def test_the_last_good_point_is_kept_between_two_rows(when, toys, monkeypatch):
         return original(self, batch, t)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_NetworkModel, "data", spoilt)
+        patch.setattr(NetworkModel, "data", spoilt)
         run = small().fit(X, y, "adam", epochs=20, batch_size=20)
     assert run.status is kb.Status.nonfinite
     with monkeypatch.context() as patch:
-        patch.setattr(_NetworkModel, "data", pressed)
+        patch.setattr(NetworkModel, "data", pressed)
         with pytest.raises(Interrupted) as caught:
             small().fit(X, y, "adam", epochs=20, batch_size=20)
     for found in (run, caught.value.run):
@@ -999,7 +999,7 @@ class Steps:
     def __init__(self, monkeypatch, first, lines=False):
         self.first, self.found, self.level, self.lines = first, [], None, lines
         self.sources = {}
-        compiled, data = arrays._Plan.compiled, _NetworkModel.data
+        compiled, data = arrays._Plan.compiled, NetworkModel.data
 
         def keeping(plan):
             self.sources[id(plan.namespace)] = plan.source
@@ -1010,7 +1010,7 @@ class Steps:
             return data(model, batch, t)
 
         monkeypatch.setattr(arrays._Plan, "compiled", keeping)
-        monkeypatch.setattr(_NetworkModel, "data", watched)
+        monkeypatch.setattr(NetworkModel, "data", watched)
 
     def __enter__(self):
         self.before = sys.gettrace()
@@ -1160,14 +1160,14 @@ def test_a_part_of_a_file_is_held_back_unread(toys, tmp_path, monkeypatch):
     np.save(tmp_path / "X.npy", X)
     X = np.load(tmp_path / "X.npy", mmap_mode="r")
     asked = []
-    original = _Rows.__getitem__
+    original = MappedRows.__getitem__
 
     def noted(self, which):
         part = original(self, which)
         asked.append(len(part))
         return part
 
-    monkeypatch.setattr(_Rows, "__getitem__", noted)
+    monkeypatch.setattr(MappedRows, "__getitem__", noted)
     monkeypatch.setattr(kb.nn.network, "CHUNK", 50)
     run = mapped.fit(X, y, epochs=3, validation=0.2)
     assert max(asked) == 50
@@ -1375,7 +1375,7 @@ def test_a_training_goes_on_bit_for_bit(stop_at, toys, tmp_path, monkeypatch):
     whole = everything_on()
     expected = whole.fit(X, y, "adam", **options)
     file = tmp_path / "training.npz"
-    original = _NetworkModel.data
+    original = NetworkModel.data
 
     def data(self, batch, t):
         if t == stop_at:
@@ -1383,7 +1383,7 @@ def test_a_training_goes_on_bit_for_bit(stop_at, toys, tmp_path, monkeypatch):
         return original(self, batch, t)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_NetworkModel, "data", data)
+        patch.setattr(NetworkModel, "data", data)
         with pytest.raises(Interrupted):
             everything_on().fit(X, y, "adam", **options, checkpoint=(file, 1))
     net = everything_on()
@@ -1790,7 +1790,7 @@ def test_other_data_are_noticed_on_resuming(toys, tmp_path, monkeypatch):
         return batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(_NetworkModel, "data", press)
+        patch.setattr(NetworkModel, "data", press)
         with pytest.raises(Interrupted):
             small().fit(X, y, "adam", epochs=2, checkpoint=(file, 1))
     with pytest.raises(InputError, match="are not those of"):
@@ -2132,7 +2132,7 @@ def test_the_step_of_a_training_is_one_program(toys):
     """Forward, loss, backward and update are one graph, whose source can be read."""
     X, y = toys
     training = lane.Training.of(
-        _NetworkModel(net := small().build((2,)), None, None), nn.batches(X, y, size=50),
+        NetworkModel(net := small().build((2,)), None, None), nn.batches(X, y, size=50),
         kb.SGD(lr=0.1, momentum=0.9), epochs=1,
     )  # fmt: skip
     next(training.points())

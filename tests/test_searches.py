@@ -152,10 +152,10 @@ def test_threads_share_no_memory(f, x0, kind, by_machine):
 
 def steps_apart(f, x0, optimizer, monkeypatch, most=60):
     """Yield, for each step that the rule makes, the next point and state by the rule and by the text from there."""
-    options = loop._OPTIONS | {"max_steps": most, "gtol": 0.0}
+    options = loop.DEFAULTS | {"max_steps": most, "gtol": 0.0}
     with monkeypatch.context() as patch:
         by_the_rule(patch)
-        descent = loop._Descent.prepare(f, x0, optimizer, **options)
+        descent = loop.Descent.prepare(f, x0, optimizer, **options)
         path = [
             (point, lr, tuple(np.array(part) for part in descent.state), descent.verdict)
             for point, lr in descent.points()
@@ -163,7 +163,7 @@ def steps_apart(f, x0, optimizer, monkeypatch, most=60):
     for (before, lr, state, _), (after, _, state_after, verdict) in itertools.pairwise(path):
         if verdict is not None:
             return
-        other = loop._Descent.prepare(f, x0, optimizer, **options)
+        other = loop.Descent.prepare(f, x0, optimizer, **options)
         next(other.points())
         other.point, other.lr, other.state, other.best, other.stopping.last = before, lr, state, before, before
         searching.Searching.of(other).advance(False)
@@ -469,8 +469,8 @@ def test_a_jacobian_that_is_not_the_gradients_is_left_to_the_rule(by_machine, mo
             self.memory.columns[1] *= 2
         return answer
 
-    step = loop._Descent.make_step
-    monkeypatch.setattr(loop._Descent, "make_step", lambda self, point: (made.append(point.t), step(self, point)))
+    step = loop.Descent.make_step
+    monkeypatch.setattr(loop.Descent, "make_step", lambda self, point: (made.append(point.t), step(self, point)))
     monkeypatch.setattr(searching.Searching, "_residuals", asked)
     run = kb.minimize(anew(decay), np.ones(3))
     assert run.success

@@ -10,7 +10,7 @@ from koubai.descent.feed import Epoch
 from koubai.errors import FallbackWarning, GradientError, InputError, Interrupted
 from koubai.execute import library
 from koubai.graph.trace import evaluate
-from koubai.nn.network import _NetworkModel, kinds
+from koubai.nn.network import NetworkModel, kinds
 
 SIZES = [4, 120]  # units: with NumPy alone, and with machine code around the products
 SAMPLES, SIZE = 40, 16
@@ -67,7 +67,7 @@ def test_an_epoch_that_was_interrupted_is_summed_up_to_the_same_bits(units, dtyp
     options = {"epochs": 3, "batch_size": SIZE}
     straight = network(units, dtype).fit(X, y, "adam", **options)
     for stop in range(2, 8):
-        give = _NetworkModel.data
+        give = NetworkModel.data
 
         def press(self, batch, t, stop=stop, give=give):
             if t == stop:
@@ -75,7 +75,7 @@ def test_an_epoch_that_was_interrupted_is_summed_up_to_the_same_bits(units, dtyp
             return give(self, batch, t)
 
         with monkeypatch.context() as patch:
-            patch.setattr(_NetworkModel, "data", press)
+            patch.setattr(NetworkModel, "data", press)
             with pytest.raises(Interrupted):
                 network(units, dtype).fit(X, y, "adam", checkpoint=(file, 1), **options)
         run = network(units, dtype).fit(X, y, "adam", resume=file, **options)
@@ -277,7 +277,7 @@ def test_an_interrupt_while_all_the_data_are_read_leaves_the_last_good_point(dat
     def press(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_NetworkModel, "whole", press)
+    monkeypatch.setattr(NetworkModel, "whole", press)
     with pytest.raises(Interrupted) as caught:
         net.fit(X, y, "adam", epochs=3, batch_size=SIZE)
     run = caught.value.run

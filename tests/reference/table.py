@@ -10,7 +10,7 @@ from typing import Any
 from reference.cases import CASES, STEPS, TOLERANCE, TOLERANCES, Case
 
 from koubai import optimizers
-from koubai.descent.optimizers import FRAMEWORKS, PRESETS, SEMANTICS, _defaults
+from koubai.descent.optimizers import FRAMEWORKS, PRESETS, SEMANTICS
 
 TABLE = Path(__file__).parents[2] / "docs" / "optimizers.md"
 
@@ -99,7 +99,8 @@ def semantics_and_formulas() -> str:
     for name in optimizers.names():
         cls = type(optimizers.resolve(name))
         rows = SEMANTICS[PRESETS.get(name, (cls.rule.name,))[0]]
-        own = {f: _defaults(cls.name, f) for f in frameworks if f in rows}
+        made = {f: cls(semantics=f) for f in frameworks if f in rows}
+        own = {f: {"lr": one.lr, **one.hyperparameters} for f, one in made.items()}
         if not own:
             continue
         first = next(iter(own.values()))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from koubai.descent.program import Engine
     from koubai.descent.searching import Searching
 
-__all__ = ["iterate", "minimize", "resume"]
+__all__ = ["DEFAULTS", "Descent", "drive", "iterate", "minimize", "resume"]
 
 
 def minimize(
@@ -154,11 +154,11 @@ def minimize(
     """
     if unknown:
         raise UnknownNameError.of_argument(minimize, unknown)
-    descent = _Descent.prepare(
+    descent = Descent.prepare(
         f, x0, optimizer, lr=lr, args=args, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol,
         target=target, bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
     )  # fmt: skip
-    return _driven(descent, on_step, progress)
+    return drive(descent, on_step, progress)
 
 
 def resume(
@@ -220,10 +220,10 @@ def resume(
     """
     if unknown:
         raise UnknownNameError.of_argument(resume, unknown)
-    return _driven(_Descent.restore(path, f, args, grad, optimizer, batches, max_steps), on_step, progress)
+    return drive(Descent.restore(path, f, args, grad, optimizer, batches, max_steps), on_step, progress)
 
 
-def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> Run:
+def drive(descent: Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> Run:
     """Run a descent to its end."""
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step must be a function of a Step or None, got {on_step!r}")
@@ -236,7 +236,7 @@ def _driven(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: 
     return run
 
 
-def _interrupted(descent: _Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> bool:
+def _interrupted(descent: Descent, on_step: Callable[[Step], Any] | None, progress: bool) -> bool:
     """Make the steps of a descent; return whether Ctrl-C ended it."""
     try:
         with descent.reporting(progress) as report:
@@ -296,9 +296,9 @@ def iterate(
     2 0.25
     """
     for name in options:
-        if name not in _OPTIONS:
-            raise UnknownNameError("argument of iterate", name, ("f", "x0", "optimizer", *_OPTIONS))
-    descent = _Descent.prepare(f, x0, optimizer, **_OPTIONS | options)
+        if name not in DEFAULTS:
+            raise UnknownNameError("argument of iterate", name, ("f", "x0", "optimizer", *DEFAULTS))
+    descent = Descent.prepare(f, x0, optimizer, **DEFAULTS | options)
 
     def steps() -> Generator[Step, None, Run]:
         for point, lr in descent.points():
@@ -311,7 +311,7 @@ def iterate(
 # -- the descent ------------------------------------------------------------------------------------------------------
 
 
-_OPTIONS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     name: parameter.default
     for name, parameter in inspect.signature(minimize).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name not in ("on_step", "progress")
@@ -323,7 +323,7 @@ _ANY = LBFGS()
 
 
 @dataclass
-class _Descent:
+class Descent:
     """One descent while it runs."""
 
     KIND: ClassVar[str] = "checkpoint"
@@ -370,7 +370,7 @@ class _Descent:
         record: Literal["auto", "all", "off"],
         checkpoint: Any,
         **stopping: Any,
-    ) -> _Descent:
+    ) -> Descent:
         """Check every argument before the first evaluation."""
         if not callable(f):
             raise InputError(f"f must be a function of x, got {f!r}; for text use koubai.parse({f!r})")
@@ -844,7 +844,7 @@ class _Descent:
         optimizer: Optimizer | None,
         batches: Any,
         max_steps: int | None,
-    ) -> _Descent:
+    ) -> Descent:
         """Return the descent that ``save`` wrote, ready for its next update."""
         archive = read(path, "checkpoint")
         header, arrays = archive.header, archive.arrays

@@ -27,7 +27,7 @@ from koubai.derivatives.nonfinite import GRADIENT, Settler
 from koubai.descent.checkpoint import Checkpoint, read, taken
 from koubai.descent.feed import Feed, Paid
 from koubai.descent.files import describe_optimizer, version
-from koubai.descent.loop import _Descent
+from koubai.descent.loop import Descent
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import FRAMEWORKS, Optimizer
 from koubai.descent.record import Epochs, Recorder, Status
@@ -680,7 +680,7 @@ class _Sample(Point):
 
 
 @dataclass
-class Training(_Descent):
+class Training(Descent):
     """A descent on mini-batches, by the epoch."""
 
     KIND: ClassVar[str] = "training"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from koubai.errors import InputError
 from koubai.parameters import FloatArray
 
-__all__ = ["Batches", "Standardizer", "Stream", "batches", "one_hot", "split", "standardize"]
+__all__ = ["Batches", "Standardizer", "Stream", "batches", "check_whole", "one_hot", "split", "standardize"]
 
 ROWS = 65_536  # of an array larger than memory, looked at in one go
 
@@ -140,9 +140,9 @@ def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batc
     >>> [rows.tolist() for (rows,) in data.epoch(0)]
     [[0, 1], [2, 3], [4]]
     """
-    _check_whole(size, 1, "size")
+    check_whole(size, 1, "size")
     if seed is not None:
-        _check_whole(seed, 0, "seed", " or None")
+        check_whole(seed, 0, "seed", " or None")
     seed = None if seed is None else int(seed)
     if callable(X):
         if y is not None:
@@ -200,7 +200,7 @@ def split(
     if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number) or not 0 < fraction < 1:
         raise InputError(f"fraction must lie between 0 and 1, got {fraction!r}")
     if seed is not None:
-        _check_whole(seed, 0, "seed", " or None")
+        check_whole(seed, 0, "seed", " or None")
     held = round(fraction * n)
     if held in (0, n):
         raise InputError(f"fraction {fraction} of {n} samples leaves one part empty; give more samples or another one")
@@ -366,7 +366,7 @@ def one_hot(labels: Any, classes: int | None = None, dtype: npt.DTypeLike = np.f
     if labels.dtype.kind not in "iu":
         raise InputError(f"labels must be whole numbers 0, 1, …, got {labels.dtype}; np.unique gives numbers for names")
     if classes is not None:
-        _check_whole(classes, 1, "classes")
+        check_whole(classes, 1, "classes")
     elif not labels.size:
         raise InputError("labels is empty: give classes")
     width = int(labels.max()) + 1 if classes is None else int(classes)
@@ -394,7 +394,7 @@ def _read(given: Iterable[Any], what: str = "") -> tuple[npt.NDArray[Any], ...]:
     return arrays
 
 
-def _check_whole(value: Any, least: int, name: str, more: str = "") -> None:
+def check_whole(value: Any, least: int, name: str, more: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{name} must be a whole number ≥ {least}{more}, got {value!r}")
 

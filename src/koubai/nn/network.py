@@ -39,7 +39,7 @@ from koubai.descent.files import (
     read_archive,
     write_archive,
 )
-from koubai.descent.loop import _driven
+from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run
 from koubai.descent.training import Differences, Epoch, Progress, Training
@@ -56,13 +56,13 @@ from koubai.graph.call import Leaves
 from koubai.graph.environment import mirrored
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
-from koubai.nn.data import Batches, _check_whole, batches, split
+from koubai.nn.data import Batches, batches, check_whole, split
 from koubai.nn.layers import Layer, Weights, fitting
 from koubai.nn.losses import Loss
 from koubai.nn.settings import Settled
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten
 
-__all__ = ["Epoch", "Evaluation", "Network", "fit"]
+__all__ = ["Epoch", "Evaluation", "MappedRows", "Network", "NetworkModel", "fit"]
 
 Array: TypeAlias = npt.NDArray[Any]
 CHUNK = 1024  # samples a pass where nothing is learned
@@ -660,7 +660,7 @@ class Network(Settled):
             training.take_up(resume)
         self._progress = None
         try:
-            run = _driven(training, None, progress)
+            run = drive(training, None, progress)
             self._progress = training.progress()
             return run
         finally:
@@ -712,7 +712,7 @@ class Network(Settled):
             validation = validation[0], self._targets(validation[0], validation[1], "validation y")
         if self.input_shape is None:
             next(iter(source.epoch(0)))  # builds
-        model = _NetworkModel(self, source, validation)
+        model = NetworkModel(self, source, validation)
         return Training.of(model, source, chosen, why, seed=self.seed, **options)
 
     def _held_back(self, X: Array, y: Array, weights: Array | None, fraction: float) -> tuple[Any, Any]:
@@ -723,7 +723,7 @@ class Network(Settled):
             (kept, _), (held, _) = split(rows, y, fraction, self.seed, stratified=True)
         else:
             kept, held = split(rows, None, fraction, self.seed)
-        part = functools.partial(_Rows, X) if isinstance(X, np.memmap) else X.__getitem__
+        part = functools.partial(MappedRows, X) if isinstance(X, np.memmap) else X.__getitem__
         return (part(kept), y[kept], None if weights is None else weights[kept]), (part(held), y[held])
 
     def _mean_weight(self, parts: Iterable[tuple[Array, Array | None]]) -> float | None:
@@ -976,7 +976,7 @@ class _Function:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class MappedRows:
     """Some rows of an array that is larger than memory, read when they are asked for."""
 
     array: Array
@@ -1001,7 +1001,7 @@ class _Ordered:
     """Batches of arrays in the order of `kb.nn.batches`, gathered into memory that is used again for the next batch."""
 
     def __init__(self, arrays: tuple[Any, ...], size: int, seed: int | None, cast: Callable[[Array], Array]) -> None:
-        _check_whole(size, 1, "batch_size")
+        check_whole(size, 1, "batch_size")
         order = batches(np.arange(len(arrays[0])), size=size, seed=seed)
         assert isinstance(order, Batches)
         self.rows, self.size = order.rows, order.size
@@ -1009,7 +1009,7 @@ class _Ordered:
         X, *rest = arrays
         if type(X) is np.ndarray:  # a memmap is read, and cast, a batch at a time
             X = cast(X)
-        large = np.memmap | _Rows
+        large = np.memmap | MappedRows
         self.arrays = tuple([a if isinstance(a, large) else np.ascontiguousarray(a) for a in (X, *rest)])
         rows = min(self.size, len(X))
         self._gathered = [np.empty((rows, *a.shape[1:]), a.dtype) for a in self.arrays]
@@ -1174,7 +1174,7 @@ def _likeness(network: Network) -> Any:
     return (*parts, network.l1, network.l2, network.dtype, network.layout)
 
 
-class _NetworkModel:
+class NetworkModel:
     """A network as `Training` sees it."""
 
     def __init__(self, network: Network, source: Any, validation: Any) -> None:
@@ -1409,7 +1409,7 @@ def fit(
         training.go_on(before)
     elif isinstance(resume, str | os.PathLike):
         training.take_up(resume)
-    return replace(_driven(training, None, progress), progress=training.progress())
+    return replace(drive(training, None, progress), progress=training.progress())
 
 
 def _before(resume: Any, layout: Layout, seed: int) -> Progress | None:
