@@ -239,6 +239,7 @@ class Searching:
     def leave(self) -> None:
         """End a descent; what was made for it is left to the next one on the same path."""
         path = self.path
+        self._leave_tables()
         if self.descent.checkpoint is not None:
             self.descent.state  # noqa: B018 - read from the memory, if it has not been: it is to be written down
         elif self.descent.state_is_elsewhere:

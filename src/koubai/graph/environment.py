@@ -23,6 +23,7 @@ import array as arrays_of_c
 import builtins
 import collections
 import contextlib
+import copy
 import enum
 import functools
 import inspect
@@ -525,7 +526,11 @@ class Environment:
             return functools.partialmethod(
                 self.substitute(member.func), *parts, **{k: self.substitute(v) for k, v in member.keywords.items()}
             )
-        return self.substitute(member)
+        mirror = self.substitute(member)
+        if isinstance(mirror, functools.singledispatchmethod) and getattr(mirror, "_method_cache", None) is not None:
+            mirror = copy.copy(mirror)  # Python 3.13 keeps in it every object that it was called for
+            mirror._method_cache = None
+        return mirror
 
     def _object(self, thing: Any, kind: type) -> Any:
         """Return a user's object with the same attributes, fetched when they are asked for, and methods that are
