@@ -529,7 +529,7 @@ class Environment:
         mirror = self.substitute(member)
         if isinstance(mirror, functools.singledispatchmethod) and getattr(mirror, "_method_cache", None) is not None:
             mirror = copy.copy(mirror)  # Python 3.13 keeps in it every object that it was called for
-            mirror._method_cache = None
+            mirror._method_cache = None  # type: ignore[attr-defined]
         return mirror
 
     def _object(self, thing: Any, kind: type) -> Any:
