@@ -238,20 +238,25 @@ class Searching:
 
     def leave(self) -> None:
         """End a descent; what was made for it is left to the next one on the same path."""
-        path = self.path
-        self._leave_tables()
-        if self.descent.checkpoint is not None:
-            self.descent.state  # noqa: B018 - read from the memory, if it has not been: it is to be written down
-        elif self.descent.state_is_elsewhere:
-            self.descent.state = ()
+        descent, path, kept = self.descent, self.path, None
+        if path is not None and self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
+            kept = path.made.setdefault(self.kind, [])
+            kept = kept if len(kept) < KEPT else None
+        if self.table is not None:  # searches of all kinds share it
+            path.tables.spare.append(self.table)
+            self.table = None
+        if kept is None:
+            self._leave_tables()
+        if descent.checkpoint is not None:
+            descent.state  # noqa: B018 - read from the memory, if it has not been: it is to be written down
+        elif descent.state_is_elsewhere:
+            descent.state = ()
         self.descent = self.path = self.there = self.begin = None
         self.asked.clear()
         if self._memory is not None:
             self._memory.moving = None, None
-        if path is not None and self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
-            kept = path.made.setdefault(self.kind, [])
-            if len(kept) < KEPT:
-                kept.append(self)
+        if kept is not None:
+            kept.append(self)
 
     @property
     def memory(self) -> _Memory:
