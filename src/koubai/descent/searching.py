@@ -322,6 +322,8 @@ class Searching:
         self.table = self.columns = None
 
     def __del__(self) -> None:
+        if self.path is not None:  # nobody has called `leave`
+            self._leave_tables()
         self._leave_memory()
 
     def advance(self, many: bool) -> None:
