@@ -234,7 +234,7 @@ class Examination:
             for step in steps:
                 self.look_at_step("iterate", step, one, twin)
 
-        self.descent("iterate", descend)
+        self.descent("iterate", descend, twin)
 
     def watched(self, one: Instance, twin: Instance) -> None:
         """The same by minimize and on_step."""
@@ -250,7 +250,7 @@ class Examination:
                 **limits,
             )
 
-        self.descent("on_step", descend)
+        self.descent("on_step", descend, twin)
 
     def look_at_step(self, check: str, step: Any, one: Instance, twin: Instance) -> None:
         if self.numeric:
@@ -260,11 +260,11 @@ class Examination:
             one.change()
             twin.change()
 
-    def descent(self, check: str, descend: Callable[[], Any]) -> Answer:
+    def descent(self, check: str, descend: Callable[[], Any], twin: Instance) -> Answer:
         """Run a descent and judge what it raised, said and claimed."""
         answer = ask(descend)
         if answer.error is not None:
-            if kind(answer.error) not in self.raised:
+            if kind(answer.error) not in self.raised and not self.is_its_own(answer.error, twin):
                 what = "refused" if isinstance(answer.error, KoubaiError) else "broken"
                 self.found(what, check, told(answer.error))
             return answer
@@ -279,6 +279,18 @@ class Examination:
             self.found("broken", check, f"{run.nfev} evaluations of f for {run.nit} steps")
         return answer
 
+    @staticmethod
+    def is_its_own(error: Exception, twin: Instance) -> bool:
+        """Return whether the plain twin raises the same where the descent had come to when f raised."""
+        frame = error.__traceback__
+        while frame is not None:
+            x = frame.tb_frame.f_locals.get("x")
+            if frame.tb_frame.f_code.co_filename.startswith("<") and isinstance(x, np.ndarray | float):
+                raised = ask(lambda x=x: twin(argument(x))).error
+                return raised is not None and kind(raised) == kind(error)
+            frame = frame.tb_next
+        return False
+
     def minimized(self, one: Instance, twin: Instance) -> None:
         """Two descents that nobody looks at, with a change between, against a plain loop over differences."""
         if not self.numeric:
@@ -290,6 +302,7 @@ class Examination:
                 lambda start=start: self.library.minimize(
                     one.loss, start, self.library.SGD(lr=LR), gtol=0, max_steps=STEPS
                 ),
+                twin,
             )
             if answer.error is not None:
                 continue
