@@ -46,5 +46,7 @@ def test_every_mistake_is_found(found):
     assert {line for file, line in found if file == "mistaken.py"} == set(wrong)
     for i, line in wrong.items():
         code, word = re.search(r"# ([\w-]+): (.+)$", line).groups()
-        assert f"[{code}]" in found["mistaken.py", i]
+        assert any(
+            f"[{known}]" in found["mistaken.py", i] for known in (code, "misc")
+        )  # before mypy 1.20 some are misc
         assert word.strip('"') in found["mistaken.py", i]

@@ -81,6 +81,10 @@ def _operators(ufunc: np.ufunc) -> tuple[Callable[[Any, Any], Any], Callable[[An
     return operator, reflected
 
 
+def _plain(value: Any) -> Any:
+    return value._values() if isinstance(value, Estimate) else value
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Estimate:
     """A derivative with the error to expect of it.
@@ -154,7 +158,7 @@ class Estimate:
     __floordiv__, __rfloordiv__ = _operators(np.floor_divide)
     __mod__, __rmod__ = _operators(np.remainder)
     __divmod__, __rdivmod__ = _operators(np.divmod)
-    __pow__, __rpow__ = _operators(np.power)
+    __pow__, __rpow__ = _operators(lambda a, b: _plain(a) ** _plain(b))  # before 2.1, np.power rounds squares otherwise
     __lt__, __gt__ = _operators(np.less)
     __le__, __ge__ = _operators(np.less_equal)
 
