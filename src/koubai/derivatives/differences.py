@@ -69,7 +69,7 @@ ABOVE = "f is not finite above x: the {} is that of the left side"
 FLAT = "f is the same at all points that were looked at: it does not depend on its argument, or is flat around x"
 
 
-def _operators(ufunc: np.ufunc) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+def _operators(ufunc: Callable[..., Any]) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """Return an operator of arrays and its reflection, for a class that has an ``__array_ufunc__``."""
 
     def operator(self: Any, other: Any) -> Any:
