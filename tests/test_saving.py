@@ -851,3 +851,14 @@ def test_a_compressed_or_too_large_part_is_never_unpacked(tmp_path):
     path.write_bytes(whole.replace(b"'shape': (3,), }" + b" " * 20, b"'shape': (1000000000000,), }" + b" " * 8))
     with pytest.raises(InputError, match="is not a run that koubai saved"):
         kb.load(path)
+
+
+@pytest.mark.parametrize("numbers", [[np.nan, 3], [11, 2], [2, -1], [1.5, 2], [np.inf, 0], [1e9, 1e9]], ids=str)
+def test_rows_of_a_state_that_are_not_there_are_refused(numbers, tmp_path):
+    """Machine code would read and write beyond its memory."""
+    path = tmp_path / "run.npz"
+    kb.minimize(rosenbrock, [-1.2, 1.0], kb.LBFGS(), max_steps=5, checkpoint=path)
+    place = kb.LBFGS().rule.state.index("ends")
+    changed(path, arrays={f"state.{place}": np.array(numbers, float)})
+    with pytest.raises(InputError, match=r"ends of the optimizer's state must be whole numbers from 0 to its history"):
+        kb.resume(path, rosenbrock, max_steps=20)

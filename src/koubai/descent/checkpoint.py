@@ -204,6 +204,10 @@ def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
                 ),
             }
         )
+        for name, most in optimizer.rule.counts.items():
+            counted = arrays[f"state.{optimizer.rule.state.index(name)}"]
+            if not np.isin(counted, np.arange(optimizer.hyperparameters[most] + 1)).all():
+                raise InputError(f"{name} of the optimizer's state must be whole numbers from 0 to its {most}")
         if sizes["best"] not in (0, n):
             raise InputError(f"the gradient of its best point has {sizes['best']} components")
         last, stride = header["points"]["last"], header["stride"]

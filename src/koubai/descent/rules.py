@@ -170,6 +170,8 @@ class Rule:
     uses: tuple[str, ...] = ()
     begin: Mapping[str, Begin] = field(default_factory=dict, hash=False)
     only_if: Mapping[str, str] = field(default_factory=dict, hash=False)
+    # State arrays that count or number rows: whole numbers from 0 to a hyperparameter, by their names.
+    counts: Mapping[str, str] = field(default_factory=dict, hash=False)
     # The largest lr × curvature at which the rule is stable on a quadratic; None where no such number is known.
     stability: Callable[..., float] | None = None
     # What the user should be told of the state after t updates, if anything.
@@ -208,13 +210,15 @@ def rule(
     scope: Literal["element", "tensor", "vector"] = "element",
     begin: Mapping[str, Begin] | None = None,
     only_if: Mapping[str, str] | None = None,
+    counts: Mapping[str, str] | None = None,
     stability: Callable[..., float] | None = None,
     advise: Callable[..., str | None] | None = None,
 ) -> Callable[[Callable[..., Step]], Rule]:
     """Register the decorated formula as a Rule. Its keyword-only arguments with a default are the hyperparameters.
 
     state: the names of the state arrays, zeros in the shape of x at the start but where ``begin`` has a function of x
-    and the hyperparameters. only_if: which of them are used only where a hyperparameter is on.
+    and the hyperparameters. only_if: which of them are used only where a hyperparameter is on. counts: which of them
+    count or number the rows of others, up to a hyperparameter: in a file nothing else is accepted.
     """
 
     def register(formula: Callable[..., Step]) -> Rule:
@@ -229,6 +233,7 @@ def rule(
             tuple(p.name for p in parameters if p.default is p.empty),
             begin or {},
             only_if or {},
+            counts or {},
             stability,
             advise,
         )
@@ -1737,6 +1742,7 @@ def conjugate_gradient(
         "inverse": lambda x, h: np.zeros((h["history_size"], h["history_size"]), x.dtype),
         "along": lambda x, h: np.zeros(h["history_size"], x.dtype),
     },
+    counts={"ends": "history_size"},
 )
 def lbfgs(
     x: Any,
