@@ -776,7 +776,8 @@ def test_every_field_of_a_run_is_checked(header, arrays, message, tmp_path):
 
 REFUSED_CHECKPOINTS = [
     ({"stride": -1}, {}, "stride must be a whole number ≥ 1"),
-    ({"stride": 7}, {}, "don't end at step"),
+    ({"stride": 8}, {}, "don't end at step"),
+    ({"stride": 7}, {}, "stride must be a power of 2, got 7"),
     ({"last_row.0": 3}, {}, "don't end at step"),
     ({"points.last.0": 99}, {}, "don't end at step"),
     ({"points.last.1": None}, {}, r"points.last\[1\] must be a number"),

@@ -212,6 +212,8 @@ def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
             raise InputError(f"the gradient of its best point has {sizes['best']} components")
         last, stride = header["points"]["last"], header["stride"]
         t = last[0]
+        if stride & (stride - 1):
+            raise InputError(f"stride must be a power of 2, got {stride}")
         rows = 1 if header["options"]["record"] == "off" else t // stride + 1
         if header["last_row"][0] != t or sizes["rows"] != rows or stride > max(t, 1):
             raise InputError(f"its rows, one each {stride} steps, don't end at step {t}")
