@@ -37,7 +37,6 @@ from koubai.execute.descents import (
     REACHED,
     REFUSED,
     REMARKABLE,
-    ROWS,
     STEEPEST2,
     T_END,
     TARGET,
@@ -256,7 +255,7 @@ class _Loops:
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
         self.graphs, self.tolerances = graphs, tolerances
-        self.operations, self.flags = graphs.operations, graphs.flags
+        self.operations = graphs.operations
         self.numbers: FloatsDescent | None = None
         self.machine: native.Descent | None = None
         self.checked = False  # were the numbers found right?
@@ -438,8 +437,6 @@ class _Leg:
         descent.state = self._states()
         if not isinstance(rates, float):
             descent.lr = float(rates[made])
-        if not self.loops.flags:
-            rows.clear_flags(int(counts[ROWS]))
         clipped = bool(counts[CLIPPED])
         last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
         descent.recorder.take(before.t, rates, last)

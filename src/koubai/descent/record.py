@@ -252,6 +252,19 @@ class History:
     projected: np.ndarray[Any, np.dtype[np.bool_]]
     epochs: Epochs | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        """Make the columns when the first of them is asked for: a history that nobody reads takes no time."""
+        later = self.__dict__.get("later")
+        if later is None or name.startswith("__"):
+            raise AttributeError(f"a History has no {name!r}", name=name, obj=self)
+        self.__dict__.update(later())
+        self.__dict__.pop("later", None)
+        return getattr(self, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.t  # noqa: B018 - all columns are made
+        return self.__dict__
+
     def __len__(self) -> int:
         return len(self.t)
 
@@ -362,27 +375,112 @@ class _Block:
             self.spare.append(self.memory)
 
 
-@dataclass(slots=True)
-class Rows:
-    """The rows of a record from the ``first`` one on, a column each. places: where those that a loop writes begin."""
-
-    columns: Mapping[str, Any]
-    first: int
-    places: list[int]
-
-    def __getitem__(self, name: str) -> Any:
-        return self.columns[name][self.first :]
-
-    def clear_flags(self, rows: int) -> None:
-        """Write of so many rows that neither was the gradient clipped nor x projected."""
-        begin, end = self.first, self.first + rows
-        self.columns["clipped"][begin:end] = self.columns["projected"][begin:end] = False
-
-
 # Of a row besides x, which lies between the two: so all are aligned.
 _NUMBERS, _FLAGS = 4, 2  # columns of eight bytes a row, and of one
 _WIDTH = 8 * _NUMBERS + _FLAGS
 _WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
+
+
+class Columns:
+    """The memory of a record's rows, one block with a column after the other.
+
+    A loop in machine code knows the columns by their addresses. The arrays by which NumPy knows them are made when
+    somebody asks, and what Python knows of single rows and rates is written then too: most of a short descent's time
+    would go there.
+    """
+
+    __slots__ = ("_arrays", "_rates", "_rows", "block", "layout", "room", "starts")
+
+    def __init__(self, layout: Layout, room: int) -> None:
+        self.layout, self.room = layout, room
+        row = layout.size * layout.dtype.itemsize
+        size = room * (_WIDTH + row)
+        self.block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
+        flags = size - _FLAGS * room
+        self.block[flags:] = 0
+        self.starts = 8 * room, 16 * room, 8 * _NUMBERS * room, flags, flags + room  # as descents.COLUMNS
+        self._arrays: dict[str, Any] | None = None
+        self._rows: list[tuple[int, Row]] = []
+        self._rates: list[tuple[int, int, Any]] = []
+
+    def put(self, k: int, row: Row) -> None:
+        """Write a step into row ``k``. Its x must stay as it is until the arrays are made."""
+        if self._arrays is None:
+            self._rows.append((k, row))
+        else:
+            self._write(self._arrays, k, row)
+
+    def put_rates(self, begin: int, end: int, rates: float | FloatArray) -> None:
+        """Write the rates of these rows."""
+        if self._arrays is None:
+            self._rates.append((begin, end, rates))
+        else:
+            self._arrays["lr"][begin:end] = rates
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The columns, with room for all rows."""
+        if self._arrays is None:
+            arrays = self._viewed()
+            for begin, end, rates in self._rates:
+                arrays["lr"][begin:end] = rates
+            for k, row in self._rows:
+                self._write(arrays, k, row)
+            self._arrays = arrays
+        return self._arrays
+
+    def _viewed(self) -> dict[str, Any]:
+        rows, block, array = self.room, self.block, np.ndarray
+        fun, norm, x, clipped, projected = self.starts
+        return {
+            "t": array(rows, _WHOLE, block), "fun": array(rows, _NUMBER, block, fun),
+            "grad_norm": array(rows, _NUMBER, block, norm), "lr": array(rows, _NUMBER, block, norm + fun),
+            "x": array((rows, self.layout.size), self.layout.dtype, block, x),
+            "clipped": array(rows, _FLAG, block, clipped), "projected": array(rows, _FLAG, block, projected),
+        }  # fmt: skip
+
+    @staticmethod
+    def _write(arrays: dict[str, Any], k: int, row: Row) -> None:
+        _, x, fun, grad_norm, lr, clipped, projected = row
+        arrays["x"][k], arrays["clipped"][k], arrays["projected"][k] = x, clipped, projected
+        arrays["fun"][k], arrays["grad_norm"][k], arrays["lr"][k] = fun, grad_norm, lr
+
+    def x(self, k: int) -> FloatArray:
+        """Return x in row ``k``, which a loop wrote: a view."""
+        size, dtype = self.layout.size, self.layout.dtype
+        return np.ndarray(size, dtype, self.block, self.starts[2] + k * size * dtype.itemsize)
+
+    def history(self, rows: int, stride: int, last: int | None, epochs: Epochs | None, is_copied: bool) -> History:
+        """Return the first rows as a history: made now where they are copied, else when somebody reads it.
+
+        last: the step of the last row, if it is not that of its place. is_copied: so that the block may go.
+        """
+
+        def columns() -> dict[str, Any]:
+            t = self.arrays["t"]
+            t[:rows] = np.arange(0, rows * stride, stride)
+            if last is not None:
+                t[rows - 1] = last
+            found = {name: column[:rows] for name, column in self.arrays.items()}
+            if is_copied:
+                found = {name: column.copy() for name, column in found.items()}
+            return found | {"x": self.layout.view(found["x"])}
+
+        return (
+            filled(History, **columns(), epochs=epochs) if is_copied else filled(History, later=columns, epochs=epochs)
+        )
+
+
+class Rows:
+    """The rows of a record from the ``first`` one on, a column each. places: where those that a loop writes begin."""
+
+    __slots__ = ("_columns", "first", "places")
+
+    def __init__(self, columns: Columns, first: int, places: list[int]) -> None:
+        self._columns, self.first, self.places = columns, first, places
+
+    def __getitem__(self, name: str) -> Any:
+        return self._columns.arrays[name][self.first :]
 
 
 FEW_STEPS = 62  # of a search; few need more. With the first and the last one 64 rows
@@ -423,26 +521,13 @@ class Recorder:
         rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
         self._first = rows if rows * self._width <= _Block.LARGEST else min(64, self.limit + 2)
         self._room = 0  # it grows by doubling; ``count`` rows of it are in use
-        self._held: dict[str, Any] = {}
-        self._block: Any = None  # in which they lie
-        self._starts: tuple[int, ...] = ()  # the bytes at which the columns of a loop begin there
+        self._columns: Columns | None = None
 
     def _take_room(self, rows: int) -> None:
-        """Take memory for this many rows, all of it in one block."""
-        before, size, layout = self.arrays(), rows * self._width, self.layout
-        block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
-        end = 8 * rows
-        flags, part = size - _FLAGS * rows, np.ndarray
-        self._held = held = {
-            "t": part(rows, _WHOLE, block), "fun": part(rows, _NUMBER, block, end),
-            "grad_norm": part(rows, _NUMBER, block, 2 * end), "lr": part(rows, _NUMBER, block, 3 * end),
-            "x": part((rows, layout.size), layout.dtype, block, _NUMBERS * end),
-            "clipped": part(rows, _FLAG, block, flags), "projected": part(rows, _FLAG, block, flags + rows),
-        }  # fmt: skip
-        self._room, self._block = rows, block
-        self._starts = end, 2 * end, _NUMBERS * end, flags, flags + rows  # as descents.COLUMNS
+        """Take memory for this many rows."""
+        before, self._room, self._columns = self.arrays(), rows, Columns(self.layout, rows)
         for name, column in before.items():
-            held[name][: self.count] = column
+            self._columns.arrays[name][: self.count] = column
 
     def is_due(self, t: int) -> bool:
         """Tell whether step ``t``, the next one that is added, gets a row."""
@@ -458,22 +543,17 @@ class Recorder:
         clipped: bool = False,
         projected: bool = False,
     ) -> None:
-        """Add the row of step ``t``. Until the next one, the caller must not change ``x``."""
+        """Add the row of step ``t``. Until the next one, the caller must not change ``x``, and the start's never."""
         self.last = (t, x, fun, grad_norm, lr, clipped, projected)
         if not self.is_due(t):
             return
         self._make_room(1)
-        self._put(self.count)
+        if self.count:
+            self._held  # noqa: B018 - the arrays are made, so that x is copied
+        self._columns.put(self.count, self.last)  # type: ignore[union-attr]
         self.count += 1
         if self.count > self.limit:
             self._thin()
-
-    def _put(self, k: int) -> None:
-        """Write the latest step into row ``k``."""
-        _, x, fun, grad_norm, lr, clipped, projected = self.last  # type: ignore[misc]
-        held = self._held
-        held["x"][k], held["clipped"][k], held["projected"][k] = x, clipped, projected
-        held["fun"][k], held["grad_norm"][k], held["lr"][k] = fun, grad_norm, lr
 
     def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
         """Add many rows at once, a column each, all of them due; ``last``: the row of the latest step, due or not."""
@@ -489,7 +569,8 @@ class Recorder:
         """Make room for what a loop writes that goes on from step ``t``.
 
         Return up to which step it may go, ``end`` at most; a mask, with which every step that is due has no bit in
-        common; and the rows from the next one on: one row more than comes to be due.
+        common; and the rows from the next one on: one row more than comes to be due. Flags that no one writes are
+        False.
         """
         if self.record == "off":
             due, mask = 0, -1
@@ -498,9 +579,10 @@ class Recorder:
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
         self._make_room(due + 1)
-        begin, k = address(self._block), self.count
-        places = [begin + start + k * width for start, width in zip(self._starts, self._widths, strict=True)]
-        return end, mask, Rows(self._held, k, places)
+        columns, k = self._columns, self.count
+        begin = address(columns.block)  # type: ignore[union-attr]
+        places = [begin + start + k * width for start, width in zip(columns.starts, self._widths, strict=True)]  # type: ignore[union-attr]
+        return end, mask, Rows(columns, k, places)  # type: ignore[arg-type]
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
         """Take in the rows that a loop wrote after step ``begin``: all columns but lr.
@@ -512,7 +594,7 @@ class Recorder:
             stride, end = self.stride, last[0]
             due = end // stride - begin // stride
             after = rates if isinstance(rates, float) else rates[stride - begin % stride :: stride][:due]
-            self._held["lr"][self.count : self.count + due] = after
+            self._columns.put_rates(self.count, self.count + due, after)  # type: ignore[union-attr]
             self.count += due
             if self.count > self.limit:
                 self._thin()
@@ -520,7 +602,9 @@ class Recorder:
     def x_at(self, t: int) -> FloatArray | None:
         """Return x after ``t`` updates, if that step has a row: a view, which the rows that follow leave as it is."""
         row, beyond = divmod(t, self.stride)
-        return self._held["x"][row] if not beyond and row < self.count else None
+        if beyond or row >= self.count:
+            return None
+        return self._columns.x(row) if row else self._held["x"][0]  # type: ignore[union-attr]
 
     def _make_room(self, more: int) -> None:
         if self.count + more > self._room:
@@ -538,30 +622,35 @@ class Recorder:
                     end = min(2 * begin, kept)
                     held[begin:end] = held[2 * begin : 2 * end : 2]
                     begin = end
+            for flags in ("clipped", "projected"):
+                self._held[flags][kept:] = False
             self.count = kept
             self.stride *= 2
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        """The columns."""
+        return {} if self._columns is None else self._columns.arrays
 
     def arrays(self) -> dict[str, Any]:
         """Return the rows so far, x and the columns, as views."""
         return {name: self._held[name][: self.count] for name in ("x", *COLUMNS)} if self.count else {}
 
     def history(self, epochs: Epochs | None = None) -> History:
-        """Return the rows so far as arrays, the last one included."""
+        """Return the rows so far, the last one included. They stay as they are: for any row that follows, other memory
+        is taken.
+        """
         is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # is its step not due?
         self._make_room(is_apart)
-        held, count = self._held, self.count
-        end, t = count + is_apart, held["t"]
-        t[:count] = np.arange(0, count * self.stride, self.stride)
+        columns, rows = self._columns or Columns(self.layout, 0), self.count + is_apart
+        last = None
         if is_apart:
-            t[count] = self.last[0]  # type: ignore[index]
-            self._put(count)
-        if 2 * end < self._room and self._room * self._width > self.SMALL:
-            rows = {name: column[:end].copy() for name, column in held.items()}
-            self._held = dict(rows)
-        else:
-            rows = {name: column[:end] for name, column in held.items()}
-        self._room = count  # what was given away stays as it is; other memory is taken for any row that follows
-        return filled(History, x=self.layout.view(rows.pop("x")), **rows, epochs=epochs)
+            last, x, *rest = self.last  # type: ignore[misc]
+            columns.put(self.count, (last, x.copy(), *rest))  # type: ignore[arg-type]
+        is_copied = 2 * rows < self._room and self._room * self._width > self.SMALL
+        history = columns.history(rows, self.stride, last, epochs, is_copied)
+        self._room = self.count
+        return history
 
 
 @dataclass(frozen=True, repr=False)

@@ -514,7 +514,6 @@ class Searching:
             descent.state = memory.read
             self._best()
         lr = descent.lr if rates is None else rates
-        memory.moving[1].clear_flags(int(memory.counts[searches.ROWS]))
         descent.recorder.take(first, lr, (t, point.x, point.fun, point.grad_norm, descent.lr, False, False))
 
     def _best(self) -> None:
