@@ -646,7 +646,7 @@ class Recorder:
         last = None
         if is_apart:
             last, x, *rest = self.last  # type: ignore[misc]
-            columns.put(self.count, (last, x.copy(), *rest))  # type: ignore[arg-type]
+            columns.put(self.count, (last, x.copy(), *rest))
         is_copied = 2 * rows < self._room and self._room * self._width > self.SMALL
         history = columns.history(rows, self.stride, last, epochs, is_copied)
         self._room = self.count
