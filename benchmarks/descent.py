@@ -47,7 +47,7 @@ import torch  # noqa: E402
 from peers import FUNCTIONS, GTOL, MAX_STEPS, RATES, STARTS, jax_descent  # noqa: E402
 
 import koubai as kb  # noqa: E402
-from koubai.descent.searching import Searching  # noqa: E402
+from koubai.descent.search_stepper import SearchStepper  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 torch.set_default_dtype(torch.float64)
@@ -232,9 +232,9 @@ def in_the_loop() -> Iterator[Row]:
     """Time what machine code does of a warm descent: all steps of L-BFGS, searches and f included."""
     table, f, x0 = "a descent by L-BFGS in its loop", FUNCTIONS["rosenbrock"], np.array(STARTS["rosenbrock"])
     taken: list[float] = []
-    run_loop = Searching._run
+    run_loop = SearchStepper._run
 
-    def timed(self: Searching) -> int:
+    def timed(self: SearchStepper) -> int:
         start = time.perf_counter()
         why = run_loop(self)
         taken.append(time.perf_counter() - start)
@@ -243,13 +243,13 @@ def in_the_loop() -> Iterator[Row]:
     optimizer = kb.LBFGS()
     for _ in range(40):  # machine code makes the steps when Python has made some hundreds
         run = kb.minimize(f, x0, optimizer)
-    Searching._run = timed  # type: ignore[method-assign]
+    SearchStepper._run = timed  # type: ignore[method-assign]
     sums = []
     for _ in range(300):
         taken.clear()
         run = kb.minimize(f, x0, optimizer)
         sums.append(sum(taken))
-    Searching._run = run_loop  # type: ignore[method-assign]
+    SearchStepper._run = run_loop  # type: ignore[method-assign]
     note = f"koubai: {run.executor}, {run.nit} steps, {run.njev} evaluations"
     yield Row(table, "rosenbrock, 2-D", {"koubai": statistics.median(sums)}, required=25e-6, note=note)
 

@@ -52,8 +52,9 @@ from peers import (  # noqa: E402
 
 import koubai as kb  # noqa: E402
 from koubai.descent import loop  # noqa: E402
+from koubai.descent.arguments import prepared  # noqa: E402
+from koubai.descent.compiled_stepper import CompiledStepper  # noqa: E402
 from koubai.descent.many import descend_many  # noqa: E402
-from koubai.descent.program import Engine  # noqa: E402
 from koubai.execute.descents import ROWS, Leg, T  # noqa: E402
 from koubai.execute.native import Descent  # noqa: E402
 
@@ -80,9 +81,10 @@ def compiled_descent(f: Callable[[Any], Any], x0: np.ndarray, optimizer: Any, st
     """Return the machine code that `kb.minimize` runs, as it runs it, for ``steps`` steps from the start: every test
     for stopping is asked, every row is written, the best point kept. The answer is the memory that it leaves.
     """
-    descent = loop.Descent.prepare(f, x0, optimizer, **loop.DEFAULTS | {"max_steps": steps, "gtol": GTOL})
-    next(descent.points())
-    leg = Engine(descent)._found()
+    stepper = prepared(f, x0, optimizer, **loop.DEFAULTS | {"max_steps": steps, "gtol": GTOL})
+    stepper.begin()
+    descent = stepper.descent
+    leg = CompiledStepper(stepper)._found()
     code = Descent(leg.graphs, leg.loops.tolerances)
     end, mask, rows = descent.recorder.reserve(0, steps)
     leg._load(end, np.array([descent.lr]), rows, mask)

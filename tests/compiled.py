@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 
 import koubai as kb
-from koubai.descent import program, searching
+from koubai.descent import compiled_stepper, search_stepper
 from koubai.descent.fused import Fused
 from koubai.descent.many import descend_many
 from koubai.errors import TraceError
@@ -42,7 +42,12 @@ def quadratic(x):
 
 
 def descent(name: str) -> str:
-    at_once = [(choose, "NATIVE_FROM"), (program, "NATIVE_FROM"), (searching, "MACHINE_FROM"), (replay, "ASKED_FOR")]
+    at_once = [
+        (choose, "NATIVE_FROM"),
+        (compiled_stepper, "NATIVE_FROM"),
+        (search_stepper, "MACHINE_FROM"),
+        (replay, "ASKED_FOR"),
+    ]
     with contextlib.ExitStack() as stack:
         for module, name_of in at_once:
             stack.enter_context(mock.patch.object(module, name_of, 0))

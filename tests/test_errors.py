@@ -87,7 +87,7 @@ def test_every_exception_arrives_from_a_pool():
     """Sixteen processes raise each of them; one that could not be unpickled would let the pool wait for ever."""
     context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":
-        context.set_forkserver_preload(["koubai.descent.program", "pytest"])  # so that each is imported once
+        context.set_forkserver_preload(["koubai.descent.compiled_stepper", "pytest"])  # so that each is imported once
     with concurrent.futures.ProcessPoolExecutor(16, mp_context=context) as pool:
         raised = [(name, pool.submit(raise_one, name)) for name in list(SENT) * 16]
         for name, future in raised:

@@ -15,8 +15,7 @@ import koubai as kb
 from koubai import nn
 from koubai.derivatives import paths
 from koubai.derivatives.paths import record_call
-from koubai.descent import program
-from koubai.descent.program import REPEATED
+from koubai.descent.compiled_stepper import REPEATED
 from koubai.execute import library
 from koubai.graph import trace
 from koubai.nn import network as networks
@@ -384,10 +383,10 @@ def test_few_functions_and_few_paths_are_kept(traced):
     for n in range(1, paths._PATHS + 5):
         kb.minimize(functions[-1], np.ones(n), max_steps=3)
     assert len(paths._kept._paths[functions[-1]]) == paths._PATHS
-    for rate in range(program._Loops.KINDS + 3):
+    for rate in range(compiled_stepper._Loops.KINDS + 3):
         kb.minimize(functions[-1], [1.0], kb.SGD(lr=0.1, momentum=rate / 100), max_steps=100)
     (path,) = [p for p in paths._kept._paths[functions[-1]] if p.recorded.leaves.form[0][0].shape == (1,)]
-    assert len(path.made) == program._Loops.KINDS
+    assert len(path.made) == compiled_stepper._Loops.KINDS
 
 
 def test_large_functions_are_not_kept(traced):

@@ -9,7 +9,7 @@ from test_execute import agree, random_program
 
 import koubai as kb
 from koubai.derivatives import paths
-from koubai.descent import program
+from koubai.descent import compiled_stepper
 from koubai.descent.record import Recorder
 from koubai.errors import CompileWarning, Interrupted
 from koubai.execute import choose, library, native
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't 
 @pytest.fixture(autouse=True)
 def from_the_first_step_on(monkeypatch):
     """Let machine code take over from the loop of Python numbers at once."""
-    monkeypatch.setattr(program, "NATIVE_FROM", 0)
+    monkeypatch.setattr(compiled_stepper, "NATIVE_FROM", 0)
     monkeypatch.setattr(choose, "NATIVE_FROM", 0)
 
 
@@ -187,7 +187,7 @@ def test_a_descent_in_a_loop_is_the_one_step_by_step_to_the_bit(name, kind, monk
     if kind == "Python numbers":
         if name in ("float32", "dict"):  # float64 only, and no more than eight elements side by side
             pytest.skip("not of this kind")
-        monkeypatch.setattr(program, "NATIVE_FROM", 10**9)
+        monkeypatch.setattr(compiled_stepper, "NATIVE_FROM", 10**9)
         monkeypatch.setattr(choose, "NATIVE_FROM", 10**9)
         monkeypatch.setattr(paths, "_kept", paths._Kept())  # or machine code may be there already
         run = kb.minimize(f, x0, optimizer, **options)
@@ -250,7 +250,7 @@ def test_the_rule_of_choice_reads_no_clock():
 
 
 def test_a_loop_of_python_numbers_makes_the_first_steps_and_machine_code_the_rest(monkeypatch):
-    monkeypatch.setattr(program, "NATIVE_FROM", 2000)
+    monkeypatch.setattr(compiled_stepper, "NATIVE_FROM", 2000)
     monkeypatch.setattr(choose, "NATIVE_FROM", 2000)
     monkeypatch.setattr(paths, "_kept", paths._Kept())
     short = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=1900)
@@ -263,7 +263,7 @@ def test_a_loop_of_python_numbers_makes_the_first_steps_and_machine_code_the_res
 
 def test_machine_code_that_is_there_makes_every_step_where_its_bits_are_those_of_python(monkeypatch):
     """Which steps it makes may then depend on what ran before; with functions that round otherwise it may not."""
-    monkeypatch.setattr(program, "NATIVE_FROM", 2000)
+    monkeypatch.setattr(compiled_stepper, "NATIVE_FROM", 2000)
     monkeypatch.setattr(choose, "NATIVE_FROM", 2000)
     monkeypatch.setattr(paths, "_kept", paths._Kept())
     for f, by in (
@@ -352,7 +352,7 @@ def test_progress_and_checkpoints_come_between_legs(tmp_path, capsys):
 
 def test_ctrl_c_is_answered_between_legs_and_keeps_the_path(monkeypatch):
     calls = []
-    step = program._Leg.run
+    step = compiled_stepper._Leg.run
 
     def interrupted(self, end):
         calls.append(end)
@@ -360,7 +360,7 @@ def test_ctrl_c_is_answered_between_legs_and_keeps_the_path(monkeypatch):
             raise KeyboardInterrupt
         return step(self, end)
 
-    monkeypatch.setattr(program._Leg, "run", interrupted)
+    monkeypatch.setattr(compiled_stepper._Leg, "run", interrupted)
     with pytest.raises(Interrupted) as caught:
         kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-4), max_steps=10**9, gtol=0.0)
     run = caught.value.run

@@ -23,6 +23,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 import koubai as kb
 from koubai import nn
 from koubai.derivatives import paths
+from koubai.descent import progress_bar
 from koubai.descent import training as lane
 from koubai.errors import FallbackWarning, FunctionError, InputError, Interrupted
 from koubai.execute import arrays
@@ -895,7 +896,7 @@ def test_progress_shows_loss_accuracy_speed_and_time_left(toys, capsys, monkeypa
         rich.console, "Console", functools.partial(rich.console.Console, file=shown, width=120, force_terminal=True)
     )
     seconds = itertools.count()
-    monkeypatch.setattr(lane, "time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(progress_bar, "time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
     run = small().fit(*toys, epochs=3, batch_size=50, progress=True)
     assert run.nit == 12
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
@@ -2135,7 +2136,7 @@ def test_the_step_of_a_training_is_one_program(toys):
         NetworkModel(net := small().build((2,)), None, None), nn.batches(X, y, size=50),
         kb.SGD(lr=0.1, momentum=0.9), epochs=1,
     )  # fmt: skip
-    next(training.points())
+    training.begin()
     source = training.programs.source
     assert source.count("matmul") == 5  # two forward, three backward: the inputs need no gradient
     assert "return" in source

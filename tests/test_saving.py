@@ -433,7 +433,7 @@ def test_another_function_or_version_is_refused(tmp_path, monkeypatch):
     RUNS["number"]().save(tmp_path / "other.npz")
     with pytest.raises(InputError, match="it is a run"):
         kb.resume(tmp_path / "other.npz", rosenbrock)
-    monkeypatch.setattr("koubai.descent.loop.version", lambda: "9.9.9")
+    monkeypatch.setattr("koubai.descent.saving.version", lambda: "9.9.9")
     with pytest.raises(InputError, match=r"was written by koubai .*; this is 9.9.9"):
         kb.resume(path, rosenbrock)
     assert path.read_bytes() == before

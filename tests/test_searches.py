@@ -14,7 +14,9 @@ from test_native import same_run
 
 import koubai as kb
 from koubai.derivatives.residuals import Residuals
-from koubai.descent import loop, searches, searching
+from koubai.descent import loop, search_stepper, searches
+from koubai.descent.arguments import prepared
+from koubai.descent.steppers import PythonStepper
 from koubai.errors import CompileError, Interrupted
 from koubai.execute import library, replay, scalar_code
 from koubai.execute.elements import Unsuitable
@@ -51,12 +53,12 @@ PROBLEMS = [
 @pytest.fixture
 def by_machine(monkeypatch):
     """Let machine code make the steps from the first one on."""
-    monkeypatch.setattr(searching, "MACHINE_FROM", 0)
+    monkeypatch.setattr(search_stepper, "MACHINE_FROM", 0)
     monkeypatch.setattr(replay, "ASKED_FOR", 0)
 
 
 def by_the_rule(monkeypatch):
-    monkeypatch.setattr(searching, "TEXTS", {})
+    monkeypatch.setattr(search_stepper, "TEXTS", {})
 
 
 def rosenbrock(x):
@@ -95,11 +97,11 @@ FUNCTIONS = {
 def test_python_and_machine_code_make_the_same_steps_to_the_bit(setting, monkeypatch):
     for f, x0 in [*FUNCTIONS.values(), *((kb.problems[name].f, kb.problems[name].x0) for name in PROBLEMS[:4])]:
         with monkeypatch.context() as patch:
-            patch.setattr(searching, "_code", searching._Code())
-            patch.setattr(searching, "MACHINE_FROM", math.inf)
+            patch.setattr(search_stepper, "_code", search_stepper._Code())
+            patch.setattr(search_stepper, "MACHINE_FROM", math.inf)
             python = kb.minimize(anew(f), x0, SETTINGS[setting], max_steps=150)
             assert python.executor != "native"
-        monkeypatch.setattr(searching, "MACHINE_FROM", 0)
+        monkeypatch.setattr(search_stepper, "MACHINE_FROM", 0)
         monkeypatch.setattr(replay, "ASKED_FOR", 10**9)
         same_run(kb.minimize(anew(f), x0, SETTINGS[setting], max_steps=150), python)
         monkeypatch.setattr(replay, "ASKED_FOR", 0)
@@ -155,18 +157,20 @@ def steps_apart(f, x0, optimizer, monkeypatch, most=60):
     options = loop.DEFAULTS | {"max_steps": most, "gtol": 0.0}
     with monkeypatch.context() as patch:
         by_the_rule(patch)
-        descent = loop.Descent.prepare(f, x0, optimizer, **options)
+        stepper = prepared(f, x0, optimizer, **options)
+        descent = stepper.descent
         path = [
-            (point, lr, tuple(np.array(part) for part in descent.state), descent.verdict)
-            for point, lr in descent.points()
+            (point, descent.lr, tuple(np.array(part) for part in descent.state), descent.verdict)
+            for point in loop.points(stepper)
         ]
     for (before, lr, state, _), (after, _, state_after, verdict) in itertools.pairwise(path):
         if verdict is not None:
             return
-        other = loop.Descent.prepare(f, x0, optimizer, **options)
-        next(other.points())
+        own = prepared(f, x0, optimizer, **options)
+        own.begin()
+        other = own.descent
         other.point, other.lr, other.state, other.best, other.stopping.last = before, lr, state, before, before
-        searching.Searching.of(other).advance(False)
+        search_stepper.SearchStepper.of(own).advance(False)
         yield before, (after, state_after), (other.point, other.state)
 
 
@@ -316,13 +320,13 @@ def test_a_penalty_that_grows_is_seen(by_machine):
 
 def test_what_the_loop_does_not_cover_stays_with_the_rule(monkeypatch):
     seen = []
-    monkeypatch.setattr(searching.Searching, "advance", lambda self, many: seen.append(self))
+    monkeypatch.setattr(search_stepper.SearchStepper, "advance", lambda self, many: seen.append(self))
     for options in ({"bounds": (-2, 2)}, {"grad": "central"}, {"grad": kb.grad(rosenbrock)}):
         kb.minimize(rosenbrock, [-1.2, 1.0], "lbfgs", max_steps=5, **options)
     for optimizer in (kb.LBFGS(line_search="none"), kb.LBFGS(weight_decay=0.1), kb.LBFGS(clipnorm=1.0), kb.Adam()):
         kb.minimize(rosenbrock, [-1.2, 1.0], optimizer, max_steps=5)
     kb.minimize(rosenbrock, np.array([-1.2, 1.0], np.float32), "lbfgs", max_steps=5)
-    monkeypatch.setattr(searching, "LARGEST", 64)
+    monkeypatch.setattr(search_stepper, "LARGEST", 64)
     kb.minimize(many, np.zeros(65), "lbfgs", max_steps=5)
     assert not seen
 
@@ -330,18 +334,18 @@ def test_what_the_loop_does_not_cover_stays_with_the_rule(monkeypatch):
 @pytest.mark.parametrize("n", [65, 130])
 def test_of_more_parameters_machine_code_makes_every_step_to_the_same_bits(n, monkeypatch):
     x0 = np.cos(np.arange(n))
-    monkeypatch.setattr(searching, "_code", searching._Code())
+    monkeypatch.setattr(search_stepper, "_code", search_stepper._Code())
     first = kb.minimize(anew(many), x0, "lbfgs", max_steps=60)
-    assert searching._code.machines["lbfgs"] is not None
-    assert searching._code.made == 0
-    monkeypatch.setattr(searching, "_code", searching._Code())
-    monkeypatch.setattr(searching, "SMALL", n)
-    monkeypatch.setattr(searching, "MACHINE_FROM", math.inf)
+    assert search_stepper._code.machines["lbfgs"] is not None
+    assert search_stepper._code.made == 0
+    monkeypatch.setattr(search_stepper, "_code", search_stepper._Code())
+    monkeypatch.setattr(search_stepper, "SMALL", n)
+    monkeypatch.setattr(search_stepper, "MACHINE_FROM", math.inf)
     same_run(first, kb.minimize(anew(many), x0, "lbfgs", max_steps=60))
-    monkeypatch.setattr(searching, "SMALL", 64)
+    monkeypatch.setattr(search_stepper, "SMALL", 64)
     monkeypatch.setattr(library, "available", lambda: False)
     by_arrays = kb.minimize(anew(many), x0, "lbfgs", max_steps=60)
-    assert searching._code.machines["lbfgs"] is None
+    assert search_stepper._code.machines["lbfgs"] is None
     np.testing.assert_allclose(by_arrays.fun, first.fun, rtol=1e-3)
 
 
@@ -403,11 +407,11 @@ def test_python_and_machine_code_fit_alike_to_the_bit(name, monkeypatch):
     rates = kb.schedules.exponential(0.5, 0.9)
     for options in ({}, {"gtol": 1e-4}, {"max_steps": 5}, {"record": "off"}, {"lr": 0.1}, {"lr": rates}):
         with monkeypatch.context() as patch:
-            patch.setattr(searching, "_code", searching._Code())
-            patch.setattr(searching, "MACHINE_FROM", math.inf)
+            patch.setattr(search_stepper, "_code", search_stepper._Code())
+            patch.setattr(search_stepper, "MACHINE_FROM", math.inf)
             python = kb.minimize(anew(f), x0, "levenbergmarquardt", **options)
             assert python.executor != "native"
-        monkeypatch.setattr(searching, "MACHINE_FROM", 0)
+        monkeypatch.setattr(search_stepper, "MACHINE_FROM", 0)
         monkeypatch.setattr(replay, "ASKED_FOR", 10**9)
         same_run(kb.minimize(anew(f), x0, "levenbergmarquardt", **options), python)
         monkeypatch.setattr(replay, "ASKED_FOR", 0)
@@ -461,7 +465,7 @@ def test_a_checkpoint_in_the_middle_of_a_fit_goes_on_to_the_same_end(name, every
 def test_a_jacobian_that_is_not_the_gradients_is_left_to_the_rule(by_machine, monkeypatch):
     """Which refuses it; here it is wrong but once, and the rule finds nothing to refuse."""
     monkeypatch.setattr(replay, "ASKED_FOR", 10**9)
-    ask, wrong, made = searching.Searching._residuals, [3], []
+    ask, wrong, made = search_stepper.SearchStepper._residuals, [3], []
 
     def asked(self):
         answer = ask(self)
@@ -469,9 +473,9 @@ def test_a_jacobian_that_is_not_the_gradients_is_left_to_the_rule(by_machine, mo
             self.memory.columns[1] *= 2
         return answer
 
-    step = loop.Descent.make_step
-    monkeypatch.setattr(loop.Descent, "make_step", lambda self, point: (made.append(point.t), step(self, point)))
-    monkeypatch.setattr(searching.Searching, "_residuals", asked)
+    step = PythonStepper.step_from
+    monkeypatch.setattr(PythonStepper, "step_from", lambda self, point: (made.append(point.t), step(self, point)))
+    monkeypatch.setattr(search_stepper.SearchStepper, "_residuals", asked)
     run = kb.minimize(anew(decay), np.ones(3))
     assert run.success
     assert made == [3]
@@ -480,7 +484,7 @@ def test_a_jacobian_that_is_not_the_gradients_is_left_to_the_rule(by_machine, mo
 @pytest.mark.slow
 def test_what_the_loop_of_fits_does_not_cover_stays_with_the_rule(monkeypatch):
     runs = []
-    monkeypatch.setattr(searching.Searching, "_run", lambda self: runs.append(self) or 0 / 0)
+    monkeypatch.setattr(search_stepper.SearchStepper, "_run", lambda self: runs.append(self) or 0 / 0)
     for options in ({"bounds": (-9, 9)}, {"grad": "central"}, {"optimizer": kb.LevenbergMarquardt(clipnorm=1.0)}):
         kb.minimize(decay, np.ones(3), **{"optimizer": "levenbergmarquardt", "max_steps": 3} | options)
     kb.minimize(decay, np.ones(3), kb.LevenbergMarquardt(weight_decay=0.1), max_steps=3)
@@ -663,7 +667,7 @@ def test_a_generator_means_in_machine_code_what_python_means():
                 assert answer == scalar_code.ASKED
                 block.numbers[scalar_code.ANSWER] = given[0][0] ** 2
                 given[1][0] = 2 * given[0][0]
-        assert driven(whole(*map(searching._view, copies))) == answer
+        assert driven(whole(*map(search_stepper._view, copies))) == answer
         for mine, other in zip(given, copies, strict=True):
             np.testing.assert_array_equal(mine, other)
 

@@ -34,7 +34,7 @@ import executors
 import programs
 
 import koubai as kb
-from koubai.descent import optimizers, searching
+from koubai.descent import optimizers, search_stepper
 from koubai.descent.many import descend_many
 from koubai.errors import KoubaiError
 from koubai.execute import library, replay
@@ -131,7 +131,9 @@ def searched(kept: Kept, optimizer: str, problem: str) -> None:
     """Descend by a search, again and again, so that machine code takes over."""
     found = kb.problems[problem]
     f = sums_of_squares if optimizer == "levenbergmarquardt" else found.f
-    with mock.patch.object(searching, "_code", searching._Code()):  # as in a process that has made no step yet
+    with mock.patch.object(
+        search_stepper, "_code", search_stepper._Code()
+    ):  # as in a process that has made no step yet
         for _ in range(4):
             ended(kept, kb.minimize(f, found.x0, optimizer, max_steps=60))
 

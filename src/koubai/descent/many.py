@@ -16,9 +16,9 @@ from koubai.derivatives.nonfinite import GRADIENT
 from koubai.descent.loop import minimize
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import Optimizer, resolve
-from koubai.descent.program import descent_graphs
 from koubai.descent.record import Status
 from koubai.descent.schedules import Schedule
+from koubai.descent.step_program import descent_graphs
 from koubai.descent.stopping import GROWTH
 from koubai.errors import FunctionError, GradientError, InputError, TraceError, quiet
 from koubai.execute import lanes, library

@@ -41,7 +41,7 @@ from koubai.errors import (
 )
 from koubai.graph.call import Leaves
 from koubai.graph.trace import run_nodes
-from koubai.parameters import FloatArray, Layout, as_pair, as_scalar
+from koubai.parameters import FloatArray, Layout, as_pair, as_scalar, is_finite
 
 __all__ = ["Bounds", "NoResidualsError", "Objective", "largest_of", "norm"]
 
@@ -220,6 +220,12 @@ class Objective:
             error,
             tuple(np.flatnonzero(stuck)) if stuck is not _NOWHERE else (),
         )
+
+    def visit(self, t: int, x: FloatArray) -> Point:
+        """Return f and the gradient at ``x`` as `evaluate` does; NaN where x itself is not finite."""
+        if is_finite(x):
+            return self.evaluate(t, x)
+        return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
 
     def mean(self, t: int, x: FloatArray, feed: Feed) -> Point:
         """Return f and the gradient at ``x`` over all the data of ``feed``, every sample with the same weight."""

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -25,12 +25,14 @@ from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, Settler
 from koubai.descent.checkpoint import Checkpoint, read, taken
+from koubai.descent.descent import Descent
 from koubai.descent.feed import Feed, Paid
 from koubai.descent.files import describe_optimizer, version
-from koubai.descent.loop import Descent
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import FRAMEWORKS, Optimizer
-from koubai.descent.record import Epochs, Recorder, Status
+from koubai.descent.progress_bar import epochs_bar
+from koubai.descent.record import Epochs, Recorder, Run, Status
+from koubai.descent.saving import take_over
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.errors import FunctionError, GradientError, GradientWarning, InputError, TraceError, warn
@@ -679,17 +681,20 @@ class _Sample(Point):
         return math.isfinite(self.fun) and math.isfinite(self.grad_norm)
 
 
-@dataclass
-class Training(Descent):
-    """A descent on mini-batches, by the epoch."""
+@dataclass(eq=False)
+class Training:
+    """The steps of a descent on mini-batches, by the epoch."""
 
     KIND: ClassVar[str] = "training"
 
-    model: Model = field(init=False)
-    epochs: int = field(init=False)  # the limit
-    patience: int | None = field(init=False)  # epochs without a better loss
-    min_delta: float = field(init=False)  # what counts as better
-    on_epoch: Callable[[Epoch], Any] | None = field(init=False)
+    descent: Descent
+    model: Model
+    epochs: int  # the limit
+    patience: int | None  # epochs without a better loss
+    min_delta: float  # what counts as better
+    on_epoch: Callable[[Epoch], Any] | None
+    objective: _Objective
+    feed: Feed
     frames: list[Frame] = field(init=False)
     programs: StepPrograms = field(init=False)
     update: FloatArray = field(init=False)  # memory
@@ -697,7 +702,7 @@ class Training(Descent):
     clips: bool = field(default=False, init=False)  # are gradients clipped?
     watched: bool = field(default=False, init=False)  # does a progress bar want every point that has a row?
     rowed: int = field(default=-1, init=False)  # the last step that got its row in passing
-    in_legs: bool = field(default=False, init=False)  # only some of the points are wanted
+    many: bool = field(default=False, init=False)  # only some of the points are wanted
     made: int = field(default=0, init=False)  # the last step whose loss is known,
     finished: int = field(default=0, init=False)  # its frame,
     finite: bool = field(default=True, init=False)  # and whether it was finite
@@ -756,19 +761,24 @@ class Training(Descent):
             "min_delta": min_delta, "gtol": gtol, "target": target, "record": record,
         }  # fmt: skip
         options = {name: plain(value) for name, value in options.items()}
-        layout = model.layout
-        stopping = Stopping(layout, optimizer, 2**62, gtol=gtol, target=target, follows=False)
-        training = cls(
-            _Objective(model), layout, model.start.copy(), optimizer, stopping,
-            Recorder(layout, record, NUMBERS), None, Feed(source.epoch), plain(seed), options,
-            Checkpoint.of(checkpoint), why,
+        layout, objective, feed = model.layout, _Objective(model), Feed(source.epoch)
+        descent = Descent(
+            objective,
+            layout, model.start.copy(), optimizer,
+            Stopping(layout, optimizer, 2**62, gtol=gtol, target=target, follows=False),
+            Recorder(layout, record, NUMBERS), None, feed, plain(seed), options, Checkpoint.of(checkpoint), why,
         )  # fmt: skip
-        training.clips = any(optimizer.hyperparameters[name] is not None for name in ("clipvalue", "clipnorm"))
-        training.model, training.epochs, training.on_epoch = model, int(epochs), on_epoch
-        training.patience, training.min_delta = options["patience"], float(min_delta)
+        descent.shows_points = False
+        training = cls(descent, model, int(epochs), options["patience"], float(min_delta), on_epoch, objective, feed)
+        feed.source = lambda k: source.epoch(training.before.epochs + k)
         training._forget_epoch()
-        training.feed = Feed(lambda k: source.epoch(training.before.epochs + k))
         return training
+
+    def __post_init__(self) -> None:
+        descent = self.descent
+        self.layout, self.optimizer = descent.layout, descent.optimizer
+        self.stopping, self.recorder = descent.stopping, descent.recorder
+        self.clips = any(self.optimizer.hyperparameters[name] is not None for name in ("clipvalue", "clipnorm"))
 
     def go_on(self, before: Progress) -> None:
         """Go on where an earlier training ended: order, noise, schedule and the rule's state.
@@ -780,17 +790,16 @@ class Training(Descent):
                 f"the training before was made with {before.optimizer}, this one is asked for with {self.optimizer}, "
                 "whose state is another one: give the same but for lr, or leave resume=True out"
             )
-        self.before = before
+        self.before, self.descent.t_before = before, before.t
 
     def progress(self) -> Progress | None:
         """Return how far the training has come; None where it did not end with an epoch."""
-        point, feed = self.point, self.feed
-        assert feed is not None
-        if self.verdict is None or point.is_sample or feed.index:
+        point, feed = self.descent.point, self.feed
+        if self.descent.verdict is None or point.is_sample or feed.index:
             return None
         t, epochs, optimizer = self.before.t + point.t, self.before.epochs + feed.epoch, self.optimizer
-        state = tuple(map(np.array, self.state))
-        return Progress(t, epochs, optimizer, _settings(optimizer), state, optimizer.lr, self.memory)
+        state = tuple(map(np.array, self.descent.state))
+        return Progress(t, epochs, optimizer, _settings(optimizer), state, optimizer.lr, self.descent.memory)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -801,24 +810,35 @@ class Training(Descent):
 
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
         self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.limit > 0)
-        self.programs = StepPrograms(self.model, self.optimizer, self.frames, total, self.checkpoint is not None)
+        self.programs = StepPrograms(
+            self.model, self.optimizer, self.frames, total, self.descent.checkpoint is not None
+        )
         self.programs.paid = self.objective.paid
         self.at = 0
         self.update = np.empty_like(x)
         self.spare = np.empty_like(x)
 
+    def begin(self) -> None:
+        """Arrive at the start."""
+        descent = self.descent
+        descent.state = self.optimizer.init(descent.start, self.layout)
+        descent.lr = self.optimizer.lr_at(0)
+        self._arrive(self._first())
+
+    def leave(self) -> None:
+        """End the training."""
+
     def _first(self) -> Point:
-        self.memory = self.optimizer.lr.start() if isinstance(self.optimizer.lr, Schedule) else ()
+        self.descent.memory = self.optimizer.lr.start() if isinstance(self.optimizer.lr, Schedule) else ()
         if self.before.optimizer is not None:
-            self.state = self.before.state
+            self.descent.state = self.before.state
             if self.before.lr == self.optimizer.lr:
-                self.memory = self.before.memory
-        self._prepare(self.start, self.state, self.model.carried)
+                self.descent.memory = self.before.memory
+        self._prepare(self.descent.start, self.descent.state, self.model.carried)
         if self.epochs == 0:
             self.ending = Verdict(Status.max_steps, "no epoch was asked for")
-            fun, g = self.model.whole(self.start, self.model.carried)
-            return Point(0, self.start, fun, g, norm(self.start, g, None))
-        assert self.feed is not None
+            fun, g = self.model.whole(self.descent.start, self.model.carried)
+            return Point(0, self.descent.start, fun, g, norm(self.descent.start, g, None))
         batch = self.feed.draw()
         assert batch is not None
         point = self._sample(0, batch)
@@ -826,10 +846,17 @@ class Training(Descent):
             raise FunctionError(
                 f"{self._what(point)} at the start{self._where(point)}; start with smaller weights, or scale the data"
             )
-        return replace(point, x=self.start, g=point.g.copy())  # both are asked for until the end
+        return replace(point, x=self.descent.start, g=point.g.copy())  # both are asked for until the end
 
-    def _engine(self) -> None:
-        self.in_legs = self.checkpoint is None  # machine code is in the steps, not around them
+    def advance(self, many: bool) -> None:
+        """Make a step, or as many as nobody wants to look at."""
+        self.many = many and self.descent.checkpoint is None
+        point, state = self._next()
+        if point.is_finite:
+            self.descent.state = state
+            self._arrive(point)
+        else:
+            self.descent.lose(self._nonfinite(point), point)
 
     def _next(self) -> tuple[Point, Any]:
         """Go on to the next frame, which the last step has already written, and make the step from there.
@@ -837,7 +864,6 @@ class Training(Descent):
         Where only some of the points are wanted, go on until one is: because a row of the history is due, or, every
         few steps, so that the rules for stopping are asked.
         """
-        assert self.feed is not None
         try:
             while True:
                 self.at = (self.at + 1) % FRAMES
@@ -856,7 +882,7 @@ class Training(Descent):
                 if self._step(t, batch) and self._may_pass(t):
                     continue
                 point = self._seen()
-                if not point.is_finite and self.point.t < t - 1:
+                if not point.is_finite and self.descent.point.t < t - 1:
                     self._arrive(self._seen(back=1))
                 return point, frame.state
         except BaseException:
@@ -866,24 +892,24 @@ class Training(Descent):
     def _may_pass(self, t: int) -> bool:
         """Is the point of step ``t`` of no interest to anybody, but for its row in the history?"""
         fun, frame = self.funs[self.at], self.frames[self.at]
-        if not self.in_legs or t % ASKED == 0 or self.stopping.has_risen(fun):
+        if not self.many or t % ASKED == 0 or self.stopping.has_risen(fun):
             return False
         if self.recorder.is_due(t):
             if self.watched:
                 return False
             largest = _largest(frame.g)
             clipped = self.clips and self._clips(_Sample(t, frame.x, fun, frame.g, largest, is_sample=True))
-            self.recorder.add(t, frame.x, fun, largest, self._rate(t), clipped)
+            self.recorder.add(t, frame.x, fun, largest, self.descent.rate(t), clipped)
             self.rowed = t
         return True
 
     def _catch_up(self) -> None:
         """Let ``point`` be the last good one: an exception came between, and its frame may be written again."""
-        if self.point.t < self.made and self.finite:
-            self.point = point = self._seen()
-            self.lr = self._rate(point.t)
+        if self.descent.point.t < self.made and self.finite:
+            self.descent.point = point = self._seen()
+            self.descent.lr = self.descent.rate(point.t)
             if point.t > self.rowed:
-                self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, self._clips(point))
+                self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.descent.lr, self._clips(point))
 
     def _sample(self, t: int, batch: tuple[Any, ...]) -> Point:
         self._step(t, batch)
@@ -891,10 +917,9 @@ class Training(Descent):
 
     def _step(self, t: int, batch: tuple[Any, ...]) -> bool:
         """Make update t + 1 from the present frame; return whether loss and gradient are finite there."""
-        assert self.feed is not None
         self.data = self.model.data(batch, self.before.t + t)
         weight = self.model.samples(batch)
-        fun, square, counts = self.programs.run(self.at, self.data, weight, self.before.t + t + 1, self._rate(t))
+        fun, square, counts = self.programs.run(self.at, self.data, weight, self.before.t + t + 1, self.descent.rate(t))
         frame = self.frames[self.at]
         self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(frame.g).all()))
         self.made, self.finished = t, self.at
@@ -925,8 +950,8 @@ class Training(Descent):
         objective.nfev = programs.nfev + objective.njev
         objective.executor = "python" if differences else "native" if programs.fused else "numpy"
         if differences:
-            objective.source = "adaptive differences"  # type: ignore[misc]
-        self.reason = programs.reason
+            objective.source = "adaptive differences"
+        self.descent.reason = programs.reason
 
     def _look_at_layers(self, frame: Frame, after: Frame) -> None:
         self.layer_sums[0] += 1
@@ -939,27 +964,27 @@ class Training(Descent):
     def _arrive(self, point: Point) -> None:
         self.objective.independent = self.programs.independent
         if point.t and point.is_sample:
-            verdict = self.quiet.run(self.stopping.check, point, self.lr)
+            verdict = self.quiet.run(self.stopping.check, point, self.descent.lr)
             if verdict is None or point.t <= self.rowed:
-                self.lr = self._rate(point.t)
+                self.descent.lr = self.descent.rate(point.t)
                 if point.t > self.rowed:
-                    self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, self._clips(point))
-                self.point, self.verdict = point, verdict or self.ending
+                    self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.descent.lr, self._clips(point))
+                self.descent.point, self.descent.verdict = point, verdict or self.ending
                 return
-        super()._arrive(point)
+        self.descent.arrive(point, self._clips(point))
         if point.t == 0:
             self.start_carried = self.best_carried = None if self.model.carried is None else self.model.carried.copy()
             held_back = self.model.validate(point.x, self.start_carried)
             fun = point.fun if held_back is None else held_back[0] if math.isfinite(held_back[0]) else math.inf
-            self.best = replace(point, x=point.x.copy(), fun=fun, g=NO_GRADIENT)
-        if self.verdict is None:
-            self.verdict = self.ending
+            self.descent.best = replace(point, x=point.x.copy(), fun=fun, g=NO_GRADIENT)
+        if self.descent.verdict is None:
+            self.descent.verdict = self.ending
 
     def _clips(self, point: Point) -> bool:
         hyper = self.optimizer.hyperparameters
         value, limit = hyper["clipvalue"], hyper["clipnorm"]
         if hyper["groups"]:
-            return super()._clips(point)
+            return bool(self.optimizer.clips(point.x, point.g, self.layout))
         if value is not None:
             return bool(point.grad_norm > value)
         if limit is None:
@@ -967,12 +992,6 @@ class Training(Descent):
         how = FRAMEWORKS[self.optimizer.semantics]
         parts = self.layout.parts(self.layout.view(point.g)) if how["clip_each_array"] else [point.g]
         return any(math.sqrt(float(np.vdot(part, part))) + how["clip_eps"] > limit for part in parts)
-
-    def _rate(self, t: int) -> float:
-        return super()._rate(self.before.t + t)
-
-    def _observed(self, point: Point) -> Memory:
-        return self.memory or ()  # a schedule that looks at f sees an epoch's, in `_close`
 
     # -- epochs -------------------------------------------------------------------------------------------------------
 
@@ -983,13 +1002,12 @@ class Training(Descent):
 
     def _close(self, t: int, frame: Frame) -> None:
         """Sum up the epoch that ended after ``t`` updates, and find out whether it is the last."""
-        assert self.feed is not None
         total = self.programs.sum
         ended = self.feed.close(t, math.nan if total is None else _largest(total) / self.feed.sums.weight)
         self.programs.forget()
         number = self.feed.epoch
         accuracy = self.counted[0] / ended.weight if self.model.counts else None
-        lr = self._rate(t - 1)
+        lr = self.descent.rate(t - 1)
         held_back = self.model.validate(frame.x, frame.carried)
         validation_fun, validation_accuracy = held_back if held_back is not None else (None, None)
         steps, *sums = self.layer_sums
@@ -997,17 +1015,17 @@ class Training(Descent):
         self.rows.append([lr, accuracy, validation_fun, validation_accuracy, *of_layers])
         self._forget_epoch()
         fun = ended.mean if validation_fun is None else validation_fun
-        self.memory = self.optimizer.observe(self.memory, t, fun)
+        self.descent.memory = self.optimizer.observe(self.descent.memory, t, fun)
         if fun < self.least - self.min_delta:
             # the loss along an epoch says nothing of the start, which `_ends` looks at
-            is_best = validation_fun is None or fun < self.best.fun
+            is_best = validation_fun is None or fun < self.descent.best.fun
             self.least, self.waited = fun, 0
         else:
             is_best, self.waited = False, self.waited + 1
         if is_best:
             np.copyto(self.spare, frame.x)
             best = Point(t, self.spare, fun, NO_GRADIENT, self.feed.rows[-1][2], is_sample=True)
-            self.best, self.spare = best, self.best.x
+            self.descent.best, self.spare = best, self.descent.best.x
             self.best_carried = None if frame.carried is None else frame.carried.copy()
         if self.patience is not None and self.waited >= self.patience:
             which = "loss" if validation_fun is None else "validation loss"
@@ -1029,7 +1047,6 @@ class Training(Descent):
             frame.x[...] = self.model.given(frame.x)
 
     def _epochs(self) -> Epochs:
-        assert self.feed is not None
         names = ["lr", "accuracy", "validation_fun", "validation_accuracy"]
         if not self.rows:  # None would say so otherwise
             names = ["lr", *["accuracy"] * bool(self.model.counts)]
@@ -1053,7 +1070,6 @@ class Training(Descent):
         return f"the loss is {after.fun:.6g}, but the gradient's component {self.layout.label(i)} is {after.g[i]}{told}"
 
     def _where(self, after: Point) -> str:
-        assert self.feed is not None
         place = f" (epoch {self.feed.epoch + 1}, batch {self.feed.index})"
         blamed = self.model.blame(after.x, self.frames[self.at].carried, self.data) if after.is_sample else ""
         return f"{place}: {blamed}" if blamed else place
@@ -1067,7 +1083,7 @@ class Training(Descent):
         )
 
     def _carried_at(self, point: Point) -> FloatArray | None:
-        if point is self.best or self.model.carried is None:
+        if point is self.descent.best or self.model.carried is None:
             return self.best_carried
         return next(frame.carried for frame in self.frames if frame.x is point.x or np.array_equal(frame.x, point.x))
 
@@ -1078,6 +1094,10 @@ class Training(Descent):
         whole = Point(point.t, point.x, fun, g, norm(point.x, g, None), is_sample=False)
         return whole if whole.is_finite else point
 
+    def run(self, in_haste: bool) -> Run:
+        """Return the record of the training so far. in_haste: without another pass over the data."""
+        return self.descent.run(*self._ends(in_haste), self._epochs(), in_haste)
+
     def _ends(self, in_haste: bool) -> tuple[Point, Point]:
         """The best point is that after the epoch with the least validation loss, which is its fun.
 
@@ -1085,55 +1105,55 @@ class Training(Descent):
         epoch that had the least mean loss along it.
         """
         if in_haste:
-            return self.point, self.best
-        point = self._whole(self.point)
+            return self.descent.point, self.descent.best
+        point = self._whole(self.descent.point)
         if self.model.judges:
-            return point, self.best
-        found = [] if point.is_sample else [(point, self._carried_at(self.point))]
+            return point, self.descent.best
+        found = [] if point.is_sample else [(point, self._carried_at(self.descent.point))]
         seen = {point.t for point, _ in found}
-        start = replace(self.stopping.start, x=self.start)
-        for known, carried in ((self.best, self.best_carried), (start, self.start_carried)):
+        start = replace(self.stopping.start, x=self.descent.start)
+        for known, carried in ((self.descent.best, self.best_carried), (start, self.start_carried)):
             if known.t not in seen:
                 seen.add(known.t)
                 fun = self.model.mean(known.x, carried, min([math.inf, *(point.fun for point, _ in found)]))
                 if math.isfinite(fun):
                     found.append((replace(known, fun=fun, is_sample=False), carried))
         if found:
-            self.best, self.best_carried = min(found, key=lambda pair: pair[0].fun)
-        return point, self.best
+            self.descent.best, self.best_carried = min(found, key=lambda pair: pair[0].fun)
+        return point, self.descent.best
 
     def publish(self, best: bool) -> None:
         """Let the model have the parameters of the last point, or of the best."""
         if self.recorder.count:
-            x = self.best.x if best else self.point.x
-            self.model.take(x, self._carried_at(self.best if best else self.point))
+            x = self.descent.best.x if best else self.descent.point.x
+            self.model.take(x, self._carried_at(self.descent.best if best else self.descent.point))
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def _written(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        header, arrays = super()._written()
-        carried = self._carried_at(self.point)
-        header |= {
+    def written(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a checkpoint is to hold besides the descent: a header, and arrays."""
+        carried = self._carried_at(self.descent.point)
+        header: dict[str, Any] = {
             "epochs": [self.rows, self.waited, self.counted, self.layer_sums, self.least],
             "carries": carried is not None,
             "before": [self.before.t, self.before.epochs],
             "evaluations": [self.programs.nfev, self.programs.gave_up],
         }
+        arrays: dict[str, Any] = {}
         if carried is not None:
-            arrays |= {"carried": carried, "best.carried": self.best_carried, "start.carried": self.start_carried}
+            arrays = {"carried": carried, "best.carried": self.best_carried, "start.carried": self.start_carried}
         return header, arrays
 
     def take_up(self, path: str | os.PathLike[str]) -> None:
         """Go on from where ``path`` was written by the same training. Raises InputError where it was another one."""
-        assert self.feed is not None
         archive = read(path, self.KIND)
         header, arrays = archive.header, archive.arrays
         for name, here, there in (
             ("koubai", version(), archive.koubai),
             ("optimizer", describe_optimizer(self.optimizer), header["optimizer"]),
-            ("seed", self.seed, header["seed"]),
+            ("seed", self.descent.seed, header["seed"]),
             ("set of parameters", self.layout.shapes, header["layout"].shapes),
-            *((name, self.options.get(name), header["options"].get(name)) for name in header["options"]),
+            *((name, self.descent.options.get(name), header["options"].get(name)) for name in header["options"]),
         ):
             if here != there and name != "epochs":
                 raise InputError(f"{str(path)!r} was written with another {name}: {there}, now {here}; start anew")
@@ -1143,10 +1163,11 @@ class Training(Descent):
         with archive.building():
             self._fits(header["epochs"], arrays.get("carried"))
         self.before = Progress(*header["before"])
+        self.descent.t_before = self.before.t
         last, carried = points["last"], arrays.get("carried")
         state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
         self._prepare(last.x, state, carried)
-        self.memory = None if header["memory"] is None else tuple(header["memory"])
+        self.descent.memory = None if header["memory"] is None else tuple(header["memory"])
         self.feed.go_to(header["feed"], arrays["feed"])
         self.objective.paid.go_on(header["paid"])
         evaluations, self.programs.gave_up = header["evaluations"]
@@ -1167,16 +1188,16 @@ class Training(Descent):
         if goes_on:  # the last row is of all the data; it becomes that of the batch that comes next
             before = -(-last.t // header["stride"])
             arrays |= {name: array[:before] for name, array in arrays.items() if name.startswith("rows.")}
-        self._take_up(header, arrays, points | {"last": last, "start": start})
-        self.start = start.x
+        take_over(self.descent, header, arrays, points | {"last": last, "start": start})
+        self.descent.start = start.x
         self.rows, self.waited, self.counted, self.layer_sums, self.least = header["epochs"]
         self.best_carried, self.start_carried = arrays.get("best.carried"), arrays.get("start.carried")
         if goes_on:
             self.at, self.made = FRAMES - 1, last.t - 1  # that the step from there be made next
-            self.verdict = None
+            self.descent.verdict = None
         elif not last.is_sample:
             status, message = header["verdict"]
-            self.verdict = Verdict(Status[status], message)
+            self.descent.verdict = Verdict(Status[status], message)
 
     def _fits(self, epochs: Any, carried: FloatArray | None) -> None:
         """Raise InputError unless what a file says of the epochs and the model's state is that of this model."""
@@ -1191,7 +1212,6 @@ class Training(Descent):
 
     def _goes_on(self, path: str | os.PathLike[str], last: Point, header: dict[str, Any]) -> bool:
         """Tell whether a training that had come to its end is to go on, because more epochs are asked for."""
-        assert self.feed is not None
         status, waited = header["verdict"][0], header["epochs"][1]
         if (
             self.epochs == self.feed.epoch
@@ -1209,9 +1229,10 @@ class Training(Descent):
 
     # -- progress -----------------------------------------------------------------------------------------------------
 
-    def reporting(self, progress: bool) -> Any:
-        self.watched = bool(progress)
-        return _bar(self) if progress else super().reporting(False)
+    def bar(self) -> AbstractContextManager[Callable[[Point], None]]:
+        """Return a context that gives what points are reported to, a progress bar."""
+        self.watched = True
+        return epochs_bar(self.feed, self.epochs, (lambda: self.counted[0]) if self.model.counts else None)
 
 
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
@@ -1234,37 +1255,3 @@ class _Objective:
 
     def flat_by_construction(self, x: FloatArray) -> str:
         return ""  # a training has no rule that a first gradient of zeros would meet
-
-
-@contextmanager
-def _bar(training: Training) -> Iterator[Callable[[Point], None]]:
-    """Give a function that reports points to a Rich progress bar on stderr: epoch, loss, accuracy, samples a second."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    assert training.feed is not None
-    feed, began = training.feed, time.monotonic()
-    shown, seen, first = began, 0.0, -1
-    columns = (BarColumn(), TextColumn("{task.fields[at]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=float(training.epochs), at="")
-        length = 0  # batches in an epoch, known after the first
-
-        def report(point: Point) -> None:
-            nonlocal shown, seen, first, length
-            first = point.t if first < 0 else first
-            length = max(length, feed.index)
-            now = time.monotonic()
-            if now - shown < 0.1 and point.is_sample:
-                return
-            shown, sums = now, feed.sums
-            if sums.weight:
-                seen = sums.weight / max(feed.index, 1)
-                at = f"epoch {feed.epoch + 1}/{training.epochs}  loss {sums.mean:.4g}"
-                if training.model.counts:
-                    at += f"  accuracy {training.counted[0] / sums.weight:.2%}"
-                at += f"  {seen * (point.t + 1 - first) / max(now - began, 1e-9):,.0f} samples/s"
-                part = min(feed.index / length, 1.0) if feed.epoch else 0.0
-                bar.update(task, completed=feed.epoch + part, at=at)
-
-        yield report

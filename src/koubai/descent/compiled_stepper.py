@@ -1,4 +1,4 @@
-"""A descent as graphs for machine code: the update, the bounds and the norm, traced from the text that Python runs."""
+"""The steps of a descent in machine code, or by a loop of Python numbers: all that the rule alone can make."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from koubai.descent.objective import Bounds, largest_of
+from koubai.descent.descent import Descent
+from koubai.descent.objective import largest_of
 from koubai.descent.optimizers import Optimizer, State
 from koubai.descent.record import Rows
 from koubai.descent.schedules import Schedule
-from koubai.descent.stopping import GROWTH, Point, Stopping
+from koubai.descent.step_program import descent_graphs, limits
+from koubai.descent.steppers import PythonStepper
+from koubai.descent.stopping import Point
 from koubai.errors import CompileError, CompileWarning, TraceError, warn
 from koubai.execute import native
 from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choose_native
@@ -22,7 +25,6 @@ from koubai.execute.descents import (
     BEST,
     BEST_NORM,
     BEST_T,
-    BIGGEST,
     CLIPPED,
     FORCED,
     FUN,
@@ -49,61 +51,19 @@ from koubai.execute.descents import (
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import FloatsDescent
 from koubai.graph.call import Leaves
-from koubai.graph.formula import traced
 from koubai.graph.trace import CONSTANT, Graph, run_nodes
-from koubai.parameters import Layout
 
-__all__ = ["Engine", "descent_graphs", "limits"]
+__all__ = ["CompiledStepper"]
 
 
 _NO_LIMITS = np.array(NO_LIMITS)
 COMPARED = 2**16  # bytes of what f takes after x, up to which two descents are compared by it
 
 
-def _scalars() -> list[tuple[str, Any, bool]]:
-    return [(name, np.float64(1.0), True) for name in ("t", "lr", "fun")]
-
-
-def _named(state: Sequence[Any]) -> list[tuple[str, Any, bool]]:
-    return [(f"s{i}", np.asarray(part)[()], False) for i, part in enumerate(state)]
-
-
-def descent_graphs(
-    value: Graph, optimizer: Optimizer, state: Sequence[Any], layout: Layout, bounds: Bounds | None
-) -> DescentGraphs:
-    """Return the graphs of a descent whose value and gradient is ``value``.
-
-    Raises TraceError where the rule needs Python: it evaluates f itself, or looks at numbers.
-    """
-    if "evaluate" in optimizer.rule.uses:
-        raise TraceError(f"{type(optimizer).__name__} evaluates f itself", "it runs in Python")
-    x = np.zeros(layout.size, layout.dtype)
-    given = [(name, x, False) for name in ("x", "g", "low", "high")]
-
-    def update(x: Any, g: Any, low: Any, high: Any, t: Any, lr: Any, fun: Any, *state: Any) -> Sequence[Any]:
-        after, states = optimizer.step(x, g, state, t, lr, fun=fun, layout=layout)
-        if bounds is None:
-            return [after, False, *states]
-        inside = Bounds(low, high).project(after)
-        return [inside, np.any(inside != after), *states]
-
-    def measure(x: Any, g: Any, low: Any, high: Any) -> Sequence[Any]:
-        free = g if bounds is None else Bounds(low, high).free(x, g)
-        return [np.max(np.abs(free)), optimizer.clips(x, g, layout)]
-
-    return DescentGraphs(
-        value,
-        traced("update", [*given, *_scalars(), *_named(state)], update),
-        traced("measure", given, measure),
-        tuple(np.shape(part) for part in state),
-        bounds is not None,
-    )
-
-
 REPEATED = f"descents of this kind have made {NATIVE_FROM} steps: compiling pays"
 
 
-class Engine:
+class CompiledStepper:
     """Makes the unremarkable steps of a descent in machine code; the others it hands to the rules for stopping.
 
     Every good step is computed by the same code, whoever judges it, so that a descent has the same bits however it is
@@ -116,8 +76,8 @@ class Engine:
     FEW = 4  # steps in a row, or turns from path to path, from which on it is not worth while
     PATHS = 8  # of f that get machine code; a descent that meets more goes on in Python
 
-    def __init__(self, descent: Any) -> None:
-        self.descent = descent
+    def __init__(self, python: PythonStepper) -> None:
+        self.python, self.descent = python, python.descent
         self.legs: dict[int, _Leg | None] = {}
         self.kept: list[Any] = []  # the paths themselves, so that no other takes an identity in ``legs``
         self.leg: _Leg | None = None  # the one that made the last step
@@ -127,8 +87,9 @@ class Engine:
         self.turns = 0  # from one path to another, with few steps between them
 
     @classmethod
-    def of(cls, descent: Any) -> tuple[Engine | None, str]:
-        """Return the engine of a descent, or None, and the reason for either."""
+    def of(cls, python: PythonStepper) -> tuple[CompiledStepper | None, str]:
+        """Return the stepper of a descent, or None: ``python`` makes all steps; and the reason for either."""
+        descent = python.descent
         objective, optimizer = descent.objective, descent.optimizer
         if objective.program is None:
             return None, "the gradient does not come from backpropagation"
@@ -140,7 +101,7 @@ class Engine:
             return None, "the schedule looks at f"
         if descent.stopping.max_steps < LEAST:
             return None, f"fewer than {LEAST} steps"
-        return cls(descent), "f has no loop of its own"
+        return cls(python), "f has no loop of its own"
 
     def leave(self) -> None:
         """End a descent."""
@@ -150,8 +111,13 @@ class Engine:
         self.legs.clear()
         self.leg = None
 
-    def advance(self) -> bool:
-        """Make steps. True: go on with another call; False: the next step is Python's."""
+    def advance(self, many: bool) -> None:
+        """Make many steps; or one, by the rule itself, where machine code can't."""
+        if not self._advances():
+            self.python.advance(many)
+
+    def _advances(self) -> bool:
+        """Make steps. False: the next one is Python's."""
         descent = self.descent
         if self.idle:
             self.idle, self.leg = self.idle - 1, None
@@ -193,7 +159,7 @@ class Engine:
         if after is None:
             return False
         point, self.descent.state = after
-        self.descent._arrive(point)
+        self.descent.arrive(point)
         self._count(leg, 1)  # type: ignore[arg-type]
         self.leg = leg
         return True
@@ -224,7 +190,7 @@ class Engine:
             return None
 
 
-def _of_x_alone(descent: Any, path: Any) -> tuple[Graph, Any]:
+def _of_x_alone(descent: Descent, path: Any) -> tuple[Graph, Any]:
     """Return the value and gradient of f along a path as a graph of x alone, and what tells it from other such graphs.
 
     What f takes after x becomes constant in it; None: that is too large to compare, and the graph serves once.
@@ -272,7 +238,7 @@ class _Loops:
             return None
         return max(t, self.made) if self.numbers.exact else t
 
-    def leg(self, descent: Any, path: Any) -> _Leg:
+    def leg(self, descent: Descent, path: Any) -> _Leg:
         """Return a leg for a descent on this path."""
         try:
             leg = self.spare.pop()
@@ -282,7 +248,7 @@ class _Loops:
         return leg
 
     @classmethod
-    def of(cls, descent: Any, path: Any) -> _Loops:
+    def of(cls, descent: Descent, path: Any) -> _Loops:
         """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
         optimizer, stopping = descent.optimizer, descent.stopping
         tolerances = (stopping.ftol, stopping.xtol) != (None, None)
@@ -301,22 +267,6 @@ class _Loops:
         return loops
 
 
-def limits(stopping: Stopping) -> tuple[float, ...]:
-    """Return what a loop is to ask of each step: TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT and NEAR."""
-    start = stopping.start
-    x = np.asarray(start.x, np.float64)
-    square, size = float(x.dot(x)), abs(start.fun)
-    growth = GROWTH * (1 - 1e-9) * (size if size > 1.0 else 1.0)
-    return (
-        -math.inf if stopping.target is None else stopping.target,
-        -1.0 if stopping.ftol is None else stopping.ftol,
-        -1.0 if stopping.xtol is None else stopping.xtol,
-        min(start.fun + growth, BIGGEST),
-        min(GROWTH * GROWTH * (1 - 1e-9) * (square if square > 1.0 else 1.0), BIGGEST),
-        stopping.near_start,
-    )
-
-
 class _Leg:
     """The memory of one descent on one path of f, and the code in use there."""
 
@@ -329,7 +279,7 @@ class _Leg:
         self.memory = Leg(np.empty(n, dtype), np.empty(n, dtype), np.zeros(max(1, size), dtype), low, high)
         self.limits = np.zeros(NUMBERS)
 
-    def begin(self, descent: Any, path: Any) -> None:
+    def begin(self, descent: Descent, path: Any) -> None:
         """Serve this descent from here on."""
         self.descent, self.path = descent, path
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
@@ -341,7 +291,7 @@ class _Leg:
 
     def leave(self) -> None:
         """Serve another descent."""
-        self.descent = self.path = self.there = None
+        self.descent = self.path = self.there = None  # type: ignore[assignment]
         self.memory.let_go()
         if len(self.loops.spare) < self.loops.SPARE:
             self.loops.spare.append(self)

@@ -14,10 +14,11 @@ import numpy as np
 from koubai.derivatives.residuals import count
 from koubai.descent import searches
 from koubai.descent.optimizers import Optimizer
-from koubai.descent.program import limits
 from koubai.descent.record import FEW_STEPS
 from koubai.descent.rules import Rule
 from koubai.descent.schedules import Schedule
+from koubai.descent.step_program import limits
+from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import EPS, Point, are_equal, largest
 from koubai.errors import CompileError, CompileWarning, TraceError, quiet, warn
 from koubai.execute import library, scalar_code
@@ -25,7 +26,7 @@ from koubai.execute.descents import address
 from koubai.execute.replay import Columns, Replay
 from koubai.execute.scalar_code import ANSWER, ASKED, AT, CALLED, EVALUATIONS, Block
 
-__all__ = ["Searching"]
+__all__ = ["SearchStepper"]
 
 LARGEST = 2**14  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
 SMALL = 64  # up to which Python may make the first steps; of more, machine code makes all of them, or nobody here
@@ -190,15 +191,15 @@ def _view(array: Any) -> Any:
     return memoryview(array) if array.ndim == 1 else [memoryview(row) for row in array]
 
 
-class Searching:
+class SearchStepper:
     """Makes the steps of a descent that evaluates f itself; its memory holds the descent while it does.
 
     Where a rule for stopping may hold after a step, Python is told of the point; no step is made twice. Whatever f
     raises passes through, and the descent is then as it was after its last step.
     """
 
-    def __init__(self, descent: Any, kind: _Kind) -> None:
-        self.descent, self.kind, self.name = descent, kind, kind.name
+    def __init__(self, python: PythonStepper, kind: _Kind) -> None:
+        self.python, self.descent, self.kind, self.name = python, python.descent, kind, kind.name
         self.path: Any = None  # of f, that the tables are of
         self.table: Replay | None = None
         self.columns: Columns | None = None  # of least squares
@@ -213,8 +214,9 @@ class Searching:
             self._take_memory(0)
 
     @classmethod
-    def of(cls, descent: Any) -> Searching | None:
-        """Return the loop of a descent, or None: the rule itself makes its steps."""
+    def of(cls, python: PythonStepper) -> SearchStepper | None:
+        """Return the loop of a descent, or None: the rule itself makes its steps, by ``python``."""
+        descent = python.descent
         kind, objective, n = _Kind.of(descent.optimizer), descent.objective, descent.layout.size
         suits = (
             kind.name in TEXTS
@@ -229,10 +231,10 @@ class Searching:
             return None
         path = objective.path(descent.start)
         try:
-            found: Searching = path.made[kind].pop()
+            found: SearchStepper = path.made[kind].pop()
         except (AttributeError, KeyError, IndexError):
-            return cls(descent, kind)
-        found.descent, found.path = descent, path
+            return cls(python, kind)
+        found.python, found.descent, found.path = python, descent, path
         found._limit()
         return found
 
@@ -251,7 +253,7 @@ class Searching:
             descent.state  # noqa: B018 - read from the memory, if it has not been: it is to be written down
         elif descent.state_is_elsewhere:
             descent.state = ()
-        self.descent = self.path = self.there = self.begin = None
+        self.python = self.descent = self.path = self.there = self.begin = None  # type: ignore[assignment]
         self.asked.clear()
         if self._memory is not None:
             self._memory.moving = None, None
@@ -329,9 +331,12 @@ class Searching:
     def advance(self, many: bool) -> None:
         """Make one step, or many, and end at one that the rules for stopping were asked about, or for a look."""
         descent = self.descent
+        if descent.objective.program is None:
+            self.python.advance(many)
+            return
         point, checkpoint = descent.current(), descent.checkpoint
         if self.name == SQUARES and not self._has_room(point):
-            descent.make_step(point)
+            self.python.step_from(point)
             return
         first = descent.point.t
         end, rates, mask, rows = min(first + self._most(point.x), descent.stopping.max_steps - 1), None, -1, None
@@ -362,7 +367,7 @@ class Searching:
                 self._told()
         if why == searches.ODD and not made:  # here the next step begins, which the text can't make
             if self.fits:
-                descent.make_step(point)
+                self.python.step_from(point)
             else:
                 self.advance(many)
 

@@ -1,0 +1,181 @@
+"""What a checkpoint holds of a descent, and the descent that is made of it again."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from koubai.descent.checkpoint import LEARNT, Checkpoint, read, taken
+from koubai.descent.descent import Descent, RuleStepper
+from koubai.descent.feed import Feed
+from koubai.descent.files import describe_function, describe_layout, describe_optimizer, restore_optimizer, version
+from koubai.descent.objective import Bounds, Function, Objective
+from koubai.descent.optimizers import Optimizer
+from koubai.descent.record import Recorder, Status
+from koubai.descent.steppers import PythonStepper
+from koubai.descent.stopping import Point, Stopping, Verdict, shown
+from koubai.errors import InputError
+from koubai.parameters import plain
+
+__all__ = ["restored", "save", "take_over"]
+
+
+def save(stepper: RuleStepper, last: bool = False) -> None:
+    """Write a descent down, if a checkpoint was asked for and there is a point yet. last: it is over."""
+    descent = stepper.descent
+    if descent.checkpoint is None or not descent.recorder.count:
+        return
+    if descent.feed is not None and not descent.settled:
+        return  # a batch was drawn that no step has used yet: what was written last stands
+    descent.checkpoint.write(stepper.KIND, descent.point.t, lambda: written(stepper), last=last)
+
+
+def written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return everything that the next update depends on: a header in JSON's types, and arrays."""
+    descent = stepper.descent
+    stopping, recorder, objective = descent.stopping, descent.recorder, descent.objective
+    points = {"start": stopping.start, "last": descent.point, "best": descent.best}
+    header = {
+        "layout": describe_layout(descent.layout),
+        "optimizer": describe_optimizer(descent.optimizer),
+        "optimizer_reason": descent.why,
+        "function": describe_function(objective.f),
+        "options": descent.options,
+        "seed": descent.seed,
+        "lr": descent.lr,
+        "memory": descent.memory,
+        "states": len(descent.state),
+        "points": {
+            name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.stuck)), p.is_sample] for name, p in points.items()
+        },
+        "feed": None if descent.feed is None else descent.feed.place(),
+        "stopping": {name: getattr(stopping, name) for name in LEARNT},
+        "stride": recorder.stride,
+        "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
+        "counts": [objective.nfev - descent.aside[0], objective.njev - descent.aside[1]],
+        "aside": descent.aside,
+        "paid": objective.paid.digests(),
+        "differences": objective.program is None and objective.grad == "auto",
+        "looped": descent.looped > 0,
+        "verdict": None if descent.verdict is None else [descent.verdict.status.name, descent.verdict.message],
+    }
+    arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}
+    arrays |= {f"state.{i}": array for i, array in enumerate(descent.state)}
+    arrays |= {f"rows.{name}": column for name, column in recorder.arrays().items()}
+    if descent.bounds is not None:
+        arrays |= {"bounds": np.stack([descent.bounds.low, descent.bounds.high])}
+    if descent.feed is not None:
+        arrays |= {"feed": np.asarray(descent.feed.sums.g)}
+    more, more_arrays = stepper.written()
+    return header | more, arrays | more_arrays
+
+
+def restored(
+    path: str | os.PathLike[str],
+    f: Function,
+    args: Any,
+    grad: Function | bool | None,
+    optimizer: Optimizer | None,
+    batches: Any,
+    max_steps: int | None,
+) -> PythonStepper:
+    """Return the steps of the descent that `save` wrote, ready for its next update."""
+    archive = read(path, "checkpoint")
+    header, arrays = archive.header, archive.arrays
+    if archive.koubai != (here := version()):
+        raise InputError(f"{str(path)!r} was written by koubai {archive.koubai}; this is {here}, start anew")
+    saved = header["optimizer"]
+    chosen = restore_optimizer(saved) if optimizer is None else optimizer
+    if isinstance(chosen, str):
+        raise InputError(f"the lr of {saved} is a function, which a file can't hold: give optimizer={saved}")
+    if describe_optimizer(chosen) != saved:
+        raise InputError(f"optimizer is {chosen!r}, but the checkpoint was written with {saved}")
+    options = header["options"]
+    if (options["grad"] == "user") != (grad is not None):
+        how = (
+            "had a gradient of your own: give grad="
+            if grad is None
+            else f"used grad={options['grad']!r}: leave grad out"
+        )
+        raise InputError(f"the descent of {str(path)!r} {how}")
+    args = args if isinstance(args, tuple) else (args,)
+    feed = Feed.read(batches, args)
+    if (feed is None) != (header["feed"] is None):
+        how = "had mini-batches: give batches=" if feed is None else "had no mini-batches: leave batches out"
+        raise InputError(f"the descent of {str(path)!r} {how}")
+    points = taken(archive, chosen)
+    if feed is not None:
+        feed.go_to(header["feed"], arrays["feed"])
+    layout = header["layout"]
+    limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
+    limit = options["max_steps"] if max_steps is None else max_steps
+    stopping = Stopping(
+        layout, chosen, limit, **{name: options[name] for name in ("gtol", "ftol", "xtol", "target")},
+        free=None if limits is None else limits.free,
+    )  # fmt: skip
+    descent = Descent(
+        Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
+        chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
+        options | {"max_steps": plain(limit)}, Checkpoint.of(path), header["optimizer_reason"],
+    )  # fmt: skip
+    if descent.checkpoint is not None:
+        descent.checkpoint.kept = points["last"].t
+    if header["differences"]:
+        descent.objective.program = None
+    descent.objective.paid.go_on(header["paid"])
+    _compare(descent, points["last"], header["looped"])
+    take_over(descent, header, arrays, points)
+    return PythonStepper(descent)
+
+
+def take_over(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], points: dict[str, Point]) -> None:
+    """Take over what the descent that was saved had learnt, recorded and decided."""
+    for name in LEARNT:
+        setattr(descent.stopping, name, header["stopping"][name])
+    descent.stopping.start, descent.stopping.last = points["start"], points["last"]
+    descent.point, descent.best, descent.lr = points["last"], points["best"], header["lr"]
+    descent.state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
+    descent.memory = None if header["memory"] is None else tuple(header["memory"])
+    t, *columns = header["last_row"]
+    last = (t, descent.point.x, *columns)
+    rows = {name.removeprefix("rows."): array for name, array in arrays.items() if name.startswith("rows.")}
+    descent.recorder.add_rows(rows, last)
+    descent.recorder.stride = header["stride"]
+    descent.objective.nfev, descent.objective.njev = header["counts"]
+    if header["verdict"] is not None:
+        status, message = header["verdict"]
+        goes_on = status == "stopped" or (status == "max_steps" and descent.stopping.max_steps > descent.point.t)
+        descent.verdict = None if goes_on else Verdict(Status[status], message)
+        if not goes_on:
+            descent.aside = tuple(header["aside"])
+            descent.objective.nfev, descent.objective.njev = (
+                a + b for a, b in zip(header["counts"], descent.aside, strict=True)
+            )
+
+
+def _compare(descent: Descent, last: Point, looped: bool) -> None:
+    """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint.
+
+    looped: a loop of its own computed them there, which gives f the same numbers but for rounding.
+    """
+    try:
+        if descent.feed is None:
+            again = descent.objective.evaluate(last.t, last.x)
+        elif last.is_sample:
+            descent.objective.batch = descent.feed.again()
+            again = descent.objective.evaluate(last.t, last.x)
+        else:
+            again = descent.objective.mean(last.t, last.x, descent.feed)
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        x = shown(descent.layout.view(last.x))
+        raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error
+    if looped and descent.objective.agrees(again.fun, last):
+        return
+    if again.fun != last.fun or not np.array_equal(again.g, last.g):
+        what = f"f(x) = {again.fun!r}, then {last.fun!r}" if again.fun != last.fun else "the gradient differs"
+        raise InputError(
+            f"f is not the function of the checkpoint, or batches its data: at its last x, now {what}; "
+            "start anew with minimize"
+        )
