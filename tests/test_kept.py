@@ -15,6 +15,7 @@ import koubai as kb
 from koubai import nn
 from koubai.derivatives import paths
 from koubai.derivatives.paths import record_call
+from koubai.descent import compiled_stepper
 from koubai.descent.compiled_stepper import REPEATED
 from koubai.execute import library
 from koubai.graph import trace
