@@ -98,6 +98,7 @@ FLOORS = [
     "descent.arguments",
     "descent.loop",
     "descent.many",
+    "descent.training_step",
     "descent.training",
     "nn.data",
     "nn.datasets",

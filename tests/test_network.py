@@ -23,7 +23,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 import koubai as kb
 from koubai import nn
 from koubai.derivatives import paths
-from koubai.descent import progress_bar
+from koubai.descent import progress_bar, training_step
 from koubai.descent import training as lane
 from koubai.errors import FallbackWarning, FunctionError, InputError, Interrupted
 from koubai.execute import arrays
@@ -470,7 +470,7 @@ def test_fit_goes_on_from_where_the_network_stands(toys):
 def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monkeypatch):
     """The rule inside the step's graph makes the bits of the optimizer object's own update; machine code all but."""
     X, y = toys
-    monkeypatch.setattr(lane, "FUSED", 0 if in_machine_code else 10**9)
+    monkeypatch.setattr(training_step, "FUSED", 0 if in_machine_code else 10**9)
     optimizer = kb.descent.optimizers.resolve(name)
     dtype = np.float64 if in_machine_code else np.float32
     net = small(dtype=dtype)
@@ -501,7 +501,7 @@ def test_every_rule_trains_as_it_updates_alone(name, in_machine_code, toys, monk
 def test_groups_train_as_they_update_alone(name, in_machine_code, toys, monkeypatch):
     """The first layer is frozen, biases do not decay, the last layer has a rate of its own."""
     X, y = toys
-    monkeypatch.setattr(lane, "FUSED", 0 if in_machine_code else 10**9)
+    monkeypatch.setattr(training_step, "FUSED", 0 if in_machine_code else 10**9)
     known = kb.descent.optimizers.resolve(name).hyperparameters
     decay = {"weight_decay": 0.1} if "weight_decay" in known else {}
     bias = dict.fromkeys(decay, 0)
@@ -938,7 +938,7 @@ def test_machine_code_trains_as_numpy_does(make, monkeypatch):
     X, y = rng.normal(size=(90, *shape)), rng.integers(0, 2, 90)
     runs = []
     for fused in (0, 10**9):
-        monkeypatch.setattr(lane, "FUSED", fused)
+        monkeypatch.setattr(training_step, "FUSED", fused)
         runs.append(make().fit(X, y, kb.Adam(lr=0.01), epochs=4, batch_size=20))
     assert [run.executor for run in runs] == ["native", "numpy"]
     np.testing.assert_allclose(runs[0].history.fun, runs[1].history.fun, rtol=2e-4)
@@ -1124,7 +1124,7 @@ def test_a_steady_step_takes_less_than_64_kib(name, dtype, fused, monkeypatch):
     layers, loss, (X, y), size = STEADY[name]()
     net = nn.Network(layers, loss, dtype=dtype, l2=1e-5)
     steps = -(-len(X) // size)
-    monkeypatch.setattr(lane, "FUSED", 0 if fused else 10**9)
+    monkeypatch.setattr(training_step, "FUSED", 0 if fused else 10**9)
     epochs = 24 // (steps - 2) + 2
     # the last batch of an epoch has its own program, which the first epoch makes
     growths = check_steps(lambda: net.fit(X, y, kb.Adam(), epochs=epochs, batch_size=size), steps, steps, monkeypatch)
@@ -1980,21 +1980,21 @@ def test_a_function_that_reads_every_batch_keeps_few_programs(monkeypatch):
     """Every batch takes its own path, and only the newest are kept."""
     X, y = nn.moons(400, seed=0)
     kept = []
-    original = lane.StepPrograms.run
+    original = training_step.StepPrograms.run
 
     def run(self, *args):
         result = original(self, *args)
         kept.append(sum(map(len, self._forms.values())))
         return result
 
-    monkeypatch.setattr(lane.StepPrograms, "run", run)
+    monkeypatch.setattr(training_step.StepPrograms, "run", run)
 
     def loss(w, X, y):
         return np.mean((X @ w - y) ** 2) * int(y @ 2 ** np.arange(10))
 
     kb.fit(loss, np.zeros(2), (X, y), kb.SGD(lr=1e-6), epochs=2, batch_size=10)
     assert len(kept) == 80
-    assert max(kept) == lane.PATHS
+    assert max(kept) == training_step.PATHS
 
 
 LIKE = {
@@ -2008,7 +2008,7 @@ LIKE = {
 @pytest.mark.parametrize("case", LIKE)
 def test_the_second_network_of_a_shape_traces_and_compiles_nothing(case, in_machine_code, toys, monkeypatch):
     X, y = toys
-    monkeypatch.setattr(lane, "FUSED", 0 if in_machine_code else 10**9)
+    monkeypatch.setattr(training_step, "FUSED", 0 if in_machine_code else 10**9)
     options = {"epochs": 3, "batch_size": 32, "validation": 0.2, "patience": 9}
     optimizers = (kb.Adam(lr=0.01), kb.Adam(lr=kb.schedules.cosine(0.1, 30)), kb.Adam(lr=0.1))
     expected = []
@@ -2022,7 +2022,12 @@ def test_the_second_network_of_a_shape_traces_and_compiles_nothing(case, in_mach
     def refuse(*_, **__):
         raise AssertionError("something is traced or compiled")
 
-    for module, name in ((lane, "record_call"), (lane, "compile_bound"), (paths, "record_call"), (arrays, "_Plan")):
+    for module, name in (
+        (lane, "record_call"),
+        (training_step, "compile_bound"),
+        (paths, "record_call"),
+        (arrays, "_Plan"),
+    ):
         monkeypatch.setattr(module, name, refuse)
     for optimizer, (run, vector) in zip(optimizers, expected, strict=True):
         net = LIKE[case](seed=1)

@@ -6,6 +6,7 @@ import pytest
 import koubai as kb
 from koubai import nn
 from koubai.descent import training as lane
+from koubai.descent import training_step
 from koubai.descent.feed import Epoch
 from koubai.errors import FallbackWarning, GradientError, InputError, Interrupted
 from koubai.execute import library
@@ -141,13 +142,13 @@ def test_a_batch_counts_once_whatever_path_it_takes(units, data):
 
 def spied(monkeypatch):
     """Return the list of the programs of all trainings that follow."""
-    seen, begin = [], lane.StepPrograms.__init__
+    seen, begin = [], training_step.StepPrograms.__init__
 
     def noted(self, *args):
         begin(self, *args)
         seen.append(self)
 
-    monkeypatch.setattr(lane.StepPrograms, "__init__", noted)
+    monkeypatch.setattr(training_step.StepPrograms, "__init__", noted)
     return seen
 
 
@@ -181,7 +182,9 @@ def test_the_state_is_updated_where_it_lies_unless_a_checkpoint_wants_it(name, d
     for frames, shared in ((here.frames, bool(here.in_place)), (apart.frames, False)):
         assert all(np.shares_memory(frames[0].state[0], frame.state[0]) for frame in frames[1:]) is shared
         x = [frame.x for frame in frames]
-        assert all(np.shares_memory(x[i], x[j]) == ((i - j) % lane.PLACES == 0) for i in range(6) for j in range(6))
+        assert all(
+            np.shares_memory(x[i], x[j]) == ((i - j) % training_step.PLACES == 0) for i in range(6) for j in range(6)
+        )
 
 
 @pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
@@ -195,7 +198,7 @@ def test_a_program_that_can_not_write_the_state_where_it_lies_has_it_copied(data
 
     expected = train()
     kinds.clear()
-    compiled, calls = lane.compile_bound, []
+    compiled, calls = training_step.compile_bound, []
 
     def compile_bound(*args):
         bind = compiled(*args)
@@ -204,7 +207,7 @@ def test_a_program_that_can_not_write_the_state_where_it_lies_has_it_copied(data
             bind.replaceable = set()
         return bind
 
-    monkeypatch.setattr(lane, "compile_bound", compile_bound)
+    monkeypatch.setattr(training_step, "compile_bound", compile_bound)
     programs = spied(monkeypatch)
     np.testing.assert_array_equal(train(), expected)
     assert len(calls) == 2
@@ -367,7 +370,7 @@ def test_the_check_of_the_gradient_has_the_graph_of_the_loss(units, data, monkey
         seen.append((leaves[active[0]].size, gradients[0].size))
         return True
 
-    monkeypatch.setattr(lane, "cross_check", check)
+    monkeypatch.setattr(training_step, "cross_check", check)
     net = network(units)
     net.fit(X, y, epochs=1, batch_size=SIZE)
     assert seen == [(net.layout.size, net.layout.size)]
@@ -375,7 +378,7 @@ def test_the_check_of_the_gradient_has_the_graph_of_the_loss(units, data, monkey
 
 def test_a_wrong_gradient_stops_the_training(data, monkeypatch):
     X, y = data
-    right = lane.reverse
+    right = training_step.reverse
 
     def wrong(graph, active, auxiliary, careful):
         # the gradients of two weights of equal shape change places
@@ -387,6 +390,6 @@ def test_a_wrong_gradient_stops_the_training(data, monkeypatch):
         outputs[k], outputs[m] = outputs[m], outputs[k]
         return type(gradient)(gradient.nodes, gradient.inputs, outputs, gradient.guards, gradient.kinks, gradient.name)
 
-    monkeypatch.setattr(lane, "reverse", wrong)
+    monkeypatch.setattr(training_step, "reverse", wrong)
     with pytest.raises(GradientError, match="backpropagation"):
         network(4).fit(X, y, epochs=1, batch_size=SIZE)

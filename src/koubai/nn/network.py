@@ -42,7 +42,8 @@ from koubai.descent.files import (
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run
-from koubai.descent.training import Differences, Epoch, Progress, Training
+from koubai.descent.training import Epoch, Progress, Training
+from koubai.descent.training_step import Differences
 from koubai.errors import (
     FallbackWarning,
     FunctionError,
