@@ -2023,7 +2023,7 @@ def test_the_second_network_of_a_shape_traces_and_compiles_nothing(case, in_mach
         raise AssertionError("something is traced or compiled")
 
     for module, name in (
-        (lane, "record_call"),
+        (training_step, "record_call"),
         (training_step, "compile_bound"),
         (paths, "record_call"),
         (arrays, "_Plan"),
