@@ -1106,10 +1106,11 @@ def refusal(code):
 
 def conventions():
     """Return the paragraphs on conventions out of the modules' own docstrings."""
-    from koubai.graph import linear_algebra, ops
+    from koubai.graph import ops
+    from koubai.graph.numpy import linalg
 
     kinks = [part.strip() for part in ops.__doc__.split("\n\n") if part.startswith(("Complex values", "Conventions"))]
-    matrices = linear_algebra.__doc__.partition("What is read:")
+    matrices = linalg.__doc__.partition("What is read:")
     return "\n\n".join([*kinks, "What is read: " + matrices[2].strip()]).split("\n")
 
 

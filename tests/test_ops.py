@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import koubai.graph.activations
-import koubai.graph.special
+import koubai.graph.scipy.special
 import koubai.graph.windows  # noqa: F401 their rows stand in OPS once they are loaded
 from koubai.graph.forward import pushforward
 from koubai.graph.ops import OPS, Index

@@ -11,7 +11,7 @@ import numpy as np
 
 from koubai.errors import FunctionError, InputError, KoubaiError, TraceError, called
 from koubai.graph.environment import Environment
-from koubai.graph.functions import array, holds_traced
+from koubai.graph.numpy.functions import array, holds_traced
 from koubai.graph.ops import apply
 from koubai.graph.trace import (
     CAPTURED,

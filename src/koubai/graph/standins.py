@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph import editing, fourier, linear_algebra, series, statistics  # noqa: F401 they fill the table
-from koubai.graph.functions import array, holds_traced, implements, new_array
+import koubai.graph.numpy  # noqa: F401 its files fill the table
+from koubai.graph.numpy.functions import array, holds_traced, implements, new_array
 from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
 
 __all__ = ["IMPURE", "STANDINS", "STANDIN_MODULES", "SciPy", "Vectorize", "scipy_standin"]
@@ -70,16 +70,10 @@ class SciPy(types.ModuleType):
 # parts of SciPy's whose functions may read what no argument tells, or draw at random
 _IMPURE_PARTS = ("scipy.stats", "scipy.optimize", "scipy.io", "scipy.datasets")
 
-# the part of SciPy -> the file in this room that holds its twins, loaded when they are first asked for
+# the part of SciPy -> the file in graph/scipy that holds its twins, loaded when they are first asked for
 _TWINS = {
-    "special": "special",
-    "stats": "distributions",
-    "linalg": "factorizations",
-    "integrate": "integrals",
-    "spatial": "distances",
-    "signal": "signals",
-    "ndimage": "signals",
-    "interpolate": "splines",
+    **{name: name for name in ("special", "stats", "linalg", "integrate", "spatial", "signal", "interpolate")},
+    "ndimage": "signal",
 }
 
 
@@ -98,11 +92,11 @@ def scipy_standin(value: Any) -> Any:
     # a class made in C for a namespace without a name has no module
     place = getattr(value if isinstance(value, types.FunctionType | type) else type(value), "__module__", None)
     if isinstance(place, str) and place.startswith("numpy.polynomial"):
-        return importlib.import_module("koubai.graph.polynomials").standin(value)
+        return importlib.import_module("koubai.graph.numpy.polynomial_bases").standin(value)
     if not isinstance(place, str) or not place.startswith("scipy."):
         return None
     file = _TWINS.get(place.split(".")[1])
-    return None if file is None else importlib.import_module(f"koubai.graph.{file}").standin(value)
+    return None if file is None else importlib.import_module(f"koubai.graph.scipy.{file}").standin(value)
 
 
 # --- stand-ins

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, conjugated, implements, normalized_axis, roll
+from koubai.graph.numpy.functions import array, conjugated, implements, normalized_axis, roll
 from koubai.graph.ops import ANY, Index, Op, Shape, add_row, apply
 from koubai.graph.trace import FUNCTIONS
 

@@ -29,7 +29,17 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, axes_of, conjugated, cross, diagonal, implements, outer, refuse, tensordot
+from koubai.graph.numpy.functions import (
+    array,
+    axes_of,
+    conjugated,
+    cross,
+    diagonal,
+    implements,
+    outer,
+    refuse,
+    tensordot,
+)
 from koubai.graph.ops import ANY, Interval, Op, Shape, add_row, apply, expand, reduced_shape, unbroadcast
 from koubai.graph.trace import FUNCTIONS, untraceable
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import (
+from koubai.graph.numpy.functions import (
     array,
     axes_of,
     concatenate,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, concatenate, convolve, implements, linspace, refuse, vander
-from koubai.graph.linear_algebra import eigvals, lstsq
+from koubai.graph.numpy.functions import array, concatenate, convolve, implements, linspace, refuse, vander
+from koubai.graph.numpy.linalg import eigvals, lstsq
 from koubai.graph.ops import ANY, Op, add_row, apply
 from koubai.graph.trace import untraceable
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-import koubai.graph.factorizations  # noqa: F401 a filter with feedback is a band matrix
-from koubai.graph.functions import array, conjugated, flip, moveaxis, normalized_axis, pad
+import koubai.graph.scipy.linalg  # noqa: F401 a filter with feedback is a band matrix
+from koubai.graph.numpy.functions import array, conjugated, flip, moveaxis, normalized_axis, pad
 from koubai.graph.ops import apply
 from koubai.graph.trace import Traced, untraceable
 from koubai.graph.twins import Twins

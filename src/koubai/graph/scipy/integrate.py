@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph import functions
-from koubai.graph.functions import array, concatenate, diff, flip, moveaxis, normalized_axis
+from koubai.graph.numpy import functions
+from koubai.graph.numpy.functions import array, concatenate, diff, flip, moveaxis, normalized_axis
 from koubai.graph.twins import Twins
 
 __all__ = ["standin"]

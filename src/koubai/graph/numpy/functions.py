@@ -120,8 +120,8 @@ def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[s
         return _unknown(getattr(ufunc, method), inputs, kwargs)
     op = UFUNCS.get(ufunc)
     if op is None and ufunc not in FUNCTIONS:
-        if "scipy.special" in sys.modules and "koubai.graph.special" not in sys.modules:
-            importlib.import_module("koubai.graph.special")  # its rows enter the table when they are first needed
+        if "scipy.special" in sys.modules and "koubai.graph.scipy.special" not in sys.modules:
+            importlib.import_module("koubai.graph.scipy.special")  # its rows enter the table when they are first needed
             return _ufunc(ufunc, method, inputs, {**kwargs, "out": out})
         return _unknown(ufunc, inputs, kwargs)
     dtype = kwargs.pop("dtype", None)

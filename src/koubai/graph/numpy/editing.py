@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, concatenate, implements, normalized_axis, refuse, take, take_along_axis
+from koubai.graph.numpy.functions import array, concatenate, implements, normalized_axis, refuse, take, take_along_axis
 from koubai.graph.ops import ANY, Op, Shape, add_row, apply
 from koubai.graph.trace import FUNCTIONS, Traced, untraceable
 

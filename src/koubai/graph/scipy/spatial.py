@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array
+from koubai.graph.numpy.functions import array
 from koubai.graph.ops import Index, apply
 from koubai.graph.trace import untraceable
 from koubai.graph.twins import Twins
