@@ -18,7 +18,12 @@ FLOORS = [
     "functions.expression",
     "graph",
     "graph.ops",
-    "graph.trace",
+    "graph.user_code",
+    "graph.infer",
+    "graph.graph",
+    "graph.simplify",
+    "graph.traced",
+    "graph.tracer",
     "graph.numpy.functions",
     "graph.numpy.linalg",
     "graph.numpy.fft",
@@ -110,7 +115,7 @@ FLOORS = [
 ]
 
 # Convenience methods of a result: the only imports from below, made inside the method.
-INSIDE_METHODS = {("descent.record", "plot"), ("descent.schedules", "plot"), ("graph.trace", "graph.reverse")}
+INSIDE_METHODS = {("descent.record", "plot"), ("descent.schedules", "plot"), ("graph.graph", "graph.reverse")}
 
 
 def module_name(path: Path) -> str:

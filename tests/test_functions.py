@@ -11,7 +11,7 @@ import pytest
 
 from koubai.derivatives.gradient import hvp, value_and_grad
 from koubai.errors import TraceError
-from koubai.graph.trace import FUNCTIONS
+from koubai.graph.traced import FUNCTIONS
 
 X = np.array([[0.31, -1.27, 2.13], [1.44, 0.72, -0.58]])
 U = np.array([[0.3, -0.2, 0.5], [0.1, 0.4, -0.6]])

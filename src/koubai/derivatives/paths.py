@@ -18,8 +18,10 @@ from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.execute.replay import Replay, Tables
 from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
+from koubai.graph.graph import CAPTURED, LEAVES, Graph, run_nodes
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, current_trace, new_traced, run_nodes
+from koubai.graph.traced import Traced, new_traced
+from koubai.graph.tracer import Trace, current_trace
 from koubai.log import debug
 from koubai.parameters import as_scalar
 

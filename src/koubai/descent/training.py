@@ -38,8 +38,10 @@ from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound, quiet_context
 from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
+from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
-from koubai.graph.trace import Graph, Trace, Traced
+from koubai.graph.traced import Traced
+from koubai.graph.tracer import Trace
 from koubai.parameters import FloatArray, Layout, plain
 
 __all__ = ["Epoch", "Frame", "Model", "Progress", "StepPrograms", "Steps", "Training"]

@@ -11,21 +11,12 @@ import numpy as np
 
 from koubai.errors import FunctionError, InputError, KoubaiError, TraceError, called
 from koubai.graph.environment import Environment
+from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph
 from koubai.graph.numpy.functions import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.trace import (
-    CAPTURED,
-    CONSTANT,
-    INPUT,
-    Graph,
-    OutsideWrite,
-    Trace,
-    Traced,
-    current_trace,
-    is_library,
-    seldom_collected,
-    untraceable,
-)
+from koubai.graph.traced import OutsideWrite, Traced
+from koubai.graph.tracer import Trace, current_trace, seldom_collected
+from koubai.graph.user_code import is_library, untraceable
 from koubai.parameters import is_structure, members
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]

@@ -43,7 +43,8 @@ import numpy as np
 from koubai.errors import is_told_to_raise
 from koubai.graph.numpy.functions import holds_traced
 from koubai.graph.standins import IMPURE, STANDIN_MODULES, STANDINS, SciPy, Vectorize, scipy_standin
-from koubai.graph.trace import Trace, Traced, current_trace
+from koubai.graph.traced import Traced
+from koubai.graph.tracer import Trace, current_trace
 
 __all__ = ["MISSING", "Environment", "Reads", "mirrored"]
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
-from koubai.graph.trace import Graph, Trace, Traced
+from koubai.graph.graph import Graph
+from koubai.graph.traced import Traced
+from koubai.graph.tracer import Trace
 
 __all__ = ["traced"]
 

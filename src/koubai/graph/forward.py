@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from koubai.graph.graph import CONSTANT, INPUT, Graph, Node
 from koubai.graph.ops import OPS, Shape, zeros
 from koubai.graph.repeats import Forwards
 from koubai.graph.reverse import load, pullback
-from koubai.graph.trace import CONSTANT, INPUT, Graph, Node, Trace, Traced, Where, new_traced, record, uncollected
+from koubai.graph.traced import Traced, new_traced, record
+from koubai.graph.tracer import Trace, uncollected
+from koubai.graph.user_code import Where
 
 __all__ = ["pushforward"]
 

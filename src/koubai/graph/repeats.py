@@ -14,8 +14,10 @@ from itertools import pairwise
 from operator import add
 from typing import Any, NamedTuple
 
+from koubai.graph.graph import LEAVES, Node, new_node
 from koubai.graph.ops import OPS
-from koubai.graph.trace import LEAVES, Node, Trace, Traced, new_node, new_traced
+from koubai.graph.traced import Traced, new_traced
+from koubai.graph.tracer import Trace
 
 __all__ = ["Backwards", "Forwards"]
 

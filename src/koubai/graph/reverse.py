@@ -18,21 +18,12 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.careful import live_after_unbroadcast, live_seed, part_of
+from koubai.graph.graph import INPUT, LEAVES, Calls, Graph, Node
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
 from koubai.graph.repeats import Backwards
-from koubai.graph.trace import (
-    INPUT,
-    LEAVES,
-    Calls,
-    Graph,
-    Node,
-    Trace,
-    Traced,
-    Where,
-    new_traced,
-    record,
-    uncollected,
-)
+from koubai.graph.traced import Traced, new_traced, record
+from koubai.graph.tracer import Trace, uncollected
+from koubai.graph.user_code import Where
 
 __all__ = ["Careful", "load", "pullback", "reverse"]
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
+from koubai.graph.graph import CONSTANT, Graph
 from koubai.graph.ops import OPS
 from koubai.graph.reverse import load
-from koubai.graph.trace import CONSTANT, Graph, Trace, Traced, new_traced, record
+from koubai.graph.traced import Traced, new_traced, record
+from koubai.graph.tracer import Trace
 
 __all__ = ["residuals"]
 

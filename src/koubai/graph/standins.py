@@ -20,7 +20,9 @@ import numpy as np
 
 import koubai.graph.numpy  # noqa: F401 its files fill the table
 from koubai.graph.numpy.functions import array, holds_traced, implements, new_array
-from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
+from koubai.graph.traced import FUNCTIONS, Traced, new_traced
+from koubai.graph.tracer import current_trace
+from koubai.graph.user_code import untraceable
 
 __all__ = ["IMPURE", "STANDINS", "STANDIN_MODULES", "SciPy", "Vectorize", "scipy_standin"]
 

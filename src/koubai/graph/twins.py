@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from koubai.errors import TraceError
-from koubai.graph.trace import Traced, untraceable
+from koubai.graph.traced import Traced
+from koubai.graph.user_code import untraceable
 
 __all__ = ["Twins", "differentiated", "meets_traced", "plain"]
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from koubai.graph.numpy.functions import array, concatenate, implements, normalized_axis, refuse, take, take_along_axis
 from koubai.graph.ops import ANY, Op, Shape, add_row, apply
-from koubai.graph.trace import FUNCTIONS, Traced, untraceable
+from koubai.graph.traced import FUNCTIONS, Traced
+from koubai.graph.user_code import untraceable
 
 __all__: list[str] = []
 

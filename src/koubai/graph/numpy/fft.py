@@ -14,7 +14,7 @@ import numpy as np
 
 from koubai.graph.numpy.functions import array, conjugated, implements, normalized_axis, roll
 from koubai.graph.ops import ANY, Index, Op, Shape, add_row, apply
-from koubai.graph.trace import FUNCTIONS
+from koubai.graph.traced import FUNCTIONS
 
 __all__: list[str] = []
 

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from koubai.graph.ops import OPS, UFUNCS, Index, Shape, apply
-from koubai.graph.trace import FUNCTIONS, Traced, normalized, record, untraceable
+from koubai.graph.traced import FUNCTIONS, Traced, normalized, record
+from koubai.graph.user_code import untraceable
 
 __all__ = [
     "array",

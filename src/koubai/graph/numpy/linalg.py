@@ -41,7 +41,8 @@ from koubai.graph.numpy.functions import (
     tensordot,
 )
 from koubai.graph.ops import ANY, Interval, Op, Shape, add_row, apply, expand, reduced_shape, unbroadcast
-from koubai.graph.trace import FUNCTIONS, untraceable
+from koubai.graph.traced import FUNCTIONS
+from koubai.graph.user_code import untraceable
 
 __all__ = ["eig", "eigenvalue_kink", "eigenvalues_vjp", "eigh_vjp", "eigvals", "lstsq", "norm", "qr", "svd"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from koubai.graph.numpy.functions import array, concatenate, convolve, implements, linspace, refuse, vander
 from koubai.graph.numpy.linalg import eigvals, lstsq
 from koubai.graph.ops import ANY, Op, add_row, apply
-from koubai.graph.trace import untraceable
+from koubai.graph.user_code import untraceable
 
 __all__: list[str] = []
 

@@ -23,7 +23,8 @@ from koubai.graph.numpy.functions import (
     take_along_axis,
 )
 from koubai.graph.ops import Index, apply
-from koubai.graph.trace import FUNCTIONS, Traced, untraceable
+from koubai.graph.traced import FUNCTIONS, Traced
+from koubai.graph.user_code import untraceable
 
 __all__: list[str] = []
 

@@ -15,8 +15,9 @@ import numpy as np
 import koubai.graph.scipy.linalg  # noqa: F401 a filter with feedback is a band matrix
 from koubai.graph.numpy.functions import array, conjugated, flip, moveaxis, normalized_axis, pad
 from koubai.graph.ops import apply
-from koubai.graph.trace import Traced, untraceable
+from koubai.graph.traced import Traced
 from koubai.graph.twins import Twins
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 

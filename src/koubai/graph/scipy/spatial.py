@@ -12,8 +12,8 @@ import numpy as np
 
 from koubai.graph.numpy.functions import array
 from koubai.graph.ops import Index, apply
-from koubai.graph.trace import untraceable
 from koubai.graph.twins import Twins
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 

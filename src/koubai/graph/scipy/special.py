@@ -15,8 +15,9 @@ import numpy as np
 
 from koubai.graph.numpy.functions import array, axes_of
 from koubai.graph.ops import ANY, POSITIVE, UFUNCS, UNIT, Interval, Op, add_row, apply
-from koubai.graph.trace import FUNCTIONS, Traced, untraceable
+from koubai.graph.traced import FUNCTIONS, Traced
 from koubai.graph.twins import Twins, differentiated
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 

@@ -27,8 +27,8 @@ from koubai.graph.numpy.functions import array
 from koubai.graph.numpy.linalg import cholesky
 from koubai.graph.ops import apply
 from koubai.graph.scipy.special import special
-from koubai.graph.trace import untraceable
 from koubai.graph.twins import Twins, differentiated, meets_traced, plain
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 
