@@ -36,7 +36,7 @@ from koubai.errors import (
 )
 from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
-from koubai.graph.numpy.functions import array
+from koubai.graph.numpy.arguments import array
 from koubai.graph.traced import Traced
 from koubai.graph.tracer import current_trace
 from koubai.log import debug

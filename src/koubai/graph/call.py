@@ -12,7 +12,7 @@ import numpy as np
 from koubai.errors import FunctionError, InputError, KoubaiError, TraceError, called
 from koubai.graph.environment import Environment
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph
-from koubai.graph.numpy.functions import array, holds_traced
+from koubai.graph.numpy.arguments import array, holds_traced
 from koubai.graph.ops import apply
 from koubai.graph.traced import OutsideWrite, Traced
 from koubai.graph.tracer import Trace, current_trace, seldom_collected

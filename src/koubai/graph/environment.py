@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from koubai.errors import is_told_to_raise
-from koubai.graph.numpy.functions import holds_traced
+from koubai.graph.numpy.arguments import holds_traced
 from koubai.graph.standins import IMPURE, STANDIN_MODULES, STANDINS, SciPy, Vectorize, scipy_standin
 from koubai.graph.traced import Traced
 from koubai.graph.tracer import Trace, current_trace

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 import koubai.graph.numpy  # noqa: F401 its files fill the table
-from koubai.graph.numpy.functions import array, holds_traced, implements, new_array
+from koubai.graph.numpy.arguments import array, holds_traced, implements
+from koubai.graph.numpy.creation import new_array
 from koubai.graph.traced import FUNCTIONS, Traced, new_traced
 from koubai.graph.tracer import current_trace
 from koubai.graph.user_code import untraceable

@@ -1,6 +1,6 @@
 """What stands in for the functions of a part of SciPy, which don't ask their arguments how they are done.
 
-A twin is written like an entry in graph/functions.py, with SciPy's own signature: what it can't honour it refuses by
+A twin is written like a function in graph/numpy, with SciPy's own signature: what it can't honour it refuses by
 name. It serves traced arguments only; plain ones go to SciPy itself. A file of twins is loaded when a traced function
 first meets that part of SciPy, and only then: koubai's tracing does not need SciPy.
 """

@@ -3,6 +3,42 @@
 `polynomial_bases` is loaded when a traced function first meets ``numpy.polynomial``.
 """
 
-from koubai.graph.numpy import editing, fft, linalg, series, statistics
+from koubai.graph.numpy import (
+    creation,
+    fft,
+    functional,
+    indexing,
+    joining,
+    linalg,
+    logic,
+    nanfunctions,
+    polynomials,
+    products,
+    reductions,
+    sampled,
+    shapes,
+    sorting,
+    special,
+    statistics,
+    ufuncs,
+)
 
-__all__ = ["editing", "fft", "linalg", "series", "statistics"]
+__all__ = [
+    "creation",
+    "fft",
+    "functional",
+    "indexing",
+    "joining",
+    "linalg",
+    "logic",
+    "nanfunctions",
+    "polynomials",
+    "products",
+    "reductions",
+    "sampled",
+    "shapes",
+    "sorting",
+    "special",
+    "statistics",
+    "ufuncs",
+]

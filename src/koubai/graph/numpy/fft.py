@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.numpy.functions import array, conjugated, implements, normalized_axis, roll
+from koubai.graph.numpy.arguments import array, implements, normalized_axis
+from koubai.graph.numpy.joining import roll
+from koubai.graph.numpy.ufuncs import conjugated
 from koubai.graph.ops import ANY, Index, Op, Shape, add_row, apply
 from koubai.graph.traced import FUNCTIONS
 

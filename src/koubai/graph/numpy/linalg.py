@@ -29,17 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.numpy.functions import (
-    array,
-    axes_of,
-    conjugated,
-    cross,
-    diagonal,
-    implements,
-    outer,
-    refuse,
-    tensordot,
-)
+from koubai.graph.numpy.arguments import array, axes_of, implements, refuse
+from koubai.graph.numpy.products import cross, diagonal, outer, tensordot
+from koubai.graph.numpy.ufuncs import conjugated
 from koubai.graph.ops import ANY, Interval, Op, Shape, add_row, apply, expand, reduced_shape, unbroadcast
 from koubai.graph.traced import FUNCTIONS
 from koubai.graph.user_code import untraceable

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.numpy.functions import array
+from koubai.graph.numpy.arguments import array
 from koubai.graph.numpy.linalg import lstsq
 from koubai.graph.twins import Twins, differentiated, meets_traced, plain
 from koubai.graph.user_code import untraceable

@@ -1,201 +1,85 @@
-"""Statistics: reductions that leave NaN out, covariance, counting; written in primitives, as in graph/functions.py.
-
-A NaN that is left out has derivative zero.
-"""
+"""Statistics: quantiles, covariance, counting and histograms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from koubai.graph.numpy.functions import (
-    array,
-    axes_of,
-    concatenate,
-    conjugated,
-    implements,
-    linspace,
-    normalized_axis,
-    refuse,
-    take_along_axis,
-)
+from koubai.graph.numpy.arguments import array, axes_of, finish, implements, refuse
+from koubai.graph.numpy.creation import linspace
+from koubai.graph.numpy.joining import concatenate
+from koubai.graph.numpy.shapes import moveaxis, transpose
+from koubai.graph.numpy.sorting import sort
+from koubai.graph.numpy.ufuncs import conjugated
 from koubai.graph.ops import Index, apply
 from koubai.graph.traced import FUNCTIONS, Traced
-from koubai.graph.user_code import untraceable
 
 __all__: list[str] = []
 
 
-def _kept(keepdims: Any) -> bool:
-    return keepdims is not np._NoValue and bool(keepdims)
+def _middle(x: Any, axis: Any, q: Any, keepdims: Any, method: str = "linear") -> Any:
+    """The quantile; q in [0, 1], a plain number or array."""
+    x = x.astype(np.float64) if x.dtype.kind in "biu" else x
+    axes = axes_of(axis, x.ndim)
+    if axes is None:
+        lined = x.ravel()
+    else:
+        rest = tuple(i for i in range(x.ndim) if i not in axes)
+        lined = transpose(x, (*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
+    ordered = sort(lined, -1)
+    n = ordered.shape[-1]
+    # every method takes neighbours, or a point between two: of 0, 1, 2 … its answer is their place
+    rule: Any = np.quantile
+    place = np.asarray(q, np.float64) * (n - 1) if method == "linear" else rule(np.arange(float(n)), q, method=method)
+    place = np.asarray(place)
+    low = np.floor(place).astype(np.intp)
+    part = (place - low).astype(x.dtype if isinstance(q, int | float) else np.result_type(x.dtype, np.asarray(q).dtype))
+    high = np.minimum(low + 1, n - 1)
+    y = ordered[..., low] + (ordered[..., high] - ordered[..., low]) * part
+    last = np.isnan(ordered[..., n - 1])  # nan stands last, and spoils every quantile
+    y = np.where(last.reshape(last.shape + (1,) * place.ndim), math.nan, y)
+    if place.ndim:
+        y = moveaxis(y, tuple(range(-place.ndim, 0)), tuple(range(place.ndim)))
+    if keepdims is True:
+        kept = tuple(1 if axes is None or i in axes else m for i, m in enumerate(x.shape))
+        y = y.reshape((*place.shape, *kept))
+    return y
 
 
-def _without_where(function: str, where: Any) -> None:
-    if where is not np._NoValue and where is not True:
-        refuse(function, "where", "a mask")
+@implements(np.median)
+def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
+    return finish(_middle(array(a), axis, 0.5, keepdims), None, out)
 
 
-# --- NaN left out
-def _filled(a: Any, value: float) -> Any:
-    x = array(a)
-    return np.where(np.isnan(x), value, x)
-
-
-def _present(a: Any, axis: Any, keepdims: bool) -> Any:
-    """How many elements are not NaN."""
-    return np.sum(~np.isnan(array(a)), axis=axis, keepdims=keepdims)
-
-
-def _nan_sum(name: str, reduction: Any, neutral: float) -> None:
-    def function(
-        a: Any,
-        axis: Any = None,
-        dtype: Any = None,
-        out: Any = None,
-        keepdims: Any = np._NoValue,
-        initial: Any = np._NoValue,
-        where: Any = np._NoValue,
-    ) -> Any:
-        _without_where(name, where)
-        return reduction(_filled(a, neutral), axis, dtype, out, _kept(keepdims), initial)
-
-    implements(getattr(np, name))(function)
-
-
-_nan_sum("nansum", FUNCTIONS[np.sum], 0.0)
-_nan_sum("nanprod", FUNCTIONS[np.prod], 1.0)
-
-
-def _nan_extreme(name: str, reduction: Any, neutral: float) -> None:
-    def function(
-        a: Any,
-        axis: Any = None,
-        out: Any = None,
-        keepdims: Any = np._NoValue,
-        initial: Any = np._NoValue,
-        where: Any = np._NoValue,
-    ) -> Any:
-        _without_where(name, where)
-        y = reduction(_filled(a, neutral), axis, None, _kept(keepdims), initial)
-        y = np.where(_present(a, axis, _kept(keepdims)) == 0, math.nan, y)
-        return y if out is None else out._write(y)
-
-    implements(getattr(np, name))(function)
-
-
-_nan_extreme("nanmax", FUNCTIONS[np.max], -math.inf)
-_nan_extreme("nanmin", FUNCTIONS[np.min], math.inf)
-
-
-def _nan_cumulative(name: str, cumulative: Any, neutral: float) -> None:
-    implements(getattr(np, name))(
-        lambda a, axis=None, dtype=None, out=None: cumulative(_filled(a, neutral), axis, dtype, out)
-    )
-
-
-_nan_cumulative("nancumsum", FUNCTIONS[np.cumsum], 0.0)
-_nan_cumulative("nancumprod", FUNCTIONS[np.cumprod], 1.0)
-
-
-@implements(np.nanmean)
-def nanmean(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = np._NoValue
-) -> Any:
-    _without_where("nanmean", where)
-    keep = _kept(keepdims)
-    total = FUNCTIONS[np.sum](_filled(a, 0.0), axis, dtype, None, keep)
-    y = total / _present(a, axis, keep).astype(total.dtype)
-    return y if out is None else out._write(y)
-
-
-@implements(np.nanvar)
-def nanvar(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: Any = None,
-    ddof: Any = 0,
-    keepdims: Any = False,
-    *,
-    where: Any = np._NoValue,
-    mean: Any = np._NoValue,
-    correction: Any = np._NoValue,
-) -> Any:
-    _without_where("nanvar", where)
-    x = array(a) if dtype is None else array(a).astype(np.dtype(dtype))
-    if x.dtype.kind == "c":
-        raise untraceable("np.nanvar of complex numbers has no rule here", "write it with np.abs")
-    axes, keep = axes_of(axis, x.ndim), _kept(keepdims)
-    center = nanmean(x, axes, keepdims=True) if mean is np._NoValue else mean
-    deviation = np.where(np.isnan(x), 0.0, x - center)
-    count = _present(x, axes, keep).astype(x.dtype) - (ddof if correction is np._NoValue else correction)
-    y = np.sum(deviation * deviation, axis=axes, keepdims=keep) / np.where(count > 0, count, math.nan)
-    return y if out is None else out._write(y)
-
-
-@implements(np.nanstd)
-def nanstd(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-    y = np.sqrt(nanvar(*args, **kwargs))
-    return y if out is None else out._write(y)
-
-
-def _nan_arg(name: str, function: Any, neutral: float) -> None:
-    implements(getattr(np, name))(
-        lambda a, axis=None, out=None, *, keepdims=np._NoValue: function(
-            _filled(a, neutral), axis, out, keepdims=_kept(keepdims)
-        )
-    )
-
-
-_nan_arg("nanargmax", FUNCTIONS[np.argmax], -math.inf)
-_nan_arg("nanargmin", FUNCTIONS[np.argmin], math.inf)
-
-
-@implements(np.nanquantile)
-def nanquantile(
+@implements(np.quantile)
+def quantile(
     a: Any,
     q: Any,
     axis: Any = None,
     out: Any = None,
-    overwrite_input: bool = False,
+    overwrite_input: Any = False,
     method: str = "linear",
-    keepdims: Any = np._NoValue,
-    **kwargs: Any,
+    keepdims: Any = False,
+    *,
+    weights: Any = None,
+    interpolation: Any = None,
 ) -> Any:
-    if method != "linear" or out is not None or any(v is not None for v in kwargs.values()):
-        refuse("nanquantile", "method, out or weights", "given")
-    x = array(a)
-    if np.ndim(q):
-        parts = np.stack([nanquantile(x, part, axis, keepdims=keepdims) for part in np.asarray(q)])
-        return parts.astype(np.nanquantile(np.ones(1, x.dtype), q).dtype, copy=False)
-    axes = tuple(range(x.ndim)) if axis is None else axes_of(axis, x.ndim) or ()
-    rest = tuple(i for i in range(x.ndim) if i not in axes)
-    lined = np.transpose(x, (*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
-    count = _present(lined, -1, True)
-    ordered = np.sort(_filled(lined, math.inf), axis=-1)
-    place = float(q) * np.maximum(count - 1, 0)
-    low = np.floor(place).astype(np.intp)
-    high = np.minimum(low + 1, np.maximum(count - 1, 0))
-    first, second = take_along_axis(ordered, low, -1), take_along_axis(ordered, high, -1)
-    y = first + (second - first) * (place - low).astype(x.dtype)
-    y = np.where(count == 0, math.nan, y)
-    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    return y.reshape(kept if _kept(keepdims) else tuple(x.shape[i] for i in rest))
+    for name, value in (("weights", weights), ("interpolation", interpolation)):
+        if value is not None:
+            refuse("quantile", name, value)
+    return finish(_middle(array(a), axis, _plain_quantile(q), keepdims, method), None, out)
 
 
-@implements(np.nanpercentile)
-def nanpercentile(a: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
-    return nanquantile(a, np.asarray(q) / 100.0, *args, **kwargs)
+def _plain_quantile(q: Any) -> Any:
+    """Return q, which is not differentiated, as a number or an array."""
+    return q if type(q) in (int, float) else np.asarray(q)
 
 
-@implements(np.nanmedian)
-def nanmedian(
-    a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = np._NoValue
-) -> Any:
-    return nanquantile(a, 0.5, axis, out, keepdims=keepdims)
+@implements(np.percentile)
+def percentile(a: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
+    return quantile(a, _plain_quantile(q) / 100.0, *args, **kwargs)
 
 
 # --- covariance
@@ -263,46 +147,6 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     if edges.size > 1 and edges[0] > edges[-1]:
         return edges.size - np.searchsorted(edges[::-1], x, side="right" if right else "left")
     return np.searchsorted(edges, x, side="left" if right else "right")
-
-
-def _cumulative(name: str, cumulative: Any, first: float) -> None:
-    def function(
-        x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
-    ) -> Any:
-        x = array(x)
-        if axis is None:
-            if x.ndim > 1:
-                raise ValueError("For arrays which have more than one dimension ``axis`` argument is required.")
-            axis = 0
-        y = cumulative(x, axis, dtype, None)
-        if include_initial:
-            place = normalized_axis(axis, y.ndim)
-            start = np.full((*y.shape[:place], 1, *y.shape[place + 1 :]), first, y.dtype)
-            y = concatenate([start, y], place)
-        return y if out is None else out._write(y)
-
-    if hasattr(np, name):  # NumPy 2.1
-        implements(getattr(np, name))(function)
-
-
-_cumulative("cumulative_sum", FUNCTIONS[np.cumsum], 0.0)
-_cumulative("cumulative_prod", FUNCTIONS[np.cumprod], 1.0)
-
-
-def _running_extreme(ufunc: np.ufunc) -> Callable[..., Any]:
-    name = f"running_{'argmax' if ufunc is np.maximum else 'argmin'}"
-
-    def accumulate(a: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
-        x = array(a)
-        axis = normalized_axis(axis, x.ndim)
-        y = take_along_axis(x, apply(name, x, axis=axis), axis)
-        return y if out is None else out._write(y)
-
-    return accumulate
-
-
-FUNCTIONS[np.maximum, "accumulate"] = _running_extreme(np.maximum)
-FUNCTIONS[np.minimum, "accumulate"] = _running_extreme(np.minimum)
 
 
 # --- sorted sets and histograms: which elements fall together is constant around the point

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.numpy.functions import array
+from koubai.graph.numpy.arguments import array
 from koubai.graph.twins import Twins, differentiated, meets_traced, plain
 from koubai.graph.user_code import untraceable
 

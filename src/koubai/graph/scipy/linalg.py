@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.numpy import linalg as np_linalg
-from koubai.graph.numpy.functions import array, concatenate, diagonal, take, tril, triu
+from koubai.graph.numpy.arguments import array
+from koubai.graph.numpy.indexing import take
+from koubai.graph.numpy.joining import concatenate
 from koubai.graph.numpy.linalg import eigenvalue_kink, eigenvalues_vjp, eigh_vjp
+from koubai.graph.numpy.products import diagonal, tril, triu
 from koubai.graph.ops import ANY, Op, add_row, apply
 from koubai.graph.twins import Twins
 from koubai.graph.user_code import untraceable

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.numpy.functions import array
+from koubai.graph.numpy.arguments import array
 from koubai.graph.ops import Index, apply
 from koubai.graph.twins import Twins
 from koubai.graph.user_code import untraceable

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.numpy.functions import array, axes_of
+from koubai.graph.numpy.arguments import array, axes_of
 from koubai.graph.ops import ANY, POSITIVE, UFUNCS, UNIT, Interval, Op, add_row, apply
 from koubai.graph.traced import FUNCTIONS, Traced
 from koubai.graph.twins import Twins, differentiated

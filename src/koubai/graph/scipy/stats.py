@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.graph.numpy.functions import array
+from koubai.graph.numpy.arguments import array
 from koubai.graph.numpy.linalg import cholesky
 from koubai.graph.ops import apply
 from koubai.graph.scipy.special import special
