@@ -187,7 +187,7 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     for i, option in enumerate(options[1:], 1):
         y = np.where(array(a) == i, option, y)
     y = y if np.shape(y) else np.broadcast_to(array(y), np.shape(a)).copy()
-    return y if out is None else out._write(y)
+    return finish(y, None, out)
 
 
 @implements(np.flatnonzero)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.numpy.arguments import array, axes_of, implements, refuse
+from koubai.graph.numpy.arguments import array, axes_of, finish, implements, refuse
 from koubai.graph.numpy.indexing import take_along_axis
 from koubai.graph.numpy.reductions import cumprod, cumsum, max_, min_, prod, sum_
 from koubai.graph.numpy.sorting import argmax, argmin
@@ -67,7 +67,7 @@ def _nan_extreme(name: str, reduction: Any, neutral: float) -> None:
         _without_where(name, where)
         y = reduction(_filled(a, neutral), axis, None, _kept(keepdims), initial)
         y = np.where(_present(a, axis, _kept(keepdims)) == 0, math.nan, y)
-        return y if out is None else out._write(y)
+        return finish(y, None, out)
 
     implements(getattr(np, name))(function)
 
@@ -94,7 +94,7 @@ def nanmean(
     keep = _kept(keepdims)
     total = sum_(_filled(a, 0.0), axis, dtype, None, keep)
     y = total / _present(a, axis, keep).astype(total.dtype)
-    return y if out is None else out._write(y)
+    return finish(y, None, out)
 
 
 @implements(np.nanvar)
@@ -119,13 +119,12 @@ def nanvar(
     deviation = np.where(np.isnan(x), 0.0, x - center)
     count = _present(x, axes, keep).astype(x.dtype) - (ddof if correction is np._NoValue else correction)
     y = np.sum(deviation * deviation, axis=axes, keepdims=keep) / np.where(count > 0, count, math.nan)
-    return y if out is None else out._write(y)
+    return finish(y, None, out)
 
 
 @implements(np.nanstd)
 def nanstd(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-    y = np.sqrt(nanvar(*args, **kwargs))
-    return y if out is None else out._write(y)
+    return finish(np.sqrt(nanvar(*args, **kwargs)), None, out)
 
 
 def _nan_arg(name: str, function: Any, neutral: float) -> None:

@@ -267,7 +267,7 @@ def _cumulative_with_start(name: str, cumulative: Any, first: float) -> None:
             place = normalized_axis(axis, y.ndim)
             start = np.full((*y.shape[:place], 1, *y.shape[place + 1 :]), first, y.dtype)
             y = concatenate([start, y], place)
-        return y if out is None else out._write(y)
+        return finish(y, None, out)
 
     if hasattr(np, name):  # NumPy 2.1
         implements(getattr(np, name))(function)
@@ -284,7 +284,7 @@ def _running_extreme(ufunc: np.ufunc) -> Callable[..., Any]:
         x = array(a)
         axis = normalized_axis(axis, x.ndim)
         y = take_along_axis(x, apply(name, x, axis=axis), axis)
-        return y if out is None else out._write(y)
+        return finish(y, None, out)
 
     return accumulate
 
