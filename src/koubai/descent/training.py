@@ -40,7 +40,7 @@ from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
-from koubai.graph.traced import Traced
+from koubai.graph.traced import Traced, current_node
 from koubai.graph.tracer import Trace
 from koubai.parameters import FloatArray, Layout, plain
 
@@ -666,7 +666,7 @@ def _largest(g: FloatArray) -> float:
 
 
 def _node(tape: Trace, value: Any) -> int:
-    return int(value._current()) if type(value) is Traced else tape.constant(value)
+    return current_node(value) if type(value) is Traced else tape.constant(value)
 
 
 # -- the descent ------------------------------------------------------------------------------------------------------

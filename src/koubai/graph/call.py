@@ -14,7 +14,7 @@ from koubai.graph.environment import Environment
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph
 from koubai.graph.numpy.arguments import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.traced import OutsideWrite, Traced
+from koubai.graph.traced import OutsideWrite, Traced, current_node, trace_of
 from koubai.graph.tracer import Trace, current_trace, seldom_collected
 from koubai.graph.user_code import is_library, untraceable
 from koubai.parameters import is_structure, members
@@ -305,7 +305,7 @@ def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]
     for guard in graph.guards:
         looked_at = made[guard.node]
         if type(looked_at) is Traced:
-            looked_at._trace.guard(looked_at._current(), guard.expected)
+            trace_of(looked_at).guard(current_node(looked_at), guard.expected)
     return [made[i] for i in graph.outputs]
 
 
@@ -351,9 +351,9 @@ def _output(tape: Trace, answer: Any, scalar: bool) -> int:
         if scalar and answer.size != 1:
             raise FunctionError(_not_scalar(answer.shape))
         return tape.constant(answer.reshape(())[()] if scalar else answer)
-    if answer._trace is not tape and not answer._trace.closed:
+    if trace_of(answer) is not tape and not trace_of(answer).closed:
         answer = tape.adopt(answer)
-    if answer._trace is not tape:
+    if trace_of(answer) is not tape:
         raise untraceable(
             "the function returned a value of another trace", "don't keep values of x outside the function"
         )
@@ -365,7 +365,7 @@ def _output(tape: Trace, answer: Any, scalar: bool) -> int:
         answer = answer.astype(np.float64)
     if scalar and answer.shape:
         answer = answer.reshape(())
-    return int(answer._current())
+    return current_node(answer)
 
 
 def _not_scalar(shape: tuple[int, ...]) -> str:

@@ -32,11 +32,24 @@ __all__ = [
     "FUNCTIONS",
     "OutsideWrite",
     "Traced",
+    "concretize",
+    "constant_array",
+    "current_node",
+    "is_differentiated",
+    "is_python_number",
     "new_traced",
     "normalized",
+    "number_for_text",
+    "overwrite",
+    "python_number",
     "record",
+    "recorded_node",
     "settled",
     "strangers",
+    "trace_of",
+    "value_of",
+    "weaken",
+    "zero_array",
 ]
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}  # NumPy function -> how it is written in primitives; graph/numpy/
@@ -73,7 +86,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
                 if op.elementwise and _are_numbers(args):  # so is the result, and no node until it meets more
                     value = op.call(*[b._value if type(b) is Traced else b for b in args], **params)
                     return new_traced(trace, -1, value, (), value.dtype)
-                i = a._current()
+                i = current_node(a)
             nodes.append(i)
         i = trace.derive(op, nodes, params)
         shape, dtype = trace.forms[i]
@@ -89,7 +102,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
                 cast = _given_way(args)
                 if cast is not args:
                     return record(op, cast, params)
-            nodes.append(a._node if a._base is None else a._current())
+            nodes.append(a._node if a._base is None else current_node(a))
             values.append(a._value)
         else:
             i = trace.constant(a)
@@ -180,7 +193,8 @@ def _given_way(args: Sequence[Any]) -> Sequence[Any]:
     return [a.astype(kind) if type(a) is Traced and a._weak else a for a in args]
 
 
-def _python_like(a: Any) -> bool:
+def is_python_number(a: Any) -> bool:
+    """Return whether a value is a Python number, traced or not."""
     return a._weak if type(a) is Traced else type(a) in (float, int, bool)
 
 
@@ -220,7 +234,7 @@ class Traced:
         *("__weakref__", "_base", "_base_node", "_node", "_root", "_root_node", "_trace", "_value", "_view", "_weak"),
         *("dtype", "shape"),
     )
-    _record = staticmethod(record)
+    _record = staticmethod(record)  # for `ops.apply`, as _zeros and _known are for ops.py
     _trace: Trace
     _node: int  # below 0: a number of a trace without numbers, which is no node yet
     _value: Any
@@ -234,28 +248,15 @@ class Traced:
     dtype: Any
 
     def _zeros(self, shape: Shape, dtype: Any) -> Traced:
-        """Return an assignable array of zeros in the same trace."""
-        trace = self._trace
-        dtype = np.dtype(dtype)
-        i = trace.emit(OPS["zeros"], (), {"shape": shape, "dtype": dtype}, (shape, dtype))
-        return new_traced(trace, i, np.zeros(shape, dtype) if trace.concrete else None, shape, dtype)
+        return zero_array(self._trace, shape, dtype)
 
     @property
     def _known(self) -> Any:
         """The value, where it is a constant of the graph."""
-        node = self._trace.nodes[self._current()]
+        node = self._trace.nodes[current_node(self)]
         return node.params["value"] if node.op is CONSTANT else None
 
     # --- aliasing: what is written into an array shows in its views, and the other way round
-    def _current(self) -> int:
-        """Return the node that holds this array's present content; a view's is taken anew when its base was written."""
-        if self._base is not None:
-            if self._root._node != self._root_node:
-                self._take_anew()
-        elif self._node < 0:  # a number of a trace without numbers
-            self._node = self._trace.constant(self._value)
-        return self._node
-
     def _take_anew(self) -> None:
         chain = [self]  # of views of views, which may be long
         while (base := chain[-1]._base) is not self._root:
@@ -279,7 +280,7 @@ class Traced:
             chain.append((shown, node))
             view, form = shown._view, (base.shape, base.dtype)
             if view.op is _GETITEM:
-                node = emit(OPS["setitem"], (base._current(), node, *view.inputs[1:]), view.params, form)
+                node = emit(OPS["setitem"], (current_node(base), node, *view.inputs[1:]), view.params, form)
             elif view.op.name == "transpose":
                 axes = view.params["axes"]
                 back = {"axes": tuple(sorted(range(len(axes)), key=axes.__getitem__))}
@@ -295,28 +296,6 @@ class Traced:
             shown._base_node, shown._root_node, shown._node = now, root._node, node
             now = node
 
-    def _write(self, new: Any) -> Traced:
-        """Overwrite this array with ``new``, as ``out=`` and ``+=`` do."""
-        if self._trace.closed:
-            self._writeable()[...] = settled(new)
-            return self
-        if np.shape(new) != self.shape:
-            if len(np.shape(new)) > self.ndim or np.broadcast_shapes(np.shape(new), self.shape) != self.shape:
-                raise ValueError(
-                    f"non-broadcastable output operand with shape {self.shape}: the result has {np.shape(new)}"
-                )
-            new = np.broadcast_to(new, self.shape)
-        new = self._trace.own(new)
-        if not isinstance(new, Traced):
-            new = self._wrap(new)
-        if new.dtype != self.dtype:
-            if not np.can_cast(new.dtype, self.dtype, "same_kind"):
-                raise TypeError(f"cannot cast the result from {new.dtype} to {self.dtype}")
-            new = record(_ASTYPE, (new,), {"dtype": self.dtype})
-        self._writeable()[...] = new._value
-        self._assign(new._current())
-        return self
-
     def _writeable(self) -> Any:
         value = self._value
         if not isinstance(value, np.ndarray):
@@ -330,12 +309,6 @@ class Traced:
                 raise OutsideWrite(captured[1])
             raise untraceable("the function writes into a read-only array", "write into a copy")
         return value
-
-    def _wrap(self, value: Any) -> Traced:
-        trace = self._trace
-        i = trace.constant(value)
-        held = np.array(value)
-        return new_traced(trace, i, held if held.ndim else held[()], held.shape, held.dtype)
 
     # --- looks
     def plain(self) -> Any:
@@ -351,24 +324,11 @@ class Traced:
             raise TypeError("unhashable type: 'numpy.ndarray'")
         trace = self._trace
         if not trace.closed:
-            node = self._current()
+            node = current_node(self)
             trace.guard(node, value)
             if trace.levels[node] == 2:
                 trace.unwatch("it takes a traced value as a key")
         return hash(value)
-
-    def _look(self, what: str, fix: str) -> Any:
-        """Return the number itself, guarded; refused where the derivative would be lost."""
-        if self._trace.closed:
-            return self.plain()
-        if not self._trace.concrete:
-            raise CompileError(f"a derivative rule looked at a value: {what}")
-        node = self._current()
-        if self._trace.levels[node] == 2:
-            raise number_taken(what, fix)
-        value = self._value.copy() if isinstance(self._value, np.ndarray) else self._value
-        self._trace.guard(node, value)
-        return value
 
     def __bool__(self) -> bool:
         if not self._trace.concrete:
@@ -377,29 +337,29 @@ class Traced:
         if self._trace.closed:
             return answer
         asked = self if self.dtype == np.bool_ else record(OPS["not_equal"], (self, 0))
-        self._trace.guard(asked._current(), answer)
+        self._trace.guard(current_node(asked), answer)
         return answer
 
     def __int__(self) -> int:
         whole = record(OPS["trunc"], (self,)) if self.dtype.kind == "f" else self
-        return int(whole._look("int()", "leave int() out"))
+        return int(concretize(whole, "int()", "leave int() out"))
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu" or self.shape:
             raise TypeError("only integer scalar arrays can be converted to a scalar index")
-        return int(self._look("an index", "index with integers"))
+        return int(concretize(self, "an index", "index with integers"))
 
     def __float__(self) -> float:
         if _formats(sys._getframe(1)):  # a text's own % asks for the number
-            return float(self._shown())
-        return float(self._look("float()", "leave float() out"))
+            return float(number_for_text(self))
+        return float(concretize(self, "float()", "leave float() out"))
 
     def __complex__(self) -> complex:
-        return complex(self._look("complex()", "leave complex() out"))
+        return complex(concretize(self, "complex()", "leave complex() out"))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         fix = "build the array inside the function with np.zeros or np.array, and call NumPy as np.name"
-        return np.array(self._look("np.asarray, or a write into an array made elsewhere,", fix), dtype=dtype)
+        return np.array(concretize(self, "np.asarray, or a write into an array made elsewhere,", fix), dtype=dtype)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -411,25 +371,14 @@ class Traced:
             raise TypeError("iteration over a 0-d array")
         return iter([self[i] for i in range(self.shape[0])])
 
-    def _shown(self, rounded: bool = False) -> Any:
-        """Return the number for a text. The text may come back as a number, so the path is bound to it."""
-        trace = self._trace
-        if self._value is not None and not trace.closed:
-            node = self._current()
-            trace.guard(node, np.copy(self._value) if self.shape else self._value)
-            if trace.levels[node] == 2:
-                trace.unwatch("it makes a text of a traced value")
-                trace.told = trace.told or not rounded
-        return self.plain() if trace.concrete else self._value
-
     def __repr__(self) -> str:
-        return repr(self._shown())
+        return repr(number_for_text(self))
 
     def __str__(self) -> str:
-        return str(self._shown())
+        return str(number_for_text(self))
 
     def __format__(self, spec: str) -> str:
-        return format(self._shown(rounded=bool(spec)), spec)
+        return format(number_for_text(self, rounded=bool(spec)), spec)
 
     def __copy__(self) -> Traced:
         return self.copy()
@@ -477,7 +426,7 @@ class Traced:
             held[settled(index)] = settled(value)
             return
         if isinstance(index, Traced) and index.dtype == np.bool_ and index.shape == self.shape and np.ndim(value) == 0:
-            self._write(record(OPS["where"], (index, value, self)))
+            overwrite(self, record(OPS["where"], (index, value, self)))
             return
         index, arrays = normalized(self, index)
         if isinstance(value, list | tuple):
@@ -486,9 +435,9 @@ class Traced:
         value, *arrays = [trace.own(a) for a in (value, *arrays)]
         values = [a._value if type(a) is Traced else a for a in (value, *arrays)]
         held[index.fill(values[1:])] = values[0]
-        nodes = [self._current()]
+        nodes = [current_node(self)]
         for a in (value, *arrays):
-            nodes.append(a._current() if type(a) is Traced else trace.constant(a))
+            nodes.append(current_node(a) if type(a) is Traced else trace.constant(a))
         self._assign(trace.emit(OPS["setitem"], tuple(nodes), {"index": index}, (self.shape, self.dtype)))
 
     @property
@@ -552,7 +501,7 @@ class Traced:
 
     def copy(self, order: Any = "C") -> Traced:
         value = self._value.copy(order) if isinstance(self._value, np.ndarray) else self._value
-        return new_traced(self._trace, self._current(), value, self.shape, self.dtype)
+        return new_traced(self._trace, current_node(self), value, self.shape, self.dtype)
 
     def flatten(self, order: str = "C") -> Any:
         return self.ravel(order).copy()
@@ -571,21 +520,14 @@ class Traced:
             raise ValueError("can only convert an array of size 1 to a Python scalar")
         place = index[0] if len(index) == 1 else index
         if isinstance(place, tuple) and place:
-            return self[place]._as_python()
-        return (self.ravel()[place or 0] if self.shape else self)._as_python()
+            return python_number(self[place])
+        return python_number(self.ravel()[place or 0] if self.shape else self)
 
     def tolist(self) -> Any:
-        return [part.tolist() for part in self] if self.shape else self._as_python()
-
-    def _as_python(self) -> Any:
-        """Return this number as the Python number that ``float()`` or ``item()`` would give."""
-        y = self.astype(np.float64) if self.dtype.kind == "f" and self.dtype != np.float64 else self
-        number = new_traced(y._trace, y._current(), y._value, (), y.dtype)
-        number._weak = y.dtype == np.float64
-        return number
+        return [part.tolist() for part in self] if self.shape else python_number(self)
 
     def tobytes(self, order: Any = "C") -> bytes:
-        return bytes(np.asarray(self._shown()).tobytes(order))
+        return bytes(np.asarray(number_for_text(self)).tobytes(order))
 
     def is_integer(self) -> bool:
         return bool(self == np.trunc(self))
@@ -594,7 +536,7 @@ class Traced:
         self[...] = value
 
     def sort(self, axis: int = -1, kind: Any = None) -> None:
-        self._write(np.sort(self, axis=axis))
+        overwrite(self, np.sort(self, axis=axis))
 
     def __round__(self, ndigits: int | None = None) -> Any:
         if ndigits is None:
@@ -620,6 +562,123 @@ class Traced:
         return other // self, other % self
 
 
+# --- what other files need of a traced value. It has no public name that an array has not: a function may ask for one
+def trace_of(x: Traced) -> Trace:
+    """Return the trace that a traced value belongs to."""
+    return x._trace
+
+
+def value_of(x: Traced) -> Any:
+    """Return the number or the array itself, not a copy, that a traced value carries; None in a trace without numbers.
+
+    It is neither guarded nor may it be written into: `concretize` is for a function that asks.
+    """
+    return x._value
+
+
+def recorded_node(x: Traced) -> int:
+    """Return the node that a traced value was last known as; below 0: a number that is no node yet."""
+    return x._node
+
+
+def current_node(x: Traced) -> int:
+    """Return the node that holds the present content; a view's is taken anew when its base was written."""
+    if x._base is not None:
+        if x._root._node != x._root_node:
+            x._take_anew()
+    elif x._node < 0:  # a number of a trace without numbers
+        x._node = x._trace.constant(x._value)
+    return x._node
+
+
+def is_differentiated(x: Traced) -> bool:
+    """Return whether a derivative is lost with the number of a traced value."""
+    return not x._trace.concrete or x._trace.levels[current_node(x)] == 2
+
+
+def weaken(x: Traced) -> Traced:
+    """Make a traced number one of Python's, which gives way to the precision of what it meets (NEP 50)."""
+    x._weak = True
+    return x
+
+
+def python_number(x: Traced) -> Traced:
+    """Return a traced number as the Python number that ``float()`` or ``item()`` would give."""
+    y = x.astype(np.float64) if x.dtype.kind == "f" and x.dtype != np.float64 else x
+    number = new_traced(y._trace, current_node(y), y._value, (), y.dtype)
+    number._weak = y.dtype == np.float64
+    return number
+
+
+def concretize(x: Traced, what: str, fix: str) -> Any:
+    """Return the number itself, guarded; refused where the derivative would be lost.
+
+    what: who looks at it, fix: what to do instead, for the TraceError.
+    """
+    trace = x._trace
+    if trace.closed:
+        return x.plain()
+    if not trace.concrete:
+        raise CompileError(f"a derivative rule looked at a value: {what}")
+    node = current_node(x)
+    if trace.levels[node] == 2:
+        raise number_taken(what, fix)
+    value = x._value.copy() if isinstance(x._value, np.ndarray) else x._value
+    trace.guard(node, value)
+    return value
+
+
+def number_for_text(x: Traced, rounded: bool = False) -> Any:
+    """Return the number for a text. The text may come back as a number, so the path is bound to it."""
+    trace = x._trace
+    if x._value is not None and not trace.closed:
+        node = current_node(x)
+        trace.guard(node, np.copy(x._value) if x.shape else x._value)
+        if trace.levels[node] == 2:
+            trace.unwatch("it makes a text of a traced value")
+            trace.told = trace.told or not rounded
+    return x.plain() if trace.concrete else x._value
+
+
+def overwrite(x: Traced, new: Any) -> Traced:
+    """Overwrite an array with ``new``, as ``out=`` and ``+=`` do, and return it."""
+    if x._trace.closed:
+        x._writeable()[...] = settled(new)
+        return x
+    if np.shape(new) != x.shape:
+        if len(np.shape(new)) > x.ndim or np.broadcast_shapes(np.shape(new), x.shape) != x.shape:
+            raise ValueError(f"non-broadcastable output operand with shape {x.shape}: the result has {np.shape(new)}")
+        new = np.broadcast_to(new, x.shape)
+    new = x._trace.own(new)
+    if not isinstance(new, Traced):
+        new = constant_array(x._trace, new)
+    if new.dtype != x.dtype:
+        if not np.can_cast(new.dtype, x.dtype, "same_kind"):
+            raise TypeError(f"cannot cast the result from {new.dtype} to {x.dtype}")
+        new = record(_ASTYPE, (new,), {"dtype": x.dtype})
+    x._writeable()[...] = new._value
+    x._assign(current_node(new))
+    return x
+
+
+def constant_array(trace: Trace, value: Any, held: Any = None) -> Traced:
+    """Return a constant as a traced array. held: the array that is to be written into, if it is made already."""
+    i = trace.constant(value)
+    if held is None:
+        held = np.array(value)
+        held = held if held.ndim else held[()]
+    return new_traced(trace, i, held, held.shape, held.dtype)
+
+
+def zero_array(trace: Trace, shape: Shape, dtype: Any, held: Any = None) -> Traced:
+    """Return an assignable array of zeros. held: the zeros, in a layout of their own, if they are made already."""
+    dtype = np.dtype(dtype)
+    i = trace.emit(OPS["zeros"], (), {"shape": shape, "dtype": dtype}, (shape, dtype))
+    if held is None and trace.concrete:
+        held = np.zeros(shape, dtype)
+    return new_traced(trace, i, held, shape, dtype)
+
+
 class _Flat:
     """``a.flat`` where ``a.ravel()`` would be a copy, so that writes would be lost."""
 
@@ -638,7 +697,7 @@ class _Flat:
     def __setitem__(self, index: Any, value: Any) -> None:
         line = self._array.ravel().copy()
         line[index] = value
-        self._array._write(line.reshape(self._array.shape))
+        overwrite(self._array, line.reshape(self._array.shape))
 
 
 _ASTYPE, _GETITEM = OPS["astype"], OPS["getitem"]
@@ -659,12 +718,12 @@ def _define_operators() -> None:
                 if other is None or isinstance(other, str):
                     return NotImplemented
                 other = _plain(other)
-            if self._weak and _python_like(other):
+            if self._weak and is_python_number(other):
                 return python_numbers(self, other)
             return record(op, (self, other))
 
         def reflected(self: Traced, other: Any) -> Any:
-            if self._weak and _python_like(other):
+            if self._weak and is_python_number(other):
                 return python_numbers(other, self)
             return record(op, (_plain(other), self))
 
@@ -684,7 +743,7 @@ def _define_operators() -> None:
 
         def inplace(self: Traced, other: Any) -> Any:
             if isinstance(self._value, np.ndarray):
-                return self._write(record(op, (self, _plain(other))))
+                return overwrite(self, record(op, (self, _plain(other))))
             return forward(self, other)
 
         return forward, reflected, inplace

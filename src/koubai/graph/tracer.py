@@ -23,7 +23,17 @@ from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Calls, Graph, Guard, K
 from koubai.graph.infer import infer_shape_dtype
 from koubai.graph.ops import Op, Shape
 from koubai.graph.simplify import SIMPLIFY, simplify_elementwise
-from koubai.graph.traced import Traced, new_traced, settled, strangers
+from koubai.graph.traced import (
+    Traced,
+    current_node,
+    is_python_number,
+    new_traced,
+    settled,
+    strangers,
+    trace_of,
+    value_of,
+    weaken,
+)
 from koubai.graph.user_code import Where, forget_places, untraceable, user_frame
 
 __all__ = ["Trace", "current_trace", "seldom_collected", "uncollected"]
@@ -186,26 +196,25 @@ class Trace:
 
         It is at the same level: what follows from it must not be looked at, though it is not differentiated here.
         """
-        if value._trace is self:
+        if trace_of(value) is self:
             return value
-        outer = value._trace
+        outer = trace_of(value)
         if not outer.concrete or outer.closed or self.closed:
             raise strangers()
-        node = value._current()
+        node = current_node(value)
         known, key = self.table[INPUT], (id(outer), node)
         i = known.get(key)
         if i is None:
             shape, dtype = value.shape, value.dtype
             i = known[key] = self.append(INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node])
             self.inputs.append(i)
-            self.adopted.append(new_traced(outer, node, value._value, shape, dtype))
-        shown = value._value
+            self.adopted.append(new_traced(outer, node, value_of(value), shape, dtype))
+        shown = value_of(value)
         if isinstance(shown, np.ndarray):
             shown = shown.copy()
             shown.flags.writeable = False
         inner = new_traced(self, i, shown, value.shape, value.dtype)
-        inner._weak = value._weak
-        return inner
+        return weaken(inner) if is_python_number(value) else inner
 
     @staticmethod
     def adopt_all(args: Sequence[Any]) -> list[Any]:
@@ -237,13 +246,13 @@ class Trace:
 
     def commit_captured(self) -> bool:
         """Write what the function wrote into arrays from outside into these; return whether there was any."""
-        written = [(t, array) for t, array, node in self.captures.values() if t._current() != node]
+        written = [(t, array) for t, array, node in self.captures.values() if current_node(t) != node]
         for _, array in written:
             for _, other, _ in self.captures.values():
                 if other is not array and np.may_share_memory(other, array):
                     raise untraceable("the function writes into an array that shares memory with another", "copy it")
         for traced, array in written:
-            np.copyto(array, traced._value)
+            np.copyto(array, value_of(traced))
         return bool(written)
 
     def emit(self, op: Op, inputs: tuple[int, ...], params: dict[str, Any], form: Any = None, depth: int = 3) -> int:
@@ -291,7 +300,7 @@ class Trace:
 
     def own(self, value: Any) -> Any:
         """Return ``value``, which is to be written into an array of this trace, as a value of this trace."""
-        if type(value) is not Traced or value._trace is self or value._trace.closed:
+        if type(value) is not Traced or trace_of(value) is self or trace_of(value).closed:
             return settled(value)
         if _active.trace is not self:
             raise strangers()

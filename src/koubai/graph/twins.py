@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from koubai.errors import TraceError
-from koubai.graph.traced import Traced
+from koubai.graph.traced import Traced, concretize, is_differentiated
 from koubai.graph.user_code import untraceable
 
 __all__ = ["Twins", "differentiated", "meets_traced", "plain"]
@@ -28,7 +28,7 @@ def meets_traced(*values: Any) -> bool:
 
 def differentiated(*values: Any) -> bool:
     """Does one of the values, or of what they hold, depend on what is differentiated?"""
-    return any(not t._trace.concrete or t._trace.levels[t._current()] == 2 for t in _traced_within(values))
+    return any(map(is_differentiated, _traced_within(values)))
 
 
 def _traced_within(values: Iterable[Any]) -> Iterator[Traced]:
@@ -44,7 +44,7 @@ def _traced_within(values: Iterable[Any]) -> Iterator[Traced]:
 def plain(value: Any) -> Any:
     """Return the value, or what it holds, as numbers, and bind the path to them. Nothing of it is differentiated."""
     if type(value) is Traced:
-        return value._look("a function of SciPy's", "keep that argument constant, or pass method='central'")
+        return concretize(value, "a function of SciPy's", "keep that argument constant, or pass method='central'")
     if isinstance(value, list | tuple):
         return type(value)(plain(part) for part in value)
     return {name: plain(part) for name, part in value.items()} if isinstance(value, dict) else value

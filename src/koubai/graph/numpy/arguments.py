@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from koubai.graph.ops import apply
-from koubai.graph.traced import FUNCTIONS, Traced
+from koubai.graph.traced import FUNCTIONS, Traced, overwrite
 from koubai.graph.user_code import untraceable
 
 __all__ = ["array", "axes_of", "finish", "holds_traced", "implements", "normalized_axis", "refuse", "same_dtype"]
@@ -91,7 +91,7 @@ def finish(y: Any, dtype: Any, out: Any) -> Any:
         raise untraceable(
             "out= is an array made outside the function", "make it inside with np.empty, or leave out= out"
         )
-    return out._write(y)
+    return overwrite(out, y)
 
 
 FUNCTIONS["array"] = array

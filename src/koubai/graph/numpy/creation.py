@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from koubai.graph.numpy.arguments import array, finish, implements
 from koubai.graph.numpy.joining import concatenate
 from koubai.graph.numpy.shapes import moveaxis
-from koubai.graph.traced import Traced
+from koubai.graph.traced import Traced, overwrite, trace_of, value_of, zero_array
 from koubai.graph.user_code import untraceable
+
+if TYPE_CHECKING:
+    from koubai.graph.tracer import Trace
 
 __all__ = ["linspace", "new_array"]
 
@@ -61,20 +64,18 @@ def _filled(a: Any, value: Any, dtype: Any, shape: Any, order: str) -> Any:
     held: Any
     if shape is not None:
         held = np.zeros(shape, np.dtype(kind), order="F") if order == "F" else None
-        return new_array(a, shape, kind, value, held)
-    held = a._value
+        return new_array(trace_of(a), shape, kind, value, held)
+    held = value_of(a)
     if isinstance(held, np.ndarray):  # in a's own layout, on which it depends whether a later ravel is a view
         held = np.zeros_like(held, dtype=np.dtype(kind), order=order)  # type: ignore[call-overload]
-        return new_array(a, a.shape, kind, value, held)
-    return new_array(a, a.shape, kind, value)
+        return new_array(trace_of(a), a.shape, kind, value, held)
+    return new_array(trace_of(a), a.shape, kind, value)
 
 
-def new_array(like: Traced, shape: Any, dtype: Any, value: Any = 0.0, held: Any = None) -> Any:
-    """Return an assignable traced array full of ``value``, in the trace of ``like``; held: its zeros, if made."""
+def new_array(trace: Trace, shape: Any, dtype: Any, value: Any = 0.0, held: Any = None) -> Any:
+    """Return an assignable traced array full of ``value``; held: its zeros, if made."""
     wanted = tuple(n.__index__() for n in shape) if isinstance(shape, tuple | list) else (shape.__index__(),)
-    y = like._zeros(wanted, dtype)
-    if held is not None:
-        y._value = held
+    y = zero_array(trace, wanted, dtype, held)
     if type(value) is Traced or value != 0:
         y[...] = value
     return y
@@ -89,7 +90,7 @@ def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
 def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     if type(dst) is not Traced:
         raise untraceable("np.copyto writes into an array made elsewhere", "make it inside the function with np.empty")
-    dst._write(src if where is True else np.where(where, src, dst))
+    overwrite(dst, src if where is True else np.where(where, src, dst))
 
 
 @implements(np.linspace)

@@ -13,7 +13,7 @@ import numpy as np
 from koubai.graph.numpy.arguments import array, finish, implements, normalized_axis, refuse
 from koubai.graph.numpy.shapes import resize
 from koubai.graph.ops import ANY, Op, Shape, add_row, apply
-from koubai.graph.traced import FUNCTIONS, Traced
+from koubai.graph.traced import FUNCTIONS, Traced, concretize, overwrite
 from koubai.graph.user_code import untraceable
 
 __all__ = ["take", "take_along_axis"]
@@ -44,7 +44,7 @@ def nonzero(a: Any) -> Any:
     mask = a if a.dtype == np.bool_ else a != 0
     count = apply("sum", mask, axis=None, keepdims=False)
     if type(count) is Traced:
-        n = count._look("nonzero", "use np.where")
+        n = concretize(count, "nonzero", "use np.where")
         return tuple(apply("nonzero", mask, axis=i, count=int(n)) for i in range(mask.ndim))
     return np.nonzero(mask)
 
@@ -228,7 +228,7 @@ def place(arr: Any, mask: Any, vals: Any) -> None:
 def putmask(a: Any, mask: Any, values: Any) -> None:
     x = _target("putmask", a)
     v = array(values)
-    x._write(np.where(mask, v if v.shape in ((), x.shape) else resize(v, x.shape), x).astype(x.dtype))
+    overwrite(x, np.where(mask, v if v.shape in ((), x.shape) else resize(v, x.shape), x).astype(x.dtype))
 
 
 @implements(np.put_along_axis)

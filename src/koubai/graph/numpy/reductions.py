@@ -12,7 +12,7 @@ from koubai.graph.numpy.arguments import array, axes_of, finish, implements, nor
 from koubai.graph.numpy.indexing import take_along_axis
 from koubai.graph.numpy.joining import concatenate
 from koubai.graph.ops import OPS, Op, Shape, add_row, apply
-from koubai.graph.traced import FUNCTIONS, Traced, record
+from koubai.graph.traced import FUNCTIONS, Traced, record, weaken
 
 __all__ = ["cumprod", "cumsum", "max_", "min_", "prod", "sum_"]
 
@@ -112,7 +112,7 @@ FUNCTIONS[np.logical_and, "reduce"] = lambda a, axis=0, **kw: np.all(a, axis, **
 def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     y = np.sum(a != 0, axis=axis, keepdims=keepdims)
     if type(y) is Traced and y.shape == () and not isinstance(np.count_nonzero(0), np.generic):
-        y._weak = True  # before NumPy 2.3 the answer is a Python number
+        weaken(y)  # before NumPy 2.3 the answer is a Python number
     return y
 
 

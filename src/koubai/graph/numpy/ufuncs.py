@@ -12,7 +12,7 @@ import numpy as np
 
 from koubai.graph.numpy.arguments import array, finish, implements, refuse
 from koubai.graph.ops import OPS, UFUNCS, apply
-from koubai.graph.traced import FUNCTIONS, Traced, normalized
+from koubai.graph.traced import FUNCTIONS, Traced, concretize, normalized, overwrite
 from koubai.graph.user_code import untraceable
 
 __all__ = ["conjugated", "imag"]
@@ -60,7 +60,7 @@ def _unknown(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     def plain(value: Any) -> Any:
         if type(value) is Traced:
             fix = "write it with functions that koubai knows, or pass method='adaptive'"
-            looked = value._look(f"np.{name} is not known to koubai: it", fix)
+            looked = concretize(value, f"np.{name} is not known to koubai: it", fix)
             if isinstance(looked, np.ndarray):
                 looked.flags.writeable = False  # a write into the copy would be lost
             return looked
@@ -155,7 +155,7 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
     y = np.where(np.isnan(x), nan, x)
     y = np.where(y == math.inf, float(info.max) if posinf is None else posinf, y)
     y = np.where(y == -math.inf, float(info.min) if neginf is None else neginf, y)
-    return y if copy or not x.shape else x._write(y)
+    return y if copy or not x.shape else overwrite(x, y)
 
 
 @implements(np.round, np.around)
@@ -204,7 +204,7 @@ def _at(ufunc: np.ufunc) -> Callable[..., Any]:
                 f"np.{ufunc.__name__}.at writes into an array made elsewhere", "make it inside the function"
             )
         index, arrays = normalized(a, indices)
-        a._write(apply("add_at", a, b if ufunc is np.add else -b, *arrays, index=index))
+        overwrite(a, apply("add_at", a, b if ufunc is np.add else -b, *arrays, index=index))
 
     return at
 
