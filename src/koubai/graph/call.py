@@ -12,6 +12,7 @@ import numpy as np
 from koubai.errors import FunctionError, InputError, KoubaiError, TraceError, called
 from koubai.graph.environment import Environment
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph
+from koubai.graph.mirror import Mirror
 from koubai.graph.numpy.arguments import array, holds_traced
 from koubai.graph.ops import apply
 from koubai.graph.traced import OutsideWrite, Traced, current_node, trace_of
@@ -254,16 +255,16 @@ def _ran(
     """
     tape = Trace(concrete=True, name=getattr(f, "__name__", "f"))
     tape.writable, tape.apart = set(writable), apart
-    environment = Environment(tape)
+    mirror = Mirror(tape)
     traced = []
     for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
         if isinstance(value, np.ndarray):
             value = value.copy("K")  # a reshape of it copies or not, as before
         traced.append(tape.input(value, name, 2 if k in leaves.active else 1))
-    args, kwargs = leaves.rebuild(traced, environment.substitute)
+    args, kwargs = leaves.rebuild(traced, mirror.substitute)
     with seldom_collected, tape.running(aloud):
         try:
-            answer = environment.inside(f)(*args, **kwargs)
+            answer = mirror.inside(f)(*args, **kwargs)
         except KoubaiError:
             raise
         except Exception as error:
@@ -276,11 +277,11 @@ def _ran(
         if apart:
             tape.unwatch("it keeps what it computed")
         else:
-            environment.commit()
+            mirror.commit()
     graph = tape.graph(outputs)
-    environment.close()
+    mirror.close()
     values = [part.plain() if type(part) is Traced else part for part in parts] if tape.met else []
-    return Recorded(graph, environment, leaves, tuple(tape.adopted)), values, tape.met
+    return Recorded(graph, mirror.environment, leaves, tuple(tape.adopted)), values, tape.met
 
 
 def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]:

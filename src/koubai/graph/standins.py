@@ -2,7 +2,7 @@
 
 NumPy asks its arguments how a function of theirs is done; but not ``np.zeros``, ``np.float64`` and their like, and
 nothing in ``math`` or ``scipy``. For these, a stand-in keeps the trace. Nothing is patched: a traced function looks its
-globals up through `koubai.graph.environment`, which answers with what stands here.
+globals up through `koubai.graph.mirror`, which answers with what stands here.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class Trace:
         self.where: Where = None  # for nodes without a user's line of their own
         self.closed = False
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
-        self.environment: Any = None  # the mirror of the outside world that the function meets, while it runs
+        self.mirror: Any = None  # the mirror of the outside world that the function meets, while it runs
         self.raises = concrete  # do Python numbers raise where Python's own do?
         self.met = False  # was a differentiated number equal to one from elsewhere?
         self.apart = False  # is it to be told that it is not? Then no memory of earlier calls is used
