@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 from koubai.errors import TraceError
 
 __all__ = [
-    "DIFFERENCES",
     "Where",
     "forget_places",
     "is_library",
@@ -23,7 +22,6 @@ __all__ = [
     "named_line",
     "named_place",
     "number_taken",
-    "public_name",
     "stored_name",
     "untraceable",
     "user_frame",
@@ -148,16 +146,16 @@ def _library_call() -> str | None:
     names = []
     while frame is not None and (owner := _owner(frame)) not in (_USER, _CALLER):
         if owner == _LIBRARY:
-            names.append(public_name(frame.f_globals.get("__name__") or "", frame.f_code.co_qualname))
+            names.append(_public_name(frame.f_globals.get("__name__") or "", frame.f_code.co_qualname))
             # a decorator's wrapper holds what it wraps
             inner = [f for f in frame.f_locals.values() if type(f) is FunctionType] if not names[-1][1] else []
-            names += [public_name(f.__module__ or "", f.__qualname__) for f in inner]
+            names += [_public_name(f.__module__ or "", f.__qualname__) for f in inner]
         frame = frame.f_back
     known = [name for name, is_known in names if is_known]
     return known[-1] if known else names[-1][0] if names else None
 
 
-def public_name(module: str, qualname: str) -> tuple[str, bool]:
+def _public_name(module: str, qualname: str) -> tuple[str, bool]:
     """Return what a user would call a library's function, and whether there is such a name."""
     parts = itertools.takewhile(lambda part: not part.startswith("_"), module.split("."))
     public = ".".join(parts)
@@ -176,11 +174,11 @@ def number_taken(what: str, fix: str) -> TraceError:
     called = _library_call()
     if called is not None:
         what = called
-        fix = "koubai doesn't know it: write it with NumPy's functions, or " + DIFFERENCES
+        fix = "koubai doesn't know it: write it with NumPy's functions, or " + _DIFFERENCES
     return untraceable(f"{what} takes the number out of the traced value, and its derivative with it", fix)
 
 
-DIFFERENCES = (
+_DIFFERENCES = (
     "let differences be taken from the start: method='central' (in minimize grad='central') costs two evaluations of f "
     "an element of x"
 )
