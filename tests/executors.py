@@ -32,8 +32,8 @@ from koubai.execute.interpreter import interpret
 from koubai.execute.loops import compile_loops
 from koubai.execute.native import compile_native
 from koubai.graph.call import trace
+from koubai.graph.graph import INPUT, Graph
 from koubai.graph.ops import OPS, UFUNCS
-from koubai.graph.trace import INPUT, Graph
 
 EXACT = frozenset(  # what has the same bits in every executor, given the same operands
     re.findall(r"\w+", """

@@ -36,8 +36,8 @@ from koubai.derivatives.differences import derivative, numerical_gradient
 from koubai.derivatives.gradient import hvp, value_and_grad
 from koubai.errors import GradientError, TraceError
 from koubai.graph.call import Leaves, record_call
+from koubai.graph.graph import Graph, evaluate
 from koubai.graph.reverse import reverse
-from koubai.graph.trace import Graph, evaluate
 
 LARGEST = 12.0  # no value of a program is larger at its two points
 NODES = 40  # chunks that a program has at most

@@ -499,7 +499,12 @@ row(
     loose=4,
 )
 row(LA + "matrix_rank", "x * np.linalg.matrix_rank(x)", shapes=MATRICES)
-row(LA + "multi_dot", "np.linalg.multi_dot([x, x.T, x, x[0]])", shapes=MATRICES)
+row(
+    LA + "multi_dot",
+    "np.linalg.multi_dot([x, x.T, x, x[0]])",
+    "np.linalg.multi_dot([x, x.T, x], out=np.empty_like(x))",
+    shapes=MATRICES,
+)
 row(LA + "tensorsolve", "np.linalg.tensorsolve(regular(x).reshape(2, 2, 4), x[:2, :2])", shapes=((4, 4),))
 row(LA + "tensorinv", "np.linalg.tensorinv(regular(x).reshape(2, 2, 4))", shapes=((4, 4),))
 row(LA + "trace", "np.linalg.trace(x) ** 2", shapes=STACKS)
@@ -1106,10 +1111,11 @@ def refusal(code):
 
 def conventions():
     """Return the paragraphs on conventions out of the modules' own docstrings."""
-    from koubai.graph import linear_algebra, ops
+    from koubai.graph import ops
+    from koubai.graph.numpy import linalg
 
     kinks = [part.strip() for part in ops.__doc__.split("\n\n") if part.startswith(("Complex values", "Conventions"))]
-    matrices = linear_algebra.__doc__.partition("What is read:")
+    matrices = linalg.__doc__.partition("What is read:")
     return "\n\n".join([*kinks, "What is read: " + matrices[2].strip()]).split("\n")
 
 

@@ -29,9 +29,9 @@ from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_
 from koubai.derivatives.nonfinite import HESSIAN_VECTOR
 from koubai.errors import FallbackWarning, FunctionError, GradientError, GradientWarning, TraceError
 from koubai.graph.call import Leaves, record_call
+from koubai.graph.graph import evaluate
 from koubai.graph.ops import OPS, apply
 from koubai.graph.reverse import reverse
-from koubai.graph.trace import evaluate
 
 SIZES = (64, 32, 32, 32, 32, 32, 32, 10)
 RECTIFIERS = {

@@ -21,7 +21,7 @@ import pytest
 
 import koubai as kb
 from koubai.errors import FallbackWarning
-from koubai.graph.trace import Traced
+from koubai.graph.traced import Traced
 
 X = np.array([1.5, 0.7])
 slope = 2.0

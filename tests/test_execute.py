@@ -14,7 +14,7 @@ from koubai.execute.choose import Program
 from koubai.execute.descents import address, staggered
 from koubai.execute.floats import compile_floats
 from koubai.graph.call import Leaves, record_call, trace
-from koubai.graph.trace import evaluate
+from koubai.graph.graph import evaluate
 
 EXACT = ("add", "subtract", "multiply", "square", "maximum", "minimum", "absolute", "negative", "sqrt")
 SMOOTH = ("exp", "sin", "cos", "tanh", "log1p", "arctan", "expm1", "arcsinh")

@@ -5,8 +5,8 @@ import pytest
 
 from koubai.graph.call import trace
 from koubai.graph.forward import pushforward
+from koubai.graph.graph import evaluate
 from koubai.graph.reverse import pullback
-from koubai.graph.trace import evaluate
 
 X = np.array([0.7, -1.2, 1.9, 0.4])
 

@@ -18,7 +18,7 @@ from koubai.derivatives.paths import record_call
 from koubai.descent import compiled_stepper
 from koubai.descent.compiled_stepper import REPEATED
 from koubai.execute import library
-from koubai.graph import trace
+from koubai.graph import infer
 from koubai.nn import network as networks
 
 scale = 2.0
@@ -357,7 +357,7 @@ def test_memory_is_bounded_however_many_functions_and_shapes_come(case, monkeypa
     monkeypatch.setenv("KOUBAI_CACHE", "off")
     monkeypatch.setattr(library, "MEMORY_LIMIT", 4)
     monkeypatch.setattr(networks, "KINDS", 4)
-    monkeypatch.setattr(trace, "_INFERRED", 50)
+    monkeypatch.setattr(infer, "_INFERRED", 50)
     monkeypatch.setattr(paths, "_FUNCTIONS", 4)
     library.clear()
     counts = []

@@ -12,8 +12,8 @@ from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.record import Status
 from koubai.graph.forward import pushforward
+from koubai.graph.graph import run_nodes
 from koubai.graph.squares import residuals
-from koubai.graph.trace import run_nodes
 from koubai.parameters import flatten
 
 T = np.linspace(0, 1, 6)

@@ -102,7 +102,10 @@ def test_the_identity_holds_the_cpu_the_versions_and_the_generators_sources(monk
     monkeypatch.setattr(library.importlib.resources, "files", lambda room: tmp_path)
     one = library._sources()
     (tmp_path / "native.py").write_text("two")
-    assert len({sources, one, library._sources()}) == 3
+    two = library._sources()
+    (tmp_path / "family").mkdir()
+    (tmp_path / "family" / "rows.py").write_text("three")
+    assert len({sources, one, two, library._sources()}) == 4
 
 
 def test_memory_is_bounded_and_forgets_the_least_recently_used(monkeypatch):

@@ -19,8 +19,8 @@ from koubai.execute.choose import Program
 from koubai.execute.elements import Unsuitable
 from koubai.execute.loops import BLOCK, SUMMED, compile_loops
 from koubai.graph.call import Leaves, record_call, trace
+from koubai.graph.graph import evaluate
 from koubai.graph.reverse import reverse
-from koubai.graph.trace import evaluate
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
 

@@ -16,7 +16,7 @@ from koubai.execute import choose, library, native
 from koubai.execute.descents import operations
 from koubai.execute.elements import Unsuitable
 from koubai.graph.call import trace
-from koubai.graph.trace import evaluate
+from koubai.graph.graph import evaluate
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
 

@@ -66,7 +66,7 @@ def test_import_pulls_in_numpy_alone():
 @pytest.mark.parametrize("kind", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
 @pytest.mark.parametrize(
     ("module", "ours"),
-    [("koubai", True), ("koubai.graph.trace", True), ("<string>", True), ("numpy", False), (__name__, False)],
+    [("koubai", True), ("koubai.graph.tracer", True), ("<string>", True), ("numpy", False), (__name__, False)],
 )
 def test_a_deprecation_is_a_failure_where_koubais_code_meets_it(kind, module, ours):
     """By the filters in pyproject.toml: what a peer's next version deprecates fails no test on a stranger's machine."""

@@ -15,9 +15,9 @@ from koubai.execute.arrays import compile_arrays
 from koubai.execute.interpreter import interpret
 from koubai.execute.memory import Memory, sweep
 from koubai.execute.regions import partition
-from koubai.graph import trace as ir
+from koubai.graph import infer
 from koubai.graph.call import trace
-from koubai.graph.trace import evaluate
+from koubai.graph.graph import evaluate
 
 R = np.random.default_rng(0).standard_normal(20_000)
 A = np.array([[0.0, 1.0], [-1.0, -0.1]])
@@ -332,9 +332,9 @@ def test_a_sweep_returns_what_guards_look_at_as_it_was():
 
 def test_places_in_an_array_do_not_crowd_out_what_is_known_of_forms():
     f, start = table(400)
-    before = len(ir._inferred)
+    before = len(infer._inferred)
     trace(f, np.array(start)).gradient()
-    assert len(ir._inferred) <= before + 40
+    assert len(infer._inferred) <= before + 40
 
 
 def test_the_garbage_collector_looks_as_often_as_before_once_a_function_is_traced():

@@ -7,8 +7,8 @@ from koubai import nn  # its primitives enter the table
 from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
 from koubai.graph.call import trace
+from koubai.graph.graph import evaluate
 from koubai.graph.ops import apply
-from koubai.graph.trace import evaluate
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
 assert nn.Sigmoid

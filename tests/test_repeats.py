@@ -6,8 +6,8 @@ import pytest
 from koubai.graph import repeats
 from koubai.graph.call import trace
 from koubai.graph.forward import pushforward
+from koubai.graph.graph import Graph, evaluate
 from koubai.graph.reverse import pullback, reverse
-from koubai.graph.trace import Graph, evaluate
 
 R = np.random.default_rng(0).normal(size=(200, 3))
 U = np.full((4, 3), 0.1)

@@ -11,7 +11,7 @@ from koubai.derivatives.gradient import hvp, value_and_grad
 from koubai.errors import GradientWarning
 from koubai.graph.call import trace
 from koubai.graph.ops import OPS, UFUNCS
-from koubai.graph.trace import FUNCTIONS
+from koubai.graph.traced import FUNCTIONS
 
 
 def direction(x):

@@ -12,9 +12,11 @@ from scipy import special
 from koubai.derivatives.gradient import grad, hessian, hvp, value_and_grad
 from koubai.errors import CompileError, FunctionError, TraceError
 from koubai.graph.call import trace
+from koubai.graph.graph import Graph, evaluate
 from koubai.graph.ops import Op
 from koubai.graph.reverse import reverse
-from koubai.graph.trace import Graph, Trace, evaluate, record
+from koubai.graph.traced import record
+from koubai.graph.tracer import Trace
 
 PROGRAMS = []
 X = np.array([0.3, 1.2, -0.7, 2.1])

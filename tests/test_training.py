@@ -10,7 +10,7 @@ from koubai.descent import training_step
 from koubai.descent.feed import Epoch
 from koubai.errors import FallbackWarning, GradientError, InputError, Interrupted
 from koubai.execute import library
-from koubai.graph.trace import evaluate
+from koubai.graph.graph import evaluate
 from koubai.nn.network import NetworkModel, kinds
 
 SIZES = [4, 120]  # units: with NumPy alone, and with machine code around the products

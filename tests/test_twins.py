@@ -26,7 +26,8 @@ import koubai as kb
 from koubai.errors import FallbackWarning, TraceError
 from koubai.graph.twins import Twins
 
-FILES = ("special", "distributions", "factorizations", "integrals", "distances", "signals", "splines", "polynomials")
+SCIPY = ("special", "stats", "linalg", "integrate", "spatial", "signal", "interpolate")
+FILES = (*(f"scipy.{part}" for part in SCIPY), "numpy.polynomial_bases")
 X = np.array([0.3, 1.2, 0.7])
 DATA = np.array([0.4, 1.9, 2.2])
 NODES = np.array([-1.0, 0.0, 0.5, 2.0, 3.0])

@@ -31,7 +31,7 @@ import numpy as np
 from koubai.derivatives.differences import Box, into, one_vector
 from koubai.errors import FunctionError, GradientError, TraceError, quiet
 from koubai.execute.memory import Memory, sweep
-from koubai.graph.trace import Graph, Guard, Node
+from koubai.graph.graph import Graph, Guard, Node
 
 __all__ = ["check_bend", "cross_check", "directions_of", "refuse_random"]
 

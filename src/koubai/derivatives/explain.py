@@ -17,7 +17,7 @@ from koubai.execute.arrays import compile_arrays
 from koubai.execute.choose import RUNS, TOO_MANY, Program
 from koubai.graph.call import Leaves
 from koubai.graph.environment import Reads
-from koubai.graph.trace import LEAVES, Graph, Node
+from koubai.graph.graph import LEAVES, Graph, Node
 
 __all__ = ["Explanation", "explain"]
 

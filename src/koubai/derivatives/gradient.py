@@ -36,8 +36,9 @@ from koubai.errors import (
 )
 from koubai.graph.call import Leaf, Leaves, Static, real
 from koubai.graph.environment import MISSING
-from koubai.graph.functions import array
-from koubai.graph.trace import Traced, current_trace
+from koubai.graph.numpy.arguments import array
+from koubai.graph.traced import Traced
+from koubai.graph.tracer import current_trace
 from koubai.log import debug
 from koubai.parameters import Layout, as_scalar, flatten, is_structure, rebuilt
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from koubai.execute.choose import Program
+from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node, run_nodes
 from koubai.graph.reverse import Careful, pullback, reverse
-from koubai.graph.trace import CONSTANT, LEAVES, Graph, Node, named_place, run_nodes
+from koubai.graph.user_code import named_place
 
 __all__ = ["GRADIENT", "HESSIAN_VECTOR", "PRODUCT", "Careful", "Derivation", "Settler", "all_finite", "may_fail"]
 

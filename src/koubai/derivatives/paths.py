@@ -18,8 +18,10 @@ from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.execute.replay import Replay, Tables
 from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
+from koubai.graph.graph import CAPTURED, LEAVES, Graph, run_nodes
 from koubai.graph.ops import apply
-from koubai.graph.trace import CAPTURED, LEAVES, Graph, Trace, Traced, current_trace, new_traced, run_nodes
+from koubai.graph.traced import Traced, current_node, new_traced
+from koubai.graph.tracer import Trace, current_trace
 from koubai.log import debug
 from koubai.parameters import as_scalar
 
@@ -523,4 +525,4 @@ def _weighted(graph: Graph, outputs: Sequence[int], weights: Sequence[Any]) -> G
     total: Any = 0.0
     for i, weight in zip(outputs, weights, strict=True):
         total = total + apply("sum", new_traced(trace, i, None, *graph.forms[i]) * weight, axis=None, keepdims=False)
-    return Graph.pruned(trace.nodes, trace.inputs, [total._current()], graph.guards, (), graph.name, trace)
+    return Graph.pruned(trace.nodes, trace.inputs, [current_node(total)], graph.guards, (), graph.name, trace)

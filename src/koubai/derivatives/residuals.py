@@ -15,8 +15,8 @@ from koubai.execute.choose import Program
 from koubai.execute.replay import Columns, Tables, is_loaded
 from koubai.graph.call import Leaves
 from koubai.graph.forward import pushforward
+from koubai.graph.graph import Graph
 from koubai.graph.squares import residuals
-from koubai.graph.trace import Graph
 from koubai.parameters import FloatArray, Layout
 
 __all__ = ["Residuals", "are_known", "count", "know"]

@@ -51,7 +51,7 @@ from koubai.execute.descents import (
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import FloatsDescent
 from koubai.graph.call import Leaves
-from koubai.graph.trace import CONSTANT, Graph, run_nodes
+from koubai.graph.graph import CONSTANT, Graph, run_nodes
 
 __all__ = ["CompiledStepper"]
 

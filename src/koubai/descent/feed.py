@@ -14,7 +14,7 @@ from koubai.errors import InputError
 from koubai.parameters import FloatArray
 
 if TYPE_CHECKING:
-    from koubai.graph.trace import Graph
+    from koubai.graph.graph import Graph
 
 __all__ = ["Epoch", "Feed", "Paid", "weight"]
 

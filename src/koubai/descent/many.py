@@ -24,8 +24,8 @@ from koubai.errors import FunctionError, GradientError, InputError, TraceError, 
 from koubai.execute import lanes, library
 from koubai.execute.elements import Unsuitable
 from koubai.graph.formula import traced
+from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful
-from koubai.graph.trace import Graph
 from koubai.parameters import FloatArray, Layout, real_array
 
 __all__ = ["Many", "descend_many"]

@@ -40,7 +40,7 @@ from koubai.errors import (
     warn,
 )
 from koubai.graph.call import Leaves
-from koubai.graph.trace import run_nodes
+from koubai.graph.graph import run_nodes
 from koubai.parameters import FloatArray, Layout, as_pair, as_scalar, is_finite
 
 __all__ = ["Bounds", "NoResidualsError", "Objective", "largest_of", "norm"]

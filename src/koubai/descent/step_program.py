@@ -14,7 +14,7 @@ from koubai.descent.stopping import GROWTH, Stopping
 from koubai.errors import TraceError
 from koubai.execute.descents import BIGGEST, DescentGraphs
 from koubai.graph.formula import traced
-from koubai.graph.trace import Graph
+from koubai.graph.graph import Graph
 from koubai.parameters import Layout
 
 __all__ = ["descent_graphs", "limits"]

@@ -27,8 +27,10 @@ from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
 from koubai.execute.descents import staggered
 from koubai.graph.call import Leaves, Recorded, record_call, replay
+from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
-from koubai.graph.trace import Graph, Trace, Traced
+from koubai.graph.traced import Traced, current_node
+from koubai.graph.tracer import Trace
 from koubai.parameters import FloatArray, Layout
 
 __all__ = ["FRAMES", "Differences", "Frame", "Model", "StepPrograms", "Steps"]
@@ -600,4 +602,4 @@ def _rule_graph(programs: StepPrograms) -> Recorded:
 
 
 def _node(tape: Trace, value: Any) -> int:
-    return int(value._current()) if type(value) is Traced else tape.constant(value)
+    return current_node(value) if type(value) is Traced else tape.constant(value)

@@ -24,8 +24,8 @@ from koubai.errors import CompileError
 from koubai.execute.descents import staggered
 from koubai.execute.elements import Unsuitable
 from koubai.execute.memory import Memory, is_view
+from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 from koubai.graph.ops import OPS, Index, add_into, distinct, rows_into
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
 __all__ = ["compile_arrays", "compile_bound", "quiet_context"]
 

@@ -15,7 +15,7 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
 from koubai.execute.memory import is_view
-from koubai.graph.trace import INPUT, LEAVES, Graph, Node
+from koubai.graph.graph import INPUT, LEAVES, Graph, Node
 from koubai.log import debug
 
 __all__ = ["BOUND", "RUNS", "TOO_MANY", "Program", "check_result", "choose_fused", "choose_native"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.trace import CONSTANT, LEAVES, Graph
+from koubai.graph.graph import CONSTANT, LEAVES, Graph
 
 __all__ = [
     "BEST",

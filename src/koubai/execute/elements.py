@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from koubai.graph.graph import CONSTANT, Node
 from koubai.graph.ops import Index
-from koubai.graph.trace import CONSTANT, Node
 
 __all__ = ["INDEXED", "STRUCTURE", "Unsuitable", "added_up", "filled", "known_arrays", "lined", "rearranged", "split"]
 

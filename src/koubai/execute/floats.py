@@ -29,8 +29,8 @@ from koubai.execute.elements import (
     rearranged,
     split,
 )
+from koubai.graph.graph import CAPTURED, CONSTANT, Graph, Node
 from koubai.graph.ops import OPS
-from koubai.graph.trace import CAPTURED, CONSTANT, Graph, Node
 
 __all__ = ["FloatsDescent", "compile_floats"]
 

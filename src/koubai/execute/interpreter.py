@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from koubai.execute.memory import Memory, is_view, write
+from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node
 from koubai.graph.ops import ON_NUMBERS, OPS, Index
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, uncollected
+from koubai.graph.tracer import uncollected
 
 __all__ = ["interpret"]
 

@@ -38,7 +38,7 @@ from koubai.execute.native import (
     frontier,
     module,
 )
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
+from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
 
 __all__ = ["CONVERGED", "DIVERGED", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes", "box"]
 

@@ -234,10 +234,18 @@ def _sources() -> str:
     """Return a hash of the sources that write IR, so that a changed generator never meets an old object."""
     total = hashlib.sha256()
     for room in ("koubai.graph", "koubai.execute"):
-        for file in sorted(importlib.resources.files(room).iterdir(), key=lambda file: file.name):
-            if file.name.endswith(".py"):
-                total.update(file.read_bytes())
+        for text in _texts(importlib.resources.files(room)):
+            total.update(text)
     return total.hexdigest()
+
+
+def _texts(folder: Any) -> Iterator[bytes]:
+    """Yield the text of each Python file in a folder of a package, and in the folders in it."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.is_dir():
+            yield from _texts(file)
+        elif file.name.endswith(".py"):
+            yield file.read_bytes()
 
 
 def _compile(compiler: _Compiler, identity: bytes, digest: str, text: str) -> Library:

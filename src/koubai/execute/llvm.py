@@ -14,7 +14,7 @@ import numpy as np
 
 from koubai.execute import vectormath
 from koubai.execute.elements import Unsuitable
-from koubai.graph.trace import CONSTANT, Node
+from koubai.graph.graph import CONSTANT, Node
 
 __all__ = [
     "BOOL", "DATA", "KINDS", "TAGS", "Code", "Phi", "Value", "constant", "elementwise", "emitter", "literal", "of_type",

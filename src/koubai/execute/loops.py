@@ -32,8 +32,8 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.llvm import BOOL, DATA, KINDS, TAGS, Code, Value, constant, elementwise, emitter, literal, of_type
 from koubai.execute.memory import is_view
 from koubai.execute.native import Function, fingerprint, module
+from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 from koubai.graph.ops import OPS
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
 __all__ = ["SHARE", "compile_loops", "fitted", "left_to_numpy"]
 

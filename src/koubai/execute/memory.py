@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from koubai.graph.graph import INPUT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, add_into
-from koubai.graph.trace import INPUT, LEAVES, Graph, Node
 
 __all__ = ["Memory", "is_view", "sweep", "write"]
 

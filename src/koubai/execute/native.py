@@ -33,7 +33,7 @@ from koubai.execute.elements import (
     split,
 )
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, elementwise, emitter, literal
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
+from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
 from koubai.log import debug
 
 __all__ = [

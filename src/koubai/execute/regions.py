@@ -36,8 +36,8 @@ from koubai.execute.llvm import (
     of_type,
 )
 from koubai.execute.native import Function, module
+from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, Index
-from koubai.graph.trace import CONSTANT, LEAVES, Graph, Node
 
 __all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
 

@@ -23,7 +23,7 @@ from koubai.execute import library
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
 from koubai.execute.memory import is_view
-from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
+from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
 
 __all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 

@@ -28,7 +28,7 @@ from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable, filled
 from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
 from koubai.execute.native import Function, expand, fingerprint, frontier, module
-from koubai.graph.trace import LEAVES, Graph
+from koubai.graph.graph import LEAVES, Graph
 
 __all__ = ["PIECE", "THREADED", "Memory", "Update"]
 

@@ -11,21 +11,13 @@ import numpy as np
 
 from koubai.errors import FunctionError, InputError, KoubaiError, TraceError, called
 from koubai.graph.environment import Environment
-from koubai.graph.functions import array, holds_traced
+from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph
+from koubai.graph.mirror import Mirror
+from koubai.graph.numpy.arguments import array, holds_traced
 from koubai.graph.ops import apply
-from koubai.graph.trace import (
-    CAPTURED,
-    CONSTANT,
-    INPUT,
-    Graph,
-    OutsideWrite,
-    Trace,
-    Traced,
-    current_trace,
-    is_library,
-    seldom_collected,
-    untraceable,
-)
+from koubai.graph.traced import OutsideWrite, Traced, current_node, trace_of
+from koubai.graph.tracer import Trace, current_trace, seldom_collected
+from koubai.graph.user_code import is_library, untraceable
 from koubai.parameters import is_structure, members
 
 __all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
@@ -263,16 +255,16 @@ def _ran(
     """
     tape = Trace(concrete=True, name=getattr(f, "__name__", "f"))
     tape.writable, tape.apart = set(writable), apart
-    environment = Environment(tape)
+    mirror = Mirror(tape)
     traced = []
     for k, (value, name) in enumerate(zip(leaves.values, leaves.names, strict=True)):
         if isinstance(value, np.ndarray):
             value = value.copy("K")  # a reshape of it copies or not, as before
         traced.append(tape.input(value, name, 2 if k in leaves.active else 1))
-    args, kwargs = leaves.rebuild(traced, environment.substitute)
+    args, kwargs = leaves.rebuild(traced, mirror.substitute)
     with seldom_collected, tape.running(aloud):
         try:
-            answer = environment.inside(f)(*args, **kwargs)
+            answer = mirror.inside(f)(*args, **kwargs)
         except KoubaiError:
             raise
         except Exception as error:
@@ -285,11 +277,11 @@ def _ran(
         if apart:
             tape.unwatch("it keeps what it computed")
         else:
-            environment.commit()
+            mirror.commit()
     graph = tape.graph(outputs)
-    environment.close()
+    mirror.close()
     values = [part.plain() if type(part) is Traced else part for part in parts] if tape.met else []
-    return Recorded(graph, environment, leaves, tuple(tape.adopted)), values, tape.met
+    return Recorded(graph, mirror.environment, leaves, tuple(tape.adopted)), values, tape.met
 
 
 def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]:
@@ -314,7 +306,7 @@ def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]
     for guard in graph.guards:
         looked_at = made[guard.node]
         if type(looked_at) is Traced:
-            looked_at._trace.guard(looked_at._current(), guard.expected)
+            trace_of(looked_at).guard(current_node(looked_at), guard.expected)
     return [made[i] for i in graph.outputs]
 
 
@@ -360,9 +352,9 @@ def _output(tape: Trace, answer: Any, scalar: bool) -> int:
         if scalar and answer.size != 1:
             raise FunctionError(_not_scalar(answer.shape))
         return tape.constant(answer.reshape(())[()] if scalar else answer)
-    if answer._trace is not tape and not answer._trace.closed:
+    if trace_of(answer) is not tape and not trace_of(answer).closed:
         answer = tape.adopt(answer)
-    if answer._trace is not tape:
+    if trace_of(answer) is not tape:
         raise untraceable(
             "the function returned a value of another trace", "don't keep values of x outside the function"
         )
@@ -374,7 +366,7 @@ def _output(tape: Trace, answer: Any, scalar: bool) -> int:
         answer = answer.astype(np.float64)
     if scalar and answer.shape:
         answer = answer.reshape(())
-    return int(answer._current())
+    return current_node(answer)
 
 
 def _not_scalar(shape: tuple[int, ...]) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
-from koubai.graph.trace import Graph, Trace, Traced
+from koubai.graph.graph import Graph
+from koubai.graph.traced import Traced, current_node, weaken
+from koubai.graph.tracer import Trace
 
 __all__ = ["traced"]
 
@@ -24,11 +26,10 @@ def traced(name: str, arguments: Sequence[tuple[str, Any, bool]], body: Callable
     inputs = []
     for label, value, weak in arguments:
         given = trace.input(np.array(value)[()], label, level=1)
-        given._weak = weak
-        inputs.append(given)
+        inputs.append(weaken(given) if weak else given)
     with trace.running():
         results = body(*inputs)
-        outputs = [r._current() if type(r) is Traced else trace.constant(r) for r in results]
+        outputs = [current_node(r) if type(r) is Traced else trace.constant(r) for r in results]
     if trace.guards:
         raise TraceError(f"{name} looks at a number that changes", "it runs in Python")
     return trace.graph(outputs)

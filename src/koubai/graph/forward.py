@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from koubai.graph.graph import CONSTANT, INPUT, Graph, Node
 from koubai.graph.ops import OPS, Shape, zeros
 from koubai.graph.repeats import Forwards
 from koubai.graph.reverse import load, pullback
-from koubai.graph.trace import CONSTANT, INPUT, Graph, Node, Trace, Traced, Where, new_traced, record, uncollected
+from koubai.graph.traced import Traced, current_node, new_traced, record
+from koubai.graph.tracer import Trace, uncollected
+from koubai.graph.user_code import Where
 
 __all__ = ["pushforward"]
 
@@ -97,7 +100,7 @@ def pushforward(graph: Graph, wrt: Sequence[int]) -> Graph:
     outputs = []
     for i in graph.outputs:
         shape, dtype = graph.forms[i]
-        found = tangents[i]._current() if i in tangents else trace.emit(_ZEROS, (), {"shape": shape, "dtype": dtype})
+        found = current_node(tangents[i]) if i in tangents else trace.emit(_ZEROS, (), {"shape": shape, "dtype": dtype})
         outputs.append(found)
     return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, (), graph.name, trace)
 
@@ -133,7 +136,7 @@ def _transposed(trace: Trace, node: Node, operands: Sequence[Any], moving: Seque
     nowhere = trace.emit(
         _ZEROS, (), {"shape": node.shape, "dtype": node.dtype}
     )  # of a cotangent, of which nothing depends
-    starts = [*(operands[k]._current() for k in given), nowhere, *(t._current() for _, t in moving)]
+    starts = [*(current_node(operands[k]) for k in given), nowhere, *(current_node(t) for _, t in moving)]
     made = dict(zip(there.inputs, starts, strict=True))
     for i, each in enumerate(there.nodes):
         if each.op is CONSTANT:

@@ -14,8 +14,10 @@ from itertools import pairwise
 from operator import add
 from typing import Any, NamedTuple
 
+from koubai.graph.graph import LEAVES, Node, new_node
 from koubai.graph.ops import OPS
-from koubai.graph.trace import LEAVES, Node, Trace, Traced, new_node, new_traced
+from koubai.graph.traced import Traced, new_traced, recorded_node
+from koubai.graph.tracer import Trace
 
 __all__ = ["Backwards", "Forwards"]
 
@@ -226,11 +228,11 @@ class Backwards(_Turns):
     def _repeats(self, i: int, count: int) -> bool:
         """Write down what ``count`` periods from node ``i`` on come to, if the last ones came to the same."""
         period, cotangents = self.period, self.known
-        self.outside = {j: g._node for j, g in self.marks[0][1].items()}  # by now a number may be a node
+        self.outside = {j: recorded_node(g) for j, g in self.marks[0][1].items()}  # by now a number may be a node
         made = self._are_alike(i, -period)
         if made < 0 or not self._same_outside(i, count):
             return False
-        states = [{j: g._node for j, g in state.items()} for _, state in self.marks[-_ALIKE - 1 :]]
+        states = [{j: recorded_node(g) for j, g in state.items()} for _, state in self.marks[-_ALIKE - 1 :]]
         after = states[-1]
         stays, moves = set(), []  # of what moves: how far its node does, and its cotangent
         for j, g in after.items():
@@ -309,7 +311,7 @@ class Forwards(_Turns):
         for j in range(i - period, i):
             if any(k != m and k < i - _ALIKE * period for k, m in zip(nodes[j][1], nodes[j - period][1], strict=True)):
                 return False  # what is known so far does not tell what is so far away
-            last = [tangents[k]._node for k in range(j, j - _ALIKE * period, -period) if k in tangents]
+            last = [recorded_node(tangents[k]) for k in range(j, j - _ALIKE * period, -period) if k in tangents]
             steps = {a - b for a, b in pairwise(last)}
             if len(last) not in (0, _ALIKE) or (last and steps not in ({made}, {0})):
                 return False

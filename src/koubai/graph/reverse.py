@@ -18,21 +18,12 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.careful import live_after_unbroadcast, live_seed, part_of
+from koubai.graph.graph import INPUT, LEAVES, Calls, Graph, Node
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
 from koubai.graph.repeats import Backwards
-from koubai.graph.trace import (
-    INPUT,
-    LEAVES,
-    Calls,
-    Graph,
-    Node,
-    Trace,
-    Traced,
-    Where,
-    new_traced,
-    record,
-    uncollected,
-)
+from koubai.graph.traced import Traced, current_node, new_traced, record, trace_of
+from koubai.graph.tracer import Trace, uncollected
+from koubai.graph.user_code import Where
 
 __all__ = ["Careful", "load", "pullback", "reverse"]
 
@@ -159,13 +150,13 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
                     if careful.guess:
                         part = np.where(np.isnan(part), 0.0, part)
                     part, passed = _settled(trace, part), live_after_unbroadcast(passed, given)
-                    careful.steps.append((i, k, g._current(), part._current()))
+                    careful.steps.append((i, k, current_node(g), current_node(part)))
                     alive[j] = _either(alive[j], passed) if j in cotangents else passed
                 elif cut is not None:
                     part = cut(k)
                 elif op is _GETITEM and j in cotangents and cotangents[j].shape == given:
                     if k == 0:  # what the rule and `_joined` come to, without zeros in between
-                        into = [cotangents[j]._current(), g._current(), *inputs[1:]]
+                        into = [current_node(cotangents[j]), current_node(g), *inputs[1:]]
                         cotangents[j] = new_traced(trace, trace.derive(_ADD_AT, into, params), None, given, dtype)
                     continue
                 else:
@@ -181,7 +172,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     for i in targets:
         shape, dtype = forms[i]
         if i in cotangents:
-            gradients.append(_spread(cotangents[i], shape)._current())
+            gradients.append(current_node(_spread(cotangents[i], shape)))
         else:
             gradients.append(trace.emit(_ZEROS, (), {"shape": shape, "dtype": dtype}))
     if careful is not None:
@@ -252,11 +243,11 @@ def _calls(nodes: Sequence[Node]) -> Calls:
 
 def _joined(total: Traced, part: Traced) -> Traced:
     """Add two cotangents; one that is a few elements written into zeros is added in place instead."""
-    trace = total._trace
+    trace = trace_of(total)
     for a, b in ((total, part), (part, total)) if total.shape else ():
-        node = trace.nodes[b._current()]
+        node = trace.nodes[current_node(b)]
         if node.op in (_ADD_AT, _SETITEM) and trace.nodes[node.inputs[0]].op is _ZEROS and a.shape == b.shape:
-            i = trace.emit(_ADD_AT, (a._current(), *node.inputs[1:]), node.params, (a.shape, a.dtype))
+            i = trace.emit(_ADD_AT, (current_node(a), *node.inputs[1:]), node.params, (a.shape, a.dtype))
             return new_traced(trace, i, None, a.shape, a.dtype)
     return record(_ADD, (total, part))
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import TraceError
+from koubai.graph.graph import CONSTANT, Graph
 from koubai.graph.ops import OPS
 from koubai.graph.reverse import load
-from koubai.graph.trace import CONSTANT, Graph, Trace, Traced, new_traced, record
+from koubai.graph.traced import Traced, current_node, new_traced, record
+from koubai.graph.tracer import Trace
 
 __all__ = ["residuals"]
 
@@ -45,7 +47,7 @@ def residuals(graph: Graph, active: Sequence[int]) -> Graph:
         if not parts:
             raise TraceError("f does not depend on x", _USE)
         joined = parts[0] if len(parts) == 1 else record(OPS["concatenate"], tuple(parts), {"axis": 0})
-    outputs = [joined._current()]
+    outputs = [current_node(joined)]
     return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, (), graph.name, trace)
 
 

@@ -2,7 +2,7 @@
 
 NumPy asks its arguments how a function of theirs is done; but not ``np.zeros``, ``np.float64`` and their like, and
 nothing in ``math`` or ``scipy``. For these, a stand-in keeps the trace. Nothing is patched: a traced function looks its
-globals up through `koubai.graph.environment`, which answers with what stands here.
+globals up through `koubai.graph.mirror`, which answers with what stands here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph import editing, fourier, linear_algebra, series, statistics  # noqa: F401 they fill the table
-from koubai.graph.functions import array, holds_traced, implements, new_array
-from koubai.graph.trace import FUNCTIONS, Traced, current_trace, new_traced, untraceable
+import koubai.graph.numpy  # noqa: F401 its files fill the table
+from koubai.graph.numpy.arguments import array, holds_traced, implements
+from koubai.graph.numpy.creation import new_array
+from koubai.graph.traced import FUNCTIONS, Traced, constant_array, number_for_text, python_number, value_of
+from koubai.graph.tracer import Trace, current_trace
+from koubai.graph.user_code import untraceable
 
 __all__ = ["IMPURE", "STANDINS", "STANDIN_MODULES", "SciPy", "Vectorize", "scipy_standin"]
 
@@ -70,16 +73,10 @@ class SciPy(types.ModuleType):
 # parts of SciPy's whose functions may read what no argument tells, or draw at random
 _IMPURE_PARTS = ("scipy.stats", "scipy.optimize", "scipy.io", "scipy.datasets")
 
-# the part of SciPy -> the file in this room that holds its twins, loaded when they are first asked for
+# the part of SciPy -> the file in graph/scipy that holds its twins, loaded when they are first asked for
 _TWINS = {
-    "special": "special",
-    "stats": "distributions",
-    "linalg": "factorizations",
-    "integrate": "integrals",
-    "spatial": "distances",
-    "signal": "signals",
-    "ndimage": "signals",
-    "interpolate": "splines",
+    **{name: name for name in ("special", "stats", "linalg", "integrate", "spatial", "signal", "interpolate")},
+    "ndimage": "signal",
 }
 
 
@@ -98,11 +95,11 @@ def scipy_standin(value: Any) -> Any:
     # a class made in C for a namespace without a name has no module
     place = getattr(value if isinstance(value, types.FunctionType | type) else type(value), "__module__", None)
     if isinstance(place, str) and place.startswith("numpy.polynomial"):
-        return importlib.import_module("koubai.graph.polynomials").standin(value)
+        return importlib.import_module("koubai.graph.numpy.polynomial_bases").standin(value)
     if not isinstance(place, str) or not place.startswith("scipy."):
         return None
     file = _TWINS.get(place.split(".")[1])
-    return None if file is None else importlib.import_module(f"koubai.graph.{file}").standin(value)
+    return None if file is None else importlib.import_module(f"koubai.graph.scipy.{file}").standin(value)
 
 
 # --- stand-ins
@@ -129,7 +126,7 @@ class _NumberType(type):
                 raise TypeError("only length-1 arrays can be converted to Python scalars")
             y = y.reshape(())
         y = y.astype(cls.dtype) if y.dtype != cls.dtype else y  # np.float64 of an array is that array, not a copy
-        return y._as_python() if cls.original is float else y
+        return python_number(y) if cls.original is float else y
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return bool(isinstance(instance, cls.original))
@@ -198,14 +195,14 @@ class _Type(type, metaclass=_TypeType):
     original = type
 
 
-def _owner() -> Any:
-    """Return a traced value of the running trace, for the constructors that need one."""
+def _running() -> Trace:
+    """Return the trace that is running."""
     trace = current_trace()
     if trace is None:
         raise untraceable(
             "a function made while tracing runs after it", "don't keep functions made inside the function"
         )
-    return new_traced(trace, -1, None, (), np.dtype(np.float64))
+    return trace
 
 
 def _zeros(shape: Any, dtype: Any = np.float64, order: str = "C", *, device: Any = None, like: Any = None) -> Any:
@@ -234,7 +231,7 @@ def _assignable(shape: Any, dtype: Any, value: Any, order: Any, like: Any) -> An
     if kind.kind not in "fiubc":
         return np.full(shape, value, kind)
     held = np.zeros(shape, kind, order) if order not in ("C", None) else None  # in the layout that views depend on
-    return new_array(_owner(), shape, kind, value, held)
+    return new_array(_running(), shape, kind, value, held)
 
 
 def _eye(
@@ -249,7 +246,7 @@ def _eye(
 ) -> Any:
     _without_like(like)
     plain: Any = np.eye  # its type wants the order spelled out
-    return _owner()._wrap(plain(int(N), None if M is None else int(M), int(k), np.dtype(dtype), order))
+    return constant_array(_running(), plain(int(N), None if M is None else int(M), int(k), np.dtype(dtype), order))
 
 
 def _identity(n: Any, dtype: Any = np.float64, *, like: Any = None) -> Any:
@@ -278,8 +275,7 @@ def _array(
         plain: Any = np.array(object, dtype=kind, copy=True, order=order, ndmin=ndmin)  # type: ignore[call-overload]
         if plain.dtype.kind not in "fiubc":
             return plain
-        y = _owner()._wrap(plain)
-        y._value = plain  # an array even where it is 0-d, so that it can be written into
+        y = constant_array(_running(), plain, plain)  # an array even where it is 0-d, so that it can be written into
     return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
 
 
@@ -294,7 +290,7 @@ def _asarray(
         return y.astype(dtype)
     if y is not a:
         return y
-    held: Any = y._value
+    held: Any = value_of(y)
     moves = isinstance(held, np.ndarray) and order in ("C", "F")
     lies = not moves or getattr(held.flags, f"{order.lower()}_contiguous")
     return y if lies and not copy else y.copy(order or "K")
@@ -396,14 +392,14 @@ def _by_numpy(original: Any, function: Callable[..., Any]) -> Callable[..., Any]
         if type(y) is not Traced:
             return tuple([_as_python(part) for part in y]) if type(y) is tuple else y
         if original in _RAISING and not np.isfinite(y):  # guarded: elsewhere it may raise, or no longer
-            original(*[a._value if type(a) is Traced else a for a in args])
+            original(*[value_of(a) if type(a) is Traced else a for a in args])
         return _as_python(y)
 
     return standin
 
 
 def _as_python(y: Any) -> Any:
-    return y._as_python() if type(y) is Traced else y
+    return python_number(y) if type(y) is Traced else y
 
 
 # functions of math that raise for some finite numbers, where NumPy's give nan or inf
@@ -419,7 +415,7 @@ _RAISING = {
 
 @implements(np.array2string, np.array_repr, np.array_str)
 def _text(a: Any, *args: Any, **kwargs: Any) -> str:
-    return np.array2string(a._shown(), *args, **kwargs)
+    return np.array2string(number_for_text(a), *args, **kwargs)
 
 
 def _errstate(**kwargs: Any) -> Any:
@@ -479,7 +475,7 @@ def _dist(p: Any, q: Any) -> Any:
 
 
 def _frexp(x: Any) -> Any:
-    exponent = math.frexp(x._value)[1]
+    exponent = math.frexp(value_of(x))[1]
     if x == 0 or (abs(x) >= 2.0 ** (exponent - 1) and abs(x) < 2.0**exponent):  # guarded: the exponent is a constant
         return x * 2.0**-exponent, exponent
     return x, exponent  # nan and inf

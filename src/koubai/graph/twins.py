@@ -1,6 +1,6 @@
 """What stands in for the functions of a part of SciPy, which don't ask their arguments how they are done.
 
-A twin is written like an entry in graph/functions.py, with SciPy's own signature: what it can't honour it refuses by
+A twin is written like a function in graph/numpy, with SciPy's own signature: what it can't honour it refuses by
 name. It serves traced arguments only; plain ones go to SciPy itself. A file of twins is loaded when a traced function
 first meets that part of SciPy, and only then: koubai's tracing does not need SciPy.
 """
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from koubai.errors import TraceError
-from koubai.graph.trace import Traced, untraceable
+from koubai.graph.traced import Traced, concretize, is_differentiated
+from koubai.graph.user_code import untraceable
 
 __all__ = ["Twins", "differentiated", "meets_traced", "plain"]
 
@@ -27,7 +28,7 @@ def meets_traced(*values: Any) -> bool:
 
 def differentiated(*values: Any) -> bool:
     """Does one of the values, or of what they hold, depend on what is differentiated?"""
-    return any(not t._trace.concrete or t._trace.levels[t._current()] == 2 for t in _traced_within(values))
+    return any(map(is_differentiated, _traced_within(values)))
 
 
 def _traced_within(values: Iterable[Any]) -> Iterator[Traced]:
@@ -43,7 +44,7 @@ def _traced_within(values: Iterable[Any]) -> Iterator[Traced]:
 def plain(value: Any) -> Any:
     """Return the value, or what it holds, as numbers, and bind the path to them. Nothing of it is differentiated."""
     if type(value) is Traced:
-        return value._look("a function of SciPy's", "keep that argument constant, or pass method='central'")
+        return concretize(value, "a function of SciPy's", "keep that argument constant, or pass method='central'")
     if isinstance(value, list | tuple):
         return type(value)(plain(part) for part in value)
     return {name: plain(part) for name, part in value.items()} if isinstance(value, dict) else value

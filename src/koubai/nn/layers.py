@@ -23,7 +23,7 @@ from koubai.derivatives.paths import Paths
 from koubai.errors import InputError
 from koubai.graph import activations, windows  # noqa: F401 their primitives enter the table
 from koubai.graph.call import Leaves
-from koubai.graph.environment import mirrored
+from koubai.graph.mirror import mirrored
 from koubai.graph.ops import apply
 from koubai.graph.reverse import pullback
 from koubai.nn.initializers import Initializer, draw, initializer, normal

@@ -16,7 +16,7 @@ import numpy as np
 from koubai.derivatives.gradient import Differentiated
 from koubai.errors import InputError
 from koubai.graph import activations  # noqa: F401 its primitives enter the table
-from koubai.graph.environment import mirrored
+from koubai.graph.mirror import mirrored
 from koubai.graph.ops import apply
 from koubai.nn.settings import Settled
 from koubai.parameters import real_array

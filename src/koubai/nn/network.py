@@ -54,7 +54,7 @@ from koubai.errors import (
     warn,
 )
 from koubai.graph.call import Leaves
-from koubai.graph.environment import mirrored
+from koubai.graph.mirror import mirrored
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
 from koubai.nn.data import Batches, batches, check_whole, split

@@ -23,12 +23,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.graph.functions import array
-from koubai.graph.linear_algebra import cholesky
+from koubai.graph.numpy.arguments import array
+from koubai.graph.numpy.linalg import cholesky
 from koubai.graph.ops import apply
-from koubai.graph.special import special
-from koubai.graph.trace import untraceable
+from koubai.graph.scipy.special import special
 from koubai.graph.twins import Twins, differentiated, meets_traced, plain
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, conjugated, implements, normalized_axis, roll
+from koubai.graph.numpy.arguments import array, finish, implements, normalized_axis
+from koubai.graph.numpy.joining import roll
+from koubai.graph.numpy.ufuncs import conjugated
 from koubai.graph.ops import ANY, Index, Op, Shape, add_row, apply
-from koubai.graph.trace import FUNCTIONS
 
 __all__: list[str] = []
 
@@ -120,13 +121,9 @@ def _one(name: str, a: Any, n: int | None, axis: int, norm: str | None) -> Any:
     return apply(name, x, n=int(n), axis=axis, norm=norm)
 
 
-def _written(y: Any, out: Any) -> Any:
-    return y if out is None else FUNCTIONS["ufunc"](np.positive, "__call__", (y,), {"out": out})
-
-
 def _enter(name: str) -> None:
     def transform(a: Any, n: int | None = None, axis: int = -1, norm: str | None = None, out: Any = None) -> Any:
-        return _written(_one(name, a, n, axis, norm), out)
+        return finish(_one(name, a, n, axis, norm), None, out)
 
     implements(getattr(np.fft, name))(transform)
 
@@ -137,12 +134,12 @@ for _name in ("fft", "ifft", "rfft", "irfft"):
 
 @implements(np.fft.hfft)
 def hfft(a: Any, n: int | None = None, axis: int = -1, norm: str | None = None, out: Any = None) -> Any:
-    return _written(_one("irfft", conjugated(array(a)), n, axis, _OPPOSITE[norm or "backward"]), out)
+    return finish(_one("irfft", conjugated(array(a)), n, axis, _OPPOSITE[norm or "backward"]), None, out)
 
 
 @implements(np.fft.ihfft)
 def ihfft(a: Any, n: int | None = None, axis: int = -1, norm: str | None = None, out: Any = None) -> Any:
-    return _written(np.conjugate(_one("rfft", a, n, axis, _OPPOSITE[norm or "backward"])), out)
+    return finish(np.conjugate(_one("rfft", a, n, axis, _OPPOSITE[norm or "backward"])), None, out)
 
 
 # --- several axes: one after the other, as NumPy does
@@ -177,7 +174,7 @@ def _several(name: str, default: Any) -> Callable[..., Any]:
             x = _one("rfft", x, *rest[-1], norm)
             for n, axis in reversed(rest[:-1]):
                 x = _one("fft", x, n, axis, norm)
-        return _written(x, out)
+        return finish(x, None, out)
 
     return transform
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, axes_of
+from koubai.graph.numpy.arguments import array, axes_of
 from koubai.graph.ops import ANY, POSITIVE, UFUNCS, UNIT, Interval, Op, add_row, apply
-from koubai.graph.trace import FUNCTIONS, Traced, untraceable
+from koubai.graph.traced import FUNCTIONS, Traced, trace_of
 from koubai.graph.twins import Twins, differentiated
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 
@@ -196,7 +197,7 @@ def _with_constants(name: str, vjp: Callable[..., Any], *domain: Interval) -> No
 def _constant(function: str, value: Any) -> Any:
     """Return an order or a shape, which must not depend on what is differentiated."""
     value = array(value) if isinstance(value, list | tuple) else value
-    if type(value) is Traced and value._trace.concrete and differentiated(value):
+    if type(value) is Traced and trace_of(value).concrete and differentiated(value):
         raise untraceable(
             f"{function} has no known derivative with respect to its order or shape",
             "keep that argument constant, or pass method='adaptive'",

@@ -3,7 +3,7 @@
 Here a triangle is read where SciPy reads one, so the derivative of the other is zero; what an option leaves to chance
 (overwriting an argument) is not done. As SciPy does, a function that checks refuses inf and nan by a ValueError, unless
 check_finite is False. Matrices come one by one: stacks are refused. Decompositions follow the conventions of
-graph/linear_algebra.py: signs of vectors are LAPACK's, and a repeated eigenvalue has no vectors' derivative.
+graph/numpy/linalg.py: signs of vectors are LAPACK's, and a repeated eigenvalue has no vectors' derivative.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph import linear_algebra
-from koubai.graph.functions import array, concatenate, diagonal, take, tril, triu
-from koubai.graph.linear_algebra import eigenvalue_kink, eigenvalues_vjp, eigh_vjp
+from koubai.graph.numpy import linalg as np_linalg
+from koubai.graph.numpy.arguments import array
+from koubai.graph.numpy.indexing import take
+from koubai.graph.numpy.joining import concatenate
+from koubai.graph.numpy.linalg import eigenvalue_kink, eigenvalues_vjp, eigh_vjp
+from koubai.graph.numpy.products import diagonal, tril, triu
 from koubai.graph.ops import ANY, Op, add_row, apply
-from koubai.graph.trace import untraceable
 from koubai.graph.twins import Twins
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 
@@ -372,7 +375,7 @@ def qr(
         raise untraceable(
             "scipy.linalg.qr of a tall matrix completes Q in an arbitrary way", "pass mode='economic' or mode='r'"
         )
-    q, r = linear_algebra.qr(a)
+    q, r = np_linalg.qr(a)
     if mode == "r":
         return (concatenate([r, np.zeros((m - n, n), r.dtype)], 0) if m > n else r,)
     return q, r
@@ -392,7 +395,7 @@ def svd(
         _TWINS.refuse("svd", "lapack_driver", lapack_driver)
     if not compute_uv:
         return apply("svdvals", a)
-    return tuple(linear_algebra.svd(a, full_matrices))
+    return tuple(np_linalg.svd(a, full_matrices))
 
 
 @_TWINS.of("svdvals")
@@ -525,7 +528,7 @@ def eig(
     for name, value in {"b": b, "left": left, "homogeneous_eigvals": homogeneous_eigvals}.items():
         if value is not None and value is not False:
             _TWINS.refuse("eig", name, value)
-    w, v = linear_algebra.eig(_matrix("eig", a, check_finite))
+    w, v = np_linalg.eig(_matrix("eig", a, check_finite))
     w = w.astype(np.result_type(w.dtype, np.complex64))  # which they are in SciPy in any case
     return (w, v) if right else w
 
@@ -542,7 +545,7 @@ def eigvals(
 ) -> Any:
     if b is not None or homogeneous_eigvals or options:  # SciPy 1.18 has put one of them between
         _TWINS.refuse("eigvals", "b or homogeneous_eigvals", "given")
-    w = linear_algebra.eigvals(_matrix("eigvals", a, check_finite))
+    w = np_linalg.eigvals(_matrix("eigvals", a, check_finite))
     return w.astype(np.result_type(w.dtype, np.complex64))
 
 
@@ -752,4 +755,4 @@ def solve_circulant(
 def norm(a: Any, ord: Any = None, axis: Any = None, keepdims: bool = False, check_finite: bool = True) -> Any:
     a = array(a)
     _check(a, check_finite)
-    return linear_algebra.norm(a, ord, axis, keepdims)
+    return np_linalg.norm(a, ord, axis, keepdims)

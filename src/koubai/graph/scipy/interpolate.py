@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array
-from koubai.graph.trace import untraceable
+from koubai.graph.numpy.arguments import array
 from koubai.graph.twins import Twins, differentiated, meets_traced, plain
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 

@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
-import koubai.graph.factorizations  # noqa: F401 a filter with feedback is a band matrix
-from koubai.graph.functions import array, conjugated, flip, moveaxis, normalized_axis, pad
+import koubai.graph.scipy.linalg  # noqa: F401 a filter with feedback is a band matrix
+from koubai.graph.numpy.arguments import array, normalized_axis
+from koubai.graph.numpy.joining import pad
+from koubai.graph.numpy.shapes import flip, moveaxis
+from koubai.graph.numpy.ufuncs import conjugated
 from koubai.graph.ops import apply
-from koubai.graph.trace import Traced, untraceable
+from koubai.graph.traced import Traced
 from koubai.graph.twins import Twins
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph import functions
-from koubai.graph.functions import array, concatenate, diff, flip, moveaxis, normalized_axis
+from koubai.graph.numpy import sampled
+from koubai.graph.numpy.arguments import array, normalized_axis
+from koubai.graph.numpy.joining import concatenate
+from koubai.graph.numpy.sampled import diff
+from koubai.graph.numpy.shapes import flip, moveaxis
 from koubai.graph.twins import Twins
 
 __all__ = ["standin"]
@@ -22,7 +25,7 @@ standin = _TWINS.standin
 
 @_TWINS.of("trapezoid", "trapz")
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    return functions.trapezoid(y, x, dx, axis)
+    return sampled.trapezoid(y, x, dx, axis)
 
 
 def _last(y: Any, x: Any, axis: int) -> tuple[Any, Any, int]:

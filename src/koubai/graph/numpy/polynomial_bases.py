@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array
-from koubai.graph.linear_algebra import lstsq
-from koubai.graph.trace import untraceable
+from koubai.graph.numpy.arguments import array
+from koubai.graph.numpy.linalg import lstsq
 from koubai.graph.twins import Twins, differentiated, meets_traced, plain
+from koubai.graph.user_code import untraceable
 
 __all__ = ["standin"]
 

@@ -1,21 +1,87 @@
-"""Functions that cut, insert, choose and write: compositions of primitives, as in graph/functions.py.
+"""Choosing elements, writing into them, and windows of them.
 
 Which elements are meant must be known while tracing: indices are plain numbers, or looked at and guarded.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, concatenate, implements, normalized_axis, refuse, take, take_along_axis
+from koubai.graph.numpy.arguments import array, finish, implements, normalized_axis, refuse
+from koubai.graph.numpy.shapes import resize
 from koubai.graph.ops import ANY, Op, Shape, add_row, apply
-from koubai.graph.trace import FUNCTIONS, Traced, untraceable
+from koubai.graph.traced import FUNCTIONS, Traced, concretize, overwrite
+from koubai.graph.user_code import untraceable
 
-__all__: list[str] = []
+__all__ = ["take", "take_along_axis"]
+
+
+@implements(np.where)
+def where(condition: Any, *branches: Any) -> Any:
+    if not branches:
+        return nonzero(condition)
+    a, b = (array(v) if isinstance(v, list | tuple) else v for v in branches)
+    if not isinstance(condition, bool | np.bool_) and condition.dtype != np.bool_:
+        condition = condition != 0
+    return apply("where", condition, a, b)
+
+
+@implements(np.select)
+def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
+    if len(condlist) != len(choicelist):
+        raise ValueError("list of cases must be same length as list of conditions")
+    y = default
+    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
+        y = np.where(condition, choice, y)
+    return y
+
+
+@implements(np.nonzero)
+def nonzero(a: Any) -> Any:
+    mask = a if a.dtype == np.bool_ else a != 0
+    count = apply("sum", mask, axis=None, keepdims=False)
+    if type(count) is Traced:
+        n = concretize(count, "nonzero", "use np.where")
+        return tuple(apply("nonzero", mask, axis=i, count=int(n)) for i in range(mask.ndim))
+    return np.nonzero(mask)
+
+
+@implements(np.take)
+def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise") -> Any:
+    x = array(a)
+    if axis is None:
+        x, axis = x.ravel(), 0
+    axis = normalized_axis(axis, x.ndim)
+    if type(indices) is not Traced:
+        indices = np.asarray(indices)
+    if mode == "wrap":
+        indices = indices % x.shape[axis]
+    elif mode == "clip":
+        indices = np.clip(indices, 0, x.shape[axis] - 1)
+    return finish(x[(*(slice(None),) * axis, indices)], None, out)
+
+
+@implements(np.compress)
+def compress(condition: Any, a: Any, axis: int | None = None, out: Any = None) -> Any:
+    return take(a, nonzero(array(condition))[0], axis, out)
+
+
+@implements(np.extract)
+def extract(condition: Any, arr: Any) -> Any:
+    return arr.ravel()[nonzero(array(condition).ravel())[0]]
+
+
+@implements(np.take_along_axis)
+def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
+    if axis is None:
+        return arr.ravel()[indices]
+    axis = normalized_axis(axis, arr.ndim)
+    index = [np.arange(n).reshape((-1,) + (1,) * (arr.ndim - 1 - i)) for i, n in enumerate(indices.shape)]
+    index[axis] = indices
+    return arr[tuple(index)]
 
 
 # --- windows
@@ -112,60 +178,6 @@ def sliding_window_view(
     return apply("sliding_window_view", x, window=tuple(int(n) for n in window), axis=axes)
 
 
-# --- partial order
-add_row(
-    Op(
-        "argpartition",
-        lambda x, *, kth, axis: np.argpartition(x, kth, axis=axis),
-        shape=lambda x, *, kth, axis: x,
-        dtype=lambda x: np.intp,
-        code=lambda y, args, params: f"{y} = np.argpartition({args[0]}, {params['kth']}, axis={params['axis']})",
-    )
-)
-for _name, _ufunc in (("running_argmax", np.maximum), ("running_argmin", np.minimum)):
-
-    def _running(x: Any, *, axis: int, ufunc: Any = _ufunc) -> Any:
-        """Where the running extreme stands: the first place of each new one."""
-        extreme = np.moveaxis(ufunc.accumulate(x, axis=axis), axis, 0)
-        count = np.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - 1))
-        new = np.concatenate([np.ones((1, *extreme.shape[1:]), np.bool_), extreme[1:] != extreme[:-1]])
-        return np.moveaxis(np.maximum.accumulate(np.where(new, count, 0), axis=0), 0, axis)
-
-    add_row(
-        Op(
-            _name,
-            _running,
-            shape=lambda x, *, axis: x,
-            dtype=lambda x: np.intp,
-            code=lambda y, args, params, name=_ufunc.__name__: (
-                f"{y} = np.argmax({args[0]}[..., None, :] == np.{name}.accumulate({args[0]}, -1)[..., None], -1)"
-                if params["axis"] == -1
-                else f"{y} = np.moveaxis(np.argmax(np.moveaxis({args[0]}, {params['axis']}, -1)[..., None, :] == "
-                f"np.moveaxis(np.{name}.accumulate({args[0]}, {params['axis']}), {params['axis']}, -1)[..., None], "
-                f"-1), -1, {params['axis']})"
-            ),
-        )
-    )
-
-
-@implements(np.argpartition)
-def argpartition(a: Any, kth: Any, axis: int | None = -1, kind: str = "introselect", order: Any = None) -> Any:
-    x = array(a)
-    if axis is None:
-        x, axis = x.ravel(), 0
-    places = tuple(int(k) for k in kth) if isinstance(kth, tuple | list | np.ndarray) else int(kth)
-    return apply("argpartition", x, kth=places, axis=normalized_axis(axis, x.ndim))
-
-
-@implements(np.partition)
-def partition(a: Any, kth: Any, axis: int | None = -1, kind: str = "introselect", order: Any = None) -> Any:
-    x = array(a)
-    if axis is None:
-        x, axis = x.ravel(), 0
-    return take_along_axis(x, argpartition(x, kth, axis), axis)
-
-
-# --- choosing, inserting, deleting
 @implements(np.choose)
 def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     if mode != "raise":
@@ -175,55 +187,7 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     for i, option in enumerate(options[1:], 1):
         y = np.where(array(a) == i, option, y)
     y = y if np.shape(y) else np.broadcast_to(array(y), np.shape(a)).copy()
-    return y if out is None else out._write(y)
-
-
-@implements(np.delete)
-def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
-    x = array(arr)
-    if axis is None:
-        x, axis = x.ravel(), 0
-    return take(x, np.delete(np.arange(x.shape[axis]), obj), axis)
-
-
-@implements(np.insert)
-def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
-    x, v = array(arr), array(values)
-    if axis is None:
-        x, axis = x.ravel(), 0
-    axis = normalized_axis(axis, x.ndim)
-    n = x.shape[axis]
-    if x.ndim == 1:
-        v = np.broadcast_to(v.ravel(), (max(v.size, np.size(obj)),)) if v.size == 1 else v.ravel()
-    elif np.ndim(obj):
-        refuse("insert", "obj", "several places in an array of more than one axis")
-    else:
-        slab = (*x.shape[:axis], *x.shape[axis + 1 :])
-        v = np.expand_dims(np.broadcast_to(v, slab), axis)
-    order = np.insert(np.arange(n), obj, n + np.arange(v.shape[axis]))
-    return take(concatenate([x, v.astype(x.dtype)], axis), order, axis)
-
-
-@implements(np.resize)
-def resize(a: Any, new_shape: Any) -> Any:
-    x = array(a).ravel()
-    wanted = tuple(new_shape) if isinstance(new_shape, tuple | list) else (int(new_shape),)
-    return x[np.arange(math.prod(wanted)) % x.size].reshape(wanted)
-
-
-@implements(np.trim_zeros)
-def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
-    x = array(filt)
-    if x.ndim != 1:
-        refuse("trim_zeros", "filt", "an array of more than one axis")
-    start, stop = 0, x.shape[0]
-    if "f" in trim.lower():
-        while start < stop and not x[start]:
-            start += 1
-    if "b" in trim.lower():
-        while stop > start and not x[stop - 1]:
-            stop -= 1
-    return x[start:stop]
+    return finish(y, None, out)
 
 
 @implements(np.flatnonzero)
@@ -264,7 +228,7 @@ def place(arr: Any, mask: Any, vals: Any) -> None:
 def putmask(a: Any, mask: Any, values: Any) -> None:
     x = _target("putmask", a)
     v = array(values)
-    x._write(np.where(mask, v if v.shape in ((), x.shape) else resize(v, x.shape), x).astype(x.dtype))
+    overwrite(x, np.where(mask, v if v.shape in ((), x.shape) else resize(v, x.shape), x).astype(x.dtype))
 
 
 @implements(np.put_along_axis)

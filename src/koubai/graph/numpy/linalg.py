@@ -29,9 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from koubai.graph.functions import array, axes_of, conjugated, cross, diagonal, implements, outer, refuse, tensordot
+from koubai.graph.numpy.arguments import array, axes_of, finish, implements, refuse
+from koubai.graph.numpy.products import cross, diagonal, outer, tensordot
+from koubai.graph.numpy.ufuncs import conjugated
 from koubai.graph.ops import ANY, Interval, Op, Shape, add_row, apply, expand, reduced_shape, unbroadcast
-from koubai.graph.trace import FUNCTIONS, untraceable
+from koubai.graph.user_code import untraceable
 
 __all__ = ["eig", "eigenvalue_kink", "eigenvalues_vjp", "eigh_vjp", "eigvals", "lstsq", "norm", "qr", "svd"]
 
@@ -769,7 +771,7 @@ def multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
     y = product(0, len(parts) - 1)
     y = y[0] if first else y
     y = y[..., 0] if last else y
-    return y if out is None else FUNCTIONS[np.positive](y, out=out)
+    return finish(y, None, out)
 
 
 implements(np.linalg.diagonal)(lambda x, /, *, offset=0: diagonal(x, offset, -2, -1))
