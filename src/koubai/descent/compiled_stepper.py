@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from koubai.derivatives.paths import Path
 from koubai.descent.descent import Descent
 from koubai.descent.objective import largest_of
 from koubai.descent.optimizers import Optimizer, State
@@ -52,6 +53,7 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import FloatsDescent
 from koubai.graph.call import Leaves
 from koubai.graph.graph import CONSTANT, Graph, run_nodes
+from koubai.parameters import FloatArray
 
 __all__ = ["CompiledStepper"]
 
@@ -79,7 +81,7 @@ class CompiledStepper:
     def __init__(self, python: PythonStepper) -> None:
         self.python, self.descent = python, python.descent
         self.legs: dict[int, _Leg | None] = {}
-        self.kept: list[Any] = []  # the paths themselves, so that no other takes an identity in ``legs``
+        self.kept: list[Path] = []  # the paths themselves, so that no other takes an identity in ``legs``
         self.leg: _Leg | None = None  # the one that made the last step
         self.length = self.FIRST
         self.idle = 0  # Python steps to be made before machine code is tried again
@@ -182,7 +184,7 @@ class CompiledStepper:
         leg = self.legs[id(path)]
         return leg if leg is not None and path.same() else None
 
-    def _made(self, path: Any) -> _Leg | None:
+    def _made(self, path: Path) -> _Leg | None:
         try:
             return _Loops.of(self.descent, path).leg(self.descent, path)
         except TraceError as error:
@@ -190,7 +192,7 @@ class CompiledStepper:
             return None
 
 
-def _of_x_alone(descent: Descent, path: Any) -> tuple[Graph, Any]:
+def _of_x_alone(descent: Descent, path: Path) -> tuple[Graph, Any]:
     """Return the value and gradient of f along a path as a graph of x alone, and what tells it from other such graphs.
 
     What f takes after x becomes constant in it; None: that is too large to compare, and the graph serves once.
@@ -238,7 +240,7 @@ class _Loops:
             return None
         return max(t, self.made) if self.numbers.exact else t
 
-    def leg(self, descent: Descent, path: Any) -> _Leg:
+    def leg(self, descent: Descent, path: Path) -> _Leg:
         """Return a leg for a descent on this path."""
         try:
             leg = self.spare.pop()
@@ -248,7 +250,7 @@ class _Loops:
         return leg
 
     @classmethod
-    def of(cls, descent: Descent, path: Any) -> _Loops:
+    def of(cls, descent: Descent, path: Path) -> _Loops:
         """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
         optimizer, stopping = descent.optimizer, descent.stopping
         tolerances = (stopping.ftol, stopping.xtol) != (None, None)
@@ -279,7 +281,7 @@ class _Leg:
         self.memory = Leg(np.empty(n, dtype), np.empty(n, dtype), np.zeros(max(1, size), dtype), low, high)
         self.limits = np.zeros(NUMBERS)
 
-    def begin(self, descent: Descent, path: Any) -> None:
+    def begin(self, descent: Descent, path: Path) -> None:
         """Serve this descent from here on."""
         self.descent, self.path = descent, path
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
@@ -342,7 +344,7 @@ class _Leg:
         t = self.descent.point.t
         return int(min(end, t + NATIVE_FROM - (self.loops.after(t) or 0)))
 
-    def _load(self, end: int, rates: Any, rows: Rows | None, mask: int) -> None:
+    def _load(self, end: int, rates: float | FloatArray, rows: Rows | None, mask: int) -> None:
         """Copy the descent into the memory of the loop, which goes to step ``end``. rates: one, or an array."""
         descent, memory = self.descent, self.memory
         point, numbers, counts, stopping = descent.point, memory.numbers, memory.counts, descent.stopping
@@ -363,7 +365,9 @@ class _Leg:
         descent, memory = self.descent, self.memory
         before = descent.point
         end, mask, rows = descent.recorder.reserve(before.t, end)
-        rates, end = descent.rates(end)
+        rates: float | FloatArray = descent.lr
+        if callable(descent.optimizer.lr):
+            rates, end = descent.rates(end)
         if end == before.t:
             return 0, REMARKABLE
         self._load(end, rates, rows, mask)

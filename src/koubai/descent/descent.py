@@ -125,10 +125,8 @@ class Descent:
         """Return the rate of the update that follows step ``t``, by what the schedule remembers."""
         return self.optimizer.rate(self.t_before + t, self.memory or ())
 
-    def rates(self, end: int) -> tuple[Any, int]:
-        """Return the rates of the updates after point.t, …, end, and how many of these points can be reached."""
-        if not callable(self.optimizer.lr):
-            return self.lr, end
+    def rates(self, end: int) -> tuple[FloatArray, int]:
+        """Return the schedule's rates after the points point.t, …, end, and how many of these can be reached."""
         rates = [self.lr]
         for t in range(self.point.t + 1, end + 1):
             try:

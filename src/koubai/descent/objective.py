@@ -23,7 +23,7 @@ from koubai.derivatives.differences import (
     measured_error,
 )
 from koubai.derivatives.gradient import Differentiated
-from koubai.derivatives.paths import RAISED
+from koubai.derivatives.paths import RAISED, Path
 from koubai.derivatives.residuals import Residuals
 from koubai.descent.feed import Epoch, Feed, Paid, weight
 from koubai.descent.stopping import Point, largest, shown
@@ -355,7 +355,7 @@ class Objective:
         path = self.path(x)
         return path is not None and path.recorded.environment.complete and not path.same()
 
-    def path(self, x: FloatArray) -> Any:
+    def path(self, x: FloatArray) -> Path | None:
         """Return the traced path that the program took last for an argument of this form, or None."""
         if self.program is None:
             return None

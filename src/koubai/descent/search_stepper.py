@@ -11,10 +11,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from koubai.derivatives.paths import Path
 from koubai.derivatives.residuals import count
 from koubai.descent import searches
 from koubai.descent.optimizers import Optimizer
-from koubai.descent.record import FEW_STEPS
+from koubai.descent.record import FEW_STEPS, Rows
 from koubai.descent.rules import Rule
 from koubai.descent.schedules import Schedule
 from koubai.descent.step_program import limits
@@ -25,6 +26,7 @@ from koubai.execute import library, scalar_code
 from koubai.execute.descents import address
 from koubai.execute.replay import Columns, Replay
 from koubai.execute.scalar_code import ANSWER, ASKED, AT, CALLED, EVALUATIONS, Block
+from koubai.parameters import FloatArray
 
 __all__ = ["SearchStepper"]
 
@@ -165,7 +167,7 @@ class _Memory:
         """Return the optimizer's state as it is here now."""
         return tuple([a.copy() if shape else a[0] for a, shape in zip(self.state.values(), self.shapes, strict=True)])
 
-    def bind(self, rates: Any, rows: Any) -> None:
+    def bind(self, rates: FloatArray | None, rows: Rows | None) -> None:
         """Take these rates and rows."""
         self.moving = rates, rows
         first, *others = self._moving
@@ -200,11 +202,11 @@ class SearchStepper:
 
     def __init__(self, python: PythonStepper, kind: _Kind) -> None:
         self.python, self.descent, self.kind, self.name = python, python.descent, kind, kind.name
-        self.path: Any = None  # of f, that the tables are of
+        self.path: Path | None = None  # of f, that the tables are of
         self.table: Replay | None = None
         self.columns: Columns | None = None  # of least squares
         self.there: Point | None = None  # the point whose state the memory holds
-        self.begin: Any = None  # where the steps began
+        self.begin: Point | None = None  # where the steps began
         self.asked: list[Point] = []  # what Python evaluated of late
         self.deadline = 0.0
         self.ahead, self.fits = 0, True  # what Python would take for a descent, in steps; had J room in the memory?
@@ -231,7 +233,7 @@ class SearchStepper:
             return None
         path = objective.path(descent.start)
         try:
-            found: SearchStepper = path.made[kind].pop()
+            found: SearchStepper = path.made[kind].pop()  # type: ignore[union-attr]
         except (AttributeError, KeyError, IndexError):
             return cls(python, kind)
         found.python, found.descent, found.path = python, descent, path
@@ -241,12 +243,13 @@ class SearchStepper:
     def leave(self) -> None:
         """End a descent; what was made for it is left to the next one on the same path."""
         descent, path, kept = self.descent, self.path, None
-        if path is not None and self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
-            kept = path.made.setdefault(self.kind, [])
-            kept = kept if len(kept) < KEPT else None
-        if self.table is not None:  # searches of all kinds share it
-            path.tables.spare.append(self.table)
-            self.table = None
+        if path is not None:
+            if self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
+                kept = path.made.setdefault(self.kind, [])
+                kept = kept if len(kept) < KEPT else None
+            if self.table is not None:  # searches of all kinds share it
+                path.tables.spare.append(self.table)
+                self.table = None
         if kept is None:
             self._leave_tables()
         if descent.checkpoint is not None:
@@ -317,15 +320,15 @@ class SearchStepper:
                 spare.append(memory)
 
     def _leave_tables(self) -> None:
-        if self.table is not None:
-            self.path.tables.spare.append(self.table)
-        if self.columns is not None:
-            self.descent.objective.squares.give_back(self.path, self.columns)
+        if self.path is not None:
+            if self.table is not None:
+                self.path.tables.spare.append(self.table)
+            if self.columns is not None:
+                self.descent.objective.squares.give_back(self.path, self.columns)
         self.table = self.columns = None
 
     def __del__(self) -> None:
-        if self.path is not None:  # nobody has called `leave`
-            self._leave_tables()
+        self._leave_tables()  # where nobody has called `leave`
         self._leave_memory()
 
     def advance(self, many: bool) -> None:
@@ -339,7 +342,10 @@ class SearchStepper:
             self.python.step_from(point)
             return
         first = descent.point.t
-        end, rates, mask, rows = min(first + self._most(point.x), descent.stopping.max_steps - 1), None, -1, None
+        end = min(first + self._most(point.x), descent.stopping.max_steps - 1)
+        rates: FloatArray | None = None
+        rows: Rows | None = None
+        mask = -1
         if not first and end > FEW_STEPS:
             end = FEW_STEPS
         if checkpoint is not None and checkpoint.steps is not None:
@@ -371,7 +377,7 @@ class SearchStepper:
             else:
                 self.advance(many)
 
-    def _most(self, x: Any) -> int:
+    def _most(self, x: FloatArray) -> int:
         """Return how many steps may be made in a row, with whatever tables there are for the path that f takes here."""
         table, columns = self._tabled(x)
         work = (table.work if table is not None else 0) + (columns.work if columns is not None else 0)
@@ -379,7 +385,7 @@ class SearchStepper:
             work += self.memory.columns.size * (x.size + 2)
         return max(1, min(STEPS, WORK // work)) if work else STEPS
 
-    def _tabled(self, x: Any) -> tuple[Replay | None, Columns | None]:
+    def _tabled(self, x: FloatArray) -> tuple[Replay | None, Columns | None]:
         """Take the tables of the path that f takes here into use, if it has any."""
         objective = self.descent.objective
         path = objective.path(x)
@@ -414,7 +420,7 @@ class SearchStepper:
             descent.looped += steps
             descent.native += steps
 
-    def _load(self, point: Point, end: int, rates: Any, rows: Any, mask: int) -> None:
+    def _load(self, point: Point, end: int, rates: FloatArray | None, rows: Rows | None, mask: int) -> None:
         descent, memory = self.descent, self.memory
         numbers, counts = memory.numbers, memory.counts
         memory.xs[0], memory.gs[0] = point.x, point.g
@@ -470,7 +476,7 @@ class SearchStepper:
             made = int(self.memory.counts[searches.T]) - before
             _code.made += (made + 1) * self.ahead // DESCENT + made * (1 + self.memory.xs.shape[1] // 10)
 
-    def _evaluate(self, x: Any, g: Any) -> float:
+    def _evaluate(self, x: FloatArray, g: FloatArray) -> float:
         """Evaluate a point as the descent does; it may be the best one even if the search goes on to another."""
         descent, counts = self.descent, self.memory.counts
         t = int(counts[searches.T]) + 1
@@ -492,6 +498,7 @@ class SearchStepper:
     def _residuals(self) -> float:
         """Set the residuals and J at the point where a step begins; negative: they have no room."""
         memory, point = self.memory, self.begin
+        assert point is not None
         if point.t != (t := int(memory.counts[searches.T])):
             x, g = memory.xs[0].copy(), memory.gs[0].copy()
             fun, norm = float(memory.numbers[searches.FUN]), float(memory.numbers[searches.NORM])
@@ -503,7 +510,7 @@ class SearchStepper:
         memory.r[:], memory.columns[:] = r, jacobian.T
         return 1.0
 
-    def _sync(self, first: int, made: int, rates: Any, is_end: bool) -> None:
+    def _sync(self, first: int, made: int, rates: FloatArray | None, is_end: bool) -> None:
         """Take the steps that were made into the descent. is_end: with the state; no step follows at once."""
         descent, memory = self.descent, self.memory
         numbers, stopping = memory.numbers, descent.stopping
