@@ -19,7 +19,7 @@ from koubai.descent import compiled_stepper
 from koubai.descent.compiled_stepper import REPEATED
 from koubai.execute import library
 from koubai.graph import infer
-from koubai.nn import network as networks
+from koubai.nn import model
 
 scale = 2.0
 data = np.array([1.0, 2.0])
@@ -356,7 +356,7 @@ def test_memory_is_bounded_however_many_functions_and_shapes_come(case, monkeypa
     """What is kept for the next call takes as much as the caches hold, and nothing besides is left of a function."""
     monkeypatch.setenv("KOUBAI_CACHE", "off")
     monkeypatch.setattr(library, "MEMORY_LIMIT", 4)
-    monkeypatch.setattr(networks, "KINDS", 4)
+    monkeypatch.setattr(model, "CACHED", 4)
     monkeypatch.setattr(infer, "_INFERRED", 50)
     monkeypatch.setattr(paths, "_FUNCTIONS", 4)
     library.clear()

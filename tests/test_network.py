@@ -25,15 +25,16 @@ from koubai import nn
 from koubai.derivatives import paths
 from koubai.descent import progress_bar, training_step
 from koubai.descent import training as lane
+from koubai.descent.batches import MappedRows
 from koubai.errors import FallbackWarning, FunctionError, InputError, Interrupted
 from koubai.execute import arrays
-from koubai.nn.network import MappedRows, NetworkModel, kinds
+from koubai.nn.model import NetworkModel, program_cache
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_kept():
     """Every test traces and compiles for itself."""
-    kinds.clear()
+    program_cache.clear()
 
 
 @pytest.fixture(scope="module")
@@ -1169,7 +1170,7 @@ def test_a_part_of_a_file_is_held_back_unread(toys, tmp_path, monkeypatch):
         return part
 
     monkeypatch.setattr(MappedRows, "__getitem__", noted)
-    monkeypatch.setattr(kb.nn.network, "CHUNK", 50)
+    monkeypatch.setattr("koubai.descent.batches.CHUNK", 50)
     run = mapped.fit(X, y, epochs=3, validation=0.2)
     assert max(asked) == 50
     np.testing.assert_array_equal(mapped.vector, plain.vector)
@@ -2013,10 +2014,10 @@ def test_the_second_network_of_a_shape_traces_and_compiles_nothing(case, in_mach
     optimizers = (kb.Adam(lr=0.01), kb.Adam(lr=kb.schedules.cosine(0.1, 30)), kb.Adam(lr=0.1))
     expected = []
     for optimizer in optimizers:
-        kinds.clear()
+        program_cache.clear()
         net = LIKE[case](seed=1)
         expected.append((net.fit(X, y, optimizer, **options), net.vector.copy()))
-    kinds.clear()
+    program_cache.clear()
     LIKE[case](seed=5).fit(X, y, kb.Adam(lr=0.3), **options)
 
     def refuse(*_, **__):
@@ -2074,7 +2075,7 @@ def test_networks_that_compute_something_else_share_nothing(case, toys):
     other = UNLIKE[case](first)
     before = None if other.input_shape is None else other.vector.copy()
     found = other.fit(X, y, kb.SGD(lr=0.1), epochs=2)
-    kinds.clear()
+    program_cache.clear()
     alone = copy.deepcopy(other)
     if before is None:
         alone = UNLIKE[case](small()) if "changed" not in case else alone
@@ -2101,14 +2102,14 @@ def test_a_layer_of_ones_own_is_traced_at_every_training(toys):
         net.layers[1].factor = factor
         runs.append(net.fit(X, y, kb.SGD(lr=0.1), epochs=1))
         assert runs[-1].fun == pytest.approx(net.loss(X, y), rel=1e-6)
-    assert not kinds
+    assert not program_cache
 
 
 def test_few_programs_are_kept_and_no_data(toys):
     X, y = toys
     for units in range(1, 20):
         nn.Network([nn.Dense(units), nn.Dense(2)], nn.CrossEntropy()).fit(X, y, epochs=1)
-    assert len(kinds) == 16
+    assert len(program_cache) == 16
     net = LIKE["dense"]()
     gone = weakref.ref(net)
     data = np.array(X, np.float32)

@@ -11,7 +11,7 @@ from koubai.descent.feed import Epoch
 from koubai.errors import FallbackWarning, GradientError, InputError, Interrupted
 from koubai.execute import library
 from koubai.graph.graph import evaluate
-from koubai.nn.network import NetworkModel, kinds
+from koubai.nn.model import NetworkModel, program_cache
 
 SIZES = [4, 120]  # units: with NumPy alone, and with machine code around the products
 SAMPLES, SIZE = 40, 16
@@ -25,7 +25,7 @@ def network(units, dtype=np.float64):
 @pytest.fixture(autouse=True)
 def _nothing_is_kept():
     """Every test traces and compiles for itself."""
-    kinds.clear()
+    program_cache.clear()
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_a_program_that_can_not_write_the_state_where_it_lies_has_it_copied(data
         return net.vector
 
     expected = train()
-    kinds.clear()
+    program_cache.clear()
     compiled, calls = training_step.compile_bound, []
 
     def compile_bound(*args):

@@ -127,7 +127,7 @@ __all__ = [
 
 _ON_FIRST_USE = {  # what needs more than NumPy, or much time
     "explain": "koubai.derivatives.explain",
-    "fit": "koubai.nn.network",
+    "fit": "koubai.descent.fit",
     "nn": "koubai.nn",
     "plot": "koubai.plot",
 }

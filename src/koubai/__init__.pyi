@@ -9,13 +9,13 @@ from koubai.derivatives.differences import Estimate, derivative, numerical_gradi
 from koubai.derivatives.explain import explain
 from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_grad
 from koubai.descent import optimizers, schedules
+from koubai.descent.fit import fit
 from koubai.descent.loop import iterate, minimize, resume
 from koubai.descent.optimizers import Optimizer, Rate
 from koubai.descent.record import History, Run, Status, Step, load
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.graph.call import trace
-from koubai.nn.network import fit
 
 __version__: str
 __all__ = [

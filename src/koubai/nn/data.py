@@ -3,158 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from koubai.descent.batches import Batches, Stream, batches, check_whole, sample_arrays
 from koubai.errors import InputError
 from koubai.parameters import FloatArray
 
-__all__ = ["Batches", "Standardizer", "Stream", "batches", "check_whole", "one_hot", "split", "standardize"]
+__all__ = ["Batches", "Standardizer", "Stream", "batches", "one_hot", "split", "standardize"]
 
 ROWS = 65_536  # of an array larger than memory, looked at in one go
-
-
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """Mini-batches of equally long arrays, as `batches` makes them. ``epoch(k)`` yields those of epoch k.
-
-    The order of an epoch follows from the seed and its number alone.
-
-    Attributes
-    ----------
-    arrays : tuple of arrays
-        The data, with as many rows each.
-    size : int
-        Samples in a batch; the last one may have fewer.
-    seed : int or None
-        Of the order; None keeps the rows as they are.
-    """
-
-    arrays: tuple[Any, ...]
-    size: int
-    seed: int | None
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        return -(-len(self.arrays[0]) // self.size)
-
-    def rows(self, k: int, out: npt.NDArray[np.intp] | None = None) -> Iterator[npt.NDArray[np.intp]]:
-        """Yield the rows of each batch of epoch ``k``; ``out``: memory for all of them."""
-        rows = np.empty(len(self.arrays[0]), np.intp) if out is None else out
-        rows.fill(1)
-        rows[0] = 0
-        np.cumsum(rows, out=rows)  # 0, 1, 2, …
-        if self.seed is not None:
-            np.random.default_rng([self.seed, k]).shuffle(rows)
-        for start in range(0, len(rows), self.size):
-            yield rows[start : start + self.size]
-
-    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
-        """Yield the batches of epoch ``k`` = 0, 1, …: every sample once, the last batch with what is left."""
-        for chosen in self.rows(k):
-            yield tuple(array[chosen] for array in self.arrays)
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return self.epoch(0)
-
-
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """Mini-batches of data that come in chunks, one after another, and need never be in memory together.
-
-    ``epoch(k)`` yields those of epoch k.
-
-    Attributes
-    ----------
-    source : callable
-        Gives the chunks of an epoch: arrays, or tuples of arrays.
-    size : int
-        Samples in a batch; the last one may have fewer.
-    seed : int or None
-        Of the order within each chunk; None keeps the rows as they are.
-    """
-
-    source: Callable[[int], Iterable[Any]]
-    size: int
-    seed: int | None
-
-    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
-        """Yield the batches of epoch ``k``: the chunks' rows, cut anew; the last batch has what is left."""
-        rest: tuple[Any, ...] | None = None
-        for i, chunk in enumerate(self.source(k)):
-            arrays = _read(chunk if isinstance(chunk, tuple | list) else (chunk,), f"chunk {i} of epoch {k}")
-            if self.seed is not None:
-                order = np.random.default_rng([self.seed, k, i]).permutation(len(arrays[0]))
-                arrays = tuple(array[order] for array in arrays)
-            if rest is not None:
-                if [a.shape[1:] for a in rest] != [a.shape[1:] for a in arrays]:
-                    shapes = [tuple(a.shape[1:] for a in group) for group in (rest, arrays)]
-                    raise InputError(f"chunk {i} of epoch {k} has samples of shapes {shapes[1]}, before {shapes[0]}")
-                arrays = tuple(np.concatenate(pair) for pair in zip(rest, arrays, strict=True))
-            whole = len(arrays[0]) - len(arrays[0]) % self.size
-            for start in range(0, whole, self.size):
-                yield tuple(array[start : start + self.size] for array in arrays)
-            rest = tuple(array[whole:] for array in arrays)
-        if rest is None:
-            raise InputError(f"the data gave nothing in epoch {k}; the function must begin anew for every epoch")
-        if len(rest[0]):
-            yield rest
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return self.epoch(0)
-
-
-def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batches | Stream:
-    """Mini-batches: the rows of X (and y) in groups of ``size``, shuffled again for every epoch.
-
-    Parameters
-    ----------
-    X : array or callable
-        As many rows as there are samples; a NumPy memmap is read a batch at a time. Or a function of the epoch 0, 1, …
-        that gives the data in chunks, arrays or (X, y) pairs of any length, as a generator does: the chunks keep their
-        order, the rows of each are shuffled, and the batches are cut across them.
-    y : array, optional
-        As many rows.
-    size : int, default 32
-        Samples in a batch; the last one is shorter if they do not divide.
-    seed : int or None, default 0
-        Of the order; None keeps the rows as they are.
-
-    Returns
-    -------
-    Batches or Stream
-        For `koubai.minimize`, `koubai.fit` and `Network.fit`.
-
-    Raises
-    ------
-    InputError
-        If lengths differ, there is no sample, or size is not a whole number ≥ 1.
-
-    Examples
-    --------
-    >>> data = nn.batches(np.arange(5), size=2, seed=None)
-    >>> [rows.tolist() for (rows,) in data.epoch(0)]
-    [[0, 1], [2, 3], [4]]
-    """
-    check_whole(size, 1, "size")
-    if seed is not None:
-        check_whole(seed, 0, "seed", " or None")
-    seed = None if seed is None else int(seed)
-    if callable(X):
-        if y is not None:
-            raise InputError(
-                "where X is a function of the epoch it gives the labels too, in (X, y) chunks; leave y out"
-            )
-        return Stream(X, int(size), seed)
-    if isinstance(X, Iterator):
-        raise InputError(
-            f"X is a {type(X).__name__}, which can be read only once: give a function of the epoch that makes one"
-        )
-    return Batches(_read((X,) if y is None else (X, y)), int(size), seed)
 
 
 def split(
@@ -195,7 +57,7 @@ def split(
     >>> train, held
     (array([0, 1, 2]), array([3, 4]))
     """
-    arrays = _read((X,) if y is None else (X, y))
+    arrays = sample_arrays((X,) if y is None else (X, y))
     n = len(arrays[0])
     if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number) or not 0 < fraction < 1:
         raise InputError(f"fraction must lie between 0 and 1, got {fraction!r}")
@@ -269,7 +131,7 @@ class Standardizer:
         return np.asarray(Z * self.std + self.mean, dtype=_float_of(Z))
 
     def _matching(self, given: Any) -> npt.NDArray[Any]:
-        (X,) = _read((given,))
+        (X,) = sample_arrays((given,))
         sample, shape = X.shape[1:], self.mean.shape
         if len(sample) != len(shape) or any(m not in (1, s) for s, m in zip(sample, shape, strict=True)):
             raise InputError(f"X has samples of shape {sample}, the standardizer was made from {shape}")
@@ -305,7 +167,7 @@ def standardize(X: Any, axis: int | tuple[int, ...] = 0) -> Standardizer:
     >>> nn.standardize(np.array([[1.0], [3.0]])).mean
     array([2.])
     """
-    (X,) = _read((X,))
+    (X,) = sample_arrays((X,))
     if X.dtype.kind not in "fiub":
         raise InputError(f"X must hold real numbers, got {X.dtype}")
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
@@ -375,28 +237,6 @@ def one_hot(labels: Any, classes: int | None = None, dtype: npt.DTypeLike = np.f
         where = ", ".join(map(str, np.unravel_index(wrong[0], labels.shape)))
         raise InputError(f"labels must lie in 0 … {width - 1}, but labels[{where}] = {labels.flat[wrong[0]]}")
     return np.asarray(labels[..., np.newaxis] == np.arange(width), dtype=dtype)
-
-
-def _read(given: Iterable[Any], what: str = "") -> tuple[npt.NDArray[Any], ...]:
-    """Return arrays of equally many samples. Raises InputError where they are not; ``what`` says whose they are."""
-    try:
-        arrays = tuple(array if isinstance(array, np.ndarray) else np.asarray(array) for array in given)
-    except ValueError as error:
-        raise InputError(f"{what or 'the data'}: {error}; every sample must have the same shape") from None
-    of = f" of {what}" if what else ""
-    for name, array in zip(("X", "y", *(f"array {i}" for i in range(2, len(arrays)))), arrays, strict=False):
-        if array.ndim == 0 or array.dtype == object:
-            raise InputError(f"{name}{of} must be an array of samples, got {array.dtype} with shape {array.shape}")
-        if len(array) != len(arrays[0]):
-            raise InputError(f"X{of} has {len(arrays[0])} samples, {name} has {len(array)}; they must be equally many")
-    if not len(arrays[0]):
-        raise InputError(f"X{of} has no samples")
-    return arrays
-
-
-def check_whole(value: Any, least: int, name: str, more: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number ≥ {least}{more}, got {value!r}")
 
 
 def _float_of(X: npt.NDArray[Any]) -> npt.DTypeLike:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
@@ -49,6 +49,7 @@ __all__ = [
     "Tanh",
     "Weights",
     "fitting",
+    "layer_by_layer",
 ]
 
 Shape: TypeAlias = tuple[int, ...]
@@ -93,6 +94,23 @@ class Weights(Arrays):
 
     def __reduce__(self) -> Any:
         return Weights, (dict(self),)
+
+
+def layer_by_layer(
+    layers: Iterable[Layer],
+    params: Mapping[str, Any],
+    x: Any,
+    state: Mapping[str, Any],
+    *,
+    train: bool,
+    noise: Mapping[int, Any],
+) -> Iterator[tuple[Any, Arrays]]:
+    """Yield the output of each layer of a network and its new state; their arrays are named "0.W", "0.b", …"""
+    for i, layer in enumerate(layers):
+        own = {name: params[f"{i}.{name}"] for name in layer.params}
+        carried = {name: state[f"{i}.{name}"] for name in layer.state}
+        x, after = mirrored(layer).apply(own, x, carried, train=train, noise=noise.get(i))
+        yield x, {f"{i}.{name}": value for name, value in after.items()}
 
 
 def fitting(value: Any, shape: Shape, dtype: Any, name: str) -> Any:

@@ -21,7 +21,7 @@ from koubai.graph.ops import apply
 from koubai.nn.settings import Settled
 from koubai.parameters import real_array
 
-__all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss", "sample_weights"]
+__all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss", "hits", "sample_weights"]
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -129,6 +129,15 @@ class Loss(Settled):
         if self._gradient is None:
             raise InputError(f"{self.name}: backward was called before forward; call forward(outputs, y) first")
         return self._gradient
+
+
+def hits(loss: Loss, outputs: Any, y: Any) -> Any:
+    """Return for each sample the share of its answers that are right."""
+    said = loss.predict(outputs)
+    if y.ndim == 2 and said.ndim == 1 and y.shape[1] > 1:
+        y = np.argmax(y, axis=1)  # rows of probabilities
+    right = said == (y.reshape(said.shape) if y.dtype.kind in "iub" else y.reshape(said.shape) > 0.5)
+    return right if right.ndim == 1 else np.mean(right.reshape(right.shape[0], -1), axis=1)
 
 
 def sample_weights(weights: Any, samples: int, dtype: Any, some: bool = True) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from koubai.errors import InputError, UnknownNameError
 
-__all__ = ["Settled"]
+__all__ = ["Settled", "is_own"]
 
 
 class Settled:
@@ -22,7 +22,7 @@ class Settled:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         made = vars(cls).get("__init__")
-        if made is not None and _is_own(cls):
+        if made is not None and is_own(cls):
             code = made.__code__
             taken = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
             cls.settings = cls.settings.union(taken) - {"b"}  # which goes to the weights
@@ -38,7 +38,7 @@ class Settled:
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self)
         if name in self.settings and (name in self.__dict__ or callable(getattr(kind, name, None))):
-            own: Any = next(part for part in kind.__mro__ if _is_own(part))
+            own: Any = next(part for part in kind.__mro__ if is_own(part))
             made = own(**{each: self.setting(each) for each in own.settings} | {name: value})
             if not self.allows(made, name):
                 raise InputError(f"{self!r}: {name} can't be changed any more; make another one")
@@ -47,7 +47,7 @@ class Settled:
                 object.__setattr__(self, "name", made.name)
         elif (
             self.closed
-            and _is_own(kind)
+            and is_own(kind)
             and not name.startswith("_")
             and name not in (*self.settings, "name", "input_shape", "gradients")
             and not hasattr(kind, name)
@@ -58,5 +58,6 @@ class Settled:
         object.__setattr__(self, name, value)
 
 
-def _is_own(kind: type) -> bool:
+def is_own(kind: type) -> bool:
+    """Return whether a class is one of koubai's, of which everything is known."""
     return kind.__module__.startswith("koubai.nn.")
