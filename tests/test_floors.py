@@ -128,6 +128,7 @@ FLOORS = [
     "nn.datasets",
     "nn.initializers",
     "nn.settings",
+    "nn.layer",
     "nn.layers",
     "nn.losses",
     "nn.sources",

@@ -63,6 +63,16 @@ def test_import_pulls_in_numpy_alone():
     assert done.stdout.strip() == "[]"
 
 
+def test_fit_needs_no_network():
+    code = (
+        "import sys; import koubai as kb; import numpy as np; "
+        "kb.fit(lambda w, x: np.mean((w - x) ** 2), 0.0, np.arange(8.0), epochs=1); "
+        "print([m for m in sys.modules if m.startswith('koubai.nn')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("kind", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
 @pytest.mark.parametrize(
     ("module", "ours"),

@@ -28,7 +28,7 @@ from koubai.descent.files import (
 from koubai.errors import InputError
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
-from koubai.nn.layers import Layer
+from koubai.nn.layer import Layer
 from koubai.nn.losses import Loss
 from koubai.nn.settings import is_own
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from koubai.descent.batches import GatheredBatches, chunks
 from koubai.descent.fit import ValueAndGradient, consecutive, weighted_mean
 from koubai.errors import InputError
-from koubai.nn.layers import layer_by_layer
+from koubai.nn.layer import layer_by_layer
 from koubai.nn.losses import Loss, hits
 from koubai.nn.settings import is_own
 from koubai.nn.sources import CheckedBatches

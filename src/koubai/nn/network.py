@@ -26,7 +26,7 @@ from koubai.errors import InputError, UnknownNameError
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
 from koubai.nn.files import load_network, save_network
-from koubai.nn.layers import Layer, Weights, fitting, layer_by_layer
+from koubai.nn.layer import Layer, Weights, fitting, layer_by_layer
 from koubai.nn.losses import Loss, hits
 from koubai.nn.model import NetworkModel, NetworkPrograms
 from koubai.nn.settings import Settled
