@@ -585,27 +585,17 @@ class Network(Settled):
         """
         if unknown:
             raise UnknownNameError.of_argument(self.fit, unknown)
-        if not isinstance(resume, bool | str | os.PathLike | None):
-            raise InputError(
-                "resume must be the path of a checkpoint, or True, to go on from the last fit of this network; got "
-                f"{'a Run' if isinstance(resume, Run) else repr(resume)}"
-            )
-        goes_on = isinstance(resume, bool) and resume
-        if goes_on and self._progress is None:
-            raise InputError(
-                "resume=True goes on from the last fit of this network, but there is none that ended with an epoch: "
-                "leave it out, or give a checkpoint's file"
-            )
-        if goes_on and self._progress is not None and isinstance(optimizer, str) and optimizer == AUTO:
-            optimizer = self._progress.optimizer or AUTO
+        before = self._before(resume)
+        if before is not None and isinstance(optimizer, str) and optimizer == AUTO:
+            optimizer = before.optimizer or AUTO
         training = self._training(
             X, y, optimizer, batch_size, validation, class_weight, sample_weight,
             epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target, record=record,
             checkpoint=checkpoint, on_epoch=on_epoch,
         )  # fmt: skip
-        if goes_on and self._progress is not None:
-            training.go_on(self._progress)
-        elif resume is not None and not isinstance(resume, bool):
+        if before is not None:
+            training.go_on(before)
+        elif isinstance(resume, str | os.PathLike):
             training.take_up(resume)
         self._progress = None
         try:
@@ -614,6 +604,22 @@ class Network(Settled):
             return run
         finally:
             training.publish(patience is not None if restore_best is None else restore_best)
+
+    def _before(self, resume: Any) -> Progress | None:
+        """Return how far the last training had come, if `fit` goes on from there. Raises InputError where it can't."""
+        if not isinstance(resume, bool | str | os.PathLike | None):
+            raise InputError(
+                "resume must be the path of a checkpoint, or True, to go on from the last fit of this network; got "
+                f"{'a Run' if isinstance(resume, Run) else repr(resume)}"
+            )
+        if resume is not True:
+            return None
+        if self._progress is None:
+            raise InputError(
+                "resume=True goes on from the last fit of this network, but there is none that ended with an epoch: "
+                "leave it out, or give a checkpoint's file"
+            )
+        return self._progress
 
     def _training(
         self,
