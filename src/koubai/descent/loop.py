@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from koubai.descent.compiled_stepper import CompiledStepper
     from koubai.descent.search_stepper import SearchStepper
 
-__all__ = ["DEFAULTS", "drive", "iterate", "minimize", "resume"]
+__all__ = ["DEFAULTS", "drive", "iterate", "minimize", "points", "resume"]
 
 
 def minimize(
@@ -312,7 +312,7 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
         yield descent.point
     if descent.verdict is not None:
         return
-    stepper = suitable(own, many)
+    stepper = _suitable(own, many)
     try:
         while descent.verdict is None:
             if descent.checkpoint is not None and descent.checkpoint.is_due():
@@ -321,9 +321,9 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
             try:
                 stepper.advance(many)
             except NoResidualsError as problem:
-                go_on_without(descent, problem)
+                _go_on_without(descent, problem)
                 stepper.leave()
-                stepper = suitable(own, many)
+                stepper = _suitable(own, many)
                 continue
             if descent.is_lost:
                 return
@@ -333,7 +333,7 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
         stepper.leave()
 
 
-def suitable(own: RuleStepper, many: bool) -> Stepper:
+def _suitable(own: RuleStepper, many: bool) -> Stepper:
     """Return what is to make the steps: the rule itself, or machine code. many: only some of the points are wanted."""
     if isinstance(own, PythonStepper):
         descent = own.descent
@@ -346,7 +346,7 @@ def suitable(own: RuleStepper, many: bool) -> Stepper:
     return own
 
 
-def go_on_without(descent: Descent, problem: NoResidualsError) -> None:
+def _go_on_without(descent: Descent, problem: NoResidualsError) -> None:
     """Go on from a point where f has no residuals for least squares, which its start had, on another path of f.
 
     Raises the problem where the optimizer is not koubai's own choice, and no step was made.

@@ -381,7 +381,7 @@ _WIDTH = 8 * _NUMBERS + _FLAGS
 _WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
 
 
-class Columns:
+class _Columns:
     """The memory of a record's rows, one block with a column after the other.
 
     A loop in machine code knows the columns by their addresses. The arrays by which NumPy knows them are made when
@@ -476,7 +476,7 @@ class Rows:
 
     __slots__ = ("_columns", "first", "places")
 
-    def __init__(self, columns: Columns, first: int, places: list[int]) -> None:
+    def __init__(self, columns: _Columns, first: int, places: list[int]) -> None:
         self._columns, self.first, self.places = columns, first, places
 
     def __getitem__(self, name: str) -> Any:
@@ -521,11 +521,11 @@ class Recorder:
         rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
         self._first = rows if rows * self._width <= _Block.LARGEST else min(64, self.limit + 2)
         self._room = 0  # it grows by doubling; ``count`` rows of it are in use
-        self._columns: Columns | None = None
+        self._columns: _Columns | None = None
 
     def _take_room(self, rows: int) -> None:
         """Take memory for this many rows."""
-        before, self._room, self._columns = self.arrays(), rows, Columns(self.layout, rows)
+        before, self._room, self._columns = self.arrays(), rows, _Columns(self.layout, rows)
         for name, column in before.items():
             self._columns.arrays[name][: self.count] = column
 
@@ -642,7 +642,7 @@ class Recorder:
         """
         is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # is its step not due?
         self._make_room(is_apart)
-        columns, rows = self._columns or Columns(self.layout, 0), self.count + is_apart
+        columns, rows = self._columns or _Columns(self.layout, 0), self.count + is_apart
         last = None
         if is_apart:
             last, x, *rest = self.last  # type: ignore[misc]

@@ -29,10 +29,10 @@ def save(stepper: RuleStepper, last: bool = False) -> None:
         return
     if descent.feed is not None and not descent.settled:
         return  # a batch was drawn that no step has used yet: what was written last stands
-    descent.checkpoint.write(stepper.KIND, descent.point.t, lambda: written(stepper), last=last)
+    descent.checkpoint.write(stepper.KIND, descent.point.t, lambda: _written(stepper), last=last)
 
 
-def written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
+def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return everything that the next update depends on: a header in JSON's types, and arrays."""
     descent = stepper.descent
     stopping, recorder, objective = descent.stopping, descent.recorder, descent.objective

@@ -82,11 +82,6 @@ class Progress:
     memory: Memory | None = None
 
 
-def largest_of(g: FloatArray) -> float:
-    """Return the largest |component|, without memory for |g|."""
-    return max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))
-
-
 def _largest(g: FloatArray) -> float:
     """Return the largest |component|, without memory for |g|."""
     return max(float(np.maximum.reduce(g)), -float(np.minimum.reduce(g)))

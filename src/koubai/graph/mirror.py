@@ -60,6 +60,7 @@ from koubai.graph.tracer import Trace, current_trace
 __all__ = ["Mirror", "mirrored"]
 
 _LIMIT = 10_000  # values mirrored inside lists, dicts and objects; more can't be watched in passing
+_OF_NETWORKS = ("koubai.nn", "koubai.descent.batches")  # whose classes depend on their arguments alone
 
 
 class Mirror:
@@ -307,7 +308,7 @@ class Mirror:
     # --- classes and objects
     def _class(self, cls: type) -> Any:
         if is_library_class(cls):
-            if not is_pure(module_of(cls)) and not module_of(cls).startswith("koubai.nn"):
+            if not is_pure(module_of(cls)) and not module_of(cls).startswith(_OF_NETWORKS):
                 self.trace.unwatch(f"it uses {module_of(cls)}.{cls.__qualname__}")
             return cls
         if issubclass(cls, BaseException | _Shadow):
