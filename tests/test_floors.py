@@ -53,6 +53,7 @@ FLOORS = [
     "execute.floats",
     "execute.arrays",
     "execute.library",
+    "execute.ir",
     "execute.vectormath",
     "execute.llvm",
     "execute.scalar_code",

@@ -27,16 +27,16 @@ import numpy as np
 from koubai.execute import library
 from koubai.execute.descents import DescentGraphs, address
 from koubai.execute.elements import Unsuitable, filled, split
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Phi, Value, module, of_type
+from koubai.execute.llvm import OldCode as Code
 from koubai.execute.native import (
     Captured,
-    Function,
+    OldFunction,
     added,
     depends,
     expand,
     fingerprint,
     frontier,
-    module,
 )
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
 
@@ -160,10 +160,10 @@ class Lanes:
         self._run = ctypes.CFUNCTYPE(None, *[pointer] * 11, whole, whole, whole)(self.library.address("lanes"))
         self._table = ctypes.CFUNCTYPE(None, pointer, pointer, whole)(self.library.address("prepare"))
 
-    def _prepare(self) -> Function:
+    def _prepare(self) -> OldFunction:
         """Write the function that computes, for each step, what all starts have in common."""
         update = self.graphs.update
-        function = Function("prepare", "void", ["lr", "table", ("i64", "steps")])
+        function = OldFunction("prepare", "void", ["lr", "table", ("i64", "steps")])
         code = function.code
         code.block("entry")
         code.line("br label %head")
@@ -240,8 +240,8 @@ class _Sparing(Code):
         result = super().binary(instruction, a, b) if shorter is None else shorter
         if instruction == "fmul":
             for v, factor in ((a, b), (b, a)):
-                if factor.number is not None and factor.number >= 1:  # a smaller one may round
-                    if math.frexp(factor.number)[0] == 0.5:
+                if factor.constant is not None and factor.constant >= 1:  # a smaller one may round
+                    if math.frexp(factor.constant)[0] == 0.5:
                         self._multiples[result.text] = v, factor
                     if self._is_unsigned(v):
                         self._unsigned.add(result.text)
@@ -253,7 +253,7 @@ class _Sparing(Code):
 
     def _shorter_sum(self, a: Value, b: Value) -> Value | None:
         for v, other in ((a, b), (b, a)):
-            if v.number == 0 and self._is_unsigned(other):
+            if v.constant == 0 and self._is_unsigned(other):
                 return other
             if self.bounded and v.text in self._multiples:
                 return self.intrinsic("fma", *self._multiples[v.text], other)
@@ -265,7 +265,7 @@ class _Sparing(Code):
 
 def _is_nonzero(v: Value) -> bool:
     """Is it a constant other than 0, in float32 too?"""
-    return v.number is not None and abs(v.number) > 1 / BIG
+    return v.constant is not None and abs(v.constant) > 1 / BIG
 
 
 class _Writer:
@@ -273,7 +273,7 @@ class _Writer:
 
     def __init__(self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, gtol: bool, rates: bool) -> None:
         names = ["starts", "x", "fun", "norm", "steps", "status", "low", "high", "numbers", "table", "captured"]
-        self.function = Function("lanes", "void", [*names, *(("i64", name) for name in ("count", "first", "last"))])
+        self.function = OldFunction("lanes", "void", [*names, *(("i64", name) for name in ("count", "first", "last"))])
         self.code = self.function.code = _Sparing()
         self.graphs, self.begin, self.kind, self.lanes, self.gtol, self.rates = graphs, begin, kind, lanes, gtol, rates
         self.n, self.width, self.boxed = graphs.size, lanes.width, lanes.box > 0
@@ -394,7 +394,7 @@ class _Writer:
 
     # -- the loops ----------------------------------------------------------------------------------------------------
 
-    def text(self) -> Function:
+    def text(self) -> OldFunction:
         code, n = self.code, self.n
         code.block("entry")
         code.line(f"%columns = alloca [{n * self.width} x {self.kind}], align 64")

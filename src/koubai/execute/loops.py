@@ -29,9 +29,26 @@ from koubai.errors import CompileError
 from koubai.execute import library
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
-from koubai.execute.llvm import BOOL, DATA, KINDS, TAGS, Code, Value, constant, elementwise, emitter, literal, of_type
+from koubai.execute.llvm import (
+    BOOL,
+    DATA,
+    KINDS,
+    TAGS,
+    Value,
+    elementwise,
+    emitter,
+    literal,
+    module,
+    of_type,
+)
+from koubai.execute.llvm import (
+    OldCode as Code,
+)
+from koubai.execute.llvm import (
+    scalar as constant,
+)
 from koubai.execute.memory import is_view
-from koubai.execute.native import Function, fingerprint, module
+from koubai.execute.native import OldFunction, fingerprint
 from koubai.graph.ops import OPS
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 
@@ -590,7 +607,7 @@ class _Body:
     def __init__(
         self,
         passes: _Passes,
-        function: Function,
+        function: OldFunction,
         lanes: int,
         ends: Callable[[int, Key], bool],
         numbers: Callable[[int], Value],
@@ -735,8 +752,8 @@ class _Kernel:
 
     # -- functions
 
-    def _function(self, name: str, *more: str | tuple[str, str]) -> Function:
-        function = Function(name, "void", ["work", *(f"a{i}" for i in self.arrays), *more])
+    def _function(self, name: str, *more: str | tuple[str, str]) -> OldFunction:
+        function = OldFunction(name, "void", ["work", *(f"a{i}" for i in self.arrays), *more])
         function.head = function.head.replace("define ", "define internal ", 1)
         function.code.block("entry")
         return function
@@ -744,9 +761,9 @@ class _Kernel:
     def _call(self, name: str, *more: str) -> str:
         return f"call void @{name}({', '.join(['ptr %work', *(f'ptr %a{i}' for i in self.arrays), *more])})"
 
-    def _functions(self) -> list[Function]:
-        functions: list[Function] = []
-        joins: dict[str, Function] = {}
+    def _functions(self) -> list[OldFunction]:
+        functions: list[OldFunction] = []
+        joins: dict[str, OldFunction] = {}
         for number, sinks in enumerate(self.passes.passes()):
             functions += _Loop(self, number, sinks).functions()
             for i in sinks:
@@ -765,10 +782,10 @@ class _Kernel:
     def join_name(self, i: int) -> str:
         return f"join.{_REDUCE[self.passes.nodes[i].op.name][0]}.{TAGS[self.carried(i)]}"
 
-    def _join(self, i: int) -> tuple[str, Function]:
+    def _join(self, i: int) -> tuple[str, OldFunction]:
         """Write the function that adds totals pairwise, in place."""
         name, kind = self.join_name(i), self.carried(i)
-        function = Function(name, "void", ["totals", ("i64", "count")])
+        function = OldFunction(name, "void", ["totals", ("i64", "count")])
         function.head = function.head.replace("define ", "define internal ", 1)
         code = function.code
         code.lines += f"""\
@@ -813,18 +830,18 @@ exit:
   ret void""".splitlines()
         return name, function
 
-    def place(self, function: Function, offset: int) -> str:
+    def place(self, function: OldFunction, offset: int) -> str:
         return function.code.raw(f"getelementptr i8, ptr %work, i64 {offset}")
 
-    def load_number(self, function: Function, i: int) -> Value:
+    def load_number(self, function: OldFunction, i: int) -> Value:
         """Return a number that an earlier pass, or the caller, has left in the workspace."""
         v = function.load(self.place(function, self.memory.number[i]), 0, "double")
         return function.code.cast(v, KINDS[_held_dtype(self.passes.nodes[i])])
 
-    def _main(self) -> Function:
+    def _main(self) -> OldFunction:
         """Write the function that computes the numbers and calls the passes."""
         passes, nodes, graph = self.passes, self.passes.nodes, self.graph
-        function = Function("kernel", "i1", ["work", *(f"o{i}" for i in self.pointers)])
+        function = OldFunction("kernel", "i1", ["work", *(f"o{i}" for i in self.pointers)])
         code = function.code
         code.block("entry")
         for i in self.pointers:
@@ -854,7 +871,7 @@ exit:
         code.line(f"ret i1 {code.all(asked).text if asked else 'true'}")
         return function
 
-    def _number(self, function: Function, i: int, known: dict[int, Value]) -> Value:
+    def _number(self, function: OldFunction, i: int, known: dict[int, Value]) -> Value:
         passes, node, code = self.passes, self.passes.nodes[i], function.code
         form = passes.forms[i]
         if node.op is INPUT:
@@ -894,7 +911,7 @@ class _Loop:
         wanted = self.passes.demands(self.roots, self.ends)
         self.numbers = [i for i in wanted if self.passes.sizes[i] == 1]
 
-    def functions(self) -> list[Function]:
+    def functions(self) -> list[OldFunction]:
         found = [self._edge(), self._pass()]
         return [self._aside(), *found] if self.reductions else found
 
@@ -915,7 +932,7 @@ class _Loop:
         if at < self.cuts[-1]:
             yield at, self.cuts[-1], False
 
-    def _known(self, function: Function, lanes: int) -> Callable[[int], Value]:
+    def _known(self, function: OldFunction, lanes: int) -> Callable[[int], Value]:
         """Load the numbers that the loop needs, before it begins."""
         values = {}
         for i in self.numbers:
@@ -946,7 +963,7 @@ class _Loop:
                 v = code.spread(first, VECTOR)
                 code.line(f"store {of_type(kind, VECTOR)} {v.text}, ptr {self._sum_place(code, r, str(k))}, align 8")
 
-    def _aside(self) -> Function:
+    def _aside(self) -> OldFunction:
         function = self.kernel._function(f"aside{self.number}", "sums", ("i64", "stretch"))
         code = function.code
         for r, i in enumerate(self.reductions):
@@ -973,7 +990,7 @@ class _Loop:
         code.line("ret void")
         return function
 
-    def _edge(self) -> Function:
+    def _edge(self) -> OldFunction:
         """Write the loop over single elements, in which what an element is, is asked each time."""
         sums = ["sums"] if self.reductions else []
         function = self.kernel._function(f"edge{self.number}", *sums, ("i64", "start"), ("i64", "stop"))
@@ -1026,7 +1043,7 @@ class _Loop:
         code.line(self.kernel._call(f"aside{self.number}", "ptr %sums", f"i64 {stretch}"))
         code.line(f"br label %{then}")
 
-    def _pass(self) -> Function:
+    def _pass(self) -> OldFunction:
         function = self.kernel._function(f"pass{self.number}")
         code = function.code
         sums = ""
@@ -1049,7 +1066,7 @@ class _Loop:
         return function
 
     def _stretch(
-        self, function: Function, n: int, start: int, stop: int, numbers: Callable[[int], Value], label: str
+        self, function: OldFunction, n: int, start: int, stop: int, numbers: Callable[[int], Value], label: str
     ) -> str:
         """Write the vector code for start <= i < stop, and return the label of the block that follows."""
         code = function.code

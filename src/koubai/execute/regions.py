@@ -27,15 +27,20 @@ from koubai.execute.llvm import (
     DATA,
     KINDS,
     TAGS,
-    Code,
     Phi,
     Value,
-    constant,
     elementwise,
     emitter,
+    module,
     of_type,
 )
-from koubai.execute.native import Function, module
+from koubai.execute.llvm import (
+    OldCode as Code,
+)
+from koubai.execute.llvm import (
+    scalar as constant,
+)
+from koubai.execute.native import OldFunction
 from koubai.graph.ops import OPS, Index
 from koubai.graph.trace import CONSTANT, LEAVES, Graph, Node
 
@@ -411,10 +416,10 @@ class Kernel:
 
     # -- the function -------------------------------------------------------------------------------------------------
 
-    def _function(self) -> Function:
+    def _function(self) -> OldFunction:
         region, nodes = self.region, self.nodes
         numbers = [("double", f"n{k}") for k in range(len(self.numbers))]
-        function = Function("kernel", BOOL, ["table", *numbers], apart=False)
+        function = OldFunction("kernel", BOOL, ["table", *numbers], apart=False)
         code = self.code = function.code
         code.block("entry")
         self.pointer = {}

@@ -30,7 +30,8 @@ import numpy as np
 from koubai.errors import CompileError
 from koubai.execute import library
 from koubai.execute.descents import address
-from koubai.execute.llvm import BOOL, Code, Value
+from koubai.execute.llvm import BOOL, Value
+from koubai.execute.llvm import OldCode as Code
 
 __all__ = [
     "ANSWER",
@@ -217,7 +218,7 @@ class _Writer:
                 how = "fneg double" if value.kind == "double" else "sub i64 0,"
                 return Value(code.raw(f"{how} {value.text}"), value.kind)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return code.no(self.value(operand))
+                return code.binary("xor", self.value(operand), Value("true", BOOL, 1, True))
             case ast.BinOp(left=left, op=op, right=right):
                 return self.operation(op, self.value(left), self.value(right))
             case ast.Compare(left=left, ops=ops, comparators=others):

@@ -26,8 +26,9 @@ import numpy as np
 from koubai.execute import library
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable, filled
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
-from koubai.execute.native import Function, expand, fingerprint, frontier, module
+from koubai.execute.llvm import BOOL, KINDS, TAGS, Phi, Value, module, of_type
+from koubai.execute.llvm import OldCode as Code
+from koubai.execute.native import OldFunction, expand, fingerprint, frontier
 from koubai.graph.trace import LEAVES, Graph
 
 __all__ = ["PIECE", "THREADED", "Memory", "Update"]
@@ -143,10 +144,10 @@ class Update:
             self._write_whole(), _rest(), self._write_share(),
         )  # fmt: skip
 
-    def _write_prepare(self) -> Function:
+    def _write_prepare(self) -> OldFunction:
         """prepare(block): bring what all elements need, and the new shared states, into the table."""
         graph = self.graph
-        function = Function("prepare", "void", ["block"], apart=False)
+        function = OldFunction("prepare", "void", ["block"], apart=False)
         code = function.code
         code.block("entry")
         shared, table = (self._word(function, "%block", k, "ptr") for k in (_SHARED, _TABLE))
@@ -165,9 +166,9 @@ class Update:
         code.line("ret void")
         return function
 
-    def _write_finite(self) -> Function:
+    def _write_finite(self) -> OldFunction:
         """finite(g, begin, end): are these all finite?"""
-        function = Function("finite", "i1", ["g", ("i64", "begin"), ("i64", "end")])
+        function = OldFunction("finite", "i1", ["g", ("i64", "begin"), ("i64", "end")])
         code = function.code
         code.block("head")
 
@@ -177,10 +178,12 @@ class Update:
         self._tell(code, self._strips(code, 4, [body]))
         return function
 
-    def _write_step(self) -> Function:
+    def _write_step(self) -> OldFunction:
         """step(piece, states, table, begin, end): the new x and states of these elements of one array. Is g finite?"""
         graph, kind = self.graph, self.kind
-        function = Function("step", "i1", ["piece", "states", "table", ("i64", "begin"), ("i64", "end")], apart=False)
+        function = OldFunction(
+            "step", "i1", ["piece", "states", "table", ("i64", "begin"), ("i64", "end")], apart=False
+        )
         code = function.code
         code.block("head")
         x, g = (self._word(function, "%piece", k, "ptr") for k in (0, 1))
@@ -237,19 +240,19 @@ class Update:
         found = {node.inputs[1] for node in nodes if node.op.name == "divide" and node.shape}
         return [i for i in self.uniform if i in found][:2]
 
-    def _write_look(self) -> Function:
+    def _write_look(self) -> OldFunction:
         """look(block, first, last): are the gradients of these elements, of all arrays together, finite?"""
-        function = Function("look", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
+        function = OldFunction("look", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
         self._over(function, "%fine = call i1 @finite(ptr %g, i64 %lo, i64 %hi)")
         return function
 
-    def _write_make(self) -> Function:
+    def _write_make(self) -> OldFunction:
         """make(block, first, last): update these elements. Were their gradients finite?"""
-        function = Function("make", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
+        function = OldFunction("make", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
         self._over(function, "%fine = call i1 @step(ptr %p, ptr %states, ptr %table, i64 %lo, i64 %hi)")
         return function
 
-    def _over(self, function: Function, body: str) -> None:
+    def _over(self, function: OldFunction, body: str) -> None:
         """Loop over the arrays, with the elements of each that lie between %first and %last: %lo … %hi. Were all of
         them %fine?
         """
@@ -290,9 +293,9 @@ end:
 done:
   ret i1 %all""".splitlines()
 
-    def _write_whole(self) -> Function:
+    def _write_whole(self) -> OldFunction:
         """whole(block): everything, where one thread does it."""
-        function = Function("whole", "i1", ["block"], apart=False)
+        function = OldFunction("whole", "i1", ["block"], apart=False)
         code = function.code
         code.block("entry")
         total = self._word(function, "%block", _TOTAL, "i64")
@@ -313,13 +316,13 @@ done:
         code.line(f"ret i1 {code.raw('or i1 %made, %asked')}")  # what was found finite before is told as that
         return function
 
-    def _write_share(self) -> Function:
+    def _write_share(self) -> OldFunction:
         """share(block, meeting, parts, size, total): take parts as long as there are any, until all is done.
 
         Nobody writes before all parts have been looked at and all gradients found finite.
         """
         numbers = [("i64", name) for name in ("parts", "size", "total")]
-        function = Function("share", "i1", ["block", "meeting", *numbers], apart=False)
+        function = OldFunction("share", "i1", ["block", "meeting", *numbers], apart=False)
         code = function.code
         code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
         code.block("entry")
@@ -389,7 +392,7 @@ done:
   call void @rest(i64 %{name}.turns)
   br label %{name}"""
 
-    def _word(self, function: Function, pointer: str, k: int, kind: str) -> str:
+    def _word(self, function: OldFunction, pointer: str, k: int, kind: str) -> str:
         """Return word ``k`` of a description."""
         return function.code.load(f"load {kind}, ptr {function.place(pointer, k, 'i64')}")
 
@@ -462,9 +465,9 @@ LOOKOUT = 50_000  # looks, some 50 µs in all, before a helping thread sleeps
 _ASLEEP, _IDLE, _CALLED, _BUSY = range(4)  # what a helper is, in the first word of its mail; then the task
 
 
-def _rest() -> Function:
+def _rest() -> OldFunction:
     """rest(i): in a loop that waits, let another thread have this CPU now and then: perhaps the one that is awaited."""
-    function = Function("rest", "void", [("i64", "i")], apart=False)
+    function = OldFunction("rest", "void", [("i64", "i")], apart=False)
     if sys.platform == "win32":
         function.code.line("ret void")
         return function
@@ -480,9 +483,9 @@ done:
     return function
 
 
-def _serving() -> Function:
+def _serving() -> OldFunction:
     """serve(mail): do the tasks that come, until none has come for a while."""
-    function = Function("serve", "void", ["mail"], apart=False)
+    function = OldFunction("serve", "void", ["mail"], apart=False)
     code = function.code
     code.block("entry")
     words = [function.place("%mail", k, "i64") for k in range(7)]
@@ -515,12 +518,12 @@ done:
     return function
 
 
-def _calling() -> list[Function]:
+def _calling() -> list[OldFunction]:
     """call(mail) tells that there is a task, and returns what the helper was; dismiss(mail) waits until it has left."""
-    call = Function("call", "i64", ["mail"], apart=False)
+    call = OldFunction("call", "i64", ["mail"], apart=False)
     call.code.lines += f"""  %was = atomicrmw xchg ptr %mail, i64 {_CALLED} acq_rel
   ret i64 %was""".splitlines()
-    dismiss = Function("dismiss", "void", ["mail"], apart=False)
+    dismiss = OldFunction("dismiss", "void", ["mail"], apart=False)
     dismiss.code.lines += f"""entry:
   %back = cmpxchg ptr %mail, i64 {_CALLED}, i64 {_IDLE} acq_rel acquire
   %never = extractvalue {{ i64, i1 }} %back, 1
