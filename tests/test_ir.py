@@ -124,6 +124,14 @@ def test_when_and_otherwise(yes, no):
     assert [run(code, n) for n in (5, 20)] == [6, 40]
 
 
+def test_unless():
+    code, n = whole("n")
+    with code.unless(n < 10, n) as branch:
+        branch.give(n * 2)
+    code.ret(*branch.values)
+    assert [run(code, n) for n in (5, 20)] == [5, 40]
+
+
 def test_when_within_when():
     code, n = whole("n")
     one, two, three = (code.constant(k, "i64") for k in (1, 2, 3))

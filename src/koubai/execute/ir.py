@@ -144,6 +144,9 @@ class Value:
     def equals(self, other: Operand) -> Value:
         return self._compare("eq", other)
 
+    def differs(self, other: Operand) -> Value:
+        return self.code.compare("une" if self.kind in TAGS else "ne", self, self.like(other))
+
     def is_nan(self) -> Value:
         return self.code.compare("uno", self, self)
 
@@ -401,7 +404,11 @@ class Code:
 
     def when(self, test: Value, *otherwise: Value) -> When:
         """``with code.when(test) as branch``: where the test holds; otherwise: the values elsewhere."""
-        return When(self, test, otherwise)
+        return When(self, test, otherwise, True)
+
+    def unless(self, test: Value, *otherwise: Value) -> When:
+        """``with code.unless(test) as branch``: where the test does not hold."""
+        return When(self, test, otherwise, False)
 
     def switch(self, value: Value) -> Switch:
         """``with code.switch(value) as switch``, and therein ``with switch.case(3)``: one of several parts."""
@@ -579,13 +586,13 @@ class Loop(Block):
 
 
 class When:
-    """A part that is run where a test holds. ``with branch.otherwise()``, if there is one, comes right after it.
+    """A part that is run where a test holds, or doesn't.
 
-    values: those that the branches ``give``.
+    ``with branch.otherwise()``, if there is one, comes right after it. values: those that the branches ``give``.
     """
 
-    def __init__(self, code: Code, test: Value, otherwise: tuple[Value, ...]) -> None:
-        self.code, self._test, self._otherwise = code, test, otherwise
+    def __init__(self, code: Code, test: Value, otherwise: tuple[Value, ...], holds: bool) -> None:
+        self.code, self._test, self._otherwise, self._holds = code, test, otherwise, holds
         self._yes, self._no = code.new_label(), code.new_label()
         self.values: tuple[Value, ...] = ()
         self._given: tuple[Value, ...] = ()
@@ -594,7 +601,8 @@ class When:
     def __enter__(self) -> Self:
         code = self.code
         self._outer, self._before = code._known, code.label or ""
-        code.finish(f"br i1 {self._test.text}, label %{self._yes}, label %{self._no}")
+        ways = (self._yes, self._no) if self._holds else (self._no, self._yes)
+        code.finish(f"br i1 {self._test.text}, label %{ways[0]}, label %{ways[1]}")
         code.begin(self._yes, self._outer.copy())
         return self
 

@@ -466,7 +466,7 @@ class _Writer:
         """Tell in which lanes any of these has another bit."""
         differs = self.flag(False)
         for a, b in zip(before, after, strict=True):
-            differs = differs | self.code.compare("ne", a.bits(), b.bits())
+            differs = differs | a.bits().differs(b.bits())
         return differs
 
     def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:

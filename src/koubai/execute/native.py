@@ -450,7 +450,7 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
 
     numbers = [code.load(at["numbers"], k, "double") for k in range(descents.TRAVELLED + 1)]
     counts = [code.load(at["counts"], k, "i64") for k in range(descents.MASK + 1)]
-    forced = code.compare("ne", counts[descents.FORCED], code.constant(0, "i64"))
+    forced = counts[descents.FORCED].differs(0)
     read = descent.captured.reader(code, at["captured"])
     held = {i: read(i) for i in descent.captured.nodes}
     low, high = (code.elements(pointer, 0, (n,), kind) for pointer in (at["low"], at["high"]))
