@@ -323,6 +323,14 @@ class Code:
     def lane(self, v: Value, k: int) -> Value:
         return self.pure(f"extractelement {v.typed}, i32 {k}", v.kind)
 
+    def pack(self, values: Sequence[Value]) -> Value:
+        """Return single values side by side."""
+        kind, lanes = values[0].kind, len(values)
+        vector = Value("poison", kind, lanes)
+        for k, v in enumerate(values):
+            vector = self.pure(f"insertelement {vector.typed}, {v.typed}, i32 {k}", kind, lanes)
+        return vector
+
     def folded(self, join: Callable[[Code, Value, Value], Value], v: Value) -> Value:
         """Return the lanes put together, half by half."""
         while v.lanes > 1:
@@ -524,7 +532,7 @@ class Block:
 
 
 class Loop(Block):
-    """A loop. index, carried: of this turn.
+    """A loop. index, carried: of this turn. step: to the next index; it counts at the end of a turn.
 
     A turn ends with ``again``, and one without carried values by itself. results: of a loop over a range, the values
     carried at its end.
@@ -536,7 +544,8 @@ class Loop(Block):
         self, code: Code, start: int | Value | None, stop: int | Value, step: int, carried: Sequence[Value], once: bool
     ) -> None:
         super().__init__(code)
-        self._first, self._stop, self._step, self._begin = list(carried), stop, step, code.new_label()
+        self._first, self._stop, self._begin = list(carried), stop, code.new_label()
+        self.step = step
         self._is_counted = start is not None
         self._once = once or (isinstance(start, int) and isinstance(stop, int) and start < stop)
         if start is not None:
@@ -559,7 +568,7 @@ class Loop(Block):
         return self
 
     def _is_on(self, index: Value) -> Value:
-        return index < self._stop if self._step > 0 else index > self._stop
+        return index < self._stop if self.step > 0 else index > self._stop
 
     def again(self, *carried: Value, when: Value | None = None) -> None:
         """Take another turn with these values; where ``when`` does not hold, leave with them."""
@@ -567,7 +576,7 @@ class Loop(Block):
         if code.label is None:
             return
         if self._is_counted:
-            following = self.index + self._step
+            following = self.index + self.step
             given = following, *carried
             when = self._is_on(following) if self._once else when
         self._back.append((code.label, given))
