@@ -89,6 +89,17 @@ def test_a_loop_without_end_is_left_with_values_and_goes_on_early():
     assert [run(code, n) for n in (1, 6, 7, 27)] == [0, 8, 16, -1]
 
 
+def test_a_loop_that_is_never_left_ends_in_its_returns():
+    code, n = whole("n")
+    with code.loop(carried=[n]) as loop:
+        loop.leave(unless=code.constant(True, "i1"))
+        with code.when(loop.carried[0] > 99):
+            code.ret(*loop.carried)
+        loop.again(loop.carried[0] * 10)
+    assert code.label is None
+    assert run(code, 5) == 500
+
+
 def test_the_last_question_of_a_turn():
     code, n = whole("n")
     with code.loop(carried=[code.constant(1, "i64")]) as loop:

@@ -511,7 +511,7 @@ class Block:
     def leave(self, *results: Value, unless: Value | None = None) -> None:
         """Go on behind it; where ``unless`` holds, right here."""
         code = self.code
-        if code.label is None:
+        if code.label is None or (unless is not None and unless.constant):
             return
         self._ways.append((code.label, results))
         if unless is None:
