@@ -21,7 +21,7 @@ from typing import Any, Self, TypeAlias
 from koubai.execute.elements import filled
 
 __all__ = [
-    "BOOL", "TAGS", "WHOLE", "Block", "Code", "Function", "Loop", "Operand", "Switch", "Value", "When", "literal",
+    "BOOL", "TAGS", "Argument", "Block", "Code", "Function", "Loop", "Operand", "Switch", "Value", "When", "literal",
     "of_type",
 ]  # fmt: skip
 
@@ -30,6 +30,7 @@ TAGS = {"double": "f64", "float": "f32"}  # in the names of functions
 WHOLE = {"double": "i64", "float": "i32"}  # the integers with as many bits
 _FLOATS = {whole: kind for kind, whole in WHOLE.items()}
 Operand: TypeAlias = "Value | float"
+Argument: TypeAlias = "str | tuple[str, str] | tuple[str, str, int]"  # (kind, name, lanes); a name alone: a pointer
 
 
 def of_type(kind: str, lanes: int) -> str:
@@ -165,6 +166,11 @@ class Value:
 
     def with_sign(self, other: Value) -> Value:
         return self.code.intrinsic("copysign", self, other)
+
+    def mirrored(self, x: Value) -> Value:
+        """The same for x ≥ 0, the opposite below: the sign of x is added to one's own."""
+        bits = self.bits()
+        return (bits ^ (x.bits() & -(1 << (int(bits.kind[1:]) - 1)))).floats()
 
     def to(self, how: str, kind: str) -> Value:
         """Return the value in another kind; ``how`` is LLVM's instruction."""
@@ -692,21 +698,30 @@ class Switch:
 
 
 class Function(Code):
-    """A function. arguments: names of pointers, or (kind, name); then their values.
+    """A function. arguments: their values.
 
     apart: the pointers lead to memory that no other leads to. internal: only the module's other functions call it.
     """
 
     def __init__(
-        self, name: str, result: str, arguments: Sequence[str | tuple[str, str]], *, apart: bool = True,
-        internal: bool = False, attributes: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        result: str,
+        arguments: Sequence[Argument],
+        *,
+        apart: bool = True,
+        internal: bool = False,
+        attributes: str = "",
+    ) -> None:
         super().__init__()
-        kinds = [("ptr", a) if isinstance(a, str) else a for a in arguments]
-        self.arguments = tuple([Value(f"%{a}", kind, 1, None, self) for kind, a in kinds])
-        shown = [f"{'ptr noalias' if apart and kind == 'ptr' else kind} %{a}" for kind, a in kinds]
+        self.arguments = tuple([self._argument(*(("ptr", a) if isinstance(a, str) else a)) for a in arguments])
+        pointer = "ptr noalias" if apart else "ptr"
+        shown = [f"{pointer if v.kind == 'ptr' else v.type} {v.text}" for v in self.arguments]
         linkage = "internal " if internal else ""
         self.head = f"define {linkage}{result} @{name}({', '.join(shown)}) {attributes}{{"
+
+    def _argument(self, kind: str, name: str, lanes: int = 1) -> Value:
+        return Value(f"%{name}", kind, lanes, None, self)
 
     def text(self) -> str:
         return "\n".join([self.head, *self.body(), "}"])
