@@ -135,6 +135,14 @@ def test_when_and_otherwise(yes, no):
     assert [run(code, n) for n in (5, 20)] == [6, 40]
 
 
+def test_when_a_branch_with_values_elsewhere_returns():
+    code, n = whole("n")
+    with code.when(n < 0, n) as branch:
+        code.ret(-n)
+    code.ret(*branch.values)
+    assert [run(code, n) for n in (-3, 3)] == [3, 3]
+
+
 def test_unless():
     code, n = whole("n")
     with code.unless(n < 10, n) as branch:

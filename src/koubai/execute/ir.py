@@ -50,6 +50,13 @@ def _digits(value: float) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
+@functools.cache
+def _intrinsic(name: str, kind: str, lanes: int, count: int) -> tuple[str, str, str]:
+    """Return the type of a function of LLVM's, its name, and what declares it."""
+    of, symbol = of_type(kind, lanes), f"@llvm.{name}.{'' if lanes == 1 else f'v{lanes}'}{TAGS.get(kind, kind)}"
+    return of, symbol, f"declare {of} {symbol}({', '.join([of] * count)})"
+
+
 class Value:
     """An SSA value or a constant. kind: "double", "i1", "i64", "ptr", …; lanes: 1, or how many of them side by side.
 
@@ -71,45 +78,42 @@ class Value:
     @property
     def typed(self) -> str:
         """The value as an operand, after its type."""
-        return f"{of_type(self.kind, self.lanes)} {self.text}"
+        lanes = self.lanes
+        return f"{self.kind} {self.text}" if lanes == 1 else f"<{lanes} x {self.kind}> {self.text}"
 
     def like(self, other: Operand) -> Value:
         return other if isinstance(other, Value) else self.code.constant(other, self.kind)
 
     def _binary(self, instruction: str, other: Operand) -> Value:
-        return self.code.binary(instruction, self, self.like(other))
-
-    def _arithmetic(self, instruction: str, a: Operand, b: Operand) -> Value:
-        how = f"f{instruction}" if self.kind in TAGS else instruction
-        return self.code.binary(how, self.like(a), self.like(b))
+        return self.code.binary(instruction, self, other if isinstance(other, Value) else self.like(other))
 
     def _compare(self, predicate: str, other: Operand) -> Value:
         how = "o" if self.kind in TAGS else "" if predicate == "eq" else "s"
-        return self.code.compare(how + predicate, self, self.like(other))
+        return self.code.compare(how + predicate, self, other)
 
     def __add__(self, other: Operand) -> Value:
-        return self._arithmetic("add", self, other)
+        return self._binary("fadd" if self.kind in TAGS else "add", other)
 
     def __radd__(self, other: Operand) -> Value:
-        return self._arithmetic("add", other, self)
+        return self.like(other) + self
 
     def __sub__(self, other: Operand) -> Value:
-        return self._arithmetic("sub", self, other)
+        return self._binary("fsub" if self.kind in TAGS else "sub", other)
 
     def __rsub__(self, other: Operand) -> Value:
-        return self._arithmetic("sub", other, self)
+        return self.like(other) - self
 
     def __mul__(self, other: Operand) -> Value:
-        return self._arithmetic("mul", self, other)
+        return self._binary("fmul" if self.kind in TAGS else "mul", other)
 
     def __rmul__(self, other: Operand) -> Value:
-        return self._arithmetic("mul", other, self)
+        return self.like(other) * self
 
     def __truediv__(self, other: Operand) -> Value:
         return self._binary("fdiv", other)
 
     def __rtruediv__(self, other: Operand) -> Value:
-        return self.like(other)._binary("fdiv", self)
+        return self.like(other) / self
 
     def __and__(self, other: Operand) -> Value:
         return self._binary("and", other)
@@ -146,7 +150,7 @@ class Value:
         return self._compare("eq", other)
 
     def differs(self, other: Operand) -> Value:
-        return self.code.compare("une" if self.kind in TAGS else "ne", self, self.like(other))
+        return self.code.compare("une" if self.kind in TAGS else "ne", self, other)
 
     def is_nan(self) -> Value:
         return self.code.compare("uno", self, self)
@@ -221,24 +225,25 @@ class Code:
 
     def pure(self, expression: str, kind: str, lanes: int = 1) -> Value:
         """Add an instruction whose result depends on its operands alone, unless it is known."""
-        value = self._known.get(expression)
-        if value is None:
-            value = self._known[expression] = self.fresh(expression, kind, lanes)
-        return value
+        v = self._known.get(expression)
+        if v is None:
+            self.count += 1
+            name = f"%v{self.count}"
+            self.lines.append(f"  {name} = {expression}")
+            v = self._known[expression] = Value(name, kind, lanes, None, self)
+        return v
 
     def fresh(self, expression: str, kind: str, lanes: int = 1) -> Value:
         """Add an instruction that may give something else each time."""
-        self.count += 1
-        name = f"%v{self.count}"
-        self.lines.append(f"  {name} = {expression}")
-        return Value(name, kind, lanes, None, self)
+        v = self.name(kind, lanes)
+        self.lines.append(f"  {v.text} = {expression}")
+        return v
 
     def hoist(self, expression: str, kind: str) -> Value:
         """Add an instruction before all blocks."""
-        self.count += 1
-        name = f"%v{self.count}"
-        self.hoisted.append(f"  {name} = {expression}")
-        return Value(name, kind, 1, None, self)
+        v = self.name(kind)
+        self.hoisted.append(f"  {v.text} = {expression}")
+        return v
 
     def alloca(self, kind: str, count: int = 1, align: int = 8) -> Value:
         """Return memory for so many elements, which lasts as long as the call."""
@@ -247,21 +252,21 @@ class Code:
 
     def at(self, pointer: Value, k: int | Value, kind: str) -> Value:
         """Return the address of element ``k``."""
-        if isinstance(k, int):
-            return self.pure(f"getelementptr {kind}, ptr {pointer.text}, i64 {k}", "ptr") if k else pointer
-        return self.pure(f"getelementptr {kind}, ptr {pointer.text}, i64 {k.text}", "ptr")
+        if k == 0:
+            return pointer
+        return self.pure(f"getelementptr {kind}, ptr {pointer.text}, i64 {k if isinstance(k, int) else k.text}", "ptr")
 
     def load(self, pointer: Value, k: int | Value, kind: str, lanes: int = 1, align: int = 0) -> Value:
         """Return element ``k``, or as many from there on. A bool is a byte in memory, as NumPy's are."""
         if kind == BOOL:
             return self.load(pointer, k, "i8", lanes, align).to("trunc", BOOL)
-        at = self.at(pointer, k, kind).text
+        at = pointer.text if k == 0 else self.at(pointer, k, kind).text
         return self.fresh(f"load {of_type(kind, lanes)}, ptr {at}{f', align {align}' if align else ''}", kind, lanes)
 
     def store(self, v: Value, pointer: Value, k: int | Value = 0, align: int = 0) -> None:
         if v.kind == BOOL:
             v = v.to("zext", "i8")
-        at = self.at(pointer, k, v.kind).text
+        at = pointer.text if k == 0 else self.at(pointer, k, v.kind).text
         self.lines.append(f"  store {v.typed}, ptr {at}{f', align {align}' if align else ''}")
 
     def elements(self, pointer: Value, start: int, shape: tuple[int, ...], kind: str) -> Any:
@@ -347,7 +352,7 @@ class Code:
                 v = join(self, *(self.shuffled(range(start, start + half), v) for start in (0, half)))
         return v
 
-    def together(self, values: Sequence[Value]) -> Sequence[Value]:
+    def together(self, values: Sequence[Value]) -> list[Value]:
         """Return the values with equally many lanes."""
         lanes = max([v.lanes for v in values])
         return [self.spread(v, lanes) for v in values]
@@ -358,7 +363,8 @@ class Code:
             a, b = self.together((a, b))
         return self.pure(f"{instruction} {a.typed}, {b.text}", a.kind, a.lanes)
 
-    def compare(self, predicate: str, a: Value, b: Value) -> Value:
+    def compare(self, predicate: str, a: Value, b: Operand) -> Value:
+        b = a.like(b)
         if a.lanes != b.lanes:
             a, b = self.together((a, b))
         return self.pure(f"{'fcmp' if a.kind in TAGS else 'icmp'} {predicate} {a.typed}, {b.text}", BOOL, a.lanes)
@@ -370,12 +376,14 @@ class Code:
         condition, a, b = self.together((condition, a, a.like(b)))
         return self.pure(f"select {condition.typed}, {a.typed}, {b.typed}", a.kind, a.lanes)
 
-    def intrinsic(self, name: str, *values: Value) -> Value:
+    def intrinsic(self, name: str, a: Value, *others: Operand) -> Value:
         """Call one of LLVM's own functions, which work lane by lane."""
-        values = tuple(self.together(values))
-        kind, lanes, of = values[0].kind, values[0].lanes, values[0].type
-        symbol = f"@llvm.{name}.{'' if lanes == 1 else f'v{lanes}'}{TAGS.get(kind, kind)}"
-        self.declared.add(f"declare {of} {symbol}({', '.join([of] * len(values))})")
+        values = [a, *map(a.like, others)]
+        if len({v.lanes for v in values}) > 1:
+            values = self.together(values)
+        kind, lanes = values[0].kind, values[0].lanes
+        of, symbol, declared = _intrinsic(name, kind, lanes, len(values))
+        self.declared.add(declared)
         return self.pure(f"call {of} {symbol}({', '.join([v.typed for v in values])})", kind, lanes)
 
     def across(self, name: str, v: Value) -> Value:
@@ -464,7 +472,7 @@ class Code:
             self.lines.append(f"  {line}")
         self.label = None
 
-    def name(self, kind: str, lanes: int) -> Value:
+    def name(self, kind: str, lanes: int = 1) -> Value:
         """Return a value whose line comes later."""
         self.count += 1
         return Value(f"%v{self.count}", kind, lanes, None, self)
@@ -506,8 +514,9 @@ class Block:
     """A part of the code. results: what it was left with, where that is merged from all ways out of it."""
 
     def __init__(self, code: Code) -> None:
-        self.code, self.results = code, ()  # type: tuple[Code, tuple[Value, ...]]
-        self._end, self._ways = code.new_label(), []  # type: tuple[str, Ways]
+        self.code, self._end = code, code.new_label()
+        self.results: tuple[Value, ...] = ()
+        self._ways: Ways = []
 
     def __enter__(self) -> Self:
         self._outer = self.code._known
@@ -634,17 +643,18 @@ class When:
         if error[0] is None:
             self._come(self._no)
             self._last = len(self.code.lines) - 1
-            if len(self._otherwise) == len(self._given):
+            if self._ways and len(self._otherwise) == len(self._given):
                 self.values = self.code.join(self._no, [*self._ways, (self._before, self._otherwise)], self._outer)
-            else:  # a branch follows that gives the other values
+            else:  # nothing comes from there, or a branch follows that gives the other values
                 self.code.begin(self._no, self._outer)
+                self.values = self._otherwise
 
     @contextlib.contextmanager
     def otherwise(self) -> Iterator[None]:
         code, end = self.code, self.code.new_label()
         if self._ways:
             code.lines[self._last] = f"  br label %{end}"
-        code._known = self._outer.copy()
+        code._known, self._given = self._outer.copy(), ()
         yield
         if self._ways:
             self._come(end)

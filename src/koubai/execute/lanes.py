@@ -365,7 +365,7 @@ class _Writer:
             far, scale = self.wide(growth), abs(f)
             scale = code.select(scale > 1.0, scale, 1.0)
             self.f_limit = f + far * scale
-            size = added(code, [v * v for v in x], True)
+            size = added([v * v for v in x], True)
             size = code.select(size > 1.0, size, 1.0)
             self.x_limit = far * far * size
             # sums of squares in another order may differ by roundings
@@ -472,8 +472,8 @@ class _Writer:
     def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
         """Return what tells that all was in order: the sum of x² and, but in a box, of |f| and of g, over the steps."""
         # Not multiplied and added in one instruction: f often has these squares, too.
-        total = seen[0] + added(self.code, [v * v for v in x], True)
-        return [total] if self.boxed else [total, seen[1] + abs(f), seen[2] + added(self.code, g, False)]
+        total = seen[0] + added([v * v for v in x], True)
+        return [total] if self.boxed else [total, seen[1] + abs(f), seen[2] + added(g, False)]
 
     def _asked(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
         """Write a chunk with every question at every step."""
@@ -488,7 +488,7 @@ class _Writer:
             new_norm = self.measure(new_x, new_g)
             taken = active & self.finite([new_f, *new_g, *new_x]) & path
             met = new_norm <= self.tolerance
-            grown = (new_f > self.f_limit) | (added(code, [v * v for v in new_x], True) > self.x_limit)
+            grown = (new_f > self.f_limit) | (added([v * v for v in new_x], True) > self.x_limit)
             kept = [
                 code.select(taken, after, old)
                 for after, old in zip((*new_x, *new_g, *new_state, new_f, new_norm), bundle[:-3], strict=True)

@@ -651,7 +651,7 @@ class _Body:
             elif not self.checked:
                 raise CompileError(f"a loop is not cut where the parts of node {n} meet")
             else:
-                inside = code.compare("ult", i - need.low, i.like(need.high - need.low))
+                inside = code.compare("ult", i - need.low, need.high - need.low)
                 total = code.select(inside, written, total)
         return total
 
@@ -667,8 +667,8 @@ class _Body:
         code, step = self.code, key[0]
         place = self._place(key, i, shift) if step else i.like(key[1])
         if self.checked:
-            place = code.intrinsic("smax", place, i.like(0))
-            place = code.intrinsic("smin", place, i.like(self.passes.sizes[n] - 1))
+            place = code.intrinsic("smax", place, 0)
+            place = code.intrinsic("smin", place, self.passes.sizes[n] - 1)
         if self.lanes == 1:
             return self._from_memory(n, place, 1)
         if abs(step) == 1:

@@ -14,6 +14,7 @@ import ctypes
 import functools
 import hashlib
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ from koubai.execute.elements import (
     split,
 )
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value, literal
-from koubai.execute.llvm import KINDS, OldCode, elementwise, emitter, function, module
+from koubai.execute.llvm import KINDS, elementwise, emitter, function, module
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
 from koubai.log import debug
 
@@ -41,7 +42,6 @@ __all__ = [
     "OPERATIONS",
     "Captured",
     "Descent",
-    "OldFunction",
     "added",
     "compile_native",
     "depends",
@@ -183,7 +183,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
             operands = [np.asarray(cast(part), object) for part in operands[:used]]
         arrays = known_arrays(graph.nodes, node) if op.name in INDEXED else ()
         zero = code.cast(literal(0.0), kind)
-        return rearranged(node, operands, arrays, zero, lambda a, b: code.binary("fadd", a, b))
+        return rearranged(node, operands, arrays, zero, operator.add)
     if op.name in _REDUCE:
         lines = lined(operands[0], node.params["axis"])
         if not lines.shape[-1]:
@@ -215,41 +215,26 @@ def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:
     return axis is None or len(shape) - 1 in axis
 
 
-def added(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
-    def add(a: Value, b: Value) -> Value:
-        return code.binary("fadd", a, b)
-
-    total: Value = added_up(parts, add) if side_by_side else parts[0]
-    if side_by_side:
-        return total
-    for part in parts[1:]:
-        total = add(total, part)
+def added(parts: Sequence[Value], side_by_side: bool) -> Value:
+    total: Value = added_up(parts, operator.add) if side_by_side else functools.reduce(operator.add, parts)
     return total
 
 
 def _folded(name: str) -> Callable[[Code, Sequence[Value], bool], Value]:
-    def fold(code: Code, parts: Sequence[Value], _: bool) -> Value:
-        total = parts[0]
-        for part in parts[1:]:
-            total = emitter(name)(code, total, part)
-        return total
-
-    return fold
+    return lambda code, parts, _: functools.reduce(functools.partial(emitter(name), code), parts)
 
 
 def _logsumexp(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
     if "exp" not in vectormath.FUNCTIONS:
         raise Unsuitable("logsumexp")
     top = _folded("maximum")(code, parts, True)
-    finite = code.compare("olt", code.intrinsic("fabs", top), code.constant(np.inf, top.kind))
-    top = code.select(finite, top, code.constant(0.0, top.kind))
-    powers = [function(code, "exp", code.binary("fsub", part, top)) for part in parts]
-    return code.binary("fadd", function(code, "log", added(code, powers, side_by_side)), top)
+    top = code.select(top.is_finite(), top, 0.0)
+    powers = [function(code, "exp", part - top) for part in parts]
+    return function(code, "log", added(powers, side_by_side)) + top
 
 
 def _sum(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
-    total = added(code, parts, side_by_side)
-    return code.binary("fadd", total, code.constant(0.0, total.kind))  # a sum of -0.0 is 0.0
+    return added(parts, side_by_side) + 0.0  # a sum of -0.0 is 0.0
 
 
 _REDUCE: dict[str, Callable[[Code, Sequence[Value], bool], Value]] = {
@@ -258,7 +243,7 @@ _REDUCE: dict[str, Callable[[Code, Sequence[Value], bool], Value]] = {
     "max": _folded("maximum"),
     "min": _folded("minimum"),
     "logsumexp": _logsumexp,
-    "any": lambda code, parts, _: functools.reduce(functools.partial(code.binary, "or"), parts),
+    "any": lambda code, parts, _: functools.reduce(operator.or_, parts),
     "all": lambda code, parts, _: code.all(parts),
 }
 
@@ -270,43 +255,11 @@ def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
     left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
     result = np.empty((left.shape[0], right.shape[1]), object)
     for r, c in np.ndindex(*result.shape):
-        products = [
-            code.binary("fmul", code.cast(p, kind), code.cast(q, kind))
-            for p, q in zip(left[r], right[:, c], strict=True)
-        ]
+        products = [code.cast(p, kind) * code.cast(q, kind) for p, q in zip(left[r], right[:, c], strict=True)]
         if not products:
             raise Unsuitable("a product of nothing")
         result[r, c] = _sum(code, products, False)
     return result
-
-
-class OldFunction:
-    """A function under construction: loads and stores of elements.
-
-    arguments: names of pointers, or (type, name). apart: the pointers lead to memory that no other leads to.
-    """
-
-    def __init__(self, name: str, result: str, arguments: Sequence[str | tuple[str, str]], apart: bool = True) -> None:
-        self.code = OldCode()
-        pointer = "ptr noalias" if apart else "ptr"
-        shown = [f"{pointer} %{a}" if isinstance(a, str) else f"{a[0]} %{a[1]}" for a in arguments]
-        self.head = f"define {result} @{name}({', '.join(shown)}) {{"
-
-    def place(self, pointer: str, k: int, kind: str) -> str:
-        """Return the address of element ``k``."""
-        return pointer if k == 0 else self.code.raw(f"getelementptr {kind}, ptr {pointer}, i64 {k}")
-
-    def load(self, pointer: str, k: int, kind: str) -> Value:
-        return Value(self.code.load(f"load {kind}, ptr {self.place(pointer, k, kind)}"), kind)
-
-    def store(self, v: Value, pointer: str, k: int) -> None:
-        self.code.line(f"store {v.kind} {v.text}, ptr {self.place(pointer, k, v.kind)}")
-
-    def elements(self, pointer: str, start: int, shape: tuple[int, ...], kind: str) -> Any:
-        return filled(shape, [self.load(pointer, start + k, kind) for k in range(math.prod(shape))])
-
-    def text(self) -> str:
-        return "\n".join([self.head, *self.code.lines, "}"])
 
 
 def _captured_kind(value: Any) -> str:
@@ -327,7 +280,7 @@ class Captured:
             if _captured_kind(array) != "double" or array.size > OPERATIONS:
                 raise Unsuitable("an array from outside that is large or not float64")
 
-    def reader(self, code: Any, pointer: Any) -> Callable[[int], Any]:
+    def reader(self, code: Code, pointer: Value) -> Callable[[int], Any]:
         starts = np.cumsum([0, *(array.size for array in self.arrays)])
 
         def read(i: int) -> Any:
@@ -443,7 +396,7 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
         return code.cast(v, "double")
 
     def squares(values: Sequence[Value]) -> Value:
-        return added(code, [double(v) * double(v) for v in values], True)
+        return added([double(v) * double(v) for v in values], True)
 
     def differences(new: Sequence[Value], old: Sequence[Value]) -> list[Value]:
         return [double(a) - double(b) for a, b in zip(new, old, strict=True)]
@@ -489,7 +442,7 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
         x2, dx2 = squares(new_x), squares(differences(new_x, x))
         dg2 = squares(differences(new_g, g))
         # A norm or a sum is finite only if every part is; where it is not though they are, Python makes the step.
-        size = abs(added(code, [double(v) for v in new_g], False)) if graphs.bounded else new_norm
+        size = abs(added([double(v) for v in new_g], False)) if graphs.bounded else new_norm
         same_path = code.all(asked)
         ordinary = code.all([
             new_f <= numbers[descents.F_LIMIT],  # false for NaN too, as the others

@@ -451,7 +451,7 @@ class Kernel:
         for j in sorted(chosen):
             given = code.load(self.pointer[j], self.row, "i64", align=1)
             picked[j] = code.select(given < 0, given + columns, given)
-            right.leave(unless=code.compare("ult", picked[j], given.like(columns)))
+            right.leave(unless=code.compare("ult", picked[j], columns))
         return picked
 
     def _between(self, number: int) -> None:
@@ -540,7 +540,7 @@ class Kernel:
         if added and whole > STRETCH:  # the sums of each stretch are put aside
             with code.loop(0, whole, STRETCH, list(starts.values())) as stretches:
                 before = dict(zip(starts, stretches.carried, strict=True))
-                end = code.intrinsic("smin", stretches.index + STRETCH, code.constant(whole, "i64"))
+                end = code.intrinsic("smin", stretches.index + STRETCH, whole)
                 totals = over(stretches.index, end, before | {i: starts[i] for i in added})
                 stretches.again(*(totals | {i: before[i] + totals[i] for i in added}).values())
             totals = dict(zip(starts, stretches.results, strict=True))

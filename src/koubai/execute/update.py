@@ -248,7 +248,7 @@ class Update:
         with code.loop(0, count, 1, [code.constant(True, BOOL)]) as loop:
             piece = code.at(pieces, loop.index, f"[{PIECE} x i64]")
             g, start, size = _word(piece, 1, "ptr"), _word(piece, 2), _word(piece, 3)
-            low = code.intrinsic("smax", first - start, code.constant(0, "i64"))
+            low = code.intrinsic("smax", first - start, 0)
             high = code.intrinsic("smin", last - start, size)
             with code.when(low < high, *loop.carried) as some:
                 some.give(loop.carried[0] & body(code, piece, g, low, high))
@@ -344,7 +344,7 @@ class Update:
 
 
 def _or_not_finite(bad: Value, g: Value) -> Value:
-    return bad | g.code.compare("uge", abs(g), g.like(math.inf))
+    return bad | g.code.compare("uge", abs(g), math.inf)
 
 
 def _word(pointer: Value, k: int, kind: str = "i64") -> Value:
