@@ -436,7 +436,9 @@ class Code:
         """``with code.switch(value) as switch``, and therein ``with switch.case(3)``: one of several parts."""
         return Switch(self, value)
 
-    def ret(self, v: Value | None = None) -> None:
+    def ret(self, v: Value | bool | None = None) -> None:
+        if isinstance(v, bool):
+            v = self.constant(v, BOOL)
         self.finish("ret void" if v is None else f"ret {v.typed}")
 
     def resumable(self, state: Value) -> None:

@@ -434,9 +434,9 @@ class Kernel:
                 rows.again(*self.totals.values())
             for i, total in zip(totals, rows.results, strict=True):
                 code.store(code.cast(total, self.kind(i)), self.pointer[i], align=1)
-            code.ret(code.constant(True, BOOL))
+            code.ret(True)
         if self.picked:
-            code.ret(code.constant(False, BOOL))
+            code.ret(False)
         return code
 
     def _pick(self, right: Block) -> dict[int, Value]:

@@ -16,17 +16,18 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
-from koubai.execute.ir import BOOL, Code, Function, Value
-from koubai.execute.llvm import module
 from koubai.execute.memory import is_view
 from koubai.graph.trace import CAPTURED, CONSTANT, INPUT, Graph, Node
+
+if TYPE_CHECKING:
+    from koubai.execute.ir import Code, Function, Value
 
 __all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 
@@ -52,9 +53,15 @@ _NUMBERS = {"count", "later_count", "bytes", "length"}
 _ASKED = ["context", "x", "gradient", "answer"]
 
 
+def _function(name: str, result: str, *arguments: str | tuple[str, str], internal: bool = False) -> Function:
+    from koubai.execute.ir import Function  # only now: to import koubai need not take the time for it
+
+    return Function(name, result, arguments, apart=False, internal=internal)
+
+
 def _write_select() -> Function:
     """select(args, dims, steps, data): `np.where`, as an inner loop of NumPy's."""
-    code = Function("select", "void", ["args", "dims", "steps", "data"], apart=False)
+    code = _function("select", "void", "args", "dims", "steps", "data")
     args, dims, steps, _ = code.arguments
     strides = [code.load(steps, k, "i64") for k in range(4)]
     arrays = [code.load(args, k, "ptr") for k in range(4)]
@@ -69,7 +76,7 @@ def _write_select() -> Function:
 
 def _write_through() -> Function:
     """through(table, count): do what the rows say; false: a guard fails, or something is not finite."""
-    code = Function("through", BOOL, ["table", ("i64", "count")], apart=False, internal=True)
+    code = _function("through", "i1", "table", ("i64", "count"), internal=True)
     table, count = code.arguments
     with code.block() as done:
         with code.loop(0, count) as loop:
@@ -108,27 +115,27 @@ def _write_through() -> Function:
                         put(code.call(data.text, "double", *numbers(n)), p[n], key != _POW)
                 with switch.case(_ROOT):
                     put(code.intrinsic("sqrt", *numbers(1)), p[1], True)
-        code.ret(code.constant(True, BOOL))
-    code.ret(code.constant(False, BOOL))
+        code.ret(True)
+    code.ret(False)
     return code
 
 
 def _copy(code: Code, target: Value, source: Value, count: Value) -> None:
     code.declared.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-    code.call("llvm.memcpy.p0.p0.i64", "void", target, source, count, code.constant(False, BOOL))
+    code.call("llvm.memcpy.p0.p0.i64", "void", target, source, count, code.constant(False, "i1"))
 
 
 def _write_taken() -> Function:
     """taken(source, target, count): copy so many bytes of numbers; false as soon as one is not finite."""
-    code = Function("taken", BOOL, ["source", "target", ("i64", "count")], apart=False, internal=True)
+    code = _function("taken", "i1", "source", "target", ("i64", "count"), internal=True)
     source, target, count = code.arguments
     with code.block() as done:
         with code.loop(0, count, 8) as loop:
             part = code.load(code.at(source, loop.index, "i8"), 0, "double")
             code.store(part, code.at(target, loop.index, "i8"))
             done.leave(unless=part.is_finite())
-        code.ret(code.constant(True, BOOL))
-    code.ret(code.constant(False, BOOL))
+        code.ret(True)
+    code.ret(False)
     return code
 
 
@@ -142,41 +149,43 @@ def _context(code: Function, names: str) -> dict[str, Value]:
 
 def _write_replay() -> Function:
     """replay(context, x, g, f): f and its gradient at x. Are all finite?"""
-    code = Function("replay", BOOL, _ASKED, apart=False)
+    code = _function("replay", "i1", *_ASKED)
     _, x, g, f = code.arguments
     own = _context(code, _OF_F)
     _copy(code, own["own_x"], x, own["bytes"])
     with code.block() as done:
-        done.leave(unless=code.call("through", BOOL, own["table"], own["count"]))
-        done.leave(unless=code.call("taken", BOOL, own["own_f"], f, code.constant(8, "i64")))
-        code.ret(code.call("taken", BOOL, own["own_g"], g, own["bytes"]))
-    code.ret(code.constant(False, BOOL))
+        done.leave(unless=code.call("through", "i1", own["table"], own["count"]))
+        done.leave(unless=code.call("taken", "i1", own["own_f"], f, code.constant(8, "i64")))
+        code.ret(code.call("taken", "i1", own["own_g"], g, own["bytes"]))
+    code.ret(False)
     return code
 
 
 def _write_columns() -> Function:
     """columns(context, x, r, columns): residuals and the columns of J at x. Are all finite?"""
-    code = Function("columns", BOOL, _ASKED, apart=False)
+    code = _function("columns", "i1", *_ASKED)
     _, x, r, columns = code.arguments
     own = _context(code, _OF_COLUMNS)
     _copy(code, own["own_x"], x, own["bytes"])
     with code.block() as done:
-        done.leave(unless=code.call("through", BOOL, own["table"], own["count"]))
-        done.leave(unless=code.call("taken", BOOL, own["own_r"], r, own["length"]))
+        done.leave(unless=code.call("through", "i1", own["table"], own["count"]))
+        done.leave(unless=code.call("taken", "i1", own["own_r"], r, own["length"]))
         with code.loop(0, own["bytes"], 8) as loop:
             along = code.at(own["direction"], loop.index, "i8")
             code.store(code.constant(1.0, "double"), along)
-            through = code.call("through", BOOL, own["later"], own["later_count"])
+            through = code.call("through", "i1", own["later"], own["later_count"])
             code.store(code.constant(0.0, "double"), along)
             done.leave(unless=through)
             column = code.at(columns, (loop.index >> 3) * own["length"], "i8")
-            done.leave(unless=code.call("taken", BOOL, own["own_column"], column, own["length"]))
-        code.ret(code.constant(True, BOOL))
-    code.ret(code.constant(False, BOOL))
+            done.leave(unless=code.call("taken", "i1", own["own_column"], column, own["length"]))
+        code.ret(True)
+    code.ret(False)
     return code
 
 
 def _text() -> str:
+    from koubai.execute.llvm import module
+
     return module(_write_select(), _write_through(), _write_taken(), _write_replay(), _write_columns())
 
 

@@ -264,7 +264,7 @@ class Update:
         shared, table = (_word(block, k, "ptr") for k in (_SHARED, _TABLE))
         asked = _word(block, _LOOK).differs(0)
         with code.when(asked), code.unless(code.call("look", BOOL, block, zero, total)):
-            code.ret(code.constant(False, BOOL))
+            code.ret(False)
         code.call("prepare", "void", block)
         made = code.call("make", BOOL, block, zero, total)
         for k in range(sum(self.shared)):
@@ -298,7 +298,7 @@ class Update:
             _counted(looked, "acq_rel")
         _wait(code, lambda: _read(looked, "acquire") < parts)
         with code.unless(_read(bad, "monotonic").equals(0)):
-            code.ret(code.constant(False, BOOL))
+            code.ret(False)
         with code.loop() as loop:
             j = _counted(makes, "monotonic")
             loop.leave(unless=j < parts)
