@@ -27,8 +27,8 @@ __all__ = [
 
 BOOL = "i1"
 TAGS = {"double": "f64", "float": "f32"}  # in the names of functions
-WHOLE = {"double": "i64", "float": "i32"}  # the integers with as many bits
-_FLOATS = {whole: kind for kind, whole in WHOLE.items()}
+_WHOLE = {"double": "i64", "float": "i32"}  # the integers with as many bits
+_FLOATS = {whole: kind for kind, whole in _WHOLE.items()}
 Operand: TypeAlias = "Value | float"
 Argument: TypeAlias = "str | tuple[str, str] | tuple[str, str, int]"  # (kind, name, lanes); a name alone: a pointer
 
@@ -181,7 +181,7 @@ class Value:
         return self if kind == self.kind else self.code.convert(self, how, kind)
 
     def bits(self) -> Value:
-        return self.to("bitcast", WHOLE[self.kind])
+        return self.to("bitcast", _WHOLE[self.kind])
 
     def floats(self) -> Value:
         return self.to("bitcast", _FLOATS[self.kind])
@@ -654,6 +654,7 @@ class When:
     @contextlib.contextmanager
     def otherwise(self) -> Iterator[None]:
         code, end = self.code, self.code.new_label()
+        assert code.label == self._no, "otherwise comes right after its branch"
         if self._ways:
             code.lines[self._last] = f"  br label %{end}"
         code._known, self._given = self._outer.copy(), ()

@@ -48,7 +48,6 @@ __all__ = [
     "expand",
     "fingerprint",
     "frontier",
-    "module",
 ]
 
 OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled compiles slowly
