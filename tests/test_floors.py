@@ -75,6 +75,7 @@ FLOORS = [
     "execute.floats",
     "execute.arrays",
     "execute.library",
+    "execute.ir",
     "execute.vectormath",
     "execute.llvm",
     "execute.scalar_code",

@@ -343,7 +343,7 @@ def test_wrong_loops_are_found_at_their_first_answer_and_not_used(monkeypatch, n
     library.clear()
     monkeypatch.setenv("KOUBAI_CACHE", "off")
     monkeypatch.setitem(
-        llvm._EMIT, name, lambda code, a, b: code.binary("fadd", right(code, a, b), code.number(1e-3, a.kind))
+        llvm._EMIT, name, lambda code, a, b: code.binary("fadd", right(code, a, b), code.constant(1e-3, a.kind))
     )
     f = np.maximum if name == "maximum" else smooth
     x = point(70_000)

@@ -27,17 +27,9 @@ import numpy as np
 from koubai.execute import library
 from koubai.execute.descents import DescentGraphs, address
 from koubai.execute.elements import Unsuitable, filled, split
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
-from koubai.execute.native import (
-    Captured,
-    Function,
-    added,
-    depends,
-    expand,
-    fingerprint,
-    frontier,
-    module,
-)
+from koubai.execute.ir import BOOL, TAGS, Function, Loop, Value
+from koubai.execute.llvm import KINDS, module
+from koubai.execute.native import Captured, added, depends, expand, fingerprint, frontier
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
 
 __all__ = ["CONVERGED", "DIVERGED", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes", "box"]
@@ -47,7 +39,6 @@ FEWER = 16  # … and two of them where more values are held from step to step t
 REGISTER = 64  # bytes
 CHUNK = 64  # steps between two looks, where no tolerance is asked at each
 PERIOD = 8  # steps, a part of a chunk, after which lanes may be where they were: at rest, or in a circle of 2, 4 or 8
-_WHOLE = {"double": "i64", "float": "i32"}  # the whole numbers with as many bits
 RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
 
 
@@ -163,32 +154,23 @@ class Lanes:
     def _prepare(self) -> Function:
         """Write the function that computes, for each step, what all starts have in common."""
         update = self.graphs.update
-        function = Function("prepare", "void", ["lr", "table", ("i64", "steps")])
-        code = function.code
-        code.block("entry")
-        code.line("br label %head")
-        code.block("head")
-        code.line("%i = phi i64 [ 0, %entry ], [ %next, %body ]")
-        code.line("%on = icmp slt i64 %i, %steps")
-        code.line("br i1 %on, label %body, label %exit")
-        code.block("body")
-        code.line("%next = add i64 %i, 1")
-        lr = Value(code.load(f"load double, ptr {code.raw('getelementptr double, ptr %lr, i64 %i')}"), "double")
-        step = Value(code.raw("sitofp i64 %next to double"), "double")
-        row = code.raw(f"getelementptr double, ptr %table, i64 {code.raw(f'mul i64 %i, {len(self.uniform) + 1}')}")
-        function.store(lr, row, 0)
-        if self.uniform:
-            part = Graph.pruned(update.nodes, update.inputs, self.uniform)
-            nothing = [np.broadcast_to(filled((), [code.number(0.0, "double")]), update.nodes[i].shape)
-                       for i in update.inputs]  # fmt: skip
-            nothing[4], nothing[5] = filled((), [step]), filled((), [lr])
-            results, _ = expand(code, part, nothing, lambda i: None, self.varying)
-            for k, result in enumerate(results):
-                function.store(code.cast(result[()], "double"), row, 1 + k)
-        code.line("br label %head")
-        code.block("exit")
-        code.line("ret void")
-        return function
+        code = Function("prepare", "void", ["lr", "table", ("i64", "steps")])
+        rates, table, steps = code.arguments
+        with code.loop(0, steps) as loop:
+            lr = code.load(rates, loop.index, "double")
+            step = (loop.index + 1).to("sitofp", "double")
+            row = code.at(table, loop.index * (len(self.uniform) + 1), "double")
+            code.store(lr, row)
+            if self.uniform:
+                part = Graph.pruned(update.nodes, update.inputs, self.uniform)
+                nothing = [np.broadcast_to(filled((), [code.constant(0.0, "double")]), update.nodes[i].shape)
+                           for i in update.inputs]  # fmt: skip
+                nothing[4], nothing[5] = filled((), [step]), filled((), [lr])
+                results, _ = expand(code, part, nothing, lambda i: None, self.varying)
+                for k, result in enumerate(results):
+                    code.store(code.cast(result[()], "double"), row, 1 + k)
+        code.ret()
+        return code
 
     def table(self, lr: Any) -> Any:
         """Return what all starts have in common in each step: the rate, and what the update computes of it and t."""
@@ -223,14 +205,14 @@ class Lanes:
         return descend
 
 
-class _Sparing(Code):
+class _Sparing(Function):
     """Code with fewer additions and the same bits.
 
     bounded: is all that is computed now far from overflow? Then a + 2 b is one instruction, since 2 b is exact.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, name: str, result: str, arguments: Sequence[str | tuple[str, str]]) -> None:
+        super().__init__(name, result, arguments)
         self.bounded = False
         self._multiples: dict[str, tuple[Value, Value]] = {}  # by a power of two: of what, how often
         self._unsigned: set[str] = set()  # what is never -0.0, so that 0.0 + v is v
@@ -240,8 +222,8 @@ class _Sparing(Code):
         result = super().binary(instruction, a, b) if shorter is None else shorter
         if instruction == "fmul":
             for v, factor in ((a, b), (b, a)):
-                if factor.number is not None and factor.number >= 1:  # a smaller one may round
-                    if math.frexp(factor.number)[0] == 0.5:
+                if factor.constant is not None and factor.constant >= 1:  # a smaller one may round
+                    if math.frexp(factor.constant)[0] == 0.5:
                         self._multiples[result.text] = v, factor
                     if self._is_unsigned(v):
                         self._unsigned.add(result.text)
@@ -253,7 +235,7 @@ class _Sparing(Code):
 
     def _shorter_sum(self, a: Value, b: Value) -> Value | None:
         for v, other in ((a, b), (b, a)):
-            if v.number == 0 and self._is_unsigned(other):
+            if v.constant == 0 and self._is_unsigned(other):
                 return other
             if self.bounded and v.text in self._multiples:
                 return self.intrinsic("fma", *self._multiples[v.text], other)
@@ -265,7 +247,7 @@ class _Sparing(Code):
 
 def _is_nonzero(v: Value) -> bool:
     """Is it a constant other than 0, in float32 too?"""
-    return v.number is not None and abs(v.number) > 1 / BIG
+    return v.constant is not None and abs(v.constant) > 1 / BIG
 
 
 class _Writer:
@@ -273,10 +255,12 @@ class _Writer:
 
     def __init__(self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, gtol: bool, rates: bool) -> None:
         names = ["starts", "x", "fun", "norm", "steps", "status", "low", "high", "numbers", "table", "captured"]
-        self.function = Function("lanes", "void", [*names, *(("i64", name) for name in ("count", "first", "last"))])
-        self.code = self.function.code = _Sparing()
+        numbers = ["count", "first", "last"]
+        self.code = code = _Sparing("lanes", "void", [*names, *(("i64", name) for name in numbers)])
+        self.given = dict(zip([*names, *numbers], code.arguments, strict=True))
         self.graphs, self.begin, self.kind, self.lanes, self.gtol, self.rates = graphs, begin, kind, lanes, gtol, rates
         self.n, self.width, self.boxed = graphs.size, lanes.width, lanes.box > 0
+        self.columns = code.alloca(kind, self.n * self.width, 64)
         self.shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
         self.row = len(lanes.uniform) + 1
         self.rate: Any = None  # of each lane, where each has its own
@@ -287,68 +271,36 @@ class _Writer:
         return self.code.spread(self.code.cast(v, self.kind), self.width)
 
     def flag(self, on: bool) -> Value:
-        return Value(f"splat (i1 {str(on).lower()})", BOOL, self.width)
+        return self.code.spread(self.code.constant(on, BOOL), self.width)
 
     def whole(self, k: int) -> Value:
-        return Value(f"splat (i32 {k})", "i32", self.width)
-
-    def both(self, a: Value, b: Value) -> Value:
-        return self.code.binary("and", a, b)
-
-    def no(self, a: Value) -> Value:
-        return self.code.binary("xor", a, self.flag(True))
-
-    def any(self, a: Value) -> str:
-        self.code.declared.add(f"declare i1 @llvm.vector.reduce.or.v{self.width}i1(<{self.width} x i1>)")
-        return self.code.raw(f"call i1 @llvm.vector.reduce.or.v{self.width}i1(<{self.width} x i1> {a.text})")
+        return self.code.spread(self.code.constant(k, "i32"), self.width)
 
     def finite(self, values: Sequence[Value]) -> Value:
-        code = self.code
-        found = [code.compare("olt", code.intrinsic("fabs", v), code.number(math.inf, v.kind)) for v in values]
-        return code.all(found)
+        return self.code.all([v.is_finite() for v in values])
 
-    def at(self, name: str) -> str:
-        """Return the address of the block's lanes in an array."""
-        of = "i32" if name in ("steps", "status") else self.kind
-        return self.code.raw(f"getelementptr {of}, ptr %{name}, i64 %b")
+    def load(self, pointer: Value, k: int | Value = 0) -> Value:
+        return self.code.load(pointer, k, self.kind, self.width, 4)
 
-    def load(self, address: str) -> Value:
-        return Value(
-            self.code.load(f"load {of_type(self.kind, self.width)}, ptr {address}, align 4"), self.kind, self.width
-        )
-
-    def store(self, v: Value, address: str) -> None:
-        self.code.line(f"store {of_type(v.kind, self.width)} {v.text}, ptr {address}, align 4")
-
-    def column(self, k: int) -> str:
+    def column(self, k: int) -> Value:
         """Return the address of component ``k`` of the block's x, which lie lane by lane here."""
-        return self.function.place("%columns", k * self.width, self.kind)
+        return self.code.at(self.columns, k * self.width, self.kind)
 
-    def turn(self, label: str, rows: str, before: str, inward: bool) -> None:
-        """Write a loop that brings the block's rows into the columns, or the columns back; it ends in ``label``.end.
+    def turn(self, rows: Value, block: Value, inward: bool) -> None:
+        """Write a loop that brings the block's rows into the columns, or the columns back.
 
         Where the last block is not full, its last lanes descend from the last start.
         """
         code, kind = self.code, self.kind
-        code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
-        code.line(f"br label %{label}")
-        code.block(label)
-        lane = Phi(code, "i64", 1)
-        row = code.raw(f"add i64 %b, {lane.value.text}")
-        if inward:
-            row = code.raw(f"call i64 @llvm.smin.i64(i64 {row}, i64 {code.raw('sub i64 %count, 1')})")
-        row = code.raw(f"getelementptr {kind}, ptr {rows}, i64 {code.raw(f'mul i64 {row}, {self.n}')}")
-        for k in range(self.n):
-            place = code.raw(f"getelementptr {kind}, ptr {self.column(k)}, i64 {lane.value.text}")
+        with code.loop(0, self.width) as loop:
+            row = block + loop.index
             if inward:
-                code.line(f"store {kind} {self.function.load(row, k, kind).text}, ptr {place}")
-            else:
-                self.function.store(Value(code.load(f"load {kind}, ptr {place}"), kind), row, k)
-        following = Value(code.raw(f"add i64 {lane.value.text}, 1"), "i64")
-        code.line(f"%{label}.on = icmp slt i64 {following.text}, {self.width}")
-        code.line(f"br i1 %{label}.on, label %{label}, label %{label}.end")
-        lane.close((Value("0", "i64"), before), (following, label))
-        code.block(f"{label}.end")
+                row = code.intrinsic("smin", row, self.given["count"] - 1)
+            row = code.at(rows, row * self.n, kind)
+            for k in range(self.n):
+                place = code.at(self.column(k), loop.index, kind)
+                source, target = ((row, k), (place, 0)) if inward else ((place, 0), (row, k))
+                code.store(code.load(*source, kind), *target)
 
     # -- the three graphs ---------------------------------------------------------------------------------------------
 
@@ -358,7 +310,7 @@ class _Writer:
         results, asked = expand(self.code, self.graphs.value, split(x, self.shapes), self.held.__getitem__)
         self.code.bounded = False
         g = [self.wide(v) for part in results[1:] for v in part.ravel()]
-        same = self.code.spread(self.code.all(asked), self.width) if asked else self.flag(True)
+        same = self.code.spread(self.code.all(asked), self.width)
         return self.wide(results[0][()]), g, same
 
     def measure(self, x: Sequence[Value], g: Sequence[Value]) -> Value:
@@ -366,18 +318,18 @@ class _Writer:
         return self.wide(expand(self.code, self.graphs.measure, given, self.held.__getitem__)[0][0][()])
 
     def update(
-        self, t: str, x: Sequence[Value], g: Sequence[Value], state: Sequence[Value], f: Value
+        self, t: Value, x: Sequence[Value], g: Sequence[Value], state: Sequence[Value], f: Value
     ) -> tuple[list[Value], list[Value]]:
         code = self.code
         known: dict[int, Any] = {}
-        after = Value(code.raw(f"sitofp i64 {code.raw(f'add i64 {t}, 1')} to double"), "double")
+        after = (t + 1).to("sitofp", "double")
         if self.rates:
             lr = self.rate
         else:
-            row = code.raw(f"getelementptr double, ptr %table, i64 {code.raw(f'mul i64 {t}, {self.row}')}")
-            lr = self.function.load(row, 0, "double")
+            row = code.at(self.given["table"], t * self.row, "double")
+            lr = code.load(row, 0, "double")
             for k, (i, kind) in enumerate(zip(self.lanes.uniform, self.lanes.kinds, strict=True)):
-                known[i] = filled((), [code.cast(self.function.load(row, 1 + k, "double"), kind)])
+                known[i] = filled((), [code.cast(code.load(row, 1 + k, "double"), kind)])
         given = [filled((self.n,), x), filled((self.n,), g), self.low, self.high]
         given += [filled((), [v]) for v in (after, lr, f)]
         results, _ = expand(
@@ -386,173 +338,96 @@ class _Writer:
         )  # fmt: skip
         return [self.wide(v) for v in results[0]], [self.wide(v) for part in results[2:] for v in part.ravel()]
 
-    def grown(self, f: Value, x: Sequence[Value], f_limit: Value, x_limit: Value) -> Value:
-        code = self.code
-        beyond = code.compare("ogt", f, f_limit)
-        size = added(code, [code.binary("fmul", v, v) for v in x], True)
-        return code.binary("or", beyond, code.compare("ogt", size, x_limit))
-
     # -- the loops ----------------------------------------------------------------------------------------------------
 
     def text(self) -> Function:
-        code, n = self.code, self.n
-        code.block("entry")
-        code.line(f"%columns = alloca [{n * self.width} x {self.kind}], align 64")
-        self.low, self.high = (self.function.elements(f"%{name}", 0, (n,), self.kind) for name in ("low", "high"))
-        read = self.lanes.captured.reader(self.function, "%captured")
+        code, n, given = self.code, self.n, self.given
+        self.low, self.high = (code.elements(given[name], 0, (n,), self.kind) for name in ("low", "high"))
+        read = self.lanes.captured.reader(code, given["captured"])
         self.held = {i: read(i) for i in self.lanes.captured.nodes}
-        self.tolerance = self.wide(self.function.load("%numbers", 0, "double"))
-        growth = self.function.load("%numbers", 1, "double")
-        limit, self.settled = (
-            code.raw(f"fptosi double {self.function.load('%numbers', k, 'double').text} to i64") for k in (2, 4)
-        )
-        box = self.wide(self.function.load("%numbers", 3, "double"))
-        code.line("br label %blocks")
-        code.block("blocks")
-        code.line("%b = phi i64 [ %first, %entry ], [ %b.next, %out.end ]")
-        code.line("%more = icmp slt i64 %b, %last")
-        code.line("br i1 %more, label %begin, label %exit")
+        tolerance, growth, steps, box, settled = (code.load(given["numbers"], k, "double") for k in range(5))
+        self.tolerance = self.wide(tolerance)
+        self.limit, self.settled = steps.to("fptosi", "i64"), settled.to("fptosi", "i64")
+        with code.loop(given["first"], given["last"], self.width) as blocks:
+            self.turn(given["starts"], blocks.index, True)
+            x = [self.load(self.column(k)) for k in range(n)]
+            if self.rates:
+                self.rate = code.cast(self.load(given["table"], blocks.index), "double")
+            states, _ = expand(code, self.begin, [filled((n,), x)], self.held.__getitem__)
+            state = [self.wide(v) for part in states for v in part.ravel()]
+            f, g, same = self.value(x, self.boxed)
+            norm = self.measure(x, g)
+            good = self.finite([f, *g])
+            met = norm <= self.tolerance
+            status = code.select(met, self.whole(CONVERGED), self.whole(RUNNING))
+            status = code.select(good, status, self.whole(NONFINITE))
+            status = code.select(same, status, self.whole(REFUSED))
+            far, scale = self.wide(growth), abs(f)
+            scale = code.select(scale > 1.0, scale, 1.0)
+            self.f_limit = f + far * scale
+            size = added([v * v for v in x], True)
+            size = code.select(size > 1.0, size, 1.0)
+            self.x_limit = far * far * size
+            # sums of squares in another order may differ by roundings
+            self.reach = self.wide(box) if self.boxed else self.x_limit * 0.5
+            bundle = [*x, *state, f, norm, good & same & ~met, self.whole(0), status]
+            with code.loop(carried=[code.constant(0, "i64"), *bundle]) as chunks:
+                t, *held = chunks.carried
+                chunks.leave(unless=(t < self.limit) & code.any(held[-3]))
+                end = code.intrinsic("smin", t + CHUNK, self.limit)
+                if not self.gtol:
+                    self._unasked(chunks, held, t, end)
+                self._asked(chunks, held, t, end)
+            running = held[-1].equals(RUNNING)
+            held[-1] = code.select(running, self.whole(MAX_STEPS), held[-1])
+            for k in range(n):
+                code.store(held[k], self.column(k), align=4)
+            for v, name in zip((*held[-5:-3], *held[-2:]), ("fun", "norm", "steps", "status"), strict=True):
+                code.store(v, given[name], blocks.index, 4)
+            self.turn(given["x"], blocks.index, False)
+        code.ret()
+        return code
 
-        code.block("begin")
-        self.turn("in", "%starts", "begin", True)
-        x = [self.load(self.column(k)) for k in range(n)]
-        if self.rates:
-            self.rate = code.cast(self.load(self.at("table")), "double")
-        states, _ = expand(code, self.begin, [filled((n,), x)], self.held.__getitem__)
-        state = [self.wide(v) for part in states for v in part.ravel()]
-        f, g, same = self.value(x, self.boxed)
-        norm = self.measure(x, g)
-        good = self.finite([f, *g])
-        met = code.compare("ole", norm, self.tolerance)
-        status = code.select(met, self.whole(CONVERGED), self.whole(RUNNING))
-        status = code.select(good, status, self.whole(NONFINITE))
-        status = code.select(same, status, self.whole(REFUSED))
-        active = self.both(self.both(good, same), self.no(met))
-        one, far = code.number(1.0, self.kind), self.wide(growth)
-        scale = code.intrinsic("fabs", f)
-        scale = code.select(code.compare("ogt", scale, one), scale, one)
-        self.f_limit = code.binary("fadd", f, code.binary("fmul", far, scale))
-        size = added(code, [code.binary("fmul", v, v) for v in x], True)
-        size = code.select(code.compare("ogt", size, one), size, one)
-        self.x_limit = code.binary("fmul", code.binary("fmul", far, far), size)
-        half = code.number(0.5, self.kind)  # sums of squares in another order may differ by roundings
-        self.reach = box if self.boxed else code.binary("fmul", self.x_limit, half)
-        code.line("br label %chunks")
-
-        code.block("chunks")
-        bundle = [*x, *state, f, norm, active, self.whole(0), status]
-        phis = [Phi(code, v.kind, self.width) for v in bundle]
-        at = Phi(code, "i64", 1)
-        held = [phi.value for phi in phis]
-        t = at.value.text
-        code.line(f"%unfinished = icmp slt i64 {t}, {limit}")
-        code.line(f"%alive = and i1 %unfinished, {self.any(held[-3])}")
-        code.line("br i1 %alive, label %chunk, label %stored")
-        code.block("chunk")
-        wanted = code.raw(f"add i64 {t}, {CHUNK}")
-        end = code.raw(f"select i1 {code.raw(f'icmp slt i64 {wanted}, {limit}')}, i64 {wanted}, i64 {limit}")
-        ways = []
-        if not self.gtol:
-            ways.append(self._unasked(held, t, end, limit))
-        else:
-            code.line("br label %careful")
-            code.block("careful")
-        ways.append(self._asked(held, t, end, "careful"))
-        for k, phi in enumerate(phis):
-            phi.close((bundle[k], "in.end"), *((after[k], label) for after, _, label in ways))
-        at.close((Value("0", "i64"), "in.end"), *((Value(made, "i64"), label) for _, made, label in ways))
-
-        code.block("stored")
-        running = Value(
-            code.raw(f"icmp eq {of_type('i32', self.width)} {held[-1].text}, zeroinitializer"), BOOL, self.width
-        )
-        status = code.select(running, self.whole(MAX_STEPS), held[-1])
-        for k in range(n):
-            self.store(held[k], self.column(k))
-        for v, name in zip((*held[-5:-3], held[-2], status), ("fun", "norm", "steps", "status"), strict=True):
-            self.store(v, self.at(name))
-        self.turn("out", "%x", "stored", False)
-        code.line(f"%b.next = add i64 %b, {self.width}")
-        code.line("br label %blocks")
-        code.block("exit")
-        code.line("ret void")
-        return self.function
-
-    def _unasked(self, held: Sequence[Value], t: str, end: str, limit: str) -> tuple[list[Value], str, str]:
-        """Write a chunk without questions. Where it is not to be trusted, it goes on at the block ``careful``.
-
-        Return what it leaves, up to which step, and the block that it ends in.
-        """
-        code, active = self.code, held[-3]
-        moving = held[:-5]
-        kinds = [*(v.kind for v in moving), *[self.kind] * (1 if self.boxed else 3), BOOL]
-        nothing = Value("zeroinitializer", self.kind, self.width)
-        start = [*moving, *[nothing] * (len(kinds) - len(moving) - 1), self.flag(True)]
-
-        code.line("br label %round")
-        code.block("round")
-        rounds, first, last = [Phi(code, kind, self.width) for kind in kinds], Phi(code, "i64", 1), Phi(code, "i64", 1)
-        begun, stop = [phi.value for phi in rounds], last.value.text
+    def _unasked(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
+        """Write a chunk without questions. Where it is not to be trusted, what follows is done instead."""
+        code, active, moving = self.code, held[-3], held[:-5]
+        nothing = Value("zeroinitializer", self.kind, self.width, None, code)
+        start = [*moving, *[nothing] * (1 if self.boxed else 3), self.flag(True)]
+        count = len(moving)
         if self.lanes.repeats:
-            period = code.raw(f"add i64 {first.value.text}, {PERIOD}")
-            stop = code.raw(f"call i64 @llvm.smin.i64(i64 {period}, i64 {stop})")
-        code.line("br label %fast")
-
-        code.block("fast")
-        steps, i = [Phi(code, kind, self.width) for kind in kinds], Phi(code, "i64", 1)
-        code.line("br label %fast.body")
-        code.block("fast.body")
-        after = self._step(i.value.text, [phi.value for phi in steps])
-        following = code.raw(f"add i64 {i.value.text}, 1")
-        code.line(f"%fast.on = icmp slt i64 {following}, {stop}")
-        code.line("br i1 %fast.on, label %fast, label %turn")
-        for phi, before, value in zip(steps, begun, after, strict=True):
-            phi.close((before, "round"), (value, "fast.body"))
-        i.close((first.value, "round"), (Value(following, "i64"), "fast.body"))
-
-        code.block("turn")
-        reached, end_now = following, last.value.text
-        if self.lanes.repeats:  # fewer steps than a period are only made before the limit, where none is left
-            moved = self.any(self.both(active, self._differ(begun[: len(moving)], after[: len(moving)])))
-            steady = code.raw(f"icmp sge i64 {first.value.text}, {self.settled}")
-            resting = code.raw(f"and i1 {steady}, {code.raw(f'xor i1 {moved}, true')}")
-            rest = code.raw(f"sub i64 {limit}, {following}")
-            later = code.raw(f"add i64 {following}, {code.raw(f'and i64 {rest}, {-PERIOD}')}")
-            reached = code.raw(f"select i1 {resting}, i64 {later}, i64 {following}")
-            end_now = code.raw(f"select i1 {resting}, i64 {limit}, i64 {last.value.text}")
-        code.line(f"%turn.on = icmp slt i64 {reached}, {end_now}")
-        code.line("br i1 %turn.on, label %round, label %fast.end")
-        for phi, before, value in zip(rounds, start, after, strict=True):
-            phi.close((before, "chunk"), (value, "turn"))
-        first.close((Value(t, "i64"), "chunk"), (Value(reached, "i64"), "turn"))
-        last.close((Value(end, "i64"), "chunk"), (Value(end_now, "i64"), "turn"))
-
-        code.block("fast.end")
-        new, looked, path = after[: len(moving)], after[len(moving) : -1], after[-1]
+            with code.loop(carried=[t, end, *start]) as rounds:
+                first, last, *begun = rounds.carried
+                stop = code.intrinsic("smin", first + PERIOD, last)
+                after = self._steps(first, stop, begun)
+                # fewer steps than a period are only made before the limit, where none is left
+                moved = code.any(active & self._differ(begun[:count], after[:count]))
+                resting = (first >= self.settled) & ~moved
+                reached = code.select(resting, stop + ((self.limit - stop) & -PERIOD), stop)
+                end_now = code.select(resting, self.limit, last)
+                rounds.again(reached, end_now, *after, when=reached < end_now)
+            _, end, *after = rounds.results
+        else:
+            after = self._steps(t, end, start)
+        new, looked, path = after[:count], after[count:-1], after[-1]
         new_x = new[: self.n]
         new_f, new_g, asked = self.value(new_x, self.boxed)
-        looked, path = self._look(looked, new_x, new_f, new_g), self.both(path, asked)
-        trusted = self.both(path, code.compare("ole", looked[0], self.reach))
+        looked, path = self._look(looked, new_x, new_f, new_g), path & asked
+        trusted = path & (looked[0] <= self.reach)
         if not self.boxed:
-            trusted = self.both(trusted, code.compare("ole", looked[1], self.f_limit))
-            trusted = self.both(trusted, self.finite([looked[2]]))
-        doubtful = self.any(self.both(active, self.no(trusted)))
-        code.line(f"br i1 {doubtful}, label %careful, label %fast.kept")
-        code.block("fast.kept")
-        made = Value(code.raw(f"trunc i64 {code.raw(f'sub i64 {end_now}, {t}')} to i32"), "i32")
-        counted = Value(
-            code.raw(f"add {of_type('i32', self.width)} {held[-2].text}, {code.spread(made, self.width).text}"),
-            "i32",
-            self.width,
-        )
-        done = [*new, new_f, self.measure(new_x, new_g)]
-        kept = [code.select(active, value, before) for before, value in zip(held, done, strict=False)]
-        result = [*kept, active, code.select(active, counted, held[-2]), held[-1]]
-        code.line("br label %chunks")
-        code.block("careful")
-        return result, end_now, "fast.kept"
+            trusted = trusted & (looked[1] <= self.f_limit) & self.finite([looked[2]])
+        with code.when(code.across("and", trusted | ~active)):
+            counted = held[-2] + (end - t).to("trunc", "i32")
+            done = [*new, new_f, self.measure(new_x, new_g)]
+            kept = [code.select(active, value, before) for before, value in zip(held, done, strict=False)]
+            chunks.again(end, *kept, active, code.select(active, counted, held[-2]), held[-1])
 
-    def _step(self, t: str, carried: Sequence[Value]) -> list[Value]:
+    def _steps(self, first: Value, end: Value, carried: Sequence[Value]) -> list[Value]:
+        """Write steps without questions."""
+        with self.code.loop(first, end, 1, carried, once=True) as loop:
+            loop.again(*self._step(loop.index, loop.carried))
+        return list(loop.results)
+
+    def _step(self, t: Value, carried: Sequence[Value]) -> list[Value]:
         """Write one step without questions. carried: x and the state, what was seen, and whether all paths were the
         one that was traced.
 
@@ -568,12 +443,12 @@ class _Writer:
         self.width, self.rate = whole, rate
         return [self._joined(values) for values in zip(*parts, strict=True)]
 
-    def _advance(self, t: str, carried: Sequence[Value]) -> list[Value]:
+    def _advance(self, t: Value, carried: Sequence[Value]) -> list[Value]:
         count = len(carried) - 1 - (1 if self.boxed else 3)
         x, state, seen, same = carried[: self.n], carried[self.n : count], carried[count:-1], carried[-1]
         f, g, asked = self.value(x, self.boxed)
         new_x, new_state = self.update(t, x, g, state, f)
-        return [*new_x, *new_state, *self._look(seen, x, f, g), self.both(same, asked)]
+        return [*new_x, *new_state, *self._look(seen, x, f, g), same & asked]
 
     def _part(self, v: Value, first: int) -> Value:
         """Return as many lanes as are written now, from ``first`` on."""
@@ -589,67 +464,39 @@ class _Writer:
 
     def _differ(self, before: Sequence[Value], after: Sequence[Value]) -> Value:
         """Tell in which lanes any of these has another bit."""
-        code, differs = self.code, self.flag(False)
-        of, whole = (of_type(kind, self.width) for kind in (self.kind, _WHOLE[self.kind]))
-        for pair in zip(before, after, strict=True):
-            a, b = (code.raw(f"bitcast {of} {v.text} to {whole}") for v in pair)
-            differs = code.binary("or", differs, Value(code.raw(f"icmp ne {whole} {a}, {b}"), BOOL, self.width))
+        differs = self.flag(False)
+        for a, b in zip(before, after, strict=True):
+            differs = differs | a.bits().differs(b.bits())
         return differs
 
     def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
         """Return what tells that all was in order: the sum of x² and, but in a box, of |f| and of g, over the steps."""
-        code = self.code
         # Not multiplied and added in one instruction: f often has these squares, too.
-        total = code.binary("fadd", seen[0], added(code, [code.binary("fmul", v, v) for v in x], True))
-        if self.boxed:
-            return [total]
-        level = code.binary("fadd", seen[1], code.intrinsic("fabs", f))
-        return [total, level, code.binary("fadd", seen[2], added(code, g, False))]
+        total = seen[0] + added([v * v for v in x], True)
+        return [total] if self.boxed else [total, seen[1] + abs(f), seen[2] + added(g, False)]
 
-    def _asked(self, held: Sequence[Value], t: str, end: str, before: str) -> tuple[list[Value], str, str]:
-        """Write a chunk with every question at every step. Return as `_unasked` does."""
+    def _asked(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
+        """Write a chunk with every question at every step."""
         code, n = self.code, self.n
         _, first_g, _ = self.value(held[:n], False)
-        first = [*held[:n], *first_g, *held[n:]]
-        code.line("br label %slow")
-        code.block("slow")
-        phis = [Phi(code, v.kind, self.width) for v in first]
-        i = Phi(code, "i64", 1)
-        bundle = [phi.value for phi in phis]
-        x, g, state = bundle[:n], bundle[n : 2 * n], bundle[2 * n : -5]
-        f, _, active, steps, status = bundle[-5:]
-        code.line("br label %slow.body")
-        code.block("slow.body")
-        new_x, new_state = self.update(i.value.text, x, g, state, f)
-        new_f, new_g, path = self.value(new_x, False)
-        new_norm = self.measure(new_x, new_g)
-        good = self.finite([new_f, *new_g, *new_x])
-        taken = self.both(active, self.both(good, path))
-        met = code.compare("ole", new_norm, self.tolerance)
-        grown = self.grown(new_f, new_x, self.f_limit, self.x_limit)
-        kept = [
-            code.select(taken, after, old)
-            for after, old in zip((*new_x, *new_g, *new_state, new_f, new_norm), bundle[:-3], strict=True)
-        ]
-        counted = Value(
-            code.raw(f"zext {of_type(BOOL, self.width)} {taken.text} to {of_type('i32', self.width)}"),
-            "i32",
-            self.width,
-        )
-        more = Value(code.raw(f"add {of_type('i32', self.width)} {steps.text}, {counted.text}"), "i32", self.width)
-        bad = code.select(path, self.whole(NONFINITE), self.whole(REFUSED))
-        why = code.select(grown, self.whole(DIVERGED), self.whole(RUNNING))
-        why = code.select(met, self.whole(CONVERGED), why)
-        why = code.select(taken, why, bad)
-        after = code.select(active, why, status)
-        going = self.both(taken, self.no(code.binary("or", met, grown)))
-        following = code.raw(f"add i64 {i.value.text}, 1")
-        code.line(f"%slow.on = icmp slt i64 {following}, {end}")
-        code.line("br i1 %slow.on, label %slow, label %slow.end")
-        done = [*kept, going, more, after]
-        for phi, start, last in zip(phis, first, done, strict=True):
-            phi.close((start, before), (last, "slow.body"))
-        i.close((Value(t, "i64"), before), (Value(following, "i64"), "slow.body"))
-        code.block("slow.end")
-        code.line("br label %chunks")
-        return [*done[:n], *done[2 * n :]], end, "slow.end"
+        with code.loop(t, end, 1, [*held[:n], *first_g, *held[n:]], once=True) as loop:
+            bundle = loop.carried
+            x, g, state = bundle[:n], bundle[n : 2 * n], bundle[2 * n : -5]
+            f, _, active, steps, status = bundle[-5:]
+            new_x, new_state = self.update(loop.index, x, g, state, f)
+            new_f, new_g, path = self.value(new_x, False)
+            new_norm = self.measure(new_x, new_g)
+            taken = active & self.finite([new_f, *new_g, *new_x]) & path
+            met = new_norm <= self.tolerance
+            grown = (new_f > self.f_limit) | (added([v * v for v in new_x], True) > self.x_limit)
+            kept = [
+                code.select(taken, after, old)
+                for after, old in zip((*new_x, *new_g, *new_state, new_f, new_norm), bundle[:-3], strict=True)
+            ]
+            bad = code.select(path, self.whole(NONFINITE), self.whole(REFUSED))
+            why = code.select(grown, self.whole(DIVERGED), self.whole(RUNNING))
+            why = code.select(met, self.whole(CONVERGED), why)
+            status = code.select(active, code.select(taken, why, bad), status)
+            loop.again(*kept, taken & ~(met | grown), steps + taken.to("zext", "i32"), status)
+        done = loop.results
+        chunks.again(end, *done[:n], *done[2 * n :])

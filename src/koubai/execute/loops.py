@@ -17,10 +17,11 @@ all go the same way. float32 is summed in float32, as NumPy does.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,9 +30,10 @@ from koubai.errors import CompileError
 from koubai.execute import library
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
-from koubai.execute.llvm import BOOL, DATA, KINDS, TAGS, Code, Value, constant, elementwise, emitter, literal, of_type
+from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
+from koubai.execute.llvm import DATA, KINDS, Emitter, elementwise, emitter, module, scalar
 from koubai.execute.memory import is_view
-from koubai.execute.native import Function, fingerprint, module
+from koubai.execute.native import fingerprint
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 from koubai.graph.ops import OPS
 
@@ -222,10 +224,10 @@ def _cost(node: Node, given: Sequence[Node]) -> int:
     operands = []
     for n in given:
         if n.op is CONSTANT and _size(n) == 1:
-            operands.append(constant(code, n))
+            operands.append(scalar(code, n))
         else:
             kind = KINDS.get(n.dtype, "") if n.op is not CONSTANT else KINDS[_held_dtype(n)]
-            operands.append(Value("%x", kind, lanes))
+            operands.append(Value("%x", kind, lanes, None, code))
     elementwise(code, node, operands, given, lanes == 1)
     slow = sum(4 for line in code.lines if "fdiv" in line or "sqrt" in line)
     return len(code.lines) + slow + CALL * len(code.called)
@@ -581,6 +583,19 @@ class _Memory:
         return start
 
 
+class _Code(Function):
+    """A function of a kernel. work, arrays: its memory; own: the arguments that other functions haven't; sums: the
+    running sums.
+    """
+
+    def __init__(self, name: str, arrays: Sequence[int], *own: str | tuple[str, str]) -> None:
+        super().__init__(name, "void", ["work", *(f"a{i}" for i in arrays), *own], internal=True)
+        self.work, *pointers = self.arguments
+        self.arrays = dict(zip(arrays, pointers, strict=False))
+        self.own = pointers[len(arrays) :]
+        self.sums: Value = self.work
+
+
 class _Body:
     """Writes what elements need, at one turn of a loop or at none.
 
@@ -590,19 +605,20 @@ class _Body:
     def __init__(
         self,
         passes: _Passes,
-        function: Function,
+        code: Code,
+        arrays: Mapping[int, Value],
         lanes: int,
         ends: Callable[[int, Key], bool],
         numbers: Callable[[int], Value],
         checked: bool = False,
     ) -> None:
-        self.passes, self.nodes, self.code = passes, passes.nodes, function.code
+        self.passes, self.nodes, self.code, self.arrays = passes, passes.nodes, code, arrays
         self.lanes, self.ends, self.number, self.checked = lanes, ends, numbers, checked
 
     def kind(self, i: int) -> str:
         return KINDS[_held_dtype(self.nodes[i])]
 
-    def write(self, roots: Sequence[_Need], i: str, shift: int = 0) -> list[Value]:
+    def write(self, roots: Sequence[_Need], i: Value, shift: int = 0) -> list[Value]:
         """Return the roots' elements at index ``i`` + ``shift``, or from there on, where these are several lanes."""
         values: dict[tuple[int, Key], Value] = {}
         for n, keys in self.passes.demands(roots, self.ends).items():
@@ -618,98 +634,77 @@ class _Body:
                 values[n, key] = value
         return [values[root.node, root.key] for root in roots]
 
-    def _computed(self, n: int, parts: Sequence[tuple[_Need, Value]], whole: tuple[int, int], i: str) -> Value:
+    def _computed(self, n: int, parts: Sequence[tuple[_Need, Value]], whole: tuple[int, int], i: Value) -> Value:
         node, code = self.nodes[n], self.code
         form = self.passes.forms[n]
         if node.op.name == "zeros":
-            return code.cast(literal(0.0), self.kind(n))
+            return code.constant(0.0, self.kind(n))
         if form.kind == "elementwise":
             return elementwise(code, node, [v for _, v in parts], [self.nodes[j] for j in node.inputs])
         (_, last), rest = parts[-1], parts[:-1]
         total = code.cast(last, self.kind(n))
         for need, v in rest:
             written = code.cast(v, self.kind(n))
-            written = code.binary("fadd", total, written) if form.added else written
+            written = total + written if form.added else written
             if (need.low, need.high) == whole:
                 total = written
             elif not self.checked:
                 raise CompileError(f"a loop is not cut where the parts of node {n} meet")
             else:
-                inside = code.raw(f"icmp ult i64 {code.raw(f'sub i64 {i}, {need.low}')}, {need.high - need.low}")
-                total = code.select(Value(inside, BOOL), written, total)
+                inside = code.compare("ult", i - need.low, need.high - need.low)
+                total = code.select(inside, written, total)
         return total
 
-    def _place(self, key: Key, i: str, shift: int) -> str:
-        """Return the number of the element, as an i64."""
+    @staticmethod
+    def _place(key: Key, i: Value, shift: int) -> Value:
+        """Return the number of the element."""
         step, offset = key
-        scaled = i if step == 1 else self.code.raw(f"mul i64 {i}, {step}")
+        scaled = i if step == 1 else i * step
         constant = step * shift + offset
-        return scaled if constant == 0 else self.code.raw(f"add i64 {scaled}, {constant}")
+        return scaled + constant if constant else scaled
 
-    def _load(self, n: int, key: Key, i: str, shift: int) -> Value:
-        code, kind, step = self.code, self.kind(n), key[0]
-        place = str(key[1]) if step == 0 else self._place(key, i, shift)
+    def _load(self, n: int, key: Key, i: Value, shift: int) -> Value:
+        code, step = self.code, key[0]
+        place = self._place(key, i, shift) if step else i.like(key[1])
         if self.checked:
-            code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
-            place = code.raw(f"call i64 @llvm.smax.i64(i64 {place}, i64 0)")
-            place = code.raw(f"call i64 @llvm.smin.i64(i64 {place}, i64 {self.passes.sizes[n] - 1})")
+            place = code.intrinsic("smax", place, 0)
+            place = code.intrinsic("smin", place, self.passes.sizes[n] - 1)
         if self.lanes == 1:
-            return self._from_memory(n, place, kind, 1)
+            return self._from_memory(n, place, 1)
         if abs(step) == 1:
-            first = place if step == 1 else code.raw(f"add i64 {place}, {1 - VECTOR}")
-            v = self._from_memory(n, first, kind, VECTOR)
-            if step == 1:
-                return v
-            return code.shuffled(reversed(range(VECTOR)), v)
+            v = self._from_memory(n, place if step == 1 else place + (1 - VECTOR), VECTOR)
+            return v if step == 1 else code.shuffled(reversed(range(VECTOR)), v)
         if abs(step) == 2:  # two vectors that share one element, so that none is read that may not be there
-            first = place if step == 2 else code.raw(f"add i64 {place}, {2 - 2 * VECTOR}")
-            both = [
-                self._from_memory(n, at, kind, VECTOR) for at in (first, code.raw(f"add i64 {first}, {VECTOR - 1}"))
-            ]
+            first = place if step == 2 else place + (2 - 2 * VECTOR)
+            both = [self._from_memory(n, at, VECTOR) for at in (first, first + (VECTOR - 1))]
             chosen = [k if k < VECTOR else k + 1 for k in range(0, 2 * VECTOR, 2)]
             return code.shuffled(chosen if step == 2 else chosen[::-1], *both)
-        vector = "poison"
-        for k in range(VECTOR):
-            one = self._from_memory(n, code.raw(f"add i64 {place}, {k * step}"), kind, 1)
-            vector = code.raw(f"insertelement {of_type(kind, VECTOR)} {vector}, {kind} {one.text}, i32 {k}")
-        return Value(vector, kind, VECTOR)
+        return code.pack([self._from_memory(n, place + k * step, 1) for k in range(VECTOR)])
 
-    def _from_memory(self, n: int, place: str, kind: str, lanes: int) -> Value:
-        code = self.code
-        stored = "i8" if kind == BOOL else kind
-        at = code.raw(f"getelementptr {stored}, ptr %a{n}, i64 {place}")
-        v = code.load(f"load {of_type(stored, lanes)}, ptr {at}, align 1")
-        if kind == BOOL:
-            v = code.raw(f"trunc {of_type('i8', lanes)} {v} to {of_type(BOOL, lanes)}")
-        return Value(v, kind, lanes)
+    def _from_memory(self, n: int, place: Value, lanes: int) -> Value:
+        return self.code.load(self.arrays[n], place, self.kind(n), lanes, 1)
 
-    def store(self, n: int, made: Sequence[tuple[_Need, Value]], i: str, shift: int = 0) -> None:
+    def store(self, n: int, made: Sequence[tuple[_Need, Value]], i: Value, shift: int = 0) -> None:
         """Store what this turn of the loop makes of array ``n``."""
         code, kind = self.code, self.kind(n)
         values = [code.spread(code.cast(v, kind), self.lanes) for _, v in made]
-        stored = "i8" if kind == BOOL else kind
         if kind == BOOL:
-            of, byte = of_type(BOOL, self.lanes), of_type("i8", self.lanes)
-            values = [Value(code.raw(f"zext {of} {v.text} to {byte}"), "i8", self.lanes) for v in values]
+            values = [v.to("zext", "i8") for v in values]
 
-        def put(text: str, place: str, lanes: int) -> None:
-            at = code.raw(f"getelementptr {stored}, ptr %a{n}, i64 {place}")
-            code.line(f"store {of_type(stored, lanes)} {text}, ptr {at}, align 1")
+        def put(v: Value, place: Value) -> None:
+            code.store(v, self.arrays[n], place, 1)
 
         if self.lanes > 1 and len(values) == 2 == self.passes.every[n]:  # each in its turn
-            of = of_type(stored, VECTOR)
             for half in (0, VECTOR // 2):
-                chosen = ", ".join(f"i32 {half + k // 2 + k % 2 * VECTOR}" for k in range(VECTOR))
-                text = f"shufflevector {of} {values[0].text}, {of} {values[1].text}, <{VECTOR} x i32> <{chosen}>"
-                put(code.raw(text), self._place((2, 2 * half), i, shift), VECTOR)
+                chosen = [half + k // 2 + k % 2 * VECTOR for k in range(VECTOR)]
+                put(code.shuffled(chosen, *values), self._place((2, 2 * half), i, shift))
             return
         for (need, _), v in zip(made, values, strict=True):
             if self.lanes == 1 or need.step == 1:
-                put(v.text, self._place(need.key, i, shift), self.lanes)
+                put(v, self._place(need.key, i, shift))
                 continue
             for k in range(VECTOR):
-                one = code.raw(f"extractelement {of_type(stored, VECTOR)} {v.text}, i32 {k}")
-                put(one, self._place(need.key, i, shift + k), 1)
+                put(code.lane(v, k), self._place(need.key, i, shift + k))
 
 
 class _Kernel:
@@ -735,15 +730,6 @@ class _Kernel:
 
     # -- functions
 
-    def _function(self, name: str, *more: str | tuple[str, str]) -> Function:
-        function = Function(name, "void", ["work", *(f"a{i}" for i in self.arrays), *more])
-        function.head = function.head.replace("define ", "define internal ", 1)
-        function.code.block("entry")
-        return function
-
-    def _call(self, name: str, *more: str) -> str:
-        return f"call void @{name}({', '.join(['ptr %work', *(f'ptr %a{i}' for i in self.arrays), *more])})"
-
     def _functions(self) -> list[Function]:
         functions: list[Function] = []
         joins: dict[str, Function] = {}
@@ -753,7 +739,7 @@ class _Kernel:
                 if self.passes.sizes[i] == 1:
                     joins.setdefault(*self._join(i))
         functions += [*joins.values(), self._main()]
-        if sum(len(function.code.lines) for function in functions) > LINES:
+        if sum(len(function.lines) for function in functions) > LINES:
             raise Unsuitable("too much code")
         return functions
 
@@ -765,118 +751,86 @@ class _Kernel:
     def join_name(self, i: int) -> str:
         return f"join.{_REDUCE[self.passes.nodes[i].op.name][0]}.{TAGS[self.carried(i)]}"
 
+    def joined(self, i: int) -> Emitter:
+        """Return the code that puts two results of a reduction together."""
+        return emitter(_REDUCE[self.passes.nodes[i].op.name][0])
+
     def _join(self, i: int) -> tuple[str, Function]:
         """Write the function that adds totals pairwise, in place."""
         name, kind = self.join_name(i), self.carried(i)
-        function = Function(name, "void", ["totals", ("i64", "count")])
-        function.head = function.head.replace("define ", "define internal ", 1)
-        code = function.code
-        code.lines += f"""\
-entry:
-  br label %level
-level:
-  %n = phi i64 [ %count, %entry ], [ %left, %rest ]
-  %on = icmp sgt i64 %n, 1
-  br i1 %on, label %pairs, label %exit
-pairs:
-  %half = lshr i64 %n, 1
-  br label %pair
-pair:
-  %j = phi i64 [ 0, %pairs ], [ %j.next, %pair ]
-  %j.next = add i64 %j, 1
-  %two = shl i64 %j, 1
-  %first = getelementptr {kind}, ptr %totals, i64 %two
-  %second = getelementptr {kind}, ptr %first, i64 1
-  %x = load {kind}, ptr %first
-  %y = load {kind}, ptr %second""".splitlines()
-        total = emitter(_REDUCE[self.passes.nodes[i].op.name][0])(code, Value("%x", kind), Value("%y", kind))
-        code.lines += f"""\
-  %into = getelementptr {kind}, ptr %totals, i64 %j
-  store {kind} {total.text}, ptr %into
-  %again = icmp slt i64 %j.next, %half
-  br i1 %again, label %pair, label %odd
-odd:
-  %left.over = and i64 %n, 1
-  %is.odd = icmp ne i64 %left.over, 0
-  br i1 %is.odd, label %move, label %rest
-move:
-  %last = add i64 %n, -1
-  %from = getelementptr {kind}, ptr %totals, i64 %last
-  %z = load {kind}, ptr %from
-  %to = getelementptr {kind}, ptr %totals, i64 %half
-  store {kind} %z, ptr %to
-  br label %rest
-rest:
-  %left = add i64 %half, %left.over
-  br label %level
-exit:
-  ret void""".splitlines()
-        return name, function
+        code = Function(name, "void", ["totals", ("i64", "count")], internal=True)
+        totals, count = code.arguments
+        with code.loop(carried=[count]) as level:
+            (n,) = level.carried
+            level.leave(unless=n > 1)
+            half = n >> 1
+            with code.loop(0, half, once=True) as pair:
+                both = code.at(totals, pair.index << 1, kind)
+                total = self.joined(i)(code, code.load(both, 0, kind), code.load(both, 1, kind))
+                code.store(total, totals, pair.index)
+            odd = n & 1
+            with code.when(odd.differs(0)):
+                code.store(code.load(totals, n - 1, kind), totals, half)
+            level.again(half + odd)
+        code.ret()
+        return name, code
 
-    def place(self, function: Function, offset: int) -> str:
-        return function.code.raw(f"getelementptr i8, ptr %work, i64 {offset}")
-
-    def load_number(self, function: Function, i: int) -> Value:
+    def load_number(self, code: Code, work: Value, i: int) -> Value:
         """Return a number that an earlier pass, or the caller, has left in the workspace."""
-        v = function.load(self.place(function, self.memory.number[i]), 0, "double")
-        return function.code.cast(v, KINDS[_held_dtype(self.passes.nodes[i])])
+        v = code.load(code.at(work, self.memory.number[i], "i8"), 0, "double")
+        return code.cast(v, KINDS[_held_dtype(self.passes.nodes[i])])
 
     def _main(self) -> Function:
         """Write the function that computes the numbers and calls the passes."""
         passes, nodes, graph = self.passes, self.passes.nodes, self.graph
-        function = Function("kernel", "i1", ["work", *(f"o{i}" for i in self.pointers)])
-        code = function.code
-        code.block("entry")
-        for i in self.pointers:
-            head = code.raw(f"getelementptr i8, ptr %o{i}, i64 {DATA}")
-            code.line(f"%a{i} = load ptr, ptr {head}")
-        for i, offset in self.memory.kept.items():
-            code.line(f"%a{i} = getelementptr i8, ptr %work, i64 {offset}")
+        code = Function("kernel", BOOL, ["work", *(f"o{i}" for i in self.pointers)])
+        work, *objects = code.arguments
+        arrays = {i: code.load(code.at(o, DATA, "i8"), 0, "ptr") for i, o in zip(self.pointers, objects, strict=True)}
+        arrays |= {i: code.at(work, offset, "i8") for i, offset in self.memory.kept.items()}
         known: dict[int, Value] = {}
         by_pass = passes.passes()
         for number in range(max([len(by_pass), *(ready + 1 for ready in passes.ready.values())])):
             for i, ready in passes.ready.items():
                 if ready == number:
-                    known[i] = self._number(function, i, known)
+                    known[i] = self._number(code, work, arrays, i, known)
                     if nodes[i].op is not INPUT and nodes[i].dtype is not None:
-                        function.store(code.cast(known[i], "double"), self.place(function, self.memory.number[i]), 0)
+                        code.store(code.cast(known[i], "double"), code.at(work, self.memory.number[i], "i8"))
             if number < len(by_pass):
-                code.line(self._call(f"pass{number}"))
+                code.call(f"pass{number}", "void", work, *arrays.values())
                 for i in by_pass[number]:
                     if passes.sizes[i] == 1:
-                        count = -(-passes.sizes[nodes[i].inputs[0]] // SUMMED)
-                        totals = self.place(function, self.memory.totals[i])
-                        code.line(f"call void @{self.join_name(i)}(ptr {totals}, i64 {count})")
+                        count = code.constant(-(-passes.sizes[nodes[i].inputs[0]] // SUMMED), "i64")
+                        code.call(self.join_name(i), "void", code.at(work, self.memory.totals[i], "i8"), count)
         asked = []
         for guard in graph.guards:
             answer = code.cast(known[guard.node], BOOL)
-            asked.append(answer if guard.expected else code.binary("xor", answer, Value("true", BOOL, 1, True)))
-        code.line(f"ret i1 {code.all(asked).text if asked else 'true'}")
-        return function
+            asked.append(answer if guard.expected else ~answer)
+        code.ret(code.all(asked))
+        return code
 
-    def _number(self, function: Function, i: int, known: dict[int, Value]) -> Value:
-        passes, node, code = self.passes, self.passes.nodes[i], function.code
+    def _number(self, code: Code, work: Value, arrays: Mapping[int, Value], i: int, known: dict[int, Value]) -> Value:
+        passes, node = self.passes, self.passes.nodes[i]
         form = passes.forms[i]
         if node.op is INPUT:
-            return self.load_number(function, i)
+            return self.load_number(code, work, i)
         if node.op is CONSTANT:
-            return constant(code, node)
+            return scalar(code, node)
         kind = KINDS[_held_dtype(node)]
         if node.op.name == "zeros":
-            return code.cast(literal(0.0), kind)
+            return code.constant(0.0, kind)
         given = [passes.nodes[j] for j in node.inputs]
         if form.kind == "elementwise":
             return elementwise(code, node, [known[j] for j in node.inputs], given, True)
         if form.kind == "reduction":
             if passes.sizes[node.inputs[0]] == 1:
                 one = code.cast(known[node.inputs[0]], kind)
-                return code.binary("fadd", one, code.number(0.0, kind)) if node.op.name == "sum" else one
-            total = function.load(self.place(function, self.memory.totals[i]), 0, self.carried(i))
+                return one + 0.0 if node.op.name == "sum" else one
+            total = code.load(code.at(work, self.memory.totals[i], "i8"), 0, self.carried(i))
             return code.cast(total, kind)
-        body = _Body(passes, function, 1, passes.in_memory(passes.ready[i]), known.__getitem__)
-        needs = passes.needs(i, (0, 0), 0, 1)
-        values = [code.cast(v, kind) for v in (body.write([need], "0")[0] for need in needs)]
-        return code.binary("fadd", values[1], values[0]) if form.added and len(values) > 1 else values[0]
+        body = _Body(passes, code, arrays, 1, passes.in_memory(passes.ready[i]), known.__getitem__)
+        needs, here = passes.needs(i, (0, 0), 0, 1), code.constant(0, "i64")
+        values = [code.cast(v, kind) for v in (body.write([need], here)[0] for need in needs)]
+        return values[1] + values[0] if form.added and len(values) > 1 else values[0]
 
 
 class _Loop:
@@ -915,209 +869,135 @@ class _Loop:
         if at < self.cuts[-1]:
             yield at, self.cuts[-1], False
 
-    def _known(self, function: Function, lanes: int) -> Callable[[int], Value]:
+    def _known(self, code: _Code, lanes: int) -> Callable[[int], Value]:
         """Load the numbers that the loop needs, before it begins."""
         values = {}
         for i in self.numbers:
             if self.passes.nodes[i].op is CONSTANT:
-                values[i] = constant(function.code, self.passes.nodes[i])
+                values[i] = scalar(code, self.passes.nodes[i])
             else:
-                values[i] = function.code.spread(self.kernel.load_number(function, i), lanes)
+                values[i] = code.spread(self.kernel.load_number(code, code.work, i), lanes)
         return values.__getitem__
 
     def _reduced(self, code: Code, i: int, total: Value, v: Value, lanes: int) -> Value:
         """Return the total with one more element (or vector of them) of a reduction's operand."""
-        name, kind = self.passes.nodes[i].op.name, self.kernel.carried(i)
-        if name in ("any", "all"):
+        if self.passes.nodes[i].op.name in ("any", "all"):
             v = code.cast(v, BOOL)
-        v = code.spread(code.cast(v, kind), lanes)
-        return emitter(_REDUCE[name][0])(code, total, v)
+        return self.kernel.joined(i)(code, total, code.spread(code.cast(v, self.kernel.carried(i)), lanes))
 
-    def _sum_place(self, code: Code, r: int, k: str) -> str:
-        """Return the address of running sum ``k`` of the reduction numbered ``r``."""
-        sums = code.raw(f"getelementptr i8, ptr %sums, i64 {8 * BLOCK * r}")
-        return code.raw(f"getelementptr {self.kernel.carried(self.reductions[r])}, ptr {sums}, i64 {k}")
+    def _sum_place(self, code: _Code, i: int, k: int | Value) -> Value:
+        """Return the address of running sum ``k`` of a reduction."""
+        sums = code.at(code.sums, 8 * BLOCK * self.reductions.index(i), "i8")
+        return code.at(sums, k, self.kernel.carried(i))
 
-    def _begin(self, code: Code) -> None:
-        for r, i in enumerate(self.reductions):
-            kind = self.kernel.carried(i)
-            first = code.number(_REDUCE[self.passes.nodes[i].op.name][1], kind)
-            for k in range(0, BLOCK, VECTOR):
-                v = code.spread(first, VECTOR)
-                code.line(f"store {of_type(kind, VECTOR)} {v.text}, ptr {self._sum_place(code, r, str(k))}, align 8")
+    def _load_sums(self, code: _Code, i: int, k: int) -> Value:
+        return code.load(self._sum_place(code, i, k * VECTOR), 0, self.kernel.carried(i), VECTOR, 8)
+
+    def _store_sums(self, code: _Code, i: int, k: int, v: Value) -> None:
+        code.store(v, self._sum_place(code, i, k * VECTOR), align=8)
+
+    def _begin(self, code: _Code) -> None:
+        for i in self.reductions:
+            first = code.constant(_REDUCE[self.passes.nodes[i].op.name][1], self.kernel.carried(i))
+            for k in range(BLOCK // VECTOR):
+                self._store_sums(code, i, k, code.spread(first, VECTOR))
 
     def _aside(self) -> Function:
-        function = self.kernel._function(f"aside{self.number}", "sums", ("i64", "stretch"))
-        code = function.code
-        for r, i in enumerate(self.reductions):
-            kind, join = self.kernel.carried(i), emitter(_REDUCE[self.passes.nodes[i].op.name][0])
-            vectors = []
-            for k in range(0, BLOCK, VECTOR):
-                place = self._sum_place(code, r, str(k))
-                vectors.append(Value(code.load(f"load {of_type(kind, VECTOR)}, ptr {place}, align 8"), kind, VECTOR))
+        code = _Code(f"aside{self.number}", self.kernel.arrays, "sums", ("i64", "stretch"))
+        code.sums, stretch = code.own
+        for i in self.reductions:
+            join = self.kernel.joined(i)
+            vectors = [self._load_sums(code, i, k) for k in range(BLOCK // VECTOR)]
             while len(vectors) > 1:
                 vectors = [join(code, a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
-            v, lanes = vectors[0], VECTOR
-            while lanes > 1:
-                lanes //= 2
-                halves = []
-                for start in (0, lanes):
-                    halves.append(code.shuffled(range(start, start + lanes), v))
-                if lanes == 1:
-                    halves = [Value(code.raw(f"extractelement <1 x {kind}> {h.text}, i32 0"), kind) for h in halves]
-                v = join(code, *halves)
-            totals = self.kernel.place(function, self.kernel.memory.totals[i])
-            place = code.raw(f"getelementptr {kind}, ptr {totals}, i64 %stretch")
-            function.store(v, place, 0)
+            totals = code.at(code.work, self.kernel.memory.totals[i], "i8")
+            code.store(code.folded(join, vectors[0]), totals, stretch)
         self._begin(code)
-        code.line("ret void")
-        return function
+        code.ret()
+        return code
 
     def _edge(self) -> Function:
         """Write the loop over single elements, in which what an element is, is asked each time."""
         sums = ["sums"] if self.reductions else []
-        function = self.kernel._function(f"edge{self.number}", *sums, ("i64", "start"), ("i64", "stop"))
-        code = function.code
-        numbers = self._known(function, 1)
-        code.line("br label %head")
-        code.block("head")
-        code.line("%i = phi i64 [ %start, %entry ], [ %i.next, %next ]")
-        code.line("%i.next = add i64 %i, 1")
-        body = _Body(self.passes, function, 1, self.ends, numbers, checked=True)
-        values = body.write(self.roots, "%i")
-        if self.reductions:
-            code.line(f"%lane = and i64 %i, {BLOCK - 1}")
-        for n, ((i, root), v) in enumerate(zip(self.jobs, values, strict=True)):
-            if root.high < self.cuts[-1]:
-                code.line(f"%in{n} = icmp slt i64 %i, {root.high}")
-                code.line(f"br i1 %in{n}, label %do{n}, label %done{n}")
-                code.block(f"do{n}")
-            if i in self.reductions:
-                place = self._sum_place(code, self.reductions.index(i), "%lane")
-                kind = self.kernel.carried(i)
-                total = Value(code.load(f"load {kind}, ptr {place}"), kind)
-                function.store(self._reduced(code, i, total, v, 1), place, 0)
-            else:
-                body.store(i, [(root, v)], "%i")
-            if root.high < self.cuts[-1]:
-                code.line(f"br label %done{n}")
-                code.block(f"done{n}")
-        if self.reductions:
-            self._put_aside(code, "%i.next", "next")
-        else:
-            code.line("br label %next")
-        code.block("next")
-        code.line("%on = icmp slt i64 %i.next, %stop")
-        code.line("br i1 %on, label %head, label %exit")
-        code.block("exit")
-        code.line("ret void")
-        return function
+        code = _Code(f"edge{self.number}", self.kernel.arrays, *sums, ("i64", "start"), ("i64", "stop"))
+        *given, start, stop = code.own
+        code.sums = given[0] if given else code.work
+        body = _Body(self.passes, code, code.arrays, 1, self.ends, self._known(code, 1), checked=True)
+        with code.loop(start, stop, once=True) as loop:
+            values = body.write(self.roots, loop.index)
+            lane = loop.index & (BLOCK - 1)
+            for high in dict.fromkeys(root.high for root in self.roots):
+                with code.when(loop.index < high) if high < self.cuts[-1] else contextlib.nullcontext():
+                    for (i, root), v in zip(self.jobs, values, strict=True):
+                        if root.high == high and i in self.reductions:
+                            place = self._sum_place(code, i, lane)
+                            total = code.load(place, 0, self.kernel.carried(i))
+                            code.store(self._reduced(code, i, total, v, 1), place)
+                        elif root.high == high:
+                            body.store(i, [(root, v)], loop.index)
+            if self.reductions:
+                self._put_aside(code, loop.index + 1)
+        code.ret()
+        return code
 
-    def _put_aside(self, code: Code, end: str, then: str) -> None:
-        """End the block: where a stretch is complete, put its totals aside, and go on at ``then``."""
-        code.count += 1
-        full = f"full{code.count}"
-        rest = code.load(f"and i64 {end}, {SUMMED - 1}")
-        last = code.load(f"icmp eq i64 {end}, {self.cuts[-1]}")
-        whole = code.load(f"icmp eq i64 {rest}, 0")
-        code.line(f"br i1 {code.load(f'or i1 {whole}, {last}')}, label %{full}, label %{then}")
-        code.block(full)
-        stretch = code.raw(f"lshr i64 {code.raw(f'add i64 {end}, -1')}, {SUMMED.bit_length() - 1}")
-        code.line(self.kernel._call(f"aside{self.number}", "ptr %sums", f"i64 {stretch}"))
-        code.line(f"br label %{then}")
+    def _put_aside(self, code: _Code, end: Value) -> None:
+        """Where a stretch is complete, put its totals aside."""
+        with code.when((end & (SUMMED - 1)).equals(0) | end.equals(self.cuts[-1])):
+            stretch = (end - 1) >> (SUMMED.bit_length() - 1)
+            code.call(f"aside{self.number}", "void", code.work, *code.arrays.values(), code.sums, stretch)
 
     def _pass(self) -> Function:
-        function = self.kernel._function(f"pass{self.number}")
-        code = function.code
-        sums = ""
+        code = _Code(f"pass{self.number}", self.kernel.arrays)
         if self.reductions:
-            sums = "ptr %sums, "
-            code.line(f"%sums = alloca i8, i64 {8 * BLOCK * len(self.reductions)}, align 64")
+            code.sums = code.alloca("i8", 8 * BLOCK * len(self.reductions), 64)
             self._begin(code)
-        numbers = self._known(function, VECTOR)
-        label = "entry"
-        for n, (start, stop, vector) in enumerate(self._ranges()):
-            if vector:
-                label = self._stretch(function, n, start, stop, numbers, label)
+        numbers = self._known(code, VECTOR)
+        sums = [code.sums] if self.reductions else []
+        for start, stop, vector in self._ranges():
+            ends = code.constant(start, "i64"), code.constant(stop, "i64")
+            if not vector:
+                code.call(f"edge{self.number}", "void", code.work, *code.arrays.values(), *sums, *ends)
+            elif not self.reductions:
+                self._turns(code, (start, stop), *ends, numbers)
             else:
-                code.line(
-                    self.kernel._call(
-                        f"edge{self.number}", *([sums[:-2]] if sums else []), f"i64 {start}", f"i64 {stop}"
-                    )
-                )
-        code.line("ret void")
-        return function
+                with code.loop(carried=[ends[0]]) as stretches:
+                    (begin,) = stretches.carried
+                    end = code.intrinsic("smin", (begin | (SUMMED - 1)) + 1, ends[1])
+                    self._turns(code, (start, stop), begin, end, numbers)
+                    self._put_aside(code, end)
+                    stretches.again(end, when=end < stop)
+        code.ret()
+        return code
 
-    def _stretch(
-        self, function: Function, n: int, start: int, stop: int, numbers: Callable[[int], Value], label: str
-    ) -> str:
-        """Write the vector code for start <= i < stop, and return the label of the block that follows."""
-        code = function.code
-        wanted = [(i, root._replace(low=start, high=stop)) for i, root in self.jobs if start < root.high]
-        reductions = [i for i, _ in wanted if i in self.reductions]
-        outer, inner, done, after = (f"{name}{n}" for name in ("outer", "inner", "done", "after"))
-        code.line(f"br label %{outer}")
-        code.block(outer)
-        if self.reductions:
-            code.line(f"%s{n} = phi i64 [ {start}, %{label} ], [ %e{n}, %{after} ]")
-            code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
-            full = code.load(f"or i64 %s{n}, {SUMMED - 1}")
-            code.line(f"%e{n} = call i64 @llvm.smin.i64(i64 {code.load(f'add i64 {full}, 1')}, i64 {stop})")
-        else:
-            code.line(f"%s{n} = add i64 {start}, 0")
-            code.line(f"%e{n} = add i64 {stop}, 0")
-        firsts: dict[tuple[int, int], Value] = {}
-        for i in reductions:
-            kind, r = self.kernel.carried(i), self.reductions.index(i)
-            for k in range(BLOCK // VECTOR):
-                place = self._sum_place(code, r, str(k * VECTOR))
-                firsts[i, k] = Value(code.load(f"load {of_type(kind, VECTOR)}, ptr {place}, align 8"), kind, VECTOR)
-        code.line(f"br label %{inner}")
-        code.block(inner)
-        phis = len(code.lines)
-        code.line("")
-        sums = {place: Value(f"%t{n}.{place[0]}.{place[1]}", v.kind, VECTOR) for place, v in firsts.items()}
-        body = _Body(self.passes, function, VECTOR, self.ends, numbers)
-        going = dict(sums)
-        turns = 1
-        u = 0
-        while u < turns:
-            before = len(code.lines)
-            values = body.write([root for _, root in wanted], f"%i{n}", u * VECTOR)
-            made: dict[int, list[tuple[_Need, Value]]] = {}
-            for (i, root), v in zip(wanted, values, strict=True):
-                made.setdefault(i, []).append((root, v))
-            for i, parts in made.items():
-                if i in reductions:  # running sums go round by one place a vector
-                    going[i, u] = self._reduced(code, i, going[i, u], parts[0][1], VECTOR)
-                else:
-                    body.store(i, parts, f"%i{n}", u * VECTOR)
-            if u == 0 and len(code.lines) - before <= UNROLLED:
-                turns = BLOCK // VECTOR
-            u += 1
-        code.line(f"%i{n}.next = add i64 %i{n}, {turns * VECTOR}")
-        code.line(f"%on{n} = icmp slt i64 %i{n}.next, %e{n}")
-        code.line(f"br i1 %on{n}, label %{inner}, label %{done}")
-        count = BLOCK // VECTOR
-        after_turn = {(i, k): going[i, (k + turns) % count] for i, k in going}
-        lines = [f"  %i{n} = phi i64 [ %s{n}, %{outer} ], [ %i{n}.next, %{inner} ]"]
-        for which, phi in sums.items():
-            of = of_type(phi.kind, VECTOR)
-            ways = f"[ {firsts[which].text}, %{outer} ], [ {after_turn[which].text}, %{inner} ]"
-            lines.append(f"  {phi.text} = phi {of} {ways}")
-        code.lines[phis : phis + 1] = lines
-        code.block(done)
-        for (i, k), v in after_turn.items():  # a whole number of blocks: each sum is in its own place again
-            place = self._sum_place(code, self.reductions.index(i), str(k * VECTOR))
-            code.line(f"store {of_type(v.kind, VECTOR)} {v.text}, ptr {place}, align 8")
-        if not self.reductions:
-            return done
-        self._put_aside(code, f"%e{n}", after)
-        code.block(after)
-        code.line(f"%more{n} = icmp slt i64 %e{n}, {stop}")
-        code.line(f"br i1 %more{n}, label %{outer}, label %end{n}")
-        code.block(f"end{n}")
-        return f"end{n}"
+    def _turns(
+        self, code: _Code, span: tuple[int, int], begin: Value, end: Value, numbers: Callable[[int], Value]
+    ) -> None:
+        """Write the vector code for begin <= i < end, which lies in the span between two cuts."""
+        low, high = span
+        wanted = [(i, root._replace(low=low, high=high)) for i, root in self.jobs if low < root.high]
+        places = [(i, k) for i, _ in wanted if i in self.reductions for k in range(BLOCK // VECTOR)]
+        body = _Body(self.passes, code, code.arrays, VECTOR, self.ends, numbers)
+        with code.loop(begin, end, 1, [self._load_sums(code, *place) for place in places], once=True) as loop:
+            going = dict(zip(places, loop.carried, strict=True))
+            turns, u = 1, 0
+            while u < turns:
+                before = len(code.lines)
+                values = body.write([root for _, root in wanted], loop.index, u * VECTOR)
+                made: dict[int, list[tuple[_Need, Value]]] = {}
+                for (i, root), v in zip(wanted, values, strict=True):
+                    made.setdefault(i, []).append((root, v))
+                for i, parts in made.items():
+                    if i in self.reductions:  # running sums go round by one place a vector
+                        going[i, u] = self._reduced(code, i, going[i, u], parts[0][1], VECTOR)
+                    else:
+                        body.store(i, parts, loop.index, u * VECTOR)
+                if u == 0 and len(code.lines) - before <= UNROLLED:
+                    turns = BLOCK // VECTOR
+                u += 1
+            loop.step = turns * VECTOR
+            loop.again(*(going[i, (k + turns) % (BLOCK // VECTOR)] for i, k in places))
+        for place, v in zip(places, loop.results, strict=True):  # a whole number of blocks: each in its own place again
+            self._store_sums(code, *place, v)
 
 
 # -- the whole program ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import ctypes
 import functools
 import hashlib
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ from koubai.execute.elements import (
     rearranged,
     split,
 )
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, elementwise, emitter, literal
+from koubai.execute.ir import BOOL, TAGS, Code, Function, Value, literal
+from koubai.execute.llvm import KINDS, elementwise, emitter, function, module
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
 from koubai.log import debug
 
@@ -40,14 +42,12 @@ __all__ = [
     "OPERATIONS",
     "Captured",
     "Descent",
-    "Function",
     "added",
     "compile_native",
     "depends",
     "expand",
     "fingerprint",
     "frontier",
-    "module",
 ]
 
 OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled compiles slowly
@@ -128,7 +128,7 @@ def expand(
         if type(guard.expected) is not bool or graph.nodes[guard.node].shape:
             raise Unsuitable("a guard on a number")
         answer = code.cast(elements[guard.node][()], BOOL)
-        asked.append(answer if guard.expected else code.no(answer))
+        asked.append(answer if guard.expected else ~answer)
     return [elements[i] for i in graph.outputs], asked
 
 
@@ -173,7 +173,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         for at in np.ndindex(*node.shape):
             result[at] = elementwise(code, node, [part[at] for part in spread], given, uniform)
         return result
-    if not kind and not (op.name in _MOVED and all(v.kind == "number" for v in operands[0].ravel())):
+    if not kind and not (op.name in _MOVED and all(v.kind == "literal" for v in operands[0].ravel())):
         raise Unsuitable(f"{op.name} of {node.dtype}")
     cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
     if op.name in STRUCTURE:
@@ -182,7 +182,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
             operands = [np.asarray(cast(part), object) for part in operands[:used]]
         arrays = known_arrays(graph.nodes, node) if op.name in INDEXED else ()
         zero = code.cast(literal(0.0), kind)
-        return rearranged(node, operands, arrays, zero, lambda a, b: code.binary("fadd", a, b))
+        return rearranged(node, operands, arrays, zero, operator.add)
     if op.name in _REDUCE:
         lines = lined(operands[0], node.params["axis"])
         if not lines.shape[-1]:
@@ -214,41 +214,26 @@ def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:
     return axis is None or len(shape) - 1 in axis
 
 
-def added(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
-    def add(a: Value, b: Value) -> Value:
-        return code.binary("fadd", a, b)
-
-    total: Value = added_up(parts, add) if side_by_side else parts[0]
-    if side_by_side:
-        return total
-    for part in parts[1:]:
-        total = add(total, part)
+def added(parts: Sequence[Value], side_by_side: bool) -> Value:
+    total: Value = added_up(parts, operator.add) if side_by_side else functools.reduce(operator.add, parts)
     return total
 
 
 def _folded(name: str) -> Callable[[Code, Sequence[Value], bool], Value]:
-    def fold(code: Code, parts: Sequence[Value], _: bool) -> Value:
-        total = parts[0]
-        for part in parts[1:]:
-            total = emitter(name)(code, total, part)
-        return total
-
-    return fold
+    return lambda code, parts, _: functools.reduce(functools.partial(emitter(name), code), parts)
 
 
 def _logsumexp(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
     if "exp" not in vectormath.FUNCTIONS:
         raise Unsuitable("logsumexp")
     top = _folded("maximum")(code, parts, True)
-    finite = code.compare("olt", code.intrinsic("fabs", top), code.number(np.inf, top.kind))
-    top = code.select(finite, top, code.number(0.0, top.kind))
-    powers = [code.function("exp", code.binary("fsub", part, top)) for part in parts]
-    return code.binary("fadd", code.function("log", added(code, powers, side_by_side)), top)
+    top = code.select(top.is_finite(), top, 0.0)
+    powers = [function(code, "exp", part - top) for part in parts]
+    return function(code, "log", added(powers, side_by_side)) + top
 
 
 def _sum(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
-    total = added(code, parts, side_by_side)
-    return code.binary("fadd", total, code.number(0.0, total.kind))  # a sum of -0.0 is 0.0
+    return added(parts, side_by_side) + 0.0  # a sum of -0.0 is 0.0
 
 
 _REDUCE: dict[str, Callable[[Code, Sequence[Value], bool], Value]] = {
@@ -257,7 +242,7 @@ _REDUCE: dict[str, Callable[[Code, Sequence[Value], bool], Value]] = {
     "max": _folded("maximum"),
     "min": _folded("minimum"),
     "logsumexp": _logsumexp,
-    "any": lambda code, parts, _: functools.reduce(functools.partial(code.binary, "or"), parts),
+    "any": lambda code, parts, _: functools.reduce(operator.or_, parts),
     "all": lambda code, parts, _: code.all(parts),
 }
 
@@ -269,59 +254,11 @@ def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
     left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
     result = np.empty((left.shape[0], right.shape[1]), object)
     for r, c in np.ndindex(*result.shape):
-        products = [
-            code.binary("fmul", code.cast(p, kind), code.cast(q, kind))
-            for p, q in zip(left[r], right[:, c], strict=True)
-        ]
+        products = [code.cast(p, kind) * code.cast(q, kind) for p, q in zip(left[r], right[:, c], strict=True)]
         if not products:
             raise Unsuitable("a product of nothing")
         result[r, c] = _sum(code, products, False)
     return result
-
-
-class Function:
-    """A function under construction: loads and stores of elements.
-
-    arguments: names of pointers, or (type, name). apart: the pointers lead to memory that no other leads to.
-    """
-
-    def __init__(self, name: str, result: str, arguments: Sequence[str | tuple[str, str]], apart: bool = True) -> None:
-        self.code = Code()
-        pointer = "ptr noalias" if apart else "ptr"
-        shown = [f"{pointer} %{a}" if isinstance(a, str) else f"{a[0]} %{a[1]}" for a in arguments]
-        self.head = f"define {result} @{name}({', '.join(shown)}) {{"
-
-    def place(self, pointer: str, k: int, kind: str) -> str:
-        """Return the address of element ``k``."""
-        return pointer if k == 0 else self.code.raw(f"getelementptr {kind}, ptr {pointer}, i64 {k}")
-
-    def load(self, pointer: str, k: int, kind: str) -> Value:
-        return Value(self.code.load(f"load {kind}, ptr {self.place(pointer, k, kind)}"), kind)
-
-    def store(self, v: Value, pointer: str, k: int) -> None:
-        self.code.line(f"store {v.kind} {v.text}, ptr {self.place(pointer, k, v.kind)}")
-
-    def elements(self, pointer: str, start: int, shape: tuple[int, ...], kind: str) -> Any:
-        return filled(shape, [self.load(pointer, start + k, kind) for k in range(math.prod(shape))])
-
-    def text(self) -> str:
-        return "\n".join([self.head, *self.code.lines, "}"])
-
-
-def module(*functions: Function) -> str:
-    """Return the whole text: functions, what they call of vectormath, and declarations, each once."""
-    called: set[tuple[str, str, int]] = set()
-    declared: set[str] = set()
-    for function in functions:
-        called |= function.code.called
-        declared |= function.code.declared
-    body = []
-    for line in vectormath.definitions(sorted(called), fma=library.has_fma()).splitlines():
-        if line.startswith("declare "):
-            declared.add(line)
-        else:
-            body.append(line)
-    return "\n".join([*sorted(declared), *body, *(function.text() for function in functions)])
 
 
 def _captured_kind(value: Any) -> str:
@@ -342,12 +279,12 @@ class Captured:
             if _captured_kind(array) != "double" or array.size > OPERATIONS:
                 raise Unsuitable("an array from outside that is large or not float64")
 
-    def reader(self, function: Function, pointer: str) -> Callable[[int], Any]:
+    def reader(self, code: Code, pointer: Value) -> Callable[[int], Any]:
         starts = np.cumsum([0, *(array.size for array in self.arrays)])
 
         def read(i: int) -> Any:
             k = self.nodes.index(i)
-            return function.elements(pointer, int(starts[k]), self.arrays[k].shape, "double")
+            return code.elements(pointer, int(starts[k]), self.arrays[k].shape, "double")
 
         return read
 
@@ -374,23 +311,18 @@ def compile_native(graph: Graph) -> Callable[..., Any]:
         kinds.append(KINDS[node.dtype])
     captured = Captured(graph)
     count = len(graph.inputs)
-    arguments = [f"p{k}" for k in range(len(kinds))]
 
     def make() -> str:
-        function = Function("run", "i1", [*arguments, "captured"])
-        code = function.code
-        code.block("entry")
-        inputs = [function.elements(f"%p{k}", 0, graph.nodes[i].shape, kinds[k]) for k, i in enumerate(graph.inputs)]
-        outputs, asked = expand(code, graph, inputs, captured.reader(function, "%captured"))
-        for k, elements in enumerate(outputs):
-            kind = kinds[count + k]
-            for j, v in enumerate(elements.ravel()):
-                v = code.cast(v, kind)
-                if kind == BOOL:
-                    v = Value(code.raw(f"zext i1 {v.text} to i8"), "i8")
-                function.store(v, f"%p{count + k}", j)
-        code.line(f"ret i1 {code.all(asked).text if asked else 'true'}")
-        return module(function)
+        code = Function("run", BOOL, [*(f"p{k}" for k in range(len(kinds))), "captured"])
+        *pointers, read = code.arguments
+        given = zip(pointers, graph.inputs, kinds, strict=False)
+        inputs = [code.elements(pointer, 0, graph.nodes[i].shape, kind) for pointer, i, kind in given]
+        outputs, asked = expand(code, graph, inputs, captured.reader(code, read))
+        for elements, pointer, kind in zip(outputs, pointers[count:], kinds[count:], strict=True):
+            for k, v in enumerate(elements.ravel()):
+                code.store(code.cast(v, kind), pointer, k)
+        code.ret(code.all(asked))
+        return module(code)
 
     loaded = library.load(b"run" + fingerprint(graph), make)
     call = ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * (len(kinds) + 1))(loaded.address("run"))
@@ -453,169 +385,117 @@ class Descent:
 
 def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: bool) -> Function:
     """Write the loop. What it reads and writes, and where, says `koubai.execute.descents`."""
-    arguments = ["x", "g", "state", "low", "high", "best", "numbers", "counts", "lr"]
-    arguments += [*(f"row_{name}" for name in COLUMNS), "captured"]
-    function = Function("descend", "i32", ["block"])
-    code = function.code
+    code = Function("descend", "i32", ["block"])
+    names = ["x", "g", "state", "low", "high", "best", "numbers", "counts", "lr"]
+    names += [*(f"row_{name}" for name in COLUMNS), "captured"]
+    at = {name: code.load(code.arguments[0], k, "ptr") for k, name in enumerate(names)}
     n = graphs.size
 
     def double(v: Value) -> Value:
         return code.cast(v, "double")
 
-    def whole(instruction: str, a: Value, b: Value) -> Value:
-        return Value(code.raw(f"{instruction} i64 {a.text}, {b.text}"), "i64")
-
-    def times(*values: Value) -> Value:
-        return functools.reduce(functools.partial(code.binary, "fmul"), values)
-
     def squares(values: Sequence[Value]) -> Value:
-        return added(code, [times(double(v), double(v)) for v in values], True)
+        return added([double(v) * double(v) for v in values], True)
 
     def differences(new: Sequence[Value], old: Sequence[Value]) -> list[Value]:
-        return [code.binary("fsub", double(a), double(b)) for a, b in zip(new, old, strict=True)]
+        return [double(a) - double(b) for a, b in zip(new, old, strict=True)]
 
-    def put(v: Value, column: str, row: Value, k: int = 0, count: int = 1) -> None:
-        """Write element ``k`` of the ``count`` that a row of this column has."""
-        at = row if count == 1 else whole("mul", row, Value(str(count), "i64"))
-        first = code.raw(f"getelementptr {v.kind}, ptr %row_{column}, i64 {at.text}")
-        function.store(v, first, k)
-
-    code.block("entry")
-    for k, name in enumerate(arguments):
-        code.line(f"%{name} = load ptr, ptr {function.place('%block', k, 'ptr')}")
-    numbers = [function.load("%numbers", k, "double") for k in range(descents.TRAVELLED + 1)]
-    counts = [function.load("%counts", k, "i64") for k in range(descents.MASK + 1)]
-    forced = Value(code.raw(f"icmp ne i64 {counts[descents.FORCED].text}, 0"), BOOL)
-    read = descent.captured.reader(function, "%captured")
+    numbers = [code.load(at["numbers"], k, "double") for k in range(descents.TRAVELLED + 1)]
+    counts = [code.load(at["counts"], k, "i64") for k in range(descents.MASK + 1)]
+    forced = counts[descents.FORCED].differs(0)
+    read = descent.captured.reader(code, at["captured"])
     held = {i: read(i) for i in descent.captured.nodes}
-    low, high = (function.elements(f"%{name}", 0, (n,), kind) for name in ("low", "high"))
-    nothing, no = Value("0", "i64"), Value("false", BOOL, 1, False)
-    zero, one, biggest = (code.number(v, "double") for v in (0.0, 1.0, BIGGEST))
-    first = [function.load(f"%{name}", k, kind) for name in ("x", "g") for k in range(n)]
-    first += [function.load("%state", k, kind) for k in range(sum(math.prod(shape) for shape in graphs.states))]
+    low, high = (code.elements(pointer, 0, (n,), kind) for pointer in (at["low"], at["high"]))
+    nothing, no = code.constant(0, "i64"), code.constant(False, BOOL)
+    zero, one, biggest = (code.constant(v, "double") for v in (0.0, 1.0, BIGGEST))
+    sizes = {"x": n, "g": n, "state": sum(math.prod(shape) for shape in graphs.states)}
+    first = [code.load(at[name], k, kind) for name, size in sizes.items() for k in range(size)]
     first += [numbers[descents.FUN], zero, no, no, counts[descents.T], nothing, nothing]
     first += [numbers[descents.BEST], numbers[descents.TRAVELLED], zero]
-    code.line("br label %head")
-    code.block("head")
-    phis = [Phi(code, v.kind, 1) for v in first]
-    values = [phi.value for phi in phis]
-    x, g, state = values[:n], values[n : 2 * n], values[2 * n : -10]
-    fun, norm, clipped, projected, t, rate, row, best, travelled, steepest2 = values[-10:]
-    code.line(f"%on = icmp slt i64 {t.text}, {counts[descents.T_END].text}")
-    code.line("br i1 %on, label %step, label %exit")
+    with code.loop(carried=first) as loop:
+        values = loop.carried
+        x, g, state = values[:n], values[n : 2 * n], values[2 * n : -10]
+        fun, norm, clipped, projected, t, rate, row, best, travelled, steepest2 = values[-10:]
+        loop.leave(code.constant(REACHED, "i32"), unless=t < counts[descents.T_END])
 
-    # -- one step, as yet without consequences
-    code.block("step")
-    after = whole("add", t, Value("1", "i64"))
-    lr = Value(code.load(f"load double, ptr {code.raw(f'getelementptr double, ptr %lr, i64 {rate.text}')}"), "double")
-    step = Value(code.raw(f"sitofp i64 {after.text} to double"), "double")
-    scalars = [filled((), [v]) for v in (step, lr, fun)]
-    changed, _ = expand(
-        code, graphs.update, [filled((n,), x), filled((n,), g), low, high, *scalars, *split(state, graphs.states)],
-        held.__getitem__, [True, True, False, False, False, False, True, *[True] * len(graphs.states)],
-    )  # fmt: skip
-    new_x = [code.cast(v, kind) for v in changed[0]]
-    new_state = [code.cast(v, kind) for part in changed[2:] for v in part.ravel()]
-    shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
-    results, asked = expand(code, graphs.value, split(new_x, shapes), held.__getitem__)
-    new_f = double(code.cast(results[0][()], kind))
-    new_g = [code.cast(v, kind) for part in results[1:] for v in part.ravel()]
-    measured, _ = expand(code, graphs.measure, [filled((n,), new_x), filled((n,), new_g), low, high], held.__getitem__)
-    new_norm = double(measured[0][()])
-    new_clipped, new_projected = (code.cast(v[()], BOOL) for v in (measured[1], changed[1]))
+        # -- one step, as yet without consequences
+        after = t + 1
+        lr = code.load(at["lr"], rate, "double")
+        scalars = [filled((), [v]) for v in (after.to("sitofp", "double"), lr, fun)]
+        changed, _ = expand(
+            code, graphs.update, [filled((n,), x), filled((n,), g), low, high, *scalars, *split(state, graphs.states)],
+            held.__getitem__, [True, True, False, False, False, False, True, *[True] * len(graphs.states)],
+        )  # fmt: skip
+        new_x = [code.cast(v, kind) for v in changed[0]]
+        new_state = [code.cast(v, kind) for part in changed[2:] for v in part.ravel()]
+        shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
+        results, asked = expand(code, graphs.value, split(new_x, shapes), held.__getitem__)
+        new_f = double(code.cast(results[0][()], kind))
+        new_g = [code.cast(v, kind) for part in results[1:] for v in part.ravel()]
+        there = [filled((n,), new_x), filled((n,), new_g), low, high]
+        measured, _ = expand(code, graphs.measure, there, held.__getitem__)
+        new_norm = double(measured[0][()])
+        new_clipped, new_projected = (code.cast(v[()], BOOL) for v in (measured[1], changed[1]))
 
-    # -- is it to be made?
-    x2, dx2 = squares(new_x), squares(differences(new_x, x))
-    dg2 = squares(differences(new_g, g))
-    # A norm or a sum is finite only if every part is; where it is not though they are, Python makes the step.
-    size = code.intrinsic("fabs", added(code, [double(v) for v in new_g], False)) if graphs.bounded else new_norm
-    ordinary = code.all([
-        code.compare("ole", new_f, numbers[descents.F_LIMIT]),  # false for NaN too, as the others
-        code.compare("ole", x2, numbers[descents.X2_LIMIT]),
-        code.compare("ole", size, biggest),
-        *asked,
-    ])  # fmt: skip
-    reasons = [
-        code.compare("ole", new_norm, numbers[descents.GTOL]),
-        code.compare("ole", new_f, numbers[descents.TARGET]),
-        code.binary("and", code.no(forced), code.compare("ole", dx2, zero)),
-    ]
-    if tolerances:
-        ftol, xtol = numbers[descents.FTOL], numbers[descents.XTOL]
-        size = times(code.select(code.compare("ogt", x2, one), x2, one), code.number(1.03, "double"))
-        x_close = times(xtol, xtol, size)
-        magnitude = code.intrinsic("fabs", new_f)
-        f_close = times(ftol, code.select(code.compare("ogt", magnitude, one), magnitude, one))
-        f_close = times(f_close, code.number(1.01, "double"))
-        change = code.intrinsic("fabs", code.binary("fsub", new_f, fun))
-        g2 = squares(new_g)
-        reasons.append(code.all([
-            code.compare("ole", change, f_close),
-            code.compare("ole", times(g2, g2, dx2), times(code.number(4.1, "double"), f_close, f_close, dg2)),
-        ]))  # fmt: skip
-        reasons.append(code.all([
-            code.compare("oge", xtol, zero),
-            code.compare("ole", dx2, times(x_close, code.number(float(n), "double"))),
-            code.compare("ole", times(new_norm, new_norm, dx2), times(x_close, dg2)),
-        ]))  # fmt: skip
-    remarkable = functools.reduce(functools.partial(code.binary, "or"), reasons)
-    same_path = code.all([Value("true", BOOL, 1, True), *asked])
-    code.line(f"%why = select i1 {same_path.text}, i32 {REMARKABLE}, i32 {REFUSED}")
-    go_on = code.binary("and", ordinary, code.no(remarkable))
-    code.line(f"br i1 {go_on.text}, label %commit, label %exit")
+        # -- is it to be made?
+        x2, dx2 = squares(new_x), squares(differences(new_x, x))
+        dg2 = squares(differences(new_g, g))
+        # A norm or a sum is finite only if every part is; where it is not though they are, Python makes the step.
+        size = abs(added([double(v) for v in new_g], False)) if graphs.bounded else new_norm
+        same_path = code.all(asked)
+        ordinary = code.all([
+            new_f <= numbers[descents.F_LIMIT],  # false for NaN too, as the others
+            x2 <= numbers[descents.X2_LIMIT],
+            size <= biggest,
+            *asked,
+        ])  # fmt: skip
+        remarkable = (new_norm <= numbers[descents.GTOL]) | (new_f <= numbers[descents.TARGET])
+        remarkable |= ~forced & (dx2 <= zero)
+        if tolerances:
+            ftol, xtol = numbers[descents.FTOL], numbers[descents.XTOL]
+            x_close = xtol * xtol * (code.select(x2 > one, x2, one) * 1.03)
+            f_close = ftol * code.select(abs(new_f) > one, abs(new_f), one) * 1.01
+            change, g2 = abs(new_f - fun), squares(new_g)
+            remarkable |= (change <= f_close) & (g2 * g2 * dx2 <= f_close * 4.1 * f_close * dg2)
+            near = (dx2 <= x_close * float(n)) & (new_norm * new_norm * dx2 <= x_close * dg2)
+            remarkable |= (xtol >= zero) & near
+        why = code.select(same_path, code.constant(REMARKABLE, "i32"), code.constant(REFUSED, "i32"))
+        loop.leave(why, unless=ordinary & ~remarkable)
 
-    # -- the step is made: its row is written, to be overwritten unless it is due
-    code.block("commit")
-    for name, v in (("fun", new_f), ("grad_norm", new_norm)):
-        put(v, name, row)
-    for k, v in enumerate(new_x):
-        put(v, "x", row, k, n)
-    if graphs.flags:
-        for name, v in (("clipped", new_clipped), ("projected", new_projected)):
-            put(Value(code.raw(f"zext i1 {v.text} to i8"), "i8"), name, row)
-    masked = whole("and", after, counts[descents.MASK])
-    due = Value(code.raw(f"zext i1 {code.raw(f'icmp eq i64 {masked.text}, 0')} to i64"), "i64")
-    length = code.binary("fadd", travelled, code.intrinsic("sqrt", dx2))
-    steeper = code.compare("ogt", dg2, times(steepest2, dx2))
-    code.line(f"br i1 {steeper.text}, label %steeper, label %follow")
-    code.block("steeper")
-    slope2 = code.binary("fdiv", dg2, dx2)
-    near = code.compare("ole", new_f, numbers[descents.NEAR])
-    counts_too = code.binary("and", near, code.compare("ole", slope2, biggest))
-    slope2 = code.select(counts_too, slope2, steepest2)
-    code.line("br label %follow")
-    code.block("follow")
-    steepest = Phi(code, "double", 1)
-    steepest.close((steepest2, "commit"), (slope2, "steeper"))
-    better = code.compare("olt", new_f, best)
-    code.line(f"br i1 {better.text}, label %better, label %on_again")
-    code.block("better")
-    for k, v in enumerate([*new_x, *new_g]):
-        function.store(v, "%best", k)
-    function.store(new_norm, "%numbers", descents.BEST_NORM)
-    function.store(after, "%counts", descents.BEST_T)
-    code.line("br label %on_again")
-    code.block("on_again")
-    least = Phi(code, "double", 1)
-    least.close((best, "follow"), (new_f, "better"))
-    done = [*new_x, *new_g, *new_state, new_f, new_norm, new_clipped, new_projected, after]
-    done += [whole("add", rate, counts[descents.LR_STRIDE]), whole("add", row, due)]
-    done += [least.value, length, steepest.value]
-    code.line("br label %head")
-    for phi, before, new in zip(phis, first, done, strict=True):
-        phi.close((before, "entry"), (new, "on_again"))
+        # -- the step is made: its row is written, to be overwritten unless it is due
+        code.store(new_f, at["row_fun"], row)
+        code.store(new_norm, at["row_grad_norm"], row)
+        start = code.at(at["row_x"], row * n, kind)
+        for k, v in enumerate(new_x):
+            code.store(v, start, k)
+        if graphs.flags:
+            code.store(new_clipped, at["row_clipped"], row)
+            code.store(new_projected, at["row_projected"], row)
+        due = (after & counts[descents.MASK]).equals(0)
+        length = travelled + code.intrinsic("sqrt", dx2)
+        with code.when(dg2 > steepest2 * dx2, steepest2) as steeper:
+            slope2 = dg2 / dx2
+            counts_too = (new_f <= numbers[descents.NEAR]) & (slope2 <= biggest)
+            steeper.give(code.select(counts_too, slope2, steepest2))
+        with code.when(new_f < best, best) as better:
+            for k, v in enumerate([*new_x, *new_g]):
+                code.store(v, at["best"], k)
+            code.store(new_norm, at["numbers"], descents.BEST_NORM)
+            code.store(after, at["counts"], descents.BEST_T)
+            better.give(new_f)
+        done = [*new_x, *new_g, *new_state, new_f, new_norm, new_clipped, new_projected, after]
+        done += [rate + counts[descents.LR_STRIDE], row + due.to("zext", "i64")]
+        loop.again(*done, *better.values, length, *steeper.values)
 
-    code.block("exit")
-    code.line(f"%end = phi i32 [ {REACHED}, %head ], [ %why, %step ]")
-    for pointer, kept in (("x", x), ("g", g), ("state", state)):
+    for name, kept in (("x", x), ("g", g), ("state", state)):
         for k, v in enumerate(kept):
-            function.store(v, f"%{pointer}", k)
+            code.store(v, at[name], k)
     for k, v in ((descents.FUN, fun), (descents.NORM, norm), (descents.BEST, best), (descents.TRAVELLED, travelled),
                  (descents.STEEPEST2, steepest2)):  # fmt: skip
-        function.store(v, "%numbers", k)
+        code.store(v, at["numbers"], k)
     for k, v in ((descents.CLIPPED, clipped), (descents.PROJECTED, projected)):
-        function.store(Value(code.raw(f"zext i1 {v.text} to i64"), "i64"), "%counts", k)
+        code.store(v.to("zext", "i64"), at["counts"], k)
     for k, v in ((descents.T, t), (descents.ROWS, row)):
-        function.store(v, "%counts", k)
-    code.line("ret i32 %end")
-    return function
+        code.store(v, at["counts"], k)
+    code.ret(*loop.results)
+    return code

@@ -22,20 +22,8 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.elements import Unsuitable
-from koubai.execute.llvm import (
-    BOOL,
-    DATA,
-    KINDS,
-    TAGS,
-    Code,
-    Phi,
-    Value,
-    constant,
-    elementwise,
-    emitter,
-    of_type,
-)
-from koubai.execute.native import Function, module
+from koubai.execute.ir import BOOL, TAGS, Block, Code, Function, Value, of_type
+from koubai.execute.llvm import DATA, KINDS, elementwise, emitter, module, scalar
 from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, Index
 
@@ -79,9 +67,9 @@ def _has_code(node: Node, given: Sequence[Node]) -> bool:
         operands = []
         for n in given:
             if n.op is CONSTANT and not n.shape:
-                operands.append(constant(code, n))
+                operands.append(scalar(code, n))
             elif n.dtype in KINDS:
-                operands.append(Value("%x", KINDS[n.dtype], LANES))
+                operands.append(Value("%x", KINDS[n.dtype], LANES, None, code))
             else:
                 return False
         _element(code, node, operands, given)
@@ -93,7 +81,7 @@ def _has_code(node: Node, given: Sequence[Node]) -> bool:
 def _element(code: Code, node: Node, operands: Sequence[Value], given: Sequence[Node]) -> Value:
     if node.op.name == "relu":
         x = code.cast(operands[0], KINDS[node.dtype])
-        return emitter("maximum")(code, x, code.number(0.0, x.kind))
+        return emitter("maximum")(code, x, code.constant(0.0, x.kind))
     return elementwise(code, node, operands, given)
 
 
@@ -414,74 +402,44 @@ class Kernel:
     def _function(self) -> Function:
         region, nodes = self.region, self.nodes
         numbers = [("double", f"n{k}") for k in range(len(self.numbers))]
-        function = Function("kernel", BOOL, ["table", *numbers], apart=False)
-        code = self.code = function.code
-        code.block("entry")
+        self.code = code = Function("kernel", BOOL, ["table", *numbers], apart=False)
+        table, *given = code.arguments
         self.pointer = {}
         for k, i in enumerate(self.arrays):
-            place = code.raw(f"getelementptr ptr, ptr %table, i64 {k}")
-            self.pointer[i] = code.load(f"load ptr, ptr {place}")
+            self.pointer[i] = code.load(table, k, "ptr")
             if i in self.moving:  # the array object: its data are where NumPy's C interface says
-                place = code.raw(f"getelementptr i8, ptr {self.pointer[i]}, i64 {DATA}")
-                self.pointer[i] = code.load(f"load ptr, ptr {place}")
+                self.pointer[i] = code.load(code.at(self.pointer[i], DATA, "i8"), 0, "ptr")
         if self.workspace:
-            place = code.raw(f"getelementptr ptr, ptr %table, i64 {len(self.arrays)}")
-            self.space = code.load(f"load ptr, ptr {place}")
+            self.space = code.load(table, len(self.arrays), "ptr")
         self.given = {
-            i: code.cast(Value(f"%n{k}", "double"), KINDS.get(nodes[i].dtype, "double"))
-            for k, i in enumerate(self.numbers)
+            i: code.cast(v, KINDS.get(nodes[i].dtype, "double")) for i, v in zip(self.numbers, given, strict=True)
         }
         totals = [i for i in region.members if region.kinds[i] == TOTAL]
-        for i in totals:
-            kind = self._adding(i)
-            code.line(f"%total{i} = alloca {kind}")
-            code.line(f"store {kind} {'0' if kind == 'i64' else '0.0'}, ptr %total{i}")
         sums = [i for i in region.members if region.kinds[i] == COLUMN]
         if sums:
-            self._clear(sums)
-        before = "entry" if not sums else "cleared"
-        code.line("br label %row")
-        code.block("row")
-        code.line(f"%r = phi i64 [ 0, %{before} ], [ %r.next, %row.end ]")
-        self.first = code.raw(f"mul i64 %r, {region.columns}")
-        self.row_values: dict[int, Value] = {}
-        self.picked: dict[int, str] = {}
-        self._pick()
-        for number in range(self.phases):
-            self._between(number)
-            self._phase(number)
-        self._between(self.phases)
-        code.line("br label %row.end")
-        code.block("row.end")
-        code.line("%r.next = add i64 %r, 1")
-        code.line(f"%r.on = icmp slt i64 %r.next, {region.rows}")
-        code.line("br i1 %r.on, label %row, label %done")
-        code.block("done")
-        for i in totals:
-            added = Value(code.load(f"load {self._adding(i)}, ptr %total{i}"), self._adding(i))
-            value = code.cast(added, self.kind(i))
-            code.line(f"store {value.kind} {value.text}, ptr {self.pointer[i]}, align 1")
-        code.line("ret i1 true")
+            with code.loop(0, region.columns) as clear:
+                for i in sums:
+                    code.store(code.constant(0.0, self.kind(i)), self.pointer[i], clear.index, 1)
+        zeros = [code.constant(0, "i64" if self.kind(i) == "i64" else "double") for i in totals]
+        with code.block() as right:
+            with code.loop(0, region.rows, 1, zeros) as rows:
+                self.row, self.totals = rows.index, dict(zip(totals, rows.carried, strict=True))
+                self.first = self.row * region.columns
+                self.row_values: dict[int, Value] = {}
+                self.picked = self._pick(right)
+                for number in range(self.phases):
+                    self._between(number)
+                    self._phase(number)
+                self._between(self.phases)
+                rows.again(*self.totals.values())
+            for i, total in zip(totals, rows.results, strict=True):
+                code.store(code.cast(total, self.kind(i)), self.pointer[i], align=1)
+            code.ret(True)
         if self.picked:
-            code.block("wrong")
-            code.line("ret i1 false")
-        return function
+            code.ret(False)
+        return code
 
-    def _clear(self, sums: Sequence[int]) -> None:
-        code, columns = self.code, self.region.columns
-        code.line("br label %clear")
-        code.block("clear")
-        code.line("%c = phi i64 [ 0, %entry ], [ %c.next, %clear ]")
-        for i in sums:
-            kind = self.kind(i)
-            at = code.raw(f"getelementptr {kind}, ptr {self.pointer[i]}, i64 %c")
-            code.line(f"store {kind} 0.0, ptr {at}, align 1")
-        code.line("%c.next = add i64 %c, 1")
-        code.line(f"%c.on = icmp slt i64 %c.next, {columns}")
-        code.line("br i1 %c.on, label %clear, label %cleared")
-        code.block("cleared")
-
-    def _pick(self) -> None:
+    def _pick(self, right: Block) -> dict[int, Value]:
         """Read which column each row picks; leave where it is none."""
         code, columns = self.code, self.region.columns
         chosen = {
@@ -489,16 +447,12 @@ class Kernel:
             for i in self.region.members
             if self.nodes[i].op in (_GETITEM, _ADD_AT)
         }
-        for k, j in enumerate(sorted(chosen)):
-            at = code.raw(f"getelementptr i64, ptr {self.pointer[j]}, i64 %r")
-            given = code.load(f"load i64, ptr {at}, align 1")
-            from_end = code.raw(f"add i64 {given}, {columns}")
-            negative = code.raw(f"icmp slt i64 {given}, 0")
-            place = code.raw(f"select i1 {negative}, i64 {from_end}, i64 {given}")
-            right = code.raw(f"icmp ult i64 {place}, {columns}")
-            code.line(f"br i1 {right}, label %picked{k}, label %wrong")
-            code.block(f"picked{k}")
-            self.picked[j] = place
+        picked = {}
+        for j in sorted(chosen):
+            given = code.load(self.pointer[j], self.row, "i64", align=1)
+            picked[j] = code.select(given < 0, given + columns, given)
+            right.leave(unless=code.compare("ult", picked[j], columns))
+        return picked
 
     def _between(self, number: int) -> None:
         """Compute the rows' values that are known before phase ``number``."""
@@ -508,59 +462,41 @@ class Kernel:
                 continue
             node = nodes[i]
             if kinds[i] == TOTAL:
-                self._add(i, self.row_values[node.inputs[0]])
+                total, value = self.totals[i], self.row_values[node.inputs[0]]
+                counts = total.kind == "i64"
+                self.totals[i] = total + (value.to("zext", "i64") if counts else code.cast(value, "double"))
                 continue
             if node.op is _RESHAPE:
                 self.row_values[i] = self.row_values[node.inputs[0]]
             elif node.op is _GETITEM:
                 base = node.inputs[0]
                 at = self._address(base, self.picked[node.inputs[2]])
-                self.row_values[i] = Value(code.load(f"load {self.kind(base)}, ptr {at}, align 1"), self.kind(base))
+                self.row_values[i] = code.load(at, 0, self.kind(base), align=1)
             elif node.op.name not in (*_ALONG, *_PLACES):
                 operands = [self._row_operand(j) for j in node.inputs]
                 if operands[0].kind == "i64":
-                    a, b = (v.text for v in operands)
-                    self.row_values[i] = Value(code.raw(f"icmp eq i64 {a}, {b}"), BOOL)
+                    self.row_values[i] = operands[0].equals(operands[1])
                 else:
                     self.row_values[i] = _element(code, node, operands, [nodes[j] for j in node.inputs])
             if i in self.outputs:
-                value = self.row_values[i]
-                at = code.raw(f"getelementptr {value.kind}, ptr {self.pointer[i]}, i64 %r")
-                code.line(f"store {value.kind} {value.text}, ptr {at}, align 1")
-
-    def _adding(self, i: int) -> str:
-        """Return the kind of number in which a total is added up."""
-        return "i64" if self.kind(i) == "i64" else "double"
-
-    def _add(self, i: int, value: Value) -> None:
-        """Add a row's number to a total."""
-        code, kind = self.code, self._adding(i)
-        before = code.load(f"load {kind}, ptr %total{i}")
-        if kind == "i64":
-            after = code.raw(f"add i64 {before}, {code.raw(f'zext i1 {value.text} to i64')}")
-        else:
-            after = code.raw(f"fadd double {before}, {code.cast(value, kind).text}")
-        code.line(f"store {kind} {after}, ptr %total{i}")
+                code.store(self.row_values[i], self.pointer[i], self.row, 1)
 
     def _row_operand(self, j: int) -> Value:
-        code, n = self.code, self.nodes[j]
+        n = self.nodes[j]
         if j in self.row_values:
             return self.row_values[j]
         if n.op is CONSTANT and not n.shape:
-            return constant(code, n)
+            return scalar(self.code, n)
         if j in self.given:
             return self.given[j]
-        at = code.raw(f"getelementptr {self.kind(j)}, ptr {self.pointer[j]}, i64 %r")
-        return Value(code.load(f"load {self.kind(j)}, ptr {at}, align 1"), self.kind(j))
+        return self.code.load(self.pointer[j], self.row, self.kind(j), align=1)
 
-    def _address(self, i: int, column: str) -> str:
+    def _address(self, i: int, column: Value) -> Value:
         """Return the address of an element of a full node, in its array or, for this row, in the workspace."""
         code, stored = self.code, "i8" if self.kind(i) == BOOL else self.kind(i)
         if i in self.pointer:
-            place = code.raw(f"add i64 {self.first}, {column}")
-            return code.raw(f"getelementptr {stored}, ptr {self.pointer[i]}, i64 {place}")
-        start = code.raw(f"getelementptr i8, ptr {self.space}, i64 {self.scratch[i]}")
-        return code.raw(f"getelementptr {stored}, ptr {start}, i64 {column}")
+            return code.at(self.pointer[i], self.first + column, stored)
+        return code.at(code.at(self.space, self.scratch[i], "i8"), column, stored)
 
     # -- one phase: a loop over the columns ---------------------------------------------------------------------------
 
@@ -576,63 +512,45 @@ class Kernel:
             return
         columns = self.region.columns
         whole = columns // LANES * LANES
-        label = f"p{number}"
-        row = {i: self.row_values[i] for i in self.row_values}
         outside = {
             j: self._row_operand(j)
             for i in full
             for j in nodes[i].inputs
             if j not in self.members and self._role(i, j) == ROW
         }
-        entry = f"{label}.in"
-        code.line(f"br label %{entry}")
-        code.block(entry)
+        row = self.row_values | outside
         starts: dict[Any, Value] = {}
         for i in along:
-            first = code.number(_ALONG[nodes[i].op.name][1], self.kind(i))
+            first = code.constant(_ALONG[nodes[i].op.name][1], self.kind(i))
             starts[i] = code.spread(first, LANES)
         for i in places:
-            first = code.number(self._worst(i), self.kind(nodes[i].inputs[0]))
-            starts[i], starts[i, "place"] = code.spread(first, LANES), self._lanes("i32")
+            first = code.constant(self._worst(i), self.kind(nodes[i].inputs[0]))
+            starts[i], starts[i, "place"] = code.spread(first, LANES), code.numbered(LANES, "i32")
+
+        def over(begin: int | Value, end: int | Value, first: dict[Any, Value]) -> dict[Any, Value]:
+            """Write the loop over these columns; return the totals."""
+            with code.loop(begin, end, LANES, list(first.values()), once=True) as loop:
+                going = dict(zip(first, loop.carried, strict=True))
+                after = self._columns(full, sums, along, places, going, loop.index, LANES, row)
+                loop.again(*(after[key] for key in first))
+            return dict(zip(first, loop.results, strict=True))
+
         totals = starts
-        if whole:
-            added = [i for i in along if nodes[i].op.name == "sum"]
-            split = bool(added) and whole > STRETCH
-            begin, came, before = Value("0", "i64"), entry, starts
-            if split:
-                came = f"{label}.stretch"
-                code.line(f"br label %{came}")
-                code.block(came)
-                start = Phi(code, "i64", 1)
-                carried = {key: Phi(code, v.kind, LANES) for key, v in starts.items()}
-                begin, before = start.value, {key: phi.value for key, phi in carried.items()}
-            code.line(f"br label %{label}")
-            code.block(label)
-            at = Phi(code, "i64", 1)
-            phis = {key: Phi(code, v.kind, LANES) for key, v in starts.items()}
-            going = {key: phi.value for key, phi in phis.items()}
-            totals = self._columns(full, sums, along, places, going, at.value.text, LANES, row | outside)
-            following = Value(code.load(f"add i64 {at.value.text}, {LANES}"), "i64")
-            left = on = code.load(f"icmp slt i64 {following.text}, {whole}")
-            if split:
-                end = code.load(f"add i64 {begin.text}, {STRETCH}")
-                on = code.load(f"and i1 {left}, {code.load(f'icmp slt i64 {following.text}, {end}')}")
-            code.line(f"br i1 {on}, label %{label}, label %{label}.{'end' if split else 'out'}")
-            at.close((begin, came), (following, label))
-            for key, phi in phis.items():
-                phi.close((starts[key] if key in added else before[key], came), (totals[key], label))
-            if split:
-                code.block(f"{label}.end")  # the sums of this stretch are put aside
-                totals = totals | {i: code.binary("fadd", before[i], totals[i]) for i in added}
-                code.line(f"br i1 {left}, label %{came}, label %{label}.out")
-                start.close((Value("0", "i64"), entry), (following, f"{label}.end"))
-                for key, phi in carried.items():
-                    phi.close((starts[key], entry), (totals[key], f"{label}.end"))
-            code.block(f"{label}.out")
+        added = [i for i in along if nodes[i].op.name == "sum"]
+        if added and whole > STRETCH:  # the sums of each stretch are put aside
+            with code.loop(0, whole, STRETCH, list(starts.values())) as stretches:
+                before = dict(zip(starts, stretches.carried, strict=True))
+                end = code.intrinsic("smin", stretches.index + STRETCH, whole)
+                totals = over(stretches.index, end, before | {i: starts[i] for i in added})
+                stretches.again(*(totals | {i: before[i] + totals[i] for i in added}).values())
+            totals = dict(zip(starts, stretches.results, strict=True))
+        elif whole:
+            totals = over(0, whole, starts)
         if whole < columns:
-            totals = self._columns(full, sums, along, places, totals, str(whole), columns - whole, row | outside)
+            rest = code.constant(whole, "i64")
+            totals = self._columns(full, sums, along, places, totals, rest, columns - whole, row)
         for i in along:
-            self.row_values[i] = self._tree(_ALONG[nodes[i].op.name][0], totals[i])
+            self.row_values[i] = code.folded(emitter(_ALONG[nodes[i].op.name][0]), totals[i])
         for i in places:
             self.row_values[i] = self._place_of(i, totals[i], totals[i, "place"])
 
@@ -640,25 +558,15 @@ class Kernel:
         """Return what loses against any element in the search for a row's largest or smallest one."""
         return -math.inf if self.nodes[i].op.name == "argmax" else math.inf
 
-    def _lanes(self, kind: str) -> Value:
-        numbers = ", ".join(f"{kind} {k}" for k in range(LANES))
-        return Value(f"<{numbers}>", kind, LANES)
-
     def _place_of(self, i: int, found: Value, places: Value) -> Value:
         """Return where the row's largest or smallest element stands first, or its first NaN.
 
         found, places: each lane's, and where it stands.
         """
         code = self.code
-        best = self._tree("maximum" if self.nodes[i].op.name == "argmax" else "minimum", found)
-        is_best = code.compare("oeq", found, code.spread(best, LANES))
-        is_nan = code.compare("uno", found, found)
-        nowhere = code.spread(Value(str(2**31 - 1), "i32"), LANES)
-        here = code.select(code.binary("or", is_best, is_nan), places, nowhere)
-        symbol = f"@llvm.vector.reduce.smin.v{LANES}i32"
-        code.declared.add(f"declare i32 {symbol}(<{LANES} x i32>)")
-        first = code.raw(f"call i32 {symbol}(<{LANES} x i32> {here.text})")
-        return Value(code.raw(f"zext i32 {first} to i64"), "i64")
+        best = code.folded(emitter("maximum" if self.nodes[i].op.name == "argmax" else "minimum"), found)
+        here = code.select(found.equals(best) | found.is_nan(), places, 2**31 - 1)
+        return code.across("smin", here).to("zext", "i64")
 
     def _role(self, i: int, j: int) -> str:
         """Return what an operand from outside is to a full node: full, one number a row, or one a column."""
@@ -674,7 +582,7 @@ class Kernel:
         along: Sequence[int],
         places: Sequence[int],
         totals: dict[Any, Value],
-        at: str,
+        at: Value,
         lanes: int,
         row: dict[int, Value],
     ) -> dict[Any, Value]:
@@ -690,7 +598,7 @@ class Kernel:
             if j in values:
                 return values[j]
             if n.op is CONSTANT and not n.shape:
-                return constant(code, n)
+                return scalar(code, n)
             if j in self.given:
                 return self.given[j]
             if j in row:
@@ -699,7 +607,7 @@ class Kernel:
                 address = self._address(j, at)
             else:
                 stored = "i8" if self.kind(j) == BOOL else self.kind(j)
-                address = code.raw(f"getelementptr {stored}, ptr {self.pointer[j]}, i64 {at}")
+                address = code.at(self.pointer[j], at, stored)
             values[j] = self._load(address, self.kind(j), lanes)
             return values[j]
 
@@ -708,22 +616,21 @@ class Kernel:
             if node.op is _ADD_AT:
                 base = operand(i, node.inputs[0])
                 value = code.cast(operand(i, node.inputs[1]), base.kind)
-                here = self._is_column(at, self.picked[node.inputs[3]])
-                values[i] = code.select(here, code.binary("fadd", base, value), base)
+                here = (self.picked[node.inputs[3]] - at).equals(code.numbered(LANES, "i64"))
+                values[i] = code.select(here, base + value, base)
             else:
                 values[i] = _element(code, node, [operand(i, j) for j in node.inputs], [nodes[j] for j in node.inputs])
             values[i] = code.spread(code.cast(values[i], self.kind(i)), LANES)
         written = [(values[i], self._address(i, at)) for i in full if i in self.stored]
         for i in sums:
-            address = code.raw(f"getelementptr {self.kind(i)}, ptr {self.pointer[i]}, i64 {at}")
+            address = code.at(self.pointer[i], at, self.kind(i))
             before = self._load(address, self.kind(i), lanes)
-            written.append((code.binary("fadd", before, operand(i, nodes[i].inputs[0])), address))
+            written.append((before + operand(i, nodes[i].inputs[0]), address))
         after: dict[Any, Value] = {}
 
         def reduced(i: int, neutral: float) -> Value:
             x = operand(i, nodes[i].inputs[0])
-            rest = code.spread(code.number(neutral, x.kind), LANES)
-            return x if lanes == LANES else code.select(self._mask(lanes), x, rest)
+            return x if lanes == LANES else code.select(self._mask(lanes), x, neutral)
 
         for i in along:
             name, neutral = _ALONG[nodes[i].op.name]
@@ -731,74 +638,36 @@ class Kernel:
         for i in places:
             x, best, place = reduced(i, self._worst(i)), totals[i], totals[i, "place"]
             beyond = code.compare("ugt" if nodes[i].op.name == "argmax" else "ult", x, best)
-            better = code.binary("and", beyond, code.compare("ord", best, best))  # the first NaN stays
-            start = Value(code.raw(f"trunc i64 {at} to i32"), "i32")
-            here = code.binary("add", code.spread(start, LANES), self._lanes("i32"))
+            better = beyond & code.compare("ord", best, best)  # the first NaN stays
+            here = at.to("trunc", "i32") + code.numbered(LANES, "i32")
             after[i], after[i, "place"] = code.select(better, x, best), code.select(better, here, place)
         for value, address in written:
             self._store(value, address, lanes)
         return after
 
     def _mask(self, lanes: int) -> Value:
-        flags = ", ".join(f"i1 {'true' if k < lanes else 'false'}" for k in range(LANES))
-        return Value(f"<{flags}>", BOOL, LANES)
+        return self.code.flags([k < lanes for k in range(LANES)])
 
-    def _is_column(self, at: str, picked: str) -> Value:
-        """Return in which lane the column lies that the row picks."""
+    def _load(self, address: Value, kind: str, lanes: int) -> Value:
         code = self.code
-        vector = f"<{LANES} x i64>"
-        gap = code.raw(f"sub i64 {picked}, {at}")
-        one = code.raw(f"insertelement {vector} poison, i64 {gap}, i32 0")
-        spread = code.raw(f"shufflevector {vector} {one}, {vector} poison, <{LANES} x i32> zeroinitializer")
-        return Value(code.raw(f"icmp eq {vector} {spread}, {self._lanes('i64').text}"), BOOL, LANES)
-
-    def _load(self, address: str, kind: str, lanes: int) -> Value:
-        code = self.code
+        if lanes == LANES:
+            return code.load(address, 0, kind, LANES, 1)
         stored = "i8" if kind == BOOL else kind
-        of = of_type(stored, LANES)
-        if lanes == LANES:
-            text = code.load(f"load {of}, ptr {address}, align 1")
-        else:
-            tag = "i8" if kind == BOOL else TAGS[kind]
-            code.declared.add(f"declare {of} @llvm.masked.load.v{LANES}{tag}.p0(ptr, i32, <{LANES} x i1>, {of})")
-            mask = self._mask(lanes).text
-            text = code.load(
-                f"call {of} @llvm.masked.load.v{LANES}{tag}.p0(ptr {address}, i32 1, <{LANES} x i1> {mask}, "
-                f"{of} zeroinitializer)"
-            )
-        if kind == BOOL:
-            text = code.raw(f"trunc {of} {text} to {of_type(BOOL, LANES)}")
-        return Value(text, kind, LANES)
+        of, name = of_type(stored, LANES), f"@llvm.masked.load.v{LANES}{TAGS.get(stored, stored)}.p0"
+        code.declared.add(f"declare {of} {name}(ptr, i32, <{LANES} x i1>, {of})")
+        given = f"{address.typed}, i32 1, {self._mask(lanes).typed}, {of} zeroinitializer"
+        v = code.fresh(f"call {of} {name}({given})", stored, LANES)
+        return v.to("trunc", BOOL) if kind == BOOL else v
 
-    def _store(self, v: Value, address: str, lanes: int) -> None:
-        code, stored, text = self.code, v.kind, v.text
-        if v.kind == BOOL:
-            stored, text = "i8", code.raw(f"zext {of_type(BOOL, LANES)} {text} to {of_type('i8', LANES)}")
-        of = of_type(stored, LANES)
+    def _store(self, v: Value, address: Value, lanes: int) -> None:
+        code = self.code
         if lanes == LANES:
-            code.line(f"store {of} {text}, ptr {address}, align 1")
+            code.store(v, address, align=1)
             return
-        tag = "i8" if v.kind == BOOL else TAGS[v.kind]
-        code.declared.add(f"declare void @llvm.masked.store.v{LANES}{tag}.p0({of}, ptr, i32, <{LANES} x i1>)")
-        mask = self._mask(lanes).text
-        code.line(
-            f"call void @llvm.masked.store.v{LANES}{tag}.p0({of} {text}, ptr {address}, i32 1, <{LANES} x i1> {mask})"
-        )
-
-    def _tree(self, name: str, v: Value) -> Value:
-        """Return the lanes put together, half by half."""
-        code, lanes = self.code, LANES
-        while lanes > 1:
-            half = lanes // 2
-            of = of_type(v.kind, lanes)
-            parts = []
-            for start in (0, half):
-                if half == 1:
-                    parts.append(Value(code.raw(f"extractelement {of} {v.text}, i32 {start}"), v.kind, 1))
-                else:
-                    parts.append(code.shuffled(range(start, start + half), v))
-            v, lanes = emitter(name)(code, *parts), half
-        return v
+        v = v.to("zext", "i8") if v.kind == BOOL else v
+        name = f"@llvm.masked.store.v{LANES}{TAGS.get(v.kind, v.kind)}.p0"
+        code.declared.add(f"declare void {name}({v.type}, ptr, i32, <{LANES} x i1>)")
+        code.line(f"call void {name}({v.typed}, {address.typed}, i32 1, {self._mask(lanes).typed})")
 
 
 def table(*arrays: Any) -> Any:

@@ -13,9 +13,10 @@ import ctypes
 import functools
 import itertools
 import math
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
 from koubai.execute.memory import is_view
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
+
+if TYPE_CHECKING:
+    from koubai.execute.ir import Code, Function, Value
 
 __all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 
@@ -46,203 +50,148 @@ _FLOAT, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
 _OF_F = "table count own_x own_g own_f bytes"
 _OF_COLUMNS = "table count own_x own_r own_column bytes length later later_count direction"
 _NUMBERS = {"count", "later_count", "bytes", "length"}
+_ASKED = ["context", "x", "gradient", "answer"]
 
-_TEXT = """
-declare double @llvm.sqrt.f64(double)
-declare double @llvm.fabs.f64(double)
-declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
-define void @select(ptr %args, ptr %dims, ptr %steps, ptr %data) {
-entry:
-  %n = load i64, ptr %dims
-  SELECT
-  br label %head
-head:
-  %i = phi i64 [ 0, %entry ], [ %next, %body ]
-  %on = icmp slt i64 %i, %n
-  br i1 %on, label %body, label %end
-body:
-  OFFSETS
-  %c = load i8, ptr %at0
-  %test = icmp ne i8 %c, 0
-  %a = load double, ptr %at1
-  %b = load double, ptr %at2
-  %chosen = select i1 %test, double %a, double %b
-  store double %chosen, ptr %at3
-  %next = add i64 %i, 1
-  br label %head
-end:
-  ret void
-}
+def _function(name: str, result: str, *arguments: str | tuple[str, str], internal: bool = False) -> Function:
+    from koubai.execute.ir import Function  # only now: to import koubai need not take the time for it
 
-define internal i1 @through(ptr %table, i64 %count) {
-entry:
-  br label %head
-head:
-  %k = phi i64 [ 0, %entry ], [ %next, %on ]
-  %more = icmp slt i64 %k, %count
-  br i1 %more, label %body, label %end
-body:
-  %start = mul i64 %k, WIDTH
-  %row = getelementptr i64, ptr %table, i64 %start
-  %code = load i64, ptr %row
-  %data.p = getelementptr i64, ptr %row, i64 1
-  %p0.p = getelementptr i64, ptr %row, i64 2
-  %p1.p = getelementptr i64, ptr %row, i64 3
-  %p2.p = getelementptr i64, ptr %row, i64 4
-  %data = load ptr, ptr %data.p
-  %p0 = load ptr, ptr %p0.p
-  %p1 = load ptr, ptr %p1.p
-  %p2 = load ptr, ptr %p2.p
-  switch i64 %code, label %loop [ CASES ]
-loop:
-  %function = inttoptr i64 %code to ptr
-  %dims = getelementptr i64, ptr %row, i64 6
-  %steps = getelementptr i64, ptr %row, i64 12
-  call void %function(ptr %p0.p, ptr %dims, ptr %steps, ptr %data)
-  br label %on
-BODIES
-on:
-  %next = add i64 %k, 1
-  br label %head
-refuse:
-  ret i1 false
-end:
-  ret i1 true
-}
+    return Function(name, result, arguments, apart=False, internal=internal)
 
-define internal i1 @taken(ptr %from, ptr %to, i64 %bytes) {
-entry:
-  br label %each
-each:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %on ]
-  %left = icmp slt i64 %i, %bytes
-  br i1 %left, label %body, label %done
-body:
-  %source = getelementptr i8, ptr %from, i64 %i
-  %target = getelementptr i8, ptr %to, i64 %i
-  %part = load double, ptr %source
-  store double %part, ptr %target
-  %size = call double @llvm.fabs.f64(double %part)
-  %finite = fcmp olt double %size, 0x7FF0000000000000
-  %i.next = add i64 %i, 8
-  br i1 %finite, label %on, label %refuse
-on:
-  br label %each
-refuse:
-  ret i1 false
-done:
-  ret i1 true
-}
 
-define i1 @replay(ptr %context, ptr %x, ptr %g, ptr %fun) {
-entry:
-  OF_F
-  call void @llvm.memcpy.p0.p0.i64(ptr %own_x, ptr %x, i64 %bytes, i1 false)
-  %done = call i1 @through(ptr %table, i64 %count)
-  br i1 %done, label %value, label %refuse
-value:
-  %given = call i1 @taken(ptr %own_f, ptr %fun, i64 8)
-  br i1 %given, label %gradient, label %refuse
-gradient:
-  %both = call i1 @taken(ptr %own_g, ptr %g, i64 %bytes)
-  ret i1 %both
-refuse:
-  ret i1 false
-}
+def _write_select() -> Function:
+    """select(args, dims, steps, data): `np.where`, as an inner loop of NumPy's."""
+    code = _function("select", "void", "args", "dims", "steps", "data")
+    args, dims, steps, _ = code.arguments
+    strides = [code.load(steps, k, "i64") for k in range(4)]
+    arrays = [code.load(args, k, "ptr") for k in range(4)]
+    with code.loop(0, code.load(dims, 0, "i64")) as loop:
+        at = [code.at(array, loop.index * stride, "i8") for array, stride in zip(arrays, strides, strict=True)]
+        test = code.load(at[0], 0, "i8").differs(0)
+        a, b = (code.load(place, 0, "double") for place in at[1:3])
+        code.store(code.select(test, a, b), at[3])
+    code.ret()
+    return code
 
-define i1 @columns(ptr %context, ptr %x, ptr %r, ptr %columns) {
-entry:
-  OF_COLUMNS
-  call void @llvm.memcpy.p0.p0.i64(ptr %own_x, ptr %x, i64 %bytes, i1 false)
-  %done = call i1 @through(ptr %table, i64 %count)
-  br i1 %done, label %values, label %refuse
-values:
-  %given = call i1 @taken(ptr %own_r, ptr %r, i64 %length)
-  br i1 %given, label %head, label %refuse
-head:
-  %at = phi i64 [ 0, %values ], [ %next, %on ]
-  %more = icmp slt i64 %at, %bytes
-  br i1 %more, label %body, label %end
-body:
-  %along = getelementptr i8, ptr %direction, i64 %at
-  store double 1.0, ptr %along
-  %through = call i1 @through(ptr %later, i64 %later_count)
-  store double 0.0, ptr %along
-  br i1 %through, label %column, label %refuse
-column:
-  %k = udiv i64 %at, 8
-  %start = mul i64 %k, %length
-  %to = getelementptr i8, ptr %columns, i64 %start
-  %kept = call i1 @taken(ptr %own_column, ptr %to, i64 %length)
-  br i1 %kept, label %on, label %refuse
-on:
-  %next = add i64 %at, 8
-  br label %head
-end:
-  ret i1 true
-refuse:
-  ret i1 false
-}
-"""
+
+def _write_through() -> Function:
+    """through(table, count): do what the rows say; false: a guard fails, or something is not finite."""
+    code = _function("through", "i1", "table", ("i64", "count"), internal=True)
+    table, count = code.arguments
+    with code.block() as done:
+        with code.loop(0, count) as loop:
+            row = code.at(table, loop.index * WIDTH, "i64")
+            function = code.load(row, 0, "i64")
+            data, *p = (code.load(code.at(row, k, "i64"), 0, "ptr") for k in range(1, _POINTERS + 3))
+
+            def put(result: Value, place: Value, finite: bool = False) -> None:
+                code.store(result, place)
+                if finite:
+                    done.leave(unless=result.is_finite())
+
+            def numbers(n: int) -> list[Value]:
+                return [code.load(place, 0, "double") for place in p[:n]]
+
+            with code.switch(function) as switch:
+                with switch.case():
+                    places = (code.at(row, k, "i64") for k in (_POINTERS, _DIMENSIONS, _STRIDES))
+                    loop_ = code.convert(function, "inttoptr", "ptr")
+                    code.call(loop_.text, "void", *places, data)
+                with switch.case(_GUARD):
+                    asked = code.load(p[0], 0, "i8").to("zext", "i64")
+                    done.leave(unless=asked.equals(data.to("ptrtoint", "i64")))
+                with switch.case(_COPY):
+                    _copy(code, p[1], p[0], data.to("ptrtoint", "i64"))
+                for key, how in ((_ADD, operator.add), (_SUBTRACT, operator.sub), (_MULTIPLY, operator.mul)):
+                    with switch.case(key):
+                        put(how(*numbers(2)), p[2])
+                with switch.case(_NEGATIVE):
+                    put(-numbers(1)[0], p[1])
+                for key in (_DIVIDE, _EXACT_DIVIDE):
+                    with switch.case(key):
+                        put(operator.truediv(*numbers(2)), p[2], key == _EXACT_DIVIDE)
+                for key, n in ((_POW, 2), (_ONE, 1), (_TWO, 2)):
+                    with switch.case(key):
+                        put(code.call(data.text, "double", *numbers(n)), p[n], key != _POW)
+                with switch.case(_ROOT):
+                    put(code.intrinsic("sqrt", *numbers(1)), p[1], True)
+        code.ret(True)
+    code.ret(False)
+    return code
+
+
+def _copy(code: Code, target: Value, source: Value, count: Value) -> None:
+    code.declared.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+    code.call("llvm.memcpy.p0.p0.i64", "void", target, source, count, code.constant(False, "i1"))
+
+
+def _write_taken() -> Function:
+    """taken(source, target, count): copy so many bytes of numbers; false as soon as one is not finite."""
+    code = _function("taken", "i1", "source", "target", ("i64", "count"), internal=True)
+    source, target, count = code.arguments
+    with code.block() as done:
+        with code.loop(0, count, 8) as loop:
+            part = code.load(code.at(source, loop.index, "i8"), 0, "double")
+            code.store(part, code.at(target, loop.index, "i8"))
+            done.leave(unless=part.is_finite())
+        code.ret(True)
+    code.ret(False)
+    return code
+
+
+def _context(code: Function, names: str) -> dict[str, Value]:
+    context = code.arguments[0]
+    return {
+        name: code.load(code.at(context, k, "i64"), 0, "i64" if name in _NUMBERS else "ptr")
+        for k, name in enumerate(names.split())
+    }
+
+
+def _write_replay() -> Function:
+    """replay(context, x, g, f): f and its gradient at x. Are all finite?"""
+    code = _function("replay", "i1", *_ASKED)
+    _, x, g, f = code.arguments
+    own = _context(code, _OF_F)
+    _copy(code, own["own_x"], x, own["bytes"])
+    with code.block() as done:
+        done.leave(unless=code.call("through", "i1", own["table"], own["count"]))
+        done.leave(unless=code.call("taken", "i1", own["own_f"], f, code.constant(8, "i64")))
+        code.ret(code.call("taken", "i1", own["own_g"], g, own["bytes"]))
+    code.ret(False)
+    return code
+
+
+def _write_columns() -> Function:
+    """columns(context, x, r, columns): residuals and the columns of J at x. Are all finite?"""
+    code = _function("columns", "i1", *_ASKED)
+    _, x, r, columns = code.arguments
+    own = _context(code, _OF_COLUMNS)
+    _copy(code, own["own_x"], x, own["bytes"])
+    with code.block() as done:
+        done.leave(unless=code.call("through", "i1", own["table"], own["count"]))
+        done.leave(unless=code.call("taken", "i1", own["own_r"], r, own["length"]))
+        with code.loop(0, own["bytes"], 8) as loop:
+            along = code.at(own["direction"], loop.index, "i8")
+            code.store(code.constant(1.0, "double"), along)
+            through = code.call("through", "i1", own["later"], own["later_count"])
+            code.store(code.constant(0.0, "double"), along)
+            done.leave(unless=through)
+            column = code.at(columns, (loop.index >> 3) * own["length"], "i8")
+            done.leave(unless=code.call("taken", "i1", own["own_column"], column, own["length"]))
+        code.ret(True)
+    code.ret(False)
+    return code
 
 
 def _text() -> str:
-    strides = [
-        f"%d{k}.p = getelementptr i64, ptr %steps, i64 {k}\n  %d{k} = load i64, ptr %d{k}.p\n  "
-        f"%b{k}.p = getelementptr ptr, ptr %args, i64 {k}\n  %b{k} = load ptr, ptr %b{k}.p"
-        for k in range(4)
-    ]
-    offsets = [f"%o{k} = mul i64 %i, %d{k}\n  %at{k} = getelementptr i8, ptr %b{k}, i64 %o{k}" for k in range(4)]
+    from koubai.execute.llvm import module
 
-    def context(names: str) -> str:
-        lines = []
-        for k, name in enumerate(names.split()):
-            kind = "i64" if name in _NUMBERS else "ptr"
-            lines.append(
-                f"%{name}.p = getelementptr i64, ptr %context, i64 {k}\n  %{name} = load {kind}, ptr %{name}.p"
-            )
-        return "\n  ".join(lines)
-
-    def arithmetic(code: int, how: str, finite: bool = False, count: int = 2, function: str = "") -> str:
-        lines = [f"c{code}:"] + [f"  %a{code}.{j} = load double, ptr %p{j}" for j in range(count)]
-        given = ", ".join(f"double %a{code}.{j}" for j in range(count))
-        operands = ", ".join(f"%a{code}.{j}" for j in range(count))
-        lines.append(
-            f"  %r{code} = " + (f"call double {function}({given})" if function else f"{how} double {operands}")
-        )
-        lines.append(f"  store double %r{code}, ptr %p{count}")
-        if not finite:
-            return "\n".join([*lines, "  br label %on"])
-        lines.append(f"  %s{code} = call double @llvm.fabs.f64(double %r{code})")
-        lines.append(f"  %t{code} = fcmp olt double %s{code}, 0x7FF0000000000000")
-        return "\n".join([*lines, f"  br i1 %t{code}, label %on, label %refuse"])
-
-    guard = "\n".join([
-        f"c{_GUARD}:", "  %asked = load i8, ptr %p0", "  %truth = zext i8 %asked to i64",
-        "  %wanted = ptrtoint ptr %data to i64", "  %holds = icmp eq i64 %truth, %wanted",
-        "  br i1 %holds, label %on, label %refuse",
-    ])  # fmt: skip
-    copy = "\n".join([
-        f"c{_COPY}:", "  %size.of = ptrtoint ptr %data to i64",
-        "  call void @llvm.memcpy.p0.p0.i64(ptr %p1, ptr %p0, i64 %size.of, i1 false)", "  br label %on",
-    ])  # fmt: skip
-    bodies = [
-        guard, copy, arithmetic(_ADD, "fadd"), arithmetic(_SUBTRACT, "fsub"), arithmetic(_MULTIPLY, "fmul"),
-        arithmetic(_NEGATIVE, "fneg", count=1), arithmetic(_DIVIDE, "fdiv"), arithmetic(_POW, "", function="%data"),
-        arithmetic(_EXACT_DIVIDE, "fdiv", True), arithmetic(_ONE, "", True, 1, "%data"),
-        arithmetic(_TWO, "", True, 2, "%data"), arithmetic(_ROOT, "", True, 1, "@llvm.sqrt.f64"),
-    ]  # fmt: skip
-    cases = " ".join(f"i64 {code}, label %c{code}" for code in range(len(bodies)))
-    text = _TEXT.replace("SELECT", "\n  ".join(strides)).replace("OFFSETS", "\n  ".join(offsets))
-    text = text.replace("OF_F", context(_OF_F)).replace("OF_COLUMNS", context(_OF_COLUMNS)).replace("WIDTH", str(WIDTH))
-    return text.replace("CASES", cases).replace("BODIES", "\n".join(bodies))
+    return module(_write_select(), _write_through(), _write_taken(), _write_replay(), _write_columns())
 
 
 @functools.cache
 def _loaded() -> library.Library:
-    text = _text()
-    return library.load(f"replay {text}", lambda: text)
+    return library.load("replay", _text)
 
 
 def is_loaded() -> bool:

@@ -20,6 +20,7 @@ import ctypes
 import hashlib
 import inspect
 import math
+import operator
 import textwrap
 from collections.abc import Callable, MutableSequence, Sequence
 from types import FunctionType
@@ -28,9 +29,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from koubai.errors import CompileError
-from koubai.execute import library
+from koubai.execute import ir, library
 from koubai.execute.descents import address
-from koubai.execute.llvm import BOOL, Code, Value
+from koubai.execute.ir import BOOL, Function, Value
+from koubai.execute.llvm import module
 
 __all__ = [
     "ANSWER",
@@ -58,10 +60,15 @@ SLOTS = 512  # of a frame, a number each
 RESUME, AT, GRADIENT, ANSWER, EVALUATIONS = range(5)  # the first of them
 _KINDS = {"float": "double", "int": "i64", "bool": BOOL, "Vector": "vector", "Integers": "integers", "Matrix": "matrix"}
 _STORED = {"double": "double", "i64": "i64", BOOL: "i64", "vector": "ptr", "integers": "ptr", "matrix": "ptr"}
-_COMPARED = {ast.Lt: "olt", ast.LtE: "ole", ast.Gt: "ogt", ast.GtE: "oge", ast.Eq: "oeq", ast.NotEq: "une"}
-_WHOLE = {ast.Lt: "slt", ast.LtE: "sle", ast.Gt: "sgt", ast.GtE: "sge", ast.Eq: "eq", ast.NotEq: "ne"}
-_OPERATORS = {ast.Add: ("fadd", "add"), ast.Sub: ("fsub", "sub"), ast.Mult: ("fmul", "mul"), ast.Div: ("fdiv", ""),
-              ast.Mod: ("", "srem"), ast.FloorDiv: ("", "sdiv"), ast.BitAnd: ("", "and")}  # fmt: skip
+_COMPARED: dict[type[ast.cmpop], Callable[[Value, Value], Value]] = {
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: Value.equals,
+    ast.NotEq: Value.differs,
+}  # fmt: skip
+_OPERATORS: dict[type[ast.operator], Callable[[Value, Value], Value]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.BitAnd: operator.and_, ast.Mod: lambda a, b: a.code.binary("srem", a, b),
+    ast.FloorDiv: lambda a, b: a.code.binary("sdiv", a, b),
+}  # fmt: skip
 
 
 def _tree(function: FunctionType) -> ast.FunctionDef:
@@ -95,91 +102,75 @@ def _reached(root: FunctionType) -> dict[FunctionType, ast.FunctionDef]:
 class _Variable:
     """Where a variable lies. stride: where the length of a matrix's row does."""
 
-    def __init__(self, kind: str, place: str, stride: str = "") -> None:
+    def __init__(self, kind: str, place: Value, stride: Value | None) -> None:
         self.kind, self.place, self.stride = kind, place, stride
 
 
 class _Array:
     """A pointer, and of a matrix the length of a row."""
 
-    def __init__(self, kind: str, pointer: str, stride: str = "") -> None:
+    def __init__(self, kind: str, pointer: Value, stride: Value | None = None) -> None:
         self.kind, self.pointer, self.stride = kind, pointer, stride
+
+    @property
+    def parts(self) -> list[Value]:
+        return [self.pointer] if self.stride is None else [self.pointer, self.stride]
 
 
 class _Writer:
     """Writes one function, and into it the generators that it calls."""
 
+    code: Function
+    frame: Value
+
     def __init__(self, function: FunctionType, trees: dict[FunctionType, ast.FunctionDef]) -> None:
         self.function, self.trees = function, trees
         self.is_generator = inspect.isgeneratorfunction(function)
-        self.code = Code()
-        self.entry: list[str] = []  # lines before all blocks
-        self.slots, self.labels, self.resumed = EVALUATIONS + 1, 0, 0
+        self.slots = EVALUATIONS + 1
         self.variables: dict[str, _Variable] = {}
         self.space = function.__globals__
-        self.loops: list[tuple[str, str]] = []  # where continue and break go
-        self.back: tuple[str, _Variable | None] | None = None  # where a return goes, in a part; and its result
-        self.ended = False  # has the block its last line?
+        self.loops: list[tuple[Callable[[], None], Callable[[], None]]] = []  # continue and break
+        self.back: tuple[ir.Block, str | None] | None = None  # what a return leaves, in a part; and its result's kind
 
-    # -- blocks and variables
+    # -- variables
 
-    def label(self) -> str:
-        self.labels += 1
-        return f"b.{self.labels}"
-
-    def block(self, label: str) -> None:
-        if not self.ended:
-            self.code.line(f"br label %{label}")
-        self.code.block(label)
-        self.ended = False
-
-    def jump(self, line: str) -> None:
-        if not self.ended:
-            self.code.line(line)
-        self.ended = True
-
-    def branch(self, test: Value, yes: str, no: str) -> None:
-        self.jump(f"br i1 {test.text}, label %{yes}, label %{no}")
-
-    def slot(self, kind: str) -> str:
-        place = f"%s.{self.slots}"
-        if self.is_generator:
-            self.entry.append(f"  {place} = getelementptr i64, ptr %frame, i64 {self.slots}")
-        else:
-            self.entry.append(f"  {place} = alloca {_STORED[kind]}")
+    def slot(self, kind: str) -> Value:
         self.slots += 1
-        return place
+        if self.is_generator:
+            return self.code.hoist(f"getelementptr i64, {self.frame.typed}, i64 {self.slots - 1}", "ptr")
+        return self.code.alloca(_STORED[kind])
 
     def variable(self, kind: str) -> _Variable:
-        return _Variable(kind, self.slot(kind), self.slot("i64") if kind == "matrix" else "")
+        return _Variable(kind, self.slot(kind), self.slot("i64") if kind == "matrix" else None)
 
     def store(self, variable: _Variable, value: Value | _Array) -> None:
         if isinstance(value, _Array):
             if variable.kind != value.kind:
                 raise TypeError(f"a {value.kind} takes the place of a {variable.kind}")
-            self.code.line(f"store ptr {value.pointer}, ptr {variable.place}")
-            if value.kind == "matrix":
-                self.code.line(f"store i64 {value.stride}, ptr {variable.stride}")
+            self.code.store(value.pointer, variable.place)
+            if variable.stride is not None and value.stride is not None:
+                self.code.store(value.stride, variable.stride)
             return
         value = self.cast(value, variable.kind)
-        if variable.kind == BOOL:
-            value = Value(self.code.raw(f"zext i1 {value.text} to i64"), "i64")
-        self.code.line(f"store {value.kind} {value.text}, ptr {variable.place}")
+        self.code.store(value.to("zext", "i64") if variable.kind == BOOL else value, variable.place)
 
     def loaded(self, variable: _Variable) -> Value | _Array:
+        value = self.code.load(variable.place, 0, _STORED[variable.kind])
         if variable.kind in ("vector", "integers", "matrix"):
-            stride = self.code.load(f"load i64, ptr {variable.stride}") if variable.stride else ""
-            return _Array(variable.kind, self.code.load(f"load ptr, ptr {variable.place}"), stride)
-        value = self.code.load(f"load {_STORED[variable.kind]}, ptr {variable.place}")
-        if variable.kind == BOOL:
-            return Value(self.code.raw(f"trunc i64 {value} to i1"), BOOL)
-        return Value(value, variable.kind)
+            stride = None if variable.stride is None else self.code.load(variable.stride, 0, "i64")
+            return _Array(variable.kind, value, stride)
+        return value.to("trunc", BOOL) if variable.kind == BOOL else value
+
+    def scalar(self, variable: _Variable) -> Value:
+        value = self.loaded(variable)
+        assert isinstance(value, Value)
+        return value
 
     def cast(self, value: Value, kind: str) -> Value:
         if value.kind == kind:
             return value
         if (value.kind, kind) == ("i64", "double"):
-            return Value(self.code.raw(f"sitofp i64 {value.text} to double"), "double")
+            return value.to("sitofp", "double")
         raise TypeError(f"{value.kind} takes the place of {kind}")
 
     # -- expressions
@@ -195,11 +186,8 @@ class _Writer:
         return value
 
     def constant(self, number: Any) -> Value:
-        if isinstance(number, bool):
-            return Value("true" if number else "false", BOOL)
-        if isinstance(number, int):
-            return Value(str(number), "i64")
-        return self.code.number(number, "double")
+        kind = BOOL if isinstance(number, bool) else "i64" if isinstance(number, int) else "double"
+        return self.code.constant(number, kind)
 
     def expression(self, node: ast.expr) -> Value | _Array:
         code = self.code
@@ -213,11 +201,9 @@ class _Writer:
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=number)):
                 return self.constant(-number)  # type: ignore[operator]
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                value = self.value(operand)
-                how = "fneg double" if value.kind == "double" else "sub i64 0,"
-                return Value(code.raw(f"{how} {value.text}"), value.kind)
+                return -self.value(operand)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return code.no(self.value(operand))
+                return ~self.value(operand)
             case ast.BinOp(left=left, op=op, right=right):
                 return self.operation(op, self.value(left), self.value(right))
             case ast.Compare(left=left, ops=ops, comparators=others):
@@ -232,15 +218,12 @@ class _Writer:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr=name), args=[argument]):
                 value = self.cast(self.value(argument), "double")
                 if name == "isfinite":
-                    return code.compare("olt", code.intrinsic("fabs", value), code.number(math.inf, "double"))
+                    return value.is_finite()
                 return code.intrinsic({"sqrt": "sqrt", "fabs": "fabs"}[name], value)
         raise TypeError(f"no machine code for {ast.unparse(node)}")
 
     def compared(self, op: ast.cmpop, a: Value, b: Value) -> Value:
-        a, b = self.alike(a, b)
-        if a.kind == "double":
-            return self.code.compare(_COMPARED[type(op)], a, b)
-        return Value(self.code.raw(f"icmp {_WHOLE[type(op)]} {a.kind} {a.text}, {b.text}"), BOOL)
+        return _COMPARED[type(op)](*self.alike(a, b))
 
     def alike(self, a: Value, b: Value) -> tuple[Value, Value]:
         kind = "double" if "double" in (a.kind, b.kind) else a.kind
@@ -250,64 +233,43 @@ class _Writer:
         a, b = self.alike(a, b)
         if isinstance(op, ast.Div):
             a, b = self.cast(a, "double"), self.cast(b, "double")
-        name = _OPERATORS[type(op)][a.kind == "i64"]
-        return Value(self.code.raw(f"{name} {a.kind} {a.text}, {b.text}"), a.kind)
+        return _OPERATORS[type(op)](a, b)
 
-    def shortcut(self, is_and: bool, values: Sequence[ast.expr]) -> Value:
-        result, end = self.variable(BOOL), self.label()
-        for k, node in enumerate(values):
-            value = self.value(node)
-            self.store(result, value)
-            if k < len(values) - 1:
-                following = self.label()
-                self.branch(value, *((following, end) if is_and else (end, following)))
-                self.block(following)
-        self.block(end)
-        loaded = self.loaded(result)
-        assert isinstance(loaded, Value)
-        return loaded
+    def shortcut(self, is_and: bool, nodes: Sequence[ast.expr]) -> Value:
+        value = self.value(nodes[0])
+        if len(nodes) == 1:
+            return value
+        with (self.code.when if is_and else self.code.unless)(value, self.constant(not is_and)) as branch:
+            branch.give(self.shortcut(is_and, nodes[1:]))
+        return branch.values[0]
 
-    def place(self, node: ast.Subscript) -> tuple[str, str]:
+    def place(self, node: ast.Subscript) -> tuple[Value, str]:
         """Return the address of an element, and its kind."""
         of, k = self.array(node.value), self.value(node.slice)
         kind = "i64" if of.kind == "integers" else "double"
-        return self.code.raw(f"getelementptr {kind}, ptr {of.pointer}, i64 {k.text}"), kind
+        return self.code.at(of.pointer, k, kind), kind
 
     def element(self, node: ast.Subscript) -> Value | _Array:
         of = self.array(node.value)
-        if of.kind == "matrix":
-            start = self.code.raw(f"mul i64 {self.value(node.slice).text}, {of.stride}")
-            return _Array("vector", self.code.raw(f"getelementptr double, ptr {of.pointer}, i64 {start}"))
+        if of.stride is not None:
+            return _Array("vector", self.code.at(of.pointer, self.value(node.slice) * of.stride, "double"))
         place, kind = self.place(node)
-        return Value(self.code.load(f"load {kind}, ptr {place}"), kind)
+        return self.code.load(place, 0, kind)
 
     def call(self, name: str, nodes: Sequence[ast.expr]) -> Value:
-        code = self.code
         if name == "abs":
-            return code.intrinsic("fabs", self.value(nodes[0]))
+            return abs(self.value(nodes[0]))
         if name == "float":
             return self.cast(self.value(nodes[0]), "double")
         if name == "int":
-            return Value(code.raw(f"fptosi double {self.value(nodes[0]).text} to i64"), "i64")
+            return self.value(nodes[0]).to("fptosi", "i64")
         if name in ("min", "max"):
             a, b = self.alike(*map(self.value, nodes))
-            how = {"min": ("olt", "slt"), "max": ("ogt", "sgt")}[name][a.kind == "i64"]
-            test = code.raw(f"{'icmp' if a.kind == 'i64' else 'fcmp'} {how} {a.kind} {b.text}, {a.text}")
-            return Value(code.raw(f"select i1 {test}, {a.kind} {b.text}, {a.kind} {a.text}"), a.kind)
+            return self.code.select(b < a if name == "min" else b > a, b, a)
         function = self.space[name]
         given = self.arguments(function, nodes)
-        texts = []
-        for value in given:
-            if isinstance(value, _Array):
-                texts += [f"ptr {value.pointer}", *([f"i64 {value.stride}"] if value.kind == "matrix" else [])]
-            else:
-                texts.append(f"{value.kind} {value.text}")
-        result = _KINDS.get(function.__annotations__["return"], "void")
-        text = f"call {result} @{name}({', '.join(texts)})"
-        if result == "void":
-            code.line(text)
-            return Value("", "void")
-        return Value(code.load(text), result)
+        parts = [part for v in given for part in (v.parts if isinstance(v, _Array) else [v])]
+        return self.code.call(name, _KINDS.get(function.__annotations__["return"], "void"), *parts)
 
     def arguments(self, function: FunctionType, nodes: Sequence[ast.expr]) -> list[Value | _Array]:
         given = []
@@ -320,17 +282,16 @@ class _Writer:
 
     def body(self, nodes: Sequence[ast.stmt]) -> None:
         for node in nodes:
-            if not self.ended:
+            if self.code.label is not None:
                 self.statement(node)
 
     def statement(self, node: ast.stmt) -> None:
+        code = self.code
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Yield(value=ast.Tuple(elts=given))):
                 self.assign(name, self.asked(*map(self.array, given)))
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.YieldFrom(value=ast.Call() as call)):
-                result = self.part(call)
-                assert result is not None
-                self.assign(name, self.loaded(result))
+                self.assign(name, *self.part(call))
             case ast.Expr(value=ast.YieldFrom(value=ast.Call() as call)):
                 self.part(call)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -338,9 +299,7 @@ class _Writer:
             case ast.Assign(targets=[ast.Subscript() as target], value=value):
                 self.put(target, self.value(value))
             case ast.AugAssign(target=ast.Name(id=name), op=op, value=value):
-                before = self.loaded(self.variables[name])
-                assert isinstance(before, Value)
-                self.assign(name, self.operation(op, before, self.value(value)))
+                self.assign(name, self.operation(op, self.scalar(self.variables[name]), self.value(value)))
             case ast.AugAssign(target=ast.Subscript() as target, op=op, value=value):
                 before = self.element(target)
                 assert isinstance(before, Value)
@@ -350,28 +309,21 @@ class _Writer:
             case ast.Expr(value=ast.Call(func=ast.Name(id=name), args=arguments)):
                 self.call(name, arguments)
             case ast.If(test=test, body=body, orelse=orelse):
-                yes, no, end = self.label(), self.label(), self.label()
-                self.branch(self.value(test), yes, no if orelse else end)
-                self.block(yes)
-                self.body(body)
-                self.jump(f"br label %{end}")
+                with code.when(self.value(test)) as branch:
+                    self.body(body)
                 if orelse:
-                    self.block(no)
-                    self.body(orelse)
-                    self.jump(f"br label %{end}")
-                self.block(end)
+                    with branch.otherwise():
+                        self.body(orelse)
             case ast.While(test=test, body=body):
-                head, inside, end = self.label(), self.label(), self.label()
-                self.block(head)
-                self.branch(self.value(test), inside, end)
-                self.block(inside)
-                self.looped(body, head, end)
+                with code.loop() as loop:
+                    loop.leave(unless=self.value(test))
+                    self.looped(body, loop.again, loop.leave)
             case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=limits), body=body):
                 self.counted(name, limits, body)
             case ast.Break():
-                self.jump(f"br label %{self.loops[-1][1]}")
+                self.loops[-1][1]()
             case ast.Continue():
-                self.jump(f"br label %{self.loops[-1][0]}")
+                self.loops[-1][0]()
             case ast.Return(value=value):
                 self.returned(value)
             case _:
@@ -384,89 +336,62 @@ class _Writer:
 
     def put(self, target: ast.Subscript, value: Value) -> None:
         place, kind = self.place(target)
-        value = self.cast(value, kind)
-        self.code.line(f"store {kind} {value.text}, ptr {place}")
+        self.code.store(self.cast(value, kind), place)
 
-    def looped(self, body: Sequence[ast.stmt], again: str, end: str) -> None:
-        self.loops.append((again, end))
+    def looped(self, body: Sequence[ast.stmt], again: Callable[[], None], leave: Callable[[], None]) -> None:
+        self.loops.append((again, leave))
         self.body(body)
         self.loops.pop()
-        self.jump(f"br label %{again}")
-        self.block(end)
 
     def counted(self, name: str, limits: Sequence[ast.expr], body: Sequence[ast.stmt]) -> None:
-        code = self.code
-        first = self.value(limits[0]) if len(limits) > 1 else Value("0", "i64")
+        first = self.value(limits[0]) if len(limits) > 1 else self.constant(0)
         last, down = self.variable("i64"), len(limits) == 3  # the step is -1 then
         self.store(last, self.value(limits[min(1, len(limits) - 1)]))
         self.assign(name, first)
-        head, inside, following, end = (self.label() for _ in range(4))
-        self.block(head)
-        at, limit = self.loaded(self.variables[name]), self.loaded(last)
-        assert isinstance(at, Value)
-        assert isinstance(limit, Value)
-        self.branch(Value(code.raw(f"icmp {'sgt' if down else 'slt'} i64 {at.text}, {limit.text}"), BOOL), inside, end)
-        self.block(inside)
-        self.loops.append((following, end))
-        self.body(body)
-        self.loops.pop()
-        self.block(following)
-        at = self.loaded(self.variables[name])
-        assert isinstance(at, Value)
-        self.store(self.variables[name], Value(code.raw(f"add i64 {at.text}, {-1 if down else 1}"), "i64"))
-        self.jump(f"br label %{head}")
-        self.block(end)
+        with self.code.loop() as loop:
+            at, limit = self.scalar(self.variables[name]), self.scalar(last)
+            loop.leave(unless=at > limit if down else at < limit)
+            with self.code.block() as turn:
+                self.looped(body, turn.leave, loop.leave)
+            if self.code.label is not None:
+                self.store(self.variables[name], self.scalar(self.variables[name]) + (-1 if down else 1))
 
     def returned(self, node: ast.expr | None) -> None:
         value = None if node is None else self.value(node)
         if self.back is not None:
-            label, result = self.back
-            if value is not None:
-                assert result is not None
-                self.store(result, value)
-            self.jump(f"br label %{label}")
+            part, kind = self.back
+            part.leave(*([] if value is None or kind is None else [self.cast(value, kind)]))
         elif self.is_generator:
-            assert value is not None
-            self.code.line("store i64 0, ptr %frame")  # the next call begins anew
-            self.jump(f"ret i64 {value.text}")
-        elif value is None:
-            self.jump("ret void")
+            self.code.store(self.constant(0), self.frame)  # the next call begins anew
+            self.code.ret(value)
         else:
-            kind = _KINDS[self.function.__annotations__["return"]]
-            self.jump(f"ret {kind} {self.cast(value, kind).text}")
+            kind = _KINDS.get(self.function.__annotations__["return"])
+            self.code.ret(value if value is None or kind is None else self.cast(value, kind))
 
     # -- generators
 
     def asked(self, x: _Array, g: _Array, columns: _Array | None = None) -> Value:
         """Ask for f or for columns at ``x``: of the function given, or whoever called."""
         code = self.code
-        function, context, last, why = "%evaluate", "%context", "%answer", ASKED
+        (function, context), last, why = self.asks[:2], self.answer, ASKED
         if columns is not None:
-            function, context, last, why = "%columns", "%columns.context", columns.pointer, ASKED_COLUMNS
-        self.resumed += 1
-        ask, told, out, on = self.label(), self.label(), self.label(), f"resume.{self.resumed}"
-        test = Value(code.raw(f"icmp ne ptr {function}, null"), BOOL)
-        self.branch(test, ask, out)
-        self.block(ask)
-        done = code.load(f"call i1 {function}(ptr {context}, ptr {x.pointer}, ptr {g.pointer}, ptr {last})")
-        self.branch(Value(done, BOOL), told, out)
-        self.block(told)
-        if columns is None:
-            count = code.load("load i64, ptr %evaluations")
-            code.line(f"store i64 {code.raw(f'add i64 {count}, 1')}, ptr %evaluations")
-        else:
-            code.line("store double 1.0, ptr %answer")
-        self.jump(f"br label %{on}")
-        self.block(out)
-        code.line(f"store i64 {self.resumed}, ptr %frame")
-        code.line(f"store ptr {x.pointer}, ptr %at")
-        code.line(f"store ptr {g.pointer}, ptr %gradient")
-        self.jump(f"ret i64 {why}")
-        self.block(on)
-        return Value(code.load("load double, ptr %answer"), "double")
+            (function, context), last, why = self.asks[2:], columns.pointer, ASKED_COLUMNS
+        there = code.compare("ne", function, Value("null", "ptr"))
+        with code.when(there, self.constant(False)) as known:
+            known.give(code.call(function.text, BOOL, context, x.pointer, g.pointer, last))
+        with code.when(*known.values) as told:
+            if columns is None:
+                code.store(code.load(self.evaluations, 0, "i64") + 1, self.evaluations)
+            else:
+                code.store(self.constant(1.0), self.answer)
+        with told.otherwise():
+            code.store(x.pointer, self.at)
+            code.store(g.pointer, self.gradient)
+            code.suspend(self.constant(why))
+        return code.load(self.answer, 0, "double")
 
-    def part(self, call: ast.Call) -> _Variable | None:
-        """Write another generator's text here, with variables of its own; return where its result lies."""
+    def part(self, call: ast.Call) -> tuple[Value, ...]:
+        """Write another generator's text here, with variables of its own; return what it returns."""
         assert isinstance(call.func, ast.Name)
         function = self.space[call.func.id]
         inner: dict[str, _Variable] = {}
@@ -474,65 +399,53 @@ class _Writer:
             inner[name] = self.variable(kind)
             self.store(inner[name], value)
         told = _KINDS.get(function.__annotations__["return"].rpartition(", ")[2].removesuffix("]"))
-        result = None if told is None else self.variable(told)
         outer = self.variables, self.back, self.loops
-        end = self.label()
-        self.variables, self.back, self.loops = inner, (end, result), []
-        self.body(self.trees[function].body)
+        with self.code.block() as part:
+            self.variables, self.back, self.loops = inner, (part, told), []
+            self.body(self.trees[function].body)
         self.variables, self.back, self.loops = outer
-        self.block(end)
-        return result
+        return part.results
 
     # -- the whole
 
-    def text(self) -> str:
-        tree, name = self.trees[self.function], self.function.__name__
-        code = self.code
+    def written(self) -> Function:
+        name, returns = self.function.__name__, self.function.__annotations__["return"]
+        kinds = []
+        for parameter, kind in _parameters(self.function):
+            kinds.append((_STORED[kind] if kind != BOOL else BOOL, parameter))
+            if kind == "matrix":
+                kinds.append(("i64", f"{parameter}.stride"))
         if self.is_generator:
-            head = f"define i64 @{name}(ptr %block) {{"
-            frame = ["%frame = load ptr, ptr %block"]
-            for k, what in enumerate(("evaluate", "context", "columns", "columns.context"), CALLED[0]):
-                frame += [f"%{what}.place = getelementptr ptr, ptr %block, i64 {k}"]
-                frame += [f"%{what} = load ptr, ptr %{what}.place"]
-            for k, what in ((AT, "at"), (GRADIENT, "gradient"), (ANSWER, "answer"), (EVALUATIONS, "evaluations")):
-                frame += [f"%{what} = getelementptr i64, ptr %frame, i64 {k}"]
-            self.entry += [f"  {line}" for line in frame]
-            code.block("b.0")
-            k = CALLED[1]
-            for parameter, kind in _parameters(self.function):
-                variable = self.variables[parameter] = self.variable(kind)
-                for place, stored in ((variable.place, "ptr"), (variable.stride, "i64"))[: 1 + (kind == "matrix")]:
-                    given = code.load(f"load {stored}, ptr {code.raw(f'getelementptr i64, ptr %block, i64 {k}')}")
-                    code.line(f"store {stored} {given}, ptr {place}")
-                    k += 1
+            self.code = code = Function(name, "i64", ["block"], apart=False)
+            (block,) = code.arguments
+            self.frame = code.hoist(f"load ptr, {block.typed}", "ptr")
+
+            def word(of: Value, k: int) -> Value:
+                return code.hoist(f"getelementptr i64, {of.typed}, i64 {k}", "ptr")
+
+            self.asks = [code.hoist(f"load ptr, {word(block, k).typed}", "ptr") for k in range(*CALLED)]
+            self.at, self.gradient, self.answer, self.evaluations = (
+                word(self.frame, k) for k in (AT, GRADIENT, ANSWER, EVALUATIONS)
+            )
+            code.resumable(self.frame)
+            given = [code.load(code.at(block, k, "i64"), 0, kind) for k, (kind, _) in enumerate(kinds, CALLED[1])]
         else:
-            shown = []
-            for parameter, kind in _parameters(self.function):
-                shown.append(f"{_STORED[kind] if kind != BOOL else BOOL} %{parameter}")
-                if kind == "matrix":
-                    shown.append(f"i64 %{parameter}.stride")
-            result = _KINDS.get(self.function.__annotations__["return"], "void")
-            head = f"define internal {result} @{name}({', '.join(shown)}) {{"
-            code.block("b.0")
-            for parameter, kind in _parameters(self.function):
-                variable = self.variables[parameter] = self.variable(kind)
-                is_array = kind in ("vector", "integers", "matrix")
-                stride = f"%{parameter}.stride" if kind == "matrix" else ""
-                self.store(
-                    variable, _Array(kind, f"%{parameter}", stride) if is_array else Value(f"%{parameter}", kind)
-                )
-        self.body(tree.body)
-        if not self.ended:
-            if self.is_generator or self.function.__annotations__["return"] not in ("None", None):
-                self.jump("unreachable")
-            self.jump("ret void")
+            self.code = code = Function(name, _KINDS.get(returns, "void"), kinds, apart=False, internal=True)
+            given = list(code.arguments)
+        values = iter(given)
+        for parameter, kind in _parameters(self.function):
+            variable = self.variables[parameter] = self.variable(kind)
+            v = next(values)
+            is_array = kind in ("vector", "integers", "matrix")
+            self.store(variable, _Array(kind, v, next(values) if kind == "matrix" else None) if is_array else v)
+        self.body(self.trees[self.function].body)
+        if code.label is not None and (self.is_generator or returns not in ("None", None)):
+            code.finish("unreachable")
+        elif code.label is not None:
+            code.ret()
         if self.slots > SLOTS:
             raise TypeError(f"{name} has more than {SLOTS} variables")
-        begin = ["  br label %b.0"]
-        if self.is_generator:
-            ways = " ".join(f"i64 {k}, label %resume.{k}" for k in range(1, self.resumed + 1))
-            begin = ["  %resume = load i64, ptr %frame", f"  switch i64 %resume, label %b.0 [ {ways} ]"]
-        return "\n".join([head, "entry:", *self.entry, *begin, *code.lines, "}"])
+        return code
 
 
 class Machine:
@@ -567,12 +480,9 @@ def compiled(function: FunctionType) -> Machine:
     def make() -> str:
         trees = _reached(function)
         plain = [f for f in trees if not inspect.isgeneratorfunction(f)]
-        writers = [_Writer(f, trees) for f in (*plain, function)]
         try:
-            bodies = [writer.text() for writer in writers]
+            return module(*(_Writer(f, trees).written() for f in (*plain, function)))
         except (TypeError, KeyError) as error:
             raise CompileError(f"{function.__name__}: {error}") from error
-        declared = sorted(set().union(*(writer.code.declared for writer in writers)))
-        return "\n".join([*declared, *bodies])
 
     return Machine(library.load(f"scalar code {function.__name__} {key}", make), function.__name__)

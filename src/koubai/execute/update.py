@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import sys
 import threading
@@ -26,8 +27,9 @@ import numpy as np
 from koubai.execute import library
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable, filled
-from koubai.execute.llvm import BOOL, KINDS, TAGS, Code, Phi, Value, of_type
-from koubai.execute.native import Function, expand, fingerprint, frontier, module
+from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
+from koubai.execute.llvm import KINDS, module
+from koubai.execute.native import expand, fingerprint, frontier
 from koubai.graph.graph import LEAVES, Graph
 
 __all__ = ["PIECE", "THREADED", "Memory", "Update"]
@@ -146,90 +148,75 @@ class Update:
     def _write_prepare(self) -> Function:
         """prepare(block): bring what all elements need, and the new shared states, into the table."""
         graph = self.graph
-        function = Function("prepare", "void", ["block"], apart=False)
-        code = function.code
-        code.block("entry")
-        shared, table = (self._word(function, "%block", k, "ptr") for k in (_SHARED, _TABLE))
+        code = Function("prepare", "void", ["block"], apart=False)
+        shared, table = (_word(code.arguments[0], k, "ptr") for k in (_SHARED, _TABLE))
         new = [i for i, alike in zip(graph.outputs[1:], self.shared, strict=True) if alike]
         part = Graph(graph.nodes, graph.inputs, [*self.uniform, *new])
-        scalars = [function.load(table, self.table + k, "double") for k in range(3)]
-        nothing = filled((1,), [code.number(0.0, self.kind)])
+        scalars = [code.load(table, self.table + k, "double") for k in range(3)]
+        nothing = filled((1,), [code.constant(0.0, self.kind)])
         states: list[Any] = []
         for alike in self.shared:
             place = sum(state is not nothing for state in states)
-            states.append(filled((), [function.load(shared, place, self.kind)]) if alike else nothing)
+            states.append(filled((), [code.load(shared, place, self.kind)]) if alike else nothing)
         given = [nothing, nothing, *(filled((), [v]) for v in scalars), *states]
         results, _ = expand(code, part, given, _no_array, self.varying)
         for k, result in enumerate(results):
-            function.store(code.cast(result[()], "double"), table, k)
-        code.line("ret void")
-        return function
+            code.store(code.cast(result[()], "double"), table, k)
+        code.ret()
+        return code
 
     def _write_finite(self) -> Function:
         """finite(g, begin, end): are these all finite?"""
-        function = Function("finite", "i1", ["g", ("i64", "begin"), ("i64", "end")])
-        code = function.code
-        code.block("head")
+        code = Function("finite", BOOL, ["g", ("i64", "begin"), ("i64", "end")])
+        g, begin, end = code.arguments
 
-        def body(lanes: int, index: str, bad: Value) -> Value:
-            return self._or_not_finite(code, bad, self._load(code, lanes, "%g", index))
+        def body(lanes: int, index: Value, bad: Value) -> Value:
+            return _or_not_finite(bad, code.load(g, index, self.kind, lanes, self.align))
 
-        self._tell(code, self._strips(code, 4, [body]))
-        return function
+        code.ret(~self._strips(code, begin, end, 4, [body], code.constant(0, "i32")))
+        return code
 
     def _write_step(self) -> Function:
         """step(piece, states, table, begin, end): the new x and states of these elements of one array. Is g finite?"""
         graph, kind = self.graph, self.kind
-        function = Function("step", "i1", ["piece", "states", "table", ("i64", "begin"), ("i64", "end")], apart=False)
-        code = function.code
-        code.block("head")
-        x, g = (self._word(function, "%piece", k, "ptr") for k in (0, 1))
-        start = self._word(function, "%piece", 2, "i64")
+        names = ["piece", "states", "table", ("i64", "begin"), ("i64", "end")]
+        code = Function("step", BOOL, names, apart=False)  # type: ignore[arg-type]
+        piece, places, numbers, begin, end = code.arguments
+        x, g, start = _word(piece, 0, "ptr"), _word(piece, 1, "ptr"), _word(piece, 2)
         pointers = []
         for k, shared in enumerate(self.shared):
-            base = self._word(function, "%states", k, "ptr")
-            pointers.append(base if shared else code.raw(f"getelementptr {kind}, ptr {base}, i64 {start}"))
-        table = [function.load("%table", k, "double") for k in range(self.table + 3)]
+            base = _word(places, k, "ptr")
+            pointers.append(base if shared else code.at(base, start, kind))
+        table = [code.load(numbers, k, "double") for k in range(self.table + 3)]
         known = {i: filled((), [code.cast(v, k)]) for i, v, k in zip(self.uniform, table, self.kinds, strict=False)}
-        alike = [function.load(p, 0, kind) if shared else None for p, shared in zip(pointers, self.shared, strict=True)]
+        alike = [code.load(p, 0, kind) if shared else None for p, shared in zip(pointers, self.shared, strict=True)]
         kept = [i for i, shared in zip(graph.outputs[1:], self.shared, strict=True) if not shared]
         part = Graph(graph.nodes, graph.inputs, [graph.outputs[0], *kept])
         targets = [x, *(p for p, shared in zip(pointers, self.shared, strict=True) if not shared)]
 
-        def body(ones: Sequence[int], lanes: int, index: str, bad: Value) -> Value:
-            vectors = [filled((1,), [self._load(code, lanes, p, index)]) for p in (x, g)]
-            states = [
-                filled((), [one]) if one is not None else filled((1,), [self._load(code, lanes, p, index)])
-                for one, p in zip(alike, pointers, strict=True)
-            ]
+        def body(ones: Sequence[int], lanes: int, index: Value, bad: Value) -> Value:
+            def vector(pointer: Value) -> Any:
+                return filled((1,), [code.load(pointer, index, kind, lanes, self.align)])
+
+            vectors = [vector(p) for p in (x, g)]
+            states = [filled((), [v]) if v is not None else vector(p) for v, p in zip(alike, pointers, strict=True)]
             scalars = [filled((), [v]) for v in table[self.table :]]
-            shared = known | {i: filled((), [code.number(1.0, kind)]) for i in ones}
+            shared = known | {i: filled((), [code.constant(1.0, kind)]) for i in ones}
             results, _ = expand(code, part, [*vectors, *scalars, *states], _no_array, self.varying, shared)
             for pointer, result in zip(targets, results, strict=True):
-                v = code.spread(code.cast(result.ravel()[0], kind), lanes)
-                at = code.raw(f"getelementptr {kind}, ptr {pointer}, i64 {index}")
-                code.line(f"store {of_type(kind, lanes)} {v.text}, ptr {at}, align {self.align}")
-            return self._or_not_finite(code, bad, vectors[1][0])
+                code.store(code.spread(code.cast(result.ravel()[0], kind), lanes), pointer, index, self.align)
+            return _or_not_finite(bad, vectors[1][0])
 
-        bodies, choice = [], "0"
+        bodies, choice = [], code.constant(0, "i32")
         divisors = self._divisors()
         for k, i in enumerate(divisors):
-            v = code.cast(known[i][()], "double")
-            is_one = code.compare("oeq", v, code.number(1.0, "double"))
-            choice = code.raw(f"add i32 {choice}, {code.raw(f'select i1 {is_one.text}, i32 {1 << k}, i32 0')}")
+            is_one = code.cast(known[i][()], "double").equals(1.0)
+            choice = choice + code.select(is_one, code.constant(1 << k, "i32"), 0)
         for version in range(1 << len(divisors)):
             ones = [i for k, i in enumerate(divisors) if version >> k & 1]
             bodies.append(functools.partial(body, ones))
-        self._tell(code, self._strips(code, 1, bodies, choice))
-        return function
-
-    def _or_not_finite(self, code: Code, bad: Value, g: Value) -> Value:
-        size = code.intrinsic("fabs", g)
-        return code.binary("or", bad, code.compare("uge", size, code.number(np.inf, self.kind)))
-
-    @staticmethod
-    def _tell(code: Code, bad: Value) -> None:
-        code.line(f"ret i1 {code.binary('xor', bad, Value('true', BOOL, 1, True)).text}")
+        code.ret(~self._strips(code, begin, end, 1, bodies, choice))
+        return code
 
     def _divisors(self) -> list[int]:
         """Return the numbers of the table that elements are divided by: 1 - beta1**t is soon one, and costs nothing."""
@@ -239,79 +226,52 @@ class Update:
 
     def _write_look(self) -> Function:
         """look(block, first, last): are the gradients of these elements, of all arrays together, finite?"""
-        function = Function("look", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
-        self._over(function, "%fine = call i1 @finite(ptr %g, i64 %lo, i64 %hi)")
-        return function
+        return self._over("look", lambda code, _, *part: code.call("finite", BOOL, *part))
 
     def _write_make(self) -> Function:
         """make(block, first, last): update these elements. Were their gradients finite?"""
-        function = Function("make", "i1", ["block", ("i64", "first"), ("i64", "last")], apart=False)
-        self._over(function, "%fine = call i1 @step(ptr %p, ptr %states, ptr %table, i64 %lo, i64 %hi)")
-        return function
 
-    def _over(self, function: Function, body: str) -> None:
-        """Loop over the arrays, with the elements of each that lie between %first and %last: %lo … %hi. Were all of
-        them %fine?
+        def body(code: Function, piece: Value, _: Value, low: Value, high: Value) -> Value:
+            states, table = (_word(code.arguments[0], k, "ptr") for k in (_STATES, _TABLE))
+            return code.call("step", BOOL, piece, states, table, low, high)
+
+        return self._over("make", body)
+
+    def _over(self, name: str, body: Callable[..., Value]) -> Function:
+        """Loop over the arrays, with those elements of each that lie between first and last. Were all fine?
+
+        body(code, piece, g, low, high) does what is to be done with them.
         """
-        code = function.code
-        code.declared |= {f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")}
-        code.block("entry")
-        for k, name in ((_PIECES, "pieces"), (_STATES, "states"), (_TABLE, "table")):
-            code.line(f"%{name} = load ptr, ptr {function.place('%block', k, 'i64')}")
-        code.line(f"%count = load i64, ptr {function.place('%block', _COUNT, 'i64')}")
-        code.lines += f"""  br label %loop
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %end ]
-  %all = phi i1 [ true, %entry ], [ %now, %end ]
-  %on = icmp slt i64 %i, %count
-  br i1 %on, label %one, label %done
-one:
-  %p = getelementptr [{PIECE} x i64], ptr %pieces, i64 %i
-  %gp = getelementptr i64, ptr %p, i64 1
-  %g = load ptr, ptr %gp
-  %sp = getelementptr i64, ptr %p, i64 2
-  %start = load i64, ptr %sp
-  %np = getelementptr i64, ptr %p, i64 3
-  %n = load i64, ptr %np
-  %from = sub i64 %first, %start
-  %to = sub i64 %last, %start
-  %lo = call i64 @llvm.smax.i64(i64 %from, i64 0)
-  %hi = call i64 @llvm.smin.i64(i64 %to, i64 %n)
-  %some = icmp slt i64 %lo, %hi
-  br i1 %some, label %body, label %end
-body:
-  {body}
-  %both = and i1 %all, %fine
-  br label %end
-end:
-  %now = phi i1 [ %all, %one ], [ %both, %body ]
-  %next = add i64 %i, 1
-  br label %loop
-done:
-  ret i1 %all""".splitlines()
+        code = Function(name, BOOL, ["block", ("i64", "first"), ("i64", "last")], apart=False)
+        block, first, last = code.arguments
+        pieces, count = _word(block, _PIECES, "ptr"), _word(block, _COUNT)
+        with code.loop(0, count, 1, [code.constant(True, BOOL)]) as loop:
+            piece = code.at(pieces, loop.index, f"[{PIECE} x i64]")
+            g, start, size = _word(piece, 1, "ptr"), _word(piece, 2), _word(piece, 3)
+            low = code.intrinsic("smax", first - start, 0)
+            high = code.intrinsic("smin", last - start, size)
+            with code.when(low < high, *loop.carried) as some:
+                some.give(loop.carried[0] & body(code, piece, g, low, high))
+            loop.again(*some.values)
+        code.ret(*loop.results)
+        return code
 
     def _write_whole(self) -> Function:
         """whole(block): everything, where one thread does it."""
-        function = Function("whole", "i1", ["block"], apart=False)
-        code = function.code
-        code.block("entry")
-        total = self._word(function, "%block", _TOTAL, "i64")
-        shared, table = (self._word(function, "%block", k, "ptr") for k in (_SHARED, _TABLE))
-        code.line(f"%asked = icmp ne i64 {self._word(function, '%block', _LOOK, 'i64')}, 0")
-        code.line("br i1 %asked, label %first, label %go")
-        code.block("first")
-        code.line(f"%fine = call i1 @look(ptr %block, i64 0, i64 {total})")
-        code.line("br i1 %fine, label %go, label %refused")
-        code.block("refused")
-        code.line("ret i1 false")
-        code.block("go")
-        code.line("call void @prepare(ptr %block)")
-        code.line(f"%made = call i1 @make(ptr %block, i64 0, i64 {total})")
+        code = Function("whole", BOOL, ["block"], apart=False)
+        (block,) = code.arguments
+        total, zero = _word(block, _TOTAL), code.constant(0, "i64")
+        shared, table = (_word(block, k, "ptr") for k in (_SHARED, _TABLE))
+        asked = _word(block, _LOOK).differs(0)
+        with code.when(asked), code.unless(code.call("look", BOOL, block, zero, total)):
+            code.ret(False)
+        code.call("prepare", "void", block)
+        made = code.call("make", BOOL, block, zero, total)
         for k in range(sum(self.shared)):
-            new = function.load(table, len(self.uniform) + k, "double")
-            function.store(code.cast(new, self.kind), shared, k)
-        code.line(f"ret i1 {code.raw('or i1 %made, %asked')}")  # what was found finite before is told as that
-        return function
+            new = code.load(table, len(self.uniform) + k, "double")
+            code.store(code.cast(new, self.kind), shared, k)
+        code.ret(made | asked)  # what was found finite before is told as that
+        return code
 
     def _write_share(self) -> Function:
         """share(block, meeting, parts, size, total): take parts as long as there are any, until all is done.
@@ -319,137 +279,107 @@ done:
         Nobody writes before all parts have been looked at and all gradients found finite.
         """
         numbers = [("i64", name) for name in ("parts", "size", "total")]
-        function = Function("share", "i1", ["block", "meeting", *numbers], apart=False)
-        code = function.code
-        code.declared.add("declare i64 @llvm.smin.i64(i64, i64)")
-        code.block("entry")
-        looks, looked, bad, makes, made, odd = (function.place("%meeting", k, "i64") for k in range(MEETING))
-        asked = self._word(function, "%block", _LOOK, "i64")
-        code.lines += f"""  br label %look
-look:
-  %i = atomicrmw add ptr {looks}, i64 1 monotonic
-  %to.look = icmp slt i64 %i, %parts
-  br i1 %to.look, label %look.one, label %wait
-look.one:
-  %i.first = mul i64 %i, %size
-  %i.next = add i64 %i.first, %size
-  %i.last = call i64 @llvm.smin.i64(i64 %i.next, i64 %total)
-  %fine = call i1 @look(ptr %block, i64 %i.first, i64 %i.last)
-  br i1 %fine, label %look.end, label %bad
-bad:
-  store atomic i64 1, ptr {bad} monotonic, align 8
-  br label %look.end
-look.end:
-  %i.done = atomicrmw add ptr {looked}, i64 1 acq_rel
-  br label %look
-{self._rest_until("wait", "look", looked, "told")}
-told:
-  %found = load atomic i64, ptr {bad} monotonic, align 8
-  %good = icmp eq i64 %found, 0
-  br i1 %good, label %make, label %refused
-refused:
-  ret i1 false
-make:
-  %j = atomicrmw add ptr {makes}, i64 1 monotonic
-  %to.make = icmp slt i64 %j, %parts
-  br i1 %to.make, label %make.one, label %finish
-make.one:
-  %j.after = sub i64 %parts, %j
-  %j.back = sub i64 %j.after, 1
-  %j.first = mul i64 %j.back, %size
-  %j.next = add i64 %j.first, %size
-  %j.last = call i64 @llvm.smin.i64(i64 %j.next, i64 %total)
-  %j.fine = call i1 @make(ptr %block, i64 %j.first, i64 %j.last)
-  br i1 %j.fine, label %make.end, label %odd
-odd:
-  store atomic i64 1, ptr {odd} monotonic, align 8
-  br label %make.end
-make.end:
-  %j.done = atomicrmw add ptr {made}, i64 1 release
-  br label %make
-{self._rest_until("finish", "make", made, "done")}
-done:
-  %told.odd = load atomic i64, ptr {odd} monotonic, align 8
-  %all.fine = icmp eq i64 %told.odd, 0
-  %before = icmp ne i64 {asked}, 0
-  %told.fine = or i1 %all.fine, %before
-  ret i1 %told.fine""".splitlines()
-        return function
+        code = Function("share", BOOL, ["block", "meeting", *numbers], apart=False)
+        block, meeting, parts, size, total = code.arguments
+        looks, looked, bad, makes, made, odd = (code.at(meeting, k, "i64") for k in range(MEETING))
+        one = code.constant(1, "i64")
+        asked = _word(block, _LOOK)
 
-    @staticmethod
-    def _rest_until(name: str, before: str, counter: str, then: str) -> str:
-        """Return the block ``name``, entered from ``before``: wait until all parts are counted, then go on."""
-        return f"""{name}:
-  %{name}.turns = phi i64 [ 0, %{before} ], [ %{name}.next, %{name}.on ]
-  %{name}.count = load atomic i64, ptr {counter} acquire, align 8
-  %{name}.over = icmp sge i64 %{name}.count, %parts
-  br i1 %{name}.over, label %{then}, label %{name}.on
-{name}.on:
-  %{name}.next = add i64 %{name}.turns, 1
-  call void @rest(i64 %{name}.turns)
-  br label %{name}"""
+        def do(name: str, part: Value, failed: Value) -> None:
+            first = part * size
+            last = code.intrinsic("smin", first + size, total)
+            with code.unless(code.call(name, BOOL, block, first, last)):
+                _set(failed, one, "monotonic")
 
-    def _word(self, function: Function, pointer: str, k: int, kind: str) -> str:
-        """Return word ``k`` of a description."""
-        return function.code.load(f"load {kind}, ptr {function.place(pointer, k, 'i64')}")
+        with code.loop() as loop:
+            i = _counted(looks, "monotonic")
+            loop.leave(unless=i < parts)
+            do("look", i, bad)
+            _counted(looked, "acq_rel")
+        _wait(code, lambda: _read(looked, "acquire") < parts)
+        with code.unless(_read(bad, "monotonic").equals(0)):
+            code.ret(False)
+        with code.loop() as loop:
+            j = _counted(makes, "monotonic")
+            loop.leave(unless=j < parts)
+            do("make", parts - j - 1, odd)
+            _counted(made, "release")
+        _wait(code, lambda: _read(made, "acquire") < parts)
+        code.ret(_read(odd, "monotonic").equals(0) | asked.differs(0))
+        return code
 
     @property
     def align(self) -> int:
         return 8 if self.kind == "double" else 4
 
-    def _load(self, code: Code, lanes: int, pointer: str, index: str) -> Value:
-        at = code.raw(f"getelementptr {self.kind}, ptr {pointer}, i64 {index}")
-        return Value(code.load(f"load {of_type(self.kind, lanes)}, ptr {at}, align {self.align}"), self.kind, lanes)
-
     def _strips(
-        self, code: Code, unroll: int, bodies: Sequence[Callable[[int, str, Value], Value]], choice: str = "0"
+        self,
+        code: Code,
+        begin: Value,
+        end: Value,
+        unroll: int,
+        bodies: Sequence[Callable[[int, Value, Value], Value]],
+        choice: Value,
     ) -> Value:
-        """Write a loop over begin … end in vectors, then element by element; it goes on from the block ``head``.
+        """Write a loop over begin … end in vectors, then element by element.
 
-        body(lanes, index, flag) returns the flag that it passes on; at the end it says whether any lane raised it.
-        choice: which body the vectors take, as i32; single elements take the first.
+        body(lanes, index, flag) returns the flag that it passes on; in the end it says whether any lane raised it.
+        choice: which body the vectors take; single elements take the first.
         """
-        lanes = self.lanes
-        no = Value("false", BOOL, 1, False)
-        span = code.raw("sub i64 %end, %begin")
-        whole = code.raw(f"mul i64 {code.raw(f'sdiv i64 {span}, {unroll * lanes}')}, {unroll * lanes}")
-        last = code.raw(f"add i64 %begin, {whole}")
-        raised = code.spread(no, lanes)
-        others = " ".join(f"i32 {k}, label %strip{k}" for k in range(1, len(bodies)))
-        code.line(f"switch i32 {choice}, label %strip0 [ {others} ]")
-        flags = []
-        for k, body in enumerate(bodies):
-            code.block(f"strip{k}")
-            at, flag = Phi(code, "i64", 1), Phi(code, BOOL, lanes)
-            flags.append((flag.value, f"strip{k}"))
-            on = code.load(f"icmp slt i64 {at.value.text}, {last}")
-            code.line(f"br i1 {on}, label %vectors{k}, label %rest")
-            code.block(f"vectors{k}")
-            after = flag.value
-            for u in range(unroll):
-                after = body(lanes, code.raw(f"add i64 {at.value.text}, {u * lanes}"), after)
-            following = Value(code.raw(f"add i64 {at.value.text}, {unroll * lanes}"), "i64")
-            code.line(f"br label %strip{k}")
-            at.close((Value("%begin", "i64"), "head"), (following, f"vectors{k}"))
-            flag.close((raised, "head"), (after, f"vectors{k}"))
-        code.block("rest")
-        flag = Phi(code, BOOL, lanes)
-        flag.close(*flags)
-        code.declared.add(f"declare i1 @llvm.vector.reduce.or.v{lanes}i1(<{lanes} x i1>)")
-        some = code.raw(f"call i1 @llvm.vector.reduce.or.v{lanes}i1(<{lanes} x i1> {flag.value.text})")
-        code.line("br label %single")
-        code.block("single")
-        one, told = Phi(code, "i64", 1), Phi(code, BOOL, 1)
-        code.line(f"%left = icmp slt i64 {one.value.text}, %end")
-        code.line("br i1 %left, label %element, label %finished")
-        code.block("element")
-        end = bodies[0](1, one.value.text, told.value)
-        following = Value(code.raw(f"add i64 {one.value.text}, 1"), "i64")
-        code.line("br label %single")
-        one.close((Value(last, "i64"), "rest"), (following, "element"))
-        told.close((Value(some, BOOL), "rest"), (end, "element"))
-        code.block("finished")
-        return told.value
+        lanes, step = self.lanes, unroll * self.lanes
+        last = begin + code.binary("sdiv", end - begin, code.constant(step, "i64")) * step
+        raised = code.spread(code.constant(False, BOOL), lanes)
+        with code.switch(choice) as switch:
+            for k, body in enumerate(bodies):
+                with switch.case(*[k][: k > 0]):
+                    with code.loop(begin, last, step, [raised]) as loop:
+                        (flag,) = loop.carried
+                        for u in range(unroll):
+                            flag = body(lanes, loop.index + u * lanes, flag)
+                        loop.again(flag)
+                    switch.give(*loop.results)
+        with code.loop(last, end, 1, [code.any(*switch.values)]) as singles:
+            singles.again(bodies[0](1, singles.index, *singles.carried))
+        return singles.results[0]
+
+
+def _or_not_finite(bad: Value, g: Value) -> Value:
+    return bad | g.code.compare("uge", abs(g), math.inf)
+
+
+def _word(pointer: Value, k: int, kind: str = "i64") -> Value:
+    """Return word ``k`` of a description."""
+    return pointer.code.load(pointer.code.at(pointer, k, "i64"), 0, kind)
+
+
+# What threads share is read and written in one piece, and in an order that holds for all of them.
+
+
+def _counted(place: Value, order: str) -> Value:
+    """Add one, and return what was there before."""
+    return place.code.fresh(f"atomicrmw add {place.typed}, i64 1 {order}", "i64")
+
+
+def _read(place: Value, order: str) -> Value:
+    return place.code.fresh(f"load atomic i64, {place.typed} {order}, align 8", "i64")
+
+
+def _set(place: Value, v: Value, order: str) -> None:
+    place.code.line(f"store atomic {v.typed}, {place.typed} {order}, align 8")
+
+
+def _exchanged(place: Value, before: int, after: int, order: str) -> Value:
+    """Write ``after`` if ``before`` is there, and return whether it was."""
+    pair = place.code.fresh(f"cmpxchg {place.typed}, i64 {before}, i64 {after} {order}", "{ i64, i1 }")
+    return place.code.pure(f"extractvalue {pair.typed}, 1", BOOL)
+
+
+def _wait(code: Code, is_on: Callable[[], Value]) -> None:
+    """Wait for as long as this holds."""
+    with code.loop(carried=[code.constant(0, "i64")]) as loop:
+        loop.leave(unless=is_on())
+        code.call("rest", "void", *loop.carried)
+        loop.again(loop.carried[0] + 1)
 
 
 def _no_array(i: int) -> Any:
@@ -464,78 +394,46 @@ _ASLEEP, _IDLE, _CALLED, _BUSY = range(4)  # what a helper is, in the first word
 
 def _rest() -> Function:
     """rest(i): in a loop that waits, let another thread have this CPU now and then: perhaps the one that is awaited."""
-    function = Function("rest", "void", [("i64", "i")], apart=False)
-    if sys.platform == "win32":
-        function.code.line("ret void")
-        return function
-    function.code.declared.add("declare i32 @sched_yield()")
-    function.code.lines += """  %part = and i64 %i, 4095
-  %now = icmp eq i64 %part, 4095
-  br i1 %now, label %yield, label %done
-yield:
-  %told = call i32 @sched_yield()
-  br label %done
-done:
-  ret void""".splitlines()
-    return function
+    code = Function("rest", "void", [("i64", "i")], apart=False)
+    if sys.platform != "win32":
+        code.declared.add("declare i32 @sched_yield()")
+        with code.when((code.arguments[0] & 4095).equals(4095)):
+            code.call("sched_yield", "i32")
+    code.ret()
+    return code
 
 
 def _serving() -> Function:
     """serve(mail): do the tasks that come, until none has come for a while."""
-    function = Function("serve", "void", ["mail"], apart=False)
-    code = function.code
-    code.block("entry")
-    words = [function.place("%mail", k, "i64") for k in range(7)]
-    task = [f"  %w{k} = load {'i64' if k > 3 else 'ptr'}, ptr {words[k]}" for k in range(1, 7)]
-    code.lines += f"""  br label %look
-look:
-  %i = phi i64 [ 0, %entry ], [ %next, %idle ], [ 0, %sleep ], [ 0, %work ], [ 0, %take ]
-  %state = load atomic i64, ptr %mail acquire, align 8
-  %called = icmp eq i64 %state, {_CALLED}
-  br i1 %called, label %take, label %idle
-idle:
-  %next = add i64 %i, 1
-  %on = icmp slt i64 %next, {LOOKOUT}
-  br i1 %on, label %look, label %sleep
-sleep:
-  %slept = cmpxchg ptr %mail, i64 {_IDLE}, i64 {_ASLEEP} acq_rel monotonic
-  %asleep = extractvalue {{ i64, i1 }} %slept, 1
-  br i1 %asleep, label %done, label %look
-take:
-  %taken = cmpxchg ptr %mail, i64 {_CALLED}, i64 {_BUSY} acq_rel monotonic
-  %mine = extractvalue {{ i64, i1 }} %taken, 1
-  br i1 %mine, label %work, label %look
-work:
-{chr(10).join(task)}
-  %fine = call i1 %w1(ptr %w2, ptr %w3, i64 %w4, i64 %w5, i64 %w6)
-  store atomic i64 {_IDLE}, ptr %mail release, align 8
-  br label %look
-done:
-  ret void""".splitlines()
-    return function
+    code = Function("serve", "void", ["mail"], apart=False)
+    (mail,) = code.arguments
+    zero = code.constant(0, "i64")
+    with code.loop(carried=[zero]) as loop:
+        with code.unless(_read(mail, "acquire").equals(_CALLED)):
+            looks = loop.carried[0] + 1
+            with code.when(looks < LOOKOUT):
+                loop.again(looks)
+            with code.when(_exchanged(mail, _IDLE, _ASLEEP, "acq_rel monotonic")):
+                loop.leave()
+            loop.again(zero)
+        with code.when(_exchanged(mail, _CALLED, _BUSY, "acq_rel monotonic")):
+            share, block, meeting, *numbers = (_word(mail, k, "ptr" if k < 4 else "i64") for k in range(1, 7))
+            code.call(share.text, BOOL, block, meeting, *numbers)
+            _set(mail, code.constant(_IDLE, "i64"), "release")
+        loop.again(zero)
+    code.ret()
+    return code
 
 
 def _calling() -> list[Function]:
     """call(mail) tells that there is a task, and returns what the helper was; dismiss(mail) waits until it has left."""
     call = Function("call", "i64", ["mail"], apart=False)
-    call.code.lines += f"""  %was = atomicrmw xchg ptr %mail, i64 {_CALLED} acq_rel
-  ret i64 %was""".splitlines()
+    call.ret(call.fresh(f"atomicrmw xchg ptr %mail, i64 {_CALLED} acq_rel", "i64"))
     dismiss = Function("dismiss", "void", ["mail"], apart=False)
-    dismiss.code.lines += f"""entry:
-  %back = cmpxchg ptr %mail, i64 {_CALLED}, i64 {_IDLE} acq_rel acquire
-  %never = extractvalue {{ i64, i1 }} %back, 1
-  br i1 %never, label %gone, label %wait
-wait:
-  %waits = phi i64 [ 0, %entry ], [ %waits.next, %on ]
-  %state = load atomic i64, ptr %mail acquire, align 8
-  %busy = icmp eq i64 %state, {_BUSY}
-  br i1 %busy, label %on, label %gone
-on:
-  %waits.next = add i64 %waits, 1
-  call void @rest(i64 %waits)
-  br label %wait
-gone:
-  ret void""".splitlines()
+    (mail,) = dismiss.arguments
+    with dismiss.unless(_exchanged(mail, _CALLED, _IDLE, "acq_rel acquire")):
+        _wait(dismiss, lambda: _read(mail, "acquire").equals(_BUSY))
+    dismiss.ret()
     return [call, dismiss]
 
 

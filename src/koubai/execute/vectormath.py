@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
+
+from koubai.execute.ir import Argument, Function, Operand, Value, of_type
 
 __all__ = ["FUNCTIONS", "definitions", "symbol"]
 
@@ -207,88 +209,43 @@ class _Format:
 _FORMATS = {"f64": _Format("f64", "double", "i64", 52, 1023), "f32": _Format("f32", "float", "i32", 23, 127)}
 _SHORT = _Format("short", "double", "i64", 52, 1023)  # float64 arithmetic for a float32 result
 
-_DOUBLES = ("double", "float")
-Operand: TypeAlias = "_Value | float | int"
 
+class _Code(Function):
+    """One function, all of whose values have ``width`` lanes. ``fma``: the processor multiplies and adds in one
+    rounding.
+    """
 
-class _Code:
-    """The lines of one function. ``fma``: the processor multiplies and adds in one rounding."""
-
-    def __init__(self, form: _Format, width: int, fma: bool) -> None:
+    def __init__(
+        self, head: tuple[str, str, Sequence[Argument]], form: _Format, width: int, fma: bool, attributes: str
+    ) -> None:
+        super().__init__(*head, apart=False, internal=True, attributes=attributes)
         self.form, self.width, self.fma = form, width, fma
-        self.lines: list[str] = []
-        self.declared: set[str] = set()
         self.helpers: set[str] = set()
-        self.block = "entry"
-        self.count = 0
 
-    def type(self, base: str) -> str:
-        return base if self.width == 1 else f"<{self.width} x {base}>"
+    def constant(self, value: float, kind: str = "") -> Value:
+        return self.spread(super().constant(value, kind or self.form.floats), self.width)
 
-    def name(self) -> str:
-        self.count += 1
-        return f"%v{self.count}"
-
-    def value(self, base: str, expression: str) -> _Value:
-        """Add an instruction; its result has elements of type ``base``."""
-        name = self.name()
-        self.lines.append(f"  {name} = {expression}")
-        return _Value(self, name, base)
-
-    def label(self, label: str) -> None:
-        self.lines.append(f"{label}:")
-        self.block = label
-
-    def constant(self, x: float | int, base: str) -> _Value:
-        if base in _DOUBLES:
-            x = struct.unpack("f", struct.pack("f", x))[0] if base == "float" else float(x)
-            text = f"0x{struct.unpack('<Q', struct.pack('<d', x))[0]:016X}"
-        else:
-            text = str(x)
-        return _Value(self, text if self.width == 1 else f"splat ({base} {text})", base)
-
-    def number(self, x: float) -> _Value:
-        return self.constant(x, self.form.floats)
-
-    def integer(self, x: int) -> _Value:
-        return self.constant(x, self.form.ints)
-
-    def intrinsic(self, name: str, *values: _Value) -> _Value:
-        base = values[0].base
-        short = {"double": "f64", "float": "f32"}.get(base, base)
-        of = self.type(base)
-        symbol = f"@llvm.{name}.{short if self.width == 1 else f'v{self.width}{short}'}"
-        self.declared.add(f"declare {of} {symbol}({', '.join([of] * len(values))})")
-        return self.value(base, f"call {of} {symbol}({', '.join(f'{of} {v.text}' for v in values)})")
-
-    def select(self, condition: _Value, a: Operand, b: Operand) -> _Value:
-        if not isinstance(a, _Value):
-            a = self.constant(a, b.base if isinstance(b, _Value) else self.form.floats)
-        b = a.like(b)
-        of = self.type(a.base)
-        return self.value(a.base, f"select {self.type('i1')} {condition.text}, {of} {a.text}, {of} {b.text}")
-
-    def fused(self, a: Operand, b: _Value, c: Operand) -> _Value:
+    def fused(self, a: Operand, b: Value, c: Operand) -> Value:
         """a·b + c, rounded once if the processor can, else twice."""
         a = b.like(a)
         return self.intrinsic("fma", a, b, b.like(c)) if self.fma else a * b + c
 
-    def residual(self, n: _Value, part: float, x: _Value) -> _Value:
+    def residual(self, n: Value, part: float, x: Value) -> Value:
         """x − n·part, rounded once if the processor can; else n·part must be exact."""
-        return self.fused(-n, self.number(part), x) if self.fma else x - n * part
+        return self.fused(-n, self.constant(part), x) if self.fma else x - n * part
 
-    def sum(self, a: _Value, b: _Value) -> tuple[_Value, _Value]:
+    def sum(self, a: Value, b: Value) -> tuple[Value, Value]:
         """a + b and its rounding error, exactly (Dekker); |a| ≥ |b| or a = 0."""
         total = a + b
         return total, b - (total - a)
 
-    def any_sum(self, a: _Value, b: _Value) -> tuple[_Value, _Value]:
+    def any_sum(self, a: Value, b: Value) -> tuple[Value, Value]:
         """a + b and its rounding error, exactly (Knuth), whichever is greater."""
         total = a + b
         other = total - a
         return total, (a - (total - other)) + (b - other)
 
-    def product(self, a: _Value, b: _Value) -> tuple[_Value, _Value]:
+    def product(self, a: Value, b: Value) -> tuple[Value, Value]:
         """a·b and its rounding error, exactly (Dekker)."""
         product = a * b
         if self.fma:
@@ -297,13 +254,13 @@ class _Code:
         b_high, b_low = self.halves(b)
         return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
 
-    def halves(self, a: _Value) -> tuple[_Value, _Value]:
+    def halves(self, a: Value) -> tuple[Value, Value]:
         """Two numbers of half as many bits that make ``a`` (Veltkamp)."""
         scaled = a * (math.ldexp(1.0, (self.form.mantissa + 2) // 2) + 1.0)
         high = scaled - (scaled - a)
         return high, a - high
 
-    def quotient(self, n: _Value, n_low: _Value | None, d: _Value, d_low: _Value) -> tuple[_Value, _Value]:
+    def quotient(self, n: Value, n_low: Value | None, d: Value, d_low: Value) -> tuple[Value, Value]:
         """(n + n_low)/(d + d_low) in two parts."""
         inverse = 1.0 / d
         q = n * inverse
@@ -315,7 +272,7 @@ class _Code:
         rest = self.fused(-q, d_low, rest)
         return q, (rest if n_low is None else rest + n_low) * inverse
 
-    def polynomial(self, z: _Value, name: str) -> _Value:
+    def polynomial(self, z: Value, name: str) -> Value:
         """Σ c_k·z^k: even and odd powers side by side, so that the chain of operations is half as long."""
         coefficients = POLYNOMIALS[name, self.form.kind]
         if len(coefficients) <= 3:
@@ -323,143 +280,21 @@ class _Code:
         square = z * z
         return self.fused(self._horner(square, coefficients[1::2]), z, self._horner(square, coefficients[::2]))
 
-    def _horner(self, z: _Value, coefficients: tuple[float, ...]) -> _Value:
+    def _horner(self, z: Value, coefficients: tuple[float, ...]) -> Value:
         total: Operand = coefficients[-1]
         for c in coefficients[-2::-1]:
             total = self.fused(total, z, c)
         return z.like(total)
 
-    def round(self, x: _Value) -> tuple[_Value, _Value]:
+    def round(self, x: Value) -> tuple[Value, Value]:
         """The nearest integer as a number, and as the lowest bits of an integer."""
         shifted = x + self.form.magic
         return shifted - self.form.magic, shifted.bits()
 
 
-class _Value:
-    """An SSA value or a constant; ``base`` is the type of its elements. Python's operators add instructions."""
-
-    __slots__ = ("base", "code", "text")
-
-    def __init__(self, code: _Code, text: str, base: str) -> None:
-        self.code, self.text, self.base = code, text, base
-
-    def like(self, other: Operand) -> _Value:
-        return other if isinstance(other, _Value) else self.code.constant(other, self.base)
-
-    def _binary(self, instruction: str, a: Operand, b: Operand) -> _Value:
-        a, b = self.like(a), self.like(b)
-        return self.code.value(self.base, f"{instruction} {self.code.type(self.base)} {a.text}, {b.text}")
-
-    def _arithmetic(self, instruction: str, a: Operand, b: Operand) -> _Value:
-        return self._binary(f"f{instruction}" if self.base in _DOUBLES else instruction, a, b)
-
-    def _compare(self, predicate: str, other: Operand) -> _Value:
-        other = self.like(other)
-        how = f"fcmp o{predicate}" if self.base in _DOUBLES else f"icmp {'' if predicate == 'eq' else 's'}{predicate}"
-        return self.code.value("i1", f"{how} {self.code.type(self.base)} {self.text}, {other.text}")
-
-    def _convert(self, how: str, base: str) -> _Value:
-        if base == self.base:
-            return self
-        code = self.code
-        return code.value(base, f"{how} {code.type(self.base)} {self.text} to {code.type(base)}")
-
-    def __add__(self, other: Operand) -> _Value:
-        return self._arithmetic("add", self, other)
-
-    def __radd__(self, other: Operand) -> _Value:
-        return self._arithmetic("add", other, self)
-
-    def __sub__(self, other: Operand) -> _Value:
-        return self._arithmetic("sub", self, other)
-
-    def __rsub__(self, other: Operand) -> _Value:
-        return self._arithmetic("sub", other, self)
-
-    def __mul__(self, other: Operand) -> _Value:
-        return self._arithmetic("mul", self, other)
-
-    def __rmul__(self, other: Operand) -> _Value:
-        return self._arithmetic("mul", other, self)
-
-    def __truediv__(self, other: Operand) -> _Value:
-        return self._arithmetic("div", self, other)
-
-    def __rtruediv__(self, other: Operand) -> _Value:
-        return self._arithmetic("div", other, self)
-
-    def __and__(self, other: Operand) -> _Value:
-        return self._binary("and", self, other)
-
-    def __or__(self, other: Operand) -> _Value:
-        return self._binary("or", self, other)
-
-    def __xor__(self, other: Operand) -> _Value:
-        return self._binary("xor", self, other)
-
-    def __invert__(self) -> _Value:
-        return self._binary("xor", self, self.code.constant(-1 if self.base != "i1" else 1, self.base))
-
-    def __lshift__(self, places: Operand) -> _Value:
-        return self._binary("shl", self, places)
-
-    def __rshift__(self, places: Operand) -> _Value:
-        """Zeros come in from the left."""
-        return self._binary("lshr", self, places)
-
-    def __lt__(self, other: Operand) -> _Value:
-        return self._compare("lt", other)
-
-    def __le__(self, other: Operand) -> _Value:
-        return self._compare("le", other)
-
-    def __gt__(self, other: Operand) -> _Value:
-        return self._compare("gt", other)
-
-    def __ge__(self, other: Operand) -> _Value:
-        return self._compare("ge", other)
-
-    def is_nan(self) -> _Value:
-        return self.code.value("i1", f"fcmp uno {self.code.type(self.base)} {self.text}, {self.text}")
-
-    def equals(self, other: Operand) -> _Value:
-        return self._compare("eq", other)
-
-    def __neg__(self) -> _Value:
-        return self.code.value(self.base, f"fneg {self.code.type(self.base)} {self.text}")
-
-    def __abs__(self) -> _Value:
-        return self.code.intrinsic("fabs", self)
-
-    def with_sign(self, other: _Value) -> _Value:
-        return self.code.intrinsic("copysign", self, other)
-
-    def bits(self) -> _Value:
-        return self._convert("bitcast", self.code.form.ints)
-
-    def floats(self) -> _Value:
-        return self._convert("bitcast", self.code.form.floats)
-
-    def to(self, how: str, base: str) -> _Value:
-        """Another type; ``how`` is LLVM's instruction."""
-        return self._convert(how, base)
-
-    def mirrored(self, x: _Value) -> _Value:
-        """The same for x ≥ 0, the opposite below: the sign of x is added to one's own."""
-        return (self.bits() ^ (x.bits() & _bits(-0.0, self.code.form))).floats()
-
-    def at_most(self, bound: float) -> _Value:
-        """NaN stays."""
-        return self.code.select(self > bound, bound, self)
-
-    def at_least(self, bound: float) -> _Value:
-        """NaN stays."""
-        return self.code.select(self < bound, bound, self)
-
-
 # -- the list ---------------------------------------------------------------------------------------------------------
 
-_Body: TypeAlias = Callable[..., _Value]
+_Body: TypeAlias = Callable[..., Value]
 _BODIES: dict[str, tuple[_Body, int, bool]] = {}
 
 
@@ -501,17 +336,14 @@ def definitions(needed: Iterable[tuple[str, str, int]], *, fma: bool) -> str:
 @lru_cache(maxsize=512)
 def _definition(name: str, dtype: str, width: int, fma: bool) -> tuple[str, frozenset[str], frozenset[str]]:
     """Return (its text, the helpers it calls, what it declares)."""
-    body, arguments, in_double = _BODIES[name]
-    outer = _FORMATS[dtype]
+    body, count, in_double = _BODIES[name]
+    kind = _FORMATS[dtype].floats
     short = in_double and dtype == "f32"
-    code = _Code(_SHORT if short else outer, width, fma)
-    given = [_Value(code, f"%x{i}", outer.floats) for i in range(arguments)]
-    of = code.type(outer.floats)
-    result = body(code, *(x.to("fpext", "double") for x in given) if short else given)
-    result = result.to("fptrunc", outer.floats)
-    head = f'define internal {of} @"{symbol(name, dtype, width)}"({", ".join(f"{of} {x.text}" for x in given)})'
-    lines = [f"{head} nounwind {{", "entry:", *code.lines, f"  ret {of} {result.text}", "}"]
-    return "\n".join(lines), frozenset(code.helpers), frozenset(code.declared)
+    arguments: list[Argument] = [(kind, f"x{i}", width) for i in range(count)]
+    result, form = of_type(kind, width), _SHORT if short else _FORMATS[dtype]
+    code = _Code((f'"{symbol(name, dtype, width)}"', result, arguments), form, width, fma, "nounwind ")
+    code.ret(body(code, *(x.to("fpext", form.floats) for x in code.arguments)).to("fptrunc", kind))
+    return code.text(), frozenset(code.helpers), frozenset(code.declared)
 
 
 # -- constants in parts -----------------------------------------------------------------------------------------------
@@ -549,11 +381,11 @@ LN2["short"] = LN2["f64"]
 # -- powers of e ------------------------------------------------------------------------------------------------------
 
 
-def _power_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple[_Value, _Value, _Value]:
+def _power_parts(c: _Code, x: Value, low: Value | None = None) -> tuple[Value, Value, Value]:
     """Return (r, w, m): e^(x + low) = 2^n·(1 + (r + w)), |r| ≤ ln 2/2; the lowest bits of m hold n + 2·bias."""
     form = c.form
     offset = form.magic + 2 * form.bias
-    shifted = c.fused(x, c.number(1 / math.log(2)), offset)
+    shifted = c.fused(x, c.constant(1 / math.log(2)), offset)
     n = shifted - offset
     r = x
     for part in LN2[form.kind]:
@@ -563,12 +395,12 @@ def _power_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple[_Value
     return r, (r * r) * c.polynomial(r, "exp"), shifted.bits()
 
 
-def _power_of_two(c: _Code, m: _Value, less: int = 0) -> _Value:
+def _power_of_two(c: _Code, m: Value, less: int = 0) -> Value:
     """2^(n − less), which must be within the format's range, from the bits of n + 2·bias."""
     return ((m - (c.form.bias + less)) << c.form.mantissa).floats()
 
 
-def _scaled(c: _Code, m: _Value, *numbers: _Value) -> list[_Value]:
+def _scaled(c: _Code, m: Value, *numbers: Value) -> list[Value]:
     """The numbers times 2^n, in two steps, so that 2^n itself may be too great or too small."""
     half = m >> 1
     first, second = (half << c.form.mantissa).floats(), ((m - half) << c.form.mantissa).floats()
@@ -586,12 +418,12 @@ def _under(form: _Format) -> float:
 
 
 @_function("exp")
-def _exp(c: _Code, x: _Value) -> _Value:
+def _exp(c: _Code, x: Value) -> Value:
     r, w, m = _power_parts(c, x.at_most(_over(c.form)).at_least(_under(c.form)))
     return _scaled(c, m, 1.0 + (r + w))[0]
 
 
-def _power_of_two_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple[_Value, _Value, _Value]:
+def _power_of_two_parts(c: _Code, x: Value, low: Value | None = None) -> tuple[Value, Value, Value]:
     """Return (r, w, m): 2^(x + low) = 2^n·(1 + (r + w)), as for e."""
     offset = c.form.magic + 2 * c.form.bias
     shifted = x + offset
@@ -603,56 +435,56 @@ def _power_of_two_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple
 
 
 @_function("exp2")
-def _exp2(c: _Code, x: _Value) -> _Value:
+def _exp2(c: _Code, x: Value) -> Value:
     bias, mantissa = c.form.bias, c.form.mantissa
     r, w, m = _power_of_two_parts(c, x.at_most(bias + 2).at_least(-bias - mantissa - 2))
     return _scaled(c, m, 1.0 + (r + w))[0]
 
 
 @_function("cosh")
-def _cosh(c: _Code, x: _Value) -> _Value:
+def _cosh(c: _Code, x: Value) -> Value:
     """E + 1/(4E) with E = e^|x|/2."""
     r, w, m = _power_parts(c, abs(x).at_most(_over(c.form) + 1))
-    power, power_low = c.sum(c.number(1.0), r + w)
+    power, power_low = c.sum(c.constant(1.0), r + w)
     half, half_low = _scaled(c, m - 1, power, power_low)
     return half + (half_low + 0.25 / half)
 
 
 @_function("sinh")
-def _sinh(c: _Code, x: _Value) -> _Value:
+def _sinh(c: _Code, x: Value) -> Value:
     """(u + u/(1 + u))/2 with u = e^|x| − 1, of which a quarter is computed, for its range."""
     r, w, m = _power_parts(c, abs(x).at_most((c.form.bias + 2.2) * math.log(2)))  # the result is infinite there
     quarter = _power_of_two(c, m, 2)
     u, u_low = c.sum(c.fused(quarter, r, quarter - 0.25), quarter * w)
-    d, d_low = c.any_sum(c.number(1.0), (4.0 * u).at_most(2.0**100))  # beyond, the quotient is nothing
+    d, d_low = c.any_sum(c.constant(1.0), (4.0 * u).at_most(2.0**100))  # beyond, the quotient is nothing
     q, q_low = c.quotient(u, u_low, d, d_low)
     return _tiny(c, x, (2.0 * (u + (q + (u_low + q_low)))).with_sign(x))
 
 
 @_function("expm1")
-def _expm1(c: _Code, x: _Value) -> _Value:
+def _expm1(c: _Code, x: Value) -> Value:
     r, w, m = _power_parts(c, x.at_most(_over(c.form)).at_least(-40.0))
     half = _power_of_two(c, m, 1)  # the last doubling may overflow, as it should
     return _tiny(c, x, 2.0 * c.fused(half, w, c.fused(half, r, half - 0.5)))
 
 
 @_function("tanh")
-def _tanh(c: _Code, x: _Value) -> _Value:
+def _tanh(c: _Code, x: Value) -> Value:
     """q = t/(t + 2) with t = e^(2|x|) − 1, and what its roundings lost; 1/(t + 2) is (1 − q)/2."""
     r, w, m = _power_parts(c, (2.0 * abs(x)).at_most(40.0))
     power = _power_of_two(c, m)
     t, t_low = c.sum(c.fused(power, r, power - 1.0), power * w)
-    d, d_low = c.any_sum(c.number(2.0), t)
+    d, d_low = c.any_sum(c.constant(2.0), t)
     q = t / d
     rest = c.fused(-q, d_low + t_low, t_low)
     return c.fused(rest, c.fused(-0.5, q, 0.5), q).with_sign(x)
 
 
 @_function("sigmoid")
-def _sigmoid(c: _Code, x: _Value) -> _Value:
+def _sigmoid(c: _Code, x: Value) -> Value:
     r, w, m = _power_parts(c, (-abs(x)).at_least(_under(c.form)))
-    power, power_low = c.sum(c.number(1.0), r + w)
-    d, d_low = c.sum(c.number(1.0), _scaled(c, m, power)[0])
+    power, power_low = c.sum(c.constant(1.0), r + w)
+    d, d_low = c.sum(c.constant(1.0), _scaled(c, m, power)[0])
     below = x < 0.0
     q, q_low = c.quotient(c.select(below, power, 1.0), c.select(below, power_low, 0.0), d, d_low)
     q = q + q_low
@@ -662,7 +494,7 @@ def _sigmoid(c: _Code, x: _Value) -> _Value:
 # -- logarithms -------------------------------------------------------------------------------------------------------
 
 
-def _logarithm_parts(c: _Code, x: _Value) -> tuple[_Value, _Value, _Value]:
+def _logarithm_parts(c: _Code, x: Value) -> tuple[Value, Value, Value]:
     """Return (k, f, moved): x = 2^k·(1 + f), √½ ≤ 1 + f < √2; x > 0. moved: the bits of x less those of 1 + f."""
     form = c.form
     tiny = x < form.smallest
@@ -673,7 +505,7 @@ def _logarithm_parts(c: _Code, x: _Value) -> tuple[_Value, _Value, _Value]:
     raised = bits + (_bits(1.0, form) - root)
     one = math.ldexp(1.0, form.mantissa)  # the bits of an integer below, written into it, are added to it
     offset = one + form.bias
-    k = ((raised >> form.mantissa) | _bits(one, form)).floats() - c.select(tiny, offset + lift, c.number(offset))
+    k = ((raised >> form.mantissa) | _bits(one, form)).floats() - c.select(tiny, offset + lift, c.constant(offset))
     m = (raised & ((1 << form.mantissa) - 1)) + root
     return k, m.floats() - 1.0, bits - m
 
@@ -684,31 +516,31 @@ def _bits(x: float, form: _Format) -> int:
     return bits
 
 
-def _log_of(c: _Code, k: _Value, f: _Value, low: _Value | None = None) -> _Value:
+def _log_of(c: _Code, k: Value, f: Value, low: Value | None = None) -> Value:
     """k·ln 2 + log(1 + f) + low: with s = f/(2 + f), log(1 + f) = 2s + s·R(s²) = f − f²/2 + s·(f²/2 + R)."""
     high_ln2, low_ln2 = LN2[c.form.kind]
     s = f / (2.0 + f)
     z = s * s
     half = 0.5 * (f * f)
-    tail = k * low_ln2 if low is None else c.fused(k, c.number(low_ln2), low)
-    return c.fused(k, c.number(high_ln2), f - (half - c.fused(s, c.fused(z, c.polynomial(z, "log"), half), tail)))
+    tail = k * low_ln2 if low is None else c.fused(k, c.constant(low_ln2), low)
+    return c.fused(k, c.constant(high_ln2), f - (half - c.fused(s, c.fused(z, c.polynomial(z, "log"), half), tail)))
 
 
-def _log_ends(c: _Code, x: _Value, result: _Value, zero: float = 0.0) -> _Value:
+def _log_ends(c: _Code, x: Value, result: Value, zero: float = 0.0) -> Value:
     """The result, but for x that is infinite, NaN, at ``zero`` or below it."""
     result = c.select(x < math.inf, result, x)
-    return c.select(x <= zero, c.select(x < zero, math.nan, c.number(-math.inf)), result)
+    return c.select(x <= zero, c.select(x < zero, math.nan, c.constant(-math.inf)), result)
 
 
 @_function("log")
-def _log(c: _Code, x: _Value) -> _Value:
+def _log(c: _Code, x: Value) -> Value:
     k, f, _ = _logarithm_parts(c, x)
     return _log_ends(c, x, _log_of(c, k, f))
 
 
-def _log1p_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple[_Value, _Value, _Value]:
+def _log1p_parts(c: _Code, x: Value, low: Value | None = None) -> tuple[Value, Value, Value]:
     """Return (k, f, rest): log(1 + x + low) = k·ln 2 + log(1 + f) + rest; x > −1."""
-    u, rest = c.any_sum(c.number(1.0), x)
+    u, rest = c.any_sum(c.constant(1.0), x)
     if low is not None:
         rest = rest + low
     k, f, moved = _logarithm_parts(c, u)
@@ -717,89 +549,75 @@ def _log1p_parts(c: _Code, x: _Value, low: _Value | None = None) -> tuple[_Value
     return k, f, (rest * shrink) * c.fused(f, c.fused(f, 1.0 - f, -1.0), 1.0)
 
 
-def _tiny(c: _Code, x: _Value, result: _Value) -> _Value:
+def _tiny(c: _Code, x: Value, result: Value) -> Value:
     """x itself where the function is x(1 + O(x)) and x is below half an ulp of 1, else the result."""
     return c.select(abs(x) < math.ldexp(1.0, -c.form.mantissa - 2), x, result)
 
 
 @_function("log1p")
-def _log1p(c: _Code, x: _Value) -> _Value:
+def _log1p(c: _Code, x: Value) -> Value:
     return _tiny(c, x, _log_ends(c, x, _log_of(c, *_log1p_parts(c, x)), -1.0))
 
 
-def _over_log(c: _Code, base: int, logarithm: _Value) -> _Value:
+def _over_log(c: _Code, base: int, logarithm: Value) -> Value:
     """logarithm/log(base), rounded about once."""
     inverse, inverse_low = _parts((1 << 384) // _LOGARITHMS[base], 192, c.form.mantissa + 1, c.form.mantissa + 1)
-    product, error = c.product(logarithm, c.number(inverse))
-    return product + c.fused(logarithm, c.number(inverse_low), error)
+    product, error = c.product(logarithm, c.constant(inverse))
+    return product + c.fused(logarithm, c.constant(inverse_low), error)
 
 
 @_function("log2")
-def _log2(c: _Code, x: _Value) -> _Value:
+def _log2(c: _Code, x: Value) -> Value:
     k, f, _ = _logarithm_parts(c, x)
-    return _log_ends(c, x, k + _over_log(c, 2, _log_of(c, c.number(0.0), f)))
+    return _log_ends(c, x, k + _over_log(c, 2, _log_of(c, c.constant(0.0), f)))
 
 
 @_function("log10")
-def _log10(c: _Code, x: _Value) -> _Value:
+def _log10(c: _Code, x: Value) -> Value:
     k, f, _ = _logarithm_parts(c, x)
     high, low = _parts((_LN2 << 192) // _LOGARITHMS[10], 192, c.form.mantissa - 10, c.form.mantissa + 1)
     return _log_ends(
-        c, x, c.fused(k, c.number(high), c.fused(k, c.number(low), _over_log(c, 10, _log_of(c, c.number(0.0), f))))
+        c,
+        x,
+        c.fused(k, c.constant(high), c.fused(k, c.constant(low), _over_log(c, 10, _log_of(c, c.constant(0.0), f)))),
     )
 
 
 # -- trigonometry -----------------------------------------------------------------------------------------------------
 
 
-def _quarter_turns(c: _Code, a: _Value, exact: bool) -> tuple[_Value, _Value, _Value]:
+def _quarter_turns(c: _Code, a: Value, exact: bool) -> tuple[Value, Value, Value]:
     """Return (r, low, n): a = n·π/2 + r + low, n an integer, |r| ≤ π/4; a ≥ 0. low counts only if ``exact``."""
     # With fused multiply-add the first step is exact whatever n is; without, n·part must be, so that parts are short.
     bits = (53, 53, 53) if c.fma else (33, 33, 33, 53)
     number, n = c.round(a * (2 / math.pi))
     first, *parts = _parts(_HALF_PI, 320, *(bits[:-1] if c.form is _SHORT else bits))
-    r, low = c.residual(number, first, a), c.number(0.0)
+    r, low = c.residual(number, first, a), c.constant(0.0)
     if c.form is _SHORT or (c.fma and not exact):
         for part in parts:
             r = c.residual(number, part, r)
     else:
         for part in parts[:-1]:
-            product, error = c.product(number, c.number(part)) if c.fma else (number * part, 0.0)
+            product, error = c.product(number, c.constant(part)) if c.fma else (number * part, 0.0)
             r, lost = c.any_sum(r, -product)
             low = low + (lost - error)
         r, low = c.sum(r, low - number * parts[-1])
     return _far_out(c, a, r, low, n)
 
 
-def _far_out(c: _Code, a: _Value, r: _Value, low: _Value, n: _Value) -> tuple[_Value, _Value, _Value]:
+def _far_out(c: _Code, a: Value, r: Value, low: Value, n: Value) -> tuple[Value, Value, Value]:
     """The same, but for a > 2^30 by Payne and Hanek, lane by lane in a branch of its own."""
     far = a > (2.0**30 if c.fma else 2.0**20)
-    of, before, count = c.type("double"), c.block, 3 * c.width
-    c.lines.insert(0, f"  %buffer = alloca [{count} x double], align 8")
+    buffer = c.alloca("double", 3 * c.width)
     c.helpers.add("turns")
-    some = far
-    if c.width > 1:
-        mask = f"i{c.width}"
-        c.lines.append(f"  %mask = bitcast <{c.width} x i1> {far.text} to {mask}")
-        some = c.value("i1", f"icmp ne {mask} %mask, 0")
-    c.lines += [
-        f"  br i1 {some.text}, label %far, label %near",
-        "far:",
-        f"  store {of} {a.text}, ptr %buffer, align 8",
-        f"  call void @kb.turns(ptr %buffer, i64 {c.width})",
-        f"  %at1 = getelementptr double, ptr %buffer, i64 {c.width}",
-        f"  %at2 = getelementptr double, ptr %buffer, i64 {2 * c.width}",
-    ]
     near = (r, low, n)
-    slow = []
-    for v, place in zip(near, ("%buffer", "%at1", "%at2"), strict=True):
-        slow.append(c.select(far, c.value(v.base, f"load {c.type(v.base)}, ptr {place}, align 8"), v))
-    c.lines.append("  br label %near")
-    c.label("near")
-    r, low, n = (
-        c.value(v.base, f"phi {c.type(v.base)} [ {v.text}, %{before} ], [ {w.text}, %far ]")
-        for v, w in zip(near, slow, strict=True)
-    )
+    with c.when(c.any(far) if c.width > 1 else far, *near) as branch:
+        c.store(a, buffer, align=8)
+        c.call("kb.turns", "void", buffer, Value(str(c.width), "i64"))
+        places = (c.at(buffer, k * c.width, "double") for k in range(3))
+        slow = (c.load(place, 0, v.kind, c.width, 8) for place, v in zip(places, near, strict=True))
+        branch.give(*(c.select(far, v, other) for v, other in zip(slow, near, strict=True)))
+    r, low, n = branch.values
     return r, low, n
 
 
@@ -811,73 +629,57 @@ def _turns(fma: bool) -> tuple[str, frozenset[str]]:
     nothing; the next 192 make an integer W, and a·2/π mod 4 is M·W/2^190 mod 4.
     """
     words = [0, *(_TWO_OVER_PI >> (1216 - 64 * (i + 1)) & (2**64 - 1) for i in range(19))]
-    c = _Code(_FORMATS["f64"], 1, fma)
-    count, at = _Value(c, "%count", "i64"), _Value(c, "%i", "i64")
-    places = []
-    for _ in range(3):
-        places.append(c.value("ptr", f"getelementptr double, ptr %buffer, i64 {at.text}"))
-        at = at + count
-    a = c.value("double", f"load double, ptr {places[0].text}")
-    bits = a.bits()
-    exponent = (bits >> 52) & 0x7FF
-    whole = (bits & (2**52 - 1)) | 2**52
-    place = exponent - (1075 - 62)  # of the first digit wanted, 64 zeros standing before the digits
-    place = c.select(place < 0, 0, place)  # lanes that are not far out come here too, for nothing
-    index, shift = place >> 6, place & 63
-    digits = []
-    for i in range(4):
-        word = c.value("ptr", f"getelementptr i64, ptr @kb.two_over_pi, i64 {(index + i).text}")
-        digits.append(c.value("i64", f"load i64, ptr {word.text}"))
-    w2, w1, w0 = (c.intrinsic("fshl", digits[i], digits[i + 1], shift) for i in range(3))
-    m = whole.to("zext", "i128")
-    low = (m * w0.to("zext", "i128")) >> 64
-    turns = ((whole * w2).to("zext", "i128") << 64) + (m * w1.to("zext", "i128") + low)
-    n = ((turns + (1 << 125)) >> 126).to("trunc", "i64")
-    fraction = turns << 2  # as a signed number, from −1/2 to 1/2 in units of 2^-128
-    negative = fraction < 0
-    size = c.select(negative, 0 - fraction, fraction)
-    zeros = c.value("i128", f"call i128 @llvm.ctlz.i128(i128 {size.text}, i1 false)")
-    c.declared.add("declare i128 @llvm.ctlz.i128(i128, i1)")
-    top = ((size << zeros) >> 64).to("trunc", "i64")
-    high, rest = (top >> 11).to("sitofp", "double"), (top & 0x7FF).to("sitofp", "double")
-    half_pi, half_pi_low = _parts(_HALF_PI, 320, 53, 53)
-    product, error = c.product(high, c.number(half_pi))
-    error = error + (high * half_pi_low + rest * (half_pi * 2.0**-11))
-    scale = ((1023 - 53 - zeros.to("trunc", "i64")) << 52).floats()
-    scale = c.select(negative, -scale, scale)
-    nothing = a - a  # NaN for infinity
-    r, r_low = c.sum(product, error)
-    for v, to in zip((r * scale + nothing, r_low * scale, n), places, strict=True):
-        c.lines.append(f"  store {v.base} {v.text}, ptr {to.text}")
-    table = ", ".join(f"i64 {word - (word >> 63 << 64)}" for word in words)
-    text = [
-        f"@kb.two_over_pi = internal constant [20 x i64] [{table}]",
-        # Rarely run, so not worth the time of optimising it.
-        "define internal void @kb.turns(ptr %buffer, i64 %count) noinline optnone cold nounwind {",
-        "entry:",
-        "  br label %lane",
-        "lane:",
-        "  %i = phi i64 [ 0, %entry ], [ %next, %lane ]",
-        *c.lines,
-        "  %next = add i64 %i, 1",
-        "  %last = icmp eq i64 %next, %count",
-        "  br i1 %last, label %done, label %lane",
-        "done:",
-        "  ret void",
-        "}",
-    ]
-    return "\n".join(text), frozenset(c.declared)
+    # Rarely run, so not worth the time of optimising it.
+    attributes = "noinline optnone cold nounwind "
+    c = _Code(("kb.turns", "void", ["buffer", ("i64", "count")]), _FORMATS["f64"], 1, fma, attributes)
+    buffer, count = c.arguments
+    with c.loop(0, count, once=True) as loop:
+        at = loop.index
+        places = [c.at(buffer, k, "double") for k in (at, at + count, at + count + count)]
+        a = c.load(places[0], 0, "double")
+        bits = a.bits()
+        exponent = (bits >> 52) & 0x7FF
+        whole = (bits & (2**52 - 1)) | 2**52
+        place = exponent - (1075 - 62)  # of the first digit wanted, 64 zeros standing before the digits
+        place = c.select(place < 0, 0, place)  # lanes that are not far out come here too, for nothing
+        index, shift = place >> 6, place & 63
+        table = Value("@kb.two_over_pi", "ptr")
+        digits = [c.load(table, index + i, "i64") for i in range(4)]
+        w2, w1, w0 = (c.intrinsic("fshl", digits[i], digits[i + 1], shift) for i in range(3))
+        m = whole.to("zext", "i128")
+        low = (m * w0.to("zext", "i128")) >> 64
+        turns = ((whole * w2).to("zext", "i128") << 64) + (m * w1.to("zext", "i128") + low)
+        n = ((turns + (1 << 125)) >> 126).to("trunc", "i64")
+        fraction = turns << 2  # as a signed number, from −1/2 to 1/2 in units of 2^-128
+        negative = fraction < 0
+        size = c.select(negative, 0 - fraction, fraction)
+        zeros = c.pure(f"call i128 @llvm.ctlz.i128({size.typed}, i1 false)", "i128")
+        c.declared.add("declare i128 @llvm.ctlz.i128(i128, i1)")
+        top = ((size << zeros) >> 64).to("trunc", "i64")
+        high, rest = (top >> 11).to("sitofp", "double"), (top & 0x7FF).to("sitofp", "double")
+        half_pi, half_pi_low = _parts(_HALF_PI, 320, 53, 53)
+        product, error = c.product(high, c.constant(half_pi))
+        error = error + (high * half_pi_low + rest * (half_pi * 2.0**-11))
+        scale = ((1023 - 53 - zeros.to("trunc", "i64")) << 52).floats()
+        scale = c.select(negative, -scale, scale)
+        nothing = a - a  # NaN for infinity
+        r, r_low = c.sum(product, error)
+        for v, to in zip((r * scale + nothing, r_low * scale, n), places, strict=True):
+            c.store(v, to)
+    c.ret()
+    numbers = ", ".join(f"i64 {word - (word >> 63 << 64)}" for word in words)
+    return f"@kb.two_over_pi = internal constant [20 x i64] [{numbers}]\n{c.text()}", frozenset(c.declared)
 
 
 _HELPERS: dict[str, Callable[[bool], tuple[str, frozenset[str]]]] = {"turns": lru_cache(_turns)}
 
 
-def _sine(c: _Code, r: _Value, z: _Value) -> _Value:
+def _sine(c: _Code, r: Value, z: Value) -> Value:
     """sin(r) − r."""
     return (r * z) * c.polynomial(z, "sin")
 
 
-def _sine_or_cosine(c: _Code, r: _Value, odd: _Value) -> _Value:
+def _sine_or_cosine(c: _Code, r: Value, odd: Value) -> Value:
     """cos(r) where ``odd``, else sin(r)."""
     z = r * r
     half = 0.5 * z
@@ -888,14 +690,14 @@ def _sine_or_cosine(c: _Code, r: _Value, odd: _Value) -> _Value:
 
 
 @_function("sin", in_double=True)
-def _sin(c: _Code, x: _Value) -> _Value:
+def _sin(c: _Code, x: Value) -> Value:
     r, _, n = _quarter_turns(c, abs(x), False)
     size = _sine_or_cosine(c, r, (n & 1).equals(1))
     return (size.bits() ^ ((n & 2) << 62)).floats().mirrored(x)
 
 
 @_function("cos", in_double=True)
-def _cos(c: _Code, x: _Value) -> _Value:
+def _cos(c: _Code, x: Value) -> Value:
     r, _, n = _quarter_turns(c, abs(x), False)
     n = n + 1
     size = _sine_or_cosine(c, r, (n & 1).equals(1))
@@ -903,7 +705,7 @@ def _cos(c: _Code, x: _Value) -> _Value:
 
 
 @_function("tan", in_double=True)
-def _tan(c: _Code, x: _Value) -> _Value:
+def _tan(c: _Code, x: Value) -> Value:
     """sin/cos, or −cos/sin after an odd number of quarter turns, with what their roundings lost."""
     r, low, n = _quarter_turns(c, abs(x), c.form is not _SHORT)
     z = r * r
@@ -931,7 +733,7 @@ def _half_pi(c: _Code) -> tuple[float, float]:
     return high, low
 
 
-def _turned(c: _Code, n: _Value, d: _Value) -> tuple[_Value, _Value, _Value]:
+def _turned(c: _Code, n: Value, d: Value) -> tuple[Value, Value, Value]:
     """Return (turns, t, w): arctan(n/d) = turns·π/4 + (t + w), turns 0, 1 or 2; n, d ≥ 0.
 
     Beyond tan(1/2) it is π/4 + arctan((n − d)/(n + d)); beyond the inverse, π/2 + arctan(−d/n).
@@ -940,31 +742,31 @@ def _turned(c: _Code, n: _Value, d: _Value) -> tuple[_Value, _Value, _Value]:
     upper = c.select(outer, -d, c.select(middle, n - d, n))
     t = upper / c.select(outer, n, c.select(middle, n + d, d))
     z = t * t
-    return c.select(outer, 2.0, c.select(middle, 1.0, c.number(0.0))), t, t * z * c.polynomial(z, "arctan")
+    return c.select(outer, 2.0, c.select(middle, 1.0, c.constant(0.0))), t, t * z * c.polynomial(z, "arctan")
 
 
 @_function("arctan")
-def _arctan(c: _Code, x: _Value) -> _Value:
-    turns, t, w = _turned(c, abs(x), c.number(1.0))
+def _arctan(c: _Code, x: Value) -> Value:
+    turns, t, w = _turned(c, abs(x), c.constant(1.0))
     high, low = _half_pi(c)
-    return (turns * (0.5 * high) + (t + c.fused(turns, c.number(0.5 * low), w))).with_sign(x)
+    return (turns * (0.5 * high) + (t + c.fused(turns, c.constant(0.5 * low), w))).with_sign(x)
 
 
 @_function("arctan2", 2, in_double=True)
-def _arctan2(c: _Code, y: _Value, x: _Value) -> _Value:
+def _arctan2(c: _Code, y: Value, x: Value) -> Value:
     n, d = abs(y), abs(x)
     huge = (n > 2.0**1000) | (d > 2.0**1000)
     same = n.equals(d)  # both zero, or both infinite
-    one = c.select(n.equals(0.0), 0.0, c.number(1.0))
+    one = c.select(n.equals(0.0), 0.0, c.constant(1.0))
     n, d = c.select(same, one, c.select(huge, 0.25 * n, n)), c.select(same, 1.0, c.select(huge, 0.25 * d, d))
     turns, t, w = _turned(c, n, d)
     left = x.bits() < 0
     turns, t, w = c.select(left, 4.0 - turns, turns), c.select(left, -t, t), c.select(left, -w, w)
     high, low = _half_pi(c)
-    return (turns * (0.5 * high) + (t + c.fused(turns, c.number(0.5 * low), w))).with_sign(y)
+    return (turns * (0.5 * high) + (t + c.fused(turns, c.constant(0.5 * low), w))).with_sign(y)
 
 
-def _arcsine_parts(c: _Code, x: _Value) -> tuple[_Value, _Value, _Value]:
+def _arcsine_parts(c: _Code, x: Value) -> tuple[Value, Value, Value]:
     """Return (far, t, w): arcsin|x| = t + w, or where far, which is |x| > 1/2, π/2 − 2(t + w)."""
     a = abs(x)
     far = a > 0.5
@@ -977,14 +779,14 @@ def _arcsine_parts(c: _Code, x: _Value) -> tuple[_Value, _Value, _Value]:
 
 
 @_function("arcsin")
-def _arcsin(c: _Code, x: _Value) -> _Value:
+def _arcsin(c: _Code, x: Value) -> Value:
     far, t, w = _arcsine_parts(c, x)
     high, low = _half_pi(c)
     return c.select(far, high - (2.0 * t + (2.0 * w - low)), t + w).with_sign(x)
 
 
 @_function("arccos")
-def _arccos(c: _Code, x: _Value) -> _Value:
+def _arccos(c: _Code, x: Value) -> Value:
     """π/2 − arcsin(x), where 2(t + w) is what remains of it near 1."""
     far, t, w = _arcsine_parts(c, x)
     high, low = _half_pi(c)
@@ -994,7 +796,7 @@ def _arccos(c: _Code, x: _Value) -> _Value:
 
 
 @_function("arcsinh")
-def _arcsinh(c: _Code, x: _Value) -> _Value:
+def _arcsinh(c: _Code, x: Value) -> Value:
     """log(1 + (a + a²/(1 + √(1 + a²)))) with a = |x|; far out, log(2a)."""
     a = abs(x)
     far = a > math.ldexp(1.0, c.form.mantissa + 4)
@@ -1005,7 +807,7 @@ def _arcsinh(c: _Code, x: _Value) -> _Value:
 
 
 @_function("arccosh")
-def _arccosh(c: _Code, x: _Value) -> _Value:
+def _arccosh(c: _Code, x: Value) -> Value:
     """log(1 + (b + √(2b + b²))) with b = x − 1; far out, log(2x)."""
     b = x - 1.0
     far = x > math.ldexp(1.0, c.form.mantissa + 4)
@@ -1014,7 +816,7 @@ def _arccosh(c: _Code, x: _Value) -> _Value:
     return c.select(x < math.inf, c.select(x < 1.0, math.nan, result), x)
 
 
-def _log1p_or_twice(c: _Code, far: _Value, s: _Value, s_low: _Value, x: _Value) -> tuple[_Value, _Value, _Value]:
+def _log1p_or_twice(c: _Code, far: Value, s: Value, s_low: Value, x: Value) -> tuple[Value, Value, Value]:
     """Return (k, f, rest) of log(1 + s + s_low), or where far, of log(2x)."""
     s, s_low = c.select(far, x, s), c.select(far, 0.0, s_low)  # far out, 1 more is nothing
     k, f, rest = _log1p_parts(c, s, s_low)
@@ -1022,13 +824,13 @@ def _log1p_or_twice(c: _Code, far: _Value, s: _Value, s_low: _Value, x: _Value) 
 
 
 @_function("arctanh")
-def _arctanh(c: _Code, x: _Value) -> _Value:
+def _arctanh(c: _Code, x: Value) -> Value:
     """log(1 + 2a/(1 − a))/2 with a = |x|."""
     a = abs(x)
-    d, d_low = c.sum(c.number(1.0), -a)
+    d, d_low = c.sum(c.constant(1.0), -a)
     s, s_low = c.quotient(2.0 * a, None, d, d_low)
     result = 0.5 * _log_of(c, *_log1p_parts(c, s, s_low))
-    result = c.select(a < 1.0, result, c.select(a.equals(1.0), math.inf, c.number(math.nan)))
+    result = c.select(a < 1.0, result, c.select(a.equals(1.0), math.inf, c.constant(math.nan)))
     return _tiny(c, x, result.with_sign(x))
 
 
@@ -1036,20 +838,20 @@ def _arctanh(c: _Code, x: _Value) -> _Value:
 
 
 @_function("sqrt")
-def _sqrt(c: _Code, x: _Value) -> _Value:
+def _sqrt(c: _Code, x: Value) -> Value:
     return c.intrinsic("sqrt", x)
 
 
 @_function("cbrt", in_double=True)
-def _cbrt(c: _Code, x: _Value) -> _Value:
+def _cbrt(c: _Code, x: Value) -> Value:
     """2^n·∛m with 1/∛m by Newton's iteration from a polynomial; at last what ∛m is off is taken away."""
     a = abs(x)
     k, f, _ = _logarithm_parts(c, a)
     n, bits = c.round(k * (1 / 3))
     left = k - 3.0 * n  # −1, 0 or 1
-    m = (1.0 + f) * c.select(left > 0.0, 2.0, c.select(left < 0.0, 0.5, c.number(1.0)))
+    m = (1.0 + f) * c.select(left > 0.0, 2.0, c.select(left < 0.0, 0.5, c.constant(1.0)))
     y = c.polynomial(f, "inverse_cbrt")
-    y = y * c.select(left > 0.0, 2 ** (-1 / 3), c.select(left < 0.0, 2 ** (1 / 3), c.number(1.0)))
+    y = y * c.select(left > 0.0, 2 ** (-1 / 3), c.select(left < 0.0, 2 ** (1 / 3), c.constant(1.0)))
     for _ in range(1 if c.form is _SHORT else 2):
         y = y * (4 / 3 - (m * (1 / 3)) * (y * y * y))
     root = m * y * y
@@ -1062,25 +864,25 @@ def _cbrt(c: _Code, x: _Value) -> _Value:
 
 
 @_function("hypot", 2, in_double=True)
-def _hypot(c: _Code, a: _Value, b: _Value) -> _Value:
+def _hypot(c: _Code, a: Value, b: Value) -> Value:
     """√(a² + b²), the greater of them scaled to lie near 1 where it is huge or tiny."""
     a, b = abs(a), abs(b)
     above = a > b
     x, y = c.select(above, a, b), c.select(above, b, a)
     huge, tiny = x > 2.0**500, x < 2.0**-450
     up, down = 2.0**600, 2.0**-600
-    scale = c.select(huge, down, c.select(tiny, up, c.number(1.0)))
+    scale = c.select(huge, down, c.select(tiny, up, c.constant(1.0)))
     x, y = x * scale, y * scale
     square, error = c.product(x, x)
     other, other_error = c.product(y, y)
     total, lost = c.sum(square, other)
     root = c.intrinsic("sqrt", total + (lost + (error + other_error)))
-    result = root * c.select(huge, up, c.select(tiny, down, c.number(1.0)))
+    result = root * c.select(huge, up, c.select(tiny, down, c.constant(1.0)))
     return c.select(a.equals(math.inf) | b.equals(math.inf), math.inf, c.select(x > 0.0, result, a + b))
 
 
 @_function("logaddexp2", 2, in_double=True)
-def _logaddexp2(c: _Code, a: _Value, b: _Value) -> _Value:
+def _logaddexp2(c: _Code, a: Value, b: Value) -> Value:
     """max(a, b) + log2(1 + 2^−|a − b|), as logaddexp."""
     greater, d, d_low = _ordered(c, a, b)
     r, w, m = _power_of_two_parts(c, d.at_least(-1100.0), d_low)
@@ -1088,7 +890,7 @@ def _logaddexp2(c: _Code, a: _Value, b: _Value) -> _Value:
 
 
 @_function("logaddexp", 2, in_double=True)
-def _logaddexp(c: _Code, a: _Value, b: _Value) -> _Value:
+def _logaddexp(c: _Code, a: Value, b: Value) -> Value:
     """max(a, b) + log1p(e^−|a − b|), each with what its roundings lost.
 
     Where the two terms cancel, within 2 ulp of the greater; as near the inputs themselves say what the result is.
@@ -1097,7 +899,7 @@ def _logaddexp(c: _Code, a: _Value, b: _Value) -> _Value:
     return greater + _log_of_one_more(c, *_power_parts(c, d.at_least(_under(c.form)), d_low))
 
 
-def _ordered(c: _Code, a: _Value, b: _Value) -> tuple[_Value, _Value, _Value]:
+def _ordered(c: _Code, a: Value, b: Value) -> tuple[Value, Value, Value]:
     """Return (the greater, d, low): the smaller is the greater and d + low."""
     above = a > b
     greater, smaller = c.select(above, a, b), c.select(above, b, a)
@@ -1105,9 +907,9 @@ def _ordered(c: _Code, a: _Value, b: _Value) -> tuple[_Value, _Value, _Value]:
     return greater, c.select(a.equals(b), 0.0, d), c.select(abs(low) < 1.0, low, 0.0)  # infinities too
 
 
-def _log_of_one_more(c: _Code, r: _Value, w: _Value, m: _Value) -> _Value:
+def _log_of_one_more(c: _Code, r: Value, w: Value, m: Value) -> Value:
     """log(1 + 2^n·(1 + (r + w))), n ≤ 0."""
-    power, power_low = c.sum(c.number(1.0), r + w)
+    power, power_low = c.sum(c.constant(1.0), r + w)
     power, power_low = _scaled(c, m, power, power_low)
     return _log_of(c, *_log1p_parts(c, power, power_low))
 
@@ -1115,17 +917,17 @@ def _log_of_one_more(c: _Code, r: _Value, w: _Value, m: _Value) -> _Value:
 # -- powers -----------------------------------------------------------------------------------------------------------
 
 
-def _precise_logarithm(c: _Code, x: _Value) -> tuple[_Value, _Value]:
+def _precise_logarithm(c: _Code, x: Value) -> tuple[Value, Value]:
     """log(x) in two parts, its relative error near 2^-65; x > 0."""
     high_ln2, low_ln2 = LN2[c.form.kind]
     k, f, _ = _logarithm_parts(c, x)
-    d, d_low = c.sum(c.number(2.0), f)
+    d, d_low = c.sum(c.constant(2.0), f)
     s, s_low = c.quotient(f, None, d, d_low)
     z, z_low = c.product(s, s)
     z_low = z_low + 2.0 * s * s_low
     # log(1 + f) = 2s + s·z·(2/3 + z·(2/5 + …))
     two_thirds, two_thirds_low = _parts((2 << 200) // 3, 200, 53, 53)
-    p, p_low = c.sum(c.number(two_thirds), z * c.polynomial(z, "log_pow"))
+    p, p_low = c.sum(c.constant(two_thirds), z * c.polynomial(z, "log_pow"))
     p_low = p_low + two_thirds_low
     cube, cube_low = c.product(s, z)
     cube_low = cube_low + (s * z_low + s_low * z)
@@ -1137,7 +939,7 @@ def _precise_logarithm(c: _Code, x: _Value) -> tuple[_Value, _Value]:
 
 
 @_function("power", 2, in_double=True)
-def _power(c: _Code, x: _Value, y: _Value) -> _Value:
+def _power(c: _Code, x: Value, y: Value) -> Value:
     """e^(y·log|x|), with the sign that an odd y keeps."""
     a, size = abs(x), abs(y)
     bound = math.ldexp(1.0, c.form.mantissa)
@@ -1156,7 +958,7 @@ def _power(c: _Code, x: _Value, y: _Value) -> _Value:
     r, w, m = _power_parts(c, exponent.at_most(_over(c.form) + 1).at_least(_under(c.form) - 1), low)
     result = _scaled(c, m, 1.0 + (r + w))[0]
     end = a.equals(0.0) | a.equals(math.inf)
-    result = c.select(end, c.select((a > 1.0) ^ (y > 0.0), 0.0, c.number(math.inf)), result)
+    result = c.select(end, c.select((a > 1.0) ^ (y > 0.0), 0.0, c.constant(math.inf)), result)
     result = c.select(odd, result.mirrored(x), result)
     result = c.select((x < 0.0) & ~(end | whole), math.nan, result)
     result = c.select(x.is_nan() | y.is_nan(), x + y, result)
