@@ -7,7 +7,7 @@ import koubai as kb
 from koubai import nn
 from koubai.descent import training as lane
 from koubai.descent import training_step
-from koubai.descent.feed import Epoch
+from koubai.descent.batch_iterator import EpochSums
 from koubai.errors import FallbackWarning, GradientError, InputError, Interrupted
 from koubai.execute import library
 from koubai.graph.graph import evaluate
@@ -349,7 +349,7 @@ def test_a_training_without_a_record_still_sees_its_gradient_vanish(units, data)
 
 
 def test_noise_is_told_where_the_sum_of_gradients_overflows():
-    epoch = Epoch()
+    epoch = EpochSums()
     for sign in (1.0, 3.0):
         epoch.add(1e4, 0.0, np.full(100, sign * 2e15, np.float32))
     with np.errstate(over="ignore"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from koubai.derivatives.differences import METHODS
+from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.checkpoint import Checkpoint
 from koubai.descent.default import named
 from koubai.descent.descent import Descent
-from koubai.descent.feed import Feed
 from koubai.descent.objective import Bounds, Function, Gradient, Objective
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate
 from koubai.descent.record import FEW_STEPS, Recorder
@@ -49,12 +49,12 @@ def prepared(
     chosen, why = named(optimizer, lr, stochastic=batches is not None)
     first = chosen or _ANY  # the one until f is known
     limits = Bounds.read(bounds, layout, start)
-    feed = Feed.read(batches, args)
-    if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
+    iterator = BatchIterator.read(batches, args)
+    if iterator is not None and chosen is not None and "residuals" in chosen.rule.uses:
         raise InputError(
             f"{type(chosen).__name__} takes all the data at once: leave batches out, or use optimizer='adam'"
         )
-    if feed is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
+    if iterator is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
         raise InputError("ftol and xtol say nothing of mini-batches, which differ anyway; use gtol or target")
     options = {
         "grad": "user" if callable(grad) or grad is True else grad,
@@ -72,7 +72,7 @@ def prepared(
         told,
         Recorder(layout, record, steps=steps),
         limits,
-        feed,
+        iterator,
         plain(seed),
         options,
         Checkpoint.of(checkpoint),

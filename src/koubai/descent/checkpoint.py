@@ -125,7 +125,7 @@ _HEADER = {
     "looped": a_flag,
     "verdict": optional(a_row(one_of(*Status.__members__), a_text)),
 }
-_FEED = a_record(
+_BATCHES = a_record(
     {
         "epoch": a_whole(),
         "index": a_whole(),
@@ -138,7 +138,7 @@ _HEADERS = {
     "checkpoint": a_record(
         _HEADER
         | {
-            "feed": optional(_FEED),
+            "feed": optional(_BATCHES),
             "options": a_record(
                 {name: OPTIONS[name] for name in ("bounds", "record", "max_steps", "gtol", "ftol", "xtol", "target")}
                 | {"grad": one_of("user", "auto", "backprop", *METHODS)}
@@ -148,7 +148,7 @@ _HEADERS = {
     "training": a_record(
         _HEADER
         | {
-            "feed": _FEED,
+            "feed": _BATCHES,
             "options": a_record(
                 {
                     name: OPTIONS[name]
@@ -179,7 +179,7 @@ def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
     """Return the points in a file by name, once its arrays are what such a descent with this optimizer writes."""
     with archive.building():
         header, arrays = archive.header, archive.arrays
-        layout, feed = header["layout"], header["feed"]
+        layout, batches = header["layout"], header["feed"]
         n, kind, stored = layout.size, layout.dtype.name, sum(array.size for array in arrays.values())
         if max(n, *(optimizer.hyperparameters.get(name, 0) for name in ("memory", "history_size"))) > stored:
             raise InputError("it holds fewer numbers than its header says")
@@ -196,7 +196,7 @@ def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
                 "rows.x": ArraySpec(kind, ("rows", n), finite=True),
                 **{f"rows.{name}": ArraySpec(np.dtype(dtype).name, ("rows",)) for name, dtype in COLUMNS.items()},
                 **({"bounds": ArraySpec(kind, (2, n), optional=True)} if "carries" not in header else {}),
-                **({"feed": ArraySpec(("float32", "float64"), (n,) * begun)} if feed is not None else {}),
+                **({"feed": ArraySpec(("float32", "float64"), (n,) * begun)} if batches is not None else {}),
                 **(
                     {name: ArraySpec(kind, ("carried",), finite=True) for name in _CARRIED}
                     if header.get("carries")
@@ -222,7 +222,7 @@ def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
         rate = optimizer.lr.start() if isinstance(optimizer.lr, Schedule) else ()
         if header["memory"] is not None and len(header["memory"]) != len(rate):
             raise InputError(f"what its schedule remembers must be {len(rate)} numbers")
-        if feed is not None and last[5] and not feed["index"]:
+        if batches is not None and last[5] and not batches["index"]:
             raise InputError("its last point is of no batch")
         if header["verdict"] is None and "carries" in header and not last[5]:
             raise InputError("it doesn't say how the training ended")

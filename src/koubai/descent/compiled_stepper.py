@@ -95,7 +95,7 @@ class CompiledStepper:
         objective, optimizer = descent.objective, descent.optimizer
         if objective.program is None:
             return None, "the gradient does not come from backpropagation"
-        if descent.feed is not None:
+        if descent.batches is not None:
             return None, "mini-batches are read in Python"
         if "evaluate" in optimizer.rule.uses:
             return None, f"{type(optimizer).__name__} evaluates f itself"

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from koubai.descent.advice import advised
+from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.checkpoint import Checkpoint
 from koubai.descent.endings import standing_still
-from koubai.descent.feed import Feed
 from koubai.descent.files import Applied
 from koubai.descent.objective import Bounds, Function, Objective
 from koubai.descent.optimizers import Optimizer, State
@@ -74,7 +74,7 @@ class Descent:
     stopping: Stopping
     recorder: Recorder
     bounds: Bounds | None
-    feed: Feed | None
+    batches: BatchIterator | None
     seed: int | None
     options: dict[str, Any]  # what minimize was told, in JSON's types
     checkpoint: Checkpoint | None
@@ -116,7 +116,7 @@ class Descent:
     def current(self) -> Point:
         """Return the last point as f is now: a search compares f there with f here."""
         point = self.point
-        if self.feed is None and self.optimizer.rule.searches and self.objective.has_changed(point.x):
+        if self.batches is None and self.optimizer.rule.searches and self.objective.has_changed(point.x):
             again = self.objective.visit(point.t, point.x)
             point = again if again.is_finite else point
         return point
@@ -180,7 +180,7 @@ class Descent:
         self.lr = lr
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
-        if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
+        if point.t == 0 or (self.batches is None and point.fun < self.best.fun):
             self.best = point
         if verdict is not None:
             self._conclude(verdict)
@@ -207,7 +207,7 @@ class Descent:
             if verdict.status is Status.converged:
                 flat = flat or objective.flat_by_construction(point)
             verdict = Verdict(Status.stalled, flat) if flat else verdict
-        if verdict.status is Status.converged and point.t > 0 and self.feed is None:
+        if verdict.status is Status.converged and point.t > 0 and self.batches is None:
             verdict = self._above_the_best(point) or verdict
         if verdict.status is Status.converged:
             verdict = stopping.doubted(verdict, point, objective.measured_error(point))
@@ -261,13 +261,13 @@ class Descent:
     def _function(self) -> Function:
         """Return f as a function of x alone, where there are no mini-batches."""
         f = self.objective.f
-        if self.feed is not None:
+        if self.batches is not None:
             return f
         args, has_gradient = self.objective.batch, self.objective.grad is True
         return Applied(f, args, has_gradient) if args or has_gradient else f
 
     def _covariance(self, point: Point) -> Callable[[], FloatArray] | None:
         """Return what gives the covariance of the parameters after least squares, None after anything else."""
-        if "residuals" not in self.optimizer.rule.uses or self.feed is not None:
+        if "residuals" not in self.optimizer.rule.uses or self.batches is not None:
             return None
         return self.objective.covariance(point)

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from koubai.derivatives.differences import difference_gradient
 from koubai.derivatives.nonfinite import GRADIENT
 from koubai.derivatives.paths import Paths
+from koubai.descent.batch_iterator import BatchIterator, weight
 from koubai.descent.batches import GatheredBatches, Source, array_of_samples, as_source, check_finite
 from koubai.descent.default import AUTO, named
-from koubai.descent.feed import Feed, weight
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run
@@ -245,7 +245,7 @@ class FunctionModel:
 
     def _batches(self) -> Iterator[tuple[tuple[Array, ...], float]]:
         """Yield the arrays and the weight of each batch of all the data."""
-        return ((self.data(batch, 0), weight(batch)) for batch in Feed(self.source.epoch).all())
+        return ((self.data(batch, 0), weight(batch)) for batch in BatchIterator(self.source.epoch).all())
 
     def _value_and_gradient(self, params: FloatArray, data: tuple[Any, ...]) -> tuple[float, FloatArray]:
         if not self._differs:

@@ -25,7 +25,7 @@ from koubai.derivatives.differences import (
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.paths import RAISED, Path
 from koubai.derivatives.residuals import Residuals
-from koubai.descent.feed import Epoch, Feed, Paid, weight
+from koubai.descent.batch_iterator import BatchIterator, CountedGraphs, EpochSums, weight
 from koubai.descent.stopping import Point, largest, shown
 from koubai.errors import (
     FallbackWarning,
@@ -80,7 +80,7 @@ class Objective:
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
     _squares: Residuals | None = field(default=None, init=False)
-    paid: Paid = field(default_factory=Paid, init=False)
+    counted_graphs: CountedGraphs = field(default_factory=CountedGraphs, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
     told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
     disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
@@ -227,10 +227,10 @@ class Objective:
             return self.evaluate(t, x)
         return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
 
-    def mean(self, t: int, x: FloatArray, feed: Feed) -> Point:
-        """Return f and the gradient at ``x`` over all the data of ``feed``, every sample with the same weight."""
-        sums, error = Epoch(), 0.0
-        for self.batch in feed.all():
+    def mean(self, t: int, x: FloatArray, batches: BatchIterator) -> Point:
+        """Return f and the gradient at ``x`` over all the data of ``batches``, every sample with the same weight."""
+        sums, error = EpochSums(), 0.0
+        for self.batch in batches.all():
             point = self.evaluate(t, x)
             error = max(error, point.error)
             with np.errstate(all="ignore"):
@@ -260,7 +260,7 @@ class Objective:
             return None
         path, cost = self.program.last, self.program.nfev - before
         if cost and path is not None:
-            cost = self.paid.take(path.recorded.graph, path.recorded.environment.complete, cost)
+            cost = self.counted_graphs.charge(path.recorded.graph, path.recorded.environment.complete, cost)
         self.nfev += 1 + cost
         self.njev += 1
         self.executor = self.program.executor

@@ -168,11 +168,11 @@ class Epochs:
     layers: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[int, float, float, float]], is_told: bool = True, **more: Any) -> Epochs:
-        """Make it of a feed's rows. is_told: with what they say of the gradients."""
+    def of(cls, rows: Sequence[tuple[int, float, float, float]], wants_metrics: bool = True, **more: Any) -> Epochs:
+        """Make it of a `BatchIterator`'s rows. wants_metrics: with what they say of the gradients."""
         t, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
         fun, *gradients = (np.array(column, dtype=np.float64) for column in columns)
-        return cls(np.array(t, dtype=np.int64), fun, *(gradients if is_told else ()), **more)
+        return cls(np.array(t, dtype=np.int64), fun, *(gradients if wants_metrics else ()), **more)
 
     def __len__(self) -> int:
         return len(self.t)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.checkpoint import LEARNT, Checkpoint, read, taken
 from koubai.descent.descent import Descent, RuleStepper
-from koubai.descent.feed import Feed
 from koubai.descent.files import describe_function, describe_layout, describe_optimizer, restore_optimizer, version
 from koubai.descent.objective import Bounds, Function, Objective
 from koubai.descent.optimizers import Optimizer
@@ -27,7 +27,7 @@ def save(stepper: RuleStepper, last: bool = False) -> None:
     descent = stepper.descent
     if descent.checkpoint is None or not descent.recorder.count:
         return
-    if descent.feed is not None and not descent.settled:
+    if descent.batches is not None and not descent.settled:
         return  # a batch was drawn that no step has used yet: what was written last stands
     descent.checkpoint.write(stepper.KIND, descent.point.t, lambda: _written(stepper), last=last)
 
@@ -50,13 +50,13 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
         "points": {
             name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.stuck)), p.is_sample] for name, p in points.items()
         },
-        "feed": None if descent.feed is None else descent.feed.place(),
+        "feed": None if descent.batches is None else descent.batches.position(),
         "stopping": {name: getattr(stopping, name) for name in LEARNT},
         "stride": recorder.stride,
         "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
         "counts": [objective.nfev - descent.aside[0], objective.njev - descent.aside[1]],
         "aside": descent.aside,
-        "paid": objective.paid.digests(),
+        "paid": objective.counted_graphs.digests(),
         "differences": objective.program is None and objective.grad == "auto",
         "looped": descent.looped > 0,
         "verdict": None if descent.verdict is None else [descent.verdict.status.name, descent.verdict.message],
@@ -66,8 +66,8 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays |= {f"rows.{name}": column for name, column in recorder.arrays().items()}
     if descent.bounds is not None:
         arrays |= {"bounds": np.stack([descent.bounds.low, descent.bounds.high])}
-    if descent.feed is not None:
-        arrays |= {"feed": np.asarray(descent.feed.sums.g)}
+    if descent.batches is not None:
+        arrays |= {"feed": np.asarray(descent.batches.sums.g)}
     more, more_arrays = stepper.written()
     return header | more, arrays | more_arrays
 
@@ -101,13 +101,13 @@ def restored(
         )
         raise InputError(f"the descent of {str(path)!r} {how}")
     args = args if isinstance(args, tuple) else (args,)
-    feed = Feed.read(batches, args)
-    if (feed is None) != (header["feed"] is None):
-        how = "had mini-batches: give batches=" if feed is None else "had no mini-batches: leave batches out"
+    iterator = BatchIterator.read(batches, args)
+    if (iterator is None) != (header["feed"] is None):
+        how = "had mini-batches: give batches=" if iterator is None else "had no mini-batches: leave batches out"
         raise InputError(f"the descent of {str(path)!r} {how}")
     points = taken(archive, chosen)
-    if feed is not None:
-        feed.go_to(header["feed"], arrays["feed"])
+    if iterator is not None:
+        iterator.restore(header["feed"], arrays["feed"])
     layout = header["layout"]
     limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
     limit = options["max_steps"] if max_steps is None else max_steps
@@ -117,14 +117,14 @@ def restored(
     )  # fmt: skip
     descent = Descent(
         Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
-        chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
+        chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, iterator, header["seed"],
         options | {"max_steps": plain(limit)}, Checkpoint.of(path), header["optimizer_reason"],
     )  # fmt: skip
     if descent.checkpoint is not None:
         descent.checkpoint.kept = points["last"].t
     if header["differences"]:
         descent.objective.program = None
-    descent.objective.paid.go_on(header["paid"])
+    descent.objective.counted_graphs.restore(header["paid"])
     _compare(descent, points["last"], header["looped"])
     take_over(descent, header, arrays, points)
     return PythonStepper(descent)
@@ -161,13 +161,13 @@ def _compare(descent: Descent, last: Point, looped: bool) -> None:
     looped: a loop of its own computed them there, which gives f the same numbers but for rounding.
     """
     try:
-        if descent.feed is None:
+        if descent.batches is None:
             again = descent.objective.evaluate(last.t, last.x)
         elif last.is_sample:
-            descent.objective.batch = descent.feed.again()
+            descent.objective.batch = descent.batches.redraw()
             again = descent.objective.evaluate(last.t, last.x)
         else:
-            again = descent.objective.mean(last.t, last.x, descent.feed)
+            again = descent.objective.mean(last.t, last.x, descent.batches)
     except (ValueError, TypeError, IndexError, KeyError) as error:
         x = shown(descent.layout.view(last.x))
         raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error

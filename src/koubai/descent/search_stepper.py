@@ -224,7 +224,7 @@ class SearchStepper:
             kind.name in TEXTS
             and kind.suits
             and objective.program is not None
-            and descent.feed is None
+            and descent.batches is None
             and descent.bounds is None
             and descent.layout.dtype == np.float64
             and n <= (FEW if kind.name == SQUARES else LARGEST)

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from koubai.descent.batch_iterator import BatchIterator, CountedGraphs
 from koubai.descent.checkpoint import Checkpoint, read, taken
 from koubai.descent.descent import Descent
-from koubai.descent.feed import Feed, Paid
 from koubai.descent.files import describe_optimizer, version
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import FRAMEWORKS, Optimizer
@@ -109,7 +109,7 @@ class Training:
     min_delta: float  # what counts as better
     on_epoch: Callable[[Epoch], Any] | None
     objective: _Objective
-    feed: Feed
+    batches: BatchIterator
     frames: list[Frame] = field(init=False)
     programs: StepPrograms = field(init=False)
     update: FloatArray = field(init=False)  # memory
@@ -125,7 +125,7 @@ class Training:
     at: int = field(default=0, init=False)  # the frame of the present point
     counted: list[float] = field(default_factory=list, init=False)  # the counts so far in this epoch
     layer_sums: list[Any] = field(default_factory=list, init=False)  # [steps, gradient norms, update ratios]
-    rows: list[list[Any]] = field(default_factory=list, init=False)  # of the epochs, besides the feed's
+    rows: list[list[Any]] = field(default_factory=list, init=False)  # of the epochs, besides those of the batches
     best_carried: FloatArray | None = field(default=None, init=False)
     start_carried: FloatArray | None = field(default=None, init=False)
     least: float = field(default=math.inf, init=False)  # the (validation) loss of the last epoch that counted as better
@@ -176,16 +176,16 @@ class Training:
             "min_delta": min_delta, "gtol": gtol, "target": target, "record": record,
         }  # fmt: skip
         options = {name: plain(value) for name, value in options.items()}
-        layout, objective, feed = model.layout, _Objective(model), Feed(source.epoch)
+        layout, objective, batches = model.layout, _Objective(model), BatchIterator(source.epoch)
         descent = Descent(
             objective,
             layout, model.start.copy(), optimizer,
             Stopping(layout, optimizer, 2**62, gtol=gtol, target=target, follows=False),
-            Recorder(layout, record, NUMBERS), None, feed, plain(seed), options, Checkpoint.of(checkpoint), why,
+            Recorder(layout, record, NUMBERS), None, batches, plain(seed), options, Checkpoint.of(checkpoint), why,
         )  # fmt: skip
         descent.shows_points = False
-        training = cls(descent, model, int(epochs), options["patience"], float(min_delta), on_epoch, objective, feed)
-        feed.source = lambda k: source.epoch(training.before.epochs + k)
+        training = cls(descent, model, int(epochs), options["patience"], float(min_delta), on_epoch, objective, batches)
+        batches.source = lambda k: source.epoch(training.before.epochs + k)
         training._forget_epoch()
         return training
 
@@ -209,26 +209,26 @@ class Training:
 
     def progress(self) -> Progress | None:
         """Return how far the training has come; None where it did not end with an epoch."""
-        point, feed = self.descent.point, self.feed
-        if self.descent.verdict is None or point.is_sample or feed.index:
+        point, batches = self.descent.point, self.batches
+        if self.descent.verdict is None or point.is_sample or batches.index:
             return None
-        t, epochs, optimizer = self.before.t + point.t, self.before.epochs + feed.epoch, self.optimizer
+        t, epochs, optimizer = self.before.t + point.t, self.before.epochs + batches.epoch, self.optimizer
         state = tuple(map(np.array, self.descent.state))
         return Progress(t, epochs, optimizer, _settings(optimizer), state, optimizer.lr, self.descent.memory)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
     @property
-    def is_told(self) -> bool:
+    def wants_metrics(self) -> bool:
         """Is there a record of the epochs' gradients?"""
         return self.recorder.record != "off"
 
     def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
-        self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.limit > 0)
+        self.frames, total = Frame.several(x, state, carried, self.wants_metrics or self.stopping.limit > 0)
         self.programs = StepPrograms(
             self.model, self.optimizer, self.frames, total, self.descent.checkpoint is not None
         )
-        self.programs.paid = self.objective.paid
+        self.programs.counted_graphs = self.objective.counted_graphs
         self.at = 0
         self.update = np.empty_like(x)
         self.spare = np.empty_like(x)
@@ -254,7 +254,7 @@ class Training:
             self.ending = Verdict(Status.max_steps, "no epoch was asked for")
             fun, g = self.model.whole(self.descent.start, self.model.carried)
             return Point(0, self.descent.start, fun, g, norm(self.descent.start, g, None))
-        batch = self.feed.draw()
+        batch = self.batches.draw()
         assert batch is not None
         point = self._sample(0, batch)
         if not point.is_finite:
@@ -283,16 +283,16 @@ class Training:
             while True:
                 self.at = (self.at + 1) % FRAMES
                 t, frame = self.made + 1, self.frames[self.at]
-                batch = self.feed.draw()
+                batch = self.batches.draw()
                 if batch is None:
                     self._close(t, frame)
-                    if self.ending is not None or self.stopping.may_end(*self.feed.rows[-1][1:3]):
+                    if self.ending is not None or self.stopping.may_end(*self.batches.rows[-1][1:3]):
                         whole = self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True))
                         if self.ending is not None or self.stopping.may_end(whole.fun, whole.grad_norm):
                             self.made = t
                             self._tell(t)
                             return whole, frame.state
-                    batch = self.feed.draw()
+                    batch = self.batches.draw()
                     assert batch is not None
                 if self._step(t, batch) and self._may_pass(t):
                     continue
@@ -341,12 +341,12 @@ class Training:
         self.funs[self.at] = fun
         if not self.finite:
             return False
-        self.feed.sums.add_numbers(weight, fun, square)
+        self.batches.sums.add_numbers(weight, fun, square)
         if self.programs.sum is not None:
-            self.feed.sums.g = self.programs.sum
+            self.batches.sums.g = self.programs.sum
         for i, count in enumerate(counts):
             self.counted[i] += float(count)
-        if self.is_told and self.feed.index % SAMPLED == 1:
+        if self.wants_metrics and self.batches.index % SAMPLED == 1:
             self._look_at_layers(frame, self.frames[(self.at + 1) % FRAMES])
         return True
 
@@ -418,9 +418,9 @@ class Training:
     def _close(self, t: int, frame: Frame) -> None:
         """Sum up the epoch that ended after ``t`` updates, and find out whether it is the last."""
         total = self.programs.sum
-        ended = self.feed.close(t, math.nan if total is None else _largest(total) / self.feed.sums.weight)
+        ended = self.batches.end_epoch(t, math.nan if total is None else _largest(total) / self.batches.sums.weight)
         self.programs.forget()
-        number = self.feed.epoch
+        number = self.batches.epoch
         accuracy = self.counted[0] / ended.weight if self.model.counts else None
         lr = self.descent.rate(t - 1)
         held_back = self.model.validate(frame.x, frame.carried)
@@ -439,7 +439,7 @@ class Training:
             is_best, self.waited = False, self.waited + 1
         if is_best:
             np.copyto(self.spare, frame.x)
-            best = Point(t, self.spare, fun, NO_GRADIENT, self.feed.rows[-1][2], is_sample=True)
+            best = Point(t, self.spare, fun, NO_GRADIENT, self.batches.rows[-1][2], is_sample=True)
             self.descent.best, self.spare = best, self.descent.best.x
             self.best_carried = None if frame.carried is None else frame.carried.copy()
         if self.patience is not None and self.waited >= self.patience:
@@ -465,7 +465,7 @@ class Training:
         names = ["lr", "accuracy", "validation_fun", "validation_accuracy"]
         if not self.rows:  # None would say so otherwise
             names = ["lr", *["accuracy"] * bool(self.model.counts)]
-        names += ["layer_grad_norm", "layer_update_ratio"] if self.is_told else []
+        names += ["layer_grad_norm", "layer_update_ratio"] if self.wants_metrics else []
         layers = tuple(name for name, _, _ in self.model.layers)
         more: dict[str, Any] = {}
         for k, name in enumerate(names):
@@ -473,7 +473,7 @@ class Training:
             if None not in column:
                 shape = (len(column), len(layers)) if name.startswith("layer_") else (len(column),)
                 more[name] = np.array(column, dtype=np.float64).reshape(shape)
-        return Epochs.of(self.feed.rows, self.is_told, **more, layers=layers)
+        return Epochs.of(self.batches.rows, self.wants_metrics, **more, layers=layers)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -485,7 +485,7 @@ class Training:
         return f"the loss is {after.fun:.6g}, but the gradient's component {self.layout.label(i)} is {after.g[i]}{told}"
 
     def _where(self, after: Point) -> str:
-        place = f" (epoch {self.feed.epoch + 1}, batch {self.feed.index})"
+        place = f" (epoch {self.batches.epoch + 1}, batch {self.batches.index})"
         blamed = self.model.blame(after.x, self.frames[self.at].carried, self.data) if after.is_sample else ""
         return f"{place}: {blamed}" if blamed else place
 
@@ -583,11 +583,11 @@ class Training:
         state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
         self._prepare(last.x, state, carried)
         self.descent.memory = None if header["memory"] is None else tuple(header["memory"])
-        self.feed.go_to(header["feed"], arrays["feed"])
-        self.objective.paid.go_on(header["paid"])
+        self.batches.restore(header["feed"], arrays["feed"])
+        self.objective.counted_graphs.restore(header["paid"])
         evaluations, self.programs.gave_up = header["evaluations"]
         if last.is_sample:  # the step that was on its way is made once more
-            again = self._sample(last.t, self.feed.again())
+            again = self._sample(last.t, self.batches.redraw())
             if again.fun != last.fun or not np.array_equal(again.g, last.g):
                 raise InputError(
                     f"the data or the model are not those of {str(path)!r}: at step {last.t} the loss was "
@@ -597,7 +597,7 @@ class Training:
             if self.programs.sum is not None:
                 self.programs.sum[...] = arrays["feed"]
         self.programs.nfev = evaluations
-        self.feed.go_to(header["feed"], arrays["feed"])
+        self.batches.restore(header["feed"], arrays["feed"])
         start = replace(points["start"])
         goes_on = not last.is_sample and self._goes_on(path, last, header)
         if goes_on:  # the last row is of all the data; it becomes that of the batch that comes next
@@ -629,7 +629,7 @@ class Training:
         """Tell whether a training that had come to its end is to go on, because more epochs are asked for."""
         status, waited = header["verdict"][0], header["epochs"][1]
         if (
-            self.epochs == self.feed.epoch
+            self.epochs == self.batches.epoch
             or status not in ("finished", "max_steps", "stopped")
             or waited >= (self.patience or math.inf)
         ):
@@ -647,7 +647,7 @@ class Training:
     def bar(self) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives what points are reported to, a progress bar."""
         self.watched = True
-        return epochs_bar(self.feed, self.epochs, (lambda: self.counted[0]) if self.model.counts else None)
+        return epochs_bar(self.batches, self.epochs, (lambda: self.counted[0]) if self.model.counts else None)
 
 
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
@@ -662,7 +662,7 @@ class _Objective:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
-        self.paid = Paid()
+        self.counted_graphs = CountedGraphs()
         self.told = self.independent = self.disagreement = ""
 
     def measured_error(self, point: Point) -> float:

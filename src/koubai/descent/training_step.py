@@ -20,7 +20,7 @@ import numpy as np
 from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, Settler
-from koubai.descent.feed import Paid
+from koubai.descent.batch_iterator import CountedGraphs
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, GradientError, GradientWarning, TraceError, warn
 from koubai.execute import library, regions
@@ -188,7 +188,7 @@ class StepPrograms:
         self.fused, self.reason = False, "no step was made"
         self.differences: Differences | None = None
         self.gave_up: int | None = None  # after so many steps by backpropagation differences took over
-        self.paid = Paid()
+        self.counted_graphs = CountedGraphs()
         self._forms: dict[Any, list[_Bound]] = {}
         self._seen: tuple[Any, Any] = (), ()  # the last data and their form
         self._checks = 0  # paths that were compared with the loss
@@ -221,7 +221,9 @@ class StepPrograms:
                 self.nfev = before
             else:
                 recorded = self._forms[form][0].steps.recorded
-                self.nfev = before + self.paid.take(recorded.graph, recorded.environment.complete, self.nfev - before)
+                self.nfev = before + self.counted_graphs.charge(
+                    recorded.graph, recorded.environment.complete, self.nfev - before
+                )
             return results
         except (TraceError, GradientError) as error:
             self.differences = self.model.by_differences(error)
