@@ -53,7 +53,7 @@ class Differentiated:
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
     nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph; last:
     the traced path that the last call took.
-    keep: are the paths of f shared with other such objects, those to come included? box: the lowest and the highest
+    cache: are the paths of f shared with other such objects, those to come included? box: the lowest and the highest
     argument, flat, beyond which f is never asked; only with one argument that is differentiated.
     """
 
@@ -62,7 +62,7 @@ class Differentiated:
         f: Callable[..., Any],
         argnums: int | Sequence[int],
         method: str,
-        keep: bool = False,
+        cache: bool = False,
         box: tuple[Any, Any] | None = None,
     ) -> None:
         if method not in METHODS:
@@ -71,9 +71,9 @@ class Differentiated:
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, GRADIENT, scalar=True, keep=keep, box=box)
+        self._paths = Paths(f, GRADIENT, scalar=True, cache=cache, box=box)
         self._differences = 0
-        self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
+        self._fast_call: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self.last: Path | None = None  # the traced path that was used last
         self.first: float | None = None  # what f itself gave, if it was asked right before the first call
         self._refused = method not in ("auto", "backprop")
@@ -90,9 +90,9 @@ class Differentiated:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return (f, gradient) at these arguments."""
-        direct = self._direct
-        if direct is not None and not kwargs and current_trace() is None:
-            answer = direct(args)
+        fast_call = self._fast_call
+        if fast_call is not None and not kwargs and current_trace() is None:
+            answer = fast_call(args)
             if answer is not None:
                 return answer
         if self._refused:
@@ -101,7 +101,7 @@ class Differentiated:
             found = self._paths.found_again(args, self.first)
             if found is not None:
                 answer, self.last = found
-                self._direct = self.last.direct
+                self._fast_call = self.last.fast_call
                 return answer
         leaves = _leaves(self.f, args, kwargs, self.argnums)
         try:
@@ -115,10 +115,10 @@ class Differentiated:
             return self._by_differences(args, kwargs, error)
         path = self.last = self._paths.newest(leaves.form)
         if path is not None and path.agrees and not kwargs and path.recorded.environment.complete:
-            if path.direct is None:
+            if path.fast_call is None:
                 numbers = [_position(n, args) for n in self.argnums]
-                path.direct = _direct_call(path, leaves.form[0], numbers, self.one)
-            self._direct = path.direct
+                path.fast_call = _compile_fast_call(path, leaves.form[0], numbers, self.one)
+            self._fast_call = path.fast_call
         return results[0], self._shaped(args, results[1:])
 
     def path(self, *args: Any) -> Path | None:
@@ -230,7 +230,7 @@ def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequen
     return Leaves.of(f, args, kwargs, [_position(n, args) for n in argnums])
 
 
-def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
+def _compile_fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
     """Generate the short way from arguments of this exact form to the answer; it returns None for any others, and
     where the answer is not finite.
 

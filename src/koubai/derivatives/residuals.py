@@ -54,19 +54,19 @@ class Residuals:
 
     def table(self, path: Path) -> Columns | None:
         """Return a table of r and J on this path that nobody uses, if there is one: to be given back."""
-        squares = path.made.get("squares")
+        squares = path.specializations.get("squares")
         return None if squares is None or squares.refused is not None else squares.table()
 
     def give_back(self, path: Path, table: Columns) -> None:
-        if (squares := path.made.get("squares")) is not None:  # others may have taken its place
+        if (squares := path.specializations.get("squares")) is not None:  # others may have taken its place
             squares.tables.spare.append(table)
 
     def _tabled(self, x: FloatArray) -> tuple[FloatArray, FloatArray] | None:
         """Return r and J without Python in between, to the same bits, if there is a table for it."""
         path = self.program.last
-        if path is None or "squares" not in path.made or x.dtype != np.float64 or not path.same():
+        if path is None or "squares" not in path.specializations or x.dtype != np.float64 or not path.same():
             return None
-        path.made["squares"].check()
+        path.specializations["squares"].check()
         if not is_loaded() or not path.agrees or not path.recorded.environment.complete:
             return None
         if (table := self.table(path)) is None:
@@ -143,9 +143,9 @@ class _Squares:
     @classmethod
     def of(cls, path: Path, active: Sequence[int]) -> _Squares:
         """Return those of a path. Raises TraceError where f is no sum of squares on it."""
-        found: _Squares | None = path.made.get("squares")
+        found: _Squares | None = path.specializations.get("squares")
         if found is None:
-            found = path.made["squares"] = cls(path.recorded.graph, active)
+            found = path.specializations["squares"] = cls(path.recorded.graph, active)
         found.check()
         return found
 

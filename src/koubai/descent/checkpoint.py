@@ -37,10 +37,12 @@ from koubai.descent.stopping import Point
 from koubai.errors import CheckpointWarning, InputError, warn
 from koubai.parameters import plain
 
-__all__ = ["LEARNT", "Checkpoint", "read", "taken"]
+__all__ = ["STOPPING_STATE", "Checkpoint", "read", "taken"]
 
-# What Stopping has learnt on the way.
-LEARNT = ("unchanged", "in_noise", "bend", "curve", "asked", "steepest", "travelled")
+# What `Stopping` has learned from the path so far.
+STOPPING_STATE = (
+    "unchanged", "in_noise", "lipschitz", "step_curvature", "working_gtol", "max_curvature", "path_length",
+)  # fmt: skip
 
 
 @dataclass
@@ -98,7 +100,7 @@ class Checkpoint:
 # -- what the files hold ----------------------------------------------------------------------------------------------
 
 _ANY = a_number(finite=False)
-_POINT = (a_whole(), _ANY, _ANY, _ANY, a_list(a_whole()), a_flag)  # t, f, grad_norm, error, stuck, is_sample
+_POINT = (a_whole(), _ANY, _ANY, _ANY, a_list(a_whole()), a_flag)  # t, f, grad_norm, error, below_rounding, is_sample
 _HEADER = {
     "layout": a_layout,
     "optimizer": an_optimizer,
@@ -115,7 +117,7 @@ _HEADER = {
             "best": a_row(*_POINT),
         }
     ),
-    "stopping": a_record({name: a_whole() if name in ("unchanged", "in_noise") else _ANY for name in LEARNT}),
+    "stopping": a_record({name: a_whole() if name in ("unchanged", "in_noise") else _ANY for name in STOPPING_STATE}),
     "stride": a_whole(1),
     "last_row": a_row(a_whole(), a_number(), _ANY, a_number(0), a_flag, a_flag),  # t, and the columns of a history
     "counts": a_row(a_whole(), a_whole()),
@@ -229,8 +231,10 @@ def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
         if any(i >= n for point in header["points"].values() for i in point[4]):
             raise InputError(f"its points have components beyond {n}")
         return {
-            name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck), is_sample)
-            for name, (t, fun, grad_norm, error, stuck, is_sample) in header["points"].items()
+            name: Point(
+                t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(below_rounding), is_sample
+            )
+            for name, (t, fun, grad_norm, error, below_rounding, is_sample) in header["points"].items()
         }
 
 

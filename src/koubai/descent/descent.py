@@ -49,8 +49,8 @@ class RuleStepper(Stepper, Protocol):
     def begin(self) -> None:
         """Let the descent arrive at its start."""
 
-    def run(self, in_haste: bool) -> Run:
-        """Return the record of the descent so far. in_haste: without another pass over the data of a stochastic one."""
+    def run(self, skip_final_pass: bool) -> Run:
+        """Return the record of the descent so far. skip_final_pass: don't go over all the data of a stochastic one."""
 
     def bar(self) -> AbstractContextManager[Callable[[Point], None]]:
         """Return a context that gives what points are reported to, a progress bar."""
@@ -78,8 +78,8 @@ class Descent:
     seed: int | None
     options: dict[str, Any]  # what minimize was told, in JSON's types
     checkpoint: Checkpoint | None
-    why: str = "given"  # this optimizer
-    is_open: bool = False  # may another one still take its place, when f is known?
+    optimizer_reason: str = "given"  # this optimizer
+    may_choose_optimizer: bool = False  # may another one still take its place, when f is known?
     t_before: int = field(default=0, init=False)  # updates of an earlier training, which schedules count
     point: Point = field(init=False)  # the last good point
     best: Point = field(init=False)
@@ -88,11 +88,11 @@ class Descent:
     memory: Memory | None = field(default=None, init=False)  # the schedule's
     shows_points: bool = field(default=True, init=False)  # does the schedule see f at every point?
     verdict: Verdict | None = field(default=None, init=False)
-    settled: bool = field(default=True, init=False)  # False while a step is on its way
-    is_lost: bool = field(default=False, init=False)  # did the last step lead to a point that is not finite?
-    aside: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
-    looped: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
-    native: int = field(default=0, init=False)  # of these, in machine code
+    committed: bool = field(default=True, init=False)  # False while a step is on its way
+    ended_nonfinite: bool = field(default=False, init=False)  # did the last step lead to a point that is not finite?
+    advice_cost: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
+    compiled_steps: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
+    native_steps: int = field(default=0, init=False)  # of these, in machine code
     reason: str = field(default="every step is looked at", init=False)  # why machine code makes steps, or why not
 
     # -- where it is --------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class Descent:
         self._state = state
 
     @property
-    def state_is_elsewhere(self) -> bool:
+    def state_is_lazy(self) -> bool:
         """Has nobody asked for the state yet?"""
         return callable(self._state)
 
@@ -149,14 +149,14 @@ class Descent:
         finite is never kept.
         """
         if not after.is_finite:
-            self.lose(self.stopping.nonfinite(after, self.objective.told), after)
+            self.end_nonfinite(self.stopping.nonfinite(after, self.objective.nonfinite_reason), after)
         else:
             self.state = state
             self.arrive(after)
 
-    def lose(self, verdict: Verdict, after: Point) -> None:
+    def end_nonfinite(self, verdict: Verdict, after: Point) -> None:
         """End before ``after``, which is not finite."""
-        self.is_lost = True
+        self.ended_nonfinite = True
         self.verdict = self._advised(verdict, after)
 
     def arrive(self, point: Point, clipped: bool | None = None) -> None:
@@ -225,12 +225,12 @@ class Descent:
         objective = self.objective
         counts = objective.nfev, objective.njev
         verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
-        self.aside = objective.nfev - counts[0], objective.njev - counts[1]
+        self.advice_cost = objective.nfev - counts[0], objective.njev - counts[1]
         return verdict
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def run(self, point: Point, best: Point, epochs: Epochs | None, in_haste: bool) -> Run:
+    def run(self, point: Point, best: Point, epochs: Epochs | None, skip_final_pass: bool) -> Run:
         """Return the record of the descent so far. point, best: the last and the best one, as the run gives them."""
         verdict = self.verdict or Verdict(Status.stopped, f"the caller left the loop at step {point.t}")
         copy = self.layout.copy
@@ -247,15 +247,15 @@ class Descent:
             best_x=copy(best.x),
             best_fun=best.fun,
             history=self.recorder.history(epochs),
-            executor="native" if self.native else self.objective.executor,
+            executor="native" if self.native_steps else self.objective.executor,
             executor_reason=self.reason,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
-            optimizer_reason=self.why,
+            optimizer_reason=self.optimizer_reason,
             seed=self.seed,
             options=self.options,
             function=self._function(),
-            covariance_of=None if in_haste else self._covariance(point),
+            covariance_of=None if skip_final_pass else self._covariance(point),
         )
 
     def _function(self) -> Function:

@@ -27,7 +27,7 @@ SMOOTH = 30.0  # times as much a parabola bends at ten times the distance, 100; 
 def standing_still(objective: Objective, stopping: Stopping, bounds: Bounds | None, point: Point) -> Verdict:
     """Return the verdict of a descent whose x has stopped at ``point``, though its gradient is not small."""
     about = _About(objective, bounds, point)
-    told = f"largest |gradient| {point.grad_norm:.3g}, {stopping.told}"
+    told = f"largest |gradient| {point.grad_norm:.3g}, {stopping.gtol_text}"
     name = type(stopping.optimizer).__name__
     kept = f"x has not changed for {stopping.unchanged} steps"
     if point.grad_norm == 0:

@@ -215,7 +215,7 @@ def drive(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, progress:
     ours = on_step is None and not callable(stepper.descent.optimizer.lr)  # no function of the user's but f and grad
     with quiet() if ours else nullcontext():
         interrupted = _interrupted(stepper, on_step, progress)
-    run = stepper.run(in_haste=interrupted)
+    run = stepper.run(skip_final_pass=interrupted)
     if interrupted:
         raise Interrupted(run)
     return run
@@ -289,7 +289,7 @@ def iterate(
     def steps() -> Generator[Step, None, Run]:
         for _ in points(stepper):
             yield stepper.descent.step()
-        return stepper.run(in_haste=False)
+        return stepper.run(skip_final_pass=False)
 
     return steps()
 
@@ -317,7 +317,7 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
         while descent.verdict is None:
             if descent.checkpoint is not None and descent.checkpoint.is_due():
                 save(own)
-            descent.settled = False
+            descent.committed = False
             try:
                 stepper.advance(many)
             except NoResidualsError as problem:
@@ -325,9 +325,9 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
                 stepper.leave()
                 stepper = _suitable(own, many)
                 continue
-            if descent.is_lost:
+            if descent.ended_nonfinite:
                 return
-            descent.settled = True
+            descent.committed = True
             yield descent.point
     finally:
         stepper.leave()
@@ -352,12 +352,12 @@ def _go_on_without(descent: Descent, problem: NoResidualsError) -> None:
     Raises the problem where the optimizer is not koubai's own choice, and no step was made.
     """
     t = descent.point.t
-    if descent.why == "given":
+    if descent.optimizer_reason == "given":
         if not t:
             raise problem
         descent.verdict = Verdict(Status.stalled, f"f takes another path after step {t}: {problem}")
         return
-    descent.why = f"{descent.why}; L-BFGS from step {t} on, where f takes another path: {problem.reason}"
+    descent.optimizer_reason += f"; L-BFGS from step {t} on, where f takes another path: {problem.reason}"
     descent.optimizer = descent.stopping.optimizer = LBFGS()
     descent.state = descent.optimizer.init(descent.point.x, descent.layout)
     descent.lr = descent.optimizer.lr_at(t)

@@ -194,7 +194,7 @@ class _Work:
                 self.f,
                 0,
                 "backprop",
-                keep=True,
+                cache=True,
                 box=None if self.bounds is None else (self.bounds.low, self.bounds.high),
             )
             with quiet():

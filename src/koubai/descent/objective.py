@@ -52,7 +52,7 @@ Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 _ONE_STEP = ("forward", "backward", "central")
 _ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
 _NOWHERE = np.zeros(0, dtype=bool)
-KEPT = 10_000  # numbers of a Jacobian that a run keeps until somebody asks for the covariance
+JACOBIAN_KEPT = 10_000  # numbers of a Jacobian that a run keeps until somebody asks for the covariance
 
 
 class NoResidualsError(InputError):
@@ -82,7 +82,7 @@ class Objective:
     _squares: Residuals | None = field(default=None, init=False)
     counted_graphs: CountedGraphs = field(default_factory=CountedGraphs, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
-    told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
+    nonfinite_reason: str = field(default="", init=False)  # why the last gradient is not finite, if f is
     disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
     independent: str = field(default="", init=False)  # what is to be said if nothing leads from x to f, as it seems
     _moved: bool = field(default=False, init=False)  # is the point asked for another than the start?
@@ -92,11 +92,10 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
-            self.program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
-            this = weakref.ref(
-                self
-            )  # no circle: all of a descent goes when it ends, and does not wait for the collector
-            self.program.explain(lambda sentence: None if (told := this()) is None else told._explain(sentence))
+            self.program = Differentiated(self.f, 0, "backprop", cache=True, box=_box(self.bounds))
+            # no reference cycle: all of a descent goes when it ends, and does not wait for the garbage collector
+            this = weakref.ref(self)
+            self.program.explain(lambda sentence: None if (owner := this()) is None else owner._explain(sentence))
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
 
@@ -133,7 +132,7 @@ class Objective:
             self.independent = sentence
             warn(GradientWarning(sentence))
         else:
-            self.told = sentence
+            self.nonfinite_reason = sentence
 
     def _note(self, matter: str, sentence: str) -> None:
         """Pass on what differences say of themselves, each matter once in a descent."""
@@ -177,25 +176,25 @@ class Objective:
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
-        error, stuck, self.told, self._moved = 0.0, _NOWHERE, "", t > 0
+        error, below_rounding, self.nonfinite_reason, self._moved = 0.0, _NOWHERE, "", t > 0
         with quiet():  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
                 if backprop is not None:
                     fun, g = backprop
                 elif self.grad is True:
-                    fun, g, error, stuck = self._both(x)
+                    fun, g, error, below_rounding = self._both(x)
                 elif not np.isfinite(fun := self.value(x)):  # differences around such a point are wasted
                     g = np.full_like(x, np.nan)
                 elif callable(self.grad):
                     gradient = self.grad
                     value = called(lambda: gradient(self.layout.copy(x), *self.batch))
-                    g, error, stuck = self._own_gradient(x, value, "the gradient that grad returned")
+                    g, error, below_rounding = self._own_gradient(x, value, "the gradient that grad returned")
                 else:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
                     inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, method)
-                    difference, rounding, stuck, used = difference_gradient(
+                    difference, rounding, below_rounding, used = difference_gradient(
                         inside or along,
                         self.layout,
                         x,
@@ -218,7 +217,7 @@ class Objective:
             g,
             norm(x, g, self.bounds),
             error,
-            tuple(np.flatnonzero(stuck)) if stuck is not _NOWHERE else (),
+            tuple(np.flatnonzero(below_rounding)) if below_rounding is not _NOWHERE else (),
         )
 
     def visit(self, t: int, x: FloatArray) -> Point:
@@ -300,7 +299,7 @@ class Objective:
     @property
     def squares(self) -> Residuals:
         if self._squares is None:
-            program = self.program or Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
+            program = self.program or Differentiated(self.f, 0, "backprop", cache=True, box=_box(self.bounds))
             self._squares = Residuals(program, self.layout)
         return self._squares
 
@@ -332,7 +331,7 @@ class Objective:
             held = self.bounds.low == self.bounds.high
             on_bound = ~held & (self.bounds.free(x, point.g) == 0) & (point.g != 0)
         later = partial(_covariance, r, jacobian, held, on_bound)
-        return later if jacobian.size <= KEPT else partial(np.copy, later())
+        return later if jacobian.size <= JACOBIAN_KEPT else partial(np.copy, later())
 
     def agrees(self, fun: float, point: Point) -> bool:
         """Tell whether f may be ``fun`` where a program of it gave ``point.fun``: but for rounding on the way."""
@@ -402,10 +401,10 @@ class Objective:
         self.nfev += value.nfev
         step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
         self._one_step = (value.method, float(step.min())) if value.method in _ONE_STEP else None
-        stuck = (x + step == x) & (x - step == x)
+        below_rounding = (x + step == x) & (x - step == x)
         error = self.layout.match(value.error, "Estimate.error")
         finite = error[np.isfinite(error)]
-        return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), stuck
+        return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), below_rounding
 
 
 def _covariance(r: FloatArray, jacobian: FloatArray, held: Mask, on_bound: Mask) -> FloatArray:
@@ -499,11 +498,11 @@ class _Inside:
     def telling(self, tell: Callable[[str, str], None]) -> Callable[[str, str], None]:
         """Return ``tell`` without the news that f ends at x, if it is the box alone that does."""
 
-        def told(matter: str, sentence: str) -> None:
+        def filtered(matter: str, sentence: str) -> None:
             if not self.finite or matter not in _ENDS:
                 tell(matter, sentence)
 
-        return told
+        return filtered
 
     def __call__(self, p: Any) -> Any:
         low, high = self.bounds.low, self.bounds.high

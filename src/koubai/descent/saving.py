@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from koubai.descent.batch_iterator import BatchIterator
-from koubai.descent.checkpoint import LEARNT, Checkpoint, read, taken
+from koubai.descent.checkpoint import STOPPING_STATE, Checkpoint, read, taken
 from koubai.descent.descent import Descent, RuleStepper
 from koubai.descent.files import describe_function, describe_layout, describe_optimizer, restore_optimizer, version
 from koubai.descent.objective import Bounds, Function, Objective
@@ -27,7 +27,7 @@ def save(stepper: RuleStepper, last: bool = False) -> None:
     descent = stepper.descent
     if descent.checkpoint is None or not descent.recorder.count:
         return
-    if descent.batches is not None and not descent.settled:
+    if descent.batches is not None and not descent.committed:
         return  # a batch was drawn that no step has used yet: what was written last stands
     descent.checkpoint.write(stepper.KIND, descent.point.t, lambda: _written(stepper), last=last)
 
@@ -40,7 +40,7 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
     header = {
         "layout": describe_layout(descent.layout),
         "optimizer": describe_optimizer(descent.optimizer),
-        "optimizer_reason": descent.why,
+        "optimizer_reason": descent.optimizer_reason,
         "function": describe_function(objective.f),
         "options": descent.options,
         "seed": descent.seed,
@@ -48,17 +48,18 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
         "memory": descent.memory,
         "states": len(descent.state),
         "points": {
-            name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.stuck)), p.is_sample] for name, p in points.items()
+            name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.below_rounding)), p.is_sample]
+            for name, p in points.items()
         },
         "feed": None if descent.batches is None else descent.batches.position(),
-        "stopping": {name: getattr(stopping, name) for name in LEARNT},
+        "stopping": {name: getattr(stopping, name) for name in STOPPING_STATE},
         "stride": recorder.stride,
         "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
-        "counts": [objective.nfev - descent.aside[0], objective.njev - descent.aside[1]],
-        "aside": descent.aside,
+        "counts": [objective.nfev - descent.advice_cost[0], objective.njev - descent.advice_cost[1]],
+        "aside": descent.advice_cost,
         "paid": objective.counted_graphs.digests(),
         "differences": objective.program is None and objective.grad == "auto",
-        "looped": descent.looped > 0,
+        "looped": descent.compiled_steps > 0,
         "verdict": None if descent.verdict is None else [descent.verdict.status.name, descent.verdict.message],
     }
     arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}
@@ -131,8 +132,8 @@ def restored(
 
 
 def take_over(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], points: dict[str, Point]) -> None:
-    """Take over what the descent that was saved had learnt, recorded and decided."""
-    for name in LEARNT:
+    """Take over what the descent that was saved had learned, recorded and decided."""
+    for name in STOPPING_STATE:
         setattr(descent.stopping, name, header["stopping"][name])
     descent.stopping.start, descent.stopping.last = points["start"], points["last"]
     descent.point, descent.best, descent.lr = points["last"], points["best"], header["lr"]
@@ -149,9 +150,9 @@ def take_over(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], 
         goes_on = status == "stopped" or (status == "max_steps" and descent.stopping.max_steps > descent.point.t)
         descent.verdict = None if goes_on else Verdict(Status[status], message)
         if not goes_on:
-            descent.aside = tuple(header["aside"])
+            descent.advice_cost = tuple(header["aside"])
             descent.objective.nfev, descent.objective.njev = (
-                a + b for a, b in zip(header["counts"], descent.aside, strict=True)
+                a + b for a, b in zip(header["counts"], descent.advice_cost, strict=True)
             )
 
 

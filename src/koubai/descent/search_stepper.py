@@ -53,7 +53,7 @@ PRODUCTS_OF_A_STEP = 600  # of two numbers, that take Python as long as such a s
 DESCENT = 8  # steps of least squares
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
 SCHEDULED = 32  # rates that are asked for at a time
-KEPT = 4  # of the same kind, for later descents
+CACHED = 4  # of the same kind, for later descents
 PAUSE = 0.05  # seconds after which a descent shows where it is
 
 
@@ -61,13 +61,13 @@ class _Code:
     """Who runs the texts: Python at first, then machine code, to the same bits."""
 
     def __init__(self) -> None:
-        self.made = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
+        self.python_steps = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
         self.machines: dict[str, scalar_code.Machine | None] = {}
 
     def of(self, name: str, ahead: int = 0) -> scalar_code.Machine | None:
         """Return the machine code of a rule; None: Python makes the steps. ahead: how many it would make."""
         if name not in self.machines:
-            if self.made + ahead < MACHINE_FROM:
+            if self.python_steps + ahead < MACHINE_FROM:
                 return None
             self.machines[name] = None
             if library.available():
@@ -205,7 +205,7 @@ class SearchStepper:
         self.path: Path | None = None  # of f, that the tables are of
         self.table: Replay | None = None
         self.columns: Columns | None = None  # of least squares
-        self.there: Point | None = None  # the point whose state the memory holds
+        self.loaded_point: Point | None = None  # the point whose state the memory holds
         self.begin: Point | None = None  # where the steps began
         self.asked: list[Point] = []  # what Python evaluated of late
         self.deadline = 0.0
@@ -233,7 +233,7 @@ class SearchStepper:
             return None
         path = objective.path(descent.start)
         try:
-            found: SearchStepper = path.made[kind].pop()  # type: ignore[union-attr]
+            found: SearchStepper = path.specializations[kind].pop()  # type: ignore[union-attr]
         except (AttributeError, KeyError, IndexError):
             return cls(python, kind)
         found.python, found.descent, found.path = python, descent, path
@@ -242,26 +242,26 @@ class SearchStepper:
 
     def leave(self) -> None:
         """End a descent; what was made for it is left to the next one on the same path."""
-        descent, path, kept = self.descent, self.path, None
+        descent, path, spare = self.descent, self.path, None
         if path is not None:
             if self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
-                kept = path.made.setdefault(self.kind, [])
-                kept = kept if len(kept) < KEPT else None
+                spare = path.specializations.setdefault(self.kind, [])
+                spare = spare if len(spare) < CACHED else None
             if self.table is not None:  # searches of all kinds share it
                 path.tables.spare.append(self.table)
                 self.table = None
-        if kept is None:
+        if spare is None:
             self._leave_tables()
         if descent.checkpoint is not None:
             descent.state  # noqa: B018 - read from the memory, if it has not been: it is to be written down
-        elif descent.state_is_elsewhere:
+        elif descent.state_is_lazy:
             descent.state = ()
-        self.python = self.descent = self.path = self.there = self.begin = None  # type: ignore[assignment]
+        self.python = self.descent = self.path = self.loaded_point = self.begin = None  # type: ignore[assignment]
         self.asked.clear()
         if self._memory is not None:
             self._memory.moving = None, None
-        if kept is not None:
-            kept.append(self)
+        if spare is not None:
+            spare.append(self)
 
     @property
     def memory(self) -> _Memory:
@@ -276,7 +276,7 @@ class SearchStepper:
         except (KeyError, IndexError):
             start = descent.start
             memory = _Memory(key, descent.optimizer.rule, descent.optimizer.init(start, descent.layout))
-        self._memory, self.there, self.bound = memory, None, ()
+        self._memory, self.loaded_point, self.bound = memory, None, ()
         self._limit()
 
     def _limit(self) -> None:
@@ -316,7 +316,7 @@ class SearchStepper:
                 self.descent.state  # noqa: B018 - read from the memory, if it has not been
             memory.moving = None, None
             spare = _Memory.spare.setdefault(memory.key, [])
-            if len(spare) < KEPT and len(_Memory.spare) < 64 and memory.xs.shape[1] <= SMALL:
+            if len(spare) < CACHED and len(_Memory.spare) < 64 and memory.xs.shape[1] <= SMALL:
                 spare.append(memory)
 
     def _leave_tables(self) -> None:
@@ -417,20 +417,20 @@ class SearchStepper:
             frame[EVALUATIONS] = 0
             descent.objective.nfev += asked
             descent.objective.njev += asked
-            descent.looped += steps
-            descent.native += steps
+            descent.compiled_steps += steps
+            descent.native_steps += steps
 
     def _load(self, point: Point, end: int, rates: FloatArray | None, rows: Rows | None, mask: int) -> None:
         descent, memory = self.descent, self.memory
         numbers, counts = memory.numbers, memory.counts
         memory.xs[0], memory.gs[0] = point.x, point.g
-        if descent.point is not self.there:
-            if descent.point.t == 0 and descent.state_is_elsewhere:
+        if descent.point is not self.loaded_point:
+            if descent.point.t == 0 and descent.state_is_lazy:
                 memory.store[:] = memory.begun
             else:
                 for array, part in zip(memory.state.values(), descent.state, strict=True):
                     array[...] = part
-            self.there = descent.point
+            self.loaded_point = descent.point
         stopping = descent.stopping
         numbers[searches.GTOL] = stopping.limit or -1.0
         numbers[searches.SHARE], numbers[searches.MORE] = 0.0, -np.inf
@@ -438,7 +438,7 @@ class SearchStepper:
             numbers[searches.GTOL] = 0.0
             numbers[searches.SHARE], numbers[searches.MORE] = EPS, EPS**1.5 * abs(stopping.start.fun)
         numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
-        numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = stopping.travelled, stopping.steepest
+        numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = stopping.path_length, stopping.max_curvature
         counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
         if rates is None:
             memory.rates[0] = descent.lr
@@ -474,7 +474,7 @@ class SearchStepper:
             return int(stopped.value)
         finally:
             made = int(self.memory.counts[searches.T]) - before
-            _code.made += (made + 1) * self.ahead // DESCENT + made * (1 + self.memory.xs.shape[1] // 10)
+            _code.python_steps += (made + 1) * self.ahead // DESCENT + made * (1 + self.memory.xs.shape[1] // 10)
 
     def _evaluate(self, x: FloatArray, g: FloatArray) -> float:
         """Evaluate a point as the descent does; it may be the best one even if the search goes on to another."""
@@ -520,8 +520,8 @@ class SearchStepper:
         fun, norm = numbers[searches.FUN], numbers[searches.NORM]
         point = Point(t, memory.xs[0].copy(), float(fun), memory.gs[0].copy(), float(norm))
         x, g = memory.before.copy()
-        stopping.pass_by(x, g, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
-        descent.point = self.there = point
+        stopping.go_on_at(x, g, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
+        descent.point = self.loaded_point = point
         if is_end:
             descent.state = memory.read
             self._best()
@@ -555,4 +555,4 @@ class SearchStepper:
             descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
         descent.reach(after, memory.read)
         if descent.point is after:
-            self.there = after
+            self.loaded_point = after

@@ -38,10 +38,10 @@ class PythonStepper:
     def begin(self) -> None:
         """Arrive at the start, with the optimizer that f asks for, if none was named."""
         descent = self.descent
-        first = self._first() if descent.is_open else None
+        first = self._first() if descent.may_choose_optimizer else None
         if first is not None:
-            descent.optimizer, descent.why = choose(descent.objective, first)
-            descent.stopping.optimizer, descent.is_open = descent.optimizer, False
+            descent.optimizer, descent.optimizer_reason = choose(descent.objective, first)
+            descent.stopping.optimizer, descent.may_choose_optimizer = descent.optimizer, False
         begun = partial(descent.optimizer.init, descent.start, descent.layout)
         descent.state = begun if descent.optimizer.rule.searches else begun()
         descent.lr = descent.optimizer.lr_at(0)
@@ -61,7 +61,7 @@ class PythonStepper:
                 objective.glance(point)
         else:
             what = f"f(x0) = {point.fun}" if not np.isfinite(point.fun) else f"the gradient at x0 is {shown(point.g)}"
-            told = f": {objective.told}" if objective.told else ""
+            told = f": {objective.nonfinite_reason}" if objective.nonfinite_reason else ""
             fix = "start elsewhere" if np.isfinite(point.fun) else "start where f is finite"
             raise FunctionError(f"{what} at x0 = {shown(descent.layout.view(start))}{told}; {fix}")
         return point
@@ -135,18 +135,19 @@ class PythonStepper:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def run(self, in_haste: bool) -> Run:
-        """Return the record of the descent so far. in_haste: without another pass over the data of a stochastic one."""
+    def run(self, skip_final_pass: bool) -> Run:
+        """Return the record of the descent so far. skip_final_pass: don't go over all the data of a stochastic one."""
         batches = self.descent.batches
-        return self.descent.run(*self._ends(in_haste), None if batches is None else Epochs.of(batches.rows), in_haste)
+        epochs = None if batches is None else Epochs.of(batches.rows)
+        return self.descent.run(*self._ends(skip_final_pass), epochs, skip_final_pass)
 
-    def _ends(self, in_haste: bool) -> tuple[Point, Point]:
-        """Return the last and the best point, as a run gives them. in_haste: without another pass over the data."""
+    def _ends(self, skip_final_pass: bool) -> tuple[Point, Point]:
+        """Return the last and the best point, as a run gives them. skip_final_pass: don't go over all the data."""
         descent, batches = self.descent, self.descent.batches
         point, best = self._verified(descent.point), descent.best
         is_last = best is descent.point or (are_equal(best.x, point.x) and (batches is None or best.t == point.t))
         best = point if is_last else self._verified(best)
-        if batches is not None and not in_haste:
+        if batches is not None and not skip_final_pass:
             point, best = self._whole(batches, point), self._whole(batches, best)
             if best.t:
                 start = self._whole(batches, replace(descent.stopping.start, is_sample=True))

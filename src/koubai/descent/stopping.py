@@ -40,7 +40,7 @@ class Point:
     g: FloatArray
     grad_norm: float  # largest |component| of the gradient; components that push x out of its bounds count as zero
     error: float = 0.0  # largest rounding error of a component
-    stuck: tuple[int, ...] = ()  # components in which x + h or x - h rounds to x
+    below_rounding: tuple[int, ...] = ()  # components in which x + h or x - h rounds to x
     is_sample: bool = False  # f and g come from one mini-batch: they say little of the whole
     projected: bool = False  # the update that led here left the bounds and was put back onto them
 
@@ -91,16 +91,16 @@ class Stopping:
     before: FloatArray | None = field(default=None, init=False)  # x of the point before it, where it is known
     unchanged: int = field(default=0, init=False)
     in_noise: int = field(default=0, init=False)
-    asked: float = field(default=GTOL, init=False)  # of the gradient, before it is worth while to look at what is ahead
-    steepest: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
-    travelled: float = field(default=0.0, init=False)  # length of the path
+    working_gtol: float = field(default=GTOL, init=False)  # without a gtol: how small a gradient is looked at closely
+    max_curvature: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
+    path_length: float = field(default=0.0, init=False)  # length of the path
     unbounded: bool = field(default=False, init=False)  # does f fall for ever, as it seems?
     # Of the last step that moved x: x and g before it and the point after it, until it is taken in; Δx, Δg and |Δx|,
     # until somebody asks for the curvature along it; |Δg| / |Δx|; and the curvature
     _passed: tuple[FloatArray, FloatArray, Point] | None = field(default=None, init=False)
     _last_step: tuple[FloatArray, FloatArray, float] | None = field(default=None, init=False)
-    _bend: float = field(default=0.0, init=False)
-    _curve: float = field(default=0.0, init=False)
+    _lipschitz: float = field(default=0.0, init=False)
+    _step_curvature: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer) or self.max_steps < 0:
@@ -120,7 +120,7 @@ class Stopping:
     @property
     def limit(self) -> float:
         """The largest |gradient component| that may be small."""
-        return self.asked if self.gtol is None else float(self.gtol)
+        return self.working_gtol if self.gtol is None else float(self.gtol)
 
     def check(self, point: Point, promise: float | None = None) -> Verdict | None:
         """Return why the descent stops at ``point``, or None: go on.
@@ -173,7 +173,7 @@ class Stopping:
         return self.unchanged >= self.patience
 
     @property
-    def told(self) -> str:
+    def gtol_text(self) -> str:
         """What was asked of the gradient, as messages tell it."""
         return "gtol is off" if self.gtol == 0 else f"gtol is {GTOL if self.gtol is None else self.gtol:g}"
 
@@ -217,11 +217,11 @@ class Stopping:
             return None
         limit = GTOL if self.gtol is None else limit
         found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {limit:g} at step {point.t}"
-        if point.stuck:
+        if point.below_rounding:
             return Verdict(
                 Status.stalled,
-                f"the difference is zero only because x ± h rounds to x in {self.layout.label(point.stuck[0])}; "
-                "the true gradient is unknown here: use a larger h",
+                "the difference is zero only because x ± h rounds to x in "
+                f"{self.layout.label(point.below_rounding[0])}; the true gradient is unknown here: use a larger h",
             )
         if point.error > limit:
             return Verdict(
@@ -237,14 +237,15 @@ class Stopping:
 
     def _little_ahead(self, point: Point) -> bool:
         """Tell whether f has next to nothing left to fall by, in its own units; else ask more of the gradient."""
-        if not self.curve > 0:
+        if not self.step_curvature > 0:
             return False
         g = point.g if self.free is None else self.free(point.x, point.g)
-        ahead = norm(g) ** 2 / (2 * self.curve)
-        limit = self.negligible(point.fun, min(ahead, norm(g) ** 2 / (2 * self.bend)))
+        ahead = norm(g) ** 2 / (2 * self.step_curvature)
+        limit = self.negligible(point.fun, min(ahead, norm(g) ** 2 / (2 * self.lipschitz)))
         if ahead <= limit:
             return True
-        self.asked = min(self.asked, point.grad_norm * max(0.5, math.sqrt(limit / ahead)))  # soon enough again
+        smaller = point.grad_norm * max(0.5, math.sqrt(limit / ahead))  # not by much: it is asked again soon
+        self.working_gtol = min(self.working_gtol, smaller)
         return False
 
     def negligible(self, fun: float, ahead: float) -> float:
@@ -258,9 +259,9 @@ class Stopping:
         rounding = EPS * (ROUNDINGS if self.unchanged else 1)
         if not promise <= rounding * abs(point.fun) + EPS**1.5 * abs(self.start.fun):
             # straight lines say nothing where as many residuals as parameters do not go to 0; but the curvature does
-            if not self.unchanged or point.grad_norm > self.limit or not self.bend > 0:
+            if not self.unchanged or point.grad_norm > self.limit or not self.lipschitz > 0:
                 return None
-            promise = norm(point.g) ** 2 / (2 * self.bend)
+            promise = norm(point.g) ** 2 / (2 * self.lipschitz)
             if not promise <= rounding * abs(point.fun):
                 return None
         found = f"to the rounding of f: at step {point.t} no more than {promise:.3g} of f = {point.fun:.6g} lay ahead"
@@ -333,9 +334,9 @@ class Stopping:
         step = self._moved(previous.x, previous.g, point)
         self.unchanged = self.unchanged + 1 if step == 0 else 0
         self.in_noise = self.in_noise + 1 if point.error and self.limit < point.grad_norm <= point.error else 0
-        self.travelled += step
-        if self.steepest < self.bend < math.inf and not self.unchanged and point.fun <= self.near_start:
-            self.steepest = self.bend
+        self.path_length += step
+        if self.max_curvature < self.lipschitz < math.inf and not self.unchanged and point.fun <= self.near_start:
+            self.max_curvature = self.lipschitz
 
     def _moved(self, x: FloatArray, g: FloatArray, point: Point) -> float:
         """Take in the step that led from x and g to ``point``; return its length."""
@@ -343,42 +344,41 @@ class Stopping:
         step = norm(along)
         if step > 0:
             change = point.g - g
-            self._bend, self._last_step, self._passed = norm(change) / step, (along, change, step), None
+            self._lipschitz, self._last_step, self._passed = norm(change) / step, (along, change, step), None
         return step
 
     @property
-    def bend(self) -> float:
+    def lipschitz(self) -> float:
         """|Δg| / |Δx| of the last step that moved x."""
         if self._passed is not None:
             self._moved(*self._passed)
-        return self._bend
+        return self._lipschitz
 
-    @bend.setter
-    def bend(self, bend: float) -> None:
-        self._bend, self._passed = bend, None
+    @lipschitz.setter
+    def lipschitz(self, lipschitz: float) -> None:
+        self._lipschitz, self._passed = lipschitz, None
 
     @property
-    def curve(self) -> float:
+    def step_curvature(self) -> float:
         """The curvature along the last step that moved x, Δx·Δg / Δx·Δx."""
         if self._passed is not None:
             self._moved(*self._passed)
         if self._last_step is not None:
             along, change, step = self._last_step
             with quiet():
-                self.curve = float((along / step).dot(change / step))
-        return self._curve
+                self.step_curvature = float((along / step).dot(change / step))
+        return self._step_curvature
 
-    @curve.setter
-    def curve(self, curve: float) -> None:
-        self._curve, self._last_step = curve, None
+    @step_curvature.setter
+    def step_curvature(self, step_curvature: float) -> None:
+        self._step_curvature, self._last_step = step_curvature, None
 
-    def pass_by(self, x: FloatArray, g: FloatArray, point: Point, travelled: float, steepest: float) -> None:
-        """Go on to ``point``, where a loop came to that asked the rules for stopping of every step on its way.
+    def go_on_at(self, x: FloatArray, g: FloatArray, point: Point, path_length: float, max_curvature: float) -> None:
+        """Go on at ``point``, to which a loop has come that applied the rules for stopping to every step on its way.
 
-        x, g: those of the point before it; travelled, steepest: as they are there.
-        """
+        x, g: those of the point before it; path_length, max_curvature: as they are there."""
         self.before, self.last, self.unchanged, self.in_noise = x, point, 0, 0
-        self.travelled, self.steepest, self._passed = travelled, steepest, (x, g, point)
+        self.path_length, self.max_curvature, self._passed = path_length, max_curvature, (x, g, point)
 
     @property
     def near_start(self) -> float:
@@ -396,9 +396,9 @@ class Stopping:
         if not self.follows or self.last is None or self.last.t == 0:
             return 0.0
         moved = norm(self.last.x - self.start.x)
-        if moved > 0 and self.travelled < 1e-3 * max(1.0, norm(self.start.x)):
+        if moved > 0 and self.path_length < 1e-3 * max(1.0, norm(self.start.x)):
             return norm(self.last.g - self.start.g) / moved
-        return self.steepest
+        return self.max_curvature
 
     def out_of_steps(self, point: Point) -> Verdict:
         """Return the verdict at the last point that may be reached, where no other rule holds."""

@@ -271,7 +271,7 @@ class Training:
             self.descent.state = state
             self._arrive(point)
         else:
-            self.descent.lose(self._nonfinite(point), point)
+            self.descent.end_nonfinite(self._nonfinite(point), point)
 
     def _next(self) -> tuple[Point, Any]:
         """Go on to the next frame, which the last step has already written, and make the step from there.
@@ -509,17 +509,17 @@ class Training:
         whole = Point(point.t, point.x, fun, g, norm(point.x, g, None), is_sample=False)
         return whole if whole.is_finite else point
 
-    def run(self, in_haste: bool) -> Run:
-        """Return the record of the training so far. in_haste: without another pass over the data."""
-        return self.descent.run(*self._ends(in_haste), self._epochs(), in_haste)
+    def run(self, skip_final_pass: bool) -> Run:
+        """Return the record of the training so far. skip_final_pass: don't go over all the data."""
+        return self.descent.run(*self._ends(skip_final_pass), self._epochs(), skip_final_pass)
 
-    def _ends(self, in_haste: bool) -> tuple[Point, Point]:
+    def _ends(self, skip_final_pass: bool) -> tuple[Point, Point]:
         """The best point is that after the epoch with the least validation loss, which is its fun.
 
         Where no data are held back, it is the best over all the data of the start, the end, and the point after the
         epoch that had the least mean loss along it.
         """
-        if in_haste:
+        if skip_final_pass:
             return self.descent.point, self.descent.best
         point = self._whole(self.descent.point)
         if self.model.judges:
@@ -663,7 +663,7 @@ class _Objective:
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
         self.counted_graphs = CountedGraphs()
-        self.told = self.independent = self.disagreement = ""
+        self.nonfinite_reason = self.independent = self.disagreement = ""
 
     def measured_error(self, point: Point) -> float:
         return 0.0  # backpropagation, or adaptive differences, which measure it
