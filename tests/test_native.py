@@ -339,7 +339,7 @@ def test_a_thinned_history_is_the_one_step_by_step(name, monkeypatch):
     assert len(run.history) <= 101
 
 
-def test_progress_and_checkpoints_come_between_legs(tmp_path, capsys):
+def test_progress_and_checkpoints_come_between_segments(tmp_path, capsys):
     path = tmp_path / "descent.npz"
     whole = kb.minimize(rosenbrock, [-1.2, 1.0], kb.Adam(lr=1e-3), max_steps=5000, progress=True)
     capsys.readouterr()
@@ -350,9 +350,9 @@ def test_progress_and_checkpoints_come_between_legs(tmp_path, capsys):
     same_run(whole, resumed)
 
 
-def test_ctrl_c_is_answered_between_legs_and_keeps_the_path(monkeypatch):
+def test_ctrl_c_is_answered_between_segments_and_keeps_the_path(monkeypatch):
     calls = []
-    step = compiled_stepper._Leg.run
+    step = compiled_stepper.Segment.run
 
     def interrupted(self, end):
         calls.append(end)
@@ -360,7 +360,7 @@ def test_ctrl_c_is_answered_between_legs_and_keeps_the_path(monkeypatch):
             raise KeyboardInterrupt
         return step(self, end)
 
-    monkeypatch.setattr(compiled_stepper._Leg, "run", interrupted)
+    monkeypatch.setattr(compiled_stepper.Segment, "run", interrupted)
     with pytest.raises(Interrupted) as caught:
         kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-4), max_steps=10**9, gtol=0.0)
     run = caught.value.run

@@ -149,9 +149,9 @@ def fit(
         seed=seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
     if before is not None:
-        training.go_on(before)
+        training.continue_from(before)
     elif isinstance(resume, str | os.PathLike):
-        training.take_up(resume)
+        training.resume_from(resume)
     return replace(drive(training, None, progress), progress=training.progress())
 
 
@@ -201,9 +201,9 @@ def _form(layout: Layout) -> str:
 class FunctionModel:
     """A function of parameters and data as `Training` sees it."""
 
-    carried: FloatArray | None = None
+    model_state: FloatArray | None = None
     counts = 0
-    shared: dict[Any, Any] | None = None
+    program_cache: dict[Any, Any] | None = None
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class FunctionModel:
     ) -> None:
         self.loss = self.function = loss
         self.layout, self.start, self.source, self.held = layout, start, source, held
-        self.judges, self.name = held is not None, getattr(loss, "__name__", "loss")
+        self.has_validation, self.name = held is not None, getattr(loss, "__name__", "loss")
         names, sizes = layout.names or ("x",), map(math.prod, layout.shapes)
         self.layers = consecutive(zip(names, sizes, strict=True))
         self._program = ValueAndGradient(loss)
@@ -229,7 +229,7 @@ class FunctionModel:
     def samples(self, batch: tuple[Any, ...]) -> float:
         return weight(batch)
 
-    def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
+    def full_loss_and_gradient(self, params: FloatArray, model_state: FloatArray | None) -> tuple[float, FloatArray]:
         fun, total, g = 0.0, 0.0, np.zeros(params.size)
         for data, size in self._batches():
             value, slopes = self._value_and_gradient(params, data)
@@ -237,7 +237,7 @@ class FunctionModel:
             g += size * slopes
         return fun / total, (g / total).astype(params.dtype)
 
-    def mean(self, params: FloatArray, carried: FloatArray | None, least: float) -> float:
+    def full_loss(self, params: FloatArray, model_state: FloatArray | None, least: float) -> float:
         with np.errstate(all="ignore"):
             return weighted_mean(
                 (float(as_scalar(self.loss(self.layout.copy(params), *data))), size) for data, size in self._batches()
@@ -282,7 +282,7 @@ class FunctionModel:
             self._notes.add(matter)
             warn(GradientWarning(f"the gradient of {self.name} by differences: {sentence}"))
 
-    def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
+    def validate(self, params: FloatArray, model_state: FloatArray | None) -> tuple[float, float | None] | None:
         if self.held is None:
             return None
         value = np.asarray(self.loss(self.layout.copy(params), *self.held))
@@ -290,13 +290,13 @@ class FunctionModel:
             raise FunctionError(f"{self.name} must return one number, it returned an array of shape {value.shape}")
         return float(value.reshape(())), None
 
-    def take(self, params: FloatArray, carried: FloatArray | None) -> None:
+    def load(self, params: FloatArray, model_state: FloatArray | None) -> None:
         pass
 
-    def given(self, params: FloatArray) -> FloatArray:
+    def after_callback(self, params: FloatArray) -> FloatArray:
         return params
 
-    def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
+    def explain_failure(self, params: FloatArray, model_state: FloatArray | None, data: tuple[Any, ...]) -> str:
         return ""
 
 

@@ -594,16 +594,16 @@ class Network(Settled):
             checkpoint=checkpoint, on_epoch=on_epoch,
         )  # fmt: skip
         if before is not None:
-            training.go_on(before)
+            training.continue_from(before)
         elif isinstance(resume, str | os.PathLike):
-            training.take_up(resume)
+            training.resume_from(resume)
         self._progress = None
         try:
             run = drive(training, None, progress)
             self._progress = training.progress()
             return run
         finally:
-            training.publish(patience is not None if restore_best is None else restore_best)
+            training.commit(patience is not None if restore_best is None else restore_best)
 
     def _before(self, resume: Any) -> Progress | None:
         """Return how far the last training had come, if `fit` goes on from there. Raises InputError where it can't."""
