@@ -38,7 +38,7 @@ def prepared(
     checkpoint: Any,
     **stopping: Any,
 ) -> PythonStepper:
-    """Return the steps of the descent that the arguments of `minimize` ask for, ready for its first evaluation."""
+    """Return a stepper for the descent that the arguments of `minimize` describe, ready for its first evaluation."""
     if not callable(f):
         raise InputError(f"f must be a function of x, got {f!r}; for text use koubai.parse({f!r})")
     known = ("auto", "backprop", *METHODS)

@@ -1,4 +1,4 @@
-"""Checkpoints: where and how often a descent is written down, and what such a file holds."""
+"""Checkpoints: where and how often a descent is saved, and what such a file holds."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ STOPPING_STATE = (
 
 @dataclass
 class Checkpoint:
-    """Where and how often a descent is written down."""
+    """Where and how often a descent is saved."""
 
     path: str | os.PathLike[str]
     steps: int | None
     seconds: float | None
-    kept: int | None = None  # the step that is in the file, where one of this descent is
-    step: int = field(default=0, init=False)  # since the last writing
+    kept: int | None = None  # the step that is in the file, once this descent is in it
+    step: int = field(default=0, init=False)  # since the last one that was saved
     clock: float = field(default_factory=time.monotonic, init=False)
-    fails: bool = field(default=False, init=False)  # did the last writing?
+    fails: bool = field(default=False, init=False)  # whether the last attempt to save failed
 
     @classmethod
     def of(cls, checkpoint: Any) -> Checkpoint | None:
-        """Return what the argument of minimize means. Raises InputError where it means nothing."""
+        """Return what the argument of minimize means. Raises InputError if it means nothing."""
         if checkpoint is None:
             return None
         path, every = checkpoint if isinstance(checkpoint, tuple) and len(checkpoint) == 2 else (checkpoint, 10.0)
@@ -80,15 +80,15 @@ class Checkpoint:
         return time.monotonic() - self.clock >= (self.seconds or 0.0)
 
     def write(self, kind: str, t: int, ask: Callable[[], tuple[Any, Any]], *, last: bool) -> None:
-        """Write the descent down at step ``t``. Where that fails, a CheckpointWarning says so and the descent goes on.
+        """Save the descent at step ``t``. If that fails, a CheckpointWarning says so and the descent goes on.
 
-        ask: gives the header and the arrays. last: there will be no other writing.
+        ask: gives the header and the arrays. last: the descent is over.
         """
         self.step = 1
         try:
             write_archive(self.path, kind, *ask())
             self.kept, self.fails = t, False
-        except Exception as error:  # a full disk, a folder that is gone: nothing of it is worth the descent
+        except Exception as error:  # a full disk, a folder that is gone: no reason to lose the descent
             if last or not self.fails:
                 held = "none was written before" if self.kept is None else f"the file is still that of step {self.kept}"
                 goes_on = "" if last else "; the descent goes on, and will try again"
@@ -121,7 +121,7 @@ _HEADER = {
     "stride": a_whole(1),
     "last_row": a_row(a_whole(), a_number(), _ANY, a_number(0), a_flag, a_flag),  # t, and the columns of a history
     "counts": a_row(a_whole(), a_whole()),
-    "aside": a_row(a_whole(), a_whole()),  # beside them, for advice
+    "aside": a_row(a_whole(), a_whole()),  # evaluations besides these, for advice
     "paid": a_list(a_text),  # the digests of the graphs whose cost is counted
     "differences": a_flag,
     "looped": a_flag,
@@ -173,7 +173,7 @@ _HEADERS = {
 
 
 def read(path: str | os.PathLike[str], kind: str) -> Archive:
-    """Return what a descent was written down as, "checkpoint", or a "training". Raises InputError for another file."""
+    """Return the archive of a saved descent, kind "checkpoint" or "training". Raises InputError for another file."""
     return read_archive(path, kind, _HEADERS[kind])
 
 
@@ -188,12 +188,12 @@ def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
         states = optimizer.init(np.zeros(n, kind), layout)
         if header["states"] != len(states):
             raise InputError(f"it has {header['states']} arrays of the optimizer's state, which are {len(states)}")
-        begun = "feed" in arrays and arrays["feed"].ndim > 0  # is there a sum of the epoch's gradients?
+        begun = "feed" in arrays and arrays["feed"].ndim > 0  # whether there is a sum of the epoch's gradients
         sizes = archive.expect(
             {
                 **{f"{name}.x": ArraySpec(kind, (n,), finite=True) for name in ("start", "last", "best")},
                 **{f"{name}.g": ArraySpec(kind, (n,), finite=name == "last") for name in ("start", "last")},
-                "best.g": ArraySpec(("float32", "float64"), ("best",)),  # the mean along an epoch, or none at all
+                "best.g": ArraySpec(("float32", "float64"), ("best",)),  # the mean along an epoch, or empty
                 **{f"state.{i}": ArraySpec(state.dtype.name, state.shape) for i, state in enumerate(states)},
                 "rows.x": ArraySpec(kind, ("rows", n), finite=True),
                 **{f"rows.{name}": ArraySpec(np.dtype(dtype).name, ("rows",)) for name, dtype in COLUMNS.items()},

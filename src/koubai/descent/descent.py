@@ -1,4 +1,4 @@
-"""One descent: what it was given, where it is, and what becomes of it when a stepper has reached another point."""
+"""One descent: its arguments, its present point, and what happens when a stepper has reached another point."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = ["Descent", "RuleStepper", "Stepper"]
 
 
 class Stepper(Protocol):
-    """What makes the steps of a descent."""
+    """Makes the steps of a descent."""
 
     def advance(self, many: bool) -> None:
-        """Go on to the next point of the descent. many: or to one of the points behind it; only some are wanted."""
+        """Go on to the next point of the descent. many: or to a later one; only some of the points are wanted."""
 
     def leave(self) -> None:
         """End the descent."""
@@ -53,17 +53,17 @@ class RuleStepper(Stepper, Protocol):
         """Return the record of the descent so far. skip_final_pass: don't go over all the data of a stochastic one."""
 
     def bar(self) -> AbstractContextManager[Callable[[Point], None]]:
-        """Return a context that gives what points are reported to, a progress bar."""
+        """Return a context that gives a function to which points are reported, a progress bar."""
 
     def written(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint is to hold besides the descent: a header, and arrays."""
+        """Return what a checkpoint holds besides the descent: a header, and arrays."""
 
 
 @dataclass(eq=False)
 class Descent:
-    """What a descent was given, and where it is.
+    """A descent: its arguments and its state.
 
-    Every stepper moves it by `reach` or, where it has asked the rules for stopping itself, by setting the point and the
+    Every stepper moves it by `reach` or, if it has applied the rules for stopping itself, by setting the point and the
     state after it. ``verdict`` is None while the descent goes on.
     """
 
@@ -76,20 +76,20 @@ class Descent:
     bounds: Bounds | None
     batches: BatchIterator | None
     seed: int | None
-    options: dict[str, Any]  # what minimize was told, in JSON's types
+    options: dict[str, Any]  # the arguments of minimize, in JSON's types
     checkpoint: Checkpoint | None
-    optimizer_reason: str = "given"  # this optimizer
-    may_choose_optimizer: bool = False  # may another one still take its place, when f is known?
+    optimizer_reason: str = "given"  # why this optimizer
+    may_choose_optimizer: bool = False  # whether another one may take its place once f is known
     t_before: int = field(default=0, init=False)  # updates of an earlier training, which schedules count
     point: Point = field(init=False)  # the last good point
     best: Point = field(init=False)
     lr: float = field(init=False)  # of the update that follows ``point``
     _state: State | Callable[[], State] = field(init=False)  # the optimizer's, before that update, or what gives it
     memory: Memory | None = field(default=None, init=False)  # the schedule's
-    shows_points: bool = field(default=True, init=False)  # does the schedule see f at every point?
+    shows_points: bool = field(default=True, init=False)  # whether the schedule sees f at every point
     verdict: Verdict | None = field(default=None, init=False)
     committed: bool = field(default=True, init=False)  # False while a step is on its way
-    ended_nonfinite: bool = field(default=False, init=False)  # did the last step lead to a point that is not finite?
+    ended_nonfinite: bool = field(default=False, init=False)  # the last step led to a point that is not finite
     advice_cost: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
     compiled_steps: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
     native_steps: int = field(default=0, init=False)  # of these, in machine code
@@ -110,11 +110,11 @@ class Descent:
 
     @property
     def state_is_lazy(self) -> bool:
-        """Has nobody asked for the state yet?"""
+        """Whether the state has not been asked for yet."""
         return callable(self._state)
 
     def current(self) -> Point:
-        """Return the last point as f is now: a search compares f there with f here."""
+        """Return the last point, evaluated again if what f reads has changed: a search compares f there with f here."""
         point = self.point
         if self.batches is None and self.optimizer.rule.searches and self.objective.has_changed(point.x):
             again = self.objective.visit(point.t, point.x)
@@ -122,7 +122,7 @@ class Descent:
         return point
 
     def rate(self, t: int) -> float:
-        """Return the rate of the update that follows step ``t``, by what the schedule remembers."""
+        """Return the rate of the update that follows step ``t``, with the schedule's memory as it is now."""
         return self.optimizer.rate(self.t_before + t, self.memory or ())
 
     def rates(self, end: int) -> tuple[FloatArray, int]:
@@ -131,7 +131,7 @@ class Descent:
         for t in range(self.point.t + 1, end + 1):
             try:
                 rates.append(self.rate(t))
-            except Exception:  # the schedule's fault comes up where it belongs, when the step is reached
+            except Exception:  # the schedule's error is raised when the step is reached
                 return np.array(rates), t - 1
         return np.array(rates), end
 
@@ -143,7 +143,7 @@ class Descent:
     # -- arriving -----------------------------------------------------------------------------------------------------
 
     def reach(self, after: Point, state: State | Callable[[], State]) -> None:
-        """Take the point that a step has led to, if it is a good one, with the state after it.
+        """Move to the point that a step has led to, if it is a good one, with the state after it.
 
         A parameter is never updated with a gradient that is not finite, and a point where f or the gradient is not
         finite is never kept.
@@ -160,7 +160,7 @@ class Descent:
         self.verdict = self._advised(verdict, after)
 
     def arrive(self, point: Point, clipped: bool | None = None) -> None:
-        """Take a good point into the record, and find out whether the descent ends there.
+        """Record a good point, and find out whether the descent ends there.
 
         clipped: whether the update that follows clips its gradient, if that is known.
         """
@@ -186,11 +186,11 @@ class Descent:
             self._conclude(verdict)
 
     def run_out(self) -> None:
-        """End at ``point``, beyond which no step may be made, and of which a loop has asked all other rules."""
+        """End at ``point``, the last one allowed; a loop has applied all other rules for stopping to it."""
         self._conclude(self.stopping.out_of_steps(self.point))
 
     def _conclude(self, verdict: Verdict) -> None:
-        """End at ``point`` with this verdict, and what is to be said of the rate and the optimizer's state."""
+        """End at ``point`` with this verdict, and with advice on the rate and the optimizer's state."""
         if not verdict.status.success:
             verdict = self._advised(verdict, self.point)
             if advice := self.optimizer.advice(self.state, self.point.t):
@@ -198,7 +198,7 @@ class Descent:
         self.verdict = verdict
 
     def _examined(self, verdict: Verdict, point: Point) -> Verdict:
-        """Return what the rules for stopping found at ``point``, after a closer look at what they can't see."""
+        """Return the verdict of the rules for stopping at ``point``, after checking what they can't see."""
         objective, stopping = self.objective, self.stopping
         if verdict.status is Status.stalled and stopping.stands_still:
             verdict = standing_still(objective, stopping, self.bounds, point)
@@ -221,7 +221,7 @@ class Descent:
         return self.stopping.above_the_best(point, self.best)
 
     def _advised(self, verdict: Verdict, end: Point) -> Verdict:
-        """Return ``verdict`` with a rate that was tried, where one helps."""
+        """Return ``verdict`` with a rate that was tried, if one helps."""
         objective = self.objective
         counts = objective.nfev, objective.njev
         verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
@@ -259,7 +259,7 @@ class Descent:
         )
 
     def _function(self) -> Function:
-        """Return f as a function of x alone, where there are no mini-batches."""
+        """Return f, as a function of x alone unless there are mini-batches."""
         f = self.objective.f
         if self.batches is not None:
             return f

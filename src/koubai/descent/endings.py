@@ -1,7 +1,7 @@
 """Why x stays where it is: the rounding of f, a kink, a bound, the end of f, a wrong gradient, or the optimizer alone.
 
-A step that leaves x as it was says nothing by itself. So f is looked at around x, with a handful of evaluations: it is
-at its end where nothing lowers it, L-BFGS included, and where it is smooth there. Everything else has words of its own,
+A step that leaves x as it was says nothing by itself. So f is evaluated around x, a handful of times: it is
+at its end if nothing lowers it, L-BFGS included, and it is smooth there. Everything else has a message of its own,
 and is no success.
 """
 
@@ -77,7 +77,7 @@ class _About:
         self.rounding = self._noise()
 
     def _noise(self) -> float:
-        """Return by how much f changes where x moves by a few roundings: what is squared or subtracted has more."""
+        """Return by how much f changes if x moves by a few roundings, which squares and differences in f magnify."""
         signs = np.where(self.down < 0, -1, 1).astype(self.point.x.dtype)
         values = [self._value(self.point.x * (1 + k * 4 * self.eps * signs)) for k in (-3, -2, -1, 1, 2, 3)]
         changes = [abs(value - self.point.fun) for value in values if value is not None and math.isfinite(value)]
@@ -85,7 +85,7 @@ class _About:
 
     @property
     def is_steep(self) -> bool:
-        """Tell whether the gradient, in the units of x and f, is larger than the rounding of f explains."""
+        """Return whether the gradient, in the units of x and f, is larger than the rounding of f explains."""
         is_exact = self.rounding <= ROUNDINGS * self.eps * abs(self.point.fun)
         return is_exact and bool((np.abs(self.size * self.down * self.point.x) > 0.1 * abs(self.point.fun)).any())
 
@@ -153,7 +153,7 @@ class _About:
         return trials[-1].fun, trials[-1].g
 
     def _value(self, x: FloatArray) -> float | None:
-        """Return f at ``x``, nan where it raises, None outside the bounds."""
+        """Return f at ``x``, nan if it raises, None outside the bounds."""
         if self.bounds is not None and not np.array_equal(self.bounds.project(x), x):
             return None
         try:

@@ -156,7 +156,7 @@ def fit(
 
 
 def _gathered(data: Any, batch_size: int, seed: int) -> GatheredBatches:
-    """Return the batches of arrays. Raises InputError where they are not equally many samples, all of them finite."""
+    """Return the batches of arrays. Raises InputError if they are not equally many samples, all of them finite."""
     given = data if isinstance(data, tuple | list) else (data,)
     arrays = tuple(array_of_samples(a, f"data[{i}]") for i, a in enumerate(given))
     for i, a in enumerate(arrays):
@@ -167,9 +167,9 @@ def _gathered(data: Any, batch_size: int, seed: int) -> GatheredBatches:
 
 
 def _before(resume: Any, layout: Layout, seed: int) -> Progress | None:
-    """Return how far the training had come whose run `fit` is to go on from, if it is a run that it was given.
+    """Return how far the training had come that `fit` continues, if ``resume`` is a run.
 
-    Raises InputError where nothing can go on from ``resume`` with parameters of this form and this order of the data.
+    Raises InputError if nothing can go on from ``resume`` with parameters of this form and this order of the data.
     """
     if isinstance(resume, str | os.PathLike) or resume is None or resume is False:
         return None
@@ -219,8 +219,8 @@ class FunctionModel:
         names, sizes = layout.names or ("x",), map(math.prod, layout.shapes)
         self.layers = consecutive(zip(names, sizes, strict=True))
         self._program = ValueAndGradient(loss)
-        self._differs = False  # is the gradient made by differences?
-        self._fallen: Exception | None = None  # why, until that was told
+        self._differs = False  # whether the gradient is made by differences
+        self._fallen: Exception | None = None  # why, until a warning has said so
         self._notes: set[str] = set()  # of the differences that the user has read
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Array, ...]:

@@ -1,4 +1,4 @@
-"""What each hyperparameter of an optimizer means, once for all rules; of it their docstrings are made."""
+"""What each hyperparameter of an optimizer means, once for all rules; their docstrings are made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doors to a descent, minimize, iterate and resume, and the one loop behind them."""
+"""The ways to start a descent, minimize, iterate and resume, and the one loop behind them."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def resume(
     Raises
     ------
     InputError
-        If the file is no checkpoint of this version of koubai, if f or grad give other numbers at the checkpoint than
+        If the file isn't a checkpoint of this version of koubai, if f or grad give other numbers at the checkpoint than
         they gave then, and if what is needed is not given.
 
     Examples
@@ -334,7 +334,7 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
 
 
 def _suitable(own: RuleStepper, many: bool) -> Stepper:
-    """Return what is to make the steps: the rule itself, or machine code. many: only some of the points are wanted."""
+    """Return the stepper that suits: the rule itself, or machine code. many: only some of the points are wanted."""
     if isinstance(own, PythonStepper):
         descent = own.descent
         if descent.optimizer.rule.searches and (search := _search_stepper().of(own)) is not None:
@@ -347,9 +347,9 @@ def _suitable(own: RuleStepper, many: bool) -> Stepper:
 
 
 def _go_on_without(descent: Descent, problem: NoResidualsError) -> None:
-    """Go on from a point where f has no residuals for least squares, which its start had, on another path of f.
+    """Go on without least squares from a point where f, on another path, has no residuals, though it has at the start.
 
-    Raises the problem where the optimizer is not koubai's own choice, and no step was made.
+    Raises the problem if the user chose the optimizer and no step was made.
     """
     t = descent.point.t
     if descent.optimizer_reason == "given":
@@ -365,7 +365,7 @@ def _go_on_without(descent: Descent, problem: NoResidualsError) -> None:
 
 @functools.cache
 def _compiled_stepper() -> type[CompiledStepper]:
-    """Return what makes steps in machine code, which is loaded by the first descent that may need it."""
+    """Return the stepper for machine code, imported by the first descent that may need it."""
     from koubai.descent.compiled_stepper import CompiledStepper
 
     return CompiledStepper

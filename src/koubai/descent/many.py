@@ -83,18 +83,18 @@ def descend_many(
     """Descend many: the updates of `minimize` from every start at once, side by side in vector registers.
 
     f: as in `minimize`. starts: (starts, *shape of x). lr: a learning rate for each start, instead of the optimizer's.
-    Each descent stops where its largest |gradient component| ≤ gtol (0 turns it off), where it diverges (f or x beyond
-    1e10 times its start), before a step where f or the gradient is not finite, or after max_steps updates. A descent
+    Each descent stops if its largest |gradient component| ≤ gtol (0 turns it off), if it diverges (f or x beyond
+    1e10 times its start), before a step to where f or the gradient is not finite, or after max_steps updates. A descent
     that starts where f is not finite ends there, nonfinite.
-    threads: how many (None: one a CPU that this process may use); they change no bit of the result.
-    Where f has no machine code, or takes another path from some start (an `if` on x), `minimize` runs those one by one.
-    Raises InputError for starts that are no array of finite numbers, and for rates of another number than starts.
+    threads: how many (None: one per CPU that this process may use); they change no bit of the result.
+    If f has no machine code, or takes another path from some start (an `if` on x), `minimize` runs those one by one.
+    Raises InputError if the starts are not an array of finite numbers, or if there are not as many rates as starts.
     """
     points = real_array(starts, "starts")
     if points.ndim == 0 or not points.size:
         raise InputError(f"starts must be an array of starts, one a row, got shape {points.shape}")
     with np.errstate(invalid="ignore"):
-        lowest, highest = float(points.min()), float(points.max())  # NaN where one of them is
+        lowest, highest = float(points.min()), float(points.max())  # NaN if one of them is
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         row = int(np.flatnonzero(~np.isfinite(points.reshape(len(points), -1)).all(axis=1))[0])
         raise InputError(f"starts must be finite, but start {row} is {points[row]}")
@@ -213,7 +213,7 @@ class _Work:
         return lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None, GROWTH, farthest)
 
     def careful(self, rates: FloatArray | None, farthest: float) -> lanes.Lanes | None:
-        """Return code that keeps zeros where derivatives are infinite; None where there is none, or it is in use."""
+        """Return code that keeps zeros where derivatives are infinite; None if there is none, or it is in use."""
         if self.path.careful or self.path.settler is None:
             return None
         recorded = self.path.recorded
@@ -237,7 +237,7 @@ class _Work:
 
         descend = code.bound(memory, len(flat))
         size = min(PIECE, _whole_blocks(-(-len(flat) // (threads * PIECES))))
-        firsts = deque(range(0, len(flat), size))  # pieces that nobody has taken yet
+        firsts = deque(range(0, len(flat), size))  # pieces that no thread has taken yet
 
         def work() -> None:
             while True:

@@ -1,4 +1,4 @@
-"""What is descended on: the user's function and its gradient over flat vectors, and the bounds."""
+"""The objective of a descent: the user's function and its gradient over flat vectors, and the bounds."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 _ONE_STEP = ("forward", "backward", "central")
 _ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
 _NOWHERE = np.zeros(0, dtype=bool)
-JACOBIAN_KEPT = 10_000  # numbers of a Jacobian that a run keeps until somebody asks for the covariance
+JACOBIAN_KEPT = 10_000  # a run keeps a Jacobian of so many numbers until the covariance is asked for
 
 
 class NoResidualsError(InputError):
-    """f is no sum of squares at a point, for this reason."""
+    """f is not a sum of squares at a point, for this reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"least squares need the residuals, and {reason}; use optimizer='lbfgs'")
@@ -84,8 +84,8 @@ class Objective:
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
     nonfinite_reason: str = field(default="", init=False)  # why the last gradient is not finite, if f is
     disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
-    independent: str = field(default="", init=False)  # what is to be said if nothing leads from x to f, as it seems
-    _moved: bool = field(default=False, init=False)  # is the point asked for another than the start?
+    independent: str = field(default="", init=False)  # a sentence, if f seems not to depend on x
+    _moved: bool = field(default=False, init=False)  # whether the last point evaluated is another one than the start
     _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
     _notes: set[str] = field(default_factory=set, init=False)  # of the differences that the user has read
     _one_step: tuple[str, float | None] | None = field(default=None, init=False)  # (method, h) of simple differences
@@ -100,7 +100,7 @@ class Objective:
             self._one_step = str(self.grad), None
 
     def flat_by_construction(self, point: Point) -> str:
-        """Return what is to be said where f follows x in steps only: its derivative is 0 wherever it has one."""
+        """Return a sentence if f follows x in steps only, so that its derivative is 0 wherever it has one; else ""."""
         path, name = self.path(point.x), getattr(self.f, "__name__", "f")
         if path is None:
             if self.source in ("user", "backprop") or not self.is_flat(point):
@@ -118,7 +118,7 @@ class Objective:
         )
 
     def is_flat(self, point: Point) -> bool:
-        """Tell whether f is the same number at four distances, at each of which a minimum shows."""
+        """Return whether f is the same number at four distances, at each of which a minimum shows."""
         x, width = point.x, float(np.max(np.abs(point.x))) or 1.0
         aside = width * np.random.default_rng(0).choice([-1.0, 1.0], x.size).astype(x.dtype)
         for h in (1e-6, 1e-5, 1e-4, 1e-3):
@@ -146,8 +146,8 @@ class Objective:
             warn(GradientWarning(f"the gradient of {name} by differences: {sentence}"))
 
     def measured_error(self, point: Point) -> float:
-        """Return the error of the gradient at ``point`` by the measured noise of f; 0.0 where it is measured already,
-        or no difference.
+        """Return the error of the gradient at ``point`` by the measured noise of f; 0.0 if it is measured already,
+        or the gradient is not a difference.
         """
         if self._one_step is None:
             return 0.0
@@ -221,7 +221,7 @@ class Objective:
         )
 
     def visit(self, t: int, x: FloatArray) -> Point:
-        """Return f and the gradient at ``x`` as `evaluate` does; NaN where x itself is not finite."""
+        """Return f and the gradient at ``x`` as `evaluate` does; NaN if x itself is not finite."""
         if is_finite(x):
             return self.evaluate(t, x)
         return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
@@ -238,12 +238,12 @@ class Objective:
         return Point(t, x, sums.mean, g, norm(x, g, self.bounds), error)
 
     def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
-        """Return f and its gradient from the traced program, or None where differences have to do."""
+        """Return f and its gradient from the traced program, or None if differences have to take its place."""
         if self.program is None:
             return None
         if t == 0:
             fun = self.value(x)
-            if not math.isfinite(fun):  # tracing can't be checked where f has no value
+            if not math.isfinite(fun):  # tracing can't be checked if f has no value
                 return fun, np.full_like(x, np.nan)
             self.program.first = float(fun)
         before = self.program.nfev
@@ -268,7 +268,7 @@ class Objective:
     def residuals(self, point: Point) -> tuple[FloatArray, FloatArray]:
         """Return the residuals of which f is the sum of squares, and their Jacobian, at ``point``.
 
-        Raises NoResidualsError where f can't be traced or is no sum of squares, GradientError where 2 J'r is not the
+        Raises NoResidualsError if f can't be traced or is not a sum of squares, GradientError if 2 J'r is not the
         gradient that backpropagation gives.
         """
         if self._last is not None and self._last[0] is point:
@@ -304,12 +304,12 @@ class Objective:
         return self._squares
 
     def know(self, point: Point, r: FloatArray, jacobian: FloatArray) -> None:
-        """Take note of what `residuals` would give at ``point``, found by a loop that made sure of the same."""
+        """Note what `residuals` would give at ``point``, found by a loop that has made the same checks."""
         self._last = point, (r, jacobian)
 
     @staticmethod
     def _is_gradient(r: FloatArray, jacobian: FloatArray, point: Point) -> bool:
-        """Tell whether 2 J'r is the gradient at ``point`` but for rounding."""
+        """Return whether 2 J'r is the gradient at ``point`` except for rounding."""
         g = 2 * (r @ jacobian)
         error = np.abs(g - point.g)
         if (error <= 1e-6 * np.abs(g)).all():  # no more than what follows, which takes longer to find
@@ -317,9 +317,9 @@ class Objective:
         return bool((error <= 2e-6 * (np.abs(r) @ np.abs(jacobian)) + 1e-300).all())
 
     def covariance(self, point: Point) -> Callable[[], FloatArray] | None:
-        """Return what gives the parameters' covariance at ``point``, as `Run.covariance` says, whatever becomes of f.
+        """Return what gives the parameters' covariance at ``point``, as `Run.covariance` says, even if f changes later.
 
-        None where f is no sum of squares there. Raises as `residuals` does otherwise.
+        None if f is not a sum of squares there. Otherwise raises as `residuals` does.
         """
         try:
             r, jacobian = self.residuals(point)
@@ -334,7 +334,7 @@ class Objective:
         return later if jacobian.size <= JACOBIAN_KEPT else partial(np.copy, later())
 
     def agrees(self, fun: float, point: Point) -> bool:
-        """Tell whether f may be ``fun`` where a program of it gave ``point.fun``: but for rounding on the way."""
+        """Return whether ``fun`` is ``point.fun``, which a program of f gave, except for rounding on the way."""
         eps = float(np.finfo(self.layout.dtype).eps)
         difference = abs(fun - point.fun)
         if difference <= math.sqrt(eps) * max(abs(fun), abs(point.fun)):
@@ -350,7 +350,7 @@ class Objective:
         return difference <= 1e3 * eps * largest_of(values)
 
     def has_changed(self, x: FloatArray) -> bool:
-        """Tell whether something that f reads from outside has changed, of all that can be watched."""
+        """Return whether something has changed that f reads from outside and that can be watched."""
         path = self.path(x)
         return path is not None and path.recorded.environment.complete and not path.same()
 
@@ -361,7 +361,7 @@ class Objective:
         return self.program.path(self.layout.view(x), *self.batch) if self.batch else self.program.last
 
     def glance(self, point: Point) -> None:
-        """Warn where the user's own gradient at ``point`` is plainly not that of f."""
+        """Warn if the user's own gradient at ``point`` is plainly not that of f."""
         if point.error or not (callable(self.grad) or self.grad is True):
             return
         along = partial(self._plain, *self.batch)
@@ -394,7 +394,7 @@ class Objective:
         return fun, *self._own_gradient(x, g, "the gradient that f returned")
 
     def _own_gradient(self, x: FloatArray, value: Any, what: str) -> tuple[FloatArray, float, Mask]:
-        """Return a gradient of the user's, its error, and where it can't see a change of x."""
+        """Return a gradient of the user's, its error, and the components whose step is below the rounding of x."""
         self.njev += 1
         if not isinstance(value, Estimate):
             return self.layout.match(value, what), 0.0, _NOWHERE
@@ -441,7 +441,7 @@ class Bounds:
 
     @classmethod
     def read(cls, bounds: Any, layout: Layout, x: FloatArray) -> Bounds | None:
-        """Return the flat bounds. Raises InputError where they are crossed, misshapen or exclude the start."""
+        """Return the flat bounds. Raises InputError if they are crossed, misshapen or exclude the start."""
         if bounds is None:
             return None
         if isinstance(bounds, Mapping) and layout.names is not None:
@@ -464,7 +464,7 @@ class Bounds:
         return cls(low, high)
 
     def pairs(self) -> list[list[float | None]]:
-        """Return the bounds in JSON's types; None is no bound."""
+        """Return the bounds in JSON's types; None means unbounded."""
         ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
         return [[end if np.isfinite(end) else None for end in pair] for pair in ends]
 
@@ -485,18 +485,18 @@ def _box(bounds: Bounds | None) -> tuple[FloatArray, FloatArray] | None:
 class _Inside:
     """f for differences about a point within bounds: it is never called outside of them.
 
-    There it is for the adaptive method, and for complex steps, as if f ended; to the others it gives what a cubic
-    through four points inside gives (through fewer, where they have no room). Along a component whose bounds are equal,
+    Outside, the adaptive method and complex steps see f as undefined; the other methods get what a cubic
+    through four points inside gives (through fewer, if they have no room). Along a component whose bounds are equal,
     f is constant.
     """
 
     def __init__(self, f: Function, layout: Layout, bounds: Bounds, method: str) -> None:
         self.f, self.layout, self.bounds, self.method = f, layout, bounds, method
         self.calls = 0
-        self.finite = True  # was f so far?
+        self.finite = True  # whether f was finite so far
 
     def telling(self, tell: Callable[[str, str], None]) -> Callable[[str, str], None]:
-        """Return ``tell`` without the news that f ends at x, if it is the box alone that does."""
+        """Return ``tell`` without the message that f ends at x, if it is only the box that ends there."""
 
         def filtered(matter: str, sentence: str) -> None:
             if not self.finite or matter not in _ENDS:
@@ -516,7 +516,7 @@ class _Inside:
         if not beyond.any():
             return self._asked(p if np.array_equal(x, there) else self.layout.copy(there))
         if self.method == "adaptive":
-            raise ArithmeticError("outside the bounds")  # as f where it ends
+            raise ArithmeticError("outside the bounds")  # as f raises outside its domain
         points = [inside - k * beyond for k in range(4)]
         count = next((k for k, point in enumerate(points) if (point < low).any() or (point > high).any()), 4)
         values = [self._asked(self.layout.copy(point)) for point in points[:count]]
@@ -531,7 +531,7 @@ class _Inside:
 
 
 def _ends(pair: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """Return low and high, flat, for one array of ``shape`` from one pair, a pair an element or SciPy's Bounds."""
+    """Return low and high, flat, for one array of ``shape`` from one pair, a pair per element or SciPy's Bounds."""
     try:
         if hasattr(pair, "lb") and hasattr(pair, "ub"):
             ends = [np.broadcast_to(end, shape or 1).reshape(shape) for end in (pair.lb, pair.ub)]

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a descent, and the descent that is made of it again."""
+"""A descent to a checkpoint, and a checkpoint to a descent again."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["restored", "save", "take_over"]
 
 
 def save(stepper: RuleStepper, last: bool = False) -> None:
-    """Write a descent down, if a checkpoint was asked for and there is a point yet. last: it is over."""
+    """Save a descent, if a checkpoint was asked for and there is already a point. last: the descent is over."""
     descent = stepper.descent
     if descent.checkpoint is None or not descent.recorder.count:
         return
     if descent.batches is not None and not descent.committed:
-        return  # a batch was drawn that no step has used yet: what was written last stands
+        return  # a batch was drawn that no step has used yet: the file stays as it is
     descent.checkpoint.write(stepper.KIND, descent.point.t, lambda: _written(stepper), last=last)
 
 
@@ -159,7 +159,7 @@ def take_over(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], 
 def _compare(descent: Descent, last: Point, looped: bool) -> None:
     """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint.
 
-    looped: a loop of its own computed them there, which gives f the same numbers but for rounding.
+    looped: a compiled loop computed them there, which gives the same numbers except for rounding.
     """
     try:
         if descent.batches is None:

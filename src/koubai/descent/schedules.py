@@ -359,7 +359,7 @@ class one_cycle(Schedule):
 
 @dataclass(frozen=True)
 class inverse_sqrt(Schedule):
-    """Inverse square root: the rate that the theory of convex stochastic descent asks for.
+    """Inverse square root: the rate that the theory of convex stochastic descent requires.
 
         lr(t) = lr / sqrt(1 + t / steps)
 

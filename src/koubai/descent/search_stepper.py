@@ -31,7 +31,7 @@ from koubai.parameters import FloatArray
 __all__ = ["SearchStepper"]
 
 LARGEST = 2**14  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
-SMALL = 64  # up to which Python may make the first steps; of more, machine code makes all of them, or nobody here
+SMALL = 64  # up to which Python may make the first steps; of more, machine code makes all steps, or the rule itself
 PAIRS = 100  # of L-BFGS
 SQUARES = "levenberg_marquardt"
 FEW, PRODUCTS = 32, 2**20  # parameters of least squares, and these times elements of J: beyond, LAPACK is faster
@@ -52,13 +52,13 @@ MACHINE_FROM = 300  # steps that Python makes by itself before machine code is l
 PRODUCTS_OF_A_STEP = 600  # of two numbers, that take Python as long as such a step
 DESCENT = 8  # steps of least squares
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
-SCHEDULED = 32  # rates that are asked for at a time
+SCHEDULED = 32  # rates that are computed at a time
 CACHED = 4  # of the same kind, for later descents
-PAUSE = 0.05  # seconds after which a descent shows where it is
+PAUSE = 0.05  # seconds after which a descent reports where it is
 
 
 class _Code:
-    """Who runs the texts: Python at first, then machine code, to the same bits."""
+    """What runs the texts: Python at first, then machine code, to the same bits."""
 
     def __init__(self) -> None:
         self.python_steps = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
@@ -82,7 +82,7 @@ _code = _Code()
 
 
 class _Kind(NamedTuple):
-    """What a text is told of an optimizer, or ``suits`` False: the rule itself makes its steps."""
+    """The settings of an optimizer that a text needs, or ``suits`` False: the rule itself makes its steps."""
 
     name: str
     suits: bool
@@ -119,7 +119,7 @@ class _Kind(NamedTuple):
 class _Memory:
     """The arrays that a text works on, by the names of its parameters.
 
-    state: the optimizer's, views of ``store``; begun: what stands there at the start of a descent, whichever it is.
+    state: the optimizer's, views of ``store``; begun: what is in it at the start of any descent.
     """
 
     spare: ClassVar[dict[Any, list[_Memory]]] = {}
@@ -196,20 +196,20 @@ def _view(array: Any) -> Any:
 class SearchStepper:
     """Makes the steps of a descent that evaluates f itself; its memory holds the descent while it does.
 
-    Where a rule for stopping may hold after a step, Python is told of the point; no step is made twice. Whatever f
+    If a rule for stopping may hold after a step, Python gets the point; no step is made twice. Whatever f
     raises passes through, and the descent is then as it was after its last step.
     """
 
     def __init__(self, python: PythonStepper, kind: _Kind) -> None:
         self.python, self.descent, self.kind, self.name = python, python.descent, kind, kind.name
-        self.path: Path | None = None  # of f, that the tables are of
+        self.path: Path | None = None  # of f, to which the tables belong
         self.table: Replay | None = None
         self.columns: Columns | None = None  # of least squares
         self.loaded_point: Point | None = None  # the point whose state the memory holds
         self.begin: Point | None = None  # where the steps began
-        self.asked: list[Point] = []  # what Python evaluated of late
+        self.asked: list[Point] = []  # what Python has evaluated in the present step
         self.deadline = 0.0
-        self.ahead, self.fits = 0, True  # what Python would take for a descent, in steps; had J room in the memory?
+        self.ahead, self.fits = 0, True  # Python's time for a descent, in steps; whether J has room in memory
         self.bound: tuple[int, ...] = ()  # the tables that the memory leads to, by their addresses
         self._memory: _Memory | None = None
         if self.name != SQUARES:
@@ -253,7 +253,7 @@ class SearchStepper:
         if spare is None:
             self._leave_tables()
         if descent.checkpoint is not None:
-            descent.state  # noqa: B018 - read from the memory, if it has not been: it is to be written down
+            descent.state  # noqa: B018 - read from the memory, if it has not been: a checkpoint needs it
         elif descent.state_is_lazy:
             descent.state = ()
         self.python = self.descent = self.path = self.loaded_point = self.begin = None  # type: ignore[assignment]
@@ -287,7 +287,7 @@ class SearchStepper:
             numbers[searches.FTOL : searches.NEAR + 1] = rest
 
     def _has_room(self, point: Point) -> bool:
-        """See to it that the memory has room for the residuals; False: they are too many, or too few."""
+        """Make room for the residuals in the memory; False: they are too many, or too few."""
         if self._memory is None or not self.fits:
             self._leave_memory()
             m, n = self._number(point), point.x.size
@@ -299,7 +299,7 @@ class SearchStepper:
         return True
 
     def _number(self, point: Point) -> int:
-        """Return how many residuals there are. Where the path says it wrongly, the memory does not fit, and is told."""
+        """Return how many residuals there are; if the path says it wrongly, `_residuals` finds that they don't fit."""
         objective = self.descent.objective
         path = objective.path(point.x) if self.fits else None
         if path is not None:
@@ -328,11 +328,11 @@ class SearchStepper:
         self.table = self.columns = None
 
     def __del__(self) -> None:
-        self._leave_tables()  # where nobody has called `leave`
+        self._leave_tables()  # if `leave` was not called
         self._leave_memory()
 
     def advance(self, many: bool) -> None:
-        """Make one step, or many, and end at one that the rules for stopping were asked about, or for a look."""
+        """Make one step, or many, and end at one to which the rules for stopping were applied, or to report."""
         descent = self.descent
         if descent.objective.program is None:
             self.python.advance(many)
@@ -354,7 +354,7 @@ class SearchStepper:
             rates, end = descent.rates(min(end, first + SCHEDULED))
         if many and end > first:
             end, mask, rows = descent.recorder.reserve(first, end)
-        is_asked = not many or end <= first  # are the rules for stopping to be asked about the first step?
+        is_asked = not many or end <= first  # whether the rules for stopping are applied to the first step
         self._load(point, first + 1 if is_asked else end, rates, rows, mask)
         if is_asked:
             self.memory.numbers[searches.GTOL] = np.inf
@@ -378,7 +378,7 @@ class SearchStepper:
                 self.advance(many)
 
     def _most(self, x: FloatArray) -> int:
-        """Return how many steps may be made in a row, with whatever tables there are for the path that f takes here."""
+        """Return how many steps may be made in a row, with the tables that there are for the path that f takes here."""
         table, columns = self._tabled(x)
         work = (table.work if table is not None else 0) + (columns.work if columns is not None else 0)
         if work and self.name == SQUARES:
@@ -447,7 +447,7 @@ class SearchStepper:
         self.begin = point
 
     def _run(self) -> int:
-        """Run the text to where it returns; Python evaluates f where it asks for it."""
+        """Run the text until it returns; Python evaluates f when it asks for it."""
         memory, block = self.memory, self.memory.block
         machine = _code.of(self.name, self.ahead)
         if machine is None:
@@ -489,7 +489,7 @@ class SearchStepper:
         g[:] = point.g
         if point.fun < descent.best.fun and point.is_finite:
             descent.best = point
-        if point.error:  # differences have taken over: the rules for stopping look at it
+        if point.error:  # differences have taken over: the rules for stopping have to check the point
             self.memory.numbers[searches.GTOL] = np.inf
         if time.monotonic() > self.deadline:
             counts[searches.T_END] = t
@@ -537,7 +537,7 @@ class SearchStepper:
             descent.best = Point(int(memory.counts[searches.BEST_T]), best[:n], fun, best[n:], norm)
 
     def _told(self) -> None:
-        """Tell the rules for stopping of the step on which the loop ended."""
+        """Apply the rules for stopping to the step on which the loop ended."""
         descent, memory = self.descent, self.memory
         place = int(memory.counts[searches.END])
         t = int(memory.counts[searches.T]) + 1

@@ -1,4 +1,4 @@
-"""The steps of a descent on a function by the rule itself, as text that Python runs."""
+"""The steps of a descent on a function by the optimizer's rule itself, run by Python."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PythonStepper:
         """End the descent."""
 
     def begin(self) -> None:
-        """Arrive at the start, with the optimizer that f asks for, if none was named."""
+        """Arrive at the start; choose the optimizer by f, if none was named."""
         descent = self.descent
         first = self._first() if descent.may_choose_optimizer else None
         if first is not None:
@@ -61,9 +61,9 @@ class PythonStepper:
                 objective.glance(point)
         else:
             what = f"f(x0) = {point.fun}" if not np.isfinite(point.fun) else f"the gradient at x0 is {shown(point.g)}"
-            told = f": {objective.nonfinite_reason}" if objective.nonfinite_reason else ""
+            reason = f": {objective.nonfinite_reason}" if objective.nonfinite_reason else ""
             fix = "start elsewhere" if np.isfinite(point.fun) else "start where f is finite"
-            raise FunctionError(f"{what} at x0 = {shown(descent.layout.view(start))}{told}; {fix}")
+            raise FunctionError(f"{what} at x0 = {shown(descent.layout.view(start))}{reason}; {fix}")
         return point
 
     def advance(self, many: bool) -> None:
@@ -107,7 +107,7 @@ class PythonStepper:
         return trial.fun, trial.g
 
     def _sampled(self, batches: BatchIterator, t: int, x: FloatArray) -> Point:
-        """Return the point ``x`` by the next mini-batch, or by all the data where the descent has reached its aim."""
+        """Return the point ``x`` by the next mini-batch, or by all the data if the descent has reached its aim."""
         descent = self.descent
         objective, stopping = descent.objective, descent.stopping
         if (batch := batches.draw()) is None:
@@ -126,11 +126,11 @@ class PythonStepper:
         return point
 
     def bar(self) -> AbstractContextManager[Callable[[Point], None]]:
-        """Return a context that gives what points are reported to, a progress bar."""
+        """Return a context that gives a function to which points are reported, a progress bar."""
         return steps_bar(self.descent.stopping.max_steps)
 
     def written(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint is to hold besides the descent: a header, and arrays."""
+        """Return what a checkpoint holds besides the descent: a header, and arrays."""
         return {}, {}
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class PythonStepper:
         return point, (point if point.fun < best.fun else best)
 
     def _whole(self, batches: BatchIterator, point: Point) -> Point:
-        """Return a mini-batch's point with f and the gradient over all the data, where they are finite."""
+        """Return a mini-batch's point with f and the gradient over all the data, if they are finite."""
         if not point.is_sample:
             return point
         whole = self.descent.objective.mean(point.t, point.x, batches)
@@ -164,8 +164,8 @@ class PythonStepper:
     def _verified(self, point: Point) -> Point:
         """Return ``point`` with f from the user's own function: a program may differ from it in the last digits.
 
-        Where what f reads from outside has changed since (a penalty that grows, say), the point is evaluated again.
-        Raises GradientError where f and its program still differ: what ran was then not the user's function.
+        If what f reads from outside has changed since (a penalty that grows, say), the point is evaluated again.
+        Raises GradientError if f and its program still differ: what ran was then not the user's function.
         """
         objective = self.descent.objective
         if objective.executor == "python" or self.descent.batches is not None:

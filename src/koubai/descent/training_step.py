@@ -70,7 +70,7 @@ class Model(Protocol):
 
     @property
     def layers(self) -> Sequence[tuple[str, int, int]]:
-        """(name, start, stop) of each part of the flat parameters that is looked at by itself."""
+        """(name, start, stop) of each part of the flat parameters that is recorded by itself."""
 
     @property
     def name(self) -> str:
