@@ -31,9 +31,9 @@ CACHED = 16  # programs of networks that are kept
 class NetworkPrograms:
     """What networks with the same `cache_key` compute, and the programs of it that all of them share.
 
-    network: one of them, as it may be traced: for koubai's own layers a twin without weights, whose settings nobody
-    changes; criterion: its loss. whole: the loss in evaluation with its gradient; steps: what `Training` compiles; None
-    where a layer or a loss is the user's own and may do anything.
+    network: one of them, as it may be traced: for koubai's own layers a twin without weights, whose settings don't
+    change; criterion: its loss. value_and_gradient: of the loss in evaluation; steps: what `Training` compiles; None
+    if a layer or a loss is the user's own and may do anything.
     """
 
     def __init__(self, network: Network, shares: bool) -> None:
@@ -119,7 +119,7 @@ _lock = threading.Lock()
 
 
 def cache_key(network: Network) -> Any:
-    """Return what networks have in common that compute the same of their weights; None where that can't be told."""
+    """Return a key that networks share which compute the same from their weights; None if that isn't known."""
     loss = network.setting("loss")
     things = (*network.layers, loss)
     if not all(is_own(type(thing)) for thing in (network, *things)):
@@ -207,7 +207,7 @@ class NetworkModel:
         return self.network.measured(X, y, None)[:2]
 
     def load(self, params: FloatArray, model_state: FloatArray | None) -> None:
-        """Let the network have these weights."""
+        """Set the network's weights and state to these."""
         self.network.vector[...] = params
         if model_state is not None and self.network.carried is not None:
             self.network.carried[...] = model_state
