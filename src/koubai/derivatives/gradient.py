@@ -1,4 +1,4 @@
-"""Gradients of plain NumPy functions: by backpropagation through the traced graph, or, aloud, by differences."""
+"""Gradients of NumPy functions: by backpropagation through the traced graph, or by differences, with a warning."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Differentiated:
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
     nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph; last:
     the traced path that the last call took.
-    cache: are the paths of f shared with other such objects, those to come included? box: the lowest and the highest
-    argument, flat, beyond which f is never asked; only with one argument that is differentiated.
+    cache: whether the paths of f are shared with other such objects, later ones included. box: the lowest and the
+    highest argument, flat, beyond which f is never called; only with one argument that is differentiated.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Differentiated:
         self._differences = 0
         self._fast_call: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self.last: Path | None = None  # the traced path that was used last
-        self.first: float | None = None  # what f itself gave, if it was asked right before the first call
+        self.first: float | None = None  # what f itself gave, if it was called right before the first call
         self._refused = method not in ("auto", "backprop")
         self.__name__ = self._paths.name
         self.__doc__ = getattr(f, "__doc__", None)
@@ -108,7 +108,7 @@ class Differentiated:
             results = self._paths.run(leaves)
         except (TraceError, GradientError) as error:
             if self.method == "backprop" or current_trace() is not None:
-                raise  # in a trace, differences would only be refused once more
+                raise  # in a trace, differences would only be refused again
             debug("%s: adaptive differences take the place of backpropagation: %s", self.__name__, error)
             self._refused = True
             self.gradient_source = "adaptive"
@@ -126,7 +126,7 @@ class Differentiated:
         return self._paths.newest(_leaves(self.f, args, {}, self.argnums).form)
 
     def taken(self, *args: Any) -> Path:
-        """Return the traced path that f takes for these arguments, traced and checked now where none is known.
+        """Return the traced path that f takes for these arguments, traced and checked now if none is known.
 
         Raises TraceError and GradientError as backpropagation does.
         """
@@ -147,7 +147,7 @@ class Differentiated:
         return shaped[0] if self.one else shaped
 
     def explain(self, tell: Callable[[str], None]) -> None:
-        """Let ``tell`` have what is to be said of gradients that are not finite; without it they are warnings."""
+        """Have ``tell`` called with the sentences about gradients that are not finite, which otherwise are warnings."""
         self._paths.tell = tell
 
     def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any], error: Exception | None = None) -> Any:
@@ -232,7 +232,7 @@ def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequen
 
 def _compile_fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
     """Generate the short way from arguments of this exact form to the answer; it returns None for any others, and
-    where the answer is not finite.
+    if the answer is not finite.
 
     Looking at the arguments costs as much as a small function itself, so the tests are written out once.
     """
@@ -300,7 +300,7 @@ def _compile_fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], 
     refused, arguments = "r is None", list(leaves)
     if path.program.executor == "floats":
         arguments.append("True")
-    elif path.settler is not None:
+    elif path.resolver is not None:
         namespace |= {"isfinite": math.isfinite, "vdot": np.vdot}
         for k, n in active.items():
             square = f"r[{n}].dot(r[{n}])" if len(shapes[k]) == 1 else f"vdot(r[{n}], r[{n}])"
@@ -432,7 +432,7 @@ class _Higher:
         self.name = getattr(f, "__name__", "f")
         self.__name__ = f"{what}_{self.name}"
         self._refused = method not in ("auto", "backprop")
-        self._lost = False  # is the gradient's graph no better than that of second derivatives?
+        self._lost = False  # the gradient's graph is no better than that of second derivatives
         self._gradient = Differentiated(f, argnums, "backprop")
 
     def take(
@@ -442,9 +442,9 @@ class _Higher:
         by_graph: Callable[[], Any],
         by_differences: Callable[[_Alone, str, Callable[[Any], Any] | None], Differences],
     ) -> Any:
-        """Return the derivative, and say so where differences take over.
+        """Return the derivative, with a warning if differences take over.
 
-        by_differences: is given f alone, the method, and f's gradient where backpropagation gives it and may.
+        by_differences: gets f alone, the method, and f's gradient if backpropagation gives it and may.
         """
         refused: Exception | None = None
         if not self._refused:

@@ -12,7 +12,7 @@ import numpy as np
 
 from koubai.derivatives.agreement import check_bend, cross_check, directions_of
 from koubai.derivatives.differences import INDEPENDENT
-from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Settler, all_finite, may_fail
+from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Resolver, all_finite, may_fail
 from koubai.errors import GradientWarning, TraceError, called, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
@@ -64,8 +64,8 @@ class Path:
         "last_results",
         "program",
         "recorded",
+        "resolver",
         "same",
-        "settler",
         "specializations",
         "tables",
     )
@@ -75,9 +75,9 @@ class Path:
         self.recorded = recorded
         self.graph = derive(recorded.graph, active)
         self.program = Program(self.graph)
-        self.settler: Settler | None = None
+        self.resolver: Resolver | None = None
         if isinstance(derive, Derivation) and may_fail(self.graph, active):
-            self.settler = Settler(recorded.graph, active, derive)
+            self.resolver = Resolver(recorded.graph, active, derive)
         self.careful = False
         self.agrees = self.depends = True
         self.gradient: Path | None = None  # the first derivative, which is compared with f
@@ -96,9 +96,9 @@ class Path:
     def run(self, leaves: Leaves, *extra: Any) -> tuple[Any, str]:
         """Return the outputs, None if a guard fails, and a sentence about a derivative that is not finite, or ""."""
         results = self.program.run(*leaves.values, *extra)
-        if results is None or self.settler is None or all_finite(results):
+        if results is None or self.resolver is None or all_finite(results):
             return results, ""
-        return self.settler(leaves.values, extra, results)
+        return self.resolver(leaves.values, extra, results)
 
     def table(self) -> Replay | None:
         """Return a table of f and its gradient, with the bits of the program, if one is ready and unused; the caller
@@ -117,7 +117,7 @@ class Path:
 
     def take_care(self, leaves: Leaves, derive: Derivation) -> None:
         """Make the path a careful one from the beginning, if only so its first derivative is finite."""
-        if self.settler is None:
+        if self.resolver is None:
             return
         results = self.program.run(*leaves.values)
         if results is None or not np.isfinite(results[0]):
@@ -125,8 +125,8 @@ class Path:
         if all_finite(results):
             self.last_results = leaves, results
             return
-        if self.settler.by_masks_alone(leaves.values):
-            self.careful, self.program = True, self.settler.careful()
+        if self.resolver.by_masks_alone(leaves.values):
+            self.careful, self.program = True, self.resolver.careful()
             self.graph = derive(self.recorded.graph, leaves.active, Careful())
 
     def cache_key(self, values: Sequence[Any]) -> tuple[Any, ...]:

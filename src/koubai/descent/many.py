@@ -214,7 +214,7 @@ class _Work:
 
     def careful(self, rates: FloatArray | None, farthest: float) -> lanes.Lanes | None:
         """Return code that keeps zeros where derivatives are infinite; None if there is none, or it is in use."""
-        if self.path.careful or self.path.settler is None:
+        if self.path.careful or self.path.resolver is None:
             return None
         recorded = self.path.recorded
         graph = GRADIENT(recorded.graph, recorded.leaves.active, Careful())

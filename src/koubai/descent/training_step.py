@@ -18,7 +18,7 @@ import numpy as np
 
 from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import INDEPENDENT
-from koubai.derivatives.nonfinite import GRADIENT, Settler
+from koubai.derivatives.nonfinite import GRADIENT, Resolver
 from koubai.descent.batch_iterator import CountedGraphs
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, GradientError, GradientWarning, TraceError, warn
@@ -324,7 +324,7 @@ class StepPrograms:
         recorded = self.recorded(k, data)
         graph, leaves = recorded.graph, recorded.leaves
         loss = Graph(graph.nodes, graph.inputs, graph.outputs[:1], graph.guards, graph.kinks, graph.name, graph)
-        _, told = Settler(loss, leaves.active, GRADIENT)(leaves.values, (), ())
+        _, told = Resolver(loss, leaves.active, GRADIENT)(leaves.values, (), ())
         return told or "it would be finite if what a mask leaves out were finite: mask the argument too"
 
     def _by_differences(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> StepResult:
