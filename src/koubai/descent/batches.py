@@ -174,7 +174,7 @@ def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batc
     if callable(X):
         if y is not None:
             raise InputError(
-                "where X is a function of the epoch it gives the labels too, in (X, y) chunks; leave y out"
+                "if X is a function of the epoch, it gives the labels too, in (X, y) chunks; leave y out"
             )
         return Stream(X, int(size), seed)
     if isinstance(X, Iterator):

@@ -2,7 +2,7 @@
 
 A step that leaves x as it was says nothing by itself. So f is evaluated around x, a handful of times: it is
 at its end if nothing lowers it, L-BFGS included, and it is smooth there. Everything else has a message of its own,
-and is no success.
+and isn't a success.
 """
 
 from __future__ import annotations

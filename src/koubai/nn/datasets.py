@@ -186,7 +186,7 @@ def blobs(n: int = 500, noise: float = 0.4, seed: int = 0, *, classes: int = 3) 
 def xor(n: int = 500, noise: float = 0.1, seed: int = 0) -> tuple[FloatArray, Labels]:
     """Xor: the quarters of a square, opposite ones in the same class. No straight line parts them.
 
-        x uniform in [−1, 1]²,   class 1 where the signs of the coordinates differ
+        x uniform in [−1, 1]²,   class 1 if the signs of the coordinates differ
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ def arrays_or_batches(X: Any, y: Any) -> tuple[Source | None, Batches | None, An
     if source is None:
         return None, None, X, y
     if y is not None:
-        raise InputError("where X gives batches, they hold y too: leave y out")
+        raise InputError("if X gives batches, they hold y too: leave y out")
     if not isinstance(X, Batches):
         return source, None, None, None
     if len(X.arrays) != 2:
