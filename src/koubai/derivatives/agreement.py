@@ -147,20 +147,20 @@ def cross_check(
         noise = line.noise
         wrong = bool(differs) and not _at_kink(at, f0, slope, noise, eps)
         sharpest = min((difference.error(noise), difference.slope) for difference in found)[1] if found else np.nan
-        told = f"a difference gives {sharpest!r}" if wrong else ""
+        evidence = f"a difference gives {sharpest!r}" if wrong else ""
         slopes = None if graph is None else _slopes_of_nodes(graph, line.moved, active, line.directions, eps)
         if slopes is not None:
             expected, spread = slopes[0], max(slopes) - min(slopes)
             apart = abs(slope - expected) > max(10 * spread + 100 * noise, max(1e-6, 1e3 * eps) * size)
             if apart and not wrong and spread <= 1e-2 * max(abs(slope), abs(expected)):
-                told = f"differences of its operations, one by one, give {expected!r}"
+                evidence = f"differences of its operations, one by one, give {expected!r}"
             elif wrong and not apart and line.follows(sharpest - slope):
                 if looks is not None and looks.exact:
                     raise looks.refusal(where, slope, sharpest)
-                told = ""
-        if told:
+                evidence = ""
+        if evidence:
             raise GradientError(
-                f"backpropagation through {where} gives the directional derivative {slope!r}, {told}; the measured "
+                f"backpropagation through {where} gives the directional derivative {slope!r}, {evidence}; the measured "
                 f"noise of f is {noise:.2g}. Use method='adaptive', and report this"
             )
     return True
@@ -447,18 +447,18 @@ class _Looks(NamedTuple):
         return error
 
     def _refusal(self, where: str, slope: float, trend: float, what: str) -> TraceError:
-        told = f"its {what} over a step of 1% is {trend:.6g}, and not {slope:.6g}: the derivative is lost"
+        evidence = f"its {what} over a step of 1% is {trend:.6g}, and not {slope:.6g}: the derivative is lost"
         fix = "compute with the value of x itself, in NumPy's functions"
         exact = [guard for guard in self.guards if type(guard.expected) is not bool]
         for node in self.steps:
             if node.file:
-                way = f"{where} follows x in the steps of {node.op.name} ({told})"
+                way = f"{where} follows x in the steps of {node.op.name} ({evidence})"
                 return TraceError(way, fix, node.file, node.line)
         for guard in (*exact, *self.guards):
             way = "through a number or a text made of its value" if exact else "by the branches that it takes"
             if guard.where:
-                return TraceError(f"{where} follows x {way} ({told})", fix, guard.where[0].co_filename, guard.line)
-        return TraceError(f"{where} does not follow its graph ({told})", fix)
+                return TraceError(f"{where} follows x {way} ({evidence})", fix, guard.where[0].co_filename, guard.line)
+        return TraceError(f"{where} does not follow its graph ({evidence})", fix)
 
 
 def _looks(graph: Graph, active: Sequence[int]) -> _Looks:

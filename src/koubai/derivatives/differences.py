@@ -321,7 +321,7 @@ def derivative(
         raise UnknownNameError.of_argument(derivative, unknown)
     if n not in (1, 2) or isinstance(n, bool):
         raise InputError(f"n must be 1 or 2, the first or the second derivative, got {n!r}")
-    return _told(f, estimate(f, x, method, h, elementwise=True, n=n))
+    return _with_warnings(f, estimate(f, x, method, h, elementwise=True, n=n))
 
 
 def numerical_gradient(
@@ -360,10 +360,10 @@ def numerical_gradient(
     """
     if unknown:
         raise UnknownNameError.of_argument(numerical_gradient, unknown)
-    return _told(f, estimate(f, x, method, h, elementwise=False))
+    return _with_warnings(f, estimate(f, x, method, h, elementwise=False))
 
 
-def _told(f: Callable[[Any], Any], found: Estimate) -> Estimate:
+def _with_warnings(f: Callable[[Any], Any], found: Estimate) -> Estimate:
     """Warn if f does not depend on its argument: the derivative is right, but hardly what is meant."""
     if INDEPENDENT in found.warnings:
         sentence = INDEPENDENT.format(name=getattr(f, "__name__", "f"))
@@ -494,7 +494,7 @@ def estimate(
     def show(values: Array) -> Any:
         return float(values[0]) if layout.is_number else layout.view(values)
 
-    told = [_sentence(layout, note, where) for note, where in found.notes.items() if where.any()]
+    sentences = [_sentence(layout, note, where) for note, where in found.notes.items() if where.any()]
     return Estimate(
         value=show(found.value),
         error=show(found.error),
@@ -502,7 +502,7 @@ def estimate(
         nfev=sampler.nfev,
         method=method,
         noise=show(found.noise) if elementwise else float(found.noise.max()),
-        warnings=tuple([*told, INDEPENDENT] if independent else told),
+        warnings=tuple([*sentences, INDEPENDENT] if independent else sentences),
     )
 
 
@@ -866,12 +866,12 @@ def _along(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array,
 
 def _of_elements(layout: Layout, notes: dict[str, list[int]], flat: bool, elements: bool) -> tuple[str, ...]:
     """Return the sentences, each with the elements of x that it is true of, unless that is a mixed direction."""
-    told = [INDEPENDENT] if flat else []
+    sentences = [INDEPENDENT] if flat else []
     for note, columns in notes.items():
         where = np.zeros(layout.size, dtype=bool)
         where[[c for c in columns if c < layout.size]] = elements
-        told.append(_sentence(layout, note, where) if where.any() else note)
-    return tuple(told)
+        sentences.append(_sentence(layout, note, where) if where.any() else note)
+    return tuple(sentences)
 
 
 def _powers(x: Array) -> Array:
@@ -882,13 +882,13 @@ def _powers(x: Array) -> Array:
 def _of_complex_gradient(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array | None) -> Differences:
     """Return adaptive differences of the gradient that the complex step gives, along the directions."""
     found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive", directions)
-    nfev, told = x.size * found.nfev, found.of_slopes().warnings
-    if told != found.warnings:
+    nfev, sentences = x.size * found.nfev, found.of_slopes().warnings
+    if sentences != found.warnings:
         with quiet():
             at_x = outputs_of(called(lambda: f(layout.copy(x))))
             flat, used = _flat(f, at_x, [layout.copy(p) for p in _far(x)])
-        nfev, told = nfev + 1 + used, found.warnings if flat else told
-    return replace(found, nfev=nfev, warnings=told)
+        nfev, sentences = nfev + 1 + used, found.warnings if flat else sentences
+    return replace(found, nfev=nfev, warnings=sentences)
 
 
 def _complex_gradient(f: Callable[[Any], Any], layout: Layout) -> Callable[[Any], Array]:

@@ -125,7 +125,7 @@ class Differentiated:
         """Return the traced path that was used last for arguments of this form, if there is one."""
         return self._paths.newest(_leaves(self.f, args, {}, self.argnums).form)
 
-    def taken(self, *args: Any) -> Path:
+    def path_for(self, *args: Any) -> Path:
         """Return the traced path that f takes for these arguments, traced and checked now if none is known.
 
         Raises TraceError and GradientError as backpropagation does.
@@ -171,10 +171,8 @@ class Differentiated:
                 if sentence is INDEPENDENT:
                     warn(GradientWarning(sentence.format(name=self._paths.name)))
                     continue
-                told = (
-                    f"the gradient of {self._paths.name} by differences: {sentence}; its error is up to {largest:.2g}"
-                )
-                warn(GradientWarning(told))
+                text = f"the gradient of {self._paths.name} by differences: {sentence}"
+                warn(GradientWarning(f"{text}; its error is up to {largest:.2g}"))
         return answer
 
     def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
@@ -468,8 +466,8 @@ class _Higher:
         if refused is not None:
             warn(FallbackWarning(refused, found.nfev))
         for sentence in found.warnings:
-            told = f"the {self.what} of {self.name} by differences: {sentence}"
-            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else told))
+            text = f"the {self.what} of {self.name} by differences: {sentence}"
+            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else text))
         return alone, found.value
 
     def _slopes(self, alone: _Alone, args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:

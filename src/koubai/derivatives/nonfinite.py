@@ -121,7 +121,7 @@ class Resolver:
         with np.errstate(all="ignore"):
             value = self._function(leaves, extra)
             if value is None or not math.isfinite(value):
-                return results, self._told_before(leaves)
+                return results, self._about_first_derivative(leaves)
             found = self.careful().run(*leaves, *extra)
             if found is None:
                 return results, ""
@@ -181,7 +181,7 @@ class Resolver:
                 return True
         return False
 
-    def _told_before(self, leaves: Sequence[Any]) -> str:
+    def _about_first_derivative(self, leaves: Sequence[Any]) -> str:
         """Return a sentence if f is finite, but the gradient of which a second derivative is taken is not; else ""."""
         outputs = self._outputs(self.graph, leaves) if self._second else None
         if outputs is None or not all_finite(outputs):
@@ -249,13 +249,13 @@ class Resolver:
                 where = "" if node.where is None else f"{named_place(node.where)}: "
                 at = _operand(node, [values[j] for j in node.inputs], values[part])
                 return (
-                    f"{where}the derivative of {_told(node)} is not finite{at}: {what}. Differences don't tell another "
-                    "value: there is no derivative at this point, or none that can be measured"
+                    f"{where}the derivative of {_described(node)} is not finite{at}: {what}. Differences don't tell "
+                    "another value: there is no derivative at this point, or none that can be measured"
                 )
         return f"{what}, though the function is finite"
 
 
-def _told(node: Node) -> str:
+def _described(node: Node) -> str:
     name = node.op.name
     return {"power": "a power", "divide": "a quotient", "quotient_or_zero": "a quotient"}.get(name, name)
 

@@ -258,9 +258,9 @@ class Paths:
         for path in known:
             if path.same():
                 try:
-                    results, told = path.run(leaves, *extra)
+                    results, sentence = path.run(leaves, *extra)
                 except RAISED:  # f raises too, or takes another way: it shows when f is traced here
-                    results, told = None, ""
+                    results, sentence = None, ""
                 if results is not None:
                     if not path.agrees:
                         with self._lock:
@@ -271,13 +271,13 @@ class Paths:
         else:
             with self._lock:
                 path = self._traced(leaves)
-                results, told = path.take_results(leaves), ""
+                results, sentence = path.take_results(leaves), ""
                 if results is None:
-                    results, told = path.run(leaves, *extra)
+                    results, sentence = path.run(leaves, *extra)
             if results is None:
                 raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
-        if told:
-            self.tell(told)
+        if sentence:
+            self.tell(sentence)
         return results
 
     def _first(self, known: Any, path: Path) -> None:

@@ -86,7 +86,7 @@ class Residuals:
         path = self.program.path(self.layout.view(x), *batch) if batch else self.program.last
         found = self._run(path, values) if path is not None and path.same() else None
         if found is None:  # the path used last is another one, or what it read has changed, as a counter in f does
-            path = self.program.taken(self.layout.copy(x), *batch)
+            path = self.program.path_for(self.layout.copy(x), *batch)
             found = self._run(path, values)
         if path is None or found is None:
             raise TraceError("f takes another path when it is called again", "keep its state outside")

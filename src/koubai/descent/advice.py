@@ -56,7 +56,7 @@ def _of_a_wild_one(trials: _Trials, stopping: Stopping) -> str:
     for k in range(SMALLER):
         smaller = first / 10**k
         if trials.fall(smaller) > 0:
-            return f"; try lr {smaller:.2g}: {trials.told(smaller)}{limit}"
+            return f"; try lr {smaller:.2g}: {trials.describe(smaller)}{limit}"
     return ""
 
 
@@ -92,7 +92,7 @@ def _of_a_slow_one(trials: _Trials, stopping: Stopping, end: Point, state: State
     )
     if not trials.fall(best) > wanted:
         return "" if wanted else f"; {reason}"
-    return f"; {reason + ': ' if reason else ''}try lr {best:.2g}: {trials.told(best)}"
+    return f"; {reason + ': ' if reason else ''}try lr {best:.2g}: {trials.describe(best)}"
 
 
 @dataclass
@@ -114,7 +114,7 @@ class _Trials:
             self.ends[lr] = self._end(lr)
         return self.start.fun - self.ends[lr]
 
-    def told(self, lr: float) -> str:
+    def describe(self, lr: float) -> str:
         return f"{self.steps} steps from the start take f to {self.ends[lr]:.6g}"
 
     def curvature(self) -> float:

@@ -62,14 +62,14 @@ def prepared(
         "record": record,
         **{name: value if type(value) in _PLAIN else plain(value) for name, value in stopping.items()},
     }
-    told = Stopping(layout, first, **stopping, free=None if limits is None else limits.free)
-    steps = min(int(told.max_steps), FEW_STEPS) if first.rule.searches else int(told.max_steps)
+    rules = Stopping(layout, first, **stopping, free=None if limits is None else limits.free)
+    steps = min(int(rules.max_steps), FEW_STEPS) if first.rule.searches else int(rules.max_steps)
     descent = Descent(
         Objective(f, grad, layout, limits, args),
         layout,
         start,
         first,
-        told,
+        rules,
         Recorder(layout, record, steps=steps),
         limits,
         iterator,

@@ -173,9 +173,7 @@ def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batc
     seed = None if seed is None else int(seed)
     if callable(X):
         if y is not None:
-            raise InputError(
-                "if X is a function of the epoch, it gives the labels too, in (X, y) chunks; leave y out"
-            )
+            raise InputError("if X is a function of the epoch, it gives the labels too, in (X, y) chunks; leave y out")
         return Stream(X, int(size), seed)
     if isinstance(X, Iterator):
         raise InputError(

@@ -37,7 +37,7 @@ from koubai.descent.stopping import Point
 from koubai.errors import CheckpointWarning, InputError, warn
 from koubai.parameters import plain
 
-__all__ = ["STOPPING_STATE", "Checkpoint", "read", "taken"]
+__all__ = ["STOPPING_STATE", "Checkpoint", "load_points", "read"]
 
 # What `Stopping` has learned from the path so far.
 STOPPING_STATE = (
@@ -177,7 +177,7 @@ def read(path: str | os.PathLike[str], kind: str) -> Archive:
     return read_archive(path, kind, _HEADERS[kind])
 
 
-def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
+def load_points(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
     """Return the points in a file by name, once its arrays are what such a descent with this optimizer writes."""
     with archive.building():
         header, arrays = archive.header, archive.arrays

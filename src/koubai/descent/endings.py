@@ -27,15 +27,15 @@ SMOOTH = 30.0  # times as much a parabola bends at ten times the distance, 100; 
 def standing_still(objective: Objective, stopping: Stopping, bounds: Bounds | None, point: Point) -> Verdict:
     """Return the verdict of a descent whose x has stopped at ``point``, though its gradient is not small."""
     about = _About(objective, bounds, point)
-    told = f"largest |gradient| {point.grad_norm:.3g}, {stopping.gtol_text}"
+    detail = f"largest |gradient| {point.grad_norm:.3g}, {stopping.gtol_text}"
     name = type(stopping.optimizer).__name__
     kept = f"x has not changed for {stopping.unchanged} steps"
     if point.grad_norm == 0:
-        return Verdict(Status.stalled, f"{kept}: the gradient is 0 ({told})")
+        return Verdict(Status.stalled, f"{kept}: the gradient is 0 ({detail})")
     if about.size == 0:
-        return Verdict(Status.stalled, f"{kept}: what is left of the gradient pushes x against its bounds ({told})")
+        return Verdict(Status.stalled, f"{kept}: what is left of the gradient pushes x against its bounds ({detail})")
     if (sentence := about.obstacle()) is not None:
-        return Verdict(Status.stalled, f"{kept}: {sentence} ({told})")
+        return Verdict(Status.stalled, f"{kept}: {sentence} ({detail})")
     lower = about.lowest(stopping)
     if lower.fun < point.fun - ROUNDINGS * about.rounding or about.falls:
         if "evaluate" in stopping.optimizer.rule.uses:
@@ -43,20 +43,20 @@ def standing_still(objective: Objective, stopping: Stopping, bounds: Bounds | No
             why += f"by {about.falls:.3g} along the gradient" if about.falls else f"to {lower.fun:.6g} by L-BFGS"
         else:
             why = "lr × gradient is below the rounding of x, and f still falls: use a larger lr, or optimizer='lbfgs'"
-        return Verdict(Status.stalled, f"{kept}: {why} ({told})")
+        return Verdict(Status.stalled, f"{kept}: {why} ({detail})")
     if objective.is_flat(point):
-        return Verdict(Status.stalled, f"{kept}: f = {point.fun:.6g} does not change at all around x ({told})")
+        return Verdict(Status.stalled, f"{kept}: f = {point.fun:.6g} does not change at all around x ({detail})")
     if about.is_steep:
         return Verdict(
             Status.stalled,
             f"{kept}: no step lowers f = {point.fun:.6g} to be seen, though its gradient is large in the units of x "
-            f"and f ({told}): f is too narrow for its own rounding; choose other units for x",
+            f"and f ({detail}): f is too narrow for its own rounding; choose other units for x",
         )
     found = f"to the rounding of f: no step from here lowers f = {point.fun:.6g}"
     found += "; no step was made" if np.array_equal(point.x, stopping.start.x) else ""
     if stopping.gtol is not None and stopping.gtol > 0:
-        return Verdict(Status.stalled, f"{found}, and the gradient stays above gtol ({told}): use a larger gtol")
-    return stopping.above_the_start(point) or Verdict(Status.converged, f"{found} ({told})")
+        return Verdict(Status.stalled, f"{found}, and the gradient stays above gtol ({detail}): use a larger gtol")
+    return stopping.above_the_start(point) or Verdict(Status.converged, f"{found} ({detail})")
 
 
 class _About:

@@ -321,7 +321,7 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
             try:
                 stepper.advance(many)
             except NoResidualsError as problem:
-                _go_on_without(descent, problem)
+                _fall_back_to_lbfgs(descent, problem)
                 stepper.leave()
                 stepper = _suitable(own, many)
                 continue
@@ -346,7 +346,7 @@ def _suitable(own: RuleStepper, many: bool) -> Stepper:
     return own
 
 
-def _go_on_without(descent: Descent, problem: NoResidualsError) -> None:
+def _fall_back_to_lbfgs(descent: Descent, problem: NoResidualsError) -> None:
     """Go on without least squares from a point where f, on another path, has no residuals, though it has at the start.
 
     Raises the problem if the user chose the optimizer and no step was made.

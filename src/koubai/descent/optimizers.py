@@ -1066,9 +1066,9 @@ def _gathered(layout: Layout, values: Any, argument: str) -> FloatArray:
     return layout.match(values, argument)
 
 
-def _not_finite(layout: Layout, g: FloatArray, told: str) -> FunctionError:
+def _not_finite(layout: Layout, g: FloatArray, state: str) -> FunctionError:
     i = int(np.flatnonzero(~np.isfinite(g))[0])
-    return FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; {told}")
+    return FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; {state}")
 
 
 def _writable(params: Any) -> list[tuple[Any, Any, str]]:

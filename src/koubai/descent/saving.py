@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from koubai.descent.batch_iterator import BatchIterator
-from koubai.descent.checkpoint import STOPPING_STATE, Checkpoint, read, taken
+from koubai.descent.checkpoint import STOPPING_STATE, Checkpoint, load_points, read
 from koubai.descent.descent import Descent, RuleStepper
 from koubai.descent.files import describe_function, describe_layout, describe_optimizer, restore_optimizer, version
 from koubai.descent.objective import Bounds, Function, Objective
@@ -19,7 +19,7 @@ from koubai.descent.stopping import Point, Stopping, Verdict, shown
 from koubai.errors import InputError
 from koubai.parameters import plain
 
-__all__ = ["restored", "save", "take_over"]
+__all__ = ["restore_state", "restored", "save"]
 
 
 def save(stepper: RuleStepper, last: bool = False) -> None:
@@ -106,7 +106,7 @@ def restored(
     if (iterator is None) != (header["feed"] is None):
         how = "had mini-batches: give batches=" if iterator is None else "had no mini-batches: leave batches out"
         raise InputError(f"the descent of {str(path)!r} {how}")
-    points = taken(archive, chosen)
+    points = load_points(archive, chosen)
     if iterator is not None:
         iterator.restore(header["feed"], arrays["feed"])
     layout = header["layout"]
@@ -127,11 +127,11 @@ def restored(
         descent.objective.program = None
     descent.objective.counted_graphs.restore(header["paid"])
     _compare(descent, points["last"], header["looped"])
-    take_over(descent, header, arrays, points)
+    restore_state(descent, header, arrays, points)
     return PythonStepper(descent)
 
 
-def take_over(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], points: dict[str, Point]) -> None:
+def restore_state(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], points: dict[str, Point]) -> None:
     """Take over what the descent that was saved had learned, recorded and decided."""
     for name in STOPPING_STATE:
         setattr(descent.stopping, name, header["stopping"][name])

@@ -370,7 +370,7 @@ class SearchStepper:
             if checkpoint is not None:
                 checkpoint.step += made - (why == searches.REACHED or (why == searches.ODD and made > 0))
             if why == searches.REMARKABLE:
-                self._told()
+                self._apply_rules()
         if why == searches.ODD and not made:  # here the next step begins, which the text can't make
             if self.fits:
                 self.python.step_from(point)
@@ -536,7 +536,7 @@ class SearchStepper:
             norm = float(memory.numbers[searches.BEST_NORM])
             descent.best = Point(int(memory.counts[searches.BEST_T]), best[:n], fun, best[n:], norm)
 
-    def _told(self) -> None:
+    def _apply_rules(self) -> None:
         """Apply the rules for stopping to the step on which the loop ended."""
         descent, memory = self.descent, self.memory
         place = int(memory.counts[searches.END])

@@ -153,11 +153,11 @@ class Stopping:
                 f"since step {point.t - PATIENCE + 1}; f is not computed precisely enough to go on",
             )
         if self.unchanged and self.stands_still:
-            told = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
+            limit = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
             return Verdict(
                 Status.stalled,
                 f"x has not changed for {PATIENCE} steps: lr × gradient is below the rounding of x "
-                f"(largest |gradient| {point.grad_norm:.3g}, {told})",
+                f"(largest |gradient| {point.grad_norm:.3g}, {limit})",
             )
         if point.t >= self.max_steps:
             return self.out_of_steps(point)

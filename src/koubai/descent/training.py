@@ -15,14 +15,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from koubai.descent.batch_iterator import BatchIterator, CountedGraphs
-from koubai.descent.checkpoint import Checkpoint, read, taken
+from koubai.descent.checkpoint import Checkpoint, load_points, read
 from koubai.descent.descent import Descent
 from koubai.descent.files import describe_optimizer, version
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import FRAMEWORKS, Optimizer
 from koubai.descent.progress_bar import epochs_bar
 from koubai.descent.record import Epochs, Recorder, Run, Status
-from koubai.descent.saving import take_over
+from koubai.descent.saving import restore_state
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.descent.training_step import SLOTS, BufferSlot, Model, StepPrograms
@@ -578,7 +578,7 @@ class Training:
                 raise InputError(f"{str(path)!r} was written with another {name}: {there}, now {here}; start anew")
         if self.epochs < (made := header["feed"]["epoch"]):
             raise InputError(f"{str(path)!r} has {made} epochs behind it, and epochs={self.epochs} is fewer; give more")
-        points = taken(archive, self.optimizer)
+        points = load_points(archive, self.optimizer)
         with archive.building():
             self._fits(header["epochs"], arrays.get("carried"))
         self.before = Progress(*header["before"])
@@ -607,7 +607,7 @@ class Training:
         if goes_on:  # the last row is of all the data; it becomes that of the batch that comes next
             before = -(-last.t // header["stride"])
             arrays |= {name: array[:before] for name, array in arrays.items() if name.startswith("rows.")}
-        take_over(self.descent, header, arrays, points | {"last": last, "start": start})
+        restore_state(self.descent, header, arrays, points | {"last": last, "start": start})
         self.descent.start = start.x
         self.rows, self.epochs_waited, self.epoch_counts, self.layer_sums, self.best_loss = header["epochs"]
         self.best_model_state, self.start_model_state = arrays.get("best.carried"), arrays.get("start.carried")

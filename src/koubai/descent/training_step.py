@@ -324,8 +324,8 @@ class StepPrograms:
         recorded = self.recorded(k, data)
         graph, leaves = recorded.graph, recorded.leaves
         loss = Graph(graph.nodes, graph.inputs, graph.outputs[:1], graph.guards, graph.kinks, graph.name, graph)
-        _, told = Resolver(loss, leaves.active, GRADIENT)(leaves.values, (), ())
-        return told or "it would be finite if what a mask leaves out were finite: mask the argument too"
+        _, reason = Resolver(loss, leaves.active, GRADIENT)(leaves.values, (), ())
+        return reason or "it would be finite if what a mask leaves out were finite: mask the argument too"
 
     def _by_differences(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> StepResult:
         assert self.differences is not None

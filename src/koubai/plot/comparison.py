@@ -30,7 +30,7 @@ from koubai.plot.scales import log_scale
 from koubai.plot.style import DARK, LIGHT, axes_for, halo, look, number
 from koubai.plot.window import MARGIN, beginning, fill, include, layout_of, minima_of, points_of, surround, within
 
-__all__ = ["compare", "drawn_before", "mark_minima", "paths", "remember", "thin", "told"]
+__all__ = ["compare", "drawn_before", "mark_minima", "paths", "remember", "run_label", "thin"]
 
 CELL, AROUND, CROWDED = 4.0, 3, 0.42  # pixels; cells on each side of one; the share of full ones that is a tangle
 PROBES = 5  # points of each path at which the runs' functions are compared
@@ -289,7 +289,7 @@ def _named(runs: Any, labels: Sequence[str] | None) -> dict[str, Run]:
 
 def _tell_apart(runs: Sequence[Run]) -> list[str]:
     """Return what distinguishes the runs: optimizer, rate or start, or several of them; a number if nothing does."""
-    about: tuple[Callable[[Run], str], ...] = (_optimizer, _rate, _start, told)
+    about: tuple[Callable[[Run], str], ...] = (_optimizer, _rate, _start, run_label)
     for parts in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2), (3,), (3, 2)):
         names = [", ".join(filter(None, (about[part](run) for part in parts))) for run in runs]
         if len(set(names)) == len(names) and all(names):
@@ -298,10 +298,10 @@ def _tell_apart(runs: Sequence[Run]) -> list[str]:
 
 
 def _optimizer(run: Run) -> str:
-    return told(run).partition("(")[0]
+    return run_label(run).partition("(")[0]
 
 
-def told(run: Run) -> str:
+def run_label(run: Run) -> str:
     """Return the optimizer, as it is written in a title."""
     text = run.optimizer if isinstance(run.optimizer, str) else repr(run.optimizer)
     return textwrap.shorten(text, 48, placeholder=" …")
@@ -324,7 +324,7 @@ def _start(run: Run) -> str:
 
 def _row(label: str, run: Run) -> str:
     """Return a run's row of the legend: the optimizer, the steps, and where and how it ended."""
-    optimizer = told(run)
+    optimizer = run_label(run)
     who = optimizer if optimizer.partition("(")[0] == label or label == optimizer else f"{label}: {optimizer}"
     steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
     return f"{who}, {steps}, f = {number(run.fun)}, {run.status.name.replace('_', ' ')}"

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from koubai.descent.record import Run, Status
 from koubai.parameters import FloatArray, Layout
-from koubai.plot.comparison import compare, drawn_before, mark_minima, paths, remember, thin, told
+from koubai.plot.comparison import compare, drawn_before, mark_minima, paths, remember, run_label, thin
 from koubai.plot.field import (
     NO_VALUE,
     draw_field,
@@ -369,7 +369,7 @@ def _title(run: Run, note: str = "") -> tuple[str, ...]:
     """Say what ran, where it ended and why."""
     steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
     reason = f"{run.status.name.replace('_', ' ')}: {run.message}"
-    return f"{told(run)}, {steps}, f = {number(run.fun)}", reason, note
+    return f"{run_label(run)}, {steps}, f = {number(run.fun)}", reason, note
 
 
 def _with(joint: Mapping[str, Any], bounds: Any, minima: list[Any]) -> dict[str, Any]:
