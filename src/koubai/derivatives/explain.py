@@ -1,4 +1,4 @@
-"""How koubai sees a function: its trace, what that depends on, and the code that runs it."""
+"""The explanation of a function: its trace, what that depends on, and the code that runs it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Explanation", "explain"]
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """How koubai sees a function and its gradient at a point. Printing it gives all of this as text.
+    """The trace of a function and its gradient at a point, and the code that runs them. Printing it gives all as text.
 
     Attributes
     ----------

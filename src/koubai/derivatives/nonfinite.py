@@ -80,7 +80,7 @@ def all_finite(results: Sequence[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Derivation:
-    """How a derivative's graph is made from a function's graph.
+    """The way to make a derivative's graph from a function's graph.
 
     of: makes of the function's graph the one that is differentiated; seeded: the cotangents of its outputs are inputs
     of the derived graph, otherwise it has one output, with cotangent 1, which is part of the derived graph.

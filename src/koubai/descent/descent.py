@@ -47,7 +47,7 @@ class RuleStepper(Stepper, Protocol):
     descent: Descent
 
     def begin(self) -> None:
-        """Let the descent arrive at its start."""
+        """Make the descent arrive at its start."""
 
     def run(self, skip_final_pass: bool) -> Run:
         """Return the record of the descent so far. skip_final_pass: don't go over all the data of a stochastic one."""

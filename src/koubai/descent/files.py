@@ -217,7 +217,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What an array in a file must be.
+    """The requirements of an array in a file.
 
     dtype: the names that are allowed. shape: sizes, or names of sizes that are the same wherever they occur.
     """
@@ -231,7 +231,7 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class Archive:
-    """What was read from a file. header: checked, without format and kind; koubai: the version that wrote it.
+    """The contents of a file. header: checked, without format and kind; koubai: the version that wrote it.
 
     arrays: as they are in the file, until `expect` has checked them.
     """

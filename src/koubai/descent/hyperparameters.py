@@ -1,4 +1,4 @@
-"""What each hyperparameter of an optimizer means, once for all rules; their docstrings are made from it."""
+"""The meaning of each hyperparameter, once for all rules; the optimizers' docstrings are made from it."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _CODES = {status: code for code, status in _STATUS.items()}
 
 @dataclass(frozen=True, eq=False)
 class Many:
-    """Where many descents ended; row i of every array belongs to start i.
+    """The results of many descents; row i of every array belongs to start i.
 
     x: (starts, *shape of x), the last good point of each; fun, grad_norm: (starts,), f there and the largest
     |component| of the gradient; steps: (starts,), updates made; executor: what ran them.
@@ -60,7 +60,7 @@ class Many:
 
     @property
     def status(self) -> np.ndarray[Any, np.dtype[np.object_]]:
-        """Why each stopped: an array of Status."""
+        """The reason why each stopped: an array of Status."""
         table = np.array([_STATUS.get(code) for code in range(max(_STATUS) + 1)], object)
         found: np.ndarray[Any, np.dtype[np.object_]] = table[self.codes]
         return found

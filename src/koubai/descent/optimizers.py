@@ -369,7 +369,7 @@ class Optimizer:
 
     @property
     def derived(self) -> dict[Any, Any]:
-        """What is derived from the hyperparameters, and kept until one is set."""
+        """A cache of what is derived from the hyperparameters, until one is set."""
         return self._plans
 
     def __getattr__(self, name: str) -> Any:
@@ -854,7 +854,7 @@ class Optimizer:
         return [(self._t, tuple(np.array(parts[i]) for parts in by_state)) for i in range(n)]
 
     def _refit(self) -> None:
-        """Let the state suit the hyperparameters, which were changed: an array that was not used before begins."""
+        """Adapt the state to hyperparameters that were changed: an array that was not used before begins."""
         self._fused, self._fusions, layout = None, 0, self._layout
         if layout is None:
             return
@@ -1359,7 +1359,7 @@ def _named(name: str) -> type[Optimizer]:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What one optimizer's name means in each framework. Showing it gives a table.
+    """The meanings of one optimizer's name in each framework. Showing it gives a table.
 
     Attributes
     ----------

@@ -72,7 +72,7 @@ _Kind = TypeVar("_Kind")
 
 
 class Status(enum.Enum):
-    """Why a descent stopped. Each member's ``meaning`` says it in words; only three of them are success.
+    """The reason why a descent stopped. Each member's ``meaning`` says it in words; only three of them are success.
 
     Attributes
     ----------
@@ -585,7 +585,7 @@ class Recorder:
         return end, mask, Rows(columns, k, places)  # type: ignore[arg-type]
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
-        """Take in the rows that a loop wrote after step ``begin``: all columns but lr.
+        """Add the rows that a loop wrote after step ``begin``: all columns but lr.
 
         rates: those of the updates after ``begin`` and the steps that follow it, or one for all of them.
         """
@@ -752,7 +752,7 @@ class Run:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What reproduces this run, in JSON's types: the function, the start, the optimizer, the options, the seed.
+        """The specification of the run, in JSON's types: the function, the start, the optimizer, the options, the seed.
 
         A function that koubai can't write down (anything but an expression or a problem) is only named.
         """

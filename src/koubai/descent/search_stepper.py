@@ -58,7 +58,7 @@ PAUSE = 0.05  # seconds after which a descent reports where it is
 
 
 class _Code:
-    """What runs the texts: Python at first, then machine code, to the same bits."""
+    """The code that runs the texts: Python at first, then machine code, to the same bits."""
 
     def __init__(self) -> None:
         self.python_steps = 0  # steps by Python; one of ten parameters takes twice as long as one of a few

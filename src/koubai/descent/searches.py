@@ -531,7 +531,7 @@ def _next_pair(
     g_last: Vector, step: Vector, inverse_next: Matrix, along_next: Vector, column: Vector, ends_next: Vector,
     counts: Integers,
 ) -> None:  # fmt: skip
-    """Take in the pair of the last step, if it tells enough of the curvature."""
+    """Keep the pair of the last step, if it says enough about the curvature."""
     n = counts[N]
     room = counts[ROOM]
     pairs = int(ends[0])

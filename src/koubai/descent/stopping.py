@@ -51,7 +51,7 @@ class Point:
 
 @dataclass(slots=True)
 class Verdict:
-    """Why a descent stopped. Never changed."""
+    """The reason why a descent stopped. Never changed."""
 
     status: Status
     message: str
@@ -339,7 +339,7 @@ class Stopping:
             self.max_curvature = self.lipschitz
 
     def _moved(self, x: FloatArray, g: FloatArray, point: Point) -> float:
-        """Take in the step that led from x and g to ``point``; return its length."""
+        """Learn from the step that led from x and g to ``point``; return its length."""
         along = point.x - x
         step = norm(along)
         if step > 0:

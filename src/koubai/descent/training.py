@@ -41,7 +41,7 @@ ASKED = 16  # steps between two checks of the rules for stopping, if not every p
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch of training ended with, as ``on_epoch`` gets it.
+    """The result of an epoch of training, as ``on_epoch`` gets it.
 
     Attributes
     ----------
@@ -660,7 +660,7 @@ def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
 
 
 class _Objective:
-    """What a `Descent` needs of its objective; for a training, the counts and the names."""
+    """The objective of a training: the part of `Objective` that a `Descent` needs, counts and names."""
 
     def __init__(self, model: Model) -> None:
         self.f = model.function

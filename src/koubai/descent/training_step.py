@@ -50,11 +50,11 @@ Differences = Callable[[FloatArray, tuple[Any, ...]], tuple[float, FloatArray, i
 
 
 class Model(Protocol):
-    """What can be trained. A network is one, and so is any function of parameters and data."""
+    """A model that can be trained: a network, or any function of parameters and data."""
 
     @property
     def layout(self) -> Layout:
-        """How the flat parameters are shown."""
+        """The form in which the flat parameters are shown."""
 
     @property
     def start(self) -> FloatArray:
@@ -62,11 +62,11 @@ class Model(Protocol):
 
     @property
     def model_state(self) -> FloatArray | None:
-        """What a step passes on to the next besides the parameters (running statistics), flat."""
+        """The model's state besides the parameters (running statistics), which a step passes on to the next, flat."""
 
     @property
     def counts(self) -> int:
-        """How many numbers `loss` returns besides: the samples classified rightly, if it classifies."""
+        """The number of counts that `loss` returns besides: the samples classified rightly, if it classifies."""
 
     @property
     def layers(self) -> Sequence[tuple[str, int, int]]:
@@ -78,12 +78,12 @@ class Model(Protocol):
 
     @property
     def function(self) -> Any:
-        """What the run calls its function."""
+        """The function of the run."""
 
     @property
     def program_cache(self) -> dict[Any, Any] | None:
-        """Where the programs of a step are cached for the next training of a model that computes the same; None:
-        nowhere, since what the model computes can't be known in advance."""
+        """The cache of a step's programs for the next training of a model that computes the same; None:
+        there is none, since what the model computes can't be known in advance."""
 
     @property
     def has_validation(self) -> bool:

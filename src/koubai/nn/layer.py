@@ -1,4 +1,4 @@
-"""What every layer can do: it has its arrays in place, is built, runs forward and backward by itself, or in a network.
+"""The base of all layers, which have their arrays in place, are built, and run by themselves or in a network.
 
 A layer works alone (``forward``, ``backward``) and inside a `Network`, which runs ``apply`` of all of them in one
 graph.

@@ -29,7 +29,7 @@ CACHED = 16  # programs of networks that are kept
 
 
 class NetworkPrograms:
-    """What networks with the same `cache_key` compute, and the programs of it that all of them share.
+    """The function of networks with the same `cache_key`, and its programs, which all of them share.
 
     network: one of them, as it may be traced: for koubai's own layers a twin without weights, whose settings don't
     change; criterion: its loss. value_and_gradient: of the loss in evaluation; steps: what `Training` compiles; None

@@ -47,7 +47,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a network does on data.
+    """The performance of a network on data.
 
     Attributes
     ----------
@@ -207,7 +207,7 @@ class Network(Configurable):
         return self
 
     def _show(self) -> None:
-        """Let the arrays of the network and of its layers be views of the flat ones."""
+        """Make the arrays of the network and of its layers views of the flat ones."""
         self._params = Weights(self.layout.view(self._vector))
         self.state: dict[str, FloatArray] = Weights(self.state_of(self.carried))
         for i, layer in enumerate(self.layers):
@@ -218,7 +218,7 @@ class Network(Configurable):
             layer.lie_in(params, state)
 
     def _pass_on(self) -> None:
-        """Let the layers have the weights that were set before there were any."""
+        """Give the layers the weights that were set before there were any."""
         for name, value in self._params.items():
             number, _, own = str(name).partition(".")
             if not number.isdecimal() or int(number) >= len(self.layers):

@@ -169,7 +169,7 @@ class Levels:
 
     @property
     def label(self) -> str:
-        """What the levels are of: ``f``, or ``f − base``."""
+        """The name of the quantity of the levels: ``f``, or ``f − base``."""
         return less("f", self.base, 4 if self.log else 15)
 
 
@@ -207,7 +207,7 @@ def choose_levels(values: FloatArray, least: float = math.inf) -> Levels:
 
 @dataclass(frozen=True)
 class Field:
-    """What `draw_field` drew: the sampled values, the levels and the contours; has_gaps where f had no finite value."""
+    """The result of `draw_field`: sampled values, levels and contours; has_gaps: f had no finite value somewhere."""
 
     values: FloatArray
     levels: Levels

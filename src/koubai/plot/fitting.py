@@ -92,7 +92,7 @@ def _texts(ax: Axes) -> list[Text]:
 
 
 class Fitting(Artist):
-    """What keeps title, labels and legend of one axes fitting; and what of koubai's is drawn there.
+    """Keeps title, labels and legend of one axes fitting, and knows what koubai has drawn there.
 
     lines: of the title, unwrapped; written: the title as it was wrapped last: another text is the user's own.
     names: what the legend says. labels: names to write beside their points. runs, drawn: the descents in the picture
@@ -381,7 +381,7 @@ class _Place:
 
 
 class Obstacles:
-    """What is drawn in ``ax``, in pixels: points along its lines, its marks, and boxes of text.
+    """The things drawn in ``ax``, in pixels: points along its lines, its marks, and boxes of text.
 
     Hiding all of a line costs 4, a mark or a box 1.
     """
