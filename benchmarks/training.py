@@ -58,13 +58,13 @@ class Koubai:
         losses = [next(self.points)[0].fun]
         self.first = time.perf_counter() - start
         self.goal = self.steps
-        while self.training.made < self.goal:
+        while self.training.last_step < self.goal:
             losses.append(next(self.points)[0].fun)
         self.losses, self.training.in_legs = losses[: self.steps], True  # from now on as `fit` asks for them
 
     def __call__(self) -> list[float]:
         self.goal += self.steps
-        while self.training.made < self.goal:
+        while self.training.last_step < self.goal:
             next(self.points)
         return self.losses
 

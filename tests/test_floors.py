@@ -106,7 +106,7 @@ FLOORS = [
     "descent.stopping",
     "descent.checkpoint",
     "descent.batches",
-    "descent.feed",
+    "descent.batch_iterator",
     "descent.progress_bar",
     "descent.objective",
     "descent.endings",

@@ -28,7 +28,7 @@ data = np.array([1.0, 2.0])
 @pytest.fixture
 def traced(monkeypatch):
     """Return the list that grows by one with every function traced, after all that was kept is forgotten."""
-    monkeypatch.setattr(paths, "_kept", paths._Kept())
+    monkeypatch.setattr(paths, "_trace_cache", paths._TraceCache())
     calls: list[str] = []
 
     def recorded(f, *args, **options):
@@ -315,11 +315,11 @@ def test_a_function_that_is_garbage_is_let_go(traced):
     known = [weakref.ref(f) for f in functions]
     for f in functions:
         kb.minimize(f, [1.0], max_steps=1000)
-    assert len(paths._kept._paths) >= 2
+    assert len(paths._trace_cache._paths) >= 2
     del f, functions
     gc.collect()
     assert [ref() for ref in known] == [None] * 3
-    assert not paths._kept._paths
+    assert not paths._trace_cache._paths
 
 
 X = np.linspace(-1.0, 1.0, 40).reshape(20, 2)
@@ -378,16 +378,16 @@ def test_few_functions_and_few_paths_are_kept(traced):
     functions = [(lambda x, k=k: x[0] ** 2 + k) for k in range(paths._FUNCTIONS + 5)]
     for f in functions:
         kb.minimize(f, [1.0], max_steps=3)
-    assert len(paths._kept._paths) == paths._FUNCTIONS
-    assert functions[0] not in paths._kept._paths
-    assert functions[-1] in paths._kept._paths
+    assert len(paths._trace_cache._paths) == paths._FUNCTIONS
+    assert functions[0] not in paths._trace_cache._paths
+    assert functions[-1] in paths._trace_cache._paths
     for n in range(1, paths._PATHS + 5):
         kb.minimize(functions[-1], np.ones(n), max_steps=3)
-    assert len(paths._kept._paths[functions[-1]]) == paths._PATHS
-    for rate in range(compiled_stepper._Loops.KINDS + 3):
+    assert len(paths._trace_cache._paths[functions[-1]]) == paths._PATHS
+    for rate in range(compiled_stepper.CompiledLoops.KINDS + 3):
         kb.minimize(functions[-1], [1.0], kb.SGD(lr=0.1, momentum=rate / 100), max_steps=100)
-    (path,) = [p for p in paths._kept._paths[functions[-1]] if p.recorded.leaves.form[0][0].shape == (1,)]
-    assert len(path.made) == compiled_stepper._Loops.KINDS
+    (path,) = [p for p in paths._trace_cache._paths[functions[-1]] if p.recorded.leaves.form[0][0].shape == (1,)]
+    assert len(path.specializations) == compiled_stepper.CompiledLoops.KINDS
 
 
 def test_large_functions_are_not_kept(traced):

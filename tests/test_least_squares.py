@@ -328,7 +328,7 @@ def squares_at_first(x):
     return np.sum(np.logaddexp(x - 1, 1 - x)) + 0.1 * np.sum(np.cosh(x))
 
 
-@pytest.mark.parametrize("on_step", [None, lambda step: None], ids=["legs", "steps"])
+@pytest.mark.parametrize("on_step", [None, lambda step: None], ids=["segments", "steps"])
 def test_a_path_without_residuals_ends_no_descent_of_the_default(on_step):
     run = kb.minimize(squares_at_first, [6.0, 5.0], on_step=on_step)
     assert run.success

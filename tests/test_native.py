@@ -189,7 +189,7 @@ def test_a_descent_in_a_loop_is_the_one_step_by_step_to_the_bit(name, kind, monk
             pytest.skip("not of this kind")
         monkeypatch.setattr(compiled_stepper, "NATIVE_FROM", 10**9)
         monkeypatch.setattr(choose, "NATIVE_FROM", 10**9)
-        monkeypatch.setattr(paths, "_kept", paths._Kept())  # or machine code may be there already
+        monkeypatch.setattr(paths, "_trace_cache", paths._TraceCache())  # or machine code may be there already
         run = kb.minimize(f, x0, optimizer, **options)
         assert run.executor == "floats"
         assert "Python numbers" in run.executor_reason
@@ -224,7 +224,7 @@ def test_every_optimizer_without_a_line_search_descends_in_machine_code(name):
 
 
 def test_the_choice_is_on_the_run_with_its_reason(monkeypatch):
-    monkeypatch.setattr(paths, "_kept", paths._Kept())  # whatever has descended here before
+    monkeypatch.setattr(paths, "_trace_cache", paths._TraceCache())  # whatever has descended here before
     long = kb.minimize(rosenbrock, [-1.2, 1.0], kb.Momentum(lr=1e-3))
     assert long.executor == "native"
     assert "10000 steps" in long.executor_reason
@@ -252,7 +252,7 @@ def test_the_rule_of_choice_reads_no_clock():
 def test_a_loop_of_python_numbers_makes_the_first_steps_and_machine_code_the_rest(monkeypatch):
     monkeypatch.setattr(compiled_stepper, "NATIVE_FROM", 2000)
     monkeypatch.setattr(choose, "NATIVE_FROM", 2000)
-    monkeypatch.setattr(paths, "_kept", paths._Kept())
+    monkeypatch.setattr(paths, "_trace_cache", paths._TraceCache())
     short = kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-3), max_steps=1900)
     assert short.executor == "floats"
     assert "Python numbers" in short.executor_reason
@@ -265,7 +265,7 @@ def test_machine_code_that_is_there_makes_every_step_where_its_bits_are_those_of
     """Which steps it makes may then depend on what ran before; with functions that round otherwise it may not."""
     monkeypatch.setattr(compiled_stepper, "NATIVE_FROM", 2000)
     monkeypatch.setattr(choose, "NATIVE_FROM", 2000)
-    monkeypatch.setattr(paths, "_kept", paths._Kept())
+    monkeypatch.setattr(paths, "_trace_cache", paths._TraceCache())
     for f, by in (
         (lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2 + x[0] ** 4 / 8 - x[1] ** 3 / 9, "native"),
         (lambda x: np.sqrt(1 + x[0] * x[0]) + x[1] / (2 + x[1] * x[1]) + abs(x[1] - 3), "native"),
@@ -339,7 +339,7 @@ def test_a_thinned_history_is_the_one_step_by_step(name, monkeypatch):
     assert len(run.history) <= 101
 
 
-def test_progress_and_checkpoints_come_between_legs(tmp_path, capsys):
+def test_progress_and_checkpoints_come_between_segments(tmp_path, capsys):
     path = tmp_path / "descent.npz"
     whole = kb.minimize(rosenbrock, [-1.2, 1.0], kb.Adam(lr=1e-3), max_steps=5000, progress=True)
     capsys.readouterr()
@@ -350,9 +350,9 @@ def test_progress_and_checkpoints_come_between_legs(tmp_path, capsys):
     same_run(whole, resumed)
 
 
-def test_ctrl_c_is_answered_between_legs_and_keeps_the_path(monkeypatch):
+def test_ctrl_c_is_answered_between_segments_and_keeps_the_path(monkeypatch):
     calls = []
-    step = compiled_stepper._Leg.run
+    step = compiled_stepper.Segment.run
 
     def interrupted(self, end):
         calls.append(end)
@@ -360,7 +360,7 @@ def test_ctrl_c_is_answered_between_legs_and_keeps_the_path(monkeypatch):
             raise KeyboardInterrupt
         return step(self, end)
 
-    monkeypatch.setattr(compiled_stepper._Leg, "run", interrupted)
+    monkeypatch.setattr(compiled_stepper.Segment, "run", interrupted)
     with pytest.raises(Interrupted) as caught:
         kb.minimize(rosenbrock, [-1.2, 1.0], kb.SGD(lr=1e-4), max_steps=10**9, gtol=0.0)
     run = caught.value.run

@@ -337,7 +337,7 @@ def test_of_more_parameters_machine_code_makes_every_step_to_the_same_bits(n, mo
     monkeypatch.setattr(search_stepper, "_code", search_stepper._Code())
     first = kb.minimize(anew(many), x0, "lbfgs", max_steps=60)
     assert search_stepper._code.machines["lbfgs"] is not None
-    assert search_stepper._code.made == 0
+    assert search_stepper._code.python_steps == 0
     monkeypatch.setattr(search_stepper, "_code", search_stepper._Code())
     monkeypatch.setattr(search_stepper, "SMALL", n)
     monkeypatch.setattr(search_stepper, "MACHINE_FROM", math.inf)

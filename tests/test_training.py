@@ -7,7 +7,7 @@ import koubai as kb
 from koubai import nn
 from koubai.descent import training as lane
 from koubai.descent import training_step
-from koubai.descent.feed import Epoch
+from koubai.descent.batch_iterator import EpochSums
 from koubai.errors import FallbackWarning, GradientError, InputError, Interrupted
 from koubai.execute import library
 from koubai.graph.graph import evaluate
@@ -179,12 +179,10 @@ def test_the_state_is_updated_where_it_lies_unless_a_checkpoint_wants_it(name, d
     assert here.fused
     assert apart.in_place is False
     assert bool(here.in_place) is (name in ("adam", "momentum", "nadam"))
-    for frames, shared in ((here.frames, bool(here.in_place)), (apart.frames, False)):
-        assert all(np.shares_memory(frames[0].state[0], frame.state[0]) for frame in frames[1:]) is shared
-        x = [frame.x for frame in frames]
-        assert all(
-            np.shares_memory(x[i], x[j]) == ((i - j) % training_step.PLACES == 0) for i in range(6) for j in range(6)
-        )
+    for slots, shared in ((here.slots, bool(here.in_place)), (apart.slots, False)):
+        assert all(np.shares_memory(slots[0].state[0], slot.state[0]) for slot in slots[1:]) is shared
+        x, buffers = [slot.x for slot in slots], training_step.POINT_BUFFERS
+        assert all(np.shares_memory(x[i], x[j]) == ((i - j) % buffers == 0) for i in range(6) for j in range(6))
 
 
 @pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
@@ -280,7 +278,7 @@ def test_an_interrupt_while_all_the_data_are_read_leaves_the_last_good_point(dat
     def press(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(NetworkModel, "whole", press)
+    monkeypatch.setattr(NetworkModel, "full_loss_and_gradient", press)
     with pytest.raises(Interrupted) as caught:
         net.fit(X, y, "adam", epochs=3, batch_size=SIZE)
     run = caught.value.run
@@ -349,7 +347,7 @@ def test_a_training_without_a_record_still_sees_its_gradient_vanish(units, data)
 
 
 def test_noise_is_told_where_the_sum_of_gradients_overflows():
-    epoch = Epoch()
+    epoch = EpochSums()
     for sign in (1.0, 3.0):
         epoch.add(1e4, 0.0, np.full(100, sign * 2e15, np.float32))
     with np.errstate(over="ignore"):

@@ -487,7 +487,7 @@ def _imported(text: str) -> Callable[..., Any]:
 
 
 def _module_of(file: Path) -> ModuleType:
-    """Return the module in this very file, whatever other module has its name."""
+    """Return the module in this very file, even if another module has its name."""
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
@@ -535,7 +535,7 @@ def _optimizer(
 
 
 def _table(data: str, label: str | None, images: bool) -> Table:
-    """Return the samples that a data set's name or a CSV file stands for."""
+    """Return the samples of a data set, given by its name or as a CSV file."""
     from koubai.nn import datasets
 
     if data in ("digits", *datasets.TOYS):

@@ -59,7 +59,7 @@ __all__ = [
     "warn",
 ]
 
-# rooms that a call may pass on its way from the user's line: what stands there is not what he wrote
+# packages that a call may pass through on its way from the user's line: their lines are not the user's code
 _INSIDE = ("koubai", "numpy", "contextlib", "functools", "threading", "concurrent")
 
 
@@ -89,11 +89,11 @@ _T = TypeVar("_T")
 
 
 class _Outside(threading.local):
-    """What this thread meets outside of koubai, while it is within `quiet`.
+    """NumPy's and Python's warning settings outside of koubai, while this thread is within `quiet`.
 
     state: the np.errstate of the outermost `quiet`, whose end restores what the caller has; None outside of it.
-    filters: the list of warning filters in force where a function of the user's was called; silent: does not even a
-    filter that makes errors of warnings count?
+    filters: the list of warning filters in force where a function of the user's was called; silent: whether not even a
+    filter that makes errors of warnings counts.
     """
 
     state: Any = None
@@ -130,7 +130,7 @@ _filters: Callable[[], Any] = getattr(warnings, "_get_filters", lambda: warnings
 
 
 class _FloatingPoint:
-    """In a warning filter, the text of NumPy's warnings of floating-point arithmetic that nobody asked for.
+    """In a warning filter, the text of NumPy's warnings of floating-point arithmetic that were not asked for.
 
     A function that has filters of its own in force asks, and so does a caller who makes errors of these warnings: the
     function may catch them.
@@ -154,7 +154,7 @@ def _raises_warnings() -> bool:
 
 
 def is_told_to_raise() -> bool:
-    """Return whether NumPy raises, outside of koubai, where a number is not finite: a function may catch it there."""
+    """Return whether NumPy raises, outside of koubai, if a number is not finite: a function may catch it there."""
     errors = called(np.geterr).values()
     return "raise" in errors or "call" in errors or _raises_warnings()
 
@@ -162,8 +162,8 @@ def is_told_to_raise() -> bool:
 def called(ask: Callable[[], _T]) -> _T:
     """Return what the user's function gives, called by ``ask`` as it is outside of the `quiet` context around this.
 
-    It meets the caller's np.errstate. Warnings of its arithmetic are not shown: koubai chose the point. Should it raise
-    one, as the caller wants warnings to be errors, it is asked again without.
+    It runs under the caller's np.errstate. Warnings of its arithmetic are not shown: koubai chose the point. If it
+    raises one, as the caller wants warnings to be errors, it is called again without.
     """
     filters, state = _filters(), _outside.state
     before = _outside.filters, _outside.silent
@@ -198,7 +198,7 @@ def _arrived(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
 
 
 class _Sent(BaseException):
-    """What every exception and warning of koubai's can do: go to another process and arrive there as it was."""
+    """The base of koubai's exceptions and warnings: they can be pickled, and arrive in another process as they were."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (type(self), self.args), self.__dict__
@@ -269,7 +269,7 @@ class CompileError(KoubaiError):
 class FallbackWarning(_Sent, UserWarning):
     """The function could not be differentiated by backpropagation, so numerical differences took its place.
 
-    evaluations: of f, that a gradient takes from now on; None where it is not known.
+    evaluations: of f, that a gradient takes from now on; None if it is not known.
     """
 
     def __init__(self, reason: object, evaluations: int | None = None) -> None:
@@ -278,7 +278,7 @@ class FallbackWarning(_Sent, UserWarning):
 
 
 class GradientWarning(_Sent, UserWarning):
-    """A gradient that is not finite where the function is, or that differences tell only roughly, and why."""
+    """A gradient that is not finite where the function is, or that differences give only roughly, and why."""
 
 
 class CheckpointWarning(_Sent, UserWarning):
@@ -286,7 +286,7 @@ class CheckpointWarning(_Sent, UserWarning):
 
 
 class CompileWarning(_Sent, UserWarning):
-    """There is no machine code for something. Everything works without, slower."""
+    """There is no machine code for something. Everything works without it, but slower."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"{reason}. All works without machine code, but long descents take 10 to 100 times as long.")
@@ -295,7 +295,7 @@ class CompileWarning(_Sent, UserWarning):
 class Interrupted(_Sent, KeyboardInterrupt):
     """Ctrl-C during a descent. `run` is the run so far, with status ``stopped``; its best point is kept.
 
-    Where a process sends it to another and the function can't go along, the run arrives without it, as from a file.
+    If it is sent to another process and the function can't be pickled, the run arrives without it, as from a file.
     """
 
     def __init__(self, run: Run) -> None:

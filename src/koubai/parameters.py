@@ -1,7 +1,7 @@
 """Parameters: a number, an array, or arrays in dicts, lists and tuples outside; one flat float vector inside.
 
 A list or tuple of numbers, or of such lists, is one array. One that holds an array, a dict or another such structure is
-a structure itself: ``[(W1, b1), (W2, b2)]`` has four arrays, ``[W1, W2]`` has two, also where they are equally large.
+a structure itself: ``[(W1, b1), (W2, b2)]`` has four arrays, ``[W1, W2]`` has two, even if they are equally large.
 A NamedTuple is always one, and keeps its type.
 """
 
@@ -93,7 +93,7 @@ Form: TypeAlias = Any
 class Layout:
     """The form of the caller's parameters: how one flat vector is shown as a number, an array or several arrays.
 
-    names: what the caller would call each array; None: there is one. form: how they are nested, where that is more than
+    names: what the caller would call each array; None: there is one. form: how they are nested, if that is more than
     one dict with the names as its keys.
     """
 
@@ -105,7 +105,7 @@ class Layout:
 
     @functools.cached_property
     def is_vector(self) -> bool:
-        """Is it one array with one axis?"""
+        """Whether it is one array with one axis."""
         return self.names is None and len(self.shapes[0]) == 1
 
     @functools.cached_property
@@ -135,7 +135,7 @@ class Layout:
         return dict(zip(self.names, parts, strict=True)) if self.form is None else _assembled(self.form, iter(parts))
 
     def parts(self, value: Any) -> list[Any]:
-        """Return the arrays of ``value``. Raises KeyError, IndexError or TypeError where it has another form."""
+        """Return the arrays of ``value``. Raises KeyError, IndexError or TypeError if it has another form."""
         if self.names is None:
             return [value]
         return [value[name] for name in self.names] if self.form is None else list(_parts(self.form, value))
@@ -164,7 +164,7 @@ class Layout:
         raise IndexError(i)
 
     def match(self, value: Parameters, argument: str) -> FloatArray:
-        """Flatten ``value``, which must have this form (a gradient, say). Raises InputError where it does not.
+        """Flatten ``value``, which must have this form (a gradient, say). Raises InputError if it does not.
 
         An Estimate is taken for its value. Values are not checked for being finite: the caller decides what NaN means
         there.
@@ -213,7 +213,7 @@ def _parts(form: Form, value: Any) -> Iterator[Any]:
 
 
 def _matched(form: Form, value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the arrays of ``value`` and what they are called. Raises InputError where it has another form."""
+    """Yield the arrays of ``value`` and what they are called. Raises InputError if it has another form."""
     if form is None:
         yield name, value
         return
@@ -231,7 +231,7 @@ def _matched(form: Form, value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _taken_apart(value: Any, name: str) -> tuple[Form, list[tuple[str, Any]]]:
-    """Return the form of ``value``, and its arrays with their names. Raises InputError where a part is empty."""
+    """Return the form of ``value``, and its arrays with their names. Raises InputError if a part is empty."""
     if not is_structure(value):
         if isinstance(value, list | tuple) and not value:
             raise InputError(f"{name} is an empty {type(value).__name__}; leave it out, or give at least one array")
@@ -266,7 +266,7 @@ def form_text(form: Form) -> Any:
 def form_of_text(text: Any) -> Form:
     """Return the form that `form_text` wrote. A NamedTuple comes back as one of the same name and fields.
 
-    Raises ValueError where it is none.
+    Raises ValueError if it isn't a form.
     """
     if text is None:
         return None
@@ -345,7 +345,7 @@ SHORT = 16  # components, up to which Python takes less time than a call of NumP
 
 
 def is_finite(vector: FloatArray) -> bool:
-    """Tell whether every element of a flat vector is finite."""
+    """Return whether every element of a flat vector is finite."""
     if vector.size <= SHORT:
         return all(map(math.isfinite, vector.tolist()))
     return bool(np.logical_and.reduce(np.isfinite(vector)))
@@ -396,7 +396,7 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
 
 
 def as_pair(value: Any) -> tuple[Any, Any]:
-    """Return what an f with its gradient returned. Raises FunctionError where it is no such pair."""
+    """Return what an f with its gradient returned. Raises FunctionError if it isn't such a pair."""
     if isinstance(value, tuple | list) and len(value) == 2 and value[1] is not None:
         return value[0], value[1]
     shown = repr(value) if len(repr(value)) < 40 else type(value).__name__

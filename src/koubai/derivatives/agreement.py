@@ -1,22 +1,22 @@
-"""The one check that every derivative passes at the first use of its graph: does it agree with the function itself?
+"""The one check that every derivative passes at the first use of its graph: it must agree with the function itself.
 
 One random directional derivative is compared with differences of the function, at several steps and with the noise of
 the function measured, so that neither a kink nor rounding raises falsely and a wrong derivative can't stay silent. The
-noise is that of the terms that the function is made of: 1 − cos x is 1e-16 off near 0, however small it is itself.
+noise is that of the terms of which the function consists: 1 − cos x is 1e-16 off near 0, however small it is itself.
 
-Where no difference confirms backpropagation, the function may still be to blame: a network of rectifiers bends within
+If no difference confirms backpropagation, the function may still be to blame: a network of rectifiers bends within
 every step that rounding allows. Then the graph is asked for another witness, which needs no step of the whole: the
 direction is pushed forward through the graph, node by node, each node being differenced alone and at the steps that
-suit it, element by element where it works so. A kink of one primitive is no nearer than its operand is to it, and a
+suit it, element by element if it works so. A kink of one primitive is no nearer than its operand is to it, and a
 step relative to the operand does not cross it. What comes out is the derivative of the graph without any of the
 derivative rules, so it finds a wrong rule, and a wrong order of right ones, at kinks too; it decides wherever it is
-sharp. It knows nothing of f itself: that the graph follows f to where the difference was taken is asked besides.
+sharp. It knows nothing about f itself: whether the graph follows f to where the difference was taken is checked too.
 
-A graph may be right about its own point and still not follow f. Text made of x and read back, a search inside f that
-ends where a comparison turns, a table that is looked up: the graph holds what came of x there as a constant, behind
-guards that fail at every other x, or between the stairs that a fine rounding makes. Where x passes through anything of
-the kind, the slope of f over longer steps is looked at too; if it is steady and another, and either the graph is not f
-however near, or f jumps, the graph is refused.
+A graph may be right about its own point and still not follow f. Text made from x and read back, a search inside f that
+ends when a comparison turns, a table that is looked up: the graph holds what was computed there as a constant, behind
+guards that fail at every other x, or between the stairs that a fine rounding makes. If x passes through anything of
+the kind, the slope of f over longer steps is checked too; if it is steady and another one, and either the graph isn't
+f however near, or f jumps, the graph is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NODE_STEPS = (0.3, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11)
 _STAIR_STEPS = (1e-9, 1e-11, 1e-13)
 _TREND = 1e-2  # the step over which the slope of a staircase shows; its stairs may be as wide
 _FINE_TREND = 1e-3  # and that of a fine one
-_PLACES = np.array([0.23, 0.49, 0.76, 1.0])  # where f is looked at along such a step: no round numbers, as stairs have
+_PLACES = np.array([0.23, 0.49, 0.76, 1.0])  # where f is evaluated along such a step: no round numbers, as stairs have
 _BRANCHES = 8  # so many branches that x decides may be a search
 # primitives that give numbers they were given: they round nothing
 _EXACT = frozenset(
@@ -72,12 +72,12 @@ def cross_check(
 
     f: takes the leaves and returns a float; active: the leaves that are differentiated, in the order of ``gradients``;
     single: f computes in float32 somewhere; graph: f as it was traced, whose inputs are the leaves and whose first
-    output is f; without it, nothing but differences of f is asked; stairs: is f refused where it follows x in steps
-    only? Gradients do at kinks. box: the lowest and the highest active leaves, flat, one after the other: f is not
-    called outside.
-    Returns False where nothing leads from the active leaves to f, and no difference moves it either.
-    Raises FunctionError where two calls of f differ; TraceError where the graph does not give f's value, or does not
-    follow f; GradientError where the derivative is wrong beyond the measured noise.
+    output is f; without it, only differences of f are used; stairs: whether f is refused if it follows x in steps
+    only (False for gradients, which do so at kinks). box: the lowest and the highest active leaves, flat, one after the
+    other: f is not called outside.
+    Returns False if nothing leads from the active leaves to f, and no difference moves it either.
+    Raises FunctionError if two calls of f differ; TraceError if the graph does not give f's value, or does not
+    follow f; GradientError if the derivative is wrong beyond the measured noise.
     """
     if not all(np.isfinite(leaves[k]).all() for k in active):
         return True
@@ -92,7 +92,7 @@ def cross_check(
         if f0 != again and not (np.isnan(f0) and np.isnan(again)) and not line.within_rounding(f0 - again):
             raise _random(where, f0, again)
         noise = line.roughness(0.0, 4 * eps)
-        if noise > 1e3 * line.noise:  # x may stand beside a stair
+        if noise > 1e3 * line.noise:  # x may be beside a stair
             noise = min(noise, line.roughness(_PLACES[0] * _TREND, 4 * eps))
         noise = line.noise = max(noise, line.noise)
         if not np.isfinite(f0) or not np.isfinite(value):
@@ -104,7 +104,7 @@ def cross_check(
         pairs = list(zip(gradients, line.directions, strict=True))
         slope = line.slope(gradients)
         if not np.isfinite(slope):
-            return True  # nothing is agreed to: the caller knows, and asks again where it is finite
+            return True  # nothing is confirmed: the caller knows, and checks again where it is finite
         found: list[_Difference] = []
         confirmed = False
         for h, smaller in _STEPS if eps < 1e-10 else _STEPS_FLOAT32:
@@ -117,7 +117,7 @@ def cross_check(
                     break
         looks = None if graph is None or not stairs else _looks(graph, tuple(active))
         if looks is not None and not looks.reach and line.flat:
-            return bool(looks.guards)  # what is looked at may lead elsewhere
+            return bool(looks.guards)  # the guards may lead elsewhere
         if confirmed and (looks is None or not looks.doubtful):
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
@@ -127,11 +127,11 @@ def cross_check(
                 beside.noise = noise
                 claimed = beside.slope(gradients)
                 if seed >= 2 and beside.trend(claimed, saw=True, step=_FINE_TREND) is None:
-                    continue  # more directions see more jumps of honest steps, which stand apart
+                    continue  # more directions see more jumps of honest steps, which are far apart
                 trend = beside.trend(claimed, saw=bool(looks.steps))
                 if trend is None:
                     continue
-                beside.noise = 0.0  # as measured, it may be a stair that x stands beside
+                beside.noise = 0.0  # the measured noise may be a stair beside x
                 beside.measure(finest * max(abs(f0), size))  # a part in float32 may be a small one
                 if not looks.carries or not beside.follows(trend - claimed) or beside.jumps(trend, claimed):
                     raise looks.refusal(where, claimed, trend)
@@ -147,27 +147,27 @@ def cross_check(
         noise = line.noise
         wrong = bool(differs) and not _at_kink(at, f0, slope, noise, eps)
         sharpest = min((difference.error(noise), difference.slope) for difference in found)[1] if found else np.nan
-        told = f"a difference gives {sharpest!r}" if wrong else ""
+        evidence = f"a difference gives {sharpest!r}" if wrong else ""
         slopes = None if graph is None else _slopes_of_nodes(graph, line.moved, active, line.directions, eps)
         if slopes is not None:
             expected, spread = slopes[0], max(slopes) - min(slopes)
             apart = abs(slope - expected) > max(10 * spread + 100 * noise, max(1e-6, 1e3 * eps) * size)
             if apart and not wrong and spread <= 1e-2 * max(abs(slope), abs(expected)):
-                told = f"differences of its operations, one by one, give {expected!r}"
+                evidence = f"differences of its operations, one by one, give {expected!r}"
             elif wrong and not apart and line.follows(sharpest - slope):
                 if looks is not None and looks.exact:
                     raise looks.refusal(where, slope, sharpest)
-                told = ""
-        if told:
+                evidence = ""
+        if evidence:
             raise GradientError(
-                f"backpropagation through {where} gives the directional derivative {slope!r}, {told}; the measured "
+                f"backpropagation through {where} gives the directional derivative {slope!r}, {evidence}; the measured "
                 f"noise of f is {noise:.2g}. Use method='adaptive', and report this"
             )
     return True
 
 
 def directions_of(leaves: Sequence[Any], active: Sequence[int], seed: int = 0) -> list[Any]:
-    """Return the direction along which everything here is looked at: a random one, in the scale of x."""
+    """Return the direction along which everything here is checked: a random one, in the scale of x."""
     points = [np.asarray(leaves[k], np.float64) for k in active]
     few = sum(x.size for x in points) <= _FEW
     chosen = (_ways if few else _ways.__wrapped__)(seed, tuple([x.shape for x in points]))
@@ -176,7 +176,7 @@ def directions_of(leaves: Sequence[Any], active: Sequence[int], seed: int = 0) -
 
 @functools.lru_cache(maxsize=64)
 def _ways(seed: int, shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
-    """Return a direction at random for arrays of these shapes, whatever the scale."""
+    """Return a direction at random for arrays of these shapes, without a scale."""
     random, ways = np.random.default_rng(20240229 + seed), []
     for shape in shapes:
         v = np.asarray(random.choice([-1.0, 1.0], shape))
@@ -197,7 +197,7 @@ def check_bend(
 ) -> None:
     """Compare second derivatives along `directions_of` with f itself over long steps.
 
-    product: the Hessian times what it is given. Raises TraceError where the graph does not follow f, as where f is flat
+    product: the Hessian times what it is given. Raises TraceError if the graph does not follow f, as where f is flat
     at x to first order only.
     """
     looks = _looks(graph, tuple(active))
@@ -224,7 +224,7 @@ def _check_bend(line: _Line, bend: float, where: str, looks: _Looks) -> None:
 
 
 def refuse_random(f: Callable[[], Any], where: str) -> None:
-    """Raise FunctionError where two calls of ``f`` differ: differences of it would be differences of its noise."""
+    """Raise FunctionError if two calls of ``f`` differ: differences of it would be differences of its noise."""
     first, second = np.asarray(f()), np.asarray(f())
     if first.shape != second.shape or not np.allclose(first, second, rtol=1e-9, atol=0.0, equal_nan=True):
         raise _random(where, first, second)
@@ -287,7 +287,7 @@ class _Line:
         return self._known[t]
 
     def asked(self, t: float) -> float:
-        """Call f; what lies outside the box is NaN, as if f ended there."""
+        """Call f; outside the box it is NaN, as if f ended there."""
         there = self.moved(t)
         if not self._inside(t, there):
             return float("nan")
@@ -302,20 +302,20 @@ class _Line:
             return float("nan")  # outside the domain of f
 
     def _inside(self, t: float, there: Sequence[Any]) -> bool:
-        """May f be called here? It was at x itself, whose place it is not to judge."""
+        """Return whether f may be called here. At x itself it already was, inside the box or not."""
         if self.box is None or t == 0.0:
             return True
         x, (low, high) = one_vector([there[k] for k in self.active]), self.box
         return bool((low <= x).all() and (x <= high).all())
 
     def roughness(self, t: float, step: float) -> float:
-        """Return how far f moves there over steps that are next to none; 0 where it is not finite."""
+        """Return how far f moves there over tiny steps; 0 if it is not finite."""
         apart = max(abs(self.at(t + s * step) - self.at(t)) for s in (-1.0, 1.0))
         return apart if np.isfinite(apart) else 0.0
 
     @property
     def flat(self) -> bool:
-        """Was f the same at every point that was looked at?"""
+        """Whether f was the same at every point at which it was evaluated."""
         known, f0 = self._known, self._known[0.0]
         return all(value == f0 or not self._inside(t, self.moved(t)) for t, value in known.items())
 
@@ -326,7 +326,7 @@ class _Line:
         return not abs(apart) > 100 * self.noise
 
     def measure(self, least: float = 0.0) -> None:
-        """Add to the known noise that of the terms that f is made of, and at least this one."""
+        """Raise the known noise to that of the terms of which f consists, and to ``least``."""
         self.noise = max(self.noise, self._rounding, least)
 
     @functools.cached_property
@@ -343,11 +343,11 @@ class _Line:
     def trend(self, slope: float, saw: bool, step: float = _TREND) -> float | None:
         """Return the slope of f over such long steps, if it is steady and not ``slope``.
 
-        saw: may f rise with ``slope`` and fall back in jumps? Then it has no trend, and its derivative is right.
+        saw: whether f may rise with ``slope`` and fall back in jumps. If it does, its derivative is right: no trend.
         """
         at, noise = self.at, self.noise
         for h in (step, 1e-2 * step):
-            both = self._inside(-3 * h, self.moved(-3 * h))  # or to the right alone, where the box leaves room
+            both = self._inside(-3 * h, self.moved(-3 * h))  # or to the right alone, if the box leaves room only there
             left, width = (-1.0, 2) if both else (0.0, 1)
             rough = (at(h) - at(left * h)) / (width * h)
             if np.isfinite(rough):
@@ -371,10 +371,11 @@ class _Line:
         return float(near)
 
     def follows(self, lost: float, n: int = 1, unseen: bool = True) -> bool:
-        """Is the graph f anywhere near the point, to within the n-th derivative ``lost`` that f has and it has not?
+        """Return whether the graph is f somewhere near the point, to within the n-th derivative ``lost``, which f has
+        and the graph hasn't.
 
-        Where its guards hold it claims to be; where they fail it may be too. If it claims nothing however near the
-        point is, and is not, it follows f at this point alone. unseen: the answer where it claims to be f only so near
+        Where its guards hold it claims to be f; where they fail it may be too. If it claims nothing, however near the
+        point is, and isn't f, it follows f at this point alone. unseen: the answer if it claims to be f only so near
         that what is lost can't be seen.
         """
         assert self.graph is not None
@@ -397,9 +398,10 @@ class _Line:
         return False
 
     def jumps(self, trend: float, slope: float = 0.0) -> bool:
-        """Does f jump near the point? The half of an interval in which f moves more is halved, as far as x allows.
+        """Return whether f jumps near the point.
 
-        What moves with ``slope``, which the graph knows of, is left out: it may hide a jump the other way.
+        The half of an interval in which f moves more is halved again and again, as far as x allows. What moves with
+        ``slope``, which the graph knows, is left out: it may hide a jump the other way.
         """
 
         def rest(t: float) -> float:
@@ -417,13 +419,13 @@ class _Line:
 
 
 class _Looks(NamedTuple):
-    """What becomes of the derivative on its way through a graph.
+    """The derivative's way through a graph.
 
-    reach: does anything lead from the active inputs to the output?
+    reach: whether anything leads from the active inputs to the output.
     steps: nodes on such a way that are steps, so that the derivative is lost there or hides a jump.
     guards: those that the active inputs decide.
-    carries: does a derivative come as far as the output?
-    doubtful: may f follow x by steps or by branches?
+    carries: whether a derivative arrives at the output.
+    doubtful: whether f may follow x by steps or by branches.
     """
 
     reach: bool
@@ -434,7 +436,7 @@ class _Looks(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Does a number or a text made of x lead the way, one that is no whole number as a count is?"""
+        """Whether a number or a text made from x decides the path, and not a whole number, as a count is."""
         looked = (guard.expected for guard in self.guards if type(guard.expected) is not bool)
         return any(v.dtype.kind == "f" and bool((v != np.rint(v)).any()) for v in map(np.asarray, looked))
 
@@ -445,23 +447,23 @@ class _Looks(NamedTuple):
         return error
 
     def _refusal(self, where: str, slope: float, trend: float, what: str) -> TraceError:
-        told = f"its {what} over a step of 1% is {trend:.6g}, and not {slope:.6g}: the derivative is lost"
+        evidence = f"its {what} over a step of 1% is {trend:.6g}, and not {slope:.6g}: the derivative is lost"
         fix = "compute with the value of x itself, in NumPy's functions"
         exact = [guard for guard in self.guards if type(guard.expected) is not bool]
         for node in self.steps:
             if node.file:
-                way = f"{where} follows x in the steps of {node.op.name} ({told})"
+                way = f"{where} follows x in the steps of {node.op.name} ({evidence})"
                 return TraceError(way, fix, node.file, node.line)
         for guard in (*exact, *self.guards):
             way = "through a number or a text made of its value" if exact else "by the branches that it takes"
             if guard.where:
-                return TraceError(f"{where} follows x {way} ({told})", fix, guard.where[0].co_filename, guard.line)
-        return TraceError(f"{where} does not follow its graph ({told})", fix)
+                return TraceError(f"{where} follows x {way} ({evidence})", fix, guard.where[0].co_filename, guard.line)
+        return TraceError(f"{where} does not follow its graph ({evidence})", fix)
 
 
 def _looks(graph: Graph, active: Sequence[int]) -> _Looks:
     nodes, output = graph.nodes, graph.outputs[0]
-    depends, carries = bytearray(len(nodes)), bytearray(len(nodes))  # carries: does a derivative come as far as here?
+    depends, carries = bytearray(len(nodes)), bytearray(len(nodes))  # carries: whether a derivative arrives here
     for k in active:
         depends[graph.inputs[k]] = carries[graph.inputs[k]] = True
     found = []  # steps, among them those that lead to guards only
@@ -495,8 +497,8 @@ class _Difference(NamedTuple):
 
     @classmethod
     def of(cls, at: Callable[[float], float], h: float, smaller: float) -> _Difference | None:
-        """Take the difference over two steps; None where f is not finite on any side."""
-        for left, right in ((-1.0, 1.0), (0.0, 1.0), (-1.0, 0.0)):  # central, and one-sided where f ends
+        """Take the difference over two steps; None if f is not finite on any side."""
+        for left, right in ((-1.0, 1.0), (0.0, 1.0), (-1.0, 0.0)):  # central, and one-sided if f ends
             wide, narrow = ((at(right * s) - at(left * s)) / ((right - left) * s) for s in (h, smaller))
             if np.isfinite(wide) and np.isfinite(narrow):
                 return cls(narrow, abs(wide - narrow), smaller)
@@ -507,7 +509,7 @@ class _Difference(NamedTuple):
 
 
 def _verdict(found: Sequence[_Difference], slope: float, eps: float, noise: float) -> bool | None:
-    """Do the differences differ from ``slope``? None: they can't tell.
+    """Return whether the differences differ from ``slope``; None: they can't tell.
 
     The sharpest one decides, if the next confirms it, both tell more than the size and no shorter step shows another
     slope: then f oscillates or bends on a finer scale.
@@ -525,7 +527,7 @@ def _verdict(found: Sequence[_Difference], slope: float, eps: float, noise: floa
 
 
 def _roughly(found: Sequence[_Difference], slope: float, noise: float) -> bool:
-    """Does the sharpest difference lie at ``slope``, if no closer than rounding in float32 allows?"""
+    """Return whether the sharpest difference is near ``slope``, as near as rounding in float32 allows."""
     if not found:
         return False
     error, difference = min((each.error(noise), each.slope) for each in found)
@@ -533,7 +535,7 @@ def _roughly(found: Sequence[_Difference], slope: float, noise: float) -> bool:
 
 
 def _still_growing(by_step: dict[float, float], noise: float) -> bool:
-    """Do the differences grow as the step shrinks? Then a singularity is nearer than any step, and none can tell."""
+    """Return whether the differences grow as the step shrinks: a singularity is nearer than any step; none can tell."""
     if len(by_step) < 2:
         return False
     (finest, sharp), (_, blunt) = sorted(by_step.items())[:2]
@@ -549,7 +551,7 @@ def _scaled(v: Any, x: Any) -> Any:
 
 
 def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float, eps: float) -> bool:
-    """Does the function bend here, with ``slope`` between the two one-sided slopes?"""
+    """Return whether the function bends here, with ``slope`` between the two one-sided slopes."""
     h = 1e-6 if eps < 1e-10 else 1e-2
     left, right = (f0 - at(-h)) / h, (at(h) - f0) / h
     error = 10 * (noise / h) + 1e-4 * max(abs(left), abs(right))
@@ -561,7 +563,7 @@ def _plain(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
 
 
 def _values(graph: Graph, leaves: Sequence[Any]) -> dict[int, Any] | None:
-    """Return the values of the outputs and of what guards look at; None where the graph ends: outside the domain, or on
+    """Return the values of the outputs and of the guards' nodes; None if the graph ends: outside the domain, or on
     another path.
     """
     try:
@@ -707,11 +709,11 @@ def _pushed_forward(
     """Return the derivative of the node's value as operand ``k`` moves along ``tangent``, by differences.
 
     Of many steps each element of the value takes the one with the least error, which is what both sides differ by and
-    rounding; one at which it bends, as at a kink or a pole, is taken where there is no other. All is done in float64.
-    factor: on the steps; side: which slope to take at a kink, 0 for the mean; random: the slope is to be as far off as
+    rounding; one at which it bends, as at a kink or a pole, is taken if there is no other. All is done in float64.
+    factor: on the steps; side: which slope to take at a kink, 0 for the mean; random: the slope is as far off as
     its error allows.
     """
-    if node.op.view:  # the tangent is only looked at in another way too
+    if node.op.view:  # the tangent is arranged in the same way
         return node.op.call(tangent, **node.params)
     x = np.asarray(operands[k])
     x = x.astype(np.result_type(x, np.float64), copy=False)

@@ -1,4 +1,4 @@
-"""check_gradient: is a gradient that someone wrote the gradient of this function?"""
+"""check_gradient: whether a gradient that someone wrote is the gradient of this function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from koubai.parameters import FloatArray, Layout, Parameters, as_pair, as_scalar
 
 __all__ = ["GradientCheck", "WrongComponent", "check_gradient", "glanced_at"]
 
-SMALL = 64  # up to so many components each one is looked at by itself
+SMALL = 64  # up to so many components, each one is checked by itself
 VOTES = 3  # random directions that must agree before a gradient passes
 LISTED = 100  # wrong components after which the search ends: the gradient is wrong, not some of its components
 FLOAT32 = 2e-7  # a gradient is never excused for being less exact than float32
@@ -165,7 +165,7 @@ def check_gradient(
 def glanced_at(f: Callable[[Any], Any], layout: Layout, x: FloatArray, given: FloatArray) -> tuple[str, int]:
     """Return what is plainly wrong with the gradient ``given`` at ``x``, if anything is; and the evaluations it took.
 
-    One slope along random signs is enough for that, by two evaluations where it agrees; what differences can't measure
+    One slope along random signs is enough for that, by two evaluations if it agrees; what differences can't measure
     says nothing.
     """
     eps = float(np.finfo(x.dtype).eps)
@@ -238,7 +238,7 @@ class _Checker:
         self.unexplained = not np.isfinite(error).any()
 
     def vote(self, rng: np.random.Generator) -> None:
-        """Compare directional derivatives along random signs; look for the components to blame where one disagrees."""
+        """Compare directional derivatives along random signs; look for the components to blame if one disagrees."""
         everything = np.arange(self.layout.size)
         for i in np.flatnonzero(~np.isfinite(self.given))[:LISTED]:
             self._look_at(int(i))
@@ -276,7 +276,7 @@ class _Checker:
             return
         first, second = part[: part.size // 2], part[part.size // 2 :]
         excess_first, tolerance_first = self._compare(first, signs)
-        # the same signs are used, so what the first half does not explain lies in the second
+        # the same signs are used, so what the first half does not explain is in the second
         excess_second, tolerance_second = excess - excess_first, tolerance + tolerance_first
         ratio_first, ratio_second = abs(excess_first) / tolerance_first, abs(excess_second) / tolerance_second
         threshold = min(1.0, max(ratio_first, ratio_second))

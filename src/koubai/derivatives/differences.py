@@ -50,10 +50,10 @@ EPS = float(np.finfo(np.float64).eps)
 # them off the periods that people write, and off round numbers, on which the rounding inside f repeats and hides.
 LEVELS, RATIO, FIRST = 14, 3.8, 0.47
 COLUMNS = 4  # extrapolations of the ladder; more only amplify rounding
-EXTENSION, DEEPEST = 8, 40  # levels added where the ladder did not reach the scale of f, and the most levels of all
+EXTENSION, DEEPEST = 8, 40  # levels added if the ladder did not reach the scale of f, and the most levels of all
 ENOUGH = 4  # steps with both sides that make central differences of a ladder
 FINEST = 64  # the finest step, in units of the spacing of numbers at x
-# the finest step where coarser ones have told the slope (to DECENT of f's spread), in units of the rounding of |x| or 1
+# the finest step if coarser ones have given the slope (to DECENT of f's spread), in units of the rounding of |x| or 1
 DECENT, ROUNDED = 0.02, 256
 SAFETY = 2.0  # what the disagreement of the rows is multiplied with
 SHRINK = RATIO ** -np.arange(LEVELS)[:, None]
@@ -132,7 +132,7 @@ class Estimate:
         return np.float64(self.value) if isinstance(self.value, float) else self.value
 
     def _values(self) -> Any:
-        """Return the value as NumPy's own number or array. Raises TypeError where it is a structure of arrays."""
+        """Return the value as NumPy's own number or array. Raises TypeError if it is a structure of arrays."""
         if is_structure(self.value):
             kind = type(self.value).__name__
             raise TypeError(
@@ -232,7 +232,7 @@ class Estimate:
 
 @dataclass
 class _Found:
-    """What a method found out, one entry a component; ``notes`` maps a sentence to the components it is true of."""
+    """The result of a method, one entry per component; ``notes`` maps a sentence to the components it is true of."""
 
     value: Array
     error: Array
@@ -291,8 +291,8 @@ def derivative(
     -------
     Estimate
         The value and its error. If f is not finite at x±h, the error is infinite and a warning says so; "adaptive"
-        keeps to the steps and the side where f is finite, and takes whatever f raises away from x as a point outside
-        its domain.
+        keeps to the steps and the side where f is finite, and takes anything that f raises away from x as a point
+        outside its domain.
 
     Raises
     ------
@@ -321,7 +321,7 @@ def derivative(
         raise UnknownNameError.of_argument(derivative, unknown)
     if n not in (1, 2) or isinstance(n, bool):
         raise InputError(f"n must be 1 or 2, the first or the second derivative, got {n!r}")
-    return _told(f, estimate(f, x, method, h, elementwise=True, n=n))
+    return _with_warnings(f, estimate(f, x, method, h, elementwise=True, n=n))
 
 
 def numerical_gradient(
@@ -360,11 +360,11 @@ def numerical_gradient(
     """
     if unknown:
         raise UnknownNameError.of_argument(numerical_gradient, unknown)
-    return _told(f, estimate(f, x, method, h, elementwise=False))
+    return _with_warnings(f, estimate(f, x, method, h, elementwise=False))
 
 
-def _told(f: Callable[[Any], Any], found: Estimate) -> Estimate:
-    """Say aloud where f does not depend on its argument: the derivative is right, and hardly what is meant."""
+def _with_warnings(f: Callable[[Any], Any], found: Estimate) -> Estimate:
+    """Warn if f does not depend on its argument: the derivative is right, but hardly what is meant."""
     if INDEPENDENT in found.warnings:
         sentence = INDEPENDENT.format(name=getattr(f, "__name__", "f"))
         warn(GradientWarning(sentence))
@@ -384,11 +384,11 @@ def difference_gradient(
     """Difference gradient: `numerical_gradient` for a descent, without the evaluations that measure truncation.
 
     f takes the caller's form (``layout``); ``vector`` is x, flat, and is not changed. fun: f(x) as `as_scalar` gives
-    it, if it is known; otherwise it is evaluated where it is needed (every method but central with a given h). tell:
+    it, if it is known; otherwise it is evaluated when it is needed (every method but central with a given h). tell:
     is given what `Estimate.warnings` would say (complex and adaptive): the matter, and the sentence with components.
-    Returns gradient, rounding error (the bound eps |f| / h; for complex and adaptive the whole error), stuck (the
-    differences see no change of x, as x+h and x−h round to x: the component is 0 whatever f does), nfev; the first
-    three flat, in float64. Where f is not finite at x±h the component is not finite; nothing is raised for it.
+    Returns gradient, rounding error (the bound eps |f| / h; for complex and adaptive the whole error),
+    below_rounding (the differences see no change of x, as x+h and x−h round to x: the component is 0 for any f), nfev;
+    the first three flat, in float64. If f is not finite at x±h the component is not finite; nothing is raised for it.
     """
     _check_method(method)
     _check_step(h)
@@ -424,7 +424,7 @@ def measured_error(
         noise / h
 
     The rounding that `difference_gradient` reckons with is that of the type that f returns; f may compute in another
-    one, or end an iteration early. Here its values are looked at, along one random direction through x. h: the smallest
+    one, or end an iteration early. Here its values are measured, along one random direction through x. h: the smallest
     step; None for the method's own. box: the ends into which the direction leads.
     """
     x = vector.astype(np.float64)
@@ -494,7 +494,7 @@ def estimate(
     def show(values: Array) -> Any:
         return float(values[0]) if layout.is_number else layout.view(values)
 
-    told = [_sentence(layout, note, where) for note, where in found.notes.items() if where.any()]
+    sentences = [_sentence(layout, note, where) for note, where in found.notes.items() if where.any()]
     return Estimate(
         value=show(found.value),
         error=show(found.error),
@@ -502,7 +502,7 @@ def estimate(
         nfev=sampler.nfev,
         method=method,
         noise=show(found.noise) if elementwise else float(found.noise.max()),
-        warnings=tuple([*told, INDEPENDENT] if independent else told),
+        warnings=tuple([*sentences, INDEPENDENT] if independent else sentences),
     )
 
 
@@ -514,11 +514,11 @@ def _far(x: Array) -> Array:
 
 
 def _flat(f: Callable[[Any], Any], at_x: Any, points: list[Any]) -> tuple[bool, int]:
-    """Is f at all the points what it is at x? And the evaluations that this took."""
+    """Return whether f is at all the points what it is at x, and the evaluations that this took."""
     for used, point in enumerate(points, 1):
         try:
             same = bool(np.all(outputs_of(called(partial(f, point))) == at_x))
-        except Exception:  # whatever it says there, it has looked at its argument
+        except Exception:  # whatever it raises, it depends on its argument
             same = False
         if not same:
             return False, used
@@ -554,7 +554,7 @@ class _Sampler:
         self.eps = EPS
         self.takes_arrays = elementwise
         self._is_vector = layout.names is None and len(layout.shapes[0]) == 1
-        self.flat = True  # was f the same at every point so far?
+        self.flat = True  # whether f was the same at every point so far
         self.size, self.near = (
             np.maximum(np.abs(x), 1.0),
             np.abs(x),
@@ -567,7 +567,7 @@ class _Sampler:
         return np.spacing(np.abs(self.x[columns]) + h)
 
     def at_x(self) -> Array:
-        """Return f(x), once for each component. It must be finite: where f has no value it has no derivative."""
+        """Return f(x), once for each component. It must be finite: f has no derivative where it has no value."""
         if self._at_x is None:
             count = self.x.size if self.elementwise else 1
             values = called(lambda: [self._value(i, self.x[i], forgiving=False) for i in range(count)])
@@ -601,7 +601,7 @@ class _Sampler:
         for i in range(x.size):
             point: Any = x.astype(np.complex128)
             point[i] = complex(x[i], h[i])
-            # numbers as Python's own complex: math's functions refuse it, where they would cut np.complex128 short
+            # numbers as Python's own complex: math's functions refuse it, while they would cut np.complex128 short
             alone = self.elementwise or self.layout.is_number
             shown = complex(point[i]) if alone else self.layout.copy(point)
             self.nfev += 1
@@ -619,7 +619,7 @@ class _Sampler:
             self.nfev += 1
             try:
                 return single, np.asarray(self.f(flat.copy()))
-            except Exception:  # f was promised numbers, so whatever it says to an array does not count
+            except Exception:  # f takes numbers, so what it raises for an array does not count
                 return single, None
 
         single, values = called(ask)
@@ -865,13 +865,13 @@ def _along(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array,
 
 
 def _of_elements(layout: Layout, notes: dict[str, list[int]], flat: bool, elements: bool) -> tuple[str, ...]:
-    """Return the sentences, each with the elements of x that it is true of; without, where it is a mixed direction."""
-    told = [INDEPENDENT] if flat else []
+    """Return the sentences, each with the elements of x that it is true of, unless that is a mixed direction."""
+    sentences = [INDEPENDENT] if flat else []
     for note, columns in notes.items():
         where = np.zeros(layout.size, dtype=bool)
         where[[c for c in columns if c < layout.size]] = elements
-        told.append(_sentence(layout, note, where) if where.any() else note)
-    return tuple(told)
+        sentences.append(_sentence(layout, note, where) if where.any() else note)
+    return tuple(sentences)
 
 
 def _powers(x: Array) -> Array:
@@ -882,13 +882,13 @@ def _powers(x: Array) -> Array:
 def _of_complex_gradient(f: Callable[[Any], Any], layout: Layout, x: Array, directions: Array | None) -> Differences:
     """Return adaptive differences of the gradient that the complex step gives, along the directions."""
     found = difference_jacobian(_complex_gradient(f, layout), layout, x, "adaptive", directions)
-    nfev, told = x.size * found.nfev, found.of_slopes().warnings
-    if told != found.warnings:
+    nfev, sentences = x.size * found.nfev, found.of_slopes().warnings
+    if sentences != found.warnings:
         with quiet():
             at_x = outputs_of(called(lambda: f(layout.copy(x))))
             flat, used = _flat(f, at_x, [layout.copy(p) for p in _far(x)])
-        nfev, told = nfev + 1 + used, found.warnings if flat else told
-    return replace(found, nfev=nfev, warnings=told)
+        nfev, sentences = nfev + 1 + used, found.warnings if flat else sentences
+    return replace(found, nfev=nfev, warnings=sentences)
 
 
 def _complex_gradient(f: Callable[[Any], Any], layout: Layout) -> Callable[[Any], Array]:
@@ -975,13 +975,13 @@ def _fixed(sampler: _Sampler, method: str, h: float | None, n: int = 1) -> _Foun
     # the next term is small; and it is known only up to the rounding of D(h/2)
     share = 3 / 4 if method == "central" else 1 / 2
     error = 1.25 * (np.abs(pair.slope - half.slope) + half.rounding) / share + pair.rounding
-    stuck = pair.low == pair.high
+    below_rounding = pair.low == pair.high
     finite = np.isfinite(pair.f_low) & np.isfinite(pair.f_high)
-    error[stuck | ~np.isfinite(error)] = math.inf
+    error[below_rounding | ~np.isfinite(error)] = math.inf
     one_side = ((pair.low == sampler.x) ^ (pair.high == sampler.x)) & (method == "central")
     ends = {"forward": "x+h == x", "backward": "x−h == x", "central": "x+h == x and x−h == x"}[method]
     notes = {
-        f"{ends} in float64: h is below the spacing of numbers at x, so the difference says nothing": stuck,
+        f"{ends} in float64: h is below the spacing of numbers at x, so the difference says nothing": below_rounding,
         "x+h or x−h rounds to x in float64: the step that was really made is not h": one_side,
         "f is not finite at x+h or x−h: the difference can't be trusted": ~finite,
     }
@@ -1078,7 +1078,7 @@ def _adaptive(sampler: _Sampler, n: int = 1) -> _Found:
 
 
 def _ladder(sampler: _Sampler, columns: npt.NDArray[np.intp], n: int) -> _Found:
-    """Climb down a ladder of steps; where it does not reach the scale of f, lengthen it."""
+    """Climb down a ladder of steps; if it does not reach the scale of f, lengthen it."""
     x, at_x, size = sampler.x[columns], sampler.at_x()[columns], sampler.size[columns]
     spacing = sampler.spacing(columns, np.zeros(x.size))
     h = _steps(sampler, columns, FIRST * size, LEVELS)
@@ -1098,7 +1098,7 @@ def _ladder(sampler: _Sampler, columns: npt.NDArray[np.intp], n: int) -> _Found:
         left, h, f_low, f_high = left[bad], h[:, bad], f_low[:, bad], f_high[:, bad]
         top, count = h[-1] / RATIO, int(min(EXTENSION, deeper[bad].min()))
         near = FIRST * sampler.near[columns[left]]
-        # no step was small enough: f may end at 0. The ladder starts anew, as its ratio is broken
+        # no step was small enough: f may end at 0. The ladder starts again, as its ratio is broken
         beyond = (np.isfinite(f_low + f_high).sum(axis=0) < ENOUGH) & (near > 0) & (near < top)
         f_low[:, beyond] = f_high[:, beyond] = np.nan
         steps = _steps(sampler, columns[left], np.where(beyond, near, top), count)
@@ -1237,7 +1237,7 @@ def _second(
 ) -> tuple[Array, Array]:
     """Return the second differences of a ladder and their uncertainty.
 
-    (f(x+h) + f(x−h) − 2 f(x)) / h². Where f lives above x only (side 1), or below (−1), of its slopes D over two steps:
+    (f(x+h) + f(x−h) − 2 f(x)) / h². If f exists above x only (side 1), or below (−1), by its slopes D over two steps:
     ± 2 (D(h) − D(k)) / (h − k), which is right to order h; the first step then has none.
     """
     rows, uncertainty = even / h**2, np.fmax(eps * sizes, 4 * noise) / h**2
@@ -1251,8 +1251,8 @@ def _second(
 
 
 def _bend_of_slope(slope: Array, uncertainty: Array, h: Array) -> Array:
-    """Return a quarter of the jump of f'' at x, 0 where there is none: the slopes over steps are then off by as much
-    times h, where those of a smooth f are by h².
+    """Return a quarter of the jump of f'' at x, 0 if there is none: the slopes over steps are then off by as much
+    times h, while those of a smooth f are off by h².
     """
     steps = h[:-1] - h[1:]
     bend = np.abs((slope[:-1] - slope[1:]) / steps)
@@ -1260,7 +1260,7 @@ def _bend_of_slope(slope: Array, uncertainty: Array, h: Array) -> Array:
 
 
 def _open_side(f_low: Array, f_high: Array) -> tuple[Mask, Mask]:
-    """Tell where f lives above x only, and where below x only: too few steps have both sides."""
+    """Return where f exists above x only, and where below x only: too few steps have both sides."""
     has_low, has_high = ~np.isnan(f_low), ~np.isnan(f_high)
     both = (has_low & has_high).sum(axis=0)
     above = (both < ENOUGH) & (has_high.sum(axis=0) > both)
@@ -1270,7 +1270,7 @@ def _open_side(f_low: Array, f_high: Array) -> tuple[Mask, Mask]:
 
 def _scatter(slope: Array, even: Array, h: Array, one_sided: Mask | None) -> Array:
     """Return what each step but the first two shows of f that no smooth f can have there, if the step is small."""
-    # the slope is a power series in h² (one-sided: in h); two steps foretell the third
+    # the slope is a power series in h² (one-sided: in h); two steps predict the third
     share = 1 / RATIO**2 if one_sided is None else np.where(one_sided, 1 / RATIO, 1 / RATIO**2)
     odd = slope[2:] - slope[1:-1] + share * (slope[:-2] - slope[1:-1])
     bend = even[2:] - even[1:-1] / RATIO**2
@@ -1296,10 +1296,10 @@ def _grain(at_x: Array, eps: float, f_low: Array, f_high: Array, scatter: Array)
 
 
 def _frozen(slope: Array, even: Array, h: Array, scatter: Array) -> Array:
-    """Return the noise that coarser steps show where the finer ones are smooth only because a part of f is frozen.
+    """Return the noise that coarser steps show if the finer ones are smooth only because a part of f is frozen.
 
     In (1 − cos x)/x² near 1e-6, cos x is one and the same number for all steps below 1e-10: what is left is smooth, and
-    its slope is wrong. Noise ends so in one step, or in two where it comes of stairs, while what is merely fast gets
+    its slope is wrong. Noise ends so in one step, or in two if it comes from stairs, while what is merely fast gets
     smooth step by step.
     """
     drops = scatter[1:] < 1e-5 * scatter[:-1]
@@ -1369,7 +1369,7 @@ def _agree(slope: Array, uncertainty: Array, one_sided: Mask | None) -> tuple[Ar
 
 
 def _kink(bend: Array, uncertainty: Array) -> Array:
-    """Return the jump of the slope at x (0 where there is none): (f(x+h) + f(x−h) − 2 f(x)) / h stays as h shrinks."""
+    """Return the jump of the slope at x (0 if there is none): (f(x+h) + f(x−h) − 2 f(x)) / h stays as h shrinks."""
     ratio, last = _least_ratio(bend, 10 * uncertainty, 2)
     return np.where(ratio > 1.4, np.inf, np.where(ratio > 0.7, np.abs(last), 0.0))
 
@@ -1377,7 +1377,7 @@ def _kink(bend: Array, uncertainty: Array) -> Array:
 def _least_ratio(rows: Array, threshold: Array, count: int) -> tuple[Array, Array]:
     """Return the least of the last ``count`` ratios row / row above, ending at the finest row that is significant.
 
-    It is 0 where that row does not last: a finer one is smaller by more than the threshold hides.
+    It is 0 if that row does not last: a finer one is smaller by more than the threshold hides.
     """
     levels, size = rows.shape
     last = levels - 1 - (np.abs(rows) > threshold)[::-1].argmax(axis=0)

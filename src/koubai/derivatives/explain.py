@@ -1,4 +1,4 @@
-"""What koubai makes of a function: its trace, what that depends on, and the code that runs it."""
+"""The explanation of a function: its trace, what that depends on, and the code that runs it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Explanation", "explain"]
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """What koubai makes of a function and its gradient at a point. Printing it gives all of this as text.
+    """The trace of a function and its gradient at a point, and the code that runs them. Printing it gives all as text.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Explanation:
     unwatched : str
         What keeps the graph from being kept; empty if it is.
     guards : tuple of str
-        The looks at values (if, while, int()) that must come out the same for the graph to hold.
+        The tests of values (if, while, int()) that must come out the same for the graph to hold.
     kinks : tuple of str
         The kinks that the point is on: there the derivative jumps.
     globals, closures, arrays, things : dict
@@ -58,7 +58,7 @@ class Explanation:
     kernels : tuple of str
         The LLVM IR texts of the machine code that ``source`` calls.
     notes : tuple of str
-        What is to be said of the gradient here: not finite, say, or zero since f does not depend on x.
+        Remarks on the gradient here: that it is not finite, say, or zero since f does not depend on x.
     """
 
     function: str

@@ -1,4 +1,4 @@
-"""Gradients of plain NumPy functions: by backpropagation through the traced graph, or, aloud, by differences."""
+"""Gradients of NumPy functions: by backpropagation through the traced graph, or by differences, with a warning."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Differentiated:
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
     nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph; last:
     the traced path that the last call took.
-    keep: are the paths of f shared with other such objects, those to come included? box: the lowest and the highest
-    argument, flat, beyond which f is never asked; only with one argument that is differentiated.
+    cache: whether the paths of f are shared with other such objects, later ones included. box: the lowest and the
+    highest argument, flat, beyond which f is never called; only with one argument that is differentiated.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Differentiated:
         f: Callable[..., Any],
         argnums: int | Sequence[int],
         method: str,
-        keep: bool = False,
+        cache: bool = False,
         box: tuple[Any, Any] | None = None,
     ) -> None:
         if method not in METHODS:
@@ -71,11 +71,11 @@ class Differentiated:
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
         self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, GRADIENT, scalar=True, keep=keep, box=box)
+        self._paths = Paths(f, GRADIENT, scalar=True, cache=cache, box=box)
         self._differences = 0
-        self._direct: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
+        self._fast_call: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
         self.last: Path | None = None  # the traced path that was used last
-        self.first: float | None = None  # what f itself gave, if it was asked right before the first call
+        self.first: float | None = None  # what f itself gave, if it was called right before the first call
         self._refused = method not in ("auto", "backprop")
         self.__name__ = self._paths.name
         self.__doc__ = getattr(f, "__doc__", None)
@@ -90,9 +90,9 @@ class Differentiated:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return (f, gradient) at these arguments."""
-        direct = self._direct
-        if direct is not None and not kwargs and current_trace() is None:
-            answer = direct(args)
+        fast_call = self._fast_call
+        if fast_call is not None and not kwargs and current_trace() is None:
+            answer = fast_call(args)
             if answer is not None:
                 return answer
         if self._refused:
@@ -101,32 +101,32 @@ class Differentiated:
             found = self._paths.found_again(args, self.first)
             if found is not None:
                 answer, self.last = found
-                self._direct = self.last.direct
+                self._fast_call = self.last.fast_call
                 return answer
         leaves = _leaves(self.f, args, kwargs, self.argnums)
         try:
             results = self._paths.run(leaves)
         except (TraceError, GradientError) as error:
             if self.method == "backprop" or current_trace() is not None:
-                raise  # in a trace, differences would only be refused once more
+                raise  # in a trace, differences would only be refused again
             debug("%s: adaptive differences take the place of backpropagation: %s", self.__name__, error)
             self._refused = True
             self.gradient_source = "adaptive"
             return self._by_differences(args, kwargs, error)
         path = self.last = self._paths.newest(leaves.form)
         if path is not None and path.agrees and not kwargs and path.recorded.environment.complete:
-            if path.direct is None:
+            if path.fast_call is None:
                 numbers = [_position(n, args) for n in self.argnums]
-                path.direct = _direct_call(path, leaves.form[0], numbers, self.one)
-            self._direct = path.direct
+                path.fast_call = _compile_fast_call(path, leaves.form[0], numbers, self.one)
+            self._fast_call = path.fast_call
         return results[0], self._shaped(args, results[1:])
 
     def path(self, *args: Any) -> Path | None:
         """Return the traced path that was used last for arguments of this form, if there is one."""
         return self._paths.newest(_leaves(self.f, args, {}, self.argnums).form)
 
-    def taken(self, *args: Any) -> Path:
-        """Return the traced path that f takes for these arguments, traced and checked now where none is known.
+    def path_for(self, *args: Any) -> Path:
+        """Return the traced path that f takes for these arguments, traced and checked now if none is known.
 
         Raises TraceError and GradientError as backpropagation does.
         """
@@ -147,7 +147,7 @@ class Differentiated:
         return shaped[0] if self.one else shaped
 
     def explain(self, tell: Callable[[str], None]) -> None:
-        """Let ``tell`` have what is to be said of gradients that are not finite; without it they are warnings."""
+        """Have ``tell`` called with the sentences about gradients that are not finite, which otherwise are warnings."""
         self._paths.tell = tell
 
     def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any], error: Exception | None = None) -> Any:
@@ -171,10 +171,8 @@ class Differentiated:
                 if sentence is INDEPENDENT:
                     warn(GradientWarning(sentence.format(name=self._paths.name)))
                     continue
-                told = (
-                    f"the gradient of {self._paths.name} by differences: {sentence}; its error is up to {largest:.2g}"
-                )
-                warn(GradientWarning(told))
+                text = f"the gradient of {self._paths.name} by differences: {sentence}"
+                warn(GradientWarning(f"{text}; its error is up to {largest:.2g}"))
         return answer
 
     def _differenced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Estimate]]:
@@ -230,9 +228,9 @@ def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequen
     return Leaves.of(f, args, kwargs, [_position(n, args) for n in argnums])
 
 
-def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
+def _compile_fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
     """Generate the short way from arguments of this exact form to the answer; it returns None for any others, and
-    where the answer is not finite.
+    if the answer is not finite.
 
     Looking at the arguments costs as much as a small function itself, so the tests are written out once.
     """
@@ -300,7 +298,7 @@ def _direct_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: b
     refused, arguments = "r is None", list(leaves)
     if path.program.executor == "floats":
         arguments.append("True")
-    elif path.settler is not None:
+    elif path.resolver is not None:
         namespace |= {"isfinite": math.isfinite, "vdot": np.vdot}
         for k, n in active.items():
             square = f"r[{n}].dot(r[{n}])" if len(shapes[k]) == 1 else f"vdot(r[{n}], r[{n}])"
@@ -432,7 +430,7 @@ class _Higher:
         self.name = getattr(f, "__name__", "f")
         self.__name__ = f"{what}_{self.name}"
         self._refused = method not in ("auto", "backprop")
-        self._lost = False  # is the gradient's graph no better than that of second derivatives?
+        self._lost = False  # the gradient's graph is no better than that of second derivatives
         self._gradient = Differentiated(f, argnums, "backprop")
 
     def take(
@@ -442,9 +440,9 @@ class _Higher:
         by_graph: Callable[[], Any],
         by_differences: Callable[[_Alone, str, Callable[[Any], Any] | None], Differences],
     ) -> Any:
-        """Return the derivative, and say so where differences take over.
+        """Return the derivative, with a warning if differences take over.
 
-        by_differences: is given f alone, the method, and f's gradient where backpropagation gives it and may.
+        by_differences: gets f alone, the method, and f's gradient if backpropagation gives it and may.
         """
         refused: Exception | None = None
         if not self._refused:
@@ -468,8 +466,8 @@ class _Higher:
         if refused is not None:
             warn(FallbackWarning(refused, found.nfev))
         for sentence in found.warnings:
-            told = f"the {self.what} of {self.name} by differences: {sentence}"
-            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else told))
+            text = f"the {self.what} of {self.name} by differences: {sentence}"
+            warn(GradientWarning(sentence.format(name=self.name) if sentence is INDEPENDENT else text))
         return alone, found.value
 
     def _slopes(self, alone: _Alone, args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:

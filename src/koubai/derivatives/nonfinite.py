@@ -2,8 +2,8 @@
 
 First the graph is reversed with care (`koubai.graph.careful`): a cotangent that a mask or an index makes zero stays
 zero through sqrt, log, divide and power. What is left is undefined by its own rules, as 0 · ∞ in ``np.sqrt(x @ x) **
-2`` at 0. There two guesses are made: that what is undefined counts as 0, which is exact where the composite is flat;
-and the limit of the derivative on the way to x, from both sides where there are two. A guess counts if differences of
+2`` at 0. There two guesses are made: that what is undefined counts as 0, which is exact if the composite is flat;
+and the limit of the derivative on the way to x, from both sides if there are two. A guess counts if differences of
 the function along random directions confirm it. Otherwise the first operation of the reversal whose derivative is not
 finite is named.
 """
@@ -23,12 +23,12 @@ from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node, run_nodes
 from koubai.graph.reverse import Careful, pullback, reverse
 from koubai.graph.user_code import named_place
 
-__all__ = ["GRADIENT", "HESSIAN_VECTOR", "PRODUCT", "Careful", "Derivation", "Settler", "all_finite", "may_fail"]
+__all__ = ["GRADIENT", "HESSIAN_VECTOR", "PRODUCT", "Careful", "Derivation", "Resolver", "all_finite", "may_fail"]
 
 _LADDER = 0.02 * 4.0 ** -np.arange(9)  # the distances from which the limit is taken
 _LADDER_FLOAT32 = 0.2 * 4.0 ** -np.arange(5)
 _SHARP = 1e-6  # how sharp limit and differences must be, relative to the largest slope around
-_FEW = 64  # components of which each is asked on which side f is defined
+_FEW = 64  # components for each of which the side on which f is defined is found
 
 
 # with finite numbers these give finite numbers, and so do their rules; but for overflow
@@ -37,11 +37,11 @@ _TAME = {
     *("cos", "tanh", "where", "share", "sign", "absolute", "maximum", "minimum", "getitem", "setitem", "add_at"),
     *("zeros", "reshape", "transpose", "broadcast_to", "concatenate", "stack"),
 }
-_LARGE = 2000  # numbers from which on a look at each costs as much as a few operations on all of them
+_LARGE = 2000  # with more numbers, checking each costs as much as a few operations on all of them
 
 
 def may_fail(graph: Graph, active: Sequence[int]) -> bool:
-    """Tell whether a derivative is to be looked at each time it is made. active: the inputs that it is taken by.
+    """Return whether a derivative has to be checked each time it is computed. active: the inputs that it is taken by.
 
     Large arrays of sums and products of finite numbers are not: a look would take as long as they do, and there is
     nothing to be found.
@@ -67,10 +67,10 @@ def _whole_power(graph: Graph, node: Node) -> bool:
 
 
 def all_finite(results: Sequence[Any]) -> bool:
-    """Tell whether every number in the results is finite."""
+    """Return whether every number in the results is finite."""
     for result in results:
         if getattr(result, "shape", ()):
-            # a sum of squares costs one pass and no memory; only where it overflows all is looked at
+            # a sum of squares costs one pass and no memory; only if it overflows is everything checked
             if not math.isfinite(np.vdot(result, result)) and not np.isfinite(result).all():
                 return False
         elif not math.isfinite(result):
@@ -80,7 +80,7 @@ def all_finite(results: Sequence[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Derivation:
-    """What is derived from a function's graph.
+    """The way to make a derivative's graph from a function's graph.
 
     of: makes of the function's graph the one that is differentiated; seeded: the cotangents of its outputs are inputs
     of the derived graph, otherwise it has one output, with cotangent 1, which is part of the derived graph.
@@ -94,8 +94,8 @@ class Derivation:
         return pullback(base, active, careful=careful) if self.seeded else reverse(base, active, careful=careful)
 
 
-class Settler:
-    """Settles the derivatives of one traced path that are not finite.
+class Resolver:
+    """Resolves the derivatives of one traced path that are not finite.
 
     graph: the function; active: the inputs that are differentiated; derivation: how ``results`` came about.
     """
@@ -103,7 +103,7 @@ class Settler:
     def __init__(self, graph: Graph, active: Sequence[int], derivation: Derivation) -> None:
         self.graph, self.active, self.derivation = graph, active, derivation
         self._careful: Program | None = None
-        self._gradient: tuple[Program, Settler] | None = None  # where second derivatives are settled
+        self._gradient: tuple[Program, Resolver] | None = None  # for second derivatives
 
     def careful(self) -> Program:
         """Return the careful derivative, compiled."""
@@ -112,16 +112,16 @@ class Settler:
         return self._careful
 
     def __call__(self, leaves: Sequence[Any], extra: Sequence[Any], results: Sequence[Any]) -> tuple[Any, str]:
-        """Return the results with what could be settled, and a sentence about what could not, or "".
+        """Return the results with what could be resolved, and a sentence about what could not, or "".
 
-        leaves: the arguments; extra: the cotangents that the caller gave. Where the function itself is not finite there
-        is nothing to be settled.
+        leaves: the arguments; extra: the cotangents that the caller gave. If the function itself is not finite there
+        is nothing to be resolved.
         """
         results = tuple(results)
         with np.errstate(all="ignore"):
             value = self._function(leaves, extra)
             if value is None or not math.isfinite(value):
-                return results, self._told_before(leaves)
+                return results, self._about_first_derivative(leaves)
             found = self.careful().run(*leaves, *extra)
             if found is None:
                 return results, ""
@@ -130,13 +130,13 @@ class Settler:
             return (self._across(leaves, extra, results, found) if self._switches(leaves) else found), ""
 
     def by_masks_alone(self, leaves: Sequence[Any]) -> bool:
-        """Tell whether care alone makes the derivative finite here, and nearby too: no mask is about to change."""
+        """Return whether care alone makes the derivative finite here, and nearby too: no mask is about to change."""
         with np.errstate(all="ignore"):
             found = self.careful().run(*leaves)
             return found is not None and all_finite(found) and not self._switches(leaves)
 
     def _undefined(self, leaves: Sequence[Any], extra: Sequence[Any], found: Sequence[Any]) -> tuple[Any, str]:
-        """Settle what the rules leave undefined."""
+        """Resolve what the rules leave undefined."""
         count = len(self.active)
         guessed = self.derivation(self.graph, self.active, Careful(guess=True))
         values = run_nodes(guessed, [*leaves, *extra])
@@ -148,7 +148,7 @@ class Settler:
         return found, self._blamed(leaves, extra, found)
 
     def _across(self, leaves: Sequence[Any], extra: Sequence[Any], plain: Sequence[Any], found: Sequence[Any]) -> Any:
-        """Return the derivative where a mask is about to change: that of both sides, if f goes on smoothly.
+        """Return the derivative if a mask is about to change: that of both sides, if f goes on smoothly.
 
         Otherwise it is that of the branch which was taken, as at every kink.
         """
@@ -160,7 +160,7 @@ class Settler:
         return (*found[:-count], *parts) if parts is not None and nearby.confirms(parts) else found
 
     def _switches(self, leaves: Sequence[Any]) -> bool:
-        """Does a condition inside the function change its answer as soon as x moves?"""
+        """Return whether a condition inside the function changes its answer as soon as x moves."""
         conditions = [i for i, node in enumerate(self.graph.nodes) if node.dtype == np.bool_]
         if not conditions:
             return False
@@ -181,12 +181,12 @@ class Settler:
                 return True
         return False
 
-    def _told_before(self, leaves: Sequence[Any]) -> str:
-        """Return what is to be said where f is finite, but the gradient is not that a second derivative is taken of."""
+    def _about_first_derivative(self, leaves: Sequence[Any]) -> str:
+        """Return a sentence if f is finite, but the gradient of which a second derivative is taken is not; else ""."""
         outputs = self._outputs(self.graph, leaves) if self._second else None
         if outputs is None or not all_finite(outputs):
             return ""
-        gradient = Settler(self.graph, self.active, GRADIENT)
+        gradient = Resolver(self.graph, self.active, GRADIENT)
         return gradient(leaves, (), gradient.careful().run(*leaves))[1]
 
     def base(self, leaves: Sequence[Any], extra: Sequence[Any]) -> float:
@@ -215,19 +215,19 @@ class Settler:
         return self.derivation.of is not _itself
 
     def _slopes(self, leaves: Sequence[Any]) -> Sequence[Any]:
-        """Return the gradient, settled."""
+        """Return the gradient, resolved where it is not finite."""
         if self._gradient is None:
-            settler = Settler(self.graph, self.active, GRADIENT)
-            self._gradient = Program(GRADIENT(self.graph, self.active)), settler
-        plain, settler = self._gradient
+            resolver = Resolver(self.graph, self.active, GRADIENT)
+            self._gradient = Program(GRADIENT(self.graph, self.active)), resolver
+        plain, resolver = self._gradient
         results = plain.run(*leaves)
         if not all_finite(results):
-            results, _ = settler(leaves, (), results)
+            results, _ = resolver(leaves, (), results)
         return results[-len(self.active) :]  # type: ignore[no-any-return]
 
     @staticmethod
     def _outputs(graph: Graph, leaves: Sequence[Any]) -> list[Any] | None:
-        """Return the outputs; None where a guard fails or an operation raises: the path ends there."""
+        """Return the outputs; None if a guard fails or an operation raises: the path ends there."""
         try:
             values = run_nodes(graph, leaves)
         except (ArithmeticError, IndexError, ValueError):
@@ -249,13 +249,13 @@ class Settler:
                 where = "" if node.where is None else f"{named_place(node.where)}: "
                 at = _operand(node, [values[j] for j in node.inputs], values[part])
                 return (
-                    f"{where}the derivative of {_told(node)} is not finite{at}: {what}. Differences don't tell another "
-                    "value: there is no derivative at this point, or none that can be measured"
+                    f"{where}the derivative of {_described(node)} is not finite{at}: {what}. Differences don't tell "
+                    "another value: there is no derivative at this point, or none that can be measured"
                 )
         return f"{what}, though the function is finite"
 
 
-def _told(node: Node) -> str:
+def _described(node: Node) -> str:
     name = node.op.name
     return {"power": "a power", "divide": "a quotient", "quotient_or_zero": "a quotient"}.get(name, name)
 
@@ -282,8 +282,8 @@ def _counted(parts: Sequence[Any]) -> str:
 class _Nearby:
     """The function and its derivative around a point, along two random directions of the components in question."""
 
-    def __init__(self, settler: Settler, leaves: Sequence[Any], extra: Sequence[Any], parts: Sequence[Any]) -> None:
-        self.settler, self.leaves, self.extra, self.parts = settler, leaves, extra, parts
+    def __init__(self, resolver: Resolver, leaves: Sequence[Any], extra: Sequence[Any], parts: Sequence[Any]) -> None:
+        self.resolver, self.leaves, self.extra, self.parts = resolver, leaves, extra, parts
         self.single = any(np.asarray(part).dtype == np.float32 for part in parts)
         self.distances = _LADDER_FLOAT32 if self.single else _LADDER
         self.wanted = [~np.isfinite(np.asarray(part)) for part in parts]
@@ -292,7 +292,7 @@ class _Nearby:
         self.directions = [
             [
                 self._direction(random, k, mask, side)
-                for k, mask, side in zip(settler.active, self.wanted, allowed, strict=True)
+                for k, mask, side in zip(resolver.active, self.wanted, allowed, strict=True)
             ]
             for _ in range(2)
         ]
@@ -305,30 +305,30 @@ class _Nearby:
         return np.where(mask, signs * random.uniform(0.5, 1.5, x.shape) * scale, 0.0)
 
     def _sides(self) -> list[Any]:
-        """Return the side of each component on which f is defined, 0 for both: asked of each where they are few."""
+        """Return the side of each component on which f is defined, 0 for both; tried for each if they are few."""
         sides = [np.zeros(mask.shape) for mask in self.wanted]
         if sum(int(mask.sum()) for mask in self.wanted) > _FEW:
             return sides
         for m, mask in enumerate(self.wanted):
             for at in np.argwhere(mask):
                 unit = [np.zeros(other.shape) for other in self.wanted]
-                unit[m][tuple(at)] = max(1.0, abs(float(np.asarray(self.leaves[self.settler.active[m]])[tuple(at)])))
+                unit[m][tuple(at)] = max(1.0, abs(float(np.asarray(self.leaves[self.resolver.active[m]])[tuple(at)])))
                 below, above = (math.isfinite(self.value(s, unit)) for s in (-1e-3, 1e-3))
                 sides[m][tuple(at)] = 0.0 if below == above else 1.0 if above else -1.0
         return sides
 
     def _moved(self, s: float, direction: Sequence[Any]) -> list[Any]:
         there = list(self.leaves)
-        for k, v in zip(self.settler.active, direction, strict=True):
+        for k, v in zip(self.resolver.active, direction, strict=True):
             x = np.asarray(there[k])
             there[k] = (x + s * v).astype(x.dtype)[()]
         return there
 
     def value(self, s: float, direction: Sequence[Any]) -> float:
-        return self.settler.base(self._moved(s, direction), self.extra)
+        return self.resolver.base(self._moved(s, direction), self.extra)
 
     def completed(self, found: Sequence[Any], parts: Sequence[Any] | None) -> list[Any] | None:
-        """Return ``found`` with ``parts`` in place of the components in question; None where these are not finite."""
+        """Return ``found`` with ``parts`` in place of the components in question; None if these are not finite."""
         if parts is None:
             return None
         whole = [
@@ -368,10 +368,10 @@ class _Nearby:
         return _extrapolated(rows, order)
 
     def _ladder(self, distances: Any, direction: Sequence[Any]) -> Any:
-        """Return the components in question at each distance, one row each; None where one is not finite."""
+        """Return the components in question at each distance, one row each; None if one is not finite."""
         rows = []
         for s in distances:
-            results = self.settler.careful().run(*self._moved(float(s), direction), *self.extra)
+            results = self.resolver.careful().run(*self._moved(float(s), direction), *self.extra)
             if results is None:
                 return None
             parts = results[-len(self.parts) :]
@@ -382,7 +382,7 @@ class _Nearby:
         return np.array(rows)
 
     def confirms(self, parts: Sequence[Any]) -> bool:
-        """Do differences along the directions give what ``parts`` give?"""
+        """Return whether differences along the directions give what ``parts`` give."""
         for direction in self.directions:
             expected = sum(
                 float(np.sum(np.where(mask, np.asarray(part, np.float64) * v, 0.0)))
@@ -393,7 +393,7 @@ class _Nearby:
         return True
 
     def _measured(self, direction: Sequence[Any], expected: float) -> bool:
-        """Do differences along a direction give what is expected, or draw near it as the step shrinks?"""
+        """Return whether differences along a direction give what is expected, or approach it as the step shrinks."""
         start = self.value(0.0, direction)
         above, below = (
             np.array([self.value(side * h, direction) for h in self.distances.tolist()]) for side in (1.0, -1.0)
@@ -414,7 +414,7 @@ class _Nearby:
 
 
 def _meet(above: Any, below: Any) -> bool:
-    """Does the gap between the two sides shrink with the distance, so that there is no kink?"""
+    """Return whether the gap between the two sides shrinks with the distance, so that there is no kink."""
     gap = np.abs(above - below)
     return bool(np.all(gap.min(axis=0) <= 2e-2 * gap[0] + _SHARP * np.max(np.abs(above[0] + below[0]))))
 
@@ -442,7 +442,7 @@ def _itself(graph: Graph, active: Sequence[int], careful: Careful | None) -> Gra
 
 
 def _gradient_alone(graph: Graph, active: Sequence[int], careful: Careful | None) -> Graph:
-    """The gradient without the value. Reversed once more with a cotangent v it gives H v, since H is symmetric."""
+    """Return the gradient without the value. Reversed again with a cotangent v it gives H v, since H is symmetric."""
     both = reverse(graph, active, careful=careful)
     return Graph(both.nodes, both.inputs, both.outputs[1:], both.guards, both.kinks, both.name, both)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from koubai.derivatives.agreement import check_bend, cross_check, directions_of
 from koubai.derivatives.differences import INDEPENDENT
-from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Settler, all_finite, may_fail
+from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Resolver, all_finite, may_fail
 from koubai.errors import GradientWarning, TraceError, called, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
@@ -27,12 +27,12 @@ from koubai.parameters import as_scalar
 
 __all__ = ["RAISED", "Path", "Paths"]
 
-# what f itself may raise, or catch, where a program of it meets numbers that it can't work with
+# what f itself may raise, or catch, when a program of it meets numbers that it can't work with
 RAISED = ArithmeticError, ValueError, IndexError
 _HIDDEN = "a function with randomness or hidden state has no gradient; keep its state outside"
-_PATHS = 16  # graphs kept for one form of the arguments: the paths that guards lead to
-_FORMS = 64  # forms of the arguments kept for one function
-_FUNCTIONS = 32  # whose paths are kept for another object of the same function
+_PATHS = 16  # graphs cached for one form of the arguments: the paths that guards lead to
+_FORMS = 64  # forms of the arguments cached for one function
+_FUNCTIONS = 32  # whose paths are cached for another object of the same function
 _BYTES = 2**20  # that such a path may take, with the buffers of its program
 
 
@@ -42,13 +42,14 @@ Derive: TypeAlias = Derivation | Callable[[Graph, Sequence[int]], Graph]
 class Path:
     """One traced path: valid while its guards hold and what it read from outside is unchanged.
 
-    Where that can't be watched, the path is valid at the point and the moment of its tracing alone; f is traced anew at
+    If that can't be watched, the path is valid only at the point and the moment of its tracing; f is traced again at
     each call, and the path serves again if the graph is equal.
-    made: what others have made of it, to be found again by their own keys; checked: what it was compared with f for,
-    the value of f there, and how many evaluations that took; agrees: was it found to agree with f? Where f or its
-    derivative is not finite, that can't be told: the next call asks again. careful: are zeros kept where derivatives
-    are infinite, since the first gradient needed it? depends: does f depend on what is differentiated? found: the
-    leaves of a call, and what the path gave for them a moment ago, until somebody takes it who asks for the same.
+
+    specializations: what others have compiled of it, by their own keys. checked: the cache key for which it was found
+    right, the value of f there, and how many evaluations that took. agrees: whether it was found to agree with f; if f
+    or its derivative is not finite, that can't be told, and the next call checks again. careful: whether zeros are kept
+    where derivatives are infinite, since the first gradient needed it. depends: whether f depends on what is
+    differentiated. last_results: the leaves of a call and what the path gave for them, until `take_results`.
     """
 
     __slots__ = (
@@ -57,15 +58,15 @@ class Path:
         "careful",
         "checked",
         "depends",
-        "direct",
-        "found",
+        "fast_call",
         "gradient",
         "graph",
-        "made",
+        "last_results",
         "program",
         "recorded",
+        "resolver",
         "same",
-        "settler",
+        "specializations",
         "tables",
     )
 
@@ -74,34 +75,34 @@ class Path:
         self.recorded = recorded
         self.graph = derive(recorded.graph, active)
         self.program = Program(self.graph)
-        self.settler: Settler | None = None
+        self.resolver: Resolver | None = None
         if isinstance(derive, Derivation) and may_fail(self.graph, active):
-            self.settler = Settler(recorded.graph, active, derive)
+            self.resolver = Resolver(recorded.graph, active, derive)
         self.careful = False
         self.agrees = self.depends = True
         self.gradient: Path | None = None  # the first derivative, which is compared with f
         self.renew(recorded)
-        self.found: Any = None
-        self.made: dict[Any, Any] = {}
+        self.last_results: Any = None
+        self.specializations: dict[Any, Any] = {}
         self.tables = Tables()
         self.checked: tuple[Any, float, int] = ((), np.nan, 0)
 
     def renew(self, recorded: Recorded) -> None:
         """Take over a tracing, the first one or another that gave an equal graph."""
         self.recorded, self.same = recorded, recorded.environment.same
-        self.direct: Callable[..., Any] | None = None  # the short way in, made by `_direct_call`
+        self.fast_call: Callable[..., Any] | None = None  # the short way in, made by `koubai.derivatives.gradient`
         self.captured = [node.params["value"] for node in recorded.graph.nodes if node.op is CAPTURED]
 
     def run(self, leaves: Leaves, *extra: Any) -> tuple[Any, str]:
-        """Return the outputs, None where a guard fails, and what is to be said of a derivative that is not finite."""
+        """Return the outputs, None if a guard fails, and a sentence about a derivative that is not finite, or ""."""
         results = self.program.run(*leaves.values, *extra)
-        if results is None or self.settler is None or all_finite(results):
+        if results is None or self.resolver is None or all_finite(results):
             return results, ""
-        return self.settler(leaves.values, extra, results)
+        return self.resolver(leaves.values, extra, results)
 
     def table(self) -> Replay | None:
-        """Return a table of f and its gradient, with the bits of the program, if there is one by now that nobody uses:
-        to be given back to ``tables``.
+        """Return a table of f and its gradient, with the bits of the program, if one is ready and unused; the caller
+        gives it back to ``tables``.
         """
         floats, graph = self.program.executor == "floats", self.graph
         if not floats and self.program.executor != "numpy":
@@ -109,30 +110,30 @@ class Path:
         found: Replay | None = self.tables.take(len(graph.nodes), lambda: Replay(graph, floats))
         return found
 
-    def taken(self, leaves: Leaves) -> Any:
-        """Return what the path gave in this very call, if it did, and let go of it."""
-        found, self.found = self.found, None
+    def take_results(self, leaves: Leaves) -> Any:
+        """Return what the path has already given in this very call, if it has, and forget it."""
+        found, self.last_results = self.last_results, None
         return found[1] if found is not None and found[0] is leaves else None
 
     def take_care(self, leaves: Leaves, derive: Derivation) -> None:
-        """Let the path be a careful one from the beginning, if its first derivative is finite only so."""
-        if self.settler is None:
+        """Make the path a careful one from the beginning, if only so its first derivative is finite."""
+        if self.resolver is None:
             return
         results = self.program.run(*leaves.values)
         if results is None or not np.isfinite(results[0]):
             return
         if all_finite(results):
-            self.found = leaves, results
+            self.last_results = leaves, results
             return
-        if self.settler.by_masks_alone(leaves.values):
-            self.careful, self.program = True, self.settler.careful()
+        if self.resolver.by_masks_alone(leaves.values):
+            self.careful, self.program = True, self.resolver.careful()
             self.graph = derive(self.recorded.graph, leaves.active, Careful())
 
-    def circumstances(self, values: Sequence[Any]) -> tuple[Any, ...]:
+    def cache_key(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return all the numbers that f depends on with these leaves, as bytes."""
         return tuple([np.asarray(value).tobytes() for value in (*values, *self.captured)])
 
-    def may_be_kept(self, f: Any) -> bool:
+    def is_cacheable(self, f: Any) -> bool:
         """Return whether the path may serve later calls: everything it reads is watched, and it is small."""
         environment = self.recorded.environment
         if self.careful or not environment.complete or environment.holds(f):
@@ -146,21 +147,21 @@ def _warned(sentence: str) -> None:
     warn(GradientWarning(sentence))
 
 
-class _Kept:
-    """The paths of plain functions, kept so that the next descent on the same function need not trace it anew.
+class _TraceCache:
+    """The paths of plain functions, kept so that the next descent on the same function need not trace it again.
 
-    A path is used again where tracing would give it again: what it read is unchanged, its guards hold, and f, asked
+    A path is used again if tracing would give it again: what it read is unchanged, its guards hold, and f, evaluated
     once, gives what it gave. Then the same evaluations are counted as if it had been traced and checked; for other
-    arguments it is checked indeed. So nothing but the time depends on what is kept.
+    arguments it really is checked. So only the time depends on what is in the cache.
     """
 
     def __init__(self) -> None:
         self._paths: weakref.WeakKeyDictionary[Any, list[Path]] = weakref.WeakKeyDictionary()
         self._last: tuple[Any, Path] | None = None  # f, weakly, and the path of it that was used last
-        self._lock = threading.RLock()  # what is let go of may call koubai once more
+        self._lock = threading.RLock()  # a finalizer of what is dropped may call koubai again
 
     def of(self, f: Any, form: Any) -> list[Path]:
-        """Return the paths of ``f`` for this form of the arguments that still stand."""
+        """Return the paths of ``f`` for this form of the arguments that are still valid."""
         with self._lock:
             known = self._paths.get(f, [])
         return [p for p in known if p.recorded.leaves.form == form and p.same()]
@@ -173,7 +174,7 @@ class _Kept:
         if self._last is not None and self._last[0] is gone:
             self._last = None
 
-    def keep(self, f: Any, path: Path) -> None:
+    def add(self, f: Any, path: Path) -> None:
         with self._lock:
             if self._last is None or self._last[0]() is not f or self._last[1] is not path:
                 self._last = weakref.ref(f, self._forget), path
@@ -183,11 +184,11 @@ class _Kept:
                 del self._paths[next(iter(self._paths))]
 
 
-_kept = _Kept()
+_trace_cache = _TraceCache()
 
 
 def _computes_single(graph: Graph) -> bool:
-    """Is anything computed in float32? Arrays of float32 that only meet float64 do no harm."""
+    """Return whether anything is computed in float32. Arrays of float32 that only meet float64 do no harm."""
     return any(node.dtype == np.float32 and node.op not in LEAVES for node in graph.nodes)
 
 
@@ -202,10 +203,10 @@ class Paths:
     """The traced paths of one function, found by the form of its arguments, then by what they read, then by their
     guards.
 
-    derive: makes of the function's graph the one to be run, e.g. value and gradient; scalar: f must return one number;
-    keep: are paths shared with other objects of this function, those to come included?
-    box: the ends, flat, beyond which f is not asked for the check.
-    tell: is given a sentence about every derivative that is not finite where the function is.
+    derive: makes the graph that is run, e.g. value and gradient, from the function's graph. scalar: f must return one
+    number. cache: whether paths are shared with other objects of this function, later ones included. box: the ends,
+    flat, beyond which the check does not evaluate f. tell: is called with a sentence about every derivative that is not
+    finite although the function is.
     """
 
     def __init__(
@@ -213,11 +214,11 @@ class Paths:
         f: Callable[..., Any],
         derive: Derive,
         scalar: bool,
-        keep: bool = False,
+        cache: bool = False,
         box: tuple[Any, Any] | None = None,
     ) -> None:
         self.f = f
-        self.keeps = keep and isinstance(f, types.FunctionType)
+        self.caches = cache and isinstance(f, types.FunctionType)
         self.name = getattr(f, "__name__", "f")
         self.derive = derive
         self.scalar = scalar
@@ -257,9 +258,9 @@ class Paths:
         for path in known:
             if path.same():
                 try:
-                    results, told = path.run(leaves, *extra)
+                    results, sentence = path.run(leaves, *extra)
                 except RAISED:  # f raises too, or takes another way: it shows when f is traced here
-                    results, told = None, ""
+                    results, sentence = None, ""
                 if results is not None:
                     if not path.agrees:
                         with self._lock:
@@ -270,13 +271,13 @@ class Paths:
         else:
             with self._lock:
                 path = self._traced(leaves)
-                results, told = path.taken(leaves), ""
+                results, sentence = path.take_results(leaves), ""
                 if results is None:
-                    results, told = path.run(leaves, *extra)
+                    results, sentence = path.run(leaves, *extra)
             if results is None:
                 raise TraceError(f"{self.name} takes another path when it is called again", _HIDDEN)
-        if told:
-            self.tell(told)
+        if sentence:
+            self.tell(sentence)
         return results
 
     def _first(self, known: Any, path: Path) -> None:
@@ -291,8 +292,8 @@ class Paths:
         return known[0] if known else None
 
     def _traced(self, leaves: Leaves) -> Path:
-        """Trace, derive, compile and check a new path, unless one is kept that this would give again; and keep it."""
-        path = self._found(leaves) if self.keeps else None
+        """Trace, derive, compile and check a new path, unless the cache has the one that this would give."""
+        path = self._found(leaves) if self.caches else None
         known = self._known.setdefault(leaves.form, [])
         if path is not None:
             debug("%s: a graph of an earlier descent serves again", self.name)
@@ -330,21 +331,21 @@ class Paths:
         return path
 
     def _checked(self, path: Path, leaves: Leaves, before: int, guarded: Graph) -> None:
-        """Check a new path against f, and keep it for later if it may serve.
+        """Check a new path against f, and cache it if it may serve later calls.
 
         before: evaluations up to its tracing; guarded: its graph with all its guards.
         """
         if not self.scalar and self.derive is not PRODUCT:
             return
         value = self._verify(path, leaves, guarded)
-        if self.keeps and path.agrees and path.may_be_kept(self.f):
+        if self.caches and path.agrees and path.is_cacheable(self.f):
             path.checked = self._all_numbers(path, leaves.values), value, self.nfev - before
-            _kept.keep(self.f, path)
+            _trace_cache.add(self.f, path)
 
     def _found(self, leaves: Leaves) -> Path | None:
-        """Return the kept path that f takes for these arguments, if there is one, checked for them."""
+        """Return the cached path that f takes for these arguments, if there is one, checked for them."""
         before = self.nfev
-        for path in _kept.of(self.f, leaves.form):
+        for path in _trace_cache.of(self.f, leaves.form):
             here = self._all_numbers(path, leaves.values)
             there, value, evaluations = path.checked
             try:
@@ -361,23 +362,25 @@ class Paths:
             except Exception:  # it will come up again, where it belongs
                 found = False
             if found:
-                _kept.keep(self.f, path)
+                _trace_cache.add(self.f, path)
                 return path
             self.nfev = before
         return None
 
     def found_again(self, args: Sequence[Any], fun: float | None = None) -> tuple[Any, Path] | None:
-        """Return what the kept path that was used last gives for one array, and that path; None: a look at all of them
-        has to tell. It is as `_found`, for the numbers for which the path was checked, and by its short way in.
-        fun: what f gave there a moment ago, if it was asked.
+        """Return what the cached path that was used last gives for one array, and that path, or None if all cached
+        paths have to be looked at. Does what `_found` does, but only for the numbers for which the path was checked,
+        and by its fast call. fun: what f has just given there, if it was evaluated.
         """
-        path = _kept.newest(self.f) if self.keeps else None
-        if path is None or path.direct is None or len(args) != 1 or type(args[0]) is not np.ndarray or not path.depends:
+        path = _trace_cache.newest(self.f) if self.caches else None
+        if path is None or path.fast_call is None or not path.depends:
+            return None
+        if len(args) != 1 or type(args[0]) is not np.ndarray:
             return None
         if self._all_numbers(path, args) != path.checked[0]:
             return None
         answer = self._tabled(path, args[0])
-        if answer is None and (answer := path.direct(args)) is None:
+        if answer is None and (answer := path.fast_call(args)) is None:
             return None
         try:
             if fun is None:
@@ -393,7 +396,7 @@ class Paths:
 
     @staticmethod
     def _tabled(path: Path, x: Any) -> tuple[Any, Any] | None:
-        """Return what `Path.direct` gives for one array, by a table, if that is faster and there is one unused."""
+        """Return what `Path.fast_call` gives for one array, by a table, if that is faster and one is unused."""
         if path.program.executor == "floats":
             return None
         if Leaf(x.shape, x.dtype) != path.recorded.leaves.form[0][0] or (table := path.table()) is None:
@@ -404,11 +407,11 @@ class Paths:
 
     def _all_numbers(self, path: Path, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return all that the check of a path depends on, at these values of its leaves."""
-        numbers = path.circumstances(values)
+        numbers = path.cache_key(values)
         return numbers if self.box is None else (*numbers, *(end.tobytes() for end in self.box))
 
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
-        """Compare the derivative of the path with f itself, and see whether that told something; return f there."""
+        """Compare the derivative of the path with f itself, and note whether that was conclusive; return f there."""
         graph = guarded or path.recorded.graph
         if self.derive is PRODUCT:
             self._verify_product(path, leaves, graph)
@@ -416,7 +419,7 @@ class Paths:
         if path.gradient is None:
             path.gradient = path if self.derive is GRADIENT else Path(path.recorded, GRADIENT)
         first = path.gradient
-        results = first.taken(leaves)
+        results = first.take_results(leaves)
         if results is None:
             results, _ = first.run(leaves)
         if results is None:
@@ -424,7 +427,7 @@ class Paths:
         value, *gradients = results
         path.agrees = all_finite(results)
         if path.agrees and first is path and path.recorded.environment.complete:
-            path.found = leaves, results  # nothing that it depends on changes
+            path.last_results = leaves, results  # nothing that it depends on changes
         del results
         first.program.release()  # the check needs memory too, and not at the same time
         single = _computes_single(graph)
@@ -498,7 +501,7 @@ class Paths:
         path.depends = cross_check(asked, leaves.values, leaves.active, value, products, self.name, single, whole)
 
     def _plain(self, leaves: Leaves, path: Path) -> Callable[..., float]:
-        """Return f itself; as its caller would call it, if it may look at what NumPy is told about arithmetic."""
+        """Return f itself; called as its caller would call it, if it may look at NumPy's error settings."""
         looks = path.recorded.environment.may_look_at_errors
 
         def f(*values: Any) -> float:

@@ -36,7 +36,7 @@ class Residuals:
     def at(self, x: FloatArray, *batch: Any) -> tuple[FloatArray, FloatArray]:
         """Return r and J at ``x``; batch: f's arguments after x.
 
-        Raises TraceError where f can't be traced, or is no sum of squares on the path that it takes at x.
+        Raises TraceError if f can't be traced, or isn't a sum of squares on the path that it takes at x.
         """
         if not batch and (tabled := self._tabled(x)) is not None:
             return tabled
@@ -53,20 +53,20 @@ class Residuals:
         return r, jacobian
 
     def table(self, path: Path) -> Columns | None:
-        """Return a table of r and J on this path that nobody uses, if there is one: to be given back."""
-        squares = path.made.get("squares")
+        """Return an unused table of r and J on this path, if there is one; the caller gives it back by `give_back`."""
+        squares = path.specializations.get("squares")
         return None if squares is None or squares.refused is not None else squares.table()
 
     def give_back(self, path: Path, table: Columns) -> None:
-        if (squares := path.made.get("squares")) is not None:  # others may have taken its place
+        if (squares := path.specializations.get("squares")) is not None:  # others may have taken its place
             squares.tables.spare.append(table)
 
     def _tabled(self, x: FloatArray) -> tuple[FloatArray, FloatArray] | None:
         """Return r and J without Python in between, to the same bits, if there is a table for it."""
         path = self.program.last
-        if path is None or "squares" not in path.made or x.dtype != np.float64 or not path.same():
+        if path is None or "squares" not in path.specializations or x.dtype != np.float64 or not path.same():
             return None
-        path.made["squares"].check()
+        path.specializations["squares"].check()
         if not is_loaded() or not path.agrees or not path.recorded.environment.complete:
             return None
         if (table := self.table(path)) is None:
@@ -86,40 +86,40 @@ class Residuals:
         path = self.program.path(self.layout.view(x), *batch) if batch else self.program.last
         found = self._run(path, values) if path is not None and path.same() else None
         if found is None:  # the path used last is another one, or what it read has changed, as a counter in f does
-            path = self.program.taken(self.layout.copy(x), *batch)
+            path = self.program.path_for(self.layout.copy(x), *batch)
             found = self._run(path, values)
         if path is None or found is None:
             raise TraceError("f takes another path when it is called again", "keep its state outside")
         return found, path, values
 
     def _run(self, path: Path, values: Sequence[Any]) -> FloatArray | None:
-        """Return r, or None where f takes another path."""
+        """Return r, or None if f takes another path."""
         found = _Squares.of(path, path.recorded.leaves.active).residuals.run(*values)
         return None if found is None else found[0]
 
 
 def count(path: Path) -> int:
-    """Return how many residuals there are on this path. Raises TraceError where f is no sum of squares on it."""
+    """Return how many residuals there are on this path. Raises TraceError if f isn't a sum of squares on it."""
     graph = _Squares.of(path, path.recorded.leaves.active).graph
     return graph.nodes[graph.outputs[0]].shape[0]
 
 
 def know(path: Path) -> None:
-    """Note that r and J are there, and 2 J'r is the gradient, for the numbers that the path was checked for."""
+    """Note that r and J exist, and 2 J'r is the gradient, for the numbers for which the path was checked."""
     _Squares.of(path, path.recorded.leaves.active).known = path.checked
 
 
 def are_known(path: Path) -> bool:
-    """Tell whether `know` was told of these numbers: a check of others is another one."""
+    """Return whether `know` was called for these numbers."""
     return _Squares.of(path, path.recorded.leaves.active).known is path.checked
 
 
 class _Squares:
-    """What was derived of a path, and serves its later uses too: the residuals and J, or why there are none."""
+    """What was derived from a path and serves its later uses too: the residuals and J, or why there are none."""
 
     refused: tuple[str, str] | None = None
     graph: Graph  # of the residuals
-    known: Any = None  # the check of the path, where that was found at its numbers
+    known: Any = None  # the check of the path, if the residuals were found right at its numbers
 
     def __init__(self, graph: Graph, active: Sequence[int]) -> None:
         self.tables, self.active = Tables(), active
@@ -142,10 +142,10 @@ class _Squares:
 
     @classmethod
     def of(cls, path: Path, active: Sequence[int]) -> _Squares:
-        """Return those of a path. Raises TraceError where f is no sum of squares on it."""
-        found: _Squares | None = path.made.get("squares")
+        """Return those of a path. Raises TraceError if f isn't a sum of squares on it."""
+        found: _Squares | None = path.specializations.get("squares")
         if found is None:
-            found = path.made["squares"] = cls(path.recorded.graph, active)
+            found = path.specializations["squares"] = cls(path.recorded.graph, active)
         found.check()
         return found
 

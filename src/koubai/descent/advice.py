@@ -1,4 +1,4 @@
-"""Which rate would have done better: no rate is named that was not tried, in a short descent from the start."""
+"""Which rate would have done better: only rates are named that were tried, in a short descent from the start."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["advised"]
 FEWEST = 2  # steps: one alone says little of a rate
 STEPS = 50  # of a trial, at most
 SMALLER = 12  # times the rate is divided by 10 before no advice is given
-EDGE = 0.95  # of the largest stable rate: from there on it is at the edge of stability
+EDGE = 0.95  # of the largest stable rate: a rate beyond that is at the edge of stability
 
 
 def advised(
     objective: Objective, stopping: Stopping, bounds: Bounds | None, end: Point, state: State, verdict: Verdict
 ) -> Verdict:
-    """Return ``verdict`` with a rate that was tried, where the rate is to blame for it; else as it is."""
+    """Return ``verdict`` with a rate that was tried, if its own rate is to blame for it; else as it is."""
     optimizer = stopping.optimizer
     if verdict.status not in (Status.diverged, Status.nonfinite, Status.max_steps) or callable(optimizer.lr):
         return verdict
@@ -38,14 +38,14 @@ def advised(
     trials = _Trials(objective, optimizer, bounds, stopping.start, steps)
     with quiet():
         if verdict.status is Status.max_steps:
-            told = _of_a_slow_one(trials, stopping, end, state)
+            sentence = _of_a_slow_one(trials, stopping, end, state)
         else:
-            told = _of_a_wild_one(trials, stopping)
-    return Verdict(verdict.status, verdict.message + told) if told else verdict
+            sentence = _of_a_wild_one(trials, stopping)
+    return Verdict(verdict.status, verdict.message + sentence) if sentence else verdict
 
 
 def _of_a_wild_one(trials: _Trials, stopping: Stopping) -> str:
-    """Return what is to be said of a descent that diverged: the largest stable rate, and one that went down."""
+    """Return advice for a descent that diverged: the largest stable rate, and one that went down."""
     lr, curvature = float(trials.optimizer.lr), max(trials.curvature(), stopping.curvature())  # type: ignore[arg-type]
     stable = trials.optimizer.largest_stable_lr(curvature)
     first, limit = lr / 10, ""
@@ -56,18 +56,18 @@ def _of_a_wild_one(trials: _Trials, stopping: Stopping) -> str:
     for k in range(SMALLER):
         smaller = first / 10**k
         if trials.fall(smaller) > 0:
-            return f"; try lr {smaller:.2g}: {trials.told(smaller)}{limit}"
+            return f"; try lr {smaller:.2g}: {trials.describe(smaller)}{limit}"
     return ""
 
 
 def _of_a_slow_one(trials: _Trials, stopping: Stopping, end: Point, state: State) -> str:
-    """Return what is to be said of a descent that ran out of steps: too slow, to and fro, or at the edge."""
+    """Return advice for a descent that ran out of steps: too slow, oscillating, or at the edge of stability."""
     lr, curvature = float(trials.optimizer.lr), stopping.curvature()  # type: ignore[arg-type]
     if lr == 0:
         return ""
     stable, start = trials.optimizer.largest_stable_lr(curvature), stopping.start
     reached = start.fun - end.fun  # in many more steps than a trial has
-    before = stopping.before  # where it is not known, it may have been to either side
+    before = stopping.before  # if it is not known, it may have been on either side
     turns = before is None or float(np.dot(end.g, end.x - before)) > 0  # back where it came from
     if turns and trials.swings(end, state):
         reason, rates, wanted = (
@@ -92,7 +92,7 @@ def _of_a_slow_one(trials: _Trials, stopping: Stopping, end: Point, state: State
     )
     if not trials.fall(best) > wanted:
         return "" if wanted else f"; {reason}"
-    return f"; {reason + ': ' if reason else ''}try lr {best:.2g}: {trials.told(best)}"
+    return f"; {reason + ': ' if reason else ''}try lr {best:.2g}: {trials.describe(best)}"
 
 
 @dataclass
@@ -106,15 +106,15 @@ class _Trials:
     steps: int
 
     def __post_init__(self) -> None:
-        self.ends: dict[float, float] = {}  # f at the end of each; inf where it did not go well
+        self.ends: dict[float, float] = {}  # f at the end of each; inf if it failed
 
     def fall(self, lr: float) -> float:
-        """Return by how much f falls with this rate; -inf where it rises far above its start, or is not finite."""
+        """Return by how much f falls with this rate; -inf if it rises far above its start, or is not finite."""
         if lr not in self.ends:
             self.ends[lr] = self._end(lr)
         return self.start.fun - self.ends[lr]
 
-    def told(self, lr: float) -> str:
+    def describe(self, lr: float) -> str:
         return f"{self.steps} steps from the start take f to {self.ends[lr]:.6g}"
 
     def curvature(self) -> float:
@@ -134,7 +134,7 @@ class _Trials:
         return 0.0 if point is None else norm(point.g - g) / moved
 
     def _at(self, t: int, x: FloatArray) -> Point | None:
-        """Return the point; None where it is not finite, or f ends: nobody asked for it."""
+        """Return the point; None if it is not finite, or f raises: the user didn't ask for this evaluation."""
         try:
             point = self.objective.evaluate(t, x)
         except Exception:
@@ -142,7 +142,7 @@ class _Trials:
         return point if point.is_finite else None
 
     def swings(self, end: Point, state: State) -> bool:
-        """Tell whether the second of two more steps takes back the first."""
+        """Return whether the second of two more steps undoes the first."""
         once = self._step(self.optimizer, end, state, end.t + 1)
         twice = None if once is None else self._step(self.optimizer, *once, end.t + 2)
         if once is None or twice is None:
@@ -150,7 +150,7 @@ class _Trials:
         return norm(twice[0].x - end.x) <= 1e-3 * norm(once[0].x - end.x)
 
     def _step(self, optimizer: Optimizer, point: Point, state: State, t: int) -> tuple[Point, State] | None:
-        """Return the next point and state; None where f or x is not finite."""
+        """Return the next point and state; None if f or x is not finite."""
         lr = float(optimizer.lr)  # type: ignore[arg-type]
         x, state = optimizer.step(point.x, point.g, state, t, lr, fun=point.fun, layout=self.objective.layout)
         x = x if self.bounds is None else self.bounds.project(x)

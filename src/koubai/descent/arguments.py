@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from koubai.derivatives.differences import METHODS
+from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.checkpoint import Checkpoint
 from koubai.descent.default import named
 from koubai.descent.descent import Descent
-from koubai.descent.feed import Feed
 from koubai.descent.objective import Bounds, Function, Gradient, Objective
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate
 from koubai.descent.record import FEW_STEPS, Recorder
@@ -38,7 +38,7 @@ def prepared(
     checkpoint: Any,
     **stopping: Any,
 ) -> PythonStepper:
-    """Return the steps of the descent that the arguments of `minimize` ask for, ready for its first evaluation."""
+    """Return a stepper for the descent that the arguments of `minimize` describe, ready for its first evaluation."""
     if not callable(f):
         raise InputError(f"f must be a function of x, got {f!r}; for text use koubai.parse({f!r})")
     known = ("auto", "backprop", *METHODS)
@@ -49,12 +49,12 @@ def prepared(
     chosen, why = named(optimizer, lr, stochastic=batches is not None)
     first = chosen or _ANY  # the one until f is known
     limits = Bounds.read(bounds, layout, start)
-    feed = Feed.read(batches, args)
-    if feed is not None and chosen is not None and "residuals" in chosen.rule.uses:
+    iterator = BatchIterator.read(batches, args)
+    if iterator is not None and chosen is not None and "residuals" in chosen.rule.uses:
         raise InputError(
             f"{type(chosen).__name__} takes all the data at once: leave batches out, or use optimizer='adam'"
         )
-    if feed is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
+    if iterator is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
         raise InputError("ftol and xtol say nothing of mini-batches, which differ anyway; use gtol or target")
     options = {
         "grad": "user" if callable(grad) or grad is True else grad,
@@ -62,17 +62,17 @@ def prepared(
         "record": record,
         **{name: value if type(value) in _PLAIN else plain(value) for name, value in stopping.items()},
     }
-    told = Stopping(layout, first, **stopping, free=None if limits is None else limits.free)
-    steps = min(int(told.max_steps), FEW_STEPS) if first.rule.searches else int(told.max_steps)
+    rules = Stopping(layout, first, **stopping, free=None if limits is None else limits.free)
+    steps = min(int(rules.max_steps), FEW_STEPS) if first.rule.searches else int(rules.max_steps)
     descent = Descent(
         Objective(f, grad, layout, limits, args),
         layout,
         start,
         first,
-        told,
+        rules,
         Recorder(layout, record, steps=steps),
         limits,
-        feed,
+        iterator,
         plain(seed),
         options,
         Checkpoint.of(checkpoint),

@@ -1,4 +1,4 @@
-"""Batches: what gives the mini-batches of each epoch, cut from arrays in a seeded order, streamed, or by a function."""
+"""Sources of mini-batches for each epoch: cut from arrays in a seeded order, streamed, or made by a function."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
-CHUNK = 1024  # samples that are looked at in one go
+CHUNK = 1024  # samples that are processed at a time
 
 
 class Source(Protocol):
-    """What gives the batches of each epoch: a batch is a tuple of arrays with as many rows each."""
+    """Gives the batches of each epoch: a batch is a tuple of arrays of equal length."""
 
     def epoch(self, k: int, /) -> Iterable[Any]:
         """Return the batches of epoch ``k`` = 0, 1, …"""
@@ -110,7 +110,7 @@ class Stream:
     seed: int | None
 
     def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
-        """Yield the batches of epoch ``k``: the chunks' rows, cut anew; the last batch has what is left."""
+        """Yield the batches of epoch ``k``: the chunks' rows, cut into batches; the last one has the rest."""
         rest: tuple[Any, ...] | None = None
         for i, chunk in enumerate(self.source(k)):
             arrays = sample_arrays(chunk if isinstance(chunk, tuple | list) else (chunk,), f"chunk {i} of epoch {k}")
@@ -173,9 +173,7 @@ def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batc
     seed = None if seed is None else int(seed)
     if callable(X):
         if y is not None:
-            raise InputError(
-                "where X is a function of the epoch it gives the labels too, in (X, y) chunks; leave y out"
-            )
+            raise InputError("if X is a function of the epoch, it gives the labels too, in (X, y) chunks; leave y out")
         return Stream(X, int(size), seed)
     if isinstance(X, Iterator):
         raise InputError(
@@ -192,7 +190,7 @@ class EpochFunction:
 
 
 def as_source(data: Any) -> Source | None:
-    """Return ``data``, or a function of the epoch, as what gives batches; None where it is something else."""
+    """Return ``data``, or a function of the epoch, as a `Source`; None if it is something else."""
     if hasattr(data, "epoch"):
         return data  # type: ignore[no-any-return]
     return EpochFunction(data) if callable(data) else None
@@ -200,7 +198,7 @@ def as_source(data: Any) -> Source | None:
 
 @dataclass(frozen=True)
 class MappedRows:
-    """Some rows of an array that is larger than memory, read when they are asked for."""
+    """Some rows of an array that is larger than memory, read when they are needed."""
 
     array: Array
     rows: npt.NDArray[np.intp]
@@ -262,7 +260,7 @@ class GatheredBatches:
 
 
 def sample_arrays(given: Iterable[Any], what: str = "") -> tuple[Array, ...]:
-    """Return arrays of equally many samples. Raises InputError where they are not; ``what`` says whose they are."""
+    """Return arrays of equally many samples. Raises InputError if they are not; ``what`` says whose they are."""
     try:
         arrays = tuple(array if isinstance(array, np.ndarray) else np.asarray(array) for array in given)
     except ValueError as error:
@@ -279,7 +277,7 @@ def sample_arrays(given: Iterable[Any], what: str = "") -> tuple[Array, ...]:
 
 
 def array_of_samples(value: Any, name: str) -> Array:
-    """Return ``value`` as an array with a sample a row. Raises InputError, calling it ``name``, where it is none."""
+    """Return ``value`` as an array with one sample per row. Raises InputError, calling it ``name``, if it isn't one."""
     if value is None:
         raise InputError(f"{name} is missing: give an array of samples")
     if isinstance(value, Iterator):
@@ -301,10 +299,10 @@ def array_of_samples(value: Any, name: str) -> Array:
 
 
 def check_finite(X: Array, name: str, dtype: npt.DTypeLike = np.float64) -> None:
-    """Raise InputError where a number is not finite, or too large for the precision that it will have."""
+    """Raise InputError if a number is not finite, or too large for the precision that it will have."""
     if X.dtype.kind != "f":
         return
-    for rows in chunks(len(X)):  # an array larger than memory is looked at in parts
+    for rows in chunks(len(X)):  # an array larger than memory is checked in parts
         part = X[rows]
         with np.errstate(over="ignore"):
             finite = np.isfinite(part.astype(dtype, copy=False))
@@ -318,6 +316,6 @@ def check_finite(X: Array, name: str, dtype: npt.DTypeLike = np.float64) -> None
 
 
 def check_whole(value: Any, least: int, name: str, more: str = "") -> None:
-    """Raise InputError unless ``value`` is a whole number from ``least`` on; ``more``: what else it may be."""
+    """Raise InputError unless ``value`` is a whole number ≥ ``least``; ``more``: what else it may be."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{name} must be a whole number ≥ {least}{more}, got {value!r}")

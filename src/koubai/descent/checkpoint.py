@@ -1,4 +1,4 @@
-"""Checkpoints: where and how often a descent is written down, and what such a file holds."""
+"""Checkpoints: where and how often a descent is saved, and what such a file holds."""
 
 from __future__ import annotations
 
@@ -37,27 +37,29 @@ from koubai.descent.stopping import Point
 from koubai.errors import CheckpointWarning, InputError, warn
 from koubai.parameters import plain
 
-__all__ = ["LEARNT", "Checkpoint", "read", "taken"]
+__all__ = ["STOPPING_STATE", "Checkpoint", "load_points", "read"]
 
-# What Stopping has learnt on the way.
-LEARNT = ("unchanged", "in_noise", "bend", "curve", "asked", "steepest", "travelled")
+# What `Stopping` has learned from the path so far.
+STOPPING_STATE = (
+    "unchanged", "in_noise", "lipschitz", "step_curvature", "working_gtol", "max_curvature", "path_length",
+)  # fmt: skip
 
 
 @dataclass
 class Checkpoint:
-    """Where and how often a descent is written down."""
+    """Where and how often a descent is saved."""
 
     path: str | os.PathLike[str]
     steps: int | None
     seconds: float | None
-    kept: int | None = None  # the step that is in the file, where one of this descent is
-    step: int = field(default=0, init=False)  # since the last writing
+    kept: int | None = None  # the step that is in the file, once this descent is in it
+    step: int = field(default=0, init=False)  # since the last one that was saved
     clock: float = field(default_factory=time.monotonic, init=False)
-    fails: bool = field(default=False, init=False)  # did the last writing?
+    fails: bool = field(default=False, init=False)  # whether the last attempt to save failed
 
     @classmethod
     def of(cls, checkpoint: Any) -> Checkpoint | None:
-        """Return what the argument of minimize means. Raises InputError where it means nothing."""
+        """Return what the argument of minimize means. Raises InputError if it means nothing."""
         if checkpoint is None:
             return None
         path, every = checkpoint if isinstance(checkpoint, tuple) and len(checkpoint) == 2 else (checkpoint, 10.0)
@@ -78,15 +80,15 @@ class Checkpoint:
         return time.monotonic() - self.clock >= (self.seconds or 0.0)
 
     def write(self, kind: str, t: int, ask: Callable[[], tuple[Any, Any]], *, last: bool) -> None:
-        """Write the descent down at step ``t``. Where that fails, a CheckpointWarning says so and the descent goes on.
+        """Save the descent at step ``t``. If that fails, a CheckpointWarning says so and the descent goes on.
 
-        ask: gives the header and the arrays. last: there will be no other writing.
+        ask: gives the header and the arrays. last: the descent is over.
         """
         self.step = 1
         try:
             write_archive(self.path, kind, *ask())
             self.kept, self.fails = t, False
-        except Exception as error:  # a full disk, a folder that is gone: nothing of it is worth the descent
+        except Exception as error:  # a full disk, a folder that is gone: no reason to lose the descent
             if last or not self.fails:
                 held = "none was written before" if self.kept is None else f"the file is still that of step {self.kept}"
                 goes_on = "" if last else "; the descent goes on, and will try again"
@@ -98,7 +100,7 @@ class Checkpoint:
 # -- what the files hold ----------------------------------------------------------------------------------------------
 
 _ANY = a_number(finite=False)
-_POINT = (a_whole(), _ANY, _ANY, _ANY, a_list(a_whole()), a_flag)  # t, f, grad_norm, error, stuck, is_sample
+_POINT = (a_whole(), _ANY, _ANY, _ANY, a_list(a_whole()), a_flag)  # t, f, grad_norm, error, below_rounding, is_sample
 _HEADER = {
     "layout": a_layout,
     "optimizer": an_optimizer,
@@ -115,17 +117,17 @@ _HEADER = {
             "best": a_row(*_POINT),
         }
     ),
-    "stopping": a_record({name: a_whole() if name in ("unchanged", "in_noise") else _ANY for name in LEARNT}),
+    "stopping": a_record({name: a_whole() if name in ("unchanged", "in_noise") else _ANY for name in STOPPING_STATE}),
     "stride": a_whole(1),
     "last_row": a_row(a_whole(), a_number(), _ANY, a_number(0), a_flag, a_flag),  # t, and the columns of a history
     "counts": a_row(a_whole(), a_whole()),
-    "aside": a_row(a_whole(), a_whole()),  # beside them, for advice
+    "aside": a_row(a_whole(), a_whole()),  # evaluations besides these, for advice
     "paid": a_list(a_text),  # the digests of the graphs whose cost is counted
     "differences": a_flag,
     "looped": a_flag,
     "verdict": optional(a_row(one_of(*Status.__members__), a_text)),
 }
-_FEED = a_record(
+_BATCHES = a_record(
     {
         "epoch": a_whole(),
         "index": a_whole(),
@@ -138,7 +140,7 @@ _HEADERS = {
     "checkpoint": a_record(
         _HEADER
         | {
-            "feed": optional(_FEED),
+            "feed": optional(_BATCHES),
             "options": a_record(
                 {name: OPTIONS[name] for name in ("bounds", "record", "max_steps", "gtol", "ftol", "xtol", "target")}
                 | {"grad": one_of("user", "auto", "backprop", *METHODS)}
@@ -148,7 +150,7 @@ _HEADERS = {
     "training": a_record(
         _HEADER
         | {
-            "feed": _FEED,
+            "feed": _BATCHES,
             "options": a_record(
                 {
                     name: OPTIONS[name]
@@ -171,32 +173,32 @@ _HEADERS = {
 
 
 def read(path: str | os.PathLike[str], kind: str) -> Archive:
-    """Return what a descent was written down as, "checkpoint", or a "training". Raises InputError for another file."""
+    """Return the archive of a saved descent, kind "checkpoint" or "training". Raises InputError for another file."""
     return read_archive(path, kind, _HEADERS[kind])
 
 
-def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
+def load_points(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
     """Return the points in a file by name, once its arrays are what such a descent with this optimizer writes."""
     with archive.building():
         header, arrays = archive.header, archive.arrays
-        layout, feed = header["layout"], header["feed"]
+        layout, batches = header["layout"], header["feed"]
         n, kind, stored = layout.size, layout.dtype.name, sum(array.size for array in arrays.values())
         if max(n, *(optimizer.hyperparameters.get(name, 0) for name in ("memory", "history_size"))) > stored:
             raise InputError("it holds fewer numbers than its header says")
         states = optimizer.init(np.zeros(n, kind), layout)
         if header["states"] != len(states):
             raise InputError(f"it has {header['states']} arrays of the optimizer's state, which are {len(states)}")
-        begun = "feed" in arrays and arrays["feed"].ndim > 0  # is there a sum of the epoch's gradients?
+        begun = "feed" in arrays and arrays["feed"].ndim > 0  # whether there is a sum of the epoch's gradients
         sizes = archive.expect(
             {
                 **{f"{name}.x": ArraySpec(kind, (n,), finite=True) for name in ("start", "last", "best")},
                 **{f"{name}.g": ArraySpec(kind, (n,), finite=name == "last") for name in ("start", "last")},
-                "best.g": ArraySpec(("float32", "float64"), ("best",)),  # the mean along an epoch, or none at all
+                "best.g": ArraySpec(("float32", "float64"), ("best",)),  # the mean along an epoch, or empty
                 **{f"state.{i}": ArraySpec(state.dtype.name, state.shape) for i, state in enumerate(states)},
                 "rows.x": ArraySpec(kind, ("rows", n), finite=True),
                 **{f"rows.{name}": ArraySpec(np.dtype(dtype).name, ("rows",)) for name, dtype in COLUMNS.items()},
                 **({"bounds": ArraySpec(kind, (2, n), optional=True)} if "carries" not in header else {}),
-                **({"feed": ArraySpec(("float32", "float64"), (n,) * begun)} if feed is not None else {}),
+                **({"feed": ArraySpec(("float32", "float64"), (n,) * begun)} if batches is not None else {}),
                 **(
                     {name: ArraySpec(kind, ("carried",), finite=True) for name in _CARRIED}
                     if header.get("carries")
@@ -222,15 +224,17 @@ def taken(archive: Archive, optimizer: Optimizer) -> dict[str, Point]:
         rate = optimizer.lr.start() if isinstance(optimizer.lr, Schedule) else ()
         if header["memory"] is not None and len(header["memory"]) != len(rate):
             raise InputError(f"what its schedule remembers must be {len(rate)} numbers")
-        if feed is not None and last[5] and not feed["index"]:
+        if batches is not None and last[5] and not batches["index"]:
             raise InputError("its last point is of no batch")
         if header["verdict"] is None and "carries" in header and not last[5]:
             raise InputError("it doesn't say how the training ended")
         if any(i >= n for point in header["points"].values() for i in point[4]):
             raise InputError(f"its points have components beyond {n}")
         return {
-            name: Point(t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(stuck), is_sample)
-            for name, (t, fun, grad_norm, error, stuck, is_sample) in header["points"].items()
+            name: Point(
+                t, arrays[f"{name}.x"], fun, arrays[f"{name}.g"], grad_norm, error, tuple(below_rounding), is_sample
+            )
+            for name, (t, fun, grad_norm, error, below_rounding, is_sample) in header["points"].items()
         }
 
 

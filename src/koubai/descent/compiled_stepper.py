@@ -1,4 +1,4 @@
-"""The steps of a descent in machine code, or by a loop of Python numbers: all that the rule alone can make."""
+"""The steps of a descent in machine code, or by a loop of Python numbers: all steps that the rule alone can make."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from koubai.graph.call import Leaves
 from koubai.graph.graph import CONSTANT, Graph, run_nodes
 from koubai.parameters import FloatArray
 
-__all__ = ["CompiledStepper"]
+__all__ = ["CompiledLoops", "CompiledStepper", "Segment"]
 
 
 _NO_LIMITS = np.array(NO_LIMITS)
@@ -68,21 +68,21 @@ REPEATED = f"descents of this kind have made {NATIVE_FROM} steps: compiling pays
 class CompiledStepper:
     """Makes the unremarkable steps of a descent in machine code; the others it hands to the rules for stopping.
 
-    Every good step is computed by the same code, whoever judges it, so that a descent has the same bits however it is
-    cut into legs. Where f takes another path (a guard fails) or is not finite, Python makes the step.
+    Every good step is computed by the same code, no matter what checks it, so that a descent has the same bits however
+    it is cut into segments. If f takes another path (a guard fails) or is not finite, Python makes the step.
     """
 
     FIRST, LARGEST = 1024, 65_536  # steps a call: a signal is answered between two calls
     WORK = 2**24  # elements computed a call, about 10 ms
-    REST = 64  # Python steps before a path without a loop is asked about again: f may have taken another by then
-    FEW = 4  # steps in a row, or turns from path to path, from which on it is not worth while
+    REST = 64  # Python steps before a path without a loop is looked up again: f may have taken another by then
+    FEW = 4  # steps in a row, or turns from path to path, beyond which machine code doesn't pay
     PATHS = 8  # of f that get machine code; a descent that meets more goes on in Python
 
     def __init__(self, python: PythonStepper) -> None:
         self.python, self.descent = python, python.descent
-        self.legs: dict[int, _Leg | None] = {}
-        self.kept: list[Path] = []  # the paths themselves, so that no other takes an identity in ``legs``
-        self.leg: _Leg | None = None  # the one that made the last step
+        self.segments: dict[int, Segment | None] = {}
+        self.paths: list[Path] = []  # the paths themselves, so that no other one gets an id that is in ``segments``
+        self.segment: Segment | None = None  # the one that made the last step
         self.length = self.FIRST
         self.idle = 0  # Python steps to be made before machine code is tried again
         self.patience = 1
@@ -95,7 +95,7 @@ class CompiledStepper:
         objective, optimizer = descent.objective, descent.optimizer
         if objective.program is None:
             return None, "the gradient does not come from backpropagation"
-        if descent.feed is not None:
+        if descent.batches is not None:
             return None, "mini-batches are read in Python"
         if "evaluate" in optimizer.rule.uses:
             return None, f"{type(optimizer).__name__} evaluates f itself"
@@ -107,14 +107,14 @@ class CompiledStepper:
 
     def leave(self) -> None:
         """End a descent."""
-        for leg in self.legs.values():
-            if leg is not None:
-                leg.leave()
-        self.legs.clear()
-        self.leg = None
+        for segment in self.segments.values():
+            if segment is not None:
+                segment.leave()
+        self.segments.clear()
+        self.segment = None
 
     def advance(self, many: bool) -> None:
-        """Make many steps; or one, by the rule itself, where machine code can't."""
+        """Make many steps; or one, by the rule itself, if machine code can't."""
         if not self._advances():
             self.python.advance(many)
 
@@ -122,80 +122,80 @@ class CompiledStepper:
         """Make steps. False: the next one is Python's."""
         descent = self.descent
         if self.idle:
-            self.idle, self.leg = self.idle - 1, None
+            self.idle, self.segment = self.idle - 1, None
             return False
-        leg = self.leg if self.leg is not None and self.leg.path.same() else self._found()
-        self.leg = None
-        if leg is None or not leg.ready():
+        segment = self.segment if self.segment is not None and self.segment.path.same() else self._segment_here()
+        self.segment = None
+        if segment is None or not segment.ready():
             self.idle = self.REST
             return False
-        made, why = 0, REMARKABLE
+        steps, why = 0, REMARKABLE
         limit = int(descent.stopping.max_steps)
-        end = leg.until(min(descent.point.t + self.length, limit))
+        end = segment.segment_end(min(descent.point.t + self.length, limit))
         if descent.checkpoint is not None and descent.checkpoint.steps is not None:
             end = min(end, descent.point.t + descent.checkpoint.steps - descent.checkpoint.step)
         if end > descent.point.t:
-            made, why = leg.run(end)
-            self._count(leg, made)
+            steps, why = segment.run(end)
+            self._count(segment, steps)
             if descent.checkpoint is not None:
-                descent.checkpoint.step += made
-            self.length = min(4 * self.length, self.LARGEST, max(1, self.WORK // leg.operations))
+                descent.checkpoint.step += steps
+            self.length = min(4 * self.length, self.LARGEST, max(1, self.WORK // segment.operations))
         if why == REACHED:
-            self.leg = leg
+            self.segment = segment
             if descent.point.t == limit:
                 descent.run_out()
             return True
-        if why == REMARKABLE and self._one_step(leg):
+        if why == REMARKABLE and self._one_step(segment):
             return True
-        # Perhaps f takes another path from here on, a known one. Where it changes step by step, Python is faster.
-        self.turns = self.turns + 1 if made < self.FEW else 0
-        others = (other for other in self.legs.values() if other not in (None, leg))
+        # Perhaps f takes another path from here on, a known one. If it changes step by step, Python is faster.
+        self.turns = self.turns + 1 if steps < self.FEW else 0
+        others = (other for other in self.segments.values() if other not in (None, segment))
         if why == REFUSED and self.turns < self.FEW and any(map(self._one_step, others)):
             return True
-        self.idle, self.patience = (0, 1) if made >= self.FEW else (self.patience, min(2 * self.patience, 64))
+        self.idle, self.patience = (0, 1) if steps >= self.FEW else (self.patience, min(2 * self.patience, 64))
         return False
 
-    def _one_step(self, leg: _Leg | None) -> bool:
-        """Make the next step whatever the rules for stopping say, and ask them then; False: it can't be made so."""
-        after = leg.one_step() if leg is not None and leg.ready() else None
+    def _one_step(self, segment: Segment | None) -> bool:
+        """Make the next step whatever the rules for stopping say, and apply them then; False: it can't be made so."""
+        after = segment.one_step() if segment is not None and segment.ready() else None
         if after is None:
             return False
         point, self.descent.state = after
         self.descent.arrive(point)
-        self._count(leg, 1)  # type: ignore[arg-type]
-        self.leg = leg
+        self._count(segment, 1)  # type: ignore[arg-type]
+        self.segment = segment
         return True
 
-    def _count(self, leg: _Leg, made: int) -> None:
-        self.descent.looped += made
-        self.descent.native += made if leg.is_native else 0
+    def _count(self, segment: Segment, steps: int) -> None:
+        self.descent.compiled_steps += steps
+        self.descent.native_steps += steps if segment.is_native else 0
 
-    def _found(self) -> _Leg | None:
+    def _segment_here(self) -> Segment | None:
         """Return the memory and the code for the path that f takes here."""
         descent = self.descent
         path = descent.objective.path(descent.point.x)
         if path is None:
             return None
-        if id(path) not in self.legs:
-            if len(self.legs) >= self.PATHS:
+        if id(path) not in self.segments:
+            if len(self.segments) >= self.PATHS:
                 return None
-            self.kept.append(path)
-            self.legs[id(path)] = self._made(path)
-        leg = self.legs[id(path)]
-        return leg if leg is not None and path.same() else None
+            self.paths.append(path)
+            self.segments[id(path)] = self._compile(path)
+        segment = self.segments[id(path)]
+        return segment if segment is not None and path.same() else None
 
-    def _made(self, path: Path) -> _Leg | None:
+    def _compile(self, path: Path) -> Segment | None:
         try:
-            return _Loops.of(self.descent, path).leg(self.descent, path)
+            return CompiledLoops.of(self.descent, path).segment(self.descent, path)
         except TraceError as error:
             self.descent.reason = error.reason
             return None
 
 
 def _of_x_alone(descent: Descent, path: Path) -> tuple[Graph, Any]:
-    """Return the value and gradient of f along a path as a graph of x alone, and what tells it from other such graphs.
+    """Return the value and gradient of f along a path as a graph of x alone, and a key that identifies the graph.
 
-    What f takes after x becomes constant in it; None: that is too large to compare, and the graph serves once.
+    What f takes after x becomes constant in it. A key of None: that is too large to compare, and the graph serves once.
     """
     graph, objective = path.graph, descent.objective
     if not objective.batch:
@@ -210,12 +210,12 @@ def _of_x_alone(descent: Descent, path: Path) -> tuple[Graph, Any]:
     return alone, tuple(value.tobytes() for value in values) if small else None
 
 
-class _Loops:
-    """The code of one path of f for one kind of descent, which serves every descent of this kind that comes by.
+class CompiledLoops:
+    """The code of one path of f for one kind of descent, which serves every descent of this kind.
 
-    numbers: the loop of Python numbers, where there can be one; machine: machine code, once it was asked for. Where
-    both have the same bits, it is all the same who makes a step: then machine code is asked for once ``numbers`` has
-    made as many as it takes, in whichever descents, and makes every step of those that follow.
+    numbers: the loop of Python numbers, if there can be one; machine: machine code, once it was compiled. If both have
+    the same bits, it doesn't matter which of them makes a step: then machine code is compiled once ``numbers`` has made
+    enough steps, no matter in which descents, and makes every step of the descents that follow.
     """
 
     KINDS = 8  # kept for a path
@@ -226,11 +226,13 @@ class _Loops:
         self.operations = graphs.operations
         self.numbers: FloatsDescent | None = None
         self.machine: native.Descent | None = None
-        self.checked = False  # were the numbers found right?
-        self.made = 0  # steps by the numbers
+        self.checked = False  # whether ``numbers`` was found right
+        self.steps_by_numbers = 0  # in all descents
         ends = [0, *itertools.accumulate(math.prod(shape) for shape in graphs.states)]
-        self.parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # where each array of the state lies
-        self.spare: list[_Leg] = []  # that no descent uses
+        self.parts = [
+            slice(*pair) for pair in itertools.pairwise(ends)
+        ]  # where each array of the state is in the flat one
+        self.spare: list[Segment] = []  # that no descent uses
         with contextlib.suppress(Unsuitable):
             self.numbers = FloatsDescent(graphs, tolerances)
 
@@ -238,41 +240,41 @@ class _Loops:
         """Return how many steps count as made by Python numbers, at step ``t`` of a descent; None: they can't be."""
         if self.numbers is None:
             return None
-        return max(t, self.made) if self.numbers.exact else t
+        return max(t, self.steps_by_numbers) if self.numbers.exact else t
 
-    def leg(self, descent: Descent, path: Path) -> _Leg:
-        """Return a leg for a descent on this path."""
+    def segment(self, descent: Descent, path: Path) -> Segment:
+        """Return a segment for a descent on this path."""
         try:
-            leg = self.spare.pop()
+            segment = self.spare.pop()
         except IndexError:
-            leg = _Leg(self)
-        leg.begin(descent, path)
-        return leg
+            segment = Segment(self)
+        segment.begin(descent, path)
+        return segment
 
     @classmethod
-    def of(cls, descent: Descent, path: Path) -> _Loops:
-        """Return the loops for a descent along this path. Raises TraceError where its rule needs Python."""
+    def of(cls, descent: Descent, path: Path) -> CompiledLoops:
+        """Return the loops for a descent along this path. Raises TraceError if its rule needs Python."""
         optimizer, stopping = descent.optimizer, descent.stopping
         tolerances = (stopping.ftol, stopping.xtol) != (None, None)
         kind, hyperparameters = type(optimizer), optimizer.settings
         graph, args = _of_x_alone(descent, path)
         key = (kind, optimizer.semantics, hyperparameters, descent.layout, descent.bounds is None, tolerances, args)
-        loops: _Loops | None = None if args is None else path.made.get(key)
+        loops: CompiledLoops | None = None if args is None else path.specializations.get(key)
         if loops is None:
             graphs = descent_graphs(graph, optimizer, descent.state, descent.layout, descent.bounds)
             loops = cls(graphs, tolerances)
             # of optimizers of other classes, the key may not say everything
             if args is not None and kind.__module__ == Optimizer.__module__:
-                path.made[key] = loops
-                while len(path.made) > cls.KINDS:
-                    path.made.pop(next(iter(path.made)), None)
+                path.specializations[key] = loops
+                while len(path.specializations) > cls.KINDS:
+                    path.specializations.pop(next(iter(path.specializations)), None)
         return loops
 
 
-class _Leg:
+class Segment:
     """The memory of one descent on one path of f, and the code in use there."""
 
-    def __init__(self, loops: _Loops) -> None:
+    def __init__(self, loops: CompiledLoops) -> None:
         self.loops, self.graphs = loops, loops.graphs
         self.operations, self.parts = loops.operations, loops.parts
         n, dtype = self.graphs.size, self.graphs.dtype
@@ -285,15 +287,15 @@ class _Leg:
         """Serve this descent from here on."""
         self.descent, self.path = descent, path
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
-        self.settled = False  # has machine code been asked for? It is asked for once
-        self.there: Point | None = None  # the point whose x, g and state the memory holds
+        self.is_decided = False  # whether ``code`` is final: machine code is asked for only once
+        self.loaded_point: Point | None = None  # the point whose x, g and state the memory holds
         self.limits[TARGET : NEAR + 1] = limits(descent.stopping)
         if (bounds := descent.bounds) is not None:
             self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
 
     def leave(self) -> None:
         """Serve another descent."""
-        self.descent = self.path = self.there = None  # type: ignore[assignment]
+        self.descent = self.path = self.loaded_point = None  # type: ignore[assignment]
         self.memory.let_go()
         if len(self.loops.spare) < self.loops.SPARE:
             self.loops.spare.append(self)
@@ -303,15 +305,15 @@ class _Leg:
         return self.code is not None and self.code is self.loops.machine
 
     def ready(self) -> bool:
-        """Take the code for the next steps into use, if there is any: which one follows from the step alone."""
-        if self.settled:
+        """Choose the code for the next steps, which follows from the step alone; return whether there is any."""
+        if self.is_decided:
             return self.code is not None
         descent, loops = self.descent, self.loops
         after = loops.after(descent.point.t)
         if loops.machine is not None and loops.numbers is not None and loops.numbers.exact:
-            self.code, self.settled, descent.reason = loops.machine, True, REPEATED
+            self.code, self.is_decided, descent.reason = loops.machine, True, REPEATED
         elif self.code is None or after is None or after >= NATIVE_FROM:
-            self.settled = after is None or after >= NATIVE_FROM
+            self.is_decided = after is None or after >= NATIVE_FROM
             wanted, reason = choose_native(self.operations, descent.stopping.max_steps, after)
             if wanted and loops.machine is None:
                 try:
@@ -328,18 +330,18 @@ class _Leg:
                 if not loops.checked:
                     self._check(loops.numbers)
                     loops.checked = True
-                if not self.settled:
+                if not self.is_decided:
                     reason = f"a loop of Python numbers makes the first {NATIVE_FROM} steps"
             self.code = loops.machine if wanted else loops.numbers
             if wanted and descent.point.t < NATIVE_FROM and after:
                 reason = REPEATED
-            if wanted or not descent.native:
+            if wanted or not descent.native_steps:
                 descent.reason = reason
         return self.code is not None
 
-    def until(self, end: int) -> int:
-        """Return where this code has to hand over, at the latest."""
-        if self.settled:
+    def segment_end(self, end: int) -> int:
+        """Return the step, at most ``end``, at which another code may have to take over."""
+        if self.is_decided:
             return end
         t = self.descent.point.t
         return int(min(end, t + NATIVE_FROM - (self.loops.after(t) or 0)))
@@ -348,13 +350,13 @@ class _Leg:
         """Copy the descent into the memory of the loop, which goes to step ``end``. rates: one, or an array."""
         descent, memory = self.descent, self.memory
         point, numbers, counts, stopping = descent.point, memory.numbers, memory.counts, descent.stopping
-        if point is not self.there:
+        if point is not self.loaded_point:
             memory.x[:], memory.g[:] = point.x, point.g
             for place, part in zip(self.parts, descent.state, strict=True):
                 memory.state[place] = part if np.ndim(part) < 2 else np.ravel(part)
-            self.there = point
+            self.loaded_point = point
         numbers[:] = self.limits
-        numbers[GTOL], numbers[TRAVELLED] = stopping.limit or -1.0, stopping.travelled
+        numbers[GTOL], numbers[TRAVELLED] = stopping.limit or -1.0, stopping.path_length
         numbers[FUN], numbers[BEST] = point.fun, descent.best.fun
         counts[T], counts[T_END], counts[FORCED], counts[MASK], counts[BEST_T] = point.t, end, 0, mask, -1
         counts[LR_STRIDE] = not isinstance(rates, float)
@@ -373,39 +375,38 @@ class _Leg:
         self._load(end, rates, rows, mask)
         why = self.code.run(memory)  # type: ignore[union-attr]
         numbers, counts = memory.numbers, memory.counts
-        made = int(counts[T]) - before.t
+        steps = int(counts[T]) - before.t
         if not self.is_native:
-            self.loops.made += made
-        if not made:
+            self.loops.steps_by_numbers += steps
+        if not steps:
             return 0, why
-        point = descent.point = self.there = self._point()
+        point = descent.point = self.loaded_point = self._point()
         if (t := int(counts[BEST_T])) >= 0:
             best, n = memory.best.copy(), len(memory.x)
             descent.best = Point(t, best[:n], float(numbers[BEST]), best[n:], float(numbers[BEST_NORM]))
         stopping = descent.stopping
-        stopping.travelled = float(numbers[TRAVELLED])
-        stopping.steepest = max(stopping.steepest, math.sqrt(numbers[STEEPEST2]))
+        stopping.path_length = float(numbers[TRAVELLED])
+        stopping.max_curvature = max(stopping.max_curvature, math.sqrt(numbers[STEEPEST2]))
         stopping.last, stopping.unchanged = point, 0
-        descent.objective.nfev += made
-        descent.objective.njev += made
+        descent.objective.nfev += steps
+        descent.objective.njev += steps
         descent.state = self._states()
         if not isinstance(rates, float):
-            descent.lr = float(rates[made])
+            descent.lr = float(rates[steps])
         clipped = bool(counts[CLIPPED])
         last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
         descent.recorder.take(before.t, rates, last)
         stopping.before = descent.recorder.x_at(point.t - 1)
-        return made, why
+        return steps, why
 
     def _point(self) -> Point:
-        """Return where the loop has come to."""
+        """Return the point that the loop has reached."""
         memory, numbers, counts = self.memory, self.memory.numbers, self.memory.counts
         fun, norm, projected = float(numbers[FUN]), float(numbers[NORM]), bool(counts[PROJECTED])
         return Point(int(counts[T]), memory.x.copy(), fun, memory.g.copy(), norm, projected=projected)
 
     def _states(self) -> State:
         flat = self.memory.state.copy()
-        # [()] makes a number of an array without axes
         shapes = zip(self.parts, self.graphs.states, strict=True)
         return tuple([flat[place].reshape(shape) if shape else flat[place.start] for place, shape in shapes])
 
@@ -415,7 +416,7 @@ class _Leg:
         self._load(t + 1, float(self.descent.lr), None, -1)
         memory.numbers[GTOL : X2_LIMIT + 1] = _NO_LIMITS
         memory.counts[FORCED] = 1
-        self.there = None
+        self.loaded_point = None
         if self.code.run(memory) != REACHED:  # type: ignore[union-attr]
             return None
         self.descent.objective.nfev += 1
@@ -423,16 +424,16 @@ class _Leg:
         return self._point(), self._states()
 
     def _check(self, code: FloatsDescent | native.Descent) -> None:
-        """Compare the first step with what the graphs mean. Raises CompileError where they differ beyond rounding."""
+        """Compare the first step with what the graphs mean. Raises CompileError if they differ beyond rounding."""
         descent = self.descent
         evaluations = descent.objective.nfev, descent.objective.njev
         before, self.code = self.code, code
-        made = self.one_step()
+        steps = self.one_step()
         self.code = before
         descent.objective.nfev, descent.objective.njev = evaluations
-        if made is None:
+        if steps is None:
             return
-        point, state = made
+        point, state = steps
         low, high = self.memory.low, self.memory.high
         t, lr = descent.point.t + 1, descent.lr
         update, value = self.graphs.update, self.graphs.value

@@ -1,4 +1,4 @@
-"""The optimizer of a descent that names none: a fixed rule, of the function and the arguments alone.
+"""The optimizer of a descent that names none: a fixed rule that depends on the function and the arguments alone.
 
     mini-batches                                                  Adam, at its own rate (0.001)
     lr= alone                                                     SGD at this rate, as in the articles
@@ -33,7 +33,7 @@ LARGEST = 100  # parameters
 def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer | None, str]:
     """Return the optimizer that the arguments name, and why it is the one; None: f has to be known first.
 
-    Raises InputError for what is no optimizer, and where lr is given twice.
+    Raises InputError if it is not an optimizer, or lr is given twice.
     """
     is_name = isinstance(optimizer, str)
     if not is_name and isinstance(optimizer, tuple | list | Real):  # SciPy's third argument is args, others' the rate

@@ -1,4 +1,4 @@
-"""One descent: what it was given, where it is, and what becomes of it when a stepper has reached another point."""
+"""One descent: its arguments, its present point, and what happens when a stepper has reached another point."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from koubai.descent.advice import advised
+from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.checkpoint import Checkpoint
 from koubai.descent.endings import standing_still
-from koubai.descent.feed import Feed
 from koubai.descent.files import Applied
 from koubai.descent.objective import Bounds, Function, Objective
 from koubai.descent.optimizers import Optimizer, State
@@ -27,10 +27,10 @@ __all__ = ["Descent", "RuleStepper", "Stepper"]
 
 
 class Stepper(Protocol):
-    """What makes the steps of a descent."""
+    """Makes the steps of a descent."""
 
     def advance(self, many: bool) -> None:
-        """Go on to the next point of the descent. many: or to one of the points behind it; only some are wanted."""
+        """Go on to the next point of the descent. many: or to a later one; only some of the points are wanted."""
 
     def leave(self) -> None:
         """End the descent."""
@@ -47,23 +47,23 @@ class RuleStepper(Stepper, Protocol):
     descent: Descent
 
     def begin(self) -> None:
-        """Let the descent arrive at its start."""
+        """Make the descent arrive at its start."""
 
-    def run(self, in_haste: bool) -> Run:
-        """Return the record of the descent so far. in_haste: without another pass over the data of a stochastic one."""
+    def run(self, skip_final_pass: bool) -> Run:
+        """Return the record of the descent so far. skip_final_pass: don't go over all the data of a stochastic one."""
 
     def bar(self) -> AbstractContextManager[Callable[[Point], None]]:
-        """Return a context that gives what points are reported to, a progress bar."""
+        """Return a context that gives a function to which points are reported, a progress bar."""
 
     def written(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint is to hold besides the descent: a header, and arrays."""
+        """Return what a checkpoint holds besides the descent: a header, and arrays."""
 
 
 @dataclass(eq=False)
 class Descent:
-    """What a descent was given, and where it is.
+    """A descent: its arguments and its state.
 
-    Every stepper moves it by `reach` or, where it has asked the rules for stopping itself, by setting the point and the
+    Every stepper moves it by `reach` or, if it has applied the rules for stopping itself, by setting the point and the
     state after it. ``verdict`` is None while the descent goes on.
     """
 
@@ -74,25 +74,25 @@ class Descent:
     stopping: Stopping
     recorder: Recorder
     bounds: Bounds | None
-    feed: Feed | None
+    batches: BatchIterator | None
     seed: int | None
-    options: dict[str, Any]  # what minimize was told, in JSON's types
+    options: dict[str, Any]  # the arguments of minimize, in JSON's types
     checkpoint: Checkpoint | None
-    why: str = "given"  # this optimizer
-    is_open: bool = False  # may another one still take its place, when f is known?
+    optimizer_reason: str = "given"  # why this optimizer
+    may_choose_optimizer: bool = False  # whether another one may take its place once f is known
     t_before: int = field(default=0, init=False)  # updates of an earlier training, which schedules count
     point: Point = field(init=False)  # the last good point
     best: Point = field(init=False)
     lr: float = field(init=False)  # of the update that follows ``point``
     _state: State | Callable[[], State] = field(init=False)  # the optimizer's, before that update, or what gives it
     memory: Memory | None = field(default=None, init=False)  # the schedule's
-    shows_points: bool = field(default=True, init=False)  # does the schedule see f at every point?
+    shows_points: bool = field(default=True, init=False)  # whether the schedule sees f at every point
     verdict: Verdict | None = field(default=None, init=False)
-    settled: bool = field(default=True, init=False)  # False while a step is on its way
-    is_lost: bool = field(default=False, init=False)  # did the last step lead to a point that is not finite?
-    aside: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
-    looped: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
-    native: int = field(default=0, init=False)  # of these, in machine code
+    committed: bool = field(default=True, init=False)  # False while a step is on its way
+    ended_nonfinite: bool = field(default=False, init=False)  # the last step led to a point that is not finite
+    advice_cost: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
+    compiled_steps: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
+    native_steps: int = field(default=0, init=False)  # of these, in machine code
     reason: str = field(default="every step is looked at", init=False)  # why machine code makes steps, or why not
 
     # -- where it is --------------------------------------------------------------------------------------------------
@@ -109,20 +109,20 @@ class Descent:
         self._state = state
 
     @property
-    def state_is_elsewhere(self) -> bool:
-        """Has nobody asked for the state yet?"""
+    def state_is_lazy(self) -> bool:
+        """Whether the state has not been asked for yet."""
         return callable(self._state)
 
     def current(self) -> Point:
-        """Return the last point as f is now: a search compares f there with f here."""
+        """Return the last point, evaluated again if what f reads has changed: a search compares f there with f here."""
         point = self.point
-        if self.feed is None and self.optimizer.rule.searches and self.objective.has_changed(point.x):
+        if self.batches is None and self.optimizer.rule.searches and self.objective.has_changed(point.x):
             again = self.objective.visit(point.t, point.x)
             point = again if again.is_finite else point
         return point
 
     def rate(self, t: int) -> float:
-        """Return the rate of the update that follows step ``t``, by what the schedule remembers."""
+        """Return the rate of the update that follows step ``t``, with the schedule's memory as it is now."""
         return self.optimizer.rate(self.t_before + t, self.memory or ())
 
     def rates(self, end: int) -> tuple[FloatArray, int]:
@@ -131,7 +131,7 @@ class Descent:
         for t in range(self.point.t + 1, end + 1):
             try:
                 rates.append(self.rate(t))
-            except Exception:  # the schedule's fault comes up where it belongs, when the step is reached
+            except Exception:  # the schedule's error is raised when the step is reached
                 return np.array(rates), t - 1
         return np.array(rates), end
 
@@ -143,24 +143,24 @@ class Descent:
     # -- arriving -----------------------------------------------------------------------------------------------------
 
     def reach(self, after: Point, state: State | Callable[[], State]) -> None:
-        """Take the point that a step has led to, if it is a good one, with the state after it.
+        """Move to the point that a step has led to, if it is a good one, with the state after it.
 
         A parameter is never updated with a gradient that is not finite, and a point where f or the gradient is not
         finite is never kept.
         """
         if not after.is_finite:
-            self.lose(self.stopping.nonfinite(after, self.objective.told), after)
+            self.end_nonfinite(self.stopping.nonfinite(after, self.objective.nonfinite_reason), after)
         else:
             self.state = state
             self.arrive(after)
 
-    def lose(self, verdict: Verdict, after: Point) -> None:
+    def end_nonfinite(self, verdict: Verdict, after: Point) -> None:
         """End before ``after``, which is not finite."""
-        self.is_lost = True
+        self.ended_nonfinite = True
         self.verdict = self._advised(verdict, after)
 
     def arrive(self, point: Point, clipped: bool | None = None) -> None:
-        """Take a good point into the record, and find out whether the descent ends there.
+        """Record a good point, and find out whether the descent ends there.
 
         clipped: whether the update that follows clips its gradient, if that is known.
         """
@@ -180,17 +180,17 @@ class Descent:
         self.lr = lr
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point
-        if point.t == 0 or (self.feed is None and point.fun < self.best.fun):
+        if point.t == 0 or (self.batches is None and point.fun < self.best.fun):
             self.best = point
         if verdict is not None:
             self._conclude(verdict)
 
     def run_out(self) -> None:
-        """End at ``point``, beyond which no step may be made, and of which a loop has asked all other rules."""
+        """End at ``point``, the last one allowed; a loop has applied all other rules for stopping to it."""
         self._conclude(self.stopping.out_of_steps(self.point))
 
     def _conclude(self, verdict: Verdict) -> None:
-        """End at ``point`` with this verdict, and what is to be said of the rate and the optimizer's state."""
+        """End at ``point`` with this verdict, and with advice on the rate and the optimizer's state."""
         if not verdict.status.success:
             verdict = self._advised(verdict, self.point)
             if advice := self.optimizer.advice(self.state, self.point.t):
@@ -198,7 +198,7 @@ class Descent:
         self.verdict = verdict
 
     def _examined(self, verdict: Verdict, point: Point) -> Verdict:
-        """Return what the rules for stopping found at ``point``, after a closer look at what they can't see."""
+        """Return the verdict of the rules for stopping at ``point``, after checking what they can't see."""
         objective, stopping = self.objective, self.stopping
         if verdict.status is Status.stalled and stopping.stands_still:
             verdict = standing_still(objective, stopping, self.bounds, point)
@@ -207,7 +207,7 @@ class Descent:
             if verdict.status is Status.converged:
                 flat = flat or objective.flat_by_construction(point)
             verdict = Verdict(Status.stalled, flat) if flat else verdict
-        if verdict.status is Status.converged and point.t > 0 and self.feed is None:
+        if verdict.status is Status.converged and point.t > 0 and self.batches is None:
             verdict = self._above_the_best(point) or verdict
         if verdict.status is Status.converged:
             verdict = stopping.doubted(verdict, point, objective.measured_error(point))
@@ -221,16 +221,16 @@ class Descent:
         return self.stopping.above_the_best(point, self.best)
 
     def _advised(self, verdict: Verdict, end: Point) -> Verdict:
-        """Return ``verdict`` with a rate that was tried, where one helps."""
+        """Return ``verdict`` with a rate that was tried, if one helps."""
         objective = self.objective
         counts = objective.nfev, objective.njev
         verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
-        self.aside = objective.nfev - counts[0], objective.njev - counts[1]
+        self.advice_cost = objective.nfev - counts[0], objective.njev - counts[1]
         return verdict
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def run(self, point: Point, best: Point, epochs: Epochs | None, in_haste: bool) -> Run:
+    def run(self, point: Point, best: Point, epochs: Epochs | None, skip_final_pass: bool) -> Run:
         """Return the record of the descent so far. point, best: the last and the best one, as the run gives them."""
         verdict = self.verdict or Verdict(Status.stopped, f"the caller left the loop at step {point.t}")
         copy = self.layout.copy
@@ -247,27 +247,27 @@ class Descent:
             best_x=copy(best.x),
             best_fun=best.fun,
             history=self.recorder.history(epochs),
-            executor="native" if self.native else self.objective.executor,
+            executor="native" if self.native_steps else self.objective.executor,
             executor_reason=self.reason,
             gradient_source=self.objective.source,
             optimizer=self.optimizer,
-            optimizer_reason=self.why,
+            optimizer_reason=self.optimizer_reason,
             seed=self.seed,
             options=self.options,
             function=self._function(),
-            covariance_of=None if in_haste else self._covariance(point),
+            covariance_of=None if skip_final_pass else self._covariance(point),
         )
 
     def _function(self) -> Function:
-        """Return f as a function of x alone, where there are no mini-batches."""
+        """Return f, as a function of x alone unless there are mini-batches."""
         f = self.objective.f
-        if self.feed is not None:
+        if self.batches is not None:
             return f
         args, has_gradient = self.objective.batch, self.objective.grad is True
         return Applied(f, args, has_gradient) if args or has_gradient else f
 
     def _covariance(self, point: Point) -> Callable[[], FloatArray] | None:
         """Return what gives the covariance of the parameters after least squares, None after anything else."""
-        if "residuals" not in self.optimizer.rule.uses or self.feed is not None:
+        if "residuals" not in self.optimizer.rule.uses or self.batches is not None:
             return None
         return self.objective.covariance(point)

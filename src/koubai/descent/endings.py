@@ -1,8 +1,8 @@
 """Why x stays where it is: the rounding of f, a kink, a bound, the end of f, a wrong gradient, or the optimizer alone.
 
-A step that leaves x as it was says nothing by itself. So f is looked at around x, with a handful of evaluations: it is
-at its end where nothing lowers it, L-BFGS included, and where it is smooth there. Everything else has words of its own,
-and is no success.
+A step that leaves x as it was says nothing by itself. So f is evaluated around x, a handful of times: it is
+at its end if nothing lowers it, L-BFGS included, and it is smooth there. Everything else has a message of its own,
+and isn't a success.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ SMOOTH = 30.0  # times as much a parabola bends at ten times the distance, 100; 
 def standing_still(objective: Objective, stopping: Stopping, bounds: Bounds | None, point: Point) -> Verdict:
     """Return the verdict of a descent whose x has stopped at ``point``, though its gradient is not small."""
     about = _About(objective, bounds, point)
-    told = f"largest |gradient| {point.grad_norm:.3g}, {stopping.told}"
+    detail = f"largest |gradient| {point.grad_norm:.3g}, {stopping.gtol_text}"
     name = type(stopping.optimizer).__name__
     kept = f"x has not changed for {stopping.unchanged} steps"
     if point.grad_norm == 0:
-        return Verdict(Status.stalled, f"{kept}: the gradient is 0 ({told})")
+        return Verdict(Status.stalled, f"{kept}: the gradient is 0 ({detail})")
     if about.size == 0:
-        return Verdict(Status.stalled, f"{kept}: what is left of the gradient pushes x against its bounds ({told})")
+        return Verdict(Status.stalled, f"{kept}: what is left of the gradient pushes x against its bounds ({detail})")
     if (sentence := about.obstacle()) is not None:
-        return Verdict(Status.stalled, f"{kept}: {sentence} ({told})")
+        return Verdict(Status.stalled, f"{kept}: {sentence} ({detail})")
     lower = about.lowest(stopping)
     if lower.fun < point.fun - ROUNDINGS * about.rounding or about.falls:
         if "evaluate" in stopping.optimizer.rule.uses:
@@ -43,20 +43,20 @@ def standing_still(objective: Objective, stopping: Stopping, bounds: Bounds | No
             why += f"by {about.falls:.3g} along the gradient" if about.falls else f"to {lower.fun:.6g} by L-BFGS"
         else:
             why = "lr × gradient is below the rounding of x, and f still falls: use a larger lr, or optimizer='lbfgs'"
-        return Verdict(Status.stalled, f"{kept}: {why} ({told})")
+        return Verdict(Status.stalled, f"{kept}: {why} ({detail})")
     if objective.is_flat(point):
-        return Verdict(Status.stalled, f"{kept}: f = {point.fun:.6g} does not change at all around x ({told})")
+        return Verdict(Status.stalled, f"{kept}: f = {point.fun:.6g} does not change at all around x ({detail})")
     if about.is_steep:
         return Verdict(
             Status.stalled,
             f"{kept}: no step lowers f = {point.fun:.6g} to be seen, though its gradient is large in the units of x "
-            f"and f ({told}): f is too narrow for its own rounding; choose other units for x",
+            f"and f ({detail}): f is too narrow for its own rounding; choose other units for x",
         )
     found = f"to the rounding of f: no step from here lowers f = {point.fun:.6g}"
     found += "; no step was made" if np.array_equal(point.x, stopping.start.x) else ""
     if stopping.gtol is not None and stopping.gtol > 0:
-        return Verdict(Status.stalled, f"{found}, and the gradient stays above gtol ({told}): use a larger gtol")
-    return stopping.above_the_start(point) or Verdict(Status.converged, f"{found} ({told})")
+        return Verdict(Status.stalled, f"{found}, and the gradient stays above gtol ({detail}): use a larger gtol")
+    return stopping.above_the_start(point) or Verdict(Status.converged, f"{found} ({detail})")
 
 
 class _About:
@@ -77,7 +77,7 @@ class _About:
         self.rounding = self._noise()
 
     def _noise(self) -> float:
-        """Return by how much f changes where x moves by a few roundings: what is squared or subtracted has more."""
+        """Return by how much f changes if x moves by a few roundings, which squares and differences in f magnify."""
         signs = np.where(self.down < 0, -1, 1).astype(self.point.x.dtype)
         values = [self._value(self.point.x * (1 + k * 4 * self.eps * signs)) for k in (-3, -2, -1, 1, 2, 3)]
         changes = [abs(value - self.point.fun) for value in values if value is not None and math.isfinite(value)]
@@ -85,7 +85,7 @@ class _About:
 
     @property
     def is_steep(self) -> bool:
-        """Tell whether the gradient, in the units of x and f, is larger than the rounding of f explains."""
+        """Return whether the gradient, in the units of x and f, is larger than the rounding of f explains."""
         is_exact = self.rounding <= ROUNDINGS * self.eps * abs(self.point.fun)
         return is_exact and bool((np.abs(self.size * self.down * self.point.x) > 0.1 * abs(self.point.fun)).any())
 
@@ -153,7 +153,7 @@ class _About:
         return trials[-1].fun, trials[-1].g
 
     def _value(self, x: FloatArray) -> float | None:
-        """Return f at ``x``, nan where it raises, None outside the bounds."""
+        """Return f at ``x``, nan if it raises, None outside the bounds."""
         if self.bounds is not None and not np.array_equal(self.bounds.project(x), x):
             return None
         try:

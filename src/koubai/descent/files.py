@@ -1,6 +1,6 @@
 """Files: archives of arrays with a JSON header, written whole or not at all, and read with nothing taken on trust.
 
-An archive is an .npz file, which NumPy reads too. `read_archive` looks at every byte count before it takes memory, and
+An archive is an .npz file, which NumPy reads too. `read_archive` checks every byte count before it takes memory, and
 checks the header by a description of its fields; `Archive.expect` checks the arrays by theirs. Only what passed both is
 built into a run, a descent or a network, within `Archive.building`. Whatever a file holds, the answer is the object
 that was saved or an InputError.
@@ -31,7 +31,7 @@ from koubai.parameters import Layout, Parameters, form_of_text, form_text
 
 try:
     import fcntl
-except ImportError:  # Windows, where nobody can remove a file that is open
+except ImportError:  # Windows, which refuses to remove a file that is open
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
@@ -86,7 +86,7 @@ _cleared: set[str] = set()  # the folders that this process has looked through
 
 
 def check_target(path: Path, argument: str = "path") -> str:
-    """Return where a file at ``path`` would be written. Raises InputError where there is no folder for it, or another
+    """Return where a file at ``path`` would be written. Raises InputError if there is no folder for it, or another
     thing than a file in its place.
     """
     try:
@@ -109,7 +109,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a new file beside ``path``, open for writing; afterwards it takes the place of ``path``, with the rights
     that the old one had, unless something was raised.
 
-    Its name can't be guessed, and nobody else's file is opened. It is locked while this process lives: what a process
+    Its name can't be guessed, and no other file is opened. It is locked while this process lives: what a process
     leaves behind that was killed is removed by the next one that writes into the folder.
     """
     target = check_target(path)
@@ -122,7 +122,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with contextlib.ExitStack() as stack:
             file: Any = None
             while file is None or (fcntl is not None and not os.fstat(file.fileno()).st_nlink):
-                # the second time where another process took it for a dead one's, before it was locked
+                # a second time if another process took it for a dead one's, before it was locked
                 temporary = os.path.join(folder, f".koubai-{os.urandom(8).hex()}.part")
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | _BINARY
                 file = stack.enter_context(open(os.open(temporary, flags, 0o666), "w+b"))
@@ -168,7 +168,7 @@ def write_archive(path: Path, kind: str, header: Mapping[str, Any], arrays: Mapp
     parts = {name: np.asarray(array) for name, array in arrays.items()}
     if wrong := [f"{name!r} is of {part.dtype}" for name, part in parts.items() if part.dtype.name not in _DTYPES]:
         raise InputError(f"only arrays of {', '.join(_DTYPES)} can be saved, but {wrong[0]}")
-    # not np.savez, which before NumPy 2.1 takes allow_pickle for an array, and leaves the archive open where it fails
+    # not np.savez, which before NumPy 2.1 takes allow_pickle for an array, and leaves the archive open if it fails
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, part in {"header": np.array(text), **parts}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -194,7 +194,7 @@ def _kind(mode: int) -> str:
 def open_regular(path: Path) -> BinaryIO:
     """Open a file to be read, and nothing but a file: a pipe would be waited for, a device may have no end.
 
-    Raises InputError where there is none, or it can't be read.
+    Raises InputError if there is none, or it can't be read.
     """
     try:
         shown, name = repr(os.fspath(path)), os.fspath(path)
@@ -217,7 +217,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What an array in a file must be.
+    """The requirements of an array in a file.
 
     dtype: the names that are allowed. shape: sizes, or names of sizes that are the same wherever they occur.
     """
@@ -231,9 +231,9 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class Archive:
-    """What was read of a file. header: checked, without what says that it is a file of koubai's; koubai: who wrote it.
+    """The contents of a file. header: checked, without format and kind; koubai: the version that wrote it.
 
-    arrays: as they are in the file, until `expect` has looked at them.
+    arrays: as they are in the file, until `expect` has checked them.
     """
 
     path: str
@@ -244,7 +244,7 @@ class Archive:
 
     @contextlib.contextmanager
     def building(self) -> Iterator[None]:
-        """A context for all that is made of the file: whatever is raised in it, the file is to blame for."""
+        """A context for building something from the file: an error in it is reported as a fault of the file."""
         with _blaming(self.path, self.kind):
             yield
 
@@ -463,7 +463,7 @@ def _plain(key: str) -> str:
 
 
 def a_setting(value: Any, name: str) -> Any:
-    """What an optimizer or a descent was told: a number, a word, true, false, or nothing."""
+    """A setting of an optimizer or a descent: a number, a word, true, false, or nothing."""
     return value if value is None or type(value) in (bool, str) else a_number(finite=False)(value, name)
 
 
@@ -487,7 +487,7 @@ _LAYOUT = a_record(
         "is_number": a_flag,
         "dtype": one_of("float32", "float64"),
     },
-    may={"form": lambda value, name: value},  # as a layout is made of it, it is looked at
+    may={"form": lambda value, name: value},  # checked when a layout is made from it
 )
 
 
@@ -507,7 +507,7 @@ def a_layout(value: Any, name: str) -> Layout:
 
 
 def describe_optimizer(optimizer: Optimizer | str) -> dict[str, Any] | str:
-    """Return an optimizer in JSON's types; where its lr is a function of the caller's, only its repr."""
+    """Return an optimizer in JSON's types; if its lr is a function of the caller's, only its repr."""
     if isinstance(optimizer, str) or (callable(optimizer.lr) and not isinstance(optimizer.lr, schedules.Schedule)):
         return str(optimizer)
     lr = _describe_schedule(optimizer.lr) if isinstance(optimizer.lr, schedules.Schedule) else optimizer.lr
@@ -605,7 +605,7 @@ def a_function(value: Any, name: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Missing:
-    """Stands where a loaded run's function would be, and says so when it is called."""
+    """Takes the place of the function of a loaded run, and says so when it is called."""
 
     name: str
 
@@ -615,7 +615,7 @@ class _Missing:
 
 @dataclass(frozen=True)
 class Applied:
-    """A function of x alone, made of one that takes more or returns its gradient too: what a run draws."""
+    """A function of x alone, made from one that takes more or returns its gradient too: what a run draws."""
 
     f: Callable[..., Any]
     args: tuple[Any, ...]

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from koubai.derivatives.differences import difference_gradient
 from koubai.derivatives.nonfinite import GRADIENT
 from koubai.derivatives.paths import Paths
+from koubai.descent.batch_iterator import BatchIterator, weight
 from koubai.descent.batches import GatheredBatches, Source, array_of_samples, as_source, check_finite
 from koubai.descent.default import AUTO, named
-from koubai.descent.feed import Feed, weight
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run
@@ -149,14 +149,14 @@ def fit(
         seed=seed, record=record, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
     if before is not None:
-        training.go_on(before)
+        training.continue_from(before)
     elif isinstance(resume, str | os.PathLike):
-        training.take_up(resume)
+        training.resume_from(resume)
     return replace(drive(training, None, progress), progress=training.progress())
 
 
 def _gathered(data: Any, batch_size: int, seed: int) -> GatheredBatches:
-    """Return the batches of arrays. Raises InputError where they are not equally many samples, all of them finite."""
+    """Return the batches of arrays. Raises InputError if they are not equally many samples, all of them finite."""
     given = data if isinstance(data, tuple | list) else (data,)
     arrays = tuple(array_of_samples(a, f"data[{i}]") for i, a in enumerate(given))
     for i, a in enumerate(arrays):
@@ -167,9 +167,9 @@ def _gathered(data: Any, batch_size: int, seed: int) -> GatheredBatches:
 
 
 def _before(resume: Any, layout: Layout, seed: int) -> Progress | None:
-    """Return how far the training had come whose run `fit` is to go on from, if it is a run that it was given.
+    """Return how far the training had come that `fit` continues, if ``resume`` is a run.
 
-    Raises InputError where nothing can go on from ``resume`` with parameters of this form and this order of the data.
+    Raises InputError if nothing can go on from ``resume`` with parameters of this form and this order of the data.
     """
     if isinstance(resume, str | os.PathLike) or resume is None or resume is False:
         return None
@@ -201,9 +201,9 @@ def _form(layout: Layout) -> str:
 class FunctionModel:
     """A function of parameters and data as `Training` sees it."""
 
-    carried: FloatArray | None = None
+    model_state: FloatArray | None = None
     counts = 0
-    shared: dict[Any, Any] | None = None
+    program_cache: dict[Any, Any] | None = None
 
     def __init__(
         self,
@@ -215,12 +215,12 @@ class FunctionModel:
     ) -> None:
         self.loss = self.function = loss
         self.layout, self.start, self.source, self.held = layout, start, source, held
-        self.judges, self.name = held is not None, getattr(loss, "__name__", "loss")
+        self.has_validation, self.name = held is not None, getattr(loss, "__name__", "loss")
         names, sizes = layout.names or ("x",), map(math.prod, layout.shapes)
         self.layers = consecutive(zip(names, sizes, strict=True))
         self._program = ValueAndGradient(loss)
-        self._differs = False  # is the gradient made by differences?
-        self._fallen: Exception | None = None  # why, until that was told
+        self._differs = False  # whether the gradient is made by differences
+        self._fallen: Exception | None = None  # why, until a warning has said so
         self._notes: set[str] = set()  # of the differences that the user has read
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Array, ...]:
@@ -229,7 +229,7 @@ class FunctionModel:
     def samples(self, batch: tuple[Any, ...]) -> float:
         return weight(batch)
 
-    def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
+    def full_loss_and_gradient(self, params: FloatArray, model_state: FloatArray | None) -> tuple[float, FloatArray]:
         fun, total, g = 0.0, 0.0, np.zeros(params.size)
         for data, size in self._batches():
             value, slopes = self._value_and_gradient(params, data)
@@ -237,7 +237,7 @@ class FunctionModel:
             g += size * slopes
         return fun / total, (g / total).astype(params.dtype)
 
-    def mean(self, params: FloatArray, carried: FloatArray | None, least: float) -> float:
+    def full_loss(self, params: FloatArray, model_state: FloatArray | None, least: float) -> float:
         with np.errstate(all="ignore"):
             return weighted_mean(
                 (float(as_scalar(self.loss(self.layout.copy(params), *data))), size) for data, size in self._batches()
@@ -245,7 +245,7 @@ class FunctionModel:
 
     def _batches(self) -> Iterator[tuple[tuple[Array, ...], float]]:
         """Yield the arrays and the weight of each batch of all the data."""
-        return ((self.data(batch, 0), weight(batch)) for batch in Feed(self.source.epoch).all())
+        return ((self.data(batch, 0), weight(batch)) for batch in BatchIterator(self.source.epoch).all())
 
     def _value_and_gradient(self, params: FloatArray, data: tuple[Any, ...]) -> tuple[float, FloatArray]:
         if not self._differs:
@@ -282,7 +282,7 @@ class FunctionModel:
             self._notes.add(matter)
             warn(GradientWarning(f"the gradient of {self.name} by differences: {sentence}"))
 
-    def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
+    def validate(self, params: FloatArray, model_state: FloatArray | None) -> tuple[float, float | None] | None:
         if self.held is None:
             return None
         value = np.asarray(self.loss(self.layout.copy(params), *self.held))
@@ -290,13 +290,13 @@ class FunctionModel:
             raise FunctionError(f"{self.name} must return one number, it returned an array of shape {value.shape}")
         return float(value.reshape(())), None
 
-    def take(self, params: FloatArray, carried: FloatArray | None) -> None:
+    def load(self, params: FloatArray, model_state: FloatArray | None) -> None:
         pass
 
-    def given(self, params: FloatArray) -> FloatArray:
+    def after_callback(self, params: FloatArray) -> FloatArray:
         return params
 
-    def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
+    def explain_failure(self, params: FloatArray, model_state: FloatArray | None, data: tuple[Any, ...]) -> str:
         return ""
 
 

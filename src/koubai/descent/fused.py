@@ -1,4 +1,4 @@
-"""An optimizer's update of plain arrays in machine code: which arrays it is bound to, and where its state lies."""
+"""An optimizer's update of plain arrays in machine code: which arrays it is bound to, and where its state is."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Step: TypeAlias = Callable[..., tuple[Any, State]]
 
 
 class Fused:
-    """The update of one optimizer object. Its state lies in arrays that the machine code writes into.
+    """The update of one optimizer object. Its state is in arrays that the machine code writes into.
 
-    state: what the optimizer shows as its own: the vectors, and views of the single numbers. claim: a weak reference to
-    what is asked for leave before other arrays are updated, and raises where the state is not theirs. Raises TraceError
-    or Unsuitable where the rule is not elementwise.
+    state: what the optimizer shows as its state: the vectors and views of the single numbers. claim: refers weakly to a
+    function that is called before other arrays are updated, and raises if the state is not theirs. Raises TraceError
+    or Unsuitable if the rule is not elementwise.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Fused:
         self._written: tuple[list[int], list[int], list[int]] = [], [], []  # the parameters' ends, and which they are
 
     def run(self, params: Any, grads: Any, t: int, lr: float, fun: float, look: bool) -> bool | None:
-        """Update. None: nothing was done, since the arrays are not of the kind that this is for. False: a gradient is
-        not finite; where all are looked at before, nothing was done.
+        """Update. None: nothing was done, since the arrays are not of a kind that this can update. False: a gradient is
+        not finite; if ``look``, which checks all of them first, nothing was done.
         """
         if self.names is None:
             known = self._params[0]() is params and self._grads[0]() is grads and params.flags.writeable
@@ -96,7 +96,7 @@ class Fused:
         return self._whole(self._block)  # type: ignore[no-any-return]
 
     def _bound(self, xs: Sequence[Any], gs: Sequence[Any]) -> bool:
-        """See that the code works on these arrays; False where it can't."""
+        """Bind the code to these arrays; False if it can't work on them."""
         for k, x in enumerate(xs):
             if self._params[k]() is not x:
                 if (claim := self._claim()) is not None:
@@ -147,13 +147,13 @@ class Fused:
         return None
 
     def _address(self, array: Any, k: int) -> int:
-        """Return where an array lies; 0 unless it is a plain one of the form that is expected."""
+        """Return the address of an array; 0 unless it is a plain one of the form that is expected."""
         if type(array) is not np.ndarray or array.dtype != self.dtype or array.shape != self.shapes[k]:
             return 0
         return int(array.__array_interface__["data"][0]) if array.flags.c_contiguous else 0
 
     def _apart(self) -> bool:
-        """Do no two of the parameters share memory? Each must be updated once."""
+        """Return whether no two of the parameters share memory: each must be updated once."""
         order = np.argsort(self.pieces[:, 0])
         begin = self.pieces[order, 0]
         end = begin + self.pieces[order, 3] * self.dtype.itemsize
@@ -161,7 +161,7 @@ class Fused:
         return bool(np.all(begin[1:] >= end[:-1])) or not begin.all()
 
     def _is_written(self, address: int, k: int) -> bool:
-        """Does a parameter lie where gradient ``k`` does? Its own one may, if it is just there."""
+        """Return whether a parameter overlaps gradient ``k``; its own may, if both are the same memory."""
         begin, end, order = self._written
         i = bisect_right(begin, address) - 1
         if i >= 0 and end[i] > address and (begin[i] != address or order[i] != k):

@@ -1,4 +1,4 @@
-"""What each hyperparameter of an optimizer means, once for all rules; of it their docstrings are made."""
+"""The meaning of each hyperparameter, once for all rules; the optimizers' docstrings are made from it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ MEANINGS: dict[str, str] = {
     "ns_steps": "How often the polynomial is applied.",
     "average": "How the momentum averages gradients.",
     "adjust_lr_fn": "How the rate follows from a matrix's shape.",
-    "rest": "The optimizer of arrays that are no matrix.",
+    "rest": "The optimizer of arrays that aren't matrices.",
     "adam_lr_ratio": "The rate of these, as a factor on lr.",
     "adam_beta1": "beta1 of these.",
     "adam_beta2": "beta2 of these.",

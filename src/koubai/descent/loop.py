@@ -1,4 +1,4 @@
-"""The doors to a descent, minimize, iterate and resume, and the one loop behind them."""
+"""The ways to start a descent, minimize, iterate and resume, and the one loop behind them."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def resume(
     Raises
     ------
     InputError
-        If the file is no checkpoint of this version of koubai, if f or grad give other numbers at the checkpoint than
+        If the file isn't a checkpoint of this version of koubai, if f or grad give other numbers at the checkpoint than
         they gave then, and if what is needed is not given.
 
     Examples
@@ -215,7 +215,7 @@ def drive(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, progress:
     ours = on_step is None and not callable(stepper.descent.optimizer.lr)  # no function of the user's but f and grad
     with quiet() if ours else nullcontext():
         interrupted = _interrupted(stepper, on_step, progress)
-    run = stepper.run(in_haste=interrupted)
+    run = stepper.run(skip_final_pass=interrupted)
     if interrupted:
         raise Interrupted(run)
     return run
@@ -289,7 +289,7 @@ def iterate(
     def steps() -> Generator[Step, None, Run]:
         for _ in points(stepper):
             yield stepper.descent.step()
-        return stepper.run(in_haste=False)
+        return stepper.run(skip_final_pass=False)
 
     return steps()
 
@@ -317,24 +317,24 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
         while descent.verdict is None:
             if descent.checkpoint is not None and descent.checkpoint.is_due():
                 save(own)
-            descent.settled = False
+            descent.committed = False
             try:
                 stepper.advance(many)
             except NoResidualsError as problem:
-                _go_on_without(descent, problem)
+                _fall_back_to_lbfgs(descent, problem)
                 stepper.leave()
                 stepper = _suitable(own, many)
                 continue
-            if descent.is_lost:
+            if descent.ended_nonfinite:
                 return
-            descent.settled = True
+            descent.committed = True
             yield descent.point
     finally:
         stepper.leave()
 
 
 def _suitable(own: RuleStepper, many: bool) -> Stepper:
-    """Return what is to make the steps: the rule itself, or machine code. many: only some of the points are wanted."""
+    """Return the stepper that suits: the rule itself, or machine code. many: only some of the points are wanted."""
     if isinstance(own, PythonStepper):
         descent = own.descent
         if descent.optimizer.rule.searches and (search := _search_stepper().of(own)) is not None:
@@ -346,18 +346,18 @@ def _suitable(own: RuleStepper, many: bool) -> Stepper:
     return own
 
 
-def _go_on_without(descent: Descent, problem: NoResidualsError) -> None:
-    """Go on from a point where f has no residuals for least squares, which its start had, on another path of f.
+def _fall_back_to_lbfgs(descent: Descent, problem: NoResidualsError) -> None:
+    """Go on without least squares from a point where f, on another path, has no residuals, though it has at the start.
 
-    Raises the problem where the optimizer is not koubai's own choice, and no step was made.
+    Raises the problem if the user chose the optimizer and no step was made.
     """
     t = descent.point.t
-    if descent.why == "given":
+    if descent.optimizer_reason == "given":
         if not t:
             raise problem
         descent.verdict = Verdict(Status.stalled, f"f takes another path after step {t}: {problem}")
         return
-    descent.why = f"{descent.why}; L-BFGS from step {t} on, where f takes another path: {problem.reason}"
+    descent.optimizer_reason += f"; L-BFGS from step {t} on, where f takes another path: {problem.reason}"
     descent.optimizer = descent.stopping.optimizer = LBFGS()
     descent.state = descent.optimizer.init(descent.point.x, descent.layout)
     descent.lr = descent.optimizer.lr_at(t)
@@ -365,7 +365,7 @@ def _go_on_without(descent: Descent, problem: NoResidualsError) -> None:
 
 @functools.cache
 def _compiled_stepper() -> type[CompiledStepper]:
-    """Return what makes steps in machine code, which is loaded by the first descent that may need it."""
+    """Return the stepper for machine code, imported by the first descent that may need it."""
     from koubai.descent.compiled_stepper import CompiledStepper
 
     return CompiledStepper

@@ -44,7 +44,7 @@ _CODES = {status: code for code, status in _STATUS.items()}
 
 @dataclass(frozen=True, eq=False)
 class Many:
-    """Where many descents ended; row i of every array belongs to start i.
+    """The results of many descents; row i of every array belongs to start i.
 
     x: (starts, *shape of x), the last good point of each; fun, grad_norm: (starts,), f there and the largest
     |component| of the gradient; steps: (starts,), updates made; executor: what ran them.
@@ -60,7 +60,7 @@ class Many:
 
     @property
     def status(self) -> np.ndarray[Any, np.dtype[np.object_]]:
-        """Why each stopped: an array of Status."""
+        """The reason why each stopped: an array of Status."""
         table = np.array([_STATUS.get(code) for code in range(max(_STATUS) + 1)], object)
         found: np.ndarray[Any, np.dtype[np.object_]] = table[self.codes]
         return found
@@ -83,18 +83,18 @@ def descend_many(
     """Descend many: the updates of `minimize` from every start at once, side by side in vector registers.
 
     f: as in `minimize`. starts: (starts, *shape of x). lr: a learning rate for each start, instead of the optimizer's.
-    Each descent stops where its largest |gradient component| ≤ gtol (0 turns it off), where it diverges (f or x beyond
-    1e10 times its start), before a step where f or the gradient is not finite, or after max_steps updates. A descent
+    Each descent stops if its largest |gradient component| ≤ gtol (0 turns it off), if it diverges (f or x beyond
+    1e10 times its start), before a step to where f or the gradient is not finite, or after max_steps updates. A descent
     that starts where f is not finite ends there, nonfinite.
-    threads: how many (None: one a CPU that this process may use); they change no bit of the result.
-    Where f has no machine code, or takes another path from some start (an `if` on x), `minimize` runs those one by one.
-    Raises InputError for starts that are no array of finite numbers, and for rates of another number than starts.
+    threads: how many (None: one per CPU that this process may use); they change no bit of the result.
+    If f has no machine code, or takes another path from some start (an `if` on x), `minimize` runs those one by one.
+    Raises InputError if the starts are not an array of finite numbers, or if there are not as many rates as starts.
     """
     points = real_array(starts, "starts")
     if points.ndim == 0 or not points.size:
         raise InputError(f"starts must be an array of starts, one a row, got shape {points.shape}")
     with np.errstate(invalid="ignore"):
-        lowest, highest = float(points.min()), float(points.max())  # NaN where one of them is
+        lowest, highest = float(points.min()), float(points.max())  # NaN if one of them is
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         row = int(np.flatnonzero(~np.isfinite(points.reshape(len(points), -1)).all(axis=1))[0])
         raise InputError(f"starts must be finite, but start {row} is {points[row]}")
@@ -194,7 +194,7 @@ class _Work:
                 self.f,
                 0,
                 "backprop",
-                keep=True,
+                cache=True,
                 box=None if self.bounds is None else (self.bounds.low, self.bounds.high),
             )
             with quiet():
@@ -213,8 +213,8 @@ class _Work:
         return lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None, GROWTH, farthest)
 
     def careful(self, rates: FloatArray | None, farthest: float) -> lanes.Lanes | None:
-        """Return code that keeps zeros where derivatives are infinite; None where there is none, or it is in use."""
-        if self.path.careful or self.path.settler is None:
+        """Return code that keeps zeros where derivatives are infinite; None if there is none, or it is in use."""
+        if self.path.careful or self.path.resolver is None:
             return None
         recorded = self.path.recorded
         graph = GRADIENT(recorded.graph, recorded.leaves.active, Careful())
@@ -237,7 +237,7 @@ class _Work:
 
         descend = code.bound(memory, len(flat))
         size = min(PIECE, _whole_blocks(-(-len(flat) // (threads * PIECES))))
-        firsts = deque(range(0, len(flat), size))  # pieces that nobody has taken yet
+        firsts = deque(range(0, len(flat), size))  # pieces that no thread has taken yet
 
         def work() -> None:
             while True:

@@ -1,4 +1,4 @@
-"""What is descended on: the user's function and its gradient over flat vectors, and the bounds."""
+"""The objective of a descent: the user's function and its gradient over flat vectors, and the bounds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from koubai.derivatives.differences import (
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.paths import RAISED, Path
 from koubai.derivatives.residuals import Residuals
-from koubai.descent.feed import Epoch, Feed, Paid, weight
+from koubai.descent.batch_iterator import BatchIterator, CountedGraphs, EpochSums, weight
 from koubai.descent.stopping import Point, largest, shown
 from koubai.errors import (
     FallbackWarning,
@@ -52,11 +52,11 @@ Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 _ONE_STEP = ("forward", "backward", "central")
 _ENDS = (ABOVE.format("slope"), BELOW.format("slope"))
 _NOWHERE = np.zeros(0, dtype=bool)
-KEPT = 10_000  # numbers of a Jacobian that a run keeps until somebody asks for the covariance
+JACOBIAN_KEPT = 10_000  # a run keeps a Jacobian of so many numbers until the covariance is asked for
 
 
 class NoResidualsError(InputError):
-    """f is no sum of squares at a point, for this reason."""
+    """f is not a sum of squares at a point, for this reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"least squares need the residuals, and {reason}; use optimizer='lbfgs'")
@@ -80,28 +80,27 @@ class Objective:
     executor: str = "python"
     program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
     _squares: Residuals | None = field(default=None, init=False)
-    paid: Paid = field(default_factory=Paid, init=False)
+    counted_graphs: CountedGraphs = field(default_factory=CountedGraphs, init=False)
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
-    told: str = field(default="", init=False)  # why the last gradient is not finite, where f is
+    nonfinite_reason: str = field(default="", init=False)  # why the last gradient is not finite, if f is
     disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
-    independent: str = field(default="", init=False)  # what is to be said if nothing leads from x to f, as it seems
-    _moved: bool = field(default=False, init=False)  # is the point asked for another than the start?
+    independent: str = field(default="", init=False)  # a sentence, if f seems not to depend on x
+    _moved: bool = field(default=False, init=False)  # whether the last point evaluated is another one than the start
     _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
     _notes: set[str] = field(default_factory=set, init=False)  # of the differences that the user has read
     _one_step: tuple[str, float | None] | None = field(default=None, init=False)  # (method, h) of simple differences
 
     def __post_init__(self) -> None:
         if self.grad in ("auto", "backprop"):
-            self.program = Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
-            this = weakref.ref(
-                self
-            )  # no circle: all of a descent goes when it ends, and does not wait for the collector
-            self.program.explain(lambda sentence: None if (told := this()) is None else told._explain(sentence))
+            self.program = Differentiated(self.f, 0, "backprop", cache=True, box=_box(self.bounds))
+            # no reference cycle: all of a descent goes when it ends, and does not wait for the garbage collector
+            this = weakref.ref(self)
+            self.program.explain(lambda sentence: None if (owner := this()) is None else owner._explain(sentence))
         elif self.grad in _ONE_STEP:
             self._one_step = str(self.grad), None
 
     def flat_by_construction(self, point: Point) -> str:
-        """Return what is to be said where f follows x in steps only: its derivative is 0 wherever it has one."""
+        """Return a sentence if f follows x in steps only, so that its derivative is 0 wherever it has one; else ""."""
         path, name = self.path(point.x), getattr(self.f, "__name__", "f")
         if path is None:
             if self.source in ("user", "backprop") or not self.is_flat(point):
@@ -119,7 +118,7 @@ class Objective:
         )
 
     def is_flat(self, point: Point) -> bool:
-        """Tell whether f is the same number at four distances, at each of which a minimum shows."""
+        """Return whether f is the same number at four distances, at each of which a minimum shows."""
         x, width = point.x, float(np.max(np.abs(point.x))) or 1.0
         aside = width * np.random.default_rng(0).choice([-1.0, 1.0], x.size).astype(x.dtype)
         for h in (1e-6, 1e-5, 1e-4, 1e-3):
@@ -133,7 +132,7 @@ class Objective:
             self.independent = sentence
             warn(GradientWarning(sentence))
         else:
-            self.told = sentence
+            self.nonfinite_reason = sentence
 
     def _note(self, matter: str, sentence: str) -> None:
         """Pass on what differences say of themselves, each matter once in a descent."""
@@ -147,8 +146,8 @@ class Objective:
             warn(GradientWarning(f"the gradient of {name} by differences: {sentence}"))
 
     def measured_error(self, point: Point) -> float:
-        """Return the error of the gradient at ``point`` by the measured noise of f; 0.0 where it is measured already,
-        or no difference.
+        """Return the error of the gradient at ``point`` by the measured noise of f; 0.0 if it is measured already,
+        or the gradient is not a difference.
         """
         if self._one_step is None:
             return 0.0
@@ -177,25 +176,25 @@ class Objective:
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
-        error, stuck, self.told, self._moved = 0.0, _NOWHERE, "", t > 0
+        error, below_rounding, self.nonfinite_reason, self._moved = 0.0, _NOWHERE, "", t > 0
         with quiet():  # the stopping rules look for what is not finite; warnings would only repeat it
             try:
                 backprop = self._backprop(t, x)
                 if backprop is not None:
                     fun, g = backprop
                 elif self.grad is True:
-                    fun, g, error, stuck = self._both(x)
+                    fun, g, error, below_rounding = self._both(x)
                 elif not np.isfinite(fun := self.value(x)):  # differences around such a point are wasted
                     g = np.full_like(x, np.nan)
                 elif callable(self.grad):
                     gradient = self.grad
                     value = called(lambda: gradient(self.layout.copy(x), *self.batch))
-                    g, error, stuck = self._own_gradient(x, value, "the gradient that grad returned")
+                    g, error, below_rounding = self._own_gradient(x, value, "the gradient that grad returned")
                 else:
                     method = self._method
                     along = (lambda x: self.f(x, *self.batch)) if self.batch else self.f
                     inside = None if self.bounds is None else _Inside(along, self.layout, self.bounds, method)
-                    difference, rounding, stuck, used = difference_gradient(
+                    difference, rounding, below_rounding, used = difference_gradient(
                         inside or along,
                         self.layout,
                         x,
@@ -218,19 +217,19 @@ class Objective:
             g,
             norm(x, g, self.bounds),
             error,
-            tuple(np.flatnonzero(stuck)) if stuck is not _NOWHERE else (),
+            tuple(np.flatnonzero(below_rounding)) if below_rounding is not _NOWHERE else (),
         )
 
     def visit(self, t: int, x: FloatArray) -> Point:
-        """Return f and the gradient at ``x`` as `evaluate` does; NaN where x itself is not finite."""
+        """Return f and the gradient at ``x`` as `evaluate` does; NaN if x itself is not finite."""
         if is_finite(x):
             return self.evaluate(t, x)
         return Point(t, x, np.nan, np.full_like(x, np.nan), np.nan)
 
-    def mean(self, t: int, x: FloatArray, feed: Feed) -> Point:
-        """Return f and the gradient at ``x`` over all the data of ``feed``, every sample with the same weight."""
-        sums, error = Epoch(), 0.0
-        for self.batch in feed.all():
+    def mean(self, t: int, x: FloatArray, batches: BatchIterator) -> Point:
+        """Return f and the gradient at ``x`` over all the data of ``batches``, every sample with the same weight."""
+        sums, error = EpochSums(), 0.0
+        for self.batch in batches.all():
             point = self.evaluate(t, x)
             error = max(error, point.error)
             with np.errstate(all="ignore"):
@@ -239,12 +238,12 @@ class Objective:
         return Point(t, x, sums.mean, g, norm(x, g, self.bounds), error)
 
     def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
-        """Return f and its gradient from the traced program, or None where differences have to do."""
+        """Return f and its gradient from the traced program, or None if differences have to take its place."""
         if self.program is None:
             return None
         if t == 0:
             fun = self.value(x)
-            if not math.isfinite(fun):  # tracing can't be checked where f has no value
+            if not math.isfinite(fun):  # tracing can't be checked if f has no value
                 return fun, np.full_like(x, np.nan)
             self.program.first = float(fun)
         before = self.program.nfev
@@ -260,7 +259,7 @@ class Objective:
             return None
         path, cost = self.program.last, self.program.nfev - before
         if cost and path is not None:
-            cost = self.paid.take(path.recorded.graph, path.recorded.environment.complete, cost)
+            cost = self.counted_graphs.charge(path.recorded.graph, path.recorded.environment.complete, cost)
         self.nfev += 1 + cost
         self.njev += 1
         self.executor = self.program.executor
@@ -269,7 +268,7 @@ class Objective:
     def residuals(self, point: Point) -> tuple[FloatArray, FloatArray]:
         """Return the residuals of which f is the sum of squares, and their Jacobian, at ``point``.
 
-        Raises NoResidualsError where f can't be traced or is no sum of squares, GradientError where 2 J'r is not the
+        Raises NoResidualsError if f can't be traced or is not a sum of squares, GradientError if 2 J'r is not the
         gradient that backpropagation gives.
         """
         if self._last is not None and self._last[0] is point:
@@ -300,17 +299,17 @@ class Objective:
     @property
     def squares(self) -> Residuals:
         if self._squares is None:
-            program = self.program or Differentiated(self.f, 0, "backprop", keep=True, box=_box(self.bounds))
+            program = self.program or Differentiated(self.f, 0, "backprop", cache=True, box=_box(self.bounds))
             self._squares = Residuals(program, self.layout)
         return self._squares
 
     def know(self, point: Point, r: FloatArray, jacobian: FloatArray) -> None:
-        """Take note of what `residuals` would give at ``point``, found by a loop that made sure of the same."""
+        """Note what `residuals` would give at ``point``, found by a loop that has made the same checks."""
         self._last = point, (r, jacobian)
 
     @staticmethod
     def _is_gradient(r: FloatArray, jacobian: FloatArray, point: Point) -> bool:
-        """Tell whether 2 J'r is the gradient at ``point`` but for rounding."""
+        """Return whether 2 J'r is the gradient at ``point`` except for rounding."""
         g = 2 * (r @ jacobian)
         error = np.abs(g - point.g)
         if (error <= 1e-6 * np.abs(g)).all():  # no more than what follows, which takes longer to find
@@ -318,9 +317,9 @@ class Objective:
         return bool((error <= 2e-6 * (np.abs(r) @ np.abs(jacobian)) + 1e-300).all())
 
     def covariance(self, point: Point) -> Callable[[], FloatArray] | None:
-        """Return what gives the parameters' covariance at ``point``, as `Run.covariance` says, whatever becomes of f.
+        """Return what gives the parameters' covariance at ``point``, as `Run.covariance` says, even if f changes later.
 
-        None where f is no sum of squares there. Raises as `residuals` does otherwise.
+        None if f is not a sum of squares there. Otherwise raises as `residuals` does.
         """
         try:
             r, jacobian = self.residuals(point)
@@ -332,10 +331,10 @@ class Objective:
             held = self.bounds.low == self.bounds.high
             on_bound = ~held & (self.bounds.free(x, point.g) == 0) & (point.g != 0)
         later = partial(_covariance, r, jacobian, held, on_bound)
-        return later if jacobian.size <= KEPT else partial(np.copy, later())
+        return later if jacobian.size <= JACOBIAN_KEPT else partial(np.copy, later())
 
     def agrees(self, fun: float, point: Point) -> bool:
-        """Tell whether f may be ``fun`` where a program of it gave ``point.fun``: but for rounding on the way."""
+        """Return whether ``fun`` is ``point.fun``, which a program of f gave, except for rounding on the way."""
         eps = float(np.finfo(self.layout.dtype).eps)
         difference = abs(fun - point.fun)
         if difference <= math.sqrt(eps) * max(abs(fun), abs(point.fun)):
@@ -351,7 +350,7 @@ class Objective:
         return difference <= 1e3 * eps * largest_of(values)
 
     def has_changed(self, x: FloatArray) -> bool:
-        """Tell whether something that f reads from outside has changed, of all that can be watched."""
+        """Return whether something has changed that f reads from outside and that can be watched."""
         path = self.path(x)
         return path is not None and path.recorded.environment.complete and not path.same()
 
@@ -362,7 +361,7 @@ class Objective:
         return self.program.path(self.layout.view(x), *self.batch) if self.batch else self.program.last
 
     def glance(self, point: Point) -> None:
-        """Warn where the user's own gradient at ``point`` is plainly not that of f."""
+        """Warn if the user's own gradient at ``point`` is plainly not that of f."""
         if point.error or not (callable(self.grad) or self.grad is True):
             return
         along = partial(self._plain, *self.batch)
@@ -395,17 +394,17 @@ class Objective:
         return fun, *self._own_gradient(x, g, "the gradient that f returned")
 
     def _own_gradient(self, x: FloatArray, value: Any, what: str) -> tuple[FloatArray, float, Mask]:
-        """Return a gradient of the user's, its error, and where it can't see a change of x."""
+        """Return a gradient of the user's, its error, and the components whose step is below the rounding of x."""
         self.njev += 1
         if not isinstance(value, Estimate):
             return self.layout.match(value, what), 0.0, _NOWHERE
         self.nfev += value.nfev
         step = self.layout.match(value.h, "Estimate.h").astype(np.float64)
         self._one_step = (value.method, float(step.min())) if value.method in _ONE_STEP else None
-        stuck = (x + step == x) & (x - step == x)
+        below_rounding = (x + step == x) & (x - step == x)
         error = self.layout.match(value.error, "Estimate.error")
         finite = error[np.isfinite(error)]
-        return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), stuck
+        return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), below_rounding
 
 
 def _covariance(r: FloatArray, jacobian: FloatArray, held: Mask, on_bound: Mask) -> FloatArray:
@@ -442,7 +441,7 @@ class Bounds:
 
     @classmethod
     def read(cls, bounds: Any, layout: Layout, x: FloatArray) -> Bounds | None:
-        """Return the flat bounds. Raises InputError where they are crossed, misshapen or exclude the start."""
+        """Return the flat bounds. Raises InputError if they are crossed, misshapen or exclude the start."""
         if bounds is None:
             return None
         if isinstance(bounds, Mapping) and layout.names is not None:
@@ -465,7 +464,7 @@ class Bounds:
         return cls(low, high)
 
     def pairs(self) -> list[list[float | None]]:
-        """Return the bounds in JSON's types; None is no bound."""
+        """Return the bounds in JSON's types; None means unbounded."""
         ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
         return [[end if np.isfinite(end) else None for end in pair] for pair in ends]
 
@@ -486,24 +485,24 @@ def _box(bounds: Bounds | None) -> tuple[FloatArray, FloatArray] | None:
 class _Inside:
     """f for differences about a point within bounds: it is never called outside of them.
 
-    There it is for the adaptive method, and for complex steps, as if f ended; to the others it gives what a cubic
-    through four points inside gives (through fewer, where they have no room). Along a component whose bounds are equal,
+    Outside, the adaptive method and complex steps see f as undefined; the other methods get what a cubic
+    through four points inside gives (through fewer, if they have no room). Along a component whose bounds are equal,
     f is constant.
     """
 
     def __init__(self, f: Function, layout: Layout, bounds: Bounds, method: str) -> None:
         self.f, self.layout, self.bounds, self.method = f, layout, bounds, method
         self.calls = 0
-        self.finite = True  # was f so far?
+        self.finite = True  # whether f was finite so far
 
     def telling(self, tell: Callable[[str, str], None]) -> Callable[[str, str], None]:
-        """Return ``tell`` without the news that f ends at x, if it is the box alone that does."""
+        """Return ``tell`` without the message that f ends at x, if it is only the box that ends there."""
 
-        def told(matter: str, sentence: str) -> None:
+        def filtered(matter: str, sentence: str) -> None:
             if not self.finite or matter not in _ENDS:
                 tell(matter, sentence)
 
-        return told
+        return filtered
 
     def __call__(self, p: Any) -> Any:
         low, high = self.bounds.low, self.bounds.high
@@ -517,7 +516,7 @@ class _Inside:
         if not beyond.any():
             return self._asked(p if np.array_equal(x, there) else self.layout.copy(there))
         if self.method == "adaptive":
-            raise ArithmeticError("outside the bounds")  # as f where it ends
+            raise ArithmeticError("outside the bounds")  # as f raises outside its domain
         points = [inside - k * beyond for k in range(4)]
         count = next((k for k, point in enumerate(points) if (point < low).any() or (point > high).any()), 4)
         values = [self._asked(self.layout.copy(point)) for point in points[:count]]
@@ -532,7 +531,7 @@ class _Inside:
 
 
 def _ends(pair: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """Return low and high, flat, for one array of ``shape`` from one pair, a pair an element or SciPy's Bounds."""
+    """Return low and high, flat, for one array of ``shape`` from one pair, a pair per element or SciPy's Bounds."""
     try:
         if hasattr(pair, "lb") and hasattr(pair, "ub"):
             ends = [np.broadcast_to(end, shape or 1).reshape(shape) for end in (pair.lb, pair.ub)]

@@ -36,7 +36,7 @@ Evaluate: TypeAlias = Callable[[FloatArray], tuple[float, FloatArray]]  # a flat
 Residuals: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  # a flat x -> r and its Jacobian there
 
 _UNCHECKED = "params and state were updated with it, as check_finite=False allows"
-FUSIONS = 3  # times that an optimizer is fused anew; where its arrays do not suit machine code, it stays in NumPy
+FUSIONS = 3  # times that an optimizer is fused; if its arrays still don't suit machine code, it stays in NumPy
 
 # What every optimizer takes besides its rule's hyperparameters. A rule that names weight_decay itself decays by its own
 # formula, and then there is nothing to choose. A gradient is clipped first and decayed after, but for the rules that
@@ -176,8 +176,8 @@ def _defaults_of(name: str, semantics: str) -> dict[str, Any]:
 class _Group:
     """Parameters that are updated with the same settings.
 
-    optimizer: what updates them, None where they are frozen; lr: their own rate, None for that of the others; slices:
-    where they lie in the flat vector; layout: of their arrays, None where nobody asks.
+    optimizer: what updates them, None if they are frozen; lr: their own rate, None for that of the others; slices:
+    where they are in the flat vector; layout: of their arrays, None if it isn't needed.
     """
 
     optimizer: Optimizer | None
@@ -238,12 +238,12 @@ class Optimizer:
 
     name: ClassVar[str]
     rule: ClassVar[Rule]
-    _made: ClassVar[dict[str, Any] | None] = None  # what an object of this class without settings of its own is made of
+    _made: ClassVar[dict[str, Any] | None] = None  # the settings of an object of this class that was given none
 
     # of the object's own updates
     _layout: Layout | None
     _state: State
-    _each: list[tuple[int, State]] | None  # by the array: its updates and state, where they differ
+    _each: list[tuple[int, State]] | None  # per array: its updates and state, if they differ
     _alone: tuple[weakref.ref[Any], ...]  # arrays that were seen to share no memory
     _seen: tuple[weakref.ref[Any], ...]  # the arrays of the last update, whose state this is
     _fused: Fused | None  # the update in machine code
@@ -312,7 +312,7 @@ class Optimizer:
         self._settings = ""
 
     def _checked_groups(self, groups: Any, defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
-        """Return the settings by pattern as plain Python values. Raises InputError where they can't be used."""
+        """Return the settings by pattern as plain Python values. Raises InputError if they can't be used."""
         if groups is None:
             return None
         owner = type(self).__name__
@@ -369,7 +369,7 @@ class Optimizer:
 
     @property
     def derived(self) -> dict[Any, Any]:
-        """What is derived of the hyperparameters, and kept until one is set."""
+        """A cache of what is derived from the hyperparameters, until one is set."""
         return self._plans
 
     def __getattr__(self, name: str) -> Any:
@@ -400,7 +400,7 @@ class Optimizer:
     # -- the rate -----------------------------------------------------------------------------------------------------
 
     def lr_at(self, t: int) -> float:
-        """Return the rate of the update that follows step ``t`` = 0, 1, … Raises InputError if it is no rate."""
+        """Return the rate of the update that follows step ``t`` = 0, 1, … Raises InputError if it isn't a rate."""
         return self.rate(t, self._lr.start() if isinstance(self._lr, Schedule) else ())
 
     def rate(self, t: int, memory: Memory) -> float:
@@ -421,7 +421,7 @@ class Optimizer:
     # -- one descent's updates: pure, with the state outside ----------------------------------------------------------
 
     def init(self, x: FloatArray, layout: Layout | None = None) -> State:
-        """Return the state before the first update at the flat ``x``, whose arrays lie as ``layout`` says."""
+        """Return the state before the first update at the flat ``x``, whose arrays are arranged as ``layout`` says."""
         if self._groups:
             return tuple(
                 array
@@ -436,7 +436,7 @@ class Optimizer:
         return tuple(array for part in parts for array in self.rule.start(part, hyper))
 
     def state_names(self, layout: Layout | None = None) -> tuple[str, ...]:
-        """Return a name for each array of the state: "m", or "W.m" where each array or group of a dict has its own."""
+        """Return a name for each array of the state: "m", or "W.m" if each array or group of a dict has its own."""
         if self._groups:
             size = 1 if layout is None else layout.size
             return tuple(
@@ -467,8 +467,8 @@ class Optimizer:
 
         x, g: flat. fun: f(x), for the rules that need it. evaluate: a function of a flat x that returns f and the flat
         gradient, for line searches; box: the bounds that they keep, low and high. residuals: a function of a flat x
-        that returns the residuals and their Jacobian, for least squares. layout: the arrays that lie in x, for rules
-        that look at whole arrays.
+        that returns the residuals and their Jacobian, for least squares. layout: the arrays in x, for rules
+        that need whole arrays.
         """
         if self._groups:
             return self._grouped_step(x, g, state, t, lr, fun, layout)
@@ -503,7 +503,7 @@ class Optimizer:
     def _grouped(self, layout: Layout | None, size: int) -> list[_Group]:
         """Return the groups of the parameters. Raises InputError for a pattern that matches none of them.
 
-        Neighbours with the same settings are one group. Where a rule looks at all parameters at once, all with the same
+        Neighbours with the same settings are one group. If a rule depends on all parameters at once, all with the same
         settings are.
         """
         key = size if layout is None else layout
@@ -567,7 +567,7 @@ class Optimizer:
         return each
 
     def _own_rate(self, own: float | None, lr: Any) -> Any:
-        """Return the rate of a group, where that of the others is ``lr``."""
+        """Return the rate of a group if that of the others is ``lr``."""
         if own is None:
             return lr
         return lr * (own / _full_rate(self._lr)) if callable(self._lr) else own
@@ -605,7 +605,7 @@ class Optimizer:
         return np.concatenate([pieces[start] for start in sorted(pieces)])
 
     def clips(self, x: FloatArray, g: FloatArray, layout: Layout | None = None) -> Any:
-        """Tell whether an update from the flat ``x`` by the gradient ``g`` would clip it."""
+        """Return whether an update from the flat ``x`` by the gradient ``g`` would clip it."""
         if not self._clips:
             return False
         g = self._counted(g, layout)
@@ -630,7 +630,7 @@ class Optimizer:
         return np.concatenate(scaled).astype(g.dtype, copy=False)
 
     def advice(self, state: State, t: int) -> str | None:
-        """Return what the user should know of the state after ``t`` updates: an estimate that is stuck, say."""
+        """Return what the user should know about the state after ``t`` updates: an estimate that is stuck, say."""
         if self.rule.advise is None or t == 0 or self._groups:
             return None
         return self.rule.advise(state, t, {"lr": self.lr_at(t), **self._own})
@@ -661,16 +661,16 @@ class Optimizer:
     def update(self, params: Any, grads: Any, fun: float | None = None, *, check_finite: bool = True) -> None:
         """Update ``params`` in place: a float array, or a dict, list or tuple of float arrays, also nested.
 
-        A number in a dict or a list is replaced; in a tuple it can't be, and is refused. An array that stands there
+        A number in a dict or a list is replaced; in a tuple it can't be, and is refused. An array that occurs
         twice is one parameter, whose gradient is the sum of both.
 
         grads: the gradient in the same form. What is left out of a dict, or None, is not updated, and its state stays
         as it is, as PyTorch does. fun: f at params, for the rules and schedules that look at it.
-        check_finite: look at every gradient before the first parameter is written. False, where they are known to be
+        check_finite: check every gradient before the first parameter is written. False, if they are known to be
         finite, say from their norm, spares a pass over them: what is not finite is then found on the way and raised
         when params and state have been updated with it.
-        Raises FunctionError where a gradient is not finite, with nothing changed but for check_finite=False. Raises
-        InputError, with nothing changed, where an array can't be written (integers, read-only), arrays overlap, the
+        Raises FunctionError if a gradient is not finite, with nothing changed unless check_finite=False. Raises
+        InputError, with nothing changed, if an array can't be written (integers, read-only), arrays overlap, the
         form differs from the first update's, these are other parameters than before (the moments belong to those; plain
         SGD has none and serves any), or the rule needs more than this.
         """
@@ -749,9 +749,9 @@ class Optimizer:
         return layout, x, self.init(x, layout) if whole else ()
 
     def _claim(self, arrays: Sequence[Any]) -> None:
-        """Take these for the arrays of the last update, or its successors. Raises InputError where they are others.
+        """Make sure that these are the arrays of the last update, or their successors. Raises InputError if not.
 
-        They are where none of them is one of the last update, and one that was is still there and holds other numbers:
+        They are not if none of them is one of the last update, and one that was still exists and holds other numbers:
         a copy goes on, and so does what took the place of arrays that are gone.
         """
         arrays = [array for array in arrays if isinstance(array, np.ndarray)]
@@ -774,13 +774,13 @@ class Optimizer:
         self._seen = tuple(map(weakref.ref, arrays))
 
     def _keeps(self) -> bool:
-        """Tell whether an update depends on those before it by more than their number."""
+        """Return whether an update depends on those before it by more than their number."""
         settings = [self._hyper, *(self._hyper | own for own in (self._groups or {}).values())]
         unused = self.rule.only_if
         return any(name not in unused or any(own[unused[name]] for own in settings) for name in self.rule.state)
 
     def _ties(self, places: Sequence[tuple[Any, Any, str]]) -> dict[int, int]:
-        """Return which arrays are the same as an earlier one. Raises InputError where others overlap."""
+        """Return which arrays are the same as an earlier one. Raises InputError if others overlap."""
         arrays = [holder[key] for holder, key, _ in places]
         if len(arrays) == len(self._alone) and all(
             seen() is array for seen, array in zip(self._alone, arrays, strict=True)
@@ -842,7 +842,7 @@ class Optimizer:
         return self._plans["each", layout]  # type: ignore[no-any-return]
 
     def _apart(self, layout: Layout) -> list[tuple[int, State]]:
-        """Return the updates and the state of each array, where so far all were updated together."""
+        """Return the updates and the state of each array, if so far all were updated together."""
         if not self._t or self._layout is None:
             return [(0, ())] * len(layout.shapes)
         k, n = len(self.rule.state), len(layout.shapes)
@@ -854,7 +854,7 @@ class Optimizer:
         return [(self._t, tuple(np.array(parts[i]) for parts in by_state)) for i in range(n)]
 
     def _refit(self) -> None:
-        """Let the state suit the hyperparameters, which were changed: an array that was not used before begins."""
+        """Adapt the state to hyperparameters that were changed: an array that was not used before begins."""
         self._fused, self._fusions, layout = None, 0, self._layout
         if layout is None:
             return
@@ -870,7 +870,7 @@ class Optimizer:
                 self._each[i] = t, _suited(state, optimizer.init(zeros, self._by_array(layout)[1][i]))
 
     def _fuse(self, layout: Layout, x: FloatArray) -> None:
-        """Make the update in machine code, where the rule is elementwise, and see that it does what NumPy does."""
+        """Make the update in machine code, if the rule is elementwise, and check that it does what NumPy does."""
         from koubai.descent.fused import Fused
         from koubai.execute.elements import Unsuitable
 
@@ -932,7 +932,7 @@ class Optimizer:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned, lr and hyperparameters included.
 
-        Raises InputError where it is not the state of such an optimizer; then nothing is changed.
+        Raises InputError if it is not the state of such an optimizer; then nothing is changed.
         """
         wanted = {"optimizer", "semantics", "lr", "hyperparameters", "t", "memory", "layout", "counts", "state"}
         if not isinstance(saved, Mapping) or set(saved) != wanted:
@@ -1021,12 +1021,12 @@ def _joined(slices: Sequence[slice]) -> tuple[slice, ...]:
 
 
 def _regular(pattern: str) -> str:
-    """Return a name pattern as a regular expression: brackets, which stand in the names of nested arrays, are plain."""
+    """Return a name pattern as a regular expression: brackets, which names of nested arrays contain, are plain."""
     return re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
 
 
 def _full_rate(lr: Any) -> float:
-    """Return the rate that a schedule goes by: its lr, or where it is a function its first one."""
+    """Return the rate on which a schedule is based: its lr, or the first one if it is a function."""
     while hasattr(lr, "after"):
         lr = lr.after
     full = float(lr.lr if hasattr(lr, "lr") else lr(0))
@@ -1040,7 +1040,7 @@ def _function_name(function: Callable[..., Any]) -> str:
 
 
 def _parts(vector: FloatArray, layout: Layout | None) -> list[FloatArray]:
-    """Return the arrays that lie in the flat ``vector``, as views of it in their own shapes."""
+    """Return the arrays in the flat ``vector``, as views of it in their own shapes."""
     if layout is None:
         return [vector]
     parts, start = [], 0
@@ -1052,7 +1052,7 @@ def _parts(vector: FloatArray, layout: Layout | None) -> list[FloatArray]:
 
 
 def _gathered(layout: Layout, values: Any, argument: str) -> FloatArray:
-    """Return what `Layout.match` does, without its questions where the arrays are plainly the ones expected."""
+    """Return what `Layout.match` does, without its checks if the arrays are plainly the ones expected."""
     if layout.names is not None and isinstance(values, dict | list | tuple):
         try:
             parts = layout.parts(values)
@@ -1066,9 +1066,9 @@ def _gathered(layout: Layout, values: Any, argument: str) -> FloatArray:
     return layout.match(values, argument)
 
 
-def _not_finite(layout: Layout, g: FloatArray, told: str) -> FunctionError:
+def _not_finite(layout: Layout, g: FloatArray, state: str) -> FunctionError:
     i = int(np.flatnonzero(~np.isfinite(g))[0])
-    return FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; {told}")
+    return FunctionError(f"the gradient's component {layout.label(i)} is {g[i]}; {state}")
 
 
 def _writable(params: Any) -> list[tuple[Any, Any, str]]:
@@ -1095,7 +1095,7 @@ def _writable(params: Any) -> list[tuple[Any, Any, str]]:
 
 
 def _overlaps(named: Sequence[tuple[str, Any]]) -> dict[int, int]:
-    """Return which arrays are the same as an earlier one, by their places. Raises InputError where others overlap."""
+    """Return which arrays are the same as an earlier one, by their places. Raises InputError if others overlap."""
     ends = []
     for i, (name, array) in enumerate(named):
         if isinstance(array, np.ndarray) and array.size:
@@ -1123,7 +1123,7 @@ def _overlaps(named: Sequence[tuple[str, Any]]) -> dict[int, int]:
 def _united(
     params: Any, grads: Any, places: Sequence[tuple[Any, Any, str]], ties: Mapping[int, int]
 ) -> tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any, str]]]:
-    """Return params and grads as dicts in which every array stands once, with the sum of its gradients."""
+    """Return params and grads as dicts in which every array occurs once, with the sum of its gradients."""
     arrays, sums = {}, dict[str, Any]()
     for i, g in enumerate(_paired(params, grads, "grads")):
         holder, key, _ = places[ties.get(i, i)]
@@ -1138,7 +1138,7 @@ def _united(
 
 
 def _is_partial(params: Any, grads: Any) -> bool:
-    """Tell whether ``grads`` lacks some of the arrays of ``params``."""
+    """Return whether ``grads`` lacks some of the arrays of ``params``."""
     if isinstance(params, Mapping) and isinstance(grads, Mapping):
         if len(grads) < len(params):
             return True
@@ -1149,7 +1149,7 @@ def _is_partial(params: Any, grads: Any) -> bool:
 
 
 def _paired(params: Any, grads: Any, name: str) -> Iterator[Any]:
-    """Yield the gradient of every array of ``params``, None where it is left out. Raises InputError for other forms."""
+    """Yield the gradient of every array of ``params``, None if it is left out. Raises InputError for other forms."""
     if not is_structure(params) or grads is None:
         yield from [grads] if not is_structure(params) else [None for _ in _places(params, name)]
         return
@@ -1172,7 +1172,7 @@ def _name(layout: Layout, i: int) -> str:
 
 
 def _suited(state: State, like: State) -> State:
-    """Return the arrays of the state, those of ``like`` where the shape is another one."""
+    """Return the arrays of the state, those of ``like`` if the shape is another one."""
     return tuple(a if np.shape(a) == np.shape(b) else b for a, b in zip(state, like, strict=True))
 
 
@@ -1359,7 +1359,7 @@ def _named(name: str) -> type[Optimizer]:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What one optimizer's name means in each framework. Showing it gives a table.
+    """The meanings of one optimizer's name in each framework. Showing it gives a table.
 
     Attributes
     ----------
@@ -1408,7 +1408,7 @@ def _largest(paths: Mapping[str, FloatArray]) -> dict[tuple[str, str], float]:
 
 
 def _valley_gradient(x: FloatArray) -> FloatArray:
-    """The gradient of x0²/20 + x1², whose two curvatures lie a factor of 20 apart."""
+    """The gradient of x0²/20 + x1², whose two curvatures are a factor of 20 apart."""
     return np.array([0.1, 2.0]) * x
 
 

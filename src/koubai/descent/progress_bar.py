@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from koubai.descent.feed import Feed
+from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.stopping import Point
 
 __all__ = ["epochs_bar", "steps_bar"]
@@ -30,7 +30,9 @@ def steps_bar(max_steps: int) -> Iterator[Callable[[Point], None]]:
 
 
 @contextmanager
-def epochs_bar(feed: Feed, epochs: int, right: Callable[[], float] | None) -> Iterator[Callable[[Point], None]]:
+def epochs_bar(
+    batches: BatchIterator, epochs: int, right: Callable[[], float] | None
+) -> Iterator[Callable[[Point], None]]:
     """Give a function that reports points to a Rich progress bar on stderr: epoch, loss, accuracy, samples a second.
 
     right: gives how many samples of this epoch were classified rightly so far.
@@ -48,18 +50,18 @@ def epochs_bar(feed: Feed, epochs: int, right: Callable[[], float] | None) -> It
         def report(point: Point) -> None:
             nonlocal shown, seen, first, length
             first = point.t if first < 0 else first
-            length = max(length, feed.index)
+            length = max(length, batches.index)
             now = time.monotonic()
             if now - shown < 0.1 and point.is_sample:
                 return
-            shown, sums = now, feed.sums
+            shown, sums = now, batches.sums
             if sums.weight:
-                seen = sums.weight / max(feed.index, 1)
-                at = f"epoch {feed.epoch + 1}/{epochs}  loss {sums.mean:.4g}"
+                seen = sums.weight / max(batches.index, 1)
+                at = f"epoch {batches.epoch + 1}/{epochs}  loss {sums.mean:.4g}"
                 if right is not None:
                     at += f"  accuracy {right() / sums.weight:.2%}"
                 at += f"  {seen * (point.t + 1 - first) / max(now - began, 1e-9):,.0f} samples/s"
-                part = min(feed.index / length, 1.0) if feed.epoch else 0.0
-                bar.update(task, completed=feed.epoch + part, at=at)
+                part = min(batches.index / length, 1.0) if batches.epoch else 0.0
+                bar.update(task, completed=batches.epoch + part, at=at)
 
         yield report

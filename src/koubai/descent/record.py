@@ -1,4 +1,4 @@
-"""What a descent leaves behind: Run, its History, and the Status that says why it stopped; saving and loading them."""
+"""The result of a descent: Run, its History, and the Status that says why it stopped; saving and loading them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _Kind = TypeVar("_Kind")
 
 
 class Status(enum.Enum):
-    """Why a descent stopped. Each member's ``meaning`` says it in words; only three of them are success.
+    """The reason why a descent stopped. Each member's ``meaning`` says it in words; only three of them are success.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class Epochs:
     """A stochastic descent, epoch by epoch; arrays of the shape (epochs,).
 
     t: updates made by its end. fun: mean loss along the epoch, every sample with the same weight. grad_norm: largest
-    |component| of the mean gradient. noise: how far a batch's gradient lies from the mean one, root mean square; x
+    |component| of the mean gradient. noise: the distance of a batch's gradient from the mean one, root mean square; x
     moves on during an epoch, so fun lags behind and noise is a little too large.
 
     The training of a network adds: lr, of the epoch's last update; accuracy, the share of samples that were classified
@@ -168,11 +168,11 @@ class Epochs:
     layers: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[int, float, float, float]], is_told: bool = True, **more: Any) -> Epochs:
-        """Make it of a feed's rows. is_told: with what they say of the gradients."""
+    def of(cls, rows: Sequence[tuple[int, float, float, float]], wants_metrics: bool = True, **more: Any) -> Epochs:
+        """Make it of a `BatchIterator`'s rows. wants_metrics: with what they say of the gradients."""
         t, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
         fun, *gradients = (np.array(column, dtype=np.float64) for column in columns)
-        return cls(np.array(t, dtype=np.int64), fun, *(gradients if is_told else ()), **more)
+        return cls(np.array(t, dtype=np.int64), fun, *(gradients if wants_metrics else ()), **more)
 
     def __len__(self) -> int:
         return len(self.t)
@@ -213,7 +213,7 @@ class Visit(NamedTuple):
 class History:
     """The path. Row i of every array belongs to the same point: ``fun[i] == f(x[i])`` after ``t[i]`` updates.
 
-    A long run over many parameters is thinned to every 2nd, 4th, 8th … step, as ``stride`` tells; the first and the
+    A long run over many parameters is thinned to every 2nd, 4th, 8th … step, as ``stride`` says; the first and the
     last row always stay. With record="auto" there are at most 100,001 rows and 200 MB, from 64 rows on 64 MB.
     Iteration and an index give the rows, as `Visit`; printing shows a table of them, `to_dataframe` all of it.
 
@@ -253,7 +253,7 @@ class History:
     epochs: Epochs | None = None
 
     def __getattr__(self, name: str) -> Any:
-        """Make the columns when the first of them is asked for: a history that nobody reads takes no time."""
+        """Make the columns when the first of them is read: an unused history takes no time."""
         later = self.__dict__.get("later")
         if later is None or name.startswith("__"):
             raise AttributeError(f"a History has no {name!r}", name=name, obj=self)
@@ -270,7 +270,7 @@ class History:
 
     @property
     def stride(self) -> int:
-        """How many steps lie between two rows, but for the last one: 1 where every step has its row."""
+        """How many steps are between two rows, except before the last one: 1 if every step has its row."""
         return int(self.t[1] - self.t[0]) if len(self.t) > 1 else 1
 
     @property
@@ -297,9 +297,9 @@ class History:
         return map(self.__getitem__, range(len(self)))
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Return the path as a pandas DataFrame: a row a point, its columns, and one for each element of x.
+        """Return the path as a pandas DataFrame: one row per point, its columns, and one for each element of x.
 
-        Raises MissingPackageError where pandas is not installed.
+        Raises MissingPackageError if pandas is not installed.
         """
         try:
             import pandas
@@ -356,7 +356,7 @@ Row: TypeAlias = tuple[int, FloatArray, float, float, float, bool, bool]  # t, x
 class _Block:
     """A block of memory for NumPy; when the last array in it is gone, it is kept for a while, for the next record.
 
-    Memory that the system gives anew takes it longer to give than a compiled loop takes to fill it.
+    New memory takes the system longer to provide than a compiled loop takes to fill it.
     """
 
     SPARE, LEAST, LARGEST = 2, 2**16, 2**23  # how many are kept, and of how many bytes
@@ -375,8 +375,8 @@ class _Block:
             self.spare.append(self.memory)
 
 
-# Of a row besides x, which lies between the two: so all are aligned.
-_NUMBERS, _FLAGS = 4, 2  # columns of eight bytes a row, and of one
+# Of a row besides x, which is between the two: so all are aligned.
+_NUMBERS, _FLAGS = 4, 2  # columns of eight bytes per row, and of one
 _WIDTH = 8 * _NUMBERS + _FLAGS
 _WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
 
@@ -384,8 +384,8 @@ _WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.b
 class _Columns:
     """The memory of a record's rows, one block with a column after the other.
 
-    A loop in machine code knows the columns by their addresses. The arrays by which NumPy knows them are made when
-    somebody asks, and what Python knows of single rows and rates is written then too: most of a short descent's time
+    A loop in machine code knows the columns by their addresses. NumPy's arrays of them are made when they are
+    needed, and what Python knows of single rows and rates is written then too: most of a short descent's time
     would go there.
     """
 
@@ -451,7 +451,7 @@ class _Columns:
         return np.ndarray(size, dtype, self.block, self.starts[2] + k * size * dtype.itemsize)
 
     def history(self, rows: int, stride: int, last: int | None, epochs: Epochs | None, is_copied: bool) -> History:
-        """Return the first rows as a history: made now where they are copied, else when somebody reads it.
+        """Return the first rows as a history: made now if they are copied, else when it is read.
 
         last: the step of the last row, if it is not that of its place. is_copied: so that the block may go.
         """
@@ -472,7 +472,7 @@ class _Columns:
 
 
 class Rows:
-    """The rows of a record from the ``first`` one on, a column each. places: where those that a loop writes begin."""
+    """The rows of a record from the ``first`` one on, as columns. places: the addresses of those that a loop writes."""
 
     __slots__ = ("_columns", "first", "places")
 
@@ -491,17 +491,17 @@ class Recorder:
 
     record="auto" keeps every row until ``ROWS`` rows, ``numbers`` numbers in more than ``FEW`` rows, or ``BYTES`` bytes
     are held, then every second one of them, and so on; "all" keeps every row; "off" keeps the first and the last.
-    steps: how many may come, if that is known: room for all of them is taken at once, where it is little.
+    steps: how many may come, if that is known: room for all of them is taken at once, if it is little.
 
-    Row k is that of step ``k * stride``. The rows lie in one array a column, where a loop in machine code may write
-    them itself, between `reserve` and `take`.
+    Row k is that of step ``k * stride``. There is one array per column, which a loop in machine code may write
+    itself, between `reserve` and `take`.
     """
 
     ROWS = 100_001  # of 100,000 steps, each has its own
     NUMBERS = 8_000_000  # 64 MB of float64
     FEW = 64
     BYTES = 200_000_000
-    SMALL = 2**13  # bytes, of which none are worth a copy
+    SMALL = 2**13  # bytes: not worth a copy
 
     def __init__(
         self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS, steps: int = 0
@@ -530,7 +530,7 @@ class Recorder:
             self._columns.arrays[name][: self.count] = column
 
     def is_due(self, t: int) -> bool:
-        """Tell whether step ``t``, the next one that is added, gets a row."""
+        """Return whether step ``t``, the next one that is added, gets a row."""
         return not t % self.stride and (self.record != "off" or not self.count)
 
     def add(
@@ -558,7 +558,7 @@ class Recorder:
     def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
         """Add many rows at once, a column each, all of them due; ``last``: the row of the latest step, due or not."""
         self.last = last
-        if more := len(rows["x"]):  # none of a training of no epochs
+        if more := len(rows["x"]):  # a training of no epochs has none
             self._make_room(more)
             for name in ("x", *COLUMNS):
                 self._held[name][self.count : self.count + more] = rows[name]
@@ -566,16 +566,16 @@ class Recorder:
             self._thin()
 
     def reserve(self, t: int, end: int) -> tuple[int, int, Rows]:
-        """Make room for what a loop writes that goes on from step ``t``.
+        """Make room for the rows of a loop that goes on from step ``t``.
 
-        Return up to which step it may go, ``end`` at most; a mask, with which every step that is due has no bit in
-        common; and the rows from the next one on: one row more than comes to be due. Flags that no one writes are
+        Return the step up to which it may go, ``end`` at most; a mask with which every step that is due has no bit in
+        common; and the rows from the next one on: one more than will be due. Flags that are not written are
         False.
         """
         if self.record == "off":
             due, mask = 0, -1
         else:
-            if self.record == "auto":  # up to where the rows are thinned
+            if self.record == "auto":  # up to the step at which the rows are thinned
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
         self._make_room(due + 1)
@@ -585,7 +585,7 @@ class Recorder:
         return end, mask, Rows(columns, k, places)  # type: ignore[arg-type]
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
-        """Take in the rows that a loop wrote after step ``begin``: all columns but lr.
+        """Add the rows that a loop wrote after step ``begin``: all columns but lr.
 
         rates: those of the updates after ``begin`` and the steps that follow it, or one for all of them.
         """
@@ -640,7 +640,7 @@ class Recorder:
         """Return the rows so far, the last one included. They stay as they are: for any row that follows, other memory
         is taken.
         """
-        is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # is its step not due?
+        is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # its step is not due
         self._make_room(is_apart)
         columns, rows = self._columns or _Columns(self.layout, 0), self.count + is_apart
         last = None
@@ -691,7 +691,7 @@ class Run:
     seed : int or None
         The seed.
     options : dict
-        What `minimize` was told.
+        The arguments of `minimize`.
     function : callable
         f.
     covariance : array, shape (n, n), or None
@@ -699,7 +699,7 @@ class Run:
     stderr : in the form of x, or None
         The roots of its diagonal, the standard errors.
     covariance_of : callable or None
-        What computes the covariance when somebody asks.
+        What computes the covariance when it is asked for.
     progress : object
         What a `koubai.fit` with resume=run goes on from; None after anything else, and in a run from a file.
 
@@ -734,13 +734,13 @@ class Run:
 
     @functools.cached_property
     def covariance(self) -> FloatArray | None:
-        """The covariance of the parameters, computed when somebody asks; None after anything but least squares."""
+        """The covariance of the parameters, computed when it is asked for; None after anything but least squares."""
         with quiet():  # the descent's own silence is over
             return None if self.covariance_of is None else self.covariance_of()
 
     @property
     def stderr(self) -> Any:
-        """The standard errors of the parameters, in the form of x; None where there is no covariance."""
+        """The standard errors of the parameters, in the form of x; None if there is no covariance."""
         if self.covariance is None:
             return None
         layout, _ = flatten(self.x)
@@ -752,7 +752,7 @@ class Run:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What makes this run again, in JSON's types: the function, the start, the optimizer, the options, the seed.
+        """The specification of the run, in JSON's types: the function, the start, the optimizer, the options, the seed.
 
         A function that koubai can't write down (anything but an expression or a problem) is only named.
         """
@@ -818,7 +818,7 @@ class Run:
         write_archive(path, "run", header, points | history | {"history.x": rows_of(self.history.x, layout)})
 
     def picklable(self) -> Run:
-        """Return the run as it can be pickled: as from a file where its function, or its lr, can't go along."""
+        """Return the run as it can be pickled: as from a file if its function, or its lr, can't be pickled."""
         optimizer: Any = self.optimizer if _is_picklable(self.optimizer) else describe_optimizer(self.optimizer)
         function = self.function
         if not _is_picklable(function):
@@ -918,7 +918,7 @@ def load(path: str | os.PathLike[str], f: Callable[[Parameters], Any] | None = N
         )
 
 
-OPTIONS = {  # what a descent or a training can be told, as it is in a file
+OPTIONS = {  # the options of a descent or a training, as they are in a file
     "grad": a_text,
     "bounds": optional(a_list(a_row(optional(a_number()), optional(a_number())))),
     "record": one_of("auto", "all", "off"),
@@ -949,7 +949,7 @@ _RUN = a_record(
 
 
 def _arrays_of_a_run(layout: Layout, layers: list[str] | None) -> dict[str, ArraySpec]:
-    """Return what the arrays of a run are. layers: of the epochs, None where there are none."""
+    """Return the specification of a run's arrays. layers: of the epochs, None if there are none."""
     n, kind = layout.size, layout.dtype.name
     arrays = {
         **{name: ArraySpec(kind, (n,), finite=name != "jac") for name in ("x", "best_x", "jac")},
@@ -974,7 +974,7 @@ def _arrays_of_a_run(layout: Layout, layers: list[str] | None) -> dict[str, Arra
 def _is_picklable(value: Any) -> bool:
     try:
         pickle.dumps(value)
-    except Exception:  # whatever an object of the user's raises
+    except Exception:  # an object of the user's may raise anything
         return False
     return True
 

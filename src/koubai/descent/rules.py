@@ -64,7 +64,7 @@ State: TypeAlias = tuple[Any, ...]
 Step: TypeAlias = tuple[Any, State]
 Begin: TypeAlias = Callable[[Any, Mapping[str, Any]], Any]
 
-# Where each hyperparameter may lie: (low, high, low allowed, high allowed). A name means the same in every rule, but
+# The range of each hyperparameter: (low, high, low allowed, high allowed). A name means the same in every rule, but
 # for the few that are given as "rule.name".
 INTERVALS: dict[str, tuple[float, float, bool, bool]] = {
     "lr": (0.0, np.inf, False, False),
@@ -156,9 +156,9 @@ class Rule:
     """One update rule: its formula, the names of its state arrays, and its hyperparameters with their defaults.
 
     scope: what one new element of x depends on. "element": the same element of x, g and state (and scalars of the
-    state); "tensor": the whole array it lies in, in its shape; "vector": all parameters at once.
+    state); "tensor": the whole array that it belongs to, in its shape; "vector": all parameters at once.
     uses: what the formula needs besides: "fun", f at x; "evaluate", a function of x that returns f and the gradient;
-    "unclipped", the gradient itself where g is a clipped one; "box", the bounds, or None; "residuals", a function of x
+    "unclipped", the gradient itself if g is a clipped one; "box", the bounds, or None; "residuals", a function of x
     that returns r, of which f is the sum of squares, and its Jacobian.
     """
 
@@ -172,19 +172,19 @@ class Rule:
     only_if: Mapping[str, str] = field(default_factory=dict, hash=False)
     # State arrays that count or number rows: whole numbers from 0 to a hyperparameter, by their names.
     counts: Mapping[str, str] = field(default_factory=dict, hash=False)
-    # The largest lr × curvature at which the rule is stable on a quadratic; None where no such number is known.
+    # The largest lr × curvature at which the rule is stable on a quadratic; None if no such number is known.
     stability: Callable[..., float] | None = None
-    # What the user should be told of the state after t updates, if anything.
+    # Returns what the user should know about the state after t updates, if anything.
     advise: Callable[..., str | None] | None = None
 
     @functools.cached_property
     def searches(self) -> bool:
-        """Does the formula evaluate f itself?"""
+        """Whether the formula evaluates f itself."""
         return not {"evaluate", "residuals"}.isdisjoint(self.uses)
 
     @functools.cached_property
     def promises(self) -> bool:
-        """Does the state tell by how much the last update was to lower f?"""
+        """Whether the state says by how much the last update was to lower f."""
         return "promise" in self.state
 
     def __call__(self, x: Any, g: Any, state: State, t: Any, **hyper: Any) -> Step:
@@ -275,13 +275,13 @@ def sgd(
     nesterov: bool = False,
     lr_inside: bool = False,
 ) -> Step:
-    """Gradient descent, with momentum where it is asked for.
+    """Gradient descent, with momentum if it is set.
 
         b = momentum * b + (1 - dampening) * g        (b = g at t = 1)
         x = x - lr * b                                (nesterov: x - lr * (g + momentum * b))
 
     x, g, b: the same shape. momentum in [0, 1), dampening in [0, 1].
-    lr stands outside b, as in PyTorch and optax; Keras keeps it inside (lr_inside), so that a schedule acts differently
+    lr is outside b, as in PyTorch and optax; Keras keeps it inside (lr_inside), so that a schedule acts differently
     there.
 
     Polyak, "Some methods of speeding up the convergence of iteration methods", USSR Comput. Math. Math. Phys. 1964;
@@ -340,7 +340,7 @@ def rprop(
     step_max: float = 50.0,
     one_late: bool = False,
 ) -> Step:
-    """Rprop: steps whose size grows while a component's sign stays and shrinks where it turns.
+    """Rprop: steps whose size grows while a component's sign stays and shrinks when it turns.
 
         size = clip(size * (eta_plus if g * step > 0, eta_minus if < 0, 1 if = 0), step_min, step_max)
         step = sign(g) * size                         (0 where g * step < 0)
@@ -433,7 +433,7 @@ def rmsprop(
         x = x - lr * b
 
     alpha is Keras's rho and optax's decay. Keras and optax put eps under the root (eps_in_sqrt) and lr inside b
-    (lr_inside); nesterov is optax's. Where rounding makes v - m**2 negative, 0 takes its place.
+    (lr_inside); nesterov is optax's. If rounding makes v - m**2 negative, 0 takes its place.
 
     Tieleman & Hinton, "Lecture 6.5: rmsprop", Coursera 2012; centered: Graves, "Generating sequences with recurrent
     neural networks", arXiv:1308.0850, 2013.
@@ -535,7 +535,7 @@ def adam(
 
     PyTorch and optax add eps to the root of the corrected v_hat (eps_in="corrected"), Keras to that of v itself
     ("raw"), which is eps / sqrt(1 - beta2**t) here. AMSGrad keeps the largest v in PyTorch and Keras (max_of="raw"),
-    the largest v_hat in optax ("corrected"). eps_root, optax's, stands under the root. With decoupled weight decay this
+    the largest v_hat in optax ("corrected"). eps_root, optax's, is under the root. With decoupled weight decay this
     is AdamW.
 
     Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1; amsgrad: Reddi, Kale & Kumar, "On
@@ -635,12 +635,12 @@ def radam(
     eps_in: str = "raw",
     eps_root: float = 0.0,
 ) -> Step:
-    """RAdam: Adam that trusts its mean square only once enough gradients stand behind it.
+    """RAdam: Adam that trusts its mean square only once it is based on enough gradients.
 
         m, v, m_hat, v_hat = as in Adam;   rho_inf = 2 / (1 - beta2) - 1
         rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
         r = sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-        x = x - lr * m_hat * r / (sqrt(v_hat) + eps)          (where rho > 5)
+        x = x - lr * m_hat * r / (sqrt(v_hat) + eps)          (if rho > 5)
         x = x - lr * m_hat                                    (elsewhere)
 
     PyTorch adds eps to the root of v itself (eps_in="raw"), optax to that of v_hat ("corrected").
@@ -775,11 +775,11 @@ def lars(
 ) -> Step:
     """Lars: momentum with a rate for each array, in proportion to its own norm.
 
-        ratio = trust_coefficient * |x| / (|g| + eps)         (1 where |x| or |g| is 0)
+        ratio = trust_coefficient * |x| / (|g| + eps)         (1 if |x| or |g| is 0)
         b = momentum * b + lr * ratio * g
         x = x - b                                             (nesterov: x - (lr * ratio * g + momentum * b))
 
-    |.| is the norm of one array. lr stands inside b, as in optax.
+    |.| is the norm of one array. lr is inside b, as in optax.
 
     You, Gitman & Ginsburg, "Large batch training of convolutional networks", arXiv:1708.03888, 2017, Algorithm 1.
     """
@@ -806,7 +806,7 @@ def lamb(
     """Lamb: Adam's step, scaled in each array to the norm of that array.
 
         u = m_hat / (sqrt(v_hat) + eps) + weight_decay * x    (m_hat, v_hat as in Adam)
-        x = x - lr * |x| / |u| * u                            (ratio 1 where |x| or |u| is 0)
+        x = x - lr * |x| / |u| * u                            (ratio 1 if |x| or |u| is 0)
 
     |.| is the norm of one array. optax decays inside u, as the paper does (decay_in="ratio"); Keras, outside the ratio,
     x = x * (1 - lr * weight_decay) before the step ("first").
@@ -962,8 +962,8 @@ def muon(
         o = o / max(|o|, eps);   ns_steps times: o = ns_a * o + (ns_b * (o @ o.T) + ns_c * (o @ o.T)**2) @ o
         x = x * (1 - lr * weight_decay) - lr * sqrt(max(1, rows / columns)) * o
 
-    Arrays that are no matrix take AdamW's step, with the adam_… settings and lr * adam_lr_ratio, as in Keras and optax;
-    PyTorch refuses them. PyTorch rounds o to bfloat16; here it keeps its precision. Keras sums the gradients
+    Arrays that aren't matrices take AdamW's step, with the adam_… settings and lr * adam_lr_ratio, as in Keras and
+    optax; PyTorch refuses them. PyTorch rounds o to bfloat16; here it keeps its precision. Keras sums the gradients
     (average="sum") and scales by 0.2 * sqrt(max(rows, columns)) (adjust_lr_fn="match_rms_adamw"); optax corrects the
     mean for its start ("corrected"), scales by sqrt(max(1, columns / rows)) ("width_transfer") and gives other arrays
     NAdam's step (rest="nadam"). Both add eps to the norm (eps_in="sum").
@@ -1002,7 +1002,7 @@ def muon(
 
 
 def _trust(x: Any, u: Any, coefficient: float = 1.0, eps: float = 0.0) -> Any:
-    """Return coefficient * |x| / (|u| + eps), and 1 where either norm is 0: the array would never move."""
+    """Return coefficient * |x| / (|u| + eps), and 1 if either norm is 0: the array would never move."""
     x_norm, u_norm = np.sqrt(np.sum(x * x)), np.sqrt(np.sum(u * u))
     return np.where((x_norm > 0) & (u_norm > 0), coefficient * _ratio(x_norm, u_norm + eps), 1.0)
 
@@ -1346,7 +1346,7 @@ def polyak_sgd(
 
         x = x - min((f - f_min) / (|g|**2 + eps), lr) * g
 
-    lr is the largest rate, f_min the least value of f. optax's default climbs where f lies below f_min; with
+    lr is the largest rate, f_min the least value of f. optax's default climbs if f is below f_min; with
     positive_gap (its variant "sps+", the default here) the rate is then 0.
 
     Polyak, "Introduction to optimization", 1987; Loizou et al., "Stochastic Polyak step-size for SGD: an adaptive
@@ -1423,7 +1423,7 @@ CHUNK = 8192  # and of a vector
 
 
 def _dot(a: Any, b: Any) -> Any:
-    """Return a·b, to the same bit whatever the number of threads, which BLAS does not promise of long vectors."""
+    """Return a·b, to the same bit whatever the number of threads, which BLAS does not promise for long vectors."""
     return a.dot(b) if a.size <= CHUNK else _chunked(a, b)
 
 
@@ -1447,7 +1447,7 @@ def _clipped(x: Any, box: Box) -> Any:
 
 
 def _arrived(there: Any, x: Any, direction: Any, box: tuple[Any, Any]) -> Any:
-    """Return ``there``, reached from x along ``direction``, in the box; at a bound where only rounding is between."""
+    """Return ``there``, reached from x along ``direction``, in the box; on a bound if only rounding is between."""
     low, high = box
     near = 4 * np.finfo(x.dtype).eps * np.maximum(np.abs(x), np.abs(there))
     there = np.where((direction < 0) & (there - low <= near), low, there)
@@ -1516,8 +1516,8 @@ def _cubic(p: _Trial, q: _Trial, low: float, high: float) -> float:
 def _wolfe(at: Callable[[float], _Trial], start: _Trial, first: float, c1: float, c2: float, box: Box = None) -> _Trial:
     """Return a point that meets the strong Wolfe conditions, or the lowest one found; ``start`` if none is lower.
 
-    Where f changes by no more than its rounding, the slope tells whether f is low enough: of a parabola, f is below
-    f + c1 * gain where the slope is below (2 * c1 - 1) * slope (Hager & Zhang, "A new conjugate gradient method with
+    If f changes by no more than its rounding, the slope tells whether f is low enough: for a parabola, f is below
+    f + c1 * gain if the slope is below (2 * c1 - 1) * slope (Hager & Zhang, "A new conjugate gradient method with
     guaranteed descent and an efficient line search", SIAM J. Optim. 2005); f itself must not be higher than at start.
 
     Brackets and interpolates by cubics: Nocedal & Wright, "Numerical optimization", 2006, Algorithms 3.5 and 3.6, with
@@ -1608,8 +1608,8 @@ def gradient_descent(
         armijo: a = the first of first, first / 2, first / 4, … with f(x - a * g) ≤ f(x) - c1 * a * g·unclipped
         wolfe:  that, and |slope at x - a * g| ≤ c2 * |slope at x|, by bracketing and cubic interpolation
 
-    unclipped: the gradient, of which g is the clipped one where it is clipped. first is lr, and later twice the last a.
-    Where no step lowers f, x stays. Within bounds x - a * g is put back onto them, and a * g·unclipped is what it moves
+    unclipped: the gradient, of which g is the clipped one if it is clipped. first is lr, and later twice the last a.
+    If no step lowers f, x stays. Within bounds x - a * g is put back onto them, and a * g·unclipped is what it moves
     times the gradient.
 
     Armijo, "Minimization of functions having Lipschitz continuous first partial derivatives", Pacific J. Math. 1966;
@@ -1655,7 +1655,7 @@ def barzilai_borwein(
         a = s·s / s·y        (variant "long");   a = s·y / y·y        (variant "short")
         x = x - a * g;   a halved until f ≤ (largest of the last ``memory`` values of f) - c1 * a * g·unclipped
 
-    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr at first and where the curvature
+    unclipped: the gradient, of which g is the clipped one if it is clipped. a is lr at first and when the curvature
     s·y is not positive, and is kept within lr_min and lr_max. f may rise on the way: that is what makes the rule fast.
     Within bounds x - a * g is put back onto them, and a * g·unclipped is what it moves times the gradient.
 
@@ -1699,12 +1699,12 @@ def conjugate_gradient(
     """Nonlinear conjugate gradient: each direction keeps a part of the last one.
 
         b = max(g·(unclipped - g_last) / square, 0)   (variant "pr+");   b = g·unclipped / square   (variant "fr")
-        direction = -g + b * direction                (-g where that would not go down)
+        direction = -g + b * direction                (-g if that would not go down)
         x = x + a * direction,   a by a strong Wolfe search;   g_last, square = unclipped, g·unclipped
 
-    unclipped: the gradient, of which g is the clipped one where it is clipped; clipping then is what preconditioning is
+    unclipped: the gradient, of which g is the clipped one if it is clipped; clipping then is what preconditioning is
     to conjugate gradients. The first trial is lr / max(1, sum(|g|)), later the a of the same expected decrease as the
-    last one. Within bounds, components that push x out of them are left out of every gradient, and where others are
+    last one. Within bounds, components that push x out of them are left out of every gradient, and if others are
     left out than before, the direction is -g.
 
     Fletcher & Reeves, "Function minimization by conjugate gradients", Computer J. 1964; Polak & Ribière, "Note sur la
@@ -1764,16 +1764,16 @@ def lbfgs(
     """L-BFGS: Newton's step with the inverse Hessian that the last steps and gradient changes tell of.
 
         s, y = x - x_last, unclipped - g_last         (the last history_size pairs with enough curvature s·y)
-        direction = -H g                              (BFGS updates of H = s·y / y·y, one a pair)
+        direction = -H g                              (BFGS updates of H = s·y / y·y, one per pair)
         x = x + a * direction,   a from lr on by a strong Wolfe search   (line_search "none": a = lr)
         g_last = unclipped
 
-    unclipped: the gradient, of which g is the clipped one where it is clipped. a is lr * min(1, 1 / sum(|g|)) at first,
-    or what lowers a plane by 1.5e-8 |f| where f could not be seen to fall otherwise.
-    A pair is kept where s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch where s·y > 1e-10 ("absolute").
-    Where no step along the direction lowers f, the pairs tell of narrow directions alone: then the step along all
-    others is made long enough for f to fall by 1.8e-12 |f|, and then by 1.5e-8 |f|, were it a plane. Where that does
-    not lower f either, or where the direction does not go down, the pairs are forgotten and the direction is -g: it
+    unclipped: the gradient, of which g is the clipped one if it is clipped. a is lr * min(1, 1 / sum(|g|)) at first,
+    or what lowers a plane by 1.5e-8 |f| if f could not be seen to fall otherwise.
+    A pair is kept if s·y > 1e-10 * |s| * |y| (curvature_test="relative"), in PyTorch if s·y > 1e-10 ("absolute").
+    If no step along the direction lowers f, the pairs know only narrow directions: then the step along all
+    others is made long enough for f to fall by 1.8e-12 |f|, and then by 1.5e-8 |f|, were it a plane. If that does
+    not lower f either, or if the direction does not go down, the pairs are forgotten and the direction is -g: it
     never becomes NaN. PyTorch's default has no line search.
     Within bounds the direction leads to the lowest point within them of the parabola with the slopes g and curvature
     H⁻¹.
@@ -1866,12 +1866,12 @@ def levenberg_marquardt(
 
         f(x) = r·r,   J[i, j] = ∂r[i] / ∂x[j]
         step = the s with the least |r + J s| among those with |D s| ≤ radius,   D[j] = largest |J[:, j]| so far
-        x = x + step where f falls, by at least 1e-4 of what |r + J s|² promises; else again with a smaller radius
+        x = x + step if f falls, by at least 1e-4 of what |r + J s|² promises; else again with a smaller radius
 
-    radius is lr * |D x| at first, shrinks where f falls by less than 1/4 of what was promised, and becomes twice |D s|
-    where it falls by 3/4 of it or more. f must be a sum of squares in its own graph: of r**2, r*r, r @ r or norm(r)**2,
+    radius is lr * |D x| at first, shrinks if f falls by less than 1/4 of what was promised, and becomes twice |D s|
+    if it falls by 3/4 of it or more. f must be a sum of squares in its own graph: of r**2, r*r, r @ r or norm(r)**2,
     its mean, half of it, weighted, or a sum of such sums. Within bounds what a step brings to a bound stays there while
-    the others are found anew. A clipped g takes the place of 2 J'r. Where no step lowers f, x stays. promise: what f
+    the others are found again. A clipped g takes the place of 2 J'r. If no step lowers f, x stays. promise: what f
     could fall by in all at the last x, were the residuals straight lines, whatever the radius.
 
     Levenberg, "A method for the solution of certain non-linear problems in least squares", Quart. Appl. Math. 1944;
@@ -1960,7 +1960,7 @@ def _within_radius(
 
 
 def _damping(part: Any, sizes: Any, radius: float) -> float:
-    """Return the c ≥ 0 for which |part / (sizes² + c)| is the radius, to a tenth; 0 where it is shorter anyway."""
+    """Return the c ≥ 0 for which |part / (sizes² + c)| is the radius, to a tenth; 0 if it is shorter anyway."""
     square = sizes * sizes
 
     def excess(c: float) -> tuple[float, float]:
@@ -2045,7 +2045,7 @@ def _quasi_newton(g: Any, s: Any, y: Any, newest: int, inverse: Any, along: Any,
 
 
 def _lowest(x: Any, g: Any, s: Any, y: Any, box: tuple[Any, Any]) -> Any:
-    """Return the d with the least g·d + d·B d / 2 for which x + d lies in the box; zeros where it can't be told.
+    """Return the d with the least g·d + d·B d / 2 for which x + d is in the box; zeros if it can't be found.
 
     B = c I - W' M⁻¹ W, with the pairs in the rows of s and y, each divided by |s|:
         c = y·y / s·y of the newest,   W = [y, c s],   M = [[-D, L'], [L, c s·s']]
@@ -2108,5 +2108,5 @@ def _search_model(d: Any, slopes: Any, step: Any, times: Callable[[Any], Any], r
 
 
 def _ratio(a: Any, b: Any) -> Any:
-    """Return a / b, and 0 where b is 0: a component that never had a gradient, or too small a one, does not move."""
+    """Return a / b, and 0 if b is 0: a component that never had a gradient, or too small a one, does not move."""
     return a / np.where(b == 0, np.inf, b)

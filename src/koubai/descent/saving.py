@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a descent, and the descent that is made of it again."""
+"""A descent to a checkpoint, and a checkpoint to a descent again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from koubai.descent.checkpoint import LEARNT, Checkpoint, read, taken
+from koubai.descent.batch_iterator import BatchIterator
+from koubai.descent.checkpoint import STOPPING_STATE, Checkpoint, load_points, read
 from koubai.descent.descent import Descent, RuleStepper
-from koubai.descent.feed import Feed
 from koubai.descent.files import describe_function, describe_layout, describe_optimizer, restore_optimizer, version
 from koubai.descent.objective import Bounds, Function, Objective
 from koubai.descent.optimizers import Optimizer
@@ -19,16 +19,16 @@ from koubai.descent.stopping import Point, Stopping, Verdict, shown
 from koubai.errors import InputError
 from koubai.parameters import plain
 
-__all__ = ["restored", "save", "take_over"]
+__all__ = ["restore_state", "restored", "save"]
 
 
 def save(stepper: RuleStepper, last: bool = False) -> None:
-    """Write a descent down, if a checkpoint was asked for and there is a point yet. last: it is over."""
+    """Save a descent, if a checkpoint was asked for and there is already a point. last: the descent is over."""
     descent = stepper.descent
     if descent.checkpoint is None or not descent.recorder.count:
         return
-    if descent.feed is not None and not descent.settled:
-        return  # a batch was drawn that no step has used yet: what was written last stands
+    if descent.batches is not None and not descent.committed:
+        return  # a batch was drawn that no step has used yet: the file stays as it is
     descent.checkpoint.write(stepper.KIND, descent.point.t, lambda: _written(stepper), last=last)
 
 
@@ -40,7 +40,7 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
     header = {
         "layout": describe_layout(descent.layout),
         "optimizer": describe_optimizer(descent.optimizer),
-        "optimizer_reason": descent.why,
+        "optimizer_reason": descent.optimizer_reason,
         "function": describe_function(objective.f),
         "options": descent.options,
         "seed": descent.seed,
@@ -48,17 +48,18 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
         "memory": descent.memory,
         "states": len(descent.state),
         "points": {
-            name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.stuck)), p.is_sample] for name, p in points.items()
+            name: [p.t, p.fun, p.grad_norm, p.error, list(map(int, p.below_rounding)), p.is_sample]
+            for name, p in points.items()
         },
-        "feed": None if descent.feed is None else descent.feed.place(),
-        "stopping": {name: getattr(stopping, name) for name in LEARNT},
+        "feed": None if descent.batches is None else descent.batches.position(),
+        "stopping": {name: getattr(stopping, name) for name in STOPPING_STATE},
         "stride": recorder.stride,
         "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
-        "counts": [objective.nfev - descent.aside[0], objective.njev - descent.aside[1]],
-        "aside": descent.aside,
-        "paid": objective.paid.digests(),
+        "counts": [objective.nfev - descent.advice_cost[0], objective.njev - descent.advice_cost[1]],
+        "aside": descent.advice_cost,
+        "paid": objective.counted_graphs.digests(),
         "differences": objective.program is None and objective.grad == "auto",
-        "looped": descent.looped > 0,
+        "looped": descent.compiled_steps > 0,
         "verdict": None if descent.verdict is None else [descent.verdict.status.name, descent.verdict.message],
     }
     arrays = {f"{name}.{part}": getattr(p, part) for name, p in points.items() for part in ("x", "g")}
@@ -66,8 +67,8 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays |= {f"rows.{name}": column for name, column in recorder.arrays().items()}
     if descent.bounds is not None:
         arrays |= {"bounds": np.stack([descent.bounds.low, descent.bounds.high])}
-    if descent.feed is not None:
-        arrays |= {"feed": np.asarray(descent.feed.sums.g)}
+    if descent.batches is not None:
+        arrays |= {"feed": np.asarray(descent.batches.sums.g)}
     more, more_arrays = stepper.written()
     return header | more, arrays | more_arrays
 
@@ -101,13 +102,13 @@ def restored(
         )
         raise InputError(f"the descent of {str(path)!r} {how}")
     args = args if isinstance(args, tuple) else (args,)
-    feed = Feed.read(batches, args)
-    if (feed is None) != (header["feed"] is None):
-        how = "had mini-batches: give batches=" if feed is None else "had no mini-batches: leave batches out"
+    iterator = BatchIterator.read(batches, args)
+    if (iterator is None) != (header["feed"] is None):
+        how = "had mini-batches: give batches=" if iterator is None else "had no mini-batches: leave batches out"
         raise InputError(f"the descent of {str(path)!r} {how}")
-    points = taken(archive, chosen)
-    if feed is not None:
-        feed.go_to(header["feed"], arrays["feed"])
+    points = load_points(archive, chosen)
+    if iterator is not None:
+        iterator.restore(header["feed"], arrays["feed"])
     layout = header["layout"]
     limits = Bounds(*arrays["bounds"]) if "bounds" in arrays else None
     limit = options["max_steps"] if max_steps is None else max_steps
@@ -117,22 +118,22 @@ def restored(
     )  # fmt: skip
     descent = Descent(
         Objective(f, options["grad"] if grad is None else grad, layout, limits, args), layout, points["start"].x,
-        chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, feed, header["seed"],
+        chosen, stopping, Recorder(layout, options["record"], steps=limit), limits, iterator, header["seed"],
         options | {"max_steps": plain(limit)}, Checkpoint.of(path), header["optimizer_reason"],
     )  # fmt: skip
     if descent.checkpoint is not None:
         descent.checkpoint.kept = points["last"].t
     if header["differences"]:
         descent.objective.program = None
-    descent.objective.paid.go_on(header["paid"])
+    descent.objective.counted_graphs.restore(header["paid"])
     _compare(descent, points["last"], header["looped"])
-    take_over(descent, header, arrays, points)
+    restore_state(descent, header, arrays, points)
     return PythonStepper(descent)
 
 
-def take_over(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], points: dict[str, Point]) -> None:
-    """Take over what the descent that was saved had learnt, recorded and decided."""
-    for name in LEARNT:
+def restore_state(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], points: dict[str, Point]) -> None:
+    """Take over what the descent that was saved had learned, recorded and decided."""
+    for name in STOPPING_STATE:
         setattr(descent.stopping, name, header["stopping"][name])
     descent.stopping.start, descent.stopping.last = points["start"], points["last"]
     descent.point, descent.best, descent.lr = points["last"], points["best"], header["lr"]
@@ -149,25 +150,25 @@ def take_over(descent: Descent, header: dict[str, Any], arrays: dict[str, Any], 
         goes_on = status == "stopped" or (status == "max_steps" and descent.stopping.max_steps > descent.point.t)
         descent.verdict = None if goes_on else Verdict(Status[status], message)
         if not goes_on:
-            descent.aside = tuple(header["aside"])
+            descent.advice_cost = tuple(header["aside"])
             descent.objective.nfev, descent.objective.njev = (
-                a + b for a, b in zip(header["counts"], descent.aside, strict=True)
+                a + b for a, b in zip(header["counts"], descent.advice_cost, strict=True)
             )
 
 
 def _compare(descent: Descent, last: Point, looped: bool) -> None:
     """Raise InputError unless f and the gradient are, to the bit, what they were for the checkpoint.
 
-    looped: a loop of its own computed them there, which gives f the same numbers but for rounding.
+    looped: a compiled loop computed them there, which gives the same numbers except for rounding.
     """
     try:
-        if descent.feed is None:
+        if descent.batches is None:
             again = descent.objective.evaluate(last.t, last.x)
         elif last.is_sample:
-            descent.objective.batch = descent.feed.again()
+            descent.objective.batch = descent.batches.redraw()
             again = descent.objective.evaluate(last.t, last.x)
         else:
-            again = descent.objective.mean(last.t, last.x, descent.feed)
+            again = descent.objective.mean(last.t, last.x, descent.batches)
     except (ValueError, TypeError, IndexError, KeyError) as error:
         x = shown(descent.layout.view(last.x))
         raise InputError(f"f does not take the x of the checkpoint, {x}: {error}") from error

@@ -43,7 +43,7 @@ Memory: TypeAlias = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Schedule:
-    """What every schedule can do: ``schedule(t)`` is the rate of the update that follows step t = 0, 1, …
+    """The base of all schedules: ``schedule(t)`` is the rate of the update that follows step t = 0, 1, …
 
     Raises InputError for a number outside its range, when it is made.
     """
@@ -359,7 +359,7 @@ class one_cycle(Schedule):
 
 @dataclass(frozen=True)
 class inverse_sqrt(Schedule):
-    """Inverse square root: the rate that the theory of convex stochastic descent asks for.
+    """Inverse square root: the rate that the theory of convex stochastic descent requires.
 
         lr(t) = lr / sqrt(1 + t / steps)
 

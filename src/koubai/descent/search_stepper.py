@@ -31,7 +31,7 @@ from koubai.parameters import FloatArray
 __all__ = ["SearchStepper"]
 
 LARGEST = 2**14  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
-SMALL = 64  # up to which Python may make the first steps; of more, machine code makes all of them, or nobody here
+SMALL = 64  # up to which Python may make the first steps; of more, machine code makes all steps, or the rule itself
 PAIRS = 100  # of L-BFGS
 SQUARES = "levenberg_marquardt"
 FEW, PRODUCTS = 32, 2**20  # parameters of least squares, and these times elements of J: beyond, LAPACK is faster
@@ -52,22 +52,22 @@ MACHINE_FROM = 300  # steps that Python makes by itself before machine code is l
 PRODUCTS_OF_A_STEP = 600  # of two numbers, that take Python as long as such a step
 DESCENT = 8  # steps of least squares
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
-SCHEDULED = 32  # rates that are asked for at a time
-KEPT = 4  # of the same kind, for later descents
-PAUSE = 0.05  # seconds after which a descent shows where it is
+SCHEDULED = 32  # rates that are computed at a time
+CACHED = 4  # of the same kind, for later descents
+PAUSE = 0.05  # seconds after which a descent reports where it is
 
 
 class _Code:
-    """Who runs the texts: Python at first, then machine code, to the same bits."""
+    """The code that runs the texts: Python at first, then machine code, to the same bits."""
 
     def __init__(self) -> None:
-        self.made = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
+        self.python_steps = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
         self.machines: dict[str, scalar_code.Machine | None] = {}
 
     def of(self, name: str, ahead: int = 0) -> scalar_code.Machine | None:
         """Return the machine code of a rule; None: Python makes the steps. ahead: how many it would make."""
         if name not in self.machines:
-            if self.made + ahead < MACHINE_FROM:
+            if self.python_steps + ahead < MACHINE_FROM:
                 return None
             self.machines[name] = None
             if library.available():
@@ -82,7 +82,7 @@ _code = _Code()
 
 
 class _Kind(NamedTuple):
-    """What a text is told of an optimizer, or ``suits`` False: the rule itself makes its steps."""
+    """The settings of an optimizer that a text needs, or ``suits`` False: the rule itself makes its steps."""
 
     name: str
     suits: bool
@@ -119,7 +119,7 @@ class _Kind(NamedTuple):
 class _Memory:
     """The arrays that a text works on, by the names of its parameters.
 
-    state: the optimizer's, views of ``store``; begun: what stands there at the start of a descent, whichever it is.
+    state: the optimizer's, views of ``store``; begun: what is in it at the start of any descent.
     """
 
     spare: ClassVar[dict[Any, list[_Memory]]] = {}
@@ -196,20 +196,20 @@ def _view(array: Any) -> Any:
 class SearchStepper:
     """Makes the steps of a descent that evaluates f itself; its memory holds the descent while it does.
 
-    Where a rule for stopping may hold after a step, Python is told of the point; no step is made twice. Whatever f
+    If a rule for stopping may hold after a step, Python gets the point; no step is made twice. Whatever f
     raises passes through, and the descent is then as it was after its last step.
     """
 
     def __init__(self, python: PythonStepper, kind: _Kind) -> None:
         self.python, self.descent, self.kind, self.name = python, python.descent, kind, kind.name
-        self.path: Path | None = None  # of f, that the tables are of
+        self.path: Path | None = None  # of f, to which the tables belong
         self.table: Replay | None = None
         self.columns: Columns | None = None  # of least squares
-        self.there: Point | None = None  # the point whose state the memory holds
+        self.loaded_point: Point | None = None  # the point whose state the memory holds
         self.begin: Point | None = None  # where the steps began
-        self.asked: list[Point] = []  # what Python evaluated of late
+        self.asked: list[Point] = []  # what Python has evaluated in the present step
         self.deadline = 0.0
-        self.ahead, self.fits = 0, True  # what Python would take for a descent, in steps; had J room in the memory?
+        self.ahead, self.fits = 0, True  # Python's time for a descent, in steps; whether J has room in memory
         self.bound: tuple[int, ...] = ()  # the tables that the memory leads to, by their addresses
         self._memory: _Memory | None = None
         if self.name != SQUARES:
@@ -224,7 +224,7 @@ class SearchStepper:
             kind.name in TEXTS
             and kind.suits
             and objective.program is not None
-            and descent.feed is None
+            and descent.batches is None
             and descent.bounds is None
             and descent.layout.dtype == np.float64
             and n <= (FEW if kind.name == SQUARES else LARGEST)
@@ -233,7 +233,7 @@ class SearchStepper:
             return None
         path = objective.path(descent.start)
         try:
-            found: SearchStepper = path.made[kind].pop()  # type: ignore[union-attr]
+            found: SearchStepper = path.specializations[kind].pop()  # type: ignore[union-attr]
         except (AttributeError, KeyError, IndexError):
             return cls(python, kind)
         found.python, found.descent, found.path = python, descent, path
@@ -242,26 +242,26 @@ class SearchStepper:
 
     def leave(self) -> None:
         """End a descent; what was made for it is left to the next one on the same path."""
-        descent, path, kept = self.descent, self.path, None
+        descent, path, spare = self.descent, self.path, None
         if path is not None:
             if self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
-                kept = path.made.setdefault(self.kind, [])
-                kept = kept if len(kept) < KEPT else None
+                spare = path.specializations.setdefault(self.kind, [])
+                spare = spare if len(spare) < CACHED else None
             if self.table is not None:  # searches of all kinds share it
                 path.tables.spare.append(self.table)
                 self.table = None
-        if kept is None:
+        if spare is None:
             self._leave_tables()
         if descent.checkpoint is not None:
-            descent.state  # noqa: B018 - read from the memory, if it has not been: it is to be written down
-        elif descent.state_is_elsewhere:
+            descent.state  # noqa: B018 - read from the memory, if it has not been: a checkpoint needs it
+        elif descent.state_is_lazy:
             descent.state = ()
-        self.python = self.descent = self.path = self.there = self.begin = None  # type: ignore[assignment]
+        self.python = self.descent = self.path = self.loaded_point = self.begin = None  # type: ignore[assignment]
         self.asked.clear()
         if self._memory is not None:
             self._memory.moving = None, None
-        if kept is not None:
-            kept.append(self)
+        if spare is not None:
+            spare.append(self)
 
     @property
     def memory(self) -> _Memory:
@@ -276,7 +276,7 @@ class SearchStepper:
         except (KeyError, IndexError):
             start = descent.start
             memory = _Memory(key, descent.optimizer.rule, descent.optimizer.init(start, descent.layout))
-        self._memory, self.there, self.bound = memory, None, ()
+        self._memory, self.loaded_point, self.bound = memory, None, ()
         self._limit()
 
     def _limit(self) -> None:
@@ -287,7 +287,7 @@ class SearchStepper:
             numbers[searches.FTOL : searches.NEAR + 1] = rest
 
     def _has_room(self, point: Point) -> bool:
-        """See to it that the memory has room for the residuals; False: they are too many, or too few."""
+        """Make room for the residuals in the memory; False: they are too many, or too few."""
         if self._memory is None or not self.fits:
             self._leave_memory()
             m, n = self._number(point), point.x.size
@@ -299,7 +299,7 @@ class SearchStepper:
         return True
 
     def _number(self, point: Point) -> int:
-        """Return how many residuals there are. Where the path says it wrongly, the memory does not fit, and is told."""
+        """Return how many residuals there are; if the path says it wrongly, `_residuals` finds that they don't fit."""
         objective = self.descent.objective
         path = objective.path(point.x) if self.fits else None
         if path is not None:
@@ -316,7 +316,7 @@ class SearchStepper:
                 self.descent.state  # noqa: B018 - read from the memory, if it has not been
             memory.moving = None, None
             spare = _Memory.spare.setdefault(memory.key, [])
-            if len(spare) < KEPT and len(_Memory.spare) < 64 and memory.xs.shape[1] <= SMALL:
+            if len(spare) < CACHED and len(_Memory.spare) < 64 and memory.xs.shape[1] <= SMALL:
                 spare.append(memory)
 
     def _leave_tables(self) -> None:
@@ -328,11 +328,11 @@ class SearchStepper:
         self.table = self.columns = None
 
     def __del__(self) -> None:
-        self._leave_tables()  # where nobody has called `leave`
+        self._leave_tables()  # if `leave` was not called
         self._leave_memory()
 
     def advance(self, many: bool) -> None:
-        """Make one step, or many, and end at one that the rules for stopping were asked about, or for a look."""
+        """Make one step, or many, and end at one to which the rules for stopping were applied, or to report."""
         descent = self.descent
         if descent.objective.program is None:
             self.python.advance(many)
@@ -354,7 +354,7 @@ class SearchStepper:
             rates, end = descent.rates(min(end, first + SCHEDULED))
         if many and end > first:
             end, mask, rows = descent.recorder.reserve(first, end)
-        is_asked = not many or end <= first  # are the rules for stopping to be asked about the first step?
+        is_asked = not many or end <= first  # whether the rules for stopping are applied to the first step
         self._load(point, first + 1 if is_asked else end, rates, rows, mask)
         if is_asked:
             self.memory.numbers[searches.GTOL] = np.inf
@@ -370,7 +370,7 @@ class SearchStepper:
             if checkpoint is not None:
                 checkpoint.step += made - (why == searches.REACHED or (why == searches.ODD and made > 0))
             if why == searches.REMARKABLE:
-                self._told()
+                self._apply_rules()
         if why == searches.ODD and not made:  # here the next step begins, which the text can't make
             if self.fits:
                 self.python.step_from(point)
@@ -378,7 +378,7 @@ class SearchStepper:
                 self.advance(many)
 
     def _most(self, x: FloatArray) -> int:
-        """Return how many steps may be made in a row, with whatever tables there are for the path that f takes here."""
+        """Return how many steps may be made in a row, with the tables that there are for the path that f takes here."""
         table, columns = self._tabled(x)
         work = (table.work if table is not None else 0) + (columns.work if columns is not None else 0)
         if work and self.name == SQUARES:
@@ -417,20 +417,20 @@ class SearchStepper:
             frame[EVALUATIONS] = 0
             descent.objective.nfev += asked
             descent.objective.njev += asked
-            descent.looped += steps
-            descent.native += steps
+            descent.compiled_steps += steps
+            descent.native_steps += steps
 
     def _load(self, point: Point, end: int, rates: FloatArray | None, rows: Rows | None, mask: int) -> None:
         descent, memory = self.descent, self.memory
         numbers, counts = memory.numbers, memory.counts
         memory.xs[0], memory.gs[0] = point.x, point.g
-        if descent.point is not self.there:
-            if descent.point.t == 0 and descent.state_is_elsewhere:
+        if descent.point is not self.loaded_point:
+            if descent.point.t == 0 and descent.state_is_lazy:
                 memory.store[:] = memory.begun
             else:
                 for array, part in zip(memory.state.values(), descent.state, strict=True):
                     array[...] = part
-            self.there = descent.point
+            self.loaded_point = descent.point
         stopping = descent.stopping
         numbers[searches.GTOL] = stopping.limit or -1.0
         numbers[searches.SHARE], numbers[searches.MORE] = 0.0, -np.inf
@@ -438,7 +438,7 @@ class SearchStepper:
             numbers[searches.GTOL] = 0.0
             numbers[searches.SHARE], numbers[searches.MORE] = EPS, EPS**1.5 * abs(stopping.start.fun)
         numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
-        numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = stopping.travelled, stopping.steepest
+        numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = stopping.path_length, stopping.max_curvature
         counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
         if rates is None:
             memory.rates[0] = descent.lr
@@ -447,7 +447,7 @@ class SearchStepper:
         self.begin = point
 
     def _run(self) -> int:
-        """Run the text to where it returns; Python evaluates f where it asks for it."""
+        """Run the text until it returns; Python evaluates f when it asks for it."""
         memory, block = self.memory, self.memory.block
         machine = _code.of(self.name, self.ahead)
         if machine is None:
@@ -474,7 +474,7 @@ class SearchStepper:
             return int(stopped.value)
         finally:
             made = int(self.memory.counts[searches.T]) - before
-            _code.made += (made + 1) * self.ahead // DESCENT + made * (1 + self.memory.xs.shape[1] // 10)
+            _code.python_steps += (made + 1) * self.ahead // DESCENT + made * (1 + self.memory.xs.shape[1] // 10)
 
     def _evaluate(self, x: FloatArray, g: FloatArray) -> float:
         """Evaluate a point as the descent does; it may be the best one even if the search goes on to another."""
@@ -489,7 +489,7 @@ class SearchStepper:
         g[:] = point.g
         if point.fun < descent.best.fun and point.is_finite:
             descent.best = point
-        if point.error:  # differences have taken over: the rules for stopping look at it
+        if point.error:  # differences have taken over: the rules for stopping have to check the point
             self.memory.numbers[searches.GTOL] = np.inf
         if time.monotonic() > self.deadline:
             counts[searches.T_END] = t
@@ -520,8 +520,8 @@ class SearchStepper:
         fun, norm = numbers[searches.FUN], numbers[searches.NORM]
         point = Point(t, memory.xs[0].copy(), float(fun), memory.gs[0].copy(), float(norm))
         x, g = memory.before.copy()
-        stopping.pass_by(x, g, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
-        descent.point = self.there = point
+        stopping.go_on_at(x, g, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
+        descent.point = self.loaded_point = point
         if is_end:
             descent.state = memory.read
             self._best()
@@ -536,8 +536,8 @@ class SearchStepper:
             norm = float(memory.numbers[searches.BEST_NORM])
             descent.best = Point(int(memory.counts[searches.BEST_T]), best[:n], fun, best[n:], norm)
 
-    def _told(self) -> None:
-        """Tell the rules for stopping of the step on which the loop ended."""
+    def _apply_rules(self) -> None:
+        """Apply the rules for stopping to the step on which the loop ended."""
         descent, memory = self.descent, self.memory
         place = int(memory.counts[searches.END])
         t = int(memory.counts[searches.T]) + 1
@@ -555,4 +555,4 @@ class SearchStepper:
             descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
         descent.reach(after, memory.read)
         if descent.point is after:
-            self.there = after
+            self.loaded_point = after

@@ -1,4 +1,4 @@
-"""The descents that evaluate f themselves, number by number: what `koubai.descent.rules` says of them in arrays.
+"""The descents that evaluate f themselves, number by number; `koubai.descent.rules` has the same in arrays.
 
 Each is a generator that makes step after step, asks for f and its gradient at the points it tries, and keeps the record
 of the steps at which no rule for stopping can hold; at any other one it returns. Python runs this text as well as
@@ -109,7 +109,7 @@ def _distance2(a: Vector, b: Vector, n: int) -> float:
 
 
 def _quotient(a: float, b: float) -> float:
-    """Return a / b; NaN by 0, where nothing depends on a sign."""
+    """Return a / b; NaN if b is 0, where nothing depends on a sign."""
     if b == 0.0:
         return math.nan
     return a / b
@@ -212,7 +212,7 @@ def _is_flat(place: int, trials: Matrix, numbers: Vector) -> bool:
 
 
 def _is_hidden(a: float, trials: Matrix) -> bool:
-    """Tell whether f can't be seen to fall as near as this."""
+    """Return whether f can't be seen to fall as near as this."""
     return not a * -trials[0][2] > EPS * abs(trials[0][1])
 
 
@@ -315,7 +315,7 @@ def _armijo(
 def _arrived(
     place: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers
 ) -> Generator[Asked, float, int]:
-    """Return the place of the point that the step leads to: where none was lower, the old one, evaluated anew."""
+    """Return the place of the point that the step leads to: if none was lower, the old one, evaluated again."""
     n = counts[N]
     if place > 0:
         return place
@@ -329,7 +329,7 @@ def _arrived(
 
 
 def _is_remarkable(place: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers) -> bool:
-    """Tell whether a rule for stopping may hold at the point that the step has led to, or it is not finite."""
+    """Return whether a rule for stopping may hold at the point that the step has led to, or it is not finite."""
     n = counts[N]
     fun = trials[place][1]
     if not (numbers[TARGET] < fun <= numbers[F_LIMIT] and _all_finite(gs[place], n)):
@@ -502,7 +502,7 @@ def conjugate_gradient(
     return REACHED
 
 
-# -- L-BFGS. The pairs lie in the rows of s and y as `koubai.descent.rules` tells -------------------------------------
+# -- L-BFGS. The pairs are in the rows of s and y as `koubai.descent.rules` says -------------------------------------
 
 
 def _row_of(j: int, pairs: int, newest: int, room: int) -> int:
@@ -531,12 +531,12 @@ def _next_pair(
     g_last: Vector, step: Vector, inverse_next: Matrix, along_next: Vector, column: Vector, ends_next: Vector,
     counts: Integers,
 ) -> None:  # fmt: skip
-    """Take in the pair of the last step, if it tells enough of the curvature."""
+    """Keep the pair of the last step, if it says enough about the curvature."""
     n = counts[N]
     room = counts[ROOM]
     pairs = int(ends[0])
     newest = int(ends[1])
-    kept = -1  # of the pairs, where there is a new one
+    kept = -1  # of the pairs, if there is a new one
     curvature = 0.0
     if counts[T] > 0:
         row = (newest + 1) % room
@@ -708,7 +708,7 @@ def _dot_between(a: Vector, b: Vector, begin: int, end: int) -> float:
 def _weighed(
     columns: Matrix, r: Vector, g: Vector, scale: Vector, scale_next: Vector, d: Vector, a: Matrix, n: int, m: int
 ) -> bool:
-    """Set a to the columns by the scale, taken further; tell whether 2 J'r is g, and nothing too large or too small."""
+    """Set a to the scaled columns, taken further; return whether 2 J'r is g, and nothing too large or too small."""
     for j in range(n):
         column = columns[j]
         product = 0.0
@@ -772,7 +772,7 @@ def _turn(a: Vector, b: Vector, cosine: float, sine: float, n: int) -> None:
 
 
 def _orthogonal(z: Matrix, y: Vector, n: int) -> bool:
-    """Turn the rows of z, and y with them, until any two are orthogonal (Hestenes); tell whether that came about.
+    """Turn the rows of z, and y with them, until any two are orthogonal (Hestenes); return whether that succeeded.
 
     Then they are R's singular values, each times its right vector, and y[k] is Q'r along the left one.
     """
@@ -806,7 +806,7 @@ def _orthogonal(z: Matrix, y: Vector, n: int) -> bool:
 
 
 def _ranked(z: Matrix, y: Vector, sizes: Vector, n: int, m: int) -> float:
-    """Set the singular values, 0 where they are none but by rounding; return what |r + J s|² could fall by in all."""
+    """Set the singular values, 0 if they are only rounding; return what |r + J s|² could fall by in all."""
     largest = 0.0
     for k in range(n):
         sizes[k] = math.sqrt(_dot_between(z[k], z[k], 0, n))
@@ -838,7 +838,7 @@ def _excess(c: float, y: Vector, sizes: Vector, radius: float, n: int, out: Vect
 
 
 def _damping(y: Vector, sizes: Vector, radius: float, n: int, out: Vector) -> float:
-    """Return the c ≥ 0 for which the step is as long as the radius, to a tenth; 0 where it is shorter anyway."""
+    """Return the c ≥ 0 for which the step is as long as the radius, to a tenth; 0 if it is shorter anyway."""
     _excess(0.0, y, sizes, radius, n, out)
     if out[0] <= 0.1 * radius:
         return 0.0

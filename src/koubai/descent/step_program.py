@@ -33,7 +33,7 @@ def descent_graphs(
 ) -> DescentGraphs:
     """Return the graphs of a descent whose value and gradient is ``value``.
 
-    Raises TraceError where the rule needs Python: it evaluates f itself, or looks at numbers.
+    Raises TraceError if the rule needs Python: it evaluates f itself, or looks at numbers.
     """
     if "evaluate" in optimizer.rule.uses:
         raise TraceError(f"{type(optimizer).__name__} evaluates f itself", "it runs in Python")
@@ -61,7 +61,7 @@ def descent_graphs(
 
 
 def limits(stopping: Stopping) -> tuple[float, ...]:
-    """Return what a loop is to ask of each step: TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT and NEAR."""
+    """Return the limits that a loop checks at each step: TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT and NEAR."""
     start = stopping.start
     x = np.asarray(start.x, np.float64)
     square, size = float(x.dot(x)), abs(start.fun)

@@ -1,4 +1,4 @@
-"""The steps of a descent on a function by the rule itself, as text that Python runs."""
+"""The steps of a descent on a function by the optimizer's rule itself, run by Python."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from koubai.descent.batch_iterator import BatchIterator, weight
 from koubai.descent.default import choose
 from koubai.descent.descent import Descent
-from koubai.descent.feed import Feed, weight
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import State
 from koubai.descent.progress_bar import steps_bar
@@ -36,12 +36,12 @@ class PythonStepper:
         """End the descent."""
 
     def begin(self) -> None:
-        """Arrive at the start, with the optimizer that f asks for, if none was named."""
+        """Arrive at the start; choose the optimizer by f, if none was named."""
         descent = self.descent
-        first = self._first() if descent.is_open else None
+        first = self._first() if descent.may_choose_optimizer else None
         if first is not None:
-            descent.optimizer, descent.why = choose(descent.objective, first)
-            descent.stopping.optimizer, descent.is_open = descent.optimizer, False
+            descent.optimizer, descent.optimizer_reason = choose(descent.objective, first)
+            descent.stopping.optimizer, descent.may_choose_optimizer = descent.optimizer, False
         begun = partial(descent.optimizer.init, descent.start, descent.layout)
         descent.state = begun if descent.optimizer.rule.searches else begun()
         descent.lr = descent.optimizer.lr_at(0)
@@ -51,19 +51,19 @@ class PythonStepper:
         """Return the start, evaluated, which must be finite: there is no earlier point to fall back on."""
         descent = self.descent
         objective, start = descent.objective, descent.start
-        if descent.feed is None:
+        if descent.batches is None:
             point = objective.evaluate(0, start)
         else:
             descent.best = Point(0, start, np.inf, np.full_like(start, np.nan), np.inf, is_sample=True)
-            point = self._sampled(descent.feed, 0, start)
+            point = self._sampled(descent.batches, 0, start)
         if point.is_finite:
-            if descent.feed is None:
+            if descent.batches is None:
                 objective.glance(point)
         else:
             what = f"f(x0) = {point.fun}" if not np.isfinite(point.fun) else f"the gradient at x0 is {shown(point.g)}"
-            told = f": {objective.told}" if objective.told else ""
+            reason = f": {objective.nonfinite_reason}" if objective.nonfinite_reason else ""
             fix = "start elsewhere" if np.isfinite(point.fun) else "start where f is finite"
-            raise FunctionError(f"{what} at x0 = {shown(descent.layout.view(start))}{told}; {fix}")
+            raise FunctionError(f"{what} at x0 = {shown(descent.layout.view(start))}{reason}; {fix}")
         return point
 
     def advance(self, many: bool) -> None:
@@ -90,8 +90,8 @@ class PythonStepper:
         if bounds is not None:
             inside = bounds.project(x)
             projected, x = not np.array_equal(inside, x), inside
-        if descent.feed is not None:
-            after = self._sampled(descent.feed, t, x)
+        if descent.batches is not None:
+            after = self._sampled(descent.batches, t, x)
         else:
             known = (trial for trial in trials if trial.x is x or are_equal(trial.x, x))
             after = next(known, None) or objective.visit(t, x)
@@ -102,72 +102,73 @@ class PythonStepper:
         descent = self.descent
         trial = descent.objective.visit(t, x if descent.bounds is None else descent.bounds.project(x))
         trials.append(trial)
-        if descent.feed is None and trial.is_finite and trial.fun < descent.best.fun:
+        if descent.batches is None and trial.is_finite and trial.fun < descent.best.fun:
             descent.best = trial
         return trial.fun, trial.g
 
-    def _sampled(self, feed: Feed, t: int, x: FloatArray) -> Point:
-        """Return the point ``x`` by the next mini-batch, or by all the data where the descent has reached its aim."""
+    def _sampled(self, batches: BatchIterator, t: int, x: FloatArray) -> Point:
+        """Return the point ``x`` by the next mini-batch, or by all the data if the descent has reached its aim."""
         descent = self.descent
         objective, stopping = descent.objective, descent.stopping
-        if (batch := feed.draw()) is None:
-            ended = feed.close(t, norm(x, feed.sums.gradient, descent.bounds))
+        if (batch := batches.draw()) is None:
+            ended = batches.end_epoch(t, norm(x, batches.sums.gradient, descent.bounds))
             if ended.mean < descent.best.fun:
-                descent.best = Point(t, x, ended.mean, ended.gradient, feed.rows[-1][2], is_sample=True)
-            if stopping.may_end(ended.mean, feed.rows[-1][2]):
-                whole = objective.mean(t, x, feed)
+                descent.best = Point(t, x, ended.mean, ended.gradient, batches.rows[-1][2], is_sample=True)
+            if stopping.may_end(ended.mean, batches.rows[-1][2]):
+                whole = objective.mean(t, x, batches)
                 if stopping.may_end(whole.fun, whole.grad_norm):
                     return whole
-            batch = feed.draw() or ()
+            batch = batches.draw() or ()
         objective.batch = batch
         point = replace(objective.visit(t, x), is_sample=True)
         if point.is_finite:
-            feed.sums.add(weight(batch), point.fun, point.g)
+            batches.sums.add(weight(batch), point.fun, point.g)
         return point
 
     def bar(self) -> AbstractContextManager[Callable[[Point], None]]:
-        """Return a context that gives what points are reported to, a progress bar."""
+        """Return a context that gives a function to which points are reported, a progress bar."""
         return steps_bar(self.descent.stopping.max_steps)
 
     def written(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint is to hold besides the descent: a header, and arrays."""
+        """Return what a checkpoint holds besides the descent: a header, and arrays."""
         return {}, {}
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def run(self, in_haste: bool) -> Run:
-        """Return the record of the descent so far. in_haste: without another pass over the data of a stochastic one."""
-        feed = self.descent.feed
-        return self.descent.run(*self._ends(in_haste), None if feed is None else Epochs.of(feed.rows), in_haste)
+    def run(self, skip_final_pass: bool) -> Run:
+        """Return the record of the descent so far. skip_final_pass: don't go over all the data of a stochastic one."""
+        batches = self.descent.batches
+        epochs = None if batches is None else Epochs.of(batches.rows)
+        return self.descent.run(*self._ends(skip_final_pass), epochs, skip_final_pass)
 
-    def _ends(self, in_haste: bool) -> tuple[Point, Point]:
-        """Return the last and the best point, as a run gives them. in_haste: without another pass over the data."""
-        descent, feed = self.descent, self.descent.feed
+    def _ends(self, skip_final_pass: bool) -> tuple[Point, Point]:
+        """Return the last and the best point, as a run gives them. skip_final_pass: don't go over all the data."""
+        descent, batches = self.descent, self.descent.batches
         point, best = self._verified(descent.point), descent.best
-        is_last = best is descent.point or (are_equal(best.x, point.x) and (feed is None or best.t == point.t))
+        is_last = best is descent.point or (are_equal(best.x, point.x) and (batches is None or best.t == point.t))
         best = point if is_last else self._verified(best)
-        if feed is not None and not in_haste:
-            point, best = self._whole(feed, point), self._whole(feed, best)
+        if batches is not None and not skip_final_pass:
+            point, best = self._whole(batches, point), self._whole(batches, best)
             if best.t:
-                start = self._whole(feed, replace(descent.stopping.start, is_sample=True))
+                start = self._whole(batches, replace(descent.stopping.start, is_sample=True))
                 best = start if start.fun < best.fun else best
         return point, (point if point.fun < best.fun else best)
 
-    def _whole(self, feed: Feed, point: Point) -> Point:
-        """Return a mini-batch's point with f and the gradient over all the data, where they are finite."""
+    def _whole(self, batches: BatchIterator, point: Point) -> Point:
+        """Return a mini-batch's point with f and the gradient over all the data, if they are finite."""
         if not point.is_sample:
             return point
-        whole = self.descent.objective.mean(point.t, point.x, feed)
+        whole = self.descent.objective.mean(point.t, point.x, batches)
         return whole if whole.is_finite else point
 
     def _verified(self, point: Point) -> Point:
         """Return ``point`` with f from the user's own function: a program may differ from it in the last digits.
 
-        Where what f reads from outside has changed since (a penalty that grows, say), the point is evaluated again.
-        Raises GradientError where f and its program still differ: what ran was then not the user's function.
+        If what f reads from outside has changed since (a penalty that grows, say), the point is evaluated again.
+        Raises GradientError if f and its program still differ: what ran was then not the user's function.
         """
         objective = self.descent.objective
-        if objective.executor == "python" or self.descent.feed is not None:
+        if objective.executor == "python" or self.descent.batches is not None:
             return point
         fun = float(objective.value(point.x))
         if fun == point.fun:

@@ -21,9 +21,9 @@ GROWTH = 1e10  # f or x this many times beyond its start has diverged: no rate t
 RISEN = 1e3  # times its size at the start, and f that ends so high has diverged too, only slowly
 TINY, HUGE = 1e-30, 1e30  # between them a sum of squares has lost nothing, in float32 too
 EPS = float(np.finfo(np.float64).eps)
-GTOL = 1e-6  # what is asked of the gradient where nobody says, besides what may lie ahead; but for least squares
-AHEAD = 1e-12  # of f, or of its fall where f itself goes to 0: no more than that may lie ahead where nobody says
-ROUNDINGS = 1e3  # on the way to f, as many as may hide what a step would gain that none does
+GTOL = 1e-6  # the default for the gradient, together with AHEAD; not for least squares
+AHEAD = 1e-12  # of f, or of its fall if f itself goes to 0: by default, no more than that may lie ahead
+ROUNDINGS = 1e3  # of f: so many may hide what a step would gain, if no step lowers f
 PATIENCE = 10  # steps in a row before "x does not change" or "lost in noise" counts: one can be a coincidence
 
 
@@ -40,7 +40,7 @@ class Point:
     g: FloatArray
     grad_norm: float  # largest |component| of the gradient; components that push x out of its bounds count as zero
     error: float = 0.0  # largest rounding error of a component
-    stuck: tuple[int, ...] = ()  # components in which x + h or x - h rounds to x
+    below_rounding: tuple[int, ...] = ()  # components in which x + h or x - h rounds to x
     is_sample: bool = False  # f and g come from one mini-batch: they say little of the whole
     projected: bool = False  # the update that led here left the bounds and was put back onto them
 
@@ -51,7 +51,7 @@ class Point:
 
 @dataclass(slots=True)
 class Verdict:
-    """Why a descent stopped. Never changed."""
+    """The reason why a descent stopped. Never changed."""
 
     status: Status
     message: str
@@ -59,21 +59,21 @@ class Verdict:
 
 @dataclass
 class Stopping:
-    """The stopping rules of one descent; ``check`` is asked at every point, in the order of the path.
+    """The stopping rules of one descent; ``check`` is called at every point, in the order of the path.
 
     gtol: largest |gradient component| (≤). None, the default, depends on no unit: it asks for 1e-6 and, besides, that
-    no more than 1e-12 × |f| lies ahead, g·g / (2 × curvature along the last step), or, where f itself goes to 0, since
-    all of it lies ahead or next to nothing of it is left, than 1e-12 × what f has fallen by. The first alone would take
+    no more than 1e-12 × |f| lies ahead, g·g / (2 × curvature along the last step), or, if f itself goes to 0, since
+    all of it is ahead or next to nothing of it is left, than 1e-12 × what f has fallen by. The first alone would take
     a function in small units for flat; the second alone would end in a narrow valley, whose floor a step across says
-    nothing of. Where no step lowers f, the
+    nothing about. If no step lowers f, the
     rounding of f is the end, whatever the gradient (`koubai.descent.endings`). Of least squares (an optimizer that
     promises a decrease) it asks that all that f could fall by before the last step, were the residuals straight lines,
-    is below the rounding of f, 2.2e-16 × |f|, or 1e3 times that where no step lowers f; or, where f itself goes to 0,
-    below 3.3e-24 × |f at the start|. Either way an end above the start, or above the best point, is no success.
+    is below the rounding of f, 2.2e-16 × |f|, or 1e3 times that if no step lowers f; or, if f itself goes to 0,
+    below 3.3e-24 × |f at the start|. Either way an end above the start, or above the best point, isn't a success.
     ftol: |Δf| and the decrease still to be expected, g·g / (2 × curvature), both ≤ ftol × max(1, |f|). xtol: the step
     and the distance still to be expected, both ≤ xtol × max(1, largest |x|).
     The second half of ftol and xtol is what keeps a tiny learning rate from passing for convergence.
-    target: f ≤ target. Of a mini-batch's point only divergence is asked.
+    target: f ≤ target. At a mini-batch's point only divergence is checked.
     """
 
     layout: Layout
@@ -88,19 +88,19 @@ class Stopping:
 
     start: Point = field(init=False)
     last: Point | None = field(default=None, init=False)
-    before: FloatArray | None = field(default=None, init=False)  # x of the point before it, where it is known
+    before: FloatArray | None = field(default=None, init=False)  # x of the point before it, if it is known
     unchanged: int = field(default=0, init=False)
     in_noise: int = field(default=0, init=False)
-    asked: float = field(default=GTOL, init=False)  # of the gradient, before it is worth while to look at what is ahead
-    steepest: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
-    travelled: float = field(default=0.0, init=False)  # length of the path
-    unbounded: bool = field(default=False, init=False)  # does f fall for ever, as it seems?
+    working_gtol: float = field(default=GTOL, init=False)  # without a gtol: a smaller gradient is checked
+    max_curvature: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
+    path_length: float = field(default=0.0, init=False)  # length of the path
+    unbounded: bool = field(default=False, init=False)  # whether f seems to fall without end
     # Of the last step that moved x: x and g before it and the point after it, until it is taken in; Δx, Δg and |Δx|,
-    # until somebody asks for the curvature along it; |Δg| / |Δx|; and the curvature
+    # until the curvature along it is asked for; |Δg| / |Δx|; and the curvature
     _passed: tuple[FloatArray, FloatArray, Point] | None = field(default=None, init=False)
     _last_step: tuple[FloatArray, FloatArray, float] | None = field(default=None, init=False)
-    _bend: float = field(default=0.0, init=False)
-    _curve: float = field(default=0.0, init=False)
+    _lipschitz: float = field(default=0.0, init=False)
+    _step_curvature: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer) or self.max_steps < 0:
@@ -120,7 +120,7 @@ class Stopping:
     @property
     def limit(self) -> float:
         """The largest |gradient component| that may be small."""
-        return self.asked if self.gtol is None else float(self.gtol)
+        return self.working_gtol if self.gtol is None else float(self.gtol)
 
     def check(self, point: Point, promise: float | None = None) -> Verdict | None:
         """Return why the descent stops at ``point``, or None: go on.
@@ -153,11 +153,11 @@ class Stopping:
                 f"since step {point.t - PATIENCE + 1}; f is not computed precisely enough to go on",
             )
         if self.unchanged and self.stands_still:
-            told = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
+            limit = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
             return Verdict(
                 Status.stalled,
                 f"x has not changed for {PATIENCE} steps: lr × gradient is below the rounding of x "
-                f"(largest |gradient| {point.grad_norm:.3g}, {told})",
+                f"(largest |gradient| {point.grad_norm:.3g}, {limit})",
             )
         if point.t >= self.max_steps:
             return self.out_of_steps(point)
@@ -165,7 +165,7 @@ class Stopping:
 
     @property
     def patience(self) -> int:
-        """After so many steps that left x as it was, it stays: a search that found nothing begins anew once."""
+        """After so many steps that left x as it was, it stays: a search that found nothing starts again once."""
         return 2 if "evaluate" in self.optimizer.rule.uses else PATIENCE
 
     @property
@@ -173,12 +173,12 @@ class Stopping:
         return self.unchanged >= self.patience
 
     @property
-    def told(self) -> str:
-        """What was asked of the gradient, as messages tell it."""
+    def gtol_text(self) -> str:
+        """The limit of the gradient, for messages."""
         return "gtol is off" if self.gtol == 0 else f"gtol is {GTOL if self.gtol is None else self.gtol:g}"
 
     def may_end(self, fun: float, grad_norm: float) -> bool:
-        """Tell whether f and the gradient, over an epoch or over all the data, meet the target or gtol."""
+        """Return whether f and the gradient, over an epoch or over all the data, meet the target or gtol."""
         return (self.target is not None and fun <= self.target) or (self.limit > 0 and grad_norm <= self.limit)
 
     def doubted(self, verdict: Verdict, point: Point, error: float) -> Verdict:
@@ -191,10 +191,10 @@ class Stopping:
             "from zero; give the exact gradient, a larger step or a larger tolerance",
         )
 
-    def nonfinite(self, point: Point, told: str = "") -> Verdict:
-        """Return why the descent can't go on to ``point``, where f, the gradient or x itself is not finite.
+    def nonfinite(self, point: Point, reason: str = "") -> Verdict:
+        """Return the verdict of a descent that can't go on to ``point``, where f, the gradient or x is not finite.
 
-        told: what is known of the reason.
+        reason: what is known of it.
         """
         x = self.layout.view(point.x)
         if not np.isfinite(point.x).all() or point.fun == -math.inf:
@@ -205,7 +205,7 @@ class Stopping:
         else:
             i = int(np.flatnonzero(~np.isfinite(point.g))[0])
             what = f"the gradient's component {self.layout.label(i)} is {point.g[i]} at step {point.t}"
-        where = f" (x = {shown(x)})" + (f": {told}" if told and math.isfinite(point.fun) else "")
+        where = f" (x = {shown(x)})" + (f": {reason}" if reason and math.isfinite(point.fun) else "")
         return Verdict(
             Status.nonfinite,
             f"{what}{where}; x, fun and jac are those of step {point.t - 1}, the last good one",
@@ -217,11 +217,11 @@ class Stopping:
             return None
         limit = GTOL if self.gtol is None else limit
         found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {limit:g} at step {point.t}"
-        if point.stuck:
+        if point.below_rounding:
             return Verdict(
                 Status.stalled,
-                f"the difference is zero only because x ± h rounds to x in {self.layout.label(point.stuck[0])}; "
-                "the true gradient is unknown here: use a larger h",
+                "the difference is zero only because x ± h rounds to x in "
+                f"{self.layout.label(point.below_rounding[0])}; the true gradient is unknown here: use a larger h",
             )
         if point.error > limit:
             return Verdict(
@@ -236,38 +236,39 @@ class Stopping:
         return self.above_the_start(point) or Verdict(Status.converged, found)
 
     def _little_ahead(self, point: Point) -> bool:
-        """Tell whether f has next to nothing left to fall by, in its own units; else ask more of the gradient."""
-        if not self.curve > 0:
+        """Return whether f has next to nothing left to fall by, in its own units; else lower ``working_gtol``."""
+        if not self.step_curvature > 0:
             return False
         g = point.g if self.free is None else self.free(point.x, point.g)
-        ahead = norm(g) ** 2 / (2 * self.curve)
-        limit = self.negligible(point.fun, min(ahead, norm(g) ** 2 / (2 * self.bend)))
+        ahead = norm(g) ** 2 / (2 * self.step_curvature)
+        limit = self.negligible(point.fun, min(ahead, norm(g) ** 2 / (2 * self.lipschitz)))
         if ahead <= limit:
             return True
-        self.asked = min(self.asked, point.grad_norm * max(0.5, math.sqrt(limit / ahead)))  # soon enough again
+        smaller = point.grad_norm * max(0.5, math.sqrt(limit / ahead))  # not by much: this is checked again soon
+        self.working_gtol = min(self.working_gtol, smaller)
         return False
 
     def negligible(self, fun: float, ahead: float) -> float:
-        """Return how much of ``fun`` does not count where about ``ahead`` is left."""
+        """Return how much of ``fun`` is negligible if about ``ahead`` is left to fall by."""
         fallen, size = abs(self.start.fun - fun), abs(fun)
         goes_to_0 = ahead >= 0.1 * size or size <= 4 * EPS * fallen
         return max(AHEAD * size, (AHEAD if goes_to_0 else EPS**1.5) * fallen)
 
     def _promise_small(self, point: Point, promise: float) -> Verdict | None:
-        """Return the verdict of least squares: they are at their end where f can't show what it may still fall by."""
+        """Return the verdict of least squares, which are done once what f may still fall by is below its rounding."""
         rounding = EPS * (ROUNDINGS if self.unchanged else 1)
         if not promise <= rounding * abs(point.fun) + EPS**1.5 * abs(self.start.fun):
-            # straight lines say nothing where as many residuals as parameters do not go to 0; but the curvature does
-            if not self.unchanged or point.grad_norm > self.limit or not self.bend > 0:
+            # straight lines say nothing if as many residuals as parameters don't go to 0; but the curvature does
+            if not self.unchanged or point.grad_norm > self.limit or not self.lipschitz > 0:
                 return None
-            promise = norm(point.g) ** 2 / (2 * self.bend)
+            promise = norm(point.g) ** 2 / (2 * self.lipschitz)
             if not promise <= rounding * abs(point.fun):
                 return None
         found = f"to the rounding of f: at step {point.t} no more than {promise:.3g} of f = {point.fun:.6g} lay ahead"
         return self.above_the_start(point) or Verdict(Status.converged, found)
 
     def above_the_best(self, point: Point, best: Point) -> Verdict | None:
-        """Return the verdict of a descent that found its end above a point that it has left, which is no success."""
+        """Return the verdict of a descent that ends above a point that it has left, which isn't a success."""
         if point.fun - best.fun <= self.negligible(point.fun, point.fun - best.fun):
             return None
         return Verdict(
@@ -277,7 +278,7 @@ class Stopping:
         )
 
     def above_the_start(self, point: Point) -> Verdict | None:
-        """Return the verdict of a small gradient above the start, which is no success."""
+        """Return the verdict of a small gradient above the start, which isn't a success."""
         if point.fun <= self.start.fun:
             return None
         return Verdict(
@@ -287,7 +288,7 @@ class Stopping:
         )
 
     def has_risen(self, fun: float) -> bool:
-        """Tell whether ``fun`` lies so far above f at the start that the descent diverges."""
+        """Return whether ``fun`` is so far above f at the start that the descent diverges."""
         return fun - self.start.fun > GROWTH * max(1.0, abs(self.start.fun))
 
     def _diverged(self, point: Point) -> Verdict | None:
@@ -326,59 +327,58 @@ class Stopping:
                 )
         return None
 
-    # -- what the path tells ------------------------------------------------------------------------------------------
+    # -- what the path shows -- ----------------------------------------------------------------------------------------
 
     def _follow(self, previous: Point, point: Point) -> None:
-        """Keep what the messages need: how long x has stood still, the noise, the curvature near the start."""
+        """Keep what the messages need: for how long x has not changed, the noise, the curvature near the start."""
         step = self._moved(previous.x, previous.g, point)
         self.unchanged = self.unchanged + 1 if step == 0 else 0
         self.in_noise = self.in_noise + 1 if point.error and self.limit < point.grad_norm <= point.error else 0
-        self.travelled += step
-        if self.steepest < self.bend < math.inf and not self.unchanged and point.fun <= self.near_start:
-            self.steepest = self.bend
+        self.path_length += step
+        if self.max_curvature < self.lipschitz < math.inf and not self.unchanged and point.fun <= self.near_start:
+            self.max_curvature = self.lipschitz
 
     def _moved(self, x: FloatArray, g: FloatArray, point: Point) -> float:
-        """Take in the step that led from x and g to ``point``; return its length."""
+        """Learn from the step that led from x and g to ``point``; return its length."""
         along = point.x - x
         step = norm(along)
         if step > 0:
             change = point.g - g
-            self._bend, self._last_step, self._passed = norm(change) / step, (along, change, step), None
+            self._lipschitz, self._last_step, self._passed = norm(change) / step, (along, change, step), None
         return step
 
     @property
-    def bend(self) -> float:
+    def lipschitz(self) -> float:
         """|Δg| / |Δx| of the last step that moved x."""
         if self._passed is not None:
             self._moved(*self._passed)
-        return self._bend
+        return self._lipschitz
 
-    @bend.setter
-    def bend(self, bend: float) -> None:
-        self._bend, self._passed = bend, None
+    @lipschitz.setter
+    def lipschitz(self, lipschitz: float) -> None:
+        self._lipschitz, self._passed = lipschitz, None
 
     @property
-    def curve(self) -> float:
+    def step_curvature(self) -> float:
         """The curvature along the last step that moved x, Δx·Δg / Δx·Δx."""
         if self._passed is not None:
             self._moved(*self._passed)
         if self._last_step is not None:
             along, change, step = self._last_step
             with quiet():
-                self.curve = float((along / step).dot(change / step))
-        return self._curve
+                self.step_curvature = float((along / step).dot(change / step))
+        return self._step_curvature
 
-    @curve.setter
-    def curve(self, curve: float) -> None:
-        self._curve, self._last_step = curve, None
+    @step_curvature.setter
+    def step_curvature(self, step_curvature: float) -> None:
+        self._step_curvature, self._last_step = step_curvature, None
 
-    def pass_by(self, x: FloatArray, g: FloatArray, point: Point, travelled: float, steepest: float) -> None:
-        """Go on to ``point``, where a loop came to that asked the rules for stopping of every step on its way.
+    def go_on_at(self, x: FloatArray, g: FloatArray, point: Point, path_length: float, max_curvature: float) -> None:
+        """Go on at ``point``, to which a loop has come that applied the rules for stopping to every step on its way.
 
-        x, g: those of the point before it; travelled, steepest: as they are there.
-        """
+        x, g: those of the point before it; path_length, max_curvature: as they are there."""
         self.before, self.last, self.unchanged, self.in_noise = x, point, 0, 0
-        self.travelled, self.steepest, self._passed = travelled, steepest, (x, g, point)
+        self.path_length, self.max_curvature, self._passed = path_length, max_curvature, (x, g, point)
 
     @property
     def near_start(self) -> float:
@@ -388,20 +388,20 @@ class Stopping:
         return fun + 10 * (size if size > 1.0 else 1.0)
 
     def curvature(self) -> float:
-        """Return the curvature along the path, |Δg| / |Δx|; 0.0 where it can't be told.
+        """Return the curvature along the path, |Δg| / |Δx|; 0.0 if it isn't known.
 
-        The largest over single steps near the start; over the whole path where that is short, since there a single
+        The largest over single steps near the start; over the whole path if that is short, since then a single
         step's Δg drowns in rounding.
         """
         if not self.follows or self.last is None or self.last.t == 0:
             return 0.0
         moved = norm(self.last.x - self.start.x)
-        if moved > 0 and self.travelled < 1e-3 * max(1.0, norm(self.start.x)):
+        if moved > 0 and self.path_length < 1e-3 * max(1.0, norm(self.start.x)):
             return norm(self.last.g - self.start.g) / moved
-        return self.steepest
+        return self.max_curvature
 
     def out_of_steps(self, point: Point) -> Verdict:
-        """Return the verdict at the last point that may be reached, where no other rule holds."""
+        """Return the verdict at the last point allowed, if no other rule for stopping holds."""
         if point.fun - self.start.fun > RISEN * (abs(self.start.fun) or 1.0):
             what = f"f rose from {self.start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
             return Verdict(Status.diverged, f"{what}, and the step limit {self.max_steps} came")
@@ -428,7 +428,7 @@ def _steps(count: int) -> str:
 
 
 def are_equal(a: FloatArray, b: FloatArray) -> bool:
-    """Tell whether two vectors of one size hold the same numbers."""
+    """Return whether two vectors of one size hold the same numbers."""
     return a.tolist() == b.tolist() if a.size <= SHORT else bool((a == b).all())
 
 
@@ -442,7 +442,7 @@ def largest(x: FloatArray) -> float:
 
 
 def norm(x: FloatArray) -> float:
-    """Return the Euclidean norm, scaled where squares would overflow (1e200) or vanish (1e-200)."""
+    """Return the Euclidean norm, scaled if squares would overflow (1e200) or vanish (1e-200)."""
     square = x.dot(x)
     if TINY < square < HUGE:
         return math.sqrt(square)

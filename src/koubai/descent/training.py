@@ -1,4 +1,4 @@
-"""Training: a descent on mini-batches, by the epoch; one compiled program makes a whole step."""
+"""Training: a descent on mini-batches, in epochs; one compiled program makes a whole step."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from koubai.descent.checkpoint import Checkpoint, read, taken
+from koubai.descent.batch_iterator import BatchIterator, CountedGraphs
+from koubai.descent.checkpoint import Checkpoint, load_points, read
 from koubai.descent.descent import Descent
-from koubai.descent.feed import Feed, Paid
 from koubai.descent.files import describe_optimizer, version
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import FRAMEWORKS, Optimizer
 from koubai.descent.progress_bar import epochs_bar
 from koubai.descent.record import Epochs, Recorder, Run, Status
-from koubai.descent.saving import take_over
+from koubai.descent.saving import restore_state
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
-from koubai.descent.training_step import FRAMES, Frame, Model, StepPrograms
+from koubai.descent.training_step import SLOTS, BufferSlot, Model, StepPrograms
 from koubai.errors import FunctionError, InputError
 from koubai.execute.arrays import quiet_context
 from koubai.parameters import FloatArray, plain
 
 __all__ = ["Epoch", "Progress", "Training"]
 
-HUGE = 1e30  # a sum of squares below is one of finite numbers, and no overflow is near
+HUGE = 1e30  # a sum of squares below this is one of finite numbers, and far from overflow
 NUMBERS = 2**19  # kept of the path; the epochs have their own record
-SAMPLED = 32  # of so many steps of an epoch one tells of the layers' gradients and updates
-NO_GRADIENT: FloatArray = np.empty(0)  # of the best point: nobody asks for the gradient there
-ASKED = 16  # so often the rules for stopping are asked where not every point is wanted
+SAMPLED = 32  # one step in this many contributes to the record of the layers' gradients and updates
+NO_GRADIENT: FloatArray = np.empty(0)  # of the best point: the gradient there is never needed
+ASKED = 16  # steps between two checks of the rules for stopping, if not every point is wanted
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch of training ended with, as ``on_epoch`` gets it.
+    """The result of an epoch of training, as ``on_epoch`` gets it.
 
     Attributes
     ----------
@@ -69,8 +69,8 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training had come when it ended, for the next one to go on from: updates and epochs made, with what
-    optimizer, its settings, the state of the rule, and the rate and what a schedule remembers.
+    """How far a training had come when it ended, so that another one can continue it: the updates and epochs made, the
+    optimizer with its settings, the state of the rule, the rate, and the memory of its schedule.
     """
 
     t: int = 0
@@ -89,7 +89,7 @@ def _largest(g: FloatArray) -> float:
 
 @dataclass(slots=True)
 class _Sample(Point):
-    """A mini-batch's point. x and g lie in a frame, which is written on two steps later."""
+    """A mini-batch's point. x and g are in a buffer slot, which is written to again two steps later."""
 
     @property
     def is_finite(self) -> bool:
@@ -98,7 +98,7 @@ class _Sample(Point):
 
 @dataclass(eq=False)
 class Training:
-    """The steps of a descent on mini-batches, by the epoch."""
+    """Makes the steps of a descent on mini-batches, in epochs."""
 
     KIND: ClassVar[str] = "training"
 
@@ -109,27 +109,27 @@ class Training:
     min_delta: float  # what counts as better
     on_epoch: Callable[[Epoch], Any] | None
     objective: _Objective
-    feed: Feed
-    frames: list[Frame] = field(init=False)
+    batches: BatchIterator
+    slots: list[BufferSlot] = field(init=False)
     programs: StepPrograms = field(init=False)
     update: FloatArray = field(init=False)  # memory
     spare: FloatArray = field(init=False)  # memory for the next best point
-    clips: bool = field(default=False, init=False)  # are gradients clipped?
-    watched: bool = field(default=False, init=False)  # does a progress bar want every point that has a row?
-    rowed: int = field(default=-1, init=False)  # the last step that got its row in passing
+    clips: bool = field(default=False, init=False)  # whether gradients are clipped
+    shows_progress: bool = field(default=False, init=False)  # whether every point that has a row goes to a progress bar
+    recorded_to: int = field(default=-1, init=False)  # the last step whose row `_skips_point` has added
     many: bool = field(default=False, init=False)  # only some of the points are wanted
-    made: int = field(default=0, init=False)  # the last step whose loss is known,
-    finished: int = field(default=0, init=False)  # its frame,
+    last_step: int = field(default=0, init=False)  # the last step whose loss is known,
+    last_slot: int = field(default=0, init=False)  # its slot,
     finite: bool = field(default=True, init=False)  # and whether it was finite
-    funs: list[float] = field(default_factory=lambda: [math.nan] * FRAMES, init=False)  # the loss in each frame
-    at: int = field(default=0, init=False)  # the frame of the present point
-    counted: list[float] = field(default_factory=list, init=False)  # the counts so far in this epoch
+    slot_losses: list[float] = field(default_factory=lambda: [math.nan] * SLOTS, init=False)  # the loss in each slot
+    slot_index: int = field(default=0, init=False)  # of the present point
+    epoch_counts: list[float] = field(default_factory=list, init=False)  # the counts so far in this epoch
     layer_sums: list[Any] = field(default_factory=list, init=False)  # [steps, gradient norms, update ratios]
-    rows: list[list[Any]] = field(default_factory=list, init=False)  # of the epochs, besides the feed's
-    best_carried: FloatArray | None = field(default=None, init=False)
-    start_carried: FloatArray | None = field(default=None, init=False)
-    least: float = field(default=math.inf, init=False)  # the (validation) loss of the last epoch that counted as better
-    waited: int = field(default=0, init=False)  # epochs since then
+    rows: list[list[Any]] = field(default_factory=list, init=False)  # of the epochs, besides those of the batches
+    best_model_state: FloatArray | None = field(default=None, init=False)
+    start_model_state: FloatArray | None = field(default=None, init=False)
+    best_loss: float = field(default=math.inf, init=False)  # (validation) loss of the last epoch that counted as better
+    epochs_waited: int = field(default=0, init=False)  # epochs since then
     ending: Verdict | None = field(default=None, init=False)  # why this epoch is the last
     quiet: Context = field(default_factory=quiet_context, init=False)
     before: Progress = field(default_factory=Progress, init=False)  # what an earlier training had done, if any
@@ -176,17 +176,17 @@ class Training:
             "min_delta": min_delta, "gtol": gtol, "target": target, "record": record,
         }  # fmt: skip
         options = {name: plain(value) for name, value in options.items()}
-        layout, objective, feed = model.layout, _Objective(model), Feed(source.epoch)
+        layout, objective, batches = model.layout, _Objective(model), BatchIterator(source.epoch)
         descent = Descent(
             objective,
             layout, model.start.copy(), optimizer,
             Stopping(layout, optimizer, 2**62, gtol=gtol, target=target, follows=False),
-            Recorder(layout, record, NUMBERS), None, feed, plain(seed), options, Checkpoint.of(checkpoint), why,
+            Recorder(layout, record, NUMBERS), None, batches, plain(seed), options, Checkpoint.of(checkpoint), why,
         )  # fmt: skip
         descent.shows_points = False
-        training = cls(descent, model, int(epochs), options["patience"], float(min_delta), on_epoch, objective, feed)
-        feed.source = lambda k: source.epoch(training.before.epochs + k)
-        training._forget_epoch()
+        training = cls(descent, model, int(epochs), options["patience"], float(min_delta), on_epoch, objective, batches)
+        batches.source = lambda k: source.epoch(training.before.epochs + k)
+        training._reset_epoch()
         return training
 
     def __post_init__(self) -> None:
@@ -195,10 +195,10 @@ class Training:
         self.stopping, self.recorder = descent.stopping, descent.recorder
         self.clips = any(self.optimizer.hyperparameters[name] is not None for name in ("clipvalue", "clipnorm"))
 
-    def go_on(self, before: Progress) -> None:
-        """Go on where an earlier training ended: order, noise, schedule and the rule's state.
+    def continue_from(self, before: Progress) -> None:
+        """Continue where an earlier training ended: order, noise, schedule and the rule's state.
 
-        Raises InputError where the optimizer is another one; its rate may be.
+        Raises InputError if the optimizer is another one; only its rate may differ.
         """
         if before.settings != _settings(self.optimizer):
             raise InputError(
@@ -208,28 +208,26 @@ class Training:
         self.before, self.descent.t_before = before, before.t
 
     def progress(self) -> Progress | None:
-        """Return how far the training has come; None where it did not end with an epoch."""
-        point, feed = self.descent.point, self.feed
-        if self.descent.verdict is None or point.is_sample or feed.index:
+        """Return how far the training has come; None if it did not end with an epoch."""
+        point, batches = self.descent.point, self.batches
+        if self.descent.verdict is None or point.is_sample or batches.index:
             return None
-        t, epochs, optimizer = self.before.t + point.t, self.before.epochs + feed.epoch, self.optimizer
+        t, epochs, optimizer = self.before.t + point.t, self.before.epochs + batches.epoch, self.optimizer
         state = tuple(map(np.array, self.descent.state))
         return Progress(t, epochs, optimizer, _settings(optimizer), state, optimizer.lr, self.descent.memory)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
     @property
-    def is_told(self) -> bool:
-        """Is there a record of the epochs' gradients?"""
+    def wants_metrics(self) -> bool:
+        """Whether the epochs' gradients are recorded."""
         return self.recorder.record != "off"
 
-    def _prepare(self, x: FloatArray, state: Sequence[Any], carried: FloatArray | None) -> None:
-        self.frames, total = Frame.several(x, state, carried, self.is_told or self.stopping.limit > 0)
-        self.programs = StepPrograms(
-            self.model, self.optimizer, self.frames, total, self.descent.checkpoint is not None
-        )
-        self.programs.paid = self.objective.paid
-        self.at = 0
+    def _prepare(self, x: FloatArray, state: Sequence[Any], model_state: FloatArray | None) -> None:
+        self.slots, total = BufferSlot.allocate(x, state, model_state, self.wants_metrics or self.stopping.limit > 0)
+        self.programs = StepPrograms(self.model, self.optimizer, self.slots, total, self.descent.checkpoint is not None)
+        self.programs.counted_graphs = self.objective.counted_graphs
+        self.slot_index = 0
         self.update = np.empty_like(x)
         self.spare = np.empty_like(x)
 
@@ -249,116 +247,117 @@ class Training:
             self.descent.state = self.before.state
             if self.before.lr == self.optimizer.lr:
                 self.descent.memory = self.before.memory
-        self._prepare(self.descent.start, self.descent.state, self.model.carried)
+        self._prepare(self.descent.start, self.descent.state, self.model.model_state)
         if self.epochs == 0:
             self.ending = Verdict(Status.max_steps, "no epoch was asked for")
-            fun, g = self.model.whole(self.descent.start, self.model.carried)
+            fun, g = self.model.full_loss_and_gradient(self.descent.start, self.model.model_state)
             return Point(0, self.descent.start, fun, g, norm(self.descent.start, g, None))
-        batch = self.feed.draw()
+        batch = self.batches.draw()
         assert batch is not None
         point = self._sample(0, batch)
         if not point.is_finite:
             raise FunctionError(
                 f"{self._what(point)} at the start{self._where(point)}; start with smaller weights, or scale the data"
             )
-        return replace(point, x=self.descent.start, g=point.g.copy())  # both are asked for until the end
+        return replace(point, x=self.descent.start, g=point.g.copy())  # both are needed until the end
 
     def advance(self, many: bool) -> None:
-        """Make a step, or as many as nobody wants to look at."""
+        """Make a step, or several of which only the last is wanted."""
         self.many = many and self.descent.checkpoint is None
         point, state = self._next()
         if point.is_finite:
             self.descent.state = state
             self._arrive(point)
         else:
-            self.descent.lose(self._nonfinite(point), point)
+            self.descent.end_nonfinite(self._nonfinite(point), point)
 
     def _next(self) -> tuple[Point, Any]:
-        """Go on to the next frame, which the last step has already written, and make the step from there.
+        """Go on to the next slot, which the last step has already written, and make the step from there.
 
-        Where only some of the points are wanted, go on until one is: because a row of the history is due, or, every
-        few steps, so that the rules for stopping are asked.
+        If only some of the points are wanted, go on until one is: because a row of the history is due, or, every few
+        steps, so that the rules for stopping are applied.
         """
         try:
             while True:
-                self.at = (self.at + 1) % FRAMES
-                t, frame = self.made + 1, self.frames[self.at]
-                batch = self.feed.draw()
+                self.slot_index = (self.slot_index + 1) % SLOTS
+                t, slot = self.last_step + 1, self.slots[self.slot_index]
+                batch = self.batches.draw()
                 if batch is None:
-                    self._close(t, frame)
-                    if self.ending is not None or self.stopping.may_end(*self.feed.rows[-1][1:3]):
-                        whole = self._whole(Point(t, frame.x, math.nan, frame.g, math.nan, is_sample=True))
+                    self._end_epoch(t, slot)
+                    if self.ending is not None or self.stopping.may_end(*self.batches.rows[-1][1:3]):
+                        whole = self._over_all_data(Point(t, slot.x, math.nan, slot.g, math.nan, is_sample=True))
                         if self.ending is not None or self.stopping.may_end(whole.fun, whole.grad_norm):
-                            self.made = t
-                            self._tell(t)
-                            return whole, frame.state
-                    batch = self.feed.draw()
+                            self.last_step = t
+                            self._report(t)
+                            return whole, slot.state
+                    batch = self.batches.draw()
                     assert batch is not None
-                if self._step(t, batch) and self._may_pass(t):
+                if self._step(t, batch) and self._skips_point(t):
                     continue
-                point = self._seen()
+                point = self._last_point()
                 if not point.is_finite and self.descent.point.t < t - 1:
-                    self._arrive(self._seen(back=1))
-                return point, frame.state
+                    self._arrive(self._last_point(back=1))
+                return point, slot.state
         except BaseException:
             self._catch_up()
             raise
 
-    def _may_pass(self, t: int) -> bool:
-        """Is the point of step ``t`` of no interest to anybody, but for its row in the history?"""
-        fun, frame = self.funs[self.at], self.frames[self.at]
+    def _skips_point(self, t: int) -> bool:
+        """Return whether the point of step ``t`` is not wanted, after adding its row to the history if one is due."""
+        fun, slot = self.slot_losses[self.slot_index], self.slots[self.slot_index]
         if not self.many or t % ASKED == 0 or self.stopping.has_risen(fun):
             return False
         if self.recorder.is_due(t):
-            if self.watched:
+            if self.shows_progress:
                 return False
-            largest = _largest(frame.g)
-            clipped = self.clips and self._clips(_Sample(t, frame.x, fun, frame.g, largest, is_sample=True))
-            self.recorder.add(t, frame.x, fun, largest, self.descent.rate(t), clipped)
-            self.rowed = t
+            largest = _largest(slot.g)
+            clipped = self.clips and self._clips(_Sample(t, slot.x, fun, slot.g, largest, is_sample=True))
+            self.recorder.add(t, slot.x, fun, largest, self.descent.rate(t), clipped)
+            self.recorded_to = t
         return True
 
     def _catch_up(self) -> None:
-        """Let ``point`` be the last good one: an exception came between, and its frame may be written again."""
-        if self.descent.point.t < self.made and self.finite:
-            self.descent.point = point = self._seen()
+        """Make ``point`` the last good one: an exception came between, and its slot may be written again."""
+        if self.descent.point.t < self.last_step and self.finite:
+            self.descent.point = point = self._last_point()
             self.descent.lr = self.descent.rate(point.t)
-            if point.t > self.rowed:
+            if point.t > self.recorded_to:
                 self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.descent.lr, self._clips(point))
 
     def _sample(self, t: int, batch: tuple[Any, ...]) -> Point:
         self._step(t, batch)
-        return self._seen()
+        return self._last_point()
 
     def _step(self, t: int, batch: tuple[Any, ...]) -> bool:
-        """Make update t + 1 from the present frame; return whether loss and gradient are finite there."""
+        """Make update t + 1 from the present slot; return whether loss and gradient are finite there."""
         self.data = self.model.data(batch, self.before.t + t)
         weight = self.model.samples(batch)
-        fun, square, counts = self.programs.run(self.at, self.data, weight, self.before.t + t + 1, self.descent.rate(t))
-        frame = self.frames[self.at]
-        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(frame.g).all()))
-        self.made, self.finished = t, self.at
-        self.funs[self.at] = fun
+        k, number = self.slot_index, self.before.t + t + 1
+        fun, square, counts = self.programs.run(k, self.data, weight, number, self.descent.rate(t))
+        slot = self.slots[k]
+        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(slot.g).all()))
+        self.last_step, self.last_slot = t, self.slot_index
+        self.slot_losses[self.slot_index] = fun
         if not self.finite:
             return False
-        self.feed.sums.add_numbers(weight, fun, square)
+        self.batches.sums.add_numbers(weight, fun, square)
         if self.programs.sum is not None:
-            self.feed.sums.g = self.programs.sum
+            self.batches.sums.g = self.programs.sum
         for i, count in enumerate(counts):
-            self.counted[i] += float(count)
-        if self.is_told and self.feed.index % SAMPLED == 1:
-            self._look_at_layers(frame, self.frames[(self.at + 1) % FRAMES])
+            self.epoch_counts[i] += float(count)
+        if self.wants_metrics and self.batches.index % SAMPLED == 1:
+            self._add_layer_metrics(slot, self.slots[(self.slot_index + 1) % SLOTS])
         return True
 
-    def _seen(self, back: int = 0) -> Point:
+    def _last_point(self, back: int = 0) -> Point:
         """Return the point of the last step, or of one before it."""
-        at = (self.finished - back) % FRAMES
-        frame, t = self.frames[at], self.made - back
-        self._tell(self.made + 1)
-        return _Sample(t, frame.x, self.funs[at], frame.g, _largest(frame.g), is_sample=True)
+        at = (self.last_slot - back) % SLOTS
+        slot, t = self.slots[at], self.last_step - back
+        self._report(self.last_step + 1)
+        return _Sample(t, slot.x, self.slot_losses[at], slot.g, _largest(slot.g), is_sample=True)
 
-    def _tell(self, steps: int) -> None:
-        """Put on record how so many steps were made, and how often the loss and its gradient were evaluated."""
+    def _report(self, steps: int) -> None:
+        """Report how so many steps were made, and how often the loss and its gradient were evaluated."""
         programs, objective = self.programs, self.objective
         differences = programs.differences is not None
         objective.njev = programs.gave_up or 0 if differences else steps
@@ -368,11 +367,11 @@ class Training:
             objective.source = "adaptive differences"
         self.descent.reason = programs.reason
 
-    def _look_at_layers(self, frame: Frame, after: Frame) -> None:
+    def _add_layer_metrics(self, slot: BufferSlot, after: BufferSlot) -> None:
         self.layer_sums[0] += 1
-        update = np.subtract(after.x, frame.x, out=self.update)
+        update = np.subtract(after.x, slot.x, out=self.update)
         for k, (_, start, stop) in enumerate(self.model.layers):
-            w, g, step = frame.x[start:stop], frame.g[start:stop], update[start:stop]
+            w, g, step = slot.x[start:stop], slot.g[start:stop], update[start:stop]
             self.layer_sums[1][k] += math.sqrt(float(g @ g))
             self.layer_sums[2][k] += math.sqrt(float(step @ step)) / (math.sqrt(float(w @ w)) or 1.0)
 
@@ -380,16 +379,17 @@ class Training:
         self.objective.independent = self.programs.independent
         if point.t and point.is_sample:
             verdict = self.quiet.run(self.stopping.check, point, self.descent.lr)
-            if verdict is None or point.t <= self.rowed:
+            if verdict is None or point.t <= self.recorded_to:
                 self.descent.lr = self.descent.rate(point.t)
-                if point.t > self.rowed:
+                if point.t > self.recorded_to:
                     self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.descent.lr, self._clips(point))
                 self.descent.point, self.descent.verdict = point, verdict or self.ending
                 return
         self.descent.arrive(point, self._clips(point))
         if point.t == 0:
-            self.start_carried = self.best_carried = None if self.model.carried is None else self.model.carried.copy()
-            held_back = self.model.validate(point.x, self.start_carried)
+            state = self.model.model_state
+            self.start_model_state = self.best_model_state = None if state is None else state.copy()
+            held_back = self.model.validate(point.x, self.start_model_state)
             fun = point.fun if held_back is None else held_back[0] if math.isfinite(held_back[0]) else math.inf
             self.descent.best = replace(point, x=point.x.copy(), fun=fun, g=NO_GRADIENT)
         if self.descent.verdict is None:
@@ -410,62 +410,62 @@ class Training:
 
     # -- epochs -------------------------------------------------------------------------------------------------------
 
-    def _forget_epoch(self) -> None:
+    def _reset_epoch(self) -> None:
         layers = len(self.model.layers)
-        self.counted = [0.0] * self.model.counts
+        self.epoch_counts = [0.0] * self.model.counts
         self.layer_sums = [0, [0.0] * layers, [0.0] * layers]
 
-    def _close(self, t: int, frame: Frame) -> None:
+    def _end_epoch(self, t: int, slot: BufferSlot) -> None:
         """Sum up the epoch that ended after ``t`` updates, and find out whether it is the last."""
         total = self.programs.sum
-        ended = self.feed.close(t, math.nan if total is None else _largest(total) / self.feed.sums.weight)
+        ended = self.batches.end_epoch(t, math.nan if total is None else _largest(total) / self.batches.sums.weight)
         self.programs.forget()
-        number = self.feed.epoch
-        accuracy = self.counted[0] / ended.weight if self.model.counts else None
+        number = self.batches.epoch
+        accuracy = self.epoch_counts[0] / ended.weight if self.model.counts else None
         lr = self.descent.rate(t - 1)
-        held_back = self.model.validate(frame.x, frame.carried)
+        held_back = self.model.validate(slot.x, slot.model_state)
         validation_fun, validation_accuracy = held_back if held_back is not None else (None, None)
         steps, *sums = self.layer_sums
         of_layers = ([s / steps for s in part] if steps else None for part in sums)
         self.rows.append([lr, accuracy, validation_fun, validation_accuracy, *of_layers])
-        self._forget_epoch()
+        self._reset_epoch()
         fun = ended.mean if validation_fun is None else validation_fun
         self.descent.memory = self.optimizer.observe(self.descent.memory, t, fun)
-        if fun < self.least - self.min_delta:
-            # the loss along an epoch says nothing of the start, which `_ends` looks at
+        if fun < self.best_loss - self.min_delta:
+            # the loss along an epoch says nothing about the start, which `_ends` looks at
             is_best = validation_fun is None or fun < self.descent.best.fun
-            self.least, self.waited = fun, 0
+            self.best_loss, self.epochs_waited = fun, 0
         else:
-            is_best, self.waited = False, self.waited + 1
+            is_best, self.epochs_waited = False, self.epochs_waited + 1
         if is_best:
-            np.copyto(self.spare, frame.x)
-            best = Point(t, self.spare, fun, NO_GRADIENT, self.feed.rows[-1][2], is_sample=True)
+            np.copyto(self.spare, slot.x)
+            best = Point(t, self.spare, fun, NO_GRADIENT, self.batches.rows[-1][2], is_sample=True)
             self.descent.best, self.spare = best, self.descent.best.x
-            self.best_carried = None if frame.carried is None else frame.carried.copy()
-        if self.patience is not None and self.waited >= self.patience:
+            self.best_model_state = None if slot.model_state is None else slot.model_state.copy()
+        if self.patience is not None and self.epochs_waited >= self.patience:
             which = "loss" if validation_fun is None else "validation loss"
             self.ending = Verdict(
                 Status.finished,
-                f"the {which} has not fallen by more than {self.min_delta:g} for {self.waited} epochs; "
+                f"the {which} has not fallen by more than {self.min_delta:g} for {self.epochs_waited} epochs; "
                 "the best weights are in best_x",
             )
         if number >= self.epochs:
             self.ending = self.ending or Verdict(Status.finished, f"all {self.epochs} epochs are over: {t} steps")
         if self.on_epoch is not None:
-            self.model.take(frame.x, frame.carried)
-            told = Epoch(
+            self.model.load(slot.x, slot.model_state)
+            ended_epoch = Epoch(
                 number, t, ended.mean, accuracy, validation_fun, validation_accuracy, lr,
                 time.monotonic() - self.began,
             )  # fmt: skip
-            if self.on_epoch(told) is True:
+            if self.on_epoch(ended_epoch) is True:
                 self.ending = Verdict(Status.stopped, f"on_epoch returned True after epoch {number}")
-            frame.x[...] = self.model.given(frame.x)
+            slot.x[...] = self.model.after_callback(slot.x)
 
     def _epochs(self) -> Epochs:
         names = ["lr", "accuracy", "validation_fun", "validation_accuracy"]
-        if not self.rows:  # None would say so otherwise
+        if not self.rows:  # otherwise None says which columns there are not
             names = ["lr", *["accuracy"] * bool(self.model.counts)]
-        names += ["layer_grad_norm", "layer_update_ratio"] if self.is_told else []
+        names += ["layer_grad_norm", "layer_update_ratio"] if self.wants_metrics else []
         layers = tuple(name for name, _, _ in self.model.layers)
         more: dict[str, Any] = {}
         for k, name in enumerate(names):
@@ -473,7 +473,7 @@ class Training:
             if None not in column:
                 shape = (len(column), len(layers)) if name.startswith("layer_") else (len(column),)
                 more[name] = np.array(column, dtype=np.float64).reshape(shape)
-        return Epochs.of(self.feed.rows, self.is_told, **more, layers=layers)
+        return Epochs.of(self.batches.rows, self.wants_metrics, **more, layers=layers)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -481,13 +481,16 @@ class Training:
         if not math.isfinite(after.fun):
             return f"the loss is {after.fun}"
         i = int(np.flatnonzero(~np.isfinite(after.g))[0])
-        told = f" ({self.programs.explained(self.at, self.data)})" if after.is_sample else ""
-        return f"the loss is {after.fun:.6g}, but the gradient's component {self.layout.label(i)} is {after.g[i]}{told}"
+        where = f"the gradient's component {self.layout.label(i)}"
+        reason = f" ({self.programs.explain_nonfinite(self.slot_index, self.data)})" if after.is_sample else ""
+        return f"the loss is {after.fun:.6g}, but {where} is {after.g[i]}{reason}"
 
     def _where(self, after: Point) -> str:
-        place = f" (epoch {self.feed.epoch + 1}, batch {self.feed.index})"
-        blamed = self.model.blame(after.x, self.frames[self.at].carried, self.data) if after.is_sample else ""
-        return f"{place}: {blamed}" if blamed else place
+        place = f" (epoch {self.batches.epoch + 1}, batch {self.batches.index})"
+        if not after.is_sample:
+            return place
+        reason = self.model.explain_failure(after.x, self.slots[self.slot_index].model_state, self.data)
+        return f"{place}: {reason}" if reason else place
 
     def _nonfinite(self, after: Point) -> Verdict:
         status = Status.nonfinite if np.isfinite(after.x).all() else Status.diverged
@@ -497,70 +500,71 @@ class Training:
             f"the weights are those of step {after.t - 1}, the last good ones",
         )
 
-    def _carried_at(self, point: Point) -> FloatArray | None:
-        if point is self.descent.best or self.model.carried is None:
-            return self.best_carried
-        return next(frame.carried for frame in self.frames if frame.x is point.x or np.array_equal(frame.x, point.x))
+    def _model_state_at(self, point: Point) -> FloatArray | None:
+        if point is self.descent.best or self.model.model_state is None:
+            return self.best_model_state
+        return next(slot.model_state for slot in self.slots if slot.x is point.x or np.array_equal(slot.x, point.x))
 
-    def _whole(self, point: Point) -> Point:
+    def _over_all_data(self, point: Point) -> Point:
         if not point.is_sample:
             return point
-        fun, g = self.model.whole(point.x, self._carried_at(point))
+        fun, g = self.model.full_loss_and_gradient(point.x, self._model_state_at(point))
         whole = Point(point.t, point.x, fun, g, norm(point.x, g, None), is_sample=False)
         return whole if whole.is_finite else point
 
-    def run(self, in_haste: bool) -> Run:
-        """Return the record of the training so far. in_haste: without another pass over the data."""
-        return self.descent.run(*self._ends(in_haste), self._epochs(), in_haste)
+    def run(self, skip_final_pass: bool) -> Run:
+        """Return the record of the training so far. skip_final_pass: don't go over all the data."""
+        return self.descent.run(*self._ends(skip_final_pass), self._epochs(), skip_final_pass)
 
-    def _ends(self, in_haste: bool) -> tuple[Point, Point]:
-        """The best point is that after the epoch with the least validation loss, which is its fun.
+    def _ends(self, skip_final_pass: bool) -> tuple[Point, Point]:
+        """Return the last and the best point.
 
-        Where no data are held back, it is the best over all the data of the start, the end, and the point after the
-        epoch that had the least mean loss along it.
+        The best one is that after the epoch with the least validation loss, which is its fun. If no data are held back,
+        it is the best, over all the data, of the start, the end, and the end of the epoch with the least mean loss.
         """
-        if in_haste:
+        if skip_final_pass:
             return self.descent.point, self.descent.best
-        point = self._whole(self.descent.point)
-        if self.model.judges:
+        point = self._over_all_data(self.descent.point)
+        if self.model.has_validation:
             return point, self.descent.best
-        found = [] if point.is_sample else [(point, self._carried_at(self.descent.point))]
+        found = [] if point.is_sample else [(point, self._model_state_at(self.descent.point))]
         seen = {point.t for point, _ in found}
         start = replace(self.stopping.start, x=self.descent.start)
-        for known, carried in ((self.descent.best, self.best_carried), (start, self.start_carried)):
+        for known, model_state in ((self.descent.best, self.best_model_state), (start, self.start_model_state)):
             if known.t not in seen:
                 seen.add(known.t)
-                fun = self.model.mean(known.x, carried, min([math.inf, *(point.fun for point, _ in found)]))
+                fun = self.model.full_loss(known.x, model_state, min([math.inf, *(point.fun for point, _ in found)]))
                 if math.isfinite(fun):
-                    found.append((replace(known, fun=fun, is_sample=False), carried))
+                    found.append((replace(known, fun=fun, is_sample=False), model_state))
         if found:
-            self.descent.best, self.best_carried = min(found, key=lambda pair: pair[0].fun)
+            self.descent.best, self.best_model_state = min(found, key=lambda pair: pair[0].fun)
         return point, self.descent.best
 
-    def publish(self, best: bool) -> None:
-        """Let the model have the parameters of the last point, or of the best."""
+    def commit(self, best: bool) -> None:
+        """Load the parameters of the last point, or of the best, into the model."""
         if self.recorder.count:
             x = self.descent.best.x if best else self.descent.point.x
-            self.model.take(x, self._carried_at(self.descent.best if best else self.descent.point))
+            self.model.load(x, self._model_state_at(self.descent.best if best else self.descent.point))
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def written(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint is to hold besides the descent: a header, and arrays."""
-        carried = self._carried_at(self.descent.point)
+        """Return what a checkpoint holds besides the descent: a header, and arrays."""
+        model_state = self._model_state_at(self.descent.point)
         header: dict[str, Any] = {
-            "epochs": [self.rows, self.waited, self.counted, self.layer_sums, self.least],
-            "carries": carried is not None,
+            "epochs": [self.rows, self.epochs_waited, self.epoch_counts, self.layer_sums, self.best_loss],
+            "carries": model_state is not None,
             "before": [self.before.t, self.before.epochs],
             "evaluations": [self.programs.nfev, self.programs.gave_up],
         }
         arrays: dict[str, Any] = {}
-        if carried is not None:
-            arrays = {"carried": carried, "best.carried": self.best_carried, "start.carried": self.start_carried}
+        if model_state is not None:
+            best, start = self.best_model_state, self.start_model_state
+            arrays = {"carried": model_state, "best.carried": best, "start.carried": start}
         return header, arrays
 
-    def take_up(self, path: str | os.PathLike[str]) -> None:
-        """Go on from where ``path`` was written by the same training. Raises InputError where it was another one."""
+    def resume_from(self, path: str | os.PathLike[str]) -> None:
+        """Go on from where ``path`` was written by the same training. Raises InputError if it was another one."""
         archive = read(path, self.KIND)
         header, arrays = archive.header, archive.arrays
         for name, here, there in (
@@ -574,67 +578,67 @@ class Training:
                 raise InputError(f"{str(path)!r} was written with another {name}: {there}, now {here}; start anew")
         if self.epochs < (made := header["feed"]["epoch"]):
             raise InputError(f"{str(path)!r} has {made} epochs behind it, and epochs={self.epochs} is fewer; give more")
-        points = taken(archive, self.optimizer)
+        points = load_points(archive, self.optimizer)
         with archive.building():
             self._fits(header["epochs"], arrays.get("carried"))
         self.before = Progress(*header["before"])
         self.descent.t_before = self.before.t
-        last, carried = points["last"], arrays.get("carried")
+        last, model_state = points["last"], arrays.get("carried")
         state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
-        self._prepare(last.x, state, carried)
+        self._prepare(last.x, state, model_state)
         self.descent.memory = None if header["memory"] is None else tuple(header["memory"])
-        self.feed.go_to(header["feed"], arrays["feed"])
-        self.objective.paid.go_on(header["paid"])
+        self.batches.restore(header["feed"], arrays["feed"])
+        self.objective.counted_graphs.restore(header["paid"])
         evaluations, self.programs.gave_up = header["evaluations"]
-        if last.is_sample:  # the step that was on its way is made once more
-            again = self._sample(last.t, self.feed.again())
+        if last.is_sample:  # the step that was being made is made again
+            again = self._sample(last.t, self.batches.redraw())
             if again.fun != last.fun or not np.array_equal(again.g, last.g):
                 raise InputError(
                     f"the data or the model are not those of {str(path)!r}: at step {last.t} the loss was "
                     f"{last.fun!r}, now it is {again.fun!r}; start anew"
                 )
-            last = replace(again, x=self.frames[0].x)
+            last = replace(again, x=self.slots[0].x)
             if self.programs.sum is not None:
                 self.programs.sum[...] = arrays["feed"]
         self.programs.nfev = evaluations
-        self.feed.go_to(header["feed"], arrays["feed"])
+        self.batches.restore(header["feed"], arrays["feed"])
         start = replace(points["start"])
-        goes_on = not last.is_sample and self._goes_on(path, last, header)
+        goes_on = not last.is_sample and self._continues(path, last, header)
         if goes_on:  # the last row is of all the data; it becomes that of the batch that comes next
             before = -(-last.t // header["stride"])
             arrays |= {name: array[:before] for name, array in arrays.items() if name.startswith("rows.")}
-        take_over(self.descent, header, arrays, points | {"last": last, "start": start})
+        restore_state(self.descent, header, arrays, points | {"last": last, "start": start})
         self.descent.start = start.x
-        self.rows, self.waited, self.counted, self.layer_sums, self.least = header["epochs"]
-        self.best_carried, self.start_carried = arrays.get("best.carried"), arrays.get("start.carried")
+        self.rows, self.epochs_waited, self.epoch_counts, self.layer_sums, self.best_loss = header["epochs"]
+        self.best_model_state, self.start_model_state = arrays.get("best.carried"), arrays.get("start.carried")
         if goes_on:
-            self.at, self.made = FRAMES - 1, last.t - 1  # that the step from there be made next
+            self.slot_index, self.last_step = SLOTS - 1, last.t - 1  # that the step from there be made next
             self.descent.verdict = None
         elif not last.is_sample:
             status, message = header["verdict"]
             self.descent.verdict = Verdict(Status[status], message)
 
-    def _fits(self, epochs: Any, carried: FloatArray | None) -> None:
-        """Raise InputError unless what a file says of the epochs and the model's state is that of this model."""
+    def _fits(self, epochs: Any, model_state: FloatArray | None) -> None:
+        """Raise InputError unless a file's record of the epochs and the model's state fit this model."""
         rows, _, counted, sums, _ = epochs
         layers = len(self.model.layers)
-        told = [part for row in rows for part in row[4:] if part is not None] + sums[1:]
-        if len(counted) != self.model.counts or any(len(part) != layers for part in told):
+        recorded = [part for row in rows for part in row[4:] if part is not None] + sums[1:]
+        if len(counted) != self.model.counts or any(len(part) != layers for part in recorded):
             raise InputError(f"its epochs are not those of {layers} layers and {self.model.counts} counts")
-        here = self.model.carried
-        if (None if carried is None else carried.shape) != (None if here is None else here.shape):
+        here = self.model.model_state
+        if (None if model_state is None else model_state.shape) != (None if here is None else here.shape):
             raise InputError("the model carries another state")
 
-    def _goes_on(self, path: str | os.PathLike[str], last: Point, header: dict[str, Any]) -> bool:
-        """Tell whether a training that had come to its end is to go on, because more epochs are asked for."""
+    def _continues(self, path: str | os.PathLike[str], last: Point, header: dict[str, Any]) -> bool:
+        """Return whether a training that had ended goes on, because more epochs are asked for."""
         status, waited = header["verdict"][0], header["epochs"][1]
         if (
-            self.epochs == self.feed.epoch
+            self.epochs == self.batches.epoch
             or status not in ("finished", "max_steps", "stopped")
             or waited >= (self.patience or math.inf)
         ):
             return False
-        fun, g = self.model.whole(last.x, self.frames[0].carried)
+        fun, g = self.model.full_loss_and_gradient(last.x, self.slots[0].model_state)
         if fun != last.fun or not np.array_equal(g, last.g):
             raise InputError(
                 f"the data or the model are not those of {str(path)!r}: over all the data the loss was {last.fun!r}, "
@@ -645,9 +649,9 @@ class Training:
     # -- progress -----------------------------------------------------------------------------------------------------
 
     def bar(self) -> AbstractContextManager[Callable[[Point], None]]:
-        """Return a context that gives what points are reported to, a progress bar."""
-        self.watched = True
-        return epochs_bar(self.feed, self.epochs, (lambda: self.counted[0]) if self.model.counts else None)
+        """Return a context that gives a function to which points are reported, a progress bar."""
+        self.shows_progress = True
+        return epochs_bar(self.batches, self.epochs, (lambda: self.epoch_counts[0]) if self.model.counts else None)
 
 
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
@@ -656,14 +660,14 @@ def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
 
 
 class _Objective:
-    """What a descent asks of the function that it goes down: here the counts and the names."""
+    """The objective of a training: the part of `Objective` that a `Descent` needs, counts and names."""
 
     def __init__(self, model: Model) -> None:
         self.f = model.function
         self.grad, self.program, self.source, self.executor = "backprop", True, "backprop", "numpy"
         self.nfev = self.njev = 0
-        self.paid = Paid()
-        self.told = self.independent = self.disagreement = ""
+        self.counted_graphs = CountedGraphs()
+        self.nonfinite_reason = self.independent = self.disagreement = ""
 
     def measured_error(self, point: Point) -> float:
         return 0.0  # backpropagation, or adaptive differences, which measure it

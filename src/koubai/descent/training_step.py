@@ -1,11 +1,10 @@
 """One step of a training as one program: the forward pass, the loss, the gradient and the update.
 
-The rule is traced like any function, and what the epoch's record wants of the gradient comes in the same pass over
-memory as the update. A step reads the parameters, the rule's state and what the model carries (running statistics) in
-one frame of memory and writes them into the next, so nothing is allocated, and a step that turns out not to be finite
-is simply not taken. An update is as fast as memory is: the rule's state, which only a checkpoint asks for once the step
-is made, is updated where it lies.
-"""
+The rule is traced like any function, and what the epoch's record needs of the gradient is computed in the same pass
+over memory as the update. A step reads the parameters, the rule's state and the model's state (running statistics) from
+one buffer slot and writes them into the next, so nothing is allocated, and a step that turns out not to be finite is
+simply dropped. An update is as fast as memory is: the rule's state, which only a checkpoint needs once the step is
+made, is updated in place."""
 
 from __future__ import annotations
 
@@ -19,8 +18,8 @@ import numpy as np
 
 from koubai.derivatives.agreement import cross_check
 from koubai.derivatives.differences import INDEPENDENT
-from koubai.derivatives.nonfinite import GRADIENT, Settler
-from koubai.descent.feed import Paid
+from koubai.derivatives.nonfinite import GRADIENT, Resolver
+from koubai.descent.batch_iterator import CountedGraphs
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, GradientError, GradientWarning, TraceError, warn
 from koubai.execute import library, regions
@@ -33,16 +32,17 @@ from koubai.graph.traced import Traced, current_node
 from koubai.graph.tracer import Trace
 from koubai.parameters import FloatArray, Layout
 
-__all__ = ["FRAMES", "Differences", "Frame", "Model", "StepPrograms", "Steps"]
+__all__ = ["SLOTS", "BufferSlot", "Differences", "Model", "StepPrograms", "Steps"]
 
-FUSED = 4096  # numbers that a step reads from which on its regions are machine code
-PATHS = 16  # kept for one form of batch: where a loss branches, or reads what changes
-KEPT = 64  # compiled steps of equal models, for later trainings
-PLACES = 3  # for the parameters: the last good point, the present one, and the next
-GRADIENTS = 2  # at the last good point and the present one
-FRAMES = PLACES * GRADIENTS  # frame k has place k % PLACES and gradient k % GRADIENTS
+FUSED = 4096  # a step that reads at least so many numbers is machine code around its matrix products
+PATHS = 16  # cached for one form of batch: a loss may branch, or read what changes
+CACHED = 64  # compiled steps of equal models, for later trainings
+POINT_BUFFERS = 3  # for the parameters: the last good point, the present one, and the next
+GRADIENT_BUFFERS = 2  # at the last good point and the present one
+# Slot k has the point buffer k % POINT_BUFFERS and the gradient buffer k % GRADIENT_BUFFERS.
+SLOTS = POINT_BUFFERS * GRADIENT_BUFFERS
 CHECKED_AT = (0.0, 0.3, 0.3, 1.0, 1.0)  # how far from the start the gradient is compared with a difference
-_LOOKS = ("isnan", "isfinite", "isinf")  # in a loss: its data holds what is not finite, and is to be left out
+_LOOKS = ("isnan", "isfinite", "isinf")  # in a loss: its data hold numbers that are not finite and are to be left out
 
 
 Differences = Callable[[FloatArray, tuple[Any, ...]], tuple[float, FloatArray, int]]
@@ -50,27 +50,27 @@ Differences = Callable[[FloatArray, tuple[Any, ...]], tuple[float, FloatArray, i
 
 
 class Model(Protocol):
-    """What can be trained. A network is one, and so is any function of parameters and data."""
+    """A model that can be trained: a network, or any function of parameters and data."""
 
     @property
     def layout(self) -> Layout:
-        """How the flat parameters are shown."""
+        """The form in which the flat parameters are shown."""
 
     @property
     def start(self) -> FloatArray:
         """The parameters, flat."""
 
     @property
-    def carried(self) -> FloatArray | None:
-        """What a step passes on to the next besides the parameters, flat."""
+    def model_state(self) -> FloatArray | None:
+        """The model's state besides the parameters (running statistics), which a step passes on to the next, flat."""
 
     @property
     def counts(self) -> int:
-        """How many numbers `loss` returns besides: the samples classified rightly, if it classifies."""
+        """The number of counts that `loss` returns besides: the samples classified rightly, if it classifies."""
 
     @property
     def layers(self) -> Sequence[tuple[str, int, int]]:
-        """(name, start, stop) of each part of the flat parameters that is looked at by itself."""
+        """(name, start, stop) of each part of the flat parameters that is recorded by itself."""
 
     @property
     def name(self) -> str:
@@ -78,20 +78,20 @@ class Model(Protocol):
 
     @property
     def function(self) -> Any:
-        """What the run calls its function."""
+        """The function of the run."""
 
     @property
-    def shared(self) -> dict[Any, Any] | None:
-        """Where the programs of a step are kept for the next training of a model that computes the same; None: nowhere,
-        since it depends on what can't be told beforehand."""
+    def program_cache(self) -> dict[Any, Any] | None:
+        """The cache of a step's programs for the next training of a model that computes the same; None:
+        there is none, since what the model computes can't be known in advance."""
 
     @property
-    def judges(self) -> bool:
-        """Are there data held back, which `validate` looks at?"""
+    def has_validation(self) -> bool:
+        """Whether there are data held back, which `validate` evaluates."""
 
     @property
     def loss(self) -> Callable[..., Any]:
-        """(params, [carried], *data) -> loss, or (loss, [carried after], *counts): traced, and run as it is."""
+        """(params, [state], *data) -> loss, or (loss, [state after], *counts): traced, and run as it is."""
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
         """Return the arrays of one batch, with the noise of step ``t``, as the loss takes them."""
@@ -99,110 +99,115 @@ class Model(Protocol):
     def samples(self, batch: tuple[Any, ...]) -> float:
         """Return the weight of a batch among the others: its samples, or the sum of their weights."""
 
-    def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
+    def full_loss_and_gradient(self, params: FloatArray, model_state: FloatArray | None) -> tuple[float, FloatArray]:
         """Return the loss and its gradient over all the data."""
 
     def by_differences(self, error: Exception) -> Differences | None:
-        """Return what takes the place of backpropagation, which can't be done because of ``error``; None: nothing."""
+        """Return what takes the place of backpropagation, which ``error`` prevents; None: nothing does."""
 
-    def mean(self, params: FloatArray, carried: FloatArray | None, least: float) -> float:
-        """Return the loss over all the data, or any number from ``least`` on where it is not below that."""
+    def full_loss(self, params: FloatArray, model_state: FloatArray | None, least: float) -> float:
+        """Return the loss over all the data, or any number ≥ ``least`` if it is not below that."""
 
-    def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
+    def validate(self, params: FloatArray, model_state: FloatArray | None) -> tuple[float, float | None] | None:
         """Return loss and accuracy on the data held back, if there is any."""
 
-    def take(self, params: FloatArray, carried: FloatArray | None) -> None:
-        """Let the model have these parameters, as its own."""
+    def load(self, params: FloatArray, model_state: FloatArray | None) -> None:
+        """Set the parameters of the model to these."""
 
-    def given(self, params: FloatArray) -> FloatArray:
-        """Return the parameters as the model has them after its user had them in hand; before they were ``params``."""
+    def after_callback(self, params: FloatArray) -> FloatArray:
+        """Return the parameters of the model after a callback, which may have changed them; ``params``: before it."""
 
-    def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
-        """Return where the first number that is not finite comes up, as part of a sentence, or nothing."""
+    def explain_failure(self, params: FloatArray, model_state: FloatArray | None, data: tuple[Any, ...]) -> str:
+        """Return where the first number that is not finite appears, as part of a sentence, or ""."""
 
 
-Made = tuple[float, float, Sequence[Any]]  # the loss, g · g and the counts of a step
+StepResult = tuple[float, float, Sequence[Any]]  # the loss, g · g and the counts of a step
 
 
 # -- one step as a program --------------------------------------------------------------------------------------------
 
 
 @dataclass
-class Frame:
-    """The memory of one step: the parameters, the gradient there, the rule's state, what the model carries."""
+class BufferSlot:
+    """The memory of one step: the parameters, the gradient there, the rule's state, the model's state."""
 
     x: FloatArray
     g: FloatArray
     state: list[Any]  # arrays that stay in place, and numbers
-    carried: FloatArray | None
+    model_state: FloatArray | None
 
     @classmethod
-    def several(
-        cls, x: FloatArray, state: Sequence[Any], carried: FloatArray | None, sums: bool
-    ) -> tuple[list[Frame], FloatArray | None]:
-        """Return the frames, the first with ``x``, the state and what is carried as given, and memory for the sum of
+    def allocate(
+        cls, x: FloatArray, state: Sequence[Any], model_state: FloatArray | None, sums: bool
+    ) -> tuple[list[BufferSlot], FloatArray | None]:
+        """Return the slots, the first one filled with ``x``, the state and the model's state, and memory for the sum of
         gradients, if there are to be ``sums``.
         """
         values = [np.asarray(part) for part in state]
         large = [part for part in values if part.ndim]
-        place = [x, *large] if carried is None else [x, *large, carried]
-        wanted = [*place * PLACES, *[x] * (GRADIENTS + sums)]
+        place = [x, *large] if model_state is None else [x, *large, model_state]
+        wanted = [*place * POINT_BUFFERS, *[x] * (GRADIENT_BUFFERS + sums)]
         memory = staggered([(part.shape, part.dtype) for part in wanted])
-        places, gradients = memory[: PLACES * len(place)], memory[PLACES * len(place) :]
-        frames = []
-        for k in range(FRAMES):
-            at, *rest = places[k % PLACES * len(place) :][: len(place)]
-            passed, left = (None if carried is None else rest.pop()), iter(rest)
+        places, gradients = memory[: POINT_BUFFERS * len(place)], memory[POINT_BUFFERS * len(place) :]
+        slots = []
+        for k in range(SLOTS):
+            at, *rest = places[k % POINT_BUFFERS * len(place) :][: len(place)]
+            passed, left = (None if model_state is None else rest.pop()), iter(rest)
             parts = [next(left) if part.ndim else part[()] for part in values]
-            frames.append(cls(at, gradients[k % GRADIENTS], parts, passed))
-        for part, value in zip(places, place, strict=False):  # those of the first frame
+            slots.append(cls(at, gradients[k % GRADIENT_BUFFERS], parts, passed))
+        for part, value in zip(places, place, strict=False):  # those of the first slot
             part[...] = value
-        frames[0].g.fill(np.nan)
-        total = gradients[GRADIENTS] if sums else None
+        slots[0].g.fill(np.nan)
+        total = gradients[GRADIENT_BUFFERS] if sums else None
         if total is not None:
             total.fill(0.0)
-        return frames, total
+        return slots, total
 
 
 class StepPrograms:
     """The compiled steps of a model, one for every form of batch; for a function that branches, one for every path.
 
-    sum: of the gradients of all steps made, each times the weight of its batch; whoever wants less sets it to zero.
-    None where nobody wants it: an update with momentum reads and writes seven arrays, and two of these times it is the
-    sum. in_place: do the frames share one state, which is updated where it lies? Not if ``keeps_state``, that a frame's
-    state be what it was when the step from there has been made; otherwise the first program says (None: not yet).
-    nfev: plain evaluations of the loss, for the cross-check of the gradient; source: the newest program as text.
+    sum: the gradients of all steps made, each times the weight of its batch, until `forget` sets it to zero. None if it
+    is not needed: an update with momentum reads and writes seven arrays, and two of these accesses are for the sum.
+    in_place: whether the slots share one state, which is updated in place; not if ``keeps_state`` demands that a slot's
+    state stays as it was after the step from there; otherwise the first program decides (None: not yet).
+    nfev: plain evaluations of the loss, for the cross-check of the gradient. source: the newest program as text.
     """
 
     def __init__(
-        self, model: Model, optimizer: Optimizer, frames: Sequence[Frame], total: FloatArray | None, keeps_state: bool
+        self,
+        model: Model,
+        optimizer: Optimizer,
+        slots: Sequence[BufferSlot],
+        total: FloatArray | None,
+        keeps_state: bool,
     ) -> None:
-        self.model, self.optimizer, self.frames = model, optimizer, frames
+        self.model, self.optimizer, self.slots = model, optimizer, slots
         self.in_place = False if keeps_state else None
         self.layout = model.layout
         self.sum = total
-        self.arrays = [i for i, part in enumerate(frames[0].state) if np.ndim(part)]
-        self.numbers = [i for i, part in enumerate(frames[0].state) if not np.ndim(part)]
+        self.arrays = [i for i, part in enumerate(slots[0].state) if np.ndim(part)]
+        self.numbers = [i for i, part in enumerate(slots[0].state) if not np.ndim(part)]
         self.nfev = 0
         self.source = ""
         self.fused, self.reason = False, "no step was made"
         self.differences: Differences | None = None
-        self.gave_up: int | None = None  # after so many steps by backpropagation differences took over
-        self.paid = Paid()
+        self.gave_up: int | None = None  # the steps by backpropagation before differences took over
+        self.counted_graphs = CountedGraphs()
         self._forms: dict[Any, list[_Bound]] = {}
         self._seen: tuple[Any, Any] = (), ()  # the last data and their form
         self._checks = 0  # paths that were compared with the loss
-        self.independent = ""  # what is to be said if nothing leads from the parameters to the loss
-        self.careful = False  # are zeros kept where derivatives are infinite?
+        self.independent = ""  # a sentence, if the loss doesn't depend on the parameters
+        self.careful = False  # whether zeros are kept where derivatives are infinite
 
-    def run(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
-        """Make update ``t`` from frame k into the next one. weight: the batch's. The gradient is then in frame k."""
+    def run(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> StepResult:
+        """Make update ``t`` from slot k into the next one. weight: the batch's. The gradient is then in slot k."""
         if self.differences is not None:
             return self._by_differences(k, data, weight, t, lr)
         if data is not self._seen[0]:  # full batches come in the same memory
             self._seen = data, tuple([(a.shape, a.dtype) for a in data])
         form = self._seen[1]
-        if not self._forms:  # machine code takes a few milliseconds a program, and some hundred the first time
+        if not self._forms:  # machine code takes a few milliseconds per program, and some hundred the first time
             size = self.layout.size + sum(a.size for a in data)
             self.fused = size >= FUSED and library.available()
             self.reason = f"a step reads {size} numbers; from {FUSED} on it is machine code around the matrix products"
@@ -217,11 +222,13 @@ class StepPrograms:
         before = self.nfev
         try:
             results = self._new_path(form, k, data, weight, t, lr)
-            if self.model.shared is not None:  # it depends on earlier trainings whether there was anything to count
+            if self.model.program_cache is not None:  # then what was traced here depends on earlier trainings
                 self.nfev = before
             else:
                 recorded = self._forms[form][0].steps.recorded
-                self.nfev = before + self.paid.take(recorded.graph, recorded.environment.complete, self.nfev - before)
+                self.nfev = before + self.counted_graphs.charge(
+                    recorded.graph, recorded.environment.complete, self.nfev - before
+                )
             return results
         except (TraceError, GradientError) as error:
             self.differences = self.model.by_differences(error)
@@ -231,9 +238,9 @@ class StepPrograms:
         self.fused, self.reason = False, "the gradient does not come from backpropagation"
         return self._by_differences(k, data, weight, t, lr)
 
-    def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
+    def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> StepResult:
         known = self._forms.setdefault(form, [])
-        steps = self._kept(form)
+        steps = self._cached(form)
         if steps is None:
             recorded = self.recorded(k, data)
             bound = next((b for b in known if b.steps.recorded.graph.equals(recorded.graph)), None)
@@ -246,7 +253,7 @@ class StepPrograms:
             if not self.careful and self._needs_care(bound, k, data, weight, t, lr):
                 self.careful, self._forms = True, {form: known}
                 known.clear()
-                steps = self._kept(form)
+                steps = self._cached(form)
                 recorded = self.recorded(k, data) if steps is None else steps.recorded
                 bound = _Bound.of(self, steps or Steps.traced(self, recorded, data), k, data)
             self.source = bound.source
@@ -256,7 +263,7 @@ class StepPrograms:
                 if steps is None:
                     self._check(bound, k, data, weight, t, lr)
             if steps is None:
-                self._keep(form, bound.steps)
+                self._cache(form, bound.steps)
         known[:] = [bound, *(b for b in known if b is not bound)][:PATHS]
         results = bound.run(self, k, data, weight, t, lr)
         if results is None:
@@ -266,77 +273,78 @@ class StepPrograms:
             )
         return results
 
-    def _kept(self, form: Any) -> Steps | None:
-        """Return what an earlier training of an equal model compiled for this form of batch."""
-        shared = self.model.shared
-        return None if shared is None else shared.get((form, *self._circumstances()))
+    def _cached(self, form: Any) -> Steps | None:
+        """Return what an earlier training of an equal model compiled for this form of batch, if it did."""
+        program_cache = self.model.program_cache
+        return None if program_cache is None else program_cache.get((form, *self._cache_key()))
 
-    def _keep(self, form: Any, steps: Steps) -> None:
-        """Keep what was compiled and checked, unless it depends on more than its inputs."""
-        recorded, shared = steps.recorded, self.model.shared
-        if shared is None or recorded.graph.guards or not recorded.environment.empty or self.independent:
+    def _cache(self, form: Any, steps: Steps) -> None:
+        """Cache what was compiled and checked, unless it depends on more than its inputs."""
+        recorded, program_cache = steps.recorded, self.model.program_cache
+        if program_cache is None or recorded.graph.guards or not recorded.environment.empty or self.independent:
             return
-        while len(shared) >= KEPT:
-            del shared[next(iter(shared))]
+        while len(program_cache) >= CACHED:
+            del program_cache[next(iter(program_cache))]
         steps.recorded = recorded._replace(leaves=recorded.leaves._replace(values=()))  # they are this training's own
-        shared[form, *self._circumstances()] = steps
+        program_cache[form, *self._cache_key()] = steps
 
-    def _circumstances(self) -> tuple[Any, ...]:
+    def _cache_key(self) -> tuple[Any, ...]:
         """Return what a step's programs depend on besides the model and the form of the batch."""
         optimizer = self.optimizer
         own = optimizer.rule.name, type(optimizer), optimizer.semantics, optimizer.settings
-        rates = repr(optimizer.lr) if optimizer.hyperparameters.get("groups") else ""  # which they are in proportion to
+        # the rates of groups are compiled in, as multiples of lr
+        rates = repr(optimizer.lr) if optimizer.hyperparameters.get("groups") else ""
         return *own, rates, self.sum is not None, self.fused, self.careful, FUSED
 
     def _needs_care(self, bound: _Bound, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> bool:
-        """Tell whether the gradient is to be made with care: f looks for NaN, or its first gradient is not finite."""
+        """Return whether the gradient needs care: f looks for NaN, or its first gradient is not finite."""
         if any(node.op.name in _LOOKS for node in bound.steps.recorded.graph.nodes):
             return True
         if self._checks:
             return False
         with self._unchanged(k):
             results = bound.run(self, k, data, weight, t, lr)
-            return results is not None and math.isfinite(results[0]) and not bool(np.isfinite(self.frames[k].g).all())
+            return results is not None and math.isfinite(results[0]) and not bool(np.isfinite(self.slots[k].g).all())
 
     @contextmanager
     def _unchanged(self, k: int) -> Iterator[None]:
-        """Undo the steps that are made from frame k on trial."""
-        frame, total = self.frames[k], None if self.sum is None else self.sum.copy()
-        x, state = frame.x.copy(), [np.array(part) if i in self.arrays else part for i, part in enumerate(frame.state)]
+        """Undo the steps that are made from slot k inside the context."""
+        slot, total = self.slots[k], None if self.sum is None else self.sum.copy()
+        x, state = slot.x.copy(), [np.array(part) if i in self.arrays else part for i, part in enumerate(slot.state)]
         try:
             yield
         finally:
-            frame.x[...] = x
-            self._put(state, frame.state)
+            slot.x[...] = x
+            self._put(state, slot.state)
             if self.sum is not None:
                 self.sum[...] = total
 
-    def explained(self, k: int, data: tuple[Any, ...]) -> str:
-        """Return why the gradient at frame k is not finite, though the loss is."""
+    def explain_nonfinite(self, k: int, data: tuple[Any, ...]) -> str:
+        """Return why the gradient at slot k is not finite, though the loss is."""
         recorded = self.recorded(k, data)
         graph, leaves = recorded.graph, recorded.leaves
         loss = Graph(graph.nodes, graph.inputs, graph.outputs[:1], graph.guards, graph.kinks, graph.name, graph)
-        _, told = Settler(loss, leaves.active, GRADIENT)(leaves.values, (), ())
-        return told or "it would be finite if what a mask leaves out were finite: mask the argument too"
+        _, reason = Resolver(loss, leaves.active, GRADIENT)(leaves.values, (), ())
+        return reason or "it would be finite if what a mask leaves out were finite: mask the argument too"
 
-    def _by_differences(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> Made:
+    def _by_differences(self, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> StepResult:
         assert self.differences is not None
-        frame = self.frames[k]
-        loss, frame.g[...], evaluations = self.differences(frame.x, data)
+        slot = self.slots[k]
+        loss, slot.g[...], evaluations = self.differences(slot.x, data)
         self.nfev += evaluations
         self.update(k, t, lr, loss)
         with np.errstate(all="ignore"):
             if self.sum is not None:
-                self.sum += weight * frame.g
-            return loss, float(np.dot(frame.g, frame.g)), ()
+                self.sum += weight * slot.g
+            return loss, float(np.dot(slot.g, slot.g)), ()
 
     def update(self, k: int, t: int, lr: float, loss: float) -> None:
-        """Make update ``t`` from the gradient in frame k by the rule as it is."""
-        frame, after = self.frames[k], self.frames[(k + 1) % FRAMES]
+        """Make update ``t`` from the gradient in slot k by the rule as it is, without compiling it."""
+        slot, after = self.slots[k], self.slots[(k + 1) % SLOTS]
         with np.errstate(all="ignore"):
-            x, states = self.optimizer.step(frame.x, frame.g, tuple(frame.state), t, lr, fun=loss, layout=self.layout)
+            x, states = self.optimizer.step(slot.x, slot.g, tuple(slot.state), t, lr, fun=loss, layout=self.layout)
         after.x[...] = x
-        if self.in_place:  # a part may show what another one is about to be written into
+        if self.in_place:  # a part may be a view of memory that another one is about to be written into
             states = tuple([np.array(part) if i in self.arrays else part for i, part in enumerate(states)])
         self._put(states, after.state)
 
@@ -348,26 +356,26 @@ class StepPrograms:
                 into[i] = part
 
     def forget(self) -> None:
-        """Begin the sum of the gradients anew."""
+        """Set the sum of the gradients to zero."""
         if self.sum is not None:
             self.sum.fill(0.0)
 
     def compiled(self, graph: Graph, updates: bool) -> Any:
-        """Compile a step's graph: return what binds it to memory."""
-        lying = 1 + (self.sum is not None) + len(self.arrays) * updates + (self.frames[0].carried is not None)
+        """Compile a step's graph; return what binds it to memory."""
+        lying = 1 + (self.sum is not None) + len(self.arrays) * updates + (self.slots[0].model_state is not None)
         return compile_bound(graph, range(lying), range(lying + updates), regions if self.fused else None)
 
-    def arguments(self, x: FloatArray, carried: Any, data: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return what the loss is called with."""
-        return self.layout.view(x), *(() if carried is None else (carried,)), *data
+    def arguments(self, x: FloatArray, model_state: Any, data: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the arguments of the loss."""
+        return self.layout.view(x), *(() if model_state is None else (model_state,)), *data
 
     def recorded(self, k: int, data: tuple[Any, ...]) -> Recorded:
-        """Trace the loss at frame k."""
-        frame, loss = self.frames[k], self.model.loss
-        leaves = Leaves.of(loss, self.arguments(frame.x, frame.carried, data), {}, [0])
+        """Trace the loss at slot k."""
+        slot, loss = self.slots[k], self.model.loss
+        leaves = Leaves.of(loss, self.arguments(slot.x, slot.model_state, data), {}, [0])
         recorded = record_call(loss, leaves, scalar=False)
         self.nfev += 1
-        wanted = 1 + (frame.carried is not None) + self.model.counts
+        wanted = 1 + (slot.model_state is not None) + self.model.counts
         shape = recorded.graph.nodes[recorded.graph.outputs[0]].shape
         if len(recorded.graph.outputs) != wanted or shape != ():
             raise FunctionError(
@@ -379,15 +387,15 @@ class StepPrograms:
         return recorded
 
     def _check(self, bound: _Bound, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> None:
-        """Compare the gradient with a difference of the loss, once. Raises GradientError where they disagree.
+        """Compare the gradient with a difference of the loss, once. Raises GradientError if they disagree.
 
-        Near the kinks of many units a difference says nothing: then points further away are asked, and a gradient that
-        holds at one of them is right, since every point has the same graph.
+        Near the kinks of many units a difference says nothing: then points further away are tried, and a gradient that
+        agrees at one of them is right, since every point has the same graph.
         """
-        frame = self.frames[k]
-        x, single = frame.x.copy(), frame.x.dtype == np.float32
+        slot = self.slots[k]
+        x, single = slot.x.copy(), slot.x.dtype == np.float32
         graph = _loss_graph(self, bound.steps.recorded, data)
-        rest = (*(() if frame.carried is None else (frame.carried,)), *data)
+        rest = (*(() if slot.model_state is None else (slot.model_state,)), *data)
 
         def plain(at: FloatArray, *rest: Any) -> float:
             self.nfev += 1
@@ -399,13 +407,13 @@ class StepPrograms:
         with self._unchanged(k):
             for away in CHECKED_AT:
                 if away:
-                    frame.x[...] = x + away * random.standard_normal(x.size)
+                    slot.x[...] = x + away * random.standard_normal(x.size)
                 results = bound.run(self, k, data, weight, t, lr)
                 if results is None or not math.isfinite(results[0]):
                     continue
-                leaves = (frame.x.copy(), *rest)
+                leaves = (slot.x.copy(), *rest)
                 try:
-                    checked = [frame.g], self.model.name, single, graph
+                    checked = [slot.g], self.model.name, single, graph
                     if not cross_check(plain, leaves, [0], results[0], *checked):
                         self.independent = INDEPENDENT.format(name=self.model.name)
                         warn(GradientWarning(self.independent))
@@ -418,12 +426,12 @@ class StepPrograms:
 
 @dataclass
 class Steps:
-    """One traced path for one form of batch, and what is compiled of it, for the memory of any training."""
+    """One traced path for one form of batch, and the code compiled for it, for the memory of any training."""
 
     recorded: Recorded
     gradient: Graph
     step: Any  # binds the whole step to memory; None: the rule can't be part of the graph
-    apart: Any = None  # binds loss and gradient alone, once that was asked for
+    gradient_only: Any = None  # binds loss and gradient alone, once that was needed
 
     @classmethod
     def traced(cls, programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...]) -> Steps:
@@ -435,75 +443,75 @@ class Steps:
             return cls(recorded, gradient, None)
         return cls(recorded, gradient, programs.compiled(whole, True))
 
-    def alone(self, programs: StepPrograms, data: tuple[Any, ...]) -> Any:
+    def without_update(self, programs: StepPrograms, data: tuple[Any, ...]) -> Any:
         """Return what binds loss and gradient without the update."""
-        if self.apart is None:
+        if self.gradient_only is None:
             graph = _step_graph(programs, self.recorded, self.gradient, data, updates=False)
-            self.apart = programs.compiled(graph, False)
-        return self.apart
+            self.gradient_only = programs.compiled(graph, False)
+        return self.gradient_only
 
 
 @dataclass
 class _Bound:
-    """One traced path for one form of batch, bound to the frames."""
+    """One traced path for one form of batch, bound to the slots."""
 
     steps: Steps
-    fused: list[Callable[..., Any]] | None  # one a frame; None: the rule can't be part of the graph
-    apart: list[Callable[..., Any]] | None  # loss and gradient alone
-    make_apart: Callable[[], list[Callable[..., Any]]]
-    same: Callable[[], bool] | None  # is what the loss reads from outside still the same? None: it reads nothing
+    fused: list[Callable[..., Any]] | None  # one per slot; None: the rule can't be part of the graph
+    gradient_only: list[Callable[..., Any]] | None  # loss and gradient alone
+    make_gradient_only: Callable[[], list[Callable[..., Any]]]
+    same: Callable[[], bool] | None  # whether what the loss reads from outside is unchanged; None: it reads nothing
     source: str
     copies: list[tuple[Any, Any]] = field(default_factory=list)  # (state, where its program writes it)
 
     def renew(self, recorded: Recorded) -> None:
-        """Take over another tracing that gave an equal graph."""
+        """Take over another trace that gave an equal graph."""
         self.steps.recorded, self.same = recorded, _same(recorded)
 
     @classmethod
     def of(cls, programs: StepPrograms, steps: Steps, k: int, data: tuple[Any, ...]) -> _Bound:
-        frames, arrays = programs.frames, programs.arrays
-        carries, sums = frames[0].carried is not None, [] if programs.sum is None else [programs.sum]
+        slots, arrays = programs.slots, programs.arrays
+        carries, sums = slots[0].model_state is not None, [] if programs.sum is None else [programs.sum]
         copies: list[tuple[Any, Any]] = []
 
         def bound(made: Any, updates: bool) -> tuple[list[Callable[..., Any]], str]:
             bind = made.fresh()
             own = 1 + len(sums)  # x, or g, and the sum
-            runs, state = [], frames[k].state
+            runs, state = [], slots[k].state
             elsewhere = [j for n, j in enumerate(arrays) if updates and (own + n, own + 1 + n) not in made.replaceable]
-            if programs.in_place is None and updates:  # once for all: later programs share the frames with this one
+            if programs.in_place is None and updates:  # once for all: later programs share the slots with this one
                 programs.in_place = bool(arrays) and not elsewhere
-                for frame in frames if programs.in_place else ():
-                    frame.state = state
+                for slot in slots if programs.in_place else ():
+                    slot.state = state
             scratch = {j: np.empty_like(state[j]) for j in elsewhere} if programs.in_place else {}
             copies.extend((state[j], written) for j, written in scratch.items())
-            for i, frame in enumerate(frames):
-                after = frames[(i + 1) % FRAMES]
-                memory, results = [frame.x, *sums], [frame.g, *sums]
+            for i, slot in enumerate(slots):
+                after = slots[(i + 1) % SLOTS]
+                memory, results = [slot.x, *sums], [slot.g, *sums]
                 if updates:
-                    memory += [frame.state[j] for j in arrays]
+                    memory += [slot.state[j] for j in arrays]
                     results += [after.x, *(scratch.get(j, after.state[j]) for j in arrays)]
                 if carries:
-                    memory, results = [*memory, frame.carried], [*results, after.carried]  # type: ignore[list-item]
+                    memory, results = [*memory, slot.model_state], [*results, after.model_state]  # type: ignore[list-item]
                 runs.append(bind(memory, results))
             return runs, bind.source
 
-        def apart() -> list[Callable[..., Any]]:
-            return bound(steps.alone(programs, data), False)[0]
+        def gradient_only() -> list[Callable[..., Any]]:
+            return bound(steps.without_update(programs, data), False)[0]
 
         same = _same(steps.recorded)
         if steps.step is None:
-            return cls(steps, None, None, apart, same, "")
+            return cls(steps, None, None, gradient_only, same, "")
         fused, source = bound(steps.step, True)
-        return cls(steps, fused, None, apart, same, source, copies)
+        return cls(steps, fused, None, gradient_only, same, source, copies)
 
     def run(
         self, programs: StepPrograms, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float
-    ) -> Made | None:
-        """Make the update, or return None where the loss takes another path."""
-        frames, numbers = programs.frames, programs.numbers
-        frame, after = frames[k], frames[(k + 1) % FRAMES]
+    ) -> StepResult | None:
+        """Make the update, or return None if the loss takes another path."""
+        slots, numbers = programs.slots, programs.numbers
+        slot, after = slots[k], slots[(k + 1) % SLOTS]
         if self.fused is not None:
-            state = frame.state
+            state = slot.state
             results = self.fused[k](*[state[i] for i in numbers], *data, weight, np.float64(t), np.float64(lr))
             if results is not None:
                 for kept, written in self.copies:
@@ -512,9 +520,9 @@ class _Bound:
                     after.state[i] = value
                 square, loss, *counts = results[len(numbers) :]
                 return float(loss), float(square), counts
-        if self.apart is None:
-            self.apart = self.make_apart()
-        results = self.apart[k](*data, weight)
+        if self.gradient_only is None:
+            self.gradient_only = self.make_gradient_only()
+        results = self.gradient_only[k](*data, weight)
         if results is None:
             return None
         square, loss, *counts = results
@@ -527,11 +535,11 @@ def _same(recorded: Recorded) -> Callable[[], bool] | None:
 
 
 def _loss_graph(programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...]) -> Graph:
-    """Return the graph of the loss alone: (x, carried, data) -> loss."""
-    frame = programs.frames[0]
+    """Return the graph of the loss alone: (x, model state, data) -> loss."""
+    slot = programs.slots[0]
     tape = Trace(concrete=False, name="loss")
-    x = tape.input(frame.x, "x")
-    rest = [] if frame.carried is None else [tape.input(frame.carried, "carried")]
+    x = tape.input(slot.x, "x")
+    rest = [] if slot.model_state is None else [tape.input(slot.model_state, "model_state")]
     rest += [tape.input(a, f"data{i}") for i, a in enumerate(data)]
     with tape.running():
         loss, *_ = replay(recorded, recorded.graph, [*_parameters(programs, x), *rest])
@@ -543,29 +551,29 @@ def _step_graph(
 ) -> Graph:
     """Return the graph of a step.
 
-    (x, sum, state arrays, carried; state numbers, data, weight, t, lr) ->
-    (g, sum, x, state arrays, carried; state numbers, g · g, loss, counts), where without updates there is no state, and
-    no sum where it is not wanted.
+    (x, sum, state arrays, model state; state numbers, data, weight, t, lr) ->
+    (g, sum, x, state arrays, model state; state numbers, g · g, loss, counts). Without updates there is no state, and
+    without ``programs.sum`` no sum.
     """
-    frame = programs.frames[0]
+    slot = programs.slots[0]
     tape = Trace(concrete=False, name="step")
-    x, sums = tape.input(frame.x, "x"), [] if programs.sum is None else [tape.input(programs.sum, "sum")]
-    state: list[Any] = list(frame.state)
+    x, sums = tape.input(slot.x, "x"), [] if programs.sum is None else [tape.input(programs.sum, "sum")]
+    state: list[Any] = list(slot.state)
     if updates:
         for i in programs.arrays:
-            state[i] = tape.input(frame.state[i], f"state{i}")
-    carried = None if frame.carried is None else tape.input(frame.carried, "carried")
+            state[i] = tape.input(slot.state[i], f"state{i}")
+    model_state = None if slot.model_state is None else tape.input(slot.model_state, "model_state")
     if updates:
         for i in programs.numbers:
-            state[i] = tape.input(frame.state[i], f"state{i}")
+            state[i] = tape.input(slot.state[i], f"state{i}")
     inputs = [tape.input(a, f"data{i}") for i, a in enumerate(data)]
     weight = tape.input(np.float64(1), "weight")
     with tape.running():
-        values = [*_parameters(programs, x), *(() if carried is None else (carried,)), *inputs]
+        values = [*_parameters(programs, x), *(() if model_state is None else (model_state,)), *inputs]
         results = replay(recorded, gradient, values)
-        wanted = 1 + (carried is not None) + programs.model.counts
+        wanted = 1 + (model_state is not None) + programs.model.counts
         (loss, *others), parts = results[:wanted], results[wanted:]
-        passed_on = [others.pop(0)] if carried is not None else []
+        passed_on = [others.pop(0)] if model_state is not None else []
         g: Any = np.concatenate([part.reshape(-1) for part in parts])
         square = np.sum(np.square(g.astype(np.float64)))
         if not updates:
@@ -583,21 +591,21 @@ def _step_graph(
 
 
 def _parameters(programs: StepPrograms, x: Any) -> list[Any]:
-    """Return the arrays that the flat parameters are, as the loss was traced with them."""
+    """Return the arrays of which the flat parameters consist, as the loss was traced with them."""
     return programs.layout.parts(programs.layout.view(x))
 
 
 def _rule_graph(programs: StepPrograms) -> Recorded:
     """Trace the update: (x, g, t, lr, fun, *state) -> (x, *state)."""
-    frame, optimizer, layout = programs.frames[0], programs.optimizer, programs.layout
+    slot, optimizer, layout = programs.slots[0], programs.optimizer, programs.layout
 
     def update(x: Any, g: Any, t: Any, lr: Any, fun: Any, *state: Any) -> tuple[Any, ...]:
-        # as Python's numbers, t, lr and fun give way to the precision of x
+        # as Python's numbers, t, lr and fun take the precision of x
         after, states = optimizer.step(x, g, state, t.item(), lr.item(), fun=fun.item(), layout=layout)
         return (after, *states)
 
     numbers = (np.float64(2.0), np.float64(1e-3), np.float64(1.0))
-    values = (frame.x, np.full_like(frame.x, 1e-3), *numbers, *frame.state)
+    values = (slot.x, np.full_like(slot.x, 1e-3), *numbers, *slot.state)
     return record_call(update, Leaves.of(update, values, {}, [0]), scalar=False)
 
 

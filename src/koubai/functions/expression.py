@@ -278,8 +278,8 @@ def _refusal(text: str, at: int, piece: str, problem: str, fix: str) -> Expressi
 def _scan(text: str) -> set[str]:
     """Check the text token by token and return the names of its variables."""
     names: set[str] = set()
-    opened: list[int] = []  # where the brackets that are still open stand
-    value = ""  # the token before, where a value ends with it
+    opened: list[int] = []  # the positions of the brackets that are still open
+    value = ""  # the token before, if a value ends with it
     token = ""
     at = count = 0
     while at < len(text):
@@ -357,7 +357,7 @@ def _check_number(text: str, at: int, number: str) -> None:
 
 
 def _order(text: str, names: set[str]) -> tuple[str, ...]:
-    """Return the variables in natural order. Raises ExpressionError where their numbering is ambiguous."""
+    """Return the variables in natural order. Raises ExpressionError if their numbering is ambiguous."""
     numbers = sorted(int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name)))
     if numbers and "x" in names:
         raise ExpressionError(

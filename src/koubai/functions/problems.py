@@ -27,7 +27,7 @@ Bounds: TypeAlias = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """A known minimum: the point, in the form of x0, the value of f there, and whether no other point lies lower."""
+    """A known minimum: the point, in the form of x0, the value of f there, and whether no other point is lower."""
 
     x: float | FloatArray
     fun: float
@@ -83,7 +83,7 @@ class Problem:
     def in_dimension(self, n: int) -> Problem:
         """Return this problem with n variables; x is then an array of shape (n,), also for n = 1.
 
-        Raises InputError where the function has a fixed number of variables, or needs more than n.
+        Raises InputError if the function has a fixed number of variables, or needs more than n.
         """
         if self.minima_in is None:
             raise InputError(f"{self.name} has {self.ndim} variable(s) and no n-dimensional form; got n = {n!r}")

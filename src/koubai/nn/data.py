@@ -16,7 +16,7 @@ from koubai.parameters import FloatArray
 
 __all__ = ["Batches", "Standardizer", "Stream", "batches", "one_hot", "split", "standardize"]
 
-ROWS = 65_536  # of an array larger than memory, looked at in one go
+ROWS = 65_536  # of an array larger than memory, processed at a time
 
 
 def split(
@@ -91,7 +91,7 @@ def _stratified(labels: npt.NDArray[Any], held: int) -> npt.NDArray[np.intp]:
 
 
 def _labels(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return one label a sample: y itself, or the column of the largest entry where it has one-hot rows."""
+    """Return one label per sample: y itself, or the column of the largest entry if it has one-hot rows."""
     if y.ndim == 1:
         return y
     if y.ndim == 2 and y.shape[1] > 1:
@@ -176,7 +176,7 @@ def standardize(X: Any, axis: int | tuple[int, ...] = 0) -> Standardizer:
     count = math.prod(X.shape[a] for a in axes)
     mean = _sum_of(X, axes, lambda block: block) / count
     std = np.sqrt(_sum_of(X, axes, lambda block: (block - mean) ** 2) / count)
-    # What rounding leaves of a constant feature is no spread.
+    # A constant feature has only rounding for a spread.
     std[std <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
     return Standardizer(mean[0], std[0])
 

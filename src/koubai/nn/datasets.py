@@ -186,14 +186,14 @@ def blobs(n: int = 500, noise: float = 0.4, seed: int = 0, *, classes: int = 3) 
 def xor(n: int = 500, noise: float = 0.1, seed: int = 0) -> tuple[FloatArray, Labels]:
     """Xor: the quarters of a square, opposite ones in the same class. No straight line parts them.
 
-        x uniform in [−1, 1]²,   class 1 where the signs of the coordinates differ
+        x uniform in [−1, 1]²,   class 1 if the signs of the coordinates differ
 
     Parameters
     ----------
     n : int, default 500
         Points.
     noise : float, default 0.1
-        Standard deviation of what is added to both coordinates after the class is settled.
+        Standard deviation of what is added to both coordinates after the class is chosen.
     seed : int, default 0
         Of all that is drawn; the same seed gives the same points.
 
@@ -285,7 +285,7 @@ def digits(*, images: bool = False) -> tuple[FloatArray, Labels]:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table of numbers with one column told apart, as `read_csv` reads it; ``X, y = table`` unpacks it.
+    """A table of numbers with one column as the label, as `read_csv` reads it; ``X, y = table`` unpacks it.
 
     Attributes
     ----------
@@ -336,9 +336,9 @@ def read_csv(
     Raises
     ------
     InputError
-        For a cell that is no finite number, naming line and column; for a whole label beyond 64 bits; for lines of
+        For a cell that isn't a finite number, naming line and column; for a whole label beyond 64 bits; for lines of
         unequal length; for an unknown label, with the nearest name; if there is no sample or no feature; and if the
-        path is that of no file that can be read.
+        path isn't that of a file that can be read.
 
     Examples
     --------
@@ -427,7 +427,7 @@ def _read_table(rows: Iterator[Row], shown: str, label: str | None, header: bool
 
 
 def _problem(label: str, numeric: bool) -> str:
-    """Return what is wrong with a label, where the first one is ``numeric`` or text."""
+    """Return what is wrong with a label, given whether the first one is ``numeric``."""
     if not label:
         return "is empty"
     if _is_number(label) != numeric:

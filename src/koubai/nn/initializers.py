@@ -37,7 +37,7 @@ def zeros(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int) -> 
 
 
 def normal(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, *, std: float = 0.01) -> Any:
-    """Normal: W ~ N(0, std²), whatever the size of the layer; ``functools.partial(normal, std=0.1)`` for another."""
+    """Normal: W ~ N(0, std²), for any size of the layer; ``functools.partial(normal, std=0.1)`` for another."""
     return rng.normal(0.0, std, shape)
 
 
@@ -86,7 +86,7 @@ _NAMED |= {"glorot": xavier, "glorot_normal": xavier_normal}
 
 
 def initializer(init: str | Initializer) -> Initializer:
-    """Return the initializer of that name, or ``init`` itself where it is one."""
+    """Return the initializer of that name, or ``init`` itself if it is one."""
     if isinstance(init, str):
         if init not in _NAMED:
             raise UnknownNameError("initializer", init, _NAMED)
@@ -97,9 +97,9 @@ def initializer(init: str | Initializer) -> Initializer:
 
 
 def draw(init: Initializer, rng: np.random.Generator | None, shape: Shape, fan_in: int, fan_out: int) -> Any:
-    """Return initial weights, or, where rng is None, zeros that take no memory: only their shape is asked for.
+    """Return initial weights, or, if rng is None, zeros that take no memory: only their shape is needed.
 
-    Raises InputError where ``init``, somebody's own function, gives no such array.
+    Raises InputError if ``init``, somebody's own function, gives no such array.
     """
     if rng is None:
         return np.broadcast_to(0.0, shape)

@@ -1,4 +1,4 @@
-"""What every layer can do: it has its arrays in place, is built, runs forward and backward by itself, or in a network.
+"""The base of all layers, which have their arrays in place, are built, and run by themselves or in a network.
 
 A layer works alone (``forward``, ``backward``) and inside a `Network`, which runs ``apply`` of all of them in one
 graph.
@@ -18,7 +18,7 @@ from koubai.errors import InputError
 from koubai.graph.call import Leaves
 from koubai.graph.mirror import mirrored
 from koubai.graph.reverse import pullback
-from koubai.nn.settings import Settled
+from koubai.nn.settings import Configurable
 from koubai.parameters import real_array
 
 __all__ = ["Arrays", "Layer", "Shape", "Weights", "fitting", "layer_by_layer"]
@@ -67,7 +67,7 @@ class Weights(Arrays):
 
 
 def fitting(value: Any, shape: Shape, dtype: Any, name: str) -> Any:
-    """Return an array that is given as weights. Raises InputError where its shape or a number doesn't fit."""
+    """Return an array that is given as weights. Raises InputError if its shape or a number doesn't fit."""
     array = real_array(value, name)
     if array.shape != shape:
         turned = "; give its transpose, .T" if array.ndim > 1 and array.T.shape == shape else ""
@@ -80,7 +80,7 @@ def fitting(value: Any, shape: Shape, dtype: Any, name: str) -> Any:
     return array
 
 
-class Layer(Settled):
+class Layer(Configurable):
     """Layer: a function of its parameters and of a batch x. This one returns x as it is.
 
         y = layer.forward(x);  dx = layer.backward(dy)
@@ -96,7 +96,7 @@ class Layer(Settled):
         Its own arrays by name, made by `build`, but for those that were set before: ``layer.params["W"] = W`` sets the
         weights at any time.
     state : dict of arrays
-        What it carries from batch to batch without learning it, such as running statistics.
+        What it passes from batch to batch without learning it, such as running statistics.
     gradients : dict of arrays
         Of the params, after `backward`.
 
@@ -108,7 +108,7 @@ class Layer(Settled):
     array([[1., 1.]])
     """
 
-    takes_integers: ClassVar[bool] = False  # does it read whole numbers, as an index is?
+    takes_integers: ClassVar[bool] = False  # whether it takes whole numbers, as an index is
 
     def __init__(self) -> None:
         self.name = f"{type(self).__name__}()"
@@ -124,7 +124,7 @@ class Layer(Settled):
         return self.name
 
     def __getstate__(self) -> Arrays:
-        """What a copy gets: all but what `backward` needs."""
+        """Return the state for a copy: all but what `backward` needs."""
         return self.__dict__ | {"_run": None, "_paths": None}
 
     @property
@@ -164,7 +164,7 @@ class Layer(Settled):
         return twin
 
     def allows(self, made: Layer, name: str) -> bool:
-        """Tell whether its arrays, and what follows it, fit another setting, too."""
+        """Return whether its arrays, and what follows it, fit another setting, too."""
         if self.input_shape is None:
             return True
         shapes = [
@@ -178,13 +178,13 @@ class Layer(Settled):
 
     # --- what a layer says of itself
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one sample's output. Raises InputError where an input of this shape can't be taken."""
+        """Return the shape of one sample's output. Raises InputError if an input of this shape can't be taken."""
         return input_shape
 
     def initial(self, input_shape: Shape, rng: np.random.Generator | None) -> tuple[Arrays, Arrays]:
         """Return new (params, state) for inputs of this shape.
 
-        rng is None for koubai's own layers where only the shapes are asked for: then they may be of any size, and take
+        rng is None for koubai's own layers if only the shapes are needed: then they may be of any size, and take
         no memory.
         """
         return {}, {}
@@ -194,7 +194,7 @@ class Layer(Settled):
         return x, state
 
     def check(self, x: Any) -> None:
-        """Raise InputError where there are numbers in x that the layer can't take."""
+        """Raise InputError if there are numbers in x that the layer can't take."""
 
     def noise(self, x_shape: Shape, rng: np.random.Generator, dtype: Any, out: Any = None) -> Any:
         """Return the random numbers that training on one batch takes, or None. ``out``: an earlier answer, reused."""
@@ -202,7 +202,7 @@ class Layer(Settled):
 
     # --- what every layer can do
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: Any = np.float64) -> None:
-        """Make ``params`` and ``state`` for samples of this shape, but for what was set before. Raises InputError where
+        """Make ``params`` and ``state`` for samples of this shape, but for what was set before. Raises InputError if
         the shape doesn't fit.
         """
         input_shape = tuple(int(n) for n in input_shape)
@@ -227,9 +227,9 @@ class Layer(Settled):
     def forward(self, x: Any, *, train: bool = False, seed: int | None = None) -> Any:
         """Return the output for a batch x, and keep what `backward` needs.
 
-        train: training or evaluation mode, which Dropout and BatchNorm tell apart. seed: of the weights, made at the
+        train: training or evaluation mode, in which Dropout and BatchNorm differ. seed: of the weights, made at the
         first call with the precision of x, and of the noise, 0 if none was given; with a seed the noise begins there,
-        without one it goes on, new at every call. Raises InputError where x doesn't fit the layer.
+        without one it goes on, new at every call. Raises InputError if x doesn't fit the layer.
         """
         x = np.asarray(x)
         if not (self.takes_integers and x.dtype.kind in "iu"):
@@ -270,7 +270,7 @@ class Layer(Settled):
     def backward(self, dout: Any) -> Any:
         """Return dx for the cotangent ``dout`` of the last `forward`'s output, and set ``gradients``.
 
-        Raises InputError where `forward` was not called before, or dout has another shape than the output. Where x is
+        Raises InputError if `forward` was not called before, or dout has another shape than the output. If x is
         an index there is no dx: None.
         """
         if self._run is None:

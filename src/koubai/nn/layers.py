@@ -1,6 +1,6 @@
 """Layers: each writes its formula once, forward, in NumPy; its derivatives come from the engine.
 
-Samples lie along axis 0; images have the axes (sample, channel, height, width). In memory images are kept with the
+Samples are along axis 0; images have the axes (sample, channel, height, width). In memory images are kept with the
 samples last, (channel, height, width, sample): what belongs to one channel is then one piece of memory, as is every row
 of a window, so that NumPy and BLAS work on long runs. The transposes to and fro are views, which cost nothing.
 """
@@ -56,7 +56,7 @@ def _whole(value: Any, least: int, argument: str) -> int:
 
 
 def _given(value: Any, axes: int, form: str) -> Any:
-    """Return the weights W that were given in place of a number, None where a number was. Raises InputError where they
+    """Return the weights W that were given in place of a number, None if a number was. Raises InputError if they
     have another number of axes."""
     if not isinstance(value, np.ndarray | list | tuple) or np.ndim(value) == 0:
         return None
@@ -132,7 +132,7 @@ class Tanh(_Activation):
 class ReLU(_Activation):
     """Rectified linear unit: keeps what is positive.
 
-        y = max(x, 0),  dy/dx = 1 where x > 0, else 0
+        y = max(x, 0),  dy/dx = 1 if x > 0, else 0
 
     At 0 the derivative is 0, as in JAX and PyTorch.
 
@@ -153,7 +153,7 @@ class ReLU(_Activation):
 class LeakyReLU(_Activation):
     """Leaky rectified linear unit: lets a little of the negative through, so that no unit dies.
 
-        y = x where x > 0, else slope · x
+        y = x if x > 0, else slope · x
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class LeakyReLU(_Activation):
 
 
 class GELU(_Activation):
-    """Gaussian error linear unit: weighs every number by the share of a normal distribution that lies below it.
+    """Gaussian error linear unit: weighs every number by the share of a normal distribution that is below it.
 
         y = x Φ(x);  approximate: y = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
 
@@ -441,7 +441,7 @@ def _pair(value: Any, least: int, argument: str) -> Pair:
 
 
 def _place_counts(name: str, input_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """Return (height, width) of the output. Raises InputError where no window fits into the image."""
+    """Return (height, width) of the output. Raises InputError if no window fits into the image."""
     if len(input_shape) != 3:
         raise InputError(
             f"{name} takes images of shape (channels, height, width), got samples of shape {input_shape}; "
@@ -476,7 +476,7 @@ class Flatten(Layer):
 
 
 class Embedding(Layer):
-    """Embedding: every whole number stands for a vector that is learned.
+    """Embedding: every whole number is replaced by a vector that is learned.
 
         y = W[x]
 
@@ -534,7 +534,7 @@ class Dropout(Layer):
 
         training: y = x m / (1 − p), m ~ Bernoulli(1 − p);  else y = x
 
-    Inverted, as in PyTorch and Keras: what stays is made larger in training, so that nothing is to do afterwards.
+    Inverted, as in PyTorch and Keras: what stays is made larger in training, so that nothing has to be done afterwards.
 
     Parameters
     ----------
@@ -689,7 +689,7 @@ class LayerNorm(Layer):
 
     def apply(self, params: Arrays, x: Any, state: Arrays, *, train: bool, noise: Any = None) -> tuple[Any, Arrays]:
         x = _inward(x)
-        # samples lie last in images, first elsewhere
+        # samples are on the last axis of images, else on the first
         stop = x.ndim - 1 if x.ndim == 4 else x.ndim
         axes = tuple(range(stop - len(params["gamma"].shape), stop))
         shape = tuple(n if i in axes else 1 for i, n in enumerate(x.shape))

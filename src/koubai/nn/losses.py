@@ -1,7 +1,7 @@
 """Losses: how far the outputs of a batch are from what they should be, as one number, the mean over the samples.
 
 Each is a plain function of (outputs, y, sample_weight) in NumPy, so the engine differentiates it with the network.
-With weights w a sample the mean is Σ w l / Σ w, and 0 where all of them are 0. Losses over classes take the numbers
+With a weight w per sample the mean is Σ w l / Σ w, and 0 if all of them are 0. Losses over classes take the numbers
 before softmax or sigmoid, the logits: their formulas then neither overflow nor lose digits.
 """
 
@@ -18,7 +18,7 @@ from koubai.errors import InputError
 from koubai.graph import activations  # noqa: F401 its primitives enter the table
 from koubai.graph.mirror import mirrored
 from koubai.graph.ops import apply
-from koubai.nn.settings import Settled
+from koubai.nn.settings import Configurable
 from koubai.parameters import real_array
 
 __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss", "hits", "sample_weights"]
@@ -26,7 +26,7 @@ __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss", 
 Shape: TypeAlias = tuple[int, ...]
 
 
-class Loss(Settled):
+class Loss(Configurable):
     """Loss: the mean distance of outputs from y. This one has distance 0.
 
         loss.forward(outputs, y);  douts = loss.backward()
@@ -43,7 +43,7 @@ class Loss(Settled):
            [2.]])
     """
 
-    classifies: ClassVar[bool] = False  # is y a class, so that there is an accuracy?
+    classifies: ClassVar[bool] = False  # whether y is a class, so that there is an accuracy
     class_weight: Any = None
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Loss(Settled):
         return self.name
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy gets: all but what `backward` needs."""
+        """Return the state for a copy: all but what `backward` needs."""
         return self.__dict__ | {"_gradient": None, "_differentiated": None}
 
     def each(self, outputs: Any, y: Any) -> Any:
@@ -90,7 +90,7 @@ class Loss(Settled):
         )
 
     def check(self, output_shape: Shape, y: Any) -> Any:
-        """Return y as the array that the loss takes. Raises InputError where it can't be, naming the first bad entry.
+        """Return y as the array that the loss takes. Raises InputError if it can't be, naming the first bad entry.
 
         output_shape: of one sample's output, without the batch axis.
         """
@@ -141,9 +141,9 @@ def hits(loss: Loss, outputs: Any, y: Any) -> Any:
 
 
 def sample_weights(weights: Any, samples: int, dtype: Any, some: bool = True) -> Any:
-    """Return the weights of the samples as an array. Raises InputError where they can't weigh anything.
+    """Return the weights of the samples as an array. Raises InputError if they can't weigh anything.
 
-    some: must one of them be above 0? Of a single batch none need be.
+    some: whether one of them must be above 0, which in a single batch isn't needed.
     """
     array = np.asarray(weights)
     if array.dtype.kind not in "fiub" or array.shape != (samples,):
@@ -162,7 +162,7 @@ def _cast(y: Any, dtype: Any) -> Any:
 
 
 def _share(losses: Any, weight: Any) -> Any:
-    """Return the weighted mean of a batch: 0, with nothing to learn from, where every sample weighs 0."""
+    """Return the weighted mean of a batch: 0, with nothing to learn from, if every sample weighs 0."""
     return losses / np.maximum(weight, np.finfo(weight.dtype).tiny)
 
 
@@ -210,7 +210,7 @@ class MAE(Loss):
 class Huber(Loss):
     """Huber: squared if the error is small, absolute if it is large.
 
-        L = mean(r² / 2 where |r| ≤ delta, else delta (|r| − delta / 2)),  r = outputs − y
+        L = mean(r² / 2 if |r| ≤ delta, else delta (|r| − delta / 2)),  r = outputs − y
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ class BinaryCrossEntropy(Loss):
         return losses.mean() if weight is None else _share(np.sum(weight * losses), np.sum(weight))
 
     def _weights(self, y: Any, sample_weight: Any) -> Any:
-        """Return the weight of every answer, None where all are 1."""
+        """Return the weight of every answer, None if all are 1."""
         weight: Any = None
         if self.class_weight is not None:
             no, yes = (float(w) for w in self.class_weight)
@@ -308,7 +308,7 @@ class BinaryCrossEntropy(Loss):
         return y
 
     def predict(self, outputs: Any) -> Any:
-        """Return 1 for yes and 0 for no, of shape (n,) where there is one output a sample."""
+        """Return 1 for yes and 0 for no, of shape (n,) if there is one output per sample."""
         said = (outputs > 0).astype(np.intp)
         return said[:, 0] if said.ndim == 2 and said.shape[1] == 1 else said
 
@@ -368,11 +368,11 @@ class CrossEntropy(Loss):
 
     @staticmethod
     def _of_labels(y: Any, weights: Any) -> Any:
-        """Return weights[y], without a look at y."""
+        """Return weights[y], without checking y."""
         return np.sum(weights * (y[:, None] == np.arange(len(weights))), axis=1)
 
     def _labels(self, shifted: Any, total: Any, y: Any) -> tuple[Any, Any]:
-        """Return (weighted loss, weight) of every sample; the weight is None where all are 1."""
+        """Return (weighted loss, weight) of every sample; the weight is None if all are 1."""
         smoothing, classes = self.label_smoothing, shifted.shape[1]
         losses = total - shifted[np.arange(shifted.shape[0]), y]
         weight = None
@@ -436,7 +436,7 @@ class CrossEntropy(Loss):
 
 
 def _are_whole(y: Any) -> bool:
-    """Are these labels that only their dtype makes numbers?"""
+    """Return whether these labels are numbers only by their dtype."""
     return y.dtype.kind == "f" and bool(np.all(y == np.floor(y)))
 
 

@@ -29,11 +29,11 @@ CACHED = 16  # programs of networks that are kept
 
 
 class NetworkPrograms:
-    """What networks with the same `cache_key` compute, and the programs of it that all of them share.
+    """The function of networks with the same `cache_key`, and its programs, which all of them share.
 
-    network: one of them, as it may be traced: for koubai's own layers a twin without weights, whose settings nobody
-    changes; criterion: its loss. whole: the loss in evaluation with its gradient; steps: what `Training` compiles; None
-    where a layer or a loss is the user's own and may do anything.
+    network: one of them, as it may be traced: for koubai's own layers a twin without weights, whose settings don't
+    change; criterion: its loss. value_and_gradient: of the loss in evaluation; steps: what `Training` compiles; None
+    if a layer or a loss is the user's own and may do anything.
     """
 
     def __init__(self, network: Network, shares: bool) -> None:
@@ -48,7 +48,7 @@ class NetworkPrograms:
             for i, layer in enumerate(network.layers)
             if layer.noise((1, *self.shapes[i]), probe, network.dtype) is not None
         ]
-        self.whole = ValueAndGradient(self.evaluated)
+        self.value_and_gradient = ValueAndGradient(self.evaluated)
 
     @classmethod
     def of(cls, network: Network) -> NetworkPrograms:
@@ -103,7 +103,8 @@ class NetworkPrograms:
                 w = None if weights is None else weights[part]
                 if not (size := float(self.criterion.total_weight(y[part], w))):
                     continue
-                value, slopes = self.whole(dict(network.params), network.cast(X[part]), y[part], w, dict(network.state))
+                x, state = network.cast(X[part]), dict(network.state)
+                value, slopes = self.value_and_gradient(dict(network.params), x, y[part], w, state)
                 fun, total = fun + size * value, total + size
                 g += size * slopes
         fun, g = fun / total, g / total
@@ -118,7 +119,7 @@ _lock = threading.Lock()
 
 
 def cache_key(network: Network) -> Any:
-    """Return what networks have in common that compute the same of their weights; None where that can't be told."""
+    """Return a key that networks share which compute the same from their weights; None if that isn't known."""
     loss = network.setting("loss")
     things = (*network.layers, loss)
     if not all(is_own(type(thing)) for thing in (network, *things)):
@@ -148,13 +149,13 @@ class NetworkModel:
     ) -> None:
         self.network, self.source, self.validation = network, source, validation
         self.function = network
-        self.layout, self.start, self.carried = network.layout, network.vector, network.carried
+        self.layout, self.start, self.model_state = network.layout, network.vector, network.carried
         sizes = (sum(a.size for a in layer.params.values()) for layer in network.layers)
         self.layers = consecutive((name, n) for name, n in zip(network.names, sizes, strict=True) if n)
-        self.name, self.judges = repr(network), validation is not None
+        self.name, self.has_validation = repr(network), validation is not None
         self.key = cache_key(network)
         self.programs = programs = NetworkPrograms.of(network)
-        self.loss, self.counts, self.shared = programs.loss, programs.counts, programs.steps
+        self.loss, self.counts, self.program_cache = programs.loss, programs.counts, programs.steps
         self.noisy, self.shapes = programs.noisy, programs.shapes
         self._noise: dict[tuple[int, int], Any] = {}  # (layer, samples) -> memory for it
 
@@ -171,13 +172,13 @@ class NetworkModel:
     def samples(self, batch: tuple[Any, ...]) -> float:
         return float(len(batch[0]))
 
-    def whole(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, FloatArray]:
-        self.take(params, carried)
+    def full_loss_and_gradient(self, params: FloatArray, model_state: FloatArray | None) -> tuple[float, FloatArray]:
+        self.load(params, model_state)
         with np.errstate(all="ignore"):
             return self.programs.loss_and_gradient(self.network, self._groups())
 
-    def mean(self, params: FloatArray, carried: FloatArray | None, least: float) -> float:
-        self.take(params, carried)
+    def full_loss(self, params: FloatArray, model_state: FloatArray | None, least: float) -> float:
+        self.load(params, model_state)
         network = self.network
         if isinstance(self.source, GatheredBatches) and is_own(type(self.programs.criterion)):
             # no sample's loss is below 0, and their weights have the mean 1: often a part of them says enough
@@ -198,20 +199,20 @@ class NetworkModel:
     def by_differences(self, error: Exception) -> None:
         """A network is backpropagated or not trained at all."""
 
-    def validate(self, params: FloatArray, carried: FloatArray | None) -> tuple[float, float | None] | None:
+    def validate(self, params: FloatArray, model_state: FloatArray | None) -> tuple[float, float | None] | None:
         if self.validation is None:
             return None
-        self.take(params, carried)
+        self.load(params, model_state)
         X, y = self.validation
         return self.network.measured(X, y, None)[:2]
 
-    def take(self, params: FloatArray, carried: FloatArray | None) -> None:
-        """Let the network have these weights."""
+    def load(self, params: FloatArray, model_state: FloatArray | None) -> None:
+        """Set the network's weights and state to these."""
         self.network.vector[...] = params
-        if carried is not None and self.network.carried is not None:
-            self.network.carried[...] = carried
+        if model_state is not None and self.network.carried is not None:
+            self.network.carried[...] = model_state
 
-    def given(self, params: FloatArray) -> FloatArray:
+    def after_callback(self, params: FloatArray) -> FloatArray:
         if self.key != cache_key(self.network):
             raise InputError(
                 "on_epoch changed a setting of a layer, of the loss or of the network, but a training goes by those "
@@ -219,10 +220,10 @@ class NetworkModel:
             )
         return self.network.vector
 
-    def blame(self, params: FloatArray, carried: FloatArray | None, data: tuple[Any, ...]) -> str:
+    def explain_failure(self, params: FloatArray, model_state: FloatArray | None, data: tuple[Any, ...]) -> str:
         network = self.network
         given = network.layout.view(params)
-        state = network.state_of(carried)
+        state = network.state_of(model_state)
         noise = dict(zip(self.noisy, data[len(data) - len(self.noisy) :], strict=True))
         bad = next((name for name, value in given.items() if not np.isfinite(value).all()), None)
         if bad is not None:

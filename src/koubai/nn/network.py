@@ -29,7 +29,7 @@ from koubai.nn.files import load_network, save_network
 from koubai.nn.layer import Layer, Weights, fitting, layer_by_layer
 from koubai.nn.losses import Loss, hits
 from koubai.nn.model import NetworkModel, NetworkPrograms
-from koubai.nn.settings import Settled
+from koubai.nn.settings import Configurable
 from koubai.nn.sources import (
     CheckedBatches,
     arrays_or_batches,
@@ -47,7 +47,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a network does on data.
+    """The performance of a network on data.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Evaluation:
     samples: int
 
 
-class Network(Settled):
+class Network(Configurable):
     """Network: layers one after another, and the loss that training makes small.
 
         network = kb.nn.Network([kb.nn.Dense(64), kb.nn.ReLU(), kb.nn.Dense(10)], kb.nn.CrossEntropy())
@@ -207,7 +207,7 @@ class Network(Settled):
         return self
 
     def _show(self) -> None:
-        """Let the arrays of the network and of its layers be views of the flat ones."""
+        """Make the arrays of the network and of its layers views of the flat ones."""
         self._params = Weights(self.layout.view(self._vector))
         self.state: dict[str, FloatArray] = Weights(self.state_of(self.carried))
         for i, layer in enumerate(self.layers):
@@ -218,7 +218,7 @@ class Network(Settled):
             layer.lie_in(params, state)
 
     def _pass_on(self) -> None:
-        """Let the layers have the weights that were set before there were any."""
+        """Give the layers the weights that were set before there were any."""
         for name, value in self._params.items():
             number, _, own = str(name).partition(".")
             if not number.isdecimal() or int(number) >= len(self.layers):
@@ -263,7 +263,7 @@ class Network(Settled):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy gets: all but programs, which it makes anew, and where the last training ended."""
+        """Return the state for a copy: all but programs, which it makes again, and where the last training ended."""
         return self.__dict__ | {"programs": None, "_progress": None}
 
     def without_arrays(self) -> Network:
@@ -428,7 +428,7 @@ class Network(Settled):
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def _samples(self, X: Any) -> Array:
-        """Return X as an array of samples of the network's shape, all finite. Raises InputError where it is not."""
+        """Return X as an array of samples of the network's shape, all finite. Raises InputError if it is not."""
         self._built("this")
         samples = array_of_samples(X, "X")
         self._check_samples(samples)
@@ -509,7 +509,7 @@ class Network(Settled):
         on_epoch: Callable[[Epoch], Any] | None = None,
         **unknown: Never,
     ) -> Run:
-        """Fit: train the network on samples X and what it should put out for them, y; learn from where it stands.
+        """Fit: train the network on samples X and the outputs y that it should give for them, from its present weights.
 
             network.fit(X, y, "adam", epochs=1);  network.fit(X, y, "adam", epochs=1, resume=True)
 
@@ -536,7 +536,7 @@ class Network(Settled):
             Data held back, or the fraction of X to hold back (classes in equal shares).
         patience : int, optional
             Stop after so many epochs without a lower (validation) loss. The weights are then the best ones: those with
-            the least validation loss, start included, which is run.best_fun; without validation, where best_fun is the
+            the least validation loss, start included, which is run.best_fun; without validation, when best_fun is the
             loss over all the data, the best of the start, the end, and the end of the epoch with the least mean loss.
         min_delta : float, default 0.0
             Only a fall by more than this counts for patience, as in Keras.
@@ -594,19 +594,19 @@ class Network(Settled):
             checkpoint=checkpoint, on_epoch=on_epoch,
         )  # fmt: skip
         if before is not None:
-            training.go_on(before)
+            training.continue_from(before)
         elif isinstance(resume, str | os.PathLike):
-            training.take_up(resume)
+            training.resume_from(resume)
         self._progress = None
         try:
             run = drive(training, None, progress)
             self._progress = training.progress()
             return run
         finally:
-            training.publish(patience is not None if restore_best is None else restore_best)
+            training.commit(patience is not None if restore_best is None else restore_best)
 
     def _before(self, resume: Any) -> Progress | None:
-        """Return how far the last training had come, if `fit` goes on from there. Raises InputError where it can't."""
+        """Return how far the last training had come, if `fit` goes on from there. Raises InputError if it can't."""
         if not isinstance(resume, bool | str | os.PathLike | None):
             raise InputError(
                 "resume must be the path of a checkpoint, or True, to go on from the last fit of this network; got "
@@ -688,9 +688,9 @@ class Network(Settled):
     def load(
         cls, path: str | os.PathLike[str], layers: Sequence[Layer] | None = None, loss: Loss | None = None
     ) -> Network:
-        """Load a network that `save` wrote. layers, loss: new ones of the same kind, where they are your own classes.
+        """Load a network that `save` wrote. layers, loss: new ones of the same kind, if they are your own classes.
 
-        Raises InputError where the file is not a network, or layers are needed or do not fit.
+        Raises InputError if the file is not a network, or layers are needed or do not fit.
         """
         return load_network(cls, path, layers, loss)
 

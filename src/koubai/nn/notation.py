@@ -31,7 +31,7 @@ LOSSES: dict[str, type[Loss]] = {
     loss.__name__.lower(): loss for loss in (CrossEntropy, BinaryCrossEntropy, MSE, MAE, Huber)
 }
 
-# example → (what may stand there, what it makes of the parts in brackets)
+# example → (the pattern, what is made from the parts in brackets)
 NOTATION: dict[str, tuple[str, Callable[..., Layer]]] = {
     "64": (r"(\d+)", lambda units: Dense(int(units))),
     "sigmoid": ("sigmoid", Sigmoid),
@@ -56,7 +56,7 @@ NOTATION: dict[str, tuple[str, Callable[..., Layer]]] = {
 
 
 def parse_layers(text: str) -> list[Layer]:
-    """Layers from text: items with commas between them, each a layer of its own.
+    """Layers from text: items with commas between them, one layer each.
 
         64              Dense(64): 64 units
         relu            also leakyrelu, gelu, sigmoid, tanh, softmax

@@ -1,4 +1,4 @@
-"""What layers, losses and networks are made with: whatever is set later is checked as it was there."""
+"""The settings of layers, losses and networks: what is set later is checked as in ``__init__``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 from koubai.errors import InputError, UnknownNameError
 
-__all__ = ["Settled", "is_own"]
+__all__ = ["Configurable", "is_own"]
 
 
-class Settled:
+class Configurable:
     """An object whose settings are checked wherever they are set: by making another one with them.
 
-    settings: their names, which are those that koubai's own classes take. closed: are there no other attributes? A
+    settings: their names, which are those that koubai's own classes take. closed: there are no other attributes; a
     class of the user's own may have any beside them.
     """
 
@@ -32,7 +32,7 @@ class Settled:
         return self.__dict__[name]
 
     def allows(self, made: Any, name: str) -> bool:
-        """Tell whether the object may become like ``made``, which differs in the setting ``name``."""
+        """Return whether the object may become like ``made``, which differs in the setting ``name``."""
         return True
 
     def __setattr__(self, name: str, value: Any) -> None:

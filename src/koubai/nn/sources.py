@@ -1,4 +1,4 @@
-"""What a network is trained on: batches that come from elsewhere, a part held back, and what the samples weigh."""
+"""The data of a training of a network: batches from elsewhere, a part held back, and the weights of samples."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def arrays_or_batches(X: Any, y: Any) -> tuple[Source | None, Batches | None, An
     if source is None:
         return None, None, X, y
     if y is not None:
-        raise InputError("where X gives batches, they hold y too: leave y out")
+        raise InputError("if X gives batches, they hold y too: leave y out")
     if not isinstance(X, Batches):
         return source, None, None, None
     if len(X.arrays) != 2:
         raise InputError("the batches have no y: make them with kb.nn.batches(X, y)")
-    return None, X, *X.arrays  # arrays are looked at as any others
+    return None, X, *X.arrays  # arrays are checked as any others
 
 
 class CheckedBatches:
@@ -70,7 +70,7 @@ class CheckedBatches:
 def held_back(
     X: Array, y: Array, weights: Array | None, fraction: float, seed: int, loss: Loss
 ) -> tuple[tuple[Any, Array, Array | None], tuple[Any, Array]]:
-    """Return ((X, y, weights) to train on, (X, y) to validate on); a file's rows are read when they are asked for."""
+    """Return ((X, y, weights) to train on, (X, y) to validate on); a file's rows are read when they are needed."""
     rows = np.arange(len(X))
     of_one_class = loss.classifies and y.ndim == 1 and y.dtype.kind in "iu"
     if of_one_class:
@@ -82,9 +82,9 @@ def held_back(
 
 
 def mean_weight(loss: Loss, parts: Iterable[tuple[Array, Array | None]]) -> float | None:
-    """Return the mean weight of the samples, of which ``parts`` are (y, weights); None where nothing weighs them.
+    """Return the mean weight of the samples, of which ``parts`` are (y, weights); None if nothing weighs them.
 
-    A batch's loss is the sum of its w l, divided by its samples times this: whatever the size of the batches, an
+    A batch's loss is the sum of its w l, divided by its samples times this: for any size of the batches, an
     epoch then goes down the one weighted mean of all the data, Σ w l / Σ w. Were each batch divided by its own
     weights, those of a batch of one would have no effect.
     """
@@ -113,7 +113,7 @@ def class_weighted(
     output_shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> Array | None:
-    """Return the samples' weights times those of their classes. Raises InputError where these are none for this y."""
+    """Return the samples' weights times those of their classes. Raises InputError if these are none for this y."""
     if class_weight is None:
         return weights
     labels = _classes(y, loss)
@@ -137,7 +137,7 @@ def class_weighted(
 
 
 def _classes(y: Array, loss: Loss) -> Array:
-    """Return the class of each sample. Raises InputError where it has none, or more than one."""
+    """Return the class of each sample. Raises InputError if it has none, or more than one."""
     if not loss.classifies:
         raise InputError(f"class_weight needs classes, but the loss is {loss.name}")
     if y.size == len(y):

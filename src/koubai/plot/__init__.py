@@ -1,6 +1,6 @@
 """Pictures of derivatives, descents, learning rates and networks, in matplotlib.
 
-Every function draws on ``ax``, or on a new figure where it is None, and returns the axes (`training`, a page of several
+Every function draws on ``ax``, or on a new figure if it is None, and returns the axes (`training`, a page of several
 pictures, the figure); none of them shows a window, saves a file or changes matplotlib's settings. Titles, legends and
 labels are fitted to the axes whenever these are drawn, so that they hold in subplots of any layout.
 """

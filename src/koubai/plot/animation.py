@@ -22,7 +22,7 @@ __all__ = ["animate"]
 
 FRAMES = 100  # at most
 PAUSE, LAST = 80, 2500  # milliseconds that a frame is shown, and the last one
-PATH_ORDER = (3, 5)  # the zorder of a path and of its ends; but for the start, a frame draws them anew
+PATH_ORDER = (3, 5)  # the zorder of a path and of its ends; except for the start, a frame draws them again
 
 
 def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = ()) -> Path:
@@ -108,7 +108,7 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
 
 
 def _drawn(run: Run, window: FloatArray) -> FloatArray:
-    """Return the path as it is drawn, (rows, 2); what lies far outside the window is brought nearer."""
+    """Return the path as it is drawn, (rows, 2); what is far outside the window is brought nearer."""
     layout, _ = flatten(run.x)
     x = rows_of(run.history.x, layout).astype(np.float64)
     points = np.column_stack([x[:, 0], run.history.fun]) if layout.size == 1 else x

@@ -30,7 +30,7 @@ from koubai.plot.scales import log_scale
 from koubai.plot.style import DARK, LIGHT, axes_for, halo, look, number
 from koubai.plot.window import MARGIN, beginning, fill, include, layout_of, minima_of, points_of, surround, within
 
-__all__ = ["compare", "drawn_before", "mark_minima", "paths", "remember", "thin", "told"]
+__all__ = ["compare", "drawn_before", "mark_minima", "paths", "remember", "run_label", "thin"]
 
 CELL, AROUND, CROWDED = 4.0, 3, 0.42  # pixels; cells on each side of one; the share of full ones that is a tangle
 PROBES = 5  # points of each path at which the runs' functions are compared
@@ -50,7 +50,7 @@ def paths(
 ) -> Axes:
     """Paths: several descents of one function on its curve (one parameter) or over its contours (two).
 
-    Each run has a colour, a mark and a line style of its own; the empty mark is its start, the full one its end, beside
+    Each run has its own colour, mark and line style; the empty mark is its start, the full one its end, beside
     which its name is written; the legend has one row for each.
 
     Parameters
@@ -144,7 +144,7 @@ def compare(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Compare: the losses of several descents, whatever they minimized, against the step, on a logarithmic scale.
+    """Compare: the losses of several descents, of any functions, against the step, on a logarithmic scale.
 
     If one of them goes below zero, their heights above the lowest f of all are drawn (of all but those that fall
     without bound), and the axis says so. Of a stochastic descent it is the mean loss of each epoch. A loss that runs
@@ -227,9 +227,9 @@ def compare(
 
 
 def drawn_before(ax: Axes | None, run: Run, kind: str) -> Mapping[str, Any] | None:
-    """Take off the picture of this kind that koubai drew on ``ax``; return what draws it anew with ``run`` in it.
+    """Remove the picture of this kind that koubai drew on ``ax``; return what draws it again with ``run`` in it.
 
-    None where there is no such picture. What the user drew there stays.
+    None if there is no such picture. What the user drew there stays.
     """
     fitting = Fitting.of(ax) if isinstance(ax, Axes) else None
     if fitting is None or fitting.kind != kind or not fitting.runs:
@@ -238,7 +238,7 @@ def drawn_before(ax: Axes | None, run: Run, kind: str) -> Mapping[str, Any] | No
     labels = fitting.more["labels"]
     if labels is not None and len(runs) > len(labels):
         labels = [*labels, _fresh(labels)]
-    if kind == "path":  # nothing is taken off where the new run does not fit
+    if kind == "path":  # nothing is removed if the new run does not fit
         named = _named(runs, labels)
         _one_function(named, _one_layout(named))
     fitting.clear()
@@ -264,7 +264,7 @@ def _fresh(labels: Sequence[str]) -> str:
 
 
 def _named(runs: Any, labels: Sequence[str] | None) -> dict[str, Run]:
-    """Return the runs by name. Raises InputError where they are no runs, or the names do not fit."""
+    """Return the runs by name. Raises InputError if they aren't runs, or the names do not fit."""
     if isinstance(runs, Run) or not isinstance(runs, Mapping | Iterable) or isinstance(runs, str):
         raise InputError(f"runs must be a list of runs or a dict of name → Run, got {type(runs).__name__}")
     if isinstance(runs, Mapping):
@@ -288,8 +288,8 @@ def _named(runs: Any, labels: Sequence[str] | None) -> dict[str, Run]:
 
 
 def _tell_apart(runs: Sequence[Run]) -> list[str]:
-    """Return what tells the runs apart: optimizer, rate or start, or several of them; a number where nothing does."""
-    about: tuple[Callable[[Run], str], ...] = (_optimizer, _rate, _start, told)
+    """Return what distinguishes the runs: optimizer, rate or start, or several of them; a number if nothing does."""
+    about: tuple[Callable[[Run], str], ...] = (_optimizer, _rate, _start, run_label)
     for parts in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2), (3,), (3, 2)):
         names = [", ".join(filter(None, (about[part](run) for part in parts))) for run in runs]
         if len(set(names)) == len(names) and all(names):
@@ -298,10 +298,10 @@ def _tell_apart(runs: Sequence[Run]) -> list[str]:
 
 
 def _optimizer(run: Run) -> str:
-    return told(run).partition("(")[0]
+    return run_label(run).partition("(")[0]
 
 
-def told(run: Run) -> str:
+def run_label(run: Run) -> str:
     """Return the optimizer, as it is written in a title."""
     text = run.optimizer if isinstance(run.optimizer, str) else repr(run.optimizer)
     return textwrap.shorten(text, 48, placeholder=" …")
@@ -323,8 +323,8 @@ def _start(run: Run) -> str:
 
 
 def _row(label: str, run: Run) -> str:
-    """Return a run's row of the legend: what ran, how far, where to and how it ended."""
-    optimizer = told(run)
+    """Return a run's row of the legend: the optimizer, the steps, and where and how it ended."""
+    optimizer = run_label(run)
     who = optimizer if optimizer.partition("(")[0] == label or label == optimizer else f"{label}: {optimizer}"
     steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
     return f"{who}, {steps}, f = {number(run.fun)}, {run.status.name.replace('_', ' ')}"
@@ -377,7 +377,7 @@ def _one_layout(named: Mapping[str, Run]) -> Layout:
 
 
 def _one_function(named: Mapping[str, Run], layout: Layout) -> Callable[[Any], Any]:
-    """Return the function that every run descended. Raises InputError where they are not the same."""
+    """Return the function that every run descended. Raises InputError if they are not the same."""
     given = {name: run.function for name, run in named.items()}
     first = next((name for name, run in named.items() if np.isfinite(_at(given[name], run, layout)[0]).any()), None)
     if first is None:
@@ -461,7 +461,7 @@ def _spread(points: FloatArray, i: int, ax: Axes) -> list[int]:
 
 
 def _losses(run: Run) -> tuple[Any, FloatArray]:
-    """Return the steps and losses to draw: of a stochastic descent by epoch, where it had one."""
+    """Return the steps and losses to draw: of a stochastic descent by epoch, if it had any."""
     epochs = run.history.epochs
     return (epochs.t, epochs.fun) if epochs is not None and len(epochs) else (run.history.t, run.history.fun)
 

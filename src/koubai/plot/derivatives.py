@@ -38,7 +38,7 @@ def tangent(
         secant   slope (f(x+h) − f(x)) / h
 
     f'(x) is `koubai.derivative`'s best value. At a kink, which has no tangent, the one-sided tangents are drawn
-    instead; the title says so, as it does whatever else `koubai.derivative` warns of.
+    instead; the title says so, and anything else that `koubai.derivative` warns of.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def tangent(
 
 
 def _touching(f: Callable[[Any], Any], slope: Estimate, x: float, at_x: float) -> list[tuple[str, float, int, str]]:
-    """Return the tangents at x, each with its slope, side (0: both) and colour: one, one a side at a kink, or none."""
+    """Return the tangents at x, each with its slope, side (0: both) and colour: one, two at a kink, or none."""
     if not any("kink" in warning for warning in slope.warnings):
         jumps = any("jump" in warning for warning in slope.warnings) or not math.isfinite(float(slope))
         return [] if jumps else [("tangent", float(slope), 0, PATH)]
@@ -154,7 +154,7 @@ def difference_error(
     x : float
         The point.
     exact : float, optional
-        f'(x); None takes `koubai.derivative`'s own best value, and shades what lies below its error estimate.
+        f'(x); None takes `koubai.derivative`'s own best value, and shades what is below its error estimate.
     title : str, optional
         None names the picture, "" leaves it out.
     legend : bool, default True
@@ -336,7 +336,7 @@ def _marked(
 
 
 def _mark(ax: Axes, point: FloatArray, arrow: FloatArray, downhill: bool, scale: float) -> None:
-    """Mark a point and draw its arrow: as long as those of the field, where they have a scale, but long enough."""
+    """Mark a point and draw its arrow: as long as those of the field, if they have a scale, but long enough."""
     where, what = (f"({', '.join(number(v) for v in pair)})" for pair in (point, arrow))
     ax.plot(*point, linestyle="", marker="o", markersize=9, color=END, markeredgecolor=DARK, zorder=5,
             label=f"∇f = {what} at {where}")  # fmt: skip
@@ -378,7 +378,7 @@ def _value(f: Callable[[Any], Any], layout: Layout, x: Any) -> float:
 
 
 def _intercept(slope: float, error: float, x: float, at_x: float) -> float:
-    """Return f(x) − f'(x) x, as 0 where it can't be told from 0."""
+    """Return f(x) − f'(x) x, as 0 if it can't be distinguished from 0."""
     intercept = at_x - slope * x
     unsure = error * abs(x) + 4 * EPS * abs(at_x)
     return 0.0 if abs(intercept) <= unsure else intercept
@@ -387,7 +387,7 @@ def _intercept(slope: float, error: float, x: float, at_x: float) -> float:
 def _gradient_at(
     f: Callable[[Any], Any], gradient: Callable[[Any], Any] | None, layout: Layout, point: FloatArray
 ) -> FloatArray:
-    """Return ∇f at ``point``, NaN where it does not exist. Raises InputError where ``gradient`` has another shape."""
+    """Return ∇f at ``point``, NaN if it does not exist. Raises InputError if ``gradient`` has another shape."""
     try:
         with np.errstate(all="ignore"):
             value = numerical_gradient(f, point, method="central") if gradient is None else gradient(point.copy())

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from koubai.descent.record import Run, Status
 from koubai.parameters import FloatArray, Layout
-from koubai.plot.comparison import compare, drawn_before, mark_minima, paths, remember, thin, told
+from koubai.plot.comparison import compare, drawn_before, mark_minima, paths, remember, run_label, thin
 from koubai.plot.field import (
     NO_VALUE,
     draw_field,
@@ -303,7 +303,7 @@ def convergence(run: Run, *, title: str | None = None, legend: bool = True, ax: 
 
 
 def _draw_path(ax: Axes, points: FloatArray, zorder: float) -> None:
-    """Draw every step as an arrow, or, where they are many or a tangle, one line with a few heads."""
+    """Draw every step as an arrow, or, if they are many or a tangle, one line with a few heads."""
     if len(points) < 2:
         return
     linewidth, alpha = thin(ax, points, 1.6)
@@ -344,11 +344,11 @@ def _spaced(ax: Axes, points: FloatArray) -> Any:
 
 
 def _mark_ends(ax: Axes, run: Run, points: FloatArray, layout: Layout, inside: Any, zorder: float) -> None:
-    """Mark start and end, and the best point where it is neither of them."""
+    """Mark start and end, and the best point if it is neither of them."""
     best = int(np.argmin(run.history.fun))
     marks = [("start", 0, START, "o"), ("end", len(points) - 1, END, "s")]
     others = min(run.history.fun[0], run.history.fun[-1])
-    if others - run.history.fun[best] > 1e-9 * abs(others):  # else it hides behind them: a path that swings for ever
+    if others - run.history.fun[best] > 1e-9 * abs(others):  # else it hides behind them: a path that swings without end
         marks.insert(1, ("best", best, BEST, "D"))
     for label, row, color, marker in marks:
         where = ", ".join(number(v) for v in points[row, : layout.size])
@@ -358,7 +358,7 @@ def _mark_ends(ax: Axes, run: Run, points: FloatArray, layout: Layout, inside: A
 
 
 def _beyond(run: Run, inside: Any) -> str:
-    """Say from where on the path is outside the window; empty where it never is."""
+    """Return the row from which on the path is outside the window, as text; empty if it never is."""
     if inside.all():
         return ""
     outside, first = np.count_nonzero(~inside), run.history.t[np.argmin(inside)]
@@ -369,11 +369,11 @@ def _title(run: Run, note: str = "") -> tuple[str, ...]:
     """Say what ran, where it ended and why."""
     steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
     reason = f"{run.status.name.replace('_', ' ')}: {run.message}"
-    return f"{told(run)}, {steps}, f = {number(run.fun)}", reason, note
+    return f"{run_label(run)}, {steps}, f = {number(run.fun)}", reason, note
 
 
 def _with(joint: Mapping[str, Any], bounds: Any, minima: list[Any]) -> dict[str, Any]:
-    """Return what a joint picture is drawn with, where the last run brings bounds or minima of its own."""
+    """Return what a joint picture is drawn with, if the last run brings bounds or minima of its own."""
     return {
         **joint,
         "bounds": joint["bounds"] if bounds is None else bounds,

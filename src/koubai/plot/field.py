@@ -33,12 +33,12 @@ __all__ = [
     "shown",
 ]
 
-# Points along each axis: where one call on the whole grid is right, and where f must be called point by point.
+# Points along each axis: if one call on the whole grid is right, and if f must be called point by point.
 LINE, LINE_POINTWISE = 1201, 401
 GRID, GRID_POINTWISE = 241, 61
 PROBES = 64
 DECADES = 2.0  # a field that spans more than this many powers of ten gets log-scaled levels
-NO_VALUE = "#BDBDBD"  # the ground where f has no finite value
+NO_VALUE = "#BDBDBD"  # the background where f has no finite value
 
 Function = Callable[[Any], Any]
 
@@ -60,7 +60,7 @@ def shown(layout: Layout, columns: FloatArray) -> Any:
 
 
 def sample_line(f: Function, layout: Layout, low: float, high: float) -> tuple[FloatArray, FloatArray]:
-    """Return points from low to high and f there; NaN where f raises or has no finite value."""
+    """Return points from low to high and f there; NaN if f raises or has no finite value."""
     x = np.linspace(low, high, LINE)
     values = _at_once(f, layout, x[np.newaxis])
     if values is None:
@@ -70,7 +70,7 @@ def sample_line(f: Function, layout: Layout, low: float, high: float) -> tuple[F
 
 
 def sample_grid(f: Function, layout: Layout, ranges: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return x0 (W,), x1 (H,) and f there (H, W); NaN where f raises or has no finite value."""
+    """Return x0 (W,), x1 (H,) and f there (H, W); NaN if f raises or has no finite value."""
     x0, x1, values = _grid(ranges, GRID, lambda columns: _at_once(f, layout, columns))
     if values is None:
         x0, x1, values = _grid(ranges, GRID_POINTWISE, lambda columns: sample_points(f, layout, columns))
@@ -86,10 +86,10 @@ def _grid(
 
 
 def _at_once(f: Function, layout: Layout, columns: FloatArray) -> FloatArray | None:
-    """Return f on all points by one call, or None where that is not what f gives point by point.
+    """Return f on all points by one call, or None if that is not what f gives point by point.
 
     Many functions accept the whole grid by broadcasting; some accept it and mean something else (a sum over all, a
-    branch that looks at one element). So the answer is believed only after it agrees at random points.
+    branch that looks at one element). So the answer is used only after it agrees at random points.
     """
     try:
         with np.errstate(all="ignore"):
@@ -108,7 +108,7 @@ def _at_once(f: Function, layout: Layout, columns: FloatArray) -> FloatArray | N
 
 
 def sample_points(f: Function, layout: Layout, columns: FloatArray) -> FloatArray:
-    """Return f at each of ``columns`` (n, …), by single calls; NaN where f raises or has no finite value."""
+    """Return f at each of ``columns`` (n, …), by single calls; NaN if f raises or has no finite value."""
     flat = columns.reshape(len(columns), -1)
     values = np.full(flat.shape[1], np.nan)
     with np.errstate(all="ignore"):
@@ -129,7 +129,7 @@ def _finite(values: FloatArray) -> FloatArray:
 def read_ranges(bounds: Any, n: int) -> FloatArray:
     """Return ``bounds`` as (n, 2): one (low, high) pair for all elements of x, or one an element.
 
-    Raises InputError where that can't be read, is not finite, or is crossed.
+    Raises InputError if that can't be read, is not finite, or is crossed.
     """
     try:
         ranges = np.array(bounds, dtype=np.float64)
@@ -169,14 +169,14 @@ class Levels:
 
     @property
     def label(self) -> str:
-        """What the levels are of: ``f``, or ``f − base``."""
+        """The name of the quantity of the levels: ``f``, or ``f − base``."""
         return less("f", self.base, 4 if self.log else 15)
 
 
 def choose_levels(values: FloatArray, least: float = math.inf) -> Levels:
-    """Choose contour levels: log-spaced above the least value where f spans decades, else linear.
+    """Choose contour levels: log-spaced above the least value if f spans decades, else linear.
 
-    values: f over the window, NaN where it has none; at least one is finite. least: a value of f known to be lower (a
+    values: f over the window, NaN if it has none; at least one is finite. least: a value of f known to be lower (a
     minimum that the grid misses). The highest and lowest hundredths of the window, by area, do not count: a pole in one
     pixel would otherwise paint all the rest in one colour.
     """
@@ -207,7 +207,7 @@ def choose_levels(values: FloatArray, least: float = math.inf) -> Levels:
 
 @dataclass(frozen=True)
 class Field:
-    """What `draw_field` drew: the sampled values, the levels and the contours; has_gaps where f had no finite value."""
+    """The result of `draw_field`: sampled values, levels and contours; has_gaps: f had no finite value somewhere."""
 
     values: FloatArray
     levels: Levels
@@ -216,7 +216,7 @@ class Field:
 
 
 def draw_field(ax: Axes, f: Function, layout: Layout, ranges: FloatArray, least: float = math.inf) -> Field | None:
-    """Fill ``ax`` with the contours of f over ``ranges`` and a scale beside it; None where f has no value."""
+    """Fill ``ax`` with the contours of f over ``ranges`` and a scale beside it; None if f has no value."""
     x0, x1, values = sample_grid(f, layout, ranges)
     has_gaps = not np.isfinite(values).all()
     if has_gaps:
@@ -262,7 +262,7 @@ def height(curve: FloatArray, points: FloatArray) -> tuple[float, float]:
 
 
 def set_aspect(ax: Axes, ranges: FloatArray) -> None:
-    """Make the scales of the two axes equal where the window is nothing like a strip."""
+    """Make the scales of the two axes equal unless the window is like a strip."""
     width, height = np.ptp(ranges, axis=1)
     ax.set_aspect("equal" if 0.4 < width / height < 2.5 else "auto")
 

@@ -1,4 +1,4 @@
-"""Title, legend and labels that fit their axes: placed anew whenever a layout has given the axes another size.
+"""Title, legend and labels that fit their axes: placed again whenever a layout has given the axes another size.
 
 A subplot does not know its size before it is drawn: layouts, titles, colour scales and neighbours take their share. So
 each of koubai's axes holds one unseen artist, which is asked for its extent by every layout and is drawn before all
@@ -45,8 +45,8 @@ SPACES = {
     "borderpad": 0.4,
     "labelspacing": 0.35,
 }  # of a legend, in font sizes
-POINTS = 600  # of a line that are looked at, at most
-SPACING = 6.0  # pixels between the points of a line that are looked at
+POINTS = 600  # of a line that are checked, at most
+SPACING = 6.0  # pixels between the points of a line that are checked
 Place: TypeAlias = Literal[
     "upper right", "upper left", "lower right", "lower left", "center right", "center left", "upper center",
     "lower center",
@@ -65,7 +65,7 @@ def finish(
     """Write the title over ``ax``, place its labels and its legend, and keep all of them fitting.
 
     lines: of the title, those that are not empty; title: given instead of them, "" for none. legend: of what has a
-    label in ``ax``, and of extra. beside: the legend below the axes in any case, where there is a layout.
+    label in ``ax``, and of extra. beside: the legend below the axes in any case, if there is a layout.
     """
     fitting = Fitting.of(ax)
     fitting.lines = tuple(line for line in (lines if title is None else title.split("\n")) if line)
@@ -92,11 +92,11 @@ def _texts(ax: Axes) -> list[Text]:
 
 
 class Fitting(Artist):
-    """What keeps title, labels and legend of one axes fitting; and what of koubai's is drawn there.
+    """Keeps title, labels and legend of one axes fitting, and knows what koubai has drawn there.
 
     lines: of the title, unwrapped; written: the title as it was wrapped last: another text is the user's own.
     names: what the legend says. labels: names to write beside their points. runs, drawn: the descents in the picture
-    and the artists that show them; kind: of picture, "" where it takes up no other run; more: what else was asked for.
+    and the artists that show them; kind: of picture, "" if it takes no other run; more: the other arguments.
     """
 
     def __init__(self) -> None:
@@ -129,12 +129,12 @@ class Fitting(Artist):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        # a picture can be pickled, its runs can't where their function has no name: the copy takes up no other run
+        # a picture can be pickled, but its runs only if their function has a name: the copy takes no other run
         state: Any = super().__getstate__()
         return {**state, "runs": [], "kind": "", "more": {}}
 
     def draw(self, renderer: RendererBase) -> None:
-        self.fit(renderer, settled=True)
+        self.fit(renderer, layout_done=True)
         self.stale = False
 
     def get_window_extent(self, renderer: RendererBase | None = None) -> Bbox:
@@ -145,7 +145,7 @@ class Fitting(Artist):
         return None
 
     def label(self, text: str, at: Sequence[float]) -> None:
-        """Write ``text`` near the point ``at``, where it hides nothing; not at all where there is no such place."""
+        """Write ``text`` near the point ``at``, where it hides nothing; not at all if there is no such place."""
         assert isinstance(self.axes, Axes)
         label = self.axes.annotate(
             text, (at[0], at[1]), (0, 0), textcoords="offset points", ha="center", va="center", fontsize="small",
@@ -165,10 +165,10 @@ class Fitting(Artist):
                 artist.remove()
         self.drawn, self.labels, self.leaders = [], [], None
 
-    def fit(self, renderer: RendererBase | None = None, settled: bool = False) -> None:
+    def fit(self, renderer: RendererBase | None = None, layout_done: bool = False) -> None:
         """Fit everything to the size that the axes have now, unless that was done already.
 
-        settled: no layout will make more room than there is.
+        layout_done: no layout will make more room than there is.
         """
         ax = self.axes
         if not isinstance(ax, Axes):
@@ -180,7 +180,7 @@ class Fitting(Artist):
         assert figure is not None
         state = (
             *(round(v, 3) for v in ax.bbox.bounds), figure.dpi, *ax.get_xlim(), *ax.get_ylim(), ax.get_xscale(),
-            ax.get_yscale(), ax.get_title(), ax.get_legend() is self.legend, renderer is None, settled,
+            ax.get_yscale(), ax.get_title(), ax.get_legend() is self.legend, renderer is None, layout_done,
             len(ax.get_children()),
         )  # fmt: skip
         if state == self._fitted:
@@ -191,9 +191,9 @@ class Fitting(Artist):
         if self.labels:
             self._fit_labels(ax, hidden, points)
         if self.legend is not None and ax.get_legend() is self.legend:
-            self._fit_legend(ax, self.legend, hidden, renderer, settled, points)
+            self._fit_legend(ax, self.legend, hidden, renderer, layout_done, points)
         if self.lines and ax.get_title() == self.written:
-            self._fit_title(ax, renderer, settled, points)
+            self._fit_title(ax, renderer, layout_done, points)
         self._fitted = (*state[:-5], ax.get_title(), *state[-4:])
 
     # -- the size of the axes --
@@ -201,7 +201,7 @@ class Fitting(Artist):
     def locate(self, ax: Axes, renderer: RendererBase | None) -> Bbox:
         """Return where ``ax`` is in its figure: where it was placed, less the room that its title and scale need.
 
-        That is of a subplot without a layout, where they would lie over its neighbours or outside of the figure.
+        The latter only without a layout: then they would overlap its neighbours or be outside of the figure.
         """
         whole = Bbox(ax.get_position(original=True))
         figure = ax.get_figure()
@@ -210,7 +210,7 @@ class Fitting(Artist):
         if renderer is not None:
             ax.apply_aspect(whole)
             points = figure.dpi / 72
-            left, right, above, _ = _room(ax, renderer, settled=True)
+            left, right, above, _ = _room(ax, renderer, layout_done=True)
             middle = (ax.bbox.x0 + ax.bbox.x1) / 2
             width = max(2 * min(middle - left, right - middle), ax.bbox.width) / points
             font = ax.title.get_fontproperties().copy()
@@ -235,8 +235,8 @@ class Fitting(Artist):
 
     # -- the title --
 
-    def _fit_title(self, ax: Axes, renderer: RendererBase | None, settled: bool, points: float) -> None:
-        left, right, above, _ = _room(ax, renderer, settled)
+    def _fit_title(self, ax: Axes, renderer: RendererBase | None, layout_done: bool, points: float) -> None:
+        left, right, above, _ = _room(ax, renderer, layout_done)
         middle = (ax.bbox.x0 + ax.bbox.x1) / 2
         width = max(2 * min(middle - left, right - middle), ax.bbox.width) / points
         pad = float(rcParams["axes.titlepad"])
@@ -274,11 +274,11 @@ class Fitting(Artist):
         legend: Legend,
         obstacles: Obstacles,
         renderer: RendererBase | None,
-        settled: bool,
+        layout_done: bool,
         points: float,
     ) -> None:
         usual = FontProperties(size="medium").get_size_in_points()
-        left, right, _, below = _room(ax, renderer, settled)
+        left, right, _, below = _room(ax, renderer, layout_done)
         pad = 0.5 * usual * points  # matplotlib's own, between a legend and what it is anchored to
         low = pad  # how far below the axes a legend may begin
         if renderer is not None and ax.axison and (extent := ax.xaxis.get_tightbbox(renderer)) is not None:
@@ -381,7 +381,7 @@ class _Place:
 
 
 class Obstacles:
-    """What is drawn in ``ax``, in pixels: points along its lines, its marks, and boxes of text.
+    """The things drawn in ``ax``, in pixels: points along its lines, its marks, and boxes of text.
 
     Hiding all of a line costs 4, a mark or a box 1.
     """
@@ -446,13 +446,13 @@ def along(rows: FloatArray, box: BboxBase) -> FloatArray:
 
 
 def _has_layout(ax: Axes) -> bool:
-    """Tell whether a layout makes room for what stands beside ``ax``."""
+    """Return whether a layout makes room for what is beside ``ax``."""
     figure = ax.get_figure()
     assert figure is not None
     return isinstance(figure.figure.get_layout_engine(), ConstrainedLayoutEngine | TightLayoutEngine)
 
 
-def _room(ax: Axes, renderer: RendererBase | None, settled: bool) -> tuple[float, float, float, float]:
+def _room(ax: Axes, renderer: RendererBase | None, layout_done: bool) -> tuple[float, float, float, float]:
     """Return how far to the left and right text may reach beside ``ax``, and how far over and below it, in pixels."""
     figure = ax.get_figure()
     assert figure is not None
@@ -476,7 +476,7 @@ def _room(ax: Axes, renderer: RendererBase | None, settled: bool) -> tuple[float
                 bottom = max(bottom, box.y1 if title is None or not other.get_title() else title.y1)
     above, below = top - here.y1, here.y0 - bottom
     spec = ax.get_subplotspec()
-    if not settled and spec is not None and _has_layout(ax):
+    if not layout_done and spec is not None and _has_layout(ax):
         cell = edge.height / spec.get_gridspec().nrows
         above, below = max(above, TITLE_SHARE * cell), max(below, LEGEND_SHARE * cell)
     return left, right, above, below
@@ -503,7 +503,7 @@ def _sizes(usual: float) -> Iterable[float]:
 
 
 def _shortened(text: str, width: float, font: FontProperties) -> str:
-    """Return ``text``, cut where it is wider than ``width``."""
+    """Return ``text``, cut if it is wider than ``width``."""
     while text_width(f"{text} …", font) > width and len(text) > 1:
         text = text[: -max(1, len(text) // 20)].rstrip()
     return f"{text} …"

@@ -49,7 +49,7 @@ __all__ = [
     "weights",
 ]
 
-GRID = 300  # points a side, of the plane that `decision` looks at
+GRID = 300  # points per side, of the plane that `decision` draws
 TILES = 100  # filters drawn at most
 BINS = 60  # of a histogram at most
 SMALL = 8.0  # points, of the notes beside a histogram at most
@@ -153,7 +153,7 @@ def training_curves(
 
 
 def _within_an_epoch(run: Run) -> bool:
-    """Tell whether a training ended before its first epoch did."""
+    """Return whether a training ended before its first epoch did."""
     return isinstance(run, Run) and run.history.epochs is not None and not len(run.history.epochs)
 
 
@@ -180,7 +180,7 @@ def gradient_norms(run: Run, *, title: str | None = None, legend: bool = True, a
 
         √Σ (∂loss/∂w)²  over the parameters w of a layer,  mean along an epoch
 
-    Layers are coloured in order, the first one darkest. If the first layers lie decades below the last, their
+    Layers are coloured in order, the first one darkest. If the first layers are decades below the last, their
     gradient vanishes and they hardly learn.
 
     Parameters
@@ -306,7 +306,7 @@ def decision(
 ) -> Axes:
     """Decision: the plane, coloured by the class that the network sees there, with the data on it.
 
-    Colours fade if the network is not sure; dark lines are the boundaries between classes. Samples that lie on the
+    Colours fade if the network is not sure; dark lines are the boundaries between classes. Samples that are on the
     wrong side are drawn large.
 
     Parameters
@@ -410,7 +410,7 @@ def confusion(y: Any, predicted: Any, *, classes: Sequence[str] | None = None, a
     Raises
     ------
     InputError
-        For labels that are no whole numbers ≥ 0.
+        For labels that aren't whole numbers ≥ 0.
 
     Examples
     --------
@@ -454,7 +454,7 @@ def _points_of(ax: Axes) -> tuple[float, float]:
 
 
 def _name_cells(ax: Axes, names: Sequence[str], cell: float) -> None:
-    """Write the classes beside the rows and columns, as many as can be read where a cell is so many points wide."""
+    """Write the classes beside the rows and columns, as many as can be read if a cell is so many points wide."""
     size = float(np.clip(0.8 * cell, 6, 10))
     step = max(1, math.ceil(LINE * size / cell))
     shown = range(0, len(names), step)
@@ -508,7 +508,7 @@ def weights(network: Any, *, ax: Axes | None = None) -> Axes:
 def activations(outputs: Any, X: Any = None, *, ax: Axes | None = None) -> Axes:
     """Activations: a histogram of what each layer puts out for the samples X.
 
-    Beside each histogram stand mean and spread; how many values are exactly zero, which the histogram leaves out; and
+    Beside each histogram are mean and spread; how many values are exactly zero, which the histogram leaves out; and
     how many units are dead, that is zero for every sample.
 
     Parameters
@@ -764,7 +764,7 @@ def _probabilities(of: Callable[[FloatArray], Any], X: FloatArray) -> FloatArray
 
 
 def _weight_name(name: str, layers: tuple[str, ...]) -> str:
-    """Return the layer's own name for a parameter called "0.W", where it is known."""
+    """Return the layer's own name for a parameter called "0.W", if it is known."""
     place, _, kind = name.partition(".")
     if kind and place.isdigit() and int(place) < len(layers):
         return layers[int(place)] if kind == "W" else f"{layers[int(place)]} {kind}"
@@ -779,10 +779,10 @@ def _silent_channels(zero: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def _histograms(
     ax: Axes | None, rows: Mapping[str, FloatArray], notes: Mapping[str, str], title: str, shared: bool
 ) -> Axes:
-    """Draw one histogram a row, in insets one under the other; shared: on one scale.
+    """Draw one histogram per row, in insets one under the other; shared: on one scale.
 
-    Names and notes stand inside of ``ax``, which a subplot's neighbours leave alone; where the rows are narrow, text is
-    smaller, a note takes one line, and the ends of a scale stand in it instead of ticks.
+    Names and notes are inside of ``ax``, which a subplot's neighbours leave alone; if the rows are narrow, text is
+    smaller, a note takes one line, and the ends of a scale are written in it instead of ticks.
     """
     ax = axes_for(ax, (8.0, float(np.clip(0.62 * len(rows) + 1.0, 6, 20))))
     ax.set_axis_off()

@@ -19,9 +19,9 @@ CLOSE = 1e-4  # of its size: the ticks of a window so narrow are written as diff
 
 
 class Numbers(Formatter):
-    """Writes ticks less ``offset`` as a person would: 300, 2e−8; of a window, where there is one, to its precision.
+    """Writes ticks less ``offset`` as a person would: 300, 2e−8; of a window, if there is one, to its precision.
 
-    digits: how many of them, at most. wanted: leading digits that are written, all of them where it is None.
+    digits: how many of them, at most. wanted: leading digits that are written, all of them if it is None.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ def plain_ticks(axis: Axis, low: float, high: float) -> None:
 
 
 def log_scale(ax: Axes, values: FloatArray) -> None:
-    """Make the y scale logarithmic, and linear around zero where there are zeros or negatives among the values.
+    """Make the y scale logarithmic, and linear around zero if there are zeros or negatives among the values.
 
     Values that hardly differ, and those that are all zero, stay on a linear scale.
     """

@@ -20,7 +20,7 @@ def schedules(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Ax
     Parameters
     ----------
     *given : Schedule
-        A plateau, which looks at f, is drawn as if f kept falling.
+        A plateau, which depends on f, is drawn as if f kept falling.
     steps : int, default 1000
         A whole number ≥ 2.
     ax : Axes, optional

@@ -1,6 +1,6 @@
 """How the pictures look: colours, numbers for people, and where a new figure comes from.
 
-Line colours are those of Okabe & Ito, "Color Universal Design", 2008: told apart with every common kind of colour
+Line colours are those of Okabe & Ito, "Color Universal Design", 2008: distinct with every common kind of colour
 blindness. All of them are of middling lightness and carry a thin dark halo, so they read on white, on black and on
 every colour of the field. The field is viridis: its lightness rises evenly from low to high, so it also reads in grey.
 """

@@ -51,7 +51,7 @@ def _width(text: str, size: float, family: tuple[str, ...], weight: str) -> floa
 
 
 def wrap(text: str, width: float, font: FontProperties) -> list[str]:
-    """Return the lines of ``text``, none of them wider than ``width`` points where it can be broken at all.
+    """Return the lines of ``text``, none of them wider than ``width`` points if it can be broken at all.
 
     It breaks between words and between the characters of scripts without spaces; a word that is too wide for a line
     breaks anywhere.
@@ -74,7 +74,7 @@ def wrap(text: str, width: float, font: FontProperties) -> list[str]:
 def find_fonts(texts: Iterable[Text], tell: bool = False) -> bool:
     """Give every text with characters that its font lacks further fonts that have them; return whether all were found.
 
-    tell: warn, once for all of them, where no installed font has them, and say which package brings one.
+    tell: warn, once for all of them, if no installed font has them, and say which package brings one.
     """
     lost: set[str] = set()
     for text in texts:
@@ -105,7 +105,7 @@ def find_fonts(texts: Iterable[Text], tell: bool = False) -> bool:
 
 
 def _has(family: Iterable[str], character: str) -> bool:
-    """Tell whether a font of these names is installed and has the character."""
+    """Return whether a font of these names is installed and has the character."""
     return any(_font_has(name, character, len(fontManager.ttflist)) for name in family)
 
 

@@ -1,4 +1,4 @@
-"""What of a descent a picture shows: the points of its path, the known minima, and the window that holds them."""
+"""The parts of a descent that a picture shows: the points of its path, the known minima, and the window with them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def beginning(run: Run, points: FloatArray) -> FloatArray:
     if not moved.size or steps.max() <= 30 * moved[0] or not (run.status is Status.diverged or fun[-1] > fun[0]):
         return points
     best = int(np.argmin(fun))
-    if best == len(fun) - 1:  # f falls for ever: its lowest point is as far away as the end
+    if best == len(fun) - 1:  # f falls without end: its lowest point is as far away as the end
         best = 0
     return points[: max(best, int(np.argmax(steps > 8 * moved[0]))) + 1]
 
@@ -89,7 +89,7 @@ def include(ranges: FloatArray, known: FloatArray) -> FloatArray:
 
 
 def fill(ranges: FloatArray, shape: float = 1.25) -> FloatArray:
-    """Widen the shorter side so that equal scales fill a picture of this shape, where the two scales are comparable."""
+    """Widen the shorter side so that equal scales fill a picture of this shape, if the two scales are comparable."""
     x, y = np.ptp(ranges, axis=1)
     if not 0.25 < x / y < 4:
         return ranges

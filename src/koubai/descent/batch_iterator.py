@@ -16,13 +16,13 @@ from koubai.parameters import FloatArray
 if TYPE_CHECKING:
     from koubai.graph.graph import Graph
 
-__all__ = ["Epoch", "Feed", "Paid", "weight"]
+__all__ = ["BatchIterator", "CountedGraphs", "EpochSums", "weight"]
 
 Batch = tuple[Any, ...]
 
 
 @dataclass
-class Epoch:
+class EpochSums:
     """Sums over the batches of one epoch, each weighted with its number of samples."""
 
     weight: float = 0.0
@@ -55,7 +55,7 @@ class Epoch:
 
     @property
     def noise(self) -> float:
-        """How far a batch's gradient lies from the mean one, root mean square; NaN where they were not added up."""
+        """The distance of a batch's gradient from the mean one, root mean square; NaN if they were not added up."""
         if isinstance(self.g, float):
             return float("nan")
         with np.errstate(over="ignore"):
@@ -66,8 +66,8 @@ class Epoch:
 
 
 @dataclass
-class Feed:
-    """Where a stochastic descent stands in its data; each batch comes with everything that f takes after x.
+class BatchIterator:
+    """The batches of a stochastic descent, one after another, each with everything that f takes after x.
 
     source: gives the batches of epoch k. epoch, index: the next batch to be drawn. rows: (t, loss, gradient norm,
     noise) of each finished epoch, t being the updates made by its end.
@@ -77,13 +77,13 @@ class Feed:
     epoch: int = 0
     index: int = 0
     args: Batch = ()  # f's arguments after the batch
-    sums: Epoch = field(default_factory=Epoch)
+    sums: EpochSums = field(default_factory=EpochSums)
     rows: list[tuple[int, float, float, float]] = field(default_factory=list)
-    _batches: Iterator[Any] | None = None
+    _iterator: Iterator[Any] | None = None
 
     @classmethod
-    def read(cls, batches: Any, args: Batch = ()) -> Feed | None:
-        """Return the feed that the argument of minimize means. Raises InputError where it can be read only once."""
+    def read(cls, batches: Any, args: Batch = ()) -> BatchIterator | None:
+        """Return the iterator that the argument of minimize means. Raises InputError if it can be read only once."""
         if batches is None:
             return None
         if hasattr(batches, "epoch"):
@@ -98,14 +98,14 @@ class Feed:
         )
 
     def draw(self) -> Batch | None:
-        """Return the next batch, or None where the epoch has none left; then the next draw begins a new epoch."""
-        if self._batches is None:
-            self._batches = islice(iter(self.source(self.epoch)), self.index, None)
-        batch = next(self._batches, None)
+        """Return the next batch, or None if the epoch has none left; then the next draw begins a new epoch."""
+        if self._iterator is None:
+            self._iterator = islice(iter(self.source(self.epoch)), self.index, None)
+        batch = next(self._iterator, None)
         if batch is None:
             if self.index == 0:
                 raise InputError(f"batches gave nothing in epoch {self.epoch}; a generator can be read only once")
-            self.epoch, self.index, self._batches = self.epoch + 1, 0, None
+            self.epoch, self.index, self._iterator = self.epoch + 1, 0, None
             return None
         self.index += 1
         return _as_tuple(batch) + self.args
@@ -114,16 +114,16 @@ class Feed:
         """Yield the batches of one whole epoch, apart from the descent's own reading."""
         return (_as_tuple(batch) + self.args for batch in self.source(0))
 
-    def close(self, t: int, norm: float) -> Epoch:
-        """Write down the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|, NaN
-        where the gradients were not added up.
+    def end_epoch(self, t: int, norm: float) -> EpochSums:
+        """Record the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|, NaN if the
+        gradients were not added up.
         """
-        ended, self.sums = self.sums, Epoch()
+        ended, self.sums = self.sums, EpochSums()
         self.rows.append((t, ended.mean, norm, ended.noise))
         return ended
 
-    def place(self) -> dict[str, Any]:
-        """Return where the descent stands, in JSON's types; the sum of gradients goes its own way."""
+    def position(self) -> dict[str, Any]:
+        """Return where the descent is in its data, in JSON's types; the sum of gradients is stored by itself."""
         sums = self.sums
         return {
             "epoch": self.epoch,
@@ -132,31 +132,31 @@ class Feed:
             "rows": self.rows,
         }
 
-    def go_to(self, place: dict[str, Any], g: Any) -> None:
-        """Take up the reading where `place` was written."""
-        self.epoch, self.index = place["epoch"], place["index"]
-        weight, fun, squares = place["sums"]
-        self.sums = Epoch(weight, fun, np.array(g) if np.ndim(g) else 0.0, squares)
-        self.rows = [(int(t), *map(float, rest)) for t, *rest in place["rows"]]  # type: ignore[misc]
+    def restore(self, position: dict[str, Any], g: Any) -> None:
+        """Go on reading at ``position``, which `position` returned; g: the sum of gradients."""
+        self.epoch, self.index = position["epoch"], position["index"]
+        weight, fun, squares = position["sums"]
+        self.sums = EpochSums(weight, fun, np.array(g) if np.ndim(g) else 0.0, squares)
+        self.rows = [(int(t), *map(float, rest)) for t, *rest in position["rows"]]  # type: ignore[misc]
 
-    def again(self) -> Batch:
-        """Return once more the batch that was drawn last."""
+    def redraw(self) -> Batch:
+        """Return again the batch that was drawn last."""
         return _as_tuple(next(islice(iter(self.source(self.epoch)), self.index - 1, None))) + self.args
 
 
 @dataclass
-class Paid:
+class CountedGraphs:
     """The graphs whose tracing and checking are among the evaluations that a descent has counted.
 
     known: their digests. before: those among them that were counted before a checkpoint from which the descent goes on,
-    and that this process has not met yet: to trace and check them again is no evaluation of the descent's.
+    and that this process has not met yet: to trace and check them again is not an evaluation of the descent's.
     """
 
     known: set[str] = field(default_factory=set)
     before: set[str] = field(default_factory=set)
     met: list[Graph] = field(default_factory=list)  # not among the known yet: a digest takes time, and few need it
 
-    def take(self, graph: Graph, complete: bool, cost: int) -> int:
+    def charge(self, graph: Graph, complete: bool, cost: int) -> int:
         """Return how many evaluations count, of the ``cost`` that a new path had.
 
         complete: all that it depends on is watched; otherwise it is traced again at every step.
@@ -172,13 +172,13 @@ class Paid:
         return 0 if complete else 1
 
     def digests(self) -> list[str]:
-        """Return what a checkpoint is to know."""
+        """Return what a checkpoint stores: the known digests."""
         self.known.update(graph.digest() for graph in self.met)
         self.met.clear()
         return sorted(self.known)
 
-    def go_on(self, known: Iterable[str]) -> None:
-        """Take over what a checkpoint knows."""
+    def restore(self, known: Iterable[str]) -> None:
+        """Take over the digests that a checkpoint stores."""
         self.known, self.before = set(known), set(known)
 
 
