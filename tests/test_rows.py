@@ -131,8 +131,6 @@ def test_a_few_numbers(name, executor):
         run = executor(graph)
         for point in (x, -2.0 * x):
             agree(run(point), evaluate(graph, point))
-        if run.__name__ == "run" and "otherwise" in getattr(run, "source", ""):
-            assert "np." not in run.source
 
 
 @machine

@@ -1,9 +1,10 @@
 """The primitives: one row each, holding its meaning in NumPy, its derivative, its code and its sampling domain.
 
 How to add a primitive: add one `Op` row to the family where it belongs. Nothing else changes: tracing looks rows up by
-the NumPy function in `UFUNCS`, the reverse pass asks the row for its derivative, the executors ask it for its code, and
-``tests/test_ops.py`` runs every row at order 1 and 2 over its ``domain`` and ``examples``. A NumPy function that is a
-composition of primitives is not a row here; it is an entry in ``graph/numpy``.
+the NumPy function in `UFUNCS`, the reverse pass asks the row for its derivative, the executors ask it for all that they
+need to know (no row is known there by its name), and ``tests/test_ops.py`` runs every row at order 1 and 2 over its
+``domain`` and ``examples``. A NumPy function that is a composition of primitives is not a row here; it is an entry in
+``graph/numpy``.
 
 A derivative rule is written in NumPy terms and must run on plain and on traced arrays, because the reversed graph is
 reversed again for second derivatives. ``vjp[i](g, y, *inputs, **params)`` returns the cotangent of input ``i``, where
