@@ -22,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from support.native import compile_native
 
 from koubai.errors import TraceError
 from koubai.execute import choose, library, llvm, loops, regions, vectormath
@@ -30,21 +31,11 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
 from koubai.execute.loops import compile_loops
-from koubai.execute.native import compile_native
 from koubai.graph.call import trace
 from koubai.graph.graph import INPUT, Graph
 from koubai.graph.ops import OPS, UFUNCS
 
-EXACT = frozenset(  # what has the same bits in every executor, given the same operands
-    re.findall(r"\w+", """
-    add subtract multiply divide negative positive square sqrt absolute fabs reciprocal where sign copysign share relu
-    conjugate real imag quotient_or_zero heaviside floor ceil trunc rint signbit isnan isfinite isinf deg2rad radians
-    rad2deg degrees less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor logical_not
-    bitwise_and bitwise_or bitwise_xor invert left_shift right_shift gcd lcm astype getitem setitem add_at reshape
-    transpose broadcast_to concatenate stack zeros cumsum cumprod running_argmax running_argmin argpartition argsort
-    argmax argmin nonzero searchsorted any all sliding_window_view largest
-    """)
-)  # fmt: skip
+EXACT = frozenset(name for name, op in OPS.items() if op.exact)  # the same bits in every executor
 EXTREMES = ("maximum", "minimum", "fmax", "fmin", "max", "min")  # of two zeros NumPy returns one or the other
 ULP = 6.0  # between two results of a function: 2 of koubai's, 4 of NumPy's
 REORDERED = ("loops", "regions")  # the executors whose sums have an order of their own
@@ -73,7 +64,7 @@ class Blurred:
                 if node.op is not INPUT:
                     operands = [nodes[j] for j in node.inputs]
                     nodes[i] = node.op.call(*operands, **node.params)
-                    if random is not None and node.inputs and node.op.name not in EXACT:
+                    if random is not None and node.inputs and not node.op.exact:
                         nodes[i] = self._moved(node, operands, nodes[i])
         self.values = [nodes[i] for i in graph.outputs]
         self.holds = all(guard.holds(nodes[guard.node]) for guard in graph.guards)
@@ -267,7 +258,10 @@ def odd_points(given: Sequence[Any], count: int, seed: int) -> Iterator[list[Any
 
 # -- graphs that machine code takes -----------------------------------------------------------------------------------
 
-CODED = [name for name in sorted({*llvm._EMIT, *vectormath.FUNCTIONS}) if getattr(np, name, None) in UFUNCS]
+WRITTEN_OUT = {name for name, op in OPS.items() if op.lower is not None and op.domain}
+CODED = [
+    name for name in sorted({*llvm._EMIT, *vectormath.FUNCTIONS, *WRITTEN_OUT}) if getattr(np, name, None) in UFUNCS
+]
 LARGEST = 1e3  # no value of a graph's is larger where it is traced
 
 
@@ -331,7 +325,7 @@ class Vectors:
         self.dtype = np.float32 if self.random.random() < 0.3 and kind != "few" else np.float64
         numbers = np.random.default_rng(seed)
         self.given = [numbers.uniform(-1.8, 1.8, shape).astype(self.dtype) for shape in shapes]
-        names = [name for name in CODED if not small or OPS[name].scalar is not None]
+        names = [name for name in CODED if not small or OPS[name].scalar is not None or name in WRITTEN_OUT]
         exact = [name for name in names if name in EXACT or name in EXTREMES]
         self.names = exact if self.random.random() < 0.4 else names
         self.lines: list[str] = []

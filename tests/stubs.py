@@ -72,8 +72,7 @@ def text():
         if isinstance(node, ast.ImportFrom) and node.module.startswith("koubai")
         for alias in node.names
     }
-    classes = [name for name, module in imported.items() if module == "koubai.descent.optimizers"]
-    imported = {name: module for name, module in imported.items() if name not in classes}
+    classes = sorted(cls.__name__ for cls in koubai.optimizers.CLASSES.values())
     for name, module in koubai._ON_FIRST_USE.items():
         imported[name] = module.removesuffix(f".{name}") if inspect.ismodule(getattr(koubai, name)) else module
     by_module: dict[str, list[str]] = {}
@@ -89,7 +88,7 @@ def text():
     ]
     lines += [f"from {module} import {', '.join(sorted(by_module[module]))}" for module in sorted(by_module)]
     lines += ["", "__version__: str", "__all__ = ["]
-    lines += [f'    "{name}",' for name in koubai.__all__]
+    lines += [f'    "{name}",' for name in sorted(koubai.__all__)]
     lines += ["]", "", *(optimizer(getattr(koubai, name)) for name in classes)]
     return "\n".join(lines)
 

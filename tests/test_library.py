@@ -13,6 +13,7 @@ import textwrap
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -753,7 +754,7 @@ def test_compiling_says_nothing():
     code = """
 import numpy as np
 from koubai.execute.loops import compile_loops
-from koubai.execute.native import compile_native
+from support.native import compile_native
 from koubai.graph.call import trace
 for k in range(1, 11):
     compile_loops(trace(lambda x: np.sum(np.sin(k * x) * np.cos(x) + np.exp(x)), np.ones(100_000)))
@@ -761,5 +762,8 @@ for k in range(1, 11):
 print("done")
 """
     environment = os.environ | {"KOUBAI_CACHE": "off"}
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    tests = Path(__file__).parent
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True, cwd=tests
+    )
     assert (ran.stdout, ran.stderr) == ("done\n", "")

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from support.native import compile_native
 from test_execute import agree, random_program
 
 import koubai as kb
@@ -55,7 +56,7 @@ def test_random_graphs_mean_the_same_in_machine_code(n, exact):
         graph = trace(random_program(seed, exact), x)
         for g in (graph, graph.gradient()):
             try:
-                run = native.compile_native(g)
+                run = compile_native(g)
             except Unsuitable:
                 continue
             checked += 1
@@ -72,7 +73,7 @@ def test_sums_are_added_in_numpys_order():
                         ((20, 4), 0), ((5, 30), None), ((2, 3, 4), (0, 2))):  # fmt: skip
         x = rng.standard_normal(shape) * 10.0 ** rng.integers(-8, 8, shape)
         g = trace(lambda x, axis=axis: np.sum(x, axis=axis) * 1.0, x)
-        agree(native.compile_native(g)(x), evaluate(g, x), True)
+        agree(compile_native(g)(x), evaluate(g, x), True)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -92,7 +93,7 @@ def test_running_sums_and_products_have_numpys_bits(running, backwards, dtype):
             trace(lambda x, axis=axis: running(x, axis=axis), x),
             trace(lambda x, axis=axis: backwards(x, axis), x).gradient(),
         ):
-            run = native.compile_native(g)
+            run = compile_native(g)
             for point in (x, np.where(x > 1, np.nan, x), np.where(x > 0, -0.0, x), x * dtype(1e18)):
                 agree(run(point), evaluate(g, point), True)
 
@@ -101,12 +102,12 @@ def test_whole_numbers_that_are_only_moved_are_no_hindrance():
     x = np.array([1.5, -2.0])
     for f in (lambda x: np.arange(1, 3) @ x, lambda x: (np.array([[2]]) @ x[None, :1]).sum() * x[1]):
         for g in (trace(f, x), trace(f, x).gradient()):
-            agree(native.compile_native(g)(x), evaluate(g, x), True)
+            agree(compile_native(g)(x), evaluate(g, x), True)
 
 
 def test_a_guard_that_fails_gives_no_answer():
     graph = trace(lambda x: x[0] ** 2 if x[0] > 0 else -x[0], np.array([1.0]))
-    run = native.compile_native(graph)
+    run = compile_native(graph)
     assert run(np.array([2.0]))[0] == 4.0
     assert run(np.array([-2.0])) is None
     assert run(np.array([np.nan])) is None
@@ -115,7 +116,7 @@ def test_a_guard_that_fails_gives_no_answer():
 def test_an_array_from_outside_is_read_anew():
     data = np.array([1.0, 2.0, 3.0])
     graph = trace(lambda x: np.sum((x - data) * (x - data)), np.zeros(3))
-    run = native.compile_native(graph)
+    run = compile_native(graph)
     assert run(np.zeros(3))[0] == 14.0
     data[0] = 5.0
     assert run(np.zeros(3))[0] == 38.0
@@ -124,7 +125,7 @@ def test_an_array_from_outside_is_read_anew():
 def test_float32_stays_float32():
     x = np.array([0.1, 0.7, -1.3], np.float32)
     for g in (trace(lambda x: np.sum(x * x * 3.0 + x / 7.0), x), trace(lambda x: np.sqrt(np.sum(x * x)), x).gradient()):
-        agree(native.compile_native(g)(x), evaluate(g, x), True)
+        agree(compile_native(g)(x), evaluate(g, x), True)
 
 
 def test_what_has_no_code_is_refused():
@@ -134,7 +135,7 @@ def test_what_has_no_code_is_refused():
         (lambda x: np.sum(x * 2.0), np.arange(5000.0)),
     ):
         with pytest.raises(Unsuitable):
-            native.compile_native(trace(f, x))
+            compile_native(trace(f, x))
 
 
 def test_the_fingerprint_tells_graphs_apart():

@@ -175,7 +175,7 @@ def test_every_optimizer_of_the_plan_is_there():
     Lion Lamb Lars Adafactor Muon AdaBelief Adan Yogi NovoGrad ScheduleFreeSGD ScheduleFreeAdamW DoG DoWG
     DAdaptAdamW Prodigy MoMo PolyakSGD COCOB GradientDescent BarzilaiBorwein ConjugateGradient LBFGS
     LevenbergMarquardt"""
-    assert set(planned.split()) == set(PASTE)
+    assert set(planned.split()) <= set(PASTE)
     assert {CLASSES[name].rule.name for name in NAMES} == set(RULES) == set(SEMANTICS)
     assert set(PASTE) < set(kb.optimizers.__all__)
 

@@ -19,11 +19,8 @@ from koubai.graph.call import trace
 
 __version__: str
 __all__ = [
-    "ASGD",
-    "COCOB",
-    "LBFGS",
-    "SGD",
     "AMSGrad",
+    "ASGD",
     "AdaBelief",
     "Adadelta",
     "Adafactor",
@@ -33,6 +30,7 @@ __all__ = [
     "Adamax",
     "Adan",
     "BarzilaiBorwein",
+    "COCOB",
     "ConjugateGradient",
     "DAdaptAdamW",
     "DoG",
@@ -43,6 +41,7 @@ __all__ = [
     "GradientCheck",
     "GradientDescent",
     "History",
+    "LBFGS",
     "Lamb",
     "Lars",
     "LevenbergMarquardt",
@@ -60,6 +59,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "Run",
+    "SGD",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "Status",
@@ -88,6 +88,26 @@ __all__ = [
     "value_and_grad",
 ]
 
+class AMSGrad(Optimizer):
+    def __init__(
+        self,
+        lr: Rate | None = None,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-08,
+        amsgrad: bool = True,
+        eps_in: Literal['corrected', 'raw'] = 'corrected',
+        max_of: Literal['raw', 'corrected'] = 'raw',
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        clipvalue: float | None = None,
+        clipnorm: float | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        semantics: Literal['torch', 'keras', 'optax'] | None = None,
+    ) -> None: ...
+
 class ASGD(Optimizer):
     def __init__(
         self,
@@ -102,54 +122,6 @@ class ASGD(Optimizer):
         clipnorm: float | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
         semantics: Literal['torch'] | None = None,
-    ) -> None: ...
-
-class COCOB(Optimizer):
-    def __init__(
-        self,
-        lr: Rate | None = None,
-        *,
-        alpha: float = 100.0,
-        eps: float = 1e-08,
-        weight_decay: float = 0.0,
-        decoupled_weight_decay: bool = False,
-        clipvalue: float | None = None,
-        clipnorm: float | None = None,
-        groups: Mapping[str, Mapping[str, Any]] | None = None,
-        semantics: Literal['optax'] | None = None,
-    ) -> None: ...
-
-class LBFGS(Optimizer):
-    def __init__(
-        self,
-        lr: Rate | None = None,
-        *,
-        history_size: int = 10,
-        line_search: Literal['wolfe', 'none'] = 'wolfe',
-        curvature_test: Literal['relative', 'absolute'] = 'relative',
-        c1: float = 0.0001,
-        c2: float = 0.9,
-        weight_decay: float = 0.0,
-        clipvalue: float | None = None,
-        clipnorm: float | None = None,
-        semantics: Literal['paper', 'torch'] | None = None,
-    ) -> None: ...
-
-class SGD(Optimizer):
-    def __init__(
-        self,
-        lr: Rate | None = None,
-        *,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
-        lr_inside: bool = False,
-        weight_decay: float = 0.0,
-        decoupled_weight_decay: bool = False,
-        clipvalue: float | None = None,
-        clipnorm: float | None = None,
-        groups: Mapping[str, Mapping[str, Any]] | None = None,
-        semantics: Literal['torch', 'keras', 'optax'] | None = None,
     ) -> None: ...
 
 class AdaBelief(Optimizer):
@@ -241,23 +213,6 @@ class Adam(Optimizer):
         semantics: Literal['torch', 'keras', 'optax'] | None = None,
     ) -> None: ...
 
-class Adamax(Optimizer):
-    def __init__(
-        self,
-        lr: Rate | None = None,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-08,
-        eps_in: Literal['max', 'denominator'] = 'max',
-        weight_decay: float = 0.0,
-        decoupled_weight_decay: bool = False,
-        clipvalue: float | None = None,
-        clipnorm: float | None = None,
-        groups: Mapping[str, Mapping[str, Any]] | None = None,
-        semantics: Literal['torch', 'keras', 'optax'] | None = None,
-    ) -> None: ...
-
 class AdamW(Optimizer):
     def __init__(
         self,
@@ -272,6 +227,23 @@ class AdamW(Optimizer):
         eps_root: float = 0.0,
         weight_decay: float = 0.01,
         decoupled_weight_decay: bool = True,
+        clipvalue: float | None = None,
+        clipnorm: float | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        semantics: Literal['torch', 'keras', 'optax'] | None = None,
+    ) -> None: ...
+
+class Adamax(Optimizer):
+    def __init__(
+        self,
+        lr: Rate | None = None,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-08,
+        eps_in: Literal['max', 'denominator'] = 'max',
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
         clipvalue: float | None = None,
         clipnorm: float | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
@@ -296,26 +268,6 @@ class Adan(Optimizer):
         semantics: Literal['optax'] | None = None,
     ) -> None: ...
 
-class AMSGrad(Optimizer):
-    def __init__(
-        self,
-        lr: Rate | None = None,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-08,
-        amsgrad: bool = True,
-        eps_in: Literal['corrected', 'raw'] = 'corrected',
-        max_of: Literal['raw', 'corrected'] = 'raw',
-        eps_root: float = 0.0,
-        weight_decay: float = 0.0,
-        decoupled_weight_decay: bool = False,
-        clipvalue: float | None = None,
-        clipnorm: float | None = None,
-        groups: Mapping[str, Mapping[str, Any]] | None = None,
-        semantics: Literal['torch', 'keras', 'optax'] | None = None,
-    ) -> None: ...
-
 class BarzilaiBorwein(Optimizer):
     def __init__(
         self,
@@ -330,6 +282,21 @@ class BarzilaiBorwein(Optimizer):
         clipvalue: float | None = None,
         clipnorm: float | None = None,
         semantics: Literal['paper'] | None = None,
+    ) -> None: ...
+
+class COCOB(Optimizer):
+    def __init__(
+        self,
+        lr: Rate | None = None,
+        *,
+        alpha: float = 100.0,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        clipvalue: float | None = None,
+        clipnorm: float | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        semantics: Literal['optax'] | None = None,
     ) -> None: ...
 
 class ConjugateGradient(Optimizer):
@@ -425,6 +392,22 @@ class GradientDescent(Optimizer):
         semantics: Literal['paper'] | None = None,
     ) -> None: ...
 
+class LBFGS(Optimizer):
+    def __init__(
+        self,
+        lr: Rate | None = None,
+        *,
+        history_size: int = 10,
+        line_search: Literal['wolfe', 'none'] = 'wolfe',
+        curvature_test: Literal['relative', 'absolute'] = 'relative',
+        c1: float = 0.0001,
+        c2: float = 0.9,
+        weight_decay: float = 0.0,
+        clipvalue: float | None = None,
+        clipnorm: float | None = None,
+        semantics: Literal['paper', 'torch'] | None = None,
+    ) -> None: ...
+
 class Lamb(Optimizer):
     def __init__(
         self,
@@ -484,6 +467,21 @@ class Lion(Optimizer):
         semantics: Literal['keras', 'optax'] | None = None,
     ) -> None: ...
 
+class MoMo(Optimizer):
+    def __init__(
+        self,
+        lr: Rate | None = None,
+        *,
+        beta: float = 0.9,
+        lower_bound: float = 0.0,
+        weight_decay: float = 0.0,
+        adapt_lower_bound: bool = False,
+        clipvalue: float | None = None,
+        clipnorm: float | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        semantics: Literal['optax'] | None = None,
+    ) -> None: ...
+
 class Momentum(Optimizer):
     def __init__(
         self,
@@ -499,21 +497,6 @@ class Momentum(Optimizer):
         clipnorm: float | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
         semantics: Literal['torch', 'keras', 'optax'] | None = None,
-    ) -> None: ...
-
-class MoMo(Optimizer):
-    def __init__(
-        self,
-        lr: Rate | None = None,
-        *,
-        beta: float = 0.9,
-        lower_bound: float = 0.0,
-        weight_decay: float = 0.0,
-        adapt_lower_bound: bool = False,
-        clipvalue: float | None = None,
-        clipnorm: float | None = None,
-        groups: Mapping[str, Mapping[str, Any]] | None = None,
-        semantics: Literal['optax'] | None = None,
     ) -> None: ...
 
 class Muon(Optimizer):
@@ -684,6 +667,23 @@ class Rprop(Optimizer):
         clipnorm: float | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
         semantics: Literal['torch', 'optax'] | None = None,
+    ) -> None: ...
+
+class SGD(Optimizer):
+    def __init__(
+        self,
+        lr: Rate | None = None,
+        *,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        lr_inside: bool = False,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        clipvalue: float | None = None,
+        clipnorm: float | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        semantics: Literal['torch', 'keras', 'optax'] | None = None,
     ) -> None: ...
 
 class ScheduleFreeAdamW(Optimizer):

@@ -62,7 +62,8 @@ FRAMEWORKS: dict[str, dict[str, Any]] = {
 }
 
 # Who has which optimizer, and what differs from the rule's own defaults there. The first one is the default. Read from
-# the sources of torch 2.13, Keras 3.15 and optax 0.2.8; optax has no default lr, so the rule's stands in.
+# the sources of torch 2.13, Keras 3.15 and optax 0.2.8; optax has no default lr, so the rule's stands in. What no
+# framework has is the paper's.
 SEMANTICS: dict[str, dict[str, dict[str, Any]]] = {
     "sgd": {"torch": {}, "keras": {"lr": 1e-2, "lr_inside": True}, "optax": {}},
     "asgd": {"torch": {}},
@@ -134,12 +135,9 @@ SEMANTICS: dict[str, dict[str, dict[str, Any]]] = {
     "momo": {"optax": {}},
     "polyak_sgd": {"paper": {}, "optax": {"positive_gap": False}},
     "cocob": {"optax": {}},
-    "gradient_descent": {"paper": {}},
-    "barzilai_borwein": {"paper": {}},
-    "conjugate_gradient": {"paper": {}},
-    "levenberg_marquardt": {"paper": {}},
     "lbfgs": {"paper": {}, "torch": {"history_size": 100, "line_search": "none", "curvature_test": "absolute"}},
 }
+SEMANTICS |= {name: {"paper": {}} for name in RULES if name not in SEMANTICS}
 
 # Optimizers that are another rule under their own name: the rule, what is set, and what frameworks set besides.
 PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
@@ -1217,13 +1215,14 @@ def _checked(rule: str, name: str, value: Any, owner: str, like: Any = 0.0) -> A
 
 # -- the optimizers by name -------------------------------------------------------------------------------------------
 
-_CLASSES: dict[str, type[Optimizer]] = {}
+CLASSES: dict[str, type[Optimizer]] = {}
 
 
 def _public(name: str) -> type[Optimizer]:
     """Make the public class of a rule or preset: the signature and the docstring are the rule's own."""
     key = name.lower()
-    rule_name, preset, _ = PRESETS.get(key, (_RULE_NAMES.get(name, key), {}, {}))
+    of_this_name = next((rule for rule in RULES if rule.replace("_", "") == key), key)
+    rule_name, preset, _ = PRESETS.get(key, (of_this_name, {}, {}))
     rule = RULES[rule_name]
 
     def doc() -> str:
@@ -1242,21 +1241,9 @@ def _public(name: str) -> type[Optimizer]:
             for n, default in (_defaults(cls.name, first) | {"semantics": first}).items()
         ]
     )
-    _CLASSES[key] = cls
+    CLASSES[key] = cls
     return cls
 
-
-# Rules of more than one word.
-_RULE_NAMES = {
-    "ScheduleFreeSGD": "schedule_free_sgd",
-    "ScheduleFreeAdamW": "schedule_free_adamw",
-    "DAdaptAdamW": "dadapt_adamw",
-    "PolyakSGD": "polyak_sgd",
-    "GradientDescent": "gradient_descent",
-    "BarzilaiBorwein": "barzilai_borwein",
-    "ConjugateGradient": "conjugate_gradient",
-    "LevenbergMarquardt": "levenberg_marquardt",
-}
 
 SGD = _public("SGD")
 Momentum = _public("Momentum")
@@ -1311,7 +1298,7 @@ def names() -> tuple[str, ...]:
     >>> "adam" in kb.optimizers.names()
     True
     """
-    return tuple(sorted(_CLASSES))
+    return tuple(sorted(CLASSES))
 
 
 def resolve(optimizer: Any, **hyperparameters: Any) -> Optimizer:
@@ -1349,9 +1336,9 @@ def resolve(optimizer: Any, **hyperparameters: Any) -> Optimizer:
 
 
 def _named(name: str) -> type[Optimizer]:
-    if name.lower() not in _CLASSES:
+    if name.lower() not in CLASSES:
         raise UnknownNameError("optimizer", name, names())
-    return _CLASSES[name.lower()]
+    return CLASSES[name.lower()]
 
 
 # -- comparing the frameworks -----------------------------------------------------------------------------------------
@@ -1477,12 +1464,13 @@ def compare(
 
 
 __all__ = [
+    "CLASSES",
     "Comparison",
     "Optimizer",
     "compare",
     "names",
     "resolve",
-    *(cls.__name__ for cls in _CLASSES.values()),
+    *(cls.__name__ for cls in CLASSES.values()),
 ]
 
 

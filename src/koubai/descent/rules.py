@@ -18,47 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-__all__ = [
-    "CHOICES",
-    "INTERVALS",
-    "RULES",
-    "Rule",
-    "adabelief",
-    "adadelta",
-    "adafactor",
-    "adagrad",
-    "adam",
-    "adamax",
-    "adan",
-    "asgd",
-    "barzilai_borwein",
-    "cocob",
-    "conjugate_gradient",
-    "dadapt_adamw",
-    "dog",
-    "dowg",
-    "ftrl",
-    "gradient_descent",
-    "lamb",
-    "lars",
-    "lbfgs",
-    "levenberg_marquardt",
-    "lion",
-    "momo",
-    "muon",
-    "nadam",
-    "novograd",
-    "polyak_sgd",
-    "prodigy",
-    "radam",
-    "rmsprop",
-    "rprop",
-    "rule",
-    "schedule_free_adamw",
-    "schedule_free_sgd",
-    "sgd",
-    "yogi",
-]
+__all__ = ["CHOICES", "INTERVALS", "RULES", "Rule", "rule"]
 
 State: TypeAlias = tuple[Any, ...]
 Step: TypeAlias = tuple[Any, State]

@@ -25,32 +25,16 @@ from koubai.execute.descents import staggered
 from koubai.execute.elements import Unsuitable
 from koubai.execute.memory import Memory, is_view
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
-from koubai.graph.ops import OPS, Index, add_into, distinct, rows_into
+from koubai.graph.ops import ON_NUMBERS, OPS, Index, add_into, distinct, rows_into
 
 __all__ = ["compile_arrays", "compile_bound", "quiet_context"]
 
 _GETITEM, _SETITEM, _ADD_AT, _ZEROS, _POWER = (OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "power"))
 _WHERE, _ASTYPE, _CONCATENATE, _RESHAPE = (OPS[n] for n in ("where", "astype", "concatenate", "reshape"))
 _NEGATIVE, _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = (OPS[n] for n in ("negative", "add", "subtract", "multiply", "divide"))
-_OPERATORS = {
-    "add": "{0} + {1}",
-    "subtract": "{0} - {1}",
-    "multiply": "{0} * {1}",
-    "divide": "{0} / {1}",
-    "negative": "-{0}",
-    "power": "{0} ** {1}",
-    "square": "{0} * {0}",
-    "less": "{0} < {1}",
-    "less_equal": "{0} <= {1}",
-    "greater": "{0} > {1}",
-    "greater_equal": "{0} >= {1}",
-    "equal": "{0} == {1}",
-    "not_equal": "{0} != {1}",
-}
+_BROADCAST = OPS["broadcast_to"]
 
 BUFFER = 1024  # elements an operand that NumPy copies at once where it can't work on the operands as they lie
-
-_REDUCTIONS = {"sum": np.add.reduce, "prod": np.multiply.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce}
 
 
 def compile_arrays(graph: Graph) -> Callable[..., Any]:
@@ -455,13 +439,13 @@ class _Plan:
             self.lines.append(line)
             return
         self.prelude.append(line)
-        self.steady[i] = whole and (node.op is not OPS["transpose"]) and self._is_run(node)
+        self.steady[i] = whole and self._is_run(node)
 
     @staticmethod
     def _is_run(node: Node) -> bool:
         """Does the view show memory without gaps where its base does?"""
         if node.op is not _GETITEM:
-            return node.op.name != "broadcast_to"
+            return node.op is _RESHAPE or not node.op.view  # what is made there
         items = [item for item in node.params["index"].items if item is not Ellipsis]
         return len(items) == 1 and isinstance(items[0], slice) and items[0].step in (None, 1) and len(node.shape) == 1
 
@@ -481,7 +465,7 @@ class _Plan:
             return False
         if node.op is _POWER:
             return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
-        if node.op.name in _REDUCTIONS:
+        if node.op.reduction is not None:
             return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
         if node.op is _GETITEM:
             return self._gathers_rows(node)
@@ -509,12 +493,10 @@ class _Plan:
 
     def _written(self, node: Node, args: list[str], target: str) -> str:
         """Return the same for an operation that is no ufunc."""
-        if node.op.name in _REDUCTIONS:
+        if (reduction := node.op.reduction) is not None:
             axis = node.params["axis"]
             axis = axis[0] if axis is not None and len(axis) == 1 else axis
-            return (
-                f"{self._bind(_REDUCTIONS[node.op.name])}({args[0]}, {axis}, None, {target}, {node.params['keepdims']})"
-            )
+            return f"{self._bind(reduction)}({args[0]}, {axis}, None, {target}, {node.params['keepdims']})"
         if node.op is _WHERE:
             condition, yes, no = args
             if not self.nodes[node.inputs[0]].shape:
@@ -627,39 +609,31 @@ class _Plan:
 
     def _plain(self, node: Node, target: str, args: list[str]) -> str:
         op = node.op
-        if not node.shape and op.name in _OPERATORS:
-            return f"{target} = {_OPERATORS[op.name].format(*self._typed(node, args))}"
+        if not node.shape and op in ON_NUMBERS:
+            return f"{target} = {str(op.code).format(*self._typed(node, args))}"
         if op is _GETITEM:
             return f"{target} = {args[0]}[{self._index(node.params['index'], args[1:])}]"
-        if (
-            op.name == "sum"
-            and not node.shape
-            and self.nodes[node.inputs[0]].dtype == np.bool_
-            and node.dtype is not None
-        ):
+        adds = op.reduces is not None and op.reduces.adds
+        if adds and not node.shape and node.dtype is not None and self.nodes[node.inputs[0]].dtype == np.bool_:
             return f"{target} = {self._bind(node.dtype.type)}(np.count_nonzero({args[0]}))"
-        if op.name in _REDUCTIONS:
+        if (reduction := op.reduction) is not None:
             axis = node.params["axis"]
             if axis is not None and len(axis) == 1:
                 axis = axis[0]
             kept = ", None, None, True" if node.params["keepdims"] else ""
-            return f"{target} = {self._bind(_REDUCTIONS[op.name])}({args[0]}, {axis}{kept})"
-        if op.name == "astype":
+            return f"{target} = {self._bind(reduction)}({args[0]}, {axis}{kept})"
+        if op is _ASTYPE:
             if not node.shape and node.dtype is not None and node.dtype.kind == "f":
                 return f"{target} = {self._bind(node.dtype.type)}({args[0]})"
             return f"{target} = {args[0]}.astype({self._dtype(node.dtype)})"
-        if op.name in ("argmax", "argmin") and node.shape:
-            return f"{target} = {args[0]}.{op.name}({node.params['axis']})"
-        if op.name == "broadcast_to" and self.nodes[node.inputs[0]].op is CONSTANT and math.prod(node.shape) <= 65536:
+        if op is _BROADCAST and self.nodes[node.inputs[0]].op is CONSTANT and math.prod(node.shape) <= 65536:
             value = np.full(node.shape, self.nodes[node.inputs[0]].params["value"], node.dtype)
             self.namespace[f"spread_{target}"] = value
             return f"{target} = spread_{target}"
         if op.out:
             return f"{target} = {self._bind(op.call)}({', '.join(self._operands(node, args))})"
-        if op.name == "reshape":
-            return f"{target} = {args[0]}.reshape({node.params['shape']})"
-        if op.name == "transpose":
-            return statement(node, target, args)
+        if op.method is not None and self.nodes[node.inputs[0]].shape:
+            return f"{target} = {args[0]}.{op.method}({', '.join(map(self._bind, node.params.values()))})"
         params = "".join(f", {k}={self._bind(v)}" for k, v in node.params.items())
         return f"{target} = {self._bind(op.call)}({', '.join(args)}{params})"
 

@@ -14,7 +14,7 @@ from koubai.execute.descents import operations
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
-from koubai.execute.memory import is_view
+from koubai.execute.memory import is_view, is_write
 from koubai.graph.graph import INPUT, LEAVES, Graph, Node
 from koubai.log import debug
 
@@ -83,7 +83,7 @@ def _computed(graph: Graph) -> int:
     nodes, total = graph.nodes, len(graph.nodes)
     for node in nodes:
         if node[3] and node.op not in LEAVES and not is_view(node):
-            total += math.prod(nodes[node.inputs[1]].shape if node.op.name in ("setitem", "add_at") else node.shape)
+            total += math.prod(nodes[node.inputs[1]].shape if is_write(node) else node.shape)
     return total
 
 
@@ -282,7 +282,8 @@ def _check(graph: Graph, inputs: Sequence[Any], results: Sequence[Any]) -> None:
             operands = [values[j] for j in node.inputs]
             values[i] = given[i] if node.op is INPUT else node.op.call(*operands, **node.params)
             # of a sum, what is added: the order in which that is done is not NumPy's
-            size = np.sum(np.abs(operands[0])) if node.op.name == "sum" else _largest(values[i])
+            adds = node.op.reduces is not None and node.op.reduces.adds
+            size = np.sum(np.abs(operands[0])) if adds else _largest(values[i])
             largest = max(largest, size)
             for j in {i, *node.inputs}:
                 if last.get(j, i) <= i:

@@ -6,11 +6,12 @@ import ctypes
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from koubai.execute.lower import HasCode, lowered
 from koubai.graph.graph import CONSTANT, LEAVES, Graph
 
 __all__ = [
@@ -118,6 +119,11 @@ class DescentGraphs:
     measure: Graph
     states: tuple[tuple[int, ...], ...]
     bounded: bool
+
+    def lowered(self, has_code: HasCode) -> DescentGraphs:
+        """Return the same with the rows that there is no code for written out in others."""
+        value, update, measure = (lowered(graph, has_code) for graph in (self.value, self.update, self.measure))
+        return replace(self, value=value, update=update, measure=measure)
 
     @property
     def size(self) -> int:

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.graph import CONSTANT, Node
-from koubai.graph.ops import Index
+from koubai.graph.ops import OPS
 
-__all__ = ["INDEXED", "STRUCTURE", "Unsuitable", "added_up", "filled", "known_arrays", "lined", "rearranged", "split"]
+__all__ = ["Unsuitable", "added_up", "filled", "known_arrays", "lined", "moved_inputs", "rearranged", "split"]
 
-INDEXED = ("getitem", "setitem", "add_at")
-STRUCTURE = (*INDEXED, "zeros", "reshape", "transpose", "broadcast_to", "concatenate", "stack")
+_ADD_AT, _SETITEM, _ZEROS = (OPS[name] for name in ("add_at", "setitem", "zeros"))
 BLOCK = 128  # NumPy sums up to here with eight running sums, and halves what is longer
 
 
@@ -34,10 +33,14 @@ def filled(shape: tuple[int, ...], entries: Sequence[Any]) -> Any:
     return elements.reshape(shape)
 
 
+def moved_inputs(node: Node) -> int:
+    """Return how many of the inputs of what moves elements hold them: the last ones may be arrays in its index."""
+    return len(node.inputs) - (node.params["index"].holes if "index" in node.params else 0)
+
+
 def known_arrays(nodes: Sequence[Node], node: Node) -> list[Any]:
     """Return the arrays in the holes of a node's index. Raises Unsuitable unless they are constants."""
-    skipped = 1 if node.op.name == "getitem" else 2
-    given = [nodes[j] for j in node.inputs[skipped:]]
+    given = [nodes[j] for j in node.inputs[moved_inputs(node) :]]
     if any(n.op is not CONSTANT for n in given):
         raise Unsuitable(f"{node.op.name} with an index that is computed")
     return [n.params["value"] for n in given]
@@ -50,32 +53,20 @@ def rearranged(
 
     operands: of the node's own dtype. arrays: in the holes of its index. zero: the entry that stands for nought.
     """
-    name, params = node.op.name, node.params
-    if name == "zeros":
+    if node.op is _ZEROS:
         return filled(node.shape, [zero] * math.prod(node.shape))
-    if name in INDEXED:
-        index: Index = params["index"]
-        where = index.fill(arrays)
-        if name == "getitem":
-            return np.asarray(operands[0][where], object).reshape(node.shape)
+    if node.op is _ADD_AT:
         result = operands[0].copy()
-        if name == "setitem":
-            result[where] = operands[1][()] if not operands[1].shape else operands[1]
-            return result
-        places = np.arange(result.size).reshape(result.shape)[where]
+        places = np.arange(result.size).reshape(result.shape)[node.params["index"].fill(arrays)]
         flat, added = result.reshape(-1), np.broadcast_to(operands[1], np.shape(places))
         for k, at in zip(np.ravel(places), added.ravel(), strict=True):
             flat[k] = add(flat[k], at)
         return result
-    if name == "concatenate":
-        return np.concatenate(operands, axis=params["axis"])
-    if name == "stack":
-        return np.stack(operands, axis=params["axis"])
-    if name == "reshape":
-        return operands[0].reshape(params["shape"])
-    if name == "transpose":
-        return operands[0].transpose(params["axes"])
-    return np.broadcast_to(operands[0], params["shape"])
+    # what becomes an element must not be an array
+    joined = [part if part.shape else part[()] for part in operands] if node.op.parts is not None else operands
+    if node.op is _SETITEM and not operands[1].shape:
+        joined = [operands[0], operands[1][()]]
+    return np.asarray(node.op.call(*joined, *arrays, **node.params), object).reshape(node.shape)
 
 
 def split(vector: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]:

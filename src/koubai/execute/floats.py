@@ -19,18 +19,19 @@ import numpy as np
 from koubai.execute import descents
 from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
 from koubai.execute.elements import (
-    INDEXED,
-    STRUCTURE,
     Unsuitable,
     added_up,
     filled,
     known_arrays,
     lined,
+    moved_inputs,
     rearranged,
     split,
 )
+from koubai.execute.lower import lowered, pair
+from koubai.execute.memory import is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, Graph, Node
-from koubai.graph.ops import OPS
+from koubai.graph.ops import OPS, Monoid, Op
 
 __all__ = ["FloatsDescent", "compile_floats"]
 
@@ -47,7 +48,7 @@ def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[...,
     for node in graph.nodes:
         if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
             return None
-    writer = _Writer(graph)
+    writer = _Writer(lowered(graph, _has_code))
     try:
         source = writer.source()
     except Unsuitable:
@@ -67,15 +68,11 @@ def _real_or_bool(node: Node) -> bool:
     return node.dtype in (np.float64, np.bool_)
 
 
-_ON_BOOLS = {f"bitwise_{name}": f"logical_{name}" for name in ("and", "or", "xor")} | {"invert": "logical_not"}
-_FOLDED = {
-    "max": str(OPS["maximum"].scalar),
-    "min": str(OPS["minimum"].scalar),
-    "any": "({0} or {1})",
-    "all": "({0} and {1})",
-}
+def _has_code(op: Op) -> bool:
+    return op.scalar is not None
 
 
+_POWER, _ZEROS = OPS["power"], OPS["zeros"]
 _POWERS = {2: "{0} * {0}", 0.5: "math.sqrt({0})", -1: "1.0 / {0}", 1: "{0}"}
 _ROUNDED = r"math\.(?!sqrt|copysign|isfinite|isinf)|\*\*"  # what machine code may round otherwise
 
@@ -170,10 +167,10 @@ class _Writer:
             value = np.asarray(node.params["value"])
             return filled(node.shape, [_literal(v) for v in value.ravel().tolist()])
         operands = [self.elements[j] for j in node.inputs]
-        if op.name in STRUCTURE:
-            return self._structure(node, operands)
-        if op.name in ("sum", *_FOLDED):
-            return self._reduced(node, operands[0])
+        if op.moves:
+            return self._moved(node, operands)
+        if op.reduces is not None:
+            return self._reduced(node, op.reduces, operands[0])
         if op.elementwise:
             return self._elementwise(i, node, operands)
         raise Unsuitable(op.name)  # a product of matrices too: BLAS may fuse multiplications and additions
@@ -182,31 +179,45 @@ class _Writer:
         op = node.op
         dtypes = [self.graph.nodes[j].dtype for j in node.inputs]
         boolean = [dtype is not None and dtype == np.bool_ for dtype in dtypes]
-        logical = op.name.startswith("logical_")
-        if op.name in _ON_BOOLS and all(boolean):  # between truth values these are the logical ones
-            op, logical = OPS[_ON_BOOLS[op.name]], True
-        if op.scalar is None or (
-            any(boolean) and not logical and not (op.name == "where" and boolean == [True, False, False])
-        ):
-            raise Unsuitable
-        if logical and not all(boolean):
+        if op.scalar is None or any(boolean[op.conditions :]):
             raise Unsuitable
         if any(dtype is not None and dtype.kind == "i" for dtype in dtypes):
             raise Unsuitable
         template = op.scalar
-        if op.name == "power":
+        if op is _POWER:
             template = self._power(node)
             self.exact &= not self.varies[i] or "power" not in template
-        self.exact &= not re.search(_ROUNDED, template)
-        for name in ("sqrt", "exp", "log", "sin", "cos", "tanh"):
-            if f"math.{name}(" in template:
-                self.functions.add(name)
-                template = template.replace(f"math.{name}(", f"{name}(")
+        template = self._known(template)
         spread = np.broadcast_arrays(*operands) if node.shape else operands
         result = np.empty(node.shape, object)
         for at in np.ndindex(*node.shape):
             result[at] = self._new(template.format(*(part[at] for part in spread)))
         return result
+
+    def _known(self, template: str) -> str:
+        """Return the template with the commonest functions under names of their own."""
+        self.exact &= not re.search(_ROUNDED, template)
+        for name in ("sqrt", "exp", "log", "sin", "cos", "tanh"):
+            if f"math.{name}(" in template:
+                self.functions.add(name)
+                template = template.replace(f"math.{name}(", f"{name}(")
+        return template
+
+    def _joined(self, monoid: Monoid, a: str, b: str) -> str:
+        """Put two results of a reduction together."""
+        op = OPS[monoid.join]
+        if op.scalar is not None:
+            return self._new(self._known(op.scalar).format(a, b))
+        part = pair(op, np.dtype(np.float64), _has_code) if op.lower is not None else None
+        if part is None or any(node.inputs and node.op.scalar is None for node in part.nodes):
+            raise Unsuitable(op.name)
+        names = dict(zip(part.inputs, (a, b), strict=True))
+        for i, node in enumerate(part.nodes):
+            if i not in names and node.op is CONSTANT:
+                names[i] = _literal(node.params["value"])
+            elif i not in names:
+                names[i] = self._new(self._known(str(node.op.scalar)).format(*[names[j] for j in node.inputs]))
+        return names[part.outputs[0]]
 
     def _power(self, node: Node) -> str:
         """The operator's shortcuts, as NumPy takes them for arrays; small powers of scalars as machine code forms them,
@@ -221,39 +232,37 @@ class _Writer:
             return {1: "{0}", 2: "{0} * {0}", 3: "({0} * {0}) * {0}", 4: "({0} * {0}) * ({0} * {0})"}[known]
         return "{0} ** {1}" if known is not None and float(known).is_integer() else "power({0}, {1})"
 
-    def _reduced(self, node: Node, x: Any) -> Any:
-        axis, name = node.params["axis"], node.op.name
+    def _reduced(self, node: Node, monoid: Monoid, x: Any) -> Any:
+        axis = node.params["axis"]
         if x.ndim > 1 and axis is not None and len(axis) not in (1, x.ndim):
             raise Unsuitable("a sum over some of the axes")
         lines = lined(x, axis)
         if not lines.shape[-1]:
-            raise Unsuitable(f"{name} of nothing")
+            raise Unsuitable(f"{node.op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
         for at in np.ndindex(*result.shape):
             parts = lines[at].tolist()
-            if name == "sum":
+            if monoid.adds:
                 total = added_up(parts, lambda a, b: f"({a} + {b})")
                 result[at] = self._new(f"{total} + 0.0")  # a sum of -0.0 is 0.0
                 continue
             total = parts[0]
             for part in parts[1:]:
-                total = self._new(_FOLDED[name].format(total, part))
+                total = self._joined(monoid, total, part)
             result[at] = total
         return result.reshape(node.shape)
 
-    def _structure(self, node: Node, operands: Sequence[Any]) -> Any:
-        if node.op.name == "zeros" and node.dtype != np.float64:
+    def _moved(self, node: Node, operands: Sequence[Any]) -> Any:
+        if node.op is _ZEROS and node.dtype != np.float64:
             raise Unsuitable("zeros that are not float64")
-        operands = list(operands)
-        if node.op.name in ("setitem", "add_at"):
+        operands = list(operands[: moved_inputs(node)])
+        if is_write(node):
             value = self.graph.nodes[node.inputs[1]]
             if value.dtype is None:
                 operands[1] = filled((), [_literal(float(value.params["value"]))])
             elif value.dtype != node.dtype:
                 raise Unsuitable("a write that changes the dtype")
-        return rearranged(
-            node, operands, known_arrays(self.graph.nodes, node) if node.op.name in INDEXED else (), "0.0", self._sum_of
-        )
+        return rearranged(node, operands, known_arrays(self.graph.nodes, node), "0.0", self._sum_of)
 
     def _sum_of(self, a: str, b: str) -> str:
         return self._new(f"{a} + {b}")
@@ -279,7 +288,7 @@ class FloatsDescent:
             for node in graph.nodes:
                 if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
                     raise Unsuitable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
-        self.graphs = graphs
+        self.graphs = graphs = graphs.lowered(_has_code)
         self.exact = False  # has machine code the same bits?
         self._width = 2 + 2 * graphs.size + 2 * graphs.flags  # of a step in a table
         self.source, functions = self._text(tolerances)

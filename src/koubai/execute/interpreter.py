@@ -21,7 +21,7 @@ from koubai.graph.tracer import uncollected
 
 __all__ = ["interpret"]
 
-_BROADCAST, _GETITEM, _SETITEM, _SUM = (OPS[name] for name in ("broadcast_to", "getitem", "setitem", "sum"))
+_BROADCAST, _GETITEM, _SETITEM = (OPS[name] for name in ("broadcast_to", "getitem", "setitem"))
 _ONE, _MANY = -1, -2  # operands, where a second place would be named
 
 
@@ -72,7 +72,11 @@ class _Interpreter:
             if not used and op in LEAVES:
                 place[i] = self._new(None if op is INPUT else params["value"])
                 last[i] = len(nodes)
-            elif (op is _BROADCAST or op is _SUM) and i not in self.given and (value := self._known(node)) is not None:
+            elif (
+                (op is _BROADCAST or op.reduces is not None)
+                and i not in self.given
+                and (value := self._known(node)) is not None
+            ):
                 place[i] = self._new(value)
                 self.fixed.add(i)
                 last[i] = len(nodes)
@@ -171,9 +175,9 @@ class _Interpreter:
                 call = operator.getitem
             self._turn(call, place[inputs[0]], self._index(index))
             return
-        elif op is _SUM and len(shape) < 2 and not params["keepdims"]:
+        elif len(shape) < 2 and (reduction := op.reduction) is not None and not params["keepdims"]:
             # what the row's function calls, without it and without names it takes half the time
-            self._turn(np.add.reduce, place[inputs[0]], self._new(params["axis"]))
+            self._turn(reduction, place[inputs[0]], self._new(params["axis"]))
             return
         elif i in self.memory.in_place:
             index = params["index"]

@@ -26,11 +26,13 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import DescentGraphs, address
-from koubai.execute.elements import Unsuitable, filled, split
+from koubai.execute.elements import Unsuitable, filled, moved_inputs, split
 from koubai.execute.ir import BOOL, TAGS, Function, Loop, Value
-from koubai.execute.llvm import KINDS, module
+from koubai.execute.llvm import KINDS, has_code, module
+from koubai.execute.lower import lowered
 from koubai.execute.native import Captured, added, depends, expand, fingerprint, frontier
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
+from koubai.graph.ops import Range
 
 __all__ = ["CONVERGED", "DIVERGED", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes", "box"]
 
@@ -45,21 +47,6 @@ RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
 # -- how large can it become? -----------------------------------------------------------------------------------------
 
 BIG = 1e30  # from here on a number might overflow in what follows, in float32 at least
-# The largest |result|, given the largest |operand|s; of all that stands here, finite operands make no NaN.
-_LARGEST: dict[str, Callable[..., float]] = {
-    **dict.fromkeys(("add", "subtract"), lambda a, b: a + b),
-    "multiply": lambda a, b: a * b,
-    "square": lambda a: a * a,
-    "exp": lambda a: math.exp(min(a, 100.0)),
-    "where": lambda _, a, b: max(a, b),
-    **dict.fromkeys(("maximum", "minimum", "setitem"), lambda a, b, *_: max(a, b)),
-    **dict.fromkeys(("sin", "cos", "tanh", "sign", "special.expit", "share"), lambda *_: 1.0),
-    **dict.fromkeys(("negative", "positive", "absolute", "fabs"), lambda a: a),
-    **dict.fromkeys(("getitem", "reshape", "transpose", "broadcast_to", "max", "min", "astype"), lambda a, *_: a),
-    **dict.fromkeys(("concatenate", "stack"), lambda *parts: max(parts)),
-    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"), lambda *_: 1.0),
-    "zeros": lambda: 0.0,
-}
 
 
 def _largest(graph: Graph, x: float) -> list[float]:
@@ -73,32 +60,17 @@ def _largest(graph: Graph, x: float) -> list[float]:
 
 
 def _node_largest(graph: Graph, node: Node, given: Sequence[float], x: float) -> float:
-    name = node.op.name
     if node.op is INPUT:
         return x
     if node.op in (CONSTANT, CAPTURED):
         return float(np.max(np.abs(node.params["value"]), initial=0.0))
     if math.inf in given:
         return math.inf
+    if node.op.bound is None:
+        return max(given[: moved_inputs(node)]) if node.op.moves else math.inf
     inputs = [graph.nodes[j] for j in node.inputs]
-    if name == "sum":
-        return given[0] * math.prod(inputs[0].shape)
-    if name == "matmul":
-        return given[0] * given[1] * inputs[0].shape[-1]
-    if name == "add_at":
-        return given[0] + given[1] * math.prod(inputs[1].shape)
-    if name in ("divide", "power") and inputs[1].op is CONSTANT:
-        other = np.asarray(inputs[1].params["value"])
-        if other.dtype.kind not in "fiub":
-            return math.inf
-        other = other.astype(np.float64)
-        if name == "divide":
-            least = float(np.min(np.abs(other), initial=math.inf))
-            return given[0] / least if least > 0 else math.inf
-        whole = other.ndim == 0 and 0 <= other == np.rint(other)
-        return max(1.0, given[0]) ** float(other) if whole and other <= 64 else math.inf
-    known = _LARGEST.get(name)
-    return math.inf if known is None else known(*given)
+    values = [np.asarray(n.params["value"]) if n.op is CONSTANT else None for n in inputs]
+    return node.op.bound(*[Range(size, n.shape, v) for size, n, v in zip(given, inputs, values, strict=True)])
 
 
 def box(value: Graph, growth: float) -> float:
@@ -129,6 +101,7 @@ class Lanes:
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
             raise Unsuitable(f"parameters of {graphs.dtype}")
+        graphs, begin = graphs.lowered(has_code), lowered(begin, has_code)
         self.graphs, self.dtype, self.growth = graphs, graphs.dtype, growth
         self.box = 0.0 if gtol else box(graphs.value, growth)
         if graphs.size * (CHUNK + 1) * farthest**2 > self.box**2:  # what is looked at is the sum over a chunk

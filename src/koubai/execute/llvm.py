@@ -6,6 +6,7 @@ from `koubai.execute.vectormath`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,9 +15,13 @@ import numpy as np
 from koubai.execute import library, vectormath
 from koubai.execute.elements import Unsuitable
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value, literal
+from koubai.execute.lower import pair
 from koubai.graph.graph import CONSTANT, Node
+from koubai.graph.ops import OPS, Monoid, Op
 
-__all__ = ["DATA", "KINDS", "Emitter", "elementwise", "emitter", "function", "module", "scalar"]
+__all__ = [
+    "CALL", "DATA", "KINDS", "Emitter", "cost", "elementwise", "has_code", "held_dtype", "joining", "module", "scalar",
+]  # fmt: skip
 
 KINDS: dict[Any, str] = {np.dtype(np.float64): "double", np.dtype(np.float32): "float", np.dtype(np.bool_): BOOL}
 DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follows the head of the array object
@@ -32,7 +37,7 @@ def scalar(code: Code, node: Node) -> Value:
     return code.cast(given, kind) if kind else given
 
 
-def function(code: Code, name: str, *values: Value) -> Value:
+def _function(code: Code, name: str, *values: Value) -> Value:
     """Call a function of vectormath."""
     values = tuple(code.together(values))
     kind, lanes, of = values[0].kind, values[0].lanes, values[0].type
@@ -60,34 +65,12 @@ def module(*functions: Function) -> str:
 # -- the primitives ---------------------------------------------------------------------------------------------------
 
 Emitter = Callable[..., Value]
-_EMIT: dict[str, Emitter] = {}
-_COMPARE = {
-    "less": "olt",
-    "less_equal": "ole",
-    "greater": "ogt",
-    "greater_equal": "oge",
-    "equal": "oeq",
-    "not_equal": "une",
-}
-_ON_BOOLS = {
-    "equal": "eq",
-    "not_equal": "ne",
-    "less": "ult",
-    "less_equal": "ule",
-    "greater": "ugt",
-    "greater_equal": "uge",
-}
-_OTHER_NAMES = {"special.expit": "sigmoid"}
+_EMIT: dict[str, Emitter] = {}  # on operands of the result's kind
+_SPECIAL: dict[str, Emitter] = {}  # of other kinds than the result: called with (code, node, operands, dtypes)
+_DTYPES = {kind: dtype for dtype, kind in KINDS.items()}
+_POWER = OPS["power"]
 INTEGER_POWERS = 4  # up to here by multiplication, within 2 ulp
-
-
-def _emits(*names: str) -> Callable[[Emitter], Emitter]:
-    def register(emitter: Emitter) -> Emitter:
-        for name in names:
-            _EMIT[name] = emitter
-        return emitter
-
-    return register
+CALL = 20  # operations that a function of vectormath counts for
 
 
 _EMIT |= {
@@ -96,22 +79,12 @@ _EMIT |= {
     "multiply": lambda code, a, b: a * b,
     "divide": lambda code, a, b: a / b,
     "negative": lambda code, x: -x,
-    "square": lambda code, x: x * x,
-    "reciprocal": lambda code, x: 1.0 / x,
     "copysign": lambda code, a, b: a.with_sign(b),
 }
 for _name in ("positive", "conjugate", "real"):
     _EMIT[_name] = lambda code, x: x
-for _name in ("deg2rad", "radians"):
-    _EMIT[_name] = lambda code, x: x * (np.pi / 180.0)
-for _name, _intrinsic in (("absolute", "fabs"), *((n, n) for n in ("fabs", "sqrt", "floor", "ceil", "trunc", "rint"))):
+for _name, _intrinsic in (("absolute", "fabs"), *((n, n) for n in ("sqrt", "floor", "ceil", "trunc", "rint"))):
     _EMIT[_name] = lambda code, x, name=_intrinsic: code.intrinsic(name, x)
-
-
-@_emits("rad2deg", "degrees")
-def _degrees(code: Code, x: Value) -> Value:
-    single = np.float32(180.0) / np.float32(np.pi)  # NumPy rounds both, then the quotient
-    return x * (180.0 / np.pi if x.kind == "double" else float(single))
 
 
 def _extreme(predicate: str, nan_wins: bool) -> Emitter:
@@ -129,30 +102,21 @@ _EMIT |= {
 }
 
 
-@_emits("sign")
 def _sign(code: Code, x: Value) -> Value:
     above, below = code.cast(x > 0.0, x.kind), code.cast(x < 0.0, x.kind)
     return code.select(x.is_nan(), x, above - below)
 
 
-@_emits("share")
 def _share(code: Code, a: Value, b: Value) -> Value:
     half, zero = code.constant(0.5, a.kind), code.constant(0.0, a.kind)
     return code.select(a > b, half, zero) + code.select(a >= b, half, zero)
 
 
-@_emits("heaviside")
-def _heaviside(code: Code, x: Value, at_zero: Value) -> Value:
-    step = code.select(x.equals(0.0), at_zero, code.cast(x > 0.0, x.kind))
-    return code.select(x.is_nan(), x, step)
-
-
-@_emits("quotient_or_zero")
-def _quotient_or_zero(code: Code, a: Value, b: Value) -> Value:
-    return code.select(a.differs(0.0) | b.differs(0.0), a / b, 0.0)
+_EMIT |= {"sign": _sign, "share": _share}
 
 
 def _power(code: Code, a: Value, b: Value, node: Node, uniform: bool) -> Value:
+    """uniform: nothing in the node depends on x."""
     known = b.constant
     if known == 0:
         return code.constant(1.0, a.kind)
@@ -167,11 +131,79 @@ def _power(code: Code, a: Value, b: Value, node: Node, uniform: bool) -> Value:
         return code.libm("pow", a, b)  # a power of the step: what Python computes, to the bit
     if "power" not in vectormath.FUNCTIONS:
         raise Unsuitable("power")
-    return function(code, "power", a, b)
+    return _function(code, "power", a, b)
 
 
-_LOGIC = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
-_LOGIC |= {name.replace("logical", "bitwise"): word for name, word in _LOGIC.items()}
+def _logic(name: str) -> Emitter:
+    def emit(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
+        return code.binary(name, *(code.cast(v, BOOL) for v in operands))
+
+    return emit
+
+
+def _not(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
+    return ~code.cast(operands[0], BOOL)
+
+
+def _comparison(on_numbers: str, on_bools: str) -> Emitter:
+    def emit(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
+        common = np.result_type(*dtypes)
+        if common == np.bool_:
+            return code.compare(on_bools, *(code.cast(v, BOOL) for v in operands))
+        kind = KINDS.get(common, "double" if common.kind in "iu" else "")
+        if not kind:
+            raise Unsuitable(f"{node.op.name} of {common}")
+        return code.compare(on_numbers, *(code.cast(v, kind) for v in operands))
+
+    return emit
+
+
+def _look(how: Callable[[Value], Value]) -> Emitter:
+    def emit(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
+        if operands[0].kind not in TAGS:
+            raise Unsuitable(f"{node.op.name} of {dtypes}")
+        return how(operands[0])
+
+    return emit
+
+
+def _kind(node: Node) -> str:
+    kind = KINDS.get(node.dtype, "") if node.dtype is not None else "double"
+    if not kind:
+        raise Unsuitable(f"{node.op.name} of {node.dtype}")
+    return kind
+
+
+def _astype(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
+    return code.cast(operands[0], _kind(node))
+
+
+def _where(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
+    (condition, a, b), kind = operands, _kind(node)
+    return code.select(code.cast(condition, BOOL), code.cast(a, kind), code.cast(b, kind))
+
+
+_SPECIAL |= {
+    **{f"logical_{name}": _logic(name) for name in ("and", "or", "xor")},
+    "logical_not": _not,
+    "less": _comparison("olt", "ult"),
+    "less_equal": _comparison("ole", "ule"),
+    "greater": _comparison("ogt", "ugt"),
+    "greater_equal": _comparison("oge", "uge"),
+    "equal": _comparison("oeq", "eq"),
+    "not_equal": _comparison("une", "ne"),
+    "isnan": _look(Value.is_nan),
+    "isfinite": _look(Value.is_finite),
+    "isinf": _look(lambda x: abs(x).equals(np.inf)),
+    "signbit": _look(lambda x: x.like(1.0).with_sign(x) < 0.0),
+    "astype": _astype,
+    "where": _where,
+}
+
+
+def has_code(op: Op) -> bool:
+    """Return whether there is code for the row itself, so that it need not be written out in others."""
+    return op.name in _EMIT or op.name in _SPECIAL or op.name in vectormath.FUNCTIONS
 
 
 def elementwise(
@@ -182,64 +214,80 @@ def elementwise(
     inputs: the nodes of the operands, for their dtypes. uniform: nothing in the node depends on x.
     Raises Unsuitable where there is no code for it.
     """
-    name = node.op.name
-    kinds = [n.dtype for n in inputs]
-    if any(
-        kind is not None and kind not in KINDS and n.op is not CONSTANT for kind, n in zip(kinds, inputs, strict=True)
-    ):
-        raise Unsuitable(f"{name} of {kinds}")
-    if name in _LOGIC or name in ("logical_not", "invert"):
-        if name.startswith(("bitwise", "invert")) and any(kind != np.bool_ for kind in kinds):
-            raise Unsuitable(f"{name} of {kinds}")
-        flags = [code.cast(v, BOOL) for v in operands]
-        if len(flags) == 1:
-            return ~flags[0]
-        return code.binary(_LOGIC[name], *flags)
-    if name in _COMPARE:
-        common = np.result_type(*(_weak(n) for n in inputs))
-        if common == np.bool_:
-            return code.compare(_ON_BOOLS[name], *(code.cast(v, BOOL) for v in operands))
-        kind = KINDS.get(common, "double" if common.kind in "iu" else "")
-        if not kind:
-            raise Unsuitable(f"{name} of {common}")
-        return code.compare(_COMPARE[name], *(code.cast(v, kind) for v in operands))
-    if name in ("isnan", "isfinite", "isinf", "signbit"):
-        (x,) = operands
-        if x.kind not in TAGS:
-            raise Unsuitable(f"{name} of {kinds}")
-        if name == "isnan":
-            return x.is_nan()
-        if name == "signbit":
-            return x.like(1.0).with_sign(x) < 0.0
-        return x.is_finite() if name == "isfinite" else abs(x).equals(np.inf)
-    kind = KINDS.get(node.dtype, "") if node.dtype is not None else "double"
-    if name == "astype":
-        if not kind:
-            raise Unsuitable(f"astype to {node.dtype}")
-        return code.cast(operands[0], kind)
-    if name == "where":
-        if not kind:
-            raise Unsuitable(f"where of {node.dtype}")
-        condition, a, b = operands
-        return code.select(code.cast(condition, BOOL), code.cast(a, kind), code.cast(b, kind))
+    op, name = node.op, node.op.name
+    if any(n.dtype is not None and n.dtype not in KINDS and n.op is not CONSTANT for n in inputs):
+        raise Unsuitable(f"{name} of {[n.dtype for n in inputs]}")
+    if name in _SPECIAL:
+        return _SPECIAL[name](code, node, operands, [_weak(n) for n in inputs])
+    kind = _kind(node)
     if kind not in TAGS:
         raise Unsuitable(f"{name} of {node.dtype}")
     given = [code.cast(v, kind) for v in operands]
-    if name == "power":
+    if op is _POWER:
         return _power(code, given[0], given[1], node, uniform)
-    known = _EMIT.get(name)
-    if known is not None:
-        return known(code, *given)
-    found = _OTHER_NAMES.get(name, name)
-    if found in vectormath.FUNCTIONS:
-        return function(code, found, *given)
+    if name in _EMIT:
+        return _EMIT[name](code, *given)
+    if name in vectormath.FUNCTIONS:
+        return _function(code, name, *given)
     raise Unsuitable(name)
 
 
-def emitter(name: str) -> Emitter:
-    """Return the code of a primitive on operands of its own kind."""
-    return _EMIT[name]
+def joining(monoid: Monoid) -> Emitter:
+    """Return the code that puts two results of a reduction together: called with (code, a, b) of one kind.
+
+    Raises Unsuitable where there is none.
+    """
+    op = OPS[monoid.join]
+    if not has_code(op) and pair(op, np.dtype(np.float64), has_code) is None:
+        raise Unsuitable(op.name)
+
+    def join(code: Code, a: Value, b: Value) -> Value:
+        if op.name in _EMIT:
+            return _EMIT[op.name](code, a, b)
+        if op.name in _SPECIAL:  # of truth values, which may be carried as numbers
+            return code.cast(_SPECIAL[op.name](code, _NOTHING, (a, b), ()), a.kind)
+        if op.name in vectormath.FUNCTIONS:
+            return _function(code, op.name, a, b)
+        part = pair(op, _DTYPES[a.kind], has_code)
+        if part is None:
+            raise Unsuitable(op.name)
+        values = dict(zip(part.inputs, (a, b), strict=True))
+        for i, node in enumerate(part.nodes):
+            if i not in values and node.op is CONSTANT:
+                values[i] = scalar(code, node)
+            elif i not in values:
+                inputs = [part.nodes[j] for j in node.inputs]
+                values[i] = elementwise(code, node, [values[j] for j in node.inputs], inputs)
+        return values[part.outputs[0]]
+
+    return join
+
+
+def cost(node: Node, given: Sequence[Node], lanes: int) -> int:
+    """Return how many operations an element takes, of so many at once. Raises Unsuitable where there is no code."""
+    code = Code()
+    operands = []
+    for n in given:
+        if n.op is CONSTANT and math.prod(n.shape) == 1:
+            operands.append(scalar(code, n))
+        else:
+            operands.append(Value("%x", KINDS.get(held_dtype(n), ""), lanes, None, code))
+    elementwise(code, node, operands, given, lanes == 1)
+    slow = sum(4 for line in code.lines if "fdiv" in line or "sqrt" in line)
+    return len(code.lines) + slow + CALL * len(code.called)
+
+
+def held_dtype(node: Node) -> np.dtype[Any]:
+    """Return the dtype in which a kernel reads an array: of integers, as NumPy converts them."""
+    if node.op is CONSTANT and node.dtype is not None and node.dtype.kind in "iu":
+        return np.dtype(np.float64)
+    if node.dtype not in KINDS:
+        raise Unsuitable(f"an array of {node.dtype}")
+    return node.dtype  # type: ignore[return-value]
 
 
 def _weak(node: Node) -> Any:
     return node.dtype if node.dtype is not None else type(node.params["value"])(1)
+
+
+_NOTHING: Any = None  # what joins truth values asks no node

@@ -31,11 +31,23 @@ from koubai.execute import library
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
-from koubai.execute.llvm import DATA, KINDS, Emitter, elementwise, emitter, module, scalar
-from koubai.execute.memory import is_view
+from koubai.execute.llvm import (
+    DATA,
+    KINDS,
+    Emitter,
+    cost,
+    elementwise,
+    has_code,
+    held_dtype,
+    joining,
+    module,
+    scalar,
+)
+from koubai.execute.lower import lowered
+from koubai.execute.memory import is_view, is_write
 from koubai.execute.native import fingerprint
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
-from koubai.graph.ops import OPS
+from koubai.graph.ops import OPS, Monoid
 
 __all__ = ["SHARE", "compile_loops", "fitted", "left_to_numpy"]
 
@@ -43,7 +55,6 @@ VECTOR = 8  # lanes of a load
 BLOCK = 32  # elements that vector code takes at least: so many running sums hide the latency of an addition
 SUMMED = 1024  # elements that are added before their total is put aside
 EXPENSIVE = 20  # operations from which on a value is kept in memory rather than computed twice
-CALL = 20  # operations that a function of vectormath counts for
 UNROLLED = 40  # lines of code up to which four vectors are taken in one turn
 STRETCHES = 4  # between cuts, for which a loop has vector code of its own
 WORK = 800  # operations an element, in all passes of a kernel
@@ -55,14 +66,7 @@ ROUNDS = 30  # in which it is found out what to keep
 ELEMENTS = 1000  # of all nodes that one turn of a loop may need
 LINES = 6000  # of code in a kernel
 
-_REDUCE = {  # the operation, and what it begins with
-    "sum": ("add", 0.0),  # so that a sum of -0.0 is 0.0, as NumPy's
-    "prod": ("multiply", 1.0),
-    "max": ("maximum", -math.inf),
-    "min": ("minimum", math.inf),
-    "any": ("maximum", 0.0),
-    "all": ("minimum", 1.0),
-}
+_GETITEM, _ADD_AT, _ZEROS = (OPS[name] for name in ("getitem", "add_at", "zeros"))
 Key = tuple[int, int]  # (step, offset): element step * i + offset
 
 
@@ -173,24 +177,25 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
     if op.elementwise:
         if any(_size(n) not in (1, size) for n in given):
             raise Unsuitable(f"{op.name} that spreads rows or columns")
-        return _Form("elementwise", _cost(node, given))
-    if op.name == "zeros":
+        return _Form("elementwise", cost(node, given, 1 if size == 1 else VECTOR))
+    if op is _ZEROS:
         return _Form("elementwise")
     if any(n.dtype not in KINDS and not (n.op is CONSTANT and n.dtype is None) for n in given):
         raise Unsuitable(f"{op.name} of {[n.dtype for n in given]}")
-    if op.name in _REDUCE:
+    if op.reduces is not None:
         if size != 1 or not _size(given[0]):
             raise Unsuitable(f"{op.name} along an axis")
+        joining(op.reduces)
         return _Form("reduction", 1)
-    if op.view or (op.name == "getitem" and not node.params["index"].holes):
-        if op.name == "getitem":
+    if is_view(node):
+        if op is _GETITEM:
             items = node.params["index"].items
             items = items if Ellipsis in items else (*items, ...)
             step, offset = _seen(node, given[0].shape, lambda base: base[items])
         else:
             step, offset = _seen(node, given[0].shape, lambda base: op.call(base, **node.params))
         return _Form("view", 0, (_Part(0, size, node.inputs[0], step, offset),))
-    if op.name in ("setitem", "add_at") and not node.params["index"].holes:
+    if is_write(node) and not node.params["index"].holes:
         items = node.params["index"].items
         items = items if Ellipsis in items else (*items, ...)
         step, offset = _seen(node, node.shape, lambda base: base[items])
@@ -206,8 +211,8 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
         start, stop = sorted((offset, offset + step * (count - 1)))
         one = 1 if step > 0 else -1
         part = _Part(start, stop + 1, node.inputs[1], one, -one * offset, abs(step))
-        return _Form("joined", 1, (part, before), op.name == "add_at")
-    if op.name in ("concatenate", "stack") and math.prod(node.shape[: node.params["axis"]]) == 1:
+        return _Form("joined", 1, (part, before), op is _ADD_AT)
+    if op.parts is not None and math.prod(node.shape[: node.params["axis"]]) == 1:
         parts, start = [], 0
         for j in node.inputs:
             stop = start + _size(nodes[j])
@@ -216,67 +221,6 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
             start = stop
         return _Form("joined", 1, tuple(parts))
     raise Unsuitable(op.name)
-
-
-def _cost(node: Node, given: Sequence[Node]) -> int:
-    """Return how many operations an element takes. Raises Unsuitable where there is no code for it."""
-    code, lanes = Code(), 1 if _size(node) == 1 else VECTOR
-    operands = []
-    for n in given:
-        if n.op is CONSTANT and _size(n) == 1:
-            operands.append(scalar(code, n))
-        else:
-            kind = KINDS.get(n.dtype, "") if n.op is not CONSTANT else KINDS[_held_dtype(n)]
-            operands.append(Value("%x", kind, lanes, None, code))
-    elementwise(code, node, operands, given, lanes == 1)
-    slow = sum(4 for line in code.lines if "fdiv" in line or "sqrt" in line)
-    return len(code.lines) + slow + CALL * len(code.called)
-
-
-def _held_dtype(node: Node) -> np.dtype[Any]:
-    """Return the dtype in which a kernel reads an array: of integers, as NumPy converts them."""
-    if node.op is CONSTANT and node.dtype is not None and node.dtype.kind in "iu":
-        return np.dtype(np.float64)
-    if node.dtype not in KINDS:
-        raise Unsuitable(f"an array of {node.dtype}")
-    return node.dtype  # type: ignore[return-value]
-
-
-def _written_out(graph: Graph) -> Graph:
-    """Return the graph with log Σ exp in the primitives that it consists of."""
-    nodes: list[Node] = []
-    new: list[int] = []
-
-    def add(name: str, *inputs: int, shape: Any, dtype: Any, **params: Any) -> int:
-        nodes.append(Node(OPS[name], inputs, params, shape, dtype))
-        return len(nodes) - 1
-
-    for node in graph.nodes:
-        inputs = tuple(new[j] for j in node.inputs)
-        operand = nodes[inputs[0]] if inputs else node
-        if node.op.name != "logsumexp" or _size(node) != 1 or not _size(operand):
-            nodes.append(node._replace(inputs=inputs))
-        else:
-            x, dtype, one = inputs[0], node.dtype, (1,) * len(operand.shape)
-            top = add("max", x, shape=one, dtype=dtype, axis=None, keepdims=True)
-            finite = add("isfinite", top, shape=one, dtype=np.dtype(np.bool_))
-            nodes.append(Node(CONSTANT, (), {"value": 0.0}, (), None))
-            top = add("where", finite, top, len(nodes) - 1, shape=one, dtype=dtype)
-            below = add("subtract", x, top, shape=operand.shape, dtype=dtype)
-            powers = add("exp", below, shape=operand.shape, dtype=dtype)
-            total = add("sum", powers, shape=one, dtype=dtype, axis=None, keepdims=True)
-            y = add("add", add("log", total, shape=one, dtype=dtype), top, shape=one, dtype=dtype)
-            if node.shape != one:
-                nodes.append(Node(OPS["reshape"], (y,), {"shape": node.shape}, node.shape, dtype))
-        new.append(len(nodes) - 1)
-    return Graph(
-        nodes,
-        [new[i] for i in graph.inputs],
-        [new[i] for i in graph.outputs],
-        [guard._replace(node=new[guard.node]) for guard in graph.guards],
-        (),
-        graph.name,
-    )
 
 
 # -- what is computed in which pass -----------------------------------------------------------------------------------
@@ -559,7 +503,7 @@ class _Memory:
 
     @staticmethod
     def _bytes(passes: _Passes, i: int) -> int:
-        return passes.sizes[i] * _held_dtype(passes.nodes[i]).itemsize
+        return passes.sizes[i] * held_dtype(passes.nodes[i]).itemsize
 
     @staticmethod
     def _last_reads(passes: _Passes) -> dict[int, int]:
@@ -616,7 +560,7 @@ class _Body:
         self.lanes, self.ends, self.number, self.checked = lanes, ends, numbers, checked
 
     def kind(self, i: int) -> str:
-        return KINDS[_held_dtype(self.nodes[i])]
+        return KINDS[held_dtype(self.nodes[i])]
 
     def write(self, roots: Sequence[_Need], i: Value, shift: int = 0) -> list[Value]:
         """Return the roots' elements at index ``i`` + ``shift``, or from there on, where these are several lanes."""
@@ -637,7 +581,7 @@ class _Body:
     def _computed(self, n: int, parts: Sequence[tuple[_Need, Value]], whole: tuple[int, int], i: Value) -> Value:
         node, code = self.nodes[n], self.code
         form = self.passes.forms[n]
-        if node.op.name == "zeros":
+        if node.op is _ZEROS:
             return code.constant(0.0, self.kind(n))
         if form.kind == "elementwise":
             return elementwise(code, node, [v for _, v in parts], [self.nodes[j] for j in node.inputs])
@@ -748,12 +692,21 @@ class _Kernel:
         kind = KINDS[self.passes.nodes[self.passes.nodes[i].inputs[0]].dtype]
         return "double" if kind == BOOL else kind
 
+    def monoid(self, i: int) -> Monoid:
+        monoid = self.passes.nodes[i].op.reduces
+        assert monoid is not None
+        return monoid
+
     def join_name(self, i: int) -> str:
-        return f"join.{_REDUCE[self.passes.nodes[i].op.name][0]}.{TAGS[self.carried(i)]}"
+        return f"join.{self.monoid(i).join}.{TAGS[self.carried(i)]}"
 
     def joined(self, i: int) -> Emitter:
         """Return the code that puts two results of a reduction together."""
-        return emitter(_REDUCE[self.passes.nodes[i].op.name][0])
+        return joining(self.monoid(i))
+
+    def first(self, code: Code, i: int) -> Value:
+        """Return what a reduction begins with."""
+        return code.constant(self.monoid(i).neutral, self.carried(i))
 
     def _join(self, i: int) -> tuple[str, Function]:
         """Write the function that adds totals pairwise, in place."""
@@ -778,7 +731,7 @@ class _Kernel:
     def load_number(self, code: Code, work: Value, i: int) -> Value:
         """Return a number that an earlier pass, or the caller, has left in the workspace."""
         v = code.load(code.at(work, self.memory.number[i], "i8"), 0, "double")
-        return code.cast(v, KINDS[_held_dtype(self.passes.nodes[i])])
+        return code.cast(v, KINDS[held_dtype(self.passes.nodes[i])])
 
     def _main(self) -> Function:
         """Write the function that computes the numbers and calls the passes."""
@@ -815,16 +768,16 @@ class _Kernel:
             return self.load_number(code, work, i)
         if node.op is CONSTANT:
             return scalar(code, node)
-        kind = KINDS[_held_dtype(node)]
-        if node.op.name == "zeros":
+        kind = KINDS[held_dtype(node)]
+        if node.op is _ZEROS:
             return code.constant(0.0, kind)
         given = [passes.nodes[j] for j in node.inputs]
         if form.kind == "elementwise":
             return elementwise(code, node, [known[j] for j in node.inputs], given, True)
         if form.kind == "reduction":
             if passes.sizes[node.inputs[0]] == 1:
-                one = code.cast(known[node.inputs[0]], kind)
-                return one + 0.0 if node.op.name == "sum" else one
+                one = code.cast(known[node.inputs[0]], self.carried(i))
+                return code.cast(self.joined(i)(code, self.first(code, i), one), kind)
             total = code.load(code.at(work, self.memory.totals[i], "i8"), 0, self.carried(i))
             return code.cast(total, kind)
         body = _Body(passes, code, arrays, 1, passes.in_memory(passes.ready[i]), known.__getitem__)
@@ -881,8 +834,6 @@ class _Loop:
 
     def _reduced(self, code: Code, i: int, total: Value, v: Value, lanes: int) -> Value:
         """Return the total with one more element (or vector of them) of a reduction's operand."""
-        if self.passes.nodes[i].op.name in ("any", "all"):
-            v = code.cast(v, BOOL)
         return self.kernel.joined(i)(code, total, code.spread(code.cast(v, self.kernel.carried(i)), lanes))
 
     def _sum_place(self, code: _Code, i: int, k: int | Value) -> Value:
@@ -898,7 +849,7 @@ class _Loop:
 
     def _begin(self, code: _Code) -> None:
         for i in self.reductions:
-            first = code.constant(_REDUCE[self.passes.nodes[i].op.name][1], self.kernel.carried(i))
+            first = self.kernel.first(code, i)
             for k in range(BLOCK // VECTOR):
                 self._store_sums(code, i, k, code.spread(first, VECTOR))
 
@@ -1023,7 +974,7 @@ def compile_loops(graph: Graph) -> Callable[..., Any]:
 
 def left_to_numpy(graph: Graph) -> int:
     """Return how many elements NumPy computes beside the loops of a graph. Raises Unsuitable as `compile_loops`."""
-    return _divided(_written_out(graph).nodes)[1]
+    return _divided(lowered(graph, has_code).nodes)[1]
 
 
 def _check_layout() -> None:
@@ -1057,7 +1008,7 @@ def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
         except Unsuitable:
             form = _Form("leaf")
         found.append(form.kind != "leaf")
-        movable.append(is_view(node) or node.op.name == "zeros")
+        movable.append(is_view(node) or node.op is _ZEROS)
         large = _size(node) > 1 or any(_size(nodes[j]) > 1 for j in node.inputs)
         work += found[i] and large and not movable[i]
         if not movable[i] and node.op not in LEAVES:
@@ -1079,7 +1030,7 @@ class _Program:
 
     def __init__(self, graph: Graph) -> None:
         _check_layout()
-        self.graph = graph = _written_out(graph)
+        self.graph = graph = lowered(graph, has_code)
         self.nodes = graph.nodes
         self.lines: list[str] = []
         self.namespace: dict[str, Any] = {
@@ -1135,7 +1086,7 @@ class _Program:
                 node = node._replace(inputs=tuple([add(j) for j in node.inputs]))
             else:
                 outside.append(i)
-                dtype = _held_dtype(node) if native else node.dtype
+                dtype = held_dtype(node) if native else node.dtype
                 node = Node(INPUT, (), {"name": f"v{i}"}, node.shape, dtype)
             nodes.append(node)
             new[i] = len(nodes) - 1
@@ -1295,7 +1246,7 @@ class _Program:
         if i in self.checked or (self.native[i] and node.op not in LEAVES):
             return
         if node.op is CONSTANT:
-            held = np.array(node.params["value"], _held_dtype(node), order="C")
+            held = np.array(node.params["value"], held_dtype(node), order="C")
             self.namespace[name] = held
             return
         self.checked.add(i)

@@ -15,7 +15,7 @@ from typing import Any
 from koubai.graph.graph import INPUT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, add_into
 
-__all__ = ["Memory", "is_view", "sweep", "write"]
+__all__ = ["Memory", "is_view", "is_write", "sweep", "write"]
 
 _GETITEM = OPS["getitem"]
 _SETITEM, _ADD_AT = _WRITES = OPS["setitem"], OPS["add_at"]
@@ -24,6 +24,11 @@ _SETITEM, _ADD_AT = _WRITES = OPS["setitem"], OPS["add_at"]
 def is_view(node: Node) -> bool:
     """Does the node show its first operand's memory, if it is an array?"""
     return node.op.view or (node.op is _GETITEM and not node.params["index"].holes)
+
+
+def is_write(node: Node) -> bool:
+    """Return whether the node is its first operand with other elements in it."""
+    return node.op in _WRITES
 
 
 def write(node: Node, x: Any, v: Any, *arrays: Any) -> Any:

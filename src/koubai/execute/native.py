@@ -20,22 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute import descents, library, vectormath
-from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg, address
+from koubai.execute import descents, library
+from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
 from koubai.execute.elements import (
-    INDEXED,
-    STRUCTURE,
     Unsuitable,
     added_up,
     filled,
     known_arrays,
     lined,
+    moved_inputs,
     rearranged,
     split,
 )
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value, literal
-from koubai.execute.llvm import KINDS, elementwise, emitter, function, module
+from koubai.execute.llvm import KINDS, elementwise, has_code, joining, module
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
+from koubai.graph.ops import OPS, Monoid
 from koubai.log import debug
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "Captured",
     "Descent",
     "added",
-    "compile_native",
     "depends",
     "expand",
     "fingerprint",
@@ -173,17 +172,15 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         for at in np.ndindex(*node.shape):
             result[at] = elementwise(code, node, [part[at] for part in spread], given, uniform)
         return result
-    if not kind and not (op.name in _MOVED and all(v.kind == "literal" for v in operands[0].ravel())):
+    # whole numbers are shown in another shape, where they are known
+    if not kind and not (op.view and op.moves and all(v.kind == "literal" for v in operands[0].ravel())):
         raise Unsuitable(f"{op.name} of {node.dtype}")
     cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
-    if op.name in STRUCTURE:
-        used = len(operands) if op.name in ("concatenate", "stack") else 2 if op.name in INDEXED[1:] else 1
-        if op.name != "zeros":
-            operands = [np.asarray(cast(part), object) for part in operands[:used]]
-        arrays = known_arrays(graph.nodes, node) if op.name in INDEXED else ()
+    if op.moves:
+        operands = [np.asarray(cast(part), object) for part in operands[: moved_inputs(node)]]
         zero = code.cast(literal(0.0), kind)
-        return rearranged(node, operands, arrays, zero, operator.add)
-    if op.name in _REDUCE:
+        return rearranged(node, operands, known_arrays(graph.nodes, node), zero, operator.add)
+    if op.reduces is not None:
         lines = lined(operands[0], node.params["axis"])
         if not lines.shape[-1]:
             raise Unsuitable(f"{op.name} of nothing")
@@ -191,22 +188,21 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         side_by_side = _side_by_side(operands[0].shape, node.params["axis"])
         for at in np.ndindex(*result.shape):
             parts = [code.cast(v, kind) for v in lines[at]]
-            result[at] = _REDUCE[op.name](code, parts, side_by_side)
+            result[at] = _folded(code, op.reduces, parts, side_by_side)
         return result.reshape(node.shape)
-    if op.name in _RUNNING:
-        result = np.asarray(cast(operands[0]), object)
+    if op.runs is not None:
+        result, join = np.asarray(cast(operands[0]), object), joining(op.runs)
         along = np.moveaxis(result, node.params["axis"], 0)
         for k in range(1, len(along)):
             for at in np.ndindex(*along.shape[1:]):
-                along[(k, *at)] = code.binary(_RUNNING[op.name], along[(k - 1, *at)], along[(k, *at)])
+                along[(k, *at)] = join(code, along[(k - 1, *at)], along[(k, *at)])
         return result
-    if op.name == "matmul":
+    if op is _MATMUL:
         return _matmul(code, operands[0], operands[1], kind).reshape(node.shape)
     raise Unsuitable(op.name)
 
 
-_RUNNING = {"cumsum": "fadd", "cumprod": "fmul"}
-_MOVED = ("reshape", "transpose", "broadcast_to")  # of whole numbers, too, where they are known
+_MATMUL = OPS["matmul"]
 
 
 def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:
@@ -219,32 +215,10 @@ def added(parts: Sequence[Value], side_by_side: bool) -> Value:
     return total
 
 
-def _folded(name: str) -> Callable[[Code, Sequence[Value], bool], Value]:
-    return lambda code, parts, _: functools.reduce(functools.partial(emitter(name), code), parts)
-
-
-def _logsumexp(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
-    if "exp" not in vectormath.FUNCTIONS:
-        raise Unsuitable("logsumexp")
-    top = _folded("maximum")(code, parts, True)
-    top = code.select(top.is_finite(), top, 0.0)
-    powers = [function(code, "exp", part - top) for part in parts]
-    return function(code, "log", added(powers, side_by_side)) + top
-
-
-def _sum(code: Code, parts: Sequence[Value], side_by_side: bool) -> Value:
-    return added(parts, side_by_side) + 0.0  # a sum of -0.0 is 0.0
-
-
-_REDUCE: dict[str, Callable[[Code, Sequence[Value], bool], Value]] = {
-    "sum": _sum,
-    "prod": _folded("multiply"),
-    "max": _folded("maximum"),
-    "min": _folded("minimum"),
-    "logsumexp": _logsumexp,
-    "any": lambda code, parts, _: functools.reduce(operator.or_, parts),
-    "all": lambda code, parts, _: code.all(parts),
-}
+def _folded(code: Code, monoid: Monoid, parts: Sequence[Value], side_by_side: bool) -> Value:
+    if monoid.adds:
+        return added(parts, side_by_side) + 0.0  # a sum of -0.0 is 0.0
+    return functools.reduce(functools.partial(joining(monoid), code), parts)
 
 
 def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
@@ -257,7 +231,7 @@ def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
         products = [code.cast(p, kind) * code.cast(q, kind) for p, q in zip(left[r], right[:, c], strict=True)]
         if not products:
             raise Unsuitable("a product of nothing")
-        result[r, c] = _sum(code, products, False)
+        result[r, c] = added(products, False) + 0.0
     return result
 
 
@@ -298,51 +272,6 @@ class Captured:
         return np.concatenate([np.ravel(array) for array in self.arrays])
 
 
-def compile_native(graph: Graph) -> Callable[..., Any]:
-    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
-
-    Raises Unsuitable where the graph has something that there is no code for.
-    """
-    kinds = []
-    for i in (*graph.inputs, *graph.outputs):
-        node = graph.nodes[i]
-        if node.dtype not in KINDS or (i in graph.inputs and node.dtype == np.bool_):
-            raise Unsuitable(f"an input or output of {node.dtype}")
-        kinds.append(KINDS[node.dtype])
-    captured = Captured(graph)
-    count = len(graph.inputs)
-
-    def make() -> str:
-        code = Function("run", BOOL, [*(f"p{k}" for k in range(len(kinds))), "captured"])
-        *pointers, read = code.arguments
-        given = zip(pointers, graph.inputs, kinds, strict=False)
-        inputs = [code.elements(pointer, 0, graph.nodes[i].shape, kind) for pointer, i, kind in given]
-        outputs, asked = expand(code, graph, inputs, captured.reader(code, read))
-        for elements, pointer, kind in zip(outputs, pointers[count:], kinds[count:], strict=True):
-            for k, v in enumerate(elements.ravel()):
-                code.store(code.cast(v, kind), pointer, k)
-        code.ret(code.all(asked))
-        return module(code)
-
-    loaded = library.load(b"run" + fingerprint(graph), make)
-    call = ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * (len(kinds) + 1))(loaded.address("run"))
-    forms = [(graph.nodes[i].shape, graph.nodes[i].dtype) for i in (*graph.inputs, *graph.outputs)]
-
-    def run(*inputs: Any) -> Any:
-        read = captured.gathered()
-        if read is None:
-            return None
-        given = [np.ascontiguousarray(v, form[1]) for v, form in zip(inputs, forms[:count], strict=True)]
-        results = [np.empty(shape, dtype) for shape, dtype in forms[count:]]
-        pointers = [address(a) for a in (*given, *results, read)]
-        if not call(*pointers):
-            return None
-        return tuple(result if result.shape else result[()] for result in results)
-
-    run.library = loaded  # type: ignore[attr-defined]
-    return run
-
-
 # -- whole descents ---------------------------------------------------------------------------------------------------
 
 
@@ -354,7 +283,7 @@ class Descent:
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
             raise Unsuitable(f"parameters of {graphs.dtype}")
-        self.graphs = graphs
+        self.graphs = graphs = graphs.lowered(has_code)
         self.captured = Captured(graphs.value)
         if any(node.op is CAPTURED for graph in (graphs.update, graphs.measure) for node in graph.nodes):
             raise Unsuitable("an optimizer that reads an array from outside")

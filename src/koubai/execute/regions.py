@@ -22,10 +22,12 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.elements import Unsuitable
-from koubai.execute.ir import BOOL, TAGS, Block, Code, Function, Value, of_type
-from koubai.execute.llvm import DATA, KINDS, elementwise, emitter, module, scalar
+from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
+from koubai.execute.llvm import CALL, DATA, KINDS, cost, elementwise, has_code, joining, module, scalar
+from koubai.execute.lower import lowered
+from koubai.execute.memory import is_view
 from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node
-from koubai.graph.ops import OPS, Index
+from koubai.graph.ops import OPS, Index, Monoid
 
 __all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
 
@@ -33,11 +35,8 @@ LANES = 16
 STRETCH = 2048  # columns that a row's running sums take up before they are put aside
 LONG = 2**16  # numbers of rows that are added one after the other at most
 LEAST = 64  # elements of a region that is worth a call
-CALLS = ("exp", "log", "tanh", "sigmoid", "softplus", "sqrt", "power", "expm1", "log1p", "logaddexp", "sin", "cos")
-_RESHAPE, _GETITEM, _ADD_AT, _TRANSPOSE = (OPS[name] for name in ("reshape", "getitem", "add_at", "transpose"))
-_ALONG = {"sum": ("add", 0.0), "max": ("maximum", -math.inf), "min": ("minimum", math.inf)}
-_ALONG["largest"] = _ALONG["max"]
-_PLACES = ("argmax", "argmin")
+_RESHAPE, _GETITEM, _ADD_AT, _EQUAL = (OPS[name] for name in ("reshape", "getitem", "add_at", "equal"))
+_TRANSPOSE = OPS["transpose"]
 _INDEX = np.dtype(np.int64)
 FULL, ROW, COLUMN, TOTAL = "full", "row", "column", "total"
 
@@ -58,36 +57,28 @@ def _size(node: Node) -> int:
     return math.prod(node.shape)
 
 
-def _has_code(node: Node, given: Sequence[Node]) -> bool:
-    """Is there machine code for this elementwise node?"""
-    if KINDS.get(node.dtype) is None:
-        return False
+def _cost(node: Node, given: Sequence[Node]) -> int:
+    """Return how many operations an element of an elementwise node takes; 0 where there is no machine code for it."""
+    if KINDS.get(node.dtype) is None or any(n.dtype not in KINDS and (n.op is not CONSTANT or n.shape) for n in given):
+        return 0
     try:
-        code = Code()
-        operands = []
-        for n in given:
-            if n.op is CONSTANT and not n.shape:
-                operands.append(scalar(code, n))
-            elif n.dtype in KINDS:
-                operands.append(Value("%x", KINDS[n.dtype], LANES, None, code))
-            else:
-                return False
-        _element(code, node, operands, given)
+        return 1 + cost(node, given, LANES)
     except Unsuitable:
-        return False
-    return True
+        return 0
 
 
-def _element(code: Code, node: Node, operands: Sequence[Value], given: Sequence[Node]) -> Value:
-    if node.op.name == "relu":
-        x = code.cast(operands[0], KINDS[node.dtype])
-        return emitter("maximum")(code, x, code.constant(0.0, x.kind))
-    return elementwise(code, node, operands, given)
+def _is_along(node: Node) -> bool:
+    """Return whether the node's value for a row follows from all its elements: its fold, or the place of one."""
+    return node.op.reduces is not None or node.op.finds is not None
+
+
+def _adds(node: Node) -> bool:
+    return node.op.reduces is not None and node.op.reduces.adds
 
 
 def partition(graph: Graph) -> tuple[Graph, list[Region]]:
     """Return the graph in an order in which every region's nodes stand together, and the regions."""
-    graph = _without_idle_views(graph)
+    graph = _without_idle_views(lowered(graph, has_code))
     nodes = graph.nodes
     guarded = {guard.node for guard in graph.guards}
     groups: list[Region] = []
@@ -196,7 +187,9 @@ def _is_worth_it(nodes: Sequence[Node], region: Region) -> bool:
     computed = [i for i in region.members if nodes[i].op is not _RESHAPE]
     if region.rows * region.columns < LEAST:
         return False
-    return len(computed) > 1 or any(nodes[i].op.name in CALLS for i in computed)
+    return len(computed) > 1 or any(
+        nodes[i].op.elementwise and _cost(nodes[i], [nodes[j] for j in nodes[i].inputs]) > CALL for i in computed
+    )
 
 
 def _place(
@@ -216,10 +209,10 @@ def _place(
         same = [g for g in opened if (g.rows, g.columns) == (rows, columns)]
         return same[-1] if same else Region(rows, columns)
 
-    if node.op.name == "equal" and ROW in kinds.values() and {n.dtype for n in given} == {_INDEX}:
+    if node.op is _EQUAL and ROW in kinds.values() and {n.dtype for n in given} == {_INDEX}:
         group = next(group for j, group in inside if kinds[j] == ROW)
         return (group, ROW) if all(n.shape == (group.rows,) for n in given) else None
-    if node.op.elementwise and node.shape and _has_code(node, given):
+    if node.op.elementwise and node.shape and _cost(node, given):
         row_group: Region | None = next((g for j, g in inside if kinds[j] == ROW), None)
         if row_group is not None and _size(node) == row_group.rows and node.shape[0] == row_group.rows:
             for j, n in zip(node.inputs, given, strict=True):  # row with row
@@ -251,21 +244,25 @@ def _place(
         return None
     j = node.inputs[0]
     group = group_of[j]
-    if group.rows > 1 and node.op.name in _PLACES and kinds[j] == FULL and KINDS.get(given[0].dtype) in TAGS:
+    if group.rows > 1 and node.op.finds is not None and kinds[j] == FULL and KINDS.get(given[0].dtype) in TAGS:
         return (group, ROW) if node.params["axis"] == 1 else None
-    if 1 < group.rows <= LONG and node.op.name == "sum" and not node.shape and kinds[j] == ROW:
+    if 1 < group.rows <= LONG and _adds(node) and not node.shape and kinds[j] == ROW:
         counts = given[0].dtype == np.bool_ and node.dtype == _INDEX
         return (group, TOTAL) if counts or (given[0].dtype == node.dtype and node.dtype in KINDS) else None
     if node.dtype.kind != "f":
         return None
     if group.rows == 1:  # long sums of float32 are NumPy's, which adds in pairs
-        sums = node.op.name == "sum" and not node.shape and kinds.get(j) == FULL
+        sums = _adds(node) and not node.shape and kinds.get(j) == FULL
         return (group, ROW) if sums and given[0].dtype == node.dtype == np.float64 else None
-    if node.op.name in _ALONG and kinds.get(j) == FULL and KINDS.get(given[0].dtype) in TAGS:
+    if node.op.reduces is not None and kinds.get(j) == FULL and KINDS.get(given[0].dtype) in TAGS:
         axis = node.params["axis"]
+        try:
+            joining(node.op.reduces)
+        except Unsuitable:
+            return None
         if axis == (1,):
             return group, ROW
-        if axis == (0,) and node.op.name == "sum":
+        if axis == (0,) and _adds(node):
             return group, COLUMN
         return None
     if node.op is _RESHAPE and kinds.get(j) == ROW and node.shape in ((group.rows, 1), (group.rows,)):
@@ -281,8 +278,8 @@ def _place(
 
 def _is_uneven(nodes: Sequence[Node], j: int) -> bool:
     """Does an operand lie in memory with gaps, as far as can be told?"""
-    while nodes[j].op.view or (nodes[j].op is _GETITEM and not nodes[j].params["index"].holes):
-        if nodes[j].op is _TRANSPOSE or nodes[j].op.name not in ("reshape", "getitem"):
+    while is_view(nodes[j]):
+        if nodes[j].op not in (_RESHAPE, _GETITEM):
             return True
         if nodes[j].op is _GETITEM and len(nodes[nodes[j].inputs[0]].shape) != 1:
             return True
@@ -374,7 +371,7 @@ class Kernel:
                 self.level[i] = max(before, default=0)
             elif kinds[i] == COLUMN:
                 self.level[i] = self.level[nodes[i].inputs[0]]
-            elif kinds[i] == ROW and (nodes[i].op.name in (*_ALONG, *_PLACES) or nodes[i].op is _GETITEM):
+            elif kinds[i] == ROW and (_is_along(nodes[i]) or nodes[i].op is _GETITEM):
                 self.level[i] = self.level[nodes[i].inputs[0]] + 1
                 if nodes[i].op is _GETITEM:
                     self.stored.add(nodes[i].inputs[0])
@@ -472,12 +469,12 @@ class Kernel:
                 base = node.inputs[0]
                 at = self._address(base, self.picked[node.inputs[2]])
                 self.row_values[i] = code.load(at, 0, self.kind(base), align=1)
-            elif node.op.name not in (*_ALONG, *_PLACES):
+            elif not _is_along(node):
                 operands = [self._row_operand(j) for j in node.inputs]
                 if operands[0].kind == "i64":
                     self.row_values[i] = operands[0].equals(operands[1])
                 else:
-                    self.row_values[i] = _element(code, node, operands, [nodes[j] for j in node.inputs])
+                    self.row_values[i] = elementwise(code, node, operands, [nodes[j] for j in node.inputs])
             if i in self.outputs:
                 code.store(self.row_values[i], self.pointer[i], self.row, 1)
 
@@ -506,8 +503,8 @@ class Kernel:
         full = [i for i in members if kinds[i] == FULL and self.level[i] == number]
         sums = [i for i in members if kinds[i] == COLUMN and self.level[i] == number]
         rows = [i for i in members if kinds[i] == ROW and self.level[i] == number + 1]
-        along = [i for i in rows if nodes[i].op.name in _ALONG]
-        places = [i for i in rows if nodes[i].op.name in _PLACES]
+        along = [i for i in rows if nodes[i].op.reduces is not None]
+        places = [i for i in rows if nodes[i].op.finds is not None]
         if not full and not sums and not along and not places:
             return
         columns = self.region.columns
@@ -521,10 +518,10 @@ class Kernel:
         row = self.row_values | outside
         starts: dict[Any, Value] = {}
         for i in along:
-            first = code.constant(_ALONG[nodes[i].op.name][1], self.kind(i))
+            first = code.constant(self._monoid(i).neutral, self.kind(i))
             starts[i] = code.spread(first, LANES)
         for i in places:
-            first = code.constant(self._worst(i), self.kind(nodes[i].inputs[0]))
+            first = code.constant(self._monoid(i).neutral, self.kind(nodes[i].inputs[0]))
             starts[i], starts[i, "place"] = code.spread(first, LANES), code.numbered(LANES, "i32")
 
         def over(begin: int | Value, end: int | Value, first: dict[Any, Value]) -> dict[Any, Value]:
@@ -536,7 +533,7 @@ class Kernel:
             return dict(zip(first, loop.results, strict=True))
 
         totals = starts
-        added = [i for i in along if nodes[i].op.name == "sum"]
+        added = [i for i in along if _adds(nodes[i])]
         if added and whole > STRETCH:  # the sums of each stretch are put aside
             with code.loop(0, whole, STRETCH, list(starts.values())) as stretches:
                 before = dict(zip(starts, stretches.carried, strict=True))
@@ -550,13 +547,16 @@ class Kernel:
             rest = code.constant(whole, "i64")
             totals = self._columns(full, sums, along, places, totals, rest, columns - whole, row)
         for i in along:
-            self.row_values[i] = code.folded(emitter(_ALONG[nodes[i].op.name][0]), totals[i])
+            self.row_values[i] = code.folded(joining(self._monoid(i)), totals[i])
         for i in places:
             self.row_values[i] = self._place_of(i, totals[i], totals[i, "place"])
 
-    def _worst(self, i: int) -> float:
-        """Return what loses against any element in the search for a row's largest or smallest one."""
-        return -math.inf if self.nodes[i].op.name == "argmax" else math.inf
+    def _monoid(self, i: int) -> Monoid:
+        """Return what a row's elements are folded with, or that whose choice is looked for."""
+        op = self.nodes[i].op
+        monoid = op.reduces or op.finds
+        assert monoid is not None
+        return monoid
 
     def _place_of(self, i: int, found: Value, places: Value) -> Value:
         """Return where the row's largest or smallest element stands first, or its first NaN.
@@ -564,7 +564,7 @@ class Kernel:
         found, places: each lane's, and where it stands.
         """
         code = self.code
-        best = code.folded(emitter("maximum" if self.nodes[i].op.name == "argmax" else "minimum"), found)
+        best = code.folded(joining(self._monoid(i)), found)
         here = code.select(found.equals(best) | found.is_nan(), places, 2**31 - 1)
         return code.across("smin", here).to("zext", "i64")
 
@@ -619,7 +619,8 @@ class Kernel:
                 here = (self.picked[node.inputs[3]] - at).equals(code.numbered(LANES, "i64"))
                 values[i] = code.select(here, base + value, base)
             else:
-                values[i] = _element(code, node, [operand(i, j) for j in node.inputs], [nodes[j] for j in node.inputs])
+                operands, given = [operand(i, j) for j in node.inputs], [nodes[j] for j in node.inputs]
+                values[i] = elementwise(code, node, operands, given)
             values[i] = code.spread(code.cast(values[i], self.kind(i)), LANES)
         written = [(values[i], self._address(i, at)) for i in full if i in self.stored]
         for i in sums:
@@ -628,16 +629,15 @@ class Kernel:
             written.append((before + operand(i, nodes[i].inputs[0]), address))
         after: dict[Any, Value] = {}
 
-        def reduced(i: int, neutral: float) -> Value:
+        def reduced(i: int) -> Value:
             x = operand(i, nodes[i].inputs[0])
-            return x if lanes == LANES else code.select(self._mask(lanes), x, neutral)
+            return x if lanes == LANES else code.select(self._mask(lanes), x, self._monoid(i).neutral)
 
         for i in along:
-            name, neutral = _ALONG[nodes[i].op.name]
-            after[i] = emitter(name)(code, totals[i], reduced(i, neutral))
+            after[i] = joining(self._monoid(i))(code, totals[i], reduced(i))
         for i in places:
-            x, best, place = reduced(i, self._worst(i)), totals[i], totals[i, "place"]
-            beyond = code.compare("ugt" if nodes[i].op.name == "argmax" else "ult", x, best)
+            x, best, place = reduced(i), totals[i], totals[i, "place"]
+            beyond = code.compare("ugt" if self._monoid(i).neutral < 0 else "ult", x, best)
             better = beyond & code.compare("ord", best, best)  # the first NaN stays
             here = at.to("trunc", "i32") + code.numbered(LANES, "i32")
             after[i], after[i, "place"] = code.select(better, x, best), code.select(better, here, place)

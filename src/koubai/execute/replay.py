@@ -14,6 +14,7 @@ import functools
 import itertools
 import math
 import operator
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,10 @@ import numpy as np
 from koubai.execute import library
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
-from koubai.execute.memory import is_view
+from koubai.execute.lower import lowered
+from koubai.execute.memory import is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
+from koubai.graph.ops import OPS, Monoid, Op
 
 if TYPE_CHECKING:
     from koubai.execute.ir import Code, Function, Value
@@ -41,10 +44,18 @@ _KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32
 # What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
 # raises there
 _GUARD, _COPY, _ADD, _SUBTRACT, _MULTIPLY, _NEGATIVE, _DIVIDE, _POW, _EXACT_DIVIDE, _ONE, _TWO, _ROOT = range(12)
-_SCALARS = {"add": _ADD, "subtract": _SUBTRACT, "multiply": _MULTIPLY, "negative": _NEGATIVE, "divide": _DIVIDE}
-_LIBM = {name: name.replace("arc", "a") for name in (
-    "exp", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arcsin", "arccos", "arctan", "log")}  # fmt: skip
-_REDUCED = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+_SCALARS = {
+    OPS[name]: code
+    for name, code in (
+        ("add", _ADD), ("subtract", _SUBTRACT), ("multiply", _MULTIPLY), ("negative", _NEGATIVE), ("divide", _DIVIDE),
+    )
+}  # fmt: skip
+_OF_FLOATS = {OPS["divide"]: _EXACT_DIVIDE, OPS["sqrt"]: _ROOT}
+_POWER, _WHERE, _ASTYPE, _ZEROS, _SETITEM, _GETITEM, _MATMUL = (
+    OPS[name] for name in ("power", "where", "astype", "zeros", "setitem", "getitem", "matmul")
+)
+# of Python's functions those that do no more than call the C library
+_LIBM = re.compile(r"math\.(exp|sin|cos|tan|tanh|sinh|cosh|asin|acos|atan|log)\(\{0\}\)")
 _FLOAT, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
 # what a context holds, word for word
 _OF_F = "table count own_x own_g own_f bytes"
@@ -250,6 +261,15 @@ def _of_libm(name: str) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
+def _is_ufunc(op: Op) -> bool:
+    return isinstance(op.call, np.ufunc)
+
+
+def _is_written_out(op: Op) -> bool:
+    """Return whether Python's arithmetic has no code for a row but ``lower``."""
+    return op.lower is None
+
+
 class _Table:
     """The operations of graphs, as rows that lead from one array of a memory of its own to the next.
 
@@ -272,7 +292,8 @@ class _Table:
 
         late: positions of inputs; the rows of what depends on them go to the list ``later``.
         """
-        self.graph, nodes = graph, graph.nodes
+        self.graph = graph = lowered(graph, _is_written_out if self.floats else _is_ufunc)
+        nodes = graph.nodes
         self.values: list[Any] = []
         self.known: dict[int, Any] = {}  # nodes that depend on no argument, as NumPy gives them
         given = dict(zip(graph.inputs, inputs, strict=True))
@@ -373,7 +394,7 @@ class _Table:
 
     def _value(self, node: Node, operands: list[Any]) -> Any:
         """Return the memory of a node, with the rows added that fill it."""
-        op, name = node.op, node.op.name
+        op = node.op
         if op is CAPTURED:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
@@ -382,87 +403,72 @@ class _Table:
             self.lay.append((address(value), value.shape, value.strides, value.dtype))
             return value
         if node.dtype not in (_FLOAT, _BOOL):
-            raise Unsuitable(f"{name} of {node.dtype}")
-        if op.elementwise and name not in ("where", "astype"):
+            raise Unsuitable(f"{op.name} of {node.dtype}")
+        if op.elementwise and op not in (_WHERE, _ASTYPE):
             return self._elementwise(node, operands)
-        if name in _REDUCED and node.dtype == _FLOAT and operands[0].dtype == _FLOAT:
-            return self._reduced(node, operands[0])
-        if name == "matmul" and not self.floats:
+        if op.reduces is not None and node.dtype == _FLOAT and operands[0].dtype == _FLOAT:
+            return self._reduced(node, op.reduces, operands[0])
+        if op is _MATMUL and not self.floats:
             return self._matmul(node, operands)
         return self._moved(node, operands)
 
     def _moved(self, node: Node, operands: list[Any]) -> Any:
         """Return the result of what only moves numbers, or chooses among them."""
-        name, out = node.op.name, self._buffer(node.shape, node.dtype)
+        op, out = node.op, self._buffer(node.shape, node.dtype)
         params = node.params
-        if name == "where":
+        if op is _WHERE:
             condition, *rest = operands
             if condition.dtype != _BOOL or any(v.dtype != _FLOAT for v in rest) or node.dtype != _FLOAT:
                 raise Unsuitable("where of others than float64")
             self._elements(_loaded().address("select"), 0, [condition, *rest], out)
-        elif name == "astype" and operands[0].dtype == _BOOL and node.dtype == _FLOAT:
+        elif op is _ASTYPE and operands[0].dtype == _BOOL and node.dtype == _FLOAT:
             self._elements(_loaded().address("select"), 0, [operands[0], np.array(1.0), np.array(0.0)], out)
-        elif name == "astype" and operands[0].dtype == node.dtype:
+        elif op is _ASTYPE and operands[0].dtype == node.dtype:
             self._copied(operands[0], out)
-        elif name == "zeros":
+        elif op is _ZEROS:
             return out
-        elif name in ("setitem", "add_at") and not params["index"].holes:
+        elif is_write(node) and not params["index"].holes:
             base, value = operands[:2]
             self._copied(base, out)
             part = _shown(out, params["index"])
-            if name == "setitem":
+            if op is _SETITEM:
                 self._copied(np.broadcast_to(value, part.shape), part)
             else:
                 self._elements(*_loop(np.add, "dd->d"), [part, value], part)
-        elif name in ("cumsum", "cumprod") and out.ndim == 1:
+        elif op.runs is not None and out.ndim == 1:
             self._copied(operands[0], out)
             for k in range(1, out.size):
-                code = _ADD if name == "cumsum" else _MULTIPLY
-                self._row(code, 0, [out[k - 1 : k], out[k : k + 1], out[k : k + 1]])
-        elif name in ("concatenate", "stack"):
-            axis = params["axis"]
-            start = 0
-            for value in operands:
-                size = 1 if name == "stack" else value.shape[axis]
-                where = (slice(None),) * (axis % out.ndim) + (slice(start, start + size),)
-                self._copied(np.expand_dims(value, axis) if name == "stack" else value, out[where])
-                start += size
+                self._row(_SCALARS[OPS[op.runs.join]], 0, [out[k - 1 : k], out[k : k + 1], out[k : k + 1]])
+        elif op.parts is not None:
+            part_of = op.parts(out[..., None], [value.shape for value in operands], **params)  # no part is a number
+            for k, value in enumerate(operands):
+                self._copied(value, part_of(k)[..., 0])
         elif is_view(node) and node.op.call is not None:
             value = operands[0]
-            view = _shown(value, params["index"]) if name == "getitem" else node.op.call(value, **params)
+            view = _shown(value, params["index"]) if op is _GETITEM else node.op.call(value, **params)
             if not isinstance(view, np.ndarray) or (value.size and not np.may_share_memory(view, value)):
                 copy = self._buffer(value.shape, value.dtype)  # a reshape that has to copy
                 self._copied(value, copy)
                 view = node.op.call(copy, **params)
             if view.shape != node.shape or not (view.base is not None or view is value):
-                raise Unsuitable(name)
+                raise Unsuitable(op.name)
             return view
         else:
-            raise Unsuitable(name)
+            raise Unsuitable(op.name)
         return out
 
     def _elementwise(self, node: Node, operands: list[Any]) -> Any:
-        name = node.op.name
-        out = self._buffer(node.shape, node.dtype)
+        op, out = node.op, self._buffer(node.shape, node.dtype)
         kinds = {v.dtype for v in operands}
-        if name == "power":
+        if op is _POWER:
             return self._power(node, operands, out)
-        if name == "share" and kinds == {_FLOAT} and node.dtype == _FLOAT:
-            for k, call in enumerate((np.greater, np.greater_equal)):
-                flags, half = self._buffer(out.shape, _BOOL), self._buffer(out.shape)
-                self._elements(*_loop(call, "dd->?"), operands, flags)
-                self._elements(
-                    _loaded().address("select"), 0, [flags, np.array(0.5), np.array(0.0)], half if k else out
-                )
-            self._elements(*_loop(np.add, "dd->d"), [out, half], out)
-            return out
         if self.floats or not node.shape:
-            if kinds == {_FLOAT} and node.dtype == _FLOAT and self._scalars(name, operands, out):
+            if kinds == {_FLOAT} and node.dtype == _FLOAT and self._scalars(op, operands, out):
                 return out
-            if self.floats and not (name in _EXACT and kinds == {_FLOAT}):
-                raise Unsuitable(name)
-        if not isinstance(node.op.call, np.ufunc):
-            raise Unsuitable(name)
+            if self.floats and not (op.exact and op.scalar is not None and kinds == {_FLOAT}):
+                raise Unsuitable(op.name)
+        if not isinstance(op.call, np.ufunc):
+            raise Unsuitable(op.name)
         if _BOOL in kinds and _FLOAT in kinds:
             operands = [self._as_floats(v) for v in operands]
             kinds = {_FLOAT}
@@ -477,19 +483,13 @@ class _Table:
         self._elements(_loaded().address("select"), 0, [value, np.array(1.0), np.array(0.0)], out)
         return out
 
-    def _scalars(self, name: str, operands: list[Any], out: Any) -> bool:
+    def _scalars(self, op: Op, operands: list[Any], out: Any) -> bool:
         """Add the rows of arithmetic, number by number, if it is that."""
-        code, data = _SCALARS.get(name), 0
-        if name == "square":
-            code, operands = _MULTIPLY, operands * 2
-        elif self.floats and name == "divide":
-            code = _EXACT_DIVIDE
-        elif self.floats and name == "reciprocal":
-            code, operands = _EXACT_DIVIDE, [np.array(1.0), *operands]
-        elif self.floats and name == "sqrt":
-            code = _ROOT
-        elif self.floats and name in _LIBM:
-            code, data = _ONE, _of_libm(_LIBM[name])
+        code, data = _SCALARS.get(op), 0
+        if self.floats:
+            code = _OF_FLOATS.get(op, code)
+            if found := _LIBM.fullmatch(op.scalar or ""):
+                code, data = _ONE, _of_libm(found[1])
         if code is None:
             return False
         if not out.shape:
@@ -524,11 +524,11 @@ class _Table:
             self._row(_TWO if self.floats else _POW, _of_libm("pow"), [x, exponent, out])
         return out
 
-    def _reduced(self, node: Node, x: Any) -> Any:
+    def _reduced(self, node: Node, monoid: Monoid, x: Any) -> Any:
         """Reduce as NumPy does: along memory where that axis is the last one, else row upon row."""
         axis = node.params["axis"]
         axes = tuple(range(x.ndim)) if axis is None else tuple(k % x.ndim for k in axis)
-        if not x.size or not x.flags.c_contiguous or (self.floats and node.op.name != "sum"):
+        if not x.size or not x.flags.c_contiguous or (self.floats and not monoid.adds):
             raise Unsuitable(f"{node.op.name} of an array like this")
         if not x.shape:
             return x.reshape(node.shape)
@@ -540,7 +540,9 @@ class _Table:
             rows, out = x.reshape(x.shape[0], -1), self._buffer((x.size // x.shape[0],))
         else:
             raise Unsuitable("a reduction over some axes")
-        call = _REDUCED[node.op.name]
+        call: Any = OPS[monoid.join].call
+        if not isinstance(call, np.ufunc):
+            raise Unsuitable(monoid.join)
         loop, data = _loop(call, "dd->d")
         begin = None if call.identity is None else np.full(out.shape, float(call.identity))
         if axes == (0,) and x.ndim > 1:
@@ -673,6 +675,3 @@ def _flat(graph: Graph, inputs: Sequence[int]) -> tuple[Any, list[Any]]:
     ends = np.cumsum([0, *map(math.prod, shapes)]).tolist()
     x = np.zeros(ends[-1])
     return x, [x[slice(*ends)].reshape(shape) for shape, ends in zip(shapes, itertools.pairwise(ends), strict=True)]
-
-
-_EXACT = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "positive", "absolute", "fabs"}

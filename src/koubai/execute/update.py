@@ -28,9 +28,11 @@ from koubai.execute import library
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable, filled
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
-from koubai.execute.llvm import KINDS, module
+from koubai.execute.llvm import KINDS, has_code, module
+from koubai.execute.lower import lowered
 from koubai.execute.native import expand, fingerprint, frontier
 from koubai.graph.graph import LEAVES, Graph
+from koubai.graph.ops import OPS
 
 __all__ = ["PIECE", "THREADED", "Memory", "Update"]
 
@@ -42,6 +44,9 @@ PIECE = 4  # numbers that describe one array: the addresses of x and g, where it
 _PIECES, _COUNT, _STATES, _SHARED, _TABLE, _TOTAL, _LOOK = range(7)  # in a block
 MEETING = 6  # numbers that threads share: parts begun to look at, looked at, is one bad?, begun to update, updated,
 # and was one bad that was updated?
+
+
+_BROADCAST, _ZEROS, _DIVIDE = (OPS[name] for name in ("broadcast_to", "zeros", "divide"))
 
 
 class Memory:
@@ -74,13 +79,14 @@ class Update:
     """
 
     def __init__(self, graph: Graph) -> None:
+        graph = lowered(graph, has_code)
         nodes = graph.nodes
         dtype = nodes[graph.inputs[0]].dtype
         self.kind = KINDS.get(dtype, "")
         if self.kind not in TAGS:
             raise Unsuitable(f"parameters of {dtype}")
         for node in nodes:
-            if node.op not in LEAVES and not node.op.elementwise and node.op.name not in ("broadcast_to", "zeros"):
+            if node.op not in (*LEAVES, _BROADCAST, _ZEROS) and not node.op.elementwise:
                 raise Unsuitable(f"{node.op.name} looks at more than one element")
         self.graph = graph
         states = [nodes[i] for i in graph.inputs[5:]]
@@ -221,7 +227,7 @@ class Update:
     def _divisors(self) -> list[int]:
         """Return the numbers of the table that elements are divided by: 1 - beta1**t is soon one, and costs nothing."""
         nodes = self.graph.nodes
-        found = {node.inputs[1] for node in nodes if node.op.name == "divide" and node.shape}
+        found = {node.inputs[1] for node in nodes if node.op is _DIVIDE and node.shape}
         return [i for i in self.uniform if i in found][:2]
 
     def _write_look(self) -> Function:

@@ -17,12 +17,6 @@ _CHUNK = 8192  # elements at once, so that what lies in between stays in the cac
 _memory = Scratch()
 
 
-def _sigmoid(x: Any, out: Any = None) -> Any:
-    """1 / (1 + exp(−x)). Where exp overflows, the quotient is 0, as it should be: nothing else to guard against."""
-    y = np.exp(np.negative(x, out), out)
-    return np.divide(1.0, np.add(y, 1.0, out), out)
-
-
 def _softplus(x: Any) -> Any:
     """log(1 + exp(x)), with the larger of 0 and x taken out so that nothing overflows."""
     return np.maximum(x, 0.0) + np.log1p(np.exp(-np.absolute(x)))
@@ -46,25 +40,13 @@ def _chunks(numbers: Any, count: int) -> Iterator[tuple[Any, Any]]:
 
 add_row(
     Op(
-        "sigmoid",
-        _sigmoid,
-        (lambda g, y, x: g * (y * (1.0 - y)),),
-        elementwise=True,
-        out=True,
-        code="1.0 / (1.0 + np.exp(-{0}))",
-        scalar="1.0 / (1.0 + math.exp(-{0}))",
-        domain=(_ANY,),
-    )
-)
-add_row(
-    Op(
         "softplus",
         _softplus,
         (lambda g, y, x: g * apply("sigmoid", x),),
         elementwise=True,
         into=_softplus_into,
+        lower=_softplus,
         code="np.maximum({0}, 0.0) + np.log1p(np.exp(-np.absolute({0})))",
-        scalar="(max({0}, 0.0) + math.log1p(math.exp(-abs({0}))))",
         domain=(_ANY,),
     )
 )
@@ -81,10 +63,11 @@ add_row(
         (lambda g, y, x: g * (y > 0.0),),
         elementwise=True,
         out=True,
+        lower=lambda x: np.maximum(x, 0.0),
         code="np.maximum({0}, 0.0)",
-        scalar="(max({0}, 0.0) if {0} == {0} else {0})",
         domain=((0.2, 3.0),),
         kink=lambda y, x: np.any(x == 0),
+        exact=True,
     )
 )
 
@@ -103,6 +86,9 @@ add_row(
         "largest",
         _largest,
         shape=_largest_shape,
+        reduces=OPS["max"].reduces,
+        bound=OPS["max"].bound,
+        exact=True,
         code=OPS["max"].code,
     )
 )

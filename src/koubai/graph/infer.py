@@ -35,16 +35,8 @@ def _result_dtype(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> n
             dtype = np.dtype(op.dtype(*(np.result_type(one) for one in ones)))
         elif "dtype" in params:
             dtype = np.dtype(params["dtype"])
-        elif op.name in ("argsort", "argmax", "argmin", "searchsorted", "nonzero"):
-            dtype = np.dtype(np.intp)
-        elif op.name in ("any", "all"):
-            dtype = np.dtype(np.bool_)
-        elif op.name in ("setitem", "add_at"):
-            dtype = operands[0].dtype or np.dtype(np.float64)
         else:
             dtype = np.result_type(*ones)
-            if op.name in ("sum", "prod", "cumsum", "cumprod") and dtype.kind in "bi":
-                dtype = np.dtype(np.int_)
         _dtypes[key] = dtype
     return dtype
 

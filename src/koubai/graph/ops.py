@@ -1,9 +1,10 @@
 """The primitives: one row each, holding its meaning in NumPy, its derivative, its code and its sampling domain.
 
 How to add a primitive: add one `Op` row to the family where it belongs. Nothing else changes: tracing looks rows up by
-the NumPy function in `UFUNCS`, the reverse pass asks the row for its derivative, the executors ask it for its code, and
-``tests/test_ops.py`` runs every row at order 1 and 2 over its ``domain`` and ``examples``. A NumPy function that is a
-composition of primitives is not a row here; it is an entry in ``graph/numpy``.
+the NumPy function in `UFUNCS`, the reverse pass asks the row for its derivative, the executors ask it for all that they
+need to know (no row is known there by its name), and ``tests/test_ops.py`` runs every row at order 1 and 2 over its
+``domain`` and ``examples``. A NumPy function that is a composition of primitives is not a row here; it is an entry in
+``graph/numpy``.
 
 A derivative rule is written in NumPy terms and must run on plain and on traced arrays, because the reversed graph is
 reversed again for second derivatives. ``vjp[i](g, y, *inputs, **params)`` returns the cotangent of input ``i``, where
@@ -31,7 +32,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -40,7 +41,9 @@ __all__ = [
     "OPS",
     "UFUNCS",
     "Index",
+    "Monoid",
     "Op",
+    "Range",
     "Scratch",
     "add_into",
     "add_row",
@@ -56,6 +59,26 @@ __all__ = [
 
 Shape: TypeAlias = tuple[int, ...]
 Interval: TypeAlias = tuple[float, float]
+
+
+class Monoid(NamedTuple):
+    """What a reduction folds with: the elementwise row that joins two results, by name, and what it begins with."""
+
+    join: str
+    neutral: float
+
+    @property
+    def adds(self) -> bool:
+        """Return whether it is a sum: its order matters, and a sum of -0.0 is 0.0."""
+        return self.join == "add"
+
+
+class Range(NamedTuple):
+    """What a bound is told of an operand: the largest |element|, the shape, and the elements if they are constant."""
+
+    largest: float
+    shape: Shape
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +101,20 @@ class Op:
     view: the result shares memory with input 0.
     domain: an interval for each input, from which tests sample; examples: (input shapes, params) to test.
     kink: ``kink(y, *inputs, **params)`` is true (somewhere) where the derivative jumps.
+
+    What executors ask:
+
+    lower: the same in NumPy terms of other rows, ``lower(*inputs, **params)``, for executors that have no code for the
+    row itself. With it, a row needs no other code to be fast everywhere. It may return None.
+    reduces: the monoid of a reduction (params: axis, keepdims). runs: that of a running one (axis). finds: that whose
+    choice along an axis the row returns the place of (axis); its neutral element is the worst there is.
+    moves: it only moves elements of its inputs, fills in zeros, or adds elements to others. But for the last, ``call``
+    takes arrays of any objects.
+    conditions: so many of the first inputs count as truth values.
+    exact: executors and NumPy give the same bits for the same operands.
+    bound: ``bound(*ranges)`` is what no |element| of the result exceeds, where it is finite for finite inputs; None:
+    nothing is known, but that moved elements are no larger than before.
+    method: the method of arrays that does the same, given the params in their order, and is faster to call.
     """
 
     name: str
@@ -95,6 +132,21 @@ class Op:
     dtype: Callable[..., Any] | None = None
     into: Callable[..., None] | None = None
     parts: Callable[..., Callable[[int], Any]] | None = None
+    lower: Callable[..., Any] | None = None
+    reduces: Monoid | None = None
+    runs: Monoid | None = None
+    finds: Monoid | None = None
+    moves: bool = False
+    conditions: int = 0
+    exact: bool = False
+    bound: Callable[..., float] | None = None
+    method: str | None = None
+
+    @property
+    def reduction(self) -> Callable[..., Any] | None:
+        """NumPy's reduction by the monoid: called with (x, axis, dtype, out, keepdims)."""
+        join: Any = OPS[self.reduces.join].call if self.reduces is not None else None
+        return join.reduce if isinstance(join, np.ufunc) else None
 
     @property
     def differentiable(self) -> bool:
@@ -227,6 +279,10 @@ def _elementwise(
     code: str | Callable[..., str] | None = None,
     scalar: str | None = None,
     kink: Callable[..., Any] | None = None,
+    lower: Callable[..., Any] | None = None,
+    conditions: int = 0,
+    exact: bool = False,
+    bound: Callable[..., float] | None = None,
 ) -> None:
     is_ufunc = isinstance(call, np.ufunc)
     add_row(
@@ -240,8 +296,44 @@ def _elementwise(
             out=is_ufunc,
             domain=tuple(domain),
             kink=kink,
+            lower=lower,
+            conditions=conditions,
+            exact=exact,
+            bound=bound,
         )
     )
+
+
+def _at_most(limit: float) -> Callable[..., float]:
+    return lambda *_: limit
+
+
+def _same_bound(x: Range) -> float:
+    return x.largest
+
+
+def _sum_bound(a: Range, b: Range) -> float:
+    return a.largest + b.largest
+
+
+def _larger_bound(a: Range, b: Range) -> float:
+    return max(a.largest, b.largest)
+
+
+def _known(v: Range) -> Any:
+    """Return the elements of a constant of real numbers; None where it is none."""
+    return None if v.value is None or v.value.dtype.kind not in "fiub" else v.value.astype(np.float64)
+
+
+def _divide_bound(a: Range, b: Range) -> float:
+    least = 0.0 if (known := _known(b)) is None else float(np.min(np.abs(known), initial=math.inf))
+    return a.largest / least if least > 0 else math.inf
+
+
+def _power_bound(a: Range, b: Range) -> float:
+    known = _known(b)
+    whole = known is not None and known.ndim == 0 and 0 <= known == np.rint(known)
+    return max(1.0, a.largest) ** float(known) if whole and known <= 64 else math.inf
 
 
 # --- arithmetic
@@ -281,9 +373,25 @@ def _power_kink(y: Any, a: Any, b: Any) -> Any:
 
 
 _elementwise(
-    np.add, lambda g, y, a, b: g, lambda g, y, a, b: g, domain=(ANY, ANY), code="{0} + {1}", scalar="{0} + {1}"
+    np.add,
+    lambda g, y, a, b: g,
+    lambda g, y, a, b: g,
+    domain=(ANY, ANY),
+    code="{0} + {1}",
+    scalar="{0} + {1}",
+    exact=True,
+    bound=_sum_bound,
 )
-_elementwise(np.subtract, lambda g, y, a, b: g, _subtract_b, domain=(ANY, ANY), code="{0} - {1}", scalar="{0} - {1}")
+_elementwise(
+    np.subtract,
+    lambda g, y, a, b: g,
+    _subtract_b,
+    domain=(ANY, ANY),
+    code="{0} - {1}",
+    scalar="{0} - {1}",
+    exact=True,
+    bound=_sum_bound,
+)
 _elementwise(
     np.multiply,
     lambda g, y, a, b: g * b,
@@ -291,6 +399,8 @@ _elementwise(
     domain=(ANY, ANY),
     code="{0} * {1}",
     scalar="{0} * {1}",
+    exact=True,
+    bound=lambda a, b: a.largest * b.largest,
 )
 _elementwise(
     np.divide,
@@ -299,6 +409,8 @@ _elementwise(
     domain=(ANY, POSITIVE),
     code="{0} / {1}",
     scalar="{0} / {1}",
+    exact=True,
+    bound=_divide_bound,
 )
 _elementwise(
     _power,
@@ -309,6 +421,7 @@ _elementwise(
     code="{0} ** {1}",
     scalar="power({0}, {1})",
     kink=_power_kink,
+    bound=_power_bound,
 )
 
 
@@ -324,13 +437,27 @@ _elementwise(  # a / b with 0 / 0 = 0. The value is harmless there, its own deri
     domain=(ANY, POSITIVE),
     name="quotient_or_zero",
     code="np.divide({0}, {1}, out=np.zeros_like({0} + {1}), where=np.logical_or({0}, {1}))",
+    lower=lambda a, b: np.where(np.logical_or(a, b), a / b, 0.0),
+    exact=True,
 )
-_elementwise(np.negative, lambda g, y, x: -g, domain=(ANY,), code="-{0}", scalar="-{0}")
-_elementwise(np.positive, lambda g, y, x: g, domain=(ANY,), code="+{0}", scalar="+{0}")
-_elementwise(np.square, lambda g, y, x: g * 2 * x, domain=(ANY,), scalar="{0} * {0}")
-_elementwise(np.reciprocal, lambda g, y, x: -(g * y) * y, domain=(POSITIVE,), scalar="1.0 / {0}")
+_elementwise(np.negative, lambda g, y, x: -g, domain=(ANY,), code="-{0}", scalar="-{0}", exact=True, bound=_same_bound)
+_elementwise(np.positive, lambda g, y, x: g, domain=(ANY,), code="+{0}", scalar="+{0}", exact=True, bound=_same_bound)
 _elementwise(
-    np.sqrt, lambda g, y, x: g * 0.5 / y, domain=(POSITIVE,), scalar="math.sqrt({0})", kink=lambda y, x: np.any(x == 0)
+    np.square,
+    lambda g, y, x: g * 2 * x,
+    domain=(ANY,),
+    lower=lambda x: x * x,
+    exact=True,
+    bound=lambda x: x.largest * x.largest,
+)
+_elementwise(np.reciprocal, lambda g, y, x: -(g * y) * y, domain=(POSITIVE,), lower=lambda x: 1.0 / x, exact=True)
+_elementwise(
+    np.sqrt,
+    lambda g, y, x: g * 0.5 / y,
+    domain=(POSITIVE,),
+    scalar="math.sqrt({0})",
+    kink=lambda y, x: np.any(x == 0),
+    exact=True,
 )
 _elementwise(np.cbrt, lambda g, y, x: g / (3 * y * y), domain=(POSITIVE,), kink=lambda y, x: np.any(x == 0))
 
@@ -347,9 +474,17 @@ _elementwise(
     domain=((0.2, 3.0),),
     scalar="abs({0})",
     kink=lambda y, x: np.any(x == 0),
+    exact=True,
+    bound=_same_bound,
 )
 _elementwise(
-    np.fabs, lambda g, y, x: g * np.sign(x), domain=((0.2, 3.0),), scalar="abs({0})", kink=lambda y, x: np.any(x == 0)
+    np.fabs,
+    lambda g, y, x: g * np.sign(x),
+    domain=((0.2, 3.0),),
+    kink=lambda y, x: np.any(x == 0),
+    lower=lambda x: np.absolute(x),
+    exact=True,
+    bound=_same_bound,
 )
 _elementwise(
     np.remainder, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.floor(a / b), domain=((0.2, 0.8), (1.0, 2.0))
@@ -362,7 +497,7 @@ _scalar: str | None
 
 
 # --- parts of complex numbers
-_elementwise(np.conjugate, lambda g, y, x: np.conjugate(g), domain=(ANY,), scalar="{0}")
+_elementwise(np.conjugate, lambda g, y, x: np.conjugate(g), domain=(ANY,), scalar="{0}", exact=True)
 for _part, _part_vjp in (("real", lambda g, y, x: g), ("imag", lambda g, y, x: g * -1j)):
     add_row(
         Op(
@@ -373,36 +508,46 @@ for _part, _part_vjp in (("real", lambda g, y, x: g), ("imag", lambda g, y, x: g
             code=f"{{0}}.{_part}",
             view=True,
             domain=(ANY,),
+            exact=True,
         )
     )
 
+
 # --- steps: derivative zero
+def _type(v: Any) -> Any:
+    return getattr(v, "dtype", v)
+
+
 for _call, _scalar in (
     (np.sign, "(float(({0} > 0.0) - ({0} < 0.0)) if {0} == {0} else {0})"),
     (np.floor, None),
     (np.ceil, None),
     (np.trunc, None),
     (np.rint, None),
-    (np.floor_divide, None),
     (np.signbit, None),
     (np.isnan, "({0} != {0})"),
     (np.isfinite, "math.isfinite({0})"),
     (np.isinf, "math.isinf({0})"),
-    (np.logical_not, "(not {0})"),
-    (np.logical_and, "bool({0} and {1})"),
-    (np.logical_or, "bool({0} or {1})"),
-    (np.logical_xor, "(bool({0}) is not bool({1}))"),
-    (np.bitwise_and, None),
-    (np.bitwise_or, None),
-    (np.bitwise_xor, None),
-    (np.invert, None),
     (np.left_shift, None),
     (np.right_shift, None),
     (np.gcd, None),
     (np.lcm, None),
-    (np.spacing, None),
 ):
-    _elementwise(_call, scalar=_scalar)
+    _elementwise(_call, scalar=_scalar, exact=True, bound=_at_most(1.0) if _call is np.sign else None)
+for _call in (np.floor_divide, np.spacing):
+    _elementwise(_call)
+for _call, _scalar, _between_bits in (
+    (np.logical_not, "(not {0})", np.invert),
+    (np.logical_and, "bool({0} and {1})", np.bitwise_and),
+    (np.logical_or, "bool({0} or {1})", np.bitwise_or),
+    (np.logical_xor, "(bool({0}) is not bool({1}))", np.bitwise_xor),
+):
+    _elementwise(_call, scalar=_scalar, conditions=_call.nin, exact=True)
+    _elementwise(
+        _between_bits,
+        lower=lambda *flags, logical=_call: logical(*flags) if np.result_type(*map(_type, flags)) == np.bool_ else None,
+        exact=True,
+    )
 _elementwise(lambda x: np.frexp(x)[1], name="exponent", code="np.frexp({0})[1]")
 for _call, _operator in (
     (np.less, "<"),
@@ -412,14 +557,38 @@ for _call, _operator in (
     (np.equal, "=="),
     (np.not_equal, "!="),
 ):
-    _elementwise(_call, code=f"{{0}} {_operator} {{1}}", scalar=f"({{0}} {_operator} {{1}})")
+    _elementwise(
+        _call,
+        code=f"{{0}} {_operator} {{1}}",
+        scalar=f"({{0}} {_operator} {{1}})",
+        exact=True,
+        bound=_at_most(1.0),
+    )
 
-_elementwise(np.heaviside, None, lambda g, y, a, b: np.where(a == 0, g, 0.0), domain=(POSITIVE, ANY))
+
+def _heaviside(x: Any, at_zero: Any) -> Any:
+    return np.where(np.isnan(x), x, np.where(np.equal(x, 0.0), at_zero, np.maximum(np.sign(x), 0.0)))
+
+
+_elementwise(
+    np.heaviside,
+    None,
+    lambda g, y, a, b: np.where(a == 0, g, 0.0),
+    domain=(POSITIVE, ANY),
+    lower=_heaviside,
+    exact=True,
+)
 
 # --- exponentials and logarithms
 _LN2 = math.log(2.0)
 _LN10 = math.log(10.0)
-_elementwise(np.exp, lambda g, y, x: g * y, domain=(ANY,), scalar="math.exp({0})")
+_elementwise(
+    np.exp,
+    lambda g, y, x: g * y,
+    domain=(ANY,),
+    scalar="math.exp({0})",
+    bound=lambda x: math.exp(min(x.largest, 100.0)),
+)
 _elementwise(np.exp2, lambda g, y, x: g * (_LN2 * y), domain=(ANY,))
 _elementwise(np.expm1, lambda g, y, x: g * (y + 1.0), domain=(ANY,), scalar="math.expm1({0})")
 _elementwise(np.log, lambda g, y, x: g / x, domain=(POSITIVE,), scalar="math.log({0})")
@@ -433,9 +602,30 @@ _elementwise(
     np.logaddexp2, lambda g, y, a, b: g * np.exp2(a - y), lambda g, y, a, b: g * np.exp2(b - y), domain=(ANY, ANY)
 )
 
+
+def _sigmoid(x: Any, out: Any = None) -> Any:
+    """1 / (1 + exp(−x)). Where exp overflows, the quotient is 0, as it should be: nothing else to guard against."""
+    y = np.exp(np.negative(x, out), out)
+    return np.divide(1.0, np.add(y, 1.0, out), out)
+
+
+add_row(
+    Op(
+        "sigmoid",
+        _sigmoid,
+        (lambda g, y, x: g * (y * (1.0 - y)),),
+        elementwise=True,
+        out=True,
+        code="1.0 / (1.0 + np.exp(-{0}))",
+        lower=lambda x: 1.0 / (1.0 + np.exp(-x)),
+        domain=(ANY,),
+        bound=_at_most(1.0),
+    )
+)
+
 # --- trigonometry
-_elementwise(np.sin, lambda g, y, x: g * np.cos(x), domain=(ANY,), scalar="math.sin({0})")
-_elementwise(np.cos, lambda g, y, x: -g * np.sin(x), domain=(ANY,), scalar="math.cos({0})")
+_elementwise(np.sin, lambda g, y, x: g * np.cos(x), domain=(ANY,), scalar="math.sin({0})", bound=_at_most(1.0))
+_elementwise(np.cos, lambda g, y, x: -g * np.sin(x), domain=(ANY,), scalar="math.cos({0})", bound=_at_most(1.0))
 _elementwise(np.tan, lambda g, y, x: g * (1.0 + y * y), domain=((-1.2, 1.2),), scalar="math.tan({0})")
 _elementwise(np.arcsin, lambda g, y, x: g / np.sqrt(1.0 - x * x), domain=(UNIT,), scalar="math.asin({0})")
 _elementwise(np.arccos, lambda g, y, x: -g / np.sqrt(1.0 - x * x), domain=(UNIT,), scalar="math.acos({0})")
@@ -457,14 +647,27 @@ _elementwise(
 )
 _elementwise(np.sinh, lambda g, y, x: g * np.cosh(x), domain=(ANY,), scalar="math.sinh({0})")
 _elementwise(np.cosh, lambda g, y, x: g * np.sinh(x), domain=(ANY,), scalar="math.cosh({0})")
-_elementwise(np.tanh, lambda g, y, x: g * (1.0 - y * y), domain=(ANY,), scalar="math.tanh({0})")
+_elementwise(np.tanh, lambda g, y, x: g * (1.0 - y * y), domain=(ANY,), scalar="math.tanh({0})", bound=_at_most(1.0))
 _elementwise(np.arcsinh, lambda g, y, x: g / np.sqrt(x * x + 1.0), domain=(ANY,), scalar="math.asinh({0})")
 _elementwise(np.arccosh, lambda g, y, x: g / np.sqrt(x * x - 1.0), domain=((1.3, 4.0),), scalar="math.acosh({0})")
 _elementwise(np.arctanh, lambda g, y, x: g / (1.0 - x * x), domain=(UNIT,), scalar="math.atanh({0})")
 for _call in (np.deg2rad, np.radians):
-    _elementwise(_call, lambda g, y, x: g * (math.pi / 180.0), domain=(ANY,))
+    _elementwise(
+        _call,
+        lambda g, y, x: g * (math.pi / 180.0),
+        domain=(ANY,),
+        lower=lambda x: x * (math.pi / 180.0),
+        exact=True,
+    )
+
+
+def _degrees(x: Any) -> Any:
+    single = np.float32(180.0) / np.float32(math.pi)  # NumPy rounds both, then the quotient
+    return x * (float(single) if x.dtype == np.float32 else 180.0 / math.pi)
+
+
 for _call in (np.rad2deg, np.degrees):
-    _elementwise(_call, lambda g, y, x: g * (180.0 / math.pi), domain=(ANY,))
+    _elementwise(_call, lambda g, y, x: g * (180.0 / math.pi), domain=(ANY,), lower=_degrees, exact=True)
 
 
 # --- choices
@@ -477,7 +680,15 @@ def _share(a: Any, b: Any) -> Any:
     return np.multiply(twice, 0.5, dtype=dtype)
 
 
-_elementwise(_share, name="share", code="np.heaviside({0} - {1}, 0.5)", scalar="0.5 * (({0} > {1}) + ({0} >= {1}))")
+_elementwise(
+    _share,
+    name="share",
+    code="np.heaviside({0} - {1}, 0.5)",
+    scalar="0.5 * (({0} > {1}) + ({0} >= {1}))",
+    lower=lambda a, b: np.where(np.greater(a, b), 0.5, 0.0) + np.where(np.greater_equal(a, b), 0.5, 0.0),
+    exact=True,
+    bound=_at_most(1.0),
+)
 
 
 def _tie(y: Any, a: Any, b: Any) -> Any:
@@ -501,6 +712,7 @@ for _call, _scalar in (
         domain=((-3.0, 0.0), (0.1, 3.0)),
         scalar=_scalar,
         kink=_tie,
+        bound=_larger_bound,
     )
 for _call, _sign in ((np.fmax, 1), (np.fmin, -1)):
     _elementwise(
@@ -517,6 +729,7 @@ _elementwise(
     domain=(POSITIVE, POSITIVE),
     scalar="math.copysign({0}, {1})",
     kink=lambda y, a, b: np.any(a == 0),
+    exact=True,
 )
 _elementwise(
     lambda c, a, b: np.where(c, a, b),
@@ -527,6 +740,9 @@ _elementwise(
     name="where",
     code="np.where({0}, {1}, {2})",
     scalar="({1} if {0} else {2})",
+    conditions=1,
+    exact=True,
+    bound=lambda c, a, b: max(a.largest, b.largest),
 )
 
 
@@ -543,6 +759,8 @@ add_row(
         code=lambda y, args, params: f"{y} = {args[0]}.astype(np.{params['dtype'].name})",
         domain=(ANY,),
         examples=((((3,),), {"dtype": np.dtype(np.float64)}),),
+        exact=True,
+        bound=_same_bound,
     )
 )
 
@@ -565,7 +783,7 @@ def expand(g: Any, shape: Shape, axis: tuple[int, ...] | None, keepdims: bool) -
 
 _ADD_UP: Any = np.add.reduce
 _MULTIPLY_UP: Any = np.multiply.reduce
-_LARGEST: Any = np.maximum.reduce
+_GREATEST: Any = np.maximum.reduce
 _LEAST: Any = np.minimum.reduce
 
 
@@ -600,7 +818,7 @@ def _before(y: Any) -> Any:
 
 
 def _max(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-    return _LARGEST(x, axis=axis, keepdims=keepdims)
+    return _GREATEST(x, axis=axis, keepdims=keepdims)
 
 
 def _min(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
@@ -633,7 +851,13 @@ _REDUCTIONS: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = (
 
 
 def _reduction(
-    name: str, call: Callable[..., Any], vjp: Callable[..., Any], kink: Callable[..., Any] | None = None
+    name: str,
+    call: Callable[..., Any],
+    vjp: Callable[..., Any],
+    monoid: Monoid,
+    kink: Callable[..., Any] | None = None,
+    bound: Callable[..., float] | None = None,
+    dtype: Callable[..., Any] | None = None,
 ) -> None:
     add_row(
         Op(
@@ -641,6 +865,9 @@ def _reduction(
             call,
             (vjp,),
             shape=reduced_shape,
+            dtype=dtype,
+            reduces=monoid,
+            bound=bound,
             code=lambda y, args, params: f"{y} = np.{name}({args[0]}{_axis_text(params)})",
             domain=(ANY,),
             examples=_REDUCTIONS,
@@ -649,17 +876,23 @@ def _reduction(
     )
 
 
-_reduction("sum", _sum, _sum_vjp)
-_reduction("prod", _prod, _prod_vjp)
-_reduction("max", _max, _extreme_vjp, _extreme_kink)
-_reduction("min", _min, _extreme_vjp, _extreme_kink)
+def _summed_dtype(x: Any) -> Any:
+    return np.int_ if x.kind in "bi" else x
+
+
+_SUM, _PRODUCT = Monoid("add", 0.0), Monoid("multiply", 1.0)
+_MAXIMUM, _MINIMUM = Monoid("maximum", -math.inf), Monoid("minimum", math.inf)
+_reduction("sum", _sum, _sum_vjp, _SUM, bound=lambda x: x.largest * math.prod(x.shape), dtype=_summed_dtype)
+_reduction("prod", _prod, _prod_vjp, _PRODUCT, dtype=_summed_dtype)
+_reduction("max", _max, _extreme_vjp, _MAXIMUM, _extreme_kink, _same_bound)
+_reduction("min", _min, _extreme_vjp, _MINIMUM, _extreme_kink, _same_bound)
 
 
 def _logsumexp(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
     """log Σ exp(x), with the largest x taken out first so that nothing overflows."""
-    top = _LARGEST(x, axis=axis, keepdims=True)
+    top = apply("max", x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
-    y = np.log(_ADD_UP(np.exp(x - top), axis=axis, keepdims=True)) + top
+    y = np.log(apply("sum", np.exp(x - top), axis=axis, keepdims=True)) + top
     return y if keepdims else y.reshape(reduced_shape(x.shape, axis=axis))[()]
 
 
@@ -689,14 +922,18 @@ add_row(
         code=_logsumexp_code,
         domain=(ANY,),
         examples=_REDUCTIONS,
+        lower=_logsumexp,
     )
 )
-for _name, _call in (("any", np.any), ("all", np.all)):
+for _name, _call, _monoid in (("any", np.any, Monoid("logical_or", 0.0)), ("all", np.all, Monoid("logical_and", 1.0))):
     add_row(
         Op(
             _name,
             _call,
             shape=reduced_shape,
+            dtype=lambda x: np.bool_,
+            reduces=_monoid,
+            exact=True,
             code=lambda y, args, params, name=_name: f"{y} = np.{name}({args[0]}{_axis_text(params)})",
         )
     )
@@ -727,13 +964,19 @@ _CUMULATIVE: tuple[tuple[tuple[Shape, ...], dict[str, Any]], ...] = (
     (((2, 3),), {"axis": 1}),
     (((3, 2),), {"axis": 0}),
 )
-for _name, _call, _vjp in (("cumsum", np.cumsum, _cumsum_vjp), ("cumprod", np.cumprod, _cumprod_vjp)):
+for _name, _call, _vjp, _monoid in (
+    ("cumsum", np.cumsum, _cumsum_vjp, _SUM),
+    ("cumprod", np.cumprod, _cumprod_vjp, _PRODUCT),
+):
     add_row(
         Op(
             _name,
             _call,
             (_vjp,),
             shape=_same_shape,
+            dtype=_summed_dtype,
+            runs=_monoid,
+            exact=True,
             code=lambda y, args, params, name=_name: f"{y} = np.{name}({args[0]}, axis={params['axis']})",
             domain=(ANY,),
             examples=_CUMULATIVE,
@@ -880,6 +1123,8 @@ add_row(
         _getitem,
         _getitem_vjp,
         code=lambda y, args, params: f"{y} = {args[0]}[{params['index'].text(args[1:])}]",
+        moves=True,
+        exact=True,
         domain=(ANY,),
         examples=(
             (((4,),), _index(1)),
@@ -895,7 +1140,10 @@ add_row(
         _setitem,
         _setitem_vjp,
         shape=lambda x, *rest, index: x,
+        dtype=lambda x, *rest: x,
         code=lambda y, args, params: f"{y} = np.array({args[0]}); {y}[{params['index'].text(args[2:])}] = {args[1]}",
+        moves=True,
+        exact=True,
         domain=(ANY, ANY),
         examples=(
             (((4,), ()), _index(1)),
@@ -919,7 +1167,11 @@ add_row(
         _add_at,
         _add_at_vjp,
         shape=lambda x, *rest, index: x,
+        dtype=lambda x, *rest: x,
         code=_add_at_code,
+        moves=True,
+        exact=True,
+        bound=lambda x, v, *_: x.largest + v.largest * math.prod(v.shape),
         domain=(ANY, ANY),
         examples=((((4,), ()), _index(1)), (((4,), (3,)), _index(slice(1, None)))),
     )
@@ -930,6 +1182,9 @@ add_row(
         lambda *, shape, dtype: np.zeros(shape, dtype),
         shape=lambda *, shape, dtype: shape,
         code=lambda y, args, params: f"{y} = np.zeros({params['shape']}, np.{params['dtype'].name})",
+        moves=True,
+        exact=True,
+        bound=lambda: 0.0,
     )
 )
 
@@ -946,6 +1201,9 @@ add_row(
         shape=lambda x, *, shape: shape,
         code=lambda y, args, params: f"{y} = np.reshape({args[0]}, {params['shape']})",
         view=True,
+        moves=True,
+        exact=True,
+        method="reshape",
         domain=(ANY,),
         examples=((((2, 3),), {"shape": (3, 2)}), (((6,),), {"shape": (2, 3)})),
     )
@@ -968,6 +1226,9 @@ add_row(
             else f"{y} = {args[0]}.transpose({params['axes']})"
         ),
         view=True,
+        moves=True,
+        exact=True,
+        method="transpose",
         domain=(ANY,),
         examples=((((2, 3),), {"axes": (1, 0)}), (((2, 3, 2),), {"axes": (2, 0, 1)})),
     )
@@ -980,6 +1241,8 @@ add_row(
         shape=lambda x, *, shape: shape,
         code=lambda y, args, params: f"{y} = np.broadcast_to({args[0]}, {params['shape']})",
         view=True,
+        moves=True,
+        exact=True,
         domain=(ANY,),
         examples=((((3,),), {"shape": (2, 3)}), (((2, 1),), {"shape": (2, 3)}), (((),), {"shape": (2,)})),
     )
@@ -1010,6 +1273,8 @@ add_row(
         domain=(ANY, ANY, ANY),
         examples=((((2,), (3,)), {"axis": 0}), (((2, 1), (2, 2), (2, 1)), {"axis": 1})),
         parts=_cuts,
+        moves=True,
+        exact=True,
     )
 )
 
@@ -1032,6 +1297,8 @@ add_row(
         domain=(ANY, ANY),
         examples=((((), ()), {"axis": 0}), (((2, 3), (2, 3)), {"axis": 1}), (((3,), (3,)), {"axis": 1})),
         parts=_layers,
+        moves=True,
+        exact=True,
     )
 )
 
@@ -1041,6 +1308,8 @@ add_row(
         "nonzero",
         lambda mask, *, axis, count: np.nonzero(mask)[axis],
         shape=lambda mask, *, axis, count: (count,),
+        dtype=lambda mask: np.intp,
+        exact=True,
         code=lambda y, args, params: f"{y} = np.nonzero({args[0]})[{params['axis']}]",
     )
 )
@@ -1048,18 +1317,29 @@ add_row(
 
 def _sorting(name: str, call: Callable[..., Any], code: str) -> None:
     add_row(
-        Op(name, call, shape=_same_shape, code=lambda y, args, params: f"{y} = " + code.format(args[0], params["axis"]))
+        Op(
+            name,
+            call,
+            shape=_same_shape,
+            dtype=lambda x: np.intp,
+            code=lambda y, args, params: f"{y} = " + code.format(args[0], params["axis"]),
+            exact=True,
+        )
     )
 
 
 _sorting(
     "argsort", lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"), "np.argsort({0}, axis={1}, kind='stable')"
 )
-for _name, _call in (("argmax", np.argmax), ("argmin", np.argmin)):
+for _name, _call, _monoid in (("argmax", np.argmax, _MAXIMUM), ("argmin", np.argmin, _MINIMUM)):
     add_row(
         Op(
             _name,
             _call,
+            dtype=lambda x: np.intp,
+            finds=_monoid,
+            exact=True,
+            method=_name,
             shape=lambda x, *, axis: reduced_shape(x, axis=None if axis is None else (axis,)),
             code=lambda y, args, params, name=_name: f"{y} = np.{name}({args[0]}, axis={params['axis']})",
         )
@@ -1069,6 +1349,8 @@ add_row(
         "searchsorted",
         lambda a, v, *, side: np.searchsorted(a, v, side=side),
         shape=lambda a, v, *, side: v,
+        dtype=lambda a, v: np.intp,
+        exact=True,
         code=lambda y, args, params: f"{y} = np.searchsorted({args[0]}, {args[1]}, side={params['side']!r})",
     )
 )
@@ -1118,6 +1400,7 @@ add_row(
         np.matmul,
         (_matmul_a, _matmul_b),
         shape=_matmul_shape,
+        bound=lambda a, b: a.largest * b.largest * a.shape[-1],
         code="{0} @ {1}",
         out=True,
         domain=(ANY, ANY),

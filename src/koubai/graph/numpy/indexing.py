@@ -140,6 +140,7 @@ add_row(
         shape=_windows_shape,
         code=_code("sliding_window_view"),
         view=True,
+        exact=True,
         domain=(ANY,),
         examples=_WINDOWS,
     )

@@ -19,6 +19,8 @@ __all__ = ["cumprod", "cumsum", "max_", "min_", "prod", "sum_"]
 
 def _reduce(name: str) -> Callable[..., Any]:
     op = OPS[name]
+    monoid: Any = op.reduces
+    join: Any = OPS[monoid.join].call
 
     def reduction(
         a: Any,
@@ -33,7 +35,7 @@ def _reduce(name: str) -> Callable[..., Any]:
         if dtype is not None:
             x = x.astype(np.dtype(dtype))
         if where is not True and where is not np._NoValue:
-            neutral = {"sum": 0.0, "prod": 1.0}.get(name, initial)
+            neutral = initial if join.identity is None else monoid.neutral
             if neutral is np._NoValue or neutral is None:
                 raise ValueError(
                     f"reduction operation {name} does not have an identity, so to use a where mask one has to specify "
@@ -45,7 +47,6 @@ def _reduce(name: str) -> Callable[..., Any]:
         params = {"axis": axes_of(axis, len(x.shape)), "keepdims": bool(keepdims) and keepdims is not np._NoValue}
         y = record(op, (x,), params) if type(x) is Traced else op.call(x, **params)
         if initial is not np._NoValue and initial is not None:
-            join = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}[name]
             y = join(y, initial)
         return finish(y, None, out)
 
@@ -242,6 +243,7 @@ for _name, _ufunc in (("running_argmax", np.maximum), ("running_argmin", np.mini
             _running,
             shape=lambda x, *, axis: x,
             dtype=lambda x: np.intp,
+            exact=True,
             code=lambda y, args, params, name=_ufunc.__name__: (
                 f"{y} = np.argmax({args[0]}[..., None, :] == np.{name}.accumulate({args[0]}, -1)[..., None], -1)"
                 if params["axis"] == -1

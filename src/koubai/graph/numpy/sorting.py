@@ -56,6 +56,7 @@ add_row(
         lambda x, *, kth, axis: np.argpartition(x, kth, axis=axis),
         shape=lambda x, *, kth, axis: x,
         dtype=lambda x: np.intp,
+        exact=True,
         code=lambda y, args, params: f"{y} = np.argpartition({args[0]}, {params['kth']}, axis={params['axis']})",
     )
 )

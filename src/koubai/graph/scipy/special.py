@@ -30,14 +30,19 @@ _CLOSE = (0.1, 0.9)
 
 
 def _row(
-    name: str, *vjp: Callable[..., Any], domain: tuple[Interval, ...] = (ANY,), kink: Callable[..., Any] | None = None
+    name: str,
+    *vjp: Callable[..., Any],
+    domain: tuple[Interval, ...] = (ANY,),
+    kink: Callable[..., Any] | None = None,
+    lower: Callable[..., Any] | None = None,
 ) -> None:
     call = getattr(special, name, None)
     if call is None:  # newer than the SciPy that is installed
         return
     arguments = ", ".join(f"{{{i}}}" for i in range(len(domain)))
     code = f"special.{name}({arguments})"
-    add_row(Op(f"special.{name}", call, vjp, elementwise=True, code=code, out=True, domain=domain, kink=kink))
+    name = f"special.{name}"
+    add_row(Op(name, call, vjp, elementwise=True, code=code, out=True, domain=domain, kink=kink, lower=lower))
 
 
 def _both_zero(x: Any, y: Any) -> Any:
@@ -45,7 +50,7 @@ def _both_zero(x: Any, y: Any) -> Any:
 
 
 # --- logistic
-_row("expit", lambda g, y, x: g * (y * (1.0 - y)))
+_row("expit", lambda g, y, x: g * (y * (1.0 - y)), lower=lambda x: apply("sigmoid", x))
 _row("log_expit", lambda g, y, x: g * special.expit(-x))
 _row("logit", lambda g, y, x: g / (x * (1.0 - x)), domain=(_CLOSE,))
 
