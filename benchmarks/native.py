@@ -53,7 +53,7 @@ from peers import (  # noqa: E402
 import koubai as kb  # noqa: E402
 from koubai.descent import loop  # noqa: E402
 from koubai.descent.arguments import prepared  # noqa: E402
-from koubai.descent.compiled_stepper import CompiledStepper  # noqa: E402
+from koubai.descent.compiled_stepper import CompiledLoops  # noqa: E402
 from koubai.descent.many import descend_many  # noqa: E402
 from koubai.execute.descents import ROWS, Leg, T  # noqa: E402
 from koubai.execute.native import Descent  # noqa: E402
@@ -84,18 +84,20 @@ def compiled_descent(f: Callable[[Any], Any], x0: np.ndarray, optimizer: Any, st
     stepper = prepared(f, x0, optimizer, **loop.DEFAULTS | {"max_steps": steps, "gtol": GTOL})
     stepper.begin()
     descent = stepper.descent
-    leg = CompiledStepper(stepper)._found()
-    code = Descent(leg.graphs, leg.loops.tolerances)
+    path = descent.objective.path(descent.point.x)
+    assert path is not None
+    segment = CompiledLoops.of(descent, path).segment(descent, path)
+    code = Descent(segment.graphs, segment.loops.tolerances)
     end, mask, rows = descent.recorder.reserve(0, steps)
-    leg._load(end, np.array([descent.lr]), rows, mask)
-    changed = leg.memory.x, leg.memory.g, leg.memory.numbers, leg.memory.counts
+    segment._load(end, np.array([descent.lr]), rows, mask)
+    changed = segment.memory.x, segment.memory.g, segment.memory.numbers, segment.memory.counts
     at_start = [part.copy() for part in changed]
 
     def call():
         for part, before in zip(changed, at_start, strict=True):
             part[:] = before
-        code.run(leg.memory)
-        return leg.memory
+        code.run(segment.memory)
+        return segment.memory
 
     return call
 

@@ -54,18 +54,19 @@ class Koubai:
         start = time.perf_counter()
         optimizer = kb.SGD(lr=LR, momentum=MOMENTUM)
         self.training = self.network._training(X, y, optimizer, epochs=10**9, batch_size=size, record=record)
-        self.points = self.training.points()
-        losses = [next(self.points)[0].fun]
+        self.training.begin()
+        losses = [self.training.descent.point.fun]
         self.first = time.perf_counter() - start
         self.goal = self.steps
         while self.training.last_step < self.goal:
-            losses.append(next(self.points)[0].fun)
-        self.losses, self.training.in_legs = losses[: self.steps], True  # from now on as `fit` asks for them
+            self.training.advance(many=False)
+            losses.append(self.training.descent.point.fun)
+        self.losses = losses[: self.steps]
 
     def __call__(self) -> list[float]:
         self.goal += self.steps
         while self.training.last_step < self.goal:
-            next(self.points)
+            self.training.advance(many=True)  # as `fit` asks for them
         return self.losses
 
 

@@ -55,7 +55,7 @@ from koubai.graph.call import Leaves
 from koubai.graph.graph import CONSTANT, Graph, run_nodes
 from koubai.parameters import FloatArray
 
-__all__ = ["CompiledLoops", "CompiledStepper", "Segment"]
+__all__ = ["REPEATED", "CompiledLoops", "CompiledStepper", "Segment"]
 
 
 _NO_LIMITS = np.array(NO_LIMITS)
