@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,9 +16,30 @@ from koubai.parameters import FloatArray
 if TYPE_CHECKING:
     from koubai.graph.graph import Graph
 
-__all__ = ["BatchIterator", "CountedGraphs", "EpochSums", "weight"]
+__all__ = ["BatchIterator", "CountedGraphs", "EpochFunction", "EpochSums", "Source", "as_source", "weight"]
 
 Batch = tuple[Any, ...]
+
+
+class Source(Protocol):
+    """Gives the batches of each epoch: a batch is a tuple of arrays of equal length."""
+
+    def epoch(self, k: int, /) -> Iterable[Any]:
+        """Return the batches of epoch ``k`` = 0, 1, …"""
+
+
+@dataclass(frozen=True)
+class EpochFunction:
+    """A function of the epoch that gives its batches, as a `Source`."""
+
+    epoch: Callable[[int], Iterable[Any]]
+
+
+def as_source(data: Any) -> Source | None:
+    """Return ``data``, or a function of the epoch, as a `Source`; None if it is something else."""
+    if hasattr(data, "epoch"):
+        return data  # type: ignore[no-any-return]
+    return EpochFunction(data) if callable(data) else None
 
 
 @dataclass
@@ -86,12 +107,11 @@ class BatchIterator:
         """Return the iterator that the argument of minimize means. Raises InputError if it can be read only once."""
         if batches is None:
             return None
-        if hasattr(batches, "epoch"):
-            return cls(batches.epoch, args=args)
-        if callable(batches):
-            return cls(batches, args=args)
-        if isinstance(batches, Iterable) and iter(batches) is not batches:
-            return cls(lambda epoch: batches, args=args)
+        source = as_source(batches)
+        if source is None and isinstance(batches, Iterable) and iter(batches) is not batches:
+            source = EpochFunction(lambda epoch: batches)
+        if source is not None:
+            return cls(source.epoch, args=args)
         raise InputError(
             "batches must be readable once an epoch: koubai.nn.batches(X, y, size), a list of batches, or a function "
             f"of the epoch that gives them; got {type(batches).__name__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,10 @@ from koubai.errors import InputError
 __all__ = [
     "CHUNK",
     "Batches",
-    "EpochFunction",
     "GatheredBatches",
     "MappedRows",
-    "Source",
     "Stream",
     "array_of_samples",
-    "as_source",
     "batches",
     "check_finite",
     "check_whole",
@@ -30,13 +27,6 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 CHUNK = 1024  # samples that are processed at a time
-
-
-class Source(Protocol):
-    """Gives the batches of each epoch: a batch is a tuple of arrays of equal length."""
-
-    def epoch(self, k: int, /) -> Iterable[Any]:
-        """Return the batches of epoch ``k`` = 0, 1, …"""
 
 
 def chunks(samples: int) -> Iterator[slice]:
@@ -180,20 +170,6 @@ def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batc
             f"X is a {type(X).__name__}, which can be read only once: give a function of the epoch that makes one"
         )
     return Batches(sample_arrays((X,) if y is None else (X, y)), int(size), seed)
-
-
-@dataclass(frozen=True)
-class EpochFunction:
-    """A function of the epoch that gives its batches, as a `Source`."""
-
-    epoch: Callable[[int], Iterable[Any]]
-
-
-def as_source(data: Any) -> Source | None:
-    """Return ``data``, or a function of the epoch, as a `Source`; None if it is something else."""
-    if hasattr(data, "epoch"):
-        return data  # type: ignore[no-any-return]
-    return EpochFunction(data) if callable(data) else None
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from koubai.derivatives.differences import difference_gradient
 from koubai.derivatives.nonfinite import GRADIENT
 from koubai.derivatives.paths import Paths
-from koubai.descent.batch_iterator import BatchIterator, weight
-from koubai.descent.batches import GatheredBatches, Source, array_of_samples, as_source, check_finite
+from koubai.descent.batch_iterator import BatchIterator, Source, as_source, weight
+from koubai.descent.batches import GatheredBatches, array_of_samples, check_finite
 from koubai.descent.default import AUTO, named
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from koubai.descent.batches import Batches, MappedRows, Source, as_source, chunks
+from koubai.descent.batch_iterator import Source, as_source
+from koubai.descent.batches import Batches, MappedRows, chunks
 from koubai.errors import InputError
 from koubai.nn.data import split
 from koubai.nn.losses import BinaryCrossEntropy, Loss, sample_weights
