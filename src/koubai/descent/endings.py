@@ -100,7 +100,7 @@ class _About:
             return f"f = {at_once} right beyond: its domain ends here"
         h = max(near, 1e2 * self.rounding / self.size)
         fell, rises = 0.0, list[float]()
-        while h <= 10 * self.width:
+        while 0 < h <= 10 * self.width:  # 0 where x is next to nothing
             ahead, behind = self._value(x + h * self.down), self._value(x - h * self.down)
             if ahead is not None and not math.isfinite(ahead) and fell > 0:
                 return f"f falls on, but at a distance of {h:.3g} it is {ahead}: its domain ends there"
