@@ -52,6 +52,7 @@ def curvature(
     gradient: Callable[[FloatArray], FloatArray] | None = None,
     method: str = "auto",
     seed: int = 0,
+    most: int = MOST,
 ) -> Curvature:
     """Curvature: the extreme eigenvalues of the Hessian of f at x, or of P^½ ∇²f P^½ for a diagonal P.
 
@@ -60,7 +61,7 @@ def curvature(
     scale: the diagonal of P, in the form of x, none of it negative: the preconditioner of a rule x - lr * P g, whose
     largest stable rate follows from λ_max. gradient: a function of a flat x that returns the flat gradient, of which
     differences are taken instead of products by `koubai.hvp`. method: of hvp, if there is no gradient. seed: of the
-    first direction. Raises InputError for a scale that isn't one, FunctionError if a product is not finite.
+    first direction. most: products at most. Raises InputError for a scale that isn't one, FunctionError if a product is not finite.
     """
     layout, start = flatten(x, "x")
     root = None
@@ -82,7 +83,7 @@ def curvature(
     def scaled(v: FloatArray) -> FloatArray:
         return product(v) if root is None else root * product(root * v)
 
-    return extreme_eigenvalues(scaled, layout.size, seed=seed)
+    return extreme_eigenvalues(scaled, layout.size, seed=seed, most=most)
 
 
 def _differences(gradient: Callable[[FloatArray], FloatArray], x: FloatArray) -> Callable[[FloatArray], FloatArray]:
@@ -101,18 +102,18 @@ def _differences(gradient: Callable[[FloatArray], FloatArray], x: FloatArray) ->
     return product
 
 
-def extreme_eigenvalues(product: Callable[[FloatArray], FloatArray], n: int, *, seed: int = 0) -> Curvature:
+def extreme_eigenvalues(product: Callable[[FloatArray], FloatArray], n: int, *, seed: int = 0, most: int = MOST) -> Curvature:
     """Extreme eigenvalues of the symmetric matrix whose products with vectors of length n ``product`` gives.
 
-    By Lanczos with all vectors kept orthogonal, until both residuals are small or after 60 products.
+    By Lanczos with all vectors kept orthogonal, until both residuals are small or after ``most`` products.
 
     Lanczos, "An Iteration Method for the Solution of the Eigenvalue Problem of Linear Differential and Integral
     Operators", 1950; residuals: Parlett, "The Symmetric Eigenvalue Problem", 1998, section 13.2.
     """
     with quiet():
-        if n <= DENSE:
+        if n <= min(DENSE, most):
             return _of_columns(product, n)
-        return _by_lanczos(product, n, np.random.default_rng(seed))
+        return _by_lanczos(product, n, np.random.default_rng(seed), most)
 
 
 def _of_columns(product: Callable[[FloatArray], FloatArray], n: int) -> Curvature:
@@ -122,7 +123,7 @@ def _of_columns(product: Callable[[FloatArray], FloatArray], n: int) -> Curvatur
     return Curvature(float(values[0]), float(values[-1]), vectors[:, 0], vectors[:, -1], error, n)
 
 
-def _by_lanczos(product: Callable[[FloatArray], FloatArray], n: int, random: np.random.Generator) -> Curvature:
+def _by_lanczos(product: Callable[[FloatArray], FloatArray], n: int, random: np.random.Generator, most: int) -> Curvature:
     v = random.normal(size=n)
     basis = [v / np.linalg.norm(v)]
     diagonal: list[float] = []
@@ -137,7 +138,7 @@ def _by_lanczos(product: Callable[[FloatArray], FloatArray], n: int, random: np.
         values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
         error = beta * float(max(abs(vectors[-1, 0]), abs(vectors[-1, -1])))
         size = max(abs(values[0]), abs(values[-1]))
-        if error <= RTOL * size or k >= min(n, MOST) or beta <= 1e-14 * size:
+        if error <= RTOL * size or k >= min(n, most) or beta <= 1e-14 * size:
             lowest, highest = (kept.T @ vectors[:, i] for i in (0, -1))
             return Curvature(float(values[0]), float(values[-1]), lowest, highest, error, k)
         beside.append(beta)

@@ -17,7 +17,7 @@ from koubai.descent.endings import standing_still
 from koubai.descent.files import Applied
 from koubai.descent.objective import Bounds, Function, Objective
 from koubai.descent.optimizers import Optimizer, State
-from koubai.descent.record import Epochs, Recorder, Run, Status, Step, filled
+from koubai.descent.record import Call, Epochs, Recorder, Run, Status, Step, filled
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.errors import quiet
@@ -80,6 +80,7 @@ class Descent:
     checkpoint: Checkpoint | None
     optimizer_reason: str = "given"  # why this optimizer
     may_choose_optimizer: bool = False  # whether another one may take its place once f is known
+    call: Call | None = field(default=None, init=False)  # of a descent that did not begin in the middle
     t_before: int = field(default=0, init=False)  # updates of an earlier training, which schedules count
     point: Point = field(init=False)  # the last good point
     best: Point = field(init=False)
@@ -256,6 +257,7 @@ class Descent:
             options=self.options,
             function=self._function(),
             covariance_of=None if skip_final_pass else self._covariance(point),
+            call=self.call,
         )
 
     def _function(self) -> Function:

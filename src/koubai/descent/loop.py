@@ -14,7 +14,7 @@ from koubai.descent.default import AUTO
 from koubai.descent.descent import Descent, RuleStepper, Stepper
 from koubai.descent.objective import Function, Gradient, NoResidualsError
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate
-from koubai.descent.record import Run, Status, Step
+from koubai.descent.record import Call, Run, Status, Step
 from koubai.descent.saving import restored, save
 from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import Point, Verdict
@@ -139,11 +139,18 @@ def minimize(
     """
     if unknown:
         raise UnknownNameError.of_argument(minimize, unknown)
-    stepper = prepared(
+    return drive(_begun(
         f, x0, optimizer, lr=lr, args=args, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol,
         target=target, bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
-    )  # fmt: skip
-    return drive(stepper, on_step, progress)
+    ), on_step, progress)  # fmt: skip
+
+
+def _begun(f: Function, x0: Parameters, optimizer: Optimizer | str, **options: Any) -> RuleStepper:
+    """Return a stepper for a new descent, which remembers how it was called."""
+    stepper = prepared(f, x0, optimizer, **options)
+    descent, options["optimizer"], options["checkpoint"] = stepper.descent, optimizer, None
+    descent.call = Call(minimize, f, descent.start, descent.layout, options)
+    return stepper
 
 
 def resume(
@@ -284,7 +291,7 @@ def iterate(
     for name in options:
         if name not in DEFAULTS:
             raise UnknownNameError("argument of iterate", name, ("f", "x0", "optimizer", *DEFAULTS))
-    stepper = prepared(f, x0, optimizer, **DEFAULTS | options)
+    stepper = _begun(f, x0, optimizer, **DEFAULTS | options)
 
     def steps() -> Generator[Step, None, Run]:
         for _ in points(stepper):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import dataclasses
 import enum
 import functools
@@ -50,10 +51,13 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
+    from koubai.diagnosis import Diagnosis
+
 __all__ = [
     "COLUMNS",
     "FEW_STEPS",
     "OPTIONS",
+    "Call",
     "Epochs",
     "History",
     "Recorder",
@@ -188,6 +192,30 @@ def filled(kind: type[_Kind], **fields: Any) -> _Kind:
     made = object.__new__(kind)
     made.__dict__.update(fields)
     return made
+
+
+class Call(NamedTuple):
+    """How a descent was called, so that it can be made again from its start.
+
+    make: what was called; f: its function; start, layout: its parameters, flat; options: its other arguments by name.
+    """
+
+    make: Callable[..., Run]
+    f: Callable[..., Any]
+    start: FloatArray
+    layout: Layout
+    options: Mapping[str, Any]
+
+    def again(self, **changes: Any) -> Run:
+        """Make it again, with these arguments changed. lr: also of an optimizer that brings its own."""
+        options = {**self.options, **changes}
+        if "optimizer" in changes and "lr" not in changes:
+            options |= {"lr": None} if "lr" in options else {}
+        elif "lr" in changes and isinstance(options["optimizer"], Optimizer):
+            options["optimizer"] = copy.copy(options["optimizer"])
+            options["optimizer"].lr = options.pop("lr")
+        f, x0 = options.pop("f", self.f), options.pop("x0", None)
+        return self.make(f, self.layout.copy(self.start) if x0 is None else x0, **options)
 
 
 class Visit(NamedTuple):
@@ -702,6 +730,8 @@ class Run:
         What computes the covariance when it is asked for.
     progress : object
         What a `koubai.fit` with resume=run goes on from; None after anything else, and in a run from a file.
+    call : Call or None
+        What `again` needs; None in a run from a file, or one that a checkpoint was gone on from.
 
     Examples
     --------
@@ -731,6 +761,7 @@ class Run:
     function: Callable[[Parameters], Any] = field(compare=False)
     covariance_of: Callable[[], FloatArray] | None = field(default=None, compare=False)  # what was known at the end
     progress: Any = field(default=None, compare=False)
+    call: Call | None = field(default=None, compare=False)
 
     @functools.cached_property
     def covariance(self) -> FloatArray | None:
@@ -767,6 +798,22 @@ class Run:
             "options": self.options,
             "seed": self.seed,
         }
+
+    def again(self, **changes: Any) -> Run:
+        """Make the descent again from its start, with these arguments of the call changed.
+
+        What is remembered is the function and the data themselves: what has changed in them since, has changed here.
+        Raises InputError for a run from a file, which does not hold the function.
+        """
+        if self.call is None:
+            raise InputError("this run comes from a file, which does not hold the call: call minimize or fit once more")
+        return self.call.again(**changes)
+
+    def diagnose(self, *, lang: str | None = None) -> Diagnosis:
+        """Say why the descent ended as it did, with what was measured, and what would help; see `koubai.diagnose`."""
+        from koubai.diagnosis import diagnose
+
+        return diagnose(self, lang=lang)
 
     def plot(
         self, ax: Axes | None = None, *, minima: Iterable[Any] = (), title: str | None = None, legend: bool = True
@@ -824,7 +871,8 @@ class Run:
         if not _is_picklable(function):
             function = restore_function(describe_function(function))
         progress = self.progress if _is_picklable(self.progress) else None
-        return dataclasses.replace(self, function=function, optimizer=optimizer, progress=progress)
+        call = self.call if _is_picklable(self.call) else None
+        return dataclasses.replace(self, function=function, optimizer=optimizer, progress=progress, call=call)
 
     def __repr__(self) -> str:
         lines = [f"Run: {self.status} — {self.message}"]

@@ -1,0 +1,494 @@
+"""Why a descent ended as it did: the rules, in the order in which they are asked, and what each of them measures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from koubai.derivatives.check import check_gradient
+from koubai.descent.optimizers import LBFGS, SGD, Optimizer, GradientDescent
+from koubai.descent.record import Status
+from koubai.descent.stopping import Point
+from koubai.diagnosis.case import LOWER, Case, SpentError, Trial
+from koubai.errors import KoubaiError
+from koubai.parameters import FloatArray
+
+__all__ = ["FAULTS", "Evidence", "Finding", "Remedy", "judged"]
+
+FAULTS = (
+    "lr_too_large", "lr_too_small", "ill_conditioned", "plateau", "noisy_gradient", "wrong_gradient", "nonfinite",
+    "noise_floor", "kink", "unbounded", "saddle", "local_minimum",
+)  # fmt: skip
+SOLVED = 1e-6  # of all that f could fall: an end so near to the lowest point nearby has arrived
+NEAR = 1e-2  # of f at the lowest point nearby, if that is not 0
+CROSSING = -0.3  # a mean cosine between two steps below this: the path goes to and fro
+HARD = 20.0  # a condition number beyond which the shape of f is what makes a descent slow
+FLAT = 1e-2  # of what f could fall: a slope or bend over the path's extent that explains less of it is flat
+JUMP = 0.1  # of a change of slope, on 1/1024 of the distance: a kink
+KEPT = 4  # evaluations that a search leaves
+PROBE = 40  # steps of a trial at another rate, at most
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One thing that was measured: its value, how, and what it was compared with."""
+
+    value: Any
+    source: str
+    bound: Any = None
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change to the call: arguments of `Run.again`, and the name of the text that explains it."""
+
+    change: dict[str, Any]
+    text: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict: its code, which of the texts of that code tells it, what was measured, and what may help, best first."""
+
+    code: str
+    text: str
+    evidence: dict[str, Evidence]
+    remedies: tuple[Remedy, ...] = ()
+
+
+def judged(case: Case) -> Finding:
+    """Return the verdict on a descent."""
+    for rule in (_wrong_gradient, _noisy_f, _nonfinite, _grew, _noise_floor, _stalled, _slow, _arrived):
+        try:
+            if (finding := rule(case)) is not None:
+                return finding
+        except SpentError:
+            continue
+    return Finding("unfinished", "unfinished", _where(case), _go_on(case))
+
+
+# -- what several verdicts tell ---------------------------------------------------------------------------------------
+
+
+def _where(case: Case) -> dict[str, Evidence]:
+    """Return the start, the end, and how much lower f is nearby."""
+    evidence = {
+        "f_start": Evidence(case.start, "history"),
+        "f_end": Evidence(case.end, "history"),
+        "steps": Evidence(int(case.run.nit), "history"),
+    }
+    if case.lr is not None:
+        evidence["lr"] = Evidence(case.lr, "history")
+    return evidence
+
+
+def _below(case: Case) -> dict[str, Evidence]:
+    return {"f_low": Evidence(float(case.low.fun), "lbfgs")}
+
+
+def _bends(case: Case) -> dict[str, Evidence]:
+    """Return the curvatures at the end, and what they mean for the rate."""
+    found = case.curvature
+    if found is None:
+        return {}
+    evidence = {"L": Evidence(found.largest, "lanczos"), "mu": Evidence(found.smallest, "lanczos")}
+    if found.smallest > 0:
+        evidence["condition"] = Evidence(found.largest / found.smallest, "lanczos")
+    if (stable := _stable(case, found.largest)) is not None:
+        evidence["stable_lr"] = Evidence(stable, "bound")
+    return evidence
+
+
+def _stable(case: Case, largest: float) -> float | None:
+    """Return the largest stable rate for this curvature."""
+    if case.optimizer is None or case.is_search or not largest > 0:
+        return None
+    return case.optimizer.largest_stable_lr(largest)
+
+
+def _go_on(case: Case) -> tuple[Remedy, ...]:
+    more = max(10 * int(case.run.options.get("max_steps", case.run.nit) or 1), 100)
+    remedies = [Remedy({"max_steps": more}, "more_steps", {"max_steps": more})]
+    return (*remedies, *_other_optimizer(case))
+
+
+def _other_optimizer(case: Case) -> tuple[Remedy, ...]:
+    if isinstance(case.optimizer, LBFGS) or "batches" in case.call.options and case.call.options["batches"] is not None:
+        return ()
+    return (Remedy({"optimizer": LBFGS()}, "lbfgs"),)
+
+
+def _rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
+    """Return the run with the same optimizer at other rates."""
+    found: list[Remedy] = []
+    for lr in rates:
+        if lr is not None and math.isfinite(lr) and lr > 0 and lr not in [remedy.values["lr"] for remedy in found]:
+            found.append(Remedy({"lr": float(f"{lr:.2g}")}, "lr", {"lr": float(f"{lr:.2g}")}))
+    return tuple(found)
+
+
+# -- a gradient that is not that of f ---------------------------------------------------------------------------------
+
+
+def _wrong_gradient(case: Case) -> Finding | None:
+    """A gradient of the user's own is compared with differences of f, at the end and at the start."""
+    if case.run.gradient_source != "user" or not (callable(case.grad) or case.grad is True):
+        return None
+    f = case.call.f
+    plain = (lambda x: f(x, *case.args)[0]) if case.grad is True else (lambda x: f(x, *case.args))
+    for x, place in ((case.end_x, "end"), (case.start_x, "start")):
+        point = case.at(x)
+        if point is None:
+            continue
+        try:
+            found = check_gradient(plain, case.layout.view(point.g), case.layout.view(x.astype(case.layout.dtype)))
+        except KoubaiError:
+            continue
+        if not found.ok and found.wrong:
+            worst = max(found.wrong, key=lambda wrong: abs(wrong.given - wrong.expected))
+            evidence = _where(case) | {
+                "component": Evidence(_label(worst.index), "check_gradient"),
+                "given": Evidence(float(worst.given), "user"),
+                "expected": Evidence(float(worst.expected), "differences", worst.tolerance),
+                "place": Evidence(place, "history"),
+                "wrong": Evidence(len(found.wrong), "check_gradient"),
+            }
+            return Finding("wrong_gradient", "wrong_gradient", evidence, (Remedy({"grad": "auto"}, "grad_auto"),))
+    return None
+
+
+def _label(index: Any) -> str:
+    return str(index[0] if isinstance(index, tuple) and len(index) == 1 else index)
+
+
+# -- not finite, or without end ---------------------------------------------------------------------------------------
+
+
+def _nonfinite(case: Case) -> Finding | None:
+    run = case.run
+    if run.status is not Status.nonfinite or _exploded(case):
+        return None
+    evidence = _where(case) | {"message": Evidence(run.message, "history")}
+    evidence |= first_nonfinite(case)
+    remedies = _rates(case, *(case.fixed_lr * k for k in (0.1, 0.01)) if case.fixed_lr else ())
+    return Finding("nonfinite", "nonfinite", evidence, (*remedies, *_other_optimizer(case)))
+
+
+def _exploded(case: Case) -> bool:
+    """Whether f, or x, grew much along the path before it ended."""
+    if len(case.fun) < 2:
+        return False
+    sizes = np.linalg.norm(case.path, axis=1)
+    grew = float(np.max(case.fun)) - case.start > 10 * max(abs(case.start), 1e-12) and case.fun[-1] >= np.max(case.fun)
+    return bool(grew or sizes[-1] > 1e3 * max(1.0, sizes[0]))
+
+
+def first_nonfinite(case: Case) -> dict[str, Evidence]:
+    """Return where the step that failed led, and the first operation of f that is not finite there."""
+    return {}
+
+
+def _grew(case: Case) -> Finding | None:
+    """F ran away: downward without end, or upward because the steps are too long."""
+    run = case.run
+    size = float(np.linalg.norm(case.end_x))
+    far = run.status is Status.max_steps and size > 1e4 * max(1.0, float(np.linalg.norm(case.start_x)))
+    if run.fun < case.start and (run.status is Status.diverged or (far and case.turning > 0.9)):
+        evidence = _where(case) | {"x_size": Evidence(size, "history")}
+        return Finding("unbounded", "unbounded", evidence, (Remedy({"bounds": (-10.0, 10.0)}, "bounds"),))
+    wild = run.status in (Status.diverged, Status.nonfinite)
+    if case.fixed_lr is None or not (wild or case.end > case.start + 1e-9 * abs(case.start)):
+        return None
+    return _too_large(case, "diverged" if wild else "risen")
+
+
+def _too_large(case: Case, how: str) -> Finding:
+    lr = case.fixed_lr or case.lr or 0.0
+    evidence = _where(case)
+    found = case.curvature_at(case.start_x) if how == "diverged" else case.curvature
+    stable = None
+    if found is not None:
+        evidence["L"] = Evidence(found.largest, "lanczos")
+        stable = _stable(case, found.largest)
+        if stable is not None:
+            evidence["stable_lr"] = Evidence(stable, "bound")
+    if how in ("cycle", "bouncing"):
+        evidence["turning"] = Evidence(case.turning, "path", CROSSING)
+    below = [stable / 2] if stable is not None and stable <= 2 * lr else []
+    remedies = (*_rates(case, *below, lr / 3, lr / 10, lr / 100, lr / 1e3, lr / 1e4), *_other_optimizer(case))
+    return Finding("lr_too_large", f"lr_too_large.{how}", evidence, remedies)
+
+
+# -- noise ------------------------------------------------------------------------------------------------------------
+
+
+def _noise_floor(case: Case) -> Finding | None:
+    if case.run.status is not Status.noise_floor:
+        return None
+    evidence = _where(case) | {"grad_norm": Evidence(float(case.run.history.grad_norm[-1]), "history")}
+    return Finding("noise_floor", "noise_floor", evidence, (Remedy({"grad": "auto"}, "grad_auto"),))
+
+
+def _noisy_f(case: Case) -> Finding | None:
+    """Whether f itself jumps: its values close together scatter far more than rounding explains."""
+    if not case.run.gradient_source.endswith("differences"):
+        return None
+    x = case.end_x
+    eps = float(np.finfo(case.layout.dtype).eps)
+    width = 1e-7 * max(1.0, float(np.max(np.abs(x))))
+    random = np.random.default_rng(0)
+    along = random.choice([-1.0, 1.0], x.size)
+    values = np.array([case.value(x + k * width * along) for k in range(-4, 5)] + [case.value(x)])
+    if not np.isfinite(values).all():
+        return None
+    # third differences of a smooth f at such distances are rounding
+    third = np.abs(np.diff(values[:9], 3)) / math.sqrt(20)
+    noise = float(np.median(third))
+    again = abs(values[9] - values[4])
+    noise = max(noise, again)
+    rounding = 1e3 * eps * max(float(np.max(np.abs(values))), 1e-300)
+    if noise <= rounding:
+        return None
+    evidence = _where(case) | {"noise": Evidence(noise, "values", rounding)}
+    text = "noisy_gradient.random" if again > rounding else "noisy_gradient.rough"
+    return Finding("noisy_gradient", text, evidence, (Remedy({"grad": "adaptive"}, "grad_adaptive"), *_rates(case, (case.fixed_lr or 0) / 10)))
+
+
+# -- x stands still ---------------------------------------------------------------------------------------------------
+
+
+def _stalled(case: Case) -> Finding | None:
+    run = case.run
+    if run.status is not Status.stalled:
+        return None
+    if (finding := _kink(case)) is not None:
+        return finding
+    lower = _elsewhere(case)
+    if lower is not None and float(np.linalg.norm(case.end_g)) * case.extent <= FLAT * (case.end - lower.fun):
+        return _at_rest(case) or _plateau(case)
+    if run.history.grad_norm[-1] == 0 or _is_flat(case):
+        return _at_rest(case) or _plateau(case)
+    if case.gap > 0 and case.fixed_lr is not None:
+        return _too_small(case, "below_rounding")
+    return None
+
+
+def _kink(case: Case) -> Finding | None:
+    """Whether the slope jumps between the last points of the path, or along the gradient at the end."""
+    tail, size = case.tail, float(np.linalg.norm(case.end_g))
+    if (turn := case.sharpest_turn) is not None:
+        a, b = tail[turn], tail[turn + 1]
+    elif len(tail) > 1:
+        a, b = tail[-min(4, len(tail))], tail[-1]
+    elif size > 0:
+        a, b = case.end_x, case.end_x - 1e-6 * case.extent * case.end_g / size
+    else:
+        return None
+    found = case.jump(a, b)
+    if found is None or found <= JUMP:
+        return None
+    evidence = _where(case) | {"jump": Evidence(found, "bisection", 2.0**-10)}
+    rates = (case.fixed_lr / 10, case.fixed_lr / 100) if case.fixed_lr else ()
+    return Finding("kink", "kink", evidence, _rates(case, *rates))
+
+
+# -- too slow, or never coming to rest --------------------------------------------------------------------------------
+
+
+def _slow(case: Case) -> Finding | None:
+    run = case.run
+    if run.success or run.status in (Status.diverged, Status.nonfinite, Status.noise_floor):
+        return None
+    crossing = case.turning < CROSSING and not case.shrinking < 0.97
+    if (case.cycle or crossing) and case.lr is not None:
+        return _kink(case) or _too_large(case, "cycle" if case.cycle else "bouncing")
+    if _is_near(case):
+        return None
+    if _is_flat(case) and (finding := _at_rest(case) or _plateau(case)) is not None:
+        return finding
+    if (kink := _kink(case)) is not None:
+        return kink
+    if case.fixed_lr is not None:
+        return _by_rates(case)
+    return _shape(case)
+
+
+def _by_rates(case: Case) -> Finding:
+    """Compare short descents at ten times and a tenth of the rate with the run's own first steps."""
+    lr = case.fixed_lr or 0.0
+    bends = 2 * min(case.layout.size, 6) + KEPT
+    k = int(min(PROBE, max(5, (case.left - bends) // 3), max(5, case.run.nit)))
+    own = _fall(case, _own(case, k))
+    faster = case.at_rate(10 * lr, k)
+    more = _fall(case, faster.fun[: k + 1]) if not faster.trouble else -math.inf
+    if more > 3 * max(own, 0.0) and more > 0:
+        return _too_small(case, "slow", faster)
+    for smaller in (lr / 10, lr / 100):
+        slower = case.at_rate(smaller, k)
+        less = _fall(case, slower.fun) if not slower.trouble else -math.inf
+        if less > 1.2 * own and less > 0 and (own <= 0 or case.turning < 0.5):
+            return _too_large(case, "unsteady")
+        if own > 0:
+            break
+    return _shape(case)
+
+
+def _own(case: Case, k: int) -> FloatArray:
+    within = case.t <= k
+    return case.fun[within]
+
+
+def _fall(case: Case, funs: FloatArray) -> float:
+    """Return by how many factors of e the last value is nearer to the lowest f than the first."""
+    low = case.low.fun
+    first, last = float(funs[0]) - low, float(funs[-1]) - low
+    if not math.isfinite(last):
+        return -math.inf
+    tiny = 1e-12 * max(abs(first), 1e-300)
+    return math.log(max(first, tiny) / max(last, tiny)) if first > 0 else 0.0
+
+
+def _too_small(case: Case, how: str, faster: Trial | None = None) -> Finding:
+    lr = case.fixed_lr or 0.0
+    evidence = _where(case) | _below(case) | _bends(case)
+    if faster is not None:
+        evidence["f_faster"] = Evidence(float(faster.fun[-1]), "trial")
+    stable = evidence["stable_lr"].value if "stable_lr" in evidence else None
+    rates = [stable / 2] if stable is not None and stable > lr else []
+    return Finding(
+        "lr_too_small", f"lr_too_small.{how}", evidence,
+        (*_rates(case, *rates, 10 * lr, 100 * lr, 1e3 * lr, 1e4 * lr), *_other_optimizer(case)),
+    )  # fmt: skip
+
+
+def _shape(case: Case) -> Finding:
+    """The rate is right, or there is none: it is the shape of f that makes the descent slow, or it is just short."""
+    evidence = _where(case) | _below(case) | _bends(case)
+    found = case.curvature
+    condition = math.inf if found is None or found.smallest <= 0 else found.largest / found.smallest
+    if found is not None and found.largest * case.extent <= FLAT * float(np.linalg.norm(case.end_g)):
+        jump = case.jump(case.start_x.astype(float), case.end_x) if case.left > 12 else None
+        if jump is not None and jump > JUMP:  # f is made of flat faces: its slope changes at edges alone
+            return Finding("kink", "kink", evidence | {"jump": Evidence(jump, "bisection", 2.0**-10)})
+    if found is not None and condition > HARD:
+        return Finding("ill_conditioned", "ill_conditioned", evidence, (*_other_optimizer(case), *_go_on(case)[:1]))
+    return Finding("unfinished", "unfinished", evidence, _go_on(case))
+
+
+# -- arrived, and where -----------------------------------------------------------------------------------------------
+
+
+def _is_near(case: Case) -> bool:
+    """Whether the end is next to the lowest point nearby, beside what f has fallen by and beside f itself."""
+    low = abs(case.low.fun)
+    return case.share <= SOLVED and (case.gap <= NEAR * low or low <= 1e-3 * case.gap or case.gap == 0)
+
+
+def _is_flat(case: Case) -> bool:
+    """Whether the slope of f at the end explains next to nothing of how much lower f is elsewhere."""
+    slope = float(np.linalg.norm(case.end_g)) * case.extent
+    return slope <= FLAT * max(case.gap, 1e-300) or slope == 0
+
+
+def _at_rest(case: Case) -> Finding | None:
+    """A point where the gradient is zero, or next to it, that is no minimum."""
+    found = case.curvature
+    if found is None:
+        return None
+    size = max(abs(found.smallest), abs(found.largest))
+    if not found.smallest < -1e-4 * size or size == 0:
+        return None
+    lowest = min(case.low.fun, math.inf if (lower := _elsewhere(case)) is None else lower.fun)
+    if abs(found.smallest) * case.extent**2 <= 5 * FLAT * (case.end - lowest):
+        return None  # so flat that the bend is no reason
+    kind = "maximum" if found.largest <= 0 else "saddle"
+    evidence = _where(case) | {
+        "L": Evidence(found.largest, "lanczos"),
+        "mu": Evidence(found.smallest, "lanczos", 0.0),
+    }
+    step = 1e-2 * case.extent
+    down = [case.end_x + sign * step * found.lowest for sign in (1, -1)]
+    down.sort(key=lambda x: v if math.isfinite(v := case.value(x)) else math.inf)
+    remedies = tuple(Remedy({"x0": case.layout.copy(x.astype(case.layout.dtype))}, "x0_along", {}) for x in down)
+    return Finding("saddle", f"saddle.{kind}", evidence, remedies)
+
+
+def _plateau(case: Case) -> Finding | None:
+    lower = _elsewhere(case)
+    if lower is None and case.gap == 0:
+        return None
+    best = lower or case.low
+    evidence = _where(case) | {
+        "f_low": Evidence(best.fun, "search"),
+        "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
+    }
+    return Finding("plateau", "plateau", evidence, (Remedy({"x0": case.layout.copy(best.x)}, "x0"), *_other_optimizer(case)))
+
+
+def _elsewhere(case: Case) -> Point | None:
+    if "elsewhere" not in case.known:
+        case.known["elsewhere"] = _searched(case)
+    return case.known["elsewhere"]
+
+
+def _searched(case: Case) -> Point | None:
+    """Return a point that is clearly lower than the end, found by a bounded search around the path; None if none is."""
+    from scipy.stats import qmc
+
+    n = case.layout.size
+    if n > 20 or case.left < 8:
+        return None
+    if case.bounds is not None and np.isfinite(case.bounds.low).all() and np.isfinite(case.bounds.high).all():
+        low, high = case.bounds.low.astype(float), case.bounds.high.astype(float)
+    else:
+        middle = case.end_x
+        reach = 2 * np.maximum(np.ptp(case.path, axis=0), np.maximum(np.abs(middle), 1.0)) 
+        low, high = middle - reach, middle + reach
+    sobol = qmc.Sobol(n, seed=0)
+    places = low + (high - low) * sobol.random(128)
+    values = np.array([case.value(x) for x in places])
+    order = np.argsort(np.where(np.isfinite(values), values, math.inf))
+    best: Point | None = None
+    reserve = case.spent + max(0, case.left - KEPT)  # for what is asked of a point that is found
+    for i in order[:3]:
+        if case.spent + 6 > reserve or not math.isfinite(values[i]):
+            break
+        trial = case.descend(LBFGS(), places[i], LOWER, most=min((reserve - case.spent), max(8, (reserve - case.spent) // 2)))
+        if best is None or trial.end.fun < best.fun:
+            best = trial.end
+    whole = max(case.start - case.end, abs(case.end) * 1e-6, 1e-12)
+    if best is None or not best.fun < case.end - max(1e-3 * whole, 1e-6 * abs(case.end)):
+        return None
+    return best
+
+
+def _arrived(case: Case) -> Finding | None:
+    """The descent has arrived: at a minimum, and whether there is a lower one."""
+    if not case.run.success and not _is_near(case):
+        return None
+    if (rest := _at_rest(case)) is not None:
+        return rest
+    evidence = _where(case) | _bends(case)
+    lower = None if case.run.status is Status.target_reached else _elsewhere(case)
+    if lower is not None:
+        evidence["f_low"] = Evidence(lower.fun, "search")
+        if _is_barren(case, lower):
+            return _plateau(case)
+        apart = float(np.linalg.norm(lower.x - case.end_x))
+        evidence["distance"] = Evidence(apart, "search")
+        return Finding("local_minimum", "local_minimum", evidence, (Remedy({"x0": case.layout.copy(lower.x)}, "x0"),))
+    if case.run.success:
+        return Finding("converged", "converged", evidence)
+    return Finding("unfinished", "unfinished.near", evidence, _go_on(case))
+
+
+def _is_barren(case: Case, lower: Point) -> bool:
+    """Whether f is flat on the way to a lower point, beside how much lower that is: no valley holds the descent."""
+    apart = float(np.linalg.norm(lower.x - case.end_x))
+    slope, bend = case.along((lower.x - case.end_x) / apart, 1e-4 * apart)
+    return max(abs(slope) * apart, abs(bend) * apart**2) <= FLAT * (case.end - lower.fun)
