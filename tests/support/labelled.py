@@ -159,6 +159,35 @@ def each(seed: int) -> Iterator[Labelled]:
         y = X @ [1.0, -2.0] + uniform(0.5, 1.5) * random.normal(size=n)
         yield Labelled("mini-batches at a constant rate", ("noisy_gradient",), minimize(lambda w, X, y: np.mean((X @ w - y) ** 2), np.zeros(2), kb.SGD(lr=uniform(0.1, 0.3)), batches=kb.nn.batches(X, y, size=2, seed=i), max_steps=n * 30))
 
+    for i in range(3):
+        X, y = random.normal(size=(120, 3)), random.normal(size=120) + 1
+        yield Labelled("a fit at a constant rate", ("noisy_gradient", "lr_too_large") if i % 3 == 1 else ("noisy_gradient",), lambda X=X, y=y, i=i: kb.fit(lambda w, X, y: np.mean((X @ w[:3] + w[3] - y) ** 2), np.zeros(4), (X, y), [kb.SGD(lr=0.2), kb.Momentum(lr=0.05), kb.Adam(lr=0.3)][i % 3], epochs=30, batch_size=2))
+
+    # trainings of networks
+    nn = kb.nn
+    for i in range(5):
+        X, y = nn.blobs(200, seed=int(random.integers(100)))
+        net = nn.Network([part for _ in range(int(uniform(10, 14))) for part in (nn.Dense(6), nn.Sigmoid())] + [nn.Dense(len(np.unique(y)))], nn.CrossEntropy(), seed=i)
+        yield Labelled("deep and sigmoid", ("vanishing_gradient",), lambda n=net, X=X, y=y: n.fit(X, y, kb.SGD(lr=0.1), epochs=6))
+    for i in range(5):
+        X, y = nn.blobs(200, seed=int(random.integers(100)))
+        net = nn.Network([nn.Dense(16), nn.ReLU(), nn.Dense(len(np.unique(y)))], nn.CrossEntropy(), seed=i).build(X.shape[1:])
+        net.params = {"0.b": np.full(16, -50.0)}
+        yield Labelled("dead units", ("dead_relu",), lambda n=net, X=X, y=y: n.fit(X, y, kb.SGD(lr=0.05), epochs=6))
+    for i in range(5):
+        X = random.normal(size=(40, 20))
+        y = (X[:, 0] + 1.5 * random.normal(size=40) > 0).astype(int)
+        net = nn.Network([nn.Dense(64), nn.ReLU(), nn.Dense(2)], nn.CrossEntropy(), seed=i)
+        yield Labelled("by heart", ("overfitting",), lambda n=net, X=X, y=y: n.fit(X, y, kb.Adam(lr=0.01), epochs=60, batch_size=8, validation=0.5))
+    for i in range(4):
+        X, y = nn.blobs(200, seed=int(random.integers(100)))
+        net = nn.Network([nn.Dense(16), nn.Tanh(), nn.Dense(len(np.unique(y)))], nn.CrossEntropy(), seed=i)
+        yield Labelled("a network with a wild rate", ("lr_too_large",), lambda n=net, X=X, y=y: n.fit(100 * X, y, kb.SGD(lr=uniform(50, 500)), epochs=6))
+    for i in range(4):
+        X, y = nn.blobs(200, seed=int(random.integers(100)))
+        net = nn.Network([nn.Dense(16), nn.Tanh(), nn.Dense(len(np.unique(y)))], nn.CrossEntropy(), seed=i)
+        yield Labelled("a network with a tiny rate", ("lr_too_small",), lambda n=net, X=X, y=y: n.fit(X, y, [kb.SGD(lr=1e-5), kb.Adam(lr=1e-6)][i % 2], epochs=6))
+
     # a wrong gradient
     for i in range(11):
         n = int(random.integers(2, 8))
@@ -232,6 +261,17 @@ def healthy(seed: int) -> Iterator[Labelled]:
         yield Labelled("logistic", fine, lambda X=X, y=y, i=i: kb.minimize(lambda w: np.mean(np.logaddexp(0, X @ w) - y * (X @ w)) + 0.01 * w @ w, np.zeros(2), ["auto", kb.SGD(lr=2.0), kb.Adam(lr=0.1), kb.RMSprop(lr=kb.schedules.cosine(0.05, 2000))][i % 4]))
 
 
+def healthy_trainings(seed: int) -> Iterator[Labelled]:
+    """Yield 24 trainings that nothing is wrong with."""
+    random, nn, fine = np.random.default_rng(seed), kb.nn, ("converged", "unfinished")
+    for i in range(24):
+        data = [nn.blobs, nn.spirals, nn.moons, nn.circles][i % 4] if hasattr(nn, "moons") else nn.blobs
+        X, y = data(240, seed=int(random.integers(100)))
+        net = nn.Network([nn.Dense(16), [nn.Tanh(), nn.ReLU(), nn.Sigmoid()][i % 3], nn.Dense(len(np.unique(y)))], nn.CrossEntropy(), seed=i)
+        optimizer = [kb.SGD(lr=0.1, momentum=0.9), kb.Adam(lr=0.01), "adam", kb.RMSprop(lr=0.005)][i % 4]
+        yield Labelled(f"training {i}", fine, lambda n=net, X=X, y=y, o=optimizer, i=i: n.fit(X, y, o, epochs=20, validation=0.25 if i % 2 else None))
+
+
 def table(found: list[tuple[Labelled, str]]) -> str:
     """Return what was said of what, as text."""
     counts = Counter((labelled.codes[0], code) for labelled, code in found)
@@ -252,7 +292,7 @@ def diagnosed(labelled: Labelled) -> str:
 def main() -> None:
     verbose = "-v" in sys.argv
     seeds = [int(a) for a in sys.argv[1:] if a != "-v"] or [0]
-    for kind in (each, healthy):
+    for kind in (each, healthy, healthy_trainings):
         found = []
         for seed in seeds:
             for labelled in kind(seed):

@@ -19,7 +19,7 @@ from koubai.descent.batches import GatheredBatches, array_of_samples, check_fini
 from koubai.descent.default import AUTO, named
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
-from koubai.descent.record import Run
+from koubai.descent.record import Call, Run
 from koubai.descent.training import Epoch, Progress, Training
 from koubai.descent.training_step import Differences
 from koubai.errors import (
@@ -152,6 +152,14 @@ def fit(
         training.continue_from(before)
     elif isinstance(resume, str | os.PathLike):
         training.resume_from(resume)
+    training.descent.call = Call(
+        fit, loss, model.start, layout,
+        {
+            "data": data, "optimizer": chosen, "epochs": epochs, "batch_size": batch_size, "validation": validation,
+            "patience": patience, "min_delta": min_delta, "gtol": gtol, "target": target, "seed": seed, "record": record,
+        },
+        source,
+    )  # fmt: skip
     return replace(drive(training, None, progress), progress=training.progress())
 
 

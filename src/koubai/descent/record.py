@@ -197,7 +197,8 @@ def filled(kind: type[_Kind], **fields: Any) -> _Kind:
 class Call(NamedTuple):
     """How a descent was called, so that it can be made again from its start.
 
-    make: what was called; f: its function; start, layout: its parameters, flat; options: its other arguments by name.
+    make: what was called; f: its function, or the network; start, layout: its parameters, flat; options: its other
+    arguments by name. source: of a training, what gives the batches of an epoch.
     """
 
     make: Callable[..., Run]
@@ -205,6 +206,7 @@ class Call(NamedTuple):
     start: FloatArray
     layout: Layout
     options: Mapping[str, Any]
+    source: Any = None
 
     def again(self, **changes: Any) -> Run:
         """Make it again, with these arguments changed. lr: also of an optimizer that brings its own."""

@@ -8,6 +8,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import Any, Literal, Never, TypeAlias
 
@@ -20,7 +21,7 @@ from koubai.descent.batches import GatheredBatches, array_of_samples, check_fini
 from koubai.descent.default import AUTO, named
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
-from koubai.descent.record import Run
+from koubai.descent.record import Call, Run
 from koubai.descent.training import Epoch, Progress, Training
 from koubai.errors import InputError, UnknownNameError
 from koubai.nn import layers as known_layers
@@ -597,6 +598,17 @@ class Network(Configurable):
             training.continue_from(before)
         elif isinstance(resume, str | os.PathLike):
             training.resume_from(resume)
+        training.descent.call = Call(
+            partial(_fitted_again, None if self.carried is None else self.carried.copy()), self,
+            training.descent.start.copy(), training.layout,
+            {
+                "X": X, "y": y, "optimizer": training.optimizer, "epochs": epochs, "batch_size": batch_size,
+                "validation": validation, "patience": patience, "min_delta": min_delta, "restore_best": restore_best,
+                "class_weight": class_weight, "sample_weight": sample_weight, "gtol": gtol, "target": target,
+                "record": record,
+            },
+            training.model.source,  # type: ignore[attr-defined]
+        )  # fmt: skip
         self._progress = None
         try:
             run = drive(training, None, progress)
@@ -693,6 +705,16 @@ class Network(Configurable):
         Raises InputError if the file is not a network, or layers are needed or do not fit.
         """
         return load_network(cls, path, layers, loss)
+
+
+def _fitted_again(state: FloatArray | None, network: Network, params: Any, **options: Any) -> Run:
+    """Train a copy of a network from these parameters; state: what the network carried besides them."""
+    twin = copy.deepcopy(network)
+    twin.set_params(params)
+    if state is not None:
+        assert twin.carried is not None
+        twin.carried[...] = state
+    return twin.fit(**options)
 
 
 def _flat(arrays: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Layout, FloatArray]:
