@@ -1,5 +1,5 @@
-"""The corpus of programs as people write them, a part of it; ``python tests/corpus.py --corpus`` examines every variant,
-and without it random compositions of the idioms."""
+"""A part of the corpus of programs as people write them; ``python tests/corpus.py`` examines random compositions of its
+idioms, and with --corpus every variant."""
 
 from types import SimpleNamespace
 
