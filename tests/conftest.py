@@ -9,6 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+# The suite runs in two processes, and a BLAS with two threads in each waits for cores more than it computes: a training
+# of a minute takes five seconds with one. Read when NumPy is loaded, and by the processes that tests start.
+for _library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 
 @pytest.hookimpl(tryfirst=True)  # before those that are not asked for are dropped
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -877,8 +877,14 @@ row(
 row(SL + "eig", "scipy.linalg.eig(regular(x))[1] ** 2", shapes=SQUARES, loose=10)
 row(SL + "eigvals", "scipy.linalg.eigvals(regular(x)).real", shapes=SQUARES, loose=10)
 for _name in ("expm", "sinm", "cosm", "sinhm", "coshm", "tanm", "tanhm"):
-    row(SL + _name, f"{SL}{_name}(0.3 * x)", domain=UNIT, shapes=SQUARES, loose=10)
-row(SL + "logm", "scipy.linalg.logm(definite(x).astype(float)).astype(x.dtype)", domain=UNIT, shapes=SQUARES, loose=40)
+    row(SL + _name, f"{SL}{_name}(0.3 * x)", domain=UNIT, shapes=SQUARES[: 2 if _name == "expm" else 1], loose=10)
+row(
+    SL + "logm",
+    "scipy.linalg.logm(definite(x).astype(float)).astype(x.dtype)",
+    domain=UNIT,
+    shapes=SQUARES[:1],
+    loose=40,
+)
 row(SL + "sqrtm", "scipy.linalg.sqrtm(definite(x))", domain=UNIT, shapes=SQUARES, loose=40)
 row(SL + "block_diag", "scipy.linalg.block_diag(x, x[0] ** 2, 3.0)", shapes=MATRICES)
 row(SL + "toeplitz", "scipy.linalg.toeplitz(x) ** 2", "scipy.linalg.toeplitz(x, x[:2] ** 2)", shapes=VECTORS)

@@ -29,7 +29,7 @@ ROWS = functools.partial(examine_vectors, kind="rows")
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("look", "count"),
-    [(FEW, 100), (examine_vectors, 30), (ROWS, 30), (examine, 60)],
+    [(FEW, 60), (examine_vectors, 20), (ROWS, 15), (examine, 25)],
     ids=["few numbers", "vectors", "rows", "programs"],
 )
 def test_random_graphs_mean_the_same_in_every_executor(look, count):

@@ -7,11 +7,11 @@ from programs import check, examine, examine_all, shrink, write
 
 from koubai.graph.ops import OPS
 
-PARTS, EACH = 10, 100
+PARTS, EACH = 8, 60
 FIRST = 900_000_000  # seeds of their own
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_backpropagation_agrees_or_refuses(part):
     first = FIRST + part * EACH
@@ -37,8 +37,8 @@ def wrong_tanh():
 
 @pytest.mark.slow
 def test_a_wrong_derivative_does_not_pass(wrong_tanh):
-    failed = [seed for seed in range(60) if check(write(seed), machine=()).what == "failed"]
-    assert len(failed) >= 5
+    failed = [seed for seed in range(40) if check(write(seed), machine=()).what == "failed"]
+    assert len(failed) > 3
     longest = max((write(seed) for seed in failed), key=lambda program: len(program.body))
     short = shrink(longest)
     assert check(short).what == "failed"

@@ -36,10 +36,12 @@ def found():
     return {(Path(file).name, int(line)): text for file, line, text in errors if Path(file).parent.name == "users"}
 
 
+@pytest.mark.slow
 def test_a_right_program_passes(found):
     assert [text for (file, _), text in found.items() if file == "typed.py"] == []
 
 
+@pytest.mark.slow
 def test_every_mistake_is_found(found):
     lines = (USERS / "mistaken.py").read_text(encoding="utf-8").splitlines()
     wrong = {i: line for i, line in enumerate(lines, 1) if "  # " in line}
