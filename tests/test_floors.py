@@ -14,6 +14,7 @@ FLOORS = [
     "synonyms",
     "log",
     "errors",
+    "messages",
     "parameters",
     "functions",
     "functions.problems",
@@ -113,7 +114,6 @@ FLOORS = [
     "descent.progress_bar",
     "descent.objective",
     "descent.endings",
-    "descent.advice",
     "descent.default",
     "descent.descent",
     "descent.steppers",
@@ -141,13 +141,23 @@ FLOORS = [
     "nn.model",
     "nn.network",
     "nn",
+    "diagnosis.case",
+    "diagnosis.verdicts",
+    "diagnosis.trainings",
+    "diagnosis.diagnose",
+    "diagnosis",
     "plot",
     "cli",
     "__init__",
 ]
 
 # Convenience methods of a result: the only imports from below, made inside the method.
-INSIDE_METHODS = {("descent.record", "plot"), ("descent.schedules", "plot"), ("graph.graph", "graph.reverse")}
+INSIDE_METHODS = {
+    ("descent.record", "plot"),
+    ("descent.record", "diagnosis"),
+    ("descent.schedules", "plot"),
+    ("graph.graph", "graph.reverse"),
+}
 
 
 def module_name(path: Path) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "Step",
     "check_gradient",
     "derivative",
+    "diagnose",
     "explain",
     "fit",
     "grad",
@@ -51,6 +52,7 @@ globals().update({_cls.__name__: _cls for _cls in optimizers.CLASSES.values()})
 __all__ += sorted(_cls.__name__ for _cls in optimizers.CLASSES.values())
 
 _ON_FIRST_USE = {  # what needs more than NumPy, or much time
+    "diagnose": "koubai.diagnosis",
     "explain": "koubai.derivatives.explain",
     "fit": "koubai.descent.fit",
     "nn": "koubai.nn",

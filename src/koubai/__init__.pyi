@@ -13,6 +13,7 @@ from koubai.descent.fit import fit
 from koubai.descent.loop import iterate, minimize, resume
 from koubai.descent.optimizers import Optimizer, Rate
 from koubai.descent.record import History, Run, Status, Step, load
+from koubai.diagnosis import diagnose
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.graph.call import trace
@@ -67,6 +68,7 @@ __all__ = [
     "Yogi",
     "check_gradient",
     "derivative",
+    "diagnose",
     "explain",
     "fit",
     "grad",

@@ -28,7 +28,7 @@ from koubai.derivatives.differences import METHODS, Estimate, derivative, numeri
 from koubai.descent import optimizers
 from koubai.descent.files import replacing
 from koubai.descent.loop import minimize
-from koubai.descent.record import Run, Status, rows_of
+from koubai.descent.record import Run, Status, load, rows_of
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
@@ -37,6 +37,7 @@ from koubai.parameters import flatten
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from koubai.diagnosis import Diagnosis
     from koubai.nn import Loss, Network
     from koubai.nn.datasets import Table
 
@@ -56,6 +57,7 @@ Semantics = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
 ]
+Lang = Annotated[str | None, typer.Option("--lang", help="Language of the diagnosis: en or ja; the locale's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Picture = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg or .pdf).")
@@ -216,6 +218,10 @@ def minimize_command(
         typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg, .pdf or .gif, moving)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text; the path is in it.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="RUN.npz", help="Save the run, for `koubai diagnose`.")
+    ] = None,
+    lang: Lang = None,
 ) -> None:
     """Descend along the gradient, and say why it stopped.
 
@@ -260,12 +266,16 @@ def minimize_command(
             plot.animate(run, output, minima=minima)
         else:
             _save(output, lambda ax: plot.run(run, minima=minima, ax=ax))
+    if save is not None:
+        run.save(save)
+    found = run.diagnose(lang=lang)
     if as_json:
-        _print_json(_run_fields(text, run) | ({"picture": str(output)} if output else {}))
+        fields = _run_fields(text, run) | {"diagnosis": found.to_dict()}
+        _print_json(fields | ({"picture": str(output)} if output else {}))
     else:
         if history:
             _print_history(f, run)
-        _print_run(title, run, output, on_stderr=history)
+        _print_run(title, run, output, found, on_stderr=history)
     raise typer.Exit(code)
 
 
@@ -300,6 +310,7 @@ def train_command(
     save: Annotated[Path | None, typer.Option("--save", metavar="FILE.npz", help="Save the network.")] = None,
     output: Picture = None,
     as_json: Json = False,
+    lang: Lang = None,
 ) -> None:
     """Train a network, and show how well it does on samples that it has not seen.
 
@@ -374,14 +385,40 @@ def train_command(
         for part, samples in (("training", train), ("validation", held)) if samples is not None
     }  # fmt: skip
     if as_json:
-        _print_json({"data": data, "classes": classes} | _training_fields(network, criterion, run) | results | written)
+        fields = _training_fields(network, criterion, run) | {"diagnosis": run.diagnose(lang=lang).to_dict()}
+        _print_json({"data": data, "classes": classes} | fields | results | written)
     else:
         kind = "numbers to predict" if classes is None else f"{len(classes)} classes"
         typer.echo(f"{data}: {len(X)} samples of {'×'.join(map(str, X.shape[1:]))} numbers, {kind}")
         _print_training(network, criterion, run, results, written)
+        typer.echo(run.diagnose(lang=lang).summary)
     if output is not None and "picture" not in written:
         typer.echo("no picture: training ended before its first epoch did", err=True)
     raise typer.Exit(code)
+
+
+@app.command("diagnose")
+def diagnose_command(
+    path: Annotated[Path, typer.Argument(metavar="RUN.npz", help="What run.save, or minimize --save, has written.")],
+    text: Annotated[
+        str | None, typer.Option("--function", metavar="FUNCTION", help="Its function, if the file can't hold it.")
+    ] = None,
+    as_json: Json = False,
+    lang: Lang = None,
+) -> None:
+    """Say why a descent ended as it did: the verdict, what was measured, and what to try.
+
+    \b
+      koubai minimize rosenbrock --lr 0.001 --save run.npz
+      koubai diagnose run.npz
+      koubai diagnose run.npz --lang ja
+    """
+    f = None if text is None else _function(text)[0]
+    found = load(path, f).diagnose(lang=lang)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        typer.echo(found)
 
 
 @app.command("functions")
@@ -638,7 +675,7 @@ def _print_history(f: Callable[[Any], Any], run: Run) -> None:
         typer.echo(",".join([str(row.t), *map(repr, [*point, row.fun, row.grad_norm, row.lr])]))
 
 
-def _print_run(title: str, run: Run, picture: Path | None, on_stderr: bool) -> None:
+def _print_run(title: str, run: Run, picture: Path | None, found: Diagnosis, on_stderr: bool) -> None:
     echo = functools.partial(typer.echo, err=on_stderr)
     echo(title)
     echo(f"{run.status}: {run.message}")
@@ -654,6 +691,7 @@ def _print_run(title: str, run: Run, picture: Path | None, on_stderr: bool) -> N
     echo(f"  {run.optimizer}: {run.optimizer_reason}")
     if picture is not None:
         echo(f"  picture in {picture}")
+    echo(found.summary)
 
 
 def _print_training(

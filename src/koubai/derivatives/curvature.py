@@ -102,7 +102,9 @@ def _differences(gradient: Callable[[FloatArray], FloatArray], x: FloatArray) ->
     return product
 
 
-def extreme_eigenvalues(product: Callable[[FloatArray], FloatArray], n: int, *, seed: int = 0, most: int = MOST) -> Curvature:
+def extreme_eigenvalues(
+    product: Callable[[FloatArray], FloatArray], n: int, *, seed: int = 0, most: int = MOST
+) -> Curvature:
     """Extreme eigenvalues of the symmetric matrix whose products with vectors of length n ``product`` gives.
 
     By Lanczos with all vectors kept orthogonal, until both residuals are small or after ``most`` products.
@@ -123,7 +125,9 @@ def _of_columns(product: Callable[[FloatArray], FloatArray], n: int) -> Curvatur
     return Curvature(float(values[0]), float(values[-1]), vectors[:, 0], vectors[:, -1], error, n)
 
 
-def _by_lanczos(product: Callable[[FloatArray], FloatArray], n: int, random: np.random.Generator, most: int) -> Curvature:
+def _by_lanczos(
+    product: Callable[[FloatArray], FloatArray], n: int, random: np.random.Generator, most: int
+) -> Curvature:
     v = random.normal(size=n)
     basis = [v / np.linalg.norm(v)]
     diagonal: list[float] = []
@@ -150,5 +154,3 @@ def _finite(w: FloatArray) -> FloatArray:
         i = int(np.flatnonzero(~np.isfinite(w))[0])
         raise FunctionError(f"the Hessian-vector product is {w[i]} in component {i}: f has no curvature there")
     return w
-
-

@@ -121,7 +121,6 @@ _HEADER = {
     "stride": a_whole(1),
     "last_row": a_row(a_whole(), a_number(), _ANY, a_number(0), a_flag, a_flag),  # t, and the columns of a history
     "counts": a_row(a_whole(), a_whole()),
-    "aside": a_row(a_whole(), a_whole()),  # evaluations besides these, for advice
     "paid": a_list(a_text),  # the digests of the graphs whose cost is counted
     "differences": a_flag,
     "looped": a_flag,

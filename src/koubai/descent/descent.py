@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from koubai.descent.advice import advised
 from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.checkpoint import Checkpoint
 from koubai.descent.endings import standing_still
@@ -91,7 +90,7 @@ class Descent:
     verdict: Verdict | None = field(default=None, init=False)
     committed: bool = field(default=True, init=False)  # False while a step is on its way
     ended_nonfinite: bool = field(default=False, init=False)  # the last step led to a point that is not finite
-    advice_cost: tuple[int, int] = field(default=(0, 0), init=False)  # evaluations for advice, of f and the gradient
+    failed_x: FloatArray | None = field(default=None, init=False)  # that point
     compiled_steps: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
     native_steps: int = field(default=0, init=False)  # of these, in machine code
     reason: str = field(default="every step is looked at", init=False)  # why machine code makes steps, or why not
@@ -157,8 +156,8 @@ class Descent:
 
     def end_nonfinite(self, verdict: Verdict, after: Point) -> None:
         """End before ``after``, which is not finite."""
-        self.ended_nonfinite = True
-        self.verdict = self._advised(verdict, after)
+        self.ended_nonfinite, self.failed_x = True, after.x
+        self.verdict = verdict
 
     def arrive(self, point: Point, clipped: bool | None = None) -> None:
         """Record a good point, and find out whether the descent ends there.
@@ -191,11 +190,9 @@ class Descent:
         self._conclude(self.stopping.out_of_steps(self.point))
 
     def _conclude(self, verdict: Verdict) -> None:
-        """End at ``point`` with this verdict, and with advice on the rate and the optimizer's state."""
-        if not verdict.status.success:
-            verdict = self._advised(verdict, self.point)
-            if advice := self.optimizer.advice(self.state, self.point.t):
-                verdict = Verdict(verdict.status, f"{verdict.message}; {advice}")
+        """End at ``point`` with this verdict, and with what the optimizer has to say of its own state."""
+        if not verdict.status.success and (advice := self.optimizer.advice(self.state, self.point.t)):
+            verdict = Verdict(verdict.status, f"{verdict.message}; {advice}")
         self.verdict = verdict
 
     def _examined(self, verdict: Verdict, point: Point) -> Verdict:
@@ -220,14 +217,6 @@ class Descent:
             return None
         self.best = self.objective.visit(self.best.t, self.best.x)  # what f reads may have changed since
         return self.stopping.above_the_best(point, self.best)
-
-    def _advised(self, verdict: Verdict, end: Point) -> Verdict:
-        """Return ``verdict`` with a rate that was tried, if one helps."""
-        objective = self.objective
-        counts = objective.nfev, objective.njev
-        verdict = advised(objective, self.stopping, self.bounds, end, self.state, verdict)
-        self.advice_cost = objective.nfev - counts[0], objective.njev - counts[1]
-        return verdict
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -258,6 +247,7 @@ class Descent:
             function=self._function(),
             covariance_of=None if skip_final_pass else self._covariance(point),
             call=self.call,
+            failed_x=None if self.failed_x is None else copy(self.failed_x),
         )
 
     def _function(self) -> Function:

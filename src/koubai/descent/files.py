@@ -38,6 +38,7 @@ __all__ = [
     "Applied",
     "Archive",
     "ArraySpec",
+    "Missing",
     "a_flag",
     "a_function",
     "a_layout",
@@ -576,7 +577,7 @@ def describe_function(f: Callable[..., Any]) -> dict[str, str]:
     """Return a function as text: an expression, a problem's name, or else only the name it has in Python."""
     if isinstance(f, Expression):
         return {"expression": f.text}
-    if isinstance(f, _Missing):
+    if isinstance(f, Missing):
         return {"name": f.name}
     if isinstance(f, Applied):
         return describe_function(f.f)
@@ -591,7 +592,7 @@ def restore_function(saved: Mapping[str, str]) -> Callable[..., Any]:
         return parse(saved["expression"])
     if "problem" in saved:
         return problems[saved["problem"]].f
-    return _Missing(saved["name"])
+    return Missing(saved["name"])
 
 
 def a_function(value: Any, name: str) -> dict[str, str]:
@@ -604,7 +605,7 @@ def a_function(value: Any, name: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Missing:
+class Missing:
     """Takes the place of the function of a loaded run, and says so when it is called."""
 
     name: str

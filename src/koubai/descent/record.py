@@ -732,6 +732,8 @@ class Run:
         What computes the covariance when it is asked for.
     progress : object
         What a `koubai.fit` with resume=run goes on from; None after anything else, and in a run from a file.
+    failed_x : in the form of x0, or None
+        The point after the last one, where f or the gradient was not finite; not in a file.
     call : Call or None
         What `again` needs; None in a run from a file, or one that a checkpoint was gone on from.
 
@@ -764,6 +766,7 @@ class Run:
     covariance_of: Callable[[], FloatArray] | None = field(default=None, compare=False)  # what was known at the end
     progress: Any = field(default=None, compare=False)
     call: Call | None = field(default=None, compare=False)
+    failed_x: Any = field(default=None, compare=False)
 
     @functools.cached_property
     def covariance(self) -> FloatArray | None:
@@ -889,6 +892,16 @@ class Run:
             lines.append(f"  {'history':>15}: thinned to every {self.history.stride} steps, {len(self.history)} rows")
         return "\n".join(lines)
 
+    def _verdict(self) -> str:
+        """Return what `diagnose` finds wrong, as HTML; empty if nothing is, or f is not at hand."""
+        import html
+
+        try:
+            found = self.diagnose()
+        except InputError:
+            return ""
+        return f"<p>{html.escape(found.summary)}</p>" if found.is_fault else ""
+
     def _repr_html_(self) -> str:
         """A card for notebooks: why it stopped, where, at what cost, and a small picture of the path."""
         import html
@@ -905,7 +918,7 @@ class Run:
         mark = "✓" if self.success else "✗"
         return (
             "<div style='display:flex;gap:1.5em;align-items:flex-start'><div>"
-            f"<b>{mark} {self.status}</b><br>{html.escape(self.message)}<table>{table}</table></div>"
+            f"<b>{mark} {self.status}</b><br>{html.escape(self.message)}<table>{table}</table>{self._verdict()}</div>"
             f"<img alt='the path' style='max-width:20em' src='data:image/png;base64,{_thumbnail(self)}'></div>"
         )
 

@@ -55,8 +55,7 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
         "stopping": {name: getattr(stopping, name) for name in STOPPING_STATE},
         "stride": recorder.stride,
         "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
-        "counts": [objective.nfev - descent.advice_cost[0], objective.njev - descent.advice_cost[1]],
-        "aside": descent.advice_cost,
+        "counts": [objective.nfev, objective.njev],
         "paid": objective.counted_graphs.digests(),
         "differences": objective.program is None and objective.grad == "auto",
         "looped": descent.compiled_steps > 0,
@@ -149,11 +148,6 @@ def restore_state(descent: Descent, header: dict[str, Any], arrays: dict[str, An
         status, message = header["verdict"]
         goes_on = status == "stopped" or (status == "max_steps" and descent.stopping.max_steps > descent.point.t)
         descent.verdict = None if goes_on else Verdict(Status[status], message)
-        if not goes_on:
-            descent.advice_cost = tuple(header["aside"])
-            descent.objective.nfev, descent.objective.njev = (
-                a + b for a, b in zip(header["counts"], descent.advice_cost, strict=True)
-            )
 
 
 def _compare(descent: Descent, last: Point, looped: bool) -> None:

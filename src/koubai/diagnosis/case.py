@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from koubai.derivatives.curvature import Curvature, curvature
+from koubai.descent.files import Missing
 from koubai.descent.objective import Bounds, Objective
 from koubai.descent.optimizers import LBFGS, Optimizer
-from koubai.descent.record import Call, Run, Status, rows_of
+from koubai.descent.record import Call, Run, rows_of
 from koubai.descent.stopping import Point, norm
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.parameters import FloatArray, flatten
@@ -45,6 +45,8 @@ class Case:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        if isinstance(run.function, Missing):
+            raise InputError(f"the run was loaded without its function {run.function.name}; use koubai.load(path, f)")
         self.call = call = run.call or self._from_a_file(run)
         self.layout, self.start_x = call.layout, call.start
         options = call.options
@@ -107,7 +109,9 @@ class Case:
             except Exception:
                 return math.nan
 
-    def descend(self, optimizer: Optimizer, x: FloatArray, steps: int, wild: float = math.inf, most: int | None = None) -> Trial:
+    def descend(
+        self, optimizer: Optimizer, x: FloatArray, steps: int, wild: float = math.inf, most: int | None = None
+    ) -> Trial:
         """Return a short descent from x. It ends early if a point is not finite, or f rises to ``wild``.
 
         most: evaluations of the gradient.
@@ -289,6 +293,7 @@ class Case:
 
     def curvature_at(self, x: FloatArray, scale: Any = None) -> Curvature | None:
         """Return the extreme eigenvalues of the Hessian; None if they can't be measured here."""
+
         def gradient(there: FloatArray) -> FloatArray:
             found = self.at(there)
             if found is None:
@@ -296,7 +301,9 @@ class Case:
             return found.g.astype(np.float64)
 
         try:
-            return curvature(self.call.f, self.layout.view(x), gradient=gradient, scale=scale, most=max(2, self.left // 4))
+            return curvature(
+                self.call.f, self.layout.view(x), gradient=gradient, scale=scale, most=max(2, self.left // 4)
+            )
         except (SpentError, KoubaiError, ArithmeticError):
             return None
 

@@ -25,6 +25,7 @@ __all__ = ["TrainingCase", "judged_training"]
 
 Batch = tuple[Any, ...]
 
+EDGE = 0.8  # of the largest stable rate: from there on a training is at the edge of stability
 SOME = 8  # batches, to see the loss at the start
 DROP = 0.02  # of all that the loss has fallen by: by so much is it lower at the path's average, if noise held it up
 LITTLE = 0.05  # of the loss: a training that has gained no more may have too small a rate
@@ -177,7 +178,12 @@ def judged_training(case: TrainingCase) -> Finding:
                 return finding
         except SpentError:
             continue
-    return Finding("converged", "converged.finished", _where(case) | _edge(case))
+    evidence = _where(case) | _edge(case)
+    if "stable_lr" in evidence and case.lr >= EDGE * evidence["stable_lr"].value:
+        product, limit = (rate * evidence["L"].value for rate in (case.lr, evidence["stable_lr"].value))
+        evidence |= {"product": Evidence(product, "lanczos", limit), "limit": Evidence(limit, "bound")}
+        return Finding("converged", "converged.edge", evidence)
+    return Finding("converged", "converged.finished", evidence)
 
 
 def _where(case: TrainingCase) -> dict[str, Evidence]:
@@ -254,7 +260,7 @@ def _faded(case: TrainingCase) -> Finding | None:
         "last_layer": Evidence(float(norms[-1]), "epochs"),
         "layer": Evidence(epochs.layers[0], "epochs"),
     }
-    return Finding("vanishing_gradient", "vanishing_gradient", evidence)
+    return Finding("vanishing_gradient", "vanishing_gradient", evidence, (Remedy({}, "activation"),))
 
 
 def _dead(case: TrainingCase) -> Finding | None:
@@ -272,7 +278,10 @@ def _dead(case: TrainingCase) -> Finding | None:
             axes = tuple(k for k in range(outputs.ndim) if k != 1) if outputs.ndim > 2 else (0,)
             dead = float(np.mean(~(outputs > 0).any(axis=axes)))
             if dead >= DEAD:
-                evidence = _where(case) | {"dead": Evidence(dead, "activations", DEAD), "layer": Evidence(name, "activations")}
+                evidence = _where(case) | {
+                    "dead": Evidence(dead, "activations", DEAD),
+                    "layer": Evidence(name, "activations"),
+                }
                 return Finding("dead_relu", "dead_relu", evidence, _rates(case.lr / 10, case.lr / 100))
     return None
 
@@ -294,7 +303,10 @@ def _over_fits(case: TrainingCase) -> Finding | None:
         "validation_end": Evidence(float(held[-1]), "epochs"),
         "epoch": Evidence(best + 1, "epochs"),
     }
-    remedies = (Remedy({"epochs": best + 1}, "epochs", {"epochs": best + 1}), Remedy({"patience": max(3, since // 3)}, "patience", {"patience": max(3, since // 3)}))
+    remedies = (
+        Remedy({"epochs": best + 1}, "epochs", {"epochs": best + 1}),
+        Remedy({"patience": max(3, since // 3)}, "patience", {"patience": max(3, since // 3)}),
+    )
     return Finding("overfitting", "overfitting", evidence, remedies)
 
 
@@ -314,7 +326,12 @@ def _tried_rates(case: TrainingCase) -> Finding | None:
             evidence["f_around"], evidence["f_low"] = Evidence(around, "path"), Evidence(middle, "average")
             evidence |= (bend := _bend_at_the_start(case))
             if "stable_lr" in bend and lr > bend["stable_lr"].value:
-                return Finding("lr_too_large", "lr_too_large.unsteady", evidence, _rates(bend["stable_lr"].value / 2, lr / 10, lr / 100))
+                return Finding(
+                    "lr_too_large",
+                    "lr_too_large.unsteady",
+                    evidence,
+                    _rates(bend["stable_lr"].value / 2, lr / 10, lr / 100),
+                )
             remedies = (Remedy({"lr": _decaying(lr, case.run.nit)}, "decay", {"lr": lr}), *_rates(lr / 10))
             return Finding("noisy_gradient", "noisy_gradient.batches", evidence, remedies)
     factors = _factors(case)

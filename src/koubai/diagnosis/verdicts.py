@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from koubai.derivatives.check import check_gradient
-from koubai.descent.optimizers import LBFGS, SGD, Optimizer, GradientDescent
+from koubai.descent.optimizers import LBFGS
 from koubai.descent.record import Status
 from koubai.descent.stopping import Point
 from koubai.diagnosis.case import LOWER, Case, SpentError, Trial
-from koubai.errors import KoubaiError
-from koubai.parameters import FloatArray
+from koubai.errors import KoubaiError, quiet
+from koubai.graph.call import Leaves, trace
+from koubai.graph.graph import run_nodes
+from koubai.graph.user_code import named_place
+from koubai.parameters import FloatArray, flatten
 
 __all__ = ["FAULTS", "Evidence", "Finding", "Remedy", "judged"]
 
 FAULTS = (
     "lr_too_large", "lr_too_small", "ill_conditioned", "plateau", "noisy_gradient", "wrong_gradient", "nonfinite",
-    "noise_floor", "kink", "unbounded", "saddle", "local_minimum",
+    "noise_floor", "kink", "unbounded", "saddle", "local_minimum", "vanishing_gradient", "dead_relu", "overfitting",
 )  # fmt: skip
 SOLVED = 1e-6  # of all that f could fall: an end so near to the lowest point nearby has arrived
 NEAR = 1e-2  # of f at the lowest point nearby, if that is not 0
@@ -118,7 +120,9 @@ def _go_on(case: Case) -> tuple[Remedy, ...]:
 
 
 def _other_optimizer(case: Case) -> tuple[Remedy, ...]:
-    if isinstance(case.optimizer, LBFGS) or "batches" in case.call.options and case.call.options["batches"] is not None:
+    if isinstance(case.optimizer, LBFGS) or (
+        "batches" in case.call.options and case.call.options["batches"] is not None
+    ):
         return ()
     return (Remedy({"optimizer": LBFGS()}, "lbfgs"),)
 
@@ -189,7 +193,25 @@ def _exploded(case: Case) -> bool:
 
 
 def first_nonfinite(case: Case) -> dict[str, Evidence]:
-    """Return where the step that failed led, and the first operation of f that is not finite there."""
+    """Return the first operation of f that is not finite where the failed step led, and its line in the user's code."""
+    if case.run.failed_x is None:
+        return {}
+    there = case.layout.view(flatten(case.run.failed_x)[1])
+    try:
+        graph = trace(case.call.f, case.layout.view(case.end_x.astype(case.layout.dtype)), *case.args)
+        leaves = Leaves.of(case.call.f, [there, *case.args], {}, (0,))
+        with quiet():
+            values = run_nodes(graph, leaves.values)
+    except Exception:  # another path of f, or one that can't be traced
+        return {}
+    for node, value in zip(graph.nodes, values, strict=False):
+        if np.issubdtype(np.asarray(value).dtype, np.inexact) and not np.isfinite(value).all():
+            operands = ", ".join(f"{float(np.ravel(values[j])[0]):.6g}" for j in node.inputs[:2])
+            place = "" if node.where is None else named_place(node.where)
+            return {
+                "operation": Evidence(f"{node.op.name}({operands})", "trace"),
+                "place": Evidence(place or "f", "trace"),
+            }
     return {}
 
 
@@ -200,7 +222,9 @@ def _grew(case: Case) -> Finding | None:
     far = run.status is Status.max_steps and size > 1e4 * max(1.0, float(np.linalg.norm(case.start_x)))
     if run.fun < case.start and (run.status is Status.diverged or (far and case.turning > 0.9)):
         evidence = _where(case) | {"x_size": Evidence(size, "history")}
-        return Finding("unbounded", "unbounded", evidence, (Remedy({"bounds": (-10.0, 10.0)}, "bounds"),))
+        reach = float(f"{10 * max(1.0, float(np.max(np.abs(case.start_x)))):.1g}")
+        box = (-reach, reach)
+        return Finding("unbounded", "unbounded", evidence, (Remedy({"bounds": box}, "bounds", {"bounds": box}),))
     wild = run.status in (Status.diverged, Status.nonfinite)
     if case.fixed_lr is None or not (wild or case.end > case.start + 1e-9 * abs(case.start)):
         return None
@@ -219,6 +243,10 @@ def _too_large(case: Case, how: str) -> Finding:
             evidence["stable_lr"] = Evidence(stable, "bound")
     if how in ("cycle", "bouncing"):
         evidence["turning"] = Evidence(case.turning, "path", CROSSING)
+    if how == "diverged" and found is None:
+        how = "risen"
+    elif how == "diverged" and stable is not None and stable < lr:
+        how = "known"
     below = [stable / 2] if stable is not None and stable <= 2 * lr else []
     remedies = (*_rates(case, *below, lr / 3, lr / 10, lr / 100, lr / 1e3, lr / 1e4), *_other_optimizer(case))
     return Finding("lr_too_large", f"lr_too_large.{how}", evidence, remedies)
@@ -256,7 +284,12 @@ def _noisy_f(case: Case) -> Finding | None:
         return None
     evidence = _where(case) | {"noise": Evidence(noise, "values", rounding)}
     text = "noisy_gradient.random" if again > rounding else "noisy_gradient.rough"
-    return Finding("noisy_gradient", text, evidence, (Remedy({"grad": "adaptive"}, "grad_adaptive"), *_rates(case, (case.fixed_lr or 0) / 10)))
+    return Finding(
+        "noisy_gradient",
+        text,
+        evidence,
+        (Remedy({"grad": "adaptive"}, "grad_adaptive"), *_rates(case, (case.fixed_lr or 0) / 10)),
+    )
 
 
 # -- x stands still ---------------------------------------------------------------------------------------------------
@@ -264,7 +297,7 @@ def _noisy_f(case: Case) -> Finding | None:
 
 def _stalled(case: Case) -> Finding | None:
     run = case.run
-    if run.status is not Status.stalled:
+    if run.status is not Status.stalled or _is_near(case):
         return None
     if (finding := _kink(case)) is not None:
         return finding
@@ -273,7 +306,8 @@ def _stalled(case: Case) -> Finding | None:
         return _at_rest(case) or _plateau(case)
     if run.history.grad_norm[-1] == 0 or _is_flat(case):
         return _at_rest(case) or _plateau(case)
-    if case.gap > 0 and case.fixed_lr is not None:
+    stands = len(case.steps) and not np.any(case.steps[-1])
+    if case.gap > 0 and case.fixed_lr is not None and stands:
         return _too_small(case, "below_rounding")
     return None
 
@@ -357,7 +391,9 @@ def _too_small(case: Case, how: str, faster: Trial | None = None) -> Finding:
     lr = case.fixed_lr or 0.0
     evidence = _where(case) | _below(case) | _bends(case)
     if faster is not None:
-        evidence["f_faster"] = Evidence(float(faster.fun[-1]), "trial")
+        evidence["fallen"] = Evidence(case.start - case.end, "history")
+        evidence["faster_fall"] = Evidence(float(faster.fun[0] - faster.fun[-1]), "trial")
+        evidence["faster_steps"] = Evidence(len(faster.fun) - 1, "trial")
     stable = evidence["stable_lr"].value if "stable_lr" in evidence else None
     rates = [stable / 2] if stable is not None and stable > lr else []
     return Finding(
@@ -376,7 +412,13 @@ def _shape(case: Case) -> Finding:
         if jump is not None and jump > JUMP:  # f is made of flat faces: its slope changes at edges alone
             return Finding("kink", "kink", evidence | {"jump": Evidence(jump, "bisection", 2.0**-10)})
     if found is not None and condition > HARD:
-        return Finding("ill_conditioned", "ill_conditioned", evidence, (*_other_optimizer(case), *_go_on(case)[:1]))
+        known = "condition" in evidence
+        return Finding(
+            "ill_conditioned",
+            "ill_conditioned" if known else "ill_conditioned.flat",
+            evidence,
+            (*_other_optimizer(case), *_go_on(case)[:1]),
+        )
     return Finding("unfinished", "unfinished", evidence, _go_on(case))
 
 
@@ -427,7 +469,9 @@ def _plateau(case: Case) -> Finding | None:
         "f_low": Evidence(best.fun, "search"),
         "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
     }
-    return Finding("plateau", "plateau", evidence, (Remedy({"x0": case.layout.copy(best.x)}, "x0"), *_other_optimizer(case)))
+    return Finding(
+        "plateau", "plateau", evidence, (Remedy({"x0": case.layout.copy(best.x)}, "x0"), *_other_optimizer(case))
+    )
 
 
 def _elsewhere(case: Case) -> Point | None:
@@ -447,7 +491,7 @@ def _searched(case: Case) -> Point | None:
         low, high = case.bounds.low.astype(float), case.bounds.high.astype(float)
     else:
         middle = case.end_x
-        reach = 2 * np.maximum(np.ptp(case.path, axis=0), np.maximum(np.abs(middle), 1.0)) 
+        reach = 2 * np.maximum(np.ptp(case.path, axis=0), np.maximum(np.abs(middle), 1.0))
         low, high = middle - reach, middle + reach
     sobol = qmc.Sobol(n, seed=0)
     places = low + (high - low) * sobol.random(128)
@@ -458,7 +502,9 @@ def _searched(case: Case) -> Point | None:
     for i in order[:3]:
         if case.spent + 6 > reserve or not math.isfinite(values[i]):
             break
-        trial = case.descend(LBFGS(), places[i], LOWER, most=min((reserve - case.spent), max(8, (reserve - case.spent) // 2)))
+        trial = case.descend(
+            LBFGS(), places[i], LOWER, most=min((reserve - case.spent), max(8, (reserve - case.spent) // 2))
+        )
         if best is None or trial.end.fun < best.fun:
             best = trial.end
     whole = max(case.start - case.end, abs(case.end) * 1e-6, 1e-12)

@@ -368,8 +368,19 @@ def _beyond(run: Run, inside: Any) -> str:
 def _title(run: Run, note: str = "") -> tuple[str, ...]:
     """Say what ran, where it ended and why."""
     steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
-    reason = f"{run.status.name.replace('_', ' ')}: {run.message}"
+    reason = f"{run.status.name.replace('_', ' ')}: {run.message}{_fault(run)}"
     return f"{run_label(run)}, {steps}, f = {number(run.fun)}", reason, note
+
+
+def _fault(run: Run) -> str:
+    """Return what `koubai.diagnose` finds wrong, and what to try, as the end of a sentence; empty if nothing is."""
+    try:
+        found = diagnose(run)
+    except InputError:  # loaded without its function
+        return ""
+    if not found.is_fault:
+        return ""
+    return f"; {found.title}" + (f": {found.remedy}" if found.remedy else "")
 
 
 def _with(joint: Mapping[str, Any], bounds: Any, minima: list[Any]) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""The texts that koubai shows in two languages: looked up by name in one catalogue each, equal in names and places."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tomllib
+from importlib.resources import files
+from typing import Any
+
+from koubai.errors import InputError
+
+__all__ = ["LANGUAGES", "catalogue", "language", "text"]
+
+LANGUAGES = ("en", "ja")
+
+
+def language(lang: str | None = None) -> str:
+    """Return ``lang``, or the language of the locale; English if koubai doesn't speak it.
+
+    Raises InputError for a language that was asked for and that there is no catalogue of.
+    """
+    if lang is None:
+        for name in ("LC_ALL", "LC_MESSAGES", "LANG"):  # as gettext asks
+            if found := os.environ.get(name):
+                return found[:2] if found[:2] in LANGUAGES else LANGUAGES[0]
+        return LANGUAGES[0]
+    if lang not in LANGUAGES:
+        raise InputError(
+            f"lang must be one of {', '.join(map(repr, LANGUAGES))}, or None for the locale's; got {lang!r}"
+        )
+    return lang
+
+
+@functools.cache
+def catalogue(lang: str) -> dict[str, str]:
+    """Return the texts of a language by name, as "remedy.lr"."""
+    table = tomllib.loads(files(__name__).joinpath(f"{lang}.toml").read_text(encoding="utf-8"))
+    return {f"{group}.{name}": text for group, texts in table.items() for name, text in texts.items()}
+
+
+def text(name: str, lang: str, /, **values: Any) -> str:
+    """Return a text with these values in their places."""
+    return catalogue(lang)[name].format(**values)

@@ -1,0 +1,168 @@
+"""Verdicts on runs whose fault is known, remedies that are tried, and what a diagnosis may cost and change."""
+
+import pickle
+import string
+
+import numpy as np
+import pytest
+from support.labelled import each, healthy, healthy_trainings, table
+
+import koubai as kb
+from koubai.diagnosis.verdicts import FAULTS
+from koubai.errors import InputError
+from koubai.messages import LANGUAGES, catalogue, language
+
+SEED = 20261130  # never looked at when a threshold was chosen
+PART = 9  # every so manieth of a suite is fast
+
+
+def diagnosed(labelled_runs):
+    found = []
+    for labelled in labelled_runs:
+        run = labelled.run()
+        diagnosis = run.diagnose(lang="en")
+        most = max(60, run.njev // 5)
+        assert diagnosis.njev <= most, f"{labelled.name}: {diagnosis.njev} gradients of {most}"
+        assert "{" not in str(diagnosis) and "{" not in str(diagnosis.in_language("ja"))  # noqa: PT018
+        found.append((labelled, diagnosis.code))
+    return found
+
+
+def check(found, least):
+    right = [code in labelled.codes for labelled, code in found]
+    assert np.mean(right) >= least, table(found)
+
+
+def test_some_of_the_faults_are_named():
+    check(diagnosed([*each(SEED)][::PART]), 0.9)
+
+
+def test_some_of_what_is_healthy_is_called_so():
+    check(diagnosed([*healthy(SEED)][::PART] + [*healthy_trainings(SEED)][::PART]), 1.0)
+
+
+@pytest.mark.slow
+def test_the_faults_are_named():
+    found = diagnosed(each(SEED + 1))
+    check(found, 0.95)
+    assert {labelled.codes[0] for labelled, _ in found} == set(FAULTS)
+    counts = [sum(labelled.codes[0] == code for labelled, _ in found) for code in FAULTS]
+    assert min(counts) >= 4
+
+
+@pytest.mark.slow
+def test_what_is_healthy_is_called_so():
+    found = diagnosed([*healthy(SEED), *healthy(SEED + 1), *healthy_trainings(SEED)])
+    assert len(found) >= 300
+    assert sum(code not in labelled.codes for labelled, code in found) <= 2, table(found)
+
+
+@pytest.mark.parametrize("code", ["lr_too_large", "lr_too_small", "ill_conditioned"])
+def test_the_remedy_helps(code):
+    smooth = [labelled for labelled in each(SEED + 2) if labelled.codes == (code,)]
+    found = [
+        (labelled.name, diagnosis.verify())
+        for labelled in smooth
+        if (diagnosis := labelled.run().diagnose()).code == code
+    ]
+    assert len(found) >= 0.8 * len(smooth)
+    failed = [(name, check.before, check.after) for name, check in found if not check.helped]
+    assert len(failed) <= 0.05 * len(found), failed
+
+
+def test_a_remedy_that_does_not_help_is_told_so():
+    run = kb.minimize(lambda x: np.sum(x), [1.0, 2.0], kb.SGD(lr=1e8), max_steps=2000, bounds=None)
+    check = run.diagnose(lang="en").verify()
+    assert check.tried
+    assert check.helped == bool(check)
+    assert repr(check).startswith("It helped" if check.helped else "It did not help")
+
+
+def test_nothing_of_the_run_changes():
+    w, calls = np.array([1.0, -2.0]), []
+
+    def f(x):
+        calls.append(1)
+        return np.sum((x - w) ** 2)
+
+    run = kb.minimize(f, [0.0, 0.0], kb.SGD(lr=1e-6), max_steps=50)
+    before = pickle.dumps((run.x, run.history.x, run.nfev, run.njev, run.optimizer))
+    run.diagnose().verify()
+    assert pickle.dumps((run.x, run.history.x, run.nfev, run.njev, run.optimizer)) == before
+
+
+def test_nothing_of_a_network_changes():
+    X, y = kb.nn.blobs(120, seed=0)
+    layers = [kb.nn.Dense(8), kb.nn.BatchNorm(), kb.nn.ReLU(), kb.nn.Dropout(0.2), kb.nn.Dense(3)]
+    network = kb.nn.Network(layers, kb.nn.CrossEntropy(), seed=0)
+    run = network.fit(X, y, kb.SGD(lr=1e-6), epochs=4)
+    before = network.vector.copy(), network.carried.copy()
+    run.diagnose().verify()
+    assert all(np.array_equal(a, b) for a, b in zip(before, (network.vector, network.carried), strict=True))
+
+
+def test_a_run_from_a_file(tmp_path):
+    run = kb.minimize(kb.parse("x**2"), 3.0, lr=10.0)
+    run.save(tmp_path / "run.npz")
+    found = kb.load(tmp_path / "run.npz").diagnose()
+    assert found.code == run.diagnose().code == "lr_too_large"
+    with pytest.raises(InputError, match="from a file"):
+        found.verify()
+    run = kb.minimize(lambda x: x**2, 3.0, lr=10.0)
+    run.save(tmp_path / "run.npz")
+    with pytest.raises(InputError, match="without its function"):
+        kb.load(tmp_path / "run.npz").diagnose()
+    assert kb.load(tmp_path / "run.npz", lambda x: x**2).diagnose().code == "lr_too_large"
+
+
+def test_the_first_operation_that_is_not_finite_is_named_with_its_line():
+    def f(x):
+        inside = x - 1.0
+        return np.sum(np.log(inside)) + np.sum(x)
+
+    run = kb.minimize(f, [1.5, 2.0], kb.SGD(lr=0.4), max_steps=100)
+    evidence = run.diagnose().evidence
+    assert run.status is kb.Status.nonfinite
+    assert evidence["operation"].value.startswith("log(-")
+    assert f"line {f.__code__.co_firstlineno + 2}" in evidence["place"].value or (
+        f":{f.__code__.co_firstlineno + 2}" in evidence["place"].value
+    )
+
+
+def test_again_changes_what_is_asked_for_and_nothing_else():
+    run = kb.minimize(lambda x: (x - 3) ** 2, 0.0, kb.Momentum(lr=0.1, momentum=0.5), max_steps=7, gtol=0)
+    assert run.again().x == run.x
+    assert run.again(lr=0.2).optimizer.momentum == 0.5
+    assert run.again(lr=0.2).optimizer.lr == 0.2
+    assert run.optimizer.lr == 0.1
+    assert run.again(optimizer="lbfgs").nit < 7
+    assert run.again(x0=2.0, max_steps=1).history.x.tolist()[0] == 2.0
+    loss, data = (lambda w, x, y: np.mean((w * x - y) ** 2)), (np.arange(8.0), 2 * np.arange(8.0))
+    run = kb.fit(loss, 0.0, data, kb.SGD(lr=0.01), epochs=2, batch_size=4)
+    assert run.again().x == run.x
+    assert run.again(epochs=3).nit == 6
+
+
+def test_the_catalogues_are_equal_in_names_and_places():
+    texts = [catalogue(lang) for lang in LANGUAGES]
+    assert texts[0].keys() == texts[1].keys()
+    for name in texts[0]:
+        places = [{field for _, field, _, _ in string.Formatter().parse(text[name]) if field} for text in texts]
+        assert places[0] == places[1], name
+
+
+@pytest.mark.parametrize(
+    ("locale", "expected"), [("ja_JP.UTF-8", "ja"), ("en_US.UTF-8", "en"), ("C", "en"), ("fr_FR", "en")]
+)
+def test_the_language_is_the_locales(locale, expected, monkeypatch):
+    monkeypatch.setenv("LC_ALL", locale)
+    assert language() == expected
+    assert language("en") == "en"
+    with pytest.raises(InputError, match="lang must be one of 'en', 'ja'"):
+        language("fr")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "run.npz"])
+def test_what_is_no_run_is_refused(wrong):
+    with pytest.raises(InputError, match="run must be a Run"):
+        kb.diagnose(wrong)
