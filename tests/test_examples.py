@@ -19,7 +19,13 @@ PRINTED = {  # what a reader is to find, in this order
     "fit_with_errors": ["converged", "amplitude = 2.026 ± 0.060", "decay = 0.398 ± 0.019", "frequency = 2.995 ± 0.013"],
     "frameworks": ["koubai: SGD 9.373e-10", "torch is left out: ", "koubai: SGD", "keras is left out: "],
     "gradient_loop": ["f'(x) =  0.437500 ± ", "after 32 steps: x = -1.8605, f = -1.0335"],
-    "learning_rates": ["too slow", "try lr", "≤ gtol", "f rose from 196", "the largest stable lr is about 0.1"],
+    "learning_rates": [
+        "too small",
+        "To try: take the rate",
+        "≤ gtol",
+        "f rose from 196",
+        "the largest stable rate 0.1",
+    ],
     "rope_over_a_hill": [" 20 N: on the ground at 18 of 81", "200 N: on the ground at  5 of 81", "converged"],
 }
 NO_PICTURE = {"check_a_gradient", "frameworks"}

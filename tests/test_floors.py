@@ -98,6 +98,7 @@ FLOORS = [
     "derivatives.gradient",
     "derivatives.residuals",
     "derivatives.check",
+    "derivatives.curvature",
     "derivatives.explain",
     "descent",
     "descent.schedules",

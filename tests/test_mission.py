@@ -137,8 +137,11 @@ def test_g4_a_learning_rate_too_large_has_diverged(grad, max_steps):
     run = kb.minimize(bowl, [-3.0, 4.0], kb.SGD(lr=10), grad=grad, max_steps=max_steps)
     assert run.status is kb.Status.diverged
     assert not run.success
-    assert "largest stable lr is about 1" in run.message
-    assert float(run.message.rsplit("about ", 1)[1]) == 1.0
+    found = run.diagnose(lang="en")
+    assert found.code == "lr_too_large"
+    assert found.evidence["stable_lr"].value == pytest.approx(1.0, rel=1e-6)
+    assert "above the largest stable rate 1," in found.explanation
+    assert found.verify().after.success
 
 
 def test_g4_the_naive_loop_does_freeze():
@@ -157,8 +160,10 @@ def test_g5_a_learning_rate_too_small(grad):
     assert run.status is kb.Status.max_steps
     assert not run.success
     assert "step limit 100 came first" in run.message
-    assert "too slow" in run.message
-    assert "try lr 0.5" in run.message
+    found = run.diagnose(lang="en")
+    assert found.code == "lr_too_small"
+    assert str(found.remedy) == "take the rate 0.5"
+    assert found.verify().after.success
 
 
 def test_g6_the_path_is_drawn(ax):

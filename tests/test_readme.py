@@ -18,7 +18,7 @@ from koubai import cli
 
 ROOT = Path(__file__).parent.parent
 READMES = ["README.md", "README.ja.md"]
-EXTRAS = ("pandas", "scipy", "sklearn")  # what a plain install lacks
+EXTRAS = ("pandas", "sklearn")  # what a plain install lacks
 
 
 def blocks(name, language):
@@ -42,6 +42,7 @@ def folder(tmp_path, monkeypatch):
     Path("losses.py").write_text(written)
     rows = [f"{i % 7},{i % 5},{('setosa', 'virginica', 'versicolor')[i % 3]}" for i in range(60)]
     Path("iris.csv").write_text("\n".join(["width,height,species", *rows]))
+    kb.minimize(kb.problems["rosenbrock"].f, [-1.2, 1.0], lr=0.001, max_steps=100).save("run.npz")
     yield tmp_path
     sys.modules.pop("losses", None)
 

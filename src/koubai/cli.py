@@ -409,7 +409,7 @@ def diagnose_command(
     """Say why a descent ended as it did: the verdict, what was measured, and what to try.
 
     \b
-      koubai minimize rosenbrock --lr 0.001 --save run.npz
+      koubai minimize himmelblau --lr 0.01 --save run.npz
       koubai diagnose run.npz
       koubai diagnose run.npz --lang ja
     """
@@ -679,6 +679,7 @@ def _print_run(title: str, run: Run, picture: Path | None, found: Diagnosis, on_
     echo = functools.partial(typer.echo, err=on_stderr)
     echo(title)
     echo(f"{run.status}: {run.message}")
+    echo(found.summary)
     echo(f"  x     {_numbers(run.x)}")
     echo(f"  f(x)  {run.fun:.10g}")
     if run.best_fun < run.fun:
@@ -691,7 +692,6 @@ def _print_run(title: str, run: Run, picture: Path | None, found: Diagnosis, on_
     echo(f"  {run.optimizer}: {run.optimizer_reason}")
     if picture is not None:
         echo(f"  picture in {picture}")
-    echo(found.summary)
 
 
 def _print_training(

@@ -361,7 +361,7 @@ def each(seed: int) -> Iterator[Labelled]:
     # a wrong gradient
     for i in range(11):
         n = int(random.integers(2, 8))
-        f, c, mu, L = quadratic(random, n, 1.0, 10.0)
+        f, c, _mu, L = quadratic(random, n, 1.0, 10.0)
         exact, k = kb.grad(f), int(random.integers(n))
         spoil = [lambda g, k: g[k] * 1.1, lambda g, k: -g[k], lambda g, k: g[k] + 0.3, lambda g, k: 0.0][i % 4]
 
@@ -492,7 +492,7 @@ def healthy(seed: int) -> Iterator[Labelled]:
     uniform, fine = random.uniform, ("converged", "unfinished")
     for i in range(60):
         n = int(random.integers(1, 15))
-        f, c, mu, L = quadratic(random, n, 1.0, np.exp(uniform(0.1, 3)))
+        f, c, _mu, L = quadratic(random, n, 1.0, np.exp(uniform(0.1, 3)))
         optimizer = [
             kb.SGD(lr=uniform(0.3, 1.5) / L),
             kb.Momentum(lr=0.5 / L),

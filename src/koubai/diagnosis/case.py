@@ -162,8 +162,10 @@ class Case:
         assert self.optimizer is not None
         optimizer = copy.copy(self.optimizer)
         optimizer.lr = lr
-        start = self.fun[0]
-        return self.descend(optimizer, self.start_x, steps, wild=start + 1e3 * max(abs(start - self.low.fun), 1e-300))
+        start = self.start
+        return self.descend(
+            optimizer, self.start_x, steps, wild=start + max(1e3 * abs(start - self.run.best_fun), abs(start))
+        )
 
     # -- the path -----------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from koubai.errors import InputError, KoubaiError, quiet
 from koubai.messages import language, text
 from koubai.parameters import is_structure
 
-__all__ = ["Diagnosis", "Verification", "diagnose"]
+__all__ = ["Diagnosis", "Told", "Verification", "diagnose", "helps", "shown"]
 
 KNOWN = "diagnosed"  # where a run keeps it
 LITTLE = 1e-3  # of what a run has fallen by: a remedy that gains no more hasn't helped
@@ -72,9 +72,13 @@ def _found(run: Run) -> tuple[Finding, int, int]:
     """Return the verdict, and the evaluations of the gradient and of f that it took."""
     if run.history.epochs is not None or (run.call is not None and run.call.options.get("batches") is not None):
         training = TrainingCase(run)
-        return judged_training(training), training.spent, training.nfev
+        with quiet():
+            finding = judged_training(training)
+        return finding, training.spent, training.nfev
     case = Case(run)
-    return judged(case), case.spent, max(0, case.objective.nfev - case.spent)
+    with quiet():
+        finding = judged(case)
+    return finding, case.spent, max(0, case.objective.nfev - case.spent)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

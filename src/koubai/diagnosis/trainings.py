@@ -74,8 +74,7 @@ class TrainingCase:
             def by_network(x: FloatArray, batch: Batch) -> tuple[float, FloatArray]:
                 network.vector = x
                 X, y, *w = batch
-                found = NetworkPrograms.of(network).loss_and_gradient(network, [(X, y, w[0] if w else None)])
-                return found
+                return NetworkPrograms.of(network).loss_and_gradient(network, [(X, y, w[0] if w else None)])
 
             self._evaluate, self._batches = by_network, BatchIterator(call.source.epoch).all
         else:
@@ -187,13 +186,12 @@ def judged_training(case: TrainingCase) -> Finding:
 
 
 def _where(case: TrainingCase) -> dict[str, Evidence]:
-    evidence = {
+    return {
         "f_start": Evidence(_first(case), "epochs"),
         "f_end": Evidence(_last(case), "epochs"),
         "steps": Evidence(int(case.run.nit), "history"),
         "lr": Evidence(case.lr, "history"),
     }
-    return evidence
 
 
 def _first(case: TrainingCase) -> float:
@@ -352,7 +350,8 @@ def _tried_rates(case: TrainingCase) -> Finding | None:
 
 def _bend_at_the_start(case: TrainingCase) -> dict[str, Evidence]:
     """Return the largest curvature of the loss at the start, along a few directions, and the bound that follows."""
-    assert case.call is not None and case.optimizer is not None
+    assert case.call is not None
+    assert case.optimizer is not None
     if case.left < 12:
         return {}
     found = case.curvature(case.batches(max(1, min(4, case.left // 8))), 3, case.call.start)

@@ -19,7 +19,7 @@ from koubai.graph.graph import run_nodes
 from koubai.graph.user_code import named_place
 from koubai.parameters import FloatArray, flatten
 
-__all__ = ["FAULTS", "Evidence", "Finding", "Remedy", "judged"]
+__all__ = ["FAULTS", "Evidence", "Finding", "Remedy", "first_nonfinite", "judged"]
 
 FAULTS = (
     "lr_too_large", "lr_too_small", "ill_conditioned", "plateau", "noisy_gradient", "wrong_gradient", "nonfinite",
@@ -31,6 +31,7 @@ CROSSING = -0.3  # a mean cosine between two steps below this: the path goes to 
 HARD = 20.0  # a condition number beyond which the shape of f is what makes a descent slow
 FLAT = 1e-2  # of what f could fall: a slope or bend over the path's extent that explains less of it is flat
 JUMP = 0.1  # of a change of slope, on 1/1024 of the distance: a kink
+TRIAL = 20  # steps in which a rate that is named has to lower f
 KEPT = 4  # evaluations that a search leaves
 PROBE = 40  # steps of a trial at another rate, at most
 
@@ -136,16 +137,30 @@ def _rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
     return tuple(found)
 
 
+def _tried_rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
+    """Return the run at other rates, as `_rates`: none is named first that a short descent from the start has failed."""
+    remedies = list(_rates(case, *rates))
+    while remedies and case.left >= 4:
+        trial = case.at_rate(remedies[0].values["lr"], min(TRIAL, case.left - 2))
+        if not trial.trouble and trial.fun[-1] < trial.fun[0]:
+            break
+        if trial.trouble == "spent":
+            break
+        remedies.pop(0)
+    return tuple(remedies)
+
+
 # -- a gradient that is not that of f ---------------------------------------------------------------------------------
 
 
 def _wrong_gradient(case: Case) -> Finding | None:
-    """A gradient of the user's own is compared with differences of f, at the end and at the start."""
+    """A gradient of the user's own is compared with differences of f, at the start and at the end."""
     if case.run.gradient_source != "user" or not (callable(case.grad) or case.grad is True):
         return None
     f = case.call.f
     plain = (lambda x: f(x, *case.args)[0]) if case.grad is True else (lambda x: f(x, *case.args))
-    for x, place in ((case.end_x, "end"), (case.start_x, "start")):
+    places = [(case.start_x, "start")] if _exploded(case) else [(case.start_x, "start"), (case.end_x, "end")]
+    for x, place in places:
         point = case.at(x)
         if point is None:
             continue
@@ -179,7 +194,7 @@ def _nonfinite(case: Case) -> Finding | None:
         return None
     evidence = _where(case) | {"message": Evidence(run.message, "history")}
     evidence |= first_nonfinite(case)
-    remedies = _rates(case, *(case.fixed_lr * k for k in (0.1, 0.01)) if case.fixed_lr else ())
+    remedies = _tried_rates(case, *(case.fixed_lr * k for k in (0.1, 0.01, 1e-3)) if case.fixed_lr else ())
     return Finding("nonfinite", "nonfinite", evidence, (*remedies, *_other_optimizer(case)))
 
 
@@ -248,7 +263,8 @@ def _too_large(case: Case, how: str) -> Finding:
     elif how == "diverged" and stable is not None and stable < lr:
         how = "known"
     below = [stable / 2] if stable is not None and stable <= 2 * lr else []
-    remedies = (*_rates(case, *below, lr / 3, lr / 10, lr / 100, lr / 1e3, lr / 1e4), *_other_optimizer(case))
+    smaller = [lr / 3, *(lr / 10**k for k in range(1, 9))]
+    remedies = (*_tried_rates(case, *below, *smaller), *_other_optimizer(case))
     return Finding("lr_too_large", f"lr_too_large.{how}", evidence, remedies)
 
 
@@ -398,7 +414,7 @@ def _too_small(case: Case, how: str, faster: Trial | None = None) -> Finding:
     rates = [stable / 2] if stable is not None and stable > lr else []
     return Finding(
         "lr_too_small", f"lr_too_small.{how}", evidence,
-        (*_rates(case, *rates, 10 * lr, 100 * lr, 1e3 * lr, 1e4 * lr), *_other_optimizer(case)),
+        (*_tried_rates(case, *rates, 10 * lr, 100 * lr, 1e3 * lr, 1e4 * lr), *_other_optimizer(case)),
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from koubai.descent.record import Run, Status
+from koubai.diagnosis import diagnose
+from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout
 from koubai.plot.comparison import compare, drawn_before, mark_minima, paths, remember, run_label, thin
 from koubai.plot.field import (
