@@ -145,7 +145,7 @@ FLOORS = [
     "diagnosis.case",
     "diagnosis.verdicts",
     "diagnosis.trainings",
-    "diagnosis.diagnose",
+    "diagnosis.diagnosis",
     "diagnosis",
     "plot",
     "cli",

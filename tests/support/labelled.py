@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def each(seed: int) -> Iterator[Labelled]:
             minimize(p.f, p.x0, kb.SGD(lr=lr * uniform(0.2, 2)), max_steps=int(uniform(60, 400))),
         )
     for rule in (kb.Adam, kb.RMSprop, kb.Adagrad, kb.AdamW):
-        f, c, mu, L = quadratic(random, 3, 1.0, 8.0)
+        f, c, _, L = quadratic(random, 3, 1.0, 8.0)
         yield Labelled(
             f"{rule.__name__} with a tiny rate",
             ("lr_too_small",),
@@ -136,9 +137,9 @@ def each(seed: int) -> Iterator[Labelled]:
         )
 
     # badly conditioned
-    for i in range(8):
+    for _ in range(8):
         kappa = 10 ** uniform(3, 5.5)
-        f, c, mu, L = quadratic(random, int(random.integers(2, 14)), 1.0, kappa)
+        f, c, _, L = quadratic(random, int(random.integers(2, 14)), 1.0, kappa)
         lr = uniform(0.5, 0.95) * 2 / L
         yield Labelled(
             "a long valley",
@@ -268,7 +269,7 @@ def each(seed: int) -> Iterator[Labelled]:
                 max_steps=int(uniform(50, 300)),
             ),
         )
-    for i in range(5):
+    for _ in range(5):
         sigma = 10 ** uniform(-4, -3)
         yield Labelled(
             "a rough f",
@@ -355,7 +356,7 @@ def each(seed: int) -> Iterator[Labelled]:
         yield Labelled(
             "a network with a tiny rate",
             ("lr_too_small",),
-            lambda n=net, X=X, y=y: n.fit(X, y, [kb.SGD(lr=1e-5), kb.Adam(lr=1e-6)][i % 2], epochs=6),
+            lambda n=net, X=X, y=y, i=i: n.fit(X, y, [kb.SGD(lr=1e-5), kb.Adam(lr=1e-6)][i % 2], epochs=6),
         )
 
     # a wrong gradient
@@ -377,7 +378,7 @@ def each(seed: int) -> Iterator[Labelled]:
         )
 
     # not finite
-    for i in range(4):
+    for _ in range(4):
         a = uniform(0.5, 2)
         yield Labelled(
             "a logarithm's end",
@@ -389,7 +390,7 @@ def each(seed: int) -> Iterator[Labelled]:
                 max_steps=500,
             ),
         )
-    for i in range(3):
+    for _ in range(3):
         yield Labelled(
             "a root's end",
             ("nonfinite",),
@@ -400,7 +401,7 @@ def each(seed: int) -> Iterator[Labelled]:
                 max_steps=500,
             ),
         )
-    for i in range(3):
+    for _ in range(3):
         yield Labelled(
             "an inverse sine",
             ("nonfinite",),
@@ -423,7 +424,7 @@ def each(seed: int) -> Iterator[Labelled]:
         )
 
     # kinks
-    for i in range(4):
+    for _ in range(4):
         c = random.normal(size=2)
         yield Labelled(
             "absolute values",
@@ -435,7 +436,7 @@ def each(seed: int) -> Iterator[Labelled]:
                 max_steps=int(uniform(200, 600)),
             ),
         )
-    for i in range(4):
+    for _ in range(4):
         a = uniform(1, 4)
         yield Labelled(
             "a maximum of two",
@@ -461,14 +462,14 @@ def each(seed: int) -> Iterator[Labelled]:
         )
 
     # without end
-    for i in range(4):
+    for _ in range(4):
         a = random.normal(size=3)
         yield Labelled(
             "a plane",
             ("unbounded",),
             minimize(lambda x, a=a: a @ x, random.normal(size=3), kb.SGD(lr=10 ** uniform(7, 9)), max_steps=2000),
         )
-    for i in range(4):
+    for _ in range(4):
         yield Labelled(
             "a saddle, left",
             ("unbounded",),
@@ -501,9 +502,7 @@ def healthy(seed: int) -> Iterator[Labelled]:
             kb.Nesterov(lr=0.5 / L),
             "auto",
         ][i % 6]
-        yield Labelled(
-            f"quadratic {i}", fine, lambda f=f, x0=c + random.normal(size=n), o=optimizer: kb.minimize(f, x0, o)
-        )
+        yield Labelled(f"quadratic {i}", fine, partial(kb.minimize, f, c + random.normal(size=n), optimizer))
     for name in (
         "parabola",
         "sphere",
@@ -522,7 +521,7 @@ def healthy(seed: int) -> Iterator[Labelled]:
             yield Labelled(
                 f"{name} by {optimizer}",
                 fine,
-                lambda p=p, x0=p.x0 + 0.1 * random.normal(size=np.shape(p.x0)), o=optimizer: kb.minimize(p.f, x0, o),
+                partial(kb.minimize, p.f, p.x0 + 0.1 * random.normal(size=np.shape(p.x0)), optimizer),
             )
     for i in range(20):
         X = random.normal(size=(80, 3))

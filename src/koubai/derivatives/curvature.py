@@ -61,7 +61,8 @@ def curvature(
     scale: the diagonal of P, in the form of x, none of it negative: the preconditioner of a rule x - lr * P g, whose
     largest stable rate follows from λ_max. gradient: a function of a flat x that returns the flat gradient, of which
     differences are taken instead of products by `koubai.hvp`. method: of hvp, if there is no gradient. seed: of the
-    first direction. most: products at most. Raises InputError for a scale that isn't one, FunctionError if a product is not finite.
+    first direction. most: products at most.
+    Raises InputError for a scale that isn't one, FunctionError if a product is not finite.
     """
     layout, start = flatten(x, "x")
     root = None

@@ -156,7 +156,8 @@ def fit(
         fit, loss, model.start, layout,
         {
             "data": data, "optimizer": chosen, "epochs": epochs, "batch_size": batch_size, "validation": validation,
-            "patience": patience, "min_delta": min_delta, "gtol": gtol, "target": target, "seed": seed, "record": record,
+            "patience": patience, "min_delta": min_delta, "gtol": gtol, "target": target, "seed": seed,
+            "record": record,
         },
         source,
     )  # fmt: skip

@@ -68,7 +68,8 @@ class TrainingCase:
         elif hasattr(call.f, "layers"):
             from koubai.nn.model import NetworkPrograms
 
-            self.network = network = copy.deepcopy(call.f)
+            network: Any = copy.deepcopy(call.f)
+            self.network = network
             network.vector = self.end_x
 
             def by_network(x: FloatArray, batch: Batch) -> tuple[float, FloatArray]:

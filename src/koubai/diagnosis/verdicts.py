@@ -56,7 +56,7 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict: its code, which of the texts of that code tells it, what was measured, and what may help, best first."""
+    """A verdict: its code, which of the texts of that code tells it, what was measured, and what may help."""
 
     code: str
     text: str
@@ -138,7 +138,7 @@ def _rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
 
 
 def _tried_rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
-    """Return the run at other rates, as `_rates`: none is named first that a short descent from the start has failed."""
+    """Return the run at other rates; none is the first that a short descent from the start has failed."""
     remedies = list(_rates(case, *rates))
     while remedies and case.left >= 4:
         trial = case.at_rate(remedies[0].values["lr"], min(TRIAL, case.left - 2))
@@ -493,7 +493,8 @@ def _plateau(case: Case) -> Finding | None:
 def _elsewhere(case: Case) -> Point | None:
     if "elsewhere" not in case.known:
         case.known["elsewhere"] = _searched(case)
-    return case.known["elsewhere"]
+    found: Point | None = case.known["elsewhere"]
+    return found
 
 
 def _searched(case: Case) -> Point | None:
