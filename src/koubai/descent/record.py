@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
+    from koubai.diagnosis.theory import Theory
+
 __all__ = [
     "COLUMNS",
     "FEW_STEPS",
@@ -787,6 +789,15 @@ class Run:
         from koubai.plot import animate
 
         return animate(self, path)
+
+    def theory(self, **options: Any) -> Theory:
+        """Check the theory of convergence on the run: curvatures, stability bound, descent lemma, rates.
+
+        options: as `koubai.diagnosis.theory.theory` takes them.
+        """
+        from koubai.diagnosis.theory import theory
+
+        return theory(self, **options)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the history as a pandas DataFrame; see `History.to_dataframe`."""
