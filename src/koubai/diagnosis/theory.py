@@ -48,7 +48,9 @@ POINTS = 12  # of the path at which curvatures are measured, at most
 FEWEST = 4  # products at a point, below which Lanczos says too little
 STEPS = 20_000  # that are gone through one by one, at most
 SAME = 1e-8  # relative to the fall of f: so well a parabola explains f along the path, or f is none
-ROUNDING = 1e3  # a step so many times the rounding of x still follows the gradient
+ROUNDING, WAVES = 100, 1000  # a step so many times the rounding of x still follows the gradient; with momentum
+WINDOW = 8  # steps at least to which a wave is fitted, and strides into which they are divided
+MISFIT = 0.1  # root mean square: so well a wave must explain the steps
 
 
 @dataclass(frozen=True)
@@ -462,7 +464,8 @@ class _Survey:
     def _scales(self, gradients: dict[int, FloatArray]) -> dict[int, FloatArray]:
         """Return P at the rows with a gradient: the rule runs over gradients interpolated between them.
 
-        Squares are interpolated, since a divisor is made of those; where the signs matter too, all must be known.
+        Their largest components are on the record at every row; the shares of the others are interpolated, and squared
+        ones, since a divisor is made of squares. Where the signs matter too, all gradients must be known.
         """
         optimizer, steps = self.optimizer, int(self.t[-1])
         rows = sorted(gradients)
@@ -482,7 +485,8 @@ class _Survey:
         at = self.t[rows].astype(np.float64)
         g = np.array([gradients[i] + decay * self.x[i] for i in rows])
         signs = len(rows) == len(self.t) == steps + 1
-        squares = g if signs else g * g
+        sizes = np.interp(np.arange(steps + 1), self.t, self.run.history.grad_norm)
+        squares = g if signs else np.square(g / np.maximum(np.abs(g).max(axis=1, keepdims=True), 1e-300))
         wanted = {int(self.t[i]): i for i in rows}
         state = optimizer.init(self.end.astype(np.float64))
         zeros, found = np.zeros(self.layout.size), {}
@@ -490,7 +494,7 @@ class _Survey:
             j = min(max(int(np.searchsorted(at, t, side="right")), 1), len(rows) - 1)
             part = (t - at[j - 1]) / (at[j] - at[j - 1])
             square = squares[j - 1] + part * (squares[j] - squares[j - 1])
-            along = square if signs else np.sqrt(square)
+            along = square if signs else sizes[t] * np.sqrt(square)
             state = optimizer.step(zeros, along, state, t + 1, optimizer.lr_at(0))[1]
             if t in wanted:
                 scale = preconditioner(optimizer, state, t + 1)
@@ -524,7 +528,7 @@ class _Survey:
                 continue
             products = self.left // PER_PRODUCT
             if not k and hessian is None:
-                products = max(FEWEST, products // 2)  # at the end the rate is predicted
+                products = max(FEWEST, 3 * products // 4)  # at the end the rate is predicted
             elif n > 12:
                 products = min(products, max(FEWEST, products // 3))
             if products < min(n, FEWEST):
@@ -691,7 +695,7 @@ def measured_rate(history: History) -> Rate:
 
         f - f* ~ |∇f|² ~ rate**t     the median slope of log |∇f|² over the last part above rounding
 
-    The gradient needs no f*. Oscillations are covered by their envelope, the largest gradient from a step on.
+    The gradient needs no f*. Of an oscillation, what is left of it once its waves are taken out.
 
     Parameters
     ----------
@@ -719,30 +723,42 @@ def measured_rate(history: History) -> Rate:
 def _fitted(history: History) -> Rate:
     layout, _ = flatten(history[0].x)
     eps = float(np.finfo(layout.dtype).eps)
-    x = rows_of(history.x, layout)
+    x = rows_of(history.x, layout).astype(np.float64)
+    norms, t = history.grad_norm, history.t.astype(np.float64)
+    moved = np.diff(x, axis=0)
     size = np.maximum(np.abs(x[1:]).max(axis=1), np.abs(x[:-1]).max(axis=1))
-    steps = np.abs(np.diff(x, axis=0)).max(axis=1)
-    norms = history.grad_norm
-    good = np.isfinite(norms) & (norms > 1e-290)
-    good[1:] &= (steps > ROUNDING * eps * size) | (size == 0)
-    last = len(norms) if good.all() else _last_of_the_first_part(good)
-    t, y = history.t[:last].astype(np.float64), np.log(norms[:last])
-    for _ in range(10):
-        fit = _tail(t, y)
-        if fit is None or not _is_floor(y):
-            break
-        t, y = t[: len(t) // 2], y[: len(y) // 2]
+    steps = np.abs(moved).max(axis=1)
+    visible = np.isfinite(norms) & (norms > 1e-290)
+
+    def usable(rounding: float) -> int:
+        good = visible.copy()
+        good[1:] &= steps > rounding * eps * size
+        return len(norms) if good.all() else _end_of_the_first_part(good)
+
+    fit = None
+    if len(norms) >= 6:
+        end = usable(WAVES)
+        fit = _wave(t[:end], moved[: end - 1])
+        if fit is None:
+            end = usable(ROUNDING)
+            y = np.log(norms[:end])
+            while _is_floor(y):
+                y = y[: len(y) // 2]
+            fit = _tail(t[: len(y)], y)
     if fit is None:
         at = int(history.t[-1])
         return Rate(math.nan, math.nan, at, at, False)
-    slope, halves, first, end = fit
-    value = math.exp(2 * slope)
-    apart = abs(math.exp(2 * halves[0]) - math.exp(2 * halves[1]))
-    linear = abs(halves[0] - halves[1]) <= 0.15 * max(abs(halves[0]), abs(halves[1]))
-    return Rate(value, apart, int(first), int(end), bool(linear))
+    slope, (before, after), first, last = fit
+    linear = abs(before - after) <= 0.15 * max(abs(before), abs(after))
+    return Rate(
+        math.exp(2 * slope), abs(math.exp(2 * before) - math.exp(2 * after)), int(first), int(last), bool(linear)
+    )
 
 
-def _last_of_the_first_part(good: FloatArray) -> int:
+_Fit = tuple[float, tuple[float, float], float, float]  # a slope, those of both halves, where they begin and end
+
+
+def _end_of_the_first_part(good: FloatArray) -> int:
     """Return the end of the good rows: single bad ones, at the turns of an oscillation, do not end them."""
     share = np.cumsum(~good)
     for end in np.flatnonzero(~good).tolist():
@@ -756,27 +772,73 @@ def _is_floor(y: FloatArray) -> bool:
     half = y[len(y) // 2 :]
     if len(half) < 20:
         return False
-    rises = np.diff(half) > 0
-    return bool(0.2 < rises.mean() < 0.8) and abs(np.median(half[: len(half) // 2]) - np.median(half[len(half) // 2 :])) < 0.5
+    quarters = half[: len(half) // 2], half[len(half) // 2 :]
+    return bool(0.2 < (np.diff(half) > 0).mean() < 0.8) and abs(np.median(quarters[0]) - np.median(quarters[1])) < 0.5
 
 
-def _tail(t: FloatArray, y: FloatArray) -> tuple[float, tuple[float, float], float, float] | None:
+def _wave(t: FloatArray, moved: FloatArray) -> _Fit | None:
+    """Return the slope of a wave in the second half of the steps, along the direction of the last one; None: no wave.
+
+    ρ**t cos(ω t + φ) has z[t+2m] = p z[t+m] - ρ**2m z[t] for every m (Prony): no waves are left in its slope.
+    """
+    begin = len(moved) // 2
+    if len(moved) - begin < WINDOW or (np.diff(t[begin:]) != t[begin + 1] - t[begin]).any():
+        return None
+    z = moved[begin:] @ (moved[-1] / np.linalg.norm(moved[-1]))
+    if not ((z > 0).any() and (z < 0).any()):
+        return None
+    middle, stride = len(z) // 2, float(t[begin + 1] - t[begin])
+    fits = [_decay(part, stride) for part in (z, z[middle:], z[: middle + 1])]
+    found = [fit for fit in fits[:2] if fit is not None]
+    if not found:
+        return None
+    slope, misfit = min(found, key=lambda fit: fit[1])
+    before, after = ((fit or (slope, misfit))[0] for fit in (fits[2], fits[1]))
+    return slope, (before, after), float(t[begin]), float(t[-1])
+
+
+def _decay(z: FloatArray, stride: float) -> tuple[float, float] | None:
+    """Return log ρ of a wave, and how badly it fits; None if z is something else."""
+    k, m = np.arange(len(z)), max(1, len(z) // WINDOW)
+    with np.errstate(divide="ignore"):
+        sizes = np.log(np.abs(z))
+    if not np.isfinite(sizes).all():
+        return None
+    about = _median_slope(k.astype(np.float64), sizes)
+    level = z * np.exp(-about * k - sizes[0])  # a wave of about the same height all along
+    rows = np.stack([level[: -2 * m], level[m:-m]], axis=1)
+    if len(rows) < 3 or not np.isfinite(level).all():
+        return None
+    minus_q, p = np.linalg.lstsq(rows, level[2 * m :], rcond=None)[0]
+    misfit = float(np.linalg.norm(rows @ np.array([minus_q, p]) - level[2 * m :]) / np.linalg.norm(level[2 * m :]))
+    if not p * p < -4 * minus_q or misfit > MISFIT:
+        return None
+    return (about + math.log(-minus_q) / (2 * m)) / stride, misfit
+
+
+def _tail(t: FloatArray, y: FloatArray) -> _Fit | None:
+    """Return the slope of the end of y; None for few rows.
+
+    Of an oscillation the peaks count, over two thirds of the rows, so that there are some; else the envelope of the last
+    quarter.
+    """
     n = len(y)
     if n < 6:
         return None
-    begin = n - max(6, (2 * n) // 5)
-    grows = np.median(y[-max(3, n // 10) :]) > np.median(y[begin : begin + max(3, n // 10)])
-    if grows:
-        envelope = np.maximum.accumulate(y)
-        end = n
-    else:
-        envelope = np.maximum.accumulate(y[::-1])[::-1]
-        end = n - max(1, n // 10) + int(np.argmax(y[n - max(1, n // 10) :])) + 1
-    begin = min(begin, end - 5)
-    t, y = t[begin:end], envelope[begin:end]
+    quarter = max(6, n // 4)
+    grows = np.median(y[-max(3, n // 10) :]) > np.median(y[n - quarter : n - quarter + max(3, n // 10)])
+    envelope = np.maximum.accumulate(y) if grows else np.maximum.accumulate(y[::-1])[::-1]
+    peaks = 1 + np.flatnonzero((y[1:-1] > y[:-2]) & (y[1:-1] >= y[2:]) & (y[1:-1] == envelope[1:-1]))
+    peaks = peaks[peaks >= n // 3]
+    if len(peaks) >= 3:
+        return _halved(t[peaks], y[peaks])
+    return _halved(t[n - quarter :], envelope[n - quarter :])
+
+
+def _halved(t: FloatArray, y: FloatArray) -> _Fit:
     middle = len(t) // 2
-    slope = _median_slope(t, y)
-    return slope, (_median_slope(t[: middle + 1], y[: middle + 1]), _median_slope(t[middle:], y[middle:])), t[0], t[-1]
+    halves = _median_slope(t[: middle + 1], y[: middle + 1]), _median_slope(t[middle:], y[middle:])
+    return _median_slope(t, y), halves, float(t[0]), float(t[-1])
 
 
 def _median_slope(t: FloatArray, y: FloatArray) -> float:
