@@ -161,7 +161,7 @@ class Theory:
     closed_form : array, shape (rows, n), or None
         If f is a parabola and the rule is linear with a constant rate: where the exact solution is at every row.
     error : float or None
-        The largest distance of the run from it, over the distance of the start from the minimum.
+        The largest distance of the run from it, over the largest distance of the run from the minimum.
     least : float
         The least f, by the parabola at the end if that has a minimum; the least of the run otherwise.
     evaluations, budget : int
@@ -292,8 +292,8 @@ def theory(
     --------
     >>> from koubai.diagnosis.theory import theory
     >>> run = kb.minimize(lambda x: (x[0] - 1) ** 2 + 4 * x[1] ** 2, [-3.0, 4.0], kb.Momentum(lr=0.01))
-    >>> theory(run)
-    curvature  L = 8, mu = 2 at 7 points of the path
+    >>> print(repr(theory(run)).splitlines()[0])
+    curvature  L = 8, mu = 2 at 12 points of the path
     """
     if not isinstance(run, Run):
         raise InputError(f"run must be the result of koubai.minimize, got {type(run).__name__}")
@@ -381,8 +381,8 @@ class _Survey:
         closed = self._closed_form(hessian) if parabola else None
         distance = None
         if closed is not None:
-            apart = np.linalg.norm(self.x - closed, axis=1).max()
-            distance = float(apart / max(np.linalg.norm(self.x[0] - self._minimum(hessian)), 1e-300))
+            away = np.linalg.norm(self.x - self._minimum(hessian), axis=1).max()
+            distance = float(np.linalg.norm(self.x - closed, axis=1).max() / max(away, 1e-300))
         return Theory(
             run,
             points,
