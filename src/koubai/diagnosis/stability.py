@@ -210,19 +210,19 @@ def _bound(optimizer: Optimizer, settings: str, curvature: float) -> float | Non
 
 def _searched(optimizer: Optimizer, curvature: float) -> float | None:
     low, high = RANGE[0] / curvature, RANGE[1] / curvature
-    for _ in range(4):
+    for _ in range(5):
         rates = np.geomspace(low, high, GRID)
         matrices = recurrence(optimizer, np.full(GRID, curvature), rates)
         if matrices is None:
             return None
-        beyond = np.flatnonzero(spectral_radius(matrices) > 1 + 1e-9)
+        beyond = np.flatnonzero(spectral_radius(matrices) > 1 + 1e-11)
         if not beyond.size:
             return math.inf
         first = int(beyond[0])
         if first == 0:
             return float(rates[0])
         low, high = float(rates[first - 1]), float(rates[first])
-    return low
+    return float(f"{low:.9g}")  # so many digits are certain
 
 
 def predicted_rate(optimizer: Optimizer, mu: float, L: float, lr: float | None = None) -> float | None:
