@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 
 import koubai as kb
 from koubai.derivatives.curvature import curvature
-from koubai.diagnosis.stability import predicted_rate, preconditioner, stability_bound
+from koubai.diagnosis.stability import preconditioner, predicted_rate, stability_bound
 from koubai.diagnosis.theory import measured_rate, sharpness, theory
 from koubai.errors import InputError
 
@@ -48,7 +48,8 @@ class Quadratic:
 
 def bisected(grows, about):
     low, high = about / 3, about * 3
-    assert not grows(low) and grows(high)
+    assert not grows(low)
+    assert grows(high)
     while high / low > 1.005:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if grows(middle) else (middle, high)
@@ -111,15 +112,15 @@ def test_the_bound_of_a_divided_rule_is_that_of_the_preconditioned_hessian(make,
     bound = stability_bound(optimizer, preconditioned)
 
     def grows(lr):
-        x, after = f.minimum + 1e-6 * (f.x0 - f.minimum), state
-        after = tuple(np.zeros_like(a) if name == "m" else a for name, a in zip(optimizer.rule.state, state))
+        x, names = f.minimum + 1e-6 * (f.x0 - f.minimum), optimizer.rule.state
+        after = tuple(np.zeros_like(a) if name == "m" else a for name, a in zip(names, state, strict=True))
         norms = []
         for t in range(3001, 3101):
             g = f.gradient(x)
             norms.append(np.abs(g).max())
             x, after = optimizer.step(x, g, after, t, lr)
             if make is kb.RMSprop:  # it forgets a hundredth a step: hold it
-                after = tuple(state[0] if name == "v" else a for name, a in zip(optimizer.rule.state, after))
+                after = tuple(state[0] if name == "v" else a for name, a in zip(names, after, strict=True))
         return max(norms[-10:]) > norms[0]
 
     assert bisected(grows, bound) == pytest.approx(bound, rel=0.02 if make is kb.RMSprop else 0.1)
@@ -186,8 +187,13 @@ def test_predicted_and_measured_rate_of_a_quadratic_agree(seed):
         assert found.error < 1e-9
 
 
-OTHER = {"powell_singular": "flat at its minimum", "forrester": "stops on a shelf", "monkey_saddle": "has no minimum",
-        "plateau": "falls as good as quadratically", "booth": "starts on an axis, so that one mode is missing"}  # fmt: skip
+OTHER = {
+    "powell_singular": "flat at its minimum",
+    "forrester": "stops on a shelf",
+    "monkey_saddle": "has no minimum",
+    "plateau": "curves otherwise on its way",
+    "booth": "starts on an axis, so that one mode is missing",
+}
 
 
 @pytest.mark.sampled(7)
@@ -224,10 +230,13 @@ def test_the_floor_of_a_noisy_gradient_is_no_rate():
 # -- the exact solution -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [lambda: kb.SGD(0.03), lambda: kb.Momentum(0.02), lambda: kb.Nesterov(0.02),
-                                  lambda: kb.SGD(0.11), lambda: kb.SGD(0.03, momentum=0.5, semantics="keras")])  # fmt: skip
-def test_a_run_on_a_parabola_is_its_exact_solution_step_by_step(make):
-    run = kb.minimize(lambda x: x[0] ** 2 + 9 * (x[1] - x[0]) ** 2 + x[0], [3.0, 1.0], make(), max_steps=200)
+@pytest.mark.parametrize(
+    "optimizer",
+    [kb.SGD(0.03), kb.Momentum(0.02), kb.Nesterov(0.02), kb.SGD(0.11), kb.SGD(0.03, momentum=0.5, semantics="keras")],
+    ids=repr,
+)
+def test_a_run_on_a_parabola_is_its_exact_solution_step_by_step(optimizer):
+    run = kb.minimize(lambda x: x[0] ** 2 + 9 * (x[1] - x[0]) ** 2 + x[0], [3.0, 1.0], optimizer, max_steps=200)
     found = theory(run)
     np.testing.assert_allclose(found.closed_form, run.history.x, rtol=0, atol=1e-7 * np.abs(run.history.x).max())
     assert found.error < 1e-7
@@ -248,7 +257,9 @@ def test_the_lemma_is_checked_at_every_step():
     g = run.history.x * [2, 10]
     np.testing.assert_array_equal(lemma.t, np.arange(40))
     np.testing.assert_allclose(lemma.promised, 0.05 * (1 - 0.05 * 10 / 2) * (g**2).sum(axis=1)[:-1], rtol=1e-9)
-    assert lemma.holds and (lemma.fall >= lemma.promised * (1 - 1e-9)).all() and not lemma.excess.any()
+    assert lemma.holds
+    assert (lemma.fall >= lemma.promised * (1 - 1e-9)).all()
+    assert not lemma.excess.any()
 
 
 def test_steps_that_break_the_lemma_are_named():
@@ -261,7 +272,7 @@ def test_steps_that_break_the_lemma_are_named():
     assert lemma.excess[0] == pytest.approx(0.5, rel=0.01)
 
 
-@pytest.mark.parametrize("lr, side", [(0.19, "below"), (0.21, "above")])
+@pytest.mark.parametrize(("lr", "side"), [(0.19, "below"), (0.21, "above")])
 def test_the_bound_is_told(lr, side):
     run = kb.minimize(lambda x: x[0] ** 2 + 5 * x[1] ** 2, [3.0, 1.0], lr=lr, max_steps=60)
     found = run.theory()
@@ -345,16 +356,18 @@ def test_networks_train_at_the_edge_of_stability():
 
     twin = copy.deepcopy(network)
     columns = [(loss(before + 1e-5 * e) - loss(before - 1e-5 * e)) / 2e-5 for e in np.eye(before.size)]
-    assert found.largest == pytest.approx(np.linalg.eigvalsh((np.array(columns) + np.transpose(columns)) / 2)[-1], rel=1e-3)
+    assert found.largest == pytest.approx(
+        np.linalg.eigvalsh((np.array(columns) + np.transpose(columns)) / 2)[-1], rel=1e-3
+    )
 
 
-@pytest.mark.parametrize("call, said", [
+@pytest.mark.parametrize(("call", "said"), [
     (lambda: theory("run"), "run must be the result of koubai.minimize"),
     (lambda: stability_bound(kb.SGD(1.0), -2.0), "curvature must be positive"),
     (lambda: stability_bound("sgd", 2.0), "optimizer must be"),
     (lambda: predicted_rate(kb.SGD(1.0), 3.0, 2.0), "mu ≤ L"),
     (lambda: measured_rate([1, 2]), "history must be"),
-    (lambda: theory(kb.minimize(lambda x, a: np.mean((x - a) ** 2), 1.0, "sgd", 
+    (lambda: theory(kb.minimize(lambda x, a: np.mean((x - a) ** 2), 1.0, "sgd",
                                 batches=kb.nn.batches(np.arange(8.0), size=4), max_steps=4)), "mini-batches"),
 ])  # fmt: skip
 def test_what_can_not_be_used_is_refused(call, said):

@@ -62,7 +62,7 @@ def curvature(
     differences are taken instead of products by `koubai.hvp`. method: of hvp, if there is no gradient. seed: of the
     first direction. Raises InputError for a scale that isn't one, FunctionError if a product is not finite.
     """
-    layout, start = flatten(x, "x")
+    layout, _ = flatten(x, "x")
     root = None
     if scale is not None:
         diagonal = layout.match(scale, "scale").astype(np.float64)
@@ -172,5 +172,3 @@ def _finite(w: FloatArray) -> FloatArray:
         i = int(np.flatnonzero(~np.isfinite(w))[0])
         raise FunctionError(f"the Hessian-vector product is {w[i]} in component {i}: f has no curvature there")
     return w
-
-

@@ -24,8 +24,8 @@ from koubai.parameters import FloatArray
 __all__ = [
     "divisors",
     "has_recurrence",
-    "predicted_rate",
     "preconditioner",
+    "predicted_rate",
     "recurrence",
     "spectral_radius",
     "stability_bound",
@@ -187,7 +187,9 @@ def stability_bound(optimizer: Optimizer, curvature: float) -> float | None:
     if not 0 < curvature < math.inf:
         raise InputError(f"curvature must be positive and finite, got {curvature!r}: only a valley bounds the rate")
     # Without decoupled decay lr and the curvature count as their product alone.
-    decoupled = optimizer.hyperparameters.get("weight_decay") and optimizer.hyperparameters.get("decoupled_weight_decay")
+    decoupled = optimizer.hyperparameters.get("weight_decay") and optimizer.hyperparameters.get(
+        "decoupled_weight_decay"
+    )
     coupled = 0.0 if decoupled else float(optimizer.hyperparameters.get("weight_decay") or 0.0)
     if decoupled:
         return _bound(optimizer, optimizer.settings, curvature)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -17,15 +17,14 @@ from koubai.derivatives.gradient import grad as gradient_of
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import History, Run, rows_of
 from koubai.diagnosis.stability import (
-    divisors,
     has_recurrence,
-    predicted_rate,
     preconditioner,
+    predicted_rate,
     recurrence,
     stability_bound,
 )
 from koubai.errors import FunctionError, InputError, quiet
-from koubai.parameters import FloatArray, Layout, flatten
+from koubai.parameters import FloatArray, flatten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,6 +40,8 @@ __all__ = [
     "sharpness",
     "theory",
 ]
+
+Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 SHARE, LEAST = 5, 60  # a fifth of the run's gradient evaluations, or 60 if that is more
 PER_PRODUCT = 2  # gradient evaluations that a Hessian-vector product costs, exact or by central differences
@@ -120,10 +121,10 @@ class DescentLemma:
         Where f fell by less than promised, beyond rounding: there f curves more than the L that was measured.
     """
 
-    t: FloatArray
+    t: np.ndarray[Any, np.dtype[np.int64]]
     fall: FloatArray
     promised: FloatArray
-    broken: FloatArray
+    broken: Flags
 
     @property
     def holds(self) -> bool:
@@ -232,7 +233,7 @@ class Theory:
             lines.append(("condition", f"kappa = {self.kappa:.6g} at the end"))
         lr = self.curvatures[-1].lr
         if self.bound is not None:
-            side = "below" if self.ratio < 1 else "above"
+            side = "at" if abs(self.ratio - 1) < 1e-6 else "below" if self.ratio < 1 else "above"
             lines.append(("bound", f"lr = {lr:.6g} is {side} the largest stable rate {self.bound:.6g} at the end"))
         if self.lemma is not None:
             n, broken = len(self.lemma.t), int(self.lemma.broken.sum())
@@ -378,9 +379,9 @@ class _Survey:
             largest = max(largest, self._steepest(gradients, largest))
         measured = measured_rate(run.history)
         least, parabola = self._lowest(hessian)
-        closed = self._closed_form(hessian) if parabola else None
+        closed = self._closed_form(hessian) if parabola and hessian is not None else None
         distance = None
-        if closed is not None:
+        if closed is not None and hessian is not None:
             away = np.linalg.norm(self.x - self._minimum(hessian), axis=1).max()
             distance = float(np.linalg.norm(self.x - closed, axis=1).max() / max(away, 1e-300))
         return Theory(
@@ -551,7 +552,12 @@ class _Survey:
         lr = float(self.lr[i])
         bound = stability_bound(self.optimizer, largest) if largest > 0 else None
         return PathCurvature(
-            int(self.t[i]), lr, smallest, largest, math.nan if bound is None else lr / bound if bound else math.inf, error
+            int(self.t[i]),
+            lr,
+            smallest,
+            largest,
+            math.nan if bound is None else lr / bound if bound else math.inf,
+            error,
         )
 
     # -- the parabola -------------------------------------------------------------------------------------------------
@@ -614,7 +620,8 @@ class _Survey:
             rows[...] = (sides[:, 0] * along[:, :, 0] * roots ** power[:, None, None]).sum(axis=2).real
             for j in np.flatnonzero(~apart):  # a double root has no two eigenvectors
                 rows[:, j] = [(np.linalg.matrix_power(matrices[j], int(e)) @ one[j])[0, 0] for e in power]
-        return least + points @ vectors.T
+        along_all: FloatArray = points @ vectors.T
+        return least + along_all
 
     # -- the descent lemma --------------------------------------------------------------------------------------------
 
@@ -653,9 +660,8 @@ class _Survey:
         rates = self.lr[inside] if inside.any() else self.lr[-1:]
         picked = rates[np.unique(np.linspace(0, len(rates) - 1, 16).astype(int))]
         each = {lr: predicted_rate(self.optimizer, end.smallest, end.largest, lr) for lr in set(picked.tolist())}
-        if None in each.values():
-            return None
-        return float(np.exp(np.mean([math.log(max(each[lr], 1e-300)) for lr in picked.tolist()])))  # type: ignore[type-var]
+        logs = [math.log(max(rate, 1e-300)) for lr in picked.tolist() if (rate := each[lr]) is not None]
+        return float(np.exp(np.mean(logs))) if len(logs) == len(picked) else None
 
 
 def _ignores_signs(optimizer: Optimizer) -> bool:
@@ -671,8 +677,7 @@ def _ignores_signs(optimizer: Optimizer) -> bool:
 
 
 def _spread(rows: list[int]) -> list[int]:
-    """Return the rows in an order in which any first few of them are spread over all: the last, the first, the middle.
-    """
+    """Return the rows in an order in which any first few of them are spread over all of them, the last one first."""
     order, seen = [], set[int]()
     count = 1
     parts = [1.0, 0.0]
@@ -758,7 +763,7 @@ def _fitted(history: History) -> Rate:
 _Fit = tuple[float, tuple[float, float], float, float]  # a slope, those of both halves, where they begin and end
 
 
-def _end_of_the_first_part(good: FloatArray) -> int:
+def _end_of_the_first_part(good: Flags) -> int:
     """Return the end of the good rows: single bad ones, at the turns of an oscillation, do not end them."""
     share = np.cumsum(~good)
     for end in np.flatnonzero(~good).tolist():
@@ -773,7 +778,8 @@ def _is_floor(y: FloatArray) -> bool:
     if len(half) < 20:
         return False
     quarters = half[: len(half) // 2], half[len(half) // 2 :]
-    return bool(0.2 < (np.diff(half) > 0).mean() < 0.8) and abs(np.median(quarters[0]) - np.median(quarters[1])) < 0.5
+    apart = abs(float(np.median(quarters[0]) - np.median(quarters[1])))
+    return bool(0.2 < (np.diff(half) > 0).mean() < 0.8) and apart < 0.5
 
 
 def _wave(t: FloatArray, moved: FloatArray) -> _Fit | None:
@@ -819,8 +825,8 @@ def _decay(z: FloatArray, stride: float) -> tuple[float, float] | None:
 def _tail(t: FloatArray, y: FloatArray) -> _Fit | None:
     """Return the slope of the end of y; None for few rows.
 
-    Of an oscillation the peaks count, over two thirds of the rows, so that there are some; else the envelope of the last
-    quarter.
+    Of an oscillation the peaks count, over two thirds of the rows, so that there are some; else the envelope of the
+    last quarter.
     """
     n = len(y)
     if n < 6:

@@ -1,4 +1,4 @@
-"""The picture of a run beside the theory: what the descent lemma promises, and the predicted beside the measured rate."""
+"""The picture of a run beside the theory: what the descent lemma promises, the predicted and the measured rate."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _draw_slopes(ax: Axes, found: Theory, gap: FloatArray, bottom: float) -> Non
         return
     steps = np.linspace(t[inside[0]], t[inside[-1]], 50)
     middle = np.median(np.log(gap[inside]) - (t[inside] - steps[0]) * math.log(measured.value))
-    aside = (float(gap[inside].max()) / bottom) ** 0.05 * 1.2
+    aside = (float(gap[inside].max()) / bottom) ** 0.05 * 1.05
     lines = [("measured", measured.value, THIRD, "-", aside)]
     if found.predicted is not None and found.predicted > 0:
         lines.append(("predicted", found.predicted, END, "--", 1 / aside))
@@ -120,5 +120,5 @@ def _title(found: Theory) -> str:
     name = type(found.run.optimizer).__name__
     if bound is None or not math.isfinite(bound):
         return f"{name}: curvatures from {number(found.mu)} to {number(found.L)}"
-    sign = "<" if found.ratio < 1 else ">"
+    sign = "=" if abs(found.ratio - 1) < 1e-6 else "<" if found.ratio < 1 else ">"
     return f"{name}: lr {number(lr)} {sign} largest stable rate {number(bound)}"
