@@ -48,6 +48,7 @@ PER_PRODUCT = 2  # gradient evaluations that a Hessian-vector product costs, exa
 POINTS = 12  # of the path at which curvatures are measured, at most
 FEWEST = 4  # products at a point, below which Lanczos says too little
 STEPS = 20_000  # that are gone through one by one, at most
+DOUBTFUL = 0.02  # of the smallest curvature: an error beyond that is told
 SAME = 1e-8  # relative to the fall of f: so well a parabola explains f along the path, or f is none
 ROUNDING, WAVES = 100, 1000  # a step so many times the rounding of x still follows the gradient; with momentum
 WINDOW = 8  # steps at least to which a wave is fitted, and strides into which they are divided
@@ -93,6 +94,8 @@ class PathCurvature:
         lr over the stability bound at this curvature: 1 is the edge of stability. NaN if there is no bound.
     error : float
         What the eigenvalues may be wrong by.
+    products : int
+        Hessian-vector products that it took.
     """
 
     t: int
@@ -101,6 +104,7 @@ class PathCurvature:
     largest: float
     ratio: float
     error: float
+    products: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,6 +325,8 @@ class _Survey:
         self.budget = max(LEAST, run.njev // SHARE)
         self.spent = 0
         self.notes: list[str] = []
+        self.failure = ""  # why a curvature could not be measured
+        self.in_batches = run.history.epochs is not None  # so that f and gradients on the record are of samples
         self._grad = grad
         self.divides = has_recurrence(self.optimizer) and bool(self.optimizer.rule.preconditioner)
         self.held = np.zeros(self.layout.size, dtype=bool)
@@ -371,13 +377,22 @@ class _Survey:
         hessian = self._hessian() if not self.divides and n * PER_PRODUCT <= self.left else None
         found = self._curvatures(scales, hessian)
         if not found:
-            raise FunctionError("f has no finite curvature at the points of the path that were tried")
+            raise FunctionError(f"no curvature could be measured along the path: {self.failure}")
         points = tuple(found)
         end = points[-1]
         largest = max(p.largest for p in points)
         if not self.divides:
             largest = max(largest, self._steepest(gradients, largest))
-        measured = measured_rate(run.history)
+        if end.error > DOUBTFUL * abs(end.smallest):
+            self.notes.append(
+                f"the curvatures of {n} parameters are known to ±{end.error:.3g} after {end.products} products: "
+                "mu may be smaller, and the predicted rate nearer to 1"
+            )
+        if self.in_batches:
+            self.notes.append("steps of mini-batches: the descent lemma and the measured rate would be those of noise")
+            measured = Rate(math.nan, math.nan, int(self.t[0]), int(self.t[-1]), False)
+        else:
+            measured = measured_rate(run.history)
         least, parabola = self._lowest(hessian)
         closed = self._closed_form(hessian) if parabola and hessian is not None else None
         distance = None
@@ -389,7 +404,7 @@ class _Survey:
             points,
             largest,
             min(p.smallest for p in points),
-            stability_bound(optimizer, end.largest) if end.largest > 0 else None,
+            stability_bound(optimizer, end.largest) if end.largest > 0 and (scales or not self.divides) else None,
             self._lemma(gradients, largest),
             self._predicted(end, measured, scales),
             measured,
@@ -406,7 +421,7 @@ class _Survey:
     def _gradients(self) -> dict[int, FloatArray]:
         """Return the gradient by row: read off the path where the rule is linear, evaluated at some rows otherwise."""
         if has_recurrence(self.optimizer) and not self.divides:
-            return self._read_off()
+            return {} if self.in_batches else self._read_off()
         if not self.divides:
             return {}
         rows = np.unique(np.linspace(0, len(self.t) - 1, min(len(self.t), self.budget // 3)).astype(int))
@@ -509,7 +524,8 @@ class _Survey:
         product = self.product(self.end, None)
         try:
             columns = np.array([product(unit) for unit in np.eye(self.layout.size)])
-        except FunctionError:
+        except FunctionError as error:
+            self.failure = str(error)
             return None
         return (columns + columns.T) / 2 if np.isfinite(columns).all() else None
 
@@ -517,11 +533,9 @@ class _Survey:
         """Return the curvatures at as many points of the path as the budget is enough for, the end first of all."""
         n, last = self.layout.size, len(self.t) - 1
         found: dict[int, PathCurvature] = {}
-        if self.divides and not scales:
-            return [self._at(last, None, n, hessian)] if n else []
         if hessian is not None:
             values = np.linalg.eigvalsh(hessian[np.ix_(~self.held, ~self.held)]) if not self.held.all() else np.zeros(1)
-            found[last] = self._point(last, float(values[0]), float(values[-1]), 0.0)
+            found[last] = self._point(last, float(values[0]), float(values[-1]), 0.0, n, False)
         candidates = sorted(scales) if scales else range(last + 1)
         order = _spread(list(candidates))
         for k, i in enumerate(order[:POINTS]):
@@ -535,22 +549,24 @@ class _Survey:
             if products < min(n, FEWEST):
                 break
             try:
-                found[i] = self._at(i, scales.get(i), min(products, n), None)
-            except FunctionError:
-                continue
+                found[i] = self._at(i, scales.get(i), min(products, n))
+            except FunctionError as error:
+                self.failure = str(error)
         return [found[i] for i in sorted(found)]
 
-    def _at(self, i: int, scale: FloatArray | None, most: int, hessian: FloatArray | None) -> PathCurvature:
+    def _at(self, i: int, scale: FloatArray | None, most: int) -> PathCurvature:
         towards = self.x[i] - self.x[i - 1] if i else None
         if towards is not None and scale is not None:
             towards = towards / np.sqrt(np.where(scale > 0, scale, 1.0))
         n = self.layout.size
         c = extreme_eigenvalues(self.product(self.x[i], scale), n, most=most, towards=towards, seed=self.seed)
-        return self._point(i, c.smallest, c.largest, c.error)
+        return self._point(i, c.smallest, c.largest, c.error, c.products, scale is not None)
 
-    def _point(self, i: int, smallest: float, largest: float, error: float) -> PathCurvature:
+    def _point(
+        self, i: int, smallest: float, largest: float, error: float, products: int, is_scaled: bool
+    ) -> PathCurvature:
         lr = float(self.lr[i])
-        bound = stability_bound(self.optimizer, largest) if largest > 0 else None
+        bound = stability_bound(self.optimizer, largest) if largest > 0 and is_scaled == self.divides else None
         return PathCurvature(
             int(self.t[i]),
             lr,
@@ -558,6 +574,7 @@ class _Survey:
             largest,
             math.nan if bound is None else lr / bound if bound else math.inf,
             error,
+            products,
         )
 
     # -- the parabola -------------------------------------------------------------------------------------------------
@@ -570,7 +587,7 @@ class _Survey:
         """Return the least f, and whether f is a parabola, as far as all of its values along the path tell."""
         best = min(float(self.run.best_fun), float(self.fun.min()))
         g = self.layout.match(self.run.jac, "jac").astype(np.float64)
-        if hessian is None or not np.isfinite(g).all() or self.held.any():
+        if hessian is None or not np.isfinite(g).all() or self.held.any() or self.in_batches:
             return best, False
         d = self.x.astype(np.float64) - self.end
         model = self.run.fun + d @ g + np.einsum("ki,ij,kj->k", d, hessian, d) / 2
@@ -639,15 +656,21 @@ class _Survey:
         promised = -np.einsum("ki,ki->k", g, s) - L / 2 * square
         eps = float(np.finfo(self.layout.dtype).eps)
         size = np.abs(self.fun[rows]) + np.abs(self.fun[rows + 1])
-        # of f, and of x, of which the gradient was read
-        rounding = 16 * eps * (size + np.linalg.norm(g, axis=1) * np.linalg.norm(after, axis=1)) + 1e-9 * L * square
+        # The rounding of f, and that of x, which moves f along the gradient, and of which the gradient was read.
+        moved = 16 * eps * np.linalg.norm(after, axis=1)
+        steep = np.linalg.norm(g, axis=1) + np.sqrt(square) / np.maximum(self.lr[rows], 1e-300)
+        rounding = 16 * eps * size + moved * steep + L * moved * moved + 1e-9 * L * square
         return DescentLemma(self.t[rows], fall, promised, promised - fall > rounding)
 
     # -- the rate -----------------------------------------------------------------------------------------------------
 
     def _predicted(self, end: PathCurvature, measured: Rate, scales: dict[int, FloatArray]) -> float | None:
         if not has_recurrence(self.optimizer):
-            self.notes.append(f"{type(self.optimizer).__name__} has no rate that follows from the curvatures alone")
+            name = type(self.optimizer).__name__
+            if self.optimizer.hyperparameters.get("groups"):
+                self.notes.append(f"the groups of {name} have settings of their own, so there is no one bound and rate")
+            else:
+                self.notes.append(f"{name} has no bound and no rate that follow from the curvatures alone")
             return None
         if self.divides:
             late = [scale for i, scale in scales.items() if self.t[i] >= self.t[-1] / 2]
@@ -825,8 +848,7 @@ def _decay(z: FloatArray, stride: float) -> tuple[float, float] | None:
 def _tail(t: FloatArray, y: FloatArray) -> _Fit | None:
     """Return the slope of the end of y; None for few rows.
 
-    Of an oscillation the peaks count, over two thirds of the rows, so that there are some; else the envelope of the
-    last quarter.
+    Of an oscillation two thirds of the rows count, so that there are some peaks or at least one; else the last quarter.
     """
     n = len(y)
     if n < 6:
@@ -838,7 +860,10 @@ def _tail(t: FloatArray, y: FloatArray) -> _Fit | None:
     peaks = peaks[peaks >= n // 3]
     if len(peaks) >= 3:
         return _halved(t[peaks], y[peaks])
-    return _halved(t[n - quarter :], envelope[n - quarter :])
+    half = y[n // 2 :]
+    dips = (half[1:-1] < half[:-2]) & (half[1:-1] < half[2:])
+    begin = n // 3 if dips.any() and not grows else n - quarter
+    return _halved(t[begin:], envelope[begin:])
 
 
 def _halved(t: FloatArray, y: FloatArray) -> _Fit:
