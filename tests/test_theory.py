@@ -191,7 +191,6 @@ OTHER = {
     "powell_singular": "flat at its minimum",
     "forrester": "stops on a shelf",
     "monkey_saddle": "has no minimum",
-    "plateau": "curves otherwise on its way",
     "booth": "starts on an axis, so that one mode is missing",
 }
 

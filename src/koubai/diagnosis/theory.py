@@ -777,10 +777,13 @@ def _fitted(history: History) -> Rate:
         at = int(history.t[-1])
         return Rate(math.nan, math.nan, at, at, False)
     slope, (before, after), first, last = fit
-    linear = abs(before - after) <= 0.15 * max(abs(before), abs(after))
-    return Rate(
-        math.exp(2 * slope), abs(math.exp(2 * before) - math.exp(2 * after)), int(first), int(last), bool(linear)
-    )
+    apart = abs(math.exp(2 * before) - math.exp(2 * after))
+    return Rate(math.exp(2 * slope), apart, int(first), int(last), _agree(before, after))
+
+
+def _agree(before: float, after: float) -> bool:
+    """Return whether the slopes of two halves are those of one line."""
+    return bool(abs(before - after) <= 0.15 * max(abs(before), abs(after)))
 
 
 _Fit = tuple[float, tuple[float, float], float, float]  # a slope, those of both halves, where they begin and end
@@ -858,12 +861,13 @@ def _tail(t: FloatArray, y: FloatArray) -> _Fit | None:
     envelope = np.maximum.accumulate(y) if grows else np.maximum.accumulate(y[::-1])[::-1]
     peaks = 1 + np.flatnonzero((y[1:-1] > y[:-2]) & (y[1:-1] >= y[2:]) & (y[1:-1] == envelope[1:-1]))
     peaks = peaks[peaks >= n // 3]
-    if len(peaks) >= 3:
-        return _halved(t[peaks], y[peaks])
     half = y[n // 2 :]
     dips = (half[1:-1] < half[:-2]) & (half[1:-1] < half[2:])
-    begin = n // 3 if dips.any() and not grows else n - quarter
-    return _halved(t[begin:], envelope[begin:])
+    fits = [_halved(t[peaks], y[peaks])] if len(peaks) >= 3 else []
+    if dips.any() and not grows:
+        fits.append(_halved(t[n // 3 :], envelope[n // 3 :]))
+    last = _halved(t[n - quarter :], envelope[n - quarter :])
+    return next((fit for fit in fits if _agree(*fit[1])), last)
 
 
 def _halved(t: FloatArray, y: FloatArray) -> _Fit:
