@@ -142,6 +142,8 @@ FLOORS = [
     "nn.model",
     "nn.network",
     "nn",
+    "diagnosis.stability",
+    "diagnosis.theory",
     "diagnosis.case",
     "diagnosis.verdicts",
     "diagnosis.trainings",
@@ -154,9 +156,10 @@ FLOORS = [
 
 # Convenience methods of a result: the only imports from below, made inside the method.
 INSIDE_METHODS = {
-    ("descent.record", "plot"),
     ("descent.record", "diagnosis"),
+    ("descent.record", "plot"),
     ("descent.schedules", "plot"),
+    ("diagnosis.theory", "plot"),
     ("graph.graph", "graph.reverse"),
 }
 

@@ -186,6 +186,36 @@ def test_g6_the_1d_path_is_arrows_on_the_curve(ax):
     np.testing.assert_allclose(arrows.Y + arrows.V, run.history.fun[1:], atol=1e-12)
 
 
+@pytest.mark.parametrize("grad", ["auto", central(bowl), lambda x: 2 * x])
+@pytest.mark.parametrize("lr", [0.1, 0.9, 0.99, 1.01, 10])
+def test_g7_it_converges_below_2_over_L_at_the_predicted_rate(grad, lr):
+    run = kb.minimize(bowl, [-3.0, 4.0], kb.SGD(lr=lr), grad=grad, gtol=0, max_steps=60)
+    theory = run.theory()
+    assert [theory.L, theory.mu] == pytest.approx([2, 2], rel=1e-6)
+    assert [theory.bound, theory.ratio] == pytest.approx([2 / theory.L, lr])
+    assert theory.predicted == pytest.approx((1 - 2 * lr) ** 2)
+    assert (theory.predicted < 1) == (lr < 2 / theory.L) == (run.fun < bowl([-3.0, 4.0]))
+    if lr < 10:  # else it has left within a few steps, to where differences are 0
+        assert theory.error < 1e-6  # of every point, to the exact solution
+        assert theory.measured.value == pytest.approx(theory.predicted, rel=0.02)
+
+
+def test_g7_each_step_falls_as_far_as_the_lemma_promises(ax):
+    run = kb.minimize(lambda x: x[0] ** 2 / 20 + x[1] ** 2, [-7.0, 2.0], kb.SGD(lr=0.95), max_steps=100)
+    theory = run.theory()
+    g = run.history.x[:-1] * [0.1, 2.0]
+    np.testing.assert_allclose(theory.lemma.promised, 0.95 * (1 - 0.95 * 2.0 / 2) * (g**2).sum(axis=1), rtol=1e-6)
+    assert len(theory.lemma.t) == 100
+    assert theory.lemma.holds
+    assert (theory.lemma.fall > 0).all()
+    theory.plot(ax=ax)
+    labels = ax.get_legend_handles_labels()[1]
+    assert [label.partition(":")[0] for label in labels] == [
+        "f − f* of the run", "most that the descent lemma allows", "measured", "predicted",
+    ]  # fmt: skip
+    assert "lr 0.95 < largest stable rate 1" in ax.get_title()
+
+
 NINE = ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "adamax", "nadam", "ftrl")
 NINE_CASES = [c for c in cases.CASES if c.optimizer in NINE and c.framework in ("torch", "keras")]
 

@@ -12,7 +12,7 @@ from koubai.derivatives.gradient import hvp
 from koubai.errors import FunctionError, InputError, quiet
 from koubai.parameters import FloatArray, flatten
 
-__all__ = ["Curvature", "curvature", "extreme_eigenvalues"]
+__all__ = ["Curvature", "curvature", "extreme_eigenvalues", "hessian_product"]
 
 DENSE = 12  # parameters up to which the Hessian is formed, column by column: Lanczos needs as many products
 RTOL = 1e-4  # of the eigenvalues, relative to the larger of the two
@@ -64,27 +64,40 @@ def curvature(
     first direction. most: products at most.
     Raises InputError for a scale that isn't one, FunctionError if a product is not finite.
     """
-    layout, start = flatten(x, "x")
+    layout, _ = flatten(x, "x")
     root = None
     if scale is not None:
         diagonal = layout.match(scale, "scale").astype(np.float64)
         if not (np.isfinite(diagonal) & (diagonal >= 0)).all():
             raise InputError(f"scale must be finite and ≥ 0 everywhere, got {scale!r}")
         root = np.sqrt(diagonal)
-    if gradient is None:
-        exact = hvp(f, method=method)
-
-        def product(v: FloatArray) -> FloatArray:
-            along = layout.view(v.astype(start.dtype))
-            return layout.match(exact(layout.copy(start), along, *args), "the product").astype(np.float64)
-
-    else:
-        product = _differences(gradient, start)
+    product = hessian_product(f, x, args=args, gradient=gradient, method=method)
 
     def scaled(v: FloatArray) -> FloatArray:
         return product(v) if root is None else root * product(root * v)
 
-    return extreme_eigenvalues(scaled, layout.size, seed=seed, most=most)
+    return extreme_eigenvalues(scaled, layout.size, most=most, seed=seed)
+
+
+def hessian_product(
+    f: Callable[..., Any],
+    x: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    gradient: Callable[[FloatArray], FloatArray] | None = None,
+    method: str = "auto",
+) -> Callable[[FloatArray], FloatArray]:
+    """Return the function v → ∇²f(x) v of flat vectors; the arguments are those of `curvature`."""
+    layout, start = flatten(x, "x")
+    if gradient is not None:
+        return _differences(gradient, start)
+    exact = hvp(f, method=method)
+
+    def product(v: FloatArray) -> FloatArray:
+        along = layout.view(v.astype(start.dtype))
+        return layout.match(exact(layout.copy(start), along, *args), "the product").astype(np.float64)
+
+    return product
 
 
 def _differences(gradient: Callable[[FloatArray], FloatArray], x: FloatArray) -> Callable[[FloatArray], FloatArray]:
@@ -104,11 +117,17 @@ def _differences(gradient: Callable[[FloatArray], FloatArray], x: FloatArray) ->
 
 
 def extreme_eigenvalues(
-    product: Callable[[FloatArray], FloatArray], n: int, *, seed: int = 0, most: int = MOST
+    product: Callable[[FloatArray], FloatArray],
+    n: int,
+    *,
+    most: int = MOST,
+    towards: FloatArray | None = None,
+    seed: int = 0,
 ) -> Curvature:
     """Extreme eigenvalues of the symmetric matrix whose products with vectors of length n ``product`` gives.
 
-    By Lanczos with all vectors kept orthogonal, until both residuals are small or after ``most`` products.
+    By Lanczos with all vectors kept orthogonal, until both residuals are small or after ``most`` products. towards: a
+    direction that the first vector leans to, since one of the two is thought to be near it.
 
     Lanczos, "An Iteration Method for the Solution of the Eigenvalue Problem of Linear Differential and Integral
     Operators", 1950; residuals: Parlett, "The Symmetric Eigenvalue Problem", 1998, section 13.2.
@@ -116,7 +135,10 @@ def extreme_eigenvalues(
     with quiet():
         if n <= min(DENSE, most):
             return _of_columns(product, n)
-        return _by_lanczos(product, n, np.random.default_rng(seed), most)
+        v = np.random.default_rng(seed).normal(size=n)
+        if towards is not None and (size := float(np.linalg.norm(towards))) > 0:
+            v = v / np.linalg.norm(v) + towards / size
+        return _by_lanczos(product, v, most)
 
 
 def _of_columns(product: Callable[[FloatArray], FloatArray], n: int) -> Curvature:
@@ -126,10 +148,7 @@ def _of_columns(product: Callable[[FloatArray], FloatArray], n: int) -> Curvatur
     return Curvature(float(values[0]), float(values[-1]), vectors[:, 0], vectors[:, -1], error, n)
 
 
-def _by_lanczos(
-    product: Callable[[FloatArray], FloatArray], n: int, random: np.random.Generator, most: int
-) -> Curvature:
-    v = random.normal(size=n)
+def _by_lanczos(product: Callable[[FloatArray], FloatArray], v: FloatArray, most: int) -> Curvature:
     basis = [v / np.linalg.norm(v)]
     diagonal: list[float] = []
     beside: list[float] = []
@@ -143,7 +162,7 @@ def _by_lanczos(
         values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
         error = beta * float(max(abs(vectors[-1, 0]), abs(vectors[-1, -1])))
         size = max(abs(values[0]), abs(values[-1]))
-        if error <= RTOL * size or k >= min(n, most) or beta <= 1e-14 * size:
+        if error <= RTOL * size or k >= min(v.size, most) or beta <= 1e-14 * size:
             lowest, highest = (kept.T @ vectors[:, i] for i in (0, -1))
             return Curvature(float(values[0]), float(values[-1]), lowest, highest, error, k)
         beside.append(beta)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from koubai.diagnosis import Diagnosis
+    from koubai.diagnosis.theory import Theory
 
 __all__ = [
     "COLUMNS",
@@ -839,6 +840,15 @@ class Run:
         from koubai.plot import animate
 
         return animate(self, path)
+
+    def theory(self, **options: Any) -> Theory:
+        """Check the theory of convergence on the run: curvatures, stability bound, descent lemma, rates.
+
+        options: as `koubai.diagnosis.theory.theory` takes them.
+        """
+        from koubai.diagnosis.theory import theory
+
+        return theory(self, **options)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the history as a pandas DataFrame; see `History.to_dataframe`."""

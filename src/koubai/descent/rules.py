@@ -132,6 +132,8 @@ class Rule:
     only_if: Mapping[str, str] = field(default_factory=dict, hash=False)
     # State arrays that count or number rows: whole numbers from 0 to a hyperparameter, by their names.
     counts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    # The state arrays under whose root a step is divided; (): the rule is linear in the gradient; None: it's neither.
+    preconditioner: tuple[str, ...] | None = None
     # The largest lr × curvature at which the rule is stable on a quadratic; None if no such number is known.
     stability: Callable[..., float] | None = None
     # Returns what the user should know about the state after t updates, if anything.
@@ -171,6 +173,7 @@ def rule(
     begin: Mapping[str, Begin] | None = None,
     only_if: Mapping[str, str] | None = None,
     counts: Mapping[str, str] | None = None,
+    preconditioner: tuple[str, ...] | None = None,
     stability: Callable[..., float] | None = None,
     advise: Callable[..., str | None] | None = None,
 ) -> Callable[[Callable[..., Step]], Rule]:
@@ -178,7 +181,8 @@ def rule(
 
     state: the names of the state arrays, zeros in the shape of x at the start but where ``begin`` has a function of x
     and the hyperparameters. only_if: which of them are used only where a hyperparameter is on. counts: which of them
-    count or number the rows of others, up to a hyperparameter: in a file nothing else is accepted.
+    count or number the rows of others, up to a hyperparameter: in a file nothing else is accepted. preconditioner: as
+    in `Rule`, of rules that work element by element.
     """
 
     def register(formula: Callable[..., Step]) -> Rule:
@@ -194,6 +198,7 @@ def rule(
             begin or {},
             only_if or {},
             counts or {},
+            preconditioner,
             stability,
             advise,
         )
@@ -222,7 +227,7 @@ def _sgd_stability(momentum: float, nesterov: bool, dampening: float, **_: Any) 
     return 2 * (1 + momentum) / (1 - dampening) if dampening < 1 else np.inf
 
 
-@rule(state=("b",), only_if={"b": "momentum"}, stability=_sgd_stability)
+@rule(state=("b",), only_if={"b": "momentum"}, preconditioner=(), stability=_sgd_stability)
 def sgd(
     x: Any,
     g: Any,
@@ -340,7 +345,7 @@ def lion(x: Any, g: Any, state: State, t: Any, *, lr: float = 1e-3, beta1: float
 # -- rates that each element keeps for itself -------------------------------------------------------------------------
 
 
-@rule(state=("s",), begin={"s": _full("initial_accumulator_value")})
+@rule(state=("s",), begin={"s": _full("initial_accumulator_value")}, preconditioner=("s",))
 def adagrad(
     x: Any,
     g: Any,
@@ -369,7 +374,7 @@ def adagrad(
     return x - lr / (1 + (t - 1) * lr_decay) * _ratio(g, root), (s,)
 
 
-@rule(state=("v", "m", "b"), only_if={"m": "centered", "b": "momentum"})
+@rule(state=("v", "m", "b"), only_if={"m": "centered", "b": "momentum"}, preconditioner=("v",))
 def rmsprop(
     x: Any,
     g: Any,
@@ -469,7 +474,7 @@ def ftrl(
 # -- Adam and its kin -------------------------------------------------------------------------------------------------
 
 
-@rule(state=("m", "v", "v_max"), only_if={"v_max": "amsgrad"})
+@rule(state=("m", "v", "v_max"), only_if={"v_max": "amsgrad"}, preconditioner=("v", "v_max"))
 def adam(
     x: Any,
     g: Any,
@@ -515,7 +520,7 @@ def adam(
     return x - lr * _ratio(m_hat, np.sqrt(v_hat + eps_root) + eps), (m, v, v_max)
 
 
-@rule(state=("m", "u"))
+@rule(state=("m", "u"), preconditioner=("u",))
 def adamax(
     x: Any,
     g: Any,
@@ -545,7 +550,7 @@ def adamax(
     return x - lr / (1 - beta1**t) * _ratio(m, u if eps_in == "max" else u + eps), (m, u)
 
 
-@rule(state=("m", "v", "mu_product"), begin={"mu_product": _number(1.0)})
+@rule(state=("m", "v", "mu_product"), begin={"mu_product": _number(1.0)}, preconditioner=("v",))
 def nadam(
     x: Any,
     g: Any,
@@ -581,7 +586,7 @@ def nadam(
     return x - lr * _ratio(m_hat, np.sqrt(v / (1 - beta2**t) + eps_root) + eps), (m, v, mu_product)
 
 
-@rule(state=("m", "v"))
+@rule(state=("m", "v"), preconditioner=("v",))
 def radam(
     x: Any,
     g: Any,
@@ -621,7 +626,7 @@ def radam(
     return x - np.where(rho > 5, lr * r.astype(x.dtype) * adaptive, lr * m_hat), (m, v)
 
 
-@rule(state=("m", "s"))
+@rule(state=("m", "s"), preconditioner=("s",))
 def adabelief(
     x: Any,
     g: Any,
@@ -651,7 +656,7 @@ def adabelief(
     return x - lr * _ratio(m / (1 - beta1**t), np.sqrt(s / (1 - beta2**t)) + eps), (m, s)
 
 
-@rule(state=("m", "v", "n", "previous"))
+@rule(state=("m", "v", "n", "previous"), preconditioner=("n",))
 def adan(
     x: Any,
     g: Any,
@@ -688,7 +693,11 @@ def adan(
     return x - lr * _ratio(direction, np.sqrt(n / (1 - beta3**t) + eps_root) + eps), (m, v, n, g)
 
 
-@rule(state=("m", "v"), begin={"m": _full("initial_accumulator"), "v": _full("initial_accumulator")})
+@rule(
+    state=("m", "v"),
+    begin={"m": _full("initial_accumulator"), "v": _full("initial_accumulator")},
+    preconditioner=("v",),
+)
 def yogi(
     x: Any,
     g: Any,

@@ -21,6 +21,7 @@ from koubai.plot.network import (
     weights,
 )
 from koubai.plot.schedules import schedules
+from koubai.plot.theory import theory
 
 __all__ = [
     "activations",
@@ -40,6 +41,7 @@ __all__ = [
     "run",
     "schedules",
     "tangent",
+    "theory",
     "training",
     "training_curves",
     "weights",
