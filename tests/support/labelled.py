@@ -100,7 +100,7 @@ def each(seed: int) -> Iterator[Labelled]:
             minimize(p.f, p.x0, kb.SGD(lr=uniform(0.1, 2.0) if name != "booth" else uniform(0.3, 1)), max_steps=300),
         )
     for _ in range(2):
-        f, c, mu, L = quadratic(random, 4, 1.0, 30.0)
+        f, c, _, L = quadratic(random, 4, 1.0, 30.0)
         yield Labelled(
             "adam with a huge rate",
             ("lr_too_large",),
@@ -109,7 +109,7 @@ def each(seed: int) -> Iterator[Labelled]:
 
     # too small
     for i in range(7):
-        f, c, mu, L = quadratic(random, int(random.integers(1, 12)), 0.5, np.exp(uniform(0.0, 3)))
+        f, c, _, L = quadratic(random, int(random.integers(1, 12)), 0.5, np.exp(uniform(0.0, 3)))
         name, rule, bound = rules[i % 3]
         yield Labelled(
             f"{name} far below its bound",
