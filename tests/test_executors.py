@@ -42,6 +42,7 @@ def test_random_graphs_mean_the_same_in_every_executor(look, count):
 
 
 @pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+@pytest.mark.slow
 def test_a_wrong_emitter_does_not_pass(monkeypatch):
     monkeypatch.setitem(llvm._EMIT, "subtract", lambda code, a, b: code.binary("fsub", b, a))
     failed = examine_all(range(FIRST + 1000, FIRST + 1006), look=examine_vectors).failures

@@ -19,7 +19,7 @@ def test_there_are_enough_runs_at_every_rate():
     assert {rate for *_, rate in RUNS} == set(RATES)
 
 
-@pytest.mark.sampled(13)
+@pytest.mark.sampled(19)
 @pytest.mark.parametrize("name", kb.optimizers.names())
 def test_no_run_is_a_success_unless_the_exact_gradient_says_so(name):
     """Everything finite, fun and best_fun those of their points, no warning, and success only where it is one."""

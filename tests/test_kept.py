@@ -350,7 +350,7 @@ OFTEN = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("case", OFTEN)
 def test_memory_is_bounded_however_many_functions_and_shapes_come(case, monkeypatch):
     """What is kept for the next call takes as much as the caches hold, and nothing besides is left of a function."""

@@ -528,7 +528,7 @@ def test_the_error_is_that_of_the_public_derivative():
     assert "x + h rounds to x" in legend(ax)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.filterwarnings("ignore:.*does not depend on its argument")
 @pytest.mark.parametrize("f", [lambda x: 0.0 * x, lambda x: 7.0, lambda x: x**2])
 def test_the_error_of_a_function_without_slope_is_drawn(f):

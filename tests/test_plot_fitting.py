@@ -217,7 +217,7 @@ TITLED = {
 }
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", TITLED)
 def test_title_and_legend_are_as_asked_for(name):
     ax = TITLED[name]()
@@ -294,7 +294,7 @@ def test_a_run_that_runs_away_does_not_shrink_the_others():
     assert "diverged" in legend(ax)[1]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("count", [2, 8, 12])
 @pytest.mark.parametrize("draw", [plot.paths, plot.compare])
 def test_labels_of_many_runs_stay_inside_and_apart(draw, count):
@@ -325,7 +325,7 @@ F = {
 }
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     ("runs", "labels"),
     [
@@ -507,7 +507,7 @@ def test_the_command_marks_the_point_that_it_is_asked_for(monkeypatch, capsys):
 # -- paths that cross themselves --------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("steps", [80, 1000])
 @pytest.mark.parametrize("x0", [2.2, [2.2, -3.1]])
 def test_an_oscillating_path_is_no_blob_of_arrows(x0, steps):
@@ -572,7 +572,7 @@ SCALED = {
 }
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("name", SCALED)
 def test_ticks_are_read_without_an_offset_and_do_not_collide(name):
     ax = drawn(SCALED[name]())

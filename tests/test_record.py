@@ -28,6 +28,7 @@ def test_a_long_history_is_thinned_and_its_rows_stay_consistent():
     assert np.array_equal(history.grad_norm, 1.0 / (history.t + 1))
 
 
+@pytest.mark.slow
 def test_a_history_of_many_parameters_takes_200_mb_and_says_how_it_was_thinned():
     x0 = np.linspace(-1.0, 1.0, 1_000_000)
     run = kb.minimize(lambda x: x @ x / 2, x0, kb.SGD(lr=1e-3), max_steps=50, gtol=0)

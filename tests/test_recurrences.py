@@ -189,7 +189,7 @@ def test_nodes_and_elements_moved_grow_with_the_steps(case):
 
 
 @pytest.mark.sampled(4)
-@pytest.mark.parametrize("case", [garch, table, rows, collected])
+@pytest.mark.parametrize("case", [collected, garch, table, rows])
 def test_the_first_gradient_takes_memory_in_proportion_to_the_steps(case):
     peaks = []
     for n in (100, 300, 900):  # the first for what is loaded late

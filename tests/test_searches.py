@@ -92,7 +92,7 @@ FUNCTIONS = {
 # -- the same bits, whoever makes the steps ---------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_python_and_machine_code_make_the_same_steps_to_the_bit(setting, monkeypatch):
     for f, x0 in [*FUNCTIONS.values(), *((kb.problems[name].f, kb.problems[name].x0) for name in PROBLEMS[:4])]:
