@@ -11,7 +11,7 @@ from support.idioms import IDIOMS, corpus
 from support.programs import Program
 from support.truth import argument, slope
 
-PARTS, STRIDE = 6, 19  # a third of all; the kinds of layout come back every eight variants: each part has some of all
+PARTS, STRIDE = 12, 38  # a third of all; the kinds of layout come back every eight variants: each part has some of all
 PROGRAMS = corpus()
 COMPOSITIONS, FIRST, EACH = 100, 900_000_000, 10  # seeds of their own
 REFUSED = 0.03  # the largest share
@@ -33,7 +33,7 @@ def test_there_are_enough_programs():
     assert len({(program.text, program.layout) for program in PROGRAMS}) == len(PROGRAMS)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_program_is_silently_wrong(part):
     found = [examine(program) for program in PROGRAMS[part::STRIDE]]
@@ -48,7 +48,7 @@ def test_no_composition_is_silently_wrong(first):
     assert_right([examine(compose(seed)) for seed in range(first, first + EACH)])
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_programs_are_what_they_say(part):
     """Their derivatives exist, by differences at two steps, and ``change`` changes what f returns."""
