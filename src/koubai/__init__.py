@@ -27,6 +27,7 @@ __all__ = [
     "check_gradient",
     "derivative",
     "explain",
+    "find_lr",
     "fit",
     "grad",
     "hessian",
@@ -52,6 +53,7 @@ __all__ += sorted(_cls.__name__ for _cls in optimizers.CLASSES.values())
 
 _ON_FIRST_USE = {  # what needs more than NumPy, or much time
     "explain": "koubai.derivatives.explain",
+    "find_lr": "koubai.search.learning_rate",
     "fit": "koubai.descent.fit",
     "nn": "koubai.nn",
     "plot": "koubai.plot",

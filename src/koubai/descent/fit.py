@@ -223,6 +223,10 @@ class FunctionModel:
         self._fallen: Exception | None = None  # why, until a warning has said so
         self._notes: set[str] = set()  # of the differences that the user has read
 
+    def twin(self, source: Source) -> FunctionModel:
+        """Return the same model at its start, with other data."""
+        return FunctionModel(self.loss, self.layout, self.start, source, None)
+
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Array, ...]:
         return tuple([a if type(a) is np.ndarray else np.asarray(a) for a in batch])
 

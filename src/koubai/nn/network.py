@@ -588,7 +588,7 @@ class Network(Configurable):
         before = self._before(resume)
         if before is not None and isinstance(optimizer, str) and optimizer == AUTO:
             optimizer = before.optimizer or AUTO
-        training = self._training(
+        training = self.training(
             X, y, optimizer, batch_size, validation, class_weight, sample_weight,
             epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target, record=record,
             checkpoint=checkpoint, on_epoch=on_epoch,
@@ -621,7 +621,7 @@ class Network(Configurable):
             )
         return self._progress
 
-    def _training(
+    def training(
         self,
         X: Any,
         y: Any,
@@ -632,7 +632,7 @@ class Network(Configurable):
         sample_weight: Any = None,
         **options: Any,
     ) -> Training:
-        """Check every argument of `fit`; return the training, ready for its first step. options: of `Training.of`."""
+        """Check the arguments of `fit`; return the training, ready for its first step. options: as `fit` has them."""
         chosen, why = named(optimizer, None, stochastic=True)
         source, held = self._sources(X, y, batch_size, validation, class_weight, sample_weight)
         if self.input_shape is None:
