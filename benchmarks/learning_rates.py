@@ -4,7 +4,7 @@
     python benchmarks/learning_rates.py NAME …      only these functions, printed
 
 For each function of the catalogue, each fit in ../shared/fits.py (if it is there) and each network, with SGD, Momentum,
-RMSprop and Adam: every rate of the grid descends for 1000 steps (networks: 5 epochs). The target is the f at which
+RMSprop and Adam: every rate of the grid descends for 1000 steps (networks: 5 to 30 epochs). The target is the f at which
 0.1% of the way from the start to the lowest point that any rate of the grid reaches is left (networks: 5%, in the mean
 loss over 6 updates). A case is good if find_lr's rate reaches the target in at most twice the steps of the grid's best,
 and doesn't diverge. Cost is the evaluations of find_lr by those of the 60 runs, each of which ends at the target.
@@ -12,6 +12,7 @@ and doesn't diverge. Cost is the evaluations of find_lr by those of the 60 runs,
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 import time
@@ -27,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "learning-rates.md"
 OPTIMIZERS = ("SGD", "Momentum", "RMSprop", "Adam")
 STEPS, POINTS = 1000, 60
-TARGET, NETWORK_TARGET, WINDOW, EPOCHS = 1e-3, 5e-2, 6, 5
+TARGET, NETWORK_TARGET, WINDOW = 1e-3, 5e-2, 6
+EPOCHS = {"digits, dense": 5, "digits, CNN": 10, "regression": 30}
 
 
 def functions():
@@ -67,13 +69,10 @@ def path(f, x0, optimizer, lr):
     return run.history.fun, run.status in (kb.Status.diverged, kb.Status.nonfinite)
 
 
-def training(network, X, y, optimizer, lr):
-    import copy
-
+def training(network, X, y, optimizer, lr, epochs):
     twin = copy.deepcopy(network)
-    rows = []
     source = nn.batches(X, y, size=32, seed=0)
-    flat = [batch for k in range(EPOCHS) for batch in source.epoch(k)]
+    flat = [batch for k in range(epochs) for batch in source.epoch(k)]
     chunks = [flat[i : i + WINDOW] for i in range(0, len(flat) - WINDOW + 1, WINDOW)]
     try:
         run = twin.fit(
@@ -124,10 +123,10 @@ def table(names):
         for optimizer in OPTIMIZERS if not names or name in names else ():
             found = kb.find_lr(network, (X, y), optimizer)
             rates = np.logspace(-6, 2, POINTS)
-            steps = EPOCHS * -(-len(X) // 32)
+            steps = EPOCHS[name] * -(-len(X) // 32)
             rows.append(
                 compared(
-                    name, optimizer, lambda lr: training(network, X, y, optimizer, lr), found, NETWORK_TARGET, rates,  # noqa: B023
+                    name, optimizer, lambda lr: training(network, X, y, optimizer, lr, EPOCHS[name]), found, NETWORK_TARGET, rates,  # noqa: B023
                     steps,
                 )  # fmt: skip
             )

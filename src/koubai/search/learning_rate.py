@@ -70,7 +70,7 @@ class Plan:
 
 EXACT = Plan()
 STOCHASTIC = Plan(
-    survey=12, below=12, above=6, dense=2, first=48, last=192, keep=3, target=0.05, stays=0.2, repeats=3, window=6
+    survey=12, below=12, above=6, dense=2, first=32, last=128, keep=3, target=0.05, stays=0.2, repeats=2, window=6
 )
 
 
@@ -186,7 +186,7 @@ def find_lr(
     which 0.1% of the way to the lowest point found is left. Of the rates that reach it in up to 1.5 times the fewest
     steps, and stay there, the one is taken that goes on further. For a rule whose stability bound is known (2 / L for
     plain descent, 2 (1 + momentum) / L with momentum, for Adam and RMSprop by the preconditioned curvature) it is
-    compared with what the descents did. A network or a loss with data is trained for some 200 updates at a time, with
+    compared with what the descents did. A network or a loss with data is trained for some 130 updates at a time, with
     several orders of the data, on copies.
 
     Nothing that is given changes: parameters, running statistics, the optimizer's state, random generators and the
@@ -207,7 +207,7 @@ def find_lr(
     batch_size : int, default 32
         Samples of an update.
     steps : int, optional
-        The most updates of one descent; None is 1000, or 192 with mini-batches.
+        The most updates of one descent; None is 1000, or 128 with mini-batches.
     seed : int, default 0
         Of the orders of the data, and of the first direction for the curvature. The same seed gives the same rate.
 
