@@ -42,6 +42,7 @@ __all__ = [
     "parse",
     "plot",
     "problems",
+    "race",
     "resume",
     "schedules",
     "trace",
@@ -57,6 +58,7 @@ _ON_FIRST_USE = {  # what needs more than NumPy, or much time
     "fit": "koubai.descent.fit",
     "nn": "koubai.nn",
     "plot": "koubai.plot",
+    "race": "koubai.search.race",
 }
 
 

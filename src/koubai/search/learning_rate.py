@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["LearningRate", "RateCurve", "find_lr", "for_descent", "for_training"]
 
 BAD = (Status.diverged, Status.nonfinite)
-PER_DECADE = 10  # rates are tried at 10 ** (k / 10), so that what two rounds try is tried once
+PER_DECADE = 20  # rates are tried at 10 ** (k / 20), so that what two rounds try is tried once
 AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken for its bound
 ASIDE = 0.02  # of a stability bound: descents so far on both sides of it show whether it holds
 
@@ -47,18 +47,18 @@ ASIDE = 0.02  # of a stability bound: descents so far on both sides of it show w
 class Plan:
     """How rates are tried: a survey of all magnitudes, then a dense round that is halved while it goes on.
 
-    survey, apart: steps, and tenths of a decade between two rates; below, above, dense: the range around the best of
-    the survey, and the distance there; first, last: steps of the first and of the longest descents; keep: how many rates
+    survey, apart: steps, and twentieths of a decade between two rates; below, above: the range around the best of the
+    survey, in twentieths; dense: the distance there, twice as large in the lower half of it; first, last: steps of the first and of the longest descents; keep: how many rates
     are followed at least; target: the share of the way down that is left when the target is reached; stays: the share
     above its lowest point at which a descent may end; repeats: orders of the data.
     """
 
     survey: int = 30
-    apart: int = 5
-    below: int = 25
-    above: int = 20
+    apart: int = 10
+    below: int = 50
+    above: int = 40
     dense: int = 1
-    first: int = 48
+    first: int = 32
     last: int = 1000
     keep: int = 5
     target: float = 1e-3
@@ -70,7 +70,7 @@ class Plan:
 
 EXACT = Plan()
 STOCHASTIC = Plan(
-    survey=12, below=12, above=6, dense=2, first=32, last=128, keep=3, target=0.05, stays=0.2, repeats=2, window=6
+    survey=12, below=24, above=12, dense=4, first=32, last=128, keep=3, target=0.05, stays=0.2, repeats=2, window=6
 )
 
 
@@ -181,8 +181,8 @@ def find_lr(
         kb.find_lr(f, x0, "adam")   kb.find_lr(network, (X, y), "adam")   kb.find_lr(loss, params, "adam", data=(X, y))
 
     The magnitude comes from the curvature (the Hessian's largest eigenvalue, by Lanczos) and the size of x. Short
-    descents at rates from far below to far above show where progress begins and where it ends; then rates a tenth of a
-    decade apart are followed, the better half of them twice as far each time, up to 1000 steps. The target is the f at
+    descents at rates from far below to far above show where progress begins and where it ends; then rates 12% apart
+    are followed, the better half of them twice as far each time, up to 1000 steps. The target is the f at
     which 0.1% of the way to the lowest point found is left. Of the rates that reach it in up to 1.5 times the fewest
     steps, and stay there, the one is taken that goes on further. For a rule whose stability bound is known (2 / L for
     plain descent, 2 (1 + momentum) / L with momentum, for Adam and RMSprop by the preconditioned curvature) it is
@@ -475,7 +475,7 @@ class _Descents:
         return stepper
 
     def run(self, k: int, steps: int, repeat: int = 0) -> _Probe:
-        """Descend at rate 10 ** (k / 10), or go on with it, up to so many steps."""
+        """Descend at rate 10 ** (k / 20), or go on with it, up to so many steps."""
         return self.at(k, 10.0 ** (k / PER_DECADE), steps)
 
     def at(self, key: Any, lr: float, steps: int) -> _Probe:
@@ -619,7 +619,8 @@ class _Search:
         with quiet():
             curvature_at_start = self._curvature(probes.x, seed)
             best = self._survey(curvature_at_start)
-            alive = [*range(best - plan.below, best + plan.above + 1, plan.dense)]
+            middle = best - plan.below // 2
+            alive = [*range(best - plan.below, middle, 2 * plan.dense), *range(middle, best + plan.above + 1, plan.dense)]
             chosen = self._halved(alive)
             bound, reason = self._bound(chosen, seed)
             low, high = self._range(chosen)
@@ -645,7 +646,7 @@ class _Search:
     def _survey(self, curvature_at_start: float | None) -> int:
         """Return the best of rates of all magnitudes that may be right, half a decade apart."""
         plan, probes = self.plan, self.probes
-        low, high = -60, 20
+        low, high = -6 * PER_DECADE, 2 * PER_DECADE
         if isinstance(probes, _Descents):
             x, g = probes.begun.x, probes.begun.g
             steepest = float(np.max(np.abs(g)))
@@ -654,10 +655,10 @@ class _Search:
             size = float(np.max(np.abs(x))) or 1.0
             bound = curvature_at_start or steepest / size
             if self.optimizer.rule.stability is not None:
-                low, high = _tenths(1e-6 / bound), _tenths(1e5 / bound)
+                low, high = _place(1e-6 / bound), _place(1e5 / bound)
             else:
                 lengths = size, min(max(steepest / bound, 1e-6 * size), 1e6 * size)
-                low, high = _tenths(1e-6 * min(lengths)), _tenths(1e3 * max(lengths))
+                low, high = _place(1e-6 * min(lengths)), _place(1e3 * max(lengths))
         low -= low % plan.apart
         best: int | None = None
         for _ in range(3):
@@ -667,9 +668,9 @@ class _Search:
             falling = [k for k in surveyed if self._falls(self.tried[k])]
             if falling:
                 best = min(falling, key=lambda k: (self._lowest(self.tried[k]), k))
-                if best > surveyed[0] or low < -250:
+                if best > surveyed[0] or low < -25 * PER_DECADE:
                     return best
-            low, high = low - 60, low - 1  # smaller yet
+            low, high = low - 6 * PER_DECADE, low - 1  # smaller yet
         if best is None:
             raise InputError(
                 f"no rate from {10 ** (low / PER_DECADE):.1e} on lowers f below {probes.f0:.6g} in {plan.survey} steps: "
@@ -699,7 +700,7 @@ class _Search:
             good = {k: probe for k in alive if not (probe := self.run(k, steps)).diverged}
             if not good:
                 alive = [min(alive) - i for i in range(1, plan.below)]
-                if alive[-1] < -400:
+                if alive[-1] < -40 * PER_DECADE:
                     raise InputError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
                 continue
             lowest = {k: self._lowest(probe) for k, probe in good.items()}
@@ -739,7 +740,7 @@ class _Search:
                 n = min(len(probe.fun) for probe in each)
                 means[k] = np.mean([probe.fun[:n] for probe in each], axis=0)
         if not means:
-            return candidates[0] - 3  # each diverges in some order of the data
+            return candidates[0] - PER_DECADE // 3  # each diverges in some order of the data
         self.fb = min(float(fun[-1]) for fun in means.values())
         time = {k: self._first(fun, plan.target) for k, fun in means.items()}
         order = sorted(means, key=lambda k: (time[k], means[k][-1], k))
@@ -826,7 +827,7 @@ class _Search:
         return LearningRate(lr, low, high, bound, reason, curve, target, self.probes.spent, optimizer, f, start)
 
 
-def _tenths(lr: float) -> int:
+def _place(lr: float) -> int:
     return math.floor(PER_DECADE * math.log10(lr))
 
 
