@@ -148,8 +148,15 @@ FLOORS = [
     "__init__",
 ]
 
-# Convenience methods of a result: the only imports from below, made inside the method.
-INSIDE_METHODS = {("descent.record", "plot"), ("descent.schedules", "plot"), ("graph.graph", "graph.reverse")}
+# Convenience methods of a result, and lr="auto", which is find_lr: the only imports from below, made inside the method.
+INSIDE_METHODS = {
+    ("descent.record", "plot"),
+    ("descent.schedules", "plot"),
+    ("descent.default", "search.learning_rate"),
+    ("search.learning_rate", "plot"),
+    ("search.race", "plot"),
+    ("graph.graph", "graph.reverse"),
+}
 
 
 def module_name(path: Path) -> str:

@@ -35,12 +35,16 @@ if TYPE_CHECKING:
 
     from koubai.nn.network import Network
 
-__all__ = ["LearningRate", "RateCurve", "find_lr", "for_descent", "for_training"]
+__all__ = ["LearningRate", "NoRateError", "RateCurve", "find_lr", "for_descent", "for_training"]
 
 BAD = (Status.diverged, Status.nonfinite)
 PER_DECADE = 20  # rates are tried at 10 ** (k / 20), so that what two rounds try is tried once
 AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken for its bound
 ASIDE = 0.02  # of a stability bound: descents so far on both sides of it show whether it holds
+
+
+class NoRateError(InputError):
+    """No rate lowers f from this start."""
 
 
 @dataclass(frozen=True)
@@ -278,17 +282,24 @@ def for_descent(
     """Find the rate of a descent that `koubai.minimize` is to make with these arguments."""
     chosen, args = _tunable(optimizer), args if isinstance(args, tuple) else (args,)
     plan = EXACT if batches is None else STOCHASTIC
-    plan = _shortened(plan, steps)
     if batches is not None:
         _refuse_once(batches)
+        steps = None if steps is None else min(plan.last, max(16, int(steps) // 12))
+    plan = _shortened(plan, steps)
     with _untouched(f, grad, args, batches):
         probes = _Descents(f, x0, chosen, plan, {"args": args, "grad": grad, "bounds": bounds, "batches": batches})
         return _Search(probes, plan, chosen).result(seed or 0)
 
 
-def for_training(model: Any, source: Source, optimizer: Optimizer, seed: int | None, steps: int | None) -> LearningRate:
-    """Find the rate of a training that `koubai.fit` or `Network.fit` is to make; model: theirs. steps: to be made."""
-    last = None if steps is None else min(STOCHASTIC.last, max(16, steps // 16))  # at most about half the training
+def for_training(model: Any, source: Source, optimizer: Optimizer, seed: int | None, epochs: int) -> LearningRate:
+    """Find the rate of a training of so many epochs that `koubai.fit` or `Network.fit` is to make; model: theirs.
+
+    If the data tell how many batches they have, all probing together makes about as many updates as the training.
+    """
+    arrays, size = getattr(source, "arrays", None), getattr(source, "size", None)
+    last = STOCHASTIC.last
+    if arrays is not None and size:
+        last = min(last, max(16, epochs * -(-len(arrays[0]) // size) // 12))
     with _untouched(model.function, source):
         return _of_training(model, source, _tunable(optimizer), seed or 0, last)
 
@@ -651,7 +662,7 @@ class _Search:
             x, g = probes.begun.x, probes.begun.g
             steepest = float(np.max(np.abs(g)))
             if steepest == 0:
-                raise InputError("x0 is a stationary point: its gradient is 0, so that no rate leads anywhere")
+                raise NoRateError("x0 is a stationary point: its gradient is 0, so that no rate leads anywhere")
             size = float(np.max(np.abs(x))) or 1.0
             bound = curvature_at_start or steepest / size
             if self.optimizer.rule.stability is not None:
@@ -672,7 +683,7 @@ class _Search:
                     return best
             low, high = low - 6 * PER_DECADE, low - 1  # smaller yet
         if best is None:
-            raise InputError(
+            raise NoRateError(
                 f"no rate from {10 ** (low / PER_DECADE):.1e} on lowers f below {probes.f0:.6g} in {plan.survey} steps: "
                 "x0 is at a minimum already, or the gradient is wrong (see koubai.check_gradient)"
             )
@@ -701,7 +712,7 @@ class _Search:
             if not good:
                 alive = [min(alive) - i for i in range(1, plan.below)]
                 if alive[-1] < -40 * PER_DECADE:
-                    raise InputError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
+                    raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
                 continue
             lowest = {k: self._lowest(probe) for k, probe in good.items()}
             self.fb = min(lowest.values())
@@ -711,8 +722,11 @@ class _Search:
                 break
             wanted = max(plan.keep, len(alive) // 2)
             by_height = sorted(good, key=lambda k: (lowest[k], k))
-            alive = sorted({*order[: (wanted + 1) // 2], *by_height[: wanted // 2 + 1]})
+            kept = {*order[: (wanted + 1) // 2], *by_height[: wanted // 2 + 1]}
             steps = min(plan.last, 2 * steps)
+            if 2 * steps <= plan.last:  # what is slow at first may be what gets furthest: one of each magnitude stays
+                kept |= set({k // plan.apart: k for k in reversed(by_height)}.values())
+            alive = sorted(kept)
         if plan.repeats > 1:
             return self._repeated(order[: plan.keep], steps)
         return self._furthest(good, order, time)
