@@ -142,6 +142,9 @@ FLOORS = [
     "nn.model",
     "nn.network",
     "nn",
+    "search",
+    "search.learning_rate",
+    "search.race",
     "diagnosis.stability",
     "diagnosis.theory",
     "diagnosis.case",
@@ -154,12 +157,15 @@ FLOORS = [
     "__init__",
 ]
 
-# Convenience methods of a result: the only imports from below, made inside the method.
+# Convenience methods of a result, and lr="auto", which is find_lr: the only imports from below, made inside the method.
 INSIDE_METHODS = {
+    ("descent.default", "search.learning_rate"),
     ("descent.record", "diagnosis"),
     ("descent.record", "plot"),
     ("descent.schedules", "plot"),
     ("diagnosis.theory", "plot"),
+    ("search.learning_rate", "plot"),
+    ("search.race", "plot"),
     ("graph.graph", "graph.reverse"),
 }
 

@@ -28,6 +28,7 @@ __all__ = [
     "derivative",
     "diagnose",
     "explain",
+    "find_lr",
     "fit",
     "grad",
     "hessian",
@@ -42,6 +43,7 @@ __all__ = [
     "parse",
     "plot",
     "problems",
+    "race",
     "resume",
     "schedules",
     "trace",
@@ -54,9 +56,11 @@ __all__ += sorted(_cls.__name__ for _cls in optimizers.CLASSES.values())
 _ON_FIRST_USE = {  # what needs more than NumPy, or much time
     "diagnose": "koubai.diagnosis",
     "explain": "koubai.derivatives.explain",
+    "find_lr": "koubai.search.learning_rate",
     "fit": "koubai.descent.fit",
     "nn": "koubai.nn",
     "plot": "koubai.plot",
+    "race": "koubai.search.race",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from koubai.derivatives.differences import METHODS
 from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.checkpoint import Checkpoint
-from koubai.descent.default import named
+from koubai.descent.default import found_for_descent, named
 from koubai.descent.descent import Descent
 from koubai.descent.objective import Bounds, Function, Gradient, Objective
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate
@@ -56,6 +56,12 @@ def prepared(
         )
     if iterator is not None and (stopping["ftol"] is not None or stopping["xtol"] is not None):
         raise InputError("ftol and xtol say nothing of mini-batches, which differ anyway; use gtol or target")
+    if chosen is not None and isinstance(chosen.lr, str):
+        chosen, why = found_for_descent(
+            chosen, why, f, x0, args=args, grad=grad, bounds=bounds, batches=batches, seed=seed,
+            steps=stopping["max_steps"] if batches is not None else None,
+        )  # fmt: skip
+        first = chosen
     options = {
         "grad": "user" if callable(grad) or grad is True else grad,
         "bounds": None if limits is None else limits.pairs(),

@@ -1,6 +1,6 @@
 """The optimizer of a descent that names none: a fixed rule that depends on the function and the arguments alone.
 
-    mini-batches                                                  Adam, at its own rate (0.001)
+    mini-batches                                                  Adam, at the rate that find_lr finds
     lr= alone                                                     SGD at this rate, as in the articles
     f's graph is a sum of squares, of no more than 100 parameters
     and at least as many residuals, and gives the gradient, and
@@ -19,11 +19,11 @@ from typing import Any
 
 from koubai.derivatives.residuals import are_known, count, know
 from koubai.descent.objective import Objective
-from koubai.descent.optimizers import LBFGS, SGD, Adam, LevenbergMarquardt, Optimizer, Rate, resolve
+from koubai.descent.optimizers import AUTO_RATE, LBFGS, SGD, Adam, LevenbergMarquardt, Optimizer, Rate, resolve
 from koubai.descent.stopping import Point
 from koubai.errors import GradientError, InputError, TraceError
 
-__all__ = ["AUTO", "choose", "named"]
+__all__ = ["AUTO", "choose", "found_for_descent", "found_for_training", "named"]
 
 AUTO = "auto"
 
@@ -51,7 +51,41 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
         return resolve(optimizer, lr=lr), "given"
     if not is_name or optimizer.lower() != AUTO:
         return resolve(optimizer), "given"
-    return (Adam(), "there are mini-batches") if stochastic else (None, "")
+    return (Adam(AUTO_RATE), "there are mini-batches") if stochastic else (None, "")
+
+
+def found_for_descent(optimizer: Optimizer, why: str, *args: Any, **options: Any) -> tuple[Optimizer, str]:
+    """Return the optimizer, and why it is the one, with the rate that is found if its lr is "auto".
+
+    args, options: as `koubai.search.learning_rate.for_descent` takes them.
+    """
+    if optimizer.lr != AUTO_RATE:
+        return optimizer, why
+    from koubai.search.learning_rate import NoRateError, for_descent
+
+    try:
+        found = for_descent(args[0], args[1], optimizer, **options)
+    except NoRateError as problem:  # the descent itself shows that x0 is a minimum, say
+        return _with_own_rate(optimizer, why, problem)
+    return found.optimizer, f"{why}; {found}"
+
+
+def found_for_training(optimizer: Optimizer, why: str, *args: Any) -> tuple[Optimizer, str]:
+    """Return the optimizer, and why it is the one, with the rate that is found if its lr is "auto"."""
+    if optimizer.lr != AUTO_RATE:
+        return optimizer, why
+    from koubai.search.learning_rate import NoRateError, for_training
+
+    try:
+        found = for_training(args[0], args[1], optimizer, *args[2:])
+    except NoRateError as problem:
+        return _with_own_rate(optimizer, why, problem)
+    return found.optimizer, f"{why}; {found}"
+
+
+def _with_own_rate(optimizer: Optimizer, why: str, problem: Exception) -> tuple[Optimizer, str]:
+    own = type(optimizer)(semantics=optimizer.semantics, **optimizer.hyperparameters)
+    return own, f"{why}; its own lr {own.lr}, since none was found: {problem}"
 
 
 def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:

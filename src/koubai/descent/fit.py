@@ -20,7 +20,7 @@ from koubai.descent.default import AUTO, named
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Call, Run
-from koubai.descent.training import Epoch, Progress, Training
+from koubai.descent.training import Epoch, Progress, Training, with_rate_before
 from koubai.descent.training_step import Differences
 from koubai.errors import (
     FallbackWarning,
@@ -82,7 +82,7 @@ def fit(
         Arrays with as many rows as there are samples, or a function of the epoch 0, 1, … that gives batches. A batch
         has the same rows of each.
     optimizer : Optimizer or str, default "auto"
-        An object, its name, or "auto", Adam at its own rate; schedules that look at f see an epoch's (validation) loss.
+        An object, its name, or "auto", Adam at the rate that `koubai.find_lr` finds; schedules that look at f see an epoch's (validation) loss.
     epochs : int, default 10
         How often each sample is taken.
     batch_size : int, default 32
@@ -137,6 +137,7 @@ def fit(
     if before is not None and isinstance(optimizer, str) and optimizer == AUTO:
         optimizer = before.optimizer or AUTO
     chosen, why = named(optimizer, None, stochastic=True)
+    chosen = with_rate_before(chosen, before, resume)
     source = as_source(data)
     if source is None:
         source = _gathered(data, batch_size, seed)
@@ -231,6 +232,10 @@ class FunctionModel:
         self._differs = False  # whether the gradient is made by differences
         self._fallen: Exception | None = None  # why, until a warning has said so
         self._notes: set[str] = set()  # of the differences that the user has read
+
+    def twin(self, source: Source) -> FunctionModel:
+        """Return the same model at its start, with other data."""
+        return FunctionModel(self.loss, self.layout, self.start, source, None)
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Array, ...]:
         return tuple([a if type(a) is np.ndarray else np.asarray(a) for a in batch])

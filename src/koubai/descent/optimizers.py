@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -30,10 +30,12 @@ from koubai.synonyms import no_attribute
 if TYPE_CHECKING:
     from koubai.descent.fused import Fused
 
-Rate: TypeAlias = float | Schedule | Callable[[int], float]
+Rate: TypeAlias = float | Literal["auto"] | Schedule | Callable[[int], float]
 State: TypeAlias = tuple[Any, ...]
 Evaluate: TypeAlias = Callable[[FloatArray], tuple[float, FloatArray]]  # a flat x -> f and the flat gradient there
 Residuals: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  # a flat x -> r and its Jacobian there
+
+AUTO_RATE = "auto"  # an lr that `koubai.find_lr` finds when a descent begins
 
 _UNCHECKED = "params and state were updated with it, as check_finite=False allows"
 FUSIONS = 3  # times that an optimizer is fused; if its arrays still don't suit machine code, it stays in NumPy
@@ -205,8 +207,9 @@ class Optimizer:
 
     Parameters
     ----------
-    lr : float, schedule or callable of the step
-        A positive rate; lr(0) is that of the first update.
+    lr : float, "auto", schedule or callable of the step
+        A positive rate; lr(0) is that of the first update. "auto": `koubai.find_lr` finds it when a descent begins; the
+        run's optimizer has the number.
     semantics : {"torch", "keras", "optax", "paper"}
         Whose formula and defaults.
     **hyperparameters
@@ -288,7 +291,13 @@ class Optimizer:
             if name not in defaults or name == "lr":
                 raise UnknownNameError(f"{owner} hyperparameter", name, defaults)
         values = {name: value for name, value in (defaults | dict(hyperparameters)).items() if name != "lr"}
-        rate: Rate = lr if callable(lr) else _checked(self.rule.name, "lr", lr, owner)
+        rate: Rate
+        if isinstance(lr, str) and lr == AUTO_RATE:
+            if self.rule.searches:
+                raise InputError(f"{owner} finds its own steps by searching along them: leave lr='auto' out")
+            rate = lr
+        else:
+            rate = lr if callable(lr) else _checked(self.rule.name, "lr", lr, owner)
         hyper = {
             name: _checked(self.rule.name, name, value, owner, like=defaults[name])
             for name, value in values.items()
@@ -403,6 +412,11 @@ class Optimizer:
 
     def rate(self, t: int, memory: Memory) -> float:
         """Return the rate of the update that follows step ``t``; memory: what `observe` returned there."""
+        if isinstance(self._lr, str):
+            raise InputError(
+                f"{type(self).__name__}(lr='auto') has no rate yet: minimize, fit and Network.fit find it when a descent "
+                "begins; koubai.find_lr finds it beforehand"
+            )
         if not callable(self._lr):
             return self._lr
         lr = self._lr.rate(t, memory) if isinstance(self._lr, Schedule) else self._lr(t)
@@ -1464,6 +1478,7 @@ def compare(
 
 
 __all__ = [
+    "AUTO_RATE",
     "CLASSES",
     "Comparison",
     "Optimizer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -16,10 +17,11 @@ import numpy as np
 
 from koubai.descent.batch_iterator import BatchIterator, CountedGraphs
 from koubai.descent.checkpoint import Checkpoint, load_points, read
+from koubai.descent.default import found_for_training
 from koubai.descent.descent import Descent
-from koubai.descent.files import describe_optimizer, version
+from koubai.descent.files import describe_optimizer, restore_optimizer, version
 from koubai.descent.objective import norm
-from koubai.descent.optimizers import FRAMEWORKS, Optimizer
+from koubai.descent.optimizers import AUTO_RATE, FRAMEWORKS, Optimizer
 from koubai.descent.progress_bar import epochs_bar
 from koubai.descent.record import Epochs, Recorder, Run, Status
 from koubai.descent.saving import restore_state
@@ -30,7 +32,7 @@ from koubai.errors import FunctionError, InputError
 from koubai.execute.arrays import quiet_context
 from koubai.parameters import FloatArray, plain
 
-__all__ = ["Epoch", "Progress", "Training"]
+__all__ = ["Epoch", "Progress", "Training", "with_rate_before"]
 
 HUGE = 1e30  # a sum of squares below this is one of finite numbers, and far from overflow
 NUMBERS = 2**19  # kept of the path; the epochs have their own record
@@ -80,6 +82,24 @@ class Progress:
     state: tuple[Any, ...] = ()
     lr: Any = None
     memory: Memory | None = None
+
+
+def with_rate_before(optimizer: Optimizer | None, before: Progress | None, resume: Any) -> Optimizer | None:
+    """Return an optimizer whose lr is "auto" with the rate of the training that is continued, if there is one.
+
+    before: how far it had come; resume: or its checkpoint.
+    """
+    if optimizer is None or optimizer.lr != AUTO_RATE:
+        return optimizer
+    lr = None if before is None else before.lr
+    if isinstance(resume, str | os.PathLike):
+        saved = restore_optimizer(read(resume, Training.KIND).header["optimizer"])
+        lr = saved.lr if isinstance(saved, Optimizer) else None
+    if lr is None:
+        return optimizer
+    twin = copy.copy(optimizer)
+    twin.lr = lr
+    return twin
 
 
 def _largest(g: FloatArray) -> float:
@@ -171,6 +191,8 @@ class Training:
                 f"{type(optimizer).__name__} searches along whole gradients, which mini-batches do not give; "
                 "use Adam or SGD with momentum, or koubai.minimize on all the data"
             )
+        if isinstance(optimizer.lr, str):
+            optimizer, why = found_for_training(optimizer, why, model, source, seed, int(epochs))
         options = {
             "epochs": epochs, "batch_size": getattr(source, "size", None), "patience": patience,
             "min_delta": min_delta, "gtol": gtol, "target": target, "record": record,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections.abc import Iterable
@@ -158,6 +159,10 @@ class NetworkModel:
         self.loss, self.counts, self.program_cache = programs.loss, programs.counts, programs.steps
         self.noisy, self.shapes = programs.noisy, programs.shapes
         self._noise: dict[tuple[int, int], Any] = {}  # (layer, samples) -> memory for it
+
+    def twin(self, source: CheckedBatches) -> NetworkModel:
+        """Return a model of a copy of the network, with other data."""
+        return NetworkModel(copy.deepcopy(self.network), source, None)
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
         if not self.noisy:

@@ -22,7 +22,7 @@ from koubai.descent.default import AUTO, named
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Call, Run
-from koubai.descent.training import Epoch, Progress, Training
+from koubai.descent.training import Epoch, Progress, Training, with_rate_before
 from koubai.errors import InputError, UnknownNameError
 from koubai.nn import layers as known_layers
 from koubai.nn import losses as known_losses
@@ -527,8 +527,8 @@ class Network(Configurable):
             Or X alone, a `Batches` or `Stream` of (X, y), as `koubai.nn.batches` gives them, or a function of the epoch
             0, 1, … that gives batches.
         optimizer : Optimizer or str, default "auto"
-            An object, its name, or "auto", Adam at its own rate; schedules that look at f see an epoch's (validation)
-            loss.
+            An object, its name, or "auto", Adam at the rate that `koubai.find_lr` finds; schedules that look at f see
+            an epoch's (validation) loss.
         epochs : int, default 10
             How often each sample is taken.
         batch_size : int, default 32
@@ -589,7 +589,9 @@ class Network(Configurable):
         before = self._before(resume)
         if before is not None and isinstance(optimizer, str) and optimizer == AUTO:
             optimizer = before.optimizer or AUTO
-        training = self._training(
+        if resume is not None and resume is not False:
+            optimizer = with_rate_before(named(optimizer, None, stochastic=True)[0], before, resume) or optimizer
+        training = self.training(
             X, y, optimizer, batch_size, validation, class_weight, sample_weight,
             epochs=epochs, patience=patience, min_delta=min_delta, gtol=gtol, target=target, record=record,
             checkpoint=checkpoint, on_epoch=on_epoch,
@@ -633,7 +635,7 @@ class Network(Configurable):
             )
         return self._progress
 
-    def _training(
+    def training(
         self,
         X: Any,
         y: Any,
@@ -644,7 +646,7 @@ class Network(Configurable):
         sample_weight: Any = None,
         **options: Any,
     ) -> Training:
-        """Check every argument of `fit`; return the training, ready for its first step. options: of `Training.of`."""
+        """Check the arguments of `fit`; return the training, ready for its first step. options: as `fit` has them."""
         chosen, why = named(optimizer, None, stochastic=True)
         source, held = self._sources(X, y, batch_size, validation, class_weight, sample_weight)
         if self.input_shape is None:

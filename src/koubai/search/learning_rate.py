@@ -1,0 +1,864 @@
+"""The learning rate that suits a function, a start and an optimizer: measured, with the range that is usable."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import random
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, Never
+
+import numpy as np
+
+from koubai.derivatives.curvature import Curvature, curvature
+from koubai.descent.arguments import prepared
+from koubai.descent.batch_iterator import Source, as_source
+from koubai.descent.batches import batches, check_whole
+from koubai.descent.fit import FunctionModel
+from koubai.descent.loop import drive, points
+from koubai.descent.optimizers import Optimizer, resolve
+from koubai.descent.record import Status
+from koubai.descent.schedules import constant
+from koubai.descent.training import Training
+from koubai.errors import FunctionError, InputError, TraceError, UnknownNameError, quiet
+from koubai.parameters import FloatArray, Parameters, flatten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from koubai.nn.network import Network
+
+__all__ = ["LearningRate", "NoRateError", "RateCurve", "find_lr", "for_descent", "for_training"]
+
+BAD = (Status.diverged, Status.nonfinite)
+PER_DECADE = 20  # rates are tried at 10 ** (k / 20), so that what two rounds try is tried once
+AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken for its bound
+ASIDE = 0.02  # of a stability bound: descents so far on both sides of it show whether it holds
+
+
+class NoRateError(InputError):
+    """No rate lowers f from this start."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How rates are tried: a survey of all magnitudes, then a dense round that is halved while it goes on.
+
+    survey, apart: steps, and twentieths of a decade between two rates; below, above: the range around the best of the
+    survey, in twentieths; dense: the distance there, twice as large in the lower half of it; first, last: steps of the first and of the longest descents; keep: how many rates
+    are followed at least; target: the share of the way down that is left when the target is reached; stays: the share
+    above its lowest point at which a descent may end; repeats: orders of the data.
+    """
+
+    survey: int = 30
+    apart: int = 10
+    below: int = 50
+    above: int = 40
+    dense: int = 1
+    first: int = 32
+    last: int = 1000
+    keep: int = 5
+    target: float = 1e-3
+    stays: float = 0.02
+    slack: float = 1.5  # a rate that takes so many times the steps of the fastest may be chosen, if it goes on further
+    repeats: int = 1
+    window: int = 1  # steps of which a loss is the mean
+
+
+EXACT = Plan()
+STOCHASTIC = Plan(
+    survey=12, below=24, above=12, dense=4, first=32, last=128, keep=3, target=0.05, stays=0.2, repeats=2, window=6
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RateCurve:
+    """The probing descents of `find_lr`, in the order of their rates.
+
+    Attributes
+    ----------
+    lr : array
+        The rates.
+    fun : array
+        The lowest f (for mini-batches, mean loss) that each reached; inf if it diverged at once.
+    last : array
+        f where each stopped.
+    steps : array of int
+        Updates made; the more promising rates were followed further.
+    time : array
+        Updates until f was at the target; inf if it was not reached.
+    diverged : array of bool
+        Whether f or x grew without bound or became NaN.
+    x : list
+        Where each ended, flat; empty for trainings.
+    """
+
+    lr: FloatArray
+    fun: FloatArray
+    last: FloatArray
+    steps: Any
+    time: FloatArray
+    diverged: Any
+    x: list[FloatArray]
+
+    def __len__(self) -> int:
+        return len(self.lr)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LearningRate:
+    """A learning rate with the evidence for it, as `find_lr` gives it; ``float(found)`` is the rate.
+
+    Attributes
+    ----------
+    lr : float
+        The rate: of those that reach the target fast, the one that goes on furthest.
+    low, high : float
+        The usable range: from ``low`` on a descent makes at least a hundredth of the progress that the best one makes
+        in as many steps; above ``high`` it diverges, or ends no lower than it began.
+    bound : float or None
+        The largest stable rate by the measured curvature and the rule's own condition; None if there is none.
+    bound_reason : str
+        How it was found, and whether descents just below and above it agree; or why there is none.
+    curve : RateCurve
+        The descents that were tried.
+    target : float
+        The f that counted as reached: 0.1% of the way down is left (with mini-batches 5%).
+    nfev : int
+        Evaluations of f, or updates on mini-batches, that it took.
+    optimizer : Optimizer
+        The one that was given, with the rate found.
+    f : callable or None
+        The function; None after a training.
+    """
+
+    lr: float
+    low: float
+    high: float
+    bound: float | None
+    bound_reason: str
+    curve: RateCurve
+    target: float
+    nfev: int
+    optimizer: Optimizer
+    f: Callable[..., Any] | None = None
+    start: Any = None
+
+    def __float__(self) -> float:
+        return self.lr
+
+    def __repr__(self) -> str:
+        bound = "" if self.bound is None else f", stable up to {self.bound:.4g}"
+        name = type(self.optimizer).__name__
+        return f"lr {self.lr:.4g} for {name} (usable {self.low:.2g} to {self.high:.4g}{bound}; {self.nfev:,} evaluations)"
+
+    def plot(self, ax: Axes | None = None, *, title: str | None = None, legend: bool = True) -> Axes:
+        """Plot: the rate strip, as `koubai.plot.rates` draws it."""
+        from koubai.plot.rates import rates
+
+        return rates(self, ax=ax, title=title, legend=legend)
+
+
+def find_lr(
+    f: Any,
+    x0: Any,
+    optimizer: Optimizer | str,
+    *,
+    data: Any = None,
+    args: Any = (),
+    grad: Any = "auto",
+    bounds: Any = None,
+    batch_size: int = 32,
+    steps: int | None = None,
+    seed: int = 0,
+    **unknown: Never,
+) -> LearningRate:
+    """Find the learning rate: the one with which this optimizer descends fastest from this start, and its usable range.
+
+        kb.find_lr(f, x0, "adam")   kb.find_lr(network, (X, y), "adam")   kb.find_lr(loss, params, "adam", data=(X, y))
+
+    The magnitude comes from the curvature (the Hessian's largest eigenvalue, by Lanczos) and the size of x. Short
+    descents at rates from far below to far above show where progress begins and where it ends; then rates 12% apart
+    are followed, the better half of them twice as far each time, up to 1000 steps. The target is the f at
+    which 0.1% of the way to the lowest point found is left. Of the rates that reach it in up to 1.5 times the fewest
+    steps, and stay there, the one is taken that goes on further. For a rule whose stability bound is known (2 / L for
+    plain descent, 2 (1 + momentum) / L with momentum, for Adam and RMSprop by the preconditioned curvature) it is
+    compared with what the descents did. A network or a loss with data is trained for some 130 updates at a time, with
+    several orders of the data, on copies.
+
+    Nothing that is given changes: parameters, running statistics, the optimizer's state, random generators and the
+    order of the data are afterwards, to the bit, what they were.
+
+    Parameters
+    ----------
+    f : callable or Network
+        As in `koubai.minimize`; with ``data`` a loss of (params, *batch), as in `koubai.fit`; or a network.
+    x0 : number, array or structure of arrays
+        The start; for a network its data: (X, y), or a function of the epoch that gives batches.
+    optimizer : Optimizer or str
+        Whose rate is sought; its other settings count.
+    data : tuple of arrays, Batches, Stream or callable, optional
+        Of a loss, as `koubai.fit` takes them.
+    args, grad, bounds : optional
+        As in `koubai.minimize`.
+    batch_size : int, default 32
+        Samples of an update.
+    steps : int, optional
+        The most updates of one descent; None is 1000, or 128 with mini-batches.
+    seed : int, default 0
+        Of the orders of the data, and of the first direction for the curvature. The same seed gives the same rate.
+
+    Returns
+    -------
+    LearningRate
+        ``.lr``, ``.low``, ``.high``, ``.bound``, the evidence ``.curve``, ``.nfev`` and ``.plot()``.
+
+    Raises
+    ------
+    InputError
+        If the optimizer takes no rate, x0 is a stationary point, no rate lowers f, or the data can be read only once.
+    FunctionError
+        If f gives no finite number at x0.
+
+    Examples
+    --------
+    >>> found = kb.find_lr(lambda x: np.sum(x**2), [-3.0, 4.0], "sgd")
+    >>> round(found.bound, 6), found.low < found.lr < found.high
+    (1.0, True)
+    >>> kb.minimize(lambda x: np.sum(x**2), [-3.0, 4.0], "sgd", lr=found.lr).success
+    True
+
+    References
+    ----------
+    Cohen et al., "Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability", ICLR 2021, and
+    "Adaptive Gradient Methods at the Edge of Stability", 2022, for the bounds; Jamieson & Talwalkar, "Non-stochastic
+    Best Arm Identification and Hyperparameter Optimization", AISTATS 2016, for the halving.
+    """
+    if unknown:
+        raise UnknownNameError.of_argument(find_lr, unknown)
+    chosen = _tunable(optimizer)
+    check_whole(seed, 0, "seed")
+    if steps is not None:
+        check_whole(steps, 2, "steps", " or None")
+    network = _as_network(f)
+    if network is not None:
+        twin = copy.deepcopy(network)
+        X, y = x0 if isinstance(x0, tuple) and len(x0) == 2 else (x0, None)
+        _refuse_once(X)
+        with _untouched(X, network):
+            training = twin.training(X, y, chosen, batch_size=batch_size)
+            return _of_training(training.model, training.model.source, chosen, seed, steps)
+    if not callable(f):
+        raise InputError(f"f must be a function of x, or a network, got {f!r}")
+    if data is not None:
+        if grad != "auto" or bounds is not None or args not in ((), None):
+            raise InputError("args, grad and bounds go with a function of x alone: leave them out, or leave data out")
+        layout, start = flatten(x0, "x0")
+        source = _source_of(data, batch_size, seed)
+        with _untouched(f, data):
+            return _of_training(FunctionModel(f, layout, start, source, None), source, chosen, seed, steps)
+    return for_descent(f, x0, chosen, args=args, grad=grad, bounds=bounds, seed=seed, steps=steps)
+
+
+def for_descent(
+    f: Callable[..., Any],
+    x0: Parameters,
+    optimizer: Optimizer,
+    *,
+    args: Any = (),
+    grad: Any = "auto",
+    bounds: Any = None,
+    batches: Any = None,
+    seed: int | None = 0,
+    steps: int | None = None,
+) -> LearningRate:
+    """Find the rate of a descent that `koubai.minimize` is to make with these arguments."""
+    chosen, args = _tunable(optimizer), args if isinstance(args, tuple) else (args,)
+    plan = EXACT if batches is None else STOCHASTIC
+    if batches is not None:
+        _refuse_once(batches)
+        steps = None if steps is None else min(plan.last, max(16, int(steps) // 12))
+    plan = _shortened(plan, steps)
+    with _untouched(f, grad, args, batches):
+        probes = _Descents(f, x0, chosen, plan, {"args": args, "grad": grad, "bounds": bounds, "batches": batches})
+        return _Search(probes, plan, chosen).result(seed or 0)
+
+
+def for_training(model: Any, source: Source, optimizer: Optimizer, seed: int | None, epochs: int) -> LearningRate:
+    """Find the rate of a training of so many epochs that `koubai.fit` or `Network.fit` is to make; model: theirs.
+
+    If the data tell how many batches they have, all probing together makes about as many updates as the training.
+    """
+    arrays, size = getattr(source, "arrays", None), getattr(source, "size", None)
+    last = STOCHASTIC.last
+    if arrays is not None and size:
+        last = min(last, max(16, epochs * -(-len(arrays[0]) // size) // 12))
+    with _untouched(model.function, source):
+        return _of_training(model, source, _tunable(optimizer), seed or 0, last)
+
+
+def _of_training(model: Any, source: Source, optimizer: Optimizer, seed: int, steps: int | None) -> LearningRate:
+    plan = _shortened(STOCHASTIC, steps)
+    return _Search(_Trainings(model, source, optimizer, plan), plan, optimizer).result(seed)
+
+
+def _shortened(plan: Plan, steps: int | None) -> Plan:
+    if steps is None or steps == plan.last:
+        return plan
+    share = steps / plan.last
+    changes: dict[str, Any] = {"last": steps}
+    for name in ("survey", "first", "window"):
+        value = getattr(plan, name)
+        changes[name] = value if share > 1 else max(1 if name == "window" else min(steps, 4), round(value * share))
+    return Plan(**{**plan.__dict__, **changes})
+
+
+def _tunable(optimizer: Any) -> Optimizer:
+    chosen = resolve(optimizer)
+    if chosen.rule.searches:
+        raise InputError(f"{type(chosen).__name__} finds its own steps by searching along them: it has no rate to find")
+    return chosen
+
+
+def _as_network(f: Any) -> Network | None:
+    """Return ``f`` if it is a network. Who has one has imported its module."""
+    module = sys.modules.get("koubai.nn.network")
+    return f if module is not None and isinstance(f, module.Network) else None
+
+
+def _source_of(data: Any, batch_size: int, seed: int) -> Source:
+    _refuse_once(data)
+    source = as_source(data)
+    if source is not None:
+        return source
+    arrays = data if isinstance(data, tuple | list) else (data,)
+    if len(arrays) <= 2:
+        return batches(*arrays, size=batch_size, seed=seed)
+    return _Several(arrays, batch_size, seed)
+
+
+class _Several:
+    """Batches of more than two arrays."""
+
+    def __init__(self, arrays: Any, size: int, seed: int) -> None:
+        self.arrays = tuple(np.asarray(a) for a in arrays)
+        self.order = batches(np.arange(len(self.arrays[0])), size=size, seed=seed)
+        if any(len(a) != len(self.arrays[0]) for a in self.arrays):
+            raise InputError(f"data must be equally many samples each, got {[len(a) for a in self.arrays]}")
+
+    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
+        return (tuple(a[rows] for a in self.arrays) for (rows,) in self.order.epoch(k))
+
+
+def _refuse_once(data: Any) -> None:
+    """Raise InputError if the data can be read only once: probing would use them up."""
+    fix = "give a function of the epoch that makes a new one each time, or arrays"
+    if isinstance(data, Iterator):
+        raise InputError(f"data is a {type(data).__name__}, which can be read only once: {fix}")
+    source = as_source(data)
+    if source is not None and callable(data):
+        first = source.epoch(0)
+        if isinstance(first, Iterator) and first is source.epoch(0):
+            raise InputError(f"data gives the same {type(first).__name__} at every call, which can be read once: {fix}")
+
+
+# -- what was given stays as it is ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _untouched(*given: Any) -> Iterator[None]:
+    """Put every random generator that what is given can reach back to where it was, NumPy's and Python's own too."""
+    found: dict[int, Any] = {}
+    _generators(given, found, set(), 6)
+    before = [(generator, _state_of(generator)) for generator in found.values()]
+    legacy, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002 - the user's own
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the descent itself repeats what the user should know
+            yield
+    finally:
+        np.random.set_state(legacy)  # noqa: NPY002
+        random.setstate(pythons)
+        for generator, state in before:
+            _restore(generator, state)
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
+
+
+def _restore(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.setstate(state)
+
+
+def _generators(thing: Any, found: dict[int, Any], seen: set[int], depth: int) -> None:
+    """Collect the random generators that ``thing`` holds, or a function reads."""
+    if depth < 0 or id(thing) in seen or isinstance(thing, str | bytes | int | float | np.ndarray | type | None):
+        return
+    seen.add(id(thing))
+    if isinstance(thing, np.random.Generator | np.random.RandomState | random.Random):
+        found[id(thing)] = thing
+        return
+    parts: list[Any] = []
+    if isinstance(thing, Mapping):
+        parts = list(thing.values())
+    elif isinstance(thing, tuple | list | set):
+        parts = list(thing) if len(thing) <= 1000 else []
+    elif isinstance(thing, functools.partial):
+        parts = [thing.func, *thing.args, *thing.keywords.values()]
+    elif isinstance(thing, types.MethodType):
+        parts = [thing.__self__, thing.__func__]
+    elif isinstance(thing, types.FunctionType):
+        for cell in thing.__closure__ or ():
+            try:
+                parts.append(cell.cell_contents)
+            except ValueError:  # not filled yet
+                continue
+        parts += [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
+        codes = [thing.__code__]
+        while codes:
+            code = codes.pop()
+            parts += [thing.__globals__[name] for name in code.co_names if name in thing.__globals__]
+            codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    elif not isinstance(thing, types.ModuleType) and not type(thing).__module__.startswith("numpy"):
+        parts = list(getattr(thing, "__dict__", {}).values())
+    for part in parts:
+        _generators(part, found, seen, depth - 1)
+
+
+# -- descents that are tried ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Probe:
+    """One rate that was tried: its losses so far, and how it stands."""
+
+    fun: FloatArray
+    steps: int
+    diverged: bool
+    x: FloatArray
+
+
+class _Descents:
+    """Descents on a function from one start, one a rate, each of which can be continued."""
+
+    def __init__(
+        self, f: Any, x0: Any, optimizer: Optimizer, plan: Plan, options: dict[str, Any]
+    ) -> None:
+        self.f, self.x0, self.optimizer, self.plan, self.options = f, x0, optimizer, plan, options
+        self.layout, self.x = flatten(x0, "x0")
+        self.steppers: dict[int, Any] = {}
+        self.spent = 0
+        first = self._stepper(1.0, 0)
+        for _ in points(first):
+            pass
+        self.begun = first.descent.point  # raises FunctionError if f is not finite here
+        if first.descent.objective.source.endswith("differences") and options["grad"] == "auto":
+            self.options = options | {"grad": "central"}  # probes need no error estimate, which costs 20 times as much
+        self.spent += first.descent.objective.nfev
+
+    @property
+    def f0(self) -> float:
+        return self.begun.fun
+
+    def _stepper(self, lr: float, steps: int) -> Any:
+        optimizer = copy.copy(self.optimizer)
+        optimizer.lr = constant(lr)  # koubai gives no advice on the rate of a schedule, which would be more descents
+        keep = "all" if self.layout.size <= 100 else "off"
+        stepper = prepared(
+            self.f, self.x0, optimizer, lr=None, seed=None, record=keep, checkpoint=None, max_steps=steps,
+            gtol=None if self.options["batches"] is None else 0.0, ftol=None, xtol=None, target=None, **self.options,
+        )  # fmt: skip
+        return stepper
+
+    def run(self, k: int, steps: int, repeat: int = 0) -> _Probe:
+        """Descend at rate 10 ** (k / 20), or go on with it, up to so many steps."""
+        return self.at(k, 10.0 ** (k / PER_DECADE), steps)
+
+    def at(self, key: Any, lr: float, steps: int) -> _Probe:
+        if key not in self.steppers:
+            self.steppers[key] = [self._stepper(lr, steps), [], None]
+        entry = self.steppers[key]
+        stepper, losses, ended = entry
+        descent = stepper.descent
+        before = descent.objective.nfev
+        if ended is None:
+            descent.verdict, descent.stopping.max_steps = None, steps
+            fast = self.layout.size <= 100 and self.options["batches"] is None
+            try:
+                for point in points(stepper, many=fast):
+                    if not fast:
+                        losses.append(point.fun)
+                verdict = descent.verdict
+                status = None if verdict is None else verdict.status
+            except InputError:
+                raise
+            except Exception:  # f raises where this rate leads
+                status = Status.nonfinite
+                if not descent.recorder.count:
+                    raise
+            if status is not Status.max_steps:
+                entry[2] = status
+        self.spent += descent.objective.nfev - before
+        status = entry[2]
+        fun = np.array(losses if losses else descent.recorder.arrays()["fun"], np.float64)
+        if self.plan.window > 1:
+            fun = _smoothed(fun, self.plan.window)
+        return _Probe(fun, descent.point.t, status in BAD, descent.point.x)
+
+    def curvature(self, x: FloatArray, scale: FloatArray | None, seed: int) -> Curvature:
+        """Measure the curvature at x; every product counts as two evaluations."""
+        args, grad = self.options["args"], self.options["grad"]
+        view = self.layout.view
+        if self.options["batches"] is not None:
+            raise FunctionError("f is only seen in mini-batches")
+        objective = next(iter(self.steppers.values()))[0].descent.objective if self.steppers else None
+        by_differences = grad not in ("auto", "backprop") or objective is None
+
+        def slopes(at: FloatArray) -> FloatArray:
+            assert objective is not None
+            before = objective.nfev
+            point = objective.evaluate(1, at)
+            self.spent += objective.nfev - before
+            return np.asarray(point.g)
+
+        found = curvature(
+            self.f, view(x), args=args, scale=None if scale is None else view(scale), seed=seed,
+            gradient=slopes if by_differences and objective is not None else None,
+        )  # fmt: skip
+        self.spent += 0 if by_differences else 2 * found.products
+        return found
+
+
+def _smoothed(fun: FloatArray, window: int) -> FloatArray:
+    """Return running means over so many steps; the first ones are over what there is."""
+    sums = np.concatenate([[0.0], np.cumsum(fun)])
+    ends = np.arange(1, len(fun) + 1)
+    begins = np.maximum(0, ends - window)
+    with quiet():
+        return np.asarray((sums[ends] - sums[begins]) / (ends - begins))
+
+
+class _Chunks:
+    """The batches of a source, epoch after epoch, cut into short epochs of so many of them."""
+
+    def __init__(self, source: Source, size: int, first: int) -> None:
+        self.source, self.size, self.first = source, size, first
+        self._stream: Iterator[Any] = iter(())
+        self._next = -1
+
+    def _all(self) -> Iterator[Any]:
+        for k in count(self.first):
+            yield from self.source.epoch(k)
+
+    def epoch(self, k: int) -> Iterable[Any]:
+        if k != self._next:
+            self._stream = islice(self._all(), k * self.size, None)
+        self._next = k + 1
+        return islice(self._stream, self.size)
+
+
+class _Trainings:
+    """Trainings of copies of a model, one a rate and order of the data."""
+
+    def __init__(self, model: Any, source: Source, optimizer: Optimizer, plan: Plan) -> None:
+        self.model, self.source, self.optimizer, self.plan = model, source, optimizer, plan
+        self.layout, self.x = model.layout, np.array(model.start)
+        self.spent = 0
+        self.done: dict[tuple[int, int], tuple[int, _Probe]] = {}
+        self.f0 = math.inf
+
+    def run(self, k: int, steps: int, repeat: int = 0) -> _Probe:
+        known = self.done.get((k, repeat))
+        if known is not None and known[0] >= steps:
+            return known[1]
+        window = self.plan.window
+        optimizer = copy.copy(self.optimizer)
+        optimizer.lr = constant(10.0 ** (k / PER_DECADE))
+        chunks = _Chunks(self.source, window, repeat)  # other epochs have other orders
+        model = self.model.twin(chunks)
+        training = Training.of(model, chunks, optimizer, epochs=max(1, steps // window), seed=None, record="off")
+        try:
+            with quiet():
+                run = drive(training, None, False)
+            fun, diverged, made = run.history.epochs.fun, run.status in BAD, run.nit
+        except FunctionError:
+            fun, diverged, made = np.array([math.inf]), True, 0
+        fun = np.asarray(fun, np.float64) if len(fun) else np.array([math.inf])
+        self.spent += max(made, 1)
+        if not diverged and not np.isfinite(fun).all():
+            diverged = True
+        probe = _Probe(np.repeat(fun, window), made, diverged, np.empty(0))
+        self.done[k, repeat] = steps, probe
+        if not repeat and not diverged:
+            self.f0 = probe.fun[0] if not math.isfinite(self.f0) else max(self.f0, probe.fun[0])
+        return probe
+
+
+# -- the search -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Search:
+    """Tries rates, and tells which one to take."""
+
+    probes: _Descents | _Trainings
+    plan: Plan
+    optimizer: Optimizer
+    tried: dict[int, _Probe] = field(default_factory=dict)
+
+    def run(self, k: int, steps: int) -> _Probe:
+        probe = self.tried[k] = self.probes.run(k, steps)
+        return probe
+
+    def result(self, seed: int) -> LearningRate:
+        plan, probes = self.plan, self.probes
+        with quiet():
+            curvature_at_start = self._curvature(probes.x, seed)
+            best = self._survey(curvature_at_start)
+            middle = best - plan.below // 2
+            alive = [*range(best - plan.below, middle, 2 * plan.dense), *range(middle, best + plan.above + 1, plan.dense)]
+            chosen = self._halved(alive)
+            bound, reason = self._bound(chosen, seed)
+            low, high = self._range(chosen)
+        lr = 10.0 ** (chosen / PER_DECADE)
+        if bound is not None and self._holds(bound, seed):
+            reason += "; descents just below and just above it agree"
+            high = bound if lr < bound else high
+        return self._found(lr, low, high, bound, reason)
+
+    # -- which magnitude ----------------------------------------------------------------------------------------------
+
+    def _curvature(self, x: FloatArray, seed: int, scale: FloatArray | None = None) -> float | None:
+        """Return the largest |curvature| at x; None if it can't be measured."""
+        if isinstance(self.probes, _Trainings):
+            return None
+        try:
+            found = self.probes.curvature(x, scale, seed)
+        except (FunctionError, TraceError, ArithmeticError, ValueError):
+            return None
+        largest = max(abs(found.largest), abs(found.smallest))
+        return largest if 0 < largest < math.inf else None
+
+    def _survey(self, curvature_at_start: float | None) -> int:
+        """Return the best of rates of all magnitudes that may be right, half a decade apart."""
+        plan, probes = self.plan, self.probes
+        low, high = -6 * PER_DECADE, 2 * PER_DECADE
+        if isinstance(probes, _Descents):
+            x, g = probes.begun.x, probes.begun.g
+            steepest = float(np.max(np.abs(g)))
+            if steepest == 0:
+                raise NoRateError("x0 is a stationary point: its gradient is 0, so that no rate leads anywhere")
+            size = float(np.max(np.abs(x))) or 1.0
+            bound = curvature_at_start or steepest / size
+            if self.optimizer.rule.stability is not None:
+                low, high = _place(1e-6 / bound), _place(1e5 / bound)
+            else:
+                lengths = size, min(max(steepest / bound, 1e-6 * size), 1e6 * size)
+                low, high = _place(1e-6 * min(lengths)), _place(1e3 * max(lengths))
+        low -= low % plan.apart
+        best: int | None = None
+        for _ in range(3):
+            surveyed = range(low, high + 1, plan.apart)
+            for k in surveyed:
+                self.run(k, plan.survey)
+            falling = [k for k in surveyed if self._falls(self.tried[k])]
+            if falling:
+                best = min(falling, key=lambda k: (self._lowest(self.tried[k]), k))
+                if best > surveyed[0] or low < -25 * PER_DECADE:
+                    return best
+            low, high = low - 6 * PER_DECADE, low - 1  # smaller yet
+        if best is None:
+            raise NoRateError(
+                f"no rate from {10 ** (low / PER_DECADE):.1e} on lowers f below {probes.f0:.6g} in {plan.survey} steps: "
+                "x0 is at a minimum already, or the gradient is wrong (see koubai.check_gradient)"
+            )
+        return best
+
+    def _lowest(self, probe: _Probe) -> float:
+        """Return how low a rate comes; of mini-batches, the last mean, since single ones say little."""
+        if probe.diverged and isinstance(self.probes, _Trainings):
+            return math.inf
+        fun = probe.fun[np.isfinite(probe.fun)]
+        if not fun.size or probe.diverged:
+            return math.inf
+        return float(fun.min() if self.plan.window == 1 else fun[-1])
+
+    def _falls(self, probe: _Probe) -> bool:
+        return self._lowest(probe) < self.probes.f0
+
+    # -- which rate ---------------------------------------------------------------------------------------------------
+
+    def _halved(self, alive: list[int]) -> int:
+        """Follow the rates, the better half of them twice as far each time; return the one to take."""
+        plan = self.plan
+        steps = plan.first
+        while True:
+            good = {k: probe for k in alive if not (probe := self.run(k, steps)).diverged}
+            if not good:
+                alive = [min(alive) - i for i in range(1, plan.below)]
+                if alive[-1] < -40 * PER_DECADE:
+                    raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
+                continue
+            lowest = {k: self._lowest(probe) for k, probe in good.items()}
+            self.fb = min(lowest.values())
+            time = {k: self._time(probe, plan.target) for k, probe in good.items()}
+            order = sorted(good, key=lambda k: (time[k], lowest[k], k))
+            if steps >= plan.last:
+                break
+            wanted = max(plan.keep, len(alive) // 2)
+            by_height = sorted(good, key=lambda k: (lowest[k], k))
+            kept = {*order[: (wanted + 1) // 2], *by_height[: wanted // 2 + 1]}
+            steps = min(plan.last, 2 * steps)
+            if 2 * steps <= plan.last:  # what is slow at first may be what gets furthest: one of each magnitude stays
+                kept |= set({k // plan.apart: k for k in reversed(by_height)}.values())
+            alive = sorted(kept)
+        if plan.repeats > 1:
+            return self._repeated(order[: plan.keep], steps)
+        return self._furthest(good, order, time)
+
+    def _furthest(self, good: dict[int, _Probe], order: list[int], time: dict[int, float]) -> int:
+        """Return, of the rates that are nearly as fast as the fastest, the one that goes on further."""
+        if not math.isfinite(time[order[0]]):
+            return order[0]
+        most = 2.0 * self.plan.last
+        near = [k for k in order if time[k] <= self.plan.slack * time[order[0]]]
+
+        def cost(k: int) -> tuple[float, int]:
+            others = (self._time(good[k], share) for share in (10 * self.plan.target, 0.1 * self.plan.target, 1e-6))
+            return sum(math.log(min(max(t, 1.0), most)) for t in (time[k], *others)), k
+
+        return min(near, key=cost)
+
+    def _repeated(self, candidates: list[int], steps: int) -> int:
+        """Return the best of a few rates by the mean of their losses over several orders of the data."""
+        plan = self.plan
+        means: dict[int, FloatArray] = {}
+        for k in candidates:
+            each = [self.probes.run(k, steps, repeat) for repeat in range(plan.repeats)]
+            if not any(probe.diverged for probe in each):
+                n = min(len(probe.fun) for probe in each)
+                means[k] = np.mean([probe.fun[:n] for probe in each], axis=0)
+        if not means:
+            return candidates[0] - PER_DECADE // 3  # each diverges in some order of the data
+        self.fb = min(float(fun[-1]) for fun in means.values())
+        time = {k: self._first(fun, plan.target) for k, fun in means.items()}
+        order = sorted(means, key=lambda k: (time[k], means[k][-1], k))
+        near = [k for k in order if time[k] <= plan.slack * time[order[0]]]
+        return min(near, key=lambda k: (means[k][-1], k))
+
+    def _time(self, probe: _Probe, share: float) -> float:
+        """Return the updates after which no more than this share of the way down is left; inf if it does not stay."""
+        left = self.fb + self.plan.stays * (self.probes.f0 - self.fb)
+        return self._first(probe.fun, share) if probe.fun[-1] <= max(left, self._level(share)) else math.inf
+
+    def _level(self, share: float) -> float:
+        return self.fb + share * (self.probes.f0 - self.fb)
+
+    def _first(self, fun: FloatArray, share: float) -> float:
+        hits = np.flatnonzero(fun <= self._level(share))
+        return float(hits[0]) if hits.size else math.inf
+
+    # -- what holds around it -----------------------------------------------------------------------------------------
+
+    def _range(self, chosen: int) -> tuple[float, float]:
+        """Return from where a rate makes progress, and from where it diverges or ends no lower than the start."""
+        steps, f0 = self.plan.survey, self.probes.f0
+        early = {k: probe.fun[: steps + 1] for k, probe in self.tried.items()}
+        fallen = {k: f0 - float(np.min(fun[np.isfinite(fun)], initial=f0)) for k, fun in early.items()}
+        best, share = max(fallen.values()), 0.01 if self.plan.window == 1 else 0.1
+        low = min(k for k in fallen if k <= chosen and (fallen[k] >= share * best or k == chosen))
+        bad = [k for k, probe in self.tried.items() if k > chosen and (probe.diverged or not probe.fun[-1] < f0)]
+        good = [k for k in self.tried if k >= chosen and k < min(bad, default=10**6)]
+        high = 10.0 ** (max(good) / PER_DECADE)
+        return 10.0 ** (low / PER_DECADE), high
+
+    def _bound(self, chosen: int, seed: int) -> tuple[float | None, str]:
+        """Return the largest stable rate by the curvature where the descent at the chosen rate comes to rest."""
+        probes, rule = self.probes, self.optimizer.rule
+        if isinstance(probes, _Trainings):
+            return None, "mini-batches leave no curvature to measure: the range is that of the trainings"
+        if rule.stability is not None:
+            largest = self._curvature(self.tried[chosen].x, seed)
+            bound = None if largest is None else self.optimizer.largest_stable_lr(largest)
+            if largest is None or bound is None or not math.isfinite(bound):
+                return None, "no stability bound: the curvature is 0 or unknown, or gradients are clipped or grouped"
+            return bound, f"the rule's condition at the curvature {largest:.4g} where the descent ends"
+        factor = _preconditioned_factor(self.optimizer)
+        if factor is None or self.optimizer.hyperparameters.get("groups"):
+            return None, f"{type(self.optimizer).__name__} has no stability bound by the curvature"
+        lr = 10.0 ** (chosen / PER_DECADE)
+        probe = probes.at("ahead", lr, AHEAD)
+        descent = probes.steppers["ahead"][0].descent
+        scale = _preconditioner(self.optimizer, descent.state, max(probe.steps, 1))
+        largest = self._curvature(probe.x, seed, scale)
+        if largest is None:
+            return None, "no stability bound: the preconditioned curvature is 0 or unknown"
+        return factor / largest, f"the preconditioned curvature {largest:.4g} after {probe.steps} steps"
+
+    def _holds(self, bound: float, seed: int) -> bool:
+        """Return whether descents just below the bound of a rule with a fixed one stay, and just above it grow."""
+        if self.optimizer.rule.stability is None or isinstance(self.probes, _Trainings):
+            return False
+        f0, steps = self.probes.f0, 4 * self.plan.first
+        below = self.probes.at("below", (1 - ASIDE) * bound, steps)
+        above = self.probes.at("above", (1 + ASIDE) * bound, steps)
+        return bool(
+            not below.diverged and below.fun[-1] < f0 and (above.diverged or not above.fun[-1] <= 2 * below.fun[-1])
+        )
+
+    def _found(self, lr: float, low: float, high: float, bound: float | None, reason: str) -> LearningRate:
+        keys = sorted(self.tried)
+        each = [self.tried[k] for k in keys]
+        optimizer = copy.copy(self.optimizer)
+        optimizer.lr = lr
+        curve = RateCurve(
+            np.array([10.0 ** (k / PER_DECADE) for k in keys]),
+            np.array([float(np.min(p.fun[np.isfinite(p.fun)], initial=math.inf)) for p in each]),
+            np.array([float(p.fun[-1]) for p in each]),
+            np.array([p.steps for p in each]),
+            np.array([self._first(p.fun, self.plan.target) for p in each]),
+            np.array([p.diverged for p in each]),
+            [p.x for p in each] if isinstance(self.probes, _Descents) else [],
+        )
+        f = self.probes.f if isinstance(self.probes, _Descents) and self.probes.options["batches"] is None else None
+        start = self.probes.layout.copy(self.probes.x)
+        target = self._level(self.plan.target)
+        return LearningRate(lr, low, high, bound, reason, curve, target, self.probes.spent, optimizer, f, start)
+
+
+def _place(lr: float) -> int:
+    return math.floor(PER_DECADE * math.log10(lr))
+
+
+def _preconditioned_factor(optimizer: Optimizer) -> float | None:
+    """Return the lr times preconditioned curvature above which the rule is unstable."""
+    hyper = optimizer.hyperparameters
+    if optimizer.rule.name == "adam":
+        return 2 * (1 + hyper["beta1"]) / (1 - hyper["beta1"])
+    if optimizer.rule.name == "rmsprop" and not hyper["momentum"] and not hyper["centered"]:
+        return 2.0
+    return None
+
+
+def _preconditioner(optimizer: Optimizer, state: Any, t: int) -> FloatArray:
+    """Return by what Adam or RMSprop multiply the (mean) gradient, but for lr."""
+    hyper, named = optimizer.hyperparameters, dict(zip(optimizer.rule.state, state, strict=False))
+    v = np.asarray(named.get("v_max") if hyper.get("amsgrad") else named["v"], np.float64)
+    if optimizer.rule.name == "adam":
+        v = v / (1 - hyper["beta2"] ** t)
+    return np.asarray(1.0 / (np.sqrt(v) + hyper["eps"]))
