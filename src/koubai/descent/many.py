@@ -32,7 +32,7 @@ from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful
 from koubai.parameters import FloatArray, Layout, as_scalar, real_array
 
-__all__ = ["Batch", "Many", "Results", "minimize_many", "read_starts", "share_out"]
+__all__ = ["PIECE", "Batch", "Many", "Results", "minimize_many", "read_starts", "share_out"]
 
 PIECE = 8192  # starts a call at most: a signal is answered between two calls, …
 PIECES = 4  # … and threads share the pieces, so many or more for each of them
@@ -74,6 +74,11 @@ class Many:
         """The reason why each stopped: an array of Status."""
         found: np.ndarray[Any, np.dtype[np.object_]] = _TABLE[self.codes]
         return found
+
+    @staticmethod
+    def code_of(status: Status) -> int:
+        """Return the number that stands for a status in ``codes``."""
+        return _CODES[status]
 
     @property
     def success(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -250,6 +255,14 @@ class Results:
         )  # fmt: skip
         self.used: list[Any] = [part[: len(flat)] for part in self.memory]
         self.x, self.fun, self.norm, self.steps, self.codes, self.nfev = self.used
+
+    def first(self, count: int) -> Results:
+        """Return the first rows, as views."""
+        part = Results.__new__(Results)
+        part.shape, part.raised, part.memory = self.shape, {}, self.memory
+        part.used = [array[:count] for array in self.used]
+        part.x, part.fun, part.norm, part.steps, part.codes, part.nfev = part.used
+        return part
 
     def take(self, rows: Any, other: Results) -> None:
         """Put the results of other descents in these rows."""

@@ -124,23 +124,20 @@ def group(
         if len(first) <= MOST_CELLS or cell > NEAR:
             break
         cell *= 10
-    rows = order[first]  # the lowest of each cell
+    by_f = np.argsort(first)
+    rows = order[first[by_f]]  # the lowest of each cell, by f
     joined = np.arange(len(rows))
     for near in ROUNDS:
         _, lowest, number = np.unique(joined, return_index=True, return_inverse=True)
         if len(lowest) == 1:
             break
-        own = rows[lowest]  # of each group its lowest point, as long as groups come by f
-        labels = _joined(u[own], x[own], fun[own], near, values, descend)
-        joined = labels[number]
-    ranks = np.full(int(joined.max()) + 1, len(x))
-    np.minimum.at(ranks, joined, np.argsort(order)[rows])
-    by_f = np.argsort(ranks)
-    place = np.empty_like(by_f)
-    place[by_f] = np.arange(len(by_f))
+        own = rows[lowest]  # the lowest of each group
+        joined = _joined(u[own], x[own], fun[own], near, values, descend)[number]
+    _, lowest, number = np.unique(joined, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(lowest))  # of each group, by f
     labels = np.empty(len(x), np.intp)
-    labels[order] = place[joined][inverse]
-    return Grouped(labels, order[ranks[by_f]])
+    labels[order] = place[number][np.argsort(by_f)][inverse]
+    return Grouped(labels, rows[np.sort(lowest)])
 
 
 def _joined(
