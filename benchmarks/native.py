@@ -54,7 +54,7 @@ import koubai as kb  # noqa: E402
 from koubai.descent import loop  # noqa: E402
 from koubai.descent.arguments import prepared  # noqa: E402
 from koubai.descent.compiled_stepper import CompiledLoops  # noqa: E402
-from koubai.descent.many import descend_many  # noqa: E402
+from koubai.descent.many import minimize_many  # noqa: E402
 from koubai.execute.descents import ROWS, Leg, T  # noqa: E402
 from koubai.execute.native import Descent  # noqa: E402
 
@@ -367,7 +367,7 @@ def many(quick: bool) -> Iterator[Row]:
     ):
         by_jax_many = jax_many(optimizer.lr, steps, name == "Adam")
         calls: dict[str, Callable[[], Any]] = {
-            "koubai": lambda o=optimizer: descend_many(himmelblau, starts, o, max_steps=steps, threads=2).x,
+            "koubai": lambda o=optimizer: minimize_many(himmelblau, starts, o, max_steps=steps, threads=2).x,
             "jax": lambda call=by_jax_many: call(on_device),
         }
         if name != "Adam":

@@ -12,7 +12,7 @@ import numpy as np
 import koubai as kb
 from koubai.descent import compiled_stepper, search_stepper
 from koubai.descent.fused import Fused
-from koubai.descent.many import descend_many
+from koubai.descent.many import minimize_many
 from koubai.errors import TraceError
 from koubai.execute import choose, replay
 from koubai.execute.elements import Unsuitable
@@ -56,7 +56,7 @@ def descent(name: str) -> str:
 
 
 def many(name: str) -> str:
-    found = descend_many(quadratic, np.ones((3, 2)), kb.optimizers.resolve(name), max_steps=5)
+    found = minimize_many(quadratic, np.ones((3, 2)), kb.optimizers.resolve(name), max_steps=5)
     return "yes" if found.executor == "native" else found.executor_reason
 
 

@@ -647,8 +647,8 @@ def test_what_some_systems_lack_is_not_needed(cache):
         optimizer, x = kb.Adam(), np.ones(update.THREADED)
         for _ in range(3):
             optimizer.update(x, x)
-        from koubai.descent.many import descend_many
-        descend_many(lambda x: x @ x, np.ones((50, 2)), kb.SGD(lr=0.1))
+        from koubai.descent.many import minimize_many
+        minimize_many(lambda x: x @ x, np.ones((50, 2)), kb.SGD(lr=0.1))
     """)
     if library.available():
         assert list(cache.iterdir())

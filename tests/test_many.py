@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import koubai as kb
-from koubai.descent.many import descend_many
+from koubai.descent.many import minimize_many
 from koubai.errors import InputError
 from koubai.execute import lanes, library
 
@@ -36,7 +36,7 @@ NAMES = [name for name in kb.optimizers.names() if not kb.optimizers.resolve(nam
 def test_each_descent_is_the_one_that_it_is_alone(name):
     optimizer = kb.optimizers.resolve(name)
     starts = random_starts(lanes.LANES + 3)
-    many = descend_many(himmelblau, starts, optimizer, max_steps=130)
+    many = minimize_many(himmelblau, starts, optimizer, max_steps=130)
     assert many.executor == "native", many.executor_reason
     for i in (0, 5, lanes.LANES + 2):
         run = alone(himmelblau, starts[i], optimizer, max_steps=130, gtol=0.0)
@@ -57,8 +57,8 @@ def test_each_descent_is_the_one_that_it_is_alone(name):
 def test_neighbours_and_threads_change_no_bit(count, monkeypatch):
     monkeypatch.setattr("koubai.descent.many.PIECE", 2 * lanes.LANES)
     starts = random_starts(5 * lanes.LANES)
-    whole = descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=100, threads=1)
-    some = descend_many(himmelblau, starts[:count], kb.SGD(lr=0.01), max_steps=100, threads=3)
+    whole = minimize_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=100, threads=1)
+    some = minimize_many(himmelblau, starts[:count], kb.SGD(lr=0.01), max_steps=100, threads=3)
     for name in ("x", "fun", "grad_norm", "steps", "codes"):
         np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[:count])
 
@@ -67,7 +67,7 @@ def test_where_the_system_does_not_tell_which_cpus_are_ours(monkeypatch):
     """macOS and Windows have no os.sched_getaffinity."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     starts = random_starts(2 * lanes.LANES)
-    many, one = (descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=100, threads=n) for n in (None, 1))
+    many, one = (minimize_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=100, threads=n) for n in (None, 1))
     np.testing.assert_array_equal(many.x, one.x)
 
 
@@ -77,7 +77,7 @@ def test_every_problem_of_the_catalogue_descends_as_it_does_alone(name):
     problem = kb.problems[name]
     x0 = np.asarray(problem.x0, np.float64)
     starts = x0 + random_starts(3, 0.01, x0.size).reshape(3, *x0.shape)
-    many = descend_many(problem.f, starts, kb.Adam(lr=0.01), max_steps=70)
+    many = minimize_many(problem.f, starts, kb.Adam(lr=0.01), max_steps=70)
     assert many.executor == "native", many.executor_reason
     for x, start in zip(many.x, starts, strict=True):
         run = alone(problem.f, start, kb.Adam(lr=0.01), max_steps=70, gtol=0.0)
@@ -101,7 +101,7 @@ def test_zeros_keep_their_sign_and_the_smallest_numbers_their_bits(name, dtype):
     f, tiny = SIGNED[name], np.finfo(dtype).smallest_subnormal
     numbers = np.array([0.0, -0.0, tiny, -tiny, 3 * tiny, -1e-30, 1.0, 3.0, -7.5], dtype)
     starts = np.stack(np.meshgrid(numbers, numbers), -1).reshape(-1, 2)
-    many = descend_many(f, starts, kb.SGD(lr=1.0), max_steps=3)
+    many = minimize_many(f, starts, kb.SGD(lr=1.0), max_steps=3)
     assert many.steps.max() == 3
     assert many.executor == "native", many.executor_reason
     derivative = kb.grad(f)
@@ -139,7 +139,7 @@ def test_what_repeats_itself_ends_as_if_every_step_were_made(name, neighbour, dt
     if neighbour is not None:
         starts, rates = np.append(starts, dtype(1.7)), np.append(np.full(len(starts), lr), neighbour)
     for max_steps in (7, 8, 64, 190, 191, 192, 193, 300, 301, 10_001):
-        many = descend_many(f, starts, kb.SGD(lr=lr), max_steps=max_steps, lr=rates)
+        many = minimize_many(f, starts, kb.SGD(lr=lr), max_steps=max_steps, lr=rates)
         assert many.executor == "native", many.executor_reason
         for i, x in enumerate(starts[: len(numbers)]):
             for t in range(max_steps):
@@ -168,7 +168,7 @@ STATES = {  # what comes back to the same x in another state, or in a state that
 def test_the_state_and_every_component_must_be_what_they_were(name, own_rates):
     optimizer, f, starts, max_steps = STATES[name]
     rates = np.full(len(starts), optimizer.lr) if own_rates else None
-    many = descend_many(f, starts, optimizer, max_steps=max_steps, lr=rates)
+    many = minimize_many(f, starts, optimizer, max_steps=max_steps, lr=rates)
     assert many.executor == "native", many.executor_reason
     derivative = kb.grad(f)
     for i, x in enumerate(starts):
@@ -183,11 +183,11 @@ def test_the_state_and_every_component_must_be_what_they_were(name, own_rates):
 
 def test_what_is_at_rest_costs_no_more_steps():
     most = 2**31 - 1  # all made, these would take minutes
-    many = descend_many(lambda x: (x - 3.0) ** 2, np.array([1.0, 7.0]), kb.SGD(), lr=[0.3, 0.4], max_steps=most)
+    many = minimize_many(lambda x: (x - 3.0) ** 2, np.array([1.0, 7.0]), kb.SGD(), lr=[0.3, 0.4], max_steps=most)
     np.testing.assert_allclose(many.x, 3.0)
     assert many.steps.tolist() == [most, most]
     with pytest.raises(InputError, match="max_steps must be at most 2147483647, got 2147483648"):
-        descend_many(lambda x: x * x, np.ones(2), kb.SGD(lr=0.1), max_steps=most + 1)
+        minimize_many(lambda x: x * x, np.ones(2), kb.SGD(lr=0.1), max_steps=most + 1)
 
 
 @pytest.mark.parametrize(("count", "threads"), [(1, 2), (1000, 2), (4096, 2), (65_536, 16), (100_000, 1)])
@@ -199,7 +199,7 @@ def test_every_thread_has_something_to_do(count, threads, monkeypatch):
         return lambda first, last: pieces.append((first, last)) or descend(first, last)
 
     monkeypatch.setattr(lanes.Lanes, "bound", counted)
-    descend_many(lambda x: x * x, np.ones(count), kb.SGD(lr=0.1), max_steps=1, threads=threads)
+    minimize_many(lambda x: x * x, np.ones(count), kb.SGD(lr=0.1), max_steps=1, threads=threads)
     assert len(pieces) >= min(threads, -(-count // lanes.LANES))
     ends = sorted(pieces)
     assert [first for first, _ in ends] == [0, *(last for _, last in ends[:-1])]
@@ -214,14 +214,14 @@ def test_what_a_thread_writes_lives_as_long_as_it_may_write(monkeypatch):
         return kept[-1]
 
     monkeypatch.setattr(lanes.Lanes, "bound", held)
-    descend_many(lambda x: x * x, np.ones(40), kb.SGD(lr=0.1), max_steps=3)
+    minimize_many(lambda x: x * x, np.ones(40), kb.SGD(lr=0.1), max_steps=3)
     gc.collect()
     assert all(known() is not None for known in kept[:-1])
 
 
 def test_a_tolerance_stops_each_where_it_is_met():
     starts = random_starts(50)
-    many = descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=500, gtol=1e-6)
+    many = minimize_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=500, gtol=1e-6)
     assert {status.name for status in many.status} == {"converged"}
     assert (many.grad_norm <= 1e-6).all()
     assert len(set(many.steps.tolist())) > 10
@@ -234,7 +234,7 @@ def test_a_tolerance_stops_each_where_it_is_met():
 @pytest.mark.parametrize("gtol", [0.0, 1e-6])
 def test_divergence_ends_one_and_leaves_the_others(gtol):
     starts = random_starts(100, scale=30.0)
-    many = descend_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=200, gtol=gtol)
+    many = minimize_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=200, gtol=gtol)
     names = {status.name for status in many.status}
     assert "diverged" in names
     assert len(names) > 1
@@ -251,7 +251,7 @@ def test_what_is_not_finite_is_never_taken():
         return np.sqrt(x[0]) + x[0] * x[0]
 
     starts = np.array([[0.5], [0.3], [-1.0], [2.0]])
-    many = descend_many(f, starts, kb.SGD(lr=0.3), max_steps=50)
+    many = minimize_many(f, starts, kb.SGD(lr=0.3), max_steps=50)
     assert many.status[2] is kb.Status.nonfinite
     assert many.steps[2] == 0
     assert many.x[2] == -1.0
@@ -271,7 +271,7 @@ def test_x_that_has_been_too_far_and_is_back_has_diverged(known):
         return 6e25 if t < 12 else 0.5e25  # times -11 twelve times, then times 0
 
     optimizer, starts = kb.SGD(lr=lr), np.array([1.0, 0.0, -2.0])
-    many = descend_many(f, starts, optimizer, max_steps=60)
+    many = minimize_many(f, starts, optimizer, max_steps=60)
     assert [status.name for status in many.status] == ["diverged", "max_steps", "diverged"]
     for i, start in enumerate(starts):
         run = alone(f, start, optimizer, max_steps=60, gtol=0.0)
@@ -285,7 +285,7 @@ def test_a_gradient_that_was_not_finite_for_one_step_ends_a_descent():
         return 8 * x[1] - np.sqrt(x[0] + 2 * x[1])
 
     starts, optimizer = np.array([[0.0, 0.5], [1.0, 3.0]]), kb.Lion(lr=0.25)
-    many = descend_many(f, starts, optimizer, max_steps=20)
+    many = minimize_many(f, starts, optimizer, max_steps=20)
     assert many.status[0] is kb.Status.nonfinite  # where the root's slope is infinite; the sign of it would lead on
     for i in range(2):
         run = alone(f, starts[i], optimizer, max_steps=20, gtol=0.0)
@@ -337,22 +337,22 @@ def test_where_f_may_be_anything_there_is_no_box(f):
 def test_bounds_rates_schedules_and_shapes():
     starts = random_starts(20)
     low = np.minimum(np.maximum(starts, [-1.0, -9.0]), [2.0, 0.5])
-    inside = descend_many(himmelblau, low, kb.Adam(lr=0.05), max_steps=100, bounds=[(-1.0, 2.0), (None, 0.5)])
+    inside = minimize_many(himmelblau, low, kb.Adam(lr=0.05), max_steps=100, bounds=[(-1.0, 2.0), (None, 0.5)])
     assert (inside.x[:, 0] <= 2.0).all()
     assert (inside.x[:, 0] >= -1.0).all()
     assert (inside.x[:, 1] <= 0.5).all()
     rates = np.linspace(0.001, 0.012, 20)
-    swept = descend_many(himmelblau, np.tile([1.0, 1.0], (20, 1)), kb.SGD(), lr=rates, max_steps=100)
+    swept = minimize_many(himmelblau, np.tile([1.0, 1.0], (20, 1)), kb.SGD(), lr=rates, max_steps=100)
     for i in (0, 10, 19):
         run = alone(himmelblau, [1.0, 1.0], kb.SGD(lr=float(rates[i])), max_steps=100, gtol=0.0)
         np.testing.assert_array_equal(swept.x[i], run.x)
     falling = kb.SGD(lr=kb.schedules.cosine(0.01, 100))
-    scheduled = descend_many(himmelblau, starts, falling, max_steps=100)
+    scheduled = minimize_many(himmelblau, starts, falling, max_steps=100)
     np.testing.assert_array_equal(scheduled.x[3], alone(himmelblau, starts[3], falling, max_steps=100, gtol=0.0).x)
-    numbers = descend_many(lambda x: (x - 1.0) * (x - 1.0), np.linspace(-3, 3, 40), kb.SGD(lr=0.1), max_steps=400)
+    numbers = minimize_many(lambda x: (x - 1.0) * (x - 1.0), np.linspace(-3, 3, 40), kb.SGD(lr=0.1), max_steps=400)
     assert numbers.x.shape == (40,)
     np.testing.assert_allclose(numbers.x, 1.0)
-    matrices = descend_many(lambda W: np.sum(W * W), np.ones((7, 2, 3)), kb.SGD(lr=0.1), max_steps=10)
+    matrices = minimize_many(lambda W: np.sum(W * W), np.ones((7, 2, 3)), kb.SGD(lr=0.1), max_steps=10)
     assert matrices.x.shape == (7, 2, 3)
 
 
@@ -361,7 +361,7 @@ def test_starts_on_another_path_run_one_by_one():
         return x[0] * x[0] if x[0] > 0 else 3.0 * x[0] * x[0]
 
     starts = np.array([[1.0], [-1.0], [2.0], [-2.0]])
-    many = descend_many(f, starts, kb.SGD(lr=0.1), max_steps=300, gtol=1e-8)
+    many = minimize_many(f, starts, kb.SGD(lr=0.1), max_steps=300, gtol=1e-8)
     assert "another path" in many.executor_reason
     assert {status.name for status in many.status} == {"converged"}
     for i in range(4):
@@ -370,14 +370,14 @@ def test_starts_on_another_path_run_one_by_one():
 
 def test_without_machine_code_it_is_slower_and_right():
     starts = random_starts(3, n=3)
-    many = descend_many(lambda x: np.sum(np.sort(x) ** 2), starts, kb.SGD(lr=0.1), max_steps=40)
+    many = minimize_many(lambda x: np.sum(np.sort(x) ** 2), starts, kb.SGD(lr=0.1), max_steps=40)
     assert many.executor == "python"
     assert many.executor_reason
     np.testing.assert_allclose(many.x, starts * 0.8**40, rtol=1e-12)
 
 
 def test_float32_stays_float32():
-    many = descend_many(himmelblau, random_starts(40).astype(np.float32), kb.Adam(lr=0.05), max_steps=60)
+    many = minimize_many(himmelblau, random_starts(40).astype(np.float32), kb.Adam(lr=0.05), max_steps=60)
     assert many.x.dtype == many.fun.dtype == np.float32
     assert np.isfinite(many.x).all()
 
@@ -400,4 +400,4 @@ def test_float32_stays_float32():
 def test_bad_arguments_are_named(options, text):
     given = {"starts": np.ones((2, 2)), "max_steps": 5} | options
     with pytest.raises(InputError, match=text):
-        descend_many(himmelblau, given.pop("starts"), kb.SGD(lr=0.01), **given)
+        minimize_many(himmelblau, given.pop("starts"), kb.SGD(lr=0.01), **given)

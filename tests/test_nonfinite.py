@@ -9,7 +9,7 @@ import pytest
 
 import koubai as kb
 from koubai.derivatives.gradient import value_and_grad
-from koubai.descent.many import descend_many
+from koubai.descent.many import minimize_many
 from koubai.descent.record import Status
 from koubai.errors import FunctionError, GradientWarning
 
@@ -262,7 +262,7 @@ def test_a_descent_meets_the_care_on_its_way():
     run = kb.minimize(f, [1.0, -2.0], kb.SGD(0.05))
     assert run.success, run.message
     np.testing.assert_allclose(run.x, [math.exp(-1.5), -0.25], atol=1e-5)
-    many = descend_many(f, np.array([[1.0, -2.0], [0.5, 0.7]]), kb.SGD(0.05), max_steps=2000, gtol=1e-6)
+    many = minimize_many(f, np.array([[1.0, -2.0], [0.5, 0.7]]), kb.SGD(0.05), max_steps=2000, gtol=1e-6)
     np.testing.assert_allclose(many.x, [[math.exp(-1.5), -0.25], [math.exp(-1.5)] * 2], atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from support.native import compile_native
 
 import koubai as kb
 from koubai.descent import compiled_stepper
-from koubai.descent.many import descend_many
+from koubai.descent.many import minimize_many
 from koubai.execute import choose, library, loops, replay
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
@@ -202,7 +202,7 @@ def test_a_descent_of_python_numbers(name):
 @each
 def test_many_descents(name):
     starts = np.random.default_rng(0).uniform(-0.8, 0.8, (40, 2))
-    ends = descend_many(bowl(name), starts, kb.SGD(lr=0.05), max_steps=3000)
+    ends = minimize_many(bowl(name), starts, kb.SGD(lr=0.05), max_steps=3000)
     assert ends.executor == "native", ends.executor_reason
     for row in ends.x:
         np.testing.assert_allclose(kb.grad(bowl(name))(row), 0.0, atol=1e-3)

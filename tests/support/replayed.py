@@ -35,7 +35,7 @@ import programs
 
 import koubai as kb
 from koubai.descent import optimizers, search_stepper
-from koubai.descent.many import descend_many
+from koubai.descent.many import minimize_many
 from koubai.errors import KoubaiError
 from koubai.execute import library, replay
 from koubai.graph.call import Leaves, record_call
@@ -147,7 +147,7 @@ def many(kept: Kept, optimizer: str, problem: str) -> None:
     """Descend from many starts at once."""
     found = kb.problems[problem]
     starts = found.x0 + np.random.default_rng(0).uniform(-1, 1, (33, *np.shape(found.x0)))
-    ends = descend_many(found.f, starts, optimizer, max_steps=120)
+    ends = minimize_many(found.f, starts, optimizer, max_steps=120)
     kept.keep([ends.x, ends.fun, ends.grad_norm, ends.steps, ends.codes, ends.executor])
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,32 +14,38 @@ import numpy as np
 
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.nonfinite import GRADIENT
+from koubai.descent.batch_searches import ANY_NUMBER, Searches
+from koubai.descent.default import AUTO
 from koubai.descent.loop import minimize
 from koubai.descent.objective import Bounds
-from koubai.descent.optimizers import Optimizer, resolve
-from koubai.descent.record import Status
+from koubai.descent.optimizers import LBFGS, Optimizer, resolve
+from koubai.descent.record import Run, Status
 from koubai.descent.schedules import Schedule
 from koubai.descent.step_program import descent_graphs
 from koubai.descent.stopping import GROWTH
-from koubai.errors import FunctionError, GradientError, InputError, TraceError, quiet
+from koubai.descent.searches import STALLED
+from koubai.errors import FunctionError, GradientError, InputError, KoubaiError, TraceError, quiet
 from koubai.execute import lanes, library
 from koubai.execute.elements import Unsuitable
 from koubai.graph.formula import traced
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful
-from koubai.parameters import FloatArray, Layout, real_array
+from koubai.parameters import FloatArray, Layout, as_scalar, real_array
 
-__all__ = ["Many", "descend_many"]
+__all__ = ["PIECE", "Batch", "Many", "Results", "minimize_many", "read_starts", "share_out"]
 
 PIECE = 8192  # starts a call at most: a signal is answered between two calls, …
 PIECES = 4  # … and threads share the pieces, so many or more for each of them
 MOST = 2**31 - 1  # steps are counted in 32 bits
+TRACED_AT = 8  # starts at which f is tried, if it can't be traced at the first one
 _STATUS = {
     lanes.CONVERGED: Status.converged,
     lanes.DIVERGED: Status.diverged,
     lanes.NONFINITE: Status.nonfinite,
     lanes.MAX_STEPS: Status.max_steps,
+    STALLED: Status.stalled,
 }
+_TABLE = np.array([_STATUS.get(code) for code in range(max(_STATUS) + 1)], object)
 _CODES = {status: code for code, status in _STATUS.items()}
 
 
@@ -47,7 +54,9 @@ class Many:
     """The results of many descents; row i of every array belongs to start i.
 
     x: (starts, *shape of x), the last good point of each; fun, grad_norm: (starts,), f there and the largest
-    |component| of the gradient; steps: (starts,), updates made; executor: what ran them.
+    |component| of the gradient, without those that push x out of its bounds; steps, nfev: (starts,), updates made and
+    evaluations of f with its gradient; raised: what f raised, by the number of the start, -1 for points on the way; executor: what ran them,
+    and executor_reason why.
     """
 
     x: FloatArray
@@ -55,41 +64,119 @@ class Many:
     grad_norm: FloatArray
     steps: np.ndarray[Any, np.dtype[np.int32]]
     codes: np.ndarray[Any, np.dtype[np.int32]]
+    nfev: np.ndarray[Any, np.dtype[np.int32]]
+    raised: Mapping[int, str]
     executor: str
     executor_reason: str
 
     @property
     def status(self) -> np.ndarray[Any, np.dtype[np.object_]]:
         """The reason why each stopped: an array of Status."""
-        table = np.array([_STATUS.get(code) for code in range(max(_STATUS) + 1)], object)
-        found: np.ndarray[Any, np.dtype[np.object_]] = table[self.codes]
+        found: np.ndarray[Any, np.dtype[np.object_]] = _TABLE[self.codes]
         return found
+
+    @staticmethod
+    def code_of(status: Status) -> int:
+        """Return the number that stands for a status in ``codes``."""
+        return _CODES[status]
+
+    @property
+    def success(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which of them converged."""
+        return self.codes == lanes.CONVERGED
 
     def __len__(self) -> int:
         return len(self.fun)
 
+    def __repr__(self) -> str:
+        found = {status.name: int(np.sum(self.codes == code)) for code, status in _STATUS.items()}
+        counts = ", ".join(f"{count} {name}" for name, count in found.items() if count)
+        best = float(np.nanmin(self.fun)) if np.isfinite(self.fun).any() else math.nan
+        return f"Many({len(self)} descents: {counts}; least f = {best:.6g}; {self.executor})"
 
-def descend_many(
+
+def minimize_many(
     f: Callable[[Any], Any],
     starts: Any,
-    optimizer: Optimizer | str,
+    optimizer: Optimizer | str = AUTO,
     *,
     max_steps: int = 1000,
-    gtol: float = 0.0,
+    gtol: float | None = None,
     bounds: Any = None,
     lr: Any = None,
     threads: int | None = None,
+    executor: Executor | None = None,
 ) -> Many:
-    """Descend many: the updates of `minimize` from every start at once, side by side in vector registers.
+    """Minimize many: the descents of `minimize` from every start at once.
 
-    f: as in `minimize`. starts: (starts, *shape of x). lr: a learning rate for each start, instead of the optimizer's.
-    Each descent stops if its largest |gradient component| ≤ gtol (0 turns it off), if it diverges (f or x beyond
-    1e10 times its start), before a step to where f or the gradient is not finite, or after max_steps updates. A descent
-    that starts where f is not finite ends there, nonfinite.
-    threads: how many (None: one per CPU that this process may use); they change no bit of the result.
-    If f has no machine code, or takes another path from some start (an `if` on x), `minimize` runs those one by one.
-    Raises InputError if the starts are not an array of finite numbers, or if there are not as many rates as starts.
+        x[i] = x[i] - lr * gradient(f)(x[i])     for SGD, and so for every other rule, for each start i
+
+    Rules that make one update after the other run side by side in vector registers; L-BFGS with its search along the
+    line runs in machine code, one start after the other. Both share the processors. Where f has no machine code, or
+    takes another path from some start (an `if` on x), Python does what is left, and says so in ``executor_reason``.
+
+    Parameters
+    ----------
+    f : callable
+        As in `minimize`: an array in, a number out.
+    starts : array_like, shape (starts, *shape of x)
+        One start in each row. It is not changed.
+    optimizer : Optimizer or str
+        "auto" is L-BFGS.
+    max_steps : int
+        The most updates of each descent.
+    gtol : float, optional
+        A descent converges where its largest |gradient component| ≤ gtol; 0 turns that off. None: 1e-6 for L-BFGS,
+        or 1e-6 of the gradient at the start where that is below 1; and 0 for all others, which then make all steps.
+    bounds : optional
+        As in `minimize`: (low, high) for all components, or a pair for each. L-BFGS holds a component at its bound
+        while the gradient pushes it outwards.
+    lr : array_like, shape (starts,), optional
+        A learning rate for each start, instead of the optimizer's.
+    threads : int, optional
+        How many; None: one per CPU that this process may use. They change no bit of the result.
+    executor : concurrent.futures.Executor, optional
+        Where `minimize` runs what has no machine code, start by start. f must be picklable for processes.
+
+    Returns
+    -------
+    Many
+        x, fun, grad_norm, steps, nfev and status, a row for each start. A descent ends as converged; as diverged (f or
+        x beyond 1e10 times its start); as nonfinite, before a step to where f or the gradient is not finite, or at a
+        start where f raises, which ``raised`` keeps; as stalled, where no step of a search lowers f, as at a kink; or
+        after max_steps.
+
+    Raises
+    ------
+    InputError
+        The starts are not an array of finite numbers, lie outside the bounds, or there are not as many rates.
+
+    Examples
+    --------
+    >>> import numpy as np, koubai as kb
+    >>> def himmelblau(x):
+    ...     return (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
+    >>> starts = np.random.default_rng(0).uniform(-5, 5, (1000, 2))
+    >>> many = kb.minimize_many(himmelblau, starts, "lbfgs")
+    >>> bool((many.fun < 1e-9).all())
+    True
     """
+    points = read_starts(starts)
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
+        raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
+    if max_steps > MOST:
+        raise InputError(f"max_steps must be at most {MOST}, got {max_steps}")
+    if gtol is not None and (isinstance(gtol, bool) or not 0 <= gtol < math.inf):
+        raise InputError(f"gtol must be a finite number ≥ 0, got {gtol!r}")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a whole number ≥ 1 or None, got {threads!r}")
+    rates = None if lr is None else _rates(lr, len(points))
+    batch = Batch(f, optimizer, points, bounds, int(max_steps), gtol, executor, rates)
+    return batch.run(points, rates, threads or library.processors())
+
+
+def read_starts(starts: Any) -> FloatArray:
+    """Return the starts as an array of finite numbers, one in each row. Raises InputError."""
     points = real_array(starts, "starts")
     if points.ndim == 0 or not points.size:
         raise InputError(f"starts must be an array of starts, one a row, got shape {points.shape}")
@@ -98,39 +185,7 @@ def descend_many(
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         row = int(np.flatnonzero(~np.isfinite(points.reshape(len(points), -1)).all(axis=1))[0])
         raise InputError(f"starts must be finite, but start {row} is {points[row]}")
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
-        raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
-    if max_steps > MOST:
-        raise InputError(f"max_steps must be at most {MOST}, got {max_steps}")
-    if isinstance(gtol, bool) or not 0 <= gtol < math.inf:
-        raise InputError(f"gtol must be a finite number ≥ 0, got {gtol!r}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads must be a whole number ≥ 1 or None, got {threads!r}")
-    chosen = resolve(optimizer)
-    rates = None if lr is None else _rates(lr, len(points))
-    shape = points.shape[1:]
-    layout = Layout(None, (shape,), not shape, points.dtype)
-    flat = np.ascontiguousarray(points.reshape(len(points), -1))
-    limits = Bounds.read(bounds, layout, flat[0])
-    if limits is not None and (outside := np.flatnonzero((limits.project(flat) != flat).any(axis=1))).size:
-        raise InputError(f"start {outside[0]} lies outside its bounds: {points[outside[0]]}; move it or the bounds")
-    work = _Work(f, chosen, layout, limits, int(max_steps), float(gtol), bounds)
-    result = _Result(flat, shape)
-    code, reason = work.compiled(flat, rates, max(-lowest, highest))
-    if code is None:
-        work.one_by_one(result, flat, rates, range(len(flat)))
-        return result.many("python", reason)
-    work.run(code, result, flat, rates, threads or library.processors())
-    if (result.codes == lanes.NONFINITE).any() and (careful := work.careful(rates, max(-lowest, highest))) is not None:
-        rows = np.flatnonzero(result.codes == lanes.NONFINITE)
-        again = _Result(flat[rows], shape)
-        work.run(careful, again, flat[rows], None if rates is None else rates[rows], threads or 1)
-        result.take(rows, again)
-    refused = np.flatnonzero(result.codes == lanes.REFUSED)
-    if len(refused):
-        work.one_by_one(result, flat, rates, refused)
-        reason = f"{len(refused)} of {len(flat)} descents take another path through f and ran one by one"
-    return result.many("native", reason)
+    return points
 
 
 def _rates(lr: Any, count: int) -> FloatArray:
@@ -140,90 +195,214 @@ def _rates(lr: Any, count: int) -> FloatArray:
     return rates
 
 
-class _Result:
-    """The arrays that the threads write into, each its own rows. There is room for whole blocks."""
+def share_out(
+    count: int, threads: int, worker: Callable[[], Callable[[int, int], None]],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:  # fmt: skip
+    """Have threads do pieces of ``count`` rows, each with a ``worker()`` of its own: called with (first, last).
 
-    def __init__(self, flat: FloatArray, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+    progress: called between pieces with the rows done and all of them; what it raises ends the work, as Ctrl-C does.
+    """
+    size = min(PIECE, _whole_blocks(-(-count // (threads * PIECES))))
+    firsts = deque(range(0, count, size))  # pieces that no thread has taken yet
+    done: list[int] = []
+
+    def work(tell: Callable[[int, int], None] | None) -> None:
+        do = worker()
+        while True:
+            try:
+                first = firsts.popleft()
+            except IndexError:
+                return
+            last = min(first + size, count)
+            do(first, last)
+            done.append(last - first)
+            if tell is not None:
+                tell(sum(done), count)
+
+    helpers = min(threads, len(firsts)) - 1
+    if helpers <= 0:
+        work(progress)
+        return
+    with ThreadPoolExecutor(helpers) as pool:
+        futures = [pool.submit(work, None) for _ in range(helpers)]
+        try:
+            work(progress)  # this thread is one of them
+        finally:
+            firsts.clear()  # Ctrl-C: what has not begun is not begun
+    for future in futures:
+        future.result()
+    if progress is not None:
+        progress(count, count)
+
+
+class Results:
+    """The arrays that the threads write into, each its own rows. There is room for whole blocks.
+
+    wide: are steps, codes and evaluations of 64 bits, as searches write them?
+    """
+
+    def __init__(self, flat: FloatArray, shape: tuple[int, ...], wide: bool) -> None:
+        self.shape, self.raised = shape, dict[int, str]()
         room, n, size = _whole_blocks(len(flat)), flat.shape[1], flat.itemsize
-        ends = room * np.cumsum([n * size, size, size, 4, 4])
+        whole = np.dtype(np.int64 if wide else np.int32)
+        ends = np.cumsum([room * n * size, *[room * size] * 2, *[room * whole.itemsize] * 3])
         # One piece of memory: the system hands out a large one in a fraction of the time that several small ones take.
-        x, fun, norm, steps, codes = np.split(np.empty(ends[-1], np.uint8), ends[:-1])
+        x, fun, norm, *counts = np.split(np.empty(ends[-1], np.uint8), ends[:-1])
         self.memory = (
-            x.view(flat.dtype).reshape(room, n), fun.view(flat.dtype), norm.view(flat.dtype), steps.view(np.int32),
-            codes.view(np.int32),
+            x.view(flat.dtype).reshape(room, n), fun.view(flat.dtype), norm.view(flat.dtype),
+            *[part.view(whole) for part in counts],
         )  # fmt: skip
         self.used: list[Any] = [part[: len(flat)] for part in self.memory]
-        self.x, self.fun, self.norm, self.steps, self.codes = self.used
+        self.x, self.fun, self.norm, self.steps, self.codes, self.nfev = self.used
 
-    def take(self, rows: Any, other: _Result) -> None:
+    def first(self, count: int) -> Results:
+        """Return the first rows, as views."""
+        part = Results.__new__(Results)
+        part.shape, part.raised, part.memory = self.shape, {}, self.memory
+        part.used = [array[:count] for array in self.used]
+        part.x, part.fun, part.norm, part.steps, part.codes, part.nfev = part.used
+        return part
+
+    def take(self, rows: Any, other: Results) -> None:
         """Put the results of other descents in these rows."""
         for own, new in zip(self.used, other.used, strict=True):
             own[rows] = new
 
     def many(self, executor: str, reason: str) -> Many:
         x = self.x.reshape(len(self.x), *self.shape)
-        return Many(x, self.fun, self.norm, self.steps, self.codes, executor, reason)
+        counts = [part.astype(np.int32, copy=False) for part in (self.steps, self.codes, self.nfev)]
+        return Many(x, self.fun, self.norm, *counts, self.raised, executor, reason)
 
 
 def _whole_blocks(count: int) -> int:
     return -(-count // lanes.LANES) * lanes.LANES
 
 
-@dataclass
-class _Work:
-    f: Callable[[Any], Any]
-    optimizer: Optimizer
-    layout: Layout
-    bounds: Bounds | None
-    max_steps: int
-    gtol: float
-    given_bounds: Any
-    path: Any = field(default=None, init=False)  # of f, at the first start
+class Batch:
+    """Descents of one function by one optimizer from any number of starts, compiled once.
 
-    def compiled(self, flat: FloatArray, rates: FloatArray | None, farthest: float) -> tuple[lanes.Lanes | None, str]:
-        """Return the machine code, or None, and the reason. farthest: the largest |component| of the starts."""
+    points: starts, of which one is enough to tell the form of x. most: evaluations of each start. near: a size of the
+    gradient; ``nfev`` of the results then holds instead after how many steps it stays that small. It needs a gtol, and
+    searches don't tell.
+    """
+
+    def __init__(
+        self, f: Callable[[Any], Any], optimizer: Optimizer | str, points: FloatArray, bounds: Any, max_steps: int,
+        gtol: float | None, executor: Executor | None = None, rates: FloatArray | None = None,
+        most: int = ANY_NUMBER, near: float | None = None,
+    ) -> None:  # fmt: skip
+        if isinstance(optimizer, str) and optimizer.lower() == AUTO:
+            optimizer = LBFGS()
+        self.f, self.optimizer = f, resolve(optimizer)
+        self.max_steps, self.gtol, self.given_bounds, self.pool, self.most = max_steps, gtol, bounds, executor, most
+        self.near = near
+        self.shape = points.shape[1:]
+        self.layout = Layout(None, (self.shape,), not self.shape, points.dtype)
+        flat = points.reshape(len(points), -1)
+        self.bounds = Bounds.read(bounds, self.layout, flat[0])
+        self.path: Any = None  # of f, at the first start
+        self.reason = ""
+        self.code: lanes.Lanes | Searches | None = None
+        with np.errstate(invalid="ignore"):
+            self.farthest = float(np.abs(flat).max())
+        self._compile(flat, rates is not None)
+
+    @property
+    def is_search(self) -> bool:
+        return isinstance(self.code, Searches)
+
+    def _compile(self, flat: FloatArray, rates: bool) -> None:
+        """Find the machine code, or why there is none."""
         optimizer = self.optimizer
         if isinstance(optimizer.lr, Schedule) and optimizer.lr.start() != ():
-            return None, "the schedule looks at f"
+            self.reason = "the schedule looks at f"
+            return
         if not library.available():
-            return None, "llvmlite can't be loaded"
-        x = flat[0]
-        try:
-            program = Differentiated(
-                self.f,
-                0,
-                "backprop",
-                cache=True,
-                box=None if self.bounds is None else (self.bounds.low, self.bounds.high),
-            )
-            with quiet():
-                program(self.layout.copy(x))
-            self.path = program.path(self.layout.copy(x))
-            if self.path is None:
-                return None, "f leaves no path"
-            return self._lanes(self.path.graph, x, rates, farthest), "f has machine code"
-        except (TraceError, GradientError, FunctionError, Unsuitable) as error:
-            return None, error.reason if isinstance(error, TraceError) else str(error)
+            self.reason = "llvmlite can't be loaded"
+            return
+        box = None if self.bounds is None else (self.bounds.low, self.bounds.high)
+        program = Differentiated(self.f, 0, "backprop", cache=True, box=box)
+        for row in range(0, len(flat), -(-len(flat) // TRACED_AT)):
+            x = flat[row]
+            try:
+                with quiet():
+                    program(self.layout.copy(x))
+                self.path = program.path(self.layout.copy(x))
+                if self.path is None:
+                    self.reason = "f leaves no path"
+                    return
+                if "evaluate" in optimizer.rule.uses:
+                    if rates:
+                        raise Unsuitable("a search with a rate for each start")
+                    self.code = Searches(program, self.path, optimizer, self.layout, self.bounds)
+                else:
+                    self.code = self._lanes(self.path.graph, x, rates)
+                self.reason = "f has machine code"
+                return
+            except (TraceError, GradientError, Unsuitable) as error:
+                self.reason = error.reason if isinstance(error, TraceError) else str(error)
+                return
+            except Exception as error:  # f's own, at this start: another one may do
+                self.reason = f"f raised {type(error).__name__} at a start: {error}"
 
-    def _lanes(self, graph: Graph, x: FloatArray, rates: FloatArray | None, farthest: float) -> lanes.Lanes:
+    def _lanes(self, graph: Graph, x: FloatArray, rates: bool) -> lanes.Lanes:
         optimizer = self.optimizer
         graphs = descent_graphs(graph, optimizer, optimizer.init(x, self.layout), self.layout, self.bounds)
         begin = traced("begin", [("x", x, False)], lambda x: optimizer.init(x, self.layout))
-        return lanes.Lanes(graphs, begin, self.gtol > 0, rates is not None, GROWTH, farthest)
+        return lanes.Lanes(graphs, begin, bool(self.gtol), rates, GROWTH, self.farthest, self.near is not None)
 
-    def careful(self, rates: FloatArray | None, farthest: float) -> lanes.Lanes | None:
+    def _careful(self, rates: bool) -> lanes.Lanes | None:
         """Return code that keeps zeros where derivatives are infinite; None if there is none, or it is in use."""
         if self.path.careful or self.path.resolver is None:
             return None
         recorded = self.path.recorded
         graph = GRADIENT(recorded.graph, recorded.leaves.active, Careful())
         try:
-            return self._lanes(graph, np.ravel(recorded.leaves.values[0]), rates, farthest)
+            return self._lanes(graph, np.ravel(recorded.leaves.values[0]), rates)
         except (TraceError, Unsuitable):
             return None
 
-    def run(self, code: lanes.Lanes, result: _Result, flat: FloatArray, rates: FloatArray | None, threads: int) -> None:
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def run(
+        self, points: FloatArray, rates: FloatArray | None = None, threads: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Many:  # fmt: skip
+        """Descend from all these starts."""
+        flat = np.ascontiguousarray(points.reshape(len(points), -1))
+        limits = self.bounds
+        if limits is not None and (outside := np.flatnonzero((limits.project(flat) != flat).any(axis=1))).size:
+            raise InputError(f"start {outside[0]} lies outside its bounds: {points[outside[0]]}; move it or the bounds")
+        result = Results(flat, self.shape, self.is_search)
+        if self.code is None:
+            self._one_by_one(result, flat, rates, range(len(flat)), progress)
+            return result.many("python", self.reason)
+        reason = self.reason
+        if isinstance(self.code, Searches):
+            code, before = self.code, len(self.code.raised)
+            share_out(len(flat), threads, lambda: self._searcher(code, flat, result), progress)
+            if code.raised[before:]:
+                result.raised[-1] = code.raised[before]
+                reason = f"f raised at {len(code.raised) - before} points, which count as not finite"
+            return result.many("native", reason)
+        share_out(len(flat), threads, self._shared(self.code, flat, result, rates), progress)
+        reason = self.finish(result, flat, rates) or reason
+        return result.many("native", reason)
+
+    def _searcher(self, code: Searches, flat: FloatArray, result: Results) -> Callable[[int, int], None]:
+        return code.worker(flat, result.memory, self.gtol, self.max_steps, self.most)
+
+    def worker(self, flat: FloatArray, result: Results) -> Callable[[int, int], None]:
+        """Return what descends from rows of ``flat``, for one thread."""
+        assert self.code is not None
+        if isinstance(self.code, Searches):
+            return self._searcher(self.code, flat, result)
+        return self._shared(self.code, flat, result, None)()
+
+    def _shared(
+        self, code: lanes.Lanes, flat: FloatArray, result: Results, rates: FloatArray | None
+    ) -> Callable[[], Callable[[int, int], None]]:
         dtype, n = flat.dtype, flat.shape[1]
         low = np.full(n, -np.inf, dtype) if self.bounds is None else self.bounds.low
         high = np.full(n, np.inf, dtype) if self.bounds is None else self.bounds.high
@@ -232,53 +411,84 @@ class _Work:
             table = code.table(np.array([self.optimizer.lr_at(t) for t in range(self.max_steps)] or [0.0]))
         else:
             table = np.resize(rates.astype(dtype), _whole_blocks(len(rates)))
-        numbers = code.numbers(self.gtol if self.gtol > 0 else -1.0, self.max_steps, table)
-        memory = (flat, *result.memory, low, high, numbers, table, captured)
+        numbers = code.numbers(self.gtol or -1.0, self.max_steps, table, self.near or 0.0)
+        descend = code.bound((flat, *result.memory, low, high, numbers, table, captured), len(flat))
+        return lambda: descend
 
-        descend = code.bound(memory, len(flat))
-        size = min(PIECE, _whole_blocks(-(-len(flat) // (threads * PIECES))))
-        firsts = deque(range(0, len(flat), size))  # pieces that no thread has taken yet
+    def values(self, points: FloatArray, threads: int = 1) -> FloatArray:
+        """Return f at each of these points; NaN where it raises."""
+        flat = np.ascontiguousarray(points.reshape(len(points), -1))
+        if self.code is None:
+            values = np.full(len(flat), np.nan)
+            for i, x in enumerate(flat):
+                with contextlib.suppress(Exception), quiet():
+                    values[i] = as_scalar(self.f(self.layout.copy(x)))
+            return values
+        given, self.max_steps = self.max_steps, 0
+        try:
+            return self.run(points, threads=threads).fun
+        finally:
+            self.max_steps = given
 
-        def work() -> None:
-            while True:
-                try:
-                    first = firsts.popleft()
-                except IndexError:
-                    return
-                descend(first, min(first + size, len(flat)))
+    def finish(self, result: Results, flat: FloatArray, rates: FloatArray | None = None) -> str:
+        """Do what the lanes left: other paths through f, and gradients that a careful derivative knows."""
+        assert isinstance(self.code, lanes.Lanes)
+        if self.near is None:
+            np.add(result.steps, 1, out=result.nfev)
+        rows = np.flatnonzero(result.codes == lanes.NONFINITE)
+        if len(rows) and (careful := self._careful(rates is not None)) is not None:
+            again = Results(flat[rows], self.shape, False)
+            own = None if rates is None else rates[rows]
+            share_out(len(rows), 1, self._shared(careful, flat[rows], again, own))
+            if self.near is None:
+                np.add(again.steps, 1, out=again.nfev)
+            result.take(rows, again)
+        refused = np.flatnonzero(result.codes == lanes.REFUSED)
+        if not len(refused):
+            return ""
+        self._one_by_one(result, flat, rates, refused)
+        return f"{len(refused)} of {len(flat)} descents take another path through f and ran one by one"
 
-        helpers = min(threads, len(firsts)) - 1
-        if helpers == 0:
-            work()
-            return
-        with ThreadPoolExecutor(helpers) as pool:
-            futures = [pool.submit(work) for _ in range(helpers)]
-            try:
-                work()  # this thread is one of them
-            finally:
-                firsts.clear()  # Ctrl-C: what has not begun is not begun
-        for future in futures:
-            future.result()
-
-    def one_by_one(
-        self, result: _Result, flat: FloatArray, rates: FloatArray | None, rows: Sequence[int] | Any
-    ) -> None:
+    def _one_by_one(
+        self, result: Results, flat: FloatArray, rates: FloatArray | None, rows: Sequence[int] | Any,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:  # fmt: skip
+        tasks = []
         for i in rows:
             optimizer = self.optimizer
             if rates is not None:
                 optimizer = type(optimizer)(
                     float(rates[i]), semantics=optimizer.semantics, **optimizer.hyperparameters
                 )  # fmt: skip
+            gtol = self.gtol
+            if gtol is None and "evaluate" not in optimizer.rule.uses:
+                gtol = 0.0
             start = self.layout.copy(flat[i])
-            try:
-                run = minimize(
-                    self.f, start, optimizer, max_steps=self.max_steps, gtol=self.gtol, bounds=self.given_bounds,
-                    record="off",
-                )  # fmt: skip
-            except FunctionError:
+            tasks.append((self.f, start, optimizer, self.max_steps, gtol, self.given_bounds))
+        answers = self.pool.map(_one, tasks) if self.pool is not None else map(_one, tasks)
+        for done, (i, answer) in enumerate(zip(rows, answers, strict=True)):
+            if isinstance(answer, str):
+                result.raised[int(i)] = answer
                 result.x[i], result.fun[i], result.norm[i] = flat[i], np.nan, np.nan
-                result.steps[i], result.codes[i] = 0, lanes.NONFINITE
-                continue
-            result.x[i] = np.ravel(run.x)
-            result.fun[i], result.norm[i] = run.fun, run.history.grad_norm[-1]
-            result.steps[i], result.codes[i] = run.nit, _CODES.get(run.status, lanes.MAX_STEPS)
+                result.steps[i], result.codes[i], result.nfev[i] = 0, lanes.NONFINITE, 1
+            else:
+                result.x[i], result.fun[i], result.norm[i], result.steps[i], result.nfev[i], status = answer
+                result.codes[i] = _CODES.get(status, lanes.MAX_STEPS)
+            if progress is not None:
+                progress(done + 1, len(rows))
+
+
+def _one(task: tuple[Any, ...]) -> tuple[Any, ...] | str:
+    """Descend from one start, in whatever process; what f raises comes back as a sentence."""
+    f, start, optimizer, max_steps, gtol, bounds = task
+    try:
+        run: Run = minimize(f, start, optimizer, max_steps=max_steps, gtol=gtol, bounds=bounds, record="off")
+    except InputError:
+        raise
+    except FunctionError as error:
+        return str(error)
+    except KoubaiError:
+        raise
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return np.ravel(run.x), run.fun, run.history.grad_norm[-1], run.nit, run.nfev, run.status

@@ -81,7 +81,7 @@ class _Code:
 _code = _Code()
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
     """The settings of an optimizer that a text needs, or ``suits`` False: the rule itself makes its steps."""
 
     name: str
@@ -92,14 +92,14 @@ class _Kind(NamedTuple):
     variant: int
 
     @classmethod
-    def of(cls, optimizer: Optimizer) -> _Kind:
-        found: _Kind | None = optimizer.derived.get(cls)
+    def of(cls, optimizer: Optimizer) -> Kind:
+        found: Kind | None = optimizer.derived.get(cls)
         if found is None:
             found = optimizer.derived[cls] = cls._made(optimizer)
         return found
 
     @classmethod
-    def _made(cls, optimizer: Optimizer) -> _Kind:
+    def _made(cls, optimizer: Optimizer) -> Kind:
         name, hyper, lr = optimizer.rule.name, optimizer.hyperparameters, optimizer.lr
         history_size, memory = hyper.get("history_size", 0), hyper.get("memory", 0)
         suits = (
@@ -124,7 +124,7 @@ class _Memory:
 
     spare: ClassVar[dict[Any, list[_Memory]]] = {}
 
-    def __init__(self, key: tuple[_Kind, int, int], rule: Rule, begun: Sequence[Any]) -> None:
+    def __init__(self, key: tuple[Kind, int, int], rule: Rule, begun: Sequence[Any]) -> None:
         self.key, (kind, n, m) = key, key
         name = kind.name
         self.shapes = [np.shape(part) for part in begun]
@@ -200,7 +200,7 @@ class SearchStepper:
     raises passes through, and the descent is then as it was after its last step.
     """
 
-    def __init__(self, python: PythonStepper, kind: _Kind) -> None:
+    def __init__(self, python: PythonStepper, kind: Kind) -> None:
         self.python, self.descent, self.kind, self.name = python, python.descent, kind, kind.name
         self.path: Path | None = None  # of f, to which the tables belong
         self.table: Replay | None = None
@@ -219,7 +219,7 @@ class SearchStepper:
     def of(cls, python: PythonStepper) -> SearchStepper | None:
         """Return the loop of a descent, or None: the rule itself makes its steps, by ``python``."""
         descent = python.descent
-        kind, objective, n = _Kind.of(descent.optimizer), descent.objective, descent.layout.size
+        kind, objective, n = Kind.of(descent.optimizer), descent.objective, descent.layout.size
         suits = (
             kind.name in TEXTS
             and kind.suits

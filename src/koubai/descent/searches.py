@@ -17,7 +17,10 @@ from typing import Any, TypeAlias
 
 from koubai.execute.scalar_code import Integers, Matrix, Vector
 
-__all__ = ["barzilai_borwein", "conjugate_gradient", "gradient_descent", "lbfgs", "levenberg_marquardt"]
+__all__ = [
+    "barzilai_borwein", "conjugate_gradient", "gradient_descent", "lbfgs", "lbfgs_many", "lbfgs_many_within",
+    "levenberg_marquardt",
+]  # fmt: skip
 
 Asked: TypeAlias = Any  # (x, where the gradient goes); f is the answer. Or (x, where residuals go, where columns do)
 
@@ -31,9 +34,9 @@ SHARE, MORE = 17, 18
 NUMBERS = 19
 # In ``counts``: steps made, then at first, then at last; 1 where each has a rate of its own; the bits that the step of
 # a row has not; rows written; the step of the best point (-1: none new); the place of the point that was remarkable;
-# the elements of x; the optimizer's; the residuals.
-T, T_BEGIN, T_END, RATES, MASK, ROWS, BEST_T, END, N, ROOM, VARIANT, M = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
-COUNTS = 12
+# the elements of x; the optimizer's; the residuals; evaluations of f along a direction.
+T, T_BEGIN, T_END, RATES, MASK, ROWS, BEST_T, END, N, ROOM, VARIANT, M, TRIED = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+COUNTS = 13
 
 REACHED, REMARKABLE, ODD = 0, 1, 2  # odd: the rule itself has to make the next step
 EPS = 2.0**-52
@@ -126,6 +129,7 @@ def _at(
     n = counts[N]
     for i in range(n):
         xs[place][i] = xs[0][i] + a * direction[i]
+    counts[TRIED] += 1
     fun = math.nan
     if _all_finite(xs[place], n):
         fun = yield xs[place], gs[place]
@@ -319,6 +323,7 @@ def _arrived(
     n = counts[N]
     if place > 0:
         return place
+    counts[TRIED] += 1
     _copy(xs[0], xs[1], n)
     fun = yield xs[1], gs[1]
     trials[1][1] = fun
@@ -683,6 +688,332 @@ def lbfgs(
         _take(place, xs, gs, trials, before, row_fun, row_norm, row_x, numbers, counts)
     return REACHED
 
+
+# -- L-BFGS from many starts, one after the other. Several threads run this, each with its own starts and memory -------
+
+# In ``task``: the first start and the last one, the most steps of each, the most evaluations, and whether gtol is a
+# share of the gradient at the start, where that is below 1.
+FIRST, LAST, MOST_STEPS, MOST_TRIED, IS_SHARE = 0, 1, 2, 3, 4
+TASK = 5
+RUNNING, CONVERGED, DIVERGED, NONFINITE, OUT_OF_STEPS, STALLED = 0, 1, 2, 3, 4, 7
+GROWN = 1e10  # as in `koubai.descent.stopping`
+LARGEST = 1.7e308
+
+
+def _enter(fun: float, gtol: float, xs: Matrix, gs: Matrix, numbers: Vector, counts: Integers, task: Integers) -> int:
+    """Begin a descent at xs[0]; return its state, as the codes above."""
+    n = counts[N]
+    counts[T] = 0
+    counts[TRIED] = 1
+    counts[MASK] = -1
+    counts[RATES] = 0
+    norm = _largest(gs[0], n)
+    numbers[FUN] = fun
+    numbers[NORM] = norm
+    numbers[BEST] = fun
+    numbers[TRAVELLED] = 0.0
+    numbers[STEEPEST] = 0.0
+    numbers[TARGET] = -math.inf
+    numbers[GTOL] = gtol
+    if task[IS_SHARE] != 0 and norm < 1.0:
+        numbers[GTOL] = gtol * norm
+    numbers[FTOL] = -1.0
+    numbers[XTOL] = -1.0
+    numbers[NEAR] = -math.inf
+    numbers[F_LIMIT] = min(fun + GROWN * max(1.0, abs(fun)), LARGEST)
+    numbers[X2_LIMIT] = min(GROWN * GROWN * max(1.0, _dot(xs[0], xs[0], n)), LARGEST)
+    if not (math.isfinite(fun) and _all_finite(gs[0], n)):
+        return NONFINITE
+    if norm <= numbers[GTOL]:
+        return CONVERGED
+    return RUNNING
+
+
+def _judge(place: int, stays: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers) -> int:
+    """Return how the descent stands at the point that a step has led to. stays: steps in a row that left x as it was."""
+    n = counts[N]
+    fun = trials[place][1]
+    if not (math.isfinite(fun) and _all_finite(gs[place], n)):
+        return NONFINITE
+    if fun > numbers[F_LIMIT] or _dot(xs[place], xs[place], n) > numbers[X2_LIMIT]:
+        return DIVERGED
+    if stays >= 2:
+        return STALLED
+    return RUNNING
+
+
+def lbfgs_many(
+    xs: Matrix, gs: Matrix, trials: Matrix, before: Matrix, direction: Vector, best: Vector, numbers: Vector,
+    counts: Integers, rates: Vector, row_fun: Vector, row_norm: Vector, row_x: Vector, s: Matrix, y: Matrix,
+    ends: Vector, inverse: Matrix, along: Vector, x_last: Vector, g_last: Vector, step: Vector, ends_next: Vector,
+    inverse_next: Matrix, along_next: Vector, column: Vector, parts: Vector, q: Vector, starts: Matrix, x: Matrix,
+    fun: Vector, norm: Vector, steps: Integers, codes: Integers, tried: Integers, gtol: Vector, task: Integers,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """The steps of `lbfgs` from each start; a step that no rule for stopping may follow is not looked at."""
+    n = counts[N]
+    k = task[FIRST]
+    while k < task[LAST]:
+        _copy(starts[k], xs[0], n)
+        first_fun = yield xs[0], gs[0]
+        state = _enter(first_fun, gtol[0], xs, gs, numbers, counts, task)
+        ends[0] = 0.0
+        ends[1] = float(counts[ROOM] - 1)
+        stays = 0
+        while state == RUNNING:
+            if counts[T] >= task[MOST_STEPS] or counts[TRIED] > task[MOST_TRIED]:
+                state = OUT_OF_STEPS
+                break
+            counts[T_BEGIN] = counts[T]
+            counts[T_END] = task[MOST_STEPS]
+            if task[MOST_TRIED] < 1000000000:
+                counts[T_END] = counts[T] + 1
+            counts[ROWS] = 0
+            why = yield from lbfgs(
+                xs, gs, trials, before, direction, best, numbers, counts, rates, row_fun, row_norm, row_x, s, y, ends,
+                inverse, along, x_last, g_last, step, ends_next, inverse_next, along_next, column, parts, q,
+            )  # fmt: skip
+            if why == REACHED:
+                stays = 0
+                continue
+            place = counts[END]
+            stays += 1
+            if not _are_equal(xs[place], xs[0], n):
+                stays = 0
+            state = _judge(place, stays, xs, gs, trials, numbers, counts)
+            if state != NONFINITE:
+                counts[T] += 1
+                numbers[FUN] = trials[place][1]
+                numbers[NORM] = _largest(gs[place], n)
+                _copy(xs[place], xs[0], n)
+                _copy(gs[place], gs[0], n)
+                if numbers[NORM] <= numbers[GTOL]:
+                    state = CONVERGED
+        _copy(xs[0], x[k], n)
+        fun[k] = numbers[FUN]
+        norm[k] = numbers[NORM]
+        steps[k] = counts[T]
+        codes[k] = state
+        tried[k] = counts[TRIED]
+        k += 1
+    return REACHED
+
+
+# -- the same within bounds -------------------------------------------------------------------------------------------
+
+
+def _is_held(x: float, g: float, low: float, high: float) -> bool:
+    """Return whether -g pushes a component out of its bounds."""
+    return (x <= low and g > 0.0) or (x >= high and g < 0.0) or low == high
+
+
+def _free_norm(x: Vector, g: Vector, low: Vector, high: Vector, n: int) -> float:
+    """Return the largest component of the gradient that the bounds leave free."""
+    size = 0.0
+    for i in range(n):
+        if not _is_held(x[i], g[i], low[i], high[i]) and not abs(g[i]) <= size:
+            size = abs(g[i])
+    return size
+
+
+def _dot_free(a: Vector, b: Vector, free: Vector, n: int) -> float:
+    total = 0.0
+    for i in range(n):
+        if free[i] != 0.0:
+            total += a[i] * b[i]
+    return total
+
+
+def _take_pair(
+    xs: Matrix, gs: Matrix, s: Matrix, y: Matrix, ends: Vector, x_last: Vector, g_last: Vector, counts: Integers
+) -> None:
+    """Keep the last step and what the gradient changed by, if they say enough about the curvature."""
+    n = counts[N]
+    room = counts[ROOM]
+    row = (int(ends[1]) + 1) % room
+    for i in range(n):
+        s[row][i] = xs[0][i] - x_last[i]
+        y[row][i] = gs[0][i] - g_last[i]
+    curvature = _dot(s[row], y[row], n)
+    scale = math.sqrt(_dot(s[row], s[row], n) * _dot(y[row], y[row], n))
+    if math.isfinite(curvature) and curvature > 1e-10 * scale:
+        ends[0] = float(min(int(ends[0]) + 1, room - 1))
+        ends[1] = float(row)
+
+
+def _set_direction(
+    gs: Matrix, s: Matrix, y: Matrix, ends: Vector, free: Vector, parts: Vector, direction: Vector, counts: Integers
+) -> bool:
+    """Set the direction to -H g in the free components (two loops over the pairs); return whether a pair was of use."""
+    n = counts[N]
+    room = counts[ROOM]
+    pairs = int(ends[0])
+    newest = int(ends[1])
+    for i in range(n):
+        direction[i] = 0.0
+        if free[i] != 0.0:
+            direction[i] = -gs[0][i]
+    scale = 0.0
+    for back in range(pairs):
+        row = (newest + room - back) % room
+        curvature = _dot_free(s[row], y[row], free, n)
+        size2 = _dot_free(y[row], y[row], free, n)
+        parts[back] = math.nan
+        if curvature > 1e-10 * math.sqrt(_dot_free(s[row], s[row], free, n) * size2) and size2 > 0.0:
+            parts[back] = _dot_free(s[row], direction, free, n) / curvature
+            for i in range(n):
+                if free[i] != 0.0:
+                    direction[i] -= parts[back] * y[row][i]
+            if scale == 0.0:
+                scale = curvature / size2
+    if scale == 0.0:
+        return False
+    for i in range(n):
+        direction[i] *= scale
+    for ahead in range(pairs):
+        back = pairs - 1 - ahead
+        row = (newest + room - back) % room
+        if math.isfinite(parts[back]):
+            part = parts[back] - _dot_free(y[row], direction, free, n) / _dot_free(s[row], y[row], free, n)
+            for i in range(n):
+                if free[i] != 0.0:
+                    direction[i] += part * s[row][i]
+    return True
+
+
+def _at_within(
+    place: int, a: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, low: Vector, high: Vector,
+    counts: Integers,
+) -> Generator[Asked, float, float]:  # fmt: skip
+    """Evaluate f at the distance ``a`` along the path bent onto the bounds; return g·(the step itself)."""
+    n = counts[N]
+    gain = 0.0
+    for i in range(n):
+        xs[place][i] = min(max(xs[0][i] + a * direction[i], low[i]), high[i])
+        gain += gs[0][i] * (xs[place][i] - xs[0][i])
+    counts[TRIED] += 1
+    fun = math.nan
+    if math.isfinite(gain):
+        fun = yield xs[place], gs[place]
+    trials[place][0] = a
+    trials[place][1] = math.inf
+    trials[place][2] = 0.0
+    if math.isfinite(fun) and _all_finite(gs[place], n):
+        trials[place][1] = fun
+        for i in range(n):
+            if low[i] < xs[place][i] < high[i]:
+                trials[place][2] += gs[place][i] * direction[i]
+    return gain
+
+
+def _search_within(
+    first: float, xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, low: Vector, high: Vector,
+    numbers: Vector, counts: Integers,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """Return the place of a point that is low enough; 0 if none is found. A path that still falls steeply is followed
+    further: what is far away is not left unseen.
+    """
+    n = counts[N]
+    a = first
+    slope = _dot(gs[0], direction, n)
+    found = 0
+    for _ in range(25):
+        gain = yield from _at_within(1, a, xs, gs, trials, direction, low, high, counts)
+        if trials[1][1] <= numbers[FUN] + numbers[C1] * gain and gain < 0.0:
+            found = 1
+            break
+        if not -a * slope > EPS * abs(numbers[FUN]):
+            if trials[1][1] < numbers[FUN]:
+                found = 1
+            break
+        shrunk = 0.1 * a
+        bend = 2.0 * (trials[1][1] - numbers[FUN] - a * slope)
+        if math.isfinite(bend) and bend > 0.0:
+            shrunk = min(max(-slope * a * a / bend, 0.1 * a), 0.5 * a)
+        a = shrunk
+    if found == 0:
+        return 0
+    for _ in range(10):
+        if not trials[found][2] < numbers[C2] * slope:
+            break
+        other = 3 - found
+        a *= 4.0
+        gain = yield from _at_within(other, a, xs, gs, trials, direction, low, high, counts)
+        if not trials[other][1] < trials[found][1] or _are_equal(xs[other], xs[found], n):
+            break
+        found = other
+    return found
+
+
+def lbfgs_many_within(
+    xs: Matrix, gs: Matrix, trials: Matrix, direction: Vector, numbers: Vector, counts: Integers, rates: Vector,
+    s: Matrix, y: Matrix, ends: Vector, x_last: Vector, g_last: Vector, free: Vector, parts: Vector, starts: Matrix,
+    x: Matrix, fun: Vector, norm: Vector, steps: Integers, codes: Integers, tried: Integers, gtol: Vector,
+    task: Integers, low: Vector, high: Vector,
+) -> Generator[Asked, float, int]:  # fmt: skip
+    """L-BFGS within bounds, from each start: what a step brings to a bound is held there while -g pushes it outwards.
+
+    The pairs are used in the free components alone (Kelley, "Iterative methods for optimization", 1999, chapter 5).
+    """
+    n = counts[N]
+    k = task[FIRST]
+    while k < task[LAST]:
+        _copy(starts[k], xs[0], n)
+        first_fun = yield xs[0], gs[0]
+        state = _enter(first_fun, gtol[0], xs, gs, numbers, counts, task)
+        ends[0] = 0.0
+        ends[1] = float(counts[ROOM] - 1)
+        stays = 0
+        numbers[NORM] = _free_norm(xs[0], gs[0], low, high, n)
+        if state == RUNNING and numbers[NORM] <= numbers[GTOL]:
+            state = CONVERGED
+        while state == RUNNING:
+            if counts[T] >= task[MOST_STEPS] or counts[TRIED] > task[MOST_TRIED]:
+                state = OUT_OF_STEPS
+                break
+            for i in range(n):
+                free[i] = 1.0
+                if _is_held(xs[0][i], gs[0][i], low[i], high[i]):
+                    free[i] = 0.0
+            is_known = _set_direction(gs, s, y, ends, free, parts, direction, counts)
+            slope = _dot(gs[0], direction, n)
+            if not (math.isfinite(slope) and slope < 0.0):
+                is_known = False
+                ends[0] = 0.0
+                for i in range(n):
+                    direction[i] = -gs[0][i] * free[i]
+            first = rates[0]
+            if not is_known:
+                first = rates[0] * min(1.0, 1.0 / max(_taxicab(direction, n), 1e-300))
+            place = yield from _search_within(
+                first, xs, gs, trials, direction, low, high, numbers, counts
+            )  # fmt: skip
+            counts[T] += 1
+            if place == 0:
+                ends[0] = 0.0
+                stays += 1
+                if stays == 2 or not is_known:
+                    state = STALLED
+                continue
+            stays = 0
+            _copy(xs[0], x_last, n)
+            _copy(gs[0], g_last, n)
+            _copy(xs[place], xs[0], n)
+            _copy(gs[place], gs[0], n)
+            numbers[FUN] = trials[place][1]
+            numbers[NORM] = _free_norm(xs[0], gs[0], low, high, n)
+            if numbers[FUN] > numbers[F_LIMIT] or _dot(xs[0], xs[0], n) > numbers[X2_LIMIT]:
+                state = DIVERGED
+            if state == RUNNING and numbers[NORM] <= numbers[GTOL]:
+                state = CONVERGED
+            _take_pair(xs, gs, s, y, ends, x_last, g_last, counts)
+        _copy(xs[0], x[k], n)
+        fun[k] = numbers[FUN]
+        norm[k] = numbers[NORM]
+        steps[k] = counts[T]
+        codes[k] = state
+        tried[k] = counts[TRIED]
+        k += 1
+    return REACHED
 
 # -- least squares. A row of ``columns`` is a column of J; those of ``a`` are the same in units of d, later R's -------
 

@@ -40,6 +40,7 @@ LANES = 32  # starts a block: four registers of eight doubles hide each other's 
 FEWER = 16  # … and two of them where more values are held from step to step than there are registers
 REGISTER = 64  # bytes
 CHUNK = 64  # steps between two looks, where no tolerance is asked at each
+FAR = 900  # powers of two
 PERIOD = 8  # steps, a part of a chunk, after which lanes may be where they were: at rest, or in a circle of 2, 4 or 8
 RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
 
@@ -92,12 +93,14 @@ class Lanes:
     """The code for many descents. It works on a range of blocks, so that threads can share them.
 
     rates: a learning rate for each start, instead of one a step. growth: a descent whose f or |x| has grown by this
-    factor has diverged. farthest: the largest |component| of the starts.
+    factor has diverged. farthest: the largest |component| of the starts. near: is it noted after how many steps the
+    norm stays small? Only with gtol.
     """
 
     def __init__(
-        self, graphs: DescentGraphs, begin: Graph, gtol: bool, rates: bool, growth: float, farthest: float
-    ) -> None:
+        self, graphs: DescentGraphs, begin: Graph, gtol: bool, rates: bool, growth: float, farthest: float,
+        near: bool = False,
+    ) -> None:  # fmt: skip
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
             raise Unsuitable(f"parameters of {graphs.dtype}")
@@ -113,15 +116,15 @@ class Lanes:
         self.repeats = not depends(graphs.update, graphs.update.inputs[4], self.uniform)  # on t, but for the table
         self.kinds = [KINDS.get(graphs.update.nodes[i].dtype, "double") for i in self.uniform]
         key = b"lanes" + fingerprint(graphs.value, graphs.update, graphs.measure, begin)
-        key += repr((gtol, rates, self.box > 0, graphs.states)).encode()
+        key += repr((gtol, rates, self.box > 0, graphs.states, near)).encode()
 
         def make() -> str:
-            functions = [_Writer(graphs, begin, kind, self, gtol, rates).text(), self._prepare()]
+            functions = [_Writer(graphs, begin, kind, self, gtol, rates, near).text(), self._prepare()]
             return module(*functions)
 
         self.library = library.load(key, make)
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
-        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 11, whole, whole, whole)(self.library.address("lanes"))
+        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 12, whole, whole, whole)(self.library.address("lanes"))
         self._table = ctypes.CFUNCTYPE(None, pointer, pointer, whole)(self.library.address("prepare"))
 
     def _prepare(self) -> Function:
@@ -151,22 +154,22 @@ class Lanes:
         self._table(lr.ctypes.data, table.ctypes.data, len(lr))
         return table
 
-    def numbers(self, gtol: float, steps: int, table: Any) -> Any:
+    def numbers(self, gtol: float, steps: int, table: Any, near: float = 0.0) -> Any:
         """Return the numbers that it reads; gtol: below 0 it is never met. table: as `table` returns it, or the rates
-        of the starts, which stay.
+        of the starts, which stay. near: a norm that is small.
         """
         settled = 0  # from this step on all rows are the same
         if table.ndim == 2:
             bits = table.view(np.int64)
             changes = np.flatnonzero((bits[1:] != bits[:-1]).any(axis=1))
             settled = changes[-1] + 1 if changes.size else 0
-        return np.array([gtol, self.growth, steps, self.box**2, settled])
+        return np.array([gtol, self.growth, steps, self.box**2, settled, near])
 
     def bound(self, memory: Sequence[Any], count: int) -> Callable[[int, int], None]:
         """Return what descends from the starts first … last - 1 of ``count``; first is a multiple of LANES.
 
         memory: the starts, one a row; then what is written, with room for a multiple of LANES: x, one a row, f, the
-        norm, steps and status; then low, high, `numbers`, the table or the rates (as many), and the arrays that f
+        norm, steps, status and, where that is noted, after how many steps the norm stays small; then low, high, `numbers`, the table or the rates (as many), and the arrays that f
         reads.
         """
         places = [address(part) for part in memory]
@@ -179,7 +182,7 @@ class Lanes:
 
 
 class _Sparing(Function):
-    """Code with fewer additions and the same bits.
+    """Code with fewer additions and divisions, and the same bits.
 
     bounded: is all that is computed now far from overflow? Then a + 2 b is one instruction, since 2 b is exact.
     """
@@ -191,6 +194,8 @@ class _Sparing(Function):
         self._unsigned: set[str] = set()  # what is never -0.0, so that 0.0 + v is v
 
     def binary(self, instruction: str, a: Value, b: Value) -> Value:
+        if instruction == "fdiv" and self._is_shared(a, b):
+            return self._quotient(a, b)
         shorter = self._shorter_sum(a, b) if instruction == "fadd" else None
         result = super().binary(instruction, a, b) if shorter is None else shorter
         if instruction == "fmul":
@@ -205,6 +210,30 @@ class _Sparing(Function):
         ):
             self._unsigned.add(result.text)  # two numbers that are opposite add up to 0.0
         return result
+
+    def _is_shared(self, a: Value, b: Value) -> bool:
+        """Return whether many numbers are divided by one."""
+        return a.lanes > 1 and b.lanes == 1 and a.kind == "double" and b.constant is None and library.has_fma()
+
+    def _quotient(self, a: Value, b: Value) -> Value:
+        """Return a / b by the reciprocal of b and two corrections, which round as the division does, and take a third
+        of its time; far from 1 they might overflow, or lose what is below the smallest numbers: there it divides.
+
+        Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. Res. Dev. 1990.
+        """
+        size, low, high = abs(a), 2.0**-FAR, 2.0**FAR
+        near = self.across("and", ((size >= low) & (size <= high)) | a.equals(0.0))
+        near = near & (abs(b) >= 2.0**-100) & (abs(b) <= 2.0**100)
+        with self.when(near) as branch:
+            inverse, divisor = self.spread(1.0 / b, a.lanes), self.spread(b, a.lanes)
+            first = a * inverse
+            result = first
+            for _ in range(2):
+                result = self.intrinsic("fma", self.intrinsic("fma", -result, divisor, a), inverse, result)
+            branch.give(result.with_sign(first))  # of -0.0, too
+        with branch.otherwise():
+            branch.give(super().binary("fdiv", a, b))
+        return branch.values[0]
 
     def _shorter_sum(self, a: Value, b: Value) -> Value | None:
         for v, other in ((a, b), (b, a)):
@@ -226,12 +255,16 @@ def _is_nonzero(v: Value) -> bool:
 class _Writer:
     """Writes the function ``lanes``. A *bundle* is what goes round: x, the state, f, the norm, and the flags."""
 
-    def __init__(self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, gtol: bool, rates: bool) -> None:
-        names = ["starts", "x", "fun", "norm", "steps", "status", "low", "high", "numbers", "table", "captured"]
+    def __init__(
+        self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, gtol: bool, rates: bool, near: bool
+    ) -> None:
+        names = ["starts", "x", "fun", "norm", "steps", "status", "arrived", "low", "high", "numbers", "table"]
+        names.append("captured")
         numbers = ["count", "first", "last"]
         self.code = code = _Sparing("lanes", "void", [*names, *(("i64", name) for name in numbers)])
         self.given = dict(zip([*names, *numbers], code.arguments, strict=True))
         self.graphs, self.begin, self.kind, self.lanes, self.gtol, self.rates = graphs, begin, kind, lanes, gtol, rates
+        self.near = near
         self.n, self.width, self.boxed = graphs.size, lanes.width, lanes.box > 0
         self.columns = code.alloca(kind, self.n * self.width, 64)
         self.shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
@@ -318,7 +351,8 @@ class _Writer:
         self.low, self.high = (code.elements(given[name], 0, (n,), self.kind) for name in ("low", "high"))
         read = self.lanes.captured.reader(code, given["captured"])
         self.held = {i: read(i) for i in self.lanes.captured.nodes}
-        tolerance, growth, steps, box, settled = (code.load(given["numbers"], k, "double") for k in range(5))
+        tolerance, growth, steps, box, settled, near = (code.load(given["numbers"], k, "double") for k in range(6))
+        self.small = self.wide(near)
         self.tolerance = self.wide(tolerance)
         self.limit, self.settled = steps.to("fptosi", "i64"), settled.to("fptosi", "i64")
         with code.loop(given["first"], given["last"], self.width) as blocks:
@@ -343,7 +377,8 @@ class _Writer:
             self.x_limit = far * far * size
             # sums of squares in another order may differ by roundings
             self.reach = self.wide(box) if self.boxed else self.x_limit * 0.5
-            bundle = [*x, *state, f, norm, good & same & ~met, self.whole(0), status]
+            since = [code.select(norm > self.small, self.whole(1), self.whole(0))] if self.near else []
+            bundle = [*x, *state, *since, f, norm, good & same & ~met, self.whole(0), status]
             with code.loop(carried=[code.constant(0, "i64"), *bundle]) as chunks:
                 t, *held = chunks.carried
                 chunks.leave(unless=(t < self.limit) & code.any(held[-3]))
@@ -357,6 +392,8 @@ class _Writer:
                 code.store(held[k], self.column(k), align=4)
             for v, name in zip((*held[-5:-3], *held[-2:]), ("fun", "norm", "steps", "status"), strict=True):
                 code.store(v, given[name], blocks.index, 4)
+            if self.near:
+                code.store(held[-6], given["arrived"], blocks.index, 4)
             self.turn(given["x"], blocks.index, False)
         code.ret()
         return code
@@ -454,7 +491,8 @@ class _Writer:
         _, first_g, _ = self.value(held[:n], False)
         with code.loop(t, end, 1, [*held[:n], *first_g, *held[n:]], once=True) as loop:
             bundle = loop.carried
-            x, g, state = bundle[:n], bundle[n : 2 * n], bundle[2 * n : -5]
+            last = -6 if self.near else -5
+            x, g, state, since = bundle[:n], bundle[n : 2 * n], bundle[2 * n : last], bundle[last:-5]
             f, _, active, steps, status = bundle[-5:]
             new_x, new_state = self.update(loop.index, x, g, state, f)
             new_f, new_g, path = self.value(new_x, False)
@@ -462,14 +500,14 @@ class _Writer:
             taken = active & self.finite([new_f, *new_g, *new_x]) & path
             met = new_norm <= self.tolerance
             grown = (new_f > self.f_limit) | (added([v * v for v in new_x], True) > self.x_limit)
-            kept = [
-                code.select(taken, after, old)
-                for after, old in zip((*new_x, *new_g, *new_state, new_f, new_norm), bundle[:-3], strict=True)
-            ]
+            done = steps + taken.to("zext", "i32")
+            new_since = [code.select(new_norm > self.small, done + 1, before) for before in since]
+            after = [*new_x, *new_g, *new_state, *new_since, new_f, new_norm]
+            kept = [code.select(taken, new, old) for new, old in zip(after, bundle[:-3], strict=True)]
             bad = code.select(path, self.whole(NONFINITE), self.whole(REFUSED))
             why = code.select(grown, self.whole(DIVERGED), self.whole(RUNNING))
             why = code.select(met, self.whole(CONVERGED), why)
             status = code.select(active, code.select(taken, why, bad), status)
-            loop.again(*kept, taken & ~(met | grown), steps + taken.to("zext", "i32"), status)
-        done = loop.results
-        chunks.again(end, *done[:n], *done[2 * n :])
+            loop.again(*kept, taken & ~(met | grown), done, status)
+        reached = loop.results
+        chunks.again(end, *reached[:n], *reached[2 * n :])

@@ -1,0 +1,129 @@
+"""L-BFGS from many starts: the text of `koubai.descent.searches` as machine code, each thread with memory of its own.
+
+It asks machine code of f for values and gradients (`koubai.execute.pointwise`, or a table of NumPy's loops for larger
+graphs). Where f takes another path than the traced one, or the gradient is not finite, it asks Python, for this point
+alone; a point at which f raises counts as not finite, and is noted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from koubai.derivatives.gradient import Differentiated
+from koubai.derivatives.paths import Path
+from koubai.descent import searches
+from koubai.descent.objective import Bounds
+from koubai.descent.optimizers import LBFGS, Optimizer
+from koubai.descent.search_stepper import LARGEST, Kind
+from koubai.errors import CompileError, FunctionError, GradientError, quiet
+from koubai.execute import scalar_code
+from koubai.execute.descents import address
+from koubai.execute.elements import Unsuitable
+from koubai.execute.pointwise import Pointwise
+from koubai.execute.replay import Replay
+from koubai.execute.scalar_code import ANSWER, AT, CALLED, Block
+from koubai.parameters import FloatArray, Layout
+
+__all__ = ["Searches"]
+
+ANY_NUMBER = 2**31 - 1  # of evaluations
+
+
+class Searches:
+    """The code for L-BFGS on one function from many starts.
+
+    raised: how often f raised, and what it said first. Raises Unsuitable where there is no such code.
+    """
+
+    def __init__(
+        self, program: Differentiated, path: Path, optimizer: Optimizer, layout: Layout, bounds: Bounds | None
+    ) -> None:
+        kind = Kind.of(optimizer)
+        if not (type(optimizer) is LBFGS and kind.suits and isinstance(optimizer.lr, float)):
+            raise Unsuitable("a search with settings that only Python knows")
+        if layout.dtype != np.float64 or layout.size > LARGEST:
+            raise Unsuitable(f"{layout.size} parameters of {layout.dtype}")
+        self.program, self.path, self.optimizer, self.kind = program, path, optimizer, kind
+        self.layout, self.bounds, self.lock = layout, bounds, threading.Lock()
+        self.raised: list[str] = []
+        text: Any = searches.lbfgs_many if bounds is None else searches.lbfgs_many_within
+        self.names = text.__code__.co_varnames[: text.__code__.co_argcount]
+        self.code: Pointwise | None = None
+        try:
+            self.code = Pointwise(path.graph)
+        except Unsuitable:
+            Replay(path.graph, path.program.executor == "floats")  # or it is refused, too
+        try:
+            self.machine = scalar_code.compiled(text)
+        except CompileError as error:
+            raise Unsuitable(str(error)) from error
+
+    def worker(
+        self, starts: FloatArray, results: Any, gtol: float | None, max_steps: int, most: int
+    ) -> Callable[[int, int], None]:
+        """Return what descends from the starts first … last - 1, for one thread.
+
+        results: the arrays x, f, norm, steps, codes and evaluations, 64 bits each. most: evaluations of each start.
+        """
+        kind, n = self.kind, self.layout.size
+        arrays = self._memory(n, kind)
+        numbers, counts, task = arrays["numbers"], arrays["counts"], arrays["task"]
+        counts[searches.N], counts[searches.ROOM], counts[searches.VARIANT] = n, kind.history_size + 1, kind.variant
+        numbers[searches.C1 : searches.C1 + 2] = kind.own[:2]
+        arrays["rates"][0] = self.optimizer.lr
+        arrays["gtol"][0] = 1e-6 if gtol is None else gtol or -1.0
+        arrays |= dict(zip(("x", "fun", "norm", "steps", "codes", "tried"), results, strict=True))
+        arrays["starts"] = starts
+        task[searches.MOST_STEPS] = max_steps
+        # a search along a line may take as many as 36 more once it has begun
+        task[searches.MOST_TRIED] = most if most >= ANY_NUMBER else max(0, most - 36)
+        task[searches.IS_SHARE] = gtol is None
+        block = Block([arrays[name] for name in self.names])
+        held: Any = self.code
+        if held is None:
+            held = Replay(self.path.graph, self.path.program.executor == "floats")
+        block.places[CALLED[0]], block.places[CALLED[0] + 1] = held.address, held.place
+        xs, gs, base, call = arrays["xs"], arrays["gs"], address(arrays["xs"]), self.machine.call
+
+        def run(first: int, last: int, kept: Any = (self, held, arrays, block)) -> None:
+            task[searches.FIRST], task[searches.LAST] = first, last
+            block.frame[0] = 0
+            while call(block.address) < 0:
+                place = (int(block.frame[AT]) - base) // (8 * n)
+                block.numbers[ANSWER] = self._evaluate(xs[place], gs[place])
+
+        return run
+
+    def _memory(self, n: int, kind: Kind) -> dict[str, Any]:
+        room = kind.history_size + 1
+        scratch = max(n, room)
+        vectors = {name: n for name in ("x_last", "g_last", "step", "free", "row_x")}
+        vectors |= {name: scratch for name in ("direction", "column", "parts", "q")}
+        vectors |= {name: room - 1 for name in ("along", "along_next")}
+        vectors |= {"best": 2 * n, "numbers": searches.NUMBERS, "ends": 2, "ends_next": 2}
+        vectors |= {name: 1 for name in ("rates", "row_fun", "row_norm", "gtol")}
+        arrays: dict[str, Any] = {name: np.zeros(size) for name, size in vectors.items()}
+        arrays |= {"xs": np.zeros((4, n)), "gs": np.zeros((4, n)), "trials": np.zeros((4, 3))}
+        arrays |= {"before": np.zeros((2, n)), "s": np.zeros((room, n)), "y": np.zeros((room, n))}
+        arrays |= {name: np.zeros((room - 1, room - 1)) for name in ("inverse", "inverse_next")}
+        arrays |= {"counts": np.zeros(searches.COUNTS, np.int64), "task": np.zeros(searches.TASK, np.int64)}
+        if self.bounds is not None:
+            arrays |= {"low": self.bounds.low, "high": self.bounds.high}
+        return arrays
+
+    def _evaluate(self, x: FloatArray, g: FloatArray) -> float:
+        """Evaluate f as Python does; one thread at a time, as f may keep things of its own."""
+        with self.lock, quiet():
+            try:
+                fun, gradient = self.program(self.layout.copy(x.copy()))
+            except (FunctionError, GradientError) as error:
+                self.raised.append(str(error))
+                return float("nan")
+        g[:] = np.ravel(gradient)
+        return float(fun)
+
+
