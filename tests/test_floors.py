@@ -139,6 +139,13 @@ FLOORS = [
     "nn.model",
     "nn.network",
     "nn",
+    "search.trial",
+    "search.space",
+    "search.journal",
+    "search.study",
+    "search.workers",
+    "search.sweep",
+    "search",
     "plot",
     "cli",
     "__init__",
@@ -146,6 +153,7 @@ FLOORS = [
 
 # Convenience methods of a result: the only imports from below, made inside the method.
 INSIDE_METHODS = {("descent.record", "plot"), ("descent.schedules", "plot"), ("graph.graph", "graph.reverse")}
+INSIDE_METHODS |= {("search.sweep", "plot")}
 
 
 def module_name(path: Path) -> str:

@@ -43,6 +43,7 @@ __all__ = [
     "problems",
     "resume",
     "schedules",
+    "sweep",
     "trace",
     "value_and_grad",
 ]
@@ -55,6 +56,7 @@ _ON_FIRST_USE = {  # what needs more than NumPy, or much time
     "fit": "koubai.descent.fit",
     "nn": "koubai.nn",
     "plot": "koubai.plot",
+    "sweep": "koubai.search.sweep",
 }
 
 
