@@ -55,6 +55,8 @@ class Journal:
     hyperparameters that a trial must have. Raises InputError if the file is not a journal, or one of another sweep.
     """
 
+    asks = prunes = False  # as a study does
+
     def __init__(self, path: Path, sweep: Mapping[str, Any], params: Callable[[int], Any]) -> None:
         self.path = os.fspath(path)
         self.params = params

@@ -218,11 +218,11 @@ def sweep(
     >>> draws.table["lr"].round(4)
     array([0.0188, 0.0106, 0.0034])
     """
-    work, points = _work(f, space, x0, optimizer, data, options), Space(space, trials, seed)
     if study is not None and journal is not None:
         raise InputError("study keeps its own record: give its storage a file, and leave journal out")
     if study is not None and trials is None:
         raise InputError("study: say how many trials it should have in all, trials=100")
+    work, points = _work(f, space, x0, optimizer, data, options), Space(space, trials, seed)
     if study is None:
         for trial in range(min(points.trials, CHECKED)):
             work.check(points.params(trial))

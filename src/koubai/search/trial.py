@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -190,11 +190,10 @@ def _numbers_of(work: Work, params: Mapping[str, Any], run: Run) -> dict[str, fl
         losses = epochs.fun if held is None else held
         if np.isfinite(losses).any():
             row = int(np.nanargmin(losses))
-    names = ("fun", "accuracy", "validation_fun", "validation_accuracy")
-    columns = {name: getattr(epochs, name, None) for name in names}
-    there = {n: c[row] for n, c in columns.items() if c is not None and len(c) and n != "fun"}
-    fun = there.get("validation_fun", run.fun)
-    return _floats({"fun": fun, "training_fun": run.fun, "nit": run.nit, **there})
+    columns = {name: getattr(epochs, name, None) for name in ("accuracy", "validation_accuracy")}
+    accuracies = {name: column[row] for name, column in columns.items() if column is not None and len(column)}
+    fun = run.fun if held is None or not len(held) else held[row]
+    return _floats({"fun": fun, "training_fun": run.fun, "nit": run.nit, **accuracies})
 
 
 def _called(outcome: Any) -> tuple[str, str, dict[str, float]]:
@@ -301,7 +300,7 @@ def _unpicklable(name: str, part: Any, reason: Exception) -> str:
             try:
                 dumps(value)
             except Exception:
-                if not isinstance(value, FunctionType):
+                if not isinstance(value, FunctionType | ModuleType):
                     return (
                         f"{name} can't be sent to worker processes: {what}{where} uses {inner}, a "
                         f"{type(value).__name__}, which can't be pickled ({text}); make {inner} inside the function, "
@@ -399,7 +398,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, Schedule):
         return repr(value)
     if isinstance(value, FunctionType):
-        return {**describe_function(value), "code": _code(value.__code__)}
+        return {"function": value.__qualname__, "code": _code(value.__code__)}  # its module may be __main__ or not
     if callable(value) and hasattr(value, "text"):
         return describe_function(value)
     return _ADDRESS.sub("", repr(value))
