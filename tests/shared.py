@@ -1,6 +1,7 @@
 """Yardsticks that lie beside the checkout, in ../shared, and are no part of it; without them, tests are skipped."""
 
 import importlib.util
+import pickle
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,11 @@ def yardstick(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def same_table(one, other):
+    """Return whether two tables of sweeps have the same columns, bit for bit."""
+    return [*one] == [*other] and all(
+        one[name].dtype == other[name].dtype and pickle.dumps(one[name].tolist()) == pickle.dumps(other[name].tolist())
+        for name in one
+    )

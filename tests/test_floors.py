@@ -144,6 +144,12 @@ FLOORS = [
     "nn.model",
     "nn.network",
     "nn",
+    "search.trial",
+    "search.space",
+    "search.journal",
+    "search.study",
+    "search.workers",
+    "search.sweep",
     "search",
     "search.minima",
     "search.basins",
@@ -169,10 +175,9 @@ INSIDE_METHODS = {
     ("descent.record", "plot"),
     ("descent.schedules", "plot"),
     ("diagnosis.theory", "plot"),
+    ("graph.graph", "graph.reverse"),
     ("search.learning_rate", "plot"),
     ("search.race", "plot"),
-    ("graph.graph", "graph.reverse"),
-}
 
 
 def module_name(path: Path) -> str:

@@ -46,6 +46,7 @@ __all__ = [
     "race",
     "resume",
     "schedules",
+    "sweep",
     "trace",
     "value_and_grad",
 ]
@@ -60,7 +61,11 @@ _ON_FIRST_USE = {  # what needs more than NumPy, or much time
     "fit": "koubai.descent.fit",
     "nn": "koubai.nn",
     "plot": "koubai.plot",
+<<<<<<< HEAD
     "race": "koubai.search.race",
+=======
+    "sweep": "koubai.search.sweep",
+>>>>>>> wip-sweep
 }
 
 
