@@ -61,11 +61,8 @@ _ON_FIRST_USE = {  # what needs more than NumPy, or much time
     "fit": "koubai.descent.fit",
     "nn": "koubai.nn",
     "plot": "koubai.plot",
-<<<<<<< HEAD
     "race": "koubai.search.race",
-=======
     "sweep": "koubai.search.sweep",
->>>>>>> wip-sweep
 }
 
 
