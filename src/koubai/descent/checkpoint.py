@@ -41,7 +41,7 @@ __all__ = ["STOPPING_STATE", "Checkpoint", "load_points", "read"]
 
 # What `Stopping` has learned from the path so far.
 STOPPING_STATE = (
-    "unchanged", "in_noise", "lipschitz", "step_curvature", "working_gtol", "max_curvature", "path_length",
+    "unchanged", "in_noise", "lipschitz", "step_curvature", "working_gtol",
 )  # fmt: skip
 
 

@@ -32,7 +32,6 @@ from koubai.execute.descents import (
     GTOL,
     LR_STRIDE,
     MASK,
-    NEAR,
     NO_LIMITS,
     NORM,
     NUMBERS,
@@ -40,10 +39,8 @@ from koubai.execute.descents import (
     REACHED,
     REFUSED,
     REMARKABLE,
-    STEEPEST2,
     T_END,
     TARGET,
-    TRAVELLED,
     X2_LIMIT,
     DescentGraphs,
     Leg,
@@ -289,7 +286,7 @@ class Segment:
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
         self.is_decided = False  # whether ``code`` is final: machine code is asked for only once
         self.loaded_point: Point | None = None  # the point whose x, g and state the memory holds
-        self.limits[TARGET : NEAR + 1] = limits(descent.stopping)
+        self.limits[TARGET : X2_LIMIT + 1] = limits(descent.stopping)
         if (bounds := descent.bounds) is not None:
             self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
 
@@ -356,7 +353,7 @@ class Segment:
                 memory.state[place] = part if np.ndim(part) < 2 else np.ravel(part)
             self.loaded_point = point
         numbers[:] = self.limits
-        numbers[GTOL], numbers[TRAVELLED] = stopping.limit or -1.0, stopping.path_length
+        numbers[GTOL] = stopping.limit or -1.0
         numbers[FUN], numbers[BEST] = point.fun, descent.best.fun
         counts[T], counts[T_END], counts[FORCED], counts[MASK], counts[BEST_T] = point.t, end, 0, mask, -1
         counts[LR_STRIDE] = not isinstance(rates, float)
@@ -385,8 +382,6 @@ class Segment:
             best, n = memory.best.copy(), len(memory.x)
             descent.best = Point(t, best[:n], float(numbers[BEST]), best[n:], float(numbers[BEST_NORM]))
         stopping = descent.stopping
-        stopping.path_length = float(numbers[TRAVELLED])
-        stopping.max_curvature = max(stopping.max_curvature, math.sqrt(numbers[STEEPEST2]))
         stopping.last, stopping.unchanged = point, 0
         descent.objective.nfev += steps
         descent.objective.njev += steps

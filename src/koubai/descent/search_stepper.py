@@ -284,7 +284,7 @@ class SearchStepper:
         if self._memory is not None:
             numbers = self._memory.numbers
             numbers[searches.TARGET], *rest = limits(self.descent.stopping)
-            numbers[searches.FTOL : searches.NEAR + 1] = rest
+            numbers[searches.FTOL : searches.X2_LIMIT + 1] = rest
 
     def _has_room(self, point: Point) -> bool:
         """Make room for the residuals in the memory; False: they are too many, or too few."""
@@ -438,7 +438,6 @@ class SearchStepper:
             numbers[searches.GTOL] = 0.0
             numbers[searches.SHARE], numbers[searches.MORE] = EPS, EPS**1.5 * abs(stopping.start.fun)
         numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
-        numbers[searches.TRAVELLED], numbers[searches.STEEPEST] = stopping.path_length, stopping.max_curvature
         counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
         if rates is None:
             memory.rates[0] = descent.lr
@@ -520,7 +519,7 @@ class SearchStepper:
         fun, norm = numbers[searches.FUN], numbers[searches.NORM]
         point = Point(t, memory.xs[0].copy(), float(fun), memory.gs[0].copy(), float(norm))
         x, g = memory.before.copy()
-        stopping.go_on_at(x, g, point, float(numbers[searches.TRAVELLED]), float(numbers[searches.STEEPEST]))
+        stopping.go_on_at(x, g, point)
         descent.point = self.loaded_point = point
         if is_end:
             descent.state = memory.read

@@ -25,13 +25,13 @@ __all__ = [
 Asked: TypeAlias = Any  # (x, where the gradient goes); f is the answer. Or (x, where residuals go, where columns do)
 
 # In ``numbers``. The first line is given; the second one is f and its norm at the point, the least f so far and its
-# norm, the length of the path and its steepest curvature; the third line are the optimizer's; the last one says from
+# norm; the third line are the optimizer's; the last one says from
 # where on a promise is little: a share of |f|, and more.
-TARGET, GTOL, FTOL, XTOL, F_LIMIT, X2_LIMIT, NEAR = 0, 1, 2, 3, 4, 5, 6
-FUN, NORM, BEST, BEST_NORM, TRAVELLED, STEEPEST = 7, 8, 9, 10, 11, 12
-C1, C2, LR_MIN, LR_MAX = 13, 14, 15, 16
-SHARE, MORE = 17, 18
-NUMBERS = 19
+TARGET, GTOL, FTOL, XTOL, F_LIMIT, X2_LIMIT = 0, 1, 2, 3, 4, 5
+FUN, NORM, BEST, BEST_NORM = 6, 7, 8, 9
+C1, C2, LR_MIN, LR_MAX = 10, 11, 12, 13
+SHARE, MORE = 14, 15
+NUMBERS = 16
 # In ``counts``: steps made, then at first, then at last; 1 where each has a rate of its own; the bits that the step of
 # a row has not; rows written; the step of the best point (-1: none new); the place of the point that was remarkable;
 # the elements of x; the optimizer's; the residuals; evaluations of f along a direction.
@@ -357,11 +357,6 @@ def _take(
 ) -> None:  # fmt: skip
     """Go to the point that the step has led to, and write its row, to be overwritten unless it is due."""
     n = counts[N]
-    moved = math.sqrt(_distance2(xs[place], xs[0], n))
-    slope = math.sqrt(_distance2(gs[place], gs[0], n)) / moved
-    numbers[TRAVELLED] += moved
-    if trials[place][1] <= numbers[NEAR] and slope > numbers[STEEPEST]:
-        numbers[STEEPEST] = slope
     numbers[FUN] = trials[place][1]
     numbers[NORM] = _largest(gs[place], n)
     counts[T] += 1
@@ -711,15 +706,12 @@ def _enter(fun: float, gtol: float, xs: Matrix, gs: Matrix, numbers: Vector, cou
     numbers[FUN] = fun
     numbers[NORM] = norm
     numbers[BEST] = fun
-    numbers[TRAVELLED] = 0.0
-    numbers[STEEPEST] = 0.0
     numbers[TARGET] = -math.inf
     numbers[GTOL] = gtol
     if task[IS_SHARE] != 0 and norm < 1.0:
         numbers[GTOL] = gtol * norm
     numbers[FTOL] = -1.0
     numbers[XTOL] = -1.0
-    numbers[NEAR] = -math.inf
     numbers[F_LIMIT] = min(fun + GROWN * max(1.0, abs(fun)), LARGEST)
     numbers[X2_LIMIT] = min(GROWN * GROWN * max(1.0, _dot(xs[0], xs[0], n)), LARGEST)
     if not (math.isfinite(fun) and _all_finite(gs[0], n)):

@@ -61,7 +61,7 @@ def descent_graphs(
 
 
 def limits(stopping: Stopping) -> tuple[float, ...]:
-    """Return the limits that a loop checks at each step: TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT and NEAR."""
+    """Return the limits that a loop checks at each step: TARGET, FTOL, XTOL, F_LIMIT and X2_LIMIT."""
     start = stopping.start
     x = np.asarray(start.x, np.float64)
     square, size = float(x.dot(x)), abs(start.fun)
@@ -72,5 +72,4 @@ def limits(stopping: Stopping) -> tuple[float, ...]:
         -1.0 if stopping.xtol is None else stopping.xtol,
         min(start.fun + growth, BIGGEST),
         min(GROWTH * GROWTH * (1 - 1e-9) * (square if square > 1.0 else 1.0), BIGGEST),
-        stopping.near_start,
     )

@@ -92,8 +92,6 @@ class Stopping:
     unchanged: int = field(default=0, init=False)
     in_noise: int = field(default=0, init=False)
     working_gtol: float = field(default=GTOL, init=False)  # without a gtol: a smaller gradient is checked
-    max_curvature: float = field(default=0.0, init=False)  # largest curvature met along the path near the start
-    path_length: float = field(default=0.0, init=False)  # length of the path
     unbounded: bool = field(default=False, init=False)  # whether f seems to fall without end
     # Of the last step that moved x: x and g before it and the point after it, until it is taken in; Δx, Δg and |Δx|,
     # until the curvature along it is asked for; |Δg| / |Δx|; and the curvature
@@ -330,13 +328,10 @@ class Stopping:
     # -- what the path shows -- ----------------------------------------------------------------------------------------
 
     def _follow(self, previous: Point, point: Point) -> None:
-        """Keep what the messages need: for how long x has not changed, the noise, the curvature near the start."""
+        """Keep what the rules need: for how long x has not changed, the noise, the curvature along the step."""
         step = self._moved(previous.x, previous.g, point)
         self.unchanged = self.unchanged + 1 if step == 0 else 0
         self.in_noise = self.in_noise + 1 if point.error and self.limit < point.grad_norm <= point.error else 0
-        self.path_length += step
-        if self.max_curvature < self.lipschitz < math.inf and not self.unchanged and point.fun <= self.near_start:
-            self.max_curvature = self.lipschitz
 
     def _moved(self, x: FloatArray, g: FloatArray, point: Point) -> float:
         """Learn from the step that led from x and g to ``point``; return its length."""
@@ -373,32 +368,13 @@ class Stopping:
     def step_curvature(self, step_curvature: float) -> None:
         self._step_curvature, self._last_step = step_curvature, None
 
-    def go_on_at(self, x: FloatArray, g: FloatArray, point: Point, path_length: float, max_curvature: float) -> None:
+    def go_on_at(self, x: FloatArray, g: FloatArray, point: Point) -> None:
         """Go on at ``point``, to which a loop has come that applied the rules for stopping to every step on its way.
 
-        x, g: those of the point before it; path_length, max_curvature: as they are there."""
-        self.before, self.last, self.unchanged, self.in_noise = x, point, 0, 0
-        self.path_length, self.max_curvature, self._passed = path_length, max_curvature, (x, g, point)
-
-    @property
-    def near_start(self) -> float:
-        """The f up to which a point counts as near the start."""
-        fun = self.start.fun
-        size = abs(fun)
-        return fun + 10 * (size if size > 1.0 else 1.0)
-
-    def curvature(self) -> float:
-        """Return the curvature along the path, |Δg| / |Δx|; 0.0 if it isn't known.
-
-        The largest over single steps near the start; over the whole path if that is short, since then a single
-        step's Δg drowns in rounding.
+        x, g: those of the point before it.
         """
-        if not self.follows or self.last is None or self.last.t == 0:
-            return 0.0
-        moved = norm(self.last.x - self.start.x)
-        if moved > 0 and self.path_length < 1e-3 * max(1.0, norm(self.start.x)):
-            return norm(self.last.g - self.start.g) / moved
-        return self.max_curvature
+        self.before, self.last, self.unchanged, self.in_noise = x, point, 0, 0
+        self._passed = x, g, point
 
     def out_of_steps(self, point: Point) -> Verdict:
         """Return the verdict at the last point allowed, if no other rule for stopping holds."""

@@ -29,7 +29,6 @@ __all__ = [
     "GTOL",
     "LR_STRIDE",
     "MASK",
-    "NEAR",
     "NORM",
     "NO_LIMITS",
     "NUMBERS",
@@ -38,9 +37,7 @@ __all__ = [
     "REFUSED",
     "REMARKABLE",
     "ROWS",
-    "STEEPEST2",
     "TARGET",
-    "TRAVELLED",
     "T_END",
     "X2_LIMIT",
     "XTOL",
@@ -147,11 +144,11 @@ class DescentGraphs:
 
 # The places in Leg.numbers and Leg.counts. The loop reads all of the first and third line, and leaves the second and
 # fourth, FUN and T as they are after the last step made.
-FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT, NEAR = range(8)
-BEST, TRAVELLED, STEEPEST2, NORM, BEST_NORM = range(8, 13)
+FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT = range(7)
+BEST, NORM, BEST_NORM = range(7, 10)
 T, T_END, LR_STRIDE, FORCED, MASK = range(5)
 ROWS, BEST_T, CLIPPED, PROJECTED = range(5, 9)
-NUMBERS, COUNTS = 13, 9
+NUMBERS, COUNTS = 10, 9
 REACHED, REMARKABLE, REFUSED = range(3)
 BIGGEST = float(np.finfo(np.float64).max)
 NO_LIMITS = (-1.0, -math.inf, -1.0, -1.0, BIGGEST, BIGGEST)  # GTOL to X2_LIMIT, where no rule for stopping is to hold
@@ -164,8 +161,7 @@ class Leg:
     x, g, state: where it stands, and afterwards where it has come to. rows: of the steps that have no bit in common
     with MASK, ROWS of them, in a column each: fun, grad_norm, x, and where there are `flags`, clipped and projected;
     one more row than are due may be written to. numbers: FUN and BEST are f where it stands and the least so far;
-    best: x, then g, of the point where f fell below that, at step BEST_T, if there is one. TRAVELLED grows by the
-    length of the path; STEEPEST2 is the largest |Δg|² / |Δx|² of the steps to points where f ≤ NEAR.
+    best: x, then g, of the point where f fell below that, at step BEST_T, if there is one.
     Of a step that is FORCED, where it leads to is all that is asked.
     """
 

@@ -310,7 +310,7 @@ class FloatsDescent:
             numbers, map(float, range(t + 1, end + 1)), rates, counts[descents.FORCED], steps.extend,
         )  # fmt: skip
         leg.state[: len(state)] = state
-        leg.numbers[descents.STEEPEST2] = leg.counts[descents.ROWS] = 0
+        leg.counts[descents.ROWS] = 0
         if steps:
             # struct takes a quarter of the time that np.array does
             table = np.frombuffer(struct.pack(f"{len(steps)}d", *steps)).reshape(-1, self._width)
@@ -326,26 +326,12 @@ class FloatsDescent:
         return int(why)
 
     def _follow(self, leg: Leg, t: int, table: Any) -> None:
-        """Leave what the path told: its best point, its length and its steepest step."""
-        n, numbers = self.graphs.size, leg.numbers
-        fun, points = table[:, 0], table[:, 2 : 2 + 2 * n]
-        path = np.empty((len(fun) + 1, 2 * n))
-        path[0, :n], path[0, n:], path[1:] = leg.x, leg.g, points
-        near = fun <= numbers[descents.NEAR]
-        with np.errstate(all="ignore"):
-            apart = path[1:] - path[:-1]
-            apart *= apart
-            moved2, turned2 = (added_up([*half.T], np.add) for half in (apart[:, :n], apart[:, n:]))
-            slopes2 = turned2 / moved2
-            near &= slopes2 <= BIGGEST
-        numbers[descents.STEEPEST2] = np.maximum.reduce(np.where(near, slopes2, 0.0))
-        lengths = np.sqrt(moved2)
-        lengths[0] += numbers[descents.TRAVELLED]
-        numbers[descents.TRAVELLED] = np.add.accumulate(lengths)[-1]  # one after the other, as the loop would
+        """Leave the best point of the path."""
+        n, numbers, fun = self.graphs.size, leg.numbers, table[:, 0]
         best = fun.argmin()
         if fun[best] < numbers[descents.BEST]:
             numbers[descents.BEST], numbers[descents.BEST_NORM] = table[best, :2]
-            leg.best[:], leg.counts[descents.BEST_T] = points[best], t + 1 + best
+            leg.best[:], leg.counts[descents.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
 
     def _record(self, leg: Leg, t: int, table: Any) -> None:
         """Leave the rows that are due."""

@@ -329,7 +329,7 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     def differences(new: Sequence[Value], old: Sequence[Value]) -> list[Value]:
         return [double(a) - double(b) for a, b in zip(new, old, strict=True)]
 
-    numbers = [code.load(at["numbers"], k, "double") for k in range(descents.TRAVELLED + 1)]
+    numbers = [code.load(at["numbers"], k, "double") for k in range(descents.BEST + 1)]
     counts = [code.load(at["counts"], k, "i64") for k in range(descents.MASK + 1)]
     forced = counts[descents.FORCED].differs(0)
     read = descent.captured.reader(code, at["captured"])
@@ -340,11 +340,11 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     sizes = {"x": n, "g": n, "state": sum(math.prod(shape) for shape in graphs.states)}
     first = [code.load(at[name], k, kind) for name, size in sizes.items() for k in range(size)]
     first += [numbers[descents.FUN], zero, no, no, counts[descents.T], nothing, nothing]
-    first += [numbers[descents.BEST], numbers[descents.TRAVELLED], zero]
+    first.append(numbers[descents.BEST])
     with code.loop(carried=first) as loop:
         values = loop.carried
-        x, g, state = values[:n], values[n : 2 * n], values[2 * n : -10]
-        fun, norm, clipped, projected, t, rate, row, best, travelled, steepest2 = values[-10:]
+        x, g, state = values[:n], values[n : 2 * n], values[2 * n : -8]
+        fun, norm, clipped, projected, t, rate, row, best = values[-8:]
         loop.leave(code.constant(REACHED, "i32"), unless=t < counts[descents.T_END])
 
         # -- one step, as yet without consequences
@@ -368,7 +368,6 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
 
         # -- is it to be made?
         x2, dx2 = squares(new_x), squares(differences(new_x, x))
-        dg2 = squares(differences(new_g, g))
         # A norm or a sum is finite only if every part is; where it is not though they are, Python makes the step.
         size = abs(added([double(v) for v in new_g], False)) if graphs.bounded else new_norm
         same_path = code.all(asked)
@@ -384,7 +383,7 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
             ftol, xtol = numbers[descents.FTOL], numbers[descents.XTOL]
             x_close = xtol * xtol * (code.select(x2 > one, x2, one) * 1.03)
             f_close = ftol * code.select(abs(new_f) > one, abs(new_f), one) * 1.01
-            change, g2 = abs(new_f - fun), squares(new_g)
+            change, g2, dg2 = abs(new_f - fun), squares(new_g), squares(differences(new_g, g))
             remarkable |= (change <= f_close) & (g2 * g2 * dx2 <= f_close * 4.1 * f_close * dg2)
             near = (dx2 <= x_close * float(n)) & (new_norm * new_norm * dx2 <= x_close * dg2)
             remarkable |= (xtol >= zero) & near
@@ -401,11 +400,6 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
             code.store(new_clipped, at["row_clipped"], row)
             code.store(new_projected, at["row_projected"], row)
         due = (after & counts[descents.MASK]).equals(0)
-        length = travelled + code.intrinsic("sqrt", dx2)
-        with code.when(dg2 > steepest2 * dx2, steepest2) as steeper:
-            slope2 = dg2 / dx2
-            counts_too = (new_f <= numbers[descents.NEAR]) & (slope2 <= biggest)
-            steeper.give(code.select(counts_too, slope2, steepest2))
         with code.when(new_f < best, best) as better:
             for k, v in enumerate([*new_x, *new_g]):
                 code.store(v, at["best"], k)
@@ -414,13 +408,12 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
             better.give(new_f)
         done = [*new_x, *new_g, *new_state, new_f, new_norm, new_clipped, new_projected, after]
         done += [rate + counts[descents.LR_STRIDE], row + due.to("zext", "i64")]
-        loop.again(*done, *better.values, length, *steeper.values)
+        loop.again(*done, *better.values)
 
     for name, kept in (("x", x), ("g", g), ("state", state)):
         for k, v in enumerate(kept):
             code.store(v, at[name], k)
-    for k, v in ((descents.FUN, fun), (descents.NORM, norm), (descents.BEST, best), (descents.TRAVELLED, travelled),
-                 (descents.STEEPEST2, steepest2)):  # fmt: skip
+    for k, v in ((descents.FUN, fun), (descents.NORM, norm), (descents.BEST, best)):
         code.store(v, at["numbers"], k)
     for k, v in ((descents.CLIPPED, clipped), (descents.PROJECTED, projected)):
         code.store(v.to("zext", "i64"), at["counts"], k)
