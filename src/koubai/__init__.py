@@ -16,14 +16,19 @@ from koubai.graph.call import trace
 __version__ = "0.1.0"
 
 __all__ = [
+    "Basins",
     "Estimate",
     "Expression",
+    "FoundMinimum",
     "GradientCheck",
     "History",
+    "Many",
+    "MultiStart",
     "Problem",
     "Run",
     "Status",
     "Step",
+    "basins",
     "check_gradient",
     "derivative",
     "explain",
@@ -35,6 +40,8 @@ __all__ = [
     "jacobian",
     "load",
     "minimize",
+    "minimize_many",
+    "multistart",
     "nn",
     "numerical_gradient",
     "optimizers",
@@ -51,8 +58,15 @@ globals().update({_cls.__name__: _cls for _cls in optimizers.CLASSES.values()})
 __all__ += sorted(_cls.__name__ for _cls in optimizers.CLASSES.values())
 
 _ON_FIRST_USE = {  # what needs more than NumPy, or much time
+    "Basins": "koubai.search.basins",
+    "FoundMinimum": "koubai.search.minima",
+    "Many": "koubai.descent.many",
+    "MultiStart": "koubai.search.multistart",
+    "basins": "koubai.search.basins",
     "explain": "koubai.derivatives.explain",
     "fit": "koubai.descent.fit",
+    "minimize_many": "koubai.descent.many",
+    "multistart": "koubai.search.multistart",
     "nn": "koubai.nn",
     "plot": "koubai.plot",
 }

@@ -21,10 +21,12 @@ from koubai.plot.network import (
     weights,
 )
 from koubai.plot.schedules import schedules
+from koubai.plot.starts import basins, shares
 
 __all__ = [
     "activations",
     "animate",
+    "basins",
     "compare",
     "confusion",
     "convergence",
@@ -39,6 +41,7 @@ __all__ = [
     "paths",
     "run",
     "schedules",
+    "shares",
     "tangent",
     "training",
     "training_curves",
