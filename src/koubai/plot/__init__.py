@@ -22,10 +22,12 @@ from koubai.plot.network import (
 )
 from koubai.plot.schedules import schedules
 from koubai.plot.theory import theory
+from koubai.plot.starts import basins, shares
 
 __all__ = [
     "activations",
     "animate",
+    "basins",
     "compare",
     "confusion",
     "convergence",
@@ -40,6 +42,7 @@ __all__ = [
     "paths",
     "run",
     "schedules",
+    "shares",
     "tangent",
     "theory",
     "training",
