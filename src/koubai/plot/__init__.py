@@ -20,6 +20,7 @@ from koubai.plot.network import (
     training_curves,
     weights,
 )
+from koubai.plot.rates import profile, progress, race_page, rates
 from koubai.plot.schedules import schedules
 
 __all__ = [
@@ -37,6 +38,10 @@ __all__ = [
     "path_1d",
     "path_2d",
     "paths",
+    "profile",
+    "progress",
+    "race_page",
+    "rates",
     "run",
     "schedules",
     "tangent",
