@@ -20,6 +20,7 @@ from koubai.plot.network import (
     training_curves,
     weights,
 )
+from koubai.plot.rates import profile, progress, race_page, rates
 from koubai.plot.schedules import schedules
 from koubai.plot.theory import theory
 from koubai.plot.starts import basins, shares
@@ -40,6 +41,10 @@ __all__ = [
     "path_1d",
     "path_2d",
     "paths",
+    "profile",
+    "progress",
+    "race_page",
+    "rates",
     "run",
     "schedules",
     "shares",

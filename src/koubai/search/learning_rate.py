@@ -137,6 +137,10 @@ class LearningRate:
         The one that was given, with the rate found.
     f : callable or None
         The function; None after a training.
+    start : in the form of x0
+        Where all began.
+    drop : float
+        How far down from there the lowest point found is.
     """
 
     lr: float
@@ -150,6 +154,7 @@ class LearningRate:
     optimizer: Optimizer
     f: Callable[..., Any] | None = None
     start: Any = None
+    drop: float = 0.0
 
     def __float__(self) -> float:
         return self.lr
@@ -838,7 +843,7 @@ class _Search:
         f = self.probes.f if isinstance(self.probes, _Descents) and self.probes.options["batches"] is None else None
         start = self.probes.layout.copy(self.probes.x)
         target = self._level(self.plan.target)
-        return LearningRate(lr, low, high, bound, reason, curve, target, self.probes.spent, optimizer, f, start)
+        return LearningRate(lr, low, high, bound, reason, curve, target, self.probes.spent, optimizer, f, start, self.probes.f0 - self.fb)
 
 
 def _place(lr: float) -> int:

@@ -1,0 +1,324 @@
+"""Pictures of searches: the strip of learning rates, and a race."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from koubai.descent.loop import minimize
+from koubai.errors import InputError, KoubaiError, quiet
+from koubai.parameters import FloatArray, flatten
+from koubai.plot.comparison import paths
+from koubai.plot.fitting import finish
+from koubai.plot.scales import Numbers, log_scale
+from koubai.plot.style import BEST, CURVE, DARK, END, START, THIRD, axes_for, halo, look, number
+
+if TYPE_CHECKING:
+    from koubai.search.learning_rate import LearningRate
+    from koubai.search.race import Race
+
+__all__ = ["profile", "progress", "race_page", "rates"]
+
+LEAST = 1e-12  # share of the way down that is left: what is below is drawn here
+SHADES = {"slow": CURVE, "usable": START, "good": THIRD, "diverging": END}
+VALLEYS = 2  # parameters up to which is found out which valley a descent ends in
+
+
+def rates(found: LearningRate, *, ax: Axes | None = None, title: str | None = None, legend: bool = True) -> Axes:
+    """Rates: the strip from too slow over good to diverging, with what each rate that was tried has left.
+
+    Up the axis is the share of the way down that was left where f was lowest; crosses at the top diverged. The dashed
+    line is the stability bound by the measured curvature. Of functions of one or two parameters, diamonds ended in
+    another valley than the slow descents do: their steps were long enough to jump out of it.
+
+    Parameters
+    ----------
+    found : LearningRate
+        As `koubai.find_lr` returns it.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+    title : str, optional
+        None says the rate and its range, "" leaves it out.
+    legend : bool, default True
+        False leaves it out.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Raises
+    ------
+    InputError
+        For anything else than a LearningRate.
+
+    Examples
+    --------
+    >>> found = kb.find_lr(lambda x: np.sum(x**2), [-3.0, 4.0], "sgd")
+    >>> kb.plot.rates(found).get_xlabel()
+    'lr'
+    """
+    if not hasattr(found, "curve") or not hasattr(found, "high"):
+        raise InputError(f"found must be a LearningRate, as koubai.find_lr returns it, got {type(found).__name__}")
+    curve = found.curve
+    ax = axes_for(ax, (9, 4.8))
+    finite = np.isfinite(curve.fun)
+    lowest = float(np.min(curve.fun[finite]))
+    share = np.where(finite, (curve.fun - lowest) / max(_drop(found), 1e-300), np.nan)
+    good = finite & ~curve.diverged
+    y = np.clip(share, LEAST, 3.0)
+    window = _window(found, share)
+    edges = _bands(found, window)
+    for name, low, high in edges:
+        if high > low:
+            ax.axvspan(low, high, color=SHADES[name], alpha=0.22, linewidth=0, zorder=0)
+    inside = (curve.lr >= window[0]) & (curve.lr <= window[1])
+    jumped = _jumped(found, good & inside)
+    reached = np.isfinite(curve.time)
+    for chosen, marker, face, edge, name in (
+        (good & ~reached & ~jumped, "o", "white", DARK, "tried"),
+        (good & reached & ~jumped, "o", DARK, "white", "reached the target"),
+        (good & jumped, "D", BEST, DARK, "jumped into another valley"),
+    ):
+        chosen = chosen & inside
+        if chosen.any():
+            size = 16 + 26 * np.sqrt(curve.steps[chosen] / max(curve.steps.max(), 1))
+            ax.scatter(curve.lr[chosen], y[chosen], size, marker=marker, facecolor=face, edgecolor=edge, linewidth=0.8,
+                       zorder=4, label=name)  # fmt: skip
+    bad = ~good & inside
+    if bad.any():
+        ax.scatter(curve.lr[bad], np.full(bad.sum(), 3.0), 34, marker="x", color=END, linewidth=1.6, zorder=4,
+                   label="diverged")  # fmt: skip
+    ax.axvline(found.lr, color=DARK, linewidth=2, zorder=3, label=f"lr {number(found.lr, 3)}")
+    if found.bound is not None:
+        ax.axvline(found.bound, color=END, linewidth=2, linestyle="--", path_effects=halo(2, 0.4), zorder=3,
+                   label=f"stable up to {number(found.bound, 3)}")  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(*window)
+    floor = float(np.nanmin(y[good & inside])) if (good & inside).any() else LEAST
+    ax.set_ylim(max(LEAST, floor) / 2.5, 6.0)
+    ax.yaxis.set_major_formatter(Numbers(digits=4))
+    ax.xaxis.set_major_formatter(Numbers(digits=4))
+    ax.set_xlabel("lr")
+    ax.set_ylabel("share of the way down that is left")
+    ax.grid(alpha=0.25)
+    for name, low, high in edges:  # the bands' names, in the bands if they are wide enough
+        left, right = (math.log(v / window[0]) / math.log(window[1] / window[0]) for v in (low, high))
+        if right - left > 0.09:
+            ax.text((left + right) / 2, 0.03, name, transform=ax.transAxes, ha="center", va="bottom", fontsize="small",
+                    color=DARK, zorder=5)  # fmt: skip
+    patches = [Patch(facecolor=SHADES[name], alpha=0.35, label=name) for name, low, high in edges if high > low]
+    name = type(found.optimizer).__name__
+    line = f"{name}: lr {number(found.lr, 3)}, usable {number(found.low, 2)} to {number(found.high, 3)}"
+    finish(ax, line, title=title, legend=legend, extra=patches, beside=True)
+    return ax
+
+
+def _drop(found: LearningRate) -> float:
+    """Return how far down it went in all, of which the target leaves a known share."""
+    fun = found.curve.fun[np.isfinite(found.curve.fun)]
+    return found.drop if found.drop > 0 else float(np.ptp(fun))
+
+
+def _window(found: LearningRate, share: FloatArray) -> tuple[float, float]:
+    """Return the rates that are shown: a little slower than the usable ones, up to a little beyond them."""
+    lr = found.curve.lr
+    low = max(lr[0], min(found.low / 3, found.lr / 100))
+    high = min(lr[-1], max(10 * found.high, 3 * found.lr, 2 * (found.bound or 0.0)))
+    return low / 1.3, high * 1.3
+
+
+def _bands(found: LearningRate, window: tuple[float, float]) -> list[tuple[str, float, float]]:
+    """Return (name, from, to) of each part of the strip."""
+    curve = found.curve
+    near = np.isfinite(curve.time) & (curve.time <= 2 * np.maximum(np.min(curve.time), 1.0))
+    at = int(np.argmin(np.abs(np.log(curve.lr / found.lr))))
+    first = last = at
+    while first > 0 and (near[first - 1] or not np.isfinite(curve.fun[first - 1])):
+        first -= 1
+    while last + 1 < len(curve) and near[last + 1]:
+        last += 1
+    begin, end = float(curve.lr[first]) / 1.06, min(float(curve.lr[last]) * 1.06, max(found.high, found.lr))
+    low, high = min(found.low, begin), max(found.high, end)
+    parts = [("slow", window[0], low), ("usable", low, begin), ("good", begin, end), ("usable", end, high)]
+    return [*parts, ("diverging", high, window[1])]
+
+
+def _jumped(found: LearningRate, candidates: Any) -> Any:
+    """Return which of the rates ended in another valley than the slowest that make progress do."""
+    curve, f = found.curve, found.f
+    jumped = np.zeros(len(curve), bool)
+    if f is None or not curve.x or curve.x[0].size > VALLEYS:
+        return jumped
+    layout, _ = flatten(found.start)
+    ends: dict[int, FloatArray] = {}
+    with quiet():
+        for i in np.flatnonzero(candidates):
+            try:
+                run = minimize(f, layout.copy(curve.x[i]), "lbfgs", max_steps=60, record="off")
+                ends[int(i)] = np.ravel(np.concatenate([np.ravel(p) for p in layout.parts(run.x)]))
+            except (KoubaiError, ArithmeticError, ValueError):
+                continue
+    slow = next((i for i in ends if curve.lr[i] >= found.low), None)
+    if slow is None:
+        return jumped
+    reach = 1e-2 * max(1.0, float(np.max(np.abs(ends[slow]))))
+    for i, x in ends.items():
+        jumped[i] = float(np.max(np.abs(x - ends[slow]))) > reach
+    return jumped
+
+
+# -- a race -----------------------------------------------------------------------------------------------------------
+
+
+def race_page(found: Race, *, figure: Figure | None = None) -> Figure:
+    """Race page: all paths in one picture, the lowest f by evaluations, and the performance profile.
+
+    Parameters
+    ----------
+    found : Race
+        As `koubai.race` returns it.
+    figure : Figure, optional
+        What to draw on; a new one by default.
+
+    Returns
+    -------
+    Figure
+        The page: paths if x has one or two parameters, and the profile if there are several starts.
+
+    Examples
+    --------
+    >>> found = kb.race(kb.problems["himmelblau"].f, [0.0, 0.0], ["sgd", "adam"], budget=100)
+    >>> len(kb.plot.race_page(found).axes) >= 2
+    True
+    """
+    drawable = {name: run for name, run in found.runs.items() if np.isfinite(run.history.fun).all()}
+    size = flatten(next(iter(found.runs.values())).x)[0].size
+    starts = len(found.targets)
+    panels = ["progress", *(["profile"] if starts > 1 else [])]
+    if drawable and size <= 2:
+        panels = ["paths", *panels]
+    if figure is None:
+        from matplotlib import pyplot
+
+        figure = pyplot.figure(figsize=(6.4 * len(panels), 5.6), layout="constrained")
+    grid: Any = figure.subplots(1, len(panels), squeeze=False)
+    for ax, panel in zip(grid[0], panels, strict=True):
+        if panel == "paths":
+            try:
+                paths(drawable, ax=ax, title="paths from the first start", legend=False)
+            except InputError:  # what was raced can't be drawn outside of its starts
+                ax.set_axis_off()
+        elif panel == "progress":
+            progress(found, ax=ax)
+        else:
+            profile(found, ax=ax)
+    return figure
+
+
+def progress(found: Race, *, ax: Axes | None = None, legend: bool = True) -> Axes:
+    """Progress: the lowest f so far of each entrant, from the first start, by the evaluations it had.
+
+    Parameters
+    ----------
+    found : Race
+        As `koubai.race` returns it.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+    legend : bool, default True
+        False leaves it out.
+
+    Returns
+    -------
+    Axes
+        The picture.
+
+    Examples
+    --------
+    >>> found = kb.race(lambda x: x**2, 1.0, ["sgd", "adam"], budget=50)
+    >>> kb.plot.progress(found).get_xlabel()
+    'evaluations'
+    """
+    ax = axes_for(ax)
+    own = {t.name: t for t in found.trials if t.start == 0}
+    lows = [float(np.min(t.fun[np.isfinite(t.fun)], initial=math.inf)) for t in own.values()]
+    lowest = min(lows, default=0.0)
+    base = lowest if lowest < 0 else 0.0
+    heights = []
+    for i, name in enumerate(found.table["name"]):
+        trial, style = own[name], look(i)
+        if not len(trial.fun) or not np.isfinite(trial.fun).any():
+            ax.plot([], [], **style, label=f"{name}: failed")
+            continue
+        best = np.minimum.accumulate(np.where(np.isfinite(trial.fun), trial.fun, np.inf)) - base
+        y = np.where(np.isfinite(best) & (best > 0), best, np.nan)
+        heights.append(y[np.isfinite(y)])
+        at = trial.reached(found.targets[0])
+        ending = f"target at {at:,.0f}" if math.isfinite(at) else _ending(trial)
+        ax.plot(trial.evaluations, y, **style | {"marker": ""}, linewidth=2, path_effects=halo(2, 0.5), zorder=3,
+                drawstyle="steps-post", label=f"{name}: {ending}")  # fmt: skip
+        if math.isfinite(at):
+            k = int(np.searchsorted(trial.evaluations, at))
+            ax.plot([at], [y[k]], style["marker"], color=style["color"], markersize=8, markeredgecolor=DARK, zorder=5)
+    if math.isfinite(found.targets[0]) and found.targets[0] > base:
+        ax.axhline(found.targets[0] - base, color=DARK, linestyle=":", linewidth=1.2, zorder=2, label="target")
+    ax.set_xscale("log")
+    ax.set_xlabel("evaluations")
+    ax.set_ylabel("lowest f so far" + (f" + {number(-base)}" if base < 0 else ""))
+    if heights:
+        log_scale(ax, np.concatenate(heights))
+    ax.xaxis.set_major_formatter(Numbers(digits=6))
+    ax.grid(alpha=0.25)
+    first = f"{found.winner} first" if len(found.tied) == 1 else f"{' = '.join(found.tied)} share the first place"
+    finish(ax, f"{found.budget:,} evaluations each: {first}", legend=legend, beside=True)
+    return ax
+
+
+def _ending(trial: Any) -> str:
+    if trial.failure:
+        return "failed"
+    return "diverged" if trial.run.status.name in ("diverged", "nonfinite") else "target not reached"
+
+
+def profile(found: Race, *, ax: Axes | None = None, legend: bool = True) -> Axes:
+    """Profile: the share of starts from which an entrant took at most so many times the evaluations of the fastest.
+
+    Parameters
+    ----------
+    found : Race
+        As `koubai.race` returns it, of several starts.
+    ax : Axes, optional
+        What to draw on; a new figure by default.
+    legend : bool, default True
+        False leaves it out.
+
+    Returns
+    -------
+    Axes
+        The picture: at 1 how often each was the fastest, at the right how often it reached the target at all.
+
+    Examples
+    --------
+    >>> found = kb.race(lambda x: x**2, 1.0, ["sgd", "adam"], budget=50, starts=3)
+    >>> kb.plot.profile(found).get_ylabel()
+    'share of starts'
+    """
+    ax = axes_for(ax)
+    at, shares = found.profile()
+    for i, name in enumerate(found.table["name"]):
+        style = look(i) | {"marker": ""}
+        ax.plot(at, shares[name], **style, linewidth=2, path_effects=halo(2, 0.5), drawstyle="steps-post", label=name)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(Numbers(digits=4, wanted=(1, 2, 5)))
+    ax.set_xlabel("times the fewest evaluations")
+    ax.set_ylabel("share of starts")
+    ax.set_ylim(-0.03, 1.03)
+    ax.grid(alpha=0.25)
+    finish(ax, f"performance profile over {len(found.targets)} starts", legend=legend, beside=True)
+    return ax
