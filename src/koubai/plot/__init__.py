@@ -21,6 +21,8 @@ from koubai.plot.network import (
     weights,
 )
 from koubai.plot.schedules import schedules
+from koubai.plot.surface import surface
+from koubai.plot.sweep import sweep
 
 __all__ = [
     "activations",
@@ -39,6 +41,8 @@ __all__ = [
     "paths",
     "run",
     "schedules",
+    "surface",
+    "sweep",
     "tangent",
     "training",
     "training_curves",
