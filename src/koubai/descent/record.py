@@ -822,15 +822,24 @@ class Run:
         return diagnose(self, lang=lang)
 
     def plot(
-        self, ax: Axes | None = None, *, minima: Iterable[Any] = (), title: str | None = None, legend: bool = True
+        self,
+        ax: Axes | None = None,
+        *,
+        minima: Iterable[Any] = (),
+        title: str | None = None,
+        legend: bool = True,
+        surface: bool = False,
     ) -> Axes:
         """Draw the path: arrows on the curve (1-D), over contours (2-D), else f and gradient norm against the step.
 
-        A second run on the same axes joins the first one. minima, title, legend: as in `koubai.plot.run`.
+        A second run on the same axes joins the first one. surface: a path of two parameters on the surface of f, in
+        three dimensions. minima, title, legend: as in `koubai.plot.run` and `koubai.plot.surface`.
         """
-        from koubai.plot import run
+        from koubai import plot
 
-        return run(self, minima=minima, title=title, legend=legend, ax=ax)
+        if surface:
+            return plot.surface(self, minima=minima, title=title, legend=legend, ax=ax)
+        return plot.run(self, minima=minima, title=title, legend=legend, ax=ax)
 
     def animate(self, path: str | os.PathLike[str]) -> Path:
         """Write the descent as a moving picture, a .gif: the path grows on the curve (1-D) or over contours (2-D).

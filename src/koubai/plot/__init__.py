@@ -24,6 +24,8 @@ from koubai.plot.rates import profile, progress, race_page, rates
 from koubai.plot.schedules import schedules
 from koubai.plot.theory import theory
 from koubai.plot.starts import basins, shares
+from koubai.plot.surface import surface
+from koubai.plot.sweep import sweep
 
 __all__ = [
     "activations",
@@ -48,6 +50,8 @@ __all__ = [
     "run",
     "schedules",
     "shares",
+    "surface",
+    "sweep",
     "tangent",
     "theory",
     "training",
