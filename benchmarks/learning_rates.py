@@ -76,7 +76,11 @@ def training(network, X, y, optimizer, lr, epochs):
     chunks = [flat[i : i + WINDOW] for i in range(0, len(flat) - WINDOW + 1, WINDOW)]
     try:
         run = twin.fit(
-            lambda k: chunks[k], None, getattr(kb, optimizer)(kb.schedules.constant(lr)), epochs=len(chunks), record="off"
+            lambda k: chunks[k],
+            None,
+            getattr(kb, optimizer)(kb.schedules.constant(lr)),
+            epochs=len(chunks),
+            record="off",
         )
     except ValueError:
         return np.array([np.inf]), True
@@ -126,9 +130,14 @@ def table(names):
             steps = EPOCHS[name] * -(-len(X) // 32)
             rows.append(
                 compared(
-                    name, optimizer, lambda lr: training(network, X, y, optimizer, lr, EPOCHS[name]), found, NETWORK_TARGET, rates,  # noqa: B023
+                    name,
+                    optimizer,
+                    lambda lr: training(network, X, y, optimizer, lr, EPOCHS[name]),
+                    found,
+                    NETWORK_TARGET,
+                    rates,  # noqa: B023
                     steps,
-                )  # fmt: skip
+                )
             )
             print(line(rows[-1]), flush=True)
     return rows

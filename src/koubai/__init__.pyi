@@ -11,12 +11,19 @@ from koubai.derivatives.gradient import grad, hessian, hvp, jacobian, value_and_
 from koubai.descent import optimizers, schedules
 from koubai.descent.fit import fit
 from koubai.descent.loop import iterate, minimize, resume
+from koubai.descent.many import Many, minimize_many
 from koubai.descent.optimizers import Optimizer, Rate
 from koubai.descent.record import History, Run, Status, Step, load
 from koubai.diagnosis import diagnose
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.graph.call import trace
+from koubai.search.basins import Basins, basins
+from koubai.search.learning_rate import find_lr
+from koubai.search.minima import FoundMinimum
+from koubai.search.multistart import MultiStart, multistart
+from koubai.search.race import race
+from koubai.search.sweep import sweep
 
 __version__: str
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     "Adamax",
     "Adan",
     "BarzilaiBorwein",
+    "Basins",
     "COCOB",
     "ConjugateGradient",
     "DAdaptAdamW",
@@ -38,6 +46,7 @@ __all__ = [
     "DoWG",
     "Estimate",
     "Expression",
+    "FoundMinimum",
     "Ftrl",
     "GradientCheck",
     "GradientDescent",
@@ -47,8 +56,10 @@ __all__ = [
     "Lars",
     "LevenbergMarquardt",
     "Lion",
+    "Many",
     "MoMo",
     "Momentum",
+    "MultiStart",
     "Muon",
     "NAdam",
     "Nesterov",
@@ -66,10 +77,12 @@ __all__ = [
     "Status",
     "Step",
     "Yogi",
+    "basins",
     "check_gradient",
     "derivative",
     "diagnose",
     "explain",
+    "find_lr",
     "fit",
     "grad",
     "hessian",
@@ -78,14 +91,18 @@ __all__ = [
     "jacobian",
     "load",
     "minimize",
+    "minimize_many",
+    "multistart",
     "nn",
     "numerical_gradient",
     "optimizers",
     "parse",
     "plot",
     "problems",
+    "race",
     "resume",
     "schedules",
+    "sweep",
     "trace",
     "value_and_grad",
 ]

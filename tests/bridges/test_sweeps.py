@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
+from shared import same_table
 
 import koubai as kb
-from shared import same_table
 
 distributed = pytest.importorskip("distributed")
 optuna = pytest.importorskip("optuna")
@@ -96,7 +96,7 @@ def parabola(x):
     return (x[0] - 1) ** 2 + 10 * (x[1] + 2) ** 2
 
 
-SPACE = {"lr": dict(low=1e-4, high=0.5, log=True), "optimizer": ["sgd", kb.Adam(0.1)]}
+SPACE = {"lr": {"low": 1e-4, "high": 0.5, "log": True}, "optimizer": ["sgd", kb.Adam(0.1)]}
 
 
 def test_a_study_chooses_prunes_and_goes_on(tmp_path):
@@ -108,7 +108,9 @@ def test_a_study_chooses_prunes_and_goes_on(tmp_path):
     whole = kb.sweep(parabola, SPACE, x0=[0.0, 0.0], trials=14, study=a_study(storage, pruner=pruner), executor=2)
     assert len(first) == 6
     assert len(whole) == 14
-    assert all(np.array_equal(whole.table[name][:6], first.table[name]) for name in ("lr", "status", "fun", "optimizer"))
+    assert all(
+        np.array_equal(whole.table[name][:6], first.table[name]) for name in ("lr", "status", "fun", "optimizer")
+    )
     assert {"pruned", "converged"} <= set(whole.table["status"])
     assert whole.best["status"] == "converged"
     states = [trial.state.name for trial in a_study(storage).trials]

@@ -101,11 +101,11 @@ class Searches:
     def _memory(self, n: int, kind: Kind) -> dict[str, Any]:
         room = kind.history_size + 1
         scratch = max(n, room)
-        vectors = {name: n for name in ("x_last", "g_last", "step", "free", "row_x")}
-        vectors |= {name: scratch for name in ("direction", "column", "parts", "q")}
-        vectors |= {name: room - 1 for name in ("along", "along_next")}
+        vectors = dict.fromkeys(("x_last", "g_last", "step", "free", "row_x"), n)
+        vectors |= dict.fromkeys(("direction", "column", "parts", "q"), scratch)
+        vectors |= dict.fromkeys(("along", "along_next"), room - 1)
         vectors |= {"best": 2 * n, "numbers": searches.NUMBERS, "ends": 2, "ends_next": 2}
-        vectors |= {name: 1 for name in ("rates", "row_fun", "row_norm", "gtol")}
+        vectors |= dict.fromkeys(("rates", "row_fun", "row_norm", "gtol"), 1)
         arrays: dict[str, Any] = {name: np.zeros(size) for name, size in vectors.items()}
         arrays |= {"xs": np.zeros((4, n)), "gs": np.zeros((4, n)), "trials": np.zeros((4, 3))}
         arrays |= {"before": np.zeros((2, n)), "s": np.zeros((room, n)), "y": np.zeros((room, n))}
@@ -125,5 +125,3 @@ class Searches:
                 return float("nan")
         g[:] = np.ravel(gradient)
         return float(fun)
-
-

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS, Optimizer, resolve
 from koubai.descent.record import Run, Status
 from koubai.descent.schedules import Schedule
+from koubai.descent.searches import STALLED
 from koubai.descent.step_program import descent_graphs
 from koubai.descent.stopping import GROWTH
-from koubai.descent.searches import STALLED
 from koubai.errors import FunctionError, GradientError, InputError, KoubaiError, TraceError, quiet
 from koubai.execute import lanes, library
 from koubai.execute.elements import Unsuitable

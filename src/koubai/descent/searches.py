@@ -1007,6 +1007,7 @@ def lbfgs_many_within(
         k += 1
     return REACHED
 
+
 # -- least squares. A row of ``columns`` is a column of J; those of ``a`` are the same in units of d, later R's -------
 
 

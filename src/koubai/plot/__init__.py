@@ -22,10 +22,10 @@ from koubai.plot.network import (
 )
 from koubai.plot.rates import profile, progress, race_page, rates
 from koubai.plot.schedules import schedules
-from koubai.plot.theory import theory
 from koubai.plot.starts import basins, shares
 from koubai.plot.surface import surface
 from koubai.plot.sweep import sweep
+from koubai.plot.theory import theory
 
 __all__ = [
     "activations",

@@ -175,7 +175,13 @@ def _draw_map(ax: Axes, found: Basins, image: FloatArray) -> None:
     label = found.label
     if (label == NONFINITE).any():
         ax.contourf(
-            x, y, (label == NONFINITE).astype(float), [0.5, 1.5], colors="none", hatches=[OTHERS[NONFINITE][1]], zorder=2
+            x,
+            y,
+            (label == NONFINITE).astype(float),
+            [0.5, 1.5],
+            colors="none",
+            hatches=[OTHERS[NONFINITE][1]],
+            zorder=2,
         )
     _draw_borders(ax, found)
     ax.set_xlim(*ranges[0])
@@ -254,7 +260,11 @@ def _draw_strip(ax: Axes, found: Basins, image: FloatArray) -> None:
     half = (x[1] - x[0]) / 2
     top = low - 0.03 * (high - low)
     ax.imshow(
-        image[np.newaxis], extent=(x[0] - half, x[-1] + half, bottom, top), interpolation="nearest", aspect="auto", zorder=1
+        image[np.newaxis],
+        extent=(x[0] - half, x[-1] + half, bottom, top),
+        interpolation="nearest",
+        aspect="auto",
+        zorder=1,
     )
     for k in np.flatnonzero(np.diff(found.label)) if np.count_nonzero(np.diff(found.label)) < 100 else ():
         ax.plot([(x[k] + x[k + 1]) / 2] * 2, [bottom, top], color=DARK, linewidth=1, zorder=2)

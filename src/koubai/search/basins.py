@@ -236,9 +236,7 @@ class _Work:
         ends = self.batch.run(x.reshape(-1, *self.shape), threads=self.threads)
         return ends.x.reshape(len(x), -1), ends.fun
 
-    def run(
-        self, threads: int, progress: Callable[[int, int], None] | None, at: FloatArray | None
-    ) -> Basins:
+    def run(self, threads: int, progress: Callable[[int, int], None] | None, at: FloatArray | None) -> Basins:
         self.threads = threads
         if self.batch.code is None:
             ends = self.batch.run(self.starts(np.arange(self.count)).reshape(-1, *self.shape), None, threads, progress)

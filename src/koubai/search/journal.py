@@ -140,7 +140,9 @@ class Journal:
         for i, line in enumerate(lines):
             fields = self._fields(line)
             if fields is None:
-                if self.line > 1 and i == len(lines) - 1 and whole == len(data):  # a disk that lost power keeps its length
+                if (
+                    self.line > 1 and i == len(lines) - 1 and whole == len(data)
+                ):  # a disk that lost power keeps its length
                     whole -= len(line)
                     break
                 raise InputError(self._blame("it is damaged" if self.line > 1 else "it is not a sweep's journal"))

@@ -162,7 +162,9 @@ class LearningRate:
     def __repr__(self) -> str:
         bound = "" if self.bound is None else f", stable up to {self.bound:.4g}"
         name = type(self.optimizer).__name__
-        return f"lr {self.lr:.4g} for {name} (usable {self.low:.2g} to {self.high:.4g}{bound}; {self.nfev:,} evaluations)"
+        return (
+            f"lr {self.lr:.4g} for {name} (usable {self.low:.2g} to {self.high:.4g}{bound}; {self.nfev:,} evaluations)"
+        )
 
     def plot(self, ax: Axes | None = None, *, title: str | None = None, legend: bool = True) -> Axes:
         """Plot: the rate strip, as `koubai.plot.rates` draws it."""
@@ -461,9 +463,7 @@ class _Probe:
 class _Descents:
     """Descents on a function from one start, one a rate, each of which can be continued."""
 
-    def __init__(
-        self, f: Any, x0: Any, optimizer: Optimizer, plan: Plan, options: dict[str, Any]
-    ) -> None:
+    def __init__(self, f: Any, x0: Any, optimizer: Optimizer, plan: Plan, options: dict[str, Any]) -> None:
         self.f, self.x0, self.optimizer, self.plan, self.options = f, x0, optimizer, plan, options
         self.layout, self.x = flatten(x0, "x0")
         self.steppers: dict[int, Any] = {}
@@ -484,11 +484,10 @@ class _Descents:
         optimizer = copy.copy(self.optimizer)
         optimizer.lr = constant(lr)  # koubai gives no advice on the rate of a schedule, which would be more descents
         keep = "all" if self.layout.size <= 100 else "off"
-        stepper = prepared(
+        return prepared(
             self.f, self.x0, optimizer, lr=None, seed=None, record=keep, checkpoint=None, max_steps=steps,
             gtol=None if self.options["batches"] is None else 0.0, ftol=None, xtol=None, target=None, **self.options,
         )  # fmt: skip
-        return stepper
 
     def run(self, k: int, steps: int, repeat: int = 0) -> _Probe:
         """Descend at rate 10 ** (k / 20), or go on with it, up to so many steps."""
@@ -636,7 +635,10 @@ class _Search:
             curvature_at_start = self._curvature(probes.x, seed)
             best = self._survey(curvature_at_start)
             middle = best - plan.below // 2
-            alive = [*range(best - plan.below, middle, 2 * plan.dense), *range(middle, best + plan.above + 1, plan.dense)]
+            alive = [
+                *range(best - plan.below, middle, 2 * plan.dense),
+                *range(middle, best + plan.above + 1, plan.dense),
+            ]
             chosen = self._halved(alive)
             bound, reason = self._bound(chosen, seed)
             low, high = self._range(chosen)
@@ -843,7 +845,20 @@ class _Search:
         f = self.probes.f if isinstance(self.probes, _Descents) and self.probes.options["batches"] is None else None
         start = self.probes.layout.copy(self.probes.x)
         target = self._level(self.plan.target)
-        return LearningRate(lr, low, high, bound, reason, curve, target, self.probes.spent, optimizer, f, start, self.probes.f0 - self.fb)
+        return LearningRate(
+            lr,
+            low,
+            high,
+            bound,
+            reason,
+            curve,
+            target,
+            self.probes.spent,
+            optimizer,
+            f,
+            start,
+            self.probes.f0 - self.fb,
+        )
 
 
 def _place(lr: float) -> int:

@@ -80,7 +80,9 @@ def read_box(bounds: Any, example: str = "[(-5, 5), (-5, 5)]") -> tuple[FloatArr
         else:
             pairs = np.asarray(bounds, np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"bounds must be pairs (low, high), one for each variable, as {example}; got {given!r}") from None
+        raise InputError(
+            f"bounds must be pairs (low, high), one for each variable, as {example}; got {given!r}"
+        ) from None
     is_number = pairs.shape == (2,)
     pairs = pairs.reshape(1, 2) if is_number else pairs
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):
@@ -140,9 +142,7 @@ def group(
     return Grouped(labels, rows[np.sort(lowest)])
 
 
-def _joined(
-    u: FloatArray, x: FloatArray, fun: FloatArray, near: float, values: Values, descend: Descend
-) -> Labels:
+def _joined(u: FloatArray, x: FloatArray, fun: FloatArray, near: float, values: Values, descend: Descend) -> Labels:
     """Return the number of each point's group."""
     pairs = _neighbours(u, near)
     parent = np.arange(len(u))
@@ -262,9 +262,7 @@ def signatures(
     return [str(kind) for kind in found]
 
 
-def _hessians(
-    x: FloatArray, h: FloatArray, held: FloatArray, values: Values
-) -> tuple[FloatArray, FloatArray]:
+def _hessians(x: FloatArray, h: FloatArray, held: FloatArray, values: Values) -> tuple[FloatArray, FloatArray]:
     """Return the matrices of second differences in units of h, those held zero, and f at x."""
     count, n = x.shape
     moves = [np.zeros(n)]

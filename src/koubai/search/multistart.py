@@ -225,7 +225,9 @@ def multistart(
     if minima and minima[0].fun <= fun[i]:
         best = minima[0]
     else:
-        best = as_found(x[i : i + 1], fun[i : i + 1], [1], len(points), [f"unfinished: {ends.status[i].name}"], shape)[0]
+        best = as_found(x[i : i + 1], fun[i : i + 1], [1], len(points), [f"unfinished: {ends.status[i].name}"], shape)[
+            0
+        ]
     pairs = tuple(zip(low.tolist(), high.tolist(), strict=True))
     return MultiStart(f, pairs, minima, best, chance, ends, dict(status), ends.raised, nfev, hops)
 
@@ -236,9 +238,7 @@ def _whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def _spread(
-    starts: Any, low: FloatArray, high: FloatArray, sampling: str, random: np.random.Generator
-) -> FloatArray:
+def _spread(starts: Any, low: FloatArray, high: FloatArray, sampling: str, random: np.random.Generator) -> FloatArray:
     """Return the starts, one in each row."""
     if not np.isscalar(starts):
         points = read_starts(starts)

@@ -35,7 +35,7 @@ SCIPY = ("Nelder-Mead", "Powell", "CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", 
 UNCONSTRAINED = ("CG", "BFGS", "Newton-CG")  # of these, those that take no bounds
 
 
-class BudgetSpent(BaseException):  # noqa: N818 - no error: it ends an entrant's turn, and no `except` may keep it
+class BudgetSpent(BaseException):
     """The budget of evaluations is spent: what ``evaluate`` raises instead of evaluating once more."""
 
 
@@ -551,8 +551,10 @@ class _Turn:
         except Exception as problem:  # f raised, or is not finite at the start
             failure = f"{type(problem).__name__}: {problem}"
         if not descent.recorder.count:
-            return _nowhere(self.layout, x, meter, optimizer, failure or "the budget ends before the start"), meter, (
-                failure or f"the budget of {self.budget} is less than the start takes"
+            return (
+                _nowhere(self.layout, x, meter, optimizer, failure or "the budget ends before the start"),
+                meter,
+                (failure or f"the budget of {self.budget} is less than the start takes"),
             )
         if failure:
             descent.verdict = Verdict(Status.stopped, failure)
@@ -603,9 +605,7 @@ class _Asked:
         return point
 
 
-def _run_of(
-    layout: Layout, rows: list[Any], meter: _Metered, name: str, status: Status, message: str
-) -> Run:
+def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status: Status, message: str) -> Run:
     low = meter.lowest
     assert low is not None
     xs = np.array([row[1] for row in rows])
@@ -685,7 +685,11 @@ def _ranked(
 
     rows.sort(key=place)
     tied = tuple(row["name"] for row in rows if place(row) == place(rows[0]))
-    how = {"tuned": "rates found by find_lr at the first start", "given": "rates as given", "same": f"lr {SAME} for all"}
+    how = {
+        "tuned": "rates found by find_lr at the first start",
+        "given": "rates as given",
+        "same": f"lr {SAME} for all",
+    }
     rules = (
         f"{budget:,} evaluations of f and its gradient each{f', {set_up} of them to check it' if set_up else ''}, {starts} start{'s' * (starts > 1)}, "
         f"{how.get(lr, f'lr {lr} for all')}; target: "

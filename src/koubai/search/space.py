@@ -147,7 +147,9 @@ def _drawn(part: Any, rng: np.random.Generator) -> Any:
     if isinstance(part, Range):
         return part.draw(rng)
     value = part.rvs(random_state=rng)
-    return value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim) else value
+    return (
+        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim) else value
+    )
 
 
 def _describe_part(part: Any) -> Any:

@@ -73,10 +73,15 @@ class Sweep:
         return len(self.params)
 
     def __repr__(self) -> str:
-        counts = {name: int(np.count_nonzero(self.table["status"] == name)) for name in dict.fromkeys(self.table["status"])}
+        counts = {
+            name: int(np.count_nonzero(self.table["status"] == name)) for name in dict.fromkeys(self.table["status"])
+        }
         best = self.best
-        line = "none ended well" if best is None else f"best: trial {best['trial']}, fun = {best['fun']:.6g}, " + ", ".join(
-            f"{name}={best[name]!r}" for name in self.hyperparameters
+        line = (
+            "none ended well"
+            if best is None
+            else f"best: trial {best['trial']}, fun = {best['fun']:.6g}, "
+            + ", ".join(f"{name}={best[name]!r}" for name in self.hyperparameters)
         )
         return f"Sweep of {len(self)} trials ({', '.join(f'{n} {name}' for name, n in counts.items())}); {line}"
 
@@ -302,7 +307,11 @@ def _run_all(
                 stopped.add_note(f"{len(record.records)} trials are on record; the same call goes on from there")
             raise
     if unwritten:
-        warn(CheckpointWarning(f"{len(unwritten)} trials are in the sweep's table, but could not be written to its journal"))
+        warn(
+            CheckpointWarning(
+                f"{len(unwritten)} trials are in the sweep's table, but could not be written to its journal"
+            )
+        )
     return unwritten | crashed
 
 

@@ -22,16 +22,31 @@ from typing import Any
 
 import numpy as np
 
+from koubai.descent.default import AUTO
 from koubai.descent.files import describe_function, describe_optimizer
 from koubai.descent.fit import fit
 from koubai.descent.loop import minimize
-from koubai.descent.default import AUTO
 from koubai.descent.optimizers import CLASSES, SGD, Adam, Optimizer, resolve
 from koubai.descent.record import Run, Status
 from koubai.descent.schedules import Schedule
 from koubai.errors import InputError, UnknownNameError
 
-__all__ = ["FAILURES", "RESERVED", "STATUSES", "Work", "describe", "dumps", "limited_blas", "load_work", "read_outcome", "reporter", "run_trial", "send", "start_worker", "work_on"]
+__all__ = [
+    "FAILURES",
+    "RESERVED",
+    "STATUSES",
+    "Work",
+    "describe",
+    "dumps",
+    "limited_blas",
+    "load_work",
+    "read_outcome",
+    "reporter",
+    "run_trial",
+    "send",
+    "start_worker",
+    "work_on",
+]
 
 FAILURES = ("failed", "crashed", "diverged", "nonfinite", "pruned")  # such a trial is never the best one
 STATUSES = (*Status.__members__, "failed", "crashed", "pruned")
