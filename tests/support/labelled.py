@@ -74,7 +74,7 @@ def each(seed: int) -> Iterator[Labelled]:
 
     # the rate is too large
     for i in range(6):
-        f, c, mu, L = quadratic(random, int(random.integers(1, 12)), 0.5, np.exp(uniform(0.5, 4)))
+        f, c, _, L = quadratic(random, int(random.integers(1, 12)), 0.5, np.exp(uniform(0.5, 4)))
         name, rule, bound = rules[i % 3]
         lr = bound / L * uniform(1.2, 8)
         yield Labelled(
