@@ -20,7 +20,7 @@ from koubai.descent.stopping import Point, norm
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.parameters import FloatArray, flatten
 
-__all__ = ["LOWER", "Case", "SpentError", "Trial"]
+__all__ = ["LOWER", "TAIL", "Case", "SpentError", "Trial"]
 
 LEAST, SHARE = 60, 0.2  # evaluations of the gradient that a diagnosis may take: so many, or this share of the run's own
 TAIL = 40  # of the last steps, to see how the path ends

@@ -282,6 +282,8 @@ class Verification:
         return self.helped
 
     def __repr__(self) -> str:
+        if not self.tried:
+            return text("told.untried", self.lang)
         which = "told.helped" if self.helped else "told.no_help"
         before, after = (f"{run.status.name}, f = {shown(run.fun)}" for run in (self.before, self.after))
         return text(which, self.lang, before=before, after=after)

@@ -224,7 +224,8 @@ def _ran_away(case: TrainingCase) -> Finding | None:
         return None
     lr = case.fixed_lr or case.lr
     evidence = _where(case) | {"message": Evidence(run.message, "history")}
-    if wild and case.is_trainable and case.fixed_lr is not None and not _stays_finite(case, lr / 10):
+    shrunk = any(_stays_finite(case, lr / k) for k in (10, 1000)) if run.status is Status.nonfinite else True
+    if wild and case.is_trainable and case.fixed_lr is not None and not shrunk:
         return Finding("nonfinite", "nonfinite.training", evidence, _rates(lr / 10, lr / 100, lr / 1000))
     text = "lr_too_large.training" if wild else "lr_too_large.risen"
     return Finding("lr_too_large", text, evidence, _rates(lr / 10, lr / 100, lr / 1000))

@@ -12,7 +12,7 @@ from koubai.derivatives.check import check_gradient
 from koubai.descent.optimizers import LBFGS
 from koubai.descent.record import Status
 from koubai.descent.stopping import Point
-from koubai.diagnosis.case import LOWER, Case, SpentError, Trial
+from koubai.diagnosis.case import LOWER, TAIL, Case, SpentError, Trial
 from koubai.errors import KoubaiError, quiet
 from koubai.graph.call import Leaves, trace
 from koubai.graph.graph import run_nodes
@@ -33,6 +33,7 @@ FLAT = 1e-2  # of what f could fall: a slope or bend over the path's extent that
 JUMP = 0.1  # of a change of slope, on 1/1024 of the distance: a kink
 TRIAL = 20  # steps in which a rate that is named has to lower f
 KEPT = 4  # evaluations that a search leaves
+FEW = 2  # steps, which alone say nothing of a rate
 PROBE = 40  # steps of a trial at another rate, at most
 
 
@@ -241,7 +242,7 @@ def _grew(case: Case) -> Finding | None:
         box = (-reach, reach)
         return Finding("unbounded", "unbounded", evidence, (Remedy({"bounds": box}, "bounds", {"bounds": box}),))
     wild = run.status in (Status.diverged, Status.nonfinite)
-    if case.fixed_lr is None or not (wild or case.end > case.start + 1e-9 * abs(case.start)):
+    if case.lr is None or not (wild or (case.fixed_lr and case.end > case.start + 1e-9 * abs(case.start))):
         return None
     return _too_large(case, "diverged" if wild else "risen")
 
@@ -352,7 +353,9 @@ def _kink(case: Case) -> Finding | None:
 
 def _slow(case: Case) -> Finding | None:
     run = case.run
-    if run.success or run.status in (Status.diverged, Status.nonfinite, Status.noise_floor):
+    if run.success or run.status in (Status.diverged, Status.nonfinite, Status.noise_floor, Status.stopped):
+        return None
+    if run.nit < FEW:
         return None
     crossing = case.turning < CROSSING and not case.shrinking < 0.97
     if (case.cycle or crossing) and case.lr is not None:
@@ -418,11 +421,28 @@ def _too_small(case: Case, how: str, faster: Trial | None = None) -> Finding:
     )  # fmt: skip
 
 
+def _by_the_pace(case: Case, evidence: dict[str, Evidence]) -> float:
+    """Return the condition number that the pace of the last steps shows: of gradient descent alone, else 0.
+
+    f - f_low shrinks by exp(-2 lr μ) a step where only the flattest direction is left
+    """
+    if "stable_lr" not in evidence or case.fixed_lr is None:
+        return 0.0
+    largest, lr = evidence["L"].value, case.fixed_lr
+    rows = (case.t >= case.t[-1] - TAIL) & (case.fun > case.low.fun)
+    fun, t = case.fun[rows] - case.low.fun, case.t[rows]
+    if abs(evidence["stable_lr"].value * largest - 2) > 1e-6 or len(fun) < 5 or not fun[-1] < fun[0]:
+        return 0.0
+    pace = math.log(fun[0] / fun[-1]) / float(t[-1] - t[0])
+    return float(2 * lr * largest / pace)
+
+
 def _shape(case: Case) -> Finding:
     """The rate is right, or there is none: it is the shape of f that makes the descent slow, or it is just short."""
     evidence = _where(case) | _below(case) | _bends(case)
     found = case.curvature
     condition = math.inf if found is None or found.smallest <= 0 else found.largest / found.smallest
+    condition = max(condition, _by_the_pace(case, evidence))
     if found is not None and found.largest * case.extent <= FLAT * float(np.linalg.norm(case.end_g)):
         jump = case.jump(case.start_x.astype(float), case.end_x) if case.left > 12 else None
         if jump is not None and jump > JUMP:  # f is made of flat faces: its slope changes at edges alone
