@@ -16,6 +16,7 @@ __all__ = ["FoundMinimum", "Grouped", "as_found", "chance_of_lower", "group", "n
 
 Values: TypeAlias = Callable[[FloatArray], FloatArray]  # f at each of these points, (points, n) -> (points,)
 Descend: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  # where descents from there end, and f there
+Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 Labels: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 
 CELL = 1e-6  # of the box: ends in one cell are one
@@ -225,7 +226,7 @@ def signatures(
     """
     count, n = x.shape
     h = STEP * (high - low)
-    held = np.zeros(x.shape, bool)
+    held: Mask = np.zeros(x.shape, bool)
     centre = x
     if is_bounded:
         held = (x <= low) | (x >= high)
@@ -262,7 +263,7 @@ def signatures(
     return [str(kind) for kind in found]
 
 
-def _hessians(x: FloatArray, h: FloatArray, held: FloatArray, values: Values) -> tuple[FloatArray, FloatArray]:
+def _hessians(x: FloatArray, h: FloatArray, held: Mask, values: Values) -> tuple[FloatArray, FloatArray]:
     """Return the matrices of second differences in units of h, those held zero, and f at x."""
     count, n = x.shape
     moves = [np.zeros(n)]
@@ -296,7 +297,7 @@ def _along_axes(x: FloatArray, h: FloatArray, values: Values) -> tuple[FloatArra
     return f[-1], np.stack([f[:n].T, f[n : 2 * n].T], axis=-1)
 
 
-def _by_axes(middle: float, sides: FloatArray, held: FloatArray) -> str:
+def _by_axes(middle: float, sides: FloatArray, held: Mask) -> str:
     rounding = 64 * np.finfo(np.float64).eps * abs(middle)
     around = sides[~held]
     if (around < middle - rounding).any():
