@@ -176,7 +176,9 @@ INSIDE_METHODS = {
     ("descent.schedules", "plot"),
     ("diagnosis.theory", "plot"),
     ("graph.graph", "graph.reverse"),
+    ("search.basins", "plot"),
     ("search.learning_rate", "plot"),
+    ("search.multistart", "plot"),
     ("search.race", "plot"),
 }
 

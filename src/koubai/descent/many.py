@@ -53,10 +53,20 @@ _CODES = {status: code for code, status in _STATUS.items()}
 class Many:
     """The results of many descents; row i of every array belongs to start i.
 
-    x: (starts, *shape of x), the last good point of each; fun, grad_norm: (starts,), f there and the largest
-    |component| of the gradient, without those that push x out of its bounds; steps, nfev: (starts,), updates made and
-    evaluations of f with its gradient; raised: what f raised, by the number of the start, -1 for points on the way; executor: what ran them,
-    and executor_reason why.
+    Attributes
+    ----------
+    x : array, shape (starts, *shape of x)
+        The last good point of each.
+    fun, grad_norm : array, shape (starts,)
+        f there, and the largest |component| of the gradient, without those that push x out of its bounds.
+    steps, nfev : array of int32, shape (starts,)
+        Updates made, and evaluations of f with its gradient.
+    codes : array of int32, shape (starts,)
+        The numbers of ``status``; see `code_of`.
+    raised : dict
+        What f raised, by the number of the start, -1 for points on the way.
+    executor, executor_reason : str
+        What ran the descents, and why.
     """
 
     x: FloatArray
@@ -83,7 +93,8 @@ class Many:
     @property
     def success(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which of them converged."""
-        return self.codes == lanes.CONVERGED
+        converged: np.ndarray[Any, np.dtype[np.bool_]] = self.codes == lanes.CONVERGED
+        return converged
 
     def __len__(self) -> int:
         return len(self.fun)
@@ -271,8 +282,8 @@ class Results:
 
     def many(self, executor: str, reason: str) -> Many:
         x = self.x.reshape(len(self.x), *self.shape)
-        counts = [part.astype(np.int32, copy=False) for part in (self.steps, self.codes, self.nfev)]
-        return Many(x, self.fun, self.norm, *counts, self.raised, executor, reason)
+        steps, codes, nfev = (part.astype(np.int32, copy=False) for part in (self.steps, self.codes, self.nfev))
+        return Many(x, self.fun, self.norm, steps, codes, nfev, self.raised, executor, reason)
 
 
 def _whole_blocks(count: int) -> int:

@@ -722,7 +722,7 @@ def _enter(fun: float, gtol: float, xs: Matrix, gs: Matrix, numbers: Vector, cou
 
 
 def _judge(place: int, stays: int, xs: Matrix, gs: Matrix, trials: Matrix, numbers: Vector, counts: Integers) -> int:
-    """Return how the descent stands at the point that a step has led to. stays: steps in a row that left x as it was."""
+    """Return how the descent stands at the point that a step led to. stays: steps in a row that left x as it was."""
     n = counts[N]
     fun = trials[place][1]
     if not (math.isfinite(fun) and _all_finite(gs[place], n)):

@@ -169,8 +169,8 @@ class Lanes:
         """Return what descends from the starts first … last - 1 of ``count``; first is a multiple of LANES.
 
         memory: the starts, one a row; then what is written, with room for a multiple of LANES: x, one a row, f, the
-        norm, steps, status and, where that is noted, after how many steps the norm stays small; then low, high, `numbers`, the table or the rates (as many), and the arrays that f
-        reads.
+        norm, steps, status and, where that is noted, after how many steps the norm stays small; then low, high,
+        `numbers`, the table or the rates (as many), and the arrays that f reads.
         """
         places = [address(part) for part in memory]
 

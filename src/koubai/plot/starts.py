@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -241,13 +243,7 @@ def _draw_strip(ax: Axes, found: Basins, image: FloatArray) -> None:
     (x,) = found.x
     is_number = not found.minima or np.ndim(found.minima[0].x) == 0
     if found.at is not None and len(found.at) > 1:
-        at = found.at
-
-        def f(value: Any) -> Any:
-            point = at.copy()
-            point[found.axes[0]] = value
-            return found.f(point)
-
+        f: Callable[[Any], Any] = partial(_on_slice, found)
         layout = Layout(None, ((),), True, np.dtype(np.float64))
     else:
         f = found.f
@@ -281,6 +277,13 @@ def _draw_strip(ax: Axes, found: Basins, image: FloatArray) -> None:
         ax.set_xlabel(f"x{found.axes[0]}")
         ax.set_ylabel("f")
     ax.grid(alpha=0.25)
+
+
+def _on_slice(found: Basins, value: Any) -> Any:
+    """Return f at the point of a slice where its one component is ``value``."""
+    point = np.array(found.at)
+    point[found.axes[0]] = value
+    return found.f(point)
 
 
 def _draw_scale(ax: Axes, fewest: float, most: float) -> None:
@@ -350,21 +353,20 @@ def shares(found: MultiStart, *, title: str | None = None, legend: bool = True, 
         (Status.max_steps, "unfinished", OTHERS[UNFINISHED][0]), (Status.diverged, "diverged", OTHERS[DIVERGED][0]),
         (Status.nonfinite, "not finite", LIGHT),
     ):  # fmt: skip
-        count = found.status.get(status, 0)
+        number_of = found.status.get(status, 0)
         if status is Status.max_steps:  # those that had come as near to a minimum are counted there
-            count = max(0, total - resting - sum(found.status.get(s, 0) for s in (Status.diverged, Status.nonfinite)))
-        if count:
-            rows.append((text, count / total, color, "xxxx" if status is Status.nonfinite else ""))
+            lost = sum(found.status.get(s, 0) for s in (Status.diverged, Status.nonfinite))
+            number_of = max(0, total - resting - lost)
+        if number_of:
+            rows.append((text, number_of / total, color, "xxxx" if status is Status.nonfinite else ""))
     places = np.arange(len(rows))
-    bars = ax.barh(
-        places, [share for _, share, _, _ in rows], color=[color for _, _, color, _ in rows], edgecolor=DARK, height=0.72,
-        linewidth=0.8,
-    )  # fmt: skip
+    widths, colors = [share for _, share, _, _ in rows], [color for _, _, color, _ in rows]
+    bars = ax.barh(places, widths, color=colors, edgecolor=DARK, height=0.72, linewidth=0.8)
     for bar, (_, share, _, hatch) in zip(bars, rows, strict=True):
         bar.set_hatch(hatch)
+        middle = bar.get_y() + bar.get_height() / 2
         ax.annotate(
-            _percent(share), (share, bar.get_y() + bar.get_height() / 2), (4, 0), textcoords="offset points", va="center",
-            fontsize="small",
+            _percent(share), (share, middle), (4, 0), textcoords="offset points", va="center", fontsize="small"
         )  # fmt: skip
     ax.set_yticks(places, [name for name, *_ in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)

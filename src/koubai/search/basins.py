@@ -37,6 +37,8 @@ class Basins:
 
     Attributes
     ----------
+    f, optimizer : callable, Optimizer
+        The function, and what descended on it.
     label : array of int, (height, width), or (width,) in one dimension
         The number in ``minima`` that the start leads to; -1 unfinished, -2 diverged, -3 not finite, f raising included.
         Row 0 is the lowest.
@@ -161,7 +163,7 @@ def basins(
     if isinstance(gtol, bool) or not 0 < gtol < np.inf:
         raise InputError(f"gtol must be a finite number > 0, got {gtol!r}: it tells which starts have come to rest")
     around, varying = _read_slice(at, axes, len(low), is_number)
-    lines = tuple(np.linspace(*ends, count) for *ends, count in zip(low, high, size, strict=True))
+    lines = tuple(np.linspace(first, last, count) for first, last, count in zip(low, high, size, strict=True))
     return _Work(f, optimizer, low, high, lines, around, varying, is_number, int(steps), float(gtol)).run(
         threads or library.processors(), progress, None if at is None else around
     )
@@ -187,7 +189,7 @@ def _read_slice(at: Any, axes: Sequence[int], dimensions: int, is_number: bool) 
     if at is None:
         return np.zeros(dimensions), tuple(range(dimensions))
     point = np.array(at, np.float64)
-    chosen = tuple(axes)[:dimensions] if dimensions > 1 or np.ndim(axes) else (axes,)
+    chosen: tuple[Any, ...] = tuple(axes)[:dimensions] if dimensions > 1 or np.ndim(axes) else (axes,)
     if point.ndim != 1 or not np.isfinite(point).all() or is_number:
         raise InputError(f"at must be a vector of finite numbers, got {at!r}")
     is_known = all(isinstance(i, int | np.integer) and 0 <= i < len(point) for i in chosen)

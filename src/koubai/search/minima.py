@@ -16,6 +16,7 @@ __all__ = ["FoundMinimum", "Grouped", "as_found", "chance_of_lower", "group", "n
 
 Values: TypeAlias = Callable[[FloatArray], FloatArray]  # f at each of these points, (points, n) -> (points,)
 Descend: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  # where descents from there end, and f there
+Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 Labels: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 
 CELL = 1e-6  # of the box: ends in one cell are one
@@ -23,7 +24,9 @@ MOST_CELLS = 20_000  # that are compared with each other; with more, cells are m
 NEAR = 0.02  # of the box, along every axis: ends farther apart are not compared at first, …
 ROUNDS = NEAR, 0.1, 0.1  # … then the lowest of each group, as far as this
 NEIGHBOURS = 6  # with which an end is compared
-BETWEEN = (0.25, 0.5, 0.75)  # where f is asked between two ends
+# Where f is asked between two ends, as seen from the higher one: around that one stands the wall that it has to have,
+# however many lower ones lie on the way to the other.
+BETWEEN = (1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 FLOOR = 1e-3  # of what f rises by between two ends: by no more do they and the way between differ on a bent floor
 APART = 5e-3  # of the box: how far from a point on a flat floor another descent begins
 FEW = 64  # points whose distances are all computed
@@ -159,7 +162,9 @@ def _joined(u: FloatArray, x: FloatArray, fun: FloatArray, near: float, values: 
     top = np.maximum(fun[a], fun[b])
     size = np.abs(fun[np.isfinite(fun)]).max(initial=0.0)
     ceiling = top + 1e-9 * np.abs(top) + 1e-15 * size
-    between = np.concatenate([x[a] + t * (x[b] - x[a]) for t in BETWEEN])
+    from_a = (fun[a] >= fun[b])[:, None]
+    higher, lower = np.where(from_a, x[a], x[b]), np.where(from_a, x[b], x[a])
+    between = np.concatenate([higher + t * (lower - higher) for t in BETWEEN])
     highest = values(between).reshape(len(BETWEEN), -1).max(axis=0)
     same = highest <= ceiling
     doubtful = np.flatnonzero(~same & (np.abs(fun[a] - fun[b]) <= FLOOR * (highest - top)))
@@ -225,7 +230,7 @@ def signatures(
     """
     count, n = x.shape
     h = STEP * (high - low)
-    held = np.zeros(x.shape, bool)
+    held: Mask = np.zeros(x.shape, bool)
     centre = x
     if is_bounded:
         held = (x <= low) | (x >= high)
@@ -262,7 +267,7 @@ def signatures(
     return [str(kind) for kind in found]
 
 
-def _hessians(x: FloatArray, h: FloatArray, held: FloatArray, values: Values) -> tuple[FloatArray, FloatArray]:
+def _hessians(x: FloatArray, h: FloatArray, held: Mask, values: Values) -> tuple[FloatArray, FloatArray]:
     """Return the matrices of second differences in units of h, those held zero, and f at x."""
     count, n = x.shape
     moves = [np.zeros(n)]
@@ -296,7 +301,7 @@ def _along_axes(x: FloatArray, h: FloatArray, values: Values) -> tuple[FloatArra
     return f[-1], np.stack([f[:n].T, f[n : 2 * n].T], axis=-1)
 
 
-def _by_axes(middle: float, sides: FloatArray, held: FloatArray) -> str:
+def _by_axes(middle: float, sides: FloatArray, held: Mask) -> str:
     rounding = 64 * np.finfo(np.float64).eps * abs(middle)
     around = sides[~held]
     if (around < middle - rounding).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from koubai.descent.default import AUTO
 from koubai.descent.many import Batch, Many, read_starts
-from koubai.descent.optimizers import Optimizer
+from koubai.descent.optimizers import LBFGS, Optimizer, resolve
 from koubai.descent.record import Status
 from koubai.errors import InputError
 from koubai.execute import library
@@ -47,6 +49,10 @@ class MultiStart:
 
     Attributes
     ----------
+    f : callable
+        The function.
+    bounds : tuple of (low, high)
+        The box.
     minima : list of FoundMinimum
         Where descents ended, the lowest first: x, fun, share of the starts, signature, count.
     best : FoundMinimum
@@ -179,14 +185,12 @@ def multistart(
     random = np.random.default_rng(_whole("seed", seed, 0))
     hops = _whole("hops", hops, 0)
     points = _spread(starts, low, high, sampling, random)
-    batch = Batch(
-        f, optimizer, points[:, 0] if is_number else points, (low[0], high[0]) if is_number else np.stack([low, high], 1),
-        _whole("max_steps", max_steps, 0), gtol, executor,
-    )  # fmt: skip
-    if gtol is None and "evaluate" not in batch.optimizer.rule.uses:
-        batch = Batch(
-            f, batch.optimizer, points[:, 0] if is_number else points, batch.given_bounds, batch.max_steps, GTOL, executor
-        )  # fmt: skip
+    chosen = LBFGS() if isinstance(optimizer, str) and optimizer.lower() == AUTO else resolve(optimizer)
+    if gtol is None and "evaluate" not in chosen.rule.uses:
+        gtol = GTOL
+    box: Any = (low[0], high[0]) if is_number else np.stack([low, high], 1)
+    rows_of_f = points[:, 0] if is_number else points
+    batch = Batch(f, chosen, rows_of_f, box, _whole("max_steps", max_steps, 0), gtol, executor)
     threads = threads or library.processors()
     shape = () if is_number else low.shape
 
@@ -200,7 +204,7 @@ def multistart(
     ends = batch.run(points.reshape(-1, *shape), threads=threads, progress=progress)
     x, fun = ends.x.reshape(len(points), -1), ends.fun
     status = Counter(ends.status)
-    is_end = np.isin(ends.status, [Status.converged, Status.stalled]) & np.isfinite(fun)
+    is_end = np.isin(ends.codes, [Many.code_of(Status.converged), Many.code_of(Status.stalled)]) & np.isfinite(fun)
     if not np.isfinite(fun).any():
         first = next(iter(ends.raised.values()), f"f is not finite at any of the {len(points)} starts")
         raise InputError(f"no descent led to a finite f; the first start: {first}")
@@ -225,9 +229,8 @@ def multistart(
     if minima and minima[0].fun <= fun[i]:
         best = minima[0]
     else:
-        best = as_found(x[i : i + 1], fun[i : i + 1], [1], len(points), [f"unfinished: {ends.status[i].name}"], shape)[
-            0
-        ]
+        kind = f"unfinished: {ends.status[i].name}"
+        (best,) = as_found(x[i : i + 1], fun[i : i + 1], [1], len(points), [kind], shape)
     pairs = tuple(zip(low.tolist(), high.tolist(), strict=True))
     return MultiStart(f, pairs, minima, best, chance, ends, dict(status), ends.raised, nfev, hops)
 
@@ -281,7 +284,7 @@ def _hop(
         # how many components move: one as often as all, and any number between
         moved = random.random((WALKERS, n)) < random.uniform(0.0, 1.0, (WALKERS, 1)) ** 2
         moved[np.arange(WALKERS), random.integers(n, size=WALKERS)] = True
-        radius = np.exp(random.uniform(*np.log(RADII), (WALKERS, 1)))
+        radius = np.exp(random.uniform(math.log(RADII[0]), math.log(RADII[1]), (WALKERS, 1)))
         there = walkers + random.uniform(-1.0, 1.0, (WALKERS, n)) * radius * width
         there = np.where(there < low, 2 * low - there, there)
         there = np.where(there > high, 2 * high - there, there)
