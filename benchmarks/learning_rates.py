@@ -4,8 +4,8 @@
     python benchmarks/learning_rates.py NAME …      only these functions, printed
 
 For each function of the catalogue, each fit in ../shared/fits.py (if it is there) and each network, with SGD, Momentum,
-RMSprop and Adam: every rate of the grid descends for 1000 steps (networks: 5 to 30 epochs). The target is the f at which
-0.1% of the way from the start to the lowest point that any rate of the grid reaches is left (networks: 5%, in the mean
+RMSprop and Adam: every rate of the grid descends for 1000 steps (networks: 5 to 30 epochs). The target is the f at
+which 0.1% of the way from the start to the lowest point that any rate of the grid reaches is left (networks: 5%, in the mean
 loss over 6 updates). A case is good if find_lr's rate reaches the target in at most twice the steps of the grid's best,
 and doesn't diverge. Cost is the evaluations of find_lr by those of the 60 runs, each of which ends at the target.
 """
@@ -17,6 +17,7 @@ import importlib.util
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def path(f, x0, optimizer, lr):
     return run.history.fun, run.status in (kb.Status.diverged, kb.Status.nonfinite)
 
 
-def training(network, X, y, optimizer, lr, epochs):
+def trained(network, X, y, optimizer, epochs, lr):
     twin = copy.deepcopy(network)
     source = nn.batches(X, y, size=32, seed=0)
     flat = [batch for k in range(epochs) for batch in source.epoch(k)]
@@ -119,26 +120,15 @@ def table(names):
             found = kb.find_lr(f, x0, optimizer)
             middle = -2 if found.lr > 1e-6 else np.log10(found.lr)
             rates = np.logspace(middle - 6, middle + 4, POINTS)
-            rows.append(
-                compared(name, optimizer, lambda lr: path(f, x0, optimizer, lr), found, TARGET, rates, STEPS)  # noqa: B023
-            )
+            rows.append(compared(name, optimizer, partial(path, f, x0, optimizer), found, TARGET, rates, STEPS))
             print(line(rows[-1]), flush=True)
     for name, (network, X, y) in networks().items():
         for optimizer in OPTIMIZERS if not names or name in names else ():
             found = kb.find_lr(network, (X, y), optimizer)
             rates = np.logspace(-6, 2, POINTS)
+            follow = partial(trained, network, X, y, optimizer, EPOCHS[name])
             steps = EPOCHS[name] * -(-len(X) // 32)
-            rows.append(
-                compared(
-                    name,
-                    optimizer,
-                    lambda lr: training(network, X, y, optimizer, lr, EPOCHS[name]),
-                    found,
-                    NETWORK_TARGET,
-                    rates,  # noqa: B023
-                    steps,
-                )
-            )
+            rows.append(compared(name, optimizer, follow, found, NETWORK_TARGET, rates, steps))
             print(line(rows[-1]), flush=True)
     return rows
 

@@ -414,8 +414,8 @@ class Optimizer:
         """Return the rate of the update that follows step ``t``; memory: what `observe` returned there."""
         if isinstance(self._lr, str):
             raise InputError(
-                f"{type(self).__name__}(lr='auto') has no rate yet: minimize, fit and Network.fit find it when a descent "
-                "begins; koubai.find_lr finds it beforehand"
+                f"{type(self).__name__}(lr='auto') has no rate yet: minimize, fit and Network.fit find it when a "
+                "descent begins; koubai.find_lr finds it beforehand"
             )
         if not callable(self._lr):
             return self._lr

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Literal, Never
 
 import numpy as np
 
@@ -48,12 +48,12 @@ class NoRateError(InputError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class _Plan:
     """How rates are tried: a survey of all magnitudes, then a dense round that is halved while it goes on.
 
     survey, apart: steps, and twentieths of a decade between two rates; below, above: the range around the best of the
-    survey, in twentieths; dense: the distance there, twice as large in the lower half of it; first, last: steps of the first and of the longest descents; keep: how many rates
-    are followed at least; target: the share of the way down that is left when the target is reached; stays: the share
+    survey, in twentieths; dense: the distance there, twice as large in the lower half of it; first, last: steps of the
+    first and of the longest descents; keep: how many rates are followed at least; target: the share of the way down that is left when the target is reached; stays: the share
     above its lowest point at which a descent may end; repeats: orders of the data.
     """
 
@@ -72,8 +72,8 @@ class Plan:
     window: int = 1  # steps of which a loss is the mean
 
 
-EXACT = Plan()
-STOCHASTIC = Plan(
+EXACT = _Plan()
+STOCHASTIC = _Plan(
     survey=12, below=24, above=12, dense=4, first=32, last=128, keep=3, target=0.05, stays=0.2, repeats=2, window=6
 )
 
@@ -316,7 +316,7 @@ def _of_training(model: Any, source: Source, optimizer: Optimizer, seed: int, st
     return _Search(_Trainings(model, source, optimizer, plan), plan, optimizer).result(seed)
 
 
-def _shortened(plan: Plan, steps: int | None) -> Plan:
+def _shortened(plan: _Plan, steps: int | None) -> _Plan:
     if steps is None or steps == plan.last:
         return plan
     share = steps / plan.last
@@ -324,7 +324,7 @@ def _shortened(plan: Plan, steps: int | None) -> Plan:
     for name in ("survey", "first", "window"):
         value = getattr(plan, name)
         changes[name] = value if share > 1 else max(1 if name == "window" else min(steps, 4), round(value * share))
-    return Plan(**{**plan.__dict__, **changes})
+    return _Plan(**{**plan.__dict__, **changes})
 
 
 def _tunable(optimizer: Any) -> Optimizer:
@@ -347,7 +347,7 @@ def _source_of(data: Any, batch_size: int, seed: int) -> Source:
         return source
     arrays = data if isinstance(data, tuple | list) else (data,)
     if len(arrays) <= 2:
-        return batches(*arrays, size=batch_size, seed=seed)
+        return batches(arrays[0], *arrays[1:2], size=batch_size, seed=seed)
     return _Several(arrays, batch_size, seed)
 
 
@@ -463,10 +463,10 @@ class _Probe:
 class _Descents:
     """Descents on a function from one start, one a rate, each of which can be continued."""
 
-    def __init__(self, f: Any, x0: Any, optimizer: Optimizer, plan: Plan, options: dict[str, Any]) -> None:
+    def __init__(self, f: Any, x0: Any, optimizer: Optimizer, plan: _Plan, options: dict[str, Any]) -> None:
         self.f, self.x0, self.optimizer, self.plan, self.options = f, x0, optimizer, plan, options
         self.layout, self.x = flatten(x0, "x0")
-        self.steppers: dict[int, Any] = {}
+        self.steppers: dict[Any, Any] = {}
         self.spent = 0
         first = self._stepper(1.0, 0)
         for _ in points(first):
@@ -478,12 +478,12 @@ class _Descents:
 
     @property
     def f0(self) -> float:
-        return self.begun.fun
+        return float(self.begun.fun)
 
     def _stepper(self, lr: float, steps: int) -> Any:
         optimizer = copy.copy(self.optimizer)
         optimizer.lr = constant(lr)  # koubai gives no advice on the rate of a schedule, which would be more descents
-        keep = "all" if self.layout.size <= 100 else "off"
+        keep: Literal["all", "off"] = "all" if self.layout.size <= 100 else "off"
         return prepared(
             self.f, self.x0, optimizer, lr=None, seed=None, record=keep, checkpoint=None, max_steps=steps,
             gtol=None if self.options["batches"] is None else 0.0, ftol=None, xtol=None, target=None, **self.options,
@@ -519,7 +519,7 @@ class _Descents:
                 entry[2] = status
         self.spent += descent.objective.nfev - before
         status = entry[2]
-        fun = np.array(losses if losses else descent.recorder.arrays()["fun"], np.float64)
+        fun: FloatArray = np.array(losses if losses else descent.recorder.arrays()["fun"], np.float64)
         if self.plan.window > 1:
             fun = _smoothed(fun, self.plan.window)
         return _Probe(fun, descent.point.t, status in BAD, descent.point.x)
@@ -579,7 +579,7 @@ class _Chunks:
 class _Trainings:
     """Trainings of copies of a model, one a rate and order of the data."""
 
-    def __init__(self, model: Any, source: Source, optimizer: Optimizer, plan: Plan) -> None:
+    def __init__(self, model: Any, source: Source, optimizer: Optimizer, plan: _Plan) -> None:
         self.model, self.source, self.optimizer, self.plan = model, source, optimizer, plan
         self.layout, self.x = model.layout, np.array(model.start)
         self.spent = 0
@@ -599,10 +599,11 @@ class _Trainings:
         try:
             with quiet():
                 run = drive(training, None, False)
-            fun, diverged, made = run.history.epochs.fun, run.status in BAD, run.nit
+            assert run.history.epochs is not None
+            losses, diverged, made = run.history.epochs.fun, run.status in BAD, run.nit
         except FunctionError:
-            fun, diverged, made = np.array([math.inf]), True, 0
-        fun = np.asarray(fun, np.float64) if len(fun) else np.array([math.inf])
+            losses, diverged, made = np.array([math.inf]), True, 0
+        fun = np.asarray(losses, np.float64) if len(losses) else np.array([math.inf])
         self.spent += max(made, 1)
         if not diverged and not np.isfinite(fun).all():
             diverged = True
@@ -621,7 +622,7 @@ class _Search:
     """Tries rates, and tells which one to take."""
 
     probes: _Descents | _Trainings
-    plan: Plan
+    plan: _Plan
     optimizer: Optimizer
     tried: dict[int, _Probe] = field(default_factory=dict)
 
@@ -691,8 +692,8 @@ class _Search:
             low, high = low - 6 * PER_DECADE, low - 1  # smaller yet
         if best is None:
             raise NoRateError(
-                f"no rate from {10 ** (low / PER_DECADE):.1e} on lowers f below {probes.f0:.6g} in {plan.survey} steps: "
-                "x0 is at a minimum already, or the gradient is wrong (see koubai.check_gradient)"
+                f"no rate from {10 ** (low / PER_DECADE):.1e} on lowers f below {probes.f0:.6g} in {plan.survey} steps"
+                ": x0 is at a minimum already, or the gradient is wrong (see koubai.check_gradient)"
             )
         return best
 
@@ -869,7 +870,7 @@ def _preconditioned_factor(optimizer: Optimizer) -> float | None:
     """Return the lr times preconditioned curvature above which the rule is unstable."""
     hyper = optimizer.hyperparameters
     if optimizer.rule.name == "adam":
-        return 2 * (1 + hyper["beta1"]) / (1 - hyper["beta1"])
+        return float(2 * (1 + hyper["beta1"]) / (1 - hyper["beta1"]))
     if optimizer.rule.name == "rmsprop" and not hyper["momentum"] and not hyper["centered"]:
         return 2.0
     return None

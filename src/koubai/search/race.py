@@ -417,7 +417,7 @@ def _starts(first: FloatArray, limits: Bounds | None, starts: int, seed: int, wi
     found = [first] if with_first else []
     while len(found) < starts:
         if limits is not None and np.isfinite(limits.low).all() and np.isfinite(limits.high).all():
-            x = rng.uniform(limits.low, limits.high)
+            x: FloatArray = rng.uniform(limits.low, limits.high)
         else:
             x = first + max(0.5, 0.5 * float(np.max(np.abs(first)))) * rng.normal(size=first.size)
             x = x if limits is None else limits.project(x)
@@ -518,21 +518,6 @@ class _Turn:
             self.options["grad"] = "central"
         self.set_up = min(meter.nfev - 1, self.budget - 1)
 
-    def trial(self, name: str, entrant: Any, start: int, x: FloatArray, seed: int) -> Trial:
-        failure, begun = "", time.perf_counter()
-        make = self._koubais if isinstance(entrant, Optimizer) else self._anothers
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the table and the runs say what happened
-            run, meter, failure = make(entrant, x, seed)
-        seconds = time.perf_counter() - begun
-        asked = np.array(meter.asked, np.float64).reshape(-1, 2)
-        return Trial(name, start, run, asked[:, 0].astype(int), asked[:, 1], meter.nfev + self.set_up, seconds, failure)
-
-    def _meter(self) -> _Metered:
-        options, most = self.options, self.budget - self.set_up
-        f = self.f if most >= LARGE and options["grad"] in ("auto", "backprop") else _Limited(self.f, most)
-        return _Metered(f, options["grad"], self.layout, self.limits, options["args"], most=most)
-
     def _koubais(self, optimizer: Optimizer, x: FloatArray, seed: int) -> tuple[Run, _Metered, str]:
         stepper = prepared(
             self.f, self.layout.copy(x), optimizer, lr=None, seed=seed, record="auto", checkpoint=None, batches=None,
@@ -611,8 +596,8 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
     xs = np.array([row[1] for row in rows])
     n = len(rows)
     history = filled(
-        History, t=np.array([row[0] for row in rows]), x=_stacked(layout, xs), fun=np.array([row[2] for row in rows]), grad_norm=np.array([row[3] for row in rows]),
-        lr=np.full(n, np.nan), clipped=np.zeros(n, bool), projected=np.zeros(n, bool), epochs=None,
+        History, t=np.array([row[0] for row in rows]), x=_stacked(layout, xs),
+        fun=np.array([row[2] for row in rows]), grad_norm=np.array([row[3] for row in rows]), lr=np.full(n, np.nan), clipped=np.zeros(n, bool), projected=np.zeros(n, bool), epochs=None,
     )  # fmt: skip
     return filled(
         Run, x=layout.copy(low.x), fun=low.fun, jac=layout.copy(low.g), nit=len(meter.asked) - 1, nfev=meter.nfev,
@@ -660,7 +645,7 @@ def _ranked(
             lowest = min((float(np.min(t.fun[np.isfinite(t.fun)], initial=math.inf)) for t in own), default=math.inf)
             targets[i] = lowest + within * (begun - lowest) if math.isfinite(begun) else -math.inf
     columns = ("name", "lr", "tuning", "evaluations", "fun", "success", "diverged", "failed", "status", "seconds")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in entrants:
         own = [t for t in trials if t.name == name]
         took = [t.reached(targets[t.start]) for t in own]
@@ -690,8 +675,9 @@ def _ranked(
         "given": "rates as given",
         "same": f"lr {SAME} for all",
     }
+    checked = f", {set_up} of them to check it" if set_up else ""
     rules = (
-        f"{budget:,} evaluations of f and its gradient each{f', {set_up} of them to check it' if set_up else ''}, {starts} start{'s' * (starts > 1)}, "
+        f"{budget:,} evaluations of f and its gradient each{checked}, {starts} start{'s' * (starts > 1)}, "
         f"{how.get(lr, f'lr {lr} for all')}; target: "
         + (f"f ≤ {target:.6g}" if target is not None else f"{within:.2g} of the way down to the lowest f left")
         + (f"; {len(tied)} share the first place" if len(tied) > 1 else "")
