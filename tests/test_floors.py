@@ -178,6 +178,7 @@ INSIDE_METHODS = {
     ("graph.graph", "graph.reverse"),
     ("search.learning_rate", "plot"),
     ("search.race", "plot"),
+    ("search.sweep", "plot"),
 }
 
 
