@@ -272,9 +272,10 @@ def limited_blas() -> Iterator[None]:
 def send(work: Work, space: Mapping[str, Any], study: Any) -> bytes:
     """Pickle what a worker needs. Raises InputError that names what can't be pickled, and the fix."""
     try:
+        dumps([part for part in space.values() if isinstance(part, list)])  # before the first trial, not amid them
         return dumps((work, study))
     except Exception as error:
-        for name, part in _parts(work, space, study):
+        for name, part in _parts(work, space, study):  # the first that can't be sent
             try:
                 dumps(part)
             except Exception as reason:
@@ -299,8 +300,8 @@ def _parts(work: Work, space: Mapping[str, Any], study: Any) -> Iterator[tuple[s
     yield from (("study", study), ("x0", work.x0), ("optimizer", work.optimizer), ("data", work.data))
     yield from work.options.items()
     for name, given in space.items():
-        values = given if isinstance(given, list) else [given]
-        yield from ((f"space[{name!r}]", value) for value in values)
+        if isinstance(given, list):
+            yield from ((f"space[{name!r}]", value) for value in given)
 
 
 def _unpicklable(name: str, part: Any, reason: Exception) -> str:
