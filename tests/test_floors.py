@@ -180,6 +180,7 @@ INSIDE_METHODS = {
     ("search.learning_rate", "plot"),
     ("search.multistart", "plot"),
     ("search.race", "plot"),
+    ("search.sweep", "plot"),
 }
 
 

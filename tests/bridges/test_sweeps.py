@@ -51,7 +51,7 @@ def lines(path):
 
 
 def test_kills_lose_no_trial_and_repeat_none(tmp_path):
-    """Three workers and two drivers are killed amid 500 trials: the journal has each once, the table is the serial one."""
+    """Three workers and two drivers are killed amid 500 trials: the journal has each once, and no bit differs."""
     script, journal, out = tmp_path / "driver.py", tmp_path / "journal.jsonl", tmp_path / "table"
     script.write_text(DRIVER)
     scope = {"__name__": "driver"}
@@ -100,7 +100,7 @@ SPACE = {"lr": {"low": 1e-4, "high": 0.5, "log": True}, "optimizer": ["sgd", kb.
 
 
 def test_a_study_chooses_prunes_and_goes_on(tmp_path):
-    """Its storage is the record: what is there is not run again; its failures are rows; workers report to its pruner."""
+    """Its storage is the record: what is there is not run again; failures are rows; workers report to its pruner."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=2)

@@ -20,7 +20,7 @@ LARGEST_GRID = 1_000_000
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, evenly spread, or with log their logarithms; integer: whole ones, both ends included."""
+    """Numbers from low to high, evenly spread, or with log their logarithms; integer: whole ones, with both ends."""
 
     low: float
     high: float
@@ -32,12 +32,13 @@ class Range:
         form = "dict(low=…, high=…), with log=True or integer=True if wanted"
         if not {"low", "high"} <= set(given) <= {"low", "high", "log", "integer"}:
             raise InputError(f"space[{name!r}] must be a list of values or {form}; got {dict(given)!r}")
-        low, high = given["low"], given["high"]
+        low: Any = given["low"]
+        high: Any = given["high"]
         log, integer = given.get("log", False), given.get("integer", False)
         for end, value in (("low", low), ("high", high)):
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
                 raise InputError(f"space[{name!r}]: {end} must be a finite number, got {value!r}")
-            if integer and value != int(value):
+            if integer and value != math.floor(value):
                 raise InputError(f"space[{name!r}]: with integer=True {end} must be a whole number, got {value!r}")
         if not isinstance(log, bool) or not isinstance(integer, bool):
             raise InputError(f"space[{name!r}]: log and integer must be True or False, got {dict(given)!r}")
@@ -45,7 +46,8 @@ class Range:
             raise InputError(f"space[{name!r}]: low must be below high, got {low!r} and {high!r}")
         if log and low <= 0:
             raise InputError(f"space[{name!r}]: with log=True low must be above 0, got {low!r}")
-        return cls(*((int(low), int(high)) if integer else (float(low), float(high))), log, integer)
+        kind = int if integer else float
+        return cls(kind(low), kind(high), log, integer)
 
     def draw(self, rng: np.random.Generator) -> float:
         share = rng.random()
@@ -132,8 +134,8 @@ def _part(name: str, given: Any) -> Any:
     if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
         raise InputError(
             f"space[{name!r}] must be a list of values, dict(low=…, high=…) or a distribution such as "
-            f"scipy.stats.loguniform(1e-4, 1); got {given!r}; for a value that all trials share, write {name}={given!r} "
-            "as an argument of sweep"
+            f"scipy.stats.loguniform(1e-4, 1); got {given!r}; for a value that all trials share, write "
+            f"{name}={given!r} as an argument of sweep"
         )
     values = [value.item() if isinstance(value, np.generic) else value for value in given]
     if not values:

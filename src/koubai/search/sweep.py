@@ -179,16 +179,16 @@ def sweep(
     data : tuple of arrays, optional
         Of a training.
     trials : int, optional
-        How many. None is the whole grid of the lists. Otherwise they are drawn: from lists alone points of the grid, none
-        twice. More trials leave the first ones as they are.
+        How many. None is the whole grid of the lists. Otherwise they are drawn: from lists alone points of the grid,
+        none twice. More trials leave the first ones as they are.
     seed : int, default 0
         Of the draws.
     executor : int or executor, optional
         None runs the trials here, one after another; a number starts so many processes; or any object with submit() as
         in concurrent.futures: a thread or process pool, Dask's client.get_executor(), mpi4py.futures.MPIPoolExecutor.
     journal : path, optional
-        A file to which every finished trial is appended and synced at once. A sweep that is called again with it goes on
-        where it ended.
+        A file to which every finished trial is appended and synced at once. A sweep that is called again with it goes
+        on where it ended.
     study : optuna.Study, optional
         Its sampler chooses the hyperparameters, its pruner gives trials up, its storage is the record to go on from.
         Says trials, how many it should have in all. As it learns from what is finished, the trials depend on how many
@@ -221,7 +221,7 @@ def sweep(
     array([ 1., -2.])
     >>> draws = kb.sweep(f, {"lr": dict(low=1e-3, high=0.1, log=True)}, x0=[0.0, 0.0], trials=3, max_steps=100)
     >>> draws.table["lr"].round(4)
-    array([0.0188, 0.0106, 0.0034])
+    array([0.0188, 0.0602, 0.0015])
     """
     if study is not None and journal is not None:
         raise InputError("study keeps its own record: give its storage a file, and leave journal out")
@@ -296,8 +296,8 @@ def _run_all(
                 except OSError as error:
                     if not warned:
                         warned = True
-                        text = f"the journal can't be written: {error}; the sweep goes on, and tries again after each trial"
-                        warn(CheckpointWarning(text))
+                        text = f"the journal can't be written: {error}; the sweep goes on, and tries again after each"
+                        warn(CheckpointWarning(f"{text} trial"))
                 if report is not None:
                     report(record.records | unwritten | crashed)
         except BaseException as stopped:
@@ -382,7 +382,8 @@ def _described(work: Work, points: Space) -> dict[str, Any]:
     start = work.x0 if work.x0 is not None else points.params(0).get("x0")
     if work.kind == "minimize":  # what f makes of the data that it reads is no text of its
         about["f(x0)"] = _value(work, start)
-    return _plain({**about, "space": points.describe(), "seed": points.seed})
+    described: dict[str, Any] = _plain({**about, "space": points.describe(), "seed": points.seed})
+    return described
 
 
 def _value(work: Work, x0: Any) -> str:

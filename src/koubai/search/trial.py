@@ -272,9 +272,10 @@ def limited_blas() -> Iterator[None]:
 def send(work: Work, space: Mapping[str, Any], study: Any) -> bytes:
     """Pickle what a worker needs. Raises InputError that names what can't be pickled, and the fix."""
     try:
+        dumps([part for part in space.values() if isinstance(part, list)])  # before the first trial, not amid them
         return dumps((work, study))
     except Exception as error:
-        for name, part in _parts(work, space, study):
+        for name, part in _parts(work, space, study):  # the first that can't be sent
             try:
                 dumps(part)
             except Exception as reason:
@@ -299,8 +300,8 @@ def _parts(work: Work, space: Mapping[str, Any], study: Any) -> Iterator[tuple[s
     yield from (("study", study), ("x0", work.x0), ("optimizer", work.optimizer), ("data", work.data))
     yield from work.options.items()
     for name, given in space.items():
-        values = given if isinstance(given, list) else [given]
-        yield from ((f"space[{name!r}]", value) for value in values)
+        if isinstance(given, list):
+            yield from ((f"space[{name!r}]", value) for value in given)
 
 
 def _unpicklable(name: str, part: Any, reason: Exception) -> str:
@@ -325,8 +326,8 @@ def _unpicklable(name: str, part: Any, reason: Exception) -> str:
         if local:
             kind = "a lambda" if part.__name__ == "<lambda>" else "defined inside a function or a notebook"
             return (
-                f"{name} can't be sent to worker processes: {what}{where} is {kind}; define it with def at the top of a "
-                f"module, pip install cloudpickle, or {fix}"
+                f"{name} can't be sent to worker processes: {what}{where} is {kind}; define it with def at the top of "
+                f"a module, pip install cloudpickle, or {fix}"
             )
         return f"{name} can't be sent to worker processes: {what}{where} can't be pickled ({text}); {fix}"
     return f"{name} can't be sent to worker processes: {type(part).__name__} can't be pickled ({text}); {fix}"
@@ -340,7 +341,12 @@ def start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
 
 
 @functools.lru_cache(maxsize=1)
@@ -364,8 +370,8 @@ def read_outcome(text: str) -> dict[str, Any]:
     outcome: dict[str, Any] = json.loads(text)
     if "error" in outcome:
         raise InputError(
-            f"a worker process can't read the sweep: {outcome['error']}; what f is made of must be importable there, or "
-            "pip install cloudpickle, which takes the functions of a script or notebook along"
+            f"a worker process can't read the sweep: {outcome['error']}; what f is made of must be importable there, "
+            "or pip install cloudpickle, which takes the functions of a script or notebook along"
         )
     return outcome
 
@@ -424,8 +430,9 @@ def _code(code: CodeType) -> str:
     digest = hashlib.sha256(code.co_code)
     for part in (code.co_names, code.co_varnames, code.co_consts):
         for one in part:
-            inner = isinstance(one, CodeType)
-            # a set's order is another one in each process
-            text = _code(one) if inner else repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
+            if isinstance(one, CodeType):
+                text = _code(one)
+            else:  # a set's order is another one in each process
+                text = repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
             digest.update(text.encode())
     return f"Python {sys.version_info[0]}.{sys.version_info[1]} {digest.hexdigest()[:16]}"

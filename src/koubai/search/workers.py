@@ -43,8 +43,8 @@ class Workers:
             raise InputError(f"executor: the number of worker processes must be ≥ 1, got {executor}")
         if executor is not None and not is_number and not callable(getattr(executor, "submit", None)):
             raise InputError(
-                "executor must be None, a number of worker processes, or have submit(), as those of concurrent.futures, "
-                f"Dask's client.get_executor() and mpi4py.futures do; got {executor!r:.60}"
+                "executor must be None, a number of worker processes, or have submit(), as those of concurrent.futures,"
+                f" Dask's client.get_executor() and mpi4py.futures do; got {executor!r:.60}"
             )
         self.executor = None if is_number else executor
         self.width = executor if is_number else _width(executor)
@@ -128,7 +128,7 @@ class Workers:
         return self.owned
 
     def _replace(self, pool: Any) -> None:
-        """Let new processes take the place of a pool that is broken. Raises KoubaiError if it is no pool of processes."""
+        """Let new processes take the place of a broken pool. Raises KoubaiError if it is no pool of processes."""
         if pool is self.owned:
             self._stop(kill=True)
         elif pool is self.executor:
@@ -152,11 +152,12 @@ class Workers:
 
 def _width(executor: Any) -> int:
     """Return how many trials an executor runs at once, as far as it says so."""
-    for ask in (
+    asks: tuple[Callable[[], Any], ...] = (
         lambda: executor._max_workers,
         lambda: executor.num_workers,  # mpi4py
         lambda: sum(executor._client.nthreads().values()),  # Dask
-    ):
+    )
+    for ask in asks:
         try:
             return max(1, int(ask()))
         except Exception:
