@@ -38,7 +38,7 @@ test-bridges: $(VENV)/.test
 
 # The main job, and the tests of what Pythons and packages have changed before: Python's frames, closures and docstrings,
 # NumPy's functions, llvmlite, matplotlib, Typer, Jupyter. A minute; the rest of the suite is descents and random programs.
-# Of the slow ones only those marked versions: the table of NumPy's and SciPy's functions, and the notebooks.
+# Of the slow ones only the one marked versions: a notebook.
 QUICK := public errors trace ops functions linear_algebra special windows supported gradient expression kept \
 	execute library loop record cli plot plot_network mission notation notebooks explain docstrings examples
 

@@ -67,7 +67,6 @@ def run(row: Row, code: str, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.sampled(11)
-@pytest.mark.versions
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_value_gradient_and_curvature(row):
     if not available(row):
