@@ -344,8 +344,8 @@ def train_command(
     if not 0 <= validation < 1:
         raise InputError(f"--validation must be a share of the samples, 0 or more and below 1; got {validation}")
     chosen = _optimizer(optimizer, lr, semantics, settings)
-    network, table, classes = _network_for(data, label, layers, loss, seed)
-    X, y, criterion = table.X, table.y, network.loss
+    network, criterion, table, classes = _network_for(data, label, layers, loss, seed)
+    X, y = table.X, table.y
     train, held = (X, y), None
     if validation:
         train, held = nn.split(X, y, validation, seed, stratified=classes is not None)
@@ -655,7 +655,7 @@ def _sweep_arguments(file: Path) -> tuple[Any, dict[str, Any]]:
     if foreign := [n for n in (("start",) if trains else ("label", "layers", "loss")) if n in told]:
         raise InputError(f"{foreign[0]} in {file} is for {'functions' if trains else 'data'}; leave it out")
     if trains:
-        network, table, _ = _network_for(*(told.get(name) for name in ("data", "label", "layers", "loss")))
+        network, _, table, _ = _network_for(told["data"], told.get("label"), told.get("layers"), told.get("loss"))
         held = {} if "validation" in space else {"validation": 0.2}
         return network, {"data": (table.X, table.y)} | held | given
     f, start, problem, _ = _function(told["function"])
@@ -678,8 +678,8 @@ def _sweep_arguments(file: Path) -> tuple[Any, dict[str, Any]]:
 
 def _network_for(
     data: str, label: str | None, layers: str | None, loss: str | None, seed: int = 0
-) -> tuple[Network, Table, tuple[str, ...] | None]:
-    """Return a network that suits a data set, its samples, and the names of the classes, None if it predicts numbers."""
+) -> tuple[Network, Loss, Table, tuple[str, ...] | None]:
+    """Return a network for a data set, its loss, the samples, and the names of the classes if it tells classes apart."""
     from koubai import nn
 
     stack = None if layers is None else nn.parse_layers(layers)
@@ -694,7 +694,7 @@ def _network_for(
         if table.classes is not None:
             raise InputError(f"the labels are text, {', '.join(table.classes[:3])} …; {criterion.name} wants numbers")
         classes = None
-    return nn.Network(stack, criterion, seed=seed), table, classes
+    return nn.Network(stack, criterion, seed=seed), criterion, table, classes
 
 
 def _table(data: str, label: str | None, images: bool) -> Table:
