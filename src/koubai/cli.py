@@ -679,7 +679,7 @@ def _sweep_arguments(file: Path) -> tuple[Any, dict[str, Any]]:
 def _network_for(
     data: str, label: str | None, layers: str | None, loss: str | None, seed: int = 0
 ) -> tuple[Network, Loss, Table, tuple[str, ...] | None]:
-    """Return a network for a data set, its loss, the samples, and the names of the classes if it tells classes apart."""
+    """Return a network for a data set, its loss, the samples, and the names of the classes, if there are any."""
     from koubai import nn
 
     stack = None if layers is None else nn.parse_layers(layers)
