@@ -476,6 +476,55 @@ def test_wrong_usage_is_one_line_on_stderr_and_exit_2(koubai, arguments, message
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_sweep_from_a_file_shows_the_best_and_goes_on_from_its_journal(koubai, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = 'function = "rosenbrock"\njournal = "j"\n[space]\nlr = [1e-4, 1e-3, 1.0]\n[options]\nmax_steps = 100\n'
+    Path("sweep.toml").write_text(text)
+    problem = kb.problems["rosenbrock"]
+    sweep = kb.sweep(problem.f, {"lr": [1e-4, 1e-3, 1.0]}, x0=problem.x0, grad=problem.grad, max_steps=100)
+    code, out, err = koubai("sweep", "sweep.toml", "-o", "sweep.png")
+    assert (code, err, is_png(Path("sweep.png"))) == (0, "", True)
+    assert out.startswith(repr(sweep))
+    assert "diverged: " in out
+    code, out, _ = koubai("sweep", "sweep.toml", "--json")
+    assert (code, json.loads(out)["best"]) == (0, sweep.best)
+    assert len(json.loads(out)["trials"]) == len(Path("j").read_text().splitlines()) - 1 == 3
+    Path("moons.toml").write_text(
+        'data = "moons"\nlayers = "4,relu,2"\n[space]\nlr = [0.01, 0.1]\n[options]\nepochs = 2'
+    )
+    assert koubai("sweep", "moons.toml")[0] == 0
+    Path("bad.toml").write_text('function = "x**2"\nstart = 3\n[space]\nlr = [10]\n')
+    code, out, err = koubai("sweep", "bad.toml")
+    assert (code, "none ended well" in out) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no file"),
+        ("function = ", "is not TOML"),
+        ('functin = "x"', "did you mean 'function'"),
+        ("[space]\nlr = [1]", "must have one of function and data"),
+        ("function = 3", "function must be text in quotes"),
+        ('function = "rosenbrok"\n[space]\nlr = [1]', "did you mean 'rosenbrock'"),
+        ('function = "x**2"\n[space]\nlr = [1]', "give the start in sweep.toml"),
+        ('function = "x**2"\nstart = "3"\n[space]\nlr = [1]', "start must be a number"),
+        ('function = "x**2"\nstart = [1, 2]\n[space]\nlr = [1]', "has 2 number(s)"),
+        ('function = "x**2"\nlayers = "3"\n[space]\nlr = [1]', "layers in sweep.toml is for data"),
+        ('function = "x**2"\nstart = 3\nworkers = 0\n[space]\nlr = [1]', "must be ≥ 1, got 0"),
+        ('function = "x**2"\nstart = 3', "space must be a dict"),
+        ('function = "x**2"\nstart = 3\n[space]\nlr = [1]\n[options]\nseed = 1', "can't stand below [options]"),
+    ],
+)
+def test_a_sweeps_file_that_can_not_be_used(koubai, tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("sweep.toml").write_text(text)
+    code, out, err = koubai("sweep", "sweep.toml")
+    assert (code, out) == (2, "")
+    assert message in err
+
+
 @pytest.mark.parametrize("arguments", [("minimise", "x"), ("minimize",), ("minimize", "x", "--lr", "fast")])
 def test_words_that_are_no_command_exit_with_2(koubai, arguments):
     code, out, err = koubai(*arguments)

@@ -40,6 +40,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (written,) = [text for text in blocks("README.md", "python") if text.startswith("# losses.py\n")]
     Path("losses.py").write_text(written)
+    Path("sweep.toml").write_text(*blocks("README.md", "toml"))
     rows = [f"{i % 7},{i % 5},{('setosa', 'virginica', 'versicolor')[i % 3]}" for i in range(60)]
     Path("iris.csv").write_text("\n".join(["width,height,species", *rows]))
     kb.minimize(kb.problems["rosenbrock"].f, [-1.2, 1.0], lr=0.001, max_steps=100).save("run.npz")

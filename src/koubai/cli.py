@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from koubai.diagnosis import Diagnosis
     from koubai.nn import Loss, Network
     from koubai.nn.datasets import Table
+    from koubai.search.sweep import Sweep
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -343,19 +344,8 @@ def train_command(
     if not 0 <= validation < 1:
         raise InputError(f"--validation must be a share of the samples, 0 or more and below 1; got {validation}")
     chosen = _optimizer(optimizer, lr, semantics, settings)
-    stack = None if layers is None else nn.parse_layers(layers)
-    images = stack is not None and isinstance(stack[0], nn.Conv2D | nn.MaxPool2D | nn.AvgPool2D)
-    table = _table(data, label, images)
-    X, y, classes = table.X, table.y, _class_names(table)
-    if stack is None:
-        stack = nn.parse_layers(f"64,relu,{len(classes) if classes else 1}")
-    units = next((layer.units for layer in reversed(stack) if isinstance(layer, nn.Dense)), None)
-    criterion = nn.parse_loss(loss or _suitable_loss(classes, units))
-    if not criterion.classifies:
-        if table.classes is not None:
-            raise InputError(f"the labels are text, {', '.join(table.classes[:3])} …; {criterion.name} wants numbers")
-        classes = None
-    network = nn.Network(stack, criterion, seed=seed)
+    network, criterion, table, classes = _network_for(data, label, layers, loss, seed)
+    X, y = table.X, table.y
     train, held = (X, y), None
     if validation:
         train, held = nn.split(X, y, validation, seed, stratified=classes is not None)
@@ -395,6 +385,65 @@ def train_command(
     if output is not None and "picture" not in written:
         typer.echo("no picture: training ended before its first epoch did", err=True)
     raise typer.Exit(code)
+
+
+@app.command("sweep")
+def sweep_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="What is swept, as shown above.")],
+    output: Picture = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text, all trials in it.")] = False,
+) -> None:
+    """Descend, train or call with many settings; show the best ones. Called again, it goes on from its journal.
+
+    \b
+      koubai sweep sweep.toml
+      koubai sweep sweep.toml -o sweep.png
+
+    \b
+    In sweep.toml:
+      function = "rosenbrock"      # or an expression, or FILE.py:FUNCTION
+      start = [-1.2, 1.0]          # a known function has its own
+      trials = 30                  # left out: every combination of the lists
+      seed = 0                     # of the draws
+      workers = 4                  # processes; left out: this one alone
+      journal = "sweep.jsonl"      # each finished trial is kept here
+      [space]
+      lr = {low = 1e-5, high = 1e-2, log = true}
+      momentum = [0.0, 0.9, 0.99]  # a list of values
+      [options]                    # the same for all trials
+      optimizer = "momentum"
+      max_steps = 1000
+
+    Instead of function and start, data = "spirals" (or a CSV file with label = "COLUMN") trains a network of
+    layers = "64,relu,3" with loss = "crossentropy"; a fifth of the samples is held back, or options.validation. A
+    FILE.py:FUNCTION without a start is called with the hyperparameters by name, and returns a number.
+
+    \b
+    Exit code 3: no trial ended well.
+    """
+    from koubai.search.sweep import sweep
+
+    _check_picture(output)
+    work, given = _sweep_arguments(file)
+    try:
+        result = sweep(work, **given, progress=sys.stderr.isatty())
+    except KeyboardInterrupt as stopped:
+        typer.echo("; ".join(["interrupted", *getattr(stopped, "__notes__", ())]), err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    best = result.best
+    if output is not None and np.isfinite(result.table["fun"]).any():
+        _save(output, lambda ax: result.plot(ax=ax))
+    elif output is not None:
+        typer.echo("no picture: no trial came to a number", err=True)
+        output = None
+    if as_json:
+        columns = [column.tolist() for column in result.table.values()]
+        rows = [dict(zip(result.table, row, strict=True)) for row in zip(*columns, strict=True)]
+        picture = {"picture": str(output)} if output else {}
+        _print_json({"hyperparameters": result.hyperparameters, "best": best, "trials": rows} | picture)
+    else:
+        _print_sweep(result, output)
+    raise typer.Exit(NO_SUCCESS if best is None else DONE)
 
 
 @app.command("diagnose")
@@ -571,6 +620,83 @@ def _optimizer(
     return optimizers.resolve(name, **_settings(settings or []) | {k: v for k, v in given.items() if v is not None})
 
 
+_SWEEP = (
+    "function", "start", "data", "label", "layers", "loss", "trials", "seed", "workers", "journal", "space", "options",
+)  # fmt: skip
+
+
+def _sweep_arguments(file: Path) -> tuple[Any, dict[str, Any]]:
+    """Return what a file in TOML says is swept, and the other arguments of `koubai.sweep`."""
+    import tomllib
+
+    if not file.is_file():
+        raise InputError(f"there is no file {str(file)!r}")
+    try:
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not TOML: {error}") from None
+    for name in told:
+        if name not in _SWEEP:
+            raise UnknownNameError(f"entry of {file}", name, _SWEEP)
+    kinds = {"function": str, "data": str, "label": str, "layers": str, "loss": str, "journal": str,
+             "space": dict, "options": dict, "workers": int}  # fmt: skip
+    for name, kind in kinds.items():
+        if name in told and (not isinstance(told[name], kind) or isinstance(told[name], bool)):
+            what = {str: "text in quotes", dict: f"a table, [{name}]", int: "a whole number"}[kind]
+            raise InputError(f"{name} must be {what} in {file}, got {told[name]!r}")
+    if ("function" in told) == ("data" in told):
+        raise InputError(f"{file} must have one of function and data, such as function = 'rosenbrock'")
+    space, options = told.get("space", {}), dict(told.get("options", {}))
+    if misplaced := [name for name in options if name in (*_SWEEP, "x0", "executor", "study", "progress")]:
+        raise InputError(f"{misplaced[0]} can't stand below [options] in {file}")
+    given: dict[str, Any] = {"space": space, "trials": told.get("trials"), "seed": told.get("seed", 0)}
+    given |= {"executor": told.get("workers"), "journal": told.get("journal"), **options}
+    trains = "data" in told
+    if foreign := [n for n in (("start",) if trains else ("label", "layers", "loss")) if n in told]:
+        raise InputError(f"{foreign[0]} in {file} is for {'functions' if trains else 'data'}; leave it out")
+    if trains:
+        network, _, table, _ = _network_for(told["data"], told.get("label"), told.get("layers"), told.get("loss"))
+        held = {} if "validation" in space else {"validation": 0.2}
+        return network, {"data": (table.X, table.y)} | held | given
+    f, start, problem, _ = _function(told["function"])
+    if ":" in told["function"]:  # worker processes find it there
+        sys.path.append(str(Path(told["function"].rpartition(":")[0]).parent.absolute()))
+    if "start" in told:
+        x0 = told["start"]
+        numbers = x0 if isinstance(x0, list) else [x0]
+        if not numbers or any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
+            raise InputError(f"start must be a number or a list of numbers in {file}, got {x0!r}")
+        start = _point(",".join(map(str, numbers)) + "," * isinstance(x0, list), "start", f)
+    if "x0" in space and "start" not in told:
+        start = None
+    elif start is None and isinstance(f, Expression):
+        raise InputError(f"give the start in {file}: start = {_numbers_wanted(f)}")
+    if problem is not None and not {"grad", "args"} & {*space, *options}:
+        given["grad"] = problem.grad
+    return f, {"x0": start} | given
+
+
+def _network_for(
+    data: str, label: str | None, layers: str | None, loss: str | None, seed: int = 0
+) -> tuple[Network, Loss, Table, tuple[str, ...] | None]:
+    """Return a network for a data set, its loss, the samples, and the names of the classes, if there are any."""
+    from koubai import nn
+
+    stack = None if layers is None else nn.parse_layers(layers)
+    images = stack is not None and isinstance(stack[0], nn.Conv2D | nn.MaxPool2D | nn.AvgPool2D)
+    table = _table(data, label, images)
+    classes = _class_names(table)
+    if stack is None:
+        stack = nn.parse_layers(f"64,relu,{len(classes) if classes else 1}")
+    units = next((layer.units for layer in reversed(stack) if isinstance(layer, nn.Dense)), None)
+    criterion = nn.parse_loss(loss or _suitable_loss(classes, units))
+    if not criterion.classifies:
+        if table.classes is not None:
+            raise InputError(f"the labels are text, {', '.join(table.classes[:3])} …; {criterion.name} wants numbers")
+        classes = None
+    return nn.Network(stack, criterion, seed=seed), criterion, table, classes
+
+
 def _table(data: str, label: str | None, images: bool) -> Table:
     """Return the samples of a data set, given by its name or as a CSV file."""
     from koubai.nn import datasets
@@ -692,6 +818,32 @@ def _print_run(title: str, run: Run, picture: Path | None, found: Diagnosis, on_
     echo(f"  {run.optimizer}: {run.optimizer_reason}")
     if picture is not None:
         echo(f"  picture in {picture}")
+
+
+def _print_sweep(result: Sweep, picture: Path | None) -> None:
+    """Print the best trials, and how the others failed."""
+    from koubai.search.trial import FAILURES
+
+    typer.echo(result)
+    table, shown = result.table, 10
+    names = ["trial", *result.hyperparameters, "fun", "status"]
+    fun = np.where(np.isin(table["status"], FAILURES), np.inf, table["fun"])
+    order = [i for i in np.argsort(fun, kind="stable").tolist() if np.isfinite(fun[i])][:shown]
+    cells = [names, *([_cell(table[name][i]) for name in names] for i in order)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells if order else ():
+        typer.echo("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(order) == shown < len(result):
+        typer.echo("  … (--json has all)")
+    failed = [i for i in range(len(result)) if table["status"][i] in FAILURES]
+    for text in list(dict.fromkeys(f"{table['status'][i]}: {table['message'][i]}" for i in failed))[:5]:
+        typer.echo(f"  {text}")
+    if picture is not None:
+        typer.echo(f"  picture in {picture}")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _print_training(

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize
 from koubai.errors import InputError, UnknownNameError
 from koubai.parameters import FloatArray
 from koubai.plot.fitting import finish
-from koubai.plot.scales import log_scale
+from koubai.plot.scales import Numbers, log_scale
 from koubai.plot.style import BEST, COLORS, DARK, END, FIELD, axes_for, halo, look, number
 from koubai.search.sweep import Sweep
 from koubai.search.trial import FAILURES
@@ -91,6 +91,8 @@ def sweep(
         ax.set_xlim(-0.5, len(x_names) - 0.5)
     elif _is_wide(at):
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(Numbers(digits=4))
+        ax.xaxis.set_minor_formatter(Numbers(wanted=()))
     if by and _is_numeric(table[by]) and _count(table[by]) > SERIES:
         _scale_of_colours(ax, at[ended], fun[ended], table[by].astype(np.float64), ended, by)
     else:
