@@ -96,7 +96,7 @@ def read_box(bounds: Any, example: str = "[(-5, 5), (-5, 5)]") -> tuple[FloatArr
             raise InputError(f"{name} must be finite, got ({low}, {high}): starts are spread over all of it")
         if not low < high:
             raise InputError(f"{name} is crossed or empty: low {low} must be below high {high}")
-        if not math.isfinite(high - low):
+        if not math.isfinite(float(high) - float(low)):
             raise InputError(f"{name} is too wide for floats: ({low}, {high})")
     low, high = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
     return low, high, is_number
