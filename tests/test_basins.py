@@ -27,7 +27,7 @@ WINDOW = [(-5.0, 5.0), (-5.0, 5.0)]
 
 def agree(found, optimizer, rows, gtol=1e-6):
     """Compare the labels at these starts with those of `minimize` from there; return how many are minima."""
-    height, width = found.label.shape
+    width = found.label.shape[1]
     minima = np.array([m.x for m in found.minima])
     compared = 0
     for row in rows:

@@ -147,10 +147,10 @@ def test_starts_where_f_raises_are_counted():
     assert found.best.fun < 1e-9
 
 
+@pytest.mark.filterwarnings("ignore::koubai.errors.GradientWarning")
 def test_what_can_not_be_traced_runs_on_an_executor():
-    with ThreadPoolExecutor(2) as pool:
-        with pytest.warns(FallbackWarning):
-            found = kb.multistart(untraceable, [(-4, 4)] * 2, starts=8, executor=pool)
+    with ThreadPoolExecutor(2) as pool, pytest.warns(FallbackWarning):
+        found = kb.multistart(untraceable, [(-4, 4)] * 2, starts=8, executor=pool)
     assert len(found.ends) == 8
     np.testing.assert_allclose(found.best.x, [1, 0], atol=1e-3)
 
