@@ -1,9 +1,11 @@
 """Basins: each start of the window has the end that a descent alone has from there."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 import koubai as kb
 from koubai.errors import InputError, UnknownNameError
@@ -169,3 +171,16 @@ def test_wrong_input(options, message):
     arguments = {"bounds": WINDOW, "optimizer": kb.SGD(0.01), "resolution": 20} | options
     with pytest.raises((InputError, UnknownNameError), match=message):
         kb.basins(himmelblau, arguments.pop("bounds"), **arguments)
+
+
+def test_the_map_names_its_minima_and_what_is_none():
+    ax = kb.basins(himmelblau, WINDOW, optimizer=kb.SGD(0.01), resolution=30).plot()
+    assert [text.get_text() for text in ax.texts] == ["A", "B", "C", "D"]
+    log = kb.basins(lambda x: np.log(x[0]) ** 2 + x[1] ** 2, WINDOW, optimizer=kb.SGD(0.01), resolution=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = log.plot()
+    names = [text.get_text() for text in drawn.figure.findobj(Text)]
+    assert any(name.startswith("not finite") for name in names)
+    with pytest.raises(InputError, match="found must be a Basins"):
+        kb.plot.basins(log.label)

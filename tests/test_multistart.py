@@ -206,3 +206,12 @@ def test_a_ring_of_minima_is_one_place_and_flat():
     for seed in range(3):
         found = kb.multistart(lambda x: (x[0] ** 2 + x[1] ** 2 - 1) ** 2, [(-5, 4.9)] * 2, starts=256, seed=seed)
         assert [m.signature for m in found.minima] == ["flat"]
+
+
+def test_the_picture_of_shares_has_a_bar_for_each_place_and_for_what_is_left():
+    found = kb.multistart(himmelblau, [(-5, 5)] * 2, starts=64)
+    assert len(found.plot().patches) == 4
+    short = kb.multistart(himmelblau, [(-5, 5)] * 2, starts=8, optimizer=kb.SGD(1e-4), max_steps=3)
+    assert [label.get_text() for label in kb.plot.shares(short).get_yticklabels()] == ["unfinished"]
+    with pytest.raises(InputError, match="found must be a MultiStart"):
+        kb.plot.shares(short.ends)
