@@ -409,6 +409,39 @@ def test_the_help_of_train_names_every_item(koubai):
         assert example.replace("s1p1", "") in out
 
 
+def test_multistart_and_basins_tell_every_minimum(koubai, tmp_path):
+    pictures = tmp_path / "shares.png", tmp_path / "map.png"
+    code, out, err = koubai("multistart", "himmelblau", "--starts", "64", "-o", str(pictures[0]))
+    assert (code, err) == (0, "")
+    assert "4 places reached from 64 starts" in out
+    assert out.count("minimum f = ") == 4
+    sizes = ("--resolution", "40,30", "--lr", "0.01")
+    code, out, err = koubai("basins", "himmelblau", *sizes, "-o", str(pictures[1]))
+    assert (code, err) == (0, "")
+    assert "4 places where descents from 40 × 30 starts end" in out
+    assert all(map(is_png, pictures))
+
+
+def test_multistart_and_basins_as_json(koubai):
+    code, out, _ = koubai(
+        "multistart", "x**2 + y**2 + z**2", "--bounds=-1,2", "--starts", "16", "--seed", "3", "--json"
+    )
+    found = kb.multistart(kb.parse("x**2 + y**2 + z**2"), [(-1, 2)] * 3, starts=16, seed=3)
+    fields = json.loads(out)
+    assert code == 0
+    assert fields["best"]["x"] == found.best.x.tolist()
+    assert (fields["nfev"], fields["status"]) == (found.nfev, {"converged": 16})
+    sizes = ("--lr", "0.02", "--resolution", "31")
+    code, out, _ = koubai("basins", "x**4 - 3*x**2 + x", "--bounds=-2,2", *sizes, "--json")
+    assert json.loads(out)["label"] == [0] * 17 + [1] * 14
+    at = ("--at", "5,0,0", "--axes", "1,2", "--bounds=-1,1")
+    code, out, _ = koubai("basins", "x**2 + y**2 + z**2", *at, "--resolution", "8", "--lr", "0.1", "--json")
+    np.testing.assert_allclose(json.loads(out)["minima"][0]["x"], [0, 0, 0], atol=1e-5)
+    code, out, _ = koubai("multistart", "himmelblau", "--lr", "1e-5", "--max-steps", "2", "--starts", "8")
+    assert code == 3
+    assert "8 max_steps" in out
+
+
 def test_functions(koubai):
     code, out, _ = koubai("functions")
     assert code == 0
@@ -440,6 +473,14 @@ def test_functions(koubai):
         (("minimize", "x**2", "--start", "1", "--grad", "exact"), "--grad exact is for known functions"),
         (("minimize", "x**2", "--start", "1", "-o", "path.bmp"), "-o must end in .png"),
         (("minimize", "x**2", "--start", "1", "-o", "no/such/folder/path.png"), "does not exist"),
+        (("multistart", "x**2 + y"), "give the box: --bounds LOW,HIGH, once for each of 2 numbers, for x, y"),
+        (("multistart", "x**2", "--bounds", "2,1"), "bounds is crossed or empty"),
+        (("multistart", "himmelblau", "--starts", "0"), "starts must be a whole number"),
+        (("multistart", "himmelblau", "--bounds=-5,inf"), "bounds[0] must be finite"),
+        (("multistart", "himmelblau", "--variables", "0", "--bounds", "0,1"), "--variables must be at least 1"),
+        (("basins", "himmelblau", "--resolution", "big"), "--resolution must be whole numbers"),
+        (("basins", "x*y*z", "--bounds=-1,1"), "give two pairs, at="),
+        (("basins", "himmelblau", "--lr", "0.01", "-o", "map.gif"), "-o must end in .png"),
         (("derivative", "x*y", "--at", "1"), "koubai gradient"),
         (("derivative", "x**2", "--at", "1", "--method", "centrl"), "did you mean 'central'"),
         (("derivative", "x**2", "--at", "1", "--h", "-1"), "h must be"),
@@ -556,7 +597,17 @@ def test_ctrl_c_prints_the_best_point_so_far_and_exits_with_130(koubai, monkeypa
 
 
 def test_help_leads_with_examples(koubai):
-    for command in ("minimize", "derivative", "gradient", "check", "train", "functions", "optimizers"):
+    for command in (
+        "minimize",
+        "multistart",
+        "basins",
+        "derivative",
+        "gradient",
+        "check",
+        "train",
+        "functions",
+        "optimizers",
+    ):
         code, out, _ = koubai(command, "--help")
         assert code == 0
         assert out.index(f"koubai {command} ") < out.index("--help")

@@ -6,6 +6,7 @@ succeed, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -14,7 +15,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -33,6 +34,9 @@ from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError,
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.parameters import flatten
+from koubai.search.basins import basins
+from koubai.search.minima import FoundMinimum
+from koubai.search.multistart import multistart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +53,7 @@ app = typer.Typer(
 
 DONE, FAILURE, USAGE, NO_SUCCESS, INTERRUPTED = 0, 1, 2, 3, 130
 PICTURES = (".png", ".svg", ".pdf")
+MINIMA = 10  # that are printed
 FUNCTION = 'An expression as "x**3", the name of a known function, or MODULE:FUNCTION or FILE.py:FUNCTION of yours.'
 
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate; sgd takes 0.1, others their own.")]
@@ -59,6 +64,10 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
 ]
 Lang = Annotated[str | None, typer.Option("--lang", help="Language of the diagnosis: en or ja; the locale's.")]
+Box = Annotated[
+    list[str] | None,
+    typer.Option("--bounds", metavar="LOW,HIGH", help="The box: once for all variables, or once for each in turn."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Picture = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg or .pdf).")
@@ -278,6 +287,138 @@ def minimize_command(
             _print_history(f, run)
         _print_run(title, run, output, found, on_stderr=history)
     raise typer.Exit(code)
+
+
+@app.command("multistart")
+def multistart_command(
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
+    bounds: Box = None,
+    variables: Annotated[
+        int | None, typer.Option("--variables", help="How many, if one --bounds is for all of an array.")
+    ] = None,
+    starts: Annotated[int, typer.Option("--starts", help="From how many starts to descend.")] = 1000,
+    hops: Annotated[int, typer.Option("--hops", help="Rounds of hops from the lowest minima.")] = 0,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; auto is L-BFGS.")] = "auto",
+    lr: Lr = None,
+    semantics: Semantics = None,
+    settings: Settings = None,
+    max_steps: Annotated[int, typer.Option("--max-steps", help="The most updates of each descent.")] = 1000,
+    sampling: Annotated[str, typer.Option("--sampling", help="sobol or latin_hypercube.")] = "sobol",
+    seed: Annotated[int, typer.Option("--seed", help="Of the starts and hops.")] = 0,
+    output: Picture = None,
+    as_json: Json = False,
+) -> None:
+    """The minima in a box: descents from starts all over it.
+
+    \b
+      koubai multistart himmelblau
+      koubai multistart "x**4 - 3*x**2 + x" --bounds=-2,2 -o shares.png
+      koubai multistart rastrigin --starts 200 --hops 20
+      koubai multistart losses.py:loss --bounds=-5,5 --variables 2
+    """
+    _check_picture(output)
+    f, _, problem, title = _function(text)
+    box = _box(f, problem, bounds, variables)
+    chosen = _optimizer(optimizer, lr, semantics, settings)
+    with _counting("descents") as progress:
+        found = multistart(
+            f, box, starts=starts, optimizer=chosen, hops=hops, sampling=sampling, max_steps=max_steps, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    if output is not None:
+        from koubai import plot
+
+        _save(output, lambda ax: plot.shares(found, ax=ax))
+    if as_json:
+        fields = {
+            "function": text,
+            "minima": [_minimum_fields(minimum) for minimum in found.minima],
+            "best": _minimum_fields(found.best),
+            "chance_of_lower": found.chance_of_lower,
+            "starts": len(found.ends),
+            "status": {status.name: count for status, count in found.status.items()},
+            "raised": dict(found.raised),
+            "nfev": found.nfev,
+            "seed": seed,
+        }
+        _print_json(fields | ({"picture": str(output)} if output else {}))
+    else:
+        typer.echo(title)
+        typer.echo(found.summary)
+        _print_minima(found.minima)
+        if not found.minima:
+            typer.echo(f"  best  {_numbers(found.best.x)}, f = {found.best.fun:.10g}")
+        if output is not None:
+            typer.echo(f"  picture in {output}")
+    raise typer.Exit(DONE if found.minima else NO_SUCCESS)
+
+
+@app.command("basins")
+def basins_command(
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
+    bounds: Box = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`.")] = "sgd",
+    lr: Lr = None,
+    semantics: Semantics = None,
+    settings: Settings = None,
+    resolution: Annotated[
+        str, typer.Option("--resolution", metavar="WIDTH,HEIGHT", help="Starts along each axis, or one number.")
+    ] = "400",
+    steps: Annotated[int, typer.Option("--steps", help="The most updates of each descent.")] = 1000,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="X,Y,…", help="A point of more variables, for a slice through it.")
+    ] = None,
+    axes: Annotated[str, typer.Option("--axes", metavar="I,J", help="The variables that vary in a slice.")] = "0,1",
+    output: Picture = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the map, instead of text.")] = False,
+) -> None:
+    """The map of which minimum each start leads to, and in how many steps.
+
+    \b
+      koubai basins himmelblau --lr 0.01 -o basins.png
+      koubai basins "x**4 - 3*x**2 + x" --bounds=-2,2 --lr 0.02 -o strip.png
+      koubai basins himmelblau --optimizer adam --lr 0.1 --resolution 200
+      koubai basins losses.py:loss --bounds=-5,5 --bounds=-4,4 --lr 0.01
+    """
+    _check_picture(output)
+    f, _, problem, title = _function(text)
+    point = None if at is None else np.atleast_1d(_point(at, "--at", f))
+    box = _box(f, problem, bounds, None, most=2 if point is not None else None)
+    chosen = _optimizer(optimizer, lr, semantics, settings)
+    size = _whole_numbers(resolution, "--resolution")
+    with _counting("starts") as progress:
+        found = basins(
+            f, box, optimizer=chosen, resolution=size[0] if len(size) == 1 else size, steps=steps, at=point,
+            axes=_whole_numbers(axes, "--axes"), progress=progress,
+        )  # fmt: skip
+    if output is not None:
+        from koubai import plot
+
+        _save(output, lambda ax: plot.basins(found, ax=ax))
+    if as_json:
+        fields = {
+            "function": text,
+            "optimizer": repr(found.optimizer),
+            "minima": [_minimum_fields(minimum) for minimum in found.minima],
+            **found.shares,
+            "raised": dict(found.raised),
+            "x": found.x,
+            "label": found.label,
+            "steps": found.steps,
+        }
+        _print_json(fields | ({"picture": str(output)} if output else {}))
+    else:
+        typer.echo(title)
+        count = len(found.minima)
+        shown = " × ".join(map(str, found.label.shape[::-1]))
+        typer.echo(f"{count} place{'s' * (count != 1)} where descents from {shown} starts end; {found.optimizer}")
+        _print_minima(found.minima)
+        for name, share in found.shares.items():
+            if share:
+                typer.echo(f"  {share:7.2%}  {name}")
+        if output is not None:
+            typer.echo(f"  picture in {output}")
+    raise typer.Exit(DONE if found.minima else NO_SUCCESS)
 
 
 @app.command("train")
@@ -754,6 +895,51 @@ def _bounds(texts: list[str] | None) -> list[tuple[float, ...]] | tuple[float, .
     return pairs[0] if len(pairs) == 1 else pairs
 
 
+def _box(
+    f: Callable[[Any], Any], problem: Problem | None, texts: list[str] | None, variables: int | None,
+    most: int | None = None,
+) -> Any:  # fmt: skip
+    """Return the box of a search: --bounds, one for all or one for each; a known function has its own."""
+    given = _bounds(texts)
+    if given is None:
+        if problem is None:
+            raise InputError(f"give the box: --bounds LOW,HIGH, once for each of {_numbers_wanted(f)}")
+        return problem.bounds[0] if np.ndim(problem.x0) == 0 else problem.bounds
+    if isinstance(given, list):
+        return given
+    if variables is not None:
+        if variables < 1:
+            raise InputError(f"--variables must be at least 1, got {variables}")
+        return [given] * variables
+    count = len(f.variables) if isinstance(f, Expression) else np.size(problem.x0) if problem is not None else 1
+    return given if count == 1 else [given] * min(count, most or count)
+
+
+def _whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} must be whole numbers with a comma between them, got {text!r}") from None
+
+
+@contextlib.contextmanager
+def _counting(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show on stderr how much is done, if it is a terminal; Ctrl-C ends the command with its exit code."""
+    try:
+        if not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    except KeyboardInterrupt:
+        typer.echo("koubai: interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 def _check_picture(path: Path | None, kinds: tuple[str, ...] = PICTURES) -> None:
     """Refuse a picture that could not be written before any work is done."""
     if path is None:
@@ -872,6 +1058,17 @@ def _training_fields(network: Network, loss: Loss, run: Run) -> dict[str, Any]:
         "seed": network.seed,
         "epochs": {name: getattr(run.history.epochs, name, None) for name in columns},
     }
+
+
+def _print_minima(minima: list[FoundMinimum]) -> None:
+    for minimum in minima[:MINIMA]:
+        typer.echo(f"  {minimum.share:7.2%}  {minimum.signature} f = {minimum.fun:.10g} at {_numbers(minimum.x)}")
+    if len(minima) > MINIMA:
+        typer.echo(f"  {sum(m.share for m in minima[MINIMA:]):7.2%}  {len(minima) - MINIMA} others, see --json")
+
+
+def _minimum_fields(minimum: FoundMinimum) -> dict[str, Any]:
+    return {name: getattr(minimum, name) for name in ("x", "fun", "share", "signature", "count")}
 
 
 def _print_estimate(estimate: Estimate, *more: str) -> None:

@@ -19,7 +19,7 @@ from koubai.descent import searches
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS, Optimizer
 from koubai.descent.search_stepper import LARGEST, Kind
-from koubai.errors import CompileError, FunctionError, GradientError, quiet
+from koubai.errors import CompileError, FunctionError, GradientError, KoubaiError, quiet
 from koubai.execute import scalar_code
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
@@ -36,7 +36,7 @@ ANY_NUMBER = 2**31 - 1  # of evaluations
 class Searches:
     """The code for L-BFGS on one function from many starts.
 
-    raised: how often f raised, and what it said first. Raises Unsuitable where there is no such code.
+    raised: what f raised, in turn; raised_at: the same by the bytes of x. Raises Unsuitable where there is none.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Searches:
         self.program, self.path, self.optimizer, self.kind = program, path, optimizer, kind
         self.layout, self.bounds, self.lock = layout, bounds, threading.Lock()
         self.raised: list[str] = []
+        self.raised_at: dict[bytes, str] = {}
         text: Any = searches.lbfgs_many if bounds is None else searches.lbfgs_many_within
         self.names = text.__code__.co_varnames[: text.__code__.co_argcount]
         self.code: Pointwise | None = None
@@ -121,7 +122,15 @@ class Searches:
             try:
                 fun, gradient = self.program(self.layout.copy(x.copy()))
             except (FunctionError, GradientError) as error:
-                self.raised.append(str(error))
-                return float("nan")
+                return self._note(x, str(error))
+            except KoubaiError:
+                raise
+            except Exception as error:  # f's own: it counts as not finite here, and is no end of the others
+                return self._note(x, f"{type(error).__name__}: {error}")
         g[:] = np.ravel(gradient)
         return float(fun)
+
+    def _note(self, x: FloatArray, text: str) -> float:
+        self.raised.append(text)
+        self.raised_at[x.tobytes()] = text
+        return float("nan")

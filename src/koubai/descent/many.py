@@ -32,7 +32,7 @@ from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful
 from koubai.parameters import FloatArray, Layout, as_scalar, real_array
 
-__all__ = ["PIECE", "Batch", "Many", "Results", "minimize_many", "read_starts", "share_out"]
+__all__ = ["PIECE", "Batch", "Many", "Results", "minimize_many", "read_starts", "read_threads", "share_out"]
 
 PIECE = 8192  # starts a call at most: a signal is answered between two calls, …
 PIECES = 4  # … and threads share the pieces, so many or more for each of them
@@ -177,13 +177,10 @@ def minimize_many(
         raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
     if max_steps > MOST:
         raise InputError(f"max_steps must be at most {MOST}, got {max_steps}")
-    if gtol is not None and (isinstance(gtol, bool) or not 0 <= gtol < math.inf):
-        raise InputError(f"gtol must be a finite number ≥ 0, got {gtol!r}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads must be a whole number ≥ 1 or None, got {threads!r}")
+    threads = read_threads(threads)
     rates = None if lr is None else _rates(lr, len(points))
     batch = Batch(f, optimizer, points, bounds, int(max_steps), gtol, executor, rates)
-    return batch.run(points, rates, threads or library.processors())
+    return batch.run(points, rates, threads)
 
 
 def read_starts(starts: Any) -> FloatArray:
@@ -197,6 +194,15 @@ def read_starts(starts: Any) -> FloatArray:
         row = int(np.flatnonzero(~np.isfinite(points.reshape(len(points), -1)).all(axis=1))[0])
         raise InputError(f"starts must be finite, but start {row} is {points[row]}")
     return points
+
+
+def read_threads(threads: Any) -> int:
+    """Return how many threads to take: one per processor for None. Raises InputError."""
+    if threads is None:
+        return library.processors()
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
+        raise InputError(f"threads must be a whole number ≥ 1 or None, got {threads!r}")
+    return int(threads)
 
 
 def _rates(lr: Any, count: int) -> FloatArray:
@@ -303,6 +309,8 @@ class Batch:
         gtol: float | None, executor: Executor | None = None, rates: FloatArray | None = None,
         most: int = ANY_NUMBER, near: float | None = None,
     ) -> None:  # fmt: skip
+        if gtol is not None and (isinstance(gtol, bool) or not 0 <= gtol < math.inf):
+            raise InputError(f"gtol must be a finite number ≥ 0, got {gtol!r}")
         if isinstance(optimizer, str) and optimizer.lower() == AUTO:
             optimizer = LBFGS()
         self.f, self.optimizer = f, resolve(optimizer)
@@ -394,7 +402,13 @@ class Batch:
             code, before = self.code, len(self.code.raised)
             share_out(len(flat), threads, lambda: self._searcher(code, flat, result), progress)
             if code.raised[before:]:
-                result.raised[-1] = code.raised[before]
+                refused = np.flatnonzero((result.codes == lanes.NONFINITE) & (result.steps == 0))
+                told = {int(row): code.raised_at.get(flat[row].tobytes()) for row in refused}
+                result.raised.update({row: text for row, text in told.items() if text is not None})
+                if len(result.raised) < len(code.raised) - before:  # the first of those on the way
+                    at_starts = set(result.raised.values())
+                    on_the_way = (text for text in code.raised[before:] if text not in at_starts)
+                    result.raised[-1] = next(on_the_way, code.raised[before])
                 reason = f"f raised at {len(code.raised) - before} points, which count as not finite"
             return result.many("native", reason)
         share_out(len(flat), threads, self._shared(self.code, flat, result, rates), progress)

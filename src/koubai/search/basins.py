@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from koubai.descent.many import PIECE, Batch, Many, Results, share_out
+from koubai.descent.many import PIECE, Batch, Many, Results, read_threads, share_out
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
-from koubai.execute import library
 from koubai.parameters import FloatArray
 from koubai.search.minima import FoundMinimum, as_found, group, nearest, read_box, signatures
 
@@ -27,6 +26,7 @@ COARSE = 2048  # starts, about, from which the minima are found before all other
 REACH = 1e-2  # of the box: an end as near to a minimum is there, if none is nearer than three times that
 SMALL = 1e-3  # of the median gradient at the coarse starts: a gradient that stays as small is one that has arrived
 GTOL = 1e-6
+RESOLUTION = 400, 400
 MOST_PIXELS = 2**26
 LEFT = 200_000  # ends of no known minimum that are compared with each other; more are taken to the nearest of these
 
@@ -97,7 +97,7 @@ def basins(
     bounds: Any,
     *,
     optimizer: Optimizer | str,
-    resolution: int | Sequence[int] = (400, 400),
+    resolution: int | Sequence[int] = RESOLUTION,
     steps: int = 1000,
     gtol: float = GTOL,
     at: Any = None,
@@ -165,12 +165,14 @@ def basins(
     around, varying = _read_slice(at, axes, len(low), is_number)
     lines = tuple(np.linspace(first, last, count) for first, last, count in zip(low, high, size, strict=True))
     return _Work(f, optimizer, low, high, lines, around, varying, is_number, int(steps), float(gtol)).run(
-        threads or library.processors(), progress, None if at is None else around
+        read_threads(threads), progress, None if at is None else around
     )
 
 
 def _read_resolution(resolution: Any, dimensions: int) -> tuple[int, ...]:
-    given = (resolution,) * dimensions if np.ndim(resolution) == 0 else tuple(resolution)[: dimensions or None]
+    given = (resolution,) * dimensions if np.ndim(resolution) == 0 else tuple(resolution)
+    if given == RESOLUTION:
+        given = given[:dimensions]
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 2 for n in given)
     if not whole or len(given) != dimensions:
         raise InputError(f"resolution must be whole numbers ≥ 2, one for each axis, got {resolution!r}")

@@ -28,6 +28,8 @@ NEIGHBOURS = 6  # with which an end is compared
 # however many lower ones lie on the way to the other.
 BETWEEN = (1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 FLOOR = 1e-3  # of what f rises by between two ends: by no more do they and the way between differ on a bent floor
+UNSETTLED = 1e-12  # of |f| over the box: by so much f at an end may be above its minimum still, …
+ASKED = 32  # … and at so many points f is asked for that
 APART = 5e-3  # of the box: how far from a point on a flat floor another descent begins
 FEW = 64  # points whose distances are all computed
 STEP = 1e-4  # of the box: how far from a minimum f is asked for its curvature
@@ -96,7 +98,7 @@ def read_box(bounds: Any, example: str = "[(-5, 5), (-5, 5)]") -> tuple[FloatArr
             raise InputError(f"{name} must be finite, got ({low}, {high}): starts are spread over all of it")
         if not low < high:
             raise InputError(f"{name} is crossed or empty: low {low} must be below high {high}")
-        if not math.isfinite(high - low):
+        if not math.isfinite(float(high) - float(low)):
             raise InputError(f"{name} is too wide for floats: ({low}, {high})")
     low, high = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
     return low, high, is_number
@@ -132,12 +134,15 @@ def group(
     by_f = np.argsort(first)
     rows = order[first[by_f]]  # the lowest of each cell, by f
     joined = np.arange(len(rows))
+    around = values(low + np.random.default_rng(0).random((ASKED, x.shape[1])) * (high - low))
+    around = np.abs(around[np.isfinite(around)])
+    unsettled = UNSETTLED * float(np.median(around)) if around.size else 0.0
     for near in ROUNDS:
         _, lowest, number = np.unique(joined, return_index=True, return_inverse=True)
         if len(lowest) == 1:
             break
         own = rows[lowest]  # the lowest of each group
-        joined = _joined(u[own], x[own], fun[own], near, values, descend)[number]
+        joined = _joined(u[own], x[own], fun[own], near, unsettled, values, descend)[number]
     _, lowest, number = np.unique(joined, return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(lowest))  # of each group, by f
     labels = np.empty(len(x), np.intp)
@@ -145,7 +150,9 @@ def group(
     return Grouped(labels, rows[np.sort(lowest)])
 
 
-def _joined(u: FloatArray, x: FloatArray, fun: FloatArray, near: float, values: Values, descend: Descend) -> Labels:
+def _joined(
+    u: FloatArray, x: FloatArray, fun: FloatArray, near: float, unsettled: float, values: Values, descend: Descend
+) -> Labels:  # fmt: skip
     """Return the number of each point's group."""
     pairs = _neighbours(u, near)
     parent = np.arange(len(u))
@@ -167,7 +174,8 @@ def _joined(u: FloatArray, x: FloatArray, fun: FloatArray, near: float, values: 
     between = np.concatenate([higher + t * (lower - higher) for t in BETWEEN])
     highest = values(between).reshape(len(BETWEEN), -1).max(axis=0)
     same = highest <= ceiling
-    doubtful = np.flatnonzero(~same & (np.abs(fun[a] - fun[b]) <= FLOOR * (highest - top)))
+    level = FLOOR * (highest - top) + unsettled  # what two ends on one floor may differ by
+    doubtful = np.flatnonzero(~same & (np.abs(fun[a] - fun[b]) <= level))
     if doubtful.size:
         i, j = a[doubtful], b[doubtful]
         end, height = descend((x[i] + x[j]) / 2)
@@ -175,7 +183,8 @@ def _joined(u: FloatArray, x: FloatArray, fun: FloatArray, near: float, values: 
         unit[unit == 0.0] = 1.0
         apart = [np.abs((p - q) / unit).max(axis=1) for p, q in ((end, x[i]), (end, x[j]), (x[i], x[j]))]
         between_again = np.minimum(apart[0], apart[1]) >= 0.25 * apart[2]
-        same[doubtful] = between_again & (height <= top[doubtful] + FLOOR * (highest - top)[doubtful])
+        # a lower end between them is a third minimum, and they are two others
+        same[doubtful] = between_again & (np.abs(height - top[doubtful]) <= 2 * level[doubtful])
     for i, j in pairs[same]:
         parent[root(int(i))] = root(int(j))
     return np.unique([root(i) for i in range(len(u))], return_inverse=True)[1]

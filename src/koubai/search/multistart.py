@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koubai.descent.default import AUTO
-from koubai.descent.many import Batch, Many, read_starts
+from koubai.descent.many import Batch, Many, read_starts, read_threads
 from koubai.descent.optimizers import LBFGS, Optimizer, resolve
 from koubai.descent.record import Status
 from koubai.errors import InputError
-from koubai.execute import library
 from koubai.parameters import FloatArray
 from koubai.search.minima import (
     Descend,
@@ -182,6 +181,7 @@ def multistart(
     funneling landscapes", J. Global Optim. 2000 (monotonic hops).
     """
     low, high, is_number = read_box(bounds)
+    threads = read_threads(threads)
     random = np.random.default_rng(_whole("seed", seed, 0))
     hops = _whole("hops", hops, 0)
     points = _spread(starts, low, high, sampling, random)
@@ -191,7 +191,6 @@ def multistart(
     box: Any = (low[0], high[0]) if is_number else np.stack([low, high], 1)
     rows_of_f = points[:, 0] if is_number else points
     batch = Batch(f, chosen, rows_of_f, box, _whole("max_steps", max_steps, 0), gtol, executor)
-    threads = threads or library.processors()
     shape = () if is_number else low.shape
 
     def values(x: FloatArray) -> FloatArray:
