@@ -53,8 +53,9 @@ class _Plan:
 
     survey, apart: steps, and twentieths of a decade between two rates; below, above: the range around the best of the
     survey, in twentieths; dense: the distance there, twice as large in the lower half of it; first, last: steps of the
-    first and of the longest descents; keep: how many rates are followed at least; target: the share of the way down that is left when the target is reached; stays: the share
-    above its lowest point at which a descent may end; repeats: orders of the data.
+    first and of the longest descents; keep: how many rates are followed at least; target: the share of the way down
+    that is left when the target is reached; stays: the share above its lowest point at which a descent may end;
+    repeats: orders of the data.
     """
 
     survey: int = 30
@@ -260,8 +261,8 @@ def find_lr(
         X, y = x0 if isinstance(x0, tuple) and len(x0) == 2 else (x0, None)
         _refuse_once(X)
         with _untouched(X, network):
-            training = twin.training(X, y, chosen, batch_size=batch_size)
-            return _of_training(training.model, training.model.source, chosen, seed, steps)
+            model: Any = twin.training(X, y, chosen, batch_size=batch_size).model
+            return _of_training(model, model.source, chosen, seed, steps)
     if not callable(f):
         raise InputError(f"f must be a function of x, or a network, got {f!r}")
     if data is not None:
@@ -347,7 +348,7 @@ def _source_of(data: Any, batch_size: int, seed: int) -> Source:
         return source
     arrays = data if isinstance(data, tuple | list) else (data,)
     if len(arrays) <= 2:
-        return batches(arrays[0], *arrays[1:2], size=batch_size, seed=seed)
+        return batches(arrays[0], arrays[1] if len(arrays) == 2 else None, size=batch_size, seed=seed)
     return _Several(arrays, batch_size, seed)
 
 

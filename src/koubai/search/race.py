@@ -231,11 +231,11 @@ class Race:
 
         return race_page(self, figure=figure)
 
-    def animate(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Animate: the race as a moving picture, a .gif or .html, evaluation by evaluation (`koubai.plot.animate`)."""
-        from koubai.plot.animation import animate
+    def animate(self, path: str | os.PathLike[str]) -> Path:
+        """Animate: the race from the first start as a moving picture, a .gif, evaluation by evaluation."""
+        from koubai.plot.rates import race_animation
 
-        return animate(self, path, **options)
+        return race_animation(self, path)
 
 
 def race(
@@ -597,7 +597,8 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
     n = len(rows)
     history = filled(
         History, t=np.array([row[0] for row in rows]), x=_stacked(layout, xs),
-        fun=np.array([row[2] for row in rows]), grad_norm=np.array([row[3] for row in rows]), lr=np.full(n, np.nan), clipped=np.zeros(n, bool), projected=np.zeros(n, bool), epochs=None,
+        fun=np.array([row[2] for row in rows]), grad_norm=np.array([row[3] for row in rows]),
+        lr=np.full(n, np.nan), clipped=np.zeros(n, bool), projected=np.zeros(n, bool), epochs=None,
     )  # fmt: skip
     return filled(
         Run, x=layout.copy(low.x), fun=low.fun, jac=layout.copy(low.g), nit=len(meter.asked) - 1, nfev=meter.nfev,
