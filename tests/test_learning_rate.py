@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import koubai as kb
-from koubai.errors import FunctionError, InputError
 from koubai import nn
+from koubai.errors import FunctionError, InputError
 from koubai.search.learning_rate import NoRateError
 
 STEPS = 1000
@@ -172,7 +172,7 @@ def test_auto_is_a_number_in_the_run():
         ((lambda x: x**2, 1.0, "sgd"), {"steps": 1}, InputError, "steps must be"),
         ((lambda x: x**2, 1.0, "sgd"), {"step": 10}, InputError, "steps"),
         ((3, 1.0, "sgd"), {}, InputError, "f must be a function of x, or a network"),
-        ((lambda x: np.log(x), -1.0, "sgd"), {}, FunctionError, ""),
+        ((lambda x: np.log(x), -1.0, "sgd"), {}, FunctionError, None),
         ((lambda x: x**2, 1.0, "agd"), {}, InputError, "did you mean"),
     ],
 )

@@ -120,7 +120,8 @@ def rates(found: LearningRate, *, ax: Axes | None = None, title: str | None = No
         if right - left > 0.09:
             ax.text((left + right) / 2, 0.03, name, transform=ax.transAxes, ha="center", va="bottom", fontsize="small",
                     color=DARK, zorder=5)  # fmt: skip
-    patches = [Patch(facecolor=SHADES[name], alpha=0.35, label=name) for name, low, high in edges if high > low]
+    shown = dict.fromkeys(name for name, low, high in edges if high > low)
+    patches = [Patch(facecolor=SHADES[name], alpha=0.35, label=name) for name in shown]
     name = type(found.optimizer).__name__
     line = f"{name}: lr {number(found.lr, 3)}, usable {number(found.low, 2)} to {number(found.high, 3)}"
     finish(ax, line, title=title, legend=legend, extra=patches, beside=True)

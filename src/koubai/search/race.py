@@ -543,6 +543,7 @@ class _Turn:
             )
         if failure:
             descent.verdict = Verdict(Status.stopped, failure)
+        meter.f = self.f  # what is drawn of the run later is no part of the budget
         return descent.run(descent.point, meter.lowest or descent.best, None, True), meter, failure
 
     def _anothers(self, entrant: Any, x: FloatArray, seed: int) -> tuple[Run, _Metered, str]:
@@ -610,8 +611,8 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
 
 
 def _plain_of(meter: _Metered) -> Callable[..., Any]:
-    args = meter.batch
-    return (lambda x: meter.f(x, *args)) if args else meter.f
+    args, f = meter.batch, meter.f.f if isinstance(meter.f, _Limited) else meter.f
+    return (lambda x: f(x, *args)) if args else f
 
 
 def _stacked(layout: Layout, xs: FloatArray) -> Any:
