@@ -127,11 +127,16 @@ def test_generators_that_the_function_or_the_data_draw_from_are_put_back():
         return [(X[part], y[part]) for part in np.split(rows, 6)]
 
     def loss(w, X, y):
-        return np.mean((X @ w + 0.01 * rng.normal() - y) ** 2)
+        return np.mean((X @ w - y) ** 2)
+
+    def random_loss(w, X, y):
+        return loss(w, X, y) + rng.normal()
 
     states = rng.bit_generator.state, order.bit_generator.state
     found = kb.find_lr(loss, np.zeros(2), "sgd", data=epochs, steps=24)
     assert 0.001 < found.lr < 10
+    with pytest.raises(FunctionError, match="two calls of random_loss"):
+        kb.find_lr(random_loss, np.zeros(2), "sgd", data=epochs, steps=24)
     assert (rng.bit_generator.state, order.bit_generator.state) == states
 
 

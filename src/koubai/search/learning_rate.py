@@ -586,6 +586,7 @@ class _Trainings:
         self.spent = 0
         self.done: dict[tuple[int, int], tuple[int, _Probe]] = {}
         self.f0 = math.inf
+        self.refused: FunctionError | None = None  # the last time that f could not be followed
 
     def run(self, k: int, steps: int, repeat: int = 0) -> _Probe:
         known = self.done.get((k, repeat))
@@ -602,7 +603,8 @@ class _Trainings:
                 run = drive(training, None, False)
             assert run.history.epochs is not None
             losses, diverged, made = run.history.epochs.fun, run.status in BAD, run.nit
-        except FunctionError:
+        except FunctionError as problem:
+            self.refused = problem
             losses, diverged, made = np.array([math.inf]), True, 0
         fun = np.asarray(losses, np.float64) if len(losses) else np.array([math.inf])
         self.spent += max(made, 1)
@@ -691,6 +693,8 @@ class _Search:
                 if best > surveyed[0] or low < -25 * PER_DECADE:
                     return best
             low, high = low - 6 * PER_DECADE, low - 1  # smaller yet
+        if isinstance(probes, _Trainings) and probes.refused is not None and not math.isfinite(probes.f0):
+            raise probes.refused  # at every rate
         if best is None:
             raise NoRateError(
                 f"no rate from {10 ** (low / PER_DECADE):.1e} on lowers f below {probes.f0:.6g} in {plan.survey} steps"
