@@ -19,7 +19,18 @@ from pathlib import Path
 import koubai as kb
 
 PAGE = Path(__file__).parents[1] / "docs" / "race.md"
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "bfgs", "lbfgs")
+OPTIMIZERS = (
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "nadam",
+    "lion",
+    "conjugategradient",
+    "lbfgs",
+)
 BUDGET = 1000
 
 
@@ -49,7 +60,8 @@ def page(rows):
     reached = [sum(cells[o].isdigit() for cells, _ in rows.values()) for o in OPTIMIZERS]
     total = f"| reached | {' | '.join(f'{n} of {len(rows)}' for n in reached)} |\n"
     return (
-        "# Ten optimizers on the catalogue\n\nWritten by `python benchmarks/race.py`; the first of each row is bold.\n\n"
+        "# Ten optimizers on the catalogue\n\n"
+        "Written by `python benchmarks/race.py`; the first of each row is bold.\n\n"
         f"{doc}\n\n{head}{body}{total}"
     )
 

@@ -22,7 +22,7 @@ class Counted:
         return (float(x[0]) - 1) ** 2 + 5 * float(x[1]) ** 2
 
 
-RACED = [*(n for n in names() if n != "levenberg_marquardt"), *(f"scipy:{m}" for m in SCIPY)]
+RACED = [*names(), *(f"scipy:{m}" for m in SCIPY)]
 
 
 @pytest.mark.parametrize("budget", [1, 40])

@@ -259,8 +259,8 @@ def find_lr(
     if network is not None:
         twin = copy.deepcopy(network)
         X, y = x0 if isinstance(x0, tuple) and len(x0) == 2 else (x0, None)
-        _refuse_once(X)
         with _untouched(X, network):
+            _refuse_once(X)
             model: Any = twin.training(X, y, chosen, batch_size=batch_size).model
             return _of_training(model, model.source, chosen, seed, steps)
     if not callable(f):
@@ -269,8 +269,8 @@ def find_lr(
         if grad != "auto" or bounds is not None or args not in ((), None):
             raise InputError("args, grad and bounds go with a function of x alone: leave them out, or leave data out")
         layout, start = flatten(x0, "x0")
-        source = _source_of(data, batch_size, seed)
         with _untouched(f, data):
+            source = _source_of(data, batch_size, seed)
             return _of_training(FunctionModel(f, layout, start, source, None), source, chosen, seed, steps)
     return for_descent(f, x0, chosen, args=args, grad=grad, bounds=bounds, seed=seed, steps=steps)
 
@@ -291,10 +291,11 @@ def for_descent(
     chosen, args = _tunable(optimizer), args if isinstance(args, tuple) else (args,)
     plan = EXACT if batches is None else STOCHASTIC
     if batches is not None:
-        _refuse_once(batches)
         steps = None if steps is None else min(plan.last, max(16, int(steps) // 12))
     plan = _shortened(plan, steps)
     with _untouched(f, grad, args, batches):
+        if batches is not None:
+            _refuse_once(batches)
         probes = _Descents(f, x0, chosen, plan, {"args": args, "grad": grad, "bounds": bounds, "batches": batches})
         return _Search(probes, plan, chosen).result(seed or 0)
 
