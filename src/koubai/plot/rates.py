@@ -372,6 +372,10 @@ def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
             growing.append((line, _asked_at(own[name], run), points))
             (end,) = panels[0].plot([], [], look(i)["marker"], color=look(i)["color"], markeredgecolor=DARK, zorder=6)
             growing.append((end, _asked_at(own[name], run), points))
+    for line, _, points in growing:
+        line.set_data(*points[-1:].T if line.get_zorder() == 6 else points.T)
+    canvas.draw()
+    colours = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(128)
     title = (panels[0] or panels[1]).title
     moving = [line for line, _, _ in growing]
     for artist in (title, *moving):
@@ -392,7 +396,9 @@ def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
         for artist in (*moving, title):
             artist.axes.draw_artist(artist)
         frames.append(
-            Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(128, dither=Image.Dither.NONE)
+            Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(
+                palette=colours, dither=Image.Dither.NONE
+            )
         )
     with replacing(target) as file:
         pauses = [PAUSE] * (len(frames) - 1) + [LAST]
