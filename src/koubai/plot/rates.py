@@ -177,8 +177,8 @@ def _jumped(found: LearningRate, candidates: Any) -> Any:
     if slow is None:
         return jumped
     reach = 1e-2 * max(1.0, float(np.max(np.abs(ends[slow]))))
-    for i, x in ends.items():
-        jumped[i] = float(np.max(np.abs(x - ends[slow]))) > reach
+    for j, x in ends.items():
+        jumped[j] = float(np.max(np.abs(x - ends[slow]))) > reach
     return jumped
 
 
