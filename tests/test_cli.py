@@ -621,3 +621,49 @@ def test_the_installed_command_runs():
     )
     assert done.returncode == 0
     assert done.stdout == f"koubai {kb.__version__}\n"
+
+
+def test_lr_says_the_rate_its_range_and_its_bound(koubai, tmp_path):
+    picture = tmp_path / "rates.png"
+    code, out, _ = koubai("lr", "x**2 + 10*y**2", "--start", "3,1", "-o", str(picture))
+    found = kb.find_lr(kb.parse("x**2 + 10*y**2"), [3.0, 1.0], "sgd")
+    assert code == 0
+    assert f"{found.lr:.4g} for SGD" in out
+    assert f"{found.bound:.6g}: the rule's condition" in out
+    assert is_png(picture)
+    code, out, _ = koubai("lr", "x**2 + 10*y**2", "--start", "3,1", "--json")
+    fields = json.loads(out)
+    assert (code, fields["lr"], fields["nfev"]) == (0, found.lr, found.nfev)
+    assert fields["curve"]["diverged"] == found.curve.diverged.tolist()
+
+
+def test_race_prints_the_table_of_the_race(koubai, tmp_path):
+    picture = tmp_path / "race.png"
+    options = ("--optimizers", "sgd,lbfgs,scipy:BFGS", "--budget", "100", "--lr", "0.01", "--starts", "2")
+    code, out, _ = koubai("race", "himmelblau", *options, "-o", str(picture))
+    problem = kb.problems["himmelblau"]
+    found = kb.race(problem.f, problem.x0, ["sgd", "lbfgs", "scipy:BFGS"], budget=100, lr=0.01, starts=2)
+    assert code == 0
+    assert found.rules in out
+    assert is_png(picture)
+    code, out, _ = koubai("race", "himmelblau", *options, "--json")
+    fields = json.loads(out)
+    assert (code, fields["winner"], fields["targets"]) == (0, found.winner, found.targets.tolist())
+    assert [row["name"] for row in fields["table"]] == found.table["name"]
+    assert koubai("race", "himmelblau", "-o", str(tmp_path / "race.gif"), *options)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("lr", "x**2 + y**2"), "give the start: --start"),
+        (("lr", "x**2", "--start", "1", "--optimizer", "lbfgs"), "it has no rate to find"),
+        (("race", "x**2", "--start", "1", "--budget", "0"), "budget"),
+        (("race", "x**2", "--start", "1", "--lr", "fast"), "--lr must be tuned, given, same or a number"),
+        (("race", "x**2", "--start", "1", "--optimizers", "sdg"), "did you mean 'sgd'"),
+    ],
+)
+def test_lr_and_race_refuse_what_they_cannot_do(koubai, arguments, says):
+    code, out, err = koubai(*arguments)
+    assert (code, out) == (2, "")
+    assert says in err

@@ -67,7 +67,8 @@ def test_with_mini_batches_it_is_adam():
         return np.mean((p[0] + p[1] * t - y) ** 2)
 
     run = kb.minimize(f, ONES, batches=[(T, Y)], max_steps=2)
-    assert run.optimizer == kb.Adam()
+    assert run.optimizer == kb.Adam(run.optimizer.lr)
+    assert isinstance(run.optimizer.lr, float)  # that which find_lr finds
     assert run.optimizer_reason == "there are mini-batches"
     trained = kb.fit(f, ONES, (T, Y), epochs=1)
     assert (trained.optimizer, trained.optimizer_reason) == (kb.Adam(), "there are mini-batches")

@@ -35,8 +35,10 @@ from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.parameters import flatten
 from koubai.search.basins import basins
+from koubai.search.learning_rate import find_lr
 from koubai.search.minima import FoundMinimum
 from koubai.search.multistart import multistart
+from koubai.search.race import race
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,6 +75,13 @@ Picture = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg or .pdf).")
 ]
 
+Start = Annotated[str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")]
+BoundsOption = Annotated[
+    list[str] | None,
+    typer.Option("--bounds", metavar="LOW,HIGH", help="Bounds of all variables, or once for each in turn."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
+
 
 @app.callback(invoke_without_command=True)
 def koubai(
@@ -84,6 +93,8 @@ def koubai(
       koubai minimize "(x-1)**2 + (y-2)**2" --start=-3,4 --lr 0.1 -o path.png
       koubai derivative "x**3" --at 10 -o tangent.png
       koubai minimize losses.py:loss --start 1,2
+      koubai lr rosenbrock --optimizer adam
+      koubai race rosenbrock
       koubai train spirals --lr 0.01 -o spirals.png
       koubai functions himmelblau
     """
@@ -198,9 +209,7 @@ def check_command(
 @app.command("minimize")
 def minimize_command(
     text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
-    start: Annotated[
-        str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")
-    ] = None,
+    start: Start = None,
     lr: Lr = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`. Or auto.")] = "auto",
     semantics: Semantics = None,
@@ -216,10 +225,7 @@ def minimize_command(
     ftol: Annotated[float | None, typer.Option("--ftol", help="Stop when f changes by no more, relatively.")] = None,
     xtol: Annotated[float | None, typer.Option("--xtol", help="Stop when x changes by no more, relatively.")] = None,
     target: Annotated[float | None, typer.Option("--target", help="Stop when f is no larger.")] = None,
-    bounds: Annotated[
-        list[str] | None,
-        typer.Option("--bounds", metavar="LOW,HIGH", help="Bounds of all variables, or once for each in turn."),
-    ] = None,
+    bounds: BoundsOption = None,
     history: Annotated[
         bool, typer.Option("--history", help="Print the path as CSV, a row a step, and the rest on stderr.")
     ] = False,
@@ -245,10 +251,7 @@ def minimize_command(
     _check_picture(output, (*PICTURES, ".gif"))
     if history and as_json:
         raise InputError("--json holds the path already; leave --history out")
-    f, own_start, problem, title = _function(text)
-    x0 = _point(start, "--start", f) if start is not None else own_start
-    if x0 is None:
-        raise InputError(f"give the start: --start with {_numbers_wanted(f)}")
+    f, x0, problem, title = _started(text, start)
     if output is not None and output.suffix.lower() == ".gif" and np.size(x0) > 2:
         raise InputError(f"a path moves in pictures of 1 or 2 variables, this one has {np.size(x0)}: -o path.png")
     if gradient == "exact" and problem is None:
@@ -419,6 +422,113 @@ def basins_command(
         if output is not None:
             typer.echo(f"  picture in {output}")
     raise typer.Exit(DONE if found.minima else NO_SUCCESS)
+
+
+@app.command("lr")
+def lr_command(
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
+    start: Start = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`.")] = "sgd",
+    semantics: Semantics = None,
+    settings: Settings = None,
+    bounds: BoundsOption = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="The most updates of one probing descent.")] = None,
+    seed: Seed = 0,
+    output: Picture = None,
+    as_json: Json = False,
+) -> None:
+    """The learning rate with which an optimizer descends fastest, and the range that is usable.
+
+    \b
+      koubai lr rosenbrock --optimizer adam
+      koubai lr "(x-1)**2 + 20*(y-2)**2" --start=-3,4 --set momentum=0.9 -o rates.png
+    """
+    _check_picture(output)
+    f, x0, _, title = _started(text, start)
+    chosen = _optimizer("sgd" if optimizer.lower() == "auto" else optimizer, None, semantics, settings)
+    found = find_lr(f, x0, chosen, bounds=_bounds(bounds), steps=steps, seed=seed)
+    if output is not None:
+        _save(output, lambda ax: found.plot(ax))
+    if as_json:
+        names = ("lr", "low", "high", "bound", "bound_reason", "target", "nfev")
+        columns = ("lr", "fun", "last", "steps", "time", "diverged")
+        fields = {"function": text, "optimizer": repr(found.optimizer), "start": x0}
+        fields |= {name: getattr(found, name) for name in names}
+        fields["curve"] = {name: getattr(found.curve, name) for name in columns}
+        _print_json(fields | ({"picture": str(output)} if output else {}))
+        return
+    typer.echo(title)
+    typer.echo(f"  lr      {found.lr:.4g} for {type(found.optimizer).__name__}")
+    typer.echo(f"  usable  {found.low:.2g} to {found.high:.4g}")
+    typer.echo(f"  bound   {'' if found.bound is None else f'{found.bound:.6g}: '}{found.bound_reason}")
+    typer.echo(f"  {found.nfev:,} evaluations of f, {len(found.curve)} rates tried")
+    if output is not None:
+        typer.echo(f"  picture in {output}")
+
+
+@app.command("race")
+def race_command(
+    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
+    optimizers_text: Annotated[
+        str, typer.Option("--optimizers", metavar="A,B,…", help="Names, as of `koubai optimizers`, and scipy:METHOD.")
+    ] = "sgd,momentum,adam,lbfgs",
+    start: Start = None,
+    budget: Annotated[int, typer.Option("--budget", help="Evaluations of each from each start.")] = 1000,
+    lr: Annotated[
+        str, typer.Option("--lr", help="tuned (found for each), given (their own), same (0.01), or a number for all.")
+    ] = "tuned",
+    starts: Annotated[int, typer.Option("--starts", help="How many starts, the first of them --start.")] = 1,
+    target: Annotated[float | None, typer.Option("--target", help="The f that counts as reached.")] = None,
+    bounds: BoundsOption = None,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg, .pdf or .gif, moving)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Race optimizers: the same budget of evaluations for each.
+
+    \b
+      koubai race rosenbrock -o race.png
+      koubai race himmelblau --optimizers adam,lbfgs,scipy:BFGS --starts 5 --budget 300
+    """
+    _check_picture(output, (*PICTURES, ".gif"))
+    f, x0, _, title = _started(text, start)
+    rate: Any = lr
+    if lr not in ("tuned", "given", "same"):
+        try:
+            rate = float(lr)
+        except ValueError:
+            raise InputError(f"--lr must be tuned, given, same or a number, got {lr!r}") from None
+    say = (lambda name: typer.echo(f"\r\033[K{name}", err=True, nl=False)) if sys.stderr.isatty() else None
+    found = race(
+        f, x0, [name.strip() for name in optimizers_text.split(",")],
+        budget=budget, lr=rate, starts=starts, target=target, bounds=_bounds(bounds), seed=seed, progress=say,
+    )  # fmt: skip
+    if say is not None:
+        typer.echo("\r\033[K", err=True, nl=False)
+    if output is not None and output.suffix.lower() == ".gif":
+        found.animate(output)
+    elif output is not None:
+        from matplotlib.figure import Figure
+
+        from koubai.plot import race_page
+
+        panels = (np.size(x0) <= 2) + 1 + (starts > 1)
+        figure = Figure(figsize=(6.4 * panels, 5.6), dpi=120, layout="constrained")
+        _write(output, race_page(found, figure=figure))
+    if as_json:
+        count = range(len(found.table["name"]))
+        fields = {"function": text, "winner": found.winner, "tied": found.tied, "budget": found.budget}
+        fields |= {"targets": found.targets, "rules": found.rules}
+        fields["table"] = [{name: column[i] for name, column in found.table.items()} for i in count]
+        _print_json(fields | ({"picture": str(output)} if output else {}))
+        return
+    typer.echo(title)
+    typer.echo(repr(found))
+    if output is not None:
+        typer.echo(f"  picture in {output}")
 
 
 @app.command("train")
@@ -686,6 +796,15 @@ def _function(text: str) -> tuple[Callable[[Any], Any], Any, Problem | None, str
                 f"{name} is a known function, and no variable of {text!r}: write {name} alone, or another variable"
             )
     return f, None, None, f"f({', '.join(f.variables)}) = {f.text}"
+
+
+def _started(text: str, start: str | None) -> tuple[Callable[[Any], Any], Any, Problem | None, str]:
+    """Return what `_function` does, with the start of --start."""
+    f, own, problem, title = _function(text)
+    x0 = _point(start, "--start", f) if start is not None else own
+    if x0 is None:
+        raise InputError(f"give the start: --start with {_numbers_wanted(f)}")
+    return f, x0, problem, title
 
 
 def _imported(text: str) -> Callable[..., Any]:

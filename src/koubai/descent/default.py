@@ -51,7 +51,7 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
         return resolve(optimizer, lr=lr), "given"
     if not is_name or optimizer.lower() != AUTO:
         return resolve(optimizer), "given"
-    return (Adam(AUTO_RATE), "there are mini-batches") if stochastic else (None, "")
+    return (Adam("auto"), "there are mini-batches") if stochastic else (None, "")
 
 
 def found_for_descent(optimizer: Optimizer, why: str, *args: Any, **options: Any) -> tuple[Optimizer, str]:

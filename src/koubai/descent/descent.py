@@ -177,6 +177,7 @@ class Descent:
             if self.shows_points:
                 self.memory = self.optimizer.observe(self.memory, point.t, point.fun)
             lr = self.rate(point.t)
+        assert not isinstance(lr, str)
         self.lr = lr
         self.recorder.add(point.t, point.x, point.fun, point.grad_norm, self.lr, clipped, point.projected)
         self.point = point

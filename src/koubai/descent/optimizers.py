@@ -418,9 +418,9 @@ class Optimizer:
                 "descent begins; koubai.find_lr finds it beforehand"
             )
         if not callable(self._lr):
-            return self._lr
-        lr = self._lr.rate(t, memory) if isinstance(self._lr, Schedule) else self._lr(t)
-        if isinstance(lr, bool) or not isinstance(lr, Real) or not (math.isfinite(lr) and lr >= 0):
+            return float(self._lr)
+        lr: Any = self._lr.rate(t, memory) if isinstance(self._lr, Schedule) else self._lr(t)
+        if isinstance(lr, bool) or not isinstance(lr, Real) or not (math.isfinite(lr) and float(lr) >= 0):
             raise InputError(f"the learning rate schedule gave {lr!r} at step {t}; it must give a finite number ≥ 0")
         return float(lr)
 
@@ -909,7 +909,7 @@ class Optimizer:
         if callable(lr):
             memory = self.observe(memory, self._t, number)
             lr = self.rate(self._t, memory)
-        is_finite = self._fused.run(params, grads, self._t + 1, lr, number, check_finite)  # type: ignore[union-attr]
+        is_finite = self._fused.run(params, grads, self._t + 1, lr, number, check_finite)  # type: ignore[union-attr, arg-type]
         if not is_finite and (check_finite or is_finite is None):
             return False
         self._memory, self._t = memory, self._t + 1

@@ -169,7 +169,7 @@ class Training:
         min_delta: float = 0.0,
         gtol: float = 0.0,
         target: float | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         record: Literal["auto", "all", "off"] = "auto",
         checkpoint: Any = None,
         on_epoch: Callable[[Epoch], Any] | None = None,

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from koubai.descent.files import replacing
 from koubai.descent.loop import minimize
+from koubai.descent.record import rows_of
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.parameters import FloatArray, flatten
+from koubai.plot.animation import LAST, PATH_ORDER, PAUSE
 from koubai.plot.comparison import paths
 from koubai.plot.fitting import finish
 from koubai.plot.scales import Numbers, log_scale
@@ -22,10 +28,11 @@ if TYPE_CHECKING:
     from koubai.search.learning_rate import LearningRate
     from koubai.search.race import Race
 
-__all__ = ["profile", "progress", "race_page", "rates"]
+__all__ = ["profile", "progress", "race_animation", "race_page", "rates"]
 
 LEAST = 1e-12  # share of the way down that is left: what is below is drawn here
 SHADES = {"slow": CURVE, "usable": START, "good": THIRD, "diverging": END}
+FRAMES = 60
 VALLEYS = 2  # parameters up to which is found out which valley a descent ends in
 
 
@@ -113,7 +120,8 @@ def rates(found: LearningRate, *, ax: Axes | None = None, title: str | None = No
         if right - left > 0.09:
             ax.text((left + right) / 2, 0.03, name, transform=ax.transAxes, ha="center", va="bottom", fontsize="small",
                     color=DARK, zorder=5)  # fmt: skip
-    patches = [Patch(facecolor=SHADES[name], alpha=0.35, label=name) for name, low, high in edges if high > low]
+    shown = dict.fromkeys(name for name, low, high in edges if high > low)
+    patches = [Patch(facecolor=SHADES[name], alpha=0.35, label=name) for name in shown]
     name = type(found.optimizer).__name__
     line = f"{name}: lr {number(found.lr, 3)}, usable {number(found.low, 2)} to {number(found.high, 3)}"
     finish(ax, line, title=title, legend=legend, extra=patches, beside=True)
@@ -165,12 +173,12 @@ def _jumped(found: LearningRate, candidates: Any) -> Any:
                 ends[int(i)] = np.ravel(np.concatenate([np.ravel(p) for p in layout.parts(run.x)]))
             except (KoubaiError, ArithmeticError, ValueError):
                 continue
-    slow = next((i for i in ends if curve.lr[i] >= found.low), None)
+    slow: Any = next((i for i in ends if curve.lr[i] >= found.low), None)
     if slow is None:
         return jumped
     reach = 1e-2 * max(1.0, float(np.max(np.abs(ends[slow]))))
-    for i, x in ends.items():
-        jumped[i] = float(np.max(np.abs(x - ends[slow]))) > reach
+    for j, x in ends.items():
+        jumped[j] = float(np.max(np.abs(x - ends[slow]))) > reach
     return jumped
 
 
@@ -322,3 +330,87 @@ def profile(found: Race, *, ax: Axes | None = None, legend: bool = True) -> Axes
     ax.grid(alpha=0.25)
     finish(ax, f"performance profile over {len(found.targets)} starts", legend=legend, beside=True)
     return ax
+
+
+def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
+    """Write the race as a .gif: the paths (one or two parameters) and the lowest f grow, evaluation by evaluation."""
+    target = Path(path)
+    if target.suffix.lower() != ".gif":
+        raise InputError(f"path must end in .gif, got {str(path)!r}")
+    if not target.absolute().parent.is_dir():
+        raise InputError(f"path: the folder {str(target.absolute().parent)!r} does not exist; make it first")
+    from PIL import Image
+
+    figure = Figure(dpi=80, figsize=(12.8, 5.6), layout="constrained")
+    canvas: Any = FigureCanvasAgg(figure)  # matplotlib's has no types
+    drawable = {name: run for name, run in found.runs.items() if np.isfinite(run.history.fun).all()}
+    size = flatten(next(iter(found.runs.values())).x)[0].size
+    panels: Any = figure.subplots(1, 2) if drawable and size <= 2 else [None, figure.subplots()]
+    progress(found, ax=panels[1])
+    if panels[0] is not None:
+        paths(drawable, ax=panels[0], title=" ", legend=False)
+    canvas.draw()
+    figure.set_layout_engine("none")  # from here on nothing moves but the paths
+    own = {t.name: t for t in found.trials if t.start == 0}
+    growing = []
+    for line in panels[1].lines:
+        name = next((n for n in own if str(line.get_label()).startswith(f"{n}: ")), None)
+        points = np.column_stack(line.get_data())
+        if name is not None and len(own[name].fun) == len(points):
+            growing.append((line, own[name].evaluations, points))
+        elif line.get_marker() not in ("", "None", None):
+            line.set_visible(False)
+    if panels[0] is not None:
+        for artist in (*panels[0].lines, *panels[0].collections):
+            if artist.get_zorder() in PATH_ORDER:
+                artist.set_visible(False)
+        for i, (name, run) in enumerate(drawable.items()):
+            layout = flatten(run.x)[0]
+            x = rows_of(run.history.x, layout).astype(np.float64)
+            points = np.column_stack([x[:, 0], run.history.fun]) if size == 1 else x
+            (line,) = panels[0].plot([], [], **look(i) | {"marker": ""}, linewidth=1.8, path_effects=halo(1.8, 0.6))
+            growing.append((line, _asked_at(own[name], run), points))
+            (end,) = panels[0].plot([], [], look(i)["marker"], color=look(i)["color"], markeredgecolor=DARK, zorder=6)
+            growing.append((end, _asked_at(own[name], run), points))
+    for line, _, points in growing:
+        line.set_data(*points[-1:].T if line.get_zorder() == 6 else points.T)
+    canvas.draw()
+    colours = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(128)
+    title = (panels[0] or panels[1]).title
+    moving = [line for line, _, _ in growing]
+    for artist in (title, *moving):
+        artist.set_visible(False)
+    canvas.draw()
+    ground = canvas.copy_from_bbox(figure.bbox)
+    for artist in (title, *moving):
+        artist.set_visible(True)
+    last = max((int(t.evaluations[-1]) for t in own.values() if len(t.evaluations)), default=1)
+    frames = []
+    for n in np.unique(np.geomspace(1, last, FRAMES).round().astype(int)):
+        for line, asked, points in growing:
+            until = int(np.searchsorted(asked, n, side="right"))
+            begin = until - 1 if line.get_zorder() == 6 else 0
+            line.set_data(*points[max(begin, 0) : until].T)
+        title.set_text(f"{n:,} of {found.budget:,} evaluations")
+        canvas.restore_region(ground)
+        for artist in (*moving, title):
+            artist.axes.draw_artist(artist)
+        frames.append(
+            Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(
+                palette=colours, dither=Image.Dither.NONE
+            )
+        )
+    with replacing(target) as file:
+        pauses = [PAUSE] * (len(frames) - 1) + [LAST]
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
+    return target
+
+
+def _asked_at(trial: Any, run: Any) -> Any:
+    """Return after how many evaluations each row of the path was there: where f is that of the row, in order."""
+    at, k = np.zeros(len(run.history.fun)), 0
+    for i, fun in enumerate(run.history.fun):
+        hits = np.flatnonzero(trial.fun[k:] == fun)
+        k += int(hits[0]) if hits.size else 0
+        at[i] = trial.evaluations[min(k, len(trial.evaluations) - 1)]
+    return at

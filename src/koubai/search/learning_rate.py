@@ -53,8 +53,9 @@ class _Plan:
 
     survey, apart: steps, and twentieths of a decade between two rates; below, above: the range around the best of the
     survey, in twentieths; dense: the distance there, twice as large in the lower half of it; first, last: steps of the
-    first and of the longest descents; keep: how many rates are followed at least; target: the share of the way down that is left when the target is reached; stays: the share
-    above its lowest point at which a descent may end; repeats: orders of the data.
+    first and of the longest descents; keep: how many rates are followed at least; target: the share of the way down
+    that is left when the target is reached; stays: the share above its lowest point at which a descent may end;
+    repeats: orders of the data.
     """
 
     survey: int = 30
@@ -258,18 +259,18 @@ def find_lr(
     if network is not None:
         twin = copy.deepcopy(network)
         X, y = x0 if isinstance(x0, tuple) and len(x0) == 2 else (x0, None)
-        _refuse_once(X)
         with _untouched(X, network):
-            training = twin.training(X, y, chosen, batch_size=batch_size)
-            return _of_training(training.model, training.model.source, chosen, seed, steps)
+            _refuse_once(X)
+            model: Any = twin.training(X, y, chosen, batch_size=batch_size).model
+            return _of_training(model, model.source, chosen, seed, steps)
     if not callable(f):
         raise InputError(f"f must be a function of x, or a network, got {f!r}")
     if data is not None:
         if grad != "auto" or bounds is not None or args not in ((), None):
             raise InputError("args, grad and bounds go with a function of x alone: leave them out, or leave data out")
         layout, start = flatten(x0, "x0")
-        source = _source_of(data, batch_size, seed)
         with _untouched(f, data):
+            source = _source_of(data, batch_size, seed)
             return _of_training(FunctionModel(f, layout, start, source, None), source, chosen, seed, steps)
     return for_descent(f, x0, chosen, args=args, grad=grad, bounds=bounds, seed=seed, steps=steps)
 
@@ -290,10 +291,11 @@ def for_descent(
     chosen, args = _tunable(optimizer), args if isinstance(args, tuple) else (args,)
     plan = EXACT if batches is None else STOCHASTIC
     if batches is not None:
-        _refuse_once(batches)
         steps = None if steps is None else min(plan.last, max(16, int(steps) // 12))
     plan = _shortened(plan, steps)
     with _untouched(f, grad, args, batches):
+        if batches is not None:
+            _refuse_once(batches)
         probes = _Descents(f, x0, chosen, plan, {"args": args, "grad": grad, "bounds": bounds, "batches": batches})
         return _Search(probes, plan, chosen).result(seed or 0)
 
@@ -347,7 +349,7 @@ def _source_of(data: Any, batch_size: int, seed: int) -> Source:
         return source
     arrays = data if isinstance(data, tuple | list) else (data,)
     if len(arrays) <= 2:
-        return batches(arrays[0], *arrays[1:2], size=batch_size, seed=seed)
+        return batches(arrays[0], arrays[1] if len(arrays) == 2 else None, size=batch_size, seed=seed)
     return _Several(arrays, batch_size, seed)
 
 
@@ -585,6 +587,7 @@ class _Trainings:
         self.spent = 0
         self.done: dict[tuple[int, int], tuple[int, _Probe]] = {}
         self.f0 = math.inf
+        self.refused: FunctionError | None = None  # the last time that f could not be followed
 
     def run(self, k: int, steps: int, repeat: int = 0) -> _Probe:
         known = self.done.get((k, repeat))
@@ -601,7 +604,8 @@ class _Trainings:
                 run = drive(training, None, False)
             assert run.history.epochs is not None
             losses, diverged, made = run.history.epochs.fun, run.status in BAD, run.nit
-        except FunctionError:
+        except FunctionError as problem:
+            self.refused = problem
             losses, diverged, made = np.array([math.inf]), True, 0
         fun = np.asarray(losses, np.float64) if len(losses) else np.array([math.inf])
         self.spent += max(made, 1)
@@ -690,6 +694,8 @@ class _Search:
                 if best > surveyed[0] or low < -25 * PER_DECADE:
                     return best
             low, high = low - 6 * PER_DECADE, low - 1  # smaller yet
+        if isinstance(probes, _Trainings) and probes.refused is not None and not math.isfinite(probes.f0):
+            raise probes.refused  # at every rate
         if best is None:
             raise NoRateError(
                 f"no rate from {10 ** (low / PER_DECADE):.1e} on lowers f below {probes.f0:.6g} in {plan.survey} steps"

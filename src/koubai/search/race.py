@@ -231,11 +231,11 @@ class Race:
 
         return race_page(self, figure=figure)
 
-    def animate(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Animate: the race as a moving picture, a .gif or .html, evaluation by evaluation (`koubai.plot.animate`)."""
-        from koubai.plot.animation import animate
+    def animate(self, path: str | os.PathLike[str]) -> Path:
+        """Animate: the race from the first start as a moving picture, a .gif, evaluation by evaluation."""
+        from koubai.plot.rates import race_animation
 
-        return animate(self, path, **options)
+        return race_animation(self, path)
 
 
 def race(
@@ -543,6 +543,7 @@ class _Turn:
             )
         if failure:
             descent.verdict = Verdict(Status.stopped, failure)
+        meter.f = self.f  # what is drawn of the run later is no part of the budget
         return descent.run(descent.point, meter.lowest or descent.best, None, True), meter, failure
 
     def _anothers(self, entrant: Any, x: FloatArray, seed: int) -> tuple[Run, _Metered, str]:
@@ -597,7 +598,8 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
     n = len(rows)
     history = filled(
         History, t=np.array([row[0] for row in rows]), x=_stacked(layout, xs),
-        fun=np.array([row[2] for row in rows]), grad_norm=np.array([row[3] for row in rows]), lr=np.full(n, np.nan), clipped=np.zeros(n, bool), projected=np.zeros(n, bool), epochs=None,
+        fun=np.array([row[2] for row in rows]), grad_norm=np.array([row[3] for row in rows]),
+        lr=np.full(n, np.nan), clipped=np.zeros(n, bool), projected=np.zeros(n, bool), epochs=None,
     )  # fmt: skip
     return filled(
         Run, x=layout.copy(low.x), fun=low.fun, jac=layout.copy(low.g), nit=len(meter.asked) - 1, nfev=meter.nfev,
@@ -609,8 +611,8 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
 
 
 def _plain_of(meter: _Metered) -> Callable[..., Any]:
-    args = meter.batch
-    return (lambda x: meter.f(x, *args)) if args else meter.f
+    args, f = meter.batch, meter.f.f if isinstance(meter.f, _Limited) else meter.f
+    return (lambda x: f(x, *args)) if args else f
 
 
 def _stacked(layout: Layout, xs: FloatArray) -> Any:
