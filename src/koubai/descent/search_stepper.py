@@ -28,7 +28,7 @@ from koubai.execute.replay import Columns, Replay
 from koubai.execute.scalar_code import ANSWER, ASKED, AT, CALLED, EVALUATIONS, Block
 from koubai.parameters import FloatArray
 
-__all__ = ["SearchStepper"]
+__all__ = ["Kind", "SearchStepper"]
 
 LARGEST = 2**14  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
 SMALL = 64  # up to which Python may make the first steps; of more, machine code makes all steps, or the rule itself
