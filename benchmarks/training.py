@@ -53,7 +53,7 @@ class Koubai:
         self.steps = EPOCHS * (len(X) // size)
         start = time.perf_counter()
         optimizer = kb.SGD(lr=LR, momentum=MOMENTUM)
-        self.training = self.network._training(X, y, optimizer, epochs=10**9, batch_size=size, record=record)
+        self.training = self.network.training(X, y, optimizer, epochs=10**9, batch_size=size, record=record)
         self.training.begin()
         losses = [self.training.descent.point.fun]
         self.first = time.perf_counter() - start

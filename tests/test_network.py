@@ -1311,7 +1311,7 @@ def test_what_is_more_likely_yes_than_no_counts_as_yes(toys):
     vectors = []
     for targets in (y, y[:, None], 0.7 * y + 0.1):
         net = nn.Network([nn.Dense(1)], nn.BinaryCrossEntropy()).build((2,))
-        model = net._training(X, targets, "sgd", class_weight="balanced").model
+        model = net.training(X, targets, "sgd", class_weight="balanced").model
         vectors.append(model.source.arrays[2])
     np.testing.assert_allclose(vectors[0], np.where(y == 1, 5.0, 200 / 360), rtol=1e-6)
     np.testing.assert_array_equal(vectors[1], vectors[0])

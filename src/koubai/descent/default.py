@@ -1,6 +1,6 @@
 """The optimizer of a descent that names none: a fixed rule that depends on the function and the arguments alone.
 
-    mini-batches                                                  Adam, at the rate that find_lr finds
+    mini-batches                                                  Adam, at its own rate (0.001)
     lr= alone                                                     SGD at this rate, as in the articles
     f's graph is a sum of squares, of no more than 100 parameters
     and at least as many residuals, and gives the gradient, and
@@ -51,7 +51,7 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
         return resolve(optimizer, lr=lr), "given"
     if not is_name or optimizer.lower() != AUTO:
         return resolve(optimizer), "given"
-    return (Adam("auto"), "there are mini-batches") if stochastic else (None, "")
+    return (Adam(), "there are mini-batches") if stochastic else (None, "")
 
 
 def found_for_descent(optimizer: Optimizer, why: str, *args: Any, **options: Any) -> tuple[Optimizer, str]:

@@ -82,8 +82,7 @@ def fit(
         Arrays with as many rows as there are samples, or a function of the epoch 0, 1, … that gives batches. A batch
         has the same rows of each.
     optimizer : Optimizer or str, default "auto"
-        An object, its name, or "auto", Adam at the rate that `koubai.find_lr` finds; schedules that look at f see an
-        epoch's (validation) loss.
+        An object, its name, or "auto", Adam at its own rate; schedules that look at f see an epoch's (validation) loss.
     epochs : int, default 10
         How often each sample is taken.
     batch_size : int, default 32

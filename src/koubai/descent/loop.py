@@ -68,8 +68,8 @@ def minimize(
         The start. Integers become float64, and nothing that is passed in is changed.
     optimizer : Optimizer or str, default "auto"
         An object, its name, or "auto": Levenberg–Marquardt if f's own graph is a sum of squares of up to 100
-        parameters, with mini-batches Adam at the rate of `koubai.find_lr`, else L-BFGS. The fixed rule is in
-        `koubai.descent.default`, and run.optimizer_reason says why it was.
+        parameters, with mini-batches Adam, else L-BFGS. The fixed rule is in `koubai.descent.default`, and
+        run.optimizer_reason says why it was.
     lr : float, "auto", schedule or callable of the step, optional
         Alone, plain gradient descent at this rate; with a name, that optimizer's rate. "auto": `koubai.find_lr` finds
         it first.

@@ -527,8 +527,8 @@ class Network(Configurable):
             Or X alone, a `Batches` or `Stream` of (X, y), as `koubai.nn.batches` gives them, or a function of the epoch
             0, 1, … that gives batches.
         optimizer : Optimizer or str, default "auto"
-            An object, its name, or "auto", Adam at the rate that `koubai.find_lr` finds; schedules that look at f see
-            an epoch's (validation) loss.
+            An object, its name, or "auto", Adam at its own rate; schedules that look at f see an epoch's (validation)
+            loss.
         epochs : int, default 10
             How often each sample is taken.
         batch_size : int, default 32

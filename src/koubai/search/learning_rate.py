@@ -569,7 +569,12 @@ class _Chunks:
 
     def _all(self) -> Iterator[Any]:
         for k in count(self.first):
-            yield from self.source.epoch(k)
+            is_empty = True
+            for batch in self.source.epoch(k):
+                is_empty = False
+                yield batch
+            if is_empty:
+                return
 
     def epoch(self, k: int) -> Iterable[Any]:
         if k != self._next:
