@@ -80,7 +80,7 @@ class EpochSums:
         if isinstance(self.g, float):
             return float("nan")
         with np.errstate(over="ignore"):
-            mean_square = float(np.dot(self.g, self.g)) / self.weight**2
+            mean_square = float(np.dot(self.g, self.g)) / self.weight / self.weight
         if not np.isfinite(mean_square):  # the sum is as many times larger as there are samples
             mean_square = float(np.dot(self.gradient, self.gradient))
         return float(np.sqrt(max(0.0, self.squares / self.weight - mean_square)))
