@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from koubai.plot.window import beginning, include, layout_of, minima_of, points_
 __all__ = ["surface"]
 
 FACES = 80  # of the surface, along each side
+KNEE = 0.1  # of the window is lower than where a logarithmic scale of heights begins
 
 
 def surface(
@@ -32,7 +34,8 @@ def surface(
 ) -> Axes:
     """Surface: the path of a descent on the surface of f, over two parameters, and below it on the ground.
 
-    The heights are logarithmic if f spans decades; the ticks say what they are. Where f is not finite there is a hole.
+    If f spans decades, the heights are logarithmic but near the least ones; the ticks say what they are. Where f is not
+    finite there is a hole.
 
     Parameters
     ----------
@@ -78,7 +81,8 @@ def surface(
     if not np.isfinite(values).any():
         raise InputError("f has no finite value in this window, so there is no surface; give other bounds")
     levels = choose_levels(values, float(fun[inside].min(initial=np.inf)))
-    z = _heights(values, levels)
+    heights = _Scale.of(values, levels)
+    z = heights(values)
     low, high = float(np.nanmin(z)), float(np.nanmax(z))
     ground = low - 0.25 * (high - low or 1.0)
     drawn.computed_zorder = False  # the path is in front of the surface, not within it
@@ -86,7 +90,7 @@ def surface(
     drawn.plot_surface(*grid, z, cmap=FIELD, vmin=low, vmax=high, rcount=FACES, ccount=FACES, linewidth=0,
                        antialiased=True, alpha=0.85, zorder=1)  # fmt: skip
     drawn.contour(*grid, np.ma.masked_invalid(z), 14, zdir="z", offset=ground, cmap=FIELD, linewidths=0.8, zorder=0)
-    path = np.column_stack([points, _heights(fun, levels)])
+    path = np.column_stack([points, heights(fun)])
     path[:, 2] = np.clip(path[:, 2], low, high)
     path[~inside] = np.nan  # 3-D axes clip nothing
     below = path[:, :2].T
@@ -101,13 +105,13 @@ def surface(
     known = known[within(known, ranges)]
     if len(known):
         least = [float(np.asarray(run.function(layout.view(point.astype(layout.dtype))))) for point in known]
-        stars = np.column_stack([known, np.clip(_heights(np.array(least), levels), low, high)])
+        stars = np.column_stack([known, np.clip(heights(least), low, high)])
         _mark(drawn, stars, BEST, "*", f"known minim{'um' if len(known) == 1 else 'a'}")
     drawn.set_xlim(*ranges[0])
     drawn.set_ylim(*ranges[1])
     drawn.set_zlim(ground, high)
     label_axes(drawn, run.function, layout)
-    _heights_axis(drawn, levels, low, high)
+    heights.write(drawn, low, high)
     drawn.view_init(elev=35, azim=-60)
     steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
     outside = np.count_nonzero(~inside)
@@ -115,7 +119,9 @@ def surface(
     written = f"{run_label(run)}, {steps}, {run.status.name.replace('_', ' ')}{note}" if title is None else title
     drawn.set_title(written, fontsize="medium", parse_math=False)
     if legend:
-        drawn.legend(loc="upper left", bbox_to_anchor=(0.0, 1.0), fontsize=9)
+        has_layout = drawn.get_figure().figure.get_layout_engine() is not None  # it makes room below the axes
+        place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.02)} if has_layout else {"loc": "upper left"}
+        drawn.legend(**place, fontsize="small")
     return drawn  # type: ignore[no-any-return]
 
 
@@ -133,22 +139,37 @@ def _axes(ax: Any) -> Any:
     return ax
 
 
-def _heights(values: FloatArray, levels: Levels) -> FloatArray:
-    """Return how high f is drawn: less the base of the levels, its logarithm if these are logarithmic."""
-    ends = levels.values[0], levels.values[-1]
-    above = values - levels.base
-    if not levels.log:
-        return np.where(np.isfinite(above), np.minimum(above, ends[1]), np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(np.isfinite(above), np.log10(np.clip(above, *ends)), np.nan)
+@dataclass(frozen=True)
+class _Scale:
+    """How high f is drawn: f − base, cut at the top, or log10(1 + (f − base) / knee), which is round at a minimum.
 
+    knee: None for a linear scale.
+    """
 
-def _heights_axis(ax: Any, levels: Levels, low: float, high: float) -> None:
-    ax.set_zlabel(levels.label if levels.log or levels.base else "f")
-    ticks = np.array(levels.ticks())
-    at = np.log10(ticks) if levels.log else ticks
-    shown = (at >= low - 1e-9) & (at <= high + 1e-9)
-    ax.set_zticks(at[shown], labels=[number(tick, 4) for tick in ticks[shown]])
+    levels: Levels
+    knee: float | None
+
+    @classmethod
+    def of(cls, values: FloatArray, levels: Levels) -> _Scale:
+        above = values[np.isfinite(values)] - levels.base
+        return cls(levels, float(np.quantile(above[above > 0], KNEE)) if levels.log else None)
+
+    def __call__(self, values: Any) -> FloatArray:
+        above = np.minimum(np.asarray(values, dtype=np.float64) - self.levels.base, self.levels.values[-1])
+        if self.knee is not None:
+            above = np.log10(1 + np.maximum(above, 0.0) / self.knee)
+        return np.where(np.isfinite(values), above, np.nan)
+
+    def write(self, ax: Any, low: float, high: float) -> None:
+        """Write the ticks of the axis of heights, no two of them too close to each other."""
+        ax.set_zlabel(self.levels.label if self.levels.base else "f")
+        ticks = [0.0, *self.levels.ticks()] if self.knee is not None else self.levels.ticks()
+        kept: list[tuple[float, float]] = []
+        for tick in ticks:
+            at = float(self(tick + self.levels.base))
+            if low - 0.02 * (high - low) <= at <= high and (not kept or at - kept[-1][0] > 0.07 * (high - low)):
+                kept.append((at, tick))
+        ax.set_zticks([at for at, _ in kept], labels=[number(tick, 4) for _, tick in kept])
 
 
 def _mark(ax: Any, points: FloatArray, color: str, marker: str, label: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from koubai.errors import InputError, UnknownNameError
 from koubai.parameters import FloatArray
@@ -79,6 +80,7 @@ def sweep(
         numeric = [n for n in varied if _is_numeric(table[n])]
         x = "lr" if "lr" in numeric else (numeric or varied)[-1]
     left = [name for name in varied if name != x]
+    left.sort(key="seed".__eq__)  # repeats, if there is anything else to tell apart
     if by is None:
         by = next((name for name in left if not _is_numeric(table[name])), left[0] if left else "")
     at, x_names = _positions(table[x])
@@ -92,7 +94,9 @@ def sweep(
     elif _is_wide(at):
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(Numbers(digits=4))
-        ax.xaxis.set_minor_formatter(Numbers(wanted=()))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    elif table[x].dtype.kind in "iu":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if by and _is_numeric(table[by]) and _count(table[by]) > SERIES:
         _scale_of_colours(ax, at[ended], fun[ended], table[by].astype(np.float64), ended, by)
     else:
@@ -133,7 +137,7 @@ def _series(ax: Axes, at: FloatArray, fun: FloatArray, groups: Any, by: str, joi
             lowest = [float(fun[mine & (at == place)].min()) for place in places]
             ax.plot(places, lowest, color=style["color"], linestyle=style["linestyle"], linewidth=1.8,
                     path_effects=halo(1.8, 0.5), zorder=2)  # fmt: skip
-        label = f"{by} = {shown}" if groups is not None else "trials"
+        label = shown if isinstance(value, str) else f"{by} = {shown}" if groups is not None else "trials"
         ax.plot(at[mine], fun[mine], linestyle="", marker=style["marker"], markersize=6, color=style["color"],
                 markeredgecolor=DARK, markeredgewidth=0.6, label=label, zorder=3)  # fmt: skip
 
@@ -143,7 +147,11 @@ def _scale_of_colours(ax: Axes, at: FloatArray, fun: FloatArray, values: FloatAr
     dots = ax.scatter(at, fun, c=values[ended], norm=norm, cmap=FIELD, s=40, edgecolors=DARK, linewidths=0.6, zorder=3)
     figure = ax.get_figure()
     assert figure is not None
-    figure.colorbar(dots, cax=ax.inset_axes((1.02, 0, 0.03, 1))).set_label(by)
+    scale = figure.colorbar(dots, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
+    scale.set_label(by)
+    if isinstance(norm, LogNorm):
+        scale.ax.yaxis.set_major_formatter(Numbers(digits=4))
+        scale.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _is_numeric(column: Any) -> bool:
@@ -169,7 +177,9 @@ def _positions(column: Any) -> tuple[FloatArray, list[str]]:
 
 
 def _is_wide(values: FloatArray) -> bool:
-    return bool(values.min() > 0 and values.max() > WIDE * values.min())
+    """Return whether a logarithmic scale suits the values; evenly drawn ones may come near zero by chance."""
+    low, high = np.quantile(np.unique(values), [0.1, 0.9])
+    return bool(values.min() > 0 and high > WIDE * low)
 
 
 def _shown(value: Any) -> str:
