@@ -261,10 +261,10 @@ def race(
         kb.race(f, x0, ["sgd", "adam", kb.LBFGS(), "scipy:L-BFGS-B"]).plot()
 
     One evaluation is f and its gradient at a point, by backpropagation; what a line search tries counts. What it takes
-    to trace f and to check its gradient once (some ten evaluations) is taken off every entrant's budget. If f can't be
+    to trace f and to check its gradient once (some ten evaluations) is in every entrant's budget. If f can't be
     traced, or the budget is below 64, the gradient is central differences, and each f that they take counts. No entrant
-    gets one evaluation more than the budget. The target
-    is the f at which ``within`` of the way from the start down to the lowest f that any entrant found is left.
+    gets one evaluation more than the budget. The target is the f at which ``within`` of the way from the start down to
+    the lowest f that any entrant found is left.
 
     Parameters
     ----------
@@ -348,7 +348,7 @@ def race(
             progress(name)
         for i, (s, x) in enumerate(points):
             trials.append(turn.trial(name, entrant, i, x, seed + s))
-    return _ranked(trials, entrants, rates, len(points), budget, target, within, lr, turn.set_up)
+    return _ranked(trials, entrants, rates, len(points), budget, target, within, lr, turn.set_up or turn.check)
 
 
 def _entrants(given: Any) -> dict[str, Any]:
@@ -430,6 +430,7 @@ class _Metered(Objective):
     """An objective that refuses the evaluation that would be one too many."""
 
     most: int = 0
+    check: int = 0  # evaluations that are charged to those who ask for f alone, as the check is to all others
     asked: list[tuple[int, float]] = field(default_factory=list)  # (evaluations so far, f) of every point
     lowest: Point | None = None
     cost: int = 1  # of an evaluation, as far as is known: differences take several
@@ -446,6 +447,8 @@ class _Metered(Objective):
         return super().value(x)
 
     def value_alone(self, x: FloatArray) -> Point:
+        if not self.asked:
+            self.nfev += self.check
         fun = float(self.value(x))
         return self._noted(Point(0, x, fun, np.full_like(x, 0.0 if math.isfinite(fun) else math.nan), math.nan))
 
@@ -483,7 +486,8 @@ class _Turn:
     limits: Bounds | None
     budget: int
     options: dict[str, Any]
-    set_up: int = 0  # evaluations that are charged to every entrant: tracing f, and checking its gradient
+    check: int = 0  # evaluations that tracing f and checking its gradient take: each entrant's first one has them
+    set_up: int = 0  # those charged to every entrant besides: with them it was found out that f can't be traced
 
     def trial(self, name: str, entrant: Any, start: int, x: FloatArray, seed: int) -> Trial:
         failure, begun = "", time.perf_counter()
@@ -498,7 +502,7 @@ class _Turn:
     def _meter(self) -> _Metered:
         options, most = self.options, self.budget - self.set_up
         f = self.f if most >= LARGE and options["grad"] in ("auto", "backprop") else _Limited(self.f, most)
-        return _Metered(f, options["grad"], self.layout, self.limits, options["args"], most=most)
+        return _Metered(f, options["grad"], self.layout, self.limits, options["args"], most=most, check=self.check)
 
     def prepare(self, x: FloatArray) -> None:
         """Trace f and check its gradient, once for all; differences take over where it can't be traced."""
@@ -516,7 +520,9 @@ class _Turn:
             return
         if meter.program is None:
             self.options["grad"] = "central"
-        self.set_up = min(meter.nfev - 1, self.budget - 1)
+            self.set_up = min(meter.nfev - 1, self.budget - 1)
+        else:
+            self.check = meter.nfev - 1
 
     def _koubais(self, optimizer: Optimizer, x: FloatArray, seed: int) -> tuple[Run, _Metered, str]:
         stepper = prepared(
@@ -636,7 +642,7 @@ def _nowhere(layout: Layout, x: FloatArray, meter: _Metered, optimizer: Any, mes
 
 def _ranked(
     trials: list[Trial], entrants: dict[str, Any], rates: dict[str, Any], starts: int, budget: int,
-    target: float | None, within: float, lr: Any, set_up: int,
+    target: float | None, within: float, lr: Any, check: int,
 ) -> Race:  # fmt: skip
     """Return the race with its table: who reaches the target how often, and how soon."""
     targets = np.full(starts, -math.inf if target is None else float(target))
@@ -677,7 +683,7 @@ def _ranked(
         "given": "rates as given",
         "same": f"lr {SAME} for all",
     }
-    checked = f", {set_up} of them to check it" if set_up else ""
+    checked = f", {check} of them to check it" if check else ""
     rules = (
         f"{budget:,} evaluations of f and its gradient each{checked}, {starts} start{'s' * (starts > 1)}, "
         f"{how.get(lr, f'lr {lr} for all')}; target: "
