@@ -300,8 +300,8 @@ class Batch:
     """Descents of one function by one optimizer from any number of starts, compiled once.
 
     points: starts, of which one is enough to tell the form of x. most: evaluations of each start. near: a size of the
-    gradient; ``nfev`` of the results then holds instead after how many steps it stays that small. It needs a gtol, and
-    searches don't tell.
+    gradient at which a descent is at rest once it stays as small, for a gtol and no search: ``steps`` then tells after
+    how many steps, and ``nfev`` holds instead the number of the `known` point there, `lanes.ELSEWHERE` or `lanes.AWAY`.
     """
 
     def __init__(
@@ -316,6 +316,7 @@ class Batch:
         self.f, self.optimizer = f, resolve(optimizer)
         self.max_steps, self.gtol, self.given_bounds, self.pool, self.most = max_steps, gtol, bounds, executor, most
         self.near = near
+        self.known: FloatArray | None = None  # points, as the lanes read them
         self.shape = points.shape[1:]
         self.layout = Layout(None, (self.shape,), not self.shape, points.dtype)
         flat = points.reshape(len(points), -1)
@@ -437,7 +438,8 @@ class Batch:
         else:
             table = np.resize(rates.astype(dtype), _whole_blocks(len(rates)))
         numbers = code.numbers(self.gtol or -1.0, self.max_steps, table, self.near or 0.0)
-        descend = code.bound((flat, *result.memory, low, high, numbers, table, captured), len(flat))
+        known = code.known(np.empty((0, n)), np.empty(0), np.ones(n)) if self.known is None else self.known
+        descend = code.bound((flat, *result.memory, low, high, numbers, table, captured, known), len(flat))
         return lambda: descend
 
     def values(self, points: FloatArray, threads: int = 1) -> FloatArray:
@@ -472,6 +474,8 @@ class Batch:
         if not len(refused):
             return ""
         self._one_by_one(result, flat, rates, refused)
+        if self.near is not None:
+            result.nfev[refused] = np.where(result.codes[refused] == lanes.CONVERGED, lanes.ELSEWHERE, lanes.AWAY)
         return f"{len(refused)} of {len(flat)} descents take another path through f and ran one by one"
 
     def _one_by_one(

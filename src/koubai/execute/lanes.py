@@ -34,7 +34,7 @@ from koubai.execute.native import Captured, added, depends, expand, fingerprint,
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
 from koubai.graph.ops import Range
 
-__all__ = ["CONVERGED", "DIVERGED", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes", "box"]
+__all__ = ["AWAY", "CONVERGED", "DIVERGED", "ELSEWHERE", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes", "box"]
 
 LANES = 32  # starts a block: four registers of eight doubles hide each other's latency …
 FEWER = 16  # … and two of them where more values are held from step to step than there are registers
@@ -43,6 +43,7 @@ CHUNK = 64  # steps between two looks, where no tolerance is asked at each
 FAR = 900  # powers of two
 PERIOD = 8  # steps, a part of a chunk, after which lanes may be where they were: at rest, or in a circle of 2, 4 or 8
 RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
+AWAY, ELSEWHERE = -2, -1  # a descent that has not come to rest, and one that has, but at no known point
 
 
 # -- how large can it become? -----------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class Lanes:
 
     rates: a learning rate for each start, instead of one a step. growth: a descent whose f or |x| has grown by this
     factor has diverged. farthest: the largest |component| of the starts. near: is it noted after how many steps the
-    norm stays small? Only with gtol.
+    norm stays small, and near which known point? The tolerance is then asked between two chunks alone.
     """
 
     def __init__(
@@ -106,25 +107,26 @@ class Lanes:
             raise Unsuitable(f"parameters of {graphs.dtype}")
         graphs, begin = graphs.lowered(has_code), lowered(begin, has_code)
         self.graphs, self.dtype, self.growth = graphs, graphs.dtype, growth
-        self.box = 0.0 if gtol else box(graphs.value, growth)
+        asks = gtol and not near
+        self.box = 0.0 if asks else box(graphs.value, growth)
         if graphs.size * (CHUNK + 1) * farthest**2 > self.box**2:  # what is looked at is the sum over a chunk
             self.box = 0.0
-        self.width = FEWER if gtol or graphs.size > 4 else LANES
+        self.width = FEWER if asks or graphs.size > 4 else LANES
         self.captured = Captured(graphs.value)
         self.varying = [True, True, False, False, False, rates, True, *[True] * len(graphs.states)]
         self.uniform = [] if rates else frontier(graphs.update, self.varying)
         self.repeats = not depends(graphs.update, graphs.update.inputs[4], self.uniform)  # on t, but for the table
         self.kinds = [KINDS.get(graphs.update.nodes[i].dtype, "double") for i in self.uniform]
         key = b"lanes" + fingerprint(graphs.value, graphs.update, graphs.measure, begin)
-        key += repr((gtol, rates, self.box > 0, graphs.states, near)).encode()
+        key += repr((asks, rates, self.box > 0, graphs.states, near)).encode()
 
         def make() -> str:
-            functions = [_Writer(graphs, begin, kind, self, gtol, rates, near).text(), self._prepare()]
+            functions = [_Writer(graphs, begin, kind, self, asks, rates, near).text(), self._prepare()]
             return module(*functions)
 
         self.library = library.load(key, make)
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
-        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 12, whole, whole, whole)(self.library.address("lanes"))
+        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 13, whole, whole, whole)(self.library.address("lanes"))
         self._table = ctypes.CFUNCTYPE(None, pointer, pointer, whole)(self.library.address("prepare"))
 
     def _prepare(self) -> Function:
@@ -165,12 +167,18 @@ class Lanes:
             settled = changes[-1] + 1 if changes.size else 0
         return np.array([gtol, self.growth, steps, self.box**2, settled, near])
 
+    @staticmethod
+    def known(points: Any, reaches: Any, widths: Any) -> Any:
+        """Return the known points as they are read: an end is at one if no component is farther than reach * width."""
+        return np.concatenate([[len(points)], 1 / widths, np.column_stack([points, reaches]).ravel()])
+
     def bound(self, memory: Sequence[Any], count: int) -> Callable[[int, int], None]:
         """Return what descends from the starts first … last - 1 of ``count``; first is a multiple of LANES.
 
         memory: the starts, one a row; then what is written, with room for a multiple of LANES: x, one a row, f, the
-        norm, steps, status and, where that is noted, after how many steps the norm stays small; then low, high,
-        `numbers`, the table or the rates (as many), and the arrays that f reads.
+        norm, steps, status and, where ``near`` is asked for, the number of the known point where it came to rest,
+        ELSEWHERE or AWAY (steps is then after how many it was at rest); then low, high, `numbers`, the table or the
+        rates (as many), the arrays that f reads, and `known` points.
         """
         places = [address(part) for part in memory]
 
@@ -256,14 +264,14 @@ class _Writer:
     """Writes the function ``lanes``. A *bundle* is what goes round: x, the state, f, the norm, and the flags."""
 
     def __init__(
-        self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, gtol: bool, rates: bool, near: bool
+        self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, asks: bool, rates: bool, near: bool
     ) -> None:
-        names = ["starts", "x", "fun", "norm", "steps", "status", "arrived", "low", "high", "numbers", "table"]
-        names.append("captured")
+        names = ["starts", "x", "fun", "norm", "steps", "status", "place", "low", "high", "numbers", "table"]
+        names += ["captured", "known"]
         numbers = ["count", "first", "last"]
         self.code = code = _Sparing("lanes", "void", [*names, *(("i64", name) for name in numbers)])
         self.given = dict(zip([*names, *numbers], code.arguments, strict=True))
-        self.graphs, self.begin, self.kind, self.lanes, self.gtol, self.rates = graphs, begin, kind, lanes, gtol, rates
+        self.graphs, self.begin, self.kind, self.lanes, self.asks, self.rates = graphs, begin, kind, lanes, asks, rates
         self.near = near
         self.n, self.width, self.boxed = graphs.size, lanes.width, lanes.box > 0
         self.columns = code.alloca(kind, self.n * self.width, 64)
@@ -383,37 +391,68 @@ class _Writer:
                 t, *held = chunks.carried
                 chunks.leave(unless=(t < self.limit) & code.any(held[-3]))
                 end = code.intrinsic("smin", t + CHUNK, self.limit)
-                if not self.gtol:
+                if not self.asks:
                     self._unasked(chunks, held, t, end)
                 self._asked(chunks, held, t, end)
             running = held[-1].equals(RUNNING)
             held[-1] = code.select(running, self.whole(MAX_STEPS), held[-1])
+            if self.near:
+                held[-2], place = self._arrived(held)
+                code.store(place, given["place"], blocks.index, 4)
             for k in range(n):
                 code.store(held[k], self.column(k), align=4)
             for v, name in zip((*held[-5:-3], *held[-2:]), ("fun", "norm", "steps", "status"), strict=True):
                 code.store(v, given[name], blocks.index, 4)
-            if self.near:
-                code.store(held[-6], given["arrived"], blocks.index, 4)
             self.turn(given["x"], blocks.index, False)
         code.ret()
         return code
+
+    def _arrived(self, held: Sequence[Value]) -> tuple[Value, Value]:
+        """Return after how many steps the descents were at rest, and the number of the known point where they are."""
+        code, known, row = self.code, self.given["known"], self.n + 1
+        since, f, (steps, status) = held[-6], held[-5], held[-2:]
+        rests = status.equals(CONVERGED) | (status.equals(MAX_STEPS) & (since <= steps))
+        rests = rests & self.finite([f])
+        count = code.load(known, 0, "double").to("fptosi", "i64")
+        scales = [self.wide(code.load(known, 1 + k, "double")) for k in range(self.n)]
+        far = self.wide(code.constant(math.inf, "double"))
+        with code.loop(0, count, 1, [code.select(rests, self.whole(ELSEWHERE), self.whole(AWAY)), far]) as loop:
+            place, least = loop.carried
+            point = code.at(known, loop.index * row + row, "double")
+            distance = self.wide(code.constant(0.0, "double"))
+            for k in range(self.n):
+                apart = abs(held[k] - self.wide(code.load(point, k, "double"))) * scales[k]
+                distance = code.select(apart > distance, apart, distance)
+            nearer = distance < least
+            reached = rests & nearer & (distance <= self.wide(code.load(point, self.n, "double")))
+            number = self._counted(loop.index)
+            place = code.select(nearer & rests, self.whole(ELSEWHERE), place)
+            loop.again(code.select(reached, number, place), code.select(nearer, distance, least))
+        return code.select(rests, code.intrinsic("smin", since, steps), steps), loop.results[0]
 
     def _unasked(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
         """Write a chunk without questions. Where it is not to be trusted, what follows is done instead."""
         code, active, moving = self.code, held[-3], held[:-5]
         nothing = Value("zeroinitializer", self.kind, self.width, None, code)
-        start = [*moving, *[nothing] * (1 if self.boxed else 3), self.flag(True)]
+        start = [*moving, *[nothing] * (1 if self.boxed else 3)]
+        if self.near:
+            start.append(self.wide(code.constant(math.inf, "double")))
+        start.append(self.flag(True))
         count = len(moving)
+        moves = count - self.near  # what a step depends on
         if self.lanes.repeats:
             with code.loop(carried=[t, end, *start]) as rounds:
                 first, last, *begun = rounds.carried
                 stop = code.intrinsic("smin", first + PERIOD, last)
                 after = self._steps(first, stop, begun)
                 # fewer steps than a period are only made before the limit, where none is left
-                moved = code.any(active & self._differ(begun[:count], after[:count]))
+                moved = code.any(active & self._differ(begun[:moves], after[:moves]))
                 resting = (first >= self.settled) & ~moved
-                reached = code.select(resting, stop + ((self.limit - stop) & -PERIOD), stop)
-                end_now = code.select(resting, self.limit, last)
+                left_out = code.select(resting, (self.limit - stop) & -PERIOD, 0)
+                reached, end_now = stop + left_out, code.select(resting, self.limit, last)
+                if self.near:  # what was large in this period is so in the last one
+                    since, more = after[moves], left_out.to("trunc", "i32")
+                    after[moves] = code.select(since > self._counted(first), since + more, since)
                 rounds.again(reached, end_now, *after, when=reached < end_now)
             _, end, *after = rounds.results
         else:
@@ -421,15 +460,26 @@ class _Writer:
         new, looked, path = after[:count], after[count:-1], after[-1]
         new_x = new[: self.n]
         new_f, new_g, asked = self.value(new_x, self.boxed)
-        looked, path = self._look(looked, new_x, new_f, new_g), path & asked
+        norm = self.measure(new_x, new_g)
+        looked, path = self._look(looked, new_x, new_f, new_g, norm), path & asked
         trusted = path & (looked[0] <= self.reach)
+        met = norm <= self.tolerance
+        if self.near:  # one that only passed through the tolerance has stopped there
+            trusted = trusted & (met | (looked[-1] > self.tolerance))
         if not self.boxed:
             trusted = trusted & (looked[1] <= self.f_limit) & self.finite([looked[2]])
         with code.when(code.across("and", trusted | ~active)):
             counted = held[-2] + (end - t).to("trunc", "i32")
-            done = [*new, new_f, self.measure(new_x, new_g)]
+            status, going = held[-1], active
+            if self.near:
+                new[-1] = code.select(norm > self.small, self._counted(end) + 1, new[-1])
+                going, status = active & ~met, code.select(active & met, self.whole(CONVERGED), status)
+            done = [*new, new_f, norm]
             kept = [code.select(active, value, before) for before, value in zip(held, done, strict=False)]
-            chunks.again(end, *kept, active, code.select(active, counted, held[-2]), held[-1])
+            chunks.again(end, *kept, going, code.select(active, counted, held[-2]), status)
+
+    def _counted(self, t: Value) -> Value:
+        return self.code.spread(t.to("trunc", "i32"), self.width)
 
     def _steps(self, first: Value, end: Value, carried: Sequence[Value]) -> list[Value]:
         """Write steps without questions."""
@@ -454,11 +504,16 @@ class _Writer:
         return [self._joined(values) for values in zip(*parts, strict=True)]
 
     def _advance(self, t: Value, carried: Sequence[Value]) -> list[Value]:
-        count = len(carried) - 1 - (1 if self.boxed else 3)
-        x, state, seen, same = carried[: self.n], carried[self.n : count], carried[count:-1], carried[-1]
+        code = self.code
+        count = len(carried) - 1 - (1 if self.boxed else 3) - self.near
+        moves = count - self.near
+        x, state, since = carried[: self.n], carried[self.n : moves], carried[moves:count]
+        seen, same = carried[count:-1], carried[-1]
         f, g, asked = self.value(x, self.boxed)
         new_x, new_state = self.update(t, x, g, state, f)
-        return [*new_x, *new_state, *self._look(seen, x, f, g), same & asked]
+        norm = self.measure(x, g)
+        since = [code.select(norm > self._part(self.small, 0), self._counted(t) + 1, before) for before in since]
+        return [*new_x, *new_state, *since, *self._look(seen, x, f, g, norm), same & asked]
 
     def _part(self, v: Value, first: int) -> Value:
         """Return as many lanes as are written now, from ``first`` on."""
@@ -479,11 +534,19 @@ class _Writer:
             differs = differs | a.bits().differs(b.bits())
         return differs
 
-    def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
-        """Return what tells that all was in order: the sum of x² and, but in a box, of |f| and of g, over the steps."""
+    def _look(
+        self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value], norm: Value
+    ) -> list[Value]:
+        """Return what tells that all was in order, over the steps: the sum of x², but in a box those of |f| and of g,
+        and the least norm where that is noted."""
         # Not multiplied and added in one instruction: f often has these squares, too.
-        total = seen[0] + added([v * v for v in x], True)
-        return [total] if self.boxed else [total, seen[1] + abs(f), seen[2] + added(g, False)]
+        seen = list(seen)
+        seen[0] = seen[0] + added([v * v for v in x], True)
+        if not self.boxed:
+            seen[1:3] = seen[1] + abs(f), seen[2] + added(g, False)
+        if self.near:
+            seen[-1] = self.code.select(norm < seen[-1], norm, seen[-1])
+        return seen
 
     def _asked(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
         """Write a chunk with every question at every step."""

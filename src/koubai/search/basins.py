@@ -13,8 +13,9 @@ from koubai.descent.many import PIECE, Batch, Many, Results, read_threads, share
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
+from koubai.execute import lanes
 from koubai.parameters import FloatArray
-from koubai.search.minima import FoundMinimum, as_found, group, nearest, read_box, signatures
+from koubai.search.minima import FEW, FoundMinimum, as_found, group, middle, nearest, read_box, signatures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,9 +26,12 @@ UNFINISHED, DIVERGED, NONFINITE = -1, -2, -3
 COARSE = 2048  # starts, about, from which the minima are found before all others are only compared with them
 REACH = 1e-2  # of the box: an end as near to a minimum is there, if none is nearer than three times that
 SMALL = 1e-3  # of the median gradient at the coarse starts: a gradient that stays as small is one that has arrived
+EQUAL = 1e-9  # of |f| over the window: minima whose f differs by less are in the order of x
 GTOL = 1e-6
 RESOLUTION = 400, 400
 MOST_PIXELS = 2**26
+_CODES = np.full(16, UNFINISHED, np.int32)  # what a start is that has not come to rest, by the number of its status
+_CODES[Many.code_of(Status.diverged)], _CODES[Many.code_of(Status.nonfinite)] = DIVERGED, NONFINITE
 LEFT = 200_000  # ends of no known minimum that are compared with each other; more are taken to the nearest of these
 
 
@@ -233,6 +237,18 @@ class _Work:
             points[:, self.varying[1]] = self.lines[1][rows // len(self.lines[0])]
         return points
 
+    def write(self, points: FloatArray, first: int, last: int) -> None:
+        """Write the starts from number ``first`` on over the rows of ``points``, in what varies."""
+        if len(self.lines) == 1:
+            points[: last - first, self.varying[0]] = self.lines[0][first:last]
+            return
+        (x, y), width = self.lines, len(self.lines[0])
+        for row in range(first // width, (last - 1) // width + 1):
+            begin, end = max(first, row * width), min(last, (row + 1) * width)
+            part = points[begin - first : end - first]
+            part[:, self.varying[0]] = x[begin - row * width : end - row * width]
+            part[:, self.varying[1]] = y[row]
+
     def values(self, x: FloatArray) -> FloatArray:
         return self.batch.values(x.reshape(-1, *self.shape))
 
@@ -245,8 +261,8 @@ class _Work:
         if self.batch.code is None:
             ends = self.batch.run(self.starts(np.arange(self.count)).reshape(-1, *self.shape), None, threads, progress)
             raised: Mapping[int, str] = ends.raised
-            codes, where, x, fun, steps = self._arrivals(ends)
-            label = codes
+            label, steps = _CODES[ends.codes], ends.steps
+            where, x, fun = self._arrivals(ends)
             grouped = group(x, fun, self.low, self.high, self.values, self.descend)
             label[where] = grouped.labels
             minima_x, minima_fun = x[grouped.lowest], fun[grouped.lowest]
@@ -256,7 +272,7 @@ class _Work:
             if self.batch.near is not None:
                 self.batch.near = self._small(coarse)
             ends = self.batch.run(coarse, threads=threads)
-            _, _, x, fun, _ = self._arrivals(ends)
+            _, x, fun = self._arrivals(ends)
             grouped = group(x, fun, self.low, self.high, self.values, self.descend)
             label, steps, minima_x, minima_fun, raised = self._all(x[grouped.lowest], fun[grouped.lowest], progress)
             executor, reason = ends.executor, ends.executor_reason
@@ -267,26 +283,19 @@ class _Work:
         given, self.batch.max_steps = self.batch.max_steps, 0
         norms = self.batch.run(points, threads=1).grad_norm
         self.batch.max_steps = given
-        finite = norms[np.isfinite(norms)]
-        return max(self.gtol, SMALL * float(np.median(finite))) if finite.size else self.gtol
+        return max(self.gtol, SMALL * middle(norms))
 
-    def _arrivals(self, ends: Many) -> tuple[Any, Any, FloatArray, FloatArray, Any]:
-        """Return a code of each start, which of them have arrived, where, f there, and their steps."""
-        codes, arrived, steps = self._judged(ends.codes, ends.steps, ends.nfev, ends.fun)
-        rows = np.flatnonzero(arrived)
-        return codes, rows, ends.x.reshape(len(codes), -1)[rows], ends.fun[rows], steps
+    def _arrivals(self, ends: Many) -> tuple[Any, FloatArray, FloatArray]:
+        """Return which starts have come to rest, where, and f there."""
+        rows = np.flatnonzero(self._places(ends.codes, ends.nfev, ends.fun) >= lanes.ELSEWHERE)
+        return rows, ends.x.reshape(len(ends), -1)[rows], ends.fun[rows]
 
-    def _judged(self, codes: Any, steps: Any, since: Any, fun: FloatArray) -> tuple[Any, Any, Any]:
-        """Return the code of each start, whether it has arrived, and after how many steps."""
-        table = np.full(16, UNFINISHED, np.int32)
-        for status, code in ((Status.diverged, DIVERGED), (Status.nonfinite, NONFINITE)):
-            table[Many.code_of(status)] = code
-        arrived = (codes == Many.code_of(Status.converged)) | (codes == Many.code_of(Status.stalled))
+    def _places(self, codes: Any, nfev: Any, fun: FloatArray) -> Any:
+        """Return where each descent came to rest: what machine code noted, or else that it did."""
         if self.batch.near is not None:
-            late = codes == Many.code_of(Status.max_steps)
-            arrived |= late & (since <= steps)
-            steps = np.where(arrived, np.minimum(since, steps), steps)
-        return table[codes], arrived & np.isfinite(fun), steps.astype(np.int32, copy=False)
+            return nfev
+        rests = (codes == Many.code_of(Status.converged)) | (codes == Many.code_of(Status.stalled))
+        return np.where(rests & np.isfinite(fun), lanes.ELSEWHERE, lanes.AWAY)
 
     def _all(
         self, minima: FloatArray, heights: FloatArray, progress: Callable[[int, int], None] | None
@@ -297,6 +306,9 @@ class _Work:
         left: list[tuple[Any, FloatArray, FloatArray]] = []
         raised: dict[int, str] = {}
         reach = _reaches(minima, self.low, self.high)
+        told = self.batch.near is not None and len(minima) <= FEW
+        if told:
+            self.batch.known = lanes.Lanes.known(minima, reach, self.high - self.low)
 
         def worker() -> Callable[[int, int], None]:
             flat = np.tile(self.around, (PIECE, 1))
@@ -305,24 +317,25 @@ class _Work:
 
             def do(first: int, last: int) -> None:
                 count = last - first
-                flat[:count] = self.starts(np.arange(first, last))
+                self.write(flat, first, last)
                 descend(0, count)
                 part = result.first(count)
-                if not self.batch.is_search:
+                if not self.batch.is_search and part.codes.max() >= lanes.NONFINITE:
                     with self.lock:
                         self.batch.finish(part, flat[:count])
                         raised.update({first + row: text for row, text in part.raised.items()})
                         part.raised.clear()
-                codes, arrived, made = self._judged(part.codes, part.steps, part.nfev, part.fun)
-                steps[first:last] = made
+                steps[first:last] = part.steps
+                places = self._places(part.codes, part.nfev, part.fun)
                 own = label[first:last]
-                own[:] = codes
-                if len(minima):
-                    number, distance = nearest(part.x, minima, self.low, self.high)
-                    known = arrived & (distance <= reach[number])
-                    own[known] = number[known]
-                    arrived &= ~known
-                rows = np.flatnonzero(arrived)
+                np.take(_CODES, part.codes, out=own)
+                np.copyto(own, places, where=places >= 0, casting="same_kind")
+                rows = np.flatnonzero(places == lanes.ELSEWHERE)
+                if rows.size and len(minima) and not told:
+                    number, distance = nearest(part.x[rows], minima, self.low, self.high)
+                    known = distance <= reach[number]
+                    own[rows[known]] = number[known]
+                    rows = rows[~known]
                 if rows.size:
                     left.append((first + rows, part.x[rows], part.fun[rows]))
 
@@ -357,17 +370,24 @@ class _Work:
             label[rows] = grouped.labels[known:][nearest(x, x[some], self.low, self.high)[0]]
         return every_x[grouped.lowest], every_fun[grouped.lowest]
 
+    def _order(self, x: FloatArray, fun: FloatArray) -> Any:
+        """Return the order of the minima by f, and by x where f is the same but for the last steps of the descents."""
+        scale = EQUAL * middle(np.abs(self.values(self.starts(self.coarse()[:: COARSE // 32]))))
+        heights = np.rint(fun / scale) if scale else fun
+        return np.lexsort((*x.T[::-1], heights))
+
     def _told(
         self, label: Any, steps: Any, x: FloatArray, fun: FloatArray, raised: Mapping[int, str], executor: str,
         reason: str, at: FloatArray | None,
     ) -> Basins:  # fmt: skip
-        by_f = np.argsort(fun, kind="stable")
-        place = np.empty_like(by_f)
-        place[by_f] = np.arange(len(by_f))
-        found = label >= 0
-        label[found] = place[label[found]]
-        x, fun = x[by_f], fun[by_f]
-        counts = np.bincount(label[label >= 0], minlength=len(x)) if len(x) else np.zeros(0, np.intp)
+        by_f = self._order(x, fun)
+        if (by_f[:-1] > by_f[1:]).any():
+            place = np.empty_like(by_f)
+            place[by_f] = np.arange(len(by_f))
+            found = label >= 0
+            label[found] = place[label[found]]
+            x, fun = x[by_f], fun[by_f]
+        counts = np.bincount(label - NONFINITE, minlength=len(x) - NONFINITE)[-NONFINITE:]
         kinds = signatures(x, fun, self.low, self.high, self.values, self.descend, False) if len(x) else []
         minima = as_found(x, fun, counts.tolist(), self.count, kinds, self.shape)
         return Basins(

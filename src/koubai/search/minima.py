@@ -12,7 +12,17 @@ import numpy as np
 from koubai.errors import InputError
 from koubai.parameters import FloatArray
 
-__all__ = ["FoundMinimum", "Grouped", "as_found", "chance_of_lower", "group", "nearest", "read_box", "signatures"]
+__all__ = [
+    "FoundMinimum",
+    "Grouped",
+    "as_found",
+    "chance_of_lower",
+    "group",
+    "middle",
+    "nearest",
+    "read_box",
+    "signatures",
+]
 
 Values: TypeAlias = Callable[[FloatArray], FloatArray]  # f at each of these points, (points, n) -> (points,)
 Descend: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  # where descents from there end, and f there
@@ -135,8 +145,7 @@ def group(
     rows = order[first[by_f]]  # the lowest of each cell, by f
     joined = np.arange(len(rows))
     around = values(low + np.random.default_rng(0).random((ASKED, x.shape[1])) * (high - low))
-    around = np.abs(around[np.isfinite(around)])
-    unsettled = UNSETTLED * float(np.median(around)) if around.size else 0.0
+    unsettled = UNSETTLED * middle(np.abs(around))
     for near in ROUNDS:
         _, lowest, number = np.unique(joined, return_index=True, return_inverse=True)
         if len(lowest) == 1:
@@ -148,6 +157,12 @@ def group(
     labels = np.empty(len(x), np.intp)
     labels[order] = place[number][np.argsort(by_f)][inverse]
     return Grouped(labels, rows[np.sort(lowest)])
+
+
+def middle(sizes: FloatArray) -> float:
+    """Return the median of those that are finite, 0 if none is. (NumPy's loads its masked arrays, in 20 ms.)"""
+    finite = np.sort(sizes[np.isfinite(sizes)])
+    return float(finite[len(finite) // 2]) if finite.size else 0.0
 
 
 def _joined(
