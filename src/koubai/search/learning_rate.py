@@ -40,6 +40,9 @@ __all__ = ["LearningRate", "NoRateError", "RateCurve", "find_lr", "for_descent",
 BAD = (Status.diverged, Status.nonfinite)
 PER_DECADE = 20  # rates are tried at 10 ** (k / 20), so that what two rounds try is tried once
 AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken for its bound
+LEAVES = 3  # the updates of a rate that leaves the target again count so many times
+REFINED = 4  # times the steps of the longest descents are spent at most on the neighbours of the best rate
+UNSETTLED = 3  # rates below one that does not settle are followed to the end
 ASIDE = 0.02  # of a stability bound: descents so far on both sides of it show whether it holds
 
 
@@ -649,7 +652,7 @@ class _Search:
                 *range(best - plan.below, middle, 2 * plan.dense),
                 *range(middle, best + plan.above + 1, plan.dense),
             ]
-            chosen = self._halved(alive)
+            chosen = self._halved(alive, seed)
             bound, reason = self._bound(chosen, seed)
             low, high = self._range(chosen)
         lr = 10.0 ** (chosen / PER_DECADE)
@@ -722,14 +725,14 @@ class _Search:
 
     # -- which rate ---------------------------------------------------------------------------------------------------
 
-    def _halved(self, alive: list[int]) -> int:
+    def _halved(self, alive: list[int], seed: int) -> int:
         """Follow the rates, the better half of them twice as far each time; return the one to take."""
         plan = self.plan
         steps = plan.first
         while True:
             good = {k: probe for k in alive if not (probe := self.run(k, steps)).diverged}
             if not good:
-                alive = [min(alive) - i for i in range(1, plan.below)]
+                alive = [min(alive) - i for i in range(1, plan.below, plan.apart // 2)]
                 if alive[-1] < -40 * PER_DECADE:
                     raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
                 continue
@@ -748,7 +751,48 @@ class _Search:
             alive = sorted(kept)
         if plan.repeats > 1:
             return self._repeated(order[: plan.keep], steps)
-        return self._furthest(good, order, time)
+        return self._refined(good, seed)
+
+    def _refined(self, good: dict[int, _Probe], seed: int) -> int:
+        """Return the best rate after a look at those that the halving left behind: its neighbours, and the largest one
+        below the stability bound, which is slow at first and gets furthest along a narrow valley.
+        """
+        plan, most = self.plan, self.probes.spent + REFINED * self.plan.last
+
+        def follow(k: int, steps: int) -> None:
+            if self.probes.spent < most and not (probe := self.run(k, steps)).diverged:
+                good[k] = probe
+
+        best = self._best(good)
+        bound, _ = self._bound(best, seed) if self.optimizer.rule.stability is not None else (None, "")
+        if bound is not None and best - plan.below < (k := _place((1 - ASIDE) * bound)) < best + plan.above:
+            follow(k, plan.last)
+            best = self._best(good)
+        if not self._settles(good[best]) and 2 * self._time(good[best], plan.target) > plan.last // 2:
+            for k in range(best - 1, best - 1 - UNSETTLED, -1):
+                follow(k, plan.last)
+                if k in good and self._settles(good[k]):
+                    break
+            best = self._best(good)
+        apart = plan.apart // 2
+        while apart:
+            time = self._time(good[best], plan.target)
+            if not math.isfinite(time):
+                break
+            for k in (best - apart, best + apart):
+                follow(k, min(plan.last, int(plan.slack * time) + 1))
+            best, before = self._best(good), best
+            if best == before:
+                apart //= 2
+        return best
+
+    def _settles(self, probe: _Probe) -> bool:
+        return bool(probe.fun[-1] <= max(self._lowest(probe), self._level(self.plan.target)))
+
+    def _best(self, good: dict[int, _Probe]) -> int:
+        self.fb = min(self._lowest(probe) for probe in good.values())
+        time = {k: self._time(probe, self.plan.target) for k, probe in good.items()}
+        return self._furthest(good, sorted(good, key=lambda k: (time[k], self._lowest(good[k]), k)), time)
 
     def _furthest(self, good: dict[int, _Probe], order: list[int], time: dict[int, float]) -> int:
         """Return, of the rates that are nearly as fast as the fastest, the one that goes on further."""
@@ -781,9 +825,11 @@ class _Search:
         return min(near, key=lambda k: (means[k][-1], k))
 
     def _time(self, probe: _Probe, share: float) -> float:
-        """Return the updates after which no more than this share of the way down is left; inf if it does not stay."""
+        """Return the updates after which no more than this share of the way down is left; more if it does not stay."""
         left = self.fb + self.plan.stays * (self.probes.f0 - self.fb)
-        return self._first(probe.fun, share) if probe.fun[-1] <= max(left, self._level(share)) else math.inf
+        if probe.fun[-1] <= max(left, self._level(share)):
+            return self._first(probe.fun, share)
+        return LEAVES * self._first(probe.fun, share) if probe.fun[-1] < self.probes.f0 else math.inf
 
     def _level(self, share: float) -> float:
         return self.fb + share * (self.probes.f0 - self.fb)
