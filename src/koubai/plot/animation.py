@@ -1,9 +1,14 @@
-"""A descent as a moving picture."""
+"""A descent as a moving picture: a .gif, or a page that can be stopped and stepped through."""
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,7 @@ from koubai.parameters import FloatArray, flatten
 from koubai.plot.descent import path_1d, path_2d
 from koubai.plot.style import DARK, PATH, halo, number
 
-__all__ = ["animate"]
+__all__ = ["PATH_ORDER", "animate", "moving_target", "write_moving"]
 
 FRAMES = 100  # at most
 PAUSE, LAST = 80, 2500  # milliseconds that a frame is shown, and the last one
@@ -29,14 +34,15 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
     """Animate: write the descent as a moving picture, in which its path grows on the curve or over the contours.
 
     Up to 100 frames, spaced along the path and its steps, of the rows that the history keeps; each names its step. The
-    last frame is the picture of `koubai.plot.run`.
+    last frame is the picture of `koubai.plot.run`. A page of HTML has buttons to stop and to step, and needs nothing
+    but itself. Either is a few hundred kilobytes.
 
     Parameters
     ----------
     run : Run
         A descent of one or two parameters.
     path : str or path
-        Of the file, a .gif.
+        Of the file, a .gif or an .html.
     minima : iterable, default ()
         Known minima to mark: points, or objects with the point as ``.x``, such as those of a Problem.
 
@@ -65,11 +71,7 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
     if layout.size > 2 or run.history.epochs is not None:
         what = f"{layout.size} parameters" if layout.size > 2 else "mini-batches"
         raise InputError(f"a path moves in pictures of 1 or 2 parameters; this run has {what}: draw run.plot()")
-    target = Path(path)
-    if target.suffix.lower() != ".gif":
-        raise InputError(f"path must end in .gif, got {str(path)!r}")
-    if not target.absolute().parent.is_dir():
-        raise InputError(f"path: the folder {str(target.absolute().parent)!r} does not exist; make it first")
+    target = moving_target(path)
     from PIL import Image
 
     figure = Figure(figsize=(7.2, 5.4), dpi=100, layout="constrained")
@@ -80,7 +82,8 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
     canvas.draw()
-    last = picture().quantize(256)
+    palette = picture().quantize(256)
+    last = picture().quantize(palette=palette, dither=Image.Dither.NONE)
     figure.set_layout_engine("none")  # from here on nothing moves but the path
     for artist in (*ax.collections, *ax.lines):
         if artist.get_zorder() in PATH_ORDER and not str(artist.get_label()).startswith("start"):
@@ -100,11 +103,63 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
         ax.set_title(f"step {run.history.t[row]:,}, f = {number(run.history.fun[row])}", fontsize="medium")
         for artist in (line, point, ax.title):
             ax.draw_artist(artist)
-        frames.append(picture().quantize(palette=last, dither=Image.Dither.NONE))
-    with replacing(target) as file:
-        pauses = [PAUSE] * len(frames) + [LAST]
-        frames[0].save(file, "GIF", save_all=True, append_images=[*frames[1:], last], duration=pauses, loop=0)
+        frames.append(picture().quantize(palette=palette, dither=Image.Dither.NONE))
+    return write_moving(target, [*frames, last], "The path of a descent")
+
+
+def moving_target(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a moving picture to be. Raises InputError if it is of another kind, or has no folder."""
+    target = Path(path)
+    if target.suffix.lower() not in (".gif", ".html"):
+        raise InputError(f"path must end in .gif or .html, got {str(path)!r}")
+    if not target.absolute().parent.is_dir():
+        raise InputError(f"path: the folder {str(target.absolute().parent)!r} does not exist; make it first")
     return target
+
+
+def write_moving(target: Path, frames: Sequence[Any], title: str) -> Path:
+    """Write pictures of one palette one after the other, as a .gif or a page; the last one is shown for longer."""
+    pauses = [PAUSE] * (len(frames) - 1) + [LAST]
+    with replacing(target) as file:
+        if target.suffix.lower() == ".gif":
+            frames[0].save(file, "GIF", save_all=True, append_images=list(frames[1:]), duration=pauses, loop=0)
+        else:
+            file.write(_page(frames, pauses, title).encode())
+    return target
+
+
+def _page(frames: Sequence[Any], pauses: Sequence[int], title: str) -> str:
+    """Return a page that shows each frame as what it changes of the last one."""
+    from PIL import Image
+
+    ground = frames[-1]
+    under = np.asarray(ground)
+    patches = []
+    for frame in frames:
+        pixels = np.array(frame)
+        differs = pixels != under
+        if not differs.any():
+            patches.append([0, 0, ""])
+            continue
+        rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        patch = np.array(frame.convert("RGBA"))[part]
+        patch[~differs[part]] = 0
+        patches.append([int(columns[0]), int(rows[0]), _png(Image.fromarray(patch))])
+    values = {
+        "TITLE": html.escape(title), "WIDTH": ground.width, "HEIGHT": ground.height, "LAST": len(frames) - 1,
+        "GROUND": _png(ground), "PATCHES": json.dumps(patches), "PAUSES": json.dumps(list(pauses)),
+    }  # fmt: skip
+    page = files("koubai.plot").joinpath("moving.html").read_text(encoding="utf-8")
+    for name, value in values.items():
+        page = page.replace(f"@{name}@", str(value))
+    return page
+
+
+def _png(image: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _drawn(run: Run, window: FloatArray) -> FloatArray:

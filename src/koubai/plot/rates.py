@@ -13,12 +13,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from koubai.descent.files import replacing
 from koubai.descent.loop import minimize
 from koubai.descent.record import rows_of
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.parameters import FloatArray, flatten
-from koubai.plot.animation import LAST, PATH_ORDER, PAUSE
+from koubai.plot.animation import PATH_ORDER, moving_target, write_moving
 from koubai.plot.comparison import paths
 from koubai.plot.fitting import finish
 from koubai.plot.scales import Numbers, log_scale
@@ -333,12 +332,8 @@ def profile(found: Race, *, ax: Axes | None = None, legend: bool = True) -> Axes
 
 
 def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
-    """Write the race as a .gif: the paths (one or two parameters) and the lowest f grow, evaluation by evaluation."""
-    target = Path(path)
-    if target.suffix.lower() != ".gif":
-        raise InputError(f"path must end in .gif, got {str(path)!r}")
-    if not target.absolute().parent.is_dir():
-        raise InputError(f"path: the folder {str(target.absolute().parent)!r} does not exist; make it first")
+    """Write the race, a .gif or .html: paths (one or two parameters) and lowest f grow, evaluation by evaluation."""
+    target = moving_target(path)
     from PIL import Image
 
     figure = Figure(dpi=80, figsize=(12.8, 5.6), layout="constrained")
@@ -400,10 +395,7 @@ def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
                 palette=colours, dither=Image.Dither.NONE
             )
         )
-    with replacing(target) as file:
-        pauses = [PAUSE] * (len(frames) - 1) + [LAST]
-        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
-    return target
+    return write_moving(target, frames, "A race of optimizers")
 
 
 def _asked_at(trial: Any, run: Any) -> Any:

@@ -232,7 +232,7 @@ class Race:
         return race_page(self, figure=figure)
 
     def animate(self, path: str | os.PathLike[str]) -> Path:
-        """Animate: the race from the first start as a moving picture, a .gif, evaluation by evaluation."""
+        """Animate: the race from the first start as a moving picture, a .gif or .html, evaluation by evaluation."""
         from koubai.plot.rates import race_animation
 
         return race_animation(self, path)
