@@ -141,6 +141,17 @@ def test_starts_where_f_raises_are_not_finite():
     assert any("no such place" in text for text in found.raised.values())
 
 
+def test_searches_tell_at_which_starts_f_raised():
+    def f(x):
+        if x[0] < 0:
+            raise ValueError("no such place")
+        return (x[0] - 1) ** 2 + x[1] ** 2
+
+    found = kb.basins(f, [(-1, 3), (-1, 1)], optimizer="lbfgs", resolution=(8, 4))
+    assert {row for row in found.raised if row >= 0} == set(np.flatnonzero(found.label.ravel() == NONFINITE))
+    assert set(found.raised.values()) == {"ValueError: no such place"}
+
+
 def test_saddles_are_told():
     """Along the line between two valleys descents come to rest at the saddle."""
     found = kb.basins(saddle, [(-2, 2), (-2, 2)], optimizer=kb.SGD(0.1), resolution=41)

@@ -368,6 +368,19 @@ def test_starts_on_another_path_run_one_by_one():
         np.testing.assert_array_equal(many.x[i], alone(f, starts[i], kb.SGD(lr=0.1), max_steps=300, gtol=1e-8).x)
 
 
+def test_a_search_takes_differences_where_f_can_not_be_traced():
+    def f(x):
+        if x[0] > 3:
+            return float(str(float(x[0] ** 2 + x[1] ** 2)))
+        return (x[0] - 1) ** 2 + 2 * x[1] ** 2
+
+    many = minimize_many(f, random_starts(40), "lbfgs")
+    assert many.success.all()
+    assert not many.raised
+    assert "differences" in many.executor_reason
+    np.testing.assert_allclose(many.x, np.tile([1.0, 0.0], (40, 1)), atol=1e-5)
+
+
 def test_without_machine_code_it_is_slower_and_right():
     starts = random_starts(3, n=3)
     many = minimize_many(lambda x: np.sum(np.sort(x) ** 2), starts, kb.SGD(lr=0.1), max_steps=40)

@@ -2,7 +2,7 @@
 
 It asks machine code of f for values and gradients (`koubai.execute.pointwise`, or a table of NumPy's loops for larger
 graphs). Where f takes another path than the traced one, or the gradient is not finite, it asks Python, for this point
-alone; a point at which f raises counts as not finite, and is noted.
+alone, and where that path can't be traced, differences; a point at which f raises counts as not finite, and is noted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from koubai.descent import searches
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS, Optimizer
 from koubai.descent.search_stepper import LARGEST, Kind
-from koubai.errors import CompileError, FunctionError, GradientError, KoubaiError, quiet
+from koubai.errors import CompileError, FunctionError, GradientError, KoubaiError, TraceError, quiet
 from koubai.execute import scalar_code
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
+from koubai.execute.lanes import NONFINITE
 from koubai.execute.pointwise import Pointwise
 from koubai.execute.replay import Replay
 from koubai.execute.scalar_code import ANSWER, AT, CALLED, Block
@@ -51,6 +52,7 @@ class Searches:
         self.layout, self.bounds, self.lock = layout, bounds, threading.Lock()
         self.raised: list[str] = []
         self.raised_at: dict[bytes, str] = {}
+        self.by_differences: Differentiated | None = None  # once f has taken a path that can't be traced
         text: Any = searches.lbfgs_many if bounds is None else searches.lbfgs_many_within
         self.names = text.__code__.co_varnames[: text.__code__.co_argcount]
         self.code: Pointwise | None = None
@@ -99,6 +101,12 @@ class Searches:
 
         return run
 
+    def raised_from(self, starts: FloatArray, codes: Any, steps: Any) -> dict[int, str]:
+        """Return what f raised at these starts, by row."""
+        refused = np.flatnonzero((codes == NONFINITE) & (steps == 0)) if self.raised_at else ()
+        told = {int(row): self.raised_at.get(starts[row].tobytes()) for row in refused}
+        return {row: text for row, text in told.items() if text is not None}
+
     def _memory(self, n: int, kind: Kind) -> dict[str, Any]:
         room = kind.history_size + 1
         scratch = max(n, room)
@@ -120,7 +128,7 @@ class Searches:
         """Evaluate f as Python does; one thread at a time, as f may keep things of its own."""
         with self.lock, quiet():
             try:
-                fun, gradient = self.program(self.layout.copy(x.copy()))
+                fun, gradient = self._derived(x)
             except (FunctionError, GradientError) as error:
                 return self._note(x, str(error))
             except KoubaiError:
@@ -129,6 +137,14 @@ class Searches:
                 return self._note(x, f"{type(error).__name__}: {error}")
         g[:] = np.ravel(gradient)
         return float(fun)
+
+    def _derived(self, x: FloatArray) -> Any:
+        try:
+            return self.program(self.layout.copy(x.copy()))
+        except (TraceError, GradientError):
+            if self.by_differences is None:
+                self.by_differences = Differentiated(self.program.f, 0, "adaptive")
+            return self.by_differences(self.layout.copy(x.copy()))
 
     def _note(self, x: FloatArray, text: str) -> float:
         self.raised.append(text)

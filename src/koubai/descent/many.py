@@ -403,14 +403,14 @@ class Batch:
             code, before = self.code, len(self.code.raised)
             share_out(len(flat), threads, lambda: self._searcher(code, flat, result), progress)
             if code.raised[before:]:
-                refused = np.flatnonzero((result.codes == lanes.NONFINITE) & (result.steps == 0))
-                told = {int(row): code.raised_at.get(flat[row].tobytes()) for row in refused}
-                result.raised.update({row: text for row, text in told.items() if text is not None})
+                result.raised.update(code.raised_from(flat, result.codes, result.steps))
                 if len(result.raised) < len(code.raised) - before:  # the first of those on the way
                     at_starts = set(result.raised.values())
                     on_the_way = (text for text in code.raised[before:] if text not in at_starts)
                     result.raised[-1] = next(on_the_way, code.raised[before])
                 reason = f"f raised at {len(code.raised) - before} points, which count as not finite"
+            if code.by_differences is not None:
+                reason += "; the gradient is one of differences where f takes a path that can't be traced"
             return result.many("native", reason)
         share_out(len(flat), threads, self._shared(self.code, flat, result, rates), progress)
         reason = self.finish(result, flat, rates) or reason

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from koubai.descent.batch_searches import Searches
 from koubai.descent.many import PIECE, Batch, Many, Results, read_threads, share_out
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
@@ -58,7 +59,7 @@ class Basins:
     max_steps : int
         The most steps of each descent.
     raised : dict
-        What f raised at some starts, by their number, row after row.
+        What f raised at some starts, by their number, row after row; -1 for points on the way.
     executor, executor_reason : str
         What ran the descents.
     """
@@ -325,6 +326,10 @@ class _Work:
                         self.batch.finish(part, flat[:count])
                         raised.update({first + row: text for row, text in part.raised.items()})
                         part.raised.clear()
+                elif isinstance(self.batch.code, Searches):
+                    found = self.batch.code.raised_from(flat[:count], part.codes, part.steps)
+                    with self.lock:
+                        raised.update({first + row: text for row, text in found.items()})
                 steps[first:last] = part.steps
                 places = self._places(part.codes, part.nfev, part.fun)
                 own = label[first:last]
@@ -345,8 +350,11 @@ class _Work:
         if left:
             rows, x, fun = (np.concatenate(parts) for parts in zip(*left, strict=True))
             minima, heights = self._take(label, rows, x, fun, minima, heights)
-        if self.batch.is_search and (texts := getattr(self.batch.code, "raised", [])):
-            raised[-1] = texts[0]
+        if isinstance(self.batch.code, Searches):
+            at_starts = set(raised.values())
+            on_the_way = next((text for text in self.batch.code.raised if text not in at_starts), None)
+            if on_the_way is not None:
+                raised[-1] = on_the_way
         return label, steps, minima, heights, raised
 
     def _take(
