@@ -14,6 +14,7 @@ import koubai as kb
 from koubai.descent import schedules
 from koubai.descent.optimizers import PRESETS, SEMANTICS
 from koubai.descent.rules import CHOICES, INTERVALS, RULES
+from koubai.descent.stability import fixed_bound
 from koubai.errors import FunctionError, InputError, UnknownNameError
 from koubai.parameters import flatten
 
@@ -135,7 +136,7 @@ class TestSGDByHand:
 def test_the_stability_limit_is_where_it_is_said_to_be(settings):
     """On x²/2·k the rule shrinks just below the limit and grows just above it."""
     curvature = 3.0
-    limit = kb.SGD(lr=1.0, **settings).largest_stable_lr(curvature)
+    limit = fixed_bound(kb.SGD(lr=1.0, **settings), curvature)
     ends = []
     for factor in (0.99, 1.01):
         optimizer = kb.SGD(lr=factor * limit, **settings)
@@ -382,7 +383,7 @@ def test_every_optimizer_takes_both_kinds_of_clipping(name, option):
         assert f"{option}=0.5" in repr(optimizer)
         assert eval(repr(optimizer), PASTE) == optimizer != kb.optimizers.resolve(name, semantics=semantics)
         assert option in inspect.signature(type(optimizer)).parameters
-        assert optimizer.largest_stable_lr(1.0) is None
+        assert fixed_bound(optimizer, 1.0) is None
         x = np.array([1.0, -2.0, 0.5])
         assert optimizer.clips(x, np.array([0.6, -0.3, 0.0]))
         assert not optimizer.clips(x, np.array([0.3, -0.3, 0.0]))

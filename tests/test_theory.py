@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 
 import koubai as kb
 from koubai.derivatives.curvature import curvature
-from koubai.diagnosis.stability import preconditioner, predicted_rate, stability_bound
+from koubai.descent.stability import preconditioner, predicted_rate, stability_bound
 from koubai.diagnosis.theory import measured_rate, sharpness, theory
 from koubai.errors import FunctionError, InputError
 
@@ -126,11 +126,14 @@ def test_the_bound_of_a_divided_rule_is_that_of_the_preconditioned_hessian(make,
     assert bisected(grows, bound) == pytest.approx(bound, rel=0.02 if make is kb.RMSprop else 0.1)
 
 
-@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"momentum": 0.6, "nesterov": True},
-                                      {"momentum": 0.5, "dampening": 0.3}, {"weight_decay": 2.0}])  # fmt: skip
-def test_the_bound_is_the_closed_form_where_there_is_one(settings):
-    optimizer = kb.SGD(0.1, **settings)
-    assert stability_bound(optimizer, 3.0) == pytest.approx(optimizer.largest_stable_lr(3.0), rel=1e-6)
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [({}, 2.0), ({"momentum": 0.9}, 3.8), ({"momentum": 0.6, "nesterov": True}, 3.2 / 2.2),
+     ({"momentum": 0.5, "dampening": 0.3}, 3.0 / 0.7), ({"weight_decay": 2.0}, 2.0 * 3 / 5)],
+)  # fmt: skip
+def test_the_bound_is_the_closed_form_where_there_is_one(settings, limit):
+    """Both roots of z² - (1 + μ - λ(1-τ)) z + μ lie in the unit circle; Nesterov: z² - (1+μ)(1 - λ) z + μ(1 - λ)."""
+    assert stability_bound(kb.SGD(0.1, **settings), 3.0) == pytest.approx(limit / 3, rel=1e-8)
 
 
 def test_the_best_rates_of_the_textbook():

@@ -651,17 +651,10 @@ class Optimizer:
         """Return by how much the last update was to lower f; inf before the first; None: the rule does not tell."""
         return float(state[self.rule.state.index("promise")]) if self.rule.promises else None
 
-    def largest_stable_lr(self, curvature: float) -> float | None:
-        """Return the lr above which the rule diverges on a quadratic of this largest curvature; None: not known.
-
-        Coupled weight decay adds to the curvature. Decoupled decay, clipping and groups leave no such number.
-        """
-        hyper = self._hyper
-        if self.rule.stability is None or not curvature > 0 or self._clips or self._groups:
-            return None
-        if hyper["weight_decay"] and hyper["decoupled_weight_decay"]:
-            return None
-        return float(self.rule.stability(**self._own) / (curvature + hyper["weight_decay"]))
+    @property
+    def is_clipping(self) -> bool:
+        """Whether clipvalue or clipnorm is set."""
+        return bool(self._clips)
 
     # -- the object's own state: update in place ----------------------------------------------------------------------
 

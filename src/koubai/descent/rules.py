@@ -135,7 +135,6 @@ class Rule:
     # The state arrays under whose root a step is divided; (): the rule is linear in the gradient; None: it's neither.
     preconditioner: tuple[str, ...] | None = None
     # The largest lr × curvature at which the rule is stable on a quadratic; None if no such number is known.
-    stability: Callable[..., float] | None = None
     # Returns what the user should know about the state after t updates, if anything.
     advise: Callable[..., str | None] | None = None
 
@@ -174,7 +173,6 @@ def rule(
     only_if: Mapping[str, str] | None = None,
     counts: Mapping[str, str] | None = None,
     preconditioner: tuple[str, ...] | None = None,
-    stability: Callable[..., float] | None = None,
     advise: Callable[..., str | None] | None = None,
 ) -> Callable[[Callable[..., Step]], Rule]:
     """Register the decorated formula as a Rule. Its keyword-only arguments with a default are the hyperparameters.
@@ -199,7 +197,6 @@ def rule(
             only_if or {},
             counts or {},
             preconditioner,
-            stability,
             advise,
         )
         return RULES[name]
@@ -218,16 +215,7 @@ def _number(value: float) -> Begin:
 # -- gradient descent and its averages --------------------------------------------------------------------------------
 
 
-def _sgd_stability(momentum: float, nesterov: bool, dampening: float, **_: Any) -> float:
-    # Both roots of z² − (1 + μ − λ(1−τ)) z + μ stay inside the unit circle (Nesterov: z² − (1+μ)(1 − λ) z + μ(1 − λ)).
-    if momentum == 0:
-        return 2.0
-    if nesterov:
-        return 2 * (1 + momentum) / (1 + 2 * momentum)
-    return 2 * (1 + momentum) / (1 - dampening) if dampening < 1 else np.inf
-
-
-@rule(state=("b",), only_if={"b": "momentum"}, preconditioner=(), stability=_sgd_stability)
+@rule(state=("b",), only_if={"b": "momentum"}, preconditioner=())
 def sgd(
     x: Any,
     g: Any,

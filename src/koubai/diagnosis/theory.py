@@ -16,7 +16,7 @@ from koubai.derivatives.curvature import Curvature, curvature, extreme_eigenvalu
 from koubai.derivatives.gradient import grad as gradient_of
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import History, Run, rows_of
-from koubai.diagnosis.stability import (
+from koubai.descent.stability import (
     has_recurrence,
     preconditioner,
     predicted_rate,

@@ -16,6 +16,7 @@ from koubai.descent.fit import ValueAndGradient
 from koubai.descent.objective import Objective
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, Status, rows_of
+from koubai.descent.stability import fixed_bound
 from koubai.diagnosis.case import LEAST, SHARE, SpentError
 from koubai.diagnosis.verdicts import Evidence, Finding, Remedy
 from koubai.errors import KoubaiError, quiet
@@ -357,7 +358,7 @@ def _bend_at_the_start(case: TrainingCase) -> dict[str, Evidence]:
     if case.left < 12:
         return {}
     found = case.curvature(case.batches(max(1, min(4, case.left // 8))), 3, case.call.start)
-    stable = None if found is None else case.optimizer.largest_stable_lr(found.largest)
+    stable = None if found is None else fixed_bound(case.optimizer, found.largest)
     if found is None or stable is None:
         return {}
     return {"L": Evidence(found.largest, "lanczos"), "stable_lr": Evidence(stable, "bound")}
@@ -413,7 +414,7 @@ def _edge(case: TrainingCase) -> dict[str, Evidence]:
         return {}
     most = min(10, case.left // 2)
     found = case.curvature(case.batches(1), most) if most >= 3 else None
-    stable = None if found is None else case.optimizer.largest_stable_lr(found.largest)
+    stable = None if found is None else fixed_bound(case.optimizer, found.largest)
     if found is None or stable is None:
         return {}
     return {"L": Evidence(found.largest, "lanczos"), "stable_lr": Evidence(stable, "bound")}

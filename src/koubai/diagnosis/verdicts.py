@@ -11,6 +11,7 @@ import numpy as np
 from koubai.derivatives.check import check_gradient
 from koubai.descent.optimizers import LBFGS
 from koubai.descent.record import Status
+from koubai.descent.stability import fixed_bound
 from koubai.descent.stopping import Point
 from koubai.diagnosis.case import LOWER, TAIL, Case, SpentError, Trial
 from koubai.errors import KoubaiError, quiet
@@ -112,7 +113,7 @@ def _stable(case: Case, largest: float) -> float | None:
     """Return the largest stable rate for this curvature."""
     if case.optimizer is None or case.is_search or not largest > 0:
         return None
-    return case.optimizer.largest_stable_lr(largest)
+    return fixed_bound(case.optimizer, largest)
 
 
 def _go_on(case: Case) -> tuple[Remedy, ...]:

@@ -26,6 +26,7 @@ from koubai.descent.loop import drive, points
 from koubai.descent.optimizers import Optimizer, resolve
 from koubai.descent.record import Status
 from koubai.descent.schedules import constant
+from koubai.descent.stability import divides, fixed_bound, has_recurrence, preconditioner, stability_bound
 from koubai.descent.training import Training
 from koubai.errors import FunctionError, InputError, TraceError, UnknownNameError, quiet
 from koubai.parameters import FloatArray, Parameters, flatten
@@ -638,6 +639,11 @@ class _Search:
     optimizer: Optimizer
     tried: dict[int, _Probe] = field(default_factory=dict)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the curvature of f alone bounds the rate."""
+        return has_recurrence(self.optimizer) and not divides(self.optimizer)
+
     def run(self, k: int, steps: int) -> _Probe:
         probe = self.tried[k] = self.probes.run(k, steps)
         return probe
@@ -685,7 +691,7 @@ class _Search:
                 raise NoRateError("x0 is a stationary point: its gradient is 0, so that no rate leads anywhere")
             size = float(np.max(np.abs(x))) or 1.0
             bound = curvature_at_start or steepest / size
-            if self.optimizer.rule.stability is not None:
+            if self.is_fixed:
                 low, high = _place(1e-6 / bound), _place(1e5 / bound)
             else:
                 lengths = size, min(max(steepest / bound, 1e-6 * size), 1e6 * size)
@@ -764,7 +770,7 @@ class _Search:
                 good[k] = probe
 
         best = self._best(good)
-        bound, _ = self._bound(best, seed) if self.optimizer.rule.stability is not None else (None, "")
+        bound, _ = self._bound(best, seed) if self.is_fixed else (None, "")
         if bound is not None and best - plan.below < (k := _place((1 - ASIDE) * bound)) < best + plan.above:
             follow(k, plan.last)
             best = self._best(good)
@@ -854,30 +860,30 @@ class _Search:
 
     def _bound(self, chosen: int, seed: int) -> tuple[float | None, str]:
         """Return the largest stable rate by the curvature where the descent at the chosen rate comes to rest."""
-        probes, rule = self.probes, self.optimizer.rule
+        probes = self.probes
         if isinstance(probes, _Trainings):
             return None, "mini-batches leave no curvature to measure: the range is that of the trainings"
-        if rule.stability is not None:
+        if self.is_fixed:
             largest = self._curvature(self.tried[chosen].x, seed)
-            bound = None if largest is None else self.optimizer.largest_stable_lr(largest)
+            bound = None if largest is None else fixed_bound(self.optimizer, largest)
             if largest is None or bound is None or not math.isfinite(bound):
                 return None, "no stability bound: the curvature is 0 or unknown, or gradients are clipped or grouped"
             return bound, f"the rule's condition at the curvature {largest:.4g} where the descent ends"
-        factor = _preconditioned_factor(self.optimizer)
-        if factor is None or self.optimizer.hyperparameters.get("groups"):
+        if not has_recurrence(self.optimizer) or stability_bound(self.optimizer, 1.0) is None:
             return None, f"{type(self.optimizer).__name__} has no stability bound by the curvature"
         lr = 10.0 ** (chosen / PER_DECADE)
         probe = probes.at("ahead", lr, AHEAD)
         descent = probes.steppers["ahead"][0].descent
-        scale = _preconditioner(self.optimizer, descent.state, max(probe.steps, 1))
+        scale = preconditioner(self.optimizer, descent.state, max(probe.steps, 1))
         largest = self._curvature(probe.x, seed, scale)
         if largest is None:
             return None, "no stability bound: the preconditioned curvature is 0 or unknown"
-        return factor / largest, f"the preconditioned curvature {largest:.4g} after {probe.steps} steps"
+        bound = stability_bound(self.optimizer, largest)
+        return bound, f"the preconditioned curvature {largest:.4g} after {probe.steps} steps"
 
     def _holds(self, bound: float, seed: int) -> bool:
         """Return whether descents just below the bound of a rule with a fixed one stay, and just above it grow."""
-        if self.optimizer.rule.stability is None or isinstance(self.probes, _Trainings):
+        if not self.is_fixed or isinstance(self.probes, _Trainings):
             return False
         f0, steps = self.probes.f0, 4 * self.plan.first
         below = self.probes.at("below", (1 - ASIDE) * bound, steps)
@@ -921,22 +927,3 @@ class _Search:
 
 def _place(lr: float) -> int:
     return math.floor(PER_DECADE * math.log10(lr))
-
-
-def _preconditioned_factor(optimizer: Optimizer) -> float | None:
-    """Return the lr times preconditioned curvature above which the rule is unstable."""
-    hyper = optimizer.hyperparameters
-    if optimizer.rule.name == "adam":
-        return float(2 * (1 + hyper["beta1"]) / (1 - hyper["beta1"]))
-    if optimizer.rule.name == "rmsprop" and not hyper["momentum"] and not hyper["centered"]:
-        return 2.0
-    return None
-
-
-def _preconditioner(optimizer: Optimizer, state: Any, t: int) -> FloatArray:
-    """Return by what Adam or RMSprop multiply the (mean) gradient, but for lr."""
-    hyper, named = optimizer.hyperparameters, dict(zip(optimizer.rule.state, state, strict=False))
-    v = np.asarray(named.get("v_max") if hyper.get("amsgrad") else named["v"], np.float64)
-    if optimizer.rule.name == "adam":
-        v = v / (1 - hyper["beta2"] ** t)
-    return np.asarray(1.0 / (np.sqrt(v) + hyper["eps"]))

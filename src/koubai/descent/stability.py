@@ -11,6 +11,7 @@ step in the end. M is measured by one update of each unit vector, so that no rul
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,9 @@ from koubai.errors import InputError, quiet
 from koubai.parameters import FloatArray
 
 __all__ = [
+    "divides",
     "divisors",
+    "fixed_bound",
     "has_recurrence",
     "preconditioner",
     "predicted_rate",
@@ -42,6 +45,11 @@ def has_recurrence(optimizer: Optimizer) -> bool:
     """Return whether near a minimum the rule is linear in the gradient, perhaps after a division that stands still."""
     rule = optimizer.rule
     return rule.preconditioner is not None and rule.scope == "element" and not optimizer.hyperparameters.get("groups")
+
+
+def divides(optimizer: Optimizer) -> bool:
+    """Return whether the rule divides by something that it has seen, as Adam does by √v."""
+    return bool(optimizer.rule.preconditioner)
 
 
 def recurrence(optimizer: Optimizer, curvature: Any, lr: Any) -> FloatArray | None:
@@ -88,7 +96,7 @@ def _settled(optimizer: Optimizer) -> Optimizer:
     if not none:
         return optimizer
     hyper = dict(optimizer.hyperparameters) | none
-    return type(optimizer)(optimizer.lr, semantics=optimizer.semantics, **hyper)
+    return type(optimizer)(1.0, semantics=optimizer.semantics, **hyper)
 
 
 def divisors(optimizer: Optimizer, n: int) -> tuple[Any, ...] | None:
@@ -170,7 +178,7 @@ def stability_bound(optimizer: Optimizer, curvature: float) -> float | None:
 
     Examples
     --------
-    >>> from koubai.diagnosis.stability import stability_bound
+    >>> from koubai.descent.stability import stability_bound
     >>> [round(stability_bound(o, 4.0), 4) for o in (kb.SGD(0.1), kb.Momentum(0.1), kb.Nesterov(0.1), kb.Adam(0.1))]
     [0.5, 0.95, 0.3393, 9.5]
     >>> stability_bound(kb.LBFGS(), 4.0) is None
@@ -186,6 +194,9 @@ def stability_bound(optimizer: Optimizer, curvature: float) -> float | None:
     curvature = float(curvature)
     if not 0 < curvature < math.inf:
         raise InputError(f"curvature must be positive and finite, got {curvature!r}: only a valley bounds the rate")
+    if isinstance(optimizer.lr, str):  # "auto": to be found
+        optimizer = copy.copy(optimizer)
+        optimizer.lr = 1.0
     # Without decoupled decay lr and the curvature count as their product alone.
     decoupled = optimizer.hyperparameters.get("weight_decay") and optimizer.hyperparameters.get(
         "decoupled_weight_decay"
@@ -199,7 +210,7 @@ def stability_bound(optimizer: Optimizer, curvature: float) -> float | None:
 
 def _undecayed(optimizer: Optimizer) -> Optimizer:
     hyper = dict(optimizer.hyperparameters) | {"weight_decay": 0.0}
-    return type(optimizer)(optimizer.lr, semantics=optimizer.semantics, **hyper)
+    return type(optimizer)(1.0, semantics=optimizer.semantics, **hyper)
 
 
 def _bound(optimizer: Optimizer, settings: str, curvature: float) -> float | None:
@@ -225,6 +236,16 @@ def _searched(optimizer: Optimizer, curvature: float) -> float | None:
             return float(rates[0])
         low, high = float(rates[first - 1]), float(rates[first])
     return float(f"{low:.9g}")  # so many digits are certain
+
+
+def fixed_bound(optimizer: Optimizer, curvature: float) -> float | None:
+    """Return the stability bound of a rule that divides by nothing it has seen, for the curvature of f itself.
+
+    None for all other rules, where gradients are clipped, and without an upward curvature.
+    """
+    if not curvature > 0 or not has_recurrence(optimizer) or divides(optimizer) or optimizer.is_clipping:
+        return None
+    return stability_bound(optimizer, curvature)
 
 
 def predicted_rate(optimizer: Optimizer, mu: float, L: float, lr: float | None = None) -> float | None:
@@ -253,7 +274,7 @@ def predicted_rate(optimizer: Optimizer, mu: float, L: float, lr: float | None =
 
     Examples
     --------
-    >>> from koubai.diagnosis.stability import predicted_rate
+    >>> from koubai.descent.stability import predicted_rate
     >>> round(predicted_rate(kb.SGD(0.1), 1.0, 10.0), 6)
     0.81
     """
