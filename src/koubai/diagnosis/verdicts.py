@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from koubai.derivatives.check import check_gradient
+from koubai.descent.files import describe_function
 from koubai.descent.optimizers import LBFGS
 from koubai.descent.record import Status
 from koubai.descent.stability import fixed_bound
@@ -224,10 +225,11 @@ def first_nonfinite(case: Case) -> dict[str, Evidence]:
     for node, value in zip(graph.nodes, values, strict=False):
         if np.issubdtype(np.asarray(value).dtype, np.inexact) and not np.isfinite(value).all():
             operands = ", ".join(f"{float(np.ravel(values[j])[0]):.6g}" for j in node.inputs[:2])
-            place = "" if node.where is None else named_place(node.where)
+            (name,) = describe_function(case.run.function).values()
+            place = name if node.where is None else named_place(node.where)
             return {
                 "operation": Evidence(f"{node.op.name}({operands})", "trace"),
-                "place": Evidence(place or "f", "trace"),
+                "place": Evidence(place, "trace"),
             }
     return {}
 

@@ -125,10 +125,19 @@ def user_frame(depth: int = 1) -> Where:
             return _place_of(frame) if where is None else where
         if owner == _LIBRARY:
             outermost = frame
-        elif owner == _CALLER and outermost is not None:
+        elif owner == _CALLER and (outermost is not None or not _is_traced(frame.f_back)):
             break
         frame = frame.f_back
     return None if outermost is None else _place_of(outermost)
+
+
+def _is_traced(frame: FrameType | None) -> bool:
+    """Return whether a frame is part of an outer traced function; else it is where the user called koubai."""
+    while frame is not None:
+        if _owner(frame) == _CALLER:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _place_of(frame: FrameType) -> Where:
