@@ -22,6 +22,7 @@ from koubai.errors import InputError
 from koubai.parameters import FloatArray, flatten
 from koubai.plot.descent import path_1d, path_2d
 from koubai.plot.style import DARK, PATH, halo, number
+from koubai.plot.text import said
 
 __all__ = ["PATH_ORDER", "animate", "moving_target", "write_moving"]
 
@@ -86,7 +87,7 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
     last = picture().quantize(palette=palette, dither=Image.Dither.NONE)
     figure.set_layout_engine("none")  # from here on nothing moves but the path
     for artist in (*ax.collections, *ax.lines):
-        if artist.get_zorder() in PATH_ORDER and not str(artist.get_label()).startswith("start"):
+        if artist.get_zorder() in PATH_ORDER and not str(artist.get_label()).startswith(said("start")):
             artist.set_visible(False)
     ax.title.set_visible(False)
     canvas.draw()
@@ -100,7 +101,7 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
         canvas.restore_region(ground)
         line.set_data(*points[: row + 1].T)
         point.set_data(*points[row : row + 1].T)
-        ax.set_title(f"step {run.history.t[row]:,}, f = {number(run.history.fun[row])}", fontsize="medium")
+        ax.set_title(said("frame", step=run.history.t[row], fun=number(run.history.fun[row])), fontsize="medium")
         for artist in (line, point, ax.title):
             ax.draw_artist(artist)
         frames.append(picture().quantize(palette=palette, dither=Image.Dither.NONE))

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from koubai.descent.record import Run, Status
 from koubai.errors import InputError
+from koubai.messages import text as message
 from koubai.parameters import FloatArray, Layout, flatten
 from koubai.plot.field import (
     NO_VALUE,
@@ -28,9 +29,10 @@ from koubai.plot.field import (
 from koubai.plot.fitting import Fitting, along, finish
 from koubai.plot.scales import log_scale
 from koubai.plot.style import DARK, LIGHT, axes_for, halo, look, number
+from koubai.plot.text import counted, said, spoken, status_name
 from koubai.plot.window import MARGIN, beginning, fill, include, layout_of, minima_of, points_of, surround, within
 
-__all__ = ["compare", "drawn_before", "mark_minima", "paths", "remember", "run_label", "thin"]
+__all__ = ["compare", "drawn_before", "mark_minima", "paths", "reason_of", "remember", "run_label", "thin"]
 
 CELL, AROUND, CROWDED = 4.0, 3, 0.42  # pixels; cells on each side of one; the share of full ones that is a tangle
 PROBES = 5  # points of each path at which the runs' functions are compared
@@ -109,7 +111,7 @@ def paths(
         field = draw_field(ax, f, layout, ranges, least)
         set_aspect(ax, ranges)
         if field is None or field.has_gaps:
-            gaps.append(Patch(facecolor=NO_VALUE, edgecolor=DARK, label="f not finite"))
+            gaps.append(Patch(facecolor=NO_VALUE, edgecolor=DARK, label=said("f_not_finite")))
         rows = ways
     else:
         visible = np.column_stack([visible, sample_points(f, layout, visible.T)])
@@ -212,9 +214,9 @@ def compare(
         heights = heights[heights <= HIGH * start]
         low, high = float(heights.min()), HIGH * start
         ax.set_ylim(low / (high / low) ** 0.05, high)
-    ax.set_ylabel("loss" if base == 0 else f"loss + {number(-base)} (height above the lowest)")
+    ax.set_ylabel(said("loss") if base == 0 else said("loss_above", base=number(-base)))
     log_scale(ax, heights)
-    ax.set_xlabel("step")
+    ax.set_xlabel(said("step"))
     ax.margins(x=0.08)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
@@ -257,7 +259,7 @@ def remember(
 
 
 def _fresh(labels: Sequence[str]) -> str:
-    return next(name for name in (f"run {i}" for i in range(len(labels) + 1, 10**9)) if name not in labels)
+    return next(name for name in (said("run", number=i) for i in range(len(labels) + 1, 10**9)) if name not in labels)
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -307,6 +309,11 @@ def run_label(run: Run) -> str:
     return textwrap.shorten(text, 48, placeholder=" …")
 
 
+def reason_of(run: Run) -> str:
+    """Return why a run stopped: its own message, which is English, or in another language what its status means."""
+    return run.message if spoken() == "en" else message(f"meaning.{run.status.name}", spoken())
+
+
 def _rate(run: Run) -> str:
     lr = getattr(run.optimizer, "lr", None)
     if lr is None:
@@ -319,33 +326,32 @@ def _start(run: Run) -> str:
     if layout.size > 3:
         return ""
     numbers = ", ".join(number(v, 3) for v in points_of(run, layout)[0])
-    return f"from {numbers}" if layout.size == 1 else f"from ({numbers})"
+    return said("from", point=numbers if layout.size == 1 else f"({numbers})")
 
 
 def _row(label: str, run: Run) -> str:
     """Return a run's row of the legend: the optimizer, the steps, and where and how it ended."""
     optimizer = run_label(run)
     who = optimizer if optimizer.partition("(")[0] == label or label == optimizer else f"{label}: {optimizer}"
-    steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
-    return f"{who}, {steps}, f = {number(run.fun)}, {run.status.name.replace('_', ' ')}"
+    return f"{who}, {counted('steps', run.nit)}, f = {number(run.fun)}, {status_name(run.status.name)}"
 
 
 def _leaves(run: Run, inside: Any) -> str:
     if inside.all():
         return ""
-    return f", outside after step {run.history.t[max(int(np.argmin(inside)) - 1, 0)]:,}"
+    return said("leaves", step=run.history.t[max(int(np.argmin(inside)) - 1, 0)])
 
 
 def _count(named: Mapping[str, Run]) -> str:
-    return f"{len(named)} descent{'' if len(named) == 1 else 's'}"
+    return counted("descents", len(named))
 
 
 def _lowest(named: Mapping[str, Run]) -> str:
     best = {label: run.best_fun for label, run in named.items() if not math.isnan(run.best_fun)}
     if not best:
-        return "none has a value of f"
+        return said("no_value")
     label = min(best, key=best.__getitem__)
-    return f"the lowest f is {number(best[label])} ({label})"
+    return said("lowest", fun=number(best[label]), label=label)
 
 
 # -- one function -----------------------------------------------------------------------------------------------------
@@ -470,4 +476,4 @@ def mark_minima(ax: Axes, points: FloatArray, zorder: float) -> None:
     """Mark the known minima with stars."""
     if len(points):
         ax.plot(*points.T, linestyle="", marker="*", markersize=15, markerfacecolor=LIGHT, markeredgecolor=DARK,
-                label="known minimum" if len(points) == 1 else "known minima", zorder=zorder)  # fmt: skip
+                label=counted("known_minima", len(points)), zorder=zorder)  # fmt: skip

@@ -16,6 +16,7 @@ from koubai.parameters import FloatArray, Layout, as_scalar, flatten
 from koubai.plot.field import NO_VALUE, draw_field, height, label_axes, read_ranges, sample_line, set_aspect, shown
 from koubai.plot.fitting import finish
 from koubai.plot.style import CURVE, DARK, END, LIGHT, PATH, THIRD, axes_for, halo, number
+from koubai.plot.text import said
 
 __all__ = ["difference_error", "gradient_field", "tangent"]
 
@@ -90,7 +91,7 @@ def tangent(
     touching = _touching(f, slope, x, at_x)
     for i, (step, end) in enumerate(zip(steps, ends, strict=True)):
         secant = (end - at_x) / step
-        label = f"secant, h = {number(step)}: slope {number(secant, 6)}"
+        label = said("secant", h=number(step), slope=number(secant, 6))
         fading = 0.4 + 0.6 * (i + 1) / len(steps)
         ax.plot(
             window, at_x + secant * (window - x), color=THIRD, linewidth=1.8, linestyle="--", alpha=fading, label=label
@@ -101,7 +102,7 @@ def tangent(
         intercept = number(_intercept(steepness, slope.error if side == 0 else 0.0, x, at_x), 6)
         ax.plot(
             reach, at_x + steepness * (reach - x), color=color, linewidth=2, path_effects=halo(2, 0.5),
-            label=f"{name}: slope {number(steepness, 6)}, intercept {intercept}",
+            label=said("slope", name=name, slope=number(steepness, 6), intercept=intercept),
         )  # fmt: skip
     ax.plot(x, at_x, marker="o", markersize=8, color=PATH, markeredgecolor=DARK)
     ax.set_xlim(*window)
@@ -109,9 +110,9 @@ def tangent(
     ax.set_ylim(*height(curve, np.array([at_x, *ends, *edges])))
     label_axes(ax, f, layout, "f")
     name_of_x = ax.get_xlabel()
-    what = {0: "No tangent of f", 1: "The tangent of f"}.get(len(touching), "The one-sided tangents of f")
+    what = {0: "no_tangent_at", 1: "tangent_at"}.get(len(touching), "tangents_at")
     ax.grid(alpha=0.25)
-    finish(ax, f"{what} at {name_of_x} = {number(x)}", *slope.warnings, title=title, legend=legend)
+    finish(ax, said(what, name=name_of_x, at=number(x)), *slope.warnings, title=title, legend=legend)
     return ax
 
 
@@ -119,14 +120,14 @@ def _touching(f: Callable[[Any], Any], slope: Estimate, x: float, at_x: float) -
     """Return the tangents at x, each with its slope, side (0: both) and colour: one, two at a kink, or none."""
     if not any("kink" in warning for warning in slope.warnings):
         jumps = any("jump" in warning for warning in slope.warnings) or not math.isfinite(float(slope))
-        return [] if jumps else [("tangent", float(slope), 0, PATH)]
+        return [] if jumps else [(said("tangent"), float(slope), 0, PATH)]
     sides = []
     for name, method, side, color in (("left", "backward", -1, PATH), ("right", "forward", 1, END)):
         near = derivative(f, x, method=method)
         nearer = derivative(f, x, method=method, h=near.h / 16)
         if abs(float(near) - float(nearer)) <= 1e-3 * max(abs(float(near)), 1e-3):  # else it is vertical there
             value = float(near) if abs(float(near)) > 1e-6 * max(1.0, abs(at_x)) else 0.0
-            sides.append((f"tangent from the {name}", value, side, color))
+            sides.append((said(f"tangent_{name}"), value, side, color))
     return sides
 
 
@@ -201,7 +202,7 @@ def difference_error(
         errors[~np.isfinite(errors)] = np.nan
         best = derivative(f, x, method=method)
         ax.plot(h, errors, color=color, linestyle=style, linewidth=1.6, path_effects=halo(1.6, 0.4),
-                label=f"{method}, optimal h ≈ {number(best.h, 2)}")  # fmt: skip
+                label=said("optimal_h", method=said(method), h=number(best.h, 2)))  # fmt: skip
         ax.plot(best.h, error(best), marker=marker, markersize=9, color=color, markeredgecolor=DARK, zorder=4)
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -210,16 +211,16 @@ def difference_error(
     shades: list[Patch] = []
     if stuck > h[0]:
         ax.axvspan(h[0], stuck, color=NO_VALUE, alpha=0.6, linewidth=0)
-        shades.append(Patch(color=NO_VALUE, alpha=0.6, label="x + h rounds to x"))
+        shades.append(Patch(color=NO_VALUE, alpha=0.6, label=said("h_rounds")))
     if uncertainty > 0:
         ax.set_ylim(bottom=smallest / 2)
         ax.axhspan(smallest / 2, uncertainty, color=PATH, alpha=0.2, linewidth=0)
-        shades.append(Patch(color=PATH, alpha=0.2, label="below what the reference can tell"))
+        shades.append(Patch(color=PATH, alpha=0.2, label=said("below_reference")))
     ax.set_xlabel("h")
-    ax.set_ylabel("|difference − f'(x)|")
+    ax.set_ylabel(said("difference_error"))
     source = f"f'({number(x)}) = {number(true, 6)}" + ("" if exact is not None else f" ± {number(uncertainty, 1)}")
     ax.grid(alpha=0.25)
-    finish(ax, f"The error of the three differences: {source}", title=title, legend=legend, extra=shades)
+    finish(ax, said("three_differences", source=source), title=title, legend=legend, extra=shades)
     return ax
 
 
@@ -313,9 +314,11 @@ def gradient_field(
     label_axes(ax, f, layout)
     if marked is not None:
         _mark(ax, *marked, downhill, longest * ARROWS / 1.2 if proportional and longest > 0 else 0.0)
-    what = "−∇f, the direction of steepest descent" if downhill else "The gradient ∇f"
-    gaps = [Patch(facecolor=NO_VALUE, edgecolor=DARK, label="f not finite")] if field is None or field.has_gaps else []
-    finish(ax, what + ("" if proportional else " (direction only)"), title=title, legend=legend, extra=gaps)
+    what = said("descent_direction" if downhill else "gradient")
+    what = what if proportional else said("direction_only", what=what)
+    gap = Patch(facecolor=NO_VALUE, edgecolor=DARK, label=said("f_not_finite"))
+    gaps = [gap] if field is None or field.has_gaps else []
+    finish(ax, what, title=title, legend=legend, extra=gaps)
     return ax
 
 
@@ -339,7 +342,7 @@ def _mark(ax: Axes, point: FloatArray, arrow: FloatArray, downhill: bool, scale:
     """Mark a point and draw its arrow: as long as those of the field, if they have a scale, but long enough."""
     where, what = (f"({', '.join(number(v) for v in pair)})" for pair in (point, arrow))
     ax.plot(*point, linestyle="", marker="o", markersize=9, color=END, markeredgecolor=DARK, zorder=5,
-            label=f"∇f = {what} at {where}")  # fmt: skip
+            label=said("gradient_at", gradient=what, point=where))  # fmt: skip
     length = float(np.linalg.norm(arrow))
     if length > 0:
         share = max(length / scale if scale > 0 else 0.0, 0.12)  # of the picture's width

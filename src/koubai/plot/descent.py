@@ -14,7 +14,7 @@ from koubai.descent.record import Run, Status
 from koubai.diagnosis import diagnose
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout
-from koubai.plot.comparison import compare, drawn_before, mark_minima, paths, remember, run_label, thin
+from koubai.plot.comparison import compare, drawn_before, mark_minima, paths, reason_of, remember, run_label, thin
 from koubai.plot.field import (
     NO_VALUE,
     draw_field,
@@ -29,6 +29,7 @@ from koubai.plot.fitting import finish
 from koubai.plot.network import training_curves
 from koubai.plot.scales import log_scale
 from koubai.plot.style import BEST, CURVE, DARK, END, PATH, START, THIRD, axes_for, halo, number
+from koubai.plot.text import counted, said, spoken, status_name
 from koubai.plot.window import MARGIN, beginning, fill, include, layout_of, minima_of, points_of, surround, within
 
 __all__ = ["convergence", "path_1d", "path_2d", "run"]
@@ -227,7 +228,8 @@ def path_2d(
     _mark_ends(ax, run, points, layout, inside, zorder=5)
     mark_minima(ax, known[within(known, ranges)], zorder=4)
     label_axes(ax, run.function, layout)
-    gaps = [Patch(facecolor=NO_VALUE, edgecolor=DARK, label="f not finite")] if field is None or field.has_gaps else []
+    gap = Patch(facecolor=NO_VALUE, edgecolor=DARK, label=said("f_not_finite"))
+    gaps = [gap] if field is None or field.has_gaps else []
     remember(ax, before, "path", {"": run}, [run], None, bounds=bounds, minima=minima)
     finish(ax, *_title(run, _beyond(run, inside)), title=title, legend=legend, extra=gaps)
     return ax
@@ -271,17 +273,17 @@ def convergence(run: Run, *, title: str | None = None, legend: bool = True, ax: 
     if (joint := drawn_before(ax, run, "loss")) is not None:
         return compare(**joint, title=title, legend=legend, ax=ax)
     history = run.history
-    fun, label = history.fun, "f" if history.epochs is None else "f of a mini-batch"
+    fun, label = history.fun, "f" if history.epochs is None else said("batch_f")
     least = float(fun[np.isfinite(fun)].min(initial=np.inf))
     if least < 0 and run.status is not Status.diverged:
-        fun, label = fun - least, f"f + {number(-least)} (height above the lowest f)"
+        fun, label = fun - least, said("f_above", base=number(-least))
     ax = axes_for(ax)
     before = set(ax.get_children())
     marker = "o" if len(history) <= 40 else ""
     drawn = []
     for values, color, style, name in (
         (fun, CURVE, "-", label),
-        (history.grad_norm, PATH, "--", "largest |gradient|"),
+        (history.grad_norm, PATH, "--", said("largest_gradient")),
     ):
         y = np.where(np.isfinite(values), np.clip(values, -1e300, 1e300), np.nan)
         ax.plot(history.t, y, color=color, linestyle=style, linewidth=2, marker=marker, markersize=5,
@@ -290,10 +292,10 @@ def convergence(run: Run, *, title: str | None = None, legend: bool = True, ax: 
     if history.epochs is not None and len(history.epochs.t):
         means = history.epochs.fun - (least if label.startswith("f +") else 0.0)
         ax.plot(history.epochs.t, means, color=THIRD, linewidth=2.5, marker="s", markersize=6, markeredgecolor=DARK,
-                path_effects=halo(2.5, 0.8), label="mean loss of an epoch", zorder=4)  # fmt: skip
-    ax.set_ylabel("f, |gradient|")
+                path_effects=halo(2.5, 0.8), label=said("epoch_mean"), zorder=4)  # fmt: skip
+    ax.set_ylabel(said("f_and_gradient"))
     log_scale(ax, np.concatenate(drawn))
-    ax.set_xlabel("step")
+    ax.set_xlabel(said("step"))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
     remember(ax, before, "loss", {"": run}, [run], None)
@@ -348,15 +350,15 @@ def _spaced(ax: Axes, points: FloatArray) -> Any:
 def _mark_ends(ax: Axes, run: Run, points: FloatArray, layout: Layout, inside: Any, zorder: float) -> None:
     """Mark start and end, and the best point if it is neither of them."""
     best = int(np.argmin(run.history.fun))
-    marks = [("start", 0, START, "o"), ("end", len(points) - 1, END, "s")]
+    marks = [(said("start"), 0, START, "o"), (said("end"), len(points) - 1, END, "s")]
     others = min(run.history.fun[0], run.history.fun[-1])
     if others - run.history.fun[best] > 1e-9 * abs(others):  # else it hides behind them: a path that swings without end
-        marks.insert(1, ("best", best, BEST, "D"))
+        marks.insert(1, (said("best"), best, BEST, "D"))
     for label, row, color, marker in marks:
         where = ", ".join(number(v) for v in points[row, : layout.size])
         text = f"{label} ({where})" if layout.size > 1 else f"{label} x = {where}"
         ax.plot(*points[row], linestyle="", marker=marker, markersize=8, markerfacecolor=color, markeredgecolor=DARK,
-                label=text if inside[row] else f"{text}, outside", zorder=zorder)  # fmt: skip
+                label=text if inside[row] else said("outside", point=text), zorder=zorder)  # fmt: skip
 
 
 def _beyond(run: Run, inside: Any) -> str:
@@ -364,25 +366,26 @@ def _beyond(run: Run, inside: Any) -> str:
     if inside.all():
         return ""
     outside, first = np.count_nonzero(~inside), run.history.t[np.argmin(inside)]
-    return f"outside this window: {outside:,} of {len(inside):,} points, the first after step {first:,}"
+    return said("beyond", outside=outside, count=len(inside), first=first)
 
 
 def _title(run: Run, note: str = "") -> tuple[str, ...]:
     """Say what ran, where it ended and why."""
-    steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
-    reason = f"{run.status.name.replace('_', ' ')}: {run.message}{_fault(run)}"
-    return f"{run_label(run)}, {steps}, f = {number(run.fun)}", reason, note
+    reason = f"{status_name(run.status.name)}: {reason_of(run)}{_fault(run)}"
+    return f"{run_label(run)}, {counted('steps', run.nit)}, f = {number(run.fun)}", reason, note
 
 
 def _fault(run: Run) -> str:
     """Return what `koubai.diagnose` finds wrong, and what to try, as the end of a sentence; empty if nothing is."""
     try:
-        found = diagnose(run)
+        found = diagnose(run, lang=spoken())
     except InputError:  # loaded without its function
         return ""
     if not found.is_fault:
         return ""
-    return f"; {found.title}" + (f": {found.remedy}" if found.remedy else "")
+    if not found.remedy:
+        return said("fault", title=found.title)
+    return said("fault_remedy", title=found.title, remedy=found.remedy)
 
 
 def _with(joint: Mapping[str, Any], bounds: Any, minima: list[Any]) -> dict[str, Any]:

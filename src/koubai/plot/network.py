@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from koubai.descent.record import Epochs, Run
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, real_array
-from koubai.plot.comparison import compare, drawn_before, remember
+from koubai.plot.comparison import compare, drawn_before, reason_of, remember
 from koubai.plot.fitting import finish
 from koubai.plot.scales import log_scale
 from koubai.plot.style import (
@@ -35,7 +35,7 @@ from koubai.plot.style import (
     look,
     number,
 )
-from koubai.plot.text import LINE, text_width
+from koubai.plot.text import LINE, said, status_name, text_width
 
 __all__ = [
     "activations",
@@ -121,7 +121,7 @@ def training_curves(
     at = np.arange(1, len(train) + 1)
     drawn = []
     for name, given, color, style, mark in (
-        ("training", train, PATH, "--", "o"), ("validation", held, CURVE, "-", "s"),
+        (said("training"), train, PATH, "--", "o"), (said("validation"), held, CURVE, "-", "s"),
     ):  # fmt: skip
         if given is None:
             continue
@@ -135,20 +135,19 @@ def training_curves(
         epoch, value = judged[judged[:, 1].argmin() if curve == "loss" else judged[:, 1].argmax()]
         score = number(value) if curve == "loss" else f"{value:.2%}"
         ax.plot(epoch, value, linestyle="", marker="D", markersize=9, markerfacecolor=BEST, markeredgecolor=DARK,
-                label=f"best: {score}, epoch {epoch:.0f}", zorder=5)  # fmt: skip
+                label=said("best_epoch", score=score, epoch=epoch), zorder=5)  # fmt: skip
     finite = points[np.isfinite(points[:, 1]), 1]
     if curve == "accuracy":
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     elif len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
         log_scale(ax, finite)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel(curve)
+    ax.set_xlabel(said("epoch"))
+    ax.set_ylabel(said(curve))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
     if curve == "loss":
         remember(ax, before, "loss", {"": run}, [run], None)
-    name = f"{curve.capitalize()} in training" + ("" if held is None else " and validation")
-    finish(ax, name, title=title, legend=legend)
+    finish(ax, said(f"{curve}_in_{'training' if held is None else 'both'}"), title=title, legend=legend)
     return ax
 
 
@@ -162,16 +161,17 @@ def _steps(run: Run, ax: Axes, title: str | None, legend: bool) -> Axes:
     before = set(ax.get_children())
     at, loss = run.history.t, np.where(np.isfinite(run.history.fun), run.history.fun, np.nan)
     ax.plot(at, loss, color=PATH, linewidth=2.2, path_effects=halo(2.2, 0.5), marker="o" if len(at) <= 30 else "",
-            markersize=5, markeredgecolor=DARK, label="mini-batches")  # fmt: skip
+            markersize=5, markeredgecolor=DARK, label=said("batches"))  # fmt: skip
     finite = loss[np.isfinite(loss)]
     if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
         log_scale(ax, finite)
-    ax.set_xlabel("step")
-    ax.set_ylabel("loss")
+    ax.set_xlabel(said("step"))
+    ax.set_ylabel(said("loss"))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
     remember(ax, before, "loss", {"": run}, [run], None)
-    finish(ax, f"Loss in training: {run.status} within the first epoch", run.message, title=title, legend=legend)
+    ended = said("first_epoch_ended", status=status_name(run.status.name))
+    finish(ax, ended, reason_of(run), title=title, legend=legend)
     return ax
 
 
@@ -219,11 +219,11 @@ def gradient_norms(run: Run, *, title: str | None = None, legend: bool = True, a
                 marker=MARKERS[i % len(MARKERS)] if len(at) <= 30 else "", markeredgecolor=DARK,
                 label=name)  # fmt: skip
     log_scale(ax, _positive(norms))
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("gradient norm")
+    ax.set_xlabel(said("epoch"))
+    ax.set_ylabel(said("gradient_norm"))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
-    finish(ax, "Gradient norm by layer, along training", title=title, legend=legend, beside=len(names) > 6)
+    finish(ax, said("norm_by_layer"), title=title, legend=legend, beside=len(names) > 6)
     return ax
 
 
@@ -282,12 +282,12 @@ def gradient_by_depth(
         ax.plot(np.arange(1, len(line) + 1), line, **look(i), linewidth=2.4, path_effects=halo(2.4, 0.5), markersize=8,
                 markeredgecolor=DARK, label=name)  # fmt: skip
     log_scale(ax, np.concatenate(list(lines.values())))
-    ax.set_xlabel("layer with weights, from the input to the output")
-    ax.set_ylabel("gradient norm")
+    ax.set_xlabel(said("layers"))
+    ax.set_ylabel(said("gradient_norm"))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
-    which = {0: "the first epoch", -1: "the last epoch"}.get(epoch, f"epoch {epoch + 1}")
-    finish(ax, f"Gradient norm against depth, in {which}", title=title, legend=legend)
+    which = said({0: "first_epoch", -1: "last_epoch"}.get(epoch, "epoch_number"), number=epoch + 1)
+    finish(ax, said("norm_by_depth", which=which), title=title, legend=legend)
     return ax
 
 
@@ -383,8 +383,7 @@ def decision(
     ax.set_xlabel(axes[0])
     ax.set_ylabel(axes[1])
     errors = int(wrong.sum())
-    shown = f"{len(y) - errors} of {len(y)} right, the others large" if errors else f"all {len(y)} right"
-    finish(ax, f"Decision: {shown}")
+    finish(ax, said("decision" if errors else "decision_all", right=len(y) - errors, count=len(y)))
     return ax
 
 
@@ -439,10 +438,10 @@ def confusion(y: Any, predicted: Any, *, classes: Sequence[str] | None = None, a
             ax.text(j, i, str(table[i, j]), ha="center", va="center", fontsize=size,
                     color=LIGHT if shares[i, j] > 0.12 else DARK)  # fmt: skip
     _name_cells(ax, names, cell)
-    ax.set_xlabel("predicted class")
-    ax.set_ylabel("true class")
+    ax.set_xlabel(said("predicted_class"))
+    ax.set_ylabel(said("true_class"))
     right = int(np.trace(table))
-    finish(ax, f"Confusion: {right} of {len(y)} right, {right / len(y):.2%}")
+    finish(ax, said("confusion", right=right, count=len(y), share=right / len(y)))
     return ax
 
 
@@ -501,8 +500,11 @@ def weights(network: Any, *, ax: Axes | None = None) -> Axes:
         raise InputError("there are no weights yet: fit or build the network first")
     names = tuple(getattr(network, "names", ()))
     rows = {_weight_name(name, names): values for name, values in rows.items()}
-    notes = {name: f"{len(values):,} weights\nstd {number(float(values.std()), 3)}" for name, values in rows.items()}
-    return _histograms(ax, rows, notes, "Weights by layer", shared=True)
+    notes = {
+        name: said("weight_note", count=len(values), std=number(float(values.std()), 3))
+        for name, values in rows.items()
+    }
+    return _histograms(ax, rows, notes, said("weights"), shared=True)
 
 
 def activations(outputs: Any, X: Any = None, *, ax: Axes | None = None) -> Axes:
@@ -546,12 +548,12 @@ def activations(outputs: Any, X: Any = None, *, ax: Axes | None = None) -> Axes:
         values = real_array(given, name)
         zero = values == 0
         units = zero.reshape(len(values), -1).all(axis=0) if values.ndim == 2 else _silent_channels(zero)
-        lines = [f"mean {number(float(values.mean()), 3)}, std {number(float(values.std()), 3)}"]
+        lines = [said("activation_note", mean=number(float(values.mean()), 3), std=number(float(values.std()), 3))]
         if zero.any():
-            dead = f", {units.sum()} of {units.size} dead" if units.any() else ""
-            lines.append(f"{zero.mean():.0%} zero{dead}")
+            note = "dead_note" if units.any() else "zero_note"
+            lines.append(said(note, zero=zero.mean(), dead=units.sum(), count=units.size))
         rows[name], notes[name] = values[~zero].ravel(), "\n".join(lines)
-    return _histograms(ax, rows, notes, "Activations by layer", shared=False)
+    return _histograms(ax, rows, notes, said("activations"), shared=False)
 
 
 def filters(W: Any, *, shape: tuple[int, int] | None = None, ax: Axes | None = None) -> Axes:
@@ -609,8 +611,9 @@ def filters(W: Any, *, shape: tuple[int, int] | None = None, ax: Axes | None = N
     ax = axes_for(ax)
     ax.imshow(mosaic, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     ax.set_axis_off()
-    shown = f"the first {TILES} of {count} filters" if count > TILES else f"{count} filters"
-    finish(ax, f"First layer: {shown} of {height} × {width}", "red: positive, blue: negative, white: zero")
+    what = "first_filters" if count > TILES else "filters"
+    line = said(what, shown=TILES, count=count, height=height, width=width)
+    finish(ax, line, said("filter_colors"))
     return ax
 
 
@@ -692,14 +695,14 @@ def _predictions(y: Any, predicted: Any, ax: Axes) -> None:
     """Draw what is predicted against what is true."""
     truth, guess = np.ravel(real_array(y, "y")), np.ravel(real_array(predicted, "predicted"))
     ends = [min(truth.min(), guess.min()), max(truth.max(), guess.max())]
-    ax.plot(ends, ends, color=DARK, linewidth=1.2, label="right")
-    ax.scatter(truth, guess, s=26, color=CURVE, edgecolor=DARK, linewidth=0.6, label="samples")
+    ax.plot(ends, ends, color=DARK, linewidth=1.2, label=said("right"))
+    ax.scatter(truth, guess, s=26, color=CURVE, edgecolor=DARK, linewidth=0.6, label=said("samples"))
     ax.set_xlabel("y")
-    ax.set_ylabel("predicted")
+    ax.set_ylabel(said("predicted"))
     ax.grid(alpha=0.25)
     spread = float(np.var(truth))
     score = f", R² = {number(1 - float(np.mean((truth - guess) ** 2)) / spread)}" if spread else ""
-    finish(ax, f"Prediction of {len(truth)} samples{score}")
+    finish(ax, said("prediction", count=len(truth), score=score))
 
 
 # -- reading what is given --------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from koubai.plot.comparison import paths
 from koubai.plot.fitting import finish
 from koubai.plot.scales import Numbers, log_scale
 from koubai.plot.style import BEST, CURVE, DARK, END, START, THIRD, axes_for, halo, look, number
+from koubai.plot.text import said
 
 if TYPE_CHECKING:
     from koubai.search.learning_rate import LearningRate
@@ -87,9 +88,9 @@ def rates(found: LearningRate, *, ax: Axes | None = None, title: str | None = No
     jumped = _jumped(found, good & inside)
     reached = np.isfinite(curve.time)
     for chosen, marker, face, edge, name in (
-        (good & ~reached & ~jumped, "o", "white", DARK, "tried"),
-        (good & reached & ~jumped, "o", DARK, "white", "reached the target"),
-        (good & jumped, "D", BEST, DARK, "jumped into another valley"),
+        (good & ~reached & ~jumped, "o", "white", DARK, said("tried")),
+        (good & reached & ~jumped, "o", DARK, "white", said("reached")),
+        (good & jumped, "D", BEST, DARK, said("jumped")),
     ):
         chosen = chosen & inside
         if chosen.any():
@@ -99,11 +100,11 @@ def rates(found: LearningRate, *, ax: Axes | None = None, title: str | None = No
     bad = ~good & inside
     if bad.any():
         ax.scatter(curve.lr[bad], np.full(bad.sum(), 3.0), 34, marker="x", color=END, linewidth=1.6, zorder=4,
-                   label="diverged")  # fmt: skip
+                   label=said("diverged"))  # fmt: skip
     ax.axvline(found.lr, color=DARK, linewidth=2, zorder=3, label=f"lr {number(found.lr, 3)}")
     if found.bound is not None:
         ax.axvline(found.bound, color=END, linewidth=2, linestyle="--", path_effects=halo(2, 0.4), zorder=3,
-                   label=f"stable up to {number(found.bound, 3)}")  # fmt: skip
+                   label=said("stable_up_to", bound=number(found.bound, 3)))  # fmt: skip
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(*window)
@@ -112,17 +113,17 @@ def rates(found: LearningRate, *, ax: Axes | None = None, title: str | None = No
     ax.yaxis.set_major_formatter(Numbers(digits=4))
     ax.xaxis.set_major_formatter(Numbers(digits=4))
     ax.set_xlabel("lr")
-    ax.set_ylabel("share of the way down that is left")
+    ax.set_ylabel(said("share_left"))
     ax.grid(alpha=0.25)
     for name, low, high in edges:  # the bands' names, in the bands if they are wide enough
         left, right = (math.log(v / window[0]) / math.log(window[1] / window[0]) for v in (low, high))
         if right - left > 0.09:
-            ax.text((left + right) / 2, 0.03, name, transform=ax.transAxes, ha="center", va="bottom", fontsize="small",
-                    color=DARK, zorder=5)  # fmt: skip
+            ax.text((left + right) / 2, 0.03, said(name), transform=ax.transAxes, ha="center", va="bottom",
+                    fontsize="small", color=DARK, zorder=5)  # fmt: skip
     shown = dict.fromkeys(name for name, low, high in edges if high > low)
-    patches = [Patch(facecolor=SHADES[name], alpha=0.35, label=name) for name in shown]
+    patches = [Patch(facecolor=SHADES[name], alpha=0.35, label=said(name)) for name in shown]
     name = type(found.optimizer).__name__
-    line = f"{name}: lr {number(found.lr, 3)}, usable {number(found.low, 2)} to {number(found.high, 3)}"
+    line = said("rates", name=name, lr=number(found.lr, 3), low=number(found.low, 2), high=number(found.high, 3))
     finish(ax, line, title=title, legend=legend, extra=patches, beside=True)
     return ax
 
@@ -219,7 +220,7 @@ def race_page(found: Race, *, figure: Figure | None = None) -> Figure:
     for ax, panel in zip(grid[0], panels, strict=True):
         if panel == "paths":
             try:
-                paths(drawable, ax=ax, title="paths from the first start", legend=False)
+                paths(drawable, ax=ax, title=said("paths_from_first"), legend=False)
             except InputError:  # what was raced can't be drawn outside of its starts
                 ax.set_axis_off()
         elif panel == "progress":
@@ -261,36 +262,38 @@ def progress(found: Race, *, ax: Axes | None = None, legend: bool = True) -> Axe
     for i, name in enumerate(found.table["name"]):
         trial, style = own[name], look(i)
         if not len(trial.fun) or not np.isfinite(trial.fun).any():
-            ax.plot([], [], **style, label=f"{name}: failed")
+            ax.plot([], [], **style, label=f"{name}: {said('failed')}")
             continue
         best = np.minimum.accumulate(np.where(np.isfinite(trial.fun), trial.fun, np.inf)) - base
         y = np.where(np.isfinite(best) & (best > 0), best, np.nan)
         heights.append(y[np.isfinite(y)])
         at = trial.reached(found.targets[0])
-        ending = f"target at {at:,.0f}" if math.isfinite(at) else _ending(trial)
+        ending = said("target_at", evaluations=at) if math.isfinite(at) else _ending(trial)
         ax.plot(trial.evaluations, y, **style | {"marker": ""}, linewidth=2, path_effects=halo(2, 0.5), zorder=3,
                 drawstyle="steps-post", label=f"{name}: {ending}")  # fmt: skip
         if math.isfinite(at):
             k = int(np.searchsorted(trial.evaluations, at))
             ax.plot([at], [y[k]], style["marker"], color=style["color"], markersize=8, markeredgecolor=DARK, zorder=5)
     if math.isfinite(found.targets[0]) and found.targets[0] > base:
-        ax.axhline(found.targets[0] - base, color=DARK, linestyle=":", linewidth=1.2, zorder=2, label="target")
+        ax.axhline(found.targets[0] - base, color=DARK, linestyle=":", linewidth=1.2, zorder=2, label=said("target"))
     ax.set_xscale("log")
-    ax.set_xlabel("evaluations")
-    ax.set_ylabel("lowest f so far" + (f" + {number(-base)}" if base < 0 else ""))
+    ax.set_xlabel(said("evaluations"))
+    ax.set_ylabel(said("lowest_so_far") + (f" + {number(-base)}" if base < 0 else ""))
     if heights:
         log_scale(ax, np.concatenate(heights))
     ax.xaxis.set_major_formatter(Numbers(digits=6))
     ax.grid(alpha=0.25)
-    first = f"{found.winner} first" if len(found.tied) == 1 else f"{' = '.join(found.tied)} share the first place"
-    finish(ax, f"{found.budget:,} evaluations each: {first}", legend=legend, beside=True)
+    first = said("first", name=found.winner)
+    if len(found.tied) > 1:
+        first = said("first_shared", names=" = ".join(found.tied))
+    finish(ax, said("evaluations_each", budget=found.budget, first=first), legend=legend, beside=True)
     return ax
 
 
 def _ending(trial: Any) -> str:
     if trial.failure:
-        return "failed"
-    return "diverged" if trial.run.status.name in ("diverged", "nonfinite") else "target not reached"
+        return said("failed")
+    return said("diverged" if trial.run.status.name in ("diverged", "nonfinite") else "target_not_reached")
 
 
 def profile(found: Race, *, ax: Axes | None = None, legend: bool = True) -> Axes:
@@ -323,11 +326,11 @@ def profile(found: Race, *, ax: Axes | None = None, legend: bool = True) -> Axes
         ax.plot(at, shares[name], **style, linewidth=2, path_effects=halo(2, 0.5), drawstyle="steps-post", label=name)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(Numbers(digits=4, wanted=(1, 2, 5)))
-    ax.set_xlabel("times the fewest evaluations")
-    ax.set_ylabel("share of starts")
+    ax.set_xlabel(said("times_fewest"))
+    ax.set_ylabel(said("share_of_starts"))
     ax.set_ylim(-0.03, 1.03)
     ax.grid(alpha=0.25)
-    finish(ax, f"performance profile over {len(found.targets)} starts", legend=legend, beside=True)
+    finish(ax, said("profile", count=len(found.targets)), legend=legend, beside=True)
     return ax
 
 
@@ -386,7 +389,7 @@ def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
             until = int(np.searchsorted(asked, n, side="right"))
             begin = until - 1 if line.get_zorder() == 6 else 0
             line.set_data(*points[max(begin, 0) : until].T)
-        title.set_text(f"{n:,} of {found.budget:,} evaluations")
+        title.set_text(said("evaluations_of", done=n, budget=found.budget))
         canvas.restore_region(ground)
         for artist in (*moving, title):
             artist.axes.draw_artist(artist)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from koubai.descent.schedules import Schedule
 from koubai.errors import InputError
 from koubai.plot.style import BEST, CURVE, DARK, END, PATH, THIRD, axes_for, halo
+from koubai.plot.text import find_fonts, said
 
 __all__ = ["schedules"]
 
@@ -53,10 +55,11 @@ def schedules(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Ax
         ax.plot(t, [one(int(k)) for k in t], color=color, linestyle=style, linewidth=2.5, path_effects=halo(2.5, 0.5),
                 label=repr(one))  # fmt: skip
     ax.set_ylim(bottom=0)
-    ax.set_xlabel("step")
+    ax.set_xlabel(said("step"))
     ax.set_ylabel("lr")
-    ax.set_title("The learning rate")
+    ax.set_title(said("learning_rate"))
     ax.grid(True, color=DARK, alpha=0.12)
     # Below the axes: the curves fill them from corner to corner.
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9)
+    find_fonts(text for text in ax.findobj(Text) if isinstance(text, Text))
     return ax

@@ -20,6 +20,7 @@ from koubai.plot.field import height, label_axes, sample_line, set_aspect
 from koubai.plot.fitting import finish
 from koubai.plot.scales import plain_ticks
 from koubai.plot.style import BEST, COLORS, CURVE, DARK, LIGHT, axes_for, halo, number
+from koubai.plot.text import counted, place_name, said
 from koubai.search.basins import DIVERGED, NONFINITE, UNFINISHED, Basins
 from koubai.search.minima import FoundMinimum
 from koubai.search.multistart import MultiStart
@@ -35,7 +36,7 @@ GOLDEN = math.pi * (3 - math.sqrt(5))  # hues this far apart never come near eac
 OTHERS = {  # what is no minimum: colour, hatch, name
     UNFINISHED: ("#A8A8A8", "", "unfinished"),
     DIVERGED: ("#2B2B2B", "", "diverged"),
-    NONFINITE: ("#FFFFFF", "xxxx", "not finite"),
+    NONFINITE: ("#FFFFFF", "xxxx", "not_finite"),
 }
 # Björn Ottosson, "A perceptual color space for image processing", 2020
 _TO_LMS = np.array([
@@ -147,14 +148,18 @@ def basins(found: Basins, *, title: str | None = None, legend: bool = True, ax: 
     ]
     if len(found.minima) > SHOWN:
         rest = sum(m.share for m in found.minima[SHOWN:])
-        handles.append(Patch(facecolor=LIGHT, edgecolor=DARK, label=f"{len(found.minima) - SHOWN} others, {rest:.1%}"))
+        others = said("others", count=len(found.minima) - SHOWN)
+        handles.append(Patch(facecolor=LIGHT, edgecolor=DARK, label=f"{others}, {rest:.1%}"))
     for code, (color, hatch, name) in OTHERS.items():
         if (label == code).any():
-            share = float((label == code).mean())
-            handles.append(Patch(facecolor=color, edgecolor=DARK, hatch=hatch, label=f"{name}, {_percent(share)}"))
+            share = _percent(float((label == code).mean()))
+            handles.append(Patch(facecolor=color, edgecolor=DARK, hatch=hatch, label=f"{said(name)}, {share}"))
     shown = " × ".join(f"{n:,}" for n in label.shape[::-1])
-    count = f"{len(found.minima)} place{'s' * (len(found.minima) != 1)} where descents end"
-    lines = f"Basins of {found.optimizer!r}", f"{shown} starts, at most {found.max_steps:,} steps: {count}"
+    places = counted("places", len(found.minima))
+    lines = (
+        said("basins", optimizer=repr(found.optimizer)),
+        said("basin_starts", starts=shown, steps=found.max_steps, places=places),
+    )
     finish(ax, *lines, title=title, legend=legend, extra=handles, beside=True)
     return ax
 
@@ -164,7 +169,7 @@ def _percent(share: float) -> str:
 
 
 def _described(minimum: FoundMinimum, name: str) -> str:
-    kind = "" if minimum.signature == "minimum" else f"{minimum.signature}, "
+    kind = "" if minimum.signature == "minimum" else f"{place_name(minimum.signature)}, "
     return f"{name}: {kind}f = {number(minimum.fun)}, {_percent(minimum.share)}"
 
 
@@ -295,7 +300,7 @@ def _draw_scale(ax: Axes, fewest: float, most: float) -> None:
 
     shown = ScalarMappable(Normalize(fewest, most), ListedColormap(ramp))
     scale = figure.colorbar(shown, cax=ax.inset_axes((1.02, 0, 0.03, 1)), extend="max")
-    scale.set_label("steps")
+    scale.set_label(said("number_of_steps"))
     scale.locator = MaxNLocator(6, integer=True)
     scale.update_ticks()
     scale.minorticks_off()
@@ -342,23 +347,24 @@ def shares(found: MultiStart, *, title: str | None = None, legend: bool = True, 
     for i, minimum in enumerate(found.minima[:BARS]):
         hatch = "" if minimum.signature == "minimum" else "////"
         color = BEST if i == 0 else CURVE
-        kind = "" if not hatch else f" ({minimum.signature})"
-        rows.append((f"f = {number(minimum.fun)}{kind}", minimum.share, color, hatch))
+        fun = number(minimum.fun)
+        name = said("bar_place", fun=fun, place=place_name(minimum.signature)) if hatch else f"f = {fun}"
+        rows.append((name, minimum.share, color, hatch))
     if len(found.minima) > BARS:
         rest = found.minima[BARS:]
-        rows.append((f"{len(rest)} others", sum(m.share for m in rest), LIGHT, ""))
+        rows.append((said("others", count=len(rest)), sum(m.share for m in rest), LIGHT, ""))
     total = len(found.ends)
     resting = sum(m.count for m in found.minima)
     for status, text, color in (
         (Status.max_steps, "unfinished", OTHERS[UNFINISHED][0]), (Status.diverged, "diverged", OTHERS[DIVERGED][0]),
-        (Status.nonfinite, "not finite", LIGHT),
+        (Status.nonfinite, "not_finite", LIGHT),
     ):  # fmt: skip
         number_of = found.status.get(status, 0)
         if status is Status.max_steps:  # those that had come as near to a minimum are counted there
             lost = sum(found.status.get(s, 0) for s in (Status.diverged, Status.nonfinite))
             number_of = max(0, total - resting - lost)
         if number_of:
-            rows.append((text, number_of / total, color, "xxxx" if status is Status.nonfinite else ""))
+            rows.append((said(text), number_of / total, color, "xxxx" if status is Status.nonfinite else ""))
     places = np.arange(len(rows))
     widths, colors = [share for _, share, _, _ in rows], [color for _, _, color, _ in rows]
     bars = ax.barh(places, widths, color=colors, edgecolor=DARK, height=0.72, linewidth=0.8)
@@ -372,10 +378,10 @@ def shares(found: MultiStart, *, title: str | None = None, legend: bool = True, 
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0, 1.16 * max([share for _, share, _, _ in rows], default=1.0))
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-    ax.set_xlabel(f"share of {total:,} starts")
+    ax.set_xlabel(said("share_of", count=total))
     ax.grid(axis="x", alpha=0.25)
     ax.set_axisbelow(True)
-    count = f"{len(found.minima):,} place{'s' * (len(found.minima) != 1)} reached from {total:,} starts"
-    chance = f"chance of a lower one left: {number(found.chance_of_lower, 2)}"
-    finish(ax, count, f"best f = {number(found.best.fun, 6)}; {chance}", title=title, legend=legend)
+    count = counted("reached_places", len(found.minima), starts=total)
+    best = said("best_and_chance", fun=number(found.best.fun, 6), chance=number(found.chance_of_lower, 2))
+    finish(ax, count, best, title=title, legend=legend)
     return ax

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from koubai.descent.record import Run
 from koubai.errors import InputError
@@ -15,6 +16,7 @@ from koubai.parameters import FloatArray
 from koubai.plot.comparison import run_label
 from koubai.plot.field import Levels, choose_levels, label_axes, read_ranges, sample_grid
 from koubai.plot.style import BEST, DARK, END, FIELD, PATH, START, halo, number
+from koubai.plot.text import counted, find_fonts, said, status_name
 from koubai.plot.window import beginning, include, layout_of, minima_of, points_of, surround, within
 
 __all__ = ["surface"]
@@ -98,30 +100,33 @@ def surface(
     marker = "o" if len(path) <= 100 else ""
     drawn.plot(*path.T, color=PATH, linewidth=2, marker=marker, markersize=3.5, markeredgecolor=DARK,
                markeredgewidth=0.4, path_effects=halo(2, 0.6), zorder=3)  # fmt: skip
-    for label, row, color, mark in (("start", 0, START, "o"), ("end", len(path) - 1, END, "s")):
+    for label, row, color, mark in ((said("start"), 0, START, "o"), (said("end"), len(path) - 1, END, "s")):
         where = ", ".join(number(v) for v in points[row])
-        text = f"{label} ({where}), f = {number(fun[row])}{'' if inside[row] else ', outside'}"
+        text = f"{label} ({where}), f = {number(fun[row])}"
+        text = text if inside[row] else said("outside", point=text)
         _mark(drawn, path[row : row + 1], color, mark, text)
     known = known[within(known, ranges)]
     if len(known):
         least = [float(np.asarray(run.function(layout.view(point.astype(layout.dtype))))) for point in known]
         stars = np.column_stack([known, np.clip(heights(least), low, high)])
-        _mark(drawn, stars, BEST, "*", f"known minim{'um' if len(known) == 1 else 'a'}")
+        _mark(drawn, stars, BEST, "*", counted("known_minima", len(known)))
     drawn.set_xlim(*ranges[0])
     drawn.set_ylim(*ranges[1])
     drawn.set_zlim(ground, high)
     label_axes(drawn, run.function, layout)
     heights.write(drawn, low, high)
     drawn.view_init(elev=35, azim=-60)
-    steps = f"{run.nit:,} step{'' if run.nit == 1 else 's'}"
     outside = np.count_nonzero(~inside)
-    note = f"\n{outside:,} of {len(points):,} points are outside this window" if outside else ""
-    written = f"{run_label(run)}, {steps}, {run.status.name.replace('_', ' ')}{note}" if title is None else title
+    note = f"\n{said('points_outside', outside=outside, count=len(points))}" if outside else ""
+    written = title
+    if title is None:
+        written = f"{run_label(run)}, {counted('steps', run.nit)}, {status_name(run.status.name)}{note}"
     drawn.set_title(written, fontsize="medium", parse_math=False)
     if legend:
         has_layout = drawn.get_figure().figure.get_layout_engine() is not None  # it makes room below the axes
         place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.02)} if has_layout else {"loc": "upper left"}
         drawn.legend(**place, fontsize="small")
+    find_fonts((text for text in drawn.findobj(Text) if isinstance(text, Text)), tell=True)
     return drawn  # type: ignore[no-any-return]
 
 

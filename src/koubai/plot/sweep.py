@@ -14,6 +14,7 @@ from koubai.parameters import FloatArray
 from koubai.plot.fitting import finish
 from koubai.plot.scales import Numbers, log_scale
 from koubai.plot.style import BEST, COLORS, DARK, END, FIELD, axes_for, halo, look, number
+from koubai.plot.text import counted, said, status_name
 from koubai.search.sweep import Sweep
 from koubai.search.trial import FAILURES
 
@@ -105,21 +106,21 @@ def sweep(
     log_scale(ax, fun)
     lost = int(np.count_nonzero(~ended))
     if lost:
-        kinds = dict.fromkeys(table["status"][~ended].tolist())
+        kinds = said("or").join(map(status_name, dict.fromkeys(table["status"][~ended].tolist())))
         ax.plot(at[~ended], np.full(lost, TOP), transform=ax.get_xaxis_transform(), linestyle="", marker="x",
-                markersize=7, markeredgewidth=2, color=END, label=f"{lost} {' or '.join(kinds)}", zorder=4)  # fmt: skip
+                markersize=7, markeredgewidth=2, color=END, label=f"{lost} {kinds}", zorder=4)  # fmt: skip
         ax.margins(y=0.12)
     best = sweep.best
-    text = "no trial ended well"
+    text = said("no_trial")
     if best is not None:
         row = int(np.flatnonzero(table["trial"] == best["trial"])[0])
         ax.plot(at[row], fun[row], linestyle="", marker="*", markersize=17, markerfacecolor=BEST,
-                markeredgecolor=DARK, label=f"best, {number(best['fun'])}", zorder=5)  # fmt: skip
-        text = "best: " + ", ".join(f"{name} = {_shown(best[name])}" for name in names)
+                markeredgecolor=DARK, label=said("best_fun", fun=number(best["fun"])), zorder=5)  # fmt: skip
+        text = said("best_trial", values=", ".join(f"{name} = {_shown(best[name])}" for name in names))
     ax.set_xlabel(x)
     ax.set_ylabel("fun")
     ax.grid(alpha=0.25)
-    finish(ax, f"{len(sweep):,} trial{'s' * (len(sweep) != 1)}", text, title=title, legend=legend)
+    finish(ax, counted("trials", len(sweep)), text, title=title, legend=legend)
     return ax
 
 
@@ -137,7 +138,7 @@ def _series(ax: Axes, at: FloatArray, fun: FloatArray, groups: Any, by: str, joi
             lowest = [float(fun[mine & (at == place)].min()) for place in places]
             ax.plot(places, lowest, color=style["color"], linestyle=style["linestyle"], linewidth=1.8,
                     path_effects=halo(1.8, 0.5), zorder=2)  # fmt: skip
-        label = shown if isinstance(value, str) else f"{by} = {shown}" if groups is not None else "trials"
+        label = shown if isinstance(value, str) else f"{by} = {shown}" if groups is not None else said("trial")
         ax.plot(at[mine], fun[mine], linestyle="", marker=style["marker"], markersize=6, color=style["color"],
                 markeredgecolor=DARK, markeredgewidth=0.6, label=label, zorder=3)  # fmt: skip
 

@@ -7,14 +7,18 @@ from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
 from koubai.errors import warn
+from koubai.messages import counted as counted_text
+from koubai.messages import language
+from koubai.messages import text as message
 
-__all__ = ["LINE", "find_fonts", "text_width", "wrap"]
+__all__ = ["LINE", "counted", "find_fonts", "place_name", "said", "spoken", "status_name", "text_width", "wrap"]
 
 LINE = 1.25  # the height of a line of text, in font sizes
 
@@ -32,8 +36,36 @@ PACKAGES = (
     "japanize_matplotlib",
 )  # bring IPAexGothic as a file; both are looked into, not imported
 
+CHARACTERS = {"ja": "あア勾"}  # that a font must have if labels are to be in the language
+
 _IDEOGRAPHS = r"\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef"  # a line may break beside each of them
 _PIECES = re.compile(rf"\s+|[{_IDEOGRAPHS}]|[^\s{_IDEOGRAPHS}]+")
+
+
+def spoken() -> str:
+    """Return the language of labels: that of `koubai.messages.language`, English if no font has its characters."""
+    lang = language()
+    return lang if all(any(_has([name], c) for name in _candidates()) for c in CHARACTERS.get(lang, "")) else "en"
+
+
+def said(name: str, /, **values: Any) -> str:
+    """Return a text of pictures from the catalogue."""
+    return message(f"plot.{name}", spoken(), **values)
+
+
+def counted(name: str, count: int, /, **values: Any) -> str:
+    """Return a text of pictures with a number in it from the catalogue."""
+    return counted_text(f"plot.{name}", spoken(), count, **values)
+
+
+def status_name(name: str) -> str:
+    """Return what a picture calls a way to end."""
+    return message(f"status.{name}", spoken())
+
+
+def place_name(signature: str) -> str:
+    """Return what a picture calls a place where descents end."""
+    return message(f"place.{signature}", spoken())
 
 
 def text_width(text: str, font: FontProperties) -> float:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from koubai.errors import InputError
 from koubai.parameters import FloatArray
 from koubai.plot.scales import log_scale
 from koubai.plot.style import CURVE, DARK, END, PATH, THIRD, axes_for, halo, number
+from koubai.plot.text import find_fonts, said
 
 if TYPE_CHECKING:
     from koubai.diagnosis.theory import Theory
@@ -64,17 +66,18 @@ def theory(found: Theory, *, ax: Axes | None = None) -> Axes:
     if rows.size:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(POINTS, len(rows))).astype(int))]
     bottom = float(gap[rows].min()) if rows.size else 1.0
-    ax.plot(history.t[rows], gap[rows], color=CURVE, linewidth=3, path_effects=halo(3, 0.5), label="f − f* of the run",
+    ax.plot(history.t[rows], gap[rows], color=CURVE, linewidth=3, path_effects=halo(3, 0.5), label=said("run_gap"),
             zorder=3)  # fmt: skip
     if found.lemma is not None:
         _draw_lemma(ax, found, bottom)
     _draw_slopes(ax, found, gap, bottom)
     log_scale(ax, gap[rows])
-    ax.set_xlabel("step")
+    ax.set_xlabel(said("step"))
     ax.set_ylabel("f − f*")
     ax.set_title(_title(found))
     ax.grid(True, color=DARK, alpha=0.12)
     ax.legend(loc="best", fontsize=9)
+    find_fonts(text for text in ax.findobj(Text) if isinstance(text, Text))
     return ax
 
 
@@ -88,11 +91,11 @@ def _draw_lemma(ax: Axes, found: Theory, bottom: float) -> None:
     if at.size:
         at = at[np.unique(np.linspace(0, len(at) - 1, min(POINTS, len(at))).astype(int))]
         ax.plot(lemma.t[at] + 1, allowed[at], color=PATH, linewidth=2, linestyle="--", zorder=4,
-                label="most that the descent lemma allows")  # fmt: skip
+                label=said("lemma"))  # fmt: skip
     broken = lemma.broken & (before - lemma.fall > 0)
     if broken.any():
         ax.plot(lemma.t[broken] + 1, (before - lemma.fall)[broken], "X", color=END, markersize=8, markeredgecolor=DARK,
-                zorder=6, label=f"breaks it: f curves more than L = {number(found.L)} there")  # fmt: skip
+                zorder=6, label=said("breaks_lemma", L=number(found.L)))  # fmt: skip
 
 
 def _draw_slopes(ax: Axes, found: Theory, gap: FloatArray, bottom: float) -> None:
@@ -106,19 +109,19 @@ def _draw_slopes(ax: Axes, found: Theory, gap: FloatArray, bottom: float) -> Non
     steps = np.linspace(t[inside[0]], t[inside[-1]], 50)
     middle = np.median(np.log(gap[inside]) - (t[inside] - steps[0]) * math.log(measured.value))
     aside = (float(gap[inside].max()) / bottom) ** 0.05 * 1.05
-    lines = [("measured", measured.value, THIRD, "-", aside)]
+    lines = [(said("measured"), measured.value, THIRD, "-", aside)]
     if found.predicted is not None and found.predicted > 0:
-        lines.append(("predicted", found.predicted, END, "--", 1 / aside))
+        lines.append((said("predicted"), found.predicted, END, "--", 1 / aside))
     for name, rate, color, style, factor in lines:
         height = factor * np.exp(middle + (steps - steps[0]) * math.log(rate))
         ax.plot(steps, height, color=color, linestyle=style, linewidth=2.5, path_effects=halo(2.5, 0.5), zorder=5,
-                label=f"{name}: × {number(rate, 5)} a step")  # fmt: skip
+                label=said("rate_a_step", name=name, rate=number(rate, 5)))  # fmt: skip
 
 
 def _title(found: Theory) -> str:
     lr, bound = found.curvatures[-1].lr, found.bound
     name = type(found.run.optimizer).__name__
     if bound is None or not math.isfinite(bound):
-        return f"{name}: curvatures from {number(found.mu)} to {number(found.L)}"
+        return said("curvatures", name=name, mu=number(found.mu), L=number(found.L))
     sign = "=" if abs(found.ratio - 1) < 1e-6 else "<" if found.ratio < 1 else ">"
-    return f"{name}: lr {number(lr)} {sign} largest stable rate {number(bound)}"
+    return said("stable_rate", name=name, lr=number(lr), sign=sign, bound=number(bound))
