@@ -15,6 +15,8 @@ FLOORS = [
     "log",
     "errors",
     "messages",
+    "messages.lines",
+    "messages.command_line",
     "parameters",
     "functions",
     "functions.problems",

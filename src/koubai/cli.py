@@ -33,6 +33,7 @@ from koubai.descent.record import Run, Status, load, rows_of
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
+from koubai.messages import command_line, speaking
 from koubai.parameters import flatten
 from koubai.search.basins import basins
 from koubai.search.learning_rate import find_lr
@@ -66,7 +67,7 @@ Semantics = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another hyperparameter; may be repeated.")
 ]
-Lang = Annotated[str | None, typer.Option("--lang", help="Language of the diagnosis: en or ja; the locale's.")]
+Lang = Annotated[str | None, typer.Option("--lang", help="Language of what is said: en or ja; the locale's.")]
 Box = Annotated[
     list[str] | None,
     typer.Option("--bounds", metavar="LOW,HIGH", help="The box: once for all variables, or once for each in turn."),
@@ -87,6 +88,7 @@ Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same 
 @app.callback(invoke_without_command=True)
 def koubai(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    lang: Lang = None,
 ) -> None:
     """Gradient descent that people can see, trust and use.
 
@@ -663,10 +665,10 @@ def sweep_command(
       seed = 0                     # of the draws
       workers = 4                  # processes; left out: this one alone
       journal = "sweep.jsonl"      # each finished trial is kept here
-      [space]
+      \\[space]
       lr = {low = 1e-5, high = 1e-2, log = true}
       momentum = [0.0, 0.9, 0.99]  # a list of values
-      [options]                    # the same for all trials
+      \\[options]                    # the same for all trials
       optimizer = "momentum"
       max_steps = 1000
 
@@ -1263,7 +1265,8 @@ def _json(value: Any, depth: int) -> str:
 def main() -> NoReturn:
     """Run the command line; an error of koubai's becomes one line on stderr and an exit code."""
     try:
-        app()
+        with speaking(command_line.asked_language(sys.argv[1:])) as lang:
+            command_line.run(app, lang)
     except InputError as error:
         typer.echo(f"koubai: {error}", err=True)
         sys.exit(USAGE)

@@ -107,8 +107,9 @@ def sweep(
     lost = int(np.count_nonzero(~ended))
     if lost:
         kinds = said("or").join(map(status_name, dict.fromkeys(table["status"][~ended].tolist())))
+        label = said("lost", count=lost, kinds=kinds)
         ax.plot(at[~ended], np.full(lost, TOP), transform=ax.get_xaxis_transform(), linestyle="", marker="x",
-                markersize=7, markeredgewidth=2, color=END, label=f"{lost} {kinds}", zorder=4)  # fmt: skip
+                markersize=7, markeredgewidth=2, color=END, label=label, zorder=4)  # fmt: skip
         ax.margins(y=0.12)
     best = sweep.best
     text = said("no_trial")
