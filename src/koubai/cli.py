@@ -24,7 +24,7 @@ import numpy as np
 import typer
 
 from koubai import __version__
-from koubai.derivatives.check import check_gradient
+from koubai.derivatives.check import SHOWN, GradientCheck, check_gradient
 from koubai.derivatives.differences import METHODS, Estimate, derivative, numerical_gradient
 from koubai.descent import optimizers
 from koubai.descent.files import replacing
@@ -33,12 +33,13 @@ from koubai.descent.record import Run, Status, load, rows_of
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
-from koubai.messages import command_line, speaking
+from koubai.messages import command_line, counted, language, speaking
+from koubai.messages import text as message
 from koubai.parameters import flatten
 from koubai.search.basins import basins
 from koubai.search.learning_rate import find_lr
 from koubai.search.minima import FoundMinimum
-from koubai.search.multistart import multistart
+from koubai.search.multistart import MultiStart, multistart
 from koubai.search.race import race
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def derivative_command(
     if as_json:
         _print_json({"function": text, "at": at, **_estimate_fields(estimate)})
         return
-    typer.echo(f"d/d{names[0]} {f.text if isinstance(f, Expression) else title} at {at:.15g}")
+    shown = f.text if isinstance(f, Expression) else title
+    typer.echo(_told("derivative_at", name=names[0], f=shown, at=f"{at:.15g}"))
     typer.echo(f"  {float(estimate)!r} ± {estimate.error:.1e}")
     _print_estimate(estimate, f"h = {estimate.h:.3g}")
 
@@ -173,7 +175,7 @@ def gradient_command(
     if as_json:
         _print_json({"function": text, "at": x, **_estimate_fields(estimate)})
         return
-    typer.echo(f"gradient of {title} at {_numbers(x)}")
+    typer.echo(_told("gradient_at", f=title, point=_numbers(x)))
     for name, value, error in zip(
         _variables(f, np.size(x)), np.ravel(estimate.value), np.ravel(estimate.error), strict=True
     ):
@@ -205,7 +207,7 @@ def check_command(
         wrong = [{name: getattr(one, name) for name in names} for one in check.wrong]
         _print_json({"ok": check.ok, "wrong": wrong, "nfev": check.nfev, "tolerance": check.tolerance})
     else:
-        typer.echo(repr(check))
+        _print_check(check)
     raise typer.Exit(DONE if check.ok else FAILURE)
 
 
@@ -328,7 +330,7 @@ def multistart_command(
     f, _, problem, title = _function(text)
     box = _box(f, problem, bounds, variables)
     chosen = _optimizer(optimizer, lr, semantics, settings)
-    with _counting("descents") as progress:
+    with _counting(_told("descents")) as progress:
         found = multistart(
             f, box, starts=starts, optimizer=chosen, hops=hops, sampling=sampling, max_steps=max_steps, seed=seed,
             progress=progress,
@@ -352,12 +354,12 @@ def multistart_command(
         _print_json(fields | ({"picture": str(output)} if output else {}))
     else:
         typer.echo(title)
-        typer.echo(found.summary)
+        typer.echo(_reached(found))
         _print_minima(found.minima)
         if not found.minima:
-            typer.echo(f"  best  {_numbers(found.best.x)}, f = {found.best.fun:.10g}")
+            typer.echo(f"  {_told('best', x=_numbers(found.best.x), fun=f'{found.best.fun:.10g}')}")
         if output is not None:
-            typer.echo(f"  picture in {output}")
+            typer.echo(f"  {_told('picture', path=output)}")
     raise typer.Exit(DONE if found.minima else NO_SUCCESS)
 
 
@@ -394,7 +396,7 @@ def basins_command(
     box = _box(f, problem, bounds, None, most=2 if point is not None else None)
     chosen = _optimizer(optimizer, lr, semantics, settings)
     size = _whole_numbers(resolution, "--resolution")
-    with _counting("starts") as progress:
+    with _counting(_told("starts")) as progress:
         found = basins(
             f, box, optimizer=chosen, resolution=size[0] if len(size) == 1 else size, steps=steps, at=point,
             axes=_whole_numbers(axes, "--axes"), progress=progress,
@@ -417,15 +419,14 @@ def basins_command(
         _print_json(fields | ({"picture": str(output)} if output else {}))
     else:
         typer.echo(title)
-        count = len(found.minima)
         shown = " × ".join(map(str, found.label.shape[::-1]))
-        typer.echo(f"{count} place{'s' * (count != 1)} where descents from {shown} starts end; {found.optimizer}")
+        typer.echo(counted("cli.places", language(), len(found.minima), starts=shown, optimizer=found.optimizer))
         _print_minima(found.minima)
         for name, share in found.shares.items():
             if share:
-                typer.echo(f"  {share:7.2%}  {name}")
+                typer.echo(f"  {share:7.2%}  {name if language() == 'en' else message(f'status.{name}', language())}")
         if output is not None:
-            typer.echo(f"  picture in {output}")
+            typer.echo(f"  {_told('picture', path=output)}")
     raise typer.Exit(DONE if found.minima else NO_SUCCESS)
 
 
@@ -463,12 +464,13 @@ def lr_command(
         _print_json(fields | ({"picture": str(output)} if output else {}))
         return
     typer.echo(title)
-    typer.echo(f"  lr      {found.lr:.4g} for {type(found.optimizer).__name__}")
-    typer.echo(f"  usable  {found.low:.2g} to {found.high:.4g}")
-    typer.echo(f"  bound   {'' if found.bound is None else f'{found.bound:.6g}: '}{found.bound_reason}")
-    typer.echo(f"  {found.nfev:,} evaluations of f, {len(found.curve)} rates tried")
+    typer.echo(f"  {_told('rate', lr=found.lr, optimizer=type(found.optimizer).__name__)}")
+    typer.echo(f"  {_told('usable', low=found.low, high=found.high)}")
+    bound = f"{'' if found.bound is None else f'{found.bound:.6g}: '}{found.bound_reason}"
+    typer.echo(f"  {_told('bound', bound=bound)}")
+    typer.echo(f"  {_told('rates_tried', count=found.nfev, rates=len(found.curve))}")
     if output is not None:
-        typer.echo(f"  picture in {output}")
+        typer.echo(f"  {_told('picture', path=output)}")
 
 
 @app.command("race")
@@ -535,7 +537,7 @@ def race_command(
     typer.echo(title)
     typer.echo(repr(found))
     if output is not None:
-        typer.echo(f"  picture in {output}")
+        typer.echo(f"  {_told('picture', path=output)}")
 
 
 @app.command("train")
@@ -636,12 +638,13 @@ def train_command(
         fields = _training_fields(network, criterion, run) | {"diagnosis": run.diagnose(lang=lang).to_dict()}
         _print_json({"data": data, "classes": classes} | fields | results | written)
     else:
-        kind = "numbers to predict" if classes is None else f"{len(classes)} classes"
-        typer.echo(f"{data}: {len(X)} samples of {'×'.join(map(str, X.shape[1:]))} numbers, {kind}")
+        kind = _told("numbers") if classes is None else _told("classes", count=len(classes))
+        shape = "×".join(map(str, X.shape[1:]))
+        typer.echo(_told("samples", data=data, count=len(X), shape=shape, kind=kind))
         _print_training(network, criterion, run, results, written)
         typer.echo(run.diagnose(lang=lang).summary)
     if output is not None and "picture" not in written:
-        typer.echo("no picture: training ended before its first epoch did", err=True)
+        typer.echo(_told("no_epoch"), err=True)
     raise typer.Exit(code)
 
 
@@ -692,7 +695,7 @@ def sweep_command(
     if output is not None and np.isfinite(result.table["fun"]).any():
         _save(output, lambda ax: result.plot(ax=ax))
     elif output is not None:
-        typer.echo("no picture: no trial came to a number", err=True)
+        typer.echo(_told("no_number"), err=True)
         output = None
     if as_json:
         columns = [column.tolist() for column in result.table.values()]
@@ -747,11 +750,12 @@ def functions_command(
     if name:
         problem = chosen[0]
         typer.echo(f"{problem.name}: {problem.formula}")
-        typer.echo(f"  source  {problem.source}")
-        typer.echo(f"  bounds  {', '.join(f'[{low:g}, {high:g}]' for low, high in problem.bounds)}")
-        typer.echo(f"  start   {_numbers(problem.x0)}")
+        bounds = ", ".join(f"[{low:g}, {high:g}]" for low, high in problem.bounds)
+        typer.echo(f"  {_told('source', source=problem.source)}")
+        typer.echo(f"  {_told('bounds', bounds=bounds)}")
+        typer.echo(f"  {_told('start', start=_numbers(problem.x0))}")
         for minimum in problem.minima:
-            typer.echo(f"  minimum {_numbers(minimum.x)}, f = {minimum.fun:.10g}")
+            typer.echo(f"  {_told('minimum', x=_numbers(minimum.x), fun=f'{minimum.fun:.10g}')}")
         return
     width = max(len(problem.name) for problem in chosen)
     for problem in chosen:
@@ -775,7 +779,8 @@ def optimizers_command(
         return
     chosen = optimizers.resolve(name)
     typer.echo(inspect.cleandoc(type(chosen).__doc__ or ""))
-    typer.echo(f"\ndefaults: lr={chosen.lr}, {', '.join(f'{k}={v!r}' for k, v in chosen.hyperparameters.items())}")
+    defaults = f"lr={chosen.lr}, {', '.join(f'{k}={v!r}' for k, v in chosen.hyperparameters.items())}"
+    typer.echo(f"\n{_told('defaults', values=defaults)}")
     typer.echo(f"\n{optimizers.compare(name)}")
 
 
@@ -1062,7 +1067,7 @@ def _counting(what: str) -> Iterator[Callable[[int, int], None] | None]:
             task = bar.add_task(what)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     except KeyboardInterrupt:
-        typer.echo("koubai: interrupted", err=True)
+        typer.echo(_told("interrupted"), err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -1081,6 +1086,11 @@ def _check_folder(path: Path | None, option: str) -> None:
 
 
 # -- printing ---------------------------------------------------------------------------------------------------------
+
+
+def _told(name: str, /, **values: Any) -> str:
+    """Return what the commands say, in the language of the command line."""
+    return message(f"cli.{name}", language(), **values)
 
 
 def _save(path: Path, draw: Callable[[Any], Any]) -> None:
@@ -1116,20 +1126,20 @@ def _print_history(f: Callable[[Any], Any], run: Run) -> None:
 def _print_run(title: str, run: Run, picture: Path | None, found: Diagnosis, on_stderr: bool) -> None:
     echo = functools.partial(typer.echo, err=on_stderr)
     echo(title)
-    echo(f"{run.status}: {run.message}")
+    for line in _ended(run):
+        echo(line)
     echo(found.summary)
     echo(f"  x     {_numbers(run.x)}")
     echo(f"  f(x)  {run.fun:.10g}")
     if run.best_fun < run.fun:
-        echo(f"  best  {_numbers(run.best_x)}, f = {run.best_fun:.10g}")
-    gradients = f" and {run.njev} of the gradient" if run.njev else ""
-    source = {"user": "given gradient", "backprop": "gradient by backpropagation"}.get(
-        run.gradient_source, f"gradient by {run.gradient_source}"
-    )
-    echo(f"  {run.nit} steps, {run.nfev} evaluations of f{gradients}; {source}")
+        echo(f"  {_told('best', x=_numbers(run.best_x), fun=f'{run.best_fun:.10g}')}")
+    source = {"user": "gradient_user", "backprop": "gradient_backprop"}.get(run.gradient_source, "gradient_by")
+    source = _told(source, source=run.gradient_source)
+    counts = "counts_of_both" if run.njev else "counts"
+    echo(f"  {_told(counts, steps=run.nit, count=run.nfev, gradients=run.njev, source=source)}")
     echo(f"  {run.optimizer}: {run.optimizer_reason}")
     if picture is not None:
-        echo(f"  picture in {picture}")
+        echo(f"  {_told('picture', path=picture)}")
 
 
 def _print_sweep(result: Sweep, picture: Path | None) -> None:
@@ -1146,12 +1156,12 @@ def _print_sweep(result: Sweep, picture: Path | None) -> None:
     for row in cells if order else ():
         typer.echo("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     if len(order) == shown < len(result):
-        typer.echo("  … (--json has all)")
+        typer.echo(f"  {_told('all_trials')}")
     failed = [i for i in range(len(result)) if table["status"][i] in FAILURES]
     for text in list(dict.fromkeys(f"{table['status'][i]}: {table['message'][i]}" for i in failed))[:5]:
         typer.echo(f"  {text}")
     if picture is not None:
-        typer.echo(f"  picture in {picture}")
+        typer.echo(f"  {_told('picture', path=picture)}")
 
 
 def _cell(value: Any) -> str:
@@ -1162,13 +1172,52 @@ def _print_training(
     network: Network, loss: Loss, run: Run, results: dict[str, dict[str, Any]], written: dict[str, str]
 ) -> None:
     typer.echo(network.summary())
-    typer.echo(f"{run.status}: {run.message}")
+    for line in _ended(run):
+        typer.echo(line)
     for part, result in results.items():
-        score = f"R² {result['score']:.5g}" if result["accuracy"] is None else f"accuracy {result['accuracy']:.2%}"
-        typer.echo(f"  {part:<10} loss {result['loss']:.6g}, {score}, {result['samples']} samples")
-    typer.echo(f"  {run.nit} updates by {run.optimizer}; {loss}; seed {network.seed}")
+        right = result["accuracy"]
+        score = f"R² {result['score']:.5g}" if right is None else _told("accuracy", share=right)
+        typer.echo(f"  {_told(part, loss=result['loss'], score=score, count=result['samples'])}")
+    typer.echo(f"  {_told('updates', steps=run.nit, optimizer=run.optimizer, loss=loss, seed=network.seed)}")
     for what, path in written.items():
-        typer.echo(f"  {what} in {path}")
+        typer.echo(f"  {_told(what, path=path)}")
+
+
+def _ended(run: Run) -> list[str]:
+    """Return how a run ended: its status and message, in another language under what its status means."""
+    said, name = f"{run.status}: {run.message}", run.status.name
+    if language() == "en":
+        return [said]
+    return [f"{message(f'status.{name}', language())}: {message(f'meaning.{name}', language())}", f"  {said}"]
+
+
+def _reached(found: MultiStart) -> str:
+    """Return one sentence on what a search from many starts has found."""
+    if language() == "en":
+        return found.summary
+    names = {status: message(f"status.{status.name}", language()) for status in found.status}
+    raised = len(found.raised) if set(found.raised) - {-1} else 0
+    parts = [
+        counted("cli.reached", language(), len(found.minima), starts=len(found.ends), fun=f"{found.best.fun:.6g}"),
+        *(f"{names[status]} {count}" for status, count in found.status.items() if status is not Status.converged),
+        *([_told("raised", count=raised)] if raised else ()),
+        _told("chance", chance=found.chance_of_lower),
+    ]
+    return _told("comma").join(parts)
+
+
+def _print_check(check: GradientCheck) -> None:
+    """Print which components of a gradient are wrong."""
+    cost = _told("check_cost", count=check.nfev, tolerance=check.tolerance)
+    verdict = "check_ok" if check.ok else "check_wrong" if check.wrong else "check_no_verdict"
+    typer.echo(_told(verdict, count=len(check.wrong), size=check.size, cost=cost))
+    for one in check.wrong[:SHOWN]:
+        values = {"given": repr(one.given), "expected": repr(one.expected), "tolerance": one.tolerance}
+        typer.echo(f"  {_told('check_component', label=one.label, **values)}")
+    if len(check.wrong) > SHOWN:
+        typer.echo(f"  {_told('check_more', count=len(check.wrong) - SHOWN)}")
+    for warning in check.warnings:
+        typer.echo(f"  {_told('warning', warning=warning)}")
 
 
 def _training_fields(network: Network, loss: Loss, run: Run) -> dict[str, Any]:
@@ -1188,9 +1237,11 @@ def _training_fields(network: Network, loss: Loss, run: Run) -> dict[str, Any]:
 
 def _print_minima(minima: list[FoundMinimum]) -> None:
     for minimum in minima[:MINIMA]:
-        typer.echo(f"  {minimum.share:7.2%}  {minimum.signature} f = {minimum.fun:.10g} at {_numbers(minimum.x)}")
+        place = message(f"place.{minimum.signature}", language())
+        found = _told("minimum_at", place=place, fun=f"{minimum.fun:.10g}", x=_numbers(minimum.x))
+        typer.echo(f"  {minimum.share:7.2%}  {found}")
     if len(minima) > MINIMA:
-        typer.echo(f"  {sum(m.share for m in minima[MINIMA:]):7.2%}  {len(minima) - MINIMA} others, see --json")
+        typer.echo(f"  {sum(m.share for m in minima[MINIMA:]):7.2%}  {_told('others', count=len(minima) - MINIMA)}")
 
 
 def _minimum_fields(minimum: FoundMinimum) -> dict[str, Any]:
@@ -1198,9 +1249,10 @@ def _minimum_fields(minimum: FoundMinimum) -> dict[str, Any]:
 
 
 def _print_estimate(estimate: Estimate, *more: str) -> None:
-    typer.echo("  " + ", ".join([f"by {estimate.method} differences", *more, f"{estimate.nfev} evaluations of f"]))
+    parts = [_told("by_differences", method=estimate.method), *more, _told("evaluations", count=estimate.nfev)]
+    typer.echo(f"  {_told('comma').join(parts)}")
     for warning in estimate.warnings:
-        typer.echo(f"  warning: {warning}", err=True)
+        typer.echo(f"  {_told('warning', warning=warning)}", err=True)
 
 
 def _estimate_fields(estimate: Estimate) -> dict[str, Any]:
