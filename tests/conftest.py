@@ -14,6 +14,8 @@ import pytest
 for _library in ("OPENBLAS", "OMP", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
+os.environ["LC_ALL"] = "C.UTF-8"  # texts are compared, and koubai speaks the language of the locale
+
 
 @pytest.hookimpl(tryfirst=True)  # before those that are not asked for are dropped
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

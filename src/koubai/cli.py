@@ -424,7 +424,7 @@ def basins_command(
         _print_minima(found.minima)
         for name, share in found.shares.items():
             if share:
-                typer.echo(f"  {share:7.2%}  {name if language() == 'en' else message(f'status.{name}', language())}")
+                typer.echo(f"  {share:7.2%}  {message(f'status.{name}', language())}")
         if output is not None:
             typer.echo(f"  {_told('picture', path=output)}")
     raise typer.Exit(DONE if found.minima else NO_SUCCESS)
@@ -1137,7 +1137,8 @@ def _print_run(title: str, run: Run, picture: Path | None, found: Diagnosis, on_
     source = _told(source, source=run.gradient_source)
     counts = "counts_of_both" if run.njev else "counts"
     echo(f"  {_told(counts, steps=run.nit, count=run.nfev, gradients=run.njev, source=source)}")
-    echo(f"  {run.optimizer}: {run.optimizer_reason}")
+    reason = _told("given") if run.optimizer_reason == "given" else run.optimizer_reason
+    echo(f"  {run.optimizer}: {reason}")
     if picture is not None:
         echo(f"  {_told('picture', path=picture)}")
 

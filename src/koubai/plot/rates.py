@@ -22,7 +22,7 @@ from koubai.plot.comparison import paths
 from koubai.plot.fitting import finish
 from koubai.plot.scales import Numbers, log_scale
 from koubai.plot.style import BEST, CURVE, DARK, END, START, THIRD, axes_for, halo, look, number
-from koubai.plot.text import said
+from koubai.plot.text import find_fonts, said
 
 if TYPE_CHECKING:
     from koubai.search.learning_rate import LearningRate
@@ -390,6 +390,7 @@ def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
             begin = until - 1 if line.get_zorder() == 6 else 0
             line.set_data(*points[max(begin, 0) : until].T)
         title.set_text(said("evaluations_of", done=n, budget=found.budget))
+        find_fonts([title])
         canvas.restore_region(ground)
         for artist in (*moving, title):
             artist.axes.draw_artist(artist)
