@@ -160,3 +160,58 @@ def test_lines_break_between_characters_but_not_before_stops():
     assert not any(part.startswith(("。", "、")) for part in parts)
     assert breaks("one two three", 8) == [8]
     assert breaks("x" * 10, 4) == [4, 8]
+
+
+LOSSES = """
+import numpy as np
+def loss(x):
+    return np.sum(x**2)
+def half(x):
+    return x
+def nothing(x):
+    return 2 * x
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("minimize", "x**2", "--start", "1", "--lr", "0.1"), "収束: 停止条件を満たしました\n  converged: "),
+        (("minimize", "x**2", "--start", "1", "--lr", "10"), "学習率が大きすぎます"),
+        (("minimize", "x**2", "--start", "1", "--lr", "0.1"), "ステップ、f の評価"),
+        (("derivative", "x**3", "--at", "10"), "差分の方法 adaptive"),
+        (("gradient", "x**2 + y**2", "--at", "3,4"), "(3, 4) での勾配"),
+        (("check", "losses.py:loss", "losses.py:half", "--at", "1,2"), "2 個の成分のうち 2 個が間違っています"),
+        (("check", "losses.py:loss", "losses.py:nothing", "--at", "1,2"), "勾配の検査: 合格"),
+        (("multistart", "himmelblau", "--starts", "20"), "20 個の始点から 4 か所に到達"),
+        (("basins", "himmelblau", "--lr", "0.03", "--resolution", "20"), "行き先は"),
+        (("basins", "himmelblau", "--lr", "0.01", "--resolution", "9", "--steps", "2"), "未到達"),
+        (("lr", "x**2", "--start", "1"), "使える範囲"),
+        (("train", "moons", "--epochs", "1", "--layers", "4,relu,2"), "検証  損失"),
+        (("functions", "himmelblau"), "定義域  [-5, 5]"),
+        (("optimizers", "sgd"), "既定値: lr="),
+    ],
+)
+def test_commands_print_in_japanese(arguments, said, capsys, monkeypatch, tmp_path):
+    (tmp_path / "losses.py").write_text(LOSSES)
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = run(capsys, monkeypatch, *arguments, "--lang", "ja")
+    assert said in out
+    _, english, _ = run(capsys, monkeypatch, *arguments)
+    assert not re.search("[ぁ-んァ-ヴ一-龠]", english)
+    if arguments[0] != "optimizers":
+        untouched, japanese = (text.count("\n") for text in (english, out))
+        assert 0 <= japanese - untouched <= 1  # the message of a run in English, under what its status means
+
+
+def test_a_check_prints_in_english_what_it_is(capsys, monkeypatch, tmp_path):
+    from koubai import check_gradient
+
+    (tmp_path / "losses.py").write_text(LOSSES)
+    monkeypatch.chdir(tmp_path)
+    at = ",".join(map(str, range(1, 13)))
+    _, out, _ = run(capsys, monkeypatch, "check", "losses.py:loss", "losses.py:half", "--at", at)
+    found = check_gradient(lambda x: (x**2).sum(), lambda x: x, [float(k) for k in range(1, 13)])
+    assert len(out.splitlines()) == len(repr(found).splitlines())
+    assert out.splitlines()[-1] == repr(found).splitlines()[-1] == "  … and 2 more in .wrong"
+    assert "12 of 12 components are wrong" in out

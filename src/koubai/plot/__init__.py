@@ -2,7 +2,9 @@
 
 Every function draws on ``ax``, or on a new figure if it is None, and returns the axes (`training`, a page of several
 pictures, the figure); none of them shows a window, saves a file or changes matplotlib's settings. Titles, legends and
-labels are fitted to the axes whenever these are drawn, so that they hold in subplots of any layout.
+labels are fitted to the axes whenever these are drawn, so that they hold in subplots of any layout. They are in the
+language of the locale, English or Japanese, or in that of ``with koubai.messages.speaking("ja")``; in English where no
+font has the characters.
 """
 
 from koubai.plot.animation import animate
