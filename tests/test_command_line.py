@@ -188,12 +188,15 @@ def nothing(x):
         (("basins", "himmelblau", "--lr", "0.01", "--resolution", "9", "--steps", "2"), "未到達"),
         (("lr", "x**2", "--start", "1"), "使える範囲"),
         (("train", "moons", "--epochs", "1", "--layers", "4,relu,2"), "検証  損失"),
+        (("sweep", "sweep.toml"), "試行 2 回（収束 2）。最良は試行 "),
         (("functions", "himmelblau"), "定義域  [-5, 5]"),
         (("optimizers", "sgd"), "既定値: lr="),
     ],
 )
 def test_commands_print_in_japanese(arguments, said, capsys, monkeypatch, tmp_path):
     (tmp_path / "losses.py").write_text(LOSSES)
+    sweep = 'function = "x**2"\nstart = 1.0\nspace = {lr = [0.1, 0.2]}\n'
+    (tmp_path / "sweep.toml").write_text(sweep)
     monkeypatch.chdir(tmp_path)
     _, out, _ = run(capsys, monkeypatch, *arguments, "--lang", "ja")
     assert said in out

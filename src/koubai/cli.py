@@ -1147,7 +1147,7 @@ def _print_sweep(result: Sweep, picture: Path | None) -> None:
     """Print the best trials, and how the others failed."""
     from koubai.search.trial import FAILURES
 
-    typer.echo(result)
+    typer.echo(_swept(result))
     table, shown = result.table, 10
     names = ["trial", *result.hyperparameters, "fun", "status"]
     fun = np.where(np.isin(table["status"], FAILURES), np.inf, table["fun"])
@@ -1163,6 +1163,19 @@ def _print_sweep(result: Sweep, picture: Path | None) -> None:
         typer.echo(f"  {text}")
     if picture is not None:
         typer.echo(f"  {_told('picture', path=picture)}")
+
+
+def _swept(result: Sweep) -> str:
+    """Return one sentence on what a sweep has found."""
+    if language() == "en":
+        return repr(result)
+    names, counts = np.unique(result.table["status"], return_counts=True)
+    ended = [f"{message(f'status.{name}', language())} {n}" for name, n in zip(names, counts, strict=True)]
+    text, best = _told("swept", count=len(result), ended=_told("comma").join(ended)), result.best
+    if best is None:
+        return text + _told("none_well")
+    values = ", ".join(f"{name}={best[name]!r}" for name in result.hyperparameters)
+    return text + _told("best_trial", trial=best["trial"], fun=f"{best['fun']:.6g}", values=values)
 
 
 def _cell(value: Any) -> str:
