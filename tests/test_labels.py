@@ -121,6 +121,11 @@ def test_a_path_moves_with_japanese_titles(tmp_path):
     with speaking("ja"):
         assert plot.animate(descent(size=1), tmp_path / "path.gif").exists()
         assert raced().animate(tmp_path / "race.gif").exists()
+        page = plot.animate(descent(size=1), tmp_path / "path.html").read_text(encoding="utf-8")
+    assert '<html lang="ja">' in page
+    assert "降下の経路" in page
+    assert 'aria-label="一枚戻る"' in page
+    assert not re.search("@[A-Z]+@", page)
     pyplot.close("all")
 
 
@@ -147,7 +152,7 @@ def test_no_text_of_the_catalogues_is_unused():
     for name in catalogue("en"):
         group, _, rest = name.partition(".")
         if group in ("plot", "cli"):
-            assert rest.removesuffix(".one") in words or re.match("(loss|accuracy|tangent)_", rest), name
+            assert rest.removesuffix(".one") in words or re.match("(loss|accuracy|tangent|page)_", rest), name
 
 
 def test_numbers_have_the_same_form_in_both_languages():

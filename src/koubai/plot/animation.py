@@ -22,7 +22,7 @@ from koubai.errors import InputError
 from koubai.parameters import FloatArray, flatten
 from koubai.plot.descent import path_1d, path_2d
 from koubai.plot.style import DARK, PATH, halo, number
-from koubai.plot.text import said
+from koubai.plot.text import said, spoken
 
 __all__ = ["PATH_ORDER", "animate", "moving_target", "write_moving"]
 
@@ -105,7 +105,7 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
         for artist in (line, point, ax.title):
             ax.draw_artist(artist)
         frames.append(picture().quantize(palette=palette, dither=Image.Dither.NONE))
-    return write_moving(target, [*frames, last], "The path of a descent")
+    return write_moving(target, [*frames, last], said("moving_path"))
 
 
 def moving_target(path: str | os.PathLike[str]) -> Path:
@@ -147,8 +147,10 @@ def _page(frames: Sequence[Any], pauses: Sequence[int], title: str) -> str:
         patch = np.array(frame.convert("RGBA"))[part]
         patch[~differs[part]] = 0
         patches.append([int(columns[0]), int(rows[0]), _png(Image.fromarray(patch))])
-    values = {
-        "TITLE": html.escape(title), "WIDTH": ground.width, "HEIGHT": ground.height, "LAST": len(frames) - 1,
+    words = {name.upper(): html.escape(said(f"page_{name}")) for name in ("back", "play", "on", "place")}
+    values = words | {
+        "LANG": spoken(), "TITLE": html.escape(title), "WIDTH": ground.width, "HEIGHT": ground.height,
+        "LAST": len(frames) - 1,
         "GROUND": _png(ground), "PATCHES": json.dumps(patches), "PAUSES": json.dumps(list(pauses)),
     }  # fmt: skip
     page = files("koubai.plot").joinpath("moving.html").read_text(encoding="utf-8")

@@ -399,7 +399,7 @@ def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
                 palette=colours, dither=Image.Dither.NONE
             )
         )
-    return write_moving(target, frames, "A race of optimizers")
+    return write_moving(target, frames, said("moving_race"))
 
 
 def _asked_at(trial: Any, run: Any) -> Any:
