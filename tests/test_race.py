@@ -75,7 +75,7 @@ def test_rates_are_tuned_at_the_same_terms_and_said():
     assert rows["LBFGS"] == (None, 0)
     assert rows["SGD"][0] == kb.find_lr(ROSENBROCK, [-1.2, 1.0], "sgd", steps=200).lr
     assert rows["SGD"][1] > 0
-    assert found.winner == "LBFGS"
+    assert found.winner == "Adam"  # with the rate that it was given for as many evaluations
 
 
 def test_a_profile_counts_the_starts():

@@ -311,7 +311,7 @@ def race(
     --------
     >>> found = kb.race(kb.problems["rosenbrock"].f, [-1.2, 1.0], ["sgd", "adam", "lbfgs"], budget=200)
     >>> found.winner, all(trial.nfev <= 200 for trial in found.trials)
-    ('LBFGS', True)
+    ('Adam', True)
 
     References
     ----------
