@@ -226,7 +226,7 @@ def peers(gradient: Callable[[Any], Any], box: Any) -> dict[str, Callable[[_Coun
     }
 
 
-def classics(seeds: int = 20, peer_seeds: int = 10) -> list[dict[str, Any]]:
+def classics(seeds: int = 20) -> list[dict[str, Any]]:
     """Print and return how often each finds the global minimum, and in what time, for as many evaluations.
 
     SciPy's searches run with their defaults; one that ends before its evaluations are spent begins again with another
@@ -238,7 +238,7 @@ def classics(seeds: int = 20, peer_seeds: int = 10) -> list[dict[str, Any]]:
     for f, sizes, bounds in CLASSICS:
         for n in sizes:
             box = bounds if isinstance(bounds, list) else [bounds] * n
-            rows += _one_classic(kb, f, n, box, seeds, peer_seeds if n < 10 else max(1, peer_seeds // 3))
+            rows += _one_classic(kb, f, n, box, seeds, {2: 6, 5: 4, 10: 1}[n])
     shown = [row for row in rows if row["who"] != "koubai" and row["n"] < 10]
     better = sum(row["found"] / row["of"] <= row["koubai found"] for row in shown)
     quicker = sum(row["seconds"] >= 10 * row["koubai seconds"] for row in shown)
