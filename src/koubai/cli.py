@@ -772,6 +772,29 @@ def optimizers_command(
     typer.echo(f"\n{optimizers.compare(name)}")
 
 
+@app.command("lab")
+def lab_command(
+    state: Annotated[
+        str, typer.Argument(metavar="[STATE]", help="What the page shows first: what stands behind # in its address.")
+    ] = "",
+    port: Annotated[
+        int | None, typer.Option("--port", help="Where; 8421, or any other port if that one is taken.")
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open nothing.")] = False,
+) -> None:
+    """Open the lab: a page in the browser, on this machine alone, that runs the real engine.
+
+    \b
+      koubai lab
+      koubai lab --port 9000 --no-browser
+
+    The first line on stdout is the address, with a token that lets you in. Ctrl-C ends the lab.
+    """
+    from koubai.lab import serve
+
+    serve(port, browser=not no_browser, state=state)
+
+
 # -- reading arguments ------------------------------------------------------------------------------------------------
 
 

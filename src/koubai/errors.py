@@ -231,7 +231,13 @@ class UnknownNameError(InputError):
 
 
 class ExpressionError(InputError):
-    """Text outside the closed grammar of `koubai.parse`."""
+    """Text outside the closed grammar of `koubai.parse`.
+
+    position: where in the text the piece is that can't stand there, as its first character and the one after its last;
+    None if it is the whole that is wrong.
+    """
+
+    position: tuple[int, int] | None = None
 
 
 class MissingPackageError(KoubaiError, ImportError):
