@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import math
@@ -17,13 +16,15 @@ from koubai.descent.files import describe_optimizer
 from koubai.descent.hyperparameters import MEANINGS, SHARED
 from koubai.descent.loop import minimize
 from koubai.descent.optimizers import SEMANTICS, Optimizer
-from koubai.descent.record import Run, rows_of
+from koubai.descent.record import Run, Status, rows_of
 from koubai.descent.rules import CHOICES, INTERVALS
 from koubai.descent.spec import Specification, read, read_function, read_optimizer
 from koubai.errors import FunctionError, GradientError, InputError, quiet
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.lab.fields import Fields
+from koubai.lab.messages import plain
+from koubai.messages import LANGUAGES
 from koubai.parameters import FloatArray, flatten
 
 __all__ = ["ASKS", "LIMITS", "Point", "read_descent", "read_window"]
@@ -43,6 +44,7 @@ LIMITS = {
     "basin_updates": 1024 * 1024 * 200,
     "seconds": 10,
 }
+LOST = (Status.diverged, Status.nonfinite)
 ALL_ROWS = 5_000  # steps up to which a path has a row for each
 
 
@@ -151,8 +153,10 @@ def catalogue(arguments: Arguments, cancelled: Cancelled) -> Answer:
 @functools.cache
 def _catalogue() -> Answer:
     from koubai.descent.files import version
+    from koubai.lab.networks import tables
 
     return {
+        **tables(),
         "problems": [_problem(problems[name]) for name in problems],
         "optimizers": [_optimizer(name) for name in optimizers.names()],
         "functions": sorted(FUNCTIONS),
@@ -366,12 +370,312 @@ def path_arrays(run: Run, k: int) -> dict[str, Any]:
     }
 
 
+# -- one descent, looked at closely -----------------------------------------------------------------------------------
+
+
+def step(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Return one update of a descent, from step t to t + 1, told line by line; see `koubai.lab.narration`."""
+    from koubai.lab.narration import narrated_step
+
+    fields = Fields(arguments)
+    point = Point(fields)
+    found = narrated_step(point.f, point.x0, read_rule(fields), fields.whole("t", 0, 0, LIMITS["steps"] - 1))
+    names = point.f.variables if isinstance(point.f, Expression) else [f"x{i}" for i in range(point.ndim)]
+    return {**found, "variables": names if point.ndim > 1 else names[:1]}
+
+
+def diagnose(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Return the verdict on a descent, with what was measured and what would help, in the language asked for."""
+    found, _ = _diagnosed(arguments)
+    return found
+
+
+def _diagnosed(arguments: Arguments) -> tuple[Answer, Any]:
+    from koubai.diagnosis import diagnose as judge
+    from koubai.diagnosis.diagnosis import shown
+    from koubai.messages import text
+
+    descent = read_descent(arguments)
+    lang = Fields(arguments).word("lang", LANGUAGES, "en")
+    run = made(descent.f, descent.x0, descent.optimizer, **descent.options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = judge(run, lang=lang)
+    evidence = [
+        {
+            "name": name,
+            "label": text(f"name.{name}", lang),
+            "value": found.to_dict()["evidence"][name]["value"],
+            "shown": shown(one.value),
+            "bound": None if one.bound is None else shown(one.bound),
+            "source": text(f"source.{one.source}", lang),
+        }
+        for name, one in found.evidence.items()
+    ]
+    remedy = found.remedy
+    changes = None if remedy is None else {"text": remedy.text, "changes": _changes(run, remedy.change)}
+    answer = {
+        "code": found.code,
+        "verdict": found.title,
+        "explanation": found.explanation,
+        "summary": found.summary,
+        "is_fault": found.is_fault,
+        "evidence": evidence,
+        "remedy": changes,
+        "run": summary(run),
+    }
+    return answer, found
+
+
+def _changes(run: Run, change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a remedy changes, as it stands in a specification."""
+    changed: dict[str, Any] = {}
+    for name, value in change.items():
+        if name == "lr" and isinstance(run.optimizer, Optimizer):
+            changed["optimizer"] = flat_optimizer(run.optimizer) | {"lr": float(value)}
+        elif name == "optimizer":
+            changed["optimizer"] = flat_optimizer(value)
+        elif name == "bounds":
+            changed["bounds"] = [list(pair) for pair in value] if np.ndim(value) == 2 else [list(value)]
+        else:
+            changed[name] = np.atleast_1d(value).tolist() if name == "x0" else value
+    return changed
+
+
+def flat_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """Return an optimizer as it stands in a specification: what differs from the framework's defaults."""
+    described = describe_optimizer(optimizer)
+    if isinstance(described, str):
+        return {"name": type(optimizer).__name__}
+    plain = type(optimizer)(semantics=optimizer.semantics).hyperparameters
+    own = {name: value for name, value in described["hyperparameters"].items() if value != plain[name]}
+    first = next(iter(SEMANTICS[optimizer.rule.name]))
+    framework = {} if optimizer.semantics == first else {"semantics": optimizer.semantics}
+    return {"name": described["name"], "lr": described["lr"], **framework, **own}
+
+
+def fix(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Try the remedies of a verdict until one helps: what it was before and after, and what the page has to change."""
+    answer, found = _diagnosed(arguments)
+    cancelled()
+    tried = found.verify()
+    remedy = None if tried.remedy is None else tried.remedy.change
+    return {
+        "code": found.code,
+        "helped": tried.helped,
+        "before": summary(tried.before),
+        "after": summary(tried.after),
+        "changes": {} if remedy is None else _changes(found.run, remedy),
+        "remedy": None if tried.remedy is None else found.told(tried.remedy),
+    }
+
+
+# -- rates ------------------------------------------------------------------------------------------------------------
+
+NO_PROGRESS, SLOW, GOOD, OTHER_VALLEY, DIVERGING = range(5)
+ARRIVED, FALLEN = 1e-3, 1e-2  # of the way down that is left, or that was gone
+PIECE = 64  # descents between two looks at whether they are wanted
+
+
+def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Return how a descent fares at each of many rates: arrays lr, fun (where it ended) and kind.
+
+    kind: 0 no progress, 1 slow, 2 arrived, 3 arrived in another valley than the smallest rate that arrives, 4 diverging
+    or ending no lower than it began. bound: the largest stable rate, by the curvature where descents arrive.
+    """
+    from koubai.descent.many import Many, minimize_many
+
+    fields = Fields(arguments)
+    point, rule, options = Point(fields), read_rule(fields), _options(fields)
+    if rule.rule.searches:
+        raise InputError(f"{type(rule).__name__} finds its own steps by searching: there is no rate to sweep")
+    low, high = fields.number("low", 1e-5, above=0.0), fields.number("high", 10.0, above=0.0)
+    if not low < high:
+        raise InputError(f"low must be below high, got {low!r} and {high!r}")
+    lr = np.geomspace(low, high, fields.whole("count", 96, 2, LIMITS["rates"]))
+    x0, parts = np.asarray(point.x0, np.float64), []
+    for first in range(0, len(lr), PIECE):
+        cancelled()
+        own = lr[first : first + PIECE]
+        starts = np.broadcast_to(x0, (len(own), *x0.shape)).copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parts.append(minimize_many(point.f, starts, rule, max_steps=options["max_steps"], gtol=0.0, lr=own))
+    x = np.concatenate([part.x.reshape(len(part), -1) for part in parts])
+    fun = np.concatenate([part.fun for part in parts])
+    ended = np.isin(np.concatenate([part.codes for part in parts]), [Many.code_of(status) for status in LOST])
+    start = _at(point.f, point.x0)
+    kind, where = _kinds(start, x0.ravel(), x, fun, ended)
+    return {
+        "arrays": {"lr": single(lr), "fun": single(fun), "kind": kind.astype(np.uint8), "x": single(x)},
+        "bound": None if where is None else _largest_stable(point, rule, x[where]),
+        "start": start,
+    }
+
+
+def _at(f: Callable[[Any], Any], x: Any) -> float:
+    with quiet():
+        return float(f(x))
+
+
+def _kinds(
+    start: float, x0: FloatArray, x: FloatArray, fun: FloatArray, ended: Any
+) -> tuple[FloatArray, int | None]:
+    """Return what each rate does, and which of the descents shows the valley: that of the smallest rate that arrives."""
+    lost = ended | ~np.isfinite(fun) | (fun > start)
+    kind = np.full(len(fun), DIVERGING)
+    if lost.all():
+        return kind, None
+    least = float(fun[~lost].min())
+    way = max(start - least, 1e-300)
+    left, gone = (fun - least) / way, (start - fun) / way
+    # a rate arrives if f hardly changes from it to the next one: both are at the bottom of a valley
+    near = np.zeros(len(fun), bool)
+    still = np.abs(np.diff(fun)) <= ARRIVED * way
+    near[:-1] |= still
+    near[1:] |= still
+    arrived = ~lost & ((left <= ARRIVED) | (near & (gone > FALLEN)))
+    kind[~lost] = SLOW
+    kind[~lost & (gone <= FALLEN)] = NO_PROGRESS
+    kind[arrived] = GOOD
+    reached = np.flatnonzero(arrived)
+    if not reached.size:
+        return kind, None
+    home = int(reached[0])
+    span = max(float(np.abs(x[home] - x0).max()), 1e-12)
+    elsewhere = np.abs(x - x[home]).max(axis=1) > 0.05 * span
+    apart = elsewhere & (np.abs(fun - fun[home]) > ARRIVED * way) | (elsewhere & _across(x, home, span))
+    kind[arrived & apart] = OTHER_VALLEY
+    return kind, home
+
+
+def _across(x: FloatArray, home: int, span: float) -> Any:
+    """Return which ends lie as far from the first valley as the start does: another minimum, as low."""
+    return np.abs(x - x[home]).max(axis=1) > 0.25 * span
+
+
+def _largest_stable(point: Point, rule: Optimizer, x: FloatArray) -> float | None:
+    """Return the largest stable rate by the curvature at x."""
+    from koubai.derivatives.curvature import curvature
+
+    at: Any = float(x[0]) if np.ndim(point.x0) == 0 else x
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        try:
+            return rule.largest_stable_lr(curvature(point.f, at).largest)
+        except (FunctionError, GradientError, ArithmeticError):
+            return None
+
+
+def find_rate(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Return the rate with which the optimizer descends fastest, as `koubai.find_lr` finds it, and all that it tried."""
+    from koubai.search.learning_rate import find_lr
+
+    fields = Fields(arguments)
+    point, rule = Point(fields), read_rule(fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = find_lr(point.f, point.x0, rule, seed=fields.whole("seed", 0))
+    curve = found.curve
+    return {
+        "lr": found.lr,
+        "low": found.low,
+        "high": found.high,
+        "bound": found.bound,
+        "bound_reason": found.bound_reason,
+        "nfev": found.nfev,
+        "arrays": {
+            "curve.lr": single(curve.lr),
+            "curve.fun": single(curve.fun),
+            "curve.steps": np.asarray(curve.steps).astype(np.int32),
+            "curve.diverged": np.asarray(curve.diverged).astype(np.uint8),
+        },
+    }
+
+
+def race(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Return a race with one budget for each: the table, the best first, and the paths as `descend` gives them."""
+    from koubai.search.race import race as held
+
+    fields = Fields(arguments)
+    point = Point(fields)
+    given = fields.list("optimizers", most=LIMITS["optimizers"])
+    entrants: dict[str, Any] = {}
+    for i, one in enumerate(given):
+        rule = read_optimizer(one, f"optimizers[{i}]")
+        name = _name(rule)
+        label = name if name not in entrants else f"{name} {i + 1}"
+        entrants[label] = rule
+    lr: Any = fields.value("lr", "given")
+    if not isinstance(lr, str):
+        lr = fields.number("lr", above=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = held(
+            point.f, point.x0, entrants, budget=fields.whole("budget", 1000, 1, LIMITS["budget"]), lr=lr,
+            seed=fields.whole("seed", 0), progress=lambda _: cancelled(),
+        )  # fmt: skip
+    count = range(len(found.table["name"]))
+    arrays: dict[str, Any] = {}
+    slots = list(entrants)
+    for name, run in found.runs.items():
+        arrays |= path_arrays(run, slots.index(name))
+    return {
+        "table": [{key: plain(column[i]) for key, column in found.table.items()} for i in count],
+        "slots": slots,
+        "runs": [summary(found.runs[name]) | {"name": name} if name in found.runs else None for name in slots],
+        "winner": found.winner,
+        "tied": found.tied,
+        "budget": found.budget,
+        "rules": found.rules,
+        "target": float(found.targets[0]),
+        "arrays": arrays,
+    }
+
+
+# -- basins -----------------------------------------------------------------------------------------------------------
+
+
+def basins(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Return which minimum each start of a window leads to: arrays label and steps, (height, width), row 0 the lowest.
+
+    label: the number in minima, or -1 unfinished, -2 diverged, -3 not finite.
+    """
+    from koubai.search.basins import basins as mapped
+
+    fields = Fields(arguments)
+    f, window, rule = read_plane(fields), read_window(fields), read_rule(fields)
+    width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
+    steps = fields.whole("steps", 200, 1, LIMITS["steps"])
+    if width * height * steps > LIMITS["basin_updates"]:
+        raise InputError(f"{width} × {height} starts of {steps} steps are too many: make fewer, or a smaller map")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = mapped(
+            f, window, optimizer=rule, resolution=(width, height), steps=steps, progress=lambda *_: cancelled()
+        )
+    return {
+        "arrays": {"label": found.label.astype(np.int32), "steps": found.steps.astype(np.int32)},
+        "minima": [
+            {"x": np.atleast_1d(m.x), "fun": m.fun, "share": m.share, "count": m.count, "signature": m.signature}
+            for m in found.minima
+        ],
+        "shares": found.shares,
+        "executor": found.executor,
+    }
+
+
 ASKS: dict[str, Callable[[Arguments, Cancelled], Answer]] = {
     "catalogue": catalogue,
     "parse": read_expression,
     "field": field,
     "arrows": arrows,
     "descend": descend,
+    "step": step,
+    "diagnose": diagnose,
+    "fix": fix,
+    "rates": rates,
+    "find_lr": find_rate,
+    "race": race,
+    "basins": basins,
 }
-
-_ = dataclasses, describe_optimizer, Expression
