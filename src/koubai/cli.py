@@ -30,6 +30,7 @@ from koubai.descent import optimizers
 from koubai.descent.files import replacing
 from koubai.descent.loop import minimize
 from koubai.descent.record import Run, Status, load, rows_of
+from koubai.descent.spec import read, read_file
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
@@ -208,7 +209,8 @@ def check_command(
 
 @app.command("minimize")
 def minimize_command(
-    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
+    context: typer.Context,
+    text: Annotated[str | None, typer.Argument(metavar="FUNCTION", help=FUNCTION)] = None,
     start: Start = None,
     lr: Lr = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`. Or auto.")] = "auto",
@@ -229,6 +231,10 @@ def minimize_command(
     history: Annotated[
         bool, typer.Option("--history", help="Print the path as CSV, a row a step, and the rest on stderr.")
     ] = False,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", metavar="FILE.json", help="A specification, as of run.spec, in the place of all that."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg, .pdf or .gif, moving)."),
@@ -247,27 +253,33 @@ def minimize_command(
       koubai minimize rosenbrock --optimizer adam --semantics keras --lr 0.01 --set clipnorm=1
       koubai minimize "x**4 - 3*x**2 + x" --start 2 --lr 0.02 --history > path.csv
       koubai minimize losses.py:loss --start 1,2 -o path.gif   # a function of yours
+      koubai minimize --spec run.json                          # as run.spec, or the lab, has written it
     """
     _check_picture(output, (*PICTURES, ".gif"))
     if history and as_json:
         raise InputError("--json holds the path already; leave --history out")
-    f, x0, problem, title = _started(text, start)
+    problem: Problem | None
+    if spec is not None:
+        arguments, problem, text, title = _specified(context, spec)
+    else:
+        f, x0, problem, title = _started(_named(text), start)
+        if gradient == "exact" and problem is None:
+            raise InputError(f"--grad exact is for known functions (see `koubai functions`); {text!r} is none")
+        source: Any = gradient or ("exact" if problem is not None else "auto")
+        if ":" in source:
+            source = _imported(source)
+        elif source == "exact" and problem is not None:
+            source = problem.grad
+        arguments = {
+            "f": f, "x0": x0, "optimizer": _optimizer(optimizer, lr, semantics, settings), "grad": source,
+            "max_steps": max_steps, "gtol": gtol, "ftol": ftol, "xtol": xtol, "target": target,
+            "bounds": _bounds(bounds),
+        }  # fmt: skip
+    f, x0 = arguments["f"], arguments["x0"]
     if output is not None and output.suffix.lower() == ".gif" and np.size(x0) > 2:
         raise InputError(f"a path moves in pictures of 1 or 2 variables, this one has {np.size(x0)}: -o path.png")
-    if gradient == "exact" and problem is None:
-        raise InputError(f"--grad exact is for known functions (see `koubai functions`); {text!r} is none")
-    source: Any = gradient or ("exact" if problem is not None else "auto")
-    if ":" in source:
-        source = _imported(source)
-    elif source == "exact" and problem is not None:
-        source = problem.grad
-    chosen = _optimizer(optimizer, lr, semantics, settings)
     try:
-        run = minimize(
-            f, x0, chosen, grad=source,
-            max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target, bounds=_bounds(bounds),
-            progress=sys.stderr.isatty(),
-        )  # fmt: skip
+        run = minimize(**arguments, progress=sys.stderr.isatty())
         code = DONE if run.success else NO_SUCCESS
     except Interrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
@@ -283,7 +295,7 @@ def minimize_command(
         run.save(save)
     found = run.diagnose(lang=lang)
     if as_json:
-        fields = _run_fields(text, run) | {"diagnosis": found.to_dict()}
+        fields = _run_fields(_named(text), run) | {"diagnosis": found.to_dict()}
         _print_json(fields | ({"picture": str(output)} if output else {}))
     else:
         if history:
@@ -821,6 +833,31 @@ def _function(text: str) -> tuple[Callable[[Any], Any], Any, Problem | None, str
     return f, None, None, f"f({', '.join(f.variables)}) = {f.text}"
 
 
+def _named(text: str | None) -> str:
+    """Return the function that was named. Raises InputError if none was."""
+    if text is None:
+        raise InputError("give the function: an expression, the name of a known one, FILE.py:FUNCTION, or --spec FILE")
+    return text
+
+
+def _specified(context: typer.Context, path: Path) -> tuple[dict[str, Any], Problem | None, str, str]:
+    """Return the arguments of the descent in a file, its problem, its function as text, and how to show it.
+
+    Raises InputError for other arguments beside it that it says itself.
+    """
+    beside = ("spec", "output", "as_json", "history", "save", "lang")
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in beside and source is not None and source.name == "COMMANDLINE":
+            told = parameter.opts[0] if parameter.opts[0].startswith("-") else "FUNCTION"
+            raise InputError(f"{told} is given beside --spec, whose file says it itself: change it there")
+    found = read(read_file(path))
+    text = next(iter(found.fields["function"].values()))
+    problem, title = _function(text)[2:]
+    return {"f": found.f, "x0": found.x0, "optimizer": found.optimizer, **found.options}, problem, text, title
+
+
 def _started(text: str, start: str | None) -> tuple[Callable[[Any], Any], Any, Problem | None, str]:
     """Return what `_function` does, with the start of --start."""
     f, own, problem, title = _function(text)
@@ -1021,7 +1058,7 @@ def _settings(texts: list[str]) -> dict[str, Any]:
         if not (equals and name and value):
             raise InputError(f"--set wants NAME=VALUE, as in momentum=0.9, got {text!r}")
         try:
-            out[name] = json.loads(value.lower())
+            out[name] = float(value) if value.lower() in ("inf", "-inf") else json.loads(value.lower())
         except ValueError:
             out[name] = value
     return out

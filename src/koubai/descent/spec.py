@@ -42,7 +42,16 @@ from koubai.functions.expression import parse
 from koubai.functions.problems import problems
 from koubai.parameters import Parameters
 
-__all__ = ["FORMAT", "Specification", "a_finite_point", "read", "read_file", "read_function", "read_optimizer", "written"]
+__all__ = [
+    "FORMAT",
+    "Specification",
+    "a_finite_point",
+    "read",
+    "read_file",
+    "read_function",
+    "read_optimizer",
+    "written",
+]
 
 FORMAT = 1
 MOST_NUMBERS = 10_000  # of a start
@@ -256,5 +265,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
-
-

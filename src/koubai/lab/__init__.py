@@ -45,7 +45,7 @@ def serve(
 
     Examples
     --------
-    >>> kb.lab.serve(browser=False)  # doctest: +SKIP
+    >>> koubai.lab.serve(browser=False)  # doctest: +SKIP
     http://127.0.0.1:8421/?token=…
     """
     import secrets

@@ -313,7 +313,8 @@ def descend(arguments: Arguments, cancelled: Cancelled) -> Answer:
     given = fields.list("optimizers", most=LIMITS["optimizers"])
     rules = [read_optimizer(one, f"optimizers[{i}]") for i, one in enumerate(given)]
     record = "all" if options["max_steps"] <= ALL_ROWS else "auto"
-    runs, arrays = [], {}
+    runs: list[dict[str, Any]] = []
+    arrays: dict[str, Any] = {}
     for k, rule in enumerate(rules):
         cancelled()
         try:
@@ -456,7 +457,7 @@ def flat_optimizer(optimizer: Optimizer) -> dict[str, Any]:
 
 def fix(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """Try the remedies of a verdict until one helps: what it was before and after, and what the page has to change."""
-    answer, found = _diagnosed(arguments)
+    _, found = _diagnosed(arguments)
     cancelled()
     tried = found.verify()
     remedy = None if tried.remedy is None else tried.remedy.change
@@ -518,10 +519,8 @@ def _at(f: Callable[[Any], Any], x: Any) -> float:
         return float(f(x))
 
 
-def _kinds(
-    start: float, x0: FloatArray, x: FloatArray, fun: FloatArray, ended: Any
-) -> tuple[FloatArray, int | None]:
-    """Return what each rate does, and which of the descents shows the valley: that of the smallest rate that arrives."""
+def _kinds(start: float, x0: FloatArray, x: FloatArray, fun: FloatArray, ended: Any) -> tuple[FloatArray, int | None]:
+    """Return what each rate does, and which descent shows the valley: that of the smallest rate that arrives."""
     lost = ended | ~np.isfinite(fun) | (fun > start)
     kind = np.full(len(fun), DIVERGING)
     if lost.all():
@@ -568,7 +567,7 @@ def _largest_stable(point: Point, rule: Optimizer, x: FloatArray) -> float | Non
 
 
 def find_rate(arguments: Arguments, cancelled: Cancelled) -> Answer:
-    """Return the rate with which the optimizer descends fastest, as `koubai.find_lr` finds it, and all that it tried."""
+    """Return the rate with which the optimizer descends fastest, as `koubai.find_lr` finds it, and what it tried."""
     from koubai.search.learning_rate import find_lr
 
     fields = Fields(arguments)

@@ -100,7 +100,8 @@ def _number(value: Any) -> Any:
 
 def _prepared_gradient(optimizer: Optimizer, x: Any, g: Any, layout: Any) -> list[dict[str, Any]]:
     """Return what is done to the gradient before the rule sees it: clipping, and weight decay that is coupled."""
-    hyper, terms = optimizer.hyperparameters, []
+    hyper = optimizer.hyperparameters
+    terms: list[dict[str, Any]] = []
     for name in ("clipvalue", "clipnorm"):
         if hyper.get(name) is not None and optimizer.clips(x, g, layout):
             terms.append({"name": "g", "formula": f"clipped by {name} = {hyper[name]:g}", "value": None})
@@ -179,7 +180,7 @@ def _noting(
 
     def finish(local: dict[str, Any]) -> None:
         for name, text in told.get(line, ()):
-            value = local.get(name)
+            value: Any = local.get(name)
             if name and value is not before.get(name) and _is_numeric(value) and np.size(value) <= WITH_TERMS:
                 terms[line, name] = {"name": name, "formula": text, "value": _number(value)}
 

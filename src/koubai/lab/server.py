@@ -62,7 +62,8 @@ NO_TICKET = """<!doctype html>
 <h1>koubai lab</h1>
 <p>Open the lab by the address that <code>koubai lab</code> has printed: it carries a token that lets you in.
 If this page was opened from a link, <a href="/">open it here</a>.</p>
-<p lang="ja"><code>koubai lab</code> が表示したアドレスから開いてください。アドレスに含まれるトークンが入室の鍵になります。
+<p lang="ja"><code>koubai lab</code> が表示したアドレスから開いてください。
+アドレスに含まれるトークンが、開くための鍵になります。
 リンクから来た場合は<a href="/">こちらから開き直してください</a>。</p>
 </body></html>
 """
@@ -108,7 +109,7 @@ def signing_key(folder: Path | None = None) -> bytes:
 
 
 class Tickets:
-    """Tickets that let a browser in: made for one port, good for a while, and told from forged ones by their signature."""
+    """Tickets that let a browser in: for one port, good for a while, and told from forged ones by their signature."""
 
     def __init__(self, key: bytes, port: int, token: str) -> None:
         self.key, self.port, self.token = key, port, token

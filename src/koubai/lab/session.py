@@ -9,8 +9,6 @@ it reads: while nothing can be sent, nothing more is read.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import re
 import threading
 import time
@@ -24,14 +22,13 @@ from koubai.lab.messages import SupersededError, TooLongError, packed, read_requ
 from koubai.log import debug
 from koubai.messages import LANGUAGES
 
-__all__ = ["ASK_MODULES", "MOST_VIEWS", "SECONDS", "Ask", "Session", "answered", "table"]
+__all__ = ["MOST_VIEWS", "SECONDS", "Ask", "Session", "answered", "table"]
 
 # what an ask is: a function of the request's arguments, and of a call that raises when the request is not wanted any
 # more; it returns the values of the answer, and its "arrays"
 Ask: TypeAlias = Callable[[Mapping[str, Any], Callable[[], None]], Mapping[str, Any]]
 Send: TypeAlias = Callable[[bytes], Awaitable[None]]
 
-ASK_MODULES = ("descents", "derivatives", "networks", "replay", "export")
 MOST_VIEWS = 16
 SECONDS = 10.0  # that a request may be computed
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
@@ -47,12 +44,10 @@ def table() -> Mapping[str, Ask]:
     """Return every ask by its name. The rooms are imported by the first call, which takes a while."""
     with _filling:
         if not _table:
-            found: dict[str, Ask] = {}
-            for module in ASK_MODULES:
-                if importlib.util.find_spec(f"koubai.lab.{module}") is None:
-                    continue
-                found |= importlib.import_module(f"koubai.lab.{module}").ASKS
-            _table.update(found)
+            from koubai.lab import derivatives, descents, export, networks, replay
+
+            for room in (descents, derivatives, networks, replay, export):
+                _table.update(room.ASKS)
     return _table
 
 
@@ -137,8 +132,8 @@ class Session:
         try:
             request = self._read(text)
         except InputError as error:
-            view, number = _sender(text)
-            await self.send(packed({"view": view, "id": number, **_refusal(error)}))
+            sender, number = _sender(text)
+            await self.send(packed({"view": sender, "id": number, **_refusal(error)}))
             return
         view = self.views.setdefault(request.view, View())
         if view.running is None:

@@ -1,4 +1,4 @@
-"""What the lab does while nobody asks yet: the first drag should find the library imported and the machine code made."""
+"""What the lab does while nobody asks yet: a first drag should find the library imported and its machine code made."""
 
 from __future__ import annotations
 

@@ -1,0 +1,139 @@
+"""What a room shows as a file: the numbers as CSV, the picture as PNG or SVG, a descent as a moving GIF."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from koubai.descent.record import Run, rows_of
+from koubai.descent.spec import read_optimizer
+from koubai.errors import InputError
+from koubai.functions.expression import Expression
+from koubai.lab.descents import LIMITS, Point, made, read_plane, read_rule, read_size, read_window
+from koubai.lab.fields import Fields
+from koubai.lab.replay import own_state
+from koubai.parameters import flatten
+
+__all__ = ["ASKS"]
+
+MEDIA = {"csv": "text/csv", "svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
+ROOMS = ("descent", "basins")
+MOST_STEPS = 5_000
+_drawing = threading.Lock()  # Matplotlib keeps fonts and texts that two threads must not make at once
+
+
+def export(arguments: Mapping[str, Any], cancelled: Callable[[], None]) -> dict[str, Any]:
+    """Return a file: array bytes, and its name and media type.
+
+    kind: csv, svg, png or gif. state: as in replay. slot: of a GIF, the optimizer that is shown.
+    """
+    fields = Fields(arguments)
+    kind = fields.word("kind", MEDIA)
+    room, state = own_state(arguments)
+    if room not in ROOMS:
+        raise InputError(f"this room's files are made by the page; here are those of {' and '.join(ROOMS)}")
+    data = (_descents if room == "descent" else _basins)(kind, state, fields.whole("slot", 0), cancelled)
+    return {
+        "arrays": {"bytes": np.frombuffer(data, np.uint8)},
+        "name": f"koubai-{room}.{kind}",
+        "media_type": MEDIA[kind],
+    }
+
+
+def _descents(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callable[[], None]) -> bytes:
+    fields = Fields(state)
+    point = Point(fields)
+    given = fields.list("optimizers", most=LIMITS["optimizers"])
+    options = {
+        "max_steps": fields.whole("max_steps", 500, 0, MOST_STEPS),
+        "gtol": fields.number("gtol", 0.0, low=0.0),
+        "seed": fields.whole("seed", 0),
+        "record": "all",
+    }
+    rules = [read_optimizer(one, f"optimizers[{i}]") for i, one in enumerate(given)]
+    if not rules or slot >= len(rules):
+        raise InputError("choose an optimizer first: there is no descent to save")
+    if kind == "gif":
+        rules = [rules[slot]]
+    runs = []
+    for rule in rules:
+        cancelled()
+        runs.append(made(point.f, point.x0, rule, **options))
+    if kind == "csv":
+        return _table(point, runs)
+    from koubai import plot
+
+    with _drawing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "gif":
+            return _written(".gif", lambda path: plot.animate(runs[0], path))
+        minima = () if point.problem is None else point.problem.minima
+        return _picture(
+            kind, lambda ax: plot.paths(runs, ax=ax) if len(runs) > 1 else plot.run(runs[0], minima=minima, ax=ax)
+        )
+
+
+def _table(point: Point, runs: list[Run]) -> bytes:
+    """Return the paths as CSV, in full precision."""
+    names = point.f.variables if isinstance(point.f, Expression) else [f"x{i}" for i in range(point.ndim)]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["optimizer", "t", *names, "f", "grad_norm", "lr"])
+    for run in runs:
+        layout, _ = flatten(run.x)
+        for row, x in zip(run.history, rows_of(run.history.x, layout).tolist(), strict=True):
+            numbers = (*x, float(row.fun), float(row.grad_norm), float(row.lr))
+            rows.writerow([repr(run.optimizer), int(row.t), *map(repr, numbers)])
+    return text.getvalue().encode()
+
+
+def _basins(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callable[[], None]) -> bytes:
+    from koubai.search.basins import basins
+
+    fields = Fields(state)
+    f, window, rule = read_plane(fields), read_window(fields), read_rule(fields)
+    size = read_size(fields, "resolution", (200, 200), LIMITS["side"])
+    steps = fields.whole("steps", 200, 1, LIMITS["steps"])
+    if size[0] * size[1] * steps > LIMITS["basin_updates"]:
+        raise InputError(f"{size[0]} × {size[1]} starts of {steps} steps are too many: make fewer, or a smaller map")
+    if kind == "gif":
+        raise InputError("a map does not move: save it as PNG or SVG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = basins(f, window, optimizer=rule, resolution=size, steps=steps, progress=lambda *_: cancelled())
+    if kind == "csv":
+        x, y = (grid.ravel().tolist() for grid in np.meshgrid(*found.x))
+        rows = zip(x, y, found.label.ravel().tolist(), found.steps.ravel().tolist(), strict=True)
+        return "".join(["x,y,label,steps\n", *(f"{a!r},{b!r},{label},{made}\n" for a, b, label, made in rows)]).encode()
+    with _drawing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _picture(kind, lambda ax: found.plot(ax))
+
+
+def _picture(kind: str, draw: Callable[[Any], Any]) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
+    draw(figure.add_subplot())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def _written(suffix: str, write: Callable[[Path], Any]) -> bytes:
+    """Return what ``write`` puts into a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file{suffix}"
+        write(path)
+        return path.read_bytes()
+
+
+ASKS = {"export": export}
