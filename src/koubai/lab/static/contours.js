@@ -58,12 +58,12 @@ export function bands(u, w, h, width, height, colors) {
   const table = colors.map(([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r);
   const column = new Int32Array(width), part = new Float32Array(width);
   for (let i = 0; i < width; i++) {
-    const x = Math.min(w - 1.001, Math.max(0, ((i + 0.5) / width) * w - 0.5));
+    const x = Math.min(w - 1.001, Math.max(0, ((i + 0.5) / width) * (w - 1)));
     column[i] = x | 0;
     part[i] = x - column[i];
   }
   for (let j = 0; j < height; j++) {
-    const y = Math.min(h - 1.001, Math.max(0, (1 - (j + 0.5) / height) * h - 0.5));
+    const y = Math.min(h - 1.001, Math.max(0, (1 - (j + 0.5) / height) * (h - 1)));
     const row = (y | 0) * w, q = y - (y | 0), at = j * width;
     for (let i = 0; i < width; i++) {
       const k = row + column[i], p = part[i];

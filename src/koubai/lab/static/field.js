@@ -142,7 +142,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     c.strokeStyle = css("--field-line");
     c.lineWidth = ratio;
     const levels = Array.from({ length: BANDS - 1 }, (_, i) => (i + 1) / BANDS);
-    contours.lines(c, u, w, h, levels, (i) => ((i + 0.5) / w) * W, (j) => (1 - (j + 0.5) / h) * H);
+    contours.lines(c, u, w, h, levels, (i) => (i / (w - 1)) * W, (j) => (1 - j / (h - 1)) * H);
     return canvas;
   }
 

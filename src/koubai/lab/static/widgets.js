@@ -57,15 +57,16 @@ export function readNumber(text) {
 
 /**
  * A number to type, with a label. Arrow keys step by `step` (or by a factor of 10^(1/10) with `log`).
- * onInput(value) hears only of numbers within low and high. `set(value)` shows one without a call.
+ * `optional`: it may be left empty, which is null. onInput(value) hears only of numbers within low and high. `set(value)` shows one without a call.
  */
-export function number({ label: key, value, low = -Infinity, high = Infinity, step = 1, log = false, integer = false, onInput, digits = 6, bare = false }) {
+export function number({ label: key, value, low = -Infinity, high = Infinity, step = 1, log = false, integer = false, optional = false, onInput, digits = 6, bare = false }) {
   const id = nextId();
   const input = /** @type {HTMLInputElement} */ (el("input", { id, type: "text", inputmode: "decimal", class: "num", spellcheck: "false", autocomplete: "off" }));
   const name = el("label", { for: id, t: key, class: bare ? "aloud" : "name-of" });
   let now = value;
-  const show = () => { input.value = written(now, digits); input.removeAttribute("aria-invalid"); };
+  const show = () => { input.value = optional && now === null ? "" : written(now, digits); input.removeAttribute("aria-invalid"); };
   const take = (v) => {
+    if (optional && input.value.trim() === "") { now = null; input.removeAttribute("aria-invalid"); onInput?.(null); return true; }
     if (integer) v = Math.round(v);
     const ok = Number.isFinite(v) && v >= low && v <= high;
     input.toggleAttribute("aria-invalid", !ok);
@@ -97,15 +98,15 @@ export function number({ label: key, value, low = -Infinity, high = Infinity, st
 
 /**
  * A slider with a number beside it. On a log scale unless `log` is false; typing may leave the slider's range within
- * `least` and `most`. onInput(value) with every move, onChange(value) when it comes to rest.
+ * `least` and `most`; with `zero` the left end is 0. onInput(value) with every move, onChange(value) when it comes to rest.
  */
-export function logSlider({ label: key, value, low, high, log = true, least = log ? Number.MIN_VALUE : -Infinity, most = Infinity, integer = false, onInput, onChange, help = null }) {
+export function logSlider({ label: key, value, low, high, log = true, least = log ? Number.MIN_VALUE : -Infinity, most = Infinity, integer = false, zero = false, onInput, onChange, help = null }) {
   const id = nextId();
   const STEPS = 600;
   const range = /** @type {HTMLInputElement} */ (el("input", { id, type: "range", min: 0, max: STEPS, step: 1 }));
-  // a rate of 1 − 10^(−k) is better shown by its distance from 1, but people set beta as it is written: linear there
-  const to = (v) => (log ? Math.log(Math.max(v, low) / low) / Math.log(high / low) : (v - low) / (high - low));
+  const to = (v) => (log && zero && v <= 0 ? 0 : log ? Math.log(Math.max(v, low) / low) / Math.log(high / low) : (v - low) / (high - low));
   const from = (p) => {
+    if (log && zero && p === 0) return 0;
     const v = log ? low * (high / low) ** p : low + p * (high - low);
     return integer ? Math.round(v) : Number(v.toPrecision(3));
   };
