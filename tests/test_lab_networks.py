@@ -164,6 +164,10 @@ def test_pictures():
     assert [arrays[f"units.{i}"].shape for i in range(3)] == [(6, 8, 8), (4, 8, 8), (3, 8, 8)]
     assert arrays["weights.1"].shape == (6, 4)
     assert len(found["peaks"]) == 3
+    one = ask("train", spec=SPEC, epoch=2, want=want | {"unit": [1, 3]})
+    assert one["arrays"]["unit"].shape == (16, 20)
+    assert np.ptp(one["arrays"]["unit"].astype(int)) > 10
+    assert "units.0" not in ask("train", spec=SPEC, epoch=500, seconds=0.0, want=want | {"when_done": True})["arrays"]
     # the lowest row first: that of a network which looks at y alone rises
     one = {"data": {"points": [[0, -1, 0], [0, 1, 1]]}, "layers": [], "optimizer": {"name": "SGD", "lr": 1.0}}
     found, _ = trained(one, 30, want=want)
@@ -308,6 +312,8 @@ def test_what_can_not_be_used_is_named(change, said):
         {"spec": SPEC, "epoch": 1, "seconds": 100},
         {"spec": SPEC, "epoch": 0, "want": {"boundary": [1000, 1000]}},
         {"spec": SPEC, "epoch": 0, "want": {"boundary": 3}},
+        {"spec": SPEC, "epoch": 0, "want": {"boundary": [8, 8], "unit": [3, 0]}},
+        {"spec": SPEC, "epoch": 0, "want": {"boundary": [8, 8], "unit": []}},
         {"spec": SPEC, "epoch": 0, "want": {"units": [8, 8], "window": {"x": [1, 0], "y": [0, 1]}}},
         {"spec": []},
         {},

@@ -481,8 +481,9 @@ def train(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
 
     epoch: where the training is; fun: the loss over all the data there, as run.fun; weights: a digest of the
     parameters' bits; ended: why it can't go on, or null; arrays loss, accuracy, validation, validation_accuracy, lr,
-    and grad_norm (epochs, layers). want: {boundary: [w, h], units: [w, h], window}: arrays boundary (classes, h, w),
-    the probabilities in 1/255; units.L (units, h, w) of each layer, 128 is 0, with their largest size in peaks;
+    and grad_norm (epochs, layers). want: {boundary: [w, h], units: [w, h], unit: [layer, number], window: {x, y},
+    units_window, when_done: whether only the last frame has pictures}: arrays boundary (classes, h, w), the
+    probabilities in 1/255; unit (h, w); units.L (units, h, w) of each layer, 128 is 0, with their largest size in peaks;
     weights.L (inputs, units).
     """
     fields = Fields(arguments)
@@ -527,12 +528,18 @@ def _frame(live: Live, epoch: int, since: int, want: Fields) -> dict[str, Any]:
     }
     if since == 0 and spec.validation:
         arrays["held"] = held_out(spec)
+    if want.flag("when_done") and not answer["done"]:
+        return answer
     window = want.fields("window", {"x": [-1.5, 1.5], "y": [-1.5, 1.5]})
     if want.has("boundary"):
-        arrays["boundary"] = _probabilities(live, _grid(window, _size(want, "boundary", LIMITS["pixels"])))
+        grid = _grid(window, _size(want, "boundary", LIMITS["pixels"]))
+        arrays["boundary"] = _probabilities(live, grid)
+        if want.has("unit"):
+            arrays["unit"], answer["peak"] = _picture(live, grid, want)
     if want.has("units"):
         size = _size(want, "units", LIMITS["unit_pixels"])
-        answer["peaks"] = _pictures(live, _grid(window, size), size, arrays)
+        grid = _grid(want.fields("units_window", window.given), size)
+        answer["peaks"] = _pictures(live, grid[0], size, arrays)
     return answer
 
 
@@ -580,18 +587,36 @@ def _probabilities(live: Live, grid: tuple[FloatArray, tuple[int, int]]) -> Arra
     return np.ascontiguousarray(np.rint(shown).astype(np.uint8).T.reshape(-1, height, width))
 
 
-def _pictures(
-    live: Live, grid: tuple[FloatArray, tuple[int, int]], size: tuple[int, int], arrays: dict[str, Any]
-) -> list[float]:
+def _outputs_of_layers(live: Live, points: FloatArray) -> list[Array]:
+    """Return the outputs of each hidden layer after its activation, and those of the last layer."""
+    found = list(live.network.activations(points).values())
+    return [*found[1:-1:2], found[-1]]
+
+
+def _scaled(values: Array) -> tuple[Array, float]:
+    """Return numbers as bytes, 128 for 0, and the size of the number that 255 stands for."""
+    peak = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    return (np.nan_to_num(values / peak, nan=0.0) * 127 + 128).astype(np.uint8), peak
+
+
+def _picture(live: Live, grid: tuple[FloatArray, tuple[int, int]], want: Fields) -> tuple[Array, float]:
+    """Return the picture that one unit, ``want.unit`` = [layer, number], makes of the window."""
+    points, (width, height) = grid
+    pair = want.list("unit", most=2)
+    place = Fields(dict(zip(("layer", "number"), pair, strict=False)), want.name("unit"))
+    values = _outputs_of_layers(live, points)
+    layer = values[place.whole("layer", high=len(values) - 1)]
+    shown, peak = _scaled(layer[:, place.whole("number", high=layer.shape[1] - 1)])
+    return np.ascontiguousarray(shown.reshape(height, width)), peak
+
+
+def _pictures(live: Live, points: FloatArray, size: tuple[int, int], arrays: dict[str, Any]) -> list[float]:
     """Add the picture that each unit makes of the window; return the largest size of a number in each layer."""
     width, height = size
-    found = list(live.network.activations(grid[0]).values())
-    shown = [*found[1:-1:2], found[-1]]  # after the activations, and the outputs
     peaks = []
-    for i, values in enumerate(shown):
-        peak = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-        scaled = np.nan_to_num(values / peak, nan=0.0) * 127 + 128
-        arrays[f"units.{i}"] = np.ascontiguousarray(scaled.astype(np.uint8).T.reshape(-1, height, width))
+    for i, values in enumerate(_outputs_of_layers(live, points)):
+        shown, peak = _scaled(values)
+        arrays[f"units.{i}"] = np.ascontiguousarray(shown.T.reshape(-1, height, width))
         arrays[f"weights.{i}"] = np.asarray(live.network.params[f"{2 * i}.W"], np.float32)
         peaks.append(peak)
     return peaks

@@ -3,7 +3,7 @@
 
 import { el, logSlider, number, select, toggle } from "./widgets.js";
 
-const FIRST = ["momentum", "nesterov", "beta1", "beta2", "alpha", "rho", "eps", "lr_decay"]; // what is asked for most
+const FIRST = ["momentum", "nesterov", "beta1", "beta2", "alpha", "rho"]; // what is asked for most; the rest is folded away
 const MOST = 5;
 
 /**
@@ -35,20 +35,27 @@ export function optimizerControls(lab, { value, names, low = 1e-4, high = 10, on
   function fill() {
     more.replaceChildren();
     const own = (known.get(now.name)?.hyperparameters ?? []).filter((h) => !h.shared && (h.kind === "number" || h.kind === "flag"));
-    const sorted = [...own].sort((a, b) => place(a.name) - place(b.name)).slice(0, MOST);
-    for (const h of sorted) {
-      const at = now[h.name] ?? h.default;
-      if (h.kind === "flag") {
-        more.append(toggle({ label: { text: h.name }, value: Boolean(at), onChange: (v) => change({ [h.name]: v }) }).element);
-      } else if (h.low === 0 && h.high === 1) {
-        more.append(logSlider({
-          label: { text: h.name }, value: at, low: 0, high: 0.999, log: false, least: h.low_allowed ? 0 : 1e-12,
-          most: h.high_allowed ? 1 : 1 - 1e-9, onInput: (v) => change({ [h.name]: v }),
-        }).element);
-      } else if (typeof at === "number") {
-        more.append(number({ label: { text: h.name }, value: at, low: h.low ?? -Infinity, high: h.high ?? Infinity, log: h.log, onInput: (v) => change({ [h.name]: v }) }).element);
-      }
+    const shown = own.filter((h) => FIRST.includes(h.name)).sort((a, b) => place(a.name) - place(b.name)).slice(0, MOST);
+    const rest = own.filter((h) => !shown.includes(h));
+    more.append(...shown.map(control).filter(Boolean));
+    if (rest.length) {
+      const inner = el("div", { class: "section-body" }, ...rest.map(control).filter(Boolean));
+      more.append(el("details", { class: "more" }, el("summary", { t: "network.more" }), inner));
     }
+  }
+  function control(h) {
+    const at = now[h.name] ?? h.default;
+    if (h.kind === "flag") {
+      return toggle({ label: { text: h.name }, value: Boolean(at), onChange: (v) => change({ [h.name]: v }) }).element;
+    }
+    if (typeof at !== "number") return null;
+    if (h.low === 0 && h.high === 1) {
+      return logSlider({
+        label: { text: h.name }, value: at, low: 0, high: 0.999, log: false, least: h.low_allowed ? 0 : 1e-12,
+        most: h.high_allowed ? 1 : 1 - 1e-9, onInput: (v) => change({ [h.name]: v }),
+      }).element;
+    }
+    return number({ label: { text: h.name }, value: at, low: h.low ?? -Infinity, high: h.high ?? Infinity, log: h.log, onInput: (v) => change({ [h.name]: v }) }).element;
   }
   const place = (name) => { const i = FIRST.indexOf(name); return i < 0 ? 99 : i; };
   fill();

@@ -183,7 +183,7 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
     if (xTitle) { c.textAlign = "right"; c.fillStyle = p.ink; c.fillText(xTitle, b.right, b.bottom + 7); c.fillStyle = p.soft; }
     c.textAlign = "right";
     c.textBaseline = "middle";
-    for (const [v, text] of marksOf(plane.y, b.bottom - b.top, 42)) {
+    for (const [v, text] of marksOf(plane.y, b.bottom - b.top, 52)) {
       const at = Math.round(plane.py(v)) + 0.5;
       if (at < b.top - 1 || at > b.bottom + 1) continue;
       c.beginPath(); c.moveTo(b.left, at); c.lineTo(b.right, at); c.stroke();
@@ -191,7 +191,7 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
     }
     if (yTitle) {
       c.textAlign = "left"; c.textBaseline = "top"; c.fillStyle = p.ink;
-      c.fillText(yTitle, 2, b.top);
+      c.fillText(yTitle, 8, b.top);
     }
     // the axes themselves, where 0 is in sight
     c.strokeStyle = p.soft;

@@ -72,7 +72,7 @@ export function typedFunction(lab, { view, label, hint, value, problems, dimensi
   input.addEventListener("keydown", (e) => { if (e.key === "Enter") { clearTimeout(timer); check(); } });
   show();
   return {
-    element: el("div", { class: "typed" }, input, caret, complaint, menu.element),
+    element: el("div", { class: "typed" }, input, caret, menu.element, complaint),
     input, menu, complaint,
     set(f) { now = f; clear(); if (document.activeElement !== input) show(); },
   };

@@ -8,7 +8,7 @@ import { digits, makePlane, trace, write } from "../plane.js";
 import { is } from "../state.js";
 import { number as written, percent } from "../text.js";
 import { typedFunction } from "../typed.js";
-import { button, choice, el, logSlider, number, section, tabs, transport } from "../widgets.js";
+import { button, el, logSlider, number, section, tabs, transport } from "../widgets.js";
 
 const METHODS = ["forward", "backward", "central"];
 const POINTS = 640;
@@ -145,20 +145,18 @@ export function mount(container, lab) {
 
   const atX = number({ label: "derivative.x", value: state.x, step: 0.1, digits: 12, onInput: (x) => set({ x }) });
   const atH = logSlider({ label: "derivative.h", value: state.h, low: 1e-17, high: 10, least: 1e-300, most: 1e6, onInput: (h) => set({ h }) });
-  const kinds = choice({
-    label: "derivative.method", value: state.method,
-    options: METHODS.map((m) => ({ value: m, label: `derivative.${m}` })), onChange: (method) => set({ method }),
-  });
-
   const rows = new Map();
   const body = el("tbody");
   for (const [i, name] of [...METHODS, "adaptive", "exact"].entries()) {
     const value = el("td", { class: "value" }), off = el("td");
     const label = i < 3 ? el("button", { type: "button", class: "pick" }, swatch(i), el("span", { t: `derivative.${name}` }))
       : el("span", { t: `derivative.${name}` });
-    if (i < 3) label.addEventListener("click", () => set({ method: name }));
+    if (i < 3) {
+      label.addEventListener("click", () => set({ method: name }));
+      label.setAttribute("aria-pressed", String(name === state.method));
+    }
     const row = el("tr", { class: name }, el("td", { class: "method" }, label), value, off);
-    rows.set(name, { row, value, off });
+    rows.set(name, { row, value, off, label });
     body.append(row);
   }
   const table = el("table", { class: "values" }, el("thead", {}, el("tr", {},
@@ -179,8 +177,8 @@ export function mount(container, lab) {
   });
   const veeNote = el("p", { class: "hint" });
 
-  const slopePanel = el("div", {}, atX.element, atH.element, kinds.element, table,
-    el("h3", { class: "name-of", t: "derivative.vee_title" }), el("div", { class: "vee" }, errorPlane.element), veeNote);
+  const slopePanel = el("div", {}, atX.element, atH.element, table,
+    el("h3", { class: "part", t: "derivative.vee_title" }), el("div", { class: "vee" }, errorPlane.element), veeNote);
 
   const walker = optimizerControls(lab, {
     value: state.optimizer, names: lab.catalogue.optimizers.filter((o) => o.name !== "Muon" && o.name !== "LevenbergMarquardt").map((o) => o.name),
@@ -201,8 +199,8 @@ export function mount(container, lab) {
   const places = el("ul", { class: "places" });
   const lowest = el("p", {});
   const descentPanel = el("div", {}, walker.element, start.element, most.element, gtol.element,
-    section("derivative.one_step", sum, update).element,
-    section("derivative.valleys", lowest, places).element);
+    el("h3", { class: "part", t: "derivative.one_step" }), sum, update,
+    el("h3", { class: "part", t: "derivative.valleys" }), lowest, places);
 
   const code = el("pre", { class: "source", tabindex: "0", tLabel: "derivative.tab_code" });
   const codePanel = el("div", {},
@@ -321,7 +319,8 @@ export function mount(container, lab) {
   function showDifference() {
     const exact = found.exact;
     for (const name of METHODS) {
-      const { row, value, off } = rows.get(name);
+      const { row, value, off, label } = rows.get(name);
+      label.setAttribute("aria-pressed", String(name === state.method));
       value.textContent = digits(found[name].value);
       off.textContent = error(found[name].value - exact);
       row.classList.toggle("chosen", name === state.method);
@@ -554,8 +553,8 @@ export function mount(container, lab) {
       const inFrame = px > b.left && px < b.right && py > b.top && py < b.bottom;
       if (inFrame && at > 0) {
         const name = `${state.optimizer.name}  ${at}`;
-        const left = px > b.right - 110;
-        write(c, p, name, px + (left ? -12 : 12), Math.max(b.top + 10, py - 14), { color: look.color, bold: true, align: left ? "right" : "left" });
+        const left = px > b.right - 90;
+        write(c, p, name, px + (left ? -13 : 13), Math.max(b.top + 10, py + (left ? 16 : -13)), { color: look.color, bold: true, align: left ? "right" : "left" });
       }
     }
   }
@@ -654,7 +653,7 @@ export function mount(container, lab) {
     if (has("function")) typed.set(state.function);
     if (has("x")) atX.set(state.x);
     if (has("h")) atH.set(state.h);
-    if (has("method")) { kinds.set(state.method); if (found) showDifference(); if (vee) showErrors(); }
+    if (has("method")) { if (found) showDifference(); if (vee) showErrors(); }
     if (has("x0")) start.set(state.x0);
     if (has("max_steps")) most.set(state.max_steps);
     if (has("gtol")) gtol.set(state.gtol);
@@ -708,7 +707,7 @@ export function mount(container, lab) {
       if (valley) showValleys();
     },
     controls: {
-      function: head.element, tabs: view.element, x: atX.element, h: atH.element, method: kinds.element, values: table,
+      function: head.element, tabs: view.element, x: atX.element, h: atH.element, method: body, values: table,
       vee: errorPlane.element, optimizer: walker.element, start: start.element, max_steps: most.element, gtol: gtol.element,
       transport: play.element, field: field.element, verdict,
     },
