@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from koubai.descent import optimizers
+from koubai.descent.arguments import prepared
 from koubai.descent.files import describe_optimizer
 from koubai.descent.hyperparameters import MEANINGS, SHARED
-from koubai.descent.loop import minimize
+from koubai.descent.loop import DEFAULTS, minimize, points
 from koubai.descent.optimizers import SEMANTICS, Optimizer
-from koubai.descent.record import Run, Status, rows_of
+from koubai.descent.record import Call, Run, Status, rows_of
 from koubai.descent.rules import CHOICES, INTERVALS
 from koubai.descent.spec import Specification, read, read_function, read_optimizer
 from koubai.errors import FunctionError, GradientError, InputError, quiet
@@ -40,8 +41,9 @@ LIMITS = {
     "side": 1024,
     "arrows": 4096,
     "rates": 512,
-    "budget": 20_000,
+    "budget": 5_000,
     "basin_updates": 1024 * 1024 * 200,
+    "history": 1000,
     "seconds": 10,
 }
 LOST = (Status.diverged, Status.nonfinite)
@@ -109,10 +111,33 @@ def read_plane(fields: Fields) -> Callable[[Any], Any]:
 
 def read_rule(fields: Fields, name: str = "optimizer") -> Optimizer:
     """Return one optimizer, which has a rate of its own."""
-    found = read_optimizer(fields.value(name), name)
+    found = read_any_rule(fields.value(name), name)
     if isinstance(found, str):
         raise InputError("optimizer must be named: auto is what minimize chooses, and here one is chosen")
     return found
+
+
+def read_any_rule(given: Any, name: str) -> Optimizer | str:
+    """Return an optimizer, or "auto". Raises InputError where it would remember more steps than there is room for."""
+    found = read_optimizer(given, name)
+    if isinstance(found, Optimizer):
+        for kept in ("history_size", "memory"):
+            if found.hyperparameters.get(kept, 0) > LIMITS["history"]:
+                raise InputError(f"{name}.{kept} must be at most {LIMITS['history']} here")
+    return found
+
+
+def read_rules(fields: Fields) -> list[Optimizer | str]:
+    """Return the optimizers of a request."""
+    given = fields.list("optimizers", most=LIMITS["optimizers"])
+    return [read_any_rule(one, f"optimizers[{i}]") for i, one in enumerate(given)]
+
+
+def check_map(fields: Fields, points: int, steps: int) -> None:
+    """Raise InputError if so many descents are too much work; those on a long expression are more."""
+    text = fields.value("function").get("expression", "")
+    if points * steps * (1 + len(text) // 100) > LIMITS["basin_updates"]:
+        raise InputError(f"{points} starts of {steps} steps each are too many here: make fewer, or a smaller map")
 
 
 def read_descent(arguments: Arguments) -> Specification:
@@ -121,6 +146,7 @@ def read_descent(arguments: Arguments) -> Specification:
     Point(fields)
     options = _options(fields)
     seed = options.pop("seed")
+    read_any_rule(fields.value("optimizer"), "optimizer")
     given = {"koubai": 1, "function": fields.value("function"), "optimizer": fields.value("optimizer"), "seed": seed}
     return read({**given, "x0": _start(fields), "options": options})
 
@@ -310,15 +336,14 @@ def descend(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """
     fields = Fields(arguments)
     point, options = Point(fields), _options(fields)
-    given = fields.list("optimizers", most=LIMITS["optimizers"])
-    rules = [read_optimizer(one, f"optimizers[{i}]") for i, one in enumerate(given)]
+    rules = read_rules(fields)
     record = "all" if options["max_steps"] <= ALL_ROWS else "auto"
     runs: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
     for k, rule in enumerate(rules):
         cancelled()
         try:
-            run = made(point.f, point.x0, rule, **options, record=record)
+            run = made(point.f, point.x0, rule, cancelled, **options, record=record)
         except (FunctionError, GradientError, ArithmeticError) as error:
             runs.append({"name": _name(rule), "status": "failed", "success": False, "message": str(error)})
             continue
@@ -327,11 +352,20 @@ def descend(arguments: Arguments, cancelled: Cancelled) -> Answer:
     return {"runs": runs, "arrays": arrays}
 
 
-def made(f: Any, x0: Any, optimizer: Any, **options: Any) -> Run:
-    """Make a descent, without the warnings that a page could not show: what they say is in the run."""
-    with warnings.catch_warnings():
+def made(f: Any, x0: Any, optimizer: Any, cancelled: Cancelled, **options: Any) -> Run:
+    """Make the descent of `koubai.minimize`, asking between its legs whether it is still wanted.
+
+    The warnings that a page could not show are left out: what they say is in the run.
+    """
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
-        return minimize(f, x0, optimizer, **options)
+        given = DEFAULTS | options
+        stepper = prepared(f, x0, optimizer, **given)
+        descent = stepper.descent
+        descent.call = Call(minimize, f, descent.start, descent.layout, {**given, "optimizer": optimizer})
+        for _ in points(stepper, many=True):
+            cancelled()
+        return stepper.run(skip_final_pass=False)
 
 
 def _name(rule: Optimizer | str) -> str:
@@ -387,18 +421,19 @@ def step(arguments: Arguments, cancelled: Cancelled) -> Answer:
 
 def diagnose(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """Return the verdict on a descent, with what was measured and what would help, in the language asked for."""
-    found, _ = _diagnosed(arguments)
+    found, _ = _diagnosed(arguments, cancelled)
     return found
 
 
-def _diagnosed(arguments: Arguments) -> tuple[Answer, Any]:
+def _diagnosed(arguments: Arguments, cancelled: Cancelled) -> tuple[Answer, Any]:
     from koubai.diagnosis import diagnose as judge
     from koubai.diagnosis.diagnosis import shown
     from koubai.messages import text
 
     descent = read_descent(arguments)
     lang = Fields(arguments).word("lang", LANGUAGES, "en")
-    run = made(descent.f, descent.x0, descent.optimizer, **descent.options)
+    run = made(descent.f, descent.x0, descent.optimizer, cancelled, **descent.options)
+    cancelled()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = judge(run, lang=lang)
@@ -457,7 +492,7 @@ def flat_optimizer(optimizer: Optimizer) -> dict[str, Any]:
 
 def fix(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """Try the remedies of a verdict until one helps: what it was before and after, and what the page has to change."""
-    _, found = _diagnosed(arguments)
+    _, found = _diagnosed(arguments, cancelled)
     cancelled()
     tried = found.verify()
     remedy = None if tried.remedy is None else tried.remedy.change
@@ -598,10 +633,8 @@ def race(arguments: Arguments, cancelled: Cancelled) -> Answer:
 
     fields = Fields(arguments)
     point = Point(fields)
-    given = fields.list("optimizers", most=LIMITS["optimizers"])
     entrants: dict[str, Any] = {}
-    for i, one in enumerate(given):
-        rule = read_optimizer(one, f"optimizers[{i}]")
+    for i, rule in enumerate(read_rules(fields)):
         name = _name(rule)
         label = name if name not in entrants else f"{name} {i + 1}"
         entrants[label] = rule
@@ -646,8 +679,7 @@ def basins(arguments: Arguments, cancelled: Cancelled) -> Answer:
     f, window, rule = read_plane(fields), read_window(fields), read_rule(fields)
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
     steps = fields.whole("steps", 200, 1, LIMITS["steps"])
-    if width * height * steps > LIMITS["basin_updates"]:
-        raise InputError(f"{width} × {height} starts of {steps} steps are too many: make fewer, or a smaller map")
+    check_map(fields, width * height, steps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = mapped(

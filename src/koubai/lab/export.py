@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from koubai.descent.record import Run, rows_of
-from koubai.descent.spec import read_optimizer
 from koubai.errors import InputError
 from koubai.functions.expression import Expression
-from koubai.lab.descents import LIMITS, Point, made, read_plane, read_rule, read_size, read_window
+from koubai.lab.descents import Point, check_map, made, read_plane, read_rule, read_rules, read_size, read_window
 from koubai.lab.fields import Fields
 from koubai.lab.replay import own_state
 from koubai.parameters import flatten
@@ -27,6 +26,7 @@ __all__ = ["ASKS"]
 MEDIA = {"csv": "text/csv", "svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
 ROOMS = ("descent", "basins")
 MOST_STEPS = 5_000
+MOST_SIDE = 512
 _drawing = threading.Lock()  # Matplotlib keeps fonts and texts that two threads must not make at once
 
 
@@ -51,14 +51,13 @@ def export(arguments: Mapping[str, Any], cancelled: Callable[[], None]) -> dict[
 def _descents(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callable[[], None]) -> bytes:
     fields = Fields(state)
     point = Point(fields)
-    given = fields.list("optimizers", most=LIMITS["optimizers"])
+    rules = read_rules(fields)
     options = {
         "max_steps": fields.whole("max_steps", 500, 0, MOST_STEPS),
         "gtol": fields.number("gtol", 0.0, low=0.0),
         "seed": fields.whole("seed", 0),
         "record": "all",
     }
-    rules = [read_optimizer(one, f"optimizers[{i}]") for i, one in enumerate(given)]
     if not rules or slot >= len(rules):
         raise InputError("choose an optimizer first: there is no descent to save")
     if kind == "gif":
@@ -66,7 +65,7 @@ def _descents(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callabl
     runs = []
     for rule in rules:
         cancelled()
-        runs.append(made(point.f, point.x0, rule, **options))
+        runs.append(made(point.f, point.x0, rule, cancelled, **options))
     if kind == "csv":
         return _table(point, runs)
     from koubai import plot
@@ -100,10 +99,9 @@ def _basins(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callable[
 
     fields = Fields(state)
     f, window, rule = read_plane(fields), read_window(fields), read_rule(fields)
-    size = read_size(fields, "resolution", (200, 200), LIMITS["side"])
-    steps = fields.whole("steps", 200, 1, LIMITS["steps"])
-    if size[0] * size[1] * steps > LIMITS["basin_updates"]:
-        raise InputError(f"{size[0]} × {size[1]} starts of {steps} steps are too many: make fewer, or a smaller map")
+    size = read_size(fields, "resolution", (200, 200), MOST_SIDE)
+    steps = fields.whole("steps", 200, 1, MOST_STEPS)
+    check_map(fields, size[0] * size[1], steps)
     if kind == "gif":
         raise InputError("a map does not move: save it as PNG or SVG")
     with warnings.catch_warnings():

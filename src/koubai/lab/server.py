@@ -22,7 +22,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
@@ -33,6 +33,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from koubai.lab.messages import MOST_BYTES
+
+if TYPE_CHECKING:
+    from koubai.lab.session import Session
 
 __all__ = ["Gates", "Tickets", "application", "state_folder"]
 
@@ -231,7 +234,7 @@ def application(port: int, token: str, key: bytes | None = None) -> Any:
 
 async def _converse(websocket: WebSocket, pool: ThreadPoolExecutor) -> None:
     """Answer one page until it is gone, or reads nothing for too long."""
-    from koubai.lab.session import Session
+    from koubai.lab.session import Session  # heavy: it brings the library in
 
     sending = asyncio.Lock()
 
@@ -240,18 +243,24 @@ async def _converse(websocket: WebSocket, pool: ThreadPoolExecutor) -> None:
             await asyncio.wait_for(websocket.send_bytes(answer), SLOW)
 
     session = Session(send, pool)
+    reading = asyncio.ensure_future(_read(websocket, session))
     try:
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            text = message.get("text")
-            await session.receive(message.get("bytes") if text is None else text)
-    except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError):
-        with contextlib.suppress(Exception):
-            await websocket.close(1011)
+        await asyncio.wait({reading, session.lost}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         session.close()
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await reading
+        with contextlib.suppress(Exception):  # it may be closed already, or read nothing any more
+            await asyncio.wait_for(websocket.close(1011), 1.0)
+
+
+async def _read(websocket: WebSocket, session: Session) -> None:
+    """Hand on one message after the other, until the page is gone."""
+    with contextlib.suppress(WebSocketDisconnect, TimeoutError, RuntimeError, OSError):
+        while (message := await websocket.receive())["type"] != "websocket.disconnect":
+            text = message.get("text")
+            await session.receive(message.get("bytes") if text is None else text)
 
 
 # a message longer than this ends the connection before it is read

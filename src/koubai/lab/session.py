@@ -116,19 +116,18 @@ class View:
 class Session:
     """The requests of one connection.
 
-    send: sends one answer, and returns when the connection has room for more. pool: where requests are computed.
+    send: sends one answer, and returns when the connection has room for more. pool: where requests are computed. lost:
+    done when nothing can be sent any more.
     """
 
     def __init__(self, send: Send, pool: ThreadPoolExecutor) -> None:
         self.send, self.pool = send, pool
         self.views: dict[str, View] = {}
         self.tasks: set[asyncio.Task[None]] = set()
-        self.broken: BaseException | None = None  # why nothing can be sent any more
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def receive(self, text: Any) -> None:
         """Take up one message. What can't be used is answered at once; nothing of it raises but a lost connection."""
-        if self.broken is not None:
-            raise self.broken
         try:
             request = self._read(text)
         except InputError as error:
@@ -174,8 +173,8 @@ class Session:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.broken = error
+        if not task.cancelled() and task.exception() is not None and not self.lost.done():
+            self.lost.set_result(None)
 
     def close(self) -> None:
         """The page is gone: stop what is computed for it."""
