@@ -483,7 +483,7 @@ def train(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     parameters' bits; ended: why it can't go on, or null; arrays loss, accuracy, validation, validation_accuracy, lr,
     and grad_norm (epochs, layers). want: {boundary: [w, h], units: [w, h], unit: [layer, number], window: {x, y},
     units_window, when_done: whether only the last frame has pictures}: arrays boundary (classes, h, w), the
-    probabilities in 1/255; unit (h, w); units.L (units, h, w) of each layer, 128 is 0, with their largest size in peaks;
+    probabilities in 1/255; unit (h, w); units.L (units, h, w) of each layer, 128 is 0, the largest size in peaks;
     weights.L (inputs, units).
     """
     fields = Fields(arguments)

@@ -7,7 +7,7 @@ import { optimizerControls } from "../optimizer.js";
 import { digits, makePlane, trace, write } from "../plane.js";
 import { is } from "../state.js";
 import { number as written, percent } from "../text.js";
-import { typedFunction } from "../typed.js";
+import { createFunctionPicker } from "../function.js";
 import { button, el, logSlider, number, section, tabs, transport } from "../widgets.js";
 
 const METHODS = ["forward", "backward", "central"];
@@ -21,6 +21,7 @@ const aFunction = is.any(is.record({ problem: is.text(60) }), is.record({ expres
 const positive = (v) => is.number(0, 1e300)(v) && v > 0;
 
 export const schema = {
+  draft: { default: "x**2/8 + sin(2*x)", check: is.text(1000) },
   function: { default: { expression: "x**2/8 + sin(2*x)" }, check: aFunction },
   window: { default: WINDOW, check: (v) => is.list(is.number(-1e12, 1e12), 2, 2)(v) && v[1] > v[0] },
   tab: { default: "slope", check: is.one("slope", "descent", "code") },
@@ -28,7 +29,7 @@ export const schema = {
   h: { default: 1, check: positive },
   method: { default: "forward", check: is.one(...METHODS) },
   x0: { default: 4.6, check: is.number(-1e12, 1e12) },
-  optimizer: { default: { name: "SGD", lr: 0.1 }, check: (v) => is.flat(40)(v) && is.text(40)(v.name) && positive(v.lr) },
+  optimizer: { default: { name: "SGD", lr: 0.1 }, check: (v) => is.flat(40)(v) && is.text(40)(v.name) && (v.lr === undefined || positive(v.lr)) },
   max_steps: { default: 60, check: is.integer(0, 5000) },
   gtol: { default: 0, check: is.number(0, 1e6) },
   t: { default: 60, check: is.integer(0, 5000) },
@@ -132,10 +133,10 @@ export function mount(container, lab) {
 
   // -- the controls --------------------------------------------------------------------------------------------------
 
-  const typed = typedFunction(lab, {
-    view: "derivative.parse", label: "derivative.function", hint: "derivative.known", value: state.function, problems, dimension: 1,
-    onChange(f) {
-      const p = known(f);
+  const typed = createFunctionPicker({
+    lab, room: "derivative", dimension: 1, value: () => state.function, draft: () => state.draft,
+    onDraft: (draft) => set({ draft }),
+    onFunction(f, p) {
       if (p) {
         const [low, high] = p.window[0];
         set({ function: f, window: [low, high], x0: p.x0[0], x: Number((low + 0.62 * (high - low)).toPrecision(3)), h: Number(((high - low) / 8).toPrecision(1)) });
@@ -180,9 +181,9 @@ export function mount(container, lab) {
   const slopePanel = el("div", {}, atX.element, atH.element, table,
     el("h3", { class: "part", t: "derivative.vee_title" }), el("div", { class: "vee" }, errorPlane.element), veeNote);
 
-  const walker = optimizerControls(lab, {
-    value: state.optimizer, names: lab.catalogue.optimizers.filter((o) => o.name !== "Muon" && o.name !== "LevenbergMarquardt").map((o) => o.name),
-    onChange: (optimizer) => set({ optimizer }),
+  const walker = optimizerControls({
+    lab, get: () => state.optimizer, set: (optimizer) => set({ optimizer }),
+    filter: (o) => o.name !== "Muon" && o.name !== "LevenbergMarquardt", // for matrices, for sums of squares
   });
   const start = number({ label: "derivative.start", value: state.x0, step: 0.1, digits: 16, onInput: (x0) => set({ x0 }) });
   const most = number({ label: "derivative.max_steps", value: state.max_steps, low: 0, high: 5000, integer: true, onInput: (v) => set({ max_steps: v, t: v }) });
@@ -216,8 +217,7 @@ export function mount(container, lab) {
     ],
     onChange: (tab) => set({ tab }),
   });
-  const head = section("derivative.function", typed.element);
-  const controls = el("div", { class: "controls" }, head.element, view.element);
+  const controls = el("div", { class: "controls" }, typed.element, view.element);
   container.append(el("div", { class: "bench" }, stage, controls));
 
   // -- asking --------------------------------------------------------------------------------------------------------
@@ -650,14 +650,14 @@ export function mount(container, lab) {
     if (change.settled || gone) return;
     if (change.group && change.group !== "derivative") return;
     const has = (...names) => change.all || names.some((n) => change.changed.includes(n));
-    if (has("function")) typed.set(state.function);
+    if (has("function")) typed.set();
     if (has("x")) atX.set(state.x);
     if (has("h")) atH.set(state.h);
     if (has("method")) { if (found) showDifference(); if (vee) showErrors(); }
     if (has("x0")) start.set(state.x0);
     if (has("max_steps")) most.set(state.max_steps);
     if (has("gtol")) gtol.set(state.gtol);
-    if (change.all) walker.set(state.optimizer);
+    if (has("optimizer")) walker.update();
     if (has("tab")) { view.set(state.tab); fitHeightAgain(); showTab(); }
     if (has("window")) Object.assign(field.x, { low: state.window[0], high: state.window[1] });
     if (has("function", "window")) askCurve();
@@ -694,6 +694,7 @@ export function mount(container, lab) {
       errorPlane.destroy();
     },
     onLanguage() {
+      typed.onLanguage();
       if (found) showDifference();
       if (vee) showErrors();
       if (run) showDescent();
@@ -707,7 +708,7 @@ export function mount(container, lab) {
       if (valley) showValleys();
     },
     controls: {
-      function: head.element, tabs: view.element, x: atX.element, h: atH.element, method: body, values: table,
+      function: typed.element, tabs: view.element, x: atX.element, h: atH.element, method: body, values: table,
       vee: errorPlane.element, optimizer: walker.element, start: start.element, max_steps: most.element, gtol: gtol.element,
       transport: play.element, field: field.element, verdict,
     },
