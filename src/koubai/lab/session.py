@@ -30,6 +30,7 @@ Ask: TypeAlias = Callable[[Mapping[str, Any], Callable[[], None]], Mapping[str, 
 Send: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 MOST_VIEWS = 16
+AT_ONCE = 3  # requests of a page that are computed or wait to be sent: what is held for one that reads nothing
 SECONDS = 10.0  # that a request may be computed
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 MOST_ID = 2**53 - 1
@@ -124,6 +125,7 @@ class Session:
         self.send, self.pool = send, pool
         self.views: dict[str, View] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.room = asyncio.Semaphore(AT_ONCE)
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def receive(self, text: Any) -> None:
@@ -166,7 +168,8 @@ class Session:
         loop = asyncio.get_running_loop()
         try:
             while view.running is not None:
-                await self.send(await loop.run_in_executor(self.pool, answered, view.running))
+                async with self.room:
+                    await self.send(await loop.run_in_executor(self.pool, answered, view.running))
                 view.running, view.waiting = view.waiting, None
         finally:
             self.views.pop(name, None)
