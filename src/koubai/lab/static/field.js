@@ -61,6 +61,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
   container.append(element);
 
   let width = 1, height = 1;
+  const laidOut = { width: 0, height: 0 };
   /** centre, and pixels per unit */
   let view = { cx: 0, cy: 0, px: 40, py: 40 };
   let home = [[-5, 5], [-5, 5]], wanted = home;
@@ -85,6 +86,8 @@ export function createField(container, { onStart, onView, onPainted, label = "de
   /** Show all of `window`: both axes to one scale, unless that would make a sliver of it. */
   function fit(window) {
     wanted = window;
+    width = element.clientWidth || width;
+    height = element.clientHeight || height;
     const [[xl, xh], [yl, yh]] = window;
     let px = width / (xh - xl), py = height / (yh - yl);
     const skew = px / py;
@@ -343,9 +346,10 @@ export function createField(container, { onStart, onView, onPainted, label = "de
       let w = widths.get(key);
       if (w === undefined) { w = c.measureText(item.text).width + 20; widths.set(key, w); }
       let box = null;
-      search: for (let k = 0; k < 14; k++) {
-        const dy = (k % 2 ? 1 : -1) * Math.ceil(k / 2) * (h + 1);
-        for (const left of [item.px + 13, item.px - 13 - w]) {
+      // one column to the right, from beside the end outwards; where that is full or outside, one to the left
+      search: for (const left of [item.px + 14, item.px - 14 - w]) {
+        for (let k = 0; k < 16; k++) {
+          const dy = (k % 2 ? 1 : -1) * Math.ceil(k / 2) * (h + 1);
           const b = [left, item.py + dy - h / 2, w, h];
           if (b[0] < 4 || b[0] + w > width - 48 || b[1] < 4 || b[1] + h > height - 22) continue;
           if (placed.some((q) => b[0] < q[0] + q[2] && q[0] < b[0] + w && b[1] < q[1] + q[3] && q[1] < b[1] + h)) continue;
@@ -462,9 +466,9 @@ export function createField(container, { onStart, onView, onPainted, label = "de
 
   const watcher = new ResizeObserver(() => {
     const w = element.clientWidth, h = element.clientHeight;
-    if (!w || !h || (w === width && h === height)) return;
-    width = w;
-    height = h;
+    if (!w || !h || (w === laidOut.width && h === laidOut.height)) return;
+    laidOut.width = w;
+    laidOut.height = h;
     bitmap = groundData?.image ?? null;
     fit(wanted);
     onView?.(seen(), { resized: true });

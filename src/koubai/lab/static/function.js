@@ -46,7 +46,8 @@ export function createFunctionPicker({ lab, room, dimension, value, draft, onFun
   const caret = el("div", { class: "caret", "aria-hidden": "true" }, before, at);
   const complaint = el("p", { class: "complaint", id: `${room}-complaint`, role: "status" });
   const typed = el("div", { class: "typed" }, input, caret, complaint);
-  const made = section("shell.function", menu.element, formula, typed);
+  const made = section("shell.function", formula, typed);
+  made.end.append(menu.element);
 
   function choose(name) {
     if (name === OWN) {

@@ -79,7 +79,11 @@ export function createStrip(container, { onRate }) {
         const wide = c.measureText(words).width;
         c.textAlign = px + wide + 6 < w - 2 ? "left" : "right";
         c.textBaseline = "top";
-        c.fillText(words, px + (c.textAlign === "left" ? 5 : -5), TOP - 2);
+        const tx = px + (c.textAlign === "left" ? 5 : -5);
+        c.fillStyle = css("--sheet");
+        c.fillRect(c.textAlign === "left" ? tx - 2 : tx - wide - 2, TOP - 3, wide + 4, 14);
+        c.fillStyle = css("--ink");
+        c.fillText(words, tx, TOP - 2);
       }
     }
     c.font = `11px ${css("--sans")}`;

@@ -114,6 +114,7 @@ export function mount(container, lab) {
   const title = el("p", { class: "title" }), why = el("p", { class: "why" });
   const fixButton = button("descent.fix", tryFix, { kind: "primary" });
   const fixText = el("small");
+  fixButton.hidden = true;
   const fixPlace = el("div", { class: "fix" }, fixButton, fixText);
   const verdict = el("div", { class: "verdict" }, title, why, fixPlace);
   stage.append(el("div", { class: "under" }, player.element, verdict));
@@ -140,12 +141,12 @@ export function mount(container, lab) {
 
   const rateNumber = number({ label: "descent.rate", value: rateOf(chosen()), low: Number.MIN_VALUE, high: 1e12, log: true, onInput: (lr) => setChosen({ ...chosen(), lr }), bare: true });
   const findButton = button("descent.find_rate", findRate, { kind: "quiet", title: "descent.find_rate_title" });
-  const rate = el("div", { class: "section-body" },
-    el("div", { class: "rate-head" }, el("span", { class: "name-of", t: "descent.rate" }), findButton, rateNumber.element));
+  const rate = el("div", { class: "rate" },
+    el("div", { class: "rate-head" }, el("span", { class: "name-of", t: "descent.rate" }), rateNumber.element));
   const strip = createStrip(rate, { onRate: (lr) => setChosen({ ...chosen(), lr }) });
   const hyper = createHyperparameters({ lab, get: chosen, set: setChosen, rate });
-  const chosenTitle = el("h2", {});
   const hyperSection = section("descent.hyperparameters", rate, hyper.element);
+  hyperSection.end.append(findButton);
 
   const steps = logSlider({ label: "descent.max_steps", value: own().max_steps, low: 1, high: 20000, integer: true, least: 0, most: 20000, onInput: (max_steps) => change({ max_steps }) });
   const gtol = logSlider({ label: "descent.gtol", value: own().gtol, low: 1e-14, high: 10, zero: true, least: 0, most: 1e12, onInput: (v) => change({ gtol: v }) });
@@ -157,7 +158,7 @@ export function mount(container, lab) {
 
   const curvesPanel = el("div"), stepPanel = el("div"), racePanel = el("div"), sharePanel = el("div");
   const curves = createCurves(curvesPanel, {
-    label: "descent.curves", xLabel: "descent.curve_steps", yLabel: "descent.curve_loss", onCursor: (t) => change({ t: Math.max(0, Math.min(total(), Math.round(t))) }),
+    label: "descent.curves", xLabel: "descent.curve_steps", yLabel: "descent.curve_loss", height: 176, onCursor: (t) => change({ t: Math.max(0, Math.min(total(), Math.round(t))) }),
   });
   const narration = createNarration({ lab, onLit: () => { field.setTime(own().t); } });
   stepPanel.append(narration.element);
@@ -411,6 +412,8 @@ export function mount(container, lab) {
     list.update(runs);
     hyper.update();
     const lr = rateOf(chosen());
+    lab.say(hyperSection.element.querySelector("h2"), "descent.hyperparameters_of", { name: labelsOf(s.optimizers)[s.chosen] ?? "" });
+    findButton.hidden = !!entryOf(lab, chosen())?.searches;
     if (lr) { rateNumber.set(lr); strip.setRate(lr); }
     race.update();
     if (panels.value !== s.panel) panels.set(s.panel);
