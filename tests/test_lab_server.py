@@ -572,3 +572,26 @@ def test_ctrl_c_ends_the_lab(folder):
         own.process.wait(15)
     assert own.process.stderr.read() == ""
     own.stop()
+
+
+@linux
+@pytest.mark.slow
+def test_the_whole_attack_leaves_memory_bounded(folder):
+    own = Lab(folder, "--port", "0")
+    try:
+        with own.connect() as page:  # what every lab holds that was used: each room's code, imported and compiled once
+            for name in ROOM_ASKS:
+                plain = next(hostile_specs()) | {"function": BOWL, "optimizers": [{"name": "Adam"}]}
+                assert ask(page, name, **plain)["ok"]
+        before = own.memory()
+        for attacked in (
+            test_hostile_expressions_are_refused_or_served, test_hostile_specifications_are_refused_or_served,
+            test_malformed_messages_are_answered_and_the_connection_goes_on,
+            test_an_oversized_message_ends_its_connection_alone, test_ten_thousand_fuzzed_messages_are_all_answered,
+            test_fifty_clients_at_once_are_all_served, test_a_reader_that_reads_nothing_fills_no_memory,
+        ):  # fmt: skip
+            attacked(own)
+        assert own.memory() - before < 100 * MEBIBYTE
+        print(f"memory grew by {(own.memory() - before) / MEBIBYTE:.0f} MiB from {before / MEBIBYTE:.0f}")
+    finally:
+        own.stop()

@@ -44,6 +44,7 @@ LIMITS = {
     "budget": 5_000,
     "basin_updates": 1024 * 1024 * 200,
     "history": 1000,
+    "characters": 2000,
     "seconds": 10,
 }
 LOST = (Status.diverged, Status.nonfinite)
@@ -57,8 +58,7 @@ class Point:
     """A function and the point where something begins on it, as `koubai.minimize` takes them."""
 
     def __init__(self, fields: Fields) -> None:
-        self.given = fields.value("function")
-        self.f = read_function(self.given)
+        self.given, self.f = read_bounded(fields)
         self.problem: Problem | None = problems[self.given["problem"]] if "problem" in self.given else None
         self.ndim = dimension(self.f, self.problem)
         numbers = [
@@ -74,6 +74,14 @@ class Point:
         """The start in the form that the function takes: a function of one variable takes a number."""
         is_number = self.ndim == 1 if self.problem is None else np.ndim(self.problem.x0) == 0
         return self.numbers[0] if is_number else np.array(self.numbers)
+
+
+def read_bounded(fields: Fields) -> tuple[Mapping[str, Any], Any]:
+    """Return a function as it is given, and itself. Raises InputError for a text that no page would send."""
+    given = fields.fields("function")
+    if given.has("expression"):
+        given.text("expression", most=LIMITS["characters"])
+    return given.given, read_function(given.given)
 
 
 def dimension(f: Any, problem: Problem | None) -> int:
@@ -99,10 +107,9 @@ def read_size(fields: Fields, name: str, default: tuple[int, int], most: int, le
     return width, height
 
 
-def read_plane(fields: Fields) -> Callable[[Any], Any]:
+def read_plane(fields: Fields) -> Any:
     """Return a function of two variables."""
-    given = fields.value("function")
-    f = read_function(given)
+    given, f = read_bounded(fields)
     count = dimension(f, problems[given["problem"]] if "problem" in given else None)
     if count != 2:
         raise InputError(f"a plane has 2 variables, this function has {count}")
@@ -264,7 +271,7 @@ def _hyperparameter(rule: Any, key: str, first: Optimizer) -> dict[str, Any]:
 def read_expression(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """Return what a typed text means. dimension: how many variables it must have."""
     fields = Fields(arguments)
-    f = parse(fields.text("expression", most=20_000))
+    f = parse(fields.text("expression", most=LIMITS["characters"]))
     if fields.has("dimension") and len(f.variables) != (wanted := fields.whole("dimension", low=1, high=10_000)):
         names = ", ".join(f.variables)
         raise InputError(f"the function must have {wanted} variables here; this one has {len(f.variables)}: {names}")
