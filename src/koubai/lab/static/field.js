@@ -40,6 +40,61 @@ export function sharpCanvas(parent, className = "") {
   };
 }
 
+const widths = new Map();
+
+/**
+ * Write labels beside the ends of paths so that none lies on another or on what is `placed` ([left, top, width, height]).
+ * list: [{text, px, py, m (a mark), strong}].
+ */
+export function placeLabels(c, list, placed, [width, height]) {
+  c.textBaseline = "middle";
+  c.textAlign = "left";
+  const h = 19;
+  for (const item of list) {
+    c.font = `${item.strong ? 600 : 400} ${LABEL}px ${css("--sans")}`;
+    const key = c.font + item.text;
+    let w = widths.get(key);
+    if (w === undefined) { w = c.measureText(item.text).width + 20; widths.set(key, w); }
+    let box = null;
+    // one column to the right, from beside the end outwards; where that is full or outside, one to the left
+    search: for (const left of [item.px + 14, item.px - 14 - w]) {
+      for (let k = 0; k < 16; k++) {
+        const dy = (k % 2 ? 1 : -1) * Math.ceil(k / 2) * (h + 1);
+        const b = [left, item.py + dy - h / 2, w, h];
+        if (b[0] < 4 || b[0] + w > width - 48 || b[1] < 4 || b[1] + h > height - 22) continue;
+        if (placed.some((q) => b[0] < q[0] + q[2] && q[0] < b[0] + w && b[1] < q[1] + q[3] && q[1] < b[1] + h)) continue;
+        box = b;
+        break search;
+      }
+    }
+    if (!box) continue;
+    placed.push(box);
+    const [bx, by] = box;
+    if (Math.abs(by + h / 2 - item.py) > h) {
+      c.strokeStyle = css("--field-axis");
+      c.lineWidth = 1;
+      c.beginPath();
+      c.moveTo(item.px, item.py);
+      c.lineTo(bx < item.px ? bx + w : bx, by + h / 2);
+      c.stroke();
+    }
+    c.fillStyle = css("--raised");
+    c.globalAlpha = 0.9;
+    c.beginPath();
+    c.roundRect(bx, by, w, h, 4);
+    c.fill();
+    c.globalAlpha = 1;
+    traceShape(c, item.m.shape, bx + 8.5, by + h / 2, 3.6);
+    c.fillStyle = item.m.color;
+    c.fill();
+    c.strokeStyle = item.m.edge;
+    c.lineWidth = 0.75;
+    c.stroke();
+    c.fillStyle = css("--ink");
+    c.fillText(item.text, bx + 16, by + h / 2 + 0.5);
+  }
+}
+
 /**
  * Make a field in `container`.
  * onStart(x, {done, time}) while the start is dragged or moved by key, onView(window) when what is seen has changed,
@@ -172,7 +227,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     c.globalAlpha = 0.72;
     c.textAlign = "center";
     c.textBaseline = "bottom";
-    for (const x of ticks(xl, xh, Math.max(2, width / 130))) {
+    for (const x of ticks(xl, xh, Math.max(4, width / 130))) {
       const p = X(x);
       if (p < 40 || p > width - 20) continue;
       c.fillRect(Math.round(p), height - 5, 1, 5);
@@ -180,7 +235,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     }
     c.textAlign = "left";
     c.textBaseline = "middle";
-    for (const y of ticks(yl, yh, Math.max(2, height / 110))) {
+    for (const y of ticks(yl, yh, Math.max(4, height / 110))) {
       const p = Y(y);
       if (p < 60 || p > height - 26) continue;
       c.fillRect(0, Math.round(p), 5, 1);
@@ -299,7 +354,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
       }
       if (px === px && path.label) labelled.push({ text: inside ? path.label : `${path.label} ↗`, px, py, m, strong: path.strong });
     }
-    if (labels) placeLabels(c, labelled, placed);
+    if (labels) placeLabels(c, labelled, placed, [width, height]);
   }
 
   function dots(c, path, now, m) {
@@ -333,56 +388,6 @@ export function createField(container, { onStart, onView, onPainted, label = "de
       c.stroke();
     }
     c.globalAlpha = 1;
-  }
-
-  const widths = new Map();
-  function placeLabels(c, list, placed) {
-    c.textBaseline = "middle";
-    c.textAlign = "left";
-    const h = 19;
-    for (const item of list) {
-      c.font = `${item.strong ? 600 : 400} ${LABEL}px ${css("--sans")}`;
-      const key = c.font + item.text;
-      let w = widths.get(key);
-      if (w === undefined) { w = c.measureText(item.text).width + 20; widths.set(key, w); }
-      let box = null;
-      // one column to the right, from beside the end outwards; where that is full or outside, one to the left
-      search: for (const left of [item.px + 14, item.px - 14 - w]) {
-        for (let k = 0; k < 16; k++) {
-          const dy = (k % 2 ? 1 : -1) * Math.ceil(k / 2) * (h + 1);
-          const b = [left, item.py + dy - h / 2, w, h];
-          if (b[0] < 4 || b[0] + w > width - 48 || b[1] < 4 || b[1] + h > height - 22) continue;
-          if (placed.some((q) => b[0] < q[0] + q[2] && q[0] < b[0] + w && b[1] < q[1] + q[3] && q[1] < b[1] + h)) continue;
-          box = b;
-          break search;
-        }
-      }
-      if (!box) continue;
-      placed.push(box);
-      const [bx, by] = box;
-      if (Math.abs(by + h / 2 - item.py) > h) {
-        c.strokeStyle = css("--field-axis");
-        c.lineWidth = 1;
-        c.beginPath();
-        c.moveTo(item.px, item.py);
-        c.lineTo(bx < item.px ? bx + w : bx, by + h / 2);
-        c.stroke();
-      }
-      c.fillStyle = css("--raised");
-      c.globalAlpha = 0.9;
-      c.beginPath();
-      c.roundRect(bx, by, w, h, 4);
-      c.fill();
-      c.globalAlpha = 1;
-      traceShape(c, item.m.shape, bx + 8.5, by + h / 2, 3.6);
-      c.fillStyle = item.m.color;
-      c.fill();
-      c.strokeStyle = item.m.edge;
-      c.lineWidth = 0.75;
-      c.stroke();
-      c.fillStyle = css("--ink");
-      c.fillText(item.text, bx + 16, by + h / 2 + 0.5);
-    }
   }
 
   // -- hands -----------------------------------------------------------------------------------------------------

@@ -12,8 +12,13 @@ const written = (v) => {
   if (Array.isArray(v)) return v.length > 4 ? `(${v.slice(0, 3).map((x) => number(x)).join(", ")}, …)` : `(${v.map((x) => number(x)).join(", ")})`;
   return typeof v === "number" ? number(v) : String(v);
 };
+/** Of "where(t == 1, a, b)" the branch that this step takes. */
+const branch = (f, t) => {
+  const found = /^where\(t == 1, (\w+), (.*)\)$/.exec(f);
+  return found ? found[t === 0 ? 1 : 2] : f;
+};
 /** A formula in the engine's own letters, with the signs that people write. */
-const pretty = (f) => f.replaceAll(" * ", " · ").replaceAll("**", "^").replaceAll("beta1", "β₁").replaceAll("beta2", "β₂")
+const pretty = (f, t = 1) => branch(f, t).replaceAll(" * ", " · ").replaceAll("**", "^").replaceAll("beta1", "β₁").replaceAll("beta2", "β₂")
   .replaceAll("sqrt", "√").replace(/\blr\b/g, "η").replace(/\beps\b/g, "ε").replaceAll(" - ", " − ");
 
 /** The panel. `render(step, name)` shows an answer of "step"; onLit(name|null) hears which line is pointed at. */
@@ -58,13 +63,13 @@ export function createNarration({ lab, onLit }) {
       if (term.name === "x") continue;
       rows.push(row({
         id: term.name === inertia?.name ? "momentum" : term.name, dot: term.name === inertia?.name ? "momentum" : null,
-        math: `${term.name} = ${pretty(term.formula)}`, value: written(term.value),
+        math: `${term.name} = ${pretty(term.formula, step.t)}`, value: written(term.value),
         what: lab.text.has(`descent.what_${term.name}`) ? `descent.what_${term.name}` : null,
       }));
     }
     const last = step.terms.findLast((x) => x.name === "x");
     rows.push(
-      row({ id: "step", dot: "step", math: `x ← ${last && !/^end/.test(last.formula) ? pretty(last.formula) : "x + Δx"}`, value: written(step.x_next), what: "descent.what_step" }),
+      row({ id: "step", dot: "step", math: `x ← ${last && !/^end/.test(last.formula) ? pretty(last.formula, step.t) : "x + Δx"}`, value: written(step.x_next), what: "descent.what_step" }),
       row({ id: "dx", math: "Δx", value: written(step.step) }),
       row({ id: "fnext", math: "f(x)", value: `${written(step.f)} → ${written(step.f_next)}` }),
     );

@@ -76,7 +76,7 @@ export function borders(array) {
 }
 
 /** Colours of a unit's output: orange below 0, blue above, the ground at 0. */
-function diverging() {
+export function diverging() {
   const ground = rgb(css("--raised")), low = rgb(mark(1).color), high = rgb(mark(0).color);
   const table = new Uint8ClampedArray(256 * 3);
   for (let v = 0; v < 256; v++) {
@@ -87,8 +87,7 @@ function diverging() {
 }
 
 /** The picture of a unit from bytes, 128 for 0, beginning at `from`. */
-export function unitPicture(array, from, width, height, canvas = offscreen()) {
-  const table = diverging();
+export function unitPicture(array, from, width, height, canvas = offscreen(), table = diverging()) {
   return bitmap(canvas, width, height, (i, data, at) => {
     const v = 3 * array[from + i];
     data[at] = table[v]; data[at + 1] = table[v + 1]; data[at + 2] = table[v + 2]; data[at + 3] = 255;
@@ -109,6 +108,7 @@ export function makeDiagram({ onPick, name, head, element }) {
   let buttons = new Map();
   let built = "", wanted = 0, cells = /** @type {any[][]} */ ([]);
   const pictures = new Map();
+  let table = new Uint8ClampedArray();
 
   /** Where each unit is: cells[column][unit] = {x, y, size}. */
   function arrange(width, height) {
@@ -167,6 +167,7 @@ export function makeDiagram({ onPick, name, head, element }) {
     c.clearRect(0, 0, width, height);
     build();
     arrange(width, height);
+    table = diverging();
     lines();
     c.font = `11.5px ${css("--sans")}`;
     c.textAlign = "center";
@@ -233,7 +234,7 @@ export function makeDiagram({ onPick, name, head, element }) {
       const [, h, w] = array.shape, key = `${layer}.${i}`;
       if (!pictures.has(key)) pictures.set(key, offscreen());
       c.imageSmoothingEnabled = true;
-      c.drawImage(unitPicture(array, i * h * w, w, h, pictures.get(key)), at.x, at.y, at.size, at.size);
+      c.drawImage(unitPicture(array, i * h * w, w, h, pictures.get(key), table), at.x, at.y, at.size, at.size);
     }
     frame(at);
   }

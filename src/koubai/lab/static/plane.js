@@ -138,6 +138,7 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
     c.restore();
     for (const h of handles) h.show();
     after?.(c, plane);
+    plane.afterDraw?.(c, plane);
   }
 
   /** Widen one axis so that both have the same scale: the window asked for is in the middle. */

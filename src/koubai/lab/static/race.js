@@ -21,7 +21,7 @@ export function createRace({ lab, arguments: args, slots, get, set, onRates }) {
   const take = button("descent.take_rates", () => onRates(found), { kind: "plain" });
   take.hidden = true;
   const body = el("tbody");
-  const heads = ["optimizer", "rate", "evaluations", "fun"].map((k) => el("th", { scope: "col", t: `descent.race_${k}` }));
+  const heads = ["optimizer", "rate", "tuning", "evaluations", "fun"].map((k) => el("th", { scope: "col", t: `descent.race_${k}` }));
   const table = el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), body));
   table.hidden = true;
   const rules = el("p", { class: "hint", t: "descent.race_rules", });
@@ -49,6 +49,7 @@ export function createRace({ lab, arguments: args, slots, get, set, onRates }) {
       return el("tr", { class: winner.includes(row.name) ? "won" : null },
         el("td", {}, swatch(slot, { width: 22 }), row.name),
         el("td", {}, row.lr === null ? "–" : written(row.lr, 3)),
+        el("td", {}, written(row.tuning)),
         el("td", {}, lost ? lab.t("descent.race_lost") : Number.isFinite(row.evaluations) ? written(row.evaluations) : "–"),
         el("td", {}, written(row.fun, 3)));
     }));

@@ -2,7 +2,7 @@
 // The field as a surface that can be turned. Heights are the same logarithmic ones as the bands of the flat field.
 
 import { ramp } from "./contours.js";
-import { sharpCanvas } from "./field.js";
+import { placeLabels, sharpCanvas } from "./field.js";
 import { css, isDark, mark, traceShape } from "./marks.js";
 import { el } from "./widgets.js";
 
@@ -36,9 +36,23 @@ export function createSurface(container, { onStart, onPainted, label = "descent.
     const tall = (yh - yl) / 2;
     const aspect = Math.min(2, Math.max(0.5, tall / half));
     const ca = Math.cos(yaw), sa = Math.sin(yaw), sp = Math.sin(pitch), cp = Math.cos(pitch);
-    const reach = Math.hypot(1, aspect);
-    const s = Math.min(width / 2 / reach, height / 2 / (reach * sp + TALL * 0.5 * cp)) * 0.94;
-    const ox = width / 2, oy = height / 2 + s * TALL * 0.5 * cp;
+    // as large as what is seen of the surface allows, and in the middle
+    const box = [Infinity, -Infinity, Infinity, -Infinity];
+    const { n, m, z } = mesh;
+    for (let j = 0; j <= m; j += 2) {
+      for (let i = 0; i <= n; i += 2) {
+        const nx = (2 * i) / n - 1, ny = ((2 * j) / m - 1) * aspect, tallness = z[j * (n + 1) + i];
+        if (tallness !== tallness) continue;
+        const rx = nx * ca - ny * sa, v = (nx * sa + ny * ca) * sp + tallness * TALL * cp;
+        if (rx < box[0]) box[0] = rx;
+        if (rx > box[1]) box[1] = rx;
+        if (v < box[2]) box[2] = v;
+        if (v > box[3]) box[3] = v;
+      }
+    }
+    if (!(box[1] > box[0])) box.splice(0, 4, -1, 1, -1, 1);
+    const s = Math.min((width - 60) / (box[1] - box[0]), (height - 90) / (box[3] - box[2]));
+    const ox = width / 2 - (s * (box[0] + box[1])) / 2, oy = height / 2 + (s * (box[2] + box[3])) / 2 + 14;
     return {
       to(x, y, z) {
         const nx = (x - cx) / half, ny = ((y - cy) / tall) * aspect;
@@ -109,7 +123,14 @@ export function createSurface(container, { onStart, onPainted, label = "descent.
       c.fill();
       c.stroke();
     }
-    for (const path of paths) drawPath(c, p, path, dark);
+    const labelled = [], placed = [];
+    for (const path of paths) {
+      const end = drawPath(c, p, path, dark);
+      if (!end) continue;
+      placed.push([end[0] - 7, end[1] - 7, 14, 14]);
+      labelled.push({ text: path.label, px: end[0], py: end[1], m: mark(path.slot, dark), strong: path.strong });
+    }
+    placeLabels(c, labelled, placed, [width, height]);
     const at = heightAt(start[0], start[1]);
     const [hx, hy] = p.to(start[0], start[1], at === at ? at : 0);
     handle.style.transform = `translate(${hx}px, ${hy}px)`;
@@ -156,6 +177,7 @@ export function createSurface(container, { onStart, onPainted, label = "descent.
       c.lineWidth = 1.25;
       c.stroke();
     }
+    return end;
   }
   function rowAt(path, step) {
     let low = 0, high = path.rows - 1;
@@ -188,7 +210,7 @@ export function createSurface(container, { onStart, onPainted, label = "descent.
     dirty();
   }
   function moveTo(x, y, time) {
-    if (!ground) return;
+    if (!ground || !mesh) return;
     const p = projection();
     let z = heightAt(start[0], start[1]) || 0, at = start;
     for (let i = 0; i < 6; i++) {

@@ -241,6 +241,7 @@ export function mount(container, lab) {
     paintedPaths = true;
     drawCurves();
     list.update(runs);
+    if (own().panel === "step") narrate();
     lab.report(id, {
       runs: slots.map((slot, k) => ({ slot, name: labels[slot], x: answer.runs[k].x, fun: answer.runs[k].fun, nit: answer.runs[k].nit, status: answer.runs[k].status })),
       x0: own().x0, total: end, refused: null, labels,
@@ -366,8 +367,7 @@ export function mount(container, lab) {
   async function narrate() {
     if (own().panel !== "step") { if (step) { step = null; field.setTime(own().t); } return; }
     const run = runs[own().chosen];
-    const last = Math.max(0, (run?.nit ?? 1) - 1);
-    const t = Math.min(own().t ?? 0, last);
+    const t = Math.min(own().t ?? 0, Math.max(0, (run?.nit ?? own().max_steps) - 1));
     try { step = await lab.ask("descent.step", "step", { ...one(), t }); } catch (error) {
       step = null;
       narration.render(null, "");

@@ -1,0 +1,849 @@
+// @ts-check
+// The network room: points in the plane, a network that learns to tell them apart, and a look into every unit of it.
+
+import { Refused, Superseded } from "../connection.js";
+import { mark, swatch, traceShape } from "../marks.js";
+import { optimizerControls } from "../optimizer.js";
+import { borders, decision, diverging, makeDiagram, unitPicture } from "../pictures.js";
+import { digits, makePlane, trace, write } from "../plane.js";
+import { is } from "../state.js";
+import { number as written, percent } from "../text.js";
+import { button, choice, el, icon, logSlider, number, section, select, tabs } from "../widgets.js";
+
+const ACTIVATIONS = ["tanh", "relu", "sigmoid", "leakyrelu", "gelu"];
+const LOSSES = ["crossentropy", "binarycrossentropy", "mse"];
+const INITIALIZERS = ["xavier", "he", "normal", "orthogonal", "zeros"];
+const KNOWN = ["spirals", "moons", "circles", "blobs", "xor"];
+const SOURCES = [...KNOWN, "drawn", "csv"];
+const MANY = ["spirals", "blobs"]; // whose number of classes is free
+const SPEEDS = [5, 20, 60, 0]; // epochs a second; 0 is as fast as it goes
+const PIXELS = 104; // of the decision along its longer side
+const UNIT_PIXELS = 22;
+
+export const id = "network";
+
+const aPoint = (v) => is.list(is.number(-1e6, 1e6), 3, 3)(v) && is.integer(0, 7)(v[2]);
+const positive = (v) => is.number(0, 1e300)(v) && v > 0;
+const anOptimizer = (v) => is.flat(40)(v) && is.text(40)(v.name) && (v.lr === undefined || positive(v.lr));
+
+export const schema = {
+  source: { default: "spirals", check: is.one(...SOURCES) },
+  n: { default: 240, check: is.integer(2, 2000) },
+  noise: { default: null, check: is.any(is.nothing, is.number(0, 10)) },
+  classes: { default: 3, check: is.integer(2, 8) },
+  data_seed: { default: 0, check: is.integer(0, 2 ** 31 - 1) },
+  points: { default: [], check: is.list(aPoint, 0, 2000) },
+  pen: { default: 0, check: is.integer(0, 7) },
+  csv: { default: "", check: is.text(200000) },
+  layers: { default: [8, 8], check: is.list(is.integer(1, 64), 0, 6) },
+  activation: { default: "tanh", check: is.one(...ACTIVATIONS) },
+  init: { default: "xavier", check: is.one(...INITIALIZERS) },
+  loss: { default: "crossentropy", check: is.one(...LOSSES) },
+  optimizer: { default: { name: "Adam", lr: 0.02 }, check: anOptimizer },
+  schedule: { default: null, check: is.any(is.nothing, is.flat(12)) },
+  batch_size: { default: 16, check: is.integer(1, 2000) },
+  validation: { default: 0.2, check: is.number(0, 0.9) },
+  seed: { default: 0, check: is.integer(0, 2 ** 31 - 1) },
+  epoch: { default: 0, check: is.integer(0, 10000) },
+  limit: { default: 300, check: is.integer(1, 10000) },
+  speed: { default: 20, check: is.one(...SPEEDS) },
+  unit: { default: null, check: is.any(is.nothing, is.list(is.integer(0, 63), 2, 2)) },
+  chart: { default: "loss", check: is.one("loss", "accuracy", "gradient") },
+  tab: { default: "data", check: is.one("data", "layers", "training", "check", "code") },
+};
+
+/** @param {HTMLElement} container @param {any} lab */
+export function mount(container, lab) {
+  const state = lab.state.network;
+  const set = (values) => lab.store.set("network", values);
+  const t = lab.t;
+  const tables = lab.catalogue;
+  const schedules = new Map(tables.schedules.map((s) => [s.name, s.settings]));
+
+  let gone = false;
+  let data = null; // {points, labels, classes, axes, window}
+  let held = null; // which points are held back
+  let frame = null; // the last answer with pictures
+  let bitmapOf = null, linesOf = null;
+  let playing = false, lastFrame = 0, ownTime = 0;
+  const history = { key: "", epoch: 0, loss: [], accuracy: [], validation: [], validation_accuracy: [], lr: [], grad: [], names: [] };
+  const spent = [];
+
+  // -- what is trained -----------------------------------------------------------------------------------------------
+
+  function dataset() {
+    if (state.source === "drawn") {
+      const most = state.points.reduce((m, p) => Math.max(m, p[2]), 1);
+      return { points: state.points, classes: Math.max(2, most + 1) };
+    }
+    if (state.source === "csv") return { csv: state.csv };
+    const out = { name: state.source, n: Math.max(state.n, MANY.includes(state.source) ? state.classes : 2), seed: state.data_seed };
+    if (state.noise !== null) out.noise = state.noise;
+    if (MANY.includes(state.source)) out.classes = state.classes;
+    return out;
+  }
+  function spec() {
+    const out = {
+      koubai: 1, data: dataset(), layers: state.layers, activation: state.activation, loss: state.loss, init: state.init,
+      optimizer: state.optimizer, batch_size: state.batch_size, validation: state.validation, seed: state.seed,
+    };
+    if (state.schedule) out.schedule = state.schedule;
+    return out;
+  }
+  const empty = () => (state.source === "drawn" && !state.points.length) || (state.source === "csv" && !state.csv.trim());
+
+  // -- the stage -----------------------------------------------------------------------------------------------------
+
+  const view = { x: [-1.2, 1.2], y: [-1.2, 1.2] };
+  const field = makePlane({
+    draw, label: "network.field", pad: [0, 0, 0, 0], grid: false, square: true,
+    onView(x, y) {
+      const span = x.high - x.low;
+      if (span < 1e-6 || span > 1e8) return;
+      field.asked = { x: [x.low, x.high], y: [y.low, y.high] };
+      field.redraw();
+      wake();
+    },
+  });
+  field.onPress = (e, px, py) => {
+    if (state.source !== "drawn" || e.shiftKey || e.button) return false;
+    e.preventDefault();
+    field.canvas.focus({ preventScroll: true });
+    if (e.altKey) erase(field.atX(px), field.atY(py));
+    else add(field.atX(px), field.atY(py));
+    return true;
+  };
+  let cursor = null; // where the keyboard draws
+  field.canvas.addEventListener("keydown", (e) => {
+    if (state.source !== "drawn") return;
+    const step = (field.x.high - field.x.low) / 40;
+    cursor ??= [(field.x.low + field.x.high) / 2, (field.y.low + field.y.high) / 2];
+    const way = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
+    if (way) cursor = [cursor[0] + way[0] * step, cursor[1] + way[1] * step];
+    else if (e.key === "Enter" || e.key === " ") add(cursor[0], cursor[1]);
+    else if (e.key === "Delete" || e.key === "Backspace") erase(cursor[0], cursor[1]);
+    else if (/^[1-8]$/.test(e.key)) set({ pen: Number(e.key) - 1 });
+    else return;
+    e.preventDefault();
+    field.redraw();
+  });
+  field.canvas.addEventListener("blur", () => { cursor = null; field.redraw(); });
+
+  /** A point where the pointer is, as exact as the screen shows it. */
+  function add(x, y) {
+    if (state.points.length >= tables.network_limits.points) { lab.note("network.full"); return; }
+    const unit = 10 ** Math.floor(Math.log10((field.x.high - field.x.low) / Math.max(100, field.width)));
+    const at = (v) => Number((Math.round(v / unit) * unit).toPrecision(8));
+    set({ points: [...state.points, [at(x), at(y), state.pen]] });
+  }
+  function erase(x, y) {
+    let best = -1, least = Infinity;
+    state.points.forEach((p, i) => { const d = Math.hypot(p[0] - x, p[1] - y); if (d < least) { least = d; best = i; } });
+    if (best >= 0 && least < (field.x.high - field.x.low) / 20) set({ points: state.points.filter((_, i) => i !== best) });
+  }
+
+  const tools = el("div", { class: "field-tools" },
+    tool("+", "shell.zoom_in", () => field.zoom(1 / 1.4)), tool("−", "shell.zoom_out", () => field.zoom(1.4)), tool("⤢", "shell.zoom_fit", fit));
+  function tool(sign, key, click) {
+    const b = el("button", { type: "button", tLabel: key, tTitle: key }, sign);
+    b.addEventListener("click", click);
+    return b;
+  }
+  function fit() {
+    field.asked = { x: [...view.x], y: [...view.y] };
+    field.redraw();
+    wake();
+  }
+  const legend = el("div", { class: "legend" });
+  const top = el("div", { class: "field-top" });
+  const leave = button("network.back_to_decision", () => set({ unit: null }));
+  top.append(leave);
+
+  const diagramPlace = el("div", { class: "diagram", role: "group", tLabel: "network.diagram" });
+  const diagram = makeDiagram({
+    element: diagramPlace,
+    onPick: (layer, i) => set({ unit: state.unit && state.unit[0] === layer && state.unit[1] === i ? null : [layer, i] }),
+    name: (layer, i) => (layer === state.layers.length ? t("network.output_unit", { name: data?.classes?.[i] ?? i + 1 })
+      : t("network.unit_name", { layer: layer + 1, unit: i + 1 })),
+    head: (layer) => (layer < 0 ? t("network.inputs") : layer === state.layers.length ? t("network.outputs") : t("network.layer", { n: layer + 1 })),
+  });
+
+  const round = (name, key, click) => {
+    const b = el("button", { type: "button", class: "round", tLabel: key, tTitle: key }, icon(name));
+    b.addEventListener("click", click);
+    return /** @type {HTMLButtonElement} */ (b);
+  };
+  const play = round("play", "network.train", () => setPlaying(!playing));
+  const resetButton = round("reset", "network.reset", () => { setPlaying(false); set({ epoch: 0 }); });
+  const backButton = round("back", "network.back", () => { setPlaying(false); set({ epoch: Math.max(0, state.epoch - 1) }); });
+  const stepButton = round("step", "network.step", () => { setPlaying(false); set({ epoch: Math.min(10000, state.epoch + 1), limit: Math.max(state.limit, state.epoch + 1) }); });
+  const range = /** @type {HTMLInputElement} */ (el("input", { type: "range", min: 0, max: state.limit, step: 1, value: state.epoch, tLabel: "network.epoch" }));
+  range.addEventListener("input", () => { setPlaying(false); set({ epoch: Number(range.value) }); });
+  const count = el("output", { class: "count epochs" });
+  const speeds = select({
+    label: "network.speed", bare: true, value: String(state.speed),
+    options: SPEEDS.map((s) => ({ value: String(s), label: s ? { text: `${s}/s` } : "network.fastest" })),
+    onChange: (v) => set({ speed: Number(v) }),
+  });
+  const bar = el("div", { class: "transport" }, el("div", { class: "buttons" }, resetButton, backButton, play, stepButton), range, count, speeds.element);
+  const title = el("p", { class: "title" });
+  const why = el("p", { class: "why" });
+  const ask = button("network.diagnose", () => diagnose());
+  const verdict = el("div", { class: "verdict", "data-kind": "mid" }, title, why, el("div", { class: "fix" }, ask));
+  const under = el("div", { class: "under" }, bar, verdict);
+  const stage = el("div", { class: "stage" }, el("div", { class: "field" }, field.element, top, tools, legend), diagramPlace, under);
+
+  // -- the controls --------------------------------------------------------------------------------------------------
+
+  const chart = makePlane({ draw: drawChart, label: "network.chart", xName: () => t("network.epoch"), pad: [12, 60, 30, 52], className: "calm" });
+  const charts = choice({
+    label: "network.chart", value: state.chart,
+    options: ["loss", "accuracy", "gradient"].map((c) => ({ value: c, label: `network.chart_${c}` })), onChange: (c) => set({ chart: c }),
+  });
+  const chartSection = section("network.curves", el("div", { class: "chart" }, chart.element));
+  chartSection.end.append(charts.element);
+
+  // data
+  const source = select({
+    label: "network.data", value: state.source,
+    options: SOURCES.map((s) => ({ value: s, label: `network.data_${s}` })), onChange: (s) => take(s),
+  });
+  const n = logSlider({ label: "network.points", value: state.n, low: 20, high: 2000, least: 2, most: 2000, integer: true, onInput: (v) => set({ n: v }) });
+  const noise = logSlider({ label: "network.noise", value: noiseNow(), low: 0, high: 0.6, log: false, least: 0, most: 10, onInput: (v) => set({ noise: v }) });
+  const classes = logSlider({ label: "network.classes", value: state.classes, low: 2, high: 6, log: false, least: 2, most: 8, integer: true, onInput: (v) => set({ classes: v }) });
+  const dataSeed = number({ label: "network.data_seed", value: state.data_seed, low: 0, high: 2 ** 31 - 1, integer: true, onInput: (v) => set({ data_seed: v }) });
+  const known = el("div", { class: "section-body" }, n.element, noise.element, classes.element, dataSeed.element,
+    el("div", { class: "buttons-row" }, button("network.edit_points", editPoints)));
+  const pens = el("div", { class: "classes", role: "group", tLabel: "network.pen" });
+  const drawn = el("div", { class: "section-body" }, el("p", { class: "hint", t: "network.draw_hint" }), pens,
+    el("div", { class: "buttons-row" }, button("network.remove_last", () => set({ points: state.points.slice(0, -1) })), button("network.clear", () => set({ points: [] }))));
+  const paste = /** @type {HTMLTextAreaElement} */ (el("textarea", { class: "paste", spellcheck: "false", tLabel: "network.csv" }));
+  const file = /** @type {HTMLInputElement} */ (el("input", { type: "file", accept: ".csv,text/csv,text/plain", tLabel: "network.csv_file" }));
+  file.addEventListener("change", async () => {
+    const one = file.files?.[0];
+    if (!one) return;
+    if (one.size > tables.network_limits.csv) { complain(t("network.csv_large", { most: tables.network_limits.csv })); return; }
+    set({ csv: await one.text() });
+  });
+  let pasting = 0;
+  paste.addEventListener("input", () => { clearTimeout(pasting); pasting = window.setTimeout(() => set({ csv: paste.value.slice(0, 200000) }), 250); });
+  const csv = el("div", { class: "section-body" }, el("p", { class: "hint", t: "network.csv_hint" }), file, paste);
+  const complaint = el("p", { class: "complaint", role: "status" });
+  const dataPanel = el("div", {}, source.element, known, drawn, csv, complaint);
+
+  // layers
+  const layerList = el("ul", { class: "layers" });
+  const addLayer = button("network.add_layer", () => set({ layers: [...state.layers, state.layers[state.layers.length - 1] ?? 8] }));
+  const activation = select({ label: "network.activation", value: state.activation, options: ACTIVATIONS.map((a) => ({ value: a, label: { text: a } })), onChange: (a) => set({ activation: a }) });
+  const init = select({ label: "network.init", value: state.init, options: INITIALIZERS.map((a) => ({ value: a, label: { text: a } })), onChange: (a) => set({ init: a }) });
+  const loss = select({ label: "network.loss", value: state.loss, options: LOSSES.map((l) => ({ value: l, label: `network.loss_${l}` })), onChange: (l) => set({ loss: l }) });
+  const parameters = el("p", { class: "hint" });
+  const layersPanel = el("div", {}, layerList, el("div", { class: "buttons-row" }, addLayer), parameters, activation.element, loss.element, init.element);
+
+  // training
+  const allowed = new Set(tables.training_optimizers);
+  const walker = optimizerControls({
+    lab, get: () => state.optimizer, set: (optimizer) => set({ optimizer }), filter: (o) => allowed.has(o.name),
+    first: (o) => ({ SGD: 0.1, Momentum: 0.05, Nesterov: 0.05, Adagrad: 0.1, RMSprop: 0.01, Lion: 0.003 }[o.name] ?? (o.lr < 0.1 ? 0.02 : o.lr)),
+  });
+  const schedule = select({
+    label: "network.schedule", value: state.schedule?.name ?? "constant",
+    options: tables.schedules.map((s) => ({ value: s.name, label: `network.schedule_${s.name}` })),
+    onChange(name) { set({ schedule: name === "constant" ? null : { name, ...firstSettings(name) } }); },
+  });
+  const settings = el("div", { class: "section-body" });
+  const batch = logSlider({ label: "network.batch_size", value: state.batch_size, low: 1, high: 256, least: 1, most: 2000, integer: true, onInput: (v) => set({ batch_size: v }) });
+  const validation = logSlider({ label: "network.validation", value: state.validation, low: 0, high: 0.6, log: false, least: 0, most: 0.9, onInput: (v) => set({ validation: v }) });
+  const seed = number({ label: "network.seed", value: state.seed, low: 0, high: 2 ** 31 - 1, integer: true, onInput: (v) => set({ seed: v }) });
+  const another = button("network.another", () => set({ seed: state.seed + 1 }), { kind: "quiet" });
+  const limit = number({ label: "network.limit", value: state.limit, low: 1, high: 10000, integer: true, onInput: (v) => set({ limit: v, epoch: Math.min(v, state.epoch) }) });
+  const trainingPanel = el("div", {}, walker.element, schedule.element, settings, batch.element, validation.element, seed.element,
+    el("div", { class: "buttons-row" }, another), limit.element);
+
+  // check
+  const checkButton = button("network.check", () => check(), { kind: "primary" });
+  const checked = el("div", { class: "section-body", "aria-live": "polite" });
+  const checkPanel = el("div", {}, el("p", { class: "hint", t: "network.check_hint" }), el("div", { class: "buttons-row" }, checkButton), checked);
+
+  // code
+  const code = el("pre", { class: "source", tabindex: "0", tLabel: "network.tab_code" });
+  const codeNote = el("p", { class: "complaint", role: "status" });
+  const codePanel = el("div", {}, el("div", { class: "buttons-row" }, button("derivative.copy_python", () => copy("python")), button("derivative.copy_command", () => copy("command"))), code, codeNote);
+
+  const pages = tabs({
+    label: "network.tabs", value: state.tab,
+    items: [
+      { id: "data", label: "network.tab_data", panel: dataPanel },
+      { id: "layers", label: "network.tab_layers", panel: layersPanel },
+      { id: "training", label: "network.tab_training", panel: trainingPanel },
+      { id: "check", label: "network.tab_check", panel: checkPanel },
+      { id: "code", label: "network.tab_code", panel: codePanel },
+    ],
+    onChange: (tab) => set({ tab }),
+  });
+  const controls = el("div", { class: "controls" }, chartSection.element, pages.element);
+  container.append(el("div", { class: "bench" }, stage, controls));
+
+  // -- data ----------------------------------------------------------------------------------------------------------
+
+  function noiseNow() {
+    return state.noise ?? tables.datasets.find((d) => d.name === state.source)?.noise ?? 0.1;
+  }
+  /** Another source: each begins at what suits it. */
+  function take(name) {
+    setPlaying(false);
+    const values = { source: name, noise: null, epoch: 0, unit: null };
+    const two = !MANY.includes(name) && name !== "drawn" && name !== "csv";
+    if (!two && state.loss === "binarycrossentropy") values.loss = "crossentropy";
+    set(values);
+  }
+  /** The points of now as drawn ones, to change them by hand. */
+  function editPoints() {
+    if (!data) return;
+    const points = Array.from(data.labels, (k, i) => [Number(data.points[2 * i].toPrecision(6)), Number(data.points[2 * i + 1].toPrecision(6)), k]);
+    set({ points, source: "drawn", epoch: 0, pen: 0 });
+  }
+  async function askData() {
+    const given = dataset();
+    const key = JSON.stringify(given);
+    if (empty()) { data = null; held = null; complain(""); showData(); return; }
+    try {
+      const a = await lab.ask("network.data", "data", { dataset: given });
+      if (gone || key !== JSON.stringify(dataset())) return;
+      const first = !data || data.source !== state.source;
+      data = { points: a.arrays.points, labels: a.arrays.labels, classes: a.classes, axes: a.axes, mean: a.mean, scale: a.scale, source: state.source };
+      complain("");
+      if (state.source !== "drawn" || first) {
+        view.x = a.window[0];
+        view.y = a.window[1];
+        if (state.source === "drawn") { view.x = [Math.min(-1.2, view.x[0]), Math.max(1.2, view.x[1])]; view.y = [Math.min(-1.2, view.y[0]), Math.max(1.2, view.y[1])]; }
+        fit();
+      }
+      held = null;
+      showData();
+      wake();
+    } catch (error) {
+      if (error instanceof Superseded || gone) return;
+      if (!(error instanceof Refused)) throw error;
+      complain(error.message);
+    }
+  }
+  function complain(message) {
+    complaint.textContent = message;
+    if (message) { verdict.dataset.kind = "bad"; title.textContent = t("network.refused"); why.textContent = message; }
+    lab.report("network", { complaint: message });
+  }
+  function showData() {
+    known.hidden = !KNOWN.includes(state.source);
+    drawn.hidden = state.source !== "drawn";
+    csv.hidden = state.source !== "csv";
+    classes.element.hidden = !MANY.includes(state.source);
+    field.element.classList.toggle("drawing", state.source === "drawn");
+    if (state.source === "drawn") field.canvas.tabIndex = 0;
+    else field.canvas.removeAttribute("tabindex");
+    const names = data?.classes ?? (state.source === "drawn" ? ["0", "1"] : []);
+    legend.replaceChildren(...names.map((name, k) => el("span", {}, dot(k), name)));
+    if (data?.held) legend.append("");
+    if (state.source === "csv" && document.activeElement !== paste) paste.value = state.csv;
+    const many = Math.max(3, Math.min(8, names.length + (state.source === "drawn" ? 1 : 0)));
+    pens.replaceChildren(...Array.from({ length: many }, (_, k) => {
+      const b = el("button", { type: "button", "aria-pressed": String(k === state.pen) }, dot(k), t("network.class", { n: k }));
+      b.addEventListener("click", () => set({ pen: k }));
+      return b;
+    }));
+    diagram.show({ inputs: data?.axes ?? ["x", "y"] });
+    field.redraw();
+  }
+  function dot(k) {
+    const s = swatch(k, { width: 14, height: 14 });
+    const draw = () => {
+      const c = /** @type {CanvasRenderingContext2D} */ (s.getContext("2d")), m = mark(k);
+      c.setTransform(2, 0, 0, 2, 0, 0);
+      c.clearRect(0, 0, 14, 14);
+      c.fillStyle = m.color; c.strokeStyle = m.edge; c.lineWidth = 0.75;
+      traceShape(c, m.shape, 7, 7, 4.2); c.fill(); c.stroke();
+    };
+    /** @type {any} */ (s).redraw = draw;
+    draw();
+    return s;
+  }
+
+  // -- training: frames are pulled one after another -----------------------------------------------------------------
+
+  let pumping = false, woken = false;
+  function wake() {
+    woken = true;
+    if (!pumping) pump();
+  }
+  function setPlaying(on) {
+    if (on === playing) return;
+    if (on && state.epoch >= state.limit) {
+      if (state.limit >= 10000) return;
+      set({ limit: Math.min(10000, state.limit + 300) });
+    }
+    playing = on;
+    play.replaceChildren(icon(on ? "pause" : "play"));
+    for (const [attribute, data] of [["aria-label", "tLabel"], ["title", "tTitle"]]) {
+      play.dataset[data] = on ? "shell.pause" : "network.train";
+      play.setAttribute(attribute, t(on ? "shell.pause" : "network.train"));
+    }
+    ownTime = 0;
+    lastFrame = performance.now();
+    lab.report("network", { playing });
+    if (on) wake();
+    else lab.announce(title.textContent ?? "");
+  }
+  const nextPaint = () => new Promise((resolve) => requestAnimationFrame(resolve));
+  const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+  /** The window of the field as the engine is asked for it, and how many pixels along each side. */
+  function wanted() {
+    const w = Math.max(1, field.width), h = Math.max(1, field.height), most = PIXELS;
+    const scale = most / Math.max(w, h);
+    const size = [Math.max(2, Math.round(w * scale)), Math.max(2, Math.round(h * scale))];
+    const out = {
+      boundary: size, units: [UNIT_PIXELS, UNIT_PIXELS], when_done: !playing,
+      window: { x: [field.x.low, field.x.high], y: [field.y.low, field.y.high] }, units_window: { x: view.x, y: view.y },
+    };
+    if (state.unit && state.unit[0] <= state.layers.length && state.unit[1] < widths()[state.unit[0]]) out.unit = state.unit;
+    return out;
+  }
+  const outputs = () => (state.loss === "binarycrossentropy" ? 1 : data?.classes?.length ?? 2);
+  const widths = () => [...state.layers, outputs()];
+
+  async function pump() {
+    pumping = true;
+    try {
+      while (!gone && (woken || playing)) {
+        woken = false;
+        if (empty() || !data) { setPlaying(false); break; }
+        if (!field.width) { await nextPaint(); woken = true; continue; }
+        await one();
+      }
+    } finally { pumping = false; }
+  }
+
+  async function one() {
+    const now = spec(), key = JSON.stringify(now);
+    let goal = state.epoch;
+    if (playing) {
+      const at = performance.now();
+      if (state.speed) {
+        ownTime += (at - lastFrame) / 1000 * state.speed;
+        lastFrame = at;
+        const whole = Math.floor(ownTime);
+        if (whole < 1) { await nextPaint(); woken = true; return; }
+        ownTime = Math.min(1, ownTime - whole);
+        goal = Math.min(state.limit, state.epoch + whole);
+      } else goal = state.limit;
+    }
+    if (history.key !== key) Object.assign(history, { key, epoch: 0, loss: [], accuracy: [], validation: [], validation_accuracy: [], lr: [], grad: [], names: [] });
+    const since = Math.min(history.loss.length, goal);
+    const want = wanted();
+    const began = performance.now();
+    let a;
+    try {
+      a = await lab.ask("network.train", "train", { spec: now, epoch: goal, since, want, seconds: playing ? 0.025 : 0.12 });
+    } catch (error) {
+      if (error instanceof Superseded || gone) return;
+      if (!(error instanceof Refused)) throw error;
+      setPlaying(false);
+      complain(error.message);
+      return;
+    }
+    if (gone) return;
+    if (JSON.stringify(spec()) !== key) { woken = true; return; }
+    spent.push(performance.now() - began);
+    if (spent.length > 200) spent.shift();
+    take_in(a, since);
+    const there = a.done;
+    if (a.arrays.boundary) show(a, want);
+    if (playing) {
+      set({ epoch: a.epoch });
+      if (a.epoch >= state.limit || a.ended) setPlaying(false);
+      await nextPaint();
+    } else if (!there) {
+      showCount(a.epoch);
+      woken = true;
+    } else if (a.ended && a.epoch < state.epoch) set({ epoch: a.epoch });
+    say(a);
+    chart.redraw();
+    if (!playing && state.epoch !== a.epoch && there && !a.ended) woken = true;
+    if (document.hidden) await rest(200);
+  }
+
+  function take_in(a, since) {
+    const { arrays } = a;
+    for (const name of ["loss", "accuracy", "validation", "validation_accuracy", "lr"]) {
+      history[name].length = since;
+      for (const v of arrays[name]) history[name].push(v);
+    }
+    history.grad.length = since;
+    const layers = a.layers.length;
+    for (let i = 0; i < arrays.loss.length; i++) history.grad.push(arrays.grad_norm.subarray(i * layers, (i + 1) * layers));
+    history.names = a.layers;
+    history.epoch = a.epoch;
+    if (arrays.held) { held = arrays.held; }
+    else if (!state.validation) held = null;
+  }
+
+  function show(a, want) {
+    frame = { ...a, window: want.window, size: want.boundary, unit: want.unit ?? null };
+    bitmapOf = a.arrays.unit ? unitPicture(a.arrays.unit, 0, a.arrays.unit.shape[1], a.arrays.unit.shape[0], bitmapOf ?? undefined, diverging())
+      : decision(a.arrays.boundary, bitmapOf ?? undefined);
+    linesOf = borders(a.arrays.boundary);
+    diagram.show({ arrays: a.arrays, shape: widths(), chosen: state.unit });
+    field.redraw();
+    lab.painted();
+  }
+  function showCount(epoch) {
+    range.max = String(state.limit);
+    range.value = String(epoch);
+    range.style.setProperty("--at", `${100 * Math.min(1, epoch / state.limit)}%`);
+    const width = String(state.limit).length;
+    count.textContent = `${String(epoch).padStart(width, "\u2007")} / ${state.limit}`;
+    resetButton.disabled = backButton.disabled = epoch <= 0;
+    stepButton.disabled = epoch >= 10000;
+  }
+
+  /** What there is to say of the training where it is. */
+  function say(a) {
+    const i = history.loss.length - 1;
+    const parts = [];
+    if (i >= 0) parts.push(`${t("network.says_loss")} ${written(history.loss[i], 4)}`);
+    if (i >= 0 && Number.isFinite(history.validation[i])) parts.push(`${t("network.says_validation")} ${written(history.validation[i], 4)}`);
+    parts.push(`${t("network.says_accuracy")} ${percent(a.score)}`);
+    title.textContent = t("network.says_epoch", { epoch: a.epoch, what: parts.join("  ·  ") });
+    verdict.dataset.kind = a.ended ? "bad" : a.score > 0.97 ? "good" : "mid";
+    if (a.ended) why.textContent = t("network.ended", { why: a.ended });
+    else if (!diagnosed || diagnosed.key !== history.key || diagnosed.epoch !== a.epoch) why.textContent = a.epoch ? "" : t("network.before");
+    parameters.textContent = t("network.parameters", { n: a.parameters });
+    lab.report("network", {
+      epoch: a.epoch, loss: a.loss, fun: a.fun, score: a.score, lr: a.lr, nit: a.nit, weights: a.weights, parameters: a.parameters,
+      ended: a.ended, done: a.done, frame_ms: spent[spent.length - 1] ?? null, frames: spent.length,
+      slow_ms: [...spent].sort((x, y) => x - y)[Math.floor(0.95 * (spent.length - 1))] ?? null,
+      points: data?.labels.length ?? 0, classes: data?.classes ?? [], history: history.loss.length, unit: frame?.unit ?? null,
+    });
+    if (!playing) lab.announce(title.textContent ?? "");
+  }
+
+  let diagnosed = null;
+  async function diagnose() {
+    if (empty() || !state.epoch) return;
+    setPlaying(false);
+    ask.setAttribute("aria-busy", "true");
+    why.textContent = t("network.diagnosing");
+    const key = JSON.stringify(spec()), epoch = state.epoch;
+    try {
+      const a = await lab.ask("network.diagnosis", "diagnose_training", { spec: spec(), epoch });
+      if (gone || JSON.stringify(spec()) !== key) return;
+      diagnosed = { key, epoch };
+      why.textContent = [a.explanation, a.remedy].filter(Boolean).join(" → ");
+      why.title = why.textContent;
+      lab.report("network", { diagnosis: a.code });
+      lab.announce(why.textContent);
+    } catch (error) {
+      if (error instanceof Superseded || gone) return;
+      if (!(error instanceof Refused)) throw error;
+      why.textContent = error.message;
+    } finally { ask.removeAttribute("aria-busy"); }
+  }
+
+  async function check() {
+    if (empty()) return;
+    setPlaying(false);
+    checked.replaceChildren(el("p", { class: "hint", t: "network.checking" }));
+    try {
+      const a = await lab.ask("network.check", "check", { spec: spec(), epoch: state.epoch });
+      if (gone) return;
+      lab.report("network", { check: { agrees: a.agrees, largest: a.largest, backprop: a.backprop.evaluations, numerical: a.numerical.evaluations, parameters: a.parameters } });
+      const ms = (s) => `${(1000 * s).toFixed(1)} ms`;
+      const row = (key, value) => el("p", {}, el("span", { t: key }), el("b", {}, value));
+      const body = el("tbody", {}, ...a.components.map(([name, own, other]) => el("tr", {}, el("td", {}, name), el("td", {}, own.toPrecision(9).replace("-", "−")), el("td", {}, other.toPrecision(9).replace("-", "−")))));
+      const sentence = el("p", {});
+      lab.say(sentence, a.agrees ? "network.agree" : "network.disagree");
+      checked.replaceChildren(sentence,
+        el("div", { class: "agree" }, row("network.largest", `${a.largest.toExponential(1).replace("-", "−")}  (${a.at})`),
+          row("network.cost_backprop", `${a.backprop.evaluations} × f,  ${ms(a.backprop.seconds)}`),
+          row("network.cost_numerical", `${a.numerical.evaluations} × f,  ${ms(a.numerical.seconds)}`)),
+        ...(a.checked < a.parameters ? [note("network.in_part", { n: a.checked, all: a.parameters })] : []),
+        el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { t: "network.component", scope: "col" }), el("th", { t: "network.by_backprop", scope: "col" }), el("th", { t: "network.by_difference", scope: "col" }))), body)));
+      lab.announce(sentence.textContent ?? "");
+    } catch (error) {
+      if (error instanceof Superseded || gone) return;
+      if (!(error instanceof Refused)) throw error;
+      checked.replaceChildren(el("p", { class: "complaint" }, error.message));
+    }
+  }
+  function note(key, args) {
+    const p = el("p", { class: "hint" });
+    lab.say(p, key, args);
+    return p;
+  }
+
+  async function askCode(kind = "python") {
+    try {
+      const a = await lab.ask("network.replay", "replay", { state: { room: "network", spec: spec(), epoch: state.epoch }, kind });
+      if (gone) return null;
+      code.textContent = a.text;
+      codeNote.textContent = "";
+      lab.report("network", { [kind]: a.text });
+      return a.text;
+    } catch (error) {
+      if (error instanceof Superseded || gone) return null;
+      if (!(error instanceof Refused)) throw error;
+      codeNote.textContent = error.message;
+      return null;
+    }
+  }
+  async function copy(kind) {
+    const text = await askCode(kind);
+    if (text === null) return;
+    try { await navigator.clipboard.writeText(text); lab.note("shell.copied"); lab.announce(t("shell.copied")); } catch { /* it is shown, and can be taken from there */ }
+  }
+
+  // -- schedules -----------------------------------------------------------------------------------------------------
+
+  const perEpoch = () => Math.max(1, Math.ceil((data?.labels.length ?? 200) * (1 - state.validation) / state.batch_size));
+  /** Steps that suit the training: the page's epochs in updates. */
+  function firstSettings(name) {
+    const all = perEpoch() * state.limit;
+    return { step: { every: Math.ceil(all / 3), gamma: 0.3 }, exponential: { gamma: 0.5, steps: Math.ceil(all / 4) }, cosine: { steps: all, min_lr: 0 },
+      linear: { steps: all, end_lr: 0 }, one_cycle: { steps: all, warm: 0.3 }, inverse_sqrt: { steps: perEpoch() }, plateau: { gamma: 0.5, patience: 10 } }[name] ?? {};
+  }
+  let builtSchedule = "";
+  function showSchedule() {
+    const now = state.schedule, name = now?.name ?? "constant";
+    schedule.set(name);
+    const key = name;
+    if (key !== builtSchedule) {
+      builtSchedule = key;
+      settings.replaceChildren();
+      if (now) {
+        for (const setting of [...Object.keys(schedules.get(name) ?? {}), "warmup"]) {
+          const fallback = schedules.get(name)?.[setting] ?? 0;
+          const value = now[setting] ?? fallback;
+          if (typeof value !== "number") continue;
+          const whole = ["every", "steps", "patience", "cooldown", "warmup"].includes(setting);
+          settings.append(number({
+            label: { text: setting }, value, low: 0, high: 1e9, integer: whole, log: !whole || value > 50, step: whole ? 1 : 0.05,
+            onInput: (v) => set({ schedule: { ...state.schedule, [setting]: v } }),
+          }).element);
+        }
+        settings.append(note("network.per_epoch", { n: perEpoch() }));
+      }
+    }
+  }
+
+  // -- layers --------------------------------------------------------------------------------------------------------
+
+  let layerRows = [];
+  function showLayers() {
+    if (layerRows.length !== state.layers.length) {
+      layerRows = state.layers.map((units, i) => {
+        const label = el("span");
+        const slider = logSlider({
+          label: { text: t("network.layer", { n: i + 1 }) }, value: units, low: 1, high: 32, log: false, least: 1, most: 64, integer: true,
+          onInput: (v) => set({ layers: state.layers.map((u, k) => (k === i ? v : u)) }),
+        });
+        const drop = el("button", { type: "button", class: "drop", "aria-label": `${t("network.remove_layer")} ${i + 1}` }, "×");
+        drop.addEventListener("click", () => set({ layers: state.layers.filter((_, k) => k !== i) }));
+        void label;
+        return { slider, row: el("li", {}, slider.element, drop) };
+      });
+      layerList.replaceChildren(...layerRows.map((r) => r.row));
+    }
+    layerRows.forEach((r, i) => { if (r.slider.value !== state.layers[i]) r.slider.set(state.layers[i]); });
+    /** @type {HTMLButtonElement} */ (addLayer).disabled = state.layers.length >= 6;
+    diagram.show({ shape: widths(), chosen: state.unit });
+  }
+
+  // -- drawing -------------------------------------------------------------------------------------------------------
+
+  /** @param {CanvasRenderingContext2D} c @param {any} p */
+  function draw(c, p) {
+    const b = p.box;
+    if (frame && bitmapOf) {
+      const w = frame.window, x1 = p.px(w.x[0]), x2 = p.px(w.x[1]), y1 = p.py(w.y[1]), y2 = p.py(w.y[0]);
+      c.imageSmoothingEnabled = true;
+      c.imageSmoothingQuality = "high";
+      c.drawImage(bitmapOf, x1, y1, x2 - x1, y2 - y1);
+      const [cols, rows] = frame.size, dx = (x2 - x1) / cols, dy = (y2 - y1) / rows;
+      c.lineWidth = 1.5;
+      c.strokeStyle = p.colors.ink;
+      c.globalAlpha = 0.75;
+      c.beginPath();
+      for (const [ax, ay, bx, by] of linesOf ?? []) {
+        c.moveTo(x1 + (ax + 0.5) * dx, y2 - (ay + 0.5) * dy);
+        c.lineTo(x1 + (bx + 0.5) * dx, y2 - (by + 0.5) * dy);
+      }
+      c.stroke();
+      c.globalAlpha = 1;
+    }
+    if (data) {
+      const { points, labels } = data;
+      const r = labels.length > 600 ? 3 : labels.length > 60 ? 4 : 5.5;
+      for (let i = 0; i < labels.length; i++) {
+        const m = mark(labels[i]), x = p.px(points[2 * i]), y = p.py(points[2 * i + 1]);
+        if (x < -9 || x > p.width + 9 || y < -9 || y > p.height + 9) continue;
+        traceShape(c, m.shape, x, y, r);
+        if (held?.[i]) { // not trained on: hollow
+          c.fillStyle = p.colors.ground; c.fill();
+          c.strokeStyle = m.color; c.lineWidth = 1.75; c.stroke();
+        } else {
+          c.fillStyle = m.color; c.fill();
+          c.strokeStyle = p.colors.ground; c.lineWidth = 1.1; c.stroke();
+        }
+      }
+    }
+    if (cursor && state.source === "drawn") {
+      const m = mark(state.pen), x = p.px(cursor[0]), y = p.py(cursor[1]);
+      c.strokeStyle = p.colors.accent; c.lineWidth = 1.5;
+      c.beginPath(); c.moveTo(x - 12, y); c.lineTo(x + 12, y); c.moveTo(x, y - 12); c.lineTo(x, y + 12); c.stroke();
+      c.fillStyle = m.color; traceShape(c, m.shape, x, y, 4); c.fill();
+    }
+    if (empty()) {
+      const text = t(state.source === "drawn" ? "network.nothing_drawn" : "network.nothing_pasted");
+      write(c, p, text, (b.left + b.right) / 2, (b.top + b.bottom) / 2, { align: "center", color: p.colors.soft });
+    }
+  }
+
+  function drawChart(c, p) {
+    const n = history.loss.length;
+    const series = [];
+    if (state.chart === "gradient") {
+      history.names.forEach((name, k) => series.push({ ys: history.grad.map((row) => row[k]), look: mark(k), name: t("network.layer_short", { n: k + 1 }) }));
+    } else {
+      const [own, other] = state.chart === "loss" ? ["loss", "validation"] : ["accuracy", "validation_accuracy"];
+      series.push({ ys: history[own], look: mark(0), name: t("network.trained") });
+      if (history[other].some(Number.isFinite)) series.push({ ys: history[other], look: mark(1), name: t("network.held") });
+    }
+    const ends = [];
+    for (const s of series) {
+      const stride = Math.max(1, Math.floor(n / 700));
+      const xs = [], ys = [];
+      for (let i = 0; i < n; i += stride) { xs.push(i + 1); ys.push(s.ys[i]); }
+      if (n && (n - 1) % stride) { xs.push(n); ys.push(s.ys[n - 1]); }
+      c.strokeStyle = s.look.color; c.lineWidth = 1.75; c.setLineDash(s.look.dash); c.lineJoin = "round";
+      trace(c, p, xs, ys.map((v) => (p.y.log && v <= 0 ? p.y.low : v)));
+      c.stroke();
+      c.setLineDash([]);
+      if (n && Number.isFinite(s.ys[n - 1])) ends.push({ y: p.py(s.ys[n - 1]), look: s.look, name: s.name });
+    }
+    chartEnds = ends;
+  }
+  let chartEnds = [];
+  /** The names at the right, apart from one another. */
+  function drawEnds(c, p) {
+    const b = p.box;
+    const sorted = [...chartEnds].sort((a, d) => a.y - d.y);
+    let last = -Infinity;
+    for (const e of sorted) {
+      const y = Math.max(b.top + 5, Math.min(b.bottom - 5, Math.max(e.y, last + 14)));
+      write(c, p, e.name, b.right + 6, y, { color: e.look.color, bold: true });
+      last = y;
+    }
+  }
+  chart.afterDraw = drawEnds;
+
+  /** The window of the chart follows what is in it. */
+  function fitChart() {
+    const n = Math.max(10, history.loss.length, Math.min(state.limit, history.loss.length * 1.2));
+    const log = state.chart !== "accuracy";
+    let low = Infinity, high = -Infinity;
+    const see = (v) => { if (Number.isFinite(v) && (!log || v > 0)) { if (v < low) low = v; if (v > high) high = v; } };
+    if (state.chart === "loss") { history.loss.forEach(see); history.validation.forEach(see); }
+    else if (state.chart === "gradient") for (const row of history.grad) row.forEach(see);
+    if (state.chart === "accuracy") { low = 0; high = 1; }
+    if (!(high > 0)) { low = 0.1; high = 1; }
+    chart.x.low = 0;
+    chart.x.high = n;
+    chart.y.log = log;
+    chart.y.low = log ? Math.min(low / 1.3, high / 3) : 0;
+    chart.y.high = log ? high * 1.3 : 1.02;
+  }
+  const redrawChart = chart.redraw;
+  chart.redraw = () => { fitChart(); redrawChart(); };
+
+  // -- following the state ---------------------------------------------------------------------------------------------
+
+  const DATA = ["source", "n", "noise", "classes", "data_seed", "points", "csv"];
+  const SPEC = [...DATA, "layers", "activation", "init", "loss", "optimizer", "schedule", "batch_size", "validation", "seed"];
+
+  function follow(_, change) {
+    if (change.settled || gone) return;
+    if (change.group && change.group !== "network") return;
+    const has = (...names) => change.all || names.some((name) => change.changed.includes(name));
+    if (has("source")) source.set(state.source);
+    if (has("n")) n.set(state.n);
+    if (has("noise", "source")) noise.set(noiseNow());
+    if (has("classes")) classes.set(state.classes);
+    if (has("data_seed")) dataSeed.set(state.data_seed);
+    if (has("activation")) activation.set(state.activation);
+    if (has("init")) init.set(state.init);
+    if (has("loss")) loss.set(state.loss);
+    if (has("optimizer")) walker.update();
+    if (has("schedule")) showSchedule();
+    if (has("batch_size")) batch.set(state.batch_size);
+    if (has("validation")) validation.set(state.validation);
+    if (has("seed")) seed.set(state.seed);
+    if (has("limit")) limit.set(state.limit);
+    if (has("speed")) speeds.set(String(state.speed));
+    if (has("chart")) charts.set(state.chart);
+    if (has("tab")) { pages.set(state.tab); if (state.tab === "code") askCode(); }
+    if (has("layers", "loss") && state.unit && !(state.unit[0] <= state.layers.length && state.unit[1] < (widths()[state.unit[0]] ?? 0))) { set({ unit: null }); }
+    if (has("layers", "loss", "source", "classes")) showLayers();
+    if (has("pen", "source")) showData();
+    if (has("unit")) { leave.hidden = !state.unit; diagram.show({ chosen: state.unit }); }
+    if (has(...DATA)) askData();
+    if (has(...SPEC)) { lastFrame = performance.now(); if (state.tab === "code") askCode(); }
+    if (has("epoch", "limit")) showCount(state.epoch);
+    if (has(...SPEC, "epoch", "unit") && !(playing && !has(...SPEC) && has("epoch"))) {
+      if (playing && has(...SPEC)) set({ epoch: 0 }); // from the start again, and on
+      wake();
+    }
+    chart.redraw();
+  }
+  const stop = lab.store.subscribe(follow);
+
+  leave.hidden = !state.unit;
+  showSchedule();
+  showLayers();
+  showData();
+  showCount(state.epoch);
+  askData();
+  if (state.tab === "code") askCode();
+  if (empty()) { title.textContent = t("network.before"); lab.painted(); }
+  void digits;
+
+  return {
+    unmount() {
+      setPlaying(false);
+      gone = true;
+      stop();
+      field.destroy();
+      chart.destroy();
+      diagram.destroy();
+    },
+    onLanguage() {
+      layerRows = [];
+      showLayers();
+      showData();
+      builtSchedule = "";
+      showSchedule();
+      wake();
+      chart.redraw();
+      diagram.redraw();
+    },
+    onTheme() {
+      field.onTheme();
+      chart.onTheme();
+      if (frame) show(frame, { window: frame.window, boundary: frame.size, unit: frame.unit });
+      diagram.redraw();
+    },
+    controls: {
+      chart: chartSection.element, tabs: pages.element, data: dataPanel, layers: layersPanel, training: trainingPanel, check: checkPanel,
+      transport: bar, diagram: diagramPlace, field: field.element, verdict, optimizer: walker.element, schedule: schedule.element,
+    },
+  };
+}
