@@ -175,6 +175,7 @@ export function makeDiagram({ onPick, name, head, element }) {
     c.fillStyle = css("--faint");
     cells.forEach((column, k) => {
       const middle = width / cells.length * (k + 0.5);
+      c.fillStyle = css("--soft");
       c.fillText(head(k - 1), middle, 3, width / cells.length - 4);
       column.forEach((at, i) => {
         if (k === 0) inputCell(at, i);

@@ -195,7 +195,7 @@ export function mount(container, lab) {
 
   // -- the controls --------------------------------------------------------------------------------------------------
 
-  const chart = makePlane({ draw: drawChart, label: "network.chart", xName: () => t("network.epoch"), pad: [12, 60, 30, 52], className: "calm" });
+  const chart = makePlane({ draw: drawChart, label: "network.chart", xName: () => t("network.epoch"), pad: [12, 70, 30, 52], className: "calm" });
   const charts = choice({
     label: "network.chart", value: state.chart,
     options: ["loss", "accuracy", "gradient"].map((c) => ({ value: c, label: `network.chart_${c}` })), onChange: (c) => set({ chart: c }),
@@ -255,7 +255,7 @@ export function mount(container, lab) {
   const batch = logSlider({ label: "network.batch_size", value: state.batch_size, low: 1, high: 256, least: 1, most: 2000, integer: true, onInput: (v) => set({ batch_size: v }) });
   const validation = logSlider({ label: "network.validation", value: state.validation, low: 0, high: 0.6, log: false, least: 0, most: 0.9, onInput: (v) => set({ validation: v }) });
   const seed = number({ label: "network.seed", value: state.seed, low: 0, high: 2 ** 31 - 1, integer: true, onInput: (v) => set({ seed: v }) });
-  const another = button("network.another", () => set({ seed: state.seed + 1 }), { kind: "quiet" });
+  const another = button("network.another", () => set({ seed: state.seed + 1 }));
   const limit = number({ label: "network.limit", value: state.limit, low: 1, high: 10000, integer: true, onInput: (v) => set({ limit: v, epoch: Math.min(v, state.epoch) }) });
   const trainingPanel = el("div", {}, walker.element, schedule.element, settings, batch.element, validation.element, seed.element,
     el("div", { class: "buttons-row" }, another), limit.element);
@@ -400,10 +400,12 @@ export function mount(container, lab) {
   function wanted() {
     const w = Math.max(1, field.width), h = Math.max(1, field.height), most = PIXELS;
     const scale = most / Math.max(w, h);
-    const size = [Math.max(2, Math.round(w * scale)), Math.max(2, Math.round(h * scale))];
+    const size = [Math.max(4, Math.round(w * scale)), Math.max(4, Math.round(h * scale))];
+    // a little more than is seen, so that the lines between classes reach the edges
+    const wider = ({ low, high }, count) => { const more = 1.2 * (high - low) / count; return [low - more, high + more]; };
     const out = {
       boundary: size, units: [UNIT_PIXELS, UNIT_PIXELS], when_done: !playing,
-      window: { x: [field.x.low, field.x.high], y: [field.y.low, field.y.high] }, units_window: { x: view.x, y: view.y },
+      window: { x: wider(field.x, size[0]), y: wider(field.y, size[1]) }, units_window: { x: view.x, y: view.y },
     };
     if (state.unit && state.unit[0] <= state.layers.length && state.unit[1] < widths()[state.unit[0]]) out.unit = state.unit;
     return out;
@@ -466,6 +468,7 @@ export function mount(container, lab) {
       showCount(a.epoch);
       woken = true;
     } else if (a.ended && a.epoch < state.epoch) set({ epoch: a.epoch });
+    else showCount(a.epoch);
     say(a);
     chart.redraw();
     if (!playing && state.epoch !== a.epoch && there && !a.ended) woken = true;
@@ -513,7 +516,7 @@ export function mount(container, lab) {
     if (i >= 0) parts.push(`${t("network.says_loss")} ${written(history.loss[i], 4)}`);
     if (i >= 0 && Number.isFinite(history.validation[i])) parts.push(`${t("network.says_validation")} ${written(history.validation[i], 4)}`);
     parts.push(`${t("network.says_accuracy")} ${percent(a.score)}`);
-    title.textContent = t("network.says_epoch", { epoch: a.epoch, what: parts.join("  ·  ") });
+    title.textContent = [t("network.says_epoch", { epoch: a.epoch }), ...parts].join(" · ");
     verdict.dataset.kind = a.ended ? "bad" : a.score > 0.97 ? "good" : "mid";
     if (a.ended) why.textContent = t("network.ended", { why: a.ended });
     else if (!diagnosed || diagnosed.key !== history.key || diagnosed.epoch !== a.epoch) why.textContent = a.epoch ? "" : t("network.before");
@@ -724,15 +727,33 @@ export function mount(container, lab) {
       const xs = [], ys = [];
       for (let i = 0; i < n; i += stride) { xs.push(i + 1); ys.push(s.ys[i]); }
       if (n && (n - 1) % stride) { xs.push(n); ys.push(s.ys[n - 1]); }
-      c.strokeStyle = s.look.color; c.lineWidth = 1.75; c.setLineDash(s.look.dash); c.lineJoin = "round";
-      trace(c, p, xs, ys.map((v) => (p.y.log && v <= 0 ? p.y.low : v)));
+      c.strokeStyle = s.look.color; c.lineJoin = "round";
+      let shown = ys.map((v) => (p.y.log && v <= 0 ? p.y.low : v));
+      if (state.chart === "gradient" && shown.length > 12) { // of one batch an epoch: the trend in front of the noise
+        c.lineWidth = 1; c.globalAlpha = 0.28;
+        trace(c, p, xs, shown); c.stroke();
+        c.globalAlpha = 1;
+        shown = smooth(shown);
+      }
+      c.lineWidth = 1.75; c.setLineDash(s.look.dash);
+      trace(c, p, xs, shown);
       c.stroke();
       c.setLineDash([]);
-      if (n && Number.isFinite(s.ys[n - 1])) ends.push({ y: p.py(s.ys[n - 1]), look: s.look, name: s.name });
+      if (n && Number.isFinite(s.ys[n - 1])) ends.push({ y: p.py(shown[shown.length - 1]), look: s.look, name: s.name });
     }
     chartEnds = ends;
   }
   let chartEnds = [];
+  /** A running mean of the logarithms. */
+  function smooth(ys) {
+    const reach = Math.max(2, Math.round(ys.length / 24));
+    const logs = ys.map((v) => Math.log(Math.max(v, 1e-30)));
+    return logs.map((_, i) => {
+      let sum = 0, count = 0;
+      for (let k = Math.max(0, i - reach); k <= Math.min(ys.length - 1, i + reach); k++) { sum += logs[k]; count++; }
+      return Math.exp(sum / count);
+    });
+  }
   /** The names at the right, apart from one another. */
   function drawEnds(c, p) {
     const b = p.box;
