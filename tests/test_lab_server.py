@@ -583,6 +583,8 @@ def test_the_whole_attack_leaves_memory_bounded(folder):
             for name in ROOM_ASKS:
                 plain = next(hostile_specs()) | {"function": BOWL, "optimizers": [{"name": "Adam"}]}
                 assert ask(page, name, **plain)["ok"]
+            flat = {"function": {"expression": "x//y//x//y"}, "x0": [1, 2], "optimizer": {"name": "SGD", "lr": 0.1}}
+            assert ask(page, "diagnose", **flat)["ok"]  # looks around it, with samplers of SciPy
         before = own.memory()
         for attacked in (
             test_hostile_expressions_are_refused_or_served, test_hostile_specifications_are_refused_or_served,
