@@ -157,7 +157,16 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
       const every = Math.max(1, Math.ceil((high - low) / Math.max(1, length / room)));
       const out = [];
       for (let k = Math.ceil(low - 1e-9); k <= high + 1e-9; k++) if (k % every === 0) out.push([10 ** k, power(k)]);
-      return out;
+      if (out.length > 1) return out;
+      // less than a decade: round numbers within it
+      const between = [];
+      for (let k = Math.floor(low); k <= high; k++) {
+        for (const m of [1, 2, 5]) {
+          const v = m * 10 ** k;
+          if (v >= axis.low && v <= axis.high) between.push([v, m === 1 && (k < -3 || k > 3) ? power(k) : tickText(v, v)]);
+        }
+      }
+      return between.length > 1 ? between : out;
     }
     const all = ticks(axis.low, axis.high, length / room);
     const step = all.length > 1 ? all[1] - all[0] : axis.high - axis.low;

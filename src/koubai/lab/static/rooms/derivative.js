@@ -21,7 +21,7 @@ const aFunction = is.any(is.record({ problem: is.text(60) }), is.record({ expres
 const positive = (v) => is.number(0, 1e300)(v) && v > 0;
 
 export const schema = {
-  draft: { default: "x**2/8 + sin(2*x)", check: is.text(1000) },
+  draft: { default: "", check: is.text(1000) },
   function: { default: { expression: "x**2/8 + sin(2*x)" }, check: aFunction },
   window: { default: WINDOW, check: (v) => is.list(is.number(-1e12, 1e12), 2, 2)(v) && v[1] > v[0] },
   tab: { default: "slope", check: is.one("slope", "descent", "code") },
@@ -55,7 +55,7 @@ export function mount(container, lab) {
   // -- the stage -----------------------------------------------------------------------------------------------------
 
   const field = makePlane({
-    draw, label: "derivative.field", xName: () => "x", yName: () => "f(x)", pad: [14, 16, 30, 52],
+    draw, label: "derivative.field", xName: () => "x", yName: () => "f(x)", pad: [46, 16, 30, 52],
     onView(x) {
       const span = x.high - x.low;
       if (span < 1e-9 * Math.max(1, Math.abs(x.low)) || span > 1e9) return;
@@ -107,7 +107,7 @@ export function mount(container, lab) {
     text: () => `x₀ = ${written(state.x0)}`,
   });
 
-  const tools = el("div", { class: "field-tools" },
+  const tools = el("div", { class: "field-tools level" },
     tool("+", "shell.zoom_in", () => field.zoom(1 / 1.5)),
     tool("−", "shell.zoom_out", () => field.zoom(1.5)),
     tool("⤢", "shell.zoom_fit", fit));
@@ -290,7 +290,7 @@ export function mount(container, lab) {
     });
   }
   function askValleys() {
-    asked("valleys", "valleys", { function: state.function, window: state.window, optimizer: state.optimizer, count: STARTS, steps: Math.max(1, Math.min(2000, state.max_steps)) }, (a) => {
+    asked("valleys", "valleys", { function: state.function, window: state.window, optimizer: state.optimizer, count: STARTS, steps: Math.max(1000, Math.min(2000, state.max_steps)) }, (a) => {
       valley = a;
       showValleys();
     });
@@ -510,11 +510,11 @@ export function mount(container, lab) {
       let [x, y] = n.at;
       c.font = `600 12px ${getComputedStyle(document.body).fontFamily}`;
       const width = c.measureText(n.text).width;
-      // the tools have the upper right corner
-      const right = y < b.top + 110 ? b.right - 48 : b.right - 8;
-      x = Math.max(b.left + width + 6, Math.min(x, right));
+      x = Math.max(b.left + width + 6, Math.min(x, b.right - 8));
+      y -= 11; // above its line
       if (last && Math.abs(last.y - y) < 18 && Math.abs(last.x - x) < Math.max(width, last.width) + 8) y = last.y + (last.y + 18 > b.bottom - 8 ? -18 : 18);
-      write(c, p, n.text, x, y - 12 < b.top ? y : y - 2, { align: "right", color: n.color, bold: true });
+      y = Math.max(b.top + 9, y);
+      write(c, p, n.text, x, y, { align: "right", color: n.color, bold: true });
       last = { x, y, width };
     }
   }
@@ -541,7 +541,7 @@ export function mount(container, lab) {
     const at = n - 1;
     if (s && s.t === at && Number.isFinite(s.f)) {
       c.strokeStyle = p.colors.soft; c.lineWidth = 1.5; c.setLineDash([6, 4]);
-      const half = 0.16 * (p.x.high - p.x.low);
+      const half = 0.09 * (p.x.high - p.x.low);
       c.beginPath(); c.moveTo(p.px(s.x[0] - half), p.py(s.f - half * s.g[0])); c.lineTo(p.px(s.x[0] + half), p.py(s.f + half * s.g[0])); c.stroke();
       c.setLineDash([]);
       arrow(c, p, p.px(s.x[0]), p.px(s.x_next[0]), p.py(s.f));
@@ -554,7 +554,7 @@ export function mount(container, lab) {
       if (inFrame && at > 0) {
         const name = `${state.optimizer.name}  ${at}`;
         const left = px > b.right - 90;
-        write(c, p, name, px + (left ? -13 : 13), Math.max(b.top + 10, py + (left ? 16 : -13)), { color: look.color, bold: true, align: left ? "right" : "left" });
+        write(c, p, name, px + (left ? -13 : 13), Math.max(b.top + 10, py - 16), { color: look.color, bold: true, align: left ? "right" : "left" });
       }
     }
   }

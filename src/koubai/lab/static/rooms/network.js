@@ -122,7 +122,7 @@ export function mount(container, lab) {
     if (way) cursor = [cursor[0] + way[0] * step, cursor[1] + way[1] * step];
     else if (e.key === "Enter" || e.key === " ") add(cursor[0], cursor[1]);
     else if (e.key === "Delete" || e.key === "Backspace") erase(cursor[0], cursor[1]);
-    else if (/^[1-8]$/.test(e.key)) set({ pen: Number(e.key) - 1 });
+    else if (/^[0-7]$/.test(e.key)) set({ pen: Number(e.key) });
     else return;
     e.preventDefault();
     field.redraw();
@@ -541,7 +541,8 @@ export function mount(container, lab) {
       const a = await lab.ask("network.diagnosis", "diagnose_training", { spec: spec(), epoch });
       if (gone || JSON.stringify(spec()) !== key) return;
       diagnosed = { key, epoch };
-      why.textContent = [a.explanation, a.remedy].filter(Boolean).join(" → ");
+      const sentence = [a.explanation, a.remedy].filter(Boolean).join(" → ");
+      why.textContent = sentence.charAt(0).toUpperCase() + sentence.slice(1);
       why.title = why.textContent;
       lab.report("network", { diagnosis: a.code });
       lab.announce(why.textContent);
