@@ -306,7 +306,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     const ends = [];
     for (const path of paths) {
       if (path.rows < 1) continue;
-      const m = mark(path.slot, dark);
+      const m = { ...mark(path.slot, dark), ...path.look };
       const now = rowAt(path, t);
       const draw = (from, to, alpha) => {
         if (to <= from) return null;
@@ -329,7 +329,6 @@ export function createField(container, { onStart, onView, onPainted, label = "de
       ends.push({ path, m, row: now });
     }
     c.setLineDash([]);
-    extra?.(c, api);
     const placed = [];
     if (hasStart) placed.push([X(start[0]) - 12, Y(start[1]) - 12, 24, 24]);
     const labelled = [];
@@ -354,6 +353,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
       }
       if (px === px && path.label) labelled.push({ text: inside ? path.label : `${path.label} ↗`, px, py, m, strong: path.strong });
     }
+    extra?.(c, api);
     if (labels) placeLabels(c, labelled, placed, [width, height]);
   }
 
@@ -505,7 +505,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     /** The ground as a finished picture (a canvas) over `window`. */
     setImage(image, window) { groundData = { image, window }; bitmap = image; dirty(true); },
     get ground() { return groundData; },
-    /** Paths: [{x: Float32Array of rows × 2, t, rows, slot, label, strong}]. */
+    /** Paths: [{x: Float32Array of rows × 2, t, rows, slot, label, strong, look}]; look replaces parts of the slot's mark. */
     setPaths(list) { paths = list; dirty(); },
     /** The step that is shown; null is the end. */
     setTime(step) { t = step; dirty(); },

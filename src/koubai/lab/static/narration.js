@@ -43,7 +43,7 @@ export function createNarration({ lab, onLit }) {
     return r;
   }
 
-  function render(step, name) {
+  function render(step, name, times = 1) {
     if (!step) {
       head.textContent = "";
       lab.say(head, "descent.no_step");
@@ -52,12 +52,13 @@ export function createNarration({ lab, onLit }) {
       return;
     }
     legend.hidden = false;
+    lab.say(legend, times === 1 ? "descent.arrow_scale" : "descent.arrow_times", { times: number(times) });
     lab.say(head, "descent.step_of", { t: step.t, next: step.t + 1, name });
     const inertia = inertiaOf(step);
     const rows = [
       row({ id: "x", math: "x", value: written(step.x) }),
       row({ id: "f", math: "f(x)", value: written(step.f) }),
-      row({ id: "gradient", dot: "gradient", math: "g = ∇f(x)", value: written(step.g), what: "descent.what_gradient" }),
+      row({ id: "gradient", dot: step.x.length === 2 ? "gradient" : null, math: "g = ∇f(x)", value: written(step.g), what: "descent.what_gradient" }),
     ];
     for (const term of step.terms) {
       if (term.name === "x") continue;
@@ -91,26 +92,45 @@ export function inertiaOf(step) {
   return null;
 }
 
-/** Draw the arrows of a step on a field, all at its own scale: −lr·g, −lr·momentum, and the step that is made. */
+/** What earlier gradients add to this step: of "b = momentum · b + g" what was left of b; of an average the average. */
+function carried(step) {
+  const term = inertiaOf(step);
+  if (!term) return null;
+  return term.name === "b" ? term.value.map((v, i) => v - step.g[i]) : term.value;
+}
+
+/** The arrows of a step in the plane: −lr·g, −lr·inertia, and the step that is made. */
+function arrowsOf(step) {
+  const found = { gradient: step.g.map((g) => -step.lr * g) };
+  const inertia = carried(step);
+  if (inertia) found.momentum = inertia.map((m) => -step.lr * m);
+  found.step = step.step;
+  return found;
+}
+
+/** How many times longer than at the field's scale all arrows of a step are drawn, so that the longest can be seen. */
+export function magnified(step, field) {
+  if (!step || step.x.length !== 2) return 1;
+  const [x, y] = [field.X(step.x[0]), field.Y(step.x[1])];
+  const longest = Math.max(...Object.values(arrowsOf(step)).map((v) => Math.hypot(field.X(step.x[0] + v[0]) - x, field.Y(step.x[1] + v[1]) - y)));
+  if (!(longest > 0) || longest >= 40) return 1;
+  const wanted = Math.min(1e15, 80 / longest), power = 10 ** Math.floor(Math.log10(wanted));
+  return [5, 2, 1].map((k) => k * power).find((k) => k <= wanted) ?? 1;
+}
+
+/** Draw the arrows of a step on a field, all at one scale; `lit` is the one that is pointed at. */
 export function paintStep(c, field, step, lit) {
   if (!step || step.x.length !== 2) return;
   const [w, h] = field.size;
   const from = [field.X(step.x[0]), field.Y(step.x[1])];
   const casing = css("--raised");
-  const to = (v) => {
-    let dx = field.X(step.x[0] + v[0]) - from[0], dy = field.Y(step.x[1] + v[1]) - from[1];
+  const times = magnified(step, field);
+  for (const [id, v] of Object.entries(arrowsOf(step))) {
+    let dx = (field.X(step.x[0] + v[0]) - from[0]) * times, dy = (field.Y(step.x[1] + v[1]) - from[1]) * times;
     const long = Math.hypot(dx, dy), most = Math.hypot(w, h);
     if (long > most) { dx *= most / long; dy *= most / long; }
-    return [from[0] + dx, from[1] + dy];
-  };
-  const one = (id, v) => {
-    c.globalAlpha = lit && lit !== id ? 0.3 : 1;
-    const [x, y] = to(v);
-    arrow(c, from[0], from[1], x, y, { color: css(`--arrow-${id}`), casing, width: lit === id ? 4 : id === "step" ? 2 : 3 });
+    c.globalAlpha = lit && lit !== id ? 0.25 : 1;
+    arrow(c, from[0], from[1], from[0] + dx, from[1] + dy, { color: css(`--arrow-${id}`), casing, width: lit === id ? 4 : id === "step" ? 2 : 3 });
     c.globalAlpha = 1;
-  };
-  one("gradient", step.g.map((g) => -step.lr * g));
-  const inertia = inertiaOf(step);
-  if (inertia) one("momentum", inertia.value.map((m) => -step.lr * m));
-  one("step", step.step);
+  }
 }

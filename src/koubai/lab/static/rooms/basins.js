@@ -21,7 +21,7 @@ const UNFINISHED = -1, DIVERGED = -2;
 
 // Okabe & Ito's hues, quietened: they fill areas here, and a path has to stand out on them
 const LIGHT = ["#8fb8d8", "#f0bf8a", "#8fcdb5", "#e3b3cd", "#f3e69c", "#b9c4f0", "#d9a58d", "#c3d39a"];
-const DARK = ["#2f6a94", "#96662a", "#23735a", "#84506e", "#857a25", "#4a5697", "#8a4a31", "#566b2c"];
+const DARK = ["#3f83b5", "#b5782f", "#2d8f70", "#a0668a", "#a39632", "#6270b8", "#b0613f", "#728f3c"];
 
 export const id = "basins";
 const pair = (check) => is.list(check, 2, 2);
@@ -85,7 +85,7 @@ export function mount(container, lab) {
   const rate = logSlider({ label: "descent.rate", value: rateOf(own().optimizer), low: 1e-4, high: 10, most: 1e12, onInput: (lr) => change({ optimizer: { ...own().optimizer, lr } }) });
   const hyper = createHyperparameters({ lab, get: () => own().optimizer, set: (optimizer) => change({ optimizer }), rate: rate.element });
   const steps = logSlider({ label: "basins.steps", value: own().steps, low: 1, high: 2000, integer: true, least: 1, most: 2000, onInput: (v) => change({ steps: v }) });
-  const optimizerSection = section("descent.optimizer", rate.element, hyper.element, steps.element);
+  const optimizerSection = section("descent.optimizer", rate.element, steps.element, hyper.element);
   menu.element.classList.add("bare");
   menu.element.firstElementChild?.classList.replace("name-of", "aloud");
   optimizerSection.end.append(menu.element);
@@ -269,7 +269,7 @@ export function mount(container, lab) {
     if (gone) return;
     run = answer.runs[0];
     const x = answer.arrays["path.0"];
-    field.setPaths(x ? [{ x, t: answer.arrays["t.0"], rows: x.length / 2, slot: 6, label: "", strong: true }] : []);
+    field.setPaths(x ? [{ x, t: answer.arrays["t.0"], rows: x.length / 2, slot: 6, label: "", strong: true, look: { dash: [], shape: "circle" } }] : []);
     lab.report(id, { path: { x0, x: run.x, fun: run.fun, nit: run.nit, status: run.status } });
     tell();
   }

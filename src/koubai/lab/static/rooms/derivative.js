@@ -484,32 +484,40 @@ export function mount(container, lab) {
       const above = y2 > y1; // the triangle hangs: its names stand outside of it
       write(c, p, method === "central" ? "2h" : "h", (x1 + x2) / 2, y1 + (above ? -11 : 13), { align: "center", color: p.colors.soft });
       const side = x2 > x1 ? 1 : -1;
-      if (Math.abs(y2 - y1) > 24) write(c, p, "Δf", x2 + side * 9, (y1 + y2) / 2, { align: side > 0 ? "left" : "right", color: p.colors.soft });
+      const room = side > 0 ? b.right - x2 > 28 : x2 - b.left > 28;
+      if (Math.abs(y2 - y1) > 24 && room) write(c, p, "Δf", x2 + side * 9, (y1 + y2) / 2, { align: side > 0 ? "left" : "right", color: p.colors.soft });
     }
     // names at the ends of the lines, apart from one another
     const names = [];
     const base = Number.isFinite(from[1]) ? from : [x, y];
-    if (Number.isFinite(slope)) names.push({ text: `${t("derivative.secant")} ${written(slope, 6)}`, color: look.color, at: end(p, base[0], base[1], slope) });
-    if (exact !== null && Number.isFinite(y)) names.push({ text: `${t("derivative.tangent")} ${written(exact, 6)}`, color: p.colors.soft, at: end(p, x, y, exact) });
+    if (Number.isFinite(slope)) names.push({ text: `${t("derivative.secant")} ${written(slope, 6)}`, color: look.color, at: end(p, base[0], base[1], slope), other: end(p, base[0], base[1], slope, true) });
+    if (exact !== null && Number.isFinite(y)) names.push({ text: `${t("derivative.tangent")} ${written(exact, 6)}`, color: p.colors.soft, at: end(p, x, y, exact), other: end(p, x, y, exact, true) });
     place(c, p, names);
     void b;
   }
-  /** Where a line leaves the frame on the right, or through its top or bottom. */
-  function end(p, x, y, slope) {
+  /** Where a line leaves the frame on the right (or the left), or through its top or bottom. */
+  function end(p, x, y, slope, left = false) {
     const b = p.box;
-    let px = b.right - 8, py = p.py(y + slope * (p.atX(px) - x));
+    let px = left ? b.left + 8 : b.right - 8, py = p.py(y + slope * (p.atX(px) - x));
     const edge = py < b.top + 14 ? b.top + 14 : py > b.bottom - 14 ? b.bottom - 14 : null;
-    if (edge !== null && slope !== 0) { px = Math.min(px, p.px(x + (p.atY(edge) - y) / slope)); py = edge; }
+    if (edge !== null && slope !== 0) { px = (left ? Math.max : Math.min)(px, p.px(x + (p.atY(edge) - y) / slope)); py = edge; }
     return [px, py];
   }
   function place(c, p, names) {
     const b = p.box;
+    // a name that would lie under a handle stands at the other end of its line
+    const held = [state.x, state.x + sign() * state.h].map((v) => [p.px(v), p.py(heightOf(v))]);
+    for (const n of names) {
+      const covers = held.some(([hx, hy]) => Math.abs(n.at[1] - 11 - hy) < 26 && hx > n.at[0] - 120 && hx < n.at[0] + 22);
+      if (covers) { n.at = n.other; n.left = n.at[0] < b.left + 140; }
+    }
     names.sort((a, d) => a.at[1] - d.at[1]);
     let last = null;
     for (const n of names) {
       let [x, y] = n.at;
       c.font = `600 12px ${getComputedStyle(document.body).fontFamily}`;
       const width = c.measureText(n.text).width;
+      if (n.other === n.at) x += width + 14; // beside the left end, not before it
       x = Math.max(b.left + width + 6, Math.min(x, b.right - 8));
       y -= 11; // above its line
       if (last && Math.abs(last.y - y) < 18 && Math.abs(last.x - x) < Math.max(width, last.width) + 8) y = last.y + (last.y + 18 > b.bottom - 8 ? -18 : 18);

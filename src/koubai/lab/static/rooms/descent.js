@@ -5,7 +5,7 @@ import { Refused, unlessSuperseded } from "../connection.js";
 import { createCurves } from "../curves.js";
 import { createField } from "../field.js";
 import { createFunctionPicker } from "../function.js";
-import { createNarration, paintStep } from "../narration.js";
+import { createNarration, magnified, paintStep } from "../narration.js";
 import { MOST, createHyperparameters, createOptimizerList, entryOf, labelsOf, plainOptimizer } from "../optimizers.js";
 import { createRace } from "../race.js";
 import { createShare } from "../share.js";
@@ -142,7 +142,7 @@ export function mount(container, lab) {
   const rateNumber = number({ label: "descent.rate", value: rateOf(chosen()), low: Number.MIN_VALUE, high: 1e12, log: true, onInput: (lr) => setChosen({ ...chosen(), lr }), bare: true });
   const findButton = button("descent.find_rate", findRate, { kind: "quiet", title: "descent.find_rate_title" });
   const rate = el("div", { class: "rate" },
-    el("div", { class: "rate-head" }, el("span", { class: "name-of", t: "descent.rate" }), rateNumber.element));
+    el("div", { class: "rate-head" }, el("span", { class: "name-of", t: "descent.rate_long" }), rateNumber.element));
   const strip = createStrip(rate, { onRate: (lr) => setChosen({ ...chosen(), lr }) });
   const hyper = createHyperparameters({ lab, get: chosen, set: setChosen, rate });
   const hyperSection = section("descent.hyperparameters", rate, hyper.element);
@@ -375,7 +375,7 @@ export function mount(container, lab) {
       return;
     }
     if (gone) return;
-    narration.render(step, labelsOf(own().optimizers)[own().chosen]);
+    narration.render(step, labelsOf(own().optimizers)[own().chosen], magnified(step, field));
     field.setTime(own().t);
     lab.report(id, { step: { t: step.t, x: step.x, g: step.g, x_next: step.x_next, terms: step.terms } });
   }
