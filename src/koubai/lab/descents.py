@@ -7,7 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from koubai.lab.fields import Fields
 from koubai.lab.messages import plain
 from koubai.messages import LANGUAGES
 from koubai.parameters import FloatArray, flatten
+
+if TYPE_CHECKING:
+    from koubai.descent.many import Many
 
 __all__ = ["ASKS", "LIMITS", "Point", "read_descent", "read_window"]
 
@@ -516,7 +519,10 @@ def fix(arguments: Arguments, cancelled: Cancelled) -> Answer:
 # -- rates ------------------------------------------------------------------------------------------------------------
 
 NO_PROGRESS, SLOW, GOOD, OTHER_VALLEY, DIVERGING = range(5)
-ARRIVED, FALLEN = 1e-3, 1e-2  # of the way down that is left, or that was gone
+ARRIVED = 1e-3  # of the gradient at the start: a descent with one as small has arrived
+FALLEN = 1e-2  # of the way down: one that has gone no more has made no progress
+SAME = 1e-2  # of the way from the start: minima that are no further apart are one
+LEAP = 0.1  # of the distance between start and end: what lies between the ends of two rates in different valleys
 PIECE = 64  # descents between two looks at whether they are wanted
 
 
@@ -526,8 +532,6 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
     kind: 0 no progress, 1 slow, 2 arrived, 3 arrived in another valley than the smallest rate that arrives, 4 diverging
     or ending no lower than it began. bound: the largest stable rate, by the curvature where descents arrive.
     """
-    from koubai.descent.many import Many, minimize_many
-
     fields = Fields(arguments)
     point, rule, options = Point(fields), read_rule(fields), _options(fields)
     if rule.rule.searches:
@@ -541,58 +545,41 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
         cancelled()
         own = lr[first : first + PIECE]
         starts = np.broadcast_to(x0, (len(own), *x0.shape)).copy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parts.append(minimize_many(point.f, starts, rule, max_steps=options["max_steps"], gtol=0.0, lr=own))
-    x = np.concatenate([part.x.reshape(len(part), -1) for part in parts])
-    fun = np.concatenate([part.fun for part in parts])
-    ended = np.isin(np.concatenate([part.codes for part in parts]), [Many.code_of(status) for status in LOST])
-    start = _at(point.f, point.x0)
-    kind, where = _kinds(start, x0.ravel(), x, fun, ended)
-    return {
-        "arrays": {"lr": single(lr), "fun": single(fun), "kind": kind.astype(np.uint8), "x": single(x)},
-        "bound": None if where is None else _largest_stable(point, rule, x[where]),
-        "start": start,
-    }
-
-
-def _at(f: Callable[[Any], Any], x: Any) -> float:
+        parts.append(_many(point.f, starts, rule, max_steps=options["max_steps"], gtol=0.0, lr=own))
+    x = np.concatenate([part.x for part in parts])
+    fun, norm = (np.concatenate([getattr(part, name) for part in parts]) for name in ("fun", "grad_norm"))
+    codes = np.concatenate([part.codes for part in parts])
+    start = _many(point.f, x0[None], rule, max_steps=0)
+    lost = np.isin(codes, [parts[0].code_of(status) for status in LOST]) | ~np.isfinite(fun) | (fun > start.fun[0])
+    kind = np.full(len(lr), SLOW)
     with quiet():
-        return float(f(x))
-
-
-def _kinds(start: float, x0: FloatArray, x: FloatArray, fun: FloatArray, ended: Any) -> tuple[FloatArray, int | None]:
-    """Return what each rate does, and which descent shows the valley: that of the smallest rate that arrives."""
-    lost = ended | ~np.isfinite(fun) | (fun > start)
-    kind = np.full(len(fun), DIVERGING)
-    if lost.all():
-        return kind, None
-    least = float(fun[~lost].min())
-    way = max(start - least, 1e-300)
-    left, gone = (fun - least) / way, (start - fun) / way
-    # a rate arrives if f hardly changes from it to the next one: both are at the bottom of a valley
-    near = np.zeros(len(fun), bool)
-    still = np.abs(np.diff(fun)) <= ARRIVED * way
-    near[:-1] |= still
-    near[1:] |= still
-    arrived = ~lost & ((left <= ARRIVED) | (near & (gone > FALLEN)))
-    kind[~lost] = SLOW
-    kind[~lost & (gone <= FALLEN)] = NO_PROGRESS
+        gone = (start.fun[0] - fun) / max(float(start.fun[0] - np.min(fun[~lost], initial=start.fun[0])), 1e-300)
+    kind[~(gone > FALLEN)] = NO_PROGRESS
+    arrived = np.flatnonzero(~lost & (norm <= ARRIVED * start.grad_norm[0]))
     kind[arrived] = GOOD
-    reached = np.flatnonzero(arrived)
-    if not reached.size:
-        return kind, None
-    home = int(reached[0])
-    span = max(float(np.abs(x[home] - x0).max()), 1e-12)
-    elsewhere = np.abs(x - x[home]).max(axis=1) > 0.05 * span
-    apart = elsewhere & (np.abs(fun - fun[home]) > ARRIVED * way) | (elsewhere & _across(x, home, span))
-    kind[arrived & apart] = OTHER_VALLEY
-    return kind, home
+    kind[lost] = DIVERGING
+    bound = None
+    if arrived.size:
+        cancelled()
+        near, ends = (
+            x[arrived],
+            _many(point.f, x[arrived], "lbfgs", max_steps=100).x,
+        )  # a step of it may go astray: both
+        near, ends = (each.reshape(len(arrived), -1) for each in (near, ends))
+        way = SAME * max(1e-300, float(np.abs(ends[0] - x0.ravel()).max()))
+        apart = np.minimum(*(np.abs(each - each[0]).max(axis=1) for each in (near, ends))) > way
+        kind[arrived[apart]] = OTHER_VALLEY
+        bound = _largest_stable(point, rule, ends[0])
+    arrays = {"lr": single(lr), "fun": single(fun), "kind": kind.astype(np.uint8), "x": single(x.reshape(len(x), -1))}
+    return {"arrays": arrays, "bound": bound, "start": float(start.fun[0])}
 
 
-def _across(x: FloatArray, home: int, span: float) -> Any:
-    """Return which ends lie as far from the first valley as the start does: another minimum, as low."""
-    return np.abs(x - x[home]).max(axis=1) > 0.25 * span
+def _many(f: Any, starts: Any, rule: Any, **options: Any) -> Many:
+    from koubai.descent.many import minimize_many
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return minimize_many(f, starts, rule, **options)
 
 
 def _largest_stable(point: Point, rule: Optimizer, x: FloatArray) -> float | None:
