@@ -161,10 +161,12 @@ def _lines(formula: Callable[..., Any]) -> dict[int, list[tuple[str, str]]]:
             if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
                 both = zip(target.elts, value.elts, strict=True)
                 pairs = [(own.id, part) for own, part in both if isinstance(own, ast.Name)]
+            elif isinstance(target, ast.Tuple) and isinstance(value, ast.Call):
+                pairs = [(own.id, value) for own in target.elts if isinstance(own, ast.Name)]
             elif isinstance(target, ast.Name):
                 pairs = [(target.id, value)]
-        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-            pairs = [("", node.value.elts[0])]
+        elif isinstance(node, ast.Return) and node.value is not None:
+            pairs = [("", node.value.elts[0] if isinstance(node.value, ast.Tuple) else node.value)]
         told = [(name, ast.unparse(value)) for name, value in pairs if not isinstance(value, ast.Name)]
         if told:
             found[first + node.lineno - 1] = told  # type: ignore[attr-defined]
