@@ -39,7 +39,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Cancelled: TypeAlias = Callable[[], None]  # raises if a newer request has come
 
 LIMITS = {
-    "points": 2000, "classes": 8, "layers": 6, "units": 64, "epochs": 10_000, "csv": 200_000, "pixels": 128,
+    "points": 2000, "classes": 8, "layers": 6, "units": 64, "epochs": 10_000, "csv": 200_000, "pixels": 256,
     "unit_pixels": 48,
 }  # fmt: skip
 SLICE = 0.025  # seconds of training that one frame may take

@@ -115,10 +115,11 @@ export function makeDiagram({ onPick, name, head, element }) {
     const columns = [own.inputs.length, ...own.shape], top = 20, room = height - top - 6;
     const across = width / columns.length;
     cells = columns.map((n, k) => {
-      let best = { size: 0, cols: 1, rows: n };
+      let best = { size: 0, cols: 1, rows: n, even: 0 };
       for (let cols = 1; cols <= n; cols++) {
         const rows = Math.ceil(n / cols), size = Math.min(38, room / rows - 3, (across - 18) / cols - 3);
-        if (size > best.size + 0.5) best = { size, cols, rows };
+        const even = size * (1 - 0.15 * (rows * cols - n) / cols); // a last row that is short looks like a mistake
+        if (even > best.even + 0.5) best = { size, cols, rows, even };
       }
       const size = Math.max(4, Math.floor(best.size)), pitch = size + 3;
       const left = across * (k + 0.5) - best.cols * pitch / 2, up = top + (room - best.rows * pitch) / 2;

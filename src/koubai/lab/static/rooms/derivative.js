@@ -178,7 +178,7 @@ export function mount(container, lab) {
   });
   const veeNote = el("p", { class: "hint" });
 
-  const slopePanel = el("div", {}, atX.element, atH.element, table,
+  const slopePanel = el("div", {}, atX.element, atH.element, el("div", { class: "scroll" }, table),
     el("h3", { class: "part", t: "derivative.vee_title" }), el("div", { class: "vee" }, errorPlane.element), veeNote);
 
   const walker = optimizerControls({

@@ -17,7 +17,7 @@ const KNOWN = ["spirals", "moons", "circles", "blobs", "xor"];
 const SOURCES = [...KNOWN, "drawn", "csv"];
 const MANY = ["spirals", "blobs"]; // whose number of classes is free
 const SPEEDS = [5, 20, 60, 0]; // epochs a second; 0 is as fast as it goes
-const PIXELS = 104; // of the decision along its longer side
+const PIXELS = 104, STILL = 224; // of the decision along its longer side, in motion and at rest
 const UNIT_PIXELS = 22;
 
 export const id = "network";
@@ -390,15 +390,15 @@ export function mount(container, lab) {
     ownTime = 0;
     lastFrame = performance.now();
     lab.report("network", { playing });
-    if (on) wake();
-    else lab.announce(title.textContent ?? "");
+    wake(); // at rest, the picture is finer
+    if (!on) lab.announce(title.textContent ?? "");
   }
   const nextPaint = () => new Promise((resolve) => requestAnimationFrame(resolve));
   const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
   /** The window of the field as the engine is asked for it, and how many pixels along each side. */
   function wanted() {
-    const w = Math.max(1, field.width), h = Math.max(1, field.height), most = PIXELS;
+    const w = Math.max(1, field.width), h = Math.max(1, field.height), most = playing ? PIXELS : STILL;
     const scale = most / Math.max(w, h);
     const size = [Math.max(4, Math.round(w * scale)), Math.max(4, Math.round(h * scale))];
     // a little more than is seen, so that the lines between classes reach the edges

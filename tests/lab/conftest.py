@@ -1,0 +1,126 @@
+"""A lab on 127.0.0.1, and pages of it in headless Chromium that must stay silent and go nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the lab's pages are tested with Playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+SRC = Path(__file__).parents[2] / "src"
+COMMAND = "from koubai.cli import main; main()"
+
+
+def environment(folder):
+    """Return the environment of a lab that keeps its key in a folder of its own."""
+    path = os.pathsep.join([str(SRC), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(folder), "HOME": str(folder)}
+
+
+def start_lab(folder, port=None):
+    """Start a lab; return the process and the address with its token."""
+    words = ["lab", "--no-browser", *(["--port", str(port)] if port else [])]
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words], stdout=subprocess.PIPE, text=True, env=environment(folder)
+    )
+    return process, process.stdout.readline().strip()
+
+
+def stop_lab(process):
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """The address of a running lab."""
+    process, address = start_lab(tmp_path_factory.mktemp("state"))
+    yield address
+    stop_lab(process)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        where = {"executable_path": CHROMIUM} if CHROMIUM else {}
+        browser = playwright.chromium.launch(args=["--no-sandbox"], **where)
+        yield browser
+        browser.close()
+
+
+class Page:
+    """A page of the lab, read by its numbers: `window.__lab.state`."""
+
+    def __init__(self, page, address):
+        self.page, self.address = page, address
+        self.base = address.split("?")[0]
+        self.errors, self.requests = [], []
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: self.errors.append(str(e)))
+        page.on("request", lambda r: self.requests.append(r.url))
+
+    def open(self, state=None, query=""):
+        """Open the lab at a state, by the address with the token first."""
+        self.page.goto(self.address)
+        if state is not None or query:
+            fragment = "" if state is None else "#" + quote(json.dumps({"koubai": 1, **state}))
+            # a change of the fragment alone does not load a page
+            self.page.goto("about:blank")
+            self.page.goto(f"{self.base}{query}{fragment}")
+        self.until("s => s.ready")
+        return self
+
+    def state(self):
+        return self.page.evaluate("window.__lab.state")
+
+    def shown(self, room):
+        return self.state()["shown"][room]
+
+    def until(self, condition, timeout=15.0):
+        """Wait until a function of the state holds. Polled from here: the page's policy forbids evaluating text."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if self.page.evaluate(
+                f"(() => {{ const s = window.__lab?.state; return !!s && !!(({condition})(s)); }})()"
+            ):
+                return
+            self.page.wait_for_timeout(30)
+        raise AssertionError(f"{condition} did not come true; {self.page.evaluate('window.__lab?.state')}")
+
+    def settled(self):
+        """Wait until the address holds what the page shows."""
+        self.page.wait_for_timeout(400)
+
+
+@pytest.fixture
+def open_lab(lab, browser):
+    """A function that opens a page: open_lab(state, **options of the browser's context)."""
+    contexts, pages = [], []
+
+    def opened(state=None, query="", address=lab, **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-US", **options})
+        contexts.append(context)
+        page = Page(context.new_page(), address)
+        pages.append(page)
+        return page.open(state, query)
+
+    yield opened
+    for page in pages:
+        assert page.errors == [], page.errors
+        outside = [u for u in page.requests if not u.startswith((page.base, "data:", "blob:", "about:"))]
+        assert outside == [], outside
+    for context in contexts:
+        context.close()
