@@ -61,6 +61,14 @@ def browser():
         browser.close()
 
 
+def holds(condition, state):
+    """Return whether a condition holds; what it looks for may not be there yet."""
+    try:
+        return condition(state)
+    except (KeyError, IndexError, TypeError):
+        return False
+
+
 class Page:
     """A page of the lab, read by its numbers: `window.__lab.state`."""
 
@@ -83,22 +91,30 @@ class Page:
         self.until("s => s.ready")
         return self
 
+    @property
     def state(self):
-        return self.page.evaluate("window.__lab.state")
+        return self.page.evaluate("window.__lab?.state ?? null")
 
     def shown(self, room):
-        return self.state()["shown"][room]
+        return self.state["shown"][room]
 
-    def until(self, condition, timeout=15.0):
-        """Wait until a function of the state holds. Polled from here: the page's policy forbids evaluating text."""
+    def until(self, condition, timeout=20.0):
+        """Wait until a function of the state holds, of Python or as text of JavaScript; return the state.
+
+        It is polled from here: the page's policy forbids a page to evaluate text.
+        """
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            if self.page.evaluate(
-                f"(() => {{ const s = window.__lab?.state; return !!s && !!(({condition})(s)); }})()"
-            ):
-                return
+            if isinstance(condition, str):
+                found = self.page.evaluate(
+                    f"(() => {{ const s = window.__lab?.state; return !!s && !!({condition})(s) }})()"
+                )
+                if found:
+                    return self.state
+            elif (state := self.state) is not None and holds(condition, state):
+                return state
             self.page.wait_for_timeout(30)
-        raise AssertionError(f"{condition} did not come true; {self.page.evaluate('window.__lab?.state')}")
+        raise AssertionError(f"{condition} did not come true: {json.dumps(self.state)[:3000]}; {self.errors}")
 
     def settled(self):
         """Wait until the address holds what the page shows."""

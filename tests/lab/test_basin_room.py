@@ -18,13 +18,12 @@ EDGE = {
 
 def same_map(page):
     """Compare the shares on the page with a map made here."""
-    state = page.state()
+    state = page.state
     own, shown = state["basins"], state["shown"]["basins"]
     given = {k: v for k, v in own["optimizer"].items() if k != "name"}
-    here = kb.basins(
-        kb.problems[own["function"]["problem"]].f, shown["window"], optimizer=getattr(kb, own["optimizer"]["name"])(**given),
-        resolution=shown["resolution"], steps=own["steps"],
-    )  # fmt: skip
+    optimizer = getattr(kb, own["optimizer"]["name"])(**given)
+    f = kb.problems[own["function"]["problem"]].f
+    here = kb.basins(f, shown["window"], optimizer=optimizer, resolution=shown["resolution"], steps=own["steps"])
     assert [m["x"] for m in shown["minima"]] == [m.x.tolist() for m in here.minima]
     assert [m["share"] for m in shown["minima"]] == [m.share for m in here.minima]
     assert shown["shares"] == here.shares
@@ -74,10 +73,10 @@ def test_near_the_bound_the_borders_turn_fractal_and_zooming_computes_anew(open_
 def test_the_address_gives_the_same_map_again(open_lab):
     page = open_lab(EDGE)
     page.until("s => s.shown.basins.sharp")
-    before = page.state()
+    before = page.state
     page.page.reload()
     page.until("s => s.ready")
     page.until("s => s.shown.basins.sharp")
-    after = page.state()
+    after = page.state
     assert after["basins"] == before["basins"]
     assert after["shown"]["basins"]["minima"] == before["shown"]["basins"]["minima"]

@@ -18,7 +18,7 @@ OWN = {"descent": {"function": {"expression": "x**2/20 + y**2 + 0.3*sin(2*x)"}, 
 
 def same_runs(page, f):
     """Compare what the page shows with descents made here."""
-    state = page.state()
+    state = page.state
     own, shown = state["descent"], state["shown"]["descent"]
     assert shown["x0"] == own["x0"]
     for run in shown["runs"]:
@@ -93,7 +93,7 @@ def test_a_wrong_function_is_told_under_the_caret_and_nothing_is_lost(open_lab):
     assert complaint["message"] in page.page.inner_text(".complaint")
     assert field.get_attribute("aria-invalid") == "true"
     assert page.shown("descent")["runs"] == before
-    assert page.state()["descent"]["function"] == OWN["descent"]["function"]
+    assert page.state["descent"]["function"] == OWN["descent"]["function"]
     # what was typed survives a visit to another room
     page.page.locator("#rooms button").nth(1).click()
     page.until("s => s.room === 'basins'")
@@ -162,7 +162,7 @@ def test_the_verdict_is_the_librarys_and_its_fix_helps(open_lab):
     assert found.explanation[1:] in page.page.inner_text(".verdict")
     page.page.get_by_role("button", name="Try the fix").click()
     page.until("s => s.shown.descent.fix?.helped && s.shown.descent.verdict.code === 'converged'")
-    assert page.state()["descent"]["optimizers"][0]["lr"] == 0.5
+    assert page.state["descent"]["optimizers"][0]["lr"] == 0.5
     same_runs(page, kb.problems["elongated_bowl"].f)
 
 
@@ -220,7 +220,7 @@ def test_the_surface_is_shown_and_turned(open_lab):
     page.page.mouse.down()
     page.page.mouse.move(box["x"] + 300, box["y"] + 300)
     page.page.mouse.up()
-    assert page.state()["descent"]["x0"] == before
+    assert page.state["descent"]["x0"] == before
     handle = page.page.locator(".surface .handle").bounding_box()
     page.page.mouse.move(handle["x"] + 22, handle["y"] + 22)
     page.page.mouse.down()
@@ -239,11 +239,11 @@ def test_the_address_gives_the_same_page_again(open_lab):
     page.until("s => s.shown.descent.runs.length === 3 && s.lang === 'ja'")
     page.settled()
     page.until("s => s.shown.descent.x0[0] === s.descent.x0[0]")
-    before = page.state()
+    before = page.state
     page.page.reload()
     page.until("s => s.ready")
     page.until("s => s.shown.descent.runs?.length === 3")
-    after = page.state()
+    after = page.state
     assert after["descent"] == before["descent"]
     assert after["lang"] == "ja"
     assert after["shown"]["descent"]["runs"] == before["shown"]["descent"]["runs"]

@@ -35,8 +35,8 @@ def test_the_catalogues_have_equal_keys_and_places():
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_room_opens_and_every_text_is_there(open_lab, room, lang):
     page = open_lab({"room": room}, locale=lang)
-    assert page.state()["room"] == room
-    assert page.state()["lang"] == lang
+    assert page.state["room"] == room
+    assert page.state["lang"] == lang
     page.page.wait_for_timeout(600)
     words = page.page.inner_text("body")
     assert not re.search(r"\b(shell|descent|basins|derivative|network)\.[a-z_]+\b", words), words
@@ -64,7 +64,7 @@ def test_the_language_is_switched_without_a_reload(open_lab):
 
 
 def test_a_link_chooses_the_language(open_lab):
-    assert open_lab(query="?lang=ja").state()["lang"] == "ja"
+    assert open_lab(query="?lang=ja").state["lang"] == "ja"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_link_chooses_the_language(open_lab):
         "[]",
         "null",
         '{"koubai":99}',
-        '{"koubai":1,"descent":{"x0":["a",1],"optimizers":[{"name":"no such optimizer"}],"function":{"problem":"nope"}}}',
+        '{"koubai":1,"descent":{"x0":["a",1],"optimizers":[{"name":"none"}],"function":{"problem":"nope"}}}',
         '{"koubai":1,"descent":{"function":{"expression":"__import__(1)"},"optimizers":7},"room":"attic","lang":"xx"}',
         '{"koubai":1,"__proto__":{"room":"x"},"descent":{"__proto__":{"x0":[1,1]},"max_steps":1e9}}',
     ],
@@ -85,8 +85,8 @@ def test_a_hostile_link_gives_the_defaults(open_lab, fragment):
     page.page.goto(f"{page.base}#{fragment}")
     page.until("s => s.ready")
     page.page.wait_for_timeout(300)
-    assert page.state()["room"] == "descent"
-    assert page.state()["descent"]["max_steps"] == 200
+    assert page.state["room"] == "descent"
+    assert page.state["descent"]["max_steps"] == 200
     assert page.page.evaluate("({}).room") is None
 
 
@@ -128,7 +128,7 @@ def test_the_server_is_killed_and_comes_back_and_nothing_is_lost(browser, open_l
         page.page.locator(".handle").first.focus()
         page.page.keyboard.press("ArrowRight")
         page.until("s => s.shown.descent.x0[0] > -7")
-        before = page.state()
+        before = page.state
     finally:
         stop_lab(process)
     page.until("s => !s.connected")
@@ -140,7 +140,7 @@ def test_the_server_is_killed_and_comes_back_and_nothing_is_lost(browser, open_l
     try:
         page.until("s => s.connected", timeout=30)
         page.until(f"s => s.shown.descent.x0[0] > {before['descent']['x0'][0]}")
-        assert page.state()["descent"]["optimizers"] == before["descent"]["optimizers"]
+        assert page.state["descent"]["optimizers"] == before["descent"]["optimizers"]
         page.errors.clear()
     finally:
         stop_lab(process)

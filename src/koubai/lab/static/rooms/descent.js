@@ -211,7 +211,7 @@ export function mount(container, lab) {
     const labels = labelsOf(own().optimizers);
     const since = dragTime;
     dragTime = 0;
-    if (!slots.length) { showRuns(slots, null, labels); return; }
+    if (!slots.length) { showRuns(slots, null, labels, own().x0); return; }
     const { function: f, x0: start, max_steps, gtol: tolerance, seed } = own();
     let answer;
     try {
@@ -219,10 +219,10 @@ export function mount(container, lab) {
     } catch (error) { refused(error); return; }
     if (gone) return;
     dragTimeOfAnswer = since;
-    showRuns(slots, answer, labels);
+    showRuns(slots, answer, labels, start);
   }
 
-  function showRuns(slots, answer, labels) {
+  function showRuns(slots, answer, labels, start) {
     runs = own().optimizers.map(() => null);
     const paths = [];
     slots.forEach((slot, k) => {
@@ -244,7 +244,7 @@ export function mount(container, lab) {
     if (own().panel === "step") narrate();
     lab.report(id, {
       runs: slots.map((slot, k) => ({ slot, name: labels[slot], x: answer.runs[k].x, fun: answer.runs[k].fun, nit: answer.runs[k].nit, status: answer.runs[k].status })),
-      x0: own().x0, total: end, refused: null, labels,
+      x0: start, total: end, refused: null, labels,
     });
   }
 
