@@ -477,4 +477,4 @@ def test_asks_from_many_threads_have_the_same_bits():
         together = list(pool.map(lambda x0: ask("descend", x0=x0, **arguments)["runs"], starts * 3))
     for runs, expected in zip(together, alone * 3, strict=True):
         for run, one in zip(runs, expected, strict=True):
-            assert run == one | {"executor": run["executor"]}  # a search's loop is compiled once it has been long in use
+            assert run == one | {"executor": run["executor"]}  # compiled when it was long in use

@@ -16,7 +16,7 @@ from koubai.descent.arguments import prepared
 from koubai.descent.files import describe_optimizer
 from koubai.descent.hyperparameters import MEANINGS, SHARED
 from koubai.descent.loop import DEFAULTS, minimize, points
-from koubai.descent.optimizers import SEMANTICS, Optimizer
+from koubai.descent.optimizers import SEMANTICS, SGD, Optimizer
 from koubai.descent.record import Call, Run, Status, rows_of
 from koubai.descent.rules import CHOICES, INTERVALS
 from koubai.descent.spec import Specification, read, read_function, read_optimizer
@@ -561,15 +561,16 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
     bound = None
     if arrived.size:
         cancelled()
-        near, ends = (
-            x[arrived],
-            _many(point.f, x[arrived], "lbfgs", max_steps=100).x,
-        )  # a step of it may go astray: both
-        near, ends = (each.reshape(len(arrived), -1) for each in (near, ends))
-        way = SAME * max(1e-300, float(np.abs(ends[0] - x0.ravel()).max()))
-        apart = np.minimum(*(np.abs(each - each[0]).max(axis=1) for each in (near, ends))) > way
+        near = x[arrived].reshape(len(arrived), -1)
+        curved = _largest_curvature(point, near[0])
+        bound = None if curved is None else rule.largest_stable_lr(curved)
+        # a gentle descent from each end: of two that lead to one place, one only was not quite there yet
+        gentle = SGD(0.5 / curved) if curved else rule
+        ends = _many(point.f, x[arrived], gentle, max_steps=options["max_steps"]).x.reshape(near.shape)
+        way = SAME * max(1e-300, float(np.abs(near[0] - x0.ravel()).max()))
+        with quiet():
+            apart = np.minimum(*(np.abs(each - each[0]).max(axis=1) for each in (near, ends))) > way
         kind[arrived[apart]] = OTHER_VALLEY
-        bound = _largest_stable(point, rule, ends[0])
     arrays = {"lr": single(lr), "fun": single(fun), "kind": kind.astype(np.uint8), "x": single(x.reshape(len(x), -1))}
     return {"arrays": arrays, "bound": bound, "start": float(start.fun[0])}
 
@@ -582,17 +583,18 @@ def _many(f: Any, starts: Any, rule: Any, **options: Any) -> Many:
         return minimize_many(f, starts, rule, **options)
 
 
-def _largest_stable(point: Point, rule: Optimizer, x: FloatArray) -> float | None:
-    """Return the largest stable rate by the curvature at x."""
+def _largest_curvature(point: Point, x: FloatArray) -> float | None:
+    """Return the largest curvature at x, if there is one above 0."""
     from koubai.derivatives.curvature import curvature
 
     at: Any = float(x[0]) if np.ndim(point.x0) == 0 else x
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         try:
-            return rule.largest_stable_lr(curvature(point.f, at).largest)
+            found = curvature(point.f, at).largest
         except (FunctionError, GradientError, ArithmeticError):
             return None
+    return found if found > 0 else None
 
 
 def find_rate(arguments: Arguments, cancelled: Cancelled) -> Answer:
