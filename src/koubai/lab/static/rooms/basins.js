@@ -63,7 +63,8 @@ export function mount(container, lab) {
       if (measured) {
         const since = measured;
         measured = 0;
-        setTimeout(() => { lab.frames.basins.push(performance.now() - since); });
+        const pixels = map.w * map.h;
+        setTimeout(() => { lab.frames.basins.push([performance.now() - since, pixels]); });
       }
       lab.painted();
     },
@@ -73,7 +74,7 @@ export function mount(container, lab) {
   stage.append(el("div", { class: "under" }, verdict));
 
   const picker = createFunctionPicker({
-    lab, room: id, dimension: 2, value: () => own().function, draft: () => own().draft || "x**2/20 + y**2 + 3*sin(x)",
+    lab, room: id, dimension: 2, value: () => own().function, draft: () => own().draft || own().function.expression || "x**2/20 + y**2 + 3*sin(x)",
     onDraft: (draft) => change({ draft }),
     onFunction: (f, problem) => change(problem ? { function: f, window: problem.window, x0: problem.x0 } : { function: f }),
   });

@@ -123,7 +123,7 @@ export function mount(container, lab) {
 
   const picker = createFunctionPicker({
     lab, room: id, dimension: 2,
-    value: () => own().function, draft: () => own().draft || "x**2/20 + y**2",
+    value: () => own().function, draft: () => own().draft || own().function.expression || "x**2/20 + y**2",
     onDraft: (draft) => change({ draft }),
     onFunction: (f, problem) => {
       if (problem) change({ function: f, x0: problem.x0, window: null, t: null });
@@ -202,7 +202,7 @@ export function mount(container, lab) {
     verdict.dataset.kind = "bad";
     fixButton.hidden = true;
     fixText.textContent = "";
-    lab.report(id, { refused: error.message });
+    lab.report(id, { refused: error.message, pending: false });
     return undefined;
   }
 
@@ -214,6 +214,7 @@ export function mount(container, lab) {
     if (!slots.length) { showRuns(slots, null, labels, own().x0); return; }
     const { function: f, x0: start, max_steps, gtol: tolerance, seed } = own();
     let answer;
+    lab.report(id, { pending: true });
     try {
       answer = await lab.ask("descent.paths", "descend", { function: f, x0: start, optimizers: slots.map((i) => plainOptimizer(own().optimizers[i])), max_steps, gtol: tolerance, seed });
     } catch (error) { refused(error); return; }
@@ -244,7 +245,7 @@ export function mount(container, lab) {
     if (own().panel === "step") narrate();
     lab.report(id, {
       runs: slots.map((slot, k) => ({ slot, name: labels[slot], x: answer.runs[k].x, fun: answer.runs[k].fun, nit: answer.runs[k].nit, status: answer.runs[k].status })),
-      x0: start, total: end, refused: null, labels,
+      x0: start, total: end, refused: null, labels, pending: false,
     });
   }
 
