@@ -46,6 +46,7 @@ __all__ = [
     "FORMAT",
     "Specification",
     "a_finite_point",
+    "finite_or_not",
     "read",
     "read_file",
     "read_function",

@@ -19,7 +19,16 @@ from koubai.functions.problems import problems
 from koubai.lab.fields import Fields
 from koubai.parameters import FloatArray
 
-__all__ = ["ASKS", "REPLAYS"]
+__all__ = [
+    "ASKS",
+    "REPLAYS",
+    "as_command",
+    "as_python",
+    "curve",
+    "difference",
+    "errors",
+    "valleys",
+]
 
 Function: TypeAlias = Callable[[Any], Any]
 Cancelled: TypeAlias = Callable[[], None]  # raises if a newer request has come

@@ -31,7 +31,38 @@ from koubai.parameters import FloatArray, flatten
 if TYPE_CHECKING:
     from koubai.descent.many import Many
 
-__all__ = ["ASKS", "LIMITS", "Point", "read_descent", "read_window"]
+__all__ = [
+    "ASKS",
+    "LIMITS",
+    "Point",
+    "arrows",
+    "basins",
+    "catalogue",
+    "check_map",
+    "descend",
+    "diagnose",
+    "dimension",
+    "field",
+    "find_rate",
+    "fix",
+    "flat_optimizer",
+    "made",
+    "path_arrays",
+    "race",
+    "rates",
+    "read_any_rule",
+    "read_bounded",
+    "read_descent",
+    "read_expression",
+    "read_plane",
+    "read_rule",
+    "read_rules",
+    "read_size",
+    "read_window",
+    "single",
+    "step",
+    "summary",
+]
 
 Arguments: TypeAlias = Mapping[str, Any]
 Cancelled: TypeAlias = Callable[[], None]  # raises if the request is not wanted any more
@@ -522,7 +553,6 @@ NO_PROGRESS, SLOW, GOOD, OTHER_VALLEY, DIVERGING = range(5)
 ARRIVED = 1e-3  # of the gradient at the start: a descent with one as small has arrived
 FALLEN = 1e-2  # of the way down: one that has gone no more has made no progress
 SAME = 1e-2  # of the way from the start: minima that are no further apart are one
-LEAP = 0.1  # of the distance between start and end: what lies between the ends of two rates in different valleys
 PIECE = 64  # descents between two looks at whether they are wanted
 
 

@@ -21,7 +21,10 @@ from koubai.lab.fields import Fields
 from koubai.lab.replay import own_state
 from koubai.parameters import flatten
 
-__all__ = ["ASKS"]
+__all__ = [
+    "ASKS",
+    "export",
+]
 
 MEDIA = {"csv": "text/csv", "svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
 ROOMS = ("descent", "basins")

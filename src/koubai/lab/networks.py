@@ -33,7 +33,23 @@ from koubai.nn.datasets import TOYS, Table, parse_csv
 from koubai.nn.sources import held_back
 from koubai.parameters import FloatArray
 
-__all__ = ["ASKS", "LIMITS", "REPLAYS", "Specification", "tables"]
+__all__ = [
+    "ASKS",
+    "LIMITS",
+    "REPLAYS",
+    "Data",
+    "Live",
+    "Pool",
+    "Specification",
+    "as_command",
+    "as_python",
+    "check",
+    "data",
+    "diagnose",
+    "held_out",
+    "tables",
+    "train",
+]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Cancelled: TypeAlias = Callable[[], None]  # raises if a newer request has come

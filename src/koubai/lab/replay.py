@@ -20,7 +20,21 @@ from koubai.errors import InputError
 from koubai.lab.descents import LIMITS, Point, flat_optimizer, read_rule, read_size, read_window
 from koubai.lab.fields import Fields
 
-__all__ = ["ASKS", "KINDS", "own_state"]
+__all__ = [
+    "ASKS",
+    "KINDS",
+    "basins_as_command",
+    "basins_as_python",
+    "descent_as_command",
+    "descent_as_python",
+    "function_text",
+    "number_text",
+    "optimizer_text",
+    "optimizer_words",
+    "own_state",
+    "replay",
+    "schedule_text",
+]
 
 State: TypeAlias = Mapping[str, Any]
 KINDS = ("python", "command")

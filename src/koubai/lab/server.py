@@ -37,7 +37,13 @@ from koubai.lab.messages import MOST_BYTES
 if TYPE_CHECKING:
     from koubai.lab.session import Session
 
-__all__ = ["Gates", "Tickets", "application", "state_folder"]
+__all__ = [
+    "Gates",
+    "Tickets",
+    "application",
+    "signing_key",
+    "state_folder",
+]
 
 STATIC = Path(__file__).parent / "static"
 HOSTS = ("127.0.0.1", "localhost")

@@ -22,7 +22,7 @@ from koubai.lab.messages import SupersededError, TooLongError, packed, read_requ
 from koubai.log import debug
 from koubai.messages import LANGUAGES
 
-__all__ = ["MOST_VIEWS", "SECONDS", "Ask", "Session", "answered", "table"]
+__all__ = ["MOST_VIEWS", "SECONDS", "Ask", "Request", "Session", "View", "answered", "table"]
 
 # what an ask is: a function of the request's arguments, and of a call that raises when the request is not wanted any
 # more; it returns the values of the answer, and its "arrays"
