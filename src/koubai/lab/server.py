@@ -184,6 +184,8 @@ class Gates:
             await send(message)
 
         if self._is_ours(scope):
+            if "\0" in scope["path"]:  # no file has such a name, and looking for it raises
+                scope = {**scope, "path": "/none"}
             await self.app(scope, receive, guarded)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # before it is accepted: 403
