@@ -117,7 +117,9 @@ export function makeDiagram({ onPick, name, head, element }) {
     cells = columns.map((n, k) => {
       let best = { size: 0, cols: 1, rows: n, even: 0 };
       for (let cols = 1; cols <= n; cols++) {
-        const rows = Math.ceil(n / cols), size = Math.min(38, room / rows - 3, (across - 18) / cols - 3);
+        const rows = Math.ceil(n / cols);
+        if (cols > 1 && (cols > rows || n <= 6)) break; // a layer stands
+        const size = Math.min(38, room / rows - 3, (across - 18) / cols - 3);
         const even = size * (1 - 0.15 * (rows * cols - n) / cols); // a last row that is short looks like a mistake
         if (even > best.even + 0.5) best = { size, cols, rows, even };
       }

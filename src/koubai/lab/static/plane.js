@@ -154,9 +154,11 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
   function marksOf(axis, length, room) {
     if (axis.log) {
       const low = Math.log10(axis.low), high = Math.log10(axis.high);
-      const every = Math.max(1, Math.ceil((high - low) / Math.max(1, length / room)));
+      const first = Math.ceil(low - 1e-9), last = Math.floor(high + 1e-9);
       const out = [];
-      for (let k = Math.ceil(low - 1e-9); k <= high + 1e-9; k++) if (k % every === 0) out.push([10 ** k, power(k)]);
+      let every = Math.max(1, Math.ceil((high - low) / Math.max(1, length / room)));
+      if (Math.floor(last / every) - Math.ceil(first / every) < 1) every = 1; // at least two, if there are two
+      for (let k = first; k <= last; k++) if (k % every === 0) out.push([10 ** k, power(k)]);
       if (out.length > 1) return out;
       // less than a decade: round numbers within it
       const between = [];
@@ -197,7 +199,7 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
       const at = Math.round(plane.py(v)) + 0.5;
       if (at < b.top - 1 || at > b.bottom + 1) continue;
       c.beginPath(); c.moveTo(b.left, at); c.lineTo(b.right, at); c.stroke();
-      if (at > b.top + (yTitle ? 20 : 4)) c.fillText(text, b.left - 7, Math.min(at, b.bottom - 3));
+      if (at > b.top + (yTitle ? 20 : -2)) c.fillText(text, b.left - 7, Math.max(b.top + 5, Math.min(at, b.bottom - 3)));
     }
     if (yTitle) {
       c.textAlign = "left"; c.textBaseline = "top"; c.fillStyle = p.ink;
@@ -334,13 +336,17 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
 
 /** Draw a line through points given as arrays; a point that is not finite breaks it. */
 export function trace(c, plane, xs, ys, from = 0, to = xs.length) {
-  let pen = false;
+  let pen = false, before = 0;
   const b = plane.box, far = 4 * (b.bottom - b.top);
   c.beginPath();
   for (let i = from; i < to; i++) {
     const x = plane.px(xs[i]);
     let y = plane.py(ys[i]);
     if (!Number.isFinite(x) || !Number.isFinite(y)) { pen = false; continue; }
+    // from far above to far below at once: a pole, no line
+    const side = y < b.top ? -1 : y > b.bottom ? 1 : 0;
+    if (pen && side && before && side !== before) pen = false;
+    before = side;
     y = Math.max(b.top - far, Math.min(b.bottom + far, y));
     if (pen) c.lineTo(x, y);
     else c.moveTo(x, y);

@@ -223,14 +223,14 @@ export function mount(container, lab) {
   // -- asking --------------------------------------------------------------------------------------------------------
 
   /** Ask, and do nothing with an answer that came too late; an error that the engine names is shown. */
-  async function asked(view, name, args, take) {
+  async function asked(view, name, args, take, refused = fail) {
     try {
       const answer = await lab.ask(`derivative.${view}`, name, args);
       if (!gone) take(answer);
     } catch (error) {
       if (error instanceof Superseded || gone) return;
       if (!(error instanceof Refused)) throw error;
-      fail(error.message);
+      refused(error.message);
     }
   }
   function fail(message) {
@@ -267,8 +267,12 @@ export function mount(container, lab) {
       showDifference();
     });
   }
-  function askErrors() {
-    asked("errors", "errors", { function: state.function, x: state.x, count: 103 }, (a) => {
+  let resting = 0;
+  /** The V: with fewer steps h while x is moved, that the numbers beside it keep up, and with all of them at rest. */
+  function askErrors(inMotion = false) {
+    clearTimeout(resting);
+    if (inMotion) resting = window.setTimeout(() => { if (!gone) askErrors(); }, 180);
+    asked("errors", "errors", { function: state.function, x: state.x, count: inMotion ? 35 : 137 }, (a) => {
       vee = a;
       const all = METHODS.flatMap((m) => [...a.arrays[m]]).filter((v) => v > 0 && Number.isFinite(v));
       const top = Math.max(1e-12, ...all), bottom = Math.min(a.floor || 1e-17, a.adaptive.error || 1e-17, ...all);
@@ -286,7 +290,7 @@ export function mount(container, lab) {
       if (state.t > total || play.t === undefined) play.set({ total, t: Math.min(state.t, total) });
       else play.set({ total, t: state.t });
       showDescent();
-      askStep();
+      askStepSoon();
     });
   }
   function askValleys() {
@@ -295,11 +299,15 @@ export function mount(container, lab) {
       showValleys();
     });
   }
+  let stepping = 0;
+  /** The step of now in numbers: at once when one steps, at rest when the start is dragged. */
+  function askStepSoon() { clearTimeout(stepping); stepping = window.setTimeout(() => { if (!gone) askStep(); }, 90); }
   function askStep() {
     if (!run || run.status === "failed") return;
     const step = Math.min(play.t, Math.max(0, (run.nit ?? 1) - 1));
     if (!run.nit) { narrated = null; showStep(); return; }
-    asked("step", "step", { function: state.function, x0: [state.x0], optimizer: state.optimizer, t: step }, (a) => { narrated = a; showStep(); });
+    asked("step", "step", { function: state.function, x0: [state.x0], optimizer: state.optimizer, t: step }, (a) => { narrated = a; showStep(); },
+      () => { narrated = null; showStep(); }); // the descent of now is another one already
   }
   async function askCode() {
     const spec = { koubai: 1, room: "derivative", function: state.function, x: state.x, h: state.h, x0: state.x0, optimizer: state.optimizer, max_steps: state.max_steps, gtol: state.gtol };
@@ -337,6 +345,12 @@ export function mount(container, lab) {
     field.redraw();
     errorPlane.redraw();
   }
+  /** Say the verdict to those who listen, when it has come to rest. */
+  let speaking = 0;
+  function speak() {
+    clearTimeout(speaking);
+    speaking = window.setTimeout(() => { if (!gone) lab.announce(`${title.textContent} ${why.textContent}`); }, 500);
+  }
   const error = (v) => (v === 0 ? "0" : Number.isFinite(v) ? Math.abs(v).toExponential(1).replace("-", "−") : "–");
 
   /** One sentence on what h does here: too large, too small, or near the bottom of the V. */
@@ -345,6 +359,7 @@ export function mount(container, lab) {
     const value = found[state.method].value;
     let kind = "mid", key = "truncation";
     if (!Number.isFinite(value) || !Number.isFinite(found.exact)) { kind = "bad"; key = "not_finite"; }
+    else if (found.adaptive.warnings.some((w) => /kink|jump/.test(w))) { kind = "mid"; key = "kink"; }
     else if (found.rounds) { kind = "bad"; key = "rounds"; }
     else {
       const best = vee?.best?.[state.method]?.h ?? (state.method === "central" ? 6e-6 : 1.5e-8) * Math.max(1, Math.abs(state.x));
@@ -356,7 +371,7 @@ export function mount(container, lab) {
     verdict.dataset.kind = kind;
     title.textContent = t("derivative.title", { method: t(`derivative.${state.method}`), value: digits(value) });
     why.textContent = t(`derivative.says_${key}`, { h: written(state.h), off: error(value - found.exact), exact: written(found.exact, 6) });
-    lab.announce(`${title.textContent} ${why.textContent}`);
+    speak();
     lab.report("derivative", { regime: key });
   }
   function showErrors() {
@@ -374,7 +389,7 @@ export function mount(container, lab) {
       verdict.dataset.kind = run.status === "diverged" || run.status === "nonfinite" || run.status === "failed" ? "bad" : run.success ? "good" : "mid";
       title.textContent = run.x ? t("derivative.ended", { x: digits(run.x[0]), f: written(run.fun, 6), n: run.nit }) : t("derivative.refused");
       why.textContent = run.x ? t(`derivative.status_${run.status}`, { n: run.nit }) : run.message;
-      lab.announce(`${title.textContent} ${why.textContent}`);
+      speak();
     }
     lab.report("derivative", { run: { status: run.status, x: run.x?.[0] ?? null, fun: run.fun ?? null, nit: run.nit ?? 0, good } });
     field.redraw();
@@ -402,7 +417,7 @@ export function mount(container, lab) {
     const list = valley.minima;
     lowest.textContent = list.length ? t("derivative.lowest", { share: percent(valley.lowest) }) : t("derivative.no_valley");
     places.replaceChildren(...list.slice(0, 8).map((m, i) => {
-      const dot = el("span", { class: "dot-of" });
+      const dot = el("span", { class: "dot-of" }, String(i + 1));
       dot.style.background = mark(i + 1).color;
       return el("li", {}, dot, el("span", {}, `x = ${short(m.x)},  f = ${short(m.fun)}`), el("b", {}, percent(m.share)));
     }));
@@ -621,7 +636,8 @@ export function mount(container, lab) {
     if (Number.isFinite(stated)) {
       c.strokeStyle = p.colors.soft; c.lineWidth = 1.5; c.setLineDash([2, 3]);
       c.beginPath(); c.moveTo(b.left, p.py(stated)); c.lineTo(b.right, p.py(stated)); c.stroke(); c.setLineDash([]);
-      write(c, p, t("derivative.adaptive"), b.right - 6, p.py(stated) - 9, { align: "right", color: p.colors.soft });
+      const under = p.py(stated) - 18 < b.top;
+      write(c, p, t("derivative.adaptive"), b.right - 6, p.py(stated) + (under ? 10 : -9), { align: "right", color: p.colors.soft });
     }
     const order = METHODS.filter((m) => m !== state.method).concat(state.method);
     for (const method of order) {
@@ -670,7 +686,7 @@ export function mount(container, lab) {
     if (has("window")) Object.assign(field.x, { low: state.window[0], high: state.window[1] });
     if (has("function", "window")) askCurve();
     if (has("function", "x", "h")) askDifference();
-    if (has("function", "x")) askErrors();
+    if (has("function", "x")) askErrors(!has("function"));
     const walking = state.tab === "descent";
     if (walking && has("function", "x0", "optimizer", "max_steps", "gtol")) askDescent();
     if (walking && has("function", "window", "optimizer", "max_steps")) askValleys();

@@ -306,7 +306,7 @@ export function mount(container, lab) {
   async function askData() {
     const given = dataset();
     const key = JSON.stringify(given);
-    if (empty()) { data = null; held = null; complain(""); showData(); return; }
+    if (empty()) { data = null; held = null; frame = null; complain(""); sayEmpty(); showData(); return; }
     try {
       const a = await lab.ask("network.data", "data", { dataset: given });
       if (gone || key !== JSON.stringify(dataset())) return;
@@ -341,6 +341,7 @@ export function mount(container, lab) {
     field.element.classList.toggle("drawing", state.source === "drawn");
     if (state.source === "drawn") field.canvas.tabIndex = 0;
     else field.canvas.removeAttribute("tabindex");
+    field.canvas.setAttribute("role", state.source === "drawn" ? "application" : "img");
     const names = data?.classes ?? (state.source === "drawn" ? ["0", "1"] : []);
     legend.replaceChildren(...names.map((name, k) => el("span", {}, dot(k), name)));
     if (data?.held) legend.append("");
@@ -528,6 +529,12 @@ export function mount(container, lab) {
       points: data?.labels.length ?? 0, classes: data?.classes ?? [], history: history.loss.length, unit: frame?.unit ?? null,
     });
     if (!playing) lab.announce(title.textContent ?? "");
+  }
+
+  function sayEmpty() {
+    verdict.dataset.kind = "mid";
+    title.textContent = t("network.untrained");
+    why.textContent = t(state.source === "drawn" ? "network.nothing_drawn" : "network.nothing_pasted");
   }
 
   let diagnosed = null;
@@ -835,7 +842,7 @@ export function mount(container, lab) {
   showCount(state.epoch);
   askData();
   if (state.tab === "code") askCode();
-  if (empty()) { title.textContent = t("network.before"); lab.painted(); }
+  if (empty()) { sayEmpty(); lab.painted(); }
   void digits;
 
   return {
