@@ -135,6 +135,14 @@ def test_a_descent_that_can_not_start_does_not_stop_the_others():
     assert found["arrays"] == {}
 
 
+def test_an_optimizer_that_does_not_suit_the_function_fails_alone():
+    rules = [{"name": "LevenbergMarquardt"}, {"name": "SGD", "lr": 0.1}]
+    found = ask("descend", function={"expression": "x - y + sin(x)"}, x0=[1, 2], optimizers=rules, max_steps=9)
+    assert [run["status"] for run in found["runs"]] == ["failed", "max_steps"]
+    assert "no sum of squares" in found["runs"][0]["message"]
+    assert "path.1" in found["arrays"]
+
+
 def test_one_variable_is_a_number():
     found = ask("descend", function={"expression": "x**4 - 3*x**2 + x"}, x0=[2], optimizers=[EIGHT[0]], max_steps=80)
     assert found["arrays"]["path.0"].shape == (found["runs"][0]["nit"] + 1, 1)

@@ -20,7 +20,7 @@ from koubai.descent.optimizers import SEMANTICS, SGD, Optimizer
 from koubai.descent.record import Call, Run, Status, rows_of
 from koubai.descent.rules import CHOICES, INTERVALS
 from koubai.descent.spec import Specification, read, read_function, read_optimizer
-from koubai.errors import FunctionError, GradientError, InputError, quiet
+from koubai.errors import FunctionError, GradientError, InputError, KoubaiError, quiet
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.lab.fields import Fields
@@ -385,7 +385,7 @@ def descend(arguments: Arguments, cancelled: Cancelled) -> Answer:
         cancelled()
         try:
             run = made(point.f, point.x0, rule, cancelled, **options, record=record)
-        except (FunctionError, GradientError, ArithmeticError) as error:
+        except (KoubaiError, ArithmeticError) as error:  # of this one alone: least squares of what is no sum of them
             runs.append({"name": _name(rule), "status": "failed", "success": False, "message": str(error)})
             continue
         runs.append(summary(run))
