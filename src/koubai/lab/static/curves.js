@@ -97,7 +97,7 @@ export function createCurves(container, { label, xLabel = null, yLabel = null, x
         const px = X(s.x ? s.x[i] : i), py = Y(s.y[i]);
         if (!(px - px === 0) || py !== py) { pen = false; continue; }
         const q = Math.max(-50, Math.min(h + 50, py));
-        if (pen && i < n - 1 && Math.abs(px - lastX) < 0.4 && Math.abs(q - lastY) < 0.7) continue;
+        if (pen && i < n - 1 && px - lastX < 0.9 && Math.abs(q - lastY) < 1.5) continue;
         if (pen) c.lineTo(px, q); else c.moveTo(px, q);
         pen = true;
         lastX = px;

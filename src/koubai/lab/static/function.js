@@ -61,7 +61,10 @@ export function createFunctionPicker({ lab, room, dimension, value, draft, onFun
     onFunction({ problem: name }, problems.get(name));
   }
 
+  let complained = /** @type {any} */ (undefined);
   function complain(refused) {
+    if (!refused && complained === null) return; // this is called at each move of a hand
+    complained = refused;
     const place = refused?.position ?? null;
     complaint.textContent = refused ? refused.message : "";
     if (refused) input.setAttribute("aria-invalid", "true");

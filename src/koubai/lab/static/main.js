@@ -19,6 +19,17 @@ window.addEventListener("error", (e) => failed.push(String(e.message)));
 window.addEventListener("unhandledrejection", (e) => failed.push(String(e.reason)));
 
 async function start() {
+  const note = $("note");
+  // first of all: the engine makes its catalogue while the rest is being loaded
+  const connection = connect({
+    lang: text.language,
+    onChange(up) {
+      text.say(note, up ? "shell.connected" : "shell.reconnecting");
+      note.classList.toggle("down", !up);
+      if (up) setTimeout(() => { if (connection.isUp()) { note.textContent = ""; delete note.dataset.t; } }, 2500);
+    },
+  });
+  const catalogue = connection.ask("shell.catalogue", "catalogue");
   const [modules] = await Promise.all([
     Promise.all(ROOMS.map((id) => import(`./rooms/${id}.js`).then((m) => m.default ?? m.room ?? m, (e) => {
       console.warn(`the room ${id} could not be opened: ${e}`);
@@ -42,15 +53,6 @@ async function start() {
   theme(store.state.theme);
   text.setLanguage(text.firstLanguage(store.state.lang));
 
-  const note = $("note");
-  const connection = connect({
-    lang: text.language,
-    onChange(up) {
-      text.say(note, up ? "shell.connected" : "shell.reconnecting");
-      note.classList.toggle("down", !up);
-      if (up) setTimeout(() => { if (connection.isUp()) { note.textContent = ""; delete note.dataset.t; } }, 2500);
-    },
-  });
   if (bad.length) text.say(note, "shell.bad_link", { fields: bad.join(", ") });
 
   /** What a room is given. */
@@ -155,7 +157,7 @@ async function start() {
   }
 
   languageButton();
-  lab.catalogue = await connection.ask("shell.catalogue", "catalogue");
+  lab.catalogue = await catalogue;
   show();
 }
 

@@ -33,9 +33,19 @@ export function mark(i, dark = isDark()) {
   };
 }
 
-/** The value of a custom property of the stylesheet, "--ink" say. */
+const properties = new Map();
+let propertiesOf = "";
+
+/** The value of a custom property of the stylesheet, "--ink" say; kept, since a canvas asks for it at each drawing. */
 export function css(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const scheme = String(isDark());
+  if (scheme !== propertiesOf) { properties.clear(); propertiesOf = scheme; }
+  let value = properties.get(name);
+  if (!value) {
+    value = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    properties.set(name, value);
+  }
+  return value;
 }
 
 /** Trace the shape of a mark, radius r, on a canvas: fill and stroke are the caller's. */

@@ -332,6 +332,7 @@ export function transport({ onSeek, onPlay = null, speed = 30, onSpeed = null, l
     range,
     buttons: { play, step, back, reset },
     set(s) {
+      if (s.total === total && s.t === at) return;
       if (s.total !== undefined) total = s.total;
       if (s.t !== undefined) at = Math.min(total, s.t);
       show();

@@ -223,6 +223,7 @@ export function mount(container, lab) {
     showRuns(slots, answer, labels, start);
   }
 
+  let shownTotal = -1;
   function showRuns(slots, answer, labels, start) {
     runs = own().optimizers.map(() => null);
     const paths = [];
@@ -236,7 +237,8 @@ export function mount(container, lab) {
     paths.sort((a, b) => Number(a.strong) - Number(b.strong));
     const end = total();
     if (own().t !== null && own().t > end) change({ t: null });
-    player.set({ total: end, t: own().t ?? end });
+    if (end !== shownTotal || own().t === null) player.set({ total: end, t: own().t ?? end });
+    shownTotal = end;
     field.setPaths(paths);
     surface.setPaths(paths);
     paintedPaths = true;
@@ -444,6 +446,15 @@ export function mount(container, lab) {
       return;
     }
     if (only("draft", "speed")) return;
+    if (only("x0")) {
+      // at each move of the pointer: nothing but what moves
+      field.setStart(own().x0);
+      surface.setStart(own().x0);
+      x0.forEach((n, i) => n.set(own().x0[i]));
+      descend();
+      afterRest();
+      return;
+    }
     if (changed.includes("function")) { stripFor = ""; showWindow(); }
     showState();
     if (changed.some((k) => COMPUTED.includes(k))) { descend(); afterRest(); }
