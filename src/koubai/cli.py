@@ -35,11 +35,6 @@ from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError,
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.parameters import flatten
-from koubai.search.basins import basins
-from koubai.search.learning_rate import find_lr
-from koubai.search.minima import FoundMinimum
-from koubai.search.multistart import multistart
-from koubai.search.race import race
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +42,7 @@ if TYPE_CHECKING:
     from koubai.diagnosis import Diagnosis
     from koubai.nn import Loss, Network
     from koubai.nn.datasets import Table
+    from koubai.search.minima import FoundMinimum
     from koubai.search.sweep import Sweep
 
 app = typer.Typer(
@@ -331,6 +327,8 @@ def multistart_command(
       koubai multistart rastrigin --starts 200 --hops 20
       koubai multistart losses.py:loss --bounds=-5,5 --variables 2
     """
+    from koubai.search.multistart import multistart
+
     _check_picture(output)
     f, _, problem, title = _function(text)
     box = _box(f, problem, bounds, variables)
@@ -395,6 +393,8 @@ def basins_command(
       koubai basins himmelblau --optimizer adam --lr 0.1 --resolution 200
       koubai basins losses.py:loss --bounds=-5,5 --bounds=-4,4 --lr 0.01
     """
+    from koubai.search.basins import basins
+
     _check_picture(output)
     f, _, problem, title = _function(text)
     point = None if at is None else np.atleast_1d(_point(at, "--at", f))
@@ -455,6 +455,8 @@ def lr_command(
       koubai lr rosenbrock --optimizer adam
       koubai lr "(x-1)**2 + 20*(y-2)**2" --start=-3,4 --set momentum=0.9 -o rates.png
     """
+    from koubai.search.learning_rate import find_lr
+
     _check_picture(output)
     f, x0, _, title = _started(text, start)
     chosen = _optimizer("sgd" if optimizer.lower() == "auto" else optimizer, None, semantics, settings)
@@ -505,6 +507,8 @@ def race_command(
       koubai race rosenbrock -o race.png
       koubai race himmelblau --optimizers adam,lbfgs,scipy:BFGS --starts 5 --budget 300
     """
+    from koubai.search.race import race
+
     _check_picture(output, (*PICTURES, ".gif"))
     f, x0, _, title = _started(text, start)
     rate: Any = lr
