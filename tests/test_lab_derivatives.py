@@ -136,3 +136,18 @@ def test_the_script_prints_the_numbers_of_the_page():
     run = kb.minimize(kb.parse("x**3"), 1.5, kb.SGD(0.01), max_steps=20, gtol=0.0)
     assert repr(float(run.x)) in done.stdout
     assert "--method central --h 0.0001" in REPLAYS["command"](state)
+
+
+@pytest.mark.parametrize("kind", ["csv", "svg", "png", "gif"])
+def test_the_bench_is_saved(kind):
+    from koubai.lab.export import ASKS as EXPORTS
+
+    state = {"function": SQUARE, "x": 1, "h": 1e-3, "x0": 2, "max_steps": 5}
+    found = EXPORTS["export"]({"kind": kind, "state": {"room": "derivative", "derivative": state}}, lambda: None)
+    data = found["arrays"]["bytes"].tobytes()
+    begins = {"csv": b"h,forward,backward,central,backprop\n", "svg": b"<?xml", "png": b"\x89PNG", "gif": b"GIF8"}
+    assert data.startswith(begins[kind])
+    if kind == "csv":
+        h, forward, *_, exact = map(float, data.splitlines()[120].split(b","))
+        assert forward == kb.derivative(kb.parse("x**2"), 1.0, method="forward", h=h).value
+        assert exact == 2.0

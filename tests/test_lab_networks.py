@@ -322,3 +322,18 @@ def test_what_can_not_be_used_is_named(change, said):
 def test_a_frame_is_bounded(arguments):
     with pytest.raises(InputError):
         ASKS["train"](arguments, lambda: None)
+
+
+@pytest.mark.parametrize("kind", ["csv", "svg", "png", "gif"])
+@pytest.mark.parametrize("loss", ["crossentropy", "mse"])
+def test_the_training_is_saved(kind, loss):
+    from koubai.lab.export import ASKS as EXPORTS
+
+    state = {"spec": SPEC | {"loss": loss}, "epoch": 8}
+    found = EXPORTS["export"]({"kind": kind, "state": {"room": "network", "network": state}}, lambda: None)
+    data = found["arrays"]["bytes"].tobytes()
+    begins = {"csv": b"epoch,loss,", "svg": b"<?xml", "png": b"\x89PNG", "gif": b"GIF8"}
+    assert data.startswith(begins[kind])
+    if kind == "csv" and loss == "crossentropy":
+        _, run = network_of(SPEC, 8)
+        assert float(data.splitlines()[-1].split(b",")[1]) == run.history.epochs.fun[-1]

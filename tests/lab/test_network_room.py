@@ -36,7 +36,7 @@ def test_it_learns_while_one_watches_and_copies_to_the_same_weights(open_lab):
     assert state["network"]["epoch"] == 40
     assert of(state)["score"] > 0.9
     assert of(state)["history"] == 40
-    lab.page.get_by_role("tab", name="Code").click()
+    lab.page.get_by_role("tab", name="Take it away").click()
     lab.page.get_by_role("button", name="Copy as Python").click()
     text = of(lab.until(lambda s: "epochs=40" in of(s)["python"]))["python"]
     assert python_weights(text) == of(state)["weights"]

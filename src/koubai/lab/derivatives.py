@@ -11,7 +11,9 @@ import numpy as np
 
 from koubai.derivatives.differences import Estimate, derivative
 from koubai.derivatives.gradient import grad
+from koubai.descent.loop import minimize
 from koubai.descent.optimizers import Optimizer
+from koubai.descent.record import Run
 from koubai.descent.spec import read_function, read_optimizer
 from koubai.errors import GradientWarning, InputError, KoubaiError
 from koubai.functions.expression import Expression
@@ -145,6 +147,29 @@ def valleys(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any
         "lowest": found.minima[0].share if found.minima else 0.0,
         "shares": found.shares,
     }
+
+
+def walk(fields: Fields) -> Run:
+    """Return the descent of the bench, with every step kept."""
+    f, _ = _function(fields)
+    steps, gtol = fields.whole("max_steps", 500, 0, 5000), fields.number("gtol", 0.0, low=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return minimize(f, fields.number("x0"), _optimizer(fields), max_steps=steps, gtol=gtol, record="all")
+
+
+def table_of_differences(fields: Fields, cancelled: Cancelled) -> str:
+    """Return the differences at x for many steps h as CSV, in full precision."""
+    f, _ = _function(fields)
+    x = fields.number("x")
+    exact, source = _exact(f, x)
+    lines = [f"h,forward,backward,central,{source}"]
+    for i, h in enumerate((max(abs(x), 1.0) * np.logspace(-17, 0, 171)).tolist()):
+        if i % PIECE == 0:
+            cancelled()
+        values = [_derivative(f, x, method=method, h=h).value for method in METHODS]
+        lines.append(",".join(map(repr, [h, *map(float, values), exact])))
+    return "\n".join([*lines, ""])
 
 
 # -- as text ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from koubai.descent.record import Run, rows_of
+from koubai.descent.spec import read_function
 from koubai.errors import InputError
 from koubai.functions.expression import Expression
 from koubai.lab.descents import Point, check_map, made, read_plane, read_rule, read_rules, read_size, read_window
@@ -27,7 +28,10 @@ __all__ = [
 ]
 
 MEDIA = {"csv": "text/csv", "svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
-ROOMS = ("descent", "basins")
+ROOMS = ("descent", "basins", "derivative", "network")
+FRAMES, GRID = 40, 96  # of a training's GIF: pictures, and points along a side where the network is asked
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#1A1A1A", "#F0E442")  # Okabe & Ito's
+MOST_SECONDS = 8.0  # of a training that is saved
 MOST_STEPS = 5_000
 MOST_SIDE = 512
 _drawing = threading.Lock()  # Matplotlib keeps fonts and texts that two threads must not make at once
@@ -42,8 +46,9 @@ def export(arguments: Mapping[str, Any], cancelled: Callable[[], None]) -> dict[
     kind = fields.word("kind", MEDIA)
     room, state = own_state(arguments)
     if room not in ROOMS:
-        raise InputError(f"this room's files are made by the page; here are those of {' and '.join(ROOMS)}")
-    data = (_descents if room == "descent" else _basins)(kind, state, fields.whole("slot", 0), cancelled)
+        raise InputError(f"there are files of the rooms {', '.join(ROOMS)}")
+    makers = {"descent": _descents, "basins": _basins, "derivative": _derivatives, "network": _networks}
+    data = makers[room](kind, state, fields.whole("slot", 0), cancelled)
     return {
         "arrays": {"bytes": np.frombuffer(data, np.uint8)},
         "name": f"koubai-{room}.{kind}",
@@ -119,11 +124,90 @@ def _basins(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callable[
         return _picture(kind, lambda ax: found.plot(ax))
 
 
-def _picture(kind: str, draw: Callable[[Any], Any]) -> bytes:
+def _derivatives(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callable[[], None]) -> bytes:
+    from koubai.lab.derivatives import table_of_differences, walk
+
+    fields = Fields(state)
+    if kind == "csv":
+        return table_of_differences(fields, cancelled).encode()
+    from koubai import plot
+
+    run = walk(fields)
+    with _drawing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "gif":
+            return _written(".gif", lambda path: plot.animate(run, path))
+        f, x, h = read_function(fields.value("function")), fields.number("x"), fields.number("h", above=0.0)
+        steps = [h] if x + h != x else []  # a step below the spacing of numbers gives no secant
+        return _picture(
+            kind,
+            lambda ax: plot.tangent(f, x, h=steps, ax=ax),
+            lambda ax: plot.difference_error(f, x, ax=ax),
+        )
+
+
+def _networks(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callable[[], None]) -> bytes:
+    from koubai.lab.networks import Live, read_state, table_of_epochs
+
+    spec, epoch = read_state(state)
+    live = Live.begin(spec)
+    if kind == "gif":
+        return _film(live, epoch, cancelled)
+    live.advance(epoch, MOST_SECONDS, cancelled)
+    if kind == "csv":
+        return table_of_epochs(live).encode()
+    from koubai import plot
+
+    def decision(ax: Any) -> Any:
+        proba = live.network.predict_proba if spec.loss != "mse" else shares
+        data = spec.data
+        return plot.decision(proba, data.X, data.y, classes=data.classes, features=data.axes, ax=ax)
+
+    def shares(X: Any) -> Any:
+        return np.clip(live.network.outputs(X), 0.0, 1.0)
+
+    run = live.run
+    curves = [] if run is None or not live.epoch else [lambda ax: plot.training_curves(run, ax=ax)]
+    with _drawing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _picture(kind, decision, *curves)
+
+
+def _film(live: Any, epoch: int, cancelled: Callable[[], None]) -> bytes:
+    """Return a GIF of the decision as it is learnt."""
+    from PIL import Image, ImageDraw
+
+    from koubai.lab.networks import decision
+
+    data, side = live.spec.data, 4 * GRID
+    colors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLORS], np.float64)[: len(data.classes)]
+    images = []
+    for number in sorted({round(epoch * i / FRAMES) for i in range(FRAMES + 1)}):
+        live.advance(number, MOST_SECONDS, cancelled)
+        found, ((left, right), (low, high)) = decision(live, GRID)
+        share = (found / 255.0) ** 2
+        mixed = np.tensordot(share / np.maximum(share.sum(axis=0), 1e-6), colors, (0, 0))
+        ground = 255 - 0.5 * (255 - mixed)
+        image = Image.fromarray(ground[::-1].astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+        pen = ImageDraw.Draw(image)
+        for (x, y), label in zip(data.X.tolist(), data.y.tolist(), strict=True):
+            px, py = side * (x - left) / (right - left), side * (high - y) / (high - low)
+            pen.ellipse((px - 4, py - 4, px + 4, py + 4), fill=COLORS[label], outline="white")
+        pen.text((8, 8), f"epoch {live.epoch}", fill="#1a1a1a")
+        images.append(image.quantize(128))
+        cancelled()
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=80, loop=0)
+    return buffer.getvalue()
+
+
+def _picture(kind: str, *draw: Callable[[Any], Any]) -> bytes:
+    """Return a figure with one picture beside the other."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
-    draw(figure.add_subplot())
+    figure = Figure(figsize=(7.2 * len(draw), 5.4), dpi=150, layout="constrained")
+    for each, ax in zip(draw, np.ravel(figure.subplots(1, len(draw))), strict=True):
+        each(ax)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind)
     return buffer.getvalue()

@@ -480,16 +480,28 @@ POOL = Pool()
 def data(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     """Return the points of a data set: arrays points (n, 2) and labels; classes, axes, their mean and scale, window."""
     found = _read_data(Fields(arguments).fields("dataset"))
-    low, high = found.X.min(axis=0), found.X.max(axis=0)
-    middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 0.5) * 1.15
     return {
         "arrays": {"points": found.X.astype(np.float32), "labels": found.y.astype(np.int32)},
         "classes": list(found.classes),
         "axes": list(found.axes),
         "mean": list(found.mean),
         "scale": list(found.scale),
-        "window": [[float(m) - half, float(m) + half] for m in middle],
+        "window": _square(found),
     }
+
+
+def _square(data: Data) -> list[list[float]]:
+    """Return a square window with all the points in it."""
+    low, high = data.X.min(axis=0), data.X.max(axis=0)
+    middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 0.5) * 1.15
+    return [[float(m) - half, float(m) + half] for m in middle]
+
+
+def decision(live: Live, side: int) -> tuple[Array, list[list[float]]]:
+    """Return the probabilities of the classes in 1/255, (classes, side, side), over a square window, and the window."""
+    window = _square(live.spec.data)
+    grid = _grid(Fields({"x": window[0], "y": window[1]}, "window"), (side, side))
+    return _probabilities(live, grid), window
 
 
 def train(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
@@ -745,12 +757,23 @@ def diagnose(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, An
     }
 
 
+def table_of_epochs(live: Live) -> str:
+    """Return what each epoch was like as CSV, in full precision; a column that there is no number for is left out."""
+    columns = ("loss", "accuracy", "validation", "validation_accuracy", "lr")
+    there = [i for i in range(len(columns)) if any(math.isfinite(row[i]) for row in live.rows)]
+    lines = [",".join(["epoch", *(columns[i] for i in there), *(f'"grad_norm {name}"' for name in live.names)])]
+    for number, row in enumerate(live.rows):
+        norms = live.norms[number].tolist() if live.norms else []
+        lines.append(",".join([str(number + 1), *(repr(row[i]) for i in there), *map(repr, norms)]))
+    return "\n".join([*lines, ""])
+
+
 # -- as text ----------------------------------------------------------------------------------------------------------
 
 
 def as_python(state: Mapping[str, Any]) -> str:
     """Return a script that trains to the same weights, to the bit."""
-    spec, epoch = _state(state)
+    spec, epoch = read_state(state)
     stack = []
     given = "" if spec.init == "xavier" else f", init={spec.init!r}"
     for units, activation in spec.layers:
@@ -779,7 +802,7 @@ def as_python(state: Mapping[str, Any]) -> str:
 
 def as_command(state: Mapping[str, Any]) -> str:
     """Return the command that trains to the same weights. Raises InputError for what the command line can't say."""
-    spec, epoch = _state(state)
+    spec, epoch = read_state(state)
     optimizer = spec.optimizer
     if not isinstance(optimizer.lr, int | float):
         raise InputError("the command line has no schedules; take Copy as Python")
@@ -800,7 +823,7 @@ def as_command(state: Mapping[str, Any]) -> str:
     return "\n".join(["cat > points.csv <<'END'", "x,y,class", *rows, "END", " ".join(words), ""])
 
 
-def _state(state: Mapping[str, Any]) -> tuple[Specification, int]:
+def read_state(state: Mapping[str, Any]) -> tuple[Specification, int]:
     """Read {"spec": …, "epoch": …}."""
     fields = Fields(state, "state")
     return Specification.read(fields.value("spec")), fields.whole("epoch", 0, 0, LIMITS["epochs"])

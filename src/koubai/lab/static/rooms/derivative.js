@@ -5,10 +5,11 @@ import { Refused, Superseded } from "../connection.js";
 import { mark, swatch, traceShape } from "../marks.js";
 import { optimizerControls } from "../optimizer.js";
 import { digits, makePlane, trace, write } from "../plane.js";
+import { createShare } from "../share.js";
 import { is } from "../state.js";
 import { number as written, percent } from "../text.js";
 import { createFunctionPicker } from "../function.js";
-import { button, el, logSlider, number, section, tabs, transport } from "../widgets.js";
+import { el, logSlider, number, section, tabs, transport } from "../widgets.js";
 
 const METHODS = ["forward", "backward", "central"];
 const POINTS = 640;
@@ -203,10 +204,11 @@ export function mount(container, lab) {
     el("h3", { class: "part", t: "derivative.one_step" }), sum, update,
     el("h3", { class: "part", t: "derivative.valleys" }), lowest, places);
 
-  const code = el("pre", { class: "source", tabindex: "0", tLabel: "derivative.tab_code" });
-  const codePanel = el("div", {},
-    el("div", { class: "buttons-row" }, button("derivative.copy_python", () => copy("python")), button("derivative.copy_command", () => copy("command"))),
-    code);
+  const share = createShare({
+    lab, room: id, snapshot: () => field.canvas,
+    state: () => ({ function: state.function, x: state.x, h: state.h, x0: state.x0, optimizer: state.optimizer, max_steps: state.max_steps, gtol: state.gtol }),
+  });
+  const codePanel = share.element;
 
   const view = tabs({
     label: "derivative.tabs", value: state.tab,
@@ -309,19 +311,6 @@ export function mount(container, lab) {
     asked("step", "step", { function: state.function, x0: [state.x0], optimizer: state.optimizer, t: step }, (a) => { narrated = a; showStep(); },
       () => { narrated = null; showStep(); }); // the descent of now is another one already
   }
-  async function askCode() {
-    const spec = { koubai: 1, room: "derivative", function: state.function, x: state.x, h: state.h, x0: state.x0, optimizer: state.optimizer, max_steps: state.max_steps, gtol: state.gtol };
-    await asked("replay", "replay", { state: spec, kind: "python" }, (a) => { code.textContent = a.text; });
-  }
-  async function copy(kind) {
-    const spec = { koubai: 1, room: "derivative", function: state.function, x: state.x, h: state.h, x0: state.x0, optimizer: state.optimizer, max_steps: state.max_steps, gtol: state.gtol };
-    await asked("replay", "replay", { state: spec, kind }, async (a) => {
-      code.textContent = a.text;
-      lab.report("derivative", { [kind]: a.text });
-      try { await navigator.clipboard.writeText(a.text); lab.announce(t("shell.copied")); lab.note("shell.copied"); } catch { /* it is shown, and can be taken from there */ }
-    });
-  }
-
   // -- showing -------------------------------------------------------------------------------------------------------
 
   function showDifference() {
@@ -663,7 +652,7 @@ export function mount(container, lab) {
   function showTab() {
     play.element.hidden = state.tab !== "descent";
     verdict.hidden = false;
-    if (state.tab === "code") askCode();
+    share.update(state.tab === "code");
     if (state.tab === "descent") { askDescent(); askValleys(); showDescentIfThere(); }
     else { play.setPlaying(false); if (found) sayDifference(); }
     field.redraw();
@@ -691,7 +680,7 @@ export function mount(container, lab) {
     if (walking && has("function", "x0", "optimizer", "max_steps", "gtol")) askDescent();
     if (walking && has("function", "window", "optimizer", "max_steps")) askValleys();
     if (has("t") && run) { if (play.t !== state.t) play.set({ t: state.t }); askStep(); }
-    if (state.tab === "code" && has("function", "x", "h", "x0", "optimizer", "max_steps", "gtol")) askCode();
+    if (state.tab === "code" && has("function", "x", "h", "x0", "optimizer", "max_steps", "gtol")) share.update(true);
     field.redraw();
     errorPlane.redraw();
   }

@@ -6,6 +6,7 @@ import { mark, swatch, traceShape } from "../marks.js";
 import { optimizerControls } from "../optimizer.js";
 import { borders, decision, diverging, makeDiagram, unitPicture } from "../pictures.js";
 import { digits, makePlane, trace, write } from "../plane.js";
+import { createShare } from "../share.js";
 import { is } from "../state.js";
 import { number as written, percent } from "../text.js";
 import { button, choice, el, icon, logSlider, number, section, select, tabs } from "../widgets.js";
@@ -266,9 +267,8 @@ export function mount(container, lab) {
   const checkPanel = el("div", {}, el("p", { class: "hint", t: "network.check_hint" }), el("div", { class: "buttons-row" }, checkButton), checked);
 
   // code
-  const code = el("pre", { class: "source", tabindex: "0", tLabel: "network.tab_code" });
-  const codeNote = el("p", { class: "complaint", role: "status" });
-  const codePanel = el("div", {}, el("div", { class: "buttons-row" }, button("derivative.copy_python", () => copy("python")), button("derivative.copy_command", () => copy("command"))), code, codeNote);
+  const share = createShare({ lab, room: id, snapshot: () => field.canvas, state: () => ({ spec: spec(), epoch: state.epoch }) });
+  const codePanel = share.element;
 
   const pages = tabs({
     label: "network.tabs", value: state.tab,
@@ -592,27 +592,6 @@ export function mount(container, lab) {
     return p;
   }
 
-  async function askCode(kind = "python") {
-    try {
-      const a = await lab.ask("network.replay", "replay", { state: { room: "network", spec: spec(), epoch: state.epoch }, kind });
-      if (gone) return null;
-      code.textContent = a.text;
-      codeNote.textContent = "";
-      lab.report("network", { [kind]: a.text });
-      return a.text;
-    } catch (error) {
-      if (error instanceof Superseded || gone) return null;
-      if (!(error instanceof Refused)) throw error;
-      codeNote.textContent = error.message;
-      return null;
-    }
-  }
-  async function copy(kind) {
-    const text = await askCode(kind);
-    if (text === null) return;
-    try { await navigator.clipboard.writeText(text); lab.note("shell.copied"); lab.announce(t("shell.copied")); } catch { /* it is shown, and can be taken from there */ }
-  }
-
   // -- schedules -----------------------------------------------------------------------------------------------------
 
   const perEpoch = () => Math.max(1, Math.ceil((data?.labels.length ?? 200) * (1 - state.validation) / state.batch_size));
@@ -819,14 +798,15 @@ export function mount(container, lab) {
     if (has("limit")) limit.set(state.limit);
     if (has("speed")) speeds.set(String(state.speed));
     if (has("chart")) charts.set(state.chart);
-    if (has("tab")) { pages.set(state.tab); if (state.tab === "code") askCode(); }
+    if (has("tab")) { pages.set(state.tab); share.update(state.tab === "code"); }
     if (has("layers", "loss") && state.unit && !(state.unit[0] <= state.layers.length && state.unit[1] < (widths()[state.unit[0]] ?? 0))) { set({ unit: null }); }
     if (has("layers", "loss", "source", "classes")) showLayers();
     if (has("pen", "source")) showData();
     if (has("unit")) { leave.hidden = !state.unit; diagram.show({ chosen: state.unit }); }
     if (has(...DATA)) askData();
-    if (has(...SPEC)) { lastFrame = performance.now(); if (state.tab === "code") askCode(); }
+    if (has(...SPEC)) { lastFrame = performance.now(); share.update(state.tab === "code"); }
     if (has("epoch", "limit")) showCount(state.epoch);
+    if (has("epoch") && !playing && state.tab === "code") share.update(true);
     if (has(...SPEC, "epoch", "unit") && !(playing && !has(...SPEC) && has("epoch"))) {
       if (playing && has(...SPEC)) set({ epoch: 0 }); // from the start again, and on
       wake();
@@ -841,7 +821,7 @@ export function mount(container, lab) {
   showData();
   showCount(state.epoch);
   askData();
-  if (state.tab === "code") askCode();
+  share.update(state.tab === "code");
   if (empty()) { sayEmpty(); lab.painted(); }
   void digits;
 
