@@ -20,7 +20,9 @@ import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
+from koubai.lab import session
 from koubai.lab.messages import MOST_BYTES
+from koubai.lab.server import Tickets, signing_key
 
 START = [sys.executable, "-c", "from koubai.cli import main; main()", "lab", "--no-browser"]
 BOWL = {"expression": "x**2/20 + y**2"}
@@ -281,6 +283,27 @@ def test_nothing_but_reading_is_served(lab, method):
     assert not [name for name in headers if name.startswith("access-control")]
 
 
+def test_the_key_is_kept_for_this_user_alone(tmp_path):
+    key = signing_key(tmp_path / "state")
+    assert len(key) == 32
+    assert signing_key(tmp_path / "state") == key
+    (tmp_path / "state" / "lab.key").chmod(0o644)  # others may have read it
+    assert signing_key(tmp_path / "state") != key
+    (tmp_path / "file").write_text("")
+    assert len(signing_key(tmp_path / "file")) == 32  # no folder there: for this launch alone
+
+
+def test_tickets_are_for_one_port_and_one_key_and_end(monkeypatch):
+    own = Tickets(b"k" * 32, 8421, "token")
+    ticket = own.issue()
+    assert own.is_good(ticket)
+    assert not Tickets(b"k" * 32, 8422, "token").is_good(ticket)
+    assert not Tickets(b"l" * 32, 8421, "token").is_good(ticket)
+    after = time.time() + 40 * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: after)
+    assert not own.is_good(ticket)
+
+
 # -- messages ---------------------------------------------------------------------------------------------------------
 
 MALFORMED = [
@@ -335,6 +358,26 @@ def test_views_do_not_hinder_one_another_and_are_bounded(lab):
     assert sorted(answer["id"] for answer in answers) == list(range(40))
     assert sum(answer["ok"] for answer in answers) >= 16
     assert all("at most 16 views" in answer["message"] for answer in answers if not answer["ok"])
+
+
+def answer_of(ask_name, **arguments):
+    return unpack(session.answered(session.Request("a", 7, ask_name, arguments)))
+
+
+def test_what_takes_too_long_is_given_up(monkeypatch):
+    monkeypatch.setattr(session, "SECONDS", 0.0)
+    answer = answer_of("descend", **DESCENT)
+    assert (answer["ok"], answer["code"], answer["id"]) == (False, "limit", 7)
+    assert "longer than" in answer["message"]
+
+
+def test_an_error_of_the_labs_own_is_an_answer_too(monkeypatch):
+    def broken(arguments, cancelled):
+        raise KeyError("inside")
+
+    monkeypatch.setattr(session, "table", lambda: {"broken": broken})
+    answer = answer_of("broken")
+    assert (answer["code"], answer["message"]) == ("internal", "KeyError: 'inside'")
 
 
 HOSTILE = [
