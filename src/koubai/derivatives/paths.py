@@ -149,7 +149,7 @@ def _warned(sentence: str) -> None:
 
 
 class _TraceCache:
-    """The paths of plain functions and expressions, kept so that the next descent on one of them need not trace it again.
+    """The paths of plain functions and expressions, kept so that the next descent on one need not trace it again.
 
     A path is used again if tracing would give it again: what it read is unchanged, its guards hold, and f, evaluated
     once, gives what it gave. Then the same evaluations are counted as if it had been traced and checked; for other
