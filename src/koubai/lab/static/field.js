@@ -127,6 +127,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
   let groundData = /** @type {any} */ (null);
   let bitmap = /** @type {any} */ (null);
   let extra = /** @type {((c: CanvasRenderingContext2D, api: any) => void) | null} */ (null);
+  let slopes = /** @type {any} */ (null);
   let minima = /** @type {number[][]} */ ([]);
   let groundDirty = true, overDirty = true, frame = 0, labels = true;
 
@@ -222,16 +223,22 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     const [[xl, xh], [yl, yh]] = seen();
     c.font = `11px ${css("--sans")}`;
     c.fillStyle = css("--ink");
-    c.strokeStyle = css("--field-axis");
-    c.lineWidth = 1;
-    c.globalAlpha = 0.72;
+    const write = (text, px, py) => {
+      c.globalAlpha = 0.75;
+      c.strokeStyle = css("--raised");
+      c.lineWidth = 3;
+      c.strokeText(text, px, py);
+      c.globalAlpha = 1;
+      c.fillText(text, px, py);
+    };
+    c.lineJoin = "round";
     c.textAlign = "center";
     c.textBaseline = "bottom";
     for (const x of ticks(xl, xh, Math.max(4, width / 130))) {
       const p = X(x);
       if (p < 40 || p > width - 20) continue;
       c.fillRect(Math.round(p), height - 5, 1, 5);
-      c.fillText(number(x), p, height - 7);
+      write(number(x), p, height - 7);
     }
     c.textAlign = "left";
     c.textBaseline = "middle";
@@ -239,7 +246,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
       const p = Y(y);
       if (p < 60 || p > height - 26) continue;
       c.fillRect(0, Math.round(p), 5, 1);
-      c.fillText(number(y), 9, p);
+      write(number(y), 9, p);
     }
     c.globalAlpha = 1;
   }
@@ -300,6 +307,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     over.fit(width, height);
     c.clearRect(0, 0, width, height);
     const dark = isDark();
+    if (slopes) drawSlopes(c);
     if (minima.length) drawMinima(c);
     c.lineJoin = "round";
     c.lineCap = "butt";
@@ -374,6 +382,37 @@ export function createField(container, { onStart, onView, onPainted, label = "de
       c.fill();
       c.stroke();
     }
+  }
+
+  /** The gradient on a grid: direction to scale, length by the logarithm, for it spans decades. */
+  function drawSlopes(c) {
+    const { x, g } = slopes;
+    const n = g.length / 2;
+    let most = 0;
+    for (let i = 0; i < n; i++) { const l = Math.hypot(g[2 * i], g[2 * i + 1]); if (l > most && l < Infinity) most = l; }
+    if (!most) return;
+    c.strokeStyle = c.fillStyle = css("--ink");
+    c.globalAlpha = 0.5;
+    c.lineWidth = 1;
+    c.setLineDash([]);
+    c.beginPath();
+    for (let i = 0; i < n; i++) {
+      let dx = g[2 * i] * view.px, dy = -g[2 * i + 1] * view.py;
+      const l = Math.hypot(g[2 * i], g[2 * i + 1]), d = Math.hypot(dx, dy);
+      if (!(l > 0) || !(d < Infinity)) continue;
+      const long = 26 * Math.max(0.12, 1 + Math.log10(l / most) / 3);
+      dx *= long / d;
+      dy *= long / d;
+      const px = X(x[2 * i]), py = Y(x[2 * i + 1]), ex = px + dx, ey = py + dy;
+      const head = Math.min(5, long * 0.4), a = Math.atan2(dy, dx);
+      c.moveTo(px, py);
+      c.lineTo(ex, ey);
+      c.lineTo(ex - head * Math.cos(a - 0.5), ey - head * Math.sin(a - 0.5));
+      c.moveTo(ex, ey);
+      c.lineTo(ex - head * Math.cos(a + 0.5), ey - head * Math.sin(a + 0.5));
+    }
+    c.stroke();
+    c.globalAlpha = 1;
   }
 
   function drawMinima(c) {
@@ -510,6 +549,8 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     /** The step that is shown; null is the end. */
     setTime(step) { t = step; dirty(); },
     setStart(x) { start = [...x]; dirty(); },
+    /** The gradient as arrows: {x, g} of rows × 2, or null. */
+    setArrows(arrows) { slopes = arrows; dirty(); },
     setMinima(list) { minima = list; dirty(); },
     setLabels(on) { labels = on; dirty(); },
     /** Something more to draw over the paths: (context, field). */

@@ -113,8 +113,8 @@ export function magnified(step, field) {
   if (!step || step.x.length !== 2) return 1;
   const [x, y] = [field.X(step.x[0]), field.Y(step.x[1])];
   const longest = Math.max(...Object.values(arrowsOf(step)).map((v) => Math.hypot(field.X(step.x[0] + v[0]) - x, field.Y(step.x[1] + v[1]) - y)));
-  if (!(longest > 0) || longest >= 40) return 1;
-  const wanted = Math.min(1e15, 80 / longest), power = 10 ** Math.floor(Math.log10(wanted));
+  if (!(longest > 0) || longest >= 80) return 1;
+  const wanted = Math.min(1e15, 120 / longest), power = 10 ** Math.floor(Math.log10(wanted));
   return [5, 2, 1].map((k) => k * power).find((k) => k <= wanted) ?? 1;
 }
 

@@ -42,6 +42,7 @@ export const schema = {
   gtol: { default: 1e-6, check: is.number(0, 1e12) },
   seed: { default: 0, check: is.integer(0, 2 ** 31 - 1) },
   t: { default: null, check: is.any(is.nothing, is.integer(0, 20000)) },
+  arrows: { default: false, check: is.bool },
   view: { default: "contours", check: is.one("contours", "surface") },
   panel: { default: "curves", check: is.one("curves", "step", "race", "share") },
   speed: { default: 30, check: is.one(1, 3, 10, 30, 100, 300) },
@@ -108,7 +109,9 @@ export function mount(container, lab) {
     options: [{ value: "contours", label: "descent.view_contours" }, { value: "surface", label: "descent.view_surface" }],
     onChange: (view) => change({ view }),
   });
-  field.element.append(el("div", { class: "field-top" }, viewChoice.element));
+  const arrowSwitch = el("button", { type: "button", class: "arrow-switch", tLabel: "descent.arrows", tTitle: "descent.arrows" }, "∇f");
+  arrowSwitch.addEventListener("click", () => change({ arrows: !own().arrows }));
+  field.element.append(el("div", { class: "field-top" }, viewChoice.element, arrowSwitch));
 
   const player = transport({ speed: own().speed, onSpeed: (speed) => change({ speed }), onSeek: (t) => change({ t }) });
   const title = el("p", { class: "title" }), why = el("p", { class: "why" });
@@ -268,6 +271,7 @@ export function mount(container, lab) {
 
   let groundAsked = "";
   async function requestGround() {
+    requestArrows();
     const window = field.seen();
     const [w, h] = field.size;
     const wide = Math.round(Math.min(200, Math.max(90, w / 4.5)));
@@ -286,6 +290,22 @@ export function mount(container, lab) {
     const ground = field.setGround({ z: answer.arrays.z, w: gw, h: gh, window });
     surface.setGround(ground);
     lab.report(id, { field: { low: answer.low, high: answer.high, window } });
+  }
+
+  let arrowsAsked = "";
+  async function requestArrows() {
+    arrowSwitch.setAttribute("aria-pressed", String(own().arrows));
+    arrowSwitch.hidden = own().view === "surface";
+    if (!own().arrows) { field.setArrows(null); arrowsAsked = ""; return; }
+    const window = field.seen(), [w, h] = field.size;
+    const counts = [w, h].map((n) => Math.max(4, Math.min(40, Math.round(n / 46))));
+    const key = JSON.stringify([own().function, window, counts]);
+    if (key === arrowsAsked) return;
+    arrowsAsked = key;
+    try {
+      const found = await lab.ask("descent.arrows", "arrows", { function: own().function, window, counts });
+      if (!gone) field.setArrows(found.arrays);
+    } catch (error) { arrowsAsked = ""; refused(error); }
   }
 
   // -- the verdict, the strip, the step: they follow when hands rest --------------------------------------------------
@@ -312,7 +332,8 @@ export function mount(container, lab) {
     lab.report(id, { verdict: { code: found.code, title: found.verdict, why: found.explanation, remedy: found.remedy, evidence: found.evidence, name: chosen().name } });
     lab.announce(`${title.textContent}. ${why.textContent}`);
   }
-  const upper = (s) => (s ? s[0].toUpperCase() + s.slice(1) : s);
+  // not a symbol, "f" say
+  const upper = (s) => (/^[a-z][a-z]/.test(s ?? "") || /^a /.test(s ?? "") ? s[0].toUpperCase() + s.slice(1) : s);
 
   let fixed = false;
   async function tryFix() {
@@ -408,6 +429,7 @@ export function mount(container, lab) {
     curves.setCursor(s.t);
     viewChoice.set(s.view);
     surface.show(s.view === "surface");
+    requestArrows();
     x0.forEach((n, i) => n.set(s.x0[i]));
     steps.set(s.max_steps);
     gtol.set(s.gtol);
