@@ -25,7 +25,7 @@ const pretty = (f, t = 1) => branch(f, t).replaceAll(" * ", " · ").replaceAll("
 export function createNarration({ lab, onLit }) {
   const head = el("p", { class: "hint" });
   const terms = el("div", { class: "terms" });
-  const legend = el("p", { class: "hint", t: "descent.arrow_scale" });
+  const legend = el("p", { class: "hint", t: "descent.arrow_scale", hidden: true });
   const element = el("div", {}, head, terms, legend);
   let lit = null;
 

@@ -114,7 +114,7 @@ export function mount(container, lab) {
   field.element.append(el("div", { class: "field-top" }, viewChoice.element, arrowSwitch));
 
   const player = transport({ speed: own().speed, onSpeed: (speed) => change({ speed }), onSeek: (t) => change({ t }) });
-  const title = el("p", { class: "title" }), why = el("p", { class: "why" });
+  const title = el("p", { class: "title", t: "descent.judging" }), why = el("p", { class: "why" });
   const fixButton = button("descent.fix", tryFix, { kind: "primary" });
   const fixText = el("small");
   fixButton.hidden = true;
