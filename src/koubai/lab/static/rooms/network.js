@@ -2,21 +2,18 @@
 // The network room: points in the plane, a network that learns to tell them apart, and a look into every unit of it.
 
 import { Refused, Superseded } from "../connection.js";
-import { mark, swatch, traceShape } from "../marks.js";
-import { optimizerControls } from "../optimizer.js";
+import { mark, traceShape } from "../marks.js";
+import { createChart } from "../network/chart.js";
+import { createCheck } from "../network/check.js";
+import { SOURCES, createData, datasetOf, dot, isEmpty } from "../network/data.js";
+import { ACTIVATIONS, INITIALIZERS, LOSSES, createLayers, createTraining } from "../network/settings.js";
 import { borders, decision, diverging, makeDiagram, unitPicture } from "../pictures.js";
-import { digits, makePlane, trace, write } from "../plane.js";
+import { makePlane, write } from "../plane.js";
 import { createShare } from "../share.js";
 import { is } from "../state.js";
 import { number as written, percent } from "../text.js";
-import { button, choice, el, icon, logSlider, number, section, select, tabs } from "../widgets.js";
+import { button, el, icon, select, tabs } from "../widgets.js";
 
-const ACTIVATIONS = ["tanh", "relu", "sigmoid", "leakyrelu", "gelu"];
-const LOSSES = ["crossentropy", "binarycrossentropy", "mse"];
-const INITIALIZERS = ["xavier", "he", "normal", "orthogonal", "zeros"];
-const KNOWN = ["spirals", "moons", "circles", "blobs", "xor"];
-const SOURCES = [...KNOWN, "drawn", "csv"];
-const MANY = ["spirals", "blobs"]; // whose number of classes is free
 const SPEEDS = [5, 20, 60, 0]; // epochs a second; 0 is as fast as it goes
 const PIXELS = 104, STILL = 224; // of the decision along its longer side, in motion and at rest
 const UNIT_PIXELS = 22;
@@ -59,7 +56,6 @@ export function mount(container, lab) {
   const set = (values) => lab.store.set("network", values);
   const t = lab.t;
   const tables = lab.catalogue;
-  const schedules = new Map(tables.schedules.map((s) => [s.name, s.settings]));
 
   let gone = false;
   let data = null; // {points, labels, classes, axes, window}
@@ -72,26 +68,15 @@ export function mount(container, lab) {
 
   // -- what is trained -----------------------------------------------------------------------------------------------
 
-  function dataset() {
-    if (state.source === "drawn") {
-      const most = state.points.reduce((m, p) => Math.max(m, p[2]), 1);
-      return { points: state.points, classes: Math.max(2, most + 1) };
-    }
-    if (state.source === "csv") return { csv: state.csv };
-    const out = { name: state.source, n: Math.max(state.n, MANY.includes(state.source) ? state.classes : 2), seed: state.data_seed };
-    if (state.noise !== null) out.noise = state.noise;
-    if (MANY.includes(state.source)) out.classes = state.classes;
-    return out;
-  }
   function spec() {
     const out = {
-      koubai: 1, data: dataset(), layers: state.layers, activation: state.activation, loss: state.loss, init: state.init,
+      koubai: 1, data: datasetOf(state), layers: state.layers, activation: state.activation, loss: state.loss, init: state.init,
       optimizer: state.optimizer, batch_size: state.batch_size, validation: state.validation, seed: state.seed,
     };
     if (state.schedule) out.schedule = state.schedule;
     return out;
   }
-  const empty = () => (state.source === "drawn" && !state.points.length) || (state.source === "csv" && !state.csv.trim());
+  const empty = () => isEmpty(state);
 
   // -- the stage -----------------------------------------------------------------------------------------------------
 
@@ -196,120 +181,40 @@ export function mount(container, lab) {
 
   // -- the controls --------------------------------------------------------------------------------------------------
 
-  const chart = makePlane({ draw: drawChart, label: "network.chart", xName: () => t("network.epoch"), pad: [12, 70, 30, 52], className: "calm" });
-  const charts = choice({
-    label: "network.chart", value: state.chart,
-    options: ["loss", "accuracy", "gradient"].map((c) => ({ value: c, label: `network.chart_${c}` })), onChange: (c) => set({ chart: c }),
-  });
-  const chartSection = section("network.curves", el("div", { class: "chart" }, chart.element));
-  chartSection.end.append(charts.element);
+  const chart = createChart({ lab, state, set, history });
 
-  // data
-  const source = select({
-    label: "network.data", value: state.source,
-    options: SOURCES.map((s) => ({ value: s, label: `network.data_${s}` })), onChange: (s) => take(s),
-  });
-  const n = logSlider({ label: "network.points", value: state.n, low: 20, high: 2000, least: 2, most: 2000, integer: true, onInput: (v) => set({ n: v }) });
-  const noise = logSlider({ label: "network.noise", value: noiseNow(), low: 0, high: 0.6, log: false, least: 0, most: 10, onInput: (v) => set({ noise: v }) });
-  const classes = logSlider({ label: "network.classes", value: state.classes, low: 2, high: 6, log: false, least: 2, most: 8, integer: true, onInput: (v) => set({ classes: v }) });
-  const dataSeed = number({ label: "network.data_seed", value: state.data_seed, low: 0, high: 2 ** 31 - 1, integer: true, onInput: (v) => set({ data_seed: v }) });
-  const known = el("div", { class: "section-body" }, n.element, noise.element, classes.element, dataSeed.element,
-    el("div", { class: "buttons-row" }, button("network.edit_points", editPoints)));
-  const pens = el("div", { class: "classes", role: "group", tLabel: "network.pen" });
-  const drawn = el("div", { class: "section-body" }, el("p", { class: "hint", t: "network.draw_hint" }), pens,
-    el("div", { class: "buttons-row" }, button("network.remove_last", () => set({ points: state.points.slice(0, -1) })), button("network.clear", () => set({ points: [] }))));
-  const paste = /** @type {HTMLTextAreaElement} */ (el("textarea", { class: "paste", spellcheck: "false", tLabel: "network.csv" }));
-  const file = /** @type {HTMLInputElement} */ (el("input", { type: "file", accept: ".csv,text/csv,text/plain", tLabel: "network.csv_file" }));
-  file.addEventListener("change", async () => {
-    const one = file.files?.[0];
-    if (!one) return;
-    if (one.size > tables.network_limits.csv) { complain(t("network.csv_large", { most: tables.network_limits.csv })); return; }
-    set({ csv: await one.text() });
-  });
-  let pasting = 0;
-  paste.addEventListener("input", () => { clearTimeout(pasting); pasting = window.setTimeout(() => set({ csv: paste.value.slice(0, 200000) }), 250); });
-  const csv = el("div", { class: "section-body" }, el("p", { class: "hint", t: "network.csv_hint" }), file, paste);
-  const complaint = el("p", { class: "complaint", role: "status" });
-  const dataPanel = el("div", {}, source.element, known, drawn, csv, complaint);
+  const panel = createData({ lab, state, set, current: () => data, begin: () => setPlaying(false) });
+  const layers = createLayers({ lab, state, set });
+  const training = createTraining({ lab, state, set, points: () => data?.labels.length ?? 200 });
 
-  // layers
-  const layerList = el("ul", { class: "layers" });
-  const addLayer = button("network.add_layer", () => set({ layers: [...state.layers, state.layers[state.layers.length - 1] ?? 8] }));
-  const activation = select({ label: "network.activation", value: state.activation, options: ACTIVATIONS.map((a) => ({ value: a, label: { text: a } })), onChange: (a) => set({ activation: a }) });
-  const init = select({ label: "network.init", value: state.init, options: INITIALIZERS.map((a) => ({ value: a, label: { text: a } })), onChange: (a) => set({ init: a }) });
-  const loss = select({ label: "network.loss", value: state.loss, options: LOSSES.map((l) => ({ value: l, label: `network.loss_${l}` })), onChange: (l) => set({ loss: l }) });
-  const parameters = el("p", { class: "hint" });
-  const layersPanel = el("div", {}, layerList, el("div", { class: "buttons-row" }, addLayer), parameters, activation.element, loss.element, init.element);
+  const checkPanel = createCheck({ lab, arguments_: () => (empty() ? null : { spec: spec(), epoch: state.epoch }), begin: () => setPlaying(false) }).element;
 
-  // training
-  const allowed = new Set(tables.training_optimizers);
-  const walker = optimizerControls({
-    lab, get: () => state.optimizer, set: (optimizer) => set({ optimizer }), filter: (o) => allowed.has(o.name),
-    first: (o) => ({ SGD: 0.1, Momentum: 0.05, Nesterov: 0.05, Adagrad: 0.1, RMSprop: 0.01, Lion: 0.003 }[o.name] ?? (o.lr < 0.1 ? 0.02 : o.lr)),
-  });
-  const schedule = select({
-    label: "network.schedule", value: state.schedule?.name ?? "constant",
-    options: tables.schedules.map((s) => ({ value: s.name, label: `network.schedule_${s.name}` })),
-    onChange(name) { set({ schedule: name === "constant" ? null : { name, ...firstSettings(name) } }); },
-  });
-  const settings = el("div", { class: "section-body" });
-  const batch = logSlider({ label: "network.batch_size", value: state.batch_size, low: 1, high: 256, least: 1, most: 2000, integer: true, onInput: (v) => set({ batch_size: v }) });
-  const validation = logSlider({ label: "network.validation", value: state.validation, low: 0, high: 0.6, log: false, least: 0, most: 0.9, onInput: (v) => set({ validation: v }) });
-  const seed = number({ label: "network.seed", value: state.seed, low: 0, high: 2 ** 31 - 1, integer: true, onInput: (v) => set({ seed: v }) });
-  const another = button("network.another", () => set({ seed: state.seed + 1 }));
-  const limit = number({ label: "network.limit", value: state.limit, low: 1, high: 10000, integer: true, onInput: (v) => set({ limit: v, epoch: Math.min(v, state.epoch) }) });
-  const trainingPanel = el("div", {}, walker.element, schedule.element, settings, batch.element, validation.element, seed.element,
-    el("div", { class: "buttons-row" }, another), limit.element);
-
-  // check
-  const checkButton = button("network.check", () => check(), { kind: "primary" });
-  const checked = el("div", { class: "section-body", "aria-live": "polite" });
-  const checkPanel = el("div", {}, el("p", { class: "hint", t: "network.check_hint" }), el("div", { class: "buttons-row" }, checkButton), checked);
-
-  // code
   const share = createShare({ lab, room: id, snapshot: () => field.canvas, state: () => ({ spec: spec(), epoch: state.epoch }) });
   const codePanel = share.element;
 
   const pages = tabs({
     label: "network.tabs", value: state.tab,
     items: [
-      { id: "data", label: "network.tab_data", panel: dataPanel },
-      { id: "layers", label: "network.tab_layers", panel: layersPanel },
-      { id: "training", label: "network.tab_training", panel: trainingPanel },
+      { id: "data", label: "network.tab_data", panel: panel.element },
+      { id: "layers", label: "network.tab_layers", panel: layers.element },
+      { id: "training", label: "network.tab_training", panel: training.element },
       { id: "check", label: "network.tab_check", panel: checkPanel },
       { id: "code", label: "network.tab_code", panel: codePanel },
     ],
     onChange: (tab) => set({ tab }),
   });
-  const controls = el("div", { class: "controls" }, chartSection.element, pages.element);
+  const controls = el("div", { class: "controls" }, chart.element, pages.element);
   container.append(el("div", { class: "bench" }, stage, controls));
 
   // -- data ----------------------------------------------------------------------------------------------------------
 
-  function noiseNow() {
-    return state.noise ?? tables.datasets.find((d) => d.name === state.source)?.noise ?? 0.1;
-  }
-  /** Another source: each begins at what suits it. */
-  function take(name) {
-    setPlaying(false);
-    const values = { source: name, noise: null, epoch: 0, unit: null };
-    const two = !MANY.includes(name) && name !== "drawn" && name !== "csv";
-    if (!two && state.loss === "binarycrossentropy") values.loss = "crossentropy";
-    set(values);
-  }
-  /** The points of now as drawn ones, to change them by hand. */
-  function editPoints() {
-    if (!data) return;
-    const points = Array.from(data.labels, (k, i) => [Number(data.points[2 * i].toPrecision(6)), Number(data.points[2 * i + 1].toPrecision(6)), k]);
-    set({ points, source: "drawn", epoch: 0, pen: 0 });
-  }
   async function askData() {
-    const given = dataset();
+    const given = datasetOf(state);
     const key = JSON.stringify(given);
     if (empty()) { data = null; held = null; frame = null; complain(""); sayEmpty(); showData(); return; }
     try {
       const a = await lab.ask("network.data", "data", { dataset: given });
-      if (gone || key !== JSON.stringify(dataset())) return;
+      if (gone || key !== JSON.stringify(datasetOf(state))) return;
       const first = !data || data.source !== state.source;
       data = { points: a.arrays.points, labels: a.arrays.labels, classes: a.classes, axes: a.axes, mean: a.mean, scale: a.scale, source: state.source };
       complain("");
@@ -329,46 +234,21 @@ export function mount(container, lab) {
     }
   }
   function complain(message) {
-    complaint.textContent = message;
+    panel.complain(message);
     if (message) { verdict.dataset.kind = "bad"; title.textContent = t("network.refused"); why.textContent = message; }
     lab.report("network", { complaint: message });
   }
   function showData() {
-    known.hidden = !KNOWN.includes(state.source);
-    drawn.hidden = state.source !== "drawn";
-    csv.hidden = state.source !== "csv";
-    classes.element.hidden = !MANY.includes(state.source);
+    panel.update(data);
     field.element.classList.toggle("drawing", state.source === "drawn");
     if (state.source === "drawn") field.canvas.tabIndex = 0;
     else field.canvas.removeAttribute("tabindex");
     field.canvas.setAttribute("role", state.source === "drawn" ? "application" : "img");
     const names = data?.classes ?? (state.source === "drawn" ? ["0", "1"] : []);
     legend.replaceChildren(...names.map((name, k) => el("span", {}, dot(k), name)));
-    if (data?.held) legend.append("");
-    if (state.source === "csv" && document.activeElement !== paste) paste.value = state.csv;
-    const many = Math.max(3, Math.min(8, names.length + (state.source === "drawn" ? 1 : 0)));
-    pens.replaceChildren(...Array.from({ length: many }, (_, k) => {
-      const b = el("button", { type: "button", "aria-pressed": String(k === state.pen) }, dot(k), t("network.class", { n: k }));
-      b.addEventListener("click", () => set({ pen: k }));
-      return b;
-    }));
     diagram.show({ inputs: data?.axes ?? ["x", "y"] });
     field.redraw();
   }
-  function dot(k) {
-    const s = swatch(k, { width: 14, height: 14 });
-    const draw = () => {
-      const c = /** @type {CanvasRenderingContext2D} */ (s.getContext("2d")), m = mark(k);
-      c.setTransform(2, 0, 0, 2, 0, 0);
-      c.clearRect(0, 0, 14, 14);
-      c.fillStyle = m.color; c.strokeStyle = m.edge; c.lineWidth = 0.75;
-      traceShape(c, m.shape, 7, 7, 4.2); c.fill(); c.stroke();
-    };
-    /** @type {any} */ (s).redraw = draw;
-    draw();
-    return s;
-  }
-
   // -- training: frames are pulled one after another -----------------------------------------------------------------
 
   let pumping = false, woken = false;
@@ -471,7 +351,7 @@ export function mount(container, lab) {
     } else if (a.ended && a.epoch < state.epoch) set({ epoch: a.epoch });
     else showCount(a.epoch);
     say(a);
-    chart.redraw();
+    chart.update();
     if (!playing && state.epoch !== a.epoch && there && !a.ended) woken = true;
     if (document.hidden) await rest(200);
   }
@@ -521,7 +401,7 @@ export function mount(container, lab) {
     verdict.dataset.kind = a.ended ? "bad" : a.score > 0.97 ? "good" : "mid";
     if (a.ended) why.textContent = t("network.ended", { why: a.ended });
     else if (!diagnosed || diagnosed.key !== history.key || diagnosed.epoch !== a.epoch) why.textContent = a.epoch ? "" : t("network.before");
-    parameters.textContent = t("network.parameters", { n: a.parameters });
+    layers.say(a.parameters);
     lab.report("network", {
       epoch: a.epoch, loss: a.loss, fun: a.fun, score: a.score, lr: a.lr, nit: a.nit, weights: a.weights, parameters: a.parameters,
       ended: a.ended, done: a.done, frame_ms: spent[spent.length - 1] ?? null, frames: spent.length,
@@ -558,94 +438,6 @@ export function mount(container, lab) {
       if (!(error instanceof Refused)) throw error;
       why.textContent = error.message;
     } finally { ask.removeAttribute("aria-busy"); }
-  }
-
-  async function check() {
-    if (empty()) return;
-    setPlaying(false);
-    checked.replaceChildren(el("p", { class: "hint", t: "network.checking" }));
-    try {
-      const a = await lab.ask("network.check", "check", { spec: spec(), epoch: state.epoch });
-      if (gone) return;
-      lab.report("network", { check: { agrees: a.agrees, largest: a.largest, backprop: a.backprop.evaluations, numerical: a.numerical.evaluations, parameters: a.parameters } });
-      const ms = (s) => `${(1000 * s).toFixed(1)} ms`;
-      const row = (key, value) => el("p", {}, el("span", { t: key }), el("b", {}, value));
-      const body = el("tbody", {}, ...a.components.map(([name, own, other]) => el("tr", {}, el("td", {}, name), el("td", {}, own.toPrecision(9).replace("-", "−")), el("td", {}, other.toPrecision(9).replace("-", "−")))));
-      const sentence = el("p", {});
-      lab.say(sentence, a.agrees ? "network.agree" : "network.disagree");
-      checked.replaceChildren(sentence,
-        el("div", { class: "agree" }, row("network.largest", `${a.largest.toExponential(1).replace("-", "−")}  (${a.at})`),
-          row("network.cost_backprop", `${a.backprop.evaluations} × f,  ${ms(a.backprop.seconds)}`),
-          row("network.cost_numerical", `${a.numerical.evaluations} × f,  ${ms(a.numerical.seconds)}`)),
-        ...(a.checked < a.parameters ? [note("network.in_part", { n: a.checked, all: a.parameters })] : []),
-        el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { t: "network.component", scope: "col" }), el("th", { t: "network.by_backprop", scope: "col" }), el("th", { t: "network.by_difference", scope: "col" }))), body)));
-      lab.announce(sentence.textContent ?? "");
-    } catch (error) {
-      if (error instanceof Superseded || gone) return;
-      if (!(error instanceof Refused)) throw error;
-      checked.replaceChildren(el("p", { class: "complaint" }, error.message));
-    }
-  }
-  function note(key, args) {
-    const p = el("p", { class: "hint" });
-    lab.say(p, key, args);
-    return p;
-  }
-
-  // -- schedules -----------------------------------------------------------------------------------------------------
-
-  const perEpoch = () => Math.max(1, Math.ceil((data?.labels.length ?? 200) * (1 - state.validation) / state.batch_size));
-  /** Steps that suit the training: the page's epochs in updates. */
-  function firstSettings(name) {
-    const all = perEpoch() * state.limit;
-    return { step: { every: Math.ceil(all / 3), gamma: 0.3 }, exponential: { gamma: 0.5, steps: Math.ceil(all / 4) }, cosine: { steps: all, min_lr: 0 },
-      linear: { steps: all, end_lr: 0 }, one_cycle: { steps: all, warm: 0.3 }, inverse_sqrt: { steps: perEpoch() }, plateau: { gamma: 0.5, patience: 10 } }[name] ?? {};
-  }
-  let builtSchedule = "";
-  function showSchedule() {
-    const now = state.schedule, name = now?.name ?? "constant";
-    schedule.set(name);
-    const key = name;
-    if (key !== builtSchedule) {
-      builtSchedule = key;
-      settings.replaceChildren();
-      if (now) {
-        for (const setting of [...Object.keys(schedules.get(name) ?? {}), "warmup"]) {
-          const fallback = schedules.get(name)?.[setting] ?? 0;
-          const value = now[setting] ?? fallback;
-          if (typeof value !== "number") continue;
-          const whole = ["every", "steps", "patience", "cooldown", "warmup"].includes(setting);
-          settings.append(number({
-            label: { text: setting }, value, low: 0, high: 1e9, integer: whole, log: !whole || value > 50, step: whole ? 1 : 0.05,
-            onInput: (v) => set({ schedule: { ...state.schedule, [setting]: v } }),
-          }).element);
-        }
-        settings.append(note("network.per_epoch", { n: perEpoch() }));
-      }
-    }
-  }
-
-  // -- layers --------------------------------------------------------------------------------------------------------
-
-  let layerRows = [];
-  function showLayers() {
-    if (layerRows.length !== state.layers.length) {
-      layerRows = state.layers.map((units, i) => {
-        const label = el("span");
-        const slider = logSlider({
-          label: { text: t("network.layer", { n: i + 1 }) }, value: units, low: 1, high: 32, log: false, least: 1, most: 64, integer: true,
-          onInput: (v) => set({ layers: state.layers.map((u, k) => (k === i ? v : u)) }),
-        });
-        const drop = el("button", { type: "button", class: "drop", "aria-label": `${t("network.remove_layer")} ${i + 1}` }, "×");
-        drop.addEventListener("click", () => set({ layers: state.layers.filter((_, k) => k !== i) }));
-        void label;
-        return { slider, row: el("li", {}, slider.element, drop) };
-      });
-      layerList.replaceChildren(...layerRows.map((r) => r.row));
-    }
-    layerRows.forEach((r, i) => { if (r.slider.value !== state.layers[i]) r.slider.set(state.layers[i]); });
-    /** @type {HTMLButtonElement} */ (addLayer).disabled = state.layers.length >= 6;
-    diagram.show({ shape: widths(), chosen: state.unit });
   }
 
   // -- drawing -------------------------------------------------------------------------------------------------------
@@ -698,81 +490,6 @@ export function mount(container, lab) {
     }
   }
 
-  function drawChart(c, p) {
-    const n = history.loss.length;
-    const series = [];
-    if (state.chart === "gradient") {
-      history.names.forEach((name, k) => series.push({ ys: history.grad.map((row) => row[k]), look: mark(k), name: t("network.layer_short", { n: k + 1 }) }));
-    } else {
-      const [own, other] = state.chart === "loss" ? ["loss", "validation"] : ["accuracy", "validation_accuracy"];
-      series.push({ ys: history[own], look: mark(0), name: t("network.trained") });
-      if (history[other].some(Number.isFinite)) series.push({ ys: history[other], look: mark(1), name: t("network.held") });
-    }
-    const ends = [];
-    for (const s of series) {
-      const stride = Math.max(1, Math.floor(n / 700));
-      const xs = [], ys = [];
-      for (let i = 0; i < n; i += stride) { xs.push(i + 1); ys.push(s.ys[i]); }
-      if (n && (n - 1) % stride) { xs.push(n); ys.push(s.ys[n - 1]); }
-      c.strokeStyle = s.look.color; c.lineJoin = "round";
-      let shown = ys.map((v) => (p.y.log && v <= 0 ? p.y.low : v));
-      if (state.chart === "gradient" && shown.length > 12) { // of one batch an epoch: the trend in front of the noise
-        c.lineWidth = 1; c.globalAlpha = 0.28;
-        trace(c, p, xs, shown); c.stroke();
-        c.globalAlpha = 1;
-        shown = smooth(shown);
-      }
-      c.lineWidth = 1.75; c.setLineDash(s.look.dash);
-      trace(c, p, xs, shown);
-      c.stroke();
-      c.setLineDash([]);
-      if (n && Number.isFinite(s.ys[n - 1])) ends.push({ y: p.py(shown[shown.length - 1]), look: s.look, name: s.name });
-    }
-    chartEnds = ends;
-  }
-  let chartEnds = [];
-  /** A running mean of the logarithms. */
-  function smooth(ys) {
-    const reach = Math.max(2, Math.round(ys.length / 24));
-    const logs = ys.map((v) => Math.log(Math.max(v, 1e-30)));
-    return logs.map((_, i) => {
-      let sum = 0, count = 0;
-      for (let k = Math.max(0, i - reach); k <= Math.min(ys.length - 1, i + reach); k++) { sum += logs[k]; count++; }
-      return Math.exp(sum / count);
-    });
-  }
-  /** The names at the right, apart from one another. */
-  function drawEnds(c, p) {
-    const b = p.box;
-    const sorted = [...chartEnds].sort((a, d) => a.y - d.y);
-    let last = -Infinity;
-    for (const e of sorted) {
-      const y = Math.max(b.top + 5, Math.min(b.bottom - 5, Math.max(e.y, last + 14)));
-      write(c, p, e.name, b.right + 6, y, { color: e.look.color, bold: true });
-      last = y;
-    }
-  }
-  chart.afterDraw = drawEnds;
-
-  /** The window of the chart follows what is in it. */
-  function fitChart() {
-    const n = Math.max(10, history.loss.length, Math.min(state.limit, history.loss.length * 1.2));
-    const log = state.chart !== "accuracy";
-    let low = Infinity, high = -Infinity;
-    const see = (v) => { if (Number.isFinite(v) && (!log || v > 0)) { if (v < low) low = v; if (v > high) high = v; } };
-    if (state.chart === "loss") { history.loss.forEach(see); history.validation.forEach(see); }
-    else if (state.chart === "gradient") for (const row of history.grad) row.forEach(see);
-    if (state.chart === "accuracy") { low = 0; high = 1; }
-    if (!(high > 0)) { low = 0.1; high = 1; }
-    chart.x.low = 0;
-    chart.x.high = n;
-    chart.y.log = log;
-    chart.y.low = log ? Math.min(low / 1.3, high / 3) : 0;
-    chart.y.high = log ? high * 1.3 : 1.02;
-  }
-  const redrawChart = chart.redraw;
-  chart.redraw = () => { fitChart(); redrawChart(); };
-
   // -- following the state ---------------------------------------------------------------------------------------------
 
   const DATA = ["source", "n", "noise", "classes", "data_seed", "points", "csv"];
@@ -782,26 +499,13 @@ export function mount(container, lab) {
     if (change.settled || gone) return;
     if (change.group && change.group !== "network") return;
     const has = (...names) => change.all || names.some((name) => change.changed.includes(name));
-    if (has("source")) source.set(state.source);
-    if (has("n")) n.set(state.n);
-    if (has("noise", "source")) noise.set(noiseNow());
-    if (has("classes")) classes.set(state.classes);
-    if (has("data_seed")) dataSeed.set(state.data_seed);
-    if (has("activation")) activation.set(state.activation);
-    if (has("init")) init.set(state.init);
-    if (has("loss")) loss.set(state.loss);
-    if (has("optimizer")) walker.update();
-    if (has("schedule")) showSchedule();
-    if (has("batch_size")) batch.set(state.batch_size);
-    if (has("validation")) validation.set(state.validation);
-    if (has("seed")) seed.set(state.seed);
-    if (has("limit")) limit.set(state.limit);
     if (has("speed")) speeds.set(String(state.speed));
-    if (has("chart")) charts.set(state.chart);
     if (has("tab")) { pages.set(state.tab); share.update(state.tab === "code"); }
     if (has("layers", "loss") && state.unit && !(state.unit[0] <= state.layers.length && state.unit[1] < (widths()[state.unit[0]] ?? 0))) { set({ unit: null }); }
-    if (has("layers", "loss", "source", "classes")) showLayers();
-    if (has("pen", "source")) showData();
+    if (has("layers", "activation", "init", "loss")) layers.update();
+    if (has("optimizer", "schedule", "batch_size", "validation", "seed", "limit")) training.update();
+    if (has("layers", "loss", "source", "classes")) diagram.show({ shape: widths(), chosen: state.unit });
+    if (has("pen", ...DATA)) showData();
     if (has("unit")) { leave.hidden = !state.unit; diagram.show({ chosen: state.unit }); }
     if (has(...DATA)) askData();
     if (has(...SPEC)) { lastFrame = performance.now(); share.update(state.tab === "code"); }
@@ -811,19 +515,17 @@ export function mount(container, lab) {
       if (playing && has(...SPEC)) set({ epoch: 0 }); // from the start again, and on
       wake();
     }
-    chart.redraw();
+    chart.update();
   }
   const stop = lab.store.subscribe(follow);
 
   leave.hidden = !state.unit;
-  showSchedule();
-  showLayers();
+  diagram.show({ shape: widths(), chosen: state.unit });
   showData();
   showCount(state.epoch);
   askData();
   share.update(state.tab === "code");
   if (empty()) { sayEmpty(); lab.painted(); }
-  void digits;
 
   return {
     unmount() {
@@ -835,13 +537,11 @@ export function mount(container, lab) {
       diagram.destroy();
     },
     onLanguage() {
-      layerRows = [];
-      showLayers();
+      layers.onLanguage();
+      training.onLanguage();
       showData();
-      builtSchedule = "";
-      showSchedule();
       wake();
-      chart.redraw();
+      chart.update();
       diagram.redraw();
     },
     onTheme() {
@@ -851,8 +551,8 @@ export function mount(container, lab) {
       diagram.redraw();
     },
     controls: {
-      chart: chartSection.element, tabs: pages.element, data: dataPanel, layers: layersPanel, training: trainingPanel, check: checkPanel,
-      transport: bar, diagram: diagramPlace, field: field.element, verdict, optimizer: walker.element, schedule: schedule.element,
+      chart: chart.element, tabs: pages.element, data: panel.element, layers: layers.element, training: training.element, check: checkPanel,
+      transport: bar, diagram: diagramPlace, field: field.element, verdict, optimizer: training.optimizer, schedule: training.schedule,
     },
   };
 }
