@@ -75,6 +75,8 @@ async function start() {
       return { ...store.state, lang: text.language(), shown, ready: mounted !== null, connected: connection.isUp(), first: frames.first, started, failed };
     },
     store, lab, ask: connection.ask,
+    /** What the open room gave: its controls by name, for lessons that hide some. */
+    get room() { return mounted; },
   } });
 
   const tabs = new Map();

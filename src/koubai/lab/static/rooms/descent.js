@@ -327,7 +327,10 @@ export function mount(container, lab) {
     why.textContent = upper(found.explanation);
     verdict.dataset.kind = found.code === "converged" ? "good" : found.is_fault === false ? "mid" : "bad";
     fixButton.hidden = !found.remedy;
-    if (found.remedy) { delete fixText.dataset.t; fixText.textContent = found.remedy.text; } else if (!fixed) fixText.textContent = "";
+    if (!fixed) {
+      delete fixText.dataset.t;
+      fixText.textContent = found.remedy ? found.remedy.text : "";
+    }
     fixed = false;
     lab.report(id, { verdict: { code: found.code, title: found.verdict, why: found.explanation, remedy: found.remedy, evidence: found.evidence, name: chosen().name } });
     lab.announce(`${title.textContent}. ${why.textContent}`);
@@ -348,12 +351,12 @@ export function mount(container, lab) {
     if (Number.isInteger(max_steps)) values.max_steps = Math.min(20000, max_steps);
     if (Array.isArray(start) && start.length === 2) values.x0 = start;
     if (typeof tolerance === "number") values.gtol = tolerance;
-    if (found.helped || Object.keys(values).length) {
+    if (Object.keys(values).length) {
       fixed = true;
       lab.say(fixText, found.helped ? "descent.fix_helped" : "descent.fix_tried", { before: written(found.before.fun, 3), after: written(found.after.fun, 3) });
       change(values);
     } else {
-      lab.say(fixText, "descent.fix_none");
+      lab.say(fixText, found.helped ? "descent.fix_elsewhere" : "descent.fix_none");
       fixButton.hidden = true;
     }
   }
