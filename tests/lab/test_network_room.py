@@ -1,9 +1,11 @@
 """The network room in the browser: it trains live, and ends at the library's weights to the bit."""
 
+import socket
 import subprocess
 import sys
 
 import pytest
+from conftest import start_lab, stop_lab
 
 ROOM = "network"
 
@@ -165,3 +167,30 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(open_lab, locale):
             ".filter(([key, text]) => key === text)"
         )
         assert missing == []
+
+
+def test_a_restart_of_the_server_loses_nothing(open_lab, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process, address = start_lab(tmp_path, port)
+    try:
+        lab = open_lab(here(source="moons", n=80, epoch=30, limit=60, speed=0), address=address)
+        before = of(lab.until(at(30)))
+    finally:
+        stop_lab(process)
+    lab.until(lambda s: not s["connected"])
+    process, _ = start_lab(tmp_path, port)
+    try:
+        lab.until(lambda s: s["connected"])
+        assert of(lab.state)["weights"] == before["weights"]
+        lab.page.get_by_role("button", name="Train", exact=True).click()
+        after = of(lab.until(at(60)))
+        assert after["history"] == 60
+        lab.page.get_by_role("tab", name="Take it away").click()
+        text = of(lab.until(lambda s: "epochs=60" in of(s)["python"]))["python"]
+        assert python_weights(text) == after["weights"]
+        lab.errors.clear()  # the browser's own, of the connection that was refused
+    finally:
+        stop_lab(process)
+        lab.page.close()

@@ -336,6 +336,10 @@ export function mount(container, lab) {
     }
     if (gone) return;
     if (JSON.stringify(spec()) !== key) { woken = true; return; }
+    if (a.epoch < since && !a.ended) { // another server, which trains anew up to here: what is shown stays
+      woken = true;
+      return;
+    }
     spent.push(performance.now() - began);
     if (spent.length > 200) spent.shift();
     take_in(a, since);
