@@ -22,6 +22,7 @@ from koubai.lab.export import ASKS as EXPORT
 from koubai.lab.messages import SupersededError, as_json, packed
 from koubai.lab.replay import ASKS as REPLAY
 from koubai.lab.session import table
+from koubai.lab.warming import AT_ONCE, LATER
 
 pytestmark = pytest.mark.filterwarnings("ignore::koubai.errors.GradientWarning")
 
@@ -486,3 +487,8 @@ def test_asks_from_many_threads_have_the_same_bits():
     for runs, expected in zip(together, alone * 3, strict=True):
         for run, one in zip(runs, expected, strict=True):
             assert run == one | {"executor": run["executor"]}  # compiled when it was long in use
+
+
+@pytest.mark.parametrize(("name", "arguments"), [*AT_ONCE.items(), *LATER.items()])
+def test_what_is_asked_to_warm_up_is_answered(name, arguments):
+    assert table()[name](arguments, wanted)

@@ -33,6 +33,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from koubai.lab.messages import MOST_BYTES
+from koubai.lab.warming import warm
 
 if TYPE_CHECKING:
     from koubai.lab.session import Session
@@ -226,9 +227,7 @@ def application(port: int, token: str, key: bytes | None = None) -> Any:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        from koubai.lab.warming import warm  # heavy: it brings the library in
-
-        pool.submit(warm)
+        warm()
         yield
         pool.shutdown(wait=False, cancel_futures=True)
 
