@@ -177,7 +177,7 @@ def _film(live: Any, epoch: int, cancelled: Callable[[], None]) -> bytes:
     """Return a GIF of the decision as it is learnt."""
     from PIL import Image, ImageDraw
 
-    from koubai.lab.networks import decision
+    from koubai.lab.networks import FULL, decision
 
     data, side = live.spec.data, 4 * GRID
     colors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLORS], np.float64)[: len(data.classes)]
@@ -185,7 +185,7 @@ def _film(live: Any, epoch: int, cancelled: Callable[[], None]) -> bytes:
     for number in sorted({round(epoch * i / FRAMES) for i in range(FRAMES + 1)}):
         live.advance(number, MOST_SECONDS, cancelled)
         found, ((left, right), (low, high)) = decision(live, GRID)
-        share = (found / 255.0) ** 2
+        share = (found / FULL) ** 2
         mixed = np.tensordot(share / np.maximum(share.sum(axis=0), 1e-6), colors, (0, 0))
         ground = 255 - 0.5 * (255 - mixed)
         image = Image.fromarray(ground[::-1].astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)

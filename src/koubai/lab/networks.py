@@ -61,6 +61,7 @@ LIMITS = {
 SLICE = 0.025  # seconds of training that one frame may take
 LONGEST = 0.25  # and the most that one may ask for
 KEPT = 24  # trainings between two frames
+FULL = 2**16 - 1  # how a probability of 1 travels
 CHECKED = 300  # components of the gradient that are checked by differences
 CHECKED_SAMPLES = 64
 DIAGNOSED = 8.0  # seconds of training for a diagnosis
@@ -498,7 +499,7 @@ def _square(data: Data) -> list[list[float]]:
 
 
 def decision(live: Live, side: int) -> tuple[Array, list[list[float]]]:
-    """Return the probabilities of the classes in 1/255, (classes, side, side), over a square window, and the window."""
+    """Return the probabilities, (classes, side, side) in units of 1/FULL, over a square window, and the window."""
     window = _square(live.spec.data)
     grid = _grid(Fields({"x": window[0], "y": window[1]}, "window"), (side, side))
     return _probabilities(live, grid), window
@@ -511,7 +512,7 @@ def train(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     parameters' bits; ended: why it can't go on, or null; arrays loss, accuracy, validation, validation_accuracy, lr,
     and grad_norm (epochs, layers). want: {boundary: [w, h], units: [w, h], unit: [layer, number], window: {x, y},
     units_window, when_done: whether only the last frame has pictures}: arrays boundary (classes, h, w), the
-    probabilities in 1/255; unit (h, w); units.L (units, h, w) of each layer, 128 is 0, the largest size in peaks;
+    probabilities in 1/65535; unit (h, w); units.L (units, h, w) of each layer, 128 is 0, the largest size in peaks;
     weights.L (inputs, units).
     """
     fields = Fields(arguments)
@@ -611,8 +612,9 @@ def _probabilities(live: Live, grid: tuple[FloatArray, tuple[int, int]]) -> Arra
         p = outputs.reshape(len(points), -1)
         if p.shape[1] == 1:
             p = np.concatenate([1 - p, p], axis=1)
-        shown = np.clip(np.nan_to_num(p, nan=0.0), 0.0, 1.0) * 255
-    return np.ascontiguousarray(np.rint(shown).astype(np.uint8).T.reshape(-1, height, width))
+        # in 16 bits: where two classes are nearly as likely over a wide stretch, 8 would make their border jagged
+        shown = np.clip(np.nan_to_num(p, nan=0.0), 0.0, 1.0) * FULL
+    return np.ascontiguousarray(np.rint(shown).astype(np.uint16).T.reshape(-1, height, width))
 
 
 def _outputs_of_layers(live: Live, points: FloatArray) -> list[Array]:

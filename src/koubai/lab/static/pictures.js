@@ -26,7 +26,9 @@ function bitmap(canvas, width, height, pixel) {
   return canvas;
 }
 
-/** The decision: each class's colour, the fainter the less sure. array: uint8 (classes, h, w). */
+const FULL = 65535; // how a probability of 1 travels
+
+/** The decision: each class's colour, the fainter the less sure. array: uint16 (classes, h, w). */
 export function decision(array, canvas = offscreen()) {
   const [classes, height, width] = array.shape, size = width * height;
   const ground = rgb(css("--raised")), strong = isDark() ? 0.62 : 0.5;
@@ -39,7 +41,7 @@ export function decision(array, canvas = offscreen()) {
       r += q * colors[k][0]; g += q * colors[k][1]; b += q * colors[k][2];
       if (p > top) top = p;
     }
-    const sure = Math.max(0, (top / 255 - 1 / classes) / (1 - 1 / classes));
+    const sure = Math.max(0, (top / FULL - 1 / classes) / (1 - 1 / classes));
     const a = strong * (0.28 + 0.72 * sure), n = sum || 1;
     data[at] = ground[0] + a * (r / n - ground[0]);
     data[at + 1] = ground[1] + a * (g / n - ground[1]);
@@ -56,7 +58,7 @@ export function borders(array) {
     for (let i = 0; i < size; i++) {
       let other = 0;
       for (let j = 0; j < classes; j++) if (j !== k && array[j * size + i] > other) other = array[j * size + i];
-      lead[i] = array[k * size + i] - other + 0.01;
+      lead[i] = array[k * size + i] - other + 0.5;
     }
     for (let y = 0; y < height - 1; y++) {
       for (let x = 0; x < width - 1; x++) {

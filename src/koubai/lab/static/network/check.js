@@ -29,8 +29,8 @@ export function createCheck({ lab, arguments_, begin }) {
       lab.say(sentence, a.agrees ? "network.agree" : "network.disagree");
       checked.replaceChildren(sentence,
         el("div", { class: "agree" }, row("network.largest", `${a.largest.toExponential(1).replace("-", "−")}  (${a.at})`),
-          row("network.cost_backprop", `${a.backprop.evaluations} × f,  ${ms(a.backprop.seconds)}`),
-          row("network.cost_numerical", `${a.numerical.evaluations} × f,  ${ms(a.numerical.seconds)}`)),
+          row("network.cost_backprop", lab.t("network.evaluations", { n: a.backprop.evaluations, ms: ms(a.backprop.seconds) })),
+          row("network.cost_numerical", lab.t("network.evaluations", { n: a.numerical.evaluations, ms: ms(a.numerical.seconds) }))),
         ...(a.checked < a.parameters ? [note("network.in_part", { n: a.checked, all: a.parameters })] : []),
         el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { t: "network.component", scope: "col" }), el("th", { t: "network.by_backprop", scope: "col" }), el("th", { t: "network.by_difference", scope: "col" }))), body)));
       lab.announce(sentence.textContent ?? "");
