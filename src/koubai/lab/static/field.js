@@ -548,7 +548,8 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     setPaths(list) { paths = list; dirty(); },
     /** The step that is shown; null is the end. */
     setTime(step) { t = step; dirty(); },
-    setStart(x) { start = [...x]; dirty(); },
+    /** Only the handle: the paths are drawn when they are there. */
+    setStart(x) { start = [...x]; placeHandle(); },
     /** The gradient as arrows: {x, g} of rows × 2, or null. */
     setArrows(arrows) { slopes = arrows; dirty(); },
     setMinima(list) { minima = list; dirty(); },
