@@ -399,6 +399,30 @@ def test_copy_as_python_prints_the_same_bits_in_a_fresh_interpreter(state):
     assert printed == ends
 
 
+FUNCTIONS = [
+    ({"expression": "x**2/20 + y**2 + 0.3*sin(x*y)**2"}, [-7, 2]),
+    ({"expression": "(1-x)**2 + 100*(y-x**2)**2"}, [-1.2, 1]),
+    ({"problem": "himmelblau"}, [-1, 0.3]),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("function", "x0"), FUNCTIONS)
+def test_every_optimizer_long_in_use_is_copied_with_its_bits(function, x0):
+    """What a lab has compiled in the meantime changes no bit of what a fresh interpreter computes."""
+    rules = [{"name": name} for name in kb.optimizers.names()]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for first in range(0, len(rules), 10):
+        state = {"function": function, "x0": x0, "optimizers": rules[first : first + 10], "max_steps": 700}
+        for i in range(6):
+            ask("descend", **{**state, "x0": [x0[0] + i / 50, x0[1]]})
+        ends = [run["x"] for run in ask("descend", **state)["runs"]]
+        made = subprocess.run(
+            [sys.executable, "-c", replayed("python", state)], capture_output=True, text=True, env=env, check=True
+        )
+        assert [json.loads(line[line.rindex("[") :]) for line in made.stdout.splitlines()] == ends
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_copy_as_command_prints_the_same_bits(state, monkeypatch):
     ends = [run["x"] for run in ask("descend", **state)["runs"]]
