@@ -29,7 +29,9 @@ __all__ = [
     "curve",
     "difference",
     "errors",
+    "table_of_differences",
     "valleys",
+    "walk",
 ]
 
 Function: TypeAlias = Callable[[Any], Any]

@@ -35,6 +35,7 @@ from koubai.parameters import FloatArray
 
 __all__ = [
     "ASKS",
+    "FULL",
     "LIMITS",
     "REPLAYS",
     "Data",
@@ -45,8 +46,11 @@ __all__ = [
     "as_python",
     "check",
     "data",
+    "decision",
     "diagnose",
     "held_out",
+    "read_state",
+    "table_of_epochs",
     "tables",
     "train",
 ]

@@ -67,10 +67,10 @@ function tickText(v, step) {
 /**
  * Make a plane. `draw(c, plane)` paints inside the frame; `x` and `y` are {low, high, log?}.
  * @param {{draw: (c: CanvasRenderingContext2D, plane: any) => void, label?: any, xName?: () => string, yName?: () => string,
- *   pad?: [number, number, number, number], grid?: boolean, frame?: boolean, square?: boolean,
+ *   pad?: [number, number, number, number], grid?: boolean, frame?: boolean, square?: boolean, opaque?: boolean,
  *   onView?: ((x: {low: number, high: number}, y: {low: number, high: number}) => void) | null, after?: any, className?: string}} options
  */
-export function makePlane({ draw, label = null, xName = () => "", yName = () => "", pad = [10, 12, 30, 46], grid = true, onView = null, square = false, after = null, className = "" }) {
+export function makePlane({ draw, label = null, xName = () => "", yName = () => "", pad = [10, 12, 30, 46], grid = true, onView = null, square = false, opaque = false, after = null, className = "" }) {
   const canvas = /** @type {HTMLCanvasElement} */ (el("canvas", { role: "img", tLabel: label }));
   const element = el("div", { class: `plane ${className}` }, canvas);
   const c = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
@@ -128,7 +128,8 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
     c.clearRect(0, 0, width, height);
     const b = plane.box;
     c.fillStyle = plane.colors.ground;
-    c.fillRect(b.left, b.top, b.right - b.left, b.bottom - b.top);
+    if (opaque) c.fillRect(0, 0, width, height); // a picture that is saved has its ground
+    else c.fillRect(b.left, b.top, b.right - b.left, b.bottom - b.top);
     if (grid) axes();
     c.save();
     c.beginPath();

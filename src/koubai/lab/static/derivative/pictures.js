@@ -101,7 +101,7 @@ export function createPictures({ state, t, seen, height, heightOf }) {
     const b = p.box;
     let px = left ? b.left + 8 : b.right - 8, py = p.py(y + slope * (p.atX(px) - x));
     const edge = py < b.top + 14 ? b.top + 14 : py > b.bottom - 14 ? b.bottom - 14 : null;
-    if (edge !== null && slope !== 0) { px = (left ? Math.max : Math.min)(px, p.px(x + (p.atY(edge) - y) / slope)); py = edge; }
+    if (edge !== null && slope !== 0) { px = (left ? Math.max : Math.min)(px, p.px(x + (p.atY(edge) - y) / slope) + (left ? 16 : -16)); py = edge; }
     return [px, py];
   }
   function place(c, p, names) {

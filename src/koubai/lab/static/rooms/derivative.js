@@ -61,7 +61,7 @@ export function mount(container, lab) {
   // -- the stage -----------------------------------------------------------------------------------------------------
 
   const field = makePlane({
-    draw: pictures.draw, label: "derivative.field", xName: () => "x", yName: () => "f(x)", pad: [46, 16, 30, 52],
+    draw: pictures.draw, opaque: true, label: "derivative.field", xName: () => "x", yName: () => "f(x)", pad: [46, 16, 30, 52],
     onView(x) {
       const span = x.high - x.low;
       if (span < 1e-9 * Math.max(1, Math.abs(x.low)) || span > 1e9) return;
