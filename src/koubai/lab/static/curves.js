@@ -39,7 +39,12 @@ export function createCurves(container, { label, xLabel = null, yLabel = null, x
     if (!(yh > yl)) { yl -= 0.5; yh += 0.5; }
     // nobody reads a loss below 1e-24 of its start, and a run that blew up must not flatten the others
     if (yLog) yl = Math.max(yl, Math.min(yh, 12) - 26);
-    if (yLog && !fixed) yh = Math.min(yh, Math.max(yl + 1, 12));
+    if (yLog && !fixed) {
+      const firsts = series.map((s) => fy(s.y[0])).filter((v) => v - v === 0);
+      const top = Math.max(...firsts, yl + 1) + 1.5;
+      if (series.some((s) => fy(s.y[s.y.length - 1]) < top)) yh = Math.min(yh, top);
+      yh = Math.min(yh, Math.max(yl + 1, 12));
+    }
     const pad = (yh - yl) * 0.04;
     return { xl, xh, yl: yl - pad, yh: yh + pad, ...(fixed ?? {}) };
   }
@@ -61,11 +66,16 @@ export function createCurves(container, { label, xLabel = null, yLabel = null, x
     c.textBaseline = "middle";
     c.textAlign = "right";
     const written = (v, log) => (log ? (Math.abs(v) <= 3 ? number(10 ** v) : `1e${v}`.replace("-", "−")) : number(v, 3));
-    for (const v of ticks(yl, yh, 4).filter((v) => !yLog || Number.isInteger(v))) {
+    // less than three decades: 1, 2, 5 of each
+    const fine = yLog && yh - yl < 2.6;
+    const rows = fine
+      ? [0, 1, 2, 3].flatMap((k) => [1, 2, 5].map((d) => Math.floor(yl) + k + Math.log10(d))).filter((v) => v >= yl && v <= yh)
+      : ticks(yl, yh, 4).filter((v) => !yLog || Number.isInteger(v));
+    for (const v of rows) {
       c.fillStyle = css("--hair");
       c.fillRect(area.left, Math.round(Yl(v)), w - area.left - area.right, 1);
       c.fillStyle = css("--faint");
-      c.fillText(written(v, yLog), area.left - 6, Yl(v));
+      c.fillText(fine ? number(10 ** v, 2) : written(v, yLog), area.left - 6, Yl(v));
     }
     c.textAlign = "center";
     c.textBaseline = "top";

@@ -66,7 +66,8 @@ export function createFunctionPicker({ lab, room, dimension, value, draft, onFun
     if (!refused && complained === null) return; // this is called at each move of a hand
     complained = refused;
     const place = refused?.position ?? null;
-    complaint.textContent = refused ? refused.message : "";
+    complaint.classList.toggle("calm", !refused);
+    if (refused) { delete complaint.dataset.t; complaint.textContent = refused.message; } else lab.say(complaint, "shell.typed_hint");
     if (refused) input.setAttribute("aria-invalid", "true");
     else input.removeAttribute("aria-invalid");
     before.textContent = place ? input.value.slice(0, place[0]) : "";

@@ -94,7 +94,7 @@ export function createStrip(container, { onRate }) {
     const skip = Math.ceil((last - first + 1) / 7);
     for (let k = first; k <= last; k += skip) {
       const px = X(10 ** k);
-      c.fillText(k >= -3 && k <= 3 ? number(10 ** k) : `1e${k}`.replace("-", "−"), Math.max(14, Math.min(w - 14, px)), base + 4);
+      c.fillText(k >= -3 && k <= 3 ? number(10 ** k) : `1e${k}`.replace("-", "−"), Math.max(17, Math.min(w - 15, px)), base + 4);
     }
     const px = Math.max(PAD, Math.min(w - PAD, X(rate)));
     c.fillStyle = css("--accent");

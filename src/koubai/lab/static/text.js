@@ -77,6 +77,7 @@ export function number(value, digits = 4) {
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   if (value === 0) return "0";
+  if (digits > 16) return String(value).replaceAll("-", "−"); // every digit: the shortest text of this very number
   const exponent = Math.floor(Math.log10(Math.abs(value)));
   let written;
   if (exponent < -4 || exponent >= Math.max(digits, 6)) {

@@ -150,7 +150,7 @@ export function mount(container, lab) {
     },
   });
 
-  const atX = number({ label: "derivative.x", value: state.x, step: 0.1, digits: 12, onInput: (x) => set({ x }) });
+  const atX = number({ label: "derivative.x", value: state.x, step: 0.1, digits: 17, onInput: (x) => set({ x }) });
   const atH = logSlider({ label: "derivative.h", value: state.h, low: 1e-17, high: 10, least: 1e-300, most: 1e6, onInput: (h) => set({ h }) });
   const rows = new Map();
   const body = el("tbody");
@@ -191,7 +191,7 @@ export function mount(container, lab) {
     lab, get: () => state.optimizer, set: (optimizer) => set({ optimizer }),
     filter: (o) => o.name !== "Muon" && o.name !== "LevenbergMarquardt", // for matrices, for sums of squares
   });
-  const start = number({ label: "derivative.start", value: state.x0, step: 0.1, digits: 16, onInput: (x0) => set({ x0 }) });
+  const start = number({ label: "derivative.start", value: state.x0, step: 0.1, digits: 17, onInput: (x0) => set({ x0 }) });
   const most = number({ label: "derivative.max_steps", value: state.max_steps, low: 0, high: 5000, integer: true, onInput: (v) => set({ max_steps: v, t: v }) });
   const gtol = number({ label: "derivative.gtol", value: state.gtol, low: 0, high: 1e6, step: 0.01, onInput: (v) => set({ gtol: v }) });
   const sum = el("p", { class: "sum" });

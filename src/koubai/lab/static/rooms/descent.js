@@ -374,8 +374,10 @@ export function mount(container, lab) {
         const wide = await ask(1e-9, 1e4, 92);
         if (gone) return;
         const good = [...wide.arrays.kind].map((k, i) => (k === 2 || k === 3 ? wide.arrays.lr[i] : 0)).filter(Boolean);
-        const centre = wide.bound || good.at(-1) || rateOf(o);
-        const low = 10 ** Math.floor(Math.log10(centre / 2000)), high = 10 ** Math.ceil(Math.log10(centre * 3));
+        const now = rateOf(o);
+        const first = good[0] ?? now, last = wide.bound || good.at(-1) || now;
+        const high = 10 ** Math.min(Math.ceil(Math.log10(last * 2)), Math.floor(Math.log10(first)) + 5);
+        const low = 10 ** Math.min(Math.floor(Math.log10(first)) - 1, Math.round(Math.log10(high)) - 4);
         stripFor = subject;
         strip.setRate(rateOf(chosen()));
         strip.setRange(low, high);
