@@ -47,6 +47,7 @@ __all__ = [
     "fix",
     "flat_optimizer",
     "made",
+    "partials",
     "path_arrays",
     "race",
     "rates",
@@ -62,6 +63,7 @@ __all__ = [
     "single",
     "step",
     "summary",
+    "theory",
 ]
 
 Arguments: TypeAlias = Mapping[str, Any]
@@ -78,6 +80,7 @@ LIMITS = {
     "budget": 5_000,
     "basin_updates": 1024 * 1024 * 200,
     "history": 1000,
+    "slice": 1024,
     "characters": 2000,
     "seconds": 10,
 }
@@ -367,6 +370,38 @@ def arrows(arguments: Arguments, cancelled: Cancelled) -> Answer:
     return {"arrays": {"x": single(points), "g": single(found)}}
 
 
+def partials(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Return the gradient of a function of two variables at x, and f along each of them while the other is held.
+
+    f, g: at x, by the method that source names; numerical: g by central differences with the step h = 1e-4; arrays
+    at.K and f.K: f as variable K runs through the window.
+    """
+    from koubai.derivatives.differences import numerical_gradient
+    from koubai.derivatives.gradient import value_and_grad
+
+    fields = Fields(arguments)
+    f, window = read_plane(fields), read_window(fields)
+    x = [
+        Fields({"x": number}, "").number("x", low=-1e150, high=1e150) for number in fields.list("x", most=2)
+    ]  # as of a start
+    if len(x) != 2:
+        raise InputError(f"x has {len(x)} numbers, but the function has 2 variables")
+    count = fields.whole("count", 160, 2, LIMITS["slice"])
+    at = np.array(x)
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        value, g = value_and_grad(f)(at)
+        numerical = numerical_gradient(f, at, method="central", h=1e-4)
+        arrays: dict[str, Any] = {}
+        for k, (low, high) in enumerate(window):
+            cancelled()
+            line = np.linspace(low, high, count)
+            points = np.broadcast_to(at[:, None, None], (2, 1, count)).copy()
+            points[k, 0] = line
+            arrays |= {f"at.{k}": single(line), f"f.{k}": single(_values(f, points)[0])}
+    return {"x": x, "f": float(value), "g": np.asarray(g), "numerical": np.asarray(numerical), "arrays": arrays}
+
+
 # -- descents ---------------------------------------------------------------------------------------------------------
 
 
@@ -544,6 +579,52 @@ def fix(arguments: Arguments, cancelled: Cancelled) -> Answer:
         "after": summary(tried.after),
         "changes": {} if remedy is None else _changes(found.run, remedy),
         "remedy": None if tried.remedy is None else found.told(tried.remedy),
+    }
+
+
+def theory(arguments: Arguments, cancelled: Cancelled) -> Answer:
+    """Return what theory says of a descent beside what it did; see `koubai.diagnosis.theory`.
+
+    arrays t, fall, promised: by how much f fell in step t, and by how much it falls at least; limit: for every step
+    the most that f may be by then, (f - least) times factor a step, where mu is above 0.
+    """
+    from koubai.diagnosis.theory import theory as told
+
+    descent = read_descent(arguments)
+    run = made(descent.f, descent.x0, descent.optimizer, cancelled, **descent.options, record="all")
+    cancelled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = told(run)
+    lr = float(found.curvatures[-1].lr)
+    plain = isinstance(run.optimizer, SGD) and found.lemma is not None
+    # of plain descent: f falls by lr (1 - lr L / 2) |g|^2 at least, and |g|^2 is at least 2 mu (f - f*)
+    gain = lr * (1 - lr * found.L / 2)
+    factor = 1 - 2 * found.mu * gain if plain and found.mu > 0 else None
+    arrays: dict[str, Any] = {}
+    if found.lemma is not None:
+        lemma = found.lemma
+        arrays = {"t": lemma.t.astype(np.int32), "fall": single(lemma.fall), "promised": single(lemma.promised)}
+    if factor is not None and 0 <= factor < 1:
+        with quiet():
+            arrays["limit"] = single(found.least + (float(run.history.fun[0]) - found.least) * factor**run.history.t)
+    return {
+        "L": found.L,
+        "mu": found.mu,
+        "lr": lr,
+        "bound": found.bound,
+        "best_lr": found.best_lr,
+        "gain": gain if plain else None,
+        "factor": factor,
+        "classic": 1 - found.mu / found.L if found.L > 0 and found.mu > 0 else None,
+        "predicted": found.predicted,
+        "measured": found.measured.value,
+        "is_linear": found.measured.is_linear,
+        "least": found.least,
+        "holds": None if found.lemma is None else found.lemma.holds,
+        "notes": list(found.notes),
+        "run": summary(run),
+        "arrays": arrays,
     }
 
 
@@ -727,10 +808,12 @@ ASKS: dict[str, Callable[[Arguments, Cancelled], Answer]] = {
     "parse": read_expression,
     "field": field,
     "arrows": arrows,
+    "partials": partials,
     "descend": descend,
     "step": step,
     "diagnose": diagnose,
     "fix": fix,
+    "theory": theory,
     "rates": rates,
     "find_lr": find_rate,
     "race": race,
