@@ -52,9 +52,13 @@ def serve(
     >>> koubai.lab.serve(browser=False)  # doctest: +SKIP
     http://127.0.0.1:8421/?token=…
     """
+    with listening(port) as bound:
+        _serve_on(bound, browser, state, say)
+
+
+def _serve_on(bound: socket.socket, browser: bool, state: str, say: Callable[[str], None] | None) -> None:
     import secrets
 
-    bound = listening(port)
     own = bound.getsockname()[1]
     token = secrets.token_urlsafe(24)
     address = f"http://{ADDRESS}:{own}/?token={token}" + (f"#{state.removeprefix('#')}" if state else "")
@@ -68,7 +72,7 @@ def serve(
 
         # the socket listens already: the browser waits for the answer while the rest is imported
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-    _run(bound, own, token)
+    run_server(bound, own, token)
 
 
 def listening(port: int | None = None) -> socket.socket:
@@ -90,7 +94,8 @@ def listening(port: int | None = None) -> socket.socket:
     raise InputError(f"port {port} can't be used: {last}; leave --port out, or take another one") from None
 
 
-def _run(bound: socket.socket, port: int, token: str) -> None:
+def run_server(bound: socket.socket, port: int, token: str) -> None:
+    """Serve on this socket until Ctrl-C."""
     try:
         import uvicorn
         import websockets  # noqa: F401  uvicorn takes it for the websocket
