@@ -2,11 +2,13 @@
 // The descent room: drag the start, and the whole paths of all chosen optimizers follow.
 
 import { Refused, unlessSuperseded } from "../connection.js";
+import { createBound } from "../bound.js";
 import { createCurves } from "../curves.js";
 import { createField } from "../field.js";
 import { createFunctionPicker } from "../function.js";
 import { createNarration, magnified, paintStep } from "../narration.js";
 import { MOST, createHyperparameters, createOptimizerList, entryOf, labelsOf, plainOptimizer } from "../optimizers.js";
+import { createPartials, heldAt } from "../partials.js";
 import { createRace } from "../race.js";
 import { createShare } from "../share.js";
 import { is } from "../state.js";
@@ -43,6 +45,8 @@ export const schema = {
   seed: { default: 0, check: is.integer(0, 2 ** 31 - 1) },
   t: { default: null, check: is.any(is.nothing, is.integer(0, 20000)) },
   arrows: { default: false, check: is.bool },
+  hold: { default: null, check: is.any(is.nothing, is.one(0, 1)) },
+  bound: { default: false, check: is.bool },
   view: { default: "contours", check: is.one("contours", "surface") },
   panel: { default: "curves", check: is.one("curves", "step", "race", "share") },
   speed: { default: 30, check: is.one(1, 3, 10, 30, 100, 300) },
@@ -75,7 +79,8 @@ export function mount(container, lab) {
     lab,
     onStart: (x, { time }) => {
       dragTime ||= time || performance.now();
-      change({ x0: x });
+      change({ x0: heldAt(x, own().x0, own().hold, field.scale) });
+      if (own().hold !== null) field.setStart(own().x0); // the hand may have left the line where nothing changed
     },
     onView: (seen, how) => {
       if (!how?.resized) change({ window: seen });
@@ -182,7 +187,10 @@ export function mount(container, lab) {
     ],
     onChange: (panel) => change({ panel }),
   });
-  controls.append(picker.element, list.element, hyperSection.element, panels.element, startSection.element);
+  const partials = createPartials({ lab, get: own, set: change, seen: () => field.seen(), redraw: () => field.setTime(own().t) });
+  const bound = createBound({ lab, get: own, set: change, one: () => one(), redraw: drawCurves });
+  curvesPanel.append(bound.element);
+  controls.append(picker.element, partials.element, list.element, hyperSection.element, panels.element, startSection.element);
 
   // -- asking --------------------------------------------------------------------------------------------------------
 
@@ -209,12 +217,14 @@ export function mount(container, lab) {
     return undefined;
   }
 
+  let newest = 0;
   async function descend() {
+    const mine = ++newest;
     const slots = active();
     const labels = labelsOf(own().optimizers);
     const since = dragTime;
     dragTime = 0;
-    if (!slots.length) { showRuns(slots, null, labels, own().x0); return; }
+    if (!slots.length) { showRuns(slots, null, labels, own().x0); lab.report(id, { pending: false }); return; }
     const { function: f, x0: start, max_steps, gtol: tolerance, seed } = own();
     let answer;
     lab.report(id, { pending: true });
@@ -224,6 +234,7 @@ export function mount(container, lab) {
     if (gone) return;
     dragTimeOfAnswer = since;
     showRuns(slots, answer, labels, start);
+    lab.report(id, { pending: mine !== newest });
   }
 
   let shownTotal = -1;
@@ -250,7 +261,7 @@ export function mount(container, lab) {
     if (own().panel === "step") narrate();
     lab.report(id, {
       runs: slots.map((slot, k) => ({ slot, name: labels[slot], x: answer.runs[k].x, fun: answer.runs[k].fun, nit: answer.runs[k].nit, status: answer.runs[k].status })),
-      x0: start, total: end, refused: null, labels, pending: false,
+      x0: start, total: end, refused: null, labels,
     });
   }
 
@@ -261,9 +272,10 @@ export function mount(container, lab) {
     // a loss below 0 has no logarithm: then what is left above the least found
     const below = least <= 0;
     lab.report(id, { curve_offset: below ? least : 0 });
-    curves.setSeries(shown.map(({ r, slot }) => ({
+    const main = runs[own().chosen];
+    curves.setSeries([...shown.map(({ r, slot }) => ({
       x: r.t, y: below ? r.curve.map((v) => v - least) : r.curve, slot, strong: slot === own().chosen,
-    })));
+    })), ...(main?.curve ? bound.series(main.t, main.curve, below ? least : 0) : [])]);
     curves.setCursor(own().t);
   }
 
@@ -313,7 +325,7 @@ export function mount(container, lab) {
   let resting = 0;
   function afterRest() {
     clearTimeout(resting);
-    resting = window.setTimeout(() => { judge(); sweep(); narrate(); share.update(own().panel === "share"); race.stale(); }, REST);
+    resting = window.setTimeout(() => { judge(); sweep(); narrate(); bound.ask(); share.update(own().panel === "share"); race.stale(); }, REST);
   }
 
   async function judge() {
@@ -408,7 +420,7 @@ export function mount(container, lab) {
     field.setTime(own().t);
     lab.report(id, { step: { t: step.t, x: step.x, g: step.g, x_next: step.x_next, terms: step.terms } });
   }
-  field.setExtra((c, api) => { if (step && own().panel === "step") paintStep(c, api, step, narration.lit); });
+  field.setExtra((c, api) => { partials.paint(c, api); if (step && own().panel === "step") paintStep(c, api, step, narration.lit); });
 
   async function findRate() {
     findButton.setAttribute("aria-busy", "true");
@@ -435,6 +447,8 @@ export function mount(container, lab) {
     viewChoice.set(s.view);
     surface.show(s.view === "surface");
     requestArrows();
+    partials.update();
+    bound.update();
     x0.forEach((n, i) => n.set(s.x0[i]));
     steps.set(s.max_steps);
     gtol.set(s.gtol);
@@ -478,6 +492,7 @@ export function mount(container, lab) {
       field.setStart(own().x0);
       surface.setStart(own().x0);
       x0.forEach((n, i) => n.set(own().x0[i]));
+      partials.ask();
       descend();
       afterRest();
       return;
@@ -486,6 +501,7 @@ export function mount(container, lab) {
     showState();
     if (changed.some((k) => COMPUTED.includes(k))) { descend(); afterRest(); }
     else if (changed.includes("chosen")) { showChosen(); afterRest(); }
+    else if (changed.includes("bound")) { drawCurves(); bound.ask(); }
     else if (changed.includes("panel")) { narrate(); share.update(own().panel === "share"); }
   });
   function showChosen() { if (runs.some(Boolean)) descend(); }
@@ -493,7 +509,7 @@ export function mount(container, lab) {
   showWindow();
   showState();
   descend();
-  resting = window.setTimeout(() => { judge(); sweep(); narrate(); share.update(own().panel === "share"); }, 30);
+  resting = window.setTimeout(() => { judge(); sweep(); narrate(); bound.ask(); share.update(own().panel === "share"); }, 30);
 
   return {
     unmount() {
@@ -504,13 +520,16 @@ export function mount(container, lab) {
       field.destroy();
       surface.destroy();
       curves.destroy();
+      partials.destroy();
       strip.destroy();
     },
-    onLanguage() { judge(); picker.onLanguage(); strip.redraw(); curves.redraw(); field.redraw(); },
-    onTheme() { field.redraw(); surface.redraw(); curves.redraw(); strip.redraw(); },
+    onLanguage() { judge(); picker.onLanguage(); bound.onLanguage(); partials.update(); strip.redraw(); curves.redraw(); field.redraw(); },
+    onTheme() { field.redraw(); surface.redraw(); curves.redraw(); strip.redraw(); partials.onTheme(); },
     controls: {
       function: picker.element, optimizers: list.element, hyperparameters: hyperSection.element, rate, start: startSection.element,
       panels: panels.element, verdict, transport: player.element, view: viewChoice.element, strip: strip.element,
+      find: findButton, x0: x0[0].element.parentElement, max_steps: steps.element, gtol: gtol.element,
+      partials: partials.element, bound: bound.element, arrows: arrowSwitch, race_go: race.element,
       curves: curvesPanel, step: stepPanel, race: racePanel, share: sharePanel,
     },
   };
