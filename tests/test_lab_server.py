@@ -476,8 +476,17 @@ def fuzzed(random):
     if kind < 0.3:
         return "".join(chr(random.choice([random.randrange(32, 127), random.randrange(0xD7FF)])) for _ in range(100))
     value = lambda: random.choice([*BAD_VALUES, random.random() * 10, random.randrange(-5, 30), [1, 2], BOWL])  # noqa: E731
-    message = {"view": random.choice(["a", "b", "c"]), "id": random.randrange(1000), "ask": random.choice(ROOM_ASKS)}
-    message |= {"function": random.choice([BOWL, {"expression": random.choice(HOSTILE)}, {"problem": "himmelblau"}])}
+    message = {
+        "view": random.choice(["a", "b", "c"]),
+        "id": random.randrange(1000),
+        "ask": random.choice(sorted(session.table())),
+    }
+    message |= {
+        "function": random.choice(
+            [BOWL, {"expression": random.choice(HOSTILE)}, {"problem": "himmelblau"}, {"expression": "x**3"}]
+        )
+    }
+    message |= {"x": 2.0, "h": 0.1, "kind": "csv", "state": BOWL, "expression": "x+y", "epoch": 1, "spec": {}}
     message |= {"x0": [1, 2], "max_steps": 30, "steps": 5, "resolution": [16, 16], "window": [[-2, 2], [-2, 2]]}
     message |= {"optimizer": {"name": "SGD", "lr": 0.01}, "optimizers": [{"name": "Adam"}], "budget": 20, "count": 4}
     for field in random.sample(sorted(message), random.randrange(3)):
