@@ -528,6 +528,8 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     /** The part of the plane that is seen: [[xlow, xhigh], [ylow, yhigh]]. */
     seen,
     get size() { return [width, height]; },
+    /** Pixels per unit of each variable. */
+    get scale() { return [view.px, view.py]; },
     /** Show a window, and make it the one that "fit" returns to unless `keepHome`. */
     setWindow(window, { keepHome = false } = {}) { if (!keepHome) home = window; fit(window); },
     setHome(window) { home = window; },
