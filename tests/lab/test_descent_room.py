@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import environment
+from running import environment
 
 import koubai as kb
 

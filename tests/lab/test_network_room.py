@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import start_lab, stop_lab
+from running import start_lab, stop_lab
 
 ROOM = "network"
 

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from conftest import start_lab, stop_lab
+from running import start_lab, stop_lab
 
 TEXT = Path(__file__).parents[2] / "src" / "koubai" / "lab" / "static" / "text"
 ROOMS = ("descent", "basins", "derivative", "network")
