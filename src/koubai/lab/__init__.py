@@ -8,11 +8,7 @@ from collections.abc import Callable
 
 from koubai.errors import InputError, MissingPackageError
 
-__all__ = [
-    "PORT",
-    "listening",
-    "serve",
-]
+__all__ = ["PORT", "listening", "run_server", "serve"]
 
 PORT = 8421  # the one that is taken if it is free: a page that was open finds the lab again
 ADDRESS = "127.0.0.1"
