@@ -1,5 +1,6 @@
 // @ts-check
-// The one websocket: asks, answers in binary, newest wins, and comes back by itself when the server does.
+// The connection to the engine: asks, answers in binary, newest wins. How messages travel is a transport's matter: the
+// page has a websocket, which comes back by itself when the server does; a notebook has the kernel's own channel.
 
 /** What a promise is rejected with when a newer ask of the same view took its place. */
 export class Superseded extends Error {}
@@ -52,43 +53,70 @@ export function unpack(buffer) {
 }
 
 /**
- * Open the connection. `lang()` is sent with each ask; `onChange(up)` hears of each loss and return.
- * @param {{lang: () => string, onChange: (up: boolean) => void}} options
+ * What a transport hears: `up()` when it can send, `down()` when it no longer can, `message(buffer)` for an answer.
+ * @typedef {{up: () => void, down: () => void, message: (buffer: ArrayBuffer) => void}} Hearer
+ * @typedef {{send: (text: string) => void, ready: () => boolean, close: () => void}} Transport
  */
-export function connect({ lang, onChange }) {
+
+/**
+ * The page's way to its server. It opens itself again, with longer and longer waits.
+ * @param {Hearer} hear @returns {Transport}
+ */
+export function websocket(hear) {
   /** @type {WebSocket | null} */
   let socket = null;
   let wait = 250;
-  let id = 0;
-  let wasUp = true;
-  /** @type {Map<string, {flying: any, waiting: any}>} */
-  const views = new Map();
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-
-  function send(job) {
-    job.id = ++id;
-    // with each sending, so that an ask repeated after a loss is in the language of now
-    socket?.send(JSON.stringify({ view: job.view, id: job.id, ask: job.name, lang: lang(), ...job.args }));
-  }
 
   function open() {
     socket = new WebSocket(`${scheme}//${location.host}/ws`);
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => {
-      wait = 250;
-      if (!wasUp) onChange(true);
-      wasUp = true;
-      for (const view of views.values()) if (view.flying) send(view.flying);
-    };
-    socket.onmessage = (event) => { if (event.data instanceof ArrayBuffer) receive(unpack(event.data)); };
+    socket.onopen = () => { wait = 250; hear.up(); };
+    socket.onmessage = (event) => { if (event.data instanceof ArrayBuffer) hear.message(event.data); };
     socket.onclose = () => {
       socket = null;
-      if (wasUp) onChange(false);
-      wasUp = false;
+      hear.down();
       setTimeout(open, wait);
       wait = Math.min(4000, wait * 1.6);
     };
   }
+  open();
+  return {
+    send: (message) => socket?.send(message),
+    ready: () => socket !== null && socket.readyState === WebSocket.OPEN,
+    close: () => { if (socket) { socket.onclose = null; socket.close(); } },
+  };
+}
+
+/**
+ * Open the connection. `lang()` is sent with each ask; `onChange(up)` hears of each loss and return.
+ * @param {{lang: () => string, onChange: (up: boolean) => void, transport?: (hear: Hearer) => Transport}} options
+ */
+export function connect({ lang, onChange, transport = websocket }) {
+  let id = 0;
+  let wasUp = true;
+  /** @type {Map<string, {flying: any, waiting: any}>} */
+  const views = new Map();
+
+  function send(job) {
+    job.id = ++id;
+    // with each sending, so that an ask repeated after a loss is in the language of now
+    way.send(JSON.stringify({ view: job.view, id: job.id, ask: job.name, lang: lang(), ...job.args }));
+  }
+
+  const way = transport({
+    up() {
+      if (!wasUp) onChange(true);
+      wasUp = true;
+      for (const view of views.values()) if (view.flying) send(view.flying);
+    },
+    down() {
+      if (wasUp) onChange(false);
+      wasUp = false;
+    },
+    message: (buffer) => receive(unpack(buffer)),
+  });
+  const ready = () => way.ready();
 
   function receive(answer) {
     const view = views.get(answer.view);
@@ -101,8 +129,6 @@ export function connect({ lang, onChange }) {
     else if (answer.code === "superseded") job.reject(new Superseded("superseded"));
     else job.reject(new Refused(answer));
   }
-
-  const ready = () => socket !== null && socket.readyState === WebSocket.OPEN;
 
   /**
    * Ask the engine: at most one request of a view is in flight, and the newest one waits for it.
@@ -132,8 +158,7 @@ export function connect({ lang, onChange }) {
     });
   }
 
-  open();
-  return { ask, isUp: ready, close: () => { if (socket) { socket.onclose = null; socket.close(); } } };
+  return { ask, isUp: ready, close: () => way.close() };
 }
 
 /** Swallow Superseded, which is no failure; let anything else through. */

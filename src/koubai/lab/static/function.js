@@ -107,9 +107,9 @@ export function createFunctionPicker({ lab, room, dimension, value, draft, onFun
       const p = problems.get(f.problem);
       formula.textContent = p.formula;
       formula.title = p.formula;
-      if (document.activeElement !== input) { input.value = draft(); show(false); complain(null); }
+      if (!input.matches(":focus")) { input.value = draft(); show(false); complain(null); }
     } else {
-      if (document.activeElement !== input) {
+      if (!input.matches(":focus")) {
         const text = draft() && draft() !== f.expression ? draft() : f.expression;
         input.value = text;
         show(true);

@@ -10,9 +10,14 @@ const SHAPES = ["circle", "square", "diamond", "up", "down", "plus", "cross", "s
 
 const media = window.matchMedia("(prefers-color-scheme: dark)");
 
+let root = document.documentElement;
+
+/** Take the light or dark, and the colours, of this element: where the lab is one thing on a page of others. */
+export function setRoot(element) { root = element; }
+
 /** Whether the page is dark now. */
 export function isDark() {
-  const set = document.documentElement.dataset.theme;
+  const set = root.dataset.theme;
   return set ? set === "dark" : media.matches;
 }
 
@@ -43,7 +48,7 @@ export function css(name) {
   if (scheme !== propertiesOf) { properties.clear(); propertiesOf = scheme; }
   let value = properties.get(name);
   if (!value) {
-    value = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    value = getComputedStyle(root).getPropertyValue(name).trim();
     properties.set(name, value);
   }
   return value;

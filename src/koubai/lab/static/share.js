@@ -42,7 +42,7 @@ export function createShare({ lab, room, state, snapshot, kinds = ["svg", "csv",
   }, { kind: "plain" });
   const files = kinds.map((k) => button(`shell.save_${k}`, () => download(k), { kind: "plain" }));
   const element = el("div", {},
-    el("div", { class: "buttons-row" }, copyPython, copyCommand, copyLink), source,
+    el("div", { class: "buttons-row" }, copyPython, copyCommand, lab.linkless ? null : copyLink), source,
     el("div", { class: "buttons-row" }, png, ...files), said);
 
   async function fetchText(which) {

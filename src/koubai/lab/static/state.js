@@ -26,11 +26,14 @@ export const is = {
 const equal = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 const copy = (v) => (v === undefined ? undefined : JSON.parse(JSON.stringify(v)));
 
+/** Where a page keeps its state: behind the # of its address. */
+const ADDRESS = { read: () => location.hash.slice(1), write: (fragment) => history.replaceState(null, "", `#${fragment}`) };
+
 /**
  * Make the store. `schemas` maps each group ("shell" for the page's own, else a room's id) to
- * `{field: {default, check}}`; shell's fields lie at the top level of the state.
+ * `{field: {default, check}}`; shell's fields lie at the top level of the state. It is kept in `address`.
  */
-export function makeStore(schemas) {
+export function makeStore(schemas, address = ADDRESS) {
   const state = {};
   const listeners = new Set();
   /** @type {string[]} */
@@ -88,7 +91,7 @@ export function makeStore(schemas) {
   const fragment = () => encodeURIComponent(JSON.stringify(compact())).replace(/%(3A|2C|2F)/g, decodeURIComponent);
 
   function readAddress() {
-    const text = location.hash.slice(1);
+    const text = address.read();
     if (!text) { Object.assign(state, defaults()); return []; }
     let raw;
     try { raw = JSON.parse(decodeURIComponent(text)); } catch { Object.assign(state, defaults()); return ["state"]; }
@@ -101,7 +104,7 @@ export function makeStore(schemas) {
     if (now === settled) return;
     if (settled) { past.push(settled); if (past.length > 100) past.shift(); }
     settled = now;
-    history.replaceState(null, "", `#${fragment()}`);
+    address.write(fragment());
     tell({ settled: true });
   }
 
@@ -141,7 +144,7 @@ export function makeStore(schemas) {
       if (!back) return;
       take(JSON.parse(back));
       settled = back;
-      history.replaceState(null, "", `#${fragment()}`);
+      address.write(fragment());
       tell({ all: true });
     },
     /** Replace everything (a link's fragment, a lesson). Returns the fields that could not be used. */

@@ -13,6 +13,9 @@ export async function load() {
   }));
 }
 
+/** Take catalogues that came along, {en: …, ja: …}: where the page is not of our own server. */
+export function take(given) { Object.assign(catalogues, given); }
+
 /** The language of a first visit: `?lang=`, then what the state says, then the browser's. */
 export function firstLanguage(inState) {
   const asked = new URLSearchParams(location.search).get("lang");
@@ -57,7 +60,7 @@ export function say(element, key, args) {
 /** Change the language of the page, and of everything on it that was said with `say` or a data-t attribute. */
 export function setLanguage(lang, root = document) {
   current = lang;
-  document.documentElement.lang = lang;
+  (root instanceof Document ? root.documentElement : root).lang = lang;
   refresh(root);
 }
 

@@ -91,7 +91,7 @@ export function number({ label: key, value, low = -Infinity, high = Infinity, st
   return {
     element: el("div", { class: bare ? "number bare" : "number" }, name, input),
     input,
-    set(v) { now = v; if (document.activeElement !== input) show(); },
+    set(v) { now = v; if (!input.matches(":focus")) show(); },
     get value() { return now; },
   };
 }
