@@ -85,6 +85,12 @@ class Lab:
             answer = ask(page, "descend", view="well", **DESCENT)
         return answer["ok"] and answer["runs"][0]["nit"] == 200 and self.process.poll() is None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
     def stop(self):
         self.process.send_signal(signal.SIGINT)
         try:
@@ -168,23 +174,18 @@ def test_a_port_that_is_taken_is_a_clear_error(lab):
 
 
 def test_the_page_comes_back_after_a_restart_on_the_same_port(folder):
-    first = Lab(folder, "--port", "0")
-    cookie = first.ticket()
-    with first.connect(cookie) as page:
-        before = ask(page, "descend", **DESCENT)
-    first.process.kill()
-    first.process.wait()
-    first.stop()
-    second = Lab(folder, "--port", str(first.port))
-    try:
+    with Lab(folder, "--port", "0") as first:
+        cookie = first.ticket()
+        with first.connect(cookie) as page:
+            before = ask(page, "descend", **DESCENT)
+        first.process.kill()
+    with Lab(folder, "--port", str(first.port)) as second:
         assert second.token != first.token
         with second.connect(cookie) as page:  # with what the open page has, and nothing else
             after = ask(page, "descend", **DESCENT)
         assert httpx.get(second.base, headers={"Cookie": cookie}).status_code == 200
         assert before["runs"] == after["runs"]
         assert httpx.get(second.base, params={"token": first.token}).status_code == 403
-    finally:
-        second.stop()
     assert (folder / "koubai" / "lab.key").stat().st_mode & 0o077 == 0
 
 
@@ -617,13 +618,12 @@ def test_half_a_request_holds_nobody_up(lab):
 
 
 def test_ctrl_c_ends_the_lab(folder):
-    own = Lab(folder, "--port", "0")
-    with own.connect() as page:
-        ask(page, "parse", expression="x")
-        own.process.send_signal(signal.SIGINT)
-        own.process.wait(15)
-    assert own.process.stderr.read() == ""
-    own.stop()
+    with Lab(folder, "--port", "0") as own:
+        with own.connect() as page:
+            ask(page, "parse", expression="x")
+            own.process.send_signal(signal.SIGINT)
+            own.process.wait(15)
+        assert own.process.stderr.read() == ""
 
 
 @linux
