@@ -205,7 +205,10 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     return canvas;
   }
 
+  let topWidth = 0; // of what lies over the field's upper edge: no label goes there
   function drawGround() {
+    const top = /** @type {HTMLElement | null} */ (element.querySelector(".field-top"));
+    topWidth = top ? top.offsetLeft + top.offsetWidth : 0;
     const c = ground.c;
     ground.fit(width, height);
     c.fillStyle = css("--field-mid");
@@ -337,7 +340,7 @@ export function createField(container, { onStart, onView, onPainted, label = "de
       ends.push({ path, m, row: now });
     }
     c.setLineDash([]);
-    const placed = [];
+    const placed = [[0, 0, topWidth, 46]];
     if (hasStart) placed.push([X(start[0]) - 12, Y(start[1]) - 12, 24, 24]);
     const labelled = [];
     for (const { path, m, row } of ends) {

@@ -67,7 +67,7 @@ export function createFunctionPicker({ lab, room, dimension, value, draft, onFun
     complained = refused;
     const place = refused?.position ?? null;
     complaint.classList.toggle("calm", !refused);
-    if (refused) { delete complaint.dataset.t; complaint.textContent = refused.message; } else lab.say(complaint, "shell.typed_hint");
+    if (refused) { delete complaint.dataset.t; complaint.textContent = refused.message; } else lab.say(complaint, dimension === 1 ? "shell.typed_hint_1" : "shell.typed_hint");
     if (refused) input.setAttribute("aria-invalid", "true");
     else input.removeAttribute("aria-invalid");
     before.textContent = place ? input.value.slice(0, place[0]) : "";
