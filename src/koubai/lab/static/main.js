@@ -2,6 +2,7 @@
 // The page: one store, one connection, one room at a time.
 
 import { connect } from "./connection.js";
+import { createLessons } from "./lessons.js";
 import * as marks from "./marks.js";
 import { is, makeStore } from "./state.js";
 import * as text from "./text.js";
@@ -106,6 +107,7 @@ async function start() {
     text.refresh(place);
   }
 
+  let lessons = /** @type {any} */ (null);
   store.subscribe((state, change) => {
     /** @type {HTMLButtonElement} */ ($("undo")).disabled = !store.canUndo();
     if (change.settled) return;
@@ -122,6 +124,7 @@ async function start() {
     languageButton();
     document.title = `${text.t(`shell.room_${at}`)} · koubai lab`;
     mounted?.onLanguage?.();
+    lessons?.onLanguage();
   }
   function languageButton() {
     const other = text.language() === "ja" ? "en" : "ja";
@@ -138,7 +141,9 @@ async function start() {
     at = null;
     theme(store.state.theme);
     switchTo(text.firstLanguage(store.state.lang));
+    lessons?.begin();
     show();
+    lessons?.update();
   });
   window.addEventListener("keydown", (e) => {
     const typing = e.target instanceof HTMLInputElement && e.target.type === "text";
@@ -160,7 +165,10 @@ async function start() {
 
   languageButton();
   lab.catalogue = await catalogue;
+  lessons = createLessons({ lab, rooms, place: $("room"), room: () => mounted, shown, button: $("lessons") });
+  lessons.begin();
   show();
+  lessons.update();
 }
 
 start();

@@ -42,7 +42,7 @@ export function createLayers({ lab, state, set }) {
 
   update();
   return {
-    element, update,
+    element, update, activation: activation.element,
     /** How many parameters there are. */
     say(n) { parameters.textContent = t("network.parameters", { n }); },
     onLanguage() { layerRows = []; update(); },

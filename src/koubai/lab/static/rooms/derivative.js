@@ -290,6 +290,7 @@ export function mount(container, lab) {
   }
   function askDescent() {
     const spec = { function: state.function, x0: [state.x0], optimizers: [state.optimizer], max_steps: state.max_steps, gtol: state.gtol, seed: 0 };
+    lab.report("derivative", { pending: true });
     asked("descent", "descend", spec, (a) => {
       const one = a.runs[0];
       run = { ...one, path: a.arrays["path.0"] ?? new Float32Array(), fs: a.arrays["fun.0"] ?? new Float32Array() };
@@ -385,7 +386,7 @@ export function mount(container, lab) {
       why.textContent = run.x ? t(`derivative.status_${run.status}`, { n: run.nit }) : run.message;
       speak();
     }
-    lab.report("derivative", { run: { status: run.status, x: run.x?.[0] ?? null, fun: run.fun ?? null, nit: run.nit ?? 0, good } });
+    lab.report("derivative", { pending: false, run: { status: run.status, x: run.x?.[0] ?? null, fun: run.fun ?? null, nit: run.nit ?? 0, good } });
     field.redraw();
   }
   function showStep() {
@@ -500,6 +501,7 @@ export function mount(container, lab) {
       function: typed.element, tabs: view.element, x: atX.element, h: atH.element, method: body, values: table,
       vee: errorPlane.element, optimizer: walker.element, start: start.element, max_steps: most.element, gtol: gtol.element,
       transport: play.element, field: field.element, verdict,
+      optimizer_rate: walker.rate.element, sum, update, lowest, places, vee_note: veeNote,
     },
   };
 }

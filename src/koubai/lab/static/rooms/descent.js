@@ -528,7 +528,7 @@ export function mount(container, lab) {
     controls: {
       function: picker.element, optimizers: list.element, hyperparameters: hyperSection.element, rate, start: startSection.element,
       panels: panels.element, verdict, transport: player.element, view: viewChoice.element, strip: strip.element,
-      find: findButton, x0: x0[0].element.parentElement, max_steps: steps.element, gtol: gtol.element,
+      find: findButton, rate_number: rateNumber.element.parentElement, hyper: hyper.element, x0: x0[0].element.parentElement, max_steps: steps.element, gtol: gtol.element,
       partials: partials.element, bound: bound.element, arrows: arrowSwitch,
       curves: curvesPanel, step: stepPanel, race: racePanel, share: sharePanel,
     },

@@ -411,6 +411,7 @@ export function mount(container, lab) {
       ended: a.ended, done: a.done, frame_ms: spent[spent.length - 1] ?? null, frames: spent.length,
       slow_ms: [...spent].sort((x, y) => x - y)[Math.floor(0.95 * (spent.length - 1))] ?? null,
       points: data?.labels.length ?? 0, classes: data?.classes ?? [], history: history.loss.length, unit: frame?.unit ?? null,
+      grad: Array.from(history.grad[history.grad.length - 1] ?? []), activation: state.activation,
     });
     if (!playing) lab.announce(title.textContent ?? "");
   }
@@ -556,7 +557,7 @@ export function mount(container, lab) {
     },
     controls: {
       chart: chart.element, tabs: pages.element, data: panel.element, layers: layers.element, training: training.element, check: checkPanel,
-      transport: bar, diagram: diagramPlace, field: field.element, verdict, optimizer: training.optimizer, schedule: training.schedule,
+      transport: bar, diagram: diagramPlace, field: field.element, verdict, activation: layers.activation, optimizer: training.optimizer, schedule: training.schedule,
     },
   };
 }
