@@ -109,7 +109,9 @@ export function createLessons({ lab, rooms, place, room, shown, button }) {
     begin(lesson, index);
     store.set("shell", { lesson: nameOf(lesson, index), room: id });
     update();
-    heading.focus({ preventScroll: true });
+    // within a lesson the hand stays where it is, and the sentence is spoken; a new lesson begins at its title
+    if (before?.lesson === lesson && panel.contains(document.activeElement)) lab.announce(`${read.textContent} ${todo.textContent}`);
+    else heading.focus({ preventScroll: true });
     if (innerWidth <= 900) scrollTo({ top: 0 });
   }
   function begin(lesson, index) {
@@ -147,6 +149,7 @@ export function createLessons({ lab, rooms, place, room, shown, button }) {
     try { is ||= step.done(state, memory) === true; } catch { /* what it looks for is not there yet */ }
     if (values) say(see, `${words}.see`, values);
     else { delete see.dataset.t; see.textContent = "\u00a0"; }
+    see.classList.toggle("is-empty", !values);
     see.hidden = !step.see;
     if (is && !finished.has(key)) { finished.add(key); say(done, `${words}.done`); }
     panel.classList.toggle("is-done", is);

@@ -179,12 +179,12 @@ export const LESSONS = [
         done: (s) => rateOf(s) === 1e-10 && first(s) !== null,
       },
       {
-        show: ["rate", "verdict"],
-        see: (s) => { const b = s.shown.descent.rates?.bound; return b > 0 ? { rate: number(rateOf(s)), bound: number(b), curvature: number(2 / b) } : null; },
+        show: ["rate"],
+        see: (s) => { const b = s.shown.descent.rates?.bound; return b > 0 && near(rateOf(s), b, 0.1 * b) ? { rate: number(rateOf(s)), bound: number(b), curvature: number(2 / b) } : null; },
         done: (s) => first(s) !== null && near(rateOf(s), 1, 0.1),
       },
       {
-        show: ["rate", "find", "verdict"], clear: ["found"],
+        show: ["rate", "find"], clear: ["found"],
         see: (s) => { const f = s.shown.descent.found; return f && { rate: number(f.lr), n: f.nfev }; },
         done: (s) => !!s.shown.descent.found,
       },

@@ -245,7 +245,7 @@ export function mount(container, lab) {
       const run = answer.runs[k];
       const x = answer.arrays[`path.${k}`];
       runs[slot] = { ...run, t: answer.arrays[`t.${k}`], curve: answer.arrays[`fun.${k}`], path: x };
-      if (x) paths.push({ x, t: answer.arrays[`t.${k}`], rows: x.length / 2, slot, label: labels[slot], strong: slot === own().chosen });
+      if (x) paths.push({ x, t: answer.arrays[`t.${k}`], rows: x.length / 2, slot, label: x.length > 2 ? labels[slot] : "", strong: slot === own().chosen });
     });
     // the chosen one on top
     paths.sort((a, b) => Number(a.strong) - Number(b.strong));
