@@ -63,8 +63,15 @@ def test_the_language_is_switched_without_a_reload(open_lab):
     page.until("s => s.lang === 'en'")
 
 
-def test_a_link_chooses_the_language(open_lab):
-    assert open_lab(query="?lang=ja").state["lang"] == "ja"
+def test_a_link_chooses_the_language_until_it_is_switched(open_lab):
+    page = open_lab(query="?lang=ja")
+    assert page.state["lang"] == "ja"
+    page.page.click("#lang")
+    page.until("s => s.lang === 'en'")
+    page.settled()
+    page.page.reload()
+    page.until("s => s.ready")
+    assert page.state["lang"] == "en"
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,11 @@ async function start() {
     $("lang").textContent = other === "ja" ? "日本語" : "English";
     $("lang").lang = other;
   }
-  $("lang").addEventListener("click", () => store.set("shell", { lang: text.language() === "ja" ? "en" : "ja" }));
+  $("lang").addEventListener("click", () => {
+    // what was asked for in the address is no longer what is wanted
+    if (location.search) history.replaceState(null, "", location.pathname + location.hash);
+    store.set("shell", { lang: text.language() === "ja" ? "en" : "ja" });
+  });
   $("theme").addEventListener("click", () => store.set("shell", { theme: marks.isDark() ? "light" : "dark" }));
   $("undo").addEventListener("click", () => store.undo());
   window.addEventListener("hashchange", () => {
