@@ -144,7 +144,7 @@ export const LESSONS = [
       {
         show: ["transport", "sum", "update"],
         see: (s) => { const p = s.shown.derivative.step; return p && { t: p.t, next: p.t + 1, x: digits(p.x), g: digits(p.g), to: digits(p.x_next) }; },
-        done: (s) => s.derivative.t >= 3,
+        done: (s) => s.shown.derivative.step?.t >= 3,
       },
       {
         set: { t: 60 }, show: ["gtol", "transport"],
