@@ -174,6 +174,7 @@ FLOORS = [
     "lab.replay",
     "lab.export",
     "lab.session",
+    "lab.notebook",
     "lab.warming",
     "lab.server",
     "lab",

@@ -4,11 +4,6 @@
 import { css, isDark } from "./marks.js";
 import { el } from "./widgets.js";
 
-const sheet = document.createElement("link");
-sheet.rel = "stylesheet";
-sheet.href = new URL("./plane.css", import.meta.url).href;
-document.head.append(sheet);
-
 const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 const font = (size = 12, weight = 400) => `${weight} ${size}px ${css("--sans")}`;
 
