@@ -27,6 +27,7 @@ class Learner:
         self.tab = open_lab({"lesson": step}, **options)
         self.page = self.tab.page
         self.at(step)
+        self.page.wait_for_timeout(500)  # for the first picture
 
     @property
     def state(self):
@@ -177,7 +178,7 @@ def test_lesson_5_how_large_a_step(open_lab):
     learner = Learner(open_lab, "rate.1")
     learner.type("Learning rate η", "10")
     learner.done()
-    learner.tab.until("s => s.shown.descent.verdict?.code === 'diverged'")
+    learner.tab.until("s => s.shown.descent.verdict?.code === 'lr_too_large'")
     learner.next("rate.2")
     learner.type("Learning rate η", "1e-10")
     assert learner.done()["x"] == "(−2.99999994, 3.99999992)"

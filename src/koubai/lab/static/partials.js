@@ -4,7 +4,7 @@
 import { Refused, unlessSuperseded } from "./connection.js";
 import { arrow } from "./field.js";
 import { css } from "./marks.js";
-import { digits, makePlane, write } from "./plane.js";
+import { digits, makePlane } from "./plane.js";
 import { choice, el, section } from "./widgets.js";
 
 const SUB = "₀₁";
@@ -24,8 +24,9 @@ export function createPartials({ lab, get, set, seen, redraw }) {
   const planes = [0, 1].map((k) => makePlane({
     draw: (c, p) => draw(c, p, k), label: { text: `f(x${SUB[k]})` }, xName: () => `x${SUB[k]}`, yName: () => "f", pad: [14, 12, 28, 44], className: "calm",
   }));
+  const notes = [0, 1].map(() => el("span", { class: "hint", t: "descent.held" }));
   const parts = [0, 1].map((k) => el("div", { class: "slice" },
-    el("p", { class: "slice-head" }, el("span", { class: "math" }, `∂f/∂x${SUB[k]}`), values[k]), el("div", { class: "slice-plane" }, planes[k].element)));
+    el("p", { class: "slice-head" }, el("span", { class: "math" }, `∂f/∂x${SUB[k]}`), notes[k], values[k]), el("div", { class: "slice-plane" }, planes[k].element)));
   const made = section("descent.partials", hold.element, ...parts);
   made.element.hidden = true;
 
@@ -33,7 +34,7 @@ export function createPartials({ lab, get, set, seen, redraw }) {
 
   function draw(c, p, k) {
     if (!found) return;
-    const b = p.box, x = found.arrays[`at.${k}`], f = found.arrays[`f.${k}`];
+    const x = found.arrays[`at.${k}`], f = found.arrays[`f.${k}`];
     c.strokeStyle = p.colors.soft;
     c.lineWidth = 2;
     c.beginPath();
@@ -59,7 +60,6 @@ export function createPartials({ lab, get, set, seen, redraw }) {
     c.strokeStyle = p.colors.ground;
     c.lineWidth = 1.5;
     c.stroke();
-    if (get().hold === k) write(c, p, lab.t("descent.held"), b.right - 6, b.top + 10, { align: "right", color: p.colors.soft });
   }
 
   /** Ask for what belongs to the start of now. */
@@ -89,6 +89,7 @@ export function createPartials({ lab, get, set, seen, redraw }) {
     const s = get();
     made.element.hidden = !s.arrows && s.hold === null;
     hold.set(held(s.hold));
+    notes.forEach((n, k) => { n.hidden = s.hold !== k; parts[k].classList.toggle("stale", s.hold === k); });
     if (made.element.hidden) { found = null; lab.report("descent", { partials: null }); } else ask();
     planes.forEach((p) => p.redraw());
   }

@@ -9,7 +9,7 @@ import { number, percent } from "../text.js";
 const printed = (x) => `(${x.map((v) => (Math.abs(v) >= 1e-4 && Math.abs(v) < 1e6 ? trim(v.toFixed(8)) : number(v, 9))).join(", ")})`.replaceAll("-", "−");
 const trim = (s) => s.replace(/0+$/, "").replace(/\.$/, "");
 const point = (x, n = 4) => `(${x.map((v) => number(v, n)).join(", ")})`;
-const off = (v) => (v === 0 ? "0" : v.toExponential(1).replace("-", "−"));
+const off = (v) => (v === 0 ? "0" : v >= 1e-3 ? number(v, 2) : v.toExponential(1).replace("-", "−"));
 
 const far = (a, b) => Math.hypot(...a.map((v, i) => v - b[i]));
 const near = (a, b, within) => Math.abs(a - b) <= within;
@@ -142,7 +142,7 @@ export const LESSONS = [
     },
     steps: [
       {
-        show: ["transport", "sum", "update"],
+        show: ["transport", "update"],
         see: (s) => { const p = s.shown.derivative.step; return p && { t: p.t, next: p.t + 1, x: digits(p.x), g: digits(p.g), to: digits(p.x_next) }; },
         done: (s) => s.shown.derivative.step?.t >= 3,
       },
@@ -152,7 +152,7 @@ export const LESSONS = [
         done: (s) => s.derivative.gtol === 0.1 && walked(s)?.status === "converged",
       },
       {
-        room: "descent", show: ["transport"],
+        room: "descent", show: ["transport", "curves"],
         see: (s) => { const r = first(s); return r && (s.descent.t ?? r.nit) >= r.nit ? { n: r.nit, x: printed(r.x) } : null; },
         done: (s) => (s.descent.t === null || s.descent.t >= 20) && first(s) !== null,
       },
@@ -242,7 +242,11 @@ export const LESSONS = [
         done: (s) => s.descent.optimizers.every((o) => !o.off) && (descents(s)?.length ?? 0) >= 5,
       },
       {
-        set: { chosen: 4, panel: "step", t: 0 }, show: ["transport", "step"],
+        set: {
+          chosen: 4, panel: "step", t: 0,
+          optimizers: [{ name: "SGD", lr: 0.95, off: true }, { name: "Momentum", lr: 0.1, off: true }, { name: "Adagrad", lr: 1.5, off: true }, { name: "RMSprop", lr: 0.3, off: true }, { name: "Adam", lr: 0.3 }],
+        },
+        show: ["transport", "step"],
         see: (s) => {
           const p = s.shown.descent.step;
           return p && { t: p.t, next: p.t + 1, g: point(p.g, 3), dx: point(p.x_next.map((v, i) => v - p.x[i]), 3) };
@@ -282,7 +286,7 @@ export const LESSONS = [
     steps: [
       {
         room: "descent", show: ["partials"],
-        see: (s) => { const p = partials(s); return p && { x: point(p.x), sum: number(p.x[0] + p.x[1]), a: digits(p.g[0]), b: digits(p.g[1]) }; },
+        see: (s) => { const p = partials(s); return p && { sum: number(p.x[0] + p.x[1]), a: digits(p.g[0]), b: digits(p.g[1]) }; },
         done: (s, m) => partials(s) !== null && far(s.descent.x0, m.begun.descent.x0) > 0.5,
       },
       {

@@ -501,7 +501,7 @@ export function mount(container, lab) {
       function: typed.element, tabs: view.element, x: atX.element, h: atH.element, method: body, values: table,
       vee: errorPlane.element, optimizer: walker.element, start: start.element, max_steps: most.element, gtol: gtol.element,
       transport: play.element, field: field.element, verdict,
-      optimizer_rate: walker.rate.element, sum, update, lowest, places, vee_note: veeNote,
+      optimizer_rate: walker.rate.element, update, lowest, places, vee_note: veeNote,
     },
   };
 }

@@ -273,9 +273,9 @@ export function mount(container, lab) {
     const below = least <= 0;
     lab.report(id, { curve_offset: below ? least : 0 });
     const main = runs[own().chosen];
-    curves.setSeries([...shown.map(({ r, slot }) => ({
+    curves.setSeries([...(main?.curve ? bound.series(main.t, main.curve, below ? least : 0) : []), ...shown.map(({ r, slot }) => ({
       x: r.t, y: below ? r.curve.map((v) => v - least) : r.curve, slot, strong: slot === own().chosen,
-    })), ...(main?.curve ? bound.series(main.t, main.curve, below ? least : 0) : [])]);
+    }))]);
     curves.setCursor(own().t);
   }
 
@@ -498,12 +498,14 @@ export function mount(container, lab) {
       return;
     }
     if (changed.includes("function")) { stripFor = ""; showWindow(); }
+    else if (changed.includes("window") && !same(own().window, field.seen())) showWindow();
     showState();
     if (changed.some((k) => COMPUTED.includes(k))) { descend(); afterRest(); }
     else if (changed.includes("chosen")) { showChosen(); afterRest(); }
     else if (changed.includes("bound")) { drawCurves(); bound.ask(); }
     else if (changed.includes("panel")) { narrate(); share.update(own().panel === "share"); }
   });
+  const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
   function showChosen() { if (runs.some(Boolean)) descend(); }
 
   showWindow();
