@@ -318,17 +318,17 @@ export const LESSONS = [
     },
     steps: [
       {
-        show: ["curves"], clear: ["theory"],
+        show: ["curves", "bound"], clear: ["theory"],
         see: (s) => { const t = theory(s); return t && { n: t.steps, gain: number(t.gain), L: number(t.L) }; },
         done: (s) => s.descent.bound && theory(s) !== null,
       },
       {
-        set: { bound: true }, show: ["rate_number", "curves"],
+        set: { bound: true }, show: ["rate_number", "curves", "bound"],
         see: (s) => { const t = theory(s); return t && { rate: number(t.lr), measured: number(t.measured), factor: t.factor === null ? "–" : number(t.factor), classic: number(t.classic) }; },
         done: (s) => near(rateOf(s), 0.5, 0.02) && theory(s) !== null,
       },
       {
-        set: { bound: true, optimizers: sgd(0.9) }, show: ["rate", "curves"],
+        set: { bound: true, optimizers: sgd(0.9) }, show: ["rate", "curves", "bound"],
         see: (s) => { const t = theory(s); return t && { rate: number(t.lr), bound: number(t.bound), gain: number(t.gain), measured: number(t.measured) }; },
         done: (s) => { const t = theory(s); return !!t && t.lr > t.bound && first(s)?.status === "diverged"; },
       },

@@ -532,7 +532,7 @@ export function mount(container, lab) {
       panels: panels.element, verdict, transport: player.element, view: viewChoice.element, strip: strip.element,
       find: findButton, rate_number: rateNumber.element.parentElement, hyper: hyper.element, x0: x0[0].element.parentElement, max_steps: steps.element, gtol: gtol.element,
       partials: partials.element, bound: bound.element, arrows: arrowSwitch,
-      curves: curvesPanel, step: stepPanel, race: racePanel, share: sharePanel,
+      curves: curves.element, step: stepPanel, race: racePanel, share: sharePanel,
     },
   };
 }
