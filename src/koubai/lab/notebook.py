@@ -190,6 +190,12 @@ class Room(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]
         """Change what the room is set to, here and on every view, by the names of `state`."""
         self._setting = {**self._setting, **self._checked(changes)}
 
+    def __repr__(self) -> str:
+        own = self._setting
+        rules = own["optimizers"] if "optimizers" in own else [own["optimizer"]]
+        function, names = next(iter(own["function"].values())), ", ".join(rule["name"] for rule in rules)
+        return f"the lab's {self._room} room: {function}, {names}"
+
     def _checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         raise NotImplementedError
 
