@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 
 import pytest
-from running import Page, start_lab, stop_lab
+from running import Page, chromium, start_lab, stop_lab
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the lab's pages are tested with Playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +21,12 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="session")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        where = {"executable_path": CHROMIUM} if CHROMIUM else {}
-        browser = playwright.chromium.launch(args=["--no-sandbox"], **where)
+        if chromium(playwright) is None:
+            absent = "there is no Chromium here: `make test-lab` installs it, or: playwright install chromium"
+            if os.environ.get("CI"):
+                pytest.fail(absent)
+            pytest.skip(absent)
+        browser = playwright.chromium.launch(args=["--no-sandbox"], executable_path=chromium(playwright))
         yield browser
         browser.close()
 

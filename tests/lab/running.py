@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,13 @@ from urllib.parse import quote
 
 SRC = Path(__file__).parents[2] / "src"
 COMMAND = "from koubai.cli import main; main()"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def chromium(playwright):
+    """Return the path of the system's Chromium, else of Playwright's own; None if there is neither."""
+    own = playwright.chromium.executable_path
+    return next(filter(None, map(shutil.which, CHROMIUM)), own if os.path.exists(own) else None)
 
 
 def environment(folder):
