@@ -2,6 +2,7 @@
 // What theory guarantees of a descent, drawn on it: by how much f falls at least in each step, and how fast it must go.
 
 import { Refused, unlessSuperseded } from "./connection.js";
+import { createCurves } from "./curves.js";
 import { swatch } from "./marks.js";
 import { number as written } from "./text.js";
 import { el, toggle } from "./widgets.js";
@@ -10,13 +11,16 @@ export const PROMISED = 6, LIMIT = 7; // slots of their curves
 
 /**
  * get(): {bound}; set(values); one(): the descent that is looked at; redraw: draw the curves anew.
- * @param {{lab: any, get: () => any, set: (values: any) => void, one: () => any, redraw: () => void}} options
+ * slot(): its colour.
+ * @param {{lab: any, get: () => any, set: (values: any) => void, one: () => any, slot: () => number, redraw: () => void}} options
  */
-export function createBound({ lab, get, set, one, redraw }) {
+export function createBound({ lab, get, set, one, slot, redraw }) {
   let found = /** @type {any} */ (null), failed = "";
   const on = toggle({ label: "descent.bound_show", value: get().bound, onChange: (bound) => set({ bound }) });
-  const body = el("div", { class: "bound" });
-  const element = el("div", { class: "section-body" }, on.element, body);
+  const body = el("div", { class: "bound" }), chart = el("div");
+  const element = el("div", { class: "section-body" }, on.element, chart, body);
+  const falls = createCurves(chart, { label: "descent.bound_fall", xLabel: "descent.curve_steps", yLabel: "descent.bound_fall_axis", height: 132 });
+  chart.hidden = true;
 
   async function ask() {
     if (!get().bound) return;
@@ -38,12 +42,18 @@ export function createBound({ lab, get, set, one, redraw }) {
 
   function show() {
     body.hidden = !get().bound;
+    // a promise below 0 promises nothing
+    chart.hidden = !get().bound || !(found?.arrays.promised?.[0] > 0);
+    if (!chart.hidden) {
+      const { t, fall, promised } = found.arrays;
+      falls.setSeries([{ x: t, y: fall, slot: slot(), strong: true }, { x: t, y: promised, slot: PROMISED }]);
+    }
     if (!found) {
       body.replaceChildren(...(failed ? [el("p", { class: "hint" }, failed)] : []));
       lab.report("descent", { theory: null });
       return;
     }
-    const row = (key, value, slot = null) => el("tr", {}, el("td", {}, slot === null ? null : swatch(slot), el("span", { t: key })), el("td", {}, value));
+    const row = (key, value, mark = null) => el("tr", {}, el("td", {}, mark === null ? null : swatch(mark), el("span", { t: key })), el("td", {}, value));
     const rows = [
       row("descent.bound_curvature", `${written(found.mu)} … ${written(found.L)}`),
       row("descent.bound_rate", found.bound === null ? "–" : `${written(found.lr)}  /  ${written(found.bound)}`),
@@ -58,29 +68,18 @@ export function createBound({ lab, get, set, one, redraw }) {
     lab.report("descent", { theory: { L, mu, bound, lr, gain, factor, classic, measured, predicted, holds, status: found.run.status, steps: arrays.t?.length ?? 0, least_margin: worst } });
   }
 
-  /** The curves to draw beside the run's: it lies below both. `curve`, `t`: the run's; `below`: what is taken off f. */
-  function series(t, curve, below) {
-    if (!get().bound || !found?.arrays.t) return [];
-    const out = [];
-    const rows = new Map(Array.from(t, (step, i) => [step, i]));
-    const x = [], y = [];
-    found.arrays.t.forEach((step, i) => {
-      const row = rows.get(step);
-      if (row === undefined || !(found.arrays.promised[i] > 0)) return;
-      x.push(step + 1);
-      y.push(curve[row] - found.arrays.promised[i] - below);
-    });
-    if (x.length) out.push({ x, y, slot: PROMISED });
-    const { limit } = found.arrays;
-    if (limit) out.push({ y: Array.from(limit, (v) => v - below), slot: LIMIT });
-    return out;
+  /** The curve to draw beside the run's, which lies below it. `below`: what is taken off f. */
+  function series(below) {
+    const limit = get().bound && found?.arrays.limit;
+    return limit ? [{ y: Array.from(limit, (v) => v - below), slot: LIMIT }] : [];
   }
 
   /** Show what the state says. */
   function update() {
     on.set(get().bound);
     body.hidden = !get().bound;
+    chart.hidden ||= !get().bound;
     if (!get().bound && found) { found = null; lab.report("descent", { theory: null }); }
   }
-  return { element, ask, update, series, onLanguage() { if (found) show(); } };
+  return { element, ask, update, series, onLanguage() { if (found) show(); falls.redraw(); }, onTheme() { falls.redraw(); }, destroy() { falls.destroy(); } };
 }

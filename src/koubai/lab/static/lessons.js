@@ -151,7 +151,8 @@ export function createLessons({ lab, rooms, place, room, shown, button }) {
     else { delete see.dataset.t; see.textContent = "\u00a0"; }
     see.classList.toggle("is-empty", !values);
     see.hidden = !step.see;
-    if (is && !finished.has(key)) { finished.add(key); say(done, `${words}.done`); }
+    if (is && !finished.has(key) && (values || !step.see)) { finished.add(key); say(done, `${words}.done`, values ?? {}); }
+    is = finished.has(key);
     panel.classList.toggle("is-done", is);
     next.classList.toggle("primary", is);
     next.classList.toggle("plain", !is);

@@ -58,7 +58,7 @@ export const LESSONS = [
     base: { derivative: { function: { expression: "x**3" }, window: [0, 16], tab: "slope", x: 10, h: 5, method: "forward" } },
     steps: [
       {
-        show: ["h", "verdict"],
+        show: ["h"],
         see: (s) => { const d = differences(s); return d && { h: number(d.h), value: digits(d.forward) }; },
         done: (s) => differences(s) !== null && s.derivative.h <= 0.0105,
       },

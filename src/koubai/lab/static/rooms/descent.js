@@ -188,7 +188,7 @@ export function mount(container, lab) {
     onChange: (panel) => change({ panel }),
   });
   const partials = createPartials({ lab, get: own, set: change, seen: () => field.seen(), redraw: () => field.setTime(own().t) });
-  const bound = createBound({ lab, get: own, set: change, one: () => one(), redraw: drawCurves });
+  const bound = createBound({ lab, get: own, set: change, one: () => one(), slot: () => own().chosen, redraw: drawCurves });
   curvesPanel.append(bound.element);
   controls.append(picker.element, partials.element, list.element, hyperSection.element, panels.element, startSection.element);
 
@@ -272,8 +272,7 @@ export function mount(container, lab) {
     // a loss below 0 has no logarithm: then what is left above the least found
     const below = least <= 0;
     lab.report(id, { curve_offset: below ? least : 0 });
-    const main = runs[own().chosen];
-    curves.setSeries([...(main?.curve ? bound.series(main.t, main.curve, below ? least : 0) : []), ...shown.map(({ r, slot }) => ({
+    curves.setSeries([...bound.series(below ? least : 0), ...shown.map(({ r, slot }) => ({
       x: r.t, y: below ? r.curve.map((v) => v - least) : r.curve, slot, strong: slot === own().chosen,
     }))]);
     curves.setCursor(own().t);
@@ -523,10 +522,11 @@ export function mount(container, lab) {
       surface.destroy();
       curves.destroy();
       partials.destroy();
+      bound.destroy();
       strip.destroy();
     },
     onLanguage() { judge(); picker.onLanguage(); bound.onLanguage(); partials.update(); strip.redraw(); curves.redraw(); field.redraw(); },
-    onTheme() { field.redraw(); surface.redraw(); curves.redraw(); strip.redraw(); partials.onTheme(); },
+    onTheme() { field.redraw(); surface.redraw(); curves.redraw(); strip.redraw(); partials.onTheme(); bound.onTheme(); },
     controls: {
       function: picker.element, optimizers: list.element, hyperparameters: hyperSection.element, rate, start: startSection.element,
       panels: panels.element, verdict, transport: player.element, view: viewChoice.element, strip: strip.element,
