@@ -1,13 +1,16 @@
-"""The lab's pictures: each room in light and dark, on a desk and a phone, in both languages.
+"""The lab's pictures: of each room and lesson, in light and dark, on a desk and a phone, in both languages.
 
-    python docs/lab_pictures.py [FOLDER] [ROOM …]     written to docs/lab unless a folder is named
+    python docs/lab_pictures.py                      the chosen ones, for the README, into docs/lab
+    python docs/lab_pictures.py FOLDER [NAME …]      all, or those whose names begin so, to be looked at
 
 They are taken of a running lab in headless Chromium, so they show what the page shows, with the engine's numbers.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +18,10 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
+HERE = Path(__file__).parent
 HIMMELBLAU = {
     "function": {"problem": "himmelblau"}, "x0": [-0.5, -0.5],
     "optimizers": [
@@ -32,19 +37,31 @@ ROOMS = {
     "derivative": {"room": "derivative"},
     "network": {"room": "network", "network": {"epoch": 60}},
 }
+PLAN = HERE.parent / "src/koubai/lab/static/lessons/plan.js"
+LESSONS = re.findall(r'^    id: "(\w+)"', PLAN.read_text("utf-8"), re.M)
+STATES = {**ROOMS, **{f"lesson-{name}": {"lesson": f"{name}.1"} for name in LESSONS}}
+
 DESK = {"viewport": {"width": 1280, "height": 800}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2}
+PHONE = {"viewport": {"width": 360, "height": 780}, "has_touch": True, "device_scale_factor": 2}
 SIGHTS = {
     "light": {**DESK, "color_scheme": "light", "locale": "en"},
     "dark": {**DESK, "color_scheme": "dark", "locale": "ja"},
+    "light-ja": {**DESK, "color_scheme": "light", "locale": "ja"},
+    "dark-en": {**DESK, "color_scheme": "dark", "locale": "en"},
     "phone": {**PHONE, "color_scheme": "dark", "locale": "en"},
     "phone-ja": {**PHONE, "color_scheme": "light", "locale": "ja"},
 }
+CHOSEN = (
+    "descent-light", "descent-light-ja", "surface-dark-en", "basins-dark-en", "basins-dark", "derivative-light",
+    "network-light", "network-light-ja", "lesson-rate-light", "lesson-rate-light-ja", "descent-phone",
+    "basins-phone-ja",
+)  # fmt: skip
+MOST_BYTES = 200_000
 READY = "!!window.__lab?.state?.ready"
 REST = 3500  # ms until everything that follows when hands rest is there
 
 
-def take(browser, address, folder, room, sight):
+def take(browser, address, path, state, sight):
     """Take one picture, and return what the page complained about."""
     context = browser.new_context(**SIGHTS[sight])
     page = context.new_page()
@@ -53,32 +70,44 @@ def take(browser, address, folder, room, sight):
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.goto(address)
     page.goto("about:blank")
-    page.goto(f"{address.split('?')[0]}#{quote(json.dumps({'koubai': 1, **ROOMS[room]}))}")
+    page.goto(f"{address.split('?')[0]}#{quote(json.dumps({'koubai': 1, **state}))}")
     while not page.evaluate(READY):
         page.wait_for_timeout(50)
     page.wait_for_timeout(REST)
-    page.screenshot(path=folder / f"{room}-{sight}.png")
+    path.write_bytes(small(page.screenshot()))
     context.close()
     return errors
 
 
+def small(png):
+    """Return a picture in as many colours as keep it small enough for a README."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    for colours in (256, 128, 64, 32):
+        file = io.BytesIO()
+        image.quantize(colours, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+        if file.tell() <= MOST_BYTES:
+            break
+    return file.getvalue()
+
+
 def main():
     words = sys.argv[1:]
-    folder = Path(words[0]) if words else Path(__file__).parent / "lab"
+    folder = Path(words[0]) if words else HERE / "lab"
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", "from koubai.cli import main; main()", "lab", "--no-browser"]
+    every = [(f"{name}-{sight}", name, sight) for name in STATES for sight in SIGHTS]
+    wanted = [one for one in every if (one[0].startswith(tuple(words[1:] or [""])) if words else one[0] in CHOSEN)]
+    command = [sys.executable, "-c", "from koubai.cli import main; main()", "lab", "--no-browser", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         address = process.stdout.readline().strip()
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        where = {"executable_path": chromium} if chromium else {}
+        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(args=["--no-sandbox"], **where)
-            for room in words[1:] or ROOMS:
-                for sight in SIGHTS:
-                    began = time.perf_counter()
-                    errors = take(browser, address, folder, room, sight)
-                    print(f"{room}-{sight}.png {time.perf_counter() - began:.1f} s", *errors)
+            browser = playwright.chromium.launch(args=["--no-sandbox"], executable_path=chromium)
+            for file, name, sight in wanted:
+                began = time.perf_counter()
+                path = folder / f"{file}.png"
+                errors = take(browser, address, path, STATES[name], sight)
+                print(f"{path.name} {path.stat().st_size // 1000} kB {time.perf_counter() - began:.1f} s", *errors)
             browser.close()
     finally:
         process.terminate()

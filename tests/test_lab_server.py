@@ -20,7 +20,7 @@ import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
-from koubai.lab import session
+from koubai.lab import serve, session
 from koubai.lab.messages import MOST_BYTES
 from koubai.lab.server import Tickets, signing_key
 
@@ -649,3 +649,18 @@ def test_the_whole_attack_leaves_memory_bounded(folder):
         print(f"memory grew by {(own.memory() - before) / MEBIBYTE:.0f} MiB from {before / MEBIBYTE:.0f}")
     finally:
         own.stop()
+
+
+@pytest.mark.parametrize(
+    ("state", "fragment"),
+    [
+        ("", ""),
+        ('{"koubai": 1, "room": "basins"}', "#%7B%22koubai%22:%201,%20%22room%22:%20%22basins%22%7D"),
+        ("#%7B%22koubai%22:1%7D", "#%7B%22koubai%22:1%7D"),
+    ],
+)
+def test_a_state_to_begin_with_is_in_the_address(monkeypatch, state, fragment):
+    monkeypatch.setattr("koubai.lab.run_server", lambda *_: None)
+    said = []
+    serve(0, browser=False, state=state, say=said.append)
+    assert said[0].partition("#")[1:] == (("#", fragment[1:]) if fragment else ("", ""))

@@ -791,7 +791,8 @@ def optimizers_command(
 @app.command("lab")
 def lab_command(
     state: Annotated[
-        str, typer.Argument(metavar="[STATE]", help="What the page shows first: what stands behind # in its address.")
+        str,
+        typer.Argument(metavar="[STATE]", help="What the page shows first: JSON, or what is behind # in its address."),
     ] = "",
     port: Annotated[
         int | None, typer.Option("--port", help="Where; 8421, or any other port if that one is taken.")

@@ -41,7 +41,7 @@ def serve(
     browser : bool, default True
         Whether to open the page in the browser.
     state : str, default ""
-        What the page shows first: a state as it stands behind the # of the page's address.
+        What the page shows first: JSON, or a state as it stands behind the # of the page's address.
     say : callable, optional
         Called with each line for the user; printed on stdout if it is left out.
 
@@ -187,12 +187,20 @@ def _notebook() -> ModuleType:
     return notebook
 
 
+def _fragment(state: str) -> str:
+    """Return a state as it stands behind the #: what people write is quoted, what was copied from there is not."""
+    from urllib.parse import quote
+
+    text = state.strip().removeprefix("#")
+    return quote(text, safe=":,/") if text.startswith("{") else text
+
+
 def _serve_on(bound: socket.socket, browser: bool, state: str, say: Callable[[str], None] | None) -> None:
     import secrets
 
     own = bound.getsockname()[1]
     token = secrets.token_urlsafe(24)
-    address = f"http://{ADDRESS}:{own}/?token={token}" + (f"#{state.removeprefix('#')}" if state else "")
+    address = f"http://{ADDRESS}:{own}/?token={token}" + (f"#{_fragment(state)}" if state else "")
     if say is None:
         print(address, flush=True)
     else:
