@@ -28,7 +28,7 @@ HIMMELBLAU = {
         {"name": "SGD", "lr": 0.01}, {"name": "Momentum", "lr": 0.005}, {"name": "Adam", "lr": 0.2}, {"name": "LBFGS"},
     ],
 }  # fmt: skip
-EDGE = {"window": [[-6, 6], [-6, 6]], "optimizer": {"name": "SGD", "lr": 0.0235}, "steps": 300, "x0": [-3.2, -2.4]}
+EDGE = {"window": [[-6, 6], [-6, 6]], "optimizer": {"name": "SGD", "lr": 0.0235}, "steps": 300, "x0": [-2.8, -2.4]}
 ROOMS = {
     "descent": {"descent": HIMMELBLAU},
     "surface": {"descent": {**HIMMELBLAU, "view": "surface", "function": {"problem": "peaks"}, "x0": [-0.2, 1.3]}},
@@ -57,8 +57,11 @@ CHOSEN = (
     "basins-phone-ja",
 )  # fmt: skip
 MOST_BYTES = 200_000
-READY = "!!window.__lab?.state?.ready"
-REST = 3500  # ms until everything that follows when hands rest is there
+READY = """(() => {
+  const s = window.__lab?.state, d = s?.shown?.descent;
+  return s?.ready && (s.room !== "descent" || !!d.verdict?.code) && (s.room !== "basins" || !!s.shown.basins.minima);
+})()"""
+REST = 2500  # ms until everything that follows when hands rest is there
 
 
 def take(browser, address, path, state, sight):
@@ -80,11 +83,13 @@ def take(browser, address, path, state, sight):
 
 
 def small(png):
-    """Return a picture in as many colours as keep it small enough for a README."""
+    """Return a picture as it is, or in as many colours as keep it small enough for a README, rare ones included."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    for colours in (256, 128, 64, 32):
-        file = io.BytesIO()
-        image.quantize(colours, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    for colours in (None, 256, 128, 64, 32):
+        file, reduced = io.BytesIO(), image
+        if colours is not None:
+            reduced = image.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+        reduced.save(file, "png", optimize=True)
         if file.tell() <= MOST_BYTES:
             break
     return file.getvalue()
