@@ -384,6 +384,39 @@ def test_every_state_can_be_undone(open_lab):
     assert page.state["descent"]["x0"] == [-5, 1]
 
 
+def test_a_link_to_a_step_can_be_undone_to_its_beginning(open_lab):
+    learner = Learner(open_lab, "slope.2")
+    learner.type("Step h", "1e-4")
+    learner.done()
+    learner.tab.settled()
+    learner.page.click("#undo")
+    learner.tab.until("s => s.derivative.h === 0.01 && s.shown.derivative.h === 0.01")
+    learner.at("slope.2")
+    assert learner.page.locator(".lesson").is_visible()
+
+
+def test_another_link_is_followed_on_the_same_page(open_lab):
+    learner = Learner(open_lab, "rate.3")
+    fragment = json.dumps({"koubai": 1, "lesson": "rounding.2"})
+    learner.page.evaluate("(f) => { location.hash = encodeURIComponent(f); }", fragment)
+    learner.at("rounding.2")
+    learner.tab.until("s => s.room === 'derivative' && s.derivative.h === 1e-4 && s.shown.derivative.h === 1e-4")
+    assert learner.page.locator(".lesson").count() == 1
+    learner.type("Step h", "1e-50")
+    learner.done()
+
+
+def test_the_link_of_a_step_is_copied(open_lab):
+    learner = Learner(open_lab, "rate.3", permissions=["clipboard-read", "clipboard-write"])
+    learner.page.get_by_role("button", name="Copy link").click()
+    learner.page.wait_for_timeout(200)
+    link = learner.page.evaluate("navigator.clipboard.readText()")
+    learner.page.goto("about:blank")
+    learner.page.goto(link)
+    learner.at("rate.3")
+    assert learner.tab.until("s => s.ready")["room"] == "descent"
+
+
 def test_another_room_ends_the_lesson(open_lab):
     learner = Learner(open_lab, "slope.2")
     learner.page.locator("#rooms button").nth(1).click()

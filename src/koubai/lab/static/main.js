@@ -114,7 +114,7 @@ async function start() {
     if (change.all || change.group === "shell") {
       theme(state.theme);
       if (state.lang && state.lang !== text.language()) switchTo(state.lang);
-      if (change.all) { at = null; }
+      if (change.all) { at = null; lessons?.begin(); }
       show();
     }
   });
@@ -144,8 +144,8 @@ async function start() {
     if (wrong.length) text.say(note, "shell.bad_link", { fields: wrong.join(", ") });
     at = null;
     theme(store.state.theme);
-    switchTo(text.firstLanguage(store.state.lang));
     lessons?.begin();
+    switchTo(text.firstLanguage(store.state.lang));
     show();
     lessons?.update();
   });

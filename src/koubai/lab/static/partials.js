@@ -89,7 +89,7 @@ export function createPartials({ lab, get, set, seen, redraw }) {
     const s = get();
     made.element.hidden = !s.arrows && s.hold === null;
     hold.set(held(s.hold));
-    notes.forEach((n, k) => { n.hidden = s.hold !== k; parts[k].classList.toggle("stale", s.hold === k); });
+    notes.forEach((n, k) => { n.hidden = s.hold !== k; parts[k].lastElementChild?.classList.toggle("stale", s.hold === k); });
     if (made.element.hidden) { found = null; lab.report("descent", { partials: null }); } else ask();
     planes.forEach((p) => p.redraw());
   }
