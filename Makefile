@@ -1,4 +1,4 @@
-# The doors: `make run`, `make test`, `make check`, `make bench`. A fresh clone needs no other step.
+# The doors: `make run`, `make test`, `make check`, `make test-lab`, `make bench`. A fresh clone needs no other step.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: run test test-slow test-bridges quick test-pythons lint types check bench clean
+.PHONY: run test test-slow test-bridges test-lab lab-pictures quick test-pythons lint types check bench clean
 .DEFAULT_GOAL := run
 
 # Each stamp is one set of packages; make reinstalls it only when pyproject.toml has changed since.
@@ -35,6 +35,25 @@ test-slow: $(VENV)/.test
 test-bridges: $(VENV)/.test
 	$(PIP) torch==2.13.0 --editable ".[test,bridges]"
 	$(BIN)/python -m pytest tests/bridges
+
+# The lab's pages in headless Chromium: the system's, else from apt-get where that can be done without asking, else
+# Playwright's own. One process, since two browsers and their labs would share two cores with what is measured.
+CHROMIUM = $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name) 2>/dev/null)))
+APT_GET = $(shell command -v apt-get >/dev/null 2>&1 && { test "$$(id -u)" = 0 && echo apt-get || { sudo -n true 2>/dev/null && echo sudo -n apt-get; }; })
+
+$(VENV)/.chromium: $(VENV)/.test
+	@test -n "$(CHROMIUM)" || \
+		{ test -n "$(APT_GET)" && $(APT_GET) update -qq && $(APT_GET) install -qq --yes chromium fonts-noto-cjk; } || \
+		$(BIN)/python -m playwright install chromium || \
+		{ echo "the lab's tests need Chromium: install it, or: $(BIN)/playwright install chromium" >&2; exit 1; }
+	@touch $@
+
+test-lab: $(VENV)/.chromium
+	CI=1 $(BIN)/python -m pytest -n 0 tests/lab
+
+# The README's pictures of the lab, taken of a running one.
+lab-pictures: $(VENV)/.chromium
+	$(BIN)/python docs/lab_pictures.py
 
 # The main job, and the tests of what Pythons and packages have changed before: Python's frames, closures and docstrings,
 # NumPy's functions, llvmlite, matplotlib, Typer, Jupyter. A minute; the rest of the suite is descents and random programs.

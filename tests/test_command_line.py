@@ -117,7 +117,7 @@ def test_every_command_takes_lang_and_nothing_of_its_help_is_cut_off(name, capsy
 
 
 def test_errors_of_usage_are_headed_in_the_language(capsys, monkeypatch):
-    code, _, err = run(capsys, monkeypatch, "minimize", "--lang", "ja")
+    code, _, err = run(capsys, monkeypatch, "race", "--lang", "ja")
     assert code == 2
     assert "エラー" in err
     assert "使い方は" in err

@@ -1,6 +1,7 @@
 """The README in both languages: its code and its commands run on a plain install, and it leads to every door."""
 
 import inspect
+import json
 import re
 import shlex
 import sys
@@ -43,7 +44,9 @@ def folder(tmp_path, monkeypatch):
     Path("sweep.toml").write_text(*blocks("README.md", "toml"))
     rows = [f"{i % 7},{i % 5},{('setosa', 'virginica', 'versicolor')[i % 3]}" for i in range(60)]
     Path("iris.csv").write_text("\n".join(["width,height,species", *rows]))
-    kb.minimize(kb.problems["rosenbrock"].f, [-1.2, 1.0], lr=0.001, max_steps=100).save("run.npz")
+    made = kb.minimize(kb.problems["rosenbrock"].f, [-1.2, 1.0], lr=0.001, max_steps=100)
+    made.save("run.npz")
+    Path("run.json").write_text(json.dumps({**made.spec, "optimizer": "lbfgs", "options": {}}))
     yield tmp_path
     sys.modules.pop("losses", None)
 
@@ -75,6 +78,9 @@ def test_both_languages_show_the_same_code():
 def run(command, monkeypatch, capsys):
     """Run a line of the shell in this process; return the exit code and stdout."""
     arguments = shlex.split(command.split(" > ")[0])
+    if arguments[1] == "lab":  # up to where it would wait for a browser
+        monkeypatch.setattr("koubai.lab.run_server", lambda *_: None)
+        monkeypatch.setattr("webbrowser.open", lambda _: True)
     if arguments[1] == "train":
         arguments += ["--epochs", "1"]
     monkeypatch.setattr(sys, "argv", arguments)

@@ -30,17 +30,13 @@ from koubai.descent import optimizers
 from koubai.descent.files import replacing
 from koubai.descent.loop import minimize
 from koubai.descent.record import Run, Status, load, rows_of
+from koubai.descent.spec import read, read_file
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.messages import command_line, counted, language, speaking
 from koubai.messages import text as message
 from koubai.parameters import flatten
-from koubai.search.basins import basins
-from koubai.search.learning_rate import find_lr
-from koubai.search.minima import FoundMinimum
-from koubai.search.multistart import MultiStart, multistart
-from koubai.search.race import race
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,6 +44,8 @@ if TYPE_CHECKING:
     from koubai.diagnosis import Diagnosis
     from koubai.nn import Loss, Network
     from koubai.nn.datasets import Table
+    from koubai.search.minima import FoundMinimum
+    from koubai.search.multistart import MultiStart
     from koubai.search.sweep import Sweep
 
 app = typer.Typer(
@@ -213,7 +211,8 @@ def check_command(
 
 @app.command("minimize")
 def minimize_command(
-    text: Annotated[str, typer.Argument(metavar="FUNCTION", help=FUNCTION)],
+    context: typer.Context,
+    text: Annotated[str | None, typer.Argument(metavar="FUNCTION", help=FUNCTION)] = None,
     start: Start = None,
     lr: Lr = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="Its name; see `koubai optimizers`. Or auto.")] = "auto",
@@ -234,6 +233,10 @@ def minimize_command(
     history: Annotated[
         bool, typer.Option("--history", help="Print the path as CSV, a row a step, and the rest on stderr.")
     ] = False,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", metavar="FILE.json", help="A specification, as of run.spec, in the place of all that."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -254,27 +257,33 @@ def minimize_command(
       koubai minimize rosenbrock --optimizer adam --semantics keras --lr 0.01 --set clipnorm=1
       koubai minimize "x**4 - 3*x**2 + x" --start 2 --lr 0.02 --history > path.csv
       koubai minimize losses.py:loss --start 1,2 -o path.gif   # a function of yours
+      koubai minimize --spec run.json                          # as run.spec, or the lab, has written it
     """
     _check_picture(output, (*PICTURES, *MOVING))
     if history and as_json:
         raise InputError("--json holds the path already; leave --history out")
-    f, x0, problem, title = _started(text, start)
+    problem: Problem | None
+    if spec is not None:
+        arguments, problem, text, title = _specified(context, spec)
+    else:
+        f, x0, problem, title = _started(_named(text), start)
+        if gradient == "exact" and problem is None:
+            raise InputError(f"--grad exact is for known functions (see `koubai functions`); {text!r} is none")
+        source: Any = gradient or ("exact" if problem is not None else "auto")
+        if ":" in source:
+            source = _imported(source)
+        elif source == "exact" and problem is not None:
+            source = problem.grad
+        arguments = {
+            "f": f, "x0": x0, "optimizer": _optimizer(optimizer, lr, semantics, settings), "grad": source,
+            "max_steps": max_steps, "gtol": gtol, "ftol": ftol, "xtol": xtol, "target": target,
+            "bounds": _bounds(bounds),
+        }  # fmt: skip
+    f, x0 = arguments["f"], arguments["x0"]
     if output is not None and output.suffix.lower() in MOVING and np.size(x0) > 2:
         raise InputError(f"a path moves in pictures of 1 or 2 variables, this one has {np.size(x0)}: -o path.png")
-    if gradient == "exact" and problem is None:
-        raise InputError(f"--grad exact is for known functions (see `koubai functions`); {text!r} is none")
-    source: Any = gradient or ("exact" if problem is not None else "auto")
-    if ":" in source:
-        source = _imported(source)
-    elif source == "exact" and problem is not None:
-        source = problem.grad
-    chosen = _optimizer(optimizer, lr, semantics, settings)
     try:
-        run = minimize(
-            f, x0, chosen, grad=source,
-            max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol, target=target, bounds=_bounds(bounds),
-            progress=sys.stderr.isatty(),
-        )  # fmt: skip
+        run = minimize(**arguments, progress=sys.stderr.isatty())
         code = DONE if run.success else NO_SUCCESS
     except Interrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
@@ -290,7 +299,7 @@ def minimize_command(
         run.save(save)
     found = run.diagnose(lang=lang)
     if as_json:
-        fields = _run_fields(text, run) | {"diagnosis": found.to_dict()}
+        fields = _run_fields(_named(text), run) | {"diagnosis": found.to_dict()}
         _print_json(fields | ({"picture": str(output)} if output else {}))
     else:
         if history:
@@ -326,6 +335,8 @@ def multistart_command(
       koubai multistart rastrigin --starts 200 --hops 20
       koubai multistart losses.py:loss --bounds=-5,5 --variables 2
     """
+    from koubai.search.multistart import multistart
+
     _check_picture(output)
     f, _, problem, title = _function(text)
     box = _box(f, problem, bounds, variables)
@@ -390,6 +401,8 @@ def basins_command(
       koubai basins himmelblau --optimizer adam --lr 0.1 --resolution 200
       koubai basins losses.py:loss --bounds=-5,5 --bounds=-4,4 --lr 0.01
     """
+    from koubai.search.basins import basins
+
     _check_picture(output)
     f, _, problem, title = _function(text)
     point = None if at is None else np.atleast_1d(_point(at, "--at", f))
@@ -449,6 +462,8 @@ def lr_command(
       koubai lr rosenbrock --optimizer adam
       koubai lr "(x-1)**2 + 20*(y-2)**2" --start=-3,4 --set momentum=0.9 -o rates.png
     """
+    from koubai.search.learning_rate import find_lr
+
     _check_picture(output)
     f, x0, _, title = _started(text, start)
     chosen = _optimizer("sgd" if optimizer.lower() == "auto" else optimizer, None, semantics, settings)
@@ -502,6 +517,8 @@ def race_command(
       koubai race rosenbrock -o race.png
       koubai race himmelblau --optimizers adam,lbfgs,scipy:BFGS --starts 5 --budget 300
     """
+    from koubai.search.race import race
+
     _check_picture(output, (*PICTURES, *MOVING))
     f, x0, _, title = _started(text, start)
     rate: Any = lr
@@ -784,6 +801,30 @@ def optimizers_command(
     typer.echo(f"\n{optimizers.compare(name)}")
 
 
+@app.command("lab")
+def lab_command(
+    state: Annotated[
+        str,
+        typer.Argument(metavar="[STATE]", help="What the page shows first: JSON, or what is behind # in its address."),
+    ] = "",
+    port: Annotated[
+        int | None, typer.Option("--port", help="Where; 8421, or any other port if that one is taken.")
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open nothing.")] = False,
+) -> None:
+    """Open the lab: a page in the browser, on this machine alone, that runs the real engine.
+
+    \b
+      koubai lab
+      koubai lab --port 9000 --no-browser
+
+    The first line on stdout is the address, with a token that lets you in. Ctrl-C ends the lab.
+    """
+    from koubai.lab import serve
+
+    serve(port, browser=not no_browser, state=state)
+
+
 # -- reading arguments ------------------------------------------------------------------------------------------------
 
 
@@ -808,6 +849,31 @@ def _function(text: str) -> tuple[Callable[[Any], Any], Any, Problem | None, str
                 f"{name} is a known function, and no variable of {text!r}: write {name} alone, or another variable"
             )
     return f, None, None, f"f({', '.join(f.variables)}) = {f.text}"
+
+
+def _named(text: str | None) -> str:
+    """Return the function that was named. Raises InputError if none was."""
+    if text is None:
+        raise InputError("give the function: an expression, the name of a known one, FILE.py:FUNCTION, or --spec FILE")
+    return text
+
+
+def _specified(context: typer.Context, path: Path) -> tuple[dict[str, Any], Problem | None, str, str]:
+    """Return the arguments of the descent in a file, its problem, its function as text, and how to show it.
+
+    Raises InputError for other arguments beside it that it says itself.
+    """
+    beside = ("spec", "output", "as_json", "history", "save", "lang")
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in beside and source is not None and source.name == "COMMANDLINE":
+            told = parameter.opts[0] if parameter.opts[0].startswith("-") else "FUNCTION"
+            raise InputError(f"{told} is given beside --spec, whose file says it itself: change it there")
+    found = read(read_file(path))
+    text = next(iter(found.fields["function"].values()))
+    problem, title = _function(text)[2:]
+    return {"f": found.f, "x0": found.x0, "optimizer": found.optimizer, **found.options}, problem, text, title
 
 
 def _started(text: str, start: str | None) -> tuple[Callable[[Any], Any], Any, Problem | None, str]:
@@ -1010,7 +1076,7 @@ def _settings(texts: list[str]) -> dict[str, Any]:
         if not (equals and name and value):
             raise InputError(f"--set wants NAME=VALUE, as in momentum=0.9, got {text!r}")
         try:
-            out[name] = json.loads(value.lower())
+            out[name] = float(value) if value.lower() in ("inf", "-inf") else json.loads(value.lower())
         except ValueError:
             out[name] = value
     return out

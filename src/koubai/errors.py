@@ -231,14 +231,20 @@ class UnknownNameError(InputError):
 
 
 class ExpressionError(InputError):
-    """Text outside the closed grammar of `koubai.parse`."""
+    """Text outside the closed grammar of `koubai.parse`.
+
+    position: where in the text the piece is that can't stand there, as its first character and the one after its last;
+    None if it is the whole that is wrong.
+    """
+
+    position: tuple[int, int] | None = None
 
 
 class MissingPackageError(KoubaiError, ImportError):
     """A package that is needed for this alone is not installed. The message says how to install it."""
 
-    def __init__(self, what: str, package: str) -> None:
-        super().__init__(f"{what} {package}, which is not installed: pip install {package}")
+    def __init__(self, what: str, package: str, install: str | None = None) -> None:
+        super().__init__(f"{what} {package}, which is not installed: pip install {install or package}")
 
 
 class FunctionError(KoubaiError, ValueError):

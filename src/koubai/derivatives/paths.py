@@ -17,6 +17,7 @@ from koubai.errors import GradientWarning, TraceError, called, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.execute.replay import Replay, Tables
+from koubai.functions.expression import Expression
 from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
 from koubai.graph.graph import CAPTURED, LEAVES, Graph, run_nodes
 from koubai.graph.ops import apply
@@ -148,7 +149,7 @@ def _warned(sentence: str) -> None:
 
 
 class _TraceCache:
-    """The paths of plain functions, kept so that the next descent on the same function need not trace it again.
+    """The paths of plain functions and expressions, kept so that the next descent on one need not trace it again.
 
     A path is used again if tracing would give it again: what it read is unchanged, its guards hold, and f, evaluated
     once, gives what it gave. Then the same evaluations are counted as if it had been traced and checked; for other
@@ -218,7 +219,7 @@ class Paths:
         box: tuple[Any, Any] | None = None,
     ) -> None:
         self.f = f
-        self.caches = cache and isinstance(f, types.FunctionType)
+        self.caches = cache and isinstance(f, types.FunctionType | Expression)
         self.name = getattr(f, "__name__", "f")
         self.derive = derive
         self.scalar = scalar

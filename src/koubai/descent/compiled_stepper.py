@@ -215,7 +215,7 @@ class CompiledLoops:
     enough steps, no matter in which descents, and makes every step of the descents that follow.
     """
 
-    KINDS = 8  # kept for a path
+    KINDS = 16  # kept for a path: as many optimizers as one picture compares
     SPARE = 4  # of the memory
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Never
 
@@ -16,6 +16,7 @@ from koubai.descent.objective import Function, Gradient, NoResidualsError
 from koubai.descent.optimizers import LBFGS, Optimizer, Rate
 from koubai.descent.record import Call, Run, Status, Step
 from koubai.descent.saving import restored, save
+from koubai.descent.spec import read
 from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import Point, Verdict
 from koubai.errors import InputError, Interrupted, UnknownNameError, quiet
@@ -29,8 +30,8 @@ __all__ = ["DEFAULTS", "drive", "iterate", "minimize", "points", "resume"]
 
 
 def minimize(
-    f: Function,
-    x0: Parameters,
+    f: Function | Mapping[str, Any],
+    x0: Parameters = None,
     optimizer: Optimizer | str = AUTO,
     *,
     lr: Rate | None = None,
@@ -62,10 +63,11 @@ def minimize(
 
     Parameters
     ----------
-    f : callable
-        Maps x, in the form of x0, to one number.
+    f : callable, or a specification
+        Maps x, in the form of x0, to one number. Or a mapping such as ``run.spec``, which says all that a descent
+        needs: then nothing else is given but on_step, record, progress and checkpoint.
     x0 : number, array, or a dict, list or tuple of arrays, also nested
-        The start. Integers become float64, and nothing that is passed in is changed.
+        The start. Integers become float64, and nothing that is passed in is changed. Left out for a specification.
     optimizer : Optimizer or str, default "auto"
         An object, its name, or "auto": Levenberg–Marquardt if f's own graph is a sum of squares of up to 100
         parameters, with mini-batches Adam, else L-BFGS. The fixed rule is in `koubai.descent.default`, and
@@ -140,10 +142,29 @@ def minimize(
     """
     if unknown:
         raise UnknownNameError.of_argument(minimize, unknown)
-    return drive(_begun(
-        f, x0, optimizer, lr=lr, args=args, grad=grad, max_steps=max_steps, gtol=gtol, ftol=ftol, xtol=xtol,
-        target=target, bounds=bounds, batches=batches, seed=seed, record=record, checkpoint=checkpoint,
-    ), on_step, progress)  # fmt: skip
+    options = {
+        "lr": lr, "args": args, "grad": grad, "max_steps": max_steps, "gtol": gtol, "ftol": ftol, "xtol": xtol,
+        "target": target, "bounds": bounds, "batches": batches, "seed": seed, "record": record,
+        "checkpoint": checkpoint,
+    }  # fmt: skip
+    if isinstance(f, Mapping):
+        f, x0, optimizer, options = _specified(f, x0, optimizer, options)
+    elif x0 is None:
+        raise InputError("give the start: x0, in the form that f takes")
+    return drive(_begun(f, x0, optimizer, **options), on_step, progress)
+
+
+def _specified(
+    spec: Mapping[str, Any], x0: Parameters, optimizer: Optimizer | str, options: dict[str, Any]
+) -> tuple[Function, Parameters, Optimizer | str, dict[str, Any]]:
+    """Return the arguments of the descent that a specification describes. Raises InputError for others beside it."""
+    given = ["x0"] * (x0 is not None) + ["optimizer"] * (optimizer is not AUTO)
+    given += [n for n in options if n not in ("record", "checkpoint") and options[n] is not DEFAULTS[n]]
+    if given:
+        raise InputError(f"{given[0]} is given beside a specification, which says it itself: change it there")
+    described = read(spec)
+    own = {name: options[name] for name in ("record", "checkpoint") if options[name] is not DEFAULTS[name]}
+    return described.f, described.x0, described.optimizer, DEFAULTS | described.options | own
 
 
 def _begun(f: Function, x0: Parameters, optimizer: Optimizer | str, **options: Any) -> RuleStepper:

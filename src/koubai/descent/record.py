@@ -39,10 +39,10 @@ from koubai.descent.files import (
     read_archive,
     restore_function,
     restore_optimizer,
-    version,
     write_archive,
 )
 from koubai.descent.optimizers import Optimizer
+from koubai.descent.spec import written
 from koubai.errors import FunctionError, InputError, MissingPackageError, quiet
 from koubai.execute.descents import address
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, leaves, rebuilt
@@ -791,19 +791,14 @@ class Run:
     def spec(self) -> dict[str, Any]:
         """The specification of the run, in JSON's types: the function, the start, the optimizer, the options, the seed.
 
-        A function that koubai can't write down (anything but an expression or a problem) is only named.
+        `koubai.minimize` takes it and makes the same descent again; so does `koubai minimize --spec FILE`. A function
+        that koubai can't write down (anything but an expression or a problem) is only named.
         """
         layout, _ = flatten(self.x)
         first = rows_of(self.history.x, layout)[0]
         start = layout.view(first)
-        return {
-            "koubai": version(),
-            "function": describe_function(self.function),
-            "x0": layout.assembled([part.tolist() for part in layout.parts(start)]),
-            "optimizer": describe_optimizer(self.optimizer),
-            "options": self.options,
-            "seed": self.seed,
-        }
+        x0 = layout.assembled([part.tolist() for part in layout.parts(start)])
+        return written(self.function, x0, self.optimizer, self.options, self.seed)
 
     def again(self, **changes: Any) -> Run:
         """Make the descent again from its start, with these arguments of the call changed.

@@ -131,7 +131,7 @@ class Diagnosis:
 
     @property
     def remedy(self) -> Told | None:
-        return Told(self.remedies[0].change, self._told(self.remedies[0])) if self.remedies else None
+        return Told(self.remedies[0].change, self.told(self.remedies[0])) if self.remedies else None
 
     @property
     def title(self) -> str:
@@ -149,10 +149,11 @@ class Diagnosis:
         """The verdict, and the first remedy if there is one, in one or two lines."""
         lines = [text("told.line", self.lang, title=self.title, why=self.explanation)]
         if self.remedies:
-            lines.append(text("told.remedy", self.lang, remedy=self._told(self.remedies[0])))
+            lines.append(text("told.remedy", self.lang, remedy=self.told(self.remedies[0])))
         return "\n".join(lines)
 
-    def _told(self, remedy: Remedy) -> str:
+    def told(self, remedy: Remedy) -> str:
+        """Return a remedy in words, in the language of the diagnosis."""
         return text(f"remedy.{remedy.text}", self.lang, **{name: shown(value) for name, value in remedy.values.items()})
 
     def verify(self) -> Verification:
@@ -213,7 +214,7 @@ class Diagnosis:
                 for name, found in self.evidence.items()
             },
             "remedies": [
-                {"text": self._told(remedy), "change": {name: _plain(value) for name, value in remedy.change.items()}}
+                {"text": self.told(remedy), "change": {name: _plain(value) for name, value in remedy.change.items()}}
                 for remedy in self.remedies
             ],
             "njev": self.njev,

@@ -247,9 +247,21 @@ def parse(text: str) -> Expression:
         raise ExpressionError(
             f"the expression has {len(text)} characters; at most {MAX_LENGTH} are accepted: shorten it"
         )
-    text = text.translate({ord("\t"): " ", ord("\n"): " ", ord("\r"): " "}).strip(" ")
-    if not text:
+    text = text.translate({ord("\t"): " ", ord("\n"): " ", ord("\r"): " "})
+    stripped = text.strip(" ")
+    if not stripped:
         raise ExpressionError("the expression is empty; write a formula, as in 'x**2 + y**2'")
+    try:
+        return _parsed(stripped)
+    except ExpressionError as error:
+        if error.position is not None:  # in the text as it was given
+            skipped = len(text) - len(text.lstrip(" "))
+            error.position = error.position[0] + skipped, error.position[1] + skipped
+        raise
+
+
+def _parsed(text: str) -> Expression:
+    """Return the function that a text without spaces around it is."""
     variables = _order(text, _scan(text))
     try:
         tree = ast.parse(text, mode="eval")
@@ -272,7 +284,9 @@ def _shorten(piece: str, limit: int = 40) -> str:
 
 def _refusal(text: str, at: int, piece: str, problem: str, fix: str) -> ExpressionError:
     around = text if len(text) <= 60 else f"…{text[max(at - 20, 0) : at + 30]}…"
-    return ExpressionError(f"{_shorten(piece)!r} at position {at + 1} of {around!r}: {problem}; {fix}")
+    error = ExpressionError(f"{_shorten(piece)!r} at position {at + 1} of {around!r}: {problem}; {fix}")
+    error.position = at, at + len(piece)
+    return error
 
 
 def _scan(text: str) -> set[str]:

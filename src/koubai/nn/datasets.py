@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ from koubai.descent.files import open_regular
 from koubai.errors import InputError, MissingPackageError, UnknownNameError
 from koubai.parameters import FloatArray
 
-__all__ = ["TOYS", "Table", "blobs", "circles", "digits", "moons", "read_csv", "spirals", "xor"]
+__all__ = ["TOYS", "Table", "blobs", "circles", "digits", "moons", "parse_csv", "read_csv", "spirals", "xor"]
 
 Labels: TypeAlias = npt.NDArray[np.int64]
 Row: TypeAlias = tuple[int, list[str]]  # the number of a line in its file, and its cells
@@ -357,12 +357,23 @@ def read_csv(
         raise InputError(f"delimiter must be one character, as in ';', got {delimiter!r}") from None
     try:
         with open_regular(path) as opened, io.TextIOWrapper(opened, "utf-8-sig", newline="") as file:
-            shown = repr(str(path))
-            reader = csv.reader(file, delimiter=delimiter)
-            rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
-            return _read_table(rows, shown, label, header)
+            return _table_of(file, repr(str(path)), label, header, delimiter)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{str(path)!r} is not a CSV file in UTF-8: {error}") from None
+
+
+def parse_csv(text: str, label: str | None = None, *, name: str = "the table") -> Table:
+    """Return the table of a CSV file's text, as `read_csv` reads the file. name: what it is called in an error."""
+    try:
+        return _table_of(io.StringIO(text.removeprefix("\ufeff"), newline=""), name, label, None, ",")
+    except csv.Error as error:
+        raise InputError(f"{name} is not CSV: {error}") from None
+
+
+def _table_of(file: Iterable[str], shown: str, label: str | None, header: bool | None, delimiter: str) -> Table:
+    reader = csv.reader(file, delimiter=delimiter)
+    rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
+    return _read_table(rows, shown, label, header)
 
 
 def _read_table(rows: Iterator[Row], shown: str, label: str | None, header: bool | None) -> Table:

@@ -1,0 +1,215 @@
+"""Copy as Python, copy as command: what a room shows as a text that computes the same numbers again, to the bit.
+
+The state of a room is the arguments of its asks; ``room`` names it, and the state may stand in a field of that name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from koubai.descent.optimizers import Optimizer
+from koubai.descent.schedules import Schedule
+from koubai.descent.spec import read_optimizer
+from koubai.errors import InputError
+from koubai.lab.descents import LIMITS, Point, flat_optimizer, read_rule, read_size, read_window
+from koubai.lab.fields import Fields
+
+__all__ = [
+    "ASKS",
+    "KINDS",
+    "basins_as_command",
+    "basins_as_python",
+    "descent_as_command",
+    "descent_as_python",
+    "function_text",
+    "number_text",
+    "optimizer_text",
+    "optimizer_words",
+    "own_state",
+    "replay",
+    "schedule_text",
+]
+
+State: TypeAlias = Mapping[str, Any]
+KINDS = ("python", "command")
+ROOMS = ("descent", "basins", "derivative", "network")
+
+
+def own_state(arguments: State) -> tuple[str, State]:
+    """Return the room of a request and the room's state in it."""
+    state = Fields(arguments).fields("state")
+    room = state.word("room", ROOMS, "descent")
+    own = state.given.get(room, state.given)
+    return room, Fields(own, f"state.{room}").given
+
+
+def replay(arguments: State, cancelled: Callable[[], None]) -> dict[str, Any]:
+    """Return the text of a state, as a Python script or as a command line."""
+    kind = Fields(arguments).word("kind", KINDS)
+    room, state = own_state(arguments)
+    return {"text": _replays(room)[kind](state), "kind": kind, "room": room}
+
+
+def _replays(room: str) -> Mapping[str, Callable[[State], str]]:
+    if room == "derivative":
+        from koubai.lab import derivatives
+
+        return derivatives.REPLAYS
+    if room == "network":
+        from koubai.lab import networks
+
+        return networks.REPLAYS
+    return REPLAYS[room]
+
+
+# -- a descent --------------------------------------------------------------------------------------------------------
+
+
+def descent_as_python(state: State) -> str:
+    """Return a script that makes the descents of the room, and prints where each ends."""
+    fields = Fields(state)
+    point, rules = Point(fields), _rules(fields)
+    lines = ["import koubai as kb", "", f"f = {function_text(point.given)}", f"x0 = {_start_text(point)}", ""]
+    options = _options_text(fields)
+    if len(rules) == 1:
+        lines += [f"run = kb.minimize(f, x0, {optimizer_text(rules[0])}, {options})", "print(run)"]
+        lines += ["print(run.x.tolist())" if point.ndim > 1 else "print(run.x)"]
+        return "\n".join([*lines, ""])
+    lines += ["for optimizer in [", *(f"    {optimizer_text(rule)}," for rule in rules), "]:"]
+    shown = "run.x.tolist()" if point.ndim > 1 else "run.x"
+    lines += [f"    run = kb.minimize(f, x0, optimizer, {options})", f"    print(optimizer, run.fun, {shown})"]
+    return "\n".join([*lines, ""])
+
+
+def descent_as_command(state: State) -> str:
+    """Return a command for each descent of the room; --json prints every digit."""
+    fields = Fields(state)
+    point = Point(fields)
+    start = ",".join(map(repr, point.numbers)) + "," * (point.ndim == 1 and np.ndim(point.x0) == 1)
+    head = f"koubai minimize {_function_word(point.given)} --start={start}"
+    given = fields.given.get("options", fields.given)
+    own = Fields(given)
+    tail = f"--grad auto --max-steps {own.whole('max_steps', 500, 0, LIMITS['steps'])} --gtol {_gtol(own)!r} --json"
+    return "\n".join([*(f"{head} {optimizer_words(rule)} {tail}" for rule in _rules(fields)), ""])
+
+
+def _rules(fields: Fields) -> list[Optimizer | str]:
+    """Return the optimizers of a state: a list of several, or the one of a specification."""
+    if fields.has("optimizers"):
+        given = fields.list("optimizers", most=LIMITS["optimizers"])
+        if not given:
+            raise InputError("choose an optimizer first: there is no descent to copy")
+        return [read_optimizer(one, f"optimizers[{i}]") for i, one in enumerate(given)]
+    return [read_optimizer(fields.value("optimizer"))]
+
+
+def _gtol(fields: Fields) -> float:
+    return fields.number("gtol", 0.0, low=0.0)
+
+
+def _options_text(fields: Fields) -> str:
+    own = Fields(fields.given.get("options", fields.given))
+    seed = fields.whole("seed", 0)
+    steps = own.whole("max_steps", 500, 0, LIMITS["steps"])
+    return f"max_steps={steps}, gtol={_gtol(own)!r}" + (f", seed={seed}" if seed else "")
+
+
+def _start_text(point: Point) -> str:
+    return repr(point.x0 if isinstance(point.x0, float) else point.numbers)
+
+
+def function_text(given: Mapping[str, Any]) -> str:
+    """Return how a function is written in Python."""
+    if "problem" in given:
+        return f"kb.problems[{given['problem']!r}].f"
+    return f"kb.parse({given['expression']!r})"
+
+
+def _function_word(given: Mapping[str, Any]) -> str:
+    return shlex.quote(given.get("problem") or " ".join(given["expression"].split()))
+
+
+def number_text(value: Any) -> str:
+    """Return how a setting is written in Python."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return schedule_text(value) if isinstance(value, Schedule) else repr(value)
+
+
+def schedule_text(schedule: Schedule) -> str:
+    """Return how a schedule is written in Python."""
+    found = [(f.name, getattr(schedule, f.name)) for f in dataclasses.fields(schedule)]
+    given = ", ".join(f"{name}={number_text(value)}" for name, value in found if value is not None)
+    return f"kb.schedules.{type(schedule).__name__}({given})"
+
+
+def _settings(rule: Optimizer) -> dict[str, Any]:
+    """Return what differs from the defaults of the optimizer's framework, lr apart."""
+    return {name: rule.hyperparameters[name] for name in flat_optimizer(rule) if name in rule.hyperparameters}
+
+
+def optimizer_text(rule: Optimizer | str) -> str:
+    """Return how an optimizer is written in Python."""
+    if isinstance(rule, str):
+        return repr(rule)
+    framework = [f"semantics={rule.semantics!r}"] * ("semantics" in flat_optimizer(rule))
+    own = [f"{name}={number_text(value)}" for name, value in _settings(rule).items()]
+    return f"kb.{type(rule).__name__}({', '.join([f'lr={number_text(rule.lr)}', *own, *framework])})"
+
+
+def optimizer_words(rule: Optimizer | str) -> str:
+    """Return how an optimizer is named on the command line. Raises InputError for a schedule, which it can't say."""
+    if isinstance(rule, str):
+        return f"--optimizer {rule}"
+    if callable(rule.lr) or isinstance(rule.lr, str):
+        raise InputError("the command line has no schedules: copy it as Python")
+    words = [f"--optimizer {rule.name}", f"--lr {rule.lr!r}"]
+    words += [f"--semantics {rule.semantics}"] * ("semantics" in flat_optimizer(rule))
+    for name, value in _settings(rule).items():
+        shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+        words.append(shlex.join(["--set", f"{name}={shown}"]))
+    return " ".join(words)
+
+
+# -- basins -----------------------------------------------------------------------------------------------------------
+
+
+def basins_as_python(state: State) -> str:
+    """Return a script that makes the map of the room."""
+    fields = Fields(state)
+    width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
+    steps = fields.whole("steps", 200, 1, LIMITS["steps"])
+    return "\n".join([
+        "import koubai as kb",
+        "",
+        f"f = {function_text(fields.value('function'))}",
+        f"found = kb.basins(f, {list(read_window(fields))!r}, optimizer={optimizer_text(read_rule(fields))},",
+        f"                  resolution=({width}, {height}), steps={steps})",
+        "for minimum in found.minima:",
+        "    print(minimum.x.tolist(), minimum.fun, minimum.share)",
+        "",
+    ])  # fmt: skip
+
+
+def basins_as_command(state: State) -> str:
+    """Return the command that makes the map of the room, as a picture."""
+    fields = Fields(state)
+    width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
+    bounds = " ".join(f"--bounds={low!r},{high!r}" for low, high in read_window(fields))
+    return (
+        f"koubai basins {_function_word(fields.value('function'))} {bounds} {optimizer_words(read_rule(fields))} "
+        f"--resolution {width},{height} --steps {fields.whole('steps', 200, 1, LIMITS['steps'])} -o basins.png\n"
+    )
+
+
+REPLAYS: dict[str, Mapping[str, Callable[[State], str]]] = {
+    "descent": {"python": descent_as_python, "command": descent_as_command},
+    "basins": {"python": basins_as_python, "command": basins_as_command},
+}
+ASKS = {"replay": replay}

@@ -1,0 +1,164 @@
+// @ts-check
+// One store: what the page is set to, in plain JSON, kept in the address and read back field by field.
+
+const VERSION = 1;
+const SETTLE = 250; // ms without a change after which the address is written, and an undo step ends
+
+/** Checks that schemas are made of. Each returns whether a value read from an address may be used. */
+export const is = {
+  number: (low = -Infinity, high = Infinity) => (v) => typeof v === "number" && Number.isFinite(v) && v >= low && v <= high,
+  integer: (low, high) => (v) => Number.isInteger(v) && v >= low && v <= high,
+  text: (most = 1000) => (v) => typeof v === "string" && v.length <= most,
+  one: (...of) => (v) => of.includes(v),
+  bool: (v) => typeof v === "boolean",
+  nothing: (v) => v === null,
+  any: (...checks) => (v) => checks.some((c) => c(v)),
+  list: (check, least = 0, most = 100) => (v) => Array.isArray(v) && v.length >= least && v.length <= most && v.every(check),
+  record: (checks) => (v) => v !== null && typeof v === "object" && !Array.isArray(v)
+    && Object.keys(checks).every((k) => (k.endsWith("?") ? !(k.slice(0, -1) in v) || checks[k](v[k.slice(0, -1)]) : k in v && checks[k](v[k])))
+    && Object.keys(v).every((k) => k in checks || `${k}?` in checks),
+  /** a flat record of numbers, strings and booleans under plain names: hyperparameters */
+  flat: (most = 24) => (v) => v !== null && typeof v === "object" && !Array.isArray(v) && Object.keys(v).length <= most
+    && Object.entries(v).every(([k, x]) => /^[A-Za-z]\w{0,40}$/.test(k)
+      && (typeof x === "boolean" || x === null || (typeof x === "string" && x.length < 100) || (typeof x === "number" && Number.isFinite(x)))),
+};
+
+const equal = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+const copy = (v) => (v === undefined ? undefined : JSON.parse(JSON.stringify(v)));
+
+/** Where a page keeps its state: behind the # of its address. */
+const ADDRESS = { read: () => location.hash.slice(1), write: (fragment) => history.replaceState(null, "", `#${fragment}`) };
+
+/**
+ * Make the store. `schemas` maps each group ("shell" for the page's own, else a room's id) to
+ * `{field: {default, check}}`; shell's fields lie at the top level of the state. It is kept in `address`.
+ */
+export function makeStore(schemas, address = ADDRESS) {
+  const state = {};
+  const listeners = new Set();
+  /** @type {string[]} */
+  const past = [];
+  let settled = "";
+  let timer = 0;
+
+  const defaults = () => {
+    const made = {};
+    for (const [group, schema] of Object.entries(schemas)) {
+      const into = group === "shell" ? made : (made[group] = {});
+      for (const [field, { default: d }] of Object.entries(schema)) into[field] = copy(d);
+    }
+    return made;
+  };
+
+  /** Take what is valid of `raw`; return the names of the fields that were not. */
+  function take(raw) {
+    const bad = [];
+    Object.assign(state, defaults());
+    if (raw === null || typeof raw !== "object" || Array.isArray(raw)) return ["state"];
+    if (raw.koubai !== VERSION) return ["koubai"];
+    for (const [group, schema] of Object.entries(schemas)) {
+      const from = group === "shell" ? raw : raw[group];
+      const into = group === "shell" ? state : state[group];
+      if (from === undefined) continue;
+      if (from === null || typeof from !== "object" || Array.isArray(from)) { bad.push(group); continue; }
+      for (const [field, { check }] of Object.entries(schema)) {
+        if (!Object.hasOwn(from, field)) continue;
+        let good = false;
+        try { good = check(from[field]); } catch { good = false; }
+        if (good) into[field] = copy(from[field]);
+        else bad.push(group === "shell" ? field : `${group}.${field}`);
+      }
+    }
+    return bad;
+  }
+
+  /** The state without what is at its default: short enough for a link. */
+  function compact() {
+    const base = defaults();
+    const out = { koubai: VERSION };
+    for (const group of Object.keys(schemas)) {
+      const from = group === "shell" ? state : state[group];
+      const plain = group === "shell" ? base : base[group];
+      const differs = Object.keys(schemas[group]).filter((k) => !equal(from[k], plain[k]));
+      if (!differs.length) continue;
+      const into = group === "shell" ? out : (out[group] = {});
+      for (const k of differs) into[k] = copy(from[k]);
+    }
+    return out;
+  }
+
+  // a fragment may hold these as they are, and a link with them can be read by people
+  const fragment = () => encodeURIComponent(JSON.stringify(compact())).replace(/%(3A|2C|2F)/g, decodeURIComponent);
+
+  function readAddress() {
+    const text = address.read();
+    if (!text) { Object.assign(state, defaults()); return []; }
+    let raw;
+    try { raw = JSON.parse(decodeURIComponent(text)); } catch { Object.assign(state, defaults()); return ["state"]; }
+    return take(raw);
+  }
+
+  function settle() {
+    timer = 0;
+    const now = JSON.stringify(compact());
+    if (now === settled) return;
+    if (settled) { past.push(settled); if (past.length > 100) past.shift(); }
+    settled = now;
+    address.write(fragment());
+    tell({ settled: true });
+  }
+
+  function tell(change) { for (const l of [...listeners]) l(state, change); }
+
+  const store = {
+    state,
+    /** Read the address; returns the fields that could not be used. */
+    readAddress() {
+      const bad = readAddress();
+      settled = JSON.stringify(compact());
+      return bad;
+    },
+    /** Get a group's values ("descent"), or a field of the page's own ("lang"). */
+    get: (name) => state[name],
+    /**
+     * Change fields of a room, or with "shell" of the page; listeners hear at once, the address follows.
+     * @param {string} group @param {object} values
+     */
+    set(group, values) {
+      const into = group === "shell" ? state : state[group];
+      const changed = Object.keys(values).filter((k) => !equal(into[k], values[k]));
+      if (!changed.length) return;
+      for (const k of changed) into[k] = copy(values[k]);
+      tell({ group, changed });
+      clearTimeout(timer);
+      timer = window.setTimeout(settle, SETTLE);
+    },
+    /** Hear of each change: `listener(state, {group, changed} | {settled: true} | {all: true})`; returns how to stop. */
+    subscribe(listener) { listeners.add(listener); return () => listeners.delete(listener); },
+    canUndo: () => past.length > 0,
+    /** Go back by one settled change. */
+    undo() {
+      clearTimeout(timer);
+      if (JSON.stringify(compact()) !== settled && settled) past.push(settled);
+      const back = past.pop();
+      if (!back) return;
+      take(JSON.parse(back));
+      settled = back;
+      address.write(fragment());
+      tell({ all: true });
+    },
+    /** Replace everything (a link's fragment, a lesson). Returns the fields that could not be used. */
+    replace(raw) {
+      const bad = take(raw);
+      tell({ all: true });
+      clearTimeout(timer);
+      timer = window.setTimeout(settle, SETTLE);
+      return bad;
+    },
+    fragment,
+    compact,
+    /** Write the address now. */
+    flush() { clearTimeout(timer); settle(); },
+  };
+  return store;
+}

@@ -1,0 +1,52 @@
+"""A lab on 127.0.0.1, and pages of it in headless Chromium that must stay silent and go nowhere else."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from running import Page, chromium, start_lab, stop_lab
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the lab's pages are tested with Playwright")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """The address of a running lab."""
+    process, address = start_lab(tmp_path_factory.mktemp("state"))
+    yield address
+    stop_lab(process)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        if chromium(playwright) is None:
+            absent = "there is no Chromium here: `make test-lab` installs it, or: playwright install chromium"
+            if os.environ.get("CI"):
+                pytest.fail(absent)
+            pytest.skip(absent)
+        browser = playwright.chromium.launch(args=["--no-sandbox"], executable_path=chromium(playwright))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_lab(lab, browser):
+    """A function that opens a page: open_lab(state, **options of the browser's context)."""
+    contexts, pages = [], []
+
+    def opened(state=None, query="", address=lab, **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-US", **options})
+        contexts.append(context)
+        page = Page(context.new_page(), address)
+        pages.append(page)
+        return page.open(state, query)
+
+    yield opened
+    for page in pages:
+        assert page.errors == [], page.errors
+        outside = [u for u in page.requests if not u.startswith((page.base, "data:", "blob:", "about:"))]
+        assert outside == [], outside
+    for context in contexts:
+        context.close()
