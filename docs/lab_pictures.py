@@ -52,9 +52,8 @@ SIGHTS = {
     "phone-ja": {**PHONE, "color_scheme": "light", "locale": "ja"},
 }
 CHOSEN = (
-    "descent-light", "descent-light-ja", "surface-dark-en", "basins-dark-en", "basins-dark", "derivative-light",
-    "network-light", "network-light-ja", "lesson-rate-light", "lesson-rate-light-ja", "descent-phone",
-    "basins-phone-ja",
+    "descent-light", "descent-light-ja", "basins-dark-en", "basins-dark", "network-light", "network-light-ja",
+    "lesson-rate-light", "lesson-rate-light-ja",
 )  # fmt: skip
 MOST_BYTES = 200_000
 READY = """(() => {

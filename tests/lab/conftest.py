@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from running import Page, chromium, start_lab, stop_lab
@@ -50,3 +52,15 @@ def open_lab(lab, browser):
         assert outside == [], outside
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """The text of axe-core, which the package of its Playwright bindings carries."""
+    found = find_spec("axe_playwright_python")
+    if found is None:
+        absent = 'axe-playwright-python is not installed: pip install "koubai[test]"'
+        if os.environ.get("CI"):
+            pytest.fail(absent)
+        pytest.skip(absent)
+    return (Path(found.origin).parent / "axe.min.js").read_text("utf-8")

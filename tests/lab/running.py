@@ -105,3 +105,15 @@ class Page:
     def settled(self):
         """Wait until the address holds what the page shows."""
         self.page.wait_for_timeout(400)
+
+
+def serious(page, axe):
+    """Return what axe-core finds on a page that keeps somebody out."""
+    page.wait_for_timeout(1200)
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        (v["id"], v["help"], [(n["html"][:160], n["failureSummary"][:200]) for n in v["nodes"][:4]])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]

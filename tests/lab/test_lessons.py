@@ -503,3 +503,10 @@ def test_theory_promises_nothing_for_rules_without_a_bound():
     assert found["gain"] is None
     assert found["factor"] is None
     assert "limit" not in found["arrays"]
+
+
+def test_a_promise_that_is_broken_is_told(open_lab):
+    state = {"function": {"expression": "abs(x) + y**2"}, "x0": [-1.2, 1], "optimizers": [{"name": "SGD", "lr": 0.1}]}
+    page = open_lab({"descent": {**state, "max_steps": 50, "gtol": 0, "bound": True}})
+    assert page.until("s => s.shown.descent.theory")["shown"]["descent"]["theory"]["holds"] is False
+    assert "fell short" in page.page.inner_text(".bound")

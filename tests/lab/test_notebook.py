@@ -8,6 +8,7 @@ import queue
 import time
 
 import pytest
+from running import serious
 
 import koubai as kb
 from koubai import lab
@@ -217,3 +218,15 @@ def test_a_narrow_cell_has_the_controls_below(notebook):
     field, controls = page.inside(".field").bounding_box(), page.inside(".controls").bounding_box()
     assert controls["y"] > field["y"] + field["height"] - 1
     assert page.inside(".koubai-lab").evaluate("(e) => e.scrollWidth <= e.clientWidth")
+
+
+@pytest.mark.parametrize("width", [900, 340])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("make", [lab.descent, lab.basins])
+def test_axe_finds_nothing_serious(notebook, axe, make, theme, width):
+    page = notebook(make(theme=theme))
+    page.page.evaluate(f"document.querySelector('main').style.width = '{width}px'")
+    page.page.evaluate("document.getElementById('own').remove()")  # the notebook's, in colours of its own
+    for _ in range(80):
+        page.pump()
+    assert serious(page.page, axe) == []

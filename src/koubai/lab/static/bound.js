@@ -62,7 +62,7 @@ export function createBound({ lab, get, set, one, slot, redraw }) {
     if (found.factor !== null) rows.push(row("descent.bound_factor", found.factor < 1 ? written(found.factor) : "–", found.arrays.limit ? LIMIT : null));
     if (found.classic !== null) rows.push(row("descent.bound_classic", written(found.classic)));
     rows.push(row("descent.bound_measured", written(found.measured)));
-    body.replaceChildren(el("table", {}, el("tbody", {}, ...rows)), ...found.notes.slice(0, 1).map((n) => el("p", { class: "hint" }, n)));
+    body.replaceChildren(el("table", {}, el("tbody", {}, ...rows)), ...(found.holds === false ? [el("p", { class: "hint", t: "descent.bound_broken" })] : []), ...found.notes.slice(0, 1).map((n) => el("p", { class: "hint" }, n)));
     const { L, mu, bound, lr, gain, factor, classic, measured, predicted, holds, arrays } = found;
     const worst = arrays.t ? Math.min(...Array.from(arrays.fall, (v, i) => v - arrays.promised[i])) : null;
     lab.report("descent", { theory: { L, mu, bound, lr, gain, factor, classic, measured, predicted, holds, status: found.run.status, steps: arrays.t?.length ?? 0, least_margin: worst } });

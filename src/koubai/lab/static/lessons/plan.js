@@ -104,7 +104,7 @@ export const LESSONS = [
   },
   {
     id: "gradient", room: "descent",
-    base: { descent: { function: { expression: "x0**2 + x1**2" }, window: [[-6, 6], [-5, 5]], optimizers: sgd(0.4), max_steps: 0, gtol: 0 } },
+    base: { descent: { function: { expression: "x0**2 + x1**2" }, window: [[-6, 6], [-5, 5]], x0: [3, 4], optimizers: sgd(0.4), max_steps: 0, gtol: 0 } },
     steps: [
       {
         set: { x0: [1, 4], hold: 1 }, show: ["partials", "x0"],
@@ -126,7 +126,7 @@ export const LESSONS = [
         see: (s) => { const a = astray(s); return a === null ? null : { angle: number(Math.round(a * 10) / 10) }; },
         done: (s, m) => !same(s.descent.function, m.begun.descent.function) && (astray(s) ?? 0) > 5,
       },
-      { own: true, keep: { hold: null, arrows: true }, done: (s, m) => ownFunction("descent")(s, m) && partials(s) !== null },
+      { own: true, keep: { hold: null, arrows: true, max_steps: 100 }, done: (s, m) => ownFunction("descent")(s, m) && partials(s) !== null },
     ],
   },
   {
