@@ -36,7 +36,17 @@ from koubai.lab.fields import NOT_FINITE, Fields
 from koubai.lab.session import Session
 from koubai.messages import LANGUAGES
 
-__all__ = ["Basins", "Descent", "Room", "given_function", "modules"]
+__all__ = [
+    "Basins",
+    "Descent",
+    "Room",
+    "basins_of",
+    "basins_setting",
+    "descent_of",
+    "descent_setting",
+    "given_function",
+    "modules",
+]
 
 STATIC = Path(__file__).parent / "static"
 ENTRY = "notebook/notebook.js"
