@@ -262,5 +262,5 @@ def test_the_styles_leave_the_notebook_alone():
 def test_without_anywidget_it_says_what_to_install(tmp_path):
     program = "import sys; sys.modules['anywidget'] = None\nfrom koubai import lab\nlab.descent()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
-    assert 'anywidget, which is not installed: pip install "koubai[notebook]"' in done.stderr
+    assert "the lab in a notebook needs anywidget, which is not installed: pip install anywidget" in done.stderr
     assert MissingPackageError.__name__ in done.stderr

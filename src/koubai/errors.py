@@ -243,8 +243,8 @@ class ExpressionError(InputError):
 class MissingPackageError(KoubaiError, ImportError):
     """A package that is needed for this alone is not installed. The message says how to install it."""
 
-    def __init__(self, what: str, package: str, install: str | None = None) -> None:
-        super().__init__(f"{what} {package}, which is not installed: pip install {install or package}")
+    def __init__(self, what: str, package: str) -> None:
+        super().__init__(f"{what} {package}, which is not installed: pip install {package}")
 
 
 class FunctionError(KoubaiError, ValueError):

@@ -59,7 +59,7 @@ def axe():
     """The text of axe-core, which the package of its Playwright bindings carries."""
     found = find_spec("axe_playwright_python")
     if found is None:
-        absent = 'axe-playwright-python is not installed: pip install "koubai[test]"'
+        absent = "axe-playwright-python is not installed: `make test-lab` installs it"
         if os.environ.get("CI"):
             pytest.fail(absent)
         pytest.skip(absent)

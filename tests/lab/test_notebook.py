@@ -44,6 +44,7 @@ async ([source, state]) => {
   const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const widget = (await import(url)).default;
   window.away = await widget.render({ model, el: document.getElementById("out") });
+  window.again = (id) => { widget.render({ model, el: document.getElementById(id) }); };
 }
 """
 SETTING = "document.querySelector('#out > div').lab.store.state"
@@ -218,6 +219,34 @@ def test_a_narrow_cell_has_the_controls_below(notebook):
     field, controls = page.inside(".field").bounding_box(), page.inside(".controls").bounding_box()
     assert controls["y"] > field["y"] + field["height"] - 1
     assert page.inside(".koubai-lab").evaluate("(e) => e.scrollWidth <= e.clientWidth")
+
+
+def test_while_the_kernel_is_busy_it_says_so_and_goes_on_afterwards(notebook):
+    page = notebook(lab.descent())
+    page.until(lambda: page.page.evaluate("document.querySelector('#out > div').lab.shown.pending === false"))
+    said = page.inside(".note")
+    assert said.inner_text() == ""
+    page.inside(".handle").first.focus()
+    page.page.keyboard.press("ArrowRight")
+    said.filter(has_text="The kernel is busy").wait_for(timeout=10_000)  # nothing is carried meanwhile
+    page.until(lambda: said.inner_text() == "")
+    page.until(lambda: page.page.evaluate("document.querySelector('#out > div').lab.shown.pending === false"))
+
+
+def test_two_views_of_a_widget_show_the_same(notebook):
+    widget = lab.descent("booth")
+    page = notebook(widget)
+    page.page.evaluate("document.getElementById('out').insertAdjacentHTML('afterend', '<div id=\"second\"></div>')")
+    page.page.evaluate("window.again('second')")
+    second = "document.querySelector('#second > div')?.lab"
+    page.until(lambda: page.page.evaluate(f"!!{second}"))
+    page.inside(".handle").first.focus()
+    for _ in range(3):
+        page.page.keyboard.press("ArrowRight")
+    page.until(lambda: widget.state["x0"][0] > kb.problems["booth"].x0[0])
+    page.until(lambda: page.page.evaluate(f"{second}.store.state.descent.x0[0]") == widget.state["x0"][0])
+    shown = f"{second}.shown.runs.map((run) => run.x)"
+    page.until(lambda: page.page.evaluate(shown) == [run["x"] for run in widget.state["runs"]])
 
 
 @pytest.mark.parametrize("width", [900, 340])

@@ -113,7 +113,7 @@ def descent(
     InputError
         For what can't be used, by its name.
     MissingPackageError
-        If anywidget is not installed: ``pip install "koubai[notebook]"``.
+        If anywidget is not installed.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def basins(
     InputError
         For what can't be used, by its name.
     MissingPackageError
-        If anywidget is not installed: ``pip install "koubai[notebook]"``.
+        If anywidget is not installed.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def _notebook() -> ModuleType:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("anywidget", "traitlets", "ipywidgets"):
             raise
-        raise MissingPackageError("the lab in a notebook needs", error.name or "", '"koubai[notebook]"') from None
+        raise MissingPackageError("the lab in a notebook needs", "anywidget") from None
     return notebook
 
 
