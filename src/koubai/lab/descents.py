@@ -20,6 +20,7 @@ from koubai.descent.optimizers import SEMANTICS, SGD, Optimizer
 from koubai.descent.record import Call, Run, Status, rows_of
 from koubai.descent.rules import CHOICES, INTERVALS
 from koubai.descent.spec import Specification, read, read_function, read_optimizer
+from koubai.descent.stability import fixed_bound
 from koubai.errors import FunctionError, GradientError, InputError, KoubaiError, quiet
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
@@ -674,7 +675,7 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
         cancelled()
         near = x[arrived].reshape(len(arrived), -1)
         curved = _largest_curvature(point, near[0])
-        bound = None if curved is None else rule.largest_stable_lr(curved)
+        bound = None if curved is None else fixed_bound(rule, curved)
         # a gentle descent from each end: of two that lead to one place, one only was not quite there yet
         gentle = SGD(0.5 / curved) if curved else rule
         ends = _many(point.f, x[arrived], gentle, max_steps=options["max_steps"]).x.reshape(near.shape)

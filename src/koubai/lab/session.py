@@ -12,6 +12,7 @@ import asyncio
 import re
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from typing import Any, TypeAlias
 
 from koubai.errors import ExpressionError, InputError, KoubaiError
 from koubai.lab.messages import SupersededError, TooLongError, packed, read_request
-from koubai.log import debug
 from koubai.messages import LANGUAGES
 
 __all__ = ["MOST_VIEWS", "SECONDS", "Ask", "Request", "Session", "View", "answered", "table"]
@@ -102,7 +102,7 @@ def _refusal(error: Exception) -> dict[str, Any]:
         return {"ok": False, "code": "input", "message": str(error)}
     if isinstance(error, MemoryError | RecursionError):
         return {"ok": False, "code": "limit", "message": "it takes more memory than there is: make it smaller"}
-    debug("the lab met an error of its own: %r", error)
+    traceback.print_exception(error)  # a fault of the lab's own: whoever started it should see it
     return {"ok": False, "code": "internal", "message": f"{type(error).__name__}: {error}"[:500]}
 
 
