@@ -180,6 +180,7 @@ def test_points_that_are_held_back_are_marked():
     assert found["epoch"] == 0
     assert found["loss"] is None
     assert found["done"]
+    assert found["fun"] == network_of(SPEC, 0)[1].fun  # of the points that are trained on
 
 
 def test_a_training_that_diverges_says_so_and_keeps_its_last_good_weights():

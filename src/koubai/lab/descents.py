@@ -312,7 +312,8 @@ def read_expression(arguments: Arguments, cancelled: Cancelled) -> Answer:
     f = parse(fields.text("expression", most=LIMITS["characters"]))
     if fields.has("dimension") and len(f.variables) != (wanted := fields.whole("dimension", low=1, high=10_000)):
         names = ", ".join(f.variables)
-        raise InputError(f"the function must have {wanted} variables here; this one has {len(f.variables)}: {names}")
+        many = "variable" if wanted == 1 else "variables"
+        raise InputError(f"the function must have {wanted} {many} here; this one has {len(f.variables)}: {names}")
     return {"variables": f.variables, "dimension": len(f.variables), "formula": f.text}
 
 

@@ -53,6 +53,7 @@ __all__ = [
     "table_of_epochs",
     "tables",
     "train",
+    "training_part",
 ]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -550,7 +551,7 @@ def _frame(live: Live, epoch: int, since: int, want: Fields) -> dict[str, Any]:
         "ended": live.ended,
         "layers": list(live.names),
         "loss": None if last is None else last[0],
-        "fun": network.loss(spec.data.X, spec.targets) if live.run is None else live.run.fun,
+        "fun": network.loss(*training_part(spec)) if live.run is None else live.run.fun,
         "score": _accuracy(live),
         "lr": None if last is None else last[4],
         "nit": live.nit,
@@ -578,11 +579,24 @@ def _frame(live: Live, epoch: int, since: int, want: Fields) -> dict[str, Any]:
 
 def held_out(spec: Specification) -> Array:
     """Return which points are held back to validate on, 1 for each of them."""
-    rows = np.arange(len(spec.data.y))
-    _, (held, _) = held_back(rows[:, None], spec.targets, None, spec.validation, spec.seed, LOSSES[spec.loss]())
-    mask = np.zeros(len(rows), np.uint8)
-    mask[np.ravel(held)] = 1
+    mask = np.zeros(len(spec.data.y), np.uint8)
+    mask[_parted(spec)[1]] = 1
     return mask
+
+
+def training_part(spec: Specification) -> tuple[Array, Array]:
+    """Return the points that are trained on, in the order that `Network.fit` has them, and their targets."""
+    if not spec.validation:
+        return spec.data.X, spec.targets
+    rows = _parted(spec)[0]
+    return spec.data.X[rows], spec.targets[rows]
+
+
+def _parted(spec: Specification) -> tuple[Array, Array]:
+    """Return the rows that are trained on, and those that are held back."""
+    rows = np.arange(len(spec.data.y))[:, None]
+    parts = held_back(rows, spec.targets, None, spec.validation, spec.seed, LOSSES[spec.loss]())
+    return np.ravel(parts[0][0]), np.ravel(parts[1][0])
 
 
 def _accuracy(live: Live) -> float:
