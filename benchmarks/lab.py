@@ -96,7 +96,7 @@ def drags(page):
     page.mouse.down()
     for i in range(20):  # the first are for the machine to warm up
         page.mouse.move(x + i, y)
-    page.wait_for_timeout(200)
+    until(page, "window.__lab.lab.frames.drag?.length")
     page.evaluate("window.__lab.lab.frames.drag.length = 0")
     for i in range(MOVES):
         angle = i / MOVES * 6 * math.pi
