@@ -57,6 +57,58 @@ def test_what_is_healthy_is_called_so():
     assert sum(code not in labelled.codes for labelled, code in found) <= 2, table(found)
 
 
+FALLS = {
+    "a plane": (kb.parse("x+y"), [2.5, 1.5], kb.SGD(0.95)),
+    "a steeper plane": (kb.parse("x+2*y"), [2.5, 1.5], kb.SGD(0.95)),
+    "a line": (kb.parse("x"), [2.5], kb.SGD(0.95)),
+    "a line, crept along": (kb.parse("x"), [2.5], kb.SGD(1e-4)),
+    "a plane by Adam": (kb.parse("x+2*y"), [2.5, 1.5], kb.Adam(0.1)),
+    "a plane by Momentum": (kb.parse("x+2*y"), [2.5, 1.5], kb.Momentum(0.1)),
+    "a plane with a constant": (kb.parse("x+y+1e6"), [2.5, 1.5], kb.SGD(0.95)),
+    "a maximum of two": (lambda x: np.maximum(x[0], x[1]), [2.5, 1.5], kb.SGD(0.95)),
+    "a maximum of two slopes": (lambda x: np.maximum(2 * x[0], x[1]), [2.5, 1.5], kb.SGD(0.05)),
+    "a gutter": (kb.parse("x+y**2"), [2.5, 1.5], kb.SGD(0.1)),
+    "a sharp gutter": (lambda x: x[0] + np.abs(x[1]), [2.5, 1.5], kb.SGD(0.1)),
+    "waves downhill": (kb.parse("x+sin(x)/2"), [0.5], kb.SGD(0.1)),
+    "a root": (kb.parse("-sqrt(x)"), [0.5], kb.SGD(0.1)),
+}
+
+
+@pytest.mark.parametrize("steps", [5, 200])
+@pytest.mark.parametrize("name", FALLS)
+def test_what_falls_without_end_is_in_no_minimum(name, steps):
+    f, x0, optimizer = FALLS[name]
+    found = kb.minimize(f, x0, optimizer, max_steps=steps, gtol=1e-6).diagnose()
+    if steps == 200:
+        assert found.code == "unbounded"
+        assert name in ("a root", "a sharp gutter") or found.verify().helped  # too slow, and no way for L-BFGS
+    assert found.code in ("unbounded", "unfinished", "lr_too_small")
+
+
+@pytest.mark.parametrize(
+    ("f", "x0", "options"),
+    [
+        (kb.parse("-log(x)"), [0.5], {}),  # without end, but a logarithm is not told from what ends
+        (kb.parse("x**2/20+y**2"), [1e12, 1.0], {"lr": 0.95, "max_steps": 20}),
+        (kb.parse("x**2/20+y**2"), [1e12, 1.0], {"lr": 0.95, "max_steps": 90}),
+        (kb.parse("x**2/20+y**2"), [1e12, 1.0], {"lr": 0.95, "max_steps": 150}),
+        (kb.parse("x**3-3*x"), [1.9], {"lr": 0.01}),  # falls without end on the far side of a hill
+        (kb.parse("1e-3*x"), [1.0], {"ftol": 1e-1, "max_steps": 300, "bounds": (-1e3, 1e3)}),
+    ],
+)
+def test_what_is_on_its_way_is_not_finished(f, x0, options):
+    found = kb.minimize(f, x0, **{"lr": 0.1, "max_steps": 200, **options}).diagnose(lang="en")
+    assert found.code == "unfinished"
+    assert found.finding.text != "unfinished.near" or abs(found.run.jac[0]) < 0.1
+
+
+def test_bounds_that_were_given_are_not_widened():
+    run = kb.minimize(kb.parse("x+2*y"), [2.5, 1.5], lr=0.1, max_steps=50, bounds=(None, 3.0))
+    found = run.diagnose()
+    assert found.code == "unbounded"
+    assert found.remedy.change["bounds"] == (-20.0, 3.0)
+
+
 @pytest.mark.parametrize("code", ["lr_too_large", "lr_too_small", "ill_conditioned"])
 def test_the_remedy_helps(code):
     smooth = [labelled for labelled in each(SEED + 2) if labelled.codes == (code,)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from koubai.derivatives.check import check_gradient
 from koubai.descent.files import describe_function
+from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS
 from koubai.descent.record import Status
 from koubai.descent.stability import fixed_bound
@@ -36,6 +37,7 @@ JUMP = 0.1  # of a change of slope, on 1/1024 of the distance: a kink
 TRIAL = 20  # steps in which a rate that is named has to lower f
 KEPT = 4  # evaluations that a search leaves
 FEW = 2  # steps, which alone say nothing of a rate
+ROOM = 3.0  # the largest stable rate beside a rate that is too small, at least
 PROBE = 40  # steps of a trial at another rate, at most
 
 
@@ -69,7 +71,7 @@ class Finding:
 
 def judged(case: Case) -> Finding:
     """Return the verdict on a descent."""
-    for rule in (_wrong_gradient, _noisy_f, _nonfinite, _grew, _noise_floor, _stalled, _slow, _arrived):
+    for rule in (_wrong_gradient, _noisy_f, _nonfinite, _grew, _noise_floor, _unending, _stalled, _slow, _arrived):
         try:
             if (finding := rule(case)) is not None:
                 return finding
@@ -241,13 +243,57 @@ def _grew(case: Case) -> Finding | None:
     far = run.status is Status.max_steps and size > 1e4 * max(1.0, float(np.linalg.norm(case.start_x)))
     if run.fun < case.start and (run.status is Status.diverged or (far and case.turning > 0.9)):
         evidence = _where(case) | {"x_size": Evidence(size, "history")}
-        reach = float(f"{10 * max(1.0, float(np.max(np.abs(case.start_x)))):.1g}")
-        box = (-reach, reach)
-        return Finding("unbounded", "unbounded", evidence, (Remedy({"bounds": box}, "bounds", {"bounds": box}),))
+        return Finding("unbounded", "unbounded", evidence, _box(case))
     wild = run.status in (Status.diverged, Status.nonfinite)
     if case.lr is None or not (wild or (case.fixed_lr and case.end > case.start + 1e-9 * abs(case.start))):
         return None
     return _too_large(case, "diverged" if wild else "risen")
+
+
+def _box(case: Case) -> tuple[Remedy, ...]:
+    """Return the run within ten times its start, and by a search where its own steps may not get so far."""
+    reach = float(f"{10 * max(1.0, float(np.max(np.abs(case.start_x)))):.1g}")
+    low, high = np.full(case.layout.size, -reach), np.full(case.layout.size, reach)
+    if case.bounds is not None:
+        low, high = np.maximum(low, case.bounds.low), np.minimum(high, case.bounds.high)
+    if (box := _bounds(case, low, high)) is None:
+        return ()
+    by_search = Remedy({"bounds": box, "optimizer": LBFGS()}, "bounds_lbfgs", {"bounds": box})
+    return (Remedy({"bounds": box}, "bounds", {"bounds": box}), *([by_search] if _other_optimizer(case) else ()))
+
+
+def _bounds(case: Case, low: FloatArray, high: FloatArray) -> Any:
+    """Return flat bounds as `minimize` takes them: one pair if one does for all."""
+    if len({*low.tolist()}) == len({*high.tolist()}) == 1:
+        return (float(low[0]), float(high[0]))
+    pairs, found, i = Bounds(low, high).pairs(), {}, 0
+    names = case.layout.names or ("x",)
+    for name, shape in zip(names, case.layout.shapes, strict=True):
+        size = math.prod(shape)
+        found[name] = np.array(pairs[i : i + size], dtype=object).reshape((*shape, 2)).tolist()
+        i += size
+    return found["x"] if case.layout.names is None else found
+
+
+def _unending(case: Case) -> Finding | None:
+    return None if case.run.success else _falls_on(case)
+
+
+def _falls_on(case: Case) -> Finding | None:
+    """F has not come to rest, and falls on and on ahead of the path."""
+    if not case.run.nit or not case.end < case.start:
+        return None
+    if case.run.status in (Status.diverged, Status.nonfinite, Status.target_reached):
+        return None
+    if (found := case.falls_on()) is None:
+        return None
+    x, fun = found
+    evidence = _where(case) | {
+        "f_low": Evidence(fun, "line"),
+        "distance": Evidence(float(np.linalg.norm(x - case.end_x)), "line"),
+        "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
+    }
+    return Finding("unbounded", "unbounded.ahead", evidence, _box(case))
 
 
 def _too_large(case: Case, how: str) -> Finding:
@@ -382,7 +428,7 @@ def _by_rates(case: Case) -> Finding:
     own = _fall(case, _own(case, k))
     faster = case.at_rate(10 * lr, k)
     more = _fall(case, faster.fun[: k + 1]) if not faster.trouble else -math.inf
-    if more > 3 * max(own, 0.0) and more > 0:
+    if more > 3 * max(own, 0.0) and more > 0 and _has_room(case):
         return _too_small(case, "slow", faster)
     for smaller in (lr / 10, lr / 100):
         slower = case.at_rate(smaller, k)
@@ -392,6 +438,15 @@ def _by_rates(case: Case) -> Finding:
         if own > 0:
             break
     return _shape(case)
+
+
+def _has_room(case: Case) -> bool:
+    """Whether the curvature at the end allows a clearly larger rate: a short trial may not see the steps grow.
+
+    From far away f falls so much along one direction that what grows along another shows late.
+    """
+    stable = None if case.curvature is None else _stable(case, case.curvature.largest)
+    return stable is None or stable > ROOM * (case.fixed_lr or 0.0)
 
 
 def _own(case: Case, k: int) -> FloatArray:
@@ -450,7 +505,7 @@ def _shape(case: Case) -> Finding:
         jump = case.jump(case.start_x.astype(float), case.end_x) if case.left > 12 else None
         if jump is not None and jump > JUMP:  # f is made of flat faces: its slope changes at edges alone
             return Finding("kink", "kink", evidence | {"jump": Evidence(jump, "bisection", 2.0**-10)})
-    if found is not None and condition > HARD:
+    if found is not None and condition > 1.01 * HARD:  # it is measured to about a percent
         known = "condition" in evidence
         return Finding(
             "ill_conditioned",
@@ -467,7 +522,13 @@ def _shape(case: Case) -> Finding:
 def _is_near(case: Case) -> bool:
     """Whether the end is next to the lowest point nearby, beside what f has fallen by and beside f itself."""
     low = abs(case.low.fun)
-    return case.share <= SOLVED and (case.gap <= NEAR * low or low <= 1e-3 * case.gap or case.gap == 0)
+    if case.share > SOLVED:
+        return False
+    if case.gap == 0 or case.gap <= NEAR * low:
+        return True
+    # f at the minimum is 0, and has no scale: where the start was far, the end may be far as well
+    apart = float(np.linalg.norm(case.end_x - case.low.x))
+    return low <= 1e-3 * case.gap and apart <= NEAR * max(1.0, float(np.linalg.norm(case.low.x)))
 
 
 def _is_flat(case: Case) -> bool:
@@ -504,6 +565,8 @@ def _plateau(case: Case) -> Finding | None:
     if lower is None and case.gap == 0:
         return None
     best = lower or case.low
+    if _slopes_to(case, best):
+        return None
     evidence = _where(case) | {
         "f_low": Evidence(best.fun, "search"),
         "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
@@ -511,6 +574,12 @@ def _plateau(case: Case) -> Finding | None:
     return Finding(
         "plateau", "plateau", evidence, (Remedy({"x0": case.layout.copy(best.x)}, "x0"), *_other_optimizer(case))
     )
+
+
+def _slopes_to(case: Case, lower: Point) -> bool:
+    """Whether the slope of f at the end explains some of how much lower another point is: the end is not at rest."""
+    apart = float(np.linalg.norm(lower.x - case.end_x))
+    return float(np.linalg.norm(case.end_g)) * apart > FLAT * (case.end - lower.fun)
 
 
 def _elsewhere(case: Case) -> Point | None:
@@ -565,12 +634,26 @@ def _arrived(case: Case) -> Finding | None:
         evidence["f_low"] = Evidence(lower.fun, "search")
         if _is_barren(case, lower):
             return _plateau(case)
+        if _slopes_to(case, lower):
+            return _falls_on(case) or _loose(case)
         apart = float(np.linalg.norm(lower.x - case.end_x))
         evidence["distance"] = Evidence(apart, "search")
         return Finding("local_minimum", "local_minimum", evidence, (Remedy({"x0": case.layout.copy(lower.x)}, "x0"),))
     if case.run.success:
         return Finding("converged", "converged", evidence)
     return Finding("unfinished", "unfinished.near", evidence, _go_on(case))
+
+
+def _loose(case: Case) -> Finding:
+    """The slope explains a lower point: where the run has a stopping rule, it stopped too early; else it is on its way.
+
+    No minimum holds the descent.
+    """
+    if not case.run.success:
+        return Finding("unfinished", "unfinished", _where(case), _go_on(case))
+    evidence = _where(case) | {"grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history")}
+    rules = Remedy({"gtol": None, "ftol": None, "xtol": None}, "stopping")
+    return Finding("unfinished", "unfinished.loose", evidence, (rules, *_other_optimizer(case)))
 
 
 def _is_barren(case: Case, lower: Point) -> bool:
