@@ -93,7 +93,7 @@ def test_what_falls_without_end_is_in_no_minimum(name, steps):
         (kb.parse("x**2/20+y**2"), [1e12, 1.0], {"lr": 0.95, "max_steps": 90}),
         (kb.parse("x**2/20+y**2"), [1e12, 1.0], {"lr": 0.95, "max_steps": 150}),
         (kb.parse("x**3-3*x"), [1.9], {"lr": 0.01}),  # falls without end on the far side of a hill
-        (kb.parse("1e-3*x"), [1.0], {"ftol": 1e-1, "max_steps": 300, "bounds": (-1e3, 1e3)}),
+        (kb.parse("1e-3*x+exp(-x)"), [1.0], {"gtol": 1e-2, "max_steps": 1000}),  # stopped too early
     ],
 )
 def test_what_is_on_its_way_is_not_finished(f, x0, options):
@@ -107,6 +107,49 @@ def test_bounds_that_were_given_are_not_widened():
     found = run.diagnose()
     assert found.code == "unbounded"
     assert found.remedy.change["bounds"] == (-20.0, 3.0)
+
+
+def blobs_network():
+    return kb.nn.Network([kb.nn.Dense(8), kb.nn.ReLU(), kb.nn.Dense(3)], kb.nn.CrossEntropy(), seed=0)
+
+
+def squares(w, X, y):
+    return np.mean((X @ w - y) ** 2)
+
+
+NOT_BEGUN = {
+    "a descent": lambda X, y: kb.minimize(kb.parse("x**2/20+y**2"), [2.5, 1.5], kb.SGD(0.95), max_steps=0),
+    "a search": lambda X, y: kb.minimize(kb.parse("x**2/20+y**2"), [2.5, 1.5], "lbfgs", max_steps=0),
+    "at a kink": lambda X, y: kb.minimize(lambda x: np.sum(np.abs(x)), [1.0], kb.SGD(0.95), max_steps=0),
+    "differences": lambda X, y: kb.minimize(kb.parse("x**2"), [1.0], kb.Adam(0.1), max_steps=0, grad="central"),
+    "batches": lambda X, y: kb.minimize(
+        squares, np.zeros(2), kb.SGD(0.1), batches=kb.nn.batches(X, y * 1.0, size=10, seed=0), max_steps=0
+    ),
+    "a fit": lambda X, y: kb.fit(squares, np.zeros(2), (X, y * 1.0), kb.SGD(0.1), epochs=0),
+    "a training": lambda X, y: blobs_network().fit(X, y, kb.SGD(0.1), epochs=0),
+    "a training with validation": lambda X, y: blobs_network().fit(X, y, kb.Adam(0.1), epochs=0, validation=0.2),
+    "a training by a schedule": lambda X, y: blobs_network().fit(
+        X, y, kb.SGD(kb.schedules.cosine(0.1, 10)), epochs=0
+    ),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", NOT_BEGUN)
+def test_what_has_not_begun_is_told_so(name):
+    found = NOT_BEGUN[name](*kb.nn.blobs(120, seed=0)).diagnose(lang="en")
+    assert (found.code, found.finding.text) == ("unfinished", "unfinished.none")
+    assert "no step was made" in found.explanation
+    assert {"max_steps", "epochs"} & set(found.remedy.change)
+    assert "no step was made" not in str(found.in_language("ja"))
+    assert found.verify().after.nit > 0
+
+
+def test_no_step_is_needed_at_a_minimum():
+    for steps in (0, 100):
+        run = kb.minimize(kb.parse("x**2/20+y**2"), [0.0, 0.0], kb.SGD(0.95), max_steps=steps)
+        assert (run.nit, run.diagnose().code) == (0, "converged")
+    assert kb.minimize(kb.parse("x**2-y**2"), [0.0, 0.0], kb.SGD(0.95), max_steps=0).diagnose().code == "saddle"
 
 
 @pytest.mark.parametrize("code", ["lr_too_large", "lr_too_small", "ill_conditioned"])

@@ -71,7 +71,7 @@ class Finding:
 
 def judged(case: Case) -> Finding:
     """Return the verdict on a descent."""
-    for rule in (_wrong_gradient, _noisy_f, _nonfinite, _grew, _noise_floor, _unending, _stalled, _slow, _arrived):
+    for rule in (_wrong_gradient, _not_begun, _noisy_f, _nonfinite, _grew, _noise_floor, _unending, _stalled, _slow, _arrived):
         try:
             if (finding := rule(case)) is not None:
                 return finding
@@ -188,6 +188,13 @@ def _wrong_gradient(case: Case) -> Finding | None:
 
 def _label(index: Any) -> str:
     return str(index[0] if isinstance(index, tuple) and len(index) == 1 else index)
+
+
+def _not_begun(case: Case) -> Finding | None:
+    """No step was asked for: nothing is known of the descent."""
+    if case.run.nit or case.run.status not in (Status.max_steps, Status.stopped):
+        return None
+    return Finding("unfinished", "unfinished.none", _where(case), _go_on(case))
 
 
 # -- not finite, or without end ---------------------------------------------------------------------------------------
