@@ -128,9 +128,7 @@ NOT_BEGUN = {
     "a fit": lambda X, y: kb.fit(squares, np.zeros(2), (X, y * 1.0), kb.SGD(0.1), epochs=0),
     "a training": lambda X, y: blobs_network().fit(X, y, kb.SGD(0.1), epochs=0),
     "a training with validation": lambda X, y: blobs_network().fit(X, y, kb.Adam(0.1), epochs=0, validation=0.2),
-    "a training by a schedule": lambda X, y: blobs_network().fit(
-        X, y, kb.SGD(kb.schedules.cosine(0.1, 10)), epochs=0
-    ),
+    "a training by a schedule": lambda X, y: blobs_network().fit(X, y, kb.SGD(kb.schedules.cosine(0.1, 10)), epochs=0),
 }
 
 
@@ -150,6 +148,38 @@ def test_no_step_is_needed_at_a_minimum():
         run = kb.minimize(kb.parse("x**2/20+y**2"), [0.0, 0.0], kb.SGD(0.95), max_steps=steps)
         assert (run.nit, run.diagnose().code) == (0, "converged")
     assert kb.minimize(kb.parse("x**2-y**2"), [0.0, 0.0], kb.SGD(0.95), max_steps=0).diagnose().code == "saddle"
+
+
+EDGES = {
+    "a logarithm": (kb.parse("log(x)+y**2"), [2.0, 2.0], kb.SGD(0.95)),
+    "a logarithm, slowly": (kb.parse("log(x)+y**2"), [2.0, 2.0], kb.SGD(0.1)),
+    "a logarithm by Adam": (kb.parse("log(x)+y**2"), [2.0, 2.0], kb.Adam(0.1)),
+    "a logarithm by a search": (kb.parse("log(x)+y**2"), [2.0, 2.0], kb.LBFGS()),
+    "a logarithm alone": (kb.parse("log(x)"), [0.5], kb.SGD(0.95)),
+    "a root": (kb.parse("sqrt(x)+y**2"), [2.0, 2.0], kb.SGD(0.3)),
+    "the upper edge": (kb.parse("log(3-x)+y**2"), [2.0, 2.0], kb.SGD(0.3)),
+    "an inverse sine": (lambda x: np.arcsin(x) - x, -0.8, kb.SGD(0.7)),
+    "a dict": (lambda p: np.log(p["a"]) + np.sum(p["b"] ** 2), {"a": 2.0, "b": np.ones(2)}, kb.SGD(0.3)),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_no_rate_is_named_where_f_falls_to_the_edge_of_its_domain(name):
+    f, x0, optimizer = EDGES[name]
+    found = kb.minimize(f, x0, optimizer).diagnose(lang="en")
+    assert (found.code, found.finding.text) == ("nonfinite", "nonfinite.edge")
+    assert found.remedies
+    assert all("bounds" in remedy.change for remedy in found.remedies)
+    check = found.verify()
+    assert check.helped
+    assert check.after.success
+
+
+@pytest.mark.parametrize(("f", "x0", "lr"), [("x*log(x)", [2.0], 1.5), ("x-log(x)", [3.0], 5.0)])
+def test_a_rate_is_named_where_it_keeps_f_in_its_domain(f, x0, lr):
+    found = kb.minimize(kb.parse(f), x0, lr=lr).diagnose()
+    assert (found.code, found.finding.text) == ("nonfinite", "nonfinite")
+    assert kb.minimize(kb.parse(f), x0, lr=found.remedy.change["lr"]).success
 
 
 @pytest.mark.parametrize("code", ["lr_too_large", "lr_too_small", "ill_conditioned"])

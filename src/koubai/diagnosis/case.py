@@ -149,6 +149,8 @@ class Case:
                     )  # fmt: skip
                 except SpentError:
                     return spent(point)
+                except ZeroDivisionError:  # at rest on its bounds
+                    break
             x = x if self.bounds is None else self.bounds.project(x)
             after = next((p for p in known if np.array_equal(p.x, x)), None)
             if after is None:
@@ -172,6 +174,12 @@ class Case:
         return self.descend(
             optimizer, self.start_x, steps, wild=start + max(1e3 * abs(start - self.run.best_fun), abs(start))
         )
+
+    def within(self, bounds: Any) -> Case:
+        """Return the same case within other bounds; what it evaluates is to be added to ``spent``."""
+        case = copy.copy(self)
+        case.bounds = Bounds.read(bounds, self.layout, self.start_x)
+        return case
 
     # -- the path -----------------------------------------------------------------------------------------------------
 
@@ -342,6 +350,36 @@ class Case:
         """The gap as a share of all that f could fall from the start."""
         whole = self.start - self.low.fun
         return self.gap / whole if whole > 0 else 0.0
+
+    def edge(self, a: FloatArray, b: FloatArray) -> FloatArray | None:
+        """Return the last point from a to b where f is finite; None if it is at b, or is not at a."""
+        if math.isfinite(self.value(b)) or not math.isfinite(self.value(a)):
+            return None
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if math.isfinite(self.value(a + middle * (b - a))) else (low, middle)
+        return a + low * (b - a)
+
+    @cached_property
+    def outside(self) -> FloatArray | None:
+        """A point outside of the domain of f: the one that failed, or the next down the slope."""
+        if self.run.failed_x is not None:
+            return flatten(self.run.failed_x)[1].astype(np.float64)
+        size = float(np.linalg.norm(self.end_g))
+        if not (math.isfinite(size) and size > 0):
+            return None
+        ahead = (self.end_x - 10.0**k * self.extent * self.end_g / size for k in range(-12, 0))
+        return next((x for x in ahead if not math.isfinite(self.value(x))), None)
+
+    def falls_off(self) -> float | None:
+        """Return f next to the edge of its domain, if it falls all the way there; None if not."""
+        if self.outside is None or (edge := self.edge(self.end_x, self.outside)) is None:
+            return None
+        values = [self.value(edge + 10.0**-k * (self.end_x - edge)) for k in range(9)]
+        if not all(b < a for a, b in zip(values, values[1:], strict=False)):
+            return None
+        return values[-1]
 
     def curvature_at(self, x: FloatArray, scale: Any = None) -> Curvature | None:
         """Return the extreme eigenvalues of the Hessian; None if they can't be measured here."""

@@ -71,7 +71,18 @@ class Finding:
 
 def judged(case: Case) -> Finding:
     """Return the verdict on a descent."""
-    for rule in (_wrong_gradient, _not_begun, _noisy_f, _nonfinite, _grew, _noise_floor, _unending, _stalled, _slow, _arrived):
+    for rule in (
+        _wrong_gradient,
+        _not_begun,
+        _noisy_f,
+        _nonfinite,
+        _grew,
+        _noise_floor,
+        _unending,
+        _stalled,
+        _slow,
+        _arrived,
+    ):
         try:
             if (finding := rule(case)) is not None:
                 return finding
@@ -142,11 +153,11 @@ def _rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
     return tuple(found)
 
 
-def _tried_rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
+def _tried_rates(case: Case, *rates: float | None, steps: int = TRIAL) -> tuple[Remedy, ...]:
     """Return the run at other rates; none is the first that a short descent from the start has failed."""
     remedies = list(_rates(case, *rates))
     while remedies and case.left >= 4:
-        trial = case.at_rate(remedies[0].values["lr"], min(TRIAL, case.left - 2))
+        trial = case.at_rate(remedies[0].values["lr"], min(steps, case.left - 2))
         if not trial.trouble and trial.fun[-1] < trial.fun[0]:
             break
         if trial.trouble == "spent":
@@ -206,8 +217,55 @@ def _nonfinite(case: Case) -> Finding | None:
         return None
     evidence = _where(case) | {"message": Evidence(run.message, "history")}
     evidence |= first_nonfinite(case)
-    remedies = _tried_rates(case, *(case.fixed_lr * k for k in (0.1, 0.01, 1e-3)) if case.fixed_lr else ())
+    if (off := _off_the_edge(case, evidence)) is not None:
+        return off
+    # a smaller rate needs more steps to come as far
+    steps = max(TRIAL, min(case.left // 2, 10 * (run.nit + 1)))
+    rates = (case.fixed_lr * k for k in (0.1, 0.01, 1e-3)) if case.fixed_lr else ()
+    remedies = _tried_rates(case, *rates, steps=steps)
     return Finding("nonfinite", "nonfinite", evidence, (*remedies, *_other_optimizer(case)))
+
+
+def _off_the_edge(case: Case, evidence: dict[str, Evidence]) -> Finding | None:
+    """F falls as far as its domain goes: at any rate the descent is led out of it, and bounds alone help."""
+    if (fun := case.falls_off()) is None:
+        return None
+    evidence = evidence | {"f_low": Evidence(fun, "line")}
+    evidence.setdefault("message", Evidence(case.run.message, "history"))
+    return Finding("nonfinite", "nonfinite.edge", evidence, _tried_bounds(case))
+
+
+def _tried_bounds(case: Case) -> tuple[Remedy, ...]:
+    """Return bounds that keep x off the edge of the domain, and within which a short descent lowers f."""
+    start, end, outside = case.start_x.astype(float), case.end_x, case.outside
+    assert outside is not None
+    low, high = np.full(end.size, -math.inf), np.full(end.size, math.inf)
+    if case.bounds is not None:
+        low, high = case.bounds.low.astype(float), case.bounds.high.astype(float)
+    found = False
+    for i in np.flatnonzero(outside != end)[:100]:
+        there = end.copy()
+        there[i] = outside[i]
+        if (edge := case.edge(end, there)) is None:
+            continue
+        bound = float(f"{edge[i] + 0.1 * (start[i] - edge[i]):.2g}")
+        if end[i] > outside[i] and edge[i] < bound <= start[i]:
+            low[i], found = bound, True
+        elif end[i] < outside[i] and start[i] <= bound < edge[i]:
+            high[i], found = bound, True
+    if not found:
+        return ()
+    box, remedies = _bounds(case, low, high), []
+    for text, optimizer in (("bounds", case.optimizer), ("bounds_lbfgs", LBFGS())):
+        if optimizer is None or case.left < 4 or (text == "bounds_lbfgs" and not _other_optimizer(case)):
+            continue
+        inside = case.within(box)
+        trial = inside.descend(optimizer, case.start_x, TRIAL, most=case.left // 2)
+        case.spent = inside.spent
+        if trial.trouble in ("", "spent") and trial.fun[-1] < trial.fun[0]:
+            change = {"bounds": box} | ({"optimizer": optimizer} if text == "bounds_lbfgs" else {})
+            remedies.append(Remedy(change, text, {"bounds": box}))
+    return tuple(remedies)
 
 
 def _exploded(case: Case) -> bool:
@@ -272,7 +330,8 @@ def _box(case: Case) -> tuple[Remedy, ...]:
 def _bounds(case: Case, low: FloatArray, high: FloatArray) -> Any:
     """Return flat bounds as `minimize` takes them: one pair if one does for all."""
     if len({*low.tolist()}) == len({*high.tolist()}) == 1:
-        return (float(low[0]), float(high[0]))
+        first, last = Bounds(low[:1], high[:1]).pairs()[0]
+        return (first, last)
     pairs, found, i = Bounds(low, high).pairs(), {}, 0
     names = case.layout.names or ("x",)
     for name, shape in zip(names, case.layout.shapes, strict=True):
@@ -372,7 +431,7 @@ def _stalled(case: Case) -> Finding | None:
     run = case.run
     if run.status is not Status.stalled or _is_near(case):
         return None
-    if (finding := _kink(case)) is not None:
+    if (finding := _off_the_edge(case, _where(case)) or _kink(case)) is not None:
         return finding
     lower = _elsewhere(case)
     if lower is not None and float(np.linalg.norm(case.end_g)) * case.extent <= FLAT * (case.end - lower.fun):
