@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -377,7 +378,7 @@ class Case:
         if self.outside is None or (edge := self.edge(self.end_x, self.outside)) is None:
             return None
         values = [self.value(edge + 10.0**-k * (self.end_x - edge)) for k in range(9)]
-        if not all(b < a for a, b in zip(values, values[1:], strict=False)):
+        if not all(b < a for a, b in pairwise(values)):
             return None
         return values[-1]
 
