@@ -57,6 +57,131 @@ def test_what_is_healthy_is_called_so():
     assert sum(code not in labelled.codes for labelled, code in found) <= 2, table(found)
 
 
+FALLS = {
+    "a plane": (kb.parse("x+y"), [2.5, 1.5], kb.SGD(0.95)),
+    "a steeper plane": (kb.parse("x+2*y"), [2.5, 1.5], kb.SGD(0.95)),
+    "a line": (kb.parse("x"), [2.5], kb.SGD(0.95)),
+    "a line, crept along": (kb.parse("x"), [2.5], kb.SGD(1e-4)),
+    "a plane by Adam": (kb.parse("x+2*y"), [2.5, 1.5], kb.Adam(0.1)),
+    "a plane by Momentum": (kb.parse("x+2*y"), [2.5, 1.5], kb.Momentum(0.1)),
+    "a plane with a constant": (kb.parse("x+y+1e6"), [2.5, 1.5], kb.SGD(0.95)),
+    "a maximum of two": (lambda x: np.maximum(x[0], x[1]), [2.5, 1.5], kb.SGD(0.95)),
+    "a maximum of two slopes": (lambda x: np.maximum(2 * x[0], x[1]), [2.5, 1.5], kb.SGD(0.05)),
+    "a gutter": (kb.parse("x+y**2"), [2.5, 1.5], kb.SGD(0.1)),
+    "a sharp gutter": (lambda x: x[0] + np.abs(x[1]), [2.5, 1.5], kb.SGD(0.1)),
+    "waves downhill": (kb.parse("x+sin(x)/2"), [0.5], kb.SGD(0.1)),
+    "a root": (kb.parse("-sqrt(x)"), [0.5], kb.SGD(0.1)),
+}
+
+
+@pytest.mark.parametrize("steps", [5, 200])
+@pytest.mark.parametrize("name", FALLS)
+def test_what_falls_without_end_is_in_no_minimum(name, steps):
+    f, x0, optimizer = FALLS[name]
+    found = kb.minimize(f, x0, optimizer, max_steps=steps, gtol=1e-6).diagnose()
+    if steps == 200:
+        assert found.code == "unbounded"
+        assert name in ("a root", "a sharp gutter") or found.verify().helped  # too slow, and no way for L-BFGS
+    assert found.code in ("unbounded", "unfinished", "lr_too_small")
+
+
+@pytest.mark.parametrize(
+    ("f", "x0", "options"),
+    [
+        (kb.parse("-log(x)"), [0.5], {}),  # without end, but a logarithm is not told from what ends
+        (kb.parse("x**2/20+y**2"), [1e12, 1.0], {"lr": 0.95, "max_steps": 20}),
+        (kb.parse("x**2/20+y**2"), [1e12, 1.0], {"lr": 0.95, "max_steps": 90}),
+        (kb.parse("x**2/20+y**2"), [1e12, 1.0], {"lr": 0.95, "max_steps": 150}),
+        (kb.parse("x**3-3*x"), [1.9], {"lr": 0.01}),  # falls without end on the far side of a hill
+        (kb.parse("1e-3*x+exp(-x)"), [1.0], {"gtol": 1e-2, "max_steps": 1000}),  # stopped too early
+    ],
+)
+def test_what_is_on_its_way_is_not_finished(f, x0, options):
+    found = kb.minimize(f, x0, **{"lr": 0.1, "max_steps": 200, **options}).diagnose(lang="en")
+    assert found.code == "unfinished"
+    assert found.finding.text != "unfinished.near" or abs(found.run.jac[0]) < 0.1
+
+
+def test_bounds_that_were_given_are_not_widened():
+    run = kb.minimize(kb.parse("x+2*y"), [2.5, 1.5], lr=0.1, max_steps=50, bounds=(None, 3.0))
+    found = run.diagnose()
+    assert found.code == "unbounded"
+    assert found.remedy.change["bounds"] == (-20.0, 3.0)
+
+
+def blobs_network():
+    return kb.nn.Network([kb.nn.Dense(8), kb.nn.ReLU(), kb.nn.Dense(3)], kb.nn.CrossEntropy(), seed=0)
+
+
+def squares(w, X, y):
+    return np.mean((X @ w - y) ** 2)
+
+
+NOT_BEGUN = {
+    "a descent": lambda X, y: kb.minimize(kb.parse("x**2/20+y**2"), [2.5, 1.5], kb.SGD(0.95), max_steps=0),
+    "a search": lambda X, y: kb.minimize(kb.parse("x**2/20+y**2"), [2.5, 1.5], "lbfgs", max_steps=0),
+    "at a kink": lambda X, y: kb.minimize(lambda x: np.sum(np.abs(x)), [1.0], kb.SGD(0.95), max_steps=0),
+    "differences": lambda X, y: kb.minimize(kb.parse("x**2"), [1.0], kb.Adam(0.1), max_steps=0, grad="central"),
+    "batches": lambda X, y: kb.minimize(
+        squares, np.zeros(2), kb.SGD(0.1), batches=kb.nn.batches(X, y * 1.0, size=10, seed=0), max_steps=0
+    ),
+    "a fit": lambda X, y: kb.fit(squares, np.zeros(2), (X, y * 1.0), kb.SGD(0.1), epochs=0),
+    "a training": lambda X, y: blobs_network().fit(X, y, kb.SGD(0.1), epochs=0),
+    "a training with validation": lambda X, y: blobs_network().fit(X, y, kb.Adam(0.1), epochs=0, validation=0.2),
+    "a training by a schedule": lambda X, y: blobs_network().fit(X, y, kb.SGD(kb.schedules.cosine(0.1, 10)), epochs=0),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", NOT_BEGUN)
+def test_what_has_not_begun_is_told_so(name):
+    found = NOT_BEGUN[name](*kb.nn.blobs(120, seed=0)).diagnose(lang="en")
+    assert (found.code, found.finding.text) == ("unfinished", "unfinished.none")
+    assert "no step was made" in found.explanation
+    assert {"max_steps", "epochs"} & set(found.remedy.change)
+    assert "no step was made" not in str(found.in_language("ja"))
+    assert found.verify().after.nit > 0
+
+
+def test_no_step_is_needed_at_a_minimum():
+    for steps in (0, 100):
+        run = kb.minimize(kb.parse("x**2/20+y**2"), [0.0, 0.0], kb.SGD(0.95), max_steps=steps)
+        assert (run.nit, run.diagnose().code) == (0, "converged")
+    assert kb.minimize(kb.parse("x**2-y**2"), [0.0, 0.0], kb.SGD(0.95), max_steps=0).diagnose().code == "saddle"
+
+
+EDGES = {
+    "a logarithm": (kb.parse("log(x)+y**2"), [2.0, 2.0], kb.SGD(0.95)),
+    "a logarithm, slowly": (kb.parse("log(x)+y**2"), [2.0, 2.0], kb.SGD(0.1)),
+    "a logarithm by Adam": (kb.parse("log(x)+y**2"), [2.0, 2.0], kb.Adam(0.1)),
+    "a logarithm by a search": (kb.parse("log(x)+y**2"), [2.0, 2.0], kb.LBFGS()),
+    "a logarithm alone": (kb.parse("log(x)"), [0.5], kb.SGD(0.95)),
+    "a root": (kb.parse("sqrt(x)+y**2"), [2.0, 2.0], kb.SGD(0.3)),
+    "the upper edge": (kb.parse("log(3-x)+y**2"), [2.0, 2.0], kb.SGD(0.3)),
+    "an inverse sine": (lambda x: np.arcsin(x) - x, -0.8, kb.SGD(0.7)),
+    "a dict": (lambda p: np.log(p["a"]) + np.sum(p["b"] ** 2), {"a": 2.0, "b": np.ones(2)}, kb.SGD(0.3)),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_no_rate_is_named_where_f_falls_to_the_edge_of_its_domain(name):
+    f, x0, optimizer = EDGES[name]
+    found = kb.minimize(f, x0, optimizer).diagnose(lang="en")
+    assert (found.code, found.finding.text) == ("nonfinite", "nonfinite.edge")
+    assert found.remedies
+    assert all("bounds" in remedy.change for remedy in found.remedies)
+    check = found.verify()
+    assert check.helped
+    assert check.after.success
+
+
+@pytest.mark.parametrize(("f", "x0", "lr"), [("x*log(x)", [2.0], 1.5), ("x-log(x)", [3.0], 5.0)])
+def test_a_rate_is_named_where_it_keeps_f_in_its_domain(f, x0, lr):
+    found = kb.minimize(kb.parse(f), x0, lr=lr).diagnose()
+    assert (found.code, found.finding.text) == ("nonfinite", "nonfinite")
+    assert kb.minimize(kb.parse(f), x0, lr=found.remedy.change["lr"]).success
+
+
 @pytest.mark.parametrize("code", ["lr_too_large", "lr_too_small", "ill_conditioned"])
 def test_the_remedy_helps(code):
     smooth = [labelled for labelled in each(SEED + 2) if labelled.codes == (code,)]

@@ -485,6 +485,19 @@ def each(seed: int) -> Iterator[Labelled]:
                 kb.problems["monkey_saddle"].f, [1.0, uniform(0.1, 0.5)], ["lbfgs", kb.SGD(lr=0.05)][i], max_steps=2000
             ),
         )
+    for i in range(4):
+        a, b = uniform(0.5, 2, 2)
+        fall = [
+            lambda x, a=a, b=b: a * x[0] + b * x[1],
+            lambda x, a=a, b=b: np.maximum(a * x[0], b * x[1]),
+            lambda x, a=a, b=b: a * x[0] + b * x[1] ** 2,
+            lambda x, a=a, b=b: a * x[0] + b * np.abs(x[1]),
+        ][i]
+        yield Labelled(
+            "falls on at a steady pace",
+            ("unbounded",),
+            minimize(fall, random.normal(size=2) + 2, kb.SGD(lr=uniform(0.05, 0.4)), max_steps=int(uniform(60, 300))),
+        )
 
 
 def healthy(seed: int) -> Iterator[Labelled]:
@@ -544,6 +557,15 @@ def healthy(seed: int) -> Iterator[Labelled]:
                 ["auto", kb.SGD(lr=2.0), kb.Adam(lr=0.1), kb.RMSprop(lr=kb.schedules.cosine(0.05, 2000))][i % 4],
             ),
         )
+    for _ in range(4):
+        yield Labelled(
+            "from far away",
+            ("unfinished",),
+            partial(
+                kb.minimize, lambda x: x[0] ** 2 / 20 + x[1] ** 2, [10 ** uniform(10, 13), 1.0],
+                kb.SGD(lr=uniform(0.6, 0.9)), max_steps=int(uniform(60, 120)),
+            ),
+        )  # fmt: skip
 
 
 def healthy_trainings(seed: int) -> Iterator[Labelled]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -110,11 +112,12 @@ class Case:
                 return math.nan
 
     def descend(
-        self, optimizer: Optimizer, x: FloatArray, steps: int, wild: float = math.inf, most: int | None = None
-    ) -> Trial:
+        self, optimizer: Optimizer, x: FloatArray, steps: int, wild: float = math.inf, most: int | None = None,
+        searched: bool = False,
+    ) -> Trial:  # fmt: skip
         """Return a short descent from x. It ends early if a point is not finite, or f rises to ``wild``.
 
-        most: evaluations of the gradient.
+        most: evaluations of the gradient. searched: if they do not suffice for the last search, take its lowest point.
         """
         limit = self.most if most is None else min(self.most, self.spent + most)
         point = self.at(x, 0)
@@ -132,6 +135,10 @@ class Case:
             known.append(found)
             return found.fun, found.g
 
+        def spent(point: Point) -> Trial:
+            end = min([point, *known], key=lambda p: p.fun) if searched else point
+            return Trial(np.array(funs), end, "spent")
+
         box = None if self.bounds is None else (self.bounds.low, self.bounds.high)
         for t in range(1, steps + 1):
             known.clear()
@@ -142,12 +149,14 @@ class Case:
                         layout=self.layout, box=box,
                     )  # fmt: skip
                 except SpentError:
-                    return Trial(np.array(funs), point, "spent")
+                    return spent(point)
+                except ZeroDivisionError:  # at rest on its bounds
+                    break
             x = x if self.bounds is None else self.bounds.project(x)
             after = next((p for p in known if np.array_equal(p.x, x)), None)
             if after is None:
                 if self.spent >= limit:
-                    return Trial(np.array(funs), point, "spent")
+                    return spent(point)
                 after = self.at(x, t)
             if after is None or after.fun >= wild:
                 return Trial(np.array([*funs, math.inf]), point, "wild" if after else "nonfinite")
@@ -166,6 +175,12 @@ class Case:
         return self.descend(
             optimizer, self.start_x, steps, wild=start + max(1e3 * abs(start - self.run.best_fun), abs(start))
         )
+
+    def within(self, bounds: Any) -> Case:
+        """Return the same case within other bounds; what it evaluates is to be added to ``spent``."""
+        case = copy.copy(self)
+        case.bounds = Bounds.read(bounds, self.layout, self.start_x)
+        return case
 
     # -- the path -----------------------------------------------------------------------------------------------------
 
@@ -248,7 +263,8 @@ class Case:
     def extent(self) -> float:
         """How far the path and its end are spread: a length on which f may be expected to change."""
         spread = float(np.linalg.norm(np.ptp(self.path, axis=0)))
-        return max(spread, float(np.linalg.norm(self.end_x)), float(np.linalg.norm(self.start_x)), 1e-3)
+        longest = max(spread, float(np.linalg.norm(self.end_x)), float(np.linalg.norm(self.start_x)))
+        return max(longest or 1.0, 1e-3)
 
     @property
     def is_search(self) -> bool:
@@ -277,10 +293,53 @@ class Case:
         if self.left < 4:
             return here
         try:
-            trial = self.descend(LBFGS(), self.best_x, LOWER, most=max(LOWER, self.left // 3))
+            trial = self.descend(LBFGS(), self.best_x, LOWER, most=max(LOWER, self.left // 3), searched=True)
         except SpentError:
             return here
-        return trial.end if trial.end.fun < here.fun else here
+        return trial.end if trial.end.fun < here.fun else self._down_the_slope(here)
+
+    def _down_the_slope(self, here: Point) -> Point:
+        """Return the lowest point on the line down the slope: where a search has found nothing, there may be one."""
+        x, size = self.end_x, float(np.linalg.norm(self.end_g))
+        if not (math.isfinite(size) and size > 0):
+            return here
+        for k in range(1, 10):
+            there = x - 10.0**-k * self.extent * self.end_g / size
+            if (fun := self.value(there)) < here.fun:
+                here = Point(0, there, fun, there * 0, math.nan)
+        return here
+
+    def falls_on(self) -> tuple[FloatArray, float] | None:
+        """Return the farthest point on a line from the end, and f, if f falls along it without end; None if not.
+
+        Far out a fall that ends, or that a logarithm makes, grows by less than a factor of 2 from distance to distance
+        of ten times.
+        """
+        for along in self._directions():
+            size = float(np.linalg.norm(along))
+            if not (math.isfinite(size) and size > 0):
+                continue
+            far = self.extent * 10.0 ** np.arange(-3, 7.5, 0.5)
+            falls = [self.end - self.value(self.end_x + s * along / size) for s in far]
+            rounding = 4 * float(np.finfo(self.layout.dtype).eps) * abs(self.end)
+            if np.isnan(falls).any():  # the domain or the bounds end
+                continue
+            if not all(b >= a - rounding for a, b in zip([0.0, *falls], falls, strict=False) if b < math.inf):
+                continue
+            finite = [fall for fall in falls if fall < math.inf]  # beyond, f is less than any number
+            if len(finite) < 3 or not finite[-1] > max(0.0, self.start - self.end):
+                continue
+            if all(b >= 2 * a for a, b in list(zip(finite, finite[2:], strict=False))[-7:]):
+                k = len(finite) - 1
+                return self.end_x + far[k] * along / size, self.end - finite[k]
+        return None
+
+    def _directions(self) -> Iterator[FloatArray]:
+        """Yield where f may fall on and on: along the path, where it zigzags as well, and down the slope."""
+        yield self.end_x - self.path[len(self.path) // 2]
+        yield self.end_x - self.start_x
+        yield -self.end_g
+        yield self.low.x - self.end_x
 
     @property
     def gap(self) -> float:
@@ -292,6 +351,36 @@ class Case:
         """The gap as a share of all that f could fall from the start."""
         whole = self.start - self.low.fun
         return self.gap / whole if whole > 0 else 0.0
+
+    def edge(self, a: FloatArray, b: FloatArray) -> FloatArray | None:
+        """Return the last point from a to b where f is finite; None if it is at b, or is not at a."""
+        if math.isfinite(self.value(b)) or not math.isfinite(self.value(a)):
+            return None
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if math.isfinite(self.value(a + middle * (b - a))) else (low, middle)
+        return a + low * (b - a)
+
+    @cached_property
+    def outside(self) -> FloatArray | None:
+        """A point outside of the domain of f: the one that failed, or the next down the slope."""
+        if self.run.failed_x is not None:
+            return flatten(self.run.failed_x)[1].astype(np.float64)
+        size = float(np.linalg.norm(self.end_g))
+        if not (math.isfinite(size) and size > 0):
+            return None
+        ahead = (self.end_x - 10.0**k * self.extent * self.end_g / size for k in range(-12, 0))
+        return next((x for x in ahead if not math.isfinite(self.value(x))), None)
+
+    def falls_off(self) -> float | None:
+        """Return f next to the edge of its domain, if it falls all the way there; None if not."""
+        if self.outside is None or (edge := self.edge(self.end_x, self.outside)) is None:
+            return None
+        values = [self.value(edge + 10.0**-k * (self.end_x - edge)) for k in range(9)]
+        if not all(b < a for a, b in pairwise(values)):
+            return None
+        return values[-1]
 
     def curvature_at(self, x: FloatArray, scale: Any = None) -> Curvature | None:
         """Return the extreme eigenvalues of the Hessian; None if they can't be measured here."""

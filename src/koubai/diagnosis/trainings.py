@@ -173,7 +173,7 @@ class TrainingCase:
 
 def judged_training(case: TrainingCase) -> Finding:
     """Return the verdict on a training."""
-    for rule in (_ran_away, _faded, _dead, _over_fits, _tried_rates):
+    for rule in (_not_begun, _ran_away, _faded, _dead, _over_fits, _tried_rates):
         try:
             if (finding := rule(case)) is not None:
                 return finding
@@ -214,6 +214,20 @@ def _last(case: TrainingCase) -> float:
 
 def _rates(*rates: float) -> tuple[Remedy, ...]:
     return tuple(Remedy({"lr": (short := float(f"{lr:.2g}"))}, "lr", {"lr": short}) for lr in rates if lr > 0)
+
+
+def _not_begun(case: TrainingCase) -> Finding | None:
+    """No step was asked for: nothing is known of the training."""
+    run = case.run
+    if run.nit or run.status not in (Status.max_steps, Status.stopped):
+        return None
+    loss = _first(case)
+    evidence = _where(case) | {"f_start": Evidence(loss, "batches"), "f_end": Evidence(loss, "batches")}
+    if case.call is not None and case.call.source is None:  # of `minimize`
+        remedy = Remedy({"max_steps": 1000}, "more_steps", {"max_steps": 1000})
+    else:
+        remedy = Remedy({"epochs": 10}, "more_epochs", {"epochs": 10})
+    return Finding("unfinished", "unfinished.none", evidence, (remedy,))
 
 
 def _ran_away(case: TrainingCase) -> Finding | None:

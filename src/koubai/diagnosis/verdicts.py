@@ -10,6 +10,7 @@ import numpy as np
 
 from koubai.derivatives.check import check_gradient
 from koubai.descent.files import describe_function
+from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS
 from koubai.descent.record import Status
 from koubai.descent.stability import fixed_bound
@@ -36,6 +37,7 @@ JUMP = 0.1  # of a change of slope, on 1/1024 of the distance: a kink
 TRIAL = 20  # steps in which a rate that is named has to lower f
 KEPT = 4  # evaluations that a search leaves
 FEW = 2  # steps, which alone say nothing of a rate
+ROOM = 3.0  # the largest stable rate beside a rate that is too small, at least
 PROBE = 40  # steps of a trial at another rate, at most
 
 
@@ -69,7 +71,18 @@ class Finding:
 
 def judged(case: Case) -> Finding:
     """Return the verdict on a descent."""
-    for rule in (_wrong_gradient, _noisy_f, _nonfinite, _grew, _noise_floor, _stalled, _slow, _arrived):
+    for rule in (
+        _wrong_gradient,
+        _not_begun,
+        _noisy_f,
+        _nonfinite,
+        _grew,
+        _noise_floor,
+        _unending,
+        _stalled,
+        _slow,
+        _arrived,
+    ):
         try:
             if (finding := rule(case)) is not None:
                 return finding
@@ -140,11 +153,11 @@ def _rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
     return tuple(found)
 
 
-def _tried_rates(case: Case, *rates: float | None) -> tuple[Remedy, ...]:
+def _tried_rates(case: Case, *rates: float | None, steps: int = TRIAL) -> tuple[Remedy, ...]:
     """Return the run at other rates; none is the first that a short descent from the start has failed."""
     remedies = list(_rates(case, *rates))
     while remedies and case.left >= 4:
-        trial = case.at_rate(remedies[0].values["lr"], min(TRIAL, case.left - 2))
+        trial = case.at_rate(remedies[0].values["lr"], min(steps, case.left - 2))
         if not trial.trouble and trial.fun[-1] < trial.fun[0]:
             break
         if trial.trouble == "spent":
@@ -188,6 +201,13 @@ def _label(index: Any) -> str:
     return str(index[0] if isinstance(index, tuple) and len(index) == 1 else index)
 
 
+def _not_begun(case: Case) -> Finding | None:
+    """No step was asked for: nothing is known of the descent."""
+    if case.run.nit or case.run.status not in (Status.max_steps, Status.stopped):
+        return None
+    return Finding("unfinished", "unfinished.none", _where(case), _go_on(case))
+
+
 # -- not finite, or without end ---------------------------------------------------------------------------------------
 
 
@@ -197,8 +217,55 @@ def _nonfinite(case: Case) -> Finding | None:
         return None
     evidence = _where(case) | {"message": Evidence(run.message, "history")}
     evidence |= first_nonfinite(case)
-    remedies = _tried_rates(case, *(case.fixed_lr * k for k in (0.1, 0.01, 1e-3)) if case.fixed_lr else ())
+    if (off := _off_the_edge(case, evidence)) is not None:
+        return off
+    # a smaller rate needs more steps to come as far
+    steps = max(TRIAL, min(case.left // 2, 10 * (run.nit + 1)))
+    rates = (case.fixed_lr * k for k in (0.1, 0.01, 1e-3)) if case.fixed_lr else ()
+    remedies = _tried_rates(case, *rates, steps=steps)
     return Finding("nonfinite", "nonfinite", evidence, (*remedies, *_other_optimizer(case)))
+
+
+def _off_the_edge(case: Case, evidence: dict[str, Evidence]) -> Finding | None:
+    """F falls as far as its domain goes: at any rate the descent is led out of it, and bounds alone help."""
+    if (fun := case.falls_off()) is None:
+        return None
+    evidence = evidence | {"f_low": Evidence(fun, "line")}
+    evidence.setdefault("message", Evidence(case.run.message, "history"))
+    return Finding("nonfinite", "nonfinite.edge", evidence, _tried_bounds(case))
+
+
+def _tried_bounds(case: Case) -> tuple[Remedy, ...]:
+    """Return bounds that keep x off the edge of the domain, and within which a short descent lowers f."""
+    start, end, outside = case.start_x.astype(float), case.end_x, case.outside
+    assert outside is not None
+    low, high = np.full(end.size, -math.inf), np.full(end.size, math.inf)
+    if case.bounds is not None:
+        low, high = case.bounds.low.astype(float), case.bounds.high.astype(float)
+    found = False
+    for i in np.flatnonzero(outside != end)[:100]:
+        there = end.copy()
+        there[i] = outside[i]
+        if (edge := case.edge(end, there)) is None:
+            continue
+        bound = float(f"{edge[i] + 0.1 * (start[i] - edge[i]):.2g}")
+        if end[i] > outside[i] and edge[i] < bound <= start[i]:
+            low[i], found = bound, True
+        elif end[i] < outside[i] and start[i] <= bound < edge[i]:
+            high[i], found = bound, True
+    if not found:
+        return ()
+    box, remedies = _bounds(case, low, high), []
+    for text, optimizer in (("bounds", case.optimizer), ("bounds_lbfgs", LBFGS())):
+        if optimizer is None or case.left < 4 or (text == "bounds_lbfgs" and not _other_optimizer(case)):
+            continue
+        inside = case.within(box)
+        trial = inside.descend(optimizer, case.start_x, TRIAL, most=case.left // 2)
+        case.spent = inside.spent
+        if trial.trouble in ("", "spent") and trial.fun[-1] < trial.fun[0]:
+            change = {"bounds": box} | ({"optimizer": optimizer} if text == "bounds_lbfgs" else {})
+            remedies.append(Remedy(change, text, {"bounds": box}))
+    return tuple(remedies)
 
 
 def _exploded(case: Case) -> bool:
@@ -241,13 +308,58 @@ def _grew(case: Case) -> Finding | None:
     far = run.status is Status.max_steps and size > 1e4 * max(1.0, float(np.linalg.norm(case.start_x)))
     if run.fun < case.start and (run.status is Status.diverged or (far and case.turning > 0.9)):
         evidence = _where(case) | {"x_size": Evidence(size, "history")}
-        reach = float(f"{10 * max(1.0, float(np.max(np.abs(case.start_x)))):.1g}")
-        box = (-reach, reach)
-        return Finding("unbounded", "unbounded", evidence, (Remedy({"bounds": box}, "bounds", {"bounds": box}),))
+        return Finding("unbounded", "unbounded", evidence, _box(case))
     wild = run.status in (Status.diverged, Status.nonfinite)
     if case.lr is None or not (wild or (case.fixed_lr and case.end > case.start + 1e-9 * abs(case.start))):
         return None
     return _too_large(case, "diverged" if wild else "risen")
+
+
+def _box(case: Case) -> tuple[Remedy, ...]:
+    """Return the run within ten times its start, and by a search where its own steps may not get so far."""
+    reach = float(f"{10 * max(1.0, float(np.max(np.abs(case.start_x)))):.1g}")
+    low, high = np.full(case.layout.size, -reach), np.full(case.layout.size, reach)
+    if case.bounds is not None:
+        low, high = np.maximum(low, case.bounds.low), np.minimum(high, case.bounds.high)
+    if (box := _bounds(case, low, high)) is None:
+        return ()
+    by_search = Remedy({"bounds": box, "optimizer": LBFGS()}, "bounds_lbfgs", {"bounds": box})
+    return (Remedy({"bounds": box}, "bounds", {"bounds": box}), *([by_search] if _other_optimizer(case) else ()))
+
+
+def _bounds(case: Case, low: FloatArray, high: FloatArray) -> Any:
+    """Return flat bounds as `minimize` takes them: one pair if one does for all."""
+    if len({*low.tolist()}) == len({*high.tolist()}) == 1:
+        first, last = Bounds(low[:1], high[:1]).pairs()[0]
+        return (first, last)
+    pairs, found, i = Bounds(low, high).pairs(), {}, 0
+    names = case.layout.names or ("x",)
+    for name, shape in zip(names, case.layout.shapes, strict=True):
+        size = math.prod(shape)
+        found[name] = np.array(pairs[i : i + size], dtype=object).reshape((*shape, 2)).tolist()
+        i += size
+    return found["x"] if case.layout.names is None else found
+
+
+def _unending(case: Case) -> Finding | None:
+    return None if case.run.success else _falls_on(case)
+
+
+def _falls_on(case: Case) -> Finding | None:
+    """F has not come to rest, and falls on and on ahead of the path."""
+    if not case.run.nit or not case.end < case.start:
+        return None
+    if case.run.status in (Status.diverged, Status.nonfinite, Status.target_reached):
+        return None
+    if (found := case.falls_on()) is None:
+        return None
+    x, fun = found
+    evidence = _where(case) | {
+        "f_low": Evidence(fun, "line"),
+        "distance": Evidence(float(np.linalg.norm(x - case.end_x)), "line"),
+        "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
+    }
+    return Finding("unbounded", "unbounded.ahead", evidence, _box(case))
 
 
 def _too_large(case: Case, how: str) -> Finding:
@@ -319,7 +431,7 @@ def _stalled(case: Case) -> Finding | None:
     run = case.run
     if run.status is not Status.stalled or _is_near(case):
         return None
-    if (finding := _kink(case)) is not None:
+    if (finding := _off_the_edge(case, _where(case)) or _kink(case)) is not None:
         return finding
     lower = _elsewhere(case)
     if lower is not None and float(np.linalg.norm(case.end_g)) * case.extent <= FLAT * (case.end - lower.fun):
@@ -382,7 +494,7 @@ def _by_rates(case: Case) -> Finding:
     own = _fall(case, _own(case, k))
     faster = case.at_rate(10 * lr, k)
     more = _fall(case, faster.fun[: k + 1]) if not faster.trouble else -math.inf
-    if more > 3 * max(own, 0.0) and more > 0:
+    if more > 3 * max(own, 0.0) and more > 0 and _has_room(case):
         return _too_small(case, "slow", faster)
     for smaller in (lr / 10, lr / 100):
         slower = case.at_rate(smaller, k)
@@ -392,6 +504,15 @@ def _by_rates(case: Case) -> Finding:
         if own > 0:
             break
     return _shape(case)
+
+
+def _has_room(case: Case) -> bool:
+    """Whether the curvature at the end allows a clearly larger rate: a short trial may not see the steps grow.
+
+    From far away f falls so much along one direction that what grows along another shows late.
+    """
+    stable = None if case.curvature is None else _stable(case, case.curvature.largest)
+    return stable is None or stable > ROOM * (case.fixed_lr or 0.0)
 
 
 def _own(case: Case, k: int) -> FloatArray:
@@ -450,7 +571,7 @@ def _shape(case: Case) -> Finding:
         jump = case.jump(case.start_x.astype(float), case.end_x) if case.left > 12 else None
         if jump is not None and jump > JUMP:  # f is made of flat faces: its slope changes at edges alone
             return Finding("kink", "kink", evidence | {"jump": Evidence(jump, "bisection", 2.0**-10)})
-    if found is not None and condition > HARD:
+    if found is not None and condition > 1.01 * HARD:  # it is measured to about a percent
         known = "condition" in evidence
         return Finding(
             "ill_conditioned",
@@ -467,7 +588,13 @@ def _shape(case: Case) -> Finding:
 def _is_near(case: Case) -> bool:
     """Whether the end is next to the lowest point nearby, beside what f has fallen by and beside f itself."""
     low = abs(case.low.fun)
-    return case.share <= SOLVED and (case.gap <= NEAR * low or low <= 1e-3 * case.gap or case.gap == 0)
+    if case.share > SOLVED:
+        return False
+    if case.gap == 0 or case.gap <= NEAR * low:
+        return True
+    # f at the minimum is 0, and has no scale: where the start was far, the end may be far as well
+    apart = float(np.linalg.norm(case.end_x - case.low.x))
+    return low <= 1e-3 * case.gap and apart <= NEAR * max(1.0, float(np.linalg.norm(case.low.x)))
 
 
 def _is_flat(case: Case) -> bool:
@@ -504,6 +631,8 @@ def _plateau(case: Case) -> Finding | None:
     if lower is None and case.gap == 0:
         return None
     best = lower or case.low
+    if _slopes_to(case, best):
+        return None
     evidence = _where(case) | {
         "f_low": Evidence(best.fun, "search"),
         "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
@@ -511,6 +640,12 @@ def _plateau(case: Case) -> Finding | None:
     return Finding(
         "plateau", "plateau", evidence, (Remedy({"x0": case.layout.copy(best.x)}, "x0"), *_other_optimizer(case))
     )
+
+
+def _slopes_to(case: Case, lower: Point) -> bool:
+    """Whether the slope of f at the end explains some of how much lower another point is: the end is not at rest."""
+    apart = float(np.linalg.norm(lower.x - case.end_x))
+    return float(np.linalg.norm(case.end_g)) * apart > FLAT * (case.end - lower.fun)
 
 
 def _elsewhere(case: Case) -> Point | None:
@@ -565,12 +700,26 @@ def _arrived(case: Case) -> Finding | None:
         evidence["f_low"] = Evidence(lower.fun, "search")
         if _is_barren(case, lower):
             return _plateau(case)
+        if _slopes_to(case, lower):
+            return _falls_on(case) or _loose(case)
         apart = float(np.linalg.norm(lower.x - case.end_x))
         evidence["distance"] = Evidence(apart, "search")
         return Finding("local_minimum", "local_minimum", evidence, (Remedy({"x0": case.layout.copy(lower.x)}, "x0"),))
     if case.run.success:
         return Finding("converged", "converged", evidence)
     return Finding("unfinished", "unfinished.near", evidence, _go_on(case))
+
+
+def _loose(case: Case) -> Finding:
+    """The slope explains a lower point: where the run has a stopping rule, it stopped too early; else it is on its way.
+
+    No minimum holds the descent.
+    """
+    if not case.run.success:
+        return Finding("unfinished", "unfinished", _where(case), _go_on(case))
+    evidence = _where(case) | {"grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history")}
+    rules = Remedy({"gtol": None, "ftol": None, "xtol": None}, "stopping")
+    return Finding("unfinished", "unfinished.loose", evidence, (rules, *_other_optimizer(case)))
 
 
 def _is_barren(case: Case, lower: Point) -> bool:
