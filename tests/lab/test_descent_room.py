@@ -273,3 +273,17 @@ def test_files_are_saved(open_lab, kind, begins):
         data = file.read()
     assert data.startswith(begins)
     assert len(data) > 200
+
+
+def test_rates_that_could_not_be_found_out_look_like_no_rate(open_lab):
+    page = open_lab()
+    page.until("s => s.shown.descent.rates?.kinds")
+    page.page.evaluate("""async () => {
+        const { Refused } = await import("/static/connection.js");
+        const { lab } = window.__lab, ask = lab.ask;
+        lab.ask = (view, name, args) => (name === "rates"
+            ? Promise.reject(new Refused({ code: "limit", message: "it takes too long" })) : ask(view, name, args));
+        lab.store.set("descent", { x0: [-6, 1] });
+    }""")
+    page.until("s => s.shown.descent.rates_unknown?.code === 'limit'")
+    assert page.page.locator(".strip .complaint").inner_text() == "it takes too long"

@@ -5,6 +5,7 @@ import { Refused, Superseded } from "../connection.js";
 import { METHODS, createPictures } from "../derivative/pictures.js";
 import { mark, swatch } from "../marks.js";
 import { optimizerControls } from "../optimizer.js";
+import { entryOf } from "../optimizers.js";
 import { digits, makePlane } from "../plane.js";
 import { createShare } from "../share.js";
 import { is } from "../state.js";
@@ -43,6 +44,12 @@ export function mount(container, lab) {
   const problems = lab.catalogue.problems.filter((p) => p.dimension === 1);
   const known = (f) => problems.find((p) => p.name === f.problem);
   const t = lab.t;
+  // what a link names must be there
+  const unknown = [];
+  const mend = (values, field) => { lab.store.mend(id, values); unknown.push(`${id}.${field}`); };
+  if (state.function.problem && !known(state.function)) mend({ function: schema.function.default, window: schema.window.default, x: schema.x.default, x0: schema.x0.default }, "function");
+  if (!entryOf(lab, state.optimizer)) mend({ optimizer: schema.optimizer.default }, "optimizer");
+  if (unknown.length) lab.badLink(...unknown);
 
   // what the engine has answered last
   let curve = null; // {x, f, low, high}

@@ -60,10 +60,13 @@ export function mount(container, lab) {
   const change = (values) => lab.store.set("descent", values);
   const problems = new Map(lab.catalogue.problems.filter((p) => p.dimension === 2).map((p) => [p.name, p]));
   // what a link names must be there: else the defaults, which are
-  if (own().function.problem && !problems.has(own().function.problem)) change({ function: schema.function.default, x0: schema.x0.default });
+  const unknown = [];
+  const mend = (values, field = "") => { lab.store.mend("descent", values); if (field) unknown.push(`descent.${field}`); };
+  if (own().function.problem && !problems.has(own().function.problem)) mend({ function: schema.function.default, x0: schema.x0.default, window: null }, "function");
   const known = own().optimizers.filter((o) => entryOf(lab, o));
-  if (known.length !== own().optimizers.length) change({ optimizers: known.length ? known : schema.optimizers.default, chosen: 0 });
-  if (own().chosen >= own().optimizers.length) change({ chosen: 0 });
+  if (known.length !== own().optimizers.length) mend({ optimizers: known.length ? known : schema.optimizers.default, chosen: 0 }, "optimizers");
+  if (own().chosen >= own().optimizers.length) mend({ chosen: 0 });
+  if (unknown.length) lab.badLink(...unknown);
 
   let runs = /** @type {any[]} */ ([]); // by slot; null where off
   let step = /** @type {any} */ (null), gone = false, dragTime = 0, diagnosis = /** @type {any} */ (null);
@@ -397,10 +400,14 @@ export function mount(container, lab) {
       const found = await ask(low, high, NO_LINE_SEARCH_RATES);
       if (gone) return;
       strip.setData({ ...found.arrays, bound: found.bound, start: found.start });
-      lab.report(id, { rates: { bound: found.bound, low, high, kinds: [...found.arrays.kind], lr: [...found.arrays.lr] } });
+      lab.report(id, { rates_unknown: null, rates: { bound: found.bound, low, high, kinds: [...found.arrays.kind], lr: [...found.arrays.lr] } });
     } catch (error) {
-      if (error instanceof Refused) strip.setData(null);
-      else unlessSuperseded(error);
+      if (gone) return;
+      if (!(error instanceof Refused)) { unlessSuperseded(error); return; }
+      stripFor = "";
+      // what is wrong with the function or the start, the verdict says
+      strip.setUnknown(["internal", "limit"].includes(error.code) ? error.message : "");
+      lab.report(id, { rates: null, rates_unknown: { code: error.code, message: error.message } });
     }
   }
 

@@ -57,6 +57,12 @@ export function mount(container, lab) {
   const t = lab.t;
   const tables = lab.catalogue;
 
+  // what a link names must be there
+  if (!tables.training_optimizers.includes(state.optimizer.name)) {
+    lab.store.mend(id, { optimizer: schema.optimizer.default });
+    lab.badLink(`${id}.optimizer`);
+  }
+
   let gone = false;
   let data = null; // {points, labels, classes, axes, window}
   let held = null; // which points are held back
