@@ -368,7 +368,7 @@ export function mount(container, lab) {
       const relative = Math.abs(value - found.exact) / Math.max(Math.abs(found.exact), 1e-3);
       if (state.h < best / 30) { kind = "bad"; key = "rounding"; }
       else if (state.h <= best * 30) { kind = "good"; key = "bottom"; }
-      else if (relative < 1e-3) { kind = "good"; key = "close"; }
+      else if (relative < 1e-3) { kind = "good"; key = value === found.exact ? "exact" : "close"; }
     }
     verdict.dataset.kind = kind;
     title.textContent = t("derivative.title", { method: t(`derivative.${state.method}`), value: digits(value) });

@@ -66,6 +66,7 @@ export function mount(container, lab) {
   const known = own().optimizers.filter((o) => entryOf(lab, o));
   if (known.length !== own().optimizers.length) mend({ optimizers: known.length ? known : schema.optimizers.default, chosen: 0 }, "optimizers");
   if (own().chosen >= own().optimizers.length) mend({ chosen: 0 });
+  if (own().budget > lab.catalogue.limits.budget) mend({ budget: lab.catalogue.limits.budget }, "budget");
   if (unknown.length) lab.badLink(...unknown);
 
   let runs = /** @type {any[]} */ ([]); // by slot; null where off
@@ -212,11 +213,13 @@ export function mount(container, lab) {
     if (gone) return undefined;
     delete title.dataset.t;
     lab.say(title, "descent.refused");
+    delete why.dataset.t;
     why.textContent = error.message;
     verdict.dataset.kind = "bad";
     fixButton.hidden = true;
     fixText.textContent = "";
-    lab.report(id, { refused: error.message, pending: false });
+    diagnosis = null;
+    lab.report(id, { refused: error.message, verdict: null, pending: false });
     return undefined;
   }
 
@@ -227,7 +230,7 @@ export function mount(container, lab) {
     const labels = labelsOf(own().optimizers);
     const since = dragTime;
     dragTime = 0;
-    if (!slots.length) { showRuns(slots, null, labels, own().x0); lab.report(id, { pending: false }); return; }
+    if (!slots.length) { showRuns(slots, null, labels, own().x0); sayNobody(); lab.report(id, { pending: false }); return; }
     const { function: f, x0: start, max_steps, gtol: tolerance, seed } = own();
     let answer;
     lab.report(id, { pending: true });
@@ -330,13 +333,27 @@ export function mount(container, lab) {
     resting = window.setTimeout(() => { judge(); sweep(); narrate(); bound.ask(); share.update(own().panel === "share"); race.stale(); }, REST);
   }
 
+  /** All optimizers are off: there is nothing to judge. */
+  function sayNobody() {
+    diagnosis = null;
+    lab.say(title, "descent.nobody");
+    lab.say(why, "descent.nobody_why");
+    verdict.dataset.kind = "mid";
+    fixButton.hidden = true;
+    delete fixText.dataset.t;
+    fixText.textContent = "";
+    lab.report(id, { verdict: null });
+  }
+
   async function judge() {
+    if (!active().length) { sayNobody(); return; }
     const label = labelsOf(own().optimizers)[own().chosen];
     let found;
     try { found = await lab.ask("descent.verdict", "diagnose", one()); } catch (error) { refused(error); return; }
-    if (gone) return;
+    if (gone || !active().length) return;
     diagnosis = found;
     delete title.dataset.t;
+    delete why.dataset.t;
     title.textContent = `${label}: ${found.verdict}`;
     why.textContent = upper(found.explanation);
     verdict.dataset.kind = found.code === "converged" ? "good" : found.is_fault === false ? "mid" : "bad";
