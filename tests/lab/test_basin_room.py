@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import koubai as kb
 
 MAP = "s => s.shown.basins.minima?.length"
@@ -88,7 +86,7 @@ def test_opening_a_link_changes_nothing(open_lab):
     page = open_lab({"room": "basins"})
     page.until("s => s.shown.basins.path && s.shown.basins.minima")
     page.settled()
-    assert json.loads(page.page.evaluate("decodeURIComponent(location.hash.slice(1))")) == {"koubai": 1, "room": "basins"}
+    assert page.kept == {"koubai": 1, "room": "basins"}
     assert page.page.locator("#undo").is_disabled()
 
 

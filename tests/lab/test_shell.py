@@ -168,7 +168,7 @@ def test_the_address_follows_while_something_plays_and_undo_takes_back_what_was_
     page.until("s => s.descent.t > 3")
     page.page.locator(".optimizers input[type=checkbox]").nth(1).uncheck()
     page.until("s => s.descent.t > 25")
-    address = json.loads(page.page.evaluate("decodeURIComponent(location.hash.slice(1))"))
+    address = page.kept
     assert address["descent"]["optimizers"][1]["off"]
     assert address["descent"]["t"] > 3
     assert page.page.locator("#undo").is_enabled()
@@ -207,6 +207,5 @@ def test_what_a_link_names_and_nobody_knows_is_said(open_lab, state, fields):
     page = open_lab(state)
     page.settled()
     assert page.page.inner_text("#note").endswith(f": {fields}")
-    address = json.loads(page.page.evaluate("decodeURIComponent(location.hash.slice(1))"))
-    assert address == {"koubai": 1, **state}
+    assert page.kept == {"koubai": 1, **state}
     assert page.page.locator("#undo").is_disabled()
