@@ -17,7 +17,17 @@ from koubai.descent.record import Run, rows_of
 from koubai.descent.spec import read_function
 from koubai.errors import InputError
 from koubai.functions.expression import Expression
-from koubai.lab.descents import LIMITS, Point, check_map, made, read_plane, read_rule, read_rules, read_size, read_window
+from koubai.lab.descents import (
+    LIMITS,
+    Point,
+    check_map,
+    made,
+    read_plane,
+    read_rule,
+    read_rules,
+    read_size,
+    read_window,
+)
 from koubai.lab.fields import Fields
 from koubai.lab.replay import own_state
 from koubai.parameters import flatten
