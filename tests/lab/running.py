@@ -81,6 +81,11 @@ class Page:
     def state(self):
         return self.page.evaluate("window.__lab?.state ?? null")
 
+    @property
+    def kept(self):
+        """What the address holds."""
+        return json.loads(self.page.evaluate("decodeURIComponent(location.hash.slice(1))"))
+
     def shown(self, room):
         return self.state["shown"][room]
 

@@ -80,3 +80,19 @@ def test_the_address_gives_the_same_map_again(open_lab):
     after = page.state
     assert after["basins"] == before["basins"]
     assert after["shown"]["basins"]["minima"] == before["shown"]["basins"]["minima"]
+
+
+def test_opening_a_link_changes_nothing(open_lab):
+    page = open_lab({"room": "basins"})
+    page.until("s => s.shown.basins.path && s.shown.basins.minima")
+    page.settled()
+    assert page.kept == {"koubai": 1, "room": "basins"}
+    assert page.page.locator("#undo").is_disabled()
+
+
+def test_the_text_makes_the_map_that_is_shown(open_lab):
+    page = open_lab({"room": "basins"}, device_scale_factor=2)
+    state = page.until("s => s.shown.basins.sharp")
+    width, height = state["shown"]["basins"]["resolution"]
+    assert width * height > 200_000
+    page.until(lambda s: f"{width}" in s["shown"]["basins"]["python"] and f"{height}" in s["shown"]["basins"]["python"])

@@ -273,3 +273,37 @@ def test_files_are_saved(open_lab, kind, begins):
         data = file.read()
     assert data.startswith(begins)
     assert len(data) > 200
+
+
+def test_rates_that_could_not_be_found_out_look_like_no_rate(open_lab):
+    page = open_lab()
+    page.until("s => s.shown.descent.rates?.kinds")
+    page.page.evaluate("""async () => {
+        const { Refused } = await import("/static/connection.js");
+        const { lab } = window.__lab, ask = lab.ask;
+        lab.ask = (view, name, args) => (name === "rates"
+            ? Promise.reject(new Refused({ code: "limit", message: "it takes too long" })) : ask(view, name, args));
+        lab.store.set("descent", { x0: [-6, 1] });
+    }""")
+    page.until("s => s.shown.descent.rates_unknown?.code === 'limit'")
+    assert page.page.locator(".strip .complaint").inner_text() == "it takes too long"
+
+
+def test_nothing_old_is_said_when_nothing_can_be_judged(open_lab):
+    page = open_lab({"descent": {"optimizers": [{"name": "SGD", "lr": 0.1}]}})
+    page.until("s => s.shown.descent.verdict?.code")
+    page.page.locator(".optimizers input[type=checkbox]").uncheck()
+    page.until("s => s.shown.descent.verdict === null")
+    assert page.page.inner_text(".verdict .title") == "Choose an optimizer"
+    page.page.locator(".optimizers input[type=checkbox]").check()
+    page.until("s => s.shown.descent.verdict?.code")
+
+
+def test_a_number_that_is_refused_says_what_is_allowed(open_lab):
+    page = open_lab()
+    page.until("s => s.shown.descent.verdict?.code")
+    box = page.page.get_by_role("textbox", name="Learning rate η").first
+    box.fill("-1")
+    assert page.page.locator(".allowed:visible").inner_text() == box.get_attribute("title") == "A number above 0"
+    box.fill("0.5")
+    assert page.page.locator(".allowed:visible").count() == 0

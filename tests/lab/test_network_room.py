@@ -194,3 +194,21 @@ def test_a_restart_of_the_server_loses_nothing(open_lab, tmp_path):
     finally:
         stop_lab(process)
         lab.page.close()
+
+
+def test_what_is_going_on_is_answered_when_the_first_step_blew_up(open_lab):
+    page = open_lab({"room": "network", "network": {"optimizer": {"name": "SGD", "lr": 1e300}}})
+    ask = page.page.get_by_role("button", name="What is going on?")
+    assert ask.is_disabled()
+    page.page.locator(".transport .round").nth(2).click()
+    page.until("s => s.shown.network.ended && s.network.epoch === 0")
+    ask.click()
+    page.until("s => s.shown.network.diagnosis")
+    assert "blew up" in page.page.inner_text(".verdict .why")
+
+
+def test_the_first_points_are_drawn_without_a_complaint(open_lab):
+    page = open_lab({"room": "network", "network": {"source": "drawn", "points": [[0.1, 0.2, 0]]}})
+    page.until("s => s.shown.network.points === 1 && s.shown.network.done")
+    assert "that takes 3 more" in page.page.inner_text(".verdict .why")
+    assert not page.shown("network").get("complaint")

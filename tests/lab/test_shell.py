@@ -152,3 +152,60 @@ def test_the_server_is_killed_and_comes_back_and_nothing_is_lost(browser, open_l
     finally:
         stop_lab(process)
         page.page.close()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_link_with_a_theme_opens(open_lab, theme):
+    page = open_lab({"theme": theme})
+    page.until("s => s.shown.descent.runs?.length === 4")
+    assert page.page.evaluate("document.documentElement.dataset.theme") == theme
+
+
+def test_the_address_follows_while_something_plays_and_undo_takes_back_what_was_done(open_lab):
+    page = open_lab({"descent": {"max_steps": 20000, "gtol": 0, "speed": 10}})
+    page.until("s => s.shown.descent.runs?.length === 4")
+    page.page.locator(".transport .round").nth(2).click()
+    page.until("s => s.descent.t > 3")
+    page.page.locator(".optimizers input[type=checkbox]").nth(1).uncheck()
+    page.until("s => s.descent.t > 25")
+    address = page.kept
+    assert address["descent"]["optimizers"][1]["off"]
+    assert address["descent"]["t"] > 3
+    assert page.page.locator("#undo").is_enabled()
+    page.page.click("#undo")
+    state = page.until("s => !s.descent.optimizers[1].off")
+    assert 3 < state["descent"]["t"] < 25
+    assert page.page.locator("#undo").is_disabled()
+
+
+def test_the_language_is_switched_where_the_link_says_two(open_lab):
+    page = open_lab({"lang": "ja"}, query="?lang=en")
+    assert page.state["lang"] == "en"
+    page.page.click("#lang")
+    page.until("s => s.lang === 'ja'")
+
+
+def test_undo_brings_the_language_back(open_lab):
+    page = open_lab(query="?lang=ja")
+    page.page.click("#lang")
+    page.until("s => s.lang === 'en'")
+    page.page.click("#undo")
+    page.until("s => s.lang === 'ja'")
+
+
+@pytest.mark.parametrize(
+    ("state", "fields"),
+    [
+        ({"descent": {"function": {"problem": "nope"}}}, "descent.function"),
+        ({"descent": {"optimizers": [{"name": "Nope"}]}}, "descent.optimizers"),
+        ({"room": "basins", "basins": {"optimizer": {"name": "Nope"}}}, "basins.optimizer"),
+        ({"room": "derivative", "derivative": {"function": {"problem": "nope"}}}, "derivative.function"),
+        ({"lesson": "rate.99"}, "lesson"),
+    ],
+)
+def test_what_a_link_names_and_nobody_knows_is_said(open_lab, state, fields):
+    page = open_lab(state)
+    page.settled()
+    assert page.page.inner_text("#note").endswith(f": {fields}")
+    assert page.kept == {"koubai": 1, **state}
+    assert page.page.locator("#undo").is_disabled()

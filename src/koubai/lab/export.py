@@ -17,7 +17,17 @@ from koubai.descent.record import Run, rows_of
 from koubai.descent.spec import read_function
 from koubai.errors import InputError
 from koubai.functions.expression import Expression
-from koubai.lab.descents import Point, check_map, made, read_plane, read_rule, read_rules, read_size, read_window
+from koubai.lab.descents import (
+    LIMITS,
+    Point,
+    check_map,
+    made,
+    read_plane,
+    read_rule,
+    read_rules,
+    read_size,
+    read_window,
+)
 from koubai.lab.fields import Fields
 from koubai.lab.replay import own_state
 from koubai.parameters import flatten
@@ -33,7 +43,7 @@ FRAMES, GRID = 40, 96  # of a training's GIF: pictures, and points along a side 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#1A1A1A", "#F0E442")  # Okabe & Ito's
 MOST_SECONDS = 8.0  # of a training that is saved
 MOST_STEPS = 5_000
-MOST_SIDE = 512
+MOST_SIDE = LIMITS["side"]  # as large as the map that a page shows
 _drawing = threading.Lock()  # Matplotlib keeps fonts and texts that two threads must not make at once
 
 

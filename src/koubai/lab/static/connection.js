@@ -5,11 +5,18 @@
 /** What a promise is rejected with when a newer ask of the same view took its place. */
 export class Superseded extends Error {}
 
+/** A message without where in the ask it was found, which is nothing to people: "spec.data.csv has no samples". */
+function plain(message) {
+  return message.replace(/^(?:spec|dataset)(?:\.\w+|\[\d+\])*: /, "")
+    .replace(/\b(?:spec|dataset)(?:\.\w+|\[\d+\])*\.(\w+)/g, (_, name) => (name === "csv" ? "the CSV" : name))
+    .replace(/^the /, "The ");
+}
+
 /** What a promise is rejected with when the server says no: `code`, the message for people, and where in an expression. */
 export class Refused extends Error {
   /** @param {{code: string, message: string, position?: [number, number]}} header */
   constructor(header) {
-    super(header.message);
+    super(plain(String(header.message)));
     this.code = header.code;
     this.position = header.position ?? null;
   }

@@ -441,7 +441,8 @@ export function createField(container, { onStart, onView, onPainted, label = "de
     return [e.clientX - box.left, e.clientY - box.top];
   };
   function moveStart(p, done, time) {
-    start = toPoint(p[0], p[1]);
+    // the handle stays where a hand finds it again
+    start = toPoint(Math.min(width, Math.max(0, p[0])), Math.min(height, Math.max(0, p[1])));
     placeHandle();
     onStart?.(start.map((v, i) => round(v, i ? view.py : view.px)), { done, time });
   }

@@ -2,7 +2,7 @@
 // The page: one store, one connection, one room at a time.
 
 import { connect } from "./connection.js";
-import { createLessons } from "./lessons.js";
+import { createLessons, find } from "./lessons.js";
 import * as marks from "./marks.js";
 import { is, makeStore } from "./state.js";
 import * as text from "./text.js";
@@ -50,11 +50,25 @@ async function start() {
   };
   for (const [id, room] of rooms) schemas[id] = room.schema ?? {};
   const store = makeStore(schemas);
-  const bad = store.readAddress();
+  let mounted = /** @type {any} */ (null), at = null;
+  let lessons = /** @type {any} */ (null);
+  const bad = new Set(store.readAddress());
   theme(store.state.theme);
+  const opened = text.firstLanguage(null);
   text.setLanguage(text.firstLanguage(store.state.lang));
 
-  if (bad.length) text.say(note, "shell.bad_link", { fields: bad.join(", ") });
+  /** Say which fields of the link could not be used. */
+  function badLink(...names) {
+    for (const name of names) bad.add(name);
+    if (bad.size) text.say(note, "shell.bad_link", { fields: [...bad].join(", ") });
+  }
+  function mendLesson() {
+    if (!store.state.lesson || find(store.state.lesson)) return;
+    store.mend("shell", { lesson: null });
+    badLink("lesson");
+  }
+  badLink();
+  mendLesson();
 
   /** What a room is given. */
   const lab = {
@@ -64,6 +78,7 @@ async function start() {
     /** Show the numbers of a room to whoever reads window.__lab.state.shown. */
     report(room, values) { Object.assign(shown[room] ??= {}, values); },
     note(key, args) { text.say(note, key, args); },
+    badLink,
     /** The catalogue of the engine: problems, optimizers, datasets, limits. Asked once. */
     catalogue: null,
     /** Called by a room when its first picture is on the screen. */
@@ -88,7 +103,6 @@ async function start() {
     $("rooms").append(b);
   }
 
-  let mounted = /** @type {any} */ (null), at = null;
   function show() {
     const id = rooms.has(store.state.room) ? store.state.room : [...rooms.keys()][0];
     for (const [name, tab] of tabs) {
@@ -107,13 +121,14 @@ async function start() {
     text.refresh(place);
   }
 
-  let lessons = /** @type {any} */ (null);
   store.subscribe((state, change) => {
     /** @type {HTMLButtonElement} */ ($("undo")).disabled = !store.canUndo();
     if (change.settled) return;
     if (change.all || change.group === "shell") {
       theme(state.theme);
-      if (state.lang && state.lang !== text.language()) switchTo(state.lang);
+      // an undo takes back a first switch of the language as well, to what the page was opened in
+      const lang = location.search && change.all ? text.firstLanguage(state.lang) : state.lang ?? (change.all ? opened : null);
+      if (lang && lang !== text.language()) switchTo(lang);
       if (change.all) { at = null; lessons?.begin(); }
       show();
     }
@@ -134,14 +149,17 @@ async function start() {
   $("lang").addEventListener("click", () => {
     // what was asked for in the address is no longer what is wanted
     if (location.search) history.replaceState(null, "", location.pathname + location.hash);
-    store.set("shell", { lang: text.language() === "ja" ? "en" : "ja" });
+    const lang = text.language() === "ja" ? "en" : "ja";
+    store.set("shell", { lang });
+    if (lang !== text.language()) switchTo(lang); // the state said so before, and ?lang= something else
   });
   $("theme").addEventListener("click", () => store.set("shell", { theme: marks.isDark() ? "light" : "dark" }));
   $("undo").addEventListener("click", () => store.undo());
   window.addEventListener("hashchange", () => {
     if (location.hash.slice(1) === store.fragment()) return;
-    const wrong = store.readAddress();
-    if (wrong.length) text.say(note, "shell.bad_link", { fields: wrong.join(", ") });
+    bad.clear();
+    badLink(...store.readAddress());
+    mendLesson();
     at = null;
     theme(store.state.theme);
     lessons?.begin();
@@ -153,6 +171,9 @@ async function start() {
     const typing = e.target instanceof HTMLInputElement && e.target.type === "text";
     if ((e.ctrlKey || e.metaKey) && e.key === "z" && !typing) { e.preventDefault(); store.undo(); }
   });
+  // a phone may end a page in the background without another word
+  window.addEventListener("pagehide", () => store.flush());
+  document.addEventListener("visibilitychange", () => { if (document.hidden) store.flush(); });
   marks.onScheme(() => { if (!store.state.theme) recolor(); });
 
   function theme(name) {

@@ -11,7 +11,7 @@ import { button, choice, el, logSlider } from "./widgets.js";
  * onRates(rates by slot) when a person takes the tuned rates.
  */
 export function createRace({ lab, arguments: args, slots, get, set, onRates }) {
-  const budget = logSlider({ label: "descent.budget", value: get().budget, low: 10, high: 10000, integer: true, least: 1, most: 20000, onInput: (v) => set({ budget: v }) });
+  const budget = logSlider({ label: "descent.budget", value: get().budget, low: 10, high: lab.catalogue.limits.budget, integer: true, least: 1, most: lab.catalogue.limits.budget, onInput: (v) => set({ budget: v }) });
   const rates = choice({
     label: "descent.race_lr", value: get().race_lr,
     options: ["given", "tuned"].map((v) => ({ value: v, label: `descent.lr_${v}` })),

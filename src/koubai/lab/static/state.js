@@ -3,6 +3,8 @@
 
 const VERSION = 1;
 const SETTLE = 250; // ms without a change after which the address is written, and an undo step ends
+const LONGEST = 1000; // ms that a change waits at most for the address, and at least between what a clock writes
+const CLOCK = ["t", "epoch"]; // driven by a clock while something plays or trains: no undo step begins with these
 
 /** Checks that schemas are made of. Each returns whether a value read from an address may be used. */
 export const is = {
@@ -38,8 +40,8 @@ export function makeStore(schemas, address = ADDRESS) {
   const listeners = new Set();
   /** @type {string[]} */
   const past = [];
-  let settled = "";
-  let timer = 0;
+  let base = /** @type {string | null} */ (null); // where the undo step that is being made began
+  let written = "", writing = 0, ending = 0, due = Infinity, wroteAt = -Infinity;
 
   const defaults = () => {
     const made = {};
@@ -98,14 +100,39 @@ export function makeStore(schemas, address = ADDRESS) {
     return take(raw);
   }
 
-  function settle() {
-    timer = 0;
-    const now = JSON.stringify(compact());
-    if (now === settled) return;
-    if (settled) { past.push(settled); if (past.length > 100) past.shift(); }
-    settled = now;
-    address.write(fragment());
+  const now = () => JSON.stringify(compact());
+
+  function write() {
+    clearTimeout(writing);
+    writing = 0;
+    due = Infinity;
+    const made = fragment();
+    if (made === written) return;
+    written = made;
+    wroteAt = performance.now();
+    address.write(made);
+  }
+
+  /** The undo step is over: what comes next is another one. */
+  function end() {
+    clearTimeout(ending);
+    ending = 0;
+    if (base !== null && base !== now()) { past.push(base); if (past.length > 100) past.shift(); }
+    base = null;
     tell({ settled: true });
+  }
+
+  /** The address follows when hands rest, but not too late: what never rests (a clock, a long drag) is kept as well. */
+  function follow(clock) {
+    const at = performance.now();
+    if (clock && writing) return;
+    due = Math.min(due, at + LONGEST);
+    const then = clock ? Math.max(at + SETTLE, wroteAt + LONGEST) : Math.min(at + SETTLE, due);
+    clearTimeout(writing);
+    writing = window.setTimeout(write, Math.max(0, then - at));
+    if (clock) return;
+    clearTimeout(ending);
+    ending = window.setTimeout(end, SETTLE);
   }
 
   function tell(change) { for (const l of [...listeners]) l(state, change); }
@@ -114,8 +141,12 @@ export function makeStore(schemas, address = ADDRESS) {
     state,
     /** Read the address; returns the fields that could not be used. */
     readAddress() {
+      if (base !== null) end();
       const bad = readAddress();
-      settled = JSON.stringify(compact());
+      clearTimeout(writing);
+      writing = 0;
+      due = Infinity;
+      written = fragment();
       return bad;
     },
     /** Get a group's values ("descent"), or a field of the page's own ("lang"). */
@@ -128,37 +159,45 @@ export function makeStore(schemas, address = ADDRESS) {
       const into = group === "shell" ? state : state[group];
       const changed = Object.keys(values).filter((k) => !equal(into[k], values[k]));
       if (!changed.length) return;
+      const clock = changed.every((k) => CLOCK.includes(k));
+      if (!clock) base ??= now();
       for (const k of changed) into[k] = copy(values[k]);
       tell({ group, changed });
-      clearTimeout(timer);
-      timer = window.setTimeout(settle, SETTLE);
+      follow(clock);
+    },
+    /**
+     * Put what a link says and nobody can use at what can be used: nobody's change, so neither the address nor Undo
+     * follows. @param {string} group @param {object} values
+     */
+    mend(group, values) {
+      Object.assign(group === "shell" ? state : state[group], copy(values));
+      written = fragment();
     },
     /** Hear of each change: `listener(state, {group, changed} | {settled: true} | {all: true})`; returns how to stop. */
     subscribe(listener) { listeners.add(listener); return () => listeners.delete(listener); },
-    canUndo: () => past.length > 0,
-    /** Go back by one settled change. */
+    canUndo: () => past.length > 0 || base !== null,
+    /** Go back to where the last step began. */
     undo() {
-      clearTimeout(timer);
-      if (JSON.stringify(compact()) !== settled && settled) past.push(settled);
-      const back = past.pop();
-      if (!back) return;
+      const back = base !== null && base !== now() ? base : past.pop();
+      base = null;
+      clearTimeout(ending);
+      if (!back) { tell({ settled: true }); return; }
       take(JSON.parse(back));
-      settled = back;
-      address.write(fragment());
+      write();
       tell({ all: true });
     },
     /** Replace everything (a link's fragment, a lesson). Returns the fields that could not be used. */
     replace(raw) {
+      base ??= now();
       const bad = take(raw);
       tell({ all: true });
-      clearTimeout(timer);
-      timer = window.setTimeout(settle, SETTLE);
+      follow(false);
       return bad;
     },
     fragment,
     compact,
     /** Write the address now. */
-    flush() { clearTimeout(timer); settle(); },
+    flush() { if (writing) write(); },
   };
   return store;
 }

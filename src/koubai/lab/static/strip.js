@@ -14,9 +14,11 @@ export function createStrip(container, { onRate }) {
   const slider = el("div", { class: "strip-slider", role: "slider", tabindex: "0", tLabel: "descent.rate_slider" });
   const sheet = sharpCanvas(slider);
   const keys = el("div", { class: "keys" }, ...KINDS.map((k) => el("span", {}, el("i", { class: `kind-${k}` }), el("span", { t: `descent.kind_${k}` }))));
-  const element = el("div", { class: "strip" }, slider, keys);
+  const complaint = el("p", { class: "complaint", role: "status" });
+  complaint.hidden = true;
+  const element = el("div", { class: "strip" }, slider, keys, complaint);
   container.append(element);
-  let low = 1e-4, high = 10, rate = 0.1, data = /** @type {any} */ (null), frame = 0;
+  let low = 1e-4, high = 10, rate = 0.1, data = /** @type {any} */ (null), unknown = false, frame = 0;
   const H = 62, BAND = 16, TOP = 4, PAD = 8;
   const dirty = () => { if (!frame) frame = requestAnimationFrame(draw); };
   const at = (lr) => (Math.log(lr / low) / Math.log(high / low));
@@ -30,9 +32,10 @@ export function createStrip(container, { onRate }) {
     c.clearRect(0, 0, w, H);
     const X = (lr) => PAD + at(lr) * (w - 2 * PAD);
     const base = H - 15, band = base - BAND;
-    c.fillStyle = css("--rate-none");
-    c.fillRect(PAD, band, w - 2 * PAD, BAND);
-    if (data) {
+    if (!data) drawUnknown(c, PAD, band, w - 2 * PAD);
+    else {
+      c.fillStyle = css("--rate-none");
+      c.fillRect(PAD, band, w - 2 * PAD, BAND);
       const { lr, kind, fun } = data;
       const n = lr.length;
       const edge = (i) => (i <= 0 ? lr[0] : i >= n ? lr[n - 1] : Math.sqrt(lr[i - 1] * lr[i]));
@@ -107,6 +110,27 @@ export function createStrip(container, { onRate }) {
     c.stroke();
   }
 
+  /** Nothing is known of the rates: hatched, and no colour of what a rate does. */
+  function drawUnknown(c, left, top, wide) {
+    c.save();
+    c.beginPath();
+    c.rect(left, top, wide, BAND);
+    c.clip();
+    c.strokeStyle = css("--line");
+    c.lineWidth = 1;
+    c.strokeRect(left + 0.5, top + 0.5, wide - 1, BAND - 1);
+    c.beginPath();
+    for (let x = left - BAND; x < left + wide; x += 7) { c.moveTo(x, top + BAND); c.lineTo(x + BAND, top); }
+    c.stroke();
+    c.restore();
+    if (!unknown) return;
+    c.font = `12px ${css("--sans")}`;
+    c.fillStyle = css("--soft");
+    c.textAlign = "center";
+    c.textBaseline = "bottom";
+    c.fillText(t("descent.kind_unknown"), left + wide / 2, top - 4);
+  }
+
   const say = () => {
     slider.setAttribute("aria-valuemin", String(low));
     slider.setAttribute("aria-valuemax", String(high));
@@ -140,7 +164,9 @@ export function createStrip(container, { onRate }) {
   return {
     element, slider,
     /** {lr, fun, kind, bound, start}, or null while nothing is known */
-    setData(d) { data = d; dirty(); },
+    setData(d) { data = d; unknown = false; complaint.hidden = true; dirty(); },
+    /** What the rates do could not be found out; `message` says why, "" where something else says it. */
+    setUnknown(message) { data = null; unknown = true; complaint.textContent = message; complaint.hidden = !message; dirty(); },
     setRate(lr) { rate = lr; if (lr < low) low = lr / 3; if (lr > high) high = lr * 3; say(); dirty(); },
     setRange(l, h) { low = Math.min(l, rate); high = Math.max(h, rate); say(); dirty(); },
     get range() { return [low, high]; },

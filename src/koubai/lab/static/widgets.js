@@ -2,7 +2,7 @@
 // Controls: each is made of native elements, so that keyboard and screen reader work as everywhere else.
 // A label is a key of the catalogues, or {text: "β₁"} for what is written the same in every language.
 
-import { say, number as written } from "./text.js";
+import { say, t, number as written } from "./text.js";
 
 let made = 0;
 const nextId = () => `w${++made}`;
@@ -55,6 +55,14 @@ export function readNumber(text) {
   return plain === "" ? NaN : Number(plain);
 }
 
+/** What a number may be: "a whole number from 1 to 300". The ends of the range of floats are said as "above 0", or not at all. */
+function allowedText(low, high, integer) {
+  const kind = integer ? "shell.allowed_whole" : "shell.allowed_number", above = low > 0 && low < 1e-290;
+  const ends = above && high >= 1e12 ? "shell.allowed_positive" : above ? "shell.allowed_positive_to"
+    : Number.isFinite(low) && Number.isFinite(high) ? "shell.allowed_between" : Number.isFinite(low) ? "shell.allowed_from" : Number.isFinite(high) ? "shell.allowed_to" : "shell.allowed_any";
+  return t(ends, { kind: t(kind), low: written(low, 10), high: written(high, 10) });
+}
+
 /**
  * A number to type, with a label. Arrow keys step by `step` (or by a factor of 10^(1/10) with `log`).
  * `optional`: it may be left empty, which is null. onInput(value) hears only of numbers within low and high. `set(value)` shows one without a call.
@@ -64,13 +72,24 @@ export function number({ label: key, value, low = -Infinity, high = Infinity, st
   const input = /** @type {HTMLInputElement} */ (el("input", { id, type: "text", inputmode: "decimal", class: "num", spellcheck: "false", autocomplete: "off" }));
   const name = el("label", { for: id, t: key, class: bare ? "aloud" : "name-of" });
   let now = value;
-  const show = () => { input.value = optional && now === null ? "" : written(now, digits); input.removeAttribute("aria-invalid"); };
-  const take = (v) => {
-    if (optional && input.value.trim() === "") { now = null; input.removeAttribute("aria-invalid"); onInput?.(null); return true; }
-    if (integer) v = Math.round(v);
-    const ok = Number.isFinite(v) && v >= low && v <= high;
+  const allowed = el("small", { class: "allowed", id: `${id}a`, role: "status" });
+  allowed.hidden = true;
+  /** Say what may be typed, while something else is. */
+  const mark = (ok) => {
     input.toggleAttribute("aria-invalid", !ok);
     if (!ok) input.setAttribute("aria-invalid", "true");
+    allowed.hidden = ok;
+    allowed.textContent = ok ? "" : allowedText(low, high, integer);
+    if (ok) { input.removeAttribute("aria-describedby"); input.removeAttribute("title"); return; }
+    input.setAttribute("aria-describedby", allowed.id);
+    input.title = allowed.textContent ?? "";
+  };
+  const show = () => { input.value = optional && now === null ? "" : written(now, digits); mark(true); };
+  const take = (v) => {
+    if (optional && input.value.trim() === "") { now = null; mark(true); onInput?.(null); return true; }
+    if (integer) v = Math.round(v);
+    const ok = Number.isFinite(v) && v >= low && v <= high;
+    mark(ok);
     if (ok && v !== now) { now = v; onInput?.(v); }
     return ok;
   };
@@ -89,7 +108,7 @@ export function number({ label: key, value, low = -Infinity, high = Infinity, st
   });
   show();
   return {
-    element: el("div", { class: bare ? "number bare" : "number" }, name, input),
+    element: el("div", { class: bare ? "number bare" : "number" }, name, input, allowed),
     input,
     set(v) { now = v; if (!input.matches(":focus")) show(); },
     get value() { return now; },

@@ -130,6 +130,7 @@ export async function show({ model, el, catalogues, style }) {
       }, 200);
     },
     note(key, args) { text.say(note, key, args); },
+    badLink(...names) { text.say(note, "notebook.bad_setting", { fields: names.join(", ") }); },
     catalogue: null, painted() {}, go() {}, frames: {},
   };
   lab.catalogue = await connection.ask("shell.catalogue", "catalogue");

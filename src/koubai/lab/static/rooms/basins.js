@@ -47,8 +47,14 @@ export function mount(container, lab) {
   const own = () => lab.store.state.basins;
   const change = (values) => lab.store.set("basins", values);
   const problems = new Map(lab.catalogue.problems.filter((p) => p.dimension === 2).map((p) => [p.name, p]));
-  if (own().function.problem && !problems.has(own().function.problem)) change({ function: schema.function.default, window: null });
-  if (!entryOf(lab, own().optimizer)) change({ optimizer: schema.optimizer.default });
+  const unknown = [];
+  const mend = (values, field) => { lab.store.mend(id, values); unknown.push(`${id}.${field}`); };
+  if (own().function.problem && !problems.has(own().function.problem)) mend({ function: schema.function.default, window: null, x0: null }, "function");
+  if (!entryOf(lab, own().optimizer)) mend({ optimizer: schema.optimizer.default }, "optimizer");
+  if (unknown.length) lab.badLink(...unknown);
+
+  /** The start that is followed: the one that was chosen, else that of the problem. */
+  const start = () => own().x0 ?? problems.get(own().function.problem ?? "")?.x0 ?? [0, 0];
 
   let gone = false, map = /** @type {any} */ (null), run = /** @type {any} */ (null), movedAt = 0, took = 0, measured = 0;
   lab.frames.basins = [];
@@ -104,7 +110,9 @@ export function mount(container, lab) {
 
   // -- asking --------------------------------------------------------------------------------------------------------
 
-  function spec() { return { function: own().function, window: field.seen(), optimizer: own().optimizer, resolution: size(PIXELS), steps: own().steps }; }
+  /** What makes the map that is shown: its own window and resolution, and what it was made of. */
+  function spec() { return map ? map.spec : setting(PIXELS); }
+  function setting(pixels) { return { function: own().function, window: field.seen(), optimizer: own().optimizer, resolution: size(pixels), steps: own().steps }; }
   function size(pixels) {
     const [w, h] = field.size;
     const k = Math.sqrt(pixels / (w * h));
@@ -163,11 +171,11 @@ export function mount(container, lab) {
     const since = sharper ? 0 : movedAt;
     if (!sharper) movedAt = 0;
     const began = performance.now();
-    const window = field.seen();
-    const resolution = size(pixels);
+    const made = JSON.parse(JSON.stringify(setting(pixels)));
+    const { window, resolution } = made;
     let answer;
     try {
-      answer = await lab.ask("basins.map", "basins", { function: own().function, window, optimizer: own().optimizer, resolution, steps: own().steps });
+      answer = await lab.ask("basins.map", "basins", made);
     } catch (error) {
       if (error instanceof Superseded) return;
       refused(error);
@@ -180,9 +188,10 @@ export function mount(container, lab) {
     const whole = (performance.now() - began) * (PIXELS / (resolution[0] * resolution[1]));
     took = quick ? Math.min(took, whole) : whole;
     if (sharper && subject() !== now) return;
-    map = { ...answer, window, w: resolution[0], h: resolution[1] };
+    map = { ...answer, window, w: resolution[0], h: resolution[1], spec: made };
     measured = since;
     show(sharper);
+    tellShare(sharper ? 0 : 500);
   }
 
   /** Which colour a minimum has: by its place, so that it keeps it while a rate is moved. */
@@ -261,8 +270,7 @@ export function mount(container, lab) {
   }
 
   async function descend() {
-    const x0 = own().x0;
-    if (!x0) return;
+    const x0 = start();
     let answer;
     try {
       answer = await lab.ask("basins.path", "descend", { function: own().function, x0, optimizers: [own().optimizer], max_steps: own().steps, gtol: 1e-6, seed: 0 });
@@ -277,27 +285,30 @@ export function mount(container, lab) {
 
   function tell() {
     if (!map) return;
-    const reached = 1 - map.shares.unfinished - map.shares.diverged - map.shares.nonfinite;
+    const reached = Math.max(0, 1 - map.shares.unfinished - map.shares.diverged - map.shares.nonfinite);
     delete title.dataset.t;
     title.textContent = lab.t("basins.summary", { count: map.minima.length, reached: percent(reached), steps: own().steps });
     verdict.dataset.kind = reached > 0.995 ? "good" : reached > 0.6 ? "mid" : "bad";
     delete why.dataset.t;
-    why.textContent = run && own().x0
+    why.textContent = run
       ? lab.t(`basins.path_${["converged", "diverged", "nonfinite"].includes(run.status) ? run.status : "other"}`, {
-        start: `(${own().x0.map((v) => written(v, 3)).join(", ")})`, end: `(${run.x.map((v) => written(v, 4)).join(", ")})`, steps: run.nit, fun: written(run.fun, 3),
+        start: `(${start().map((v) => written(v, 3)).join(", ")})`, end: `(${run.x.map((v) => written(v, 4)).join(", ")})`, steps: run.nit, fun: written(run.fun, 3),
       }) : lab.t("basins.click");
     clearTimeout(speaking);
     speaking = window.setTimeout(() => lab.announce(`${title.textContent} ${why.textContent}`), 600);
   }
-  let speaking = 0;
+  let speaking = 0, texts = 0;
+  /** The texts that make this map follow it, when hands rest. */
+  function tellShare(after) {
+    clearTimeout(texts);
+    texts = window.setTimeout(() => share.update(true), after);
+  }
 
   // -- following the state -------------------------------------------------------------------------------------------
 
   function showState() {
     const s = own();
-    const problem = problems.get(s.function.problem ?? "");
-    if (s.x0) field.setStart(s.x0);
-    else field.setStart(problem?.x0 ?? [0, 0]);
+    field.setStart(start());
     menu.set(entryOf(lab, s.optimizer).name);
     rate.set(rateOf(s.optimizer));
     steps.set(s.steps);
@@ -319,18 +330,13 @@ export function mount(container, lab) {
     showState();
     if (changed.some((k) => k !== "x0" && k !== "draft")) compute();
     if (changed.some((k) => k !== "window" && k !== "draft")) descend();
-    clearTimeout(texts);
-    texts = window.setTimeout(() => share.update(true), 500);
   });
-  let texts = 0;
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-  if (!own().x0) change({ x0: problems.get(own().function.problem ?? "")?.x0 ?? [0, 0] });
   showWindow();
   showState();
   compute();
   descend();
-  texts = window.setTimeout(() => share.update(true), 600);
 
   return {
     unmount() { gone = true; clearTimeout(resting); clearTimeout(texts); clearTimeout(speaking); stop(); field.destroy(); },

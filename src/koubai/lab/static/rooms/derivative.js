@@ -5,6 +5,7 @@ import { Refused, Superseded } from "../connection.js";
 import { METHODS, createPictures } from "../derivative/pictures.js";
 import { mark, swatch } from "../marks.js";
 import { optimizerControls } from "../optimizer.js";
+import { entryOf } from "../optimizers.js";
 import { digits, makePlane } from "../plane.js";
 import { createShare } from "../share.js";
 import { is } from "../state.js";
@@ -43,6 +44,12 @@ export function mount(container, lab) {
   const problems = lab.catalogue.problems.filter((p) => p.dimension === 1);
   const known = (f) => problems.find((p) => p.name === f.problem);
   const t = lab.t;
+  // what a link names must be there
+  const unknown = [];
+  const mend = (values, field) => { lab.store.mend(id, values); unknown.push(`${id}.${field}`); };
+  if (state.function.problem && !known(state.function)) mend({ function: schema.function.default, window: schema.window.default, x: schema.x.default, x0: schema.x0.default }, "function");
+  if (!entryOf(lab, state.optimizer)) mend({ optimizer: schema.optimizer.default }, "optimizer");
+  if (unknown.length) lab.badLink(...unknown);
 
   // what the engine has answered last
   let curve = null; // {x, f, low, high}
@@ -361,7 +368,7 @@ export function mount(container, lab) {
       const relative = Math.abs(value - found.exact) / Math.max(Math.abs(found.exact), 1e-3);
       if (state.h < best / 30) { kind = "bad"; key = "rounding"; }
       else if (state.h <= best * 30) { kind = "good"; key = "bottom"; }
-      else if (relative < 1e-3) { kind = "good"; key = "close"; }
+      else if (relative < 1e-3) { kind = "good"; key = value === found.exact ? "exact" : "close"; }
     }
     verdict.dataset.kind = kind;
     title.textContent = t("derivative.title", { method: t(`derivative.${state.method}`), value: digits(value) });

@@ -60,10 +60,14 @@ export function mount(container, lab) {
   const change = (values) => lab.store.set("descent", values);
   const problems = new Map(lab.catalogue.problems.filter((p) => p.dimension === 2).map((p) => [p.name, p]));
   // what a link names must be there: else the defaults, which are
-  if (own().function.problem && !problems.has(own().function.problem)) change({ function: schema.function.default, x0: schema.x0.default });
+  const unknown = [];
+  const mend = (values, field = "") => { lab.store.mend("descent", values); if (field) unknown.push(`descent.${field}`); };
+  if (own().function.problem && !problems.has(own().function.problem)) mend({ function: schema.function.default, x0: schema.x0.default, window: null }, "function");
   const known = own().optimizers.filter((o) => entryOf(lab, o));
-  if (known.length !== own().optimizers.length) change({ optimizers: known.length ? known : schema.optimizers.default, chosen: 0 });
-  if (own().chosen >= own().optimizers.length) change({ chosen: 0 });
+  if (known.length !== own().optimizers.length) mend({ optimizers: known.length ? known : schema.optimizers.default, chosen: 0 }, "optimizers");
+  if (own().chosen >= own().optimizers.length) mend({ chosen: 0 });
+  if (own().budget > lab.catalogue.limits.budget) mend({ budget: lab.catalogue.limits.budget }, "budget");
+  if (unknown.length) lab.badLink(...unknown);
 
   let runs = /** @type {any[]} */ ([]); // by slot; null where off
   let step = /** @type {any} */ (null), gone = false, dragTime = 0, diagnosis = /** @type {any} */ (null);
@@ -209,11 +213,13 @@ export function mount(container, lab) {
     if (gone) return undefined;
     delete title.dataset.t;
     lab.say(title, "descent.refused");
+    delete why.dataset.t;
     why.textContent = error.message;
     verdict.dataset.kind = "bad";
     fixButton.hidden = true;
     fixText.textContent = "";
-    lab.report(id, { refused: error.message, pending: false });
+    diagnosis = null;
+    lab.report(id, { refused: error.message, verdict: null, pending: false });
     return undefined;
   }
 
@@ -224,7 +230,7 @@ export function mount(container, lab) {
     const labels = labelsOf(own().optimizers);
     const since = dragTime;
     dragTime = 0;
-    if (!slots.length) { showRuns(slots, null, labels, own().x0); lab.report(id, { pending: false }); return; }
+    if (!slots.length) { showRuns(slots, null, labels, own().x0); sayNobody(); lab.report(id, { pending: false }); return; }
     const { function: f, x0: start, max_steps, gtol: tolerance, seed } = own();
     let answer;
     lab.report(id, { pending: true });
@@ -327,13 +333,27 @@ export function mount(container, lab) {
     resting = window.setTimeout(() => { judge(); sweep(); narrate(); bound.ask(); share.update(own().panel === "share"); race.stale(); }, REST);
   }
 
+  /** All optimizers are off: there is nothing to judge. */
+  function sayNobody() {
+    diagnosis = null;
+    lab.say(title, "descent.nobody");
+    lab.say(why, "descent.nobody_why");
+    verdict.dataset.kind = "mid";
+    fixButton.hidden = true;
+    delete fixText.dataset.t;
+    fixText.textContent = "";
+    lab.report(id, { verdict: null });
+  }
+
   async function judge() {
+    if (!active().length) { sayNobody(); return; }
     const label = labelsOf(own().optimizers)[own().chosen];
     let found;
     try { found = await lab.ask("descent.verdict", "diagnose", one()); } catch (error) { refused(error); return; }
-    if (gone) return;
+    if (gone || !active().length) return;
     diagnosis = found;
     delete title.dataset.t;
+    delete why.dataset.t;
     title.textContent = `${label}: ${found.verdict}`;
     why.textContent = upper(found.explanation);
     verdict.dataset.kind = found.code === "converged" ? "good" : found.is_fault === false ? "mid" : "bad";
@@ -397,10 +417,14 @@ export function mount(container, lab) {
       const found = await ask(low, high, NO_LINE_SEARCH_RATES);
       if (gone) return;
       strip.setData({ ...found.arrays, bound: found.bound, start: found.start });
-      lab.report(id, { rates: { bound: found.bound, low, high, kinds: [...found.arrays.kind], lr: [...found.arrays.lr] } });
+      lab.report(id, { rates_unknown: null, rates: { bound: found.bound, low, high, kinds: [...found.arrays.kind], lr: [...found.arrays.lr] } });
     } catch (error) {
-      if (error instanceof Refused) strip.setData(null);
-      else unlessSuperseded(error);
+      if (gone) return;
+      if (!(error instanceof Refused)) { unlessSuperseded(error); return; }
+      stripFor = "";
+      // what is wrong with the function or the start, the verdict says
+      strip.setUnknown(["internal", "limit"].includes(error.code) ? error.message : "");
+      lab.report(id, { rates: null, rates_unknown: { code: error.code, message: error.message } });
     }
   }
 

@@ -8,6 +8,7 @@ import { createCheck } from "../network/check.js";
 import { SOURCES, createData, datasetOf, dot, isEmpty } from "../network/data.js";
 import { ACTIVATIONS, INITIALIZERS, LOSSES, createLayers, createTraining } from "../network/settings.js";
 import { borders, decision, diverging, makeDiagram, unitPicture } from "../pictures.js";
+import { entryOf } from "../optimizers.js";
 import { makePlane, write } from "../plane.js";
 import { createShare } from "../share.js";
 import { is } from "../state.js";
@@ -57,6 +58,12 @@ export function mount(container, lab) {
   const t = lab.t;
   const tables = lab.catalogue;
 
+  // what a link names must be there
+  if (!tables.training_optimizers.includes(entryOf(lab, state.optimizer)?.name)) {
+    lab.store.mend(id, { optimizer: schema.optimizer.default });
+    lab.badLink(`${id}.optimizer`);
+  }
+
   let gone = false;
   let data = null; // {points, labels, classes, axes, window}
   let held = null; // which points are held back
@@ -71,12 +78,18 @@ export function mount(container, lab) {
   function spec() {
     const out = {
       koubai: 1, data: datasetOf(state), layers: state.layers, activation: state.activation, loss: state.loss, init: state.init,
-      optimizer: state.optimizer, batch_size: state.batch_size, validation: state.validation, seed: state.seed,
+      optimizer: state.optimizer, batch_size: state.batch_size, validation: tooFew() ? 0 : state.validation, seed: state.seed,
     };
     if (state.schedule) out.schedule = state.schedule;
     return out;
   }
   const empty = () => isEmpty(state);
+  /** How many points are missing before some can be held out; 0 if there are enough. */
+  function tooFew() {
+    if (!state.validation || empty()) return 0;
+    if (state.source === "drawn") return Math.max(0, 2 * datasetOf(state).classes - state.points.length);
+    return state.source === "csv" && data?.source === "csv" ? Math.max(0, 2 * data.classes.length - data.labels.length) : 0;
+  }
 
   // -- the stage -----------------------------------------------------------------------------------------------------
 
@@ -174,7 +187,9 @@ export function mount(container, lab) {
   const bar = el("div", { class: "transport" }, el("div", { class: "buttons" }, resetButton, backButton, play, stepButton), range, count, speeds.element);
   const title = el("p", { class: "title" });
   const why = el("p", { class: "why" });
-  const ask = button("network.diagnose", () => diagnose());
+  const ask = /** @type {HTMLButtonElement} */ (button("network.diagnose", () => diagnose()));
+  ask.disabled = true; // before the first epoch there is nothing to look at
+  let ended = /** @type {string | null} */ (null); // why the training can't go on
   const verdict = el("div", { class: "verdict", "data-kind": "mid" }, title, why, el("div", { class: "fix" }, ask));
   const under = el("div", { class: "under" }, bar, verdict);
   const stage = el("div", { class: "stage" }, el("div", { class: "field" }, field.element, top, tools, legend), diagramPlace, under);
@@ -372,7 +387,7 @@ export function mount(container, lab) {
     history.names = a.layers;
     history.epoch = a.epoch;
     if (arrays.held) { held = arrays.held; }
-    else if (!state.validation) held = null;
+    else if (!state.validation || tooFew()) held = null;
   }
 
   function show(a, want) {
@@ -403,8 +418,12 @@ export function mount(container, lab) {
     parts.push(`${t("network.says_accuracy")} ${percent(a.score)}`);
     title.textContent = [t("network.says_epoch", { epoch: a.epoch }), ...parts].join(" · ");
     verdict.dataset.kind = a.ended ? "bad" : a.score > 0.97 ? "good" : "mid";
-    if (a.ended) why.textContent = t("network.ended", { why: a.ended });
-    else if (!diagnosed || diagnosed.key !== history.key || diagnosed.epoch !== a.epoch) why.textContent = a.epoch ? "" : t("network.before");
+    ended = a.ended;
+    if (!diagnosed || diagnosed.key !== history.key || diagnosed.epoch !== a.epoch) {
+      why.textContent = a.ended ? t("network.ended", { why: a.ended })
+        : tooFew() ? t("network.too_few", { n: tooFew() }) : a.epoch ? "" : t("network.before");
+    }
+    ask.disabled = !state.epoch && !ended;
     layers.say(a.parameters);
     lab.report("network", {
       epoch: a.epoch, loss: a.loss, fun: a.fun, score: a.score, lr: a.lr, nit: a.nit, weights: a.weights, parameters: a.parameters,
@@ -417,6 +436,8 @@ export function mount(container, lab) {
   }
 
   function sayEmpty() {
+    ended = null;
+    ask.disabled = true;
     verdict.dataset.kind = "mid";
     title.textContent = t("network.untrained");
     why.textContent = t(state.source === "drawn" ? "network.nothing_drawn" : "network.nothing_pasted");
@@ -424,13 +445,13 @@ export function mount(container, lab) {
 
   let diagnosed = null;
   async function diagnose() {
-    if (empty() || !state.epoch) return;
+    if (empty() || (!state.epoch && !ended)) return;
     setPlaying(false);
     ask.setAttribute("aria-busy", "true");
     why.textContent = t("network.diagnosing");
     const key = JSON.stringify(spec()), epoch = state.epoch;
     try {
-      const a = await lab.ask("network.diagnosis", "diagnose_training", { spec: spec(), epoch });
+      const a = await lab.ask("network.diagnosis", "diagnose_training", { spec: spec(), epoch: Math.max(1, epoch) });
       if (gone || JSON.stringify(spec()) !== key) return;
       diagnosed = { key, epoch };
       const sentence = [a.explanation, a.remedy].filter(Boolean).join(" → ");
