@@ -162,7 +162,7 @@ def group(
 def middle(sizes: FloatArray) -> float:
     """Return the median of those that are finite, 0 if none is. (NumPy's loads its masked arrays, in 20 ms.)"""
     finite = np.sort(sizes[np.isfinite(sizes)])
-    return float(finite[len(finite) // 2]) if finite.size else 0.0
+    return float(finite[(len(finite) - 1) // 2] + finite[len(finite) // 2]) / 2 if finite.size else 0.0
 
 
 def _joined(
