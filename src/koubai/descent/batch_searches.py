@@ -8,7 +8,7 @@ alone, and where that path can't be traced, differences; a point at which f rais
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,11 @@ class Searches:
         refused = np.flatnonzero((codes == NONFINITE) & (steps == 0)) if self.raised_at else ()
         told = {int(row): self.raised_at.get(starts[row].tobytes()) for row in refused}
         return {row: text for row, text in told.items() if text is not None}
+
+    def raised_on_the_way(self, at_starts: Mapping[int, str], before: int = 0) -> str | None:
+        """Return the first text, of those after the first ``before``, that f raised at none of the starts."""
+        known = set(at_starts.values())
+        return next((text for text in self.raised[before:] if text not in known), None)
 
     def _memory(self, n: int, kind: Kind) -> dict[str, Any]:
         room = kind.history_size + 1

@@ -405,9 +405,7 @@ class Batch:
             if code.raised[before:]:
                 result.raised.update(code.raised_from(flat, result.codes, result.steps))
                 if len(result.raised) < len(code.raised) - before:  # the first of those on the way
-                    at_starts = set(result.raised.values())
-                    on_the_way = (text for text in code.raised[before:] if text not in at_starts)
-                    result.raised[-1] = next(on_the_way, code.raised[before])
+                    result.raised[-1] = code.raised_on_the_way(result.raised, before) or code.raised[before]
                 reason = f"f raised at {len(code.raised) - before} points, which count as not finite"
             if code.by_differences is not None:
                 reason += "; the gradient is one of differences where f takes a path that can't be traced"

@@ -461,7 +461,7 @@ class _Writer:
         new_x = new[: self.n]
         new_f, new_g, asked = self.value(new_x, self.boxed)
         norm = self.measure(new_x, new_g)
-        looked, path = self._look(looked, new_x, new_f, new_g, norm), path & asked
+        looked, path = self._look(looked, new_x, new_f, new_g), path & asked
         trusted = path & (looked[0] <= self.reach)
         met = norm <= self.tolerance
         if self.near:  # one that only passed through the tolerance has stopped there
@@ -511,9 +511,12 @@ class _Writer:
         seen, same = carried[count:-1], carried[-1]
         f, g, asked = self.value(x, self.boxed)
         new_x, new_state = self.update(t, x, g, state, f)
-        norm = self.measure(x, g)
-        since = [code.select(norm > self._part(self.small, 0), self._counted(t) + 1, before) for before in since]
-        return [*new_x, *new_state, *since, *self._look(seen, x, f, g, norm), same & asked]
+        looked = self._look(seen, x, f, g)
+        if self.near:
+            norm = self.measure(x, g)
+            since = [code.select(norm > self._part(self.small, 0), self._counted(t) + 1, since[0])]
+            looked[-1] = code.select(norm < looked[-1], norm, looked[-1])
+        return [*new_x, *new_state, *since, *looked, same & asked]
 
     def _part(self, v: Value, first: int) -> Value:
         """Return as many lanes as are written now, from ``first`` on."""
@@ -534,18 +537,13 @@ class _Writer:
             differs = differs | a.bits().differs(b.bits())
         return differs
 
-    def _look(
-        self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value], norm: Value
-    ) -> list[Value]:
-        """Return what tells that all was in order, over the steps: the sum of x², but in a box those of |f| and of g,
-        and the least norm where that is noted."""
+    def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
+        """Return what tells that all was in order, over the steps: the sum of x² and, but in a box, of |f| and of g."""
         # Not multiplied and added in one instruction: f often has these squares, too.
         seen = list(seen)
         seen[0] = seen[0] + added([v * v for v in x], True)
         if not self.boxed:
             seen[1:3] = seen[1] + abs(f), seen[2] + added(g, False)
-        if self.near:
-            seen[-1] = self.code.select(norm < seen[-1], norm, seen[-1])
         return seen
 
     def _asked(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:

@@ -351,8 +351,7 @@ class _Work:
             rows, x, fun = (np.concatenate(parts) for parts in zip(*left, strict=True))
             minima, heights = self._take(label, rows, x, fun, minima, heights)
         if isinstance(self.batch.code, Searches):
-            at_starts = set(raised.values())
-            on_the_way = next((text for text in self.batch.code.raised if text not in at_starts), None)
+            on_the_way = self.batch.code.raised_on_the_way(raised)
             if on_the_way is not None:
                 raised[-1] = on_the_way
         return label, steps, minima, heights, raised

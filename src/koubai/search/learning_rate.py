@@ -638,6 +638,7 @@ class _Search:
     plan: _Plan
     optimizer: Optimizer
     tried: dict[int, _Probe] = field(default_factory=dict)
+    bends: dict[tuple[int, int], float | None] = field(default_factory=dict)  # the curvature where a rate had come to
 
     @property
     def is_fixed(self) -> bool:
@@ -742,10 +743,7 @@ class _Search:
                 if alive[-1] < -40 * PER_DECADE:
                     raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
                 continue
-            lowest = {k: self._lowest(probe) for k, probe in good.items()}
-            self.fb = min(lowest.values())
-            time = {k: self._time(probe, plan.target) for k, probe in good.items()}
-            order = sorted(good, key=lambda k: (time[k], lowest[k], k))
+            lowest, _, order = self._ranked(good)
             if steps >= plan.last:
                 break
             wanted = max(plan.keep, len(alive) // 2)
@@ -796,9 +794,15 @@ class _Search:
         return bool(probe.fun[-1] <= max(self._lowest(probe), self._level(self.plan.target)))
 
     def _best(self, good: dict[int, _Probe]) -> int:
-        self.fb = min(self._lowest(probe) for probe in good.values())
+        _, time, order = self._ranked(good)
+        return self._furthest(good, order, time)
+
+    def _ranked(self, good: dict[int, _Probe]) -> tuple[dict[int, float], dict[int, float], list[int]]:
+        """Return the lowest f of each rate, its updates to the target, and the rates by both."""
+        lowest = {k: self._lowest(probe) for k, probe in good.items()}
+        self.fb = min(lowest.values())
         time = {k: self._time(probe, self.plan.target) for k, probe in good.items()}
-        return self._furthest(good, sorted(good, key=lambda k: (time[k], self._lowest(good[k]), k)), time)
+        return lowest, time, sorted(good, key=lambda k: (time[k], lowest[k], k))
 
     def _furthest(self, good: dict[int, _Probe], order: list[int], time: dict[int, float]) -> int:
         """Return, of the rates that are nearly as fast as the fastest, the one that goes on further."""
@@ -864,7 +868,10 @@ class _Search:
         if isinstance(probes, _Trainings):
             return None, "mini-batches leave no curvature to measure: the range is that of the trainings"
         if self.is_fixed:
-            largest = self._curvature(self.tried[chosen].x, seed)
+            end = chosen, self.tried[chosen].steps
+            if end not in self.bends:
+                self.bends[end] = self._curvature(self.tried[chosen].x, seed)
+            largest = self.bends[end]
             bound = None if largest is None else fixed_bound(self.optimizer, largest)
             if largest is None or bound is None or not math.isfinite(bound):
                 return None, "no stability bound: the curvature is 0 or unknown, or gradients are clipped or grouped"
