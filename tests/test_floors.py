@@ -13,6 +13,7 @@ ROOT = Path(koubai.__file__).parent
 FLOORS = [
     "synonyms",
     "log",
+    "folders",
     "errors",
     "messages",
     "messages.lines",
@@ -169,6 +170,7 @@ FLOORS = [
     "plot",
     "lab.fields",
     "lab.messages",
+    "lab.writing",
     "lab.narration",
     "lab.derivatives",
     "lab.networks",

@@ -17,12 +17,13 @@ from koubai.cli import main
 from koubai.derivatives import paths
 from koubai.errors import ExpressionError, InputError
 from koubai.lab import descents
-from koubai.lab.descents import LIMITS, flat_optimizer
+from koubai.lab.descents import LIMITS
 from koubai.lab.export import ASKS as EXPORT
 from koubai.lab.messages import SupersededError, as_json, packed
 from koubai.lab.replay import ASKS as REPLAY
 from koubai.lab.session import table
 from koubai.lab.warming import AT_ONCE, LATER
+from koubai.lab.writing import flat_optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::koubai.errors.GradientWarning")
 

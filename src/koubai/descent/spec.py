@@ -44,9 +44,11 @@ from koubai.parameters import Parameters
 
 __all__ = [
     "FORMAT",
+    "NOT_FINITE",
     "Specification",
     "a_finite_point",
     "finite_or_not",
+    "json_number",
     "read",
     "read_file",
     "read_function",
@@ -259,10 +261,17 @@ def written(
     }
 
 
+def json_number(value: float) -> float | str:
+    """Return a number, or the string for one that JSON hasn't got."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
 def _finite(value: Any) -> Any:
     """Return a value with strings for the numbers that JSON hasn't got."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, float):
+        return json_number(value)
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from koubai.errors import CompileError, CompileWarning, warn
+from koubai.folders import user_folder
 from koubai.log import debug
 
 __all__ = ["Library", "available", "clear", "has_fma", "load", "processors", "texts"]
@@ -449,15 +450,7 @@ def _cache_folder() -> str | None:
     chosen = os.environ.get("KOUBAI_CACHE")
     if chosen is not None:
         return None if chosen.lower() in ("", "0", "off") else os.path.abspath(os.path.expanduser(chosen))
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
-        folder = os.path.join(base, "koubai", "Cache")
-    elif sys.platform == "darwin":
-        folder = os.path.expanduser("~/Library/Caches/koubai")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        folder = os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "koubai")
-    return folder if os.path.isabs(folder) else None  # "~" stays where the user has no home
+    return user_folder("cache")
 
 
 def _ours(status: os.stat_result) -> bool:

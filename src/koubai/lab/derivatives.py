@@ -19,6 +19,8 @@ from koubai.errors import GradientWarning, InputError, KoubaiError
 from koubai.functions.expression import Expression
 from koubai.functions.problems import problems
 from koubai.lab.fields import Fields
+from koubai.lab.messages import single
+from koubai.lab.writing import function_text, function_word, optimizer_text
 from koubai.parameters import FloatArray
 
 __all__ = [
@@ -46,14 +48,14 @@ PIECE = 16  # steps h between two looks at whether the request still stands
 def curve(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     """Return f on a stretch of the line: arrays x and f, not finite where f is not; low and high of f there."""
     fields = Fields(arguments)
-    f, _ = _function(fields)
+    f = _function(fields)
     low, high = fields.window()
     count = fields.whole("count", 512, 2, MOST_POINTS)
     x = np.linspace(low, high, count)
     values = _values(f, x)
     finite = values[np.isfinite(values)]
     return {
-        "arrays": {"x": x.astype(np.float32), "f": _single(values)},
+        "arrays": {"x": x.astype(np.float32), "f": single(values)},
         "low": float(finite.min()) if finite.size else None,
         "high": float(finite.max()) if finite.size else None,
     }
@@ -66,7 +68,7 @@ def difference(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, 
     points: [[x−h, f], [x, f], [x+h, f]]; rounds: whether x + h or x − h is x.
     """
     fields = Fields(arguments)
-    f, _ = _function(fields)
+    f = _function(fields)
     x, h = fields.number("x"), fields.number("h", above=0.0)
     found: dict[str, Any] = {}
     for method in METHODS:
@@ -92,7 +94,7 @@ def errors(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]
     its error there; adaptive: the value with the error it states and the error it has; stuck: below it x + h is x.
     """
     fields = Fields(arguments)
-    f, _ = _function(fields)
+    f = _function(fields)
     x, count = fields.number("x"), fields.whole("count", 120, 2, MOST_ERRORS)
     exact, source = _exact(f, x)
     scale = max(abs(x), 1.0)
@@ -111,7 +113,7 @@ def errors(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]
         own = _derivative(f, x, method=method)
         best[method] = {"h": own.h, "value": own.value, "error": abs(own.value - exact)}
     return {
-        "arrays": {"h": steps.astype(np.float32), **{method: _single(row) for method, row in found.items()}},
+        "arrays": {"h": steps.astype(np.float32), **{method: single(row) for method, row in found.items()}},
         "exact": exact,
         "exact_source": source,
         "adaptive": {**_told(adaptive), "off": abs(adaptive.value - exact)},
@@ -130,7 +132,7 @@ def valleys(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any
     from koubai.search.basins import basins
 
     fields = Fields(arguments)
-    f, _ = _function(fields)
+    f = _function(fields)
     window, optimizer = fields.window(), _optimizer(fields)
     count = fields.whole("count", 400, 2, MOST_STARTS)
     steps = fields.whole("steps", 300, 1, MOST_STEPS)
@@ -153,7 +155,7 @@ def valleys(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any
 
 def walk(fields: Fields) -> Run:
     """Return the descent of the bench, with every step kept."""
-    f, _ = _function(fields)
+    f = _function(fields)
     steps, gtol = fields.whole("max_steps", 500, 0, 5000), fields.number("gtol", 0.0, low=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -162,7 +164,7 @@ def walk(fields: Fields) -> Run:
 
 def table_of_differences(fields: Fields, cancelled: Cancelled) -> str:
     """Return the differences at x for many steps h as CSV, in full precision."""
-    f, _ = _function(fields)
+    f = _function(fields)
     x = fields.number("x")
     exact, source = _exact(f, x)
     lines = [f"h,forward,backward,central,{source}"]
@@ -180,8 +182,8 @@ def table_of_differences(fields: Fields, cancelled: Cancelled) -> str:
 def as_python(state: Mapping[str, Any]) -> str:
     """Return a script that prints the numbers of the bench: the differences, the adaptive slope, the descent's end."""
     fields = Fields(state, "state")
-    _, source = _function(fields)
-    lines = ["import koubai as kb", "", f"f = {source}"]
+    _function(fields)
+    lines = ["import koubai as kb", "", f"f = {function_text(fields.value('function'))}"]
     if fields.has("x"):
         x, h = fields.number("x"), fields.number("h", above=0.0)
         lines += [
@@ -191,7 +193,7 @@ def as_python(state: Mapping[str, Any]) -> str:
             'print("adaptive", kb.derivative(f, x))',
         ]
     if fields.has("x0"):
-        given = ", ".join([repr(fields.number("x0")), f"kb.{_optimizer(fields)!r}", *_options(fields)])
+        given = ", ".join([repr(fields.number("x0")), optimizer_text(_optimizer(fields)), *_options(fields)])
         lines += [f"run = kb.minimize(f, {given})", "print(run.x, run.fun, run.message)"]
     return "\n".join(lines) + "\n"
 
@@ -200,7 +202,7 @@ def as_command(state: Mapping[str, Any]) -> str:
     """Return the commands that print the same."""
     fields = Fields(state, "state")
     _function(fields)
-    f = _quoted(next(iter(fields.value("function").values())))
+    f = function_word(fields.value("function"))
     lines = []
     if fields.has("x"):
         x, h = fields.number("x"), fields.number("h", above=0.0)
@@ -214,15 +216,11 @@ def _options(fields: Fields) -> list[str]:
     return [f"max_steps={steps}", f"gtol={fields.number('gtol', 0.0, low=0.0)!r}"]
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
 # -- the function -----------------------------------------------------------------------------------------------------
 
 
-def _function(fields: Fields) -> tuple[Function, str]:
-    """Return a function of one number, and how it is written in Python. Raises InputError for one of more numbers."""
+def _function(fields: Fields) -> Function:
+    """Return a function of one number. Raises InputError for one of more numbers."""
     given = fields.value("function")
     f = read_function(given)
     if isinstance(f, Expression):
@@ -231,11 +229,11 @@ def _function(fields: Fields) -> tuple[Function, str]:
                 f"this room is for functions of one variable; {f.text!r} has {len(f.variables)}: "
                 f"{', '.join(f.variables)}"
             )
-        return f, f"kb.parse({f.text!r})"
+        return f
     problem = problems[given["problem"]]
     if np.ndim(problem.x0) != 0:
         raise InputError(f"this room is for functions of one variable; {problem.name} has {problem.ndim}")
-    return problem.f, f"kb.problems[{problem.name!r}].f"
+    return problem.f
 
 
 def _optimizer(fields: Fields) -> Optimizer:
@@ -284,11 +282,6 @@ def _told(estimate: Estimate) -> dict[str, Any]:
         "nfev": estimate.nfev,
         "warnings": list(estimate.warnings),
     }
-
-
-def _single(values: FloatArray) -> Any:
-    with np.errstate(over="ignore"):  # beyond float32 there is nothing to draw
-        return values.astype(np.float32)
 
 
 ASKS = {"curve": curve, "difference": difference, "errors": errors, "valleys": valleys}

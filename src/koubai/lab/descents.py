@@ -13,7 +13,6 @@ import numpy as np
 
 from koubai.descent import optimizers
 from koubai.descent.arguments import prepared
-from koubai.descent.files import describe_optimizer
 from koubai.descent.hyperparameters import MEANINGS, SHARED
 from koubai.descent.loop import DEFAULTS, minimize, points
 from koubai.descent.optimizers import SEMANTICS, SGD, Optimizer
@@ -25,7 +24,8 @@ from koubai.errors import FunctionError, GradientError, InputError, KoubaiError,
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
 from koubai.lab.fields import Fields
-from koubai.lab.messages import plain
+from koubai.lab.messages import plain, single
+from koubai.lab.writing import flat_optimizer
 from koubai.messages import LANGUAGES
 from koubai.parameters import FloatArray, flatten
 
@@ -46,7 +46,6 @@ __all__ = [
     "field",
     "find_rate",
     "fix",
-    "flat_optimizer",
     "made",
     "partials",
     "path_arrays",
@@ -61,7 +60,6 @@ __all__ = [
     "read_rules",
     "read_size",
     "read_window",
-    "single",
     "step",
     "summary",
     "theory",
@@ -205,12 +203,6 @@ def _options(fields: Fields) -> dict[str, Any]:
     steps = fields.whole("max_steps", 500, 0, LIMITS["steps"])
     gtol = fields.number("gtol", 0.0, low=0.0)
     return {"max_steps": steps, "gtol": gtol, "seed": fields.whole("seed", 0)}
-
-
-def single(values: Any) -> Any:
-    """Return numbers as they are drawn: in float32, whose largest is far outside any picture."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(values).astype(np.float32)
 
 
 # -- what there is ----------------------------------------------------------------------------------------------------
@@ -554,18 +546,6 @@ def _changes(run: Run, change: Mapping[str, Any]) -> dict[str, Any]:
         else:
             changed[name] = np.atleast_1d(value).tolist() if name == "x0" else value
     return changed
-
-
-def flat_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """Return an optimizer as it stands in a specification: what differs from the framework's defaults."""
-    described = describe_optimizer(optimizer)
-    if isinstance(described, str):
-        return {"name": type(optimizer).__name__}
-    plain = type(optimizer)(semantics=optimizer.semantics).hyperparameters
-    own = {name: value for name, value in described["hyperparameters"].items() if value != plain[name]}
-    first = next(iter(SEMANTICS[optimizer.rule.name]))
-    framework = {} if optimizer.semantics == first else {"semantics": optimizer.semantics}
-    return {"name": described["name"], "lr": described["lr"], **framework, **own}
 
 
 def fix(arguments: Arguments, cancelled: Cancelled) -> Answer:

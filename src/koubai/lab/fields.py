@@ -8,10 +8,8 @@ from typing import Any
 
 from koubai.errors import InputError, UnknownNameError
 
-__all__ = ["NOT_FINITE", "Fields"]
+__all__ = ["Fields"]
 
-# JSON has no such numbers; they travel as text
-NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _LEFT_OUT: Any = object()
 
 

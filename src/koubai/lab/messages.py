@@ -9,15 +9,15 @@ at multiples of 8 bytes, so that a page can lay typed arrays over the bytes as t
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from koubai.descent.spec import json_number
 from koubai.errors import InputError
 
-__all__ = ["MOST_BYTES", "SupersededError", "TooLongError", "as_json", "packed", "plain", "read_request"]
+__all__ = ["MOST_BYTES", "SupersededError", "TooLongError", "as_json", "packed", "plain", "read_request", "single"]
 
 MOST_BYTES = 2**20  # of a request
 DTYPES = {"float64", "float32", "int32", "uint32", "uint16", "uint8"}
@@ -37,9 +37,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, float):
-        if math.isfinite(value):
-            return value
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return json_number(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -50,6 +48,12 @@ def plain(value: Any) -> Any:
 def as_json(value: Any, **how: Any) -> str:
     """Return JSON text, in strict JSON whatever the numbers are."""
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, **how)
+
+
+def single(values: Any) -> Any:
+    """Return numbers as they are drawn: in float32, whose largest is far outside any picture."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(values).astype(np.float32)
 
 
 def packed(values: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> bytes:

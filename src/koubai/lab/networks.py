@@ -29,6 +29,7 @@ from koubai.descent.record import Run, Status
 from koubai.descent.spec import read_optimizer
 from koubai.errors import FunctionError, InputError
 from koubai.lab.fields import Fields
+from koubai.lab.writing import optimizer_text, optimizer_words
 from koubai.nn.datasets import TOYS, Table, parse_csv
 from koubai.nn.sources import held_back
 from koubai.parameters import FloatArray
@@ -814,7 +815,7 @@ def as_python(state: Mapping[str, Any]) -> str:
         "",
         *source,
         f"network = nn.Network([{', '.join(stack)}], nn.{LOSSES[spec.loss].__name__}(), seed={spec.seed})",
-        f"run = network.fit(X, {y}, {_optimizer_text(spec.optimizer)}, {', '.join(options)})",
+        f"run = network.fit(X, {y}, {optimizer_text(spec.optimizer)}, {', '.join(options)})",
         f"print(run.fun, network.score(X, {y}), run.message)",
         "",
     ])  # fmt: skip
@@ -823,21 +824,15 @@ def as_python(state: Mapping[str, Any]) -> str:
 def as_command(state: Mapping[str, Any]) -> str:
     """Return the command that trains to the same weights. Raises InputError for what the command line can't say."""
     spec, epoch = read_state(state)
-    optimizer = spec.optimizer
-    if not isinstance(optimizer.lr, int | float):
-        raise InputError("the command line has no schedules; take Copy as Python")
     if spec.loss == "mse" or spec.init != "xavier":
         raise InputError("the command line has neither one-hot targets nor initializers; take Copy as Python")
     items = [str(part) for units, activation in spec.layers for part in (units, activation)] + [str(spec.outputs)]
     rows = [f"{x!r},{y!r},{label}" for (x, y), label in zip(spec.data.X.tolist(), spec.data.y.tolist(), strict=True)]
     if len(set(spec.data.y.tolist())) != len(spec.data.classes):
         raise InputError("a class has no point, which a file can't say; take Copy as Python")
-    plain = type(optimizer)(semantics=optimizer.semantics).hyperparameters
-    changed = [f"--set {k}={json.dumps(v)}" for k, v in optimizer.hyperparameters.items() if v != plain[k]]
     words = [
         f"koubai train points.csv --layers {','.join(items)} --loss {spec.loss}",
-        f"--optimizer {optimizer.name} --lr {float(optimizer.lr)!r} --semantics {optimizer.semantics}",
-        *changed,
+        optimizer_words(spec.optimizer),
         f"--epochs {epoch} --batch-size {spec.batch_size} --validation {spec.validation!r} --seed {spec.seed}",
     ]
     return "\n".join(["cat > points.csv <<'END'", "x,y,class", *rows, "END", " ".join(words), ""])
@@ -847,23 +842,6 @@ def read_state(state: Mapping[str, Any]) -> tuple[Specification, int]:
     """Read {"spec": …, "epoch": …}."""
     fields = Fields(state, "state")
     return Specification.read(fields.value("spec")), fields.whole("epoch", 0, 0, LIMITS["epochs"])
-
-
-def _optimizer_text(optimizer: Optimizer) -> str:
-    text = f"kb.{optimizer!r}"
-    if isinstance(optimizer.lr, schedules.Schedule):
-        text = text.replace(f"lr={optimizer.lr!r}", f"lr={_schedule_text(optimizer.lr)}", 1)
-    return text
-
-
-def _schedule_text(schedule: Any) -> str:
-    """Return how a schedule is written in Python."""
-    given = ", ".join(
-        f"{f.name}={_schedule_text(value) if isinstance(value, schedules.Schedule) else repr(value)}"
-        for f in dataclasses.fields(schedule)
-        if (value := getattr(schedule, f.name)) is not None
-    )
-    return f"kb.schedules.{type(schedule).__name__}({given})"
 
 
 ASKS = {"data": data, "train": train, "check": check, "diagnose_training": diagnose}

@@ -27,13 +27,14 @@ import traitlets
 from koubai.descent.loop import minimize
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run
-from koubai.descent.spec import read_optimizer
+from koubai.descent.spec import NOT_FINITE, read_optimizer
 from koubai.errors import InputError
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
-from koubai.lab.descents import LIMITS, Point, flat_optimizer, read_plane, read_window
-from koubai.lab.fields import NOT_FINITE, Fields
+from koubai.lab.descents import LIMITS, Point, read_plane, read_window
+from koubai.lab.fields import Fields
 from koubai.lab.session import Session
+from koubai.lab.writing import flat_optimizer
 from koubai.messages import LANGUAGES
 
 __all__ = [

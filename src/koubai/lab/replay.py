@@ -5,20 +5,17 @@ The state of a room is the arguments of its asks; ``room`` names it, and the sta
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from koubai.descent.optimizers import Optimizer
-from koubai.descent.schedules import Schedule
 from koubai.descent.spec import read_optimizer
 from koubai.errors import InputError
-from koubai.lab.descents import LIMITS, Point, flat_optimizer, read_rule, read_size, read_window
+from koubai.lab.descents import LIMITS, Point, read_rule, read_size, read_window
 from koubai.lab.fields import Fields
+from koubai.lab.writing import function_text, function_word, optimizer_text, optimizer_words
 
 __all__ = [
     "ASKS",
@@ -27,13 +24,8 @@ __all__ = [
     "basins_as_python",
     "descent_as_command",
     "descent_as_python",
-    "function_text",
-    "number_text",
-    "optimizer_text",
-    "optimizer_words",
     "own_state",
     "replay",
-    "schedule_text",
 ]
 
 State: TypeAlias = Mapping[str, Any]
@@ -92,7 +84,7 @@ def descent_as_command(state: State) -> str:
     fields = Fields(state)
     point = Point(fields)
     start = ",".join(map(repr, point.numbers)) + "," * (point.ndim == 1 and np.ndim(point.x0) == 1)
-    head = f"koubai minimize {_function_word(point.given)} --start={start}"
+    head = f"koubai minimize {function_word(point.given)} --start={start}"
     given = fields.given.get("options", fields.given)
     own = Fields(given)
     tail = f"--grad auto --max-steps {own.whole('max_steps', 500, 0, LIMITS['steps'])} --gtol {_gtol(own)!r} --json"
@@ -124,59 +116,6 @@ def _start_text(point: Point) -> str:
     return repr(point.x0 if isinstance(point.x0, float) else point.numbers)
 
 
-def function_text(given: Mapping[str, Any]) -> str:
-    """Return how a function is written in Python."""
-    if "problem" in given:
-        return f"kb.problems[{given['problem']!r}].f"
-    return f"kb.parse({given['expression']!r})"
-
-
-def _function_word(given: Mapping[str, Any]) -> str:
-    return shlex.quote(given.get("problem") or " ".join(given["expression"].split()))
-
-
-def number_text(value: Any) -> str:
-    """Return how a setting is written in Python."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f'float("{value}")'
-    return schedule_text(value) if isinstance(value, Schedule) else repr(value)
-
-
-def schedule_text(schedule: Schedule) -> str:
-    """Return how a schedule is written in Python."""
-    found = [(f.name, getattr(schedule, f.name)) for f in dataclasses.fields(schedule)]
-    given = ", ".join(f"{name}={number_text(value)}" for name, value in found if value is not None)
-    return f"kb.schedules.{type(schedule).__name__}({given})"
-
-
-def _settings(rule: Optimizer) -> dict[str, Any]:
-    """Return what differs from the defaults of the optimizer's framework, lr apart."""
-    return {name: rule.hyperparameters[name] for name in flat_optimizer(rule) if name in rule.hyperparameters}
-
-
-def optimizer_text(rule: Optimizer | str) -> str:
-    """Return how an optimizer is written in Python."""
-    if isinstance(rule, str):
-        return repr(rule)
-    framework = [f"semantics={rule.semantics!r}"] * ("semantics" in flat_optimizer(rule))
-    own = [f"{name}={number_text(value)}" for name, value in _settings(rule).items()]
-    return f"kb.{type(rule).__name__}({', '.join([f'lr={number_text(rule.lr)}', *own, *framework])})"
-
-
-def optimizer_words(rule: Optimizer | str) -> str:
-    """Return how an optimizer is named on the command line. Raises InputError for a schedule, which it can't say."""
-    if isinstance(rule, str):
-        return f"--optimizer {rule}"
-    if callable(rule.lr) or isinstance(rule.lr, str):
-        raise InputError("the command line has no schedules: copy it as Python")
-    words = [f"--optimizer {rule.name}", f"--lr {rule.lr!r}"]
-    words += [f"--semantics {rule.semantics}"] * ("semantics" in flat_optimizer(rule))
-    for name, value in _settings(rule).items():
-        shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
-        words.append(shlex.join(["--set", f"{name}={shown}"]))
-    return " ".join(words)
-
-
 # -- basins -----------------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +142,7 @@ def basins_as_command(state: State) -> str:
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
     bounds = " ".join(f"--bounds={low!r},{high!r}" for low, high in read_window(fields))
     return (
-        f"koubai basins {_function_word(fields.value('function'))} {bounds} {optimizer_words(read_rule(fields))} "
+        f"koubai basins {function_word(fields.value('function'))} {bounds} {optimizer_words(read_rule(fields))} "
         f"--resolution {width},{height} --steps {fields.whole('steps', 200, 1, LIMITS['steps'])} -o basins.png\n"
     )
 

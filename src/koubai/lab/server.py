@@ -17,7 +17,6 @@ import hmac
 import os
 import secrets
 import stat
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from koubai.folders import user_folder
 from koubai.lab.messages import MOST_BYTES
 from koubai.lab.warming import warm
 
@@ -43,7 +43,6 @@ __all__ = [
     "Tickets",
     "application",
     "signing_key",
-    "state_folder",
 ]
 
 STATIC = Path(__file__).parent / "static"
@@ -83,22 +82,15 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Deliver = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-def state_folder() -> Path:
-    """Return the folder where koubai keeps what should outlive a process, by the platform's conventions."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-        return Path(base) / "koubai"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "koubai"
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state") / "koubai"
-
-
 def signing_key(folder: Path | None = None) -> bytes:
     """Return the key that tickets are signed with, made at the first launch; one of this launch alone if it can't be
     kept, or if others could read it.
     """
-    folder = state_folder() if folder is None else folder
+    if folder is None:
+        own = user_folder("state")
+        if own is None:
+            return secrets.token_bytes(32)
+        folder = Path(own)
     path = folder / "lab.key"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,7 +105,7 @@ def signing_key(folder: Path | None = None) -> bytes:
             key = file.read(64)
         if stat.S_ISREG(status.st_mode) and private and len(key) == 32:
             return key
-    except (OSError, RuntimeError):  # no home, a folder that can't be written
+    except OSError:  # a folder that can't be written
         pass
     return secrets.token_bytes(32)
 

@@ -31,10 +31,10 @@ export function heights(z) {
   };
 }
 
-/** Read "#rrggbb". */
+/** "#rrggbb", or "#rgb", as three numbers. */
 export function rgb(hex) {
-  const n = parseInt(hex.slice(1), 16);
-  return [n >> 16, (n >> 8) & 255, n & 255];
+  const n = parseInt(hex.slice(1, 7), 16);
+  return hex.length === 4 ? [...hex.slice(1)].map((d) => 17 * parseInt(d, 16)) : [n >> 16, (n >> 8) & 255, n & 255];
 }
 
 /** A ramp through three colours, of `count` bands, as bytes. */

@@ -3,7 +3,7 @@
 // marks and labels lie on a canvas of their own, so that a drag redraws only them. The start is a real button on top.
 
 import * as contours from "./contours.js";
-import { css, isDark, mark, traceShape } from "./marks.js";
+import { css, fitCanvas, isDark, mark, traceShape } from "./marks.js";
 import { number } from "./text.js";
 import { el } from "./widgets.js";
 
@@ -30,13 +30,7 @@ export function sharpCanvas(parent, className = "") {
   return {
     canvas, c,
     /** Fit to CSS size; the context then draws in CSS pixels. */
-    fit(width, height) {
-      const ratio = Math.min(2, window.devicePixelRatio || 1);
-      const w = Math.max(1, Math.round(width * ratio)), h = Math.max(1, Math.round(height * ratio));
-      if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
-      c.setTransform(ratio, 0, 0, ratio, 0, 0);
-      return ratio;
-    },
+    fit: (width, height) => fitCanvas(canvas, c, width, height, 2),
   };
 }
 

@@ -54,6 +54,15 @@ export function css(name) {
   return value;
 }
 
+/** Give a canvas the pixels of a size in CSS, at most so many for one; the context then draws in CSS pixels. */
+export function fitCanvas(canvas, c, width, height, most) {
+  const ratio = Math.min(most, window.devicePixelRatio || 1);
+  const w = Math.max(1, Math.round(width * ratio)), h = Math.max(1, Math.round(height * ratio));
+  if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
+  c.setTransform(ratio, 0, 0, ratio, 0, 0);
+  return ratio;
+}
+
 /** Trace the shape of a mark, radius r, on a canvas: fill and stroke are the caller's. */
 export function traceShape(c, shape, x, y, r) {
   c.beginPath();

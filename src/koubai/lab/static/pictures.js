@@ -1,13 +1,8 @@
 // @ts-check
 // What a network looks like: its decision over the plane, the picture that each unit makes, the lines between units.
 
-import { css, isDark, mark } from "./marks.js";
-
-/** "#rrggbb" as three numbers. */
-export function rgb(hex) {
-  const n = parseInt(hex.slice(1, 7), 16);
-  return hex.length === 4 ? [...hex.slice(1)].map((d) => 17 * parseInt(d, 16)) : [n >> 16, (n >> 8) & 255, n & 255];
-}
+import { rgb } from "./contours.js";
+import { css, fitCanvas, isDark, mark } from "./marks.js";
 
 const offscreen = () => document.createElement("canvas");
 
@@ -163,12 +158,7 @@ export function makeDiagram({ onPick, name, head, element }) {
     wanted = 0;
     const width = element.clientWidth, height = element.clientHeight;
     if (!width || !height) return;
-    const ratio = Math.min(3, window.devicePixelRatio || 1);
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-    }
-    c.setTransform(ratio, 0, 0, ratio, 0, 0);
+    fitCanvas(canvas, c, width, height, 3);
     c.clearRect(0, 0, width, height);
     build();
     arrange(width, height);

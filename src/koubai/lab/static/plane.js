@@ -1,7 +1,7 @@
 // @ts-check
 // A canvas with two axes, linear or logarithmic: ticks, a window that is panned and zoomed, and handles to drag.
 
-import { css, isDark } from "./marks.js";
+import { css, fitCanvas, isDark } from "./marks.js";
 import { el } from "./widgets.js";
 
 const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
@@ -111,15 +111,10 @@ export function makePlane({ draw, label = null, xName = () => "", yName = () => 
     wanted = 0;
     const width = element.clientWidth, height = element.clientHeight;
     if (!width || !height) return;
-    const ratio = Math.min(3, window.devicePixelRatio || 1);
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-    }
     plane.width = width;
     plane.height = height;
     if (square) fitSquare();
-    c.setTransform(ratio, 0, 0, ratio, 0, 0);
+    fitCanvas(canvas, c, width, height, 3);
     c.clearRect(0, 0, width, height);
     const b = plane.box;
     c.fillStyle = plane.colors.ground;
