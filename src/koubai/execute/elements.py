@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.graph import CONSTANT, Node
-from koubai.graph.ops import OPS
 
 __all__ = ["Unsuitable", "added_up", "filled", "known_arrays", "lined", "moved_inputs", "rearranged", "split"]
 
-_ADD_AT, _SETITEM, _ZEROS = (OPS[name] for name in ("add_at", "setitem", "zeros"))
 BLOCK = 128  # NumPy sums up to here with eight running sums, and halves what is longer
 
 
@@ -47,15 +45,19 @@ def known_arrays(nodes: Sequence[Node], node: Node) -> list[Any]:
 
 
 def rearranged(
-    node: Node, operands: Sequence[Any], arrays: Sequence[Any], zero: Any, add: Callable[[Any, Any], Any]
+    node: Node,
+    operands: Sequence[Any],
+    arrays: Sequence[Any],
+    number: Callable[[float], Any],
+    add: Callable[[Any, Any], Any],
 ) -> Any:
     """Return the elements of a node that only moves elements about, or adds some of them to others.
 
-    operands: of the node's own dtype. arrays: in the holes of its index. zero: the entry that stands for nought.
+    operands: of the node's own dtype. arrays: in the holes of its index. number(v): the entry for a number.
     """
-    if node.op is _ZEROS:
-        return filled(node.shape, [zero] * math.prod(node.shape))
-    if node.op is _ADD_AT:
+    if node.op.fills is not None:
+        return filled(node.shape, [number(float(node.op.fills))] * math.prod(node.shape))
+    if node.op.index == "adds":
         result = operands[0].copy()
         places = np.arange(result.size).reshape(result.shape)[node.params["index"].fill(arrays)]
         flat, added = result.reshape(-1), np.broadcast_to(operands[1], np.shape(places))
@@ -64,7 +66,7 @@ def rearranged(
         return result
     # what becomes an element must not be an array
     joined = [part if part.shape else part[()] for part in operands] if node.op.parts is not None else operands
-    if node.op is _SETITEM and not operands[1].shape:
+    if node.op.index == "sets" and not operands[1].shape:
         joined = [operands[0], operands[1][()]]
     return np.asarray(node.op.call(*joined, *arrays, **node.params), object).reshape(node.shape)
 

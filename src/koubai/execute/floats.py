@@ -72,7 +72,7 @@ def _has_code(op: Op) -> bool:
     return op.scalar is not None
 
 
-_POWER, _ZEROS = OPS["power"], OPS["zeros"]
+_POWER = OPS["power"]
 _POWERS = {2: "{0} * {0}", 0.5: "math.sqrt({0})", -1: "1.0 / {0}", 1: "{0}"}
 _ROUNDED = r"math\.(?!sqrt|copysign|isfinite|isinf)|\*\*"  # what machine code may round otherwise
 
@@ -253,8 +253,8 @@ class _Writer:
         return result.reshape(node.shape)
 
     def _moved(self, node: Node, operands: Sequence[Any]) -> Any:
-        if node.op is _ZEROS and node.dtype != np.float64:
-            raise Unsuitable("zeros that are not float64")
+        if node.op.fills is not None and node.dtype != np.float64:
+            raise Unsuitable("an array that is not float64")
         operands = list(operands[: moved_inputs(node)])
         if is_write(node):
             value = self.graph.nodes[node.inputs[1]]
@@ -262,7 +262,7 @@ class _Writer:
                 operands[1] = filled((), [_literal(float(value.params["value"]))])
             elif value.dtype != node.dtype:
                 raise Unsuitable("a write that changes the dtype")
-        return rearranged(node, operands, known_arrays(self.graph.nodes, node), "0.0", self._sum_of)
+        return rearranged(node, operands, known_arrays(self.graph.nodes, node), repr, self._sum_of)
 
     def _sum_of(self, a: str, b: str) -> str:
         return self._new(f"{a} + {b}")

@@ -174,10 +174,6 @@ def _kind(node: Node) -> str:
     return kind
 
 
-def _astype(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
-    return code.cast(operands[0], _kind(node))
-
-
 def _where(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
     (condition, a, b), kind = operands, _kind(node)
     return code.select(code.cast(condition, BOOL), code.cast(a, kind), code.cast(b, kind))
@@ -196,14 +192,13 @@ _SPECIAL |= {
     "isfinite": _look(Value.is_finite),
     "isinf": _look(lambda x: abs(x).equals(np.inf)),
     "signbit": _look(lambda x: x.like(1.0).with_sign(x) < 0.0),
-    "astype": _astype,
     "where": _where,
 }
 
 
 def has_code(op: Op) -> bool:
     """Return whether there is code for the row itself, so that it need not be written out in others."""
-    return op.name in _EMIT or op.name in _SPECIAL or op.name in vectormath.FUNCTIONS
+    return op.converts or op.name in _EMIT or op.name in _SPECIAL or op.name in vectormath.FUNCTIONS
 
 
 def elementwise(
@@ -217,6 +212,8 @@ def elementwise(
     op, name = node.op, node.op.name
     if any(n.dtype is not None and n.dtype not in KINDS and n.op is not CONSTANT for n in inputs):
         raise Unsuitable(f"{name} of {[n.dtype for n in inputs]}")
+    if op.converts:
+        return code.cast(operands[0], _kind(node))
     if name in _SPECIAL:
         return _SPECIAL[name](code, node, operands, [_weak(n) for n in inputs])
     kind = _kind(node)

@@ -47,7 +47,7 @@ from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view, is_write
 from koubai.execute.native import fingerprint
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
-from koubai.graph.ops import OPS, Monoid
+from koubai.graph.ops import Monoid
 
 __all__ = ["SHARE", "compile_loops", "fitted", "left_to_numpy"]
 
@@ -66,7 +66,6 @@ ROUNDS = 30  # in which it is found out what to keep
 ELEMENTS = 1000  # of all nodes that one turn of a loop may need
 LINES = 6000  # of code in a kernel
 
-_GETITEM, _ADD_AT, _ZEROS = (OPS[name] for name in ("getitem", "add_at", "zeros"))
 Key = tuple[int, int]  # (step, offset): element step * i + offset
 
 
@@ -178,7 +177,7 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
         if any(_size(n) not in (1, size) for n in given):
             raise Unsuitable(f"{op.name} that spreads rows or columns")
         return _Form("elementwise", cost(node, given, 1 if size == 1 else VECTOR))
-    if op is _ZEROS:
+    if op.fills is not None:
         return _Form("elementwise")
     if any(n.dtype not in KINDS and not (n.op is CONSTANT and n.dtype is None) for n in given):
         raise Unsuitable(f"{op.name} of {[n.dtype for n in given]}")
@@ -188,7 +187,7 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
         joining(op.reduces)
         return _Form("reduction", 1)
     if is_view(node):
-        if op is _GETITEM:
+        if op.index == "reads":
             items = node.params["index"].items
             items = items if Ellipsis in items else (*items, ...)
             step, offset = _seen(node, given[0].shape, lambda base: base[items])
@@ -211,7 +210,7 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
         start, stop = sorted((offset, offset + step * (count - 1)))
         one = 1 if step > 0 else -1
         part = _Part(start, stop + 1, node.inputs[1], one, -one * offset, abs(step))
-        return _Form("joined", 1, (part, before), op is _ADD_AT)
+        return _Form("joined", 1, (part, before), op.index == "adds")
     if op.parts is not None and math.prod(node.shape[: node.params["axis"]]) == 1:
         parts, start = [], 0
         for j in node.inputs:
@@ -581,8 +580,8 @@ class _Body:
     def _computed(self, n: int, parts: Sequence[tuple[_Need, Value]], whole: tuple[int, int], i: Value) -> Value:
         node, code = self.nodes[n], self.code
         form = self.passes.forms[n]
-        if node.op is _ZEROS:
-            return code.constant(0.0, self.kind(n))
+        if node.op.fills is not None:
+            return code.constant(float(node.op.fills), self.kind(n))
         if form.kind == "elementwise":
             return elementwise(code, node, [v for _, v in parts], [self.nodes[j] for j in node.inputs])
         (_, last), rest = parts[-1], parts[:-1]
@@ -769,8 +768,8 @@ class _Kernel:
         if node.op is CONSTANT:
             return scalar(code, node)
         kind = KINDS[held_dtype(node)]
-        if node.op is _ZEROS:
-            return code.constant(0.0, kind)
+        if node.op.fills is not None:
+            return code.constant(float(node.op.fills), kind)
         given = [passes.nodes[j] for j in node.inputs]
         if form.kind == "elementwise":
             return elementwise(code, node, [known[j] for j in node.inputs], given, True)
@@ -1008,7 +1007,7 @@ def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
         except Unsuitable:
             form = _Form("leaf")
         found.append(form.kind != "leaf")
-        movable.append(is_view(node) or node.op is _ZEROS)
+        movable.append(is_view(node) or node.op.fills is not None)
         large = _size(node) > 1 or any(_size(nodes[j]) > 1 for j in node.inputs)
         work += found[i] and large and not movable[i]
         if not movable[i] and node.op not in LEAVES:

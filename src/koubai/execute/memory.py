@@ -13,29 +13,28 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from koubai.graph.graph import INPUT, LEAVES, Graph, Node
-from koubai.graph.ops import OPS, add_into
+from koubai.graph.ops import add_into
 
 __all__ = ["Memory", "is_view", "is_write", "sweep", "write"]
 
-_GETITEM = OPS["getitem"]
-_SETITEM, _ADD_AT = _WRITES = OPS["setitem"], OPS["add_at"]
+_WRITES = ("sets", "adds")
 
 
 def is_view(node: Node) -> bool:
     """Does the node show its first operand's memory, if it is an array?"""
-    return node.op.view or (node.op is _GETITEM and not node.params["index"].holes)
+    return node.op.view or (node.op.index == "reads" and not node.params["index"].holes)
 
 
 def is_write(node: Node) -> bool:
     """Return whether the node is its first operand with other elements in it."""
-    return node.op in _WRITES
+    return node.op.index in _WRITES
 
 
 def write(node: Node, x: Any, v: Any, *arrays: Any) -> Any:
     """Do what the node, a write, does to a copy of ``x``, in ``x`` itself; return it."""
     index = node.params["index"]
     where = index.fill(arrays)
-    if node.op is _SETITEM:
+    if node.op.index == "sets":
         x[where] = v
     else:
         add_into(x, v, where, bool(index.holes))
@@ -62,7 +61,7 @@ class Memory:
             if shape and inputs:
                 if is_view(nodes[i]):
                     roots[i] = roots[inputs[0]]
-                elif op in _WRITES:
+                elif op.index in _WRITES:
                     readers[inputs[0]] = []
         if not readers:
             return
@@ -88,7 +87,7 @@ class Memory:
         """See whether the array's last reader (they come last first) writes on it, and may do so in place."""
         write, *others = readers
         node, roots = nodes[write], self.roots
-        if node.op not in _WRITES or node.inputs[0] != base or nodes[base].op in LEAVES or roots[base] != base:
+        if not is_write(node) or node.inputs[0] != base or nodes[base].op in LEAVES or roots[base] != base:
             return
         for j in node.inputs[1:]:
             if roots[j] == base:
@@ -96,7 +95,7 @@ class Memory:
         shown = [i for i in others if last[i] > write and roots[i] == base]
         if shown:
             size = sum(math.prod(nodes[i].shape) for i in shown)
-            slices = all(nodes[i].op is _GETITEM for i in shown)
+            slices = all(nodes[i].op.index == "reads" for i in shown)
             if not (copying and slices and size < math.prod(nodes[base].shape)):
                 return
             self.copied.update(shown)

@@ -178,8 +178,8 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
     cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
     if op.moves:
         operands = [np.asarray(cast(part), object) for part in operands[: moved_inputs(node)]]
-        zero = code.cast(literal(0.0), kind)
-        return rearranged(node, operands, known_arrays(graph.nodes, node), zero, operator.add)
+        arrays = known_arrays(graph.nodes, node)
+        return rearranged(node, operands, arrays, lambda v: code.cast(literal(v), kind), operator.add)
     if op.reduces is not None:
         lines = lined(operands[0], node.params["axis"])
         if not lines.shape[-1]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import Unsuitable, moved_inputs
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
 from koubai.execute.llvm import CALL, DATA, KINDS, cost, elementwise, has_code, joining, module, scalar
 from koubai.execute.lower import lowered
@@ -35,9 +35,9 @@ LANES = 16
 STRETCH = 2048  # columns that a row's running sums take up before they are put aside
 LONG = 2**16  # numbers of rows that are added one after the other at most
 LEAST = 64  # elements of a region that is worth a call
-_RESHAPE, _GETITEM, _ADD_AT, _EQUAL = (OPS[name] for name in ("reshape", "getitem", "add_at", "equal"))
-_TRANSPOSE = OPS["transpose"]
+_EQUAL = OPS["equal"]
 _INDEX = np.dtype(np.int64)
+_PICKS = ("reads", "adds")  # rows pick one element each by their index
 FULL, ROW, COLUMN, TOTAL = "full", "row", "column", "total"
 
 
@@ -173,18 +173,25 @@ def _without_idle_views(graph: Graph) -> Graph:
     for i, node in enumerate(nodes):
         inputs = tuple([same[j] for j in node.inputs])
         nodes[i] = node._replace(inputs=inputs)
-        if node.op is _TRANSPOSE and nodes[inputs[0]].op is _TRANSPOSE:
-            first = nodes[inputs[0]]
-            axes = [first.params["axes"][a] for a in node.params["axes"]]
-            if axes == list(range(len(axes))):
-                same[i] = first.inputs[0]
-        elif node.op is _RESHAPE and node.shape == nodes[inputs[0]].shape:
-            same[i] = inputs[0]
+        if node.op.reshapes:
+            same[i] = inputs[0] if node.shape == nodes[inputs[0]].shape else i
+        elif node.op.view and _shows_again(nodes, node):
+            same[i] = nodes[inputs[0]].inputs[0]
     return Graph.pruned(nodes, graph.inputs, graph.outputs, graph.guards, graph.kinks, graph.name)
 
 
+def _shows_again(nodes: Sequence[Node], node: Node) -> bool:
+    """Return whether a view of a view shows what is under both as it is there."""
+    first = nodes[node.inputs[0]]
+    if not (node.op.moves and first.op.view and first.op.moves) or nodes[first.inputs[0]].shape != node.shape:
+        return False
+    base = np.empty(node.shape, np.int8)
+    view = node.op.call(first.op.call(base, **first.params), **node.params)
+    return bool(view.__array_interface__ == base.__array_interface__)
+
+
 def _is_worth_it(nodes: Sequence[Node], region: Region) -> bool:
-    computed = [i for i in region.members if nodes[i].op is not _RESHAPE]
+    computed = [i for i in region.members if not nodes[i].op.reshapes]
     if region.rows * region.columns < LEAST:
         return False
     return len(computed) > 1 or any(
@@ -265,10 +272,10 @@ def _place(
         if axis == (0,) and _adds(node):
             return group, COLUMN
         return None
-    if node.op is _RESHAPE and kinds.get(j) == ROW and node.shape in ((group.rows, 1), (group.rows,)):
+    if node.op.reshapes and kinds.get(j) == ROW and node.shape in ((group.rows, 1), (group.rows,)):
         return group, ROW
-    if node.op in (_GETITEM, _ADD_AT) and kinds.get(j) == FULL and _picks_one_a_row(nodes, node, group):
-        if node.op is _GETITEM:
+    if node.op.index in _PICKS and kinds.get(j) == FULL and _picks_one_a_row(nodes, node, group):
+        if node.op.index == "reads":
             return group, ROW
         value = node.inputs[1]
         if _size(nodes[value]) == 1 or (kinds.get(value) == ROW and nodes[value].shape == (group.rows,)):
@@ -279,9 +286,9 @@ def _place(
 def _is_uneven(nodes: Sequence[Node], j: int) -> bool:
     """Does an operand lie in memory with gaps, as far as can be told?"""
     while is_view(nodes[j]):
-        if nodes[j].op not in (_RESHAPE, _GETITEM):
+        if not (nodes[j].op.reshapes or nodes[j].op.index):
             return True
-        if nodes[j].op is _GETITEM and len(nodes[nodes[j].inputs[0]].shape) != 1:
+        if nodes[j].op.index and len(nodes[nodes[j].inputs[0]].shape) != 1:
             return True
         j = nodes[j].inputs[0]
     return False
@@ -290,9 +297,9 @@ def _is_uneven(nodes: Sequence[Node], j: int) -> bool:
 def _picks_one_a_row(nodes: Sequence[Node], node: Node, region: Region) -> bool:
     """Is the index (0, 1, 2, …; one column a row)?"""
     index = node.params["index"]
-    arrays = node.inputs[2:] if node.op is _ADD_AT else node.inputs[1:]
-    if index.items != (Index.HOLE, Index.HOLE) or len(arrays) != 2:
+    if index.items != (Index.HOLE, Index.HOLE):
         return False
+    arrays = node.inputs[moved_inputs(node) :]
     first, second = nodes[arrays[0]], nodes[arrays[1]]
     return (
         first.op is CONSTANT
@@ -316,7 +323,7 @@ class Kernel:
     def __init__(self, graph: Graph, region: Region, outputs: Sequence[int], moves: Callable[[int], bool]) -> None:
         self.nodes, self.region = graph.nodes, region
         self.members = set(region.members)
-        self.outputs = [i for i in outputs if self.nodes[i].op is not _RESHAPE]
+        self.outputs = [i for i in outputs if not self.nodes[i].op.reshapes]
         read: dict[int, None] = {}
         numbers: dict[int, None] = {}
         for i in region.members:
@@ -324,7 +331,7 @@ class Kernel:
                 n = self.nodes[j]
                 if j in self.members or (n.op is CONSTANT and not n.shape):
                     continue
-                if n.op is CONSTANT and self.nodes[i].op in (_GETITEM, _ADD_AT):
+                if n.op is CONSTANT and self.nodes[i].op.index:
                     continue  # the numbers of the rows
                 (numbers if _size(n) == 1 else read)[j] = None
         self.arrays = [*read, *self.outputs]
@@ -371,9 +378,9 @@ class Kernel:
                 self.level[i] = max(before, default=0)
             elif kinds[i] == COLUMN:
                 self.level[i] = self.level[nodes[i].inputs[0]]
-            elif kinds[i] == ROW and (_is_along(nodes[i]) or nodes[i].op is _GETITEM):
+            elif kinds[i] == ROW and (_is_along(nodes[i]) or nodes[i].op.index):
                 self.level[i] = self.level[nodes[i].inputs[0]] + 1
-                if nodes[i].op is _GETITEM:
+                if nodes[i].op.index:
                     self.stored.add(nodes[i].inputs[0])
             else:
                 self.level[i] = max(before, default=0)
@@ -439,11 +446,7 @@ class Kernel:
     def _pick(self, right: Block) -> dict[int, Value]:
         """Read which column each row picks; leave where it is none."""
         code, columns = self.code, self.region.columns
-        chosen = {
-            (self.nodes[i].inputs[3] if self.nodes[i].op is _ADD_AT else self.nodes[i].inputs[2])
-            for i in self.region.members
-            if self.nodes[i].op in (_GETITEM, _ADD_AT)
-        }
+        chosen = {self.nodes[i].inputs[-1] for i in self.region.members if self.nodes[i].op.index}
         picked = {}
         for j in sorted(chosen):
             given = code.load(self.pointer[j], self.row, "i64", align=1)
@@ -463,11 +466,11 @@ class Kernel:
                 counts = total.kind == "i64"
                 self.totals[i] = total + (value.to("zext", "i64") if counts else code.cast(value, "double"))
                 continue
-            if node.op is _RESHAPE:
+            if node.op.reshapes:
                 self.row_values[i] = self.row_values[node.inputs[0]]
-            elif node.op is _GETITEM:
+            elif node.op.index:
                 base = node.inputs[0]
-                at = self._address(base, self.picked[node.inputs[2]])
+                at = self._address(base, self.picked[node.inputs[-1]])
                 self.row_values[i] = code.load(at, 0, self.kind(base), align=1)
             elif not _is_along(node):
                 operands = [self._row_operand(j) for j in node.inputs]
@@ -613,10 +616,10 @@ class Kernel:
 
         for i in full:
             node = nodes[i]
-            if node.op is _ADD_AT:
+            if node.op.index:
                 base = operand(i, node.inputs[0])
                 value = code.cast(operand(i, node.inputs[1]), base.kind)
-                here = (self.picked[node.inputs[3]] - at).equals(code.numbered(LANES, "i64"))
+                here = (self.picked[node.inputs[-1]] - at).equals(code.numbered(LANES, "i64"))
                 values[i] = code.select(here, base + value, base)
             else:
                 operands, given = [operand(i, j) for j in node.inputs], [nodes[j] for j in node.inputs]

@@ -51,12 +51,12 @@ _SCALARS = {
     )
 }  # fmt: skip
 _OF_FLOATS = {OPS["divide"]: _EXACT_DIVIDE, OPS["sqrt"]: _ROOT}
-_POWER, _WHERE, _ASTYPE, _ZEROS, _SETITEM, _GETITEM, _MATMUL = (
-    OPS[name] for name in ("power", "where", "astype", "zeros", "setitem", "getitem", "matmul")
-)
+_POWER, _MATMUL = OPS["power"], OPS["matmul"]
 # of Python's functions those that do no more than call the C library
 _LIBM = re.compile(r"math\.(exp|sin|cos|tan|tanh|sinh|cosh|asin|acos|atan|log)\(\{0\}\)")
 _FLOAT, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
+# loops of our own for what is not a ufunc: the name, and the dtypes of the operands and the result
+_OWN_LOOPS = {OPS["where"]: ("select", [_BOOL, _FLOAT, _FLOAT, _FLOAT])}
 # what a context holds, word for word
 _OF_F = "table count own_x own_g own_f bytes"
 _OF_COLUMNS = "table count own_x own_r own_column bytes length later later_count direction"
@@ -404,7 +404,7 @@ class _Table:
             return value
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{op.name} of {node.dtype}")
-        if op.elementwise and op not in (_WHERE, _ASTYPE):
+        if op.elementwise:
             return self._elementwise(node, operands)
         if op.reduces is not None and node.dtype == _FLOAT and operands[0].dtype == _FLOAT:
             return self._reduced(node, op.reduces, operands[0])
@@ -413,25 +413,16 @@ class _Table:
         return self._moved(node, operands)
 
     def _moved(self, node: Node, operands: list[Any]) -> Any:
-        """Return the result of what only moves numbers, or chooses among them."""
+        """Return the result of what only moves numbers."""
         op, out = node.op, self._buffer(node.shape, node.dtype)
         params = node.params
-        if op is _WHERE:
-            condition, *rest = operands
-            if condition.dtype != _BOOL or any(v.dtype != _FLOAT for v in rest) or node.dtype != _FLOAT:
-                raise Unsuitable("where of others than float64")
-            self._elements(_loaded().address("select"), 0, [condition, *rest], out)
-        elif op is _ASTYPE and operands[0].dtype == _BOOL and node.dtype == _FLOAT:
-            self._elements(_loaded().address("select"), 0, [operands[0], np.array(1.0), np.array(0.0)], out)
-        elif op is _ASTYPE and operands[0].dtype == node.dtype:
-            self._copied(operands[0], out)
-        elif op is _ZEROS:
-            return out
+        if op.fills is not None:
+            out.fill(op.fills)
         elif is_write(node) and not params["index"].holes:
             base, value = operands[:2]
             self._copied(base, out)
             part = _shown(out, params["index"])
-            if op is _SETITEM:
+            if op.index == "sets":
                 self._copied(np.broadcast_to(value, part.shape), part)
             else:
                 self._elements(*_loop(np.add, "dd->d"), [part, value], part)
@@ -445,7 +436,7 @@ class _Table:
                 self._copied(value, part_of(k)[..., 0])
         elif is_view(node) and node.op.call is not None:
             value = operands[0]
-            view = _shown(value, params["index"]) if op is _GETITEM else node.op.call(value, **params)
+            view = _shown(value, params["index"]) if op.index == "reads" else node.op.call(value, **params)
             if not isinstance(view, np.ndarray) or (value.size and not np.may_share_memory(view, value)):
                 copy = self._buffer(value.shape, value.dtype)  # a reshape that has to copy
                 self._copied(value, copy)
@@ -458,10 +449,18 @@ class _Table:
         return out
 
     def _elementwise(self, node: Node, operands: list[Any]) -> Any:
-        op, out = node.op, self._buffer(node.shape, node.dtype)
-        kinds = {v.dtype for v in operands}
+        op = node.op
+        if op.converts:
+            return self._converted(operands[0], node.dtype)
+        out, kinds = self._buffer(node.shape, node.dtype), {v.dtype for v in operands}
         if op is _POWER:
             return self._power(node, operands, out)
+        if op in _OWN_LOOPS:
+            name, dtypes = _OWN_LOOPS[op]
+            if [v.dtype for v in (*operands, out)] != dtypes:
+                raise Unsuitable(f"{op.name} of {[v.dtype for v in operands]}")
+            self._elements(_loaded().address(name), 0, operands, out)
+            return out
         if self.floats or not node.shape:
             if kinds == {_FLOAT} and node.dtype == _FLOAT and self._scalars(op, operands, out):
                 return out
@@ -477,10 +476,16 @@ class _Table:
         return out
 
     def _as_floats(self, value: Any) -> Any:
-        if value.dtype == _FLOAT:
-            return value
-        out = self._buffer(value.shape)
-        self._elements(_loaded().address("select"), 0, [value, np.array(1.0), np.array(0.0)], out)
+        return value if value.dtype == _FLOAT else self._converted(value, _FLOAT)
+
+    def _converted(self, value: Any, dtype: Any) -> Any:
+        out = self._buffer(value.shape, dtype)
+        if value.dtype == dtype:
+            self._copied(value, out)
+        elif value.dtype == _BOOL and dtype == _FLOAT:
+            self._elements(_loaded().address("select"), 0, [value, np.array(1.0), np.array(0.0)], out)
+        else:
+            raise Unsuitable(f"numbers of {value.dtype} as {dtype}")
         return out
 
     def _scalars(self, op: Op, operands: list[Any], out: Any) -> bool:
@@ -510,7 +515,7 @@ class _Table:
         if node.shape:
             if self.floats and known not in (1, 2):
                 raise Unsuitable("power")
-            call = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(known, np.power)
+            call = node.op.ufunc(known)  # type: ignore[misc]
             self._elements(*_loop(call, "dd->d" if call is np.power else "d->d"), operands[: call.nin], out)
         elif self.floats and known in (1, 2, 3, 4):
             if known == 1:

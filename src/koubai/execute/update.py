@@ -46,7 +46,7 @@ MEETING = 6  # numbers that threads share: parts begun to look at, looked at, is
 # and was one bad that was updated?
 
 
-_BROADCAST, _ZEROS, _DIVIDE = (OPS[name] for name in ("broadcast_to", "zeros", "divide"))
+_DIVIDE = OPS["divide"]
 
 
 class Memory:
@@ -86,7 +86,8 @@ class Update:
         if self.kind not in TAGS:
             raise Unsuitable(f"parameters of {dtype}")
         for node in nodes:
-            if node.op not in (*LEAVES, _BROADCAST, _ZEROS) and not node.op.elementwise:
+            op = node.op
+            if op not in LEAVES and not (op.elementwise or op.spreads or op.fills is not None):
                 raise Unsuitable(f"{node.op.name} looks at more than one element")
         self.graph = graph
         states = [nodes[i] for i in graph.inputs[5:]]
