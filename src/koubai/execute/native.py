@@ -46,7 +46,7 @@ __all__ = [
     "depends",
     "expand",
     "fingerprint",
-    "frontier",
+    "loop_invariant",
 ]
 
 OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled compiles slowly
@@ -131,7 +131,7 @@ def expand(
     return [elements[i] for i in graph.outputs], asked
 
 
-def frontier(graph: Graph, varying: Sequence[bool]) -> list[int]:
+def loop_invariant(graph: Graph, varying: Sequence[bool]) -> list[int]:
     """Return the nodes that are the same for every start and are read by one that is not: powers of the step, say."""
     varies: list[bool] = []
     place = {i: k for k, i in enumerate(graph.inputs)}

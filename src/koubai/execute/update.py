@@ -30,7 +30,7 @@ from koubai.execute.elements import Unsuitable, filled
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import expand, fingerprint, frontier
+from koubai.execute.native import expand, fingerprint, loop_invariant
 from koubai.graph.graph import LEAVES, Graph
 from koubai.graph.ops import OPS
 
@@ -97,10 +97,10 @@ class Update:
         if any(nodes[i].dtype != dtype for i in (*graph.inputs[5:], *graph.outputs)):
             raise Unsuitable("a state of another dtype")
         self.varying = [True, True, False, False, False, *(not shared for shared in self.shared)]
-        self.uniform = frontier(graph, self.varying)
-        self.kinds = [KINDS.get(nodes[i].dtype, "double") for i in self.uniform]
+        self.invariant = loop_invariant(graph, self.varying)
+        self.kinds = [KINDS.get(nodes[i].dtype, "double") for i in self.invariant]
         self.lanes = REGISTER // np.dtype(dtype).itemsize
-        self.table = len(self.uniform) + sum(self.shared)  # then t, lr and fun
+        self.table = len(self.invariant) + sum(self.shared)  # then t, lr and fun
         loaded = library.load(b"update" + fingerprint(graph), self._text)
         self.library = loaded
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
@@ -141,7 +141,7 @@ class Update:
             _one_at_a_time.release()
         if done or not memory.look:
             count = sum(self.shared)
-            memory.shared[:count] = memory.table[len(self.uniform) : len(self.uniform) + count]
+            memory.shared[:count] = memory.table[len(self.invariant) : len(self.invariant) + count]
         return done
 
     # -- the text -----------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class Update:
         code = Function("prepare", "void", ["block"], apart=False)
         shared, table = (_word(code.arguments[0], k, "ptr") for k in (_SHARED, _TABLE))
         new = [i for i, alike in zip(graph.outputs[1:], self.shared, strict=True) if alike]
-        part = Graph(graph.nodes, graph.inputs, [*self.uniform, *new])
+        part = Graph(graph.nodes, graph.inputs, [*self.invariant, *new])
         scalars = [code.load(table, self.table + k, "double") for k in range(3)]
         nothing = filled((1,), [code.constant(0.0, self.kind)])
         states: list[Any] = []
@@ -195,7 +195,7 @@ class Update:
             base = _word(places, k, "ptr")
             pointers.append(base if shared else code.at(base, start, kind))
         table = [code.load(numbers, k, "double") for k in range(self.table + 3)]
-        known = {i: filled((), [code.cast(v, k)]) for i, v, k in zip(self.uniform, table, self.kinds, strict=False)}
+        known = {i: filled((), [code.cast(v, k)]) for i, v, k in zip(self.invariant, table, self.kinds, strict=False)}
         alike = [code.load(p, 0, kind) if shared else None for p, shared in zip(pointers, self.shared, strict=True)]
         kept = [i for i, shared in zip(graph.outputs[1:], self.shared, strict=True) if not shared]
         part = Graph(graph.nodes, graph.inputs, [graph.outputs[0], *kept])
@@ -229,7 +229,7 @@ class Update:
         """Return the numbers of the table that elements are divided by: 1 - beta1**t is soon one, and costs nothing."""
         nodes = self.graph.nodes
         found = {node.inputs[1] for node in nodes if node.op is _DIVIDE and node.shape}
-        return [i for i in self.uniform if i in found][:2]
+        return [i for i in self.invariant if i in found][:2]
 
     def _write_look(self) -> Function:
         """look(block, first, last): are the gradients of these elements, of all arrays together, finite?"""
@@ -275,7 +275,7 @@ class Update:
         code.call("prepare", "void", block)
         made = code.call("make", BOOL, block, zero, total)
         for k in range(sum(self.shared)):
-            new = code.load(table, len(self.uniform) + k, "double")
+            new = code.load(table, len(self.invariant) + k, "double")
             code.store(code.cast(new, self.kind), shared, k)
         code.ret(made | asked)  # what was found finite before is told as that
         return code
