@@ -15,7 +15,7 @@ from koubai.execute.arrays import compile_arrays
 from koubai.execute.elements import Unsuitable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
-from koubai.execute.update import Memory, Update
+from koubai.execute.update import Update, Workspace
 from koubai.graph.call import trace
 from koubai.graph.formula import traced
 from koubai.graph.graph import evaluate
@@ -247,9 +247,9 @@ def test_an_update_in_machine_code(name):
     code = Update(graph)
     x, g = np.linspace(-1.0, 1.0, 1001), np.linspace(-3.0, 2.0, 1001)
     expected = x - 0.5 * OPS[name].call(g)
-    memory = Memory(code, np.array([[x.ctypes.data, g.ctypes.data, 0, x.size]]), 0, np.zeros(1))
-    memory.numbers[0], memory.numbers[1], memory.numbers[2] = 1.0, 0.5, 0.0
-    assert code.run(memory)
+    workspace = Workspace(code, np.array([[x.ctypes.data, g.ctypes.data, 0, x.size]]), 0, np.zeros(1))
+    workspace.numbers[0], workspace.numbers[1], workspace.numbers[2] = 1.0, 0.5, 0.0
+    assert code.run(workspace)
     np.testing.assert_allclose(x, expected, rtol=1e-14, atol=1e-15)
 
 
