@@ -30,7 +30,7 @@ import numpy as np
 
 from koubai.derivatives.differences import Box, into, one_vector
 from koubai.errors import FunctionError, GradientError, TraceError, quiet
-from koubai.execute.memory import Memory, sweep
+from koubai.execute.memory import MemoryPlan, sweep
 from koubai.graph.graph import Graph, Guard, Node
 
 __all__ = ["check_bend", "cross_check", "directions_of", "refuse_random"]
@@ -558,7 +558,7 @@ def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float
     return abs(right - left) > error and min(left, right) - error <= slope <= max(left, right) + error
 
 
-def _plain(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+def _plain(i: int, node: Node, held: list[Any], memory: MemoryPlan) -> Any:
     return memory.perform(i, node, held)
 
 
@@ -591,7 +591,7 @@ def _off_by_rounding(graph: Graph, leaves: Sequence[Any], random: np.random.Gene
         shift = (chance(y.shape) if y.shape else shifts[i]) * (_EPS.get(dtype) or float(np.finfo(dtype).eps))
         return (y + y * shift).astype(dtype, copy=False)
 
-    def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+    def compute(i: int, node: Node, held: list[Any], memory: MemoryPlan) -> Any:
         op = node.op
         there = [other for _, other in held]
         whole = node.dtype is not None and node.dtype.kind not in "fc"  # as a cast to int gives
@@ -631,7 +631,9 @@ def _slopes_of_nodes(
         try:
             known = _slopes_at_once(graph, leaves, how)
 
-            def compute(i: int, node: Node, held: list[Any], memory: Memory, how: Any = how, known: Any = known) -> Any:
+            def compute(
+                i: int, node: Node, held: list[Any], memory: MemoryPlan, how: Any = how, known: Any = known
+            ) -> Any:
                 operands, along = [value for value, _ in held], [tangent for _, tangent in held]
                 tangent = None
                 if node.dtype is not None and node.dtype.kind in "fc" and any(t is not None for t in along):
@@ -670,7 +672,7 @@ def _slopes_at_once(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, 
     nodes = graph.nodes
     groups: dict[Any, tuple[list[int], list[list[Any]]]] = {}
 
-    def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+    def compute(i: int, node: Node, held: list[Any], memory: MemoryPlan) -> Any:
         op, inputs, params, shape, dtype, _ = node
         if op.elementwise and not op.view and dtype is not None and dtype.kind == "f" and math.prod(shape) <= _FEW:
             forms = [nodes[j].dtype or dtype for j in inputs]

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError
-from koubai.execute.descents import staggered
+from koubai.execute.descents import offset_arrays
 from koubai.execute.elements import Unsuitable
-from koubai.execute.memory import Memory, is_view, is_write
+from koubai.execute.memory import MemoryPlan, is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 from koubai.graph.ops import ON_NUMBERS, OPS, Index, add_into, distinct, rows_into
 
@@ -159,7 +159,7 @@ class _Plan:
             graph, self.regions = self.fusion.partition(graph)
         self.graph = graph
         self.nodes = graph.nodes
-        self.memory = Memory(graph.nodes, graph.outputs, copying=fusion is None)
+        self.memory = MemoryPlan(graph.nodes, graph.outputs, copying=fusion is None)
         self.bound = into is not None
         self.held = [graph.inputs[k] for k in held]
         self.into = tuple(into or ())
@@ -737,5 +737,5 @@ class _Plan:
         return self.namespace["bind" if self.bound else "run"]  # type: ignore[no-any-return]
 
     def buffers(self) -> tuple[Any, ...]:
-        flat = staggered([((size,), dtype) for size, dtype in self.sizes])
+        flat = offset_arrays([((size,), dtype) for size, dtype in self.sizes])
         return tuple(flat[k].reshape(shape) for k, shape in self.views)

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import descents
-from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
+from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
     Unsuitable,
     added_up,
+    axis_last,
     filled,
     known_arrays,
-    lined,
     moved_inputs,
     rearranged,
     split,
@@ -236,7 +236,7 @@ class _Writer:
         axis = node.params["axis"]
         if x.ndim > 1 and axis is not None and len(axis) not in (1, x.ndim):
             raise Unsuitable("a sum over some of the axes")
-        lines = lined(x, axis)
+        lines = axis_last(x, axis)
         if not lines.shape[-1]:
             raise Unsuitable(f"{node.op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
@@ -297,7 +297,7 @@ class FloatsDescent:
         exec(compile(self.source, "<koubai: descent>", "exec"), namespace)
         self._descend = namespace["descend"]
 
-    def run(self, leg: Leg) -> int:
+    def run(self, leg: SegmentState) -> int:
         """Make steps, and return why no more, as `koubai.execute.native.Descent.run`."""
         counts, numbers = leg.counts.tolist(), leg.numbers.tolist()
         t, end = counts[descents.T], counts[descents.T_END]
@@ -325,7 +325,7 @@ class FloatsDescent:
                 leg.counts[descents.CLIPPED], leg.counts[descents.PROJECTED] = last[2 * n :]
         return int(why)
 
-    def _follow(self, leg: Leg, t: int, table: Any) -> None:
+    def _follow(self, leg: SegmentState, t: int, table: Any) -> None:
         """Leave the best point of the path."""
         n, numbers, fun = self.graphs.size, leg.numbers, table[:, 0]
         best = fun.argmin()
@@ -333,7 +333,7 @@ class FloatsDescent:
             numbers[descents.BEST], numbers[descents.BEST_NORM] = table[best, :2]
             leg.best[:], leg.counts[descents.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
 
-    def _record(self, leg: Leg, t: int, table: Any) -> None:
+    def _record(self, leg: SegmentState, t: int, table: Any) -> None:
         """Leave the rows that are due."""
         n, mask = self.graphs.size, int(leg.counts[descents.MASK])
         due = table[-(t + 1) & mask :: mask + 1] if mask >= 0 else table[:0]

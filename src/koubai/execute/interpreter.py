@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute.memory import Memory, is_view, write
+from koubai.execute.memory import MemoryPlan, is_view, write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node
 from koubai.graph.ops import ON_NUMBERS, Index
 from koubai.graph.tracer import uncollected
@@ -42,7 +42,7 @@ class _Interpreter:
     def __init__(self, graph: Graph) -> None:
         nodes = graph.nodes
         self.nodes = nodes
-        self.memory = Memory(nodes, graph.outputs)
+        self.memory = MemoryPlan(nodes, graph.outputs)
         self.given = {self.memory.roots[i] for i in graph.outputs}
         self.calls: list[Callable[..., Any]] = []
         self.first: list[Any] = []

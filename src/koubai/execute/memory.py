@@ -1,9 +1,9 @@
-"""Which nodes of a graph share memory, and which writes into arrays are done where the array lies.
+"""Which nodes of a graph share memory, and which writes into arrays are done in place.
 
 A write into an array is a node of its own, and means a copy with other elements in it. A loop that fills a table makes
-one such node a step, and to copy the table each time would take a time quadratic in the steps. So the write is done in
-the array's own memory, wherever nobody looks at what was there any more; and where slices of it are still looked at,
-these are copied out, which is less.
+one such node per step, and to copy the table each time would take a time quadratic in the steps. So the write is done
+in the array's own memory if no later node reads the array as it was; if only slices of it are still read, these are
+copied out first, which is less.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from koubai.graph.graph import INPUT, LEAVES, Graph, Node
 from koubai.graph.ops import add_into
 
-__all__ = ["Memory", "is_view", "is_write", "sweep", "write"]
+__all__ = ["MemoryPlan", "is_view", "is_write", "sweep", "write"]
 
 _WRITES = ("sets", "adds")
 
 
 def is_view(node: Node) -> bool:
-    """Does the node show its first operand's memory, if it is an array?"""
+    """Return whether the node shows its first operand's memory, if it is an array."""
     return node.op.view or (node.op.index == "reads" and not node.params["index"].holes)
 
 
@@ -31,7 +31,7 @@ def is_write(node: Node) -> bool:
 
 
 def write(node: Node, x: Any, v: Any, *arrays: Any) -> Any:
-    """Do what the node, a write, does to a copy of ``x``, in ``x`` itself; return it."""
+    """Do in place, in ``x``, what the node, a write, means for a copy of ``x``; return it."""
     index = node.params["index"]
     where = index.fill(arrays)
     if node.op.index == "sets":
@@ -41,22 +41,22 @@ def write(node: Node, x: Any, v: Any, *arrays: Any) -> Any:
     return x
 
 
-class Memory:
-    """What is known of the memory of a graph's nodes before it is run.
+class MemoryPlan:
+    """Which memory each node of a graph uses, decided before it is run.
 
-    roots: the node whose memory each node shows, itself where it has its own; copied: the slices that are copied out of
+    roots: the node whose memory each node shows, itself if it has its own; copied: the slices that are copied out of
     their array, and so have memory of their own; in_place: the writes that are done in their first operand's memory.
     """
 
     __slots__ = ("copied", "in_place", "roots")
 
     def __init__(self, nodes: Sequence[Node], outputs: Iterable[int], *, copying: bool = True) -> None:
-        """copying: may slices be copied, so that their array can be written on?"""
+        """copying: slices may be copied, so that their array can be written to."""
         self.copied: set[int] = set()
         self.in_place: set[int] = set()
         self.roots = roots = list(range(len(nodes)))
-        last = roots.copy()  # the last node that reads what a node shows, be it through a view
-        readers: dict[int, list[int]] = {}  # of the arrays that are written on
+        last = roots.copy()  # the last node that reads a node's memory, also through a view
+        readers: dict[int, list[int]] = {}  # of the arrays that are written to
         for i, (op, inputs, _, shape, *_) in enumerate(nodes):
             if shape and inputs:
                 if is_view(nodes[i]):
@@ -84,7 +84,7 @@ class Memory:
     def _write(
         self, nodes: Sequence[Node], base: int, readers: Sequence[int], last: Sequence[int], copying: bool
     ) -> None:
-        """See whether the array's last reader (they come last first) writes on it, and may do so in place."""
+        """Find out whether the array's last reader (they come last first) is a write that may be done in place."""
         write, *others = readers
         node, roots = nodes[write], self.roots
         if not is_write(node) or node.inputs[0] != base or nodes[base].op in LEAVES or roots[base] != base:
@@ -109,16 +109,18 @@ class Memory:
         return value.copy() if i in self.copied else value
 
 
-def sweep(graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], Memory], Any]) -> dict[int, Any]:
-    """Go through the graph once, and return what its outputs and the nodes with guards came to hold.
+def sweep(
+    graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], MemoryPlan], Any]
+) -> dict[int, Any]:
+    """Go through the graph once, and return what its outputs and the nodes with guards hold.
 
-    given: what the inputs hold. compute(i, node, held, memory): makes what a node holds of what its operands hold, of
-    constants of nothing; what it computes, it does by ``memory.perform``. What nobody reads any more is let go of:
-    a long loop that fills a table needs no table a step.
+    given: what the inputs hold. compute(i, node, held, memory): returns what a node holds, from what its operands hold;
+    it computes by ``memory.perform``. Values that no later node reads are dropped: a long loop that fills a table needs
+    one table, not one per step.
     """
     nodes = graph.nodes
     asked = {*graph.outputs, *(guard.node for guard in graph.guards)}
-    memory = Memory(nodes, asked)
+    memory = MemoryPlan(nodes, asked)
     last = [-1] * len(nodes)
     for i, node in enumerate(nodes):
         for j in node.inputs:

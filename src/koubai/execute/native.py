@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import descents, library
-from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
+from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
     Unsuitable,
     added_up,
+    axis_last,
     filled,
     known_arrays,
-    lined,
     moved_inputs,
     rearranged,
     split,
@@ -181,7 +181,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         arrays = known_arrays(graph.nodes, node)
         return rearranged(node, operands, arrays, lambda v: code.cast(literal(v), kind), operator.add)
     if op.reduces is not None:
-        lines = lined(operands[0], node.params["axis"])
+        lines = axis_last(operands[0], node.params["axis"])
         if not lines.shape[-1]:
             raise Unsuitable(f"{op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
@@ -299,7 +299,7 @@ class Descent:
             raise
         self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.library.address("descend"))
 
-    def run(self, leg: Leg) -> int:
+    def run(self, leg: SegmentState) -> int:
         """Make steps, and return why no more: REACHED the end, the next is REMARKABLE, or the code is REFUSED for it.
 
         It is refused where a guard fails, something is not finite, or an array that f reads has changed its form.
