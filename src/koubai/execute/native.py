@@ -33,7 +33,7 @@ from koubai.execute.elements import (
     split,
 )
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value, literal
-from koubai.execute.llvm import KINDS, elementwise, has_code, joining, module
+from koubai.execute.llvm import KINDS, combiner, elementwise, has_code, module
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
 from koubai.graph.ops import OPS, Monoid
 from koubai.log import debug
@@ -191,7 +191,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
             result[at] = _folded(code, op.reduces, parts, side_by_side)
         return result.reshape(node.shape)
     if op.runs is not None:
-        result, join = np.asarray(cast(operands[0]), object), joining(op.runs)
+        result, join = np.asarray(cast(operands[0]), object), combiner(op.runs)
         along = np.moveaxis(result, node.params["axis"], 0)
         for k in range(1, len(along)):
             for at in np.ndindex(*along.shape[1:]):
@@ -218,7 +218,7 @@ def added(parts: Sequence[Value], side_by_side: bool) -> Value:
 def _folded(code: Code, monoid: Monoid, parts: Sequence[Value], side_by_side: bool) -> Value:
     if monoid.adds:
         return added(parts, side_by_side) + 0.0  # a sum of -0.0 is 0.0
-    return functools.reduce(functools.partial(joining(monoid), code), parts)
+    return functools.reduce(functools.partial(combiner(monoid), code), parts)
 
 
 def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
