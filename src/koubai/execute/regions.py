@@ -181,9 +181,9 @@ def _without_idle_views(graph: Graph) -> Graph:
 
 
 def _shows_again(nodes: Sequence[Node], node: Node) -> bool:
-    """Return whether a view of a view shows the elements in their first order again."""
+    """Return whether a view undoes another one of the same operation, as a transpose does."""
     first = nodes[node.inputs[0]]
-    if not (node.op.moves and first.op.view and first.op.moves) or nodes[first.inputs[0]].shape != node.shape:
+    if first.op is not node.op or not node.op.moves or nodes[first.inputs[0]].shape != node.shape:
         return False
     base = np.empty(node.shape, np.int8)
     view = node.op.call(first.op.call(base, **first.params), **node.params)

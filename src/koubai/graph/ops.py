@@ -758,12 +758,15 @@ _elementwise(
 )
 
 
+_copy: Any = np.copyto
+
+
 def _where_into(result: Any, c: Any, a: Any, b: Any) -> None:
-    if np.shape(c):
-        np.copyto(result, b)
-        np.copyto(result, a, where=c)
+    if isinstance(c, np.ndarray) and c.ndim:
+        _copy(result, b)
+        _copy(result, a, where=c)
     else:
-        np.copyto(result, a if c else b)
+        _copy(result, a if c else b)
 
 
 _elementwise(
@@ -787,7 +790,7 @@ def _astype(x: Any, *, dtype: np.dtype[Any]) -> Any:
 
 
 def _astype_into(result: Any, x: Any, *, dtype: np.dtype[Any]) -> None:
-    np.copyto(result, x, "unsafe")
+    _copy(result, x, "unsafe")
 
 
 add_row(
