@@ -399,8 +399,8 @@ class SearchStepper:
                     self.table = path.table()
                 if self.columns is None and self.name == SQUARES:
                     self.columns = objective.squares.table(path)
-        table = self.table if self.table is not None and self.table.stands() else None
-        columns = self.columns if self.columns is not None and self.columns.stands() else None
+        table = self.table if self.table is not None and self.table.is_valid() else None
+        columns = self.columns if self.columns is not None and self.columns.is_valid() else None
         if columns is not None and columns.r.size != self.memory.counts[searches.M]:
             columns = None
         of_f = (table.address, table.place) if table is not None else (0, 0)

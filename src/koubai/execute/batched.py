@@ -236,7 +236,7 @@ class _Sparing(Function):
         near = self.across("and", ((size >= low) & (size <= high)) | a.equals(0.0))
         near = near & (abs(b) >= 2.0**-100) & (abs(b) <= 2.0**100)
         with self.when(near) as branch:
-            inverse, divisor = self.spread(1.0 / b, a.lanes), self.spread(b, a.lanes)
+            inverse, divisor = self.splat(1.0 / b, a.lanes), self.splat(b, a.lanes)
             first = a * inverse
             result = first
             for _ in range(2):
@@ -293,13 +293,13 @@ class _Writer:
     # -- values in lanes ----------------------------------------------------------------------------------------------
 
     def wide(self, v: Value) -> Value:
-        return self.code.spread(self.code.cast(v, self.kind), self.width)
+        return self.code.splat(self.code.cast(v, self.kind), self.width)
 
     def flag(self, on: bool) -> Value:
-        return self.code.spread(self.code.constant(on, BOOL), self.width)
+        return self.code.splat(self.code.constant(on, BOOL), self.width)
 
     def whole(self, k: int) -> Value:
-        return self.code.spread(self.code.constant(k, "i32"), self.width)
+        return self.code.splat(self.code.constant(k, "i32"), self.width)
 
     def finite(self, values: Sequence[Value]) -> Value:
         return self.code.all([v.is_finite() for v in values])
@@ -338,7 +338,7 @@ class _Writer:
         results, asked = expand(self.code, self.graphs.value, split(x, self.shapes), self.held.__getitem__)
         self.code.bounded = False
         g = [self.wide(v) for part in results[1:] for v in part.ravel()]
-        same = self.code.spread(self.code.all(asked), self.width)
+        same = self.code.splat(self.code.all(asked), self.width)
         return self.wide(results[0][()]), g, same
 
     def measure(self, x: Sequence[Value], g: Sequence[Value]) -> Value:
@@ -495,7 +495,7 @@ class _Writer:
             chunks.again(end, *kept, going, code.select(active, counted, held[-2]), status)
 
     def _counted(self, t: Value) -> Value:
-        return self.code.spread(t.to("trunc", "i32"), self.width)
+        return self.code.splat(t.to("trunc", "i32"), self.width)
 
     def _steps(self, first: Value, end: Value, carried: Sequence[Value]) -> list[Value]:
         """Write steps without checks."""

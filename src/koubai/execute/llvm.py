@@ -49,7 +49,7 @@ def scalar(code: Code, node: Node) -> Value:
 
 def _function(code: Code, name: str, *values: Value) -> Value:
     """Call a function of vectormath."""
-    values = tuple(code.together(values))
+    values = tuple(code.broadcast(values))
     kind, lanes, of = values[0].kind, values[0].lanes, values[0].type
     code.called.add((name, TAGS[kind], lanes))
     symbol = vectormath.symbol(name, TAGS[kind], lanes)

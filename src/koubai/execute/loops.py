@@ -628,7 +628,7 @@ class _Body:
     def store(self, n: int, made: Sequence[tuple[_Need, Value]], i: Value, shift: int = 0) -> None:
         """Store what this iteration makes of array ``n``."""
         code, kind = self.code, self.kind(n)
-        values = [code.spread(code.cast(v, kind), self.lanes) for _, v in made]
+        values = [code.splat(code.cast(v, kind), self.lanes) for _, v in made]
         if kind == BOOL:
             values = [v.to("zext", "i8") for v in values]
 
@@ -826,12 +826,12 @@ class _Loop:
             if self.passes.nodes[i].op is CONSTANT:
                 values[i] = scalar(code, self.passes.nodes[i])
             else:
-                values[i] = code.spread(self.kernel.load_number(code, code.work, i), lanes)
+                values[i] = code.splat(self.kernel.load_number(code, code.work, i), lanes)
         return values.__getitem__
 
     def _reduced(self, code: Code, i: int, total: Value, v: Value, lanes: int) -> Value:
         """Return the total with another element (or vector of them) of a reduction's operand."""
-        return self.kernel.combiner(i)(code, total, code.spread(code.cast(v, self.kernel.carried(i)), lanes))
+        return self.kernel.combiner(i)(code, total, code.splat(code.cast(v, self.kernel.carried(i)), lanes))
 
     def _sum_place(self, code: _Code, i: int, k: int | Value) -> Value:
         """Return the address of running sum ``k`` of a reduction."""
@@ -848,7 +848,7 @@ class _Loop:
         for i in self.reductions:
             first = self.kernel.first(code, i)
             for k in range(BLOCK // VECTOR):
-                self._store_sums(code, i, k, code.spread(first, VECTOR))
+                self._store_sums(code, i, k, code.splat(first, VECTOR))
 
     def _flush(self) -> Function:
         code = _Code(f"flush{self.number}", self.kernel.arrays, "sums", ("i64", "chunk"))

@@ -522,10 +522,10 @@ class Kernel:
         starts: dict[Any, Value] = {}
         for i in along:
             first = code.constant(self._monoid(i).neutral, self.kind(i))
-            starts[i] = code.spread(first, LANES)
+            starts[i] = code.splat(first, LANES)
         for i in places:
             first = code.constant(self._monoid(i).neutral, self.kind(nodes[i].inputs[0]))
-            starts[i], starts[i, "place"] = code.spread(first, LANES), code.numbered(LANES, "i32")
+            starts[i], starts[i, "place"] = code.splat(first, LANES), code.numbered(LANES, "i32")
 
         def over(begin: int | Value, end: int | Value, first: dict[Any, Value]) -> dict[Any, Value]:
             """Write the loop over these columns; return the totals."""
@@ -624,7 +624,7 @@ class Kernel:
             else:
                 operands, given = [operand(i, j) for j in node.inputs], [nodes[j] for j in node.inputs]
                 values[i] = elementwise(code, node, operands, given)
-            values[i] = code.spread(code.cast(values[i], self.kind(i)), LANES)
+            values[i] = code.splat(code.cast(values[i], self.kind(i)), LANES)
         written = [(values[i], self._address(i, at)) for i in full if i in self.stored]
         for i in sums:
             address = code.at(self.pointer[i], at, self.kind(i))

@@ -1,8 +1,9 @@
-"""A graph as a table of NumPy's own inner loops, which a few lines of machine code go through: no Python in between.
+"""A graph as a table of NumPy's own inner loops, which a few lines of machine code call one after the other, without
+Python in between.
 
-A small array's NumPy call takes ten times as long as the loop that it ends in. The loops of the ufuncs are in NumPy's
-C interface, so that the bits are those of the straight-line program (`koubai.execute.arrays`), or, for a few numbers,
-of the arithmetic of Python (`koubai.execute.floats`). Nothing is compiled for a graph: the code that goes through the
+A NumPy call on a small array takes ten times as long as the inner loop that it ends in. The ufuncs' loops are in
+NumPy's C interface, so that the bits are those of the straight-line program (`koubai.execute.arrays`), or, for a few
+numbers, of the arithmetic of Python (`koubai.execute.floats`). Nothing is compiled for a graph: the code that walks the
 table is the same for all.
 """
 
@@ -37,11 +38,11 @@ __all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
 _POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
 ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
-# evaluations on a path, in whichever descents, from which on a table pays: what it takes to make and what it saves both
-# grow with the nodes. Few nodes need so many; of very many it takes MORE times as many
+# evaluations on a path, over all descents, from which on a table pays: what it costs and what it saves both grow with
+# the nodes. Few nodes need so many; very many nodes MORE times as many
 ASKED_FOR, NODES, MORE = 25, 100, 3
 _KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
-# What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
+# The codes of what the machine code itself does to numbers; the last four refuse a result that is not finite, as Python
 # raises there
 _GUARD, _COPY, _ADD, _SUBTRACT, _MULTIPLY, _NEGATIVE, _DIVIDE, _POW, _EXACT_DIVIDE, _ONE, _TWO, _ROOT = range(12)
 _SCALARS = {
@@ -52,7 +53,7 @@ _SCALARS = {
 }  # fmt: skip
 _OF_FLOATS = {OPS["divide"]: _EXACT_DIVIDE, OPS["sqrt"]: _ROOT}
 _POWER, _MATMUL = OPS["power"], OPS["matmul"]
-# of Python's functions those that do no more than call the C library
+# those of Python's functions that only call the C library
 _LIBM = re.compile(r"math\.(exp|sin|cos|tan|tanh|sinh|cosh|asin|acos|atan|log)\(\{0\}\)")
 _FLOAT, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
 # loops of our own for what is not a ufunc: the name, and the dtypes of the operands and the result
@@ -65,7 +66,7 @@ _ASKED = ["context", "x", "gradient", "answer"]
 
 
 def _function(name: str, result: str, *arguments: str | tuple[str, str], internal: bool = False) -> Function:
-    from koubai.execute.ir import Function  # only now: to import koubai need not take the time for it
+    from koubai.execute.ir import Function  # only now: it would slow down the import of koubai
 
     return Function(name, result, arguments, apart=False, internal=internal)
 
@@ -86,7 +87,7 @@ def _write_select() -> Function:
 
 
 def _write_through() -> Function:
-    """through(table, count): do what the rows say; false: a guard fails, or something is not finite."""
+    """through(table, count): run the rows; return false if a guard fails, or something is not finite."""
     code = _function("through", "i1", "table", ("i64", "count"), internal=True)
     table, count = code.arguments
     with code.block() as done:
@@ -137,7 +138,7 @@ def _copy(code: Code, target: Value, source: Value, count: Value) -> None:
 
 
 def _write_taken() -> Function:
-    """taken(source, target, count): copy so many bytes of numbers; false as soon as one is not finite."""
+    """taken(source, target, count): copy so many bytes of numbers; return false as soon as one is not finite."""
     code = _function("taken", "i1", "source", "target", ("i64", "count"), internal=True)
     source, target, count = code.arguments
     with code.block() as done:
@@ -159,7 +160,7 @@ def _context(code: Function, names: str) -> dict[str, Value]:
 
 
 def _write_replay() -> Function:
-    """replay(context, x, g, f): f and its gradient at x. Are all finite?"""
+    """replay(context, x, g, f): compute f and its gradient at x; return whether all are finite."""
     code = _function("replay", "i1", *_ASKED)
     _, x, g, f = code.arguments
     own = _context(code, _OF_F)
@@ -173,7 +174,7 @@ def _write_replay() -> Function:
 
 
 def _write_columns() -> Function:
-    """columns(context, x, r, columns): residuals and the columns of J at x. Are all finite?"""
+    """columns(context, x, r, columns): compute residuals and columns of J at x; return whether all are finite."""
     code = _function("columns", "i1", *_ASKED)
     _, x, r, columns = code.arguments
     own = _context(code, _OF_COLUMNS)
@@ -206,7 +207,7 @@ def _loaded() -> library.Library:
 
 
 def is_loaded() -> bool:
-    """Tell whether the machine code that tables need is here already: to load it takes as long as hundreds of calls."""
+    """Return whether the machine code that walks tables is loaded: to load it takes as long as hundreds of calls."""
     return _loaded.cache_info().currsize > 0
 
 
@@ -214,7 +215,7 @@ def is_loaded() -> bool:
 def _loop(ufunc: Any, types: str) -> tuple[int, int]:
     """Return a ufunc's inner loop for these types, and its data. Raises Unsuitable.
 
-    They stand in the PyUFuncObject of NumPy's C interface: after the head four ints (nin, nout, nargs, identity), the
+    They are in the PyUFuncObject of NumPy's C interface: after the head four ints (nin, nout, nargs, identity), the
     loops, their data, and their number.
     """
     start = id(ufunc) + object.__basicsize__
@@ -238,7 +239,7 @@ def _shown(array: Any, index: Any) -> Any:
 
 
 def _is_known(node: Node, known: Mapping[int, Any]) -> bool:
-    """Tell whether the node is the same at every call."""
+    """Return whether the node is the same at every call."""
     return node.op is CONSTANT or (
         node.op not in (INPUT, CAPTURED) and bool(node.inputs) and all(j in known for j in node.inputs)
     )
@@ -265,15 +266,15 @@ def _is_ufunc(op: Op) -> bool:
     return isinstance(op.call, np.ufunc)
 
 
-def _is_written_out(op: Op) -> bool:
-    """Return whether Python's arithmetic has no code for a row but ``lower``."""
+def _is_core(op: Op) -> bool:
+    """Return whether a row has no ``lower``: rows that have one are written out for Python's arithmetic."""
     return op.lower is None
 
 
 class _Table:
-    """The operations of graphs, as rows that lead from one array of a memory of its own to the next.
+    """The operations of graphs, as rows that compute one array of the table's own memory from others.
 
-    floats: have they the bits of Python's arithmetic, and not NumPy's?
+    floats: they have the bits of Python's arithmetic, not NumPy's.
     """
 
     def __init__(self, floats: bool) -> None:
@@ -281,21 +282,21 @@ class _Table:
             raise Unsuitable("another Python or system than those whose memory is known, or no llvmlite")
         self.floats = floats
         self.rows: list[Any] = []
-        self.kept: list[Any] = []  # arrays that the table leads to
-        self.places: dict[int, int] = {}  # where they lie, by their identities
+        self.kept: list[Any] = []  # arrays that the table points to
+        self.places: dict[int, int] = {}  # their addresses, by their identities
         self.captured: list[Any] = []  # arrays from outside
-        self.lay: list[tuple[Any, ...]] = []  # where they lay, and how
+        self.layouts: list[tuple[Any, ...]] = []  # their addresses, shapes, strides and dtypes
         self.work = self.bytes = 0  # elements gone through; of the arrays between
 
     def fill(self, graph: Graph, inputs: Sequence[Any], late: Sequence[int] = (), later: Any = None) -> list[Any]:
-        """Add the rows of a graph whose inputs lie in these arrays; return where its outputs do.
+        """Add the rows of a graph whose inputs are in these arrays; return the arrays of its outputs.
 
         late: positions of inputs; the rows of what depends on them go to the list ``later``.
         """
-        self.graph = graph = lowered(graph, _is_written_out if self.floats else _is_ufunc)
+        self.graph = graph = lowered(graph, _is_core if self.floats else _is_ufunc)
         nodes = graph.nodes
         self.values: list[Any] = []
-        self.known: dict[int, Any] = {}  # nodes that depend on no argument, as NumPy gives them
+        self.known: dict[int, Any] = {}  # nodes that depend on no argument, as NumPy computes them
         given = dict(zip(graph.inputs, inputs, strict=True))
         first, waits = self.rows, {graph.inputs[k] for k in late}
         checks: dict[int, list[Any]] = {}
@@ -323,12 +324,12 @@ class _Table:
         return [self.values[i] for i in graph.outputs]
 
     def finish(self, rows: Sequence[Any]) -> Any:
-        """Return rows as they are gone through."""
+        """Return the rows as the machine code reads them."""
         return np.array(rows, np.int64).reshape(-1, WIDTH)
 
-    def stands(self) -> bool:
-        """Tell whether the arrays that f reads from outside still lie where they did."""
-        for array, (place, shape, strides, dtype) in zip(self.captured, self.lay, strict=True):
+    def is_valid(self) -> bool:
+        """Return whether the arrays that f reads from outside have not moved or changed their form."""
+        for array, (place, shape, strides, dtype) in zip(self.captured, self.layouts, strict=True):
             if address(array) != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
                 return False
         return True
@@ -336,7 +337,7 @@ class _Table:
     # -- rows
 
     def _place(self, array: Any) -> int:
-        """Return where an array lies, which is kept for as long as the table."""
+        """Return the address of an array, which is kept alive as long as the table."""
         known = self.places.get(id(array))
         if known is None:
             known = self.places[id(array)] = address(array)
@@ -393,14 +394,14 @@ class _Table:
     # -- nodes
 
     def _value(self, node: Node, operands: list[Any]) -> Any:
-        """Return the memory of a node, with the rows added that fill it."""
+        """Add the rows that compute a node; return its memory."""
         op = node.op
         if op is CAPTURED:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
                 raise Unsuitable(f"an array from outside of {value.dtype}")
             self.captured.append(value)
-            self.lay.append((address(value), value.shape, value.strides, value.dtype))
+            self.layouts.append((address(value), value.shape, value.strides, value.dtype))
             return value
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{op.name} of {node.dtype}")
@@ -489,7 +490,7 @@ class _Table:
         return out
 
     def _scalars(self, op: Op, operands: list[Any], out: Any) -> bool:
-        """Add the rows of arithmetic, number by number, if it is that."""
+        """Add rows number by number if the operation is arithmetic; return whether it is."""
         code, data = _SCALARS.get(op), 0
         if self.floats:
             code = _OF_FLOATS.get(op, code)
@@ -506,7 +507,7 @@ class _Table:
         return True
 
     def _power(self, node: Node, operands: list[Any], out: Any) -> Any:
-        """The operator's shortcuts for arrays, libm for numbers, and of a few numbers what the floats' program does."""
+        """Add the rows of a power: the operator's ufuncs for arrays, libm for numbers, or as the floats program does."""
         x, exponent = operands
         given = self.graph.nodes[node.inputs[1]]
         known: Any = given.params["value"] if given.op is CONSTANT and given.dtype is None else None
@@ -530,7 +531,7 @@ class _Table:
         return out
 
     def _reduced(self, node: Node, monoid: Monoid, x: Any) -> Any:
-        """Reduce as NumPy does: along memory where that axis is the last one, else row upon row."""
+        """Reduce as NumPy does: along memory if the axis is the last one, else row upon row."""
         axis = node.params["axis"]
         axes = tuple(range(x.ndim)) if axis is None else tuple(k % x.ndim for k in axis)
         if not x.size or not x.flags.c_contiguous or (self.floats and not monoid.adds):
@@ -577,10 +578,10 @@ class _Table:
 
 
 class Replay(_Table):
-    """A graph of f and its gradient. ``address`` of a function (context, x, g, f) that is true where it gave both.
+    """A graph of f and its gradient. ``address``: that of a function (context, x, g, f), true if it computed both.
 
-    It is not where a guard fails, or something is not finite. floats: has it the bits of Python's arithmetic, and not
-    NumPy's? One call at a time. Raises Unsuitable where the graph has something else.
+    It is false if a guard fails, or something is not finite. floats: it has the bits of Python's arithmetic, not
+    NumPy's. One call at a time. Raises Unsuitable if the graph has operations that a table can't do.
     """
 
     def __init__(self, graph: Graph, floats: bool) -> None:
@@ -605,16 +606,16 @@ class Replay(_Table):
     def __call__(self, x: Any) -> tuple[float, Any] | None:
         """Return f and its gradient, or None."""
         x, g, fun = np.ascontiguousarray(x, np.float64), np.empty(self.x.size), np.empty(1)
-        done = self.stands() and self._call(self.place, address(x), address(g), address(fun))
+        done = self.is_valid() and self._call(self.place, address(x), address(g), address(fun))
         return (float(fun[0]), g) if done else None
 
 
 class Columns(_Table):
-    """The graph of residuals r(x) and that of their derivative along a direction, as J column by column.
+    """The graph of residuals r(x) and that of their derivative along a direction, which gives J column by column.
 
-    ``address`` of a function (context, x, r, columns), as `Replay` has one. along: the graph whose inputs are x and a
+    ``address``: that of a function (context, x, r, columns), as in `Replay`. along: the graph whose inputs are x and a
     direction in the form of x (`koubai.graph.forward`); what depends on x alone is computed once for all columns.
-    floats: of either graph. Raises Unsuitable.
+    floats: for each of the two graphs. Raises Unsuitable.
     """
 
     def __init__(self, graph: Graph, along: Graph, floats: tuple[bool, bool]) -> None:
@@ -647,23 +648,23 @@ class Columns(_Table):
         """Return r and J, or None."""
         given, r, columns = self._spare
         given[:] = x
-        done = self.stands() and self._call(self.place, *self._places)
+        done = self.is_valid() and self._call(self.place, *self._places)
         return (r.copy(), np.ascontiguousarray(columns.T)) if done else None
 
 
-MADE = 2  # tables of a path: a descent keeps one, and Python has one
+MADE = 2  # tables of a path: a descent holds one, and Python has one
 
 
 class Tables:
-    """What is known of one path: how often it was asked, and the tables that answer without Python."""
+    """The tables of one path, which evaluate f without Python, and how often it was evaluated."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.spare: list[Any] = []  # not in use by anyone
+        self.spare: list[Any] = []  # not in use
         self.made = 0
 
     def take(self, nodes: int, make: Callable[[], Any]) -> Any:
-        """Return a table that nobody uses, if there is one by now. nodes: of the graph that ``make`` makes it of."""
+        """Return a table that is not in use; None if there is none (yet). nodes: of the graph that ``make`` takes."""
         if not self.spare and self.made < MADE and self.count >= ASKED_FOR * min(MORE, max(1, nodes // NODES)):
             self.made += 1
             with contextlib.suppress(Unsuitable):

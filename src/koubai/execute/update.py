@@ -209,7 +209,7 @@ class Update:
             shared = known | {i: filled((), [code.constant(1.0, kind)]) for i in ones}
             results, _ = expand(code, part, [*vectors, *scalars, *states], _no_array, self.varying, shared)
             for pointer, result in zip(targets, results, strict=True):
-                code.store(code.spread(code.cast(result.ravel()[0], kind), lanes), pointer, index, self.align)
+                code.store(code.splat(code.cast(result.ravel()[0], kind), lanes), pointer, index, self.align)
             return _or_not_finite(bad, vectors[1][0])
 
         bodies, choice = [], code.constant(0, "i32")
@@ -333,7 +333,7 @@ class Update:
         """
         lanes, step = self.lanes, unroll * self.lanes
         last = begin + code.binary("sdiv", end - begin, code.constant(step, "i64")) * step
-        raised = code.spread(code.constant(False, BOOL), lanes)
+        raised = code.splat(code.constant(False, BOOL), lanes)
         with code.switch(choice) as switch:
             for k, body in enumerate(bodies):
                 with switch.case(*[k][: k > 0]):
