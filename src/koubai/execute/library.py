@@ -1,6 +1,6 @@
 """Machine code: LLVM IR text in, addresses of functions out, compiled once and kept in memory and on disk.
 
-An object on disk is found by everything that its code depends on: the text's key, CPU, LLVM, koubai and the sources of the
+An object on disk is found by all that its code depends on: the text's key, CPU, LLVM, koubai and the sources of the
 code generator. It is stored in the user's cache folder, or in the one that the environment variable ``KOUBAI_CACHE``
 names (empty, ``0`` or ``off``: nowhere). If that folder can't be used, koubai compiles again, without an error.
 """

@@ -507,7 +507,7 @@ class _Table:
         return True
 
     def _power(self, node: Node, operands: list[Any], out: Any) -> Any:
-        """Add the rows of a power: the operator's ufuncs for arrays, libm for numbers, or as the floats program does."""
+        """Add the rows of a power: the operator's ufuncs for arrays, libm for numbers, or as Python's program does."""
         x, exponent = operands
         given = self.graph.nodes[node.inputs[1]]
         known: Any = given.params["value"] if given.op is CONSTANT and given.dtype is None else None
