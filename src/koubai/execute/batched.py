@@ -39,8 +39,8 @@ __all__ = [
     "safe_interval",
 ]  # fmt: skip
 
-LANES = 32  # starts a block: four registers of eight doubles hide each other's latency …
-FEWER = 16  # … and two of them where more values are held from step to step than there are registers
+LANES = 32  # starts per block: four registers of eight doubles hide each other's latency …
+FEWER = 16  # … and two of them if more values are carried than there are registers
 REGISTER = 64  # bytes
 CHUNK = 64  # steps between two checks, if no tolerance is checked at each
 FAR = 900  # powers of two
@@ -96,7 +96,7 @@ def safe_interval(value: Graph, growth: float) -> float:
 class BatchedDescents:
     """The code for many descents. It works on a range of blocks, so that threads can share them.
 
-    rates: a learning rate for each start, instead of one a step. growth: a descent whose f or |x| has grown by this
+    rates: a learning rate for each start, instead of one per step. growth: a descent whose f or |x| has grown by this
     factor has diverged. farthest: the largest |component| of the starts. near: note after how many steps the norm stays
     small, and near which known point. The tolerance is then checked between two chunks only.
     """
@@ -461,7 +461,7 @@ class _Writer:
                 first, last, *begun = rounds.carried
                 stop = code.intrinsic("smin", first + PERIOD, last)
                 after = self._steps(first, stop, begun)
-                # fewer steps than a period are only made before the limit, where none is left
+                # fewer steps than a period are only made before the limit, when none is left
                 moved = code.any(active & self._differ(begun[:moves], after[:moves]))
                 resting = (first >= self.constant_from) & ~moved
                 left_out = code.select(resting, (self.limit - stop) & -PERIOD, 0)

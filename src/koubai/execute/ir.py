@@ -202,7 +202,7 @@ def literal(value: Any) -> Value:
 class Code:
     """One function's body under construction: a list of lines, and what they call.
 
-    label: of the block that is being written; None where nothing comes to.
+    label: of the block that is being written; None if nothing comes to.
     """
 
     def __init__(self) -> None:

@@ -429,7 +429,7 @@ def _sweep(folder: str) -> None:
 
 
 def _folder() -> str | None:
-    """Return the folder of the objects, made if need be, or None where there is none or another user could write to it.
+    """Return the folder of the objects, made if need be, or None if there is none or another user could write to it.
 
     An object is code that will run.
     """

@@ -271,7 +271,7 @@ def combiner(monoid: Monoid) -> Emitter:
 
 
 def cost(node: Node, given: Sequence[Node], lanes: int) -> int:
-    """Return how many operations an element takes, of so many at once. Raises Unsuitable where there is no code."""
+    """Return how many operations an element takes, of so many at once. Raises Unsuitable if there is no code."""
     code = Code()
     operands = []
     for n in given:

@@ -952,7 +952,7 @@ class _Loop:
 
 
 def compile_loops(graph: Graph) -> Callable[..., Any]:
-    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
+    """Return ``run(*inputs)``: the outputs as a tuple, or None if a guard fails. Safe to call from several threads.
 
     run.passes: how often each kernel goes through memory; run.fresh: one of them is new to this process. Raises
     Unsuitable if there is little that loops could do better than NumPy.

@@ -411,7 +411,7 @@ class Kernel:
         self.pointer = {}
         for k, i in enumerate(self.arrays):
             self.pointer[i] = code.load(table, k, "ptr")
-            if i in self.moving:  # the array object: its data are where NumPy's C interface says
+            if i in self.moving:  # the array object: NumPy's C interface says where its data are
                 self.pointer[i] = code.load(code.at(self.pointer[i], DATA, "i8"), 0, "ptr")
         if self.workspace:
             self.space = code.load(table, len(self.arrays), "ptr")
@@ -572,7 +572,7 @@ class Kernel:
         return code.across("smin", here).to("zext", "i64")
 
     def _role(self, i: int, j: int) -> str:
-        """Return what an operand from outside is to a full node: full, one number a row, or one a column."""
+        """Return what an operand from outside is to a full node: full, one number per row, or one per column."""
         shape, rows = self.nodes[j].shape, self.region.rows
         if shape == self.nodes[i].shape or rows == 1:
             return FULL

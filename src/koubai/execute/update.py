@@ -73,7 +73,7 @@ class Workspace:
 class Update:
     """The code of an update. Inputs of the graph: x, g, t, lr, fun, *state; outputs: x, *state, for x of shape (1,).
 
-    shared: which arrays of the state are single numbers. Raises Unsuitable where the rule is not elementwise.
+    shared: which arrays of the state are single numbers. Raises Unsuitable if the rule is not elementwise.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -262,7 +262,7 @@ class Update:
         return code
 
     def _write_whole(self) -> Function:
-        """whole(block): everything, where one thread does it."""
+        """whole(block): the whole update on one thread."""
         code = Function("whole", BOOL, ["block"], apart=False)
         (block,) = code.arguments
         total, zero = _word(block, _TOTAL), code.constant(0, "i64")
