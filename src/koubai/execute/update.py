@@ -86,7 +86,7 @@ class Update:
         for node in nodes:
             op = node.op
             if op not in LEAVES and not (op.elementwise or op.spreads or op.fills is not None):
-                raise Unsuitable(f"{node.op.name} looks at more than one element")
+                raise Unsuitable(f"{node.op.name} needs more than one element")
         self.graph = graph
         states = [nodes[i] for i in graph.inputs[5:]]
         self.shared = [node.shape == () for node in states]

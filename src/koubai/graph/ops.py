@@ -97,7 +97,8 @@ class Op:
     not available.
         It may raise ArithmeticError or ValueError where NumPy gives inf or nan.
     out: ``call`` is a ufunc, so that it takes a third argument to write into. into: where it is none, ``into(result,
-    *inputs, **params)`` writes into a C-contiguous array, whatever that held, without large arrays on its way.
+    *inputs, **params)`` writes into a C-contiguous array, whatever that held, without large arrays on its way. Of an
+    elementwise row without conditions, that may be an input.
     view: the result shares memory with input 0.
     domain: an interval for each input, from which tests sample; examples: (input shapes, params) to test.
     kink: ``kink(y, *inputs, **params)`` is true (somewhere) where the derivative jumps.
