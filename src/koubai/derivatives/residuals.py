@@ -158,5 +158,6 @@ class _Squares:
         if not {"floats", "numpy"}.issuperset(executors):
             return None
         floats = executors[0] == "floats", executors[1] == "floats"
-        found: Columns | None = self.tables.take(len(self.along.nodes), lambda: Columns(self.graph, self.along, floats))
+        graph, along = self.graph, self.along
+        found: Columns | None = self.tables.take(len(along.nodes), lambda most: Columns(graph, along, floats, most))
         return found
