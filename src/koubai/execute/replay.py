@@ -14,6 +14,7 @@ import itertools
 import math
 import operator
 import re
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,10 @@ __all__ = ["Columns", "Replay", "Tables", "is_loaded"]
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
 _POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
 # where the words of a short row belong, by their number: of numbers, and of a loop over one index
-_WORDS = {4: [*range(4)], 5: [*range(5)], 6: [*range(6)], 11: [*range(7), *range(12, 16)], WIDTH: [*range(WIDTH)]}
+_BLANK = [(0,) * n for n in range(WIDTH)]
+_PACKED = {
+    words: struct.Struct(f"{words}q{8 * (WIDTH - words)}x").pack for words in (4, 5, 6, WIDTH)
+} | {11: struct.Struct(f"7q{8 * (_STRIDES - 7)}x4q{8 * (WIDTH - _STRIDES - 4)}x").pack}  # fmt: skip
 ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
 # To make a table takes as long as a few evaluations by Python, a row a node: it pays from so many on. One of very many
 # rows, as a loop over arrays that are not contiguous makes them, pays after so many more.
@@ -60,6 +64,7 @@ _POWER, _WHERE, _ASTYPE, _ZEROS, _SETITEM, _GETITEM, _MATMUL, _STACK, _BROADCAST
         *("power", "where", "astype", "zeros", "setitem", "getitem", "matmul", "stack", "broadcast_to", "reshape"),
     )
 )
+_FACTORED = {"cholesky": "cholesky_lo", "solve": "solve", "inv": "inv"}  # rows that are LAPACK's, as NumPy calls it
 # of a ufunc's loop, by the number of operands, whether these are truth values, and whether the result is one
 _TYPES = {
     (n, given, made): n * "d?"[given] + "->" + "d?"[made]
@@ -248,6 +253,14 @@ def _shown(array: Any, index: Any) -> Any:
     return array[where if any(item is Ellipsis for item in where) else (*where, ...)]
 
 
+def _addresses(array: Any) -> Any:
+    """Return where each element of an array lies."""
+    places = np.array(address(array))
+    for length, step in zip(array.shape, array.strides, strict=True):
+        places = np.add.outer(places, step * np.arange(length))
+    return places
+
+
 def _as_read(value: Any) -> Any:
     """Return a constant as the loops read it."""
     if value.dtype.kind not in "fiub" or (value.dtype.kind == "f" and value.itemsize != 8):
@@ -297,7 +310,7 @@ class _Table:
 
     A value is the address of a float64 by itself; or, of an array whose elements lie one after the other, its
     (address, shape, size, bytes an element), which are 0 if one number is spread over it; or any other array. A row is
-    a tuple of the words that it needs, as `_WORDS` says. floats: have the rows the bits of Python's arithmetic, and
+    a tuple of the words that it needs, as `_PACKED` says. floats: have the rows the bits of Python's arithmetic, and
     not NumPy's? most: rows that there may be. Raises Unsuitable, TooLongError where there are more rows.
     """
 
@@ -373,14 +386,8 @@ class _Table:
 
     def finish(self, rows: Sequence[tuple[int, ...]]) -> Any:
         """Return rows as they are gone through."""
-        table = np.zeros((len(rows), WIDTH), np.int64)
-        lengths = [*map(len, rows)]
-        for width in {*lengths}:
-            at = [k for k, length in enumerate(lengths) if length == width]
-            words = itertools.chain.from_iterable([rows[k] for k in at])
-            read = np.fromiter(words, np.int64, width * len(at)).reshape(-1, width)
-            table[np.array(at)[:, None], _WORDS[width]] = read
-        return table
+        packed = b"".join([_PACKED[len(row)](*row) for row in rows])
+        return np.frombuffer(packed, np.int64).reshape(-1, WIDTH)
 
     def stands(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
@@ -479,16 +486,18 @@ class _Table:
     ) -> None:
         if len(self.rows) >= self.most:
             raise TooLongError
-        count = dims[0] if dims else 0
-        places = [*map(self._place, values), 0, 0, 0][:4]
-        if len(dims) > 1:
-            dims = (*dims, *[0] * (_STRIDES - _DIMENSIONS - len(dims)))
-            self.rows.append((function, data, *places, *dims, *strides, *[0] * (WIDTH - _STRIDES - len(strides))))
-        elif count:
-            self.rows.append((function, data, *places, count, *strides, *[0] * (4 - len(strides))))
+        places = [v if type(v) is int else self._place(v) for v in values]
+        blank = _BLANK[4 - len(places)]
+        if not dims:
+            self.rows.append((function, data, *places, *blank))
+            self.work += 8
+            return
+        if len(dims) == 1:
+            self.rows.append((function, data, *places, *blank, *dims, *strides, *_BLANK[4 - len(strides)]))
         else:
-            self.rows.append((function, data, *places))
-        self.work += 8 + count
+            dims = (*dims, *_BLANK[_STRIDES - _DIMENSIONS - len(dims)])
+            self.rows.append((function, data, *places, *blank, *dims, *strides, *_BLANK[WIDTH - _STRIDES - len(strides)]))
+        self.work += 8 + dims[0]
 
     def _elements(self, function: int, data: int, operands: Sequence[Any], out: Any) -> None:
         """Add the rows of a loop over all elements of values of one shape."""
@@ -497,19 +506,21 @@ class _Table:
             self._row(function, data, [*operands, out], [1], [1 if self._is_bool(v) else 8 for v in (*operands, out)])
             return
         if kind is tuple:
-            shape, size = out[1], out[2]
-            strides = []
+            place, shape, size, step = out
+            places, strides = [], []
             for value in operands:
                 kind = type(value)
-                if kind is int or (kind is tuple and value[2] == 1):
+                if kind is int:
+                    places.append(value)
                     strides.append(0)
-                elif kind is tuple and value[1] == shape:
-                    strides.append(value[3])
+                elif kind is tuple and (value[1] == shape or value[2] == 1):
+                    places.append(value[0])
+                    strides.append(value[3] if value[1] == shape else 0)
                 else:
                     break
             else:
                 if size:
-                    self._row(function, data, [*operands, out], [size], [*strides, out[3]])
+                    self._row(function, data, [*places, place], [size], [*strides, step])
                 return
         out = self._array(out)
         shape = out.shape
@@ -520,9 +531,14 @@ class _Table:
         elif all(a.flags.c_contiguous or not any(a.strides) for a in arrays):
             self._row(function, data, arrays, [out.size], [a.itemsize * a.flags.c_contiguous for a in arrays])
         else:
-            for at in np.ndindex(*shape[:-1]):
-                lines = [a[at] for a in arrays]
-                self._row(function, data, lines, [shape[-1]], [a.strides[0] for a in lines])
+            self.kept += arrays
+            starts = [_addresses(a[..., 0]).ravel().tolist() for a in arrays]
+            blank = _BLANK[4 - len(arrays)]
+            rest = (*blank, shape[-1], *[a.strides[-1] for a in arrays], *blank)
+            self.rows += [(function, data, *places, *rest) for places in zip(*starts, strict=True)]
+            self.work += len(starts[0]) * (8 + shape[-1])
+            if len(self.rows) > self.most:
+                raise TooLongError
 
     def copied(self, value: Any, out: Any) -> None:
         """Add the rows that copy a value into one of the same shape."""
@@ -562,8 +578,14 @@ class _Table:
             return self._reduced(node, op.reduces, operands[0])
         if op is _MATMUL and not self.floats:
             return self._matmul(node, [*map(self._array, operands)])
-        if is_write(node) and not node.params["index"].holes:
+        if op.name in _FACTORED and not self.floats:
+            return self._factored(node, [*map(self._array, operands)])
+        if is_write(node):
             return self._written(node, *operands[:2])
+        if op is _GETITEM and node.params["index"].holes:
+            out = self._buffer(node.shape, node.dtype)
+            self._carried(self._listed(node, operands[0]), _addresses(self._array(out)))
+            return out
         if is_view(node):
             return self._viewed(node, operands[0])
         return self._moved(node, operands)
@@ -608,6 +630,12 @@ class _Table:
         """Return an array with other elements in it."""
         out, index = self._buffer(node.shape, node.dtype), node.params["index"]
         self.copied(base, out)
+        if index.holes:
+            if node.op is not _SETITEM:
+                raise Unsuitable("sums into elements that are listed")
+            places = self._listed(node, out)
+            self._carried(_addresses(np.broadcast_to(self._array(value), places.shape)), places)
+            return out
         part = self._element(out, index)
         part = self.held(_shown(self._array(out), index)) if part is None else part
         if node.op is not _SETITEM:
@@ -616,6 +644,38 @@ class _Table:
             self.copied(value, part)
         else:
             self.copied(self.held(np.broadcast_to(self._array(value), self._array(part).shape)), part)
+        return out
+
+    def _listed(self, node: Node, value: Any) -> Any:
+        """Return where the elements lie that an index with arrays, always the same ones, chooses."""
+        arrays = node.inputs[1 + is_write(node) :]
+        if self._is_bool(value) or not all(j in self.known for j in arrays):
+            raise Unsuitable("an index that is computed, or of truth values")
+        return _addresses(self._array(value))[node.params["index"].fill([self.known[j] for j in arrays])]
+
+    def _carried(self, sources: Any, targets: Any) -> None:
+        """Add the rows that copy numbers from there to here, one after the other; of even steps they are one loop."""
+        pairs = np.stack((sources.ravel(), targets.ravel()))
+        steps = np.diff(pairs)
+        if pairs.shape[1] > 1 and (steps == steps[:, :1]).all() and steps[1, 0]:
+            self._row(*_loop(np.positive, "d->d"), pairs[:, 0].tolist(), [pairs.shape[1]], steps[:, 0].tolist())
+        else:
+            for pair in pairs.T.tolist():
+                self._row(_COPY, 8, pair)
+
+    def _factored(self, node: Node, operands: list[Any]) -> Any:
+        """Return what LAPACK makes of matrices, which is NaN throughout where NumPy would raise."""
+        if any(a.ndim != 2 or a.dtype != _FLOAT for a in operands):
+            raise Unsuitable("a stack of matrices")
+        call = getattr(getattr(np.linalg, "_umath_linalg", None), _FACTORED[node.op.name], None)
+        if call is None:
+            raise Unsuitable(f"another NumPy than those whose {node.op.name} is known")
+        out = self._buffer(node.shape)
+        arrays = [*operands, self._array(out)]
+        loop, data = _loop(call, "d" * len(operands) + "->d")
+        dims = [1, *operands[0].shape[:1], *(b.shape[1] for b in operands[1:])]
+        self._row(loop, data, arrays, dims, [*[0] * len(arrays), *(step for a in arrays for step in a.strides)])
+        self._row(_EXACT_DIVIDE, 0, [out[0], self._constant(1.0), self._number()])  # leaves unless it is finite
         return out
 
     @staticmethod

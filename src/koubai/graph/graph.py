@@ -126,8 +126,9 @@ class Graph:
     guards: the looks at values on which the path depends; kinks: the kinks that the traced point sits on.
     """
 
-    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs", "table")
+    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "operations", "outputs", "table")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
+    operations: int | None  # elements that it computes, once somebody has counted them
     table: list[Calls]  # of its nodes, for one derivative to take and go on with; empty where nobody kept it
 
     def __init__(
@@ -148,6 +149,7 @@ class Graph:
         self.guards = tuple(guards)
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
+        self.operations = None
         self.table = []
         self.check(known, forms)
 

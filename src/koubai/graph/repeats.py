@@ -9,6 +9,7 @@ is then written down, at a fifth of the price of going through the rules again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from operator import add
@@ -22,6 +23,7 @@ from koubai.graph.tracer import Trace
 __all__ = ["Backwards", "Forwards"]
 
 _LEAST = 12  # periods for which it is worth a look
+_LONG = 500  # nodes, of fewer of which it is soon seen that there is no loop among them
 _WIDEST = 4000  # nodes of a period
 _ANCHORS, _SAME, _WAYS = 32, 3, 8  # nodes from which a period is looked for, those of one place, and lengths tried
 _MULTIPLES = 16  # periods that may be taken as one
@@ -45,6 +47,8 @@ def _stretches(nodes: Sequence[Node], carries: Sequence[bool]) -> list[_Stretch]
     found: list[_Stretch] = []
     tried: dict[tuple[int, int], int] = {}
     end = len(nodes) - 1
+    if len(nodes) < _LONG and max(Counter([(id(node[0]), id(node[5])) for node in nodes]).values()) < _LEAST:
+        return found  # no node has as many of its kind as a loop has turns
     while end >= _LEAST and len(tried) < _ANCHORS:
         op, where = nodes[end][0], nodes[end][5]
         place = id(op), id(where)

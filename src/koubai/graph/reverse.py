@@ -25,7 +25,7 @@ from koubai.graph.traced import Traced, current_node, new_traced, record, trace_
 from koubai.graph.tracer import Trace, uncollected
 from koubai.graph.user_code import Where
 
-__all__ = ["Careful", "load", "pullback", "reverse"]
+__all__ = ["Careful", "carried", "load", "pullback", "reverse"]
 
 
 # the node that was differentiated, which operand, and the nodes of both cotangents in the new graph
@@ -210,10 +210,7 @@ def _real(dtype: np.dtype[Any] | None) -> bool:
 
 
 def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
-    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes.
-
-    Return of each node whether its cotangent is wanted.
-    """
+    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes; return what `carried` does."""
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
@@ -221,6 +218,11 @@ def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
         trace.table = graph.table.pop()  # one step, so that no two derivatives take the same
     except IndexError:
         trace.table = _calls(graph.nodes)
+    return carried(graph, targets)
+
+
+def carried(graph: Graph, targets: Sequence[int]) -> list[bool]:
+    """Return of each node whether its derivative by the nodes in ``targets`` is wanted."""
     carries = [False] * len(graph.nodes)
     for i in targets:
         carries[i] = _real(graph.nodes[i].dtype)
