@@ -160,7 +160,8 @@ class Path:
         environment = self.recorded.environment
         if self.careful or not environment.complete or environment.holds(f):
             return False
-        arrays = [node.params["value"] for node in self.graph.nodes if node.op in LEAVES and "value" in node.params]
+        leaves = [node for node in self.graph.nodes if not node[1] and node.op in LEAVES]
+        arrays = [node.params["value"] for node in leaves if "value" in node.params]
         arrays += [*self.recorded.leaves.values, *(then for _, then in environment.arrays)]
         return 8 * operations(self.graph) + sum(np.asarray(array).nbytes for array in arrays) <= _BYTES
 

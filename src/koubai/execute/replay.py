@@ -46,6 +46,7 @@ ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
 # rows, as a loop over arrays that are not contiguous makes them, pays after so many more.
 ASKED_FOR, MORE = 0, 75
 ROWS_A_NODE, ROWS_BESIDES = 2, 64
+MANY_ROWS = 200
 _KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
 # raises there
@@ -57,7 +58,7 @@ _SCALARS = {
     )
 }  # fmt: skip
 _OF_FLOATS = {OPS["divide"]: _EXACT_DIVIDE, OPS["sqrt"]: _ROOT}
-_SIMPLE_FLOATS, _NUMBER = _SCALARS | _OF_FLOATS, {int}
+_SIMPLE_FLOATS, _NUMBER = _SCALARS | {OPS["divide"]: _EXACT_DIVIDE}, {int}
 _POWER, _WHERE, _ASTYPE, _ZEROS, _SETITEM, _GETITEM, _MATMUL, _STACK, _BROADCAST, _RESHAPE = (
     OPS[name]
     for name in (
@@ -253,6 +254,21 @@ def _shown(array: Any, index: Any) -> Any:
     return array[where if any(item is Ellipsis for item in where) else (*where, ...)]
 
 
+def _twins(nodes: Sequence[Node], others: Sequence[Node]) -> dict[int, int]:
+    """Return which of the first nodes are those of another graph under other numbers, without some."""
+    twins: dict[int, int] = {}
+    k, count = 0, len(others)
+    for i, (op, used, params, *_) in enumerate(nodes):
+        theirs = tuple([twins.get(j, -1) for j in used])
+        while k < count and not (others[k][0] is op and others[k][2] is params and others[k][1] == theirs):
+            k += 1
+        if k == count:
+            break
+        twins[i] = k
+        k += 1
+    return twins
+
+
 def _addresses(array: Any) -> Any:
     """Return where each element of an array lies."""
     places = np.array(address(array))
@@ -338,35 +354,48 @@ class _Table:
         nodes = graph.nodes
         if len(nodes) > ROWS_A_NODE * self.most:
             raise TooLongError
-        same = 0
+        twins: dict[int, int] = {}
         if self.filled is not None and self.filled[1] is self.floats:
-            same = sum(itertools.takewhile(bool, map(operator.is_, nodes, self.filled[0].nodes)))
+            twins = _twins(nodes, self.filled[0].nodes)
+        before, known_before = self.values, self.known
         self.graph, self.filled = graph, (graph, self.floats)
-        values = self.values = self.values[:same]
-        known = self.known = {i: value for i, value in self.known.items() if i < same}
+        values: list[Any] = []
+        known: dict[int, Any] = {}
+        self.values, self.known = values, known
         self._more_numbers(len(nodes))
         free = self.free
         given = dict(zip(graph.inputs, inputs, strict=True))
-        first, waits = self.rows, {graph.inputs[k] for k in late}
-        rows, simple = first, _SIMPLE_FLOATS if self.floats else _SCALARS
+        waits = bytearray(len(nodes))  # of each node, whether it depends on an input that is late
+        for k in late:
+            waits[graph.inputs[k]] = 1
+        first = rows = self.rows
+        simple = _SIMPLE_FLOATS if self.floats else _SCALARS
         checks: dict[int, list[Any]] = {}
         for guard in graph.guards:
             checks.setdefault(guard.node, []).append(guard)
         with np.errstate(all="ignore"):
-            for i in range(same, len(nodes)):
-                op, used, _, shape, dtype, _ = node = nodes[i]
-                if late:
-                    if not waits.isdisjoint(used):
-                        waits.add(i)
-                    rows = self.rows = later if i in waits else first
-                code = simple.get(op) if not shape and dtype is _FLOAT else None  # as most nodes of a long loop have
+            for i, node in enumerate(nodes):
+                op, used, _, shape, dtype, _ = node
+                if late and used:
+                    for j in used:
+                        if waits[j]:
+                            waits[i] = 1
+                    rows = self.rows = later if waits[i] else first
+                if len(used) == 2 and not shape and dtype is _FLOAT and op in simple and i not in twins:
+                    j, k = used  # as in most nodes of a long loop
+                    a, b = values[j], values[k]
+                    if type(a) is int and type(b) is int and not (j in known and k in known) and not checks:
+                        out = next(free, 0) or self._number()
+                        rows.append((simple[op], 0, a, b, out))
+                        values.append(out)
+                        continue
                 operands = [values[j] for j in used]
-                if code is not None and {*map(type, operands)} == _NUMBER and not (used[0] in known and used[-1] in known):
-                    out = next(free, 0) or self._number()
-                    rows.append((code, 0, *operands, out))
-                    values.append(out)
-                    self.work += 8
-                elif op is INPUT:
+                if (twin := twins.get(i)) is not None:
+                    values.append(before[twin])
+                    if twin in known_before:
+                        known[i] = known_before[twin]
+                    continue
+                if op is INPUT:
                     if dtype != _FLOAT:
                         raise Unsuitable(f"an argument of {dtype}")
                     values.append(given[i])
@@ -382,12 +411,24 @@ class _Table:
         self.rows = first
         if len(first) > self.most or (late and len(later) > self.most):
             raise TooLongError
+        self.work = sum(
+            8 + (row[_DIMENSIONS] if len(row) > _DIMENSIONS else 0) for row in itertools.chain(first, later or ())
+        )
         return [values[i] for i in graph.outputs]
 
     def finish(self, rows: Sequence[tuple[int, ...]]) -> Any:
         """Return rows as they are gone through."""
-        packed = b"".join([_PACKED[len(row)](*row) for row in rows])
-        return np.frombuffer(packed, np.int64).reshape(-1, WIDTH)
+        if len(rows) < MANY_ROWS:
+            packed = b"".join([_PACKED[len(row)](*row) for row in rows])
+            return np.frombuffer(packed, np.int64).reshape(-1, WIDTH)
+        table = np.zeros((len(rows), WIDTH), np.int64)
+        blank = _BLANK[5]
+        plain = [row if len(row) == 5 else blank for row in rows]  # those of numbers, at once
+        table[:, :5] = np.fromiter(itertools.chain.from_iterable(plain), np.int64, 5 * len(rows)).reshape(-1, 5)
+        for k, row in enumerate(rows):
+            if len(row) != 5:
+                table[k] = np.frombuffer(_PACKED[len(row)](*row), np.int64)
+        return table
 
     def stands(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
@@ -490,14 +531,12 @@ class _Table:
         blank = _BLANK[4 - len(places)]
         if not dims:
             self.rows.append((function, data, *places, *blank))
-            self.work += 8
             return
         if len(dims) == 1:
             self.rows.append((function, data, *places, *blank, *dims, *strides, *_BLANK[4 - len(strides)]))
         else:
             dims = (*dims, *_BLANK[_STRIDES - _DIMENSIONS - len(dims)])
             self.rows.append((function, data, *places, *blank, *dims, *strides, *_BLANK[WIDTH - _STRIDES - len(strides)]))
-        self.work += 8 + dims[0]
 
     def _elements(self, function: int, data: int, operands: Sequence[Any], out: Any) -> None:
         """Add the rows of a loop over all elements of values of one shape."""
@@ -536,7 +575,6 @@ class _Table:
             blank = _BLANK[4 - len(arrays)]
             rest = (*blank, shape[-1], *[a.strides[-1] for a in arrays], *blank)
             self.rows += [(function, data, *places, *rest) for places in zip(*starts, strict=True)]
-            self.work += len(starts[0]) * (8 + shape[-1])
             if len(self.rows) > self.most:
                 raise TooLongError
 

@@ -91,6 +91,9 @@ def _first(nodes: Sequence[Node], carries: Sequence[bool], end: int, period: int
             way = ways[i % period] = tuple([k - j for j, k in zip(inputs, others, strict=True)])
             if not {0, period}.issuperset(way):
                 return i + 1
+        elif len(way) == 2:  # as most have
+            if inputs[0] + way[0] != others[0] or inputs[1] + way[1] != others[1]:
+                return i + 1
         elif tuple(map(add, inputs, way)) != others:
             return i + 1
     return 0
@@ -165,7 +168,11 @@ class _Turns:
         nodes, forms, turn, outside = self.trace.nodes, self.trace.forms, self.turn, self.outside
         for k in range(1, count + 1):
             for n, (op, steps, taken, params, shape, dtype, where, form) in enumerate(self.pattern):
-                inputs = turn[n] = tuple(map(add, turn[n], steps))
+                if len(steps) == 2:  # as most have
+                    a, b = turn[n]
+                    inputs = turn[n] = a + steps[0], b + steps[1]
+                else:
+                    inputs = turn[n] = tuple(map(add, turn[n], steps))
                 if taken:
                     own = list(inputs)
                     for place, j in taken:

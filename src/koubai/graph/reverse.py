@@ -217,7 +217,7 @@ def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
     try:
         trace.table = graph.table.pop()  # one step, so that no two derivatives take the same
     except IndexError:
-        trace.table = _calls(graph.nodes)
+        trace.table = _Calls(graph.nodes)
     return carried(graph, targets)
 
 
@@ -235,12 +235,18 @@ def carried(graph: Graph, targets: Sequence[int]) -> list[bool]:
     return carries
 
 
-def _calls(nodes: Sequence[Node]) -> Calls:
-    table: Calls = defaultdict(dict)
-    for i, (op, inputs, params, *_) in enumerate(nodes):
-        if op not in LEAVES:
-            table[op][(inputs, *params.values()) if params else inputs] = i
-    return table
+class _Calls(defaultdict[Op, dict[Any, int]]):
+    """The calls of a graph's nodes, found for a primitive when it is asked for."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        super().__init__(dict)
+        self.nodes = nodes
+
+    def __missing__(self, op: Op) -> dict[Any, int]:
+        found = self[op] = {} if op in LEAVES else {
+            (node[1], *node[2].values()) if node[2] else node[1]: i for i, node in enumerate(self.nodes) if node[0] is op
+        }
+        return found
 
 
 def _joined(total: Traced, part: Traced) -> Traced:
