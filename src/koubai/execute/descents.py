@@ -55,7 +55,11 @@ SHIFT = 320  # from one array to the next, within a page; five lines of a cache
 
 def operations(graph: Graph) -> int:
     """Return how many elements the graph computes."""
-    return sum(max(1, math.prod(node.shape)) for node in graph.nodes if node.op not in LEAVES)
+    if graph.operations is None:
+        computed = [node[3] for node in graph.nodes if node[1] or node[0] not in LEAVES]
+        arrays = [shape for shape in computed if shape]
+        graph.operations = len(computed) - len(arrays) + sum([math.prod(shape) or 1 for shape in arrays])
+    return graph.operations
 
 
 def _of_interface(array: Any) -> int:
