@@ -579,7 +579,7 @@ def test_what_has_no_loop_is_left_to_the_program(by_machine):
     a = np.array([[2.0, 0.3], [0.3, 1.0]])
 
     def f(x):
-        return np.sum(np.linalg.solve(a + np.diag(x**2), x - 1) ** 2)
+        return np.linalg.slogdet(a + np.diag(x**2))[1] + np.sum((x - 1) ** 2)
 
     program = kb.value_and_grad(f)
     program(np.array([1.0, 2.0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,7 +101,7 @@ class Residuals:
 
 def count(path: Path) -> int:
     """Return how many residuals there are on this path. Raises TraceError if f isn't a sum of squares on it."""
-    return _Squares.of(path, path.recorded.leaves.active).found.size
+    return _Squares.of(path, path.recorded.leaves.active).size
 
 
 def know(path: Path) -> None:
@@ -117,20 +118,24 @@ class _Squares:
     """What was derived from a path and serves its later uses too: the residuals and J, or why there are none."""
 
     refused: tuple[str, str] | None = None
-    found: Squares
+    size = 0  # how many residuals there are
     known: Any = None  # the check of the path, if the residuals were found right at its numbers
 
     def __init__(self, graph: Graph, active: Sequence[int]) -> None:
-        self.tables, self.active = Tables(), active
+        self.tables, self.whole, self.active = Tables(), graph, active
         try:
-            self.found = Squares(graph, active)
+            found = Squares(graph, active)
         except TraceError as error:
             self.refused = error.reason, error.fix
+            return
+        self.size = found.size
+        if found.size >= sum(math.prod(graph.nodes[graph.inputs[k]].shape) for k in active):
+            self.graph = found.residuals()  # else they are hardly asked for
 
     @functools.cached_property
     def graph(self) -> Graph:
         """The residuals."""
-        return self.found.residuals()
+        return Squares(self.whole, self.active).residuals()
 
     @functools.cached_property
     def along(self) -> Graph:

@@ -17,7 +17,7 @@ import operator
 import re
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +47,7 @@ ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
 # rows, as a loop over arrays that are not contiguous makes them, pays after so many more.
 ASKED_FOR, MORE = 0, 75
 ROWS_A_NODE, ROWS_BESIDES = 2, 64
-MANY_ROWS = 200
+MANY, LONG = 200, 32  # nodes, among which it pays to look for so many whose rows are made at once
 _KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # The codes of what the machine code itself does to numbers; the last four refuse a result that is not finite, as Python
 # raises there
@@ -266,6 +266,23 @@ def _twins(nodes: Sequence[Node], others: Sequence[Node]) -> dict[int, int]:
     return twins
 
 
+def _runs(nodes: Sequence[Node], simple: Mapping[Op, int], first: int) -> dict[int, int]:
+    """Return where many nodes follow each other that are ``simple`` arithmetic of numbers, and where these end."""
+    number, runs, start = bytearray(len(nodes)), {}, -1  # number: whether each node is a float64 by itself
+    for i, (op, used, params, shape, dtype, _) in enumerate(nodes):
+        plain = False
+        if not shape and (dtype is _FLOAT or (dtype is None and type(params["value"]) in (float, int))):
+            number[i] = 1
+            plain = i >= first and op in simple and number[used[0]] == number[used[-1]] == 1
+        if plain and start < 0:
+            start = i
+        elif not plain and start >= 0:
+            if i - start >= LONG:
+                runs[start] = i
+            start = -1
+    return runs
+
+
 def _addresses(array: Any) -> Any:
     """Return where each element of an array lies."""
     places = np.array(address(array))
@@ -331,8 +348,8 @@ class _Table:
         if not _KNOWN_MACHINE or not library.available():
             raise Unsuitable("another Python or system than those whose memory is known, or no llvmlite")
         self.floats, self.most = floats, most
-        self.rows: list[tuple[int, ...]] = []
-        self.kept: list[Any] = []  # arrays that the table points to
+        self.rows: list[Any] = []  # and, of many that are alike, all as an array
+        self.kept: list[Any] = []  # arrays that the table leads to
         self.captured: list[Any] = []  # arrays from outside
         self.layouts: list[tuple[Any, ...]] = []  # their addresses, shapes, strides and dtypes
         self.work = self.bytes = 0  # elements gone through; of the arrays between
@@ -370,8 +387,16 @@ class _Table:
         checks: dict[int, list[Any]] = {}
         for guard in graph.guards:
             checks.setdefault(guard.node, []).append(guard)
+        runs = {} if len(nodes) < MANY or checks else _runs(nodes, simple, len(twins))
         with np.errstate(all="ignore"):
+            end = 0  # of what is done at once
             for i, node in enumerate(nodes):
+                if i < end:
+                    continue
+                if i in runs:
+                    end = runs[i]
+                    self._at_once(range(i, end), simple, waits if late else None, later)
+                    continue
                 op, used, _, shape, dtype, _ = node
                 if late and used:
                     for j in used:
@@ -379,7 +404,7 @@ class _Table:
                             waits[i] = 1
                     rows = self.rows = later if waits[i] else first
                 if len(used) == 2 and not shape and dtype is _FLOAT and op in simple and i not in twins:
-                    j, k = used  # as in most nodes of a long loop
+                    j, k = used
                     a, b = values[j], values[k]
                     if type(a) is int and type(b) is int and not (j in known and k in known) and not checks:
                         out = next(free, 0) or self._number()
@@ -406,26 +431,52 @@ class _Table:
                     for guard in checks.get(i, ()):
                         self._guarded(guard, node, values[i])
         self.rows = first
-        if len(first) > self.most or (late and len(later) > self.most):
+        if any(sum([len(row) if type(row) is not tuple else 1 for row in part]) > self.most for part in (first, later or ())):
             raise TooLongError
         self.work = sum(
-            8 + (row[_DIMENSIONS] if len(row) > _DIMENSIONS else 0) for row in itertools.chain(first, later or ())
+            [
+                8 * len(row) if type(row) is not tuple else 8 + row[_DIMENSIONS] if len(row) > _DIMENSIONS else 8
+                for row in itertools.chain(first, later or ())
+            ]
         )
         return [values[i] for i in graph.outputs]
 
-    def finish(self, rows: Sequence[tuple[int, ...]]) -> Any:
-        """Return the rows as the machine code reads them."""
-        if len(rows) < MANY_ROWS:
-            packed = b"".join([_PACKED[len(row)](*row) for row in rows])
-            return np.frombuffer(packed, np.int64).reshape(-1, WIDTH)
-        table = np.zeros((len(rows), WIDTH), np.int64)
-        blank = _BLANK[5]
-        plain = [row if len(row) == 5 else blank for row in rows]  # those of numbers, at once
-        table[:, :5] = np.fromiter(itertools.chain.from_iterable(plain), np.int64, 5 * len(rows)).reshape(-1, 5)
-        for k, row in enumerate(rows):
-            if len(row) != 5:
-                table[k] = np.frombuffer(_PACKED[len(row)](*row), np.int64)
-        return table
+    def _at_once(self, which: range, codes: Mapping[Op, int], waits: bytearray | None, later: Any) -> None:
+        """Add the rows of arithmetic of numbers, node upon node."""
+        nodes, values = self.graph.nodes[which.start : which.stop], self.values
+        numbers = np.zeros(len(which))
+        self.kept.append(numbers)
+        begin = address(numbers)
+        values.extend(range(begin, begin + numbers.nbytes, 8))
+        rows = np.zeros((len(which), 5), np.int64)
+        rows[:, 0] = [codes[node[0]] for node in nodes]
+        rows[:, 2] = [values[node[1][0]] for node in nodes]
+        rows[:, 3] = [values[node[1][-1]] for node in nodes]
+        rows[:, 4] = np.arange(begin, begin + numbers.nbytes, 8)
+        negated = rows[:, 0] == _NEGATIVE  # has one operand, and then the result
+        rows[negated, 3] = rows[negated, 4]
+        if waits is None:
+            self.rows.append(rows)
+            return
+        for i, node in zip(which, nodes, strict=True):
+            if waits[node[1][0]] or waits[node[1][-1]]:
+                waits[i] = 1
+        late = np.frombuffer(waits, np.bool_)[which.start : which.stop].copy()
+        self.rows.append(rows[~late])
+        later.append(rows[late])
+
+    def finish(self, rows: Sequence[Any]) -> Any:
+        """Return rows as they are gone through."""
+        parts = []
+        for is_one, group in itertools.groupby(rows, lambda row: type(row) is tuple):
+            if is_one:
+                packed = b"".join([_PACKED[len(row)](*row) for row in group])
+                parts.append(np.frombuffer(packed, np.int64).reshape(-1, WIDTH))
+            else:
+                for some in group:
+                    parts.append(np.zeros((len(some), WIDTH), np.int64))
+                    parts[-1][:, : some.shape[1]] = some
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, WIDTH), np.int64), *parts])
 
     def is_valid(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
