@@ -43,13 +43,13 @@ LANES = 32  # starts per block: four registers of eight doubles hide each other'
 FEWER = 16  # … and two of them if more values are carried than there are registers
 REGISTER = 64  # bytes
 CHUNK = 64  # steps between two checks, if no tolerance is checked at each
-FAR = 900  # powers of two
+FAR = 900  # numbers beyond 2**±FAR are divided, not multiplied by a reciprocal
 PERIOD = 8  # steps, a part of a chunk, after which lanes may be where they were: at rest, or in a cycle of 2, 4 or 8
 RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
 AWAY, ELSEWHERE = -2, -1  # a descent that has not come to rest, and one that has, but at no known point
 
 
-# -- how large can it become? -----------------------------------------------------------------------------------------
+# -- bounds on x ------------------------------------------------------------------------------------------------------
 
 BIG = 1e30  # from here on a number might overflow in what follows, in float32 at least
 
@@ -201,7 +201,7 @@ class _Sparing(Function):
     def __init__(self, name: str, result: str, arguments: Sequence[str | tuple[str, str]]) -> None:
         super().__init__(name, result, arguments)
         self.bounded = False
-        self._multiples: dict[str, tuple[Value, Value]] = {}  # by a power of two: of what, how often
+        self._multiples: dict[str, tuple[Value, Value]] = {}  # products with a power of two: its two factors
         self._unsigned: set[str] = set()  # what is never -0.0, so that 0.0 + v is v
 
     def binary(self, instruction: str, a: Value, b: Value) -> Value:
@@ -555,7 +555,7 @@ class _Writer:
 
     def _accumulated(self, checks: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
         """Return the checks with another step: the sums of x² and, outside of a safe interval, of |f| and of g."""
-        # Not multiplied and added in one instruction: f often has these squares, too.
+        # Without fused multiply-add: f often has these squares too, and they are computed once.
         checks = list(checks)
         checks[0] = checks[0] + added([v * v for v in x], True)
         if not self.is_safe:

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 PAGE = 4096  # bytes
-SHIFT = 320  # from one array to the next, within a page; five lines of a cache
+SHIFT = 320  # bytes, from the offset of one array within a page to that of the next: five cache lines
 
 
 def operations(graph: Graph) -> int:
@@ -103,7 +103,7 @@ def offset_arrays(parts: Sequence[tuple[tuple[int, ...], Any]]) -> list[Any]:
 
 
 _NOTHING = np.zeros(1)
-COLUMNS = ("fun", "grad_norm", "x", "clipped", "projected")  # what a loop writes of a row
+COLUMNS = ("fun", "grad_norm", "x", "clipped", "projected")  # of a row that a loop writes
 
 
 @dataclass(frozen=True)

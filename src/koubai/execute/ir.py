@@ -213,7 +213,7 @@ class Code:
         self.called: set[tuple[str, str, int]] = set()  # of vectormath
         self.label: str | None = "entry"
         self._known: dict[str, Value] = {}  # expression -> its result
-        self._places = 0  # where a call may go on that another one has left
+        self._places = 0  # how many places there are at which a call may resume
         self._state: Value | None = None
 
     # -- instructions -------------------------------------------------------------------------------------------------
@@ -503,7 +503,7 @@ class Code:
         return lines + self.lines
 
 
-Ways: TypeAlias = list[tuple[str, Sequence[Value]]]  # the blocks from which one comes, with which values
+Ways: TypeAlias = list[tuple[str, Sequence[Value]]]  # (label of the block it comes from, values)
 
 
 def _phi(labels: Sequence[str], values: Sequence[Value]) -> str:
@@ -646,7 +646,7 @@ class When:
             self._last = len(self.code.lines) - 1
             if self._ways and len(self._otherwise) == len(self._given):
                 self.values = self.code.join(self._no, [*self._ways, (self._before, self._otherwise)], self._outer)
-            else:  # nothing comes from there, or a branch follows that gives the other values
+            else:  # no values come from there, or a branch follows that gives the others
                 self.code.begin(self._no, self._outer)
                 self.values = self._otherwise
 

@@ -31,7 +31,7 @@ __all__ = ["Library", "available", "clear", "has_fma", "load", "processors", "te
 
 # Libraries kept in memory. One takes about 25 kB.
 MEMORY_LIMIT = 256
-# Bytes on disk; the sweep goes down to three quarters of them, so that the next one is far off.
+# Bytes on disk; a sweep goes down to three quarters of them, so that the next one is not due soon.
 DISK_LIMIT = 256 * 2**20
 
 _ORIGINS = {"compiled": "compiled", "disk": "found on disk", "memory": "found in memory"}
@@ -223,7 +223,7 @@ def _start() -> _Compiler:
     return _Compiler(
         llvm,
         target,
-        # Every 64-bit ARM multiplies and adds in one rounding; there it is no feature with a name.
+        # Every 64-bit ARM multiplies and adds in one rounding; it isn't a named feature there.
         fma=features.get("fma", False) or triple.startswith(("aarch64", "arm64")),
         lock=getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext()),
         passes=_passes(llvm),
@@ -356,7 +356,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
-# The disk. An entry is the SHA-256 of all that follows it, then a heading with the whole identity, the functions' names
+# The disk. An entry is the SHA-256 of everything after it, then a heading with the whole identity, the functions' names
 # and the object.
 
 

@@ -76,7 +76,7 @@ def module(*functions: Function) -> str:
 
 Emitter = Callable[..., Value]
 _EMIT: dict[str, Emitter] = {}  # on operands of the result's kind
-_SPECIAL: dict[str, Emitter] = {}  # of other kinds than the result: called with (code, node, operands, dtypes)
+_SPECIAL: dict[str, Emitter] = {}  # on operands of any kind: called with (code, node, operands, dtypes)
 _DTYPES = {kind: dtype for dtype, kind in KINDS.items()}
 _POWER = OPS["power"]
 INTEGER_POWERS = 4  # up to here by multiplication, within 2 ulp

@@ -57,14 +57,14 @@ CHUNK = 1024  # elements that are added up before their total is stored
 EXPENSIVE = 20  # operations from which on a value is kept in memory rather than computed twice
 UNROLLED = 40  # lines of code up to which four vectors are taken in one iteration
 SPANS = 4  # between cuts, for which a loop has vector code of its own
-WORK = 800  # operations per element, in all passes of a kernel
-PASSES = 64  # of a kernel
+WORK = 800  # operations per element in all passes of a kernel, at most
+PASSES = 64  # passes of a kernel, at most
 SHARE = 4  # elements of kernels per element of NumPy's, from which on a program of both pays
-EVERY = 4  # the widest gaps of a slice that is written
-NODES = 1000  # of a graph: with more, finding the passes takes long
-ROUNDS = 30  # of deciding what to keep
-ELEMENTS = 1000  # of all nodes that one iteration may need
-LINES = 6000  # of code in a kernel
+EVERY = 4  # step of a slice that is written, at most
+NODES = 1000  # nodes of a graph, at most: with more, finding the passes takes long
+ROUNDS = 30  # rounds of deciding what to keep, at most
+ELEMENTS = 1000  # elements of all nodes that one iteration needs, at most
+LINES = 6000  # lines of code in a kernel, at most
 
 Key = tuple[int, int]  # (step, offset): element step * i + offset
 
@@ -249,7 +249,7 @@ class _Passes:
             self.kept |= chosen
             if not chosen and (work <= WORK or expensive == 1):
                 break
-            if not chosen:  # to compute less, more is kept
+            if not chosen:  # keep more, to compute less
                 expensive //= 2
         else:
             raise Unsuitable("no order of passes was found")
@@ -935,7 +935,7 @@ class _Loop:
                 for (i, root), v in zip(wanted, values, strict=True):
                     made.setdefault(i, []).append((root, v))
                 for i, parts in made.items():
-                    if i in self.reductions:  # running sums move by one place per vector
+                    if i in self.reductions:  # running sums rotate by one place per vector
                         going[i, u] = self._reduced(code, i, going[i, u], parts[0][1], VECTOR)
                     else:
                         body.store(i, parts, loop.index, u * VECTOR)
@@ -998,7 +998,7 @@ def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
     fusion to pay.
     """
     found, movable, work = [], [], 0
-    elements = {False: 0, True: 0}  # that NumPy and kernels compute
+    elements = {False: 0, True: 0}  # how many NumPy (False) and kernels (True) compute
     for i, node in enumerate(nodes):
         try:
             form = _form(nodes, i)
@@ -1040,7 +1040,7 @@ class _Program:
         self.pool: list[Any] = []
         self.passes: list[int] = []
         self.fresh = False
-        self.inner: list[tuple[Any, Any]] = []  # the forms of arrays that go from a kernel to what follows
+        self.inner: list[tuple[Any, Any]] = []  # (shape, dtype) of what only this program reads
         self.source = self._text()
 
     def left(self) -> list[Node]:

@@ -33,8 +33,8 @@ __all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
 
 LANES = 16
 CHUNK = 2048  # columns that a row's running sums take in before they are added to the totals
-LONG = 2**16  # rows whose numbers are added one after the other at most
-LEAST = 64  # elements of a region that is worth a call
+LONG = 2**16  # rows whose numbers are added one after the other, at most
+LEAST = 64  # elements from which on a region is worth a call
 _EQUAL = OPS["equal"]
 _INDEX = np.dtype(np.int64)
 _PICKS = ("reads", "adds")  # rows pick one element each by their index
@@ -222,7 +222,7 @@ def _place(
     if node.op.elementwise and node.shape and _cost(node, given):
         row_group: Region | None = next((g for j, g in inside if kinds[j] == ROW), None)
         if row_group is not None and _size(node) == row_group.rows and node.shape[0] == row_group.rows:
-            for j, n in zip(node.inputs, given, strict=True):  # row with row
+            for j, n in zip(node.inputs, given, strict=True):  # numbers of rows with each other
                 if j in kinds and kinds[j] != ROW:
                     return None
                 if j not in kinds and _size(n) != 1 and n.shape != node.shape:
@@ -258,7 +258,7 @@ def _place(
         return (group, TOTAL) if counts or (given[0].dtype == node.dtype and node.dtype in KINDS) else None
     if node.dtype.kind != "f":
         return None
-    if group.rows == 1:  # long sums of float32 are NumPy's, which adds in pairs
+    if group.rows == 1:  # long sums of float32 are left to NumPy, which adds pairwise
         sums = _adds(node) and not node.shape and kinds.get(j) == FULL
         return (group, ROW) if sums and given[0].dtype == node.dtype == np.float64 else None
     if node.op.reduces is not None and kinds.get(j) == FULL and KINDS.get(given[0].dtype) in TAGS:
@@ -332,7 +332,7 @@ class Kernel:
                 if j in self.members or (n.op is CONSTANT and not n.shape):
                     continue
                 if n.op is CONSTANT and self.nodes[i].op.index:
-                    continue  # the numbers of the rows
+                    continue  # the rows' own numbers 0, 1, 2, …
                 (numbers if _size(n) == 1 else read)[j] = None
         self.arrays = [*read, *self.outputs]
         self.numbers = list(numbers)

@@ -56,8 +56,8 @@ Matrix: TypeAlias = Sequence[Vector]
 
 ASKED, ASKED_COLUMNS = -1, -2
 CALLED = 1, 5  # where the functions and their contexts are in a block
-SLOTS = 512  # of a frame, one number each
-RESUME, AT, GRADIENT, ANSWER, EVALUATIONS = range(5)  # the first of them
+SLOTS = 512  # numbers in a frame
+RESUME, AT, GRADIENT, ANSWER, EVALUATIONS = range(5)  # the first slots
 _KINDS = {"float": "double", "int": "i64", "bool": BOOL, "Vector": "vector", "Integers": "integers", "Matrix": "matrix"}
 _STORED = {"double": "double", "i64": "i64", BOOL: "i64", "vector": "ptr", "integers": "ptr", "matrix": "ptr"}
 _COMPARED: dict[type[ast.cmpop], Callable[[Value, Value], Value]] = {
@@ -130,7 +130,8 @@ class _Writer:
         self.variables: dict[str, _Variable] = {}
         self.space = function.__globals__
         self.loops: list[tuple[Callable[[], None], Callable[[], None]]] = []  # continue and break
-        self.back: tuple[ir.Block, str | None] | None = None  # what a return leaves, in a part; and its result's kind
+        # of an inlined generator: the block that a return leaves, and the kind of its result
+        self.back: tuple[ir.Block, str | None] | None = None
 
     # -- variables
 

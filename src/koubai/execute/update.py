@@ -37,8 +37,8 @@ from koubai.graph.ops import OPS
 __all__ = ["PIECE", "THREADED", "Update", "Workspace"]
 
 THREADED = 2**18  # numbers from which on a second thread pays
-PART = 2**15  # numbers in a part, at least …
-PARTS = 32  # … and parts for each thread, at most
+PART = 2**15  # numbers in a part, at least
+PARTS = 32  # parts for each thread, at most
 REGISTER = 64  # bytes
 PIECE = 4  # numbers that describe one array: the addresses of x and g, the offset of its state, its size
 _PIECES, _COUNT, _STATES, _SHARED, _TABLE, _TOTAL, _CHECK = range(7)  # in a block

@@ -111,11 +111,11 @@ class Op:
     choice along an axis the row returns the place of (axis); its neutral element is the worst there is.
     moves: it only moves elements of its inputs, fills an array, or adds elements to others. But for the last, ``call``
     takes arrays of any objects.
-    index: what params["index"] says of input 0: which elements it "reads", "sets" to those of input 1, or "adds" these
-    to. The last inputs are the arrays in its holes.
-    fills: the finite number that the result is full of, whatever the inputs hold.
-    reshapes: the result has the elements of its input in the same order, in another shape. spreads: it has each of them
-    in several places. converts: it has them in params["dtype"].
+    Of rows that move: index: "reads", "sets" or "adds": the elements of input 0 that params["index"] chooses are read,
+    set to those of input 1, or have these added; the last inputs are the arrays in its holes. fills: the finite number
+    that the result is full of, whatever the inputs hold. reshapes: the result has the input's elements in the same
+    order, in another shape. spreads: it has each of them in several places.
+    converts: the result is the input in params["dtype"].
     conditions: so many of the first inputs count as truth values.
     exact: executors and NumPy give the same bits for the same operands.
     bound: ``bound(*ranges)`` is what no |element| of the result exceeds, where it is finite for finite inputs; None:
