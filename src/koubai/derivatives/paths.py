@@ -213,7 +213,7 @@ _trace_cache = _TraceCache()
 
 def _computes_single(graph: Graph) -> bool:
     """Return whether anything is computed in float32. Arrays of float32 that only meet float64 do no harm."""
-    return any([node[4] is not _DOUBLE and node[4] == _SINGLE and node[0] not in LEAVES for node in graph.nodes])
+    return any(node[4] is not _DOUBLE and node[4] == _SINGLE and node[0] not in LEAVES for node in graph.nodes)
 
 
 class _Adopting(Exception):
