@@ -34,6 +34,7 @@ _HIDDEN = "a function with randomness or hidden state has no gradient; keep its 
 _PATHS = 16  # graphs cached for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments cached for one function
 _FUNCTIONS = 32  # whose paths are cached for another object of the same function
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 _BYTES = 2**20  # that such a path may take, with the buffers of its program
 
 
@@ -212,7 +213,7 @@ _trace_cache = _TraceCache()
 
 def _computes_single(graph: Graph) -> bool:
     """Return whether anything is computed in float32. Arrays of float32 that only meet float64 do no harm."""
-    return any(node.dtype == np.float32 and node.op not in LEAVES for node in graph.nodes)
+    return any(node[4] is not _DOUBLE and node[4] == _SINGLE and node[0] not in LEAVES for node in graph.nodes)
 
 
 class _Adopting(Exception):
@@ -524,7 +525,11 @@ class Paths:
 
     def _own(self, leaves: Leaves, values: Sequence[Any]) -> Any:
         """Return what f itself gives for copies of these arrays."""
-        args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
+        copies = [v.copy() if isinstance(v, np.ndarray) else v for v in values]
+        positional, named = leaves.form
+        if len(positional) == 1 and type(positional[0]) is Leaf and not named:
+            return self.f(copies[0])
+        args, kwargs = leaves.rebuild(copies)
         return self.f(*args, **kwargs)
 
 

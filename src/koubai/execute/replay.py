@@ -266,6 +266,16 @@ def _twins(nodes: Sequence[Node], others: Sequence[Node]) -> dict[int, int]:
     return twins
 
 
+def _count(rows: Sequence[Any]) -> int:
+    """Return how many rows there are."""
+    return sum([1 if type(row) is tuple else len(row) for row in rows])
+
+
+def _work(rows: Sequence[Any]) -> int:
+    """Return how many elements they go through, and about eight more for each."""
+    return 8 * _count(rows) + sum([int(row[_DIMENSIONS]) for row in rows if type(row) is tuple and len(row) > _DIMENSIONS])
+
+
 def _runs(nodes: Sequence[Node], simple: Mapping[Op, int], first: int) -> dict[int, int]:
     """Return where many nodes follow each other that are ``simple`` arithmetic of numbers, and where these end."""
     number, runs, start = bytearray(len(nodes)), {}, -1  # number: whether each node is a float64 by itself
@@ -431,14 +441,9 @@ class _Table:
                     for guard in checks.get(i, ()):
                         self._guarded(guard, node, values[i])
         self.rows = first
-        if any(sum([len(row) if type(row) is not tuple else 1 for row in part]) > self.most for part in (first, later or ())):
+        if max(_count(first), _count(later or ())) > self.most:
             raise TooLongError
-        self.work = sum(
-            [
-                8 * len(row) if type(row) is not tuple else 8 + row[_DIMENSIONS] if len(row) > _DIMENSIONS else 8
-                for row in itertools.chain(first, later or ())
-            ]
-        )
+        self.work = _work(first) + _work(later or ())
         return [values[i] for i in graph.outputs]
 
     def _at_once(self, which: range, codes: Mapping[Op, int], waits: bytearray | None, later: Any) -> None:
@@ -489,10 +494,12 @@ class _Table:
 
     def flat(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Any, list[Any]]:
         """Return memory for arrays of these shapes, one after the other, and the value of each."""
-        sizes = [*map(math.prod, shapes)]
-        whole = np.zeros(sum(sizes))
-        starts = itertools.accumulate(sizes, lambda place, size: place + 8 * size, initial=address(whole))
-        values = [(place, shape, size, 8) if shape else place for place, shape, size in zip(starts, shapes, sizes)]
+        whole = np.zeros(sum(map(math.prod, shapes)))
+        place, values = address(whole), list[Any]()
+        for shape in shapes:
+            size = math.prod(shape)
+            values.append((place, shape, size, 8) if shape else place)
+            place += 8 * size
         return whole, values
 
     def held(self, array: Any) -> Any:
@@ -545,14 +552,13 @@ class _Table:
     def _array(self, value: Any) -> Any:
         """Return a value as an array."""
         kind = type(value)
-        if kind is int:
-            return np.ndarray((), _FLOAT, ctypes.c_double.from_address(value))
-        if kind is not tuple:
+        if kind is not int and kind is not tuple:
             return value
-        place, shape, size, step = value
+        place, shape, size, step = value if kind is tuple else (value, (), 1, 8)
         if not step:
             return np.broadcast_to(self._array(place), shape)
-        return np.ndarray(shape, _BOOL if step == 1 else _FLOAT, (ctypes.c_char * (size * step)).from_address(place))
+        memory: Any = (ctypes.c_char * (size * step)).from_address(place)
+        return np.ndarray(shape, _BOOL if step == 1 else _FLOAT, memory)
 
     def _place(self, value: Any) -> int:
         """Return where a value begins."""
@@ -608,8 +614,11 @@ class _Table:
                 else:
                     break
             else:
+                if len(self.rows) >= self.most:
+                    raise TooLongError
                 if size:
-                    self._row(function, data, [*places, place], [size], [*strides, step])
+                    blank = _BLANK[3 - len(places)]
+                    self.rows.append((function, data, *places, place, *blank, size, *strides, step, *blank))
                 return
         out = self._array(out)
         shape = out.shape
@@ -804,7 +813,7 @@ class _Table:
         op, out = node.op, self._buffer(node.shape, node.dtype)
         if op is _POWER:
             return self._power(node, operands, out)
-        bools, is_bool = sum(map(self._is_bool, operands)), self._is_bool(out)
+        bools, is_bool = sum([type(v) is not int and self._is_bool(v) for v in operands]), node.dtype == _BOOL
         if self.floats or not node.shape:
             if not bools and not is_bool and self._scalars(op, operands, out):
                 return out
@@ -930,17 +939,13 @@ class Replay(_Table):
         self.x, inputs = self.flat([graph.nodes[i].shape for i in graph.inputs])
         value, *gradients = self.fill(graph, inputs)
         fun, *forms = [graph.nodes[i] for i in graph.outputs]
-        shapes = [node.shape for node in forms]
-        if (
-            fun.shape
-            or any(node.dtype != _FLOAT for node in (fun, *forms))
-            or sum(map(math.prod, shapes)) != self.x.size
-        ):
+        shapes, given = [node.shape for node in forms], [graph.nodes[i].shape for i in graph.inputs]
+        if fun.shape or shapes != given or any(node.dtype != _FLOAT for node in (fun, *forms)):
             raise Unsuitable("outputs of another form")
         self.g, parts = self.flat(shapes)
         self.fun = np.zeros(1)
-        for given, taken in zip((value, *gradients), (address(self.fun), *parts), strict=True):
-            self.copied(given, taken)
+        for made, taken in zip((value, *gradients), (address(self.fun), *parts), strict=True):
+            self.copied(made, taken)
         self.table = self.finish(self.rows)
         self.context = np.array(
             [address(self.table), len(self.table), *map(address, (self.x, self.g, self.fun)), self.x.nbytes], np.int64

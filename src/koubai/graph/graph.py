@@ -158,7 +158,8 @@ class Graph:
         """Raise CompileError unless order, shapes and dtypes are consistent.
 
         known: a graph, or a trace, which checks what it records; as far as this graph begins with the same nodes, they
-        need no other look. given: the forms of the first nodes, where these are such nodes with other numbers, in order.
+        need no other look. given: the forms of the first nodes, where these are such nodes with other numbers, in
+        order.
         """
         nodes = self.nodes
         forms: list[Any] = []  # of the nodes before the one looked at

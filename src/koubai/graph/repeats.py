@@ -167,10 +167,10 @@ class _Turns:
         """Write down what so many more periods come to."""
         nodes, forms, turn, outside = self.trace.nodes, self.trace.forms, self.turn, self.outside
         for k in range(1, count + 1):
+            inputs: tuple[int, ...]
             for n, (op, steps, taken, params, shape, dtype, where, form) in enumerate(self.pattern):
                 if len(steps) == 2:  # as most have
-                    a, b = turn[n]
-                    inputs = turn[n] = a + steps[0], b + steps[1]
+                    inputs = turn[n] = (turn[n][0] + steps[0], turn[n][1] + steps[1])
                 else:
                     inputs = turn[n] = tuple(map(add, turn[n], steps))
                 if taken:

@@ -18,7 +18,7 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.careful import live_after_unbroadcast, live_seed, part_of
-from koubai.graph.graph import INPUT, LEAVES, Calls, Graph, Node
+from koubai.graph.graph import INPUT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
 from koubai.graph.repeats import Backwards
 from koubai.graph.traced import Traced, current_node, new_traced, record, trace_of
@@ -243,9 +243,10 @@ class _Calls(defaultdict[Op, dict[Any, int]]):
         self.nodes = nodes
 
     def __missing__(self, op: Op) -> dict[Any, int]:
-        found = self[op] = {} if op in LEAVES else {
-            (node[1], *node[2].values()) if node[2] else node[1]: i for i, node in enumerate(self.nodes) if node[0] is op
-        }
+        found = self[op] = {}
+        for i, (other, inputs, params, *_) in enumerate(self.nodes if op not in LEAVES else ()):
+            if other is op:
+                found[(inputs, *params.values()) if params else inputs] = i
         return found
 
 
