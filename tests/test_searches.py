@@ -547,7 +547,7 @@ def test_the_table_knows_when_an_array_that_it_reads_was_moved():
     program = kb.value_and_grad(lambda x: np.sum((x[0] * own - x[1]) ** 2))
     program(np.array([1.0, 2.0]))
     table = Replay(program.last.graph, floats=False)
-    assert table.stands()
+    assert table.is_valid()
     own[:] = 2.0
     assert table(np.array([1.0, 2.0]))[0] == program(np.array([1.0, 2.0]))[0] == 0.0
 
@@ -579,7 +579,7 @@ def test_what_has_no_loop_is_left_to_the_program(by_machine):
     a = np.array([[2.0, 0.3], [0.3, 1.0]])
 
     def f(x):
-        return np.sum(np.linalg.solve(a + np.diag(x**2), x - 1) ** 2)
+        return np.linalg.slogdet(a + np.diag(x**2))[1] + np.sum((x - 1) ** 2)
 
     program = kb.value_and_grad(f)
     program(np.array([1.0, 2.0]))

@@ -102,7 +102,7 @@ def _refusal(error: Exception) -> dict[str, Any]:
         return {"ok": False, "code": "input", "message": str(error)}
     if isinstance(error, MemoryError | RecursionError):
         return {"ok": False, "code": "limit", "message": "it takes more memory than there is: make it smaller"}
-    traceback.print_exception(error)  # a fault of the lab's own: whoever started it should see it
+    traceback.print_exception(error)  # the lab's own fault: shown to the user who started it
     return {"ok": False, "code": "internal", "message": f"{type(error).__name__}: {error}"[:500]}
 
 
