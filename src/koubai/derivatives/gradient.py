@@ -57,6 +57,11 @@ class Differentiated:
     highest argument, flat, beyond which f is never called; only with one argument that is differentiated.
     """
 
+    _differences: int = 0
+    _fast_call: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
+    last: Path | None = None  # the traced path that was used last
+    first: float | None = None  # what f itself gave, if it was called right before the first call
+
     def __init__(
         self,
         f: Callable[..., Any],
@@ -70,13 +75,9 @@ class Differentiated:
         self.f = _function(f)
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
-        self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, GRADIENT, scalar=True, cache=cache, box=box)
-        self._differences = 0
-        self._fast_call: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
-        self.last: Path | None = None  # the traced path that was used last
-        self.first: float | None = None  # what f itself gave, if it was called right before the first call
         self._refused = method not in ("auto", "backprop")
+        self.gradient_source = method if self._refused else "backprop"
+        self._paths = Paths(f, GRADIENT, True, cache, box)
         self.__name__ = self._paths.name
         self.__doc__ = getattr(f, "__doc__", None)
 

@@ -34,6 +34,8 @@ _HIDDEN = "a function with randomness or hidden state has no gradient; keep its 
 _PATHS = 16  # graphs cached for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments cached for one function
 _FUNCTIONS = 32  # whose paths are cached for another object of the same function
+_ARRAY = np.ndarray
+_CACHED = (types.FunctionType, Expression)
 _BYTES = 2**20  # that such a path may take, with the buffers of its program
 
 
@@ -132,7 +134,7 @@ class Path:
 
     def cache_key(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return all the numbers that f depends on with these leaves, as bytes."""
-        return tuple([np.asarray(value).tobytes() for value in (*values, *self.captured)])
+        return tuple([(value if type(value) is _ARRAY else np.asarray(value)).tobytes() for value in (*values, *self.captured)])
 
     def is_cacheable(self, f: Any) -> bool:
         """Return whether the path may serve later calls: everything it reads is watched, and it is small."""
@@ -210,6 +212,9 @@ class Paths:
     finite although the function is.
     """
 
+    nfev: int = 0  # plain evaluations of f: tracing and cross-checks
+    executor: str = ""
+
     def __init__(
         self,
         f: Callable[..., Any],
@@ -219,13 +224,11 @@ class Paths:
         box: tuple[Any, Any] | None = None,
     ) -> None:
         self.f = f
-        self.caches = cache and isinstance(f, types.FunctionType | Expression)
+        self.caches = cache and isinstance(f, _CACHED)
         self.name = getattr(f, "__name__", "f")
         self.derive = derive
         self.scalar = scalar
         self.box = box
-        self.nfev = 0  # plain evaluations of f: tracing and cross-checks
-        self.executor = ""
         self.tell: Callable[[str], None] = _warned
         self._known: dict[Any, list[Path]] = {}
         self._lock = threading.RLock()
@@ -380,7 +383,7 @@ class Paths:
             return None
         if self._all_numbers(path, args) != path.checked[0]:
             return None
-        answer = self._tabled(path, args[0])
+        answer = None if path.program.executor == "floats" else self._tabled(path, args[0])
         if answer is None and (answer := path.fast_call(args)) is None:
             return None
         try:
@@ -398,9 +401,7 @@ class Paths:
     @staticmethod
     def _tabled(path: Path, x: Any) -> tuple[Any, Any] | None:
         """Return what `Path.fast_call` gives for one array, by a table, if that is faster and one is unused."""
-        if path.program.executor == "floats":
-            return None
-        if Leaf(x.shape, x.dtype) != path.recorded.leaves.form[0][0] or (table := path.table()) is None:
+        if path.recorded.leaves.form[0][0] != (x.shape, x.dtype) or (table := path.table()) is None:
             return None
         found = table(x) if path.same() else None
         path.tables.spare.append(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -63,41 +63,38 @@ class NoResidualsError(InputError):
         self.reason = reason
 
 
-@dataclass
 class Objective:
     """f and its gradient over flat vectors, with every evaluation counted. batch: f's arguments after x.
 
     grad: a method's name, a function, or True: f returns its value and its gradient.
     """
 
-    f: Function
-    grad: Gradient
-    layout: Layout
-    bounds: Bounds | None = None
-    batch: tuple[Any, ...] = ()
     nfev: int = 0
     njev: int = 0
     executor: str = "python"
-    program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
-    _squares: Residuals | None = field(default=None, init=False)
-    counted_graphs: CountedGraphs = field(default_factory=CountedGraphs, init=False)
-    _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
-    nonfinite_reason: str = field(default="", init=False)  # why the last gradient is not finite, if f is
-    disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
-    independent: str = field(default="", init=False)  # a sentence, if f seems not to depend on x
-    _moved: bool = field(default=False, init=False)  # whether the last point evaluated is another one than the start
-    _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
-    _notes: set[str] = field(default_factory=set, init=False)  # of the differences that the user has read
-    _one_step: tuple[str, float | None] | None = field(default=None, init=False)  # (method, h) of simple differences
+    program: Differentiated | None = None  # value and gradient by backpropagation
+    _squares: Residuals | None = None
+    _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = None  # residuals, Jacobian
+    nonfinite_reason: str = ""  # why the last gradient is not finite, if f is
+    disagreement: str = ""  # of the user's own gradient with f at the start
+    independent: str = ""  # a sentence, if f seems not to depend on x
+    _moved: bool = False  # whether the last point evaluated is another one than the start
+    _fallen: Exception | None = None  # why backpropagation was given up, if it was just now
+    _notes: frozenset[str] = frozenset()  # of the differences that the user has read
+    _one_step: tuple[str, float | None] | None = None  # (method, h) of simple differences
 
-    def __post_init__(self) -> None:
-        if self.grad in ("auto", "backprop"):
-            self.program = Differentiated(self.f, 0, "backprop", cache=True, box=_box(self.bounds))
+    def __init__(
+        self, f: Function, grad: Gradient, layout: Layout, bounds: Bounds | None = None, batch: tuple[Any, ...] = ()
+    ) -> None:
+        self.f, self.grad, self.layout, self.bounds, self.batch = f, grad, layout, bounds, batch
+        self.counted_graphs = CountedGraphs()
+        if grad in ("auto", "backprop"):
+            self.program = Differentiated(f, 0, "backprop", cache=True, box=_box(bounds))
             # no reference cycle: all of a descent goes when it ends, and does not wait for the garbage collector
             this = weakref.ref(self)
             self.program.explain(lambda sentence: None if (owner := this()) is None else owner._explain(sentence))
-        elif self.grad in _ONE_STEP:
-            self._one_step = str(self.grad), None
+        elif grad in _ONE_STEP:
+            self._one_step = str(grad), None
 
     def flat_by_construction(self, point: Point) -> str:
         """Return a sentence if f follows x in steps only, so that its derivative is 0 wherever it has one; else ""."""
@@ -141,7 +138,7 @@ class Objective:
                 return  # so it may be at the end of a descent
             self.independent = f"{getattr(self.f, '__name__', 'f')}: {FLAT}"
         if matter not in self._notes:
-            self._notes.add(matter)
+            self._notes |= {matter}
             name = getattr(self.f, "__name__", "f")
             warn(GradientWarning(f"the gradient of {name} by differences: {sentence}"))
 

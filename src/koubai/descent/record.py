@@ -449,6 +449,11 @@ class _Columns:
             self._arrays["lr"][begin:end] = rates
 
     @property
+    def waiting(self) -> int:
+        """How many single rows are not written yet."""
+        return len(self._rows)
+
+    @property
     def arrays(self) -> dict[str, Any]:
         """The columns, with room for all rows."""
         if self._arrays is None:
@@ -457,6 +462,7 @@ class _Columns:
                 arrays["lr"][begin:end] = rates
             for k, row in self._rows:
                 self._write(arrays, k, row)
+            self._rows.clear()
             self._arrays = arrays
         return self._arrays
 
@@ -475,6 +481,13 @@ class _Columns:
         _, x, fun, grad_norm, lr, clipped, projected = row
         arrays["x"][k], arrays["clipped"][k], arrays["projected"][k] = x, clipped, projected
         arrays["fun"][k], arrays["grad_norm"][k], arrays["lr"][k] = fun, grad_norm, lr
+
+    def places(self, k: int) -> tuple[int, ...]:
+        """Return where row ``k`` of each column that a loop writes is in memory, as descents.COLUMNS."""
+        begin = address(self.block)
+        fun, norm, x, clipped, projected = self.starts
+        x += k * self.layout.size * self.layout.dtype.itemsize
+        return begin + fun + 8 * k, begin + norm + 8 * k, begin + x, begin + clipped + k, begin + projected + k
 
     def x(self, k: int) -> FloatArray:
         """Return x in row ``k``, which a loop wrote: a view."""
@@ -507,7 +520,7 @@ class Rows:
 
     __slots__ = ("_columns", "first", "places")
 
-    def __init__(self, columns: _Columns, first: int, places: list[int]) -> None:
+    def __init__(self, columns: _Columns, first: int, places: tuple[int, ...]) -> None:
         self._columns, self.first, self.places = columns, first, places
 
     def __getitem__(self, name: str) -> Any:
@@ -533,6 +546,13 @@ class Recorder:
     FEW = 64
     BYTES = 200_000_000
     SMALL = 2**13  # bytes: not worth a copy
+    WAITING = 16  # rows that are not written until the arrays are made: a short descent's never are
+
+    stride: int = 1
+    count: int = 0
+    last: Row | None = None
+    _columns: _Columns | None = None
+    _room: int = 0  # it grows by doubling; ``count`` rows of it are in use
 
     def __init__(
         self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS, steps: int = 0
@@ -541,24 +561,21 @@ class Recorder:
             raise InputError(f"record must be 'auto', 'all' or 'off', got {record!r}")
         self.layout = layout
         self.record = record
-        self.stride = 1
         self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
         row = layout.size * layout.dtype.itemsize
-        self._width, self._widths = _WIDTH + row, (8, 8, row, 1, 1)  # of a row, and of one in descents.COLUMNS
-        fits = min(self.FEW, self.BYTES // self._width - 2)  # with the last row and one to spare
-        self.limit = max(2, 0 if self.at_once else fits, min(self.ROWS, numbers // layout.size))
-        self.count = 0
-        self.last: Row | None = None
-        rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
-        self._first = rows if rows * self._width <= _Block.LARGEST else min(64, self.limit + 2)
-        self._room = 0  # it grows by doubling; ``count`` rows of it are in use
-        self._columns: _Columns | None = None
+        self._width = width = _WIDTH + row
+        fits = min(self.FEW, self.BYTES // width - 2)  # with the last row and one to spare
+        self.limit = limit = max(2, 0 if self.at_once else fits, min(self.ROWS, numbers // layout.size))
+        rows = 2 if record == "off" else min(steps, limit) + 2  # the first one, and one to spare
+        self._first = rows if rows * width <= _Block.LARGEST else min(64, limit + 2)
 
     def _take_room(self, rows: int) -> None:
         """Take memory for this many rows."""
-        before, self._room, self._columns = self.arrays(), rows, _Columns(self.layout, rows)
-        for name, column in before.items():
-            self._columns.arrays[name][: self.count] = column
+        before = self.arrays() if self.count else None
+        self._room, self._columns = rows, _Columns(self.layout, rows)
+        if before is not None:
+            for name, column in before.items():
+                self._columns.arrays[name][: self.count] = column
 
     def is_due(self, t: int) -> bool:
         """Return whether step ``t``, the next one that is added, gets a row."""
@@ -574,16 +591,21 @@ class Recorder:
         clipped: bool = False,
         projected: bool = False,
     ) -> None:
-        """Add the row of step ``t``. Until the next one, the caller must not change ``x``, and the start's never."""
-        self.last = (t, x, fun, grad_norm, lr, clipped, projected)
-        if not self.is_due(t):
+        """Add the row of step ``t``. The caller must not change ``x``; a training may after the next row, but never that
+        of the start.
+        """
+        self.last = row = (t, x, fun, grad_norm, lr, clipped, projected)
+        count = self.count
+        if t % self.stride or (count and self.record == "off"):  # as in `is_due`
             return
-        self._make_room(1)
-        if self.count:
-            self._held  # noqa: B018 - the arrays are made, so that x is copied
-        self._columns.put(self.count, self.last)  # type: ignore[union-attr]
-        self.count += 1
-        if self.count > self.limit:
+        if count >= self._room:
+            self._make_room(1)
+        columns = self._columns
+        if count and (self.at_once or columns.waiting >= self.WAITING):  # type: ignore[union-attr]
+            columns.arrays  # type: ignore[union-attr]  # noqa: B018 - they are made, so that x is copied
+        columns.put(count, row)  # type: ignore[union-attr]
+        self.count = count + 1
+        if count >= self.limit:
             self._thin()
 
     def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
@@ -609,11 +631,12 @@ class Recorder:
             if self.record == "auto":  # up to the step at which the rows are thinned
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
-        self._make_room(due + 1)
-        columns, k = self._columns, self.count
-        begin = address(columns.block)  # type: ignore[union-attr]
-        places = [begin + start + k * width for start, width in zip(columns.starts, self._widths, strict=True)]  # type: ignore[union-attr]
-        return end, mask, Rows(columns, k, places)  # type: ignore[arg-type]
+        k = self.count
+        if k + due >= self._room:
+            self._make_room(due + 1)
+        columns = self._columns
+        assert columns is not None
+        return end, mask, Rows(columns, k, columns.places(k))
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
         """Add the rows that a loop wrote after step ``begin``: all columns but lr.

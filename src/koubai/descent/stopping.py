@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -57,7 +57,6 @@ class Verdict:
     message: str
 
 
-@dataclass
 class Stopping:
     """The stopping rules of one descent; ``check`` is called at every point, in the order of the path.
 
@@ -76,42 +75,48 @@ class Stopping:
     target: f ≤ target. At a mini-batch's point only divergence is checked.
     """
 
-    layout: Layout
-    optimizer: Optimizer
-    max_steps: int
-    gtol: float | None = None
-    ftol: float | None = None
-    xtol: float | None = None
-    target: float | None = None
-    follows: bool = True  # learns the curvature from one point to the next; of mini-batches it would learn the noise
-    free: Callable[[FloatArray, FloatArray], FloatArray] | None = None  # the part of g at x that bounds leave free
-
-    start: Point = field(init=False)
-    last: Point | None = field(default=None, init=False)
-    before: FloatArray | None = field(default=None, init=False)  # x of the point before it, if it is known
-    unchanged: int = field(default=0, init=False)
-    in_noise: int = field(default=0, init=False)
-    working_gtol: float = field(default=GTOL, init=False)  # without a gtol: a smaller gradient is checked
-    unbounded: bool = field(default=False, init=False)  # whether f seems to fall without end
+    start: Point
+    last: Point | None = None
+    before: FloatArray | None = None  # x of the point before it, if it is known
+    unchanged: int = 0
+    in_noise: int = 0
+    working_gtol: float = GTOL  # without a gtol: a smaller gradient is checked
+    unbounded: bool = False  # whether f seems to fall without end
     # Of the last step that moved x: x and g before it and the point after it, until it is taken in; Δx, Δg and |Δx|,
     # until the curvature along it is asked for; |Δg| / |Δx|; and the curvature
-    _passed: tuple[FloatArray, FloatArray, Point] | None = field(default=None, init=False)
-    _last_step: tuple[FloatArray, FloatArray, float] | None = field(default=None, init=False)
-    _lipschitz: float = field(default=0.0, init=False)
-    _step_curvature: float = field(default=0.0, init=False)
+    _passed: tuple[FloatArray, FloatArray, Point] | None = None
+    _last_step: tuple[FloatArray, FloatArray, float] | None = None
+    _lipschitz: float = 0.0
+    _step_curvature: float = 0.0
 
-    def __post_init__(self) -> None:
-        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer) or self.max_steps < 0:
-            raise InputError(f"max_steps must be a whole number ≥ 0, got {self.max_steps!r}")
-        for name in ("gtol", "ftol", "xtol"):
-            value = getattr(self, name)
+    def __init__(
+        self,
+        layout: Layout,
+        optimizer: Optimizer,
+        max_steps: int,
+        gtol: float | None = None,
+        ftol: float | None = None,
+        xtol: float | None = None,
+        target: float | None = None,
+        follows: bool = True,
+        free: Callable[[FloatArray, FloatArray], FloatArray] | None = None,
+    ) -> None:
+        """follows: learn the curvature from one point to the next; of mini-batches it would be the noise. free: returns
+        the part of g at x that bounds leave free.
+        """
+        self.layout, self.optimizer = layout, optimizer
+        self.max_steps, self.gtol, self.ftol, self.xtol, self.target = max_steps, gtol, ftol, xtol, target
+        self.follows, self.free = follows, free
+        if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
+            raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
+        for name, value in (("gtol", gtol), ("ftol", ftol), ("xtol", xtol)):
             if value is None or (type(value) is float and 0 <= value < math.inf):
                 continue
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 hint = "use 0 to turn it off" if name == "gtol" else "use None to turn it off"
                 raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}; {hint}")
-        if self.target is not None and (not isinstance(self.target, Real) or math.isnan(self.target)):
-            raise InputError(f"target must be a number, got {self.target!r}")
+        if target is not None and (not isinstance(target, Real) or math.isnan(target)):
+            raise InputError(f"target must be a number, got {target!r}")
 
     # -- the rules, in the order in which they count ------------------------------------------------------------------
 
