@@ -18,7 +18,7 @@ from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.execute.replay import Replay, Tables
 from koubai.functions.expression import Expression
-from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
+from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.graph import CAPTURED, LEAVES, Graph, run_nodes
 from koubai.graph.ops import apply
 from koubai.graph.traced import Traced, current_node, new_traced
@@ -134,7 +134,8 @@ class Path:
 
     def cache_key(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return all the numbers that f depends on with these leaves, as bytes."""
-        return tuple([(value if type(value) is _ARRAY else np.asarray(value)).tobytes() for value in (*values, *self.captured)])
+        numbers = (*values, *self.captured)
+        return tuple([(v if type(v) is _ARRAY else np.asarray(v)).tobytes() for v in numbers])
 
     def is_cacheable(self, f: Any) -> bool:
         """Return whether the path may serve later calls: everything it reads is watched, and it is small."""

@@ -65,9 +65,7 @@ def prepared(
             steps=max_steps if batches is not None else None,
         )  # fmt: skip
     first = _ANY if chosen is None else chosen  # the one until f is known
-    rules = Stopping(
-        layout, first, max_steps, gtol, ftol, xtol, target, free=None if limits is None else limits.free
-    )
+    rules = Stopping(layout, first, max_steps, gtol, ftol, xtol, target, free=None if limits is None else limits.free)
     options = {
         "grad": "user" if is_own else grad,
         "bounds": None if limits is None else limits.pairs(),

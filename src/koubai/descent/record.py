@@ -489,11 +489,6 @@ class _Columns:
         x += k * self.layout.size * self.layout.dtype.itemsize
         return begin + fun + 8 * k, begin + norm + 8 * k, begin + x, begin + clipped + k, begin + projected + k
 
-    def x(self, k: int) -> FloatArray:
-        """Return x in row ``k``, which a loop wrote: a view."""
-        size, dtype = self.layout.size, self.layout.dtype
-        return np.ndarray(size, dtype, self.block, self.starts[2] + k * size * dtype.itemsize)
-
     def history(self, rows: int, stride: int, last: int | None, epochs: Epochs | None, is_copied: bool) -> History:
         """Return the first rows as a history: made now if they are copied, else when it is read.
 
@@ -591,8 +586,8 @@ class Recorder:
         clipped: bool = False,
         projected: bool = False,
     ) -> None:
-        """Add the row of step ``t``. The caller must not change ``x``; a training may after the next row, but never that
-        of the start.
+        """Add the row of step ``t``. The caller must not change ``x``; a training may, once the next row is added, but
+        never the start's.
         """
         self.last = row = (t, x, fun, grad_norm, lr, clipped, projected)
         count = self.count
@@ -652,13 +647,6 @@ class Recorder:
             self.count += due
             if self.count > self.limit:
                 self._thin()
-
-    def x_at(self, t: int) -> FloatArray | None:
-        """Return x after ``t`` updates, if that step has a row: a view, which the rows that follow leave as it is."""
-        row, beyond = divmod(t, self.stride)
-        if beyond or row >= self.count:
-            return None
-        return self._columns.x(row) if row else self._held["x"][0]  # type: ignore[union-attr]
 
     def _make_room(self, more: int) -> None:
         if self.count + more > self._room:

@@ -77,7 +77,6 @@ class Stopping:
 
     start: Point
     last: Point | None = None
-    before: FloatArray | None = None  # x of the point before it, if it is known
     unchanged: int = 0
     in_noise: int = 0
     working_gtol: float = GTOL  # without a gtol: a smaller gradient is checked
@@ -134,10 +133,8 @@ class Stopping:
         self.last = point
         if previous is None:
             self.start = point
-        else:
-            self.before = previous.x
-            if self.follows:
-                self._follow(previous, point)
+        elif self.follows:
+            self._follow(previous, point)
         if point.is_sample:
             out = Verdict(Status.max_steps, f"the step limit {self.max_steps} came first")
             return self._diverged(point) or (out if point.t >= self.max_steps else None)
@@ -378,7 +375,7 @@ class Stopping:
 
         x, g: those of the point before it.
         """
-        self.before, self.last, self.unchanged, self.in_noise = x, point, 0, 0
+        self.last, self.unchanged, self.in_noise = point, 0, 0
         self._passed = x, g, point
 
     def out_of_steps(self, point: Point) -> Verdict:
