@@ -151,8 +151,10 @@ class Descent:
 
     # -- arriving -----------------------------------------------------------------------------------------------------
 
-    def reach(self, after: Point, state: State | Callable[[], State]) -> None:
+    def reach(self, after: Point, state: State | Callable[[], State], promise: float | None = None) -> None:
         """Move to the point that a step has led to, if it is a good one, with the state after it.
+
+        promise: by how much the step was to lower f, if that is known without the state.
 
         A parameter is never updated with a gradient that is not finite, and a point where f or the gradient is not
         finite is never kept.
@@ -160,22 +162,21 @@ class Descent:
         if not after.is_finite:
             self.end_nonfinite(self.stopping.nonfinite(after, self.objective.nonfinite_reason), after)
         else:
-            self.state = state
-            self.arrive(after)
+            self._state = state
+            self.arrive(after, promise=promise)
 
     def end_nonfinite(self, verdict: Verdict, after: Point) -> None:
         """End before ``after``, which is not finite."""
         self.ended_nonfinite, self.failed_x = True, after.x
         self.verdict = verdict
 
-    def arrive(self, point: Point, clipped: bool | None = None) -> None:
+    def arrive(self, point: Point, clipped: bool | None = None, promise: float | None = None) -> None:
         """Record a good point, and find out whether the descent ends there.
 
-        clipped: whether the update that follows clips its gradient, if that is known.
+        clipped: whether the update that follows clips its gradient, if that is known. promise: as in `reach`.
         """
         with quiet():  # norms near the largest number
-            promise = None
-            if self.optimizer.rule.promises:
+            if promise is None and self.optimizer.rule.promises:
                 promise = self.optimizer.promise(self.state) if point.t else math.inf
             verdict = self.stopping.check(point, promise)
             if verdict is not None:
@@ -201,7 +202,10 @@ class Descent:
 
     def _conclude(self, verdict: Verdict) -> None:
         """End at ``point`` with this verdict, and with what the optimizer has to say of its own state."""
-        if not verdict.status.success and (advice := self.optimizer.advice(self.state, self.point.t)):
+        if verdict.status.success or self.optimizer.rule.advise is None:
+            self.verdict = verdict
+            return
+        if advice := self.optimizer.advice(self.state, self.point.t):
             verdict = Verdict(verdict.status, f"{verdict.message}; {advice}")
         self.verdict = verdict
 

@@ -71,7 +71,6 @@ class Objective:
 
     nfev: int = 0
     njev: int = 0
-    executor: str = "python"
     program: Differentiated | None = None  # value and gradient by backpropagation
     _squares: Residuals | None = None
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = None  # residuals, Jacobian
@@ -156,6 +155,11 @@ class Objective:
         return error
 
     @property
+    def executor(self) -> str:
+        """What ran the gradient; "python" if no graph did."""
+        return "python" if self.program is None else self.program.executor or "python"
+
+    @property
     def source(self) -> str:
         if callable(self.grad) or self.grad is True:
             return "user"
@@ -236,31 +240,31 @@ class Objective:
 
     def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
         """Return f and its gradient from the traced program, or None if differences have to take its place."""
-        if self.program is None:
+        program = self.program
+        if program is None:
             return None
         if t == 0:
             fun = self.value(x)
             if not math.isfinite(fun):  # tracing can't be checked if f has no value
                 return fun, np.full_like(x, np.nan)
-            self.program.first = float(fun)
-        before = self.program.nfev
+            program.first = float(fun)
+        paths, layout = program.paths, self.layout
+        before = paths.nfev
         try:
-            fun, g = self.program(self.layout.view(x), *self.batch)  # which writes into no argument
+            fun, g = program(x if layout.is_vector else layout.view(x), *self.batch)  # which writes into no argument
         except (TraceError, GradientError) as error:
-            self.nfev += self.program.nfev - before
+            self.nfev += paths.nfev - before
             if self.grad == "backprop":
                 raise
-            self.program, self.executor = None, "python"
-            self._fallen = error
+            self.program, self._fallen = None, error
             refuse_random(lambda: self.value(x), getattr(self.f, "__name__", "f"))
             return None
-        path, cost = self.program.last, self.program.nfev - before
+        path, cost = program.last, paths.nfev - before
         if cost and path is not None:
             cost = self.counted_graphs.charge(path.recorded.graph, path.recorded.environment.complete, cost)
         self.nfev += 1 + cost
         self.njev += 1
-        self.executor = self.program.executor
-        return fun, self.layout.match(g, "the gradient")
+        return fun, layout.match(g, "the gradient")
 
     def residuals(self, point: Point) -> tuple[FloatArray, FloatArray]:
         """Return the residuals of which f is the sum of squares, and their Jacobian, at ``point``.
@@ -349,7 +353,7 @@ class Objective:
     def has_changed(self, x: FloatArray) -> bool:
         """Return whether something has changed that f reads from outside and that can be watched."""
         path = self.path(x)
-        return path is not None and path.recorded.environment.complete and not path.same()
+        return path is not None and not path.same() and path.recorded.environment.complete
 
     def path(self, x: FloatArray) -> Path | None:
         """Return the traced path that the program took last for an argument of this form, or None."""

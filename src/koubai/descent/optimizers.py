@@ -444,8 +444,9 @@ class Optimizer:
         if not self.rule.state:
             return ()
         hyper = {"lr": self.lr_at(0), **self._own}
-        parts = _parts(x, layout) if self.rule.scope == "tensor" else [x]
-        return tuple(array for part in parts for array in self.rule.start(part, hyper))
+        if self.rule.scope != "tensor":
+            return self.rule.start(x, hyper)
+        return tuple(array for part in _parts(x, layout) for array in self.rule.start(part, hyper))
 
     def state_names(self, layout: Layout | None = None) -> tuple[str, ...]:
         """Return a name for each array of the state: "m", or "W.m" if each array or group of a dict has its own."""
@@ -497,13 +498,15 @@ class Optimizer:
                 x = x * (1 - lr * decay)
             else:
                 g = g + decay * x
-        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped, "box": box, "residuals": residuals}
-        extra = {name: needed[name] for name in self.rule.uses}
-        if self.rule.scope != "tensor":
-            return self.rule(x, g, state, t, lr=lr, **self._own, **extra)
-        k, steps = len(self.rule.state), []
+        rule, hyper = self.rule, self._own
+        if rule.uses:
+            needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped, "box": box, "residuals": residuals}
+            hyper = hyper | {name: needed[name] for name in rule.uses}
+        if rule.scope != "tensor":
+            return rule.formula(x, g, state, t, lr=lr, **hyper)
+        k, steps = len(rule.state), []
         for i, (xi, gi) in enumerate(zip(_parts(x, layout), _parts(g, layout), strict=True)):
-            steps.append(self.rule(xi, gi, state[k * i : k * i + k], t, lr=lr, **self._own, **extra))
+            steps.append(rule.formula(xi, gi, state[k * i : k * i + k], t, lr=lr, **hyper))
         return np.concatenate([xi.ravel() for xi, _ in steps]), tuple(a for _, after in steps for a in after)
 
     # -- groups of parameters -----------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ class Epochs:
 def filled(kind: type[_Kind], **fields: Any) -> _Kind:
     """Return a frozen dataclass with these fields; its own __init__ sets one after the other, which takes longer."""
     made = object.__new__(kind)
-    made.__dict__.update(fields)
+    object.__setattr__(made, "__dict__", fields)
     return made
 
 

@@ -24,6 +24,14 @@ from koubai.parameters import FloatArray
 __all__ = ["PythonStepper"]
 
 
+def _known(points: list[Point], x: FloatArray) -> Point | None:
+    """Return the first of these points that is at ``x``."""
+    for point in points:
+        if point.x is x or are_equal(point.x, x):
+            return point
+    return None
+
+
 class PythonStepper:
     """Makes any step of a descent on f, one at a time, with mini-batches too."""
 
@@ -79,13 +87,16 @@ class PythonStepper:
         descent = self.descent
         bounds, objective, t = descent.bounds, descent.objective, point.t + 1
         trials: list[Point] = []  # the points that a line search evaluates on its way
+        asked: dict[str, Any] = {}
+        if descent.optimizer.rule.searches:
+            asked = {
+                "evaluate": partial(self._trial, trials, t), "residuals": lambda x: objective.residuals(point),
+                "box": None if bounds is None else (bounds.low, bounds.high),
+            }  # fmt: skip
         with quiet():
             x, state = descent.optimizer.step(
-                point.x, point.g, descent.state, t, descent.lr,
-                fun=point.fun, evaluate=partial(self._trial, trials, t), layout=descent.layout,
-                box=None if bounds is None else (bounds.low, bounds.high),
-                residuals=lambda x: objective.residuals(point),
-            )  # fmt: skip
+                point.x, point.g, descent.state, t, descent.lr, fun=point.fun, layout=descent.layout, **asked
+            )
         projected = False
         if bounds is not None:
             inside = bounds.project(x)
@@ -93,8 +104,7 @@ class PythonStepper:
         if descent.batches is not None:
             after = self._sampled(descent.batches, t, x)
         else:
-            known = (trial for trial in trials if trial.x is x or are_equal(trial.x, x))
-            after = next(known, None) or objective.visit(t, x)
+            after = _known(trials, x) or objective.visit(t, x)
         return (replace(after, projected=True) if projected else after), state
 
     def _trial(self, trials: list[Point], t: int, x: FloatArray) -> tuple[float, FloatArray]:

@@ -216,13 +216,13 @@ class Stopping:
         if limit == 0 or point.grad_norm > limit:
             return None
         limit = GTOL if self.gtol is None else limit
-        found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {limit:g} at step {point.t}"
         if point.below_rounding:
             return Verdict(
                 Status.stalled,
                 "the difference is zero only because x ± h rounds to x in "
                 f"{self.layout.label(point.below_rounding[0])}; the true gradient is unknown here: use a larger h",
             )
+        found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {limit:g} at step {point.t}"
         if point.error > limit:
             return Verdict(
                 Status.noise_floor,
@@ -239,9 +239,9 @@ class Stopping:
         """Return whether f has next to nothing left to fall by, in its own units; else lower ``working_gtol``."""
         if not self.step_curvature > 0:
             return False
-        g = point.g if self.free is None else self.free(point.x, point.g)
-        ahead = norm(g) ** 2 / (2 * self.step_curvature)
-        limit = self.negligible(point.fun, min(ahead, norm(g) ** 2 / (2 * self.lipschitz)))
+        square = norm(point.g if self.free is None else self.free(point.x, point.g)) ** 2
+        ahead = square / (2 * self.step_curvature)
+        limit = self.negligible(point.fun, min(ahead, square / (2 * self.lipschitz)))
         if ahead <= limit:
             return True
         smaller = point.grad_norm * max(0.5, math.sqrt(limit / ahead))  # not by much: this is checked again soon
@@ -330,25 +330,26 @@ class Stopping:
     # -- what the path shows -- ----------------------------------------------------------------------------------------
 
     def _follow(self, previous: Point, point: Point) -> None:
-        """Keep what the rules need: for how long x has not changed, the noise, the curvature along the step."""
-        step = self._moved(previous.x, previous.g, point)
-        self.unchanged = self.unchanged + 1 if step == 0 else 0
+        """Keep what the rules need: for how long x has not changed, the noise, the last step that moved x."""
+        if are_equal(previous.x, point.x):
+            self.unchanged += 1
+        else:
+            self.unchanged, self._passed = 0, (previous.x, previous.g, point)
         self.in_noise = self.in_noise + 1 if point.error and self.limit < point.grad_norm <= point.error else 0
 
-    def _moved(self, x: FloatArray, g: FloatArray, point: Point) -> float:
-        """Learn from the step that led from x and g to ``point``; return its length."""
-        along = point.x - x
-        step = norm(along)
-        if step > 0:
-            change = point.g - g
-            self._lipschitz, self._last_step, self._passed = norm(change) / step, (along, change, step), None
-        return step
+    def _take_in(self) -> None:
+        """Learn from the last step that moved x, once that is asked for."""
+        if self._passed is not None:
+            x, g, point = self._passed
+            with quiet():
+                along, change = point.x - x, point.g - g
+                step = norm(along)
+                self._lipschitz, self._last_step, self._passed = norm(change) / step, (along, change, step), None
 
     @property
     def lipschitz(self) -> float:
         """|Δg| / |Δx| of the last step that moved x."""
-        if self._passed is not None:
-            self._moved(*self._passed)
+        self._take_in()
         return self._lipschitz
 
     @lipschitz.setter
@@ -358,8 +359,7 @@ class Stopping:
     @property
     def step_curvature(self) -> float:
         """The curvature along the last step that moved x, Δx·Δg / Δx·Δx."""
-        if self._passed is not None:
-            self._moved(*self._passed)
+        self._take_in()
         if self._last_step is not None:
             along, change, step = self._last_step
             with quiet():
@@ -413,9 +413,10 @@ def are_equal(a: FloatArray, b: FloatArray) -> bool:
 def largest(x: FloatArray) -> float:
     """Return the largest |component|."""
     if x.size <= SHORT:
-        sizes = list(map(abs, x.tolist()))
-        if not math.isnan(sum(sizes)):  # Python's max may pass over a NaN
-            return float(max(sizes))
+        sizes: list[float] = [*map(abs, x.tolist())]
+        total = sum(sizes)
+        if total == total:  # Python's max may pass over a NaN
+            return max(sizes)
     return float(np.maximum.reduce(np.abs(x)))
 
 

@@ -48,6 +48,7 @@ __all__ = [
     "address",
     "operations",
     "staggered",
+    "watched",
 ]
 
 PAGE = 4096  # bytes
@@ -73,6 +74,22 @@ _known = np.zeros(2)
 address: Callable[[Any], int] = (
     _read if sys.implementation.name == "cpython" and _read(_known) == _told(_known) else _told
 )
+
+
+class _Told:
+    """An array of which the address is asked for again and again."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    @property
+    def value(self) -> int:
+        return _told(self.array)
+
+
+def watched(array: Any) -> Any:
+    """Return an object whose ``value`` is where the first element of ``array``, which the caller keeps, lies now."""
+    return _Told(array) if address is _told else _pointer(id(array) + _HEAD)
 
 
 def staggered(parts: Sequence[tuple[tuple[int, ...], Any]]) -> list[Any]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address
+from koubai.execute.descents import address, watched
 from koubai.execute.elements import Unsuitable
 from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view, is_write
@@ -283,8 +283,7 @@ class _Table:
         self.rows: list[Any] = []
         self.kept: list[Any] = []  # arrays that the table leads to
         self.places: dict[int, int] = {}  # where they lie, by their identities
-        self.captured: list[Any] = []  # arrays from outside
-        self.lay: list[tuple[Any, ...]] = []  # where they lay, and how
+        self.lay: list[tuple[Any, ...]] = []  # arrays from outside, where they lay, and how
         self.work = self.bytes = 0  # elements gone through; of the arrays between
 
     def fill(self, graph: Graph, inputs: Sequence[Any], late: Sequence[int] = (), later: Any = None) -> list[Any]:
@@ -328,8 +327,8 @@ class _Table:
 
     def stands(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
-        for array, (place, shape, strides, dtype) in zip(self.captured, self.lay, strict=True):
-            if address(array) != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
+        for array, now, place, shape, strides, dtype in self.lay:
+            if now.value != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
                 return False
         return True
 
@@ -399,8 +398,7 @@ class _Table:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
                 raise Unsuitable(f"an array from outside of {value.dtype}")
-            self.captured.append(value)
-            self.lay.append((address(value), value.shape, value.strides, value.dtype))
+            self.lay.append((value, watched(value), address(value), value.shape, value.strides, value.dtype))
             return value
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{op.name} of {node.dtype}")
