@@ -34,7 +34,7 @@ _HIDDEN = "a function with randomness or hidden state has no gradient; keep its 
 _PATHS = 16  # graphs cached for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments cached for one function
 _FUNCTIONS = 32  # whose paths are cached for another object of the same function
-_ARRAY = np.ndarray
+_bytes = np.ndarray.tobytes
 _CACHED = (types.FunctionType, Expression)
 _BYTES = 2**20  # that such a path may take, with the buffers of its program
 
@@ -134,11 +134,6 @@ class Path:
         if self.resolver.by_masks_alone(leaves.values):
             self.careful, self.program = True, self.resolver.careful()
             self.graph = derive(self.recorded.graph, leaves.active, Careful())
-
-    def cache_key(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return all the numbers that f depends on with these leaves, as bytes."""
-        numbers = (*values, *self.captured)
-        return tuple([(v if type(v) is _ARRAY else np.asarray(v)).tobytes() for v in numbers])
 
     def is_cacheable(self, f: Any) -> bool:
         """Return whether the path may serve later calls: everything it reads is watched, and it is small."""
@@ -418,9 +413,9 @@ class Paths:
         return None if found is None else (np.float64(found[0]), found[1].reshape(x.shape))
 
     def _all_numbers(self, path: Path, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return all that the check of a path depends on, at these values of its leaves."""
-        numbers = path.cache_key(values)
-        return numbers if self.box is None else (*numbers, *(end.tobytes() for end in self.box))
+        """Return all that the check of a path depends on, at these values of its leaves, as bytes."""
+        arrays = (*map(np.asarray, values), *path.captured, *(self.box or ()))
+        return tuple(map(_bytes, arrays))
 
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
         """Compare the derivative of the path with f itself, and note whether that was conclusive; return f there."""

@@ -345,8 +345,11 @@ class Segment:
         point, t = descent.point, descent.point.t
         if point is not self.loaded_point:
             memory.x[:], memory.g[:] = point.x, point.g
-            for place, part in zip(self.parts, descent.state, strict=True):
-                memory.state[place] = part.ravel() if type(part) is _ARRAY and part.ndim > 1 else part
+            if descent.state_is_lazy and not t and descent.optimizer.begins_with_zeros:
+                memory.state[:] = 0.0
+            else:
+                for place, part in zip(self.parts, descent.state, strict=True):
+                    memory.state[place] = part.ravel() if type(part) is _ARRAY and part.ndim > 1 else part
             self.loaded_point = point
         limits = NO_LIMITS if rows is None else (descent.stopping.limit or -1.0, *self.limits)
         # in the order of FUN, …, BEST_NORM and of T, …, PROJECTED

@@ -243,6 +243,8 @@ def drive(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, progress:
         raise InputError(f"on_step must be a function of a Step or None, got {on_step!r}")
     ours = on_step is None and not callable(stepper.descent.optimizer.lr)  # no function of the user's but f and grad
     if ours:
+        if isinstance(stepper, PythonStepper):
+            stepper.ask()
         with quiet():
             interrupted = _interrupted(stepper, on_step, progress)
     else:

@@ -74,6 +74,7 @@ class Objective:
     program: Differentiated | None = None  # value and gradient by backpropagation
     _squares: Residuals | None = None
     _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = None  # residuals, Jacobian
+    _first: np.floating[Any] | None = None  # f at the start, if it was asked for
     nonfinite_reason: str = ""  # why the last gradient is not finite, if f is
     disagreement: str = ""  # of the user's own gradient with f at the start
     independent: str = ""  # a sentence, if f seems not to depend on x
@@ -175,6 +176,19 @@ class Objective:
         value = called(lambda: self.f(self.layout.copy(x), *self.batch))
         return as_scalar(value if self.grad is not True else as_pair(value)[0])
 
+    def ask(self, x: FloatArray) -> None:
+        """Ask f for its value at the start, which `evaluate` takes if backpropagation needs it there."""
+        if self.program is not None:
+            try:
+                self._first = self.value(x)
+            except Exception as problem:
+                self._place(problem, 0, x)
+                raise
+
+    def _place(self, problem: Exception, t: int, x: FloatArray) -> None:
+        """Note where something was raised."""
+        problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
+
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
         error, below_rounding, self.nonfinite_reason, self._moved = 0.0, _NOWHERE, "", t > 0
@@ -209,7 +223,7 @@ class Objective:
                         fallen, self._fallen = self._fallen, None
                         warn(FallbackWarning(fallen, 1 + used))
             except Exception as problem:
-                problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
+                self._place(problem, t, x)
                 raise
         return Point(
             t,
@@ -244,7 +258,8 @@ class Objective:
         if program is None:
             return None
         if t == 0:
-            fun = self.value(x)
+            fun = self.value(x) if self._first is None else self._first
+            self._first = None
             if not math.isfinite(fun):  # tracing can't be checked if f has no value
                 return fun, np.full_like(x, np.nan)
             program.first = float(fun)

@@ -448,6 +448,11 @@ class Optimizer:
             return self.rule.start(x, hyper)
         return tuple(array for part in _parts(x, layout) for array in self.rule.start(part, hyper))
 
+    @property
+    def begins_with_zeros(self) -> bool:
+        """Whether the state before the first update is known without x: all of it is 0."""
+        return not (self.rule.begin or self._groups)
+
     def state_names(self, layout: Layout | None = None) -> tuple[str, ...]:
         """Return a name for each array of the state: "m", or "W.m" if each array or group of a dict has its own."""
         if self._groups:

@@ -391,6 +391,7 @@ class _Block:
     """
 
     SPARE, LEAST, LARGEST = 2, 2**16, 2**23  # how many are kept, and of how many bytes
+    FEW = 2**12  # bytes, which are all set to 0 in less time than a part of them
     spare: ClassVar[list[Any]] = []
 
     def __init__(self, size: int) -> None:
@@ -426,9 +427,12 @@ class _Columns:
         self.layout, self.room = layout, room
         row = layout.size * layout.dtype.itemsize
         size = room * (_WIDTH + row)
-        self.block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
         flags = size - _FLAGS * room
-        self.block[flags:] = 0
+        if size <= _Block.FEW:
+            self.block = np.zeros(size, np.uint8)
+        else:
+            self.block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
+            self.block[flags:] = 0
         self.starts = 8 * room, 16 * room, 8 * _NUMBERS * room, flags, flags + room  # as descents.COLUMNS
         self._arrays: dict[str, Any] | None = None
         self._rows: list[tuple[int, Row]] = []
@@ -682,13 +686,13 @@ class Recorder:
         """Return the rows so far, the last one included. They stay as they are: for any row that follows, other memory
         is taken.
         """
-        is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # its step is not due
-        self._make_room(is_apart)
-        columns, rows = self._columns or _Columns(self.layout, 0), self.count + is_apart
-        last = None
-        if is_apart:
-            last, x, *rest = self.last  # type: ignore[misc]
-            columns.put(self.count, (last, x.copy(), *rest))
+        rows, row, last = self.count, self.last, None
+        if row is not None and row[0] != (rows - 1) * self.stride:  # its step is not due
+            self._make_room(1)
+            last = row[0]
+            self._columns.put(rows, (last, row[1].copy(), *row[2:]))  # type: ignore[union-attr]
+            rows += 1
+        columns = self._columns or _Columns(self.layout, 0)
         is_copied = 2 * rows < self._room and self._room * self._width > self.SMALL
         history = columns.history(rows, self.stride, last, epochs, is_copied)
         self._room = self.count

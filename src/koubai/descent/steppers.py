@@ -43,6 +43,12 @@ class PythonStepper:
     def leave(self) -> None:
         """End the descent."""
 
+    def ask(self) -> None:
+        """Ask f for its value at the start, if that is known to be wanted, as it is outside of `quiet`."""
+        descent = self.descent
+        if descent.batches is None and not descent.recorder.count:
+            descent.objective.ask(descent.start)
+
     def begin(self) -> None:
         """Arrive at the start; choose the optimizer by f, if none was named."""
         descent = self.descent
@@ -50,9 +56,10 @@ class PythonStepper:
         if first is not None:
             descent.optimizer, descent.optimizer_reason = choose(descent.objective, first)
             descent.stopping.optimizer, descent.may_choose_optimizer = descent.optimizer, False
-        begun = partial(descent.optimizer.init, descent.start, descent.layout)
-        descent.state = begun if descent.optimizer.rule.searches else begun()
-        descent.lr = descent.optimizer.lr_at(0)
+        optimizer = descent.optimizer
+        begun = partial(optimizer.init, descent.start, descent.layout)
+        descent.state = begun if optimizer.rule.searches or optimizer.begins_with_zeros else begun()
+        descent.lr = optimizer.lr_at(0)
         descent.arrive(first or self._first())
 
     def _first(self) -> Point:

@@ -108,7 +108,8 @@ class Stopping:
         self.follows, self.free = follows, free
         if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
             raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
-        for name, value in (("gtol", gtol), ("ftol", ftol), ("xtol", xtol)):
+        tolerances = () if gtol is ftol is xtol is None else (("gtol", gtol), ("ftol", ftol), ("xtol", xtol))
+        for name, value in tolerances:
             if value is None or (type(value) is float and 0 <= value < math.inf):
                 continue
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
