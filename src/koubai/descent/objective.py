@@ -341,12 +341,7 @@ class Objective:
             r, jacobian = self.residuals(point)
         except NoResidualsError:
             return None
-        x = point.x
-        held, on_bound = np.zeros(x.size, bool), np.zeros(x.size, bool)
-        if self.bounds is not None:
-            held = self.bounds.low == self.bounds.high
-            on_bound = ~held & (self.bounds.free(x, point.g) == 0) & (point.g != 0)
-        later = partial(_covariance, r, jacobian, held, on_bound)
+        later = partial(_covariance, r, jacobian, point, self.bounds)
         return later if jacobian.size <= JACOBIAN_KEPT else partial(np.copy, later())
 
     def agrees(self, fun: float, point: Point) -> bool:
@@ -423,9 +418,14 @@ class Objective:
         return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), below_rounding
 
 
-def _covariance(r: FloatArray, jacobian: FloatArray, held: Mask, on_bound: Mask) -> FloatArray:
-    """Return the covariance of the parameters by r and J at the minimum; held, on_bound: those that are not free."""
-    size, free = held.size, ~held & ~on_bound
+def _covariance(r: FloatArray, jacobian: FloatArray, point: Point, bounds: Bounds | None) -> FloatArray:
+    """Return the covariance of the parameters by r and J at the minimum."""
+    x = point.x
+    held, on_bound = np.zeros(x.size, bool), np.zeros(x.size, bool)
+    if bounds is not None:
+        held = bounds.low == bounds.high
+        on_bound = ~held & (bounds.free(x, point.g) == 0) & (point.g != 0)
+    size, free = x.size, ~held & ~on_bound
     counts = int(np.count_nonzero((r != 0) | (jacobian != 0).any(axis=1)))
     n = int(np.count_nonzero(free))
     found = np.where(on_bound[:, None] | on_bound, np.nan, np.zeros((size, size)))

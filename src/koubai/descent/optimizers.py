@@ -256,7 +256,7 @@ class Optimizer:
         if args and "lr" in options:  # as PyTorch's, which hold the parameters
             fix = f"{cls.__name__}(lr={options['lr']!r})"
             raise InputError(f"write {fix}: the parameters go to update(params, grads), or to minimize")
-        return super().__new__(cls)
+        return object.__new__(cls)
 
     def __init__(self, lr: Rate | None = None, *, semantics: str | None = None, **hyperparameters: Any) -> None:
         if lr is None and semantics is None and not hyperparameters:

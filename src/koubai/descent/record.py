@@ -413,15 +413,15 @@ _WIDTH = 8 * _NUMBERS + _FLAGS
 _WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
 
 
-class _Columns:
+class Rows:
     """The memory of a record's rows, one block with a column after the other.
 
     A loop in machine code knows the columns by their addresses. NumPy's arrays of them are made when they are
     needed, and what Python knows of single rows and rates is written then too: most of a short descent's time
-    would go there.
+    would go there. An index gives a column from the ``first`` row on, which a loop writes.
     """
 
-    __slots__ = ("_arrays", "_rates", "_rows", "block", "layout", "room", "starts")
+    __slots__ = ("_arrays", "_rates", "_rows", "block", "first", "layout", "room", "starts")
 
     def __init__(self, layout: Layout, room: int) -> None:
         self.layout, self.room = layout, room
@@ -434,6 +434,7 @@ class _Columns:
             self.block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
             self.block[flags:] = 0
         self.starts = 8 * room, 16 * room, 8 * _NUMBERS * room, flags, flags + room  # as descents.COLUMNS
+        self.first = 0
         self._arrays: dict[str, Any] | None = None
         self._rows: list[tuple[int, Row]] = []
         self._rates: list[tuple[int, int, Any]] = []
@@ -486,9 +487,13 @@ class _Columns:
         arrays["x"][k], arrays["clipped"][k], arrays["projected"][k] = x, clipped, projected
         arrays["fun"][k], arrays["grad_norm"][k], arrays["lr"][k] = fun, grad_norm, lr
 
-    def places(self, k: int) -> tuple[int, ...]:
-        """Return where row ``k`` of each column that a loop writes is in memory, as descents.COLUMNS."""
-        begin = address(self.block)
+    def __getitem__(self, name: str) -> Any:
+        return self.arrays[name][self.first :]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where the ``first`` row of each column that a loop writes is in memory, as descents.COLUMNS."""
+        begin, k = address(self.block), self.first
         fun, norm, x, clipped, projected = self.starts
         x += k * self.layout.size * self.layout.dtype.itemsize
         return begin + fun + 8 * k, begin + norm + 8 * k, begin + x, begin + clipped + k, begin + projected + k
@@ -512,18 +517,6 @@ class _Columns:
         return (
             filled(History, **columns(), epochs=epochs) if is_copied else filled(History, later=columns, epochs=epochs)
         )
-
-
-class Rows:
-    """The rows of a record from the ``first`` one on, as columns. places: the addresses of those that a loop writes."""
-
-    __slots__ = ("_columns", "first", "places")
-
-    def __init__(self, columns: _Columns, first: int, places: tuple[int, ...]) -> None:
-        self._columns, self.first, self.places = columns, first, places
-
-    def __getitem__(self, name: str) -> Any:
-        return self._columns.arrays[name][self.first :]
 
 
 FEW_STEPS = 62  # of a search; few need more. With the first and the last one 64 rows
@@ -550,7 +543,7 @@ class Recorder:
     stride: int = 1
     count: int = 0
     last: Row | None = None
-    _columns: _Columns | None = None
+    _columns: Rows | None = None
     _room: int = 0  # it grows by doubling; ``count`` rows of it are in use
 
     def __init__(
@@ -561,17 +554,26 @@ class Recorder:
         self.layout = layout
         self.record = record
         self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
-        row = layout.size * layout.dtype.itemsize
-        self._width = width = _WIDTH + row
-        fits = min(self.FEW, self.BYTES // width - 2)  # with the last row and one to spare
-        self.limit = limit = max(2, 0 if self.at_once else fits, min(self.ROWS, numbers // layout.size))
+        self._width, self.limit, self._first = self._rooms(
+            layout.size, layout.dtype.itemsize, record, numbers, int(steps), self.ROWS
+        )
+
+    @classmethod
+    @functools.lru_cache(256)
+    def _rooms(
+        cls, size: int, itemsize: int, record: Literal["auto", "all", "off"], numbers: int, steps: int, most: int
+    ) -> tuple[int, int, int]:
+        """Return the bytes of a row, how many rows are kept of at ``most``, and for how many there is room at first."""
+        width = _WIDTH + size * itemsize
+        fits = min(cls.FEW, cls.BYTES // width - 2)  # with the last row and one to spare
+        limit = max(2, 0 if numbers != cls.NUMBERS else fits, min(most, numbers // size))
         rows = 2 if record == "off" else min(steps, limit) + 2  # the first one, and one to spare
-        self._first = rows if rows * width <= _Block.LARGEST else min(64, limit + 2)
+        return width, limit, rows if rows * width <= _Block.LARGEST else min(64, limit + 2)
 
     def _take_room(self, rows: int) -> None:
         """Take memory for this many rows."""
         before = self.arrays() if self.count else None
-        self._room, self._columns = rows, _Columns(self.layout, rows)
+        self._room, self._columns = rows, Rows(self.layout, rows)
         if before is not None:
             for name, column in before.items():
                 self._columns.arrays[name][: self.count] = column
@@ -635,7 +637,8 @@ class Recorder:
             self._make_room(due + 1)
         columns = self._columns
         assert columns is not None
-        return end, mask, Rows(columns, k, columns.places(k))
+        columns.first = k
+        return end, mask, columns
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
         """Add the rows that a loop wrote after step ``begin``: all columns but lr.
@@ -692,7 +695,7 @@ class Recorder:
             last = row[0]
             self._columns.put(rows, (last, row[1].copy(), *row[2:]))  # type: ignore[union-attr]
             rows += 1
-        columns = self._columns or _Columns(self.layout, 0)
+        columns = self._columns or Rows(self.layout, 0)
         is_copied = 2 * rows < self._room and self._room * self._width > self.SMALL
         history = columns.history(rows, self.stride, last, epochs, is_copied)
         self._room = self.count

@@ -525,8 +525,7 @@ class SearchStepper:
             descent.lr = float(rates[made])
         fun, norm = fields[searches.FUN], fields[searches.NORM]
         point = Point(t, memory.xs[0].copy(), fun, memory.gs[0].copy(), norm)
-        x, g = memory.before.copy()
-        descent.stopping.go_on_at(x, g, point)
+        descent.stopping.go_on_at(memory.before.copy(), point)
         descent.point = self.loaded_point = point
         if is_end:
             descent.state = memory.read

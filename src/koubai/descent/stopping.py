@@ -83,7 +83,7 @@ class Stopping:
     unbounded: bool = False  # whether f seems to fall without end
     # Of the last step that moved x: x and g before it and the point after it, until it is taken in; Δx, Δg and |Δx|,
     # until the curvature along it is asked for; |Δg| / |Δx|; and the curvature
-    _passed: tuple[FloatArray, FloatArray, Point] | None = None
+    _passed: tuple[FloatArray | tuple[FloatArray, FloatArray], Point] | None = None
     _last_step: tuple[FloatArray, FloatArray, float] | None = None
     _lipschitz: float = 0.0
     _step_curvature: float = 0.0
@@ -106,7 +106,7 @@ class Stopping:
         self.layout, self.optimizer = layout, optimizer
         self.max_steps, self.gtol, self.ftol, self.xtol, self.target = max_steps, gtol, ftol, xtol, target
         self.follows, self.free = follows, free
-        if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
+        if max_steps < 0 if type(max_steps) is int else not _counts(max_steps):
             raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
         tolerances = () if gtol is ftol is xtol is None else (("gtol", gtol), ("ftol", ftol), ("xtol", xtol))
         for name, value in tolerances:
@@ -270,7 +270,8 @@ class Stopping:
 
     def above_the_best(self, point: Point, best: Point) -> Verdict | None:
         """Return the verdict of a descent that ends above a point that it has left, which isn't a success."""
-        if point.fun - best.fun <= self.negligible(point.fun, point.fun - best.fun):
+        above = point.fun - best.fun
+        if above <= 0 or above <= self.negligible(point.fun, above):
             return None
         return Verdict(
             Status.stalled,
@@ -335,13 +336,13 @@ class Stopping:
         if are_equal(previous.x, point.x):
             self.unchanged += 1
         else:
-            self.unchanged, self._passed = 0, (previous.x, previous.g, point)
+            self.unchanged, self._passed = 0, ((previous.x, previous.g), point)
         self.in_noise = self.in_noise + 1 if point.error and self.limit < point.grad_norm <= point.error else 0
 
     def _take_in(self) -> None:
         """Learn from the last step that moved x, once that is asked for."""
         if self._passed is not None:
-            x, g, point = self._passed
+            (x, g), point = self._passed
             with quiet():
                 along, change = point.x - x, point.g - g
                 step = norm(along)
@@ -371,13 +372,13 @@ class Stopping:
     def step_curvature(self, step_curvature: float) -> None:
         self._step_curvature, self._last_step = step_curvature, None
 
-    def go_on_at(self, x: FloatArray, g: FloatArray, point: Point) -> None:
+    def go_on_at(self, before: FloatArray, point: Point) -> None:
         """Go on at ``point``, to which a loop has come that applied the rules for stopping to every step on its way.
 
-        x, g: those of the point before it.
+        before: x and g of the point before it.
         """
         self.last, self.unchanged, self.in_noise = point, 0, 0
-        self._passed = x, g, point
+        self._passed = before, point
 
     def out_of_steps(self, point: Point) -> Verdict:
         """Return the verdict at the last point allowed, if no other rule for stopping holds."""
@@ -390,6 +391,10 @@ class Stopping:
         elif self.gtol:
             text += f" > gtol {self.gtol:g}" if point.grad_norm > self.gtol else f", gtol {self.gtol:g}"
         return Verdict(Status.max_steps, text)
+
+
+def _counts(steps: Any) -> bool:
+    return not isinstance(steps, bool) and isinstance(steps, int | np.integer) and int(steps) >= 0
 
 
 def shown(x: Any) -> str:
