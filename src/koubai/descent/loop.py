@@ -275,7 +275,8 @@ def _interrupted(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, pr
         descent.verdict = Verdict(Status.stopped, f"interrupted after step {descent.point.t}")
         return True
     finally:
-        save(stepper, last=True)
+        if descent.checkpoint is not None:
+            save(stepper, last=True)
     return False
 
 

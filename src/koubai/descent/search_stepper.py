@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, NamedTuple
 
@@ -131,13 +133,13 @@ class _Memory:
     def __init__(self, key: tuple[Kind, int, int], rule: Rule, begun: Sequence[Any]) -> None:
         self.key, (kind, n, m) = key, key
         name = kind.name
-        self.shapes = [np.shape(part) for part in begun]
+        shapes = [np.shape(part) for part in begun]
+        ends = itertools.accumulate(map(math.prod, shapes), initial=0)
+        self.places = [(slice(*pair), shape) for pair, shape in zip(itertools.pairwise(ends), shapes, strict=True)]
         self.begun = np.concatenate([np.ravel(part) for part in begun])
-        self.store, self.state, start = self.begun.copy(), {}, 0
-        for each, shape in zip(rule.state, self.shapes, strict=True):
-            end = start + math.prod(shape)
-            self.state[each] = self.store[start:end].reshape(shape or (1,))
-            start = end
+        self.store, self.state = self.begun.copy(), {}
+        for each, (place, shape) in zip(rule.state, self.places, strict=True):
+            self.state[each] = self.store[place].reshape(shape or (1,))
         pairs = kind.history_size if name == "lbfgs" else 1
         scratch = max(n, pairs)
         fields = np.zeros(searches.NUMBERS + searches.COUNTS)
@@ -169,9 +171,16 @@ class _Memory:
         self._moving = [self.block.starts[self.names.index(each)] for each in ("rates", "row_fun", "row_norm", "row_x")]
         self._views: list[Any] | None = None
 
+    def kept(self) -> Callable[[], tuple[Any, ...]]:
+        """Return what gives the optimizer's state as it is here now, whatever becomes of the memory."""
+        return partial(self._parted, self.store.copy())
+
+    def _parted(self, flat: FloatArray) -> tuple[Any, ...]:
+        return tuple([flat[place].reshape(shape) if shape else flat[place.start] for place, shape in self.places])
+
     def read(self) -> tuple[Any, ...]:
         """Return the optimizer's state as it is here now."""
-        return tuple([a.copy() if shape else a[0] for a, shape in zip(self.state.values(), self.shapes, strict=True)])
+        return self._parted(self.store.copy())
 
     def fill(self, given: Sequence[float], fun: float, best: float, promise: Sequence[float], *counts: int) -> None:
         """Set the first line of the numbers, f here and the least so far, the last line; and the counts before END."""
@@ -224,7 +233,7 @@ class SearchStepper:
         self.deadline = 0.0
         self.ahead, self.fits = 0, True  # Python's time for a descent, in steps; whether J has room in memory
         self.bound: tuple[int, ...] = ()  # the tables that the memory leads to, by their addresses
-        self._memory: _Memory | None = None
+        self.memory: _Memory = None  # type: ignore[assignment]  # of least squares, until their number is known
         self.limits = limits(self.descent.stopping)
         if self.name != SQUARES:
             self._take_memory(0)
@@ -258,7 +267,7 @@ class SearchStepper:
         """End a descent; what was made for it is left to the next one on the same path."""
         descent, path, spare = self.descent, self.path, None
         if path is not None:
-            if self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
+            if self.memory is not None and self.fits and self.memory.xs.shape[1] <= SMALL:
                 spare = path.specializations.setdefault(self.kind, [])
                 spare = spare if len(spare) < CACHED else None
             if self.table is not None:  # searches of all kinds share it
@@ -269,18 +278,14 @@ class SearchStepper:
         if descent.checkpoint is not None:
             descent.state  # noqa: B018 - read from the memory, if it has not been: a checkpoint needs it
         elif descent.state_is_lazy:
-            descent.state = ()
+            wanted = self.name == SQUARES or descent.verdict is None or not descent.verdict.status.success
+            descent.state = self.memory.kept() if wanted and self.memory is not None else ()
         self.python = self.descent = self.path = self.loaded_point = self.begin = None  # type: ignore[assignment]
         self.asked.clear()
-        if self._memory is not None:
-            self._memory.moving = None, None
+        if self.memory is not None:
+            self.memory.moving = None, None
         if spare is not None:
             spare.append(self)
-
-    @property
-    def memory(self) -> _Memory:
-        assert self._memory is not None
-        return self._memory
 
     def _take_memory(self, m: int) -> None:
         """Take memory for m residuals into use."""
@@ -290,11 +295,11 @@ class SearchStepper:
         except (KeyError, IndexError):
             start = descent.start
             memory = _Memory(key, descent.optimizer.rule, descent.optimizer.init(start, descent.layout))
-        self._memory, self.loaded_point, self.bound = memory, None, ()
+        self.memory, self.loaded_point, self.bound = memory, None, ()
 
     def _has_room(self, point: Point) -> bool:
         """Make room for the residuals in the memory; False: they are too many, or too few."""
-        if self._memory is None or not self.fits:
+        if self.memory is None or not self.fits:
             self._leave_memory()
             m, n = self._number(point), point.x.size
             if m < n or m * n * n > PRODUCTS or (m * n * n > PRODUCTS_OF_A_STEP and not library.available()):
@@ -316,7 +321,7 @@ class SearchStepper:
 
     def _leave_memory(self) -> None:
         """Leave the memory for a descent on another function."""
-        memory, self._memory = self._memory, None
+        memory, self.memory = self.memory, None  # type: ignore[assignment]
         if memory is not None:
             if self.descent is not None:
                 self.descent.state  # noqa: B018 - read from the memory, if it has not been
