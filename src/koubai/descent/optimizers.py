@@ -260,7 +260,8 @@ class Optimizer:
 
     def __init__(self, lr: Rate | None = None, *, semantics: str | None = None, **hyperparameters: Any) -> None:
         if lr is None and semantics is None and not hyperparameters:
-            self._take_defaults()
+            made = type(self).__dict__.get("_made")  # the class's own, not one that it inherits
+            self.__dict__.update(self._defaults_made() if made is None else made)
             return
         frameworks = SEMANTICS[self.rule.name]
         self._semantics = next(iter(frameworks)) if semantics is None else semantics
@@ -272,17 +273,15 @@ class Optimizer:
         self._configure(_defaults(self.name, self._semantics)["lr"] if lr is None else lr, hyperparameters)
         self._forget()
 
-    def _take_defaults(self) -> None:
-        """Set every hyperparameter to its default, which is checked once for all."""
+    def _defaults_made(self) -> dict[str, Any]:
+        """Return what an object that was given nothing holds, which is checked once for all."""
         kind, own = type(self), self.__dict__
-        made = kind.__dict__.get("_made")  # the class's own, not one that it inherits
-        if made is None:
-            before = set(own)
-            self._semantics = next(iter(SEMANTICS[self.rule.name]))
-            self._configure(_defaults(self.name, self._semantics)["lr"], {})
-            self._forget()
-            made = kind._made = {name: value for name, value in own.items() if name not in before}
-        own.update(made)
+        before = set(own)
+        self._semantics = next(iter(SEMANTICS[self.rule.name]))
+        self._configure(_defaults(self.name, self._semantics)["lr"], {})
+        self._forget()
+        kind._made = {name: value for name, value in own.items() if name not in before}
+        return kind._made
 
     def _configure(self, lr: Rate, hyperparameters: Mapping[str, Any]) -> None:
         """Check every hyperparameter, then set them all."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
-from koubai.errors import InputError, quiet
+from koubai.errors import InputError
 from koubai.parameters import SHORT, FloatArray, Layout, is_finite, is_structure
 
 __all__ = ["Point", "Stopping", "Verdict", "are_equal", "largest", "norm", "shown"]
@@ -343,10 +343,11 @@ class Stopping:
         """Learn from the last step that moved x, once that is asked for."""
         if self._passed is not None:
             (x, g), point = self._passed
-            with quiet():
-                along, change = point.x - x, point.g - g
-                step = norm(along)
-                self._lipschitz, self._last_step, self._passed = norm(change) / step, (along, change, step), None
+            along, change = point.x - x, point.g - g
+            step = norm(along)
+            self._lipschitz, self._last_step, self._passed = norm(change) / step, (along, change, step), None
+
+    # Both are asked for within `quiet`: the norms may be near the largest number.
 
     @property
     def lipschitz(self) -> float:
@@ -364,8 +365,7 @@ class Stopping:
         self._take_in()
         if self._last_step is not None:
             along, change, step = self._last_step
-            with quiet():
-                self.step_curvature = float((along / step).dot(change / step))
+            self.step_curvature = float((along / step).dot(change / step))
         return self._step_curvature
 
     @step_curvature.setter
