@@ -538,7 +538,7 @@ class Recorder:
     FEW = 64
     BYTES = 200_000_000
     SMALL = 2**13  # bytes: not worth a copy
-    WAITING = 16  # rows that are not written until the arrays are made: a short descent's never are
+    WAITING = 16  # small rows that are not written until the arrays are made: a short descent's never are
 
     stride: int = 1
     count: int = 0
@@ -554,9 +554,11 @@ class Recorder:
         self.layout = layout
         self.record = record
         self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
-        self._width, self.limit, self._first = self._rooms(
+        width, self.limit, self._first = self._rooms(
             layout.size, layout.dtype.itemsize, record, numbers, int(steps), self.ROWS
         )
+        self._width = width
+        self._waiting = 0 if self.at_once or width > self.SMALL else self.WAITING
 
     @classmethod
     @functools.lru_cache(256)
@@ -602,7 +604,7 @@ class Recorder:
         if count >= self._room:
             self._make_room(1)
         columns = self._columns
-        if count and (self.at_once or columns.waiting >= self.WAITING):  # type: ignore[union-attr]
+        if count and columns.waiting >= self._waiting:  # type: ignore[union-attr]
             columns.arrays  # type: ignore[union-attr]  # noqa: B018 - they are made, so that x is copied
         columns.put(count, row)  # type: ignore[union-attr]
         self.count = count + 1
