@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address
+from koubai.execute.descents import address, watched
 from koubai.execute.elements import Unsuitable
 from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view, is_write
@@ -273,7 +273,9 @@ def _count(rows: Sequence[Any]) -> int:
 
 def _work(rows: Sequence[Any]) -> int:
     """Return how many elements they go through, and about eight more for each."""
-    return 8 * _count(rows) + sum([int(row[_DIMENSIONS]) for row in rows if type(row) is tuple and len(row) > _DIMENSIONS])
+    return 8 * _count(rows) + sum(
+        [int(row[_DIMENSIONS]) for row in rows if type(row) is tuple and len(row) > _DIMENSIONS]
+    )
 
 
 def _runs(nodes: Sequence[Node], simple: Mapping[Op, int], first: int) -> dict[int, int]:
@@ -360,8 +362,7 @@ class _Table:
         self.floats, self.most = floats, most
         self.rows: list[Any] = []  # and, of many that are alike, all as an array
         self.kept: list[Any] = []  # arrays that the table leads to
-        self.captured: list[Any] = []  # arrays from outside
-        self.layouts: list[tuple[Any, ...]] = []  # their addresses, shapes, strides and dtypes
+        self.captured: list[tuple[Any, ...]] = []  # arrays from outside: their addresses, shapes, strides, dtypes
         self.work = self.bytes = 0  # elements gone through; of the arrays between
         self.next = self.end = 0  # of the memory for arrays
         self.filled: tuple[Graph, bool] | None = None  # the graph whose rows were added last, and ``floats`` then
@@ -485,8 +486,8 @@ class _Table:
 
     def is_valid(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
-        for array, (place, shape, strides, dtype) in zip(self.captured, self.layouts, strict=True):
-            if address(array) != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
+        for array, now, place, shape, strides, dtype in self.captured:
+            if now.value != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
                 return False
         return True
 
@@ -662,8 +663,7 @@ class _Table:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
                 raise Unsuitable(f"an array from outside of {value.dtype}")
-            self.captured.append(value)
-            self.layouts.append((address(value), value.shape, value.strides, value.dtype))
+            self.captured.append((value, watched(value), address(value), value.shape, value.strides, value.dtype))
             return self.held(value)
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{op.name} of {node.dtype}")
