@@ -397,7 +397,7 @@ def to_an_edge(p):
 
 
 def of_a_long_loop(p):
-    """Hundreds of numbers after one another, whose rows are made at once, and some that are not: of a - b, -a and exp."""
+    """Hundreds of numbers one after another, whose rows are made at once, and some that are not: of -a and exp."""
     s, i, out = 0.99, 0.01, []
     for k in range(60):
         new = p[0] * s * i
