@@ -207,7 +207,6 @@ class Training:
         )  # fmt: skip
         descent.shows_points = False
         training = cls(descent, model, int(epochs), options["patience"], float(min_delta), on_epoch, objective, batches)
-        batches.source = lambda k: source.epoch(training.before.epochs + k)
         training._reset_epoch()
         return training
 
@@ -227,7 +226,7 @@ class Training:
                 f"the training before was made with {before.optimizer}, this one is asked for with {self.optimizer}, "
                 "whose state is another one: give the same but for lr, or leave resume=True out"
             )
-        self.before, self.descent.t_before = before, before.t
+        self.before, self.descent.t_before, self.batches.before = before, before.t, before.epochs
 
     def progress(self) -> Progress | None:
         """Return how far the training has come; None if it did not end with an epoch."""
@@ -604,7 +603,7 @@ class Training:
         with archive.building():
             self._fits(header["epochs"], arrays.get("carried"))
         self.before = Progress(*header["before"])
-        self.descent.t_before = self.before.t
+        self.descent.t_before, self.batches.before = self.before.t, self.before.epochs
         last, model_state = points["last"], arrays.get("carried")
         state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
         self._prepare(last.x, state, model_state)

@@ -13,6 +13,7 @@ then as a tree; columns from row to row.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
+from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
 from koubai.execute.llvm import CALL, DATA, KINDS, cost, elementwise, has_code, joining, module, scalar
@@ -337,7 +339,7 @@ class Kernel:
         self.workspace = len(scratch) * width * 8
         key = repr((LANES, region.rows, region.columns, sorted(region.kinds.items()), self.arrays, self.numbers))
         key += repr((self.outputs, self.moving, [self._described(i) for i in region.members]))
-        self.library = library.load("regions" + key, lambda: module(self._function()))
+        self.library = library.load("regions" + key, lambda: module(self._function(), inlined=True))
         pointer = ctypes.c_void_p
         doubles = [ctypes.c_double] * len(self.numbers)
         self.call: Callable[..., bool] = ctypes.CFUNCTYPE(ctypes.c_bool, pointer, *doubles)(
@@ -423,6 +425,7 @@ class Kernel:
                 self.row, self.totals = rows.index, dict(zip(totals, rows.carried, strict=True))
                 self.first = self.row * region.columns
                 self.row_values: dict[int, Value] = {}
+                self.vectors: dict[int, Value] = {}  # of a row that is one vector: no phase reads it back from memory
                 self.picked = self._pick(right)
                 for number in range(self.phases):
                     self._between(number)
@@ -508,7 +511,7 @@ class Kernel:
         if not full and not sums and not along and not places:
             return
         columns = self.region.columns
-        whole = columns // LANES * LANES
+        whole = columns // LANES * LANES if columns > LANES else 0
         outside = {
             j: self._row_operand(j)
             for i in full
@@ -591,7 +594,7 @@ class Kernel:
         All is read before anything is written: an output may lie where an operand does.
         """
         code, nodes = self.code, self.nodes
-        values: dict[int, Value] = {}
+        values: dict[int, Value] = self.vectors if self.region.columns <= LANES else {}
 
         def operand(i: int, j: int) -> Value:
             n = nodes[j]
@@ -672,6 +675,12 @@ class Kernel:
 
 def table(*arrays: Any) -> Any:
     """Return the addresses of arrays (None: to be filled in) as a kernel takes them, holding the arrays."""
-    addresses: Any = (ctypes.c_void_p * len(arrays))(*[None if a is None else a.ctypes.data for a in arrays])
+    addresses: Any = _pointers(len(arrays))(*[None if a is None else address(a) for a in arrays])
     addresses.held = arrays
     return addresses
+
+
+@functools.cache
+def _pointers(count: int) -> Any:
+    """Return the type of so many pointers; ctypes alone would make it anew for each table, with a cycle to collect."""
+    return ctypes.c_void_p * count
