@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
+from koubai.execute.chain import Chain, chains, entry, place
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
@@ -31,7 +32,7 @@ from koubai.execute.memory import is_view
 from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, Index, Monoid
 
-__all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
+__all__ = ["LEAST", "Chain", "Kernel", "Region", "chains", "partition", "place", "table"]
 
 LANES = 16
 STRETCH = 2048  # columns that a row's running sums take up before they are put aside
@@ -339,7 +340,8 @@ class Kernel:
         self.workspace = len(scratch) * width * 8
         key = repr((LANES, region.rows, region.columns, sorted(region.kinds.items()), self.arrays, self.numbers))
         key += repr((self.outputs, self.moving, [self._described(i) for i in region.members]))
-        self.library = library.load("regions" + key, lambda: module(self._function(), inlined=True))
+        self.library = library.load("regions" + key, self._text)
+        self.linked = self.library.address("linked")
         pointer = ctypes.c_void_p
         doubles = [ctypes.c_double] * len(self.numbers)
         self.call: Callable[..., bool] = ctypes.CFUNCTYPE(ctypes.c_bool, pointer, *doubles)(
@@ -397,6 +399,10 @@ class Kernel:
         return all(self.level[k] - (kinds[k] == ROW) <= self.level[i] for k in readers)
 
     # -- the function -------------------------------------------------------------------------------------------------
+
+    def _text(self) -> str:
+        kernel = self._function()
+        return module(kernel, entry(kernel, len(self.numbers)), inlined=True)
 
     def _function(self) -> Function:
         region, nodes = self.region, self.nodes

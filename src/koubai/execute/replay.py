@@ -32,15 +32,17 @@ from koubai.graph.ops import OPS, Monoid, Op
 if TYPE_CHECKING:
     from koubai.execute.ir import Code, Function, Value
 
-__all__ = ["Columns", "Replay", "Tables", "is_loaded"]
+__all__ = [
+    "DIMENSIONS", "KNOWN_MACHINE", "POINTERS", "STRIDES", "WIDTH", "Columns", "Replay", "Tables", "inner_loop", "is_loaded",
+]  # fmt: skip
 
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
-_POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
+POINTERS, DIMENSIONS, STRIDES = 2, 6, 12
 ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
 # evaluations on a path, in whichever descents, from which on a table pays: what it takes to make and what it saves both
 # grow with the nodes. Few nodes need so many; of very many it takes MORE times as many
 ASKED_FOR, NODES, MORE = 25, 100, 3
-_KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
+KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # What is done to numbers by the machine code itself, by its code; the last four refuse what is not finite, as Python
 # raises there
 _GUARD, _COPY, _ADD, _SUBTRACT, _MULTIPLY, _NEGATIVE, _DIVIDE, _POW, _EXACT_DIVIDE, _ONE, _TWO, _ROOT = range(12)
@@ -93,7 +95,7 @@ def _write_through() -> Function:
         with code.loop(0, count) as loop:
             row = code.at(table, loop.index * WIDTH, "i64")
             function = code.load(row, 0, "i64")
-            data, *p = (code.load(code.at(row, k, "i64"), 0, "ptr") for k in range(1, _POINTERS + 3))
+            data, *p = (code.load(code.at(row, k, "i64"), 0, "ptr") for k in range(1, POINTERS + 3))
 
             def put(result: Value, place: Value, finite: bool = False) -> None:
                 code.store(result, place)
@@ -105,7 +107,7 @@ def _write_through() -> Function:
 
             with code.switch(function) as switch:
                 with switch.case():
-                    places = (code.at(row, k, "i64") for k in (_POINTERS, _DIMENSIONS, _STRIDES))
+                    places = (code.at(row, k, "i64") for k in (POINTERS, DIMENSIONS, STRIDES))
                     loop_ = code.convert(function, "inttoptr", "ptr")
                     code.call(loop_.text, "void", *places, data)
                 with switch.case(_GUARD):
@@ -211,7 +213,7 @@ def is_loaded() -> bool:
 
 
 @functools.cache
-def _loop(ufunc: Any, types: str) -> tuple[int, int]:
+def inner_loop(ufunc: Any, types: str) -> tuple[int, int]:
     """Return a ufunc's inner loop for these types, and its data. Raises Unsuitable.
 
     They stand in the PyUFuncObject of NumPy's C interface: after the head four ints (nin, nout, nargs, identity), the
@@ -277,7 +279,7 @@ class _Table:
     """
 
     def __init__(self, floats: bool) -> None:
-        if not _KNOWN_MACHINE or not library.available():
+        if not KNOWN_MACHINE or not library.available():
             raise Unsuitable("another Python or system than those whose memory is known, or no llvmlite")
         self.floats = floats
         self.rows: list[Any] = []
@@ -348,9 +350,9 @@ class _Table:
     ) -> None:
         row = [0] * WIDTH
         row[0], row[1] = function, data
-        row[_POINTERS : _POINTERS + len(arrays)] = map(self._place, arrays)
-        row[_DIMENSIONS : _DIMENSIONS + len(dims)] = dims
-        row[_STRIDES : _STRIDES + len(strides)] = strides
+        row[POINTERS : POINTERS + len(arrays)] = map(self._place, arrays)
+        row[DIMENSIONS : DIMENSIONS + len(dims)] = dims
+        row[STRIDES : STRIDES + len(strides)] = strides
         if len(self.rows) == ROWS:
             raise Unsuitable("too many operations")
         self.rows.append(row)
@@ -381,7 +383,7 @@ class _Table:
         if value.shape == out.shape and value.flags.c_contiguous and out.flags.c_contiguous:
             self._row(_COPY, out.nbytes, [value, out])
         elif out.dtype == _FLOAT:
-            self._elements(*_loop(np.positive, "d->d"), [value], out)
+            self._elements(*inner_loop(np.positive, "d->d"), [value], out)
         else:
             raise Unsuitable(f"a copy of {out.dtype}")
 
@@ -434,7 +436,7 @@ class _Table:
             if op is _SETITEM:
                 self._copied(np.broadcast_to(value, part.shape), part)
             else:
-                self._elements(*_loop(np.add, "dd->d"), [part, value], part)
+                self._elements(*inner_loop(np.add, "dd->d"), [part, value], part)
         elif op.runs is not None and out.ndim == 1:
             self._copied(operands[0], out)
             for k in range(1, out.size):
@@ -473,7 +475,7 @@ class _Table:
             operands = [self._as_floats(v) for v in operands]
             kinds = {_FLOAT}
         types = ("?" if kinds == {_BOOL} else "d") * len(operands) + "->" + ("?" if node.dtype == _BOOL else "d")
-        self._elements(*_loop(node.op.call, types), operands, out)
+        self._elements(*inner_loop(node.op.call, types), operands, out)
         return out
 
     def _as_floats(self, value: Any) -> Any:
@@ -511,7 +513,7 @@ class _Table:
             if self.floats and known not in (1, 2):
                 raise Unsuitable("power")
             call = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(known, np.power)
-            self._elements(*_loop(call, "dd->d" if call is np.power else "d->d"), operands[: call.nin], out)
+            self._elements(*inner_loop(call, "dd->d" if call is np.power else "d->d"), operands[: call.nin], out)
         elif self.floats and known in (1, 2, 3, 4):
             if known == 1:
                 return x
@@ -543,7 +545,7 @@ class _Table:
         call: Any = OPS[monoid.join].call
         if not isinstance(call, np.ufunc):
             raise Unsuitable(monoid.join)
-        loop, data = _loop(call, "dd->d")
+        loop, data = inner_loop(call, "dd->d")
         begin = None if call.identity is None else np.full(out.shape, float(call.identity))
         if axes == (0,) and x.ndim > 1:
             self._copied(rows[0] if begin is None else begin, out)
@@ -566,7 +568,7 @@ class _Table:
         left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
         both = out.reshape(left.shape[0], right.shape[1])
         strides = [s if n > 1 else 0 for v in (left, right, both) for n, s in zip(v.shape, v.strides, strict=True)]
-        loop, data = _loop(np.matmul, "dd->d")
+        loop, data = inner_loop(np.matmul, "dd->d")
         self._row(loop, data, [left, right, both], [1, *left.shape, right.shape[1]], [0, 0, 0, *strides])
         return out
 
