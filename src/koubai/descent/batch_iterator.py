@@ -122,7 +122,9 @@ class BatchIterator:
     def draw(self) -> Batch | None:
         """Return the next batch, or None if the epoch has none left; then the next draw begins a new epoch."""
         if self._iterator is None:
-            self._iterator = islice(iter(self.source(self.before + self.epoch)), self.index, None)
+            self._iterator = iter(self.source(self.before + self.epoch))
+            if self.index:
+                self._iterator = islice(self._iterator, self.index, None)
         batch = next(self._iterator, None)
         if batch is None:
             if self.index == 0:
@@ -131,6 +133,16 @@ class BatchIterator:
             return None
         self.index += 1
         return _as_tuple(batch) + self.args
+
+    @property
+    def reading(self) -> Any:
+        """What the next batch comes from, if this epoch has begun."""
+        return self._iterator
+
+    def skip(self, count: int) -> None:
+        """Go on behind so many batches, which ``reading`` is known to have."""
+        self.reading.skip(count)
+        self.index += count
 
     def all(self) -> Iterator[Batch]:
         """Yield the batches of one whole epoch, apart from the descent's own reading."""

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from koubai.descent.batches import GatheredEpoch
 from koubai.descent.batch_iterator import BatchIterator, CountedGraphs
 from koubai.descent.checkpoint import Checkpoint, load_points, read
 from koubai.descent.default import found_for_training
@@ -23,13 +24,14 @@ from koubai.descent.files import describe_optimizer, restore_optimizer, version
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import AUTO_RATE, FRAMEWORKS, Optimizer
 from koubai.descent.progress_bar import epochs_bar
-from koubai.descent.record import Epochs, Recorder, Run, Status
+from koubai.descent.record import Epochs, Recorder, Rows, Run, Status
 from koubai.descent.saving import restore_state
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.descent.training_step import SLOTS, BufferSlot, Model, StepPrograms
 from koubai.errors import FunctionError, InputError
 from koubai.execute.arrays import quiet_context
+from koubai.execute.chain import Consecutive
 from koubai.parameters import FloatArray, plain
 
 __all__ = ["Epoch", "Progress", "Training", "with_rate_before"]
@@ -38,6 +40,7 @@ HUGE = 1e30  # a sum of squares below this is one of finite numbers, and far fro
 NUMBERS = 2**19  # kept of the path; the epochs have their own record
 SAMPLED = 32  # one step in this many contributes to the record of the layers' gradients and updates
 NO_GRADIENT: FloatArray = np.empty(0)  # of the best point: the gradient there is never needed
+ALONE = 2**20  # numbers that a step reads, from which on it alone takes so long that Python's part is nothing
 ASKED = 16  # steps between two checks of the rules for stopping, if not every point is wanted
 
 
@@ -116,6 +119,23 @@ class _Sample(Point):
         return math.isfinite(self.fun) and math.isfinite(self.grad_norm)
 
 
+@dataclass
+class _Ahead:
+    """Steps after step ``t``, which was made from slot ``slot``, that machine code makes by itself.
+
+    rates: from step t on; rows: of the record, which held ``held`` before; out: memory for the steps' results.
+    """
+
+    several: Consecutive
+    t: int
+    slot: int
+    weight: float
+    rates: FloatArray
+    rows: Rows
+    held: int
+    out: Any
+
+
 @dataclass(eq=False)
 class Training:
     """Makes the steps of a descent on mini-batches, in epochs."""
@@ -155,6 +175,7 @@ class Training:
     before: Progress = field(default_factory=Progress, init=False)  # what an earlier training had done, if any
     began: float = field(default_factory=time.monotonic, init=False)
     data: tuple[Any, ...] = field(default=(), init=False)  # of the present step
+    ahead: _Ahead | None = field(default=None, init=False)  # steps that are being made by machine code alone
 
     @classmethod
     def of(
@@ -313,12 +334,12 @@ class Training:
                             return whole, slot.state
                     batch = self.batches.draw()
                     assert batch is not None
-                if self._step(t, batch) and self._skips_point(t):
+                if self._step(t, batch) and self._skips_point(t) and self._goes_on(batch):
                     continue
                 point = self._last_point()
-                if not point.is_finite and self.descent.point.t < t - 1:
+                if not point.is_finite and self.descent.point.t < point.t - 1:
                     self._arrive(self._last_point(back=1))
-                return point, slot.state
+                return point, self.slots[self.slot_index].state
         except BaseException:
             self._catch_up()
             raise
@@ -337,8 +358,68 @@ class Training:
             self.recorded_to = t
         return True
 
+    def _goes_on(self, batch: tuple[Any, ...]) -> bool:
+        """Make the steps after that with ``batch`` whose points are not wanted, as far as machine code makes them by
+        itself; return whether all of them were such.
+        """
+        reading, t = self.batches.reading, self.last_step
+        if type(reading) is not GatheredEpoch or self.shows_progress or self.clips:
+            return True
+        count = min(reading.full, ASKED - 1 - t % ASKED)
+        if self.wants_metrics:
+            count = min(count, SAMPLED - 1 - (self.batches.index - 1) % SAMPLED)
+        if count < 2 or self.layout.size + sum(a.size for a in self.data) > ALONE:
+            return True
+        pairs = reading.batches.pairs(self.data)
+        several = None if pairs is None else self.programs.consecutive(self.data, pairs)
+        if several is None:
+            return True
+        end, mask, rows = self.recorder.reserve(t, t + count)
+        weight, rates, numbers = self.model.samples(batch), [self.descent.rate(t)], []
+        with suppress(Exception):  # the schedule's error is raised when the step is reached
+            for after in range(t + 1, end + 1):
+                lr = self.descent.rate(after)
+                number = np.float64(self.before.t + after + 1)
+                numbers.append(several.before(*self.data, weight, number, np.float64(lr)))
+                rates.append(lr)
+        if not numbers:
+            return True
+        out = np.zeros((len(numbers), len(several.columns)), np.int64)
+        self.ahead = _Ahead(several, t, self.slot_index, weight, np.array(rates), rows, self.recorder.count, out)
+        limits, first = (HUGE, self.stopping.start.fun, self.stopping.rise), (self.slot_index + 1) % SLOTS
+        if not several(t + 1, first, reading.ahead(len(numbers)), numbers, limits, out, mask, rows.places):
+            self._settle()
+            raise IndexError("an index is out of range")
+        return self._settle()
+
+    def _settle(self) -> bool:
+        """Take over the steps that machine code has made by itself; return whether their points are not wanted."""
+        ahead = self.ahead
+        assert ahead is not None
+        several, made = ahead.several, ahead.several.made
+        self.batches.skip(ahead.t + made - self.last_step)
+        calm = True
+        while (j := self.last_step - ahead.t) < made:
+            square, fun, *counts = several.results(ahead.out, j)
+            self.slot_index = (ahead.slot + j + 1) % SLOTS
+            fun, square = float(fun), float(square)
+            calm = math.isfinite(fun) and square < HUGE and not self.stopping.has_risen(fun)
+            self._made(self.last_step + 1, ahead.weight, fun, square, counts)
+        end, stride = self.last_step - (not calm), self.recorder.stride
+        due = end // stride - ahead.t // stride if self.recorder.record != "off" else 0
+        if due and self.recorder.count == ahead.held:
+            t = end // stride * stride
+            fun, largest = (float(ahead.rows[name][due - 1]) for name in ("fun", "grad_norm"))
+            x = self.slots[(ahead.slot + t - ahead.t) % SLOTS].x
+            self.recorder.take(ahead.t, ahead.rates, (t, x, fun, largest, float(ahead.rates[t - ahead.t]), False, False))
+            self.recorded_to = t
+        self.ahead = None
+        return calm or (self.finite and self._skips_point(self.last_step))
+
     def _catch_up(self) -> None:
         """Make ``point`` the last good one: an exception came between, and its slot may be written again."""
+        if self.ahead is not None:
+            self._settle()
         if self.descent.point.t < self.last_step and self.finite:
             self.descent.point = point = self._last_point()
             self.descent.lr = self.descent.rate(point.t)
@@ -354,8 +435,11 @@ class Training:
         self.data = self.model.data(batch, self.before.t + t)
         weight = self.model.samples(batch)
         k, number = self.slot_index, self.before.t + t + 1
-        fun, square, counts = self.programs.run(k, self.data, weight, number, self.descent.rate(t))
-        slot = self.slots[k]
+        return self._made(t, weight, *self.programs.run(k, self.data, weight, number, self.descent.rate(t)))
+
+    def _made(self, t: int, weight: float, fun: float, square: float, counts: Sequence[Any]) -> bool:
+        """Take over what the step from the present slot gave; return whether loss and gradient are finite there."""
+        slot = self.slots[self.slot_index]
         self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(slot.g).all()))
         self.last_step, self.last_slot = t, self.slot_index
         self.slot_losses[self.slot_index] = fun

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,7 +24,9 @@ from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, GradientError, GradientWarning, TraceError, warn
 from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
+from koubai.execute.chain import Consecutive
 from koubai.execute.descents import staggered
+from koubai.execute.elements import Unsuitable
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
@@ -237,6 +239,26 @@ class StepPrograms:
             self.gave_up = t - 1 if self.gave_up is None else self.gave_up
         self.fused, self.reason = False, "the gradient does not come from backpropagation"
         return self._by_differences(k, data, weight, t, lr)
+
+    def consecutive(self, data: tuple[Any, ...], pairs: list[tuple[Any, Any]]) -> Consecutive | None:
+        """Return what makes several steps from batches of this form with no Python in between, if there is one.
+
+        data: of a batch that a step was made with, in the memory of ``pairs``: (rows, memory for those of a batch).
+        """
+        known = self._forms.get(tuple([(a.shape, a.dtype) for a in data]), ())
+        if len(known) != 1 or self.differences is not None or self.numbers:
+            return None
+        (bound,) = known
+        if bound.consecutive is None and not bound.alone:
+            bound.alone = True
+            parts = [run.parts for run in bound.fused or ()]
+            if bound.same is None and not bound.copies and parts and None not in parts:
+                for part in parts:
+                    part.tie(*data, *[np.float64(1)] * 3)
+                with suppress(Unsuitable):
+                    slots = [(slot.x, slot.g) for slot in self.slots]
+                    bound.consecutive = Consecutive(parts, slots, pairs, square=0, loss=1)
+        return bound.consecutive
 
     def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> StepResult:
         known = self._forms.setdefault(form, [])
@@ -461,6 +483,8 @@ class _Bound:
     gradient_only: list[Callable[..., Any]] | None = None  # loss and gradient alone
     source: str = ""
     copies: list[tuple[Any, Any]] = field(default_factory=list)  # (state, where its program writes it)
+    consecutive: Consecutive | None = None  # makes several steps
+    alone: bool = False  # whether it was found out that nothing does
 
     def renew(self, recorded: Recorded) -> None:
         """Take over another trace that gave an equal graph."""

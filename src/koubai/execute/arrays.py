@@ -72,7 +72,7 @@ def compile_bound(
     takes the other inputs and returns the other outputs as a tuple, or None where a guard fails. The bound programs
     share their buffers: one at a time may run; bind.fresh() is another one, with buffers of its own.
     fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
-    bind.libraries: of that code, one a region. bind.replaceable: pairs (place in memory, place in results) where the
+    bind.libraries: of that code, one a region. run.parts: `koubai.execute.chain.Parts`, or None. bind.replaceable: pairs (place in memory, place in results) where the
     result may lie in that memory: its elements are read for the last time before they are written, and only when no
     guard can fail any more.
     """
@@ -94,7 +94,10 @@ def compile_bound(
             for array, node in zip((*memory, *results), wanted, strict=True):
                 if array.shape != node.shape or array.dtype != node.dtype or not array.flags.c_contiguous:
                     raise CompileError(f"a program wants {node.dtype}{node.shape}, got {array.dtype}{array.shape}")
-            return partial(context.run, compiled(buffers, *memory, *results))
+            program = compiled(buffers, *memory, *results)
+            run: Any = partial(context.run, program)
+            run.parts = getattr(program, "parts", None)
+            return run  # type: ignore[no-any-return]
 
         bind.source = plan.source  # type: ignore[attr-defined]
         bind.libraries = plan.libraries  # type: ignore[attr-defined]
@@ -454,8 +457,9 @@ class _Plan:
         v = self.names[i]
         return f"even{i} = {v} if {v}.flags.c_contiguous else np.ascontiguousarray({v})"
 
-    def _chained(self) -> tuple[list[str], list[str]] | None:
-        """Return the program as a chain that one call goes through: the lines beforehand, and those of a run.
+    def _chained(self) -> tuple[list[str], list[str], list[str]] | None:
+        """Return the program as a chain that one call goes through: the lines beforehand, those of a run, and those
+        that give its parts to who makes many runs in a row.
 
         None where that isn't all that it does with arrays. What is computed of single numbers comes before the call, if
         it depends on arguments alone, or after it.
@@ -468,6 +472,7 @@ class _Plan:
         shown: dict[int, tuple[int, Any]] = {}  # views of arguments: (the argument, as an array of that form shows it)
         links, tied, numbers, results, shows = [], [], [], [], []
         before, after = [], []
+        late: set[int] = set()
         for (i, start), (_, end) in itertools.pairwise(self.marks):
             node, lines = nodes[i], self.lines[start:end]
             if i in self.calls:
@@ -479,6 +484,7 @@ class _Plan:
                 tied += called.before
                 numbers += [name[j] for j in called.numbers]
                 results += called.results
+                late.update(i for i, _ in called.results)
                 shows += [line for line in lines if line.startswith("#")]
             elif i in given or not lines:
                 if i in given and node.shape:
@@ -506,16 +512,43 @@ class _Plan:
                 before += lines
             else:
                 after += lines
+                if all(j in late or nodes[j].op is CONSTANT for j in node.inputs):
+                    late.add(i)
         products = {nodes[i].dtype for i, _ in self.marks[:-1] if nodes[i].op is _MATMUL}
         if len(links) < 2 or not self.fusion.chains(products):
             return None
         self.namespace |= {"Chain": self.fusion.Chain, "address": address, "c_double": ctypes.c_double}
         beforehand = [f"numbers = (c_double * {max(1, len(numbers))})()", "chain = Chain()", *links]
         beforehand += ["rows = chain.table()", "through = chain.call(rows)"]
-        before += [f"numbers[{k}] = {value}" for k, value in enumerate(numbers)]
+        tied = list(dict.fromkeys(tied))
         call = "if not through(): raise IndexError('an index is out of range')"
-        after = [f"v{i} = {place}[()]" for i, place in results] + after
-        return beforehand, [*dict.fromkeys(tied), *before, call, *shows, *after]
+        run = [*tied, *before, *(f"numbers[{k}] = {value}" for k, value in enumerate(numbers)), call, *shows]
+        run += [f"v{i} = {place}[()]" for i, place in results] + after
+        given_back = [i for k, i in enumerate(self.graph.outputs) if k not in self.into]
+        if not late.issuperset(given_back):
+            return beforehand, run, []
+        arguments, tail = ", ".join(self.arguments), f"return ({''.join(name[i] + ', ' for i in given_back)})"
+        parts = [f"def tie({arguments}):", *(f"    {line}" for line in [*tied, "return ()"])]
+        parts += [f"def before({arguments}):", *(f"    {line}" for line in before)]
+        parts += [f"    return ({''.join(value + ', ' for value in numbers)})"]
+        parts += [f"def after({', '.join(f'v{i}' for i, _ in results)}):", *(f"    {line}" for line in [*after, tail])]
+        places = "".join(f"{place}, " for _, place in results)
+        parts += [f"run.parts = Parts(chain, rows, numbers, tie, before, after, ({places}), quotients)"]
+        self.namespace["Parts"] = self.fusion.Parts
+        self.namespace["quotients"] = [self._quotient(i, [i for i, _ in results]) for i in given_back]
+        return beforehand, run, parts
+
+    def _quotient(self, i: int, results: list[int]) -> tuple[int, Any] | None:
+        """Return which of the results a number is, or is a quotient of, and by what; None if it is something else."""
+        node = self.nodes[i]
+        if i in results:
+            return results.index(i), None
+        if node.op is not _DIVIDE or node.inputs[0] not in results or self.nodes[node.inputs[1]].op is not CONSTANT:
+            return None
+        by = self.nodes[node.inputs[1]]
+        if node.dtype != self.nodes[node.inputs[0]].dtype or by.shape or not _is_number(by.params["value"]):
+            return None
+        return results.index(node.inputs[0]), by.params["value"]
 
     def _is_product(self, node: Node) -> bool:
         """Is it a product of two matrices of its dtype?"""
@@ -832,12 +865,12 @@ class _Plan:
             return "\n".join([head, *(f"    {line}" for line in [*unpack, *self.lines, tail]), ""])
         memory = [f"v{i}" for i in self.held] + [f"r{k}" for k in self.into]
         chained = self._chained()
-        links, lines = ([], self.lines) if chained is None else chained
+        links, lines, parts = ([], self.lines, []) if chained is None else chained
         beforehand = [*unpack, *self.prelude, *links, f"def run({', '.join(self.arguments)}):"]
         tables = [line.split()[0] for line in self.prelude if line.startswith("table")]
         tables += ["rows", "numbers"] * (chained is not None)
         held = [f"run.held = {', '.join(tables)}"] if tables else []  # the kernels know only their addresses
-        body = [f"    {line}" for line in [*lines, tail]] + [*held, "return run"]
+        body = [f"    {line}" for line in [*lines, tail]] + [*parts, *held, "return run"]
         head = f"def bind(buffers{''.join(', ' + a for a in memory)}):"
         return "\n".join([head, *(f"    {line}" for line in beforehand + body), ""])
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.chain import Chain, chains, entry, place
+from koubai.execute.chain import Chain, Parts, chains, entry, place
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
@@ -32,7 +32,7 @@ from koubai.execute.memory import is_view
 from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, Index, Monoid
 
-__all__ = ["LEAST", "Chain", "Kernel", "Region", "chains", "partition", "place", "table"]
+__all__ = ["LEAST", "Chain", "Kernel", "Parts", "Region", "chains", "partition", "place", "table"]
 
 LANES = 16
 STRETCH = 2048  # columns that a row's running sums take up before they are put aside
@@ -389,8 +389,14 @@ class Kernel:
         self.phases = 1 + max(self.level.values())
 
     def may_replace(self, j: int, i: int) -> bool:
-        """May output ``i`` be written where operand ``j`` lies? An element must have been read for the last time."""
-        nodes, kinds = self.nodes, self.region.kinds
+        """May output ``i`` be written where operand ``j`` lies? An element must have been read for the last time.
+
+        The last lanes of a row reach into the next one. Masked or not, a processor has the load from there wait for the
+        store to be over: twice as long for short rows, so that these have memory of their own.
+        """
+        nodes, kinds, region = self.nodes, self.region.kinds, self.region
+        if region.rows > 1 and region.columns % LANES:
+            return False
         if j not in self.arrays or kinds[i] != FULL:
             return False
         if (nodes[i].shape, nodes[i].dtype) != (nodes[j].shape, nodes[j].dtype):
