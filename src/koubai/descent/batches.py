@@ -242,7 +242,7 @@ class GatheredBatches:
         there is to a batch, and this is a full one.
         """
         full = self._full[1]
-        if not all(self._even) or full is not self._full[0] or any(a is not b for a, b in zip(batch, full, strict=True)):
+        if not all(self._even) or full is not self._full[0] or list(map(id, batch)) != list(map(id, full)):
             return None
         return list(zip(self.arrays, full, strict=True))
 
