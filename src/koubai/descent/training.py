@@ -40,7 +40,7 @@ HUGE = 1e30  # a sum of squares below this is one of finite numbers, and far fro
 NUMBERS = 2**19  # kept of the path; the epochs have their own record
 SAMPLED = 32  # one step in this many contributes to the record of the layers' gradients and updates
 NO_GRADIENT: FloatArray = np.empty(0)  # of the best point: the gradient there is never needed
-ALONE = 2**20  # numbers that a step reads, from which on it alone takes so long that Python's part is nothing
+ALONE = 2**18  # numbers that a step reads, from which on it alone takes so long that Python's part is nothing
 ASKED = 16  # steps between two checks of the rules for stopping, if not every point is wanted
 
 
@@ -365,7 +365,7 @@ class Training:
         reading, t = self.batches.reading, self.last_step
         if type(reading) is not GatheredEpoch or self.shows_progress or self.clips:
             return True
-        count = min(reading.full, ASKED - 1 - t % ASKED)
+        count = min(reading.full, ASKED - t % ASKED)  # the last one's point may be wanted
         if self.wants_metrics:
             count = min(count, SAMPLED - 1 - (self.batches.index - 1) % SAMPLED)
         if count < 2 or self.layout.size + sum(a.size for a in self.data) > ALONE:
@@ -399,9 +399,8 @@ class Training:
         several, made = ahead.several, ahead.several.made
         self.batches.skip(ahead.t + made - self.last_step)
         calm = True
-        while (j := self.last_step - ahead.t) < made:
-            square, fun, *counts = several.results(ahead.out, j)
-            self.slot_index = (ahead.slot + j + 1) % SLOTS
+        for square, fun, *counts in several.results(ahead.out[self.last_step - ahead.t : made]):
+            self.slot_index = (ahead.slot + self.last_step + 1 - ahead.t) % SLOTS
             fun, square = float(fun), float(square)
             calm = math.isfinite(fun) and square < HUGE and not self.stopping.has_risen(fun)
             self._made(self.last_step + 1, ahead.weight, fun, square, counts)
@@ -414,7 +413,7 @@ class Training:
             self.recorder.take(ahead.t, ahead.rates, (t, x, fun, largest, float(ahead.rates[t - ahead.t]), False, False))
             self.recorded_to = t
         self.ahead = None
-        return calm or (self.finite and self._skips_point(self.last_step))
+        return self.last_step % ASKED != 0 if calm else self.finite and self._skips_point(self.last_step)
 
     def _catch_up(self) -> None:
         """Make ``point`` the last good one: an exception came between, and its slot may be written again."""

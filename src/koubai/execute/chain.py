@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -302,10 +302,10 @@ class Consecutive:
         """How many steps the last call has made, or the one under way, if an exception came between."""
         return int(self._words[-1])
 
-    def results(self, out: Any, k: int) -> tuple[Any, ...]:
-        """Return the results of step ``k`` of a call, as a run does."""
-        words = out[k]
-        return self.after(*[words[j : j + 1].view(dtype)[0] for j, dtype in enumerate(self.columns)])
+    def results(self, out: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield the results of each step whose words these are, as a run returns them."""
+        columns = (out[:, j].copy().view(of)[:: 8 // of.itemsize] for j, of in enumerate(self.columns))
+        return map(self.after, *columns)
 
 
 def _form(parts: Parts, slots: Sequence[tuple[Any, Any]], square: int, loss: int) -> _Form:
