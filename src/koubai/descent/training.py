@@ -176,6 +176,7 @@ class Training:
     began: float = field(default_factory=time.monotonic, init=False)
     data: tuple[Any, ...] = field(default=(), init=False)  # of the present step
     ahead: _Ahead | None = field(default=None, init=False)  # steps that are being made by machine code alone
+    known_rows: tuple[Any, Consecutive | None] = field(default=(None, None), init=False)  # what does so, for which data
 
     @classmethod
     def of(
@@ -320,7 +321,7 @@ class Training:
         steps, so that the rules for stopping are applied.
         """
         try:
-            while True:
+            while self._goes_on():
                 self.slot_index = (self.slot_index + 1) % SLOTS
                 t, slot = self.last_step + 1, self.slots[self.slot_index]
                 batch = self.batches.draw()
@@ -334,12 +335,12 @@ class Training:
                             return whole, slot.state
                     batch = self.batches.draw()
                     assert batch is not None
-                if self._step(t, batch) and self._skips_point(t) and self._goes_on(batch):
-                    continue
-                point = self._last_point()
-                if not point.is_finite and self.descent.point.t < point.t - 1:
-                    self._arrive(self._last_point(back=1))
-                return point, self.slots[self.slot_index].state
+                if not self._step(t, batch) or not self._skips_point(t):
+                    break
+            point = self._last_point()
+            if not point.is_finite and self.descent.point.t < point.t - 1:
+                self._arrive(self._last_point(back=1))
+            return point, self.slots[self.slot_index].state
         except BaseException:
             self._catch_up()
             raise
@@ -358,51 +359,64 @@ class Training:
             self.recorded_to = t
         return True
 
-    def _goes_on(self, batch: tuple[Any, ...]) -> bool:
-        """Make the steps after that with ``batch`` whose points are not wanted, as far as machine code makes them by
-        itself; return whether all of them were such.
+    def _goes_on(self) -> bool:
+        """Make the steps that come next by machine code alone, as far as it can and their points are not wanted; return
+        whether the last one's isn't either.
         """
-        reading, t = self.batches.reading, self.last_step
-        if type(reading) is not GatheredEpoch or self.shows_progress or self.clips:
-            return True
-        count = min(reading.full, ASKED - t % ASKED)  # the last one's point may be wanted
-        if self.wants_metrics:
-            count = min(count, SAMPLED - 1 - (self.batches.index - 1) % SAMPLED)
-        if count < 2 or self.layout.size + sum(a.size for a in self.data) > ALONE:
-            return True
-        pairs = reading.batches.pairs(self.data)
-        several = None if pairs is None else self.programs.consecutive(self.data, pairs)
+        several, t = self._several() if self.many else None, self.last_step
         if several is None:
             return True
+        reading = self.batches.reading
+        count = min(reading.full, ASKED - t % ASKED)  # the last one's point may be wanted
+        if self.wants_metrics:  # of the first step of an epoch, and so on
+            count = min(count, SAMPLED - 1 - (self.batches.index - 1) % SAMPLED)
         end, mask, rows = self.recorder.reserve(t, t + count)
-        weight, rates, numbers = self.model.samples(batch), [self.descent.rate(t)], []
+        rates = [self.descent.rate(t)]
         with suppress(Exception):  # the schedule's error is raised when the step is reached
-            for after in range(t + 1, end + 1):
-                lr = self.descent.rate(after)
-                number = np.float64(self.before.t + after + 1)
-                numbers.append(several.before(*self.data, weight, number, np.float64(lr)))
-                rates.append(lr)
-        if not numbers:
+            rates += map(self.descent.rate, range(t + 1, end + 1))
+        weight, state = self.model.samples(self.data), self.programs.kept_numbers
+        first = self.before.t + t + 2  # the number of the update that the first of these steps makes
+        numbers: list[Any] = []
+        for number, lr in enumerate(rates[1:], first):
+            given = several.before(*state, *self.data, weight, np.float64(number), np.float64(lr))
+            if given is None:  # a guard fails: the step is another path's
+                break
+            numbers.append(given)
+        if not (count := len(numbers)):
             return True
-        out = np.zeros((len(numbers), len(several.columns)), np.int64)
+        out = np.zeros((count, len(several.columns)), np.int64)
         self.ahead = _Ahead(several, t, self.slot_index, weight, np.array(rates), rows, self.recorder.count, out)
-        limits, first = (HUGE, self.stopping.start.fun, self.stopping.rise), (self.slot_index + 1) % SLOTS
-        if not several(t + 1, first, reading.ahead(len(numbers)), numbers, limits, out, mask, rows.places):
-            self._settle()
+        limits = HUGE, self.stopping.start.fun, self.stopping.rise
+        slot = (self.slot_index + 1) % SLOTS
+        fits = several(t + 1, slot, reading.ahead(count), numbers, limits, out, mask, rows.places)
+        wanted = self._settle()
+        if not fits:
             raise IndexError("an index is out of range")
-        return self._settle()
+        return wanted
+
+    def _several(self) -> Consecutive | None:
+        """Return what makes steps like the last one by machine code alone, if anything does."""
+        reading, data = self.batches.reading, self.data
+        if type(reading) is not GatheredEpoch or not reading.full or self.shows_progress or self.clips:
+            return None
+        if data is not self.known_rows[0]:
+            pairs = reading.batches.pairs(data)
+            small = self.layout.size + sum(a.size for a in data) <= ALONE
+            several = None if pairs is None or not small else self.programs.consecutive(data, pairs)
+            self.known_rows = data, several
+        return self.known_rows[1]
 
     def _settle(self) -> bool:
-        """Take over the steps that machine code has made by itself; return whether their points are not wanted."""
+        """Take over the steps that machine code has made alone; return whether the last one's point is not wanted."""
         ahead = self.ahead
         assert ahead is not None
         several, made = ahead.several, ahead.several.made
         self.batches.skip(ahead.t + made - self.last_step)
-        calm = True
+        calm, start, rise = True, self.stopping.start.fun, self.stopping.rise
         for square, fun, *counts in several.results(ahead.out[self.last_step - ahead.t : made]):
             self.slot_index = (ahead.slot + self.last_step + 1 - ahead.t) % SLOTS
             fun, square = float(fun), float(square)
-            calm = math.isfinite(fun) and square < HUGE and not self.stopping.has_risen(fun)
+            calm = square < HUGE and fun - start <= rise
             self._made(self.last_step + 1, ahead.weight, fun, square, counts)
         end, stride = self.last_step - (not calm), self.recorder.stride
         due = end // stride - ahead.t // stride if self.recorder.record != "off" else 0
@@ -434,12 +448,16 @@ class Training:
         self.data = self.model.data(batch, self.before.t + t)
         weight = self.model.samples(batch)
         k, number = self.slot_index, self.before.t + t + 1
-        return self._made(t, weight, *self.programs.run(k, self.data, weight, number, self.descent.rate(t)))
+        if not self._made(t, weight, *self.programs.run(k, self.data, weight, number, self.descent.rate(t))):
+            return False
+        if self.wants_metrics and self.batches.index % SAMPLED == 1:
+            self._add_layer_metrics(self.slots[k], self.slots[(k + 1) % SLOTS])
+        return True
 
     def _made(self, t: int, weight: float, fun: float, square: float, counts: Sequence[Any]) -> bool:
         """Take over what the step from the present slot gave; return whether loss and gradient are finite there."""
-        slot = self.slots[self.slot_index]
-        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(slot.g).all()))
+        g = self.slots[self.slot_index].g
+        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(g).all()))
         self.last_step, self.last_slot = t, self.slot_index
         self.slot_losses[self.slot_index] = fun
         if not self.finite:
@@ -449,8 +467,6 @@ class Training:
             self.batches.sums.g = self.programs.sum
         for i, count in enumerate(counts):
             self.epoch_counts[i] += float(count)
-        if self.wants_metrics and self.batches.index % SAMPLED == 1:
-            self._add_layer_metrics(slot, self.slots[(self.slot_index + 1) % SLOTS])
         return True
 
     def _last_point(self, back: int = 0) -> Point:

@@ -240,21 +240,27 @@ class StepPrograms:
         self.fused, self.reason = False, "the gradient does not come from backpropagation"
         return self._by_differences(k, data, weight, t, lr)
 
+    @property
+    def kept_numbers(self) -> list[Any]:
+        """The numbers of the rule's state."""
+        return [self.slots[0].state[i] for i in self.numbers]
+
     def consecutive(self, data: tuple[Any, ...], pairs: list[tuple[Any, Any]]) -> Consecutive | None:
         """Return what makes several steps from batches of this form with no Python in between, if there is one.
 
         data: of a batch that a step was made with, in the memory of ``pairs``: (rows, memory for those of a batch).
         """
         known = self._forms.get(tuple([(a.shape, a.dtype) for a in data]), ())
-        if len(known) != 1 or self.differences is not None or self.numbers:
+        if len(known) != 1 or self.differences is not None:
             return None
         (bound,) = known
         if bound.consecutive is None and not bound.alone:
             bound.alone = True
-            parts = [run.parts for run in bound.fused or ()]
-            if bound.same is None and not bound.copies and parts and None not in parts:
+            parts = [run.parts for run in bound.fused or ()] or [None]
+            kept = len(self.numbers)  # as they are from step to step
+            if bound.same is None and not bound.copies and all(part and part.passed_on == kept for part in parts):
                 for part in parts:
-                    part.tie(*data, *[np.float64(1)] * 3)
+                    part.tie(*self.kept_numbers, *data, *[np.float64(1)] * 3)
                 with suppress(Unsuitable):
                     slots = [(slot.x, slot.g) for slot in self.slots]
                     bound.consecutive = Consecutive(parts, slots, pairs, square=0, loss=1)

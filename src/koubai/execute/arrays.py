@@ -464,9 +464,11 @@ class _Plan:
         None where that isn't all that it does with arrays. What is computed of single numbers comes before the call, if
         it depends on arguments alone, or after it.
         """
-        if self.fusion is None or not self.calls or self._last_refusal() >= 0 or self.marks[-1][1] < len(self.lines):
-            return None
         nodes, name = self.nodes, self.names
+        if self.fusion is None or not self.calls or self.marks[-1][1] < len(self.lines):
+            return None  # results are copied
+        if any(node.op is CAPTURED for node in nodes):
+            return None
         given = {i for i in self.graph.inputs if i not in self.held}
         early = {i for i in given if not nodes[i].shape} | {i for i, n in enumerate(nodes) if n.op is CONSTANT}
         shown: dict[int, tuple[int, Any]] = {}  # views of arguments: (the argument, as an array of that form shows it)
@@ -514,6 +516,8 @@ class _Plan:
                 after += lines
                 if all(j in late or nodes[j].op is CONSTANT for j in node.inputs):
                     late.add(i)
+        if any(guard.node not in early for guard in self.graph.guards):
+            return None
         products = {nodes[i].dtype for i, _ in self.marks[:-1] if nodes[i].op is _MATMUL}
         if len(links) < 2 or not self.fusion.chains(products):
             return None
@@ -525,6 +529,11 @@ class _Plan:
         run = [*tied, *before, *(f"numbers[{k}] = {value}" for k, value in enumerate(numbers)), call, *shows]
         run += [f"v{i} = {place}[()]" for i, place in results] + after
         given_back = [i for k, i in enumerate(self.graph.outputs) if k not in self.into]
+        passed_on = 0  # arguments that come first and are given back as they are, first too
+        inputs = [i for i in self.graph.inputs if i not in self.held]
+        while given_back[passed_on : passed_on + 1] == inputs[passed_on : passed_on + 1]:
+            passed_on += 1
+        given_back = given_back[passed_on:]
         if not late.issuperset(given_back):
             return beforehand, run, []
         arguments, tail = ", ".join(self.arguments), f"return ({''.join(name[i] + ', ' for i in given_back)})"
@@ -533,7 +542,7 @@ class _Plan:
         parts += [f"    return ({''.join(value + ', ' for value in numbers)})"]
         parts += [f"def after({', '.join(f'v{i}' for i, _ in results)}):", *(f"    {line}" for line in [*after, tail])]
         places = "".join(f"{place}, " for _, place in results)
-        parts += [f"run.parts = Parts(chain, rows, numbers, tie, before, after, ({places}), quotients)"]
+        parts += [f"run.parts = Parts(chain, rows, numbers, tie, before, after, ({places}), quotients, {passed_on})"]
         self.namespace["Parts"] = self.fusion.Parts
         self.namespace["quotients"] = [self._quotient(i, [i for i, _ in results]) for i in given_back]
         return beforehand, run, parts

@@ -78,6 +78,20 @@ def _through() -> Any:
     return ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_int64)(found.address("through"))
 
 
+@functools.cache
+def _product(dtype: Any, *forms: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """Return the row of a product without the addresses: what comes before and after them. forms: of the three arrays,
+    each its shape and its strides.
+    """
+    row = [0] * WIDTH
+    row[:2] = inner_loop(np.matmul, _CODE[dtype])
+    (m, n, *_), (_, p, *_), _ = forms
+    row[DIMENSIONS : DIMENSIONS + 4] = 1, m, n, p
+    strides = [s if n > 1 else 0 for form in forms for n, s in zip(form[:2], form[2:], strict=True)]
+    row[STRIDES : STRIDES + 9] = 0, 0, 0, *strides
+    return row[:POINTERS], row[POINTERS + 3 :]
+
+
 class Chain:
     """The rows of a program, in order. rows: the table, once all are added; an operand that lies elsewhere at every
     call is written there. call(): do what they say; False where an index is none.
@@ -94,15 +108,10 @@ class Chain:
 
     def product(self, a: Any, b: Any, out: Any) -> None:
         """Add a product of two matrices."""
-        self._kept += a, b, out
-        loop, data = inner_loop(np.matmul, _CODE[out.dtype])
-        row = [0] * WIDTH
-        row[0], row[1] = loop, data
-        row[POINTERS : POINTERS + 3] = map(address, (a, b, out))
-        row[DIMENSIONS : DIMENSIONS + 4] = 1, *a.shape, b.shape[1]
-        strides = [s if n > 1 else 0 for v in (a, b, out) for n, s in zip(v.shape, v.strides, strict=True)]
-        row[STRIDES : STRIDES + 9] = 0, 0, 0, *strides
-        self._rows.append(row)
+        arrays = a, b, out
+        self._kept += arrays
+        head, tail = _product(out.dtype, *((*v.shape, *v.strides) for v in arrays))
+        self._rows.append([*head, *map(address, arrays), *tail])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -129,7 +138,8 @@ class Parts:
     """A program that is a chain, in parts, for who makes many runs of it in a row.
 
     tie, before: called with the arguments of a run; the first has the rows lead to the arrays among them, the second
-    returns the numbers. after: called with the results, numbers in the memory ``results``, returns what a run does.
+    returns the numbers, or None where a guard fails. passed_on: so many arguments, the first ones, are what a run
+    returns first. after: called with the results, numbers in the memory ``results``, returns what a run does then.
     quotients: of which result, by which number, each of these is the quotient (None: by none); None if it is not.
     """
 
@@ -137,10 +147,11 @@ class Parts:
     rows: Any
     numbers: Any
     tie: Callable[..., Any]
-    before: Callable[..., tuple[Any, ...]]
+    before: Callable[..., tuple[Any, ...] | None]
     after: Callable[..., tuple[Any, ...]]
     results: tuple[Any, ...]
     quotients: list[tuple[int, Any] | None]
+    passed_on: int
 
 
 # -- many runs in a row -----------------------------------------------------------------------------------------------
@@ -186,7 +197,8 @@ def _write_several(form: _Form) -> Function:
             k, due = steps.carried
             made = steps.index + 1
             _write_gathering(code, own, steps.index)
-            _copied(code, own["numbers"], own["given"], steps.index * own["numbers_bytes"], own["numbers_bytes"])
+            numbers = code.load(code.at(own["numbers"], k, "ptr"), 0, "ptr")
+            _copied(code, numbers, own["given"], steps.index * own["numbers_bytes"], own["numbers_bytes"])
             went = written(code, code.load(code.at(own["rows"], k, "ptr"), 0, "ptr"), own["count"])
             done.leave(code.constant(False, "i1"), unless=went)
             out = code.at(own["out"], steps.index * own["places_count"], "i64")
@@ -266,15 +278,16 @@ class Consecutive:
         self.columns = [np.dtype(v.dtype) for v in first.results]
         tables = [
             np.array([ctypes.addressof(part.rows) for part in parts], np.int64),
+            np.array([ctypes.addressof(part.numbers) for part in parts], np.int64),
             *(np.array([address(slot[k]) for slot in slots], np.int64) for k in range(2)),
             np.array([[address(a), address(out), a.strides[0]] for a, out in arrays], np.int64),
             np.array([[address(v), v.itemsize] for v in first.results], np.int64),
         ]
         self._kept = tables, parts, slots, arrays
-        rows, x, g, given, places = map(address, tables)
+        rows, own_numbers, x, g, given, places = map(address, tables)
         size, batch = slots[0][0], len(arrays[0][1])
         words = [rows, len(first.chain), x, g, size.size, size.nbytes, given, len(arrays), batch, places]
-        words += [len(first.results), ctypes.addressof(first.numbers)]
+        words += [len(first.results), own_numbers]
         self._words = np.array([*words, *[0] * (len(_WORDS) - len(words))], np.int64)
         self._own = len(words)
         found = library.load(f"several {form}", lambda: module(_write_several(form)))
@@ -303,7 +316,7 @@ class Consecutive:
         return int(self._words[-1])
 
     def results(self, out: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield the results of each step whose words these are, as a run returns them."""
+        """Yield the results of each step whose words these are, as a run returns them but for what it passes on."""
         columns = (out[:, j].copy().view(of)[:: 8 // of.itemsize] for j, of in enumerate(self.columns))
         return map(self.after, *columns)
 
