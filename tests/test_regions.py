@@ -250,6 +250,7 @@ def test_a_result_may_lie_in_an_argument_that_is_read_no_more():
     later = replaceable(lambda x, g, v: (0.9 * v + g, x * 2 + v / np.sum(np.square(v * g))), x, g, v)
     assert (2, 0) not in later
     assert (2, 1) in later
+
     # a row's maximum is known when the row has been read, and it is read again then
     def less_the_top(a, b):
         return a * 2 + b, b - np.max(a + b, axis=1, keepdims=True)

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from koubai.descent.batches import GatheredEpoch
 from koubai.descent.batch_iterator import BatchIterator, CountedGraphs
+from koubai.descent.batches import GatheredEpoch
 from koubai.descent.checkpoint import Checkpoint, load_points, read
 from koubai.descent.default import found_for_training
 from koubai.descent.descent import Descent
@@ -423,8 +423,8 @@ class Training:
         if due and self.recorder.count == ahead.held:
             t = end // stride * stride
             fun, largest = (float(ahead.rows[name][due - 1]) for name in ("fun", "grad_norm"))
-            x = self.slots[(ahead.slot + t - ahead.t) % SLOTS].x
-            self.recorder.take(ahead.t, ahead.rates, (t, x, fun, largest, float(ahead.rates[t - ahead.t]), False, False))
+            x, lr = self.slots[(ahead.slot + t - ahead.t) % SLOTS].x, float(ahead.rates[t - ahead.t])
+            self.recorder.take(ahead.t, ahead.rates, (t, x, fun, largest, lr, False, False))
             self.recorded_to = t
         self.ahead = None
         return self.last_step % ASKED != 0 if calm else self.finite and self._skips_point(self.last_step)

@@ -485,7 +485,7 @@ class _Bound:
 
     steps: Steps
     same: Callable[[], bool] | None  # whether what the loss reads from outside is unchanged; None: it reads nothing
-    fused: list[Callable[..., Any]] | None = None  # one per slot; None: the rule can't be part of the graph
+    fused: list[Any] | None = None  # one per slot; None: the rule can't be part of the graph
     gradient_only: list[Callable[..., Any]] | None = None  # loss and gradient alone
     source: str = ""
     copies: list[tuple[Any, Any]] = field(default_factory=list)  # (state, where its program writes it)

@@ -72,9 +72,9 @@ def compile_bound(
     takes the other inputs and returns the other outputs as a tuple, or None where a guard fails. The bound programs
     share their buffers: one at a time may run; bind.fresh() is another one, with buffers of its own.
     fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
-    bind.libraries: of that code, one a region. run.parts: `koubai.execute.chain.Parts`, or None. bind.replaceable: pairs (place in memory, place in results) where the
-    result may lie in that memory: its elements are read for the last time before they are written, and only when no
-    guard can fail any more.
+    bind.libraries: of that code, one a region. run.parts: `koubai.execute.chain.Parts`, or None.
+    bind.replaceable: pairs (place in memory, place in results) where the result may lie in that memory: its elements
+    are read for the last time before they are written, and only when no guard can fail any more.
     """
     plan = _Plan(graph, held, into, fusion)
     compiled: Callable[..., Any] = plan.compiled()
@@ -472,8 +472,13 @@ class _Plan:
         given = {i for i in self.graph.inputs if i not in self.held}
         early = {i for i in given if not nodes[i].shape} | {i for i, n in enumerate(nodes) if n.op is CONSTANT}
         shown: dict[int, tuple[int, Any]] = {}  # views of arguments: (the argument, as an array of that form shows it)
-        links, tied, numbers, results, shows = [], [], [], [], []
-        before, after = [], []
+        links: list[str] = []
+        tied: list[str] = []
+        before: list[str] = []
+        numbers: list[str] = []
+        results: list[tuple[int, str]] = []
+        shows: list[str] = []
+        after: list[str] = []
         late: set[int] = set()
         for (i, start), (_, end) in itertools.pairwise(self.marks):
             node, lines = nodes[i], self.lines[start:end]

@@ -157,10 +157,10 @@ class Parts:
 # -- many runs in a row -----------------------------------------------------------------------------------------------
 
 # what a context holds, word for word; the last ones are of one call
-_WORDS = (
-    "rows count x g size bytes arrays arrays_count batch places places_count numbers "
-    "numbers_bytes order given out t k mask fun norm row made"
-).split()
+_WORDS = [
+    "rows", "count", "x", "g", "size", "bytes", "arrays", "arrays_count", "batch", "places", "places_count", "numbers",
+    "numbers_bytes", "order", "given", "out", "t", "k", "mask", "fun", "norm", "row", "made",
+]  # fmt: skip
 _WHOLE = {"count", "size", "bytes", "arrays_count", "batch", "places_count", "numbers_bytes", "t", "k", "mask"}
 _LANES = 16
 
@@ -182,8 +182,8 @@ class _Form:
 def _write_several(form: _Form) -> Function:
     """several(context, count, huge, start, rise): make so many steps; their number is the last word of the context.
 
-    One that is to be looked at is the last: its loss is not finite, or above the start's by more than ``rise``, or g · g
-    is not below ``huge``. Its row is not written. False where a kernel fails.
+    One that is to be looked at is the last: its loss is not finite, or above the start's by more than ``rise``, or
+    g · g is not below ``huge``. Its row is not written. False where a kernel fails.
     """
     kinds: list[Any] = ["context", ("i64", "count"), ("double", "huge"), ("double", "start"), ("double", "rise")]
     code = Function("several", "i1", kinds, apart=False)
@@ -259,8 +259,8 @@ def _written_largest(code: Function, g: Value, size: Value, kind: str) -> Value:
 
 
 class Consecutive:
-    """Makes steps of a training one after another: each gathers its batch, runs the program of its slot, and has its row
-    written, if one is due.
+    """Makes steps of a training one after another: each gathers its batch, runs the program of its slot, and has its
+    row written, if one is due.
 
     parts: of the slots' programs. slots: (x, g) of each. arrays: (rows, memory for a batch of them), as the programs
     are tied to them. square, loss: which of a run's results g · g and the loss are. Raises Unsuitable.

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from koubai.execute.ir import Code, Function, Value
 
 __all__ = [
-    "DIMENSIONS", "KNOWN_MACHINE", "POINTERS", "STRIDES", "WIDTH", "Columns", "Replay", "Tables", "inner_loop", "is_loaded",
+    "DIMENSIONS", "KNOWN_MACHINE", "POINTERS", "STRIDES", "WIDTH", "Columns", "Replay", "Tables", "inner_loop",
+    "is_loaded",
 ]  # fmt: skip
 
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides

@@ -335,7 +335,9 @@ def definitions(needed: Iterable[tuple[str, str, int]], *, fma: bool, inlined: b
 
 
 @lru_cache(maxsize=512)
-def _definition(name: str, dtype: str, width: int, fma: bool, inlined: bool) -> tuple[str, frozenset[str], frozenset[str]]:
+def _definition(
+    name: str, dtype: str, width: int, fma: bool, inlined: bool
+) -> tuple[str, frozenset[str], frozenset[str]]:
     """Return (its text, the helpers it calls, what it declares)."""
     body, count, in_double = _BODIES[name]
     kind = _FORMATS[dtype].floats
