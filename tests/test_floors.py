@@ -89,6 +89,7 @@ FLOORS = [
     "execute.replay",
     "execute.native",
     "execute.pointwise",
+    "execute.chain",
     "execute.regions",
     "execute.loops",
     "execute.batched",

@@ -1,5 +1,8 @@
 """A training step as one program: what it tells of the epoch on the way, with machine code and without."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -391,3 +394,139 @@ def test_a_wrong_gradient_stops_the_training(data, monkeypatch):
     monkeypatch.setattr(training_step, "reverse", wrong)
     with pytest.raises(GradientError, match="backpropagation"):
         network(4).fit(X, y, epochs=1, batch_size=SIZE)
+
+
+# -- steps that machine code makes alone ------------------------------------------------------------------------------
+
+ROW = {  # optimizer; options of fit; of the data
+    "momentum": (lambda: kb.SGD(lr=0.05, momentum=0.9), {}, {}),
+    "adam": (lambda: kb.Adam(lr=0.01), {"record": "off"}, {}),
+    "every row": (lambda: kb.Adam(lr=0.01), {"record": "all"}, {"dtype": np.float64}),
+    "a schedule": (lambda: kb.AdamW(lr=kb.schedules.cosine(0.02, 100)), {"batch_size": 25}, {}),
+    "a function": (lambda: kb.SGD(lr=lambda t: 0.1 / (1 + t)), {"patience": 3}, {}),
+    "weights": (lambda: kb.SGD(lr=0.05), {"class_weight": "balanced", "validation": 0.2}, {}),
+    "numbers": (lambda: kb.RMSprop(lr=0.003), {"target": 0.02}, {"loss": "mse", "dtype": np.float64}),
+    "clipped": (lambda: kb.SGD(lr=0.1, clipnorm=0.5), {}, {}),
+}
+
+ONE_BY_ONE = ("weights", "numbers", "clipped")  # NumPy or Python has a part in each of these steps
+
+
+def many_rows(loss="", dtype=np.float32):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(300, 30))
+    y = (X[:, :4] @ rng.normal(size=(4, 3))).argmax(axis=1)
+    last, criterion = (4, nn.MSE()) if loss == "mse" else (3, nn.CrossEntropy())
+    layers = [nn.Dense(70), nn.Tanh(), nn.Dense(33), nn.Sigmoid(), nn.Dense(last)]
+    return nn.Network(layers, criterion, seed=1, dtype=dtype), X, X[:, :4] ** 2 if loss == "mse" else y
+
+
+def both_ways(monkeypatch, train):
+    """Return (what ``train`` returns, the steps that machine code made alone): with such steps, and without."""
+    found, call = [], lane.Consecutive.__call__
+    for alone in (lane.ALONE, 0):
+        alone_steps = []
+
+        def counted(self, *args, made=alone_steps):
+            result = call(self, *args)
+            made.append(self.made)
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(lane, "ALONE", alone)
+            patch.setattr(lane.Consecutive, "__call__", counted)
+            found.append((train(), sum(alone_steps)))
+    return found
+
+
+def assert_same(run, other):
+    assert (run.message, run.nit, run.nfev, run.njev, run.fun, run.best_fun) == (
+        other.message, other.nit, other.nfev, other.njev, other.fun, other.best_fun,
+    )  # fmt: skip
+    for name in ("t", "fun", "grad_norm", "lr", "clipped"):
+        np.testing.assert_array_equal(getattr(run.history, name), getattr(other.history, name))
+    np.testing.assert_array_equal(run.history.x["2.W"], other.history.x["2.W"])
+    for name in ("fun", "noise", "grad_norm", "accuracy", "validation_fun", "layer_grad_norm", "layer_update_ratio"):
+        np.testing.assert_array_equal(getattr(run.history.epochs, name), getattr(other.history.epochs, name))
+
+
+@pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+@pytest.mark.parametrize("case", ROW)
+@pytest.mark.parametrize("numbers", [lane.NUMBERS, 2**16])
+def test_steps_made_alone_have_the_bits_of_those_made_one_by_one(case, numbers, monkeypatch):
+    optimizer, options, of_data = ROW[case]
+    monkeypatch.setattr(lane, "NUMBERS", numbers)  # few: the record is thinned on the way
+
+    def train():
+        net, X, y = many_rows(**of_data)
+        return net.fit(X, y, optimizer(), **{"epochs": 12, "batch_size": 24, **options}), net.vector.copy()
+
+    ((run, x), made), ((other, expected), none) = both_ways(monkeypatch, train)
+    assert made > 100 if case not in ONE_BY_ONE else made == 0
+    assert none == 0
+    np.testing.assert_array_equal(x, expected)
+    assert_same(run, other)
+
+
+@pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+@pytest.mark.parametrize("record", ["auto", "off"])
+@pytest.mark.parametrize(("lr", "what"), [(3e13, "diverged"), (3e38, "nonfinite")])
+def test_a_step_made_alone_that_goes_wrong_is_the_last(record, lr, what, monkeypatch):
+    def train():
+        net, X, y = many_rows()
+        rates = kb.SGD(lr=lambda t: lr if t == 40 else 1e-3)
+        run = net.fit(X, y, rates, epochs=6, batch_size=24, record=record)
+        return run, net.vector.copy()
+
+    ((run, x), made), ((other, expected), _) = both_ways(monkeypatch, train)
+    assert made > 30
+    assert run.status.name == what
+    assert run.nit in (40, 41)
+    np.testing.assert_array_equal(x, expected)
+    assert_same(run, other)
+
+
+@pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
+@pytest.mark.parametrize("step", [3, 9, 14])
+@pytest.mark.parametrize("place", ["_made", "_settle"])
+def test_ctrl_c_among_steps_made_alone_leaves_a_point_that_was_there(step, place, monkeypatch):
+    net, X, y = many_rows()
+    whole = net.fit(X, y, kb.Adam(lr=0.01), epochs=2, batch_size=24, record="all")
+    original = getattr(lane.Training, place)
+    pressed = []
+
+    def press(self, *args):
+        if not pressed and self.last_step >= step and self.ahead is not None:
+            pressed.append(self.last_step)
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(lane.Training, place, press)
+    with pytest.raises(Interrupted) as caught:
+        many_rows()[0].fit(X, y, kb.Adam(lr=0.01), epochs=2, batch_size=24)
+    run = caught.value.run
+    assert pressed
+    assert run.nit >= step
+    np.testing.assert_array_equal(run.x["2.W"], whole.history.x["2.W"][run.nit])
+    np.testing.assert_array_equal(run.history.t, np.arange(run.nit + 1))
+    for name in ("fun", "grad_norm", "lr"):
+        np.testing.assert_array_equal(getattr(run.history, name), getattr(whole.history, name)[: run.nit + 1])
+    np.testing.assert_array_equal(run.history.x["2.W"], whole.history.x["2.W"][: run.nit + 1])
+
+
+def test_a_training_is_freed_with_its_last_reference(data):
+    """Not when the collector comes: the next training takes over its memory, which new pages cost more than a step."""
+    X, y = data
+    net = network(120)
+    net.fit(X, y, kb.SGD(lr=0.01), epochs=2, batch_size=SIZE)  # what is kept for the next one is made
+    seen = []
+    original = lane.Training.__post_init__
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lane.Training, "__post_init__", lambda t: (original(t), seen.append(weakref.ref(t)))[0])
+            net.fit(X, y, kb.SGD(lr=0.01), epochs=2, batch_size=SIZE)
+        assert [one() for one in seen] == [None]
+    finally:
+        gc.enable()

@@ -90,11 +90,13 @@ class EpochSums:
 class BatchIterator:
     """The batches of a stochastic descent, one after another, each with everything that f takes after x.
 
-    source: gives the batches of epoch k. epoch, index: the next batch to be drawn. rows: (t, loss, gradient norm,
-    noise) of each finished epoch, t being the updates made by its end.
+    source: gives the batches of epoch k. before: how many epochs an earlier training had taken from it. epoch, index:
+    the next batch to be drawn. rows: (t, loss, gradient norm, noise) of each finished epoch, t being the updates made
+    by its end.
     """
 
     source: Callable[[int], Iterable[Any]]
+    before: int = 0
     epoch: int = 0
     index: int = 0
     args: Batch = ()  # f's arguments after the batch
@@ -120,7 +122,9 @@ class BatchIterator:
     def draw(self) -> Batch | None:
         """Return the next batch, or None if the epoch has none left; then the next draw begins a new epoch."""
         if self._iterator is None:
-            self._iterator = islice(iter(self.source(self.epoch)), self.index, None)
+            self._iterator = iter(self.source(self.before + self.epoch))
+            if self.index:
+                self._iterator = islice(self._iterator, self.index, None)
         batch = next(self._iterator, None)
         if batch is None:
             if self.index == 0:
@@ -130,9 +134,19 @@ class BatchIterator:
         self.index += 1
         return _as_tuple(batch) + self.args
 
+    @property
+    def reading(self) -> Any:
+        """What the next batch comes from, if this epoch has begun."""
+        return self._iterator
+
+    def skip(self, count: int) -> None:
+        """Go on behind so many batches, which ``reading`` is known to have."""
+        self.reading.skip(count)
+        self.index += count
+
     def all(self) -> Iterator[Batch]:
         """Yield the batches of one whole epoch, apart from the descent's own reading."""
-        return (_as_tuple(batch) + self.args for batch in self.source(0))
+        return (_as_tuple(batch) + self.args for batch in self.source(self.before))
 
     def end_epoch(self, t: int, norm: float) -> EpochSums:
         """Record the epoch that ended after ``t`` updates; ``norm``: its largest |mean gradient component|, NaN if the
@@ -161,7 +175,7 @@ class BatchIterator:
 
     def redraw(self) -> Batch:
         """Return again the batch that was drawn last."""
-        return _as_tuple(next(islice(iter(self.source(self.epoch)), self.index - 1, None))) + self.args
+        return _as_tuple(next(islice(iter(self.source(self.before + self.epoch)), self.index - 1, None))) + self.args
 
 
 class CountedGraphs:

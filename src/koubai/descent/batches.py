@@ -59,14 +59,19 @@ class Batches:
         """Return the number of batches in an epoch."""
         return -(-len(self.arrays[0]) // self.size)
 
-    def rows(self, k: int, out: npt.NDArray[np.intp] | None = None) -> Iterator[npt.NDArray[np.intp]]:
-        """Yield the rows of each batch of epoch ``k``; ``out``: memory for all of them."""
+    def order(self, k: int, out: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.intp]:
+        """Return the rows of epoch ``k`` in their order; ``out``: memory for them."""
         rows = np.empty(len(self.arrays[0]), np.intp) if out is None else out
         rows.fill(1)
         rows[0] = 0
         np.cumsum(rows, out=rows)  # 0, 1, 2, …
         if self.seed is not None:
             np.random.default_rng([self.seed, k]).shuffle(rows)
+        return rows
+
+    def rows(self, k: int) -> Iterator[npt.NDArray[np.intp]]:
+        """Yield the rows of each batch of epoch ``k``."""
+        rows = self.order(k)
         for start in range(0, len(rows), self.size):
             yield rows[start : start + self.size]
 
@@ -201,7 +206,7 @@ class GatheredBatches:
         check_whole(size, 1, "batch_size")
         order = batches(np.arange(len(arrays[0])), size=size, seed=seed)
         assert isinstance(order, Batches)
-        self.rows, self.size = order.rows, order.size
+        self.order, self.size = order.order, order.size
         self._order = np.empty(len(arrays[0]), np.intp)
         X, *rest = arrays
         if type(X) is np.ndarray:  # a memmap is read, and cast, a batch at a time
@@ -214,25 +219,69 @@ class GatheredBatches:
         self._gathered = [np.empty((rows, *a.shape[1:]), a.dtype) for a in self.arrays]
         self._cast = np.empty((rows, *X.shape[1:]), cast(X[:0]).dtype)
         self._full = self._cut(rows)
+        self._even = [isinstance(a, np.ndarray) and a.flags.c_contiguous for a in self.arrays]
 
-    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
-        for chosen in self.rows(k, self._order):
-            n = len(chosen)
-            gathered, batch = self._full if n == self.size else self._cut(n)
-            for a, out in zip(self.arrays, gathered, strict=True):
-                if isinstance(a, np.ndarray) and a.flags.c_contiguous:
-                    a.take(chosen, 0, out, "clip")  # "clip" only spares NumPy a copy: every row exists
-                else:
-                    out[...] = a[chosen]
-            if batch[0] is not gathered[0]:
-                np.copyto(batch[0], gathered[0])
-            yield batch
+    def epoch(self, k: int) -> GatheredEpoch:
+        return GatheredEpoch(self, self.order(k, self._order))
+
+    def gather(self, chosen: npt.NDArray[np.intp]) -> tuple[Any, ...]:
+        """Return the batch of these rows."""
+        n = len(chosen)
+        gathered, batch = self._full if n == self.size else self._cut(n)
+        for a, out, even in zip(self.arrays, gathered, self._even, strict=True):
+            if even:
+                a.take(chosen, 0, out, "clip")  # "clip" only spares NumPy a copy: every row exists
+            else:
+                out[...] = a[chosen]
+        if batch[0] is not gathered[0]:
+            np.copyto(batch[0], gathered[0])
+        return batch
+
+    def pairs(self, batch: tuple[Any, ...]) -> list[tuple[Any, Any]] | None:
+        """Return the arrays, each with the memory that its rows are copied into for ``batch``, if that is all that
+        there is to a batch, and this is a full one.
+        """
+        full = self._full[1]
+        if not all(self._even) or full is not self._full[0] or list(map(id, batch)) != list(map(id, full)):
+            return None
+        return list(zip(self.arrays, full, strict=True))
 
     def _cut(self, n: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Return the memory that a batch of ``n`` samples is gathered into, and the batch, which is cast."""
         gathered = tuple([out[:n] for out in self._gathered])
-        X = gathered[0] if gathered[0].dtype == self._cast.dtype else self._cast[:n]
-        return gathered, (X, *gathered[1:])
+        if gathered[0].dtype == self._cast.dtype:
+            return gathered, gathered
+        return gathered, (self._cast[:n], *gathered[1:])
+
+
+class GatheredEpoch:
+    """The batches of an epoch of `GatheredBatches`, each gathered when it is asked for."""
+
+    def __init__(self, batches: GatheredBatches, order: npt.NDArray[np.intp]) -> None:
+        self.batches, self._rest = batches, order
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        if not len(self._rest):
+            raise StopIteration
+        chosen = self.ahead(1)
+        self.skip(1)
+        return self.batches.gather(chosen)
+
+    @property
+    def full(self) -> int:
+        """How many whole batches are left."""
+        return len(self._rest) // self.batches.size
+
+    def ahead(self, count: int) -> npt.NDArray[np.intp]:
+        """Return the rows of the next batches."""
+        return self._rest[: count * self.batches.size]
+
+    def skip(self, count: int) -> None:
+        """Go on behind so many batches."""
+        self._rest = self._rest[count * self.batches.size :]
 
 
 def sample_arrays(given: Iterable[Any], what: str = "") -> tuple[Array, ...]:

@@ -411,6 +411,8 @@ class Optimizer:
 
     def rate(self, t: int, memory: Memory) -> float:
         """Return the rate of the update that follows step ``t``; memory: what `observe` returned there."""
+        if type(self._lr) is float:
+            return self._lr
         if isinstance(self._lr, str):
             raise InputError(
                 f"{type(self).__name__}(lr='auto') has no rate yet: minimize, fit and Network.fit find it when a "

@@ -291,7 +291,12 @@ class Stopping:
 
     def has_risen(self, fun: float) -> bool:
         """Return whether ``fun`` is so far above f at the start that the descent diverges."""
-        return fun - self.start.fun > GROWTH * max(1.0, abs(self.start.fun))
+        return fun - self.start.fun > self.rise
+
+    @property
+    def rise(self) -> float:
+        """How far f may rise above the start."""
+        return GROWTH * max(1.0, abs(self.start.fun))
 
     def _diverged(self, point: Point) -> Verdict | None:
         start = self.start

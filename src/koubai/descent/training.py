@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from koubai.descent.batch_iterator import BatchIterator, CountedGraphs
+from koubai.descent.batches import GatheredEpoch
 from koubai.descent.checkpoint import Checkpoint, load_points, read
 from koubai.descent.default import found_for_training
 from koubai.descent.descent import Descent
@@ -23,13 +24,14 @@ from koubai.descent.files import describe_optimizer, restore_optimizer, version
 from koubai.descent.objective import norm
 from koubai.descent.optimizers import AUTO_RATE, FRAMEWORKS, Optimizer
 from koubai.descent.progress_bar import epochs_bar
-from koubai.descent.record import Epochs, Recorder, Run, Status
+from koubai.descent.record import Epochs, Recorder, Rows, Run, Status
 from koubai.descent.saving import restore_state
 from koubai.descent.schedules import Memory, Schedule
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.descent.training_step import SLOTS, BufferSlot, Model, StepPrograms
 from koubai.errors import FunctionError, InputError
 from koubai.execute.arrays import quiet_context
+from koubai.execute.chain import Consecutive
 from koubai.parameters import FloatArray, plain
 
 __all__ = ["Epoch", "Progress", "Training", "with_rate_before"]
@@ -38,6 +40,7 @@ HUGE = 1e30  # a sum of squares below this is one of finite numbers, and far fro
 NUMBERS = 2**19  # kept of the path; the epochs have their own record
 SAMPLED = 32  # one step in this many contributes to the record of the layers' gradients and updates
 NO_GRADIENT: FloatArray = np.empty(0)  # of the best point: the gradient there is never needed
+ALONE = 2**18  # numbers that a step reads, from which on it alone takes so long that Python's part is nothing
 ASKED = 16  # steps between two checks of the rules for stopping, if not every point is wanted
 
 
@@ -116,6 +119,23 @@ class _Sample(Point):
         return math.isfinite(self.fun) and math.isfinite(self.grad_norm)
 
 
+@dataclass
+class _Ahead:
+    """Steps after step ``t``, which was made from slot ``slot``, that machine code makes by itself.
+
+    rates: from step t on; rows: of the record, which held ``held`` before; out: memory for the steps' results.
+    """
+
+    several: Consecutive
+    t: int
+    slot: int
+    weight: float
+    rates: FloatArray
+    rows: Rows
+    held: int
+    out: Any
+
+
 @dataclass(eq=False)
 class Training:
     """Makes the steps of a descent on mini-batches, in epochs."""
@@ -155,6 +175,8 @@ class Training:
     before: Progress = field(default_factory=Progress, init=False)  # what an earlier training had done, if any
     began: float = field(default_factory=time.monotonic, init=False)
     data: tuple[Any, ...] = field(default=(), init=False)  # of the present step
+    ahead: _Ahead | None = field(default=None, init=False)  # steps that are being made by machine code alone
+    known_rows: tuple[Any, Consecutive | None] = field(default=(None, None), init=False)  # what does so, for which data
 
     @classmethod
     def of(
@@ -207,7 +229,6 @@ class Training:
         )  # fmt: skip
         descent.shows_points = False
         training = cls(descent, model, int(epochs), options["patience"], float(min_delta), on_epoch, objective, batches)
-        batches.source = lambda k: source.epoch(training.before.epochs + k)
         training._reset_epoch()
         return training
 
@@ -227,7 +248,7 @@ class Training:
                 f"the training before was made with {before.optimizer}, this one is asked for with {self.optimizer}, "
                 "whose state is another one: give the same but for lr, or leave resume=True out"
             )
-        self.before, self.descent.t_before = before, before.t
+        self.before, self.descent.t_before, self.batches.before = before, before.t, before.epochs
 
     def progress(self) -> Progress | None:
         """Return how far the training has come; None if it did not end with an epoch."""
@@ -300,7 +321,7 @@ class Training:
         steps, so that the rules for stopping are applied.
         """
         try:
-            while True:
+            while self._goes_on():
                 self.slot_index = (self.slot_index + 1) % SLOTS
                 t, slot = self.last_step + 1, self.slots[self.slot_index]
                 batch = self.batches.draw()
@@ -314,12 +335,12 @@ class Training:
                             return whole, slot.state
                     batch = self.batches.draw()
                     assert batch is not None
-                if self._step(t, batch) and self._skips_point(t):
-                    continue
-                point = self._last_point()
-                if not point.is_finite and self.descent.point.t < t - 1:
-                    self._arrive(self._last_point(back=1))
-                return point, slot.state
+                if not self._step(t, batch) or not self._skips_point(t):
+                    break
+            point = self._last_point()
+            if not point.is_finite and self.descent.point.t < point.t - 1:
+                self._arrive(self._last_point(back=1))
+            return point, self.slots[self.slot_index].state
         except BaseException:
             self._catch_up()
             raise
@@ -338,8 +359,80 @@ class Training:
             self.recorded_to = t
         return True
 
+    def _goes_on(self) -> bool:
+        """Make the steps that come next by machine code alone, as far as it can and their points are not wanted; return
+        whether the last one's isn't either.
+        """
+        several, t = self._several() if self.many else None, self.last_step
+        if several is None:
+            return True
+        reading = self.batches.reading
+        count = min(reading.full, ASKED - t % ASKED)  # the last one's point may be wanted
+        if self.wants_metrics:  # of the first step of an epoch, and so on
+            count = min(count, SAMPLED - 1 - (self.batches.index - 1) % SAMPLED)
+        end, mask, rows = self.recorder.reserve(t, t + count)
+        rates = [self.descent.rate(t)]
+        with suppress(Exception):  # the schedule's error is raised when the step is reached
+            rates += map(self.descent.rate, range(t + 1, end + 1))
+        weight, state = self.model.samples(self.data), self.programs.kept_numbers
+        first = self.before.t + t + 2  # the number of the update that the first of these steps makes
+        numbers: list[Any] = []
+        for number, lr in enumerate(rates[1:], first):
+            given = several.before(*state, *self.data, weight, np.float64(number), np.float64(lr))
+            if given is None:  # a guard fails: the step is another path's
+                break
+            numbers.append(given)
+        if not (count := len(numbers)):
+            return True
+        out = np.zeros((count, len(several.columns)), np.int64)
+        self.ahead = _Ahead(several, t, self.slot_index, weight, np.array(rates), rows, self.recorder.count, out)
+        limits = HUGE, self.stopping.start.fun, self.stopping.rise
+        slot = (self.slot_index + 1) % SLOTS
+        fits = several(t + 1, slot, reading.ahead(count), numbers, limits, out, mask, rows.places)
+        wanted = self._settle()
+        if not fits:
+            raise IndexError("an index is out of range")
+        return wanted
+
+    def _several(self) -> Consecutive | None:
+        """Return what makes steps like the last one by machine code alone, if anything does."""
+        reading, data = self.batches.reading, self.data
+        if type(reading) is not GatheredEpoch or not reading.full or self.shows_progress or self.clips:
+            return None
+        if data is not self.known_rows[0]:
+            pairs = reading.batches.pairs(data)
+            small = self.layout.size + sum(a.size for a in data) <= ALONE
+            several = None if pairs is None or not small else self.programs.consecutive(data, pairs)
+            self.known_rows = data, several
+        return self.known_rows[1]
+
+    def _settle(self) -> bool:
+        """Take over the steps that machine code has made alone; return whether the last one's point is not wanted."""
+        ahead = self.ahead
+        assert ahead is not None
+        several, made = ahead.several, ahead.several.made
+        self.batches.skip(ahead.t + made - self.last_step)
+        calm, start, rise = True, self.stopping.start.fun, self.stopping.rise
+        for square, fun, *counts in several.results(ahead.out[self.last_step - ahead.t : made]):
+            self.slot_index = (ahead.slot + self.last_step + 1 - ahead.t) % SLOTS
+            fun, square = float(fun), float(square)
+            calm = square < HUGE and fun - start <= rise
+            self._made(self.last_step + 1, ahead.weight, fun, square, counts)
+        end, stride = self.last_step - (not calm), self.recorder.stride
+        due = end // stride - ahead.t // stride if self.recorder.record != "off" else 0
+        if due and self.recorder.count == ahead.held:
+            t = end // stride * stride
+            fun, largest = (float(ahead.rows[name][due - 1]) for name in ("fun", "grad_norm"))
+            x, lr = self.slots[(ahead.slot + t - ahead.t) % SLOTS].x, float(ahead.rates[t - ahead.t])
+            self.recorder.take(ahead.t, ahead.rates, (t, x, fun, largest, lr, False, False))
+            self.recorded_to = t
+        self.ahead = None
+        return self.last_step % ASKED != 0 if calm else self.finite and self._skips_point(self.last_step)
+
     def _catch_up(self) -> None:
         """Make ``point`` the last good one: an exception came between, and its slot may be written again."""
+        if self.ahead is not None:
+            self._settle()
         if self.descent.point.t < self.last_step and self.finite:
             self.descent.point = point = self._last_point()
             self.descent.lr = self.descent.rate(point.t)
@@ -355,9 +448,16 @@ class Training:
         self.data = self.model.data(batch, self.before.t + t)
         weight = self.model.samples(batch)
         k, number = self.slot_index, self.before.t + t + 1
-        fun, square, counts = self.programs.run(k, self.data, weight, number, self.descent.rate(t))
-        slot = self.slots[k]
-        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(slot.g).all()))
+        if not self._made(t, weight, *self.programs.run(k, self.data, weight, number, self.descent.rate(t))):
+            return False
+        if self.wants_metrics and self.batches.index % SAMPLED == 1:
+            self._add_layer_metrics(self.slots[k], self.slots[(k + 1) % SLOTS])
+        return True
+
+    def _made(self, t: int, weight: float, fun: float, square: float, counts: Sequence[Any]) -> bool:
+        """Take over what the step from the present slot gave; return whether loss and gradient are finite there."""
+        g = self.slots[self.slot_index].g
+        self.finite = math.isfinite(fun) and (square < HUGE or bool(np.isfinite(g).all()))
         self.last_step, self.last_slot = t, self.slot_index
         self.slot_losses[self.slot_index] = fun
         if not self.finite:
@@ -367,8 +467,6 @@ class Training:
             self.batches.sums.g = self.programs.sum
         for i, count in enumerate(counts):
             self.epoch_counts[i] += float(count)
-        if self.wants_metrics and self.batches.index % SAMPLED == 1:
-            self._add_layer_metrics(slot, self.slots[(self.slot_index + 1) % SLOTS])
         return True
 
     def _last_point(self, back: int = 0) -> Point:
@@ -604,7 +702,7 @@ class Training:
         with archive.building():
             self._fits(header["epochs"], arrays.get("carried"))
         self.before = Progress(*header["before"])
-        self.descent.t_before = self.before.t
+        self.descent.t_before, self.batches.before = self.before.t, self.before.epochs
         last, model_state = points["last"], arrays.get("carried")
         state = tuple(arrays[f"state.{i}"] for i in range(header["states"]))
         self._prepare(last.x, state, model_state)

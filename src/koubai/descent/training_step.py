@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,7 +24,9 @@ from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, GradientError, GradientWarning, TraceError, warn
 from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
+from koubai.execute.chain import Consecutive
 from koubai.execute.descents import offset_arrays
+from koubai.execute.elements import Unsuitable
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
@@ -238,6 +240,32 @@ class StepPrograms:
         self.fused, self.reason = False, "the gradient does not come from backpropagation"
         return self._by_differences(k, data, weight, t, lr)
 
+    @property
+    def kept_numbers(self) -> list[Any]:
+        """The numbers of the rule's state."""
+        return [self.slots[0].state[i] for i in self.numbers]
+
+    def consecutive(self, data: tuple[Any, ...], pairs: list[tuple[Any, Any]]) -> Consecutive | None:
+        """Return what makes several steps from batches of this form with no Python in between, if there is one.
+
+        data: of a batch that a step was made with, in the memory of ``pairs``: (rows, memory for those of a batch).
+        """
+        known = self._forms.get(tuple([(a.shape, a.dtype) for a in data]), ())
+        if len(known) != 1 or self.differences is not None:
+            return None
+        (bound,) = known
+        if bound.consecutive is None and not bound.alone:
+            bound.alone = True
+            parts = [run.parts for run in bound.fused or ()] or [None]
+            kept = len(self.numbers)  # as they are from step to step
+            if bound.same is None and not bound.copies and all(part and part.passed_on == kept for part in parts):
+                for part in parts:
+                    part.tie(*self.kept_numbers, *data, *[np.float64(1)] * 3)
+                with suppress(Unsuitable):
+                    slots = [(slot.x, slot.g) for slot in self.slots]
+                    bound.consecutive = Consecutive(parts, slots, pairs, square=0, loss=1)
+        return bound.consecutive
+
     def _new_path(self, form: Any, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float) -> StepResult:
         known = self._forms.setdefault(form, [])
         steps = self._cached(form)
@@ -249,13 +277,13 @@ class StepPrograms:
         if bound is not None:
             bound.renew(recorded)
         else:
-            bound = _Bound.of(self, steps or Steps.traced(self, recorded, data), k, data)
+            bound = _Bound.of(self, steps or Steps.traced(self, recorded, data), k)
             if not self.careful and self._needs_care(bound, k, data, weight, t, lr):
                 self.careful, self._forms = True, {form: known}
                 known.clear()
                 steps = self._cached(form)
                 recorded = self.recorded(k, data) if steps is None else steps.recorded
-                bound = _Bound.of(self, steps or Steps.traced(self, recorded, data), k, data)
+                bound = _Bound.of(self, steps or Steps.traced(self, recorded, data), k)
             self.source = bound.source
             branches = bool(recorded.graph.guards) and self._checks < PATHS
             if not self._checks or branches or not recorded.environment.complete:
@@ -456,53 +484,50 @@ class _Bound:
     """One traced path for one form of batch, bound to the slots."""
 
     steps: Steps
-    fused: list[Callable[..., Any]] | None  # one per slot; None: the rule can't be part of the graph
-    gradient_only: list[Callable[..., Any]] | None  # loss and gradient alone
-    make_gradient_only: Callable[[], list[Callable[..., Any]]]
     same: Callable[[], bool] | None  # whether what the loss reads from outside is unchanged; None: it reads nothing
-    source: str
+    fused: list[Any] | None = None  # one per slot; None: the rule can't be part of the graph
+    gradient_only: list[Callable[..., Any]] | None = None  # loss and gradient alone
+    source: str = ""
     copies: list[tuple[Any, Any]] = field(default_factory=list)  # (state, where its program writes it)
+    consecutive: Consecutive | None = None  # makes several steps
+    alone: bool = False  # whether it was found out that nothing does
 
     def renew(self, recorded: Recorded) -> None:
         """Take over another trace that gave an equal graph."""
         self.steps.recorded, self.same = recorded, _same(recorded)
 
     @classmethod
-    def of(cls, programs: StepPrograms, steps: Steps, k: int, data: tuple[Any, ...]) -> _Bound:
+    def of(cls, programs: StepPrograms, steps: Steps, k: int) -> _Bound:
+        bound = cls(steps, _same(steps.recorded))
+        if steps.step is not None:
+            bound.fused = bound._programs(programs, steps.step, k, True)
+        return bound
+
+    def _programs(self, programs: StepPrograms, made: Any, k: int, updates: bool) -> list[Callable[..., Any]]:
+        """Bind what was compiled to the memory of the slots; return a program per slot."""
         slots, arrays = programs.slots, programs.arrays
         carries, sums = slots[0].model_state is not None, [] if programs.sum is None else [programs.sum]
-        copies: list[tuple[Any, Any]] = []
-
-        def bound(made: Any, updates: bool) -> tuple[list[Callable[..., Any]], str]:
-            bind = made.fresh()
-            own = 1 + len(sums)  # x, or g, and the sum
-            runs, state = [], slots[k].state
-            elsewhere = [j for n, j in enumerate(arrays) if updates and (own + n, own + 1 + n) not in made.replaceable]
-            if programs.in_place is None and updates:  # once for all: later programs share the slots with this one
-                programs.in_place = bool(arrays) and not elsewhere
-                for slot in slots if programs.in_place else ():
-                    slot.state = state
-            scratch = {j: np.empty_like(state[j]) for j in elsewhere} if programs.in_place else {}
-            copies.extend((state[j], written) for j, written in scratch.items())
-            for i, slot in enumerate(slots):
-                after = slots[(i + 1) % SLOTS]
-                memory, results = [slot.x, *sums], [slot.g, *sums]
-                if updates:
-                    memory += [slot.state[j] for j in arrays]
-                    results += [after.x, *(scratch.get(j, after.state[j]) for j in arrays)]
-                if carries:
-                    memory, results = [*memory, slot.model_state], [*results, after.model_state]  # type: ignore[list-item]
-                runs.append(bind(memory, results))
-            return runs, bind.source
-
-        def gradient_only() -> list[Callable[..., Any]]:
-            return bound(steps.without_update(programs, data), False)[0]
-
-        same = _same(steps.recorded)
-        if steps.step is None:
-            return cls(steps, None, None, gradient_only, same, "")
-        fused, source = bound(steps.step, True)
-        return cls(steps, fused, None, gradient_only, same, source, copies)
+        bind = made.fresh()
+        own = 1 + len(sums)  # x, or g, and the sum
+        runs, state = [], slots[k].state
+        elsewhere = [j for n, j in enumerate(arrays) if updates and (own + n, own + 1 + n) not in made.replaceable]
+        if programs.in_place is None and updates:  # once for all: later programs share the slots with this one
+            programs.in_place = bool(arrays) and not elsewhere
+            for slot in slots if programs.in_place else ():
+                slot.state = state
+        scratch = {j: np.empty_like(state[j]) for j in elsewhere} if programs.in_place else {}
+        self.copies.extend((state[j], written) for j, written in scratch.items())
+        for i, slot in enumerate(slots):
+            after = slots[(i + 1) % SLOTS]
+            memory, results = [slot.x, *sums], [slot.g, *sums]
+            if updates:
+                memory += [slot.state[j] for j in arrays]
+                results += [after.x, *(scratch.get(j, after.state[j]) for j in arrays)]
+            if carries:
+                memory, results = [*memory, slot.model_state], [*results, after.model_state]  # type: ignore[list-item]
+            runs.append(bind(memory, results))
+        self.source = self.source or bind.source
+        return runs
 
     def run(
         self, programs: StepPrograms, k: int, data: tuple[Any, ...], weight: float, t: int, lr: float
@@ -521,7 +546,8 @@ class _Bound:
                 square, loss, *counts = results[len(numbers) :]
                 return float(loss), float(square), counts
         if self.gradient_only is None:
-            self.gradient_only = self.make_gradient_only()
+            made = self.steps.without_update(programs, data)
+            self.gradient_only = self._programs(programs, made, k, False)
         results = self.gradient_only[k](*data, weight)
         if results is None:
             return None

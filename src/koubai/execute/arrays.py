@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextvars
 import ctypes
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -21,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError
-from koubai.execute.descents import offset_arrays
-from koubai.execute.elements import Unsuitable
+from koubai.execute.descents import address, offset_arrays
+from koubai.execute.elements import Unsuitable, is_product, is_quotient
 from koubai.execute.memory import MemoryPlan, is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 from koubai.graph.ops import ON_NUMBERS, OPS, Index, add_into, distinct, rows_into
@@ -67,9 +69,9 @@ def compile_bound(
     takes the other inputs and returns the other outputs as a tuple, or None where a guard fails. The bound programs
     share their buffers: one at a time may run; bind.fresh() is another one, with buffers of its own.
     fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
-    bind.libraries: of that code, one a region. bind.replaceable: pairs (place in memory, place in results) where the
-    result may lie in that memory: its elements are read for the last time before they are written, and only when no
-    guard can fail any more.
+    bind.libraries: of that code, one a region. run.parts: `koubai.execute.chain.Parts`, or None.
+    bind.replaceable: pairs (place in memory, place in results) where the result may lie in that memory: its elements
+    are read for the last time before they are written, and only when no guard can fail any more.
     """
     plan = _Plan(graph, held, into, fusion)
     compiled: Callable[..., Any] = plan.compiled()
@@ -89,7 +91,10 @@ def compile_bound(
             for array, node in zip((*memory, *results), wanted, strict=True):
                 if array.shape != node.shape or array.dtype != node.dtype or not array.flags.c_contiguous:
                     raise CompileError(f"a program wants {node.dtype}{node.shape}, got {array.dtype}{array.shape}")
-            return partial(context.run, compiled(buffers, *memory, *results))
+            program = compiled(buffers, *memory, *results)
+            run: Any = partial(context.run, program)
+            run.parts = getattr(program, "parts", None)
+            return run  # type: ignore[no-any-return]
 
         bind.source = plan.source  # type: ignore[attr-defined]
         bind.libraries = plan.libraries  # type: ignore[attr-defined]
@@ -140,6 +145,18 @@ def _signs_folded(graph: Graph) -> Graph:
     return Graph.pruned(nodes, graph.inputs, graph.outputs, graph.guards, graph.kinks, graph.name)
 
 
+@dataclass
+class _Call:
+    """A kernel's call as a program has it: the lines that come before it, the nodes that are its numbers, and those of
+    its results that are single numbers, with the names of the memory that they are written to.
+    """
+
+    kernel: int
+    before: list[str]
+    numbers: list[int]
+    results: list[tuple[int, str]]
+
+
 class _Plan:
     """Which node is written where, and the source that says so."""
 
@@ -171,6 +188,8 @@ class _Plan:
         self.views: dict[tuple[int, tuple[int, ...]], str] = {}  # (buffer, shape) -> its name
         self.numbers: dict[Any, str] = {}  # constant -> its name
         self.lines: list[str] = []
+        self.marks: list[tuple[int, int]] = []  # (node, the line at which its own begin)
+        self.calls: dict[int, _Call] = {}  # by the first node of the region
         self._plan()
         self.source = self._text()
 
@@ -225,7 +244,7 @@ class _Plan:
                     results[nodes[i].inputs[0]] = results[i]
         place: dict[int, int] = {}  # root -> the buffer it holds
         free: dict[tuple[int, np.dtype[Any]], list[int]] = {}
-        name = [f"v{i}" for i in range(count)]
+        self.names = name = [f"v{i}" for i in range(count)]
 
         aims = {i: aim for i, aim in self._aims().items() if i not in region_of}
         skipped = {target for target, _ in aims.values()} | {nodes[target].inputs[0] for target, _ in aims.values()}
@@ -284,10 +303,13 @@ class _Plan:
         for i, node in enumerate(nodes):
             if i <= skips:
                 continue
+            self.marks.append((i, len(self.lines)))
             ended = dying.get(region_of[i].members[-1], ()) if i in region_of else ()
             if i in region_of and self._region(region_of[i], name, own_place, ended):
                 skips = region_of[i].members[-1]
                 for k in region_of[i].members:
+                    if not nodes[k].shape:  # a chain reads it when all is done: its memory is nobody else's
+                        place.pop(k, None)
                     for guard in checks.get(k, ()):
                         self._check(guard, name[k])
                     for r in dying.get(k, ()):
@@ -349,6 +371,7 @@ class _Plan:
                     release(place[r])
             for guard in checks.get(i, ()):
                 self._check(guard, name[i])
+        self.marks.append((count, len(self.lines)))
         for k in self.into:
             if name[graph.outputs[k]] != f"r{k}":
                 self.lines.append(f"np.copyto(r{k}, {name[graph.outputs[k]]})")
@@ -406,16 +429,20 @@ class _Plan:
         if kernel.workspace:
             arrays.append(f"np.empty({kernel.workspace}, np.uint8)")
         self.prelude += [f"table{k} = table({', '.join(arrays)})", f"address{k} = addressof(table{k})"]
+        first = len(self.lines)
         for i in kernel.moving:
-            even = f"{name[i]} if {name[i]}.flags.c_contiguous else np.ascontiguousarray({name[i]})"
-            self.lines.append(f"even{i} = {even}")
+            self.lines.append(self._evened(i))
             self.lines.append(f"table{k}[{kernel.arrays.index(i)}] = id(even{i})")
+        called = _Call(k, self.lines[first:], kernel.numbers, [])
+        self.calls[region.members[0]] = called
+        self.namespace[f"linked{k}"] = kernel.linked
         numbers = [f"{name[i]}.item()" if nodes[i].shape else name[i] for i in kernel.numbers]
         call = f"kernel{k}({', '.join([f'address{k}', *numbers])})"
         self.lines.append(f"if not {call}: raise IndexError('an index is out of range')")
         for i in kernel.outputs:
             if not nodes[i].shape:
                 self.lines.append(f"v{i} = {name[i]}[()]")
+                called.results.append((i, name[i]))
                 name[i] = f"v{i}"
                 del self.steady[i]  # it is a number now
         for i in region.members:  # for people
@@ -424,6 +451,128 @@ class _Plan:
             base = self.memory.roots[i]
             self._show(i, base, f"{name[i]} = {name[base]}.reshape({nodes[i].shape})")
         return True
+
+    def _evened(self, i: int) -> str:
+        """Return the line that gives argument ``i`` without gaps."""
+        v = self.names[i]
+        return f"even{i} = {v} if {v}.flags.c_contiguous else np.ascontiguousarray({v})"
+
+    def _chained(self) -> tuple[list[str], list[str], list[str]] | None:
+        """Return the program as a chain that one call goes through: the lines beforehand, those of a run, and those
+        that give its parts to who makes many runs in a row.
+
+        None where that isn't all that it does with arrays. What is computed of single numbers comes before the call, if
+        it depends on arguments alone, or after it.
+        """
+        nodes, name = self.nodes, self.names
+        if self.fusion is None or not self.calls or self.marks[-1][1] < len(self.lines):
+            return None  # results are copied
+        if any(node.op is CAPTURED for node in nodes):
+            return None
+        given = {i for i in self.graph.inputs if i not in self.held}
+        early = {i for i in given if not nodes[i].shape} | {i for i, n in enumerate(nodes) if n.op is CONSTANT}
+        shown: dict[int, tuple[int, Any]] = {}  # views of arguments: (the argument, as an array of that form shows it)
+        links: list[str] = []
+        tied: list[str] = []
+        before: list[str] = []
+        numbers: list[str] = []
+        results: list[tuple[int, str]] = []
+        shows: list[str] = []
+        after: list[str] = []
+        late: set[int] = set()
+        for (i, start), (_, end) in itertools.pairwise(self.marks):
+            node, lines = nodes[i], self.lines[start:end]
+            if i in self.calls:
+                called = self.calls[i]
+                if not early.issuperset(called.numbers):
+                    return None
+                k = called.kernel
+                links.append(f"chain.kernel(linked{k}, table{k}, addressof(numbers) + {8 * len(numbers)})")
+                tied += called.before
+                numbers += [name[j] for j in called.numbers]
+                results += called.results
+                late.update(i for i, _ in called.results)
+                shows += [line for line in lines if line.startswith("#")]
+            elif i in given or not lines:
+                if i in given and node.shape:
+                    shown[i] = i, np.empty(node.shape, node.dtype)
+            elif node.op.view and node.inputs[0] in shown and self._shows_all(node, shown[node.inputs[0]][1]):
+                j, array = shown[node.inputs[0]]
+                shown[i] = j, node.op.call(array, **node.params)
+            elif is_product(node) and len(lines) == 1 and self.steady.get(i) and self._multiplies_matrices(node):
+                operands = []
+                for place, j in enumerate(node.inputs):
+                    if j in shown:
+                        argument, self.namespace[f"like{i}_{place}"] = shown[j]
+                        operands.append(f"like{i}_{place}")
+                        tied.append(self._evened(argument))
+                        tied.append(f"rows[{self.fusion.place(len(links), place)}] = address(even{argument})")
+                    elif j in self.steady:
+                        operands.append(name[j])
+                    else:
+                        return None
+                links.append(f"chain.product({', '.join(operands)}, {name[i]})")
+            elif node.shape:
+                return None
+            elif early.issuperset(node.inputs):
+                early.add(i)
+                before += lines
+            else:
+                after += lines
+                if all(j in late or nodes[j].op is CONSTANT for j in node.inputs):
+                    late.add(i)
+        if any(guard.node not in early for guard in self.graph.guards):
+            return None
+        products = {nodes[i].dtype for i, _ in self.marks[:-1] if is_product(nodes[i])}
+        if len(links) < 2 or not self.fusion.chains(products):
+            return None
+        self.namespace |= {"Chain": self.fusion.Chain, "address": address, "c_double": ctypes.c_double}
+        beforehand = [f"numbers = (c_double * {max(1, len(numbers))})()", "chain = Chain()", *links]
+        beforehand += ["rows = chain.table()", "through = chain.call(rows)"]
+        tied = list(dict.fromkeys(tied))
+        call = "if not through(): raise IndexError('an index is out of range')"
+        run = [*tied, *before, *(f"numbers[{k}] = {value}" for k, value in enumerate(numbers)), call, *shows]
+        run += [f"v{i} = {place}[()]" for i, place in results] + after
+        given_back = [i for k, i in enumerate(self.graph.outputs) if k not in self.into]
+        passed_on = 0  # arguments that come first and are given back as they are, first too
+        inputs = [i for i in self.graph.inputs if i not in self.held]
+        while given_back[passed_on : passed_on + 1] == inputs[passed_on : passed_on + 1]:
+            passed_on += 1
+        given_back = given_back[passed_on:]
+        if not late.issuperset(given_back):
+            return beforehand, run, []
+        arguments, tail = ", ".join(self.arguments), f"return ({''.join(name[i] + ', ' for i in given_back)})"
+        parts = [f"def tie({arguments}):", *(f"    {line}" for line in [*tied, "return ()"])]
+        parts += [f"def before({arguments}):", *(f"    {line}" for line in before)]
+        parts += [f"    return ({''.join(value + ', ' for value in numbers)})"]
+        parts += [f"def after({', '.join(f'v{i}' for i, _ in results)}):", *(f"    {line}" for line in [*after, tail])]
+        places = "".join(f"{place}, " for _, place in results)
+        parts += [f"run.parts = Parts(chain, rows, numbers, tie, before, after, ({places}), quotients, {passed_on})"]
+        self.namespace["Parts"] = self.fusion.Parts
+        self.namespace["quotients"] = [self._quotient(i, [i for i, _ in results]) for i in given_back]
+        return beforehand, run, parts
+
+    def _quotient(self, i: int, results: list[int]) -> tuple[int, Any] | None:
+        """Return which of the results a number is, or is a quotient of, and by what; None if it is something else."""
+        node = self.nodes[i]
+        if i in results:
+            return results.index(i), None
+        if not is_quotient(node) or node.inputs[0] not in results or self.nodes[node.inputs[1]].op is not CONSTANT:
+            return None
+        by = self.nodes[node.inputs[1]]
+        if node.dtype != self.nodes[node.inputs[0]].dtype or by.shape or not _is_number(by.params["value"]):
+            return None
+        return results.index(node.inputs[0]), by.params["value"]
+
+    @staticmethod
+    def _shows_all(node: Node, array: Any) -> bool:
+        """Return whether a view of ``array`` has its elements, without gaps, from the first one on."""
+        view = node.op.call(array, **node.params)
+        return bool(view.size == array.size and address(view) == address(array) and view.flags.forc)
+
+    def _multiplies_matrices(self, node: Node) -> bool:
+        """Return whether a product is one of two matrices of its dtype."""
+        return all(len(self.nodes[j].shape) == 2 and self.nodes[j].dtype == node.dtype for j in node.inputs)
 
     def _last_refusal(self) -> int:
         """Return the last node at which the program may return None; -1 where it never does."""
@@ -725,10 +874,13 @@ class _Plan:
             head = f"def run(buffers{''.join(', ' + a for a in self.arguments)}):"
             return "\n".join([head, *(f"    {line}" for line in [*unpack, *self.lines, tail]), ""])
         memory = [f"v{i}" for i in self.held] + [f"r{k}" for k in self.into]
-        beforehand = [*unpack, *self.prelude, f"def run({', '.join(self.arguments)}):"]
+        chained = self._chained()
+        links, lines, parts = ([], self.lines, []) if chained is None else chained
+        beforehand = [*unpack, *self.prelude, *links, f"def run({', '.join(self.arguments)}):"]
         tables = [line.split()[0] for line in self.prelude if line.startswith("table")]
+        tables += ["rows", "numbers"] * (chained is not None)
         held = [f"run.held = {', '.join(tables)}"] if tables else []  # the kernels know only their addresses
-        body = [f"    {line}" for line in [*self.lines, tail]] + [*held, "return run"]
+        body = [f"    {line}" for line in [*lines, tail]] + [*parts, *held, "return run"]
         head = f"def bind(buffers{''.join(', ' + a for a in memory)}):"
         return "\n".join([head, *(f"    {line}" for line in beforehand + body), ""])
 

@@ -13,14 +13,37 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.graph import CONSTANT, Node
+from koubai.graph.ops import OPS
 
-__all__ = ["Unsuitable", "added_up", "axis_last", "filled", "known_arrays", "moved_inputs", "rearranged", "split"]
+__all__ = [
+    "Unsuitable",
+    "added_up",
+    "axis_last",
+    "filled",
+    "is_product",
+    "is_quotient",
+    "known_arrays",
+    "moved_inputs",
+    "rearranged",
+    "split",
+]
 
+_MATMUL, _DIVIDE = OPS["matmul"], OPS["divide"]
 BLOCK = 128  # NumPy sums up to here with eight running sums, and halves what is longer
 
 
 class Unsuitable(Exception):
     """The graph has a node that this executor has no code for."""
+
+
+def is_product(node: Node) -> bool:
+    """Return whether a node is a matrix product."""
+    return node.op is _MATMUL
+
+
+def is_quotient(node: Node) -> bool:
+    """Return whether a node divides."""
+    return node.op is _DIVIDE
 
 
 def filled(shape: tuple[int, ...], entries: Sequence[Any]) -> Any:

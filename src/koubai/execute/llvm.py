@@ -34,6 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 KINDS: dict[Any, str] = {np.dtype(np.float64): "double", np.dtype(np.float32): "float", np.dtype(np.bool_): BOOL}
+INLINED = 16  # calls of vectormath in a text: more would take the compiler longer than they save
 DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follows the head of the array object
 
 
@@ -56,20 +57,26 @@ def _function(code: Code, name: str, *values: Value) -> Value:
     return code.pure(f'call {of} @"{symbol}"({", ".join([v.typed for v in values])})', kind, lanes)
 
 
-def module(*functions: Function) -> str:
-    """Return the whole text: functions, those of vectormath that they call, and declarations, each once."""
+def module(*functions: Function, inlined: bool = False) -> str:
+    """Return the whole text: functions, those of vectormath that they call, and declarations, each once.
+
+    inlined: whether what they call becomes part of their loops, where its constants stay in registers, as long as there
+    are few calls.
+    """
     called: set[tuple[str, str, int]] = set()
     declared: set[str] = set()
     for one in functions:
         called |= one.called
         declared |= one.declared
+    texts = [one.text() for one in functions]
+    inlined = inlined and sum(text.count('@"kb.') for text in texts) <= INLINED
     body = []
-    for line in vectormath.definitions(sorted(called), fma=library.has_fma()).splitlines():
+    for line in vectormath.definitions(sorted(called), fma=library.has_fma(), inlined=inlined).splitlines():
         if line.startswith("declare "):
             declared.add(line)
         else:
             body.append(line)
-    return "\n".join([*sorted(declared), *body, *(one.text() for one in functions)])
+    return "\n".join([*sorted(declared), *body, *texts])
 
 
 # -- the primitives ---------------------------------------------------------------------------------------------------

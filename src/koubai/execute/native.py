@@ -27,6 +27,7 @@ from koubai.execute.elements import (
     added_up,
     axis_last,
     filled,
+    is_product,
     known_arrays,
     moved_inputs,
     rearranged,
@@ -35,7 +36,7 @@ from koubai.execute.elements import (
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value, literal
 from koubai.execute.llvm import KINDS, combiner, elementwise, has_code, module
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
-from koubai.graph.ops import OPS, Monoid
+from koubai.graph.ops import Monoid
 from koubai.log import debug
 
 __all__ = [
@@ -197,12 +198,9 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
             for at in np.ndindex(*along.shape[1:]):
                 along[(k, *at)] = join(code, along[(k - 1, *at)], along[(k, *at)])
         return result
-    if op is _MATMUL:
+    if is_product(node):
         return _matmul(code, operands[0], operands[1], kind).reshape(node.shape)
     raise Unsuitable(op.name)
-
-
-_MATMUL = OPS["matmul"]
 
 
 def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:

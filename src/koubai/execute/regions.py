@@ -13,6 +13,7 @@ as a tree; along columns from row to row.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
+from koubai.execute.chain import Chain, Parts, chains, entry, place
+from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable, moved_inputs
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
 from koubai.execute.llvm import CALL, DATA, KINDS, combiner, cost, elementwise, has_code, module, scalar
@@ -29,7 +32,7 @@ from koubai.execute.memory import is_view
 from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, Index, Monoid
 
-__all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
+__all__ = ["LEAST", "Chain", "Kernel", "Parts", "Region", "chains", "partition", "place", "table"]
 
 LANES = 16
 CHUNK = 2048  # columns that a row's running sums take in before they are added to the totals
@@ -344,7 +347,8 @@ class Kernel:
         self.workspace = len(scratch) * width * 8
         key = repr((LANES, region.rows, region.columns, sorted(region.kinds.items()), self.arrays, self.numbers))
         key += repr((self.outputs, self.moving, [self._described(i) for i in region.members]))
-        self.library = library.load("regions" + key, lambda: module(self._function()))
+        self.library = library.load("regions" + key, self._text)
+        self.linked = self.library.address("linked")
         pointer = ctypes.c_void_p
         doubles = [ctypes.c_double] * len(self.numbers)
         self.call: Callable[..., bool] = ctypes.CFUNCTYPE(ctypes.c_bool, pointer, *doubles)(
@@ -392,8 +396,14 @@ class Kernel:
         self.phases = 1 + max(self.level.values())
 
     def may_replace(self, j: int, i: int) -> bool:
-        """Return whether output ``i`` may overwrite operand ``j``: each element after it is read for the last time."""
-        nodes, kinds = self.nodes, self.region.kinds
+        """Return whether output ``i`` may overwrite operand ``j``: each element after it is read for the last time.
+
+        The last lanes of a row reach into the next one. Masked or not, a processor has the load from there wait for the
+        store to be over: twice as long for short rows, so that these have memory of their own.
+        """
+        nodes, kinds, region = self.nodes, self.region.kinds, self.region
+        if region.rows > 1 and region.columns % LANES:
+            return False
         if j not in self.arrays or kinds[i] != FULL:
             return False
         if (nodes[i].shape, nodes[i].dtype) != (nodes[j].shape, nodes[j].dtype):
@@ -402,6 +412,10 @@ class Kernel:
         return all(self.level[k] - (kinds[k] == ROW) <= self.level[i] for k in readers)
 
     # -- the function -------------------------------------------------------------------------------------------------
+
+    def _text(self) -> str:
+        kernel = self._function()
+        return module(kernel, entry(kernel, len(self.numbers)), inlined=True)
 
     def _function(self) -> Function:
         region, nodes = self.region, self.nodes
@@ -430,6 +444,7 @@ class Kernel:
                 self.row, self.totals = rows.index, dict(zip(totals, rows.carried, strict=True))
                 self.first = self.row * region.columns
                 self.row_values: dict[int, Value] = {}
+                self.vectors: dict[int, Value] = {}  # of a row that is one vector: no phase reads it back from memory
                 self.picked = self._pick(right)
                 for number in range(self.phases):
                     self._between(number)
@@ -511,7 +526,7 @@ class Kernel:
         if not full and not sums and not along and not places:
             return
         columns = self.region.columns
-        whole = columns // LANES * LANES
+        whole = columns // LANES * LANES if columns > LANES else 0
         outside = {
             j: self._row_operand(j)
             for i in full
@@ -594,7 +609,7 @@ class Kernel:
         All is read before anything is written: an output may overwrite an operand.
         """
         code, nodes = self.code, self.nodes
-        values: dict[int, Value] = {}
+        values: dict[int, Value] = self.vectors if self.region.columns <= LANES else {}
 
         def operand(i: int, j: int) -> Value:
             n = nodes[j]
@@ -675,6 +690,12 @@ class Kernel:
 
 def table(*arrays: Any) -> Any:
     """Return the addresses of arrays (None: to be filled in) as a kernel takes them, holding the arrays."""
-    addresses: Any = (ctypes.c_void_p * len(arrays))(*[None if a is None else a.ctypes.data for a in arrays])
+    addresses: Any = _pointers(len(arrays))(*[None if a is None else address(a) for a in arrays])
     addresses.held = arrays
     return addresses
+
+
+@functools.cache
+def _pointers(count: int) -> Any:
+    """Return the type of so many pointers; ctypes alone would make it anew for each table, with a cycle to collect."""
+    return ctypes.c_void_p * count

@@ -24,7 +24,7 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import address, watched
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import Unsuitable, is_product
 from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
@@ -33,22 +33,25 @@ from koubai.graph.ops import OPS, Monoid, Op
 if TYPE_CHECKING:
     from koubai.execute.ir import Code, Function, Value
 
-__all__ = ["Columns", "Replay", "Tables", "is_loaded"]
+__all__ = [
+    "DIMENSIONS", "KNOWN_MACHINE", "POINTERS", "STRIDES", "WIDTH", "Columns", "Replay", "Tables", "inner_loop",
+    "is_loaded",
+]  # fmt: skip
 
 WIDTH = 24  # 64-bit words of a row: function, data, 4 pointers, 6 dimensions, 12 strides
-_POINTERS, _DIMENSIONS, _STRIDES = 2, 6, 12
+POINTERS, DIMENSIONS, STRIDES = 2, 6, 12
 # where the words of a short row belong, by their number: of numbers, and of a loop over one index
 _BLANK = [(0,) * n for n in range(WIDTH)]
 _PACKED = {
     words: struct.Struct(f"{words}q{8 * (WIDTH - words)}x").pack for words in (4, 5, 6, WIDTH)
-} | {11: struct.Struct(f"7q{8 * (_STRIDES - 7)}x4q{8 * (WIDTH - _STRIDES - 4)}x").pack}  # fmt: skip
+} | {11: struct.Struct(f"7q{8 * (STRIDES - 7)}x4q{8 * (WIDTH - STRIDES - 4)}x").pack}  # fmt: skip
 ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
 # To make a table takes as long as a few evaluations by Python, a row a node: it pays from so many on. One of very many
 # rows, as a loop over arrays that are not contiguous makes them, pays after so many more.
 ASKED_FOR, MORE = 0, 75
 ROWS_A_NODE, ROWS_BESIDES = 2, 64
 MANY, LONG = 200, 32  # nodes, among which it pays to look for so many whose rows are made at once
-_KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
+KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # The codes of what the machine code itself does to numbers; the last four refuse a result that is not finite, as Python
 # raises there
 _GUARD, _COPY, _ADD, _SUBTRACT, _MULTIPLY, _NEGATIVE, _DIVIDE, _POW, _EXACT_DIVIDE, _ONE, _TWO, _ROOT = range(12)
@@ -61,7 +64,7 @@ _SCALARS = {
 _OF_FLOATS = {OPS["divide"]: _EXACT_DIVIDE, OPS["sqrt"]: _ROOT}
 _SIMPLE_FLOATS, _NUMBER = _SCALARS | {OPS["divide"]: _EXACT_DIVIDE}, {int}
 _OWN_LOOPS = {OPS["where"]: "select"}  # of what is not a ufunc: loops of our own
-_POWER, _MATMUL = OPS["power"], OPS["matmul"]
+_POWER = OPS["power"]
 _FACTORED = {"cholesky": "cholesky_lo", "solve": "solve", "inv": "inv"}  # rows that are LAPACK's, as NumPy calls it
 # of a ufunc's loop, by the number of operands, whether these are truth values, and whether the result is one
 _TYPES = {
@@ -107,7 +110,7 @@ def _write_through() -> Function:
         with code.loop(0, count) as loop:
             row = code.at(table, loop.index * WIDTH, "i64")
             function = code.load(row, 0, "i64")
-            data, *p = (code.load(code.at(row, k, "i64"), 0, "ptr") for k in range(1, _POINTERS + 3))
+            data, *p = (code.load(code.at(row, k, "i64"), 0, "ptr") for k in range(1, POINTERS + 3))
 
             def put(result: Value, place: Value, finite: bool = False) -> None:
                 code.store(result, place)
@@ -119,7 +122,7 @@ def _write_through() -> Function:
 
             with code.switch(function) as switch:
                 with switch.case():
-                    places = (code.at(row, k, "i64") for k in (_POINTERS, _DIMENSIONS, _STRIDES))
+                    places = (code.at(row, k, "i64") for k in (POINTERS, DIMENSIONS, STRIDES))
                     loop_ = code.convert(function, "inttoptr", "ptr")
                     code.call(loop_.text, "void", *places, data)
                 with switch.case(_GUARD):
@@ -225,7 +228,7 @@ def is_loaded() -> bool:
 
 
 @functools.cache
-def _loop(ufunc: Any, types: str) -> tuple[int, int]:
+def inner_loop(ufunc: Any, types: str) -> tuple[int, int]:
     """Return a ufunc's inner loop for these types, and its data. Raises Unsuitable.
 
     They are in the PyUFuncObject of NumPy's C interface: after the head four ints (nin, nout, nargs, identity), the
@@ -274,7 +277,7 @@ def _count(rows: Sequence[Any]) -> int:
 def _work(rows: Sequence[Any]) -> int:
     """Return how many elements they go through, and about eight more for each."""
     return 8 * _count(rows) + sum(
-        [int(row[_DIMENSIONS]) for row in rows if type(row) is tuple and len(row) > _DIMENSIONS]
+        [int(row[DIMENSIONS]) for row in rows if type(row) is tuple and len(row) > DIMENSIONS]
     )
 
 
@@ -366,7 +369,7 @@ class _Table:
     """
 
     def __init__(self, floats: bool, most: int = ROWS) -> None:
-        if not _KNOWN_MACHINE or not library.available():
+        if not KNOWN_MACHINE or not library.available():
             raise Unsuitable("another Python or system than those whose memory is known, or no llvmlite")
         self.floats, self.most = floats, most
         self.rows: list[Any] = []  # and, of many that are alike, all as an array
@@ -598,9 +601,9 @@ class _Table:
         if len(dims) == 1:
             self.rows.append((function, data, *places, *blank, *dims, *strides, *_BLANK[4 - len(strides)]))
         else:
-            dims = (*dims, *_BLANK[_STRIDES - _DIMENSIONS - len(dims)])
+            dims = (*dims, *_BLANK[STRIDES - DIMENSIONS - len(dims)])
             self.rows.append(
-                (function, data, *places, *blank, *dims, *strides, *_BLANK[WIDTH - _STRIDES - len(strides)])
+                (function, data, *places, *blank, *dims, *strides, *_BLANK[WIDTH - STRIDES - len(strides)])
             )
 
     def _elements(self, function: int, data: int, operands: Sequence[Any], out: Any) -> None:
@@ -653,7 +656,7 @@ class _Table:
         elif type(value) is tuple and type(out) is tuple and value[1] == out[1] and value[3] == out[3]:
             self._row(_COPY, out[2] * out[3], [value, out])
         elif not self._is_bool(out):
-            self._elements(*_loop(np.positive, "d->d"), [value], out)
+            self._elements(*inner_loop(np.positive, "d->d"), [value], out)
         else:
             raise Unsuitable("a copy of truth values")
 
@@ -681,7 +684,7 @@ class _Table:
             return self._elementwise(node, operands)
         if op.reduces is not None and node.dtype == _FLOAT and not self._is_bool(operands[0]):
             return self._reduced(node, op.reduces, operands[0])
-        if op is _MATMUL and not self.floats:
+        if is_product(node) and not self.floats:
             return self._matmul(node, [*map(self._array, operands)])
         if op.name in _FACTORED and not self.floats:
             return self._factored(node, [*map(self._array, operands)])
@@ -746,7 +749,7 @@ class _Table:
         part = self._element(out, index)
         part = self.held(_shown(self._array(out), index)) if part is None else part
         if node.op.index == "adds":
-            self._elements(*_loop(np.add, "dd->d"), [part, value], part)
+            self._elements(*inner_loop(np.add, "dd->d"), [part, value], part)
         elif type(value) is int and type(part) is int:
             self.copied(value, part)
         else:
@@ -765,7 +768,7 @@ class _Table:
         pairs = np.stack((sources.ravel(), targets.ravel()))
         steps = np.diff(pairs)
         if pairs.shape[1] > 1 and (steps == steps[:, :1]).all() and steps[1, 0]:
-            self._row(*_loop(np.positive, "d->d"), pairs[:, 0].tolist(), [pairs.shape[1]], steps[:, 0].tolist())
+            self._row(*inner_loop(np.positive, "d->d"), pairs[:, 0].tolist(), [pairs.shape[1]], steps[:, 0].tolist())
         else:
             for pair in pairs.T.tolist():
                 self._row(_COPY, 8, pair)
@@ -779,7 +782,7 @@ class _Table:
             raise Unsuitable(f"another NumPy than those whose {node.op.name} is known")
         out = self._buffer(node.shape)
         arrays = [*operands, self._array(out)]
-        loop, data = _loop(call, "d" * len(operands) + "->d")
+        loop, data = inner_loop(call, "d" * len(operands) + "->d")
         dims = [1, *operands[0].shape[:1], *(b.shape[1] for b in operands[1:])]
         self._row(loop, data, arrays, dims, [*[0] * len(arrays), *(step for a in arrays for step in a.strides)])
         self._row(_EXACT_DIVIDE, 0, [out[0], self._constant(1.0), self._number()])  # leaves unless it is finite
@@ -831,7 +834,7 @@ class _Table:
             raise Unsuitable(op.name)
         if 0 < bools < len(operands):
             operands, bools = [self._as_floats(v) for v in operands], 0
-        self._elements(*_loop(op.call, _TYPES[len(operands), bool(bools), is_bool]), operands, out)
+        self._elements(*inner_loop(op.call, _TYPES[len(operands), bool(bools), is_bool]), operands, out)
         return out
 
     def _as_floats(self, value: Any) -> Any:
@@ -865,7 +868,7 @@ class _Table:
             if self.floats and known not in (1, 2):
                 raise Unsuitable("power")
             call = node.op.ufunc(known)  # type: ignore[misc]
-            self._elements(*_loop(call, "dd->d" if call is np.power else "d->d"), operands[: call.nin], out)
+            self._elements(*inner_loop(call, "dd->d" if call is np.power else "d->d"), operands[: call.nin], out)
         elif self.floats and known in (1, 2, 3, 4):
             if known == 1:
                 return x
@@ -896,7 +899,7 @@ class _Table:
         call: Any = OPS[monoid.join].call
         if not isinstance(call, np.ufunc):
             raise Unsuitable(monoid.join)
-        loop, data = _loop(call, "dd->d")
+        loop, data = inner_loop(call, "dd->d")
         begin = None if call.identity is None else self._constant(float(call.identity))
         out = self._buffer((size // length,))
         if axes == (0,) and n > 1:
@@ -904,7 +907,7 @@ class _Table:
             if begin is None:
                 self.copied(rows.pop(0), out)
             else:
-                self._elements(*_loop(np.positive, "d->d"), [begin], out)
+                self._elements(*inner_loop(np.positive, "d->d"), [begin], out)
             for row in rows:
                 self._row(loop, data, [out, row, out], [out[2]], [8, 8, 8])
         else:
@@ -930,7 +933,7 @@ class _Table:
         left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
         both = self._array(out).reshape(left.shape[0], right.shape[1])
         strides = [s if n > 1 else 0 for v in (left, right, both) for n, s in zip(v.shape, v.strides, strict=True)]
-        loop, data = _loop(np.matmul, "dd->d")
+        loop, data = inner_loop(np.matmul, "dd->d")
         self._row(loop, data, [left, right, both], [1, *left.shape, right.shape[1]], [0, 0, 0, *strides])
         return out
 

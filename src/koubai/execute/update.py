@@ -26,13 +26,12 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable, filled
+from koubai.execute.elements import Unsuitable, filled, is_quotient
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
 from koubai.execute.native import expand, fingerprint, loop_invariant
 from koubai.graph.graph import LEAVES, Graph
-from koubai.graph.ops import OPS
 
 __all__ = ["PIECE", "THREADED", "Update", "Workspace"]
 
@@ -44,7 +43,6 @@ PIECE = 4  # numbers that describe one array: the addresses of x and g, the offs
 _PIECES, _COUNT, _STATES, _SHARED, _TABLE, _TOTAL, _CHECK = range(7)  # in a block
 # counters that threads share: checks begun, checks done, 1 if one failed, updates begun, updates done, 1 if one failed
 BARRIER = 6
-_DIVIDE = OPS["divide"]
 
 
 class Workspace:
@@ -226,7 +224,7 @@ class Update:
     def _divisors(self) -> list[int]:
         """Return the numbers of the table that elements are divided by: once 1 - beta1**t is one, that is free."""
         nodes = self.graph.nodes
-        found = {node.inputs[1] for node in nodes if node.op is _DIVIDE and node.shape}
+        found = {node.inputs[1] for node in nodes if is_quotient(node) and node.shape}
         return [i for i in self.invariant if i in found][:2]
 
     def _write_check(self) -> Function:

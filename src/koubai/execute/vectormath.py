@@ -313,16 +313,17 @@ def symbol(name: str, dtype: str, width: int) -> str:
     return f"kb.{name}.{dtype}x{width}"
 
 
-def definitions(needed: Iterable[tuple[str, str, int]], *, fma: bool) -> str:
+def definitions(needed: Iterable[tuple[str, str, int]], *, fma: bool, inlined: bool = False) -> str:
     """Return the IR text of functions, each given as (name, "f64" or "f32", width), with what they call.
 
     The functions are internal; a `declare` is on a line of its own. fma: the processor has fused multiply-add.
+    inlined: whether they become part of what calls them.
     """
     texts: dict[str, None] = {}
     helpers: set[str] = set()
     declared: set[str] = set()
     for name, dtype, width in dict.fromkeys(needed):
-        text, called, declarations = _definition(name, dtype, width, fma)
+        text, called, declarations = _definition(name, dtype, width, fma, inlined)
         texts[text] = None
         helpers |= called
         declared |= declarations
@@ -334,14 +335,17 @@ def definitions(needed: Iterable[tuple[str, str, int]], *, fma: bool) -> str:
 
 
 @lru_cache(maxsize=512)
-def _definition(name: str, dtype: str, width: int, fma: bool) -> tuple[str, frozenset[str], frozenset[str]]:
+def _definition(
+    name: str, dtype: str, width: int, fma: bool, inlined: bool
+) -> tuple[str, frozenset[str], frozenset[str]]:
     """Return (its text, the helpers it calls, what it declares)."""
     body, count, in_double = _BODIES[name]
     kind = _FORMATS[dtype].floats
     short = in_double and dtype == "f32"
     arguments: list[Argument] = [(kind, f"x{i}", width) for i in range(count)]
     result, form = of_type(kind, width), _SHORT if short else _FORMATS[dtype]
-    code = _Code((f'"{symbol(name, dtype, width)}"', result, arguments), form, width, fma, "nounwind ")
+    attributes = "nounwind alwaysinline " if inlined else "nounwind "
+    code = _Code((f'"{symbol(name, dtype, width)}"', result, arguments), form, width, fma, attributes)
     code.ret(body(code, *(x.to("fpext", form.floats) for x in code.arguments)).to("fptrunc", kind))
     return code.text(), frozenset(code.helpers), frozenset(code.declared)
 
