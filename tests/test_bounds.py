@@ -7,9 +7,9 @@ import pytest
 from scipy import optimize
 
 import koubai as kb
-from koubai.parameters import flatten
 from koubai.derivatives.agreement import cross_check
 from koubai.descent.optimizers import resolve
+from koubai.parameters import flatten
 
 SEARCHES = ("lbfgs", "conjugategradient", "barzilaiborwein", "gradientdescent")
 
