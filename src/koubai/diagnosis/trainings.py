@@ -176,7 +176,7 @@ class TrainingCase:
 
 def judged_training(case: TrainingCase) -> Finding:
     """Return the verdict on a training."""
-    for rule in (_not_begun, _ran_away, _faded, _dead, _over_fits, _tried_rates):
+    for rule in (_not_begun, _ran_away, _dead, _faded, _over_fits, _tried_rates):
         try:
             if (finding := rule(case)) is not None:
                 return finding
@@ -268,10 +268,15 @@ def _fell(case: TrainingCase) -> float:
 def _faded(case: TrainingCase) -> Finding | None:
     """Whether the gradient fades on its way back to the first layer, and the loss stays where it was."""
     epochs = case.epochs
-    if epochs is None or epochs.layer_grad_norm is None or len(epochs.layers) < 3 or _fell(case) > 0.2:
+    if epochs is None or epochs.layer_grad_norm is None or len(epochs.layers) < 3:
         return None
     norms = np.median(np.asarray(epochs.layer_grad_norm), axis=0)
     if not (norms[-1] > 0 and norms[0] <= FADED * norms[-1]):
+        return None
+    fell = _fell(case)
+    if norms[0] <= FADED**2 * norms[-1] and len(epochs) > 2:  # at first the last biases learn the shares of the classes
+        fell = min(fell, float(epochs.fun[1] - epochs.fun[-1]) / max(abs(float(epochs.fun[1])), 1e-300))
+    if fell > 0.2:
         return None
     evidence = _where(case) | {
         "first_layer": Evidence(float(norms[0]), "epochs"),
