@@ -9,6 +9,7 @@ from scipy import optimize
 import koubai as kb
 from koubai.derivatives.agreement import cross_check
 from koubai.descent.optimizers import resolve
+from koubai.parameters import flatten
 
 SEARCHES = ("lbfgs", "conjugategradient", "barzilaiborwein", "gradientdescent")
 
@@ -244,3 +245,26 @@ def test_bounds_of_scipy(what):
 def test_bounds_of_scipy_that_do_not_fit_are_refused():
     with pytest.raises(kb.errors.InputError, match="bounds"):
         kb.minimize(lambda x: np.sum(x**2), [1.0, 2.0], bounds=optimize.Bounds([0.5, 0.5, 0.5], 1))
+
+
+def test_l_bfgs_steps_on_at_rest_on_its_bounds():
+    """The other component falls until its square is 0 in floating point: nothing is divided by that."""
+
+    def f(x):
+        return np.sqrt(x[0]) + x[1] ** 2
+
+    def gradient(x):
+        return np.array([0.5 / np.sqrt(x[0]), 2 * x[1]])
+
+    layout, x = flatten(np.array([2.0, 2.0]))
+    optimizer, box = kb.LBFGS(), (np.array([0.2, -np.inf]), np.array([np.inf, np.inf]))
+    state = optimizer.init(x, layout)
+    for t in range(1, 101):
+        x, state = optimizer.step(
+            x, gradient(x), state, t, 1.0, fun=float(f(x)), evaluate=lambda x: (float(f(x)), gradient(x)), box=box,
+            layout=layout,
+        )  # fmt: skip
+        assert np.isfinite(x).all()
+        x = np.maximum(x, box[0])
+    assert x[0] == 0.2
+    assert abs(x[1]) < 1e-100

@@ -47,7 +47,8 @@ def test_the_faults_are_named():
     check(found, 0.95)
     assert {labelled.codes[0] for labelled, _ in found} == set(FAULTS)
     counts = [sum(labelled.codes[0] == code for labelled, _ in found) for code in FAULTS]
-    assert min(counts) >= 4
+    assert min(counts) >= 10
+    assert len(found) >= 180
 
 
 @pytest.mark.slow
@@ -81,7 +82,7 @@ def test_what_falls_without_end_is_in_no_minimum(name, steps):
     found = kb.minimize(f, x0, optimizer, max_steps=steps, gtol=1e-6).diagnose()
     if steps == 200:
         assert found.code == "unbounded"
-        assert name in ("a root", "a sharp gutter") or found.verify().helped  # too slow, and no way for L-BFGS
+        assert found.verify().helped
     assert found.code in ("unbounded", "unfinished", "lr_too_small")
 
 

@@ -216,6 +216,48 @@ def test_g7_each_step_falls_as_far_as_the_lemma_promises(ax):
     assert "lr 0.95 < largest stable rate 1" in ax.get_title()
 
 
+def two_valleys(x):
+    return x**4 - 3 * x**2 + x
+
+
+def four_valleys(x):
+    return two_valleys(x[0]) + two_valleys(x[1])
+
+
+LEFT, HILL, RIGHT = np.sort(np.roots([4, 0, -6, 1]).real)  # where the slope of two_valleys is 0
+
+
+def test_g8_which_start_ends_where_and_a_larger_rate_jumps_a_valley(ax):
+    run = kb.minimize(two_valleys, 2.0, lr=0.02)
+    assert run.x == pytest.approx(RIGHT, abs=1e-6)
+    found = run.diagnose(lang="en")
+    assert found.code == "local_minimum"
+    assert found.verify().after.x == pytest.approx(LEFT, abs=1e-5)
+    jumped = kb.minimize(two_valleys, 2.0, lr=0.1)  # over the hill, into the deeper one
+    assert jumped.history.x[1] < HILL < jumped.history.x[0]
+    assert jumped.x == pytest.approx(LEFT, abs=1e-6)
+    assert jumped.diagnose().code == "converged"
+
+    found = kb.basins(two_valleys, (-2.0, 2.0), optimizer=kb.SGD(0.02), resolution=401)
+    ends = np.array([found.minima[k].x for k in found.label.ravel()]).ravel()
+    starts = np.linspace(-2, 2, 401) if found.x[0].shape != ends.shape else found.x[0]
+    np.testing.assert_allclose(ends, np.where(starts < HILL, LEFT, RIGHT), atol=1e-4)
+    found.plot(ax=ax)
+
+
+def test_g8_in_the_plane_with_the_share_of_starts_that_reach_the_global_minimum(ax):
+    found = kb.basins(four_valleys, [(-2, 2), (-2, 2)], optimizer=kb.SGD(0.02), resolution=200)
+    best = min(found.minima, key=lambda minimum: minimum.fun)
+    np.testing.assert_allclose(best.x, [LEFT, LEFT], atol=1e-4)
+    share = ((HILL + 2) / 4) ** 2
+    assert best.share == pytest.approx(share, abs=0.01)
+    assert len(found.minima) == 4
+    found.plot(ax=ax)
+    many = kb.multistart(four_valleys, [(-2, 2), (-2, 2)], starts=1024, optimizer=kb.SGD(0.02))
+    assert many.best.fun == pytest.approx(2 * two_valleys(LEFT))
+    assert min(many.minima, key=lambda minimum: minimum.fun).share == pytest.approx(share, abs=0.05)
+
+
 NINE = ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "adamax", "nadam", "ftrl")
 NINE_CASES = [c for c in cases.CASES if c.optimizer in NINE and c.framework in ("torch", "keras")]
 

@@ -60,7 +60,7 @@ def valleys(random: np.random.Generator) -> Any:
 
 
 def each(seed: int) -> Iterator[Labelled]:
-    """Yield about 190 labelled descents."""
+    """Yield about 190 labelled descents, at least 10 a code."""
     random = np.random.default_rng(seed)
     uniform = random.uniform
     rules: list[tuple[str, Callable[[float], Any], float]] = [
@@ -315,28 +315,30 @@ def each(seed: int) -> Iterator[Labelled]:
 
     # trainings of networks
     nn = kb.nn
-    for i in range(5):
-        X, y = nn.blobs(200, seed=int(random.integers(100)))
+    for i in range(10):
+        X, y = [nn.blobs, nn.moons][i % 2](200, seed=int(random.integers(100)))
+        activation, init = [(nn.Sigmoid, "xavier"), (nn.Sigmoid, "xavier"), (nn.Tanh, "normal")][i % 3]
         net = nn.Network(
-            [part for _ in range(int(uniform(10, 14))) for part in (nn.Dense(6), nn.Sigmoid())]
+            [part for _ in range(int(uniform(10, 14))) for part in (nn.Dense(6, init=init), activation())]
             + [nn.Dense(len(np.unique(y)))],
             nn.CrossEntropy(),
             seed=i,
         )
         yield Labelled(
-            "deep and sigmoid", ("vanishing_gradient",), lambda n=net, X=X, y=y: n.fit(X, y, kb.SGD(lr=0.1), epochs=6)
+            "deep, and saturated or tiny",
+            ("vanishing_gradient",),
+            lambda n=net, X=X, y=y: n.fit(X, y, kb.SGD(lr=0.1), epochs=6),
         )
-    for i in range(5):
-        X, y = nn.blobs(200, seed=int(random.integers(100)))
-        net = nn.Network([nn.Dense(16), nn.ReLU(), nn.Dense(len(np.unique(y)))], nn.CrossEntropy(), seed=i).build(
-            X.shape[1:]
-        )
-        net.params = {"0.b": np.full(16, -50.0)}
+    for i in range(10):
+        X, y = [nn.blobs, nn.moons][i % 2](200, seed=int(random.integers(100)))
+        hidden = [nn.Dense(16), nn.ReLU()] if i % 3 else [nn.Dense(12), nn.ReLU(), nn.Dense(16), nn.ReLU()]
+        net = nn.Network([*hidden, nn.Dense(len(np.unique(y)))], nn.CrossEntropy(), seed=i).build(X.shape[1:])
+        net.params = {f"{len(hidden) - 2}.b": np.full(16, -uniform(30, 100))}
         yield Labelled("dead units", ("dead_relu",), lambda n=net, X=X, y=y: n.fit(X, y, kb.SGD(lr=0.05), epochs=6))
-    for i in range(5):
+    for i in range(10):
         X = random.normal(size=(40, 20))
         y = (X[:, 0] + 1.5 * random.normal(size=40) > 0).astype(int)
-        net = nn.Network([nn.Dense(64), nn.ReLU(), nn.Dense(2)], nn.CrossEntropy(), seed=i)
+        net = nn.Network([nn.Dense([64, 96][i % 2]), nn.ReLU(), nn.Dense(2)], nn.CrossEntropy(), seed=i)
         yield Labelled(
             "by heart",
             ("overfitting",),

@@ -824,6 +824,7 @@ class Run:
         """Make the descent again from its start, with these arguments of the call changed.
 
         What is remembered is the function and the data themselves: what has changed in them since, has changed here.
+        f: another function, or another network, which begins with weights of its own.
         Raises InputError for a run from a file, which does not hold the function.
         """
         if self.call is None:

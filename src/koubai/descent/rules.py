@@ -2042,8 +2042,10 @@ def _lowest(x: Any, g: Any, s: Any, y: Any, box: tuple[Any, Any]) -> Any:
                 step = newton(np.where(held, 0.0, v), ~held)
             moved = _search_model(d, slopes, step, times, room)
             if moved is None:
-                curvature = float(_dot(v, times(v)))
-                moved = _search_model(d, slopes, -v * (float(_dot(v, v)) / curvature), times, room)
+                unit = v / float(np.abs(v).max())  # the square of v itself may be 0
+                curvature = float(_dot(unit, times(unit)))
+                if curvature > 0:
+                    moved = _search_model(d, slopes, -v * (float(_dot(unit, unit)) / curvature), times, room)
             if moved is None:
                 break
             d, slopes = moved[0], slopes + moved[1]

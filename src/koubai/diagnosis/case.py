@@ -150,8 +150,6 @@ class Case:
                     )  # fmt: skip
                 except SpentError:
                     return spent(point)
-                except ZeroDivisionError:  # at rest on its bounds
-                    break
             x = x if self.bounds is None else self.bounds.project(x)
             after = next((p for p in known if np.array_equal(p.x, x)), None)
             if after is None:

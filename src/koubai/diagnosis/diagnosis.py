@@ -14,7 +14,7 @@ from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, Status
 from koubai.diagnosis.case import Case
 from koubai.diagnosis.trainings import TrainingCase, judged_training
-from koubai.diagnosis.verdicts import FAULTS, Evidence, Finding, Remedy, judged
+from koubai.diagnosis.verdicts import FAULTS, Evidence, Finding, Remedy, Share, judged
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.messages import language, text
 from koubai.parameters import is_structure
@@ -297,12 +297,17 @@ def helps(code: str, before: Run, after: Run) -> bool:
     if not math.isfinite(after.fun) or after.status in (Status.nonfinite, Status.diverged):
         return False
     start = float(before.history.fun[0])
-    reached = before.fun if code in ("noisy_gradient", "lr_too_large") else before.best_fun
+    # where x never comes to rest, its best point is one of luck
+    reached = before.fun if code in ("noisy_gradient", "lr_too_large", "kink") else before.best_fun
     gained = reached - after.best_fun
     if after.success and not before.success and gained >= -1e-9 * max(1.0, abs(reached)):
         return True
-    if code in ("unbounded", "noise_floor"):
+    if code == "unbounded":  # within bounds it comes to rest
+        return after.success or after.status is Status.stalled
+    if code == "noise_floor":
         return after.success
+    if code == "noisy_gradient" and after.status is Status.noise_floor:  # no lower than that can be seen
+        return gained > 0
     fallen = start - reached
     return gained > LITTLE * max(abs(fallen) if math.isfinite(fallen) else 0.0, 1e-300) or (
         code == "nonfinite" and after.success
@@ -316,6 +321,8 @@ def _validation(run: Run) -> float:
 
 def shown(value: Any) -> str:
     """Return a number, or whatever else was measured, as short text."""
+    if isinstance(value, Share):
+        return f"{value:.0%}"
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     return str(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -50,9 +50,14 @@ FEWEST = 4  # products at a point, below which Lanczos says too little
 STEPS = 20_000  # that are gone through one by one, at most
 DOUBTFUL = 0.02  # of the smallest curvature: an error beyond that is told
 SAME = 1e-8  # relative to the fall of f: so well a parabola explains f along the path, or f is none
-ROUNDING, WAVES = 100, 1000  # a step so many times the rounding of x still follows the gradient; with momentum
-WINDOW = 8  # steps at least to which a wave is fitted, and strides into which they are divided
-MISFIT = 0.1  # root mean square: so well a wave must explain the steps
+ROUNDING, EXACT = 100, 1000  # steps so many times the rounding of x follow the gradient; each mode of them
+ROWS = 400  # of the path to which modes are fitted, at most
+CHANNELS, WIDTH = 4, 10  # directions in which modes are looked for, and numbers that are compared with the next ones
+MODES = 8  # at most: more of them fit anything
+MISFIT = 1e-2  # root mean square: so well modes must explain the steps
+BLOCKS = 8  # of the tail, whose slopes are compared
+FALL = 0.7  # of log |∇f|: a tail that falls by less is too short to tell a power from a factor
+POWER = 0.2  # from there on 1/r of |∇f| ~ t^-r is a power: a function like |x|^2.25, and flatter
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,11 @@ class Rate:
     first, last : int
         The steps between which it was fitted.
     is_linear : bool
-        Whether both halves agree: f - f* falls by the same factor each step, not ever more slowly.
+        Whether both halves agree, and the tail is no power of t: f - f* falls by the same factor each step, not ever
+        more slowly.
+    power : float
+        If the tail falls as a power of t, the q of f - f* ~ t^-q; NaN if not. Then ``value`` is the factor by which it
+        falls there, and is on its way to 1.
     """
 
     value: float
@@ -76,6 +85,7 @@ class Rate:
     first: int
     last: int
     is_linear: bool
+    power: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -159,8 +169,11 @@ class Theory:
     lemma : DescentLemma or None
         None if no step could be checked.
     predicted : float or None
-        The factor by which f - f* shrinks in a step at the end of the run, from the curvatures there. None if the rule
-        has no such factor, or if its divisor still changes.
+        The factor by which f - f* shrinks in a step at the end of the run, from the curvatures there in which the path
+        has a part; 1 at a degenerate minimum. None if the rule has no such factor, or if its divisor still changes.
+    power : float or None
+        The q of f - f* ~ t^-q if the run tends to a degenerate minimum, where the smallest curvature falls to 0 with
+        the gradient: there is no factor. None elsewhere. ``measured.power`` is the same number, measured.
     measured : Rate
         The same factor, measured.
     closed_form : array, shape (rows, n), or None
@@ -191,6 +204,7 @@ class Theory:
     bound: float | None
     lemma: DescentLemma | None
     predicted: float | None
+    power: float | None
     measured: Rate
     closed_form: FloatArray | None
     error: float | None
@@ -243,11 +257,18 @@ class Theory:
             n, broken = len(self.lemma.t), int(self.lemma.broken.sum())
             said = "all keep" if not broken else f"{broken} break"
             lines.append(("lemma", f"{n} steps checked, {said} f(x) - f(x + s) ≥ -∇f·s - L/2 |s|²"))
-        if self.predicted is not None:
+        where = f"from step {self.measured.first} to {self.measured.last}"
+        if self.power is not None:
+            lines.append(("predicted", f"f - f* as t^-{self.power:.3g}, sublinear: the factor tends to 1"))
+        elif self.predicted is not None:
             lines.append(("predicted", f"f - f* times {self.predicted:.6g} a step"))
-        if math.isfinite(self.measured.value):
-            where = f"from step {self.measured.first} to {self.measured.last}"
-            lines.append(("measured", f"f - f* times {self.measured.value:.6g} a step, {where}"))
+        if self.power is not None and math.isfinite(self.measured.power):
+            lines.append(
+                ("measured", f"f - f* as t^-{self.measured.power:.3g}, times {self.measured.value:.6g} {where}")
+            )
+        elif math.isfinite(self.measured.value):
+            steady = "" if self.measured.is_linear else "; no steady factor yet"
+            lines.append(("measured", f"f - f* times {self.measured.value:.6g} a step, {where}{steady}"))
         if self.error is not None:
             lines.append(("exact", f"a parabola: the run is its exact solution, to {self.error:.2g}"))
         lines.append(("cost", f"{self.evaluations} of at most {self.budget} gradient evaluations"))
@@ -266,7 +287,8 @@ def theory(
         mu ≤ curvature ≤ L,   lr < bound(L),   f(x) - f(x + s) ≥ -∇f·s - L/2 |s|²,   f - f* shrinks by max ρ(M(lr, λ))²
 
     Curvatures are extreme eigenvalues of the Hessian, by Lanczos; for rules that divide by √v those of P^½ ∇²f P^½,
-    with P found by running the rule over gradients at points of the path.
+    with P found by running the rule over gradients at points of the path. At a degenerate minimum no factor holds, and
+    f - f* falls as a power of t, which follows from how the smallest curvature falls with the gradient.
 
     Parameters
     ----------
@@ -393,7 +415,8 @@ class _Survey:
             measured = Rate(math.nan, math.nan, int(self.t[0]), int(self.t[-1]), False)
         else:
             measured = measured_rate(run.history)
-        least, parabola = self._lowest(hessian)
+        power = self._power(points)
+        least, parabola = self._lowest(hessian, power)
         closed = self._closed_form(hessian) if parabola and hessian is not None else None
         distance = None
         if closed is not None and hessian is not None:
@@ -406,7 +429,8 @@ class _Survey:
             min(p.smallest for p in points),
             stability_bound(optimizer, end.largest) if end.largest > 0 and (scales or not self.divides) else None,
             self._lemma(gradients, largest),
-            self._predicted(end, measured, scales),
+            self._predicted(end, measured, scales, hessian, power),
+            power,
             measured,
             closed,
             distance,
@@ -583,7 +607,7 @@ class _Survey:
         g = self.layout.match(self.run.jac, "jac").astype(np.float64)
         return self.end - np.linalg.lstsq(hessian, g, rcond=1e-14)[0]
 
-    def _lowest(self, hessian: FloatArray | None) -> tuple[float, bool]:
+    def _lowest(self, hessian: FloatArray | None, power: float | None) -> tuple[float, bool]:
         """Return the least f, and whether f is a parabola, as far as all of its values along the path tell."""
         best = min(float(self.run.best_fun), float(self.fun.min()))
         g = self.layout.match(self.run.jac, "jac").astype(np.float64)
@@ -596,6 +620,8 @@ class _Survey:
         parabola = bool(np.abs(model - self.fun).max() <= SAME * size) and curved > 1e-3 * float(np.ptp(self.fun))
         if np.linalg.eigvalsh(hessian)[0] > 0:
             below = float(g @ np.linalg.solve(hessian, g)) / 2
+            if power is not None:  # of d^k it is (k - 1) / k as much, not half
+                below *= (power + 1) / power
             # near the end the parabola is f; far from it it may be anything
             if parabola or below <= 0.1 * max(best - self.run.fun, float(np.ptp(self.fun))):
                 return min(best, self.run.fun - below), parabola
@@ -664,7 +690,51 @@ class _Survey:
 
     # -- the rate -----------------------------------------------------------------------------------------------------
 
-    def _predicted(self, end: PathCurvature, measured: Rate, scales: dict[int, FloatArray]) -> float | None:
+    def _power(self, points: tuple[PathCurvature, ...]) -> float | None:
+        """Return the q of f - f* ~ t^-q if the smallest curvature falls as a power of the gradient; None if not."""
+        if self.divides or self.in_batches or not has_recurrence(self.optimizer) or not self.t[-1]:
+            return None
+        late = [p for p in points if p.t >= self.t[-1] / 4]
+        rows = np.searchsorted(self.t, [p.t for p in late])
+        g, bends = self.run.history.grad_norm[rows], np.array([p.smallest for p in late])
+        if len(late) < 4 or not (g > 0).all() or not (bends > 0).all() or np.ptp(self.lr[rows]) > 0:
+            return None
+        if any(p.error > DOUBTFUL * p.smallest for p in late):
+            return None
+        power = _exponent(np.log(g), np.log(bends))
+        if math.isnan(power):
+            return None
+        self.notes.append(
+            "the curvature mu falls to 0 with the gradient: the run tends to a degenerate minimum or shelf"
+        )
+        return power
+
+    def _met(self, end: PathCurvature, hessian: FloatArray | None) -> tuple[float, float]:
+        """Return the extreme curvatures at the end along the directions in which the path has a part."""
+        if hessian is None or self.held.any():
+            return end.smallest, end.largest
+        values, vectors = np.linalg.eigh(hessian)
+        away = np.abs((self.x.astype(np.float64) - self.end) @ vectors).max(axis=0)
+        eps = float(np.finfo(self.layout.dtype).eps)
+        met = away > ROUNDING * eps * float(np.abs(self.x).max())
+        if met.all() or not met.any():
+            return end.smallest, end.largest
+        values = values[met]
+        if values[0] > end.smallest * (1 + DOUBTFUL) or values[-1] < end.largest * (1 - DOUBTFUL):
+            self.notes.append(
+                f"the path has no part in {int((~met).sum())} of {len(met)} directions: the predicted rate is that of "
+                f"the others, of curvature {values[0]:.6g} to {values[-1]:.6g}"
+            )
+        return float(values[0]), float(values[-1])
+
+    def _predicted(
+        self,
+        end: PathCurvature,
+        measured: Rate,
+        scales: dict[int, FloatArray],
+        hessian: FloatArray | None,
+        power: float | None,
+    ) -> float | None:
         if not has_recurrence(self.optimizer):
             name = type(self.optimizer).__name__
             if self.optimizer.hyperparameters.get("groups"):
@@ -679,10 +749,13 @@ class _Survey:
                     f"{type(self.optimizer).__name__} still changes its divisor at the end, so there is no one rate"
                 )
                 return None
+        if power is not None:
+            return 1.0
+        mu, L = self._met(end, hessian)
         inside = (self.t >= measured.first) & (self.t < max(measured.last, measured.first + 1))
         rates = self.lr[inside] if inside.any() else self.lr[-1:]
         picked = rates[np.unique(np.linspace(0, len(rates) - 1, 16).astype(int))]
-        each = {lr: predicted_rate(self.optimizer, end.smallest, end.largest, lr) for lr in set(picked.tolist())}
+        each = {lr: predicted_rate(self.optimizer, mu, L, lr) for lr in set(picked.tolist())}
         logs = [math.log(max(rate, 1e-300)) for lr in picked.tolist() if (rate := each[lr]) is not None]
         return float(np.exp(np.mean(logs))) if len(logs) == len(picked) else None
 
@@ -721,9 +794,10 @@ def _spread(rows: list[int]) -> list[int]:
 def measured_rate(history: History) -> Rate:
     """Measured rate: the factor by which f - f* shrinks in a step, fitted to the tail of a run.
 
-        f - f* ~ |∇f|² ~ rate**t     the median slope of log |∇f|² over the last part above rounding
+        f - f* ~ |∇f|² ~ rate**t     the slowest of the modes that make the last steps, above rounding
 
-    The gradient needs no f*. Of an oscillation, what is left of it once its waves are taken out.
+    Steps and gradients need no f*. Where a few modes don't explain the steps, it is the slope of log |∇f|², and of an
+    oscillation that of its peaks.
 
     Parameters
     ----------
@@ -763,22 +837,28 @@ def _fitted(history: History) -> Rate:
         good[1:] &= steps > rounding * eps * size
         return len(norms) if good.all() else _end_of_the_first_part(good)
 
-    fit = None
+    fits: list[_Fit] = []
+    power = math.nan
     if len(norms) >= 6:
-        end = usable(WAVES)
-        fit = _wave(t[:end], moved[: end - 1])
-        if fit is None:
+        end = usable(EXACT)
+        fits += _of_modes(t[:end], moved[: end - 1], history.lr[: end - 1])
+        if not any(_agree(*fit.halves) for fit in fits):
             end = usable(ROUNDING)
             y = np.log(norms[:end])
             while _is_floor(y):
                 y = y[: len(y) // 2]
-            fit = _tail(t[: len(y)], y)
-    if fit is None:
+            fits += _of_steps(t[: len(y)], moved[: max(0, len(y) - 1)], history.lr[: len(y)])
+            fits += _tail(t[: len(y)], y)
+        end = usable(ROUNDING)
+        power = _power(t[:end], np.log(norms[:end]), history.lr[:end])
+    if not fits:
         at = int(history.t[-1])
         return Rate(math.nan, math.nan, at, at, False)
-    slope, (before, after), first, last = fit
+    fit = next((fit for fit in fits if _agree(*fit.halves)), fits[-1])
+    before, after = fit.halves
     apart = abs(math.exp(2 * before) - math.exp(2 * after))
-    return Rate(math.exp(2 * slope), apart, int(first), int(last), _agree(before, after))
+    is_linear = _agree(before, after) and math.isnan(power)
+    return Rate(math.exp(2 * fit.slope), apart, int(fit.first), int(fit.last), is_linear, power)
 
 
 def _agree(before: float, after: float) -> bool:
@@ -786,7 +866,13 @@ def _agree(before: float, after: float) -> bool:
     return bool(abs(before - after) <= 0.15 * max(abs(before), abs(after)))
 
 
-_Fit = tuple[float, tuple[float, float], float, float]  # a slope, those of both halves, where they begin and end
+class _Fit(NamedTuple):
+    """A slope of log |∇f|, those of both halves, and the steps between which it was fitted."""
+
+    slope: float
+    halves: tuple[float, float]
+    first: float
+    last: float
 
 
 def _end_of_the_first_part(good: Flags) -> int:
@@ -808,54 +894,94 @@ def _is_floor(y: FloatArray) -> bool:
     return bool(0.2 < (np.diff(half) > 0).mean() < 0.8) and apart < 0.5
 
 
-def _wave(t: FloatArray, moved: FloatArray) -> _Fit | None:
-    """Return the slope of a wave in the second half of the steps, along the direction of the last one; None: no wave.
+def _is_even(t: FloatArray, lr: FloatArray) -> bool:
+    """Return whether the rows are the same number of steps apart, all with one rate: steps shrink as slopes do."""
+    return not (np.diff(t) != t[1] - t[0]).any() and bool(np.ptp(lr) <= 1e-9 * abs(lr[0]))
 
-    ρ**t cos(ω t + φ) has z[t+2m] = p z[t+m] - ρ**2m z[t] for every m (Prony): no waves are left in its slope.
+
+def _of_modes(t: FloatArray, moved: FloatArray, lr: FloatArray) -> list[_Fit]:
+    """Return the slope of the slowest mode in the second half of the steps; nothing if a few modes don't explain them.
+
+    Near a minimum a step is a sum of modes ρ^t cos(ω t + φ), however near to one another, and however long the waves.
     """
     begin = len(moved) // 2
-    if len(moved) - begin < WINDOW or (np.diff(t[begin:]) != t[begin + 1] - t[begin]).any():
-        return None
-    z = moved[begin:] @ (moved[-1] / np.linalg.norm(moved[-1]))
-    if not ((z > 0).any() and (z < 0).any()):
-        return None
-    middle, stride = len(z) // 2, float(t[begin + 1] - t[begin])
-    fits = [_decay(part, stride) for part in (z, z[middle:], z[: middle + 1])]
-    found = [fit for fit in fits[:2] if fit is not None]
-    if not found:
-        return None
-    slope, misfit = min(found, key=lambda fit: fit[1])
-    before, after = ((fit or (slope, misfit))[0] for fit in (fits[2], fits[1]))
-    return slope, (before, after), float(t[begin]), float(t[-1])
+    if len(moved) - begin < 8 or not _is_even(t[begin:], lr[begin:]):
+        return []
+    every = -(-(len(moved) - begin) // ROWS)
+    z, stride = moved[begin::every], every * float(t[begin + 1] - t[begin])
+    whole = _slowest(z, stride)
+    if whole is None:
+        return []
+    middle = len(z) // 2
+    parts = [whole if (part := _slowest(half, stride)) is None else part for half in (z[: middle + 1], z[middle:])]
+    return [_Fit(whole, (parts[0], parts[1]), float(t[begin]), float(t[-1]))]
 
 
-def _decay(z: FloatArray, stride: float) -> tuple[float, float] | None:
-    """Return log ρ of a wave, and how badly it fits; None if z is something else."""
-    k, m = np.arange(len(z)), max(1, len(z) // WINDOW)
-    with np.errstate(divide="ignore"):
-        sizes = np.log(np.abs(z))
-    if not np.isfinite(sizes).all():
+def _slowest(z: FloatArray, stride: float) -> float | None:
+    """Return log ρ of the slowest of a few modes that explain z; None if they don't.
+
+    Of the rows of z, side by side with the m-th, 2m-th … after them, the next ones are a linear function, whose
+    eigenvalues are ρ^m exp(i ω m): Hua and Sarkar, "Matrix pencil method for estimating parameters of exponentially
+    damped/undamped sinusoids in noise", 1990.
+    """
+    k = np.arange(len(z), dtype=np.float64)
+    sizes = np.log(np.linalg.norm(z, axis=1))
+    if len(z) < 6 or not np.isfinite(sizes).all():
         return None
-    about = _median_slope(k.astype(np.float64), sizes)
-    level = z * np.exp(-about * k - sizes[0])  # a wave of about the same height all along
-    rows = np.stack([level[: -2 * m], level[m:-m]], axis=1)
-    if len(rows) < 3 or not np.isfinite(level).all():
+    about = _median_slope(k, sizes)
+    level = z * np.exp(-about * k - sizes[0])[:, None]  # of about the same height all along
+    if not np.isfinite(level).all():
         return None
-    minus_q, p = np.linalg.lstsq(rows, level[2 * m :], rcond=None)[0]
-    misfit = float(np.linalg.norm(rows @ np.array([minus_q, p]) - level[2 * m :]) / np.linalg.norm(level[2 * m :]))
-    if not p * p < -4 * minus_q or misfit > MISFIT:
+    if level.shape[1] > CHANNELS:
+        values, vectors = np.linalg.eigh(level @ level.T)
+        level = vectors[:, -CHANNELS:] * np.sqrt(np.maximum(values[-CHANNELS:], 0.0))
+    channels = level.shape[1]
+    for width in (WIDTH, 6):
+        lags = max(2, -(-width // channels))
+        m = max(1, len(z) // (3 * lags))
+        rows = len(z) - lags * m
+        if rows >= lags * channels + 2:
+            break
+    else:
         return None
-    return (about + math.log(-minus_q) / (2 * m)) / stride, misfit
+    beside = np.concatenate([level[i * m : i * m + rows] for i in range(lags + 1)], axis=1)
+    now, later = beside[:, : lags * channels], beside[:, channels:]
+    left, singular, right = np.linalg.svd(now, full_matrices=False)
+    for modes in range(1, min(MODES, len(singular)) + 1):
+        if not singular[modes - 1] > 0:
+            return None
+        along = left[:, :modes].T @ later
+        misfit = float(np.linalg.norm(left[:, :modes] @ (along @ right[:modes].T) @ right[:modes] - later))
+        if misfit <= MISFIT * float(np.linalg.norm(later)):
+            matrix = along @ right[:modes].T / singular[:modes, None]
+            largest = float(np.abs(np.linalg.eigvals(matrix)).max())
+            return (about + math.log(largest) / m) / stride if largest > 0 else None
+    return None
 
 
-def _tail(t: FloatArray, y: FloatArray) -> _Fit | None:
-    """Return the slope of the end of y; None for few rows.
+def _of_steps(t: FloatArray, moved: FloatArray, lr: FloatArray) -> list[_Fit]:
+    """Return the slope of the lengths of the last two thirds of the steps: of many waves they have none."""
+    begin = len(moved) // 3
+    if len(moved) - begin < 6 or not _is_even(t[begin:], lr[begin:]):
+        return []
+    y, at = np.log(np.linalg.norm(moved[begin:], axis=1)), t[begin:-1]
+    if not np.isfinite(y).all():
+        return []
+    middle = len(y) // 2
+    slopes = [
+        float(np.polyfit(at[part], y[part], 1)[0]) for part in (slice(None), slice(middle + 1), slice(middle, None))
+    ]
+    return [_Fit(slopes[0], (slopes[1], slopes[2]), float(t[begin]), float(t[-1]))]
+
+
+def _tail(t: FloatArray, y: FloatArray) -> list[_Fit]:
+    """Return slopes of the end of y, the likelier ones first; nothing for few rows.
 
     Of an oscillation two thirds of the rows count, so that there are some peaks or at least one; else the last quarter.
     """
     n = len(y)
     if n < 6:
-        return None
+        return []
     quarter = max(6, n // 4)
     grows = np.median(y[-max(3, n // 10) :]) > np.median(y[n - quarter : n - quarter + max(3, n // 10)])
     envelope = np.maximum.accumulate(y) if grows else np.maximum.accumulate(y[::-1])[::-1]
@@ -866,14 +992,42 @@ def _tail(t: FloatArray, y: FloatArray) -> _Fit | None:
     fits = [_halved(t[peaks], y[peaks])] if len(peaks) >= 3 else []
     if dips.any() and not grows:
         fits.append(_halved(t[n // 3 :], envelope[n // 3 :]))
-    last = _halved(t[n - quarter :], envelope[n - quarter :])
-    return next((fit for fit in fits if _agree(*fit[1])), last)
+    return [*fits, _halved(t[n - quarter :], envelope[n - quarter :])]
+
+
+def _power(t: FloatArray, y: FloatArray, lr: FloatArray) -> float:
+    """Return q if the last three quarters of |∇f| = exp(y) fall as a power of t, f - f* as t^-q; NaN if not.
+
+    Where f - f* ~ d^k, k > 2, gradient descent has |∇f| ~ (t + t0)^-r with r = (k-1)/(k-2) and q = k/(k-2) = 2r - 1, so
+    that its slope -dy/dt is in proportion to |∇f|^1/r; of a factor a step it is the same throughout, and 1/r is 0.
+    """
+    begin = len(y) // 4
+    if len(y) - begin < 4 * BLOCKS or np.ptp(lr[begin:]) > 1e-9 * abs(lr[begin]) or not y[begin] - y[-1] > FALL:
+        return math.nan
+    blocks = np.array_split(np.arange(begin, len(y)), BLOCKS)
+    slopes = np.array([-_median_slope(t[block], y[block]) for block in blocks])
+    if not (slopes > 0).all():
+        return math.nan
+    return _exponent(np.array([float(np.median(y[block])) for block in blocks]), np.log(slopes))
+
+
+def _exponent(y: FloatArray, z: FloatArray) -> float:
+    """Return q if z is a line over log |∇f| = y that rises at 1/r: of the slope, or of the smallest curvature."""
+    if not np.ptp(y) > FALL:
+        return math.nan
+    order = np.argsort(y)
+    y, z = y[order], z[order]
+    slope = _median_slope(y, z)
+    off = z - slope * y
+    if not POWER <= slope < 1 or np.ptp(off) > 0.2 * max(1.0, slope * float(np.ptp(y))):
+        return math.nan
+    return 2 / slope - 1
 
 
 def _halved(t: FloatArray, y: FloatArray) -> _Fit:
     middle = len(t) // 2
     halves = _median_slope(t[: middle + 1], y[: middle + 1]), _median_slope(t[middle:], y[middle:])
-    return _median_slope(t, y), halves, float(t[0]), float(t[-1])
+    return _Fit(_median_slope(t, y), halves, float(t[0]), float(t[-1]))
 
 
 def _median_slope(t: FloatArray, y: FloatArray) -> float:

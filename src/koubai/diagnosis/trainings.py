@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, Status, rows_of
 from koubai.descent.stability import fixed_bound
 from koubai.diagnosis.case import LEAST, SHARE, SpentError
-from koubai.diagnosis.verdicts import Evidence, Finding, Remedy
+from koubai.diagnosis.verdicts import Evidence, Finding, Remedy, Share
 from koubai.errors import KoubaiError, quiet
 from koubai.parameters import FloatArray, flatten
 
@@ -28,10 +28,13 @@ Batch = tuple[Any, ...]
 
 EDGE = 0.8  # of the largest stable rate: from there on a training is at the edge of stability
 SOME = 8  # batches, to see the loss at the start
-DROP = 0.02  # of all that the loss has fallen by: by so much is it lower at the path's average, if noise held it up
+DROP = 0.01  # of all that the loss has fallen by: by so much is it lower at the path's average, if noise held it up
+LOWER = 0.08  # of the loss at the average: and by so much
 LITTLE = 0.05  # of the loss: a training that has gained no more may have too small a rate
 FADED = 1e-3  # the first layer's gradient beside the last one's: below that, it has vanished on its way
 DEAD = 0.5  # of a layer's units
+_FADED = {"tanh": ("Tanh", "xavier"), "relu": ("ReLU", "he"), "batchnorm": ("BatchNorm", None)}
+_DEAD = {"fresh": ("ReLU", "he"), "leaky": ("LeakyReLU", "he")}
 SMALLEST_RISE = 0.1  # of what the validation loss had fallen by: risen by more, the network over-fits
 
 
@@ -173,7 +176,7 @@ class TrainingCase:
 
 def judged_training(case: TrainingCase) -> Finding:
     """Return the verdict on a training."""
-    for rule in (_not_begun, _ran_away, _faded, _dead, _over_fits, _tried_rates):
+    for rule in (_not_begun, _ran_away, _dead, _faded, _over_fits, _tried_rates):
         try:
             if (finding := rule(case)) is not None:
                 return finding
@@ -265,17 +268,23 @@ def _fell(case: TrainingCase) -> float:
 def _faded(case: TrainingCase) -> Finding | None:
     """Whether the gradient fades on its way back to the first layer, and the loss stays where it was."""
     epochs = case.epochs
-    if epochs is None or epochs.layer_grad_norm is None or len(epochs.layers) < 3 or _fell(case) > 0.2:
+    if epochs is None or epochs.layer_grad_norm is None or len(epochs.layers) < 3:
         return None
     norms = np.median(np.asarray(epochs.layer_grad_norm), axis=0)
     if not (norms[-1] > 0 and norms[0] <= FADED * norms[-1]):
+        return None
+    fell = _fell(case)
+    if norms[0] <= FADED**2 * norms[-1] and len(epochs) > 2:  # at first the last biases learn the shares of the classes
+        fell = min(fell, float(epochs.fun[1] - epochs.fun[-1]) / max(abs(float(epochs.fun[1])), 1e-300))
+    if fell > 0.2:
         return None
     evidence = _where(case) | {
         "first_layer": Evidence(float(norms[0]), "epochs"),
         "last_layer": Evidence(float(norms[-1]), "epochs"),
         "layer": Evidence(epochs.layers[0], "epochs"),
     }
-    return Finding("vanishing_gradient", "vanishing_gradient", evidence, (Remedy({}, "activation"),))
+    remedies = _other_layers(case, _FADED, lambda network: _reaches_back(case, network))
+    return Finding("vanishing_gradient", "vanishing_gradient", evidence, remedies or (Remedy({}, "activation"),))
 
 
 def _dead(case: TrainingCase) -> Finding | None:
@@ -290,15 +299,93 @@ def _dead(case: TrainingCase) -> Finding | None:
     case.nfev += 1
     for name, outputs in case.network.activations(X).items():
         if kinds[name] == "ReLU":
-            axes = tuple(k for k in range(outputs.ndim) if k != 1) if outputs.ndim > 2 else (0,)
-            dead = float(np.mean(~(outputs > 0).any(axis=axes)))
+            dead = _dead_share(outputs)
             if dead >= DEAD:
                 evidence = _where(case) | {
-                    "dead": Evidence(dead, "activations", DEAD),
+                    "dead": Evidence(Share(dead), "activations", DEAD),
                     "layer": Evidence(name, "activations"),
                 }
-                return Finding("dead_relu", "dead_relu", evidence, _rates(case.lr / 10, case.lr / 100))
+                others = _other_layers(case, _DEAD, lambda network: _lives(network, X))
+                rates = _rates(case.lr / 10, case.lr / 100) if _lives(_at_its_start(case), X) else ()
+                return Finding("dead_relu", "dead_relu", evidence, (*rates, *others))
     return None
+
+
+def _dead_share(outputs: FloatArray) -> float:
+    """The share of the units that give 0 for every sample; of images, of the channels."""
+    axes = tuple(k for k in range(outputs.ndim) if k != 1) if outputs.ndim > 2 else (0,)
+    return float(np.mean(~(outputs > 0).any(axis=axes)))
+
+
+# -- other layers -----------------------------------------------------------------------------------------------------
+
+
+def _at_its_start(case: TrainingCase) -> Any:
+    network = copy.deepcopy(case.network)
+    network.vector = case.call.start if case.call is not None else case.end_x
+    return network
+
+
+def _lives(network: Any, X: Any) -> bool:
+    """Whether most units of each ReLU layer give more than 0 for some sample."""
+    outputs = zip(network.layers, network.activations(X).values(), strict=True)
+    return all(_dead_share(out) < DEAD for layer, out in outputs if type(layer).__name__ == "ReLU")
+
+
+def _reaches_back(case: TrainingCase, network: Any) -> bool:
+    """Whether the gradient of a new network, of one batch, reaches its first layer."""
+    X, y, *_ = case.batches(1)[0]
+    if case.left <= 0:
+        raise SpentError
+    case.spent += 1
+    gradients = network.gradient(X, y)
+    own: dict[str, float] = {}
+    for name, g in gradients.items():
+        number = name.partition(".")[0]
+        own[number] = math.hypot(own.get(number, 0.0), float(np.linalg.norm(g)))
+    norms = list(own.values())
+    return norms[0] > FADED * norms[-1] > 0
+
+
+def _other_layers(
+    case: TrainingCase, changes: Mapping[str, tuple[str, str | None]], heals: Callable[[Any], bool]
+) -> tuple[Remedy, ...]:
+    """Return the training with other layers, where a new network of the same seed shows the fault no more.
+
+    changes: by the name of the remedy, what comes in place of activations, and the ``init`` that suits it. Layers of
+    the user's own can't be made again.
+    """
+    from koubai.nn import layers as known
+    from koubai.nn.settings import is_own
+
+    network = case.network
+    if network is None or not all(is_own(type(part)) for part in (network, *network.layers)):
+        return ()
+    replaced = ("Sigmoid", "Tanh") if changes is _FADED else ("ReLU",)
+    names = sorted({type(layer).__name__ for layer in network.layers} & {*replaced})
+    remedies = []
+    for text, (name, init) in changes.items():
+        if names == [name] and text != "fresh":
+            continue
+        made: list[Any] = []
+        for layer in network.layers:
+            settings = {each: layer.setting(each) for each in layer.settings}
+            if "init" in settings and init is not None:
+                settings["init"] = init
+            if type(layer).__name__ not in replaced:
+                made.append(type(layer)(**settings))
+            elif name == "BatchNorm":
+                made += [known.BatchNorm(), type(layer)(**settings)]
+            else:
+                made.append(getattr(known, name)())
+        other = {each: network.setting(each) for each in network.settings} | {"layers": made}
+        try:
+            new = type(network)(**other).build(network.input_shape)
+            if heals(new):
+                remedies.append(Remedy({"f": new}, text, {"layer": ", ".join(f"{each}()" for each in names)}))
+        except (KoubaiError, SpentError):
+            continue
+    return tuple(remedies)
 
 
 def _over_fits(case: TrainingCase) -> Finding | None:
@@ -337,7 +424,7 @@ def _tried_rates(case: TrainingCase) -> Finding | None:
             evidence["grad_norm"] = Evidence(float(case.epochs.grad_norm[-1]), "epochs")
     if _stagnates(case) and (found := _averaged(case)) is not None:
         around, middle = found
-        if around - middle > max(DROP * (_first(case) - middle), 5 * DROP * abs(middle)):
+        if around - middle > max(DROP * (_first(case) - middle), LOWER * abs(middle)):
             evidence["f_around"], evidence["f_low"] = Evidence(around, "path"), Evidence(middle, "average")
             evidence |= (bend := _bend_at_the_start(case))
             if "stable_lr" in bend and lr > bend["stable_lr"].value:
@@ -371,7 +458,7 @@ def _bend_at_the_start(case: TrainingCase) -> dict[str, Evidence]:
     assert case.optimizer is not None
     if case.left < 12:
         return {}
-    found = case.curvature(case.batches(max(1, min(4, case.left // 8))), 3, case.call.start)
+    found = case.curvature(case.batches(max(1, min(16, case.left // 8))), 3, case.call.start)
     stable = None if found is None else fixed_bound(case.optimizer, found.largest)
     if found is None or stable is None:
         return {}

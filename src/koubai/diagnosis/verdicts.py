@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from koubai.derivatives.check import check_gradient
+from koubai.derivatives.check import WrongComponent, check_gradient
 from koubai.descent.files import describe_function
 from koubai.descent.objective import Bounds
-from koubai.descent.optimizers import LBFGS
+from koubai.descent.optimizers import LBFGS, Optimizer
 from koubai.descent.record import Status
+from koubai.descent.schedules import cosine
 from koubai.descent.stability import fixed_bound
 from koubai.descent.stopping import Point
 from koubai.diagnosis.case import LOWER, TAIL, Case, SpentError, Trial
@@ -22,7 +25,7 @@ from koubai.graph.graph import run_nodes
 from koubai.graph.user_code import named_place
 from koubai.parameters import FloatArray, flatten
 
-__all__ = ["FAULTS", "Evidence", "Finding", "Remedy", "first_nonfinite", "judged"]
+__all__ = ["FAULTS", "Evidence", "Finding", "Remedy", "Share", "first_nonfinite", "judged"]
 
 FAULTS = (
     "lr_too_large", "lr_too_small", "ill_conditioned", "plateau", "noisy_gradient", "wrong_gradient", "nonfinite",
@@ -38,7 +41,15 @@ TRIAL = 20  # steps in which a rate that is named has to lower f
 KEPT = 4  # evaluations that a search leaves
 FEW = 2  # steps, which alone say nothing of a rate
 ROOM = 3.0  # the largest stable rate beside a rate that is too small, at least
+FADED = 1e-3  # of the largest rate of a schedule: where it has fallen to, it is next to nothing
+HALF = 0.5  # of how far above the lowest point f was before: it hovers if it keeps more, and a small rate leaves less
+LOUD = 1e-2  # of what f has fallen by: through more noise no difference sees a slope
+MOMENTUM = 0.95  # beyond it a step goes on for so long that it is the momentum which overshoots
 PROBE = 40  # steps of a trial at another rate, at most
+
+
+class Share(float):
+    """A part of a whole, which texts show as a percentage."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def judged(case: Case) -> Finding:
                 return finding
         except SpentError:
             continue
-    return Finding("unfinished", "unfinished", _where(case), _go_on(case))
+    return _unfinished(case, _where(case))
 
 
 # -- what several verdicts tell ---------------------------------------------------------------------------------------
@@ -128,6 +139,14 @@ def _stable(case: Case, largest: float) -> float | None:
     if case.optimizer is None or case.is_search or not largest > 0:
         return None
     return fixed_bound(case.optimizer, largest)
+
+
+def _unfinished(case: Case, evidence: dict[str, Evidence], text: str = "unfinished") -> Finding:
+    """It may just go on: where its steps ran out, or somebody stopped it."""
+    if case.run.status is not Status.stopped:
+        return Finding("unfinished", text, evidence, _go_on(case))
+    go_on = Remedy({"on_step": None}, "go_on")
+    return Finding("unfinished", "unfinished.stopped", evidence, (go_on, *_other_optimizer(case)))
 
 
 def _go_on(case: Case) -> tuple[Remedy, ...]:
@@ -180,8 +199,10 @@ def _wrong_gradient(case: Case) -> Finding | None:
         point = case.at(x)
         if point is None:
             continue
+        narrow = point.g.astype(np.float32)
+        g = narrow if np.array_equal(narrow, point.g) else point.g  # computed so: its rounding is no fault
         try:
-            found = check_gradient(plain, case.layout.view(point.g), case.layout.view(x.astype(case.layout.dtype)))
+            found = check_gradient(plain, case.layout.view(g), case.layout.view(x.astype(case.layout.dtype)))
         except KoubaiError:
             continue
         if not found.ok and found.wrong:
@@ -193,8 +214,23 @@ def _wrong_gradient(case: Case) -> Finding | None:
                 "place": Evidence(place, "history"),
                 "wrong": Evidence(len(found.wrong), "check_gradient"),
             }
-            return Finding("wrong_gradient", "wrong_gradient", evidence, (Remedy({"grad": "auto"}, "grad_auto"),))
+            remedies: tuple[Remedy, ...] = (Remedy({"grad": "auto"}, "grad_auto"),)
+            if (factor := _factor(found.wrong, case.layout.size)) is None:
+                return Finding("wrong_gradient", "wrong_gradient", evidence, remedies)
+            evidence["factor"] = Evidence(factor, "check_gradient")
+            if case.fixed_lr is not None and factor > 0:  # its steps were those of another rate
+                lr = float(f"{case.fixed_lr * factor:.2g}")
+                remedies = (Remedy({"grad": "auto", "lr": lr}, "grad_auto_lr", {"lr": lr}), *remedies)
+            return Finding("wrong_gradient", "wrong_gradient.factor", evidence, remedies)
     return None
+
+
+def _factor(wrong: Sequence[WrongComponent], n: int) -> float | None:
+    """Return by what all components of the right gradient are multiplied in the given one; None if by no one number."""
+    factors = [w.given / w.expected for w in wrong if w.expected]
+    if n < 2 or len(factors) < n or np.ptp(factors) > 1e-3 * abs(factors[0]):
+        return None
+    return float(f"{float(np.median(factors)):.4g}")
 
 
 def _label(index: Any) -> str:
@@ -291,7 +327,7 @@ def first_nonfinite(case: Case) -> dict[str, Evidence]:
         return {}
     for node, value in zip(graph.nodes, values, strict=False):
         if np.issubdtype(np.asarray(value).dtype, np.inexact) and not np.isfinite(value).all():
-            operands = ", ".join(f"{float(np.ravel(values[j])[0]):.6g}" for j in node.inputs[:2])
+            operands = ", ".join(f"{_there(values[j], np.asarray(value)):.6g}" for j in node.inputs[:2])
             (name,) = describe_function(case.run.function).values()
             place = name if node.where is None else named_place(node.where)
             return {
@@ -299,6 +335,15 @@ def first_nonfinite(case: Case) -> dict[str, Evidence]:
                 "place": Evidence(place, "trace"),
             }
     return {}
+
+
+def _there(operand: Any, result: Any) -> float:
+    """Return the number of an operand that led to the first number of the result that is not finite."""
+    if np.shape(operand) == np.shape(result) or np.ndim(operand) < np.ndim(result):
+        operand = np.broadcast_to(operand, np.shape(result))
+        return float(operand[np.unravel_index(int(np.argmin(np.isfinite(result))), np.shape(result))])
+    spoilt = np.ravel(operand)[~np.isfinite(np.ravel(operand))]
+    return float(spoilt[0] if spoilt.size else np.ravel(operand)[0])
 
 
 def _grew(case: Case) -> Finding | None:
@@ -372,6 +417,10 @@ def _too_large(case: Case, how: str) -> Finding:
         stable = _stable(case, found.largest)
         if stable is not None:
             evidence["stable_lr"] = Evidence(stable, "bound")
+    if how in ("hovering", "momentum"):
+        evidence |= _below(case)
+    if how == "momentum" and case.optimizer is not None:
+        evidence["momentum"] = Evidence(float(case.optimizer.hyperparameters["momentum"]), "history", MOMENTUM)
     if how in ("cycle", "bouncing"):
         evidence["turning"] = Evidence(case.turning, "path", CROSSING)
     if how == "diverged" and found is None:
@@ -381,6 +430,8 @@ def _too_large(case: Case, how: str) -> Finding:
     below = [stable / 2] if stable is not None and stable <= 2 * lr else []
     smaller = [lr / 3, *(lr / 10**k for k in range(1, 9))]
     remedies = (*_tried_rates(case, *below, *smaller), *_other_optimizer(case))
+    if how in ("unsteady", "momentum") and (calmer := _calmer(case)) is not None:
+        remedies = (Remedy({"optimizer": calmer}, "momentum", {"momentum": 0.9}), *remedies)
     return Finding("lr_too_large", f"lr_too_large.{how}", evidence, remedies)
 
 
@@ -398,7 +449,7 @@ def _noisy_f(case: Case) -> Finding | None:
     """Whether f itself jumps: its values close together scatter far more than rounding explains."""
     if not case.run.gradient_source.endswith("differences"):
         return None
-    x = case.end_x
+    x = case.start_x.astype(float) if _exploded(case) else case.end_x
     eps = float(np.finfo(case.layout.dtype).eps)
     width = 1e-7 * max(1.0, float(np.max(np.abs(x))))
     random = np.random.default_rng(0)
@@ -415,13 +466,12 @@ def _noisy_f(case: Case) -> Finding | None:
     if noise <= rounding:
         return None
     evidence = _where(case) | {"noise": Evidence(noise, "values", rounding)}
-    text = "noisy_gradient.random" if again > rounding else "noisy_gradient.rough"
-    return Finding(
-        "noisy_gradient",
-        text,
-        evidence,
-        (Remedy({"grad": "adaptive"}, "grad_adaptive"), *_rates(case, (case.fixed_lr or 0) / 10)),
-    )
+    is_random = again > rounding
+    text = "noisy_gradient.random" if is_random else "noisy_gradient.rough"
+    remedies = (Remedy({"grad": "adaptive"}, "grad_adaptive"), *_rates(case, (case.fixed_lr or 0) / 10))
+    if is_random and not noise < LOUD * (case.start - float(case.run.best_fun)):
+        remedies = (Remedy({}, "seed"), *remedies)
+    return Finding("noisy_gradient", text, evidence, remedies)
 
 
 # -- x stands still ---------------------------------------------------------------------------------------------------
@@ -431,6 +481,8 @@ def _stalled(case: Case) -> Finding | None:
     run = case.run
     if run.status is not Status.stalled or _is_near(case):
         return None
+    if (finding := _decayed(case) or _faded(case)) is not None:
+        return finding
     if (finding := _off_the_edge(case, _where(case)) or _kink(case)) is not None:
         return finding
     lower = _elsewhere(case)
@@ -442,6 +494,35 @@ def _stalled(case: Case) -> Finding | None:
     if case.gap > 0 and case.fixed_lr is not None and stands:
         return _too_small(case, "below_rounding")
     return None
+
+
+def _decayed(case: Case) -> Finding | None:
+    """Whether x rests where weight decay balances the gradient: in the minimum of another function than f."""
+    optimizer = case.optimizer
+    decay = 0.0 if optimizer is None else float(optimizer.hyperparameters.get("weight_decay") or 0.0)
+    if not decay or optimizer is None:
+        return None
+    pulled = case.end_g + decay * case.end_x
+    if not float(np.linalg.norm(pulled)) <= FLAT * float(np.linalg.norm(case.end_g)):
+        return None
+    evidence = _where(case) | _below(case) | {
+        "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
+        "decay": Evidence(decay, "history"),
+    }  # fmt: skip
+    hyper = dict(optimizer.hyperparameters) | {"weight_decay": 0.0}
+    without = type(optimizer)(optimizer.lr, semantics=optimizer.semantics, **hyper)
+    return Finding("unfinished", "unfinished.decay", evidence, (Remedy({"optimizer": without}, "no_decay"),))
+
+
+def _faded(case: Case) -> Finding | None:
+    """Whether a schedule has taken the rate away before the descent was there."""
+    rates = case.run.history.lr
+    if case.lr is None or case.fixed_lr is not None or not case.lr <= FADED * float(np.max(rates)):
+        return None
+    before = float(f"{float(np.max(rates)):.2g}")
+    evidence = _where(case) | _below(case) | {"lr_before": Evidence(before, "history", case.lr)}
+    remedies = (*_tried_rates(case, before, before / 10), *_other_optimizer(case))
+    return Finding("lr_too_small", "lr_too_small.schedule", evidence, remedies)
 
 
 def _kink(case: Case) -> Finding | None:
@@ -458,9 +539,18 @@ def _kink(case: Case) -> Finding | None:
     found = case.jump(a, b)
     if found is None or found <= JUMP:
         return None
-    evidence = _where(case) | {"jump": Evidence(found, "bisection", 2.0**-10)}
-    rates = (case.fixed_lr / 10, case.fixed_lr / 100) if case.fixed_lr else ()
-    return Finding("kink", "kink", evidence, _rates(case, *rates))
+    return _kinked(case, found)
+
+
+def _kinked(case: Case, jump: float) -> Finding:
+    evidence = _where(case) | {"jump": Evidence(jump, "bisection", 2.0**-10)}
+    lr = case.fixed_lr
+    if not lr:
+        return Finding("kink", "kink", evidence)
+    decay = Remedy(
+        {"lr": cosine(lr, max(1, int(case.run.options.get("max_steps") or case.run.nit)))}, "decay", {"lr": lr}
+    )
+    return Finding("kink", "kink", evidence, (decay, *_rates(case, lr / 10, lr / 100)))
 
 
 # -- too slow, or never coming to rest --------------------------------------------------------------------------------
@@ -482,8 +572,38 @@ def _slow(case: Case) -> Finding | None:
     if (kink := _kink(case)) is not None:
         return kink
     if case.fixed_lr is not None:
-        return _by_rates(case)
-    return _shape(case)
+        return _hovering(case) or _by_rates(case)
+    return _faded(case) or _shape(case)
+
+
+def _hovering(case: Case) -> Finding | None:
+    """Whether f goes up and down along the last half of the path, where calmer steps bring it down at once."""
+    gaps = case.fun[case.t >= case.t[-1] / 2] - case.low.fun
+    if len(gaps) < TAIL or case.optimizer is None or not 0.25 < float(np.mean(np.diff(gaps) > 0)) < 0.75:
+        return None
+    before, after = (float(np.median(part)) for part in np.array_split(gaps, 2))
+    if not after > HALF * before > 0 or case.left < 2 * TRIAL:
+        return None
+    calmer = _calmer(case)
+    if calmer is None:
+        optimizer = copy.copy(case.optimizer)
+        optimizer.lr = (case.fixed_lr or 0.0) / 10
+    trial = case.descend(calmer or optimizer, case.end_x, TRIAL)
+    if not trial.fun[-1] - case.low.fun < HALF * HALF * after:
+        return None
+    jump = case.jump(case.start_x.astype(float), case.end_x) if case.left > 12 else None
+    if jump is not None and jump > JUMP:  # it goes to and fro between faces
+        return _kinked(case, jump)
+    return _too_large(case, "momentum" if calmer else "hovering")
+
+
+def _calmer(case: Case) -> Optimizer | None:
+    """Return the optimizer with less momentum; None if it has none that is unusually large."""
+    optimizer = case.optimizer
+    if optimizer is None or not float(optimizer.hyperparameters.get("momentum") or 0.0) > MOMENTUM:
+        return None
+    hyper = dict(optimizer.hyperparameters) | {"momentum": 0.9}
+    return type(optimizer)(optimizer.lr, semantics=optimizer.semantics, **hyper)
 
 
 def _by_rates(case: Case) -> Finding:
@@ -570,7 +690,7 @@ def _shape(case: Case) -> Finding:
     if found is not None and found.largest * case.extent <= FLAT * float(np.linalg.norm(case.end_g)):
         jump = case.jump(case.start_x.astype(float), case.end_x) if case.left > 12 else None
         if jump is not None and jump > JUMP:  # f is made of flat faces: its slope changes at edges alone
-            return Finding("kink", "kink", evidence | {"jump": Evidence(jump, "bisection", 2.0**-10)})
+            return _kinked(case, jump)
     if found is not None and condition > 1.01 * HARD:  # it is measured to about a percent
         known = "condition" in evidence
         return Finding(
@@ -579,7 +699,7 @@ def _shape(case: Case) -> Finding:
             evidence,
             (*_other_optimizer(case), *_go_on(case)[:1]),
         )
-    return Finding("unfinished", "unfinished", evidence, _go_on(case))
+    return _unfinished(case, evidence)
 
 
 # -- arrived, and where -----------------------------------------------------------------------------------------------
@@ -705,9 +825,11 @@ def _arrived(case: Case) -> Finding | None:
         apart = float(np.linalg.norm(lower.x - case.end_x))
         evidence["distance"] = Evidence(apart, "search")
         return Finding("local_minimum", "local_minimum", evidence, (Remedy({"x0": case.layout.copy(lower.x)}, "x0"),))
+    if case.run.status is Status.target_reached:
+        return Finding("converged", "converged.target", evidence)
     if case.run.success:
         return Finding("converged", "converged", evidence)
-    return Finding("unfinished", "unfinished.near", evidence, _go_on(case))
+    return _unfinished(case, evidence, "unfinished.near")
 
 
 def _loose(case: Case) -> Finding:
@@ -716,7 +838,7 @@ def _loose(case: Case) -> Finding:
     No minimum holds the descent.
     """
     if not case.run.success:
-        return Finding("unfinished", "unfinished", _where(case), _go_on(case))
+        return _unfinished(case, _where(case))
     evidence = _where(case) | {"grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history")}
     rules = Remedy({"gtol": None, "ftol": None, "xtol": None}, "stopping")
     return Finding("unfinished", "unfinished.loose", evidence, (rules, *_other_optimizer(case)))

@@ -601,7 +601,7 @@ class Network(Configurable):
         elif isinstance(resume, str | os.PathLike):
             training.resume_from(resume)
         training.descent.call = Call(
-            partial(_fitted_again, None if self.carried is None else self.carried.copy()), self,
+            partial(_fitted_again, self, None if self.carried is None else self.carried.copy()), self,
             training.descent.start.copy(), training.layout,
             {
                 "X": X, "y": y, "optimizer": training.optimizer, "epochs": epochs, "batch_size": batch_size,
@@ -709,13 +709,17 @@ class Network(Configurable):
         return load_network(cls, path, layers, loss)
 
 
-def _fitted_again(state: FloatArray | None, network: Network, params: Any, **options: Any) -> Run:
-    """Train a copy of a network from these parameters; state: what the network carried besides them."""
+def _fitted_again(own: Network, state: FloatArray | None, network: Network, params: Any, **options: Any) -> Run:
+    """Train a copy of a network: the ``own`` one from these parameters, another one from the weights that it has.
+
+    state: what the network carried besides its parameters.
+    """
     twin = copy.deepcopy(network)
-    twin.set_params(params)
-    if state is not None:
-        assert twin.carried is not None
-        twin.carried[...] = state
+    if network is own:
+        twin.set_params(params)
+        if state is not None:
+            assert twin.carried is not None
+            twin.carried[...] = state
     return twin.fit(**options)
 
 

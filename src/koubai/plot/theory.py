@@ -107,15 +107,30 @@ def _draw_slopes(ax: Axes, found: Theory, gap: FloatArray, bottom: float) -> Non
     if inside.size < 2:
         return
     steps = np.linspace(t[inside[0]], t[inside[-1]], 50)
-    middle = np.median(np.log(gap[inside]) - (t[inside] - steps[0]) * math.log(measured.value))
+    slope, centre = math.log(measured.value), float(np.mean(steps))
+
+    def fall(at: FloatArray, rate: float | None, power: float | None) -> FloatArray:
+        """Return log (f - f*) beside that at the centre: of a factor a step, or of a power with the measured slope."""
+        if power is None or math.isnan(power):
+            return (at - centre) * math.log(rate or measured.value)
+        begin = centre + power / slope
+        return np.asarray(-power * np.log((at - begin) / (centre - begin)))
+
+    own = measured.power if found.power is not None else None
+    middle = float(np.median(np.log(gap[inside]) - fall(t[inside].astype(float), measured.value, own)))
     aside = (float(gap[inside].max()) / bottom) ** 0.05 * 1.05
-    lines = [(said("measured"), measured.value, THIRD, "-", aside)]
+    lines = [(said("measured"), measured.value, own, THIRD, "-", aside)]
     if found.predicted is not None and found.predicted > 0:
-        lines.append((said("predicted"), found.predicted, END, "--", 1 / aside))
-    for name, rate, color, style, factor in lines:
-        height = factor * np.exp(middle + (steps - steps[0]) * math.log(rate))
-        ax.plot(steps, height, color=color, linestyle=style, linewidth=2.5, path_effects=halo(2.5, 0.5), zorder=5,
-                label=said("rate_a_step", name=name, rate=number(rate, 5)))  # fmt: skip
+        lines.append((said("predicted"), found.predicted, found.power, END, "--", 1 / aside))
+    for name, rate, power, color, style, factor in lines:
+        if power is None or math.isnan(power):
+            steady = color == END or measured.is_linear
+            shown = number(rate, 5) if steady else f"≈ {number(rate, 2)}"
+            label = said("rate_a_step", name=name, rate=shown)
+        else:
+            label = said("power_of_t", name=name, power=number(power, 3))
+        ax.plot(steps, factor * np.exp(middle + fall(steps, rate, power)), color=color, linestyle=style, linewidth=2.5,
+                path_effects=halo(2.5, 0.5), zorder=5, label=label)  # fmt: skip
 
 
 def _title(found: Theory) -> str:
