@@ -473,14 +473,13 @@ class _Descents:
         self.f, self.x0, self.optimizer, self.plan, self.options = f, x0, optimizer, plan, options
         self.layout, self.x = flatten(x0, "x0")
         self.steppers: dict[Any, Any] = {}
-        self.spent = 0
         first = self._stepper(1.0, 0)
-        for _ in points(first):
-            pass
-        self.begun = first.descent.point  # raises FunctionError if f is not finite here
-        if first.descent.objective.source.endswith("differences") and options["grad"] == "auto":
+        first.begin()  # raises FunctionError if f is not finite here
+        self.objective, self.begun = first.descent.objective, first.descent.point
+        self.spent = self.objective.nfev
+        if self.objective.source.endswith("differences") and options["grad"] == "auto":
             self.options = options | {"grad": "central"}  # probes need no error estimate, which costs 20 times as much
-        self.spent += first.descent.objective.nfev
+            self.objective = self._stepper(1.0, 0).descent.objective
 
     @property
     def f0(self) -> float:
@@ -502,13 +501,18 @@ class _Descents:
     def at(self, key: Any, lr: float, steps: int) -> _Probe:
         if key not in self.steppers:
             self.steppers[key] = [self._stepper(lr, steps), [], None]
+            if self.options["batches"] is None:  # all begin at the same point, which is evaluated once
+                begun = self.steppers[key][0]
+                begun.descent.objective = self.objective
+                begun.begin(self.begun)
+                self.steppers[key][1].append(self.f0)
         entry = self.steppers[key]
         stepper, losses, ended = entry
         descent = stepper.descent
         before = descent.objective.nfev
+        fast = self.layout.size <= 100 and self.options["batches"] is None
         if ended is None:
             descent.verdict, descent.stopping.max_steps = None, steps
-            fast = self.layout.size <= 100 and self.options["batches"] is None
             try:
                 for point in points(stepper, many=fast):
                     if not fast:
@@ -525,7 +529,7 @@ class _Descents:
                 entry[2] = status
         self.spent += descent.objective.nfev - before
         status = entry[2]
-        fun: FloatArray = np.array(losses if losses else descent.recorder.arrays()["fun"], np.float64)
+        fun: FloatArray = np.array(descent.recorder.arrays()["fun"] if fast else losses, np.float64)
         if self.plan.window > 1:
             fun = _smoothed(fun, self.plan.window)
         return _Probe(fun, descent.point.t, status in BAD, descent.point.x)
@@ -536,19 +540,17 @@ class _Descents:
         view = self.layout.view
         if self.options["batches"] is not None:
             raise FunctionError("f is only seen in mini-batches")
-        objective = next(iter(self.steppers.values()))[0].descent.objective if self.steppers else None
-        by_differences = grad not in ("auto", "backprop") or objective is None
+        by_differences = grad not in ("auto", "backprop")
 
         def slopes(at: FloatArray) -> FloatArray:
-            assert objective is not None
-            before = objective.nfev
-            point = objective.evaluate(1, at)
-            self.spent += objective.nfev - before
+            before = self.objective.nfev
+            point = self.objective.evaluate(1, at)
+            self.spent += self.objective.nfev - before
             return np.asarray(point.g)
 
         found = curvature(
             self.f, view(x), args=args, scale=None if scale is None else view(scale), seed=seed,
-            gradient=slopes if by_differences and objective is not None else None,
+            gradient=slopes if by_differences else None,
         )  # fmt: skip
         self.spent += 0 if by_differences else 2 * found.products
         return found
