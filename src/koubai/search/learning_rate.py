@@ -11,13 +11,13 @@ import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 import numpy as np
 
-from koubai.derivatives.curvature import Curvature, curvature
+from koubai.derivatives.curvature import MOST, Curvature, curvature
 from koubai.descent.arguments import prepared
 from koubai.descent.batch_iterator import Source, as_source
 from koubai.descent.batches import batches, check_whole
@@ -38,11 +38,19 @@ if TYPE_CHECKING:
 
 __all__ = ["LearningRate", "NoRateError", "RateCurve", "find_lr", "for_descent", "for_training"]
 
+DIVERGES = "every rate that was tried diverges; see koubai.check_gradient for the gradient"
 BAD = (Status.diverged, Status.nonfinite)
 PER_DECADE = 20  # rates are tried at 10 ** (k / 20), so that what two rounds try is tried once
 AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken for its bound
-LEAVES = 3  # the updates of a rate that leaves the target again count so many times
-REFINED = 4  # times the steps of the longest descents are spent at most on the neighbours of the best rate
+LEAVES = 4 / 3  # the updates of a rate that leaves the target again count so many times
+SHARE = 0.23  # of what an exhaustive search would cost, …
+ENDED = 0
+BELOW = 3  # … which is taken to begin so many decades below the best rate
+AT_FIRST = 0.3  # of that is for the first steps, …
+FOR_REFINING = 0.25  # … and of what is then left for the neighbours of the best rate
+ROUNDS = 3  # as far as what an exhaustive search would cost turns out to be more than it seemed
+ROUGH = 12  # products for the magnitude of the curvature at the start
+SLOW = 1e-3  # a survey ends with rates that make this share of the progress of the best
 UNSETTLED = 3  # rates below one that does not settle are followed to the end
 ASIDE = 0.02  # of a stability bound: descents so far on both sides of it show whether it holds
 
@@ -465,6 +473,10 @@ class _Probe:
     diverged: bool
     x: FloatArray
 
+    def until(self, steps: int) -> _Probe:
+        """Return what was known of it after so many steps."""
+        return replace(self, fun=self.fun[: steps + 1])
+
 
 class _Descents:
     """Descents on a function from one start, one a rate, each of which can be continued."""
@@ -534,7 +546,7 @@ class _Descents:
             fun = _smoothed(fun, self.plan.window)
         return _Probe(fun, descent.point.t, status in BAD, descent.point.x)
 
-    def curvature(self, x: FloatArray, scale: FloatArray | None, seed: int) -> Curvature:
+    def curvature(self, x: FloatArray, scale: FloatArray | None, seed: int, most: int) -> Curvature:
         """Measure the curvature at x; every product counts as two evaluations."""
         args, grad = self.options["args"], self.options["grad"]
         view = self.layout.view
@@ -550,7 +562,7 @@ class _Descents:
 
         found = curvature(
             self.f, view(x), args=args, scale=None if scale is None else view(scale), seed=seed,
-            gradient=slopes if by_differences else None,
+            gradient=slopes if by_differences else None, most=most,
         )  # fmt: skip
         self.spent += 0 if by_differences else 2 * found.products
         return found
@@ -640,6 +652,7 @@ class _Search:
     plan: _Plan
     optimizer: Optimizer
     tried: dict[int, _Probe] = field(default_factory=dict)
+    asked: dict[int, int] = field(default_factory=dict)  # the steps for which each was to be followed
     bends: dict[tuple[int, int], float | None] = field(default_factory=dict)  # the curvature where a rate had come to
 
     @property
@@ -648,20 +661,15 @@ class _Search:
         return has_recurrence(self.optimizer) and not divides(self.optimizer)
 
     def run(self, k: int, steps: int) -> _Probe:
-        probe = self.tried[k] = self.probes.run(k, steps)
-        return probe
+        """Follow a rate for so many steps, unless it was followed as far."""
+        if self.asked.get(k, 0) < steps:
+            self.tried[k], self.asked[k] = self.probes.run(k, steps), steps
+        return self.tried[k]
 
     def result(self, seed: int) -> LearningRate:
-        plan, probes = self.plan, self.probes
         with quiet():
-            curvature_at_start = self._curvature(probes.x, seed)
-            best = self._survey(curvature_at_start)
-            middle = best - plan.below // 2
-            alive = [
-                *range(best - plan.below, middle, 2 * plan.dense),
-                *range(middle, best + plan.above + 1, plan.dense),
-            ]
-            chosen = self._halved(alive, seed)
+            best = self._survey(self._curvature(self.probes.x, seed, most=ROUGH))
+            chosen = self._halved(best, seed)
             bound, reason = self._bound(chosen, seed)
             low, high = self._range(chosen)
         lr = 10.0 ** (chosen / PER_DECADE)
@@ -672,12 +680,14 @@ class _Search:
 
     # -- which magnitude ----------------------------------------------------------------------------------------------
 
-    def _curvature(self, x: FloatArray, seed: int, scale: FloatArray | None = None) -> float | None:
-        """Return the largest |curvature| at x; None if it can't be measured."""
+    def _curvature(
+        self, x: FloatArray, seed: int, scale: FloatArray | None = None, most: int = MOST
+    ) -> float | None:
+        """Return the largest |curvature| at x, by so many products at most; None if it can't be measured."""
         if isinstance(self.probes, _Trainings):
             return None
         try:
-            found = self.probes.curvature(x, scale, seed)
+            found = self.probes.curvature(x, scale, seed, most)
         except (FunctionError, TraceError, ArithmeticError, ValueError):
             return None
         largest = max(abs(found.largest), abs(found.smallest))
@@ -703,13 +713,14 @@ class _Search:
         best: int | None = None
         for _ in range(3):
             surveyed = range(low, high + 1, plan.apart)
-            for k in surveyed:
-                self.run(k, plan.survey)
-            falling = [k for k in surveyed if self._falls(self.tried[k])]
-            if falling:
-                best = min(falling, key=lambda k: (self._lowest(self.tried[k]), k))
-                if best > surveyed[0] or low < -25 * PER_DECADE:
-                    return best
+            for k in reversed(surveyed):
+                probe = self.run(k, plan.survey)
+                if self._falls(probe) and (best is None or self._lowest(probe) <= self._lowest(self.tried[best])):
+                    best = k
+                elif best is not None and self._is_slow(probe, self.tried[best]):
+                    return best  # and what is smaller yet is slower
+            if best is not None and (best > surveyed[0] or low < -25 * PER_DECADE):
+                return best
             low, high = low - 6 * PER_DECADE, low - 1  # smaller yet
         if isinstance(probes, _Trainings) and probes.refused is not None and not math.isfinite(probes.f0):
             raise probes.refused  # at every rate
@@ -732,64 +743,153 @@ class _Search:
     def _falls(self, probe: _Probe) -> bool:
         return self._lowest(probe) < self.probes.f0
 
+    def _is_slow(self, probe: _Probe, best: _Probe) -> bool:
+        """Return whether a rate leads down all the way, but hardly."""
+        f0 = self.probes.f0
+        if isinstance(self.probes, _Trainings) or probe.diverged or not np.max(probe.fun) <= f0:
+            return False
+        return f0 - self._lowest(probe) < SLOW * (f0 - self._lowest(best))
+
     # -- which rate ---------------------------------------------------------------------------------------------------
 
-    def _halved(self, alive: list[int], seed: int) -> int:
-        """Follow the rates, the better half of them twice as far each time; return the one to take."""
+    def _halved(self, best: int, seed: int) -> int:
+        """Follow rates around the best of the survey, the better half of them twice as far each time; return the one
+        to take. What that may cost is known better with every round: if much is left, more rates are followed.
+        """
         plan = self.plan
-        steps = plan.first
-        while True:
-            good = {k: probe for k in alive if not (probe := self.run(k, steps)).diverged}
-            if not good:
-                alive = [min(alive) - i for i in range(1, plan.below, plan.apart // 2)]
-                if alive[-1] < -40 * PER_DECADE:
-                    raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
-                continue
-            lowest, _, order = self._ranked(good)
-            if steps >= plan.last:
+        rates = self._around(best)
+        for _ in range(ROUNDS):
+            before = self.probes.spent
+            self._begin(rates)
+            self._follow_the_better()
+            if self._room() < plan.last or self.probes.spent == before or plan.repeats > 1:
                 break
-            wanted = max(plan.keep, len(alive) // 2)
-            by_height = sorted(good, key=lambda k: (lowest[k], k))
-            kept = {*order[: (wanted + 1) // 2], *by_height[: wanted // 2 + 1]}
-            steps = min(plan.last, 2 * steps)
-            if 2 * steps <= plan.last:  # what is slow at first may be what gets furthest: one of each magnitude stays
-                kept |= set({k // plan.apart: k for k in reversed(by_height)}.values())
-            alive = sorted(kept)
         if plan.repeats > 1:
-            return self._repeated(order[: plan.keep], steps)
-        return self._refined(good, seed)
+            order = self._ranked({k: self.tried[k] for k in self._good(plan.last)})[2]
+            return self._repeated(order[: plan.keep], plan.last)
+        return self._refined(seed)
 
-    def _refined(self, good: dict[int, _Probe], seed: int) -> int:
+    def _around(self, best: int) -> list[int]:
+        """Return the rates around the best of the survey: far ones apart from each other first, then those between."""
+        plan = self.plan
+
+        def apart(k: int) -> int:
+            return next(step for step in (8, 4, 2, 1) if (k - best) % (step * plan.dense) == 0)
+
+        rates = range(best - plan.below, best + plan.above + 1)
+        rates = [k for k in rates if (k - best) % plan.dense == 0 and (apart(k) > 1 or k >= best - plan.below // 2)]
+        return sorted(rates, key=lambda k: (-apart(k), abs(k - best)))
+
+    def _begin(self, rates: list[int]) -> None:
+        """Make the first steps with these rates, as many of them as may be."""
+        plan = self.plan
+        most = self.probes.spent + AT_FIRST * self._room()
+        for k in rates:
+            if self.probes.spent >= most:
+                break
+            self.run(k, plan.first)
+        lowest = min(rates)
+        while not self._good(plan.first):
+            lowest -= plan.apart // 2
+            if lowest < -40 * PER_DECADE:
+                raise NoRateError(DIVERGES)
+            self.run(lowest, plan.first)
+
+    def _follow_the_better(self) -> None:
+        """Go twice as far each time with the better half of the rates, or with as many of them as may be."""
+        plan = self.plan
+        steps, room = plan.first, (1 - FOR_REFINING) * self._room()
+        while steps < plan.last and self._good(steps):
+            good = {k: self.tried[k].until(steps) for k in self._good(steps)}
+            lowest, _, order = self._ranked(good)
+            by_height = sorted(good, key=lambda k: (lowest[k], k))
+            wanted = max(plan.keep, len(good) // 2)
+            better = list(dict.fromkeys(k for pair in zip(order, by_height, strict=True) for k in pair))[:wanted]
+            rounds, steps = math.ceil(math.log2(plan.last / steps)), min(plan.last, 2 * steps)
+            if 2 * steps <= plan.last:  # what is slow at first may be what gets furthest: one of each magnitude stays
+                magnitudes = {k // plan.apart: k for k in reversed(by_height)}
+                better[2:2] = sorted(magnitudes.values(), key=lambda k: lowest[k])
+            before = self.probes.spent
+            for k in better:
+                self.run(k, steps)
+                if self.probes.spent - before >= room / rounds:
+                    break
+            room -= self.probes.spent - before
+
+    def _good(self, steps: int) -> list[int]:
+        """Return the rates that were followed for so many steps, or to the end of the descent."""
+        return [k for k, probe in self.tried.items() if self.asked[k] >= steps and not probe.diverged]
+
+    def _room(self) -> float:
+        """Return the evaluations that may still be made: a share of what 60 runs would take, as far as that is known.
+
+        These are three for each half-decade from some decades below the best rate on, each up to the target. One that
+        has not come to the target is as much slower than the best as its rate is smaller, if it still falls.
+        """
+        plan, probes = self.plan, self.probes
+        if isinstance(probes, _Trainings):
+            return math.inf
+        good = {k: probe for k, probe in self.tried.items() if not probe.diverged}
+        self.fb = min(self._lowest(probe) for probe in good.values())
+        times = {k: self._first(probe.fun, plan.target) for k, probe in good.items()}
+        best = min(times, key=lambda k: (times[k], k))
+
+        def cost(k: int) -> float:
+            near = min(self.tried, key=lambda other: abs(other - k))
+            if k <= best and abs(near - k) > plan.apart // 2:
+                return times[best] * 10 ** ((best - k) / PER_DECADE)
+            probe = self.tried[near]
+            if probe.diverged or (ENDED and probe.steps < self.asked[near]):
+                return probe.steps
+            if math.isfinite(times[near]):
+                return times[near]
+            falls = self._lowest(probe.until(probe.steps // 2)) - self._lowest(probe)
+            if near > best or falls < plan.target * (probes.f0 - self.fb):
+                return plan.last
+            return max(probe.steps, times[best] * 10 ** ((best - near) / PER_DECADE))
+
+        half_decades = range(best - BELOW * PER_DECADE, max(self.tried) + 1, plan.apart)
+        runs = 3 * sum(min(cost(k), plan.last) for k in half_decades[:20])
+        return SHARE * runs - probes.spent
+
+    def _refined(self, seed: int) -> int:
         """Return the best rate after a look at those that the halving left behind: its neighbours, and the largest one
         below the stability bound, which is slow at first and gets furthest along a narrow valley.
         """
-        plan, most = self.plan, self.probes.spent + REFINED * self.plan.last
+        plan, most = self.plan, self.probes.spent + self._room()
+
+        def good() -> dict[int, _Probe]:
+            return {k: probe for k, probe in self.tried.items() if not probe.diverged}
 
         def follow(k: int, steps: int) -> None:
-            if self.probes.spent < most and not (probe := self.run(k, steps)).diverged:
-                good[k] = probe
+            if self.probes.spent < most:
+                self.run(k, steps)
 
-        best = self._best(good)
-        bound, _ = self._bound(best, seed) if self.is_fixed else (None, "")
+        best = self._best(good())
+        bound = self._bound(best, seed)[0] if self.is_fixed else None
         if bound is not None and best - plan.below < (k := _place((1 - ASIDE) * bound)) < best + plan.above:
             follow(k, plan.last)
-            best = self._best(good)
-        if not self._settles(good[best]) and 2 * self._time(good[best], plan.target) > plan.last // 2:
+            best = self._best(good())
+        if not self._settles(self.tried[best]) and 2 * self._time(self.tried[best], plan.target) > plan.last // 2:
             for k in range(best - 1, best - 1 - UNSETTLED, -1):
                 follow(k, plan.last)
-                if k in good and self._settles(good[k]):
+                if k in self.tried and not self.tried[k].diverged and self._settles(self.tried[k]):
                     break
-            best = self._best(good)
+            best = self._best(good())
         apart = plan.apart // 2
         while apart:
-            time = self._time(good[best], plan.target)
+            time = self._time(self.tried[best], plan.target)
             if not math.isfinite(time):
                 break
             for k in (best - apart, best + apart):
                 follow(k, min(plan.last, int(plan.slack * time) + 1))
-            best, before = self._best(good), best
+            best, before = self._best(good()), best
             if best == before:
                 apart //= 2
+        while self.run(best, plan.last).diverged:  # it leads to the target, and then away
+            if not (left := good()):
+                raise NoRateError(DIVERGES)
+            best = self._best(left)
         return best
 
     def _settles(self, probe: _Probe) -> bool:
