@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 
 __all__ = ["LearningRate", "NoRateError", "RateCurve", "find_lr", "for_descent", "for_training"]
 
-DIVERGES = "every rate that was tried diverges; see koubai.check_gradient for the gradient"
 BAD = (Status.diverged, Status.nonfinite)
 PER_DECADE = 20  # rates are tried at 10 ** (k / 20), so that what two rounds try is tried once
 AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken for its bound
-LEAVES = 4 / 3  # the updates of a rate that leaves the target again count so many times
-SHARE = 0.23  # of what an exhaustive search would cost, …
-ENDED = 0
-BELOW = 3  # … which is taken to begin so many decades below the best rate
+LEAVES = 4 / 3  # the updates of a rate that leaves the target again count so many times: with the slack, twice
+SHARE = 0.3  # of what a run at each of 60 rates would cost may be spent, …
+BELOW = 4  # … of which the smallest are so many decades below the best, …
+LONG = 13  # … and no more than so many of the longest descents cost
 AT_FIRST = 0.3  # of that is for the first steps, …
 FOR_REFINING = 0.25  # … and of what is then left for the neighbours of the best rate
-ROUNDS = 3  # as far as what an exhaustive search would cost turns out to be more than it seemed
+ROUNDS = 3  # at most, while the 60 runs turn out to cost more than it seemed
+DEEPER = 3  # half-decades below a rate that doesn't come to rest are followed to the end
 ROUGH = 12  # products for the magnitude of the curvature at the start
-SLOW = 1e-3  # a survey ends with rates that make this share of the progress of the best
+SLOW = 1e-3  # of the best rate's progress: where a survey ends
 UNSETTLED = 3  # rates below one that does not settle are followed to the end
 ASIDE = 0.02  # of a stability bound: descents so far on both sides of it show whether it holds
 
@@ -206,12 +206,13 @@ def find_lr(
 
     The magnitude comes from the curvature (the Hessian's largest eigenvalue, by Lanczos) and the size of x. Short
     descents at rates from far below to far above show where progress begins and where it ends; then rates 12% apart
-    are followed, the better half of them twice as far each time, up to 1000 steps. The target is the f at
-    which 0.1% of the way to the lowest point found is left. Of the rates that reach it in up to 1.5 times the fewest
-    steps, and stay there, the one is taken that goes on further. For a rule whose stability bound is known (2 / L for
-    plain descent, 2 (1 + momentum) / L with momentum, for Adam and RMSprop by the preconditioned curvature) it is
-    compared with what the descents did. A network or a loss with data is trained for some 130 updates at a time, with
-    several orders of the data, on copies.
+    are followed, the better half of them twice as far each time, up to 1000 steps, and the neighbours of the best. How
+    many is bounded by what a run to the target at each of 60 rates would cost, as far as the descents tell: where the
+    target is near, the search is short. The target is the f at which 0.1% of the way to the lowest point found is
+    left. Of the rates that reach it in up to 1.5 times the fewest steps, and stay there, the one is taken that goes on
+    further. For a rule whose stability bound is known (2 / L for plain descent, 2 (1 + momentum) / L with momentum,
+    for Adam and RMSprop by the preconditioned curvature) it is compared with what the descents did. A network or a
+    loss with data is trained for some 130 updates at a time, with several orders of the data, on copies.
 
     Nothing that is given changes: parameters, running statistics, the optimizer's state, random generators and the
     order of the data are afterwards, to the bit, what they were.
@@ -680,9 +681,7 @@ class _Search:
 
     # -- which magnitude ----------------------------------------------------------------------------------------------
 
-    def _curvature(
-        self, x: FloatArray, seed: int, scale: FloatArray | None = None, most: int = MOST
-    ) -> float | None:
+    def _curvature(self, x: FloatArray, seed: int, scale: FloatArray | None = None, most: int = MOST) -> float | None:
         """Return the largest |curvature| at x, by so many products at most; None if it can't be measured."""
         if isinstance(self.probes, _Trainings):
             return None
@@ -746,7 +745,7 @@ class _Search:
     def _is_slow(self, probe: _Probe, best: _Probe) -> bool:
         """Return whether a rate leads down all the way, but hardly."""
         f0 = self.probes.f0
-        if isinstance(self.probes, _Trainings) or probe.diverged or not np.max(probe.fun) <= f0:
+        if self.plan.repeats > 1 or probe.diverged or not np.max(probe.fun) <= f0:
             return False
         return f0 - self._lowest(probe) < SLOW * (f0 - self._lowest(best))
 
@@ -762,11 +761,12 @@ class _Search:
             before = self.probes.spent
             self._begin(rates)
             self._follow_the_better()
-            if self._room() < plan.last or self.probes.spent == before or plan.repeats > 1:
+            if plan.repeats > 1:
+                order = self._ranked(self._good(plan.last))[2]
+                return self._repeated(order[: plan.keep], plan.last)
+            self._look_deeper()
+            if self._room() < plan.last or self.probes.spent == before:
                 break
-        if plan.repeats > 1:
-            order = self._ranked({k: self.tried[k] for k in self._good(plan.last)})[2]
-            return self._repeated(order[: plan.keep], plan.last)
         return self._refined(seed)
 
     def _around(self, best: int) -> list[int]:
@@ -776,8 +776,8 @@ class _Search:
         def apart(k: int) -> int:
             return next(step for step in (8, 4, 2, 1) if (k - best) % (step * plan.dense) == 0)
 
-        rates = range(best - plan.below, best + plan.above + 1)
-        rates = [k for k in rates if (k - best) % plan.dense == 0 and (apart(k) > 1 or k >= best - plan.below // 2)]
+        near = [best + i for i in range(-plan.below, plan.above + 1) if i % plan.dense == 0]
+        rates = [k for k in near if apart(k) > 1 or k >= best - plan.below // 2]
         return sorted(rates, key=lambda k: (-apart(k), abs(k - best)))
 
     def _begin(self, rates: list[int]) -> None:
@@ -788,19 +788,13 @@ class _Search:
             if self.probes.spent >= most:
                 break
             self.run(k, plan.first)
-        lowest = min(rates)
-        while not self._good(plan.first):
-            lowest -= plan.apart // 2
-            if lowest < -40 * PER_DECADE:
-                raise NoRateError(DIVERGES)
-            self.run(lowest, plan.first)
 
     def _follow_the_better(self) -> None:
         """Go twice as far each time with the better half of the rates, or with as many of them as may be."""
         plan = self.plan
         steps, room = plan.first, (1 - FOR_REFINING) * self._room()
-        while steps < plan.last and self._good(steps):
-            good = {k: self.tried[k].until(steps) for k in self._good(steps)}
+        while steps < plan.last:
+            good = {k: probe.until(steps) for k, probe in self._good(steps).items()}
             lowest, _, order = self._ranked(good)
             by_height = sorted(good, key=lambda k: (lowest[k], k))
             wanted = max(plan.keep, len(good) // 2)
@@ -812,13 +806,38 @@ class _Search:
             before = self.probes.spent
             for k in better:
                 self.run(k, steps)
-                if self.probes.spent - before >= room / rounds:
+                if self.probes.spent + steps // 2 - before > room / rounds:
                     break
             room -= self.probes.spent - before
 
-    def _good(self, steps: int) -> list[int]:
-        """Return the rates that were followed for so many steps, or to the end of the descent."""
-        return [k for k, probe in self.tried.items() if self.asked[k] >= steps and not probe.diverged]
+    def _look_deeper(self) -> None:
+        """Follow smaller rates to the end, if the best goes to and fro at the bottom: they come the closer to it."""
+        plan, good = self.plan, self._good()
+        best = self._best(good)
+        if good[best].steps < plan.last or not self._is_stuck(good[best]):
+            return
+        for k in range(best - plan.apart, best - DEEPER * plan.apart - 1, -plan.apart):
+            if self._room() < plan.last:
+                break
+            self.run(k, plan.last)
+
+    def _is_stuck(self, probe: _Probe) -> bool:
+        """Return whether the second half of its steps brought next to nothing."""
+        fallen = self._lowest(probe.until(probe.steps // 2)) - self._lowest(probe)
+        return fallen < self.plan.target * (self.probes.f0 - self.fb)
+
+    def _good(self, steps: int = 1) -> dict[int, _Probe]:
+        """Return the rates that were followed for so many steps, or to the end of a descent, and have not diverged."""
+        while True:
+            good = {k: probe for k, probe in self.tried.items() if not probe.diverged}
+            far = {k: probe for k, probe in good.items() if self.asked[k] >= steps}
+            if far:
+                return far
+            # what is still good was not followed so far; or else smaller rates may be
+            k = min(good, key=lambda k: (self._lowest(good[k]), k), default=min(self.tried) - self.plan.apart // 2)
+            if k < -40 * PER_DECADE:
+                raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
+            self.run(k, steps)
 
     def _room(self) -> float:
         """Return the evaluations that may still be made: a share of what 60 runs would take, as far as that is known.
@@ -827,9 +846,9 @@ class _Search:
         has not come to the target is as much slower than the best as its rate is smaller, if it still falls.
         """
         plan, probes = self.plan, self.probes
-        if isinstance(probes, _Trainings):
-            return math.inf
-        good = {k: probe for k, probe in self.tried.items() if not probe.diverged}
+        if plan.repeats > 1:
+            return math.inf  # mini-batches have short descents
+        good = self._good()
         self.fb = min(self._lowest(probe) for probe in good.values())
         times = {k: self._first(probe.fun, plan.target) for k, probe in good.items()}
         best = min(times, key=lambda k: (times[k], k))
@@ -837,20 +856,19 @@ class _Search:
         def cost(k: int) -> float:
             near = min(self.tried, key=lambda other: abs(other - k))
             if k <= best and abs(near - k) > plan.apart // 2:
-                return times[best] * 10 ** ((best - k) / PER_DECADE)
+                return float(times[best] * 10 ** ((best - k) / PER_DECADE))
             probe = self.tried[near]
-            if probe.diverged or (ENDED and probe.steps < self.asked[near]):
+            if probe.diverged or (near > best and probe.steps < self.asked[near]):
                 return probe.steps
             if math.isfinite(times[near]):
                 return times[near]
-            falls = self._lowest(probe.until(probe.steps // 2)) - self._lowest(probe)
-            if near > best or falls < plan.target * (probes.f0 - self.fb):
+            if near > best or self._is_stuck(probe):
                 return plan.last
-            return max(probe.steps, times[best] * 10 ** ((best - near) / PER_DECADE))
+            return float(max(probe.steps, times[best] * 10 ** ((best - near) / PER_DECADE)))
 
         half_decades = range(best - BELOW * PER_DECADE, max(self.tried) + 1, plan.apart)
         runs = 3 * sum(min(cost(k), plan.last) for k in half_decades[:20])
-        return SHARE * runs - probes.spent
+        return min(SHARE * runs, LONG * plan.last) - probes.spent
 
     def _refined(self, seed: int) -> int:
         """Return the best rate after a look at those that the halving left behind: its neighbours, and the largest one
@@ -858,24 +876,21 @@ class _Search:
         """
         plan, most = self.plan, self.probes.spent + self._room()
 
-        def good() -> dict[int, _Probe]:
-            return {k: probe for k, probe in self.tried.items() if not probe.diverged}
-
         def follow(k: int, steps: int) -> None:
-            if self.probes.spent < most:
+            if self.probes.spent + steps <= most:
                 self.run(k, steps)
 
-        best = self._best(good())
+        best = self._best(self._good())
         bound = self._bound(best, seed)[0] if self.is_fixed else None
         if bound is not None and best - plan.below < (k := _place((1 - ASIDE) * bound)) < best + plan.above:
             follow(k, plan.last)
-            best = self._best(good())
+            best = self._best(self._good())
         if not self._settles(self.tried[best]) and 2 * self._time(self.tried[best], plan.target) > plan.last // 2:
             for k in range(best - 1, best - 1 - UNSETTLED, -1):
                 follow(k, plan.last)
                 if k in self.tried and not self.tried[k].diverged and self._settles(self.tried[k]):
                     break
-            best = self._best(good())
+            best = self._best(self._good())
         apart = plan.apart // 2
         while apart:
             time = self._time(self.tried[best], plan.target)
@@ -883,13 +898,11 @@ class _Search:
                 break
             for k in (best - apart, best + apart):
                 follow(k, min(plan.last, int(plan.slack * time) + 1))
-            best, before = self._best(good()), best
+            best, before = self._best(self._good()), best
             if best == before:
                 apart //= 2
         while self.run(best, plan.last).diverged:  # it leads to the target, and then away
-            if not (left := good()):
-                raise NoRateError(DIVERGES)
-            best = self._best(left)
+            best = self._best(self._good())
         return best
 
     def _settles(self, probe: _Probe) -> bool:
@@ -994,7 +1007,7 @@ class _Search:
         """Return whether descents just below the bound of a rule with a fixed one stay, and just above it grow."""
         if not self.is_fixed or isinstance(self.probes, _Trainings):
             return False
-        f0, steps = self.probes.f0, 4 * self.plan.first
+        f0, steps = self.probes.f0, 2 * self.plan.first
         below = self.probes.at("below", (1 - ASIDE) * bound, steps)
         above = self.probes.at("above", (1 + ASIDE) * bound, steps)
         return bool(
