@@ -42,9 +42,8 @@ BAD = (Status.diverged, Status.nonfinite)
 PER_DECADE = 20  # rates are tried at 10 ** (k / 20), so that what two rounds try is tried once
 AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken for its bound
 LEAVES = 4 / 3  # the updates of a rate that leaves the target again count so many times: with the slack, twice
-SHARE = 0.3  # of what a run at each of 60 rates would cost may be spent, …
-BELOW = 4  # … of which the smallest are so many decades below the best, …
-LONG = 13  # … and no more than so many of the longest descents cost
+BELOW = 4  # decades below the best rate begin the 60 whose runs set what a search may cost, …
+LONG = 13  # … which is no more than so many of the longest descents cost
 AT_FIRST = 0.3  # of that is for the first steps, …
 FOR_REFINING = 0.25  # … and of what is then left for the neighbours of the best rate
 ROUNDS = 3  # at most, while the 60 runs turn out to cost more than it seemed
@@ -81,6 +80,7 @@ class _Plan:
     target: float = 1e-3
     stays: float = 0.02
     slack: float = 1.5  # a rate that takes so many times the steps of the fastest may be chosen, if it goes on further
+    share: float = 0.3  # of what a run at each of 60 rates would cost may be spent
     repeats: int = 1
     window: int = 1  # steps of which a loss is the mean
 
@@ -339,6 +339,8 @@ def _shortened(plan: _Plan, steps: int | None) -> _Plan:
     for name in ("survey", "first", "window"):
         value = getattr(plan, name)
         changes[name] = value if share > 1 else max(1 if name == "window" else min(steps, 4), round(value * share))
+    if plan.repeats == 1 and share < 1:  # few steps tell too little: they are a larger share of the longest descents
+        changes |= {"first": min(steps, max(changes["first"], 16)), "share": 0.5}
     return _Plan(**{**plan.__dict__, **changes})
 
 
@@ -868,7 +870,7 @@ class _Search:
 
         half_decades = range(best - BELOW * PER_DECADE, max(self.tried) + 1, plan.apart)
         runs = 3 * sum(min(cost(k), plan.last) for k in half_decades[:20])
-        return min(SHARE * runs, LONG * plan.last) - probes.spent
+        return min(plan.share * runs, LONG * plan.last) - probes.spent
 
     def _refined(self, seed: int) -> int:
         """Return the best rate after a look at those that the halving left behind: its neighbours, and the largest one
