@@ -4,10 +4,10 @@
     python benchmarks/learning_rates.py NAME …      only these functions, printed
 
 For each function of the catalogue, each fit in ../shared/fits.py (if it is there) and each network, with SGD, Momentum,
-RMSprop and Adam, and for the functions of benchmarks/unseen.py, by which nothing was chosen, with Nesterov, AdamW and
-Adagrad too: every rate of the grid descends for 1000 steps (networks: 5 to 30 epochs). The target is the f at which
-0.1% of the way from the start to the lowest point that any rate of the grid reaches is left (networks: 5%, in the mean
-loss over 6 updates). A case is good if find_lr's rate reaches the target in at most twice the steps of the grid's
+RMSprop and Adam, and for the functions of benchmarks/unseen.py, which are neither, with Nesterov, AdamW and Adagrad
+too: every rate of the grid descends for 1000 steps (networks: 5 to 30 epochs). The target is the f at which 0.1% of the
+way from the start to the lowest point that any rate of the grid reaches is left (networks: 5%, in the mean loss over 6
+updates). A case is good if find_lr's rate reaches the target in at most twice the steps of the grid's
 best, and doesn't diverge. Cost is the evaluations of find_lr by those of the 60 runs, each of which ends at the target.
 """
 
