@@ -4,9 +4,10 @@
     python benchmarks/learning_rates.py NAME …      only these functions, printed
 
 For each function of the catalogue, each fit in ../shared/fits.py (if it is there) and each network, with SGD, Momentum,
-RMSprop and Adam: every rate of the grid descends for 1000 steps (networks: 5 to 30 epochs). The target is the f at
-which 0.1% of the way from the start to the lowest point that any rate of the grid reaches is left (networks: 5%, in the
-mean loss over 6 updates). A case is good if find_lr's rate reaches the target in at most twice the steps of the grid's
+RMSprop and Adam, and for the functions of benchmarks/unseen.py, which are neither, with Nesterov, AdamW and Adagrad
+too: every rate of the grid descends for 1000 steps (networks: 5 to 30 epochs). The target is the f at which 0.1% of the
+way from the start to the lowest point that any rate of the grid reaches is left (networks: 5%, in the mean loss over 6
+updates). A case is good if find_lr's rate reaches the target in at most twice the steps of the grid's
 best, and doesn't diverge. Cost is the evaluations of find_lr by those of the 60 runs, each of which ends at the target.
 """
 
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from unseen import UNSEEN
 
 import koubai as kb
 from koubai import nn
@@ -28,6 +30,7 @@ from koubai import nn
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "learning-rates.md"
 OPTIMIZERS = ("SGD", "Momentum", "RMSprop", "Adam")
+MORE_OPTIMIZERS = ("Nesterov", "AdamW", "Adagrad")  # for the unseen functions
 STEPS, POINTS = 1000, 60
 TARGET, NETWORK_TARGET, WINDOW = 1e-3, 5e-2, 6
 EPOCHS = {"digits, dense": 5, "digits, CNN": 10, "regression": 30}
@@ -114,10 +117,12 @@ def compared(name, optimizer, follow, found, share, rates, limit):
 
 def table(names):
     rows = []
-    for name, (f, x0) in functions().items():
-        for optimizer in OPTIMIZERS if not names or name in names else ():
+    cases = [(name, *case, optimizer) for name, case in functions().items() for optimizer in OPTIMIZERS]
+    cases += [(name, *case, optimizer) for name, case in UNSEEN.items() for optimizer in OPTIMIZERS + MORE_OPTIMIZERS]
+    for name, f, x0, optimizer in cases:
+        if not names or name in names:
             found = kb.find_lr(f, x0, optimizer)
-            middle = -2 if found.lr > 1e-6 else np.log10(found.lr)
+            middle = -2 if 1e-6 < found.lr < 1e5 else np.log10(found.lr)
             rates = np.logspace(middle - 6, middle + 4, POINTS)
             rows.append(compared(name, optimizer, partial(path, f, x0, optimizer), found, TARGET, rates, STEPS))
             print(line(rows[-1]), flush=True)
@@ -144,7 +149,8 @@ def summary(rows):
     nets = set(networks())
     lines = []
     for what, some in (
-        ("functions", [row for row in rows if row["case"] not in nets]),
+        ("functions", [row for row in rows if row["case"] not in nets and row["case"] not in UNSEEN]),
+        ("unseen functions", [row for row in rows if row["case"] in UNSEEN]),
         ("networks", [row for row in rows if row["case"] in nets]),
     ):
         if some:
@@ -153,7 +159,8 @@ def summary(rows):
             lines.append(
                 f"{what}: {good} of {len(some)} within twice the steps of the grid's best "
                 f"({good / len(some):.1%}), {sum(row['diverged'] for row in some)} diverged, at {cost:.1%} of the "
-                "evaluations of the grid's 60 runs"
+                f"evaluations of the grid's 60 runs; {sum(row['cost'] > 0.25 for row in some)} cost more than 25%, at "
+                f"most {max(row['cost'] for row in some):.0%}"
             )
     return lines
 

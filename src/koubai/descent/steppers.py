@@ -49,11 +49,11 @@ class PythonStepper:
         if descent.batches is None and not descent.recorder.count:
             descent.objective.ask(descent.start)
 
-    def begin(self) -> None:
-        """Arrive at the start; choose the optimizer by f, if none was named."""
+    def begin(self, first: Point | None = None) -> None:
+        """Arrive at the start; choose the optimizer by f, if none was named. first: the start, if it was evaluated."""
         descent = self.descent
-        first = self._first() if descent.may_choose_optimizer else None
-        if first is not None:
+        if descent.may_choose_optimizer:
+            first = first or self._first()
             descent.optimizer, descent.optimizer_reason = choose(descent.objective, first)
             descent.stopping.optimizer, descent.may_choose_optimizer = descent.optimizer, False
         optimizer = descent.optimizer

@@ -11,13 +11,13 @@ import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 import numpy as np
 
-from koubai.derivatives.curvature import Curvature, curvature
+from koubai.derivatives.curvature import MOST, Curvature, curvature
 from koubai.descent.arguments import prepared
 from koubai.descent.batch_iterator import Source, as_source
 from koubai.descent.batches import batches, check_whole
@@ -41,8 +41,15 @@ __all__ = ["LearningRate", "NoRateError", "RateCurve", "find_lr", "for_descent",
 BAD = (Status.diverged, Status.nonfinite)
 PER_DECADE = 20  # rates are tried at 10 ** (k / 20), so that what two rounds try is tried once
 AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken for its bound
-LEAVES = 3  # the updates of a rate that leaves the target again count so many times
-REFINED = 4  # times the steps of the longest descents are spent at most on the neighbours of the best rate
+LEAVES = 4 / 3  # the updates of a rate that leaves the target again count so many times: with the slack, twice
+BELOW = 4  # decades below the best rate begin the 60 whose runs set what a search may cost, …
+LONG = 13  # … which is no more than so many of the longest descents cost
+AT_FIRST = 0.3  # of that is for the first steps, …
+FOR_REFINING = 0.25  # … and of what is then left for the neighbours of the best rate
+ROUNDS = 3  # at most, while the 60 runs turn out to cost more than it seemed
+DEEPER = 3  # half-decades below a rate that doesn't come to rest are followed to the end
+ROUGH = 12  # products for the magnitude of the curvature at the start
+SLOW = 1e-3  # of the best rate's progress: where a survey ends
 UNSETTLED = 3  # rates below one that does not settle are followed to the end
 ASIDE = 0.02  # of a stability bound: descents so far on both sides of it show whether it holds
 
@@ -73,6 +80,7 @@ class _Plan:
     target: float = 1e-3
     stays: float = 0.02
     slack: float = 1.5  # a rate that takes so many times the steps of the fastest may be chosen, if it goes on further
+    share: float = 0.3  # of what a run at each of 60 rates would cost may be spent
     repeats: int = 1
     window: int = 1  # steps of which a loss is the mean
 
@@ -198,12 +206,13 @@ def find_lr(
 
     The magnitude comes from the curvature (the Hessian's largest eigenvalue, by Lanczos) and the size of x. Short
     descents at rates from far below to far above show where progress begins and where it ends; then rates 12% apart
-    are followed, the better half of them twice as far each time, up to 1000 steps. The target is the f at
-    which 0.1% of the way to the lowest point found is left. Of the rates that reach it in up to 1.5 times the fewest
-    steps, and stay there, the one is taken that goes on further. For a rule whose stability bound is known (2 / L for
-    plain descent, 2 (1 + momentum) / L with momentum, for Adam and RMSprop by the preconditioned curvature) it is
-    compared with what the descents did. A network or a loss with data is trained for some 130 updates at a time, with
-    several orders of the data, on copies.
+    are followed, the better half of them twice as far each time, up to 1000 steps, and the neighbours of the best. How
+    many is bounded by what a run to the target at each of 60 rates would cost, as far as the descents tell: where the
+    target is near, the search is short. The target is the f at which 0.1% of the way to the lowest point found is
+    left. Of the rates that reach it in up to 1.5 times the fewest steps, and stay there, the one is taken that goes on
+    further. For a rule whose stability bound is known (2 / L for plain descent, 2 (1 + momentum) / L with momentum,
+    for Adam and RMSprop by the preconditioned curvature) it is compared with what the descents did. A network or a
+    loss with data is trained for some 130 updates at a time, with several orders of the data, on copies.
 
     Nothing that is given changes: parameters, running statistics, the optimizer's state, random generators and the
     order of the data are afterwards, to the bit, what they were.
@@ -330,6 +339,8 @@ def _shortened(plan: _Plan, steps: int | None) -> _Plan:
     for name in ("survey", "first", "window"):
         value = getattr(plan, name)
         changes[name] = value if share > 1 else max(1 if name == "window" else min(steps, 4), round(value * share))
+    if plan.repeats == 1 and share < 1:  # few steps tell too little: they are a larger share of the longest descents
+        changes |= {"first": min(steps, max(changes["first"], 16)), "share": 0.5}
     return _Plan(**{**plan.__dict__, **changes})
 
 
@@ -465,6 +476,10 @@ class _Probe:
     diverged: bool
     x: FloatArray
 
+    def until(self, steps: int) -> _Probe:
+        """Return what was known of it after so many steps."""
+        return replace(self, fun=self.fun[: steps + 1])
+
 
 class _Descents:
     """Descents on a function from one start, one a rate, each of which can be continued."""
@@ -473,14 +488,13 @@ class _Descents:
         self.f, self.x0, self.optimizer, self.plan, self.options = f, x0, optimizer, plan, options
         self.layout, self.x = flatten(x0, "x0")
         self.steppers: dict[Any, Any] = {}
-        self.spent = 0
         first = self._stepper(1.0, 0)
-        for _ in points(first):
-            pass
-        self.begun = first.descent.point  # raises FunctionError if f is not finite here
-        if first.descent.objective.source.endswith("differences") and options["grad"] == "auto":
+        first.begin()  # raises FunctionError if f is not finite here
+        self.objective, self.begun = first.descent.objective, first.descent.point
+        self.spent = self.objective.nfev
+        if self.objective.source.endswith("differences") and options["grad"] == "auto":
             self.options = options | {"grad": "central"}  # probes need no error estimate, which costs 20 times as much
-        self.spent += first.descent.objective.nfev
+            self.objective = self._stepper(1.0, 0).descent.objective
 
     @property
     def f0(self) -> float:
@@ -502,13 +516,18 @@ class _Descents:
     def at(self, key: Any, lr: float, steps: int) -> _Probe:
         if key not in self.steppers:
             self.steppers[key] = [self._stepper(lr, steps), [], None]
+            if self.options["batches"] is None:  # all begin at the same point, which is evaluated once
+                begun = self.steppers[key][0]
+                begun.descent.objective = self.objective
+                begun.begin(self.begun)
+                self.steppers[key][1].append(self.f0)
         entry = self.steppers[key]
         stepper, losses, ended = entry
         descent = stepper.descent
         before = descent.objective.nfev
+        fast = self.layout.size <= 100 and self.options["batches"] is None
         if ended is None:
             descent.verdict, descent.stopping.max_steps = None, steps
-            fast = self.layout.size <= 100 and self.options["batches"] is None
             try:
                 for point in points(stepper, many=fast):
                     if not fast:
@@ -525,30 +544,28 @@ class _Descents:
                 entry[2] = status
         self.spent += descent.objective.nfev - before
         status = entry[2]
-        fun: FloatArray = np.array(losses if losses else descent.recorder.arrays()["fun"], np.float64)
+        fun: FloatArray = np.array(descent.recorder.arrays()["fun"] if fast else losses, np.float64)
         if self.plan.window > 1:
             fun = _smoothed(fun, self.plan.window)
         return _Probe(fun, descent.point.t, status in BAD, descent.point.x)
 
-    def curvature(self, x: FloatArray, scale: FloatArray | None, seed: int) -> Curvature:
+    def curvature(self, x: FloatArray, scale: FloatArray | None, seed: int, most: int) -> Curvature:
         """Measure the curvature at x; every product counts as two evaluations."""
         args, grad = self.options["args"], self.options["grad"]
         view = self.layout.view
         if self.options["batches"] is not None:
             raise FunctionError("f is only seen in mini-batches")
-        objective = next(iter(self.steppers.values()))[0].descent.objective if self.steppers else None
-        by_differences = grad not in ("auto", "backprop") or objective is None
+        by_differences = grad not in ("auto", "backprop")
 
         def slopes(at: FloatArray) -> FloatArray:
-            assert objective is not None
-            before = objective.nfev
-            point = objective.evaluate(1, at)
-            self.spent += objective.nfev - before
+            before = self.objective.nfev
+            point = self.objective.evaluate(1, at)
+            self.spent += self.objective.nfev - before
             return np.asarray(point.g)
 
         found = curvature(
             self.f, view(x), args=args, scale=None if scale is None else view(scale), seed=seed,
-            gradient=slopes if by_differences and objective is not None else None,
+            gradient=slopes if by_differences else None, most=most,
         )  # fmt: skip
         self.spent += 0 if by_differences else 2 * found.products
         return found
@@ -638,6 +655,7 @@ class _Search:
     plan: _Plan
     optimizer: Optimizer
     tried: dict[int, _Probe] = field(default_factory=dict)
+    asked: dict[int, int] = field(default_factory=dict)  # the steps for which each was to be followed
     bends: dict[tuple[int, int], float | None] = field(default_factory=dict)  # the curvature where a rate had come to
 
     @property
@@ -646,20 +664,15 @@ class _Search:
         return has_recurrence(self.optimizer) and not divides(self.optimizer)
 
     def run(self, k: int, steps: int) -> _Probe:
-        probe = self.tried[k] = self.probes.run(k, steps)
-        return probe
+        """Follow a rate for so many steps, unless it was followed as far."""
+        if self.asked.get(k, 0) < steps:
+            self.tried[k], self.asked[k] = self.probes.run(k, steps), steps
+        return self.tried[k]
 
     def result(self, seed: int) -> LearningRate:
-        plan, probes = self.plan, self.probes
         with quiet():
-            curvature_at_start = self._curvature(probes.x, seed)
-            best = self._survey(curvature_at_start)
-            middle = best - plan.below // 2
-            alive = [
-                *range(best - plan.below, middle, 2 * plan.dense),
-                *range(middle, best + plan.above + 1, plan.dense),
-            ]
-            chosen = self._halved(alive, seed)
+            best = self._survey(self._curvature(self.probes.x, seed, most=ROUGH))
+            chosen = self._halved(best, seed)
             bound, reason = self._bound(chosen, seed)
             low, high = self._range(chosen)
         lr = 10.0 ** (chosen / PER_DECADE)
@@ -670,12 +683,12 @@ class _Search:
 
     # -- which magnitude ----------------------------------------------------------------------------------------------
 
-    def _curvature(self, x: FloatArray, seed: int, scale: FloatArray | None = None) -> float | None:
-        """Return the largest |curvature| at x; None if it can't be measured."""
+    def _curvature(self, x: FloatArray, seed: int, scale: FloatArray | None = None, most: int = MOST) -> float | None:
+        """Return the largest |curvature| at x, by so many products at most; None if it can't be measured."""
         if isinstance(self.probes, _Trainings):
             return None
         try:
-            found = self.probes.curvature(x, scale, seed)
+            found = self.probes.curvature(x, scale, seed, most)
         except (FunctionError, TraceError, ArithmeticError, ValueError):
             return None
         largest = max(abs(found.largest), abs(found.smallest))
@@ -701,13 +714,14 @@ class _Search:
         best: int | None = None
         for _ in range(3):
             surveyed = range(low, high + 1, plan.apart)
-            for k in surveyed:
-                self.run(k, plan.survey)
-            falling = [k for k in surveyed if self._falls(self.tried[k])]
-            if falling:
-                best = min(falling, key=lambda k: (self._lowest(self.tried[k]), k))
-                if best > surveyed[0] or low < -25 * PER_DECADE:
-                    return best
+            for k in reversed(surveyed):
+                probe = self.run(k, plan.survey)
+                if self._falls(probe) and (best is None or self._lowest(probe) <= self._lowest(self.tried[best])):
+                    best = k
+                elif best is not None and self._is_slow(probe, self.tried[best]):
+                    return best  # and what is smaller yet is slower
+            if best is not None and (best > surveyed[0] or low < -25 * PER_DECADE):
+                return best
             low, high = low - 6 * PER_DECADE, low - 1  # smaller yet
         if isinstance(probes, _Trainings) and probes.refused is not None and not math.isfinite(probes.f0):
             raise probes.refused  # at every rate
@@ -730,64 +744,167 @@ class _Search:
     def _falls(self, probe: _Probe) -> bool:
         return self._lowest(probe) < self.probes.f0
 
+    def _is_slow(self, probe: _Probe, best: _Probe) -> bool:
+        """Return whether a rate leads down all the way, but hardly."""
+        f0 = self.probes.f0
+        if self.plan.repeats > 1 or probe.diverged or not np.max(probe.fun) <= f0:
+            return False
+        return f0 - self._lowest(probe) < SLOW * (f0 - self._lowest(best))
+
     # -- which rate ---------------------------------------------------------------------------------------------------
 
-    def _halved(self, alive: list[int], seed: int) -> int:
-        """Follow the rates, the better half of them twice as far each time; return the one to take."""
+    def _halved(self, best: int, seed: int) -> int:
+        """Follow rates around the best of the survey, the better half of them twice as far each time; return the one
+        to take. What that may cost is known better with every round: if much is left, more rates are followed.
+        """
         plan = self.plan
-        steps = plan.first
-        while True:
-            good = {k: probe for k in alive if not (probe := self.run(k, steps)).diverged}
-            if not good:
-                alive = [min(alive) - i for i in range(1, plan.below, plan.apart // 2)]
-                if alive[-1] < -40 * PER_DECADE:
-                    raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
-                continue
-            lowest, _, order = self._ranked(good)
-            if steps >= plan.last:
+        rates = self._around(best)
+        for _ in range(ROUNDS):
+            before = self.probes.spent
+            self._begin(rates)
+            self._follow_the_better()
+            if plan.repeats > 1:
+                order = self._ranked(self._good(plan.last))[2]
+                return self._repeated(order[: plan.keep], plan.last)
+            self._look_deeper()
+            if self._room() < plan.last or self.probes.spent == before:
                 break
-            wanted = max(plan.keep, len(alive) // 2)
-            by_height = sorted(good, key=lambda k: (lowest[k], k))
-            kept = {*order[: (wanted + 1) // 2], *by_height[: wanted // 2 + 1]}
-            steps = min(plan.last, 2 * steps)
-            if 2 * steps <= plan.last:  # what is slow at first may be what gets furthest: one of each magnitude stays
-                kept |= set({k // plan.apart: k for k in reversed(by_height)}.values())
-            alive = sorted(kept)
-        if plan.repeats > 1:
-            return self._repeated(order[: plan.keep], steps)
-        return self._refined(good, seed)
+        return self._refined(seed)
 
-    def _refined(self, good: dict[int, _Probe], seed: int) -> int:
+    def _around(self, best: int) -> list[int]:
+        """Return the rates around the best of the survey: far ones apart from each other first, then those between."""
+        plan = self.plan
+
+        def apart(k: int) -> int:
+            return next(step for step in (8, 4, 2, 1) if (k - best) % (step * plan.dense) == 0)
+
+        near = [best + i for i in range(-plan.below, plan.above + 1) if i % plan.dense == 0]
+        rates = [k for k in near if apart(k) > 1 or k >= best - plan.below // 2]
+        return sorted(rates, key=lambda k: (-apart(k), abs(k - best)))
+
+    def _begin(self, rates: list[int]) -> None:
+        """Make the first steps with these rates, as many of them as may be."""
+        plan = self.plan
+        most = self.probes.spent + AT_FIRST * self._room()
+        for k in rates:
+            if self.probes.spent >= most:
+                break
+            self.run(k, plan.first)
+
+    def _follow_the_better(self) -> None:
+        """Go twice as far each time with the better half of the rates, or with as many of them as may be."""
+        plan = self.plan
+        steps, room = plan.first, (1 - FOR_REFINING) * self._room()
+        while steps < plan.last:
+            good = {k: probe.until(steps) for k, probe in self._good(steps).items()}
+            lowest, _, order = self._ranked(good)
+            by_height = sorted(good, key=lambda k: (lowest[k], k))
+            wanted = max(plan.keep, len(good) // 2)
+            better = list(dict.fromkeys(k for pair in zip(order, by_height, strict=True) for k in pair))[:wanted]
+            rounds, steps = math.ceil(math.log2(plan.last / steps)), min(plan.last, 2 * steps)
+            if 2 * steps <= plan.last:  # what is slow at first may be what gets furthest: one of each magnitude stays
+                magnitudes = {k // plan.apart: k for k in reversed(by_height)}
+                better[2:2] = sorted(magnitudes.values(), key=lambda k: lowest[k])
+            before = self.probes.spent
+            for k in better:
+                self.run(k, steps)
+                if self.probes.spent + steps // 2 - before > room / rounds:
+                    break
+            room -= self.probes.spent - before
+
+    def _look_deeper(self) -> None:
+        """Follow smaller rates to the end, if the best goes to and fro at the bottom: they come the closer to it."""
+        plan, good = self.plan, self._good()
+        best = self._best(good)
+        if good[best].steps < plan.last or not self._is_stuck(good[best]):
+            return
+        for k in range(best - plan.apart, best - DEEPER * plan.apart - 1, -plan.apart):
+            if self._room() < plan.last:
+                break
+            self.run(k, plan.last)
+
+    def _is_stuck(self, probe: _Probe) -> bool:
+        """Return whether the second half of its steps brought next to nothing."""
+        fallen = self._lowest(probe.until(probe.steps // 2)) - self._lowest(probe)
+        return fallen < self.plan.target * (self.probes.f0 - self.fb)
+
+    def _good(self, steps: int = 1) -> dict[int, _Probe]:
+        """Return the rates that were followed for so many steps, or to the end of a descent, and have not diverged."""
+        while True:
+            good = {k: probe for k, probe in self.tried.items() if not probe.diverged}
+            far = {k: probe for k, probe in good.items() if self.asked[k] >= steps}
+            if far:
+                return far
+            # what is still good was not followed so far; or else smaller rates may be
+            k = min(good, key=lambda k: (self._lowest(good[k]), k), default=min(self.tried) - self.plan.apart // 2)
+            if k < -40 * PER_DECADE:
+                raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
+            self.run(k, steps)
+
+    def _room(self) -> float:
+        """Return the evaluations that may still be made: a share of what 60 runs would take, as far as that is known.
+
+        These are three for each half-decade from some decades below the best rate on, each up to the target. One that
+        has not come to the target is as much slower than the best as its rate is smaller, if it still falls.
+        """
+        plan, probes = self.plan, self.probes
+        if plan.repeats > 1:
+            return math.inf  # mini-batches have short descents
+        good = self._good()
+        self.fb = min(self._lowest(probe) for probe in good.values())
+        times = {k: self._first(probe.fun, plan.target) for k, probe in good.items()}
+        best = min(times, key=lambda k: (times[k], k))
+
+        def cost(k: int) -> float:
+            near = min(self.tried, key=lambda other: abs(other - k))
+            if k <= best and abs(near - k) > plan.apart // 2:
+                return float(times[best] * 10 ** ((best - k) / PER_DECADE))
+            probe = self.tried[near]
+            if probe.diverged or (near > best and probe.steps < self.asked[near]):
+                return probe.steps
+            if math.isfinite(times[near]):
+                return times[near]
+            if near > best or self._is_stuck(probe):
+                return plan.last
+            return float(max(probe.steps, times[best] * 10 ** ((best - near) / PER_DECADE)))
+
+        half_decades = range(best - BELOW * PER_DECADE, max(self.tried) + 1, plan.apart)
+        runs = 3 * sum(min(cost(k), plan.last) for k in half_decades[:20])
+        return min(plan.share * runs, LONG * plan.last) - probes.spent
+
+    def _refined(self, seed: int) -> int:
         """Return the best rate after a look at those that the halving left behind: its neighbours, and the largest one
         below the stability bound, which is slow at first and gets furthest along a narrow valley.
         """
-        plan, most = self.plan, self.probes.spent + REFINED * self.plan.last
+        plan, most = self.plan, self.probes.spent + self._room()
 
         def follow(k: int, steps: int) -> None:
-            if self.probes.spent < most and not (probe := self.run(k, steps)).diverged:
-                good[k] = probe
+            if self.probes.spent + steps <= most:
+                self.run(k, steps)
 
-        best = self._best(good)
-        bound, _ = self._bound(best, seed) if self.is_fixed else (None, "")
+        best = self._best(self._good())
+        bound = self._bound(best, seed)[0] if self.is_fixed else None
         if bound is not None and best - plan.below < (k := _place((1 - ASIDE) * bound)) < best + plan.above:
             follow(k, plan.last)
-            best = self._best(good)
-        if not self._settles(good[best]) and 2 * self._time(good[best], plan.target) > plan.last // 2:
+            best = self._best(self._good())
+        if not self._settles(self.tried[best]) and 2 * self._time(self.tried[best], plan.target) > plan.last // 2:
             for k in range(best - 1, best - 1 - UNSETTLED, -1):
                 follow(k, plan.last)
-                if k in good and self._settles(good[k]):
+                if k in self.tried and not self.tried[k].diverged and self._settles(self.tried[k]):
                     break
-            best = self._best(good)
+            best = self._best(self._good())
         apart = plan.apart // 2
         while apart:
-            time = self._time(good[best], plan.target)
+            time = self._time(self.tried[best], plan.target)
             if not math.isfinite(time):
                 break
             for k in (best - apart, best + apart):
                 follow(k, min(plan.last, int(plan.slack * time) + 1))
-            best, before = self._best(good), best
+            best, before = self._best(self._good()), best
             if best == before:
                 apart //= 2
+        while self.run(best, plan.last).diverged:  # it leads to the target, and then away
+            best = self._best(self._good())
         return best
 
     def _settles(self, probe: _Probe) -> bool:
@@ -892,7 +1009,7 @@ class _Search:
         """Return whether descents just below the bound of a rule with a fixed one stay, and just above it grow."""
         if not self.is_fixed or isinstance(self.probes, _Trainings):
             return False
-        f0, steps = self.probes.f0, 4 * self.plan.first
+        f0, steps = self.probes.f0, 2 * self.plan.first
         below = self.probes.at("below", (1 - ASIDE) * bound, steps)
         above = self.probes.at("above", (1 + ASIDE) * bound, steps)
         return bool(
