@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
-import pytest
 from running import environment
 
 import koubai as kb
@@ -35,9 +35,7 @@ def drag(page, dx, dy):
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.page.mouse.move(x, y)
     page.page.mouse.down()
-    for i in range(1, 6):
-        page.page.mouse.move(x + dx * i / 5, y + dy * i / 5)
-        page.page.wait_for_timeout(25)
+    page.page.mouse.move(x + dx, y + dy, steps=5)
     page.page.mouse.up()
 
 
@@ -250,7 +248,7 @@ def test_copy_as_python_gives_the_same_bits(open_lab, tmp_path):
     page = open_lab({**OWN, "descent": {**OWN["descent"], "panel": "share"}})
     page.until("s => s.shown.descent.python && s.shown.descent.runs?.length === 4")
     page.page.get_by_role("button", name="Copy as Python").click()
-    page.page.wait_for_timeout(200)
+    page.quiet()
     script = page.shown("descent")["python"]
     assert script == page.page.locator(".source").text_content()
     done = subprocess.run(
@@ -262,17 +260,16 @@ def test_copy_as_python_gives_the_same_bits(open_lab, tmp_path):
     page.until("s => s.shown.descent.command?.startsWith('koubai minimize')")
 
 
-@pytest.mark.parametrize(("kind", "begins"), [("PNG", b"\x89PNG"), ("SVG", b"<?xml"), ("CSV", b""), ("GIF", b"GIF8")])
-def test_files_are_saved(open_lab, kind, begins):
+def test_files_are_saved(open_lab):
     page = open_lab({"descent": {"panel": "share", "max_steps": 30}})
     page.until(RUNS)
-    page.page.wait_for_timeout(300)
-    with page.page.expect_download(timeout=30000) as download:
-        page.page.get_by_role("button", name=kind, exact=True).click()
-    with open(download.value.path(), "rb") as file:
-        data = file.read()
-    assert data.startswith(begins)
-    assert len(data) > 200
+    page.quiet()
+    for kind, begins in {"PNG": b"\x89PNG", "SVG": b"<?xml", "CSV": b"", "GIF": b"GIF8"}.items():
+        with page.page.expect_download(timeout=60000) as download:
+            page.page.get_by_role("button", name=kind, exact=True).click()
+        data = Path(download.value.path()).read_bytes()
+        assert data.startswith(begins), kind
+        assert len(data) > 200, kind
 
 
 def test_rates_that_could_not_be_found_out_look_like_no_rate(open_lab):

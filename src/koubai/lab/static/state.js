@@ -175,6 +175,8 @@ export function makeStore(schemas, address = ADDRESS) {
     },
     /** Hear of each change: `listener(state, {group, changed} | {settled: true} | {all: true})`; returns how to stop. */
     subscribe(listener) { listeners.add(listener); return () => listeners.delete(listener); },
+    /** Whether the address holds what the state does, and the next change begins another step of Undo. */
+    isSettled: () => !writing && base === null,
     canUndo: () => past.length > 0 || base !== null,
     /** Go back to where the last step began. */
     undo() {
