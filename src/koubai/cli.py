@@ -30,7 +30,7 @@ from koubai.descent import optimizers
 from koubai.descent.files import replacing
 from koubai.descent.loop import minimize
 from koubai.descent.record import Run, Status, load, rows_of
-from koubai.descent.spec import read, read_file
+from koubai.descent.spec import read, read_file, schema
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
@@ -209,6 +209,13 @@ def check_command(
     raise typer.Exit(DONE if check.ok else FAILURE)
 
 
+def _schema(asked: bool) -> None:
+    """Print the schema of a specification, if it is asked for, and nothing else."""
+    if asked:
+        _print_json(schema())
+        raise typer.Exit(DONE)
+
+
 @app.command("minimize")
 def minimize_command(
     context: typer.Context,
@@ -237,6 +244,10 @@ def minimize_command(
         Path | None,
         typer.Option("--spec", metavar="FILE.json", help="A specification, as of run.spec, in the place of all that."),
     ] = None,
+    spec_schema: Annotated[
+        bool,
+        typer.Option("--spec-schema", help="Print the JSON Schema of such a file.", is_eager=True, callback=_schema),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
