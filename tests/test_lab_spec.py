@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 import koubai as kb
 from koubai.cli import app
-from koubai.descent.files import _SCHEDULES
 from koubai.descent.optimizers import SEMANTICS
 from koubai.descent.spec import FORMAT, read, read_optimizer, schema
 from koubai.errors import ExpressionError, InputError, UnknownNameError
@@ -179,6 +178,7 @@ def test_whatever_an_optimizer_is_the_answer_is_an_optimizer_or_an_input_error(c
 
 # -- the schema -------------------------------------------------------------------------------------------------------
 
+SCHEDULES = [one["properties"]["schedule"]["enum"][0] for one in schema()["$defs"]["schedule"]["oneOf"]]
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 # what reading finds out, and a schema can't say: texts of a grammar, names, and one part that depends on another
 ONLY_READ = {
@@ -207,12 +207,12 @@ def test_the_schema_accepts_what_a_run_writes(name, semantics):
     VALIDATOR.validate(json_of(kb.minimize(kb.parse(TEXT), [-7.0, 2.0], optimizer, max_steps=1, seed=5).spec))
 
 
-@pytest.mark.parametrize("name", list(_SCHEDULES))
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_the_schema_knows_the_schedules(name):
     given = {key: {"steps": 50} for key in ("cosine", "linear", "one_cycle", "warmup")}
     given |= {"step": {"every": (3, 7)}, "exponential": {"gamma": 0.9}}
     base = kb.schedules.constant(0.1)
-    schedule = _SCHEDULES[name](base if name == "warmup" else 0.1, **given.get(name, {}))
+    schedule = getattr(kb.schedules, name)(base if name == "warmup" else 0.1, **given.get(name, {}))
     spec = json_of(kb.minimize(kb.parse(TEXT), [-7.0, 2.0], kb.SGD(schedule), max_steps=1).spec)
     VALIDATOR.validate(spec)
     assert read(spec).optimizer == kb.SGD(schedule)

@@ -20,6 +20,7 @@ from koubai.descent.spec import read
 from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import Point, Verdict
 from koubai.errors import InputError, Interrupted, UnknownNameError, quiet
+from koubai.messages import worded
 from koubai.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -259,12 +260,12 @@ def _interrupted(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, pr
                 if report is not None:
                     report(point)
                 if on_step is not None and on_step(descent.step()) is True:
-                    descent.verdict = Verdict(Status.stopped, f"on_step returned True at step {point.t}")
+                    descent.verdict = Verdict(Status.stopped, worded("on_step returned True at step {t}", t=point.t))
                     break
     except KeyboardInterrupt:
         if not descent.recorder.count:
             raise
-        descent.verdict = Verdict(Status.stopped, f"interrupted after step {descent.point.t}")
+        descent.verdict = Verdict(Status.stopped, worded("interrupted after step {t}", t=descent.point.t))
         return True
     finally:
         save(stepper, last=True)
@@ -384,7 +385,8 @@ def _fall_back_to_lbfgs(descent: Descent, problem: NoResidualsError) -> None:
     if descent.optimizer_reason == "given":
         if not t:
             raise problem
-        descent.verdict = Verdict(Status.stalled, f"f takes another path after step {t}: {problem}")
+        why = worded("f takes another path after step {t}: {problem}", t=t, problem=str(problem))
+        descent.verdict = Verdict(Status.stalled, why)
         return
     descent.optimizer_reason += f"; L-BFGS from step {t} on, where f takes another path: {problem.reason}"
     descent.optimizer = descent.stopping.optimizer = LBFGS()
