@@ -17,7 +17,8 @@ except ImportError:  # then conftest skips the pages
     Error = Exception
 
 SRC = Path(__file__).parents[2] / "src"
-COMMAND = "from koubai.cli import main; main()"
+# the lab gives up after ten seconds, which on a busy machine even a small picture may take
+COMMAND = "from koubai.lab import session; session.SECONDS = 60.0; from koubai.cli import main; main()"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

@@ -108,6 +108,40 @@ def test_a_csv_and_a_wrong_one(open_lab):
     assert of(lab.until(lambda s: not of(s)["complaint"] and at(20)(s)))["weights"] == weights
 
 
+def test_the_columns_and_the_delimiter_of_a_csv_are_chosen(open_lab):
+    rows = [f"{i};{'ab'[i > 4]};{150 + i * i};{50 + 4 * i}" for i in range(10)]
+    lab = open_lab(here(source="csv", validation=0, epoch=5))
+    paste = lab.page.get_by_label("Text of the CSV")
+    paste.fill("number;kind;height;weight\n" + "\n".join(rows))
+    lab.until(lambda s: "another delimiter" in of(s)["complaint"])
+    lab.page.get_by_label("Delimiter").select_option(";")
+    # by itself: the first two columns, and the last for the class, which has too many of them
+    lab.until(lambda s: "is 'a', not a number" in of(s)["complaint"])
+    lab.page.get_by_label("Column of the class").select_option("kind")
+    lab.page.get_by_label("Column up").select_option("weight")
+    state = lab.until(lambda s: not of(s)["complaint"] and at(5)(s))
+    assert of(state)["classes"] == ["a", "b"]
+    assert state["network"]["csv_columns"] == ["number", "weight", "kind"]
+    weights = of(state)["weights"]
+    lab.page.get_by_label("Column across").select_option("height")
+    state = lab.until(lambda s: s["network"]["csv_columns"][0] == "height" and at(5)(s) and of(s)["weights"] != weights)
+    # nothing is lost by a wrong choice: what was trained comes back with the right one
+    weights = of(state)["weights"]
+    lab.page.get_by_label("First line").select_option("false")
+    lab.until(lambda s: "is 'number', not a number" in of(s)["complaint"])
+    lab.page.click("#lang")
+    lab.until(lambda s: "数値ではありません" in of(s)["complaint"])
+    lab.page.click("#lang")
+    lab.page.get_by_label("First line").select_option("null")
+    for label, name in (("Column across", "height"), ("Column of the class", "kind"), ("Column up", "weight")):
+        lab.page.get_by_label(label).select_option(name)
+    assert of(lab.until(lambda s: not of(s)["complaint"] and at(5)(s)))["weights"] == weights
+    lab.settled()
+    lab.page.reload()
+    assert of(lab.until(lambda s: s and s["ready"] and at(5)(s)))["weights"] == weights
+    assert lab.page.get_by_label("Column of the class").input_value() == "kind"
+
+
 def test_layers_units_and_a_look_into_one(open_lab):
     lab = open_lab(here(source="moons", n=80, epoch=10, tab="layers", layers=[4]))
     before = of(lab.until(at(10)))["parameters"]
